@@ -1,0 +1,87 @@
+"""One aiohttp session per running event loop, and slots for what is under way on it."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+
+import aiohttp
+
+from cfai.errors import ConfigError
+
+
+class Connections:
+    """One aiohttp session per running event loop, made when first needed, closed with its loop."""
+
+    def __init__(self, *, limit: int, session: aiohttp.ClientSession | None) -> None:
+        self.limit = limit
+        self._given = session
+        self._pid = os.getpid()
+        self._loops: dict[asyncio.AbstractEventLoop, Loop] = {}
+        self._inherited: list[object] = []
+        self.closed = False
+
+    async def here(self) -> "Loop":
+        """The session and the slots of the running loop."""
+        if self.closed:
+            raise ConfigError("this client is closed: make a new one, or close it later")
+        if self._pid != os.getpid():
+            # After a fork the sockets are the parent's, to use and to close. They are kept: to
+            # drop them would take them out of the poll set that both processes share.
+            self._inherited.append(self._loops)
+            self._pid, self._loops = os.getpid(), {}
+        loop = asyncio.get_running_loop()
+        known = self._loops.get(loop)
+        if known is None or known.session.closed:
+            known = Loop(self._given or self._made(), self.limit)
+            self._loops = {one: it for one, it in self._loops.items() if not one.is_closed()}
+            self._loops[loop] = known
+            if self._given is None:
+                await known.watch()
+        return known
+
+    def _made(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            # The slots of `Loop` are the limit; the connector needs none of its own.
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=True,
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections that were made here; those of a session that was given stay."""
+        self.closed = True
+        for loop, known in list(self._loops.items()):
+            if self._given is None and loop is asyncio.get_running_loop():
+                await known.aclose()
+            elif self._given is None and loop.is_running():
+                asyncio.run_coroutine_threadsafe(known.aclose(), loop)
+        self._loops.clear()
+
+
+class Loop:
+    """What one event loop has of a client: an aiohttp session, and slots for requests."""
+
+    def __init__(self, session: aiohttp.ClientSession, limit: int) -> None:
+        self.session = session
+        self.slots = asyncio.Semaphore(limit)
+        self._watch: AsyncGenerator[None, None] | None = None
+
+    async def watch(self) -> None:
+        """Have the session closed when its loop shuts down.
+
+        A loop ends its unfinished async generators before it closes (`shutdown_asyncgens`), so one
+        that is left waiting closes the session in time, with nothing of ours running until then.
+        """
+        self._watch = _closing(self.session)
+        await anext(self._watch)
+
+    async def aclose(self) -> None:
+        if self._watch is not None:
+            await self._watch.aclose()
+
+
+async def _closing(session: aiohttp.ClientSession) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        await session.close()

@@ -1,0 +1,192 @@
+"""A request carried out: attempts, time limits, and an answer handed to whoever reads it.
+
+What to send, what an answer means and whether to try again is decided in `_wire`; here it is done.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import aiohttp
+from attrs import field, frozen
+from yarl import URL
+
+from cfai._session.body import Body
+from cfai._session.connections import Connections, Loop
+from cfai._session.translation import timed_out, translated
+from cfai._wire import replies, retries
+from cfai._wire.replies import Reply
+from cfai._wire.requests import Request
+from cfai.errors import AnswerTooLarge, CfaiError, Phase, RequestTimeout
+from cfai.settings import Retry, Settings
+
+T = TypeVar("T")
+
+
+@frozen
+class _Clock:
+    """When a call began, and when it must have ended."""
+
+    started: float = field(factory=time.monotonic)
+    total: float | None = None
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+    @property
+    def left(self) -> float | None:
+        """Seconds to the deadline, at least 0; `None` is no deadline."""
+        return None if self.total is None else max(0.0, self.total - self.elapsed)
+
+    def limit(self, phase: Phase, seconds: float | None) -> "_Limit":
+        """The nearer of a phase's own limit and the deadline."""
+        left = self.left
+        if left is not None and (seconds is None or left < seconds):
+            return _Limit("total", left, self.total)
+        return _Limit(phase, seconds, seconds)
+
+
+@frozen
+class _Limit:
+    phase: Phase
+    seconds: float | None
+    """From now."""
+    named: float | None
+    """As the user set it."""
+
+    def expired(self) -> RequestTimeout:
+        return timed_out(self.phase, self.named)
+
+
+class Session:
+    """Sends requests, again where that helps, and hands each answer to whoever reads it."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.connections = connections
+        self._sleep = sleep
+        self._chance = chance
+
+    async def call(
+        self,
+        request: Request,
+        settings: Settings,
+        *,
+        read: Callable[[Reply], T],
+        stream: Callable[[Body], Awaitable[T]],
+    ) -> T:
+        """Carry *request* out, repeating attempts that failed as `settings.retries` says.
+
+        Args:
+            read: Makes the result of a whole answer, or raises what it means.
+            stream: The same for an answer that is an event stream, whose body it then owns.
+                What either raises counts as a failure of the attempt.
+        """
+        clock = _Clock(total=settings.timeouts.total)
+        for attempt in range(1, settings.retries.max + 2):
+            try:
+                answer = await self._attempt(request, settings, clock, attempt)
+                if isinstance(answer, Reply):
+                    return read(answer)
+                return await _handed(answer, stream)
+            except CfaiError as exc:
+                pause = retries.pause(
+                    settings.retries,
+                    attempt,
+                    exc,
+                    repeatable=request.repeatable,
+                    left=clock.left,
+                    random=self._chance,
+                )
+                if pause is None:
+                    raise
+                if settings.retries.on_retry is not None:
+                    settings.retries.on_retry(Retry(attempt, exc, pause))
+            await self._sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _attempt(
+        self, request: Request, settings: Settings, clock: _Clock, attempt: int
+    ) -> Reply | Body:
+        """One attempt: a whole answer, or the body of a stream right after its headers."""
+        here = await self.connections.here()
+        await _slot(here, clock.limit("pool", settings.timeouts.pool))
+        limit = clock.limit("response", settings.timeouts.response)
+        handed_on = False
+        try:
+            with translated(limit.expired, settings.timeouts.connect):
+                async with asyncio.timeout(limit.seconds):
+                    response = await here.session.request(
+                        request.method,
+                        URL(settings.base_url + request.path, encoded=True),
+                        data=request.content(),
+                        headers=request.headers,
+                        allow_redirects=False,
+                        proxy=settings.proxy,
+                        timeout=_no_limit_but(settings.timeouts.connect),
+                    )
+                    meta = replies.meta(
+                        response.status, response.headers, attempts=attempt, elapsed=clock.elapsed
+                    )
+                    if response.status == 200 and meta.media_type == replies.EVENTS:
+                        handed_on = True
+                        return Body(response, here.slots, meta, settings.timeouts, clock.left)
+                    data = await _whole(response, settings.max_answer_bytes)
+            return Reply(response.status, response.headers, data, meta)
+        finally:
+            if not handed_on:
+                here.slots.release()
+
+
+async def _handed(body: Body, stream: Callable[[Body], Awaitable[T]]) -> T:
+    try:
+        return await stream(body)
+    except BaseException:
+        body.close()
+        raise
+
+
+async def _slot(here: Loop, limit: _Limit) -> None:
+    """Wait until fewer than `limit` requests are under way."""
+    if not here.slots.locked():
+        await here.slots.acquire()
+        return
+    try:
+        async with asyncio.timeout(limit.seconds):
+            await here.slots.acquire()
+    except TimeoutError as exc:
+        raise limit.expired() from exc
+
+
+def _no_limit_but(connect: float | None) -> aiohttp.ClientTimeout:
+    # aiohttp's own total of 300 s would cut a long stream. A threshold keeps it from rounding up.
+    return aiohttp.ClientTimeout(total=None, connect=connect, ceil_threshold=float("inf"))
+
+
+async def _whole(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body to its end, decompressed, or an error before it grows far beyond *limit* bytes."""
+    content = response.content
+    try:
+        data = await content.readany()
+        if not content.at_eof():
+            pieces = bytearray(data)
+            while len(pieces) <= limit and (piece := await content.readany()):
+                pieces += piece
+            data = bytes(pieces)
+    except BaseException:
+        response.close()
+        raise
+    if len(data) > limit:
+        response.close()
+        raise AnswerTooLarge(
+            f"the answer is larger than max_answer_bytes ({limit} bytes)", limit=limit
+        )
+    return data

@@ -1,0 +1,282 @@
+"""`TokenStream`: one text answer, token by token, that never passes off a part as the whole."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from attrs import evolve
+
+from cfai._tokens.events import Event, Events, as_sse
+from cfai._tokens.relay import Relay
+from cfai._wire.chunks import Assembly, as_token, read_token
+from cfai.errors import CfaiError, InputError, ServerError, StreamInterrupted
+from cfai.meta import Meta
+from cfai.tasks import Text, Token
+
+if TYPE_CHECKING:
+    from httpx_sse import ServerSentEvent
+
+T = TypeVar("T")
+
+_DONE = b"[DONE]"
+
+
+class TokenStream:
+    """A text answer as it is generated: an async iterator of `Token`, and a context manager.
+
+    Nothing is sent before it is entered, awaited or iterated. It is used once, by one reader.
+    Leaving the `async with`, breaking out, cancelling or dropping it closes the connection at once.
+
+    It ends by itself only where the service said that it ended; otherwise it raises:
+
+    Raises:
+        StreamInterrupted: It was cut; `answer` has what had arrived.
+        RequestTimeout: `Timeouts.idle`, `.content` or `.total` ran out.
+        StatusError: The service refused, at first or inside the stream.
+        DecodeError: An event has a form that nobody documented.
+    """
+
+    __slots__ = (
+        "__weakref__", "_assembly", "_events", "_failure", "_json_asked", "_opening", "_over",
+        "_whole",
+    )  # fmt: skip
+
+    def __init__(
+        self, opening: Callable[[], Awaitable[Events | Text]], *, json_asked: bool = False
+    ) -> None:
+        self._opening: Callable[[], Awaitable[Events | Text]] | None = opening
+        self._json_asked = json_asked
+        self._assembly = Assembly()
+        self._events: Events | None = None
+        self._whole: Text | None = None
+        self._over = False
+        self._failure: CfaiError | None = None
+        """Why it is over, where that is no end. Raised again whenever more is asked for."""
+
+    # Opening and closing
+
+    async def open(self) -> Self:
+        """Send the request and wait for the first event. Entering and iterating do the same.
+
+        Raises:
+            StreamUnsupported: The model does not stream.
+            StatusError: The service refused.
+        """
+        opening, self._opening = self._opening, None
+        if opening is None:
+            return self
+        try:
+            began = await opening()
+        except BaseException as exc:
+            self._stop(exc)
+            raise
+        if isinstance(began, Text):
+            self._whole = began
+        else:
+            self._events = began
+            if self._over:  # Closed or cancelled from another task meanwhile.
+                began.close()
+        return self
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection at once, if the stream did not end. Safe to repeat."""
+        self._stop(None)
+
+    close = aclose
+
+    def cancel(self) -> None:
+        """End the iteration cleanly, from whichever task: `answer` keeps what had arrived."""
+        self._opening, self._over = None, True
+        if self._events is not None:
+            self._events.cancel()
+
+    def _stop(self, exc: BaseException | None) -> None:
+        """Make it over because of *exc*; `None` is the user's wish."""
+        if not self._over:
+            self._opening, self._over = None, True
+            message = "the stream was closed before its end"
+            failure = exc if isinstance(exc, CfaiError) else StreamInterrupted(message)
+            if isinstance(failure, StreamInterrupted):
+                failure.answer, failure.events = self.answer, self._count
+            self._failure = failure
+        if self._events is not None:
+            self._events.close()
+
+    # Reading
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Token:
+        try:
+            while (event := await self.next_event()) is not None:
+                if event == _DONE or (isinstance(event, Event) and event.data == "[DONE]"):
+                    await self._finish()
+                    break
+                if (token := self._read(event)) is not None:
+                    return token
+            else:
+                self._check_end()
+        except BaseException as exc:
+            self._stop(exc)
+            raise
+        if self._whole is not None and not self._over:
+            self._over = True
+            return self._take(as_token(self._whole))
+        self._over = True
+        raise StopAsyncIteration
+
+    async def next_event(self) -> bytes | Event | None:
+        """The next event, whatever it is; `None` at the end of the body.
+
+        Raises:
+            CfaiError: It was cut or closed, now or before.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._opening is not None:
+            await self.open()
+        events = self._events
+        if events is None or self._over:
+            return None
+        while (event := events.take()) is None:
+            if events.ended:
+                return None
+            try:
+                await events.more()
+            except BaseException as exc:
+                self._stop(exc)
+                raise
+        return event
+
+    def _read(self, event: bytes | Event) -> Token | None:
+        events = self._events
+        if events is None or not (event if isinstance(event, bytes) else event.data):
+            return None
+        token = read_token(events.document(event))
+        if token is None:
+            return None
+        events.progressed()
+        if token.finish_reason == "error":
+            message = "the model ended the stream with finish_reason error"
+            facts = self.meta
+            raise ServerError(message, status=500, ray_id=facts.ray_id, meta=facts)
+        return self._take(token)
+
+    def _take(self, token: Token) -> Token:
+        self._assembly.add(token)
+        return token
+
+    async def _finish(self) -> None:
+        """The end mark came."""
+        self._over = True
+        if self._events is not None:
+            await self._events.finish()
+
+    def _check_end(self) -> None:
+        """The body is at its end: was that the end of the answer?"""
+        events = self._events
+        if self._over or events is None or events.bare_done or self._assembly.finish_reason:
+            return
+        raise StreamInterrupted(
+            f"the stream ended without its end mark, after {self._count} events"
+        )
+
+    @property
+    def _count(self) -> int:
+        return 0 if self._events is None else self._events.count
+
+    # What it gives
+
+    @property
+    def answer(self) -> Text:
+        """The answer so far: the whole of it after the end."""
+        if self._whole is not None:
+            return self._whole
+        return evolve(self._assembly.text(json_asked=self._json_asked), meta=self.meta)
+
+    @property
+    def meta(self) -> Meta:
+        """The facts of the exchange, once it began."""
+        if self._whole is not None:
+            return self._whole.meta
+        return Meta() if self._events is None else self._events.meta
+
+    async def collect(self) -> Text:
+        """Read to the end, and give the whole answer.
+
+        Raises:
+            StreamInterrupted: It did not come to its end, or had been closed before.
+        """
+        async for _ in self:
+            pass
+        return self.answer
+
+    def text(self) -> AsyncIterator[str]:
+        """The pieces of text alone, as strings."""
+        return _Texts(self)
+
+    def events(self) -> AsyncIterator[ServerSentEvent]:
+        """The events as they were sent, end mark included, decoded as the WHATWG text says.
+
+        For models that stream something else than text: nothing is read into them, and the end of
+        the body is the end. Each event is either taken here or becomes a token.
+        """
+        return _RawEvents(self)
+
+    def sse(self, *, retry: int | None = 3000, keep_alive: float = 15.0) -> AsyncIterator[bytes]:
+        """The stream as bytes for a browser's `EventSource`, whatever framework serves them.
+
+        Each token becomes events named `text`, `reasoning`, `tool_calls` and `usage`, with JSON as
+        their data; the last one is `done`, or `error` with the class and the message.
+
+        Args:
+            retry: Milliseconds after which a browser connects anew; `None` leaves that to it.
+            keep_alive: Seconds of silence after which a comment is sent, again and again.
+        """
+        if not keep_alive > 0:
+            raise InputError(f"keep_alive must be above 0 seconds, got {keep_alive!r}")
+        return Relay(self, self.cancel, retry=retry, keep_alive=keep_alive)
+
+    def __repr__(self) -> str:
+        state = "over" if self._over else "new" if self._events is None else "open"
+        return f"<TokenStream {state}, {self._count} events>"
+
+
+class _Reader(Generic[T]):
+    """A view of a stream. No generator: one that is left unfinished would outlive its stream."""
+
+    def __init__(self, stream: TokenStream) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> Self:
+        return self
+
+
+class _Texts(_Reader[str]):
+    async def __anext__(self) -> str:
+        while True:
+            token = await anext(self._stream)
+            if token.text:
+                return token.text
+
+
+class _RawEvents(_Reader[Any]):
+    async def __anext__(self) -> ServerSentEvent:
+        event = await self._stream.next_event()
+        if event is None:
+            raise StopAsyncIteration
+        return as_sse(event)

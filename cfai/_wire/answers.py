@@ -1,0 +1,129 @@
+"""A whole reply -> the answer that its task promises: by Content-Type first, then by class."""
+
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from attrs import evolve
+
+from cfai import media
+from cfai._convert import structure
+from cfai._wire.failures import Scrub, failure, refusal
+from cfai._wire.replies import Reply, is_json, unwrapped
+from cfai._wire.results import READERS, Asked
+from cfai.errors import DecodeError, StreamUnsupported
+from cfai.tasks import Answer, Audio, Binary, Description, Embeddings, Image, Result, Text
+
+
+def _binary(kind: str, reply: Reply, wanted: type[Answer]) -> Binary:
+    """The bytes of a reply, in the class that was promised or that their type names."""
+    data = reply.body
+    if kind in ("", "application/octet-stream"):
+        kind = media.media_type(data)
+    named: type[Binary] = {"image": Image, "audio": Audio}.get(kind.partition("/")[0], Binary)
+    if wanted is Result:
+        return named(data, kind)
+    if not (data and issubclass(wanted, Binary) and named in (wanted, Binary)):
+        raise DecodeError(
+            f"the service answered {len(data)} bytes of {kind or 'no Content-Type'}"
+            f" where {wanted.__name__} was expected",
+            body=data,
+            meta=reply.meta,
+        )
+    return wanted(data, kind)
+
+
+def _holds_json(reply: Reply, wanted: type[Answer]) -> bool:
+    if is_json(reply.kind):
+        return True
+    vague = reply.kind in ("", "text/plain") and not issubclass(wanted, Binary)
+    return vague and reply.body[:1] in (b"{", b"[")
+
+
+def _document(reply: Reply, wanted: type[Answer], scrub: Scrub) -> Any:
+    """The decoded body of a reply that did not fail; `None` where it is not JSON."""
+    now = datetime.now(UTC)
+    if not 200 <= reply.status < 300:
+        raise failure(reply, scrub=scrub, now=now)
+    if not _holds_json(reply, wanted):
+        return None
+    document = reply.json()
+    if error := refusal(document, reply, scrub=scrub, now=now):
+        raise error
+    return document
+
+
+def _read(result: Any, asked: Asked, reply: Reply) -> Answer:
+    reader = READERS.get(asked.answer)
+    try:
+        if reader is None:
+            return structure(result, asked.answer, "result")
+        return reader(result, asked)
+    except DecodeError as exc:
+        exc.meta = reply.meta
+        if exc.body is None:
+            exc.body = reply.body[:4096]
+        raise
+
+
+def _told(result: Any) -> Any:
+    """What is kept as `raw`: all but vectors, which would be kept as lists of floats."""
+    if not isinstance(result, dict) or not ("shape" in result or "data" in result):
+        return result
+    return {key: value for key, value in result.items() if key not in ("data", "response")}
+
+
+def answer(asked: Asked, reply: Reply, *, scrub: Scrub) -> Answer:
+    """What a reply says, as the answer that was asked for.
+
+    Raises:
+        StatusError: The service said no, by its status or by `success: false`.
+        DecodeError: It said something that no source documents.
+    """
+    document = _document(reply, asked.answer, scrub)
+    if document is None:
+        if reply.kind == "text/html" or (not reply.body and not reply.kind):
+            reply.json()
+        return evolve(_binary(reply.kind, reply, asked.answer), meta=reply.meta)
+    result = unwrapped(document)
+    read = _read(result, asked, reply)
+    raw = _told(result) if isinstance(read, Embeddings) else result
+    if isinstance(read, Binary):
+        raw = None
+    return evolve(read, meta=reply.meta, raw=raw)
+
+
+def unstreamed(asked: Asked, reply: Reply, *, scrub: Scrub) -> Text:
+    """The whole text of a reply that should have been a stream.
+
+    gpt-oss and Kimi have answered a request for a stream with an empty result
+    (github.com/cloudflare/ai, workers-ai-provider, changelog 3.1.1).
+
+    Raises:
+        StreamUnsupported: It is empty.
+        StatusError: The service said no.
+        DecodeError: It is no text.
+    """
+    document = _document(reply, Text, scrub)
+    if document is None:
+        kind = reply.kind or "no Content-Type"
+        message = f"the service answered {len(reply.body)} bytes of {kind} where a stream was asked"
+        raise DecodeError(message, body=reply.body, meta=reply.meta)
+    result = unwrapped(document)
+    if not result:
+        raise StreamUnsupported("the model answered nothing to a request for a stream: call run()")
+    text = cast("Text", _read(result, Asked(Text, asked.json), reply))
+    return evolve(text, meta=reply.meta, raw=result)
+
+
+def from_text(asked: Asked, text: Text) -> Answer:
+    """The answer that was asked for, from a stream that the model chose to send.
+
+    Raises:
+        DecodeError: That class of answer can't be made of text.
+    """
+    if asked.answer is Text:
+        return text
+    if asked.answer is Description:
+        return Description(text.text, finish_reason=text.finish_reason, meta=text.meta)
+    message = f"the service answered a stream where {asked.answer.__name__} was expected"
+    raise DecodeError(message, meta=text.meta)

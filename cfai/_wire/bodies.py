@@ -1,0 +1,162 @@
+"""The body of a run: JSON, raw bytes, or a form, with media the way the model wants them."""
+
+import secrets
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from attrs import field, frozen
+
+from cfai import media
+from cfai._convert import dumps
+from cfai.errors import InputError
+from cfai.media import Base64, Integers, MediaForm
+from cfai.profiles import Profile, profile
+from cfai.tasks import (
+    ImagePrompt,
+    ImageTextToText,
+    MediaTask,
+    MultimodalEmbeddings,
+    Task,
+    rules,
+)
+
+
+@frozen
+class Pieces:
+    """A body in pieces, which can be gone through again for another attempt."""
+
+    parts: tuple[bytes | Integers, ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        """The bytes of all pieces."""
+        return sum(len(part) for part in self.parts)
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self.parts:
+            if isinstance(part, bytes):
+                yield part
+            else:
+                yield from part
+
+
+Content = bytes | Pieces
+
+
+@frozen
+class Body:
+    """An encoded body, with what belongs into the headers and the query."""
+
+    content: Content = field(repr=False)
+    content_type: str
+    query: Mapping[str, str] = field(factory=dict)
+
+
+def _json(fields: Mapping[str, Any]) -> Body:
+    if not any(isinstance(value, Integers) for value in fields.values()):
+        return Body(_dumped(fields), "application/json")
+    parts: list[bytes | Integers] = []
+    for name, value in fields.items():
+        parts.append((b"," if parts else b"{") + dumps(name) + b":")
+        parts.append(value if isinstance(value, Integers) else _dumped(value))
+    parts.append(b"}")
+    return Body(Pieces(tuple(parts)), "application/json")
+
+
+def _dumped(value: Any) -> bytes:
+    try:
+        return dumps(value)
+    except TypeError as exc:
+        raise InputError(f"the input must be made of JSON values: {exc}") from exc
+
+
+def _raw(data: bytes, rest: Mapping[str, Any]) -> Body:
+    query = {name: value if isinstance(value, str) else dumps(value).decode()
+             for name, value in rest.items()}  # fmt: skip
+    return Body(data, media.media_type(data), query)
+
+
+def _multipart(fields: Mapping[str, Any], files: Mapping[str, bytes]) -> Body:
+    """RFC 7578: a part for each field, with the files last."""
+    boundary = f"cfai-{secrets.token_hex(16)}"
+    parts: list[bytes] = []
+    for name, value in fields.items():
+        text = value.encode() if isinstance(value, str) else _dumped(value)
+        parts.append(_part(boundary, name, "") + text)
+    for name, data in files.items():
+        extra = f'; filename="{name}"\r\nContent-Type: {media.media_type(data)}'
+        parts.append(_part(boundary, name, extra) + data)
+    content = b"\r\n".join([*parts, f"--{boundary}--\r\n".encode()])
+    return Body(content, f"multipart/form-data; boundary={boundary}")
+
+
+def _part(boundary: str, name: str, extra: str) -> bytes:
+    quoted = name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="{quoted}"{extra}\r\n\r\n'
+    return head.encode()
+
+
+# The API page documents a base64 text for these, and integers for all others.
+_BASE64_TASKS: Final = (ImagePrompt, ImageTextToText, MultimodalEmbeddings)
+
+
+def _form(task: MediaTask[Any], known: Profile, *, alone: bool) -> MediaForm:
+    """How the media of *task* travel. *alone*: nothing else is to be sent."""
+    if task.media_form is not None:
+        return MediaForm(task.media_form)
+    if isinstance(task, _BASE64_TASKS):
+        return MediaForm.BASE64
+    if known.media is MediaForm.RAW and not (alone or known.options_in_query):
+        return MediaForm.INTEGERS
+    return known.media
+
+
+def _base64(source: Any) -> str:
+    return source.text if isinstance(source, Base64) else media.base64_text(media.read(source))
+
+
+def _in_json(
+    task: Task[Any], fields: dict[str, Any], sources: Mapping[str, Any], form: MediaForm
+) -> Body:
+    for name, source in sources.items():
+        # A mask has no documented form but integers; an image to draw over has a field for each.
+        if form is MediaForm.BASE64 and name != "mask":
+            field_name = "image_b64" if "image_b64" in rules(type(task)) else name
+            fields[field_name] = _base64(source)
+        else:
+            fields[name] = Integers(media.read(source))
+    return _json(fields)
+
+
+def _open(model: str, fields: dict[str, Any]) -> Body:
+    """An open run: JSON, or a form for a model that takes nothing else."""
+    if profile(model).media is not MediaForm.MULTIPART:
+        return _json(fields)
+    files = {name: bytes(value) for name, value in fields.items() if isinstance(value, _BYTES)}
+    return _multipart({name: it for name, it in fields.items() if name not in files}, files)
+
+
+_BYTES: Final = (bytes, bytearray, memoryview)
+
+
+def encoded(model: str, task: Task[Any] | Mapping[str, Any], added: Mapping[str, Any]) -> Body:
+    """The body of a run of *model*.
+
+    Args:
+        added: What the client puts beside the task's own fields.
+
+    Raises:
+        InputError: The media can't be read, or something is no JSON value.
+    """
+    if not isinstance(task, Task):
+        return _open(model, {**task, **added})
+    fields = {**task.payload(), **added}
+    if not isinstance(task, MediaTask):
+        return _json(fields)
+    names = [rule.name for rule in rules(type(task)).values() if rule.kind == "media"]
+    sources = {name: fields.pop(name) for name in names if name in fields}
+    form = _form(task, profile(model), alone=not fields)
+    if form is MediaForm.MULTIPART:
+        return _multipart(fields, {name: media.read(it) for name, it in sources.items()})
+    if form is MediaForm.RAW and len(sources) == 1:
+        return _raw(media.read(*sources.values()), fields)
+    return _in_json(task, fields, sources, form)

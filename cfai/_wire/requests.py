@@ -1,0 +1,181 @@
+"""What goes out: the path, the headers and the body of a request, decided before any socket."""
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from functools import cache
+from importlib.metadata import version
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from attrs import field, frozen
+
+from cfai._convert import dumps
+from cfai._wire.bodies import Content, Pieces, encoded
+from cfai._wire.paths import account_segment, model_path
+from cfai.errors import InputError
+from cfai.profiles import profile
+from cfai.settings import Gateway, Options, Settings
+from cfai.tasks import MediaTask, Task, TextEmbeddings
+
+# RFC 9110, section 5.5: visible characters with spaces between them, and no line end.
+_HEADER_VALUE: Final = re.compile(r"[\x21-\xff](?:[\x20-\xff\t]*[\x21-\xff])?", re.ASCII)
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~\-]+")
+_OWN_HEADERS: Final = frozenset({"content-length", "transfer-encoding", "host", "connection"})
+
+
+@frozen
+class Request:
+    """One request, ready to be sent any number of times."""
+
+    method: str
+    path: str
+    """After the base address: checked, and sent to the letter."""
+    headers: Mapping[str, str] = field(repr=False)
+    body: Content | None = field(default=None, repr=False)
+    repeatable: bool = True
+    """Whether it may be carried out twice."""
+
+    def content(self) -> bytes | AsyncIterator[bytes] | None:
+        """The body for one attempt."""
+        if self.body is None or isinstance(self.body, bytes):
+            return self.body
+        return _pieces(self.body)
+
+
+async def _pieces(body: Pieces) -> AsyncIterator[bytes]:
+    for piece in body:
+        yield piece
+
+
+@cache
+def user_agent() -> str:
+    """How the SDK names itself."""
+    return f"cfai/{version('cfai')}"
+
+
+def _checked(headers: dict[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or name.lower() in _OWN_HEADERS:
+            raise InputError(f"headers must not name {name!r:.60}")
+        if not _is_line(value):
+            # A header's value may be a secret, so the message leaves it out.
+            raise InputError(f"the header {name} must have a text of one line as its value")
+    return headers
+
+
+def _is_line(value: object) -> bool:
+    return isinstance(value, str) and (not value or _HEADER_VALUE.fullmatch(value) is not None)
+
+
+def _said(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else dumps(value).decode()
+
+
+# Cloudflare docs, AI Gateway, "Request headers"; the last three: github.com/cloudflare/ai,
+# gateway-core/src/gateway-fetch.ts.
+_GATEWAY_HEADERS: Final = {
+    "id": "cf-aig-gateway-id",
+    "skip_cache": "cf-aig-skip-cache",
+    "cache_ttl": "cf-aig-cache-ttl",
+    "cache_key": "cf-aig-cache-key",
+    "collect_log": "cf-aig-collect-log",
+    "request_timeout": "cf-aig-request-timeout",
+    "max_attempts": "cf-aig-max-attempts",
+    "retry_delay": "cf-aig-retry-delay",
+    "backoff": "cf-aig-backoff",
+    "metadata": "cf-aig-metadata",
+    "event_id": "cf-aig-event-id",
+    "byok_alias": "cf-aig-byok-alias",
+    "zdr": "cf-aig-zdr",
+}
+
+
+def gateway_headers(gateway: Gateway) -> dict[str, str]:
+    """The `cf-aig-*` headers of what is set."""
+    headers = {
+        header: _said(value)
+        for name, header in _GATEWAY_HEADERS.items()
+        if (value := getattr(gateway, name)) is not None
+    }
+    if gateway.authorization is not None:
+        headers["cf-aig-authorization"] = f"Bearer {gateway.authorization}"
+    return headers
+
+
+def base_headers(settings: Settings, options: Options | None) -> dict[str, str]:
+    """The headers of any request: who asks, through which gateway, and what the user adds."""
+    headers = {"User-Agent": user_agent(), **settings.credentials.headers()}
+    if settings.gateway is not None:
+        headers.update(gateway_headers(settings.gateway))
+    headers.update(settings.headers)
+    if options is not None:
+        if options.session_affinity is not None:
+            headers["x-session-affinity"] = options.session_affinity
+        headers.update(options.headers or {})
+    return _checked(headers)
+
+
+def account_path(settings: Settings, rest: str) -> str:
+    """A path below the account: `/accounts/{account_id}/ai/…`."""
+    return f"/accounts/{account_segment(settings.account_id)}/ai/{rest}"
+
+
+def _streams_itself(task: Task[Any] | Mapping[str, Any]) -> bool:
+    said = task.get("stream") if isinstance(task, Mapping) else getattr(task, "stream", None)
+    return said is True
+
+
+def _check_count(model: str, task: TextEmbeddings) -> None:
+    most = profile(model).texts_per_request
+    if most is not None and not isinstance(task.text, str) and len(task.text) > most:
+        raise InputError(f"text must have at most {most} texts for {model}, got {len(task.text)}")
+
+
+def has_media(task: Task[Any] | Mapping[str, Any]) -> bool:
+    """Whether building the request reads files or encodes media, which takes its time."""
+    return isinstance(task, MediaTask) or (isinstance(task, Task) and task.blocks())
+
+
+def run(
+    settings: Settings,
+    model: str,
+    task: Task[Any] | Mapping[str, Any],
+    *,
+    stream: bool,
+    options: Options | None = None,
+) -> Request:
+    """`POST /accounts/{account_id}/ai/run/{model_name}`.
+
+    Source: Workers AI API, "Execute AI model"; the query: github.com/cloudflare/ai, `createRun`.
+
+    Raises:
+        InputError: The model or the account can't be part of a path, or the media can't be read.
+    """
+    path = account_path(settings, f"run/{model_path(model)}")
+    if isinstance(task, TextEmbeddings):
+        _check_count(model, task)
+    added: dict[str, Any] = {"stream": True} if stream else {}
+    if not stream and _streams_itself(task):
+        added["stream"] = False
+    if options is not None and options.reject_if_busy is not None:
+        added["options"] = {"rejectIfBusy": options.reject_if_busy}
+    body = encoded(model, task, added)
+    query = dict(body.query)
+    if options is not None and options.tags:
+        query["tags"] = ",".join(options.tags)
+    headers = base_headers(settings, options)
+    headers["Content-Type"] = body.content_type
+    if stream:
+        # A compressed stream is held back by whoever compresses it.
+        headers["Accept"] = "text/event-stream"
+        headers["Accept-Encoding"] = "identity"
+    if not isinstance(body.content, bytes):
+        headers["Content-Length"] = str(len(body.content))
+    return Request(
+        method="POST",
+        path=f"{path}?{urlencode(query)}" if query else path,
+        headers=headers,
+        body=body.content,
+    )

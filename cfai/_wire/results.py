@@ -1,0 +1,232 @@
+"""Decoded results -> answers: one reader for each class of answer, each form from its source."""
+
+from array import array
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from attrs import evolve, frozen
+
+from cfai import media
+from cfai._convert import structure
+from cfai._wire.texts import read_text, undocumented, usage, words
+from cfai.errors import DecodeError
+from cfai.tasks import (
+    Answer,
+    Audio,
+    Description,
+    Detection,
+    Detections,
+    Embeddings,
+    Image,
+    Label,
+    Labels,
+    Ranked,
+    Ranking,
+    Rerank,
+    Result,
+    Segment,
+    Summary,
+    Task,
+    Text,
+    TextEmbeddings,
+    Transcript,
+    Translated,
+    Word,
+)
+
+
+@frozen
+class Asked:
+    """What reading needs to know of the question."""
+
+    answer: type[Answer]
+    json: bool = False
+    """Whether JSON was asked for."""
+    documents: tuple[str, ...] = ()
+    """The texts that a ranking refers to."""
+    count: int | None = None
+    """How many vectors must come."""
+
+
+def asked(task: Task[Any] | Mapping[str, Any]) -> Asked:
+    """What to expect of the answer to *task*."""
+    if not isinstance(task, Task):
+        return Asked(Result, bool(task.get("response_format")))
+    return Asked(
+        task.answer,
+        json=getattr(task, "response_format", None) is not None,
+        documents=tuple(task.documents) if isinstance(task, Rerank) else (),
+        count=_count(task.text) if isinstance(task, TextEmbeddings) else None,
+    )
+
+
+def _count(texts: str | Sequence[str]) -> int:
+    return 1 if isinstance(texts, str) else len(texts)
+
+
+def _labels(result: Any, _: Asked) -> Labels:
+    return Labels(structure(result, tuple[Label, ...], "result"))
+
+
+def _detections(result: Any, _: Asked) -> Detections:
+    return Detections(structure(result, tuple[Detection, ...], "result"))
+
+
+def _decoded(result: Any, key: str) -> bytes:
+    """The bytes of a base64 answer: `{key: "…"}`, or the bare text that the API page also names."""
+    text = result.get(key) if isinstance(result, dict) else result
+    if not isinstance(text, str) or not text:
+        raise undocumented(f"{key} must be base64 text", result)
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return b64decode(text, validate=True)
+    except (Base64Error, ValueError) as exc:
+        raise undocumented(f"{key} must be base64 text", text[:60]) from exc
+
+
+def _image(result: Any, _: Asked) -> Image:
+    data = _decoded(result, "image")
+    return Image(data, media.media_type(data))
+
+
+def _audio(result: Any, _: Asked) -> Audio:
+    data = _decoded(result, "audio")
+    return Audio(data, media.media_type(data))
+
+
+def _embeddings(result: Any, asked: Asked) -> Embeddings:
+    # bge-m3 has the vectors under `response` where contexts were given instead of texts.
+    rows = result.get("data", result.get("response")) if isinstance(result, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+        raise undocumented("data must be a list of vectors", str(result)[:200])
+    if asked.count is not None and len(rows) != asked.count:
+        raise DecodeError(f"{asked.count} texts were sent, and {len(rows)} vectors came back")
+    width = len(rows[0]) if rows else 0
+    buffer = array("f")
+    try:
+        for row in rows:
+            if len(row) != width:
+                raise undocumented("all vectors must have one length", [len(r) for r in rows])
+            buffer.fromlist(row)
+    except TypeError as exc:
+        raise DecodeError("a vector must be made of numbers only") from exc
+    shape = (len(rows), width)
+    said = result.get("shape")
+    if said is not None and said != list(shape):
+        raise undocumented(f"shape must be that of the data, {list(shape)}", said)
+    return Embeddings(
+        shape, buffer, pooling=result.get("pooling"), usage=usage(result.get("usage"))
+    )
+
+
+def _words(value: Any) -> tuple[Word, ...]:
+    return structure(value or [], tuple[Word, ...], "words")
+
+
+def _nova(result: dict[str, Any]) -> Transcript:
+    """Deepgram's form: the first alternative of the first channel."""
+    match result["results"]:
+        case {"channels": [{"alternatives": [{"transcript": str(text)} as best, *_]}, *_]}:
+            heard = _words(best.get("words"))
+            info = {key: value for key, value in best.items() if key == "confidence"}
+            return Transcript(text, word_count=len(heard) or None, words=heard, info=info or None)
+    raise undocumented("results must have a channel with a transcript", result)
+
+
+def _transcript(result: Any, _: Asked) -> Transcript:
+    if isinstance(result, dict) and "results" in result:
+        return _nova(result)
+    if not isinstance(result, dict) or not isinstance(result.get("text"), str):
+        raise undocumented("text must be a text", result)
+    segments = tuple(
+        Segment(
+            words(entry.get("text"), "segment"),
+            start=entry.get("start"),
+            end=entry.get("end"),
+            words=_words(entry.get("words")),
+        )
+        for entry in structure(result.get("segments") or [], tuple[dict[str, Any], ...], "segments")
+    )
+    heard = _words(result.get("words")) or tuple(w for part in segments for w in part.words)
+    count = result.get("word_count")
+    return Transcript(
+        result["text"],
+        vtt=result.get("vtt"),
+        word_count=structure(count, int, "word_count") if count is not None else None,
+        words=heard,
+        segments=segments,
+        info=result.get("transcription_info"),
+    )
+
+
+def _text(result: Any, asked: Asked) -> Text:
+    return read_text(result, json_asked=asked.json)
+
+
+def _translated(result: Any, _: Asked) -> Translated:
+    match result:
+        case {"translated_text": str(text)}:
+            return Translated(text)
+        # indictrans2: one translation for each text that was sent.
+        case {"translations": [*texts]} if texts and all(isinstance(text, str) for text in texts):
+            return Translated("\n".join(texts))
+    raise undocumented("translated_text must be a text", result)
+
+
+def _summary(result: Any, _: Asked) -> Summary:
+    match result:
+        case {"summary": str(text)}:
+            return Summary(text)
+    raise undocumented("summary must be a text", result)
+
+
+def _description(result: Any, _: Asked) -> Description:
+    if isinstance(result, dict):
+        # llava and uform; then moondream's answers and captions; then models that chat.
+        for key in ("description", "answer", "caption"):
+            if isinstance(text := result.get(key), str):
+                return Description(text, finish_reason=result.get("finish_reason"))
+        if "response" in result or "choices" in result:
+            said = read_text(result)
+            return Description(said.text, finish_reason=said.finish_reason)
+    raise undocumented("description must be a text", result)
+
+
+def _ranking(result: Any, asked: Asked) -> Ranking:
+    rows = result.get("response") if isinstance(result, dict) else None
+    ranked = structure(rows, tuple[Ranked, ...], "response")
+    texts = asked.documents
+    return Ranking(
+        tuple(evolve(r, text=texts[r.id]) if 0 <= r.id < len(texts) else r for r in ranked)
+    )
+
+
+def _result(result: Any, _: Asked) -> Answer:
+    """An open run: the value as it is, but for the two documented forms of base64."""
+    if isinstance(result, dict) and len(result) == 1:
+        for key, read in (("image", _image), ("audio", _audio)):
+            if isinstance(result.get(key), str):
+                try:
+                    return read(result, Asked(Result))
+                except DecodeError:
+                    break
+    return Result(result)
+
+
+READERS: Final[dict[type[Answer], Callable[[Any, Asked], Answer]]] = {
+    Labels: _labels,
+    Detections: _detections,
+    Image: _image,
+    Audio: _audio,
+    Embeddings: _embeddings,
+    Transcript: _transcript,
+    Text: _text,
+    Translated: _translated,
+    Summary: _summary,
+    Description: _description,
+    Ranking: _ranking,
+    Result: _result,
+}

@@ -1,0 +1,77 @@
+"""Who asks: an API token, or email and key, as given or as the environment holds them."""
+
+import os
+import re
+
+from attrs import field, frozen
+
+from cfai.errors import ConfigError
+
+
+@frozen
+class Credentials:
+    """Who asks: an API token, or the email and global key of the previous scheme."""
+
+    api_token: str | None = field(default=None, repr=False)
+    api_email: str | None = field(default=None, repr=False)
+    api_key: str | None = field(default=None, repr=False)
+
+    def headers(self) -> dict[str, str]:
+        """The headers that prove it. Source: Workers AI API, "Security"."""
+        if self.api_token is not None:
+            return {"Authorization": f"Bearer {self.api_token}"}
+        return {"X-Auth-Email": self.api_email or "", "X-Auth-Key": self.api_key or ""}
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no message may contain."""
+        return tuple(secret for secret in (self.api_token, self.api_key) if secret)
+
+
+def known(given: str | None, *names: str) -> str | None:
+    """The value given, or of the first of these environment variables that is not empty."""
+    if given is not None:
+        return given
+    return next((value for name in names if (value := os.environ.get(name))), None)
+
+
+def _header_safe(name: str, value: str) -> str:
+    """Refuse what no header can carry. The value is secret, so the message leaves it out."""
+    if not re.fullmatch(r"[\x21-\x7e]+", value):
+        raise ConfigError(
+            f"{name} must be printable ASCII without spaces or line ends, and not empty"
+            f" (it has {len(value)} characters; not shown, because it is a secret)"
+        )
+    return value
+
+
+def credentials(
+    api_token: str | None = None, api_email: str | None = None, api_key: str | None = None
+) -> Credentials:
+    """Choose between what was given and what the environment holds: a token before email and key.
+
+    Raises:
+        ConfigError: There are none, or there is only half of email and key.
+    """
+    if api_token is None and (api_email is not None or api_key is not None):
+        token = None
+    else:
+        token = known(api_token, "CLOUDFLARE_API_TOKEN", "CF_API_TOKEN")
+    if token is not None:
+        return Credentials(api_token=_header_safe("api_token", token))
+    email = known(api_email, "CLOUDFLARE_EMAIL")
+    key = known(api_key, "CLOUDFLARE_API_KEY")
+    if key is not None and email is None:
+        raise ConfigError(
+            "api_key has no api_email beside it: the global API key needs the account's email"
+            " (CLOUDFLARE_EMAIL). If it is an API token, pass it as api_token"
+            " (CLOUDFLARE_API_TOKEN)"
+        )
+    if key is None or email is None:
+        raise ConfigError(
+            "no credentials: pass api_token, or set CLOUDFLARE_API_TOKEN"
+            " (or api_email and api_key: CLOUDFLARE_EMAIL and CLOUDFLARE_API_KEY)"
+        )
+    return Credentials(
+        api_email=_header_safe("api_email", email), api_key=_header_safe("api_key", key)
+    )

@@ -1,0 +1,350 @@
+"""Every exception of the SDK, and which of the service's codes becomes which of them.
+
+CfaiError
+├── ConfigError                     no account, no credentials, or credentials that cannot work
+├── InputError(ValueError)          refused here; nothing was sent
+├── TransportError                  no whole answer
+│   ├── ConnectError                no connection was made
+│   ├── RequestTimeout              a limit of `Timeouts` ran out (.phase, .limit)
+│   └── ConnectionLost              the connection ended before the answer did
+│       └── StreamInterrupted       an answer began and did not end (.answer, .events)
+├── StatusError                     the service said no (.status .code .message, and more)
+│   ├── BadRequest                  400, 422
+│   ├── AuthenticationError         401
+│   ├── PermissionDenied            403
+│   ├── NotFound                    404
+│   ├── MethodNotAllowed            405
+│   ├── ServiceTimeout              408; codes 3007, 3008
+│   ├── Conflict                    409
+│   ├── RequestTooLarge             413; code 3006
+│   ├── RateLimited                 429
+│   │   └── CapacityExceeded        code 3040
+│   ├── QuotaExceeded               codes 3036, 4006 (.resets_at); trying again is of no use
+│   └── ServerError                 5xx
+├── DecodeError                     an answer nobody documented (.body, .meta)
+│   └── AnswerTooLarge              more than the limit allows (.limit)
+├── StreamUnsupported               the model does not stream; call `run`
+└── MissingExtra(ImportError)       a part of the SDK that is installed on request
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, time, timedelta
+from typing import Any, Literal, NamedTuple
+
+from cfai.meta import Meta
+
+Phase = Literal["connect", "pool", "response", "idle", "content", "total"]
+
+BODY_LIMIT = 4096
+"""How much of a body an error keeps, in characters or bytes."""
+
+# The edge repeats the path of a request it cannot route (code 7003), and with it whatever was
+# taken for an account id, which now and then is a token.
+_SECRET = re.compile(r"(?i)(?<=/accounts/)[^/\s?#\"'\\]+|(?<=bearer )[^\s\"'\\]+")
+_HIDDEN = "***"
+
+
+class CfaiError(Exception):
+    """The root of everything that the SDK raises."""
+
+    # The default would call the class with `args` alone, which lack the keywords.
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, self.__dict__.copy())
+
+
+class ConfigError(CfaiError):
+    """The account or the credentials are missing, contradict each other, or cannot work."""
+
+
+class InputError(CfaiError, ValueError):
+    """A value was refused, and nothing sent. The message names it, the rule and the value."""
+
+
+class TransportError(CfaiError):
+    """There is no whole answer, and so nothing is known of what the service did."""
+
+
+class ConnectError(TransportError):
+    """No connection was made: the name, the network, the proxy or TLS failed. Nothing was sent."""
+
+
+class RequestTimeout(TransportError):
+    """A limit of `Timeouts` ran out: *phase* says which, *limit* is its length in seconds."""
+
+    def __init__(self, message: str, *, phase: Phase, limit: float | None = None) -> None:
+        super().__init__(message)
+        self.phase: Phase = phase
+        self.limit = limit
+
+
+class ConnectionLost(TransportError):
+    """The connection ended before the answer did."""
+
+
+class StreamInterrupted(ConnectionLost):
+    """A stream began and did not end; what had arrived is not lost.
+
+    Attributes:
+        answer: The `cfai.tasks.Text` so far, or `None` where raw events were read.
+        events: How many events had arrived.
+    """
+
+    def __init__(self, message: str, *, answer: Any = None, events: int = 0) -> None:
+        super().__init__(message)
+        self.answer = answer
+        self.events = events
+
+
+class StatusError(CfaiError):
+    """The service answered: no.
+
+    Attributes:
+        message: What it said, or a description of the status where it said nothing.
+        status: The HTTP status. It can be 200: a body may still say that it failed.
+        code: The service's own code (the first, where there are several); see `CODES`.
+        errors: All errors of the body, as they came.
+        ray_id: Cloudflare's id of the request.
+        retry_after: How long the service asks to wait, in seconds.
+        body: The beginning of the body.
+        meta: The facts around the exchange.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        code: int | None = None,
+        errors: Sequence[Mapping[str, Any]] = (),
+        ray_id: str | None = None,
+        retry_after: float | None = None,
+        body: str | bytes | None = None,
+        meta: Meta | None = None,
+    ) -> None:
+        super().__init__(_without_secrets(message))
+        self.message: str = self.args[0]
+        self.status = status
+        self.code = code
+        self.errors = tuple(_without_secrets(error) for error in errors)
+        self.ray_id = ray_id
+        self.retry_after = retry_after
+        self.body = _excerpt(body)
+        self.meta = meta
+
+    @property
+    def hint(self) -> str | None:
+        """What to do about it, where that is known."""
+        known = CODES[self.code].hint if self.code in CODES else ""
+        return known or _STATUS_HINTS.get(self.status)
+
+    def __str__(self) -> str:
+        text = f"{self.status}: " if self.code is None else f"{self.status} (code {self.code}): "
+        text += self.message
+        if self.retry_after is not None:
+            text += f" [retry after {self.retry_after:g} s]"
+        if self.ray_id:
+            text += f" [ray {self.ray_id}]"
+        return f"{text}\n{self.hint}" if self.hint else text
+
+
+class BadRequest(StatusError):
+    """400 or 422: the service does not accept the input."""
+
+
+class AuthenticationError(StatusError):
+    """401: the service does not know the credentials, or they lack a permission."""
+
+
+class PermissionDenied(StatusError):
+    """403: the credentials are known and not allowed to do this."""
+
+
+class NotFound(StatusError):
+    """404: no such thing."""
+
+
+class MethodNotAllowed(StatusError):
+    """405: the model or endpoint does not do that."""
+
+
+class ServiceTimeout(StatusError):
+    """408: the service gave up computing. Worth trying again."""
+
+
+class Conflict(StatusError):
+    """409: it contradicts what is there already."""
+
+
+class RequestTooLarge(StatusError):
+    """413: the input is too large."""
+
+
+class RateLimited(StatusError):
+    """429: too many requests for now. Worth trying again, later."""
+
+
+class CapacityExceeded(RateLimited):
+    """Code 3040: all machines for this model are busy. Worth trying again."""
+
+
+class QuotaExceeded(StatusError):
+    """Codes 3036, 4006: the day's allocation is used up, and trying again is of no use.
+
+    *resets_at* (aware) is the next 00:00 UTC: then there is a new one.
+    """
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.resets_at = next_reset(datetime.now(UTC))
+
+
+class ServerError(StatusError):
+    """5xx: it failed on the service's side. Worth trying again."""
+
+
+class DecodeError(CfaiError):
+    """The answer has a form that nobody documented; *body* is the beginning of it."""
+
+    def __init__(self, message: str, *, body: Any = None, meta: Meta | None = None) -> None:
+        super().__init__(_without_secrets(message))
+        self.body: str | bytes | None = _excerpt(body)
+        self.meta = meta
+
+
+class AnswerTooLarge(DecodeError):
+    """The answer, or one event of a stream, is above *limit* bytes. The rest was not read."""
+
+    def __init__(self, message: str, *, limit: int, meta: Meta | None = None) -> None:
+        super().__init__(message, meta=meta)
+        self.limit = limit
+
+
+class StreamUnsupported(CfaiError):
+    """The model answered a request for a stream with nothing. Call `run` instead."""
+
+
+class MissingExtra(CfaiError, ImportError):
+    """A part of the SDK, *extra*, is not installed; the message says how to."""
+
+    def __init__(self, extra: str, *, needed_for: str) -> None:
+        super().__init__(f"{needed_for} needs more: pip install 'cfai[{extra}]'")
+        self.extra = extra
+
+
+class Code(NamedTuple):
+    """A code's status, its class (`None`: the answer's status decides), and what to do about it."""
+
+    status: int | None
+    error: type[StatusError] | None
+    hint: str
+
+
+_QUOTA = "The day's allocation is used up: wait for 00:00 UTC, or use a paid plan."
+_PRIVATE = "The model is private, and not open to this account."
+_NO_MODEL = "Check the model's name: developers.cloudflare.com/workers-ai/models lists all."
+
+# Source: developers.cloudflare.com/workers-ai/platform/errors, down to 3040. The others were
+# observed, some of them under several statuses: there the status decides.
+CODES: dict[int, Code] = {
+    5007: Code(400, BadRequest, _NO_MODEL),
+    5004: Code(400, BadRequest, "The model takes this media in another form; see `media_form`."),
+    3039: Code(400, BadRequest, "Upload both adapter_config.json and adapter_model.safetensors."),
+    3003: Code(400, BadRequest, ""),
+    5018: Code(403, PermissionDenied, _PRIVATE),
+    3041: Code(403, PermissionDenied, _PRIVATE),
+    5016: Code(403, PermissionDenied, 'Accept the model\'s licence: run it with Prompt("agree").'),
+    3023: Code(403, PermissionDenied, "The account is blocked: ask Cloudflare's support."),
+    5019: Code(405, MethodNotAllowed, ""),
+    5005: Code(405, MethodNotAllowed, "The model takes no LoRA: choose one that does."),
+    3042: Code(404, NotFound, _NO_MODEL),
+    3006: Code(413, RequestTooLarge, "Send less in one request: a smaller file, or fewer texts."),
+    3007: Code(408, ServiceTimeout, "Ask for less in one request (`max_tokens`), or stream."),
+    3008: Code(408, ServiceTimeout, ""),
+    3036: Code(429, QuotaExceeded, _QUOTA),
+    3040: Code(429, CapacityExceeded, "The model is busy: try again soon, or take another model."),
+    4006: Code(429, QuotaExceeded, _QUOTA),
+    3037: Code(400, None, "Check the fine-tune's id and account, and that both files are there."),
+    5006: Code(400, None, "Look up the model's own input schema, on its page of the catalogue."),
+    8001: Code(400, None, ""),
+    8005: Code(500, None, ""),
+    8006: Code(400, None, "Raise `max_tokens`: reasoning left none for the forced tool call."),
+    1001: Code(400, None, ""),
+    7000: Code(400, None, "No such endpoint: check the model's name and `base_url`."),
+    7003: Code(404, None, "Check the account id: 32 hexadecimal digits, and not the token."),
+    10000: Code(401, None, 'The token needs the permission "Workers AI Read" on this account.'),
+    2001: Code(400, None, "Create the AI Gateway first, or check its name."),
+    2009: Code(401, None, "The AI Gateway asks for a token of its own (cf-aig-authorization)."),
+    2016: Code(None, None, "The guardrails of the AI Gateway blocked the prompt."),
+    2017: Code(None, None, "The guardrails of the AI Gateway blocked the answer."),
+    2021: Code(402, None, "There is no credit for unified billing on this account."),
+}
+"""The service's codes."""
+
+_STATUSES: dict[int, type[StatusError]] = {
+    400: BadRequest,
+    401: AuthenticationError,
+    403: PermissionDenied,
+    404: NotFound,
+    405: MethodNotAllowed,
+    408: ServiceTimeout,
+    409: Conflict,
+    413: RequestTooLarge,
+    422: BadRequest,
+    429: RateLimited,
+}
+_STATUS_HINTS = {401: CODES[10000].hint, 413: CODES[3006].hint}
+
+
+def status_error(status: int, code: int | None, message: str, **facts: Any) -> StatusError:
+    """Make the error that the service meant: its code decides, and where that is silent its status.
+
+    Args:
+        status: The HTTP status, also where it is 200 (`success: false`, or an event in a stream).
+        code: The first of the service's codes.
+        message: What it said.
+        facts: The other keywords of `StatusError`.
+    """
+    known = CODES.get(code) if code is not None else None
+    if known and known.error:
+        kind = known.error
+    else:
+        meant = known.status if known and known.status and status < 400 else status
+        kind = ServerError if meant >= 500 else _STATUSES.get(meant, StatusError)
+    return kind(message, status=status, code=code, **facts)
+
+
+def status_of(code: int) -> int | None:
+    """Give the HTTP status that a code belongs to, for an error that comes without one."""
+    known = CODES.get(code)
+    return known.status if known else None
+
+
+def next_reset(now: datetime) -> datetime:
+    """Give the first 00:00 UTC after *now* (aware): when the day's allocation begins anew."""
+    tomorrow = now.astimezone(UTC).date() + timedelta(days=1)
+    return datetime.combine(tomorrow, time.min, UTC)
+
+
+def _restored(kind: type[CfaiError], args: tuple[Any, ...], state: dict[str, Any]) -> CfaiError:
+    error = kind.__new__(kind)
+    super(CfaiError, error).__init__(*args)
+    error.__dict__.update(state)
+    return error
+
+
+def _excerpt(body: str | bytes | None) -> str | bytes | None:
+    if isinstance(body, bytes):
+        return _SECRET.sub(_HIDDEN, body[:BODY_LIMIT].decode("latin-1")).encode("latin-1")
+    return body and _SECRET.sub(_HIDDEN, body[:BODY_LIMIT])
+
+
+def _without_secrets(value: Any) -> Any:
+    """Hide what the service repeats of the request's path and credentials, at any depth."""
+    if isinstance(value, str):
+        return _SECRET.sub(_HIDDEN, value)
+    if isinstance(value, Mapping):
+        return {key: _without_secrets(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(item) for item in value]
+    return value

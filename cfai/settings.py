@@ -1,0 +1,293 @@
+"""What the user decides: credentials, time limits, retries, the gateway, the options of a call.
+
+Values only: nothing here opens a connection. What they become on the wire is written in `_wire`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+import attrs
+from attrs import field, frozen
+
+from cfai.credentials import Credentials, known
+from cfai.errors import CfaiError, ConfigError, InputError
+
+CLOUDFLARE: Final = "https://api.cloudflare.com/client/v4"
+"""Where Workers AI answers, unless `base_url` or `CLOUDFLARE_BASE_URL` says otherwise."""
+
+
+class Unset(Enum):
+    """The type of `UNSET`: one member, so that type checkers can narrow it away."""
+
+    UNSET = "UNSET"
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset.UNSET
+"""Left as it is. Used only where `None` already means something ("no gateway", "no proxy")."""
+
+
+def _finite(name: str, value: object, *, least: float = 0.0, above: bool = False) -> None:
+    """Refuse what is no finite number, or is below *least* (or equal to it, where *above*)."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and least <= value < float("inf")) or (above and value == least):  # type: ignore[operator]  # checked: a number
+        rule = f"above {least:g}" if above else f"{least:g} or more"
+        raise InputError(f"{name} must be a finite number of seconds, {rule}, got {value!r}")
+
+
+def _limit(instance: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    if value is not None:
+        _finite(f"{type(instance).__name__}.{attribute.name}", value, above=True)
+
+
+def _pause(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    _finite(f"{type(instance).__name__}.{attribute.name}", value)
+
+
+def _count(least: int) -> Callable[[object, attrs.Attribute[Any], int | None], None]:
+    def check(instance: object, attribute: attrs.Attribute[Any], value: int | None) -> None:
+        if value is not None and (type(value) is not int or value < least):
+            name = f"{type(instance).__name__}.{attribute.name}"
+            raise InputError(f"{name} must be a whole number, {least} or more, got {value!r}")
+
+    return check
+
+
+@frozen(kw_only=True)
+class Timeouts:
+    """Time limits in seconds; `None` is no limit."""
+
+    connect: float | None = field(default=5.0, validator=_limit)
+    """To look the host up, connect and agree on TLS."""
+    pool: float | None = field(default=60.0, validator=_limit)
+    """To wait for a free connection when `limit` requests are under way."""
+    response: float | None = field(default=120.0, validator=_limit)
+    """One attempt, from its first byte sent to its last byte read; for a stream, to its headers."""
+    idle: float | None = field(default=60.0, validator=_limit)
+    """Inside a stream: since the last byte of any kind. A keep-alive comment starts it anew."""
+    content: float | None = field(default=None, validator=_limit)
+    """Inside a stream: since the last event that added something."""
+    total: float | None = field(default=None, validator=_limit)
+    """The whole call: every attempt, every pause between them, and a stream to its end."""
+
+
+@frozen
+class Retry:
+    """A failed attempt that is about to be repeated, as `Retries.on_retry` hears of it."""
+
+    attempt: int
+    """Which attempt failed: 1 is the first."""
+    failure: CfaiError
+    pause: float
+    """Seconds until the next one."""
+
+
+@frozen(kw_only=True)
+class Retries:
+    """When and how often a failed attempt is repeated.
+
+    Repeated are failed connects, 408, 429 (never a used-up quota: 3036, 4006), 5xx, the codes 3007,
+    3008 and 3040, and a connection lost before an answer. The pause before retry *n* (from 0) is
+    chosen evenly from 0 to `min(cap, base * 2**n)` seconds, unless the service names one.
+    """
+
+    max: int = field(default=2, validator=_count(0))
+    """Attempts after the first; 0 never repeats."""
+    base: float = field(default=0.5, validator=_pause)
+    """Seconds; the upper end of the first pause."""
+    cap: float = field(default=8.0, validator=_pause)
+    """Seconds; no chosen pause is longer."""
+    max_wait: float = field(default=60.0, validator=_pause)
+    """Seconds; the longest `Retry-After` that is waited for. A longer one is raised at once."""
+    on_retry: Callable[[Retry], None] | None = field(default=None, eq=False)
+    """Called before each pause. What it raises ends the call."""
+
+
+DEFAULT_TIMEOUTS: Final = Timeouts()
+DEFAULT_RETRIES: Final = Retries()
+
+
+@frozen
+class Gateway:
+    """The AI Gateway that a request goes through, and what it shall do with it.
+
+    Sent as `cf-aig-*` headers. Source: Cloudflare docs, AI Gateway, "Request headers".
+    """
+
+    id: str = field()
+    """The gateway's name in the account; "default" is made on first use."""
+    skip_cache: bool | None = field(default=None, kw_only=True)
+    cache_ttl: int | None = field(default=None, kw_only=True, validator=_count(0))
+    """Seconds that the gateway keeps the answer."""
+    cache_key: str | None = field(default=None, kw_only=True)
+    collect_log: bool | None = field(default=None, kw_only=True)
+    request_timeout: int | None = field(default=None, kw_only=True, validator=_count(1))
+    """Milliseconds after which the gateway gives the provider up."""
+    max_attempts: int | None = field(default=None, kw_only=True, validator=_count(1))
+    """The gateway's own attempts, 1 to 5."""
+    retry_delay: int | None = field(default=None, kw_only=True, validator=_count(0))
+    """Milliseconds between the gateway's attempts, at most 5000."""
+    backoff: Literal["constant", "linear", "exponential"] | None = field(default=None, kw_only=True)
+    metadata: Mapping[str, str | int | float | bool | None] | None = field(
+        default=None, kw_only=True
+    )
+    """Kept with the log entry; at most 5 entries."""
+    event_id: str | None = field(default=None, kw_only=True)
+    byok_alias: str | None = field(default=None, kw_only=True)
+    zdr: bool | None = field(default=None, kw_only=True)
+    authorization: str | None = field(default=None, kw_only=True, repr=False)
+    """The token of an authenticated gateway."""
+
+    def __attrs_post_init__(self) -> None:
+        if not re.fullmatch(r"[\x21-\x7e]+", self.id):
+            raise InputError(f"Gateway.id must be printable ASCII without spaces, got {self.id!r}")
+        for name, most in (("max_attempts", 5), ("retry_delay", 5000)):
+            value = getattr(self, name)
+            if value is not None and value > most:
+                raise InputError(f"Gateway.{name} must be at most {most}, got {value}")
+        if self.backoff not in (None, "constant", "linear", "exponential"):
+            kinds = "constant, linear or exponential"
+            raise InputError(f"Gateway.backoff must be {kinds}, got {self.backoff!r}")
+        if self.metadata is not None and len(self.metadata) > 5:
+            count = len(self.metadata)
+            raise InputError(f"Gateway.metadata must have at most 5 entries, got {count}")
+
+
+_TAG = re.compile(r"[A-Za-z0-9:\-./@]{1,50}")
+
+
+def _tags(value: Iterable[str] | None) -> tuple[str, ...] | None:
+    if isinstance(value, str):
+        raise InputError(f"Options.tags must be several tags, got the one text {value!r}")
+    return None if value is None else tuple(value)
+
+
+def _check_tags(_: object, __: object, tags: tuple[str, ...] | None) -> None:
+    if tags is None:
+        return
+    if len(tags) > 5:
+        raise InputError(f"Options.tags must have at most 5 tags, got {len(tags)}")
+    for tag in tags:
+        if not _TAG.fullmatch(tag):
+            raise InputError(f"a tag must be 1 to 50 of A-Z a-z 0-9 : - . / @, got {tag!r}")
+
+
+@frozen(kw_only=True)
+class Options:
+    """What differs for one call. A field left at `None` keeps the client's own."""
+
+    timeouts: Timeouts | None = None
+    retries: Retries | None = None
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
+    """Added to the client's; a header named in both is taken from here."""
+    gateway: Gateway | None = None
+    session_affinity: str | None = None
+    """Calls with the same one reach the same machine, whose prefix cache then serves them.
+    Sent as `x-session-affinity`. Source: Cloudflare docs, Workers AI, "Prompt caching"."""
+    reject_if_busy: bool | None = None
+    """Refuse at once (429, code 3040) instead of queueing.
+    Source: Cloudflare docs, Workers AI, "Reject if busy"."""
+    tags: tuple[str, ...] | None = field(default=None, converter=_tags, validator=_check_tags)
+    """At most 5 words for the logs, each of 1 to 50 characters: letters, digits and `:-./@`."""
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether *host* names this machine and nothing else."""
+    if host is None:
+        return False
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _base_url(url: str, *, allow_insecure: bool) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError("base_url must be an http:// or https:// address with a host")
+    if parts.username or parts.password:
+        raise ConfigError("base_url must not hold a user name or password")
+    if parts.query or parts.fragment:
+        raise ConfigError("base_url must not have a query or fragment")
+    if parts.scheme == "http" and not allow_insecure and not is_loopback(parts.hostname):
+        raise ConfigError(
+            f"base_url would send the credentials unencrypted to {parts.hostname}:"
+            " use https://, or allow_insecure=True"
+        )
+    return url.rstrip("/")
+
+
+@frozen(kw_only=True)
+class Settings:
+    """Everything a client was told, resolved and checked."""
+
+    account_id: str = field(repr=False)
+    credentials: Credentials = field(repr=False)
+    base_url: str
+    gateway: Gateway | None = None
+    timeouts: Timeouts = DEFAULT_TIMEOUTS
+    retries: Retries = DEFAULT_RETRIES
+    headers: Mapping[str, str] = field(factory=dict, repr=False)
+    proxy: str | None = field(default=None, repr=False)
+    max_answer_bytes: int = field(default=256 * 2**20, validator=_count(1))
+    max_event_bytes: int = field(default=16 * 2**20, validator=_count(1))
+
+    @classmethod
+    def resolve(
+        cls,
+        *,
+        account_id: str | None,
+        credentials: Credentials,
+        base_url: str | None,
+        gateway: Gateway | str | None,
+        allow_insecure: bool,
+        **rest: Any,
+    ) -> Self:
+        """Fill what was left out from the environment.
+
+        Raises:
+            ConfigError: There is no account, or the address can't be used.
+        """
+        account = known(account_id, "CLOUDFLARE_ACCOUNT_ID", "CF_ACCOUNT_ID")
+        if account is None:
+            raise ConfigError("no account: pass account_id, or set CLOUDFLARE_ACCOUNT_ID")
+        return cls(
+            account_id=account,
+            credentials=credentials,
+            base_url=_base_url(
+                known(base_url, "CLOUDFLARE_BASE_URL") or CLOUDFLARE,
+                allow_insecure=allow_insecure,
+            ),
+            gateway=as_gateway(_known_gateway(gateway)),
+            **rest,
+        )
+
+    def for_call(self, options: Options | None) -> Settings:
+        """These settings, with what *options* changes for one call."""
+        if options is None:
+            return self
+        changes = {
+            name: value
+            for name in ("timeouts", "retries", "gateway")
+            if (value := getattr(options, name)) is not None
+        }
+        return attrs.evolve(self, **changes) if changes else self
+
+
+def _known_gateway(given: Gateway | str | None) -> Gateway | str | None:
+    return given if given is not None else known(None, "CLOUDFLARE_GATEWAY_ID")
+
+
+def as_gateway(given: Gateway | str | None) -> Gateway | None:
+    """A gateway from its bare id, or as it is."""
+    return Gateway(given) if isinstance(given, str) else given

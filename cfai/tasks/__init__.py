@@ -1,0 +1,115 @@
+"""What a model is asked, and what it answers: values, without a word on how they travel."""
+
+from cfai.tasks._base import Answer, MediaTask, Task, rules
+from cfai.tasks._media_answers import Audio, Binary, Image, Segment, Transcript, Word
+from cfai.tasks._rule import Rule
+from cfai.tasks._text_answers import (
+    Description,
+    Result,
+    Summary,
+    Text,
+    Token,
+    ToolCall,
+    ToolCallDelta,
+    Translated,
+    Usage,
+)
+from cfai.tasks._vector_answers import (
+    Box,
+    Detection,
+    Detections,
+    Embeddings,
+    Label,
+    Labels,
+    Ranked,
+    Ranking,
+)
+from cfai.tasks.audio import AutomaticSpeechRecognition, SpeechSynthesis, TextToSpeech
+from cfai.tasks.embeddings import MultimodalEmbeddings, Pooling, Rerank, TextEmbeddings
+from cfai.tasks.images import TextToImage
+from cfai.tasks.language import (
+    Prompt,
+    Summarization,
+    TextClassification,
+    TextGeneration,
+    Translation,
+)
+from cfai.tasks.messages import (
+    ImagePart,
+    Message,
+    Part,
+    TextPart,
+    assistant,
+    system,
+    tool_result,
+    user,
+)
+from cfai.tasks.tools import CodeFunction, Function, ResponseFormat, Tool
+from cfai.tasks.vision import (
+    ImageClassification,
+    ImagePrompt,
+    ImageTextToText,
+    ImageToText,
+    ObjectDetection,
+)
+
+__all__ = [
+    "Answer",
+    "Audio",
+    "AutomaticSpeechRecognition",
+    "Binary",
+    "Box",
+    "CodeFunction",
+    "Description",
+    "Detection",
+    "Detections",
+    "Embeddings",
+    "Function",
+    "Image",
+    "ImageClassification",
+    "ImagePart",
+    "ImagePrompt",
+    "ImageTextToText",
+    "ImageToText",
+    "Label",
+    "Labels",
+    "MediaTask",
+    "Message",
+    "MultimodalEmbeddings",
+    "ObjectDetection",
+    "Part",
+    "Pooling",
+    "Prompt",
+    "Ranked",
+    "Ranking",
+    "Rerank",
+    "ResponseFormat",
+    "Result",
+    "Rule",
+    "Segment",
+    "SpeechSynthesis",
+    "Summarization",
+    "Summary",
+    "Task",
+    "Text",
+    "TextClassification",
+    "TextEmbeddings",
+    "TextGeneration",
+    "TextPart",
+    "TextToImage",
+    "TextToSpeech",
+    "Token",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "Transcript",
+    "Translated",
+    "Translation",
+    "Usage",
+    "Word",
+    "assistant",
+    "rules",
+    "system",
+    "tool_result",
+    "user",
+]

@@ -1,0 +1,344 @@
+"""`WorkersAI`: the client of Cloudflare Workers AI."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+
+from attrs import evolve
+
+from cfai._session import Body, Connections, Session
+from cfai._tokens import Events, TokenStream
+from cfai._wire import answers, requests
+from cfai._wire.failures import scrubber
+from cfai._wire.replies import Reply
+from cfai._wire.results import Asked, asked
+from cfai.credentials import credentials
+from cfai.errors import InputError
+from cfai.settings import (
+    DEFAULT_RETRIES,
+    DEFAULT_TIMEOUTS,
+    UNSET,
+    Gateway,
+    Options,
+    Retries,
+    Settings,
+    Timeouts,
+    Unset,
+    as_gateway,
+)
+from cfai.tasks import Answer, Embeddings, Pooling, Result, Task, Text, TextEmbeddings
+
+if TYPE_CHECKING:
+    import aiohttp
+
+A = TypeVar("A", bound=Answer)
+
+Outcome = Answer | TokenStream
+"""What an open `run` gives: a `Result` of decoded JSON, an `Image`, `Audio` or other `Binary`, or a
+`TokenStream`."""
+
+
+class WorkersAI:
+    """A client of Workers AI for one account.
+
+    Make one for the whole program and share it: over tasks, event loops and threads. Making it
+    costs nothing and connects to nothing; connections are made when first needed, and kept.
+
+    ```python
+    async with WorkersAI() as ai:
+        answer = await ai.run("@cf/meta/llama-3.1-8b-instruct", Prompt("Why is the sky blue?"))
+    ```
+    """
+
+    def __init__(  # noqa: PLR0913  # everything that a client can be told
+        self,
+        *,
+        account_id: str | None = None,
+        api_token: str | None = None,
+        api_email: str | None = None,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        gateway: Gateway | str | None = None,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        retries: Retries = DEFAULT_RETRIES,
+        limit: int = 100,
+        headers: Mapping[str, str] | None = None,
+        proxy: str | None = None,
+        session: aiohttp.ClientSession | None = None,
+        max_answer_bytes: int = 256 * 2**20,
+        max_event_bytes: int = 16 * 2**20,
+        allow_insecure: bool = False,
+    ) -> None:
+        """Make a client. What is left out is read from the environment, here and only here.
+
+        Args:
+            account_id: 32 hexadecimal digits; else `CLOUDFLARE_ACCOUNT_ID`.
+            api_token: Wins over email and key; else `CLOUDFLARE_API_TOKEN`.
+            api_email: Of the previous scheme, with *api_key*; else `CLOUDFLARE_EMAIL`.
+            api_key: The global API key; else `CLOUDFLARE_API_KEY`.
+            base_url: Where the API is; else `CLOUDFLARE_BASE_URL`, else Cloudflare's own.
+            gateway: The AI Gateway to go through, or its id; else `CLOUDFLARE_GATEWAY_ID`.
+            timeouts: Time limits of every call.
+            retries: When failed attempts are repeated.
+            limit: How many requests may be under way at once, on each event loop.
+            headers: Sent with every request.
+            proxy: The address of a proxy; else what the environment names (`HTTPS_PROXY`, …).
+            session: An aiohttp session to use instead of our own. It is never closed by us.
+            max_answer_bytes: The largest answer that is read, decompressed; streams excepted.
+            max_event_bytes: The largest event of a stream that is read.
+            allow_insecure: Send credentials over plain http to other machines, too.
+
+        Raises:
+            ConfigError: The account or the credentials are missing or can't work.
+        """
+        if type(limit) is not int or limit < 1:
+            raise InputError(f"limit must be a whole number, 1 or more, got {limit!r}")
+        self._settings = Settings.resolve(
+            account_id=account_id,
+            credentials=credentials(api_token, api_email, api_key),
+            base_url=base_url,
+            gateway=gateway,
+            allow_insecure=allow_insecure,
+            timeouts=timeouts,
+            retries=retries,
+            headers=dict(headers or {}),
+            proxy=proxy,
+            max_answer_bytes=max_answer_bytes,
+            max_event_bytes=max_event_bytes,
+        )
+        self._adopt(Connections(limit=limit, session=session), owns=True)
+
+    def _adopt(self, connections: Connections, *, owns: bool) -> None:
+        self._session = Session(connections)
+        self._owns = owns
+        self._scrub = scrubber(self._settings.credentials.secrets)
+
+    def __repr__(self) -> str:
+        return f"<WorkersAI {self._settings.base_url}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections, if they are this client's own. Safe to repeat."""
+        if self._owns:
+            await self._session.connections.aclose()
+
+    close = aclose
+
+    def with_options(
+        self,
+        *,
+        timeouts: Timeouts | None = None,
+        retries: Retries | None = None,
+        headers: Mapping[str, str] | None = None,
+        gateway: Gateway | str | Unset | None = UNSET,
+        account_id: str | None = None,
+        api_token: str | None = None,
+    ) -> Self:
+        """A copy that differs in what is given. It shares the connections, and does not close them.
+
+        Args:
+            timeouts: In place of the client's own.
+            retries: In place of the client's own.
+            headers: Added to the client's own.
+            gateway: Another AI Gateway; `None` goes through none.
+            account_id: Another account.
+            api_token: Another token.
+        """
+        changes: dict[str, Any] = {"timeouts": timeouts, "retries": retries}
+        changes["account_id"] = account_id
+        if api_token is not None:
+            changes["credentials"] = credentials(api_token)
+        if headers is not None:
+            changes["headers"] = {**self._settings.headers, **headers}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        if gateway is not UNSET:
+            changes["gateway"] = as_gateway(gateway)
+        copy = object.__new__(type(self))
+        copy._settings = evolve(self._settings, **changes)
+        copy._adopt(self._session.connections, owns=False)
+        return copy
+
+    @overload
+    async def run(
+        self, model: str, task: Task[A], *, stream: None = None, options: Options | None = None
+    ) -> A: ...
+    @overload
+    async def run(
+        self, model: str, task: Task[Any], *, stream: Literal[True], options: Options | None = None
+    ) -> TokenStream: ...
+    @overload
+    async def run(
+        self, model: str, task: Task[A], *, stream: Literal[False], options: Options | None = None
+    ) -> A: ...
+    @overload
+    async def run(
+        self,
+        model: str,
+        task: Mapping[str, Any],
+        *,
+        stream: bool | None = None,
+        options: Options | None = None,
+    ) -> Any: ...
+    async def run(
+        self,
+        model: str,
+        task: Task[Any] | Mapping[str, Any],
+        *,
+        stream: bool | None = None,
+        options: Options | None = None,
+    ) -> Any:
+        """Run *model* on *task*.
+
+        Args:
+            model: Its name, `@cf/meta/llama-3.1-8b-instruct` for one.
+            task: What is asked. A mapping is sent as it is, for any model and any form of input.
+            stream: Give the answer as a `TokenStream`, already begun. Left out, the task's own
+                `stream` decides. (Type checkers see only this one: prefer `stream()`.)
+            options: What differs for this call.
+
+        Returns:
+            The answer of the task. For a mapping, what the Content-Type of the answer names: a
+            `Result` of decoded JSON, an `Image`, `Audio` or `Binary`, or a `TokenStream`.
+
+        Raises:
+            InputError: The model's name or the media can't be sent. Nothing was.
+            StatusError: The service said no; its class says why.
+            TransportError: There was no answer.
+            DecodeError: The answer has a form that nobody documented.
+
+        Source: Workers AI API, `POST /accounts/{account_id}/ai/run/{model_name}`.
+        """
+        if stream is None and _wants_stream(task):
+            stream = True
+        if stream:
+            return await self.stream(model, task, options=options).open()
+        settings = self._settings.for_call(options)
+        request = await self._request(settings, model, task, False, options)
+        question = asked(task)
+        return await self._session.call(
+            request,
+            settings,
+            read=partial(answers.answer, question, scrub=self._scrub),
+            stream=partial(self._unasked, settings, question),
+        )
+
+    def stream(
+        self,
+        model: str,
+        task: Task[Any] | Mapping[str, Any],
+        *,
+        options: Options | None = None,
+    ) -> TokenStream:
+        """Run *model* on *task*, and give the answer token by token.
+
+        Nothing is sent before the stream is entered or iterated.
+
+        ```python
+        async with ai.stream(model, TextGeneration([user("Hi")])) as tokens:
+            async for token in tokens:
+                print(token, end="", flush=True)
+        print(tokens.answer.usage)
+        ```
+
+        Args:
+            model: Its name.
+            task: What is asked: a `Prompt`, a `TextGeneration`, or any input of such a model.
+            options: What differs for this call.
+        """
+        question = asked(task)
+        return TokenStream(
+            partial(self._begin, model, task, question, options), json_asked=question.json
+        )
+
+    async def embed(
+        self,
+        model: str,
+        texts: str | Sequence[str],
+        *,
+        pooling: Pooling | None = None,
+        options: Options | None = None,
+    ) -> Embeddings:
+        """Embed one request's worth of *texts*.
+
+        Args:
+            model: Its name, `@cf/baai/bge-m3` for one.
+            texts: At least one, each non-empty, and no more than the model takes at once (100 for
+                bge models).
+            pooling: How token vectors become one. Vectors of different poolings can't be compared.
+            options: What differs for this call.
+
+        Returns:
+            One vector a text, in their order: shape (texts, dimension), 32-bit floats.
+
+        Raises:
+            InputError: There are too many texts, or an empty one. Nothing was sent.
+            DecodeError: The service answered another number of vectors.
+
+        Source: Workers AI API, `POST /ai/run/{model_name}`, input "Text Embeddings".
+        """
+        return await self.run(model, TextEmbeddings(texts, pooling=pooling), options=options)
+
+    async def _request(
+        self,
+        settings: Settings,
+        model: str,
+        task: Task[Any] | Mapping[str, Any],
+        stream: bool,
+        options: Options | None,
+    ) -> requests.Request:
+        """Build the request: off the event loop where media have to be read and encoded."""
+        build = partial(requests.run, settings, model, task, stream=stream, options=options)
+        return await asyncio.to_thread(build) if requests.has_media(task) else build()
+
+    async def _begin(
+        self,
+        model: str,
+        task: Task[Any] | Mapping[str, Any],
+        question: Asked,
+        options: Options | None,
+    ) -> Events | Text:
+        settings = self._settings.for_call(options)
+        request = await self._request(settings, model, task, True, options)
+
+        def whole(reply: Reply) -> Events | Text:
+            return answers.unstreamed(question, reply, scrub=self._scrub)
+
+        return await self._session.call(
+            request, settings, read=whole, stream=partial(self._events, settings)
+        )
+
+    async def _events(self, settings: Settings, body: Body) -> Events | Text:
+        return await Events.begun(body, max_event_bytes=settings.max_event_bytes, scrub=self._scrub)
+
+    async def _unasked(self, settings: Settings, question: Asked, body: Body) -> Any:
+        """A stream that the model sends unasked: whole for a task, as it is for an open run."""
+        events = await self._events(settings, body)
+
+        async def begun() -> Events | Text:
+            return events
+
+        tokens = await TokenStream(begun, json_asked=question.json).open()
+        if question.answer is Result:
+            return tokens
+        async with tokens:
+            return answers.from_text(question, await tokens.collect())
+
+
+def _wants_stream(task: Task[Any] | Mapping[str, Any]) -> bool:
+    if isinstance(task, Mapping):
+        return task.get("stream") is True
+    return getattr(task, "stream", None) is True
