@@ -35,12 +35,12 @@ def known(given: str | None, *names: str) -> str | None:
     return next((value for name in names if (value := os.environ.get(name))), None)
 
 
-def _header_safe(name: str, value: str) -> str:
+def _header_safe(name: str, value: object) -> str:
     """Refuse what no header can carry. The value is secret, so the message leaves it out."""
-    if not re.fullmatch(r"[\x21-\x7e]+", value):
+    if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]+", value):
         raise ConfigError(
             f"{name} must be printable ASCII without spaces or line ends, and not empty"
-            f" (it has {len(value)} characters; not shown, because it is a secret)"
+            " (it is not shown, because it is a secret)"
         )
     return value
 

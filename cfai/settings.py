@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, Final, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import attrs
 from attrs import field, frozen
@@ -211,13 +211,27 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
+_ADDRESS = re.compile(r"[\x21-\x7e]+")
+
+
+def _address(what: str, url: str) -> SplitResult:
+    """The parts of an http or https address. It may hold a password, so no message shows it."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        if usable and _ADDRESS.fullmatch(url):
+            return parts
+    except (AttributeError, TypeError, ValueError):
+        pass  # No text, no port or no host at all.
+    raise ConfigError(f"{what} must be an http:// or https:// address with a host")
+
+
 def _base_url(url: str, *, allow_insecure: bool) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError("base_url must be an http:// or https:// address with a host")
-    if parts.username or parts.password:
+    parts = _address("base_url", url)
+    if "@" in parts.netloc:
         raise ConfigError("base_url must not hold a user name or password")
-    if parts.query or parts.fragment:
+    # An empty query or fragment, too, would swallow the path that follows it.
+    if "?" in url or "#" in url:
         raise ConfigError("base_url must not have a query or fragment")
     if parts.scheme == "http" and not allow_insecure and not is_loopback(parts.hostname):
         raise ConfigError(
@@ -225,6 +239,33 @@ def _base_url(url: str, *, allow_insecure: bool) -> str:
             " use https://, or allow_insecure=True"
         )
     return url.rstrip("/")
+
+
+def _proxy(given: str | None, base_url: str) -> str | None:
+    """The proxy for *base_url*: the one given, or the one that the environment names for it.
+
+    Looked up once, here. aiohttp's own look-up (`trust_env`) goes through a thread twice for each
+    request, which was measured to treble its cost, and lets a ~/.netrc break the call.
+    """
+    if given is None:
+        given = _environment_proxy(urlsplit(base_url))
+    if given is not None:
+        _address("a proxy", given)
+    return given
+
+
+def _environment_proxy(parts: SplitResult) -> str | None:
+    # Another machine can't reach this one's loopback, and would be sent the credentials in clear.
+    if is_loopback(parts.hostname):
+        return None
+    from urllib.request import getproxies_environment, proxy_bypass
+
+    proxies = getproxies_environment()
+    found = proxies.get(parts.scheme) or proxies.get("all")
+    if not found or proxy_bypass(parts.netloc):
+        return None
+    # Environments name proxies by host and port alone, too, which curl and requests take for http.
+    return found if "://" in found else f"http://{found}"
 
 
 @frozen(kw_only=True)
@@ -250,6 +291,7 @@ class Settings:
         credentials: Credentials,
         base_url: str | None,
         gateway: Gateway | str | None,
+        proxy: str | None,
         allow_insecure: bool,
         **rest: Any,
     ) -> Self:
@@ -259,18 +301,24 @@ class Settings:
             ConfigError: There is no account, or the address can't be used.
         """
         account = known(account_id, "CLOUDFLARE_ACCOUNT_ID", "CF_ACCOUNT_ID")
-        if account is None:
+        if not account:
             raise ConfigError("no account: pass account_id, or set CLOUDFLARE_ACCOUNT_ID")
+        url = known(base_url, "CLOUDFLARE_BASE_URL")
+        url = _base_url(CLOUDFLARE if url is None else url, allow_insecure=allow_insecure)
         return cls(
             account_id=account,
             credentials=credentials,
-            base_url=_base_url(
-                known(base_url, "CLOUDFLARE_BASE_URL") or CLOUDFLARE,
-                allow_insecure=allow_insecure,
-            ),
+            base_url=url,
+            proxy=_proxy(proxy, url),
             gateway=as_gateway(_known_gateway(gateway)),
             **rest,
         )
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no message may contain."""
+        authorization = self.gateway.authorization if self.gateway else None
+        return (*self.credentials.secrets, *([authorization] if authorization else []))
 
     def for_call(self, options: Options | None) -> Settings:
         """These settings, with what *options* changes for one call."""

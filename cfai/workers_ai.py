@@ -115,7 +115,7 @@ class WorkersAI:
     def _adopt(self, connections: Connections, *, owns: bool) -> None:
         self._session = Session(connections)
         self._owns = owns
-        self._scrub = scrubber(self._settings.credentials.secrets)
+        self._scrub = scrubber(self._settings.secrets)
 
     def __repr__(self) -> str:
         return f"<WorkersAI {self._settings.base_url}>"

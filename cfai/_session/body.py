@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import aiohttp
 
-from cfai._session.translation import timed_out, translated
-from cfai.errors import ConnectionLost, Phase
+from cfai._session.translation import meaning, raise_for, timed_out
+from cfai.errors import Phase
 from cfai.meta import Meta
 from cfai.settings import Timeouts
 
@@ -89,7 +89,16 @@ class _Watch:
 class Body:
     """What is left to read of an answer. Its holder closes it; a dropped one closes itself."""
 
-    __slots__ = ("__weakref__", "_cancelled", "_open", "_response", "_slots", "_watch", "meta")
+    __slots__ = (
+        "__weakref__",
+        "_cancelled",
+        "_content",
+        "_open",
+        "_response",
+        "_slots",
+        "_watch",
+        "meta",
+    )
 
     def __init__(
         self,
@@ -101,6 +110,7 @@ class Body:
     ) -> None:
         self.meta = meta
         self._response = response
+        self._content = response.content
         self._slots = slots
         self._open = True
         self._cancelled = False
@@ -115,16 +125,15 @@ class Body:
         """
         self._watch.begin()
         try:
-            with translated(lambda: ConnectionLost("the connection was lost"), None):
-                data = await self._response.content.readany()
-        except BaseException as exc:
+            data = await self._content.readany()
+        except (aiohttp.ClientError, ConnectionError) as exc:
             self.close()
-            if not isinstance(exc, Exception):
-                raise
             if self._cancelled:
                 return b""
-            if self._watch.expired is not None:
-                raise timed_out(*self._watch.expired) from exc
+            expired = self._watch.expired
+            raise_for(exc, meaning(exc) if expired is None else timed_out(*expired))
+        except BaseException:
+            self.close()
             raise
         self._watch.end()
         if not data:
@@ -142,11 +151,10 @@ class Body:
 
     async def finish(self) -> None:
         """Read on to the end if it is near, so that the connection can be used again."""
-        content = self._response.content
         try:
             async with asyncio.timeout(_DRAIN):
-                while not content.at_eof():
-                    await content.readany()
+                while not self._content.at_eof():
+                    await self._content.readany()
         except (TimeoutError, aiohttp.ClientError):
             pass  # It is far, or it is cut: only the connection is lost, which close() drops.
         finally:

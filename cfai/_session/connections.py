@@ -21,41 +21,66 @@ class Connections:
         self.closed = False
 
     async def here(self) -> "Loop":
-        """The session and the slots of the running loop."""
+        """The session and the slots of the running loop.
+
+        Raises:
+            ConfigError: This client is closed, or the session that was given can't be used here.
+        """
         if self.closed:
             raise ConfigError("this client is closed: make a new one, or close it later")
         if self._pid != os.getpid():
-            # After a fork the sockets are the parent's, to use and to close. They are kept: to
-            # drop them would take them out of the poll set that both processes share.
-            self._inherited.append(self._loops)
-            self._pid, self._loops = os.getpid(), {}
+            self._leave_to_parent()
         loop = asyncio.get_running_loop()
         known = self._loops.get(loop)
         if known is None or known.session.closed:
-            known = Loop(self._given or self._made(), self.limit)
-            self._loops = {one: it for one, it in self._loops.items() if not one.is_closed()}
+            known = Loop(self._made() if self._given is None else self._usable(loop), self.limit)
+            # Other threads may be here, too, so the dictionary is changed entry by entry.
+            for one in [one for one in list(self._loops) if one.is_closed()]:
+                self._loops.pop(one, None)
             self._loops[loop] = known
             if self._given is None:
                 await known.watch()
         return known
+
+    def _leave_to_parent(self) -> None:
+        """After a fork, the sockets are the parent's, to use and to close."""
+        # They are kept: to drop them would take them out of the poll set that both processes share.
+        self._inherited.append(self._loops)
+        self._pid, self._loops = os.getpid(), {}
+
+    def _usable(self, loop: asyncio.AbstractEventLoop) -> aiohttp.ClientSession:
+        """The session that was given, if it is open and this loop's."""
+        if self._given is None or self._given.closed:
+            raise ConfigError("the session that was passed is closed")
+        if self._inherited or any(one is not loop for one in list(self._loops)):
+            raise ConfigError(
+                "the session that was passed belongs to one event loop of one process, and not to"
+                " this one: leave `session` out, and each gets one of its own"
+            )
+        return self._given
 
     def _made(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             # The slots of `Loop` are the limit; the connector needs none of its own.
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=True,
         )
 
     async def aclose(self) -> None:
         """Close the connections that were made here; those of a session that was given stay."""
         self.closed = True
+        if self._pid != os.getpid():
+            self._leave_to_parent()
+        if self._given is not None:
+            return
         for loop, known in list(self._loops.items()):
-            if self._given is None and loop is asyncio.get_running_loop():
+            if loop is asyncio.get_running_loop():
                 await known.aclose()
-            elif self._given is None and loop.is_running():
+            elif loop.is_running():
                 asyncio.run_coroutine_threadsafe(known.aclose(), loop)
-        self._loops.clear()
+            else:
+                continue  # It closes them itself when it shuts down.
+            self._loops.pop(loop, None)
 
 
 class Loop:

@@ -7,7 +7,8 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from functools import lru_cache
+from typing import NamedTuple, TypeVar
 
 import aiohttp
 from attrs import field, frozen
@@ -15,11 +16,12 @@ from yarl import URL
 
 from cfai._session.body import Body
 from cfai._session.connections import Connections, Loop
+from cfai._session.secrecy import conceal
 from cfai._session.translation import timed_out, translated
 from cfai._wire import replies, retries
 from cfai._wire.replies import Reply
 from cfai._wire.requests import Request
-from cfai.errors import AnswerTooLarge, CfaiError, Phase, RequestTimeout
+from cfai.errors import AnswerTooLarge, CfaiError, ConfigError, Phase, RequestTimeout
 from cfai.settings import Retry, Settings
 
 T = TypeVar("T")
@@ -49,8 +51,7 @@ class _Clock:
         return _Limit(phase, seconds, seconds)
 
 
-@frozen
-class _Limit:
+class _Limit(NamedTuple):
     phase: Phase
     seconds: float | None
     """From now."""
@@ -98,6 +99,7 @@ class Session:
                     return read(answer)
                 return await _handed(answer, stream)
             except CfaiError as exc:
+                conceal(exc, settings.secrets)
                 pause = retries.pause(
                     settings.retries,
                     attempt,
@@ -119,6 +121,9 @@ class Session:
         """One attempt: a whole answer, or the body of a stream right after its headers."""
         here = await self.connections.here()
         await _slot(here, clock.limit("pool", settings.timeouts.pool))
+        if here.session.closed:
+            here.slots.release()
+            raise ConfigError("this client was closed while the call waited")
         limit = clock.limit("response", settings.timeouts.response)
         handed_on = False
         try:
@@ -126,21 +131,24 @@ class Session:
                 async with asyncio.timeout(limit.seconds):
                     response = await here.session.request(
                         request.method,
-                        URL(settings.base_url + request.path, encoded=True),
+                        _url(settings.base_url + request.path),
                         data=request.content(),
                         headers=request.headers,
                         allow_redirects=False,
+                        raise_for_status=False,
                         proxy=settings.proxy,
                         timeout=_no_limit_but(settings.timeouts.connect),
                     )
-                    meta = replies.meta(
-                        response.status, response.headers, attempts=attempt, elapsed=clock.elapsed
-                    )
-                    if response.status == 200 and meta.media_type == replies.EVENTS:
+                    status, headers = response.status, response.headers
+                    if status == 200 and replies.media_type(headers) == replies.EVENTS:
+                        meta = replies.meta(
+                            status, headers, attempts=attempt, elapsed=clock.elapsed
+                        )
                         handed_on = True
                         return Body(response, here.slots, meta, settings.timeouts, clock.left)
                     data = await _whole(response, settings.max_answer_bytes)
-            return Reply(response.status, response.headers, data, meta)
+            meta = replies.meta(status, headers, attempts=attempt, elapsed=clock.elapsed)
+            return Reply(status, headers, data, meta)
         finally:
             if not handed_on:
                 here.slots.release()
@@ -166,6 +174,12 @@ async def _slot(here: Loop, limit: _Limit) -> None:
         raise limit.expired() from exc
 
 
+@lru_cache(maxsize=256)
+def _url(text: str) -> URL:
+    return URL(text, encoded=True)
+
+
+@lru_cache(maxsize=16)
 def _no_limit_but(connect: float | None) -> aiohttp.ClientTimeout:
     # aiohttp's own total of 300 s would cut a long stream. A threshold keeps it from rounding up.
     return aiohttp.ClientTimeout(total=None, connect=connect, ceil_threshold=float("inf"))

@@ -1,9 +1,12 @@
 """aiohttp's exceptions become ours here, where they enter."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import aiohttp
+from aiohttp.http_exceptions import ContentEncodingError
 
 from cfai.errors import (
     CfaiError,
@@ -32,20 +35,40 @@ def timed_out(phase: Phase, seconds: float | None) -> RequestTimeout:
     return RequestTimeout(message, phase=phase, limit=seconds)
 
 
-def _meaning(exc: Exception) -> CfaiError:
+def meaning(exc: Exception) -> CfaiError:
+    """What an exception of aiohttp means, time limits aside, in words that repeat no answer."""
     match exc:
         case aiohttp.InvalidURL():
             return InputError("base_url is no address that can be called")
         case aiohttp.ClientHttpProxyError():
-            return ConnectError(f"the proxy refused the connection: {exc.status} {exc.message}")
+            return ConnectError(f"the proxy refused the connection: {exc.status}")
         case aiohttp.ClientConnectorError() | aiohttp.ClientSSLError():
             return ConnectError(f"no connection: {exc}")
         case aiohttp.ClientResponseError():
             # Not a refusal, which never raises: the bytes that came are no HTTP.
-            return DecodeError(f"the answer is no HTTP: {exc.message}")
+            return DecodeError("the answer is no HTTP")
+        case aiohttp.ClientPayloadError() if isinstance(exc.__cause__, ContentEncodingError):
+            return DecodeError("the answer can't be decompressed: its bytes are not what it says")
         case aiohttp.ClientPayloadError():
-            return ConnectionLost(f"the connection was lost inside the answer: {exc}")
-    return ConnectionLost(f"the connection was lost: {exc or type(exc).__name__}")
+            return ConnectionLost("the connection was lost inside the answer")
+        case OSError() if exc.errno:
+            return ConnectionLost(f"the connection was lost: {os.strerror(exc.errno)}")
+    return ConnectionLost("the connection was lost before there was an answer")
+
+
+def raise_for(exc: Exception, error: CfaiError) -> NoReturn:
+    """Raise *error* for what aiohttp raised.
+
+    aiohttp's own is handed on as the cause only where no connection was made. Others hold the
+    address or the headers of the request, and with them the credentials, or pieces of the answer,
+    which may repeat them: such a one isn't even left as the context.
+    """
+    if isinstance(exc, aiohttp.ClientConnectorError) or not isinstance(exc, aiohttp.ClientError):
+        raise error from exc
+    try:
+        raise error from None
+    finally:
+        error.__context__ = None
 
 
 @contextmanager
@@ -59,11 +82,8 @@ def translated(expired: Callable[[], CfaiError], connect: float | None) -> Itera
     try:
         yield
     except aiohttp.ConnectionTimeoutError as exc:
-        raise timed_out("connect", connect) from exc
+        raise_for(exc, timed_out("connect", connect))
     except TimeoutError as exc:
-        raise expired() from exc
-    except aiohttp.ClientResponseError as exc:
-        # It holds the request's headers, and with them the credentials: it is not passed on.
-        raise _meaning(exc) from None
+        raise_for(exc, expired())
     except (aiohttp.ClientError, ConnectionError) as exc:
-        raise _meaning(exc) from exc
+        raise_for(exc, meaning(exc))

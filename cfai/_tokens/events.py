@@ -135,6 +135,12 @@ class Events:
 
     def error(self, document: Any, event: bytes | Event) -> StatusError | None:
         """The error that an event means, if it means one."""
+        if (
+            type(event) is bytes
+            and type(document) is dict
+            and failures.TELLTALES.isdisjoint(document)
+        ):
+            return None
         named = isinstance(event, Event) and event.sse.event == "error"
         return failures.in_stream(document, named_error=named, meta=self.meta, scrub=self._scrub)
 

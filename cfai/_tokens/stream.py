@@ -40,6 +40,7 @@ class TokenStream:
 
     __slots__ = (
         "__weakref__", "_assembly", "_events", "_failure", "_json_asked", "_opening", "_over",
+        "_progressed",
         "_whole",
     )  # fmt: skip
 
@@ -52,6 +53,8 @@ class TokenStream:
         self._events: Events | None = None
         self._whole: Text | None = None
         self._over = False
+        self._progressed = False
+        """Whether something was added since bytes were last waited for."""
         self._failure: CfaiError | None = None
         """Why it is over, where that is no end. Raised again whenever more is asked for."""
 
@@ -122,14 +125,17 @@ class TokenStream:
 
     async def __anext__(self) -> Token:
         try:
-            while (event := await self.next_event()) is not None:
+            while True:
+                # Usually the next event is there already, and nothing has to be awaited for it.
+                event = None if self._over or self._events is None else self._events.take()
+                if event is None and (event := await self.next_event()) is None:
+                    self._check_end()
+                    break
                 if event == _DONE or (isinstance(event, Event) and event.data == "[DONE]"):
                     await self._finish()
                     break
                 if (token := self._read(event)) is not None:
                     return token
-            else:
-                self._check_end()
         except BaseException as exc:
             self._stop(exc)
             raise
@@ -155,6 +161,9 @@ class TokenStream:
         while (event := events.take()) is None:
             if events.ended:
                 return None
+            if self._progressed:
+                events.progressed()
+                self._progressed = False
             try:
                 await events.more()
             except BaseException as exc:
@@ -169,7 +178,7 @@ class TokenStream:
         token = read_token(events.document(event))
         if token is None:
             return None
-        events.progressed()
+        self._progressed = True
         if token.finish_reason == "error":
             message = "the model ended the stream with finish_reason error"
             facts = self.meta

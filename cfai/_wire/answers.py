@@ -3,8 +3,6 @@
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from attrs import evolve
-
 from cfai import media
 from cfai._convert import structure
 from cfai._wire.failures import Scrub, failure, refusal
@@ -41,13 +39,12 @@ def _holds_json(reply: Reply, wanted: type[Answer]) -> bool:
 
 def _document(reply: Reply, wanted: type[Answer], scrub: Scrub) -> Any:
     """The decoded body of a reply that did not fail; `None` where it is not JSON."""
-    now = datetime.now(UTC)
     if not 200 <= reply.status < 300:
-        raise failure(reply, scrub=scrub, now=now)
+        raise failure(reply, scrub=scrub, now=datetime.now(UTC))
     if not _holds_json(reply, wanted):
         return None
     document = reply.json()
-    if error := refusal(document, reply, scrub=scrub, now=now):
+    if error := refusal(document, reply, scrub=scrub, now=datetime.now(UTC)):
         raise error
     return document
 
@@ -72,6 +69,13 @@ def _told(result: Any) -> Any:
     return {key: value for key, value in result.items() if key not in ("data", "response")}
 
 
+def _with_facts(answer: Answer, reply: Reply, raw: Any) -> Answer:
+    # It was made a moment ago and nobody else has it: to fill it in costs less than a copy.
+    object.__setattr__(answer, "meta", reply.meta)
+    object.__setattr__(answer, "raw", raw)
+    return answer
+
+
 def answer(asked: Asked, reply: Reply, *, scrub: Scrub) -> Answer:
     """What a reply says, as the answer that was asked for.
 
@@ -83,13 +87,11 @@ def answer(asked: Asked, reply: Reply, *, scrub: Scrub) -> Answer:
     if document is None:
         if reply.kind == "text/html" or (not reply.body and not reply.kind):
             reply.json()
-        return evolve(_binary(reply.kind, reply, asked.answer), meta=reply.meta)
+        return _with_facts(_binary(reply.kind, reply, asked.answer), reply, None)
     result = unwrapped(document)
     read = _read(result, asked, reply)
     raw = _told(result) if isinstance(read, Embeddings) else result
-    if isinstance(read, Binary):
-        raw = None
-    return evolve(read, meta=reply.meta, raw=raw)
+    return _with_facts(read, reply, None if isinstance(read, Binary) else raw)
 
 
 def unstreamed(asked: Asked, reply: Reply, *, scrub: Scrub) -> Text:
@@ -111,8 +113,8 @@ def unstreamed(asked: Asked, reply: Reply, *, scrub: Scrub) -> Text:
     result = unwrapped(document)
     if not result:
         raise StreamUnsupported("the model answered nothing to a request for a stream: call run()")
-    text = cast("Text", _read(result, Asked(Text, asked.json), reply))
-    return evolve(text, meta=reply.meta, raw=result)
+    text = _read(result, Asked(Text, asked.json), reply)
+    return cast("Text", _with_facts(text, reply, result))
 
 
 def from_text(asked: Asked, text: Text) -> Answer:

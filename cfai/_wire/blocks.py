@@ -27,6 +27,7 @@ class Blocks:
         "_last_id",
         "_limit",
         "_pieces",
+        "_plain",
         "_retry",
         "_size",
         "bare_done",
@@ -35,13 +36,15 @@ class Blocks:
     def __init__(self, max_event_bytes: int) -> None:
         self._limit = max_event_bytes
         self._pieces: list[bytes] = []
-        """What came since the last blank line. Joined only when a line ends, lest a large event
-        in many pieces be copied once for each."""
+        """What came since the last blank line. Joined only at the next one, lest a large event
+        in many pieces be copied once for each. None is empty but, perhaps, the first."""
         self._size = 0
         self._begun = False
         self._after_cr = False
         self._last_id: str | None = None
         self._retry: str | None = None
+        self._plain = True
+        """Whether nothing said before, an id or a `retry`, belongs to the next event."""
         self.bare_done = False
         """Whether a line `[DONE]` came without `data:` before it, as some models end a stream."""
 
@@ -55,21 +58,29 @@ class Blocks:
             data = self._begin(data)
         if self._after_cr or b"\r" in data:
             data = self._line_feeds(data)
+        if not data:
+            return []
+        complete = b"\n\n" in data or self._ends_block(data)
         self._pieces.append(data)
         self._size += len(data)
-        if b"\n" not in data:
-            self._bound(self._size)
+        if not complete:
+            self._bound(self._size - data.endswith(b"\n"))
             return []
         blocks = b"".join(self._pieces).split(b"\n\n")
         rest = blocks.pop()
+        if self._size > self._limit:
+            self._bound(max(map(len, (*blocks, rest.removesuffix(b"\n")))))
         self._pieces, self._size = [rest], len(rest)
-        self._bound(self._size)
         return self._read(blocks)
 
     def finish(self) -> list[Block]:
         """The event that the end of the stream left without its blank line, if there is one."""
         rest, self._pieces, self._size = b"".join(self._pieces), [], 0
         return self._read([rest.removesuffix(b"\n")]) if rest else []
+
+    def _ends_block(self, data: bytes) -> bool:
+        """Whether *data* brings the second of two line ends whose first is there already."""
+        return data.startswith(b"\n") and bool(self._pieces) and self._pieces[-1].endswith(b"\n")
 
     def _begin(self, data: bytes) -> bytes:
         """Take a byte order mark off the start, which may itself come in pieces."""
@@ -94,17 +105,11 @@ class Blocks:
     def _read(self, blocks: list[bytes]) -> list[Block]:
         read: list[Block] = []
         for block in blocks:
-            self._bound(len(block))
-            if block.startswith(b"data:") and b"\n" not in block and self._plain:
-                read.append(block[6:] if block.startswith(b"data: ") else block[5:])
+            if block[:6] == b"data: " and b"\n" not in block and self._plain:
+                read.append(block[6:])
             elif block and (text := self._fields(block.decode("utf-8", "replace"))):
                 read.append(text)
         return read
-
-    @property
-    def _plain(self) -> bool:
-        """Whether nothing said before belongs to the next event."""
-        return self._last_id is None and self._retry is None
 
     def _fields(self, block: str) -> str | None:
         """Keep the lines that mean something; `None` where they make no event.
@@ -125,6 +130,7 @@ class Blocks:
                 self._retry = line
             elif line == "[DONE]":
                 self.bare_done = True
+        self._plain = self._last_id is None and (self._retry is None or has_data)
         if not has_data:
             return None
         if self._last_id is not None:

@@ -5,13 +5,26 @@ The dialects: native (`response`), chat completions (`choices[].delta`), Respons
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from attrs import evolve
 
 from cfai._convert import dumps
 from cfai._wire.texts import arguments, content, parsed, undocumented, usage, words
 from cfai.tasks import Text, Token, ToolCall, ToolCallDelta, Usage
+
+_MORE: Final = frozenset(
+    {
+        "choices",
+        "finish_reason",
+        "reasoning",
+        "reasoning_content",
+        "streamed_data",
+        "tool_calls",
+        "usage",
+    }
+)
+"""What an event of the native dialect may hold beside its text."""
 
 
 def _delta(entry: Any) -> ToolCallDelta | None:
@@ -47,18 +60,20 @@ def _token(said: dict[str, Any], text: str, finish: Any, counts: Any, raw: Any) 
     thought = said.get("reasoning_content")
     if thought is None:
         thought = said.get("reasoning")
-    reasoning = words(thought, "reasoning") if thought is not None else ""
     calls = said.get("tool_calls")
-    deltas = _deltas(calls) if calls else ()
+    if not (thought or calls or finish or counts):
+        return Token(text, "", (), None, None, raw) if text else None
+    reasoning = words(thought, "reasoning")
+    deltas = _deltas(calls)
     if not (text or reasoning or deltas or finish or counts):
         return None
     return Token(
-        text=text,
-        reasoning=reasoning,
-        tool_calls=deltas,
-        finish_reason=finish if isinstance(finish, str) else None,
-        usage=usage(counts) if counts else None,
-        raw=raw,
+        text,
+        reasoning,
+        deltas,
+        finish if isinstance(finish, str) else None,
+        usage(counts) if counts else None,
+        raw,
     )
 
 
@@ -123,9 +138,12 @@ def read_token(document: Any) -> Token | None:
     """
     if not isinstance(document, dict):
         raise undocumented("an event of a text stream must be an object", document)
+    said = document.get("response")
+    if type(said) is str and said and _MORE.isdisjoint(document):
+        # By far the most events of the native dialect: a piece of text and nothing else.
+        return Token(said, "", (), None, None, document)
     if "choices" in document:
         return _choice(document)
-    said = document.get("response")
     if said is not None or "type" not in document:
         if "streamed_data" in document:
             return _several(document)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from cfai._convert import loads
 from cfai._wire.replies import Reply, retry_after
@@ -160,6 +160,10 @@ def refusal(document: Any, reply: Reply, *, scrub: Scrub, now: datetime) -> Stat
         body=_excerpt(reply, scrub),
         retry_after=retry_after(reply.headers, now),
     )
+
+
+TELLTALES: Final = frozenset({"success", "errors", "error", "internalCode"})
+"""Keys without which no event is an error, unless it is named one."""
 
 
 def in_stream(document: Any, *, named_error: bool, meta: Meta, scrub: Scrub) -> StatusError | None:

@@ -1,6 +1,7 @@
 """Names that become part of a path: checked, then kept literal. Nothing is percent-encoded."""
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from cfai.errors import InputError
@@ -10,6 +11,7 @@ from cfai.errors import InputError
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@\-]+")
 
 
+@lru_cache(maxsize=256)
 def _fault(segment: str) -> str | None:
     """What is wrong with one path segment, if anything is."""
     if not segment:
@@ -45,6 +47,11 @@ def segment(name: str, value: str) -> str:
     return value
 
 
+@lru_cache(maxsize=256)
+def _model_fault(model: str) -> str | None:
+    return next((fault for part in model.split("/") if (fault := _fault(part))), None)
+
+
 def model_path(model: str) -> str:
     """Check a model's name, whose slashes and @ stay as they are: `@cf/meta/llama-3.1-8b-instruct`.
 
@@ -53,7 +60,6 @@ def model_path(model: str) -> str:
     """
     if not isinstance(model, str):
         raise InputError(f"model must be a text, got {model!r:.100}")
-    for part in model.split("/"):
-        if fault := _fault(part):
-            raise InputError(f"each part of model between slashes {fault}, got {model!r:.200}")
+    if fault := _model_fault(model):
+        raise InputError(f"each part of model between slashes {fault}, got {model!r:.200}")
     return model

@@ -106,15 +106,13 @@ def gateway_headers(gateway: Gateway) -> dict[str, str]:
 
 def base_headers(settings: Settings, options: Options | None) -> dict[str, str]:
     """The headers of any request: who asks, through which gateway, and what the user adds."""
-    headers = {"User-Agent": user_agent(), **settings.credentials.headers()}
-    if settings.gateway is not None:
-        headers.update(gateway_headers(settings.gateway))
-    headers.update(settings.headers)
+    added = {} if settings.gateway is None else gateway_headers(settings.gateway)
+    added.update(settings.headers)
     if options is not None:
         if options.session_affinity is not None:
-            headers["x-session-affinity"] = options.session_affinity
-        headers.update(options.headers or {})
-    return _checked(headers)
+            added["x-session-affinity"] = options.session_affinity
+        added.update(options.headers or {})
+    return {"User-Agent": user_agent(), **settings.credentials.headers(), **_checked(added)}
 
 
 def account_path(settings: Settings, rest: str) -> str:

@@ -51,24 +51,29 @@ def usage(value: Any) -> Usage | None:
     if not isinstance(value, dict):
         return None
 
-    def count(source: Any, *names: str) -> int | None:
-        found = (source.get(name) for name in names) if isinstance(source, dict) else ()
-        return next((int(n) for n in found if isinstance(n, int | float)), None)
-
-    prompt = count(value, "prompt_tokens", "input_tokens") or 0
-    completion = count(value, "completion_tokens", "output_tokens") or 0
-    total = count(value, "total_tokens")
-    details = value.get("prompt_tokens_details") or value.get("input_tokens_details")
-    spent = value.get("completion_tokens_details") or value.get("output_tokens_details")
+    prompt = _count(value, "prompt_tokens", "input_tokens") or 0
+    completion = _count(value, "completion_tokens", "output_tokens") or 0
+    total = _count(value, "total_tokens")
+    read = value.get("prompt_tokens_details") or value.get("input_tokens_details")
+    written = value.get("completion_tokens_details") or value.get("output_tokens_details")
     neurons = value.get("neurons")
     return Usage(
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        total_tokens=prompt + completion if total is None else total,
-        cached_tokens=count(details, "cached_tokens"),
-        reasoning_tokens=count(spent, "reasoning_tokens"),
-        neurons=float(neurons) if isinstance(neurons, int | float) else None,
+        prompt,
+        completion,
+        prompt + completion if total is None else total,
+        _count(read, "cached_tokens") if read else None,
+        _count(written, "reasoning_tokens") if written else None,
+        float(neurons) if isinstance(neurons, int | float) else None,
     )
+
+
+def _count(counts: Any, name: str, other: str = "") -> int | None:
+    if not isinstance(counts, dict):
+        return None
+    said = counts.get(name)
+    if said is None:
+        said = counts.get(other)
+    return int(said) if isinstance(said, int | float) else None
 
 
 def arguments(value: Any) -> Any:

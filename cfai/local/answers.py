@@ -9,7 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from cfai.local import backends, checks
-from cfai.local.backends import Stopped
+from cfai.local.backends.roles import Pooling, Stopped
 from cfai.local.checks import Body
 from cfai.local.faults import bad_input
 from cfai.local.models import Model
@@ -69,7 +69,7 @@ def embed(model: Model, body: Body, stopped: Stopped) -> Answered:
 def _embed(
     model: Model, body: Body, texts: list[str], stopped: Stopped, *, called: str
 ) -> Answered:
-    pooling = body.get("pooling") or "mean"
+    pooling: Pooling = "cls" if body.get("pooling") == "cls" else "mean"
     backend = backends.embedder()
     vectors = backend.embed(texts, dimensions=model.dimensions, pooling=pooling, stopped=stopped)
     result = {"shape": list(vectors.shape), called: vectors}

@@ -14,6 +14,7 @@ from attrs import frozen
 
 from cfai.local import backends, faults, writing
 from cfai.local.answers import ANSWERS, Answer
+from cfai.local.backends.roles import Stopped
 from cfai.local.checks import Body, decoded
 from cfai.local.crew import Crew, Generation
 from cfai.local.faults import Fault, envelope
@@ -97,7 +98,7 @@ class Desk:
     async def _compute(
         self, answer: Answer, model: Model, body: Body, note: Note
     ) -> web.StreamResponse:
-        def work(stopped: backends.Stopped) -> tuple[bytes, str]:
+        def work(stopped: Stopped) -> tuple[bytes, str]:
             answered = answer(model, body, stopped)
             done = envelope(answered.result)
             return orjson.dumps(done, option=orjson.OPT_SERIALIZE_NUMPY), answered.backend

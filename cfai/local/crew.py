@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self, TypeVar
 
-from cfai.local.backends import Ask, Ending, Stopped, Writer
+from cfai.local.backends.roles import Ask, Ending, Stopped, Writer
 from cfai.local.faults import busy
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from attrs import define, frozen
 
-from cfai.local.backends import Ending
+from cfai.local.backends.roles import Ending
 
 CLIENT_GONE = 499
 """The status of a request whose client left before the answer began."""

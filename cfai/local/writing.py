@@ -8,7 +8,7 @@ import orjson
 from aiohttp import web
 
 from cfai.local import checks
-from cfai.local.backends import Ask, Ending
+from cfai.local.backends.roles import Ask, Ending
 from cfai.local.checks import Body
 from cfai.local.crew import Generation
 from cfai.local.faults import Fault, bad_input, no_json, no_such_finetune, not_here

@@ -18,12 +18,13 @@ from cfai.media import blocks as media_blocks
 from cfai.meta import Meta
 from cfai.tasks._plain import plain_fields
 from cfai.tasks._rule import Kind, Rule, shortened
+from cfai.tasks._value import Value
 
 T = TypeVar("T")
 
 
-@frozen
-class Answer:
+@frozen(eq=False, repr=False)
+class Answer(Value):
     """What the service answered: every answer has these, besides its own fields."""
 
     meta: Meta = field(default=Meta(), kw_only=True, repr=False, eq=False)
@@ -37,16 +38,16 @@ class Answer:
 
         Bytes become base64 text, vectors lists of floats.
         """
-        return plain_fields(self, without=("meta", "raw"))
+        return plain_fields(self, "meta", "raw")
 
 
 A = TypeVar("A", bound=Answer)
 
 
-def _field(rule: Rule, default: Any, kw_only: bool, **options: Any) -> Any:
+def _field(rule: Rule, default: Any, kw_only: bool, encode: Any = None) -> Any:
     rule = attrs.evolve(rule, required=default is NOTHING)
-    metadata = {"rule": rule, "encode": options.pop("encode", None)}
-    return field(default=default, kw_only=kw_only, metadata=metadata, **options)
+    metadata = {"rule": rule, "encode": encode}
+    return field(default=default, kw_only=kw_only, metadata=metadata, converter=rule.read)
 
 
 def string(
@@ -70,7 +71,8 @@ def strings(
 ) -> Any:
     """Make a field of several texts (or, with *one*, also of a single one); each is bounded."""
     kind: Kind = "text or texts" if one else "texts"
-    return _field(Rule(kind=kind, min_length=at_least, min_items=at_least_items), default, kw_only)
+    rule = Rule(kind=kind, min_length=at_least, min_items=at_least_items)
+    return _field(rule, default, kw_only, encode=_listed)
 
 
 def number(
@@ -143,22 +145,17 @@ def many(
 
 
 def _payload(value: Any) -> Any:
-    return value.payload()
+    # A mapping was checked, and passes as it is.
+    encode = getattr(value, "payload", None)
+    return value if encode is None else encode()
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, str) else list(value)
 
 
 def _each(encode: Callable[[Any], Any]) -> Callable[[Iterable[Any]], list[Any]]:
     return lambda values: [encode(value) for value in values]
-
-
-def _bound(cls: type, fields: list[Any]) -> list[Any]:
-    """Tell each rule the name of its field, which is its name on the wire too, and run it."""
-    return [_ruled(one) if "rule" in one.metadata else one for one in fields]
-
-
-def _ruled(one: Any) -> Any:
-    rule: Rule = one.metadata["rule"]
-    rule = attrs.evolve(rule, name=rule.name or one.name)
-    return one.evolve(metadata={**one.metadata, "rule": rule}, converter=rule.read)
 
 
 @dataclass_transform(
@@ -168,13 +165,15 @@ def _ruled(one: Any) -> Any:
 )
 def task(cls: type[T]) -> type[T]:
     """Make a class of a task: frozen, slotted, with fields that know their names."""
-    made = frozen(cls, repr=False, field_transformer=_bound)
+    made = frozen(cls, eq=False, repr=False)
     _prepare(made)
     return made
 
 
 def _prepare(made: Any) -> None:
     ruled = [one for one in attrs.fields(made) if "rule" in one.metadata]
+    for one in ruled:
+        one.metadata["rule"].named(one.name)
     ruled.sort(key=lambda one: not one.metadata["rule"].required)
     made._rules = {one.metadata["rule"].name: one.metadata["rule"] for one in ruled}
     made._steps = tuple(
@@ -201,7 +200,7 @@ def _form(value: MediaForm | str | None) -> MediaForm | None:
 
 
 @task
-class Task(Generic[A]):
+class Task(Value, Generic[A]):
     """What a model is asked: a value that can be kept, compared, and sent to many models."""
 
     answer: ClassVar[type[Answer]] = Answer

@@ -8,9 +8,10 @@ from typing import Any
 from attrs import field, frozen
 
 from cfai.tasks._base import Answer
+from cfai.tasks._value import Value
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Binary(Answer):
     """A file that a model made."""
 
@@ -30,18 +31,18 @@ class Binary(Answer):
         return target
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Image(Binary):
     """An image. The model chooses how it is encoded."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Audio(Binary):
     """A sound. The model chooses how it is encoded, where the task does not."""
 
 
-@frozen
-class Word:
+@frozen(eq=False, repr=False)
+class Word(Value):
     """A word of a recording."""
 
     word: str
@@ -53,8 +54,8 @@ class Word:
     """When it is over, in seconds from the beginning."""
 
 
-@frozen
-class Segment:
+@frozen(eq=False, repr=False)
+class Segment(Value):
     """A stretch of a recording, often a sentence."""
 
     text: str
@@ -68,7 +69,7 @@ class Segment:
     words: tuple[Word, ...] = ()
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Transcript(Answer):
     """What is said in a recording. `str()` of it is the text."""
 

@@ -1,4 +1,4 @@
-"""Answers as plain values: what `json` and every web framework can encode."""
+"""Values as plain ones: what `json` and every web framework can encode."""
 
 from array import array
 from base64 import b64encode
@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 
-def plain_fields(value: Any, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+def plain_fields(value: Any, *without: str) -> dict[str, Any]:
     """Give the fields of an attrs value as a dictionary of plain values."""
     names = (one.name for one in attrs.fields(type(value)))
     return {name: plain(getattr(value, name)) for name in names if name not in without}
@@ -17,7 +17,7 @@ def plain_fields(value: Any, *, without: tuple[str, ...] = ()) -> dict[str, Any]
 def plain(value: Any) -> Any:
     """Give a value that JSON knows: base64 text for bytes, lists for tuples and arrays."""
     if attrs.has(type(value)):
-        return plain_fields(value, without=("meta", "raw"))
+        return plain_fields(value, "meta", "raw")
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -56,6 +56,10 @@ class Rule:
     parse: Callable[[Any], Any] | None = field(default=None, repr=False, eq=False)
     """What makes the value, or one item of a list, where it has a shape of its own."""
 
+    def named(self, name: str) -> None:
+        """Take the name of the field, where the rule has none: once, when the class is made."""
+        object.__setattr__(self, "name", self.name or name)
+
     def check(self, value: object) -> None:
         """Refuse a value that breaks the rule.
 

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from cfai.tasks._base import Answer
+from cfai.tasks._value import Value
 
 
-@frozen
-class Usage:
+@frozen(eq=False, repr=False)
+class Usage(Value):
     """What a run used. Zero also stands for what the service did not say."""
 
     prompt_tokens: int = 0
@@ -30,8 +31,8 @@ class Usage:
     """What it is billed as."""
 
 
-@frozen
-class ToolCall:
+@frozen(eq=False, repr=False)
+class ToolCall(Value):
     """A model's wish to have a tool called."""
 
     name: str
@@ -44,8 +45,8 @@ class ToolCall:
     """What to name in the message with the result (`tool_result`). Not every model gives one."""
 
 
-@frozen
-class ToolCallDelta:
+@frozen(eq=False, repr=False)
+class ToolCallDelta(Value):
     """A piece of a tool call inside a stream. Pieces with the same *index* belong together."""
 
     index: int | None = None
@@ -56,7 +57,7 @@ class ToolCallDelta:
     """The next piece of the arguments' JSON."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Text(Answer):
     """What a language model wrote. `str()` of it is the text."""
 
@@ -82,7 +83,8 @@ class Text(Answer):
         return self.text
 
 
-@frozen
+# Not frozen, for once: each event of a stream makes one, and freezing doubles what that costs.
+@define
 class Token:
     """What one event of a stream adds. `str()` of it is the text."""
 
@@ -108,7 +110,7 @@ class Token:
         return self.text
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Translated(Answer):
     """A translation. `str()` of it is the text."""
 
@@ -118,7 +120,7 @@ class Translated(Answer):
         return self.text
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Summary(Answer):
     """A summary. `str()` of it is the text."""
 
@@ -128,7 +130,7 @@ class Summary(Answer):
         return self.text
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Description(Answer):
     """What a model sees in an image. `str()` of it is the text."""
 
@@ -141,7 +143,7 @@ class Description(Answer):
         return self.text
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Result(Answer):
     """The answer of an open `run`: decoded, and otherwise as it came."""
 

@@ -10,15 +10,17 @@ from attrs import field, frozen
 
 from cfai.errors import MissingExtra
 from cfai.tasks._base import Answer
+from cfai.tasks._plain import plain_fields
 from cfai.tasks._text_answers import Usage
+from cfai.tasks._value import Value
 
 if TYPE_CHECKING:
     from numpy import float32
     from numpy.typing import NDArray
 
 
-@frozen
-class Label:
+@frozen(eq=False, repr=False)
+class Label(Value):
     """A class, and how sure the model is of it."""
 
     label: str
@@ -27,7 +29,7 @@ class Label:
     """From 0 to 1."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Labels(Answer, Sequence[Label]):
     """Classes, in the order of the service."""
 
@@ -49,8 +51,8 @@ class Labels(Answer, Sequence[Label]):
         return self.items[index]
 
 
-@frozen
-class Box:
+@frozen(eq=False, repr=False)
+class Box(Value):
     """A rectangle in an image, in pixels from its top left corner."""
 
     xmin: float
@@ -59,8 +61,8 @@ class Box:
     ymax: float
 
 
-@frozen
-class Detection:
+@frozen(eq=False, repr=False)
+class Detection(Value):
     """An object that was found in an image."""
 
     label: str
@@ -71,7 +73,7 @@ class Detection:
     box: Box
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Detections(Answer, Sequence[Detection]):
     """The objects in an image, in the order of the service."""
 
@@ -88,8 +90,8 @@ class Detections(Answer, Sequence[Detection]):
         return self.items[index]
 
 
-@frozen
-class Ranked:
+@frozen(eq=False, repr=False)
+class Ranked(Value):
     """One document of a ranking."""
 
     id: int
@@ -102,7 +104,7 @@ class Ranked:
     """The document itself."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Ranking(Answer, Sequence[Ranked]):
     """Documents, the best first, as the service ordered them."""
 
@@ -119,7 +121,7 @@ class Ranking(Answer, Sequence[Ranked]):
         return self.items[index]
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Embeddings(Answer, Sequence["array[float]"]):
     """One vector for each text, in the order of the texts.
 
@@ -179,6 +181,4 @@ class Embeddings(Answer, Sequence["array[float]"]):
 
     def to_dict(self) -> dict[str, Any]:
         """Give the answer as plain values that JSON knows: `vectors` is a list of lists."""
-        plain = super().to_dict()
-        del plain["buffer"]
-        return {**plain, "vectors": self.tolist()}
+        return {**plain_fields(self, "meta", "raw", "buffer"), "vectors": self.tolist()}

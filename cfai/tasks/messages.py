@@ -14,6 +14,7 @@ from cfai.errors import InputError
 from cfai.media import Base64, Source
 from cfai.tasks._rule import shortened
 from cfai.tasks._text_answers import ToolCall
+from cfai.tasks._value import Value
 
 _URLS = ("http://", "https://", "data:")
 
@@ -24,8 +25,8 @@ def _role(value: object) -> str:
     return value
 
 
-@frozen
-class TextPart:
+@frozen(eq=False, repr=False)
+class TextPart(Value):
     """A text inside a message that holds more than one thing."""
 
     text: str
@@ -35,15 +36,15 @@ class TextPart:
         return {"type": "text", "text": self.text}
 
 
-@frozen
-class ImagePart:
+@frozen(eq=False, repr=False)
+class ImagePart(Value):
     """An image inside a message.
 
     *image* is bytes, a path, an open binary file or `Base64`, sent as a `data:` URI of its own
     type; or such a URI, or an `https:` URL that the service fetches, where the model allows it.
     """
 
-    image: Source = field(repr=shortened)
+    image: Source = field(repr=False)
 
     def __attrs_post_init__(self) -> None:
         problem = None if self._is_url() else media.problem(self.image)
@@ -130,8 +131,8 @@ def _call_payload(call: ToolCall) -> dict[str, Any]:
 _KNOWN = ("role", "content", "name", "tool_call_id", "tool_calls")
 
 
-@frozen
-class Message:
+@frozen(eq=False, repr=False)
+class Message(Value):
     """One turn of a conversation.
 
     `system`, `user`, `assistant` and `tool_result` are shorter ways to make one.

@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from cfai.errors import InputError
 from cfai.tasks._rule import shortened
+from cfai.tasks._value import Value
 
 
 def _name(value: object) -> str:
@@ -32,8 +33,8 @@ def _parameters(value: object) -> Mapping[str, Any]:
     return {"type": "object", "properties": value}
 
 
-@frozen
-class _Callable:
+@frozen(eq=False, repr=False)
+class _Callable(Value):
     name: str = field(converter=_name)
     """Its name; the more it says the better."""
 
@@ -54,7 +55,7 @@ class _Callable:
         return {"name": self.name, "description": self.description, "parameters": schema}
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Tool(_Callable):
     """Something that the model may call, in Workers AI's own form.
 
@@ -66,7 +67,7 @@ class Tool(_Callable):
         return self._described()
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Function(_Callable):
     """Something that the model may call, in the form of chat completions.
 
@@ -78,8 +79,8 @@ class Function(_Callable):
         return {"type": "function", "function": self._described()}
 
 
-@frozen
-class CodeFunction:
+@frozen(eq=False, repr=False)
+class CodeFunction(Value):
     """A function that comes with its code."""
 
     name: str = field(converter=_name)
@@ -106,8 +107,8 @@ def _format(value: Any) -> Any:
     return value
 
 
-@frozen
-class ResponseFormat:
+@frozen(eq=False, repr=False)
+class ResponseFormat(Value):
     """The form that the text must have. Not with streams: JSON mode does not stream.
 
     Source: Workers AI API, `POST /ai/run/{model_name}`, input "Text Generation", `response_format`.

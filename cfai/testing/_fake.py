@@ -78,7 +78,7 @@ class FakeWorkersAI(Script):
 
     @property
     def origin(self) -> str:
-        """`http://127.0.0.1:PORT`; also an address for a client's `proxy`."""
+        """Where it listens, `http://127.0.0.1:PORT`: also an address for a client's `proxy`."""
         return f"http://127.0.0.1:{self.port}"
 
     @property

@@ -1,107 +1,19 @@
-"""What answers each task on this machine: one small protocol per task, and who speaks it.
+"""What answers each task on this machine, made when it is first asked for.
 
-A backend blocks, and is made when it is first asked for; the whole process shares it. What it
-needs may not be installed: then it is a `Fault` that says so.
+The whole process shares a backend. What it needs may not be installed: that is a `Fault`, which
+says so.
 """
 
 import platform
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-
-from attrs import field, frozen
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from cfai.local import weights
+from cfai.local.backends.roles import Classifier, Embedder, Ranker, Summarizer, Writer
 from cfai.local.faults import not_here
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 T = TypeVar("T")
-
-Hear = Callable[[str], bool]
-"""Gets a piece of text as it is written, or an empty one now and then; true means: stop."""
-
-Stopped = Callable[[], bool]
-"""Whether nobody waits for the result any more."""
-
-
-@frozen
-class Ask:
-    """What a writer is asked for."""
-
-    text: str | Sequence[Mapping[str, Any]]
-    """A raw prompt, or the messages of a conversation."""
-    max_tokens: int
-    seed: int | None = None
-    sampling: Mapping[str, float] = field(factory=dict)
-    """Under llama.cpp's names."""
-    schema: Mapping[str, Any] | None = None
-    """The JSON schema of the answer; `None` where it is free text."""
-
-
-@frozen
-class Ending:
-    """How a generation ended: "stop", "length", or "stopped" by whoever listened."""
-
-    reason: str
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class Writer(Protocol):
-    """Text generation."""
-
-    name: str
-
-    def write(self, ask: Ask, hear: Hear) -> Ending:
-        """Write what *ask* wants; *hear* gets each piece, and stops it by returning true."""
-        ...
-
-
-class Embedder(Protocol):
-    """Text embeddings."""
-
-    name: str
-
-    def embed(
-        self, texts: Sequence[str], *, dimensions: int, pooling: Any, stopped: Stopped
-    ) -> "NDArray[np.float32]":
-        """Give one vector per text: float32, shape (len(texts), *dimensions*)."""
-        ...
-
-
-class Ranker(Protocol):
-    """Reranking."""
-
-    name: str
-
-    def rank(
-        self, query: str, contexts: Sequence[str], *, stopped: Stopped
-    ) -> list[tuple[int, float]]:
-        """Give the index and the score of each context, the best first."""
-        ...
-
-
-class Classifier(Protocol):
-    """Text classification."""
-
-    name: str
-
-    def classify(self, text: str) -> list[tuple[str, float]]:
-        """Give the labels and their scores."""
-        ...
-
-
-class Summarizer(Protocol):
-    """Summaries."""
-
-    name: str
-
-    def summarize(self, text: str, *, at_most: int) -> str:
-        """Give a summary of at most so many tokens."""
-        ...
 
 
 def writer() -> Writer:

@@ -6,15 +6,14 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from cfai.local.backends import Embedder, Stopped, wordpiece
+from cfai.local.backends import wordpiece
+from cfai.local.backends.roles import Embedder, Pooling, Stopped
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-Pooling = Literal["mean", "cls"]
 
 WINDOW = 512
 """How many tokens the model reads of a text, with `[CLS]` and `[SEP]`; it drops the rest."""

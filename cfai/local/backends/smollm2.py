@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cfai.local.backends import Ask, Ending, Hear
+from cfai.local.backends.roles import Ask, Ending, Hear
 from cfai.local.faults import Fault, not_here, refused_by_model
 
 CONTEXT = 4096

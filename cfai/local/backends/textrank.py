@@ -17,7 +17,8 @@ _ROUNDS = 40
 _SHARE = 3
 """A summary has about one sentence in three."""
 
-_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])|\n\s*\n")
+# After a full stop, and what closes behind it; in Chinese and Japanese without a space.
+_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[.!?…][\"'”’)\]])\s+|(?<=[。！？])|\n\s*\n")
 _WORD = re.compile(r"[^\W\d_]{4,}")
 
 

@@ -1,0 +1,57 @@
+"""The command line: `app` holds the commands, and `run_app` turns what they raise into exit codes."""
+
+import sys
+from typing import Annotated, Any, cast
+
+import typer
+
+from cfai.cli import chat, demo, embed, notices, run, serve
+from cfai.errors import CfaiError
+
+app = typer.Typer(
+    name="cfai",
+    help="Cloudflare Workers AI from the command line.",
+    epilog="The account: CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN. Without one: --local.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+app.command()(demo.demo)
+app.command()(chat.chat)
+app.command()(run.run)
+app.command()(embed.embed)
+app.command()(serve.serve)
+app.command()(serve.pull)
+
+# A wrong command line is an exception of click's, or of the copy of it that newer typers carry.
+_Misuse = cast("type[Exception]", typer.BadParameter.__mro__[2])
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"cfai {installed('cfai')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def run_app() -> int:
+    """Run the command that the arguments name, and give its exit code (see `notices.exit_code`)."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or file that lacks a character of the answer gets a question mark for it.
+        cast("Any", stream).reconfigure(errors="replace")
+    try:
+        return app(prog_name="cfai", standalone_mode=False) or 0
+    except (CfaiError, KeyboardInterrupt, typer.Abort) as exc:
+        notices.complain(exc)
+        return notices.exit_code(exc)
+    except _Misuse as exc:
+        notices.complain_of_misuse(exc)
+        return notices.MISUSE
