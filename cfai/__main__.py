@@ -1,4 +1,4 @@
-"""The command `cfai`, and `python -m cfai`: hands over to the command line, where it is installed."""
+"""The command `cfai`, and `python -m cfai`: hands over to `cfai.cli`, where that is installed."""
 
 import sys
 

@@ -4,16 +4,19 @@ Strict about meaning: a null is not the text "None", 2.9 is no count, "false" is
 about form: unknown keys are ignored, so that the service can grow.
 """
 
+from __future__ import annotations
+
 from datetime import datetime
 from functools import cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import orjson
-from cattrs import BaseValidationError, Converter, transform_error
-from cattrs.gen import make_dict_structure_fn
 
 from cfai.errors import DecodeError
+
+if TYPE_CHECKING:
+    from cattrs import Converter
 
 T = TypeVar("T")
 
@@ -85,6 +88,9 @@ def _moment(value: Any, _: Any) -> datetime:
 
 @cache
 def _converter() -> Converter:
+    from cattrs import Converter
+    from cattrs.gen import make_dict_structure_fn
+
     converter = Converter(detailed_validation=True)
     for kind, hook in ((str, _text), (float, _number), (int, _whole), (bool, _flag)):
         converter.register_structure_hook(kind, hook)
@@ -103,6 +109,8 @@ def structure(value: Any, kind: type[T], what: str) -> T:
     Raises:
         DecodeError: It has another shape.
     """
+    from cattrs import BaseValidationError, transform_error
+
     try:
         return _converter().structure(value, kind)
     except (BaseValidationError, _Wrong, ValueError, KeyError, TypeError) as exc:

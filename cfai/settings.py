@@ -54,7 +54,9 @@ def _pause(instance: object, attribute: attrs.Attribute[Any], value: float) -> N
 
 def _count(least: int) -> Callable[[object, attrs.Attribute[Any], int | None], None]:
     def check(instance: object, attribute: attrs.Attribute[Any], value: int | None) -> None:
-        if value is not None and (type(value) is not int or value < least):
+        if value is None and attribute.default is None:
+            return
+        if type(value) is not int or value < least:
             name = f"{type(instance).__name__}.{attribute.name}"
             raise InputError(f"{name} must be a whole number, {least} or more, got {value!r}")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from attrs import evolve
 
+from cfai import tasks
 from cfai._session import Body, Connections, Session
 from cfai._tokens import Events, TokenStream
 from cfai._wire import answers, requests
@@ -30,7 +31,7 @@ from cfai.settings import (
     Unset,
     as_gateway,
 )
-from cfai.tasks import Answer, Embeddings, Pooling, Result, Task, Text, TextEmbeddings
+from cfai.tasks import Answer, Embeddings, Result, Task, Text
 
 if TYPE_CHECKING:
     import aiohttp
@@ -269,7 +270,7 @@ class WorkersAI:
         model: str,
         texts: str | Sequence[str],
         *,
-        pooling: Pooling | None = None,
+        pooling: tasks.Pooling | None = None,
         options: Options | None = None,
     ) -> Embeddings:
         """Embed one request's worth of *texts*.
@@ -290,7 +291,7 @@ class WorkersAI:
 
         Source: Workers AI API, `POST /ai/run/{model_name}`, input "Text Embeddings".
         """
-        return await self.run(model, TextEmbeddings(texts, pooling=pooling), options=options)
+        return await self.run(model, tasks.TextEmbeddings(texts, pooling=pooling), options=options)
 
     async def _request(
         self,

@@ -1,4 +1,4 @@
-"""What an error must not carry: a service may repeat the credentials that it was sent."""
+"""What an error must not carry, whatever a service says: the credentials that it was sent."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,6 +25,8 @@ def _without(value: Any, secrets: Sequence[str]) -> Any:
         case str():
             for secret in secrets:
                 value = value.replace(secret, _HIDDEN)
+            # A header's stray bytes are read as half characters, which no file or terminal takes.
+            return value.encode("utf-8", "replace").decode()
         case bytes():
             for secret in secrets:
                 value = value.replace(secret.encode(), _HIDDEN.encode())

@@ -12,10 +12,7 @@ from cfai.errors import InputError
 from cfai.media import Base64, Integers, MediaForm
 from cfai.profiles import Profile, profile
 from cfai.tasks import (
-    ImagePrompt,
-    ImageTextToText,
     MediaTask,
-    MultimodalEmbeddings,
     Task,
     rules,
 )
@@ -95,16 +92,14 @@ def _part(boundary: str, name: str, extra: str) -> bytes:
     return head.encode()
 
 
-# The API page documents a base64 text for these, and integers for all others.
-_BASE64_TASKS: Final = (ImagePrompt, ImageTextToText, MultimodalEmbeddings)
-
-
 def _form(task: MediaTask[Any], known: Profile, *, alone: bool) -> MediaForm:
     """How the media of *task* travel. *alone*: nothing else is to be sent."""
+    if task.media_form is MediaForm.RAW and not (alone or known.options_in_query):
+        raise InputError("media_form must not be raw where other fields are set: they have no room")
     if task.media_form is not None:
-        return MediaForm(task.media_form)
-    if isinstance(task, _BASE64_TASKS):
-        return MediaForm.BASE64
+        return task.media_form
+    if task.form is not None:
+        return task.form
     if known.media is MediaForm.RAW and not (alone or known.options_in_query):
         return MediaForm.INTEGERS
     return known.media

@@ -9,8 +9,7 @@ from typing import Any, Final
 
 from attrs import evolve
 
-from cfai._convert import dumps
-from cfai._wire.texts import arguments, content, parsed, undocumented, usage, words
+from cfai._wire.texts import arguments, as_json, content, parsed, undocumented, usage, words
 from cfai.tasks import Text, Token, ToolCall, ToolCallDelta, Usage
 
 _MORE: Final = frozenset(
@@ -35,7 +34,7 @@ def _delta(entry: Any) -> ToolCallDelta | None:
     said = called if isinstance(called, dict) else entry
     pieces = said.get("arguments")
     if pieces is not None and not isinstance(pieces, str):
-        pieces = dumps(pieces).decode()
+        pieces = as_json(pieces)
     name, index, named = said.get("name"), entry.get("index"), entry.get("id")
     if not name and not pieces and not named:
         return None
@@ -144,14 +143,14 @@ def read_token(document: Any) -> Token | None:
         return Token(said, "", (), None, None, document)
     if "choices" in document:
         return _choice(document)
-    if said is not None or "type" not in document:
-        if "streamed_data" in document:
-            return _several(document)
-        text = said if isinstance(said, str) else words(said, "response")
-        return _token(
-            document, text, document.get("finish_reason"), document.get("usage"), document
-        )
-    return _responses(document)
+    kind = document.get("type")
+    # Some of these have a `response` too, which is the whole answer so far and no text.
+    if isinstance(kind, str) and kind.startswith("response."):
+        return _responses(document)
+    if "streamed_data" in document:
+        return _several(document)
+    text = said if isinstance(said, str) else words(said, "response")
+    return _token(document, text, document.get("finish_reason"), document.get("usage"), document)
 
 
 class Counting:
@@ -293,7 +292,7 @@ def as_token(text: Text) -> Token:
                 name=call.name,
                 arguments=call.arguments
                 if isinstance(call.arguments, str)
-                else dumps(call.arguments).decode(),
+                else as_json(call.arguments),
             )
             for index, call in enumerate(text.tool_calls)
         ),

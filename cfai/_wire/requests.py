@@ -3,7 +3,6 @@
 import re
 from collections.abc import AsyncIterator, Mapping
 from functools import cache
-from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -15,7 +14,7 @@ from cfai._wire.paths import account_segment, model_path
 from cfai.errors import InputError
 from cfai.profiles import profile
 from cfai.settings import Gateway, Options, Settings
-from cfai.tasks import MediaTask, Task, TextEmbeddings
+from cfai.tasks import MediaTask, Task, texts_of
 
 # RFC 9110, section 5.5: visible characters with spaces between them, and no line end.
 _HEADER_VALUE: Final = re.compile(r"[\x21-\xff](?:[\x20-\xff\t]*[\x21-\xff])?", re.ASCII)
@@ -50,7 +49,9 @@ async def _pieces(body: Pieces) -> AsyncIterator[bytes]:
 @cache
 def user_agent() -> str:
     """How the SDK names itself."""
-    return f"cfai/{version('cfai')}"
+    from cfai._version import __version__
+
+    return f"cfai/{__version__}"
 
 
 def _checked(headers: dict[str, str]) -> dict[str, str]:
@@ -125,10 +126,18 @@ def _streams_itself(task: Task[Any] | Mapping[str, Any]) -> bool:
     return said is True
 
 
-def _check_count(model: str, task: TextEmbeddings) -> None:
-    most = profile(model).texts_per_request
-    if most is not None and not isinstance(task.text, str) and len(task.text) > most:
-        raise InputError(f"text must have at most {most} texts for {model}, got {len(task.text)}")
+def _check_model(model: str, task: Task[Any] | Mapping[str, Any]) -> None:
+    """Refuse what is known not to work with *model*."""
+    known = profile(model)
+    if known.websocket_only:
+        raise InputError(f"model must answer over HTTP, and {model} does over WebSockets only")
+    most = known.texts_per_request
+    if most is not None and isinstance(task, Task) and task.texts is not None:
+        count = len(texts_of(task) or ())
+        if count > most:
+            raise InputError(
+                f"{task.texts} must have at most {most} texts for {model}, got {count}"
+            )
 
 
 def has_media(task: Task[Any] | Mapping[str, Any]) -> bool:
@@ -152,8 +161,7 @@ def run(
         InputError: The model or the account can't be part of a path, or the media can't be read.
     """
     path = account_path(settings, f"run/{model_path(model)}")
-    if isinstance(task, TextEmbeddings):
-        _check_count(model, task)
+    _check_model(model, task)
     added: dict[str, Any] = {"stream": True} if stream else {}
     if not stream and _streams_itself(task):
         added["stream"] = False

@@ -3,7 +3,7 @@
 from array import array
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from attrs import evolve, frozen
@@ -24,16 +24,15 @@ from cfai.tasks import (
     Labels,
     Ranked,
     Ranking,
-    Rerank,
     Result,
     Segment,
     Summary,
     Task,
     Text,
-    TextEmbeddings,
     Transcript,
     Translated,
     Word,
+    texts_of,
 )
 
 
@@ -54,16 +53,13 @@ def asked(task: Task[Any] | Mapping[str, Any]) -> Asked:
     """What to expect of the answer to *task*."""
     if not isinstance(task, Task):
         return Asked(Result, bool(task.get("response_format")))
+    texts = texts_of(task)
     return Asked(
         task.answer,
         json=getattr(task, "response_format", None) is not None,
-        documents=tuple(task.documents) if isinstance(task, Rerank) else (),
-        count=_count(task.text) if isinstance(task, TextEmbeddings) else None,
+        documents=tuple(getattr(task, "documents", ())),
+        count=None if texts is None else len(texts),
     )
-
-
-def _count(texts: str | Sequence[str]) -> int:
-    return 1 if isinstance(texts, str) else len(texts)
 
 
 def _labels(result: Any, _: Asked) -> Labels:

@@ -4,7 +4,7 @@ The forms: native (`response`), chat completions (`choices`), OpenAI Responses (
 (an object under `response`, or fenced text), and tool calls flat or nested.
 """
 
-import re
+import reprlib
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -12,15 +12,31 @@ from cfai._convert import dumps, loads
 from cfai.errors import DecodeError
 from cfai.tasks import Text, ToolCall, Usage
 
-_FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
+# A value can be nested deeper than Python or the encoder goes, and be large: this stops early.
+_BRIEF: Final = reprlib.Repr()
+_BRIEF.maxstring, _BRIEF.maxdict, _BRIEF.maxlist = 100, 10, 10
 
 
 def undocumented(what: str, value: Any) -> DecodeError:
     """The error for a form that no source documents; it carries what was said."""
-    return DecodeError(
-        f"the service answered something undocumented: {what}, got {value!r:.200}",
-        body=dumps(value),
-    )
+    shown = f"{_BRIEF.repr(value):.200}"
+    message = f"the service answered something undocumented: {what}, got {shown}"
+    try:
+        return DecodeError(message, body=dumps(value))
+    except TypeError:
+        return DecodeError(message)
+
+
+def as_json(value: Any) -> str:
+    """A decoded value as JSON text again.
+
+    Raises:
+        DecodeError: It is nested deeper than JSON is written.
+    """
+    try:
+        return dumps(value).decode()
+    except TypeError as exc:
+        raise undocumented("a value must not be nested so deep", value) from exc
 
 
 def words(value: Any, what: str) -> str:
@@ -44,6 +60,10 @@ def content(value: Any, what: str) -> str:
         parts = (part.get("text") for part in value if isinstance(part, dict))
         return "".join(words(part, what) for part in parts)
     return words(value, what)
+
+
+def _name(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def usage(value: Any) -> Usage | None:
@@ -106,14 +126,17 @@ def _tool_calls(entries: list[Any]) -> Iterable[ToolCall]:
         name = said.get("name")
         if not isinstance(name, str):
             raise undocumented("a tool call must have a name", entry)
-        yield ToolCall(name, arguments(said.get("arguments")), entry.get("id"))
+        yield ToolCall(name, arguments(said.get("arguments")), _name(entry.get("id")))
 
 
 def parsed(text: str) -> Any:
     """The JSON that *text* holds, fenced in ```json or bare; `None` where it is none."""
-    fenced = _FENCE.match(text)
+    # No regular expression: models that write JSON now and then write white space without end.
+    said = text.strip()
+    if said.startswith("```") and said.endswith("```"):
+        said = said[3:-3].removeprefix("json")
     try:
-        return loads(fenced[1] if fenced else text)
+        return loads(said)
     except ValueError:
         return None
 
@@ -121,11 +144,12 @@ def parsed(text: str) -> Any:
 def _native(result: dict[str, Any], *, json_asked: bool) -> Text:
     said = result.get("response")
     calls = tool_calls(result.get("tool_calls"))
-    if said is None and not calls and not result.get("reasoning"):
+    reasoning = _reasoning(result)
+    if said is None and not calls and not reasoning:
         raise undocumented("response must be a text where there are no tool_calls", result)
     value: Any = None
     if isinstance(said, dict | list):
-        text, value = dumps(said).decode(), said
+        text, value = as_json(said), said
     else:
         text = words(said, "response")
         value = parsed(text) if json_asked else None
@@ -133,8 +157,8 @@ def _native(result: dict[str, Any], *, json_asked: bool) -> Text:
         text=text,
         parsed=value,
         tool_calls=calls,
-        reasoning=_reasoning(result),
-        finish_reason=result.get("finish_reason"),
+        reasoning=reasoning,
+        finish_reason=_name(result.get("finish_reason")),
         usage=usage(result.get("usage")),
     )
 
@@ -157,7 +181,7 @@ def _completion(result: dict[str, Any], *, json_asked: bool) -> Text:
         message = {"content": first["text"]}
     said = message.get("content")
     value = said if isinstance(said, dict) else None
-    text = dumps(said).decode() if value is not None else content(said, "content")
+    text = as_json(said) if value is not None else content(said, "content")
     if value is None and json_asked:
         value = parsed(text)
     return Text(
@@ -165,7 +189,7 @@ def _completion(result: dict[str, Any], *, json_asked: bool) -> Text:
         parsed=value,
         tool_calls=tool_calls(message.get("tool_calls")),
         reasoning=_reasoning(message),
-        finish_reason=first.get("finish_reason"),
+        finish_reason=_name(first.get("finish_reason")),
         usage=usage(result.get("usage")),
     )
 
@@ -185,7 +209,7 @@ def _response(result: dict[str, Any], *, json_asked: bool) -> Text:
             ToolCall(
                 words(item.get("name"), "name"),
                 arguments(item.get("arguments")),
-                item.get("call_id") or item.get("id"),
+                _name(item.get("call_id") or item.get("id")),
             )
             for item in items
             if item.get("type") == "function_call"
@@ -193,7 +217,7 @@ def _response(result: dict[str, Any], *, json_asked: bool) -> Text:
         reasoning="".join(
             content(item.get("content") or item.get("summary"), "reasoning") for item in thought
         ),
-        finish_reason=result.get("status"),
+        finish_reason=_name(result.get("status")),
         usage=usage(result.get("usage")),
     )
 

@@ -1,4 +1,4 @@
-"""The command line: `app` holds the commands, and `run_app` turns what they raise into exit codes."""
+"""The command line: the commands, and what becomes of the exceptions that they raise."""
 
 import sys
 from typing import Annotated, Any, cast

@@ -110,5 +110,3 @@ def _typed() -> str:
     if not line:
         raise EOFError
     return line
-
-

@@ -1,9 +1,9 @@
-"""Where a command's client comes from: the account in the environment, or models on this machine."""
+"""Where a command's client comes from: an account in the environment, or models right here."""
 
 import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cfai.cli import notices
 from cfai.errors import ConfigError, MissingExtra
@@ -64,7 +64,8 @@ async def client(*, local: bool, writes: bool = False) -> "AsyncIterator[Workers
     async with AsyncExitStack() as stack:
         with notices.progress("loading the model"):
             server = await stack.enter_async_context(Server(prewarm=writes))
-        yield await stack.enter_async_context(WorkersAI(**server.credentials))
+        credentials: dict[str, Any] = server.credentials
+        yield await stack.enter_async_context(WorkersAI(**credentials))
 
 
 def _account() -> "WorkersAI":

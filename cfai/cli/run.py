@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -13,6 +13,7 @@ from cfai.cli.output import Target
 from cfai.errors import InputError
 from cfai.profiles import profile
 from cfai.tasks import (
+    Answer,
     AutomaticSpeechRecognition,
     Binary,
     ImageClassification,
@@ -61,7 +62,7 @@ def run(
     output: options.Output = None,
     local: options.Local = False,
 ) -> None:
-    """Run a model, and print what it answers: JSON, a line per event, or a file's bytes.
+    """Run any model; print JSON, a line per event, or a file's bytes.
 
     INPUT that is no JSON object becomes the model's own text, image or sound. Without INPUT, it is
     read from what is piped in.
@@ -93,7 +94,7 @@ async def _run(
                 _keep(answer, target)
             case Result():
                 target.json(answer.value)
-            case _ if hasattr(answer, "raw"):
+            case Answer():
                 target.json(answer.raw)
             case _:
                 await _follow(answer, target)
@@ -131,11 +132,16 @@ def asked(model: str, given: str | bytes) -> Task[Any] | Mapping[str, Any]:
     if first.kind == "media":
         if isinstance(given, str):
             raise InputError(f"{model} takes a file: give @FILE")
-        return kind(given)  # type: ignore[call-arg]  # its one required field
+        return _made(kind, given)
     text = given if isinstance(given, str) else inputs.text(given, f"what {model} reads")
     first.check(text)
     # The open form, so that the service's own words come back; but bytes need their class.
-    return kind(text) if issubclass(kind.answer, Binary) else {first.name: text}  # type: ignore[call-arg]  # its one required field
+    return _made(kind, text) if issubclass(kind.answer, Binary) else {first.name: text}
+
+
+def _made(kind: Callable[..., Task[Any]], value: Any, **rest: Any) -> Task[Any]:
+    """Make a task of its one required field."""
+    return kind(value, **rest)
 
 
 def _kind(model: str) -> type[Task[Any]] | None:
@@ -152,13 +158,13 @@ def _named(kind: type[Task[Any]] | None, fields: dict[str, Any]) -> Task[Any] | 
     if first not in fields:
         return fields
     rest = {name: value for name, value in fields.items() if name != first}
-    return kind(fields[first], extra=rest or None)  # type: ignore[call-arg]  # its one required field
+    return _made(kind, fields[first], extra=rest or None)
 
 
 def _object(given: str | bytes) -> dict[str, Any] | None:
     """Give the JSON object that it is; `None` where it begins like something else."""
     start = given[:64].lstrip()
-    if not start.startswith("{" if isinstance(start, str) else b"{"):
+    if start[:1] not in ("{", b"{"):
         return None
     try:
         fields: dict[str, Any] = json.loads(given)

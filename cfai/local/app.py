@@ -1,5 +1,6 @@
 """The HTTP side: which requests are let in, what they ask for, and the envelope of the answer."""
 
+import asyncio
 import hmac
 import ipaddress
 import logging
@@ -10,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import orjson
 from aiohttp import web
-from attrs import frozen
+from attrs import field, frozen
 
 from cfai.local import backends, faults, writing
 from cfai.local.answers import ANSWERS, Answer
@@ -37,16 +38,26 @@ class Desk:
     writers: Crew
     others: Crew
     hear: Hear
+    _visits: "set[asyncio.Task[Any] | None]" = field(factory=set, init=False)
 
     def application(self) -> web.Application:
         """Make the web application."""
         app = web.Application(client_max_size=self.body_limit)
         app.router.add_route("*", "/{path:.*}", self.answer)
+        app.on_shutdown.append(self._break_off)
         return app
+
+    async def _break_off(self, app: web.Application) -> None:
+        # aiohttp would first wait for them to end by themselves.
+        visits = [task for task in self._visits if task]
+        for task in visits:
+            task.cancel()
+        await asyncio.gather(*visits, return_exceptions=True)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request, whatever it is."""
-        note = Note()
+        note, visit = Note(), asyncio.current_task()
+        self._visits.add(visit)
         try:
             response = await self._answer(request, note)
             note.status = response.status
@@ -61,6 +72,7 @@ class Desk:
             note.status = 500
             return _json(500, orjson.dumps(faults.broken(exc).body()), _headers())
         finally:
+            self._visits.discard(visit)
             note.close(self.hear)
 
     async def _answer(self, request: web.Request, note: Note) -> web.StreamResponse:

@@ -18,6 +18,9 @@ _ACCOUNT = "local"
 _TOKEN = "local"  # noqa: S105  # any will do, and the client asks for one
 _REMEMBERED = 10_000
 
+_PATIENCE = 1.0
+"""In seconds: for connections to close, once the requests on them are broken off."""
+
 
 class Server:
     """A Workers AI on this machine, for this machine: `async with Server() as server`.
@@ -84,7 +87,10 @@ class Server:
         desk = Desk(self._token, self._body_limit, writers, others, self._heard)
         # Without cancellation, a client that leaves would be noticed only by the next write.
         self._runner = web.AppRunner(
-            desk.application(), handler_cancellation=True, access_log=None, shutdown_timeout=0
+            desk.application(),
+            handler_cancellation=True,
+            access_log=None,
+            shutdown_timeout=_PATIENCE,
         )
         try:
             if self._prewarm:

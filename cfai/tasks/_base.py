@@ -13,8 +13,7 @@ import attrs
 from attrs import NOTHING, field, frozen
 
 from cfai.errors import InputError
-from cfai.media import MediaForm
-from cfai.media import blocks as media_blocks
+from cfai.media import MediaForm, blocks as media_blocks
 from cfai.meta import Meta
 from cfai.tasks._plain import plain_fields
 from cfai.tasks._rule import Kind, Rule, shortened
@@ -206,6 +205,9 @@ class Task(Value, Generic[A]):
     answer: ClassVar[type[Answer]] = Answer
     """The class of the answer."""
 
+    texts: ClassVar[str | None] = None
+    """The field whose texts get a vector each, where there is one."""
+
     _steps: ClassVar[tuple[tuple[str, str, Callable[[Any], Any] | None], ...]] = ()
     _rules: ClassVar[Mapping[str, Rule]] = {}
 
@@ -251,6 +253,9 @@ class Task(Value, Generic[A]):
 class MediaTask(Task[A]):
     """A task with media in it."""
 
+    form: ClassVar[MediaForm | None] = None
+    """The one form of media that the API documents for it, where that is not integers."""
+
     media_form: MediaForm | None = field(default=None, kw_only=True, converter=_form)
     """How to send the media, where what is known of the model should be overruled; not sent."""
 
@@ -258,6 +263,14 @@ class MediaTask(Task[A]):
         """Tell whether the media is a file to be read."""
         named = (name for name, rule in self._rules.items() if rule.kind == "media")
         return any(media_blocks(getattr(self, name)) for name in named)
+
+
+def texts_of(task: Task[Any]) -> tuple[str, ...] | None:
+    """Give the texts that get a vector each; `None` where it is no such task."""
+    if task.texts is None:
+        return None
+    texts = getattr(task, task.texts)
+    return (texts,) if isinstance(texts, str) else tuple(texts)
 
 
 def rules(task_class: type[Task[Any]]) -> dict[str, Rule]:

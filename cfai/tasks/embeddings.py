@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from cfai.errors import InputError
-from cfai.media import Source
+from cfai.media import MediaForm, Source
 from cfai.tasks._base import (
     MediaTask,
     Task,
@@ -33,6 +33,7 @@ class TextEmbeddings(Task[Embeddings]):
     """
 
     answer: ClassVar[type[Embeddings]] = Embeddings
+    texts: ClassVar[str | None] = "text"
 
     text: str | Sequence[str] = strings(one=True, at_least=1, at_least_items=1, kw_only=False)
     """One text, or several; each of at least 1 character. How many at once, the model decides."""
@@ -52,6 +53,7 @@ class MultimodalEmbeddings(MediaTask[Embeddings]):
     """
 
     answer: ClassVar[type[Embeddings]] = Embeddings
+    form: ClassVar[MediaForm | None] = MediaForm.BASE64
 
     image: Source | None = media(default=None)
     """The image: bytes, a path, an open binary file or `Base64`."""

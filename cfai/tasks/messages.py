@@ -168,9 +168,9 @@ class Message(Value):
             return value
         if not isinstance(value, Mapping):
             raise InputError(f"a message must be a Message or a mapping, got {shortened(value)}")
-        for name in ("role", "content"):
-            if name not in value:
-                raise InputError(f"a message must have its {name}, got {shortened(value)}")
+        if "role" not in value or "content" not in value:
+            missing = "content" if "role" in value else "role"
+            raise InputError(f"a message must have its {missing}, got {shortened(value)}")
         if len(value) == 2:
             return cls(value["role"], value["content"])
         rest = {key: item for key, item in value.items() if key not in _KNOWN}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from cfai.media import Source
+from cfai.media import MediaForm, Source
 from cfai.tasks._base import MediaTask, flag, many, media, number, string, task
 from cfai.tasks._text_answers import Description
 from cfai.tasks._vector_answers import Detections, Labels
@@ -93,6 +93,8 @@ class ImagePrompt(_Seeing):
     `image` (base64) and `prompt`.
     """
 
+    form: ClassVar[MediaForm | None] = MediaForm.BASE64
+
     image: Source = media(kw_only=False)
     """The image: bytes, a path, an open binary file or `Base64`."""
 
@@ -109,6 +111,8 @@ class ImageTextToText(_Seeing):
 
     Source: Workers AI API, `POST /ai/run/{model_name}`, input "Image Text To Text".
     """
+
+    form: ClassVar[MediaForm | None] = MediaForm.BASE64
 
     image: Source = media(kw_only=False)
     """The image: bytes, a path, an open binary file or `Base64`."""

@@ -1,0 +1,86 @@
+"""All that is checked, each in an environment of its own: `nox`, or `nox -s lint`."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import nox
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def runs(version: str) -> bool:
+    """Whether this machine has that Python; a version manager's stand-in is none."""
+    found = shutil.which(f"python{version}")
+    return found is not None and subprocess.call([found, "-c", ""], stderr=subprocess.DEVNULL) == 0
+
+
+def group(*names: str) -> list[str]:
+    """The dependencies of some groups of pyproject.toml."""
+    return nox.project.dependency_groups(PROJECT, *names)
+
+
+CURRENT = "{}.{}".format(*sys.version_info)
+PYTHONS = [version for version in nox.project.python_versions(PROJECT) if runs(version)]
+
+nox.options.sessions = ["lint", "types", "tests", "docs", "build"]
+nox.options.reuse_venv = "yes"
+
+
+@nox.session(python=sorted({CURRENT, *PYTHONS}))
+def tests(session: nox.Session) -> None:
+    """Run pytest, on every Python of the project that this machine has."""
+    session.install("-e", ".[all]", *group("tests"))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check the form of the code."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types, and that every public name has one."""
+    session.install("-e", ".[all]", *group("tests", "types"))
+    session.run("mypy")
+    quiet = {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
+    session.run("pyright", "--verifytypes", "cfai", "--ignoreexternal", env=quiet)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the pages; a warning is an error."""
+    session.install("-e", ".[cli]", *group("docs"))
+    session.run("sphinx-build", "-W", "-n", "--keep-going", "docs", "docs/_build/html")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build what is published, look into it, and use it."""
+    dist = Path(session.create_tmp(), "dist")
+    shutil.rmtree(dist, ignore_errors=True)
+    session.install(*group("build"))
+    session.run("python", "-m", "build", "--outdir", str(dist), ".")
+    session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
+    (wheel,) = dist.glob("*.whl")
+    source = {str(path) for path in Path("cfai").rglob("*") if path.is_file()}
+    source = {path for path in source if "__pycache__" not in path}
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    if packed != source:
+        session.error(f"not the same in the wheel and in cfai/: {sorted(packed ^ source)}")
+    session.install("--force-reinstall", "--no-deps", str(wheel))
+    session.install(str(wheel))
+    session.run("python", "-I", "-W", "error", "-c", "from cfai import *; WorkersAI", silent=True)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure cfai beside its peers, which are installed here only."""
+    session.install("-e", ".[numpy]", "-r", "tests/bench/peers.txt")
+    session.run("python", "-m", "tests.bench", *session.posargs)

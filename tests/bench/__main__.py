@@ -1,0 +1,116 @@
+"""The command line of the benchmark."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import pstats
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from attrs import evolve
+
+from .contenders import CONTENDERS
+from .loopback import keep_apart, loopback
+from .measure import Outcome, Race, Row, Startup, absent, again, race, startup
+from .report import markdown, plain
+from .rows import ROWS
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    keys = [row.key for row in ROWS]
+    races = [row.key for row in ROWS if isinstance(row, Race)]
+    names = [contender.name for contender in CONTENDERS]
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description="What a call of cfai costs, beside others."
+    )
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        choices=keys,
+        default=keys,
+        metavar="ROW",
+        help=f"of {', '.join(keys)}; all of them unless said",
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=names,
+        default=[],
+        metavar="CONTENDER",
+        help=f"of {', '.join(names)}; all that are installed unless said",
+    )
+    parser.add_argument("--rounds", type=int, default=25, help="how often each runs (%(default)s)")
+    parser.add_argument(
+        "--quick", action="store_true", help="two short rounds: whether it works, not how fast"
+    )
+    parser.add_argument("--markdown", type=Path, metavar="PATH", help="write the page there too")
+    parser.add_argument(
+        "--profile",
+        choices=races,
+        metavar="ROW",
+        help="instead, where the time of cfai (or of --only) goes in that row",
+    )
+    return parser.parse_args(arguments)
+
+
+def _shorter(row: Row) -> Row:
+    return evolve(row, times=max(row.in_flight, row.times // 20)) if isinstance(row, Race) else row
+
+
+def _measure(
+    row: Row, origins: Mapping[str, str], *, rounds: int, only: Sequence[str]
+) -> list[Outcome]:
+    match row:
+        case Race():
+            return [asyncio.run(race(row, origins[row.scenario], rounds=rounds, only=only))]
+        case Startup():
+            return list(startup(row, origins["run"], rounds=rounds, only=only))
+    raise TypeError(type(row))
+
+
+async def _profile(row: Race, origin: str, names: Sequence[str]) -> None:
+    for entrant in CONTENDERS:
+        if entrant.name not in names or not hasattr(entrant, row.work) or absent(entrant.packages):
+            continue
+        contender = entrant(origin)
+        await contender.open()
+        work = getattr(contender, row.work)
+        await again(row, work, row.in_flight)
+        profile = cProfile.Profile()
+        with profile:
+            await again(row, work, 5 * row.times)
+        await contender.aclose()
+        print(f"{row.key}, {entrant.name}: {5 * row.times} times {row.units} {row.unit}")
+        statistics = pstats.Stats(profile).strip_dirs()
+        statistics.sort_stats("tottime").print_stats(30)
+        statistics.sort_stats("cumulative").print_stats(40)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what the command line asks for, and print it."""
+    options = _options(arguments)
+    rounds = 2 if options.quick else options.rounds
+    cores = keep_apart()
+    outcomes: list[Outcome] = []
+    with loopback(cores.server) as origins:
+        for row in map(_shorter, ROWS) if options.quick else ROWS:
+            if options.profile:
+                if isinstance(row, Race) and row.key == options.profile:
+                    origin = origins[row.scenario]
+                    asyncio.run(_profile(row, origin, options.only or ["cfai"]))
+            elif row.key in options.rows:
+                measured = _measure(row, origins, rounds=rounds, only=options.only)
+                print(*map(plain, measured), sep="\n\n", end="\n\n", flush=True)
+                outcomes += measured
+    if options.markdown:
+        page = markdown(outcomes, rounds=rounds, cores=cores, now=datetime.now(UTC))
+        options.markdown.write_text(page, encoding="utf-8")
+        print(f"written: {options.markdown}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""The floor: what the same answer costs with nothing but aiohttp and orjson, written for speed."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from .contender import EMBEDDER, MODEL, NATIVE, QUESTION, SENTENCES, Contender
+from .server import DIMENSION, TEXTS
+
+_HEADERS = {"Authorization": "Bearer t", "Content-Type": "application/json"}
+_DONE = b"data: [DONE]"
+_TO_JSON = len(b"data: ")
+
+
+class _Session(Contender):
+    packages: ClassVar[tuple[str, ...]] = ("aiohttp", "orjson")
+
+    async def open(self) -> None:
+        self._session = aiohttp.ClientSession(
+            headers=_HEADERS,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        )
+        self._url = URL(f"{self.origin}{NATIVE}{MODEL}", encoded=True)
+        self._embedder = URL(f"{self.origin}{NATIVE}{EMBEDDER}", encoded=True)
+
+    async def aclose(self) -> None:
+        await self._session.close()
+
+    async def _embeddings(self) -> bytes:
+        body = orjson.dumps({"text": SENTENCES})
+        async with self._session.post(self._embedder, data=body) as response:
+            return await response.read()
+
+
+class Bare(_Session):
+    name = "aiohttp + orjson"
+    note = (
+        "no cookie jar, no time-outs, the URL built once; a stream is split at blank lines "
+        "and each event handed to `orjson.loads`"
+    )
+
+    async def run(self) -> int:
+        body = orjson.dumps({"prompt": QUESTION})
+        async with self._session.post(self._url, data=body) as response:
+            answer = orjson.loads(await response.read())
+        return len(answer["result"]["response"])
+
+    async def stream(self) -> int:
+        characters = 0
+        rest = b""
+        body = orjson.dumps({"prompt": QUESTION, "stream": True})
+        async with self._session.post(self._url, data=body) as response:
+            async for data in response.content.iter_any():
+                *events, rest = (rest + data).split(b"\n\n")
+                for event in events:
+                    if event != _DONE:
+                        characters += len(orjson.loads(event[_TO_JSON:])["response"])
+        return characters
+
+    async def stream_chat(self) -> int:
+        characters = 0
+        rest = b""
+        body = orjson.dumps({"prompt": QUESTION, "stream": True})
+        async with self._session.post(self._url, data=body) as response:
+            async for data in response.content.iter_any():
+                *events, rest = (rest + data).split(b"\n\n")
+                for event in events:
+                    if event != _DONE:
+                        chunk = orjson.loads(event[_TO_JSON:])
+                        characters += len(chunk["choices"][0]["delta"]["content"])
+        return characters
+
+    async def embed(self) -> int:
+        vectors = orjson.loads(await self._embeddings())["result"]["data"]
+        return len(vectors) * len(vectors[0])
+
+
+class BareRead(_Session):
+    name = "aiohttp, answer not decoded"
+    note = "what the way over the socket costs; taken off everybody"
+
+    async def embed(self) -> int:
+        await self._embeddings()
+        return TEXTS * DIMENSION
+
+
+class BareToFloat32(_Session):
+    name = "aiohttp + orjson + numpy"
+    packages = ("aiohttp", "orjson", "numpy")
+    note = "the lists copied into a float32 array"
+
+    async def embed(self) -> int:
+        import numpy as np
+
+        vectors = orjson.loads(await self._embeddings())["result"]["data"]
+        return np.array(vectors, dtype=np.float32).size

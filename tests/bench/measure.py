@@ -1,0 +1,236 @@
+"""Rows and their figures: what is run, interleaved, and what each round of each contender cost."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from importlib.util import find_spec
+from statistics import median, quantiles
+from typing import TypeVar
+
+from attrs import evolve, field, frozen
+
+from .contender import Contender
+from .contenders import CONTENDERS
+
+Work = Callable[[], Awaitable[int]]
+T = TypeVar("T")
+
+
+@frozen
+class Budget:
+    """What a contender may cost: a multiple of the floor, or seconds where *absolute*."""
+
+    contender: str
+    limit: float
+    absolute: bool = field(default=False, kw_only=True)
+
+
+@frozen(kw_only=True)
+class Row:
+    """One comparison."""
+
+    key: str
+    title: str
+    about: str
+    """A sentence on what happens in it, for the reader of the figures."""
+    unit: str
+    """What the figures are for one of."""
+    scale: str = "µs"
+    floor: str = "aiohttp + orjson"
+    less: str | None = None
+    """A contender whose cost is taken off everybody's before they are compared."""
+    budgets: tuple[Budget, ...] = ()
+
+
+@frozen(kw_only=True)
+class Race(Row):
+    """A row whose contenders do the same work against the same scenario of the server."""
+
+    scenario: str
+    work: str
+    """The contenders' method that does it once; who has none isn't in the row."""
+    expects: int
+    """What the work must give each time."""
+    units: int = 1
+    """How many units one go is."""
+    times: int
+    """How often a round does it."""
+    in_flight: int = 1
+
+
+@frozen
+class Snippet:
+    """A short program, and the packages without which it can't run.
+
+    `sys.argv[1]` is the origin of the server's scenario `run`.
+    """
+
+    code: str
+    packages: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class Startup(Row):
+    """A row whose contenders are interpreters that run a short program and end."""
+
+    snippets: Mapping[str, Snippet]
+
+
+@frozen
+class Outcome:
+    """What each contender cost in each round: seconds for one unit."""
+
+    row: Row
+    seconds: Mapping[str, Sequence[float]]
+    missing: Mapping[str, str]
+    """Contenders left out, and the package that isn't installed."""
+
+    def over(self, name: str) -> list[float]:
+        """*name*'s cost in each round, without what the row takes off everybody."""
+        if self.row.less is None:
+            return list(self.seconds[name])
+        off = self.seconds[self.row.less]
+        return [cost - less for cost, less in zip(self.seconds[name], off, strict=True)]
+
+    def ratio(self, name: str) -> tuple[float, float, float] | None:
+        """First quartile, median and third quartile of *name* over the floor, round by round."""
+        if self.row.floor not in self.seconds or name == self.row.less:
+            return None
+        pairs = zip(self.over(name), self.over(self.row.floor), strict=True)
+        ratios = [cost / floor for cost, floor in pairs]
+        low, _, high = quantiles(ratios, n=4, method="inclusive")
+        return low, median(ratios), high
+
+    def met(self, budget: Budget) -> bool | None:
+        """Whether the budget is kept; None where its contender wasn't there."""
+        if budget.contender not in self.seconds:
+            return None
+        if budget.absolute:
+            return median(self.over(budget.contender)) <= budget.limit
+        ratio = self.ratio(budget.contender)
+        return None if ratio is None else ratio[1] <= budget.limit
+
+
+def absent(packages: Sequence[str]) -> str | None:
+    """The first of *packages* that isn't installed."""
+    return next((name for name in packages if find_spec(name) is None), None)
+
+
+def _interleaved(entrants: Sequence[T], rounds: int) -> list[list[T]]:
+    """The order of each round: everybody once, and nobody always after the same one."""
+    chance = random.Random(rounds)
+    return [chance.sample(entrants, len(entrants)) for _ in range(rounds)]
+
+
+# A race...
+
+
+async def race(row: Race, origin: str, *, rounds: int, only: Sequence[str] = ()) -> Outcome:
+    """Run *row* with every contender that is installed."""
+    entrants, missing = _entrants(row, only)
+    seconds: dict[str, list[float]] = {entrant.name: [] for entrant in entrants}
+    async with AsyncExitStack() as stack:
+        works: list[tuple[str, Work]] = []
+        for entrant in entrants:
+            contender = entrant(origin)
+            await contender.open()
+            stack.push_async_callback(contender.aclose)
+            works.append((entrant.name, getattr(contender, row.work)))
+            await _fly(row, works[-1][1], row.in_flight)
+        gc.collect()
+        gc.freeze()  # so that nobody pays for the other contenders' modules in a collection
+        stack.callback(gc.unfreeze)
+        for order in _interleaved(works, rounds):
+            for name, work in order:
+                seconds[name].append(await _timed(row, work))
+    return Outcome(row, seconds, missing)
+
+
+def _entrants(row: Race, only: Sequence[str]) -> tuple[list[type[Contender]], dict[str, str]]:
+    entrants: list[type[Contender]] = []
+    missing: dict[str, str] = {}
+    for contender in CONTENDERS:
+        wanted = not only or contender.name in {*only, row.floor, row.less}
+        if not wanted or not hasattr(contender, row.work):
+            continue
+        if package := absent(contender.packages):
+            missing[contender.name] = package
+        else:
+            entrants.append(contender)
+    return entrants, missing
+
+
+async def _timed(row: Race, work: Work) -> float:
+    # Once more without the clock: a connection that went stale while the others ran is renewed.
+    await _fly(row, work, row.in_flight)
+    gc.collect()
+    began = time.process_time()
+    await _fly(row, work, row.times)
+    return (time.process_time() - began) / (row.times * row.units)
+
+
+async def _fly(row: Race, work: Work, times: int) -> None:
+    if row.in_flight == 1:
+        await again(row, work, times)
+        return
+    async with asyncio.TaskGroup() as group:
+        for _ in range(row.in_flight):
+            group.create_task(again(row, work, times // row.in_flight))
+
+
+async def again(row: Race, work: Work, times: int) -> None:
+    for _ in range(times):
+        seen = await work()
+        if seen != row.expects:
+            raise AssertionError(f"{row.key}: {work} gave {seen} instead of {row.expects}")
+
+
+# A start...
+
+
+def startup(
+    row: Startup, origin: str, *, rounds: int, only: Sequence[str] = ()
+) -> tuple[Outcome, Outcome]:
+    """Run *row*: the same runs by processor time, and by the clock on the wall."""
+    missing = {
+        name: package
+        for name, snippet in row.snippets.items()
+        if (package := absent(snippet.packages))
+    }
+    entrants = [
+        name
+        for name in row.snippets
+        if name not in missing
+        and (not only or name.startswith(tuple(only)) or name in {row.less, row.floor})
+    ]
+    processor: dict[str, list[float]] = {name: [] for name in entrants}
+    wall: dict[str, list[float]] = {name: [] for name in entrants}
+    for name in entrants:
+        _started(row.snippets[name].code, origin)  # writes its bytecode, and fills the page cache
+    for order in _interleaved(entrants, rounds):
+        for name in order:
+            used, elapsed = _started(row.snippets[name].code, origin)
+            processor[name].append(used)
+            wall[name].append(elapsed)
+    by_wall = evolve(row, key=f"{row.key}-wall", title=f"{row.title}, by the clock on the wall")
+    return Outcome(row, processor, missing), Outcome(by_wall, wall, missing)
+
+
+def _started(code: str, origin: str) -> tuple[float, float]:
+    """Processor seconds and elapsed seconds of an interpreter that runs *code*."""
+    began = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-I", "-c", code, origin])
+    _, status, usage = os.wait4(process.pid, 0)
+    elapsed = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise AssertionError(f"this ended with {process.returncode}: {code}")
+    return usage.ru_utime + usage.ru_stime, elapsed

@@ -1,0 +1,35 @@
+"""cfai, as its users write it."""
+
+from __future__ import annotations
+
+from cfai import Prompt, WorkersAI
+
+from .contender import EMBEDDER, MODEL, QUESTION, SENTENCES, Contender
+
+
+class Ours(Contender):
+    name = "cfai"
+    packages = ("cfai",)
+    note = "every default left on: time-outs, retries, the whole typed answer; vectors as float32"
+
+    async def open(self) -> None:
+        self._ai = WorkersAI(account_id="a", api_token="t", base_url=f"{self.origin}/client/v4")
+
+    async def aclose(self) -> None:
+        await self._ai.aclose()
+
+    async def run(self) -> int:
+        return len((await self._ai.run(MODEL, Prompt(QUESTION))).text)
+
+    async def stream(self) -> int:
+        characters = 0
+        async with self._ai.stream(MODEL, Prompt(QUESTION)) as tokens:
+            async for token in tokens:
+                characters += len(token.text)
+        return characters
+
+    stream_chat = stream
+
+    async def embed(self) -> int:
+        texts, dimension = (await self._ai.embed(EMBEDDER, SENTENCES)).shape
+        return texts * dimension

@@ -1,0 +1,201 @@
+"""What is compared, with the budgets that cfai keeps to. A new row is written here."""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from .measure import Budget, Race, Row, Snippet, Startup
+from .server import (
+    BURST_EVENTS,
+    DIMENSION,
+    PACED_EVENTS,
+    RUN_CHARACTERS,
+    TEXTS,
+    stream_characters,
+)
+
+_OURS = "cfai"
+
+_RUN = Race(
+    key="run",
+    title="One small JSON answer, one call at a time",
+    about="A prompt goes up, ten words and their usage come back.",
+    unit="call",
+    scenario="run",
+    work="run",
+    expects=RUN_CHARACTERS,
+    times=200,
+    budgets=(Budget(_OURS, 1.25),),
+)
+
+_BURST = Race(
+    key="burst",
+    title="A stream in bursts",
+    about=(
+        f"{BURST_EVENTS:,} events, each its own HTTP chunk, written at once, so that many of them "
+        "share a packet. The cost of the request is in it."
+    ),
+    unit="event",
+    scenario="burst",
+    work="stream",
+    expects=stream_characters(BURST_EVENTS),
+    units=BURST_EVENTS,
+    times=3,
+    budgets=(Budget(_OURS, 2.1),),
+)
+
+_OURS_IMPORTED = "cfai imported"
+_OURS_CLIENT = "cfai and a client"
+_BARE_ANSWER = "aiohttp + orjson"
+_ASK_BARE = """
+import asyncio, aiohttp, orjson, sys
+async def main():
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        url = sys.argv[1] + "/client/v4/accounts/a/ai/run/@cf/a/b"
+        async with session.post(url, data=orjson.dumps({"prompt": "hi"})) as response:
+            orjson.loads(await response.read())["result"]["response"]
+asyncio.run(main())
+"""
+_ASK_OURS = """
+import asyncio, sys
+from cfai import Prompt, WorkersAI
+async def main():
+    url = sys.argv[1] + "/client/v4"
+    async with WorkersAI(account_id="a", api_token="t", base_url=url) as ai:
+        (await ai.run("@cf/a/b", Prompt("hi"))).text
+asyncio.run(main())
+"""
+_ASK_OFFICIAL = """
+import asyncio, sys
+from cloudflare import AsyncCloudflare
+async def main():
+    async with AsyncCloudflare(api_token="t", base_url=sys.argv[1] + "/client/v4") as client:
+        (await client.ai.run("llama", account_id="a", prompt="hi"))["response"]
+asyncio.run(main())
+"""
+_ASK_OPENAI = """
+import asyncio, sys
+from openai import AsyncOpenAI
+async def main():
+    async with AsyncOpenAI(api_key="t", base_url=sys.argv[1] + "/ai/v1") as client:
+        said = [{"role": "user", "content": "hi"}]
+        answer = await client.chat.completions.create(model="@cf/a/b", messages=said)
+        answer.choices[0].message.content
+asyncio.run(main())
+"""
+
+ROWS: tuple[Row, ...] = (
+    _RUN,
+    evolve(
+        _RUN,
+        key="run-64",
+        title="The same, 64 in flight",
+        about="The server takes 20 ms for each, and 64 calls are under way at any time.",
+        scenario="run-20ms",
+        times=640,
+        in_flight=64,
+    ),
+    _BURST,
+    evolve(
+        _BURST,
+        key="blocks",
+        title="A stream in blocks of 16 KiB",
+        about=(
+            f"The same {BURST_EVENTS:,} events in HTTP chunks of 16 KiB, which end inside an event."
+        ),
+        scenario="blocks",
+        budgets=(),
+    ),
+    evolve(
+        _BURST,
+        key="burst-chat",
+        title="The same bytes for everybody",
+        about=(
+            f"{BURST_EVENTS:,} events in bursts, in the chat-completion form, which every "
+            "contender reads here: in the other rows of streams those who ask OpenAI's endpoint "
+            "get this longer form, and the rest the service's own."
+        ),
+        scenario="burst-chat",
+        work="stream_chat",
+        budgets=(),
+    ),
+    Race(
+        key="paced",
+        title="A stream, one token a wake-up",
+        about=(
+            f"{PACED_EVENTS} events, one about every millisecond, so that the event loop wakes up "
+            "for each of them, as it does when a model writes."
+        ),
+        unit="event",
+        scenario="paced",
+        work="stream",
+        expects=stream_characters(PACED_EVENTS),
+        units=PACED_EVENTS,
+        times=1,
+        budgets=(Budget(_OURS, 1.2),),
+    ),
+    Race(
+        key="embed",
+        title=f"{TEXTS} embeddings of {DIMENSION} numbers",
+        about="1.8 MB of JSON come down. What the socket costs is taken off before the ratio.",
+        unit="answer",
+        scale="ms",
+        less="aiohttp, answer not decoded",
+        scenario="embed",
+        work="embed",
+        expects=TEXTS * DIMENSION,
+        times=5,
+        budgets=(Budget(_OURS, 1.7),),
+    ),
+    Startup(
+        key="import",
+        title="The first import",
+        about="An interpreter starts, imports, and ends. What a bare one costs is taken off.",
+        unit="start",
+        scale="ms",
+        floor="aiohttp imported",
+        less="bare Python",
+        snippets={
+            "bare Python": Snippet("pass"),
+            "aiohttp imported": Snippet("import aiohttp", ("aiohttp",)),
+            _OURS_IMPORTED: Snippet("import cfai", ("cfai",)),
+            _OURS_CLIENT: Snippet(
+                "from cfai import WorkersAI; WorkersAI(account_id='a', api_token='t')", ("cfai",)
+            ),
+            "httpx imported": Snippet("import httpx", ("httpx",)),
+            "cloudflare imported": Snippet("import cloudflare", ("cloudflare",)),
+            "cloudflare and a client": Snippet(
+                "from cloudflare import AsyncCloudflare; AsyncCloudflare(api_token='t')",
+                ("cloudflare",),
+            ),
+            "huggingface_hub and a client": Snippet(
+                "from huggingface_hub import AsyncInferenceClient; AsyncInferenceClient()",
+                ("huggingface_hub",),
+            ),
+            "openai imported": Snippet("import openai", ("openai",)),
+            "openai and a client": Snippet(
+                "from openai import AsyncOpenAI; AsyncOpenAI(api_key='t')", ("openai",)
+            ),
+        },
+        budgets=(
+            Budget(_OURS_IMPORTED, 0.020, absolute=True),
+            Budget(_OURS_CLIENT, 1.1),
+        ),
+    ),
+    Startup(
+        key="first-answer",
+        title="The first answer",
+        about="An interpreter starts, imports, asks once, reads the answer and ends.",
+        unit="start",
+        scale="ms",
+        floor=_BARE_ANSWER,
+        less="bare Python",
+        snippets={
+            "bare Python": Snippet("pass"),
+            _BARE_ANSWER: Snippet(_ASK_BARE, ("aiohttp", "orjson")),
+            _OURS: Snippet(_ASK_OURS, ("cfai",)),
+            "cloudflare": Snippet(_ASK_OFFICIAL, ("cloudflare",)),
+            "openai": Snippet(_ASK_OPENAI, ("openai",)),
+        },
+    ),
+)

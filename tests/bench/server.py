@@ -1,0 +1,224 @@
+"""A loopback server that does as little as it can, so that the client is what is measured.
+
+It runs as a script in a process of its own, imports only the standard library, opens one port
+for each scenario, prints them as one line of JSON, and ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import cycle, islice
+
+BURST_EVENTS = 2_000
+PACED_EVENTS = 300
+TEXTS = 100
+DIMENSION = 1024
+
+_WORDS = (" The", " sky", " is", " blue", " because", " air", " scatters", " short", " waves", ".")
+_SAID = "".join(_WORDS)
+_USAGE = {"prompt_tokens": 12, "completion_tokens": 10, "total_tokens": 22}
+_OF_CHAT = {
+    "id": "chatcmpl-edc84a6e6a5e4bb0a3ed1b0f9a6d8c11",
+    "created": 1751570976,
+    "model": "@cf/meta/llama-3.1-8b-instruct",
+}
+
+RUN_CHARACTERS = len(_SAID)
+
+
+def stream_characters(events: int) -> int:
+    """How much text a stream of so many events holds."""
+    return sum(map(len, islice(cycle(_WORDS), events)))
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Ready-made bytes: the first piece at once, each further one after a pause (seconds)."""
+
+    pieces: tuple[bytes, ...]
+    pause: float = 0
+
+
+def _json(body: object) -> Reply:
+    encoded = json.dumps(body, separators=(",", ":")).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    return Reply((head % len(encoded) + encoded,))
+
+
+def _native_run() -> Reply:
+    result = {"response": _SAID, "tool_calls": [], "usage": _USAGE}
+    return _json({"result": result, "success": True, "errors": [], "messages": []})
+
+
+def _chat_run() -> Reply:
+    message = {"role": "assistant", "content": _SAID}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return _json(
+        {**_OF_CHAT, "object": "chat.completion", "choices": [choice], "usage": _USAGE},
+    )
+
+
+@cache
+def _vectors() -> list[list[float]]:
+    chance = random.Random(20)
+    return [[round(chance.gauss(0, 0.03), 14) for _ in range(DIMENSION)] for _ in range(TEXTS)]
+
+
+def _native_embeddings() -> Reply:
+    result = {"shape": [TEXTS, DIMENSION], "data": _vectors(), "pooling": "cls"}
+    return _json({"result": result, "success": True, "errors": [], "messages": []})
+
+
+def _openai_embeddings() -> Reply:
+    rows = [
+        {"object": "embedding", "index": index, "embedding": vector}
+        for index, vector in enumerate(_vectors())
+    ]
+    usage = {"prompt_tokens": 12, "total_tokens": 12}
+    return _json({"object": "list", "data": rows, "model": "bge", "usage": usage})
+
+
+def _native_event(word: str, *, last: bool = False) -> dict[str, object]:
+    return {"response": word, "usage": _USAGE} if last else {"response": word, "p": "abdefgh"}
+
+
+def _chat_event(word: str, *, last: bool = False) -> dict[str, object]:
+    choice = {
+        "index": 0,
+        "delta": {"content": word},
+        "logprobs": None,
+        "finish_reason": "stop" if last else None,
+    }
+    event = {**_OF_CHAT, "object": "chat.completion.chunk", "choices": [choice]}
+    return {**event, "usage": _USAGE} if last else event
+
+
+def _events(event: Callable[..., dict[str, object]], count: int) -> list[bytes]:
+    words = [event(word) for word in islice(cycle(_WORDS), count)]
+    said = [json.dumps(each, separators=(",", ":")) for each in (*words, event("", last=True))]
+    return [b"data: %b\n\n" % data.encode() for data in (*said, "[DONE]")]
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+_STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+def _burst(events: list[bytes]) -> Reply:
+    """Every event its own HTTP chunk, and all of them written at once."""
+    return Reply((b"".join([_STREAM_HEAD, *map(_chunk, events), _LAST_CHUNK]),))
+
+
+def _blocks(events: list[bytes], size: int = 16 * 1024) -> Reply:
+    """HTTP chunks of *size* bytes that end wherever they end."""
+    body = b"".join(events)
+    chunks = [_chunk(body[at : at + size]) for at in range(0, len(body), size)]
+    return Reply((_STREAM_HEAD, *chunks, _LAST_CHUNK))
+
+
+def _paced(events: list[bytes], pause: float = 0.001) -> Reply:
+    """One event a write, each one alone on the wire."""
+    return Reply((_STREAM_HEAD, *map(_chunk, events), _LAST_CHUNK), pause)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What one port answers: in Workers AI's own form, or in OpenAI's to those who ask there."""
+
+    native: Callable[[], Reply]
+    openai: Callable[[], Reply]
+    latency: float = 0
+    """Seconds before the answer."""
+
+
+def _streamed(
+    arrive: Callable[[list[bytes]], Reply],
+    count: int,
+    native: Callable[..., dict[str, object]] = _native_event,
+) -> Scenario:
+    return Scenario(
+        cache(lambda: arrive(_events(native, count))),
+        cache(lambda: arrive(_events(_chat_event, count))),
+    )
+
+
+SCENARIOS = {
+    "run": Scenario(cache(_native_run), cache(_chat_run)),
+    "run-20ms": Scenario(cache(_native_run), cache(_chat_run), latency=0.02),
+    "burst": _streamed(_burst, BURST_EVENTS),
+    "burst-chat": _streamed(_burst, BURST_EVENTS, _chat_event),
+    "blocks": _streamed(_blocks, BURST_EVENTS),
+    "paced": _streamed(_paced, PACED_EVENTS),
+    "embed": Scenario(cache(_native_embeddings), cache(_openai_embeddings)),
+}
+
+
+class _Connection(asyncio.Protocol):
+    """One request at a time, as every client here sends them; what it says is not looked at."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, blank, body = self._received.partition(b"\r\n\r\n")
+        if not blank:
+            return
+        _, _, length = head.lower().partition(b"content-length:")
+        if len(body) < int(length.split(b"\r\n", 1)[0] or 0):
+            return
+        self._received = b""
+        path = head.split(b" ", 2)[1]
+        openai = path.endswith((b"/chat/completions", b"/embeddings"))
+        reply = self._scenario.openai() if openai else self._scenario.native()
+        if self._scenario.latency:
+            asyncio.get_running_loop().call_later(self._scenario.latency, self._answer, reply)
+        else:
+            self._answer(reply)
+
+    def _answer(self, reply: Reply) -> None:
+        if reply.pause:
+            self._drip(reply, 0)
+        else:
+            for piece in reply.pieces:
+                self._transport.write(piece)
+
+    def _drip(self, reply: Reply, at: int) -> None:
+        if at < len(reply.pieces) and not self._transport.is_closing():
+            self._transport.write(reply.pieces[at])
+            asyncio.get_running_loop().call_later(reply.pause, self._drip, reply, at + 1)
+
+
+async def _serve() -> None:
+    loop = asyncio.get_running_loop()
+    ports: dict[str, int] = {}
+    for name, scenario in SCENARIOS.items():
+        server = await loop.create_server(partial(_Connection, scenario), "127.0.0.1", 0)
+        ports[name] = server.sockets[0].getsockname()[1]
+    print(json.dumps(ports), flush=True)
+    ended = asyncio.Event()
+    loop.add_reader(sys.stdin, ended.set)
+    await ended.wait()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        os.sched_setaffinity(0, {int(sys.argv[1])})
+    asyncio.run(_serve())

@@ -1,0 +1,88 @@
+"""A local Workers AI per test, asked over a real socket with a client that is not ours."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import ClientResponse, ClientSession
+from attrs import frozen
+
+from cfai.local import Exchange, Server, weights
+
+LLAMA = "@cf/meta/llama-3.1-8b-instruct"
+
+
+@frozen
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.body)
+
+    @property
+    def result(self) -> Any:
+        assert self.status == 200, self.body
+        return self.json["result"]
+
+    @property
+    def error(self) -> tuple[int, int, str]:
+        """The status, the code and the message."""
+        (error,) = self.json["errors"]
+        assert self.json["success"] is False
+        return self.status, error["code"], error["message"]
+
+
+@frozen
+class Local:
+    """A running server, and a plain HTTP client that has credentials for it."""
+
+    server: Server
+    http: ClientSession
+    exchanges: "asyncio.Queue[Exchange]"
+
+    def url(self, model: str) -> str:
+        return f"{self.server.base_url}/accounts/0/ai/run/{model}"
+
+    def open(
+        self, model: str, body: bytes | dict[str, Any], **options: Any
+    ) -> AbstractAsyncContextManager[ClientResponse]:
+        data = body if isinstance(body, bytes) else orjson.dumps(body)
+        return self.http.post(self.url(model), data=data, **options)
+
+    async def post(self, model: str, body: bytes | dict[str, Any], **options: Any) -> Reply:
+        async with self.open(model, body, **options) as response:
+            return Reply(response.status, response.headers, await response.read())
+
+    async def done(self) -> Exchange:
+        """Wait for the next request that the server is done with."""
+        async with asyncio.timeout(30):
+            return await self.exchanges.get()
+
+
+@asynccontextmanager
+async def running(**options: Any) -> AsyncIterator[Local]:
+    exchanges: asyncio.Queue[Exchange] = asyncio.Queue()
+    async with (
+        Server(on_request=exchanges.put_nowait, **options) as server,
+        ClientSession(headers={"Authorization": "Bearer any"}) as http,
+    ):
+        yield Local(server, http, exchanges)
+
+
+@pytest.fixture
+async def local() -> AsyncIterator[Local]:
+    async with running() as it:
+        yield it
+
+
+@pytest.fixture(scope="session", autouse=True)
+def model_weights() -> Path:
+    """Fetch the text model's weights, once for all: they are no dependency."""
+    return weights.ensure()

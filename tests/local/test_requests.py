@@ -1,0 +1,303 @@
+"""What is refused, and how: the codes, messages and bodies of the service, byte for byte."""
+
+import gzip
+import re
+from typing import Any
+
+import orjson
+import pytest
+
+from .conftest import LLAMA, Local, running
+
+BERT = "@cf/huggingface/distilbert-sst-2-int8"
+BGE = "@cf/baai/bge-base-en-v1.5"
+QWEN = "@cf/qwen/qwen3-embedding-0.6b"
+M3 = "@cf/baai/bge-m3"
+RERANKER = "@cf/baai/bge-reranker-base"
+BART = "@cf/facebook/bart-large-cnn"
+
+
+# The envelope...
+
+
+async def test_a_refusal_by_the_edge_has_its_literal_body(local: Local) -> None:
+    reply = await local.post(BERT, b"{}", headers={"Authorization": ""})
+    assert reply.status == 401
+    assert reply.headers["Content-Type"] == "application/json"
+    assert reply.body == (
+        b'{"result":null,"success":false,'
+        b'"errors":[{"code":10000,"message":"Authentication error"}],"messages":[]}'
+    )
+
+
+async def test_a_refusal_by_a_model_has_the_recorded_form(local: Local) -> None:
+    reply = await local.post("@cf/no/such-model", b"{}")
+    assert reply.status == 400
+    assert re.fullmatch(
+        rb'\{"result":\{\},"success":false,"errors":\[\{"message":"AiError: AiError: '
+        rb'No such model @cf/no/such-model or task \([0-9a-f-]{36}\)","code":5007\}\],'
+        rb'"messages":\[\]\}',
+        reply.body,
+    )
+
+
+async def test_every_answer_says_that_it_is_local(local: Local) -> None:
+    good = await local.post(BERT, b'{"text":"good"}')
+    bad = await local.post(BERT, b"{}")
+    for reply in (good, bad):
+        assert reply.headers["cfai-local"] == "1"
+        assert re.fullmatch(r"[0-9a-f]{16}-LOCAL", reply.headers["cf-ray"])
+    assert good.headers["cfai-backend"] == "vader"
+    assert "cfai-backend" not in bad.headers
+
+
+# Paths and credentials...
+
+
+@pytest.mark.parametrize("model", ["@cf%2Fmeta%2Fllama-3.1-8b-instruct", "@cf/meta%2fllama"])
+async def test_a_model_with_encoded_slashes_has_no_route(local: Local, model: str) -> None:
+    url = f"{local.server.base_url}/accounts/0/ai/run/{model}"
+    from yarl import URL
+
+    async with local.http.post(URL(url, encoded=True), data=b"{}") as response:
+        assert response.status == 400
+        assert (await response.json())["errors"] == [
+            {"code": 7000, "message": "No route for that URI"}
+        ]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/client/v4", "/client/v4/accounts/0/ai/run", "/client/v4/accounts//ai/run/@cf/x"]
+)
+async def test_another_path_is_not_routed(local: Local, path: str) -> None:
+    root = local.server.base_url.removesuffix("/client/v4")
+    async with local.http.post(root + path, data=b"{}") as response:
+        assert response.status == 404
+        (error,) = (await response.json())["errors"]
+        assert error["code"] == 7003
+        assert error["message"] == (
+            f"Could not route to {path}, perhaps your object identifier is invalid?"
+        )
+
+
+async def test_models_are_run_with_post_only(local: Local) -> None:
+    async with local.http.get(local.url(BERT)) as response:
+        assert response.status == 405
+        assert (await response.json())["errors"][0]["code"] == 7001
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Authorization": "Bearer anything"}, 200),
+        ({"Authorization": "bearer anything"}, 200),
+        ({"Authorization": "Bearer "}, 401),
+        ({"Authorization": "Bearer"}, 401),
+        ({"Authorization": "Basic YTpi"}, 401),
+        ({"Authorization": ""}, 401),
+        ({"Authorization": "", "X-Auth-Email": "a@b.c", "X-Auth-Key": "k"}, 200),
+        ({"Authorization": "", "X-Auth-Email": "a@b.c"}, 401),
+        ({"Authorization": "", "X-Auth-Key": "k"}, 401),
+    ],
+)
+async def test_credentials_are_needed(local: Local, headers: dict[str, str], status: int) -> None:
+    reply = await local.post(BERT, b'{"text":"good"}', headers=headers)
+    assert reply.status == status
+
+
+@pytest.mark.parametrize(("token", "status"), [("right", 200), ("wrong", 401), ("", 401)])
+async def test_a_strict_server_takes_one_token(token: str, status: int) -> None:
+    async with running(token="right") as local:
+        headers = {"Authorization": f"Bearer {token}"}
+        reply = await local.post(BERT, b'{"text":"good"}', headers=headers)
+        assert reply.status == status
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://example.org"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Host": "example.org"},
+        {"Host": "127.0.0.1.example.org:80"},
+    ],
+)
+async def test_pages_of_other_sites_are_refused(local: Local, headers: dict[str, str]) -> None:
+    reply = await local.post(BERT, b'{"text":"good"}', headers=headers)
+    assert (reply.status, reply.json["success"]) == (403, False)
+
+
+async def test_a_page_of_its_own_is_not_refused(local: Local) -> None:
+    origin = local.server.base_url.removesuffix("/client/v4")
+    reply = await local.post(BERT, b'{"text":"good"}', headers={"Origin": origin})
+    assert reply.status == 200
+
+
+# Bodies...
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        (b"", 3003, "Missing headers or body"),
+        (b" \n", 3003, "Missing headers or body"),
+        (b"text=good", 5006, "the body is not JSON"),
+        (b'{"text":"a', 5006, "the body is not JSON"),
+        (b'{"text":NaN}', 5006, "the body is not JSON"),
+        (b"\xff\xfe", 5006, "the body is not JSON"),
+        (b'["text"]', 5006, "the body must be a JSON object"),
+        (b"null", 5006, "the body must be a JSON object"),
+        (b"{}", 5006, "required properties at '/' are 'text'"),
+        (b'{"text":null}', 5006, "required properties at '/' are 'text'"),
+        (b'{"text":""}', 5006, "text must have at least 1 character, got ''"),
+        (b'{"text":5}', 5006, "text must be text, got 5"),
+    ],
+)
+async def test_a_bad_body_is_named(local: Local, body: bytes, code: int, message: str) -> None:
+    status, found, said = (await local.post(BERT, body)).error
+    assert (status, found) == (400, code)
+    assert message in said
+
+
+async def test_a_body_beyond_the_limit_is_too_large() -> None:
+    async with running(body_limit=1000) as local:
+        body = orjson.dumps({"text": "x" * 986})
+        assert len(body) == 997
+        assert (await local.post(BERT, body + b"   ")).status == 200
+        assert (await local.post(BERT, body + b"    ")).error[:2] == (413, 3006)
+
+
+async def test_a_compressed_body_counts_as_what_it_becomes() -> None:
+    async with running(body_limit=1000) as local:
+        body = gzip.compress(orjson.dumps({"text": "x" * 100_000}))
+        assert len(body) < 1000
+        reply = await local.post(BERT, body, headers={"Content-Encoding": "gzip"})
+        assert reply.error[:2] == (413, 3006)
+
+
+async def test_a_body_that_is_not_what_it_says_is_bad_input(local: Local) -> None:
+    reply = await local.post(BERT, b'{"text":"good"}', headers={"Content-Encoding": "gzip"})
+    assert reply.status == 400
+
+
+LONG = ["x"] * 101
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "message"),
+    [
+        (BGE, {}, "required properties at '/' are 'text'"),
+        (BGE, {"text": ""}, "text must have at least 1 character, got ''"),
+        (BGE, {"text": ["a", ""]}, "text must have at least 1 character, got ''"),
+        (BGE, {"text": []}, "text must have at least 1 item, got ()"),
+        (BGE, {"text": [1]}, "text must be text, got 1"),
+        (BGE, {"text": {"a": 1}}, "text must be a list of texts"),
+        (BGE, {"text": LONG}, "text must have at most 100 items, got 101"),
+        (BGE, {"text": "a", "pooling": "max"}, "pooling must be one of mean, cls, got 'max'"),
+        (QWEN, {}, "required properties at '/' are 'queries'"),
+        (QWEN, {"documents": LONG[:33]}, "documents must have at most 32 items, got 33"),
+        (QWEN, {"queries": ""}, "at least 1 character"),
+        (M3, {"contexts": "a"}, "contexts must be a list of objects with a text"),
+        (M3, {"contexts": [{"text": ""}]}, "contexts[0].text must have at least 1 character"),
+        (M3, {"query": "", "contexts": [{"text": "a"}]}, "query must have at least 1 character"),
+        (M3, {"text": "a", "truncate_inputs": 1}, "truncate_inputs must be true or false, got 1"),
+        (RERANKER, {"contexts": [{"text": "a"}]}, "required properties at '/' are 'query'"),
+        (RERANKER, {"query": "a"}, "required properties at '/' are 'contexts'"),
+        (RERANKER, {"query": "a", "contexts": [{"text": "a"}], "top_k": 0}, "top_k must be at"),
+        (BART, {"input_text": ""}, "input_text must have at least 1 character, got ''"),
+        (BART, {"input_text": "a", "max_length": 0}, "max_length must be at least 1, got 0"),
+        (LLAMA, {}, "required properties at '/' are 'prompt,messages'"),
+        (LLAMA, {"prompt": ""}, "prompt must have at least 1 character, got ''"),
+        (LLAMA, {"messages": []}, "messages must have at least 1 item"),
+        (LLAMA, {"messages": [{"role": "user"}]}, "must have its content"),
+        (LLAMA, {"messages": [{"role": "user", "content": None}]}, "content must not be null"),
+        (LLAMA, {"prompt": "a", "temperature": 5.1}, "temperature must be from 0 to 5, got 5.1"),
+        (LLAMA, {"prompt": "a", "top_p": 0}, "top_p must be from 0.001 to 1, got 0"),
+        (LLAMA, {"prompt": "a", "top_k": 51}, "top_k must be from 1 to 50, got 51"),
+        (LLAMA, {"prompt": "a", "seed": 0}, "seed must be from 1 to 9999999999, got 0"),
+        (LLAMA, {"prompt": "a", "frequency_penalty": -3}, "frequency_penalty must be from -2 to 2"),
+        (LLAMA, {"prompt": "a", "repetition_penalty": 0}, "repetition_penalty must be above 0"),
+        (LLAMA, {"prompt": "a", "max_tokens": 0}, "max_tokens must be at least 1, got 0"),
+        (LLAMA, {"prompt": "a", "stream": "yes"}, "stream must be true or false, got 'yes'"),
+    ],
+)
+async def test_a_broken_rule_is_named(
+    local: Local, model: str, body: dict[str, Any], message: str
+) -> None:
+    """The field, the rule and the value; and the bounds are those of the tasks."""
+    status, code, said = (await local.post(model, body)).error
+    assert (status, code) == (400, 5006)
+    assert said.startswith("AiError: AiError: Bad input: Error: ")
+    assert message in said
+
+
+# What no small model can do...
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "@cf/black-forest-labs/flux-1-schnell",
+        "@cf/openai/whisper",
+        "@cf/myshell-ai/melotts",
+        "@cf/meta/m2m100-1.2b",
+        "@cf/microsoft/resnet-50",
+        "@cf/facebook/detr-resnet-50",
+        "@cf/llava-hf/llava-1.5-7b-hf",
+        "@cf/cloudflare/clef",
+        "@cf/meta/llama-guard-3-8b",
+    ],
+)
+async def test_a_task_without_a_model_is_not_answered(local: Local, model: str) -> None:
+    status, code, message = (await local.post(model, b"\x89PNG")).error
+    assert (status, code) == (501, 90001)
+    assert "no local model" in message
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({"prompt": "a", "lora": "mine"}, (400, 3037), "Finetune mine not found"),
+        (
+            {
+                "messages": [{"role": "user", "content": "a"}],
+                "tools": [{"name": "t", "description": "d", "parameters": {"type": "object"}}],
+            },
+            (501, 90001),
+            "can't call tools",
+        ),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "text", "text": "What is it?"},
+                            {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}},
+                        ],
+                    }
+                ]
+            },
+            (501, 90001),
+            "reads only text",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "a"}], "image": [1, 2]},
+            (501, 90001),
+            "reads only text",
+        ),
+    ],
+)
+async def test_what_the_text_model_can_not_do_is_refused(
+    local: Local, body: dict[str, Any], status: tuple[int, int], message: str
+) -> None:
+    *found, said = (await local.post(LLAMA, body)).error
+    assert tuple(found) == status
+    assert message in said
+
+
+async def test_batches_are_not_queued(local: Local) -> None:
+    url = local.url(BGE) + "?queueRequest=true"
+    async with local.http.post(url, data=b'{"requests":[{"text":"a"}]}') as response:
+        assert response.status == 501

@@ -1,0 +1,154 @@
+"""The server starts and stops as often as you like, and listens to this machine alone."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+from aiohttp import ClientSession
+
+from cfai.errors import ConfigError
+from cfai.local import Server, weights
+
+from .conftest import LLAMA, Local, running
+
+
+async def test_it_says_what_a_client_needs() -> None:
+    async with Server() as server:
+        assert server.base_url.startswith("http://127.0.0.1:")
+        assert server.base_url.endswith("/client/v4")
+        assert server.credentials == {
+            "account_id": "local",
+            "api_token": "local",
+            "base_url": server.base_url,
+        }
+
+
+async def test_its_credentials_hold_its_own_token() -> None:
+    async with running(token="only this") as local:
+        account, token, base = local.server.credentials.values()
+        url = f"{base}/accounts/{account}/ai/run/@cf/huggingface/distilbert-sst-2-int8"
+        headers = {"Authorization": f"Bearer {token}"}
+        async with local.http.post(url, json={"text": "good"}, headers=headers) as response:
+            assert response.status == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.org", ""])  # noqa: S104
+def test_other_machines_are_never_listened_to(host: str) -> None:
+    with pytest.raises(ConfigError, match="loopback"):
+        Server(host=host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2"])
+async def test_any_loopback_address_will_do(host: str) -> None:
+    async with running(host=host) as local:
+        reply = await local.post("@cf/huggingface/distilbert-sst-2-int8", {"text": "good"})
+        assert reply.status == 200
+
+
+async def test_a_port_that_is_taken_is_an_error() -> None:
+    async with Server() as first:
+        port = int(first.base_url.split(":")[2].split("/")[0])
+        second = Server(port=port)
+        with pytest.raises(ConfigError, match=str(port)):
+            await second.__aenter__()
+
+
+async def test_it_stops_and_starts_again_and_leaves_nothing() -> None:
+    threads, tasks = threading.active_count(), len(asyncio.all_tasks())
+    server = Server()
+    for _ in range(3):
+        async with server, ClientSession(headers={"Authorization": "Bearer x"}) as http:
+            url = f"{server.base_url}/accounts/0/ai/run/{LLAMA}"
+            async with http.post(url, json={"prompt": "Hi", "max_tokens": 1}) as response:
+                assert response.status == 200
+            port = response.url.port
+        await server.close()
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0
+    assert (threading.active_count(), len(asyncio.all_tasks())) == (threads, tasks)
+
+
+async def test_stopping_breaks_off_what_is_under_way() -> None:
+    before = threading.active_count()
+    async with running() as local:
+        body = {"prompt": "Tell a long story.", "max_tokens": 3000, "stream": True}
+        async with local.open(LLAMA, body) as response:
+            assert await response.content.readany()
+            await local.server.close()
+            exchange = await local.done()
+    assert exchange.ending is not None
+    assert exchange.ending.reason == "stopped"
+    assert threading.active_count() == before
+
+
+async def test_a_prewarmed_server_has_its_model() -> None:
+    async with running(prewarm=True) as local:
+        assert (await local.post(LLAMA, {"prompt": "Hi", "max_tokens": 1})).status == 200
+
+
+async def test_what_was_asked_is_remembered(local: Local) -> None:
+    await local.post(LLAMA, {"prompt": "Hi", "max_tokens": 2})
+    await local.post("@cf/no/such", {})
+    await local.done()
+    await local.done()
+    first, second = local.server.requests
+    assert (first.model, first.status, first.backend) == (LLAMA, 200, "smollm2-135m-q4_1")
+    assert first.ending is not None
+    assert first.ending.completion_tokens == 2
+    assert (second.model, second.status, second.backend) == ("@cf/no/such", 400, None)
+
+
+SCRIPT = """
+import asyncio, sys
+import cfai.local
+loaded = {"numpy", "onnxruntime", "xllamacpp", "vader", "aiohttp"} & set(sys.modules)
+assert not loaded, loaded
+from cfai.local import Server
+loaded = {"numpy", "onnxruntime", "xllamacpp", "vader"} & set(sys.modules)
+assert not loaded, loaded
+"""
+
+
+def test_importing_it_loads_no_model() -> None:
+    subprocess.run([sys.executable, "-c", SCRIPT], check=True)
+
+
+WITHOUT_WEIGHTS = """
+import asyncio
+from aiohttp import ClientSession
+from cfai.errors import ConfigError
+from cfai.local import Server
+
+async def main():
+    async with Server() as server, ClientSession(headers={"Authorization": "Bearer x"}) as http:
+        url = f"{server.base_url}/accounts/0/ai/run/@cf/meta/llama-3.1-8b-instruct"
+        async with http.post(url, json={"prompt": "Hi"}) as response:
+            print(response.status, await response.text())
+    try:
+        async with Server(prewarm=True):
+            pass
+    except ConfigError as error:
+        print(error)
+
+asyncio.run(main())
+"""
+
+
+def test_missing_weights_are_named_and_never_fetched_by_a_request(
+    tmp_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CFAI_CACHE", str(tmp_path))
+    if weights.find():
+        pytest.skip("the weights are installed as a package")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_WEIGHTS], check=True, capture_output=True, text=True
+    )
+    request, startup = done.stdout.splitlines()
+    assert request.startswith("501 ")
+    assert '"code":90001' in request
+    for said in (request, startup):
+        assert "weights are missing" in said
+        assert "cfai pull" in said

@@ -1,0 +1,364 @@
+"""The bounds of every field of every input: the numbers of the API's schema, and that they hold.
+
+The table below was copied by hand from the API page, "Execute AI model", and from the input
+schemas of the models it names; a rule that differs from it is wrong.
+"""
+
+import math
+from typing import Any
+
+import pytest
+
+from cfai.errors import InputError
+from cfai.tasks import (
+    AutomaticSpeechRecognition,
+    ImageClassification,
+    ImagePrompt,
+    ImageTextToText,
+    ImageToText,
+    MultimodalEmbeddings,
+    ObjectDetection,
+    Prompt,
+    Rerank,
+    Rule,
+    SpeechSynthesis,
+    Summarization,
+    Task,
+    TextClassification,
+    TextEmbeddings,
+    TextGeneration,
+    TextToImage,
+    TextToSpeech,
+    Translation,
+    rules,
+)
+
+TEXT: dict[str, Any] = {"kind": "text"}
+NUMBER: dict[str, Any] = {"kind": "number"}
+FLAG: dict[str, Any] = {"kind": "boolean"}
+MEDIA: dict[str, Any] = {"kind": "media"}
+LIST: dict[str, Any] = {"kind": "list"}
+NEEDED: dict[str, Any] = {"required": True}
+FULL: dict[str, Any] = {"required": True, "min_length": 1}
+
+# Where the schema of Prompt and TextGeneration has bounds...
+SAMPLING = {
+    "frequency_penalty": NUMBER | {"minimum": -2, "maximum": 2},
+    "max_tokens": NUMBER,
+    "presence_penalty": NUMBER | {"minimum": -2, "maximum": 2},
+    "raw": FLAG,
+    "repetition_penalty": NUMBER | {"minimum": 0, "maximum": 2},
+    "response_format": {"kind": "object"},
+    "seed": NUMBER | {"minimum": 1, "maximum": 9999999999},
+    "stream": FLAG,
+    "temperature": NUMBER | {"minimum": 0, "maximum": 5},
+    "top_k": NUMBER | {"minimum": 1, "maximum": 50},
+    "top_p": NUMBER | {"minimum": 0.001, "maximum": 1},
+}
+
+# ... that of the image models has none.
+UNBOUNDED = {
+    "frequency_penalty": NUMBER,
+    "max_tokens": NUMBER,
+    "presence_penalty": NUMBER,
+    "repetition_penalty": NUMBER,
+    "seed": NUMBER,
+    "temperature": NUMBER,
+    "top_k": NUMBER,
+    "top_p": NUMBER,
+}
+
+TABLE: dict[type[Task[Any]], dict[str, dict[str, Any]]] = {
+    TextClassification: {"text": TEXT | FULL},
+    TextToImage: {
+        "prompt": TEXT | FULL,
+        "guidance": NUMBER,
+        "height": NUMBER | {"minimum": 256, "maximum": 2048},
+        "image": MEDIA,
+        "image_b64": TEXT,
+        "mask": MEDIA,
+        "negative_prompt": TEXT,
+        "num_steps": NUMBER | {"maximum": 20},
+        "seed": NUMBER,
+        "strength": NUMBER | {"minimum": 0, "maximum": 1},
+        "width": NUMBER | {"minimum": 256, "maximum": 2048},
+    },
+    TextToSpeech: {"prompt": TEXT | FULL, "lang": TEXT},
+    TextEmbeddings: {
+        # The lengths and the two options are those of the bge models' own schemas.
+        "text": FULL | {"kind": "text or texts", "min_items": 1},
+        "pooling": TEXT | {"choices": ("mean", "cls")},
+        "truncate_inputs": FLAG,
+    },
+    AutomaticSpeechRecognition: {
+        "audio": MEDIA | NEEDED,
+        "source_lang": TEXT,
+        "target_lang": TEXT,
+    },
+    ImageClassification: {"image": MEDIA | NEEDED},
+    ObjectDetection: {"image": MEDIA | NEEDED},
+    Prompt: {"prompt": TEXT | FULL, "lora": TEXT, **SAMPLING},
+    TextGeneration: {
+        "messages": LIST | NEEDED | {"min_items": 1},
+        "functions": LIST,
+        "tools": LIST,
+        **SAMPLING,
+    },
+    Translation: {"text": TEXT | FULL, "target_lang": TEXT | NEEDED, "source_lang": TEXT},
+    Summarization: {"input_text": TEXT | FULL, "max_length": NUMBER},
+    ImageToText: {"image": MEDIA | NEEDED, "prompt": TEXT, "raw": FLAG, **UNBOUNDED},
+    ImagePrompt: {"image": MEDIA | NEEDED, "prompt": TEXT | FULL, "ignore_eos": FLAG, **UNBOUNDED},
+    ImageTextToText: {
+        "image": MEDIA | NEEDED,
+        "messages": LIST | NEEDED | {"min_items": 1},
+        "ignore_eos": FLAG,
+        **UNBOUNDED,
+    },
+    MultimodalEmbeddings: {"image": MEDIA, "text": {"kind": "texts"}},
+    # @cf/baai/bge-reranker-base
+    Rerank: {
+        "query": TEXT | FULL,
+        "contexts": LIST | NEEDED,
+        "top_k": {"kind": "integer", "minimum": 1},
+    },
+    # @cf/deepgram/aura-1
+    SpeechSynthesis: {
+        "text": TEXT | NEEDED,
+        "speaker": TEXT,
+        "encoding": TEXT | {"choices": ("linear16", "flac", "mulaw", "alaw", "mp3", "opus", "aac")},
+        "container": TEXT | {"choices": ("none", "wav", "ogg")},
+        "sample_rate": NUMBER,
+        "bit_rate": NUMBER,
+    },
+}
+
+FACTS = (
+    "kind",
+    "required",
+    "minimum",
+    "maximum",
+    "min_length",
+    "max_length",
+    "min_items",
+    "max_items",
+    "choices",
+)
+
+SAMPLES: dict[type[Task[Any]], dict[str, Any]] = {
+    TextClassification: {"text": "fine"},
+    TextToImage: {"prompt": "a cat"},
+    TextToSpeech: {"prompt": "hello"},
+    TextEmbeddings: {"text": "one"},
+    AutomaticSpeechRecognition: {"audio": b"RIFF"},
+    ImageClassification: {"image": b"\x89PNG"},
+    ObjectDetection: {"image": b"\x89PNG"},
+    Prompt: {"prompt": "why?"},
+    TextGeneration: {"messages": [{"role": "user", "content": "why?"}]},
+    Translation: {"text": "one", "target_lang": "es"},
+    Summarization: {"input_text": "a long story"},
+    ImageToText: {"image": b"\x89PNG"},
+    ImagePrompt: {"image": b"\x89PNG", "prompt": "what?"},
+    ImageTextToText: {"image": b"\x89PNG", "messages": [{"role": "user", "content": "what?"}]},
+    MultimodalEmbeddings: {},
+    Rerank: {"query": "why?", "documents": ["so"]},
+    SpeechSynthesis: {"text": "hello"},
+}
+"""The least that makes one of each."""
+
+FIELDS = [(kind, rule) for kind in TABLE for rule in rules(kind).values()]
+
+
+def ids(value: object) -> str:
+    return value.name if isinstance(value, Rule) else getattr(value, "__name__", repr(value))
+
+
+def made(kind: type[Task[Any]], rule: Rule, value: object) -> Task[Any]:
+    """Make a task with that value in the field of that rule."""
+    field = "documents" if rule.name == "contexts" else rule.name
+    return kind(**{**SAMPLES[kind], field: value})
+
+
+def refused(kind: type[Task[Any]], rule: Rule, value: object, *words: str) -> None:
+    """Both the task and the rule say no, and name the field, the rule and the value."""
+    with pytest.raises(InputError) as by_task:
+        made(kind, rule, value)
+    with pytest.raises(InputError) as by_rule:
+        rule.check(value)
+    assert str(by_task.value) == str(by_rule.value)
+    for word in (rule.name, *words):
+        assert word in str(by_task.value)
+
+
+def test_there_are_fifteen_inputs_and_two_more() -> None:
+    assert len(TABLE) == 15 + 2
+
+
+@pytest.mark.parametrize("kind", TABLE, ids=ids)
+def test_the_rules_are_those_of_the_schema(kind: type[Task[Any]]) -> None:
+    """Every documented field is there, with exactly the documented bounds, and no other."""
+    found = {
+        name: {fact: getattr(rule, fact) for fact in FACTS} for name, rule in rules(kind).items()
+    }
+    nothing = dict.fromkeys(FACTS) | {"required": False}
+    expected = {name: nothing | facts for name, facts in TABLE[kind].items()}
+
+    assert found == expected
+
+
+def steps_beyond(rule: Rule) -> list[float]:
+    step = 1 if rule.kind == "integer" else 0.0001
+    low = [] if rule.minimum is None else [rule.minimum - step]
+    high = [] if rule.maximum is None else [rule.maximum + step]
+    return [*low, *high]
+
+
+NUMBERS = [(kind, rule) for kind, rule in FIELDS if rule.kind in ("number", "integer")]
+
+
+@pytest.mark.parametrize(("kind", "rule"), NUMBERS, ids=ids)
+def test_a_number_passes_at_its_bounds_and_fails_one_step_beyond(
+    kind: type[Task[Any]], rule: Rule
+) -> None:
+    for edge in (rule.minimum, rule.maximum):
+        if edge is not None:
+            assert made(kind, rule, edge).payload()[rule.name] == edge
+            rule.check(edge)
+    for bound in steps_beyond(rule):
+        refused(kind, rule, bound, "must be", repr(bound))
+
+
+@pytest.mark.parametrize(("kind", "rule"), NUMBERS, ids=ids)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_no_number_is_endless_or_none(kind: type[Task[Any]], rule: Rule, value: float) -> None:
+    refused(kind, rule, value, "must be", repr(value))
+
+
+@pytest.mark.parametrize(("kind", "rule"), NUMBERS, ids=ids)
+@pytest.mark.parametrize("value", [True, "1", [1], 1j])
+def test_only_numbers_are_numbers(kind: type[Task[Any]], rule: Rule, value: object) -> None:
+    refused(kind, rule, value, "number", repr(value))
+
+
+@pytest.mark.parametrize(("kind", "rule"), NUMBERS, ids=ids)
+def test_a_number_without_bounds_takes_any(kind: type[Task[Any]], rule: Rule) -> None:
+    """A bound that is not documented is not there."""
+    if rule.maximum is None:
+        assert made(kind, rule, 10**12).payload()[rule.name] == 10**12
+    if rule.minimum is None:
+        assert made(kind, rule, -(10**12)).payload()[rule.name] == -(10**12)
+
+
+def test_a_count_takes_no_fraction() -> None:
+    refused(Rerank, rules(Rerank)["top_k"], 1.0, "whole number", "1.0")
+
+
+def test_a_bound_below_and_none_above_is_said_so() -> None:
+    with pytest.raises(InputError, match=r"^top_k must be at least 1, got 0$"):
+        Rerank("q", ["a"], top_k=0)
+    with pytest.raises(InputError, match=r"^num_steps must be at most 20, got 21$"):
+        TextToImage("a cat", num_steps=21)
+    with pytest.raises(InputError, match=r"^strength must be from 0 to 1, got 1.5$"):
+        TextToImage("a cat", strength=1.5)
+    with pytest.raises(InputError, match=r"^guidance must be a finite number, got nan$"):
+        TextToImage("a cat", guidance=math.nan)
+
+
+TEXTS = [(kind, rule) for kind, rule in FIELDS if rule.kind in ("text", "text or texts")]
+
+
+@pytest.mark.parametrize(("kind", "rule"), TEXTS, ids=ids)
+def test_a_text_is_text_of_the_documented_length(kind: type[Task[Any]], rule: Rule) -> None:
+    refused(kind, rule, 5, "text", "5")
+    refused(kind, rule, b"bytes", "text", "<5 bytes>")
+    if rule.min_length:
+        assert rule.min_length == 1
+        refused(kind, rule, "", "at least 1 character", "''")
+    if not rule.choices:
+        assert made(kind, rule, "x").payload()[rule.name] == "x"
+
+
+@pytest.mark.parametrize(("kind", "rule"), [(k, r) for k, r in TEXTS if r.choices], ids=ids)
+def test_a_choice_is_one_of_its_texts(kind: type[Task[Any]], rule: Rule) -> None:
+    assert rule.choices
+    for value in rule.choices:
+        assert made(kind, rule, value).payload()[rule.name] == value
+    refused(kind, rule, "other", f"one of {', '.join(rule.choices)}", "'other'")
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"), [(kind, rule) for kind, rule in FIELDS if rule.kind == "boolean"], ids=ids
+)
+def test_a_flag_is_true_or_false(kind: type[Task[Any]], rule: Rule) -> None:
+    assert made(kind, rule, False).payload()[rule.name] is False
+    for value in (0, 1, "true", math.nan):
+        refused(kind, rule, value, "true or false", repr(value))
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"), [(kind, rule) for kind, rule in FIELDS if rule.required], ids=ids
+)
+def test_what_is_required_cannot_be_none_or_left_out(kind: type[Task[Any]], rule: Rule) -> None:
+    field = "documents" if rule.name == "contexts" else rule.name
+    with pytest.raises(InputError, match=rule.name):
+        made(kind, rule, None)
+    with pytest.raises(TypeError, match=field):
+        kind(**{name: value for name, value in SAMPLES[kind].items() if name != field})
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"), [(kind, rule) for kind, rule in FIELDS if not rule.required], ids=ids
+)
+def test_what_is_optional_is_keyword_only_and_not_sent_as_none(
+    kind: type[Task[Any]], rule: Rule
+) -> None:
+    assert rule.name not in made(kind, rule, None).payload()
+    untyped: Any = kind
+    with pytest.raises(TypeError, match="positional"):
+        untyped(*SAMPLES[kind].values(), "one too many")
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"), [(kind, rule) for kind, rule in FIELDS if rule.kind == "media"], ids=ids
+)
+def test_media_is_checked_before_it_is_read(kind: type[Task[Any]], rule: Rule) -> None:
+    assert made(kind, rule, b"x").payload()[rule.name] == b"x"
+    for value in (b"", "", [], [256], [-1], ["a"], 5, "https://example.com/a.png", "data:,x"):
+        refused(kind, rule, value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"), [(k, r) for k, r in FIELDS if r.kind in ("list", "texts")], ids=ids
+)
+def test_a_list_is_a_list(kind: type[Task[Any]], rule: Rule) -> None:
+    for value in ("text", b"bytes", {"role": "user"}, 5):
+        refused(kind, rule, value, "list")
+    if rule.min_items:
+        refused(kind, rule, [], "at least 1 item", "[]")
+
+
+def test_texts_may_be_many_but_none_of_them_empty() -> None:
+    rule = rules(TextEmbeddings)["text"]
+    many = ["one"] * 1000
+
+    assert made(TextEmbeddings, rule, many).payload()["text"] == many
+    for value in ([], ["one", ""], ["one", None], ["one", 2]):
+        refused(TextEmbeddings, rule, value)
+
+
+def test_a_bound_can_also_be_on_top() -> None:
+    """No documented input has these two bounds; models' own schemas do."""
+    rule = Rule(name="prompt", kind="text", max_length=3)
+    rule.check("abc")
+    with pytest.raises(InputError, match=r"^prompt must have at most 3 characters, got 'abcd'$"):
+        rule.check("abcd")
+
+    rule = Rule(name="text", kind="texts", max_items=2)
+    rule.check(["a", "b"])
+    with pytest.raises(InputError, match="at most 2 items, not 3"):
+        rule.check(["a", "b", "c"])
+
+
+def test_a_message_stays_short_whatever_the_value() -> None:
+    with pytest.raises(InputError) as caught:
+        TextToImage("a cat", guidance="x" * 1_000_000)  # type: ignore[arg-type]  # on purpose
+    assert len(str(caught.value)) < 120

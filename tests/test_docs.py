@@ -1,0 +1,195 @@
+"""Every code block of the README and the docs runs, in the order of its page, for real.
+
+The environment points at a local Workers AI, as it would at an account. Python blocks of a page
+share their names and may `await` at the top level; a block that defines tests is given to pytest,
+with the imports of the blocks before it.
+A block is left out only by a comment that says why, on the line before it:
+`<!-- not run: needs a browser -->`. Shell blocks run where the line before says `<!-- run -->`.
+"""
+
+import ast
+import asyncio
+import inspect
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from cfai.local import Server
+
+ROOT = Path(__file__).parents[1]
+
+FENCE = re.compile(
+    r"^(?P<indent>[ ]*)```(?P<language>python|bash|console|sh)[ ]*\n"
+    r"(?P<code>.*?)^(?P=indent)```[ ]*$",
+    re.MULTILINE | re.DOTALL,
+)
+NOT_RUN = re.compile(r"<!-- not run: \S.* -->")
+
+
+@frozen
+class Block:
+    """One fenced block of a page."""
+
+    page: Path
+    line: int
+    language: str
+    code: str
+    remark: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def runs(self) -> bool:
+        if self.language == "python":
+            return not NOT_RUN.fullmatch(self.remark)
+        return self.remark == "<!-- run -->"
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """The fenced blocks of *page*, with the comment on the line before each."""
+    text = page.read_text()
+    for found in FENCE.finditer(text):
+        before = text[: found.start()]
+        remark = before.rstrip("\n").rpartition("\n")[2].strip()
+        code = inspect.cleandoc("\n" + found["code"]) + "\n"
+        yield Block(page, before.count("\n") + 2, found["language"], code, remark)
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCKS = [block for page in PAGES for block in blocks(page) if block.runs]
+
+
+@pytest.fixture(scope="session")
+def credentials() -> Iterator[dict[str, str]]:
+    """What a client of a local server needs; it runs on a thread, as it would in a terminal."""
+    started: Future[dict[str, str]] = Future()
+    stop = asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with Server() as server:
+            started.set_result(server.credentials)
+            await stop.wait()
+
+    def run() -> None:
+        try:
+            loop.run_until_complete(serve())
+        except BaseException as error:
+            started.set_exception(error)
+            raise
+        finally:
+            loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield started.result()
+        loop.call_soon_threadsafe(stop.set)
+    finally:
+        thread.join()
+
+
+def run_outside(folder: Path, *command: str) -> None:
+    """Run *command* with this interpreter's programs first, and fail with all that it said."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    run = subprocess.run(
+        command,
+        check=False,
+        cwd=folder,
+        env=os.environ | {"PATH": path},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout
+
+
+class Page:
+    """What the blocks of one page share: a folder, an event loop and their names."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.runner = asyncio.Runner()
+        self.names: dict[str, Any] = {"__name__": "__main__"}
+        self.imports: list[str] = []
+
+    def learn(self, block: Block) -> None:
+        """Keep the imports of a block, for the tests of a later one."""
+        found = (ast.Import, ast.ImportFrom)
+        body = ast.parse(block.code).body
+        self.imports += [ast.unparse(node) for node in body if isinstance(node, found)]
+
+    def run(self, block: Block) -> None:
+        """Run a block in this process."""
+        tree = ast.increment_lineno(ast.parse(block.code), block.line - 1)
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        code = compile(tree, str(block), "exec", flags=flags, dont_inherit=True)
+        if code.co_flags & inspect.CO_COROUTINE:
+            self.runner.run(eval(code, self.names))  # noqa: S307  # our own page
+        else:
+            exec(code, self.names)  # noqa: S102  # our own page
+
+    def test(self, block: Block) -> None:
+        """Run a block's tests as its reader would, in a file of their own."""
+        (self.folder / "conftest.py").write_text('pytest_plugins = ["cfai.testing.plugin"]\n')
+        (self.folder / "test_page.py").write_text("\n".join([*self.imports, block.code]))
+        options = ["-q", "-W", "error", "-o", "asyncio_mode=auto", "-p", "no:cacheprovider"]
+        options += ["-o", "asyncio_default_fixture_loop_scope=function"]
+        run_outside(self.folder, sys.executable, "-m", "pytest", *options, "test_page.py")
+        exec("\n".join(self.imports), self.names)  # noqa: S102  # our own page
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Path, Page]]:
+    found = {block.page for block in BLOCKS}
+    opened = {page: Page(tmp_path_factory.mktemp(page.stem)) for page in found}
+    yield opened
+    for page in opened.values():
+        page.runner.close()
+
+
+def test_the_readme_is_there() -> None:
+    """An empty list of blocks would pass by doing nothing."""
+    assert PAGES[0].is_file()
+
+
+def test_what_does_not_run_says_why() -> None:
+    """A remark that is nearly right is a mistake, not a way out."""
+    remarks = {str(block): block.remark for page in PAGES for block in blocks(page)}
+    for where, remark in remarks.items():
+        if "run" in remark and remark.startswith("<!--"):
+            assert NOT_RUN.fullmatch(remark) or remark == "<!-- run -->", f"{where}: {remark}"
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_the_block_runs(
+    block: Block,
+    credentials: dict[str, str],
+    pages: dict[Path, Page],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is shown to a reader works as it is shown."""
+    page = pages[block.page]
+    monkeypatch.chdir(page.folder)
+    for name, value in credentials.items():
+        monkeypatch.setenv(f"CLOUDFLARE_{name.upper()}", value)
+    if block.language != "python":
+        code = re.sub(r"^\$ ", "", block.code, flags=re.MULTILINE)
+        run_outside(page.folder, "bash", "-euo", "pipefail", "-c", code)
+        return
+    page.learn(block)
+    if re.search(r"^(async )?def test_", block.code, re.MULTILINE):
+        page.test(block)
+    else:
+        page.run(block)

@@ -1,0 +1,321 @@
+"""The errors: which of them the service's words become, and that they survive a journey."""
+
+import copy
+import pickle
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from cfai import errors
+from cfai.errors import (
+    AnswerTooLarge,
+    AuthenticationError,
+    BadRequest,
+    CapacityExceeded,
+    CfaiError,
+    Conflict,
+    DecodeError,
+    InputError,
+    MethodNotAllowed,
+    MissingExtra,
+    NotFound,
+    PermissionDenied,
+    QuotaExceeded,
+    RateLimited,
+    RequestTimeout,
+    RequestTooLarge,
+    ServerError,
+    ServiceTimeout,
+    StatusError,
+    StreamInterrupted,
+    next_reset,
+    status_error,
+    status_of,
+)
+from cfai.meta import Meta
+from cfai.tasks import Text
+
+META = Meta(status=429, ray_id="8f1-AMS", attempts=3)
+
+
+def every_class(root: type[CfaiError] = CfaiError) -> Iterator[type[CfaiError]]:
+    """Every class of the module; what others derive from them is theirs to test."""
+    yield root
+    for child in root.__subclasses__():
+        if child.__module__ == errors.__name__:
+            yield from every_class(child)
+
+
+def example(kind: type[CfaiError]) -> CfaiError:
+    if issubclass(kind, StatusError):
+        return kind(
+            "no",
+            status=429,
+            code=3040,
+            errors=[{"code": 3040, "message": "no"}],
+            ray_id="8f1-AMS",
+            retry_after=1.5,
+            body=b'{"success":false}',
+            meta=META,
+        )
+    if issubclass(kind, RequestTimeout):
+        return kind("too slow", phase="idle", limit=60.0)
+    if issubclass(kind, StreamInterrupted):
+        return kind("cut", answer=Text("Hel"), events=2)
+    if issubclass(kind, AnswerTooLarge):
+        return kind("too much", limit=1024, meta=META)
+    if issubclass(kind, DecodeError):
+        return kind("what?", body="<html>", meta=META)
+    if issubclass(kind, MissingExtra):
+        return kind("numpy", needed_for="Embeddings.numpy()")
+    return kind("something is wrong")
+
+
+def pickled(error: CfaiError) -> Any:
+    return pickle.loads(pickle.dumps(error))  # noqa: S301  # made in this very line
+
+
+@pytest.mark.parametrize("kind", sorted(set(every_class()), key=str))
+@pytest.mark.parametrize("travel", [copy.copy, copy.deepcopy, pickled])
+def test_every_error_survives_pickling_and_copying(kind: type[CfaiError], travel: Any) -> None:
+    """The class, the message and every attribute arrive."""
+    sent = example(kind)
+    sent.add_note("while embedding row 7")
+    arrived = travel(sent)
+
+    assert type(arrived) is kind
+    assert str(arrived) == str(sent)
+    assert arrived.args == sent.args
+    assert vars(arrived) == vars(sent)
+
+
+def test_the_tree_holds_every_class() -> None:
+    """The tree at the top of the module names all that there is, and nothing else."""
+    assert errors.__doc__
+    for kind in every_class():
+        assert f" {kind.__name__}" in f" {errors.__doc__}".replace("\n", " "), kind
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, BadRequest),
+        (401, AuthenticationError),
+        (402, StatusError),
+        (403, PermissionDenied),
+        (404, NotFound),
+        (405, MethodNotAllowed),
+        (408, ServiceTimeout),
+        (409, Conflict),
+        (413, RequestTooLarge),
+        (418, StatusError),
+        (422, BadRequest),
+        (429, RateLimited),
+        (499, StatusError),
+        (500, ServerError),
+        (502, ServerError),
+        (503, ServerError),
+        (504, ServerError),
+        (529, ServerError),
+        (599, ServerError),
+        (301, StatusError),
+    ],
+)
+def test_a_status_becomes_its_class(status: int, kind: type[StatusError]) -> None:
+    error = status_error(status, None, "no")
+
+    assert type(error) is kind
+    assert (error.status, error.code, error.message) == (status, None, "no")
+
+
+# The service's code table: code, its HTTP status, what it must become.
+CODE_TABLE = [
+    (5007, 400, BadRequest),
+    (5004, 400, BadRequest),
+    (3039, 400, BadRequest),
+    (3003, 400, BadRequest),
+    (5018, 403, PermissionDenied),
+    (3041, 403, PermissionDenied),
+    (5016, 403, PermissionDenied),
+    (3023, 403, PermissionDenied),
+    (5019, 405, MethodNotAllowed),
+    (5005, 405, MethodNotAllowed),
+    (3042, 404, NotFound),
+    (3006, 413, RequestTooLarge),
+    (3007, 408, ServiceTimeout),
+    (3008, 408, ServiceTimeout),
+    (3036, 429, QuotaExceeded),
+    (3040, 429, CapacityExceeded),
+    (4006, 429, QuotaExceeded),
+    (3037, 400, BadRequest),
+    (5006, 400, BadRequest),
+    (8001, 400, BadRequest),
+    (8005, 500, ServerError),
+    (8006, 400, BadRequest),
+    (1001, 400, BadRequest),
+    (7000, 400, BadRequest),
+    (7003, 404, NotFound),
+    (10000, 401, AuthenticationError),
+    (2001, 400, BadRequest),
+    (2009, 401, AuthenticationError),
+    (2016, None, StatusError),
+    (2017, None, StatusError),
+    (2021, 402, StatusError),
+]
+
+
+def test_every_known_code_is_in_the_table() -> None:
+    assert {code for code, _, _ in CODE_TABLE} == set(errors.CODES)
+
+
+@pytest.mark.parametrize(("code", "status", "kind"), CODE_TABLE)
+def test_a_code_becomes_its_class(code: int, status: int | None, kind: type[StatusError]) -> None:
+    """Under its own status, and where a body says no under HTTP 200."""
+    assert type(status_error(status or 424, code, "no")) is kind
+    assert type(status_error(200, code, "no")) is kind
+    assert status_of(code) == status
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (3036, QuotaExceeded),
+        (4006, QuotaExceeded),
+        (3040, CapacityExceeded),
+        (3007, ServiceTimeout),
+        (5007, BadRequest),
+        (3042, NotFound),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 400, 403, 429, 500, 503])
+def test_a_documented_code_decides_over_the_status(
+    code: int, kind: type[StatusError], status: int
+) -> None:
+    error = status_error(status, code, "no")
+
+    assert type(error) is kind
+    assert error.status == status
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (401, 10000, AuthenticationError),
+        (403, 10000, PermissionDenied),
+        (404, 7000, NotFound),
+        (500, 5006, ServerError),
+        (400, 8005, BadRequest),
+        (404, 3037, NotFound),
+        (429, 12345, RateLimited),
+        (200, 12345, StatusError),
+    ],
+)
+def test_the_status_decides_where_a_code_is_uncertain(
+    status: int, code: int, kind: type[StatusError]
+) -> None:
+    assert type(status_error(status, code, "no")) is kind
+
+
+def test_an_unknown_code_has_no_status() -> None:
+    assert status_of(12345) is None
+
+
+def test_a_spent_quota_is_no_rate_limit() -> None:
+    """Who waits and tries again at RateLimited must never do so at a spent quota."""
+    assert not issubclass(QuotaExceeded, RateLimited)
+    assert issubclass(CapacityExceeded, RateLimited)
+
+
+def test_an_input_error_is_a_value_error_and_a_missing_extra_an_import_error() -> None:
+    assert issubclass(InputError, ValueError)
+    assert issubclass(MissingExtra, ImportError)
+    assert str(MissingExtra("numpy", needed_for="Embeddings.numpy()")) == (
+        "Embeddings.numpy() needs more: pip install 'cfai[numpy]'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("now", "reset"),
+    [
+        (datetime(2026, 1, 31, 23, 59, 59, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)),
+        (datetime(2026, 2, 1, tzinfo=UTC), datetime(2026, 2, 2, tzinfo=UTC)),
+        (
+            datetime(2026, 2, 1, 1, tzinfo=timezone(timedelta(hours=2))),
+            datetime(2026, 2, 1, tzinfo=UTC),
+        ),
+    ],
+)
+def test_a_quota_is_new_at_the_next_midnight_utc(now: datetime, reset: datetime) -> None:
+    assert next_reset(now) == reset
+
+
+def test_a_spent_quota_says_when_it_is_new() -> None:
+    before = next_reset(datetime.now(UTC))
+    error = status_error(429, 4006, "you have used up your daily free allocation")
+    after = next_reset(datetime.now(UTC))
+
+    assert isinstance(error, QuotaExceeded)
+    assert before <= error.resets_at <= after
+    assert error.resets_at.utcoffset() == timedelta(0)
+
+
+def test_the_text_of_an_error_says_all_that_helps() -> None:
+    error = status_error(
+        429, 3040, "Capacity temporarily exceeded", ray_id="8f1-AMS", retry_after=30.0
+    )
+
+    assert str(error) == (
+        "429 (code 3040): Capacity temporarily exceeded [retry after 30 s] [ray 8f1-AMS]\n"
+        "The model is busy: try again soon, or take another model."
+    )
+    assert str(status_error(418, None, "short")) == "418: short"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (401, 10000, "Workers AI Read"),
+        (401, None, "Workers AI Read"),
+        (404, 7003, "account id"),
+        (400, 5007, "name"),
+        (403, 5016, "licence"),
+        (413, 3006, "less"),
+        (413, None, "less"),
+        (400, 7000, "base_url"),
+        (429, 3036, "00:00 UTC"),
+    ],
+)
+def test_an_error_says_what_to_do_about_it(status: int, code: int | None, words: str) -> None:
+    error = status_error(status, code, "no")
+
+    assert error.hint is not None
+    assert words in error.hint
+    assert error.hint in str(error)
+
+
+def test_what_the_service_repeats_of_the_path_is_hidden() -> None:
+    """Code 7003 repeats the path, and so a token that was pasted as the account id."""
+    said = "Could not route to /client/v4/accounts/s3cret-token/ai/run/@cf/a/b, perhaps ..."
+    error = status_error(
+        404,
+        7003,
+        said,
+        errors=[{"code": 7003, "message": said, "more": [{"path": said}]}],
+        body=('{"errors":[{"message":"' + said + '"}]}').encode(),
+    )
+    text = status_error(404, 7003, "no", body=said)
+    decode = DecodeError(f"what is {said}", body=f"Authorization: Bearer s3cret-token {said}")
+
+    for hidden in (error, text, decode):
+        assert "s3cret" not in f"{hidden}{hidden!r}{vars(hidden)}"
+    assert "/ai/run/@cf/a/b" in str(error)
+    assert isinstance(error.body, bytes)
+    assert b"/accounts/***/ai" in error.body
+
+
+def test_only_the_beginning_of_a_body_is_kept() -> None:
+    assert status_error(500, None, "no", body="x" * 10_000).body == "x" * errors.BODY_LIMIT
+    assert DecodeError("no", body=b"\xff" * 10_000).body == b"\xff" * errors.BODY_LIMIT
+    assert status_error(500, None, "no").body is None

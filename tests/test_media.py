@@ -1,0 +1,252 @@
+"""Media: what can be read, what it is, and how it is written into a request."""
+
+import io
+import json
+import os
+import pickle
+import tracemalloc
+from array import array
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cfai.errors import InputError
+from cfai.media import (
+    Base64,
+    Integers,
+    MediaForm,
+    base64_text,
+    blocks,
+    data_uri,
+    media_type,
+    problem,
+    read,
+)
+
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "picture.png"
+    path.write_bytes(PNG)
+    return path
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        PNG,
+        bytearray(PNG),
+        memoryview(PNG),
+        memoryview(b"__" + PNG)[2:],
+        memoryview(PNG[::-1])[::-1],
+        list(PNG),
+        io.BytesIO(PNG),
+        Base64(b64encode(PNG).decode()),
+    ],
+    ids=lambda source: type(source).__name__,
+)
+def test_every_source_gives_its_bytes(source: Any) -> None:
+    assert problem(source) is None
+    assert read(source) == PNG
+    assert read(source) == PNG, "and does so again"
+
+
+def test_a_file_is_read_by_its_path_or_handle(file: Path) -> None:
+    assert read(file) == read(str(file)) == PNG
+    with file.open("rb") as handle:
+        assert read(handle) == PNG
+        assert read(handle) == PNG, "it is left where it stood"
+
+
+def test_a_file_is_read_from_where_it_stands() -> None:
+    handle = io.BytesIO(b"head" + PNG)
+    handle.seek(4)
+
+    assert read(handle) == PNG
+    assert handle.tell() == 4
+
+
+def test_a_file_that_cannot_be_rewound_is_read_once() -> None:
+    inward, outward = os.pipe()
+    os.write(outward, PNG)
+    os.close(outward)
+    with open(inward, "rb") as pipe:  # noqa: PTH123  # a descriptor has no path
+        assert read(pipe) == PNG
+        with pytest.raises(InputError, match="must not be empty"):
+            read(pipe)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (b"", "empty"),
+        (bytearray(), "empty"),
+        (memoryview(b""), "empty"),
+        ("", "empty"),
+        ([], "empty"),
+        ([1, 256], "0 to 255"),
+        ([-1], "0 to 255"),
+        ([1.5], "0 to 255"),
+        (["1"], "0 to 255"),
+        ("data:image/png;base64,iVBORw==", "Base64"),
+        ("http://example.com/a.png", "fetch it first"),
+        ("https://example.com/a.png", "fetch it first"),
+        (5, "got int"),
+        (None, "got NoneType"),
+        ((1, 2), "got tuple"),
+        (array("f", [1.0]), "got array"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_before_reading(source: Any, words: str) -> None:
+    complaint = problem(source)
+
+    assert complaint is not None
+    assert words in complaint
+    with pytest.raises(InputError, match=r"^media must"):
+        read(source)
+
+
+def test_a_path_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "no such file.png"
+    empty = tmp_path / "empty.png"
+    empty.touch()
+
+    for source in (missing, str(missing)):
+        with pytest.raises(InputError, match=r"no such file\.png: No such file"):
+            read(source)
+    with pytest.raises(InputError, match=r"empty\.png"):
+        read(empty)
+    with pytest.raises(InputError, match="directory"):
+        read(tmp_path)
+    with pytest.raises(InputError, match="null"):
+        read("a\0b")
+
+
+def test_a_file_of_text_is_refused(file: Path) -> None:
+    source: Any = io.StringIO("text")
+    with pytest.raises(InputError, match="binary mode"):
+        read(source)
+
+
+def test_a_closed_file_is_refused(file: Path) -> None:
+    with file.open("rb") as handle:
+        pass
+    with pytest.raises(InputError, match=r"picture\.png.*closed"):
+        read(handle)
+
+
+def test_only_files_block(file: Path) -> None:
+    """What is in memory needs no thread."""
+    assert blocks(file)
+    assert blocks(str(file))
+    assert blocks(io.BytesIO(PNG))
+    assert not any(blocks(source) for source in (PNG, bytearray(PNG), list(PNG), Base64("iVBO")))
+
+
+@pytest.mark.parametrize("text", ["iVBO", " iV\nBO ", "data:image/png;base64,iVBO", "iVBO\n"])
+def test_base64_is_kept_without_what_surrounds_it(text: str) -> None:
+    assert Base64(text).text == "iVBO"
+    assert Base64(text).decode() == b"\x89PN"
+    assert Base64(text) == Base64("iVBO")
+    assert pickle.loads(pickle.dumps(Base64(text))) == Base64(text)  # noqa: S301
+
+
+@pytest.mark.parametrize(
+    "text", ["", "   ", "data:,", "iVB", "iVB=O", "iV*O", "ä", "iVBOR", None, 5]
+)
+def test_base64_that_is_none_is_refused(text: Any) -> None:
+    with pytest.raises(InputError, match=r"^Base64"):
+        Base64(text)
+
+
+def test_base64_does_not_show_itself() -> None:
+    assert repr(Base64("iVBO" * 1000)) == "Base64(<4000 characters>)"
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (PNG, "image/png"),
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF", "image/jpeg"),
+        (b"GIF87a", "image/gif"),
+        (b"GIF89a", "image/gif"),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "image/webp"),
+        (b"RIFF\x00\x00\x00\x00WAVEfmt ", "audio/wav"),
+        (b"RIFF\x00\x00\x00\x00AVI LIST", "application/octet-stream"),
+        (b"ID3\x04\x00", "audio/mpeg"),
+        (b"\xff\xfb\x90\x00", "audio/mpeg"),
+        (b"\xff\xf3\x40\xc4", "audio/mpeg"),
+        (b"\xff\xf1\x50\x80", "audio/aac"),
+        (b"OggS\x00\x02", "audio/ogg"),
+        (b"fLaC\x00\x00", "audio/flac"),
+        (b"\x00\x00\x00\x20ftypM4A ", "audio/mp4"),
+        (b"\x00\x00\x00\x18ftypmp42", "audio/mp4"),
+        (b"\x1aE\xdf\xa3\x9fB", "audio/webm"),
+        (b"", "application/octet-stream"),
+        (b"\xff", "application/octet-stream"),
+        (b"\xff\x00", "application/octet-stream"),
+        (b"<svg>", "application/octet-stream"),
+    ],
+)
+def test_the_first_bytes_tell_the_type(data: bytes, kind: str) -> None:
+    assert media_type(data) == kind
+
+
+def test_a_data_uri_names_its_type() -> None:
+    assert data_uri(PNG) == "data:image/png;base64," + base64_text(PNG)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 255, 65535, 65536, 65537, 131072, 200000])
+def test_integers_are_a_json_array_of_the_bytes(length: int) -> None:
+    """At, before and behind the borders of pieces; and the length is known beforehand."""
+    data = bytes(index * 7 % 256 for index in range(length))
+    integers = Integers(data)
+    written = b"".join(integers)
+
+    assert json.loads(written) == list(data)
+    assert len(written) == len(integers)
+    assert b"".join(integers) == written, "it can be sent again"
+    assert all(len(piece) <= 4 * Integers.PIECE + 1 for piece in integers)
+
+
+@given(st.binary(max_size=600))
+def test_integers_are_right_for_any_bytes(data: bytes) -> None:
+    assert json.loads(b"".join(Integers(data))) == list(data)
+
+
+def test_pieces_are_not_changed_after_they_are_given() -> None:
+    """The buffer is used again for the next piece; what was handed out is not it."""
+    data = bytes(range(256)) * 600
+
+    assert json.loads(b"".join(list(Integers(data)))) == list(data)
+
+
+def test_a_megabyte_of_integers_needs_little_memory() -> None:
+    data = os.urandom(1_000_000)
+    tracemalloc.start()
+    try:
+        total = sum(len(piece) for piece in Integers(data))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert total == len(Integers(data)) == 4_000_001
+    assert peak < 2_000_000
+
+
+def test_a_media_form_is_known_by_its_name() -> None:
+    assert [MediaForm.of(name) for name in ("raw", "base64", "integers", "multipart")] == [
+        MediaForm.RAW,
+        MediaForm.BASE64,
+        MediaForm.INTEGERS,
+        MediaForm.MULTIPART,
+    ]
+    assert MediaForm.of(MediaForm.RAW) is MediaForm.RAW
+    with pytest.raises(InputError, match="one of raw, base64, integers, multipart, got 'ints'"):
+        MediaForm.of("ints")

@@ -1,0 +1,132 @@
+"""What is known of models: their tasks, how they take media, how much and how often."""
+
+import pytest
+
+from cfai.catalogue import TASKS, models
+from cfai.media import MediaForm
+from cfai.profiles import Profile, profile
+
+
+@pytest.mark.parametrize(
+    ("model", "task"),
+    [
+        ("@cf/meta/llama-3.1-8b-instruct", "Text Generation"),
+        ("@hf/thebloke/llamaguard-7b-awq", "Text Generation"),
+        ("@cf/baai/bge-m3", "Text Embeddings"),
+        ("@cf/baai/bge-reranker-base", "Text Classification"),
+        ("@cf/stabilityai/stable-diffusion-xl-base-1.0", "Text-to-Image"),
+        ("@cf/myshell-ai/melotts", "Text-to-Speech"),
+        ("@cf/openai/whisper", "Automatic Speech Recognition"),
+        ("@cf/microsoft/resnet-50", "Image Classification"),
+        ("@cf/facebook/detr-resnet-50", "Object Detection"),
+        ("@cf/meta/m2m100-1.2b", "Translation"),
+        ("@cf/facebook/bart-large-cnn", "Summarization"),
+        ("@cf/llava-hf/llava-1.5-7b-hf", "Image-to-Text"),
+        ("@cf/pipecat-ai/smart-turn-v2", "Voice Activity Detection"),
+        ("@cf/nobody/nothing", None),
+    ],
+)
+def test_a_model_has_a_task(model: str, task: str | None) -> None:
+    assert profile(model).task == task
+    assert profile(model).model == model
+
+
+def test_an_unknown_model_is_taken_by_the_schema_of_the_api() -> None:
+    assert profile("@cf/nobody/nothing") == Profile("@cf/nobody/nothing")
+    assert profile("@cf/nobody/nothing").media is MediaForm.INTEGERS
+
+
+@pytest.mark.parametrize(
+    ("model", "form"),
+    [
+        ("@cf/openai/whisper", MediaForm.RAW),
+        ("@cf/openai/whisper-tiny-en", MediaForm.RAW),
+        ("@cf/microsoft/resnet-50", MediaForm.RAW),
+        ("@cf/facebook/detr-resnet-50", MediaForm.RAW),
+        ("@cf/llava-hf/llava-1.5-7b-hf", MediaForm.RAW),
+        ("@cf/unum/uform-gen2-qwen-500m", MediaForm.RAW),
+        ("@cf/deepgram/nova-3", MediaForm.RAW),
+        ("@cf/openai/whisper-large-v3-turbo", MediaForm.BASE64),
+        ("@cf/pipecat-ai/smart-turn-v2", MediaForm.BASE64),
+        ("@cf/runwayml/stable-diffusion-v1-5-img2img", MediaForm.BASE64),
+        ("@cf/runwayml/stable-diffusion-v1-5-inpainting", MediaForm.BASE64),
+        ("@cf/black-forest-labs/flux-2-dev", MediaForm.MULTIPART),
+        ("@cf/black-forest-labs/flux-2-klein-4b", MediaForm.MULTIPART),
+        ("@cf/black-forest-labs/flux-2-klein-9b", MediaForm.MULTIPART),
+    ],
+)
+def test_a_model_has_its_way_to_take_media(model: str, form: MediaForm) -> None:
+    assert profile(model).media is form
+
+
+def test_one_model_takes_options_beside_a_raw_body_and_one_only_talks_over_websockets() -> None:
+    assert [model for model in TASKS if profile(model).options_in_query] == ["@cf/deepgram/nova-3"]
+    assert [model for model in TASKS if profile(model).websocket_only] == ["@cf/deepgram/flux"]
+
+
+@pytest.mark.parametrize(
+    ("model", "texts", "tokens", "dimension"),
+    [
+        ("@cf/baai/bge-small-en-v1.5", 100, 512, 384),
+        ("@cf/baai/bge-base-en-v1.5", 100, 512, 768),
+        ("@cf/baai/bge-large-en-v1.5", 100, 512, 1024),
+        ("@cf/baai/omni-bge-base-en-v1.5", 100, 512, 768),
+        ("@cf/baai/bge-m3", 100, 60000, 1024),
+        ("@cf/qwen/qwen3-embedding-0.6b", 32, 8192, 1024),
+        ("@cf/google/embeddinggemma-300m", None, None, 768),
+        ("@cf/pfnet/plamo-embedding-1b", None, None, 2048),
+        ("@cf/meta/llama-3.1-8b-instruct", None, None, None),
+    ],
+)
+def test_an_embedding_model_has_limits(
+    model: str, texts: int | None, tokens: int | None, dimension: int | None
+) -> None:
+    known = profile(model)
+
+    assert (known.texts_per_request, known.tokens_per_text) == (texts, tokens)
+    assert known.dimension == dimension
+
+
+def test_every_embedding_model_has_a_dimension() -> None:
+    for model in models("Text Embeddings"):
+        assert profile(model).dimension, model
+
+
+@pytest.mark.parametrize(
+    ("model", "requests"),
+    [
+        ("@cf/openai/whisper", 720),
+        ("@cf/microsoft/resnet-50", 3000),
+        ("@cf/llava-hf/llava-1.5-7b-hf", 720),
+        ("@cf/facebook/detr-resnet-50", 3000),
+        ("@cf/facebook/bart-large-cnn", 1500),
+        ("@cf/huggingface/distilbert-sst-2-int8", 2000),
+        ("@cf/baai/bge-m3", 3000),
+        ("@cf/baai/bge-large-en-v1.5", 1500),
+        ("@cf/meta/llama-3.1-8b-instruct", 300),
+        ("@hf/thebloke/mistral-7b-instruct-v0.1-awq", 400),
+        ("@cf/microsoft/phi-2", 720),
+        ("@cf/qwen/qwen1.5-0.5b-chat", 1500),
+        ("@cf/qwen/qwen1.5-1.8b-chat", 720),
+        ("@cf/qwen/qwen1.5-14b-chat-awq", 150),
+        ("@cf/tinyllama/tinyllama-1.1b-chat-v1.0", 720),
+        ("@cf/black-forest-labs/flux-1-schnell", 720),
+        ("@cf/runwayml/stable-diffusion-v1-5-img2img", 1500),
+        ("@cf/meta/m2m100-1.2b", 720),
+        ("@cf/deepgram/aura-1", None),
+        ("@cf/pipecat-ai/smart-turn-v2", None),
+        ("@cf/baai/bge-reranker-base", None),
+        ("@cf/nobody/nothing", None),
+    ],
+)
+def test_a_task_has_a_rate_and_some_models_have_their_own(model: str, requests: int | None) -> None:
+    assert profile(model).requests_per_minute == requests
+
+
+def test_the_catalogue_lists_each_model_once_and_by_its_task() -> None:
+    listed = [model for task in sorted(set(TASKS.values())) for model in models(task)]
+
+    assert sorted(listed) == sorted(TASKS)
+    assert len(set(listed)) == len(listed) > 100
+    assert all(model.startswith(("@cf/", "@hf/")) and model.count("/") == 2 for model in listed)
+    assert models("No Such Task") == ()

@@ -1,0 +1,1 @@
+"""Tests of the protocol floor: values in, values out, and no socket."""

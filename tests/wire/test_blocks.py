@@ -1,0 +1,275 @@
+"""Bytes in pieces -> the blocks of events, held against the WHATWG text's own words."""
+
+import time
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+import httpx
+import pytest
+from httpx_sse import EventSource
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from cfai._wire.blocks import Block, Blocks
+from cfai.errors import AnswerTooLarge
+from tests.wire.reference import Heard, decode
+
+ROOMY = 1 << 20
+
+
+def fed(pieces: Iterable[bytes], limit: int = ROOMY) -> list[Block]:
+    blocks = Blocks(limit)
+    read = [block for piece in pieces for block in blocks.feed(piece)]
+    return read + blocks.finish()
+
+
+def read(block: Block) -> Heard:
+    """What the rest of the way makes of a block: httpx-sse decodes all but the plainest."""
+    if isinstance(block, bytes):
+        return Heard(block.decode("utf-8", "replace"))
+    headers = {"Content-Type": "text/event-stream"}
+    (event,) = EventSource(httpx.Response(200, text=block, headers=headers)).iter_sse()
+    return Heard(event.data, event.event, event.id, event.retry)
+
+
+def heard(*pieces: bytes) -> list[Heard]:
+    return [read(block) for block in fed(pieces)]
+
+
+def cuts(stream: bytes) -> Iterator[tuple[bytes, bytes]]:
+    return ((stream[:at], stream[at:]) for at in range(len(stream) + 1))
+
+
+def singly(stream: bytes) -> list[bytes]:
+    return [stream[at : at + 1] for at in range(len(stream))]
+
+
+# Stream, and the events in it.
+STREAMS: dict[str, tuple[bytes, list[Heard]]] = {
+    # The examples of the WHATWG text, section "Event stream interpretation".
+    "three lines of data": (
+        b"data: YHOO\ndata: +2\ndata: 10\n\n",
+        [Heard("YHOO\n+2\n10")],
+    ),
+    "comment, id, id reset, leading space": (
+        b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event",
+        [Heard("first event", id="1"), Heard("second event"), Heard(" third event")],
+    ),
+    "data without a colon, twice, and unended": (
+        b"data\n\ndata\ndata\n\ndata:",
+        [Heard(""), Heard("\n"), Heard("")],
+    ),
+    "one space is skipped, or none": (b"data:a\n\ndata: a\n\n", [Heard("a"), Heard("a")]),
+    # Line ends.
+    "LF": (b"data: a\n\ndata: b\n\n", [Heard("a"), Heard("b")]),
+    "CR": (b"data: a\r\rdata: b\r\r", [Heard("a"), Heard("b")]),
+    "CRLF": (b"data: a\r\n\r\ndata: b\r\n\r\n", [Heard("a"), Heard("b")]),
+    "mixed": (b"data: a\r\n\ndata: b\n\r\ndata: c\r\n\rdata: d\n\r", [Heard(x) for x in "abcd"]),
+    "LF CR is two line ends": (b"data: a\n\rdata: b\n\n", [Heard("a"), Heard("b")]),
+    "blank lines before, between and behind": (
+        b"\n\n\ndata: a\n\n\n\n\ndata: b\n\n\n",
+        [Heard("a"), Heard("b")],
+    ),
+    # The byte order mark.
+    "BOM": (b"\xef\xbb\xbfdata: a\n\n", [Heard("a")]),
+    "two BOMs are one and a name": (
+        b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\ndata: b\n\n",
+        [Heard("b")],
+    ),
+    "a later BOM is part of the name": (b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [Heard("a")]),
+    "BOM and nothing else": (b"\xef\xbb\xbf", []),
+    "half a BOM": (b"\xef\xbb", []),
+    "a BOM inside data stays": ("data: \ufeffa\n\n".encode(), [Heard("\ufeffa")]),
+    # Comments and names.
+    "comments alone make no event": (b": keep-alive\n\n:\n\n: more\n\n", []),
+    "a comment inside an event": (b"data: a\n: hm\ndata: b\n\n", [Heard("a\nb")]),
+    "unknown names": (b"Data: a\n\n data: b\n\nfoo: c\n\nfoo\ndata: d\n\n", [Heard("d")]),
+    "an event's name": (b"event: error\ndata: a\n\ndata: b\n\n", [Heard("a", "error"), Heard("b")]),
+    "the last name counts, an empty one is none": (
+        b"event: x\nevent: y\ndata: a\n\nevent: x\nevent\ndata: b\n\n",
+        [Heard("a", "y"), Heard("b")],
+    ),
+    "a name does not outlive an event without data": (
+        b"event: error\n\ndata: a\n\n",
+        [Heard("a")],
+    ),
+    # Ids.
+    "an id stays": (b"id: 7\ndata: a\n\ndata: b\n\n", [Heard("a", id="7"), Heard("b", id="7")]),
+    "an id without data is no event, and stays": (b"id: 7\n\ndata: a\n\n", [Heard("a", id="7")]),
+    "an empty id resets": (b"id: 7\ndata: a\n\nid:\ndata: b\n\n", [Heard("a", id="7"), Heard("b")]),
+    "an id with NUL is none": (b"id: 7\n\nid: 8\x009\ndata: a\n\n", [Heard("a", id="7")]),
+    "an id keeps its second space": (b"id:  7 \ndata: a\n\n", [Heard("a", id=" 7 ")]),
+    # Reconnection times.
+    "retry": (b"retry: 3000\ndata: a\n\ndata: b\n\n", [Heard("a", retry=3000), Heard("b")]),
+    "retry alone is no event": (b"retry: 10\n\nretry: 20\n\n", []),
+    "retry is told with the next event": (b"retry: 10\n\ndata: a\n\n", [Heard("a", retry=10)]),
+    "retry is ASCII digits": (
+        b"retry: -1\nretry: +1\nretry: 1.5\nretry: 1_0\nretry:  1\nretry: \nretry\ndata: a\n\n",
+        [Heard("a")],
+    ),
+    "retry in Arabic digits": ("retry: ٣\ndata: a\n\n".encode(), [Heard("a")]),
+    # Bytes that are no text, and text that is not ASCII.
+    "invalid UTF-8": (b"data: a\xffb\n\n", [Heard("a\ufffdb")]),
+    "a character cut off": (b"data: \xf0\x9f\x98\n\ndata: b\n\n", [Heard("\ufffd"), Heard("b")]),
+    "invalid UTF-8, with a name": (b"event: x\ndata: \xc3(\n\n", [Heard("\ufffd(", "x")]),
+    "characters of many bytes": ("data: Grüezi 😀\n\n".encode(), [Heard("Grüezi 😀")]),
+    "only CR and LF end a line": (
+        "data: a\u2028b\x85c\x0bd\x1ce\n\nevent: x\ndata: a\u2029b\x85c\x0cd\x1ee\n\n".encode(),
+        [Heard("a\u2028b\x85c\x0bd\x1ce"), Heard("a\u2029b\x85c\x0cd\x1ee", "x")],
+    ),
+    "NUL in data": (b"data: a\0b\n\n", [Heard("a\0b")]),
+    # The end.
+    "nothing": (b"", []),
+    "an event that nothing ended": (b"data: a\n\ndata: b", [Heard("a"), Heard("b")]),
+    "a line that ended, in an event that did not": (b"data: a\n", [Heard("a")]),
+    "the same with CR": (b"event: x\r\ndata: a\r", [Heard("a", "x")]),
+    "a name cut off": (b"data: a\n\ndat", [Heard("a")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("stream", "events"), STREAMS.values(), ids=STREAMS)
+def test_streams_are_read_as_the_whatwg_text_says(stream: bytes, events: list[Heard]) -> None:
+    """Whole, byte by byte, and cut at every position; and the reference agrees with the table."""
+    assert decode(stream) == events
+    assert heard(stream) == events
+    assert heard(*singly(stream)) == events
+    for pieces in cuts(stream):
+        assert heard(*pieces) == events, pieces
+
+
+def test_the_plainest_event_is_its_data_alone() -> None:
+    """What is one `data` line needs no decoder; what has an id or a name does."""
+    assert fed([b'data: {"response":"a"}\n\n']) == [b'{"response":"a"}']
+    assert fed([b"data: a\nid: 1\n\n"]) == ["data: a\nid: 1\n\n"]
+    assert fed([b"id: 1\n\ndata: a\n\ndata: b\n\n"]) == ["data: a\nid: 1\n\n", "data: b\nid: 1\n\n"]
+    assert fed([b"id: 1\ndata: a\n\nid\ndata: b\n\ndata: c\n\n"])[-1] == b"c"
+    assert fed([b"retry: 1\ndata: a\n\ndata: b\n\n"])[-1] == b"b"
+
+
+def test_a_reconnection_time_of_any_length_breaks_nothing() -> None:
+    """Python refuses to read whole numbers beyond some thousand digits."""
+    (event,) = heard(b"retry: " + b"9" * 5000 + b"\ndata: a\n\n")
+    assert event.data == "a"
+
+
+@pytest.mark.parametrize(
+    ("stream", "bare"),
+    [
+        (b"data: a\n\n[DONE]\n\n", True),
+        (b"data: a\n\n[DONE]", True),
+        (b"data: a\n[DONE]\n", True),
+        (b"[DONE]\r\n\r\n", True),
+        (b"data: [DONE]\n\n", False),
+        (b"data: a\n\n[DONE]x\n\n [DONE]\n\n: [DONE]\n\n", False),
+    ],
+)
+def test_an_end_mark_without_a_name_is_noted(stream: bytes, bare: bool) -> None:
+    """Some models end with the bare line, which by the WHATWG text means nothing."""
+    for pieces in [*cuts(stream), singly(stream)]:
+        blocks = Blocks(ROOMY)
+        for piece in pieces:
+            blocks.feed(piece)
+        blocks.finish()
+        assert blocks.bare_done is bare, pieces
+
+
+# Bounds
+
+
+def event_of(size: int) -> bytes:
+    return b"data: " + b"x" * (size - 6)
+
+
+@pytest.mark.parametrize("tail", [b"\n\n", b"\r\n\r\n", b"\r\r", b"\n", b""])
+@pytest.mark.parametrize("before", [b"", b"data: a\n\n", b"\xef\xbb\xbf", b"\n\n"])
+def test_an_event_of_the_limit_passes_however_it_is_cut(before: bytes, tail: bytes) -> None:
+    """The limit is in bytes of one event, its blank line aside, ended or not."""
+    stream = before + event_of(40) + tail
+    for pieces in [*cuts(stream), singly(stream)]:
+        assert read(fed(pieces, 40)[-1]) == Heard("x" * 34), pieces
+
+
+@pytest.mark.parametrize("tail", [b"\n\n", b"\r\n\r\n", b"\n", b""])
+def test_one_byte_beyond_the_limit_is_an_error_however_it_is_cut(tail: bytes) -> None:
+    """A complete event, and one that is still growing; what the error says is the limit."""
+    stream = b"data: a\n\n" + event_of(41) + tail
+    for pieces in [*cuts(stream), singly(stream)]:
+        with pytest.raises(AnswerTooLarge, match=r"max_event_bytes \(40 bytes\)") as caught:
+            fed(pieces, 40)
+        assert caught.value.limit == 40
+
+
+def test_the_limit_is_for_one_event_not_for_the_stream() -> None:
+    """Many events that are each within it may come in one piece."""
+    stream = (event_of(40) + b"\n\n") * 100
+    assert len(fed([stream], 40)) == 100
+    assert len(fed([stream + event_of(40)], 40)) == 101
+
+
+def test_a_growing_event_is_refused_before_it_ends() -> None:
+    """Memory is bounded: the error does not wait for the end of the event."""
+    blocks = Blocks(100)
+    with pytest.raises(AnswerTooLarge):
+        for _ in range(11):
+            blocks.feed(b"data: 789\n")
+
+
+def test_lines_without_end_are_not_copied_again_for_every_piece() -> None:
+    """An event of many small pieces costs in proportion to its size."""
+
+    def seconds(pieces: int) -> float:
+        blocks, started = Blocks(1 << 30), time.process_time()
+        for _ in range(pieces):
+            blocks.feed(b"data: " + b"x" * 1000 + b"\n")
+        return time.process_time() - started
+
+    small, large = seconds(1000), seconds(16_000)
+    # 16 times the pieces; copying all of them for each would cost 256 times as much.
+    assert large < 80 * max(small, 0.001)
+
+
+# Any bytes
+
+FRAGMENTS = st.sampled_from(
+    [b"data", b"event", b"id", b"retry", b":", b" ", b"\n", b"\n\n", b"\r", b"\r\n", b"\0", b"12",
+     b"[DONE]", b"x", b"{}", b": c", b"data: a\n\n", b"id: 1\n", b"\xef\xbb\xbf", b"\xef", b"\xbb",
+     b"\xe2\x82", b"\xac", b"\xff", "\u2028".encode(), "٣".encode(), "😀".encode()]
+)  # fmt: skip
+STREAM = st.lists(FRAGMENTS, max_size=40).map(b"".join) | st.binary(max_size=120)
+
+
+@st.composite
+def a_stream_in_pieces(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
+    stream = draw(STREAM)
+    at = sorted(draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    edges = [0, *at, len(stream)]
+    return stream, [stream[a:b] for a, b in pairwise(edges)]
+
+
+@given(a_stream_in_pieces())
+@example((b"data: a\r\n\r\n", [b"data: a\r", b"", b"\n\r", b"\n"]))
+@settings(max_examples=400, deadline=None)
+def test_any_bytes_mean_the_same_however_they_are_cut(cut: tuple[bytes, list[bytes]]) -> None:
+    """The pieces that the network makes of a stream change nothing, and nothing breaks it."""
+    stream, pieces = cut
+    expected = decode(stream)
+    assert heard(stream) == expected
+    assert heard(*pieces) == expected
+    assert heard(*singly(stream)) == expected
+
+
+@given(a_stream_in_pieces(), st.integers(4, 30))
+@settings(max_examples=200, deadline=None)
+def test_the_limit_holds_however_a_stream_is_cut(
+    cut: tuple[bytes, list[bytes]], limit: int
+) -> None:
+    """Too large is too large in any pieces, and it is the only error that there is."""
+
+    def outcome(pieces: Iterable[bytes]) -> list[Block] | None:
+        try:
+            return fed(pieces, limit)
+        except AnswerTooLarge:
+            return None
+
+    stream, pieces = cut
+    assert outcome([stream]) == outcome(pieces) == outcome(singly(stream))

@@ -1,0 +1,165 @@
+"""What headers and envelopes say of a whole answer."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from cfai._wire.replies import Reply, is_json, media_type, meta, retry_after, unwrapped
+from cfai.errors import DecodeError
+from cfai.meta import Meta
+
+NOW = datetime(2026, 9, 2, 10, 0, 0, tzinfo=UTC)
+
+
+def reply(body: bytes, kind: str | None = "application/json", status: int = 200) -> Reply:
+    headers = {} if kind is None else {"Content-Type": kind}
+    return Reply(status, headers, body, meta(status, headers, attempts=1, elapsed=0.0))
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        # RFC 9110, section 10.2.3: seconds, or a date.
+        ({"Retry-After": "0"}, 0.0),
+        ({"Retry-After": "30"}, 30.0),
+        ({"Retry-After": " 30 "}, 30.0),
+        ({"Retry-After": "1.5"}, 1.5),
+        ({"Retry-After": "Wed, 02 Sep 2026 10:01:30 GMT"}, 90.0),
+        ({"Retry-After": "Wed, 02 Sep 2026 12:01:30 +0200"}, 90.0),
+        ({"Retry-After": "Wednesday, 02-Sep-26 10:01:30 GMT"}, 90.0),
+        ({"Retry-After": "Wed Sep  2 10:01:30 2026"}, 90.0),
+        ({"Retry-After": "Wed, 02 Sep 2026 09:59:00 GMT"}, 0.0),
+        # The openai and anthropic services say milliseconds so, and clients of both read it.
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "0"}, 0.0),
+        ({"retry-after-ms": "1500", "Retry-After": "9"}, 1.5),
+        ({"retry-after-ms": "soon", "Retry-After": "9"}, 9.0),
+        # What is negative, no number or no date says nothing.
+        ({"Retry-After": "-1"}, None),
+        ({"Retry-After": "nan"}, None),
+        ({"Retry-After": "inf"}, None),
+        ({"Retry-After": "1e999"}, None),
+        ({"Retry-After": ""}, None),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "Wed, 99 Foo 2026 10:01:30 GMT"}, None),
+        ({"Retry-After": "Wed, 02 Sep 99999999999999999999 10:01:30 GMT"}, None),
+        ({"Retry-After": "Wed, 02 Sep 2026 10:01:30 +999999999999"}, None),
+        ({"retry-after-ms": "-1"}, None),
+    ],
+)
+def test_the_time_to_wait_is_read_in_every_form(
+    headers: Mapping[str, str], seconds: float | None
+) -> None:
+    assert retry_after(headers, NOW) == seconds
+
+
+@given(st.text(max_size=40) | st.from_regex(r"[A-Z][a-z]{2}, \d+ Sep \d+ \d+:\d+:\d+ [+-]\d+"))
+@example("Wed, 02 Sep 1 00:00:00 +2359")
+@example("0, 1 Jan 0 0:0:0 0")
+@settings(max_examples=300, deadline=None)
+def test_no_header_breaks_the_reader(value: str) -> None:
+    """A wait is a finite number of seconds, none below zero, or unknown."""
+    seconds = retry_after({"Retry-After": value, "retry-after-ms": value}, NOW)
+    assert seconds is None or 0 <= seconds <= timedelta.max.total_seconds() or seconds < 1e308
+
+
+@pytest.mark.parametrize(
+    ("header", "kind", "json"),
+    [
+        ("application/json", "application/json", True),
+        ("application/json; charset=utf-8", "application/json", True),
+        ("Application/JSON;charset=UTF-8", "application/json", True),
+        (" application/problem+json ", "application/problem+json", True),
+        ("text/event-stream; charset=utf-8", "text/event-stream", False),
+        ("TEXT/EVENT-STREAM", "text/event-stream", False),
+        ("image/png", "image/png", False),
+        ("application/jsonl", "application/jsonl", False),
+        ("", "", False),
+        (";", "", False),
+    ],
+)
+def test_a_content_type_is_read_without_case_and_parameters(
+    header: str, kind: str, json: bool
+) -> None:
+    assert media_type({"Content-Type": header}) == kind
+    assert is_json(kind) is json
+
+
+def test_the_headers_are_told_as_facts() -> None:
+    """Cloudflare docs, "Rate limits" and AI Gateway; `cf-ai-req-id`: workerd, ai-api.ts."""
+    headers = {
+        "Content-Type": "application/json",
+        "cf-ray": "8f1a-AMS",
+        "cf-ai-req-id": "req-1",
+        "Ratelimit": '"default";r=50;t=30',
+        "Ratelimit-Policy": '"burst";q=100;w=60',
+        "cf-aig-log-id": "log-1",
+        "cf-aig-cache-status": "HIT",
+        "cfai-backend": "smollm2",
+    }
+    assert meta(200, headers, attempts=2, elapsed=1.5) == Meta(
+        status=200,
+        ray_id="8f1a-AMS",
+        request_id="req-1",
+        attempts=2,
+        elapsed=1.5,
+        rate_limit='"default";r=50;t=30',
+        rate_limit_policy='"burst";q=100;w=60',
+        gateway_log_id="log-1",
+        cache_status="HIT",
+        media_type="application/json",
+        backend="smollm2",
+    )
+    assert meta(200, {}, attempts=1, elapsed=0.0) == Meta(status=200)
+
+
+@pytest.mark.parametrize(
+    ("document", "result"),
+    [
+        ({"result": {"a": 1}, "success": True}, {"a": 1}),
+        ({"result": None, "success": True}, None),
+        ({"result": [1]}, [1]),
+        # github.com/cloudflare/ai, createRunBinary: `data.result ?? data`.
+        ({"text": "hi"}, {"text": "hi"}),
+        ([1], [1]),
+        (None, None),
+        ("a", "a"),
+    ],
+)
+def test_the_envelope_may_be_missing(document: object, result: object) -> None:
+    assert unwrapped(document) == result
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "said"),
+    [
+        (b"", "application/json", r"200 \(application/json\) with an empty body"),
+        (b"", None, r"200 \(no Content-Type\) with an empty body"),
+        (b'{"a":', "application/json", "with a body that is no JSON"),
+        (b"NaN", "application/json", "with a body that is no JSON"),
+        (b'{"a":1}garbage', "application/json", "with a body that is no JSON"),
+        (b"<html>", "text/html", r"200 \(text/html\) with a body that is no JSON"),
+    ],
+)
+def test_a_body_that_is_no_json_is_an_error_that_has_it(
+    body: bytes, kind: str | None, said: str
+) -> None:
+    with pytest.raises(DecodeError, match=said) as caught:
+        reply(body, kind).json()
+    assert caught.value.body == body
+    assert caught.value.meta == reply(body, kind).meta
+
+
+def test_invalid_utf8_in_json_is_replaced_as_a_browser_does() -> None:
+    assert reply(b'{"response":"a\xffb"}').json() == {"response": "a\ufffdb"}
+
+
+def test_a_reply_does_not_show_its_body_or_headers() -> None:
+    """They may hold what was asked, or who asked."""
+    shown = repr(Reply(200, {"x-secret": "s3cret"}, b"private", Meta()))
+    assert "s3cret" not in shown
+    assert "private" not in shown
