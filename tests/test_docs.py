@@ -5,6 +5,8 @@ share their names and may `await` at the top level; a block that defines tests i
 with the imports of the blocks before it.
 A block is left out only by a comment that says why, on the line before it:
 `<!-- not run: needs a browser -->`. Shell blocks run where the line before says `<!-- run -->`.
+Where no local model could answer, `<!-- scripted: image -->` has the page's client, `ai`, talk to a
+scripted service for one block.
 """
 
 import ast
@@ -15,7 +17,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ import pytest
 from attrs import frozen
 
 from cfai.local import Server
+from cfai.testing import FakeWorkersAI
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,6 +36,28 @@ FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 NOT_RUN = re.compile(r"<!-- not run: \S.* -->")
+SCRIPTED = re.compile(r"<!-- scripted: (?P<name>[a-z ]+) -->")
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
+    "0000000c49444154789c63f8cfc0000003010100c9fe92ef0000000049454e44ae426082"
+)
+SCRIPTS: dict[str, Callable[[FakeWorkersAI], object]] = {
+    "description": lambda fake: fake.answers({"description": "In the snow."}),
+    "image": lambda fake: fake.says(PNG, content_type="image/png"),
+    "labels": lambda fake: fake.answers(
+        [{"label": "RED FOX", "score": 0.9}, {"label": "KIT FOX", "score": 0.1}]
+    ),
+    "speech": lambda fake: fake.says(b"ID3\x04" + bytes(64), content_type="audio/mpeg"),
+    "tool call": lambda fake: fake.answers(
+        {"response": None, "tool_calls": [{"name": "get_weather", "arguments": {"city": "Lima"}}]}
+    ),
+    "transcript": lambda fake: fake.answers(
+        {"text": "Hello there", "words": [{"word": "Hello", "start": 0, "end": 0.4}]}
+    ),
+    "translation": lambda fake: fake.answers({"translated_text": "Buenos días"}),
+}
+"""What the scripted service says, in the forms of the API's schema."""
 
 
 @frozen
@@ -130,12 +155,24 @@ class Page:
         body = ast.parse(block.code).body
         self.imports += [ast.unparse(node) for node in body if isinstance(node, found)]
 
+    async def scripted(self, script: str, run: Awaitable[object]) -> None:
+        """Run a block with `ai` as the client of a scripted service."""
+        usual = self.names["ai"]
+        async with FakeWorkersAI() as fake:
+            SCRIPTS[script](fake)
+            self.names["ai"] = fake.client()
+            await run
+        self.names["ai"] = usual
+
     def run(self, block: Block) -> None:
         """Run a block in this process."""
         tree = ast.increment_lineno(ast.parse(block.code), block.line - 1)
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         code = compile(tree, str(block), "exec", flags=flags, dont_inherit=True)
-        if code.co_flags & inspect.CO_COROUTINE:
+        if script := SCRIPTED.fullmatch(block.remark):
+            run = eval(code, self.names)  # noqa: S307  # our own page
+            self.runner.run(self.scripted(script["name"], run))
+        elif code.co_flags & inspect.CO_COROUTINE:
             self.runner.run(eval(code, self.names))  # noqa: S307  # our own page
         else:
             exec(code, self.names)  # noqa: S102  # our own page
@@ -168,8 +205,9 @@ def test_what_does_not_run_says_why() -> None:
     """A remark that is nearly right is a mistake, not a way out."""
     remarks = {str(block): block.remark for page in PAGES for block in blocks(page)}
     for where, remark in remarks.items():
-        if "run" in remark and remark.startswith("<!--"):
-            assert NOT_RUN.fullmatch(remark) or remark == "<!-- run -->", f"{where}: {remark}"
+        if remark.startswith("<!--"):
+            known = NOT_RUN.fullmatch(remark) or SCRIPTED.fullmatch(remark)
+            assert known or remark == "<!-- run -->", f"{where}: {remark}"
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
