@@ -223,9 +223,8 @@ class WorkersAI:
 
         Source: Workers AI API, `POST /accounts/{account_id}/ai/run/{model_name}`.
         """
-        if stream is None and _wants_stream(task):
-            stream = True
-        if stream:
+        _check(task)
+        if stream or (stream is None and _wants_stream(task)):
             return await self.stream(model, task, options=options).open()
         settings = self._settings.for_call(options)
         request = await self._request(settings, model, task, False, options)
@@ -260,6 +259,7 @@ class WorkersAI:
             task: What is asked: a `Prompt`, a `TextGeneration`, or any input of such a model.
             options: What differs for this call.
         """
+        _check(task)
         question = asked(task)
         return TokenStream(
             partial(self._begin, model, task, question, options), json_asked=question.json
@@ -343,3 +343,8 @@ def _wants_stream(task: Task[Any] | Mapping[str, Any]) -> bool:
     if isinstance(task, Mapping):
         return task.get("stream") is True
     return getattr(task, "stream", None) is True
+
+
+def _check(task: object) -> None:
+    if not isinstance(task, Task | Mapping):
+        raise InputError(f"task must be a task or a mapping, got {type(task).__name__}")

@@ -12,7 +12,13 @@ copyright = "The cfai authors"  # noqa: A001  # Sphinx's name for it
 release = version = installed("cfai")
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
-extensions = ["bounds", "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = [
+    "bounds",
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -58,7 +59,7 @@ async def ask(client=ai):
 async def outcome(program: str, fake: FakeWorkersAI) -> tuple[int | None, str, str]:
     """Run a program in which every warning is an error, and that talks to *fake*."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", "-X", "dev", "-c", PROGRAM + program, fake.base_url),
+        *(sys.executable, "-W", "error", "-c", PROGRAM + program, fake.base_url),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -73,7 +74,7 @@ PROGRAMS = {
         "Hello Hello\n",
         2,
     ),
-    "used twice in a loop": (
+    "twice in a loop": (
         """
 async def main():
     return [await ask(), await ask()]
@@ -82,11 +83,11 @@ print(asyncio.run(main()))
         "['Hello', 'Hello']\n",
         1,
     ),
-    "left open beside an error": (
+    "left open by an error": (
         """
 async def main():
     await ask()
-    raise SystemExit(0)
+    sys.exit(0)
 asyncio.run(main())
 """,
         "",
@@ -107,26 +108,20 @@ except ConfigError as exc:
     "dropped in its loop": (
         """
 async def main():
-    global ai
-    await ask()
-    del ai
-    gc.collect()
-    for _ in range(5):
-        await asyncio.sleep(0)
-asyncio.run(main.__func__() if hasattr(main, "__func__") else main()) if False else None
-async def dropped():
     client = WorkersAI(account_id="a", api_token="t", base_url=sys.argv[1])
     print(await ask(client))
-asyncio.run(dropped())
+    del client
+    gc.collect()
+    print(await ask())
+asyncio.run(main())
 """,
-        "Hello\n",
-        1,
+        "Hello\nHello\n",
+        2,
     ),
     "a stream left open": (
         """
 async def main():
-    tokens = ai.stream("@cf/a/b", {"prompt": "stream"})
-    async for token in tokens:
+    async for token in ai.stream("@cf/stream/x", Prompt("Hello?")):
         print(token)
         break
 asyncio.run(main())
@@ -134,10 +129,21 @@ asyncio.run(main())
         "Hel\n",
         1,
     ),
+    "a stream kept open": (
+        """
+kept = []
+async def main():
+    kept.append(await ai.stream("@cf/stream/x", Prompt("Hello?")).open())
+asyncio.run(main())
+print(kept)
+""",
+        "[<TokenStream open, 0 events>]\n",
+        1,
+    ),
     "a call under way": (
         """
 async def main():
-    task = asyncio.create_task(ai.run("@cf/a/b", {"prompt": "stall"}))
+    task = asyncio.create_task(ai.run("@cf/stall/x", Prompt("Hello?")))
     print(await ask())
 asyncio.run(main())
 """,
@@ -152,8 +158,10 @@ def work():
     for _ in range(3):
         assert asyncio.run(ask()) == "Hello"
 threads = [threading.Thread(target=work) for _ in range(4)]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
 print(asyncio.run(ask()))
 """,
         "Hello\n",
@@ -166,36 +174,503 @@ def work():
     async def main():
         await ask()
         ready.set()
-        while ai._session.connections._loops:
-            await asyncio.sleep(0.001)
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await asyncio.to_thread(closed.wait)
+        try:
+            await ask()
+        except ConfigError:
+            print("closed")
     asyncio.run(main())
 thread = threading.Thread(target=work)
 thread.start()
 ready.wait()
 asyncio.run(ai.aclose())
+closed.set()
 thread.join()
 """,
-        "",
+        "closed\n",
         1,
     ),
 }
-
-
-def replies(request: Any) -> Any:
-    return {"response": "Hello"}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 async def test_a_client_of_the_whole_program(fake: FakeWorkersAI, name: str) -> None:
     """It serves every loop there is and was, and is closed with each, without a warning."""
     program, printed, connections = PROGRAMS[name]
-    if "stream" in name:
-        fake.streams("Hel", asyncio.Event())
-    elif "under way" in name:
-        fake.answers_by(by_prompt).answers_by(by_prompt)
+    fake.on("@cf/stream").streams("Hel", asyncio.Event())
+    fake.on("@cf/stall").stalls()
     fake.always.answers(OK)
     assert await outcome(program, fake) == (0, printed, "")
     await fake.until(lambda: fake.connections == 0)
     assert fake.accepted == connections
+
+
+FORKS = {
+    "the child uses it": ("assert asyncio.run(ask()) == 'Hello'", 2),
+    "the child closes it": ("asyncio.run(ai.aclose())", 1),
+    "the child uses and closes it": (
+        "assert asyncio.run(ask()) == 'Hello'; asyncio.run(ai.aclose())",
+        2,
+    ),
+    "the child drops it": ("globals().pop('ai'); ask.__defaults__ = (); gc.collect()", 1),
+}
+
+FORK = """
+async def main():
+    print(await ask())
+    child = os.fork()
+    if not child:
+        {child}
+        os._exit(0)
+    print(os.waitpid(child, 0)[1])
+    print(await ask())
+    await ai.aclose()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("name", FORKS)
+async def test_a_fork_leaves_the_connections_to_the_parent(fake: FakeWorkersAI, name: str) -> None:
+    """A child makes its own, and whatever it does, the parent's connection is as it was."""
+    child, connections = FORKS[name]
+    fake.always.answers(OK)
+    assert await outcome(FORK.format(child=child), fake) == (0, "Hello\n0\nHello\n", "")
+    assert fake.requests[0].connection == fake.requests[-1].connection == 1
+    assert fake.accepted == connections
+
+
+# Closing
+
+
+async def test_closing_twice(fake: FakeWorkersAI) -> None:
+    """`aclose` and `close` are one thing, and safe to repeat; the connections are gone."""
+    fake.always.answers(OK)
+    client = fake.client()
+    async with client:
+        assert await ask(client) == "Hello"
+    await fake.until(lambda: fake.connections == 0)
+    await client.aclose()
+    await client.close()
+    never = fake.client()
+    await never.aclose()
+    await never.aclose()
+
+
+async def test_a_closed_client_says_so(fake: FakeWorkersAI) -> None:
+    """Calls and streams of a client that is closed are refused, and nothing is sent."""
+    client = fake.client()
+    copy = client.with_options()
+    waiting = client.stream(MODEL, ASKED)
+    await client.aclose()
+    for one in (client, copy):
+        with pytest.raises(ConfigError, match="closed"):
+            await ask(one)
+        with pytest.raises(ConfigError, match="closed"):
+            await one.stream(MODEL, ASKED).collect()
+    with pytest.raises(ConfigError, match="closed"):
+        await waiting.collect()
+    assert fake.accepted == 0
+
+
+async def test_closing_ends_what_is_under_way(fake: FakeWorkersAI) -> None:
+    """Calls that wait for an answer, for a slot or to try again end with an error of ours."""
+    paused = asyncio.Event()
+    client = fake.client(limit=2, retries=Retries(base=0.01, on_retry=lambda _: paused.set()))
+    fake.fails(503, 0, "down", retry_after=0.01)
+    calls = [asyncio.create_task(ask(client))]
+    await paused.wait()
+    fake.always.stalls()
+    calls += [asyncio.create_task(ask(client)) for _ in range(3)]
+    await fake.until(lambda: len(fake.requests) == 3)
+    await client.aclose()
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(one, CfaiError) for one in ended)
+    assert any(isinstance(one, ConfigError) for one in ended)
+    await fake.until(lambda: fake.connections == 0)
+
+
+async def test_a_stream_ends_with_its_client(fake: FakeWorkersAI) -> None:
+    """Closing the client under a stream interrupts it; it is no short answer."""
+    fake.streams("Hel", asyncio.Event())
+    client = fake.client()
+    async with client.stream(MODEL, ASKED) as tokens:
+        assert str(await anext(tokens)) == "Hel"
+        reading = asyncio.ensure_future(anext(tokens))
+        await asyncio.sleep(0)
+        await client.aclose()
+        with pytest.raises(CfaiError):
+            await reading
+
+
+# Copies
+
+
+async def test_a_copy_shares_the_connections(fake: FakeWorkersAI) -> None:
+    """`with_options` opens no connection of its own, has the same slots, and closes nothing."""
+    fake.always.answers(OK)
+    client = fake.client(limit=1)
+    async with client.with_options(retries=NEVER) as copy:
+        assert [await ask(client), await ask(copy)] == ["Hello"] * 2
+    await copy.aclose()
+    assert await ask(client) == "Hello"
+    assert fake.accepted == 1
+    del client
+    gc.collect()
+    assert await ask(copy) == "Hello"
+    assert fake.accepted == 1
+
+
+async def test_copies_are_cheap_and_leave_nothing(fake: FakeWorkersAI) -> None:
+    """A copy for each call, thousands of times, leaves neither copies nor connections."""
+    fake.always.answers(OK)
+    client = fake.client()
+    for _ in range(50):
+        assert await ask(client.with_options(headers={"X-Own": "1"})) == "Hello"
+    gc.collect()
+    assert sum(isinstance(one, WorkersAI) for one in gc.get_objects()) <= 2
+    assert fake.accepted == 1
+
+
+async def test_a_copy_differs_in_what_is_given(fake: FakeWorkersAI) -> None:
+    """Everything else stays, and the original does not change."""
+    fake.always.answers(OK)
+    client = fake.client(
+        gateway="own", headers={"X-A": "1", "X-B": "1"}, timeouts=Timeouts(response=3)
+    )
+    copy = client.with_options(
+        headers={"X-B": "2"}, gateway=None, account_id="other", api_token="another-token"
+    )
+    again = copy.with_options(gateway=Gateway("new", zdr=True), retries=NEVER)
+    for one in (client, copy, again):
+        await ask(one)
+    sent = [
+        [request.headers.get(name) for name in ("X-A", "X-B", "cf-aig-gateway-id")]
+        for request in fake.requests
+    ]
+    assert sent == [["1", "1", "own"], ["1", "2", None], ["1", "2", "new"]]
+    assert [request.path.split("/")[4] for request in fake.requests] == [
+        "account",
+        "other",
+        "other",
+    ]
+    tokens = [request.headers["Authorization"] for request in fake.requests]
+    assert tokens == ["Bearer token", *["Bearer another-token"] * 2]
+    fake.stalls()
+    with pytest.raises(RequestTimeout):
+        await ask(again.with_options(timeouts=Timeouts(response=0.02)))
+    with pytest.raises(ConfigError, match="api_token"):
+        client.with_options(api_token=" ")
+    with pytest.raises(InputError, match="Gateway"):
+        client.with_options(gateway="")
+
+
+async def test_a_copy_with_a_token_leaves_email_and_key_behind(fake: FakeWorkersAI) -> None:
+    """There is one kind of credentials at a time."""
+    fake.always.answers(OK)
+    client = fake.client(api_token=None, api_email="a@b.c", api_key="the-key")
+    await ask(client)
+    await ask(client.with_options(api_token="a-token"))
+    first, second = (request.headers for request in fake.requests)
+    assert (first["X-Auth-Email"], first["X-Auth-Key"]) == ("a@b.c", "the-key")
+    assert "Authorization" not in first
+    assert second["Authorization"] == "Bearer a-token"
+    assert not {"x-auth-email", "x-auth-key"} & set(second)
+
+
+# A session of the caller's own
+
+
+async def test_a_given_session_is_used_and_never_closed(fake: FakeWorkersAI) -> None:
+    """It is the caller's, with its connections and its headers."""
+    fake.always.answers(OK)
+    async with aiohttp.ClientSession(headers={"X-Own": "1"}) as session:
+        async with fake.client(session=session) as client:
+            assert await ask(client) == "Hello"
+        assert not session.closed
+        assert fake.requests[0].headers["X-Own"] == "1"
+        assert await ask(fake.client(session=session)) == "Hello"
+        assert fake.accepted == 1
+    with pytest.raises(ConfigError, match="session that was passed is closed"):
+        await ask(fake.client(session=session))
+
+
+async def test_a_given_session_that_is_closed_early_says_so(fake: FakeWorkersAI) -> None:
+    """Also one that worked before."""
+    fake.always.answers(OK)
+    async with aiohttp.ClientSession() as session:
+        client = fake.client(session=session)
+        assert await ask(client) == "Hello"
+    with pytest.raises(ConfigError, match="session that was passed is closed"):
+        await ask(client)
+
+
+async def test_a_given_session_stays_in_its_loop(fake: FakeWorkersAI) -> None:
+    """In another thread's loop it would break in odd ways: it is refused there."""
+    fake.always.answers(OK)
+
+    def elsewhere() -> None:
+        with pytest.raises(ConfigError, match="one event loop"):
+            asyncio.run(ask(client))
+
+    async with aiohttp.ClientSession() as session:
+        client = fake.client(session=session)
+        assert await ask(client) == "Hello"
+        await asyncio.to_thread(elsewhere)
+        assert await ask(client) == "Hello"
+
+
+async def test_what_a_given_session_would_do_by_itself(fake: FakeWorkersAI) -> None:
+    """Its own habits, to raise for a status, to give up, to follow redirects, don't apply."""
+    async with aiohttp.ClientSession(
+        raise_for_status=True,
+        timeout=aiohttp.ClientTimeout(total=0.02),
+        connector=aiohttp.TCPConnector(limit=1),
+    ) as session:
+        client = fake.client(session=session, retries=NEVER)
+        fake.fails(400, 5006, "bad input")
+        with pytest.raises(BadRequest, match="bad input"):
+            await ask(client)
+        fake.answers(OK, after=0.06)
+        assert await ask(client) == "Hello"
+        fake.streams("Hel", 0.06, "lo")
+        assert str(await client.stream(MODEL, ASKED).collect()) == "Hello"
+
+
+async def test_aiohttp_sets_no_limit_of_its_own(fake: FakeWorkersAI) -> None:
+    """Its total of 300 s would cut long streams: every request takes its limits from us."""
+    seen: list[Any] = []
+
+    async def look(session: Any, context: SimpleNamespace, params: Any) -> None:
+        # aiohttp arms a timer for its total on the running loop, seconds ahead.
+        loop: Any = asyncio.get_running_loop()
+        seen.extend(
+            timer.when() - loop.time() for timer in loop._scheduled if not timer.cancelled()
+        )
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(look)
+    fake.always.answers(OK)
+    none = Timeouts(connect=None, pool=None, response=None, idle=None, content=None, total=None)
+    async with aiohttp.ClientSession(trace_configs=[trace]) as session:
+        await ask(fake.client(session=session))
+        assert seen
+        assert 290 > max(seen) > 100, "the limit of 120 s is ours"
+        seen.clear()
+        await ask(fake.client(session=session, timeouts=none))
+        assert not [seconds for seconds in seen if seconds > 60]
+
+
+# Proxies
+
+
+class Proxy:
+    """A forward proxy: sends plain http on to one server, and answers CONNECT with a status."""
+
+    def __init__(self, target: int, refusal: bytes = b"") -> None:
+        self.target = target
+        self.refusal = refusal
+        self.heads: list[str] = []
+        self.url = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        self.heads.append(head)
+        method, target, _ = head.split(" ", 2)
+        if self.refusal or method == "CONNECT":
+            answer = b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n"
+            writer.write(answer % (self.refusal or b"501 Not Implemented"))
+        else:
+            size = int(head.lower().partition("content-length: ")[2].partition("\r\n")[0])
+            path = target.split("/", 3)[3]
+            inward, outward = await asyncio.open_connection("127.0.0.1", self.target)
+            _, _, rest = head.partition("\r\n")
+            outward.write(f"{method} /{path} HTTP/1.1\r\nConnection: close\r\n{rest}".encode())
+            outward.write(await reader.readexactly(size))
+            writer.write(await inward.read())
+            outward.close()
+        writer.close()
+
+
+@asynccontextmanager
+async def proxy(target: int = 0, refusal: bytes = b"") -> AsyncIterator[Proxy]:
+    it = Proxy(target, refusal)
+    server = await asyncio.start_server(it.serve, "127.0.0.1", 0)
+    async with server:
+        it.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield it
+
+
+async def test_a_proxy_that_is_given(fake: FakeWorkersAI) -> None:
+    """The whole address goes to the proxy, which may ask for a name and a password."""
+    fake.always.answers(OK)
+    async with proxy(fake.port) as way:
+        url = way.url.replace("//", "//me:pass%40word@")
+        client = fake.client(base_url="http://ai.test/v4", allow_insecure=True, proxy=url)
+        assert await ask(client) == "Hello"
+        await client.aclose()
+    [head] = way.heads
+    assert head.startswith(f"POST http://ai.test/v4/accounts/account/ai/run/{MODEL} HTTP/1.1\r\n")
+    assert "Host: ai.test\r\n" in head
+    assert "Proxy-Authorization: Basic bWU6cGFzc0B3b3Jk\r\n" in head
+    assert fake.requests[0].json() == {"prompt": "Hello?"}
+
+
+async def test_a_proxy_of_the_environment(
+    fake: FakeWorkersAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It serves the hosts that `NO_PROXY` does not name, and never this machine."""
+    fake.always.answers(OK)
+    async with proxy(fake.port) as way:
+        monkeypatch.setenv("HTTP_PROXY", way.url)
+        monkeypatch.setenv("NO_PROXY", "direct.invalid")
+        near, far, direct = (
+            fake.client(base_url=url, allow_insecure=True, retries=NEVER)
+            for url in (fake.base_url, "http://far.invalid/v4", "http://direct.invalid/v4")
+        )
+        assert await ask(near) == "Hello"
+        assert not way.heads
+        assert await ask(far) == "Hello"
+        assert len(way.heads) == 1
+        with pytest.raises(ConnectError):
+            await ask(direct)
+        assert len(way.heads) == 1
+        await far.aclose()
+
+
+@pytest.mark.parametrize("refusal", [b"407 Proxy Authentication Required", b"403 Forbidden"])
+async def test_a_proxy_that_refuses(fake: FakeWorkersAI, refusal: bytes) -> None:
+    """For https there is no connection; for http it is the proxy's own answer."""
+    async with proxy(refusal=refusal) as way:
+        url = way.url.replace("//", "//me:s3cr3t@")
+        far = fake.client(
+            base_url="https://far.invalid/v4",
+            api_token="t0p-s3cr3t-token",
+            proxy=url,
+            retries=NEVER,
+        )
+        with pytest.raises(ConnectError, match=refusal[:3].decode()) as caught:
+            await ask(far)
+        assert "s3cr3t" not in str(caught.value)
+        near = fake.client(proxy=url, retries=NEVER)
+        with pytest.raises(StatusError) as answered:
+            await ask(near)
+        assert answered.value.status == int(refusal[:3])
+    assert way.heads[0].startswith("CONNECT far.invalid:443 HTTP/1.1\r\n")
+    assert "t0p-s3cr3t-token" not in way.heads[0]
+    assert not fake.requests
+
+
+async def test_a_proxy_that_is_not_there(fake: FakeWorkersAI) -> None:
+    """No connection to the proxy is no connection."""
+    async with proxy() as way:
+        gone = way.url
+    with pytest.raises(ConnectError) as caught:
+        await ask(fake.client(proxy=gone.replace("//", "//me:s3cr3t@"), retries=NEVER))
+    assert "s3cr3t" not in str(caught.value)
+    assert not fake.requests
+
+
+async def test_a_netrc_changes_nothing(
+    fake: FakeWorkersAI, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """Passwords kept for other programs are neither sent nor in the way."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login me password s3cr3t\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    fake.always.answers(OK)
+    await ask(fake.client())
+    await ask(fake.client(api_token=None, api_email="a@b.c", api_key="the-key"))
+    assert fake.requests[0].headers.all("Authorization") == ["Bearer token"]
+    assert "Authorization" not in fake.requests[1].headers
+
+
+async def test_cookies_are_not_kept(fake: FakeWorkersAI) -> None:
+    """The service's cookies are not sent back: calls have no memory."""
+    fake.always.says(b'{"result":{"response":"Hello"}}', headers={"Set-Cookie": "a=b; Path=/"})
+    client = fake.client()
+    await ask(client)
+    await ask(client)
+    assert all("Cookie" not in request.headers for request in fake.requests)
+
+
+async def test_threads_with_their_own_loops_at_once(fake: FakeWorkersAI) -> None:
+    """A client used from several threads at one time answers each of them."""
+    fake.always.answers_by(lambda request: {"response": request.json()["prompt"]})
+    client = fake.client()
+    together = threading.Barrier(8)
+
+    async def many(name: str) -> list[str]:
+        calls = [client.run(MODEL, Prompt(f"{name}.{number}")) for number in range(5)]
+        return [answer.text for answer in await asyncio.gather(*calls)]
+
+    def work(name: str) -> list[str]:
+        together.wait()
+        return asyncio.run(many(name))
+
+    names = [str(number) for number in range(8)]
+    with ThreadPoolExecutor(len(names)) as threads:
+        loop = asyncio.get_running_loop()
+        told = await asyncio.gather(*(loop.run_in_executor(threads, work, name) for name in names))
+    assert told == [[f"{name}.{number}" for number in range(5)] for name in names]
+    await fake.until(lambda: fake.connections == 0)
+
+
+async def test_the_options_of_a_call_reach_the_wire(fake: FakeWorkersAI) -> None:
+    """Headers, gateway, affinity, tags and refusal of a queue are sent for that call alone."""
+    fake.always.answers(OK)
+    client = fake.client(headers={"X-Own": "client"})
+    options = Options(
+        headers={"x-own": "call"},
+        gateway=Gateway("gw", skip_cache=True, cache_ttl=60, metadata={"user": "é"}),
+        session_affinity="chat-1",
+        tags=["a", "b:c"],
+        reject_if_busy=True,
+    )
+    await client.run(MODEL, ASKED, options=options)
+    await client.run(MODEL, ASKED)
+    with_options, without = fake.requests
+    assert with_options.headers.all("X-Own") == ["call"]
+    assert with_options.headers["cf-aig-gateway-id"] == "gw"
+    assert with_options.headers["cf-aig-skip-cache"] == "true"
+    assert with_options.headers["cf-aig-cache-ttl"] == "60"
+    assert with_options.headers["x-session-affinity"] == "chat-1"
+    assert with_options.query == {"tags": "a,b:c"}
+    assert with_options.json() == {"prompt": "Hello?", "options": {"rejectIfBusy": True}}
+    assert without.headers.all("X-Own") == ["client"]
+    assert not [name for name in without.headers if name.startswith("cf-aig")]
+    assert without.query == {}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Own": "a\r\nX-Evil: 1"},
+        {"X-Own": "a\nb"},
+        {"X-Own": "a\x00"},
+        {"X-Own": " a"},
+        {"X Own": "a"},
+        {"X-Own\r\nX-Evil": "1"},
+        {"": "a"},
+        {"X-Own:": "a"},
+        {"X-Own": 1},
+        {"X-Own": None},
+        {"X-Own": b"a"},
+        {"Content-Length": "1"},
+        {"transfer-encoding": "chunked"},
+        {"Host": "evil.example"},
+        {"connection": "close"},
+    ],
+)
+async def test_headers_that_would_break_out_are_refused(
+    fake: FakeWorkersAI, headers: dict[str, Any]
+) -> None:
+    """A header is one line, and the framing of the request is not the caller's; nothing is sent."""
+    for client, options in (
+        (fake.client(headers=headers), None),
+        (fake.client(), Options(headers=headers)),
+    ):
+        with pytest.raises(InputError, match="header"):
+            await client.run(MODEL, ASKED, options=options)
+    assert fake.accepted == 0

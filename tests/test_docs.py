@@ -2,7 +2,7 @@
 
 The environment points at a local Workers AI, as it would at an account. Python blocks of a page
 share their names and may `await` at the top level; a block that defines tests is given to pytest,
-with the imports of the blocks before it.
+with the imports and constants of the blocks before it.
 A block is left out only by a comment that says why, on the line before it:
 `<!-- not run: needs a browser -->`. Shell blocks run where the line before says `<!-- run -->`.
 Where no local model could answer, `<!-- scripted: image -->` has the page's client, `ai`, talk to a
@@ -147,13 +147,14 @@ class Page:
         self.folder = folder
         self.runner = asyncio.Runner()
         self.names: dict[str, Any] = {"__name__": "__main__"}
-        self.imports: list[str] = []
+        self.heads: list[str] = []
 
     def learn(self, block: Block) -> None:
-        """Keep the imports of a block, for the tests of a later one."""
-        found = (ast.Import, ast.ImportFrom)
-        body = ast.parse(block.code).body
-        self.imports += [ast.unparse(node) for node in body if isinstance(node, found)]
+        """Keep the imports and constants of a block, for the tests of a later one."""
+        for node in ast.parse(block.code).body:
+            constant = isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+            if constant or isinstance(node, ast.Import | ast.ImportFrom):
+                self.heads.append(ast.unparse(node))
 
     async def scripted(self, script: str, run: Awaitable[object]) -> None:
         """Run a block with `ai` as the client of a scripted service."""
@@ -180,11 +181,11 @@ class Page:
     def test(self, block: Block) -> None:
         """Run a block's tests as its reader would, in a file of their own."""
         (self.folder / "conftest.py").write_text('pytest_plugins = ["cfai.testing.plugin"]\n')
-        (self.folder / "test_page.py").write_text("\n".join([*self.imports, block.code]))
+        (self.folder / "test_page.py").write_text("\n".join([*self.heads, block.code]))
         options = ["-q", "-W", "error", "-o", "asyncio_mode=auto", "-p", "no:cacheprovider"]
         options += ["-o", "asyncio_default_fixture_loop_scope=function"]
         run_outside(self.folder, sys.executable, "-m", "pytest", *options, "test_page.py")
-        exec("\n".join(self.imports), self.names)  # noqa: S102  # our own page
+        exec("\n".join(self.heads), self.names)  # noqa: S102  # our own page
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import aiohttp
 
+from cfai._session.connections import Loop
 from cfai._session.translation import meaning, raise_for, timed_out
 from cfai.errors import Phase
 from cfai.meta import Meta
@@ -93,9 +94,9 @@ class Body:
         "__weakref__",
         "_cancelled",
         "_content",
+        "_here",
         "_open",
         "_response",
-        "_slots",
         "_watch",
         "meta",
     )
@@ -103,7 +104,7 @@ class Body:
     def __init__(
         self,
         response: aiohttp.ClientResponse,
-        slots: asyncio.Semaphore,
+        here: Loop,
         meta: Meta,
         timeouts: Timeouts,
         left: float | None,
@@ -111,7 +112,7 @@ class Body:
         self.meta = meta
         self._response = response
         self._content = response.content
-        self._slots = slots
+        self._here = here
         self._open = True
         self._cancelled = False
         self._watch = _Watch(response, timeouts, left)
@@ -167,7 +168,7 @@ class Body:
         self._open = False
         self._watch.stop()
         self._response.close()
-        self._slots.release()
+        self._here.ended(self._response)
 
     def __del__(self) -> None:
         self.close()

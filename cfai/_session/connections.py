@@ -71,8 +71,6 @@ class Connections:
         self.closed = True
         if self._pid != os.getpid():
             self._leave_to_parent()
-        if self._given is not None:
-            return
         for loop, known in list(self._loops.items()):
             if loop is asyncio.get_running_loop():
                 await known.aclose()
@@ -84,12 +82,23 @@ class Connections:
 
 
 class Loop:
-    """What one event loop has of a client: an aiohttp session, and slots for requests."""
+    """What one event loop has of a client: an aiohttp session, slots, and what is under way."""
 
     def __init__(self, session: aiohttp.ClientSession, limit: int) -> None:
         self.session = session
         self.slots = asyncio.Semaphore(limit)
+        self._open: set[aiohttp.ClientResponse] = set()
         self._watch: AsyncGenerator[None, None] | None = None
+
+    def began(self, response: aiohttp.ClientResponse) -> None:
+        """An answer is being read: it is closed together with the session."""
+        self._open.add(response)
+
+    def ended(self, response: aiohttp.ClientResponse | None) -> None:
+        """A request is through, or its answer was left: its slot is free."""
+        if response is not None:
+            self._open.discard(response)
+        self.slots.release()
 
     async def watch(self) -> None:
         """Have the session closed when its loop shuts down.
@@ -97,16 +106,26 @@ class Loop:
         A loop ends its unfinished async generators before it closes (`shutdown_asyncgens`), so one
         that is left waiting closes the session in time, with nothing of ours running until then.
         """
-        self._watch = _closing(self.session)
+        self._watch = _closing(self.session, self._open)
         await anext(self._watch)
 
     async def aclose(self) -> None:
+        _close_all(self._open)
         if self._watch is not None:
             await self._watch.aclose()
 
 
-async def _closing(session: aiohttp.ClientSession) -> AsyncGenerator[None, None]:
+async def _closing(
+    session: aiohttp.ClientSession, responses: set[aiohttp.ClientResponse]
+) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
+        _close_all(responses)
         await session.close()
+
+
+def _close_all(responses: set[aiohttp.ClientResponse]) -> None:
+    # Closing the session alone would leave whoever reads from one of them waiting for ever.
+    for response in list(responses):
+        response.close()

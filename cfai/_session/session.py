@@ -122,10 +122,11 @@ class Session:
         here = await self.connections.here()
         await _slot(here, clock.limit("pool", settings.timeouts.pool))
         if here.session.closed:
-            here.slots.release()
+            here.ended(None)
             raise ConfigError("this client was closed while the call waited")
         limit = clock.limit("response", settings.timeouts.response)
         handed_on = False
+        response: aiohttp.ClientResponse | None = None
         try:
             with translated(limit.expired, settings.timeouts.connect):
                 async with asyncio.timeout(limit.seconds):
@@ -139,19 +140,20 @@ class Session:
                         proxy=settings.proxy,
                         timeout=_no_limit_but(settings.timeouts.connect),
                     )
+                    here.began(response)
                     status, headers = response.status, response.headers
                     if status == 200 and replies.media_type(headers) == replies.EVENTS:
                         meta = replies.meta(
                             status, headers, attempts=attempt, elapsed=clock.elapsed
                         )
                         handed_on = True
-                        return Body(response, here.slots, meta, settings.timeouts, clock.left)
+                        return Body(response, here, meta, settings.timeouts, clock.left)
                     data = await _whole(response, settings.max_answer_bytes)
             meta = replies.meta(status, headers, attempts=attempt, elapsed=clock.elapsed)
             return Reply(status, headers, data, meta)
         finally:
             if not handed_on:
-                here.slots.release()
+                here.ended(response)
 
 
 async def _handed(body: Body, stream: Callable[[Body], Awaitable[T]]) -> T:

@@ -1,65 +1,59 @@
 """A whole reply -> the answer that its task promises: by Content-Type first, then by class."""
 
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from cfai import media
 from cfai._convert import structure
-from cfai._wire.failures import Scrub, failure, refusal
+from cfai._wire.failures import Scrub, described, failure, refusal
 from cfai._wire.replies import Reply, is_json, unwrapped
 from cfai._wire.results import READERS, Asked
 from cfai.errors import DecodeError, StreamUnsupported
 from cfai.tasks import Answer, Audio, Binary, Description, Embeddings, Image, Result, Text
 
+_BYTES: Final = object()
+"""Instead of a decoded document, which can be `None` itself."""
+
 
 def _binary(kind: str, reply: Reply, wanted: type[Answer]) -> Binary:
     """The bytes of a reply, in the class that was promised or that their type names."""
     data = reply.body
-    if kind in ("", "application/octet-stream"):
+    vague = kind in ("", "application/octet-stream")
+    if vague:
         kind = media.media_type(data)
     named: type[Binary] = {"image": Image, "audio": Audio}.get(kind.partition("/")[0], Binary)
     if wanted is Result:
         return named(data, kind)
-    if not (data and issubclass(wanted, Binary) and named in (wanted, Binary)):
-        raise DecodeError(
-            f"the service answered {len(data)} bytes of {kind or 'no Content-Type'}"
-            f" where {wanted.__name__} was expected",
-            body=data,
-            meta=reply.meta,
-        )
+    fits = issubclass(named, wanted) or (vague and named is Binary)
+    if not (fits and issubclass(wanted, Binary)):
+        message = f"the service answered {len(data)} bytes of {reply.kind or 'no Content-Type'}"
+        raise DecodeError(f"{message} where {wanted.__name__} was expected")
     return wanted(data, kind)
 
 
 def _holds_json(reply: Reply, wanted: type[Answer]) -> bool:
     if is_json(reply.kind):
         return True
-    vague = reply.kind in ("", "text/plain") and not issubclass(wanted, Binary)
+    # Without a type, a sound may be bare samples, which begin with any byte.
+    vague = reply.kind == "text/plain" or (not reply.kind and not issubclass(wanted, Audio))
     return vague and reply.body[:1] in (b"{", b"[")
 
 
 def _document(reply: Reply, wanted: type[Answer], scrub: Scrub) -> Any:
-    """The decoded body of a reply that did not fail; `None` where it is not JSON."""
+    """The decoded body of a reply that did not fail; `_BYTES` where it is not JSON."""
     if not 200 <= reply.status < 300:
         raise failure(reply, scrub=scrub, now=datetime.now(UTC))
     if not _holds_json(reply, wanted):
-        return None
+        return _BYTES
     document = reply.json()
     if error := refusal(document, reply, scrub=scrub, now=datetime.now(UTC)):
         raise error
     return document
 
 
-def _read(result: Any, asked: Asked, reply: Reply) -> Answer:
+def _read(result: Any, asked: Asked) -> Answer:
     reader = READERS.get(asked.answer)
-    try:
-        if reader is None:
-            return structure(result, asked.answer, "result")
-        return reader(result, asked)
-    except DecodeError as exc:
-        exc.meta = reply.meta
-        if exc.body is None:
-            exc.body = reply.body[:4096]
-        raise
+    return structure(result, asked.answer, "result") if reader is None else reader(result, asked)
 
 
 def _told(result: Any) -> Any:
@@ -83,13 +77,21 @@ def answer(asked: Asked, reply: Reply, *, scrub: Scrub) -> Answer:
         StatusError: The service said no, by its status or by `success: false`.
         DecodeError: It said something that no source documents.
     """
+    try:
+        return _answer(asked, reply, scrub)
+    except DecodeError as exc:
+        described(exc, reply.body, reply.meta, scrub)
+        raise
+
+
+def _answer(asked: Asked, reply: Reply, scrub: Scrub) -> Answer:
     document = _document(reply, asked.answer, scrub)
-    if document is None:
-        if reply.kind == "text/html" or (not reply.body and not reply.kind):
+    if document is _BYTES:
+        if reply.kind == "text/html" or not reply.body:
             reply.json()
         return _with_facts(_binary(reply.kind, reply, asked.answer), reply, None)
     result = unwrapped(document)
-    read = _read(result, asked, reply)
+    read = _read(result, asked)
     raw = _told(result) if isinstance(read, Embeddings) else result
     return _with_facts(read, reply, None if isinstance(read, Binary) else raw)
 
@@ -105,15 +107,23 @@ def unstreamed(asked: Asked, reply: Reply, *, scrub: Scrub) -> Text:
         StatusError: The service said no.
         DecodeError: It is no text.
     """
+    try:
+        return _unstreamed(asked, reply, scrub)
+    except DecodeError as exc:
+        described(exc, reply.body, reply.meta, scrub)
+        raise
+
+
+def _unstreamed(asked: Asked, reply: Reply, scrub: Scrub) -> Text:
     document = _document(reply, Text, scrub)
-    if document is None:
+    if document is _BYTES:
         kind = reply.kind or "no Content-Type"
-        message = f"the service answered {len(reply.body)} bytes of {kind} where a stream was asked"
-        raise DecodeError(message, body=reply.body, meta=reply.meta)
+        size = len(reply.body)
+        raise DecodeError(f"the service answered {size} bytes of {kind} where a stream was asked")
     result = unwrapped(document)
     if not result:
         raise StreamUnsupported("the model answered nothing to a request for a stream: call run()")
-    text = _read(result, Asked(Text, asked.json), reply)
+    text = _read(result, Asked(Text, asked.json))
     return cast("Text", _with_facts(text, reply, result))
 
 

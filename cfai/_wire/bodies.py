@@ -66,9 +66,18 @@ def _dumped(value: Any) -> bytes:
         raise InputError(f"the input must be made of JSON values: {exc}") from exc
 
 
+def _plain(value: Any) -> bytes:
+    """A field outside JSON: a text as it is, anything else as its JSON text."""
+    if not isinstance(value, str):
+        return _dumped(value)
+    try:
+        return value.encode()
+    except UnicodeEncodeError as exc:
+        raise InputError(f"the input must be made of text that UTF-8 can write: {exc}") from exc
+
+
 def _raw(data: bytes, rest: Mapping[str, Any]) -> Body:
-    query = {name: value if isinstance(value, str) else dumps(value).decode()
-             for name, value in rest.items()}  # fmt: skip
+    query = {name: _plain(value).decode() for name, value in rest.items()}
     return Body(data, media.media_type(data), query)
 
 
@@ -77,8 +86,7 @@ def _multipart(fields: Mapping[str, Any], files: Mapping[str, bytes]) -> Body:
     boundary = f"cfai-{secrets.token_hex(16)}"
     parts: list[bytes] = []
     for name, value in fields.items():
-        text = value.encode() if isinstance(value, str) else _dumped(value)
-        parts.append(_part(boundary, name, "") + text)
+        parts.append(_part(boundary, name, "") + _plain(value))
     for name, data in files.items():
         extra = f'; filename="{name}"\r\nContent-Type: {media.media_type(data)}'
         parts.append(_part(boundary, name, extra) + data)
@@ -87,7 +95,7 @@ def _multipart(fields: Mapping[str, Any], files: Mapping[str, bytes]) -> Body:
 
 
 def _part(boundary: str, name: str, extra: str) -> bytes:
-    quoted = name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    quoted = _plain(name).decode().replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="{quoted}"{extra}\r\n\r\n'
     return head.encode()
 

@@ -5,6 +5,7 @@ binding and of the providers behind it; each is pinned by its bytes in the tests
 """
 
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from http import HTTPStatus
@@ -12,14 +13,16 @@ from typing import Any, Final, NamedTuple
 
 from cfai._convert import loads
 from cfai._wire.replies import Reply, retry_after
-from cfai.errors import StatusError, status_error, status_of
+from cfai.errors import DecodeError, StatusError, status_error, status_of
 from cfai.meta import Meta
 
 Scrub = Callable[[str], str]
 """Takes what must not be shown out of a text."""
 
-_MARKUP = re.compile(r"<[^>]*>|\s+")
+_MARKUP = re.compile(r"<[^>]*>")
 _EXCERPT = 4096
+_DEPTH = 16
+"""How deep an entry of a body is kept. A decoder reads deeper than Python can follow."""
 
 
 def scrubber(secrets: Iterable[str]) -> Scrub:
@@ -44,7 +47,7 @@ class Complaint(NamedTuple):
 
 def _code(value: Any) -> int | None:
     # The OpenAPI document has the code as a text in places: "code": "10000".
-    if isinstance(value, str) and value.isascii() and value.isdigit():
+    if isinstance(value, str) and len(value) < 10 and value.isascii() and value.isdigit():
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
@@ -58,7 +61,7 @@ def _entry(entry: Any) -> tuple[int | None, str]:
     if code is None:
         code = _code(entry.get("internalCode"))
     message = entry.get("message") or entry.get("description") or entry.get("error") or ""
-    return code, message if isinstance(message, str) else str(message)
+    return code, message if isinstance(message, str) else reprlib.repr(message)
 
 
 def complaint(document: Any) -> Complaint | None:
@@ -74,7 +77,7 @@ def complaint(document: Any) -> Complaint | None:
         code = next((code for code, _ in read if code is not None), None)
         message = "; ".join(message for _, message in read if message)
         return Complaint(code, message, entries)
-    if "internalCode" in document or (document.get("message") and "success" not in document):
+    if "internalCode" in document or document.get("message"):
         code, message = _entry(document)
         return Complaint(code, message, (document,))
     if document.get("success") is False:
@@ -82,13 +85,15 @@ def complaint(document: Any) -> Complaint | None:
     return None
 
 
-def _cleaned(value: Any, scrub: Scrub) -> Any:
+def _cleaned(value: Any, scrub: Scrub, depth: int = _DEPTH) -> Any:
     if isinstance(value, str):
         return scrub(value)
+    if isinstance(value, Mapping | list | tuple) and not depth:
+        return "…"
     if isinstance(value, Mapping):
-        return {key: _cleaned(item, scrub) for key, item in value.items()}
+        return {scrub(key): _cleaned(item, scrub, depth - 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_cleaned(item, scrub) for item in value]
+        return [_cleaned(item, scrub, depth - 1) for item in value]
     return value
 
 
@@ -124,6 +129,19 @@ def _excerpt(reply: Reply, scrub: Scrub) -> str:
     return scrub(reply.body[: 2 * _EXCERPT].decode("utf-8", "replace"))[:_EXCERPT]
 
 
+def described(error: DecodeError, body: bytes, meta: Meta, scrub: Scrub) -> None:
+    """Put into *error* what is known of the answer that it is about, and no secret."""
+    message = str(error)
+    # Every byte is one character of Latin-1 and back, and a secret is ASCII.
+    beginning = body[: 2 * _EXCERPT].decode("latin-1")
+    shown = scrub(beginning)
+    error.body, error.meta = shown[:_EXCERPT].encode("latin-1"), meta
+    if scrub(message) != message or shown != beginning:
+        error.args = (scrub(message),)
+        # What it came from shows the same, and would be in the log with it.
+        error.__cause__, error.__suppress_context__ = None, True
+
+
 def failure(reply: Reply, *, scrub: Scrub, now: datetime) -> StatusError:
     """The error that a refusing *reply* means, whatever form its body has."""
     excerpt = _excerpt(reply, scrub)
@@ -134,7 +152,7 @@ def failure(reply: Reply, *, scrub: Scrub, now: datetime) -> StatusError:
     if 300 <= reply.status < 400:
         said = Complaint(None, "a redirect, which is not followed", ())
     if said is None:
-        said = Complaint(None, _MARKUP.sub(" ", excerpt).strip()[:200], ())
+        said = Complaint(None, " ".join(_MARKUP.sub(" ", excerpt).split())[:200], ())
     return _error(
         said,
         reply.status,

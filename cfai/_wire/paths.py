@@ -29,6 +29,8 @@ def account_segment(account_id: str) -> str:
     Raises:
         InputError: It can't be one segment of a path.
     """
+    if not isinstance(account_id, str):
+        raise InputError(f"account_id must be a text, got {type(account_id).__name__}")
     if fault := _fault(account_id):
         raise InputError(f"account_id {fault} (it has {len(account_id)} characters; not shown)")
     return account_id

@@ -59,7 +59,7 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
             return seconds
     try:
         moment = parsedate_to_datetime(headers.get("Retry-After", ""))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

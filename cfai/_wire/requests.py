@@ -1,5 +1,6 @@
 """What goes out: the path, the headers and the body of a request, decided before any socket."""
 
+import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from functools import cache
@@ -8,7 +9,6 @@ from urllib.parse import urlencode
 
 from attrs import field, frozen
 
-from cfai._convert import dumps
 from cfai._wire.bodies import Content, Pieces, encoded
 from cfai._wire.paths import account_segment, model_path
 from cfai.errors import InputError
@@ -54,9 +54,9 @@ def user_agent() -> str:
     return f"cfai/{__version__}"
 
 
-def _checked(headers: dict[str, str]) -> dict[str, str]:
+def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:
     for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name) or name.lower() in _OWN_HEADERS:
+        if not _is_name(name) or name.lower() in _OWN_HEADERS:
             raise InputError(f"headers must not name {name!r:.60}")
         if not _is_line(value):
             # A header's value may be a secret, so the message leaves it out.
@@ -64,14 +64,28 @@ def _checked(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and _HEADER_NAME.fullmatch(value) is not None
+
+
 def _is_line(value: object) -> bool:
     return isinstance(value, str) and (not value or _HEADER_VALUE.fullmatch(value) is not None)
 
 
+def _merged(*layers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of all *layers*; of a name that comes twice, in any case, the last."""
+    known = {name.lower(): (name, value) for layer in layers for name, value in layer.items()}
+    return dict(known.values())
+
+
 def _said(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return value if isinstance(value, str) else dumps(value).decode()
+    if isinstance(value, str):
+        return value
+    try:
+        # All but ASCII is escaped, which JSON in a header has to be.
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as exc:
+        raise InputError(f"a gateway header must be made of JSON values: {exc}") from exc
 
 
 # Cloudflare docs, AI Gateway, "Request headers"; the last three: github.com/cloudflare/ai,
@@ -107,13 +121,15 @@ def gateway_headers(gateway: Gateway) -> dict[str, str]:
 
 def base_headers(settings: Settings, options: Options | None) -> dict[str, str]:
     """The headers of any request: who asks, through which gateway, and what the user adds."""
-    added = {} if settings.gateway is None else gateway_headers(settings.gateway)
-    added.update(settings.headers)
+    added: list[Mapping[str, str]] = [settings.headers]
+    if settings.gateway is not None:
+        added.insert(0, gateway_headers(settings.gateway))
     if options is not None:
         if options.session_affinity is not None:
-            added["x-session-affinity"] = options.session_affinity
-        added.update(options.headers or {})
-    return {"User-Agent": user_agent(), **settings.credentials.headers(), **_checked(added)}
+            added.append({"x-session-affinity": options.session_affinity})
+        added.append(options.headers or {})
+    own = {"User-Agent": user_agent(), **settings.credentials.headers()}
+    return _merged(own, *map(_checked, added))
 
 
 def account_path(settings: Settings, rest: str) -> str:
@@ -171,17 +187,15 @@ def run(
     query = dict(body.query)
     if options is not None and options.tags:
         query["tags"] = ",".join(options.tags)
-    headers = base_headers(settings, options)
-    headers["Content-Type"] = body.content_type
+    own = {"Content-Type": body.content_type}
     if stream:
         # A compressed stream is held back by whoever compresses it.
-        headers["Accept"] = "text/event-stream"
-        headers["Accept-Encoding"] = "identity"
+        own |= {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
     if not isinstance(body.content, bytes):
-        headers["Content-Length"] = str(len(body.content))
+        own["Content-Length"] = str(len(body.content))
     return Request(
         method="POST",
         path=f"{path}?{urlencode(query)}" if query else path,
-        headers=headers,
+        headers=_merged(base_headers(settings, options), own),
         body=body.content,
     )

@@ -4,13 +4,13 @@ from array import array
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from attrs import evolve, frozen
 
 from cfai import media
 from cfai._convert import structure
-from cfai._wire.texts import read_text, undocumented, usage, words
+from cfai._wire.texts import name, read_text, undocumented, usage
 from cfai.errors import DecodeError
 from cfai.tasks import (
     Answer,
@@ -34,6 +34,8 @@ from cfai.tasks import (
     Word,
     texts_of,
 )
+
+T = TypeVar("T")
 
 
 @frozen
@@ -62,12 +64,19 @@ def asked(task: Task[Any] | Mapping[str, Any]) -> Asked:
     )
 
 
+def _rows(value: Any, kind: type[T], what: str) -> tuple[T, ...]:
+    if not isinstance(value, list):
+        # An empty object or text would do as an iterable of none.
+        raise undocumented(f"{what} must be a list", value)
+    return structure(value, tuple[kind, ...], what)  # type: ignore[valid-type]  # made at runtime
+
+
 def _labels(result: Any, _: Asked) -> Labels:
-    return Labels(structure(result, tuple[Label, ...], "result"))
+    return Labels(_rows(result, Label, "result"))
 
 
 def _detections(result: Any, _: Asked) -> Detections:
-    return Detections(structure(result, tuple[Detection, ...], "result"))
+    return Detections(_rows(result, Detection, "result"))
 
 
 def _decoded(result: Any, key: str) -> bytes:
@@ -78,9 +87,12 @@ def _decoded(result: Any, key: str) -> bytes:
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        return b64decode(text, validate=True)
+        data = b64decode(text, validate=True)
     except (Base64Error, ValueError) as exc:
         raise undocumented(f"{key} must be base64 text", text[:60]) from exc
+    if not data:
+        raise undocumented(f"{key} must not be empty", result)
+    return data
 
 
 def _image(result: Any, _: Asked) -> Image:
@@ -97,10 +109,12 @@ def _embeddings(result: Any, asked: Asked) -> Embeddings:
     # bge-m3 has the vectors under `response` where contexts were given instead of texts.
     rows = result.get("data", result.get("response")) if isinstance(result, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
-        raise undocumented("data must be a list of vectors", str(result)[:200])
+        raise undocumented("data must be a list of vectors", result)
     if asked.count is not None and len(rows) != asked.count:
         raise DecodeError(f"{asked.count} texts were sent, and {len(rows)} vectors came back")
     width = len(rows[0]) if rows else 0
+    if not width:
+        raise undocumented("data must hold numbers", result)
     buffer = array("f")
     try:
         for row in rows:
@@ -113,13 +127,17 @@ def _embeddings(result: Any, asked: Asked) -> Embeddings:
     said = result.get("shape")
     if said is not None and said != list(shape):
         raise undocumented(f"shape must be that of the data, {list(shape)}", said)
-    return Embeddings(
-        shape, buffer, pooling=result.get("pooling"), usage=usage(result.get("usage"))
-    )
+    pooling = _optional(result, "pooling", str)
+    return Embeddings(shape, buffer, pooling=pooling, usage=usage(result.get("usage")))
+
+
+def _optional(result: dict[str, Any], key: str, kind: type[T]) -> T | None:
+    value = result.get(key)
+    return None if value is None else structure(value, kind, key)
 
 
 def _words(value: Any) -> tuple[Word, ...]:
-    return structure(value or [], tuple[Word, ...], "words")
+    return _rows(value or [], Word, "words")
 
 
 def _nova(result: dict[str, Any]) -> Transcript:
@@ -137,25 +155,24 @@ def _transcript(result: Any, _: Asked) -> Transcript:
         return _nova(result)
     if not isinstance(result, dict) or not isinstance(result.get("text"), str):
         raise undocumented("text must be a text", result)
-    segments = tuple(
-        Segment(
-            words(entry.get("text"), "segment"),
-            start=entry.get("start"),
-            end=entry.get("end"),
-            words=_words(entry.get("words")),
-        )
-        for entry in structure(result.get("segments") or [], tuple[dict[str, Any], ...], "segments")
-    )
-    heard = _words(result.get("words")) or tuple(w for part in segments for w in part.words)
-    count = result.get("word_count")
+    info = result.get("transcription_info")
+    if not isinstance(info, dict | None):
+        raise undocumented("transcription_info must be an object", info)
+    segments = _segments(result.get("segments"))
     return Transcript(
         result["text"],
-        vtt=result.get("vtt"),
-        word_count=structure(count, int, "word_count") if count is not None else None,
-        words=heard,
+        vtt=_optional(result, "vtt", str),
+        word_count=_optional(result, "word_count", int),
+        words=_words(result.get("words")) or tuple(w for part in segments for w in part.words),
         segments=segments,
-        info=result.get("transcription_info"),
+        info=info,
     )
+
+
+def _segments(value: Any) -> tuple[Segment, ...]:
+    entries = _rows(value or [], dict, "segments")
+    whole = [{**entry, "words": entry.get("words") or []} for entry in entries]
+    return _rows(whole, Segment, "segments")
 
 
 def _text(result: Any, asked: Asked) -> Text:
@@ -184,7 +201,7 @@ def _description(result: Any, _: Asked) -> Description:
         # llava and uform; then moondream's answers and captions; then models that chat.
         for key in ("description", "answer", "caption"):
             if isinstance(text := result.get(key), str):
-                return Description(text, finish_reason=result.get("finish_reason"))
+                return Description(text, finish_reason=name(result.get("finish_reason")))
         if "response" in result or "choices" in result:
             said = read_text(result)
             return Description(said.text, finish_reason=said.finish_reason)
@@ -193,7 +210,7 @@ def _description(result: Any, _: Asked) -> Description:
 
 def _ranking(result: Any, asked: Asked) -> Ranking:
     rows = result.get("response") if isinstance(result, dict) else None
-    ranked = structure(rows, tuple[Ranked, ...], "response")
+    ranked = _rows(rows, Ranked, "response")
     texts = asked.documents
     return Ranking(
         tuple(evolve(r, text=texts[r.id]) if 0 <= r.id < len(texts) else r for r in ranked)

@@ -62,7 +62,8 @@ def content(value: Any, what: str) -> str:
     return words(value, what)
 
 
-def _name(value: Any) -> str | None:
+def name(value: Any) -> str | None:
+    """A short text that a reader can do without; what is none is left out."""
     return value if isinstance(value, str) else None
 
 
@@ -121,12 +122,12 @@ def _tool_calls(entries: list[Any]) -> Iterable[ToolCall]:
     for entry in entries:
         if not isinstance(entry, dict):
             raise undocumented("a tool call must be an object", entry)
-        called = entry.get("function")
-        said = called if isinstance(called, dict) else entry
-        name = said.get("name")
-        if not isinstance(name, str):
+        nested = entry.get("function")
+        said = nested if isinstance(nested, dict) else entry
+        called = said.get("name")
+        if not isinstance(called, str):
             raise undocumented("a tool call must have a name", entry)
-        yield ToolCall(name, arguments(said.get("arguments")), _name(entry.get("id")))
+        yield ToolCall(called, arguments(said.get("arguments")), name(entry.get("id")))
 
 
 def parsed(text: str) -> Any:
@@ -158,7 +159,7 @@ def _native(result: dict[str, Any], *, json_asked: bool) -> Text:
         parsed=value,
         tool_calls=calls,
         reasoning=reasoning,
-        finish_reason=_name(result.get("finish_reason")),
+        finish_reason=name(result.get("finish_reason")),
         usage=usage(result.get("usage")),
     )
 
@@ -189,7 +190,7 @@ def _completion(result: dict[str, Any], *, json_asked: bool) -> Text:
         parsed=value,
         tool_calls=tool_calls(message.get("tool_calls")),
         reasoning=_reasoning(message),
-        finish_reason=_name(first.get("finish_reason")),
+        finish_reason=name(first.get("finish_reason")),
         usage=usage(result.get("usage")),
     )
 
@@ -209,7 +210,7 @@ def _response(result: dict[str, Any], *, json_asked: bool) -> Text:
             ToolCall(
                 words(item.get("name"), "name"),
                 arguments(item.get("arguments")),
-                _name(item.get("call_id") or item.get("id")),
+                name(item.get("call_id") or item.get("id")),
             )
             for item in items
             if item.get("type") == "function_call"
@@ -217,7 +218,7 @@ def _response(result: dict[str, Any], *, json_asked: bool) -> Text:
         reasoning="".join(
             content(item.get("content") or item.get("summary"), "reasoning") for item in thought
         ),
-        finish_reason=_name(result.get("status")),
+        finish_reason=name(result.get("status")),
         usage=usage(result.get("usage")),
     )
 

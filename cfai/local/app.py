@@ -106,6 +106,8 @@ class Desk:
             return await request.read()
         except web.HTTPRequestEntityTooLarge as exc:
             raise faults.too_large(self.body_limit) from exc
+        except web.RequestPayloadError as exc:
+            raise faults.bad_input("the body is not encoded as its headers say") from exc
 
     async def _compute(
         self, answer: Answer, model: Model, body: Body, note: Note

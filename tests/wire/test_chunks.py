@@ -6,8 +6,7 @@ from typing import Any
 import httpx
 import pytest
 from httpx_sse import EventSource
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from cfai._convert import dumps, loads
 from cfai._wire.blocks import Blocks

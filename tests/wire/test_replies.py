@@ -1,11 +1,11 @@
 """What headers and envelopes say of a whole answer."""
 
+import math
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from cfai._wire.replies import Reply, is_json, media_type, meta, retry_after, unwrapped
 from cfai.errors import DecodeError
@@ -57,14 +57,21 @@ def test_the_time_to_wait_is_read_in_every_form(
     assert retry_after(headers, NOW) == seconds
 
 
-@given(st.text(max_size=40) | st.from_regex(r"[A-Z][a-z]{2}, \d+ Sep \d+ \d+:\d+:\d+ [+-]\d+"))
+@given(
+    st.lists(
+        st.sampled_from(["Wed", ",", " ", " ", ":", "-", "+", "Sep", "GMT", "PM", "."])
+        | st.integers(0, 10**12).map(str),
+        max_size=16,
+    ).map("".join)
+    | st.text(max_size=20)
+)
 @example("Wed, 02 Sep 1 00:00:00 +2359")
-@example("0, 1 Jan 0 0:0:0 0")
+@example("0 Sep 0 0:3000000000 0")
 @settings(max_examples=300, deadline=None)
 def test_no_header_breaks_the_reader(value: str) -> None:
     """A wait is a finite number of seconds, none below zero, or unknown."""
     seconds = retry_after({"Retry-After": value, "retry-after-ms": value}, NOW)
-    assert seconds is None or 0 <= seconds <= timedelta.max.total_seconds() or seconds < 1e308
+    assert seconds is None or 0 <= seconds < math.inf
 
 
 @pytest.mark.parametrize(

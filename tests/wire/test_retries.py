@@ -3,8 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cfai._wire.retries import pause
 from cfai.errors import (
@@ -106,7 +105,7 @@ FAILURES: list[tuple[CfaiError, bool, bool]] = [
 
 @pytest.mark.parametrize(("failure", "again", "again_anyway"), FAILURES, ids=repr)
 def test_what_is_repeated(failure: CfaiError, again: bool, again_anyway: bool) -> None:
-    """By class, code and status; a request that must not be carried out twice only when it was not."""
+    """By class, code and status; what must not be carried out twice, only if it was not at all."""
     for attempt in (1, 2, 3):
         assert (asked(failure, attempt) is not None) is again
         assert (asked(failure, attempt, repeatable=False) is not None) is again_anyway

@@ -3,8 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from cfai._convert import loads
 from cfai._wire.texts import as_json, content, parsed, read_text, undocumented, usage, words

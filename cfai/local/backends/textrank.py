@@ -32,7 +32,8 @@ class TextRank:
         found = sentences(text)
         if not found:
             return ""
-        rank = ranks(found)
+        # Rounded, so that of equals the first is better, and not the one with the luckier sum.
+        rank = [round(share, 9) for share in ranks(found)]
         best_first = sorted(range(len(found)), key=lambda i: -rank[i])
         chosen = _fitting(found, best_first[: max(1, round(len(found) / _SHARE))], at_most)
         return " ".join(chosen) or _cut(found[best_first[0]], at_most)

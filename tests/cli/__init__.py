@@ -1,0 +1,1 @@
+"""The command line as its users have it: real processes, pipes and terminals."""

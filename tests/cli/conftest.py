@@ -1,0 +1,40 @@
+"""The command with a scripted service behind it, and the weights for the one on this machine."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from cfai.local import weights
+from cfai.testing import FakeWorkersAI
+
+from .processes import Cfai
+
+TOKEN = "nobody-may-see-this"  # noqa: S105  # and it opens nothing
+
+
+@pytest.fixture
+def cfai(fake: FakeWorkersAI) -> Cfai:
+    """The command, with an account at the fake."""
+    return Cfai(
+        {
+            "CLOUDFLARE_BASE_URL": fake.base_url,
+            "CLOUDFLARE_ACCOUNT_ID": "account",
+            "CLOUDFLARE_API_TOKEN": TOKEN,
+        }
+    )
+
+
+@pytest.fixture
+def stranger() -> Cfai:
+    """The command, with no account."""
+    return Cfai({})
+
+
+@pytest.fixture(scope="session")
+def text_model() -> Path:
+    """The weights of the local text model, fetched where they are missing."""
+    return weights.ensure()
+
+
+needs_terminals = pytest.mark.skipif(sys.platform == "win32", reason="there are no pty here")

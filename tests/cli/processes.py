@@ -1,0 +1,176 @@
+"""The command as a process of its own: with pipes, or at a pseudo-terminal."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Self
+
+from attrs import define, frozen
+
+PATIENCE = 180
+"""Seconds after which a test fails instead of waiting on."""
+
+COMMAND = (sys.executable, "-W", "error", "-m", "cfai")
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment without any account, and with *variables*."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("CLOUDFLARE_", "CF_")) and name not in ("NO_COLOR", "COLUMNS")
+    }
+    return {**kept, "TERM": "xterm", "PYTHONIOENCODING": "utf-8", **variables}
+
+
+@frozen
+class Done:
+    """How a process ended."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out.decode()
+
+    @property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
+
+@define
+class Running:
+    """A process with pipes."""
+
+    process: asyncio.subprocess.Process
+
+    async def reads(self, expected: bytes) -> None:
+        """Wait until these bytes, and no others, have come out."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            assert await self.process.stdout.readexactly(len(expected)) == expected
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    async def done(self, stdin: bytes | None = None) -> Done:
+        async with asyncio.timeout(PATIENCE):
+            out, err = await self.process.communicate(stdin)
+        assert self.process.returncode is not None
+        return Done(self.process.returncode, out or b"", (err or b"").decode())
+
+
+@frozen
+class Cfai:
+    """Starts the command in a given environment."""
+
+    variables: Mapping[str, str]
+
+    @asynccontextmanager
+    async def running(
+        self, *arguments: str, stdout: int = asyncio.subprocess.PIPE
+    ) -> AsyncIterator[Running]:
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=stdout,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment(**self.variables),
+        )
+        try:
+            yield Running(process)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
+
+    async def run(self, *arguments: str, stdin: bytes = b"") -> Done:
+        async with self.running(*arguments) as running:
+            return await running.done(stdin)
+
+    def at_a_terminal(self, *arguments: str) -> "Terminal":
+        return Terminal(arguments, environment(**self.variables))
+
+
+class Terminal:
+    """The command at a pseudo-terminal of its own, and what a person there sees and types."""
+
+    def __init__(self, arguments: tuple[str, ...], variables: Mapping[str, str]) -> None:
+        self._arguments = arguments
+        self._variables = variables
+        self._master = -1
+        self._changed = asyncio.Event()
+        self._seen = bytearray()
+        self._read = 0
+        self._process: asyncio.subprocess.Process
+
+    async def __aenter__(self) -> Self:
+        import fcntl
+        import termios
+
+        self._master, slave = os.openpty()
+        os.set_blocking(self._master, False)
+        asyncio.get_running_loop().add_reader(self._master, self._take)
+        self._process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            *self._arguments,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=self._variables,
+            start_new_session=True,
+            # Only at its controlling terminal does a process hear of Ctrl-C.
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(slave)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+        asyncio.get_running_loop().remove_reader(self._master)
+        os.close(self._master)
+
+    @property
+    def screen(self) -> str:
+        """All that was ever shown."""
+        return self._seen.decode(errors="replace")
+
+    def types(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    async def shows(self, text: str) -> None:
+        """Wait until *text* is shown, after what was waited for before."""
+        wanted = text.encode()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while (at := self._seen.find(wanted, self._read)) < 0:
+                    await self._changed.wait()
+        except TimeoutError:
+            raise AssertionError(f"{text!r} was not shown, but {self.screen!r}") from None
+        self._read = at + len(wanted)
+
+    async def ended(self) -> int:
+        """Wait for the end of the process, and give its exit code."""
+        async with asyncio.timeout(PATIENCE):
+            code = await self._process.wait()
+        self._take()
+        return code
+
+    def _take(self) -> None:
+        try:
+            self._seen += os.read(self._master, 65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            # The other side is closed; a reader would be called again and again.
+            asyncio.get_running_loop().remove_reader(self._master)
+        self._changed.set()
+        self._changed = asyncio.Event()

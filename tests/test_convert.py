@@ -1,0 +1,165 @@
+"""attrs classes <-> JSON: strict about meaning, tolerant about form."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from attrs import field, frozen
+from hypothesis import given, strategies as st
+
+from cfai._convert import dumps, loads, structure
+from cfai.errors import DecodeError
+from cfai.tasks import Box, Detection, Label
+
+
+@frozen
+class Row:
+    name: str
+    count: int | None = None
+    share: float | None = None
+    public: bool | None = None
+    made: datetime | None = None
+    labels: tuple[Label, ...] = field(default=())
+    more: dict[str, Any] | None = None
+
+
+def row(**fields: Any) -> Row:
+    return structure({"name": "a", **fields}, Row, "result")
+
+
+@pytest.mark.parametrize(
+    ("fields", "value"),
+    [
+        ({}, Row("a")),
+        ({"count": None, "share": None, "public": None, "made": None}, Row("a")),
+        # Unknown keys: the service grows.
+        ({"new": 1, "newer": {"a": []}}, Row("a")),
+        # Counts are documented as "number": 12.0 is the count 12.
+        ({"count": 12.0}, Row("a", count=12)),
+        ({"count": -1}, Row("a", count=-1)),
+        ({"share": 1}, Row("a", share=1.0)),
+        ({"public": False}, Row("a", public=False)),
+        (
+            {"made": "2026-09-02T10:00:00Z"},
+            Row("a", made=datetime(2026, 9, 2, 10, tzinfo=UTC)),
+        ),
+        (
+            {"made": "2026-09-02T10:00:00.123456+02:00"},
+            Row(
+                "a",
+                made=datetime(2026, 9, 2, 10, 0, 0, 123456, tzinfo=timezone(timedelta(hours=2))),
+            ),
+        ),
+        ({"labels": [{"label": "x", "score": 1}]}, Row("a", labels=(Label("x", 1.0),))),
+        ({"more": {"a": [None, 2.9]}}, Row("a", more={"a": [None, 2.9]})),
+    ],
+)
+def test_what_is_documented_is_read(fields: dict[str, Any], value: Row) -> None:
+    read = row(**fields)
+    assert read == value
+    assert type(read.count) is type(value.count)
+    assert type(read.share) is type(value.share)
+
+
+@pytest.mark.parametrize(
+    ("fields", "at"),
+    [
+        # cattrs alone makes "None", "6", 2, True and 1.0 of these.
+        ({"name": None}, "result.name"),
+        ({"name": 6}, "result.name"),
+        ({"name": ["a"]}, "result.name"),
+        ({"count": 2.9}, "result.count"),
+        ({"count": "2"}, "result.count"),
+        ({"count": True}, "result.count"),
+        ({"share": "0.5"}, "result.share"),
+        ({"share": False}, "result.share"),
+        ({"public": "false"}, "result.public"),
+        ({"public": 0}, "result.public"),
+        ({"made": "2026-09-02T10:00:00"}, "result.made"),
+        ({"made": "yesterday"}, "result.made"),
+        ({"made": 1788378160}, "result.made"),
+        ({"labels": [{"label": "x", "score": None}]}, "result.labels"),
+        ({"labels": [{"label": "x"}]}, "result.labels"),
+        ({"labels": ["x"]}, "result.labels"),
+        ({"labels": 6}, "result.labels"),
+    ],
+)
+def test_what_is_not_is_an_error_that_names_the_place(fields: dict[str, Any], at: str) -> None:
+    with pytest.raises(DecodeError, match="undocumented") as caught:
+        row(**fields)
+    assert at in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, [], {}, "a", 6, True, [{"name": "a"}]])
+def test_another_shape_is_an_error_of_ours(value: Any) -> None:
+    with pytest.raises(DecodeError):
+        structure(value, Row, "result")
+
+
+@pytest.mark.parametrize(("kind", "value"), [(str, None), (int, 2.9), (float, "1"), (bool, 0)])
+def test_a_single_value_is_as_strict(kind: type[Any], value: Any) -> None:
+    with pytest.raises(DecodeError):
+        structure(value, kind, "result")
+
+
+def test_values_inside_values() -> None:
+    box = {"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4.5}
+    read = structure([{"label": "a", "score": 1, "box": box}], tuple[Detection, ...], "result")
+    assert read == (Detection("a", 1.0, Box(1.0, 2.0, 3.0, 4.5)),)
+    with pytest.raises(DecodeError, match=r"result\[0\]\.box"):
+        structure([{"label": "a", "score": 1, "box": {}}], tuple[Detection, ...], "result")
+
+
+def test_many_faults_make_a_short_message() -> None:
+    with pytest.raises(DecodeError) as caught:
+        structure([{}] * 10_000, tuple[Detection, ...], "result")
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (b'{"a":"\xff"}', {"a": "\ufffd"}),
+        (b'{"a":"\xf0\x9f\x98"}', {"a": "\ufffd"}),
+        (bytearray(b'"\xc3("'), "\ufffd("),
+        (memoryview(b'"\xff"'), "\ufffd"),
+        ('"ä"', "ä"),
+        (b"18446744073709551616", 18446744073709551616.0),
+    ],
+)
+def test_json_is_read_like_in_a_browser(data: bytes | str, value: Any) -> None:
+    """Bytes that are no UTF-8 do not lose an answer: they are one odd character in it."""
+    assert loads(data) == value
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", "", b"{", b"NaN", b"1e400", b"\xff", b'{"a":1}x', b'"\xff', b"[" * 2000, "{'a': 1}"],
+)
+def test_what_is_no_json_is_a_value_error(data: bytes | str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # the message is the library's
+        loads(data)
+
+
+@given(st.binary(max_size=40))
+def test_no_bytes_break_the_reader(data: bytes) -> None:
+    try:
+        loads(data)
+    except ValueError:
+        return
+
+
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(JSON)
+def test_json_survives_a_journey(value: Any) -> None:
+    assert loads(dumps(value)) == value
+
+
+def test_json_is_written_compact_and_as_utf8() -> None:
+    assert dumps({"a": ["ä", None, 0.5]}) == '{"a":["ä",null,0.5]}'.encode()

@@ -1,0 +1,672 @@
+"""`WorkersAI.run`, `stream` and `embed` over real sockets: what is sent, and what comes back."""
+
+import asyncio
+import base64
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cfai import (
+    Audio,
+    AutomaticSpeechRecognition,
+    Base64,
+    Description,
+    Embeddings,
+    Image,
+    ImageClassification,
+    ImageToText,
+    Labels,
+    MediaForm,
+    Prompt,
+    Result,
+    Text,
+    TextClassification,
+    TextEmbeddings,
+    TextGeneration,
+    TextToImage,
+    TokenStream,
+    WorkersAI,
+    user,
+)
+from cfai.errors import (
+    DecodeError,
+    InputError,
+    RequestTooLarge,
+    StatusError,
+    StreamInterrupted,
+    StreamUnsupported,
+)
+from cfai.settings import Options, Retries
+from cfai.tasks import Binary
+from cfai.testing import FakeWorkersAI
+from cfai.testing._script import Reply
+
+LLAMA = "@cf/meta/llama-3.1-8b-instruct"
+WHISPER = "@cf/openai/whisper"
+TURBO = "@cf/openai/whisper-large-v3-turbo"
+BGE = "@cf/baai/bge-base-en-v1.5"
+QWEN = "@cf/qwen/qwen3-embedding-0.6b"
+NEVER = Retries(max=0)
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256))
+MP3 = b"ID3\x04\x00" + bytes(range(256))
+WAV = b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(range(256)) * 4
+HEARD = {"text": "hello"}
+
+
+# Models and accounts
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LLAMA,
+        "@hf/thebloke/mistral-7b-instruct-v0.1-awq",
+        "plain",
+        "deepgram/nova-3",
+        "a/b/c/d",
+        "@cf/x/~._!$&'()*+,;=:-1",
+    ],
+)
+async def test_a_model_is_literal_in_the_path(fake: FakeWorkersAI, model: str) -> None:
+    """Slashes and @ reach the service as they are: it knows no other spelling."""
+    fake.answers({"response": "Hello"})
+    await fake.client().run(model, Prompt("x"))
+    assert fake.requests[0].target == f"/client/v4/accounts/account/ai/run/{model}"
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "",
+        "/",
+        "/@cf/a",
+        "@cf/a/",
+        "@cf//a",
+        ".",
+        "..",
+        "@cf/../a",
+        "@cf/./a",
+        "@cf/a?b",
+        "@cf/a#b",
+        "@cf%2Fa",
+        "@cf/a b",
+        "@cf/a\tb",
+        "@cf/a\n",
+        "@cf/a\r\nX-Evil: 1",
+        "@cf/a\x00",
+        "@cf\\a",
+        "@cf/ä",
+        "@cf/a\u2028",
+        None,
+        7,
+        b"@cf/a",
+        ["@cf/a"],
+    ],
+)
+async def test_what_is_no_model_is_refused(fake: FakeWorkersAI, model: Any) -> None:
+    """A name that would change the path, or can't be in one, is refused, and nothing is sent."""
+    client = fake.client()
+    with pytest.raises(InputError, match="model"):
+        await client.run(model, Prompt("x"))
+    with pytest.raises(InputError, match="model"):
+        await client.run(model, {"prompt": "x"})
+    with pytest.raises(InputError, match="model"):
+        await client.stream(model, Prompt("x")).collect()
+    with pytest.raises(InputError, match="model"):
+        await client.embed(model, "x")
+    assert fake.accepted == 0
+
+
+@pytest.mark.parametrize("account", ["a/b", "..", ".", "a?b", "a#b", "a%2Fb", "a b", "a\r\nb", "ä"])
+async def test_what_is_no_account_is_refused(fake: FakeWorkersAI, account: str) -> None:
+    """An account is one segment of the path; it is not shown, since it may be a token."""
+    with pytest.raises(InputError, match="account_id") as caught:
+        await fake.client(account_id=account).run(LLAMA, Prompt("x"))
+    assert len(account) < 3 or account not in str(caught.value)
+    assert fake.accepted == 0
+
+
+# Media
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (MP3, "audio/mpeg"),
+        (WAV, "audio/wav"),
+        (b"OggS" + bytes(9), "audio/ogg"),
+        (b"?", "application/octet-stream"),
+    ],
+)
+async def test_whisper_takes_the_bytes_themselves(
+    fake: FakeWorkersAI, data: bytes, kind: str
+) -> None:
+    """A model that takes a raw body is sent one, with the type of what is in it."""
+    fake.answers(HEARD)
+    heard = await fake.client().run(WHISPER, AutomaticSpeechRecognition(data))
+    [request] = fake.requests
+    assert heard.text == "hello"
+    assert request.body == data
+    assert request.headers["Content-Type"] == kind
+    assert request.headers.all("Content-Length") == [str(len(data))]
+    assert "Transfer-Encoding" not in request.headers
+
+
+async def test_every_source_of_media_is_the_same_request(
+    fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    """Bytes, a path in either spelling, an open file and base64 send the same bytes."""
+    path = tmp_path / "hello.wav"
+    path.write_bytes(WAV)
+    text = base64.b64encode(WAV).decode()
+    fake.always.answers(HEARD)
+    client = fake.client()
+    with path.open("rb") as file:
+        for source in (
+            WAV,
+            bytearray(WAV),
+            memoryview(WAV),
+            path,
+            str(path),
+            file,
+            file,
+            io.BytesIO(WAV),
+            Base64(text),
+            Base64(f"data:audio/wav;base64,{text}"),
+            list(WAV),
+        ):
+            await client.run(WHISPER, AutomaticSpeechRecognition(source))
+    assert [request.body for request in fake.requests] == [WAV] * 11
+    assert {request.headers["Content-Type"] for request in fake.requests} == {"audio/wav"}
+
+
+async def test_media_in_the_form_that_the_model_wants(fake: FakeWorkersAI) -> None:
+    """Base64 for one, integers for another, a form for a third; each with its exact length."""
+    fake.always.answers(HEARD)
+    client = fake.client()
+    await client.run(TURBO, AutomaticSpeechRecognition(MP3))
+    await client.run("@cf/unknown/ears", AutomaticSpeechRecognition(MP3))
+    await client.run(WHISPER, AutomaticSpeechRecognition(MP3, source_lang="en"))
+    await client.run(
+        WHISPER, AutomaticSpeechRecognition(MP3, media_form=MediaForm.MULTIPART, source_lang="en")
+    )
+    coded, integers, beside, form = fake.requests
+    assert coded.json() == {"audio": base64.b64encode(MP3).decode()}
+    assert integers.json() == {"audio": list(MP3)}
+    assert beside.json() == {"source_lang": "en", "audio": list(MP3)}
+    assert form.headers["Content-Type"].startswith("multipart/form-data; boundary=")
+    assert MP3 in form.body
+    for request in fake.requests:
+        assert request.headers.all("Content-Length") == [str(len(request.body))]
+        assert "Transfer-Encoding" not in request.headers
+    assert fake.accepted == 1, "a wrong length would have cost the connection"
+
+
+@pytest.mark.parametrize("size", [1, 65535, 65536, 65537, 300_000])
+async def test_integers_of_any_size(fake: FakeWorkersAI, size: int) -> None:
+    """A list of integers is made in pieces, and is whole on the wire."""
+    data = bytes(range(256)) * (size // 256 + 1)
+    fake.always.answers([{"label": "a", "score": 1.0}])
+    client = fake.client()
+    await client.run("@cf/unknown/eyes", ImageClassification(data[:size]))
+    await client.run(LLAMA, TextClassification("x"))
+    assert fake.requests[0].json() == {"image": list(data[:size])}
+    assert fake.accepted == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "task"),
+    [
+        (WHISPER, AutomaticSpeechRecognition(MP3)),
+        (WHISPER, AutomaticSpeechRecognition(MP3 * 1000, source_lang="en")),
+        (TURBO, AutomaticSpeechRecognition(MP3)),
+        ("@cf/unknown/ears", AutomaticSpeechRecognition(io.BytesIO(MP3))),
+        (WHISPER, AutomaticSpeechRecognition(MP3, media_form="multipart")),  # type: ignore[arg-type]  # a name will do
+    ],
+)
+async def test_a_retry_sends_the_same_bytes(fake: FakeWorkersAI, model: str, task: Any) -> None:
+    """Whatever the form, what is sent again is what was sent first."""
+    fake.fails(503, 0, "down").hangs_up().answers(HEARD)
+    answer = await fake.client(retries=Retries(base=0)).run(model, task)
+    assert answer.meta.attempts == 3
+    first, second, third = fake.requests
+    assert first.body == second.body == third.body
+    assert first.headers.pairs == second.headers.pairs == third.headers.pairs
+
+
+async def test_a_refusal_in_the_middle_of_an_upload(fake: FakeWorkersAI) -> None:
+    """A server that refuses before it has read everything is heard, or the upload is repeated."""
+    client = fake.client(retries=Retries(max=3, base=0))
+    task = AutomaticSpeechRecognition(bytes(3_000_000), source_lang="en")
+    for status in (503, 413):
+        fake.replies(
+            Reply(
+                (b"{}",),
+                status=status,
+                headers={"Content-Type": "application/json"},
+                framing="length",
+                before_body=True,
+            )
+        )
+    fake.answers(HEARD)
+    try:
+        heard = await client.run("@cf/unknown/ears", task)
+    except RequestTooLarge:
+        return
+    assert heard.text == "hello"
+    assert len(fake.requests[-1].json()["audio"]) == 3_000_000
+
+
+@pytest.mark.parametrize("before_body", [True, False])
+async def test_a_connection_lost_in_an_upload_is_made_good(
+    fake: FakeWorkersAI, before_body: bool
+) -> None:
+    """A body in pieces that was cut is sent anew, from its first byte."""
+    fake.hangs_up(reset=True, before_body=before_body)
+    fake.answers(HEARD)
+    data = bytes(range(256)) * 8000
+    client = fake.client(retries=Retries(base=0))
+    await client.run("@cf/unknown/ears", AutomaticSpeechRecognition(data))
+    assert fake.requests[-1].json() == {"audio": list(data)}
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("data:audio/wav;base64,UklGRg==", "data: URI"),
+        ("https://example.com/a.wav", "URL"),
+        ("/no/such/file.wav", "/no/such/file.wav"),
+        (Path("/no/such/file.wav"), "No such file"),
+        ("/", "directory"),
+        ("a\x00b", "null"),
+        ("", "empty"),
+        (b"", "empty"),
+        (bytearray(), "empty"),
+        ([], "empty"),
+        ([256], "0 to 255"),
+        ([-1], "0 to 255"),
+        ([1.5], "0 to 255"),
+        (io.BytesIO(), "empty"),
+        (io.StringIO("text"), "binary"),
+        (7, "int"),
+        (None, "None"),
+        (object(), "object"),
+    ],
+)
+async def test_media_that_cannot_be_read_are_refused(
+    fake: FakeWorkersAI, source: Any, said: str
+) -> None:
+    """The error names the fault, and nothing is sent."""
+    for model in (WHISPER, TURBO, "@cf/unknown/ears"):
+        with pytest.raises(InputError, match=said):
+            await fake.client().run(model, AutomaticSpeechRecognition(source))
+    assert fake.accepted == 0
+
+
+async def test_a_file_that_was_closed_is_refused(fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """A file is read when the task is run, and must be open then."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(WAV)
+    with path.open("rb") as file:
+        task = AutomaticSpeechRecognition(file)
+    with pytest.raises(InputError, match=r"a\.wav"):
+        await fake.client().run(WHISPER, task)
+    with path.open(encoding="latin-1") as text, pytest.raises(InputError, match="binary"):
+        await fake.client().run(WHISPER, AutomaticSpeechRecognition(text))  # type: ignore[arg-type]  # the refusal is the test
+    assert fake.accepted == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+@pytest.mark.parametrize("opened", [False, True])
+async def test_a_slow_file_does_not_stop_the_loop(
+    fake: FakeWorkersAI, tmp_path: Path, opened: bool
+) -> None:
+    """Files are read beside the event loop, which goes on with everything else."""
+    slow = tmp_path / "slow.wav"
+    os.mkfifo(slow)
+    fake.always.answers(HEARD)
+    client = fake.client()
+    # Opened for both, so that nobody waits for the other end.
+    with open(os.open(slow, os.O_RDWR), "wb", buffering=0) as feeder:  # noqa: ASYNC230, PTH123  # a pipe of our own
+        source: Any = slow.open("rb", buffering=0) if opened else slow
+        running = asyncio.create_task(client.run(WHISPER, AutomaticSpeechRecognition(source)))
+        for _ in range(20):
+            heard = await client.run(WHISPER, AutomaticSpeechRecognition(MP3))
+            assert heard.text == "hello"
+        assert not running.done()
+        feeder.write(WAV)
+    assert (await running).text == "hello"
+    assert fake.requests[-1].body == WAV
+    if opened:
+        source.close()
+
+
+async def test_an_image_in_a_conversation_is_read_from_its_file(
+    fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    """A message with an image is a request with media, too."""
+    path = tmp_path / "cat.png"
+    path.write_bytes(PNG)
+    fake.answers({"response": "a cat"})
+    task = TextGeneration([user("What is this?", path)])
+    assert (await fake.client().run(LLAMA, task)).text == "a cat"
+    [message] = fake.requests[0].json()["messages"]
+    uri = message["content"][1]["image_url"]["url"]
+    assert uri == f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+    missing = TextGeneration([user("What is this?", tmp_path / "no.png")])
+    with pytest.raises(InputError, match=r"no\.png"):
+        await fake.client().run(LLAMA, missing)
+    assert len(fake.requests) == 1
+
+
+# Open runs
+
+
+async def test_an_open_run_sends_what_it_is_given(fake: FakeWorkersAI) -> None:
+    """A mapping is the body, whatever is in it."""
+    fake.always.answers({"any": ["thing"]})
+    asked = {"prompt": "é\u2028\U0001f600", "n": 1, "deep": {"list": [None, True, 1.5]}}
+    answer = await fake.client().run("@cf/new/model", asked)
+    assert isinstance(answer, Result)
+    assert answer.value == {"any": ["thing"]}
+    assert answer["any"] == ["thing"]
+    assert answer.meta.status == 200
+    assert fake.requests[0].json() == asked
+    assert fake.requests[0].headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"a": object()},
+        {"a": {1, 2}},
+        {"a": b"bytes"},
+        {"a": 1j},
+        {1: "a"},
+        {"a": "\ud800"},
+        {"a": 2**70},
+        {"a": Path("x")},
+    ],
+)
+async def test_an_open_run_of_what_is_no_json_is_refused(fake: FakeWorkersAI, asked: Any) -> None:
+    """What JSON can't say is refused, and nothing is sent."""
+    with pytest.raises(InputError):
+        await fake.client().run("@cf/new/model", asked)
+    assert fake.accepted == 0
+
+
+@pytest.mark.parametrize("asked", [None, "text", b"text", 7, [], [("a", 1)], Prompt])
+async def test_what_is_neither_a_task_nor_a_mapping_is_refused(
+    fake: FakeWorkersAI, asked: Any
+) -> None:
+    """The error says what is taken."""
+    client = fake.client()
+    with pytest.raises(InputError, match="task"):
+        await client.run(LLAMA, asked)
+    with pytest.raises(InputError, match="task"):
+        await client.stream(LLAMA, asked).collect()
+    assert fake.accepted == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "answer", "media_type"),
+    [
+        ("image/png", PNG, Image, "image/png"),
+        ("image/jpeg", JPEG, Image, "image/jpeg"),
+        ("IMAGE/PNG; a=b", PNG, Image, "image/png"),
+        ("audio/mpeg", MP3, Audio, "audio/mpeg"),
+        ("audio/wav", WAV, Audio, "audio/wav"),
+        ("application/octet-stream", PNG, Image, "image/png"),
+        ("application/octet-stream", b"?", Binary, "application/octet-stream"),
+        ("video/mp4", b"\x00\x00\x00\x18ftypmp42", Binary, "video/mp4"),
+        ("application/pdf", b"%PDF-1.7", Binary, "application/pdf"),
+    ],
+)
+async def test_an_open_run_is_answered_by_content_type(
+    fake: FakeWorkersAI, kind: str, body: bytes, answer: type[Binary], media_type: str
+) -> None:
+    """Bytes become what their Content-Type names."""
+    fake.says(body, content_type=kind)
+    drawn = await fake.client().run("@cf/any/model", {"prompt": "a cat"})
+    assert type(drawn) is answer
+    assert isinstance(drawn, Binary)
+    assert (drawn.data, drawn.media_type) == (body, media_type)
+    assert drawn.meta.status == 200
+
+
+@pytest.mark.parametrize(("key", "data", "kind"), [("image", PNG, Image), ("audio", MP3, Audio)])
+async def test_base64_answers_are_decoded(
+    fake: FakeWorkersAI, key: str, data: bytes, kind: type[Binary]
+) -> None:
+    """An image or a sound inside JSON is the same answer as one that comes as bytes."""
+    fake.answers({key: base64.b64encode(data).decode()})
+    answer = await fake.client().run("@cf/any/model", {"prompt": "a cat"})
+    assert type(answer) is kind
+    assert isinstance(answer, Binary)
+    assert answer.data == data
+
+
+async def test_a_typed_image_comes_either_way(fake: FakeWorkersAI) -> None:
+    """The same task is answered by bytes or by base64, as the model chooses."""
+    client = fake.client()
+    fake.says(PNG, content_type="image/png")
+    fake.answers({"image": base64.b64encode(JPEG).decode()})
+    drawn = await client.run("@cf/a/painter", TextToImage("a cat"))
+    coded = await client.run("@cf/b/painter", TextToImage("a cat"))
+    assert (drawn.data, drawn.media_type) == (PNG, "image/png")
+    assert (coded.data, coded.media_type) == (JPEG, "image/jpeg")
+
+
+@pytest.mark.parametrize("value", [None, True, 7, "text", [], [1], {}])
+async def test_an_open_run_gives_any_json(fake: FakeWorkersAI, value: Any) -> None:
+    """A result can be any JSON value, and an answer without an envelope is its own result."""
+    fake.answers(value)
+    fake.says(json.dumps({"plain": value}))
+    client = fake.client()
+    enveloped, bare = [await client.run("@cf/any/model", {}) for _ in range(2)]
+    assert isinstance(enveloped, Result)
+    assert isinstance(bare, Result)
+    assert (enveloped.value, bare.value) == (value, {"plain": value})
+
+
+# Streams nobody asked for, and streams that were
+
+
+async def test_an_open_run_answered_by_a_stream_is_a_stream(fake: FakeWorkersAI) -> None:
+    """moondream streams unless it is told not to."""
+    fake.streams("Hel", "lo")
+    tokens = await fake.client().run("@cf/any/model", {"prompt": "x"})
+    assert isinstance(tokens, TokenStream)
+    async with tokens:
+        assert [str(token) async for token in tokens] == ["Hel", "lo"]
+    assert tokens.meta.status == 200
+
+
+async def test_a_task_answered_by_a_stream_is_collected(fake: FakeWorkersAI) -> None:
+    """What was promised is what is given, however the model sends it."""
+    client = fake.client(limit=1)
+    fake.streams("Hel", "lo", {"response": "", "usage": {"prompt_tokens": 1}})
+    text = await client.run(LLAMA, Prompt("x"))
+    assert isinstance(text, Text)
+    assert text.text == "Hello"
+    assert text.usage is not None
+    assert text.usage.prompt_tokens == 1
+    assert text.meta.status == 200
+    fake.streams("a ", "cat")
+    description = await client.run("@cf/any/eyes", ImageToText(PNG))
+    assert isinstance(description, Description)
+    assert description.text == "a cat"
+    fake.streams("Hel", "lo")
+    with pytest.raises(DecodeError, match="Labels"):
+        await client.run("@cf/any/model", TextClassification("x"))
+    fake.streams("Hel", then_hangs_up=True)
+    with pytest.raises(StreamInterrupted):
+        await client.run(LLAMA, Prompt("x"))
+    fake.answers({"response": "Hello"})
+    assert (await client.run(LLAMA, Prompt("x"))).text == "Hello"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        (Prompt("x", stream=True), None),
+        (Prompt("x"), True),
+        (Prompt("x", stream=False), True),
+        (TextGeneration([user("x")], stream=True), None),
+        ({"prompt": "x", "stream": True}, None),
+        ({"prompt": "x"}, True),
+    ],
+)
+async def test_run_gives_a_stream_where_one_is_asked_for(fake: FakeWorkersAI, asked: Any) -> None:
+    """By the task itself or by the call: the stream has begun, and `stream: true` was sent once."""
+    task, stream = asked
+    fake.streams("Hel", "lo")
+    tokens: Any = await fake.client().run(LLAMA, task, stream=stream)
+    assert isinstance(tokens, TokenStream)
+    [request] = fake.requests
+    assert request.json()["stream"] is True
+    assert request.body.count(b'"stream"') == 1
+    assert request.headers["Accept"] == "text/event-stream"
+    assert str(await tokens.collect()) == "Hello"
+
+
+@pytest.mark.parametrize("task", [Prompt("x", stream=True), {"prompt": "x", "stream": True}])
+async def test_run_gives_no_stream_where_none_is_wanted(fake: FakeWorkersAI, task: Any) -> None:
+    """`stream=False` overrules the task's own."""
+    fake.answers({"response": "Hello"})
+    answer = await fake.client().run(LLAMA, task, stream=False)
+    assert isinstance(answer, Text | Result)
+    assert fake.requests[0].json()["stream"] is False
+
+
+async def test_a_stream_answered_by_json(fake: FakeWorkersAI) -> None:
+    """A whole answer to a request for a stream is a stream of one token; an empty one is none."""
+    client = fake.client()
+    fake.answers({"response": "Hello"})
+    tokens = client.stream(LLAMA, Prompt("x"))
+    assert [str(token) async for token in tokens] == ["Hello"]
+    fake.answers({})
+    with pytest.raises(StreamUnsupported, match="run"):
+        await client.stream(LLAMA, Prompt("x")).collect()
+
+
+async def test_nothing_is_sent_before_a_stream_is_entered(fake: FakeWorkersAI) -> None:
+    """Making a stream asks for nothing; one that is never entered never was."""
+    tokens = fake.client().stream(LLAMA, Prompt("x"))
+    await asyncio.sleep(0)
+    await tokens.aclose()
+    del tokens
+    assert fake.accepted == 0
+
+
+# Embeddings
+
+
+async def test_embed(fake: FakeWorkersAI) -> None:
+    """Texts become vectors in their order; one text is a list of one."""
+    fake.answers({"shape": [2, 3], "data": [[1, 2, 3], [4, 5, 6]], "pooling": "cls"})
+    fake.answers({"shape": [1, 3], "data": [[1, 2, 3]]})
+    client = fake.client()
+    vectors = await client.embed(BGE, ["one", "two"], pooling="cls")
+    assert isinstance(vectors, Embeddings)
+    assert vectors.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert vectors.pooling == "cls"
+    assert fake.requests[0].json() == {"text": ["one", "two"], "pooling": "cls"}
+    assert (await client.embed(BGE, "one")).shape == (1, 3)
+    assert fake.requests[1].json() == {"text": "one"}
+
+
+@pytest.mark.parametrize(("model", "most"), [(BGE, 100), (QWEN, 32)])
+async def test_no_more_texts_than_the_model_takes(
+    fake: FakeWorkersAI, model: str, most: int
+) -> None:
+    """At the bound they are sent; one beyond it they are not, by either name of the call."""
+    client = fake.client()
+    with pytest.raises(InputError, match=f"at most {most} .*{model}, got {most + 1}"):
+        await client.embed(model, ["x"] * (most + 1))
+    with pytest.raises(InputError, match=f"at most {most}"):
+        await client.run(model, TextEmbeddings(["x"] * (most + 1)))
+    for texts in ([], [""], "", ["a", ""], [None], None, [1], b"x"):
+        with pytest.raises(InputError):
+            await client.embed(model, texts)  # type: ignore[arg-type]  # the refusal is the test
+    assert fake.accepted == 0
+    fake.answers({"shape": [most, 1], "data": [[0.5]] * most})
+    assert len(await client.embed(model, ["x"] * most)) == most
+
+
+@pytest.mark.parametrize("came", [0, 1, 3])
+async def test_as_many_vectors_as_texts(fake: FakeWorkersAI, came: int) -> None:
+    """Another number of vectors can't be matched to the texts."""
+    fake.answers({"shape": [came, 1], "data": [[0.5]] * came})
+    with pytest.raises(DecodeError, match=f"2 texts were sent, and {came} vectors"):
+        await fake.client().embed(BGE, ["one", "two"])
+
+
+# Answers
+
+
+async def test_an_answer_keeps_what_was_said(fake: FakeWorkersAI) -> None:
+    """`raw` is the whole result, with fields nobody knows; `meta` has the facts of the headers."""
+    fake.answers(
+        {"response": "Hello", "new_field": [1]},
+        headers={
+            "cf-ray": "8f1-AMS",
+            "cf-ai-req-id": "req",
+            "Ratelimit": '"default";r=50;t=30',
+            "Ratelimit-Policy": '"burst";q=100;w=60',
+            "cf-aig-log-id": "log",
+            "cf-aig-cache-status": "HIT",
+        },
+    )
+    answer = await fake.client().run(LLAMA, Prompt("x"))
+    assert answer.raw == {"response": "Hello", "new_field": [1]}
+    meta = answer.meta
+    assert (meta.status, meta.ray_id, meta.request_id) == (200, "8f1-AMS", "req")
+    assert (meta.rate_limit, meta.rate_limit_policy) == (
+        '"default";r=50;t=30',
+        '"burst";q=100;w=60',
+    )
+    assert (meta.gateway_log_id, meta.cache_status, meta.attempts) == ("log", "HIT", 1)
+    assert meta.media_type == "application/json"
+    assert 0 < meta.elapsed < 10
+
+
+async def test_one_task_to_many_models(fake: FakeWorkersAI) -> None:
+    """A task is a value: it can be sent again and again, at once, with options of each call."""
+    fake.always.answers([{"label": "GOOD", "score": 1.0}])
+    client = fake.client()
+    task = TextClassification("x")
+    calls = [
+        client.run(f"@cf/a/{number}", task, options=Options(headers={"X-Own": str(number)}))
+        for number in range(10)
+    ]
+    for labels in await asyncio.gather(*calls):
+        assert isinstance(labels, Labels)
+        assert labels.best.label == "GOOD"
+    assert {request.headers["X-Own"] for request in fake.requests} == set("0123456789")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_an_error_and_is_not_followed(fake: FakeWorkersAI, status: int) -> None:
+    """Neither is it tried again, nor does anything go elsewhere."""
+    async with FakeWorkersAI() as other:
+        fake.says(status=status, headers={"Location": f"{other.base_url}/elsewhere"})
+        with pytest.raises(StatusError, match="redirect") as caught:
+            await fake.client(api_token="t0p-s3cr3t").run(LLAMA, Prompt("x"))
+        assert caught.value.status == status
+        assert (len(fake.requests), other.accepted) == (1, 0)
+
+
+async def test_making_a_client_costs_nothing() -> None:
+    """It connects to nothing, needs no loop, and is not even missed."""
+
+    def many() -> list[WorkersAI]:
+        return [WorkersAI(account_id="a", api_token="t") for _ in range(100)]
+
+    assert len({id(client) for client in many()}) == 100
+    assert len(await asyncio.to_thread(many)) == 100

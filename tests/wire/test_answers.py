@@ -1,0 +1,715 @@
+"""Every form of answer of every task, by literal bytes, and everything that is none of them."""
+
+from array import array
+from base64 import b64encode
+from contextlib import suppress
+from traceback import format_exception
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from cfai._convert import dumps
+from cfai._wire.answers import answer, from_text, unstreamed
+from cfai._wire.failures import scrubber
+from cfai._wire.replies import Reply, meta
+from cfai._wire.results import asked
+from cfai.errors import (
+    BadRequest,
+    CfaiError,
+    DecodeError,
+    ServerError,
+    StatusError,
+    StreamUnsupported,
+)
+from cfai.meta import Meta
+from cfai.tasks import (
+    Answer,
+    Audio,
+    AutomaticSpeechRecognition,
+    Binary,
+    Box,
+    Description,
+    Detection,
+    Detections,
+    Embeddings,
+    Image,
+    ImageClassification,
+    ImagePrompt,
+    ImageTextToText,
+    ImageToText,
+    Label,
+    Labels,
+    MultimodalEmbeddings,
+    ObjectDetection,
+    Prompt,
+    Ranked,
+    Ranking,
+    Rerank,
+    Result,
+    Segment,
+    SpeechSynthesis,
+    Summarization,
+    Summary,
+    Task,
+    Text,
+    TextClassification,
+    TextEmbeddings,
+    TextGeneration,
+    TextToImage,
+    TextToSpeech,
+    ToolCall,
+    Transcript,
+    Translated,
+    Translation,
+    Usage,
+    Word,
+    user,
+)
+
+TOKEN = "Sn3lZJTBX6kkg7OdcBUAxOO963GEIyGQqnFTOFYY"  # noqa: S105  # of the API's own page
+SCRUB = scrubber([TOKEN])
+JSON = "application/json"
+
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF"
+MP3 = b"ID3\x04\x00\x00\x00\x00\x00\x00"
+PNG64, JPEG64, MP364 = (b64encode(data).decode() for data in (PNG, JPEG, MP3))
+
+OPEN = {"any": "thing"}
+AUDIO = AutomaticSpeechRecognition(b"a")
+
+
+def reply(body: bytes | str, kind: str | None = JSON, status: int = 200) -> Reply:
+    headers = (
+        {"cf-ray": "8f1a-AMS"} if kind is None else {"cf-ray": "8f1a-AMS", "Content-Type": kind}
+    )
+    data = body.encode() if isinstance(body, str) else body
+    return Reply(status, headers, data, meta(status, headers, attempts=1, elapsed=0.0))
+
+
+def answered(
+    task: Task[Any] | dict[str, Any],
+    body: bytes | str,
+    kind: str | None = JSON,
+    status: int = 200,
+) -> Answer:
+    return answer(asked(task), reply(body, kind, status), scrub=SCRUB)
+
+
+def floats(*rows: list[float]) -> tuple[tuple[int, int], "array[float]"]:
+    return (len(rows), len(rows[0])), array("f", [number for row in rows for number in row])
+
+
+# Task, the result by its bytes, what it says. Source, unless named: the model's output schema
+# (developers.cloudflare.com/workers-ai/models) or the API page "Execute AI model", Returns.
+RESULTS: dict[str, tuple[Task[Any] | dict[str, Any], str, Answer]] = {
+    "distilbert": (
+        TextClassification("bad"),
+        '[{"label":"NEGATIVE","score":0.9998},{"label":"POSITIVE","score":0.0002}]',
+        Labels((Label("NEGATIVE", 0.9998), Label("POSITIVE", 0.0002))),
+    ),
+    "the API page's example": (
+        TextClassification("a"),
+        '[{"label":"label","score":0}]',
+        Labels((Label("label", 0.0),)),
+    ),
+    "no label at all": (TextClassification("a"), "[]", Labels(())),
+    "resnet": (
+        ImageClassification(b"i"),
+        '[{"label":"TABBY","score":0.5,"new":1}]',
+        Labels((Label("TABBY", 0.5),)),
+    ),
+    "detr": (
+        ObjectDetection(b"i"),
+        '[{"label":"cat","score":0.9,"box":{"xmin":1,"ymin":2.5,"xmax":30,"ymax":40}}]',
+        Detections((Detection("cat", 0.9, Box(1.0, 2.5, 30.0, 40.0)),)),
+    ),
+    "flux": (TextToImage("a"), f'{{"image":"{JPEG64}"}}', Image(JPEG, "image/jpeg")),
+    "flux, a PNG": (TextToImage("a"), f'{{"image":"{PNG64}"}}', Image(PNG, "image/png")),
+    "an image as bare text": (TextToImage("a"), f'"{PNG64}"', Image(PNG, "image/png")),
+    "an image as a data URI": (
+        TextToImage("a"),
+        f'{{"image":"data:image/png;base64,{PNG64}"}}',
+        Image(PNG, "image/png"),
+    ),
+    "melotts": (TextToSpeech("a"), f'{{"audio":"{MP364}"}}', Audio(MP3, "audio/mpeg")),
+    "speech as bare text": (TextToSpeech("a"), f'"{MP364}"', Audio(MP3, "audio/mpeg")),
+    "aura as JSON": (SpeechSynthesis("a"), f'{{"audio":"{MP364}"}}', Audio(MP3, "audio/mpeg")),
+    "bge": (
+        TextEmbeddings(["a", "b"]),
+        '{"shape":[2,3],"data":[[0.5,-1,0],[1,2,3.25]],"pooling":"cls"}',
+        Embeddings(*floats([0.5, -1.0, 0.0], [1.0, 2.0, 3.25]), pooling="cls"),
+    ),
+    "one text": (
+        TextEmbeddings("a"),
+        '{"shape":[1,2],"data":[[0.5,1]]}',
+        Embeddings(*floats([0.5, 1.0])),
+    ),
+    "shape as floats, or missing": (
+        TextEmbeddings("a"),
+        '{"shape":[1.0,2.0],"data":[[0.5,1]]}',
+        Embeddings(*floats([0.5, 1.0])),
+    ),
+    "no shape": (TextEmbeddings("a"), '{"data":[[0.5]]}', Embeddings(*floats([0.5]))),
+    "bge-m3 of contexts": (
+        TextEmbeddings("a", extra={"contexts": [{"text": "a"}]}),
+        '{"response":[[0.5,1]],"shape":[1,2],"pooling":"cls"}',
+        Embeddings(*floats([0.5, 1.0]), pooling="cls"),
+    ),
+    # Observed of newer embedding models; the count is in the vocabulary of chat completions.
+    "with usage": (
+        TextEmbeddings("a"),
+        '{"shape":[1,1],"data":[[1]],"usage":{"prompt_tokens":3,"total_tokens":3}}',
+        Embeddings(*floats([1.0]), usage=Usage(3, 0, 3)),
+    ),
+    "multimodal": (
+        MultimodalEmbeddings(image=b"i", text=["a"]),
+        '{"shape":[2,1],"data":[[0.5],[1]]}',
+        Embeddings(*floats([0.5], [1.0])),
+    ),
+    "whisper": (
+        AUDIO,
+        (
+            '{"text":"Hi there","word_count":2,"words":[{"word":"Hi","start":0,"end":0.5},'
+            '{"word":"there","start":0.5,"end":1.25}],'
+            '"vtt":"WEBVTT\\n\\n00.000 --> 01.250\\nHi there"}'
+        ),
+        Transcript(
+            "Hi there",
+            vtt="WEBVTT\n\n00.000 --> 01.250\nHi there",
+            word_count=2,
+            words=(Word("Hi", 0.0, 0.5), Word("there", 0.5, 1.25)),
+        ),
+    ),
+    "whisper, the text alone": (AUDIO, '{"text":""}', Transcript("")),
+    "whisper-large-v3-turbo": (
+        AUDIO,
+        (
+            '{"transcription_info":{"language":"en","language_probability":0.98,"duration":1.5,'
+            '"duration_after_vad":1.25},"text":"Hi there","word_count":2.0,"segments":[{"start":0,'
+            '"end":1.25,"text":" Hi there","temperature":0,"avg_logprob":-0.2,"words":['
+            '{"word":" Hi","start":0,"end":0.5},{"word":" there","start":0.5,"end":1.25}]}],'
+            '"vtt":"WEBVTT"}'
+        ),
+        Transcript(
+            "Hi there",
+            vtt="WEBVTT",
+            word_count=2,
+            words=(Word(" Hi", 0.0, 0.5), Word(" there", 0.5, 1.25)),
+            segments=(
+                Segment(
+                    " Hi there",
+                    0,
+                    1.25,
+                    (Word(" Hi", 0.0, 0.5), Word(" there", 0.5, 1.25)),
+                ),
+            ),
+            info={
+                "language": "en",
+                "language_probability": 0.98,
+                "duration": 1.5,
+                "duration_after_vad": 1.25,
+            },
+        ),
+    ),
+    "nova-3": (
+        AUDIO,
+        (
+            '{"results":{"channels":[{"alternatives":[{"confidence":0.99,"transcript":"Hi there",'
+            '"words":[{"confidence":0.9,"end":0.5,"start":0,"word":"Hi"},'
+            '{"confidence":0.9,"end":1.25,"start":0.5,"word":"there"}]}]}],'
+            '"summary":{"result":"success","short":"A greeting"}}}'
+        ),
+        Transcript(
+            "Hi there",
+            word_count=2,
+            words=(Word("Hi", 0.0, 0.5), Word("there", 0.5, 1.25)),
+            info={"confidence": 0.99},
+        ),
+    ),
+    "nova-3, silence": (
+        AUDIO,
+        '{"results":{"channels":[{"alternatives":[{"transcript":""}]}]}}',
+        Transcript(""),
+    ),
+    "prompt": (Prompt("a"), '{"response":"Hello"}', Text("Hello")),
+    "chat": (
+        TextGeneration([user("a")]),
+        '{"choices":[{"message":{"content":"Hello"},"finish_reason":"stop"}]}',
+        Text("Hello", finish_reason="stop"),
+    ),
+    "chat with a tool": (
+        TextGeneration([user("a")]),
+        '{"response":null,"tool_calls":[{"name":"f","arguments":{"x":1}}]}',
+        Text(tool_calls=(ToolCall("f", {"x": 1}),)),
+    ),
+    "JSON mode": (
+        TextGeneration([user("a")], response_format={"type": "object"}),
+        '{"response":"{\\"a\\":1}"}',
+        Text('{"a":1}', {"a": 1}),
+    ),
+    "m2m100": (Translation("a", target_lang="fr"), '{"translated_text":"b"}', Translated("b")),
+    "indictrans2": (
+        Translation("a", target_lang="hin_Deva"),
+        '{"translations":["नमस्ते"]}',
+        Translated("नमस्ते"),
+    ),
+    "bart": (Summarization("a"), '{"summary":"b"}', Summary("b")),
+    "llava": (ImageToText(b"i"), '{"description":"A cat."}', Description("A cat.")),
+    "llava with a prompt": (
+        ImagePrompt(b"i", "What?"),
+        '{"description":"A cat."}',
+        Description("A cat."),
+    ),
+    "chat about an image": (
+        ImageTextToText(b"i", [user("What?")]),
+        '{"description":"A cat."}',
+        Description("A cat."),
+    ),
+    "moondream, a query": (
+        ImageToText(b"i"),
+        (
+            '{"finish_reason":"stop","metrics":{"input_tokens":1,"output_tokens":1,"prefill_time_ms":1,'
+            '"decode_time_ms":1,"ttft_ms":1},"answer":"A cat.","caption":null,"points":null,'
+            '"objects":null,"reasoning":null}'
+        ),
+        Description("A cat.", finish_reason="stop"),
+    ),
+    "moondream, a caption": (
+        ImageToText(b"i"),
+        '{"finish_reason":"stop","answer":null,"caption":"A cat."}',
+        Description("A cat.", finish_reason="stop"),
+    ),
+    "llama-3.2-vision": (
+        ImageTextToText(b"i", [user("What?")]),
+        '{"response":"A cat."}',
+        Description("A cat."),
+    ),
+    "gemma about an image": (
+        ImageToText(b"i"),
+        '{"choices":[{"message":{"content":"A cat."},"finish_reason":"stop"}]}',
+        Description("A cat.", finish_reason="stop"),
+    ),
+    "bge-reranker": (
+        Rerank("q", ["a", "b"]),
+        '{"response":[{"id":1,"score":0.9},{"id":0,"score":0.1}]}',
+        Ranking((Ranked(1, 0.9, "b"), Ranked(0, 0.1, "a"))),
+    ),
+    "a rank beyond the documents": (
+        Rerank("q", ["a"]),
+        '{"response":[{"id":1,"score":0.9},{"id":-1,"score":0.1}]}',
+        Ranking((Ranked(1, 0.9), Ranked(-1, 0.1))),
+    ),
+    # Open runs: the value as it is, whatever it is.
+    "smart-turn": (
+        OPEN,
+        '{"is_complete":true,"probability":0.5}',
+        Result({"is_complete": True, "probability": 0.5}),
+    ),
+    "points": (OPEN, '{"points":[{"x":0.5,"y":0.5}]}', Result({"points": [{"x": 0.5, "y": 0.5}]})),
+    "null": (OPEN, "null", Result(None)),
+    "a text": (OPEN, '"a"', Result("a")),
+    "a number": (OPEN, "0", Result(0)),
+    "nothing": (OPEN, "{}", Result({})),
+    "an image": (OPEN, f'{{"image":"{PNG64}"}}', Image(PNG, "image/png")),
+    "a sound": (OPEN, f'{{"audio":"{MP364}"}}', Audio(MP3, "audio/mpeg")),
+    "an image's address": (OPEN, '{"image":"https://x"}', Result({"image": "https://x"})),
+    "an image and more": (OPEN, '{"image":"","n":1}', Result({"image": "", "n": 1})),
+}
+
+
+@pytest.mark.parametrize(("task", "result", "says"), RESULTS.values(), ids=RESULTS)
+def test_every_documented_result_is_the_answer_of_its_task(
+    task: Task[Any] | dict[str, Any], result: str, says: Answer
+) -> None:
+    """With the whole envelope, a part of it, and without it."""
+    read = answered(task, f'{{"result":{result},"success":true,"errors":[],"messages":[]}}')
+    assert type(read) is type(says)
+    assert read == says
+    assert read.meta == Meta(status=200, ray_id="8f1a-AMS", media_type=JSON)
+    assert answered(task, f'{{"result":{result}}}') == says
+    assert answered(task, result) == says
+
+
+def test_the_table_has_every_task() -> None:
+    kinds = {type(task) for task, _, _ in RESULTS.values()} - {dict}
+    assert kinds == {
+        AutomaticSpeechRecognition, ImageClassification, ImagePrompt, ImageTextToText, ImageToText,
+        MultimodalEmbeddings, ObjectDetection, Prompt, Rerank, SpeechSynthesis, Summarization,
+        TextClassification, TextEmbeddings, TextGeneration, TextToImage, TextToSpeech, Translation,
+    }  # fmt: skip
+
+
+# Bytes
+
+
+@pytest.mark.parametrize(
+    ("task", "body", "kind", "says"),
+    [
+        # Output schemas: PNG of the stable diffusion models, JPEG of phoenix, MP3 of aura.
+        (TextToImage("a"), PNG, "image/png", Image(PNG, "image/png")),
+        (TextToImage("a"), JPEG, "image/jpeg", Image(JPEG, "image/jpeg")),
+        (TextToImage("a"), JPEG, "Image/JPEG; q=1", Image(JPEG, "image/jpeg")),
+        (TextToSpeech("a"), MP3, "audio/mpeg", Audio(MP3, "audio/mpeg")),
+        (SpeechSynthesis("a"), b"RIFF", "audio/wav", Audio(b"RIFF", "audio/wav")),
+        # No type, or one that says nothing: the bytes tell.
+        (TextToImage("a"), PNG, None, Image(PNG, "image/png")),
+        (TextToImage("a"), PNG, "application/octet-stream", Image(PNG, "image/png")),
+        (
+            SpeechSynthesis("a", encoding="linear16"),
+            b"\0\1",
+            "application/octet-stream",
+            Audio(b"\0\1", "application/octet-stream"),
+        ),
+        # An open run takes what comes.
+        (OPEN, PNG, "image/png", Image(PNG, "image/png")),
+        (OPEN, MP3, "audio/mpeg", Audio(MP3, "audio/mpeg")),
+        (OPEN, b"%PDF-", "application/pdf", Binary(b"%PDF-", "application/pdf")),
+        (OPEN, JPEG, None, Image(JPEG, "image/jpeg")),
+        (OPEN, b"a,b\n", "text/csv", Binary(b"a,b\n", "text/csv")),
+    ],
+)
+def test_bytes_are_taken_by_their_type(
+    task: Task[Any] | dict[str, Any], body: bytes, kind: str | None, says: Answer
+) -> None:
+    """The same task gives JSON or bytes, as the model likes; they are not decoded."""
+    read = answered(task, body, kind)
+    assert type(read) is type(says)
+    assert read == says
+    assert read.raw is None
+    assert read.meta.ray_id == "8f1a-AMS"
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/plain; charset=utf-8", "", None])
+def test_json_without_its_type_is_json(kind: str | None) -> None:
+    assert answered(Prompt("a"), '{"result":{"response":"Hi"}}', kind) == Text("Hi")
+    assert answered(OPEN, "[1]", kind) == Result([1])
+
+
+# What is none of them
+
+WRONG: list[tuple[Task[Any] | dict[str, Any], str]] = [
+    *[
+        (task, result)
+        for task in (TextClassification("a"), ImageClassification(b"i"), ObjectDetection(b"i"))
+        for result in (
+            "null", "{}", '""', '"a"', "6", '{"a":1}', "[null]", '["a"]', "[{}]", "[[]]",
+            '[{"label":null,"score":1}]', '[{"label":"a","score":null}]',
+            '[{"label":"a","score":"1"}]', '[{"label":"a","score":true}]',
+            '[{"label":1,"score":1}]',
+        )
+    ],
+    (ObjectDetection(b"i"), '[{"label":"a","score":1,"box":null}]'),
+    (ObjectDetection(b"i"), '[{"label":"a","score":1,"box":{"xmin":1,"ymin":1,"xmax":1}}]'),
+    *[
+        (task, result)
+        for task, key in ((TextToImage("a"), "image"), (TextToSpeech("a"), "audio"))
+        for result in (
+            "null", "{}", "[]", "6", '""', f'{{"{key}":null}}', f'{{"{key}":""}}',
+            f'{{"{key}":6}}', f'{{"{key}":[137,80]}}', f'{{"{key}":"not base64!"}}',
+            f'{{"{key}":"ä"}}', f'{{"{key}":"AAA"}}', f'{{"{key}":"data:image/png;base64,"}}',
+            f'{{"{key}":"data:nothing"}}',
+        )
+    ],
+    *[
+        (TextEmbeddings(["a", "b"]), result)
+        for result in (
+            "null", "{}", "[]", '"a"', "[[1],[2]]", '{"data":null}', '{"data":{}}',
+            '{"data":[1,2]}', '{"data":[]}', '{"data":[[1]]}', '{"data":[[1],[2],[3]]}',
+            '{"data":[[1],null]}', '{"data":[[1],["a"]]}', '{"data":[[1],[null]]}',
+            '{"data":[[1],[[2]]]}', '{"data":[[1,2],[3]]}',
+            '{"data":[[1],[2]],"shape":[1,2]}', '{"data":[[1],[2]],"shape":[2,2]}',
+            '{"data":[[1],[2]],"shape":"2,1"}', '{"request_id":"x"}',
+            '{"response":[{"id":0,"score":1},{"id":1,"score":1}]}', '{"data":[[],[]]}',
+        )
+    ],
+    *[
+        (AUDIO, result)
+        for result in (
+            "null", "{}", "[]", '"hi"', '{"text":null}', '{"text":6}', '{"text":["hi"]}',
+            '{"text":"hi","words":[{}]}', '{"text":"hi","words":[{"word":null}]}',
+            '{"text":"hi","words":"hi"}', '{"text":"hi","word_count":"2"}',
+            '{"text":"hi","word_count":2.5}', '{"text":"hi","segments":[1]}',
+            '{"text":"hi","segments":[{"text":["a"]}]}', '{"text":"hi","segments":"a"}',
+            '{"text":"hi","segments":[{"text":"a","start":"0"}]}', '{"text":"hi","vtt":6}',
+            '{"text":"hi","transcription_info":"en"}', '{"text":"hi","words":{"a":1}}',
+            '{"results":null}', '{"results":{}}', '{"results":{"channels":[]}}',
+            '{"results":{"channels":[{"alternatives":[]}]}}',
+            '{"results":{"channels":[{"alternatives":[{"transcript":null}]}]}}',
+            '{"results":{"channels":[{"alternatives":[{"transcript":"a","words":[6]}]}]}}',
+        )
+    ],
+    *[(Prompt("a"), result) for result in ("null", "{}", "[]", '{"response":null}', "6")],
+    *[
+        (Translation("a", target_lang="fr"), result)
+        for result in (
+            "null", "{}", '"b"', '{"translated_text":null}', '{"translated_text":6}',
+            '{"translations":[]}', '{"translations":[null]}', '{"translations":"b"}',
+        )
+    ],
+    *[(Summarization("a"), result) for result in ("null", "{}", '"b"', '{"summary":null}')],
+    *[
+        (task, result)
+        for task in (ImageToText(b"i"), ImagePrompt(b"i", "a"), ImageTextToText(b"i", [user("a")]))
+        for result in (
+            "null", "{}", '"b"', '{"description":null}', '{"description":6}', '{"answer":null}',
+            '{"caption":null,"points":[]}', '{"response":null}',
+        )
+    ],
+    *[
+        (Rerank("q", ["a"]), result)
+        for result in (
+            "null", "{}", "[]", '{"response":null}', '{"response":{}}', '{"response":"a"}',
+            '{"response":""}', '{"response":[{"id":0}]}', '{"response":[{"id":"0","score":1}]}',
+            '{"response":[{"id":0.5,"score":1}]}', '{"response":[{"id":0,"score":null}]}',
+        )
+    ],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "result"), WRONG, ids=str)
+def test_what_nobody_documented_is_an_error_that_has_it(
+    task: Task[Any] | dict[str, Any], result: str
+) -> None:
+    """Never an `AttributeError` or `KeyError`, never the text "None", never an empty answer."""
+    body = f'{{"result":{result},"success":true,"errors":[],"messages":[]}}'
+    with pytest.raises(DecodeError) as caught:
+        answered(task, body)
+    assert caught.value.meta == Meta(status=200, ray_id="8f1a-AMS", media_type=JSON)
+    assert caught.value.body
+    assert str(caught.value)
+
+
+TASKS: list[Task[Any] | dict[str, Any]] = [
+    TextClassification("a"), TextToImage("a"), TextToSpeech("a"), TextEmbeddings("a"), AUDIO,
+    Prompt("a"), Translation("a", target_lang="fr"), Summarization("a"), ImageToText(b"i"),
+    Rerank("q", ["a"]), OPEN,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("task", TASKS, ids=repr)
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", JSON),
+        (b"", None),
+        (b"", "text/plain"),
+        (b"", "text/html"),
+        (b"", "image/png"),
+        (b"", "audio/mpeg"),
+        (b"", "application/octet-stream"),
+        (b"<html><body>Just a moment...</body></html>", "text/html; charset=UTF-8"),
+        (b'{"result":', JSON),
+        (b'{"result":{}', "text/plain"),
+        (b"undefined", JSON),
+        (PNG, JSON),
+        (b'{"a":NaN}', JSON),
+        (b"[" * 2000, JSON),
+    ],
+)
+def test_a_body_that_cannot_be_an_answer_is_a_typed_error(
+    task: Task[Any] | dict[str, Any], body: bytes, kind: str | None
+) -> None:
+    """Nothing, half a document, a challenge page: with what is known of it."""
+    with pytest.raises(DecodeError) as caught:
+        answered(task, body, kind)
+    assert caught.value.body == body[:4096]
+    assert caught.value.meta is not None
+    assert caught.value.meta.ray_id == "8f1a-AMS"
+
+
+@pytest.mark.parametrize(
+    ("task", "body", "kind"),
+    [
+        (TextToImage("a"), MP3, "audio/mpeg"),
+        (TextToImage("a"), MP3, "application/octet-stream"),
+        (TextToImage("a"), b"upstream error", "text/plain"),
+        (TextToImage("a"), b"%PDF-", "application/pdf"),
+        (TextToSpeech("a"), PNG, "image/png"),
+        (TextToSpeech("a"), b"upstream error", "text/plain"),
+        (Prompt("a"), PNG, "image/png"),
+        (Prompt("a"), b"Hello", "text/plain"),
+        (Prompt("a"), b"Hello", None),
+        (TextEmbeddings("a"), b"\0" * 16, "application/octet-stream"),
+        (TextClassification("a"), MP3, "audio/mpeg"),
+    ],
+)
+def test_bytes_of_another_kind_are_an_error(task: Task[Any], body: bytes, kind: str | None) -> None:
+    """A wrong Content-Type is named with what was expected."""
+    with pytest.raises(DecodeError, match=f"where {task.answer.__name__} was expected") as caught:
+        answered(task, body, kind)
+    assert caught.value.body == body
+    assert caught.value.meta is not None
+
+
+@pytest.mark.parametrize("task", TASKS, ids=repr)
+def test_a_refusal_is_one_whatever_was_asked(task: Task[Any] | dict[str, Any]) -> None:
+    """Under its own status, and as `success: false` under 200."""
+    body = '{"result":null,"success":false,"errors":[{"code":5006,"message":"bad"}],"messages":[]}'
+    for status in (200, 201, 400):
+        with pytest.raises(BadRequest, match="bad"):
+            answered(task, body, status=status)
+    with pytest.raises(ServerError, match="502"):
+        answered(task, b"<html>", "text/html", 502)
+    with pytest.raises(ServerError):
+        answered(task, PNG, "image/png", 500)
+    with pytest.raises(StatusError, match="redirect"):
+        answered(task, b"", None, 302)
+
+
+def test_what_the_service_said_is_kept_without_the_vectors() -> None:
+    """`raw` has unknown fields; vectors would be there twice, as lists of Python floats."""
+    read = answered(Prompt("a"), '{"result":{"response":"Hi","new":1},"success":true}')
+    assert read.raw == {"response": "Hi", "new": 1}
+    read = answered(TextEmbeddings("a"), '{"shape":[1,1],"data":[[1]],"new":1}')
+    assert read.raw == {"shape": [1, 1], "new": 1}
+    read = answered(TextEmbeddings("a"), '{"shape":[1,1],"response":[[1]]}')
+    assert read.raw == {"shape": [1, 1]}
+    assert answered(TextToImage("a"), f'{{"image":"{PNG64}"}}').raw is None
+    assert answered(Rerank("q", ["a"]), '{"response":[]}').raw == {"response": []}
+
+
+def test_vectors_are_32_bit_floats_without_loss_of_order() -> None:
+    rows = [[float(row * 10 + column) for column in range(10)] for row in range(100)]
+    body = dumps({"shape": [100, 10], "data": rows})
+    read = answered(TextEmbeddings([str(row) for row in range(100)]), body)
+    assert isinstance(read, Embeddings)
+    assert read.shape == (100, 10)
+    assert read.tolist() == rows
+    assert read.buffer.itemsize == 4
+
+
+def test_a_wrong_count_of_vectors_says_both_numbers() -> None:
+    """A vector short would put every text after it beside its neighbour's."""
+    with pytest.raises(DecodeError, match="3 texts were sent, and 2 vectors came back"):
+        answered(TextEmbeddings(["a", "b", "c"]), '{"data":[[1],[2]]}')
+
+
+# JSON where a stream was asked for
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # github.com/cloudflare/ai, stream-text.test.ts, "should retry without streaming": gpt-oss
+        # and Kimi.
+        '{"result":{},"success":true,"errors":[],"messages":[]}',
+        '{"result":null,"success":true,"errors":[],"messages":[]}',
+        '{"result":"","success":true}',
+        "{}",
+        "null",
+    ],
+)
+def test_an_empty_result_for_a_stream_says_to_call_run(body: str) -> None:
+    with pytest.raises(StreamUnsupported, match=r"call run\(\)"):
+        unstreamed(asked(Prompt("a")), reply(body), scrub=SCRUB)
+
+
+def test_a_whole_answer_for_a_stream_is_its_text() -> None:
+    """Whatever was asked: only texts are streamed as tokens."""
+    body = '{"result":{"response":"{}"},"success":true}'
+    for task in (Prompt("a"), OPEN, ImageToText(b"i")):
+        read = unstreamed(asked(task), reply(body), scrub=SCRUB)
+        assert read == Text("{}")
+        assert read.raw == {"response": "{}"}
+        assert read.meta.ray_id == "8f1a-AMS"
+    wanted = TextGeneration([user("a")], response_format="json_object")
+    assert unstreamed(asked(wanted), reply(body), scrub=SCRUB).parsed == {}
+    asked_openly = {"prompt": "a", "response_format": {"type": "json_object"}}
+    assert unstreamed(asked(asked_openly), reply(body), scrub=SCRUB).parsed == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status", "error"),
+    [
+        (b"<html>", "text/html", 502, ServerError),
+        (b'{"success":false,"errors":[{"code":5007,"message":"no"}]}', JSON, 200, BadRequest),
+        (b"<html>", "text/html", 200, DecodeError),
+        (b"", JSON, 200, DecodeError),
+        (b"", None, 200, DecodeError),
+        (PNG, "image/png", 200, DecodeError),
+        (b"data: x\n\n", "text/plain", 200, DecodeError),
+        (b'{"result":{"shape":[1,1]}}', JSON, 200, DecodeError),
+        (b'{"result":[1]}', JSON, 200, DecodeError),
+        (b'{"result":', JSON, 200, DecodeError),
+    ],
+)
+def test_no_text_for_a_stream_is_a_typed_error(
+    body: bytes, kind: str | None, status: int, error: type[CfaiError]
+) -> None:
+    with pytest.raises(error) as caught:
+        unstreamed(asked(Prompt("a")), reply(body, kind, status), scrub=SCRUB)
+    assert caught.value.meta.ray_id == "8f1a-AMS"  # type: ignore[attr-defined]  # all have it
+
+
+# A stream where none was asked for (moondream3.1 streams unless told not to)
+
+
+def test_a_stream_becomes_the_text_or_description_that_was_asked_for() -> None:
+    said = Text("A cat.", finish_reason="stop", meta=Meta(status=200))
+    assert from_text(asked(Prompt("a")), said) is said
+    read = from_text(asked(ImageToText(b"i")), said)
+    assert read == Description("A cat.", finish_reason="stop")
+    assert read.meta == Meta(status=200)
+    with pytest.raises(DecodeError, match="where Embeddings was expected"):
+        from_text(asked(TextEmbeddings("a")), said)
+
+
+# Hostile answers
+
+
+@pytest.mark.parametrize("task", TASKS[:-1], ids=repr)
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'{{"result":{{"said":"{TOKEN}"}}}}',
+        f'{{"{TOKEN}":1}}',
+        f'"{TOKEN}"',
+        f'["{TOKEN}"]',
+        f'[{{"label":6,"said":"{TOKEN}"}}]',
+        f"broken {TOKEN}",
+        "x" * 4080 + TOKEN,
+    ],
+)
+def test_no_decode_error_repeats_a_secret(task: Task[Any], body: str) -> None:
+    """A server that echoes its request must not put the token into a log."""
+    for kind in (JSON, "text/html", "application/pdf", None):
+        try:
+            answered(task, body, kind)
+        except DecodeError as error:
+            shown = "".join(format_exception(error)) + f"{error!r} {error.body!r}"
+            assert TOKEN[:16] not in shown
+
+
+ANY: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-2, 2) | st.sampled_from(["", "a"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            ["result", "success", "errors", "label", "score", "box", "xmin", "image", "audio",
+             "text", "data", "shape", "response", "pooling", "usage", "words", "word", "start",
+             "segments",
+             "results", "channels", "alternatives", "transcript", "vtt", "transcription_info",
+             "translated_text", "translations", "summary", "description", "answer", "id", "choices"]
+        ),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(ANY, st.sampled_from(TASKS))
+@settings(max_examples=400, deadline=None)
+def test_no_answer_breaks_a_reader(document: Any, task: Task[Any] | dict[str, Any]) -> None:
+    """Any JSON is an answer of the promised class, or one of our errors."""
+    wanted = task.answer if isinstance(task, Task) else Answer
+    try:
+        read = answered(task, dumps(document))
+        assert isinstance(read, wanted)
+        read.to_dict()
+    except CfaiError:
+        pass
+    with suppress(CfaiError):
+        unstreamed(asked(task), reply(dumps(document)), scrub=SCRUB)

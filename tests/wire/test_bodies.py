@@ -1,0 +1,429 @@
+"""The body of a run, byte for byte: JSON, raw bytes and forms, with media the way a model wants."""
+
+import json
+import re
+import tracemalloc
+from base64 import b64encode
+from collections.abc import Mapping
+from email.parser import BytesParser
+from email.policy import HTTP
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from cfai._wire.bodies import Body, Pieces, encoded
+from cfai.errors import InputError
+from cfai.media import Base64, Integers, MediaForm
+from cfai.tasks import (
+    AutomaticSpeechRecognition,
+    ImageClassification,
+    ImagePrompt,
+    ImageTextToText,
+    ImageToText,
+    MultimodalEmbeddings,
+    ObjectDetection,
+    Prompt,
+    Rerank,
+    SpeechSynthesis,
+    Summarization,
+    Task,
+    TextClassification,
+    TextEmbeddings,
+    TextGeneration,
+    TextToImage,
+    TextToSpeech,
+    Translation,
+    assistant,
+    system,
+    tool_result,
+    user,
+)
+
+PNG = b"\x89PNG\r\n\x1a\n\x00\xff"
+PNG64 = b64encode(PNG).decode()
+MP3 = b"ID3\x04\xff"
+MP364 = b64encode(MP3).decode()
+OTHER = "@cf/some/new-model"
+
+
+def written(body: Body) -> bytes:
+    return body.content if isinstance(body.content, bytes) else b"".join(body.content)
+
+
+def made(
+    task: Task[Any] | Mapping[str, Any], model: str = OTHER, added: Mapping[str, Any] | None = None
+) -> Body:
+    return encoded(model, task, added or {})
+
+
+# JSON: Workers AI API, "Execute AI model", one of each input.
+
+
+@pytest.mark.parametrize(
+    ("task", "body"),
+    [
+        (TextClassification("Grüezi"), '{"text":"Grüezi"}'),
+        (
+            TextToImage(
+                "a", height=256, width=2048, num_steps=20, strength=0.5, seed=1, guidance=7
+            ),
+            (
+                '{"prompt":"a","guidance":7,"height":256,"num_steps":20,"seed":1,"strength":0.5,'
+                '"width":2048}'
+            ),
+        ),
+        (TextToSpeech("a", lang="fr"), '{"prompt":"a","lang":"fr"}'),
+        (TextEmbeddings("a"), '{"text":"a"}'),
+        (TextEmbeddings(["a", "b"], pooling="cls"), '{"text":["a","b"],"pooling":"cls"}'),
+        (
+            Prompt("a", max_tokens=5, temperature=0.0, raw=True, lora="mine"),
+            '{"prompt":"a","lora":"mine","max_tokens":5,"raw":true,"temperature":0.0}',
+        ),
+        (
+            Prompt("a", response_format={"type": "object"}),
+            '{"prompt":"a","response_format":{"type":"json_schema","json_schema":{"type":"object"}}}',
+        ),
+        (
+            TextGeneration(
+                [system("Be brief."), user("Hi"), assistant("Ho"), tool_result({"a": 1}, "c1")]
+            ),
+            (
+                '{"messages":[{"role":"system","content":"Be brief."},'
+                '{"role":"user","content":"Hi"},'
+                '{"role":"assistant","content":"Ho"},'
+                '{"role":"tool","content":"{\\"a\\": 1}","tool_call_id":"c1"}]}'
+            ),
+        ),
+        (
+            Translation("a", target_lang="fr", source_lang="en"),
+            '{"text":"a","target_lang":"fr","source_lang":"en"}',
+        ),
+        (Summarization("a", max_length=10), '{"input_text":"a","max_length":10}'),
+        (Rerank("q", ["a"], top_k=1), '{"query":"q","contexts":[{"text":"a"}],"top_k":1}'),
+        (
+            SpeechSynthesis("a", speaker="luna", encoding="mp3"),
+            '{"text":"a","speaker":"luna","encoding":"mp3"}',
+        ),
+        (MultimodalEmbeddings(text=["a"]), '{"text":["a"]}'),
+        (
+            Prompt("a", extra={"guided_json": {"x": [None]}}),
+            '{"prompt":"a","guided_json":{"x":[null]}}',
+        ),
+        ({"any": ["thing", 1, None, True, 0.5]}, '{"any":["thing",1,null,true,0.5]}'),
+        ({}, "{}"),
+    ],
+)
+def test_what_has_no_media_is_compact_json(task: Any, body: str) -> None:
+    """What is not set is not sent: the service's own defaults apply."""
+    sent = made(task)
+    assert sent.content_type == "application/json"
+    assert sent.query == {}
+    assert json.loads(written(sent)) == json.loads(body)
+    assert len(written(sent)) == len(body.encode())
+
+
+def test_the_client_adds_its_own_fields() -> None:
+    assert written(made(Prompt("a"), added={"stream": True})) == b'{"prompt":"a","stream":true}'
+    assert written(made({"stream": False}, added={"stream": True})) == b'{"stream":true}'
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"a": object()},
+        {"a": b"bytes"},
+        {"a": {1: 2}},
+        {"a": "\ud800"},
+        {"a": 2**64},
+        {"a": 1j},
+        {1: "a"},
+        Prompt("\ud800"),
+        Prompt("a", extra={"a": {b"x": 1}}),
+    ],
+)
+def test_what_is_no_json_is_refused(task: Any) -> None:
+    """With a word on what it is, and before anything is sent."""
+    with pytest.raises(InputError, match="must be made of JSON values"):
+        made(task)
+
+
+# Media: form, model, task, Content-Type and body.
+
+INTEGERS = "[137, 80, 78, 71, 13, 10, 26, 10, 0, 255]"
+
+MEDIA: dict[str, tuple[str, Task[Any], str, str | bytes]] = {
+    # The API page: integers for these three, and for any model that nothing else is known of.
+    "integers": (OTHER, ImageClassification(PNG), "application/json", f'{{"image":{INTEGERS}}}'),
+    "integers and options": (
+        OTHER,
+        ImageToText(PNG, prompt="What?", max_tokens=5),
+        "application/json",
+        f'{{"image":{INTEGERS},"prompt":"What?","max_tokens":5}}',
+    ),
+    # The models' own schemas: raw bytes, or integers beside other fields.
+    "whisper": ("@cf/openai/whisper", AutomaticSpeechRecognition(MP3), "audio/mpeg", MP3),
+    "resnet": ("@cf/microsoft/resnet-50", ImageClassification(PNG), "image/png", PNG),
+    "detr": ("@cf/facebook/detr-resnet-50", ObjectDetection(PNG), "image/png", PNG),
+    "unknown bytes": (
+        "@cf/openai/whisper",
+        AutomaticSpeechRecognition(b"\0\1"),
+        "application/octet-stream",
+        b"\0\1",
+    ),
+    "whisper with a language": (
+        "@cf/openai/whisper",
+        AutomaticSpeechRecognition(PNG, source_lang="en"),
+        "application/json",
+        f'{{"audio":{INTEGERS},"source_lang":"en"}}',
+    ),
+    "llava": (
+        "@cf/llava-hf/llava-1.5-7b-hf",
+        ImageToText(PNG, prompt="What?"),
+        "application/json",
+        f'{{"image":{INTEGERS},"prompt":"What?"}}',
+    ),
+    # The models' own schemas: base64.
+    "whisper-large-v3-turbo": (
+        "@cf/openai/whisper-large-v3-turbo",
+        AutomaticSpeechRecognition(MP3, source_lang="en"),
+        "application/json",
+        f'{{"audio":"{MP364}","source_lang":"en"}}',
+    ),
+    # The API page: base64 for these.
+    "image and prompt": (
+        OTHER,
+        ImagePrompt(PNG, "What?"),
+        "application/json",
+        f'{{"image":"{PNG64}","prompt":"What?"}}',
+    ),
+    "image and messages": (
+        OTHER,
+        ImageTextToText(PNG, [user("What?")]),
+        "application/json",
+        f'{{"image":"{PNG64}","messages":[{{"role":"user","content":"What?"}}]}}',
+    ),
+    "multimodal": (
+        OTHER,
+        MultimodalEmbeddings(image=PNG, text=["a"]),
+        "application/json",
+        f'{{"image":"{PNG64}","text":["a"]}}',
+    ),
+    # The schema of the stable diffusion models: `image_b64`, and integers for the mask.
+    "inpainting": (
+        "@cf/runwayml/stable-diffusion-v1-5-inpainting",
+        TextToImage("a", image=PNG, mask=b"\0\1"),
+        "application/json",
+        f'{{"prompt":"a","image_b64":"{PNG64}","mask":[0,1]}}',
+    ),
+    # What the user says overrules what is known.
+    "integers by wish": (
+        "@cf/openai/whisper",
+        AutomaticSpeechRecognition(PNG, media_form=MediaForm.INTEGERS),
+        "application/json",
+        f'{{"audio":{INTEGERS}}}',
+    ),
+    "base64 by wish": (
+        "@cf/openai/whisper",
+        AutomaticSpeechRecognition(PNG, media_form="base64"),  # type: ignore[arg-type]  # or its name
+        "application/json",
+        f'{{"audio":"{PNG64}"}}',
+    ),
+    "raw by wish": (
+        OTHER,
+        ImageClassification(PNG, media_form=MediaForm.RAW),
+        "image/png",
+        PNG,
+    ),
+    "base64 given": (OTHER, ImagePrompt(Base64(PNG64), "a"), "application/json",
+                     f'{{"image":"{PNG64}","prompt":"a"}}'),
+    "base64 given, integers wanted": (
+        OTHER,
+        ImageClassification(Base64(PNG64)),
+        "application/json",
+        f'{{"image":{INTEGERS}}}',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "task", "kind", "body"), MEDIA.values(), ids=MEDIA)
+def test_media_travel_as_the_model_wants_them(
+    model: str, task: Task[Any], kind: str, body: str | bytes
+) -> None:
+    sent = made(task, model)
+    assert sent.content_type == kind
+    assert len(sent.content) == len(written(sent))
+    if isinstance(body, bytes):
+        assert written(sent) == body
+        assert sent.query == {}
+    else:
+        assert json.loads(written(sent)) == json.loads(body)
+
+
+def test_integers_are_written_to_the_byte() -> None:
+    """Each byte takes four places, so that the length is known before the first is written."""
+    sent = made(ImageToText(b"\x00\x09\x63\xff", prompt="a"))
+    assert written(sent) == b'{"prompt":"a","image":[  0,  9, 99,255]}'
+
+
+def test_options_of_nova_3_go_into_the_query() -> None:
+    """Cloudflare docs, DeepgramNova.astro: raw audio of its own type, options in the query."""
+    task = AutomaticSpeechRecognition(
+        MP3,
+        source_lang="en",
+        extra={"detect_language": True, "keywords": ["a&b", "ü"], "utt_split": 0.5},
+    )
+    sent = made(task, "@cf/deepgram/nova-3")
+    assert (sent.content_type, written(sent)) == ("audio/mpeg", MP3)
+    assert sent.query == {
+        "source_lang": "en",
+        "detect_language": "true",
+        "keywords": '["a&b","ü"]',
+        "utt_split": "0.5",
+    }
+
+
+def test_raw_has_no_room_for_other_fields() -> None:
+    """Silence would lose the prompt."""
+    with pytest.raises(InputError, match="media_form must not be raw"):
+        made(ImageToText(PNG, prompt="What?", media_form=MediaForm.RAW))
+
+
+@pytest.mark.parametrize("model", ["@cf/openai/whisper", "@cf/deepgram/nova-3", OTHER])
+def test_media_that_cannot_be_read_is_refused(model: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    for source in (tmp_path / "missing", tmp_path / "empty", tmp_path):
+        with pytest.raises(InputError, match="media"):
+            made(AutomaticSpeechRecognition(source), model)
+
+
+def test_a_file_is_read_again_for_every_request(tmp_path: Path) -> None:
+    """A task is a value: it can be sent to many models."""
+    path = tmp_path / "a.png"
+    path.write_bytes(PNG)
+    for source in (path, str(path)):
+        task = ImageClassification(source)
+        for model in ("@cf/microsoft/resnet-50", "@cf/microsoft/resnet-50"):
+            assert written(made(task, model)) == PNG
+    with path.open("rb") as file:
+        task = ImageClassification(file)
+        assert written(made(task, "@cf/microsoft/resnet-50")) == PNG
+        assert written(made(task, "@cf/microsoft/resnet-50")) == PNG
+
+
+# Forms
+
+FLUX2 = "@cf/black-forest-labs/flux-2-dev"
+
+
+def parts(body: Body) -> dict[str, tuple[str | None, str, bytes]]:
+    """A form, read by Python's own parser: name -> file name, Content-Type, data."""
+    head = f"Content-Type: {body.content_type}\r\n\r\n".encode()
+    message = BytesParser(policy=HTTP).parsebytes(head + written(body))
+    assert message.is_multipart()
+    assert not message.defects
+    found = {}
+    for part in message.iter_parts():
+        name = str(part.get_param("name", header="content-disposition"))
+        data = part.get_payload(decode=True)
+        assert isinstance(data, bytes)
+        found[name] = (part.get_filename(), part.get_content_type(), data)
+    return found
+
+
+def test_a_form_is_this_to_the_byte() -> None:
+    """RFC 7578. github.com/cloudflare/cloudflare-docs, Flux-2.astro: fields, then files."""
+    sent = made(TextToImage("ä cat", width=512, image=PNG), FLUX2)
+    found = re.fullmatch(r"multipart/form-data; boundary=([A-Za-z0-9-]{20,70})", sent.content_type)
+    assert found
+    boundary = found[1].encode()
+    assert written(sent) == (
+        b"--" + boundary + b'\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n'
+        b"\xc3\xa4 cat\r\n"
+        b"--" + boundary + b'\r\nContent-Disposition: form-data; name="width"\r\n\r\n512\r\n'
+        b"--" + boundary + b'\r\nContent-Disposition: form-data; name="image"; filename="image"\r\n'
+        b"Content-Type: image/png\r\n\r\n" + PNG + b"\r\n"
+        b"--" + boundary + b"--\r\n"
+    )
+
+
+def test_every_form_has_a_boundary_of_its_own() -> None:
+    assert made(TextToImage("a"), FLUX2).content_type != made(TextToImage("a"), FLUX2).content_type
+
+
+def test_a_form_of_a_task_without_media_is_still_a_form() -> None:
+    """Flux 2 answers 400 (code 5006) to JSON, whatever is in it."""
+    sent = made(TextToImage("a", extra={"steps": 25}), FLUX2)
+    assert parts(sent) == {
+        "prompt": (None, "text/plain", b"a"),
+        "steps": (None, "text/plain", b"25"),
+    }
+
+
+def test_an_open_run_of_such_a_model_is_a_form() -> None:
+    fields = {"prompt": "a", "image": PNG, "more": memoryview(MP3), "on": True, "list": [1]}
+    assert parts(made(fields, FLUX2)) == {
+        "prompt": (None, "text/plain", b"a"),
+        "on": (None, "text/plain", b"true"),
+        "list": (None, "text/plain", b"[1]"),
+        "image": ("image", "image/png", PNG),
+        "more": ("more", "audio/mpeg", MP3),
+    }
+
+
+def test_a_form_cannot_be_broken_out_of() -> None:
+    """A name with a quote or a line end stays a name (RFC 7578, section 2; WHATWG, "multipart")."""
+    sent = made({'a"\r\nX-Evil: 1\r\n\r\n': "b", "c\r\n--x": "--d--\r\n"}, FLUX2)
+    assert b"\r\nX-Evil" not in written(sent)
+    assert parts(sent) == {
+        "a%22%0D%0AX-Evil: 1%0D%0A%0D%0A": (None, "text/plain", b"b"),
+        "c%0D%0A--x": (None, "text/plain", b"--d--\r\n"),
+    }
+
+
+@pytest.mark.parametrize(
+    "task", [{"a": "\ud800"}, {"a": object()}, {"\ud800": "a"}, TextToImage("\ud800")]
+)
+def test_what_a_form_cannot_carry_is_refused(task: Any) -> None:
+    with pytest.raises(InputError):
+        made(task, FLUX2)
+
+
+def test_what_a_query_cannot_carry_is_refused() -> None:
+    with pytest.raises(InputError):
+        made(AutomaticSpeechRecognition(MP3, source_lang="\ud800"), "@cf/deepgram/nova-3")
+
+
+# Size
+
+
+@given(st.binary(min_size=1, max_size=300), st.text(max_size=5))
+def test_the_length_is_known_before_a_byte_is_written(data: bytes, prompt: str) -> None:
+    """And the pieces are the same at every attempt."""
+    sent = made(ImageToText(data, prompt=prompt))
+    assert isinstance(sent.content, Pieces)
+    first, second = list(sent.content), list(sent.content)
+    assert first == second
+    assert len(sent.content) == sum(map(len, first))
+    assert json.loads(b"".join(first)) == {"image": list(data), "prompt": prompt}
+
+
+def test_large_media_are_never_whole_in_memory_as_integers() -> None:
+    """A megabyte of sound is 4 MB of JSON, of which one piece is there at a time."""
+    data = bytes(range(256)) * 4096
+    tracemalloc.start()
+    try:
+        sent = made(AutomaticSpeechRecognition(data, source_lang="en"), "@cf/openai/whisper")
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        assert sum(map(len, sent.content)) == len(sent.content)  # type: ignore[arg-type]
+        assert tracemalloc.get_traced_memory()[1] - before < 2_000_000
+    finally:
+        tracemalloc.stop()
+    assert len(sent.content) > 4 * len(data)
+
+
+def test_pieces_do_not_show_what_they_hold() -> None:
+    assert "137" not in repr(Pieces((b"137", Integers(PNG))))
+    assert "private" not in repr(made(Prompt("private")))

@@ -1,0 +1,484 @@
+"""What the service says when it says no: every form of body by its bytes, and no secret kept."""
+
+import json
+import pickle
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from cfai._wire.failures import complaint, failure, in_stream, refusal, scrubber
+from cfai._wire.replies import Reply, meta
+from cfai.errors import (
+    AuthenticationError,
+    BadRequest,
+    CapacityExceeded,
+    MethodNotAllowed,
+    NotFound,
+    PermissionDenied,
+    QuotaExceeded,
+    RateLimited,
+    RequestTooLarge,
+    ServerError,
+    ServiceTimeout,
+    StatusError,
+)
+from cfai.meta import Meta
+
+NOW = datetime(2026, 9, 2, 10, 0, 0, tzinfo=UTC)
+# The example of the API's own page.
+TOKEN = "Sn3lZJTBX6kkg7OdcBUAxOO963GEIyGQqnFTOFYY"  # noqa: S105
+SCRUB = scrubber([TOKEN])
+
+
+def reply(body: bytes | str, status: int, kind: str = "application/json", **more: str) -> Reply:
+    headers = {"Content-Type": kind, "cf-ray": "8f1a-AMS", **more}
+    data = body.encode() if isinstance(body, str) else body
+    return Reply(status, headers, data, meta(status, headers, attempts=1, elapsed=0.0))
+
+
+def refused(body: bytes | str, status: int, kind: str = "application/json") -> StatusError:
+    return failure(reply(body, status, kind), scrub=SCRUB, now=NOW)
+
+
+# Body, status, and the class, code and message that they mean.
+FORMS: dict[str, tuple[str, int, type[StatusError], int | None, str]] = {
+    # 1. A run, live: github.com/cloudflare/cloudflare-docs, issues 23272 and 14757.
+    "run": (
+        (
+            '{"errors":[{"message":"AiError: AiError: Finetune abc not found '
+            '(63371b53-4237-44f1-baec-b690284ac214)","code":3037}],"success":false,"result":{},'
+            '"messages":[]}'
+        ),
+        400,
+        BadRequest,
+        3037,
+        "AiError: AiError: Finetune abc not found (63371b53-4237-44f1-baec-b690284ac214)",
+    ),
+    # 2. The edge, which repeats the path: github.com/sst/opencode, issue 23773.
+    "edge": (
+        (
+            '{"result":null,"success":false,"errors":[{"code":7003,"message":"Could not route to '
+            f"/client/v4/accounts/{TOKEN}/ai/v1/chat/completions, perhaps your object identifier "
+            'is invalid?"}],"messages":[]}'
+        ),
+        404,
+        NotFound,
+        7003,
+        (
+            "Could not route to /client/v4/accounts/***/ai/v1/chat/completions, perhaps your "
+            "object identifier is invalid?"
+        ),
+    ),
+    # 3. Cloudflare's OpenAPI document of August 2024: no code, a code as text, `errors` as text,
+    # `error` as text.
+    "no code": (
+        '{"errors":[{"message":"bad"}],"result":{},"success":false}',
+        400,
+        BadRequest,
+        None,
+        "bad",
+    ),
+    "code as text": (
+        '{"errors":[{"code":"10000","message":"Authentication error"}],"success":false}',
+        401,
+        AuthenticationError,
+        10000,
+        "Authentication error",
+    ),
+    "errors as text": (
+        '{"errors":"bad asset","success":false}',
+        400,
+        BadRequest,
+        None,
+        "bad asset",
+    ),
+    "error as text": (
+        '{"error":"no such model","success":false}',
+        404,
+        NotFound,
+        None,
+        "no such model",
+    ),
+    # 4. The Workers binding: github.com/cloudflare/workerd, ai-mock.js.
+    "binding": (
+        (
+            '{"internalCode":1001,"message":"InvalidInput: prompt is missing",'
+            '"name":"InvalidInput","description":"prompt is missing"}'
+        ),
+        400,
+        BadRequest,
+        1001,
+        "InvalidInput: prompt is missing",
+    ),
+    # 5. The AI Gateway: github.com/cloudflare/ai, ai-gateway-provider/test/errors.test.ts.
+    "gateway": (
+        '{"success":false,"error":[{"code":2001,"message":"Please configure AI Gateway"}]}',
+        400,
+        BadRequest,
+        2001,
+        "Please configure AI Gateway",
+    ),
+    # 6. Providers behind it, and edges that speak HTML or plain text.
+    "provider": (
+        '{"error":{"message":"Overloaded","type":"overloaded_error","param":null,"code":null}}',
+        529,
+        ServerError,
+        None,
+        "Overloaded",
+    ),
+    "provider, code as a word": (
+        '{"error":{"message":"Bad key","code":"invalid_api_key"}}',
+        401,
+        AuthenticationError,
+        None,
+        "Bad key",
+    ),
+    "message": ('{"message":"Not today"}', 403, PermissionDenied, None, "Not today"),
+    "message beside success": (
+        '{"success":false,"message":"Not today"}',
+        403,
+        PermissionDenied,
+        None,
+        "Not today",
+    ),
+    "several": (
+        (
+            '{"success":false,"errors":[{"message":"first"},{"code":5006,"message":"second"},'
+            '{"code":5007,"message":"third"}]}'
+        ),
+        400,
+        BadRequest,
+        5006,
+        "first; second; third",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "status", "kind", "code", "message"), FORMS.values(), ids=FORMS)
+def test_every_form_of_body_is_one_kind_of_error(
+    body: str, status: int, kind: type[StatusError], code: int | None, message: str
+) -> None:
+    """The class, the code and the words are there, whoever wrote the body."""
+    error = refused(body, status)
+    assert type(error) is kind
+    assert (error.status, error.code, error.message) == (status, code, message)
+    assert error.ray_id == "8f1a-AMS"
+    assert error.meta == Meta(status=status, ray_id="8f1a-AMS", media_type="application/json")
+    assert error.body == body.replace(TOKEN, "***")
+    assert TOKEN not in str(error) + repr(error) + repr(vars(error))
+
+
+# What Cloudflare's edge puts in front of a dead origin.
+HTML = """<html>\r
+<head><title>502 Bad Gateway</title></head>\r
+<body>\r
+<center><h1>502 Bad Gateway</h1></center>\r
+<hr><center>cloudflare</center>\r
+</body>\r
+</html>\r
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "message"),
+    [
+        (
+            HTML,
+            "text/html",
+            "502 Bad Gateway 502 Bad Gateway cloudflare",
+        ),
+        ("error code: 502", "text/plain; charset=UTF-8", "error code: 502"),
+        ("upstream connect error\n\n or reset", "text/plain", "upstream connect error or reset"),
+        ("", "text/html", "Bad Gateway"),
+        ("", "application/json", "Bad Gateway"),
+        ("null", "application/json", "null"),
+        ("{}", "application/json", "{}"),
+        ("[]", "application/json", "[]"),
+        ('"no"', "application/json", '"no"'),
+        ('{"success":false,"errors":[],"result":null}', "application/json", "Bad Gateway"),
+        ('{"errors":[null, 6, "", {}, [], {"message":null}]}', "application/json", "Bad Gateway"),
+        ('{"errors":[{"message":"a"', "application/json", '{"errors":[{"message":"a"'),
+        (b"\xff\xfe\x00", "application/octet-stream", "\ufffd\ufffd\x00"),
+    ],
+)  # fmt: skip
+def test_a_body_without_a_named_fault_is_still_told(
+    body: bytes | str, kind: str, message: str
+) -> None:
+    """HTML, text, nothing, null, half a document: the status decides; what there is, is shown."""
+    error = refused(body, 502, kind)
+    assert type(error) is ServerError
+    assert (error.status, error.code, error.message) == (502, None, message)
+
+
+def test_a_status_that_nobody_knows_has_words_too() -> None:
+    error = refused("", 599)
+    assert type(error) is ServerError
+    assert error.message == "no reason given"
+
+
+def test_a_redirect_is_named_as_one() -> None:
+    """It is not followed: the credentials go to one origin only."""
+    error = refused("<html>Moved</html>", 302, "text/html")
+    assert type(error) is StatusError
+    assert "redirect" in error.message
+
+
+def test_the_time_to_wait_is_kept_on_every_status() -> None:
+    """Not only on the famous ones: the API's block lasts five minutes."""
+    for status in (400, 403, 408, 429, 503):
+        said = reply('{"errors":[]}', status, **{"Retry-After": "300"})
+        assert failure(said, scrub=SCRUB, now=NOW).retry_after == 300.0
+
+
+def test_a_large_body_is_cut() -> None:
+    """An error is small, wherever it came from."""
+    error = refused("x" * 10_000_000, 500, "text/plain")
+    assert error.body is not None
+    assert len(error.body) == 4096
+    assert len(error.message) <= 200
+
+
+# Code, the status it comes with, its class. Sources: see `test_retries.CODES`.
+CODES = [
+    (5007, 400, BadRequest), (5004, 400, BadRequest), (3039, 400, BadRequest),
+    (3003, 400, BadRequest), (5018, 403, PermissionDenied), (3041, 403, PermissionDenied),
+    (5016, 403, PermissionDenied), (3023, 403, PermissionDenied), (5019, 405, MethodNotAllowed),
+    (5005, 405, MethodNotAllowed), (3042, 404, NotFound), (3006, 413, RequestTooLarge),
+    (3007, 408, ServiceTimeout), (3008, 408, ServiceTimeout), (3036, 429, QuotaExceeded),
+    (3040, 429, CapacityExceeded), (4006, 429, QuotaExceeded), (3037, 400, BadRequest),
+    (5006, 400, BadRequest), (8001, 400, BadRequest), (8005, 500, ServerError),
+    (8006, 400, BadRequest), (1001, 400, BadRequest), (7000, 400, BadRequest),
+    (7003, 404, NotFound), (10000, 401, AuthenticationError), (10000, 403, PermissionDenied),
+    (2001, 400, BadRequest), (2009, 401, AuthenticationError), (2021, 402, StatusError),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "status", "kind"), CODES)
+def test_every_code_is_its_class(code: int, status: int, kind: type[StatusError]) -> None:
+    body = json.dumps({"errors": [{"message": "no", "code": code}], "success": False})
+    error = refused(body, status)
+    assert (type(error), error.code, error.status) == (kind, code, status)
+
+
+# `success: false` under 200
+
+
+@pytest.mark.parametrize(("code", "status", "kind"), CODES[:-1])
+def test_a_refusal_under_status_200_is_the_same_error(
+    code: int, status: int, kind: type[StatusError]
+) -> None:
+    """The official SDK gives `None` for these."""
+    document = {"result": None, "success": False, "errors": [{"code": code, "message": "no"}]}
+    said = reply(json.dumps(document), 200)
+    error = refusal(document, said, scrub=SCRUB, now=NOW)
+    assert error is not None
+    if (code, status) != (10000, 403):
+        assert type(error) is kind
+        assert error.status == status
+    assert (error.code, error.message) == (code, "no")
+
+
+def test_a_refusal_without_a_word_is_an_error() -> None:
+    for document in ({"success": False}, {"success": False, "errors": [], "result": {}}):
+        error = refusal(document, reply(json.dumps(document), 200), scrub=SCRUB, now=NOW)
+        assert type(error) is StatusError
+        assert error.status == 200
+        assert "success: false" in error.message
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"success": True, "errors": [], "result": {}},
+        {"success": True, "errors": [{"message": "a warning"}]},
+        {"success": None},
+        {"success": 0},
+        {"result": {"success": False}},
+        {"response": "a"},
+        [{"success": False}],
+        None,
+        "success",
+    ],
+)
+def test_only_success_false_is_a_refusal(document: Any) -> None:
+    """A zero is not false, and a result may say what it wants."""
+    assert refusal(document, reply(json.dumps(document), 200), scrub=SCRUB, now=NOW) is None
+
+
+# Inside a stream: nobody has recorded one, so every form of body is read.
+
+META = Meta(status=200, ray_id="8f1a-AMS")
+
+
+def streamed(document: Any, *, named_error: bool = False) -> StatusError | None:
+    return in_stream(document, named_error=named_error, meta=META, scrub=SCRUB)
+
+
+@pytest.mark.parametrize(
+    ("document", "kind", "code", "message"),
+    [
+        ({"errors": [{"code": 3040, "message": "busy"}]}, CapacityExceeded, 3040, "busy"),
+        ({"errors": [{"code": 4006, "message": "used"}]}, QuotaExceeded, 4006, "used"),
+        ({"errors": [{"code": 3007, "message": "slow"}]}, ServiceTimeout, 3007, "slow"),
+        ({"errors": [{"code": 5006, "message": "bad"}]}, BadRequest, 5006, "bad"),
+        ({"errors": [{"message": "broken"}]}, ServerError, None, "broken"),
+        ({"errors": "broken"}, ServerError, None, "broken"),
+        ({"error": "broken"}, ServerError, None, "broken"),
+        ({"error": {"message": "broken", "code": 8005}}, ServerError, 8005, "broken"),
+        ({"error": [{"code": 2009, "message": "who?"}]}, AuthenticationError, 2009, "who?"),
+        ({"error": {"type": "server_error"}}, ServerError, None, "the stream reported an error"),
+        ({"internalCode": 1001, "message": "InvalidInput: x"}, BadRequest, 1001, "InvalidInput: x"),
+        ({"success": False}, ServerError, None, "the stream reported an error"),
+        ({"success": False, "errors": [{"code": 3036, "message": "q"}]}, QuotaExceeded, 3036, "q"),
+        ({"response": "a", "error": {"message": "broken"}}, ServerError, None, "broken"),
+    ],
+)
+def test_an_error_event_is_the_error_that_its_status_would_have_been(
+    document: Any, kind: type[StatusError], code: int | None, message: str
+) -> None:
+    """The answer's status is 200 and says nothing any more; the code says what was meant."""
+    error = streamed(document)
+    assert error is not None
+    assert type(error) is kind
+    assert error.code == code
+    assert error.message.startswith(message)
+    assert error.meta is META
+    assert error.ray_id == "8f1a-AMS"
+    assert error.status >= 400
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"message": "broken"}, "broken"),
+        ({"type": "error", "message": "broken"}, "broken"),
+        ("broken", "broken"),
+        (None, "None"),
+        ({}, "the stream reported an error and no reason"),
+        ({"errors": []}, "the stream reported an error and no reason"),
+    ],
+)
+def test_an_event_named_error_is_one_whatever_it_holds(document: Any, message: str) -> None:
+    error = streamed(document, named_error=True)
+    assert type(error) is ServerError
+    assert error.message == message
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"response": "a"},
+        {"response": "a", "errors": [], "error": None, "success": True},
+        {"response": "a", "message": "hello"},
+        {"choices": []},
+        {},
+        [],
+        None,
+        "error",
+        6,
+    ],
+)
+def test_an_event_that_is_no_error_is_none(document: Any) -> None:
+    assert streamed(document) is None
+
+
+# Hostile bodies
+
+DEEP = "[" * 900 + "]" * 900
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"errors":[{"code":"' + "9" * 5000 + '","message":"no"}],"success":false}',
+        '{"errors":[{"code":' + "9" * 5000 + ',"message":"no"}],"success":false}',
+        '{"errors":[{"code":1e300,"message":"no"}],"success":false}',
+        '{"errors":[{"code":true,"message":{"a":1}}],"success":false}',
+        '{"errors":[{"code":"٣","message":["a"]}],"success":false}',
+        f'{{"errors":[{{"message":{DEEP}}}],"success":false}}',
+        f'{{"errors":[{{"message":"no","deep":{DEEP}}}],"success":false}}',
+        f'{{"errors":{DEEP},"success":false}}',
+        f'{{"error":{{"message":"no","deep":{DEEP}}},"success":false}}',
+        f'{{"internalCode":{DEEP},"message":"no","success":false}}',
+    ],
+)
+def test_a_hostile_body_is_an_error_of_ours(body: str) -> None:
+    """Under an error status, under 200, and inside a stream."""
+    error = refused(body, 400)
+    assert type(error) is BadRequest
+    pickle.dumps(error)
+    repr(error.errors)
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return
+    assert isinstance(refusal(document, reply(body, 200), scrub=SCRUB, now=NOW), StatusError)
+    assert isinstance(streamed(document), StatusError)
+
+
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["errors", "error", "code", "message", "internalCode", "success", "result"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=10,
+)
+
+
+@given(JSON, st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_no_document_breaks_the_reader(document: Any, named: bool) -> None:
+    """Any JSON is an error or none."""
+    complaint(document)
+    streamed(document, named_error=named)
+    refusal(document, reply("{}", 200), scrub=SCRUB, now=NOW)
+    assert isinstance(refused(json.dumps(document), 418), StatusError)
+
+
+# Secrets
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'{{"errors":[{{"message":"bad token {TOKEN}","code":10000,"seen":["{TOKEN}"]}}]}}',
+        f'{{"errors":[{{"message":{{"token":"{TOKEN}"}}}}]}}',
+        f'{{"errors":"bad token {TOKEN}"}}',
+        f'{{"error":{{"message":"bad token {TOKEN}","deep":{{"a":[{{"b":"{TOKEN}"}}]}}}}}}',
+        f'{{"error":{{"message":"bad","{TOKEN}":1}}}}',
+        f'{{"internalCode":1001,"message":"{TOKEN}","description":"{TOKEN}"}}',
+        f'{{"message":"{TOKEN}"}}',
+        f"<html>Authorization: Bearer {TOKEN}</html>",
+        f"{TOKEN}",
+        "x" * 4080 + TOKEN,
+        "x" * 8180 + TOKEN,
+        f'{{"errors":[{{"message":"/accounts/{TOKEN}/ai","code":7003}}]}}',
+    ],
+)
+def test_no_error_repeats_a_secret(body: str) -> None:
+    """Not its message, its `repr`, its entries, its body, nor what is pickled of it."""
+    error = refused(body, 401)
+    shown = (str(error), repr(error), repr(vars(error)), repr(error.errors), repr(error.body))
+    for text in (*shown, repr(pickle.dumps(error))):
+        assert TOKEN not in text
+        assert TOKEN[:16] not in text
+
+
+def test_longer_secrets_are_hidden_before_their_beginnings() -> None:
+    """One secret may be a part of another; and an empty one hides nothing."""
+    scrub = scrubber(["abc", "abcdef", ""])
+    assert scrub("abcdef abc x") == "*** *** x"
+    assert scrubber([])("abc") == "abc"
+
+
+def test_rate_limited_is_not_capacity() -> None:
+    assert type(refused('{"errors":[{"code":1,"message":"slow down"}]}', 429)) is RateLimited

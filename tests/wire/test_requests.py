@@ -1,0 +1,299 @@
+"""What goes out: paths, headers and options, to the letter and before any socket."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+import cfai
+from cfai._convert import loads
+from cfai._wire.requests import Request, account_path, base_headers, gateway_headers, has_media, run
+from cfai.credentials import Credentials
+from cfai.errors import InputError
+from cfai.settings import Gateway, Options, Settings
+from cfai.tasks import (
+    ImagePart,
+    ImageToText,
+    MultimodalEmbeddings,
+    Prompt,
+    Task,
+    TextEmbeddings,
+    TextGeneration,
+    user,
+)
+
+LLAMA = "@cf/meta/llama-3.1-8b-instruct"
+BGE = "@cf/baai/bge-base-en-v1.5"
+HI = Prompt("Hi")
+
+
+def settings(**changes: Any) -> Settings:
+    known: dict[str, Any] = {
+        "account_id": "0123456789abcdef0123456789abcdef",
+        "credentials": Credentials(api_token="t0ken"),
+        "base_url": "https://api.cloudflare.com/client/v4",
+    }
+    return Settings(**(known | changes))
+
+
+def asked(
+    task: Task[Any] | Mapping[str, Any] = HI,
+    model: str = LLAMA,
+    *,
+    stream: bool = False,
+    options: Options | None = None,
+    **changes: Any,
+) -> Request:
+    return run(settings(**changes), model, task, stream=stream, options=options)
+
+
+def test_a_run_is_this_request_to_the_letter() -> None:
+    """The official SDK sends `@cf%2Fmeta%2F…` here, and is answered 400 (code 7000)."""
+    request = asked()
+    assert request.method == "POST"
+    assert request.path == (
+        "/accounts/0123456789abcdef0123456789abcdef/ai/run/@cf/meta/llama-3.1-8b-instruct"
+    )
+    assert request.headers == {
+        "User-Agent": f"cfai/{cfai.__version__}",
+        "Authorization": "Bearer t0ken",
+        "Content-Type": "application/json",
+    }
+    assert request.body == b'{"prompt":"Hi"}'
+    assert request.content() == b'{"prompt":"Hi"}'
+    assert request.repeatable
+
+
+def test_the_previous_scheme_of_credentials() -> None:
+    """Workers AI API, "Security"."""
+    request = asked(credentials=Credentials(api_email="user@example.com", api_key="144c9d"))
+    assert request.headers["X-Auth-Email"] == "user@example.com"
+    assert request.headers["X-Auth-Key"] == "144c9d"
+    assert "Authorization" not in request.headers
+
+
+def test_a_request_does_not_show_its_secrets_or_its_body() -> None:
+    shown = repr(asked(Prompt("private")))
+    assert "t0ken" not in shown
+    assert "private" not in shown
+
+
+# Streams
+
+
+def test_a_stream_is_asked_for_in_the_body_and_by_its_type() -> None:
+    """Uncompressed: whoever compresses a stream holds it back."""
+    request = asked(stream=True)
+    assert request.body == b'{"prompt":"Hi","stream":true}'
+    assert request.headers["Accept"] == "text/event-stream"
+    assert request.headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize(
+    ("task", "stream", "body"),
+    [
+        (Prompt("Hi", stream=True), True, {"prompt": "Hi", "stream": True}),
+        (Prompt("Hi", stream=False), True, {"prompt": "Hi", "stream": True}),
+        (Prompt("Hi", stream=True), False, {"prompt": "Hi", "stream": False}),
+        (Prompt("Hi", stream=False), False, {"prompt": "Hi", "stream": False}),
+        ({"prompt": "Hi"}, True, {"prompt": "Hi", "stream": True}),
+        ({"prompt": "Hi", "stream": True}, False, {"prompt": "Hi", "stream": False}),
+        ({"prompt": "Hi"}, False, {"prompt": "Hi"}),
+    ],
+)
+def test_the_caller_decides_over_the_task(
+    task: Task[Any] | Mapping[str, Any], stream: bool, body: Any
+) -> None:
+    """And what was passed in is left as it is."""
+    before = dict(task) if isinstance(task, Mapping) else task
+    request = asked(task, stream=stream)
+    assert isinstance(request.body, bytes)
+    assert loads(request.body) == body
+    assert task == before
+
+
+# The path
+
+
+@pytest.mark.parametrize("model", ["", "@cf/..", "@cf/a?b", "@cf/a#b", "@cf%2Fa", "@cf/a b", "a\n"])
+def test_a_model_that_is_no_path_is_refused(model: str) -> None:
+    with pytest.raises(InputError, match="model"):
+        asked(model=model)
+
+
+@pytest.mark.parametrize("account", ["", "..", "a/b", "a?b", "a b", "a\r\nHost: x"])
+def test_an_account_that_is_no_segment_is_refused_and_not_shown(account: str) -> None:
+    with pytest.raises(InputError, match="account_id must"):
+        asked(account_id=account)
+
+
+def test_a_path_below_the_account() -> None:
+    assert account_path(settings(account_id="a"), "finetunes") == "/accounts/a/ai/finetunes"
+
+
+# The gateway
+
+
+def test_a_gateway_is_asked_by_headers() -> None:
+    """Cloudflare docs, AI Gateway, "Request headers"; the last four: gateway-core's own list."""
+    gateway = Gateway(
+        "my-gateway",
+        skip_cache=True,
+        cache_ttl=3600,
+        cache_key="key",
+        collect_log=False,
+        request_timeout=10_000,
+        max_attempts=5,
+        retry_delay=5000,
+        backoff="exponential",
+        metadata={"user": "näme 名", "n": 1, "vip": True, "none": None},
+        event_id="event",
+        byok_alias="alias",
+        zdr=True,
+        authorization="g4teway",
+    )
+    assert gateway_headers(gateway) == {
+        "cf-aig-gateway-id": "my-gateway",
+        "cf-aig-skip-cache": "true",
+        "cf-aig-cache-ttl": "3600",
+        "cf-aig-cache-key": "key",
+        "cf-aig-collect-log": "false",
+        "cf-aig-request-timeout": "10000",
+        "cf-aig-max-attempts": "5",
+        "cf-aig-retry-delay": "5000",
+        "cf-aig-backoff": "exponential",
+        # A header is ASCII; JSON can be.
+        "cf-aig-metadata": r'{"user":"n\u00e4me \u540d","n":1,"vip":true,"none":null}',
+        "cf-aig-event-id": "event",
+        "cf-aig-byok-alias": "alias",
+        "cf-aig-zdr": "true",
+        "cf-aig-authorization": "Bearer g4teway",
+    }
+    assert set(gateway_headers(gateway)) < set(asked(gateway=gateway).headers)
+    assert gateway_headers(Gateway("g")) == {"cf-aig-gateway-id": "g"}
+
+
+@pytest.mark.parametrize("value", [object(), b"a", float("nan"), float("inf")])
+def test_metadata_that_is_no_json_is_refused(value: Any) -> None:
+    with pytest.raises(InputError, match="JSON values"):
+        asked(gateway=Gateway("g", metadata={"a": value}))
+
+
+# Options
+
+
+def test_every_option_has_its_place() -> None:
+    """Cloudflare docs, "Reject if busy" and "Prompt caching"; tags: workerd, ai.d.ts."""
+    request = asked(
+        options=Options(
+            session_affinity="chat-1",
+            reject_if_busy=True,
+            tags=["team:search", "a/b@c.d-e"],
+            headers={"x-mine": "1"},
+        )
+    )
+    assert request.headers["x-session-affinity"] == "chat-1"
+    assert request.headers["x-mine"] == "1"
+    assert request.body == b'{"prompt":"Hi","options":{"rejectIfBusy":true}}'
+    assert request.path.endswith(
+        "/@cf/meta/llama-3.1-8b-instruct?tags=team%3Asearch%2Ca%2Fb%40c.d-e"
+    )
+
+
+def test_options_of_a_stream_and_of_an_open_run() -> None:
+    busy = Options(reject_if_busy=False)
+    assert asked(stream=True, options=busy).body == (
+        b'{"prompt":"Hi","stream":true,"options":{"rejectIfBusy":false}}'
+    )
+    assert asked({"a": 1}, options=busy).body == b'{"a":1,"options":{"rejectIfBusy":false}}'
+    assert asked(options=Options()).path == asked().path
+
+
+def test_later_headers_replace_earlier_ones_in_any_case() -> None:
+    """Names are compared without case: two lines with credentials would be anybody's guess."""
+    request = asked(
+        headers={"X-Mine": "client", "user-agent": "me/1", "CF-AIG-cache-ttl": "1"},
+        gateway=Gateway("g", cache_ttl=3600),
+        options=Options(
+            headers={"x-mine": "call", "authorization": "Bearer other", "content-type": "text/x"}
+        ),
+    )
+    assert request.headers == {
+        "user-agent": "me/1",
+        "authorization": "Bearer other",
+        "cf-aig-gateway-id": "g",
+        "CF-AIG-cache-ttl": "1",
+        "x-mine": "call",
+        # The type belongs to the body, with the boundary of a form in it.
+        "Content-Type": "application/json",
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", "a b", "a:b", "a\n", "ä", "Host", "content-LENGTH", "Transfer-Encoding", 5, None],
+)
+def test_a_header_that_cannot_be_one_is_refused(name: Any) -> None:
+    with pytest.raises(InputError, match="headers must not name"):
+        asked(headers={name: "a"})
+    with pytest.raises(InputError, match="headers must not name"):
+        asked(options=Options(headers={name: "a"}))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["s3cret\r\nX: y", "s3cret\n", "\rs3cret", "s3cret\0", "s3cret ", "s3\u2028", 5, None, b"a"],
+)
+def test_a_value_that_cannot_be_one_line_is_refused_and_not_shown(value: Any) -> None:
+    """No second header is smuggled in, and a secret with a stray line end is not printed."""
+    with pytest.raises(InputError, match="the header x-key must have a text of one line") as caught:
+        asked(headers={"x-key": value})
+    assert "s3" not in str(caught.value)
+    with pytest.raises(InputError):
+        asked(options=Options(session_affinity=value or "\n"))
+
+
+def test_an_empty_value_is_one() -> None:
+    assert base_headers(settings(headers={"x-a": ""}), None)["x-a"] == ""
+
+
+# What is known not to work
+
+
+def test_too_many_texts_are_refused_by_model() -> None:
+    """100 for the bge models, 32 for qwen3-embedding; what is not known is not limited."""
+    assert asked(TextEmbeddings(["a"] * 100), BGE)
+    with pytest.raises(InputError, match=r"text must have at most 100 texts .* got 101"):
+        asked(TextEmbeddings(["a"] * 101), BGE)
+    with pytest.raises(InputError, match=r"text must have at most 32 texts .* got 33"):
+        asked(TextEmbeddings(["a"] * 33), "@cf/qwen/qwen3-embedding-0.6b")
+    assert asked(TextEmbeddings("a" * 1000), BGE)
+    assert asked(TextEmbeddings(["a"] * 5000), "@cf/google/embeddinggemma-300m")
+    assert asked({"text": ["a"] * 5000}, BGE)
+
+
+def test_a_model_of_websockets_is_refused() -> None:
+    with pytest.raises(InputError, match="WebSockets"):
+        asked({}, "@cf/deepgram/flux")
+
+
+@pytest.mark.parametrize(
+    ("task", "blocks"),
+    [
+        (Prompt("a"), False),
+        ({"image": b"a"}, False),
+        (TextGeneration([user("a")]), False),
+        (TextGeneration([user("a", ImagePart("/no/such/file"))]), True),
+        (ImageToText(b"a"), True),
+        (MultimodalEmbeddings(text=["a"]), True),
+    ],
+)
+def test_what_reads_files_or_encodes_media_is_told(task: Any, blocks: bool) -> None:
+    """It is done in a thread: the event loop is not for megabytes."""
+    assert has_media(task) is blocks
+
+
+def test_two_calls_do_not_share_their_headers() -> None:
+    first, second = asked(headers={"x-a": "1"}), asked()
+    assert "x-a" in first.headers
+    assert "x-a" not in second.headers
