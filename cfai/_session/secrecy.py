@@ -1,5 +1,6 @@
 """What an error must not carry, whatever a service says: the credentials that it was sent."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,30 +14,29 @@ _HIDDEN = "***"
 
 def conceal(error: CfaiError, secrets: Sequence[str]) -> None:
     """Take *secrets* out of all that *error* says and keeps, and out of what it came from."""
-    error.args = tuple(_without(one, secrets) for one in error.args)
+    # In any case: a Content-Type is kept in small letters.
+    told = re.compile("|".join(map(re.escape, secrets)), re.IGNORECASE)
+    error.args = tuple(_without(told, one) for one in error.args)
     for name, value in vars(error).items():
-        setattr(error, name, _without(value, secrets))
-    if any(secret in text for text in _origins(error) for secret in secrets):
+        setattr(error, name, _without(told, value))
+    if any(told.search(text) for text in _origins(error)):
         error.__cause__ = error.__context__ = None
 
 
-def _without(value: Any, secrets: Sequence[str]) -> Any:
+def _without(told: re.Pattern[str], value: Any) -> Any:
     match value:
         case str():
-            for secret in secrets:
-                value = value.replace(secret, _HIDDEN)
             # A header's stray bytes are read as half characters, which no file or terminal takes.
-            return value.encode("utf-8", "replace").decode()
+            return told.sub(_HIDDEN, value).encode("utf-8", "replace").decode()
         case bytes():
-            for secret in secrets:
-                value = value.replace(secret.encode(), _HIDDEN.encode())
+            return told.sub(_HIDDEN, value.decode("latin-1")).encode("latin-1")
         case Mapping():
-            return {key: _without(one, secrets) for key, one in value.items()}
+            return {_without(told, key): _without(told, one) for key, one in value.items()}
         case tuple() | list():
-            return type(value)(_without(one, secrets) for one in value)
+            return type(value)(_without(told, one) for one in value)
         case Meta():
             facts = asdict(value)
-            return evolve(value, **{name: _without(one, secrets) for name, one in facts.items()})
+            return evolve(value, **{name: _without(told, one) for name, one in facts.items()})
     return value
 
 

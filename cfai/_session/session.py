@@ -6,8 +6,9 @@ What to send, what an answer means and whether to try again is decided in `_wire
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import lru_cache
+from io import BytesIO
 from typing import NamedTuple, TypeVar
 
 import aiohttp
@@ -25,6 +26,9 @@ from cfai.errors import AnswerTooLarge, CfaiError, ConfigError, Phase, RequestTi
 from cfai.settings import Retry, Settings
 
 T = TypeVar("T")
+
+_LARGE = 2**16
+"""Bytes. What is larger and written at once holds up the event loop; aiohttp warns from 1 MiB."""
 
 
 @frozen
@@ -133,7 +137,7 @@ class Session:
                     response = await here.session.request(
                         request.method,
                         _url(settings.base_url + request.path),
-                        data=request.content(),
+                        data=_content(request),
                         headers=request.headers,
                         allow_redirects=False,
                         raise_for_status=False,
@@ -174,6 +178,12 @@ async def _slot(here: Loop, limit: _Limit) -> None:
             await here.slots.acquire()
     except TimeoutError as exc:
         raise limit.expired() from exc
+
+
+def _content(request: Request) -> bytes | AsyncIterator[bytes] | BytesIO | None:
+    """The body for one attempt; a large one as a file, which aiohttp writes in pieces."""
+    content = request.content()
+    return BytesIO(content) if isinstance(content, bytes) and len(content) > _LARGE else content
 
 
 @lru_cache(maxsize=256)

@@ -4,24 +4,19 @@ It never imports the client's side of the protocol, so that each catches the oth
 Importing this loads no model, and nothing that models need.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cfai._lazy import Face
 
 if TYPE_CHECKING:
-    from cfai.local.journal import Exchange
-    from cfai.local.server import Server
+    from cfai.local.journal import Exchange as Exchange
+    from cfai.local.server import Server as Server
 
-__all__ = ["Exchange", "Server"]
+_face = Face(
+    __name__,
+    {"cfai.local.journal": "Exchange", "cfai.local.server": "Server"},
+)
 
-_HOMES = {"Exchange": "cfai.local.journal", "Server": "cfai.local.server"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__all__ = _face.names  # noqa: PLE0605  # a list of texts, though no literal one
+__getattr__ = _face.load
+__dir__ = _face.listed

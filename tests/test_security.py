@@ -1,0 +1,375 @@
+"""Secrets stay where they belong: in the headers of requests to the service, and nowhere else."""
+
+import asyncio
+import copy
+import gzip
+import logging
+import pickle
+import socket
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from cfai import Prompt, WorkersAI
+from cfai.errors import CfaiError, InputError, NotFound
+from cfai.settings import Gateway, Options, Retries, Retry, Timeouts
+from cfai.testing import FakeWorkersAI
+
+MODEL = "@cf/meta/llama-3.1-8b-instruct"
+ASKED = Prompt("Hello?")
+TOKEN = "v1_0-S3CR3T-T0KEN-0123456789abcdefghij"  # noqa: S105  # made up
+KEY = "c0ffee0123456789c0ffee0123456789c0ffe"
+NEVER = Retries(max=0)
+
+Call = Callable[[WorkersAI], Any]
+
+
+async def ask(client: WorkersAI) -> Any:
+    return (await client.run(MODEL, ASKED)).text
+
+
+async def ask_anything(client: WorkersAI) -> Any:
+    return (await client.run(MODEL, {"prompt": "Hello?"})).value
+
+
+async def embed(client: WorkersAI) -> Any:
+    return (await client.embed(MODEL, ["one", "two"])).tolist()
+
+
+async def stream(client: WorkersAI) -> Any:
+    async with client.stream(MODEL, ASKED) as tokens:
+        return str(await tokens.collect())
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error with all that led to it, shown or not."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            waiting += [one.__cause__, one.__context__]
+
+
+def told(error: CfaiError) -> str:
+    """Everything that anybody could print, log, store or send of an error."""
+    said = [*traceback.format_exception(error)]
+    for one in chain(error):
+        said += [str(one), repr(one), repr(one.args)]
+    said += [f"{name}={value!r}" for name, value in vars(error).items()]
+    said.append(pickle.dumps(error, protocol=0).decode("latin-1"))
+    said.append(repr(vars(copy.copy(error))))
+    return "\n".join(said)
+
+
+def hides(error: CfaiError, *secrets: str) -> None:
+    text = told(error)
+    for secret in secrets:
+        assert secret not in text
+        assert secret.lower() not in text.lower()
+
+
+@pytest.fixture(autouse=True)
+async def logged(caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
+    """Every test here logs all there is to log, and nothing of it may be secret."""
+    caplog.set_level(logging.DEBUG)
+    asyncio.get_running_loop().set_debug(True)
+    yield
+    for secret in (TOKEN, KEY):
+        assert secret not in caplog.text
+        assert all(secret not in repr(vars(record)) for record in caplog.records)
+
+
+# What a service may echo
+
+
+def whole(body: bytes, status: bytes = b"200 OK", head: bytes = b"") -> bytes:
+    kind = b"" if b"Content-Type" in head else b"Content-Type: application/json\r\n"
+    length = b"Content-Length: %d\r\n\r\n" % len(body)
+    return b"HTTP/1.1 " + status + b"\r\n" + kind + head + length + body
+
+
+ECHOES: dict[str, str] = {
+    "in the message of an error": '{{"success":false,"errors":[{{"code":1,"message":"bad {0}"}}]}}',
+    "in a field nobody knows": '{{"success":false,"errors":[{{"code":1,"{0}":["{0}"]}}]}}',
+    "in a text instead of errors": '{{"success":false,"errors":"{0}"}}',
+    "in an error of a gateway": '{{"error":[{{"code":2001,"message":"{0}"}}]}}',
+    "in a message of a provider": '{{"error":{{"message":"Bearer {0} is wrong"}}}}',
+    "in a page": "<html>Your header was Authorization: Bearer {0}</html>",
+    "as all there is": "{0}",
+    "as JSON text": '"{0}"',
+    "in a list": '["{0}"]',
+    "in a number's place": '{{"result":{{"shape":["{0}"],"data":[["{0}"],["{0}"]]}}}}',
+    "in an unknown field": '{{"result":{{"{0}":1}}}}',
+    "in a choice": '{{"result":{{"choices":["{0}"]}}}}',
+    "in the usage": '{{"result":{{"response":"a","usage":{{"prompt_tokens":"{0}"}}}}}}',
+    "in half of JSON": '{{"result":"{0}',
+    "twice, at the edge of an excerpt": "x" * 4080 + "{0}{0}",
+    "far inside": "x" * 199 + " {0}",
+}
+
+
+@pytest.mark.parametrize("secret", [TOKEN, KEY], ids=["token", "key"])
+@pytest.mark.parametrize("call", [ask, ask_anything, embed, stream])
+@pytest.mark.parametrize("status", [b"200 OK", b"400 Bad Request", b"502 Bad Gateway"])
+@pytest.mark.parametrize("echo", ECHOES)
+async def test_an_echo_in_a_body_is_hidden(
+    fake: FakeWorkersAI, echo: str, status: bytes, call: Call, secret: str
+) -> None:
+    """A service that repeats the credentials does not get them into an error."""
+    body = ECHOES[echo].format(secret).encode()
+    fake.always.says_raw(whole(body, status))
+    client = fake.client(
+        **(
+            {"api_token": TOKEN}
+            if secret == TOKEN
+            else {"api_token": None, "api_email": "me@example.com", "api_key": KEY}
+        ),
+        retries=NEVER,
+    )
+    outcome = (await asyncio.gather(call(client), return_exceptions=True))[0]
+    if isinstance(outcome, BaseException):
+        assert isinstance(outcome, CfaiError)
+        hides(outcome, secret)
+
+
+RAW_ECHOES: dict[str, bytes] = {
+    "in a header": whole(b"{", b"200 OK", b"X-Echo: %b\r\n"),
+    "in the ray id": whole(b"{", b"400 Bad", b"cf-ray: %b\r\n"),
+    "in the request id": whole(b"{", b"400 Bad", b"cf-ai-req-id: %b\r\n"),
+    "in the limits": whole(b"{", b"429 Slow", b"Ratelimit: %b\r\nRetry-After: %b\r\n"),
+    "in the kind": whole(b"{", b"200 OK", b"Content-Type: text/%b\r\n"),
+    "in the reason": whole(b"", b"500 %b"),
+    "in a redirect": whole(b"", b"302 Found", b"Location: https://evil.example/%b\r\n"),
+    "in a cookie": whole(b"{", b"200 OK", b"Set-Cookie: a=%b\r\n"),
+    "in what is no HTTP": b"%b\r\n\r\n",
+    "in a status": b"HTTP/1.1 %b OK\r\n\r\n",
+    "in a broken header": b"HTTP/1.1 200 OK\r\nX-Echo %b\r\n\r\n",
+    "in a header with a zero": b"HTTP/1.1 200 OK\r\nX-Echo: \x00%b\r\n\r\n",
+    "in a name": b"HTTP/1.1 200 OK\r\n%b\x01: a\r\n\r\n",
+    "in a huge header": b"HTTP/1.1 200 OK\r\nX-Echo: %b" + b"a" * 100_000 + b"\r\n\r\n",
+    "in half a head": b"HTTP/1.1 200 OK\r\nX-Echo: %b\r\n",
+    "in a length": b"HTTP/1.1 200 OK\r\nContent-Length: %b\r\n\r\n",
+    "in a chunk's size": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%b\r\n",
+    "in a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n%b\r\n",
+    "in a trailer": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n%b\r\n\r\n",
+    "in a cut body": b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n%b",
+    "in an encoding": b"HTTP/1.1 200 OK\r\nContent-Encoding: %b\r\nContent-Length: 1\r\n\r\n{",
+    "in gzip that is none": b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n%b",
+    "in an event": b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: %b\n\n",
+    "in an event of an error": (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+        b'data: {"errors":[{"code":3040,"message":"%b"}]}\n\n'
+    ),
+    "in a second event": (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+        b'data: {"response":"a"}\n\ndata: {"errors":[{"message":"%b"}]}\n\n'
+    ),
+    "in a second event that is no JSON": (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+        b'data: {"response":"a"}\n\ndata: {"%b\n\ndata: [DONE]\n\n'
+    ),
+    "in an event of an odd form": (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+        b'data: {"response":"a"}\n\ndata: {"response":["%b"]}\n\ndata: [DONE]\n\n'
+    ),
+    "in the id of an event": (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+        b"event: error\nid: %b\ndata: %b\n\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("call", [ask, stream])
+@pytest.mark.parametrize("echo", RAW_ECHOES)
+async def test_an_echo_anywhere_is_hidden(fake: FakeWorkersAI, echo: str, call: Call) -> None:
+    """Neither a head nor a broken body nor an event gets the credentials into an error."""
+    reply = RAW_ECHOES[echo].replace(b"%b", TOKEN.encode())
+    fake.says_raw(reply, then_hangs_up=True)
+    heard: list[Retry] = []
+    client = fake.client(api_token=TOKEN, retries=Retries(max=1, base=0, on_retry=heard.append))
+    outcome = (await asyncio.gather(call(client), return_exceptions=True))[0]
+    assert isinstance(outcome, CfaiError)
+    for error in (outcome, *(retry.failure for retry in heard)):
+        hides(error, TOKEN)
+
+
+async def test_a_compressed_echo_is_hidden(fake: FakeWorkersAI) -> None:
+    """Bodies are searched as they are read: decompressed."""
+    body = gzip.compress(f"<html>{TOKEN}</html>".encode())
+    fake.says(body, status=403, headers={"Content-Encoding": "gzip"}, content_type="text/html")
+    with pytest.raises(CfaiError) as caught:
+        await ask(fake.client(api_token=TOKEN))
+    hides(caught.value, TOKEN)
+    assert "***" in str(caught.value)
+
+
+async def test_an_echo_of_the_gateways_token_is_hidden(fake: FakeWorkersAI) -> None:
+    """The token of an authenticated gateway is a secret like the other, also for one call."""
+    fake.always.fails(401, 2009, f"wrong: {KEY}")
+    gateway = Gateway("gw", authorization=KEY)
+    for client, options in (
+        (fake.client(gateway=gateway), None),
+        (fake.client(), Options(gateway=gateway)),
+    ):
+        with pytest.raises(CfaiError) as caught:
+            await client.run(MODEL, ASKED, options=options)
+        hides(caught.value, KEY)
+    assert all(
+        request.headers["cf-aig-authorization"] == f"Bearer {KEY}" for request in fake.requests
+    )
+
+
+# What fails on the way
+
+
+def deaf() -> socket.socket:
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    return listener
+
+
+async def test_failures_on_the_way_hold_no_secret(fake: FakeWorkersAI) -> None:
+    """Refused, timed out, cut, misdirected: nothing shows who asked, nor for which account."""
+    quick = Timeouts(response=0.02, pool=0.02, connect=0.02)
+    with deaf() as nobody:
+        refused = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        for options in (
+            {"base_url": refused},
+            {"base_url": "https://nobody.invalid"},
+            {"base_url": f"https://127.0.0.1:{fake.port}", "timeouts": quick},
+            {"timeouts": quick},
+            {"timeouts": Timeouts(total=0.02)},
+            {"proxy": refused.replace("//", f"//me:{KEY}@")},
+        ):
+            fake.always.stalls()
+            client = fake.client(
+                **{"api_token": TOKEN, "account_id": KEY, "retries": NEVER} | options
+            )
+            for call in (ask, stream):
+                with pytest.raises(CfaiError) as caught:
+                    await call(client)
+                hides(caught.value, TOKEN, KEY)
+
+
+async def test_a_big_upload_that_breaks_holds_no_secret(fake: FakeWorkersAI) -> None:
+    """aiohttp names the address when a body can't be written; it does not come through."""
+    fake.hangs_up(reset=True, before_body=True)
+    client = fake.client(api_token=TOKEN, account_id=KEY, retries=NEVER)
+    with pytest.raises(CfaiError) as caught:
+        await client.run(MODEL, {"prompt": "x" * 10_000_000})
+    hides(caught.value, TOKEN, KEY)
+
+
+# The account that is a token
+
+
+async def test_a_token_in_the_place_of_the_account(fake: FakeWorkersAI) -> None:
+    """The edge repeats the path (code 7003), and with it a token that was pasted as the account."""
+    fake.answers_by(
+        lambda request: 1 / 0 if "/client/v4/accounts/" not in request.target else "checked"
+    )
+    message = (
+        f"Could not route to /client/v4/accounts/{KEY}/ai/run/{MODEL},"
+        " perhaps your object identifier is invalid?"
+    )
+    client = fake.client(api_token=TOKEN, account_id=KEY)
+    assert await ask_anything(client) == "checked"
+    fake.always.fails(404, 7003, message)
+    for call in (ask, stream, embed):
+        with pytest.raises(NotFound) as caught:
+            await call(client)
+        hides(caught.value, TOKEN, KEY)
+        assert caught.value.code == 7003
+        assert "account id" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "account", [f"{KEY}\n", f" {KEY}", f"{KEY}/ai", f"Bearer {KEY}", f"{KEY}?"]
+)
+async def test_an_account_that_is_refused_is_not_shown(fake: FakeWorkersAI, account: str) -> None:
+    """It may be a secret in the wrong place."""
+    with pytest.raises(InputError) as caught:
+        await ask(fake.client(account_id=account))
+    hides(caught.value, KEY)
+    assert fake.accepted == 0
+
+
+# Where credentials go
+
+
+async def test_a_client_shows_no_secret(fake: FakeWorkersAI) -> None:
+    """Neither a client nor its parts show what they know."""
+    for given in (
+        {"api_token": TOKEN},
+        {"api_token": None, "api_email": "me@example.com", "api_key": KEY},
+        {"headers": {"X-Own": KEY}},
+        {"proxy": f"http://me:{KEY}@127.0.0.1:1"},
+        {"gateway": Gateway("g", authorization=KEY)},
+        {"account_id": KEY},
+    ):
+        client = fake.client(**given)
+        stream = client.stream(MODEL, ASKED)
+        for shown in (client, client.with_options(), client._settings, client._session, stream):
+            assert TOKEN not in f"{shown!r} {shown}"
+            assert KEY not in f"{shown!r} {shown}"
+            assert "me@example.com" not in f"{shown!r} {shown}"
+
+
+async def test_secrets_are_in_headers_and_nowhere_else(fake: FakeWorkersAI) -> None:
+    """Not in the path, the query or the body of a request, and not in the answer."""
+    fake.always.answers({"response": "Hello"})
+    answer = await fake.client(api_token=TOKEN).run(MODEL, ASKED, options=Options(tags=["a"]))
+    await fake.client(api_token=None, api_email="me@example.com", api_key=KEY).run(MODEL, ASKED)
+    by_token, by_key = fake.requests
+    assert by_token.headers.all("Authorization") == [f"Bearer {TOKEN}"]
+    assert by_key.headers.all("X-Auth-Key") == [KEY]
+    assert by_key.headers.all("X-Auth-Email") == ["me@example.com"]
+    for request in fake.requests:
+        assert TOKEN not in request.target
+        assert KEY not in request.target
+        assert TOKEN.encode() not in request.body
+        assert KEY.encode() not in request.body
+    assert TOKEN not in f"{answer!r} {answer.meta!r} {answer.raw!r}"
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 305, 307, 308])
+@pytest.mark.parametrize("where", ["another origin", "itself", "nowhere", "no address"])
+async def test_credentials_follow_no_redirect(fake: FakeWorkersAI, status: int, where: str) -> None:
+    """A redirect is an error: nothing is sent to where it points, be it the same host."""
+    async with FakeWorkersAI() as other:
+        location = {
+            "another origin": {"Location": f"{other.origin}/client/v4"},
+            "itself": {"Location": f"{fake.origin}/again"},
+            "nowhere": {},
+            "no address": {"Location": "http://[::1"},
+        }[where]
+        for call in (ask, stream):
+            fake.says(status=status, headers=location)
+            with pytest.raises(CfaiError) as caught:
+                await call(fake.client(api_token=TOKEN))
+            hides(caught.value, TOKEN)
+        assert len(fake.requests) == 2
+        assert other.accepted == 0
+
+
+async def test_a_refresh_or_an_alternative_is_not_followed(fake: FakeWorkersAI) -> None:
+    """Nor are other ways of pointing elsewhere."""
+    async with FakeWorkersAI() as other:
+        fake.says(
+            b'{"result":{"response":"Hello"}}',
+            headers={
+                "Refresh": f"0; url={other.origin}",
+                "Alt-Svc": f'http/1.1="127.0.0.1:{other.port}"',
+                "Location": other.origin,
+                "Link": f"<{other.origin}>; rel=preload",
+            },
+        )
+        fake.answers({"response": "Hello"})
+        client = fake.client(api_token=TOKEN)
+        assert [await ask(client), await ask(client)] == ["Hello"] * 2
+        assert other.accepted == 0
