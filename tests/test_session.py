@@ -243,6 +243,24 @@ async def test_a_cancelled_call_is_not_repeated(fake: FakeWorkersAI) -> None:
     assert len(fake.requests) == 3
 
 
+async def test_a_limit_of_the_callers_own(fake: FakeWorkersAI) -> None:
+    """A caller's `asyncio.timeout` stays the caller's: it is no `RequestTimeout`, and no retry."""
+    client = fake.client(limit=1, retries=AT_ONCE)
+    for script in (fake.stalls, lambda: fake.says(b"{", asyncio.Event(), framing="chunked")):
+        script()
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(0.03):
+                await ask(client)
+        assert not isinstance(caught.value, CfaiError)
+    fake.says(b"", asyncio.Event(), content_type="text/event-stream")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(stream(client), 0.03)
+    assert len(fake.requests) == 3
+    await fake.until(lambda: fake.connections == 0)
+    fake.answers(OK)
+    assert await ask(client) == "Hello"
+
+
 async def test_a_pause_holds_no_slot(fake: FakeWorkersAI) -> None:
     """While one call waits to try again, another takes its turn."""
     paused = asyncio.Event()

@@ -239,6 +239,20 @@ async def test_a_retry_sends_the_same_bytes(fake: FakeWorkersAI, model: str, tas
     assert first.headers.pairs == second.headers.pairs == third.headers.pairs
 
 
+@pytest.mark.parametrize("size", [2**20, 2**20 + 1, 5_000_000])
+async def test_a_large_body_is_sent_whole(fake: FakeWorkersAI, size: int) -> None:
+    """A body of any size is sent without a warning, with its length, and again where need be."""
+    data = (MP3 * (size // len(MP3) + 1))[:size]
+    fake.fails(503, 0, "down").answers(HEARD)
+    client = fake.client(retries=Retries(base=0))
+    await client.run(WHISPER, AutomaticSpeechRecognition(data))
+    for request in fake.requests:
+        assert request.body == data
+        assert request.headers.all("Content-Length") == [str(size)]
+        assert request.headers.all("Content-Type") == ["audio/mpeg"]
+        assert "Transfer-Encoding" not in request.headers
+
+
 async def test_a_refusal_in_the_middle_of_an_upload(fake: FakeWorkersAI) -> None:
     """A server that refuses before it has read everything is heard, or the upload is repeated."""
     client = fake.client(retries=Retries(max=3, base=0))

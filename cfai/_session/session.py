@@ -27,8 +27,8 @@ from cfai.settings import Retry, Settings
 
 T = TypeVar("T")
 
-_LARGE = 2**16
-"""Bytes. What is larger and written at once holds up the event loop; aiohttp warns from 1 MiB."""
+_LARGE = 2**20
+"""Bytes. aiohttp warns where it is handed more at once, since writing that holds up the loop."""
 
 
 @frozen

@@ -46,11 +46,27 @@ async def _decoded(text: str) -> list[ServerSentEvent]:
 class Event:
     """The data of one event, and its name where it has one."""
 
-    __slots__ = ("data", "sse")
+    __slots__ = ("data", "is_error", "sse")
 
     def __init__(self, sse: ServerSentEvent) -> None:
         self.data = sse.data
+        self.is_error = sse.event == "error"
         self.sse = sse
+
+
+def _said(event: bytes | Event) -> Any:
+    """The JSON of an event; of one named `error` its text, where that is none.
+
+    Raises:
+        ValueError: It is no JSON.
+    """
+    data = event if isinstance(event, bytes) else event.data
+    try:
+        return loads(data)
+    except ValueError:
+        if isinstance(event, Event) and event.is_error:
+            return data
+        raise
 
 
 class Events:
@@ -80,12 +96,14 @@ class Events:
         """
         events = cls(body, max_event_bytes=max_event_bytes, scrub=scrub)
         while not events._ready:
+            if events.ended and events.bare_done:
+                return events
             if events.ended:
                 raise StreamInterrupted("the stream ended before its first event")
             await events.more()
         first = events._ready[0]
         try:
-            document = loads(first if isinstance(first, bytes) else first.data)
+            document = _said(first)
         except ValueError:
             return events  # `[DONE]`, or what `document` will refuse.
         if error := events.error(document, first):
@@ -141,7 +159,7 @@ class Events:
             and failures.TELLTALES.isdisjoint(document)
         ):
             return None
-        named = isinstance(event, Event) and event.sse.event == "error"
+        named = isinstance(event, Event) and event.is_error
         return failures.in_stream(document, named_error=named, meta=self.meta, scrub=self._scrub)
 
     def document(self, event: bytes | Event) -> Any:
@@ -152,19 +170,21 @@ class Events:
             StreamInterrupted: It was cut.
             DecodeError: It is no JSON.
         """
-        data = event if isinstance(event, bytes) else event.data
         try:
-            document = loads(data)
+            document = _said(event)
         except ValueError as exc:
             if self.open_tail and not self._ready:
                 message = f"the stream was cut inside its event {self.count}"
                 raise StreamInterrupted(message, events=self.count) from exc
-            raise DecodeError(
-                f"event {self.count} of the stream is no JSON", body=data, meta=self.meta
-            ) from exc
+            raise DecodeError(f"event {self.count} of the stream is no JSON") from exc
         if error := self.error(document, event):
             raise error
         return document
+
+    def describe(self, error: DecodeError, event: bytes | Event) -> None:
+        """Put into *error* what is known of the event that it is about."""
+        data = event if isinstance(event, bytes) else event.data.encode()
+        failures.described(error, data, self.meta, self._scrub)
 
     def progressed(self) -> None:
         """Tell the time limits that an event added something."""

@@ -11,7 +11,7 @@ from attrs import evolve
 from cfai._tokens.events import Event, Events, as_sse
 from cfai._tokens.relay import Relay
 from cfai._wire.chunks import Assembly, as_token, read_token
-from cfai.errors import CfaiError, InputError, ServerError, StreamInterrupted
+from cfai.errors import CfaiError, DecodeError, InputError, ServerError, StreamInterrupted
 from cfai.meta import Meta
 from cfai.tasks import Text, Token
 
@@ -173,9 +173,14 @@ class TokenStream:
 
     def _read(self, event: bytes | Event) -> Token | None:
         events = self._events
-        if events is None or not (event if isinstance(event, bytes) else event.data):
+        says_something = event if isinstance(event, bytes) else event.data or event.is_error
+        if events is None or not says_something:
             return None
-        token = read_token(events.document(event))
+        try:
+            token = read_token(events.document(event))
+        except DecodeError as exc:
+            events.describe(exc, event)
+            raise
         if token is None:
             return None
         self._progressed = True

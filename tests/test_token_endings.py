@@ -1,0 +1,681 @@
+"""Token streams that are left, cancelled, dropped or too slow: what is closed, and when."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from cfai import TokenStream
+from cfai.errors import CfaiError, ConnectionLost, RequestTimeout, StreamInterrupted
+from cfai.settings import Retries, Timeouts
+from cfai.tasks import Prompt, Text
+from cfai.testing import FakeWorkersAI
+from tests.wire.dialects import DONE, NATIVE
+
+MODEL = "@cf/meta/llama-3.1-8b-instruct"
+HI = Prompt("Hi")
+HEL = b'data: {"response":"Hel"}\n\n'
+LO = b'data: {"response":"lo"}\n\n'
+COMMENT = b": keep-alive\n\n"
+
+FRAMINGS = pytest.mark.parametrize("framing", ["chunked", "close"])
+"""A chunked body shows when it was cut; one that ends with its connection does not."""
+
+
+@pytest.fixture(autouse=True)
+def no_collector() -> Iterator[None]:
+    """What is let go must be gone without the collector's help."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def stalled(fake: FakeWorkersAI, *parts: bytes, framing: Any = "chunked") -> None:
+    """Begin a stream, and say no more."""
+    begin = parts or (HEL,)
+    fake.says(*begin, asyncio.Event(), content_type="text/event-stream", framing=framing)
+
+
+def stream(fake: FakeWorkersAI, **options: Any) -> TokenStream:
+    return fake.client(**options).stream(MODEL, HI)
+
+
+async def gone(fake: FakeWorkersAI) -> None:
+    """Wait until no connection is open."""
+    await fake.until(lambda: fake.connections == 0)
+
+
+async def reading(fake: FakeWorkersAI, tokens: TokenStream) -> asyncio.Task[list[str]]:
+    """A task that reads *tokens*, has got the first of them and waits for the next."""
+    got = asyncio.Event()
+
+    async def read() -> list[str]:
+        seen = []
+        async for token in tokens:
+            seen.append(str(token))
+            got.set()
+        return seen
+
+    task = asyncio.ensure_future(read())
+    await got.wait()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not task.done()
+    return task
+
+
+# Left in the middle
+
+
+async def test_leaving_the_block_closes_the_connection(fake: FakeWorkersAI) -> None:
+    """With a `break`, and with an exception, which passes."""
+    stalled(fake)
+    async with stream(fake) as tokens:
+        async for _ in tokens:
+            break
+    await gone(fake)
+    assert tokens.answer.text == "Hel"
+    stalled(fake)
+    with pytest.raises(ZeroDivisionError):
+        async with stream(fake) as tokens:
+            await anext(tokens)
+            raise ZeroDivisionError
+    await gone(fake)
+
+
+async def test_breaking_out_and_letting_go_closes_the_connection(fake: FakeWorkersAI) -> None:
+    """Without `async with`, and without the collector: the last reference is enough."""
+    ai = fake.client()
+
+    async def first(tokens: AsyncIterator[Any]) -> Any:
+        async for one in tokens:
+            return one
+        return None
+
+    views: list[Callable[[TokenStream], AsyncIterator[Any]]] = [
+        lambda tokens: tokens,
+        lambda tokens: tokens.text(),
+        lambda tokens: tokens.events(),
+    ]
+    for view in views:
+        stalled(fake)
+        assert await first(view(ai.stream(MODEL, HI)))
+        await gone(fake)
+
+
+async def test_dropping_a_stream_that_only_began_closes_the_connection(fake: FakeWorkersAI) -> None:
+    ai = fake.client()
+    stalled(fake)
+    tokens = await ai.run(MODEL, Prompt("Hi", stream=True))
+    assert fake.connections == 1
+    del tokens
+    await gone(fake)
+
+
+async def test_dropping_one_that_never_began_sends_nothing(fake: FakeWorkersAI) -> None:
+    tokens = stream(fake)
+    await tokens.aclose()
+    del tokens
+    assert fake.requests == []
+    assert fake.accepted == 0
+
+
+async def test_closing_twice_is_fine_and_reading_on_is_an_error(fake: FakeWorkersAI) -> None:
+    """What was closed in the middle never looks like a clean end, to no way of reading."""
+    stalled(fake)
+    tokens = await stream(fake).open()
+    await anext(tokens)
+    await tokens.aclose()
+    await tokens.close()
+    ways: list[Callable[[], Any]] = [
+        lambda: anext(tokens),
+        tokens.collect,
+        lambda: anext(tokens.text()),
+        lambda: anext(tokens.events()),
+    ]
+    for way in ways:
+        with pytest.raises(StreamInterrupted, match="closed before its end") as caught:
+            await way()
+        assert caught.value.answer == Text("Hel")
+        assert caught.value.events == 1
+    assert tokens.answer == Text("Hel")
+    await gone(fake)
+
+
+async def test_one_closed_before_it_began_is_an_error_too(fake: FakeWorkersAI) -> None:
+    tokens = stream(fake)
+    await tokens.aclose()
+    with pytest.raises(StreamInterrupted, match="closed before its end"):
+        await tokens.collect()
+    assert fake.requests == []
+
+
+async def test_closing_after_the_end_changes_nothing(fake: FakeWorkersAI) -> None:
+    fake.says(NATIVE.stream)
+    tokens = stream(fake)
+    await tokens.collect()
+    await tokens.aclose()
+    tokens.cancel()
+    assert [token async for token in tokens] == []
+    assert await tokens.collect() == NATIVE.says
+
+
+async def test_events_that_were_there_already_are_not_told_after_closing(
+    fake: FakeWorkersAI,
+) -> None:
+    """Several events came in one piece, and one of them was read."""
+    for end in (TokenStream.aclose, TokenStream.cancel):
+        fake.says(HEL + LO + LO, asyncio.Event())
+        tokens = await stream(fake).open()
+        await anext(tokens)
+        left = end(tokens)
+        if left is not None:
+            await left
+        with pytest.raises((StreamInterrupted, StopAsyncIteration)):
+            await anext(tokens)
+        assert tokens.answer == Text("Hel")
+
+
+# From another task
+
+
+@FRAMINGS
+async def test_cancel_ends_the_iteration_cleanly(fake: FakeWorkersAI, framing: str) -> None:
+    """Whoever reads gets no error, and the answer keeps what came."""
+    stalled(fake, framing=framing)
+    tokens = stream(fake)
+    task = await reading(fake, tokens)
+    tokens.cancel()
+    assert await task == ["Hel"]
+    assert tokens.answer == Text("Hel")
+    assert await tokens.collect() == Text("Hel")
+    await gone(fake)
+
+
+@FRAMINGS
+async def test_closing_from_another_task_is_an_error_for_the_reader(
+    fake: FakeWorkersAI, framing: str
+) -> None:
+    """Only `cancel` ends cleanly."""
+    stalled(fake, framing=framing)
+    tokens = stream(fake)
+    task = await reading(fake, tokens)
+    await tokens.aclose()
+    with pytest.raises(StreamInterrupted) as caught:
+        await task
+    assert caught.value.answer == Text("Hel")
+    await gone(fake)
+
+
+@FRAMINGS
+async def test_cancelling_the_task_closes_the_connection(fake: FakeWorkersAI, framing: str) -> None:
+    stalled(fake, framing=framing)
+    tokens = stream(fake)
+    task = await reading(fake, tokens)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await gone(fake)
+    with pytest.raises(StreamInterrupted):
+        await anext(tokens)
+    assert tokens.answer == Text("Hel")
+
+
+@pytest.mark.parametrize("began", [False, True], ids=["no answer yet", "no event yet"])
+async def test_cancel_before_the_first_event_ends_the_wait(
+    fake: FakeWorkersAI, began: bool
+) -> None:
+    """A user who stops before the first word does not wait for it."""
+    if began:
+        stalled(fake, COMMENT)
+    else:
+        fake.stalls()
+    tokens = stream(fake)
+    task = asyncio.ensure_future(tokens.collect())
+    await fake.until(lambda: fake.requests)
+    tokens.cancel()
+    assert await task == Text()
+    assert [token async for token in tokens] == []
+    await gone(fake)
+
+
+@pytest.mark.parametrize("began", [False, True], ids=["no answer yet", "no event yet"])
+async def test_closing_before_the_first_event_ends_the_wait(
+    fake: FakeWorkersAI, began: bool
+) -> None:
+    if began:
+        stalled(fake, COMMENT)
+    else:
+        fake.stalls()
+    tokens = stream(fake)
+    task = asyncio.ensure_future(tokens.collect())
+    await fake.until(lambda: fake.requests)
+    await tokens.aclose()
+    with pytest.raises(StreamInterrupted, match="closed before its end"):
+        await task
+    await gone(fake)
+
+
+async def test_cancel_ends_the_pause_between_two_attempts(fake: FakeWorkersAI) -> None:
+    """And no further attempt is made."""
+    pausing = asyncio.Event()
+    fake.always.fails(429, 3040, "busy", retry_after=50)
+    retries = Retries(on_retry=lambda _: pausing.set())
+    tokens = stream(fake, retries=retries)
+    task = asyncio.ensure_future(tokens.collect())
+    await pausing.wait()
+    tokens.cancel()
+    assert await task == Text()
+    assert len(fake.requests) == 1
+
+
+async def test_cancelling_the_task_before_the_first_event_closes_the_connection(
+    fake: FakeWorkersAI,
+) -> None:
+    """A cancelled task stays cancelled, even where the stream is cancelled with it."""
+    for also in (False, True):
+        fake.stalls()
+        tokens = stream(fake)
+        task = asyncio.ensure_future(tokens.collect())
+        await fake.until(lambda: fake.connections == 1)
+        task.cancel()
+        if also:
+            tokens.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await gone(fake)
+
+
+async def test_cancel_before_anything_sends_nothing(fake: FakeWorkersAI) -> None:
+    tokens = stream(fake)
+    tokens.cancel()
+    async with tokens:
+        assert [token async for token in tokens] == []
+    assert tokens.answer == Text()
+    assert fake.requests == []
+
+
+async def test_cancel_from_inside_the_loop_ends_it(fake: FakeWorkersAI) -> None:
+    stalled(fake, HEL + LO)
+    tokens = stream(fake)
+    seen = []
+    async for token in tokens:
+        seen.append(str(token))
+        tokens.cancel()
+    assert seen == ["Hel"]
+    await gone(fake)
+
+
+async def test_closing_the_client_ends_a_stream_with_an_error(fake: FakeWorkersAI) -> None:
+    """Nobody waits for ever, and no part passes for the whole."""
+    stalled(fake)
+    ai = fake.client()
+    task = await reading(fake, ai.stream(MODEL, HI))
+    await ai.aclose()
+    with pytest.raises(StreamInterrupted):
+        await task
+    await gone(fake)
+
+
+# Connections
+
+
+async def test_a_finished_stream_gives_its_connection_back(fake: FakeWorkersAI) -> None:
+    """However it ends, if it ends: with the last chunk right behind the mark, or a little later."""
+    ai = fake.client()
+    endings: list[tuple[bytes, ...]] = [
+        (NATIVE.stream,),
+        (NATIVE.stream[: -len(DONE)], DONE),
+        (NATIVE.stream + DONE + DONE,),
+        (NATIVE.stream, LO * 100),
+        (NATIVE.stream.replace(b"data: [", b"["),),
+        (NATIVE.stream[:-2],),
+    ]
+    for ending in endings:
+        fake.says(*ending)
+        async with ai.stream(MODEL, HI) as tokens:
+            assert await tokens.collect() == NATIVE.says
+    fake.says(NATIVE.stream)
+    assert len([event async for event in ai.stream(MODEL, HI).events()]) == 3
+    fake.answers({"response": "Hi"})
+    assert await ai.stream(MODEL, HI).collect() == Text("Hi")
+    assert fake.accepted == 1
+    assert fake.connections == 1
+
+
+async def test_an_end_mark_before_a_body_without_end_is_an_end(fake: FakeWorkersAI) -> None:
+    """The connection is not waited for; it is closed."""
+    for more in ((), (LO,) * 50):
+        fake.says(NATIVE.stream, *more, asyncio.Event())
+        assert await stream(fake).collect() == NATIVE.says
+        await gone(fake)
+
+
+async def test_as_many_streams_as_the_limit_run_and_the_next_one_waits(fake: FakeWorkersAI) -> None:
+    """A stream holds its slot until it is closed, however that is done."""
+    ai = fake.client(limit=2)
+    fake.always.says(HEL, asyncio.Event())
+    one, two = await ai.stream(MODEL, HI).open(), await ai.stream(MODEL, HI).open()
+    waiting = asyncio.ensure_future(ai.stream(MODEL, HI).open())
+    await asyncio.sleep(0)
+    assert len(fake.requests) == 2
+    await one.aclose()
+    three = await waiting
+    assert len(fake.requests) == 3
+    two.cancel()
+    four = await ai.stream(MODEL, HI).open()
+    del three
+    five = await ai.stream(MODEL, HI).open()
+    assert len(fake.requests) == 5
+    await four.aclose()
+    await five.aclose()
+    await gone(fake)
+
+
+# A thousand
+
+
+def endless(fake: FakeWorkersAI) -> None:
+    fake.always.says(HEL + LO, asyncio.Event())
+
+
+async def in_crowds(one: Callable[[], Any], crowd: int = 100) -> None:
+    """A thousand times, a hundred at once."""
+    for _ in range(1000 // crowd):
+        await asyncio.gather(*(one() for _ in range(crowd)), return_exceptions=True)
+
+
+@pytest.fixture
+def no_complaints() -> Iterator[list[dict[str, Any]]]:
+    """What the loop's exception handler is told: unclosed things, exceptions nobody fetched."""
+    heard: list[dict[str, Any]] = []
+    yield heard
+    assert heard == []
+
+
+async def test_a_thousand_streams_broken_off_leave_nothing(
+    fake: FakeWorkersAI, no_complaints: list[dict[str, Any]]
+) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: no_complaints.append(told))
+    endless(fake)
+    ai = fake.client()
+    before = asyncio.all_tasks()
+
+    async def broken_off() -> None:
+        async with ai.stream(MODEL, HI) as tokens:
+            async for _ in tokens:
+                break
+
+    await in_crowds(broken_off)
+    await gone(fake)
+    assert len(fake.requests) == 1000
+    await fake.until(lambda: asyncio.all_tasks() <= before)
+
+
+async def test_a_thousand_streams_dropped_leave_nothing(
+    fake: FakeWorkersAI, no_complaints: list[dict[str, Any]]
+) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: no_complaints.append(told))
+    endless(fake)
+    ai = fake.client()
+    before = asyncio.all_tasks()
+
+    async def dropped() -> None:
+        async for _ in ai.stream(MODEL, HI):
+            break
+
+    await in_crowds(dropped)
+    await gone(fake)
+    assert len(fake.requests) == 1000
+    await fake.until(lambda: asyncio.all_tasks() <= before)
+
+
+async def test_a_thousand_streams_cancelled_leave_nothing(
+    fake: FakeWorkersAI, no_complaints: list[dict[str, Any]]
+) -> None:
+    """Their tasks, at every point: before the request, before the answer, inside the stream."""
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: no_complaints.append(told))
+    endless(fake)
+    ai = fake.client()
+    before = asyncio.all_tasks()
+    turns = iter(range(10**9))
+
+    async def cancelled() -> None:
+        task = asyncio.ensure_future(ai.stream(MODEL, HI).collect())
+        for _ in range(next(turns) % 40):
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    await in_crowds(cancelled)
+    await gone(fake)
+    await fake.until(lambda: asyncio.all_tasks() <= before)
+
+
+async def test_a_thousand_streams_stopped_from_outside_leave_nothing(
+    fake: FakeWorkersAI, no_complaints: list[dict[str, Any]]
+) -> None:
+    """`cancel` and `aclose` at every point, from another task."""
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: no_complaints.append(told))
+    endless(fake)
+    ai = fake.client()
+    before = asyncio.all_tasks()
+    turns = iter(range(10**9))
+
+    async def stopped() -> None:
+        tokens, turn = ai.stream(MODEL, HI), next(turns)
+        task = asyncio.ensure_future(tokens.collect())
+        for _ in range(turn % 40):
+            await asyncio.sleep(0)
+        if turn % 2:
+            tokens.cancel()
+            assert (await task).text in ("", "Hel", "Hello")
+        else:
+            await tokens.aclose()
+            with pytest.raises(StreamInterrupted):
+                await task
+
+    outcomes = [
+        outcome
+        for _ in range(10)
+        for outcome in await asyncio.gather(
+            *(stopped() for _ in range(100)), return_exceptions=True
+        )
+    ]
+    assert outcomes == [None] * 1000
+    await gone(fake)
+    await fake.until(lambda: asyncio.all_tasks() <= before)
+
+
+# Limits
+
+
+@FRAMINGS
+@pytest.mark.parametrize("phase", ["idle", "content", "total"])
+async def test_a_limit_that_runs_out_ends_the_stream(
+    fake: FakeWorkersAI, phase: str, framing: str
+) -> None:
+    """It says which; the connection is closed, and what came is kept."""
+    stalled(fake, framing=framing)
+    limits: dict[str, Any] = {"idle": None, phase: 0.05}
+    tokens = stream(fake, timeouts=Timeouts(**limits))
+    with pytest.raises(RequestTimeout, match=f"Timeouts.{phase}") as caught:
+        await tokens.collect()
+    assert caught.value.phase == phase
+    assert caught.value.limit == 0.05
+    assert tokens.answer.text == "Hel"
+    await gone(fake)
+    with pytest.raises(RequestTimeout):
+        await anext(tokens)
+
+
+@FRAMINGS
+@pytest.mark.parametrize("phase", ["idle", "content", "total"])
+async def test_raw_events_have_the_same_limits(
+    fake: FakeWorkersAI, phase: str, framing: str
+) -> None:
+    """There the end of the body is the end: a limit must not pass for one."""
+    stalled(fake, framing=framing)
+    limits: dict[str, Any] = {"idle": None, phase: 0.05}
+    tokens = stream(fake, timeouts=Timeouts(**limits))
+    with pytest.raises(RequestTimeout):
+        [event async for event in tokens.events()]
+    await gone(fake)
+
+
+@pytest.mark.parametrize("phase", ["response", "total", "idle", "content"])
+async def test_a_limit_before_the_first_event_is_one_too(fake: FakeWorkersAI, phase: str) -> None:
+    """`response` counts to the headers, the others from there on; nothing is asked for again."""
+    if phase == "response":
+        fake.stalls()
+    else:
+        stalled(fake, COMMENT)
+    limits: dict[str, Any] = {"idle": None, phase: 0.05}
+    with pytest.raises(RequestTimeout) as caught:
+        await stream(fake, timeouts=Timeouts(**limits), retries=Retries(base=0)).collect()
+    assert caught.value.phase == phase
+    assert len(fake.requests) == 1
+    await gone(fake)
+
+
+async def test_a_comment_resets_the_idle_limit_and_not_the_one_for_content(
+    fake: FakeWorkersAI,
+) -> None:
+    """A server that says it is alive is not silent; but it says nothing."""
+    beats: list[Any] = [COMMENT, 0.02] * 10
+    fake.says(HEL, *beats, DONE)
+    assert (await stream(fake, timeouts=Timeouts(idle=0.1)).collect()).text == "Hel"
+    fake.says(HEL, *beats, asyncio.Event())
+    with pytest.raises(RequestTimeout) as caught:
+        await stream(fake, timeouts=Timeouts(idle=10, content=0.1)).collect()
+    assert caught.value.phase == "content"
+
+
+async def test_an_event_that_adds_nothing_does_not_reset_the_limit_for_content(
+    fake: FakeWorkersAI,
+) -> None:
+    beats: list[Any] = [b'data: {"response":""}\n\n', 0.02] * 10
+    fake.says(HEL, *beats, asyncio.Event())
+    with pytest.raises(RequestTimeout) as caught:
+        await stream(fake, timeouts=Timeouts(content=0.1)).collect()
+    assert caught.value.phase == "content"
+    steps: list[Any] = [LO, 0.02] * 10
+    fake.says(HEL, *steps, DONE)
+    assert (await stream(fake, timeouts=Timeouts(content=0.1)).collect()).text == "Hel" + "lo" * 10
+
+
+async def test_time_that_the_reader_takes_does_not_count(fake: FakeWorkersAI) -> None:
+    """Only a wait for the service is silence; the deadline of the call runs on."""
+    more = asyncio.Event()
+    fake.says(HEL, more, LO + DONE)
+    async with stream(fake, timeouts=Timeouts(idle=0.05, content=0.05)) as tokens:
+        await anext(tokens)
+        await asyncio.sleep(0.12)
+        more.set()
+        assert (await tokens.collect()).text == "Hello"
+    stalled(fake)
+    async with stream(fake, timeouts=Timeouts(idle=None, total=0.05)) as tokens:
+        await anext(tokens)
+        await gone(fake)
+        with pytest.raises(RequestTimeout, match=r"Timeouts\.total"):
+            await anext(tokens)
+
+
+async def test_a_stream_may_last_longer_than_the_limit_for_its_headers(
+    fake: FakeWorkersAI,
+) -> None:
+    steps: list[Any] = [LO, 0.02] * 6
+    fake.says(HEL, *steps, DONE)
+    limits = Timeouts(response=0.05, connect=0.05, pool=0.05)
+    assert (await stream(fake, timeouts=limits).collect()).text.startswith("Hel")
+
+
+async def test_no_limit_is_no_limit(fake: FakeWorkersAI) -> None:
+    none = Timeouts(connect=None, pool=None, response=None, idle=None, content=None, total=None)
+    fake.says(HEL, 0.02, LO, DONE)
+    assert (await stream(fake, timeouts=none).collect()).text == "Hello"
+
+
+async def test_a_timer_does_not_outlive_its_stream(fake: FakeWorkersAI) -> None:
+    """A finished, closed or dropped stream leaves no handle behind that holds its response."""
+    loop: Any = asyncio.get_running_loop()
+    for end in ("finished", "closed", "dropped"):
+        fake.says(*((NATIVE.stream,) if end == "finished" else (HEL, asyncio.Event())))
+        tokens = await stream(fake, timeouts=Timeouts(idle=1234.0, response=None)).open()
+        if end == "finished":
+            await tokens.collect()
+        elif end == "closed":
+            await tokens.aclose()
+        del tokens
+        left = [h for h in loop._scheduled if not h.cancelled() and h.when() > loop.time() + 1000]
+        assert left == []
+
+
+# Raw events
+
+
+async def test_raw_events_are_decoded_as_the_whatwg_text_says(fake: FakeWorkersAI) -> None:
+    """With the end mark, in httpx-sse's class, and nothing read into them."""
+    fake.says(
+        b'\xef\xbb\xbf: hi\nretry: 10\nid: 1\nevent: token\ndata: {"error":\ndata: 1}\n\n',
+        b"id: 2\n\nevent: lost\n\ndata: plain \xff\r\n\r\ndata\n\nid\ndata: [DONE]\n\ndata: cut",
+        content_type="text/event-stream",
+    )
+    tokens = stream(fake)
+    seen = [event async for event in tokens.events()]
+    assert [(e.event, e.data, e.id, e.retry) for e in seen] == [
+        ("token", '{"error":\n1}', "1", 10),
+        ("message", "plain \ufffd", "2", None),
+        ("message", "", "2", None),
+        ("message", "[DONE]", "", None),
+        ("message", "cut", "", None),
+    ]
+    assert type(seen[0]).__module__.startswith("httpx_sse")
+    assert [event async for event in tokens.events()] == []
+    assert tokens.answer == Text()
+
+
+async def test_raw_events_that_are_cut_are_an_error(fake: FakeWorkersAI) -> None:
+    fake.says(HEL, b"data: x", then_hangs_up=True)
+    seen = []
+    with pytest.raises(StreamInterrupted) as caught:
+        async for event in stream(fake).events():
+            seen.append(event.data)  # noqa: PERF401  # those before the cut count, too
+    assert seen == ['{"response":"Hel"}']
+    assert caught.value.events == 1
+    assert isinstance(caught.value, ConnectionLost)
+
+
+async def test_each_event_is_taken_once(fake: FakeWorkersAI) -> None:
+    """As an event or as a token, in their order."""
+    fake.says(HEL + LO + HEL + DONE)
+    tokens = stream(fake)
+    assert (await anext(tokens.events())).data == '{"response":"Hel"}'
+    assert str(await anext(tokens)) == "lo"
+    assert (await anext(tokens.events())).data == '{"response":"Hel"}'
+    assert (await tokens.collect()).text == "lo"
+
+
+async def test_no_error_of_aiohttp_comes_out(fake: FakeWorkersAI) -> None:
+    """Whatever bytes come instead of HTTP, at whatever place."""
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    answers: list[bytes] = [
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        head,
+        head + b"18\r\n" + HEL[:10],
+        head + b"%x\r\n" % len(HEL) + HEL + b"\r\nnonsense\r\n",
+        head + b"%x\r\n" % len(HEL) + HEL + b"XX",
+        head[:-2] + b"Content-Encoding: gzip\r\n\r\n%x\r\n" % len(HEL) + HEL + b"\r\n0\r\n\r\n",
+    ]
+    for answer in answers:
+        fake.says_raw(answer, then_hangs_up=True)
+        with pytest.raises(CfaiError):
+            await stream(fake, retries=Retries(max=0)).collect()
+    await gone(fake)
