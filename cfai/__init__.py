@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING
 from cfai._lazy import Face
 
 if TYPE_CHECKING:
+    from cfai._pages import (
+        Pager as Pager,
+    )
+    from cfai._services.finetunes import (
+        Finetunes as Finetunes,
+    )
     from cfai._tokens import (
         TokenStream as TokenStream,
     )
@@ -39,6 +45,11 @@ if TYPE_CHECKING:
         StreamInterrupted as StreamInterrupted,
         StreamUnsupported as StreamUnsupported,
         TransportError as TransportError,
+        UploadInterrupted as UploadInterrupted,
+    )
+    from cfai.listings import (
+        Finetune as Finetune,
+        FinetuneAsset as FinetuneAsset,
     )
     from cfai.media import (
         Base64 as Base64,
@@ -116,6 +127,8 @@ if TYPE_CHECKING:
 _face = Face(
     __name__,
     {
+        "cfai._pages": "Pager",
+        "cfai._services.finetunes": "Finetunes",
         "cfai._tokens": "TokenStream",
         "cfai._version": "__version__",
         "cfai.errors": (
@@ -123,8 +136,9 @@ _face = Face(
             "Conflict ConnectError ConnectionLost DecodeError InputError MethodNotAllowed "
             "MissingExtra NotFound PermissionDenied QuotaExceeded RateLimited RequestTimeout "
             "RequestTooLarge ServerError ServiceTimeout StatusError StreamInterrupted "
-            "StreamUnsupported TransportError"
+            "StreamUnsupported TransportError UploadInterrupted"
         ),
+        "cfai.listings": "Finetune FinetuneAsset",
         "cfai.media": "Base64 MediaForm",
         "cfai.meta": "Meta",
         "cfai.settings": "Gateway Options Retries Retry Timeouts",

@@ -7,6 +7,7 @@ CfaiError
 │   ├── ConnectError                no connection was made
 │   ├── RequestTimeout              a limit of `Timeouts` ran out (.phase, .limit)
 │   └── ConnectionLost              the connection ended before the answer did
+│       ├── UploadInterrupted       while a file was sent (.sent, .size)
 │       └── StreamInterrupted       an answer began and did not end (.answer, .events)
 ├── StatusError                     the service said no (.status .code .message, and more)
 │   ├── BadRequest                  400, 422
@@ -27,22 +28,14 @@ CfaiError
 └── MissingExtra(ImportError)       a part of the SDK that is installed on request
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, Literal, NamedTuple
 
+from cfai._redaction import excerpt, without_secrets
 from cfai.meta import Meta
 
 Phase = Literal["connect", "pool", "response", "idle", "content", "total"]
-
-BODY_LIMIT = 4096
-"""How much of a body an error keeps, in characters or bytes."""
-
-# The edge repeats the path of a request it cannot route (code 7003), and with it whatever was
-# taken for an account id, which now and then is a token.
-_SECRET = re.compile(r"(?i)(?<=/accounts/)[^/\s?#\"'\\]+|(?<=bearer )[^\s\"'\\]+")
-_HIDDEN = "***"
 
 
 class CfaiError(Exception):
@@ -80,6 +73,15 @@ class RequestTimeout(TransportError):
 
 class ConnectionLost(TransportError):
     """The connection ended before the answer did."""
+
+
+class UploadInterrupted(ConnectionLost):
+    """The connection ended while a file was sent: after *sent* of *size* bytes, at most."""
+
+    def __init__(self, message: str, *, sent: int, size: int) -> None:
+        super().__init__(message)
+        self.sent = sent
+        self.size = size
 
 
 class StreamInterrupted(ConnectionLost):
@@ -122,14 +124,14 @@ class StatusError(CfaiError):
         body: str | bytes | None = None,
         meta: Meta | None = None,
     ) -> None:
-        super().__init__(_without_secrets(message))
+        super().__init__(without_secrets(message))
         self.message: str = self.args[0]
         self.status = status
         self.code = code
-        self.errors = tuple(_without_secrets(error) for error in errors)
+        self.errors = tuple(without_secrets(error) for error in errors)
         self.ray_id = ray_id
         self.retry_after = retry_after
-        self.body = _excerpt(body)
+        self.body = excerpt(body)
         self.meta = meta
 
     @property
@@ -207,8 +209,8 @@ class DecodeError(CfaiError):
     """The answer has a form that nobody documented; *body* is the beginning of it."""
 
     def __init__(self, message: str, *, body: Any = None, meta: Meta | None = None) -> None:
-        super().__init__(_without_secrets(message))
-        self.body: str | bytes | None = _excerpt(body)
+        super().__init__(without_secrets(message))
+        self.body: str | bytes | None = excerpt(body)
         self.meta = meta
 
 
@@ -331,20 +333,3 @@ def _restored(kind: type[CfaiError], args: tuple[Any, ...], state: dict[str, Any
     super(CfaiError, error).__init__(*args)
     error.__dict__.update(state)
     return error
-
-
-def _excerpt(body: str | bytes | None) -> str | bytes | None:
-    if isinstance(body, bytes):
-        return _SECRET.sub(_HIDDEN, body[:BODY_LIMIT].decode("latin-1")).encode("latin-1")
-    return body and _SECRET.sub(_HIDDEN, body[:BODY_LIMIT])
-
-
-def _without_secrets(value: Any) -> Any:
-    """Hide what the service repeats of the request's path and credentials, at any depth."""
-    if isinstance(value, str):
-        return _SECRET.sub(_HIDDEN, value)
-    if isinstance(value, Mapping):
-        return {key: _without_secrets(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_secrets(item) for item in value]
-    return value

@@ -72,7 +72,8 @@ class Timeouts:
     pool: float | None = field(default=60.0, validator=_limit)
     """To wait for a free connection when `limit` requests are under way."""
     response: float | None = field(default=120.0, validator=_limit)
-    """One attempt, from its first byte sent to its last byte read; for a stream, to its headers."""
+    """One attempt, from its first byte sent to its last byte read; for a stream, to its headers.
+    While files are sent, it counts from the last piece of them that went out."""
     idle: float | None = field(default=60.0, validator=_limit)
     """Inside a stream: since the last byte of any kind. A keep-alive comment starts it anew."""
     content: float | None = field(default=None, validator=_limit)

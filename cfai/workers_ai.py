@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 from attrs import evolve
 
 from cfai import tasks
+from cfai._services.services import Services
 from cfai._session import Body, Connections, Session
 from cfai._tokens import Events, TokenStream
 from cfai._wire import answers, requests
@@ -43,7 +44,7 @@ Outcome = Answer | TokenStream
 `TokenStream`."""
 
 
-class WorkersAI:
+class WorkersAI(Services):
     """A client of Workers AI for one account.
 
     Make one for the whole program and share it: over tasks, event loops and threads. Making it
@@ -161,10 +162,8 @@ class WorkersAI:
         """
         changes: dict[str, Any] = {"timeouts": timeouts, "retries": retries}
         changes["account_id"] = account_id
-        if api_token is not None:
-            changes["credentials"] = credentials(api_token)
-        if headers is not None:
-            changes["headers"] = {**self._settings.headers, **headers}
+        changes["credentials"] = None if api_token is None else credentials(api_token)
+        changes["headers"] = None if headers is None else {**self._settings.headers, **headers}
         changes = {name: value for name, value in changes.items() if value is not None}
         if gateway is not UNSET:
             changes["gateway"] = as_gateway(gateway)

@@ -100,6 +100,8 @@ TABLE: dict[type[Task[Any]], dict[str, dict[str, Any]]] = {
     Prompt: {"prompt": TEXT | FULL, "lora": TEXT, **SAMPLING},
     TextGeneration: {
         "messages": LIST | NEEDED | {"min_items": 1},
+        # Not in the schema: Cloudflare docs, Workers AI, "Using LoRA adapters".
+        "lora": TEXT,
         "functions": LIST,
         "tools": LIST,
         **SAMPLING,

@@ -42,8 +42,18 @@ PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
     "0000000c49444154789c63f8cfc0000003010100c9fe92ef0000000049454e44ae426082"
 )
+FINETUNE = "182bd5e5-6e1a-4fe4-a799-aa6d9a6ab26e"
 SCRIPTS: dict[str, Callable[[FakeWorkersAI], object]] = {
     "description": lambda fake: fake.answers({"description": "In the snow."}),
+    "fine tune": lambda fake: (
+        fake.answers({"id": FINETUNE, "model": "@cf/mistral/mistral-7b", "name": "pirate"})
+        .says(b'{"success":true}')
+        .says(b'{"success":true}')
+        .answers({"response": "Arr!"})
+    ),
+    "fine tunes": lambda fake: fake.always.answers(
+        [{"id": FINETUNE, "model": "@cf/mistral/mistral-7b", "name": "pirate"}]
+    ),
     "image": lambda fake: fake.says(PNG, content_type="image/png"),
     "labels": lambda fake: fake.answers(
         [{"label": "RED FOX", "score": 0.9}, {"label": "KIT FOX", "score": 0.1}]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cfai import errors
+from cfai._redaction import BODY_LIMIT
 from cfai.errors import (
     AnswerTooLarge,
     AuthenticationError,
@@ -30,6 +31,7 @@ from cfai.errors import (
     ServiceTimeout,
     StatusError,
     StreamInterrupted,
+    UploadInterrupted,
     next_reset,
     status_error,
     status_of,
@@ -62,6 +64,8 @@ def example(kind: type[CfaiError]) -> CfaiError:
         )
     if issubclass(kind, RequestTimeout):
         return kind("too slow", phase="idle", limit=60.0)
+    if issubclass(kind, UploadInterrupted):
+        return kind("cut", sent=6, size=10)
     if issubclass(kind, StreamInterrupted):
         return kind("cut", answer=Text("Hel"), events=2)
     if issubclass(kind, AnswerTooLarge):
@@ -316,6 +320,6 @@ def test_what_the_service_repeats_of_the_path_is_hidden() -> None:
 
 
 def test_only_the_beginning_of_a_body_is_kept() -> None:
-    assert status_error(500, None, "no", body="x" * 10_000).body == "x" * errors.BODY_LIMIT
-    assert DecodeError("no", body=b"\xff" * 10_000).body == b"\xff" * errors.BODY_LIMIT
+    assert status_error(500, None, "no", body="x" * 10_000).body == "x" * BODY_LIMIT
+    assert DecodeError("no", body=b"\xff" * 10_000).body == b"\xff" * BODY_LIMIT
     assert status_error(500, None, "no").body is None

@@ -16,15 +16,16 @@ import cfai
 ROOT = Path(cfai.__file__).parent
 
 FLOORS: tuple[set[str], ...] = (
-    {"meta", "_lazy", "_version"},
+    {"meta", "_lazy", "_redaction", "_version"},
     {"errors", "catalogue"},
     {"media", "credentials", "_convert"},
-    {"settings"},
+    {"settings", "listings"},
     {"tasks"},
     {"profiles"},
     {"_wire"},
     {"_session"},
-    {"_tokens"},
+    {"_tokens", "_pages"},
+    {"_services"},
     {"workers_ai"},
     {"testing"},
     {"__init__"},

@@ -7,6 +7,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
 from functools import lru_cache
 from io import BytesIO
 from typing import NamedTuple, TypeVar
@@ -18,8 +19,10 @@ from yarl import URL
 from cfai._session.body import Body
 from cfai._session.connections import Connections, Loop
 from cfai._session.secrecy import conceal
+from cfai._session.sending import Sending
 from cfai._session.translation import timed_out, translated
 from cfai._wire import replies, retries
+from cfai._wire.forms import Form
 from cfai._wire.replies import Reply
 from cfai._wire.requests import Request
 from cfai.errors import AnswerTooLarge, CfaiError, ConfigError, Phase, RequestTimeout
@@ -64,6 +67,25 @@ class _Limit(NamedTuple):
 
     def expired(self) -> RequestTimeout:
         return timed_out(self.phase, self.named)
+
+
+class _Limits:
+    """The limit of one attempt. What goes out piece by piece has it for each piece anew."""
+
+    def __init__(self, clock: _Clock, seconds: float | None) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self.current = clock.limit("response", seconds)
+        self.timer: asyncio.Timeout
+
+    def renew(self) -> None:
+        """Count from now: a large file takes its time, and only a standstill is a failure."""
+        self.current = self._clock.limit("response", self._seconds)
+        if self.current.seconds is not None and not self.timer.expired():
+            self.timer.reschedule(asyncio.get_running_loop().time() + self.current.seconds)
+
+    def expired(self) -> RequestTimeout:
+        return self.current.expired()
 
 
 class Session:
@@ -128,16 +150,22 @@ class Session:
         if here.session.closed:
             here.ended(None)
             raise ConfigError("this client was closed while the call waited")
-        limit = clock.limit("response", settings.timeouts.response)
+        limits = _Limits(clock, settings.timeouts.response)
         handed_on = False
         response: aiohttp.ClientResponse | None = None
+        form = Sending(request.body) if isinstance(request.body, Form) else None
         try:
-            with translated(limit.expired, settings.timeouts.connect):
-                async with asyncio.timeout(limit.seconds):
+            with (
+                form or nullcontext(),
+                translated(limits.expired, settings.timeouts.connect),
+            ):
+                async with asyncio.timeout(limits.current.seconds) as limits.timer:
+                    if form is not None:
+                        form.moved = limits.renew
                     response = await here.session.request(
                         request.method,
                         _url(settings.base_url + request.path),
-                        data=_content(request),
+                        data=form or _content(request),
                         headers=request.headers,
                         allow_redirects=False,
                         raise_for_status=False,

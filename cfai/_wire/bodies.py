@@ -59,6 +59,15 @@ def _json(fields: Mapping[str, Any]) -> Body:
     return Body(Pieces(tuple(parts)), "application/json")
 
 
+def json_content(fields: Mapping[str, Any]) -> bytes:
+    """A JSON object as a body.
+
+    Raises:
+        InputError: Something in it is no JSON value.
+    """
+    return _dumped(fields)
+
+
 def _dumped(value: Any) -> bytes:
     try:
         return dumps(value)

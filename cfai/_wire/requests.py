@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 
 from attrs import field, frozen
 
-from cfai._wire.bodies import Content, Pieces, encoded
+from cfai._wire.bodies import Content, Pieces, encoded, json_content
+from cfai._wire.forms import Form
 from cfai._wire.paths import account_segment, model_path
 from cfai.errors import InputError
 from cfai.profiles import profile
@@ -30,15 +31,15 @@ class Request:
     path: str
     """After the base address: checked, and sent to the letter."""
     headers: Mapping[str, str] = field(repr=False)
-    body: Content | None = field(default=None, repr=False)
+    body: Content | Form | None = field(default=None, repr=False)
     repeatable: bool = True
     """Whether it may be carried out twice."""
 
     def content(self) -> bytes | AsyncIterator[bytes] | None:
-        """The body for one attempt."""
-        if self.body is None or isinstance(self.body, bytes):
-            return self.body
-        return _pieces(self.body)
+        """The body for one attempt, unless it is a form, which is read while it is sent."""
+        if isinstance(self.body, Pieces):
+            return _pieces(self.body)
+        return None if isinstance(self.body, Form) else self.body
 
 
 async def _pieces(body: Pieces) -> AsyncIterator[bytes]:
@@ -130,6 +131,24 @@ def base_headers(settings: Settings, options: Options | None) -> dict[str, str]:
         added.append(options.headers or {})
     own = {"User-Agent": user_agent(), **settings.credentials.headers()}
     return _merged(own, *map(_checked, added))
+
+
+def with_json(
+    settings: Settings, options: Options | None, path: str, fields: Mapping[str, Any]
+) -> Request:
+    """`POST /accounts/{account_id}/ai/…` with a JSON object, which may not be carried out twice."""
+    headers = _merged(base_headers(settings, options), {"Content-Type": "application/json"})
+    path = account_path(settings, path)
+    return Request("POST", path, headers, json_content(fields), repeatable=False)
+
+
+def with_form(
+    settings: Settings, options: Options | None, path: str, form: Form, *, repeatable: bool
+) -> Request:
+    """`POST /accounts/{account_id}/ai/…` with a form."""
+    own = {"Content-Type": form.content_type, "Content-Length": str(len(form))}
+    headers = _merged(base_headers(settings, options), own)
+    return Request("POST", account_path(settings, path), headers, form, repeatable)
 
 
 def account_path(settings: Settings, rest: str) -> str:

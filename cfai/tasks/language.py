@@ -76,6 +76,10 @@ class TextGeneration(_Generation):
     messages: Sequence[Message | Mapping[str, Any]] = many(Message.of, at_least=1, kw_only=False)
     """The conversation so far, at least one message. Kept as a tuple."""
 
+    lora: str | None = string(default=None)
+    """The fine-tune (LoRA) to apply to the model: its name or id.
+    Source: Cloudflare docs, Workers AI, "Using LoRA adapters"."""
+
     functions: Sequence[CodeFunction | Mapping[str, Any]] | None = many(code_function, default=None)
     """Functions that come with their code."""
 

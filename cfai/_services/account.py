@@ -1,0 +1,62 @@
+"""An account as everything beside runs sees it: something to ask, and to list from."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NoReturn, TypeVar
+
+from attrs import frozen
+
+from cfai._pages import Pager
+from cfai._session import Body, Session
+from cfai._wire.cursors import Cursor
+from cfai._wire.failures import Scrub
+from cfai._wire.listings import Rows, listed, told
+from cfai._wire.requests import Request
+from cfai.errors import DecodeError
+from cfai.settings import Options, Settings
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+Asking = Callable[[Settings, Options | None], Request]
+"""What makes a request, once the settings of the call are known."""
+
+
+@frozen
+class Account:
+    """A client's settings and its session."""
+
+    session: Session
+    settings: Settings
+    scrub: Scrub
+
+    async def ask(
+        self, asking: Asking, read: Callable[[Any], T], options: Options | None = None
+    ) -> T:
+        """Send a request, and give what *read* makes of the decoded answer."""
+        settings = self.settings.for_call(options)
+        return await self.session.call(
+            asking(settings, options),
+            settings,
+            read=partial(told, read=read, scrub=self.scrub),
+            stream=_unasked,
+        )
+
+    def pager(
+        self,
+        path: str,
+        read: Callable[[Any], Rows[R]],
+        start: Cursor,
+        query: Mapping[str, str] | None = None,
+        options: Options | None = None,
+    ) -> Pager[R]:
+        """The rows of the list at *path*, a page at a time."""
+
+        async def fetch(cursor: Cursor) -> Rows[R]:
+            return await self.ask(listed(path, cursor, query or {}), read, options)
+
+        return Pager(fetch, start)
+
+
+async def _unasked(body: Body) -> NoReturn:
+    raise DecodeError("the service answered a stream where JSON is documented", meta=body.meta)
