@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from cfai._services.finetunes import (
         Finetunes as Finetunes,
     )
+    from cfai._services.models import (
+        Models as Models,
+    )
     from cfai._tokens import (
         TokenStream as TokenStream,
     )
@@ -48,8 +51,13 @@ if TYPE_CHECKING:
         UploadInterrupted as UploadInterrupted,
     )
     from cfai.listings import (
+        Author as Author,
         Finetune as Finetune,
         FinetuneAsset as FinetuneAsset,
+        Model as Model,
+        ModelSchema as ModelSchema,
+        ModelTask as ModelTask,
+        Price as Price,
     )
     from cfai.media import (
         Base64 as Base64,
@@ -129,6 +137,7 @@ _face = Face(
     {
         "cfai._pages": "Pager",
         "cfai._services.finetunes": "Finetunes",
+        "cfai._services.models": "Models",
         "cfai._tokens": "TokenStream",
         "cfai._version": "__version__",
         "cfai.errors": (
@@ -138,7 +147,7 @@ _face = Face(
             "RequestTooLarge ServerError ServiceTimeout StatusError StreamInterrupted "
             "StreamUnsupported TransportError UploadInterrupted"
         ),
-        "cfai.listings": "Finetune FinetuneAsset",
+        "cfai.listings": "Author Finetune FinetuneAsset Model ModelSchema ModelTask Price",
         "cfai.media": "Base64 MediaForm",
         "cfai.meta": "Meta",
         "cfai.settings": "Gateway Options Retries Retry Timeouts",

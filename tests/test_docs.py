@@ -43,6 +43,18 @@ PNG = bytes.fromhex(
     "0000000c49444154789c63f8cfc0000003010100c9fe92ef0000000049454e44ae426082"
 )
 FINETUNE = "182bd5e5-6e1a-4fe4-a799-aa6d9a6ab26e"
+LLAMA = {
+    "id": "7a143886-c9bb-4a1c-be95-377b1973bc3b",
+    "name": "@cf/meta/llama-3.3-70b-instruct-fp8-fast",
+    "task": {"name": "Text Generation"},
+    "properties": [
+        {"property_id": "context_window", "value": "24000"},
+        {
+            "property_id": "price",
+            "value": [{"unit": "per M input tokens", "price": 0.29, "currency": "USD"}],
+        },
+    ],
+}
 SCRIPTS: dict[str, Callable[[FakeWorkersAI], object]] = {
     "description": lambda fake: fake.answers({"description": "In the snow."}),
     "fine tune": lambda fake: (
@@ -54,9 +66,13 @@ SCRIPTS: dict[str, Callable[[FakeWorkersAI], object]] = {
     "fine tunes": lambda fake: fake.always.answers(
         [{"id": FINETUNE, "model": "@cf/mistral/mistral-7b", "name": "pirate"}]
     ),
+    "catalogue": lambda fake: fake.always.answers([LLAMA]),
     "image": lambda fake: fake.says(PNG, content_type="image/png"),
     "labels": lambda fake: fake.answers(
         [{"label": "RED FOX", "score": 0.9}, {"label": "KIT FOX", "score": 0.1}]
+    ),
+    "schema": lambda fake: fake.answers(
+        {"input": {"required": ["prompt"]}, "output": {"type": "object"}}
     ),
     "speech": lambda fake: fake.says(b"ID3\x04" + bytes(64), content_type="audio/mpeg"),
     "tool call": lambda fake: fake.answers(

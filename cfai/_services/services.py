@@ -11,6 +11,7 @@ from cfai.settings import Settings
 if TYPE_CHECKING:
     from cfai._services.account import Account
     from cfai._services.finetunes import Finetunes
+    from cfai._services.models import Models
 
 
 class Services:
@@ -26,6 +27,13 @@ class Services:
         from cfai._services.finetunes import Finetunes
 
         return Finetunes(self._account)
+
+    @property
+    def models(self) -> Models:
+        """The catalogue: search models, and look up what they take."""
+        from cfai._services.models import Models
+
+        return Models(self._account)
 
     @property
     def _account(self) -> Account:
