@@ -54,6 +54,8 @@ if TYPE_CHECKING:
         Author as Author,
         Finetune as Finetune,
         FinetuneAsset as FinetuneAsset,
+        Markdown as Markdown,
+        MarkdownFormat as MarkdownFormat,
         Model as Model,
         ModelSchema as ModelSchema,
         ModelTask as ModelTask,
@@ -147,7 +149,10 @@ _face = Face(
             "RequestTooLarge ServerError ServiceTimeout StatusError StreamInterrupted "
             "StreamUnsupported TransportError UploadInterrupted"
         ),
-        "cfai.listings": "Author Finetune FinetuneAsset Model ModelSchema ModelTask Price",
+        "cfai.listings": (
+            "Author Finetune FinetuneAsset Markdown MarkdownFormat Model ModelSchema ModelTask "
+            "Price"
+        ),
         "cfai.media": "Base64 MediaForm",
         "cfai.meta": "Meta",
         "cfai.settings": "Gateway Options Retries Retry Timeouts",

@@ -74,6 +74,13 @@ SCRIPTS: dict[str, Callable[[FakeWorkersAI], object]] = {
     "schema": lambda fake: fake.answers(
         {"input": {"required": ["prompt"]}, "output": {"type": "object"}}
     ),
+    "markdown": lambda fake: fake.answers(
+        [
+            {"name": "a.html", "format": "markdown", "tokens": 2, "data": "# Hello"},
+            {"name": "b.pdf", "format": "error", "error": "no PDF"},
+        ]
+    ),
+    "formats": lambda fake: fake.answers([{"extension": ".html", "mimeType": "text/html"}]),
     "speech": lambda fake: fake.says(b"ID3\x04" + bytes(64), content_type="audio/mpeg"),
     "tool call": lambda fake: fake.answers(
         {"response": None, "tool_calls": [{"name": "get_weather", "arguments": {"city": "Lima"}}]}

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import os
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cfai._session import Session
 from cfai._wire.failures import Scrub
-from cfai.settings import Settings
+from cfai.settings import Options, Settings
 
 if TYPE_CHECKING:
     from cfai._services.account import Account
     from cfai._services.finetunes import Finetunes
     from cfai._services.models import Models
+    from cfai._wire.forms import FileSource
+    from cfai.listings import Markdown, MarkdownFormat
+
+    ToConvert = str | os.PathLike[str] | BinaryIO | tuple[str, FileSource]
 
 
 class Services:
@@ -34,6 +42,48 @@ class Services:
         from cfai._services.models import Models
 
         return Models(self._account)
+
+    async def to_markdown(
+        self,
+        files: ToConvert | Iterable[ToConvert] | Mapping[str, FileSource],
+        options: Mapping[str, Any] | None = None,
+        *,
+        call: Options | None = None,
+    ) -> list[Markdown]:
+        """Turn files into Markdown, all of them in one request.
+
+        Args:
+            files: One file, or several: each a path, an open binary file that can be rewound, or
+                `(name, source)`, where the source may also be bytes. Or a mapping of names to
+                sources. By the ending of a name, the service knows what it is.
+            options: Of the conversion, as the service documents them:
+                `{"pdf": {"metadata": False}}` leaves out what a PDF says of itself.
+            call: What differs for this call.
+
+        Returns:
+            A result a file, in the service's order. A file that failed says so in `error`, and the
+            others are not lost with it.
+
+        Raises:
+            InputError: There is no file, or one that is empty or can't be read. Nothing was sent.
+            StatusError: The service refused all of them.
+
+        Source: Cloudflare docs, Workers AI, "Markdown conversion", `POST …/ai/tomarkdown`.
+        """
+        from cfai._wire import markdown
+
+        found = await asyncio.to_thread(markdown.chosen, files)
+        asking = partial(markdown.convert, files=found, conversion=options)
+        return await self._account.ask(asking, markdown.converted, call)
+
+    async def to_markdown_formats(self, *, options: Options | None = None) -> list[MarkdownFormat]:
+        """List the kinds of files that `to_markdown` takes.
+
+        Source: Cloudflare docs, Workers AI, "Markdown conversion", `GET …/ai/tomarkdown/supported`.
+        """
+        from cfai._wire import markdown
+
+        return await self._account.ask(markdown.formats, markdown.supported, options)
 
     @property
     def _account(self) -> Account:

@@ -1,0 +1,175 @@
+"""Files to Markdown over a real socket: the form as documented, and a result for each file."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cfai.errors import DecodeError, InputError, ServerError, UploadInterrupted
+from cfai.listings import Markdown, MarkdownFormat
+from cfai.settings import Options, Retries
+from cfai.testing import FakeWorkersAI
+
+from .test_finetunes import form_of
+
+# Cloudflare docs, Workers AI, "Markdown conversion", REST API.
+ANSWER = rb"""{
+	"success": true,
+	"result": [
+		{
+			"id": "...",
+			"name": "good.html",
+			"mimeType": "text/html",
+			"format": "markdown",
+			"tokens": 49,
+			"data": "# Image Embedded with a Data URI\n\nIt's a tiny 5x5 pixel PNG.\n\n"
+		},
+		{
+			"id": "...",
+			"name": "bad.pdf",
+			"mimeType": "application/pdf",
+			"format": "error",
+			"error": "Some error that prevented this image from being converted"
+		}
+	]
+}"""
+AT_ONCE = Retries(max=2, base=0)
+
+
+async def test_a_result_for_each_file(fake: FakeWorkersAI) -> None:
+    """A file that failed is a result that says so, and the others are there."""
+    fake.says(ANSWER)
+    good, bad = await fake.client().to_markdown({"good.html": b"<p>", "bad.pdf": b"%PDF"})
+    assert good == Markdown(
+        "good.html",
+        text="# Image Embedded with a Data URI\n\nIt's a tiny 5x5 pixel PNG.\n\n",
+        format="markdown",
+        mime_type="text/html",
+        tokens=49,
+        id="...",
+    )
+    assert (good.failed, str(good)) == (False, good.text)
+    assert (bad.failed, bad.text, str(bad), bad.format) == (True, None, "", "error")
+    assert bad.error == "Some error that prevented this image from being converted"
+    assert fake.requests[0].target == "/client/v4/accounts/account/ai/tomarkdown"
+
+
+async def test_many_files_in_one_form(fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """A part `files` for each, with its name and type; the options as a text of JSON."""
+    path = tmp_path / "a page.html"
+    path.write_text("<p>")
+    fake.answers([])
+    with path.open("rb") as file:
+        await fake.client().to_markdown(
+            [path, file, ("b.docx", BytesIO(b"PK")), ("c.unknown", b"c"), ('"d".png', path)],
+            {"pdf": {"metadata": False}},
+        )
+    word = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+    assert form_of(fake.requests[0]) == [
+        ("conversionOptions", None, "text/plain", b'{"pdf":{"metadata":false}}'),
+        ("files", "a page.html", "text/html", b"<p>"),
+        ("files", "a page.html", "text/html", b"<p>"),
+        ("files", "b.docx", word, b"PK"),
+        ("files", "c.unknown", "application/octet-stream", b"c"),
+        ("files", "%22d%22.png", "image/png", b"<p>"),
+    ]
+
+
+async def test_one_file_alone(fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """A path, an open file, or a name and bytes; a tuple of two paths is two files."""
+    path = tmp_path / "a.txt"
+    path.write_text("a")
+    fake.always.answers({"name": "a.txt", "format": "text", "data": "a", "tokens": 1})
+    ai = fake.client()
+    with path.open("rb") as file:
+        for alone in (path, str(path), file, ("a.txt", b"a")):
+            (result,) = await ai.to_markdown(alone)
+            assert (result.text, result.format) == ("a", "text")
+    await ai.to_markdown((str(path), str(path)))
+    assert [len(form_of(request)) for request in fake.requests] == [1, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ([], "files must not be empty"),
+        ({}, "files must not be empty"),
+        (b"bytes", "bytes must come with the name of a file"),
+        ([b"bytes"], "a file must have a name"),
+        (5, "files must be files, got int"),
+        ([("a", b"", "c")], r"must be \(name, source\)"),
+        ([("a.pdf", b"")], "a file must not be empty: there is nothing in a.pdf"),
+        ("nowhere.pdf", "nowhere.pdf must be a file"),
+    ],
+)
+async def test_what_is_no_file(fake: FakeWorkersAI, files: Any, reason: str) -> None:
+    """It is refused before anything is sent."""
+    with pytest.raises(InputError, match=reason):
+        await fake.client().to_markdown(files)
+    assert not fake.requests
+
+
+async def test_options_are_a_mapping(fake: FakeWorkersAI) -> None:
+    """Those of the call have a place of their own."""
+    with pytest.raises(InputError, match="options must be a mapping"):
+        await fake.client().to_markdown(("a", b"a"), Options())  # type: ignore[arg-type]  # the wrong place
+    fake.answers([])
+    await fake.client().to_markdown(("a", b"a"), call=Options(headers={"X-Mine": "1"}))
+    assert fake.requests[0].headers["X-Mine"] == "1"
+
+
+async def test_a_conversion_may_be_repeated(fake: FakeWorkersAI) -> None:
+    """It changes nothing: so a lost connection and a 5xx are tried again, with the whole form."""
+    ai = fake.client(retries=AT_ONCE)
+    fake.hangs_up().fails(503, 8005, "internal").says(ANSWER)
+    assert len(await ai.to_markdown(("a.html", b"<p>"))) == 2
+    assert len({len(request.body) for request in fake.requests}) == 1
+    fake.always.hangs_up()
+    with pytest.raises(UploadInterrupted, match="bytes had gone out"):
+        await ai.to_markdown(("a.html", b"<p>"))
+    fake.always.fails(500, 8005, "internal")
+    with pytest.raises(ServerError):
+        await ai.to_markdown(("a.html", b"<p>"))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [None, 1, {}, {"name": "a"}, {"name": "a", "format": "markdown", "data": None}, {"data": "a"}],
+)
+async def test_a_result_nobody_documented(fake: FakeWorkersAI, row: Any) -> None:
+    """A null is not the text "None"."""
+    fake.answers([row])
+    with pytest.raises(DecodeError, match=r"result\[0\]"):
+        await fake.client().to_markdown(("a", b"a"))
+    fake.answers("text")
+    with pytest.raises(DecodeError, match="a list of files"):
+        await fake.client().to_markdown(("a", b"a"))
+
+
+@pytest.mark.parametrize(
+    "row", [{"name": "a", "format": "error", "error": None}, {"name": "a", "error": {"code": 1}}]
+)
+async def test_an_error_without_words(fake: FakeWorkersAI, row: dict[str, Any]) -> None:
+    """It is an error all the same."""
+    fake.answers([row])
+    (result,) = await fake.client().to_markdown(("a", b"a"))
+    assert (result.failed, result.error) == (True, "the service gave no reason")
+
+
+async def test_the_formats(fake: FakeWorkersAI) -> None:
+    """As documented."""
+    fake.says(
+        b'{"success": true, "result": [{"extension": ".html", "mimeType": "text/html"},'
+        b' {"extension": ".pdf", "mimeType": "application/pdf"}]}'
+    )
+    ai = fake.client()
+    assert await ai.to_markdown_formats() == [
+        MarkdownFormat(".html", "text/html"),
+        MarkdownFormat(".pdf", "application/pdf"),
+    ]
+    assert fake.requests[0].target.endswith("/ai/tomarkdown/supported")
+    assert fake.requests[0].method == "GET"
+    fake.answers([{"extension": ".html"}])
+    with pytest.raises(DecodeError, match="an extension and its type"):
+        await ai.to_markdown_formats()
