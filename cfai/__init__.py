@@ -18,10 +18,17 @@ if TYPE_CHECKING:
     from cfai._services.models import (
         Models as Models,
     )
+    from cfai._services.queue import (
+        Polling as Polling,
+        QueuedBatch as QueuedBatch,
+    )
     from cfai._tokens import (
         TokenStream as TokenStream,
     )
     from cfai._version import __version__ as __version__
+    from cfai._wire.queue import (
+        QueuedItem as QueuedItem,
+    )
     from cfai.errors import (
         AnswerTooLarge as AnswerTooLarge,
         AuthenticationError as AuthenticationError,
@@ -140,7 +147,9 @@ _face = Face(
         "cfai._pages": "Pager",
         "cfai._services.finetunes": "Finetunes",
         "cfai._services.models": "Models",
+        "cfai._services.queue": "Polling QueuedBatch",
         "cfai._tokens": "TokenStream",
+        "cfai._wire.queue": "QueuedItem",
         "cfai._version": "__version__",
         "cfai.errors": (
             "AnswerTooLarge AuthenticationError BadRequest CapacityExceeded CfaiError ConfigError "

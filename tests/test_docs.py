@@ -71,6 +71,11 @@ SCRIPTS: dict[str, Callable[[FakeWorkersAI], object]] = {
     "labels": lambda fake: fake.answers(
         [{"label": "RED FOX", "score": 0.9}, {"label": "KIT FOX", "score": 0.1}]
     ),
+    "queue": lambda fake: (
+        fake.answers({"status": "queued", "request_id": FINETUNE})
+        .answers({"responses": [{"id": 0, "success": True, "result": {"response": "Hello"}}]})
+        .answers({"status": "running", "request_id": FINETUNE})
+    ),
     "schema": lambda fake: fake.answers(
         {"input": {"required": ["prompt"]}, "output": {"type": "object"}}
     ),

@@ -1,7 +1,6 @@
 """An account as everything beside runs sees it: something to ask, and to list from."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from attrs import frozen
@@ -11,8 +10,10 @@ from cfai._session import Body, Session
 from cfai._wire.cursors import Cursor
 from cfai._wire.failures import Scrub
 from cfai._wire.listings import Rows, listed, told
+from cfai._wire.replies import Reply
 from cfai._wire.requests import Request
 from cfai.errors import DecodeError
+from cfai.meta import Meta
 from cfai.settings import Options, Settings
 
 R = TypeVar("R")
@@ -34,12 +35,19 @@ class Account:
         self, asking: Asking, read: Callable[[Any], T], options: Options | None = None
     ) -> T:
         """Send a request, and give what *read* makes of the decoded answer."""
+        return await self.hear(asking, lambda document, _: read(document), options)
+
+    async def hear(
+        self, asking: Asking, read: Callable[[Any, Meta], T], options: Options | None = None
+    ) -> T:
+        """Send a request, and give what *read* makes of the answer and the facts around it."""
         settings = self.settings.for_call(options)
+
+        def heard(reply: Reply) -> T:
+            return told(reply, lambda document: read(document, reply.meta), scrub=self.scrub)
+
         return await self.session.call(
-            asking(settings, options),
-            settings,
-            read=partial(told, read=read, scrub=self.scrub),
-            stream=_unasked,
+            asking(settings, options), settings, read=heard, stream=_unasked
         )
 
     def pager(

@@ -6,20 +6,25 @@ import asyncio
 import os
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, overload
 
 from cfai._session import Session
 from cfai._wire.failures import Scrub
 from cfai.settings import Options, Settings
+from cfai.tasks import Answer, Task
 
 if TYPE_CHECKING:
     from cfai._services.account import Account
     from cfai._services.finetunes import Finetunes
     from cfai._services.models import Models
+    from cfai._services.queue import Polling, QueuedBatch
     from cfai._wire.forms import FileSource
     from cfai.listings import Markdown, MarkdownFormat
 
     ToConvert = str | os.PathLike[str] | BinaryIO | tuple[str, FileSource]
+    ToRun = Task[Any] | Mapping[str, Any]
+
+A = TypeVar("A", bound=Answer)
 
 
 class Services:
@@ -84,6 +89,79 @@ class Services:
         from cfai._wire import markdown
 
         return await self._account.ask(markdown.formats, markdown.supported, options)
+
+    @overload
+    async def queue(
+        self,
+        model: str,
+        tasks: Iterable[Task[A]] | Mapping[str, Task[A]],
+        *,
+        polling: Polling | None = None,
+        options: Options | None = None,
+    ) -> QueuedBatch[A]: ...
+    @overload
+    async def queue(
+        self,
+        model: str,
+        tasks: Iterable[ToRun] | Mapping[str, ToRun],
+        *,
+        polling: Polling | None = None,
+        options: Options | None = None,
+    ) -> QueuedBatch[Any]: ...
+    async def queue(
+        self,
+        model: str,
+        tasks: Iterable[ToRun] | Mapping[str, ToRun],
+        *,
+        polling: Polling | None = None,
+        options: Options | None = None,
+    ) -> QueuedBatch[Any]:
+        """Hand many runs of a model over, to be done when the service has room.
+
+        It takes minutes, and is not refused for want of capacity. It is never handed over twice: of
+        failed attempts, only a refusal (429) and a failed connect are repeated.
+
+        Args:
+            model: Its name. Not every model has a queue (`async_queue` in its properties).
+            tasks: What is asked; nothing with media. A mapping has the references of the tasks as
+                its keys; without them, a task's `external_reference` is its number, from 0.
+            polling: How often to look; the first time after a second, if left out.
+            options: What differs for this call, and for those that ask for the results.
+
+        Raises:
+            InputError: There is no task, or one that can't be queued. Nothing was sent.
+            StatusError: The service said no.
+
+        Source: Cloudflare docs, Workers AI, "Batch API", `POST …/ai/run/{model}?queueRequest=true`.
+        """
+        from cfai._services import queue
+
+        chosen = polling or queue.Polling()
+        return await queue.submitted(self._account, model, tasks, polling=chosen, options=options)
+
+    def queued(
+        self,
+        model: str,
+        request_id: str,
+        tasks: Iterable[ToRun] | Mapping[str, ToRun] | None = None,
+        *,
+        polling: Polling | None = None,
+        options: Options | None = None,
+    ) -> QueuedBatch[Any]:
+        """Come back to a batch that was queued before. Nothing is sent until it is looked at.
+
+        Args:
+            model: What it was queued for.
+            request_id: `QueuedBatch.request_id`.
+            tasks: What was asked, as it was given to `queue`: then the answers are those of the
+                tasks. Left out, each is a `Result`.
+            polling: As for `queue`.
+            options: What differs for each look.
+        """
+        from cfai._services import queue
+
+        chosen = polling or queue.Polling()
+        return queue.known(self._account, model, request_id, tasks, polling=chosen, options=options)
 
     @property
     def _account(self) -> Account:

@@ -9,6 +9,7 @@ from cfai._wire.failures import Scrub, described, failure, refusal
 from cfai._wire.replies import Reply, is_json, unwrapped
 from cfai._wire.results import READERS, Asked
 from cfai.errors import DecodeError, StreamUnsupported
+from cfai.meta import Meta
 from cfai.tasks import Answer, Audio, Binary, Description, Embeddings, Image, Result, Text
 
 _BYTES: Final = object()
@@ -94,6 +95,18 @@ def _answer(asked: Asked, reply: Reply, scrub: Scrub) -> Answer:
     read = _read(result, asked)
     raw = _told(result) if isinstance(read, Embeddings) else result
     return _with_facts(read, reply, None if isinstance(read, Binary) else raw)
+
+
+def item(asked: Asked, result: Any, meta: Meta) -> Answer:
+    """A result that came with others in one reply.
+
+    Raises:
+        DecodeError: It has a form that no source documents.
+    """
+    made = _read(result, asked)
+    object.__setattr__(made, "meta", meta)
+    object.__setattr__(made, "raw", _told(result) if isinstance(made, Embeddings) else result)
+    return made
 
 
 def unstreamed(asked: Asked, reply: Reply, *, scrub: Scrub) -> Text:

@@ -184,6 +184,17 @@ TELLTALES: Final = frozenset({"success", "errors", "error", "internalCode"})
 """Keys without which no event is an error, unless it is named one."""
 
 
+def in_item(document: Any, *, meta: Meta, scrub: Scrub) -> StatusError | None:
+    """The error that one item of a batch means, if it means one."""
+    if not isinstance(document, dict) or document.get("success") is True:
+        return None
+    said = complaint(document)
+    if said is None:
+        return None
+    default = "the service said that it failed, and no reason"
+    return _error(said, _meant(said, 500), default, meta=meta, scrub=scrub)
+
+
 def in_stream(document: Any, *, named_error: bool, meta: Meta, scrub: Scrub) -> StatusError | None:
     """The error that one event of a stream means, if it means one.
 

@@ -134,12 +134,17 @@ def base_headers(settings: Settings, options: Options | None) -> dict[str, str]:
 
 
 def with_json(
-    settings: Settings, options: Options | None, path: str, fields: Mapping[str, Any]
+    settings: Settings,
+    options: Options | None,
+    path: str,
+    fields: Mapping[str, Any],
+    *,
+    repeatable: bool = False,
 ) -> Request:
-    """`POST /accounts/{account_id}/ai/…` with a JSON object, which may not be carried out twice."""
+    """`POST /accounts/{account_id}/ai/…` with a JSON object; unless told, not carried out twice."""
     headers = _merged(base_headers(settings, options), {"Content-Type": "application/json"})
     path = account_path(settings, path)
-    return Request("POST", path, headers, json_content(fields), repeatable=False)
+    return Request("POST", path, headers, json_content(fields), repeatable)
 
 
 def with_form(

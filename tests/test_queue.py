@@ -1,0 +1,327 @@
+"""The queue over a real socket: handed over once, looked at until it is done, an item a task."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from cfai import Polling, QueuedBatch, WorkersAI
+from cfai.errors import (
+    BadRequest,
+    CapacityExceeded,
+    CfaiError,
+    ConnectionLost,
+    DecodeError,
+    InputError,
+    RequestTimeout,
+    ServerError,
+    StatusError,
+)
+from cfai.settings import Options, Retries
+from cfai.tasks import (
+    ImageToText,
+    Prompt,
+    Ranking,
+    Rerank,
+    Result,
+    Text,
+    TextEmbeddings,
+    Usage,
+)
+from cfai.testing import FakeWorkersAI
+
+# Cloudflare docs, Workers AI, "Batch API", REST API.
+QUEUED = b"""{
+	"result": {
+		"status": "queued",
+		"request_id": "768f15b7-4fd6-4498-906e-ad94ffc7f8d2",
+		"model": "@cf/baai/bge-m3"
+	},
+	"success": true,
+	"errors": [],
+	"messages": []
+}"""
+DONE = b"""{
+	"result": {
+		"responses": [
+			{
+				"id": 0,
+				"result": {
+					"response": [
+						{ "id": 0, "score": 0.73974609375 },
+						{ "id": 1, "score": 0.642578125 },
+						{ "id": 2, "score": 0.6220703125 }
+					]
+				},
+				"success": true,
+				"external_reference": "reference-1"
+			}
+		],
+		"usage": { "prompt_tokens": 12, "completion_tokens": 0, "total_tokens": 12 }
+	},
+	"success": true,
+	"errors": [],
+	"messages": []
+}"""
+ID = "768f15b7-4fd6-4498-906e-ad94ffc7f8d2"
+M3, LLAMA = "@cf/baai/bge-m3", "@cf/meta/llama-3.3-70b-instruct-fp8-fast"
+AT_ONCE = Polling(base=0)
+TWO = [Prompt("one"), Prompt("two")]
+
+
+async def queue(ai: WorkersAI, tasks: Any = TWO, model: str = LLAMA) -> QueuedBatch[Any]:
+    return await ai.queue(model, tasks, polling=AT_ONCE)
+
+
+def row(number: int | None, text: str, **rest: Any) -> dict[str, Any]:
+    return {"id": number, "result": {"response": text}, "success": True, **rest}
+
+
+async def items(fake: FakeWorkersAI, *rows: Any, tasks: Any = TWO) -> list[Any]:
+    fake.says(QUEUED).answers({"responses": list(rows)})
+    batch = await queue(fake.client(), tasks)
+    return await batch.wait()
+
+
+async def test_the_documented_example(fake: FakeWorkersAI) -> None:
+    """Queued, running, done: a ranking of the documents that were given."""
+    fake.says(QUEUED).answers({"status": "running", "request_id": ID}).says(DONE)
+    batch = await queue(
+        fake.client(), {"reference-1": Rerank("Cloudflare", ["a", "b", "c"])}, model=M3
+    )
+    assert (batch.request_id, batch.done, batch.model) == (ID, False, M3)
+    assert repr(batch) == f"<QueuedBatch {ID} of {M3}: queued>"
+    assert await batch.poll() is None
+    (item,) = [item async for item in batch]
+    assert isinstance(item.answer, Ranking)
+    assert [ranked.text for ranked in item.answer] == ["a", "b", "c"]
+    assert (item.reference, item.failed, item.error) == ("reference-1", False, None)
+    assert item.result() is item.answer
+    assert item.answer.meta.status == 200
+    assert batch.done
+    assert batch.usage == Usage(12, 0, 12)
+    assert "done" in repr(batch)
+
+    address = f"/client/v4/accounts/account/ai/run/{M3}?queueRequest=true"
+    assert [request.target for request in fake.requests] == [address] * 3
+    assert [request.json() for request in fake.requests] == [
+        {
+            "requests": [
+                {
+                    "query": "Cloudflare",
+                    "contexts": [{"text": "a"}, {"text": "b"}, {"text": "c"}],
+                    "external_reference": "reference-1",
+                }
+            ]
+        },
+        {"request_id": ID},
+        {"request_id": ID},
+    ]
+
+
+async def test_what_is_done_is_not_asked_for_again(fake: FakeWorkersAI) -> None:
+    """The items are kept."""
+    fake.says(QUEUED).answers({"responses": [row(0, "a"), row(1, "b")]})
+    batch = await queue(fake.client())
+    assert await batch.wait() == await batch.poll() == [item async for item in batch]
+    assert len(fake.requests) == 2
+
+
+async def test_items_are_matched_by_their_reference(fake: FakeWorkersAI) -> None:
+    """In the order of the tasks, whatever the order of the answers."""
+    one, two = await items(
+        fake,
+        row(0, "second", external_reference="1"),
+        row(1, "first", external_reference="0"),
+    )
+    assert (one.reference, str(one.answer)) == ("0", "first")
+    assert (two.reference, str(two.answer)) == ("1", "second")
+
+
+async def test_items_without_a_reference_have_their_number(fake: FakeWorkersAI) -> None:
+    """The documented `null` is none."""
+    one, two = await items(
+        fake, row(1, "second", external_reference=None), row(0, "first", external_reference=None)
+    )
+    assert (str(one.answer), str(two.answer)) == ("first", "second")
+
+
+async def test_a_failed_item_is_an_item(fake: FakeWorkersAI) -> None:
+    """The others are not lost, and the class of its error is that of its code."""
+    failed = {"id": 0, "success": False, "errors": [{"code": 3040, "message": "busy"}]}
+    one, two = await items(fake, failed, row(1, "b"))
+    assert isinstance(one.error, CapacityExceeded)
+    assert (one.failed, one.answer, one.raw) == (True, None, failed)
+    with pytest.raises(CapacityExceeded, match="busy"):
+        one.result()
+    assert str(two.answer) == "b"
+
+
+@pytest.mark.parametrize(
+    ("odd", "kind", "reason"),
+    [
+        ({"id": 0, "success": False}, StatusError, "no reason"),
+        ({"id": 0, "error": "too long"}, StatusError, "too long"),
+        ({"id": 0, "success": False, "result": {"response": "a"}}, StatusError, "no reason"),
+        ({"id": 0, "success": True}, DecodeError, "an item with its result"),
+        ({"id": 0, "success": True, "result": 5}, DecodeError, ""),
+    ],
+)
+async def test_odd_items(
+    fake: FakeWorkersAI, odd: dict[str, Any], kind: type[CfaiError], reason: str
+) -> None:
+    """Each is an error of its own."""
+    one, two = await items(fake, odd, row(1, "b"))
+    assert isinstance(one.error, kind)
+    assert reason in str(one.error)
+    assert str(two.answer) == "b"
+
+
+async def test_items_that_are_missing_or_too_many(fake: FakeWorkersAI) -> None:
+    """Every task has an item, and nothing that came is thrown away."""
+    one, two, *others = await items(
+        fake, row(0, "a"), row(0, "again"), row(None, "nobody's"), row(9, "nobody's"), 5
+    )
+    assert str(one.answer) == "a"
+    assert isinstance(two.error, DecodeError)
+    assert [other.reference for other in others] == ["0", None, None, None]
+    assert isinstance(others[1].answer, Result)
+    assert isinstance(others[3].error, DecodeError)
+
+
+async def test_references_of_all_kinds(fake: FakeWorkersAI) -> None:
+    """Numbers, names of a mapping, and what a task brings along."""
+    fake.always.says(QUEUED)
+    ai = fake.client()
+    await queue(ai, [Prompt("a"), {"prompt": "b", "external_reference": "mine"}])
+    await queue(ai, {"x": {"text": ["c"]}, "y": TextEmbeddings("d")})
+    await queue(ai, (Prompt(word, extra={"external_reference": word}) for word in ("e", "f")))
+    assert [
+        [sent["external_reference"] for sent in request.json()["requests"]]
+        for request in fake.requests
+    ] == [["0", "mine"], ["x", "y"], ["e", "f"]]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "reason"),
+    [
+        ([], "must not be empty"),
+        ("text", "must be several tasks, got str"),
+        (5, "must be several tasks, got int"),
+        ({"prompt": "a"}, r"tasks\[0\] must be a task or a mapping, got str"),
+        ([ImageToText(b"x")], r"tasks\[0\] must be made of JSON"),
+        ([Prompt("a", stream=True)], r"tasks\[0\] must not ask for a stream"),
+        ([{"external_reference": 5}], r"tasks\[0\]: external_reference must be a text, got 5"),
+        ({"": Prompt("a")}, "external_reference must be a text"),
+        ([Prompt("a"), {"external_reference": "0"}], "an external_reference of its own"),
+    ],
+)
+async def test_what_can_not_be_queued(fake: FakeWorkersAI, tasks: Any, reason: str) -> None:
+    """It is refused before anything is sent."""
+    with pytest.raises(InputError, match=reason):
+        await queue(fake.client(), tasks)
+    assert not fake.requests
+
+
+async def test_a_batch_is_handed_over_once(fake: FakeWorkersAI) -> None:
+    """Twice would be paid twice; to look again costs nothing."""
+    ai = fake.client(retries=Retries(max=2, base=0))
+    fake.hangs_up()
+    with pytest.raises(ConnectionLost):
+        await queue(ai)
+    fake.fails(500, 8005, "internal")
+    with pytest.raises(ServerError):
+        await queue(ai)
+    assert len(fake.requests) == 2
+    fake.fails(429, 3040, "busy").says(QUEUED)
+    batch = await queue(ai)
+    fake.hangs_up().fails(500, 8005, "internal").answers({"responses": [row(0, "a")]})
+    assert (await batch.wait())[0].reference == "0"
+
+
+async def test_a_batch_that_is_done_at_once(fake: FakeWorkersAI) -> None:
+    """A service may answer instead of queueing."""
+    fake.answers({"responses": [row(0, "a"), row(1, "b")]})
+    batch = await queue(fake.client())
+    assert (batch.done, batch.request_id) == (True, None)
+    assert [str(item.answer) for item in await batch.wait()] == ["a", "b"]
+    assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "result",
+    [{}, [], "queued", {"status": 5}, {"status": "failed"}, {"status": "queued"}, {"response": ""}],
+)
+async def test_an_answer_that_queues_nothing(fake: FakeWorkersAI, result: Any) -> None:
+    """Nobody could come back to it."""
+    fake.answers(result)
+    with pytest.raises(DecodeError):
+        await queue(fake.client())
+
+
+async def test_a_batch_that_came_to_nothing(fake: FakeWorkersAI) -> None:
+    """A state that says so ends the waiting, as does a refusal."""
+    ai = fake.client()
+    fake.says(QUEUED).answers({"status": "failed", "request_id": ID})
+    with pytest.raises(DecodeError, match="'failed'"):
+        await (await queue(ai)).wait()
+    fake.says(QUEUED).fails(400, 5006, "no such request")
+    with pytest.raises(BadRequest, match="no such request"):
+        await (await queue(ai)).wait()
+
+
+@pytest.mark.parametrize("seconds", [0, 0.05])
+async def test_a_deadline(fake: FakeWorkersAI, seconds: float) -> None:
+    """It is looked at once at least; then it goes on without us, and can be waited for again."""
+    fake.says(QUEUED)
+    batch = await fake.client().queue(LLAMA, TWO)
+    fake.always.answers({"status": "queued", "request_id": ID})
+    with pytest.raises(RequestTimeout, match="goes on") as caught:
+        await batch.wait(seconds)
+    assert (caught.value.phase, caught.value.limit) == ("total", seconds)
+    fake.always.answers({"responses": [row(0, "a"), row(1, "b")]})
+    assert len(await batch.wait(seconds)) == 2
+
+
+async def test_waiting_can_be_cancelled(fake: FakeWorkersAI) -> None:
+    """A pause is no lock."""
+    fake.says(QUEUED).always.answers({"status": "queued", "request_id": ID})
+    batch = await fake.client().queue(LLAMA, TWO, polling=Polling(base=3600, cap=3600))
+    task = asyncio.create_task(batch.wait())
+    await fake.until(lambda: len(fake.requests) == 2 and fake.requests[1].answered.is_set())
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_coming_back_to_a_batch(fake: FakeWorkersAI) -> None:
+    """With the tasks, the answers are theirs; without, they are what the service said."""
+    ai = fake.client()
+    fake.always.answers({"responses": [row(0, "a"), row(1, "b")]})
+    known = ai.queued(LLAMA, ID, TWO)
+    assert not fake.requests
+    assert [type(item.answer) for item in await known.wait()] == [Text, Text]
+    options = Options(headers={"X-Mine": "1"})
+    (one, two) = await ai.queued(LLAMA, ID, options=options).wait()
+    assert (one.answer, two.reference) == (Result({"response": "a"}), None)
+    assert fake.requests[-1].headers["X-Mine"] == "1"
+    for odd in ("", None, 5):
+        with pytest.raises(InputError, match="request_id"):
+            ai.queued(LLAMA, odd)  # type: ignore[arg-type]  # no texts
+
+
+def test_pauses_grow_up_to_a_cap() -> None:
+    """By half, as it is set."""
+    polling = Polling()
+    assert [polling.pause(look) for look in (1, 2, 3)] == [1.0, 1.5, 2.25]
+    assert polling.pause(10**9) == 30.0
+    assert Polling(base=0).pause(5) == 0
+    assert [Polling(factor=0, base=2).pause(look) for look in (1, 2)] == [2, 0]
+
+
+@pytest.mark.parametrize("field", ["base", "factor", "cap"])
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "1", True, None])
+def test_polling_is_made_of_numbers(field: str, value: Any) -> None:
+    """A pause is 0 or more."""
+    with pytest.raises(InputError, match=rf"Polling\.{field} must be a finite number"):
+        Polling(**{field: value})
