@@ -5,7 +5,18 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from cfai.cli import chat, demo, embed, notices, run, serve
+from cfai.cli import (
+    catalogue,
+    chat,
+    demo,
+    embed,
+    finetunes,
+    markdown,
+    notices,
+    queue,
+    run,
+    serve,
+)
 from cfai.errors import CfaiError
 
 app = typer.Typer(
@@ -21,6 +32,10 @@ app.command()(demo.demo)
 app.command()(chat.chat)
 app.command()(run.run)
 app.command()(embed.embed)
+app.command()(markdown.markdown)
+app.add_typer(catalogue.app, name="models")
+app.add_typer(finetunes.app, name="finetunes")
+app.add_typer(queue.app, name="queue")
 app.command()(serve.serve)
 app.command()(serve.pull)
 

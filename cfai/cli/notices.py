@@ -96,6 +96,26 @@ def progress_of(total: int, what: str) -> Iterator[Callable[[int], object]]:
         yield lambda added: bars.advance(bar, added)
 
 
+@contextmanager
+def progress_in_bytes(what: str) -> Iterator[Callable[[int, int], object] | None]:
+    """Show how many bytes have gone out, on a terminal; what it gives hears of them."""
+    if not _watched():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        bar = bars.add_task(what, total=None)
+        yield lambda sent, size: bars.update(bar, completed=sent, total=size)
+
+
+def report(text: str) -> None:
+    """Say that a part of the work failed; the rest went on."""
+    _write(f"error: {text}")
+
+
 def _watched() -> bool:
     return sys.stderr.isatty()
 

@@ -11,6 +11,19 @@ from cfai.tasks import TextGeneration, rules
 
 from .processes import COMMAND, Cfai, environment
 
+_COMMANDS = (
+    "demo",
+    "chat",
+    "run",
+    "embed",
+    "models",
+    "finetunes",
+    "markdown",
+    "queue",
+    "serve",
+    "pull",
+)
+
 
 def python(code: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-W", "error", "-c", code]
@@ -29,7 +42,7 @@ async def test_alone_it_explains_itself(stranger: Cfai) -> None:
     """Without a command it lists the commands, and that is no failure."""
     done = await stranger.run()
     assert done.code == 0
-    for command in ("demo", "chat", "run", "embed", "serve", "pull"):
+    for command in _COMMANDS:
         assert re.search(rf"^ +{command} ", done.text, re.MULTILINE)
 
 

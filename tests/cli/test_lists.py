@@ -1,0 +1,152 @@
+"""`cfai models`, `finetunes`, `markdown` and `queue`: lines for programs, tables for people."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cfai.testing import FakeWorkersAI
+
+from .conftest import needs_terminals
+from .processes import PATIENCE, Cfai
+
+ID = "182bd5e5-6e1a-4fe4-a799-aa6d9a6ab26e"
+PIRATE = {"id": ID, "model": "@cf/a/b", "name": "pirate", "description": "Says\tArr"}
+LLAMA = {
+    "name": "@cf/meta/llama",
+    "task": {"name": "Text Generation"},
+    "properties": [
+        {"property_id": "context_window", "value": "24000"},
+        {"property_id": "price", "value": [{"unit": "per step", "price": 0.5, "currency": "USD"}]},
+    ],
+}
+LORA: dict[str, Any] = {"r": 8, "model_type": "llama"}
+
+
+def adapter(folder: Path, config: dict[str, Any] = LORA) -> Path:
+    header = json.dumps({"a": {"data_offsets": [0, 8]}}).encode()
+    weights = len(header).to_bytes(8, "little") + header + bytes(8)
+    (folder / "adapter_model.safetensors").write_bytes(weights)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+async def test_models_in_lines(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Cells with tabs between them, or all that the service said as JSON."""
+    fake.always.answers([LLAMA])
+    done = await cfai.run("models", "search", "llama", "--task", "Text Generation")
+    assert (done.code, done.err) == (0, "")
+    assert done.text == "@cf/meta/llama\tText Generation\t24000\t\t0.5 USD per step\n"
+    assert fake.requests[0].query == {"search": "llama", "task": "Text Generation"}
+    done = await cfai.run("models", "search", "--json")
+    assert [json.loads(line) for line in done.lines] == [LLAMA]
+
+
+@needs_terminals
+async def test_models_in_a_table(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """At a terminal, the columns have names."""
+    fake.always.answers([LLAMA])
+    async with cfai.at_a_terminal("models", "search") as terminal:
+        await terminal.shows("context")
+        await terminal.shows("@cf/meta/llama")
+
+
+async def test_a_schema_and_the_tasks(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """As the service said them."""
+    fake.answers({"input": {"type": "object"}, "output": {}})
+    done = await cfai.run("models", "schema", "@cf/a/b")
+    assert json.loads(done.text) == {"input": {"type": "object"}, "output": {}}
+    fake.always.answers([{"name": "Translation", "description": "From one\nto another"}])
+    assert (await cfai.run("models", "tasks")).text == "Translation\tFrom one to another\n"
+
+
+async def test_finetunes_listed_and_made(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """A row in one line, whatever is in it."""
+    fake.answers([PIRATE])
+    assert (await cfai.run("finetunes", "list")).text == f"{ID}\tpirate\t@cf/a/b\tSays Arr\n"
+    fake.answers([PIRATE])
+    done = await cfai.run("finetunes", "public", "--order-by", "name", "--json")
+    assert [json.loads(line) for line in done.lines] == [PIRATE]
+    assert fake.requests[-1].query == {"limit": "100", "orderBy": "name"}
+    fake.answers(PIRATE)
+    done = await cfai.run("finetunes", "create", "@cf/a/b", "pirate", "--description", "Arr")
+    assert done.text == f"{ID}\n"
+    sent = {"model": "@cf/a/b", "name": "pirate", "description": "Arr"}
+    assert fake.requests[-1].json() == sent
+    fake.answers(PIRATE)
+    done = await cfai.run("finetunes", "create", "@cf/a/b", "pirate", "--public", "--json")
+    assert json.loads(done.text) == PIRATE
+    assert fake.requests[-1].json()["public"] is True
+
+
+async def test_an_upload(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """A folder is an adapter; a file is a file; what is wrong is told before anything is sent."""
+    fake.always.says(b'{"success":true}')
+    done = await cfai.run("finetunes", "upload", "pirate", str(adapter(tmp_path)))
+    assert (done.code, done.out, done.err) == (0, b"", "")
+    assert len(fake.requests) == 2
+    path = str(tmp_path / "adapter_config.json")
+    assert (await cfai.run("finetunes", "upload", ID, path, "--name", "other")).code == 0
+    assert b"\r\n\r\nother\r\n" in fake.requests[-1].body
+    adapter(tmp_path, {"r": 64})
+    for arguments in ((str(tmp_path),), (str(tmp_path), "--name", "a"), ("nowhere",)):
+        done = await cfai.run("finetunes", "upload", ID, *arguments)
+        assert done.code == 2
+        assert done.err.startswith("error: ")
+    assert len(fake.requests) == 3
+
+
+@needs_terminals
+async def test_an_upload_shows_how_far_it_is(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    """At a terminal, in bytes."""
+    fake.always.says(b'{"success":true}')
+    async with cfai.at_a_terminal("finetunes", "upload", ID, str(adapter(tmp_path))) as terminal:
+        await terminal.shows("uploading")
+        await terminal.shows("bytes")
+        await fake.until(lambda: len(fake.requests) == 2, within=PATIENCE)
+
+
+async def test_markdown(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """The texts in order; a file that fails is told apart from them."""
+    for name in ("a.html", "b.pdf"):
+        (tmp_path / name).write_text("x")
+    files = [str(tmp_path / name) for name in ("a.html", "b.pdf")]
+    rows = [
+        {"name": "a.html", "format": "markdown", "data": "# Hi", "tokens": 2},
+        {"name": "b.pdf", "format": "error", "error": "no PDF"},
+    ]
+    fake.always.answers(rows)
+    done = await cfai.run("markdown", *files)
+    assert (done.code, done.text, done.err) == (1, "# Hi\n", "error: b.pdf: no PDF\n")
+    done = await cfai.run("markdown", "--json", *files)
+    assert [json.loads(line) for line in done.lines] == rows
+    fake.always.answers(rows[:1])
+    target = tmp_path / "out.md"
+    assert (await cfai.run("markdown", files[0], "-o", str(target))).code == 0
+    assert target.read_text() == "# Hi\n"  # it is small
+    assert (await cfai.run("markdown")).code == 2
+    fake.always.answers([{"extension": ".html", "mimeType": "text/html"}])
+    assert (await cfai.run("markdown", "--formats")).text == ".html\ttext/html\n"
+
+
+async def test_the_queue(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """A line for each run, in and out."""
+    fake.answers({"status": "queued", "request_id": ID})
+    lines = b'{"prompt": "a"}\n\n{"prompt": "b", "external_reference": "mine"}\n'
+    done = await cfai.run("queue", "submit", "@cf/a/b", stdin=lines)
+    assert (done.code, done.text) == (0, f"{ID}\n")
+    assert fake.requests[-1].json()["requests"] == [
+        {"prompt": "a", "external_reference": "0"},
+        {"prompt": "b", "external_reference": "mine"},
+    ]
+    rows = [{"id": 0, "success": True, "result": {"response": "A"}, "external_reference": "0"}]
+    fake.answers({"responses": rows})
+    done = await cfai.run("queue", "wait", "@cf/a/b", ID)
+    assert (done.code, [json.loads(line) for line in done.lines]) == (0, rows)
+    fake.answers({"responses": [{"id": 0, "success": False}]})
+    assert (await cfai.run("queue", "wait", "@cf/a/b", ID)).code == 1
+    fake.answers({"status": "queued", "request_id": ID})
+    assert (await cfai.run("queue", "wait", "@cf/a/b", ID, "--timeout", "0")).code == 5
+    for bad in (b"", b"[1]\n", b"{\n"):
+        assert (await cfai.run("queue", "submit", "@cf/a/b", "-", stdin=bad)).code == 2
