@@ -8,7 +8,7 @@ import typer
 from cfai.cli import chat, demo, embed, notices, run, serve
 from cfai.errors import CfaiError
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="cfai",
     help="Cloudflare Workers AI from the command line.",
     epilog="The account: CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN. Without one: --local.",
