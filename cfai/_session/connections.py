@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 import aiohttp
 
@@ -20,7 +21,7 @@ class Connections:
         self._inherited: list[object] = []
         self.closed = False
 
-    async def here(self) -> "Loop":
+    def here(self) -> "Loop":
         """The session and the slots of the running loop.
 
         Raises:
@@ -39,7 +40,7 @@ class Connections:
                 self._loops.pop(one, None)
             self._loops[loop] = known
             if self._given is None:
-                await known.watch()
+                known.watch()
         return known
 
     def _leave_to_parent(self) -> None:
@@ -100,14 +101,16 @@ class Loop:
             self._open.discard(response)
         self.slots.release()
 
-    async def watch(self) -> None:
+    def watch(self) -> None:
         """Have the session closed when its loop shuts down.
 
         A loop ends its unfinished async generators before it closes (`shutdown_asyncgens`), so one
         that is left waiting closes the session in time, with nothing of ours running until then.
         """
         self._watch = _closing(self.session, self._open)
-        await anext(self._watch)
+        # It comes to its `yield` without anything to wait for, so that no task is needed here.
+        with suppress(StopIteration):
+            self._watch.asend(None).send(None)
 
     async def aclose(self) -> None:
         _close_all(self._open)

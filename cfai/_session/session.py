@@ -18,7 +18,7 @@ from yarl import URL
 from cfai._session.body import Body
 from cfai._session.connections import Connections, Loop
 from cfai._session.secrecy import conceal
-from cfai._session.translation import timed_out, translated
+from cfai._session.translation import raise_for, timed_out, translation
 from cfai._wire import replies, retries
 from cfai._wire.replies import Reply
 from cfai._wire.requests import Request
@@ -123,41 +123,37 @@ class Session:
         self, request: Request, settings: Settings, clock: _Clock, attempt: int
     ) -> Reply | Body:
         """One attempt: a whole answer, or the body of a stream right after its headers."""
-        here = await self.connections.here()
-        await _slot(here, clock.limit("pool", settings.timeouts.pool))
-        if here.session.closed:
-            here.ended(None)
-            raise ConfigError("this client was closed while the call waited")
+        here = self.connections.here()
+        await _slot(here, clock, settings.timeouts.pool)
         limit = clock.limit("response", settings.timeouts.response)
         handed_on = False
         response: aiohttp.ClientResponse | None = None
         try:
-            with translated(limit.expired, settings.timeouts.connect):
-                async with asyncio.timeout(limit.seconds):
-                    response = await here.session.request(
-                        request.method,
-                        _url(settings.base_url + request.path),
-                        data=_content(request),
-                        headers=request.headers,
-                        allow_redirects=False,
-                        raise_for_status=False,
-                        proxy=settings.proxy,
-                        timeout=_no_limit_but(settings.timeouts.connect),
-                    )
-                    here.began(response)
-                    status, headers = response.status, response.headers
-                    if status == 200 and replies.media_type(headers) == replies.EVENTS:
-                        meta = replies.meta(
-                            status, headers, attempts=attempt, elapsed=clock.elapsed
-                        )
-                        handed_on = True
-                        return Body(response, here, meta, settings.timeouts, clock.left)
-                    data = await _whole(response, settings.max_answer_bytes)
-            meta = replies.meta(status, headers, attempts=attempt, elapsed=clock.elapsed)
-            return Reply(status, headers, data, meta)
+            async with asyncio.timeout(limit.seconds):
+                response = await here.session.request(
+                    request.method,
+                    _url(settings.base_url + request.path),
+                    data=_content(request),
+                    headers=request.headers,
+                    allow_redirects=False,
+                    raise_for_status=False,
+                    proxy=settings.proxy,
+                    timeout=_no_limit_but(settings.timeouts.connect),
+                )
+                here.began(response)
+                status, headers = response.status, response.headers
+                if status == 200 and replies.media_type(headers) == replies.EVENTS:
+                    meta = replies.meta(status, headers, attempts=attempt, elapsed=clock.elapsed)
+                    handed_on = True
+                    return Body(response, here, meta, settings.timeouts, clock.left)
+                data = await _whole(response, settings.max_answer_bytes)
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as exc:
+            raise_for(exc, translation(exc, limit.expired, settings.timeouts.connect))
         finally:
             if not handed_on:
                 here.ended(response)
+        meta = replies.meta(status, headers, attempts=attempt, elapsed=clock.elapsed)
+        return Reply(status, headers, data, meta)
 
 
 async def _handed(body: Body, stream: Callable[[Body], Awaitable[T]]) -> T:
@@ -168,16 +164,20 @@ async def _handed(body: Body, stream: Callable[[Body], Awaitable[T]]) -> T:
         raise
 
 
-async def _slot(here: Loop, limit: _Limit) -> None:
+async def _slot(here: Loop, clock: _Clock, seconds: float | None) -> None:
     """Wait until fewer than `limit` requests are under way."""
     if not here.slots.locked():
         await here.slots.acquire()
         return
+    limit = clock.limit("pool", seconds)
     try:
         async with asyncio.timeout(limit.seconds):
             await here.slots.acquire()
     except TimeoutError as exc:
         raise limit.expired() from exc
+    if here.session.closed:
+        here.ended(None)
+        raise ConfigError("this client was closed while the call waited")
 
 
 def _content(request: Request) -> bytes | AsyncIterator[bytes] | BytesIO | None:
