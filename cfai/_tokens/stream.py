@@ -40,8 +40,8 @@ class TokenStream:
     """
 
     __slots__ = (
-        "__weakref__", "_assembly", "_events", "_failure", "_interrupted", "_json_asked", "_opening",
-        "_over", "_progressed", "_waiter", "_whole",
+        "__weakref__", "_assembly", "_events", "_failure", "_interrupted", "_json_asked",
+        "_opening", "_over", "_progressed", "_waiter", "_whole",
     )  # fmt: skip
 
     def __init__(
@@ -193,13 +193,12 @@ class TokenStream:
             if self._progressed:
                 events.progressed()
                 self._progressed = False
-            await self._more(events)
-            if self._over:
+            if not await self._more(events):
                 return None
         return event
 
-    async def _more(self, events: Events) -> None:
-        """Wait for more bytes; raise what it means if none can come any more."""
+    async def _more(self, events: Events) -> bool:
+        """Wait for more bytes; `False` where `cancel` ended that, from another task."""
         self._waiter = asyncio.current_task()
         try:
             await events.more()
@@ -213,6 +212,7 @@ class TokenStream:
         # Also where it was closed from another task, which may look like the end of the body.
         if self._failure is not None:
             raise self._failure
+        return not self._over
 
     def _check_alone(self) -> None:
         if self._waiter is not None:

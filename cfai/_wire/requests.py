@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cache
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -119,17 +119,31 @@ def gateway_headers(gateway: Gateway) -> dict[str, str]:
     return headers
 
 
-def base_headers(settings: Settings, options: Options | None) -> dict[str, str]:
-    """The headers of any request: who asks, through which gateway, and what the user adds."""
-    added: list[Mapping[str, str]] = [settings.headers]
+def all_headers(
+    settings: Settings, options: Options | None, own: Mapping[str, str]
+) -> dict[str, str]:
+    """The headers of a request: who asks, through which gateway, and what the user adds.
+
+    Args:
+        own: What the body needs said of it. The user can't change that.
+    """
+    asks = {"User-Agent": user_agent(), **settings.credentials.headers()}
+    added = [*_added(settings, options)]
+    if not added:
+        return {**asks, **own}
+    return _merged(asks, *map(_checked, added), own)
+
+
+def _added(settings: Settings, options: Options | None) -> Iterator[Mapping[str, str]]:
     if settings.gateway is not None:
-        added.insert(0, gateway_headers(settings.gateway))
+        yield gateway_headers(settings.gateway)
+    if settings.headers:
+        yield settings.headers
     if options is not None:
         if options.session_affinity is not None:
-            added.append({"x-session-affinity": options.session_affinity})
-        added.append(options.headers or {})
-    own = {"User-Agent": user_agent(), **settings.credentials.headers()}
-    return _merged(own, *map(_checked, added))
+            yield {"x-session-affinity": options.session_affinity}
+        if options.headers:
+            yield options.headers
 
 
 def account_path(settings: Settings, rest: str) -> str:
@@ -196,6 +210,6 @@ def run(
     return Request(
         method="POST",
         path=f"{path}?{urlencode(query)}" if query else path,
-        headers=_merged(base_headers(settings, options), own),
+        headers=all_headers(settings, options, own),
         body=body.content,
     )
