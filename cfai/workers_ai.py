@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
@@ -37,10 +38,6 @@ if TYPE_CHECKING:
     import aiohttp
 
 A = TypeVar("A", bound=Answer)
-
-Outcome = Answer | TokenStream
-"""What an open `run` gives: a `Result` of decoded JSON, an `Image`, `Audio` or other `Binary`, or a
-`TokenStream`."""
 
 
 class WorkersAI:
@@ -108,6 +105,7 @@ class WorkersAI:
             retries=retries,
             headers=dict(headers or {}),
             proxy=proxy,
+            trusts_environment=session is None,
             max_answer_bytes=max_answer_bytes,
             max_event_bytes=max_event_bytes,
         )
@@ -168,10 +166,10 @@ class WorkersAI:
         changes = {name: value for name, value in changes.items() if value is not None}
         if gateway is not UNSET:
             changes["gateway"] = as_gateway(gateway)
-        copy = object.__new__(type(self))
-        copy._settings = evolve(self._settings, **changes)
-        copy._adopt(self._session.connections, owns=False)
-        return copy
+        changed = copy(self)
+        changed._settings = evolve(self._settings, **changes)
+        changed._adopt(self._session.connections, owns=False)
+        return changed
 
     @overload
     async def run(

@@ -363,7 +363,7 @@ async def test_a_copy_differs_in_what_is_given(fake: FakeWorkersAI) -> None:
         "other",
     ]
     tokens = [request.headers["Authorization"] for request in fake.requests]
-    assert tokens == ["Bearer token", *["Bearer another-token"] * 2]
+    assert tokens == ["Bearer fake-api-token", *["Bearer another-token"] * 2]
     fake.stalls()
     with pytest.raises(RequestTimeout):
         await ask(again.with_options(timeouts=Timeouts(response=0.02)))
@@ -590,7 +590,7 @@ async def test_a_netrc_changes_nothing(
     fake.always.answers(OK)
     await ask(fake.client())
     await ask(fake.client(api_token=None, api_email="a@b.c", api_key="the-key"))
-    assert fake.requests[0].headers.all("Authorization") == ["Bearer token"]
+    assert fake.requests[0].headers.all("Authorization") == ["Bearer fake-api-token"]
     assert "Authorization" not in fake.requests[1].headers
 
 
