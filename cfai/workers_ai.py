@@ -222,7 +222,7 @@ class WorkersAI:
         Source: Workers AI API, `POST /accounts/{account_id}/ai/run/{model_name}`.
         """
         _check(task)
-        if stream or (stream is None and _wants_stream(task)):
+        if stream or (stream is None and requests.wants_stream(task)):
             return await self.stream(model, task, options=options).open()
         settings = self._settings.for_call(options)
         request = await self._request(settings, model, task, False, options)
@@ -335,12 +335,6 @@ class WorkersAI:
             return tokens
         async with tokens:
             return answers.from_text(question, await tokens.collect())
-
-
-def _wants_stream(task: Task[Any] | Mapping[str, Any]) -> bool:
-    if isinstance(task, Mapping):
-        return task.get("stream") is True
-    return getattr(task, "stream", None) is True
 
 
 def _check(task: object) -> None:

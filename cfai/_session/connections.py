@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import aiohttp
 
+from cfai._session.limits import Limits
 from cfai.errors import ConfigError
 
 
@@ -88,6 +89,7 @@ class Loop:
     def __init__(self, session: aiohttp.ClientSession, limit: int) -> None:
         self.session = session
         self.slots = asyncio.Semaphore(limit)
+        self.limits = Limits()
         self._open: set[aiohttp.ClientResponse] = set()
         self._watch: AsyncGenerator[None, None] | None = None
 
@@ -114,6 +116,7 @@ class Loop:
 
     async def aclose(self) -> None:
         _close_all(self._open)
+        self.limits.stop()
         if self._watch is not None:
             await self._watch.aclose()
 

@@ -12,7 +12,7 @@ from io import BytesIO
 from typing import NamedTuple, TypeVar
 
 import aiohttp
-from attrs import field, frozen
+from attrs import define, field
 from yarl import URL
 
 from cfai._session.body import Body
@@ -31,7 +31,7 @@ _LARGE = 2**20
 """Bytes. aiohttp warns where it is handed more at once, since writing that holds up the loop."""
 
 
-@frozen
+@define(eq=False)
 class _Clock:
     """When a call began, and when it must have ended."""
 
@@ -49,9 +49,10 @@ class _Clock:
 
     def limit(self, phase: Phase, seconds: float | None) -> "_Limit":
         """The nearer of a phase's own limit and the deadline."""
-        left = self.left
-        if left is not None and (seconds is None or left < seconds):
-            return _Limit("total", left, self.total)
+        if self.total is not None:
+            left = max(0.0, self.total - self.elapsed)
+            if seconds is None or left < seconds:
+                return _Limit("total", left, self.total)
         return _Limit(phase, seconds, seconds)
 
 
@@ -129,7 +130,7 @@ class Session:
         handed_on = False
         response: aiohttp.ClientResponse | None = None
         try:
-            async with asyncio.timeout(limit.seconds):
+            with here.limits.within(limit.seconds):
                 response = await here.session.request(
                     request.method,
                     _url(settings.base_url + request.path),

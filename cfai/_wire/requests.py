@@ -151,8 +151,9 @@ def account_path(settings: Settings, rest: str) -> str:
     return f"/accounts/{account_segment(settings.account_id)}/ai/{rest}"
 
 
-def _streams_itself(task: Task[Any] | Mapping[str, Any]) -> bool:
-    said = task.get("stream") if isinstance(task, Mapping) else getattr(task, "stream", None)
+def wants_stream(task: Task[Any] | Mapping[str, Any]) -> bool:
+    """Whether the task itself asks for a stream."""
+    said = getattr(task, "stream", None) if isinstance(task, Task) else task.get("stream")
     return said is True
 
 
@@ -193,7 +194,7 @@ def run(
     path = account_path(settings, f"run/{model_path(model)}")
     _check_model(model, task)
     added: dict[str, Any] = {"stream": True} if stream else {}
-    if not stream and _streams_itself(task):
+    if not stream and wants_stream(task):
         added["stream"] = False
     if options is not None and options.reject_if_busy is not None:
         added["options"] = {"rejectIfBusy": options.reject_if_busy}
