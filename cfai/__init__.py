@@ -4,7 +4,7 @@ The face of the package: it hands names on, each from its module when it is firs
 (PEP 562), so that `import cfai` costs next to nothing.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cfai._lazy import Face
 
@@ -179,5 +179,11 @@ _face = Face(
 )
 
 __all__ = _face.names  # noqa: PLE0605  # a list of texts, though no literal one
-__getattr__ = _face.load
-__dir__ = _face.listed
+
+
+def __getattr__(name: str) -> Any:
+    return _face.load(name)
+
+
+def __dir__() -> list[str]:
+    return _face.listed()

@@ -103,6 +103,12 @@ def _converter() -> Converter:
     return converter
 
 
+def _reason(exc: BaseException, kind: type[Any] | None) -> str:
+    from cattrs.v import format_exception
+
+    return str(exc) if isinstance(exc, _Wrong) else format_exception(exc, kind)
+
+
 def structure(value: Any, kind: type[T], what: str) -> T:
     """Read decoded JSON as *kind*; *what* names it in the error.
 
@@ -113,6 +119,13 @@ def structure(value: Any, kind: type[T], what: str) -> T:
 
     try:
         return _converter().structure(value, kind)
-    except (BaseValidationError, _Wrong, ValueError, KeyError, TypeError) as exc:
-        reasons = "; ".join(transform_error(exc, path=what)[:3])
+    except (
+        BaseValidationError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        ValueError,
+        TypeError,
+    ) as exc:
+        reasons = "; ".join(transform_error(exc, path=what, format_exception=_reason)[:3])
         raise DecodeError(f"the service answered something undocumented: {reasons}") from exc

@@ -128,10 +128,10 @@ class StatusError(CfaiError):
         self.message: str = self.args[0]
         self.status = status
         self.code = code
-        self.errors = tuple(without_secrets(error) for error in errors)
+        self.errors: tuple[Any, ...] = tuple(map(without_secrets, errors))
         self.ray_id = ray_id
         self.retry_after = retry_after
-        self.body = excerpt(body)
+        self.body: str | bytes | None = excerpt(body)
         self.meta = meta
 
     @property
@@ -198,7 +198,7 @@ class QuotaExceeded(StatusError):
 
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message, **facts)
-        self.resets_at = next_reset(datetime.now(UTC))
+        self.resets_at: datetime = next_reset(datetime.now(UTC))
 
 
 class ServerError(StatusError):

@@ -244,13 +244,13 @@ def _base_url(url: str, *, allow_insecure: bool) -> str:
     return url.rstrip("/")
 
 
-def _proxy(given: str | None, base_url: str) -> str | None:
-    """The proxy for *base_url*: the one given, or the one that the environment names for it.
+def _proxy(given: str | None, base_url: str | None) -> str | None:
+    """The proxy that was given, or the one that the environment names for *base_url*.
 
     Looked up once, here. aiohttp's own look-up (`trust_env`) goes through a thread twice for each
     request, which was measured to treble its cost, and lets a ~/.netrc break the call.
     """
-    if given is None:
+    if given is None and base_url is not None:
         given = _environment_proxy(urlsplit(base_url))
     if given is not None:
         _address("a proxy", given)
@@ -295,10 +295,15 @@ class Settings:
         base_url: str | None,
         gateway: Gateway | str | None,
         proxy: str | None,
+        trusts_environment: bool,
         allow_insecure: bool,
         **rest: Any,
     ) -> Self:
         """Fill what was left out from the environment.
+
+        Args:
+            trusts_environment: Whether to use a proxy that it names. A session that was passed has
+                its own.
 
         Raises:
             ConfigError: There is no account, or the address can't be used.
@@ -312,7 +317,7 @@ class Settings:
             account_id=account,
             credentials=credentials,
             base_url=url,
-            proxy=_proxy(proxy, url),
+            proxy=_proxy(proxy, url if trusts_environment else None),
             gateway=as_gateway(_known_gateway(gateway)),
             **rest,
         )

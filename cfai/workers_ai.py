@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
@@ -38,10 +39,6 @@ if TYPE_CHECKING:
     import aiohttp
 
 A = TypeVar("A", bound=Answer)
-
-Outcome = Answer | TokenStream
-"""What an open `run` gives: a `Result` of decoded JSON, an `Image`, `Audio` or other `Binary`, or a
-`TokenStream`."""
 
 
 class WorkersAI(Services):
@@ -109,6 +106,7 @@ class WorkersAI(Services):
             retries=retries,
             headers=dict(headers or {}),
             proxy=proxy,
+            trusts_environment=session is None,
             max_answer_bytes=max_answer_bytes,
             max_event_bytes=max_event_bytes,
         )
@@ -167,10 +165,10 @@ class WorkersAI(Services):
         changes = {name: value for name, value in changes.items() if value is not None}
         if gateway is not UNSET:
             changes["gateway"] = as_gateway(gateway)
-        copy = object.__new__(type(self))
-        copy._settings = evolve(self._settings, **changes)
-        copy._adopt(self._session.connections, owns=False)
-        return copy
+        changed = copy(self)
+        changed._settings = evolve(self._settings, **changes)
+        changed._adopt(self._session.connections, owns=False)
+        return changed
 
     @overload
     async def run(
@@ -223,7 +221,7 @@ class WorkersAI(Services):
         Source: Workers AI API, `POST /accounts/{account_id}/ai/run/{model_name}`.
         """
         _check(task)
-        if stream or (stream is None and _wants_stream(task)):
+        if stream or (stream is None and requests.wants_stream(task)):
             return await self.stream(model, task, options=options).open()
         settings = self._settings.for_call(options)
         request = await self._request(settings, model, task, False, options)
@@ -336,12 +334,6 @@ class WorkersAI(Services):
             return tokens
         async with tokens:
             return answers.from_text(question, await tokens.collect())
-
-
-def _wants_stream(task: Task[Any] | Mapping[str, Any]) -> bool:
-    if isinstance(task, Mapping):
-        return task.get("stream") is True
-    return getattr(task, "stream", None) is True
 
 
 def _check(task: object) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 from cfai import TextGeneration, WorkersAI, user
-from cfai._session.session import _Clock, _Limits
+from cfai._session.limits import Limits
 from cfai.errors import (
     BadRequest,
     ConnectionLost,
@@ -390,16 +389,32 @@ async def test_a_standstill_is_a_timeout() -> None:
 
 
 async def test_an_upload_may_take_longer_than_an_answer() -> None:
-    """Each piece has the time limit anew, up to the deadline of the call."""
-    for started, due, phase in ((0, 30, "response"), (-40, 10, "total")):
-        limits = _Limits(_Clock(time.monotonic() + started, total=50), 30)
-        async with asyncio.timeout(0.5) as limits.timer:
-            await asyncio.sleep(0)
-            limits.renew()
-        when = limits.timer.when()
-        assert when is not None
-        assert due - 1 < when - asyncio.get_running_loop().time() <= due
-        assert limits.expired().phase == phase
+    """Each piece has the time limit anew."""
+    with Limits().within(30) as limit:
+        first = limit.due
+        limit.renew(60)
+        assert 29 < limit.due - first < 31
+        limit.renew(None)
+        assert limit.due > first
+    with Limits().within(None) as limit:
+        limit.renew(30)
+        assert limit.due == float("inf")
+
+
+async def test_no_upload_goes_beyond_the_deadline() -> None:
+    """`Timeouts.total` counts from the beginning, however much goes out."""
+    over = asyncio.Event()
+
+    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(1_000_000)
+        await over.wait()
+
+    async with server(stall) as ai:
+        options = Options(timeouts=Timeouts(response=30, total=0.2))
+        with pytest.raises(RequestTimeout) as caught:
+            await ai.finetunes.upload(ID, bytes(50_000_000), file_name="a", options=options)
+        over.set()
+    assert caught.value.phase == "total"
 
 
 async def test_memory_stays_flat(tmp_path: Path) -> None:

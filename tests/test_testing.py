@@ -508,7 +508,7 @@ async def test_its_clients_are_real_and_closed_with_it() -> None:
         answer = await client.run("@cf/a/b", Prompt("Hi"))
         assert answer.text == "Hello"
         assert fake.requests[0].target == "/client/v4/accounts/mine/ai/run/@cf/a/b"
-        assert fake.requests[0].headers["authorization"] == "Bearer token"
+        assert fake.requests[0].headers["authorization"] == "Bearer fake-api-token"
         assert fake.connections == 1
     assert fake.connections == 0
     with pytest.raises(CfaiError):

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from cfai import TokenStream
-from cfai.errors import CfaiError, ConnectionLost, RequestTimeout, StreamInterrupted
+from cfai.errors import (
+    CfaiError,
+    ConnectionLost,
+    InputError,
+    RequestTimeout,
+    StreamInterrupted,
+)
 from cfai.settings import Retries, Timeouts
 from cfai.tasks import Prompt, Text
 from cfai.testing import FakeWorkersAI
@@ -320,6 +326,33 @@ async def test_closing_the_client_ends_a_stream_with_an_error(fake: FakeWorkersA
     await gone(fake)
 
 
+async def test_a_stream_has_one_reader(fake: FakeWorkersAI) -> None:
+    """A second one is told so, at any point, and the first one reads on undisturbed."""
+    more = asyncio.Event()
+    fake.says(COMMENT, more, HEL, more, LO, DONE)
+    tokens = stream(fake)
+    whole = asyncio.ensure_future(tokens.collect())
+    await fake.until(lambda: fake.requests)
+    ways: list[Callable[[], Any]] = [
+        lambda: anext(tokens),
+        tokens.collect,
+        lambda: anext(tokens.events()),
+    ]
+    for way in ways:
+        with pytest.raises(InputError, match="one reader"):
+            await way()
+    more.set()
+    assert (await whole).text == "Hello"
+    more.clear()
+    fake.says(HEL, more, LO, DONE)
+    tokens = stream(fake)
+    task = await reading(fake, tokens)
+    with pytest.raises(InputError, match="one reader"):
+        await anext(tokens)
+    more.set()
+    assert await task == ["Hel", "lo"]
+
+
 # Connections
 
 
@@ -367,7 +400,7 @@ async def test_as_many_streams_as_the_limit_run_and_the_next_one_waits(fake: Fak
     assert len(fake.requests) == 3
     two.cancel()
     four = await ai.stream(MODEL, HI).open()
-    del three
+    del three, waiting
     five = await ai.stream(MODEL, HI).open()
     assert len(fake.requests) == 5
     await four.aclose()
@@ -501,12 +534,12 @@ async def test_a_limit_that_runs_out_ends_the_stream(
 ) -> None:
     """It says which; the connection is closed, and what came is kept."""
     stalled(fake, framing=framing)
-    limits: dict[str, Any] = {"idle": None, phase: 0.05}
+    limits: dict[str, Any] = {"idle": None, phase: 0.15}
     tokens = stream(fake, timeouts=Timeouts(**limits))
     with pytest.raises(RequestTimeout, match=f"Timeouts.{phase}") as caught:
         await tokens.collect()
     assert caught.value.phase == phase
-    assert caught.value.limit == 0.05
+    assert caught.value.limit == 0.15
     assert tokens.answer.text == "Hel"
     await gone(fake)
     with pytest.raises(RequestTimeout):
@@ -520,7 +553,7 @@ async def test_raw_events_have_the_same_limits(
 ) -> None:
     """There the end of the body is the end: a limit must not pass for one."""
     stalled(fake, framing=framing)
-    limits: dict[str, Any] = {"idle": None, phase: 0.05}
+    limits: dict[str, Any] = {"idle": None, phase: 0.15}
     tokens = stream(fake, timeouts=Timeouts(**limits))
     with pytest.raises(RequestTimeout):
         [event async for event in tokens.events()]
@@ -534,7 +567,7 @@ async def test_a_limit_before_the_first_event_is_one_too(fake: FakeWorkersAI, ph
         fake.stalls()
     else:
         stalled(fake, COMMENT)
-    limits: dict[str, Any] = {"idle": None, phase: 0.05}
+    limits: dict[str, Any] = {"idle": None, phase: 0.15}
     with pytest.raises(RequestTimeout) as caught:
         await stream(fake, timeouts=Timeouts(**limits), retries=Retries(base=0)).collect()
     assert caught.value.phase == phase
@@ -546,51 +579,51 @@ async def test_a_comment_resets_the_idle_limit_and_not_the_one_for_content(
     fake: FakeWorkersAI,
 ) -> None:
     """A server that says it is alive is not silent; but it says nothing."""
-    beats: list[Any] = [COMMENT, 0.02] * 10
+    beats: list[Any] = [COMMENT, 0.025] * 14
     fake.says(HEL, *beats, DONE)
-    assert (await stream(fake, timeouts=Timeouts(idle=0.1)).collect()).text == "Hel"
+    assert (await stream(fake, timeouts=Timeouts(idle=0.25)).collect()).text == "Hel"
     fake.says(HEL, *beats, asyncio.Event())
     with pytest.raises(RequestTimeout) as caught:
-        await stream(fake, timeouts=Timeouts(idle=10, content=0.1)).collect()
+        await stream(fake, timeouts=Timeouts(idle=10, content=0.15)).collect()
     assert caught.value.phase == "content"
 
 
 async def test_an_event_that_adds_nothing_does_not_reset_the_limit_for_content(
     fake: FakeWorkersAI,
 ) -> None:
-    beats: list[Any] = [b'data: {"response":""}\n\n', 0.02] * 10
+    beats: list[Any] = [b'data: {"response":""}\n\n', 0.025] * 14
     fake.says(HEL, *beats, asyncio.Event())
     with pytest.raises(RequestTimeout) as caught:
-        await stream(fake, timeouts=Timeouts(content=0.1)).collect()
+        await stream(fake, timeouts=Timeouts(content=0.25)).collect()
     assert caught.value.phase == "content"
-    steps: list[Any] = [LO, 0.02] * 10
+    steps: list[Any] = [LO, 0.025] * 14
     fake.says(HEL, *steps, DONE)
-    assert (await stream(fake, timeouts=Timeouts(content=0.1)).collect()).text == "Hel" + "lo" * 10
+    assert (await stream(fake, timeouts=Timeouts(content=0.25)).collect()).text == "Hel" + "lo" * 14
 
 
 async def test_time_that_the_reader_takes_does_not_count(fake: FakeWorkersAI) -> None:
     """Only a wait for the service is silence; the deadline of the call runs on."""
-    more = asyncio.Event()
-    fake.says(HEL, more, LO + DONE)
-    async with stream(fake, timeouts=Timeouts(idle=0.05, content=0.05)) as tokens:
-        await anext(tokens)
-        await asyncio.sleep(0.12)
-        more.set()
-        assert (await tokens.collect()).text == "Hello"
     stalled(fake)
-    async with stream(fake, timeouts=Timeouts(idle=None, total=0.05)) as tokens:
+    async with stream(fake, timeouts=Timeouts(idle=None, total=0.15)) as tokens:
         await anext(tokens)
         await gone(fake)
         with pytest.raises(RequestTimeout, match=r"Timeouts\.total"):
             await anext(tokens)
+    more = asyncio.Event()
+    fake.says(HEL, more, LO + DONE)
+    async with stream(fake, timeouts=Timeouts(idle=0.2, content=0.2)) as tokens:
+        await anext(tokens)
+        await asyncio.sleep(0.3)
+        more.set()
+        assert (await tokens.collect()).text == "Hello"
 
 
 async def test_a_stream_may_last_longer_than_the_limit_for_its_headers(
     fake: FakeWorkersAI,
 ) -> None:
-    steps: list[Any] = [LO, 0.02] * 6
+    steps: list[Any] = [LO, 0.03] * 11
     fake.says(HEL, *steps, DONE)
-    limits = Timeouts(response=0.05, connect=0.05, pool=0.05)
+    limits = Timeouts(response=0.25, connect=0.25, pool=0.25)
     assert (await stream(fake, timeouts=limits).collect()).text.startswith("Hel")
 
 
@@ -621,14 +654,14 @@ async def test_a_timer_does_not_outlive_its_stream(fake: FakeWorkersAI) -> None:
 async def test_raw_events_are_decoded_as_the_whatwg_text_says(fake: FakeWorkersAI) -> None:
     """With the end mark, in httpx-sse's class, and nothing read into them."""
     fake.says(
-        b'\xef\xbb\xbf: hi\nretry: 10\nid: 1\nevent: token\ndata: {"error":\ndata: 1}\n\n',
+        b'\xef\xbb\xbf: hi\nretry: 10\nid: 1\nevent: token\ndata: {"a":\ndata: 1}\n\n',
         b"id: 2\n\nevent: lost\n\ndata: plain \xff\r\n\r\ndata\n\nid\ndata: [DONE]\n\ndata: cut",
         content_type="text/event-stream",
     )
     tokens = stream(fake)
     seen = [event async for event in tokens.events()]
     assert [(e.event, e.data, e.id, e.retry) for e in seen] == [
-        ("token", '{"error":\n1}', "1", 10),
+        ("token", '{"a":\n1}', "1", 10),
         ("message", "plain \ufffd", "2", None),
         ("message", "", "2", None),
         ("message", "[DONE]", "", None),

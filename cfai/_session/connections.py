@@ -3,9 +3,11 @@
 import asyncio
 import os
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 import aiohttp
 
+from cfai._session.limits import Limits
 from cfai.errors import ConfigError
 
 
@@ -20,7 +22,7 @@ class Connections:
         self._inherited: list[object] = []
         self.closed = False
 
-    async def here(self) -> "Loop":
+    def here(self) -> "Loop":
         """The session and the slots of the running loop.
 
         Raises:
@@ -39,7 +41,7 @@ class Connections:
                 self._loops.pop(one, None)
             self._loops[loop] = known
             if self._given is None:
-                await known.watch()
+                known.watch()
         return known
 
     def _leave_to_parent(self) -> None:
@@ -87,6 +89,7 @@ class Loop:
     def __init__(self, session: aiohttp.ClientSession, limit: int) -> None:
         self.session = session
         self.slots = asyncio.Semaphore(limit)
+        self.limits = Limits()
         self._open: set[aiohttp.ClientResponse] = set()
         self._watch: AsyncGenerator[None, None] | None = None
 
@@ -100,17 +103,20 @@ class Loop:
             self._open.discard(response)
         self.slots.release()
 
-    async def watch(self) -> None:
+    def watch(self) -> None:
         """Have the session closed when its loop shuts down.
 
         A loop ends its unfinished async generators before it closes (`shutdown_asyncgens`), so one
         that is left waiting closes the session in time, with nothing of ours running until then.
         """
         self._watch = _closing(self.session, self._open)
-        await anext(self._watch)
+        # It comes to its `yield` without anything to wait for, so that no task is needed here.
+        with suppress(StopIteration):
+            self._watch.asend(None).send(None)
 
     async def aclose(self) -> None:
         _close_all(self._open)
+        self.limits.stop()
         if self._watch is not None:
             await self._watch.aclose()
 

@@ -7,20 +7,19 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import nullcontext
 from functools import lru_cache
 from io import BytesIO
 from typing import NamedTuple, TypeVar
 
 import aiohttp
-from attrs import field, frozen
+from attrs import define, field
 from yarl import URL
 
 from cfai._session.body import Body
 from cfai._session.connections import Connections, Loop
 from cfai._session.secrecy import conceal
 from cfai._session.sending import Sending
-from cfai._session.translation import timed_out, translated
+from cfai._session.translation import raise_for, timed_out, translation
 from cfai._wire import replies, retries
 from cfai._wire.forms import Form
 from cfai._wire.replies import Reply
@@ -34,7 +33,7 @@ _LARGE = 2**20
 """Bytes. aiohttp warns where it is handed more at once, since writing that holds up the loop."""
 
 
-@frozen
+@define(eq=False)
 class _Clock:
     """When a call began, and when it must have ended."""
 
@@ -52,9 +51,10 @@ class _Clock:
 
     def limit(self, phase: Phase, seconds: float | None) -> "_Limit":
         """The nearer of a phase's own limit and the deadline."""
-        left = self.left
-        if left is not None and (seconds is None or left < seconds):
-            return _Limit("total", left, self.total)
+        if self.total is not None:
+            left = max(0.0, self.total - self.elapsed)
+            if seconds is None or left < seconds:
+                return _Limit("total", left, self.total)
         return _Limit(phase, seconds, seconds)
 
 
@@ -67,25 +67,6 @@ class _Limit(NamedTuple):
 
     def expired(self) -> RequestTimeout:
         return timed_out(self.phase, self.named)
-
-
-class _Limits:
-    """The limit of one attempt. What goes out piece by piece has it for each piece anew."""
-
-    def __init__(self, clock: _Clock, seconds: float | None) -> None:
-        self._clock = clock
-        self._seconds = seconds
-        self.current = clock.limit("response", seconds)
-        self.timer: asyncio.Timeout
-
-    def renew(self) -> None:
-        """Count from now: a large file takes its time, and only a standstill is a failure."""
-        self.current = self._clock.limit("response", self._seconds)
-        if self.current.seconds is not None and not self.timer.expired():
-            self.timer.reschedule(asyncio.get_running_loop().time() + self.current.seconds)
-
-    def expired(self) -> RequestTimeout:
-        return self.current.expired()
 
 
 class Session:
@@ -120,7 +101,11 @@ class Session:
         clock = _Clock(total=settings.timeouts.total)
         for attempt in range(1, settings.retries.max + 2):
             try:
-                answer = await self._attempt(request, settings, clock, attempt)
+                if isinstance(request.body, Form):
+                    with Sending(request.body) as sending:
+                        answer = await self._attempt(request, settings, clock, attempt, sending)
+                else:
+                    answer = await self._attempt(request, settings, clock, attempt)
                 if isinstance(answer, Reply):
                     return read(answer)
                 return await _handed(answer, stream)
@@ -142,50 +127,54 @@ class Session:
         raise AssertionError("the last attempt returns or raises")
 
     async def _attempt(
-        self, request: Request, settings: Settings, clock: _Clock, attempt: int
+        self,
+        request: Request,
+        settings: Settings,
+        clock: _Clock,
+        attempt: int,
+        sending: Sending | None = None,
     ) -> Reply | Body:
         """One attempt: a whole answer, or the body of a stream right after its headers."""
-        here = await self.connections.here()
-        await _slot(here, clock.limit("pool", settings.timeouts.pool))
-        if here.session.closed:
-            here.ended(None)
-            raise ConfigError("this client was closed while the call waited")
-        limits = _Limits(clock, settings.timeouts.response)
+        here = self.connections.here()
+        await _slot(here, clock, settings.timeouts.pool)
+        limit = clock.limit("response", settings.timeouts.response)
         handed_on = False
         response: aiohttp.ClientResponse | None = None
-        form = Sending(request.body) if isinstance(request.body, Form) else None
         try:
-            with (
-                form or nullcontext(),
-                translated(limits.expired, settings.timeouts.connect),
-            ):
-                async with asyncio.timeout(limits.current.seconds) as limits.timer:
-                    if form is not None:
-                        form.moved = limits.renew
-                    response = await here.session.request(
-                        request.method,
-                        _url(settings.base_url + request.path),
-                        data=form or _content(request),
-                        headers=request.headers,
-                        allow_redirects=False,
-                        raise_for_status=False,
-                        proxy=settings.proxy,
-                        timeout=_no_limit_but(settings.timeouts.connect),
-                    )
-                    here.began(response)
-                    status, headers = response.status, response.headers
-                    if status == 200 and replies.media_type(headers) == replies.EVENTS:
-                        meta = replies.meta(
-                            status, headers, attempts=attempt, elapsed=clock.elapsed
-                        )
-                        handed_on = True
-                        return Body(response, here, meta, settings.timeouts, clock.left)
-                    data = await _whole(response, settings.max_answer_bytes)
-            meta = replies.meta(status, headers, attempts=attempt, elapsed=clock.elapsed)
-            return Reply(status, headers, data, meta)
+            with here.limits.within(limit.seconds) as in_force:
+                if sending is not None:
+
+                    def renew() -> None:
+                        # A large file takes its time, and only a standstill is a failure.
+                        nonlocal limit
+                        limit = clock.limit("response", settings.timeouts.response)
+                        in_force.renew(limit.seconds)
+
+                    sending.moved = renew
+                response = await here.session.request(
+                    request.method,
+                    _url(settings.base_url + request.path),
+                    data=_content(request) if sending is None else sending,
+                    headers=request.headers,
+                    allow_redirects=False,
+                    raise_for_status=False,
+                    proxy=settings.proxy,
+                    timeout=_no_limit_but(settings.timeouts.connect),
+                )
+                here.began(response)
+                status, headers = response.status, response.headers
+                if status == 200 and replies.media_type(headers) == replies.EVENTS:
+                    meta = replies.meta(status, headers, attempts=attempt, elapsed=clock.elapsed)
+                    handed_on = True
+                    return Body(response, here, meta, settings.timeouts, clock.left)
+                data = await _whole(response, settings.max_answer_bytes)
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as exc:
+            raise_for(exc, translation(exc, limit.expired, settings.timeouts.connect))
         finally:
             if not handed_on:
                 here.ended(response)
+        meta = replies.meta(status, headers, attempts=attempt, elapsed=clock.elapsed)
+        return Reply(status, headers, data, meta)
 
 
 async def _handed(body: Body, stream: Callable[[Body], Awaitable[T]]) -> T:
@@ -196,16 +185,20 @@ async def _handed(body: Body, stream: Callable[[Body], Awaitable[T]]) -> T:
         raise
 
 
-async def _slot(here: Loop, limit: _Limit) -> None:
+async def _slot(here: Loop, clock: _Clock, seconds: float | None) -> None:
     """Wait until fewer than `limit` requests are under way."""
     if not here.slots.locked():
         await here.slots.acquire()
         return
+    limit = clock.limit("pool", seconds)
     try:
         async with asyncio.timeout(limit.seconds):
             await here.slots.acquire()
     except TimeoutError as exc:
         raise limit.expired() from exc
+    if here.session.closed:
+        here.ended(None)
+        raise ConfigError("this client was closed while the call waited")
 
 
 def _content(request: Request) -> bytes | AsyncIterator[bytes] | BytesIO | None:

@@ -1,8 +1,7 @@
 """aiohttp's exceptions become ours here, where they enter."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import NoReturn
 
 import aiohttp
@@ -71,19 +70,16 @@ def raise_for(exc: Exception, error: CfaiError) -> NoReturn:
         error.__context__ = None
 
 
-@contextmanager
-def translated(expired: Callable[[], CfaiError], connect: float | None) -> Iterator[None]:
-    """Raise what an exception of aiohttp means.
+def translation(
+    exc: Exception, expired: Callable[[], CfaiError], connect: float | None
+) -> CfaiError:
+    """What an exception of aiohttp means, time limits included.
 
     Args:
+        exc: What was raised while a request was sent or its answer was read.
         expired: Makes the error for the limit that is in force.
         connect: The limit for connecting, in seconds.
     """
-    try:
-        yield
-    except aiohttp.ConnectionTimeoutError as exc:
-        raise_for(exc, timed_out("connect", connect))
-    except TimeoutError as exc:
-        raise_for(exc, expired())
-    except (aiohttp.ClientError, ConnectionError) as exc:
-        raise_for(exc, meaning(exc))
+    if isinstance(exc, aiohttp.ConnectionTimeoutError):
+        return timed_out("connect", connect)
+    return expired() if isinstance(exc, TimeoutError) else meaning(exc)

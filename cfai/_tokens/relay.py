@@ -32,6 +32,17 @@ def _parts(token: Token) -> list[tuple[str, Any]]:
     return parts
 
 
+async def _next(tokens: AsyncIterator[Token]) -> Token:
+    # Outside the class: a task that held the relay would keep one alive that nobody reads.
+    return await anext(tokens)
+
+
+def _heard(task: asyncio.Task[Token]) -> None:
+    """Take note of how a wait ended that nobody is interested in any more."""
+    if not task.cancelled():
+        task.exception()
+
+
 class Relay:
     """Yields frames for an `EventSource`. Owns one task, which waits for the next token."""
 
@@ -66,19 +77,22 @@ class Relay:
 
     async def _fill(self) -> None:
         """Wait for the next token, but no longer than a keep-alive."""
-        if self._waiting is None:
-            self._waiting = asyncio.ensure_future(self._next())
+        waiting = self._waiting
+        if waiting is None:
+            waiting = self._waiting = asyncio.ensure_future(_next(self._tokens))
         try:
-            done, _ = await asyncio.wait({self._waiting}, timeout=self._keep_alive)
+            done, _ = await asyncio.wait({waiting}, timeout=self._keep_alive)
         except BaseException:
             self._close()
             raise
+        if self._over:  # Closed meanwhile, from another task.
+            return
         if not done:
             self._ready.append(_KEEP_ALIVE)
             return
-        waited, self._waiting = self._waiting, None
+        self._waiting = None
         try:
-            token = waited.result()
+            token = waiting.result()
         except StopAsyncIteration:
             self._last("done", {"finish_reason": self._finish_reason})
         except CfaiError as exc:
@@ -87,9 +101,6 @@ class Relay:
             self._finish_reason = token.finish_reason or self._finish_reason
             for name, data in _parts(token):
                 self._add(name, data)
-
-    async def _next(self) -> Token:
-        return await anext(self._tokens)
 
     def _add(self, name: str, data: Any) -> None:
         self._number += 1
@@ -106,9 +117,14 @@ class Relay:
     def _close(self) -> None:
         self._over = True
         self._cancel()
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            return
+        if waiting.done():
+            _heard(waiting)
+        else:
+            waiting.add_done_callback(_heard)
+            waiting.cancel()
 
     def __del__(self) -> None:
         self._close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
@@ -39,9 +40,8 @@ class TokenStream:
     """
 
     __slots__ = (
-        "__weakref__", "_assembly", "_events", "_failure", "_json_asked", "_opening", "_over",
-        "_progressed",
-        "_whole",
+        "__weakref__", "_assembly", "_events", "_failure", "_interrupted", "_json_asked",
+        "_opening", "_over", "_progressed", "_waiter", "_whole",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +57,10 @@ class TokenStream:
         """Whether something was added since bytes were last waited for."""
         self._failure: CfaiError | None = None
         """Why it is over, where that is no end. Raised again whenever more is asked for."""
+        self._waiter: asyncio.Task[Any] | None = None
+        """The task that waits for the first event, or for more bytes."""
+        self._interrupted = False
+        """Whether that task was cancelled from here, and not by somebody else."""
 
     # Opening and closing
 
@@ -71,7 +75,7 @@ class TokenStream:
         if opening is None:
             return self
         try:
-            began = await opening()
+            began = await self._begun(opening)
         except BaseException as exc:
             self._stop(exc)
             raise
@@ -79,9 +83,24 @@ class TokenStream:
             self._whole = began
         else:
             self._events = began
-            if self._over:  # Closed or cancelled from another task meanwhile.
-                began.close()
         return self
+
+    async def _begun(self, opening: Callable[[], Awaitable[Events | Text]]) -> Events | Text | None:
+        """Wait for the first event; `None` where `cancel` ended that, from another task."""
+        waiter = self._waiter = asyncio.current_task()
+        before = waiter.cancelling() if waiter is not None else 0
+        try:
+            return await opening()
+        except asyncio.CancelledError:
+            # As in `asyncio.timeout`: the task is cancelled only if somebody else wants that, too.
+            ours = self._interrupted and waiter is not None and waiter.uncancel() <= before
+            if not ours:
+                raise
+            if self._failure is not None:
+                raise self._failure from None
+            return None
+        finally:
+            self._waiter = None
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -105,6 +124,13 @@ class TokenStream:
         self._opening, self._over = None, True
         if self._events is not None:
             self._events.cancel()
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        """End the wait for a first event."""
+        if self._waiter is not None and self._events is None and not self._interrupted:
+            self._interrupted = True
+            self._waiter.cancel()
 
     def _stop(self, exc: BaseException | None) -> None:
         """Make it over because of *exc*; `None` is the user's wish."""
@@ -117,6 +143,7 @@ class TokenStream:
             self._failure = failure
         if self._events is not None:
             self._events.close()
+        self._interrupt()
 
     # Reading
 
@@ -124,6 +151,7 @@ class TokenStream:
         return self
 
     async def __anext__(self) -> Token:
+        self._check_alone()
         try:
             while True:
                 # Usually the next event is there already, and nothing has to be awaited for it.
@@ -151,6 +179,7 @@ class TokenStream:
         Raises:
             CfaiError: It was cut or closed, now or before.
         """
+        self._check_alone()
         if self._failure is not None:
             raise self._failure
         if self._opening is not None:
@@ -164,12 +193,30 @@ class TokenStream:
             if self._progressed:
                 events.progressed()
                 self._progressed = False
-            try:
-                await events.more()
-            except BaseException as exc:
-                self._stop(exc)
-                raise
+            if not await self._more(events):
+                return None
         return event
+
+    async def _more(self, events: Events) -> bool:
+        """Wait for more bytes; `False` where `cancel` ended that, from another task."""
+        self._waiter = asyncio.current_task()
+        try:
+            await events.more()
+        except CfaiError as exc:
+            self._stop(exc)
+        except BaseException as exc:
+            self._stop(exc)
+            raise
+        finally:
+            self._waiter = None
+        # Also where it was closed from another task, which may look like the end of the body.
+        if self._failure is not None:
+            raise self._failure
+        return not self._over
+
+    def _check_alone(self) -> None:
+        if self._waiter is not None:
+            raise InputError("a stream has one reader, and another task is reading this one")
 
     def _read(self, event: bytes | Event) -> Token | None:
         events = self._events

@@ -10,7 +10,7 @@ from attrs import frozen
 from cfai._wire.cursors import Cursor, Facts
 from cfai._wire.failures import Scrub, described, failure, refusal
 from cfai._wire.replies import Reply, unwrapped
-from cfai._wire.requests import Request, account_path, base_headers
+from cfai._wire.requests import Request, account_path, all_headers
 from cfai.errors import DecodeError
 from cfai.settings import Options, Settings
 
@@ -38,7 +38,7 @@ def get(
     return Request(
         method="GET",
         path=f"{path}?{urlencode(query)}" if query else path,
-        headers=base_headers(settings, options),
+        headers=all_headers(settings, options, {}),
     )
 
 

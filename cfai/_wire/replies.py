@@ -27,18 +27,19 @@ def is_json(kind: str) -> bool:
 
 def meta(status: int, headers: Mapping[str, str], *, attempts: int, elapsed: float) -> Meta:
     """What the headers of an answer tell, with the count and the seconds that it took."""
+    said = headers.get
     return Meta(
-        status=status,
-        ray_id=headers.get("cf-ray"),
-        request_id=headers.get("cf-ai-req-id"),
-        attempts=attempts,
-        elapsed=elapsed,
-        rate_limit=headers.get("Ratelimit"),
-        rate_limit_policy=headers.get("Ratelimit-Policy"),
-        gateway_log_id=headers.get("cf-aig-log-id"),
-        cache_status=headers.get("cf-aig-cache-status"),
-        media_type=media_type(headers) or None,
-        backend=headers.get("cfai-backend"),
+        status,
+        said("cf-ray"),
+        said("cf-ai-req-id"),
+        attempts,
+        elapsed,
+        said("Ratelimit"),
+        said("Ratelimit-Policy"),
+        said("cf-aig-log-id"),
+        said("cf-aig-cache-status"),
+        media_type(headers) or None,
+        said("cfai-backend"),
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cache
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -120,17 +120,31 @@ def gateway_headers(gateway: Gateway) -> dict[str, str]:
     return headers
 
 
-def base_headers(settings: Settings, options: Options | None) -> dict[str, str]:
-    """The headers of any request: who asks, through which gateway, and what the user adds."""
-    added: list[Mapping[str, str]] = [settings.headers]
+def all_headers(
+    settings: Settings, options: Options | None, own: Mapping[str, str]
+) -> dict[str, str]:
+    """The headers of a request: who asks, through which gateway, and what the user adds.
+
+    Args:
+        own: What the body needs said of it. The user can't change that.
+    """
+    asks = {"User-Agent": user_agent(), **settings.credentials.headers()}
+    added = [*_added(settings, options)]
+    if not added:
+        return {**asks, **own}
+    return _merged(asks, *map(_checked, added), own)
+
+
+def _added(settings: Settings, options: Options | None) -> Iterator[Mapping[str, str]]:
     if settings.gateway is not None:
-        added.insert(0, gateway_headers(settings.gateway))
+        yield gateway_headers(settings.gateway)
+    if settings.headers:
+        yield settings.headers
     if options is not None:
         if options.session_affinity is not None:
-            added.append({"x-session-affinity": options.session_affinity})
-        added.append(options.headers or {})
-    own = {"User-Agent": user_agent(), **settings.credentials.headers()}
-    return _merged(own, *map(_checked, added))
+            yield {"x-session-affinity": options.session_affinity}
+        if options.headers:
+            yield options.headers
 
 
 def with_json(
@@ -142,7 +156,7 @@ def with_json(
     repeatable: bool = False,
 ) -> Request:
     """`POST /accounts/{account_id}/ai/…` with a JSON object; unless told, not carried out twice."""
-    headers = _merged(base_headers(settings, options), {"Content-Type": "application/json"})
+    headers = all_headers(settings, options, {"Content-Type": "application/json"})
     path = account_path(settings, path)
     return Request("POST", path, headers, json_content(fields), repeatable)
 
@@ -152,7 +166,7 @@ def with_form(
 ) -> Request:
     """`POST /accounts/{account_id}/ai/…` with a form."""
     own = {"Content-Type": form.content_type, "Content-Length": str(len(form))}
-    headers = _merged(base_headers(settings, options), own)
+    headers = all_headers(settings, options, own)
     return Request("POST", account_path(settings, path), headers, form, repeatable)
 
 
@@ -161,8 +175,9 @@ def account_path(settings: Settings, rest: str) -> str:
     return f"/accounts/{account_segment(settings.account_id)}/ai/{rest}"
 
 
-def _streams_itself(task: Task[Any] | Mapping[str, Any]) -> bool:
-    said = task.get("stream") if isinstance(task, Mapping) else getattr(task, "stream", None)
+def wants_stream(task: Task[Any] | Mapping[str, Any]) -> bool:
+    """Whether the task itself asks for a stream."""
+    said = getattr(task, "stream", None) if isinstance(task, Task) else task.get("stream")
     return said is True
 
 
@@ -203,7 +218,7 @@ def run(
     path = account_path(settings, f"run/{model_path(model)}")
     _check_model(model, task)
     added: dict[str, Any] = {"stream": True} if stream else {}
-    if not stream and _streams_itself(task):
+    if not stream and wants_stream(task):
         added["stream"] = False
     if options is not None and options.reject_if_busy is not None:
         added["options"] = {"rejectIfBusy": options.reject_if_busy}
@@ -220,6 +235,6 @@ def run(
     return Request(
         method="POST",
         path=f"{path}?{urlencode(query)}" if query else path,
-        headers=_merged(base_headers(settings, options), own),
+        headers=all_headers(settings, options, own),
         body=body.content,
     )

@@ -67,6 +67,9 @@ def name(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
+_COUNTS: Final = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+
+
 def usage(value: Any) -> Usage | None:
     """Token counts in either vocabulary (`prompt_tokens`, or `input_tokens` of Responses)."""
     if not isinstance(value, dict):
@@ -75,13 +78,16 @@ def usage(value: Any) -> Usage | None:
     prompt = _count(value, "prompt_tokens", "input_tokens") or 0
     completion = _count(value, "completion_tokens", "output_tokens") or 0
     total = _count(value, "total_tokens")
+    total = prompt + completion if total is None else total
+    if _COUNTS.issuperset(value):
+        return Usage(prompt, completion, total)
     read = value.get("prompt_tokens_details") or value.get("input_tokens_details")
     written = value.get("completion_tokens_details") or value.get("output_tokens_details")
     neurons = value.get("neurons")
     return Usage(
         prompt,
         completion,
-        prompt + completion if total is None else total,
+        total,
         _count(read, "cached_tokens") if read else None,
         _count(written, "reasoning_tokens") if written else None,
         float(neurons) if isinstance(neurons, int | float) else None,

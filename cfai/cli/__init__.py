@@ -19,7 +19,7 @@ from cfai.cli import (
 )
 from cfai.errors import CfaiError
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="cfai",
     help="Cloudflare Workers AI from the command line.",
     epilog="The account: CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN. Without one: --local.",

@@ -46,7 +46,7 @@ def _weights() -> str:
 
 async def _demo() -> None:
     async with clients.client(local=True, writes=True) as ai:
-        output.say_in("dim", f"A Workers AI is running here: {ai!r}\n")
+        output.say_in("dim", "A Workers AI is running on this machine, on its loopback.\n")
         await _chat(ai)
         await _search(ai)
     output.say_in("bold green", "no account, no requests left this machine")

@@ -4,7 +4,7 @@ It never imports the client's side of the protocol, so that each catches the oth
 Importing this loads no model, and nothing that models need.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cfai._lazy import Face
 
@@ -18,5 +18,11 @@ _face = Face(
 )
 
 __all__ = _face.names  # noqa: PLE0605  # a list of texts, though no literal one
-__getattr__ = _face.load
-__dir__ = _face.listed
+
+
+def __getattr__(name: str) -> Any:
+    return _face.load(name)
+
+
+def __dir__() -> list[str]:
+    return _face.listed()

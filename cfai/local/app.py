@@ -22,7 +22,7 @@ from cfai.local.faults import Fault, envelope
 from cfai.local.journal import Hear, Note
 from cfai.local.models import Model, look_up
 
-log = logging.getLogger("cfai.local")
+log: logging.Logger = logging.getLogger("cfai.local")
 
 _RUN = re.compile(r"/client/v4/accounts/[^/]+/ai/run/(?P<model>.+)")
 

@@ -76,7 +76,7 @@ class Generation:
         self._loop = asyncio.get_running_loop()
         self._pieces: asyncio.Queue[str | None] = asyncio.Queue()
         self._stop = threading.Event()
-        self.backend = ""
+        self.backend: str = ""
         """The writer's name, from the first piece on."""
 
     def start(self, crew: Crew, *, only_if_free: bool) -> asyncio.Future[Ending]:

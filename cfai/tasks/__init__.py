@@ -3,7 +3,7 @@
 The answers are here at once, the inputs when they are first asked for.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cfai._lazy import Face
 from cfai.tasks._base import (
@@ -117,5 +117,11 @@ _face = Face(
 )
 
 __all__ = _face.names  # noqa: PLE0605  # a list of texts, though no literal one
-__getattr__ = _face.load
-__dir__ = _face.listed
+
+
+def __getattr__(name: str) -> Any:
+    return _face.load(name)
+
+
+def __dir__() -> list[str]:
+    return _face.listed()

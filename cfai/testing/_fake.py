@@ -91,9 +91,9 @@ class FakeWorkersAI(Script):
 
         Args:
             options: Arguments of `WorkersAI`. Unless given: `account_id="account"`,
-                `api_token="token"` and this server as `base_url`.
+                `api_token="fake-api-token"` and this server as `base_url`.
         """
-        known = {"account_id": "account", "api_token": "token", "base_url": self.base_url}
+        known = {"account_id": "account", "api_token": "fake-api-token", "base_url": self.base_url}
         client = WorkersAI(**(known | options))
         self._clients.append(client)
         return client

@@ -7,7 +7,7 @@ import pytest
 
 import cfai
 from cfai._convert import loads
-from cfai._wire.requests import Request, account_path, base_headers, gateway_headers, has_media, run
+from cfai._wire.requests import Request, account_path, all_headers, gateway_headers, has_media, run
 from cfai.credentials import Credentials
 from cfai.errors import InputError
 from cfai.settings import Gateway, Options, Settings
@@ -254,7 +254,7 @@ def test_a_value_that_cannot_be_one_line_is_refused_and_not_shown(value: Any) ->
 
 
 def test_an_empty_value_is_one() -> None:
-    assert base_headers(settings(headers={"x-a": ""}), None)["x-a"] == ""
+    assert all_headers(settings(headers={"x-a": ""}), None, {})["x-a"] == ""
 
 
 # What is known not to work

@@ -90,7 +90,7 @@ class CosineRanker:
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
-        self.name = embedder.name
+        self.name: str = embedder.name
 
     def rank(
         self, query: str, contexts: Sequence[str], *, stopped: Stopped = lambda: False

@@ -1,0 +1,287 @@
+"""A token stream sent on to a browser: its bytes, its keep-alives, and a browser that goes away."""
+
+import asyncio
+import gc
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from cfai import TokenStream
+from cfai.errors import InputError
+from cfai.settings import Retries, Timeouts
+from cfai.tasks import Prompt, Text
+from cfai.testing import FakeWorkersAI
+from tests.wire.dialects import DONE
+from tests.wire.reference import decode
+
+MODEL = "@cf/meta/llama-3.1-8b-instruct"
+HEL = b'data: {"response":"Hel"}\n\n'
+LO = b'data: {"response":"lo"}\n\n'
+
+
+@pytest.fixture(autouse=True)
+def no_collector() -> Iterator[None]:
+    """What is let go must be gone without the collector's help."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def stream(fake: FakeWorkersAI, **options: Any) -> TokenStream:
+    return fake.client(**options).stream(MODEL, Prompt("Hi"))
+
+
+async def gone(fake: FakeWorkersAI) -> None:
+    await fake.until(lambda: fake.connections == 0)
+
+
+async def all_of(frames: AsyncIterator[bytes]) -> bytes:
+    return b"".join([frame async for frame in frames])
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_stream_is_these_bytes_for_a_browser(fake: FakeWorkersAI) -> None:
+    """With `retry` first, an id for each event, names to listen for, and an event at the end."""
+    fake.streams(
+        {"reasoning": "Hm"},
+        "Grüezi\n",
+        {"response": "!", "usage": {"prompt_tokens": 4, "completion_tokens": 2}},
+        {"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "f", "arguments": "{}"}}]},
+        {"response": ""},
+        {"finish_reason": "stop"},
+    )
+    tokens = stream(fake)
+    assert await all_of(tokens.sse()) == (
+        b"retry: 3000\n\n"
+        b'id: 1\nevent: reasoning\ndata: {"text":"Hm"}\n\n'
+        b'id: 2\nevent: text\ndata: {"text":"Gr\xc3\xbcezi\\n"}\n\n'
+        b'id: 3\nevent: text\ndata: {"text":"!"}\n\n'
+        b'id: 4\nevent: usage\ndata: {"prompt_tokens":4,"completion_tokens":2,"total_tokens":6,'
+        b'"cached_tokens":null,"reasoning_tokens":null,"neurons":null}\n\n'
+        b'id: 5\nevent: tool_calls\ndata: [{"index":0,"id":"c1","name":"f","arguments":"{}"}]\n\n'
+        b'id: 6\nevent: done\ndata: {"finish_reason":"stop"}\n\n'
+    )
+    assert tokens.answer.text == "Grüezi\n!"
+    assert fake.connections == 1  # given back to the pool
+
+
+async def test_what_a_browser_hears_is_the_answer(fake: FakeWorkersAI) -> None:
+    """Read as the WHATWG text says; line ends and separators of all kinds are in the text."""
+    text = "a\r\nb\nc\rd\u2028e\u2029f\x85\0😀"
+    fake.streams(*text)
+    heard = decode(await all_of(stream(fake).sse(retry=10)))
+    assert heard[0].retry == 10
+    assert "".join(json.loads(e.data)["text"] for e in heard if e.event == "text") == text
+    assert [e.id for e in heard] == [str(number) for number in range(1, len(heard) + 1)]
+    assert heard[-1].event == "done"
+
+
+async def test_without_retry_the_browser_decides(fake: FakeWorkersAI) -> None:
+    fake.streams("a")
+    frames = stream(fake).sse(retry=None)
+    assert await anext(frames) == b'id: 1\nevent: text\ndata: {"text":"a"}\n\n'
+    assert await all_of(frames) == b'id: 2\nevent: done\ndata: {"finish_reason":null}\n\n'
+
+
+async def test_frames_come_as_tokens_do(fake: FakeWorkersAI) -> None:
+    """Nothing is held back: each is there before the next one is written."""
+    more = asyncio.Event()
+    fake.says(HEL, more, LO, DONE)
+    frames = stream(fake).sse(retry=None)
+    assert b'"Hel"' in await anext(frames)
+    waiting = asyncio.ensure_future(anext(frames))
+    await turns()
+    assert not waiting.done()
+    more.set()
+    assert b'"lo"' in await waiting
+    assert b"event: done" in await anext(frames)
+    with pytest.raises(StopAsyncIteration):
+        await anext(frames)
+    with pytest.raises(StopAsyncIteration):
+        await anext(frames)
+
+
+async def test_silence_is_bridged_by_comments(fake: FakeWorkersAI) -> None:
+    """Again and again, before the first token and after; they are no events and have no ids."""
+    first, more = asyncio.Event(), asyncio.Event()
+    fake.says(HEL, more, LO, DONE, after=first)
+    frames = stream(fake).sse(retry=None, keep_alive=0.01)
+    assert [await anext(frames) for _ in range(3)] == [b": keep-alive\n\n"] * 3
+    first.set()
+    while (frame := await anext(frames)).startswith(b":"):
+        pass
+    assert frame == b'id: 1\nevent: text\ndata: {"text":"Hel"}\n\n'
+    assert [await anext(frames) for _ in range(2)] == [b": keep-alive\n\n"] * 2
+    more.set()
+    rest = await all_of(frames)
+    assert rest.replace(b": keep-alive\n\n", b"") == (
+        b'id: 2\nevent: text\ndata: {"text":"lo"}\n\n'
+        b'id: 3\nevent: done\ndata: {"finish_reason":null}\n\n'
+    )
+
+
+@pytest.mark.parametrize("keep_alive", [0, -1, float("nan")])
+async def test_a_keep_alive_is_above_zero(fake: FakeWorkersAI, keep_alive: float) -> None:
+    with pytest.raises(InputError, match="keep_alive must be above 0"):
+        stream(fake).sse(keep_alive=keep_alive)
+
+
+# Errors
+
+
+async def test_an_error_is_the_last_event(fake: FakeWorkersAI) -> None:
+    """A browser hears of it, and connects anew or not; no exception reaches the web framework."""
+    cases: list[tuple[Any, str]] = [
+        (lambda: fake.says(HEL, then_hangs_up=True), "StreamInterrupted"),
+        (lambda: fake.says(HEL), "StreamInterrupted"),
+        (lambda: fake.says(HEL + b'data: {"error":"broken"}\n\n'), "ServerError"),
+        (lambda: fake.says(HEL + b"data: {\n\n"), "DecodeError"),
+        (lambda: fake.says(HEL, asyncio.Event()), "RequestTimeout"),
+    ]
+    for script, name in cases:
+        script()
+        tokens = stream(fake, timeouts=Timeouts(idle=0.15))
+        first, last = decode(await all_of(tokens.sse()))
+        assert json.loads(first.data) == {"text": "Hel"}
+        assert (last.event, last.id) == ("error", "2")
+        assert json.loads(last.data)["error"] == name
+        assert json.loads(last.data)["message"]
+        assert tokens.answer == Text("Hel")
+
+
+async def test_a_refusal_is_an_event_too_and_has_no_secret(fake: FakeWorkersAI) -> None:
+    fake.fails(401, 10000, "Authentication error: s3cret-t0ken")
+    tokens = stream(fake, api_token="s3cret-t0ken", retries=Retries(max=0))
+    body = await all_of(tokens.sse())
+    assert b"s3cret" not in body
+    (event,) = decode(body)
+    assert event.event == "error"
+    assert json.loads(event.data)["error"] == "AuthenticationError"
+
+
+# A browser that goes away
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["before the first token", "in the middle"])
+async def test_closing_the_relay_closes_the_stream(fake: FakeWorkersAI, begun: bool) -> None:
+    """As Quart and others do with an async iterator that is left; twice is fine."""
+    if begun:
+        fake.says(HEL, asyncio.Event())
+    else:
+        fake.stalls()
+    tokens = stream(fake)
+    frames: Any = tokens.sse(retry=None, keep_alive=0.01)
+    await anext(frames)
+    await fake.until(lambda: fake.connections == 1)
+    await frames.aclose()
+    await frames.aclose()
+    await gone(fake)
+    with pytest.raises(StopAsyncIteration):
+        await anext(frames)
+    assert tokens.answer == Text("Hel" if begun else "")
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["before the first token", "in the middle"])
+async def test_cancelling_the_response_closes_the_stream(fake: FakeWorkersAI, begun: bool) -> None:
+    """As Starlette does: the task that writes to the browser is cancelled."""
+    if begun:
+        fake.says(HEL, asyncio.Event())
+    else:
+        fake.stalls()
+    tokens = stream(fake)
+    sent = asyncio.Event()
+
+    async def respond() -> None:
+        async for _ in tokens.sse(retry=None):
+            sent.set()
+
+    task = asyncio.ensure_future(respond())
+    await fake.until(lambda: fake.requests)
+    if begun:
+        await sent.wait()
+    await turns()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await gone(fake)
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["before the first token", "in the middle"])
+async def test_dropping_the_relay_closes_the_stream(fake: FakeWorkersAI, begun: bool) -> None:
+    """Also while it waits for a token between two keep-alives: the wait must not keep it alive."""
+    if begun:
+        fake.says(HEL, asyncio.Event())
+    else:
+        fake.stalls()
+    before = asyncio.all_tasks()
+    tokens = stream(fake)
+    frames = tokens.sse(retry=None, keep_alive=0.01)
+    while await anext(frames) != b": keep-alive\n\n":
+        pass
+    await fake.until(lambda: fake.connections == 1)
+    del frames
+    await gone(fake)
+    await turns()
+    assert asyncio.all_tasks() <= before
+
+
+async def test_a_relay_that_is_never_read_sends_nothing(fake: FakeWorkersAI) -> None:
+    tokens = stream(fake)
+    frames = tokens.sse()
+    del frames
+    assert [token async for token in tokens] == []
+    assert fake.requests == []
+
+
+async def test_an_error_that_comes_while_the_relay_closes_is_not_logged(
+    fake: FakeWorkersAI,
+) -> None:
+    """Nobody is left to hear of it."""
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    cut = asyncio.Event()
+    fake.says(HEL, cut, then_hangs_up="reset")
+    frames: Any = stream(fake).sse(retry=None, keep_alive=0.01)
+    await anext(frames)
+    assert await anext(frames) == b": keep-alive\n\n"
+    cut.set()
+    await gone(fake)
+    await turns()
+    await frames.aclose()
+    del frames
+    await turns()
+    assert told == []
+
+
+async def test_a_thousand_browsers_that_leave_cost_nothing(fake: FakeWorkersAI) -> None:
+    """Closed, cancelled and dropped in turn, at every point."""
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    fake.always.says(HEL + LO, asyncio.Event())
+    ai = fake.client()
+    before = asyncio.all_tasks()
+    numbers = iter(range(1000))
+
+    async def browser() -> None:
+        number = next(numbers)
+        frames: Any = ai.stream(MODEL, Prompt("Hi")).sse(keep_alive=0.01)
+        task = asyncio.ensure_future(all_of(frames))
+        for _ in range(number % 40):
+            await asyncio.sleep(0)
+        if number % 3 == 0:
+            await frames.aclose()
+        else:
+            task.cancel()
+        await asyncio.wait([task])
+
+    for _ in range(10):
+        await asyncio.gather(*(browser() for _ in range(100)))
+    await gone(fake)
+    await fake.until(lambda: asyncio.all_tasks() <= before)
+    assert told == []
