@@ -20,7 +20,7 @@ class Connections:
         self._pid = os.getpid()
         self._loops: dict[asyncio.AbstractEventLoop, Loop] = {}
         self._inherited: list[object] = []
-        self.closed = False
+        self.closed: bool = False
 
     def here(self) -> "Loop":
         """The session and the slots of the running loop.
@@ -88,8 +88,8 @@ class Loop:
 
     def __init__(self, session: aiohttp.ClientSession, limit: int) -> None:
         self.session = session
-        self.slots = asyncio.Semaphore(limit)
-        self.limits = Limits()
+        self.slots: asyncio.Semaphore = asyncio.Semaphore(limit)
+        self.limits: Limits = Limits()
         self._open: set[aiohttp.ClientResponse] = set()
         self._watch: AsyncGenerator[None, None] | None = None
 

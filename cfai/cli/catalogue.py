@@ -9,7 +9,7 @@ from cfai.cli import clients, options, tables
 from cfai.cli.output import Target
 from cfai.listings import Model
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     help="List the service's models, and look up what they take.", no_args_is_help=True
 )
 

@@ -11,7 +11,9 @@ from cfai.cli.output import json_line, say
 from cfai.errors import InputError
 from cfai.listings import Finetune
 
-app = typer.Typer(help="List, make and upload fine-tunes (LoRA).", no_args_is_help=True)
+app: typer.Typer = typer.Typer(
+    help="List, make and upload fine-tunes (LoRA).", no_args_is_help=True
+)
 
 _COLUMNS = ("id", "name", "model", "description")
 

@@ -12,7 +12,7 @@ from cfai.cli import clients, inputs, notices, options
 from cfai.cli.output import Target, say
 from cfai.errors import InputError
 
-app = typer.Typer(help="Hand many runs over, and wait for them.", no_args_is_help=True)
+app: typer.Typer = typer.Typer(help="Hand many runs over, and wait for them.", no_args_is_help=True)
 
 
 @app.command()
