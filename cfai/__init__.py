@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 from cfai._lazy import Face
 
 if TYPE_CHECKING:
+    from cfai._gate import (
+        Adaptive as Adaptive,
+    )
     from cfai._tokens import (
         TokenStream as TokenStream,
     )
@@ -116,6 +119,7 @@ if TYPE_CHECKING:
 _face = Face(
     __name__,
     {
+        "cfai._gate": "Adaptive",
         "cfai._tokens": "TokenStream",
         "cfai._version": "__version__",
         "cfai.errors": (

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 from attrs import evolve
 
 from cfai import tasks
-from cfai._session import Body, Connections, Session
-from cfai._tokens import Events, TokenStream
+from cfai._gate import Concurrency
+from cfai._session import Connections, Session
+from cfai._tokens import Events, TokenStream, begun, unasked
 from cfai._wire import answers, requests
 from cfai._wire.failures import scrubber
 from cfai._wire.replies import Reply
@@ -31,16 +32,12 @@ from cfai.settings import (
     Unset,
     as_gateway,
 )
-from cfai.tasks import Answer, Embeddings, Result, Task, Text
+from cfai.tasks import Answer, Embeddings, Task, Text
 
 if TYPE_CHECKING:
     import aiohttp
 
 A = TypeVar("A", bound=Answer)
-
-Outcome = Answer | TokenStream
-"""What an open `run` gives: a `Result` of decoded JSON, an `Image`, `Audio` or other `Binary`, or a
-`TokenStream`."""
 
 
 class WorkersAI:
@@ -67,6 +64,7 @@ class WorkersAI:
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         retries: Retries = DEFAULT_RETRIES,
         limit: int = 100,
+        concurrency: Concurrency = None,
         headers: Mapping[str, str] | None = None,
         proxy: str | None = None,
         session: aiohttp.ClientSession | None = None,
@@ -86,6 +84,9 @@ class WorkersAI:
             timeouts: Time limits of every call.
             retries: When failed attempts are repeated.
             limit: How many requests may be under way at once, on each event loop.
+            concurrency: How many attempts of one model may be under way at once, on each event
+                loop: a number, or an `Adaptive` limit that falls when the service refuses (429).
+                A stream counts until its first event.
             headers: Sent with every request.
             proxy: The address of a proxy; else what the environment names (`HTTPS_PROXY`, …).
             session: An aiohttp session to use instead of our own. It is never closed by us.
@@ -111,7 +112,8 @@ class WorkersAI:
             max_answer_bytes=max_answer_bytes,
             max_event_bytes=max_event_bytes,
         )
-        self._adopt(Connections(limit=limit, session=session), owns=True)
+        connections = Connections(limit=limit, session=session, concurrency=concurrency)
+        self._adopt(connections, owns=True)
 
     def _adopt(self, connections: Connections, *, owns: bool) -> None:
         self._session = Session(connections)
@@ -224,7 +226,7 @@ class WorkersAI:
         Source: Workers AI API, `POST /accounts/{account_id}/ai/run/{model_name}`.
         """
         _check(task)
-        if stream or (stream is None and _wants_stream(task)):
+        if stream or (stream is None and requests.streams_itself(task)):
             return await self.stream(model, task, options=options).open()
         settings = self._settings.for_call(options)
         request = await self._request(settings, model, task, False, options)
@@ -233,7 +235,8 @@ class WorkersAI:
             request,
             settings,
             read=partial(answers.answer, question, scrub=self._scrub),
-            stream=partial(self._unasked, settings, question),
+            stream=partial(unasked, question, self._scrub, settings),
+            gate=self._session.connections.gates.for_call(model),
         )
 
     def stream(
@@ -319,30 +322,12 @@ class WorkersAI:
             return answers.unstreamed(question, reply, scrub=self._scrub)
 
         return await self._session.call(
-            request, settings, read=whole, stream=partial(self._events, settings)
+            request,
+            settings,
+            read=whole,
+            stream=partial(begun, self._scrub, settings),
+            gate=self._session.connections.gates.for_call(model),
         )
-
-    async def _events(self, settings: Settings, body: Body) -> Events | Text:
-        return await Events.begun(body, max_event_bytes=settings.max_event_bytes, scrub=self._scrub)
-
-    async def _unasked(self, settings: Settings, question: Asked, body: Body) -> Any:
-        """A stream that the model sends unasked: whole for a task, as it is for an open run."""
-        events = await self._events(settings, body)
-
-        async def begun() -> Events | Text:
-            return events
-
-        tokens = await TokenStream(begun, json_asked=question.json).open()
-        if question.answer is Result:
-            return tokens
-        async with tokens:
-            return answers.from_text(question, await tokens.collect())
-
-
-def _wants_stream(task: Task[Any] | Mapping[str, Any]) -> bool:
-    if isinstance(task, Mapping):
-        return task.get("stream") is True
-    return getattr(task, "stream", None) is True
 
 
 def _check(task: object) -> None:

@@ -22,7 +22,7 @@ FLOORS: tuple[set[str], ...] = (
     {"settings"},
     {"tasks"},
     {"profiles"},
-    {"_wire"},
+    {"_wire", "_gate"},
     {"_session"},
     {"_tokens"},
     {"workers_ai"},

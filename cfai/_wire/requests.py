@@ -137,7 +137,8 @@ def account_path(settings: Settings, rest: str) -> str:
     return f"/accounts/{account_segment(settings.account_id)}/ai/{rest}"
 
 
-def _streams_itself(task: Task[Any] | Mapping[str, Any]) -> bool:
+def streams_itself(task: Task[Any] | Mapping[str, Any]) -> bool:
+    """Whether the input itself asks for a stream."""
     said = task.get("stream") if isinstance(task, Mapping) else getattr(task, "stream", None)
     return said is True
 
@@ -179,7 +180,7 @@ def run(
     path = account_path(settings, f"run/{model_path(model)}")
     _check_model(model, task)
     added: dict[str, Any] = {"stream": True} if stream else {}
-    if not stream and _streams_itself(task):
+    if not stream and streams_itself(task):
         added["stream"] = False
     if options is not None and options.reject_if_busy is not None:
         added["options"] = {"rejectIfBusy": options.reject_if_busy}

@@ -1,0 +1,27 @@
+"""How often an attempt may begin: the generic cell rate algorithm, a leaky bucket as one number."""
+
+from math import inf
+from typing import Final
+
+from attrs import define, field
+
+_BURST: Final = 0.5
+"""Seconds of the rate that may go at once after a quiet time. The service's own window is a minute;
+a burst this short is lost in it, and lets a job begin without a crawl."""
+
+
+@define
+class Pace:
+    """Keeps to *per_second* attempts a second, whoever asks, in the order in which they ask."""
+
+    per_second: float
+    _next: float = field(default=-inf, init=False)
+    """When the next attempt would be due if there were no bursts."""
+
+    def reserve(self, now: float) -> float:
+        """Take the next place, and give the moment when it is due: *now*, or later."""
+        interval = 1.0 / self.per_second
+        burst = max(0.0, _BURST - interval)
+        place = max(now, self._next)
+        self._next = place + interval
+        return max(now, place - burst)
