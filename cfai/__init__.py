@@ -16,6 +16,13 @@ if TYPE_CHECKING:
         TokenStream as TokenStream,
     )
     from cfai._version import __version__ as __version__
+    from cfai.embedding import (
+        EmbeddedBatch as EmbeddedBatch,
+        EmbeddingJob as EmbeddingJob,
+        EmbedFailure as EmbedFailure,
+        JobStats as JobStats,
+        Progress as Progress,
+    )
     from cfai.errors import (
         AnswerTooLarge as AnswerTooLarge,
         AuthenticationError as AuthenticationError,
@@ -122,6 +129,7 @@ _face = Face(
         "cfai._gate": "Adaptive",
         "cfai._tokens": "TokenStream",
         "cfai._version": "__version__",
+        "cfai.embedding": "EmbedFailure EmbeddedBatch EmbeddingJob JobStats Progress",
         "cfai.errors": (
             "AnswerTooLarge AuthenticationError BadRequest CapacityExceeded CfaiError ConfigError "
             "Conflict ConnectError ConnectionLost DecodeError InputError MethodNotAllowed "

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from attrs import evolve
 
 from cfai import tasks
-from cfai._gate import Concurrency
+from cfai._calls import Calls
+from cfai._gate import Concurrency, Gate
 from cfai._session import Connections, Session
-from cfai._tokens import Events, TokenStream, begun, unasked
-from cfai._wire import answers, requests
+from cfai._tokens import TokenStream
+from cfai._wire import requests
 from cfai._wire.failures import scrubber
-from cfai._wire.replies import Reply
-from cfai._wire.results import Asked, asked
+from cfai._wire.results import asked
 from cfai.credentials import credentials
+from cfai.embedding import EmbeddingJob, JobOptions, Plan, Texts
 from cfai.errors import InputError
 from cfai.settings import (
     DEFAULT_RETRIES,
@@ -32,7 +32,7 @@ from cfai.settings import (
     Unset,
     as_gateway,
 )
-from cfai.tasks import Answer, Embeddings, Task, Text
+from cfai.tasks import Answer, Embeddings, Task, TextEmbeddings
 
 if TYPE_CHECKING:
     import aiohttp
@@ -116,9 +116,9 @@ class WorkersAI:
         self._adopt(connections, owns=True)
 
     def _adopt(self, connections: Connections, *, owns: bool) -> None:
-        self._session = Session(connections)
+        settings = self._settings
+        self._calls = Calls(Session(connections), settings, scrubber(settings.secrets))
         self._owns = owns
-        self._scrub = scrubber(self._settings.secrets)
 
     def __repr__(self) -> str:
         return f"<WorkersAI {self._settings.base_url}>"
@@ -137,7 +137,7 @@ class WorkersAI:
     async def aclose(self) -> None:
         """Close the connections, if they are this client's own. Safe to repeat."""
         if self._owns:
-            await self._session.connections.aclose()
+            await self._calls.session.connections.aclose()
 
     close = aclose
 
@@ -172,7 +172,7 @@ class WorkersAI:
             changes["gateway"] = as_gateway(gateway)
         copy = object.__new__(type(self))
         copy._settings = evolve(self._settings, **changes)
-        copy._adopt(self._session.connections, owns=False)
+        copy._adopt(self._calls.session.connections, owns=False)
         return copy
 
     @overload
@@ -228,16 +228,7 @@ class WorkersAI:
         _check(task)
         if stream or (stream is None and requests.streams_itself(task)):
             return await self.stream(model, task, options=options).open()
-        settings = self._settings.for_call(options)
-        request = await self._request(settings, model, task, False, options)
-        question = asked(task)
-        return await self._session.call(
-            request,
-            settings,
-            read=partial(answers.answer, question, scrub=self._scrub),
-            stream=partial(unasked, question, self._scrub, settings),
-            gate=self._session.connections.gates.for_call(model),
-        )
+        return await self._calls.answer(model, task, options, self._calls.gates.for_call(model))
 
     def stream(
         self,
@@ -265,7 +256,7 @@ class WorkersAI:
         _check(task)
         question = asked(task)
         return TokenStream(
-            partial(self._begin, model, task, question, options), json_asked=question.json
+            partial(self._calls.begin, model, task, question, options), json_asked=question.json
         )
 
     async def embed(
@@ -294,40 +285,39 @@ class WorkersAI:
 
         Source: Workers AI API, `POST /ai/run/{model_name}`, input "Text Embeddings".
         """
-        return await self.run(model, tasks.TextEmbeddings(texts, pooling=pooling), options=options)
+        return await self.run(model, TextEmbeddings(texts, pooling=pooling), options=options)
 
-    async def _request(
-        self,
-        settings: Settings,
-        model: str,
-        task: Task[Any] | Mapping[str, Any],
-        stream: bool,
-        options: Options | None,
-    ) -> requests.Request:
-        """Build the request: off the event loop where media have to be read and encoded."""
-        build = partial(requests.run, settings, model, task, stream=stream, options=options)
-        return await asyncio.to_thread(build) if requests.has_media(task) else build()
-
-    async def _begin(
+    def embed_many(
         self,
         model: str,
-        task: Task[Any] | Mapping[str, Any],
-        question: Asked,
-        options: Options | None,
-    ) -> Events | Text:
-        settings = self._settings.for_call(options)
-        request = await self._request(settings, model, task, True, options)
+        texts: Texts,
+        *,
+        options: Options | None = None,
+        **job: Unpack[JobOptions],
+    ) -> EmbeddingJob:
+        """Embed any number of texts, many requests at a time, as fast as the service allows.
 
-        def whole(reply: Reply) -> Events | Text:
-            return answers.unstreamed(question, reply, scrub=self._scrub)
+        Args:
+            model: Its name, `@cf/baai/bge-m3` for one.
+            texts: Texts, or pairs of an id and a text, from any iterable or async iterable; they
+                are read as they are needed, and memory doesn't grow with their number.
+            options: What differs for its requests.
+            job: How it shall go; see `cfai.embedding.JobOptions`.
 
-        return await self._session.call(
-            request,
-            settings,
-            read=whole,
-            stream=partial(begun, self._scrub, settings),
-            gate=self._session.connections.gates.for_call(model),
-        )
+        Returns:
+            A job, which begins when it is iterated: each text ends as one vector or one failure.
+
+        Raises:
+            InputError: An option is out of its bounds. What the job raises, it says itself.
+        """
+        plan = Plan(model, **job)
+
+        async def send(batch: Sequence[str], gate: Gate) -> Embeddings:
+            task = TextEmbeddings(batch, pooling=plan.pooling, truncate_inputs=plan.truncate)
+            answer: Embeddings = await self._calls.answer(model, task, options, gate)
+            return answer
+
+        return EmbeddingJob(send, self._calls.gates, texts, plan)
 
 
 def _check(task: object) -> None:

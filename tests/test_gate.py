@@ -95,8 +95,14 @@ def test_the_pace_is_kept() -> None:
     """After half a second's worth at once, one is due each interval."""
     pace = Pace(50)
     due = [pace.reserve(0.0) for _ in range(60)]
-    assert due[:24] == [0.0] * 24
+    assert [round(moment, 9) for moment in due[:25]] == [0.0] * 25
     assert [round(later - sooner, 9) for sooner, later in pairwise(due[25:])] == [0.02] * 34
+
+
+def test_a_burst_is_never_long() -> None:
+    """However high the rate, a handful go at once."""
+    pace = Pace(1000)
+    assert [round(pace.reserve(0.0), 9) for _ in range(40)].count(0.0) == 25
 
 
 def test_a_slow_pace_has_no_burst() -> None:

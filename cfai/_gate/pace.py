@@ -9,6 +9,9 @@ _BURST: Final = 0.5
 """Seconds of the rate that may go at once after a quiet time. The service's own window is a minute;
 a burst this short is lost in it, and lets a job begin without a crawl."""
 
+_MOST: Final = 25
+"""Attempts that may go at once, however high the rate: buckets are shallower than rates."""
+
 
 @define
 class Pace:
@@ -21,7 +24,7 @@ class Pace:
     def reserve(self, now: float) -> float:
         """Take the next place, and give the moment when it is due: *now*, or later."""
         interval = 1.0 / self.per_second
-        burst = max(0.0, _BURST - interval)
+        burst = max(0.0, min(_BURST, _MOST * interval) - interval)
         place = max(now, self._next)
         self._next = place + interval
         return max(now, place - burst)
