@@ -317,7 +317,7 @@ class WorkersAI:
             answer: Embeddings = await self._calls.answer(model, task, options, gate)
             return answer
 
-        return EmbeddingJob(send, self._calls.gates, texts, plan)
+        return EmbeddingJob(send, self._calls.gates, texts, plan, endpoint=self._settings.base_url)
 
 
 def _check(task: object) -> None:

@@ -48,6 +48,7 @@ LIBRARIES: dict[str, set[str]] = {
     "PIL": {"local"},
     "numpy": {"embedding", "tasks", "local"},
     "onnxruntime": {"local"},
+    "pyarrow": {"cli", "embedding"},
     "pytest": {"testing"},
     "pytest_asyncio": {"testing"},
     "rich": {"cli"},

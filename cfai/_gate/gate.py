@@ -27,6 +27,9 @@ class Gate:
         self._due: float | None = None
         """The place in the pace that is reserved for the first who waits."""
         self._timer: asyncio.TimerHandle | None = None
+        self.inside: set[asyncio.Task[object] | None] = set()
+        """Who is let through at present."""
+        self._closed = False
         self.under_way = 0
         self.attempts = 0
         """How many were let through."""
@@ -52,6 +55,8 @@ class Gate:
 
     async def enter(self) -> float:
         """Wait for a turn; gives the moment when it came."""
+        if self._closed:
+            raise asyncio.CancelledError
         asked = self._loop.time()
         turn: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append(turn)
@@ -66,10 +71,13 @@ class Gate:
         now = self._loop.time()
         self.waited += now - asked
         self.attempts += 1
+        self.inside.add(asyncio.current_task())
         return now
 
     def leave(self, sent: float, failure: BaseException | None) -> None:
         """Hear how the attempt ended that began at *sent*, and let others through."""
+        task = asyncio.current_task()
+        self.inside.discard(task)
         if isinstance(failure, RateLimited):
             self.refusals += 1
             self._limit.refused(sent=sent, now=self._loop.time())
@@ -77,6 +85,12 @@ class Gate:
             self._limit.answered(under_way=self.under_way)
         self.under_way -= 1
         self._admit()
+        if self._closed and failure is not None and task is not None:
+            task.cancel()  # Before it sleeps and comes back.
+
+    def close(self) -> None:
+        """Let nobody through any more: who comes is cancelled, who is inside ends its attempt."""
+        self._closed = True
 
     def _admit(self) -> None:
         """Let through who may go now, and come back when the next one may."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
+from functools import partial
+from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from cfai._gate import Gate, Gates
-from cfai.embedding import pieces, source
-from cfai.embedding.memory import Memory, gathered
-from cfai.embedding.pieces import Piece
+from cfai.embedding import pieces, source, tables
+from cfai.embedding.checkpoint import Checkpoint
+from cfai.embedding.memory import Memory
+from cfai.embedding.pieces import Embed, Piece
 from cfai.embedding.plan import Plan
 from cfai.embedding.reports import Reports
 from cfai.embedding.rows import assembled, numpy_there
@@ -22,6 +26,7 @@ from cfai.errors import ConfigError, DecodeError, InputError, RateLimited
 from cfai.tasks import Embeddings
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy import float32
     from numpy.typing import NDArray
 
@@ -33,6 +38,9 @@ Item = EmbeddedBatch | EmbedFailure
 _PATIENCE: Final = 300.0
 """Seconds without any answer, after which a refusal for the number of requests ends the job. The
 service counts by the minute; before that, a refusal only means to wait."""
+
+_GRACE: Final = 5.0
+"""Seconds that a job which failed waits for the answers that are under way."""
 
 _MOST_UNDER_WAY: Final = 128
 """Requests, where there is no limit on them."""
@@ -52,13 +60,16 @@ class EmbeddingJob:
     ```
     """
 
-    def __init__(self, send: Send, gates: Gates, texts: Texts, plan: Plan) -> None:
+    def __init__(
+        self, send: Send, gates: Gates, texts: Texts, plan: Plan, *, endpoint: str
+    ) -> None:
         source.check(texts)
         self._send = send
         self._gates = gates
         self._texts = texts
         self._plan = plan
-        self._memory = Memory() if plan.dedupe else None
+        self._endpoint = endpoint
+        self._embed: Embed = self._ask_for
         self._gate: Gate | None = None
         self._pump: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -69,6 +80,8 @@ class EmbeddingJob:
         self._news = asyncio.Event()
         self._space = asyncio.Event()
         self._failure: BaseException | None = None
+        self._grace: asyncio.TimerHandle | None = None
+        """What ends the wait for answers of a job that failed."""
         self._closed = False
         self._reports = Reports(source.length(texts), plan.progress)
         self._dimension: int | None = None
@@ -112,6 +125,37 @@ class EmbeddingJob:
                 failed.append(item.start)
         return assembled(self.finished, failed)
 
+    async def arrow(self) -> pa.Table:
+        """Embed all texts into one table: `place`, `id`, `vector` and, where it failed, `error`.
+
+        Raises:
+            MissingExtra: pyarrow is not installed. Nothing was sent.
+            InputError: The ids are of several types, or of one that Arrow hasn't.
+        """
+        tables.arrow_there("EmbeddingJob.arrow()")
+        return tables.table(sorted([item async for item in self], key=lambda item: item.start))
+
+    async def to_parquet(self, folder: str | PathLike[str]) -> None:
+        """Embed all texts into files `part-00000.parquet`, … of *folder*, as they come.
+
+        Each has the columns of `arrow()`, is whole or not there, and replaces one that an earlier
+        job wrote. Memory doesn't grow with the number of texts.
+
+        Raises:
+            MissingExtra: pyarrow is not installed. Nothing was sent.
+            CfaiError: The job failed; what was embedded before is in the files.
+        """
+        tables.arrow_there("EmbeddingJob.to_parquet()")
+        parts = tables.Parts(Path(folder))
+        try:
+            async for item in self:
+                if parts.add(item):
+                    await asyncio.to_thread(parts.flush)
+        except BaseException:
+            parts.flush()
+            raise
+        await asyncio.to_thread(parts.finish)
+
     @property
     def stats(self) -> JobStats:
         """How it goes, at this moment."""
@@ -120,9 +164,10 @@ class EmbeddingJob:
     async def aclose(self) -> None:
         """Stop what is under way. Safe to repeat."""
         self._closed = True
+        if self._grace is not None:
+            self._grace.cancel()
         running = [*([self._pump] if self._pump else []), *self._tasks]
-        for task in running:
-            task.cancel()
+        self._cancel(self._tasks)
         await asyncio.gather(*running, return_exceptions=True)
         self._reports.close()
         self._news.set()
@@ -172,6 +217,7 @@ class EmbeddingJob:
         plan, loop = self._plan, asyncio.get_running_loop()
         chunks = source.chunks(self._texts, plan.texts_at_once, plan.max_batch_chars)
         try:
+            await self._look_up_first()
             async with aclosing(chunks):
                 async for chunk in chunks:
                     await self._room()
@@ -181,6 +227,22 @@ class EmbeddingJob:
         except Exception as exc:
             # The source failed. What was read from it before is embedded nevertheless.
             self._failure = self._failure or exc
+
+    async def _look_up_first(self) -> None:
+        """Put what is known already before what asks the service."""
+        plan = self._plan
+        if plan.checkpoint is not None:
+            facts = {
+                "model": plan.model,
+                "pooling": plan.pooling,
+                "truncate": plan.truncate,
+                "endpoint": self._endpoint,
+            }
+            again = plan.retry_failed or plan.on_error == "raise"
+            opened = partial(Checkpoint, plan.checkpoint, facts, retry_failed=again)
+            self._embed = partial((await asyncio.to_thread(opened)).embed, self._embed)
+        if plan.dedupe:
+            self._embed = partial(Memory().embed, self._embed)
 
     async def _room(self) -> None:
         """Wait until there is room for another chunk.
@@ -206,10 +268,16 @@ class EmbeddingJob:
         self._news.set()
 
     def _fail(self, error: BaseException) -> None:
-        """Stop everything; what is finished is still given."""
-        if self._failure is None:
-            self._failure = error
-        for task in ([self._pump] if self._pump else []) + list(self._tasks):
+        """Send nothing more. What is being answered is paid for, and has a moment to come in."""
+        if self._failure is not None or self._gate is None:
+            return
+        self._failure = error
+        self._gate.close()
+        self._cancel(self._tasks - self._gate.inside)
+        self._grace = asyncio.get_running_loop().call_later(_GRACE, self._cancel, self._tasks)
+
+    def _cancel(self, tasks: Iterable[asyncio.Task[None]]) -> None:
+        for task in [*([self._pump] if self._pump else []), *tasks]:
             task.cancel()
 
     # One chunk...
@@ -217,29 +285,12 @@ class EmbeddingJob:
     async def _work(self, chunk: Chunk) -> None:
         found: list[Piece] = []
         try:
-            if self._memory is None:
-                await self._embed(chunk.texts, found)
-            else:
-                await self._embed_new(self._memory, chunk.texts, found)
+            await self._embed(chunk.texts, found)
         finally:
             self._deliver(chunk, found)
 
-    async def _embed(self, texts: Sequence[str], found: list[Piece]) -> None:
+    async def _ask_for(self, texts: Sequence[str], found: list[Piece]) -> None:
         await pieces.embed(self._ask, texts, found, on_error=self._plan.on_error)
-
-    async def _embed_new(self, memory: Memory, texts: Sequence[str], found: list[Piece]) -> None:
-        new, where = memory.claim(texts)
-        asked: list[Piece] = []
-        try:
-            if new:
-                await self._embed(list(new), asked)
-        finally:
-            memory.keep(list(new.values()), asked)
-            # Where the job fails, some never will be there.
-            if all(known.done() for known in where):
-                found += await gathered(where)
-        if not found:
-            found += await gathered(where)
 
     async def _ask(self, texts: Sequence[str]) -> Embeddings:
         gate = self._gate

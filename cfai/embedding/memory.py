@@ -4,12 +4,12 @@ import asyncio
 from array import array
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import TypeAlias
 
-from cfai.embedding.pieces import Piece
+from cfai.embedding.pieces import Embed, Piece, joined, one_by_one
 from cfai.errors import CfaiError
-from cfai.tasks import Embeddings
 
-_Known = asyncio.Future["array[float] | CfaiError"]
+_Known: TypeAlias = "asyncio.Future[array[float] | CfaiError]"
 
 
 class Memory:
@@ -18,8 +18,23 @@ class Memory:
     def __init__(self) -> None:
         self._known: dict[bytes, _Known] = {}
 
-    def claim(self, texts: Sequence[str]) -> tuple[dict[str, _Known], list[_Known]]:
-        """Which texts nobody asked for yet, and where the vector of each text will be."""
+    async def embed(self, embed: Embed, texts: Sequence[str], found: list[Piece]) -> None:
+        """Embed what nobody asked for yet, and put what becomes of all *texts* into *found*."""
+        new, where = self._claim(texts)
+        asked: list[Piece] = []
+        try:
+            if new:
+                await embed(list(new), asked)
+        finally:
+            waiting = list(new.values())
+            for place, one in one_by_one(asked):
+                waiting[place].set_result(one)
+            # Where the job fails, some are never there.
+            found += joined([known.result() if known.done() else None for known in where])
+        found[:] = joined([await known for known in where])
+
+    def _claim(self, texts: Sequence[str]) -> tuple[dict[str, _Known], list[_Known]]:
+        """Which texts nobody asked for yet, and where what becomes of each text will be."""
         new: dict[str, _Known] = {}
         where: list[_Known] = []
         for text in texts:
@@ -28,35 +43,3 @@ class Memory:
                 new[text] = self._known[key] = asyncio.get_running_loop().create_future()
             where.append(self._known[key])
         return new, where
-
-    @staticmethod
-    def keep(new: Sequence[_Known], pieces: Sequence[Piece]) -> None:
-        """Hand on what became of texts that were claimed."""
-        for piece in pieces:
-            for place in range(piece.first, piece.last):
-                found = piece.outcome
-                known = found[place - piece.first] if isinstance(found, Embeddings) else found
-                new[place].set_result(known)
-
-
-async def gathered(where: Sequence[_Known]) -> list[Piece]:
-    """The vectors of texts that were all claimed, as pieces of what stands next to each other."""
-    found = [await known for known in where]
-    pieces: list[Piece] = []
-    first = 0
-    for place in range(1, len(found) + 1):
-        failed = isinstance(found[first], CfaiError)
-        if place < len(found) and not failed and not isinstance(found[place], CfaiError):
-            continue
-        pieces.append(Piece(first, place, _outcome(found[first:place])))
-        first = place
-    return pieces
-
-
-def _outcome(found: "list[array[float] | CfaiError]") -> Embeddings | CfaiError:
-    buffer: array[float] = array("f")
-    for vector in found:
-        if isinstance(vector, CfaiError):
-            return vector
-        buffer.extend(vector)
-    return Embeddings((len(found), len(buffer) // len(found)), buffer)

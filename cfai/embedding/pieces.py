@@ -1,5 +1,6 @@
 """A chunk's texts -> vectors and failures: what is refused is halved down to the text at fault."""
 
+from array import array
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
@@ -40,7 +41,7 @@ _ABOUT_ALL: Final = (
 )
 # No such model; no such path. Both are 400, and no text is to blame.
 _CODES_ABOUT_ALL: Final = frozenset({5007, 7000, 7003})
-_ABOUT_TEXTS: Final = (BadRequest, RequestTooLarge, InputError)
+ABOUT_TEXTS: Final = (BadRequest, RequestTooLarge, InputError)
 
 
 def about_all(error: CfaiError) -> bool:
@@ -72,7 +73,7 @@ async def embed(
     except CfaiError as exc:
         if about_all(exc):
             raise
-        if isinstance(exc, _ABOUT_TEXTS) and len(texts) > 1:
+        if isinstance(exc, ABOUT_TEXTS) and len(texts) > 1:
             half = len(texts) // 2
             await embed(ask, texts[:half], out, on_error=on_error, first=first)
             await embed(ask, texts[half:], out, on_error=on_error, first=first + half)
@@ -82,6 +83,37 @@ async def embed(
             raise
     else:
         out.append(Piece(first, first + len(texts), outcome))
+
+
+Embed = Callable[[Sequence[str], list[Piece]], Awaitable[None]]
+"""`embed` for one job: all but the texts, and where what becomes of them is put."""
+
+
+def one_by_one(pieces: Sequence[Piece]) -> Iterator[tuple[int, "array[float] | CfaiError"]]:
+    """Each text's place in its chunk, and what became of it."""
+    for piece in pieces:
+        for place in range(piece.first, piece.last):
+            found = piece.outcome
+            yield place, found[place - piece.first] if isinstance(found, Embeddings) else found
+
+
+def joined(found: Sequence["array[float] | CfaiError | None"]) -> list[Piece]:
+    """Pieces of what stands next to each other; of `None`, nothing is known."""
+    pieces: list[Piece] = []
+    vectors: array[float] = array("f")
+    count = 0
+    for place, one in enumerate((*found, None)):
+        if isinstance(one, array):
+            vectors += one
+            count += 1
+            continue
+        if count:
+            whole = Embeddings((count, len(vectors) // count), vectors)
+            pieces.append(Piece(place - count, place, whole))
+            vectors, count = array("f"), 0
+        if one is not None:
+            pieces.append(Piece(place, place + 1, one))
+    return pieces
 
 
 def results(chunk: Chunk, pieces: Sequence[Piece]) -> Iterator[EmbeddedBatch | EmbedFailure]:

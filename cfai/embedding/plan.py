@@ -1,9 +1,12 @@
 """How a job shall go, checked before anything is read or sent."""
 
 from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
 from typing import Any, Final, Literal, TypedDict
 
 from attrs import Attribute, field, frozen
+from attrs.converters import optional
 
 from cfai._gate import Adaptive, Concurrency, Rate
 from cfai.embedding.values import Progress
@@ -43,6 +46,11 @@ class JobOptions(TypedDict, total=False):
     """As `truncate_inputs` of `TextEmbeddings`."""
     dedupe: bool
     """Send equal texts once. Then every vector stays in memory until the job ends."""
+    checkpoint: str | PathLike[str] | None
+    """A folder for what is finished (the extra `arrow`). A job that finds it there goes on from it:
+    nothing is embedded twice, and a kill at any moment costs only what was under way."""
+    retry_failed: bool
+    """Ask again for texts whose failure is in the checkpoint; with `on_error="raise"`, always."""
     progress: bool | Callable[[Progress], object]
     """True shows a bar (the extra `progress`); a function is called after every batch."""
 
@@ -80,6 +88,8 @@ class Plan:
     pooling: Pooling | None = field(default=None, kw_only=True)
     truncate: bool | None = field(default=None, kw_only=True)
     dedupe: bool = field(default=False, kw_only=True)
+    checkpoint: Path | None = field(default=None, kw_only=True, converter=optional(Path))
+    retry_failed: bool = field(default=False, kw_only=True)
     progress: bool | Callable[[Progress], object] = field(default=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
