@@ -46,7 +46,7 @@ LIBRARIES: dict[str, set[str]] = {
     "yarl": {"_session"},
     # Extras: only inside functions, except where the whole room is the extra.
     "PIL": {"local"},
-    "numpy": {"embedding", "tasks", "local"},
+    "numpy": {"cli", "embedding", "tasks", "local"},
     "onnxruntime": {"local"},
     "pyarrow": {"cli", "embedding"},
     "pytest": {"testing"},
