@@ -1,6 +1,7 @@
 """The gate: what its limit and its pace decide, and who is let through when."""
 
 import asyncio
+import gc
 from itertools import pairwise
 from typing import Any
 
@@ -121,6 +122,29 @@ def test_no_stretch_has_more_than_the_rate(gaps: list[float], per_second: float)
     for index, first in enumerate(due):
         for count, last in enumerate(due[index:], start=1):
             assert count <= (last - first + 0.5) * per_second + 1 + 1e-6
+
+
+def test_calls_that_keep_to_no_rate_hold_nobody_back_for_long() -> None:
+    """However many they are, a job's next attempt is a second away at most."""
+    pace = Pace(50)
+    for _ in range(10_000):
+        pace.count(0.0)
+    assert 0.5 <= pace.reserve(0.0) <= 1.0
+
+
+def test_a_loop_that_is_over_is_forgotten() -> None:
+    """The gates of a client keep no event loop alive."""
+    gates = Gates(Adaptive())
+
+    async def main() -> None:
+        gate = gates.for_call(M3)
+        assert gate is not None
+        await passing(gate, 0.1, [])
+        await passing(gates.for_job(M3, None, 60), 0.1, [])
+
+    virtual_time.run(main())
+    gc.collect()
+    assert not gates._loops
 
 
 # The gate, in a time of its own...

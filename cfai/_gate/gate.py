@@ -11,7 +11,7 @@ from cfai.errors import CfaiError, RateLimited
 
 
 class Gate:
-    """Lets attempts through, first come, first served. It belongs to one event loop.
+    """Lets attempts through, first come, first served. It is for one event loop.
 
     ```python
     async with gate.attempt():
@@ -22,7 +22,6 @@ class Gate:
     def __init__(self, limit: Limit, pace: Pace | None = None) -> None:
         self._limit = limit
         self._pace = pace
-        self._loop = asyncio.get_running_loop()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._due: float | None = None
         """The place in the pace that is reserved for the first who waits."""
@@ -57,8 +56,9 @@ class Gate:
         """Wait for a turn; gives the moment when it came."""
         if self._closed:
             raise asyncio.CancelledError
-        asked = self._loop.time()
-        turn: asyncio.Future[None] = self._loop.create_future()
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        turn: asyncio.Future[None] = loop.create_future()
         self._waiting.append(turn)
         self._admit()
         try:
@@ -68,7 +68,7 @@ class Gate:
                 self.under_way -= 1
             self._admit()
             raise
-        now = self._loop.time()
+        now = loop.time()
         self.waited += now - asked
         self.attempts += 1
         self.inside.add(asyncio.current_task())
@@ -80,7 +80,7 @@ class Gate:
         self.inside.discard(task)
         if isinstance(failure, RateLimited):
             self.refusals += 1
-            self._limit.refused(sent=sent, now=self._loop.time())
+            self._limit.refused(sent=sent, now=asyncio.get_running_loop().time())
         elif failure is None:
             self._limit.answered(under_way=self.under_way)
         self.under_way -= 1
@@ -110,12 +110,13 @@ class Gate:
     def _is_due(self) -> bool:
         if self._pace is None:
             return True
-        now = self._loop.time()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         if self._due is None:
             self._due = self._pace.reserve(now)
         if self._due <= now:
             return True
-        self._timer = self._loop.call_at(self._due, self._admit)
+        self._timer = loop.call_at(self._due, self._admit)
         return False
 
 

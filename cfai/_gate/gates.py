@@ -85,7 +85,7 @@ class Gates:
             group = profile(model).shares_requests_with or model
             for shared, pace in here.paces.items():
                 if shared.group == group:
-                    pace.reserve(asyncio.get_running_loop().time())
+                    pace.count(asyncio.get_running_loop().time())
         if self._concurrency is None:
             return None
         if model not in here.gates:

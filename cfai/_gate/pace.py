@@ -12,6 +12,9 @@ a burst this short is lost in it, and lets a job begin without a crawl."""
 _MOST: Final = 25
 """Attempts that may go at once, however high the rate: buckets are shallower than rates."""
 
+_DEBT: Final = 1.0
+"""Seconds that others, who don't keep to the rate, can hold back those who do."""
+
 
 @define
 class Pace:
@@ -28,3 +31,8 @@ class Pace:
         place = max(now, self._next)
         self._next = place + interval
         return max(now, place - burst)
+
+    def count(self, now: float) -> None:
+        """Count an attempt that went without asking: those who ask go later for it."""
+        later = max(now, self._next) + 1.0 / self.per_second
+        self._next = max(self._next, min(later, now + _DEBT))
