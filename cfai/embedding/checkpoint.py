@@ -128,7 +128,7 @@ class Checkpoint:
             self.write(wanted, asked)
             raise
         else:
-            await asyncio.to_thread(self.write, wanted, asked)
+            await _to_its_end(asyncio.create_task(asyncio.to_thread(self.write, wanted, asked)))
         finally:
             if len(missing) == len(known):
                 found += asked
@@ -210,6 +210,15 @@ class Checkpoint:
         # Names in the order of time, so that a later attempt is found before an earlier one.
         name = f"batch-{time.time_ns():020}-{os.getpid()}-{uuid.uuid4().hex[:8]}.parquet"
         tables.write(pa.table(rows), self._folder / name)
+
+
+async def _to_its_end(writing: asyncio.Task[None]) -> None:
+    """Wait for a thread, also where whoever waits is cancelled: the next job may read at once."""
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.wait([writing])
+        raise
 
 
 def _message(error: CfaiError) -> str:
