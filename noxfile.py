@@ -84,3 +84,5 @@ def bench(session: nox.Session) -> None:
     """Measure cfai beside its peers, which are installed here only."""
     session.install("-e", ".[numpy]", "-r", "tests/bench/peers.txt")
     session.run("python", "-m", "tests.bench", *session.posargs)
+    if not session.posargs:
+        session.run("python", "-m", "tests.bench.crowd")

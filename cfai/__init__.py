@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 from cfai._lazy import Face
 
 if TYPE_CHECKING:
+    from cfai._gate import (
+        Adaptive as Adaptive,
+    )
     from cfai._pages import (
         Pager as Pager,
     )
@@ -28,6 +31,13 @@ if TYPE_CHECKING:
     from cfai._version import __version__ as __version__
     from cfai._wire.queue import (
         QueuedItem as QueuedItem,
+    )
+    from cfai.embedding import (
+        EmbeddedBatch as EmbeddedBatch,
+        EmbeddingJob as EmbeddingJob,
+        EmbedFailure as EmbedFailure,
+        JobStats as JobStats,
+        Progress as Progress,
     )
     from cfai.errors import (
         AnswerTooLarge as AnswerTooLarge,
@@ -148,9 +158,11 @@ _face = Face(
         "cfai._services.finetunes": "Finetunes",
         "cfai._services.models": "Models",
         "cfai._services.queue": "Polling QueuedBatch",
+        "cfai._gate": "Adaptive",
         "cfai._tokens": "TokenStream",
         "cfai._wire.queue": "QueuedItem",
         "cfai._version": "__version__",
+        "cfai.embedding": "EmbedFailure EmbeddedBatch EmbeddingJob JobStats Progress",
         "cfai.errors": (
             "AnswerTooLarge AuthenticationError BadRequest CapacityExceeded CfaiError ConfigError "
             "Conflict ConnectError ConnectionLost DecodeError InputError MethodNotAllowed "

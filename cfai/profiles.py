@@ -45,6 +45,9 @@ class Profile:
     requests_per_minute: int | None = None
     """How many requests the service takes from an account."""
 
+    shares_requests_with: str | None = None
+    """Who else counts towards them: a task, for all models of it; or the model itself, alone."""
+
 
 # Source: developers.cloudflare.com/workers-ai/platform/limits.
 _REQUESTS = {
@@ -118,4 +121,5 @@ def profile(model: str) -> Profile:
         tokens_per_text=tokens,
         dimension=dimension,
         requests_per_minute=_REQUESTS_OF.get(model, _REQUESTS.get(task)),
+        shares_requests_with=model if model in _REQUESTS_OF else task or None,
     )

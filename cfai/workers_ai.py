@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from attrs import evolve
 
 from cfai import tasks
+from cfai._calls import Calls
+from cfai._gate import Concurrency, Gate
 from cfai._services.services import Services
-from cfai._session import Body, Connections, Session
-from cfai._tokens import Events, TokenStream
-from cfai._wire import answers, requests
+from cfai._session import Connections, Session
+from cfai._tokens import TokenStream
+from cfai._wire import requests
 from cfai._wire.failures import scrubber
-from cfai._wire.replies import Reply
-from cfai._wire.results import Asked, asked
+from cfai._wire.results import asked
 from cfai.credentials import credentials
+from cfai.embedding import EmbeddingJob, JobOptions, Plan, Texts
 from cfai.errors import InputError
 from cfai.settings import (
     DEFAULT_RETRIES,
@@ -33,7 +34,7 @@ from cfai.settings import (
     Unset,
     as_gateway,
 )
-from cfai.tasks import Answer, Embeddings, Result, Task, Text
+from cfai.tasks import Answer, Embeddings, Task, TextEmbeddings
 
 if TYPE_CHECKING:
     import aiohttp
@@ -65,6 +66,7 @@ class WorkersAI(Services):
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         retries: Retries = DEFAULT_RETRIES,
         limit: int = 100,
+        concurrency: Concurrency = None,
         headers: Mapping[str, str] | None = None,
         proxy: str | None = None,
         session: aiohttp.ClientSession | None = None,
@@ -84,6 +86,9 @@ class WorkersAI(Services):
             timeouts: Time limits of every call.
             retries: When failed attempts are repeated.
             limit: How many requests may be under way at once, on each event loop.
+            concurrency: How many attempts of one model may be under way at once, on each event
+                loop: a number, or an `Adaptive` limit that falls when the service refuses (429).
+                A stream counts until its first event.
             headers: Sent with every request.
             proxy: The address of a proxy; else what the environment names (`HTTPS_PROXY`, …).
             session: An aiohttp session to use instead of our own. It is never closed by us.
@@ -110,12 +115,14 @@ class WorkersAI(Services):
             max_answer_bytes=max_answer_bytes,
             max_event_bytes=max_event_bytes,
         )
-        self._adopt(Connections(limit=limit, session=session), owns=True)
+        connections = Connections(limit=limit, session=session, concurrency=concurrency)
+        self._adopt(connections, owns=True)
 
     def _adopt(self, connections: Connections, *, owns: bool) -> None:
-        self._session = Session(connections)
+        settings = self._settings
+        self._session, self._scrub = Session(connections), scrubber(settings.secrets)
+        self._calls = Calls(self._session, settings, self._scrub)
         self._owns = owns
-        self._scrub = scrubber(self._settings.secrets)
 
     def __repr__(self) -> str:
         return f"<WorkersAI {self._settings.base_url}>"
@@ -134,7 +141,7 @@ class WorkersAI(Services):
     async def aclose(self) -> None:
         """Close the connections, if they are this client's own. Safe to repeat."""
         if self._owns:
-            await self._session.connections.aclose()
+            await self._calls.session.connections.aclose()
 
     close = aclose
 
@@ -167,7 +174,7 @@ class WorkersAI(Services):
             changes["gateway"] = as_gateway(gateway)
         changed = copy(self)
         changed._settings = evolve(self._settings, **changes)
-        changed._adopt(self._session.connections, owns=False)
+        changed._adopt(self._calls.session.connections, owns=False)
         return changed
 
     @overload
@@ -223,15 +230,7 @@ class WorkersAI(Services):
         _check(task)
         if stream or (stream is None and requests.wants_stream(task)):
             return await self.stream(model, task, options=options).open()
-        settings = self._settings.for_call(options)
-        request = await self._request(settings, model, task, False, options)
-        question = asked(task)
-        return await self._session.call(
-            request,
-            settings,
-            read=partial(answers.answer, question, scrub=self._scrub),
-            stream=partial(self._unasked, settings, question),
-        )
+        return await self._calls.answer(model, task, options, self._calls.gates.for_call(model))
 
     def stream(
         self,
@@ -259,7 +258,7 @@ class WorkersAI(Services):
         _check(task)
         question = asked(task)
         return TokenStream(
-            partial(self._begin, model, task, question, options), json_asked=question.json
+            partial(self._calls.begin, model, task, question, options), json_asked=question.json
         )
 
     async def embed(
@@ -288,52 +287,39 @@ class WorkersAI(Services):
 
         Source: Workers AI API, `POST /ai/run/{model_name}`, input "Text Embeddings".
         """
-        return await self.run(model, tasks.TextEmbeddings(texts, pooling=pooling), options=options)
+        return await self.run(model, TextEmbeddings(texts, pooling=pooling), options=options)
 
-    async def _request(
-        self,
-        settings: Settings,
-        model: str,
-        task: Task[Any] | Mapping[str, Any],
-        stream: bool,
-        options: Options | None,
-    ) -> requests.Request:
-        """Build the request: off the event loop where media have to be read and encoded."""
-        build = partial(requests.run, settings, model, task, stream=stream, options=options)
-        return await asyncio.to_thread(build) if requests.has_media(task) else build()
-
-    async def _begin(
+    def embed_many(
         self,
         model: str,
-        task: Task[Any] | Mapping[str, Any],
-        question: Asked,
-        options: Options | None,
-    ) -> Events | Text:
-        settings = self._settings.for_call(options)
-        request = await self._request(settings, model, task, True, options)
+        texts: Texts,
+        *,
+        options: Options | None = None,
+        **job: Unpack[JobOptions],
+    ) -> EmbeddingJob:
+        """Embed any number of texts, many requests at a time, as fast as the service allows.
 
-        def whole(reply: Reply) -> Events | Text:
-            return answers.unstreamed(question, reply, scrub=self._scrub)
+        Args:
+            model: Its name, `@cf/baai/bge-m3` for one.
+            texts: Texts, or pairs of an id and a text, from any iterable or async iterable; they
+                are read as they are needed, and memory doesn't grow with their number.
+            options: What differs for its requests.
+            job: How it shall go; see `cfai.embedding.JobOptions`.
 
-        return await self._session.call(
-            request, settings, read=whole, stream=partial(self._events, settings)
-        )
+        Returns:
+            A job, which begins when it is iterated: each text ends as one vector or one failure.
 
-    async def _events(self, settings: Settings, body: Body) -> Events | Text:
-        return await Events.begun(body, max_event_bytes=settings.max_event_bytes, scrub=self._scrub)
+        Raises:
+            InputError: An option is out of its bounds. What the job raises, it says itself.
+        """
+        plan = Plan(model, **job)
 
-    async def _unasked(self, settings: Settings, question: Asked, body: Body) -> Any:
-        """A stream that the model sends unasked: whole for a task, as it is for an open run."""
-        events = await self._events(settings, body)
+        async def send(batch: Sequence[str], gate: Gate) -> Embeddings:
+            task = TextEmbeddings(batch, pooling=plan.pooling, truncate_inputs=plan.truncate)
+            answer: Embeddings = await self._calls.answer(model, task, options, gate)
+            return answer
 
-        async def begun() -> Events | Text:
-            return events
-
-        tokens = await TokenStream(begun, json_asked=question.json).open()
-        if question.answer is Result:
-            return tokens
-        async with tokens:
-            return answers.from_text(question, await tokens.collect())
+        return EmbeddingJob(send, self._calls.gates, texts, plan, endpoint=self._settings.base_url)
 
 
 def _check(task: object) -> None:

@@ -16,6 +16,7 @@ HEAVY = {
     "onnxruntime",
     "opentelemetry",
     "orjson",
+    "pyarrow",
     "rich",
     "ssl",
     "tqdm",

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import aiohttp
 
+from cfai._gate import Concurrency, Gates
 from cfai._session.limits import Limits
 from cfai.errors import ConfigError
 
@@ -14,8 +15,15 @@ from cfai.errors import ConfigError
 class Connections:
     """One aiohttp session per running event loop, made when first needed, closed with its loop."""
 
-    def __init__(self, *, limit: int, session: aiohttp.ClientSession | None) -> None:
+    def __init__(
+        self,
+        *,
+        limit: int,
+        session: aiohttp.ClientSession | None,
+        concurrency: Concurrency = None,
+    ) -> None:
         self.limit = limit
+        self.gates = Gates(concurrency)
         self._given = session
         self._pid = os.getpid()
         self._loops: dict[asyncio.AbstractEventLoop, Loop] = {}

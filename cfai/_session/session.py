@@ -7,14 +7,16 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
 from functools import lru_cache
 from io import BytesIO
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import aiohttp
 from attrs import define, field
 from yarl import URL
 
+from cfai._gate import Attempt, Gate
 from cfai._session.body import Body
 from cfai._session.connections import Connections, Loop
 from cfai._session.secrecy import conceal
@@ -31,6 +33,8 @@ T = TypeVar("T")
 
 _LARGE = 2**20
 """Bytes. aiohttp warns where it is handed more at once, since writing that holds up the loop."""
+
+_NO_GATE: Final = nullcontext()
 
 
 @define(eq=False)
@@ -90,6 +94,7 @@ class Session:
         *,
         read: Callable[[Reply], T],
         stream: Callable[[Body], Awaitable[T]],
+        gate: Gate | None = None,
     ) -> T:
         """Carry *request* out, repeating attempts that failed as `settings.retries` says.
 
@@ -97,18 +102,21 @@ class Session:
             read: Makes the result of a whole answer, or raises what it means.
             stream: The same for an answer that is an event stream, whose body it then owns.
                 What either raises counts as a failure of the attempt.
+            gate: What each attempt goes through, and what hears how it ended: at the end of the
+                answer, or where a stream has begun.
         """
         clock = _Clock(total=settings.timeouts.total)
         for attempt in range(1, settings.retries.max + 2):
             try:
-                if isinstance(request.body, Form):
-                    with Sending(request.body) as sending:
-                        answer = await self._attempt(request, settings, clock, attempt, sending)
-                else:
-                    answer = await self._attempt(request, settings, clock, attempt)
-                if isinstance(answer, Reply):
-                    return read(answer)
-                return await _handed(answer, stream)
+                async with _NO_GATE if gate is None else _passage(gate, clock):
+                    if isinstance(request.body, Form):
+                        with Sending(request.body) as sending:
+                            answer = await self._attempt(request, settings, clock, attempt, sending)
+                    else:
+                        answer = await self._attempt(request, settings, clock, attempt)
+                    if isinstance(answer, Reply):
+                        return read(answer)
+                    return await _handed(answer, stream)
             except CfaiError as exc:
                 conceal(exc, settings.secrets)
                 pause = retries.pause(
@@ -175,6 +183,10 @@ class Session:
                 here.ended(response)
         meta = replies.meta(status, headers, attempts=attempt, elapsed=clock.elapsed)
         return Reply(status, headers, data, meta)
+
+
+def _passage(gate: Gate, clock: _Clock) -> Attempt:
+    return gate.attempt(clock.left, clock.limit("total", None).expired)
 
 
 async def _handed(body: Body, stream: Callable[[Body], Awaitable[T]]) -> T:

@@ -1,103 +1,95 @@
-"""`cfai embed`: a vector for each text, in order, with several requests under way at once."""
+"""`cfai embed`: a vector for each text, in order, with many requests under way at once."""
 
 import asyncio
-from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Final
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 
-from cfai.cli import clients, inputs, notices, options, output
+from cfai.cli import clients, inputs, notices, options, output, texts as sources, vectors
+from cfai.embedding import JobOptions
 from cfai.errors import InputError
-from cfai.profiles import profile
-from cfai.tasks import Embeddings, TextEmbeddings
-
-if TYPE_CHECKING:
-    from cfai import WorkersAI
+from cfai.tasks import TextEmbeddings
 
 MODEL: Final = "@cf/baai/bge-m3"
-
-_AT_ONCE: Final = 8
-"""How many requests are under way at once."""
-
-_TEXTS: Final = 100
-"""How many texts go into one request, where nothing is known of the model."""
 
 
 def embed(
     texts: Annotated[
-        list[str] | None, typer.Argument(help="Left out: each line of what is piped in.")
+        list[str] | None,
+        typer.Argument(
+            help="Texts; or one file of them: .txt (a line each), .jsonl, .csv or .parquet. "
+            "Left out: each line of what is piped in."
+        ),
     ] = None,
     *,
     model: Annotated[str, typer.Option("--model", "-m")] = MODEL,
     file: options.Output = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Keep what is finished there, and go on from it."),
+    ] = None,
+    column: Annotated[str, typer.Option(help="What the texts of a file are called.")] = "text",
+    id_column: Annotated[
+        str | None, typer.Option("--id", metavar="COLUMN", help="What their ids are called.")
+    ] = None,
+    skip_failed: Annotated[
+        bool, typer.Option("--skip-failed", help="Leave out what can't be embedded, and go on.")
+    ] = False,
     local: options.Local = False,
 ) -> None:
-    """Turn texts into vectors, a line of JSON for each.
+    """Turn texts into vectors.
 
-    The lines have `text` and `vector`, in the order of the texts. Empty lines are left out.
+    A line of JSON for each, with `text` and `vector`, in the order of the texts; with -o, a file
+    that ends in .parquet or .npy has that form. Empty lines are left out.
     """
     target = output.Target(file)
     target.check()
-    if not texts and inputs.stdin_is_a_terminal():
-        raise InputError("there are no texts: give some, or pipe lines in")
-    chosen = [inputs.argument(text) for text in texts] if texts else _lines(inputs.stdin_text())
-    if not chosen:
-        raise InputError("there are no texts: what was piped in is empty")
+    vectors.check(target)
+    source, total = _source(texts or [], sources.Columns(column, id_column))
     if local:
         clients.need(*clients.EMBEDDINGS, needed_for="embeddings on this machine")
-    batches = list(_batches(chosen, profile(model).texts_per_request or _TEXTS))
-    for batch in batches:
-        TextEmbeddings(batch)  # All are checked before the first is sent.
-    asyncio.run(_embed(model, batches, target, local=local))
+    job: JobOptions = {"checkpoint": checkpoint, "on_error": "skip" if skip_failed else "raise"}
+    if local:
+        job["rate"] = None
+    with_ids = id_column is not None
+    asyncio.run(_embed(model, source, total, target, job, with_ids=with_ids, local=local))
 
 
-def _lines(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.strip()]
-
-
-def _batches(texts: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    return (texts[start : start + size] for start in range(0, len(texts), size))
+def _source(given: list[str], columns: sources.Columns) -> tuple[Iterable[sources.Entry], int]:
+    """The texts, and how many there are."""
+    if len(given) == 1 and sources.is_file(given[0]):
+        path = Path(given[0])
+        return sources.of_file(path, columns), sources.count(path)
+    if not given and inputs.stdin_is_a_terminal():
+        raise InputError("there are no texts: give some, or pipe lines in")
+    texts = (
+        [inputs.argument(text) for text in given]
+        if given
+        else list(sources.lines(inputs.stdin_text()))
+    )
+    if not texts:
+        raise InputError("there are no texts: what was piped in is empty")
+    TextEmbeddings(texts)  # All are checked before the first is sent.
+    return texts, len(texts)
 
 
 async def _embed(
-    model: str, batches: Sequence[Sequence[str]], target: output.Target, *, local: bool
-) -> None:
-    total = sum(len(batch) for batch in batches)
-    async with clients.client(local=local) as ai:
-        with notices.progress_of(total, "embedding") as done:
-            under_way: deque[asyncio.Task[Embeddings]] = deque()
-            left = iter(batches)
-            try:
-                for batch in batches:
-                    _begin(ai, model, left, under_way)
-                    vectors = await under_way[0]
-                    under_way.popleft()
-                    _write(batch, vectors, target)
-                    done(len(batch))
-            finally:
-                await _abandon(under_way)
-
-
-def _begin(
-    ai: "WorkersAI",
     model: str,
-    left: Iterator[Sequence[str]],
-    under_way: deque[asyncio.Task[Embeddings]],
+    source: Iterable[sources.Entry],
+    total: int,
+    target: output.Target,
+    job: JobOptions,
+    *,
+    with_ids: bool,
+    local: bool,
 ) -> None:
-    """Fill up what is under way."""
-    while len(under_way) < _AT_ONCE and (batch := next(left, None)) is not None:
-        under_way.append(asyncio.create_task(ai.embed(model, batch)))
-
-
-async def _abandon(tasks: deque[asyncio.Task[Embeddings]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _write(texts: Sequence[str], vectors: Embeddings, target: output.Target) -> None:
-    for text, vector in zip(texts, vectors, strict=True):
-        # A 32-bit float is told by nine digits; Python would write seventeen.
-        numbers = [float(f"{number:.9g}") for number in vector]
-        target.line({"text": text, "vector": numbers})
+    async with clients.client(local=local) as ai:
+        with notices.progress_of_job(total, to_file=target.path is not None) as heard:
+            job["progress"] = heard
+            under_way = ai.embed_many(model, source, **job)
+            async with under_way:
+                await vectors.write(under_way, target, with_ids=with_ids)
+    if under_way.stats.failed:
+        notices.note(f"{under_way.stats.failed} texts could not be embedded")

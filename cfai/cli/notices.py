@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from cfai.cli.output import printable
+from cfai.embedding import Progress
 from cfai.errors import (
     CfaiError,
     ConfigError,
@@ -80,20 +81,34 @@ def progress(text: str) -> Iterator[Callable[[str], object]]:
 
 
 @contextmanager
-def progress_of(total: int, what: str) -> Iterator[Callable[[int], object]]:
-    """Show how much of *total* is done; what it gives takes how much was added.
+def progress_of_job(total: int, *, to_file: bool) -> Iterator[Callable[[Progress], object]]:
+    """Show how a job of *total* texts goes; what it gives is called after every batch.
 
     Only where the answers go elsewhere: on the same terminal, they are the progress.
     """
-    if not _watched() or sys.stdout.isatty():
-        yield lambda added: None
+    if not _watched() or (sys.stdout.isatty() and not to_file):
+        yield lambda progress: None
         return
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True)) as bars:
-        bar = bars.add_task(what, total=total)
-        yield lambda added: bars.advance(bar, added)
+    columns = (
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.description}"),
+        bars.TimeRemainingColumn(),
+    )
+    with bars.Progress(*columns, console=Console(stderr=True)) as shown:
+        bar = shown.add_task("embedding", total=total)
+
+        def hear(progress: Progress) -> None:
+            stats = progress.stats
+            text = f"{stats.texts_per_second:.0f} texts/s, {stats.limit:.0f} at once"
+            if stats.refusals:
+                text += f", {stats.refusals} refused"
+            shown.update(bar, completed=progress.done, description=text)
+
+        yield hear
 
 
 @contextmanager

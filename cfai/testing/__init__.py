@@ -7,5 +7,19 @@ nothing in this package needs pytest unless that module is imported.
 from cfai.testing._fake import FakeWorkersAI
 from cfai.testing._record import Headers, Recorded
 from cfai.testing._script import Framing, HangUp, Part, Reply, Script
+from cfai.testing._simulation import Counters, Service, Simulation, vector_of
 
-__all__ = ["FakeWorkersAI", "Framing", "HangUp", "Headers", "Part", "Recorded", "Reply", "Script"]
+__all__ = [
+    "Counters",
+    "FakeWorkersAI",
+    "Framing",
+    "HangUp",
+    "Headers",
+    "Part",
+    "Recorded",
+    "Reply",
+    "Script",
+    "Service",
+    "Simulation",
+    "vector_of",
+]

@@ -9,6 +9,7 @@ from cfai.testing._connection import Connection
 from cfai.testing._desk import Desk
 from cfai.testing._record import Recorded
 from cfai.testing._script import HangUp, Script
+from cfai.testing._simulation import Service, Simulation
 from cfai.workers_ai import WorkersAI
 
 
@@ -106,6 +107,17 @@ class FakeWorkersAI(Script):
         The first route that fits and has something to say is asked before the fake's own script.
         """
         return self._desk.routes.setdefault(path, Script())
+
+    def simulates(self, service: Service, *, remembers: bool = True) -> Simulation:
+        """Embed from now on whatever nothing else is scripted for, as *service* says.
+
+        Args:
+            service: How the service behaves.
+            remembers: Whether it counts how often it answered each text.
+        """
+        simulation = Simulation(service, asyncio.get_running_loop().time, remembers=remembers)
+        self.always.answers_by(simulation.reply)
+        return simulation
 
     async def drops_connections(self, how: HangUp = True) -> None:
         """Close every open connection now, idle ones too; `"reset"` breaks them off with an RST.

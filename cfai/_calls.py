@@ -1,0 +1,76 @@
+"""One run, from its question to its answer: the request is built, sent and read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from attrs import define
+
+from cfai._gate import Gate, Gates
+from cfai._session import Session
+from cfai._tokens import Events, begun, unasked
+from cfai._wire import answers, requests
+from cfai._wire.failures import Scrub
+from cfai._wire.replies import Reply
+from cfai._wire.results import Asked, asked
+from cfai.settings import Options, Settings
+from cfai.tasks import Task, Text
+
+Input = Task[Any] | Mapping[str, Any]
+
+
+@define
+class Calls:
+    """What the runs of one client have in common."""
+
+    session: Session
+    settings: Settings
+    scrub: Scrub
+
+    @property
+    def gates(self) -> Gates:
+        """The gates of the client, and of those that share its connections."""
+        return self.session.connections.gates
+
+    async def answer(
+        self, model: str, task: Input, options: Options | None, gate: Gate | None
+    ) -> Any:
+        """The whole answer; of an open run, also a stream that the model chose to send."""
+        settings = self.settings.for_call(options)
+        request = await self._request(settings, model, task, False, options)
+        question = asked(task)
+        return await self.session.call(
+            request,
+            settings,
+            read=partial(answers.answer, question, scrub=self.scrub),
+            stream=partial(unasked, question, self.scrub, settings),
+            gate=gate,
+        )
+
+    async def begin(
+        self, model: str, task: Input, question: Asked, options: Options | None
+    ) -> Events | Text:
+        """The events of a stream, or its whole text where the model sends no stream."""
+        settings = self.settings.for_call(options)
+        request = await self._request(settings, model, task, True, options)
+
+        def whole(reply: Reply) -> Events | Text:
+            return answers.unstreamed(question, reply, scrub=self.scrub)
+
+        return await self.session.call(
+            request,
+            settings,
+            read=whole,
+            stream=partial(begun, self.scrub, settings),
+            gate=self.gates.for_call(model),
+        )
+
+    async def _request(
+        self, settings: Settings, model: str, task: Input, stream: bool, options: Options | None
+    ) -> requests.Request:
+        """Build the request: off the event loop where media have to be read and encoded."""
+        build = partial(requests.run, settings, model, task, stream=stream, options=options)
+        return await asyncio.to_thread(build) if requests.has_media(task) else build()

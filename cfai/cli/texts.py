@@ -1,0 +1,141 @@
+"""Files of texts, read as they are needed: lines, JSON lines, CSV and Parquet."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import frozen
+
+from cfai.errors import InputError, MissingExtra
+
+Entry = str | tuple[Any, str]
+"""A text, or an id and a text."""
+
+
+@frozen
+class Columns:
+    """What the fields of a row are called."""
+
+    text: str
+    id: str | None = None
+
+    def entry(self, row: Mapping[str, Any], where: str) -> Entry:
+        """The id and the text of one row.
+
+        Raises:
+            InputError: It has no such field, or no text in it.
+        """
+        for name in (self.text, self.id):
+            if name is not None and name not in row:
+                raise InputError(f"{where} has no {name!r}")
+        text = row[self.text]
+        if not isinstance(text, str):
+            raise InputError(f"{self.text!r} of {where} must be a text, got {text!r:.60}")
+        return text if self.id is None else (row[self.id], text)
+
+
+def lines(text: str) -> Iterator[str]:
+    """Each line that isn't empty."""
+    return (line for line in text.splitlines() if line.strip())
+
+
+def _of_lines(path: Path, _: Columns) -> Iterator[Entry]:
+    with path.open(encoding="utf-8-sig") as file:
+        for line in file:
+            if line.strip():
+                yield line.rstrip("\r\n")
+
+
+def _of_json_lines(path: Path, columns: Columns) -> Iterator[Entry]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            where = f"line {number} of {path}"
+            try:
+                row = json.loads(line)
+            except ValueError as exc:
+                raise InputError(f"{where} is no JSON") from exc
+            if isinstance(row, str):
+                row = {columns.text: row}
+            if not isinstance(row, dict):
+                raise InputError(f"{where} must be an object or a text")
+            yield columns.entry(row, where)
+
+
+def _of_csv(path: Path, columns: Columns) -> Iterator[Entry]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        for number, row in enumerate(csv.DictReader(file), start=1):
+            yield columns.entry(row, f"row {number} of {path}")
+
+
+def _parquet(path: Path) -> Any:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as exc:
+        raise MissingExtra("arrow", needed_for="reading Parquet") from exc
+    try:
+        return pq.ParquetFile(path)
+    except pa.ArrowInvalid as exc:
+        raise InputError(f"{path} is no Parquet file") from exc
+
+
+def _of_parquet(path: Path, columns: Columns) -> Iterator[Entry]:
+    names = [name for name in (columns.text, columns.id) if name is not None]
+    file = _parquet(path)
+    missing = set(names) - set(file.schema_arrow.names)
+    if missing:
+        raise InputError(f"{path} has no {min(missing)!r}")
+    for number, batch in enumerate(file.iter_batches(1000, columns=names)):
+        for place, row in enumerate(batch.to_pylist(), start=1 + 1000 * number):
+            yield columns.entry(row, f"row {place} of {path}")
+
+
+_READERS: Final[Mapping[str, Callable[[Path, Columns], Iterator[Entry]]]] = {
+    ".txt": _of_lines,
+    ".jsonl": _of_json_lines,
+    ".csv": _of_csv,
+    ".parquet": _of_parquet,
+}
+
+
+def is_file(given: str) -> bool:
+    """Whether an argument names a file of texts, and is none itself."""
+    path = Path(given)
+    return path.suffix.lower() in _READERS and path.is_file()
+
+
+def of_file(path: Path, columns: Columns) -> Iterator[Entry]:
+    """The texts of a file, by the end of its name.
+
+    Raises:
+        InputError: It can't be read, or has another form than its name says.
+    """
+    try:
+        yield from _READERS[path.suffix.lower()](path, columns)
+    except UnicodeDecodeError as exc:
+        raise InputError(f"{path} must be UTF-8 text: byte {exc.start} is none") from exc
+    except OSError as exc:
+        raise InputError(f"can't read {path}: {exc.strerror or exc}") from exc
+
+
+def count(path: Path) -> int:
+    """How many texts are in a file, counted as fast as can be.
+
+    Raises:
+        InputError: It can't be read.
+    """
+    try:
+        if path.suffix.lower() == ".parquet":
+            rows: int = _parquet(path).metadata.num_rows
+            return rows
+        if path.suffix.lower() == ".csv":
+            with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+                return max(0, sum(1 for _ in csv.reader(file)) - 1)
+        with path.open("rb") as lines:
+            return sum(1 for line in lines if line.strip())
+    except OSError as exc:
+        raise InputError(f"can't read {path}: {exc.strerror or exc}") from exc

@@ -1,0 +1,105 @@
+"""How a job shall go, checked before anything is read or sent."""
+
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final, Literal, TypedDict
+
+from attrs import Attribute, field, frozen
+from attrs.converters import optional
+
+from cfai._gate import Adaptive, Concurrency, Rate
+from cfai.embedding.values import Progress
+from cfai.errors import InputError
+from cfai.profiles import profile
+from cfai.tasks import Pooling
+
+OnError = Literal["raise", "yield", "skip"]
+"""What becomes of a text that can't be embedded."""
+
+_TEXTS: Final = 100
+"""How many texts go into one request, where nothing is known of the model."""
+
+
+class JobOptions(TypedDict, total=False):
+    """The options of `WorkersAI.embed_many`; each can be left out."""
+
+    batch_size: int | None
+    """Texts in one request; as many as the model takes (100 for bge models, 32 for others)."""
+    max_batch_chars: int | None
+    """Characters in one request; no limit. A longer text goes by itself."""
+    concurrency: Concurrency
+    """Requests under way at once: `Adaptive()`, a number, or `None`."""
+    rate: Rate
+    """Requests a minute: "auto" is the documented limit of the model. All jobs of a client share
+    it, and other calls count towards it; 0.5 s of it may go at once. `None` is no limit."""
+    ordered: bool
+    """Whether batches come in the order of the source, as they do by default. Otherwise each comes
+    as soon as it is there."""
+    on_error: OnError
+    """"raise" (the default) ends the job at the first text that can't be embedded, "yield" gives an
+    `EmbedFailure` in its place, "skip" leaves it out. What isn't about the texts (credentials, the
+    model, a used-up quota) ends every job."""
+    pooling: Pooling | None
+    """As for `TextEmbeddings`."""
+    truncate: bool | None
+    """As `truncate_inputs` of `TextEmbeddings`."""
+    dedupe: bool
+    """Send equal texts once. Then every vector stays in memory until the job ends."""
+    checkpoint: str | PathLike[str] | None
+    """A folder for what is finished (the extra `arrow`). A job that finds it there goes on from it:
+    nothing is embedded twice, and a kill at any moment costs only what was under way."""
+    retry_failed: bool
+    """Ask again for texts whose failure is in the checkpoint; with `on_error="raise"`, always."""
+    progress: bool | Callable[[Progress], object]
+    """True shows a bar (the extra `progress`); a function is called after every batch."""
+
+
+def _positive(_: object, attribute: "Attribute[Any]", value: int | None) -> None:
+    if value is not None and (type(value) is not int or value < 1):
+        raise InputError(f"{attribute.name} must be a whole number, 1 or more, got {value!r}")
+
+
+def _one_of(*known: str) -> Callable[[object, "Attribute[Any]", str | None], None]:
+    def check(_: object, attribute: "Attribute[Any]", value: str | None) -> None:
+        if value not in known:
+            raise InputError(f"{attribute.name} must be one of {', '.join(known)}, got {value!r}")
+
+    return check
+
+
+@frozen
+class Plan:
+    """The options of one job; `JobOptions` says what they mean.
+
+    Raises:
+        InputError: One is out of its bounds, or more than the model takes.
+    """
+
+    model: str
+    batch_size: int | None = field(default=None, kw_only=True, validator=_positive)
+    max_batch_chars: int | None = field(default=None, kw_only=True, validator=_positive)
+    concurrency: Concurrency = field(default=Adaptive(), kw_only=True)
+    rate: Rate = field(default="auto", kw_only=True)
+    ordered: bool = field(default=True, kw_only=True)
+    on_error: OnError = field(
+        default="raise", kw_only=True, validator=_one_of("raise", "yield", "skip")
+    )
+    pooling: Pooling | None = field(default=None, kw_only=True)
+    truncate: bool | None = field(default=None, kw_only=True)
+    dedupe: bool = field(default=False, kw_only=True)
+    checkpoint: Path | None = field(default=None, kw_only=True, converter=optional(Path))
+    retry_failed: bool = field(default=False, kw_only=True)
+    progress: bool | Callable[[Progress], object] = field(default=False, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        most = profile(self.model).texts_per_request
+        if self.batch_size is not None and most is not None and self.batch_size > most:
+            raise InputError(
+                f"batch_size must be at most {most} for {self.model}, got {self.batch_size}"
+            )
+
+    @property
+    def texts_at_once(self) -> int:
+        """How many texts go into one request at most."""
+        return self.batch_size or profile(self.model).texts_per_request or _TEXTS

@@ -1,0 +1,78 @@
+"""The figures of a job, and who hears of them."""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from cfai._gate import Gate
+from cfai.embedding.values import EmbeddedBatch, EmbedFailure, JobStats, Progress
+from cfai.errors import MissingExtra
+
+
+class Reports:
+    """Counts what a job did, and tells it to a function or shows it as a bar."""
+
+    def __init__(self, total: int | None, progress: bool | Callable[[Progress], object]) -> None:
+        self._total = total
+        self._tell = progress if callable(progress) else None
+        self._show = progress is True
+        self._bar: Any = None
+        self._began: float | None = None
+        self._ended: float | None = None
+        self._texts = 0
+        self._failed = 0
+        self.calls = 0
+        """Requests, each counted once however often it was sent."""
+
+    def begin(self) -> None:
+        """Start the clock, and show the bar.
+
+        Raises:
+            MissingExtra: A bar is wanted, and tqdm isn't installed.
+        """
+        self._began = time.monotonic()
+        if self._show:
+            try:
+                from tqdm import tqdm
+            except ImportError as exc:
+                raise MissingExtra("progress", needed_for="progress=True") from exc
+            self._bar = tqdm(total=self._total, unit="text")
+
+    def count(self, items: Iterable[EmbeddedBatch | EmbedFailure]) -> None:
+        """Count what was settled."""
+        for item in items:
+            if isinstance(item, EmbeddedBatch):
+                self._texts += len(item)
+            else:
+                self._failed += 1
+
+    def tell(self, gate: Gate | None) -> None:
+        """Let whoever listens hear of it."""
+        if self._bar is not None:
+            self._bar.update(self._texts + self._failed - self._bar.n)
+            if gate is not None:
+                self._bar.set_postfix(refusals=gate.refusals, limit=gate.limit, refresh=False)
+        if self._tell is not None:
+            self._tell(Progress(self.stats(gate), self._total))
+
+    def close(self) -> None:
+        """Stop the clock, and leave the bar as it is."""
+        if self._began is not None and self._ended is None:
+            self._ended = time.monotonic()
+        if self._bar is not None:
+            self._bar.close()
+
+    def stats(self, gate: Gate | None) -> JobStats:
+        """The figures, at this moment."""
+        if self._began is None or gate is None:
+            return JobStats()
+        return JobStats(
+            texts=self._texts,
+            failed=self._failed,
+            requests=gate.attempts,
+            refusals=gate.refusals,
+            retries=max(0, gate.attempts - self.calls),
+            waited=gate.waited,
+            seconds=(self._ended or time.monotonic()) - self._began,
+            limit=gate.limit,
+        )
