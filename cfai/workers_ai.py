@@ -15,7 +15,7 @@ from cfai import tasks
 from cfai._session import Body, Connections, Session
 from cfai._tokens import Events, TokenStream
 from cfai._wire import answers, requests
-from cfai._wire.failures import scrubber
+from cfai._wire.failures import Scrub, scrubber
 from cfai._wire.replies import Reply
 from cfai._wire.results import Asked, asked
 from cfai.credentials import credentials
@@ -103,7 +103,7 @@ class WorkersAI:
             allow_insecure=allow_insecure,
             timeouts=timeouts,
             retries=retries,
-            headers=dict(headers or {}),
+            headers=headers,
             proxy=proxy,
             trusts_environment=session is None,
             max_answer_bytes=max_answer_bytes,
@@ -114,7 +114,11 @@ class WorkersAI:
     def _adopt(self, connections: Connections, *, owns: bool) -> None:
         self._session = Session(connections)
         self._owns = owns
-        self._scrub = scrubber(self._settings.secrets)
+        self._own_scrub = scrubber(self._settings.secrets)
+
+    def _scrub(self, settings: Settings) -> Scrub:
+        """Hides what that call was sent with."""
+        return self._own_scrub if settings is self._settings else scrubber(settings.secrets)
 
     def __repr__(self) -> str:
         return f"<WorkersAI {self._settings.base_url}>"
@@ -162,7 +166,8 @@ class WorkersAI:
         if api_token is not None:
             changes["credentials"] = credentials(api_token)
         if headers is not None:
-            changes["headers"] = {**self._settings.headers, **headers}
+            checked = Options(headers=headers).headers or {}
+            changes["headers"] = {**self._settings.headers, **checked}
         changes = {name: value for name, value in changes.items() if value is not None}
         if gateway is not UNSET:
             changes["gateway"] = as_gateway(gateway)
@@ -230,7 +235,7 @@ class WorkersAI:
         return await self._session.call(
             request,
             settings,
-            read=partial(answers.answer, question, scrub=self._scrub),
+            read=partial(answers.answer, question, scrub=self._scrub(settings)),
             stream=partial(self._unasked, settings, question),
         )
 
@@ -314,14 +319,15 @@ class WorkersAI:
         request = await self._request(settings, model, task, True, options)
 
         def whole(reply: Reply) -> Events | Text:
-            return answers.unstreamed(question, reply, scrub=self._scrub)
+            return answers.unstreamed(question, reply, scrub=self._scrub(settings))
 
         return await self._session.call(
             request, settings, read=whole, stream=partial(self._events, settings)
         )
 
     async def _events(self, settings: Settings, body: Body) -> Events | Text:
-        return await Events.begun(body, max_event_bytes=settings.max_event_bytes, scrub=self._scrub)
+        most, scrub = settings.max_event_bytes, self._scrub(settings)
+        return await Events.begun(body, max_event_bytes=most, scrub=scrub)
 
     async def _unasked(self, settings: Settings, question: Asked, body: Body) -> Any:
         """A stream that the model sends unasked: whole for a task, as it is for an open run."""

@@ -45,7 +45,7 @@ def embed(
     if not chosen:
         raise InputError("there are no texts: what was piped in is empty")
     if local:
-        clients.need(*clients.EMBEDDINGS, needed_for="embeddings on this machine")
+        clients.need(*clients.EMBEDDINGS, needed_for="embedding texts on this machine")
     batches = list(_batches(chosen, profile(model).texts_per_request or _TEXTS))
     for batch in batches:
         TextEmbeddings(batch)  # All are checked before the first is sent.

@@ -5,10 +5,10 @@ Nothing here writes to standard output, which belongs to the answers.
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from cfai.cli.output import printable
+from cfai.cli.output import printable, stdout_is_a_terminal
 from cfai.errors import (
     CfaiError,
     ConfigError,
@@ -85,7 +85,7 @@ def progress_of(total: int, what: str) -> Iterator[Callable[[int], object]]:
 
     Only where the answers go elsewhere: on the same terminal, they are the progress.
     """
-    if not _watched() or sys.stdout.isatty():
+    if not _watched() or stdout_is_a_terminal():
         yield lambda added: None
         return
     from rich.console import Console
@@ -97,9 +97,13 @@ def progress_of(total: int, what: str) -> Iterator[Callable[[int], object]]:
 
 
 def _watched() -> bool:
-    return sys.stderr.isatty()
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _write(*lines: str) -> None:
-    for line in lines:
-        print(printable(line), file=sys.stderr, flush=True)
+    if sys.stderr is None:  # `print` would take standard output instead.
+        return
+    # Where nobody can be told, the exit code still says it.
+    with suppress(OSError):
+        for line in lines:
+            print(printable(line), file=sys.stderr, flush=True)
