@@ -6,6 +6,14 @@ import sys
 def main() -> None:
     """Run the command line, and end the process with its exit code."""
     try:
+        sys.exit(_run())
+    except KeyboardInterrupt:
+        # Ctrl-C comes when it likes: while all is being imported, for one.
+        sys.exit(130)
+
+
+def _run() -> int:
+    try:
         from cfai.cli import run_app
     except ImportError as exc:
         if (exc.name or "").partition(".")[0] not in ("rich", "typer"):
@@ -13,8 +21,8 @@ def main() -> None:
         from cfai.errors import MissingExtra
 
         print(f"error: {MissingExtra('cli', needed_for='the command line')}", file=sys.stderr)
-        sys.exit(2)
-    sys.exit(run_app())
+        return 2
+    return run_app()
 
 
 if __name__ == "__main__":

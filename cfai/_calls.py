@@ -13,7 +13,7 @@ from cfai._gate import Gate, Gates
 from cfai._session import Session
 from cfai._tokens import Events, begun, unasked
 from cfai._wire import answers, requests
-from cfai._wire.failures import Scrub
+from cfai._wire.failures import Scrub, scrubber
 from cfai._wire.replies import Reply
 from cfai._wire.results import Asked, asked
 from cfai.settings import Options, Settings
@@ -41,12 +41,12 @@ class Calls:
         """The whole answer; of an open run, also a stream that the model chose to send."""
         settings = self.settings.for_call(options)
         request = await self._request(settings, model, task, False, options)
-        question = asked(task)
+        question, scrub = asked(task), self._scrub(settings)
         return await self.session.call(
             request,
             settings,
-            read=partial(answers.answer, question, scrub=self.scrub),
-            stream=partial(unasked, question, self.scrub, settings),
+            read=partial(answers.answer, question, scrub=scrub),
+            stream=partial(unasked, question, scrub, settings),
             gate=gate,
         )
 
@@ -56,17 +56,22 @@ class Calls:
         """The events of a stream, or its whole text where the model sends no stream."""
         settings = self.settings.for_call(options)
         request = await self._request(settings, model, task, True, options)
+        scrub = self._scrub(settings)
 
         def whole(reply: Reply) -> Events | Text:
-            return answers.unstreamed(question, reply, scrub=self.scrub)
+            return answers.unstreamed(question, reply, scrub=scrub)
 
         return await self.session.call(
             request,
             settings,
             read=whole,
-            stream=partial(begun, self.scrub, settings),
+            stream=partial(begun, scrub, settings),
             gate=self.gates.for_call(model),
         )
+
+    def _scrub(self, settings: Settings) -> Scrub:
+        """Hides what that call was sent with."""
+        return self.scrub if settings is self.settings else scrubber(settings.secrets)
 
     async def _request(
         self, settings: Settings, model: str, task: Input, stream: bool, options: Options | None

@@ -7,6 +7,22 @@ from attrs import field, frozen
 
 from cfai.errors import ConfigError
 
+_SHORTEST = 8
+"""Characters. To hide anything shorter would hide ordinary words with it, and no secret is."""
+
+_SECRET_HEADER = re.compile(r".*(authorization|cookie|key|token|secret)", re.IGNORECASE)
+
+
+def holds_secret(header: str) -> bool:
+    """Whether the value of a header of that name is a secret."""
+    return _SECRET_HEADER.fullmatch(header) is not None
+
+
+def distinct(*secrets: str) -> tuple[str, ...]:
+    """The secrets that can be told from ordinary words, also without the scheme before them."""
+    bare = (secret.removeprefix("Bearer ") for secret in secrets)
+    return tuple(sorted({one for one in bare if len(one) >= _SHORTEST}, key=len, reverse=True))
+
 
 @frozen
 class Credentials:

@@ -15,7 +15,8 @@ from urllib.parse import SplitResult, urlsplit
 import attrs
 from attrs import field, frozen
 
-from cfai.credentials import Credentials, known
+from cfai._checks import count, flag, kind, limit, pause, shown, text
+from cfai.credentials import Credentials, distinct, holds_secret, known
 from cfai.errors import CfaiError, ConfigError, InputError
 
 CLOUDFLARE: Final = "https://api.cloudflare.com/client/v4"
@@ -35,50 +36,22 @@ UNSET: Final = Unset.UNSET
 """Left as it is. Used only where `None` already means something ("no gateway", "no proxy")."""
 
 
-def _finite(name: str, value: object, *, least: float = 0.0, above: bool = False) -> None:
-    """Refuse what is no finite number, or is below *least* (or equal to it, where *above*)."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (number and least <= value < float("inf")) or (above and value == least):  # type: ignore[operator]  # checked: a number
-        rule = f"above {least:g}" if above else f"{least:g} or more"
-        raise InputError(f"{name} must be a finite number of seconds, {rule}, got {value!r}")
-
-
-def _limit(instance: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None:
-        _finite(f"{type(instance).__name__}.{attribute.name}", value, above=True)
-
-
-def _pause(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    _finite(f"{type(instance).__name__}.{attribute.name}", value)
-
-
-def _count(least: int) -> Callable[[object, attrs.Attribute[Any], int | None], None]:
-    def check(instance: object, attribute: attrs.Attribute[Any], value: int | None) -> None:
-        if value is None and attribute.default is None:
-            return
-        if type(value) is not int or value < least:
-            name = f"{type(instance).__name__}.{attribute.name}"
-            raise InputError(f"{name} must be a whole number, {least} or more, got {value!r}")
-
-    return check
-
-
 @frozen(kw_only=True)
 class Timeouts:
     """Time limits in seconds; `None` is no limit."""
 
-    connect: float | None = field(default=5.0, validator=_limit)
+    connect: float | None = field(default=5.0, validator=limit)
     """To look the host up, connect and agree on TLS."""
-    pool: float | None = field(default=60.0, validator=_limit)
+    pool: float | None = field(default=60.0, validator=limit)
     """To wait for a free connection when `limit` requests are under way."""
-    response: float | None = field(default=120.0, validator=_limit)
+    response: float | None = field(default=120.0, validator=limit)
     """One attempt, from its first byte sent to its last byte read; for a stream, to its headers.
     While files are sent, it counts from the last piece of them that went out."""
-    idle: float | None = field(default=60.0, validator=_limit)
+    idle: float | None = field(default=60.0, validator=limit)
     """Inside a stream: since the last byte of any kind. A keep-alive comment starts it anew."""
-    content: float | None = field(default=None, validator=_limit)
+    content: float | None = field(default=None, validator=limit)
     """Inside a stream: since the last event that added something."""
-    total: float | None = field(default=None, validator=_limit)
+    total: float | None = field(default=None, validator=limit)
     """The whole call: every attempt, every pause between them, and a stream to its end."""
 
 
@@ -102,15 +75,17 @@ class Retries:
     chosen evenly from 0 to `min(cap, base * 2**n)` seconds, unless the service names one.
     """
 
-    max: int = field(default=2, validator=_count(0))
+    max: int = field(default=2, validator=count(0))
     """Attempts after the first; 0 never repeats."""
-    base: float = field(default=0.5, validator=_pause)
+    base: float = field(default=0.5, validator=pause)
     """Seconds; the upper end of the first pause."""
-    cap: float = field(default=8.0, validator=_pause)
+    cap: float = field(default=8.0, validator=pause)
     """Seconds; no chosen pause is longer."""
-    max_wait: float = field(default=60.0, validator=_pause)
+    max_wait: float = field(default=60.0, validator=pause)
     """Seconds; the longest `Retry-After` that is waited for. A longer one is raised at once."""
-    on_retry: Callable[[Retry], None] | None = field(default=None, eq=False)
+    on_retry: Callable[[Retry], None] | None = field(
+        default=None, eq=False, validator=kind(Callable, "something to call")
+    )
     """Called before each pause. What it raises ends the call."""
 
 
@@ -125,28 +100,28 @@ class Gateway:
     Sent as `cf-aig-*` headers. Source: Cloudflare docs, AI Gateway, "Request headers".
     """
 
-    id: str = field()
+    id: str = field(validator=text)
     """The gateway's name in the account; "default" is made on first use."""
-    skip_cache: bool | None = field(default=None, kw_only=True)
-    cache_ttl: int | None = field(default=None, kw_only=True, validator=_count(0))
+    skip_cache: bool | None = field(default=None, kw_only=True, validator=flag)
+    cache_ttl: int | None = field(default=None, kw_only=True, validator=count(0))
     """Seconds that the gateway keeps the answer."""
-    cache_key: str | None = field(default=None, kw_only=True)
-    collect_log: bool | None = field(default=None, kw_only=True)
-    request_timeout: int | None = field(default=None, kw_only=True, validator=_count(1))
+    cache_key: str | None = field(default=None, kw_only=True, validator=text)
+    collect_log: bool | None = field(default=None, kw_only=True, validator=flag)
+    request_timeout: int | None = field(default=None, kw_only=True, validator=count(1))
     """Milliseconds after which the gateway gives the provider up."""
-    max_attempts: int | None = field(default=None, kw_only=True, validator=_count(1))
+    max_attempts: int | None = field(default=None, kw_only=True, validator=count(1))
     """The gateway's own attempts, 1 to 5."""
-    retry_delay: int | None = field(default=None, kw_only=True, validator=_count(0))
+    retry_delay: int | None = field(default=None, kw_only=True, validator=count(0))
     """Milliseconds between the gateway's attempts, at most 5000."""
     backoff: Literal["constant", "linear", "exponential"] | None = field(default=None, kw_only=True)
     metadata: Mapping[str, str | int | float | bool | None] | None = field(
-        default=None, kw_only=True
+        default=None, kw_only=True, validator=kind(Mapping, "a mapping")
     )
     """Kept with the log entry; at most 5 entries."""
-    event_id: str | None = field(default=None, kw_only=True)
-    byok_alias: str | None = field(default=None, kw_only=True)
-    zdr: bool | None = field(default=None, kw_only=True)
-    authorization: str | None = field(default=None, kw_only=True, repr=False)
+    event_id: str | None = field(default=None, kw_only=True, validator=text)
+    byok_alias: str | None = field(default=None, kw_only=True, validator=text)
+    zdr: bool | None = field(default=None, kw_only=True, validator=flag)
+    authorization: str | None = field(default=None, kw_only=True, repr=False, validator=text)
     """The token of an authenticated gateway."""
 
     def __attrs_post_init__(self) -> None:
@@ -164,38 +139,50 @@ class Gateway:
             raise InputError(f"Gateway.metadata must have at most 5 entries, got {count}")
 
 
+def as_gateway(given: Gateway | str | None) -> Gateway | None:
+    """A gateway from its bare id, or as it is."""
+    return Gateway(given) if isinstance(given, str) else given
+
+
+_A_GATEWAY: Final = kind(Gateway, "a Gateway or its id")
+_SOME_HEADERS: Final = kind(Mapping, "a mapping of names to values")
+_SOME_TIMEOUTS: Final = kind(Timeouts, "Timeouts")
+_SOME_RETRIES: Final = kind(Retries, "Retries")
+
 _TAG = re.compile(r"[A-Za-z0-9:\-./@]{1,50}")
 
 
 def _tags(value: Iterable[str] | None) -> tuple[str, ...] | None:
     if isinstance(value, str):
         raise InputError(f"Options.tags must be several tags, got the one text {value!r}")
+    if not isinstance(value, Iterable | None):
+        raise InputError(f"Options.tags must be several tags, got {shown(value)}")
     return None if value is None else tuple(value)
 
 
-def _check_tags(_: object, __: object, tags: tuple[str, ...] | None) -> None:
+def _check_tags(_: object, __: object, tags: tuple[Any, ...] | None) -> None:
     if tags is None:
         return
     if len(tags) > 5:
         raise InputError(f"Options.tags must have at most 5 tags, got {len(tags)}")
     for tag in tags:
-        if not _TAG.fullmatch(tag):
-            raise InputError(f"a tag must be 1 to 50 of A-Z a-z 0-9 : - . / @, got {tag!r}")
+        if not isinstance(tag, str) or not _TAG.fullmatch(tag):
+            raise InputError(f"a tag must be 1 to 50 of A-Z a-z 0-9 : - . / @, got {shown(tag)}")
 
 
 @frozen(kw_only=True)
 class Options:
     """What differs for one call. A field left at `None` keeps the client's own."""
 
-    timeouts: Timeouts | None = None
-    retries: Retries | None = None
-    headers: Mapping[str, str] | None = field(default=None, repr=False)
+    timeouts: Timeouts | None = field(default=None, validator=_SOME_TIMEOUTS)
+    retries: Retries | None = field(default=None, validator=_SOME_RETRIES)
+    headers: Mapping[str, str] | None = field(default=None, repr=False, validator=_SOME_HEADERS)
     """Added to the client's; a header named in both is taken from here."""
-    gateway: Gateway | None = None
-    session_affinity: str | None = None
+    gateway: Gateway | None = field(default=None, converter=as_gateway, validator=_A_GATEWAY)
+    session_affinity: str | None = field(default=None, validator=text)
     """Calls with the same one reach the same machine, whose prefix cache then serves them.
     Sent as `x-session-affinity`. Source: Cloudflare docs, Workers AI, "Prompt caching"."""
-    reject_if_busy: bool | None = None
+    reject_if_busy: bool | None = field(default=None, validator=flag)
     """Refuse at once (429, code 3040) instead of queueing.
     Source: Cloudflare docs, Workers AI, "Reject if busy"."""
     tags: tuple[str, ...] | None = field(default=None, converter=_tags, validator=_check_tags)
@@ -271,20 +258,27 @@ def _environment_proxy(parts: SplitResult) -> str | None:
     return found if "://" in found else f"http://{found}"
 
 
+def _copied(headers: Any) -> Any:
+    """Headers that the user no longer changes. What are none is for the validator to refuse."""
+    return dict(headers or {}) if isinstance(headers, Mapping | None) else headers
+
+
 @frozen(kw_only=True)
 class Settings:
     """Everything a client was told, resolved and checked."""
 
-    account_id: str = field(repr=False)
+    account_id: str = field(repr=False, validator=kind(str, "text", error=ConfigError))
     credentials: Credentials = field(repr=False)
     base_url: str
-    gateway: Gateway | None = None
-    timeouts: Timeouts = DEFAULT_TIMEOUTS
-    retries: Retries = DEFAULT_RETRIES
-    headers: Mapping[str, str] = field(factory=dict, repr=False)
+    gateway: Gateway | None = field(default=None, converter=as_gateway, validator=_A_GATEWAY)
+    timeouts: Timeouts = field(default=DEFAULT_TIMEOUTS, validator=_SOME_TIMEOUTS)
+    retries: Retries = field(default=DEFAULT_RETRIES, validator=_SOME_RETRIES)
+    headers: Mapping[str, str] = field(
+        factory=dict, repr=False, converter=_copied, validator=_SOME_HEADERS
+    )
     proxy: str | None = field(default=None, repr=False)
-    max_answer_bytes: int = field(default=256 * 2**20, validator=_count(1))
-    max_event_bytes: int = field(default=16 * 2**20, validator=_count(1))
+    max_answer_bytes: int = field(default=256 * 2**20, validator=count(1))
+    max_event_bytes: int = field(default=16 * 2**20, validator=count(1))
 
     @classmethod
     def resolve(
@@ -318,7 +312,7 @@ class Settings:
             credentials=credentials,
             base_url=url,
             proxy=_proxy(proxy, url if trusts_environment else None),
-            gateway=as_gateway(_known_gateway(gateway)),
+            gateway=_known_gateway(gateway),
             **rest,
         )
 
@@ -326,24 +320,31 @@ class Settings:
     def secrets(self) -> tuple[str, ...]:
         """What no message may contain."""
         authorization = self.gateway.authorization if self.gateway else None
-        return (*self.credentials.secrets, *([authorization] if authorization else []))
+        return distinct(
+            *self.credentials.secrets,
+            *([authorization] if authorization else []),
+            *(value for name, value in self.headers.items() if holds_secret(name)),
+        )
 
     def for_call(self, options: Options | None) -> Settings:
-        """These settings, with what *options* changes for one call."""
+        """These settings, with what *options* changes for one call.
+
+        Raises:
+            InputError: They are no `Options`.
+        """
         if options is None:
             return self
+        if not isinstance(options, Options):
+            raise InputError(f"options must be Options, got {shown(options)}")
         changes = {
             name: value
             for name in ("timeouts", "retries", "gateway")
             if (value := getattr(options, name)) is not None
         }
+        if options.headers:
+            changes["headers"] = {**self.headers, **options.headers}
         return attrs.evolve(self, **changes) if changes else self
 
 
 def _known_gateway(given: Gateway | str | None) -> Gateway | str | None:
     return given if given is not None else known(None, "CLOUDFLARE_GATEWAY_ID")
-
-
-def as_gateway(given: Gateway | str | None) -> Gateway | None:
-    """A gateway from its bare id, or as it is."""
-    return Gateway(given) if isinstance(given, str) else given

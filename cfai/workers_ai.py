@@ -109,7 +109,7 @@ class WorkersAI(Services):
             allow_insecure=allow_insecure,
             timeouts=timeouts,
             retries=retries,
-            headers=dict(headers or {}),
+            headers=headers,
             proxy=proxy,
             trusts_environment=session is None,
             max_answer_bytes=max_answer_bytes,
@@ -168,7 +168,9 @@ class WorkersAI(Services):
         changes: dict[str, Any] = {"timeouts": timeouts, "retries": retries}
         changes["account_id"] = account_id
         changes["credentials"] = None if api_token is None else credentials(api_token)
-        changes["headers"] = None if headers is None else {**self._settings.headers, **headers}
+        if headers is not None:
+            added = Options(headers=headers).headers or {}
+            changes["headers"] = {**self._settings.headers, **added}
         changes = {name: value for name, value in changes.items() if value is not None}
         if gateway is not UNSET:
             changes["gateway"] = as_gateway(gateway)

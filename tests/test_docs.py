@@ -4,7 +4,7 @@ The environment points at a local Workers AI, as it would at an account. Python 
 share their names and may `await` at the top level; a block that defines tests is given to pytest,
 with the imports and constants of the blocks before it.
 A block is left out only by a comment that says why, on the line before it:
-`<!-- not run: needs a browser -->`. Shell blocks run where the line before says `<!-- run -->`.
+`<!-- not run: needs a browser -->`. A shell block says one or the other: `<!-- run -->` has it run.
 Where no local model could answer, `<!-- scripted: image -->` has the page's client, `ai`, talk to a
 scripted service for one block.
 """
@@ -31,10 +31,11 @@ from cfai.testing import FakeWorkersAI
 ROOT = Path(__file__).parents[1]
 
 FENCE = re.compile(
-    r"^(?P<indent>[ ]*)```(?P<language>python|bash|console|sh)[ ]*\n"
+    r"^(?P<indent>[ ]*)```(?P<language>python|bash|console|shell|sh)[ ]*\n"
     r"(?P<code>.*?)^(?P=indent)```[ ]*$",
     re.MULTILINE | re.DOTALL,
 )
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 NOT_RUN = re.compile(r"<!-- not run: \S.* -->")
 SCRIPTED = re.compile(r"<!-- scripted: (?P<name>[a-z ]+) -->")
 
@@ -87,9 +88,9 @@ SCRIPTS: dict[str, Callable[[FakeWorkersAI], object]] = {
     ),
     "formats": lambda fake: fake.answers([{"extension": ".html", "mimeType": "text/html"}]),
     "speech": lambda fake: fake.says(b"ID3\x04" + bytes(64), content_type="audio/mpeg"),
-    "tool call": lambda fake: fake.answers(
+    "tool round": lambda fake: fake.answers(
         {"response": None, "tool_calls": [{"name": "get_weather", "arguments": {"city": "Lima"}}]}
-    ),
+    ).answers({"response": "In Lima it is dry, at 22 degrees."}),
     "transcript": lambda fake: fake.answers(
         {"text": "Hello there", "words": [{"word": "Hello", "start": 0, "end": 0.4}]}
     ),
@@ -117,6 +118,15 @@ class Block:
             return not NOT_RUN.fullmatch(self.remark)
         return self.remark == "<!-- run -->"
 
+    @property
+    def is_explained(self) -> bool:
+        """Whether it is said, as far as it has to be, why the block runs or does not."""
+        if NOT_RUN.fullmatch(self.remark):
+            return True
+        if self.language == "python":
+            return not self.remark.startswith("<!--") or bool(SCRIPTED.fullmatch(self.remark))
+        return self.remark == "<!-- run -->"
+
 
 def blocks(page: Path) -> Iterator[Block]:
     """The fenced blocks of *page*, with the comment on the line before each."""
@@ -126,6 +136,12 @@ def blocks(page: Path) -> Iterator[Block]:
         remark = before.rstrip("\n").rpartition("\n")[2].strip()
         code = inspect.cleandoc("\n" + found["code"]) + "\n"
         yield Block(page, before.count("\n") + 2, found["language"], code, remark)
+
+
+def anchors(page: Path) -> set[str]:
+    """The names under which the headings of *page* are linked to."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -141,7 +157,7 @@ def credentials() -> Iterator[dict[str, str]]:
 
     async def serve() -> None:
         async with Server() as server:
-            started.set_result(server.credentials)
+            started.set_result({name: str(value) for name, value in server.credentials.items()})
             await stop.wait()
 
     def run() -> None:
@@ -241,12 +257,45 @@ def test_the_readme_is_there() -> None:
 
 
 def test_what_does_not_run_says_why() -> None:
-    """A remark that is nearly right is a mistake, not a way out."""
-    remarks = {str(block): block.remark for page in PAGES for block in blocks(page)}
-    for where, remark in remarks.items():
-        if remark.startswith("<!--"):
-            known = NOT_RUN.fullmatch(remark) or SCRIPTED.fullmatch(remark)
-            assert known or remark == "<!-- run -->", f"{where}: {remark}"
+    """A remark that is nearly right is a mistake, not a way out; a shell block must have one."""
+    for page in PAGES:
+        for block in blocks(page):
+            assert block.is_explained, f"{block}: {block.remark or 'no remark'}"
+
+
+@pytest.mark.parametrize(
+    ("language", "remark", "explained"),
+    [
+        ("bash", "<!-- run -->", True),
+        ("console", "<!-- not run: it serves until it is stopped -->", True),
+        ("bash", "", False),
+        ("sh", "as in:", False),
+        ("console", "<!-- not run -->", False),
+        ("bash", "<!-- scripted: image -->", False),
+        ("python", "as in:", True),
+        ("python", "<!-- scripted: image -->", True),
+        ("python", "<!-- skip -->", False),
+        ("python", "<!-- not run: -->", False),
+    ],
+)
+def test_which_remarks_explain_a_block(language: str, remark: str, explained: bool) -> None:
+    """The rule above finds what breaks it."""
+    assert Block(ROOT / "README.md", 1, language, "", remark).is_explained == explained
+
+
+def test_the_links_between_the_pages_lead_somewhere() -> None:
+    """Each relative link is to a file that is there, and to a heading in it, where it names one."""
+    found = 0
+    for page in PAGES:
+        for link in LINK.findall(FENCE.sub("", page.read_text())):
+            if "://" in link:
+                continue
+            path, _, heading = link.partition("#")
+            target = page.parent / path if path else page
+            assert target.exists(), f"{page.name}: {link}"
+            assert not heading or heading in anchors(target), f"{page.name}: {link}"
+            found += 1
+    assert found > 10
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)

@@ -18,7 +18,7 @@ ROOT = Path(cfai.__file__).parent
 FLOORS: tuple[set[str], ...] = (
     {"meta", "_lazy", "_redaction", "_version"},
     {"errors", "catalogue"},
-    {"media", "credentials", "_convert"},
+    {"media", "credentials", "_convert", "_checks"},
     {"settings", "listings"},
     {"tasks"},
     {"profiles"},

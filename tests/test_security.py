@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cfai import Prompt, WorkersAI
-from cfai.errors import CfaiError, InputError, NotFound
+from cfai.errors import CfaiError, InputError, NotFound, ServerError
 from cfai.settings import Gateway, Options, Retries, Retry, Timeouts
 from cfai.testing import FakeWorkersAI
 
@@ -373,3 +373,39 @@ async def test_a_refresh_or_an_alternative_is_not_followed(fake: FakeWorkersAI) 
         client = fake.client(api_token=TOKEN)
         assert [await ask(client), await ask(client)] == ["Hello"] * 2
         assert other.accepted == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "secret"),
+    [
+        (Options(gateway=Gateway("g", authorization="GwSecretToken123")), "GwSecretToken123"),
+        (Options(headers={"Authorization": "Bearer OverrideSecret99"}), "OverrideSecret99"),
+        (Options(headers={"X-Service-Key": "ServiceSecret42"}), "ServiceSecret42"),
+    ],
+)
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'data: {"errors":[{"code":1,"message":"%b"}]}\n\n',
+        b"event: error\ndata: %b\n\n",
+        b'data: {"choices":"%b"}\n\n',
+        b"data: %b\n\n",
+    ],
+)
+async def test_what_one_call_was_sent_with_is_a_secret_inside_its_stream_too(
+    fake: FakeWorkersAI, options: Options, secret: str, event: bytes
+) -> None:
+    """The credentials of a call's own options are hidden as well as those of the client."""
+    fake.says(b'data: {"response":"a"}\n\n' + event % secret.encode())
+    with pytest.raises(CfaiError) as caught:
+        await fake.client().stream(MODEL, Prompt("Hi"), options=options).collect()
+    said = f"{caught.value!s} {caught.value!r} {vars(caught.value)}"
+    assert secret not in said
+    assert "***" in said
+
+
+async def test_short_words_are_no_secrets(fake: FakeWorkersAI) -> None:
+    """A token as short as a word does not take that word out of every message."""
+    fake.fails(501, 90001, "this needs onnxruntime: pip install 'cfai[local]'")
+    with pytest.raises(ServerError, match=r"cfai\[local\]"):
+        await fake.client(api_token="local", retries=Retries(max=0)).run(MODEL, Prompt("Hi"))

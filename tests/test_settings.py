@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from cfai import WorkersAI
 from cfai.credentials import Credentials, credentials
@@ -413,7 +414,7 @@ def test_a_proxy_of_the_environment_that_cannot_be_used_is_an_error(
 # Limits
 
 
-BAD_SECONDS = [-1, -0.001, math.nan, math.inf, -math.inf, True, "1", b"1", 1j]
+BAD_SECONDS = [-1, -0.001, math.nan, math.inf, -math.inf, 10**400, 10**5000, True, "1", b"1", 1j]
 
 
 @pytest.mark.parametrize("name", ["connect", "pool", "response", "idle", "content", "total"])
@@ -516,6 +517,78 @@ def test_tags_are_few_and_short(tags: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
         Options(tags=tags)
     assert Options(tags=["a" * 50, *"bcde"]).tags == ("a" * 50, *"bcde")
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "said"),
+    [
+        (Gateway, {"id": None}, "Gateway.id must be text, got None"),
+        (Gateway, {"id": 3}, "Gateway.id must be text, got 3"),
+        (Gateway, {"skip_cache": "yes"}, "Gateway.skip_cache must be true or false, got 'yes'"),
+        (Gateway, {"collect_log": 1}, "Gateway.collect_log must be true or false, got 1"),
+        (Gateway, {"cache_key": 3}, "Gateway.cache_key must be text, got 3"),
+        (Gateway, {"metadata": [1]}, "Gateway.metadata must be a mapping, got [1]"),
+        (Gateway, {"authorization": b"s3"}, "Gateway.authorization must be text, got a value of"),
+        (Options, {"tags": 3}, "Options.tags must be several tags, got 3"),
+        (Options, {"tags": (1,)}, "a tag must be 1 to 50 of A-Z a-z 0-9 : - . / @, got 1"),
+        (Options, {"headers": [("a", "s3")]}, "Options.headers must be a mapping of names to"),
+        (Options, {"timeouts": 3}, "Options.timeouts must be Timeouts, got 3"),
+        (Options, {"retries": 3}, "Options.retries must be Retries, got 3"),
+        (Options, {"gateway": 3}, "Options.gateway must be a Gateway or its id, got 3"),
+        (Options, {"reject_if_busy": "yes"}, "Options.reject_if_busy must be true or false, got"),
+        (Options, {"session_affinity": 3}, "Options.session_affinity must be text, got 3"),
+        (Retries, {"on_retry": "x"}, "Retries.on_retry must be something to call, got 'x'"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused(kind: Any, fields: Any, said: str) -> None:
+    """When it is made, and by its name; what may be a secret is not repeated."""
+    with pytest.raises(InputError) as caught:
+        kind(**({"id": "g"} if kind is Gateway else {}) | fields)
+    assert str(caught.value).startswith(said)
+    assert "s3" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("timeouts", 3, "must be Timeouts, got 3"),
+        ("timeouts", None, "must be Timeouts, got None"),
+        ("retries", 3, "must be Retries, got 3"),
+        ("gateway", 3, "must be a Gateway or its id, got 3"),
+        ("headers", [1], "must be a mapping of names to values, got a value of type list"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(name: str, value: Any, said: str) -> None:
+    """Given to the client, or changed later."""
+    with pytest.raises(InputError, match=f"Settings.{name} {said}"):
+        evolve(settings(), **{name: value})
+    if name != "headers":
+        with pytest.raises(InputError, match=f"Settings.{name} {said}"):
+            settings(**{name: value})
+
+
+def test_an_account_that_is_no_text_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigError, match=r"account_id must be text, got a value of type int"):
+        settings(account_id=12345)
+
+
+def test_headers_are_the_clients_own() -> None:
+    """What the caller does with the mapping later changes nothing."""
+    headers = {"x-a": "1"}
+    own = evolve(settings(), headers=headers)
+    headers["x-a"] = "2"
+    assert own.headers == {"x-a": "1"}
+
+
+def test_the_gateway_of_a_call_can_be_its_name_alone() -> None:
+    """As the client's can."""
+    assert Options(gateway="mine").gateway == Gateway("mine")
+
+
+@pytest.mark.parametrize("options", [{"tags": ["a"]}, 3, "x", Timeouts()])
+def test_options_of_a_call_are_options(options: Any) -> None:
+    with pytest.raises(InputError, match="options must be Options, got "):
+        settings().for_call(options)
 
 
 def test_options_change_only_what_they_name() -> None:

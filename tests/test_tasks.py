@@ -577,9 +577,73 @@ def test_an_image_that_is_none_is_refused() -> None:
     with pytest.raises(InputError, match="image must not be empty"):
         ImagePart(b"")
     with pytest.raises(InputError, match="image must be bytes"):
-        user("look", 5)  # type: ignore[arg-type]  # on purpose
+        user("look", 5j)  # type: ignore[arg-type]  # on purpose
     with pytest.raises(InputError, match="something to say"):
         user()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (None, r"user\(\) must be given texts and images, got None"),
+        (1, r"user\(\) must be given texts and images, got 1"),
+        (["what", b"x"], r"user\(\) must be given its parts one by one, as in user\(\*parts\)"),
+        ([], r"user\(\) must be given its parts one by one"),
+    ],
+)
+def test_what_a_user_cannot_say_is_named(given: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        user(given)
+    with pytest.raises(InputError, match=words):
+        user("look", given)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"tool_calls": 3}, "tool_calls must be a list of tool calls, got 3"),
+        ({"tool_calls": "x"}, "tool_calls must be a list of tool calls, got 'x'"),
+        ({"tool_calls": {"name": "f"}}, "tool_calls must be a list of tool calls, got {'name'"),
+        ({"name": 3}, "name must be text, got 3"),
+        ({"tool_call_id": [1]}, r"tool_call_id must be text, got \[1\]"),
+    ],
+)
+def test_a_field_of_a_message_of_another_kind_is_refused(fields: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Message("assistant", "x", **fields)
+    with pytest.raises(InputError, match=words):
+        Message.of({"role": "assistant", "content": "x", **fields})
+
+
+@pytest.mark.parametrize("name", ["role", "content", "name", "tool_call_id", "tool_calls"])
+def test_what_is_extra_in_a_message_changes_nothing_that_is_set(name: str) -> None:
+    anything: Any = [1]
+    with pytest.raises(InputError, match=f"extra must not repeat {name}, which is set already"):
+        Message(
+            "tool", "x", name="n", tool_call_id="1", tool_calls=[ToolCall("f")], extra={name: "y"}
+        )
+    with pytest.raises(InputError, match="extra must be a mapping of names to values"):
+        Message("tool", "x", extra=anything)
+    assert Message("tool", "x", extra={"name": "n"}).payload()["name"] == "n"
+
+
+@pytest.mark.parametrize("content", [{}, {"content": None}, {"content": ""}])
+def test_a_message_of_calls_alone_has_an_empty_text(content: dict[str, Any]) -> None:
+    """Chat completions hand them back without content, or with a null for it."""
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    body = {"role": "assistant", **content, "tool_calls": [call]}
+
+    assert TextGeneration([body]).payload()["messages"] == [
+        {"role": "assistant", "content": "", "tool_calls": [call]}
+    ]
+
+
+@pytest.mark.parametrize("value", [math.nan, [math.inf], {"a": object()}, b"x"])
+def test_what_json_cannot_write_is_no_result_of_a_tool(value: Any) -> None:
+    with pytest.raises(InputError, match="content must be text or made of JSON values, got "):
+        tool_result(value)
+    with pytest.raises(InputError, match="arguments must be text or made of JSON values, got "):
+        assistant(tool_calls=[ToolCall("f", value)]).payload()
 
 
 # Tools
@@ -687,6 +751,11 @@ def test_a_function_has_a_name_and_code() -> None:
 )
 def test_a_format_is_sent_with_the_bare_schema(given: Any, sent: dict[str, Any]) -> None:
     assert Prompt("hi", response_format=given).payload()["response_format"] == sent
+
+
+def test_plain_text_is_the_default_and_left_out() -> None:
+    """Chat completions have a name for it, which is no JSON schema."""
+    assert Prompt("hi", response_format={"type": "text"}).payload() == {"prompt": "hi"}
 
 
 @pytest.mark.parametrize("given", ["xml", 5, {}, [], {"json_schema": 1, "type": "xml"}])

@@ -262,7 +262,6 @@ async def test_an_empty_answer_says_to_call_run(fake: FakeWorkersAI, result: Any
         (b"data: {}\n\n", "text/plain", 200, DecodeError),
         (b'{"result":{"shape":[1]}}', "application/json", 200, DecodeError),
         (b'{"success":false,"errors":[{"code":5007}]}', "application/json", 200, BadRequest),
-        (b"data: {}\n\n", "text/event-stream", 201, DecodeError),
         (b'data: {"error":"x"}\n\n', "text/event-stream", 500, ServerError),
         (b"", "text/event-stream", 302, StatusError),
     ],

@@ -113,9 +113,10 @@ class Body:
         self._response = response
         self._content = response.content
         self._here = here
-        self._open = True
+        self._open = False
         self._cancelled = False
         self._watch = _Watch(response, timeouts, left)
+        self._open = True
 
     async def chunk(self) -> bytes:
         """The next bytes, as many as are there; none at the end, or after `cancel`.

@@ -14,8 +14,8 @@ _HIDDEN = "***"
 
 def conceal(error: CfaiError, secrets: Sequence[str]) -> None:
     """Take *secrets* out of all that *error* says and keeps, and out of what it came from."""
-    # In any case: a Content-Type is kept in small letters.
-    told = re.compile("|".join(map(re.escape, secrets)), re.IGNORECASE)
+    # In any case: a Content-Type is kept in small letters. With no secrets, nothing matches.
+    told = re.compile("|".join(map(re.escape, secrets)) or r"(?!)", re.IGNORECASE)
     error.args = tuple(_without(told, one) for one in error.args)
     for name, value in vars(error).items():
         setattr(error, name, _without(told, value))

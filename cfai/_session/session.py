@@ -171,10 +171,11 @@ class Session:
                 )
                 here.began(response)
                 status, headers = response.status, response.headers
-                if status == 200 and replies.media_type(headers) == replies.EVENTS:
+                if 200 <= status < 300 and replies.media_type(headers) == replies.EVENTS:
                     meta = replies.meta(status, headers, attempts=attempt, elapsed=clock.elapsed)
+                    body = Body(response, here, meta, settings.timeouts, clock.left)
                     handed_on = True
-                    return Body(response, here, meta, settings.timeouts, clock.left)
+                    return body
                 data = await _whole(response, settings.max_answer_bytes)
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as exc:
             raise_for(exc, translation(exc, limit.expired, settings.timeouts.connect))

@@ -1,7 +1,8 @@
 """The body of a run: JSON, raw bytes, or a form, with media the way the model wants them."""
 
+import math
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -53,8 +54,8 @@ def _json(fields: Mapping[str, Any]) -> Body:
         return Body(_dumped(fields), "application/json")
     parts: list[bytes | Integers] = []
     for name, value in fields.items():
-        parts.append((b"," if parts else b"{") + dumps(name) + b":")
-        parts.append(value if isinstance(value, Integers) else _dumped(value))
+        parts.append((b"," if parts else b"{") + _dumped(name) + b":")
+        parts.append(value if isinstance(value, Integers) else _dumped(value, name))
     parts.append(b"}")
     return Body(Pieces(tuple(parts)), "application/json")
 
@@ -68,17 +69,39 @@ def json_content(fields: Mapping[str, Any]) -> bytes:
     return _dumped(fields)
 
 
-def _dumped(value: Any) -> bytes:
+def _dumped(value: Any, name: str = "") -> bytes:
+    """The JSON text of a field, or of all fields where there is no *name*."""
     try:
-        return dumps(value)
+        text = dumps(value)
     except TypeError as exc:
         raise InputError(f"the input must be made of JSON values: {exc}") from exc
+    # A number that JSON has no digits for is written as null, which would be another request.
+    if b"null" in text and (found := _not_finite(value)):
+        path, number = found
+        raise InputError(f"{name}{path} must be a finite number, got {number}".removeprefix("."))
+    return text
 
 
-def _plain(value: Any) -> bytes:
+def _not_finite(value: Any) -> tuple[str, float] | None:
+    """The path to a number that is none or without end, and the number; `None` without one."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else ("", value)
+    items: Iterable[tuple[Any, Any]] = ()
+    step = "[{}]"
+    if isinstance(value, Mapping):
+        items, step = value.items(), ".{}"
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    for key, item in items:
+        if found := _not_finite(item):
+            return step.format(key) + found[0], found[1]
+    return None
+
+
+def _plain(value: Any, name: str = "") -> bytes:
     """A field outside JSON: a text as it is, anything else as its JSON text."""
     if not isinstance(value, str):
-        return _dumped(value)
+        return _dumped(value, name)
     try:
         return value.encode()
     except UnicodeEncodeError as exc:
@@ -86,7 +109,7 @@ def _plain(value: Any) -> bytes:
 
 
 def _raw(data: bytes, rest: Mapping[str, Any]) -> Body:
-    query = {name: _plain(value).decode() for name, value in rest.items()}
+    query = {name: _plain(value, name).decode() for name, value in rest.items()}
     return Body(data, media.media_type(data), query)
 
 
@@ -95,7 +118,7 @@ def _multipart(fields: Mapping[str, Any], files: Mapping[str, bytes]) -> Body:
     boundary = f"cfai-{secrets.token_hex(16)}"
     parts: list[bytes] = []
     for name, value in fields.items():
-        parts.append(_part(boundary, name, "") + _plain(value))
+        parts.append(_part(boundary, name, "") + _plain(value, name))
     for name, data in files.items():
         extra = f'; filename="{name}"\r\nContent-Type: {media.media_type(data)}'
         parts.append(_part(boundary, name, extra) + data)

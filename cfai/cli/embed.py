@@ -49,7 +49,7 @@ def embed(
     vectors.check(target)
     source, total = _source(texts or [], sources.Columns(column, id_column))
     if local:
-        clients.need(*clients.EMBEDDINGS, needed_for="embeddings on this machine")
+        clients.need(*clients.EMBEDDINGS, needed_for="embedding texts on this machine")
     job: JobOptions = {"checkpoint": checkpoint, "on_error": "skip" if skip_failed else "raise"}
     if local:
         job["rate"] = None

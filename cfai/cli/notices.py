@@ -5,10 +5,10 @@ Nothing here writes to standard output, which belongs to the answers.
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from cfai.cli.output import printable
+from cfai.cli.output import printable, stdout_is_a_terminal
 from cfai.embedding import Progress
 from cfai.errors import (
     CfaiError,
@@ -86,7 +86,7 @@ def progress_of_job(total: int, *, to_file: bool) -> Iterator[Callable[[Progress
 
     Only where the answers go elsewhere: on the same terminal, they are the progress.
     """
-    if not _watched() or (sys.stdout.isatty() and not to_file):
+    if not _watched() or (stdout_is_a_terminal() and not to_file):
         yield lambda progress: None
         return
     from rich import progress as bars
@@ -132,9 +132,13 @@ def report(text: str) -> None:
 
 
 def _watched() -> bool:
-    return sys.stderr.isatty()
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _write(*lines: str) -> None:
-    for line in lines:
-        print(printable(line), file=sys.stderr, flush=True)
+    if sys.stderr is None:  # `print` would take standard output instead.
+        return
+    # Where nobody can be told, the exit code still says it.
+    with suppress(OSError):
+        for line in lines:
+            print(printable(line), file=sys.stderr, flush=True)

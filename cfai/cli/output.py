@@ -5,12 +5,12 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import typer
 from attrs import define, field
 
-from cfai.errors import InputError
+from cfai.errors import CfaiError, InputError
 
 READER_LEFT: Final = 141
 """What a shell says of a process that SIGPIPE ended."""
@@ -21,6 +21,15 @@ _CONTROLS: Final[Mapping[int, None]] = dict.fromkeys(
 )
 
 
+class OutputError(CfaiError):
+    """An answer came, and standard output can't take it."""
+
+
+def stdout_is_a_terminal() -> bool:
+    """Tell whether a person sees what is written."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 def printable(text: str) -> str:
     """Give *text* without the characters that control a terminal."""
     return text.translate(_CONTROLS)
@@ -28,12 +37,12 @@ def printable(text: str) -> str:
 
 def say(text: str) -> None:
     """Write *text*, at once; to a terminal, without what would control it."""
-    _write((printable(text) if sys.stdout.isatty() else text).encode(_encoding(), "replace"))
+    _write((printable(text) if stdout_is_a_terminal() else text).encode(_encoding(), "replace"))
 
 
 def say_in(style: str, text: str) -> None:
     """Write a line in a style of rich's; plain, where standard output is no terminal."""
-    if not sys.stdout.isatty():
+    if not stdout_is_a_terminal():
         say(f"{text}\n")
         return
     from rich.console import Console
@@ -72,11 +81,11 @@ class Target:
     @property
     def takes_bytes(self) -> bool:
         """Whether bytes would do no harm there."""
-        return self.path is not None or not sys.stdout.isatty()
+        return self.path is not None or not stdout_is_a_terminal()
 
     def json(self, value: Any) -> None:
         """Write one value as JSON: in many lines for a person at a terminal, otherwise in one."""
-        if self.path is None and sys.stdout.isatty():
+        if self.path is None and stdout_is_a_terminal():
             say(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
         else:
             self.line(value)
@@ -107,19 +116,35 @@ class Target:
 
 def _encoding() -> str:
     # What is piped is read by programs, and JSON is UTF-8 everywhere.
-    return sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
+    return sys.stdout.encoding if stdout_is_a_terminal() else "utf-8"
 
 
 def _write(data: bytes) -> None:
+    """Write to standard output, at once.
+
+    Raises:
+        OutputError: It is closed, or what it leads to is full or broken.
+        Exit: Nobody reads it any more.
+    """
+    if sys.stdout is None:
+        raise OutputError("can't write the answer: standard output is closed")
     try:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
-        _stop()
+        _abandon()
+        raise typer.Exit(READER_LEFT) from None
+    except OSError as exc:
+        raise broken(exc) from exc
 
 
-def _stop() -> NoReturn:
-    # Python flushes once more at its end, and would complain of the closed pipe then.
+def broken(exc: OSError) -> OutputError:
+    """Give up standard output, and say why."""
+    _abandon()
+    return OutputError(f"can't write the answer: {exc.strerror or exc}")
+
+
+def _abandon() -> None:
+    # Python flushes once more at its end, and would complain again then.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raise typer.Exit(READER_LEFT)

@@ -10,7 +10,7 @@ import typer
 
 from cfai.cli import clients, inputs, options
 from cfai.cli.output import Target
-from cfai.errors import InputError
+from cfai.errors import BadRequest, InputError
 from cfai.profiles import profile
 from cfai.tasks import (
     Answer,
@@ -51,6 +51,13 @@ _TASKS: Final[Mapping[str, type[Task[Any]]]] = {
 _AURA: Final = "@cf/deepgram/aura-"
 """These call the text to speak `text`, and the others `prompt`."""
 
+_NO_INPUT: Final = "there is no input: give text, a JSON object, @FILE, or pipe one in"
+_NO_MODEL: Final = 5007
+_UNKNOWN: Final = (
+    "what {} reads is not known here, so text is sent as its prompt; give a JSON object to name "
+    "the fields"
+)
+
 
 def run(
     model: Annotated[str, typer.Argument(help="Its name, @cf/openai/whisper for one.")],
@@ -76,7 +83,12 @@ def run(
     if local and writes:
         clients.need(*clients.TEXT, needed_for="text generation on this machine")
         clients.fetch_weights()
-    asyncio.run(_run(model, task, target, local=local, writes=writes))
+    try:
+        asyncio.run(_run(model, task, target, local=local, writes=writes))
+    except BadRequest as exc:
+        if _kind(model) is None and exc.code != _NO_MODEL:
+            exc.add_note(_UNKNOWN.format(model))
+        raise
 
 
 async def _run(
@@ -123,6 +135,8 @@ def asked(model: str, given: str | bytes) -> Task[Any] | Mapping[str, Any]:
     fields = _object(given)
     if fields is not None:
         return _named(kind, fields)
+    if not given.strip():
+        raise InputError(_NO_INPUT)
     if kind is None:
         kind = Prompt
     first, *others = (rule for rule in rules(kind).values() if rule.required)
@@ -175,7 +189,7 @@ def _object(given: str | bytes) -> dict[str, Any] | None:
 
 def _given(given: str | None) -> str | bytes:
     if given is None and inputs.stdin_is_a_terminal():
-        raise InputError("there is no input: give text, a JSON object, @FILE, or pipe one in")
+        raise InputError(_NO_INPUT)
     if given in (None, "-"):
         return inputs.stdin_bytes()
     if given.startswith("@"):

@@ -2,7 +2,7 @@
 
 from collections import deque
 from types import TracebackType
-from typing import Self
+from typing import Self, TypedDict
 
 from aiohttp import web
 
@@ -15,11 +15,19 @@ from cfai.local.faults import Fault
 from cfai.local.journal import Exchange, Hear
 
 _ACCOUNT = "local"
-_TOKEN = "local"  # noqa: S105  # any will do, and the client asks for one
+_TOKEN = "local-api-token"  # noqa: S105  # any will do, and the client asks for one
 _REMEMBERED = 10_000
 
 _PATIENCE = 1.0
 """In seconds: for connections to close, once the requests on them are broken off."""
+
+
+class Credentials(TypedDict):
+    """The arguments of a client that is to talk to the server."""
+
+    account_id: str
+    api_token: str
+    base_url: str
 
 
 class Server:
@@ -51,7 +59,7 @@ class Server:
         host: str = "127.0.0.1",
         port: int = 0,
         token: str | None = None,
-        waiting: int = 64,
+        waiting: int = 1024,
         body_limit: int = 32 << 20,
         prewarm: bool = False,
         on_request: Hear | None = None,
@@ -76,7 +84,7 @@ class Server:
         return f"http://{host}:{self._port}/client/v4"
 
     @property
-    def credentials(self) -> dict[str, str]:
+    def credentials(self) -> Credentials:
         """What a client needs: `WorkersAI(**server.credentials)`."""
         token = self._token or _TOKEN
         return {"account_id": _ACCOUNT, "api_token": token, "base_url": self.base_url}

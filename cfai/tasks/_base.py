@@ -119,7 +119,17 @@ def nested(
     kw_only: bool = True,
 ) -> Any:
     """Make a field of one value with a shape of its own, which *parse* checks and makes."""
-    return _field(Rule(kind="object", parse=parse), default, kw_only, encode=encode or _payload)
+
+    def parsed(value: Any) -> Any:
+        return None if value == _PLAIN_TEXT else parse(value)
+
+    rule = Rule(kind="object", parse=parsed)
+    return _field(rule, default, kw_only, encode=encode or _payload)
+
+
+# What other services call an answer in no special form. The API has no name for it: it is what
+# comes where the field is left out.
+_PLAIN_TEXT = {"type": "text"}
 
 
 def many(
@@ -180,7 +190,12 @@ def _prepare(made: Any) -> None:
     )
 
 
-def _extra(value: Any) -> dict[str, Any] | None:
+def extra_fields(value: Any) -> dict[str, Any] | None:
+    """Check and copy the fields that a class does not know.
+
+    Raises:
+        InputError: They are no mapping, or a name is no text.
+    """
     if value is None:
         return None
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
@@ -212,7 +227,7 @@ class Task(Value, Generic[A]):
     _rules: ClassVar[Mapping[str, Rule]] = {}
 
     extra: Mapping[str, Any] | None = field(
-        default=None, kw_only=True, converter=_extra, validator=_not_twice
+        default=None, kw_only=True, converter=extra_fields, validator=_not_twice
     )
     """Fields of the model that this class does not know: sent as they are, and not checked.
 

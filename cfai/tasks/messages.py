@@ -7,11 +7,13 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
+import attrs
 from attrs import field, frozen
 
 from cfai import media
 from cfai.errors import InputError
 from cfai.media import Base64, Source
+from cfai.tasks._base import extra_fields
 from cfai.tasks._rule import shortened
 from cfai.tasks._text_answers import ToolCall
 from cfai.tasks._value import Value
@@ -117,15 +119,39 @@ def _call(value: Any) -> ToolCall:
 
 
 def _calls(value: Iterable[Any] | None) -> tuple[ToolCall, ...]:
-    return () if value is None else tuple([_call(item) for item in value])
+    if value is None:
+        return ()
+    no_list = isinstance(value, str | bytes | bytearray | Mapping)
+    if no_list or not isinstance(value, Iterable):
+        raise InputError(f"tool_calls must be a list of tool calls, got {shortened(value)}")
+    return tuple([_call(item) for item in value])
+
+
+def _written(value: Any, what: str) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as exc:
+        problem = f"{what} must be text or made of JSON values, got {shortened(value)}"
+        raise InputError(f"{problem}: {exc}") from exc
 
 
 def _call_payload(call: ToolCall) -> dict[str, Any]:
     arguments = call.arguments
     if not isinstance(arguments, str):
-        arguments = json.dumps({} if arguments is None else arguments, ensure_ascii=False)
+        arguments = _written({} if arguments is None else arguments, "arguments")
     named = {"type": "function", "function": {"name": call.name, "arguments": arguments}}
     return named if call.id is None else {"id": call.id, **named}
+
+
+def _text_or_none(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{attribute.name} must be text, got {shortened(value)}")
+
+
+def _not_twice(message: Message, _: object, extra: Mapping[str, Any] | None) -> None:
+    for name in _KNOWN if extra else ():
+        if extra and name in extra and getattr(message, name) not in (None, ()):
+            raise InputError(f"extra must not repeat {name}, which is set already")
 
 
 _KNOWN = ("role", "content", "name", "tool_call_id", "tool_calls")
@@ -145,17 +171,19 @@ class Message(Value):
     content: str | Iterable[str | Part] = field(converter=_content)
     """A text, or the parts that it is made of. Kept as a tuple."""
 
-    tool_call_id: str | None = field(default=None, kw_only=True)
+    tool_call_id: str | None = field(default=None, kw_only=True, validator=_text_or_none)
     """Which call a tool's result belongs to."""
 
-    name: str | None = field(default=None, kw_only=True)
+    name: str | None = field(default=None, kw_only=True, validator=_text_or_none)
     """The name of who speaks: of the tool, mostly."""
 
     tool_calls: Iterable[ToolCall] | None = field(default=None, kw_only=True, converter=_calls)
     """The calls that the assistant asked for. Kept as a tuple."""
 
-    extra: Mapping[str, Any] | None = field(default=None, kw_only=True)
-    """Further fields, sent as they are."""
+    extra: Mapping[str, Any] | None = field(
+        default=None, kw_only=True, converter=extra_fields, validator=_not_twice
+    )
+    """Further fields, sent as they are. They can't change one that is set."""
 
     @classmethod
     def of(cls, value: Message | Mapping[str, Any]) -> Self | Message:
@@ -168,6 +196,9 @@ class Message(Value):
             return value
         if not isinstance(value, Mapping):
             raise InputError(f"a message must be a Message or a mapping, got {shortened(value)}")
+        if value.get("role") == "assistant" and value.get("tool_calls"):
+            # Chat completions leave the content of such a message empty, or out.
+            value = {**value, "content": "" if (said := value.get("content")) is None else said}
         if "role" not in value or "content" not in value:
             missing = "content" if "role" in value else "role"
             raise InputError(f"a message must have its {missing}, got {shortened(value)}")
@@ -233,7 +264,7 @@ def tool_result(
         name: The tool's name.
     """
     if not isinstance(content, str):
-        content = json.dumps(content, ensure_ascii=False)
+        content = _written(content, "content")
     return Message("tool", content, tool_call_id=tool_call_id, name=name)
 
 
@@ -242,4 +273,12 @@ def _user_part(value: Any) -> Part:
 
 
 def _image(value: Any) -> ImagePart:
-    return value if isinstance(value, ImagePart) else ImagePart(value)
+    if isinstance(value, ImagePart):
+        return value
+    if isinstance(value, list | tuple) and not (value and isinstance(value[0], int)):
+        raise InputError(
+            f"user() must be given its parts one by one, as in user(*parts), got {shortened(value)}"
+        )
+    if value is None or isinstance(value, int | float):
+        raise InputError(f"user() must be given texts and images, got {shortened(value)}")
+    return ImagePart(value)

@@ -73,9 +73,12 @@ class Cfai:
 
     @asynccontextmanager
     async def running(
-        self, *arguments: str, stdout: int = asyncio.subprocess.PIPE
+        self, *arguments: str, stdout: int = asyncio.subprocess.PIPE, redirection: str = ""
     ) -> AsyncIterator[Running]:
+        """Start it; with *redirection*, as a shell does that was told of it."""
+        started = ("sh", "-c", f'exec "$@" {redirection}', "sh") if redirection else ()
         process = await asyncio.create_subprocess_exec(
+            *started,
             *COMMAND,
             *arguments,
             stdin=asyncio.subprocess.PIPE,

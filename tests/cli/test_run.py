@@ -47,7 +47,9 @@ def test_what_a_model_is_asked(model: str, given: str | bytes, task: Any) -> Non
 @pytest.mark.parametrize(
     ("model", "given", "message"),
     [
-        (LLAMA, "", "prompt must have at least 1 character"),
+        (LLAMA, "", "there is no input: give text, a JSON object, @FILE, or pipe one in"),
+        ("@cf/new/model", "", "there is no input"),
+        ("@cf/new/model", b"\n", "there is no input"),
         (LLAMA, "{", "must be a JSON object"),
         (LLAMA, b"\xff", "must be UTF-8 text"),
         ("@cf/openai/whisper", "speech.mp3", "takes a file: give @FILE"),
@@ -73,6 +75,20 @@ async def test_where_the_input_is_from(
     done = await cfai.run("run", LLAMA, *arguments[given], stdin=file.read_bytes())
     assert (done.code, done.text, done.err) == (0, '{"response":"Grüße"}\n', "")
     assert fake.requests[0].json() == {"prompt": "hi"}
+
+
+async def test_a_model_that_is_not_known_here(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Text goes to it as its prompt; where that is refused, the guess is not kept a secret."""
+    fake.fails(400, 5006, "Error: required properties at '/' are 'text'")
+    done = await cfai.run("run", "@cf/new/model", "hi")
+    assert done.code == 1
+    assert "hint: what @cf/new/model reads is not known here" in done.err
+    fake.fails(400, 5007, "No such model")
+    done = await cfai.run("run", "@cf/new/model", "hi")
+    assert "prompt" not in done.err
+    done = await cfai.run("run", "@cf/new/model")
+    assert (done.code, done.err.partition(":")[0]) == (2, "error")
+    assert "there is no input" in done.err
 
 
 async def test_the_service_s_own_words(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:

@@ -90,6 +90,19 @@ def test_a_mistake_of_ours_is_not_taken_for_a_missing_extra() -> None:
     assert "pip install" not in done.stderr
 
 
+def test_an_interrupt_while_it_is_imported() -> None:
+    """Ctrl-C is exit code 130 and no traceback, however early it comes."""
+    done = python(
+        "import signal, sys\n"
+        "class Early:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'cfai.cli': signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Early())\n"
+        "from cfai.__main__ import main; main()"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_help_waits_for_no_library() -> None:
     """Explaining itself loads neither a transport nor a model."""
     done = python(

@@ -211,6 +211,12 @@ LONG = ["x"] * 101
         (LLAMA, {"messages": []}, "messages must have at least 1 item"),
         (LLAMA, {"messages": [{"role": "user"}]}, "must have its content"),
         (LLAMA, {"messages": [{"role": "user", "content": None}]}, "content must not be null"),
+        (LLAMA, {"messages": [{"role": "assistant", "content": None}]}, "content must not be null"),
+        (
+            LLAMA,
+            {"messages": [{"role": "user", "content": "a", "tool_calls": 3}]},
+            "messages[0]: tool_calls must be a list of tool calls, got 3",
+        ),
         (LLAMA, {"prompt": "a", "temperature": 5.1}, "temperature must be from 0 to 5, got 5.1"),
         (LLAMA, {"prompt": "a", "top_p": 0}, "top_p must be from 0.001 to 1, got 0"),
         (LLAMA, {"prompt": "a", "top_k": 51}, "top_k must be from 1 to 50, got 51"),

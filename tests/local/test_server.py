@@ -22,7 +22,7 @@ async def test_it_says_what_a_client_needs() -> None:
         assert server.base_url.endswith("/client/v4")
         assert server.credentials == {
             "account_id": "local",
-            "api_token": "local",
+            "api_token": "local-api-token",
             "base_url": server.base_url,
         }
 

@@ -153,6 +153,20 @@ def test_what_was_left_half_written_is_not_taken_for_weights(tmp_path: Path, tin
     assert find(weights=tiny, cache=tmp_path) is None
 
 
+@pytest.mark.parametrize("there", ["nothing", "a file"])
+def test_a_cache_that_can_not_be_written_says_what_to_do(
+    tmp_path: Path, tiny: Weights, there: str
+) -> None:
+    """The message names the folder, the reason, and the way out; also when the disk is full."""
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" if there == "a file" else tmp_path / "file" / "nope"
+    with pytest.raises(WeightsError) as caught:
+        ensure(weights=tiny, cache=folder)
+    message = str(caught.value)
+    assert message.startswith(f"can't write to {folder}: ")
+    assert message.endswith("; CFAI_CACHE names another place")
+
+
 @pytest.mark.parametrize(
     ("environment", "folder"),
     [

@@ -1,6 +1,7 @@
 """The body of a run, byte for byte: JSON, raw bytes and forms, with media the way a model wants."""
 
 import json
+import math
 import re
 import tracemalloc
 from base64 import b64encode
@@ -34,6 +35,7 @@ from cfai.tasks import (
     TextGeneration,
     TextToImage,
     TextToSpeech,
+    Tool,
     Translation,
     assistant,
     system,
@@ -147,6 +149,52 @@ def test_what_is_no_json_is_refused(task: Any) -> None:
     """With a word on what it is, and before anything is sent."""
     with pytest.raises(InputError, match="must be made of JSON values"):
         made(task)
+
+
+TURN = {"role": "user", "content": "null"}
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ({"temperature": math.nan}, "temperature must be a finite number, got nan"),
+        ({"a": [0.5, {"b": (None, -math.inf)}]}, "a[1].b[1] must be a finite number, got -inf"),
+        (Prompt("a", extra={"a": math.nan}), "a must be a finite number, got nan"),
+        (
+            Prompt("a", response_format={"type": "number", "minimum": math.inf}),
+            "response_format.json_schema.minimum must be a finite number, got inf",
+        ),
+        (
+            TextGeneration([TURN], tools=[Tool("t", "d", {"n": {"maximum": math.inf}})]),
+            "tools[0].parameters.properties.n.maximum must be a finite number, got inf",
+        ),
+        (
+            ImageToText(PNG, extra={"a": [math.nan]}),
+            "a[0] must be a finite number, got nan",
+        ),
+    ],
+)
+def test_a_number_that_json_cannot_write_is_named(task: Any, said: str) -> None:
+    """It would go out as null, and so be left to the service's default in silence."""
+    with pytest.raises(InputError) as caught:
+        made(task)
+    assert str(caught.value) == said
+
+
+def test_a_number_that_json_cannot_write_is_none_in_queries_and_forms_either() -> None:
+    task = AutomaticSpeechRecognition(MP3, extra={"utt_split": math.nan})
+    with pytest.raises(InputError, match=r"^utt_split must be a finite number, got nan$"):
+        made(task, "@cf/deepgram/nova-3")
+    with pytest.raises(InputError, match=r"^guidance must be a finite number, got inf$"):
+        made({"prompt": "a", "guidance": math.inf}, "@cf/black-forest-labs/flux-2-dev")
+
+
+def test_what_is_null_on_purpose_is_sent() -> None:
+    """And the word itself, inside a text."""
+    assert written(made({"a": None, "b": [None]})) == b'{"a":null,"b":[null]}'
+    assert written(made(TextGeneration([TURN]))) == (
+        b'{"messages":[{"role":"user","content":"null"}]}'
+    )
 
 
 # Media: form, model, task, Content-Type and body.

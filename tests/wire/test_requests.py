@@ -209,6 +209,29 @@ def test_options_of_a_stream_and_of_an_open_run() -> None:
     assert asked(options=Options()).path == asked().path
 
 
+@pytest.mark.parametrize(
+    "task", [{"options": {"a": 1}}, {"options": {"a": 1, "rejectIfBusy": False}}]
+)
+def test_options_of_the_task_stay_beside_those_of_the_call(task: dict[str, Any]) -> None:
+    """What the call says of the same thing counts."""
+    before = {"options": dict(task["options"])}
+    busy = Options(reject_if_busy=True)
+    assert asked(task, options=busy).body == b'{"options":{"a":1,"rejectIfBusy":true}}'
+    assert asked(Prompt("Hi", extra=task), options=busy).body == (
+        b'{"prompt":"Hi","options":{"a":1,"rejectIfBusy":true}}'
+    )
+    assert task == before
+
+
+def test_options_of_the_task_without_room_are_refused() -> None:
+    busy = Options(reject_if_busy=True)
+    assert asked({"options": None}, options=busy).body == b'{"options":{"rejectIfBusy":true}}'
+    with pytest.raises(
+        InputError, match="options must be a mapping beside reject_if_busy, got 'x'"
+    ):
+        asked({"options": "x"}, options=busy)
+
+
 def test_later_headers_replace_earlier_ones_in_any_case() -> None:
     """Names are compared without case: two lines with credentials would be anybody's guess."""
     request = asked(

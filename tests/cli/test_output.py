@@ -1,0 +1,104 @@
+"""Standard output that is full, closed, or gone: one line that says so, and an exit code."""
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from cfai.testing import FakeWorkersAI
+
+from .processes import Cfai, Done
+
+LLAMA = "@cf/meta/llama-3.1-8b-instruct"
+FULL = Path("/dev/full")
+
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
+needs_shell = pytest.mark.skipif(sys.platform == "win32", reason="there is no sh here")
+
+
+async def told(redirection: str, cfai: Cfai, *arguments: str) -> Done:
+    """Run the command as a shell does that was told of *redirection*."""
+    async with cfai.running(*arguments, redirection=redirection) as running:
+        return await running.done()
+
+
+@needs_full
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("chat", "hi"),
+        ("chat", "--json", "hi"),
+        ("run", LLAMA, "hi"),
+        ("run", LLAMA, '{"prompt": "hi", "stream": true}'),
+        ("embed", "hi"),
+        ("chat", "--help"),
+    ],
+)
+async def test_a_full_disk(cfai: Cfai, fake: FakeWorkersAI, arguments: tuple[str, ...]) -> None:
+    """It is said in one line, and is a failure."""
+    if arguments[0] == "chat" or "stream" in arguments[-1]:
+        fake.streams("Hel", "lo")
+    elif arguments[0] == "run":
+        fake.answers({"response": "hi"})
+    else:
+        fake.answers({"shape": [1, 2], "data": [[0.5, 0.25]]})
+    done = await told("> /dev/full", cfai, *arguments)
+    assert (done.code, done.err) == (
+        1,
+        "error: can't write the answer: No space left on device\n",
+    )
+
+
+@needs_full
+async def test_a_full_disk_for_the_demo(stranger: Cfai, text_model: Path) -> None:
+    done = await told("> /dev/full", stranger, "demo")
+    assert (done.code, done.err) == (
+        1,
+        "error: can't write the answer: No space left on device\n",
+    )
+
+
+@needs_shell
+@pytest.mark.parametrize("arguments", [("--version",), ()])
+async def test_a_closed_standard_output(stranger: Cfai, arguments: tuple[str, ...]) -> None:
+    done = await told(">&-", stranger, *arguments)
+    assert done.code == 1
+    assert done.err == "error: can't write the answer: standard output is closed\n"
+
+
+@needs_shell
+async def test_a_closed_standard_error(stranger: Cfai) -> None:
+    """Nothing is lost but what would have been said there."""
+    done = await told("2>&-", stranger, "--version")
+    assert (done.code, done.text) == (0, f"cfai {version('cfai')}\n")
+    done = await told("2>&-", stranger, "chatter")
+    assert (done.code, done.text) == (2, "")
+
+
+@needs_shell
+async def test_all_of_them_closed(stranger: Cfai) -> None:
+    done = await told("<&- >&- 2>&-", stranger, "chat", "hi")
+    assert (done.code, done.out, done.err) == (2, b"", "")
+
+
+@needs_shell
+async def test_a_file_needs_no_standard_output(
+    fake: FakeWorkersAI, cfai: Cfai, tmp_path: Path
+) -> None:
+    """-o takes the answer where standard output is closed."""
+    fake.answers({"response": "hi"})
+    target = tmp_path / "out.json"
+    done = await told(">&-", cfai, "run", LLAMA, "hi", "-o", str(target))
+    assert (done.code, done.err) == (0, "")
+    assert target.read_text() == '{"response":"hi"}\n'
+
+
+async def test_a_cache_that_can_not_be_written(tmp_path: Path) -> None:
+    """`pull` names the folder, the reason and the variable."""
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" / "nope"
+    done = await Cfai({"CFAI_CACHE": str(folder)}).run("pull")
+    assert (done.code, done.out) == (1, b"")
+    assert done.err.startswith(f"error: can't write to {folder}: ")
+    assert done.err.endswith("; CFAI_CACHE names another place\n")
