@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from cfai._wire.queue import (
         QueuedItem as QueuedItem,
     )
+    from cfai.cohere import (
+        Cohere as Cohere,
+    )
     from cfai.errors import (
         AnswerTooLarge as AnswerTooLarge,
         AuthenticationError as AuthenticationError,
@@ -151,6 +154,7 @@ _face = Face(
         "cfai._tokens": "TokenStream",
         "cfai._wire.queue": "QueuedItem",
         "cfai._version": "__version__",
+        "cfai.cohere": "Cohere",
         "cfai.errors": (
             "AnswerTooLarge AuthenticationError BadRequest CapacityExceeded CfaiError ConfigError "
             "Conflict ConnectError ConnectionLost DecodeError InputError MethodNotAllowed "

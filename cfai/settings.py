@@ -229,7 +229,8 @@ def _address(what: str, url: str) -> SplitResult:
     raise ConfigError(f"{what} must be an http:// or https:// address with a host")
 
 
-def _base_url(url: str, *, allow_insecure: bool) -> str:
+def base_address(url: str, *, allow_insecure: bool) -> str:
+    """Refuse, with a `ConfigError`, an address that credentials can't be sent to."""
     parts = _address("base_url", url)
     if "@" in parts.netloc:
         raise ConfigError("base_url must not hold a user name or password")
@@ -244,7 +245,7 @@ def _base_url(url: str, *, allow_insecure: bool) -> str:
     return url.rstrip("/")
 
 
-def _proxy(given: str | None, base_url: str) -> str | None:
+def proxy_for(given: str | None, base_url: str) -> str | None:
     """The proxy for *base_url*: the one given, or the one that the environment names for it.
 
     Looked up once, here. aiohttp's own look-up (`trust_env`) goes through a thread twice for each
@@ -285,6 +286,8 @@ class Settings:
     proxy: str | None = field(default=None, repr=False)
     max_answer_bytes: int = field(default=256 * 2**20, validator=_count(1))
     max_event_bytes: int = field(default=16 * 2**20, validator=_count(1))
+    in_body: tuple[str, ...] = field(default=(), repr=False)
+    """Secrets that a call carries in its body."""
 
     @classmethod
     def resolve(
@@ -307,12 +310,12 @@ class Settings:
         if not account:
             raise ConfigError("no account: pass account_id, or set CLOUDFLARE_ACCOUNT_ID")
         url = known(base_url, "CLOUDFLARE_BASE_URL")
-        url = _base_url(CLOUDFLARE if url is None else url, allow_insecure=allow_insecure)
+        url = base_address(CLOUDFLARE if url is None else url, allow_insecure=allow_insecure)
         return cls(
             account_id=account,
             credentials=credentials,
             base_url=url,
-            proxy=_proxy(proxy, url),
+            proxy=proxy_for(proxy, url),
             gateway=as_gateway(_known_gateway(gateway)),
             **rest,
         )
@@ -321,7 +324,8 @@ class Settings:
     def secrets(self) -> tuple[str, ...]:
         """What no message may contain."""
         authorization = self.gateway.authorization if self.gateway else None
-        return (*self.credentials.secrets, *([authorization] if authorization else []))
+        own = (*self.credentials.secrets, *self.in_body)
+        return (*own, authorization) if authorization else own
 
     def for_call(self, options: Options | None) -> Settings:
         """These settings, with what *options* changes for one call."""

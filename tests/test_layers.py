@@ -26,7 +26,7 @@ FLOORS: tuple[set[str], ...] = (
     {"_session"},
     {"_tokens", "_pages"},
     {"_services"},
-    {"workers_ai"},
+    {"workers_ai", "cohere"},
     {"testing"},
     {"__init__"},
     {"cli"},
@@ -70,7 +70,7 @@ WHOLE_ROOM = {
 }
 """Modules that nobody imports without wanting the library."""
 
-TYPES_ONLY = {("cfai.workers_ai", "aiohttp")}
+TYPES_ONLY = {("cfai.workers_ai", "aiohttp"), ("cfai.cohere", "aiohttp")}
 """What a signature names without importing it: the session that a caller may bring along."""
 
 

@@ -1,11 +1,23 @@
 """A scripted Workers AI for tests: real sockets, literal bytes, faults on demand, nothing patched.
 
-`FakeWorkersAI` is all that most tests need. For pytest, `cfai.testing.plugin` has it as a fixture;
-nothing in this package needs pytest unless that module is imported.
+`FakeWorkersAI` is all that most tests need; `FakeCohere` is its sibling for `cfai.Cohere`. For
+pytest, `cfai.testing.plugin` has the first as a fixture; nothing in this package needs pytest
+unless that module is imported.
 """
 
+from cfai.testing._cohere import FakeCohere
 from cfai.testing._fake import FakeWorkersAI
 from cfai.testing._record import Headers, Recorded
 from cfai.testing._script import Framing, HangUp, Part, Reply, Script
 
-__all__ = ["FakeWorkersAI", "Framing", "HangUp", "Headers", "Part", "Recorded", "Reply", "Script"]
+__all__ = [
+    "FakeCohere",
+    "FakeWorkersAI",
+    "Framing",
+    "HangUp",
+    "Headers",
+    "Part",
+    "Recorded",
+    "Reply",
+    "Script",
+]
