@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from cfai._wire.queue import (
         QueuedItem as QueuedItem,
     )
+    from cfai.cohere import (
+        Cohere as Cohere,
+    )
     from cfai.embedding import (
         EmbeddedBatch as EmbeddedBatch,
         EmbeddingJob as EmbeddingJob,
@@ -162,6 +165,7 @@ _face = Face(
         "cfai._tokens": "TokenStream",
         "cfai._wire.queue": "QueuedItem",
         "cfai._version": "__version__",
+        "cfai.cohere": "Cohere",
         "cfai.embedding": "EmbedFailure EmbeddedBatch EmbeddingJob JobStats Progress",
         "cfai.errors": (
             "AnswerTooLarge AuthenticationError BadRequest CapacityExceeded CfaiError ConfigError "

@@ -51,8 +51,12 @@ def known(given: str | None, *names: str) -> str | None:
     return next((value for name in names if (value := os.environ.get(name))), None)
 
 
-def _header_safe(name: str, value: object) -> str:
-    """Refuse what no header can carry. The value is secret, so the message leaves it out."""
+def header_safe(name: str, value: object) -> str:
+    """Refuse what no header can carry. The value is secret, so the message leaves it out.
+
+    Raises:
+        ConfigError: It is empty, or not printable ASCII without spaces.
+    """
     if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]+", value):
         raise ConfigError(
             f"{name} must be printable ASCII without spaces or line ends, and not empty"
@@ -74,7 +78,7 @@ def credentials(
     else:
         token = known(api_token, "CLOUDFLARE_API_TOKEN", "CF_API_TOKEN")
     if token is not None:
-        return Credentials(api_token=_header_safe("api_token", token))
+        return Credentials(api_token=header_safe("api_token", token))
     email = known(api_email, "CLOUDFLARE_EMAIL")
     key = known(api_key, "CLOUDFLARE_API_KEY")
     if key is not None and email is None:
@@ -89,5 +93,5 @@ def credentials(
             " (or api_email and api_key: CLOUDFLARE_EMAIL and CLOUDFLARE_API_KEY)"
         )
     return Credentials(
-        api_email=_header_safe("api_email", email), api_key=_header_safe("api_key", key)
+        api_email=header_safe("api_email", email), api_key=header_safe("api_key", key)
     )

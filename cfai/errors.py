@@ -112,6 +112,9 @@ class StatusError(CfaiError):
         meta: The facts around the exchange.
     """
 
+    # Of another provider, a status alone doesn't mean what it means of Workers AI.
+    _advised = True
+
     def __init__(
         self,
         message: str,
@@ -138,7 +141,11 @@ class StatusError(CfaiError):
     def hint(self) -> str | None:
         """What to do about it, where that is known."""
         known = CODES[self.code].hint if self.code in CODES else ""
-        return known or _STATUS_HINTS.get(self.status)
+        return known or (_STATUS_HINTS.get(self.status) if self._advised else None)
+
+    def from_elsewhere(self) -> None:
+        """Give no advice by status: another provider said no."""
+        self._advised = False
 
     def __str__(self) -> str:
         text = f"{self.status}: " if self.code is None else f"{self.status} (code {self.code}): "

@@ -5,17 +5,16 @@ Values only: nothing here opens a connection. What they become on the wire is wr
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, Final, Literal, Self
-from urllib.parse import SplitResult, urlsplit
 
 import attrs
 from attrs import field, frozen
 
 from cfai._checks import count, flag, kind, limit, pause, shown, text
+from cfai.addresses import base_address, proxy_for
 from cfai.credentials import Credentials, distinct, holds_secret, known
 from cfai.errors import CfaiError, ConfigError, InputError
 
@@ -189,75 +188,6 @@ class Options:
     """At most 5 words for the logs, each of 1 to 50 characters: letters, digits and `:-./@`."""
 
 
-def is_loopback(host: str | None) -> bool:
-    """Whether *host* names this machine and nothing else."""
-    if host is None:
-        return False
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-_ADDRESS = re.compile(r"[\x21-\x7e]+")
-
-
-def _address(what: str, url: str) -> SplitResult:
-    """The parts of an http or https address. It may hold a password, so no message shows it."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        if usable and _ADDRESS.fullmatch(url):
-            return parts
-    except (AttributeError, TypeError, ValueError):
-        pass  # No text, no port or no host at all.
-    raise ConfigError(f"{what} must be an http:// or https:// address with a host")
-
-
-def _base_url(url: str, *, allow_insecure: bool) -> str:
-    parts = _address("base_url", url)
-    if "@" in parts.netloc:
-        raise ConfigError("base_url must not hold a user name or password")
-    # An empty query or fragment, too, would swallow the path that follows it.
-    if "?" in url or "#" in url:
-        raise ConfigError("base_url must not have a query or fragment")
-    if parts.scheme == "http" and not allow_insecure and not is_loopback(parts.hostname):
-        raise ConfigError(
-            f"base_url would send the credentials unencrypted to {parts.hostname}:"
-            " use https://, or allow_insecure=True"
-        )
-    return url.rstrip("/")
-
-
-def _proxy(given: str | None, base_url: str | None) -> str | None:
-    """The proxy that was given, or the one that the environment names for *base_url*.
-
-    Looked up once, here. aiohttp's own look-up (`trust_env`) goes through a thread twice for each
-    request, which was measured to treble its cost, and lets a ~/.netrc break the call.
-    """
-    if given is None and base_url is not None:
-        given = _environment_proxy(urlsplit(base_url))
-    if given is not None:
-        _address("a proxy", given)
-    return given
-
-
-def _environment_proxy(parts: SplitResult) -> str | None:
-    # Another machine can't reach this one's loopback, and would be sent the credentials in clear.
-    if is_loopback(parts.hostname):
-        return None
-    from urllib.request import getproxies_environment, proxy_bypass
-
-    proxies = getproxies_environment()
-    found = proxies.get(parts.scheme) or proxies.get("all")
-    if not found or proxy_bypass(parts.netloc):
-        return None
-    # Environments name proxies by host and port alone, too, which curl and requests take for http.
-    return found if "://" in found else f"http://{found}"
-
-
 def _copied(headers: Any) -> Any:
     """Headers that the user no longer changes. What are none is for the validator to refuse."""
     return dict(headers or {}) if isinstance(headers, Mapping | None) else headers
@@ -279,6 +209,8 @@ class Settings:
     proxy: str | None = field(default=None, repr=False)
     max_answer_bytes: int = field(default=256 * 2**20, validator=count(1))
     max_event_bytes: int = field(default=16 * 2**20, validator=count(1))
+    in_body: tuple[str, ...] = field(default=(), repr=False)
+    """Secrets that a call carries in its body."""
 
     @classmethod
     def resolve(
@@ -306,12 +238,12 @@ class Settings:
         if not account:
             raise ConfigError("no account: pass account_id, or set CLOUDFLARE_ACCOUNT_ID")
         url = known(base_url, "CLOUDFLARE_BASE_URL")
-        url = _base_url(CLOUDFLARE if url is None else url, allow_insecure=allow_insecure)
+        url = base_address(CLOUDFLARE if url is None else url, allow_insecure=allow_insecure)
         return cls(
             account_id=account,
             credentials=credentials,
             base_url=url,
-            proxy=_proxy(proxy, url if trusts_environment else None),
+            proxy=proxy_for(proxy, url if trusts_environment else None),
             gateway=_known_gateway(gateway),
             **rest,
         )
@@ -322,6 +254,7 @@ class Settings:
         authorization = self.gateway.authorization if self.gateway else None
         return distinct(
             *self.credentials.secrets,
+            *self.in_body,
             *([authorization] if authorization else []),
             *(value for name, value in self.headers.items() if holds_secret(name)),
         )

@@ -6,7 +6,7 @@ with the imports and constants of the blocks before it.
 A block is left out only by a comment that says why, on the line before it:
 `<!-- not run: needs a browser -->`. A shell block says one or the other: `<!-- run -->` has it run.
 Where no local model could answer, `<!-- scripted: image -->` has the page's client, `ai`, talk to a
-scripted service for one block.
+scripted service for one block, and `<!-- scripted: cohere -->` does so with `cohere`.
 """
 
 import ast
@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -26,7 +27,7 @@ import pytest
 from attrs import frozen
 
 from cfai.local import Server
-from cfai.testing import FakeWorkersAI
+from cfai.testing import FakeCohere, FakeWorkersAI
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,7 +57,8 @@ LLAMA = {
         },
     ],
 }
-SCRIPTS: dict[str, Callable[[FakeWorkersAI], object]] = {
+SCRIPTS: dict[str, Callable[[Any], object]] = {
+    "cohere": lambda fake: fake.adds("chat-ft"),
     "description": lambda fake: fake.answers({"description": "In the snow."}),
     "fine tune": lambda fake: (
         fake.answers({"id": FINETUNE, "model": "@cf/mistral/mistral-7b", "name": "pirate"})
@@ -211,13 +213,15 @@ class Page:
                 self.heads.append(ast.unparse(node))
 
     async def scripted(self, script: str, run: Awaitable[object]) -> None:
-        """Run a block with `ai` as the client of a scripted service."""
-        usual = self.names["ai"]
-        async with FakeWorkersAI() as fake:
+        """Run a block with the page's client replaced by that of a scripted service."""
+        name, service = ("cohere", FakeCohere) if script == "cohere" else ("ai", FakeWorkersAI)
+        usual = self.names[name]
+        async with service() as fake:
             SCRIPTS[script](fake)
-            self.names["ai"] = fake.client()
+            with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+                self.names[name] = fake.client()
             await run
-        self.names["ai"] = usual
+        self.names[name] = usual
 
     def run(self, block: Block) -> None:
         """Run a block in this process."""

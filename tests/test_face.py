@@ -17,7 +17,7 @@ import cfai
 ROOT = Path(cfai.__file__).parent
 
 HTTP_LIBRARIES = {"aiohttp", "httpx", "yarl", "multidict"}
-BROUGHT_ALONG = {("WorkersAI.__init__", "session")}
+BROUGHT_ALONG = {("WorkersAI.__init__", "session"), ("Cohere.__init__", "session")}
 """The parameters that name an outside library: a session that the caller may bring along."""
 
 NAMES = list(cfai.__all__)

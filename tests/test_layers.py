@@ -18,7 +18,7 @@ ROOT = Path(cfai.__file__).parent
 FLOORS: tuple[set[str], ...] = (
     {"meta", "_lazy", "_redaction", "_version"},
     {"errors", "catalogue"},
-    {"media", "credentials", "_convert", "_checks"},
+    {"media", "addresses", "credentials", "_convert", "_checks"},
     {"settings", "listings"},
     {"tasks"},
     {"profiles"},
@@ -26,7 +26,7 @@ FLOORS: tuple[set[str], ...] = (
     {"_session"},
     {"_tokens", "_pages", "embedding"},
     {"_services", "_calls"},
-    {"workers_ai"},
+    {"workers_ai", "cohere"},
     {"testing"},
     {"__init__"},
     {"cli"},
@@ -71,7 +71,7 @@ WHOLE_ROOM = {
 }
 """Modules that nobody imports without wanting the library."""
 
-TYPES_ONLY = {("cfai.workers_ai", "aiohttp")}
+TYPES_ONLY = {("cfai.workers_ai", "aiohttp"), ("cfai.cohere", "aiohttp")}
 """What a signature names without importing it: the session that a caller may bring along."""
 
 

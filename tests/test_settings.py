@@ -7,6 +7,7 @@ import pytest
 from attrs import evolve
 
 from cfai import WorkersAI
+from cfai.addresses import is_loopback
 from cfai.credentials import Credentials, credentials
 from cfai.errors import CfaiError, ConfigError, InputError
 from cfai.settings import (
@@ -16,7 +17,6 @@ from cfai.settings import (
     Retries,
     Settings,
     Timeouts,
-    is_loopback,
 )
 
 TOKEN = "v1.0-s3cr3t-t0ken"  # noqa: S105  # made up

@@ -132,8 +132,8 @@ class PageToken:
     Source: Cohere API, "Lists fine-tuned models".
     """
 
-    size: int | None = field(default=None, validator=_at_least(1))
-    """Rows a page."""
+    size: int | None = field(default=None, validator=_at_least(0))
+    """Rows a page; 0 leaves it to the service."""
 
     token: str | None = field(default=None, validator=_text)
     order_by: str | None = field(default=None, validator=_text)

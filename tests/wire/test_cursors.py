@@ -78,7 +78,7 @@ def test_a_cursor_knows_its_successor(
         (Offset, "order_by", ""),
         (Page, "number", 0),
         (Page, "size", 0),
-        (PageToken, "size", 0),
+        (PageToken, "size", -1),
         (PageToken, "token", ""),
     ],
 )
