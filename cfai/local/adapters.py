@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from cfai.local.faults import Fault, bad_finetune
+from cfai.local.faults import Fault, against_rule
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -31,7 +31,7 @@ def check_name(name: str) -> None:
         Fault: It is another name.
     """
     if name not in (CONFIG, WEIGHTS):
-        raise bad_finetune(f"file_name must be {CONFIG} or {WEIGHTS}, got {name[:100]!r}")
+        raise against_rule(f"file_name must be {CONFIG} or {WEIGHTS}, got {name[:100]!r}")
 
 
 def check(name: str, path: Path) -> None:
@@ -49,14 +49,14 @@ def check(name: str, path: Path) -> None:
 def _check_config(path: Path) -> None:
     size = path.stat().st_size
     if size > _LONGEST_CONFIG:
-        raise bad_finetune(f"{CONFIG} must have at most {_LONGEST_CONFIG} bytes, got {size}")
+        raise against_rule(f"{CONFIG} must have at most {_LONGEST_CONFIG} bytes, got {size}")
     config = _object(path.read_bytes(), f"{CONFIG} must be a JSON object")
     rank, kind = config.get("r"), config.get("model_type")
     if type(rank) is not int or rank not in _RANKS:
-        raise bad_finetune(f"{CONFIG}: r must be from 1 to {_RANKS[-1]}, got {rank!r:.60}")
+        raise against_rule(f"{CONFIG}: r must be from 1 to {_RANKS[-1]}, got {rank!r:.60}")
     if kind not in _TYPES:
         known = ", ".join(_TYPES)
-        raise bad_finetune(f"{CONFIG}: model_type must be one of {known}, got {kind!r:.60}")
+        raise against_rule(f"{CONFIG}: model_type must be one of {known}, got {kind!r:.60}")
 
 
 def _check_weights(path: Path) -> None:
@@ -65,11 +65,11 @@ def _check_weights(path: Path) -> None:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(size - 8, _LONGEST_HEADER):
-            raise bad_finetune(f"{WEIGHTS} must be a safetensors file, with its header")
+            raise against_rule(f"{WEIGHTS} must be a safetensors file, with its header")
         header = _object(file.read(length), f"{WEIGHTS} must have a header that is a JSON object")
     ends = [_end(name, entry) for name, entry in header.items() if name != "__metadata__"]
     if not ends or 8 + length + max(ends) != size:
-        raise bad_finetune(f"{WEIGHTS} must hold all of its tensors, and has {size} bytes")
+        raise against_rule(f"{WEIGHTS} must hold all of its tensors, and has {size} bytes")
 
 
 def _end(name: str, entry: Any) -> int:
@@ -78,11 +78,11 @@ def _end(name: str, entry: Any) -> int:
             0 <= start <= end
         ):
             return end
-    raise bad_finetune(f"{WEIGHTS} must say where its tensors lie: {name[:60]!r} does not")
+    raise against_rule(f"{WEIGHTS} must say where its tensors lie: {name[:60]!r} does not")
 
 
 def _object(raw: bytes, otherwise: str) -> dict[str, Any]:
-    refused: Fault = bad_finetune(otherwise)
+    refused: Fault = against_rule(otherwise)
     try:
         found = orjson.loads(raw)
     except orjson.JSONDecodeError as exc:

@@ -101,8 +101,8 @@ def unknown_finetune(name: object) -> Fault:
     return Fault(404, 90003, f"Finetune {name} not found", by_model=False)
 
 
-def bad_finetune(reason: str) -> Fault:
-    """400: a fine-tune, one of its files or their list breaks a rule; *reason* says which."""
+def against_rule(reason: str) -> Fault:
+    """400: what is no run breaks a rule: a fine-tune, a file or a list. *reason* says which."""
     return Fault(400, 90003, reason, by_model=False)
 
 

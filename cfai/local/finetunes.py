@@ -1,7 +1,6 @@
 """Fine-tunes: listed, made, and looked up by what runs with `lora`. Nothing here applies one."""
 
 import sqlite3
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -10,7 +9,7 @@ from attrs import frozen
 
 from cfai.local import adapters, faults
 from cfai.local.checks import Body, missing
-from cfai.local.faults import bad_finetune
+from cfai.local.faults import against_rule
 from cfai.local.models import look_up
 from cfai.local.places import Visit
 from cfai.local.store import Store
@@ -20,7 +19,6 @@ MOST = 30
 
 _COLUMNS = ("id", "created_at", "model", "modified_at", "name", "public", "description")
 _PAGE = 50
-_LARGEST = 2**63 - 1
 
 
 def now() -> str:
@@ -53,11 +51,10 @@ class Finetunes:
         Raises:
             Fault: A number is none, or there is no such column.
         """
-        query = visit.request.query
-        limit, offset = _whole(query, "limit", 1, _PAGE), _whole(query, "offset", 0, 0)
-        order = query.get("orderBy", "created_at")
+        limit, offset = visit.whole("limit", _PAGE, least=1), visit.whole("offset", 0)
+        order = visit.request.query.get("orderBy", "created_at")
         if order not in _COLUMNS:
-            raise bad_finetune(f"orderBy must be one of {', '.join(_COLUMNS)}, got {order[:60]!r}")
+            raise against_rule(f"orderBy must be one of {', '.join(_COLUMNS)}, got {order[:60]!r}")
         # The order's name is one of ours, and rows of the same value stay in the order they came.
         select = f"SELECT * FROM finetune WHERE public ORDER BY {order}, number LIMIT ? OFFSET ?"  # noqa: S608
         return await self.store.ask(
@@ -75,9 +72,9 @@ class Finetunes:
         def work(db: sqlite3.Connection) -> None:
             count = db.execute("SELECT count(*) FROM finetune WHERE account = ?", (visit.account,))
             if count.fetchone()[0] >= MOST:
-                raise bad_finetune(f"an account has at most {MOST} finetunes")
+                raise against_rule(f"an account has at most {MOST} finetunes")
             if _find(db, visit.account, made["name"]):
-                raise bad_finetune(f"there is a finetune {made['name'][:60]!r} already")
+                raise against_rule(f"there is a finetune {made['name'][:60]!r} already")
             db.execute(
                 "INSERT INTO finetune (id, account, name, model, description, public, created_at,"
                 " modified_at) VALUES (:id, :account, :name, :model, :description, :public,"
@@ -128,7 +125,7 @@ def open_for(db: sqlite3.Connection, account: str, named: str, file_name: str) -
         raise faults.unknown_finetune(named)
     select = "SELECT 1 FROM asset WHERE finetune = ? AND file_name = ?"
     if db.execute(select, (row["id"], file_name)).fetchone():
-        raise bad_finetune(f"{file_name} is there already, and no file can be replaced")
+        raise against_rule(f"{file_name} is there already, and no file can be replaced")
     return str(row["id"])
 
 
@@ -168,7 +165,7 @@ def _asked(body: Body) -> dict[str, Any]:
         value = body.get(name)
         if value is not None and (type(value) is not kind or (value == "" and name in _REQUIRED)):
             wanted = "true or false" if kind is bool else "text"
-            raise bad_finetune(f"{name} must be {wanted}, got {value!r:.60}")
+            raise against_rule(f"{name} must be {wanted}, got {value!r:.60}")
     known = look_up(body["model"])
     if known is None or known.task != "Text Generation":
         raise faults.no_such_model(body["model"])
@@ -186,13 +183,3 @@ def _asked(body: Body) -> dict[str, Any]:
 
 
 _REQUIRED = ("model", "name")
-
-
-def _whole(query: Mapping[str, str], name: str, least: int, otherwise: int) -> int:
-    said = query.get(name)
-    if said is None:
-        return otherwise
-    number = int(said) if said.isascii() and said.isdigit() and len(said) < 20 else -1
-    if not least <= number <= _LARGEST:
-        raise bad_finetune(f"{name} must be a whole number, {least} or more, got {said[:60]!r}")
-    return number

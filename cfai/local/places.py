@@ -14,6 +14,7 @@ from cfai.local.checks import Body, decoded
 _ACCOUNT = re.compile(r"/client/v4/accounts/(?P<account>[^/]+)/ai/(?P<rest>.+)")
 _RUN = "run/"
 _ANY = "*"
+_LARGEST = 2**63 - 1
 
 
 @frozen
@@ -27,6 +28,22 @@ class Visit:
     """The model to run; `None` where the request is for something else."""
     named: str = ""
     """What else the path names, a fine-tune for one."""
+
+    def whole(self, name: str, otherwise: int, *, least: int = 0) -> int:
+        """Give a number of the query, *least* or more; *otherwise* where it is left out.
+
+        Raises:
+            Fault: It is something else.
+        """
+        said = self.request.query.get(name)
+        if said is None:
+            return otherwise
+        number = int(said) if said.isascii() and said.isdigit() and len(said) < 20 else -1
+        if not least <= number <= _LARGEST:
+            raise faults.against_rule(
+                f"{name} must be a whole number, {least} or more, got {said[:60]!r}"
+            )
+        return number
 
     async def read(self) -> bytes:
         """Give the bytes of the body.

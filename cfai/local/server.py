@@ -9,7 +9,7 @@ from typing import Self
 from aiohttp import web
 
 from cfai.errors import ConfigError
-from cfai.local import backends
+from cfai.local import backends, catalogue
 from cfai.local.app import Desk, is_loopback
 from cfai.local.backends.smollm2 import PARALLEL
 from cfai.local.crew import Crew
@@ -168,6 +168,10 @@ def places(finetunes: Finetunes) -> Places:
         "finetunes": {"GET": finetunes.own, "POST": finetunes.create},
         "finetunes/public": {"GET": finetunes.public},
         "finetunes/*/finetune-assets": {"POST": Uploads(finetunes).upload},
+        "models/search": {"GET": catalogue.search},
+        "models/schema": {"GET": catalogue.schema},
+        "tasks/search": {"GET": catalogue.tasks},
+        "authors/search": {"GET": catalogue.authors},
     }
 
 

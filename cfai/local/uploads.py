@@ -12,7 +12,7 @@ from aiohttp import BodyPartReader, MultipartReader, web
 from attrs import define, frozen
 
 from cfai.local import adapters, faults
-from cfai.local.faults import bad_finetune
+from cfai.local.faults import against_rule
 from cfai.local.finetunes import Finetunes, now, open_for
 from cfai.local.places import Visit
 
@@ -49,7 +49,7 @@ class Uploads:
         async with _scratch(self.finetunes.store.part(asset)) as part:
             taken = await self._taken(visit, part)
             if taken.file_name is None or taken.size is None:
-                raise bad_finetune("the form must have the fields file_name and file")
+                raise against_rule("the form must have the fields file_name and file")
             await asyncio.to_thread(adapters.check, taken.file_name, part)
             return await self._keep(visit, part, asset=asset, taken=(taken.file_name, taken.size))
 
@@ -64,7 +64,7 @@ class Uploads:
             elif field.name == "file" and taken.size is None:
                 taken.size = await _written(field, part)
             else:
-                raise bad_finetune(f"the form has no field {str(field.name)[:60]!r}, or only one")
+                raise against_rule(f"the form has no field {str(field.name)[:60]!r}, or only one")
         return taken
 
     async def _keep(
@@ -97,7 +97,7 @@ class Uploads:
 def _announced(request: web.Request) -> None:
     """Refuse what says beforehand that it is no form, or too long."""
     if request.content_type != "multipart/form-data":
-        raise bad_finetune("a form (multipart/form-data) with the fields file_name and file")
+        raise against_rule("a form (multipart/form-data) with the fields file_name and file")
     if (request.content_length or 0) > adapters.LARGEST + _FORM:
         raise faults.too_large(adapters.LARGEST)
 
@@ -107,20 +107,20 @@ async def _fields(request: web.Request) -> AsyncIterator[BodyPartReader]:
         reader = await request.multipart()
         while (field := await reader.next()) is not None:
             if isinstance(field, MultipartReader):
-                raise bad_finetune("a form in a form")
+                raise against_rule("a form in a form")
             yield field
     except (ValueError, web.RequestPayloadError, EOFError) as exc:
-        raise bad_finetune("the form is not what its headers say, or was cut") from exc
+        raise against_rule("the form is not what its headers say, or was cut") from exc
 
 
 async def _text(field: BodyPartReader) -> str:
     said = await field.read_chunk(_LONGEST_NAME + 1)
     if len(said) > _LONGEST_NAME:
-        raise bad_finetune("file_name is too long")
+        raise against_rule("file_name is too long")
     while more := await field.read_chunk(_LONGEST_NAME):
         said += more
         if len(said) > _LONGEST_NAME:
-            raise bad_finetune("file_name is too long")
+            raise against_rule("file_name is too long")
     return said.decode(errors="replace")
 
 
