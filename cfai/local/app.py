@@ -15,6 +15,7 @@ from cfai.local import faults, replies
 from cfai.local.faults import Fault, envelope
 from cfai.local.journal import Hear, Note
 from cfai.local.places import Places, found
+from cfai.local.queue import Queue
 from cfai.local.runs import Runs
 
 log = logging.getLogger("cfai.local")
@@ -29,6 +30,7 @@ class Desk:
     body_limit: int
     """The longest body of a request, in bytes."""
     runs: Runs
+    queue: Queue
     places: Places
     hear: Hear
     _visits: "set[asyncio.Task[Any] | None]" = field(factory=set, init=False)
@@ -74,7 +76,9 @@ class Desk:
         note.model = visit.model
         self._authenticate(request)
         if handler is None:
-            return await self.runs.run(visit, note)
+            if request.query.get("queueRequest") != "true":
+                return await self.runs.run(visit, note)
+            handler = self.queue.answer
         payload = orjson.dumps(envelope(await handler(visit)))
         return replies.document(200, payload, replies.headers())
 

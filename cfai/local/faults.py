@@ -101,6 +101,11 @@ def unknown_finetune(name: object) -> Fault:
     return Fault(404, 90003, f"Finetune {name} not found", by_model=False)
 
 
+def no_such_batch(known: str) -> Fault:
+    """404: a batch that nobody has queued. The service's own code is not known."""
+    return Fault(404, 90003, f"Batch {known} not found", by_model=False)
+
+
 def against_rule(reason: str) -> Fault:
     """400: what is no run breaks a rule: a fine-tune, a file or a list. *reason* says which."""
     return Fault(400, 90003, reason, by_model=False)

@@ -33,20 +33,38 @@ class Runs:
     async def run(self, visit: Visit, note: Note) -> web.StreamResponse:
         """Answer a request to run the model in its path."""
         model = runnable(visit.model or "")
-        if visit.request.query.get("queueRequest") == "true":
-            raise faults.not_here("there is no queue for batches")
         body = await visit.body()
         if model.task == "Text Generation":
             return await self._write(visit, body, note)
         return await self._compute(ANSWERS[model.task], model, body, note)
+
+    async def later(self, account: str, model: Model, body: Body) -> Any:
+        """Give the result of a run that nobody waits for, as soon as a thread is free for it.
+
+        Raises:
+            Fault: The request is no good.
+        """
+        if body.get("stream") is True:
+            raise faults.bad_input("what is queued can't be streamed")
+        if model.task != "Text Generation":
+            answer = ANSWERS[model.task]
+            await self.others.free()
+            return await self.others.run(
+                lambda stopped: orjson.Fragment(_encoded(answer(model, body, stopped).result))
+            )
+        ask = writing.asked(body)
+        await self._adapted(account, body)
+        await self.writers.free()
+        async with Generation(backends.writer, ask) as generation:
+            ending = generation.start(self.writers, only_if_free=True)
+            return await writing.written(generation, ending, ask)
 
     async def _compute(
         self, answer: Answer, model: Model, body: Body, note: Note
     ) -> web.StreamResponse:
         def work(stopped: Stopped) -> tuple[bytes, str]:
             answered = answer(model, body, stopped)
-            done = envelope(answered.result)
-            return orjson.dumps(done, option=orjson.OPT_SERIALIZE_NUMPY), answered.backend
+            return _encoded(envelope(answered.result)), answered.backend
 
         payload, backend = await self.others.run(work, only_if_free=_rejects_if_busy(body))
         note.backend = backend
@@ -93,6 +111,10 @@ def runnable(name: str) -> Model:
     if model.task != "Text Generation" and model.task not in ANSWERS:
         raise faults.not_here(f"{model.task}: there is no local model for it")
     return model
+
+
+def _encoded(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _rejects_if_busy(body: Body) -> bool:

@@ -17,6 +17,7 @@ from cfai.local.faults import Fault
 from cfai.local.finetunes import Finetunes
 from cfai.local.journal import Exchange, Hear
 from cfai.local.places import Places
+from cfai.local.queue import Queue
 from cfai.local.runs import Runs
 from cfai.local.store import Store
 from cfai.local.uploads import Uploads
@@ -38,8 +39,8 @@ class Server:
     the process ends; the server can be started and stopped as often as you like.
 
     Args:
-        folder: Where fine-tunes and their files are kept, for one server at a time; left out, they
-            go away with the server. It is made where there is none.
+        folder: Where fine-tunes, their files and batches are kept, for one server at a time; left
+            out, they go away with the server. It is made where there is none.
         host: A loopback address.
         port: 0 for any that is free.
         token: The only API token to accept; any, where it is left out.
@@ -79,6 +80,7 @@ class Server:
         self._runner: web.AppRunner | None = None
         self._crews: tuple[Crew, ...] = ()
         self._store: Store | None = None
+        self._queue: Queue | None = None
         self.requests: deque[Exchange] = deque(maxlen=_REMEMBERED)
         """What was answered, the oldest first; the last ten thousand."""
 
@@ -104,7 +106,9 @@ class Server:
         self._crews = (writers, others)
         finetunes = Finetunes(store)
         runs = Runs(writers, others, finetunes)
-        desk = Desk(self._token, self._body_limit, runs, places(finetunes), self._heard)
+        self._queue = queue = Queue(store, runs)
+        served = places(finetunes)
+        desk = Desk(self._token, self._body_limit, runs, queue, served, self._heard)
         # Without cancellation, a client that leaves would be noticed only by the next write.
         self._runner = web.AppRunner(
             desk.application(),
@@ -117,6 +121,7 @@ class Server:
                 await self._load(writers)
             await self._runner.setup()
             await self._listen(self._runner)
+            queue.start()
         except BaseException:
             await self.close()
             raise
@@ -135,6 +140,9 @@ class Server:
         runner, self._runner = self._runner, None
         if runner:
             await runner.cleanup()
+        queue, self._queue = self._queue, None
+        if queue:
+            await queue.close()
         crews, self._crews = self._crews, ()
         for crew in crews:
             await crew.close()

@@ -1,4 +1,4 @@
-"""What the server keeps: fine-tunes and their files, in a folder with a SQLite database."""
+"""What the server keeps, in a folder with a SQLite database: fine-tunes, files and batches."""
 
 import asyncio
 import sqlite3
@@ -34,6 +34,14 @@ _TABLES = """
         size INTEGER NOT NULL,
         created_at TEXT NOT NULL,
         UNIQUE (finetune, file_name)
+    );
+    CREATE TABLE IF NOT EXISTS batch (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        account TEXT NOT NULL,
+        model TEXT NOT NULL,
+        requests BLOB NOT NULL,
+        done BLOB
     );
 """
 
