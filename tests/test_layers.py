@@ -56,6 +56,8 @@ LIBRARIES: dict[str, set[str]] = {
     "yarl": {"_session"},
     # Extras: only inside functions, except where the whole room is the extra.
     "PIL": {"local"},
+    "bs4": {"local"},
+    "markdownify": {"local"},
     "numpy": {"tasks", "local"},
     "onnxruntime": {"local"},
     "pytest": {"testing"},

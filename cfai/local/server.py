@@ -16,6 +16,7 @@ from cfai.local.crew import Crew
 from cfai.local.faults import Fault
 from cfai.local.finetunes import Finetunes
 from cfai.local.journal import Exchange, Hear
+from cfai.local.markdown import Markdown
 from cfai.local.places import Places
 from cfai.local.queue import Queue
 from cfai.local.runs import Runs
@@ -107,7 +108,7 @@ class Server:
         finetunes = Finetunes(store)
         runs = Runs(writers, others, finetunes)
         self._queue = queue = Queue(store, runs)
-        served = places(finetunes)
+        served = places(finetunes, Markdown(others))
         desk = Desk(self._token, self._body_limit, runs, queue, served, self._heard)
         # Without cancellation, a client that leaves would be noticed only by the next write.
         self._runner = web.AppRunner(
@@ -170,7 +171,7 @@ class Server:
             self._on_request(exchange)
 
 
-def places(finetunes: Finetunes) -> Places:
+def places(finetunes: Finetunes, markdown: Markdown) -> Places:
     """Who answers what is no run. A path that stands first goes before one with a `*`."""
     return {
         "finetunes": {"GET": finetunes.own, "POST": finetunes.create},
@@ -180,6 +181,8 @@ def places(finetunes: Finetunes) -> Places:
         "models/schema": {"GET": catalogue.schema},
         "tasks/search": {"GET": catalogue.tasks},
         "authors/search": {"GET": catalogue.authors},
+        "tomarkdown": {"POST": markdown.convert},
+        "tomarkdown/supported": {"GET": markdown.supported},
     }
 
 

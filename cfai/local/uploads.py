@@ -8,12 +8,13 @@ from sqlite3 import Connection
 from typing import Any
 from uuid import uuid4
 
-from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp import BodyPartReader, web
 from attrs import define, frozen
 
 from cfai.local import adapters, faults
 from cfai.local.faults import against_rule
 from cfai.local.finetunes import Finetunes, now, open_for
+from cfai.local.forms import content, fields
 from cfai.local.places import Visit
 
 _PIECE = 1 << 20
@@ -55,10 +56,9 @@ class Uploads:
 
     async def _taken(self, visit: Visit, part: Path) -> _Taken:
         taken = _Taken()
-        async for field in _fields(visit.request):
+        async for field in fields(visit.request):
             if field.name == "file_name" and taken.file_name is None:
-                taken.file_name = (await _text(field)).strip()
-                adapters.check_name(taken.file_name)
+                taken.file_name = _name(await content(field, _LONGEST_NAME))
                 # Told before the file comes in, which may take long.
                 await self.finetunes.find(visit.account, visit.named, taken.file_name)
             elif field.name == "file" and taken.size is None:
@@ -95,33 +95,15 @@ class Uploads:
 
 
 def _announced(request: web.Request) -> None:
-    """Refuse what says beforehand that it is no form, or too long."""
-    if request.content_type != "multipart/form-data":
-        raise against_rule("a form (multipart/form-data) with the fields file_name and file")
+    """Refuse what says beforehand that it is too long."""
     if (request.content_length or 0) > adapters.LARGEST + _FORM:
         raise faults.too_large(adapters.LARGEST)
 
 
-async def _fields(request: web.Request) -> AsyncIterator[BodyPartReader]:
-    try:
-        reader = await request.multipart()
-        while (field := await reader.next()) is not None:
-            if isinstance(field, MultipartReader):
-                raise against_rule("a form in a form")
-            yield field
-    except (ValueError, web.RequestPayloadError, EOFError) as exc:
-        raise against_rule("the form is not what its headers say, or was cut") from exc
-
-
-async def _text(field: BodyPartReader) -> str:
-    said = await field.read_chunk(_LONGEST_NAME + 1)
-    if len(said) > _LONGEST_NAME:
-        raise against_rule("file_name is too long")
-    while more := await field.read_chunk(_LONGEST_NAME):
-        said += more
-        if len(said) > _LONGEST_NAME:
-            raise against_rule("file_name is too long")
-    return said.decode(errors="replace")
+def _name(said: bytes | None) -> str:
+    name = (said or b"").decode(errors="replace").strip()
+    adapters.check_name(name)
+    return name
 
 
 async def _written(field: BodyPartReader, part: Path) -> int:
