@@ -34,7 +34,17 @@ FLOORS: tuple[set[str], ...] = (
 )
 """From the ground up. A room imports only from floors below its own, and from itself."""
 
-LOCAL_MAY = {"_lazy", "meta", "errors", "media", "settings", "tasks", "profiles", "_convert"}
+LOCAL_MAY = {
+    "_lazy",
+    "meta",
+    "errors",
+    "catalogue",
+    "media",
+    "settings",
+    "tasks",
+    "profiles",
+    "_convert",
+}
 LOCAL_IS_FOR = {"cli", "__main__"}
 
 LIBRARIES: dict[str, set[str]] = {
@@ -46,6 +56,8 @@ LIBRARIES: dict[str, set[str]] = {
     "yarl": {"_session"},
     # Extras: only inside functions, except where the whole room is the extra.
     "PIL": {"local"},
+    "bs4": {"local"},
+    "markdownify": {"local"},
     "numpy": {"cli", "embedding", "tasks", "local"},
     "onnxruntime": {"local"},
     "pyarrow": {"cli", "embedding"},

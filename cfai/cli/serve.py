@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -23,6 +24,10 @@ def serve(
     *,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = PORT,
     host: Annotated[str, typer.Option(help="A loopback address.")] = "127.0.0.1",
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Where fine-tunes are kept; left out, they are gone at the end."),
+    ] = None,
 ) -> None:
     """Be a Workers AI for the programs on this machine, until Ctrl-C.
 
@@ -31,13 +36,13 @@ def serve(
     """
     clients.need(*clients.TEXT, *clients.EMBEDDINGS, needed_for="the local server")
     clients.fetch_weights()
-    asyncio.run(_serve(host, port))
+    asyncio.run(_serve(host, port, folder))
 
 
-async def _serve(host: str, port: int) -> None:
+async def _serve(host: str, port: int, folder: Path | None) -> None:
     from cfai.local import Server
 
-    server = Server(host=host, port=port, prewarm=True, on_request=_announce)
+    server = Server(folder, host=host, port=port, prewarm=True, on_request=_announce)
     with notices.progress("loading the text model"):
         await server.__aenter__()
     try:

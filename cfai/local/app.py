@@ -1,42 +1,37 @@
-"""The HTTP side: which requests are let in, what they ask for, and the envelope of the answer."""
+"""The HTTP side: which requests are let in, who answers them, and the envelope of the answer."""
 
 import asyncio
 import hmac
 import ipaddress
 import logging
-import re
-import secrets
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import web
 from attrs import field, frozen
 
-from cfai.local import backends, faults, writing
-from cfai.local.answers import ANSWERS, Answer
-from cfai.local.backends.roles import Stopped
-from cfai.local.checks import Body, decoded
-from cfai.local.crew import Crew, Generation
+from cfai.local import faults, replies
 from cfai.local.faults import Fault, envelope
 from cfai.local.journal import Hear, Note
-from cfai.local.models import Model, look_up
+from cfai.local.places import Places, found
+from cfai.local.queue import Queue
+from cfai.local.runs import Runs
 
 log: logging.Logger = logging.getLogger("cfai.local")
-
-_RUN = re.compile(r"/client/v4/accounts/[^/]+/ai/run/(?P<model>.+)")
 
 
 @frozen
 class Desk:
-    """Answers requests. What a text model is busy with has a crew of its own."""
+    """Answers requests."""
 
     token: str | None
     """The only token that is accepted; any, where it is `None`."""
     body_limit: int
     """The longest body of a request, in bytes."""
-    writers: Crew
-    others: Crew
+    runs: Runs
+    queue: Queue
+    places: Places
     hear: Hear
     _visits: "set[asyncio.Task[Any] | None]" = field(factory=set, init=False)
 
@@ -64,32 +59,28 @@ class Desk:
             return response
         except Fault as fault:
             note.status = fault.status
-            return _json(fault.status, orjson.dumps(fault.body()), _headers())
+            return replies.document(fault.status, orjson.dumps(fault.body()), replies.headers())
         except ConnectionError:
             raise
         except Exception as exc:
             log.exception("the local Workers AI failed")
             note.status = 500
-            return _json(500, orjson.dumps(faults.broken(exc).body()), _headers())
+            return replies.document(500, orjson.dumps(faults.broken(exc).body()), replies.headers())
         finally:
             self._visits.discard(visit)
             note.close(self.hear)
 
     async def _answer(self, request: web.Request, note: Note) -> web.StreamResponse:
         _refuse_pages(request)
-        note.model = _model_name(request)
+        visit, handler = found(request, self.places)
+        note.model = visit.model
         self._authenticate(request)
-        model = look_up(note.model)
-        if model is None:
-            raise faults.no_such_model(note.model)
-        if request.query.get("queueRequest") == "true":
-            raise faults.not_here("there is no queue for batches")
-        if model.task == "Text Generation":
-            return await self._write(request, decoded(await self._read(request)), note)
-        answer = ANSWERS.get(model.task)
-        if answer is None:
-            raise faults.not_here(f"{model.task}: there is no local model for it")
-        return await self._compute(answer, model, decoded(await self._read(request)), note)
+        if handler is None:
+            if request.query.get("queueRequest") != "true":
+                return await self.runs.run(visit, note)
+            handler = self.queue.answer
+        payload = orjson.dumps(envelope(await handler(visit)))
+        return replies.document(200, payload, replies.headers())
 
     def _authenticate(self, request: web.Request) -> None:
         kind, _, token = request.headers.get("Authorization", "").strip().partition(" ")
@@ -100,44 +91,6 @@ class Desk:
         right = self.token is None or hmac.compare_digest(token.encode(), self.token.encode())
         if not token.strip() or not right:
             raise faults.not_authenticated()
-
-    async def _read(self, request: web.Request) -> bytes:
-        try:
-            return await request.read()
-        except web.HTTPRequestEntityTooLarge as exc:
-            raise faults.too_large(self.body_limit) from exc
-        except web.RequestPayloadError as exc:
-            raise faults.bad_input("the body is not encoded as its headers say") from exc
-
-    async def _compute(
-        self, answer: Answer, model: Model, body: Body, note: Note
-    ) -> web.StreamResponse:
-        def work(stopped: Stopped) -> tuple[bytes, str]:
-            answered = answer(model, body, stopped)
-            done = envelope(answered.result)
-            return orjson.dumps(done, option=orjson.OPT_SERIALIZE_NUMPY), answered.backend
-
-        payload, backend = await self.others.run(work, only_if_free=_rejects_if_busy(body))
-        note.backend = backend
-        return _json(200, payload, _headers(backend))
-
-    async def _write(self, request: web.Request, body: Body, note: Note) -> web.StreamResponse:
-        ask = writing.asked(body)
-        streams = body.get("stream") is True
-        if streams and ask.schema is not None:
-            raise faults.bad_input("JSON Mode is not supported with streaming")
-
-        def begun(backend: str) -> dict[str, str]:
-            note.status, note.backend = 200, backend
-            return _headers(backend)
-
-        async with Generation(backends.writer, ask) as generation:
-            ending = generation.start(self.writers, only_if_free=_rejects_if_busy(body))
-            note.ending = ending
-            if streams:
-                return await writing.stream(generation, ending, request, begun)
-            result = await writing.written(generation, ending, ask)
-            return _json(200, orjson.dumps(envelope(result)), begun(generation.backend))
 
 
 def _refuse_pages(request: web.Request) -> None:
@@ -162,31 +115,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _model_name(request: web.Request) -> str:
-    """Give the model in the path, which is not decoded before its slashes are seen."""
-    path = request.raw_path.partition("?")[0]
-    found = _RUN.fullmatch(path)
-    if not found:
-        raise faults.not_routed(path)
-    if "%2f" in path.lower():
-        raise faults.no_route()
-    if request.method != "POST":
-        raise faults.wrong_method(request.method)
-    return unquote(found["model"])
-
-
-def _rejects_if_busy(body: Body) -> bool:
-    options = body.get("options")
-    return isinstance(options, dict) and options.get("rejectIfBusy") is True
-
-
-def _headers(backend: str = "") -> dict[str, str]:
-    named = {"cfai-backend": backend} if backend else {}
-    return {"cf-ray": f"{secrets.token_hex(8)}-LOCAL", "cfai-local": "1"} | named
-
-
-def _json(status: int, payload: bytes, headers: dict[str, Any]) -> web.Response:
-    headers = {"Content-Type": "application/json", **headers}
-    return web.Response(status=status, body=payload, headers=headers)

@@ -26,6 +26,13 @@ class Crew:
         self._taken = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._left = asyncio.Event()
+
+    async def free(self) -> None:
+        """Wait until a thread is free; it stays so until whoever waited awaits something else."""
+        while self._taken >= self._size:
+            self._left.clear()
+            await self._left.wait()
 
     def start(self, work: Callable[[], T], *, only_if_free: bool = False) -> asyncio.Future[T]:
         """Let a thread do *work*, which goes on when the future is cancelled.
@@ -59,6 +66,7 @@ class Crew:
 
     def _leave(self) -> None:
         self._taken -= 1
+        self._left.set()
         if not self._taken:
             self._idle.set()
 

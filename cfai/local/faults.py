@@ -1,6 +1,6 @@
 """How the local server says no: the codes, messages and bodies that Workers AI uses.
 
-90001 and 90002 are codes of this server alone: the service has none for them.
+90001 to 90003 are codes of this server alone: the service has none for them, or none that is known.
 Sources: developers.cloudflare.com/workers-ai/platform/errors; bodies recorded from the service.
 """
 
@@ -59,7 +59,7 @@ def not_routed(path: str) -> Fault:
 
 
 def wrong_method(method: str) -> Fault:
-    """405: models are run with POST only."""
+    """405: another method; models are run with POST only."""
     return Fault(405, 7001, f"Method {method} not available for that URI.", by_model=False)
 
 
@@ -87,8 +87,28 @@ def too_large(limit: int) -> Fault:
 
 
 def no_such_finetune(name: object) -> Fault:
-    """400: a LoRA that nobody has uploaded."""
+    """400: a LoRA that nobody has made."""
     return Fault(400, 3037, f"Finetune {name} not found")
+
+
+def finetune_without_files(name: object) -> Fault:
+    """400: a LoRA whose two files have not both been uploaded."""
+    return Fault(400, 3039, f"Finetune {name} is missing required files")
+
+
+def unknown_finetune(name: object) -> Fault:
+    """404: files for a fine-tune that nobody has made. The service's own code is not known."""
+    return Fault(404, 90003, f"Finetune {name} not found", by_model=False)
+
+
+def no_such_batch(known: str) -> Fault:
+    """404: a batch that nobody has queued. The service's own code is not known."""
+    return Fault(404, 90003, f"Batch {known} not found", by_model=False)
+
+
+def against_rule(reason: str) -> Fault:
+    """400: what is no run breaks a rule: a fine-tune, a file or a list. *reason* says which."""
+    return Fault(400, 90003, reason, by_model=False)
 
 
 # Refused for what the models can do...

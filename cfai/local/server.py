@@ -1,18 +1,27 @@
 """The local Workers AI as an async context manager: starts, says where it is, and stops."""
 
+import os
 from collections import deque
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypedDict
 
 from aiohttp import web
 
 from cfai.errors import ConfigError
-from cfai.local import backends
+from cfai.local import backends, catalogue
 from cfai.local.app import Desk, is_loopback
 from cfai.local.backends.smollm2 import PARALLEL
 from cfai.local.crew import Crew
 from cfai.local.faults import Fault
+from cfai.local.finetunes import Finetunes
 from cfai.local.journal import Exchange, Hear
+from cfai.local.markdown import Markdown
+from cfai.local.places import Places
+from cfai.local.queue import Queue
+from cfai.local.runs import Runs
+from cfai.local.store import Store
+from cfai.local.uploads import Uploads
 
 _ACCOUNT = "local"
 _TOKEN = "local-api-token"  # noqa: S105  # any will do, and the client asks for one
@@ -39,6 +48,8 @@ class Server:
     the process ends; the server can be started and stopped as often as you like.
 
     Args:
+        folder: Where fine-tunes, their files and batches are kept, for one server at a time; left
+            out, they go away with the server. It is made where there is none.
         host: A loopback address.
         port: 0 for any that is free.
         token: The only API token to accept; any, where it is left out.
@@ -49,12 +60,14 @@ class Server:
         on_request: Hears of each request when it is done.
 
     Raises:
-        ConfigError: *host* is no loopback address; or, when it starts, the port is taken, or
-            *prewarm* can't load the text model (it says what is missing).
+        ConfigError: *host* is no loopback address; or, when it starts, the port is taken, *folder*
+            can't be used or is another server's, or *prewarm* can't load the text model (it says
+            what is missing).
     """
 
     def __init__(
         self,
+        folder: str | os.PathLike[str] | None = None,
         *,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -64,6 +77,7 @@ class Server:
         prewarm: bool = False,
         on_request: Hear | None = None,
     ) -> None:
+        self._folder = None if folder is None else Path(folder)
         self._host = _loopback(host)
         self._asked_port = port
         self._token = token
@@ -74,6 +88,8 @@ class Server:
         self._port = 0
         self._runner: web.AppRunner | None = None
         self._crews: tuple[Crew, ...] = ()
+        self._store: Store | None = None
+        self._queue: Queue | None = None
         self.requests: deque[Exchange] = deque(maxlen=_REMEMBERED)
         """What was answered, the oldest first; the last ten thousand."""
 
@@ -92,10 +108,16 @@ class Server:
     async def __aenter__(self) -> Self:
         if self._runner:
             raise ConfigError("the server runs already: start another one")
+        self._store = store = Store(self._folder)
+        await store.open()
         writers = Crew("text", size=PARALLEL, waiting=self._waiting)
         others = Crew("models", size=2, waiting=self._waiting)
         self._crews = (writers, others)
-        desk = Desk(self._token, self._body_limit, writers, others, self._heard)
+        finetunes = Finetunes(store)
+        runs = Runs(writers, others, finetunes)
+        self._queue = queue = Queue(store, runs)
+        served = places(finetunes, Markdown(others))
+        desk = Desk(self._token, self._body_limit, runs, queue, served, self._heard)
         # Without cancellation, a client that leaves would be noticed only by the next write.
         self._runner = web.AppRunner(
             desk.application(),
@@ -108,6 +130,7 @@ class Server:
                 await self._load(writers)
             await self._runner.setup()
             await self._listen(self._runner)
+            queue.start()
         except BaseException:
             await self.close()
             raise
@@ -126,9 +149,15 @@ class Server:
         runner, self._runner = self._runner, None
         if runner:
             await runner.cleanup()
+        queue, self._queue = self._queue, None
+        if queue:
+            await queue.close()
         crews, self._crews = self._crews, ()
         for crew in crews:
             await crew.close()
+        store, self._store = self._store, None
+        if store:
+            await store.close()
 
     async def _load(self, writers: Crew) -> None:
         try:
@@ -148,6 +177,21 @@ class Server:
         self.requests.append(exchange)
         if self._on_request:
             self._on_request(exchange)
+
+
+def places(finetunes: Finetunes, markdown: Markdown) -> Places:
+    """Who answers what is no run. A path that stands first goes before one with a `*`."""
+    return {
+        "finetunes": {"GET": finetunes.own, "POST": finetunes.create},
+        "finetunes/public": {"GET": finetunes.public},
+        "finetunes/*/finetune-assets": {"POST": Uploads(finetunes).upload},
+        "models/search": {"GET": catalogue.search},
+        "models/schema": {"GET": catalogue.schema},
+        "tasks/search": {"GET": catalogue.tasks},
+        "authors/search": {"GET": catalogue.authors},
+        "tomarkdown": {"POST": markdown.convert},
+        "tomarkdown/supported": {"GET": markdown.supported},
+    }
 
 
 def _loopback(host: str) -> str:

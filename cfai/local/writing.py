@@ -11,7 +11,7 @@ from cfai.local import checks
 from cfai.local.backends.roles import Ask, Ending
 from cfai.local.checks import Body
 from cfai.local.crew import Generation
-from cfai.local.faults import Fault, bad_input, no_json, no_such_finetune, not_here
+from cfai.local.faults import Fault, bad_input, no_json, not_here
 from cfai.tasks import Prompt, TextGeneration
 
 Headers = Callable[[str], dict[str, str]]
@@ -130,8 +130,6 @@ def _usage(ending: Ending) -> dict[str, int]:
 
 
 def _refuse_the_impossible(body: Body) -> None:
-    if body.get("lora") is not None:
-        raise no_such_finetune(body["lora"])
     for name in ("tools", "functions"):
         if body.get(name):
             raise not_here(f"so small a model can't call tools: leave out {name}")

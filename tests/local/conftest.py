@@ -11,6 +11,7 @@ import pytest
 from aiohttp import ClientResponse, ClientSession
 from attrs import frozen
 
+from cfai import WorkersAI
 from cfai.local import Exchange, Server, weights
 
 LLAMA = "@cf/meta/llama-3.1-8b-instruct"
@@ -64,6 +65,12 @@ class Local:
         """Wait for the next request that the server is done with."""
         async with asyncio.timeout(30):
             return await self.exchanges.get()
+
+
+def client(server: Server, account: str = "0") -> WorkersAI:
+    """The project's own client, for one of the server's accounts."""
+    told: dict[str, Any] = {**server.credentials, "account_id": account}
+    return WorkersAI(**told)
 
 
 @asynccontextmanager

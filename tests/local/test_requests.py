@@ -300,9 +300,3 @@ async def test_what_the_text_model_can_not_do_is_refused(
     *found, said = (await local.post(LLAMA, body)).error
     assert tuple(found) == status
     assert message in said
-
-
-async def test_batches_are_not_queued(local: Local) -> None:
-    url = local.url(BGE) + "?queueRequest=true"
-    async with local.http.post(url, data=b'{"requests":[{"text":"a"}]}') as response:
-        assert response.status == 501

@@ -1,0 +1,118 @@
+"""The local catalogue, asked over a real socket by the project's own client and by a plain one."""
+
+from typing import Any
+
+import pytest
+
+from cfai import BadRequest, WorkersAI
+from cfai.catalogue import TASKS
+from cfai.local import Server
+
+from .conftest import Local, client
+
+
+async def ask(local: Local, path: str) -> tuple[int, Any]:
+    url = f"{local.server.base_url}/accounts/0/ai/{path}"
+    async with local.http.get(url) as response:
+        return response.status, await response.json()
+
+
+@pytest.mark.parametrize("size", [None, 1, 7, 50, len(TASKS), 1000])
+async def test_every_model_is_listed_once(size: int | None) -> None:
+    async with Server() as server, client(server) as ai:
+        rows = await ai.models.search(page_size=size).to_list()
+        assert [row.name for row in rows] == sorted(TASKS)
+        needed = -(-len(TASKS) // (size or 50))
+        assert len(server.requests) <= needed + 1
+
+
+async def names(ai: WorkersAI, **filters: Any) -> set[str]:
+    return {row.name async for row in ai.models.search(**filters)}
+
+
+async def test_filters_narrow_the_list() -> None:
+    async with Server() as server, client(server) as ai:
+        embedders = {name for name, task in TASKS.items() if task == "Text Embeddings"}
+        assert await names(ai, task="Text Embeddings") == embedders
+        assert await names(ai, task="text embeddings", search="BGE small") == {
+            "@cf/baai/bge-small-en-v1.5"
+        }
+        assert await names(ai, author="openai") == {
+            name for name in TASKS if name.startswith("@cf/openai/")
+        }
+        assert await names(ai, source=2) == {name for name in TASKS if name.startswith("@hf/")}
+        assert await names(ai, search="no such thing") == set()
+        everything = await names(ai, hide_experimental=True, include_deprecated=True)
+        assert everything == set(TASKS)
+
+
+async def test_rows_have_the_documented_form(local: Local) -> None:
+    status, said = await ask(local, "models/search?search=mistral-7b-instruct-v0.2-lora")
+    assert (status, said["success"], said["errors"]) == (200, True, [])
+    (row,) = said["result"]
+    assert set(row) == {"id", "source", "name", "description", "task", "tags", "properties"}
+    assert set(row["task"]) == {"id", "name", "description"}
+    assert row["properties"] == [{"property_id": "lora", "value": "true"}]
+
+
+async def test_models_that_take_fine_tunes_say_so() -> None:
+    async with Server() as server, client(server) as ai:
+        taking = {row.name async for row in ai.models.search() if row.lora}
+        assert taking == {name for name in TASKS if name.endswith("-lora")}
+
+
+async def test_tasks_and_authors_are_listed() -> None:
+    async with Server() as server, client(server) as ai:
+        assert [task.name for task in await ai.models.tasks().to_list()] == sorted(
+            set(TASKS.values())
+        )
+        authors = {author.name for author in await ai.models.authors().to_list()}
+        assert {"baai", "meta", "thebloke"} <= authors
+
+
+async def test_a_schema_is_that_of_the_rules() -> None:
+    async with Server() as server, client(server) as ai:
+        schema = await ai.models.schema("@cf/baai/bge-base-en-v1.5")
+        assert schema.input
+        assert schema.input["required"] == ["text"]
+        one, many = schema.input["properties"]["text"]["oneOf"]
+        assert one == {"type": "string", "minLength": 1}
+        assert many == {"type": "array", "items": one, "minItems": 1}
+        reranker = await ai.models.schema("@cf/baai/bge-reranker-base")
+        assert reranker.input
+        assert reranker.input["required"] == ["query", "contexts"]
+
+
+@pytest.mark.parametrize(
+    "model", sorted(set({task: name for name, task in TASKS.items()}.values()))
+)
+async def test_every_task_has_a_schema(model: str) -> None:
+    async with Server() as server, client(server) as ai:
+        schema = await ai.models.schema(model)
+        assert schema.input
+        assert schema.input["type"] == "object"
+        assert schema.output is not None
+
+
+async def test_an_unknown_model_has_no_schema() -> None:
+    async with Server() as server, client(server) as ai:
+        with pytest.raises(BadRequest) as caught:
+            await ai.models.schema("@cf/no/such")
+        assert caught.value.code == 5007
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "code"),
+    [
+        ("page=0", 400, 90003),
+        ("per_page=0", 400, 90003),
+        ("per_page=x", 400, 90003),
+        ("source=x", 400, 90003),
+        ("hide_experimental=1", 400, 90003),
+        ("format=openrouter", 501, 90001),
+    ],
+)
+async def test_a_bad_search_is_named(local: Local, query: str, status: int, code: int) -> None:
+    found, said = await ask(local, f"models/search?{query}")
+    assert (found, said["errors"][0]["code"]) == (status, code)
+    assert query.partition("=")[0] in said["errors"][0]["message"] or status == 501

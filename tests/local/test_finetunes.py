@@ -1,0 +1,427 @@
+"""Fine-tunes over a real socket: made, filled, listed, kept, and named in a run."""
+
+import asyncio
+import sys
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+
+from cfai import BadRequest, ConfigError, NotFound
+from cfai.local import Server
+
+from .adapters import CONFIG, GOOD_CONFIG, WEIGHTS, adapter, cut, form, head, weights
+from .conftest import LLAMA, Local, Reply, client, running
+
+MISTRAL = "@cf/mistral/mistral-7b-instruct-v0.2-lora"
+FORM = {"Content-Type": "multipart/form-data; boundary=cut"}
+
+
+async def ask(local: Local, method: str, path: str, **options: Any) -> Reply:
+    url = f"{local.server.base_url}/accounts/0/ai/{path}"
+    async with local.http.request(method, url, **options) as response:
+        return Reply(response.status, response.headers, await response.read())
+
+
+async def create(local: Local, **fields: Any) -> Reply:
+    body = orjson.dumps({"model": MISTRAL, "name": "pirate", **fields})
+    return await ask(local, "POST", "finetunes", data=body)
+
+
+async def send(local: Local, *fields: tuple[str, bytes], to: str = "pirate") -> Reply:
+    path = f"finetunes/{to}/finetune-assets"
+    return await ask(local, "POST", path, data=BytesIO(form(*fields)), headers=FORM)
+
+
+async def send_file(local: Local, name: str, content: bytes) -> Reply:
+    return await send(local, ("file_name", name.encode()), ("file", content))
+
+
+def kept(folder: Path) -> list[Path]:
+    return sorted((folder / "files").iterdir())
+
+
+# Making and listing...
+
+
+async def test_a_fine_tune_is_made_and_listed_as_documented(local: Local) -> None:
+    made = (await create(local, description="Arr", public=True)).result
+    assert set(made) == {
+        "id", "created_at", "model", "modified_at", "name", "public", "description",
+    }  # fmt: skip
+    assert str(UUID(made["id"])) == made["id"]
+    (own,) = (await ask(local, "GET", "finetunes")).result
+    assert own == {name: made[name] for name in made if name != "public"}
+    assert (await ask(local, "GET", "finetunes/public")).result == [made]
+
+
+async def test_an_account_sees_its_own_and_the_public_ones() -> None:
+    async with Server() as server:
+        mine = client(server)
+        theirs = client(server, "other")
+        async with mine, theirs:
+            await mine.finetunes.create(MISTRAL, "private")
+            shown = await mine.finetunes.create(MISTRAL, "shown", public=True)
+            assert [one.name for one in await mine.finetunes.list().to_list()] == [
+                "private",
+                "shown",
+            ]
+            assert await theirs.finetunes.list().to_list() == []
+            assert await theirs.finetunes.public().to_list() == [shown]
+            with pytest.raises(NotFound):
+                await theirs.finetunes.upload(shown, GOOD_CONFIG, file_name=CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "message"),
+    [
+        ({"name": None}, 400, "required properties at '/' are 'name'"),
+        ({"name": ""}, 400, "name must be text, got ''"),
+        ({"name": 5}, 400, "name must be text, got 5"),
+        ({"model": "@cf/no/such"}, 400, "No such model @cf/no/such"),
+        ({"model": "@cf/baai/bge-base-en-v1.5"}, 400, "No such model"),
+        ({"public": "yes"}, 400, "public must be true or false, got 'yes'"),
+        ({"description": 1}, 400, "description must be text, got 1"),
+    ],
+)
+async def test_a_bad_fine_tune_is_named(
+    local: Local, fields: dict[str, Any], status: int, message: str
+) -> None:
+    reply = await create(local, **fields)
+    assert reply.error[0] == status
+    assert message in reply.error[2]
+    assert (await ask(local, "GET", "finetunes")).result == []
+
+
+async def test_names_are_taken_once_in_an_account(local: Local) -> None:
+    assert (await create(local)).status == 200
+    assert (await create(local)).error == (400, 90003, "there is a finetune 'pirate' already")
+
+
+async def test_an_account_has_at_most_thirty() -> None:
+    async with Server() as server, client(server) as ai:
+        for number in range(30):
+            await ai.finetunes.create(MISTRAL, f"number {number}")
+        with pytest.raises(BadRequest, match="at most 30"):
+            await ai.finetunes.create(MISTRAL, "one more")
+
+
+@pytest.mark.parametrize(("method", "path"), [("PUT", "finetunes"), ("POST", "finetunes/public")])
+async def test_other_methods_are_refused(local: Local, method: str, path: str) -> None:
+    assert (await ask(local, method, path)).error[:2] == (405, 7001)
+
+
+@pytest.mark.parametrize("path", ["finetunes/", "finetunes/a/b", "finetunes//finetune-assets"])
+async def test_other_paths_are_not_routed(local: Local, path: str) -> None:
+    assert (await ask(local, "POST", path)).error[:2] == (404, 7003)
+
+
+async def test_credentials_are_needed_for_lists_too(local: Local) -> None:
+    reply = await ask(local, "GET", "finetunes", headers={"Authorization": ""})
+    assert reply.error[:2] == (401, 10000)
+
+
+# Paging...
+
+
+@pytest.mark.parametrize("count", [0, 1, 49, 50, 51, 1000])
+async def test_every_public_one_is_listed_once(count: int) -> None:
+    async with Server() as server:
+        made = await _public(server, count)
+        async with client(server) as ai:
+            for limit in (1, 50, 1000):
+                before = len(server.requests)
+                rows = await ai.finetunes.public(limit=limit, order_by="name").to_list()
+                assert [row.name for row in rows] == sorted(made)
+                needed = max(1, -(-count // limit))
+                assert len(server.requests) - before <= needed + 1
+            assert [row.name for row in await ai.finetunes.public().to_list()] == made
+            assert len(await ai.finetunes.public(limit=7, offset=45).to_list()) == max(
+                0, count - 45
+            )
+
+
+async def _public(server: Server, count: int) -> list[str]:
+    """Make public fine-tunes, thirty in an account; give their names in order."""
+    names = [f"{number * 7919 % 1009:04}" for number in range(count)]
+    for start in range(0, count, 30):
+        async with client(server, f"account-{start}") as ai:
+            for name in names[start : start + 30]:
+                await ai.finetunes.create(MISTRAL, name, public=True)
+    return names
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=-1", "limit=x", "limit=1.5", "offset=-1", "limit=" + "9" * 30,
+     "orderBy=account", "orderBy=name;drop", "orderBy="],
+)  # fmt: skip
+async def test_a_bad_page_is_named(local: Local, query: str) -> None:
+    status, code, message = (await ask(local, "GET", f"finetunes/public?{query}")).error
+    assert (status, code) == (400, 90003)
+    assert query.partition("=")[0] in message
+
+
+# Files...
+
+
+async def test_an_adapter_is_uploaded_and_runs_with_its_name_and_its_id(tmp_path: Path) -> None:
+    async with (
+        running(folder=tmp_path / "kept") as local,
+        client(local.server) as ai,
+    ):
+        finetune = await ai.finetunes.create(MISTRAL, "my-pirate")
+        both = await ai.finetunes.upload_adapter("my-pirate", adapter(tmp_path / "out"))
+        assert [one.file_name for one in both] == [WEIGHTS, CONFIG]
+        assert {one.finetune_id for one in both} == {finetune.id}
+        (again,) = await ai.finetunes.list().to_list()
+        assert again.modified_at
+        assert finetune.modified_at
+        assert again.modified_at >= finetune.modified_at
+        for lora in ("my-pirate", finetune.id):
+            body = {"prompt": "Hello", "max_tokens": 3, "raw": True, "lora": lora}
+            for streams in (False, True):
+                reply = await local.post(MISTRAL, {**body, "stream": streams})
+                assert reply.status == 200
+                assert reply.headers["cfai-lora"] == "stored-not-applied"
+        assert len(kept(tmp_path / "kept")) == 2
+
+
+async def test_a_run_without_lora_says_nothing_of_one(local: Local) -> None:
+    reply = await local.post(LLAMA, {"prompt": "Hello", "max_tokens": 2})
+    assert "cfai-lora" not in reply.headers
+
+
+async def test_an_unknown_fine_tune_and_one_without_files_are_refused(local: Local) -> None:
+    body = {"prompt": "Hello", "lora": "pirate"}
+    assert (await local.post(MISTRAL, body)).error[:2] == (400, 3037)
+    await create(local)
+    assert (await local.post(MISTRAL, body)).error[:2] == (400, 3039)
+    assert (await send_file(local, WEIGHTS, weights())).status == 200
+    assert (await local.post(MISTRAL, body)).error[:2] == (400, 3039)
+    assert (await send_file(local, CONFIG, GOOD_CONFIG)).status == 200
+    assert (await local.post(MISTRAL, {**body, "max_tokens": 2})).status == 200
+
+
+async def test_the_answer_to_an_upload_is_as_documented(local: Local) -> None:
+    made = (await create(local)).result
+    result = (await send_file(local, CONFIG, GOOD_CONFIG)).result
+    assert set(result) == {
+        "id", "finetune_id", "file_name", "bucket_name", "created_at", "modified_at",
+    }  # fmt: skip
+    assert result["finetune_id"] == made["id"]
+
+
+BAD_FILES = [
+    ("adapter.bin", b"x", "file_name must be"),
+    ("../adapter_config.json", GOOD_CONFIG, "file_name must be"),
+    (CONFIG, b"", "must be a JSON object"),
+    (CONFIG, b"[]", "must be a JSON object"),
+    (CONFIG, b'{"model_type":"mistral"}', "r must be from 1 to 32, got None"),
+    (CONFIG, b'{"r":33,"model_type":"mistral"}', "r must be from 1 to 32, got 33"),
+    (CONFIG, b'{"r":0,"model_type":"mistral"}', "r must be from 1 to 32, got 0"),
+    (CONFIG, b'{"r":true,"model_type":"mistral"}', "r must be from 1 to 32, got True"),
+    (CONFIG, b'{"r":8}', "model_type must be one of"),
+    (CONFIG, b" " * (1 << 20) + GOOD_CONFIG, "at most 1048576 bytes"),
+    (WEIGHTS, b"", "safetensors"),
+    (WEIGHTS, weights()[:-1], "all of its tensors"),
+    (WEIGHTS, weights() + b"x", "all of its tensors"),
+    (WEIGHTS, (1 << 62).to_bytes(8, "little") + b"{}", "safetensors"),
+    (WEIGHTS, (2).to_bytes(8, "little") + b"{}", "all of its tensors"),
+    (WEIGHTS, (2).to_bytes(8, "little") + b"[]", "JSON object"),
+    (WEIGHTS, (7).to_bytes(8, "little") + b'{"a":1}', "where its tensors lie"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD_FILES)
+async def test_a_bad_file_is_named_and_not_kept(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    async with running(folder=tmp_path) as local:
+        await create(local)
+        status, code, said = (await send_file(local, name, content)).error
+        assert (status, code) == (400, 90003)
+        assert message in said
+        assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (),
+        (("file_name", CONFIG.encode()),),
+        (("file", GOOD_CONFIG),),
+        (("file_name", CONFIG.encode()), ("file", GOOD_CONFIG), ("file", GOOD_CONFIG)),
+        (("file_name", CONFIG.encode()), ("other", b"x"), ("file", GOOD_CONFIG)),
+        (("file_name", b"x" * 2000), ("file", GOOD_CONFIG)),
+    ],
+)
+async def test_a_form_with_other_fields_is_refused(
+    tmp_path: Path, fields: tuple[tuple[str, bytes], ...]
+) -> None:
+    async with running(folder=tmp_path) as local:
+        await create(local)
+        assert (await send(local, *fields)).error[:2] == (400, 90003)
+        assert kept(tmp_path) == []
+
+
+async def test_the_fields_come_in_any_order(local: Local) -> None:
+    await create(local)
+    reply = await send(local, ("file", GOOD_CONFIG), ("file_name", CONFIG.encode()))
+    assert reply.status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", FORM["Content-Type"]),
+        (b"no form", FORM["Content-Type"]),
+        (form(("file_name", CONFIG.encode()), ("file", GOOD_CONFIG))[:-12], FORM["Content-Type"]),
+        (b"--cut\r\n", FORM["Content-Type"]),
+        (b"{}", "application/json"),
+        (b"x", "multipart/form-data"),
+    ],
+)
+async def test_what_is_no_form_is_refused(tmp_path: Path, body: bytes, kind: str) -> None:
+    async with running(folder=tmp_path) as local:
+        await create(local)
+        path = "finetunes/pirate/finetune-assets"
+        reply = await ask(local, "POST", path, data=body, headers={"Content-Type": kind})
+        assert reply.error[:2] == (400, 90003)
+        assert kept(tmp_path) == []
+
+
+async def test_files_need_a_fine_tune(local: Local) -> None:
+    reply = await send(local, ("file_name", CONFIG.encode()), ("file", GOOD_CONFIG), to="nobody")
+    assert reply.error == (404, 90003, "Finetune nobody not found")
+
+
+async def test_no_file_is_replaced(local: Local) -> None:
+    await create(local)
+    assert (await send_file(local, CONFIG, GOOD_CONFIG)).status == 200
+    assert "no file can be replaced" in (await send_file(local, CONFIG, GOOD_CONFIG)).error[2]
+
+
+async def test_of_two_uploads_of_a_file_at_once_one_is_kept(tmp_path: Path) -> None:
+    async with running(folder=tmp_path) as local:
+        await create(local)
+        replies = await asyncio.gather(*(send_file(local, WEIGHTS, weights()) for _ in range(8)))
+        assert sorted(reply.status for reply in replies) == [200] + [400] * 7
+        assert len(kept(tmp_path)) == 1
+
+
+async def test_a_file_that_says_it_is_too_large_is_not_read(local: Local) -> None:
+    await create(local)
+    with pytest.raises(asyncio.IncompleteReadError):
+        await _refused_early(local, 502 << 20)
+
+
+async def _refused_early(local: Local, size: int) -> None:
+    authority = local.server.base_url.split("/")[2]
+    host, _, port = authority.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(
+        "POST /client/v4/accounts/0/ai/finetunes/pirate/finetune-assets HTTP/1.1\r\n"
+        f"Host: {authority}\r\nAuthorization: Bearer any\r\nContent-Length: {size}\r\n"
+        f"Content-Type: {FORM['Content-Type']}\r\n\r\n".encode()
+    )
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 413 ")
+    writer.write_eof()
+    try:
+        await reader.readexactly(1 << 20)
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.6, 0.999])
+async def test_a_cut_connection_leaves_nothing(tmp_path: Path, share: float) -> None:
+    async with running(folder=tmp_path) as local:
+        await create(local)
+        await local.done()
+        body = form(("file_name", WEIGHTS.encode()), ("file", weights(3 << 20)))
+        path = "/client/v4/accounts/0/ai/finetunes/pirate/finetune-assets"
+        await cut(local.server.base_url, path, body, after=int(len(body) * share))
+        await local.done()
+        assert kept(tmp_path) == []
+        assert (await send_file(local, WEIGHTS, weights())).status == 200
+
+
+# What stays...
+
+
+async def test_a_folder_keeps_them(tmp_path: Path) -> None:
+    async with running(folder=str(tmp_path)) as local:
+        await create(local)
+        await send_file(local, CONFIG, GOOD_CONFIG)
+        await send_file(local, WEIGHTS, weights())
+        (before,) = (await ask(local, "GET", "finetunes")).result
+    async with running(folder=tmp_path) as local:
+        assert (await ask(local, "GET", "finetunes")).result == [before]
+        body = {"prompt": "Hello", "max_tokens": 2, "lora": before["id"]}
+        assert (await local.post(MISTRAL, body)).status == 200
+
+
+async def test_what_was_half_written_is_cleared_away_and_nothing_else(tmp_path: Path) -> None:
+    async with Server(tmp_path):
+        pass
+    ours = tmp_path / "files" / "182bd5e5-6e1a-4fe4-a799-aa6d9a6ab26e"
+    for path in (ours, ours.with_name(f"{ours.name}.part"), ours.with_name("notes.txt")):
+        path.write_bytes(b"x")
+    async with Server(tmp_path):
+        assert [path.name for path in kept(tmp_path)] == ["notes.txt"]
+
+
+async def test_a_folder_is_for_one_server(tmp_path: Path) -> None:
+    async with Server(tmp_path):
+        with pytest.raises(ConfigError, match="can't be used"):
+            await Server(tmp_path).__aenter__()
+    async with Server(tmp_path):
+        pass
+
+
+async def test_a_folder_that_is_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConfigError, match="can't be used"):
+        await Server(tmp_path / "file").__aenter__()
+
+
+GROWTH = """
+import asyncio, sys
+from pathlib import Path
+from cfai import WorkersAI
+from cfai.local import Server
+
+def peak():
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if "VmHWM" in line).split()[1])
+
+async def main(folder):
+    async with Server(folder / "kept") as server, WorkersAI(**server.credentials) as ai:
+        await ai.finetunes.create("@cf/mistral/mistral-7b-instruct-v0.2-lora", "small")
+        await ai.finetunes.upload_adapter("small", folder / "small")
+        await ai.finetunes.create("@cf/mistral/mistral-7b-instruct-v0.2-lora", "large")
+        before = peak()
+        await ai.finetunes.upload_adapter("large", folder / "large")
+        print(peak() - before)
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_the_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    adapter(tmp_path / "small")
+    adapter(tmp_path / "large", 500_000_000)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", GROWTH, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0
+    assert int(said) < 20_000, "kilobytes, of client and server together"
+    assert max(path.stat().st_size for path in kept(tmp_path / "kept")) == 500_000_000 + len(
+        head(500_000_000)
+    )

@@ -1,0 +1,109 @@
+"""Files to Markdown over a real socket, sent by the project's own client and by hand."""
+
+from io import BytesIO
+from typing import Any
+
+import pytest
+
+from cfai import StatusError
+from cfai.local import Server
+
+from .adapters import form
+from .conftest import Local, Reply, client, running
+
+PAGE = b"""<html><head><title>T</title><style>p{}</style></head><body><h1>Tea</h1>
+<script>alert(1)</script><p>Hot &amp; <b>good</b>, <a href="/x">more</a>.</p>
+<ul><li>green</li><li>black</li></ul></body></html>"""
+TABLE = b'name,note\r\ntea,"hot|cold"\r\nmilk,"two\nlines"\r\nsugar\r\n'
+
+
+async def send(local: Local, data: bytes, kind: str = "multipart/form-data; boundary=cut") -> Reply:
+    url = f"{local.server.base_url}/accounts/0/ai/tomarkdown"
+    headers = {"Content-Type": kind}
+    async with local.http.post(url, data=BytesIO(data), headers=headers) as response:
+        return Reply(response.status, response.headers, await response.read())
+
+
+async def test_files_are_converted_and_one_that_can_not_be_is_a_result() -> None:
+    async with Server() as server, client(server) as ai:
+        page, table, picture, broken = await ai.to_markdown(
+            {
+                "tea.html": PAGE,
+                "tea.csv": TABLE,
+                "tea.png": b"\x89PNG",
+                "bad.csv": b"\xff\xfe\x00",
+            }
+        )
+    assert page.text is not None
+    assert page.text.startswith("# Tea\n")
+    assert "Hot & **good**, [more](/x)." in page.text
+    assert "* green\n* black" in page.text
+    assert "alert" not in page.text
+    assert (page.format, page.mime_type) == ("markdown", "text/html")
+    assert page.tokens
+    assert table.text == (
+        "| name | note |\n| --- | --- |\n"
+        "| tea | hot\\|cold |\n| milk | two<br>lines |\n| sugar |  |\n"
+    )
+    assert picture.failed
+    assert picture.error
+    assert "image/png is not converted here" in picture.error
+    assert broken.failed
+
+
+async def test_plain_text_is_without_markdown() -> None:
+    async with Server() as server, client(server) as ai:
+        (page,) = await ai.to_markdown(("tea.html", PAGE), {"output": {"format": "text"}})
+    assert page.format == "text"
+    assert page.text is not None
+    assert page.text.splitlines()[0] == "Tea"
+    assert "**" not in page.text
+
+
+async def test_a_page_that_is_nested_too_deep_is_an_error_result() -> None:
+    async with Server() as server, client(server) as ai:
+        deep, page = await ai.to_markdown({"deep.html": b"<b>" * 5000, "tea.html": PAGE})
+    assert deep.failed
+    assert not page.failed
+
+
+async def test_the_formats_are_those_that_are_converted() -> None:
+    async with Server() as server, client(server) as ai:
+        formats = await ai.to_markdown_formats()
+    assert {one.extension for one in formats} == {".html", ".htm", ".csv"}
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ({"html": {"cssSelector": "p"}}, 501),
+        ({"output": {"format": "pdf"}}, 400),
+        ({"output": {"format": "text", "other": 1}}, 501),
+    ],
+)
+async def test_options_that_are_not_known_are_refused(options: Any, status: int) -> None:
+    async with Server() as server, client(server) as ai:
+        with pytest.raises(StatusError) as caught:
+            await ai.to_markdown(("tea.html", PAGE), options)
+    assert caught.value.status == status
+
+
+async def test_what_is_no_form_with_files_is_refused(local: Local) -> None:
+    assert (await send(local, b"{}", "application/json")).error[:2] == (400, 90003)
+    assert (await send(local, form())).error[:2] == (400, 90003)
+    assert (await send(local, form(("file", PAGE)))).error[:2] == (400, 90003)
+    assert (await send(local, form(("conversionOptions", b"{")))).error[:2] == (400, 90003)
+
+
+async def test_too_much_is_refused() -> None:
+    async with running(body_limit=1000) as local:
+        assert (await send(local, form(("files", b"x" * 999)))).status == 200
+        body = form(("files", b"x" * 999), ("files", b"xx"))
+        assert (await send(local, body)).error[:2] == (413, 3006)
+
+
+async def test_a_name_that_is_no_text_is_no_reason_to_fail(local: Local) -> None:
+    body = form(("files", PAGE)).replace(b'name="files"', b'name="files"; filename="\xff\xfe.html"')
+    (row,) = (await send(local, body)).result
+    assert row["format"] == "markdown"
+    assert row["name"].endswith(".html")
