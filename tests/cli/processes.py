@@ -26,6 +26,11 @@ def environment(**variables: str) -> dict[str, str]:
     return {**kept, "TERM": "xterm", "PYTHONIOENCODING": "utf-8", **variables}
 
 
+def _hears_ctrl_c() -> None:
+    """Undo what a shell does to what it runs in the background: it has Ctrl-C ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @frozen
 class Done:
     """How a process ended."""
@@ -85,6 +90,7 @@ class Cfai:
             stdout=stdout,
             stderr=asyncio.subprocess.PIPE,
             env=environment(**self.variables),
+            preexec_fn=_hears_ctrl_c,
         )
         try:
             yield Running(process)
@@ -117,6 +123,11 @@ class Terminal:
         import fcntl
         import termios
 
+        def takes_the_terminal() -> None:
+            # Only at its controlling terminal does a process hear of Ctrl-C.
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            _hears_ctrl_c()
+
         self._master, slave = os.openpty()
         os.set_blocking(self._master, False)
         asyncio.get_running_loop().add_reader(self._master, self._take)
@@ -128,8 +139,7 @@ class Terminal:
             stderr=slave,
             env=self._variables,
             start_new_session=True,
-            # Only at its controlling terminal does a process hear of Ctrl-C.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=takes_the_terminal,
         )
         os.close(slave)
         return self

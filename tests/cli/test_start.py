@@ -94,6 +94,7 @@ def test_an_interrupt_while_it_is_imported() -> None:
     """Ctrl-C is exit code 130 and no traceback, however early it comes."""
     done = python(
         "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Early:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'cfai.cli': signal.raise_signal(signal.SIGINT)\n"
