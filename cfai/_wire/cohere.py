@@ -119,7 +119,7 @@ def page(
     settings: ClientSettings, options: Options | None, *, path: str, cursor: Cursor
 ) -> Request:
     """What asks for one page of a list."""
-    # Cohere's own client leaves the comma of an order as it is.
+    # A comma may stand in a query as it is (RFC 3986, section 3.4), and is documented so.
     query = urlencode(cursor.query(), safe=",")
     return bare(settings, options, path=f"{path}?{query}" if query else path)
 
