@@ -29,11 +29,11 @@ class Gate:
         self.inside: set[asyncio.Task[object] | None] = set()
         """Who is let through at present."""
         self._closed = False
-        self.under_way = 0
-        self.attempts = 0
+        self.under_way: int = 0
+        self.attempts: int = 0
         """How many were let through."""
-        self.refusals = 0
-        self.waited = 0.0
+        self.refusals: int = 0
+        self.waited: float = 0.0
         """Seconds, summed over all attempts."""
 
     @property

@@ -23,7 +23,7 @@ class Connections:
         concurrency: Concurrency = None,
     ) -> None:
         self.limit = limit
-        self.gates = Gates(concurrency)
+        self.gates: Gates = Gates(concurrency)
         self._given = session
         self._pid = os.getpid()
         self._loops: dict[asyncio.AbstractEventLoop, Loop] = {}

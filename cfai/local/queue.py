@@ -19,7 +19,7 @@ from cfai.local.places import Visit
 from cfai.local.runs import Runs, runnable
 from cfai.local.store import Store
 
-log = logging.getLogger("cfai.local")
+log: logging.Logger = logging.getLogger("cfai.local")
 
 _TOO_LONG = 10_000_000
 """In bytes: a body must be shorter."""

@@ -96,7 +96,7 @@ class Store:
         if self._folder is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="cfai-local-")
         folder = Path(self._scratch.name) if self._scratch else Path(self._folder or "")
-        self.files = folder / "files"
+        self.files: Path = folder / "files"
         self.files.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(folder / "local.db", timeout=0, isolation_level=None)
         # Held until it is closed, so that no second server clears away what this one writes.

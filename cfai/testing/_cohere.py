@@ -47,7 +47,7 @@ class FakeCohere:
     """
 
     def __init__(self) -> None:
-        self.script = FakeWorkersAI()
+        self.script: FakeWorkersAI = FakeWorkersAI()
         """Scripts replies, byte for byte, that are said before the endpoints are asked."""
         self.script.always.answers_by(self._answer)
         self.models: dict[str, Json] = {}

@@ -80,7 +80,7 @@ class Simulation:
         self, service: Service, clock: Callable[[], float], *, remembers: bool = True
     ) -> None:
         self.service = service
-        self.counters = Counters()
+        self.counters: Counters = Counters()
         self._clock = clock
         self._remembers = remembers
         self._chance = Random(service.seed)  # noqa: S311  # no secret
