@@ -60,7 +60,7 @@ class Store:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cfai-store")
         self._db: sqlite3.Connection | None = None
         self._closed = False
-        self.files = Path()
+        self.files: Path = Path()
         """Where the files are; those that are not whole yet end in `.part`."""
 
     async def open(self) -> None:
@@ -96,7 +96,7 @@ class Store:
         if self._folder is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="cfai-local-")
         folder = Path(self._scratch.name) if self._scratch else Path(self._folder or "")
-        self.files: Path = folder / "files"
+        self.files = folder / "files"
         self.files.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(folder / "local.db", timeout=0, isolation_level=None)
         # Held until it is closed, so that no second server clears away what this one writes.
