@@ -20,7 +20,6 @@ from cfai._wire import requests
 from cfai._wire.failures import scrubber
 from cfai._wire.results import asked
 from cfai.credentials import credentials
-from cfai.embedding import EmbeddingJob, JobOptions, Plan, Texts
 from cfai.errors import InputError
 from cfai.settings import (
     DEFAULT_RETRIES,
@@ -34,10 +33,12 @@ from cfai.settings import (
     Unset,
     as_gateway,
 )
-from cfai.tasks import Answer, Embeddings, Task, TextEmbeddings
+from cfai.tasks import Answer, Embeddings, Task
 
 if TYPE_CHECKING:
     import aiohttp
+
+    from cfai.embedding import EmbeddingJob, JobOptions, Texts
 
 A = TypeVar("A", bound=Answer)
 
@@ -289,7 +290,7 @@ class WorkersAI(Services):
 
         Source: Workers AI API, `POST /ai/run/{model_name}`, input "Text Embeddings".
         """
-        return await self.run(model, TextEmbeddings(texts, pooling=pooling), options=options)
+        return await self.run(model, tasks.TextEmbeddings(texts, pooling=pooling), options=options)
 
     def embed_many(
         self,
@@ -314,10 +315,12 @@ class WorkersAI(Services):
         Raises:
             InputError: An option is out of its bounds. What the job raises, it says itself.
         """
+        from cfai.embedding import EmbeddingJob, Plan
+
         plan = Plan(model, **job)
 
         async def send(batch: Sequence[str], gate: Gate) -> Embeddings:
-            task = TextEmbeddings(batch, pooling=plan.pooling, truncate_inputs=plan.truncate)
+            task = tasks.TextEmbeddings(batch, pooling=plan.pooling, truncate_inputs=plan.truncate)
             answer: Embeddings = await self._calls.answer(model, task, options, gate)
             return answer
 
