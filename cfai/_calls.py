@@ -13,7 +13,6 @@ from cfai._gate import Gate, Gates
 from cfai._session import Session
 from cfai._tokens import Events, begun, unasked
 from cfai._wire import answers, requests
-from cfai._wire.failures import Scrub, scrubber
 from cfai._wire.replies import Reply
 from cfai._wire.results import Asked, asked
 from cfai.settings import Options, Settings
@@ -28,7 +27,6 @@ class Calls:
 
     session: Session
     settings: Settings
-    scrub: Scrub
 
     @property
     def gates(self) -> Gates:
@@ -41,7 +39,7 @@ class Calls:
         """The whole answer; of an open run, also a stream that the model chose to send."""
         settings = self.settings.for_call(options)
         request = await self._request(settings, model, task, False, options)
-        question, scrub = asked(task), self._scrub(settings)
+        question, scrub = asked(task), settings.scrub
         return await self.session.call(
             request,
             settings,
@@ -56,7 +54,7 @@ class Calls:
         """The events of a stream, or its whole text where the model sends no stream."""
         settings = self.settings.for_call(options)
         request = await self._request(settings, model, task, True, options)
-        scrub = self._scrub(settings)
+        scrub = settings.scrub
 
         def whole(reply: Reply) -> Events | Text:
             return answers.unstreamed(question, reply, scrub=scrub)
@@ -68,10 +66,6 @@ class Calls:
             stream=partial(begun, scrub, settings),
             gate=self.gates.for_call(model),
         )
-
-    def _scrub(self, settings: Settings) -> Scrub:
-        """Hides what that call was sent with."""
-        return self.scrub if settings is self.settings else scrubber(settings.secrets)
 
     async def _request(
         self, settings: Settings, model: str, task: Input, stream: bool, options: Options | None

@@ -1,8 +1,11 @@
 """What no error may show: an account in a path, and credentials, which a service may repeat."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+Scrub = Callable[[str], str]
+"""Takes what must not be shown out of a text."""
 
 BODY_LIMIT = 4096
 """How much of a body an error keeps, in characters or bytes."""
@@ -29,3 +32,15 @@ def without_secrets(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_secrets(item) for item in value]
     return value
+
+
+def scrubber(secrets: Iterable[str]) -> Scrub:
+    """Hide *secrets*, which a service may echo. (`errors` hides the account in a path.)"""
+    hidden = sorted((secret for secret in secrets if secret), key=len, reverse=True)
+
+    def scrub(text: str) -> str:
+        for secret in hidden:
+            text = text.replace(secret, "***")
+        return text
+
+    return scrub

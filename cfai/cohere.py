@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from attrs import evolve
 
+from cfai._client import Client
 from cfai._pages import Pager
 from cfai._session import Body, Connections, Session
 from cfai._wire import cohere as wire
@@ -74,7 +74,7 @@ _RETIRED: Final = (
 )
 
 
-class Cohere:
+class Cohere(Client):
     """A client of Cohere's fine-tuned models: list, make, change and delete them, and look back.
 
     Cohere is retiring all of this, and making a client warns of it (`DeprecationWarning`). It keeps
@@ -141,27 +141,7 @@ class Cohere:
             max_answer_bytes=max_answer_bytes,
         )
         wire.check_gateway(self._settings)
-        self._session = Session(Connections(limit=limit, session=session))
-
-    def __repr__(self) -> str:
-        return f"<Cohere {self._settings.base_url}>"
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Close the connections, if they are this client's own. Safe to repeat."""
-        await self._session.connections.aclose()
-
-    close = aclose
+        self._session, self._owns = Session(Connections(limit=limit, session=session)), True
 
     def finetuned_models(
         self,

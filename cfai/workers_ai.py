@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import copy
-from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self
 
 from attrs import evolve
 
-from cfai import tasks
 from cfai._calls import Calls
-from cfai._gate import Concurrency, Gate
+from cfai._gate import Concurrency
+from cfai._runs import Runs
 from cfai._services.services import Services
 from cfai._session import Connections, Session
-from cfai._tokens import TokenStream
-from cfai._wire import requests
-from cfai._wire.failures import scrubber
-from cfai._wire.results import asked
 from cfai.credentials import credentials
 from cfai.errors import InputError
 from cfai.settings import (
@@ -33,17 +27,12 @@ from cfai.settings import (
     Unset,
     as_gateway,
 )
-from cfai.tasks import Answer, Embeddings, Task
 
 if TYPE_CHECKING:
     import aiohttp
 
-    from cfai.embedding import EmbeddingJob, JobOptions, Texts
 
-A = TypeVar("A", bound=Answer)
-
-
-class WorkersAI(Services):
+class WorkersAI(Runs, Services):
     """A client of Workers AI for one account.
 
     Make one for the whole program and share it: over tasks, event loops and threads. Making it
@@ -120,31 +109,8 @@ class WorkersAI(Services):
         self._adopt(connections, owns=True)
 
     def _adopt(self, connections: Connections, *, owns: bool) -> None:
-        settings = self._settings
-        self._session, self._scrub = Session(connections), scrubber(settings.secrets)
-        self._calls = Calls(self._session, settings, self._scrub)
-        self._owns = owns
-
-    def __repr__(self) -> str:
-        return f"<WorkersAI {self._settings.base_url}>"
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Close the connections, if they are this client's own. Safe to repeat."""
-        if self._owns:
-            await self._calls.session.connections.aclose()
-
-    close = aclose
+        self._session, self._owns = Session(connections), owns
+        self._calls = Calls(self._session, self._settings)
 
     def with_options(
         self,
@@ -177,156 +143,5 @@ class WorkersAI(Services):
             changes["gateway"] = as_gateway(gateway)
         changed = copy(self)
         changed._settings = evolve(self._settings, **changes)
-        changed._adopt(self._calls.session.connections, owns=False)
+        changed._adopt(self._session.connections, owns=False)
         return changed
-
-    @overload
-    async def run(
-        self, model: str, task: Task[A], *, stream: None = None, options: Options | None = None
-    ) -> A: ...
-    @overload
-    async def run(
-        self, model: str, task: Task[Any], *, stream: Literal[True], options: Options | None = None
-    ) -> TokenStream: ...
-    @overload
-    async def run(
-        self, model: str, task: Task[A], *, stream: Literal[False], options: Options | None = None
-    ) -> A: ...
-    @overload
-    async def run(
-        self,
-        model: str,
-        task: Mapping[str, Any],
-        *,
-        stream: bool | None = None,
-        options: Options | None = None,
-    ) -> Any: ...
-    async def run(
-        self,
-        model: str,
-        task: Task[Any] | Mapping[str, Any],
-        *,
-        stream: bool | None = None,
-        options: Options | None = None,
-    ) -> Any:
-        """Run *model* on *task*.
-
-        Args:
-            model: Its name, `@cf/meta/llama-3.1-8b-instruct` for one.
-            task: What is asked. A mapping is sent as it is, for any model and any form of input.
-            stream: Give the answer as a `TokenStream`, already begun. Left out, the task's own
-                `stream` decides. (Type checkers see only this one: prefer `stream()`.)
-            options: What differs for this call.
-
-        Returns:
-            The answer of the task. For a mapping, what the Content-Type of the answer names: a
-            `Result` of decoded JSON, an `Image`, `Audio` or `Binary`, or a `TokenStream`.
-
-        Raises:
-            InputError: The model's name or the media can't be sent. Nothing was.
-            StatusError: The service said no; its class says why.
-            TransportError: There was no answer.
-            DecodeError: The answer has a form that nobody documented.
-
-        Source: Workers AI API, `POST /accounts/{account_id}/ai/run/{model_name}`.
-        """
-        _check(task)
-        if stream or (stream is None and requests.wants_stream(task)):
-            return await self.stream(model, task, options=options).open()
-        return await self._calls.answer(model, task, options, self._calls.gates.for_call(model))
-
-    def stream(
-        self,
-        model: str,
-        task: Task[Any] | Mapping[str, Any],
-        *,
-        options: Options | None = None,
-    ) -> TokenStream:
-        """Run *model* on *task*, and give the answer token by token.
-
-        Nothing is sent before the stream is entered or iterated.
-
-        ```python
-        async with ai.stream(model, TextGeneration([user("Hi")])) as tokens:
-            async for token in tokens:
-                print(token, end="", flush=True)
-        print(tokens.answer.usage)
-        ```
-
-        Args:
-            model: Its name.
-            task: What is asked: a `Prompt`, a `TextGeneration`, or any input of such a model.
-            options: What differs for this call.
-        """
-        _check(task)
-        question = asked(task)
-        return TokenStream(
-            partial(self._calls.begin, model, task, question, options), json_asked=question.json
-        )
-
-    async def embed(
-        self,
-        model: str,
-        texts: str | Sequence[str],
-        *,
-        pooling: tasks.Pooling | None = None,
-        options: Options | None = None,
-    ) -> Embeddings:
-        """Embed one request's worth of *texts*.
-
-        Args:
-            model: Its name, `@cf/baai/bge-m3` for one.
-            texts: At least one, each non-empty, and no more than the model takes at once (100 for
-                bge models).
-            pooling: How token vectors become one. Vectors of different poolings can't be compared.
-            options: What differs for this call.
-
-        Returns:
-            One vector a text, in their order: shape (texts, dimension), 32-bit floats.
-
-        Raises:
-            InputError: There are too many texts, or an empty one. Nothing was sent.
-            DecodeError: The service answered another number of vectors.
-
-        Source: Workers AI API, `POST /ai/run/{model_name}`, input "Text Embeddings".
-        """
-        return await self.run(model, tasks.TextEmbeddings(texts, pooling=pooling), options=options)
-
-    def embed_many(
-        self,
-        model: str,
-        texts: Texts,
-        *,
-        options: Options | None = None,
-        **job: Unpack[JobOptions],
-    ) -> EmbeddingJob:
-        """Embed any number of texts, many requests at a time, as fast as the service allows.
-
-        Args:
-            model: Its name, `@cf/baai/bge-m3` for one.
-            texts: Texts, or pairs of an id and a text, from any iterable or async iterable; they
-                are read as they are needed, and memory doesn't grow with their number.
-            options: What differs for its requests.
-            job: How it shall go; see `cfai.embedding.JobOptions`.
-
-        Returns:
-            A job, which begins when it is iterated: each text ends as one vector or one failure.
-
-        Raises:
-            InputError: An option is out of its bounds. What the job raises, it says itself.
-        """
-        from cfai.embedding import EmbeddingJob, Plan
-
-        plan = Plan(model, **job)
-
-        async def send(batch: Sequence[str], gate: Gate) -> Embeddings:
-            task = tasks.TextEmbeddings(batch, pooling=plan.pooling, truncate_inputs=plan.truncate)
-            answer: Embeddings = await self._calls.answer(model, task, options, gate)
-            return answer
-
-        return EmbeddingJob(send, self._calls.gates, texts, plan, endpoint=self._settings.base_url)
-
-
-def _check(task: object) -> None:
-    if not isinstance(task, Task | Mapping):
-        raise InputError(f"task must be a task or a mapping, got {type(task).__name__}")

@@ -8,7 +8,6 @@ from attrs import frozen
 from cfai._pages import Pager
 from cfai._session import Body, Session
 from cfai._wire.cursors import Cursor
-from cfai._wire.failures import Scrub, scrubber
 from cfai._wire.listings import Rows, listed, told
 from cfai._wire.replies import Reply
 from cfai._wire.requests import Request
@@ -29,7 +28,6 @@ class Account:
 
     session: Session
     settings: Settings
-    scrub: Scrub
 
     async def ask(
         self, asking: Asking, read: Callable[[Any], T], options: Options | None = None
@@ -42,10 +40,9 @@ class Account:
     ) -> T:
         """Send a request, and give what *read* makes of the answer and the facts around it."""
         settings = self.settings.for_call(options)
-        scrub = self.scrub if settings is self.settings else scrubber(settings.secrets)
 
         def heard(reply: Reply) -> T:
-            return told(reply, lambda document: read(document, reply.meta), scrub=scrub)
+            return told(reply, lambda document: read(document, reply.meta), scrub=settings.scrub)
 
         return await self.session.call(
             asking(settings, options), settings, read=heard, stream=_unasked

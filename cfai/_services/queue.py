@@ -97,7 +97,7 @@ class QueuedBatch(Generic[A]):
         """
         if self._batch.items is None and self._id is not None:
             asking = partial(wire.poll, model=self.model, request_id=self._id)
-            read = wire.reader(self._tasks, self._account.scrub)
+            read = wire.reader(self._tasks, self._account.settings.for_call(self._options).scrub)
             self._batch = await self._account.hear(asking, read, self._options)
         return self._batch.items
 
@@ -135,7 +135,9 @@ async def submitted(
     """Hand tasks over to the queue of *model*."""
     found = await asyncio.to_thread(wire.queued, tasks)
     asking = partial(wire.submit, model=model, tasks=found)
-    batch = await account.hear(asking, wire.reader(found, account.scrub), options)
+    batch = await account.hear(
+        asking, wire.reader(found, account.settings.for_call(options).scrub), options
+    )
     if batch.items is None and batch.request_id is None:
         raise DecodeError("the service queued a batch and did not say what it knows it by")
     return QueuedBatch(account, model, found, batch, polling=polling, options=options)

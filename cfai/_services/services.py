@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, overload
 
-from cfai._session import Session
-from cfai._wire.failures import Scrub
-from cfai.settings import Options, Settings
+from cfai._client import Client
+from cfai.settings import Options
 from cfai.tasks import Answer, Task
 
 if TYPE_CHECKING:
@@ -27,12 +26,8 @@ if TYPE_CHECKING:
 A = TypeVar("A", bound=Answer)
 
 
-class Services:
+class Services(Client):
     """What an account has beside its runs. `cfai.WorkersAI` is one."""
-
-    _session: Session
-    _settings: Settings
-    _scrub: Scrub
 
     @property
     def finetunes(self) -> Finetunes:
@@ -167,4 +162,4 @@ class Services:
     def _account(self) -> Account:
         from cfai._services.account import Account
 
-        return Account(self._session, self._settings, self._scrub)
+        return Account(self._session, self._settings)

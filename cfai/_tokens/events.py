@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, cast
 
 from cfai._convert import loads
+from cfai._redaction import Scrub
 from cfai._session import Body
 from cfai._wire import failures
 from cfai._wire.blocks import Blocks
-from cfai._wire.failures import Scrub
 from cfai.errors import ConnectionLost, DecodeError, StatusError, StreamInterrupted
 from cfai.meta import Meta
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from cfai._redaction import Scrub
 from cfai._session import Body
 from cfai._tokens.events import Events
 from cfai._tokens.stream import TokenStream
 from cfai._wire import answers
-from cfai._wire.failures import Scrub
 from cfai._wire.results import Asked
 from cfai.settings import Settings
 from cfai.tasks import Result, Text

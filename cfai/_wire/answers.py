@@ -5,7 +5,8 @@ from typing import Any, Final, cast
 
 from cfai import media
 from cfai._convert import structure
-from cfai._wire.failures import Scrub, described, failure, refusal
+from cfai._redaction import Scrub
+from cfai._wire.failures import described, failure, refusal
 from cfai._wire.replies import Reply, is_json, unwrapped
 from cfai._wire.results import READERS, Asked
 from cfai.errors import DecodeError, StreamUnsupported

@@ -12,9 +12,9 @@ import attrs
 from attrs import evolve
 
 from cfai._convert import structure
+from cfai._redaction import Scrub, scrubber
 from cfai._wire.bodies import json_content
 from cfai._wire.cursors import Cursor, Facts, PageToken
-from cfai._wire.failures import Scrub, scrubber
 from cfai._wire.listings import Rows, told
 from cfai._wire.replies import Reply
 from cfai._wire.requests import Request, all_headers

@@ -6,35 +6,21 @@ binding and of the providers behind it; each is pinned by its bytes in the tests
 
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
 from cfai._convert import loads
+from cfai._redaction import Scrub
 from cfai._wire.replies import Reply, retry_after
 from cfai.errors import DecodeError, StatusError, status_error, status_of
 from cfai.meta import Meta
-
-Scrub = Callable[[str], str]
-"""Takes what must not be shown out of a text."""
 
 _MARKUP = re.compile(r"<[^>]*>")
 _EXCERPT = 4096
 _DEPTH = 16
 """How deep an entry of a body is kept. A decoder reads deeper than Python can follow."""
-
-
-def scrubber(secrets: Iterable[str]) -> Scrub:
-    """Hide *secrets*, which a service may echo. (`errors` hides the account in a path.)"""
-    hidden = sorted((secret for secret in secrets if secret), key=len, reverse=True)
-
-    def scrub(text: str) -> str:
-        for secret in hidden:
-            text = text.replace(secret, "***")
-        return text
-
-    return scrub
 
 
 class Complaint(NamedTuple):

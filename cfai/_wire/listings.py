@@ -7,8 +7,9 @@ from urllib.parse import urlencode
 
 from attrs import frozen
 
+from cfai._redaction import Scrub
 from cfai._wire.cursors import Cursor, Facts
-from cfai._wire.failures import Scrub, described, failure, refusal
+from cfai._wire.failures import described, failure, refusal
 from cfai._wire.replies import Reply, unwrapped
 from cfai._wire.requests import Request, account_path, all_headers
 from cfai.errors import DecodeError

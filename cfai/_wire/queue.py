@@ -5,8 +5,9 @@ from typing import Any, Final, Generic, TypeVar
 
 from attrs import field, frozen
 
+from cfai._redaction import Scrub
 from cfai._wire import answers
-from cfai._wire.failures import Scrub, in_item
+from cfai._wire.failures import in_item
 from cfai._wire.paths import model_path
 from cfai._wire.replies import unwrapped
 from cfai._wire.requests import Request, with_json

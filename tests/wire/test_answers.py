@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from cfai._convert import dumps
+from cfai._redaction import scrubber
 from cfai._wire.answers import answer, from_text, unstreamed
-from cfai._wire.failures import scrubber
 from cfai._wire.replies import Reply, meta
 from cfai._wire.results import asked
 from cfai.errors import (

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from cfai._wire.failures import complaint, failure, in_stream, refusal, scrubber
+from cfai._redaction import scrubber
+from cfai._wire.failures import complaint, failure, in_stream, refusal
 from cfai._wire.replies import Reply, meta
 from cfai.errors import (
     AuthenticationError,
