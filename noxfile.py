@@ -25,7 +25,7 @@ def group(*names: str) -> list[str]:
 CURRENT = "{}.{}".format(*sys.version_info)
 PYTHONS = [version for version in nox.project.python_versions(PROJECT) if runs(version)]
 
-nox.options.sessions = ["lint", "types", "tests", "docs", "build"]
+nox.options.sessions = ["lint", "types", "tests", "browser", "docs", "build"]
 nox.options.reuse_venv = "yes"
 
 
@@ -34,6 +34,15 @@ def tests(session: nox.Session) -> None:
     """Run pytest, on every Python of the project that this machine has."""
     session.install("-e", ".[all]", *group("tests"))
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Use the example apps in a real browser, where there is one."""
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        session.skip("there is no Chromium here: apt-get install chromium")
+    session.install("-e", ".[local]", *group("browser"))
+    session.run("pytest", "tests/browser", *session.posargs)
 
 
 @nox.session
@@ -47,7 +56,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types, and that every public name has one."""
-    session.install("-e", ".[all]", *group("tests", "types"))
+    session.install("-e", ".[all]", *group("browser", "types"))
     session.run("mypy")
     quiet = {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
     session.run("pyright", "--verifytypes", "cfai", "--ignoreexternal", env=quiet)
@@ -86,3 +95,4 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "tests.bench", *session.posargs)
     if not session.posargs:
         session.run("python", "-m", "tests.bench.crowd")
+        session.run("python", "-m", "tests.bench.relay")
