@@ -21,6 +21,7 @@ from cfai.web.aiohttp import refusals, relay
 MODEL = "@cf/meta/llama-3.1-8b-instruct"
 INSTRUCTION = system("You are a friendly assistant. Answer briefly.")
 REMEMBERED = 20  # messages
+AT_ONCE = 1000  # answers being written: each holds a connection
 PAGE = Path(__file__).with_name("chat.html")
 
 AI = web.AppKey("AI", WorkersAI)
@@ -35,9 +36,9 @@ async def client(app: web.Application) -> AsyncIterator[None]:
 
             await asyncio.to_thread(weights.ensure, print)  # fetched once
             server = await stack.enter_async_context(Server(prewarm=True))
-            ai = WorkersAI(**server.credentials)
+            ai = WorkersAI(limit=AT_ONCE, **server.credentials)
         else:
-            ai = WorkersAI()
+            ai = WorkersAI(limit=AT_ONCE)
         app[AI] = await stack.enter_async_context(ai)
         yield
 

@@ -24,6 +24,7 @@ from cfai.web.starlette import TokenResponse, refusals
 MODEL = "@cf/meta/llama-3.1-8b-instruct"
 INSTRUCTION = system("You are a friendly assistant. Answer briefly.")
 REMEMBERED = 20  # messages
+AT_ONCE = 1000  # answers being written: each holds a connection
 PAGE = Path(__file__).with_name("chat.html")
 
 
@@ -50,9 +51,9 @@ def application(*, local: bool = False) -> FastAPI:
 
                 await asyncio.to_thread(weights.ensure, print)  # fetched once
                 server = await stack.enter_async_context(Server(prewarm=True))
-                ai = WorkersAI(**server.credentials)
+                ai = WorkersAI(limit=AT_ONCE, **server.credentials)
             else:
-                ai = WorkersAI()
+                ai = WorkersAI(limit=AT_ONCE)
             yield {"ai": await stack.enter_async_context(ai)}
 
     app = FastAPI(lifespan=lifespan, exception_handlers={CfaiError: refusals})
