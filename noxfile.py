@@ -25,7 +25,7 @@ def group(*names: str) -> list[str]:
 CURRENT = "{}.{}".format(*sys.version_info)
 PYTHONS = [version for version in nox.project.python_versions(PROJECT) if runs(version)]
 
-nox.options.sessions = ["lint", "types", "tests", "docs", "build"]
+nox.options.sessions = ["lint", "types", "tests", "peers", "docs", "build"]
 nox.options.reuse_venv = "yes"
 
 
@@ -34,6 +34,13 @@ def tests(session: nox.Session) -> None:
     """Run pytest, on every Python of the project that this machine has."""
     session.install("-e", ".[all]", *group("tests"))
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """See that the official packages get from our servers what ours gets."""
+    session.install("-e", ".[local]", "cloudflare", "cohere", *group("tests"))
+    session.run("pytest", "tests/bench/test_cloudflare.py", "tests/bench/test_cohere.py")
 
 
 @nox.session
@@ -49,8 +56,8 @@ def types(session: nox.Session) -> None:
     """Check the types, and that every public name has one."""
     session.install("-e", ".[all]", *group("tests", "types"))
     session.run("mypy")
-    quiet = {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
-    session.run("pyright", "--verifytypes", "cfai", "--ignoreexternal", env=quiet)
+    session.env["PYRIGHT_PYTHON_IGNORE_WARNINGS"] = "1"
+    session.run("pyright", "--verifytypes", "cfai", "--ignoreexternal")
 
 
 @nox.session
@@ -69,8 +76,8 @@ def build(session: nox.Session) -> None:
     session.run("python", "-m", "build", "--outdir", str(dist), ".")
     session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
     (wheel,) = dist.glob("*.whl")
-    source = {str(path) for path in Path("cfai").rglob("*") if path.is_file()}
-    source = {path for path in source if "__pycache__" not in path}
+    files = (path for path in Path("cfai").rglob("*") if path.is_file())
+    source = {str(path) for path in files if path.suffix != ".pyc"}
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     if packed != source:
         session.error(f"not the same in the wheel and in cfai/: {sorted(packed ^ source)}")
@@ -82,7 +89,8 @@ def build(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure cfai beside its peers, which are installed here only."""
-    session.install("-e", ".[numpy]", "-r", "tests/bench/peers.txt")
-    session.run("python", "-m", "tests.bench", *session.posargs)
-    if not session.posargs:
-        session.run("python", "-m", "tests.bench.crowd")
+    session.install("-e", ".[local,numpy]", "-r", "tests/bench/peers.txt", *group("tests"))
+    usual = "pytest tests/bench", "python -m tests.bench", "python -m tests.bench.crowd"
+    given = ["python", "-m", "tests.bench", *session.posargs]
+    for command in [given] if session.posargs else map(str.split, usual):
+        session.run(*command)

@@ -58,10 +58,13 @@ LIBRARIES: dict[str, set[str]] = {
     # Extras: only inside functions, except where the whole room is the extra.
     "PIL": {"local"},
     "bs4": {"local"},
+    "mammoth": {"local"},
     "markdownify": {"local"},
     "numpy": {"cli", "embedding", "tasks", "local"},
     "onnxruntime": {"local"},
+    "openpyxl": {"local"},
     "pyarrow": {"cli", "embedding"},
+    "pypdf": {"local"},
     "pytest": {"testing"},
     "pytest_asyncio": {"testing"},
     "rich": {"cli"},
