@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         Models as Models,
     )
     from cfai._services.queue import (
-        Polling as Polling,
         QueuedBatch as QueuedBatch,
     )
     from cfai._tokens import (
@@ -91,6 +90,7 @@ if TYPE_CHECKING:
     from cfai.settings import (
         Gateway as Gateway,
         Options as Options,
+        Polling as Polling,
         Retries as Retries,
         Retry as Retry,
         Timeouts as Timeouts,
@@ -160,7 +160,7 @@ _face = Face(
         "cfai._pages": "Pager",
         "cfai._services.finetunes": "Finetunes",
         "cfai._services.models": "Models",
-        "cfai._services.queue": "Polling QueuedBatch",
+        "cfai._services.queue": "QueuedBatch",
         "cfai._gate": "Adaptive",
         "cfai._tokens": "TokenStream",
         "cfai._wire.queue": "QueuedItem",
@@ -180,7 +180,7 @@ _face = Face(
         ),
         "cfai.media": "Base64 MediaForm",
         "cfai.meta": "Meta",
-        "cfai.settings": "Gateway Options Retries Retry Timeouts",
+        "cfai.settings": "Gateway Options Polling Retries Retry Timeouts",
         "cfai.tasks": (
             "Answer Audio AutomaticSpeechRecognition Binary Box CodeFunction Description "
             "Detection Detections Embeddings Function Image ImageClassification ImagePart "
