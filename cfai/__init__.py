@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from cfai.cohere import (
         Cohere as Cohere,
     )
+    from cfai.conversation import (
+        Conversation as Conversation,
+    )
     from cfai.embedding import (
         EmbeddedBatch as EmbeddedBatch,
         EmbeddingJob as EmbeddingJob,
@@ -166,6 +169,7 @@ _face = Face(
         "cfai._wire.queue": "QueuedItem",
         "cfai._version": "__version__",
         "cfai.cohere": "Cohere",
+        "cfai.conversation": "Conversation",
         "cfai.embedding": "EmbedFailure EmbeddedBatch EmbeddingJob JobStats Progress",
         "cfai.errors": (
             "AnswerTooLarge AuthenticationError BadRequest CapacityExceeded CfaiError ConfigError "

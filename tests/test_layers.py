@@ -21,7 +21,7 @@ FLOORS: tuple[set[str], ...] = (
     {"media", "addresses", "credentials", "_convert", "_checks"},
     {"settings", "listings"},
     {"tasks"},
-    {"profiles"},
+    {"profiles", "conversation"},
     {"_wire", "_gate"},
     {"_session"},
     {"_tokens", "_pages", "embedding"},
