@@ -11,7 +11,7 @@ from attrs import define, frozen
 
 from cfai._gate import Gate, Gates
 from cfai._session import Body, Session
-from cfai._tokens import Events, begun, unasked
+from cfai._tokens import Events, TokenStream, begun, unasked
 from cfai._wire import answers, queue, requests
 from cfai._wire.listings import told
 from cfai._wire.queue import Batch, Queued
@@ -50,6 +50,12 @@ class Calls:
             stream=partial(unasked, question, scrub, settings),
             gate=gate,
         )
+
+    def stream(self, model: str, task: Input, options: Options | None) -> TokenStream:
+        """A stream of the answer, which sends the request when it is opened."""
+        question = asked(task)
+        opening = partial(self.begin, model, task, question, options)
+        return TokenStream(opening, json_asked=question.json)
 
     async def begin(
         self, model: str, task: Input, question: Asked, options: Options | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from cfai import tasks
@@ -11,7 +10,6 @@ from cfai._calls import Calls, EmbeddingCalls
 from cfai._client import Client
 from cfai._tokens import TokenStream
 from cfai._wire import requests
-from cfai._wire.results import asked
 from cfai.errors import InputError
 from cfai.settings import Options
 from cfai.tasks import Answer, Embeddings, Task
@@ -106,10 +104,7 @@ class Runs(Client):
             options: What differs for this call.
         """
         _check(task)
-        question = asked(task)
-        return TokenStream(
-            partial(self._calls.begin, model, task, question, options), json_asked=question.json
-        )
+        return self._calls.stream(model, task, options)
 
     async def embed(
         self,
