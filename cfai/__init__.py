@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         Models as Models,
     )
     from cfai._services.queue import (
-        Polling as Polling,
         QueuedBatch as QueuedBatch,
     )
     from cfai._tokens import (
@@ -34,6 +33,9 @@ if TYPE_CHECKING:
     )
     from cfai.cohere import (
         Cohere as Cohere,
+    )
+    from cfai.conversation import (
+        Conversation as Conversation,
     )
     from cfai.embedding import (
         EmbeddedBatch as EmbeddedBatch,
@@ -91,6 +93,7 @@ if TYPE_CHECKING:
     from cfai.settings import (
         Gateway as Gateway,
         Options as Options,
+        Polling as Polling,
         Retries as Retries,
         Retry as Retry,
         Timeouts as Timeouts,
@@ -160,12 +163,13 @@ _face = Face(
         "cfai._pages": "Pager",
         "cfai._services.finetunes": "Finetunes",
         "cfai._services.models": "Models",
-        "cfai._services.queue": "Polling QueuedBatch",
+        "cfai._services.queue": "QueuedBatch",
         "cfai._gate": "Adaptive",
         "cfai._tokens": "TokenStream",
         "cfai._wire.queue": "QueuedItem",
         "cfai._version": "__version__",
         "cfai.cohere": "Cohere",
+        "cfai.conversation": "Conversation",
         "cfai.embedding": "EmbedFailure EmbeddedBatch EmbeddingJob JobStats Progress",
         "cfai.errors": (
             "AnswerTooLarge AuthenticationError BadRequest CapacityExceeded CfaiError ConfigError "
@@ -180,7 +184,7 @@ _face = Face(
         ),
         "cfai.media": "Base64 MediaForm",
         "cfai.meta": "Meta",
-        "cfai.settings": "Gateway Options Retries Retry Timeouts",
+        "cfai.settings": "Gateway Options Polling Retries Retry Timeouts",
         "cfai.tasks": (
             "Answer Audio AutomaticSpeechRecognition Binary Box CodeFunction Description "
             "Detection Detections Embeddings Function Image ImageClassification ImagePart "

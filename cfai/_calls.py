@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
-from attrs import define
+from attrs import define, frozen
 
 from cfai._gate import Gate, Gates
-from cfai._session import Session
-from cfai._tokens import Events, begun, unasked
-from cfai._wire import answers, requests
+from cfai._session import Body, Session
+from cfai._tokens import Events, TokenStream, begun, unasked
+from cfai._wire import answers, queue, requests
+from cfai._wire.listings import told
+from cfai._wire.queue import Batch, Queued
 from cfai._wire.replies import Reply
 from cfai._wire.results import Asked, asked
+from cfai.errors import DecodeError
 from cfai.settings import Options, Settings
-from cfai.tasks import Task, Text
+from cfai.tasks import Embeddings, Pooling, Task, Text, TextEmbeddings
 
 Input = Task[Any] | Mapping[str, Any]
 
@@ -48,6 +51,12 @@ class Calls:
             gate=gate,
         )
 
+    def stream(self, model: str, task: Input, options: Options | None) -> TokenStream:
+        """A stream of the answer, which sends the request when it is opened."""
+        question = asked(task)
+        opening = partial(self.begin, model, task, question, options)
+        return TokenStream(opening, json_asked=question.json)
+
     async def begin(
         self, model: str, task: Input, question: Asked, options: Options | None
     ) -> Events | Text:
@@ -67,9 +76,73 @@ class Calls:
             gate=self.gates.for_call(model),
         )
 
+    async def batch(
+        self,
+        asking: Callable[[Settings, Options | None], requests.Request],
+        tasks: Sequence[Queued],
+        options: Options | None,
+        gate: Gate | None,
+    ) -> Batch[Any]:
+        """What the service says of *tasks* in its queue."""
+        settings = self.settings.for_call(options)
+        read = queue.reader(tasks, settings.scrub)
+
+        def heard(reply: Reply) -> Batch[Any]:
+            return told(reply, lambda document: read(document, reply.meta), scrub=settings.scrub)
+
+        return await self.session.call(
+            asking(settings, options), settings, read=heard, stream=_no_stream, gate=gate
+        )
+
     async def _request(
         self, settings: Settings, model: str, task: Input, stream: bool, options: Options | None
     ) -> requests.Request:
         """Build the request: off the event loop where media have to be read and encoded."""
         build = partial(requests.run, settings, model, task, stream=stream, options=options)
         return await asyncio.to_thread(build) if requests.has_media(task) else build()
+
+
+async def _no_stream(body: Body) -> NoReturn:
+    raise DecodeError("the service answered a stream where JSON is documented", meta=body.meta)
+
+
+@frozen
+class EmbeddingCalls:
+    """What a job of many texts asks of one model."""
+
+    calls: Calls
+    model: str
+    options: Options | None
+    pooling: Pooling | None
+    truncate: bool | None
+
+    @property
+    def retries(self) -> int:
+        """How often what failed is asked for again."""
+        return self.calls.settings.for_call(self.options).retries.max
+
+    def _task(self, texts: Sequence[str]) -> TextEmbeddings:
+        return TextEmbeddings(texts, pooling=self.pooling, truncate_inputs=self.truncate)
+
+    async def send(self, texts: Sequence[str], gate: Gate) -> Embeddings:
+        """Embed one request's worth of texts."""
+        task = self._task(texts)
+        answer: Embeddings = await self.calls.answer(self.model, task, self.options, gate)
+        return answer
+
+    def queued(self, texts: Sequence[str], reference: str) -> Queued:
+        """One request's worth of texts for the queue."""
+        (request,) = queue.queued({reference: self._task(texts)})
+        return request
+
+    async def hand_over(self, requests: Sequence[Queued], gate: Gate) -> Batch[Embeddings]:
+        """Put requests into the queue. Vectors may be made twice, as in a run."""
+        asking = partial(queue.submit, model=self.model, tasks=requests, repeatable=True)
+        return await self.calls.batch(asking, requests, self.options, gate)
+
+    async def look(
+        self, requests: Sequence[Queued], request_id: str, gate: Gate
+    ) -> Batch[Embeddings]:
+        """Ask what became of them."""
+        asking = partial(queue.poll, model=self.model, request_id=request_id)
+        return await self.calls.batch(asking, requests, self.options, gate)

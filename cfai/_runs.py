@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from cfai import tasks
-from cfai._calls import Calls
+from cfai._calls import Calls, EmbeddingCalls
 from cfai._client import Client
-from cfai._gate import Gate
 from cfai._tokens import TokenStream
 from cfai._wire import requests
-from cfai._wire.results import asked
 from cfai.errors import InputError
 from cfai.settings import Options
 from cfai.tasks import Answer, Embeddings, Task
@@ -107,10 +104,7 @@ class Runs(Client):
             options: What differs for this call.
         """
         _check(task)
-        question = asked(task)
-        return TokenStream(
-            partial(self._calls.begin, model, task, question, options), json_asked=question.json
-        )
+        return self._calls.stream(model, task, options)
 
     async def embed(
         self,
@@ -166,13 +160,8 @@ class Runs(Client):
         from cfai.embedding import EmbeddingJob, Plan
 
         plan = Plan(model, **job)
-
-        async def send(batch: Sequence[str], gate: Gate) -> Embeddings:
-            task = tasks.TextEmbeddings(batch, pooling=plan.pooling, truncate_inputs=plan.truncate)
-            answer: Embeddings = await self._calls.answer(model, task, options, gate)
-            return answer
-
-        return EmbeddingJob(send, self._calls.gates, texts, plan, endpoint=self._settings.base_url)
+        asked = EmbeddingCalls(self._calls, model, options, plan.pooling, plan.truncate)
+        return EmbeddingJob(asked, self._calls.gates, texts, plan, endpoint=self._settings.base_url)
 
 
 def _check(task: object) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Self
 import attrs
 from attrs import field, frozen
 
-from cfai._checks import count, flag, kind, limit, pause, shown, text
+from cfai._checks import count, flag, kind, limit, pause, shown, text, times
 from cfai._redaction import Scrub, scrubber
 from cfai.addresses import base_address, proxy_for
 from cfai.credentials import Credentials, distinct, holds_secret, known
@@ -92,6 +92,24 @@ class Retries:
 
 DEFAULT_TIMEOUTS: Final = Timeouts()
 DEFAULT_RETRIES: Final = Retries()
+
+
+@frozen(kw_only=True)
+class Polling:
+    """How long to wait between two looks at a batch: the first pause, and how it grows."""
+
+    base: float = field(default=1.0, validator=pause)
+    """Seconds; the first pause."""
+
+    factor: float = field(default=1.5, validator=times)
+    """How many times as long each pause is as the one before."""
+
+    cap: float = field(default=30.0, validator=pause)
+    """Seconds; no pause is longer."""
+
+    def pause(self, looks: int) -> float:
+        """Seconds to wait after so many looks, 1 or more."""
+        return min(self.cap, self.base * self.factor ** min(looks - 1, 64))
 
 
 @frozen

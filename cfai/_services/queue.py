@@ -6,41 +6,14 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from attrs import field, frozen
-
 from cfai._services.account import Account
 from cfai._wire import queue as wire
 from cfai._wire.queue import Batch, Queued, QueuedItem
 from cfai.errors import DecodeError, InputError, RequestTimeout
-from cfai.settings import Options
+from cfai.settings import Options, Polling
 from cfai.tasks import Answer, Usage
 
 A = TypeVar("A", bound=Answer)
-
-
-def _seconds(instance: object, attribute: Any, value: object) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value < float("inf"):  # type: ignore[operator]  # checked: a number
-        name = f"Polling.{attribute.name}"
-        raise InputError(f"{name} must be a finite number, 0 or more, got {value!r:.60}")
-
-
-@frozen(kw_only=True)
-class Polling:
-    """How long to wait between two looks at a batch: the first pause, and how it grows."""
-
-    base: float = field(default=1.0, validator=_seconds)
-    """Seconds; the first pause."""
-
-    factor: float = field(default=1.5, validator=_seconds)
-    """How many times as long each pause is as the one before."""
-
-    cap: float = field(default=30.0, validator=_seconds)
-    """Seconds; no pause is longer."""
-
-    def pause(self, looks: int) -> float:
-        """Seconds to wait after so many looks, 1 or more."""
-        return min(self.cap, self.base * self.factor ** min(looks - 1, 64))
 
 
 class QueuedBatch(Generic[A]):

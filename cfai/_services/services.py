@@ -9,14 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, overload
 
 from cfai._client import Client
-from cfai.settings import Options
+from cfai.settings import Options, Polling
 from cfai.tasks import Answer, Task
 
 if TYPE_CHECKING:
     from cfai._services.account import Account
     from cfai._services.finetunes import Finetunes
     from cfai._services.models import Models
-    from cfai._services.queue import Polling, QueuedBatch
+    from cfai._services.queue import QueuedBatch
     from cfai._wire.forms import FileSource
     from cfai.listings import Markdown, MarkdownFormat
 
@@ -131,7 +131,7 @@ class Services(Client):
         """
         from cfai._services import queue
 
-        chosen = polling or queue.Polling()
+        chosen = polling or Polling()
         return await queue.submitted(self._account, model, tasks, polling=chosen, options=options)
 
     def queued(
@@ -155,7 +155,7 @@ class Services(Client):
         """
         from cfai._services import queue
 
-        chosen = polling or queue.Polling()
+        chosen = polling or Polling()
         return queue.known(self._account, model, request_id, tasks, polling=chosen, options=options)
 
     @property

@@ -108,11 +108,16 @@ def _queued(at: int, name: object, task: Any) -> Queued:
 
 
 def submit(
-    settings: Settings, options: Options | None, *, model: str, tasks: Sequence[Queued]
+    settings: Settings,
+    options: Options | None,
+    *,
+    model: str,
+    tasks: Sequence[Queued],
+    repeatable: bool = False,
 ) -> Request:
     """`POST /ai/run/{model_name}?queueRequest=true`. Carried out twice, it would be paid twice."""
     fields = {"requests": [task.fields for task in tasks]}
-    return with_json(settings, options, _path(model), fields)
+    return with_json(settings, options, _path(model), fields, repeatable=repeatable)
 
 
 def poll(settings: Settings, options: Options | None, *, model: str, request_id: str) -> Request:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
 from os import PathLike
@@ -13,16 +13,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from cfai._gate import Gate, Gates
-from cfai.embedding import pieces, source, tables
+from cfai.embedding import pieces, queue, source, tables
+from cfai.embedding.asking import Asking, Service
 from cfai.embedding.checkpoint import Checkpoint
 from cfai.embedding.memory import Memory
 from cfai.embedding.pieces import Embed, Piece
 from cfai.embedding.plan import Plan
+from cfai.embedding.queue import Queue
 from cfai.embedding.reports import Reports
 from cfai.embedding.rows import assembled, numpy_there
 from cfai.embedding.source import Chunk, Texts
 from cfai.embedding.values import EmbeddedBatch, EmbedFailure, JobStats
-from cfai.errors import ConfigError, DecodeError, InputError, RateLimited
+from cfai.errors import ConfigError, InputError
 from cfai.tasks import Embeddings
 
 if TYPE_CHECKING:
@@ -30,14 +32,7 @@ if TYPE_CHECKING:
     from numpy import float32
     from numpy.typing import NDArray
 
-Send = Callable[[Sequence[str], Gate], Awaitable[Embeddings]]
-"""Embeds one request's worth of texts, each attempt through the gate."""
-
 Item = EmbeddedBatch | EmbedFailure
-
-_PATIENCE: Final = 300.0
-"""Seconds without any answer, after which a refusal for the number of requests ends the job. The
-service counts by the minute; before that, a refusal only means to wait."""
 
 _GRACE: Final = 5.0
 """Seconds that a job which failed waits for the answers that are under way."""
@@ -61,16 +56,17 @@ class EmbeddingJob:
     """
 
     def __init__(
-        self, send: Send, gates: Gates, texts: Texts, plan: Plan, *, endpoint: str
+        self, service: Service, gates: Gates, texts: Texts, plan: Plan, *, endpoint: str
     ) -> None:
         source.check(texts)
-        self._send = send
+        self._service = service
         self._gates = gates
         self._texts = texts
         self._plan = plan
         self._endpoint = endpoint
-        self._embed: Embed = self._ask_for
+        self._embed: Embed
         self._gate: Gate | None = None
+        self._queue: Queue | None = None
         self._pump: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready: deque[Item] = deque()
@@ -84,8 +80,6 @@ class EmbeddingJob:
         """What ends the wait for answers of a job that failed."""
         self._closed = False
         self._reports = Reports(source.length(texts), plan.progress)
-        self._dimension: int | None = None
-        self._answered_at = 0.0
         self.finished: list[EmbeddedBatch] = []
         """What `numpy()` had gathered when the job failed."""
 
@@ -169,6 +163,8 @@ class EmbeddingJob:
         running = [*([self._pump] if self._pump else []), *self._tasks]
         self._cancel(self._tasks)
         await asyncio.gather(*running, return_exceptions=True)
+        if self._queue is not None:
+            await self._queue.aclose()
         self._reports.close()
         self._news.set()
 
@@ -207,7 +203,12 @@ class EmbeddingJob:
         loop = asyncio.get_running_loop()
         plan = self._plan
         self._gate = self._gates.for_job(plan.model, plan.concurrency, plan.rate)
-        self._answered_at = loop.time()
+        asking = Asking(self._gate, self._reports)
+        if plan.mode == "queue":
+            self._queue = Queue(self._service, asking, plan.polling)
+            self._embed = self._through(self._queue)
+        else:
+            self._embed = self._directly(asking)
         self._reports.begin()
         self._pump = loop.create_task(self._read())
         self._pump.add_done_callback(lambda _: self._news.set())
@@ -253,6 +254,8 @@ class EmbeddingJob:
         while True:
             limit = self._gate.limit if self._gate else 1.0
             most = 2 * min(limit, _MOST_UNDER_WAY) + 8
+            if self._queue is not None:
+                most = queue.under_way(limit, self._plan.texts_at_once)
             held = len(self._ready) + len(self._early)
             if len(self._tasks) < most and len(self._tasks) + held < 2 * most:
                 return
@@ -273,7 +276,8 @@ class EmbeddingJob:
             return
         self._failure = error
         self._gate.close()
-        self._cancel(self._tasks - self._gate.inside)
+        inside = self._gate.inside if self._queue is None else self._queue.inside
+        self._cancel(self._tasks - inside)
         self._grace = asyncio.get_running_loop().call_later(_GRACE, self._cancel, self._tasks)
 
     def _cancel(self, tasks: Iterable[asyncio.Task[None]]) -> None:
@@ -289,38 +293,17 @@ class EmbeddingJob:
         finally:
             self._deliver(chunk, found)
 
-    async def _ask_for(self, texts: Sequence[str], found: list[Piece]) -> None:
-        await pieces.embed(self._ask, texts, found, on_error=self._plan.on_error)
+    def _directly(self, asking: Asking) -> Embed:
+        """Ask for each chunk, and be answered."""
 
-    async def _ask(self, texts: Sequence[str]) -> Embeddings:
-        gate = self._gate
-        if gate is None:
-            raise AssertionError("a job asks only once it has begun")
-        self._reports.calls += 1
-        while (vectors := await self._answer(texts, gate)) is None:
-            pass  # Refused, which only means to wait: the gate is narrower now, and opens again.
-        dimension = vectors.shape[1]
-        if self._dimension is None:
-            self._dimension = dimension
-        if dimension != self._dimension:
-            known = self._dimension
-            raise DecodeError(f"vectors of {known} numbers came before, and now of {dimension}")
-        return vectors
+        async def ask(texts: Sequence[str]) -> Embeddings:
+            return asking.checked(await asking.patiently(partial(self._service.send, texts)))
 
-    async def _answer(self, texts: Sequence[str], gate: Gate) -> Embeddings | None:
-        """The answer; `None` where it is worth asking once more."""
-        loop = asyncio.get_running_loop()
-        try:
-            vectors = await self._send(texts, gate)
-        except RateLimited as exc:
-            # Who wants no retries has made one attempt only, and so has who was told to come back
-            # later than it wants to wait.
-            tried_again = exc.meta is not None and exc.meta.attempts > 1
-            if tried_again and loop.time() - self._answered_at < _PATIENCE:
-                return None
-            raise
-        self._answered_at = loop.time()
-        return vectors
+        return partial(pieces.embed, ask, on_error=self._plan.on_error)
+
+    def _through(self, queue: Queue) -> Embed:
+        """Hand each chunk over, and wait."""
+        return partial(pieces.embed_in_rounds, queue.ask, on_error=self._plan.on_error)
 
     def _deliver(self, chunk: Chunk, found: Sequence[Piece]) -> None:
         items = list(pieces.results(chunk, found))

@@ -20,8 +20,7 @@ from cfai.web import Relay
 from tests.web.conftest import on_uvicorn
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
