@@ -58,7 +58,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types, and that every public name has one."""
-    session.install("-e", ".[all]", *group("browser", "types"))
+    session.install("-e", ".[all]", *group("tests", "browser", "types"))
     session.run("mypy")
     session.env["PYRIGHT_PYTHON_IGNORE_WARNINGS"] = "1"
     session.run("pyright", "--verifytypes", "cfai", "--ignoreexternal")

@@ -254,9 +254,8 @@ async def test_twenty_windows_stream_at_once(chat: Chat) -> None:
     """All of them are answered while none is done."""
     more = asyncio.Event()
     echoes(chat.fake, more)
-    pages = [await chat.tab() for _ in range(20)]
-    for number, page in enumerate(pages):
-        await ask(page, f"number {number}")
+    pages = await asyncio.gather(*(chat.tab() for _ in range(20)))
+    await asyncio.gather(*(ask(page, f"number {number}") for number, page in enumerate(pages)))
     for number, page in enumerate(pages):
         await expect(answer(page)).to_have_text(f"You said number {number}")
     assert chat.fake.connections == 20
@@ -270,7 +269,7 @@ async def test_twenty_tabs_of_one_window_are_all_answered(chat: Chat) -> None:
     """Six at a time, which is all that browsers do over HTTP/1.1; the others wait their turn."""
     echoes(chat.fake)
     context = await chat.browser.new_context()
-    pages = [await chat.open(context) for _ in range(20)]
+    pages = await asyncio.gather(*(chat.open(context) for _ in range(20)))
     await asyncio.gather(*(ask(page, f"number {number}") for number, page in enumerate(pages)))
     for number, page in enumerate(pages):
         await expect(answer(page)).to_have_text(f"You said number {number}.")
@@ -374,7 +373,7 @@ async def test_contrast_is_enough(chat: Chat, scheme: Any) -> None:
 
 async def test_pictures(chat: Chat, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """As the docs show it: a whole answer, and one in the dark that is still being written."""
-    folder = request.config.getoption("--pictures") or tmp_path
+    folder = request.config.getoption("pictures", None) or tmp_path
     half = ANSWER.index("mixed")
     chat.fake.streams(*ANSWER).streams(ANSWER[:half], asyncio.Event())
     for scheme, shown in (("light", "light scattering"), ("dark", "come back out")):

@@ -97,9 +97,20 @@ def on_starlette(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
     return on_uvicorn(Starlette(routes=routes, exception_handlers=handlers))
 
 
-def on_fastapi(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
+def on_fastapi_with_middleware(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
+    return on_fastapi(ai, middleware=True)
+
+
+def on_fastapi(ai: WorkersAI, *, middleware: bool = False) -> AbstractAsyncContextManager[int]:
     handlers: Any = {CfaiError: starlette.refusals}
     app = fastapi.FastAPI(exception_handlers=handlers)
+    if middleware:
+
+        @app.middleware("http")
+        async def stamp(request: fastapi.Request, call_next: Any) -> fastapi.Response:
+            response: fastapi.Response = await call_next(request)
+            response.headers["x-stamp"] = "1"
+            return response
 
     @app.api_route("/chat", methods=["GET", "POST", "HEAD"])
     async def chat(request: fastapi.Request) -> starlette.TokenResponse:
@@ -119,6 +130,7 @@ FRAMEWORKS: dict[str, Serve] = {
     "asgi": on_asgi,
     "starlette": on_starlette,
     "fastapi": on_fastapi,
+    "fastapi with middleware": on_fastapi_with_middleware,
 }
 
 
