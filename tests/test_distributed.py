@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -39,9 +40,14 @@ class Elsewhere:
 
     fake: FakeWorkersAI
     simulation: Simulation
+    loop: asyncio.AbstractEventLoop
 
     def client(self) -> ClientOptions:
         return {"account_id": "account", "api_token": SECRET, "base_url": self.fake.base_url}
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Wait until *condition* holds; the service's own loop asks."""
+        asyncio.run_coroutine_threadsafe(self.fake.until(condition), self.loop).result()
 
     def embedder(self, **options: Any) -> Embedder:
         return Embedder(M3, client=self.client(), **options)
@@ -49,22 +55,22 @@ class Elsewhere:
 
 @contextmanager
 def served(service: Service) -> Iterator[Elsewhere]:
-    started: Future[tuple[Elsewhere, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+    started: Future[tuple[Elsewhere, asyncio.Event]] = Future()
 
     async def serve() -> None:
         stop = asyncio.Event()
         async with FakeWorkersAI() as fake:
-            here = Elsewhere(fake, fake.simulates(service))
-            started.set_result((here, asyncio.get_running_loop(), stop))
+            here = Elsewhere(fake, fake.simulates(service), asyncio.get_running_loop())
+            started.set_result((here, stop))
             await stop.wait()
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    here, loop, stop = started.result()
+    here, stop = started.result()
     try:
         yield here
     finally:
-        loop.call_soon_threadsafe(stop.set)
+        here.loop.call_soon_threadsafe(stop.set)
         thread.join()
 
 
@@ -253,6 +259,21 @@ def test_a_text_that_is_refused_has_no_vector() -> None:
     assert np.array_equal(as_matrix(found), matrix(expected), equal_nan=True)
 
 
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_table_says_why_there_is_no_vector(kind: str) -> None:
+    """In a column of its own, which is empty where there is one, and where there was no text."""
+    table = TABLES[kind]()
+    options = {"column": "text", "on_error": "null", "errors": "why"}
+    with served(Service(poison=lambda text: text == "text 1")) as elsewhere:
+        found = elsewhere.embedder(**options)(table)
+    said = found["why"].to_pylist() if hasattr(found["why"], "to_pylist") else list(found["why"])
+    assert said[::2] == [None, None]
+    assert "Bad input" in said[1]
+    assert np.array_equal(
+        as_matrix(found["vector"]), matrix(["text 0", None, "text 2"]), equal_nan=True
+    )
+
+
 def test_equal_texts_are_sent_once(elsewhere: Elsewhere) -> None:
     """What a job can do, an embedder can."""
     given = ["one", "two"] * 60
@@ -268,6 +289,12 @@ def test_equal_texts_are_sent_once(elsewhere: Elsewhere) -> None:
         ({"column": 1}, "column must be the name of a column, got 1"),
         ({"into": None}, "into must be the name of a column, got None"),
         ({"on_error": "yield"}, "on_error must be raise or null, got 'yield'"),
+        ({"errors": 1}, "errors must be the name of a column, got 1"),
+        (
+            {"errors": "why"},
+            "errors needs on_error='null': otherwise the call ends at the first",
+        ),
+        ({"client": "x"}, "client must be a dict, got str"),
         ({"rate": -1}, 'rate must be requests a minute, "auto" or None, got -1'),
         ({"rate": "fast"}, "rate must be requests a minute, \"auto\" or None, got 'fast'"),
         ({"batch_size": 101}, "batch_size must be at most 100 for @cf/baai/bge-m3, got 101"),
@@ -317,6 +344,34 @@ def test_the_threads_of_a_process_share_a_loop(elsewhere: Elsewhere) -> None:
         assert np.array_equal(as_matrix(vectors), matrix(texts(150)))
     assert loops() == 1
     assert elsewhere.simulation.counters.requests == 16
+
+
+class Interrupted(Exception):
+    """As `KeyboardInterrupt`, which is for whoever runs the tests."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs SIGUSR1")
+def test_who_is_interrupted_leaves_nothing_behind(elsewhere: Elsewhere) -> None:
+    """The request that was under way is given up, and the next call goes through."""
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    def once_it_is_asked() -> None:
+        elsewhere.until(lambda: elsewhere.fake.requests)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    elsewhere.fake.stalls()
+    embedder = elsewhere.embedder()
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with ThreadPoolExecutor(1) as pool, pytest.raises(Interrupted):
+            pool.submit(once_it_is_asked)
+            embedder(["one"])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    elsewhere.until(lambda: elsewhere.fake.connections == 0)
+    assert np.array_equal(as_matrix(embedder(["one"])), matrix(["one"]))
 
 
 def test_copies_in_one_process_share_its_rate(elsewhere: Elsewhere) -> None:
