@@ -24,6 +24,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from attrs import define, frozen
+from hypothesis import given as given_by, settings, strategies as st
 
 from cfai import WorkersAI
 from cfai.distributed import ClientOptions, Embedder
@@ -93,7 +94,8 @@ def matrix(given: Iterable[str | None]) -> Any:
 def as_matrix(vectors: Any) -> Any:
     """The rows of a column of whichever kind."""
     rows = vectors.to_pylist() if isinstance(vectors, pa.Array | pa.ChunkedArray) else vectors
-    return np.array([[float("nan")] * 4 if row is None else row for row in rows], np.float32)
+    nothing = [float("nan")] * 4
+    return np.array([nothing if row is None else row for row in rows], np.float32)
 
 
 # What goes in, and what comes back...
@@ -272,6 +274,34 @@ def test_a_table_says_why_there_is_no_vector(kind: str) -> None:
     assert np.array_equal(
         as_matrix(found["vector"]), matrix(["text 0", None, "text 2"]), equal_nan=True
     )
+
+
+def test_any_column() -> None:
+    """Whatever is in it, of whichever kind it is: each text its own vector, in its own row."""
+    text = st.sampled_from(["one", "two", "three", "poison", "", None])
+
+    with served(Service(poison=lambda text: text == "poison")) as elsewhere:
+
+        @given_by(
+            given=st.lists(text, max_size=40),
+            kind=st.sampled_from(sorted(COLUMNS)),
+            batch_size=st.integers(1, 7),
+            dedupe=st.booleans(),
+        )
+        @settings(max_examples=60, deadline=None, database=None)
+        def holds(given: list[str | None], kind: str, batch_size: int, dedupe: bool) -> None:
+            embedder = elsewhere.embedder(
+                on_error="null", batch_size=batch_size, dedupe=dedupe, rate=None
+            )
+            typed = pa.array(given, pa.string())
+            column = typed if kind in {"arrow", "dictionary"} else COLUMNS[kind](given)
+            expected = [one if one not in {"poison", ""} else None for one in given]
+            found = as_matrix(embedder(column))
+            assert len(found) == len(given)
+            if any(expected):
+                assert np.array_equal(found, matrix(expected), equal_nan=True)
+
+        holds()
 
 
 def test_equal_texts_are_sent_once(elsewhere: Elsewhere) -> None:
