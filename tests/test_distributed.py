@@ -221,6 +221,11 @@ def test_a_column_without_texts(elsewhere: Elsewhere) -> None:
         (["one", 2], "texts must be of str; number 1 is of int"),
         (pa.array([1, 2]), "texts must be of str; number 0 is of int"),
         (np.array([["one"], ["two"]]), "a column must have one dimension, got 2"),
+        ({"text": {"one": 1}}, "a column must be many texts, got dict"),
+        (
+            pd.DataFrame([["one", "two"]], columns=["text", "text"]),
+            "column must be one column, and several are called 'text'",
+        ),
         ({"a": ["one"]}, "column must be one of the table's ('a'), got 'text'"),
         (pd.DataFrame({"a": ["one"]}), "column must be one of the table's ('a'), got 'text'"),
         (pa.table({"a": ["one"]}), "column must be one of the table's ('a'), got 'text'"),

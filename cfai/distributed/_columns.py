@@ -87,6 +87,8 @@ def _chosen(table: Any, names: Sequence[Any], name: str | None) -> Any:
         raise InputError(f"column must say which column has the texts, of these: {listed}")
     if name not in names:
         raise InputError(f"column must be one of the table's ({listed}), got {name!r}")
+    if list(names).count(name) > 1:
+        raise InputError(f"column must be one column, and several are called {name!r}")
     return table[name]
 
 
@@ -115,7 +117,7 @@ def _plain(given: Any) -> Column:
         return Column(_texts(given.to_pylist()), _chunked(_arrow), _chunked(_strings))
     if _is(given, "pyarrow", "Array"):
         return Column(_texts(given.to_pylist()), _arrow, _strings)
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         raise InputError(f"a column must be many texts, got {type(given).__name__}")
     return Column(_texts(given), lambda found: list(found.rows), list)
 
