@@ -1,7 +1,11 @@
 """What a type checker must infer of the client. Read by mypy, never run."""
 
+from array import array
 from collections.abc import Mapping
 from typing import Any, assert_type
+
+from numpy import float32, object_
+from numpy.typing import NDArray
 
 from cfai import (
     Audio,
@@ -38,6 +42,7 @@ from cfai import (
     WorkersAI,
     user,
 )
+from cfai.distributed import Embedder
 from cfai.tasks import Answer, Task
 
 
@@ -101,6 +106,13 @@ async def embeddings(ai: WorkersAI, m: str) -> None:
     assert_type(vectors.tolist(), list[list[float]])
 
 
+def columns(embedder: Embedder, numbers: NDArray[object_]) -> None:
+    assert_type(embedder(["one", None]), list[array[float] | None])
+    assert_type(embedder(("one", "two")), list[array[float] | None])
+    assert_type(embedder(numbers), NDArray[float32])
+    Embedder("@cf/baai/bge-m3", client={"limit": 5, "api_token": None}, workers=2, rate=None)
+
+
 async def the_client_is_a_context(ai: WorkersAI) -> None:
     async with WorkersAI() as made:
         assert_type(made, WorkersAI)
@@ -114,5 +126,6 @@ async def mistakes_are_seen(ai: WorkersAI, m: str) -> None:
     await ai.run(m, "x")  # type: ignore[call-overload]  # no task, no mapping
     await ai.run(Prompt("x"), m)  # type: ignore[call-overload]  # the other way round
     await ai.embed(m, ["x"], pooling="max")  # type: ignore[arg-type]  # there is no such pooling
+    Embedder(m, client={"session": None})  # type: ignore[typeddict-unknown-key]  # it stays here
     WorkersAI("token")  # type: ignore[call-arg]  # by name only
     del wrong
