@@ -1,16 +1,28 @@
 """`cfai models`: the catalogue."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from cfai.cli import clients, options, tables
 from cfai.cli.output import Target
 from cfai.listings import Model
 
+
+class _Models(TyperGroup):
+    """Takes what is no command of its own for words to search."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        first = args[0] if args else "search"
+        known = first in self.commands or first in ctx.help_option_names
+        return super().parse_args(ctx, args if args and known else ["search", *args])
+
+
 app: typer.Typer = typer.Typer(
-    help="List the service's models, and look up what they take.", no_args_is_help=True
+    cls=_Models,
+    help="List the service's models, and look up what they take. `search` can be left out.",
 )
 
 _COLUMNS = ("model", "task", "context", "LoRA", "price")

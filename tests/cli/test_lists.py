@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cfai.testing import FakeWorkersAI
 
 from .conftest import needs_terminals
@@ -39,6 +41,31 @@ async def test_models_in_lines(cfai: Cfai, fake: FakeWorkersAI) -> None:
     assert fake.requests[0].query == {"search": "llama", "task": "Text Generation"}
     done = await cfai.run("models", "search", "--json")
     assert [json.loads(line) for line in done.lines] == [LLAMA]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "query"),
+    [
+        ([], {}),
+        (["llama"], {"search": "llama"}),
+        (["--task", "Translation", "m2m"], {"search": "m2m", "task": "Translation"}),
+        (["search", "tasks"], {"search": "tasks"}),
+    ],
+)
+async def test_models_without_the_word_search(
+    cfai: Cfai, fake: FakeWorkersAI, arguments: list[str], query: dict[str, str]
+) -> None:
+    """What is no command is what is searched for."""
+    fake.always.answers([LLAMA])
+    done = await cfai.run("models", *arguments)
+    assert (done.code, done.err) == (0, "")
+    assert fake.requests[0].path.endswith("/ai/models/search")
+    assert fake.requests[0].query == query
+
+
+async def test_models_help_is_of_all_commands(cfai: Cfai) -> None:
+    done = await cfai.run("models", "--help")
+    assert "schema" in done.text
 
 
 @needs_terminals
