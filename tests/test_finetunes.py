@@ -537,6 +537,14 @@ def safetensors(data: bytes = bytes(8), **entries: Any) -> bytes:
     return len(header).to_bytes(8, "little") + header + data
 
 
+def tensors(*entries: list[Any]) -> bytes:
+    """Weights of eight bytes, from the kind, the shape and the place of each tensor."""
+    names = ("dtype", "shape", "data_offsets")
+    listed = {f"t{at}": dict(zip(names, it, strict=True)) for at, it in enumerate(entries)}
+    header = json.dumps(listed).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(8)
+
+
 def adapter(folder: Path, config: object = CONFIG, weights: bytes | None = None) -> Path:
     text = config if isinstance(config, str) else json.dumps(config)
     (folder / "adapter_config.json").write_text(text)
@@ -605,6 +613,14 @@ async def test_ranks_at_the_edge(fake: FakeWorkersAI, tmp_path: Path, rank: int)
         (safetensors() + b"\0", "must hold all of its tensors"),
         (safetensors(b={"data_offsets": [5, 1]}), "must say where its tensors lie: 'b'"),
         (safetensors(b=7), "must say where its tensors lie: 'b'"),
+        (safetensors(b={"data_offsets": [0, 8]}), "must say where its tensors lie: 'b'"),
+        (tensors(["F16", [4], [False, 8]]), "must say where its tensors lie: 't0'"),
+        (tensors(["NOPE", [4], [0, 8]]), "'t0' must be as long as"),
+        (tensors(["F16", [1000, 1000], [0, 8]]), "'t0' must be as long as"),
+        (tensors(["F16", [4], [0, 8]], ["F16", [4], [0, 8]]), "one behind the other"),
+        (tensors(["F16", [1], [0, 2]], ["F16", [2], [4, 8]]), "one behind the other"),
+        ((100_001).to_bytes(8, "little") + b"[" * 100_001, "must be a safetensors file"),
+        ((5 << 20).to_bytes(8, "little") + b" " * (5 << 20), "its header is cut or none"),
     ],
 )
 async def test_weights_that_are_damaged(
@@ -613,6 +629,43 @@ async def test_weights_that_are_damaged(
     """A cut download, a pickle or a pointer to a file elsewhere is told before it is sent."""
     with pytest.raises(InputError, match=reason):
         await fake.client().finetunes.upload_adapter(ID, adapter(tmp_path, weights=weights))
+    assert not fake.requests
+
+
+async def test_tensors_in_any_order(fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """The header names them as it likes; small kinds and empty tensors are tensors, too."""
+    fake.always.says(UPLOADED)
+    weights = tensors(["F4", [2, 2], [6, 8]], ["F32", [0, 3], [6, 6]], ["BF16", [3], [0, 6]])
+    await fake.client().finetunes.upload_adapter(ID, adapter(tmp_path, weights=weights))
+
+
+async def test_weights_that_are_too_large(fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """They are not sent to be refused."""
+    path = adapter(tmp_path) / "adapter_model.safetensors"
+    with path.open("r+b") as file:
+        file.truncate((500 << 20) + 1)
+    with pytest.raises(InputError, match="must have at most 524288000 bytes, got 524288001"):
+        await fake.client().finetunes.upload_adapter(ID, tmp_path)
+    assert not fake.requests
+
+
+async def test_what_no_path_or_name_can_be(fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """Each is an error of ours."""
+    ai = fake.client()
+    with pytest.raises(InputError, match="can't be read"):
+        await ai.finetunes.upload_adapter(ID, "a" * 5000)
+    with pytest.raises(InputError, match="must be JSON"):
+        await ai.finetunes.upload_adapter(ID, adapter(tmp_path, "[" * 100_000))
+    with pytest.raises(InputError, match="a file's name must be text"):
+        await ai.finetunes.upload(ID, b"a", file_name="\udcff")
+
+    class Unwound:
+        def read(self, size: int = -1) -> bytes:
+            return b""
+
+    unwound: Any = Unwound()
+    with pytest.raises(InputError, match="one that can be rewound"):
+        await ai.finetunes.upload(ID, unwound, file_name="a")
     assert not fake.requests
 
 

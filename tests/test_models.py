@@ -166,10 +166,10 @@ async def test_a_total_ends_a_search(fake: FakeWorkersAI) -> None:
 
 
 async def test_a_service_that_pays_no_heed_to_pages(fake: FakeWorkersAI) -> None:
-    """It gives all of them twice, and we take them once."""
+    """It gives all of them again, and we take them once."""
     fake.always.says(page(LLAMA))
     assert len(await fake.client().models.search().to_list()) == 1
-    assert len(fake.requests) == 2
+    assert len(fake.requests) == 3
 
 
 @pytest.mark.parametrize(

@@ -270,7 +270,7 @@ async def test_a_batch_that_came_to_nothing(fake: FakeWorkersAI) -> None:
         await (await queue(ai)).wait()
 
 
-@pytest.mark.parametrize("seconds", [0, 0.05])
+@pytest.mark.parametrize("seconds", [0, 0.2])
 async def test_a_deadline(fake: FakeWorkersAI, seconds: float) -> None:
     """It is looked at once at least; then it goes on without us, and can be waited for again."""
     fake.says(QUEUED)
@@ -280,7 +280,30 @@ async def test_a_deadline(fake: FakeWorkersAI, seconds: float) -> None:
         await batch.wait(seconds)
     assert (caught.value.phase, caught.value.limit) == ("total", seconds)
     fake.always.answers({"responses": [row(0, "a"), row(1, "b")]})
-    assert len(await batch.wait(seconds)) == 2
+    assert len(await batch.wait(0)) == 2
+
+
+@pytest.mark.parametrize("late", ["stalls", "refuses"])
+async def test_a_deadline_is_one_for_a_look_too(fake: FakeWorkersAI, late: str) -> None:
+    """A service that doesn't answer, or asks to come back later, is not waited for beyond it."""
+    fake.says(QUEUED)
+    batch = await fake.client().queue(LLAMA, TWO)
+    if late == "stalls":
+        fake.stalls()
+    else:
+        fake.fails(429, 3040, "busy", headers={"retry-after": "50"})
+    async with asyncio.timeout(10):
+        with pytest.raises(RequestTimeout, match="was not done within"):
+            await batch.wait(0.2)
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), "5", True])
+async def test_a_deadline_is_a_number(fake: FakeWorkersAI, seconds: Any) -> None:
+    fake.says(QUEUED)
+    batch = await fake.client().queue(LLAMA, TWO)
+    with pytest.raises(InputError, match="timeout must be a number of seconds, 0 or more"):
+        await batch.wait(seconds)
+    assert len(fake.requests) == 1
 
 
 async def test_waiting_can_be_cancelled(fake: FakeWorkersAI) -> None:
@@ -316,6 +339,7 @@ def test_pauses_grow_up_to_a_cap() -> None:
     assert [polling.pause(look) for look in (1, 2, 3)] == [1.0, 1.5, 2.25]
     assert polling.pause(10**9) == 30.0
     assert Polling(base=0).pause(5) == 0
+    assert Polling(factor=1e6).pause(64) == 30
     assert [Polling(factor=0, base=2).pause(look) for look in (1, 2)] == [2, 0]
 
 

@@ -1,8 +1,8 @@
 """`QueuedBatch`: runs that were handed over, and are done when the service has room."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +25,12 @@ def _seconds(instance: object, attribute: Any, value: object) -> None:
         raise InputError(f"{name} must be a finite number, 0 or more, got {value!r:.60}")
 
 
+def _check_wait(timeout: object) -> None:
+    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if not number or not timeout >= 0:  # type: ignore[operator]  # checked: a number
+        raise InputError(f"timeout must be a number of seconds, 0 or more, got {timeout!r:.60}")
+
+
 @frozen(kw_only=True)
 class Polling:
     """How long to wait between two looks at a batch: the first pause, and how it grows."""
@@ -40,7 +46,10 @@ class Polling:
 
     def pause(self, looks: int) -> float:
         """Seconds to wait after so many looks, 1 or more."""
-        return min(self.cap, self.base * self.factor ** min(looks - 1, 64))
+        try:
+            return min(self.cap, self.base * float(self.factor) ** min(looks - 1, 64))
+        except OverflowError:
+            return self.cap
 
 
 class QueuedBatch(Generic[A]):
@@ -105,23 +114,33 @@ class QueuedBatch(Generic[A]):
         """Look until it is done, with longer and longer pauses (`Polling`).
 
         Args:
-            timeout: Seconds to wait in all, 0 or more; `None` waits as long as it takes.
+            timeout: Seconds to wait in all, whatever a look takes; 0 looks once, and `None` waits
+                as long as it takes.
 
         Raises:
             RequestTimeout: It wasn't done by then. It goes on, and may be waited for again.
         """
-        ends = None if timeout is None else time.monotonic() + timeout
+        if timeout is None:
+            return await self._done()
+        _check_wait(timeout)
+        if timeout == 0:
+            items = await self.poll()
+        else:
+            items = None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    items = await self._done()
+        if items is None:
+            message = f"batch {self._id} was not done within {timeout:g} s, and goes on"
+            raise RequestTimeout(message, phase="total", limit=timeout)
+        return items
+
+    async def _done(self) -> list[QueuedItem[A]]:
+        """Look until it is done."""
         looks = 0
         while (items := await self.poll()) is None:
             looks += 1
-            pause = self._polling.pause(looks)
-            if ends is not None:
-                left = ends - time.monotonic()
-                if left <= 0:
-                    message = f"batch {self._id} was not done within {timeout:g} s, and goes on"
-                    raise RequestTimeout(message, phase="total", limit=timeout)
-                pause = min(pause, left)
-            await asyncio.sleep(pause)
+            await asyncio.sleep(self._polling.pause(looks))
         return items
 
     async def __aiter__(self) -> AsyncIterator[QueuedItem[A]]:

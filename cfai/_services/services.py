@@ -74,7 +74,7 @@ class Services(Client):
 
         found = await asyncio.to_thread(markdown.chosen, files)
         asking = partial(markdown.convert, files=found, conversion=options)
-        return await self._account.ask(asking, markdown.converted, call)
+        return await self._account.ask(asking, markdown.converted(found), call)
 
     async def to_markdown_formats(self, *, options: Options | None = None) -> list[MarkdownFormat]:
         """List the kinds of files that `to_markdown` takes.

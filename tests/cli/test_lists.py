@@ -25,7 +25,7 @@ LORA: dict[str, Any] = {"r": 8, "model_type": "llama"}
 
 
 def adapter(folder: Path, config: dict[str, Any] = LORA) -> Path:
-    header = json.dumps({"a": {"data_offsets": [0, 8]}}).encode()
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
     weights = len(header).to_bytes(8, "little") + header + bytes(8)
     (folder / "adapter_model.safetensors").write_bytes(weights)
     (folder / "adapter_config.json").write_text(json.dumps(config))

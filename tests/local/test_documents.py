@@ -144,6 +144,7 @@ def test_what_is_damaged_has_a_reason(name: str, data: bytes) -> None:
             "characters",
         ),
         ("a.html", b"<b>" * 5000, "RecursionError"),
+        ("a.html", b"<![foo[", "ParserRejectedMarkup"),
     ],
 )
 def test_a_hostile_file_is_a_reason(name: str, data: bytes, reason: str) -> None:

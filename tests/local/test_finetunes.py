@@ -235,6 +235,8 @@ BAD_FILES = [
     (WEIGHTS, (2).to_bytes(8, "little") + b"{}", "all of its tensors"),
     (WEIGHTS, (2).to_bytes(8, "little") + b"[]", "JSON object"),
     (WEIGHTS, (7).to_bytes(8, "little") + b'{"a":1}', "where its tensors lie"),
+    (WEIGHTS, weights().replace(b"[0,64]", b"[1,64]"), "one behind the other"),
+    (WEIGHTS, (5 << 20).to_bytes(8, "little") + b" " * (5 << 20), "with its header"),
 ]
 
 
