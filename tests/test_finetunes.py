@@ -244,6 +244,14 @@ async def test_what_the_service_says_of_a_file(fake: FakeWorkersAI) -> None:
     assert (asset.id, asset.finetune_id, asset.created_at) == (ID, "mine", MOMENT)
 
 
+@pytest.mark.parametrize("said", [{"created_at": "bad"}, {"id": 5}])
+async def test_an_odd_word_on_a_file_that_is_there(fake: FakeWorkersAI, said: Any) -> None:
+    """It can't be sent again, so that this is no error."""
+    fake.answers(said)
+    asset = await fake.client().finetunes.upload("mine", b"x", file_name="a")
+    assert (asset, asset.raw) == (FinetuneAsset(), said)
+
+
 @pytest.mark.parametrize("size", [1, 2**18, 2**18 + 1, 3_000_000])
 async def test_all_sources(fake: FakeWorkersAI, tmp_path: Path, size: int) -> None:
     """A path, bytes and an open file from where it stands give the same file."""
@@ -457,7 +465,7 @@ async def test_a_file_that_shrinks_while_it_is_sent(tmp_path: Path) -> None:
             pass
 
     async with server(shrink) as ai:
-        with pytest.raises(InputError, match="shorter while it was sent"):
+        with pytest.raises(UploadInterrupted, match="shorter while it was sent"):
             await ai.finetunes.upload(ID, path)
 
 

@@ -70,6 +70,8 @@ async def test_a_row(fake: FakeWorkersAI) -> None:
         (2.5, None),
         ("many", None),
         ("²", None),
+        ("9" * 5000, None),
+        (-5, None),
         ([1], None),
         (True, None),
         (None, None),
@@ -79,6 +81,10 @@ async def test_the_context_window(fake: FakeWorkersAI, value: Any, expected: int
     """A number, or a text that is one."""
     model = await one(fake, properties=[{"property_id": "context_window", "value": value}])
     assert model.context_window == expected
+
+
+async def test_models_are_put_in_sets(fake: FakeWorkersAI) -> None:
+    assert len({await one(fake), await one(fake)}) == 1
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,7 @@ async def test_a_batch_that_is_done_at_once(fake: FakeWorkersAI) -> None:
 
 @pytest.mark.parametrize(
     "result",
-    [{}, [], "queued", {"status": 5}, {"status": "failed"}, {"status": "queued"}, {"response": ""}],
+    [{}, [], "queued", {"status": 5}, {"status": "done"}, {"status": "queued"}, {"response": ""}],
 )
 async def test_an_answer_that_queues_nothing(fake: FakeWorkersAI, result: Any) -> None:
     """Nobody could come back to it."""
@@ -262,8 +262,20 @@ async def test_an_answer_that_queues_nothing(fake: FakeWorkersAI, result: Any) -
 async def test_a_batch_that_came_to_nothing(fake: FakeWorkersAI) -> None:
     """A state that says so ends the waiting, as does a refusal."""
     ai = fake.client()
-    fake.says(QUEUED).answers({"status": "failed", "request_id": ID})
-    with pytest.raises(DecodeError, match="'failed'"):
+    fake.says(QUEUED).answers({"status": "Failed", "request_id": ID})
+    batch = await queue(ai)
+    for _ in range(2):
+        with pytest.raises(StatusError, match="the batch ended as 'Failed'"):
+            await batch.wait()
+        assert len(fake.requests) == 2
+    fake.answers({"status": "failed", "error": "boom"})
+    fake.answers({"status": "failed", "error": "boom"})
+    with pytest.raises(StatusError, match="boom"):
+        await queue(ai)
+    with pytest.raises(StatusError, match="boom"):
+        await ai.queued(LLAMA, ID).poll()
+    fake.says(QUEUED).answers({"status": "COMPLETED", "request_id": ID})
+    with pytest.raises(DecodeError, match="'COMPLETED'"):
         await (await queue(ai)).wait()
     fake.says(QUEUED).fails(400, 5006, "no such request")
     with pytest.raises(BadRequest, match="no such request"):

@@ -102,12 +102,14 @@ class QueuedBatch(Generic[A]):
         A task that failed is an item that says so, and the others are not lost with it.
 
         Raises:
-            StatusError: The service knows no such batch, or said no.
+            StatusError: The service knows no such batch, gave it up, or said no.
         """
-        if self._batch.items is None and self._id is not None:
+        if not self.done and self._batch.error is None and self._id is not None:
             asking = partial(wire.poll, model=self.model, request_id=self._id)
             read = wire.reader(self._tasks, self._account.settings.for_call(self._options).scrub)
             self._batch = await self._account.hear(asking, read, self._options)
+        if self._batch.error is not None:
+            raise self._batch.error
         return self._batch.items
 
     async def wait(self, timeout: float | None = None) -> list[QueuedItem[A]]:  # noqa: ASYNC109
@@ -157,6 +159,8 @@ async def submitted(
     batch = await account.hear(
         asking, wire.reader(found, account.settings.for_call(options).scrub), options
     )
+    if batch.error is not None:
+        raise batch.error
     if batch.items is None and batch.request_id is None:
         raise DecodeError("the service queued a batch and did not say what it knows it by")
     return QueuedBatch(account, model, found, batch, polling=polling, options=options)

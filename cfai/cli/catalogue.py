@@ -79,6 +79,18 @@ def tasks(*, as_json: tables.Json = False) -> None:
     asyncio.run(_tasks(as_json=as_json))
 
 
+@app.command()
+def authors(*, as_json: tables.Json = False) -> None:
+    """List who made them."""
+    asyncio.run(_authors(as_json=as_json))
+
+
+async def _authors(*, as_json: bool) -> None:
+    async with clients.client(local=False) as ai:
+        found = aiter(ai.models.authors())
+        await tables.show(found, ("author",), lambda author: (author.name,), as_json=as_json)
+
+
 async def _tasks(*, as_json: bool) -> None:
     async with clients.client(local=False) as ai:
         await tables.show(
