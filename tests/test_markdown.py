@@ -83,11 +83,11 @@ async def test_one_file_alone(fake: FakeWorkersAI, tmp_path: Path) -> None:
     fake.always.answers({"name": "a.txt", "format": "text", "data": "a", "tokens": 1})
     ai = fake.client()
     with path.open("rb") as file:
-        for alone in (path, str(path), file, ("a.txt", b"a")):
+        for alone in (path, str(path), file, ("a.txt", b"a"), ("a.txt", path)):
             (result,) = await ai.to_markdown(alone)
             assert (result.text, result.format) == ("a", "text")
     await ai.to_markdown((str(path), str(path)))
-    assert [len(form_of(request)) for request in fake.requests] == [1, 1, 1, 1, 2]
+    assert [len(form_of(request)) for request in fake.requests] == [1, 1, 1, 1, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -104,11 +104,13 @@ class Finetunes:
 
         Args:
             finetune: It, its id or its name.
-            file: A path, bytes, or an open binary file that can be rewound.
+            file: A path, bytes, or an open binary file that can be rewound, for one upload at a
+                time.
             file_name: How the service is to call it; needed for bytes, else the file's own name.
                 It takes `adapter_config.json` and `adapter_model.safetensors`.
             progress: Called with the bytes that went out and with all there are, those of the form
-                around the file included. What it raises ends the upload.
+                around the file included. Where a refused file is sent again, they begin anew. What
+                it raises ends the upload.
             options: What differs for this call. `Timeouts.response` counts anew for each piece.
 
         Raises:

@@ -41,9 +41,9 @@ def chosen(files: Any) -> list[File]:
 
 
 def _is_pair(value: Any) -> bool:
-    """Whether it is a name and its source, and not two paths."""
+    """Whether it is a name and its source, and not two paths: of two texts, both are paths."""
     two = isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)
-    return two and not isinstance(value[1], str | os.PathLike | tuple)
+    return two and not isinstance(value[1], str | tuple)
 
 
 def _file(given: Any) -> File:

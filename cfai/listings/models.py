@@ -11,7 +11,9 @@ from attrs import field, frozen
 class ModelTask:
     """What a model does: "Text Generation", for one."""
 
-    name: str
+    name: str | None
+    """`None` where the service names it in a way of its own: then see *raw*."""
+
     id: str | None = field(default=None, kw_only=True)
     description: str | None = field(default=None, kw_only=True)
     raw: Any = field(default=None, kw_only=True, repr=False, eq=False)
