@@ -76,7 +76,10 @@ class ConnectionLost(TransportError):
 
 
 class UploadInterrupted(ConnectionLost):
-    """The connection ended while a file was sent: after *sent* of *size* bytes, at most."""
+    """A file was not sent to its end: after *sent* of *size* bytes, at most.
+
+    The connection was lost, or the file became shorter meanwhile.
+    """
 
     def __init__(self, message: str, *, sent: int, size: int) -> None:
         super().__init__(message)

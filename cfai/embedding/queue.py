@@ -206,6 +206,8 @@ class Queue:
         known = batch.request_id
         looks = failed = 0
         while batch.items is None:
+            if batch.error is not None:  # It was given up, and every request of it is lost.
+                return [QueuedItem(None, error=batch.error) for _ in requests]
             if known is None:
                 raise DecodeError("the service queued a batch and did not say what it knows it by")
             looks += 1
