@@ -61,22 +61,21 @@ class Rows:
         Raises:
             Unusual: They aren't all of one length, or not all made of numbers.
         """
-        body, width, read = memoryview(self._body), self.width, 0
+        body, buffer, width, checked = memoryview(self._body), self.buffer, self.width, 0
         for first, last in self._spans:
             try:
                 row = loads(body[first:last])
-                self.buffer.fromlist(row)
+                buffer.fromlist(row)
             except (TypeError, ValueError) as exc:
                 raise Unusual from exc
             # To an array, true is 1. No number has these letters.
             if len(row) != width or self._has(b"t", first, last) or self._has(b"f", first, last):
                 raise Unusual
-            read += width
-            if read >= _SLICE:
-                read = 0
+            if len(buffer) - checked >= _SLICE or last == self._spans[-1][1]:
+                if holds_huge(buffer[checked:]):
+                    raise Unusual
+                checked = len(buffer)
                 yield
-        if holds_huge(self.buffer):
-            raise Unusual
 
     def _has(self, letter: bytes, first: int, last: int) -> bool:
         return self._body.find(letter, first, last) >= 0

@@ -73,7 +73,7 @@ def test_a_large_answer_is_read_in_slices() -> None:
     found, steps = in_slices(answer(f"[{','.join([row] * 100)}]"))
     assert found.shape == (100, 1024)
     assert set(found.buffer) == {0.5}
-    assert steps == 12
+    assert steps == 13
 
 
 def test_a_small_answer_is_not() -> None:
@@ -173,7 +173,7 @@ def test_every_item_of_a_batch_is_read_in_slices() -> None:
     body = batch("[[1,2]]", "[[3,4]]")
     items = read(body, vectors.document).items
     assert [item.answer.buffer.tolist() for item in items] == [[], []]
-    assert list(vectors.steps()) == []
+    assert len(list(vectors.steps())) == 2
     assert [item.answer.tolist() for item in items] == [[[1, 2]], [[3, 4]]]
 
 
