@@ -31,6 +31,10 @@ from cfai.settings import (
 if TYPE_CHECKING:
     import aiohttp
 
+__all__ = [
+    "WorkersAI",
+]
+
 
 class WorkersAI(Runs, Services):
     """A client of Workers AI for one account.
