@@ -35,6 +35,13 @@ from typing import Any, Literal, NamedTuple
 from cfai._redaction import excerpt, without_secrets
 from cfai.meta import Meta
 
+__all__ = ["CODES", "AnswerTooLarge", "AuthenticationError", "BadRequest", "CapacityExceeded",
+    "CfaiError", "ConfigError", "Conflict", "ConnectError", "ConnectionLost", "DecodeError",
+    "InputError", "MethodNotAllowed", "MissingExtra", "NotFound", "PermissionDenied", "Phase",
+    "QuotaExceeded", "RateLimited", "RequestTimeout", "RequestTooLarge", "ServerError",
+    "ServiceTimeout", "StatusError", "StreamInterrupted", "StreamUnsupported", "TransportError",
+    "UploadInterrupted"]  # fmt: skip
+
 Phase = Literal["connect", "pool", "response", "idle", "content", "total"]
 
 

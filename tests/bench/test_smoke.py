@@ -36,7 +36,7 @@ def test_the_command_measures_ours_and_the_floor(tmp_path: Path) -> None:
     """`python -m tests.bench --quick` runs the cheap rows and writes the page."""
     page = tmp_path / "page.md"
     command = [sys.executable, "-m", "tests.bench", "--quick", "--only", "cfai"]
-    command += ["--rows", "run", "run-64", "burst", "blocks", "burst-chat", "embed"]
+    command += ["--rows", "run", "run-64", "burst", "blocks", "burst-chat", "embed", "audio"]
 
     done = subprocess.run(
         [*command, "--markdown", str(page)], cwd=_TOP, capture_output=True, text=True, check=False
