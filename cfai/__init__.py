@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         MethodNotAllowed as MethodNotAllowed,
         MissingExtra as MissingExtra,
         NotFound as NotFound,
+        ParseError as ParseError,
         PermissionDenied as PermissionDenied,
         QuotaExceeded as QuotaExceeded,
         RateLimited as RateLimited,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
         StatusError as StatusError,
         StreamInterrupted as StreamInterrupted,
         StreamUnsupported as StreamUnsupported,
+        ToolLoopExceeded as ToolLoopExceeded,
         TransportError as TransportError,
         UploadInterrupted as UploadInterrupted,
     )
@@ -174,9 +176,9 @@ _face = Face(
         "cfai.errors": (
             "AnswerTooLarge AuthenticationError BadRequest CapacityExceeded CfaiError ConfigError "
             "Conflict ConnectError ConnectionLost DecodeError InputError MethodNotAllowed "
-            "MissingExtra NotFound PermissionDenied QuotaExceeded RateLimited RequestTimeout "
-            "RequestTooLarge ServerError ServiceTimeout StatusError StreamInterrupted "
-            "StreamUnsupported TransportError UploadInterrupted"
+            "MissingExtra NotFound ParseError PermissionDenied QuotaExceeded RateLimited "
+            "RequestTimeout RequestTooLarge ServerError ServiceTimeout StatusError "
+            "StreamInterrupted StreamUnsupported ToolLoopExceeded TransportError UploadInterrupted"
         ),
         "cfai.listings": (
             "Author Finetune FinetuneAsset Markdown MarkdownFormat Model ModelSchema ModelTask "

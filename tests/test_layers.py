@@ -16,10 +16,10 @@ import cfai
 ROOT = Path(cfai.__file__).parent
 
 FLOORS: tuple[set[str], ...] = (
-    {"meta", "_lazy", "_redaction", "_version"},
+    {"meta", "_codes", "_lazy", "_redaction", "_version"},
     {"errors", "catalogue"},
     {"media", "addresses", "credentials", "_convert", "_checks"},
-    {"settings", "listings"},
+    {"settings", "listings", "_schemas"},
     {"tasks"},
     {"profiles", "conversation"},
     {"_wire", "_gate"},
