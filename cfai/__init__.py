@@ -28,6 +28,17 @@ if TYPE_CHECKING:
     from cfai._tokens import (
         TokenStream as TokenStream,
     )
+    from cfai._tools import (
+        PythonTool as PythonTool,
+        Step as Step,
+        ToolEvent as ToolEvent,
+        ToolFailed as ToolFailed,
+        ToolOutcome as ToolOutcome,
+        ToolReturned as ToolReturned,
+        ToolRun as ToolRun,
+        ToolStarted as ToolStarted,
+        Turn as Turn,
+    )
     from cfai._version import __version__ as __version__
     from cfai._wire.queue import (
         QueuedItem as QueuedItem,
@@ -168,6 +179,9 @@ _face = Face(
         "cfai._services.queue": "Polling QueuedBatch",
         "cfai._gate": "Adaptive",
         "cfai._tokens": "TokenStream",
+        "cfai._tools": (
+            "PythonTool Step ToolEvent ToolFailed ToolOutcome ToolReturned ToolRun ToolStarted Turn"
+        ),
         "cfai._wire.queue": "QueuedItem",
         "cfai._version": "__version__",
         "cfai.cohere": "Cohere",

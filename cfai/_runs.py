@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
@@ -18,6 +18,7 @@ from cfai.settings import Options
 from cfai.tasks import Answer, Embeddings, Task
 
 if TYPE_CHECKING:
+    from cfai._tools import AnyTool, ToolRun
     from cfai.embedding import EmbeddingJob, JobOptions, Texts
 
 A = TypeVar("A", bound=Answer)
@@ -111,6 +112,59 @@ class Runs(Client):
         return TokenStream(
             partial(self._calls.begin, model, task, question, options), json_asked=question.json
         )
+
+    def run_tools(
+        self,
+        model: str,
+        messages: tasks.TextGeneration | Sequence[tasks.Message | Mapping[str, Any]],
+        *,
+        tools: Iterable[AnyTool],
+        max_steps: int = 10,
+        stream: bool = False,
+        on_error: Literal["tell", "raise"] = "tell",
+        options: Options | None = None,
+    ) -> ToolRun:
+        """Let *model* call Python functions until it has its answer.
+
+        ```python
+        def get_weather(city: str) -> str:
+            return f"{city}: dry, 22 degrees"
+
+        outcome = await ai.run_tools(model, Conversation().user("Lima?"), tools=[get_weather])
+        ```
+
+        The functions that one turn calls run at the same time: async ones as tasks, others in
+        threads. Wrong arguments and unknown names are told to the model, which can correct itself.
+
+        Args:
+            model: Its name.
+            messages: The conversation so far; or a `TextGeneration`, for its further fields.
+            tools: Functions with typed parameters and a docstring, or `PythonTool` for another
+                name. A definition (`Tool`, `Function`, a mapping) has its calls handed to you, in
+                `ToolOutcome.open_calls`.
+            max_steps: How many turns the model may have.
+            stream: Stream each turn, with a `Token` as an event for each piece of it.
+            on_error: What to do where a tool raises: tell the model its class and message, or raise
+                it here.
+            options: What differs for its requests.
+
+        Returns:
+            A run: `await` it for its `ToolOutcome`, or iterate it for each of its events.
+
+        Raises:
+            InputError: A tool can't be described to a model. What the run raises, it says itself.
+        """
+        from cfai._tools import Toolbox, ToolRun
+
+        asked = messages
+        if not isinstance(asked, tasks.TextGeneration):
+            asked = tasks.TextGeneration(asked)
+        toolbox = Toolbox(tools, scrub=self._settings.for_call(options).scrub)
+        if stream:
+            ask: Any = partial(self.stream, model, options=options)
+        else:
+            ask = partial(self.run, model, stream=False, options=options)
+        return ToolRun(ask, asked, toolbox, max_steps=max_steps, on_error=on_error)
 
     async def embed(
         self,
