@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         TokenStream as TokenStream,
     )
     from cfai._tools import (
+        AnyTool as AnyTool,
         PythonTool as PythonTool,
         Step as Step,
         ToolEvent as ToolEvent,
@@ -180,7 +181,7 @@ _face = Face(
         "cfai._gate": "Adaptive",
         "cfai._tokens": "TokenStream",
         "cfai._tools": (
-            "PythonTool Step ToolEvent ToolFailed ToolOutcome ToolReturned ToolRun ToolStarted Turn"
+            "AnyTool PythonTool Step ToolEvent ToolFailed ToolOutcome ToolReturned ToolRun ToolStarted Turn"
         ),
         "cfai._wire.queue": "QueuedItem",
         "cfai._version": "__version__",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cfai.embedding import EmbeddingJob, JobOptions, Texts
 
 A = TypeVar("A", bound=Answer)
+T = TypeVar("T")
 
 
 class Runs(Client):
@@ -165,6 +166,58 @@ class Runs(Client):
         else:
             ask = partial(self.run, model, stream=False, options=options)
         return ToolRun(ask, asked, toolbox, max_steps=max_steps, on_error=on_error)
+
+    @overload
+    async def parse(
+        self,
+        model: str,
+        task: tasks.Prompt | tasks.TextGeneration,
+        *,
+        into: type[T],
+        repair: Literal[0, 1] = 0,
+        options: Options | None = None,
+    ) -> T: ...
+    @overload
+    async def parse(
+        self,
+        model: str,
+        task: tasks.Prompt | tasks.TextGeneration,
+        *,
+        into: Any,
+        repair: Literal[0, 1] = 0,
+        options: Options | None = None,
+    ) -> Any: ...
+    async def parse(
+        self,
+        model: str,
+        task: tasks.Prompt | tasks.TextGeneration,
+        *,
+        into: Any,
+        repair: Literal[0, 1] = 0,
+        options: Options | None = None,
+    ) -> Any:
+        """Run *model* on *task*, and give its answer as a value of *into*.
+
+        Args:
+            model: Its name; one that has JSON mode.
+            task: What is asked.
+            into: An attrs class, a dataclass, a TypedDict or a named tuple; or texts, numbers,
+                dates, choices, lists, dictionaries and unions of them.
+            repair: 1 to show the model a wrong answer and what is wrong with it, once: that is a
+                second run.
+            options: What differs for this call.
+
+        Raises:
+            ParseError: What it wrote is no such value. It keeps the text, and the whole answer.
+            InputError: There is no JSON for *into*. Nothing was sent.
+            StatusError: The service said no, maybe because the model could not write such JSON.
+
+        Source: Cloudflare docs, Workers AI, "JSON Mode".
+        """
+        from cfai import objects
+
+        ask = partial(self.run, model, stream=False, options=options)
+        return await objects.parse(ask, task, into, repair=repair)
 
     async def embed(
         self,

@@ -25,7 +25,7 @@ FLOORS: tuple[set[str], ...] = (
     {"_wire", "_gate"},
     {"_session"},
     {"_tokens", "_pages", "embedding"},
-    {"_calls", "_client", "_tools"},
+    {"_calls", "_client", "_tools", "objects"},
     {"_services", "_runs"},
     {"workers_ai", "cohere"},
     {"testing"},

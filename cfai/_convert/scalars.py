@@ -17,6 +17,8 @@ Hook = Callable[[Any, Any], Any]
 
 _SHOWN = 80
 
+_EXACT = 2**53
+
 
 class Wrong(TypeError):
     """What is wrong with one value."""
@@ -71,8 +73,8 @@ def _exact(kind: type[Any], rule: str) -> Hook:
 
 
 def _whole(value: Any, _: Any) -> int:
-    # Models write 3.0 for 3, and JSON knows only one kind of number.
-    if isinstance(value, float) and value.is_integer():
+    # Models write 3.0 for 3, and JSON knows only one kind of number; larger ones were rounded.
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
         return int(value)
     if type(value) is not int:
         refuse("a whole number", value)
