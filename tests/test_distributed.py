@@ -462,8 +462,8 @@ def test_a_secret_that_was_passed_travels_and_is_not_shown(elsewhere: Elsewhere)
 
 
 def test_the_arguments_of_a_client() -> None:
-    """Every one but the session can go to another process."""
-    known = set(inspect.signature(WorkersAI).parameters) - {"session"}
+    """Every one but the session and the observers can go to another process."""
+    known = set(inspect.signature(WorkersAI).parameters) - {"session", "observers"}
     assert known == set(ClientOptions.__annotations__)
 
 
