@@ -107,8 +107,10 @@ class Calls:
         self, settings: Settings, model: str, task: Input, stream: bool, options: Options | None
     ) -> requests.Request:
         """Build the request: off the event loop where media have to be read and encoded."""
+        if not requests.has_media(task):
+            return requests.run(settings, model, task, stream=stream, options=options)
         build = partial(requests.run, settings, model, task, stream=stream, options=options)
-        return await asyncio.to_thread(build) if requests.has_media(task) else build()
+        return await asyncio.to_thread(build)
 
 
 async def _in_slices(call: Callable[..., Awaitable[T]], read: Callable[..., T]) -> T:
