@@ -82,7 +82,8 @@ def build(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure cfai beside its peers, which are installed here only."""
-    session.install("-e", ".[numpy]", "-r", "tests/bench/peers.txt")
+    session.install("-e", ".[arrow]", "-r", "tests/bench/peers.txt")
     session.run("python", "-m", "tests.bench", *session.posargs)
     if not session.posargs:
-        session.run("python", "-m", "tests.bench.crowd")
+        for part in ("crowd", "limit", "stall", "memory"):
+            session.run("python", "-m", f"tests.bench.{part}")
