@@ -11,7 +11,7 @@ from attrs import define, frozen
 
 from cfai._gate import Gate, Gates
 from cfai._session import Body, Session
-from cfai._tokens import Events, begun, unasked
+from cfai._tokens import Events, TokenStream, begun, unasked
 from cfai._wire import answers, queue, requests
 from cfai._wire.answers import Decode
 from cfai._wire.listings import told
@@ -57,6 +57,12 @@ class Calls:
         )
         return await (_in_slices(call, read) if question.answer is Embeddings else call(read=read))
 
+    def stream(self, model: str, task: Input, options: Options | None) -> TokenStream:
+        """A stream of the answer, which sends the request when it is opened."""
+        question = asked(task)
+        opening = partial(self.begin, model, task, question, options)
+        return TokenStream(opening, json_asked=question.json)
+
     async def begin(
         self, model: str, task: Input, question: Asked, options: Options | None
     ) -> Events | Text:
@@ -101,8 +107,10 @@ class Calls:
         self, settings: Settings, model: str, task: Input, stream: bool, options: Options | None
     ) -> requests.Request:
         """Build the request: off the event loop where media have to be read and encoded."""
+        if not requests.has_media(task):
+            return requests.run(settings, model, task, stream=stream, options=options)
         build = partial(requests.run, settings, model, task, stream=stream, options=options)
-        return await asyncio.to_thread(build) if requests.has_media(task) else build()
+        return await asyncio.to_thread(build)
 
 
 async def _in_slices(call: Callable[..., Awaitable[T]], read: Callable[..., T]) -> T:

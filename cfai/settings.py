@@ -125,7 +125,10 @@ class Polling:
 
     def pause(self, looks: int) -> float:
         """Seconds to wait after so many looks, 1 or more."""
-        return min(self.cap, self.base * self.factor ** min(looks - 1, 64))
+        try:
+            return min(self.cap, self.base * float(self.factor) ** min(looks - 1, 64))
+        except OverflowError:
+            return self.cap
 
 
 @frozen

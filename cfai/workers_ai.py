@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from typing import TYPE_CHECKING, Any, Self
 
@@ -30,6 +30,8 @@ from cfai.settings import (
 
 if TYPE_CHECKING:
     import aiohttp
+
+    from cfai.observers import Observer
 
 __all__ = [
     "WorkersAI",
@@ -67,6 +69,7 @@ class WorkersAI(Runs, Services):
         max_answer_bytes: int = 256 * 2**20,
         max_event_bytes: int = 16 * 2**20,
         allow_insecure: bool = False,
+        observers: Iterable[Observer] = (),
     ) -> None:
         """Make a client. What is left out is read from the environment, here and only here.
 
@@ -89,6 +92,8 @@ class WorkersAI(Runs, Services):
             max_answer_bytes: The largest answer that is read, decompressed; streams excepted.
             max_event_bytes: The largest event of a stream that is read.
             allow_insecure: Send credentials over plain http to other machines, too.
+            observers: Told of each run: when it begins, what is repeated, what comes and how it
+                ends; `cfai.telemetry.spans()` for one (see `cfai.observers`).
 
         Raises:
             ConfigError: The account or the credentials are missing or can't work.
@@ -110,11 +115,19 @@ class WorkersAI(Runs, Services):
             max_event_bytes=max_event_bytes,
         )
         connections = Connections(limit=limit, session=session, concurrency=concurrency)
-        self._adopt(connections, owns=True)
+        self._adopt(connections, _checked(observers), owns=True)
 
-    def _adopt(self, connections: Connections, *, owns: bool) -> None:
+    def _adopt(
+        self, connections: Connections, observers: tuple[Observer, ...], *, owns: bool
+    ) -> None:
         self._session, self._owns = Session(connections), owns
-        self._calls = Calls(self._session, self._settings)
+        self._observers = observers
+        if observers:
+            from cfai._observed import ObservedCalls
+
+            self._calls = ObservedCalls(self._session, self._settings, observers)
+        else:
+            self._calls = Calls(self._session, self._settings)
 
     def with_options(
         self,
@@ -125,6 +138,7 @@ class WorkersAI(Runs, Services):
         gateway: Gateway | str | Unset | None = UNSET,
         account_id: str | None = None,
         api_token: str | None = None,
+        observers: Iterable[Observer] | None = None,
     ) -> Self:
         """A copy that differs in what is given. It shares the connections, and does not close them.
 
@@ -135,6 +149,7 @@ class WorkersAI(Runs, Services):
             gateway: Another AI Gateway; `None` goes through none.
             account_id: Another account.
             api_token: Another token.
+            observers: In place of the client's own.
         """
         changes: dict[str, Any] = {"timeouts": timeouts, "retries": retries}
         changes["account_id"] = account_id
@@ -147,5 +162,18 @@ class WorkersAI(Runs, Services):
             changes["gateway"] = as_gateway(gateway)
         changed = copy(self)
         changed._settings = evolve(self._settings, **changes)
-        changed._adopt(self._session.connections, owns=False)
+        observed = self._observers if observers is None else _checked(observers)
+        changed._adopt(self._session.connections, observed, owns=False)
         return changed
+
+
+def _checked(observers: Iterable[Observer]) -> tuple[Observer, ...]:
+    """Observers that can be called, and that later changes of a list don't touch."""
+    try:
+        told = tuple(observers)
+    except TypeError as exc:
+        raise InputError(f"observers must be several, got {observers!r:.60}") from exc
+    for one in told:
+        if not callable(one):
+            raise InputError(f"an observer must be something to call, got {one!r:.60}")
+    return told

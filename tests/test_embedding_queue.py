@@ -298,7 +298,7 @@ async def test_a_lost_batch_is_handed_over_again(
 async def test_batches_that_are_always_lost(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     """They end as failures: nothing goes round for ever."""
     fake.simulates(Service(lost=1.0, seed=1))
-    with pytest.raises((NotFound, DecodeError)):
+    with pytest.raises((NotFound, ServerError)):
         await everything(queued(ai, texts(3)))
     assert len(submitted(fake)) == 1 + QUICK.max
 

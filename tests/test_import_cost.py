@@ -23,6 +23,7 @@ HEAVY = {
     "typer",
     "xllamacpp",
     "cfai.cli",
+    "cfai.distributed",
     "cfai.local",
     "cfai.testing",
 }
@@ -85,7 +86,7 @@ def test_a_client_needs_only_its_own_transport() -> None:
     modules = loaded(CLIENT)
     assert "cfai.workers_ai" in modules
     unused = HEAVY - {"aiohttp", "attrs", "cattrs", "orjson", "ssl"}
-    assert not modules & unused
+    assert not modules & {*unused, "cfai.observers", "cfai._observed"}
 
 
 def test_only_a_stream_loads_httpx_sse() -> None:
@@ -98,3 +99,22 @@ def test_the_local_server_is_asked_for_by_name() -> None:
     """The command line's own module loads no model library before it has something to do."""
     modules = loaded("import cfai.local")
     assert not modules & {"numpy", "onnxruntime", "xllamacpp", "vader", "typer", "rich"}
+
+
+def test_telemetry_that_is_not_installed_says_how_to() -> None:
+    """Without OpenTelemetry's API, asking for spans names the extra; observers need none."""
+    code = """
+import sys
+sys.modules["opentelemetry"] = None
+from cfai import MissingExtra, WorkersAI, telemetry
+from cfai.observers import Observation
+
+WorkersAI(account_id="account", api_token="token", observers=[lambda call: Observation()])
+try:
+    telemetry.spans()
+except MissingExtra as error:
+    assert "cfai[otel]" in str(error)
+else:
+    raise SystemExit("spans without OpenTelemetry")
+"""
+    loaded(code)

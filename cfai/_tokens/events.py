@@ -120,6 +120,11 @@ class Events:
         """Whether a line `[DONE]` outside any event ended the stream."""
         return self._blocks.bare_done
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no event is there to be taken."""
+        return not self._ready
+
     def take(self) -> bytes | Event | None:
         """The next event that is there, if one is."""
         if not self._ready:

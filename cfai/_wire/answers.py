@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 from cfai import media
 from cfai._convert import structure
 from cfai._redaction import Scrub
-from cfai._wire.failures import described, failure, refusal
+from cfai._wire.failures import described, failure, refusal, refuses
 from cfai._wire.replies import Reply, is_json, unwrapped
 from cfai._wire.results import READERS, Asked
 from cfai.errors import DecodeError, StreamUnsupported
@@ -52,7 +52,9 @@ def _document(reply: Reply, wanted: type[Answer], scrub: Scrub, decode: Decode) 
     if not _holds_json(reply, wanted):
         return _BYTES
     document = decode(reply)
-    if error := refusal(document, reply, scrub=scrub, now=datetime.now(UTC)):
+    if refuses(document) and (
+        error := refusal(document, reply, scrub=scrub, now=datetime.now(UTC))
+    ):
         raise error
     return document
 

@@ -58,13 +58,13 @@ def asked(task: Task[Any] | Mapping[str, Any]) -> Asked:
     """What to expect of the answer to *task*."""
     if not isinstance(task, Task):
         return Asked(Result, bool(task.get("response_format")))
+    json = getattr(task, "response_format", None) is not None
+    documents = getattr(task, "documents", ())
     texts = texts_of(task)
-    return Asked(
-        task.answer,
-        json=getattr(task, "response_format", None) is not None,
-        documents=tuple(getattr(task, "documents", ())),
-        count=None if texts is None else len(texts),
-    )
+    if texts is None and not (json or documents):
+        return _PLAIN.get(task.answer) or Asked(task.answer)
+    count = None if texts is None else len(texts)
+    return Asked(task.answer, json=json, documents=tuple(documents), count=count)
 
 
 def _rows(value: Any, kind: type[T], what: str) -> tuple[T, ...]:
@@ -253,3 +253,6 @@ READERS: Final[dict[type[Answer], Callable[[Any, Asked], Answer]]] = {
     Ranking: _ranking,
     Result: _result,
 }
+
+_PLAIN: Final = {answer: Asked(answer) for answer in READERS}
+"""What most questions need to have known of them, made once."""

@@ -1,0 +1,546 @@
+"""The spans and the metrics of runs, as OpenTelemetry's own SDK receives them."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from attrs import field, frozen
+from opentelemetry import baggage, context, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import SpanKind, StatusCode
+
+from cfai import (
+    InputError,
+    Options,
+    Prompt,
+    QuotaExceeded,
+    Retries,
+    TextGeneration,
+    TextToImage,
+    Tool,
+    ToolCall,
+    WorkersAI,
+    assistant,
+    system,
+    telemetry,
+    tool_result,
+    user,
+)
+from cfai.errors import StreamInterrupted
+from cfai.tasks import ImagePart, Text
+from cfai.testing import FakeWorkersAI
+
+MODEL = "@cf/meta/llama-3.1-8b-instruct"
+EMBEDDER = "@cf/baai/bge-m3"
+HI = Prompt("the question itself")
+USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
+CHAT = {
+    "id": "chat-1",
+    "model": "llama-3.1-8b",
+    "choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}],
+    "usage": {
+        **USAGE,
+        "prompt_tokens_details": {"cached_tokens": 4},
+        "completion_tokens_details": {"reasoning_tokens": 2},
+    },
+}
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
+
+
+@frozen
+class Collected:
+    """What a program's own telemetry has received."""
+
+    spans: InMemorySpanExporter = field(factory=InMemorySpanExporter)
+    reader: InMemoryMetricReader = field(factory=InMemoryMetricReader)
+    tracers: TracerProvider = field(factory=TracerProvider)
+
+    def __attrs_post_init__(self) -> None:
+        self.tracers.add_span_processor(SimpleSpanProcessor(self.spans))
+
+    def client(self, fake: FakeWorkersAI, *, options: dict[str, Any] | None = None) -> WorkersAI:
+        meters = MeterProvider([self.reader], shutdown_on_exit=False)
+        observer = telemetry.spans(
+            tracer_provider=self.tracers, meter_provider=meters, **(options or {})
+        )
+        return fake.client(observers=[observer], retries=Retries(base=0))
+
+    def only(self) -> ReadableSpan:
+        (span,) = self.spans.get_finished_spans()
+        return span
+
+    def points(self, name: str) -> Sequence[HistogramDataPoint]:
+        data = self.reader.get_metrics_data()
+        assert data is not None
+        (scope,) = data.resource_metrics[0].scope_metrics
+        found = [metric.data.data_points for metric in scope.metrics if metric.name == name]
+        points: Sequence[Any] = found[0] if found else ()
+        return points
+
+
+@pytest.fixture
+def collected() -> Collected:
+    return Collected()
+
+
+def attributes(span: ReadableSpan) -> dict[str, Any]:
+    return dict(span.attributes or {})
+
+
+IDENTITY = {
+    "gen_ai.provider.name": "cloudflare.workers_ai",
+    "gen_ai.request.model": MODEL,
+    "server.address": "127.0.0.1",
+}
+
+
+async def test_a_run_is_a_span(fake: FakeWorkersAI, collected: Collected) -> None:
+    """Its name, its kind and its attributes are those of the conventions."""
+    fake.answers(CHAT, headers={"cf-ray": "8c1-LIS", "cf-aig-log-id": "log-1"})
+    task = TextGeneration(
+        [user("Hi")], max_tokens=20, temperature=0.5, top_p=0.9, top_k=5, seed=7,
+        frequency_penalty=1, presence_penalty=-1, response_format={"type": "json_object"},
+        extra={"stop": ["."], "n": 2},
+    )  # fmt: skip
+    await collected.client(fake).run(MODEL, task, options=Options(gateway="gate"))
+
+    span = collected.only()
+    assert (span.name, span.kind) == (f"chat {MODEL}", SpanKind.CLIENT)
+    assert span.status.status_code is StatusCode.UNSET
+    assert span.instrumentation_scope is not None
+    assert span.instrumentation_scope.name == "cfai"
+    assert attributes(span) == IDENTITY | {
+        "gen_ai.operation.name": "chat",
+        "server.port": fake.port,
+        "gen_ai.request.max_tokens": 20,
+        "gen_ai.request.temperature": 0.5,
+        "gen_ai.request.top_p": 0.9,
+        "gen_ai.request.top_k": 5.0,
+        "gen_ai.request.seed": 7,
+        "gen_ai.request.frequency_penalty": 1.0,
+        "gen_ai.request.presence_penalty": -1.0,
+        "gen_ai.request.stop_sequences": (".",),
+        "gen_ai.request.choice.count": 2,
+        "gen_ai.output.type": "json",
+        "gen_ai.response.id": "chat-1",
+        "gen_ai.response.model": "llama-3.1-8b",
+        "gen_ai.response.finish_reasons": ("stop",),
+        "gen_ai.usage.input_tokens": 12,
+        "gen_ai.usage.output_tokens": 3,
+        "gen_ai.usage.cache_read.input_tokens": 4,
+        "gen_ai.usage.reasoning.output_tokens": 2,
+        "http.response.status_code": 200,
+        "cloudflare.ai_gateway.id": "gate",
+        "cloudflare.ray_id": "8c1-LIS",
+        "cloudflare.ai_gateway.log_id": "log-1",
+    }
+    assert isinstance(attributes(span)["gen_ai.request.seed"], int)
+
+
+async def test_a_run_is_measured(fake: FakeWorkersAI, collected: Collected) -> None:
+    """Its seconds and its tokens, in the buckets of the conventions."""
+    fake.answers(CHAT)
+    await collected.client(fake).run(MODEL, TextGeneration([user("Hi")]))
+
+    (duration,) = collected.points("gen_ai.client.operation.duration")
+    assert duration.count == 1
+    assert duration.explicit_bounds[:3] == (0.01, 0.02, 0.04)
+    assert duration.explicit_bounds[-1] == 81.92
+    same = IDENTITY | {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.response.model": "llama-3.1-8b",
+        "server.port": fake.port,
+    }
+    assert dict(duration.attributes or {}) == same
+    tokens = collected.points("gen_ai.client.token.usage")
+    assert {(p.attributes or {})["gen_ai.token.type"]: p.sum for p in tokens} == {
+        "input": 12,
+        "output": 3,
+    }
+    assert tokens[0].explicit_bounds == tuple(4**n for n in range(14))
+    assert not collected.points("gen_ai.client.operation.time_to_first_chunk")
+
+
+async def test_an_open_run_says_what_it_used(fake: FakeWorkersAI, collected: Collected) -> None:
+    """The text of a mapping's answer is read like that of a task."""
+    fake.answers({"response": "Hello", "usage": USAGE}).answers(["no", "text"])
+    ai = collected.client(fake)
+    await ai.run(MODEL, {"prompt": "Hi", "temperature": 1, "max_tokens": True})
+    await ai.run(MODEL, {"anything": "else"})
+    first, second = map(attributes, collected.spans.get_finished_spans())
+    assert first["gen_ai.operation.name"] == "text_completion"
+    assert first["gen_ai.usage.input_tokens"] == 12
+    assert first["gen_ai.request.temperature"] == 1.0
+    assert "gen_ai.request.max_tokens" not in first
+    assert second["gen_ai.operation.name"] == "generate_content"
+
+
+async def test_embeddings_name_their_dimension(fake: FakeWorkersAI, collected: Collected) -> None:
+    """Each request of many texts is a span, a child of what is current around the job."""
+    for _ in range(2):
+        usage = {"prompt_tokens": 2, "total_tokens": 2}
+        fake.answers({"shape": [2, 3], "data": [[1.0, 2.0, 3.0]] * 2, "usage": usage})
+    ai = collected.client(fake)
+    with collected.tracers.get_tracer("app").start_as_current_span("job") as parent:
+        async for _ in ai.embed_many(EMBEDDER, list("abcd"), batch_size=2):
+            pass
+    *requests, _ = collected.spans.get_finished_spans()
+    assert [span.name for span in requests] == [f"embeddings {EMBEDDER}"] * 2
+    for span in requests:
+        assert span.parent == parent.get_span_context()
+        assert attributes(span)["gen_ai.embeddings.dimension.count"] == 3
+        assert attributes(span)["gen_ai.usage.input_tokens"] == 2
+        assert "gen_ai.usage.output_tokens" not in attributes(span)
+
+
+async def test_an_image_is_an_output_type(fake: FakeWorkersAI, collected: Collected) -> None:
+    """Nothing of its bytes is in the span, captured or not."""
+    fake.says(PNG, content_type="image/png")
+    await collected.client(fake, options={"capture_content": True}).run(MODEL, TextToImage("A cat"))
+    said = attributes(collected.only())
+    assert said["gen_ai.operation.name"] == "generate_content"
+    assert said["gen_ai.output.type"] == "image"
+    assert "gen_ai.output.messages" not in said
+    assert json.loads(said["gen_ai.input.messages"])[0]["parts"][0]["content"] == "A cat"
+
+
+# Errors
+
+
+async def test_an_error_is_the_status_of_the_span(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """Its class and the service's code, and no word that may repeat the question."""
+    fake.fails(429, 3036, "you said: the question itself", headers={"cf-ray": "8c1-LIS"})
+    with pytest.raises(QuotaExceeded):
+        await collected.client(fake).run(MODEL, HI)
+    span = collected.only()
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.status.description == "status 429, code 3036"
+    assert attributes(span)["error.type"] == "QuotaExceeded"
+    assert attributes(span)["cloudflare.error.code"] == 3036
+    assert attributes(span)["cloudflare.ray_id"] == "8c1-LIS"
+    assert "question" not in span.to_json()
+    (duration,) = collected.points("gen_ai.client.operation.duration")
+    assert (duration.attributes or {})["error.type"] == "QuotaExceeded"
+    assert not collected.points("gen_ai.client.token.usage")
+
+
+async def test_what_was_refused_before_it_was_sent_is_a_span_too(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """An `InputError` quotes the value, so the span names the class alone."""
+    with pytest.raises(InputError):
+        await collected.client(fake).run("no model/..", HI)
+    span = collected.only()
+    assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, None)
+    assert attributes(span)["error.type"] == "InputError"
+
+
+async def test_a_call_that_is_repeated_is_one_span(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """Each failed attempt is an event in it."""
+    fake.fails(429, 3040, "busy").fails(500, 3000, "oops").answers({"response": "Hello"})
+    await collected.client(fake).run(MODEL, HI)
+    span = collected.only()
+    events = [dict(event.attributes or {}) for event in span.events]
+    assert {event.name for event in span.events} == {"retry"}
+    assert [event["error.type"] for event in events] == ["CapacityExceeded", "ServerError"]
+    assert [event["cfai.retry.attempt"] for event in events] == [1, 2]
+    assert [event["cloudflare.error.code"] for event in events] == [3040, 3000]
+    assert attributes(span)["http.request.resend_count"] == 2
+    assert span.status.status_code is StatusCode.UNSET
+
+
+async def test_no_secret_is_in_a_span(fake: FakeWorkersAI, collected: Collected) -> None:
+    """Neither the token nor the account, even where the service repeats them."""
+    fake.fails(400, 5004, "fake-api-token of /accounts/account/ai")
+    with pytest.raises(Exception, match="of"):
+        await collected.client(fake, options={"capture_content": True}).run(MODEL, HI)
+    assert "fake-api-token" not in collected.only().to_json()
+    assert "accounts" not in collected.only().to_json()
+
+
+# Streams
+
+
+async def test_a_span_lasts_as_long_as_its_stream(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """It ends with the stream, and knows what the whole of it used."""
+    last = {"response": "", "usage": USAGE}
+    fake.streams("Hel", "lo", "!", last)
+    async with collected.client(fake).stream(MODEL, HI) as tokens:
+        async for _ in tokens:
+            assert not collected.spans.get_finished_spans()
+    said = attributes(collected.only())
+    assert said["gen_ai.request.stream"] is True
+    assert 0 < said["gen_ai.response.time_to_first_chunk"] < 10
+    assert said["gen_ai.usage.output_tokens"] == 3
+    assert "cfai.outcome" not in said
+    (first,) = collected.points("gen_ai.client.operation.time_to_first_chunk")
+    (between,) = collected.points("gen_ai.client.operation.time_per_output_chunk")
+    assert (first.count, between.count) == (1, 3)
+
+
+async def test_the_model_of_a_stream_is_what_its_events_name(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """Chat completions name the model and the answer's id in each event."""
+    piece = {"id": "chat-1", "model": "llama-3.1-8b"}
+    fake.streams(
+        {**piece, "choices": [{"delta": {"content": "Hello"}}]},
+        {**piece, "choices": [{"delta": {}, "finish_reason": "stop"}]},
+    )
+    assert await collected.client(fake).stream(MODEL, HI).collect() == Text(
+        "Hello", finish_reason="stop"
+    )
+    said = attributes(collected.only())
+    assert said["gen_ai.response.id"] == "chat-1"
+    assert said["gen_ai.response.model"] == "llama-3.1-8b"
+    assert said["gen_ai.response.finish_reasons"] == ("stop",)
+    (duration,) = collected.points("gen_ai.client.operation.duration")
+    assert (duration.attributes or {})["gen_ai.response.model"] == "llama-3.1-8b"
+
+
+async def test_a_stream_that_is_left_is_no_error(fake: FakeWorkersAI, collected: Collected) -> None:
+    """The span says that it was closed, and has no tokens to count."""
+    fake.streams("Hel", "lo")
+    async with collected.client(fake).stream(MODEL, HI) as tokens:
+        await anext(tokens)
+    assert attributes(collected.only())["cfai.outcome"] == "closed"
+    assert collected.only().status.status_code is StatusCode.UNSET
+
+
+async def test_a_cancelled_call_is_no_error(fake: FakeWorkersAI, collected: Collected) -> None:
+    """It is somebody's wish; and the span ends there and then."""
+    fake.answers({"response": "never"}, after=asyncio.Event())
+    task = asyncio.create_task(collected.client(fake).run(MODEL, HI))
+    await fake.until(lambda: fake.requests)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert attributes(collected.only())["cfai.outcome"] == "cancelled"
+    assert collected.only().status.status_code is StatusCode.UNSET
+
+
+async def test_a_stream_that_is_cut_is_an_error(fake: FakeWorkersAI, collected: Collected) -> None:
+    """What had arrived is not lost: it is captured where content is."""
+    fake.says(b'data: {"response":"Hel"}\n\n', then_hangs_up=True)
+    ai = collected.client(fake, options={"capture_content": True})
+    with pytest.raises(StreamInterrupted):
+        await ai.stream(MODEL, HI).collect()
+    span = collected.only()
+    assert span.status.status_code is StatusCode.ERROR
+    assert attributes(span)["error.type"] == "StreamInterrupted"
+    (message,) = json.loads(attributes(span)["gen_ai.output.messages"])
+    assert message["parts"] == [{"type": "text", "content": "Hel"}]
+
+
+# Content
+
+
+WEATHER = Tool("get_weather", "Look it up.", {"city": {"type": "string"}})
+TALK = TextGeneration(
+    [
+        system("Be brief."),
+        user("What is it?", ImagePart(PNG)),
+        assistant(tool_calls=[ToolCall("get_weather", {"city": "Lima"}, "1")]),
+        tool_result("dry", "1"),
+    ],
+    tools=[WEATHER],
+)
+
+
+async def test_content_is_left_out_unless_asked_for(
+    fake: FakeWorkersAI, collected: Collected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the question nor the answer is in a span by itself."""
+    monkeypatch.delenv(telemetry.CAPTURE, raising=False)
+    fake.answers({"response": "the answer itself"})
+    await collected.client(fake).run(MODEL, TALK)
+    assert "messages" not in collected.only().to_json()
+    assert "get_weather" not in collected.only().to_json()
+    assert "the answer itself" not in collected.only().to_json()
+
+
+@pytest.mark.parametrize(
+    ("said", "given", "captures"),
+    [
+        ("true", None, True),
+        ("SPAN_ONLY", None, True),
+        ("span_and_event", None, True),
+        ("event_only", None, False),
+        ("no_content", None, False),
+        ("true", False, False),
+        ("false", True, True),
+    ],
+)
+async def test_who_decides_on_content(
+    fake: FakeWorkersAI,
+    collected: Collected,
+    monkeypatch: pytest.MonkeyPatch,
+    said: str,
+    given: bool | None,
+    captures: bool,
+) -> None:
+    """The argument, and without one the variable that OpenTelemetry has for it."""
+    monkeypatch.setenv(telemetry.CAPTURE, said)
+    fake.answers({"response": "Hello"})
+    await collected.client(fake, options={"capture_content": given}).run(MODEL, HI)
+    assert ("gen_ai.input.messages" in attributes(collected.only())) == captures
+
+
+async def test_captured_messages_have_the_form_of_the_conventions(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """Roles and parts; an image is named, and its bytes are left out."""
+    calls = [{"name": "get_weather", "arguments": {"city": "Cusco"}}]
+    fake.answers({"response": "Wait.", "tool_calls": calls, "finish_reason": "tool_calls"})
+    await collected.client(fake, options={"capture_content": True}).run(MODEL, TALK)
+    said = attributes(collected.only())
+    lima = {"type": "tool_call", "id": "1", "name": "get_weather", "arguments": {"city": "Lima"}}
+    assert json.loads(said["gen_ai.input.messages"]) == [
+        {"role": "system", "parts": [{"type": "text", "content": "Be brief."}]},
+        {
+            "role": "user",
+            "parts": [{"type": "text", "content": "What is it?"}, {"type": "image"}],
+        },
+        {"role": "assistant", "parts": [lima]},
+        {
+            "role": "tool",
+            "parts": [{"type": "tool_call_response", "id": "1", "response": "dry"}],
+        },
+    ]
+    (message,) = json.loads(said["gen_ai.output.messages"])
+    assert message["role"] == "assistant"
+    assert [part["type"] for part in message["parts"]] == ["text", "tool_call"]
+    assert message["parts"][1]["arguments"] == {"city": "Cusco"}
+    (tool,) = json.loads(said["gen_ai.tool.definitions"])
+    assert (tool["type"], tool["name"]) == ("function", "get_weather")
+
+
+async def test_messages_that_nobody_knows_are_captured_without_content(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """An open run may hold anything, and still goes out and is a span."""
+    fake.answers({"response": "Hello"})
+    task = {"messages": [5, {"role": "user", "content": [{"type": "x", "y": 1}]}], "tools": [5]}
+    ai = collected.client(fake, options={"capture_content": True})
+    assert (await ai.run(MODEL, task))["response"] == "Hello"
+    first, second = json.loads(attributes(collected.only())["gen_ai.input.messages"])
+    assert first == {"role": "other", "parts": []}
+    assert second == {"role": "user", "parts": [{"type": "x"}]}
+
+
+# Traces
+
+
+async def test_requests_carry_the_span(fake: FakeWorkersAI, collected: Collected) -> None:
+    """`traceparent` names the call's span, in the caller's trace; baggage stays at home."""
+    fake.answers({"response": "Hello"}).streams("Hello")
+    ai = collected.client(fake)
+    token = context.attach(baggage.set_baggage("user", "42"))
+    with collected.tracers.get_tracer("app").start_as_current_span("request") as parent:
+        await ai.run(MODEL, HI)
+        await ai.stream(MODEL, HI).collect()
+    context.detach(token)
+    *spans, _ = collected.spans.get_finished_spans()
+    for request, span in zip(fake.requests, spans, strict=True):
+        own = span.get_span_context()
+        assert own is not None
+        assert span.parent == parent.get_span_context()
+        sent = request.headers["traceparent"]
+        assert sent.startswith(f"00-{own.trace_id:032x}-{own.span_id:016x}-")
+        assert "baggage" not in request.headers
+
+
+async def test_requests_carry_nothing_where_that_is_switched_off(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """`propagate=False` keeps the trace to yourself."""
+    fake.answers({"response": "Hello"})
+    await collected.client(fake, options={"propagate": False}).run(MODEL, HI)
+    assert "traceparent" not in fake.requests[0].headers
+
+
+async def test_the_span_is_current_while_the_request_is_made_and_no_longer(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """What happens inside is its child; what a stream's reader does is not."""
+    inside: list[Any] = []
+    fake.fails(429, 3040, "busy").streams("Hel", "lo")
+    ai = collected.client(fake).with_options(
+        retries=Retries(base=0, on_retry=lambda _: inside.append(trace.get_current_span()))
+    )
+    before = context.get_current()
+    async with ai.stream(MODEL, HI) as tokens:
+        async for _ in tokens:
+            assert context.get_current() == before
+            assert not trace.get_current_span().get_span_context().is_valid
+    assert context.get_current() == before
+    assert [span.get_span_context() for span in inside] == [collected.only().get_span_context()]
+
+
+async def test_a_stream_may_be_read_elsewhere_than_it_was_opened(
+    fake: FakeWorkersAI, collected: Collected, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Opened in one task and ended in another, the context of neither is touched."""
+    fake.streams("Hel", "lo")
+    tokens = await asyncio.create_task(collected.client(fake).stream(MODEL, HI).open())
+    assert await asyncio.create_task(tokens.collect()) == Text("Hello")
+    assert collected.only().end_time
+    assert not caplog.records
+
+
+async def test_calls_at_once_do_not_mix(fake: FakeWorkersAI, collected: Collected) -> None:
+    """A hundred calls in a hundred tasks: each span in its own trace, each request with its own."""
+    ai = collected.client(fake)
+    tracer = collected.tracers.get_tracer("app")
+    fake.always.streams("Hel", "lo")
+
+    async def one(number: int) -> None:
+        with tracer.start_as_current_span(f"request {number}") as parent:
+            mine = trace.get_current_span()
+            async for _ in ai.stream(MODEL, Prompt(str(number))):
+                assert trace.get_current_span() is mine
+            assert parent is mine
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(100):
+            group.create_task(one(number))
+
+    spans = collected.spans.get_finished_spans()
+    parents = {s.get_span_context().trace_id: s for s in spans if s.name.startswith("request")}  # type: ignore[union-attr]  # a span has one
+    calls = {s.get_span_context().span_id: s for s in spans if s.name.startswith("text")}  # type: ignore[union-attr]  # a span has one
+    assert len(parents) == len(calls) == 100
+    for request in fake.requests:
+        _, trace_id, span_id, _ = request.headers["traceparent"].split("-")
+        assert parents[int(trace_id, 16)].name == f"request {request.json()['prompt']}"
+        assert calls[int(span_id, 16)].context.trace_id == int(trace_id, 16)
+
+
+async def test_spans_that_nobody_records_cost_no_content(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """A sampler that says no gets no attributes, and metrics are still recorded."""
+    quiet = Collected(tracers=TracerProvider(sampler=ALWAYS_OFF))
+    fake.answers({"response": "Hello"})
+    await quiet.client(fake, options={"capture_content": True}).run(MODEL, HI)
+    assert not quiet.spans.get_finished_spans()
+    assert quiet.points("gen_ai.client.operation.duration")
+
+
+async def test_a_program_without_telemetry_loses_nothing(fake: FakeWorkersAI) -> None:
+    """With the API alone, and no SDK set up, runs go on as ever."""
+    fake.answers({"response": "Hello"})
+    ai = fake.client(observers=[telemetry.spans()])
+    assert (await ai.run(MODEL, HI)).text == "Hello"
