@@ -92,8 +92,9 @@ def build(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure cfai beside its peers, which are installed here only."""
-    session.install("-e", ".[local,numpy]", "-r", "tests/bench/peers.txt", *group("tests"))
+    session.install("-e", ".[arrow,local]", "-r", "tests/bench/peers.txt", *group("tests"))
     if not session.posargs:
         session.run("pytest", "tests/bench")
-    for part in ["bench"] if session.posargs else ["bench", "bench.crowd", "bench.relay"]:
-        session.run("python", "-m", f"tests.{part}", *session.posargs)
+    more = [".crowd", ".relay", ".limit", ".stall", ".memory"]
+    for part in [""] if session.posargs else ["", *more]:
+        session.run("python", "-m", f"tests.bench{part}", *session.posargs)

@@ -10,6 +10,11 @@ from attrs import frozen
 from cfai.catalogue import TASKS
 from cfai.media import MediaForm
 
+__all__ = [
+    "Profile",
+    "profile",
+]
+
 
 @frozen
 class Profile:

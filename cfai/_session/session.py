@@ -7,10 +7,9 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import nullcontext
 from functools import lru_cache
 from io import BytesIO
-from typing import Final, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import aiohttp
 from attrs import define, field
@@ -33,8 +32,6 @@ T = TypeVar("T")
 
 _LARGE = 2**20
 """Bytes. aiohttp warns where it is handed more at once, since writing that holds up the loop."""
-
-_NO_GATE: Final = nullcontext()
 
 
 @define(eq=False)
@@ -108,15 +105,10 @@ class Session:
         clock = _Clock(total=settings.timeouts.total)
         for attempt in range(1, settings.retries.max + 2):
             try:
-                async with _NO_GATE if gate is None else _passage(gate, clock):
-                    if isinstance(request.body, Form):
-                        with Sending(request.body) as sending:
-                            answer = await self._attempt(request, settings, clock, attempt, sending)
-                    else:
-                        answer = await self._attempt(request, settings, clock, attempt)
-                    if isinstance(answer, Reply):
-                        return read(answer)
-                    return await _handed(answer, stream)
+                if gate is None:
+                    return await self._once(request, settings, clock, attempt, read, stream)
+                async with _passage(gate, clock):
+                    return await self._once(request, settings, clock, attempt, read, stream)
             except CfaiError as exc:
                 conceal(exc, settings.secrets)
                 pause = retries.pause(
@@ -133,6 +125,23 @@ class Session:
                     settings.retries.on_retry(Retry(attempt, exc, pause))
             await self._sleep(pause)
         raise AssertionError("the last attempt returns or raises")
+
+    async def _once(
+        self,
+        request: Request,
+        settings: Settings,
+        clock: _Clock,
+        attempt: int,
+        read: Callable[[Reply], T],
+        stream: Callable[[Body], Awaitable[T]],
+    ) -> T:
+        """One attempt, to what its answer is read as."""
+        if isinstance(request.body, Form):
+            with Sending(request.body) as sending:
+                answer = await self._attempt(request, settings, clock, attempt, sending)
+        else:
+            answer = await self._attempt(request, settings, clock, attempt)
+        return read(answer) if isinstance(answer, Reply) else await _handed(answer, stream)
 
     async def _attempt(
         self,
@@ -171,8 +180,11 @@ class Session:
                 )
                 here.began(response)
                 status, headers = response.status, response.headers
-                if 200 <= status < 300 and replies.media_type(headers) == replies.EVENTS:
-                    meta = replies.meta(status, headers, attempts=attempt, elapsed=clock.elapsed)
+                kind = replies.media_type(headers)
+                if kind == replies.EVENTS and 200 <= status < 300:
+                    meta = replies.meta(
+                        status, headers, attempts=attempt, elapsed=clock.elapsed, kind=kind
+                    )
                     body = Body(response, here, meta, settings.timeouts, clock.left)
                     handed_on = True
                     return body
@@ -182,7 +194,7 @@ class Session:
         finally:
             if not handed_on:
                 here.ended(response)
-        meta = replies.meta(status, headers, attempts=attempt, elapsed=clock.elapsed)
+        meta = replies.meta(status, headers, attempts=attempt, elapsed=clock.elapsed, kind=kind)
         return Reply(status, headers, data, meta)
 
 

@@ -23,7 +23,6 @@ from cfai.errors import (
     QuotaExceeded,
     RateLimited,
     RequestTooLarge,
-    ServerError,
     StatusError,
 )
 from cfai.tasks import Embeddings
@@ -53,11 +52,6 @@ def about_all(error: CfaiError) -> bool:
     """Whether every other text would fail in the same way."""
     code = error.code if isinstance(error, StatusError) else None
     return isinstance(error, _ABOUT_ALL) or code in _CODES_ABOUT_ALL
-
-
-def unexplained(error: CfaiError) -> bool:
-    """Whether it doesn't say why. Of one item among others, it is about its texts, most likely."""
-    return isinstance(error, ServerError) and error.code is None
 
 
 @frozen(eq=False)
@@ -134,8 +128,7 @@ def _settled(
             if about_all(outcome):
                 failed.append(outcome)
                 continue
-            blamed = isinstance(outcome, ABOUT_TEXTS) or unexplained(outcome)
-            if blamed and last - first > 1:
+            if isinstance(outcome, ABOUT_TEXTS) and last - first > 1:
                 half = (first + last) // 2
                 halves += [(first, half), (half, last)]
                 continue
