@@ -10,11 +10,13 @@ import pytest
 
 from cfai.testing import FakeWorkersAI
 from cfai.testing._record import Recorded
-from tests.browser.conftest import Chat
+from tests.browser.conftest import PATIENCE, Chat
 
 expect = pytest.importorskip(
     "playwright.async_api", reason="for these: nox -s browser, or pip install playwright"
 ).expect
+expect.set_options(timeout=PATIENCE * 1000)
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 HEL = b'data: {"response":"Hel"}\n\n'
 ANSWER = """\
@@ -112,7 +114,7 @@ async def test_stop_ends_the_generation(
         await ask(page, "Hi")
         await expect(answer(page)).to_have_text("Hel")
         await page.get_by_role("button", name="Stop").click()
-        await chat.fake.until(lambda: chat.fake.connections == 0)
+        await chat.fake.until(lambda: chat.fake.connections == 0, within=PATIENCE)
         ended = time.time()
         await expect(answer(page)).to_have_text("HelStopped.")
         took.append(ended - await page.evaluate("window.at") / 1000)
@@ -262,7 +264,6 @@ async def test_twenty_windows_stream_at_once(chat: Chat) -> None:
     more.set()
     for number, page in enumerate(pages):
         await expect(answer(page)).to_have_text(f"You said number {number}.")
-    await asyncio.gather(*(page.context.close() for page in pages))
 
 
 async def test_twenty_tabs_of_one_window_are_all_answered(chat: Chat) -> None:
@@ -273,7 +274,6 @@ async def test_twenty_tabs_of_one_window_are_all_answered(chat: Chat) -> None:
     await asyncio.gather(*(ask(page, f"number {number}") for number, page in enumerate(pages)))
     for number, page in enumerate(pages):
         await expect(answer(page)).to_have_text(f"You said number {number}.")
-    await context.close()
 
 
 # For everybody
