@@ -95,6 +95,5 @@ def bench(session: nox.Session) -> None:
     session.install("-e", ".[arrow,local]", "-r", "tests/bench/peers.txt", *group("tests"))
     if not session.posargs:
         session.run("pytest", "tests/bench")
-    more = [".crowd", ".relay", ".limit", ".stall", ".memory"]
-    for part in [""] if session.posargs else ["", *more]:
-        session.run("python", "-m", f"tests.bench{part}", *session.posargs)
+    for one in [""] if session.posargs else ["", ".crowd", ".relay", ".limit", ".stall", ".memory"]:
+        session.run("python", "-m", f"tests.bench{one}", *session.posargs)
