@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -38,7 +39,9 @@ def asked(ai: WorkersAI, query: Any) -> tuple[TokenStream, dict[str, Any]]:
 
 
 @asynccontextmanager
-async def on_aiohttp(ai: WorkersAI, **options: Any) -> AsyncIterator[int]:
+async def on_aiohttp(
+    ai: WorkersAI, tls: ssl.SSLContext | None = None, **options: Any
+) -> AsyncIterator[int]:
     async def chat(request: web.Request) -> web.StreamResponse:
         tokens, how = asked(ai, request.query)
         return await relay(request, tokens, **how)
@@ -50,7 +53,7 @@ async def on_aiohttp(ai: WorkersAI, **options: Any) -> AsyncIterator[int]:
     app.add_routes([web.get("/chat", chat), web.post("/chat", chat), web.get("/run", run)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, **options)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     try:
         yield runner.addresses[0][1]
     finally:
