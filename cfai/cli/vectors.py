@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cfai.cli import output
-from cfai.embedding import EmbeddedBatch, EmbeddingJob, EmbedFailure, tables
+from cfai.embedding import EmbeddedBatch, EmbedFailure, tables
 from cfai.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from cfai.embedding import EmbeddingJob
 
 _ROWS: Final = 10_000
 """How many rows are written to a Parquet file at once."""
@@ -25,7 +28,7 @@ def check(target: output.Target) -> None:
         _numpy()
 
 
-async def write(job: EmbeddingJob, target: output.Target, *, with_ids: bool) -> None:
+async def write(job: "EmbeddingJob", target: output.Target, *, with_ids: bool) -> None:
     """Write what *job* gives in the form that the target's name asks for."""
     path = target.path
     if path is not None and _kind(target) == ".parquet":
@@ -59,7 +62,7 @@ def _lines(item: EmbeddedBatch | EmbedFailure, *, with_ids: bool) -> Iterator[di
         yield {**({"id": key} if with_ids else {}), "text": text, "vector": numbers}
 
 
-async def _parquet(job: EmbeddingJob, path: Path) -> None:
+async def _parquet(job: "EmbeddingJob", path: Path) -> None:
     """One file, in place only when it is whole."""
     import pyarrow.parquet as pq
 
