@@ -1,19 +1,19 @@
 """Where the vectors of `cfai embed` go: lines of JSON, a Parquet file, or an array of NumPy's."""
 
-import asyncio
+import os
+import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from cfai.cli import output
 from cfai.embedding import EmbeddedBatch, EmbedFailure, tables
+from cfai.embedding.threads import to_its_end
 from cfai.errors import MissingExtra
 
 if TYPE_CHECKING:
     from cfai.embedding import EmbeddingJob
-
-_ROWS: Final = 10_000
-"""How many rows are written to a Parquet file at once."""
 
 
 def check(target: output.Target) -> None:
@@ -66,26 +66,25 @@ async def _parquet(job: "EmbeddingJob", path: Path) -> None:
     """One file, in place only when it is whole."""
     import pyarrow.parquet as pq
 
-    rough = path.with_name(f".{path.name}.rough")
+    rough = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.rough")
     writer: Any = None
-    waiting: list[EmbeddedBatch | EmbedFailure] = []
+    rows = tables.Rows()
 
     def flush() -> None:
         nonlocal writer
-        rows = tables.table(waiting)
-        writer = writer or pq.ParquetWriter(rough, rows.schema, compression="none")
-        writer.write_table(rows)
-        waiting.clear()
+        table = rows.take()
+        writer = writer or pq.ParquetWriter(rough, table.schema, compression="none")
+        writer.write_table(table)
 
     try:
         async for item in job:
-            waiting.append(item)
-            if sum(len(one) for one in waiting if isinstance(one, EmbeddedBatch)) >= _ROWS:
-                await asyncio.to_thread(flush)
-        if waiting or writer is None:
-            await asyncio.to_thread(flush)
+            rows.add(item)
+            if rows.enough:
+                await to_its_end(flush)
+        if rows or writer is None:
+            await to_its_end(flush)
         writer.close()
-        await asyncio.to_thread(rough.replace, path)
+        await to_its_end(partial(rough.replace, path))
     finally:
         if writer is not None:
             writer.close()

@@ -60,6 +60,7 @@ class EmbeddingJob(Whole):
         self._embed: Embed
         self._gate: Gate | None = None
         self._queue: Queue | None = None
+        self._checkpoint: Checkpoint | None = None
         self._pump: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready: deque[Item] = deque()
@@ -105,9 +106,13 @@ class EmbeddingJob(Whole):
             self._grace.cancel()
         running = [*([self._pump] if self._pump else []), *self._tasks]
         self._cancel(self._tasks)
-        await asyncio.gather(*running, return_exceptions=True)
-        if self._queue is not None:
-            await self._queue.aclose()
+        try:
+            await asyncio.gather(*running, return_exceptions=True)
+            if self._queue is not None:
+                await self._queue.aclose()
+        finally:
+            if self._checkpoint is not None:
+                await self._checkpoint.aclose()
         self._reports.close()
         self._news.set()
 
@@ -183,8 +188,8 @@ class EmbeddingJob(Whole):
                 "endpoint": self._endpoint,
             }
             again = plan.retry_failed or plan.on_error == "raise"
-            opened = partial(Checkpoint, plan.checkpoint, facts, retry_failed=again)
-            self._embed = partial((await asyncio.to_thread(opened)).embed, self._embed)
+            self._checkpoint = await Checkpoint.open(plan.checkpoint, facts, retry_failed=again)
+            self._embed = partial(self._checkpoint.embed, self._embed)
         if plan.dedupe:
             self._embed = partial(Memory().embed, self._embed)
 
