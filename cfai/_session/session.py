@@ -73,6 +73,16 @@ class _Limit(NamedTuple):
         return timed_out(self.phase, self.named)
 
 
+class _One(NamedTuple):
+    """One attempt of a call."""
+
+    number: int
+    """1 is the first."""
+    clock: _Clock
+    passage: Attempt | None
+    """Through the gate, where there is one."""
+
+
 class Session:
     """Sends requests, again where that helps, and hands each answer to whoever reads it."""
 
@@ -108,12 +118,13 @@ class Session:
         clock = _Clock(total=settings.timeouts.total)
         for attempt in range(1, settings.retries.max + 2):
             try:
-                async with _NO_GATE if gate is None else _passage(gate, clock):
+                async with _NO_GATE if gate is None else _passage(gate, clock) as passage:
+                    one = _One(attempt, clock, passage)
                     if isinstance(request.body, Form):
                         with Sending(request.body) as sending:
-                            answer = await self._attempt(request, settings, clock, attempt, sending)
+                            answer = await self._attempt(request, settings, one, sending)
                     else:
-                        answer = await self._attempt(request, settings, clock, attempt)
+                        answer = await self._attempt(request, settings, one)
                     if isinstance(answer, Reply):
                         return read(answer)
                     return await _handed(answer, stream)
@@ -138,17 +149,19 @@ class Session:
         self,
         request: Request,
         settings: Settings,
-        clock: _Clock,
-        attempt: int,
+        one: _One,
         sending: Sending | None = None,
     ) -> Reply | Body:
         """One attempt: a whole answer, or the body of a stream right after its headers."""
+        attempt, clock = one.number, one.clock
         here = self.connections.here()
         await _slot(here, clock, settings.timeouts.pool)
         limit = clock.limit("response", settings.timeouts.response)
         handed_on = False
         response: aiohttp.ClientResponse | None = None
         try:
+            if one.passage is not None:
+                one.passage.begins(again=attempt > 1)
             with here.limits.within(limit.seconds) as in_force:
                 if sending is not None:
 
