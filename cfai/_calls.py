@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define
 
 from cfai._gate import Gate, Gates
-from cfai._session import Session
-from cfai._tokens import Events, TokenStream, begun, unasked
+from cfai._redaction import Scrub
+from cfai._session import Body, Session
 from cfai._wire import answers, requests
 from cfai._wire.replies import Reply
 from cfai._wire.results import Asked, asked
 from cfai.settings import Options, Settings
 from cfai.tasks import Task, Text
+
+if TYPE_CHECKING:
+    from cfai._tokens import Events, TokenStream
 
 Input = Task[Any] | Mapping[str, Any]
 
@@ -44,12 +47,14 @@ class Calls:
             request,
             settings,
             read=partial(answers.answer, question, scrub=scrub),
-            stream=partial(unasked, question, scrub, settings),
+            stream=partial(_unasked, question, scrub, settings),
             gate=gate,
         )
 
     def stream(self, model: str, task: Input, options: Options | None) -> TokenStream:
         """A stream of the answer, which sends the request when it is opened."""
+        from cfai._tokens import TokenStream  # What streams need is loaded by the first one.
+
         question = asked(task)
         opening = partial(self.begin, model, task, question, options)
         return TokenStream(opening, json_asked=question.json)
@@ -58,6 +63,8 @@ class Calls:
         self, model: str, task: Input, question: Asked, options: Options | None
     ) -> Events | Text:
         """The events of a stream, or its whole text where the model sends no stream."""
+        from cfai._tokens import begun
+
         settings = self.settings.for_call(options)
         request = await self._request(settings, model, task, True, options)
         scrub = settings.scrub
@@ -81,3 +88,9 @@ class Calls:
             return requests.run(settings, model, task, stream=stream, options=options)
         build = partial(requests.run, settings, model, task, stream=stream, options=options)
         return await asyncio.to_thread(build)
+
+
+async def _unasked(question: Asked, scrub: Scrub, settings: Settings, body: Body) -> Any:
+    from cfai._tokens import unasked
+
+    return await unasked(question, scrub, settings, body)

@@ -9,13 +9,13 @@ from cfai import tasks
 from cfai._calls import Calls
 from cfai._client import Client
 from cfai._gate import Gate
-from cfai._tokens import TokenStream
 from cfai._wire import requests
 from cfai.errors import InputError
 from cfai.settings import Options
 from cfai.tasks import Answer, Embeddings, Task
 
 if TYPE_CHECKING:
+    from cfai._tokens import TokenStream
     from cfai.embedding import EmbeddingJob, JobOptions, Texts
 
 A = TypeVar("A", bound=Answer)
