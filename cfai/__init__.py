@@ -22,11 +22,22 @@ if TYPE_CHECKING:
         Models as Models,
     )
     from cfai._services.queue import (
-        Polling as Polling,
         QueuedBatch as QueuedBatch,
     )
     from cfai._tokens import (
         TokenStream as TokenStream,
+    )
+    from cfai._tools import (
+        AnyTool as AnyTool,
+        PythonTool as PythonTool,
+        Step as Step,
+        ToolEvent as ToolEvent,
+        ToolFailed as ToolFailed,
+        ToolOutcome as ToolOutcome,
+        ToolReturned as ToolReturned,
+        ToolRun as ToolRun,
+        ToolStarted as ToolStarted,
+        Turn as Turn,
     )
     from cfai._version import __version__ as __version__
     from cfai._wire.queue import (
@@ -34,6 +45,9 @@ if TYPE_CHECKING:
     )
     from cfai.cohere import (
         Cohere as Cohere,
+    )
+    from cfai.conversation import (
+        Conversation as Conversation,
     )
     from cfai.embedding import (
         EmbeddedBatch as EmbeddedBatch,
@@ -57,6 +71,7 @@ if TYPE_CHECKING:
         MethodNotAllowed as MethodNotAllowed,
         MissingExtra as MissingExtra,
         NotFound as NotFound,
+        ParseError as ParseError,
         PermissionDenied as PermissionDenied,
         QuotaExceeded as QuotaExceeded,
         RateLimited as RateLimited,
@@ -67,6 +82,7 @@ if TYPE_CHECKING:
         StatusError as StatusError,
         StreamInterrupted as StreamInterrupted,
         StreamUnsupported as StreamUnsupported,
+        ToolLoopExceeded as ToolLoopExceeded,
         TransportError as TransportError,
         UploadInterrupted as UploadInterrupted,
     )
@@ -91,6 +107,7 @@ if TYPE_CHECKING:
     from cfai.settings import (
         Gateway as Gateway,
         Options as Options,
+        Polling as Polling,
         Retries as Retries,
         Retry as Retry,
         Timeouts as Timeouts,
@@ -160,19 +177,24 @@ _face = Face(
         "cfai._pages": "Pager",
         "cfai._services.finetunes": "Finetunes",
         "cfai._services.models": "Models",
-        "cfai._services.queue": "Polling QueuedBatch",
+        "cfai._services.queue": "QueuedBatch",
         "cfai._gate": "Adaptive",
         "cfai._tokens": "TokenStream",
+        "cfai._tools": (
+            "AnyTool PythonTool Step ToolEvent ToolFailed ToolOutcome ToolReturned ToolRun "
+            "ToolStarted Turn"
+        ),
         "cfai._wire.queue": "QueuedItem",
         "cfai._version": "__version__",
         "cfai.cohere": "Cohere",
+        "cfai.conversation": "Conversation",
         "cfai.embedding": "EmbedFailure EmbeddedBatch EmbeddingJob JobStats Progress",
         "cfai.errors": (
             "AnswerTooLarge AuthenticationError BadRequest CapacityExceeded CfaiError ConfigError "
             "Conflict ConnectError ConnectionLost DecodeError InputError MethodNotAllowed "
-            "MissingExtra NotFound PermissionDenied QuotaExceeded RateLimited RequestTimeout "
-            "RequestTooLarge ServerError ServiceTimeout StatusError StreamInterrupted "
-            "StreamUnsupported TransportError UploadInterrupted"
+            "MissingExtra NotFound ParseError PermissionDenied QuotaExceeded RateLimited "
+            "RequestTimeout RequestTooLarge ServerError ServiceTimeout StatusError "
+            "StreamInterrupted StreamUnsupported ToolLoopExceeded TransportError UploadInterrupted"
         ),
         "cfai.listings": (
             "Author Finetune FinetuneAsset Markdown MarkdownFormat Model ModelSchema ModelTask "
@@ -180,7 +202,7 @@ _face = Face(
         ),
         "cfai.media": "Base64 MediaForm",
         "cfai.meta": "Meta",
-        "cfai.settings": "Gateway Options Retries Retry Timeouts",
+        "cfai.settings": "Gateway Options Polling Retries Retry Timeouts",
         "cfai.tasks": (
             "Answer Audio AutomaticSpeechRecognition Binary Box CodeFunction Description "
             "Detection Detections Embeddings Function Image ImageClassification ImagePart "

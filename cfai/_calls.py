@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from attrs import define
+from attrs import define, frozen
 
 from cfai._gate import Gate, Gates
 from cfai._redaction import Scrub
 from cfai._session import Body, Session
-from cfai._wire import answers, requests
+from cfai._wire import answers, queue, requests
+from cfai._wire.answers import Decode
+from cfai._wire.listings import told
+from cfai._wire.queue import Batch, Queued
 from cfai._wire.replies import Reply
 from cfai._wire.results import Asked, asked
+from cfai._wire.vectors import Unusual, Vectors
+from cfai.errors import DecodeError
 from cfai.settings import Options, Settings
-from cfai.tasks import Task, Text
+from cfai.tasks import Embeddings, Pooling, Task, Text, TextEmbeddings
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from cfai._tokens import Events, TokenStream
@@ -43,13 +50,15 @@ class Calls:
         settings = self.settings.for_call(options)
         request = await self._request(settings, model, task, False, options)
         question, scrub = asked(task), settings.scrub
-        return await self.session.call(
+        read = partial(answers.answer, question, scrub=scrub)
+        call = partial(
+            self.session.call,
             request,
             settings,
-            read=partial(answers.answer, question, scrub=scrub),
             stream=partial(_unasked, question, scrub, settings),
             gate=gate,
         )
+        return await (_in_slices(call, read) if question.answer is Embeddings else call(read=read))
 
     def stream(self, model: str, task: Input, options: Options | None) -> TokenStream:
         """A stream of the answer, which sends the request when it is opened."""
@@ -80,6 +89,27 @@ class Calls:
             gate=self.gates.for_call(model),
         )
 
+    async def batch(
+        self,
+        asking: Callable[[Settings, Options | None], requests.Request],
+        tasks: Sequence[Queued],
+        options: Options | None,
+        gate: Gate | None,
+    ) -> Batch[Any]:
+        """What the service says of *tasks* in its queue."""
+        settings = self.settings.for_call(options)
+        made = queue.reader(tasks, settings.scrub)
+
+        def read(reply: Reply, decode: Decode = Reply.json) -> Batch[Any]:
+            def batch(document: Any) -> Batch[Any]:
+                return made(document, reply.meta)
+
+            return told(reply, batch, scrub=settings.scrub, decode=decode)
+
+        request = asking(settings, options)
+        call = partial(self.session.call, request, settings, stream=_no_stream, gate=gate)
+        return await _in_slices(call, read)
+
     async def _request(
         self, settings: Settings, model: str, task: Input, stream: bool, options: Options | None
     ) -> requests.Request:
@@ -94,3 +124,61 @@ async def _unasked(question: Asked, scrub: Scrub, settings: Settings, body: Body
     from cfai._tokens import unasked
 
     return await unasked(question, scrub, settings, body)
+
+
+async def _in_slices(call: Callable[..., Awaitable[T]], read: Callable[..., T]) -> T:
+    """What *call* gives, with its vectors read afterwards: others have their turn in between."""
+    vectors = Vectors()
+    answer = await call(read=partial(read, decode=vectors.document))
+    try:
+        for _ in vectors.steps():
+            await asyncio.sleep(0)
+    except Unusual:
+        return read(vectors.reply)  # Says what is wrong with them.
+    return answer
+
+
+async def _no_stream(body: Body) -> NoReturn:
+    raise DecodeError("the service answered a stream where JSON is documented", meta=body.meta)
+
+
+@frozen
+class EmbeddingCalls:
+    """What a job of many texts asks of one model."""
+
+    calls: Calls
+    model: str
+    options: Options | None
+    pooling: Pooling | None
+    truncate: bool | None
+
+    @property
+    def retries(self) -> int:
+        """How often what failed is asked for again."""
+        return self.calls.settings.for_call(self.options).retries.max
+
+    def _task(self, texts: Sequence[str]) -> TextEmbeddings:
+        return TextEmbeddings(texts, pooling=self.pooling, truncate_inputs=self.truncate)
+
+    async def send(self, texts: Sequence[str], gate: Gate) -> Embeddings:
+        """Embed one request's worth of texts."""
+        task = self._task(texts)
+        answer: Embeddings = await self.calls.answer(self.model, task, self.options, gate)
+        return answer
+
+    def queued(self, texts: Sequence[str], reference: str) -> Queued:
+        """One request's worth of texts for the queue."""
+        (request,) = queue.queued({reference: self._task(texts)})
+        return request
+
+    async def hand_over(self, requests: Sequence[Queued], gate: Gate) -> Batch[Embeddings]:
+        """Put requests into the queue. Vectors may be made twice, as in a run."""
+        asking = partial(queue.submit, model=self.model, tasks=requests, repeatable=True)
+        return await self.calls.batch(asking, requests, self.options, gate)
+
+    async def look(
+        self, requests: Sequence[Queued], request_id: str, gate: Gate
+    ) -> Batch[Embeddings]:
+        """Ask what became of them."""
+        asking = partial(queue.poll, model=self.model, request_id=request_id)
+        return await self.calls.batch(asking, requests, self.options, gate)

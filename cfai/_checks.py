@@ -75,3 +75,9 @@ def pause(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None
     """Refuse what is no pause in seconds: finite, 0 or more."""
     if not _finite(value):
         _refuse(instance, attribute, value, "a finite number of seconds, 0 or more")
+
+
+def times(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """Refuse what is no factor: finite, 0 or more."""
+    if not _finite(value):
+        _refuse(instance, attribute, value, "a finite number, 0 or more")

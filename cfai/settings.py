@@ -14,11 +14,27 @@ from typing import Any, Final, Literal, Self
 import attrs
 from attrs import field, frozen
 
-from cfai._checks import count, flag, kind, limit, pause, shown, text
+from cfai._checks import count, flag, kind, limit, pause, shown, text, times
 from cfai._redaction import Scrub, scrubber
 from cfai.addresses import base_address, proxy_for
 from cfai.credentials import Credentials, distinct, holds_secret, known
 from cfai.errors import CfaiError, ConfigError, InputError
+
+__all__ = [
+    "CLOUDFLARE",
+    "DEFAULT_RETRIES",
+    "DEFAULT_TIMEOUTS",
+    "UNSET",
+    "Gateway",
+    "Options",
+    "Polling",
+    "Retries",
+    "Retry",
+    "Settings",
+    "Timeouts",
+    "Unset",
+    "as_gateway",
+]
 
 CLOUDFLARE: Final = "https://api.cloudflare.com/client/v4"
 """Where Workers AI answers, unless `base_url` or `CLOUDFLARE_BASE_URL` says otherwise."""
@@ -92,6 +108,27 @@ class Retries:
 
 DEFAULT_TIMEOUTS: Final = Timeouts()
 DEFAULT_RETRIES: Final = Retries()
+
+
+@frozen(kw_only=True)
+class Polling:
+    """How long to wait between two looks at a batch: the first pause, and how it grows."""
+
+    base: float = field(default=1.0, validator=pause)
+    """Seconds; the first pause."""
+
+    factor: float = field(default=1.5, validator=times)
+    """How many times as long each pause is as the one before."""
+
+    cap: float = field(default=30.0, validator=pause)
+    """Seconds; no pause is longer."""
+
+    def pause(self, looks: int) -> float:
+        """Seconds to wait after so many looks, 1 or more."""
+        try:
+            return min(self.cap, self.base * float(self.factor) ** min(looks - 1, 64))
+        except OverflowError:
+            return self.cap
 
 
 @frozen

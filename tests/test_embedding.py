@@ -16,6 +16,7 @@ from cfai import (
     EmbeddingJob,
     EmbedFailure,
     InputError,
+    Polling,
     Progress,
     QuotaExceeded,
     RateLimited,
@@ -453,10 +454,13 @@ def mixes(draw: st.DrawFn) -> Mix:
         "max_batch_chars": draw(st.none() | st.integers(1, 40)),
         "rate": None,
         "on_error": "yield",
+        "mode": draw(st.sampled_from(["direct", "queue"])),
+        "polling": Polling(base=0),
     }
     service = Service(
         slots=draw(st.none() | st.integers(1, 4)),
         faults=draw(st.sampled_from([0.0, 0.1, 0.3])),
+        lost=draw(st.sampled_from([0.0, 0.3])),
         seed=draw(st.integers(0, 99)),
         poison=poison,
     )

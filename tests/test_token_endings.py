@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -411,117 +411,62 @@ async def test_as_many_streams_as_the_limit_run_and_the_next_one_waits(fake: Fak
 # A thousand
 
 
-def endless(fake: FakeWorkersAI) -> None:
-    fake.always.says(HEL + LO, asyncio.Event())
+Way = Callable[[TokenStream, int], Awaitable[None]]
+"""What becomes of one stream; the number is its own."""
 
 
-async def in_crowds(one: Callable[[], Any], crowd: int = 100) -> None:
-    """A thousand times, a hundred at once."""
-    for _ in range(1000 // crowd):
-        await asyncio.gather(*(one() for _ in range(crowd)), return_exceptions=True)
-
-
-@pytest.fixture
-def no_complaints() -> Iterator[list[dict[str, Any]]]:
-    """What the loop's exception handler is told: unclosed things, exceptions nobody fetched."""
-    heard: list[dict[str, Any]] = []
-    yield heard
-    assert heard == []
-
-
-async def test_a_thousand_streams_broken_off_leave_nothing(
-    fake: FakeWorkersAI, no_complaints: list[dict[str, Any]]
-) -> None:
-    asyncio.get_running_loop().set_exception_handler(lambda _, told: no_complaints.append(told))
-    endless(fake)
-    ai = fake.client()
-    before = asyncio.all_tasks()
-
-    async def broken_off() -> None:
-        async with ai.stream(MODEL, HI) as tokens:
-            async for _ in tokens:
-                break
-
-    await in_crowds(broken_off)
-    await gone(fake)
-    assert len(fake.requests) == 1000
-    await fake.until(lambda: asyncio.all_tasks() <= before)
-
-
-async def test_a_thousand_streams_dropped_leave_nothing(
-    fake: FakeWorkersAI, no_complaints: list[dict[str, Any]]
-) -> None:
-    asyncio.get_running_loop().set_exception_handler(lambda _, told: no_complaints.append(told))
-    endless(fake)
-    ai = fake.client()
-    before = asyncio.all_tasks()
-
-    async def dropped() -> None:
-        async for _ in ai.stream(MODEL, HI):
+async def broken_off(tokens: TokenStream, number: int) -> None:
+    async with tokens:
+        async for _ in tokens:
             break
 
-    await in_crowds(dropped)
-    await gone(fake)
-    assert len(fake.requests) == 1000
-    await fake.until(lambda: asyncio.all_tasks() <= before)
+
+async def dropped(tokens: TokenStream, number: int) -> None:
+    async for _ in tokens:
+        break
 
 
-async def test_a_thousand_streams_cancelled_leave_nothing(
-    fake: FakeWorkersAI, no_complaints: list[dict[str, Any]]
-) -> None:
-    """Their tasks, at every point: before the request, before the answer, inside the stream."""
-    asyncio.get_running_loop().set_exception_handler(lambda _, told: no_complaints.append(told))
-    endless(fake)
-    ai = fake.client()
-    before = asyncio.all_tasks()
-    turns = iter(range(10**9))
+async def its_task_cancelled(tokens: TokenStream, number: int) -> None:
+    """At every point: before the request, before the answer, inside the stream."""
+    task = asyncio.ensure_future(tokens.collect())
+    for _ in range(number % 40):
+        await asyncio.sleep(0)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
-    async def cancelled() -> None:
-        task = asyncio.ensure_future(ai.stream(MODEL, HI).collect())
-        for _ in range(next(turns) % 40):
-            await asyncio.sleep(0)
-        task.cancel()
-        with suppress(asyncio.CancelledError):
+
+async def stopped_from_outside(tokens: TokenStream, number: int) -> None:
+    """`cancel` and `aclose` at every point, from another task."""
+    task = asyncio.ensure_future(tokens.collect())
+    for _ in range(number % 40):
+        await asyncio.sleep(0)
+    if number % 2:
+        tokens.cancel()
+        assert (await task).text in ("", "Hel", "Hello")
+    else:
+        await tokens.aclose()
+        with pytest.raises(StreamInterrupted):
             await task
 
-    await in_crowds(cancelled)
-    await gone(fake)
-    await fake.until(lambda: asyncio.all_tasks() <= before)
 
-
-async def test_a_thousand_streams_stopped_from_outside_leave_nothing(
-    fake: FakeWorkersAI, no_complaints: list[dict[str, Any]]
+@pytest.mark.parametrize("way", [broken_off, dropped, its_task_cancelled, stopped_from_outside])
+async def test_a_thousand_streams_that_did_not_end_leave_nothing(
+    fake: FakeWorkersAI, way: Way
 ) -> None:
-    """`cancel` and `aclose` at every point, from another task."""
-    asyncio.get_running_loop().set_exception_handler(lambda _, told: no_complaints.append(told))
-    endless(fake)
+    """No connection, no task, and nothing that the loop complains of; a hundred at once."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: complaints.append(told))
+    fake.always.says(HEL + LO, asyncio.Event())
     ai = fake.client()
     before = asyncio.all_tasks()
-    turns = iter(range(10**9))
-
-    async def stopped() -> None:
-        tokens, turn = ai.stream(MODEL, HI), next(turns)
-        task = asyncio.ensure_future(tokens.collect())
-        for _ in range(turn % 40):
-            await asyncio.sleep(0)
-        if turn % 2:
-            tokens.cancel()
-            assert (await task).text in ("", "Hel", "Hello")
-        else:
-            await tokens.aclose()
-            with pytest.raises(StreamInterrupted):
-                await task
-
-    outcomes = [
-        outcome
-        for _ in range(10)
-        for outcome in await asyncio.gather(
-            *(stopped() for _ in range(100)), return_exceptions=True
-        )
-    ]
-    assert outcomes == [None] * 1000
+    for crowd in range(10):
+        await asyncio.gather(*(way(ai.stream(MODEL, HI), 100 * crowd + one) for one in range(100)))
+    if way in (broken_off, dropped):
+        assert len(fake.requests) == 1000
     await gone(fake)
     await fake.until(lambda: asyncio.all_tasks() <= before)
+    assert complaints == []
 
 
 # Limits

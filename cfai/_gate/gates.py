@@ -38,6 +38,18 @@ def limit_of(concurrency: Concurrency) -> Limit:
     raise InputError(f"concurrency must be Adaptive(), 1 or more, or None, got {concurrency!r}")
 
 
+def per_minute(model: str, rate: Rate) -> float | None:
+    """How many requests of *model* a minute *rate* means; `None` is no limit.
+
+    Raises:
+        InputError: It is no rate.
+    """
+    known = profile(model).requests_per_minute if rate == "auto" else rate
+    if known is not None and not _is_rate(known):
+        raise InputError(f'rate must be requests a minute, "auto" or None, got {rate!r}')
+    return known
+
+
 def _is_rate(value: object) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and 0 < value < inf  # type: ignore[operator]  # checked: a number
@@ -101,14 +113,11 @@ class Gates:
         return Gate(limit_of(concurrency), self._pace(model, rate))
 
     def _pace(self, model: str, rate: Rate) -> Pace | None:
-        known = profile(model)
-        per_minute = known.requests_per_minute if rate == "auto" else rate
-        if per_minute is None:
+        requests = per_minute(model, rate)
+        if requests is None:
             return None
-        if not _is_rate(per_minute):
-            raise InputError(f'rate must be requests a minute, "auto" or None, got {rate!r}')
-        shared = _Shared(known.shares_requests_with or model, per_minute)
-        return self._here().paces.setdefault(shared, Pace(per_minute / 60))
+        shared = _Shared(profile(model).shares_requests_with or model, requests)
+        return self._here().paces.setdefault(shared, Pace(requests / 60))
 
     def _here(self) -> _Here:
         loop = asyncio.get_running_loop()

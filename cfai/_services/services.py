@@ -9,14 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, overload
 
 from cfai._client import Client
-from cfai.settings import Options
+from cfai.settings import Options, Polling
 from cfai.tasks import Answer, Task
 
 if TYPE_CHECKING:
     from cfai._services.account import Account
     from cfai._services.finetunes import Finetunes
     from cfai._services.models import Models
-    from cfai._services.queue import Polling, QueuedBatch
+    from cfai._services.queue import QueuedBatch
     from cfai._wire.forms import FileSource
     from cfai.listings import Markdown, MarkdownFormat
 
@@ -55,7 +55,8 @@ class Services(Client):
         Args:
             files: One file, or several: each a path, an open binary file that can be rewound, or
                 `(name, source)`, where the source may also be bytes. Or a mapping of names to
-                sources. By the ending of a name, the service knows what it is.
+                sources. By the ending of a name, the service knows what it is. A pair of two texts
+                alone is two paths.
             options: Of the conversion, as the service documents them:
                 `{"pdf": {"metadata": False}}` leaves out what a PDF says of itself.
             call: What differs for this call.
@@ -74,7 +75,7 @@ class Services(Client):
 
         found = await asyncio.to_thread(markdown.chosen, files)
         asking = partial(markdown.convert, files=found, conversion=options)
-        return await self._account.ask(asking, markdown.converted, call)
+        return await self._account.ask(asking, markdown.converted(found), call)
 
     async def to_markdown_formats(self, *, options: Options | None = None) -> list[MarkdownFormat]:
         """List the kinds of files that `to_markdown` takes.
@@ -131,7 +132,7 @@ class Services(Client):
         """
         from cfai._services import queue
 
-        chosen = polling or queue.Polling()
+        chosen = polling or Polling()
         return await queue.submitted(self._account, model, tasks, polling=chosen, options=options)
 
     def queued(
@@ -155,7 +156,7 @@ class Services(Client):
         """
         from cfai._services import queue
 
-        chosen = polling or queue.Polling()
+        chosen = polling or Polling()
         return queue.known(self._account, model, request_id, tasks, polling=chosen, options=options)
 
     @property

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from attrs import evolve
 
-from cfai._tokens.events import Event, Events, as_sse
+from cfai._tokens.events import Event, Events
+from cfai._tokens.frames import ndjson, sse
 from cfai._tokens.relay import Relay
+from cfai._tokens.views import RawEvents, Texts
 from cfai._wire.chunks import Assembly, as_token, read_token
 from cfai.errors import CfaiError, DecodeError, InputError, ServerError, StreamInterrupted
 from cfai.meta import Meta
@@ -18,8 +20,6 @@ from cfai.tasks import Text, Token
 
 if TYPE_CHECKING:
     from httpx_sse import ServerSentEvent
-
-T = TypeVar("T")
 
 _DONE = b"[DONE]"
 
@@ -288,7 +288,7 @@ class TokenStream:
 
     def text(self) -> AsyncIterator[str]:
         """The pieces of text alone, as strings."""
-        return _Texts(self)
+        return Texts(self)
 
     def events(self) -> AsyncIterator[ServerSentEvent]:
         """The events as they were sent, end mark included, decoded as the WHATWG text says.
@@ -296,48 +296,31 @@ class TokenStream:
         For models that stream something else than text: nothing is read into them, and the end of
         the body is the end. Each event is either taken here or becomes a token.
         """
-        return _RawEvents(self)
+        return RawEvents(self.next_event)
 
-    def sse(self, *, retry: int | None = 3000, keep_alive: float = 15.0) -> AsyncIterator[bytes]:
+    def sse(self, *, retry: int | None = 3000, keep_alive: float = 15.0) -> Relay:
         """The stream as bytes for a browser's `EventSource`, whatever framework serves them.
 
-        Each token becomes events named `text`, `reasoning`, `tool_calls` and `usage`, with JSON as
-        their data; the last one is `done`, or `error` with the class and the message.
+        Tokens become events named `text`, `reasoning` and `tool_calls`, with a JSON object as their
+        data. At the end there is one `usage`, where that is known, and then `done`, or `error` with
+        the class and a message.
 
         Args:
             retry: Milliseconds after which a browser connects anew; `None` leaves that to it.
             keep_alive: Seconds of silence after which a comment is sent, again and again.
         """
-        if not keep_alive > 0:
-            raise InputError(f"keep_alive must be above 0 seconds, got {keep_alive!r}")
-        return Relay(self, self.cancel, retry=retry, keep_alive=keep_alive)
+        return Relay(self, sse(retry), keep_alive=keep_alive)
+
+    def ndjson(self, *, keep_alive: float = 15.0) -> Relay:
+        """The stream as lines of JSON, for clients that read it with `fetch`, or that are programs.
+
+        They say what `sse` says, with the name of the event as `type`. An empty line says nothing.
+
+        Args:
+            keep_alive: Seconds of silence after which an empty line is sent, again and again.
+        """
+        return Relay(self, ndjson(), keep_alive=keep_alive)
 
     def __repr__(self) -> str:
         state = "over" if self._over else "new" if self._events is None else "open"
         return f"<TokenStream {state}, {self._count} events>"
-
-
-class _Reader(Generic[T]):
-    """A view of a stream. No generator: one that is left unfinished would outlive its stream."""
-
-    def __init__(self, stream: TokenStream) -> None:
-        self._stream = stream
-
-    def __aiter__(self) -> Self:
-        return self
-
-
-class _Texts(_Reader[str]):
-    async def __anext__(self) -> str:
-        while True:
-            token = await anext(self._stream)
-            if token.text:
-                return token.text
-
-
-class _RawEvents(_Reader[Any]):
-    async def __anext__(self) -> ServerSentEvent:
-        event = await self._stream.next_event()
-        if event is None:
-            raise StopAsyncIteration
-        return as_sse(event)

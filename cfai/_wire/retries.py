@@ -20,7 +20,7 @@ _REPEATED_CODES: Final = frozenset({3007, 3008, 3040})
 _REFUSALS: Final = frozenset({429})
 
 
-def _again(failure: CfaiError, *, repeatable: bool) -> bool:
+def again(failure: CfaiError, *, repeatable: bool) -> bool:
     """Whether a repetition could help and does no harm, time aside."""
     match failure:
         case QuotaExceeded():
@@ -59,7 +59,7 @@ def pause(
         left: Seconds to the deadline of the call; `None` is no deadline.
         random: Even over [0, 1): full jitter, so that many clients don't return at once.
     """
-    if attempt > retries.max or not _again(failure, repeatable=repeatable):
+    if attempt > retries.max or not again(failure, repeatable=repeatable):
         return None
     named = failure.retry_after if isinstance(failure, StatusError) else None
     if named is None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cfai.cli import clients, inputs, notices, options, output
-from cfai.cli.conversation import AsJson, AsText, Conversation
+from cfai.cli.conversation import AsJson, AsText, Talk
 from cfai.errors import CfaiError, InputError
 
 MODEL = "@cf/meta/llama-3.1-8b-instruct"
@@ -43,11 +43,11 @@ def chat(
         clients.need(*clients.TEXT, needed_for="text generation on this machine")
         clients.fetch_weights()
     show = AsJson() if as_json else AsText()
-    conversation = Conversation(model, instruction=system, options=chosen, show=show)
+    talk = Talk(model, instruction=system, options=chosen, show=show)
     if talks:
-        _talk(conversation, local=local)
+        _talk(talk, local=local)
     else:
-        asyncio.run(_ask(conversation, said, local=local))
+        asyncio.run(_ask(talk, said, local=local))
 
 
 def _said(prompt: str | None) -> str:
@@ -57,22 +57,22 @@ def _said(prompt: str | None) -> str:
     return said
 
 
-async def _ask(conversation: Conversation, said: str, *, local: bool) -> None:
+async def _ask(talk: Talk, said: str, *, local: bool) -> None:
     async with clients.client(local=local, writes=True) as ai:
-        await conversation.say(ai, said)
+        await talk.say(ai, said)
 
 
-def _talk(conversation: Conversation, *, local: bool) -> None:
+def _talk(talk: Talk, *, local: bool) -> None:
     # The loop runs only while there is an answer: then Ctrl-C cancels that, and at the prompt it
     # is an ordinary KeyboardInterrupt.
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         ai = runner.run(stack.enter_async_context(clients.client(local=local, writes=True)))
         try:
-            notices.note(f"{conversation.model}. Ctrl-D or /exit leaves, Ctrl-C stops an answer.")
+            notices.note(f"{talk.model}. Ctrl-D or /exit leaves, Ctrl-C stops an answer.")
             while (line := _line()) is not None:
                 try:
-                    runner.run(conversation.say(ai, line))
+                    runner.run(talk.say(ai, line))
                 except KeyboardInterrupt:
                     notices.note("(stopped)")
                 except CfaiError as exc:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cfai.cli import notices, output
-from cfai.tasks import Message, Text, TextGeneration, Token, assistant, system, user
+from cfai.tasks import Text, TextGeneration, Token
 
 if TYPE_CHECKING:
     from cfai import WorkersAI
@@ -20,7 +20,7 @@ class Show(Protocol):
         """Show that nothing more comes; *whole* is whether that was the end."""
 
 
-class Conversation:
+class Talk:
     """Goes on from turn to turn. What has arrived of an answer is kept, also when it is cut."""
 
     def __init__(
@@ -29,7 +29,10 @@ class Conversation:
         self.model = model
         self._options = options
         self._show = show
-        self._messages: list[Message] = [] if instruction is None else [system(instruction)]
+        from cfai.conversation import Conversation
+
+        begun = Conversation()
+        self._said = begun if instruction is None else begun.system(instruction)
 
     async def say(self, ai: "WorkersAI", said: str) -> None:
         """Say something, and show the answer.
@@ -37,8 +40,8 @@ class Conversation:
         Raises:
             CfaiError: There is none, or not the whole of it.
         """
-        messages = [*self._messages, user(said)]
-        stream = ai.stream(self.model, TextGeneration(messages, **self._options))
+        asked = self._said.user(said)
+        stream = ai.stream(self.model, TextGeneration(asked, **self._options))
         whole = False
         try:
             async with stream as tokens:
@@ -48,7 +51,7 @@ class Conversation:
         finally:
             answer = stream.answer
             if answer.text:
-                self._messages = [*messages, assistant(answer.text)]
+                self._said = asked.assistant(answer.text)
             self._show.end(answer, whole=whole)
 
 

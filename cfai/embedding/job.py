@@ -4,40 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
-from os import PathLike
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from cfai._gate import Gate, Gates
-from cfai.embedding import pieces, source, tables
+from cfai.embedding import pieces, queue, source
+from cfai.embedding.asking import Asking, Service
 from cfai.embedding.checkpoint import Checkpoint
 from cfai.embedding.memory import Memory
 from cfai.embedding.pieces import Embed, Piece
 from cfai.embedding.plan import Plan
+from cfai.embedding.queue import Queue
 from cfai.embedding.reports import Reports
-from cfai.embedding.rows import assembled, numpy_there
 from cfai.embedding.source import Chunk, Texts
 from cfai.embedding.values import EmbeddedBatch, EmbedFailure, JobStats
-from cfai.errors import ConfigError, DecodeError, InputError, RateLimited
+from cfai.embedding.whole import Whole
+from cfai.errors import ConfigError, InputError
 from cfai.tasks import Embeddings
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from numpy import float32
-    from numpy.typing import NDArray
-
-Send = Callable[[Sequence[str], Gate], Awaitable[Embeddings]]
-"""Embeds one request's worth of texts, each attempt through the gate."""
-
 Item = EmbeddedBatch | EmbedFailure
-
-_PATIENCE: Final = 300.0
-"""Seconds without any answer, after which a refusal for the number of requests ends the job. The
-service counts by the minute; before that, a refusal only means to wait."""
 
 _GRACE: Final = 5.0
 """Seconds that a job which failed waits for the answers that are under way."""
@@ -46,7 +34,7 @@ _MOST_UNDER_WAY: Final = 128
 """Requests, where there is no limit on them."""
 
 
-class EmbeddingJob:
+class EmbeddingJob(Whole):
     """Many texts on their way to vectors: an async iterator of `EmbeddedBatch`, used once.
 
     With `on_error="yield"` there are `EmbedFailure` between them. Nothing is read or sent before
@@ -61,16 +49,18 @@ class EmbeddingJob:
     """
 
     def __init__(
-        self, send: Send, gates: Gates, texts: Texts, plan: Plan, *, endpoint: str
+        self, service: Service, gates: Gates, texts: Texts, plan: Plan, *, endpoint: str
     ) -> None:
         source.check(texts)
-        self._send = send
+        self._service = service
         self._gates = gates
         self._texts = texts
         self._plan = plan
         self._endpoint = endpoint
-        self._embed: Embed = self._ask_for
+        self._embed: Embed
         self._gate: Gate | None = None
+        self._queue: Queue | None = None
+        self._checkpoint: Checkpoint | None = None
         self._pump: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready: deque[Item] = deque()
@@ -84,10 +74,7 @@ class EmbeddingJob:
         """What ends the wait for answers of a job that failed."""
         self._closed = False
         self._reports = Reports(source.length(texts), plan.progress)
-        self._dimension: int | None = None
-        self._answered_at = 0.0
-        self.finished: list[EmbeddedBatch] = []
-        """What `numpy()` had gathered when the job failed."""
+        self.finished = []
 
     # For the reader...
 
@@ -107,55 +94,6 @@ class EmbeddingJob:
             raise InputError("a job goes over its texts once: make another")
         return self._items()
 
-    async def numpy(self) -> NDArray[float32]:
-        """Embed all texts into one array: a row for each text, in the order of the source.
-
-        The rows of failed texts are NaN with `on_error="yield"`, and left out with "skip".
-
-        Raises:
-            MissingExtra: NumPy is not installed. Nothing was sent.
-            CfaiError: The job failed; `finished` has what was embedded before.
-        """
-        numpy_there()
-        failed: list[int] = []
-        async for item in self:
-            if isinstance(item, EmbeddedBatch):
-                self.finished.append(item)
-            else:
-                failed.append(item.start)
-        return assembled(self.finished, failed)
-
-    async def arrow(self) -> pa.Table:
-        """Embed all texts into one table: `place`, `id`, `vector` and, where it failed, `error`.
-
-        Raises:
-            MissingExtra: pyarrow is not installed. Nothing was sent.
-            InputError: The ids are of several types, or of one that Arrow hasn't.
-        """
-        tables.arrow_there("EmbeddingJob.arrow()")
-        return tables.table(sorted([item async for item in self], key=lambda item: item.start))
-
-    async def to_parquet(self, folder: str | PathLike[str]) -> None:
-        """Embed all texts into files `part-00000.parquet`, … of *folder*, as they come.
-
-        Each has the columns of `arrow()`, is whole or not there, and replaces one that an earlier
-        job wrote. Memory doesn't grow with the number of texts.
-
-        Raises:
-            MissingExtra: pyarrow is not installed. Nothing was sent.
-            CfaiError: The job failed; what was embedded before is in the files.
-        """
-        tables.arrow_there("EmbeddingJob.to_parquet()")
-        parts = tables.Parts(Path(folder))
-        try:
-            async for item in self:
-                if parts.add(item):
-                    await asyncio.to_thread(parts.flush)
-        except BaseException:
-            parts.flush()
-            raise
-        await asyncio.to_thread(parts.finish)
-
     @property
     def stats(self) -> JobStats:
         """How it goes, at this moment."""
@@ -168,7 +106,13 @@ class EmbeddingJob:
             self._grace.cancel()
         running = [*([self._pump] if self._pump else []), *self._tasks]
         self._cancel(self._tasks)
-        await asyncio.gather(*running, return_exceptions=True)
+        try:
+            await asyncio.gather(*running, return_exceptions=True)
+            if self._queue is not None:
+                await self._queue.aclose()
+        finally:
+            if self._checkpoint is not None:
+                await self._checkpoint.aclose()
         self._reports.close()
         self._news.set()
 
@@ -207,7 +151,12 @@ class EmbeddingJob:
         loop = asyncio.get_running_loop()
         plan = self._plan
         self._gate = self._gates.for_job(plan.model, plan.concurrency, plan.rate)
-        self._answered_at = loop.time()
+        asking = Asking(self._gate, self._reports)
+        if plan.mode == "queue":
+            self._queue = Queue(self._service, asking, plan.polling)
+            self._embed = self._through(self._queue)
+        else:
+            self._embed = self._directly(asking)
         self._reports.begin()
         self._pump = loop.create_task(self._read())
         self._pump.add_done_callback(lambda _: self._news.set())
@@ -239,8 +188,8 @@ class EmbeddingJob:
                 "endpoint": self._endpoint,
             }
             again = plan.retry_failed or plan.on_error == "raise"
-            opened = partial(Checkpoint, plan.checkpoint, facts, retry_failed=again)
-            self._embed = partial((await asyncio.to_thread(opened)).embed, self._embed)
+            self._checkpoint = await Checkpoint.open(plan.checkpoint, facts, retry_failed=again)
+            self._embed = partial(self._checkpoint.embed, self._embed)
         if plan.dedupe:
             self._embed = partial(Memory().embed, self._embed)
 
@@ -253,6 +202,8 @@ class EmbeddingJob:
         while True:
             limit = self._gate.limit if self._gate else 1.0
             most = 2 * min(limit, _MOST_UNDER_WAY) + 8
+            if self._queue is not None:
+                most = queue.under_way(limit, self._plan.texts_at_once)
             held = len(self._ready) + len(self._early)
             if len(self._tasks) < most and len(self._tasks) + held < 2 * most:
                 return
@@ -273,7 +224,8 @@ class EmbeddingJob:
             return
         self._failure = error
         self._gate.close()
-        self._cancel(self._tasks - self._gate.inside)
+        inside = self._gate.inside if self._queue is None else self._queue.inside
+        self._cancel(self._tasks - inside)
         self._grace = asyncio.get_running_loop().call_later(_GRACE, self._cancel, self._tasks)
 
     def _cancel(self, tasks: Iterable[asyncio.Task[None]]) -> None:
@@ -289,38 +241,17 @@ class EmbeddingJob:
         finally:
             self._deliver(chunk, found)
 
-    async def _ask_for(self, texts: Sequence[str], found: list[Piece]) -> None:
-        await pieces.embed(self._ask, texts, found, on_error=self._plan.on_error)
+    def _directly(self, asking: Asking) -> Embed:
+        """Ask for each chunk, and be answered."""
 
-    async def _ask(self, texts: Sequence[str]) -> Embeddings:
-        gate = self._gate
-        if gate is None:
-            raise AssertionError("a job asks only once it has begun")
-        self._reports.calls += 1
-        while (vectors := await self._answer(texts, gate)) is None:
-            pass  # Refused, which only means to wait: the gate is narrower now, and opens again.
-        dimension = vectors.shape[1]
-        if self._dimension is None:
-            self._dimension = dimension
-        if dimension != self._dimension:
-            known = self._dimension
-            raise DecodeError(f"vectors of {known} numbers came before, and now of {dimension}")
-        return vectors
+        async def ask(texts: Sequence[str]) -> Embeddings:
+            return asking.checked(await asking.patiently(partial(self._service.send, texts)))
 
-    async def _answer(self, texts: Sequence[str], gate: Gate) -> Embeddings | None:
-        """The answer; `None` where it is worth asking once more."""
-        loop = asyncio.get_running_loop()
-        try:
-            vectors = await self._send(texts, gate)
-        except RateLimited as exc:
-            # Who wants no retries has made one attempt only, and so has who was told to come back
-            # later than it wants to wait.
-            tried_again = exc.meta is not None and exc.meta.attempts > 1
-            if tried_again and loop.time() - self._answered_at < _PATIENCE:
-                return None
-            raise
-        self._answered_at = loop.time()
-        return vectors
+        return partial(pieces.embed, ask, on_error=self._plan.on_error)
+
+    def _through(self, queue: Queue) -> Embed:
+        """Hand each chunk over, and wait."""
+        return partial(pieces.embed_in_rounds, queue.ask, on_error=self._plan.on_error)
 
     def _deliver(self, chunk: Chunk, found: Sequence[Piece]) -> None:
         items = list(pieces.results(chunk, found))

@@ -1,8 +1,9 @@
 """A chunk's texts -> vectors and failures: what is refused is halved down to the text at fault."""
 
+import asyncio
 from array import array
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Final, TypeAlias
 
 from attrs import frozen
 
@@ -28,6 +29,9 @@ from cfai.tasks import Embeddings
 
 Ask = Callable[[Sequence[str]], Awaitable[Embeddings]]
 """Embeds one request's worth of texts, with all its attempts."""
+
+Outcome: TypeAlias = "asyncio.Future[Embeddings | CfaiError]"
+"""What will have become of one request's worth of texts."""
 
 _ABOUT_ALL: Final = (
     QuotaExceeded,
@@ -83,6 +87,56 @@ async def embed(
             raise
     else:
         out.append(Piece(first, first + len(texts), outcome))
+
+
+async def embed_in_rounds(
+    ask: Callable[[Sequence[str]], Outcome],
+    texts: Sequence[str],
+    out: list[Piece],
+    *,
+    on_error: OnError,
+) -> None:
+    """As `embed`, where each answer takes its time: all halves are asked for at once."""
+    spans = [(0, len(texts))]
+    while spans:
+        asked = [ask(texts[first:last]) for first, last in spans]
+        failed: list[CfaiError] = []
+        try:
+            await asyncio.wait(asked)
+        finally:
+            spans = _settled(zip(spans, asked, strict=True), out, failed, on_error)
+        if failed:
+            raise failed[0]
+        if any(outcome.cancelled() for outcome in asked):
+            raise asyncio.CancelledError
+
+
+def _settled(
+    asked: Iterable[tuple[tuple[int, int], Outcome]],
+    out: list[Piece],
+    failed: list[CfaiError],
+    on_error: OnError,
+) -> list[tuple[int, int]]:
+    """Put what is known into *out*, and what ends the job into *failed*; gives what to ask next."""
+    halves: list[tuple[int, int]] = []
+    for (first, last), one in asked:
+        one.cancel()  # Where it is done, that is nothing.
+        if one.cancelled():
+            continue
+        outcome = one.result()
+        if isinstance(outcome, CfaiError):
+            if about_all(outcome):
+                failed.append(outcome)
+                continue
+            if isinstance(outcome, ABOUT_TEXTS) and last - first > 1:
+                half = (first + last) // 2
+                halves += [(first, half), (half, last)]
+                continue
+            if on_error == "raise":
+                failed.append(outcome)
+        out.append(Piece(first, last, outcome))
+    out.sort(key=lambda piece: piece.first)
+    return halves
 
 
 Embed = Callable[[Sequence[str], list[Piece]], Awaitable[None]]

@@ -12,10 +12,14 @@ from cfai._gate import Adaptive, Concurrency, Rate
 from cfai.embedding.values import Progress
 from cfai.errors import InputError
 from cfai.profiles import profile
+from cfai.settings import Polling
 from cfai.tasks import Pooling
 
 OnError = Literal["raise", "yield", "skip"]
 """What becomes of a text that can't be embedded."""
+
+Mode = Literal["direct", "queue"]
+"""Whether each request is answered at once, or many are handed over and done later."""
 
 _TEXTS: Final = 100
 """How many texts go into one request, where nothing is known of the model."""
@@ -40,6 +44,13 @@ class JobOptions(TypedDict, total=False):
     """"raise" (the default) ends the job at the first text that can't be embedded, "yield" gives an
     `EmbedFailure` in its place, "skip" leaves it out. What isn't about the texts (credentials, the
     model, a used-up quota) ends every job."""
+    mode: Mode
+    """"direct" (the default) asks and is answered. "queue" hands requests over to the service's
+    queue, up to 1,000 texts at a time, and looks until they are done: it takes minutes, and is not
+    refused for want of capacity. Then *concurrency* is how many such batches are under way."""
+    polling: Polling | None
+    """How often to look at what is in the queue; the first time after a second. As long, a batch
+    that isn't full waits for more texts."""
     pooling: Pooling | None
     """As for `TextEmbeddings`."""
     truncate: bool | None
@@ -68,6 +79,15 @@ def _one_of(*known: str) -> Callable[[object, "Attribute[Any]", str | None], Non
     return check
 
 
+def _or_default(given: Polling | None) -> Polling:
+    return Polling() if given is None else given
+
+
+def _polling(_: object, attribute: "Attribute[Any]", value: object) -> None:
+    if not isinstance(value, Polling):
+        raise InputError(f"{attribute.name} must be a Polling, got {type(value).__name__}")
+
+
 @frozen
 class Plan:
     """The options of one job; `JobOptions` says what they mean.
@@ -85,6 +105,8 @@ class Plan:
     on_error: OnError = field(
         default="raise", kw_only=True, validator=_one_of("raise", "yield", "skip")
     )
+    mode: Mode = field(default="direct", kw_only=True, validator=_one_of("direct", "queue"))
+    polling: Polling = field(default=None, kw_only=True, converter=_or_default, validator=_polling)
     pooling: Pooling | None = field(default=None, kw_only=True)
     truncate: bool | None = field(default=None, kw_only=True)
     dedupe: bool = field(default=False, kw_only=True)

@@ -112,11 +112,12 @@ class Server:
         await store.open()
         writers = Crew("text", size=PARALLEL, waiting=self._waiting)
         others = Crew("models", size=2, waiting=self._waiting)
-        self._crews = (writers, others)
+        documents = Crew("documents", size=2, waiting=self._waiting)
+        self._crews = (writers, others, documents)
         finetunes = Finetunes(store)
         runs = Runs(writers, others, finetunes)
         self._queue = queue = Queue(store, runs)
-        served = places(finetunes, Markdown(others))
+        served = places(finetunes, Markdown(documents))
         desk = Desk(self._token, self._body_limit, runs, queue, served, self._heard)
         # Without cancellation, a client that leaves would be noticed only by the next write.
         self._runner = web.AppRunner(

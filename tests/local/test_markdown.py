@@ -10,6 +10,7 @@ from cfai.local import Server
 
 from .adapters import form
 from .conftest import Local, Reply, client, running
+from .documents import docx, pdf
 
 PAGE = b"""<html><head><title>T</title><style>p{}</style></head><body><h1>Tea</h1>
 <script>alert(1)</script><p>Hot &amp; <b>good</b>, <a href="/x">more</a>.</p>
@@ -51,6 +52,16 @@ async def test_files_are_converted_and_one_that_can_not_be_is_a_result() -> None
     assert broken.failed
 
 
+async def test_what_a_pdf_says_of_itself_can_be_left_out() -> None:
+    async with Server() as server, client(server) as ai:
+        (whole,) = await ai.to_markdown(("tea.pdf", pdf("Green")))
+        (text,) = await ai.to_markdown(("tea.pdf", pdf("Green")), {"pdf": {"metadata": False}})
+    assert whole.text == (
+        "# tea.pdf\n\n## Metadata\n\n- title: About tea\n\n## Contents\n\n### Page 1\n\nGreen\n"
+    )
+    assert text.text == "# tea.pdf\n\n## Contents\n\n### Page 1\n\nGreen\n"
+
+
 async def test_plain_text_is_without_markdown() -> None:
     async with Server() as server, client(server) as ai:
         (page,) = await ai.to_markdown(("tea.html", PAGE), {"output": {"format": "text"}})
@@ -58,6 +69,14 @@ async def test_plain_text_is_without_markdown() -> None:
     assert page.text is not None
     assert page.text.splitlines()[0] == "Tea"
     assert "**" not in page.text
+
+
+async def test_a_type_that_says_nothing_is_that_of_the_name(local: Local) -> None:
+    """The types of office documents are not known to every system."""
+    body = form(("files", docx())).replace(b'name="files"', b'name="files"; filename="a.DOCX"')
+    (row,) = (await send(local, body)).result
+    assert row["data"] == "# Tea\n"
+    assert row["mimeType"].endswith("wordprocessingml.document")
 
 
 async def test_a_page_that_is_nested_too_deep_is_an_error_result() -> None:
@@ -70,7 +89,10 @@ async def test_a_page_that_is_nested_too_deep_is_an_error_result() -> None:
 async def test_the_formats_are_those_that_are_converted() -> None:
     async with Server() as server, client(server) as ai:
         formats = await ai.to_markdown_formats()
-    assert {one.extension for one in formats} == {".html", ".htm", ".csv"}
+    assert [one.extension for one in formats] == [
+        ".pdf", ".html", ".htm", ".xml", ".xlsx", ".xlsm", ".docx", ".csv",
+    ]  # fmt: skip
+    assert {one.extension for one in formats if one.mime_type == "text/html"} == {".html", ".htm"}
 
 
 @pytest.mark.parametrize(
@@ -79,6 +101,9 @@ async def test_the_formats_are_those_that_are_converted() -> None:
         ({"html": {"cssSelector": "p"}}, 501),
         ({"output": {"format": "pdf"}}, 400),
         ({"output": {"format": "text", "other": 1}}, 501),
+        ({"pdf": {"metadata": "no"}}, 400),
+        ({"pdf": True}, 400),
+        ({"output": {"format": ["text"]}}, 400),
     ],
 )
 async def test_options_that_are_not_known_are_refused(options: Any, status: int) -> None:
@@ -93,6 +118,9 @@ async def test_what_is_no_form_with_files_is_refused(local: Local) -> None:
     assert (await send(local, form())).error[:2] == (400, 90003)
     assert (await send(local, form(("file", PAGE)))).error[:2] == (400, 90003)
     assert (await send(local, form(("conversionOptions", b"{")))).error[:2] == (400, 90003)
+    for head in (b":", b"a:b\r\n" * 20_000):
+        body = form(("files", PAGE)).replace(b"\r\n", b"\r\n" + head + b"\r\n", 1)
+        assert (await send(local, body)).error[:2] == (400, 90003)
 
 
 async def test_too_much_is_refused() -> None:

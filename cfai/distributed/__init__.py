@@ -1,0 +1,5 @@
+"""Texts spread over many processes: a callable for the workers of Dask, Ray Data and Daft."""
+
+from cfai.distributed._embedder import ClientOptions, Embedder
+
+__all__ = ["ClientOptions", "Embedder"]

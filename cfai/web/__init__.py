@@ -1,0 +1,25 @@
+"""Answers for a browser: a token stream as the response of a web framework.
+
+`cfai.web.aiohttp` is for aiohttp, `cfai.web.starlette` for Starlette and FastAPI, `cfai.web.asgi`
+for every other ASGI framework. What is right here is for the rest.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from cfai._lazy import Face
+
+if TYPE_CHECKING:
+    from cfai._tokens import Relay as Relay
+    from cfai.web.refusal import Refusal as Refusal
+
+_face = Face(__name__, {"cfai._tokens": "Relay", "cfai.web.refusal": "Refusal"})
+
+__all__ = _face.names  # noqa: PLE0605  # a list of texts, though no literal one
+
+
+def __getattr__(name: str) -> Any:
+    return _face.load(name)
+
+
+def __dir__() -> list[str]:
+    return _face.listed()

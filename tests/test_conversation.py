@@ -1,0 +1,186 @@
+"""Conversations: how they grow, fit, and come back from JSON."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from cfai import Conversation, ImagePart, Message, Text, TextGeneration, ToolCall, assistant, user
+from cfai.errors import InputError
+from cfai.testing import FakeWorkersAI
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(8)
+
+CALL = ToolCall("weather", {"city": "Lima"}, "call-1")
+TOOLS = (
+    Conversation()
+    .system("Be brief.")
+    .user("Hi")
+    .assistant("Hello.")
+    .user("Lima?")
+    .assistant(tool_calls=[CALL])
+    .tool_result({"celsius": 22}, "call-1", name="weather")
+    .assistant("22 degrees.")
+    .user("Thanks")
+)
+
+
+def roles(talk: Conversation) -> str:
+    return " ".join(message.role for message in talk)
+
+
+def test_it_grows_by_making_a_longer_one() -> None:
+    """The one before stays as it was."""
+    begun = Conversation().system("Be brief.")
+    asked = begun.user("What is snow?")
+    answered = asked.add(Text("Frozen rain.", tool_calls=(CALL,)))
+
+    assert (len(begun), len(asked), len(answered)) == (1, 2, 3)
+    assert roles(answered) == "system user assistant"
+    assert answered[-1] == assistant("Frozen rain.", tool_calls=[CALL])
+    assert repr(answered) == "<Conversation of 3 messages>"
+
+
+def test_it_is_a_sequence_of_messages() -> None:
+    talk = Conversation([{"role": "user", "content": "a"}, user("b", ImagePart(PNG))])
+
+    assert talk[0] == user("a") == talk.messages[0]
+    assert talk[:1] == Conversation([user("a")])
+    assert list(reversed(talk))[-1] == user("a")
+    assert user("a") in talk
+    assert hash(talk[:1]) == hash(Conversation([user("a")]))
+    assert pickle.loads(pickle.dumps(talk[:1])) == talk[:1]  # noqa: S301  # made in this very line
+    assert not Conversation()
+
+
+@pytest.mark.parametrize("wrong", ["hi", None, {"role": "user", "content": "x"}, [1], [{}]])
+def test_what_is_no_message_is_refused(wrong: Any) -> None:
+    with pytest.raises(InputError):
+        Conversation(wrong)
+
+
+async def test_it_is_what_a_model_is_asked(fake: FakeWorkersAI) -> None:
+    """A conversation is the messages of a task, as it is."""
+    fake.answers({"response": "Hello."})
+    talk = Conversation().system("Be brief.").user("Hi")
+    talk = talk.add(await fake.client().run("@cf/a/b", TextGeneration(talk)))
+
+    assert [one["role"] for one in fake.requests[0].json()["messages"]] == ["system", "user"]
+    assert talk[-1] == assistant("Hello.")
+
+
+@pytest.mark.parametrize(
+    ("limits", "kept"),
+    [
+        ({}, "system user assistant user assistant tool assistant user"),
+        ({"messages": 8}, "system user assistant user assistant tool assistant user"),
+        ({"messages": 7}, "system user assistant tool assistant user"),
+        # A call and its result stay together, and with what was asked.
+        ({"messages": 5}, "system user"),
+        ({"messages": 2}, "system user"),
+        ({"messages": 1}, "system user"),
+        ({"characters": 1000}, "system user assistant user assistant tool assistant user"),
+        ({"characters": TOOLS.characters - 1}, "system user assistant tool assistant user"),
+        ({"characters": 1}, "system user"),
+        ({"messages": 7, "characters": 1}, "system user"),
+    ],
+)
+def test_the_oldest_turns_go_first(limits: dict[str, int], kept: str) -> None:
+    assert roles(TOOLS.trim(**limits)) == kept
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, True, "3"])
+def test_a_limit_is_a_whole_number(limit: Any) -> None:
+    with pytest.raises(InputError, match=r"messages must be a whole number above 0"):
+        TOOLS.trim(messages=limit)
+
+
+def test_characters_are_those_of_the_texts_and_calls() -> None:
+    talk = Conversation().user("abc", ImagePart(PNG)).assistant("de", tool_calls=[CALL])
+    assert talk.characters == len("abc" + "de" + "weather" + '{"city": "Lima"}')
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=5,
+)  # fmt: skip
+CALLS = st.builds(ToolCall, TEXTS, JSON, st.none() | TEXTS)
+MESSAGES = st.one_of(
+    st.builds(Message, st.sampled_from(["system", "user", "odd"]), TEXTS),
+    st.builds(user, TEXTS, TEXTS),
+    st.builds(assistant, TEXTS, tool_calls=st.lists(CALLS, max_size=2)),
+    st.builds(lambda c, i, n: Message("tool", c, tool_call_id=i, name=n), TEXTS, TEXTS, TEXTS),
+    st.builds(lambda c, x: Message("user", c, extra={"x": x}), TEXTS, JSON),
+)
+TALKS = st.builds(Conversation, st.lists(MESSAGES, max_size=8))
+
+
+@given(TALKS)
+def test_it_comes_back_from_json_as_it_was(talk: Conversation) -> None:
+    assert Conversation.from_json(talk.to_json()) == talk
+    assert Conversation.from_json(talk.to_json().encode()) == talk
+
+
+@given(TALKS, st.integers(1, 10), st.integers(1, 60))
+def test_what_is_trimmed_fits(talk: Conversation, messages: int, characters: int) -> None:
+    """It is the instructions and the end of what it was, and fits but for the last turn."""
+    trimmed = talk.trim(messages=messages, characters=characters)
+    head = [one for one in trimmed if one.role == "system"]
+    turns = sum(one.role == "user" for one in trimmed)
+
+    assert trimmed[len(trimmed) - 1 :] == talk[len(talk) - 1 :] or not talk
+    assert head or not (talk and talk[0].role == "system")
+    fits = len(trimmed) <= messages and trimmed.characters <= characters
+    assert fits or turns <= 1
+    assert trimmed.trim(messages=messages, characters=characters) == trimmed
+
+
+def test_an_image_is_kept_as_it_would_be_sent(tmp_path: Path) -> None:
+    """Bytes and files become the `data:` URI that the service would get."""
+    (tmp_path / "a.png").write_bytes(PNG)
+    talk = Conversation().user("What is it?", ImagePart(tmp_path / "a.png"))
+    back = Conversation.from_json(talk.to_json())
+
+    assert TextGeneration(back).payload() == TextGeneration(talk).payload()
+    assert Conversation.from_json(back.to_json()) == back
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "must be JSON"),
+        ("NaN", "NaN is no JSON"),
+        ("[" * 100_000, "must be JSON"),
+        (b"\xff", "must be JSON"),
+        ("[]", "must have version and messages"),
+        ('{"messages":[]}', "must have version and messages"),
+        ('{"version":1,"messages":{}}', "must have version and messages"),
+        ('{"version":1,"messages":[],"more":1}', "must have version and messages"),
+        ('{"version":2,"messages":[],"more":1}', "must have version 1, got 2"),
+        ('{"version":true,"messages":[]}', "must have version 1, got True"),
+        ('{"version":1,"messages":["hi"]}', r"messages\[0\] must be a message"),
+        ('{"version":1,"messages":[{"role":"user"}]}', r"messages\[0\]: a message must have its"),
+        ('{"version":1,"messages":[{"role":"user","content":"a","x":1}]}', r"messages\[0\] must"),
+        ('{"version":1,"messages":[{"role":"user","content":null}]}', "must not be null"),
+    ],
+)
+def test_what_to_json_did_not_write_is_refused(text: str | bytes, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        Conversation.from_json(text)
+
+
+def test_the_version_is_written_first() -> None:
+    """A later version can tell by it how to read the rest."""
+    said = json.loads(Conversation().user("é").to_json())
+    assert said == {"version": 1, "messages": [{"role": "user", "content": "é"}]}
+
+
+def test_what_json_has_no_form_for_is_refused() -> None:
+    with pytest.raises(InputError, match="can't be written as JSON"):
+        Conversation().assistant(tool_calls=[ToolCall("f", {"x": object()})]).to_json()

@@ -1,0 +1,636 @@
+"""A column of texts becomes a column of vectors, in whatever process and thread it is asked for."""
+
+import asyncio
+import inspect
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import cloudpickle
+import dask.bag
+import dask.dataframe as dd
+import distributed
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from attrs import define, frozen
+from hypothesis import given as given_by, settings, strategies as st
+
+from cfai import WorkersAI
+from cfai.distributed import ClientOptions, Embedder
+from cfai.errors import BadRequest, ConfigError, InputError
+from cfai.testing import FakeWorkersAI, Service, Simulation, vector_of
+
+M3 = "@cf/baai/bge-m3"
+SECRET = "a-token-that-nobody-sees"  # noqa: S105  # it opens nothing
+
+
+@frozen
+class Elsewhere:
+    """A scripted service on a thread of its own, so that a test may block."""
+
+    fake: FakeWorkersAI
+    simulation: Simulation
+    loop: asyncio.AbstractEventLoop
+
+    def client(self) -> ClientOptions:
+        return {"account_id": "account", "api_token": SECRET, "base_url": self.fake.base_url}
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Wait until *condition* holds; the service's own loop asks."""
+        asyncio.run_coroutine_threadsafe(self.fake.until(condition), self.loop).result()
+
+    def embedder(self, **options: Any) -> Embedder:
+        return Embedder(M3, client=self.client(), **options)
+
+
+@contextmanager
+def served(service: Service) -> Iterator[Elsewhere]:
+    started: Future[tuple[Elsewhere, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        async with FakeWorkersAI() as fake:
+            here = Elsewhere(fake, fake.simulates(service), asyncio.get_running_loop())
+            started.set_result((here, stop))
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    here, stop = started.result()
+    try:
+        yield here
+    finally:
+        here.loop.call_soon_threadsafe(stop.set)
+        thread.join()
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Elsewhere]:
+    with served(Service()) as here:
+        yield here
+
+
+def texts(count: int) -> list[str]:
+    return [f"text {number}" for number in range(count)]
+
+
+def matrix(given: Iterable[str | None]) -> Any:
+    """What shall come back, as rows; NaN where there is no text."""
+    nothing = array("f", [float("nan")] * 4)
+    return np.array([nothing if text is None else vector_of(text) for text in given], np.float32)
+
+
+def as_matrix(vectors: Any) -> Any:
+    """The rows of a column of whichever kind."""
+    rows = vectors.to_pylist() if isinstance(vectors, pa.Array | pa.ChunkedArray) else vectors
+    nothing = [float("nan")] * 4
+    return np.array([nothing if row is None else row for row in rows], np.float32)
+
+
+# What goes in, and what comes back...
+
+GIVEN = [*texts(120), None, "text 0", None]
+
+COLUMNS: dict[str, Callable[[list[str | None]], Any]] = {
+    "list": list,
+    "tuple": tuple,
+    "iterator": iter,
+    "numpy": lambda given: np.array(given, dtype=object),
+    "pandas": lambda given: pd.Series(given, name="text"),
+    "pandas of Arrow's": lambda given: pd.Series(given, dtype=pd.ArrowDtype(pa.string())),
+    "arrow": pa.array,
+    "dictionary": lambda given: pa.array(given).dictionary_encode(),
+    "chunked": lambda given: pa.chunked_array([given[:50], given[50:]]),
+}
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_every_kind_of_column(kind: str, elsewhere: Elsewhere) -> None:
+    """Each text has its own vector in its own row, and a missing one has none."""
+    found = elsewhere.embedder()(COLUMNS[kind](GIVEN))
+    assert np.array_equal(as_matrix(found), matrix(GIVEN), equal_nan=True)
+    assert elsewhere.simulation.counters.texts == 121
+    assert elsewhere.simulation.counters.requests == 2
+
+
+@pytest.mark.parametrize("given", [GIVEN, texts(3)], ids=["with nulls", "without"])
+def test_the_types_of_columns(given: list[str | None], elsewhere: Elsewhere) -> None:
+    """What comes back is of the kind that went in."""
+    embedder = elsewhere.embedder()
+
+    row = embedder(given)[0]
+    assert isinstance(row, array)
+    assert row.typecode == "f"
+
+    numbers = embedder(np.array(given, dtype=object))
+    assert numbers.dtype == np.float32
+    assert numbers.shape == (len(given), 4)
+    assert numbers.flags.writeable
+
+    index = [f"row {number}" for number in range(len(given))]
+    series = embedder(pd.Series(given, index=index, name="text"))
+    assert isinstance(series, pd.Series)
+    assert (list(series.index), series.name) == (index, "text")
+    assert (series.iloc[0].dtype, series.isna().sum()) == (np.float32, given.count(None))
+
+    for column in (pa.array(given), pa.chunked_array([given])):
+        vectors = embedder(column)
+        assert isinstance(vectors, pa.ChunkedArray) == isinstance(column, pa.ChunkedArray)
+        assert vectors.type == pa.list_(pa.float32(), 4)
+        assert vectors.null_count == given.count(None)
+
+
+def test_texts_of_numpys_own_type(elsewhere: Elsewhere) -> None:
+    """An array of texts of one width is one, too."""
+    assert np.array_equal(elsewhere.embedder()(np.array(texts(3))), matrix(texts(3)))
+
+
+def test_a_series_of_another_engine(elsewhere: Elsewhere) -> None:
+    """What has a form of Arrow's, as a Series of Daft or Polars, is given back as that."""
+
+    class Series:
+        def to_arrow(self) -> Any:
+            return pa.array(texts(3))
+
+    found = elsewhere.embedder()(Series())
+    assert found.type == pa.list_(pa.float32(), 4)
+    assert np.array_equal(as_matrix(found), matrix(texts(3)))
+
+
+TABLES: dict[str, Callable[[], Any]] = {
+    "dict of numpy": lambda: {"id": np.arange(3), "text": np.array(texts(3))},
+    "dict of lists": lambda: {"id": [0, 1, 2], "text": texts(3)},
+    "DataFrame": lambda: pd.DataFrame({"id": [0, 1, 2], "text": texts(3)}),
+    "Table": lambda: pa.table({"id": [0, 1, 2], "text": texts(3)}),
+    "RecordBatch": lambda: pa.RecordBatch.from_pydict({"id": [0, 1, 2], "text": texts(3)}),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_every_kind_of_table(kind: str, elsewhere: Elsewhere) -> None:
+    """A table comes back with a column more, and the one that was passed stays as it was."""
+    table = TABLES[kind]()
+    found = elsewhere.embedder(column="text", into="v")(table)
+    assert type(found) is type(table)
+    names = found.schema.names if isinstance(found, pa.Table | pa.RecordBatch) else list(found)
+    assert names == ["id", "text", "v"]
+    assert [int(str(key)) for key in found["id"]] == [0, 1, 2]
+    assert np.array_equal(as_matrix(found["v"]), matrix(texts(3)))
+    assert "v" not in (table.schema.names if hasattr(table, "schema") else table)
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_vectors_in_place_of_a_column(kind: str, elsewhere: Elsewhere) -> None:
+    """A column that is there already is replaced, where it stands."""
+    found = elsewhere.embedder(column="text", into="text")(TABLES[kind]())
+    names = found.schema.names if isinstance(found, pa.Table | pa.RecordBatch) else list(found)
+    assert names == ["id", "text"]
+    assert np.array_equal(as_matrix(found["text"]), matrix(texts(3)))
+
+
+def test_a_column_without_texts(elsewhere: Elsewhere) -> None:
+    """Nothing is sent, and the type is that of a column with texts."""
+    embedder = elsewhere.embedder()
+    assert embedder([]) == []
+    assert embedder([None, None]) == [None, None]
+    assert embedder(np.array([], dtype=object)).shape == (0, 1024)
+    assert embedder(pa.array([], pa.string())).type == pa.list_(pa.float32(), 1024)
+    assert embedder(pa.nulls(2)).null_count == 2
+    assert embedder(pa.nulls(2)).type == pa.list_(pa.float32(), 1024)
+    assert list(embedder(pd.Series([], dtype=object))) == []
+    assert Embedder("@cf/some/model")(pa.nulls(2)).null_count == 2
+    assert not elsewhere.fake.requests
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("one text", "a column must be many texts, got str"),
+        (7, "a column must be many texts, got int"),
+        (["one", 2], "texts must be of str; number 1 is of int"),
+        (pa.array([1, 2]), "texts must be of str; number 0 is of int"),
+        (np.array([["one"], ["two"]]), "a column must have one dimension, got 2"),
+        ({"text": {"one": 1}}, "a column must be many texts, got dict"),
+        (
+            pd.DataFrame([["one", "two"]], columns=["text", "text"]),
+            "column must be one column, and several are called 'text'",
+        ),
+        ({"a": ["one"]}, "column must be one of the table's ('a'), got 'text'"),
+        (pd.DataFrame({"a": ["one"]}), "column must be one of the table's ('a'), got 'text'"),
+        (pa.table({"a": ["one"]}), "column must be one of the table's ('a'), got 'text'"),
+    ],
+)
+def test_what_is_no_column(column: Any, message: str) -> None:
+    """It is refused, and the message names what is wrong with it."""
+    with pytest.raises(InputError) as caught:
+        Embedder(M3, column="text")(column)
+    assert str(caught.value) == message
+
+
+def test_a_table_needs_a_name() -> None:
+    """Which column has the texts isn't guessed."""
+    with pytest.raises(InputError, match=r"which column has the texts, of these: 'a', 'b'"):
+        Embedder(M3)({"a": ["one"], "b": ["two"]})
+
+
+# What can't be embedded...
+
+
+def test_a_text_that_is_refused_ends_the_call() -> None:
+    """By default, as in a job."""
+    with (
+        served(Service(poison=lambda text: text == "text 7")) as elsewhere,
+        pytest.raises(BadRequest),
+    ):
+        elsewhere.embedder()(texts(20))
+
+
+def test_a_text_that_is_refused_has_no_vector() -> None:
+    """With "null", the others have theirs, also beside texts that are missing."""
+    given = [None, *texts(20), ""]
+    with served(Service(poison=lambda text: text == "text 7")) as elsewhere:
+        found = elsewhere.embedder(on_error="null")(pa.array(given))
+    refused = {0, 8, 21}
+    expected = [None if row in refused else text for row, text in enumerate(given)]
+    assert np.array_equal(as_matrix(found), matrix(expected), equal_nan=True)
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_table_says_why_there_is_no_vector(kind: str) -> None:
+    """In a column of its own, which is empty where there is one, and where there was no text."""
+    table = TABLES[kind]()
+    options = {"column": "text", "on_error": "null", "errors": "why"}
+    with served(Service(poison=lambda text: text == "text 1")) as elsewhere:
+        found = elsewhere.embedder(**options)(table)
+    said = found["why"].to_pylist() if hasattr(found["why"], "to_pylist") else list(found["why"])
+    assert said[::2] == [None, None]
+    assert "Bad input" in said[1]
+    assert np.array_equal(
+        as_matrix(found["vector"]), matrix(["text 0", None, "text 2"]), equal_nan=True
+    )
+
+
+def test_any_column() -> None:
+    """Whatever is in it, of whichever kind it is: each text its own vector, in its own row."""
+    text = st.sampled_from(["one", "two", "three", "poison", "", None])
+
+    with served(Service(poison=lambda text: text == "poison")) as elsewhere:
+
+        @given_by(
+            given=st.lists(text, max_size=40),
+            kind=st.sampled_from(sorted(COLUMNS)),
+            batch_size=st.integers(1, 7),
+            dedupe=st.booleans(),
+        )
+        @settings(max_examples=60, deadline=None, database=None)
+        def holds(given: list[str | None], kind: str, batch_size: int, dedupe: bool) -> None:
+            embedder = elsewhere.embedder(
+                on_error="null", batch_size=batch_size, dedupe=dedupe, rate=None
+            )
+            typed = pa.array(given, pa.string())
+            column = typed if kind in {"arrow", "dictionary"} else COLUMNS[kind](given)
+            expected = [one if one not in {"poison", ""} else None for one in given]
+            found = as_matrix(embedder(column))
+            assert len(found) == len(given)
+            if any(expected):
+                assert np.array_equal(found, matrix(expected), equal_nan=True)
+
+        holds()
+
+
+def test_equal_texts_are_sent_once(elsewhere: Elsewhere) -> None:
+    """What a job can do, an embedder can."""
+    given = ["one", "two"] * 60
+    assert np.array_equal(as_matrix(elsewhere.embedder(dedupe=True)(given)), matrix(given))
+    assert elsewhere.simulation.counters.texts == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 0}, "workers must be a whole number, 1 or more, got 0"),
+        ({"workers": True}, "workers must be a whole number, 1 or more, got True"),
+        ({"column": 1}, "column must be the name of a column, got 1"),
+        ({"into": None}, "into must be the name of a column, got None"),
+        ({"on_error": "yield"}, "on_error must be raise or null, got 'yield'"),
+        ({"errors": 1}, "errors must be the name of a column, got 1"),
+        (
+            {"errors": "why"},
+            "errors needs on_error='null': otherwise the call ends at the first",
+        ),
+        ({"client": "x"}, "client must be a dict, got str"),
+        ({"rate": -1}, 'rate must be requests a minute, "auto" or None, got -1'),
+        ({"rate": "fast"}, "rate must be requests a minute, \"auto\" or None, got 'fast'"),
+        ({"batch_size": 101}, "batch_size must be at most 100 for @cf/baai/bge-m3, got 101"),
+        ({"client": {"session": None}}, "client can't have a session: it belongs to one process"),
+        (
+            {"client": {"token": "x"}},
+            "client must have arguments of WorkersAI only, got 'token'",
+        ),
+    ],
+)
+def test_options_are_checked_where_it_is_made(options: dict[str, Any], message: str) -> None:
+    """A slip is found before a cluster works on it."""
+    with pytest.raises(InputError) as caught:
+        Embedder(M3, **options)
+    assert str(caught.value) == message
+
+
+# Where it is called...
+
+
+def test_it_is_called_where_a_loop_runs(elsewhere: Elsewhere) -> None:
+    """The calling thread may be that of an event loop, as in workers that are asynchronous."""
+
+    async def main() -> Any:
+        return elsewhere.embedder()(texts(3))
+
+    assert np.array_equal(as_matrix(asyncio.run(main())), matrix(texts(3)))
+
+
+def copied(embedder: Embedder) -> Embedder:
+    """As it comes out of a pickle, in a worker."""
+    copy = pickle.loads(pickle.dumps(embedder))  # noqa: S301  # our own
+    assert isinstance(copy, Embedder)
+    return copy
+
+
+def loops() -> int:
+    return sum(thread.name == "cfai-embedder" for thread in threading.enumerate())
+
+
+def test_the_threads_of_a_process_share_a_loop(elsewhere: Elsewhere) -> None:
+    """However many call at once, and however many copies there are."""
+    copies = [copied(elsewhere.embedder()) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda copy: copy(texts(150)), copies))
+    for vectors in found:
+        assert np.array_equal(as_matrix(vectors), matrix(texts(150)))
+    assert loops() == 1
+    assert elsewhere.simulation.counters.requests == 16
+
+
+class Interrupted(Exception):
+    """As `KeyboardInterrupt`, which is for whoever runs the tests."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs SIGUSR1")
+def test_who_is_interrupted_leaves_nothing_behind(elsewhere: Elsewhere) -> None:
+    """The request that was under way is given up, and the next call goes through."""
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    def once_it_is_asked() -> None:
+        elsewhere.until(lambda: elsewhere.fake.requests)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    elsewhere.fake.stalls()
+    embedder = elsewhere.embedder()
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with ThreadPoolExecutor(1) as pool, pytest.raises(Interrupted):
+            pool.submit(once_it_is_asked)
+            embedder(["one"])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    elsewhere.until(lambda: elsewhere.fake.connections == 0)
+    assert np.array_equal(as_matrix(embedder(["one"])), matrix(["one"]))
+
+
+def test_copies_in_one_process_share_its_rate(elsewhere: Elsewhere) -> None:
+    """Equal clients are one client, so that threads don't multiply the rate."""
+    shared = elsewhere.embedder(rate=2400, workers=2, batch_size=1)
+    copies = [copied(shared), copied(shared)]
+    began = time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda copy: copy(texts(15)), copies))
+    # 20 a second are this process's share, of which half a second's may go at once.
+    assert time.monotonic() - began >= (30 - 10) / 20
+
+
+def test_the_environment_is_read_where_it_is_called(
+    elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And each time, so that a token which was set right is the one that is used."""
+    for name in ("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_ACCOUNT_ID", "CLOUDFLARE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    embedder = Embedder(M3, client={"base_url": elsewhere.fake.base_url})
+    with pytest.raises(ConfigError, match="CLOUDFLARE_API_TOKEN"):
+        embedder(["one"])
+    monkeypatch.setenv("CLOUDFLARE_ACCOUNT_ID", "account")
+    for token in ("the-first-token", "the-second-token"):
+        monkeypatch.setenv("CLOUDFLARE_API_TOKEN", token)
+        embedder(["one"])
+    sent = [request.headers["Authorization"] for request in elsewhere.fake.requests]
+    assert sent == ["Bearer the-first-token", "Bearer the-second-token"]
+
+
+@pytest.mark.parametrize("pickler", [pickle, cloudpickle], ids=lambda module: module.__name__)
+def test_it_travels_without_secrets(
+    pickler: Any, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the environment stay where they are, also once it was used."""
+    monkeypatch.setenv("CLOUDFLARE_ACCOUNT_ID", "account")
+    monkeypatch.setenv("CLOUDFLARE_API_TOKEN", SECRET)
+    embedder = Embedder(M3, client={"base_url": elsewhere.fake.base_url}, workers=3)
+    embedder(["one"])
+    parcel = pickler.dumps(embedder)
+    assert SECRET.encode() not in parcel
+    assert SECRET not in repr(embedder)
+    copy = pickler.loads(parcel)
+    assert repr(copy) == repr(embedder)
+    assert np.array_equal(as_matrix(copy(texts(2))), matrix(texts(2)))
+
+
+def test_a_secret_that_was_passed_travels_and_is_not_shown(elsewhere: Elsewhere) -> None:
+    """It is needed where it goes; no `repr` shows it."""
+    embedder = elsewhere.embedder()
+    assert SECRET.encode() in pickle.dumps(embedder)
+    assert SECRET not in repr(embedder)
+
+
+def test_the_arguments_of_a_client() -> None:
+    """Every one but the session and the observers can go to another process."""
+    known = set(inspect.signature(WorkersAI).parameters) - {"session", "observers"}
+    assert known == set(ClientOptions.__annotations__)
+
+
+def test_a_class_can_be_made_of_it() -> None:
+    """Ray does, and its instances have attributes of their own; the options stay as they are."""
+
+    @define(slots=False, eq=False)
+    class Wrapped(Embedder):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self.pool = "of threads"
+            super().__init__(*args, **kwargs)
+
+    wrapped = Wrapped(M3, column="text")
+    assert (wrapped.pool, wrapped.column) == ("of threads", "text")
+    with pytest.raises(AttributeError):
+        Embedder(M3).workers = 2
+
+
+PROCESS = """
+import os, sys, threading
+from cfai.distributed import Embedder
+
+embedder = Embedder("@cf/baai/bge-m3", client={"base_url": sys.argv[1]})
+assert len(embedder(["one", "two"])) == 2
+"""
+
+FORK = """
+import warnings
+# Later Pythons warn of any fork where threads are.
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+child = os.fork()
+assert embedder(["three"])[0] == embedder(["three"])[0]
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+IN_USE = """
+from cfai import ConfigError
+
+def until_the_end():
+    try:
+        while True:
+            embedder(["three"])
+    except ConfigError as error:
+        assert "about to end" in str(error)
+
+threading.Thread(target=until_the_end, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        pytest.param(
+            FORK, marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+        ),
+        IN_USE,
+    ],
+    ids=["used", "forked", "in use"],
+)
+def test_a_process_ends_silently(more: str, elsewhere: Elsewhere) -> None:
+    """Nothing is left open, waited for or warned of; a fork has a loop and a client of its own."""
+    # By a name that must be looked up: that takes threads of the loop's, and they end, too.
+    address = elsewhere.fake.base_url.replace("127.0.0.1", "localhost")
+    known = {"CLOUDFLARE_ACCOUNT_ID": "account", "CLOUDFLARE_API_TOKEN": SECRET}
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROCESS + more, address],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ | known,
+        timeout=30,
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+# On a cluster of Dask's...
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[distributed.Client]:
+    """Two processes of two threads, with credentials of their own in their environment."""
+    known = {"CLOUDFLARE_ACCOUNT_ID": "account", "CLOUDFLARE_API_TOKEN": "the-workers-own-token"}
+    with (
+        distributed.LocalCluster(
+            n_workers=2, processes=True, threads_per_worker=2, dashboard_address=None, env=known
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+def on_workers(elsewhere: Elsewhere, **options: Any) -> Embedder:
+    return Embedder(M3, client={"base_url": elsewhere.fake.base_url}, workers=2, **options)
+
+
+def embedding_processes(cluster: distributed.Client) -> int:
+    def embeds() -> bool:
+        return "cfai-embedder" in {thread.name for thread in threading.enumerate()}
+
+    return sum(cluster.run(embeds).values())
+
+
+def test_chunks_on_a_cluster(cluster: distributed.Client, elsewhere: Elsewhere) -> None:
+    """Both processes embed, with the credentials of their environment, and nothing gets lost."""
+    chunks = [texts(400)[first : first + 20] for first in range(0, 400, 20)]
+    # Where it goes is the scheduler's to decide, which may find one process enough.
+    workers = list(cluster.scheduler_info()["workers"])
+    embedder = on_workers(elsewhere, batch_size=10)
+    found = [
+        cluster.submit(embedder, chunk, workers=workers[number % 2], pure=False)
+        for number, chunk in enumerate(chunks)
+    ]
+    for chunk, vectors in zip(chunks, cluster.gather(found), strict=True):
+        assert np.array_equal(as_matrix(vectors), matrix(chunk))
+    assert embedding_processes(cluster) == 2
+    sent = {request.headers["Authorization"] for request in elsewhere.fake.requests}
+    assert sent == {"Bearer the-workers-own-token"}
+    assert elsewhere.simulation.counters.requests == 40
+    assert set(elsewhere.simulation.counters.answered.values()) == {1}
+
+
+def test_a_dataframe_on_a_cluster(cluster: distributed.Client, elsewhere: Elsewhere) -> None:
+    """`map_partitions` takes it for a column, and for a table."""
+    frame = pd.DataFrame({"id": range(90), "text": texts(90)}, index=range(100, 190))
+    parts = dd.from_pandas(frame, npartitions=6)
+    with_vectors = {**parts.dtypes, "vector": object}
+
+    table = parts.map_partitions(on_workers(elsewhere, column="text"), meta=with_vectors).compute()
+    assert list(table["id"]) == list(range(90))
+    assert np.array_equal(as_matrix(table["vector"]), matrix(texts(90)))
+
+    column = parts["text"].map_partitions(on_workers(elsewhere), meta=("vector", object)).compute()
+    assert (column.name, list(column.index)) == ("vector", list(range(100, 190)))
+    assert np.array_equal(as_matrix(column), matrix(texts(90)))
+
+
+def test_a_bag_on_a_cluster(cluster: distributed.Client, elsewhere: Elsewhere) -> None:
+    """The partitions of a bag may be iterators."""
+    bag = dask.bag.from_sequence(texts(60), npartitions=4).map(str.upper)
+    found = bag.map_partitions(on_workers(elsewhere)).compute()
+    assert np.array_equal(as_matrix(found), matrix(text.upper() for text in texts(60)))
+
+
+def test_an_error_comes_back_as_it_was_raised(cluster: distributed.Client) -> None:
+    """Through the pickles of a cluster, with what it says."""
+    with (
+        served(Service(poison=lambda text: text == "text 3")) as elsewhere,
+        pytest.raises(BadRequest) as caught,
+    ):
+        cluster.submit(on_workers(elsewhere), texts(5)).result()
+    assert (caught.value.status, caught.value.code) == (400, 5006)
+
+
+def test_the_processes_share_the_rate(cluster: distributed.Client) -> None:
+    """Each keeps to its half, so that together they keep to the whole."""
+    workers = list(cluster.scheduler_info()["workers"])
+    with served(Service()) as elsewhere:
+        embedder = on_workers(elsewhere, rate=2400, batch_size=1)
+        began = time.monotonic()
+        found = [
+            cluster.submit(embedder, texts(25), workers=workers[number], pure=False)
+            for number in range(2)
+        ]
+        cluster.gather(found)
+        took = time.monotonic() - began
+        assert len(elsewhere.fake.requests) == 50
+    # 40 a second together, of which half a second's may go at once.
+    assert took >= (50 - 20) / 40

@@ -1,0 +1,172 @@
+"""The same small app in every framework, each on a real socket."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import aiohttp
+import fastapi
+import pytest
+import uvicorn
+from aiohttp import web
+from attrs import frozen
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Route
+
+from cfai import Prompt, TokenStream, WorkersAI
+from cfai.errors import CfaiError
+from cfai.settings import Retries
+from cfai.testing import FakeWorkersAI
+from cfai.web import asgi, starlette
+from cfai.web.aiohttp import refusals, relay
+
+MODEL = "@cf/meta/llama-3.1-8b-instruct"
+
+Serve = Callable[[WorkersAI], AbstractAsyncContextManager[int]]
+"""Serves the app with a client, and gives its port."""
+
+
+def asked(ai: WorkersAI, query: Any) -> tuple[TokenStream, dict[str, Any]]:
+    """What a request asks for: a stream, and how to send it."""
+    options: dict[str, Any] = {"form": query.get("form", "sse")}
+    if "keep_alive" in query:
+        options["keep_alive"] = float(query["keep_alive"])
+    return ai.stream(MODEL, Prompt(query.get("q", "Hi"))), options
+
+
+@asynccontextmanager
+async def on_aiohttp(ai: WorkersAI, **options: Any) -> AsyncIterator[int]:
+    async def chat(request: web.Request) -> web.StreamResponse:
+        tokens, how = asked(ai, request.query)
+        return await relay(request, tokens, **how)
+
+    async def run(request: web.Request) -> web.Response:
+        return web.json_response((await ai.run(MODEL, Prompt("Hi"))).to_dict())
+
+    app = web.Application(middlewares=[refusals])
+    app.add_routes([web.get("/chat", chat), web.post("/chat", chat), web.get("/run", run)])
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, **options)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def on_aiohttp_with_cancellation(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
+    return on_aiohttp(ai, handler_cancellation=True)
+
+
+@asynccontextmanager
+async def on_uvicorn(app: Any) -> AsyncIterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        config = uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve([listening]))
+        while not server.started:  # noqa: ASYNC110  # it has no event for that
+            await asyncio.sleep(0)
+        yield listening.getsockname()[1]
+        server.should_exit = True
+        await serving
+
+
+def on_asgi(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            query = Request(scope).query_params
+            tokens, how = asked(ai, query)
+            await asgi.TokenResponse(tokens, **how)(scope, receive, send)
+
+    return on_uvicorn(app)
+
+
+def on_starlette(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
+    async def chat(request: Request) -> starlette.TokenResponse:
+        tokens, how = asked(ai, request.query_params)
+        return starlette.TokenResponse(tokens, **how)
+
+    async def run(request: Request) -> fastapi.Response:
+        return fastapi.responses.JSONResponse((await ai.run(MODEL, Prompt("Hi"))).to_dict())
+
+    routes = [Route("/chat", chat, methods=["GET", "POST"]), Route("/run", run)]
+    handlers: Any = {CfaiError: starlette.refusals}
+    return on_uvicorn(Starlette(routes=routes, exception_handlers=handlers))
+
+
+def on_fastapi(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
+    handlers: Any = {CfaiError: starlette.refusals}
+    app = fastapi.FastAPI(exception_handlers=handlers)
+
+    @app.api_route("/chat", methods=["GET", "POST", "HEAD"])
+    async def chat(request: fastapi.Request) -> starlette.TokenResponse:
+        tokens, how = asked(ai, request.query_params)
+        return starlette.TokenResponse(tokens, **how)
+
+    @app.get("/run")
+    async def run() -> dict[str, Any]:
+        return (await ai.run(MODEL, Prompt("Hi"))).to_dict()
+
+    return on_uvicorn(app)
+
+
+FRAMEWORKS: dict[str, Serve] = {
+    "aiohttp": on_aiohttp,
+    "aiohttp with cancellation": on_aiohttp_with_cancellation,
+    "asgi": on_asgi,
+    "starlette": on_starlette,
+    "fastapi": on_fastapi,
+}
+
+
+@frozen
+class Site:
+    """The app while it is served, with the scripted service behind it."""
+
+    fake: FakeWorkersAI
+    port: int
+    http: aiohttp.ClientSession
+
+    def get(self, path: str) -> Any:
+        return self.http.get(f"http://127.0.0.1:{self.port}{path}")
+
+    async def connect(self, path: str = "/chat", method: str = "GET") -> "Browser":
+        """Ask by hand, on a connection of one's own."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(f"{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".encode())
+        return Browser(reader, writer)
+
+
+@frozen
+class Browser:
+    """One connection to the app."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def until(self, what: bytes) -> bytes:
+        return await self.reader.readuntil(what)
+
+    def leaves(self) -> None:
+        """Go away without a word."""
+        self.writer.transport.abort()
+
+
+@pytest.fixture(params=FRAMEWORKS)
+async def site(request: pytest.FixtureRequest, fake: FakeWorkersAI) -> AsyncIterator[Site]:
+    ai = fake.client(retries=Retries(max=0))
+    async with FRAMEWORKS[request.param](ai) as port, aiohttp.ClientSession() as http:
+        yield Site(fake, port, http)
+
+
+@pytest.fixture
+def gone(fake: FakeWorkersAI) -> Callable[[], Awaitable[None]]:
+    """Waits until no connection to the service is left."""
+
+    async def wait() -> None:
+        await fake.until(lambda: fake.connections == 0)
+
+    return wait

@@ -1,0 +1,223 @@
+"""A stream through the web frameworks to a browser: real sockets on both sides of each app."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from cfai import InputError, Prompt
+from cfai.settings import Retries
+from cfai.testing import FakeWorkersAI
+from cfai.web import asgi
+from tests.web.conftest import FRAMEWORKS, MODEL, Site
+from tests.wire.dialects import DONE
+from tests.wire.reference import decode
+
+HEL = b'data: {"response":"Hel"}\n\n'
+LO = b'data: {"response":"lo"}\n\n'
+TEXT = "a\r\nb\n\u2028c\u2029\x85\0😀"
+
+Gone = Callable[[], Awaitable[None]]
+
+
+async def test_a_stream_arrives_as_events(site: Site) -> None:
+    """With headers that keep everybody on the way from holding it back, and the text unchanged."""
+    site.fake.streams(*TEXT, {"finish_reason": "stop"})
+    async with site.get("/chat") as response:
+        assert response.status == 200
+        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert response.headers["cache-control"] == "no-cache"
+        assert response.headers["x-accel-buffering"] == "no"
+        assert "content-length" not in response.headers
+        heard = decode(await response.read())
+    assert heard[0].retry == 3000
+    assert "".join(json.loads(e.data)["text"] for e in heard if e.event == "text") == TEXT
+    assert heard[-1].event == "done"
+    assert site.fake.connections == 1  # given back to the pool
+
+
+async def test_a_stream_arrives_as_lines(site: Site) -> None:
+    site.fake.streams(*TEXT)
+    async with site.get("/chat?form=ndjson") as response:
+        assert response.headers["content-type"] == "application/x-ndjson"
+        lines = [json.loads(line) for line in (await response.read()).splitlines()]
+    assert "".join(line["text"] for line in lines if line["type"] == "text") == TEXT
+    assert lines[-1] == {"type": "done", "finish_reason": None}
+
+
+async def test_tokens_arrive_one_after_another(site: Site) -> None:
+    """Each is there before the model says the next."""
+    more = asyncio.Event()
+    site.fake.says(HEL, more, LO, DONE)
+    browser = await site.connect()
+    await browser.until(b'"Hel"}\n\n')
+    more.set()
+    await browser.until(b'"lo"}\n\n')
+    await browser.until(b"event: done")
+    browser.leaves()
+
+
+async def test_a_connection_is_used_again(site: Site) -> None:
+    """A stream leaves it as it was, for the next request on it."""
+    site.fake.always.says(HEL, LO, DONE)
+    browser = await site.connect()
+    for _ in range(3):
+        await browser.until(b"event: done")
+        await browser.until(b"0\r\n\r\n")
+        browser.writer.write(b"GET /chat HTTP/1.1\r\nHost: a\r\n\r\n")
+    await browser.until(b"event: done")
+    browser.leaves()
+
+
+async def test_silence_is_bridged(site: Site) -> None:
+    """Before the first token too: the answer begins, so that no proxy gives up."""
+    first = asyncio.Event()
+    site.fake.says(HEL, DONE, after=first)
+    browser = await site.connect("/chat?keep_alive=0.01")
+    for _ in range(3):
+        await browser.until(b": keep-alive\n\n")
+    first.set()
+    await browser.until(b"event: done")
+    browser.leaves()
+
+
+# A browser that goes away
+
+
+@pytest.mark.parametrize("when", ["before the first token", "in the middle"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_browser_that_goes_away_ends_the_stream(
+    site: Site, gone: Gone, when: str, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At once, although there is nothing to write: no keep-alive is due, and no token comes."""
+    caplog.set_level(logging.WARNING)
+    if when == "in the middle":
+        site.fake.says(HEL, asyncio.Event())
+    else:
+        site.fake.stalls()
+    browser = await site.connect(method=method)
+    if when == "in the middle":
+        await browser.until(b'"Hel"}\n\n')
+    await site.fake.until(lambda: site.fake.requests)
+    browser.leaves()
+    await gone()
+    assert caplog.messages == []
+
+
+async def test_a_hundred_browsers_that_vanish_leave_nothing(site: Site, gone: Gone) -> None:
+    site.fake.always.says(HEL, asyncio.Event())
+    before = asyncio.all_tasks()
+    browsers = [await site.connect() for _ in range(100)]
+    for browser in browsers:
+        await browser.until(b'"Hel"}\n\n')
+    assert site.fake.connections == 100
+    for browser in browsers:
+        browser.leaves()
+    await gone()
+    await site.fake.until(lambda: asyncio.all_tasks() <= before)
+
+
+async def test_a_slow_browser_slows_the_model(site: Site, gone: Gone) -> None:
+    """What it does not take stays at the service, but for the buffers on the way."""
+    site.fake.says(*[b'data: {"response":"%b"}\n\n' % (b"x" * 1000) * 100] * 600)
+    browser = await site.connect()
+    await browser.until(b'x"}\n\n')
+    for _ in range(20_000):
+        await asyncio.sleep(0)
+    assert not site.fake.requests[0].answered.is_set()
+    browser.leaves()
+    await gone()
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "answered", "error", "says"),
+    [
+        (400, 5004, 400, "BadRequest", "said by the service"),
+        (413, 3006, 413, "RequestTooLarge", "said by the service"),
+        (429, 3040, 429, "CapacityExceeded", "said by the service"),
+        (408, 3007, 504, "ServiceTimeout", "said by the service"),
+        (500, 8005, 502, "ServerError", "said by the service"),
+        (429, 3036, 503, "QuotaExceeded", "the app has used up"),
+        (401, 10000, 502, "AuthenticationError", "the app can't use its model"),
+        (404, 7003, 502, "NotFound", "the app can't use its model"),
+    ],
+)
+async def test_a_refusal_has_a_status(
+    site: Site, status: int, code: int, answered: int, error: str, says: str
+) -> None:
+    """Its own where it is about the request; never one that says something else to a browser."""
+    site.fake.fails(status, code, "said by the service")
+    async with site.get("/chat") as response:
+        assert response.status == answered
+        assert response.headers["content-type"].startswith("application/json")
+        assert response.headers["cache-control"] == "no-store"
+        body = await response.json()
+    assert body["error"] == error
+    assert body["message"].startswith(says)
+
+
+async def test_a_refusal_says_how_long_to_wait(site: Site) -> None:
+    """In seconds, rounded up."""
+    site.fake.fails(429, 3040, "busy", retry_after=6.2)
+    async with site.get("/chat") as response:
+        assert response.headers["retry-after"] == "7"
+        assert (await response.json())["retry_after"] == 6.2
+    site.fake.fails(429, 3036, "used up")
+    async with site.get("/chat") as response:
+        assert 0 <= int(response.headers["retry-after"]) <= 24 * 3600
+
+
+async def test_an_error_before_the_first_token_is_a_refusal_too(site: Site) -> None:
+    site.fake.says(b'data: {"error":"broken"}\n\n')
+    async with site.get("/chat") as response:
+        assert response.status == 502
+
+
+async def test_an_error_in_the_middle_is_the_last_event(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A browser hears of it, and so does the app's log."""
+    site.fake.says(HEL, then_hangs_up=True)
+    async with site.get("/chat") as response:
+        assert response.status == 200
+        heard = decode(await response.read())
+    assert [event.event for event in heard] == ["text", "error"]
+    assert json.loads(heard[1].data)["error"] == "StreamInterrupted"
+    assert "StreamInterrupted" in caplog.text
+
+
+@pytest.mark.parametrize("framework", ["aiohttp", "starlette", "fastapi"])
+async def test_what_an_app_raises_itself_is_answered_alike(
+    fake: FakeWorkersAI, framework: str
+) -> None:
+    """An error of a call that does not stream, through the framework's own way for errors."""
+    fake.fails(429, 3040, "busy", retry_after=2)
+    ai = fake.client(retries=Retries(max=0))
+    async with (
+        FRAMEWORKS[framework](ai) as port,
+        aiohttp.ClientSession() as http,
+        http.get(f"http://127.0.0.1:{port}/run") as response,
+    ):
+        assert response.status == 429
+        assert response.headers["retry-after"] == "2"
+        assert (await response.json())["error"] == "CapacityExceeded"
+
+
+async def test_the_head_of_an_answer_costs_nothing(site: Site) -> None:
+    async with site.http.head(f"http://127.0.0.1:{site.port}/chat") as response:
+        assert response.status == 200
+        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert not site.fake.requests
+
+
+async def test_there_are_two_forms(fake: FakeWorkersAI) -> None:
+    form: Any = "xml"
+    with pytest.raises(InputError, match='"sse" or "ndjson", got \'xml\''):
+        asgi.TokenResponse(fake.client().stream(MODEL, Prompt("Hi")), form=form)
