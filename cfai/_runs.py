@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 from cfai import tasks
 from cfai._calls import Calls, EmbeddingCalls
 from cfai._client import Client
-from cfai._tokens import TokenStream
 from cfai._wire import requests
 from cfai.errors import InputError
 from cfai.settings import Options
 from cfai.tasks import Answer, Embeddings, Task
 
 if TYPE_CHECKING:
+    from cfai._tokens import TokenStream
     from cfai._tools import AnyTool, ToolRun
     from cfai.embedding import (
         BatchOptions,
