@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from attrs import define, frozen
 
 from cfai._gate import Gate, Gates
+from cfai._redaction import Scrub
 from cfai._session import Body, Session
-from cfai._tokens import Events, TokenStream, begun, unasked
 from cfai._wire import answers, queue, requests
 from cfai._wire.answers import Decode
 from cfai._wire.listings import told
@@ -20,10 +20,13 @@ from cfai._wire.replies import Reply
 from cfai._wire.results import Asked, asked
 from cfai._wire.vectors import Unusual, Vectors
 from cfai.errors import DecodeError
-from cfai.settings import Options, Settings
+from cfai.settings import Options, Retries, Settings
 from cfai.tasks import Embeddings, Pooling, Task, Text, TextEmbeddings
 
 T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from cfai._tokens import Events, TokenStream
 
 Input = Task[Any] | Mapping[str, Any]
 
@@ -52,13 +55,15 @@ class Calls:
             self.session.call,
             request,
             settings,
-            stream=partial(unasked, question, scrub, settings),
+            stream=partial(_unasked, question, scrub, settings),
             gate=gate,
         )
         return await (_in_slices(call, read) if question.answer is Embeddings else call(read=read))
 
     def stream(self, model: str, task: Input, options: Options | None) -> TokenStream:
         """A stream of the answer, which sends the request when it is opened."""
+        from cfai._tokens import TokenStream  # What streams need is loaded by the first one.
+
         question = asked(task)
         opening = partial(self.begin, model, task, question, options)
         return TokenStream(opening, json_asked=question.json)
@@ -67,6 +72,8 @@ class Calls:
         self, model: str, task: Input, question: Asked, options: Options | None
     ) -> Events | Text:
         """The events of a stream, or its whole text where the model sends no stream."""
+        from cfai._tokens import begun
+
         settings = self.settings.for_call(options)
         request = await self._request(settings, model, task, True, options)
         scrub = settings.scrub
@@ -113,6 +120,12 @@ class Calls:
         return await asyncio.to_thread(build)
 
 
+async def _unasked(question: Asked, scrub: Scrub, settings: Settings, body: Body) -> Any:
+    from cfai._tokens import unasked
+
+    return await unasked(question, scrub, settings, body)
+
+
 async def _in_slices(call: Callable[..., Awaitable[T]], read: Callable[..., T]) -> T:
     """What *call* gives, with its vectors read afterwards: others have their turn in between."""
     vectors = Vectors()
@@ -140,9 +153,9 @@ class EmbeddingCalls:
     truncate: bool | None
 
     @property
-    def retries(self) -> int:
-        """How often what failed is asked for again."""
-        return self.calls.settings.for_call(self.options).retries.max
+    def retries(self) -> Retries:
+        """How often what failed is asked for again, and when."""
+        return self.calls.settings.for_call(self.options).retries
 
     def _task(self, texts: Sequence[str]) -> TextEmbeddings:
         return TextEmbeddings(texts, pooling=self.pooling, truncate_inputs=self.truncate)
