@@ -20,7 +20,7 @@ from cfai._wire.replies import Reply
 from cfai._wire.results import Asked, asked
 from cfai._wire.vectors import Unusual, Vectors
 from cfai.errors import DecodeError
-from cfai.settings import Options, Settings
+from cfai.settings import Options, Retries, Settings
 from cfai.tasks import Embeddings, Pooling, Task, Text, TextEmbeddings
 
 T = TypeVar("T")
@@ -150,9 +150,9 @@ class EmbeddingCalls:
     truncate: bool | None
 
     @property
-    def retries(self) -> int:
-        """How often what failed is asked for again."""
-        return self.calls.settings.for_call(self.options).retries.max
+    def retries(self) -> Retries:
+        """How often what failed is asked for again, and when."""
+        return self.calls.settings.for_call(self.options).retries
 
     def _task(self, texts: Sequence[str]) -> TextEmbeddings:
         return TextEmbeddings(texts, pooling=self.pooling, truncate_inputs=self.truncate)

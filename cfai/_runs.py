@@ -17,7 +17,14 @@ from cfai.tasks import Answer, Embeddings, Task
 if TYPE_CHECKING:
     from cfai._tokens import TokenStream
     from cfai._tools import AnyTool, ToolRun
-    from cfai.embedding import EmbeddingJob, JobOptions, Texts
+    from cfai.embedding import (
+        BatchOptions,
+        EmbeddedBatch,
+        EmbeddingJob,
+        EmbedFailure,
+        JobOptions,
+        Texts,
+    )
 
 A = TypeVar("A", bound=Answer)
 T = TypeVar("T")
@@ -242,6 +249,17 @@ class Runs(Client):
         """
         return await self.run(model, tasks.TextEmbeddings(texts, pooling=pooling), options=options)
 
+    @overload
+    def embed_many(
+        self,
+        model: str,
+        texts: Texts,
+        *,
+        on_error: Literal["raise", "skip"] = "raise",
+        options: Options | None = None,
+        **job: Unpack[BatchOptions],
+    ) -> EmbeddingJob[EmbeddedBatch]: ...
+    @overload
     def embed_many(
         self,
         model: str,
@@ -249,15 +267,28 @@ class Runs(Client):
         *,
         options: Options | None = None,
         **job: Unpack[JobOptions],
-    ) -> EmbeddingJob:
+    ) -> EmbeddingJob[EmbeddedBatch | EmbedFailure]: ...
+    def embed_many(
+        self,
+        model: str,
+        texts: Texts,
+        *,
+        options: Options | None = None,
+        **job: Any,
+    ) -> EmbeddingJob[Any]:
         """Embed any number of texts, many requests at a time, as fast as the service allows.
 
         Args:
             model: Its name, `@cf/baai/bge-m3` for one.
-            texts: Texts, or pairs of an id and a text, from any iterable or async iterable; they
-                are read as they are needed, and memory doesn't grow with their number.
+            texts: Texts, or tuples of an id and a text, from any iterable or async iterable; they
+                are read as they are needed, and memory doesn't grow with their number. What has to
+                wait for its texts should be async: an iterable is read on the event loop.
             options: What differs for its requests.
-            job: How it shall go; see `cfai.embedding.JobOptions`.
+            on_error: What becomes of a text that can't be embedded: "raise" ends the job, "skip"
+                leaves it out, "yield" gives an `EmbedFailure` in its place.
+            job: How it shall go: batch_size, max_batch_chars, concurrency, rate, ordered, mode,
+                polling, pooling, truncate, dedupe, checkpoint, retry_failed and progress; see
+                `cfai.embedding.JobOptions`.
 
         Returns:
             A job, which begins when it is iterated: each text ends as one vector or one failure.
@@ -265,9 +296,12 @@ class Runs(Client):
         Raises:
             InputError: An option is out of its bounds. What the job raises, it says itself.
         """
-        from cfai.embedding import EmbeddingJob, Plan
+        from cfai.embedding import EmbeddingJob, JobOptions, Plan
 
+        for name in job.keys() - JobOptions.__annotations__.keys():
+            raise TypeError(f"embed_many() got an unexpected keyword argument {name!r}")
         plan = Plan(model, **job)
+        self._settings.for_call(options)
         asked = EmbeddingCalls(self._calls, model, options, plan.pooling, plan.truncate)
         return EmbeddingJob(asked, self._calls.gates, texts, plan, endpoint=self._settings.base_url)
 

@@ -248,7 +248,7 @@ class Queue:
     def _once_more(self, ask: _Ask) -> bool:
         """Put a request back, unless that was done too often."""
         ask.again += 1
-        if ask.again > self._service.retries:
+        if ask.again > self._service.retries.max:
             return False
         if not ask.outcome.done():
             self._waiting.append(ask)
