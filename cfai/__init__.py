@@ -181,8 +181,8 @@ _face = Face(
         "cfai._gate": "Adaptive",
         "cfai._tokens": "TokenStream",
         "cfai._tools": (
-            "AnyTool PythonTool Step ToolEvent ToolFailed ToolOutcome ToolReturned ToolRun"
-            " ToolStarted Turn"
+            "AnyTool PythonTool Step ToolEvent ToolFailed ToolOutcome ToolReturned ToolRun "
+            "ToolStarted Turn"
         ),
         "cfai._wire.queue": "QueuedItem",
         "cfai._version": "__version__",

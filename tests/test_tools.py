@@ -33,7 +33,7 @@ from cfai import (
 )
 from cfai.testing import FakeWorkersAI
 
-MODEL = "@cf/meta/llama-3.3-70b-instruct-fp8-fast"
+MODEL = "@cf/qwen/qwen3-30b-a3b-fp8"
 ASKED = Conversation().user("What is the weather?")
 
 

@@ -108,7 +108,7 @@ class Sending:
 
 async def _opened(file: File) -> tuple[BinaryIO, bool]:
     """Open a file in a thread; one that is opened when nobody waits any more is closed again."""
-    opening = asyncio.ensure_future(asyncio.to_thread(file.open))
+    opening = asyncio.get_running_loop().run_in_executor(None, file.open)
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:

@@ -177,6 +177,36 @@ def _open(model: str, fields: dict[str, Any]) -> Body:
 _BYTES: Final = (bytes, bytearray, memoryview)
 
 
+def _spoken(fields: dict[str, Any], known: Profile) -> dict[str, Any]:
+    """The fields as the model's family wants them, where that is not as the API's schema says."""
+    match fields:
+        case {"response_format": {"json_schema": schema}, **rest} if known.guided_json:
+            fields = {"guided_json": schema, **rest}
+    match fields:
+        case {"messages": [*messages]} if known.reads_calls:
+            fields = {**fields, "messages": list(map(_with_calls, messages))}
+    return fields
+
+
+def _with_calls(message: Any) -> Any:
+    """A turn that only called tools, with its calls as the text that the model wrote for them.
+
+    Source: github.com/cloudflare/langchain-cloudflare, `embed_tool_calls_in_content`.
+    """
+    said = []
+    match message:
+        case {"content": "", "tool_calls": [*calls]}:
+            for call in calls:
+                match call:
+                    case {"function": {"name": str(name), "arguments": str(arguments)}}:
+                        said.append(f'{{"name": {_json_text(name)}, "parameters": {arguments}}}')
+    return {**message, "content": "\n".join(said)} if said else message
+
+
+def _json_text(text: str) -> str:
+    return _dumped(text, "name").decode()
+
+
 def encoded(model: str, task: Task[Any] | Mapping[str, Any], added: Mapping[str, Any]) -> Body:
     """The body of a run of *model*.
 
@@ -191,7 +221,7 @@ def encoded(model: str, task: Task[Any] | Mapping[str, Any], added: Mapping[str,
     fields = task.payload()
     fields.update(added)
     if not isinstance(task, MediaTask):
-        return _json(fields)
+        return _json(_spoken(fields, profile(model)))
     names = [rule.name for rule in rules(type(task)).values() if rule.kind == "media"]
     sources = {name: fields.pop(name) for name in names if name in fields}
     form = _form(task, profile(model), alone=not fields)

@@ -7,13 +7,11 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
-from os import PathLike
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from cfai._gate import Gate, Gates
-from cfai.embedding import pieces, queue, source, tables
+from cfai.embedding import pieces, queue, source
 from cfai.embedding.asking import Asking, Service
 from cfai.embedding.checkpoint import Checkpoint
 from cfai.embedding.memory import Memory
@@ -21,16 +19,11 @@ from cfai.embedding.pieces import Embed, Piece
 from cfai.embedding.plan import Plan
 from cfai.embedding.queue import Queue
 from cfai.embedding.reports import Reports
-from cfai.embedding.rows import assembled, numpy_there
 from cfai.embedding.source import Chunk, Texts
 from cfai.embedding.values import EmbeddedBatch, EmbedFailure, JobStats
+from cfai.embedding.whole import Whole
 from cfai.errors import ConfigError, InputError
 from cfai.tasks import Embeddings
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from numpy import float32
-    from numpy.typing import NDArray
 
 Item = EmbeddedBatch | EmbedFailure
 
@@ -41,7 +34,7 @@ _MOST_UNDER_WAY: Final = 128
 """Requests, where there is no limit on them."""
 
 
-class EmbeddingJob:
+class EmbeddingJob(Whole):
     """Many texts on their way to vectors: an async iterator of `EmbeddedBatch`, used once.
 
     With `on_error="yield"` there are `EmbedFailure` between them. Nothing is read or sent before
@@ -67,6 +60,7 @@ class EmbeddingJob:
         self._embed: Embed
         self._gate: Gate | None = None
         self._queue: Queue | None = None
+        self._checkpoint: Checkpoint | None = None
         self._pump: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready: deque[Item] = deque()
@@ -80,8 +74,7 @@ class EmbeddingJob:
         """What ends the wait for answers of a job that failed."""
         self._closed = False
         self._reports = Reports(source.length(texts), plan.progress)
-        self.finished: list[EmbeddedBatch] = []
-        """What `numpy()` had gathered when the job failed."""
+        self.finished = []
 
     # For the reader...
 
@@ -101,55 +94,6 @@ class EmbeddingJob:
             raise InputError("a job goes over its texts once: make another")
         return self._items()
 
-    async def numpy(self) -> NDArray[float32]:
-        """Embed all texts into one array: a row for each text, in the order of the source.
-
-        The rows of failed texts are NaN with `on_error="yield"`, and left out with "skip".
-
-        Raises:
-            MissingExtra: NumPy is not installed. Nothing was sent.
-            CfaiError: The job failed; `finished` has what was embedded before.
-        """
-        numpy_there()
-        failed: list[int] = []
-        async for item in self:
-            if isinstance(item, EmbeddedBatch):
-                self.finished.append(item)
-            else:
-                failed.append(item.start)
-        return assembled(self.finished, failed)
-
-    async def arrow(self) -> pa.Table:
-        """Embed all texts into one table: `place`, `id`, `vector` and, where it failed, `error`.
-
-        Raises:
-            MissingExtra: pyarrow is not installed. Nothing was sent.
-            InputError: The ids are of several types, or of one that Arrow hasn't.
-        """
-        tables.arrow_there("EmbeddingJob.arrow()")
-        return tables.table(sorted([item async for item in self], key=lambda item: item.start))
-
-    async def to_parquet(self, folder: str | PathLike[str]) -> None:
-        """Embed all texts into files `part-00000.parquet`, … of *folder*, as they come.
-
-        Each has the columns of `arrow()`, is whole or not there, and replaces one that an earlier
-        job wrote. Memory doesn't grow with the number of texts.
-
-        Raises:
-            MissingExtra: pyarrow is not installed. Nothing was sent.
-            CfaiError: The job failed; what was embedded before is in the files.
-        """
-        tables.arrow_there("EmbeddingJob.to_parquet()")
-        parts = tables.Parts(Path(folder))
-        try:
-            async for item in self:
-                if parts.add(item):
-                    await asyncio.to_thread(parts.flush)
-        except BaseException:
-            parts.flush()
-            raise
-        await asyncio.to_thread(parts.finish)
-
     @property
     def stats(self) -> JobStats:
         """How it goes, at this moment."""
@@ -162,9 +106,13 @@ class EmbeddingJob:
             self._grace.cancel()
         running = [*([self._pump] if self._pump else []), *self._tasks]
         self._cancel(self._tasks)
-        await asyncio.gather(*running, return_exceptions=True)
-        if self._queue is not None:
-            await self._queue.aclose()
+        try:
+            await asyncio.gather(*running, return_exceptions=True)
+            if self._queue is not None:
+                await self._queue.aclose()
+        finally:
+            if self._checkpoint is not None:
+                await self._checkpoint.aclose()
         self._reports.close()
         self._news.set()
 
@@ -240,8 +188,8 @@ class EmbeddingJob:
                 "endpoint": self._endpoint,
             }
             again = plan.retry_failed or plan.on_error == "raise"
-            opened = partial(Checkpoint, plan.checkpoint, facts, retry_failed=again)
-            self._embed = partial((await asyncio.to_thread(opened)).embed, self._embed)
+            self._checkpoint = await Checkpoint.open(plan.checkpoint, facts, retry_failed=again)
+            self._embed = partial(self._checkpoint.embed, self._embed)
         if plan.dedupe:
             self._embed = partial(Memory().embed, self._embed)
 

@@ -12,10 +12,11 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
-from cfai import InputError, TextGeneration, WorkersAI, assistant, system, user
+from cfai import Conversation, InputError, Message, TextGeneration, WorkersAI, system
 from cfai.web.aiohttp import refusals, relay
 
 MODEL = "@cf/meta/llama-3.1-8b-instruct"
@@ -43,14 +44,24 @@ async def client(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
+def message(said: Any) -> Message:
+    """One message of the page: only text, and only what a user and the model may say."""
+    match said:
+        case {"role": "user" | "assistant" as role, "content": str(content)}:
+            return Message(role, content)
+    raise InputError('a message must be {"role": "user" or "assistant", "content": text}')
+
+
 def question(body: bytes) -> TextGeneration:
-    """What the page asks. Only text, and only what a user and the model may say."""
-    roles = {"user": user, "assistant": assistant}
     try:
-        said = [roles[one["role"]](str(one["content"])) for one in json.loads(body)["messages"]]
-    except (ValueError, KeyError, TypeError) as exc:
-        raise InputError('messages must be a list of {"role": …, "content": …}') from exc
-    return TextGeneration([INSTRUCTION, *said[-REMEMBERED:]], max_tokens=512)
+        asked = json.loads(body)
+    except ValueError as exc:
+        raise InputError("the body must be JSON") from exc
+    match asked:
+        case {"messages": [_, *_] as said}:
+            talk = Conversation([INSTRUCTION, *map(message, said)]).trim(messages=REMEMBERED)
+            return TextGeneration(talk, max_tokens=512)
+    raise InputError("messages must be a list of messages")
 
 
 async def page(request: web.Request) -> web.StreamResponse:

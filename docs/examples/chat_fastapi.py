@@ -18,7 +18,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
-from cfai import CfaiError, Message, TextGeneration, WorkersAI, system
+from cfai import CfaiError, Conversation, Message, TextGeneration, WorkersAI, system
 from cfai.web.starlette import TokenResponse, refusals
 
 MODEL = "@cf/meta/llama-3.1-8b-instruct"
@@ -68,7 +68,8 @@ async def page() -> FileResponse:
 
 async def chat(question: Question, request: Request) -> TokenResponse:
     said = [Message(one.role, one.content) for one in question.messages]
-    task = TextGeneration([INSTRUCTION, *said[-REMEMBERED:]], max_tokens=512)
+    talk = Conversation([INSTRUCTION, *said]).trim(messages=REMEMBERED)
+    task = TextGeneration(talk, max_tokens=512)
     return TokenResponse(request.state.ai.stream(MODEL, task), form="ndjson")
 
 

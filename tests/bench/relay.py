@@ -47,6 +47,8 @@ class Crowd:
     app_cpu_us: float
     """Processor time of the app for each token."""
     app_peak_mb: float
+    others: float | None
+    """The share of the app's core that went to others meanwhile; on an idle machine, about 0."""
 
 
 @frozen
@@ -64,7 +66,10 @@ class Vanished:
 
 @frozen
 class First:
-    """The time to the first token, medians of so many questions, one at a time."""
+    """The time to the first token, medians of so many questions, one at a time.
+
+    Each is asked on a new connection. The app's own to the service is used again, as it would be.
+    """
 
     questions: int
     direct_ms: float
@@ -193,6 +198,16 @@ class App:
         return len(list((self._proc / "fd").iterdir()))
 
 
+def _busy(core: int | None) -> float | None:
+    """Seconds for which a core has worked."""
+    if core is None:
+        return None
+    found = re.search(rf"(?m)^cpu{core} (.+)$", Path("/proc/stat").read_text())
+    assert found
+    user, nice, system, _, _, irq, softirq, steal, *_ = map(int, found[1].split())
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
 def _free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -258,9 +273,11 @@ async def crowd(service: Service, service_port: int, core: int | None) -> Crowd:
             reader = await ask(app.port, 0, [])
             await reader.begun.wait()
             reader.transport.abort()
-        cpu, began = app.cpu, time.monotonic()
+        busy, cpu, began = _busy(core), app.cpu, time.monotonic()
         whole, relayed = await all_read(app.port, service)
-        seconds = time.monotonic() - began
+        seconds, used = time.monotonic() - began, app.cpu - cpu
+        all_used = _busy(core)
+        others = None if busy is None or all_used is None else (all_used - busy - used) / seconds
         return Crowd(
             len(service.written),
             service.tokens,
@@ -268,8 +285,9 @@ async def crowd(service: Service, service_port: int, core: int | None) -> Crowd:
             whole,
             spread(direct),
             spread(relayed),
-            round((app.cpu - cpu) / len(relayed) * 1e6, 1),
+            round(used / len(relayed) * 1e6, 1),
             app.peak_mb,
+            None if others is None else round(others, 2),
         )
 
 
@@ -299,26 +317,24 @@ async def first(questions: int, service_port: int, core: int | None) -> First:
         for number in range(questions + 20):
             for port in (service_port, app.port):
                 reader = await ask(port, 0, [])
-                await reader.begun.wait()
-                reader.transport.abort()
+                await reader.ended.wait()
+                reader.transport.close()
                 if number >= 20:
                     times.setdefault(port, []).append((reader.first - reader.asked) / 1e6)
     direct, relayed = (round(median(each), 2) for each in times.values())
     return First(questions, direct, relayed)
 
 
-async def measure(streams: int, tokens: int, pace: float, core: int | None) -> Iterator[object]:
+async def measure(streams: int, tokens: int, pace: float, core: int | None) -> list[object]:
     """Everything, one after the other."""
-    service = Service(streams, tokens, 1 / pace)
-    port = _free_port()
-    async with await service.start(port):
-        return iter(
-            [
-                await first(200, port, core),
-                await crowd(service, port, core),
-                await vanish(service, port, core),
-            ]
-        )
+    short, long = Service(1, 2, 0.001), Service(streams, tokens, 1 / pace)
+    port, other = _free_port(), _free_port()
+    async with asyncio.timeout(600), await short.start(port), await long.start(other):
+        return [
+            await first(200, port, core),
+            await crowd(long, other, core),
+            await vanish(long, other, core),
+        ]
 
 
 def main() -> None:
