@@ -1,10 +1,16 @@
 """Tables, and checkpoints: what was paid for once is never paid for again."""
 
 import asyncio
+import gc
 import json
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from threading import Event
 from typing import Any
 
 import pytest
@@ -58,6 +64,56 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def batches(folder: Path) -> list[Path]:
+    return sorted(folder.glob("batch-*.parquet"))
+
+
+class Disk:
+    """Calls of `os.fsync`, which are made as always, only when they are let."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.synced: dict[int, int] = {}
+        """The size that each file had, by its inode."""
+        self.called = Event()
+        self.let = Event()
+        self.let.set()
+        self._fsync = os.fsync
+        monkeypatch.setattr(os, "fsync", self._sync)
+
+    def _sync(self, opened: int) -> None:
+        self.called.set()
+        assert self.let.wait(30)
+        self._fsync(opened)
+        told = os.fstat(opened)
+        self.synced[told.st_ino] = told.st_size
+
+    def has(self, path: Path) -> bool:
+        """Whether the very file that stands there was synced with all it holds, and its folder."""
+        told = path.stat()
+        return self.synced.get(told.st_ino) == told.st_size and (
+            path.parent.stat().st_ino in self.synced
+        )
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+@contextmanager
+def small_disk(most: int) -> Iterator[None]:
+    """No file may become longer than *most* bytes."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
 # Tables...
 
 
@@ -102,6 +158,112 @@ async def test_a_folder_of_a_job_that_failed(
     with pytest.raises(QuotaExceeded):
         await ai.embed_many(M3, texts(50), batch_size=10, concurrency=1).to_parquet(tmp_path)
     right(pq.read_table(tmp_path), texts(30))
+
+
+async def test_an_older_jobs_files_are_gone_before_the_first(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path
+) -> None:
+    """A folder never reads as one table of two jobs; and what others wrote stays."""
+    fake.simulates(Service())
+    for name in ("part-00001.parquet", "part-2024-backup.parquet", "part-9.parquet"):
+        (tmp_path / name).write_bytes(b"of others")
+    fake.simulates(Service(quota=30))
+    with pytest.raises(QuotaExceeded):
+        await ai.embed_many(M3, texts(50), batch_size=10, concurrency=1).to_parquet(tmp_path)
+    assert names(tmp_path) == [
+        "part-00000.parquet",
+        "part-2024-backup.parquet",
+        "part-9.parquet",
+    ]
+
+
+async def test_nothing_embedded_leaves_an_older_jobs_files(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path
+) -> None:
+    fake.simulates(Service(quota=0))
+    (tmp_path / "part-00000.parquet").write_bytes(b"of an earlier job")
+    with pytest.raises(QuotaExceeded):
+        await ai.embed_many(M3, texts(5)).to_parquet(tmp_path)
+    assert names(tmp_path) == ["part-00000.parquet"]
+
+
+async def test_the_files_of_a_folder_have_one_schema(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path
+) -> None:
+    """Also where ids are missing, or no text of the first file has a vector."""
+    fake.simulates(Service(poison=poison))
+    given = [(None, "")] * 10_001 + [("a", "one"), ("b", "two")]
+    job = ai.embed_many(M3, given, on_error="yield", rate=None)
+    await job.to_parquet(tmp_path)
+    table = pq.read_table(tmp_path)
+    assert table["id"].to_pylist()[-3:] == [None, "a", "b"]
+    assert table["vector"].to_pylist()[-2:] == [vector_of(one).tolist() for one in ("one", "two")]
+
+
+@pytest.mark.parametrize("unfit", ["x", 2**70, "\ud800", object()])
+async def test_an_unfit_id_ends_the_job_when_it_comes(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, unfit: object
+) -> None:
+    """Before the rest is paid for; and what was embedded before is there."""
+    service = fake.simulates(Service())
+    given: list[Any] = [(place, f"text {place}") for place in range(500)]
+    given[25] = (unfit, "text 25")
+    options: Any = {"batch_size": 10, "concurrency": 1}
+    job = ai.embed_many(M3, given, **options)
+    with pytest.raises(InputError, match="one type"):
+        await job.arrow()
+    assert [batch.start for batch in job.finished] == [0, 10, 20]
+    with pytest.raises(InputError, match="one type"):
+        await ai.embed_many(M3, given, **options).to_parquet(tmp_path)
+    assert pq.read_table(tmp_path)["id"].to_pylist() == list(range(20))
+    assert service.counters.texts < 400
+
+
+async def test_a_table_that_failed_keeps_what_was_finished(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
+    fake.simulates(Service(quota=30))
+    job = ai.embed_many(M3, texts(50), batch_size=10, concurrency=1)
+    with pytest.raises(QuotaExceeded):
+        await job.arrow()
+    assert [batch.start for batch in job.finished] == [0, 10, 20]
+
+
+async def test_leaving_while_a_file_is_written(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, disk: Disk
+) -> None:
+    """The cancellation comes out when the file is whole; nobody else writes meanwhile."""
+    fake.simulates(Service())
+    disk.let.clear()
+    job = ai.embed_many(M3, texts(10_100), rate=None)
+    running = asyncio.create_task(job.to_parquet(tmp_path))
+    await asyncio.to_thread(disk.called.wait)
+    running.cancel()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not running.done()
+    disk.let.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not list(tmp_path.glob(".*"))
+    table = pq.read_table(tmp_path)
+    right(table, texts(table.num_rows))
+    assert all(disk.has(path) for path in tmp_path.iterdir())
+
+
+async def test_a_full_disk(fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path) -> None:
+    """The error names the file, and nothing is left of it."""
+    fake.simulates(Service(dimension=1024))
+    state, out = tmp_path / "state", tmp_path / "out"
+    with small_disk(60_000):
+        with pytest.raises(OSError, match=r"batch-.*\.parquet"):
+            await ai.embed_many(M3, texts(60), batch_size=20, checkpoint=state).numpy()
+        with pytest.raises(OSError, match=r"part-00000\.parquet"):
+            await ai.embed_many(M3, texts(60), batch_size=20).to_parquet(out)
+    gc.collect()  # An exception that nobody fetched would be told now.
+    assert names(state) == ["lock", "manifest.json"]
+    assert names(out) == []
+    assert (await ai.embed_many(M3, texts(60), checkpoint=state).arrow()).num_rows == 60
 
 
 # Checkpoints...

@@ -143,7 +143,7 @@ class Checkpoint:
             self._take(keys, settled, asked)
             try:
                 await self._write()
-            except Exception as lost:  # noqa: BLE001  # what ended the job is told first
+            except Exception as lost:  # What ended the job is told first.
                 exc.add_note(f"what was finished last is not in the checkpoint: {lost}")
             raise
         self._take(keys, settled, asked)
@@ -185,7 +185,7 @@ class Checkpoint:
         def keep() -> None:
             try:
                 self._folder.keep(rows)
-            except Exception as exc:  # noqa: BLE001  # whoever waits for these rows hears of it
+            except Exception as exc:  # Whoever waits for these rows hears of it.
                 self._broken = exc
 
         try:
