@@ -13,6 +13,8 @@ from cfai._checks import shown
 from cfai.errors import InputError
 from cfai.tasks import Message, Text, TextPart, ToolCall, assistant, system, tool_result, user
 
+__all__ = ["VERSION", "Conversation", "Said"]
+
 VERSION = 1
 """Of the JSON that `to_json` writes."""
 

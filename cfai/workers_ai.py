@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
     from cfai.observers import Observer
 
+__all__ = [
+    "WorkersAI",
+]
+
 
 class WorkersAI(Runs, Services):
     """A client of Workers AI for one account.
@@ -81,7 +85,7 @@ class WorkersAI(Runs, Services):
             limit: How many requests may be under way at once, on each event loop.
             concurrency: How many attempts of one model may be under way at once, on each event
                 loop: a number, or an `Adaptive` limit that falls when the service refuses (429).
-                A stream counts until its first event.
+                Those of jobs are among them. A stream counts until its first event.
             headers: Sent with every request.
             proxy: The address of a proxy; else what the environment names (`HTTPS_PROXY`, …).
             session: An aiohttp session to use instead of our own. It is never closed by us.

@@ -42,7 +42,7 @@ async def everything(job: Any) -> list[EmbeddedBatch | EmbedFailure]:
     return [item async for item in job]
 
 
-async def until_it_fails(job: EmbeddingJob, items: list[Any]) -> None:
+async def until_it_fails(job: EmbeddingJob[Any], items: list[Any]) -> None:
     """Put all that it gives into *items*, where it outlives the failure."""
     async for item in job:
         items.append(item)  # noqa: PERF401  # `extend` would lose them

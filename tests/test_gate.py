@@ -33,14 +33,14 @@ def test_it_starts_slowly_and_doubles_each_round() -> None:
     """Before the first refusal, each answer lets one more through."""
     limit = adapting(8)
     for _ in range(8):
-        limit.answered(under_way=8)
+        limit.answered(under_way=8, seconds=0.1)
     assert limit.value == 16
 
 
 def test_it_never_grows_beyond_its_end() -> None:
     limit = adapting(8, most=10)
     for _ in range(8):
-        limit.answered(under_way=10)
+        limit.answered(under_way=10, seconds=0.1)
     assert limit.value == 10
 
 
@@ -58,14 +58,14 @@ def test_after_a_cut_it_grows_by_one_a_round() -> None:
     limit = adapting(16)
     limit.refused(sent=0.0, now=1.0)
     for _ in range(8):
-        limit.answered(under_way=8)
+        limit.answered(under_way=8, seconds=0.1)
     assert 8.9 < limit.value <= 9
 
 
 def test_what_is_not_used_says_nothing() -> None:
     """A limit of which less than half is in use doesn't grow."""
     limit = adapting(8)
-    limit.answered(under_way=3)
+    limit.answered(under_way=3, seconds=0.1)
     assert limit.value == 8
 
 
@@ -77,7 +77,7 @@ def test_it_stays_in_its_bounds(start: int, refusals: list[bool]) -> None:
         if refused:
             limit.refused(sent=moment, now=moment + 0.5)
         else:
-            limit.answered(under_way=64)
+            limit.answered(under_way=64, seconds=0.1)
         assert 1 <= limit.value <= 64
 
 
@@ -152,7 +152,8 @@ def test_a_loop_that_is_over_is_forgotten() -> None:
 
 async def passing(gate: Gate, seconds: float, log: list[float], failure: object = None) -> None:
     try:
-        async with gate.attempt():
+        async with gate.attempt() as attempt:
+            attempt.begins()
             log.append(asyncio.get_running_loop().time())
             await asyncio.sleep(seconds)
             if isinstance(failure, Exception):
@@ -192,14 +193,17 @@ def test_the_pace_is_shared_by_gates() -> None:
 
 
 def test_a_call_counts_towards_the_pace() -> None:
-    """A single call is not held back, and the job's next attempt comes later."""
+    """Its attempts are not held back, and the job's next one comes later."""
 
     async def main() -> list[float]:
         gates = Gates()
         log: list[float] = []
-        gate = gates.for_job(M3, None, 60)
         assert gates.for_call(M3) is None
+        gate = gates.for_job(M3, None, 60)
         assert gates.for_call("@cf/meta/llama-3.1-8b-instruct") is None
+        call = gates.for_call(M3)
+        assert call is not None
+        await asyncio.gather(*(passing(call, 0.0, []) for _ in range(3)))
         await passing(gate, 0.1, log)
         return log
 

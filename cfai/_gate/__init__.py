@@ -4,7 +4,7 @@
 """
 
 from cfai._gate.gate import Attempt, Gate
-from cfai._gate.gates import Concurrency, Gates, Rate, per_minute
+from cfai._gate.gates import Concurrency, Gates, Rate, limit_of, per_minute
 from cfai._gate.limits import Adaptive
 
-__all__ = ["Adaptive", "Attempt", "Concurrency", "Gate", "Gates", "Rate", "per_minute"]
+__all__ = ["Adaptive", "Attempt", "Concurrency", "Gate", "Gates", "Rate", "limit_of", "per_minute"]

@@ -1,5 +1,6 @@
 """How often an attempt may begin: the generic cell rate algorithm, a leaky bucket as one number."""
 
+from collections.abc import Sequence
 from math import inf
 from typing import Final
 
@@ -36,3 +37,32 @@ class Pace:
         """Count an attempt that went without asking: those who ask go later for it."""
         later = max(now, self._next) + 1.0 / self.per_second
         self._next = max(self._next, min(later, now + _DEBT))
+
+
+@define
+class Paces:
+    """The paces of all who share one limit of the service: one for each number, and one for all.
+
+    Whoever names a number keeps to it, together with the others who name the same; and all of them
+    together keep to the highest.
+    """
+
+    _each: dict[float, Pace] = field(factory=dict, init=False)
+    _all: Pace = field(factory=lambda: Pace(0.0), init=False)
+
+    def at(self, per_second: float, documented: float) -> Sequence[Pace]:
+        """What an attempt keeps to, one after the other.
+
+        Args:
+            per_second: The number.
+            documented: What the service is known to take, whatever lower number anybody names.
+        """
+        self._all.per_second = max(self._all.per_second, per_second, documented)
+        own = self._each.setdefault(per_second, Pace(per_second))
+        return own, self._all
+
+    def count(self, now: float) -> None:
+        """Count an attempt that went without asking."""
+        for pace in (*self._each.values(), self._all):
+            if pace.per_second:
+                pace.count(now)

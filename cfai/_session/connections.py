@@ -23,7 +23,7 @@ class Connections:
         concurrency: Concurrency = None,
     ) -> None:
         self.limit = limit
-        self.gates: Gates = Gates(concurrency)
+        self.gates: Gates = Gates(concurrency, limit)
         self._given = session
         self._pid = os.getpid()
         self._loops: dict[asyncio.AbstractEventLoop, Loop] = {}

@@ -7,10 +7,9 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import nullcontext
 from functools import lru_cache
 from io import BytesIO
-from typing import Final, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import aiohttp
 from attrs import define, field
@@ -31,10 +30,10 @@ from cfai.settings import Retry, Settings
 
 T = TypeVar("T")
 
+_Content = bytes | AsyncIterator[bytes] | BytesIO | None
+
 _LARGE = 2**20
 """Bytes. aiohttp warns where it is handed more at once, since writing that holds up the loop."""
-
-_NO_GATE: Final = nullcontext()
 
 
 @define(eq=False)
@@ -73,6 +72,16 @@ class _Limit(NamedTuple):
         return timed_out(self.phase, self.named)
 
 
+class _One(NamedTuple):
+    """One attempt of a call."""
+
+    number: int
+    """1 is the first."""
+    clock: _Clock
+    passage: Attempt | None
+    """Through the gate, where there is one."""
+
+
 class Session:
     """Sends requests, again where that helps, and hands each answer to whoever reads it."""
 
@@ -108,15 +117,12 @@ class Session:
         clock = _Clock(total=settings.timeouts.total)
         for attempt in range(1, settings.retries.max + 2):
             try:
-                async with _NO_GATE if gate is None else _passage(gate, clock):
-                    if isinstance(request.body, Form):
-                        with Sending(request.body) as sending:
-                            answer = await self._attempt(request, settings, clock, attempt, sending)
-                    else:
-                        answer = await self._attempt(request, settings, clock, attempt)
-                    if isinstance(answer, Reply):
-                        return read(answer)
-                    return await _handed(answer, stream)
+                if gate is None:
+                    one = _One(attempt, clock, None)
+                    return await self._once(request, settings, one, read, stream)
+                async with _passage(gate, clock) as passage:
+                    one = _One(attempt, clock, passage)
+                    return await self._once(request, settings, one, read, stream)
             except CfaiError as exc:
                 conceal(exc, settings.secrets)
                 pause = retries.pause(
@@ -134,21 +140,39 @@ class Session:
             await self._sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
+    async def _once(
+        self,
+        request: Request,
+        settings: Settings,
+        one: _One,
+        read: Callable[[Reply], T],
+        stream: Callable[[Body], Awaitable[T]],
+    ) -> T:
+        """One attempt, to what its answer is read as."""
+        if isinstance(request.body, Form):
+            with Sending(request.body) as sending:
+                answer = await self._attempt(request, settings, one, sending)
+        else:
+            answer = await self._attempt(request, settings, one)
+        return read(answer) if isinstance(answer, Reply) else await _handed(answer, stream)
+
     async def _attempt(
         self,
         request: Request,
         settings: Settings,
-        clock: _Clock,
-        attempt: int,
+        one: _One,
         sending: Sending | None = None,
     ) -> Reply | Body:
         """One attempt: a whole answer, or the body of a stream right after its headers."""
+        attempt, clock = one.number, one.clock
         here = self.connections.here()
         await _slot(here, clock, settings.timeouts.pool)
         limit = clock.limit("response", settings.timeouts.response)
         handed_on = False
         response: aiohttp.ClientResponse | None = None
         try:
+            if one.passage is not None:
+                one.passage.begins(again=attempt > 1)
             with here.limits.within(limit.seconds) as in_force:
                 if sending is not None:
 
@@ -159,30 +183,25 @@ class Session:
                         in_force.renew(limit.seconds)
 
                     sending.moved = renew
-                response = await here.session.request(
-                    request.method,
-                    _url(settings.base_url + request.path),
-                    data=_content(request) if sending is None else sending,
-                    headers=request.headers,
-                    allow_redirects=False,
-                    raise_for_status=False,
-                    proxy=settings.proxy,
-                    timeout=_no_limit_but(settings.timeouts.connect),
-                )
+                body = _content(request) if sending is None else sending
+                response = await _answered(here, request, settings, body)
                 here.began(response)
                 status, headers = response.status, response.headers
-                if 200 <= status < 300 and replies.media_type(headers) == replies.EVENTS:
-                    meta = replies.meta(status, headers, attempts=attempt, elapsed=clock.elapsed)
-                    body = Body(response, here, meta, settings.timeouts, clock.left)
+                kind = replies.media_type(headers)
+                if kind == replies.EVENTS and 200 <= status < 300:
+                    meta = replies.meta(
+                        status, headers, attempts=attempt, elapsed=clock.elapsed, kind=kind
+                    )
+                    events = Body(response, here, meta, settings.timeouts, clock.left)
                     handed_on = True
-                    return body
+                    return events
                 data = await _whole(response, settings.max_answer_bytes)
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as exc:
             raise_for(exc, translation(exc, limit.expired, settings.timeouts.connect))
         finally:
             if not handed_on:
                 here.ended(response)
-        meta = replies.meta(status, headers, attempts=attempt, elapsed=clock.elapsed)
+        meta = replies.meta(status, headers, attempts=attempt, elapsed=clock.elapsed, kind=kind)
         return Reply(status, headers, data, meta)
 
 
@@ -214,7 +233,23 @@ async def _slot(here: Loop, clock: _Clock, seconds: float | None) -> None:
         raise ConfigError("this client was closed while the call waited")
 
 
-def _content(request: Request) -> bytes | AsyncIterator[bytes] | BytesIO | None:
+def _answered(
+    here: Loop, request: Request, settings: Settings, body: _Content
+) -> Awaitable[aiohttp.ClientResponse]:
+    """The response, once its headers are there."""
+    return here.session.request(
+        request.method,
+        _url(settings.base_url + request.path),
+        data=body,
+        headers=request.headers,
+        allow_redirects=False,
+        raise_for_status=False,
+        proxy=settings.proxy,
+        timeout=_no_limit_but(settings.timeouts.connect),
+    )
+
+
+def _content(request: Request) -> _Content:
     """The body for one attempt; a large one as a file, which aiohttp writes in pieces."""
     content = request.content()
     return BytesIO(content) if isinstance(content, bytes) and len(content) > _LARGE else content

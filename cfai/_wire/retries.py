@@ -61,11 +61,18 @@ def pause(
     """
     if attempt > retries.max or not again(failure, repeatable=repeatable):
         return None
+    seconds = wait(retries, attempt, failure, random=random)
+    return seconds if seconds is None or left is None or seconds < left else None
+
+
+def wait(
+    retries: Retries, attempt: int, failure: CfaiError, *, random: Callable[[], float]
+) -> float | None:
+    """Seconds to wait after an attempt that failed: what the service named, or by chance.
+
+    `None` where the service named more than *retries* wants to wait.
+    """
     named = failure.retry_after if isinstance(failure, StatusError) else None
     if named is None:
-        seconds = random() * min(retries.cap, retries.base * 2.0 ** min(attempt - 1, 64))
-    elif named <= retries.max_wait:
-        seconds = named
-    else:
-        return None
-    return seconds if left is None or seconds < left else None
+        return random() * min(retries.cap, retries.base * 2.0 ** min(attempt - 1, 64))
+    return named if named <= retries.max_wait else None

@@ -122,9 +122,9 @@ def progress_in_bytes(what: str) -> Iterator[Callable[[int, int], object] | None
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
-        bar = bars.add_task(what, total=None)
+        bar = bars.add_task(printable(what), total=None)
         yield lambda sent, size: bars.update(bar, completed=sent, total=size)
 
 

@@ -28,7 +28,7 @@ def check(target: output.Target) -> None:
         _numpy()
 
 
-async def write(job: "EmbeddingJob", target: output.Target, *, with_ids: bool) -> None:
+async def write(job: "EmbeddingJob[Any]", target: output.Target, *, with_ids: bool) -> None:
     """Write what *job* gives in the form that the target's name asks for."""
     path = target.path
     if path is not None and _kind(target) == ".parquet":
@@ -62,7 +62,7 @@ def _lines(item: EmbeddedBatch | EmbedFailure, *, with_ids: bool) -> Iterator[di
         yield {**({"id": key} if with_ids else {}), "text": text, "vector": numbers}
 
 
-async def _parquet(job: "EmbeddingJob", path: Path) -> None:
+async def _parquet(job: "EmbeddingJob[Any]", path: Path) -> None:
     """One file, in place only when it is whole."""
     import pyarrow.parquet as pq
 

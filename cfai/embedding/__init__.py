@@ -6,7 +6,12 @@ from cfai._lazy import Face
 
 if TYPE_CHECKING:
     from cfai.embedding.job import EmbeddingJob as EmbeddingJob
-    from cfai.embedding.plan import JobOptions as JobOptions, OnError as OnError, Plan as Plan
+    from cfai.embedding.plan import (
+        BatchOptions as BatchOptions,
+        JobOptions as JobOptions,
+        OnError as OnError,
+        Plan as Plan,
+    )
     from cfai.embedding.source import Texts as Texts
     from cfai.embedding.values import (
         EmbeddedBatch as EmbeddedBatch,
@@ -19,7 +24,7 @@ _face = Face(
     __name__,
     {
         "cfai.embedding.job": "EmbeddingJob",
-        "cfai.embedding.plan": "JobOptions OnError Plan",
+        "cfai.embedding.plan": "BatchOptions JobOptions OnError Plan",
         "cfai.embedding.source": "Texts",
         "cfai.embedding.values": "EmbedFailure EmbeddedBatch JobStats Progress",
     },

@@ -2,27 +2,38 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
+from random import random
 from typing import Final, Protocol, TypeVar
 
 from cfai._gate import Gate
 from cfai._wire.queue import Batch, Queued
+from cfai._wire.retries import wait
 from cfai.embedding.reports import Reports
-from cfai.errors import DecodeError, RateLimited
+from cfai.errors import (
+    CfaiError,
+    ConnectError,
+    DecodeError,
+    RateLimited,
+    RequestTimeout,
+    StatusError,
+)
+from cfai.settings import Retries, Retry
 from cfai.tasks import Embeddings
 
 T = TypeVar("T")
 
 _PATIENCE: Final = 300.0
-"""Seconds without any answer, after which a refusal for the number of requests ends the job. The
-service counts by the minute; before that, a refusal only means to wait."""
+"""Seconds from the first attempt in vain, without any answer since, after which another ends the
+job. The service counts by the minute; before that, it only means to wait."""
 
 
 class Service(Protocol):
     """What a job asks, each attempt through a gate."""
 
     @property
-    def retries(self) -> int:
-        """How often what failed is asked for again."""
+    def retries(self) -> Retries:
+        """How often what failed is asked for again, and when."""
 
     async def send(self, texts: Sequence[str], gate: Gate) -> Embeddings:
         """Embed one request's worth of texts."""
@@ -42,31 +53,61 @@ class Service(Protocol):
 class Asking:
     """One job's gate, its patience, and what is known of its vectors."""
 
-    def __init__(self, gate: Gate, reports: Reports) -> None:
+    def __init__(self, gate: Gate, retries: Retries, reports: Reports) -> None:
         self.gate = gate
+        self._retries = retries
         self._reports = reports
         self._dimension: int | None = None
-        self._answered_at = asyncio.get_running_loop().time()
+        self._answered = False
+        self._unanswered_since: float | None = None
+        """When something was last in vain, and nothing was answered since."""
 
     async def patiently(self, attempt: Callable[[Gate], Awaitable[T]]) -> T:
-        """What *attempt* gives. Where it is refused, that only means to wait.
+        """What *attempt* gives. Where it is in vain for a time, it is made again after a pause.
 
-        The gate is narrower after a refusal, and opens again.
+        That is where the service has too much to do, for as long as the patience lasts; where no
+        connection is made, once there was one; and where there was no answer in time, as often as
+        `Retries` allows.
         """
-        loop = asyncio.get_running_loop()
-        self._reports.calls += 1
-        while True:
+        for rounds in count(1):
             try:
                 answer = await attempt(self.gate)
-            except RateLimited as exc:
-                # Who wants no retries has made one attempt only, and so has who was told to come
-                # back later than it wants to wait.
-                tried_again = exc.meta is not None and exc.meta.attempts > 1
-                if not tried_again or loop.time() - self._answered_at >= _PATIENCE:
+            except CfaiError as exc:
+                pause = self._pause(exc, rounds)
+                if pause is None:
                     raise
+                failure = exc
             else:
-                self._answered_at = loop.time()
+                self._answered, self._unanswered_since = True, None
                 return answer
+            finally:
+                self._reports.rounds += rounds > 1
+            if self._retries.on_retry is not None:
+                self._retries.on_retry(Retry(self._retries.max + rounds, failure, pause))
+            await asyncio.sleep(pause)
+        raise AssertionError("there is always another round")
+
+    def _pause(self, failure: CfaiError, rounds: int) -> float | None:
+        """Seconds to wait before another round; `None` where there is to be none."""
+        retries, patient = self._retries, False
+        match failure:
+            case RateLimited() | RequestTimeout(phase="pool"):
+                patient = True
+            case ConnectError() | RequestTimeout(phase="connect"):
+                patient = self._answered
+            case RequestTimeout(phase="response"):
+                if rounds <= retries.max:
+                    return wait(retries, rounds, failure, random=random)
+            case StatusError() | DecodeError():
+                self._answered, self._unanswered_since = True, None
+        if not patient or not retries.max:
+            return None
+        now = asyncio.get_running_loop().time()
+        if self._unanswered_since is None:
+            self._unanswered_since = now
+        elif now - self._unanswered_since >= _PATIENCE:
+            return None
+        return wait(retries, retries.max + rounds, failure, random=random)
 
     def checked(self, vectors: Embeddings) -> Embeddings:
         """The same vectors, if they are as long as those before.

@@ -30,8 +30,10 @@ class Memory:
             for place, one in one_by_one(asked):
                 waiting[place].set_result(one)
             # Where the job fails, some are never there.
-            found += joined([known.result() if known.done() else None for known in where])
-        found[:] = joined([await known for known in where])
+            there = [known.result() if known.done() else None for known in where]
+            found += joined(there, asked)
+        # Others wait for the same futures: who is cancelled here must not cancel those.
+        found[:] = joined([await asyncio.shield(known) for known in where], asked)
 
     def _claim(self, texts: Sequence[str]) -> tuple[dict[str, _Known], list[_Known]]:
         """Which texts nobody asked for yet, and where what becomes of each text will be."""

@@ -2,8 +2,9 @@
 
 import asyncio
 from array import array
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 from attrs import frozen
 
@@ -23,10 +24,9 @@ from cfai.errors import (
     QuotaExceeded,
     RateLimited,
     RequestTooLarge,
-    ServerError,
     StatusError,
 )
-from cfai.tasks import Embeddings
+from cfai.tasks import Embeddings, Usage
 
 Ask = Callable[[Sequence[str]], Awaitable[Embeddings]]
 """Embeds one request's worth of texts, with all its attempts."""
@@ -46,6 +46,9 @@ _ABOUT_ALL: Final = (
 )
 # No such model; no such path. Both are 400, and no text is to blame.
 _CODES_ABOUT_ALL: Final = frozenset({5007, 7000, 7003})
+_NONE_PASSED: Final = 20
+"""Texts refused by themselves, and none embedded, after which it can't be about the texts."""
+
 ABOUT_TEXTS: Final = (BadRequest, RequestTooLarge, InputError)
 
 
@@ -55,9 +58,32 @@ def about_all(error: CfaiError) -> bool:
     return isinstance(error, _ABOUT_ALL) or code in _CODES_ABOUT_ALL
 
 
-def unexplained(error: CfaiError) -> bool:
-    """Whether it doesn't say why. Of one item among others, it is about its texts, most likely."""
-    return isinstance(error, ServerError) and error.code is None
+class Judge:
+    """Tells what is about some texts from what is about all, by what became of those before."""
+
+    def __init__(self) -> None:
+        self._passed = False
+        self._refused = 0
+
+    def passed(self) -> None:
+        """Hear that some were embedded."""
+        self._passed = True
+
+    def about_all(self, error: CfaiError, texts: int) -> bool:
+        """Whether every other text would fail as so many *texts* did.
+
+        Of the texts at the beginning, one after the other was refused, and nothing was embedded:
+        then something else that is asked for is at fault, an option for one.
+        """
+        if about_all(error):
+            return True
+        if self._passed or texts > 1 or not isinstance(error, BadRequest):
+            return False
+        self._refused += 1
+        if self._refused < _NONE_PASSED:
+            return False
+        error.add_note(f"none of the first {self._refused} texts was accepted, each by itself")
+        return True
 
 
 @frozen(eq=False)
@@ -70,7 +96,13 @@ class Piece:
 
 
 async def embed(
-    ask: Ask, texts: Sequence[str], out: list[Piece], *, on_error: OnError, first: int = 0
+    ask: Ask,
+    texts: Sequence[str],
+    out: list[Piece],
+    *,
+    on_error: OnError,
+    judge: Judge,
+    first: int = 0,
 ) -> None:
     """Put what becomes of *texts* into *out*, in order, as soon as it is known.
 
@@ -81,17 +113,18 @@ async def embed(
     try:
         outcome: Embeddings | CfaiError = await ask(texts)
     except CfaiError as exc:
-        if about_all(exc):
+        if judge.about_all(exc, len(texts)):
             raise
         if isinstance(exc, ABOUT_TEXTS) and len(texts) > 1:
-            half = len(texts) // 2
-            await embed(ask, texts[:half], out, on_error=on_error, first=first)
-            await embed(ask, texts[half:], out, on_error=on_error, first=first + half)
+            part, half = partial(embed, ask, on_error=on_error, judge=judge), len(texts) // 2
+            await part(texts[:half], out, first=first)
+            await part(texts[half:], out, first=first + half)
             return
         out.append(Piece(first, first + len(texts), exc))
         if on_error == "raise":
             raise
     else:
+        judge.passed()
         out.append(Piece(first, first + len(texts), outcome))
 
 
@@ -101,6 +134,7 @@ async def embed_in_rounds(
     out: list[Piece],
     *,
     on_error: OnError,
+    judge: Judge,
 ) -> None:
     """As `embed`, where each answer takes its time: all halves are asked for at once."""
     spans = [(0, len(texts))]
@@ -110,43 +144,48 @@ async def embed_in_rounds(
         try:
             await asyncio.wait(asked)
         finally:
-            spans = _settled(zip(spans, asked, strict=True), out, failed, on_error)
+            settled = _Settling(out, failed, on_error, judge)
+            spans = settled.halves(zip(spans, asked, strict=True))
         if failed:
             raise failed[0]
         if any(outcome.cancelled() for outcome in asked):
             raise asyncio.CancelledError
 
 
-def _settled(
-    asked: Iterable[tuple[tuple[int, int], Outcome]],
-    out: list[Piece],
-    failed: list[CfaiError],
-    on_error: OnError,
-) -> list[tuple[int, int]]:
-    """Put what is known into *out*, and what ends the job into *failed*; gives what to ask next."""
-    halves: list[tuple[int, int]] = []
-    for (first, last), one in asked:
-        one.cancel()  # Where it is done, that is nothing.
-        if one.cancelled():
-            continue
-        outcome = one.result()
-        if isinstance(outcome, CfaiError):
-            if about_all(outcome):
-                failed.append(outcome)
+@frozen(eq=False)
+class _Settling:
+    """What a round came to: what is known goes to *out*, what ends the job to *failed*."""
+
+    out: list[Piece]
+    failed: list[CfaiError]
+    on_error: OnError
+    judge: Judge
+
+    def halves(self, asked: Iterable[tuple[tuple[int, int], Outcome]]) -> list[tuple[int, int]]:
+        """Settle each request; gives what to ask next."""
+        halves: list[tuple[int, int]] = []
+        for (first, last), one in asked:
+            one.cancel()  # Where it is done, that is nothing.
+            if one.cancelled():
                 continue
-            blamed = isinstance(outcome, ABOUT_TEXTS) or unexplained(outcome)
-            if blamed and last - first > 1:
+            outcome = one.result()
+            if isinstance(outcome, Embeddings):
+                self.judge.passed()
+            elif self.judge.about_all(outcome, last - first):
+                self.failed.append(outcome)
+                continue
+            elif isinstance(outcome, ABOUT_TEXTS) and last - first > 1:
                 half = (first + last) // 2
                 halves += [(first, half), (half, last)]
                 continue
-            if on_error == "raise":
-                failed.append(outcome)
-        out.append(Piece(first, last, outcome))
-    out.sort(key=lambda piece: piece.first)
-    return halves
+            elif self.on_error == "raise":
+                self.failed.append(outcome)
+            self.out.append(Piece(first, last, outcome))
+        self.out.sort(key=lambda piece: piece.first)
+        return halves
 
 
-Embed = Callable[[Sequence[str], list[Piece]], Awaitable[None]]
+Embed = Callable[[Sequence[str], list[Piece]], Coroutine[Any, Any, None]]
 """`embed` for one job: all but the texts, and where what becomes of them is put."""
 
 
@@ -158,8 +197,14 @@ def one_by_one(pieces: Sequence[Piece]) -> Iterator[tuple[int, "array[float] | C
             yield place, found[place - piece.first] if isinstance(found, Embeddings) else found
 
 
-def joined(found: Sequence["array[float] | CfaiError | None"]) -> list[Piece]:
-    """Pieces of what stands next to each other; of `None`, nothing is known."""
+def joined(
+    found: Sequence["array[float] | CfaiError | None"], asked: Sequence[Piece] = ()
+) -> list[Piece]:
+    """Pieces of what stands next to each other; of `None`, nothing is known.
+
+    What *asked* cost, which some of it was in, is told with the first of them.
+    """
+    cost = _cost(asked)
     pieces: list[Piece] = []
     vectors: array[float] = array("f")
     count = 0
@@ -169,12 +214,27 @@ def joined(found: Sequence["array[float] | CfaiError | None"]) -> list[Piece]:
             count += 1
             continue
         if count:
-            whole = Embeddings((count, len(vectors) // count), vectors)
+            whole = Embeddings((count, len(vectors) // count), vectors, usage=cost)
             pieces.append(Piece(place - count, place, whole))
-            vectors, count = array("f"), 0
+            vectors, count, cost = array("f"), 0, None
         if one is not None:
             pieces.append(Piece(place, place + 1, one))
     return pieces
+
+
+def _cost(asked: Sequence[Piece]) -> Usage | None:
+    """What the service said that all of them cost together."""
+    told = [piece.outcome.usage for piece in asked if isinstance(piece.outcome, Embeddings)]
+    said = [usage for usage in told if usage is not None]
+    if not said:
+        return None
+    neurons = [usage.neurons for usage in said if usage.neurons is not None]
+    return Usage(
+        sum(usage.prompt_tokens for usage in said),
+        sum(usage.completion_tokens for usage in said),
+        sum(usage.total_tokens for usage in said),
+        neurons=sum(neurons) if neurons else None,
+    )
 
 
 def results(chunk: Chunk, pieces: Sequence[Piece]) -> Iterator[EmbeddedBatch | EmbedFailure]:

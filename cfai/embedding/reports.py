@@ -21,8 +21,10 @@ class Reports:
         self._ended: float | None = None
         self._texts = 0
         self._failed = 0
-        self.calls = 0
-        """Requests, each counted once however often it was sent."""
+        self.embedded = 0
+        """Texts that the service embedded."""
+        self.rounds = 0
+        """How often a call was made again after all its attempts."""
 
     def begin(self) -> None:
         """Start the clock, and show the bar.
@@ -68,10 +70,11 @@ class Reports:
             return JobStats()
         return JobStats(
             texts=self._texts,
+            known=max(0, self._texts - self.embedded),
             failed=self._failed,
             requests=gate.attempts,
             refusals=gate.refusals,
-            retries=max(0, gate.attempts - self.calls),
+            retries=gate.repeats + self.rounds,
             waited=gate.waited,
             seconds=(self._ended or time.monotonic()) - self._began,
             limit=gate.limit,

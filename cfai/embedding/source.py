@@ -1,9 +1,20 @@
 """The texts of a job, read lazily and cut into batches."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+import asyncio
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+    Sized,
+)
+from contextlib import aclosing
+from math import inf
 from typing import Any
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from cfai.errors import InputError
 
@@ -26,36 +37,48 @@ def check(texts: object) -> None:
     """Refuse what is no source of texts.
 
     Raises:
-        InputError: It is one text, or can't be iterated.
+        InputError: It is one text, a mapping, or can't be iterated.
     """
-    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable | AsyncIterable):
+    if isinstance(texts, Mapping):
+        raise InputError("texts must be many texts, got a mapping: give its items() or values()")
+    one = isinstance(texts, str | bytes | bytearray | memoryview)
+    if one or not isinstance(texts, Iterable | AsyncIterable):
         raise InputError(f"texts must be many texts, got {type(texts).__name__}")
 
 
 def length(texts: Texts) -> int | None:
     """How many there are, where that is known without reading them."""
-    return len(texts) if isinstance(texts, Sequence) else None
+    return len(texts) if isinstance(texts, Sized) else None
 
 
 def _pair(entry: object, place: int) -> tuple[Any, str]:
-    match entry:
-        case str():
-            return place, entry
-        case (key, str(text)):
-            return key, text
+    if isinstance(entry, str):
+        return place, entry
+    if isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], str):
+        return entry
     got = type(entry).__name__
     raise InputError(f"texts must be of str or (id, str); number {place} is of {got}")
 
 
 async def _entries(texts: Texts) -> AsyncGenerator[object, None]:
+    """The entries of any source; it is left with all that a generator has to tidy up."""
     if not isinstance(texts, AsyncIterable):
-        for entry in texts:
-            yield entry
+        try:
+            for entry in texts:
+                yield entry
+        finally:
+            if isinstance(texts, Generator):
+                texts.close()
         return
     iterator = aiter(texts)
     try:
         async for entry in iterator:
             yield entry
+            _stop_if_cancelled()
+    except asyncio.CancelledError as exc:
+        _stop_if_cancelled()
+        # Nobody cancelled this task: something that the source waited for was cancelled.
+        raise InputError("the source of the texts was cancelled before it ended") from exc
     finally:
         # A generator that is left in the middle would otherwise be ended by the collector.
         close = getattr(iterator, "aclose", None)
@@ -63,37 +86,78 @@ async def _entries(texts: Texts) -> AsyncGenerator[object, None]:
             await close()
 
 
+def _stop_if_cancelled() -> None:
+    """Raise the cancellation of this task, which the source may have swallowed."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 async def chunks(
     texts: Texts, most: int, most_characters: int | None
 ) -> AsyncGenerator[Chunk, None]:
     """Cut *texts* into chunks of up to *most* texts and *most_characters* characters.
 
-    Where the source fails, what it gave before comes first.
+    A full one is given at once. Where the source fails, what it gave before comes first.
 
     Raises:
-        InputError: An entry is no text, and no pair of an id and a text.
+        InputError: An entry is no text, and no pair of an id and a text; or the source was
+            cancelled by somebody else.
+        BaseException: What the source raised.
     """
-    limit = float("inf") if most_characters is None else most_characters
-    index, start, size = 0, 0, 0
-    ids: list[Any] = []
-    batch: list[str] = []
-    failure: Exception | None = None
-    entries = _entries(texts)
-    try:
-        async for entry in entries:
-            key, text = _pair(entry, start + len(batch))
-            if batch and (len(batch) >= most or size + len(text) > limit):
-                yield Chunk(index, start, ids, batch)
-                index, start, size = index + 1, start + len(batch), 0
-                ids, batch = [], []
-            ids.append(key)
-            batch.append(text)
-            size += len(text)
-    except Exception as exc:
-        failure = exc
-    finally:
-        await entries.aclose()
-    if batch:
-        yield Chunk(index, start, ids, batch)
-    if failure is not None:
-        raise failure
+    cut = _Cut(most, inf if most_characters is None else most_characters)
+    async with aclosing(_entries(texts)) as entries:
+        while True:
+            try:
+                key, text = _pair(await anext(entries), cut.place)
+            except StopAsyncIteration:
+                break
+            except BaseException:
+                # Not where this task is cancelled: then nobody waits for the rest.
+                _stop_if_cancelled()
+                if cut.texts:
+                    yield cut.chunk()
+                raise
+            if not cut.takes(text):
+                yield cut.chunk()
+            if cut.add(key, text):
+                yield cut.chunk()
+    if cut.texts:
+        yield cut.chunk()
+
+
+@define
+class _Cut:
+    """The texts that will be the next chunk."""
+
+    most: int
+    most_characters: float
+    start: int = field(default=0, init=False)
+    """The place of the first of them."""
+    texts: list[str] = field(factory=list, init=False)
+    _ids: list[Any] = field(factory=list, init=False)
+    _size: int = field(default=0, init=False)
+    _index: int = field(default=0, init=False)
+
+    @property
+    def place(self) -> int:
+        """Of the next text."""
+        return self.start + len(self.texts)
+
+    def takes(self, text: str) -> bool:
+        """Whether there is room for *text*; a long one goes alone."""
+        return not self.texts or self._size + len(text) <= self.most_characters
+
+    def add(self, key: Any, text: str) -> bool:
+        """Take *text*; whether that was all."""
+        self._ids.append(key)
+        self.texts.append(text)
+        self._size += len(text)
+        return len(self.texts) >= self.most or self._size >= self.most_characters
+
+    def chunk(self) -> Chunk:
+        """All that was taken, and begin anew."""
+        chunk = Chunk(self._index, self.start, self._ids, self.texts)
+        self.start, self._index = self.place, self._index + 1
+        self._ids, self.texts, self._size = [], [], 0
+        return chunk

@@ -23,7 +23,8 @@ class EmbeddedBatch:
     """One for each, in their order."""
 
     usage: Usage | None = None
-    """What the request cost that they were in."""
+    """What their requests cost, where the service said so; `None` also where nothing was asked.
+    With a checkpoint or `dedupe`, it stands with the first batch of what was asked together."""
 
     texts: Sequence[str] = field(default=(), repr=False)
 
@@ -52,6 +53,9 @@ class JobStats:
 
     texts: int = 0
     """That have their vectors."""
+    known: int = 0
+    """Those of them that nobody was asked for: the vector was in the checkpoint, or is that of an
+    equal text (`dedupe`)."""
     failed: int = 0
     """Texts that have none, and won't."""
     requests: int = 0
@@ -69,8 +73,8 @@ class JobStats:
 
     @property
     def texts_per_second(self) -> float:
-        """Over the whole time; 0 at the very start."""
-        return self.texts / self.seconds if self.seconds else 0.0
+        """Over the whole time, those that were known aside; 0 at the very start."""
+        return (self.texts - self.known) / self.seconds if self.seconds else 0.0
 
 
 @frozen
@@ -90,6 +94,7 @@ class Progress:
     @property
     def seconds_left(self) -> float | None:
         """What remains at the present speed, where that is known."""
-        if self.total is None or not self.done:
+        asked = self.done - self.stats.known
+        if self.total is None or (self.total > self.done and not asked):
             return None
-        return (self.total - self.done) * self.stats.seconds / self.done
+        return (self.total - self.done) * self.stats.seconds / max(asked, 1)
