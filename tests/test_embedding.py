@@ -517,7 +517,12 @@ def test_every_text_ends_once_as_its_vector_or_as_a_failure(mix: Mix) -> None:
             assert asyncio.all_tasks() <= before | connections
         return error
 
-    error = asyncio.run(main())
+    _agrees(mix, items, asyncio.run(main()))
+
+
+def _agrees(
+    mix: Mix, items: list[EmbeddedBatch | EmbedFailure], error: BaseException | None
+) -> None:
     right([item for item in items if isinstance(item, EmbeddedBatch)], mix.given)
     for item in items:
         if isinstance(item, EmbedFailure):
