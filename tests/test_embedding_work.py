@@ -12,6 +12,7 @@ from cfai import (
     EmbeddingJob,
     Embeddings,
     InputError,
+    Polling,
     Progress,
     QuotaExceeded,
     RateLimited,
@@ -244,6 +245,23 @@ def test_nothing_is_sent_after_a_failure() -> None:
     assert isinstance(error, QuotaExceeded)
     assert script.sent == [0, 0, 0]
     assert places_in(items) == [1, 2]
+
+
+def test_nothing_is_tried_again_after_a_failure() -> None:
+    """What is under way ends its attempt, and makes no other one."""
+
+    def listener(_: Progress) -> None:
+        raise LookupError("mine")
+
+    async def reply(given: Sequence[str]) -> Embeddings:
+        await asyncio.sleep(float(given[0]))
+        if given[0] == "2":
+            raise BUSY
+        return vectors(given)
+
+    script, job = scripted(reply, ["1", "2"], progress=listener)
+    assert isinstance(virtual_time.run(until_it_ends(job, [])), LookupError)
+    assert script.sent == [0, 0]
 
 
 def test_a_failed_job_waits_for_a_moment_only() -> None:
@@ -491,7 +509,10 @@ async def test_a_mistake_about_all_texts_is_found(
 ) -> None:
     """Where no text at all is accepted, it isn't the texts: the job ends, and soon."""
     service = fake.simulates(Service(poison=lambda _: True))
-    job = ai.embed_many(M3, texts(1000), on_error=on_error, mode=mode, truncate=True)
+    polling = Polling(base=0)
+    job = ai.embed_many(
+        M3, texts(1000), on_error=on_error, mode=mode, polling=polling, rate=None, truncate=True
+    )
     error = await until_it_ends(job, [])
     assert isinstance(error, BadRequest)
     assert error.__notes__ == ["none of the first 20 texts was accepted, each by itself"]
@@ -501,7 +522,7 @@ async def test_a_mistake_about_all_texts_is_found(
 async def test_many_bad_texts_among_good_ones(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     """Once a text was accepted, the others are at fault themselves."""
     fake.simulates(Service(poison=lambda text: text != "text 3"))
-    job = ai.embed_many(M3, texts(100), on_error="skip", concurrency=1)
+    job = ai.embed_many(M3, texts(100), on_error="skip", concurrency=1, rate=None)
     assert places_in(await everything(job)) == [3]
     assert job.stats.failed == 99
 
