@@ -527,9 +527,10 @@ async def test_many_bad_texts_among_good_ones(fake: FakeWorkersAI, ai: WorkersAI
     assert job.stats.failed == 99
 
 
-async def test_retries_are_counted_as_such(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+async def test_retries_are_counted_as_such(fake: FakeWorkersAI) -> None:
     """Texts that fail without being sent are no attempts, and hide none."""
     service = fake.simulates(Service(faults=0.3, seed=4))
+    ai = fake.client(retries=Retries(max=25, base=0.001, cap=0.002))
     job = ai.embed_many(M3, ["a", "", "b", ""] * 20, batch_size=8, on_error="yield")
     await everything(job)
     assert job.stats.requests == service.counters.requests
