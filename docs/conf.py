@@ -39,7 +39,8 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!cfai\b).*"),
     ("py:.*", r"cfai\.(.*\.)?_.*"),
-    ("py:.*", r"cfai\.(settings\.Unset|embedding\.plan\.Plan|local\.backends\..*)"),
+    ("py:.*", r"cfai\.(settings\.Unset|local\.backends\..*)"),
+    ("py:.*", r"cfai\.embedding\.(plan\.Plan|asking\.Service)"),
     ("py:.*", r"cfai\..*\.[A-Z]"),  # type variables
 ]
 

@@ -52,8 +52,10 @@ class Checkpoint:
         self._under_way: dict[bytes, asyncio.Future[None]] = {}
         self._waiting: list[Row] = []
         """What is settled, and not in a file yet."""
-        self._writing = asyncio.Lock()
-        self._broken: BaseException | None = None
+        self._writing: list[Row] | None = None
+        """What a file is being made of, until `_written`."""
+        self._written: asyncio.Future[None] | None = None
+        self._broken: Exception | None = None
 
     @classmethod
     async def open(cls, path: Path, facts: Mapping[str, Any], *, retry_failed: bool) -> Self:
@@ -141,7 +143,7 @@ class Checkpoint:
             self._take(keys, settled, asked)
             try:
                 await self._write()
-            except (OSError, CfaiError) as lost:
+            except Exception as lost:  # What ended the job is told first.
                 exc.add_note(f"what was finished last is not in the checkpoint: {lost}")
             raise
         self._take(keys, settled, asked)
@@ -159,21 +161,36 @@ class Checkpoint:
                 self._waiting.append((keys[place], one))
 
     async def _write(self) -> None:
-        """Put what is settled into a file. What is settled meanwhile goes into the next, together.
+        """Wait until what is settled is in a file. What is settled meanwhile is in the next.
 
         Raises:
-            OSError: It can't be written, now or before.
+            OSError: It can't be written, or what came before couldn't.
+            ConfigError: The vectors in the folder have another length.
         """
-        async with self._writing:
+        mine = self._waiting
+        while mine and (mine is self._waiting or mine is self._writing):
             if self._broken is not None:
                 raise self._broken
-            rows, self._waiting = self._waiting, []
-            if not rows:
-                return
+            if self._written is None:
+                await self._write_file()
+            else:
+                await asyncio.wait([self._written])
+        if self._broken is not None:
+            raise self._broken
+
+    async def _write_file(self) -> None:
+        rows, self._waiting = self._waiting, []
+        self._writing, self._written = rows, asyncio.get_running_loop().create_future()
+
+        def keep() -> None:
             try:
-                await to_its_end(partial(self._folder.keep, rows))
-            except asyncio.CancelledError:
-                raise
-            except BaseException as exc:
+                self._folder.keep(rows)
+            except Exception as exc:  # Whoever waits for these rows hears of it.
                 self._broken = exc
-                raise
+
+        try:
+            await to_its_end(keep)
+        finally:
+            self._writing = None
+            self._written.set_result(None)
+            self._written = None

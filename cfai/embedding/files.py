@@ -28,6 +28,8 @@ def create(path: Path, fill: Fill) -> bool:
     Raises:
         OSError: It can't be written.
     """
+    if path.exists():
+        return False
     try:
         _put(path, fill, lambda rough: _link(rough, path))
     except FileExistsError:

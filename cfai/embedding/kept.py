@@ -169,7 +169,8 @@ def write(path: Path, facts: Mapping[str, Any], rows: Iterable[Row]) -> None:
             "code": pa.array([*gaps, *[one.code for one in said]], pa.int32()),
         }
     )
-    tables.write(whole.replace_schema_metadata({_FACTS: json.dumps(facts)}), path)
+    whole = whole.replace_schema_metadata({_FACTS: json.dumps(facts)})
+    tables.write(whole, path, statistics=False)
 
 
 def _text(said: str) -> str:

@@ -133,7 +133,7 @@ class Rows:
         return column
 
 
-def write(whole: pa.Table, path: Path) -> None:
+def write(whole: pa.Table, path: Path, *, statistics: bool = True) -> None:
     """Write a file that is there with all it holds, or not at all, even if the power fails."""
     import pyarrow.parquet as pq
 
@@ -146,6 +146,7 @@ def write(whole: pa.Table, path: Path) -> None:
             use_dictionary=False,
             write_page_checksum=True,
             data_page_size=_PAGE,
+            write_statistics=statistics,
         )
 
     files.replace(path, fill)
