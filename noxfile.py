@@ -4,11 +4,13 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import nox
 
 PROJECT = nox.project.load_toml("pyproject.toml")
+group = partial(nox.project.dependency_groups, PROJECT)
 
 
 def runs(version: str) -> bool:
@@ -17,23 +19,25 @@ def runs(version: str) -> bool:
     return found is not None and subprocess.call([found, "-c", ""], stderr=subprocess.DEVNULL) == 0
 
 
-def group(*names: str) -> list[str]:
-    """The dependencies of some groups of pyproject.toml."""
-    return nox.project.dependency_groups(PROJECT, *names)
-
-
-CURRENT = "{}.{}".format(*sys.version_info)
 PYTHONS = [version for version in nox.project.python_versions(PROJECT) if runs(version)]
-
-nox.options.sessions = ["lint", "types", "tests", "peers", "docs", "build"]
+nox.options.sessions = ["lint", "types", "tests", "peers", "browser", "docs", "build"]
 nox.options.reuse_venv = "yes"
 
 
-@nox.session(python=sorted({CURRENT, *PYTHONS}))
+@nox.session(python=sorted({"{}.{}".format(*sys.version_info), *PYTHONS}))
 def tests(session: nox.Session) -> None:
     """Run pytest, on every Python of the project that this machine has."""
     session.install("-e", ".[all]", *group("tests"))
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Use the example apps in a real browser, where there is one."""
+    if not (shutil.which("chromium") or shutil.which("google-chrome")):
+        session.skip("there is no Chromium here: apt-get install chromium")
+    session.install("-e", ".[local]", *group("browser"))
+    session.run("pytest", "tests/browser", *session.posargs)
 
 
 @nox.session
@@ -54,7 +58,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types, and that every public name has one."""
-    session.install("-e", ".[all]", *group("tests", "types"))
+    session.install("-e", ".[all]", *group("tests", "browser", "types"))
     session.run("mypy")
     session.env["PYRIGHT_PYTHON_IGNORE_WARNINGS"] = "1"
     session.run("pyright", "--verifytypes", "cfai", "--ignoreexternal")
@@ -76,8 +80,7 @@ def build(session: nox.Session) -> None:
     session.run("python", "-m", "build", "--outdir", str(dist), ".")
     session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
     (wheel,) = dist.glob("*.whl")
-    files = (path for path in Path("cfai").rglob("*") if path.is_file())
-    source = {str(path) for path in files if path.suffix != ".pyc"}
+    source = {str(path) for path in Path("cfai").rglob("*.*") if path.suffix != ".pyc"}
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     if packed != source:
         session.error(f"not the same in the wheel and in cfai/: {sorted(packed ^ source)}")
@@ -89,8 +92,8 @@ def build(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure cfai beside its peers, which are installed here only."""
-    session.install("-e", ".[local,numpy]", "-r", "tests/bench/peers.txt", *group("tests"))
-    usual = "pytest tests/bench", "python -m tests.bench", "python -m tests.bench.crowd"
-    given = ["python", "-m", "tests.bench", *session.posargs]
-    for command in [given] if session.posargs else map(str.split, usual):
-        session.run(*command)
+    session.install("-e", ".[arrow,local]", "-r", "tests/bench/peers.txt", *group("tests"))
+    if not session.posargs:
+        session.run("pytest", "tests/bench")
+    for one in [""] if session.posargs else ["", ".crowd", ".relay", ".limit", ".stall", ".memory"]:
+        session.run("python", "-m", f"tests.bench{one}", *session.posargs)

@@ -27,6 +27,18 @@ if TYPE_CHECKING:
     from cfai._tokens import (
         TokenStream as TokenStream,
     )
+    from cfai._tools import (
+        AnyTool as AnyTool,
+        PythonTool as PythonTool,
+        Step as Step,
+        ToolEvent as ToolEvent,
+        ToolFailed as ToolFailed,
+        ToolOutcome as ToolOutcome,
+        ToolReturned as ToolReturned,
+        ToolRun as ToolRun,
+        ToolStarted as ToolStarted,
+        Turn as Turn,
+    )
     from cfai._version import __version__ as __version__
     from cfai._wire.queue import (
         QueuedItem as QueuedItem,
@@ -60,6 +72,7 @@ if TYPE_CHECKING:
         MethodNotAllowed as MethodNotAllowed,
         MissingExtra as MissingExtra,
         NotFound as NotFound,
+        ParseError as ParseError,
         PermissionDenied as PermissionDenied,
         QuotaExceeded as QuotaExceeded,
         RateLimited as RateLimited,
@@ -70,6 +83,7 @@ if TYPE_CHECKING:
         StatusError as StatusError,
         StreamInterrupted as StreamInterrupted,
         StreamUnsupported as StreamUnsupported,
+        ToolLoopExceeded as ToolLoopExceeded,
         TransportError as TransportError,
         UploadInterrupted as UploadInterrupted,
     )
@@ -167,6 +181,10 @@ _face = Face(
         "cfai._services.queue": "QueuedBatch",
         "cfai._gate": "Adaptive",
         "cfai._tokens": "TokenStream",
+        "cfai._tools": (
+            "AnyTool PythonTool Step ToolEvent ToolFailed ToolOutcome ToolReturned ToolRun "
+            "ToolStarted Turn"
+        ),
         "cfai._wire.queue": "QueuedItem",
         "cfai._version": "__version__",
         "cfai.cohere": "Cohere",
@@ -175,9 +193,9 @@ _face = Face(
         "cfai.errors": (
             "AnswerTooLarge AuthenticationError BadRequest CapacityExceeded CfaiError ConfigError "
             "Conflict ConnectError ConnectionLost DecodeError InputError MethodNotAllowed "
-            "MissingExtra NotFound PermissionDenied QuotaExceeded RateLimited RequestTimeout "
-            "RequestTooLarge ServerError ServiceTimeout StatusError StreamInterrupted "
-            "StreamUnsupported TransportError UploadInterrupted"
+            "MissingExtra NotFound ParseError PermissionDenied QuotaExceeded RateLimited "
+            "RequestTimeout RequestTooLarge ServerError ServiceTimeout StatusError "
+            "StreamInterrupted StreamUnsupported ToolLoopExceeded TransportError UploadInterrupted"
         ),
         "cfai.listings": (
             "Author Finetune FinetuneAsset Markdown MarkdownFormat Model ModelSchema ModelTask "

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from attrs import define, frozen
 
 from cfai._gate import Gate, Gates
+from cfai._redaction import Scrub
 from cfai._session import Body, Session
-from cfai._tokens import Events, TokenStream, begun, unasked
 from cfai._wire import answers, queue, requests
+from cfai._wire.answers import Decode
 from cfai._wire.listings import told
 from cfai._wire.queue import Batch, Queued
 from cfai._wire.replies import Reply
 from cfai._wire.results import Asked, asked
+from cfai._wire.vectors import Unusual, Vectors
 from cfai.errors import DecodeError
 from cfai.settings import Options, Retries, Settings
 from cfai.tasks import Embeddings, Pooling, Task, Text, TextEmbeddings
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from cfai._tokens import Events, TokenStream
 
 Input = Task[Any] | Mapping[str, Any]
 
@@ -43,16 +50,17 @@ class Calls:
         settings = self.settings.for_call(options)
         request = await self._request(settings, model, task, False, options)
         question, scrub = asked(task), settings.scrub
-        return await self.session.call(
-            request,
-            settings,
-            read=partial(answers.answer, question, scrub=scrub),
-            stream=partial(unasked, question, scrub, settings),
-            gate=gate,
-        )
+        read = partial(answers.answer, question, scrub=scrub)
+        stream = partial(_unasked, question, scrub, settings)
+        if question.answer is Embeddings:
+            call = partial(self.session.call, request, settings, stream=stream, gate=gate)
+            return await _in_slices(call, read)
+        return await self.session.call(request, settings, read=read, stream=stream, gate=gate)
 
     def stream(self, model: str, task: Input, options: Options | None) -> TokenStream:
         """A stream of the answer, which sends the request when it is opened."""
+        from cfai._tokens import TokenStream  # What streams need is loaded by the first one.
+
         question = asked(task)
         opening = partial(self.begin, model, task, question, options)
         return TokenStream(opening, json_asked=question.json)
@@ -61,6 +69,8 @@ class Calls:
         self, model: str, task: Input, question: Asked, options: Options | None
     ) -> Events | Text:
         """The events of a stream, or its whole text where the model sends no stream."""
+        from cfai._tokens import begun
+
         settings = self.settings.for_call(options)
         request = await self._request(settings, model, task, True, options)
         scrub = settings.scrub
@@ -85,21 +95,44 @@ class Calls:
     ) -> Batch[Any]:
         """What the service says of *tasks* in its queue."""
         settings = self.settings.for_call(options)
-        read = queue.reader(tasks, settings.scrub)
+        made = queue.reader(tasks, settings.scrub)
 
-        def heard(reply: Reply) -> Batch[Any]:
-            return told(reply, lambda document: read(document, reply.meta), scrub=settings.scrub)
+        def read(reply: Reply, decode: Decode = Reply.json) -> Batch[Any]:
+            def batch(document: Any) -> Batch[Any]:
+                return made(document, reply.meta)
 
-        return await self.session.call(
-            asking(settings, options), settings, read=heard, stream=_no_stream, gate=gate
-        )
+            return told(reply, batch, scrub=settings.scrub, decode=decode)
+
+        request = asking(settings, options)
+        call = partial(self.session.call, request, settings, stream=_no_stream, gate=gate)
+        return await _in_slices(call, read)
 
     async def _request(
         self, settings: Settings, model: str, task: Input, stream: bool, options: Options | None
     ) -> requests.Request:
         """Build the request: off the event loop where media have to be read and encoded."""
+        if not requests.has_media(task):
+            return requests.run(settings, model, task, stream=stream, options=options)
         build = partial(requests.run, settings, model, task, stream=stream, options=options)
-        return await asyncio.to_thread(build) if requests.has_media(task) else build()
+        return await asyncio.to_thread(build)
+
+
+async def _unasked(question: Asked, scrub: Scrub, settings: Settings, body: Body) -> Any:
+    from cfai._tokens import unasked
+
+    return await unasked(question, scrub, settings, body)
+
+
+async def _in_slices(call: Callable[..., Awaitable[T]], read: Callable[..., T]) -> T:
+    """What *call* gives, with its vectors read afterwards: others have their turn in between."""
+    vectors = Vectors()
+    answer = await call(read=partial(read, decode=vectors.document))
+    try:
+        for _ in vectors.steps():
+            await asyncio.sleep(0)
+    except Unusual:
+        return read(vectors.reply)  # Says what is wrong with them.
+    return answer
 
 
 async def _no_stream(body: Body) -> NoReturn:

@@ -1,24 +1,28 @@
 """`Pager`: the rows of a list, whose pages are asked for as they are needed."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
-from typing import Any, Generic, TypeVar
+import marshal
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from typing import Any, Final, Generic, TypeVar
 
-from cfai._convert import dumps
-from cfai._wire.cursors import Cursor
+from cfai._wire.cursors import Cursor, PageToken
 from cfai._wire.listings import Rows
 from cfai.errors import InputError
 
 R = TypeVar("R")
+
+_STALE: Final = 2
+"""Pages in a row with nothing new on them that are the end. One may be, in a list that grows."""
 
 
 class Pager(Generic[R]):
     """The rows of a list: `async for row in pager`.
 
     A page is asked for when its first row is, and nothing is held open between pages. Each
-    iteration begins anew, at the first page. It always ends: with a short or an empty page, with
-    the total that the service names, and with a page that was there before, from a service that
-    ignores where it is asked to go on. A row that moved onto the next page while the list grew is
-    given once; one that moved the other way while the list shrank can't be seen.
+    iteration begins anew, at the first page. It always ends: with an empty page or one that is
+    shorter than was asked for, with the total that the service names, and with a second page on
+    which nothing is new, from a service that ignores where it is asked to go on. A row that moved
+    onto the next page while the list grew is given once; one that moved the other way while the
+    list shrank can't be seen.
     """
 
     def __init__(self, fetch: Callable[[Cursor], Awaitable[Rows[R]]], start: Cursor) -> None:
@@ -36,18 +40,14 @@ class Pager(Generic[R]):
     async def pages(self) -> AsyncIterator[list[R]]:
         """The rows page by page; no page is empty."""
         cursor: Cursor | None = self._start
-        seen: set[Hashable] = set()
-        before: set[Hashable] = set()
-        count = 0
+        known = _Known()
+        count = stale = 0
         while cursor is not None:
             page = await self._fetch(cursor)
-            # One number a page, not the page: a list may be long.
-            mark = hash(dumps(page.said))
-            if mark in seen:
+            rows, is_new = known.take(page, goes_on=isinstance(cursor, PageToken))
+            stale = 0 if is_new else stale + 1
+            if stale == _STALE:
                 return
-            seen.add(mark)
-            rows = list(_new(page, before))
-            before = {key for row in page.said if (key := _key(row)) is not None}
             count += page.facts.count
             cursor = cursor.after(page.facts, count)
             if rows:
@@ -76,14 +76,37 @@ class Pager(Generic[R]):
         return rows
 
 
+class _Known:
+    """What was on the pages before: the ids of rows, and a number for a page of rows without."""
+
+    def __init__(self) -> None:
+        self._keys: set[Hashable] = set()
+        self._marks: set[int] = set()
+
+    def take(self, page: Rows[R], *, goes_on: bool) -> tuple[list[R], bool]:
+        """Give the rows that were not there yet, and whether anything on the page is new.
+
+        Args:
+            page: The next page.
+            goes_on: Rows without an id are given even where all of them were there before, since
+                the service says that the list goes on here.
+        """
+        keys = [_key(said) for said in page.said]
+        nameless = [said for said, key in zip(page.said, keys, strict=True) if key is None]
+        # Not orjson, which writes fewer levels than it reads.
+        mark = hash(marshal.dumps(nameless, 0))
+        new_marks = {mark} - self._marks if nameless else set()
+        rows = []
+        for row, key in zip(page.rows, keys, strict=True):
+            if key not in self._keys if key is not None else new_marks or goes_on:
+                rows.append(row)
+        new_keys = {key for key in keys if key is not None} - self._keys
+        self._keys |= new_keys
+        self._marks |= new_marks
+        return rows, bool(new_keys or new_marks)
+
+
 def _key(row: Any) -> Hashable | None:
     """What a row is known by from one page to the next."""
     name = row.get("id") if isinstance(row, dict) else None
     return name if isinstance(name, str | int) else None
-
-
-def _new(page: Rows[R], before: set[Hashable]) -> Iterator[R]:
-    for row, said in zip(page.rows, page.said, strict=True):
-        key = _key(said)
-        if key is None or key not in before:
-            yield row

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from cfai import tasks
 from cfai._calls import Calls, EmbeddingCalls
 from cfai._client import Client
-from cfai._tokens import TokenStream
 from cfai._wire import requests
 from cfai.errors import InputError
 from cfai.settings import Options
 from cfai.tasks import Answer, Embeddings, Task
 
 if TYPE_CHECKING:
+    from cfai._tokens import TokenStream
+    from cfai._tools import AnyTool, ToolRun
     from cfai.embedding import (
         BatchOptions,
         EmbeddedBatch,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     )
 
 A = TypeVar("A", bound=Answer)
+T = TypeVar("T")
 
 
 class Runs(Client):
@@ -112,6 +115,111 @@ class Runs(Client):
         """
         _check(task)
         return self._calls.stream(model, task, options)
+
+    def run_tools(
+        self,
+        model: str,
+        messages: tasks.TextGeneration | Sequence[tasks.Message | Mapping[str, Any]],
+        *,
+        tools: Iterable[AnyTool],
+        max_steps: int = 10,
+        stream: bool = False,
+        on_error: Literal["tell", "raise"] = "tell",
+        options: Options | None = None,
+    ) -> ToolRun:
+        """Let *model* call Python functions until it has its answer.
+
+        ```python
+        def get_weather(city: str) -> str:
+            return f"{city}: dry, 22 degrees"
+
+        outcome = await ai.run_tools(model, Conversation().user("Lima?"), tools=[get_weather])
+        ```
+
+        The functions that one turn calls run at the same time: async ones as tasks, others in
+        threads. Wrong arguments and unknown names are told to the model, which can correct itself.
+
+        Args:
+            model: Its name.
+            messages: The conversation so far; or a `TextGeneration`, for its further fields.
+            tools: Functions with typed parameters and a docstring, or `PythonTool` for another
+                name. A definition (`Tool`, `Function`, a mapping) has its calls handed to you, in
+                `ToolOutcome.open_calls`.
+            max_steps: How many turns the model may have.
+            stream: Stream each turn, with a `Token` as an event for each piece of it.
+            on_error: What to do where a tool raises: tell the model its class and message, or raise
+                it here.
+            options: What differs for its requests.
+
+        Returns:
+            A run: `await` it for its `ToolOutcome`, or iterate it for each of its events.
+
+        Raises:
+            InputError: A tool can't be described to a model. What the run raises, it says itself.
+        """
+        from cfai._tools import Toolbox, ToolRun
+
+        asked = messages
+        if not isinstance(asked, tasks.TextGeneration):
+            asked = tasks.TextGeneration(asked)
+        toolbox = Toolbox(tools, scrub=self._settings.for_call(options).scrub)
+        if stream:
+            ask: Any = partial(self.stream, model, options=options)
+        else:
+            ask = partial(self.run, model, stream=False, options=options)
+        return ToolRun(ask, asked, toolbox, max_steps=max_steps, on_error=on_error)
+
+    @overload
+    async def parse(
+        self,
+        model: str,
+        task: tasks.Prompt | tasks.TextGeneration,
+        *,
+        into: type[T],
+        repair: Literal[0, 1] = 0,
+        options: Options | None = None,
+    ) -> T: ...
+    @overload
+    async def parse(
+        self,
+        model: str,
+        task: tasks.Prompt | tasks.TextGeneration,
+        *,
+        into: Any,
+        repair: Literal[0, 1] = 0,
+        options: Options | None = None,
+    ) -> Any: ...
+    async def parse(
+        self,
+        model: str,
+        task: tasks.Prompt | tasks.TextGeneration,
+        *,
+        into: Any,
+        repair: Literal[0, 1] = 0,
+        options: Options | None = None,
+    ) -> Any:
+        """Run *model* on *task*, and give its answer as a value of *into*.
+
+        Args:
+            model: Its name; one that has JSON mode.
+            task: What is asked.
+            into: An attrs class, a dataclass, a TypedDict or a named tuple; or texts, numbers,
+                dates, choices, lists, dictionaries and unions of them.
+            repair: 1 to show the model a wrong answer and what is wrong with it, once: that is a
+                second run.
+            options: What differs for this call.
+
+        Raises:
+            ParseError: What it wrote is no such value. It keeps the text, and the whole answer.
+            InputError: There is no JSON for *into*. Nothing was sent.
+            StatusError: The service said no, maybe because the model could not write such JSON.
+
+        Source: Cloudflare docs, Workers AI, "JSON Mode".
+        """
+        from cfai import objects
+
+        ask = partial(self.run, model, stream=False, options=options)
+        return await objects.parse(ask, task, into, repair=repair)
 
     async def embed(
         self,

@@ -6,6 +6,12 @@ from urllib.parse import SplitResult, urlsplit
 
 from cfai.errors import ConfigError
 
+__all__ = [
+    "base_address",
+    "is_loopback",
+    "proxy_for",
+]
+
 
 def is_loopback(host: str | None) -> bool:
     """Whether *host* names this machine and nothing else."""

@@ -7,6 +7,11 @@ cloudflare/cloudflare-docs, and Cloudflare's OpenAPI document of August 2024.
 
 from types import MappingProxyType
 
+__all__ = [
+    "TASKS",
+    "models",
+]
+
 _LISTED = {
     "Automatic Speech Recognition": """
         @cf/deepgram/flux

@@ -7,6 +7,15 @@ from attrs import field, frozen
 
 from cfai.errors import ConfigError
 
+__all__ = [
+    "Credentials",
+    "credentials",
+    "distinct",
+    "header_safe",
+    "holds_secret",
+    "known",
+]
+
 _SHORTEST = 8
 """Characters. To hide anything shorter would hide ordinary words with it, and no secret is."""
 

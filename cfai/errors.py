@@ -23,17 +23,27 @@ CfaiError
 │   ├── QuotaExceeded               codes 3036, 4006 (.resets_at); trying again is of no use
 │   └── ServerError                 5xx
 ├── DecodeError                     an answer nobody documented (.body, .meta)
-│   └── AnswerTooLarge              more than the limit allows (.limit)
+│   ├── AnswerTooLarge              more than the limit allows (.limit)
+│   └── ParseError                  a text that is not the object asked for (.text, .answer)
 ├── StreamUnsupported               the model does not stream; call `run`
+├── ToolLoopExceeded                the model still calls tools at the last step (.answer)
 └── MissingExtra(ImportError)       a part of the SDK that is installed on request
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+from cfai._codes import CODES
 from cfai._redaction import excerpt, without_secrets
 from cfai.meta import Meta
+
+__all__ = ["CODES", "AnswerTooLarge", "AuthenticationError", "BadRequest", "CapacityExceeded",
+    "CfaiError", "ConfigError", "Conflict", "ConnectError", "ConnectionLost", "DecodeError",
+    "InputError", "MethodNotAllowed", "MissingExtra", "NotFound", "PermissionDenied", "Phase",
+    "QuotaExceeded", "RateLimited", "RequestTimeout", "RequestTooLarge", "ServerError",
+    "ServiceTimeout", "StatusError", "StreamInterrupted", "StreamUnsupported", "TransportError",
+    "UploadInterrupted"]  # fmt: skip
 
 Phase = Literal["connect", "pool", "response", "idle", "content", "total"]
 
@@ -76,7 +86,10 @@ class ConnectionLost(TransportError):
 
 
 class UploadInterrupted(ConnectionLost):
-    """The connection ended while a file was sent: after *sent* of *size* bytes, at most."""
+    """A file was not sent to its end: after *sent* of *size* bytes, at most.
+
+    The connection was lost, or the file became shorter meanwhile.
+    """
 
     def __init__(self, message: str, *, sent: int, size: int) -> None:
         super().__init__(message)
@@ -229,6 +242,36 @@ class AnswerTooLarge(DecodeError):
         self.limit = limit
 
 
+class ParseError(DecodeError):
+    """What the model wrote is not what was asked for; the message says what is wrong with it.
+
+    Attributes:
+        text: What it wrote, all of it.
+        answer: The `cfai.Text`, with what it cost.
+    """
+
+    def __init__(self, message: str, *, answer: Any = None) -> None:
+        self.text: str = getattr(answer, "text", "")
+        super().__init__(message, body=self.text, meta=getattr(answer, "meta", None))
+        self.answer = answer
+
+
+class ToolLoopExceeded(CfaiError):
+    """The model still called tools in its last step.
+
+    Attributes:
+        limit: How many steps it had.
+        answer: The `cfai.Text` of the last of them; its calls were not carried out.
+        messages: The `cfai.Conversation` up to it: with more steps, it can go on.
+    """
+
+    def __init__(self, message: str, *, limit: int, answer: Any = None, messages: Any = ()) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.answer = answer
+        self.messages = messages
+
+
 class StreamUnsupported(CfaiError):
     """The model answered a request for a stream with nothing. Call `run` instead."""
 
@@ -241,55 +284,6 @@ class MissingExtra(CfaiError, ImportError):
         self.extra = extra
 
 
-class Code(NamedTuple):
-    """A code's status, its class (`None`: the answer's status decides), and what to do about it."""
-
-    status: int | None
-    error: type[StatusError] | None
-    hint: str
-
-
-_QUOTA = "The day's allocation is used up: wait for 00:00 UTC, or use a paid plan."
-_PRIVATE = "The model is private, and not open to this account."
-_NO_MODEL = "Check the model's name: developers.cloudflare.com/workers-ai/models lists all."
-
-# Source: developers.cloudflare.com/workers-ai/platform/errors, down to 3040. The others were
-# observed, some of them under several statuses: there the status decides.
-CODES: dict[int, Code] = {
-    5007: Code(400, BadRequest, _NO_MODEL),
-    5004: Code(400, BadRequest, "The model takes this media in another form; see `media_form`."),
-    3039: Code(400, BadRequest, "Upload both adapter_config.json and adapter_model.safetensors."),
-    3003: Code(400, BadRequest, ""),
-    5018: Code(403, PermissionDenied, _PRIVATE),
-    3041: Code(403, PermissionDenied, _PRIVATE),
-    5016: Code(403, PermissionDenied, 'Accept the model\'s licence: run it with Prompt("agree").'),
-    3023: Code(403, PermissionDenied, "The account is blocked: ask Cloudflare's support."),
-    5019: Code(405, MethodNotAllowed, ""),
-    5005: Code(405, MethodNotAllowed, "The model takes no LoRA: choose one that does."),
-    3042: Code(404, NotFound, _NO_MODEL),
-    3006: Code(413, RequestTooLarge, "Send less in one request: a smaller file, or fewer texts."),
-    3007: Code(408, ServiceTimeout, "Ask for less in one request (`max_tokens`), or stream."),
-    3008: Code(408, ServiceTimeout, ""),
-    3036: Code(429, QuotaExceeded, _QUOTA),
-    3040: Code(429, CapacityExceeded, "The model is busy: try again soon, or take another model."),
-    4006: Code(429, QuotaExceeded, _QUOTA),
-    3037: Code(400, None, "Check the fine-tune's id and account, and that both files are there."),
-    5006: Code(400, None, "Look up the model's own input schema, on its page of the catalogue."),
-    8001: Code(400, None, ""),
-    8005: Code(500, None, ""),
-    8006: Code(400, None, "Raise `max_tokens`: reasoning left none for the forced tool call."),
-    1001: Code(400, None, ""),
-    7000: Code(400, None, "No such endpoint: check the model's name and `base_url`."),
-    7003: Code(404, None, "Check the account id: 32 hexadecimal digits, and not the token."),
-    10000: Code(401, None, 'The token needs the permission "Workers AI Read" on this account.'),
-    2001: Code(400, None, "Create the AI Gateway first, or check its name."),
-    2009: Code(401, None, "The AI Gateway asks for a token of its own (cf-aig-authorization)."),
-    2016: Code(None, None, "The guardrails of the AI Gateway blocked the prompt."),
-    2017: Code(None, None, "The guardrails of the AI Gateway blocked the answer."),
-    2021: Code(402, None, "There is no credit for unified billing on this account."),
-}
-"""The service's codes."""
-
 _STATUSES: dict[int, type[StatusError]] = {
     400: BadRequest,
     401: AuthenticationError,
@@ -301,6 +295,11 @@ _STATUSES: dict[int, type[StatusError]] = {
     413: RequestTooLarge,
     422: BadRequest,
     429: RateLimited,
+}
+_OF_CODES: dict[int | None, type[StatusError]] = {
+    3036: QuotaExceeded,
+    4006: QuotaExceeded,
+    3040: CapacityExceeded,
 }
 _STATUS_HINTS = {401: CODES[10000].hint, 413: CODES[3006].hint}
 
@@ -315,11 +314,9 @@ def status_error(status: int, code: int | None, message: str, **facts: Any) -> S
         facts: The other keywords of `StatusError`.
     """
     known = CODES.get(code) if code is not None else None
-    if known and known.error:
-        kind = known.error
-    else:
-        meant = known.status if known and known.status and status < 400 else status
-        kind = ServerError if meant >= 500 else _STATUSES.get(meant, StatusError)
+    meant = known.status if known and known.status and (known.decides or status < 400) else status
+    kind = ServerError if meant >= 500 else _STATUSES.get(meant, StatusError)
+    kind = _OF_CODES.get(code, kind)
     return kind(message, status=status, code=code, **facts)
 
 

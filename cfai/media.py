@@ -17,6 +17,19 @@ from attrs import field, frozen
 
 from cfai.errors import InputError
 
+__all__ = [
+    "Base64",
+    "Integers",
+    "MediaForm",
+    "Source",
+    "base64_text",
+    "blocks",
+    "data_uri",
+    "media_type",
+    "problem",
+    "read",
+]
+
 
 class MediaForm(StrEnum):
     """How a model wants its media."""

@@ -10,6 +10,11 @@ from attrs import frozen
 from cfai.catalogue import TASKS
 from cfai.media import MediaForm
 
+__all__ = [
+    "Profile",
+    "profile",
+]
+
 
 @frozen
 class Profile:
@@ -47,6 +52,12 @@ class Profile:
 
     shares_requests_with: str | None = None
     """Who else counts towards them: a task, for all models of it; or the model itself, alone."""
+
+    guided_json: bool = False
+    """Whether it takes a JSON schema as `guided_json`, and not in `response_format`."""
+
+    reads_calls: bool = False
+    """Whether it has to read its own calls of tools as text, too, to go on from their results."""
 
 
 # Source: developers.cloudflare.com/workers-ai/platform/limits.
@@ -106,6 +117,12 @@ _FORMS = {
 _FORMS_OF_TASKS = {"Text-to-Image": MediaForm.BASE64}
 
 
+def _is_of(family: str, model: str) -> bool:
+    """Whether its publisher or its name begins with the family's name."""
+    # A route of a gateway has a name of its user's choice, which says nothing of the model.
+    return f"/{family}" in model.lower() and not model.startswith("dynamic/")
+
+
 @lru_cache(maxsize=256)
 def profile(model: str) -> Profile:
     """Give what is known of *model*; of an unknown one, what the API says of all."""
@@ -122,4 +139,7 @@ def profile(model: str) -> Profile:
         dimension=dimension,
         requests_per_minute=_REQUESTS_OF.get(model, _REQUESTS.get(task)),
         shares_requests_with=model if model in _REQUESTS_OF else task or None,
+        # Source: github.com/cloudflare/langchain-cloudflare, MODEL_BEHAVIORS.
+        guided_json=_is_of("mistral", model),
+        reads_calls=_is_of("llama", model) or _is_of("meta-llama", model),
     )

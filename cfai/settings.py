@@ -20,6 +20,22 @@ from cfai.addresses import base_address, proxy_for
 from cfai.credentials import Credentials, distinct, holds_secret, known
 from cfai.errors import CfaiError, ConfigError, InputError
 
+__all__ = [
+    "CLOUDFLARE",
+    "DEFAULT_RETRIES",
+    "DEFAULT_TIMEOUTS",
+    "UNSET",
+    "Gateway",
+    "Options",
+    "Polling",
+    "Retries",
+    "Retry",
+    "Settings",
+    "Timeouts",
+    "Unset",
+    "as_gateway",
+]
+
 CLOUDFLARE: Final = "https://api.cloudflare.com/client/v4"
 """Where Workers AI answers, unless `base_url` or `CLOUDFLARE_BASE_URL` says otherwise."""
 
@@ -109,7 +125,10 @@ class Polling:
 
     def pause(self, looks: int) -> float:
         """Seconds to wait after so many looks, 1 or more."""
-        return min(self.cap, self.base * self.factor ** min(looks - 1, 64))
+        try:
+            return min(self.cap, self.base * float(self.factor) ** min(looks - 1, 64))
+        except OverflowError:
+            return self.cap
 
 
 @frozen

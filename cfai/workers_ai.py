@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
     from cfai.observers import Observer
 
+__all__ = [
+    "WorkersAI",
+]
+
 
 class WorkersAI(Runs, Services):
     """A client of Workers AI for one account.

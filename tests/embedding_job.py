@@ -1,4 +1,7 @@
-"""A job with a checkpoint as a process of its own, to be killed: address, folder, output, texts."""
+"""A job with a checkpoint as a process of its own, to be killed: address, folder, output, texts.
+
+It prints how many texts are settled, whenever that are more.
+"""
 
 import asyncio
 import sys
@@ -13,7 +16,13 @@ async def main(base_url: str, checkpoint: str, output: str, count: int) -> None:
     retries = Retries(max=4, base=0.01)
     async with WorkersAI(account_id="a", api_token="t", base_url=base_url, retries=retries) as ai:
         job = ai.embed_many(
-            MODEL, texts, batch_size=5, rate=None, concurrency=4, checkpoint=checkpoint
+            MODEL,
+            texts,
+            batch_size=5,
+            rate=None,
+            concurrency=4,
+            checkpoint=checkpoint,
+            progress=lambda progress: print(progress.done, flush=True),
         )
         await job.to_parquet(output)
 

@@ -714,6 +714,34 @@ async def test_the_key_is_in_no_error(fake: FakeCohere, status: int, body: bytes
     assert WANDB_KEY not in shown(caught.value)
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        r"bad settings {\"api_key\": \"another-secret\", \"project\": \"p\"}",
+        r"bad settings {\\\"api_key\\\": \\\"another-secret\\\"}",
+        "api_key=another-secret is wrong",
+        "api_key: 'another-secret'",
+    ],
+)
+async def test_a_key_inside_of_a_text(fake: FakeCohere, message: str) -> None:
+    """Quoted once more, or by hand."""
+    fake.script.says(b'{"message": "%s"}' % message.encode(), status=400)
+    with pytest.raises(BadRequest) as caught:
+        await client_of(fake).get("m")
+    assert "another-secret" not in shown(caught.value)
+    assert "api_key" in str(caught.value)
+
+
+async def test_a_key_that_was_not_told_is_not_taken_away(fake: FakeCohere) -> None:
+    """What was read is what is sent back, without an empty key that would replace the right one."""
+    said = b'{"name":"a","settings":{"base_model":{},"dataset_id":"d","wandb":{"project":"p"}}}'
+    fake.script.says(b'{"finetuned_model":%s}' % said).says(b'{"finetuned_model":%s}' % said)
+    cohere = client_of(fake)
+    model = await cohere.get("m")
+    await cohere.update("m", name="b", settings=model.settings)
+    assert fake.requests[-1].json()["settings"]["wandb"] == {"project": "p"}
+
+
 @pytest.mark.parametrize("key", [b'"another-secret"', b'["another-secret"]', b'"another-secret'])
 @pytest.mark.parametrize("status", [200, 400])
 async def test_a_key_that_the_service_knew(fake: FakeCohere, status: int, key: bytes) -> None:

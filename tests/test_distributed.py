@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from attrs import define, frozen
+from hypothesis import given as given_by, settings, strategies as st
 
 from cfai import WorkersAI
 from cfai.distributed import ClientOptions, Embedder
@@ -39,9 +41,14 @@ class Elsewhere:
 
     fake: FakeWorkersAI
     simulation: Simulation
+    loop: asyncio.AbstractEventLoop
 
     def client(self) -> ClientOptions:
         return {"account_id": "account", "api_token": SECRET, "base_url": self.fake.base_url}
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Wait until *condition* holds; the service's own loop asks."""
+        asyncio.run_coroutine_threadsafe(self.fake.until(condition), self.loop).result()
 
     def embedder(self, **options: Any) -> Embedder:
         return Embedder(M3, client=self.client(), **options)
@@ -49,22 +56,22 @@ class Elsewhere:
 
 @contextmanager
 def served(service: Service) -> Iterator[Elsewhere]:
-    started: Future[tuple[Elsewhere, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+    started: Future[tuple[Elsewhere, asyncio.Event]] = Future()
 
     async def serve() -> None:
         stop = asyncio.Event()
         async with FakeWorkersAI() as fake:
-            here = Elsewhere(fake, fake.simulates(service))
-            started.set_result((here, asyncio.get_running_loop(), stop))
+            here = Elsewhere(fake, fake.simulates(service), asyncio.get_running_loop())
+            started.set_result((here, stop))
             await stop.wait()
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    here, loop, stop = started.result()
+    here, stop = started.result()
     try:
         yield here
     finally:
-        loop.call_soon_threadsafe(stop.set)
+        here.loop.call_soon_threadsafe(stop.set)
         thread.join()
 
 
@@ -87,7 +94,8 @@ def matrix(given: Iterable[str | None]) -> Any:
 def as_matrix(vectors: Any) -> Any:
     """The rows of a column of whichever kind."""
     rows = vectors.to_pylist() if isinstance(vectors, pa.Array | pa.ChunkedArray) else vectors
-    return np.array([[float("nan")] * 4 if row is None else row for row in rows], np.float32)
+    nothing = [float("nan")] * 4
+    return np.array([nothing if row is None else row for row in rows], np.float32)
 
 
 # What goes in, and what comes back...
@@ -213,6 +221,11 @@ def test_a_column_without_texts(elsewhere: Elsewhere) -> None:
         (["one", 2], "texts must be of str; number 1 is of int"),
         (pa.array([1, 2]), "texts must be of str; number 0 is of int"),
         (np.array([["one"], ["two"]]), "a column must have one dimension, got 2"),
+        ({"text": {"one": 1}}, "a column must be many texts, got dict"),
+        (
+            pd.DataFrame([["one", "two"]], columns=["text", "text"]),
+            "column must be one column, and several are called 'text'",
+        ),
         ({"a": ["one"]}, "column must be one of the table's ('a'), got 'text'"),
         (pd.DataFrame({"a": ["one"]}), "column must be one of the table's ('a'), got 'text'"),
         (pa.table({"a": ["one"]}), "column must be one of the table's ('a'), got 'text'"),
@@ -253,6 +266,49 @@ def test_a_text_that_is_refused_has_no_vector() -> None:
     assert np.array_equal(as_matrix(found), matrix(expected), equal_nan=True)
 
 
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_table_says_why_there_is_no_vector(kind: str) -> None:
+    """In a column of its own, which is empty where there is one, and where there was no text."""
+    table = TABLES[kind]()
+    options = {"column": "text", "on_error": "null", "errors": "why"}
+    with served(Service(poison=lambda text: text == "text 1")) as elsewhere:
+        found = elsewhere.embedder(**options)(table)
+    said = found["why"].to_pylist() if hasattr(found["why"], "to_pylist") else list(found["why"])
+    assert said[::2] == [None, None]
+    assert "Bad input" in said[1]
+    assert np.array_equal(
+        as_matrix(found["vector"]), matrix(["text 0", None, "text 2"]), equal_nan=True
+    )
+
+
+def test_any_column() -> None:
+    """Whatever is in it, of whichever kind it is: each text its own vector, in its own row."""
+    text = st.sampled_from(["one", "two", "three", "poison", "", None])
+
+    with served(Service(poison=lambda text: text == "poison")) as elsewhere:
+
+        @given_by(
+            given=st.lists(text, max_size=40),
+            kind=st.sampled_from(sorted(COLUMNS)),
+            batch_size=st.integers(1, 7),
+            dedupe=st.booleans(),
+        )
+        @settings(max_examples=60, deadline=None, database=None)
+        def holds(given: list[str | None], kind: str, batch_size: int, dedupe: bool) -> None:
+            embedder = elsewhere.embedder(
+                on_error="null", batch_size=batch_size, dedupe=dedupe, rate=None
+            )
+            typed = pa.array(given, pa.string())
+            column = typed if kind in {"arrow", "dictionary"} else COLUMNS[kind](given)
+            expected = [one if one not in {"poison", ""} else None for one in given]
+            found = as_matrix(embedder(column))
+            assert len(found) == len(given)
+            if any(expected):
+                assert np.array_equal(found, matrix(expected), equal_nan=True)
+
+        holds()
+
+
 def test_equal_texts_are_sent_once(elsewhere: Elsewhere) -> None:
     """What a job can do, an embedder can."""
     given = ["one", "two"] * 60
@@ -268,6 +324,12 @@ def test_equal_texts_are_sent_once(elsewhere: Elsewhere) -> None:
         ({"column": 1}, "column must be the name of a column, got 1"),
         ({"into": None}, "into must be the name of a column, got None"),
         ({"on_error": "yield"}, "on_error must be raise or null, got 'yield'"),
+        ({"errors": 1}, "errors must be the name of a column, got 1"),
+        (
+            {"errors": "why"},
+            "errors needs on_error='null': otherwise the call ends at the first",
+        ),
+        ({"client": "x"}, "client must be a dict, got str"),
         ({"rate": -1}, 'rate must be requests a minute, "auto" or None, got -1'),
         ({"rate": "fast"}, "rate must be requests a minute, \"auto\" or None, got 'fast'"),
         ({"batch_size": 101}, "batch_size must be at most 100 for @cf/baai/bge-m3, got 101"),
@@ -317,6 +379,34 @@ def test_the_threads_of_a_process_share_a_loop(elsewhere: Elsewhere) -> None:
         assert np.array_equal(as_matrix(vectors), matrix(texts(150)))
     assert loops() == 1
     assert elsewhere.simulation.counters.requests == 16
+
+
+class Interrupted(Exception):
+    """As `KeyboardInterrupt`, which is for whoever runs the tests."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs SIGUSR1")
+def test_who_is_interrupted_leaves_nothing_behind(elsewhere: Elsewhere) -> None:
+    """The request that was under way is given up, and the next call goes through."""
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    def once_it_is_asked() -> None:
+        elsewhere.until(lambda: elsewhere.fake.requests)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    elsewhere.fake.stalls()
+    embedder = elsewhere.embedder()
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with ThreadPoolExecutor(1) as pool, pytest.raises(Interrupted):
+            pool.submit(once_it_is_asked)
+            embedder(["one"])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    elsewhere.until(lambda: elsewhere.fake.connections == 0)
+    assert np.array_equal(as_matrix(embedder(["one"])), matrix(["one"]))
 
 
 def test_copies_in_one_process_share_its_rate(elsewhere: Elsewhere) -> None:
@@ -372,8 +462,8 @@ def test_a_secret_that_was_passed_travels_and_is_not_shown(elsewhere: Elsewhere)
 
 
 def test_the_arguments_of_a_client() -> None:
-    """Every one but the session can go to another process."""
-    known = set(inspect.signature(WorkersAI).parameters) - {"session"}
+    """Every one but the session and the observers can go to another process."""
+    known = set(inspect.signature(WorkersAI).parameters) - {"session", "observers"}
     assert known == set(ClientOptions.__annotations__)
 
 

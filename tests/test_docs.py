@@ -57,6 +57,10 @@ LLAMA = {
         },
     ],
 }
+WEATHER = {
+    "response": "",
+    "tool_calls": [{"name": "get_weather", "arguments": {"city": "Lima", "days": 2}}],
+}
 SCRIPTS: dict[str, Callable[[Any], object]] = {
     "cohere": lambda fake: fake.adds("chat-ft"),
     "description": lambda fake: fake.answers({"description": "In the snow."}),
@@ -93,6 +97,16 @@ SCRIPTS: dict[str, Callable[[Any], object]] = {
     "tool round": lambda fake: fake.answers(
         {"response": None, "tool_calls": [{"name": "get_weather", "arguments": {"city": "Lima"}}]}
     ).answers({"response": "In Lima it is dry, at 22 degrees."}),
+    "weather": lambda fake: fake.answers(WEATHER).answers({"response": "In Lima it is dry."}),
+    "streamed weather": lambda fake: fake.streams(WEATHER).streams("In Lima ", "it is dry."),
+    "a page": lambda fake: fake.answers(
+        {"response": "", "tool_calls": [{"name": "look", "arguments": {"url": "/faq"}}]}
+    ).answers({"response": "We open at 9."}),
+    "again and again": lambda fake: fake.always.answers(WEATHER),
+    "wrong recipe": lambda fake: fake.answers({"response": "Pancakes are easy!"}),
+    "repaired recipe": lambda fake: fake.answers({"response": "Pancakes are easy!"}).answers(
+        {"response": {"title": "Pancakes", "minutes": 20, "ingredients": []}}
+    ),
     "transcript": lambda fake: fake.answers(
         {"text": "Hello there", "words": [{"word": "Hello", "start": 0, "end": 0.4}]}
     ),

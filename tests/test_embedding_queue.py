@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from hypothesis import given as given_by, settings, strategies as st
 
 from cfai import (
     Adaptive,
@@ -297,7 +298,7 @@ async def test_a_lost_batch_is_handed_over_again(
 async def test_batches_that_are_always_lost(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     """They end as failures: nothing goes round for ever."""
     fake.simulates(Service(lost=1.0, seed=1))
-    with pytest.raises((NotFound, DecodeError)):
+    with pytest.raises((NotFound, ServerError)):
         await everything(queued(ai, texts(3)))
     assert len(submitted(fake)) == 1 + QUICK.max
 
@@ -324,17 +325,18 @@ async def test_looks_that_always_fail(fake: FakeWorkersAI) -> None:
 
 
 async def test_refusals_only_mean_to_wait(fake: FakeWorkersAI) -> None:
-    """For looks as for batches; `stats` counts them all."""
-    service = fake.simulates(Service(per_second=200, burst=1))
-    given = texts(40)
+    """For looks as for batches, however many there are; `stats` counts them all."""
+    for _ in range(3):
+        fake.fails(429, 10429, "Rate limited")
+    fake.answers({"status": "queued", "request_id": "b"})
+    for _ in range(4):
+        fake.fails(429, 10429, "Rate limited")
+    fake.answers_by(lambda _: answers(fake.requests[0]))
     ai = fake.client(retries=Retries(max=1, base=0.002))
-    job = queued(ai, given, batch_size=1, concurrency=Adaptive(start=8), polling=AT_ONCE)
-    right(await everything(job), given)
-    stats, counters = job.stats, service.counters
-    assert stats.refusals == counters.refusals > 0
-    assert stats.requests == counters.requests
-    assert stats.retries == counters.refusals
-    assert stats.texts == 40
+    job = queued(ai, texts(4))
+    right(await everything(job), texts(4))
+    assert (job.stats.requests, job.stats.refusals, job.stats.retries) == (9, 7, 7)
+    assert job.stats.texts == 4
 
 
 async def test_a_used_up_quota_stops_at_once(fake: FakeWorkersAI, ai: WorkersAI) -> None:
@@ -412,3 +414,63 @@ async def test_equal_texts_and_checkpoints(
 async def test_bounds_of_the_options(ai: WorkersAI, wrong: Any) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
         ai.embed_many(M3, ["one"], **wrong)
+
+
+# Any mix of all that, cut off at any moment...
+
+
+@st.composite
+def cuts(draw: st.DrawFn) -> tuple[list[str], Service, dict[str, Any], int]:
+    """Texts, a service, options, and how many turns of the loop the reader has."""
+    word = st.integers(0, 30).map(lambda number: f"text {number}") | st.just("poison")
+    service = Service(
+        faults=draw(st.sampled_from([0.0, 0.2])),
+        lost=draw(st.sampled_from([0.0, 0.3])),
+        quota=draw(st.none() | st.integers(1, 60)),
+        seed=draw(st.integers(0, 99)),
+        poison=poison,
+    )
+    options = {
+        "mode": draw(st.sampled_from(["direct", "queue"])),
+        "batch_size": draw(st.integers(1, 9)),
+        "concurrency": draw(st.sampled_from([1, 2, Adaptive(start=2, max=8)])),
+        "on_error": draw(st.sampled_from(["raise", "yield", "skip"])),
+        "ordered": draw(st.booleans()),
+    }
+    return draw(st.lists(word, max_size=60)), service, options, draw(st.integers(0, 400))
+
+
+@settings(max_examples=100, deadline=None)
+@given_by(cuts())
+def test_a_job_may_be_cancelled_at_any_moment(
+    cut: tuple[list[str], Service, dict[str, Any], int],
+) -> None:
+    """What came is right and came once, and no task is left."""
+    given_texts, service, options, turns = cut
+
+    async def main() -> list[Any]:
+        items: list[Any] = []
+        async with FakeWorkersAI() as fake:
+            fake.simulates(service)
+            ai = fake.client(retries=Retries(max=25, base=0.0005, cap=0.001))
+            before = asyncio.all_tasks()
+            job = queued(ai, given_texts, **options)
+            reader = asyncio.create_task(until_it_fails(job, items))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            reader.cancel()
+            (ended,) = await asyncio.gather(reader, return_exceptions=True)
+            assert isinstance(ended, asyncio.CancelledError | QuotaExceeded | BadRequest | None)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert asyncio.all_tasks() <= before | {one.task for one in fake._desk.connections}
+        return items
+
+    items = asyncio.run(main())
+    places = [
+        item.start + at
+        for item in items
+        for at in range(len(item) if isinstance(item, EmbeddedBatch) else 1)
+    ]
+    assert len(set(places)) == len(places)
+    right([item for item in items if isinstance(item, EmbeddedBatch)], given_texts)

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from cfai import errors
+from cfai._codes import CODES
 from cfai._redaction import BODY_LIMIT
+from cfai.conversation import Conversation
 from cfai.errors import (
     AnswerTooLarge,
     AuthenticationError,
@@ -22,6 +24,7 @@ from cfai.errors import (
     MethodNotAllowed,
     MissingExtra,
     NotFound,
+    ParseError,
     PermissionDenied,
     QuotaExceeded,
     RateLimited,
@@ -31,6 +34,7 @@ from cfai.errors import (
     ServiceTimeout,
     StatusError,
     StreamInterrupted,
+    ToolLoopExceeded,
     UploadInterrupted,
     next_reset,
     status_error,
@@ -70,6 +74,10 @@ def example(kind: type[CfaiError]) -> CfaiError:
         return kind("cut", answer=Text("Hel"), events=2)
     if issubclass(kind, AnswerTooLarge):
         return kind("too much", limit=1024, meta=META)
+    if issubclass(kind, ParseError):
+        return kind("no Recipe", answer=Text("Hm.", meta=META))
+    if issubclass(kind, ToolLoopExceeded):
+        return kind("too many", limit=3, answer=Text("Hm."), messages=Conversation().user("Hi"))
     if issubclass(kind, DecodeError):
         return kind("what?", body="<html>", meta=META)
     if issubclass(kind, MissingExtra):
@@ -171,7 +179,7 @@ CODE_TABLE = [
 
 
 def test_every_known_code_is_in_the_table() -> None:
-    assert {code for code, _, _ in CODE_TABLE} == set(errors.CODES)
+    assert {code for code, _, _ in CODE_TABLE} == set(CODES)
 
 
 @pytest.mark.parametrize(("code", "status", "kind"), CODE_TABLE)

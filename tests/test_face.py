@@ -109,10 +109,18 @@ def test_http_libraries_stay_inside(name: str) -> None:
                 assert not words & HTTP_LIBRARIES, f"{where}: {key} is {annotation}"
 
 
+def _constants_first(name: str) -> tuple[bool, bool, str]:
+    return not name.isupper(), not name[0].isupper(), name
+
+
 @pytest.mark.parametrize("module", public_modules())
 def test_public_modules_list_what_they_offer(module: str) -> None:
-    """Where a public module has an `__all__`, it is sorted and every name of it is there."""
+    """`__all__` is sorted, and every name of it is there; those right under `cfai` have one.
+
+    Without it, `from cfai.errors import *` would give what the module itself imports.
+    """
     loaded = import_module(module)
     names = list(getattr(loaded, "__all__", ()))
-    assert sorted(names) == names
+    assert names or module.count(".") > 1
+    assert sorted(names, key=_constants_first) == names
     assert all(hasattr(loaded, name) for name in names)

@@ -16,16 +16,16 @@ import cfai
 ROOT = Path(cfai.__file__).parent
 
 FLOORS: tuple[set[str], ...] = (
-    {"meta", "_lazy", "_redaction", "_version"},
+    {"meta", "_codes", "_lazy", "_redaction", "_version"},
     {"errors", "catalogue"},
     {"media", "addresses", "credentials", "_convert", "_checks"},
-    {"settings", "listings"},
+    {"settings", "listings", "_schemas"},
     {"tasks"},
     {"profiles", "conversation", "observers"},
     {"_wire", "_gate", "_watching"},
     {"_session", "telemetry"},
     {"_tokens", "_pages", "embedding"},
-    {"_calls", "_client"},
+    {"_calls", "_client", "_tools", "objects"},
     {"_services", "_runs", "_observed"},
     {"workers_ai", "cohere"},
     {"testing", "distributed", "web"},

@@ -83,11 +83,11 @@ async def test_one_file_alone(fake: FakeWorkersAI, tmp_path: Path) -> None:
     fake.always.answers({"name": "a.txt", "format": "text", "data": "a", "tokens": 1})
     ai = fake.client()
     with path.open("rb") as file:
-        for alone in (path, str(path), file, ("a.txt", b"a")):
+        for alone in (path, str(path), file, ("a.txt", b"a"), ("a.txt", path)):
             (result,) = await ai.to_markdown(alone)
             assert (result.text, result.format) == ("a", "text")
     await ai.to_markdown((str(path), str(path)))
-    assert [len(form_of(request)) for request in fake.requests] == [1, 1, 1, 1, 2]
+    assert [len(form_of(request)) for request in fake.requests] == [1, 1, 1, 1, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -135,16 +135,33 @@ async def test_a_conversion_may_be_repeated(fake: FakeWorkersAI) -> None:
 
 @pytest.mark.parametrize(
     "row",
-    [None, 1, {}, {"name": "a"}, {"name": "a", "format": "markdown", "data": None}, {"data": "a"}],
+    [None, 1, {}, {"name": "b"}, {"name": "b", "format": "markdown", "data": None}, {"name": 1}],
 )
 async def test_a_result_nobody_documented(fake: FakeWorkersAI, row: Any) -> None:
-    """A null is not the text "None"."""
-    fake.answers([row])
-    with pytest.raises(DecodeError, match=r"result\[0\]"):
-        await fake.client().to_markdown(("a", b"a"))
+    """It is the failure of its file, by the name it was sent with, and loses no other."""
+    fake.answers([{"name": "a", "format": "markdown", "data": "A"}, row])
+    good, bad = await fake.client().to_markdown({"a": b"a", "b": b"b"})
+    assert (good.name, good.text) == ("a", "A")
+    assert (bad.name, bad.text) == ("b", None)
+    assert bad.error is not None
+    assert "documented" in bad.error
+
+
+async def test_an_answer_without_results(fake: FakeWorkersAI) -> None:
     fake.answers("text")
     with pytest.raises(DecodeError, match="a list of files"):
         await fake.client().to_markdown(("a", b"a"))
+
+
+async def test_a_file_without_a_result(fake: FakeWorkersAI) -> None:
+    """Where there are fewer results than files, those without one are told."""
+    files = [("a", b"1"), ("b", b"2"), ("a", b"3")]
+    fake.answers([{"name": "a", "format": "markdown", "data": "A"}])
+    found = await fake.client().to_markdown(files)
+    assert [(one.name, one.failed) for one in found] == [("a", False), ("a", True), ("b", True)]
+    assert found[1].error == "the service gave no result for this file"
+    fake.answers([{"name": name, "format": "markdown", "data": ""} for name in "xyz"])
+    assert [one.name for one in await fake.client().to_markdown(files)] == ["x", "y", "z"]
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,8 @@ async def test_a_row(fake: FakeWorkersAI) -> None:
         (2.5, None),
         ("many", None),
         ("²", None),
+        ("9" * 5000, None),
+        (-5, None),
         ([1], None),
         (True, None),
         (None, None),
@@ -79,6 +81,10 @@ async def test_the_context_window(fake: FakeWorkersAI, value: Any, expected: int
     """A number, or a text that is one."""
     model = await one(fake, properties=[{"property_id": "context_window", "value": value}])
     assert model.context_window == expected
+
+
+async def test_models_are_put_in_sets(fake: FakeWorkersAI) -> None:
+    assert len({await one(fake), await one(fake)}) == 1
 
 
 @pytest.mark.parametrize(
@@ -166,10 +172,10 @@ async def test_a_total_ends_a_search(fake: FakeWorkersAI) -> None:
 
 
 async def test_a_service_that_pays_no_heed_to_pages(fake: FakeWorkersAI) -> None:
-    """It gives all of them twice, and we take them once."""
+    """It gives all of them again, and we take them once."""
     fake.always.says(page(LLAMA))
     assert len(await fake.client().models.search().to_list()) == 1
-    assert len(fake.requests) == 2
+    assert len(fake.requests) == 3
 
 
 @pytest.mark.parametrize(
@@ -229,8 +235,7 @@ async def test_tasks_and_authors(fake: FakeWorkersAI) -> None:
         "authors/search",
     ]
     fake.answers([{"id": "1"}])
-    with pytest.raises(DecodeError, match="a task with its name"):
-        await ai.models.tasks().to_list()
+    assert await ai.models.tasks().to_list() == [ModelTask(None, id="1")]
     fake.says(b'{"error":"string","success":false}', status=404)
     with pytest.raises(NotFound, match="string"):
         await ai.models.authors().first()

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from cfai import Pager
 from cfai.errors import DecodeError, InputError, NotFound, PermissionDenied
 from cfai.listings import Finetune
 from cfai.settings import Options
@@ -97,12 +96,27 @@ async def test_nothing_is_asked_before_it_is_needed(fake: FakeWorkersAI) -> None
 
 
 @pytest.mark.parametrize("limit", [None, 1, 3, 5])
-async def test_a_service_that_ignores_the_offset(fake: FakeWorkersAI, limit: int | None) -> None:
-    """It gives the same page again: that is the end, and no row comes twice."""
+@pytest.mark.parametrize("changes", [False, True])
+async def test_a_service_that_ignores_the_offset(
+    fake: FakeWorkersAI, limit: int | None, changes: bool
+) -> None:
+    """It gives the same rows again, whatever else it says of them: that is the end."""
     there = rows(3)
-    fake.always.answers_by(lambda request: there)
+
+    def answer(request: Recorded) -> list[dict[str, Any]]:
+        return [{**row, "description": str(len(fake.requests) * changes)} for row in there]
+
+    fake.always.answers_by(answer)
     assert names(await fake.client().finetunes.public(limit=limit).to_list()) == ["n0", "n1", "n2"]
-    assert len(fake.requests) <= 2
+    assert len(fake.requests) <= 3
+
+
+async def test_a_service_that_ignores_the_page(fake: FakeWorkersAI) -> None:
+    """Rows without an id are known by the page that they make."""
+    there = [{"name": f"@cf/a/{n}"} for n in range(3)]
+    fake.always.answers(there)
+    assert len(await fake.client().models.search(page_size=3).to_list()) == 3
+    assert len(fake.requests) <= 3
 
 
 async def test_pages_that_go_round(fake: FakeWorkersAI) -> None:
@@ -113,12 +127,29 @@ async def test_pages_that_go_round(fake: FakeWorkersAI) -> None:
     assert names(found) == ["n0", "n1", "n2", "n3"]
 
 
-async def test_a_row_added_between_pages(fake: FakeWorkersAI) -> None:
-    """What it pushed onto the next page is given once."""
-    there = rows(5)
-    fake.answers(there[:2]).answers(there[1:3]).answers(there[3:])
-    found = await fake.client().finetunes.public(limit=2).to_list(max=4)
-    assert names(found) == ["n0", "n1", "n2", "n3"]
+@pytest.mark.parametrize(("limit", "added"), [(1, 1), (2, 1), (2, 2), (2, 3), (3, 2)])
+async def test_rows_added_between_pages(fake: FakeWorkersAI, limit: int, added: int) -> None:
+    """What they pushed onto later pages is given once, and what lies behind it is not lost."""
+    there = rows(12)
+
+    def answer(request: Recorded) -> list[dict[str, Any]]:
+        grown = there[-added:] + there[:-added] if len(fake.requests) > 1 else there[:-added]
+        page: list[dict[str, Any]] = obedient(grown)(request)
+        return page
+
+    fake.always.answers_by(answer)
+    found = names(await fake.client().finetunes.public(limit=limit).to_list())
+    assert len(set(found)) == len(found)
+    assert [name for name in found if int(name[1:]) < 12 - added] == [
+        f"n{n}" for n in range(12 - added)
+    ]
+
+
+async def test_rows_that_are_nested_deeply(fake: FakeWorkersAI) -> None:
+    """What is in a row beside what is read is no reason to fail."""
+    deep = b'{"name":"@cf/a/b","properties":' + b'{"a":' * 300 + b"1" + b"}" * 301
+    fake.says(b'{"result":[' + deep + b'],"success":true}').answers([])
+    assert len(await fake.client().models.search().to_list()) == 1
 
 
 async def test_a_row_removed_between_pages(fake: FakeWorkersAI) -> None:
@@ -197,8 +228,3 @@ async def test_a_list_that_is_not_there(fake: FakeWorkersAI) -> None:
     fake.says(b'{"error":"string","success":false}', status=404)
     with pytest.raises(NotFound, match="string"):
         await fake.client().finetunes.list().first()
-
-
-def test_a_pager_is_public() -> None:
-    """It is named for annotations."""
-    assert Pager.__name__ == "Pager"

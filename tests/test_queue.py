@@ -250,7 +250,7 @@ async def test_a_batch_that_is_done_at_once(fake: FakeWorkersAI) -> None:
 
 @pytest.mark.parametrize(
     "result",
-    [{}, [], "queued", {"status": 5}, {"status": "failed"}, {"status": "queued"}, {"response": ""}],
+    [{}, [], "queued", {"status": 5}, {"status": "done"}, {"status": "queued"}, {"response": ""}],
 )
 async def test_an_answer_that_queues_nothing(fake: FakeWorkersAI, result: Any) -> None:
     """Nobody could come back to it."""
@@ -262,15 +262,27 @@ async def test_an_answer_that_queues_nothing(fake: FakeWorkersAI, result: Any) -
 async def test_a_batch_that_came_to_nothing(fake: FakeWorkersAI) -> None:
     """A state that says so ends the waiting, as does a refusal."""
     ai = fake.client()
-    fake.says(QUEUED).answers({"status": "failed", "request_id": ID})
-    with pytest.raises(DecodeError, match="'failed'"):
+    fake.says(QUEUED).answers({"status": "Failed", "request_id": ID})
+    batch = await queue(ai)
+    for _ in range(2):
+        with pytest.raises(StatusError, match="the batch ended as 'Failed'"):
+            await batch.wait()
+        assert len(fake.requests) == 2
+    fake.answers({"status": "failed", "error": "boom"})
+    fake.answers({"status": "failed", "error": "boom"})
+    with pytest.raises(StatusError, match="boom"):
+        await queue(ai)
+    with pytest.raises(StatusError, match="boom"):
+        await ai.queued(LLAMA, ID).poll()
+    fake.says(QUEUED).answers({"status": "COMPLETED", "request_id": ID})
+    with pytest.raises(DecodeError, match="'COMPLETED'"):
         await (await queue(ai)).wait()
     fake.says(QUEUED).fails(400, 5006, "no such request")
     with pytest.raises(BadRequest, match="no such request"):
         await (await queue(ai)).wait()
 
 
-@pytest.mark.parametrize("seconds", [0, 0.05])
+@pytest.mark.parametrize("seconds", [0, 0.2])
 async def test_a_deadline(fake: FakeWorkersAI, seconds: float) -> None:
     """It is looked at once at least; then it goes on without us, and can be waited for again."""
     fake.says(QUEUED)
@@ -280,7 +292,30 @@ async def test_a_deadline(fake: FakeWorkersAI, seconds: float) -> None:
         await batch.wait(seconds)
     assert (caught.value.phase, caught.value.limit) == ("total", seconds)
     fake.always.answers({"responses": [row(0, "a"), row(1, "b")]})
-    assert len(await batch.wait(seconds)) == 2
+    assert len(await batch.wait(0)) == 2
+
+
+@pytest.mark.parametrize("late", ["stalls", "refuses"])
+async def test_a_deadline_is_one_for_a_look_too(fake: FakeWorkersAI, late: str) -> None:
+    """A service that doesn't answer, or asks to come back later, is not waited for beyond it."""
+    fake.says(QUEUED)
+    batch = await fake.client().queue(LLAMA, TWO)
+    if late == "stalls":
+        fake.stalls()
+    else:
+        fake.fails(429, 3040, "busy", headers={"retry-after": "50"})
+    async with asyncio.timeout(10):
+        with pytest.raises(RequestTimeout, match="was not done within"):
+            await batch.wait(0.2)
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), "5", True])
+async def test_a_deadline_is_a_number(fake: FakeWorkersAI, seconds: Any) -> None:
+    fake.says(QUEUED)
+    batch = await fake.client().queue(LLAMA, TWO)
+    with pytest.raises(InputError, match="timeout must be a number of seconds, 0 or more"):
+        await batch.wait(seconds)
+    assert len(fake.requests) == 1
 
 
 async def test_waiting_can_be_cancelled(fake: FakeWorkersAI) -> None:
@@ -316,6 +351,7 @@ def test_pauses_grow_up_to_a_cap() -> None:
     assert [polling.pause(look) for look in (1, 2, 3)] == [1.0, 1.5, 2.25]
     assert polling.pause(10**9) == 30.0
     assert Polling(base=0).pause(5) == 0
+    assert Polling(factor=1e6).pause(64) == 30
     assert [Polling(factor=0, base=2).pause(look) for look in (1, 2)] == [2, 0]
 
 

@@ -372,6 +372,19 @@ async def test_dropping_the_relay_closes_the_stream(fake: FakeWorkersAI, begun: 
     assert asyncio.all_tasks() <= before
 
 
+async def test_an_app_may_end_a_stream_for_its_browser(fake: FakeWorkersAI) -> None:
+    """From another task: the browser hears the end of what it had, and no error."""
+    fake.says(HEL, asyncio.Event())
+    tokens = stream(fake)
+    frames = tokens.sse(retry=None)
+    await anext(frames)
+    rest = asyncio.ensure_future(all_of(frames))
+    await turns()
+    tokens.cancel()
+    assert await rest == b'id: 2\nevent: done\ndata: {"finish_reason":null}\n\n'
+    await gone(fake)
+
+
 async def test_a_relay_that_is_never_read_sends_nothing(fake: FakeWorkersAI) -> None:
     tokens = stream(fake)
     frames = tokens.sse()

@@ -1,11 +1,18 @@
 """What a type checker must infer of the client. Read by mypy, never run."""
 
+from array import array
 from collections.abc import Mapping
 from typing import Any, assert_type
 
+from attrs import frozen
+from numpy import float32, object_
+from numpy.typing import NDArray
+
 from cfai import (
+    AnyTool,
     Audio,
     AutomaticSpeechRecognition,
+    Conversation,
     Description,
     Detections,
     EmbeddedBatch,
@@ -18,10 +25,12 @@ from cfai import (
     ImageTextToText,
     ImageToText,
     Labels,
+    Message,
     MultimodalEmbeddings,
     ObjectDetection,
     Options,
     Prompt,
+    PythonTool,
     Ranking,
     Rerank,
     SpeechSynthesis,
@@ -35,12 +44,20 @@ from cfai import (
     TextToSpeech,
     Token,
     TokenStream,
+    Tool,
+    ToolCall,
+    ToolFailed,
+    ToolOutcome,
+    ToolReturned,
     Transcript,
     Translated,
     Translation,
+    Usage,
     WorkersAI,
+    objects,
     user,
 )
+from cfai.distributed import Embedder
 from cfai.embedding import JobOptions
 from cfai.tasks import Answer, Task
 
@@ -105,6 +122,56 @@ async def embeddings(ai: WorkersAI, m: str) -> None:
     assert_type(vectors.tolist(), list[list[float]])
 
 
+def columns(embedder: Embedder, numbers: NDArray[object_]) -> None:
+    assert_type(embedder(["one", None]), list[array[float] | None])
+    assert_type(embedder(("one", "two")), list[array[float] | None])
+    assert_type(embedder(numbers), NDArray[float32])
+    Embedder("@cf/baai/bge-m3", client={"limit": 5, "api_token": None}, workers=2, rate=None)
+
+
+@frozen
+class Recipe:
+    title: str
+
+
+async def objects_are_of_their_type(ai: WorkersAI, m: str, task: TextGeneration) -> None:
+    assert_type(await ai.parse(m, task, into=Recipe), Recipe)
+    assert_type(await ai.parse(m, Prompt("x"), into=list[int], repair=1), list[int])
+    assert_type(await ai.parse(m, task, into=Recipe | None), Any)
+    assert_type(objects.read(Text("x"), into=Recipe), Recipe)
+
+
+async def tools_are_functions(ai: WorkersAI, m: str) -> None:
+    def double(number: int) -> int:
+        return 2 * number
+
+    async def wait(text: str) -> None:
+        del text
+
+    talk = Conversation().user("x")
+    tools: list[AnyTool] = [double, PythonTool(wait, name="w"), Tool("t", "T."), {"name": "u"}]
+    outcome = await ai.run_tools(m, talk, tools=tools)
+    assert_type(outcome, ToolOutcome)
+    assert_type(outcome.messages, Conversation)
+    async with ai.run_tools(m, TextGeneration(talk), tools=[double], stream=True) as running:
+        async for event in running:
+            match event:
+                case Token():
+                    assert_type(event.text, str)
+                case ToolReturned(call=call) | ToolFailed(call=call):
+                    assert_type(call, ToolCall)
+    assert_type(running.usage, Usage | None)
+
+
+async def a_conversation_is_a_sequence(talk: Conversation, said: Text) -> None:
+    assert_type(talk.user("x").add(said, {"role": "user", "content": "x"}), Conversation)
+    assert_type(talk[0], Message)
+    assert_type(talk[1:], Conversation)
+    assert_type(talk.messages, tuple[Message, ...])
+    assert_type([message.role for message in talk], list[str])
+    TextGeneration(talk)
+
+
 async def jobs(ai: WorkersAI, m: str, rows: list[tuple[int, str]], options: JobOptions) -> None:
     async with ai.embed_many(m, rows) as job:
         assert_type(job, EmbeddingJob[EmbeddedBatch])
@@ -135,5 +202,8 @@ async def mistakes_are_seen(ai: WorkersAI, m: str) -> None:
     await ai.run(m, "x")  # type: ignore[call-overload]  # no task, no mapping
     await ai.run(Prompt("x"), m)  # type: ignore[call-overload]  # the other way round
     await ai.embed(m, ["x"], pooling="max")  # type: ignore[arg-type]  # there is no such pooling
+    Embedder(m, client={"session": None})  # type: ignore[typeddict-unknown-key]  # it stays here
     WorkersAI("token")  # type: ignore[call-arg]  # by name only
+    await ai.parse(m, {"prompt": "x"}, into=Recipe)  # type: ignore[call-overload]  # no task
+    ai.run_tools(m, Conversation())  # type: ignore[call-arg]  # no tools
     del wrong

@@ -45,7 +45,8 @@ class Finetunes:
         """List the fine-tunes that every account can use.
 
         Args:
-            limit: Rows a page, 1 or more. Left out, the service chooses.
+            limit: Rows a page, 1 or more. Left out, the service chooses. A page with fewer is the
+                end, so that a limit beyond what the service gives at once would cut the list.
             offset: Rows to pass over, 0 or more.
             order_by: The name of a column.
             options: What differs for this list.
@@ -103,11 +104,13 @@ class Finetunes:
 
         Args:
             finetune: It, its id or its name.
-            file: A path, bytes, or an open binary file that can be rewound.
+            file: A path, bytes, or an open binary file that can be rewound, for one upload at a
+                time.
             file_name: How the service is to call it; needed for bytes, else the file's own name.
                 It takes `adapter_config.json` and `adapter_model.safetensors`.
             progress: Called with the bytes that went out and with all there are, those of the form
-                around the file included. What it raises ends the upload.
+                around the file included. Where a refused file is sent again, they begin anew. What
+                it raises ends the upload.
             options: What differs for this call. `Timeouts.response` counts anew for each piece.
 
         Raises:
@@ -133,7 +136,8 @@ class Finetunes:
         Args:
             finetune: It, its id or its name.
             folder: Holds `adapter_model.safetensors`, whole, and `adapter_config.json`, in which
-                `r` is from 1 to 32 and `model_type` is mistral, gemma or llama.
+                `r` is from 1 to 32 and `model_type` is mistral, gemma or llama. That the weights
+                are of that rank is not looked at.
             progress: Called with the bytes of both files, as by `upload`.
             options: What differs for each of the two calls.
 

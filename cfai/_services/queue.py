@@ -1,8 +1,8 @@
 """`QueuedBatch`: runs that were handed over, and are done when the service has room."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -14,6 +14,12 @@ from cfai.settings import Options, Polling
 from cfai.tasks import Answer, Usage
 
 A = TypeVar("A", bound=Answer)
+
+
+def _check_wait(timeout: object) -> None:
+    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if not number or not timeout >= 0:  # type: ignore[operator]  # checked: a number
+        raise InputError(f"timeout must be a number of seconds, 0 or more, got {timeout!r:.60}")
 
 
 class QueuedBatch(Generic[A]):
@@ -66,35 +72,47 @@ class QueuedBatch(Generic[A]):
         A task that failed is an item that says so, and the others are not lost with it.
 
         Raises:
-            StatusError: The service knows no such batch, or said no.
+            StatusError: The service knows no such batch, gave it up, or said no.
         """
-        if self._batch.items is None and self._id is not None:
+        if not self.done and self._batch.error is None and self._id is not None:
             asking = partial(wire.poll, model=self.model, request_id=self._id)
             read = wire.reader(self._tasks, self._account.settings.for_call(self._options).scrub)
             self._batch = await self._account.hear(asking, read, self._options)
+        if self._batch.error is not None:
+            raise self._batch.error
         return self._batch.items
 
     async def wait(self, timeout: float | None = None) -> list[QueuedItem[A]]:  # noqa: ASYNC109
         """Look until it is done, with longer and longer pauses (`Polling`).
 
         Args:
-            timeout: Seconds to wait in all, 0 or more; `None` waits as long as it takes.
+            timeout: Seconds to wait in all, whatever a look takes; 0 looks once, and `None` waits
+                as long as it takes.
 
         Raises:
             RequestTimeout: It wasn't done by then. It goes on, and may be waited for again.
         """
-        ends = None if timeout is None else time.monotonic() + timeout
+        if timeout is None:
+            return await self._done()
+        _check_wait(timeout)
+        if timeout == 0:
+            items = await self.poll()
+        else:
+            items = None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    items = await self._done()
+        if items is None:
+            message = f"batch {self._id} was not done within {timeout:g} s, and goes on"
+            raise RequestTimeout(message, phase="total", limit=timeout)
+        return items
+
+    async def _done(self) -> list[QueuedItem[A]]:
+        """Look until it is done."""
         looks = 0
         while (items := await self.poll()) is None:
             looks += 1
-            pause = self._polling.pause(looks)
-            if ends is not None:
-                left = ends - time.monotonic()
-                if left <= 0:
-                    message = f"batch {self._id} was not done within {timeout:g} s, and goes on"
-                    raise RequestTimeout(message, phase="total", limit=timeout)
-                pause = min(pause, left)
-            await asyncio.sleep(pause)
+            await asyncio.sleep(self._polling.pause(looks))
         return items
 
     async def __aiter__(self) -> AsyncIterator[QueuedItem[A]]:
@@ -111,6 +129,8 @@ async def submitted(
     batch = await account.hear(
         asking, wire.reader(found, account.settings.for_call(options).scrub), options
     )
+    if batch.error is not None:
+        raise batch.error
     if batch.items is None and batch.request_id is None:
         raise DecodeError("the service queued a batch and did not say what it knows it by")
     return QueuedBatch(account, model, found, batch, polling=polling, options=options)

@@ -55,7 +55,8 @@ class Services(Client):
         Args:
             files: One file, or several: each a path, an open binary file that can be rewound, or
                 `(name, source)`, where the source may also be bytes. Or a mapping of names to
-                sources. By the ending of a name, the service knows what it is.
+                sources. By the ending of a name, the service knows what it is. A pair of two texts
+                alone is two paths.
             options: Of the conversion, as the service documents them:
                 `{"pdf": {"metadata": False}}` leaves out what a PDF says of itself.
             call: What differs for this call.
@@ -74,7 +75,7 @@ class Services(Client):
 
         found = await asyncio.to_thread(markdown.chosen, files)
         asking = partial(markdown.convert, files=found, conversion=options)
-        return await self._account.ask(asking, markdown.converted, call)
+        return await self._account.ask(asking, markdown.converted(found), call)
 
     async def to_markdown_formats(self, *, options: Options | None = None) -> list[MarkdownFormat]:
         """List the kinds of files that `to_markdown` takes.

@@ -6,33 +6,31 @@ it ends what is due and is set to what is due next.
 
 import asyncio
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
+
+_NEVER: Final = float("inf")
 
 
 class Limit:
     """One limit, as a context manager: raises `TimeoutError` if it runs out inside."""
 
-    __slots__ = ("_before", "_due", "_expired", "_limits", "_task")
+    __slots__ = ("_before", "_expired", "_limits", "_task", "due")
 
-    def __init__(self, limits: "Limits", due: float | None) -> None:
+    def __init__(self, limits: "Limits", due: float) -> None:
+        self.due: float = due
+        """When it runs out, by the clock of the loop."""
         self._limits = limits
-        self._due = due
         self._expired = False
         self._task: asyncio.Task[object] | None = None
         self._before = 0
 
-    @property
-    def due(self) -> float:
-        """When it runs out, by the clock of the loop."""
-        return float("inf") if self._due is None else self._due
-
     def renew(self, seconds: float | None) -> None:
         """Count so many seconds from now instead: no fewer than were left."""
-        if self._due is not None and seconds is not None:
-            self._due = self._limits.now() + seconds
+        if self.due != _NEVER and seconds is not None:
+            self.due = self._limits.now() + seconds
 
     def __enter__(self) -> Self:
-        if self._due is None:
+        if self.due == _NEVER:
             return self
         self._task = asyncio.current_task()
         if self._task is None:
@@ -71,11 +69,11 @@ class Limits:
         self._loop = asyncio.get_running_loop()
         self._open: dict[Limit, None] = {}
         self._handle: asyncio.TimerHandle | None = None
-        self._when = float("inf")
+        self._when = _NEVER
 
     def within(self, seconds: float | None) -> Limit:
         """A limit that runs out in so many seconds; `None` never does."""
-        return Limit(self, None if seconds is None else self._loop.time() + seconds)
+        return Limit(self, _NEVER if seconds is None else self._loop.time() + seconds)
 
     def now(self) -> float:
         """The clock of the loop."""
@@ -95,7 +93,7 @@ class Limits:
         """The loop closes: no timer is left behind."""
         if self._handle is not None:
             self._handle.cancel()
-        self._handle, self._when = None, float("inf")
+        self._handle, self._when = None, _NEVER
 
     def _set(self, when: float) -> None:
         self.stop()

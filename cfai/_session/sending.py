@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import BinaryIO, Final, Self
 
 from cfai._wire.forms import File, Form
-from cfai.errors import ConnectionLost, InputError, RequestTimeout, UploadInterrupted
+from cfai.errors import ConnectionLost, RequestTimeout, UploadInterrupted
 
 _PIECE: Final = 2**18
 """Bytes that are read and written at once: a quarter of what aiohttp warns of."""
@@ -85,7 +85,7 @@ class Sending:
                 return b""
             if not isinstance(part, File):
                 return part
-            self._file, self._to_close = await asyncio.to_thread(part.open)
+            self._file, self._to_close = await _opened(part)
             self._left = part.size
         return await self._read(self._file)
 
@@ -93,7 +93,9 @@ class Sending:
         piece = await asyncio.to_thread(file.read, min(_PIECE, self._left))
         self._left -= len(piece)
         if not piece:
-            raise InputError("the file became shorter while it was sent")
+            size = len(self._form)
+            told = f"the file became shorter while it was sent: {self.sent} of {size} had gone out"
+            raise UploadInterrupted(told, sent=self.sent, size=size)
         if not self._left:
             self._close()
         return piece
@@ -101,6 +103,23 @@ class Sending:
     def _close(self) -> None:
         file, self._file = self._file, None
         if file is not None and self._to_close:
+            file.close()
+
+
+async def _opened(file: File) -> tuple[BinaryIO, bool]:
+    """Open a file in a thread; one that is opened when nobody waits any more is closed again."""
+    opening = asyncio.get_running_loop().run_in_executor(None, file.open)
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_put_away)
+        raise
+
+
+def _put_away(opening: "asyncio.Future[tuple[BinaryIO, bool]]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        file, to_close = opening.result()
+        if to_close:
             file.close()
 
 

@@ -7,10 +7,9 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import nullcontext
 from functools import lru_cache
 from io import BytesIO
-from typing import Final, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import aiohttp
 from attrs import define, field
@@ -31,10 +30,10 @@ from cfai.settings import Retry, Settings
 
 T = TypeVar("T")
 
+_Content = bytes | AsyncIterator[bytes] | BytesIO | None
+
 _LARGE = 2**20
 """Bytes. aiohttp warns where it is handed more at once, since writing that holds up the loop."""
-
-_NO_GATE: Final = nullcontext()
 
 
 @define(eq=False)
@@ -118,16 +117,12 @@ class Session:
         clock = _Clock(total=settings.timeouts.total)
         for attempt in range(1, settings.retries.max + 2):
             try:
-                async with _NO_GATE if gate is None else _passage(gate, clock) as passage:
+                if gate is None:
+                    one = _One(attempt, clock, None)
+                    return await self._once(request, settings, one, read, stream)
+                async with _passage(gate, clock) as passage:
                     one = _One(attempt, clock, passage)
-                    if isinstance(request.body, Form):
-                        with Sending(request.body) as sending:
-                            answer = await self._attempt(request, settings, one, sending)
-                    else:
-                        answer = await self._attempt(request, settings, one)
-                    if isinstance(answer, Reply):
-                        return read(answer)
-                    return await _handed(answer, stream)
+                    return await self._once(request, settings, one, read, stream)
             except CfaiError as exc:
                 conceal(exc, settings.secrets)
                 pause = retries.pause(
@@ -144,6 +139,22 @@ class Session:
                     settings.retries.on_retry(Retry(attempt, exc, pause))
             await self._sleep(pause)
         raise AssertionError("the last attempt returns or raises")
+
+    async def _once(
+        self,
+        request: Request,
+        settings: Settings,
+        one: _One,
+        read: Callable[[Reply], T],
+        stream: Callable[[Body], Awaitable[T]],
+    ) -> T:
+        """One attempt, to what its answer is read as."""
+        if isinstance(request.body, Form):
+            with Sending(request.body) as sending:
+                answer = await self._attempt(request, settings, one, sending)
+        else:
+            answer = await self._attempt(request, settings, one)
+        return read(answer) if isinstance(answer, Reply) else await _handed(answer, stream)
 
     async def _attempt(
         self,
@@ -172,30 +183,25 @@ class Session:
                         in_force.renew(limit.seconds)
 
                     sending.moved = renew
-                response = await here.session.request(
-                    request.method,
-                    _url(settings.base_url + request.path),
-                    data=_content(request) if sending is None else sending,
-                    headers=request.headers,
-                    allow_redirects=False,
-                    raise_for_status=False,
-                    proxy=settings.proxy,
-                    timeout=_no_limit_but(settings.timeouts.connect),
-                )
+                body = _content(request) if sending is None else sending
+                response = await _answered(here, request, settings, body)
                 here.began(response)
                 status, headers = response.status, response.headers
-                if 200 <= status < 300 and replies.media_type(headers) == replies.EVENTS:
-                    meta = replies.meta(status, headers, attempts=attempt, elapsed=clock.elapsed)
-                    body = Body(response, here, meta, settings.timeouts, clock.left)
+                kind = replies.media_type(headers)
+                if kind == replies.EVENTS and 200 <= status < 300:
+                    meta = replies.meta(
+                        status, headers, attempts=attempt, elapsed=clock.elapsed, kind=kind
+                    )
+                    events = Body(response, here, meta, settings.timeouts, clock.left)
                     handed_on = True
-                    return body
+                    return events
                 data = await _whole(response, settings.max_answer_bytes)
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as exc:
             raise_for(exc, translation(exc, limit.expired, settings.timeouts.connect))
         finally:
             if not handed_on:
                 here.ended(response)
-        meta = replies.meta(status, headers, attempts=attempt, elapsed=clock.elapsed)
+        meta = replies.meta(status, headers, attempts=attempt, elapsed=clock.elapsed, kind=kind)
         return Reply(status, headers, data, meta)
 
 
@@ -227,7 +233,23 @@ async def _slot(here: Loop, clock: _Clock, seconds: float | None) -> None:
         raise ConfigError("this client was closed while the call waited")
 
 
-def _content(request: Request) -> bytes | AsyncIterator[bytes] | BytesIO | None:
+def _answered(
+    here: Loop, request: Request, settings: Settings, body: _Content
+) -> Awaitable[aiohttp.ClientResponse]:
+    """The response, once its headers are there."""
+    return here.session.request(
+        request.method,
+        _url(settings.base_url + request.path),
+        data=body,
+        headers=request.headers,
+        allow_redirects=False,
+        raise_for_status=False,
+        proxy=settings.proxy,
+        timeout=_no_limit_but(settings.timeouts.connect),
+    )
+
+
+def _content(request: Request) -> _Content:
     """The body for one attempt; a large one as a file, which aiohttp writes in pieces."""
     content = request.content()
     return BytesIO(content) if isinstance(content, bytes) and len(content) > _LARGE else content

@@ -1,12 +1,13 @@
 """A whole reply -> the answer that its task promises: by Content-Type first, then by class."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 from cfai import media
 from cfai._convert import structure
 from cfai._redaction import Scrub
-from cfai._wire.failures import described, failure, refusal
+from cfai._wire.failures import described, failure, refusal, refuses
 from cfai._wire.replies import Reply, is_json, unwrapped
 from cfai._wire.results import READERS, Asked
 from cfai.errors import DecodeError, StreamUnsupported
@@ -41,14 +42,19 @@ def _holds_json(reply: Reply, wanted: type[Answer]) -> bool:
     return vague and reply.body[:1] in (b"{", b"[")
 
 
-def _document(reply: Reply, wanted: type[Answer], scrub: Scrub) -> Any:
+Decode = Callable[[Reply], Any]
+
+
+def _document(reply: Reply, wanted: type[Answer], scrub: Scrub, decode: Decode) -> Any:
     """The decoded body of a reply that did not fail; `_BYTES` where it is not JSON."""
     if not 200 <= reply.status < 300:
         raise failure(reply, scrub=scrub, now=datetime.now(UTC))
     if not _holds_json(reply, wanted):
         return _BYTES
-    document = reply.json()
-    if error := refusal(document, reply, scrub=scrub, now=datetime.now(UTC)):
+    document = decode(reply)
+    if refuses(document) and (
+        error := refusal(document, reply, scrub=scrub, now=datetime.now(UTC))
+    ):
         raise error
     return document
 
@@ -72,22 +78,25 @@ def _with_facts(answer: Answer, reply: Reply, raw: Any) -> Answer:
     return answer
 
 
-def answer(asked: Asked, reply: Reply, *, scrub: Scrub) -> Answer:
+def answer(asked: Asked, reply: Reply, *, scrub: Scrub, decode: Decode = Reply.json) -> Answer:
     """What a reply says, as the answer that was asked for.
+
+    Args:
+        decode: Reads its JSON. What it leaves for later (`Vectors`) is empty in the answer.
 
     Raises:
         StatusError: The service said no, by its status or by `success: false`.
         DecodeError: It said something that no source documents.
     """
     try:
-        return _answer(asked, reply, scrub)
+        return _answer(asked, reply, scrub, decode)
     except DecodeError as exc:
         described(exc, reply.body, reply.meta, scrub)
         raise
 
 
-def _answer(asked: Asked, reply: Reply, scrub: Scrub) -> Answer:
-    document = _document(reply, asked.answer, scrub)
+def _answer(asked: Asked, reply: Reply, scrub: Scrub, decode: Decode) -> Answer:
+    document = _document(reply, asked.answer, scrub, decode)
     if document is _BYTES:
         if reply.kind == "text/html" or not reply.body:
             reply.json()
@@ -129,7 +138,7 @@ def unstreamed(asked: Asked, reply: Reply, *, scrub: Scrub) -> Text:
 
 
 def _unstreamed(asked: Asked, reply: Reply, scrub: Scrub) -> Text:
-    document = _document(reply, Text, scrub)
+    document = _document(reply, Text, scrub, Reply.json)
     if document is _BYTES:
         kind = reply.kind or "no Content-Type"
         size = len(reply.body)

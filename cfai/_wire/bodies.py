@@ -3,9 +3,10 @@
 import math
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from cfai import media
 from cfai._convert import dumps
@@ -39,18 +40,21 @@ class Pieces:
 
 Content = bytes | Pieces
 
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
-@frozen
+
+# Not frozen: each call makes one, and freezing doubles what that costs.
+@define
 class Body:
     """An encoded body, with what belongs into the headers and the query."""
 
     content: Content = field(repr=False)
     content_type: str
-    query: Mapping[str, str] = field(factory=dict)
+    query: Mapping[str, str] = _NOTHING
 
 
 def _json(fields: Mapping[str, Any]) -> Body:
-    if not any(isinstance(value, Integers) for value in fields.values()):
+    if Integers not in map(type, fields.values()):
         return Body(_dumped(fields), "application/json")
     parts: list[bytes | Integers] = []
     for name, value in fields.items():
@@ -173,6 +177,36 @@ def _open(model: str, fields: dict[str, Any]) -> Body:
 _BYTES: Final = (bytes, bytearray, memoryview)
 
 
+def _spoken(fields: dict[str, Any], known: Profile) -> dict[str, Any]:
+    """The fields as the model's family wants them, where that is not as the API's schema says."""
+    match fields:
+        case {"response_format": {"json_schema": schema}, **rest} if known.guided_json:
+            fields = {"guided_json": schema, **rest}
+    match fields:
+        case {"messages": [*messages]} if known.reads_calls:
+            fields = {**fields, "messages": list(map(_with_calls, messages))}
+    return fields
+
+
+def _with_calls(message: Any) -> Any:
+    """A turn that only called tools, with its calls as the text that the model wrote for them.
+
+    Source: github.com/cloudflare/langchain-cloudflare, `embed_tool_calls_in_content`.
+    """
+    said = []
+    match message:
+        case {"content": "", "tool_calls": [*calls]}:
+            for call in calls:
+                match call:
+                    case {"function": {"name": str(name), "arguments": str(arguments)}}:
+                        said.append(f'{{"name": {_json_text(name)}, "parameters": {arguments}}}')
+    return {**message, "content": "\n".join(said)} if said else message
+
+
+def _json_text(text: str) -> str:
+    return _dumped(text, "name").decode()
+
+
 def encoded(model: str, task: Task[Any] | Mapping[str, Any], added: Mapping[str, Any]) -> Body:
     """The body of a run of *model*.
 
@@ -184,9 +218,10 @@ def encoded(model: str, task: Task[Any] | Mapping[str, Any], added: Mapping[str,
     """
     if not isinstance(task, Task):
         return _open(model, {**task, **added})
-    fields = {**task.payload(), **added}
+    fields = task.payload()
+    fields.update(added)
     if not isinstance(task, MediaTask):
-        return _json(fields)
+        return _json(_spoken(fields, profile(model)))
     names = [rule.name for rule in rules(type(task)).values() if rule.kind == "media"]
     sources = {name: fields.pop(name) for name in names if name in fields}
     form = _form(task, profile(model), alone=not fields)

@@ -34,6 +34,9 @@ _HIDDEN: Final = "***"
 # A key in the text of a body, whole or cut; of another form than documented, too.
 _KEY: Final = re.compile(r'("api_key"\s*:\s*)("(?:[^"\\]|\\.)*"?|[^,}\]]*)')
 
+# One that is quoted once more, or written by hand.
+_LOOSE_KEY: Final = re.compile(r"""(api_key(?:\\*["'])?\s*[:=]\s*)(?:\\*["'])?[^\s"'\\,;}\])]+""")
+
 # Protocol Buffers, "JSON Mapping": what JSON has no number for.
 _NO_NUMBERS: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
@@ -131,14 +134,17 @@ def _named(name: str, value: object) -> str:
 
 
 def _sent(value: Any) -> Any:
-    """A value as JSON, without what was left out and what only the service says."""
+    """A value as JSON, without what was left out and what only the service says.
+
+    A key that the service did not tell is left out, too: as an empty one, it would replace it.
+    """
     if not attrs.has(type(value)):
         return value
     given = {one.name: getattr(value, one.name) for one in attrs.fields(type(value))}
     return {
         name: _sent(one)
         for name, one in given.items()
-        if one is not None and name not in _READ_ONLY
+        if one is not None and name not in _READ_ONLY and (name != "api_key" or one)
     }
 
 
@@ -189,7 +195,7 @@ def hiding(known: Iterable[str]) -> Scrub:
     """Take *known* secrets, and any key of Weights & Biases, out of a text."""
     scrub = scrubber(known)
     # In this order: what is secret may be the word "key".
-    return lambda text: scrub(_KEY.sub(rf'\1"{_HIDDEN}"', text))
+    return lambda text: scrub(_LOOSE_KEY.sub(rf"\1{_HIDDEN}", _KEY.sub(rf'\1"{_HIDDEN}"', text)))
 
 
 def heard(reply: Reply, read: Callable[[Any], T], *, scrub: Scrub) -> T:

@@ -85,7 +85,7 @@ class Offset:
     """
 
     limit: int | None = field(default=None, validator=_at_least(1))
-    """Rows a page."""
+    """Rows a page. One with fewer is the last, so that no more may be asked for than are given."""
 
     offset: int | None = field(default=None, validator=_at_least(0))
     """Rows to pass over."""
@@ -120,7 +120,7 @@ class Page:
 
     def after(self, facts: Facts, seen: int) -> Self | None:
         """The next number."""
-        # The rows are counted, since a service may give fewer a page than were asked for.
+        # The rows are counted: with a total, a service may give fewer a page than were asked for.
         number = (self.number or 1) + 1
         return None if _ended(facts, seen, self.size) else evolve(self, number=number)
 

@@ -150,9 +150,14 @@ def failure(reply: Reply, *, scrub: Scrub, now: datetime) -> StatusError:
     )
 
 
+def refuses(document: Any) -> bool:
+    """Whether an answer of status 200 says `success: false`."""
+    return isinstance(document, dict) and document.get("success") is False
+
+
 def refusal(document: Any, reply: Reply, *, scrub: Scrub, now: datetime) -> StatusError | None:
     """The error inside an answer of status 200 that says `success: false`, if it does."""
-    if not isinstance(document, dict) or document.get("success") is not False:
+    if not refuses(document):
         return None
     said = complaint(document) or Complaint(None, "", ())
     return _error(

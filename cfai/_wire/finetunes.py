@@ -43,6 +43,8 @@ def create(
     """
     given: dict[str, Any] = {"model": _text("model", model), "name": _text("name", name)}
     if description is not None:
+        if not isinstance(description, str):
+            raise InputError(f"description must be a text, got {description!r:.60}")
         given["description"] = description
     if public is not None:
         if not isinstance(public, bool):
@@ -94,4 +96,8 @@ def uploaded(document: Any) -> FinetuneAsset:
     result = document.get("result") if isinstance(document, Mapping) else None
     if not result:
         return FinetuneAsset()
-    return evolve(structure(result, FinetuneAsset, "result"), raw=result)
+    try:
+        return evolve(structure(result, FinetuneAsset, "result"), raw=result)
+    except DecodeError:
+        # The file is there, and can't be sent again: an odd row is no reason to fail.
+        return FinetuneAsset(raw=result if isinstance(result, Mapping) else None)

@@ -5,6 +5,8 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
+from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
@@ -84,6 +86,8 @@ class File:
         called = own if name is None else name
         if not isinstance(called, str) or not called:
             raise InputError("a file must have a name: give one beside the bytes")
+        if called != called.encode(errors="ignore").decode():
+            raise InputError(f"a file's name must be text, got {called!r:.100}: give another one")
         if not size:
             raise InputError(f"a file must not be empty: there is nothing in {called}")
         return cls(called, size, content_type or type_of(called), source=found, start=start)
@@ -115,6 +119,8 @@ def _on_disk(path: Path) -> tuple[Path, int, int, str]:
             raise InputError(f"{path} must be a file, and there is none")
         with path.open("rb"):
             return path, 0, path.stat().st_size, path.name
+    except InputError:
+        raise
     except (OSError, ValueError) as exc:
         raise InputError(f"{path} can't be read: {_reason(exc)}") from exc
 
@@ -124,7 +130,7 @@ def _opened(file: Any) -> tuple[BinaryIO, int, int, str | None]:
         kind = type(file).__name__
         raise InputError(f"a file must be a path, bytes or an open binary file, got {kind}")
     try:
-        if not file.seekable():
+        if not getattr(file, "seekable", bool)():
             raise InputError("an open file must be one that can be rewound: its size is needed")
         if not isinstance(file.read(0), bytes):
             raise InputError("an open file must be opened in binary mode")
@@ -182,8 +188,23 @@ ADAPTER_FILES: Final = ("adapter_model.safetensors", "adapter_config.json")
 ADAPTER_RANK: Final = 32
 ADAPTER_TYPES: Final = ("mistral", "gemma", "llama")
 
-# The bound of the format's own reader (github.com/huggingface/safetensors, MAX_HEADER_SIZE).
-_HEADER_LIMIT: Final = 100_000_000
+ADAPTER_SIZE: Final = 500 << 20
+"""Of a file, in bytes. The service says "500 MB", and not which megabytes."""
+
+# The format's own reader takes 100 MB, which would cost many times as much memory. An adapter of
+# ten thousand tensors has 2 MB.
+_HEADER_LIMIT: Final = 4 << 20
+
+# Source: github.com/huggingface/safetensors, `Dtype`.
+_BITS: Final[Mapping[str, int]] = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0"), 8),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
+    **dict.fromkeys(("I32", "U32", "F32"), 32),
+    **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
+    "F4": 4,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+}
 
 
 def adapter(folder: Any) -> tuple[File, ...]:
@@ -192,21 +213,24 @@ def adapter(folder: Any) -> tuple[File, ...]:
     Raises:
         InputError: One is missing or damaged, or the service takes no such adapter.
     """
-    if not isinstance(folder, str | os.PathLike) or not Path(folder).is_dir():
-        raise InputError(f"folder must be a folder, got {folder!r:.100}")
-    for name in ADAPTER_FILES:
-        if not Path(folder, name).is_file():
-            raise InputError(f"{folder} must hold {' and '.join(ADAPTER_FILES)}: no {name}")
-    weights, config = (File.of(Path(folder, name)) for name in ADAPTER_FILES)
-    _check_config(Path(folder, config.name))
-    _check_weights(Path(folder, weights.name), weights.size)
+    try:
+        if not isinstance(folder, str | os.PathLike) or not Path(folder).is_dir():
+            raise InputError(f"folder must be a folder, got {folder!r:.100}")
+        for name in ADAPTER_FILES:
+            if not Path(folder, name).is_file():
+                raise InputError(f"{folder} must hold {' and '.join(ADAPTER_FILES)}: no {name}")
+        weights, config = (File.of(Path(folder, name)) for name in ADAPTER_FILES)
+        _check_config(Path(folder, config.name))
+        _check_weights(Path(folder, weights.name), weights.size)
+    except OSError as exc:
+        raise InputError(f"{str(folder)[:100]} can't be read: {_reason(exc)}") from exc
     return weights, config
 
 
 def _check_config(path: Path) -> None:
     try:
         config = json.loads(path.read_bytes())
-    except (OSError, ValueError) as exc:
+    except (RecursionError, ValueError) as exc:
         raise InputError(f"{path.name} must be JSON: {exc}") from exc
     if not isinstance(config, dict):
         raise InputError(f"{path.name} must be a JSON object")
@@ -220,23 +244,37 @@ def _check_config(path: Path) -> None:
 
 def _check_weights(path: Path, size: int) -> None:
     """The header alone: the length of a JSON object, the object, and where the tensors lie."""
+    if size > ADAPTER_SIZE:
+        raise InputError(f"{path.name} must have at most {ADAPTER_SIZE} bytes, got {size}")
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(size - 8, _HEADER_LIMIT):
             raise InputError(f"{path.name} must be a safetensors file: its header is cut or none")
         try:
             header = json.loads(file.read(length))
-        except ValueError as exc:
+        except (RecursionError, ValueError) as exc:
             raise InputError(f"{path.name} must be a safetensors file: {exc}") from exc
     if not isinstance(header, dict):
         raise InputError(f"{path.name} must be a safetensors file: its header is no JSON object")
-    ends = [_end(path, name, entry) for name, entry in header.items() if name != "__metadata__"]
-    if not ends or 8 + length + max(ends) != size:
+    places = sorted(
+        _place(path, name, entry) for name, entry in header.items() if name != "__metadata__"
+    )
+    if not places or 8 + length + places[-1][1] != size:
         raise InputError(f"{path.name} must hold all of its tensors: it is cut, or has none")
+    if any(end != start for (_, end), (start, _) in pairwise([(0, 0), *places])):
+        raise InputError(f"{path.name} must have its tensors one behind the other")
 
 
-def _end(path: Path, name: str, entry: Any) -> int:
+def _place(path: Path, name: str, entry: Any) -> tuple[int, int]:
+    """Where a tensor begins and ends, which is as far on as its kind and its shape say."""
     match entry:
-        case {"data_offsets": [int(start), int(end)]} if 0 <= start <= end:
-            return end
+        case {"dtype": str(kind), "shape": [*shape], "data_offsets": [start, end]} if all(
+            type(one) is int and one >= 0 for one in (*shape, start, end)
+        ):
+            bits = _BITS.get(kind)
+            if bits is not None and prod(shape) * bits == (end - start) * 8:
+                return start, end
+            raise InputError(
+                f"{path.name}: {name!r:.60} must be as long as {shape} of {kind!r:.20} are"
+            )
     raise InputError(f"{path.name} must say where its tensors lie: {name!r:.60} does not")

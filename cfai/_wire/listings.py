@@ -50,8 +50,14 @@ def listed(
     return lambda settings, options: get(settings, options, path, {**query, **cursor.query()})
 
 
-def told(reply: Reply, read: Callable[[Any], T], *, scrub: Scrub) -> T:
-    """What *read* makes of the decoded body of a reply.
+def told(
+    reply: Reply,
+    read: Callable[[Any], T],
+    *,
+    scrub: Scrub,
+    decode: Callable[[Reply], Any] = Reply.json,
+) -> T:
+    """What *read* makes of the body of a reply, decoded by *decode*.
 
     Raises:
         StatusError: The service said no, by its status or by `success: false`.
@@ -61,7 +67,7 @@ def told(reply: Reply, read: Callable[[Any], T], *, scrub: Scrub) -> T:
         now = datetime.now(UTC)
         if not 200 <= reply.status < 300:
             raise failure(reply, scrub=scrub, now=now)
-        document = reply.json()
+        document = decode(reply)
         if error := refusal(document, reply, scrub=scrub, now=now):
             raise error
         return read(document)

@@ -1,7 +1,8 @@
 """Markdown conversion on the wire: many files in one form, and a result for each of them."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from cfai._wire.bodies import json_content
@@ -40,9 +41,9 @@ def chosen(files: Any) -> list[File]:
 
 
 def _is_pair(value: Any) -> bool:
-    """Whether it is a name and its source, and not two paths."""
+    """Whether it is a name and its source, and not two paths: of two texts, both are paths."""
     two = isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)
-    return two and not isinstance(value[1], str | os.PathLike | tuple)
+    return two and not isinstance(value[1], str | tuple)
 
 
 def _file(given: Any) -> File:
@@ -73,26 +74,45 @@ def convert(
     return with_form(settings, options, PATH, body, repeatable=True)
 
 
-def converted(document: Any) -> list[Markdown]:
-    """A result for each file."""
-    result = unwrapped(document)
-    if isinstance(result, Mapping):
-        result = [result]
-    if not isinstance(result, list):
-        raise DecodeError(f"a list of files is documented, got {type(result).__name__}")
-    return [_result(row, f"result[{at}]") for at, row in enumerate(result)]
+def converted(files: Iterable[File]) -> Callable[[Any], list[Markdown]]:
+    """What reads the answer: a result for each of *files*.
+
+    A row that nobody can read is the failure of its file, and no reason to lose the others.
+    """
+    names = [file.name for file in files]
+
+    def read(document: Any) -> list[Markdown]:
+        result = unwrapped(document)
+        if isinstance(result, Mapping):
+            result = [result]
+        if not isinstance(result, list):
+            raise DecodeError(f"a list of files is documented, got {type(result).__name__}")
+        sent = [*names, *[""] * len(result)]
+        found = [_result(row, name) for row, name in zip(result, sent, strict=False)]
+        return [*found, *_missing(names, found)]
+
+    return read
 
 
-def _result(row: Any, where: str) -> Markdown:
+def _missing(names: Sequence[str], found: Sequence[Markdown]) -> list[Markdown]:
+    """The files that have no row, where there are fewer rows than files."""
+    absent = Counter(names) - Counter(one.name for one in found)
+    count = max(0, len(names) - len(found))
+    error = "the service gave no result for this file"
+    return [Markdown(name, error=error) for name in [*absent.elements()][:count]]
+
+
+def _result(row: Any, sent: str) -> Markdown:
+    """A result; it has the name of the file that was *sent* in its place, where it has none."""
     if not isinstance(row, Mapping):
-        raise DecodeError(f"{where}: a file is documented, got {row!r:.80}")
+        return Markdown(sent, error=f"a file is documented, and the service gave {row!r:.80}")
     name, kind, text, error = (row.get(key) for key in ("name", "format", "data", "error"))
-    failed = kind == "error" or (text is None and error is not None)
-    if not isinstance(name, str) or not (failed or isinstance(text, str)):
-        raise DecodeError(f"{where}: a file with its text or its error is documented")
+    failed = kind == "error" or not isinstance(text, str)
+    if kind != "error" and failed and error is None:
+        error = f"a text is documented, and the service gave {text!r:.80}"
     tokens: Any = row.get("tokens")
     return Markdown(
-        name,
+        name if isinstance(name, str) else sent,
         text=None if failed else text,
         error=_reason(error) if failed else None,
         format=kind if isinstance(kind, str) else None,

@@ -71,7 +71,7 @@ def _model(row: Any, where: str) -> Model:
         id=_text(row.get("id")),
         source=source if type(source) is int else None,
         description=_text(row.get("description")),
-        task=_task(task, where) if _named(task) else None,
+        task=None if _name(task) is None else _task(task, where),
         tags=tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else (),
         properties=_properties(row.get("properties")),
         created_at=_moment(row.get("created_at")),
@@ -100,25 +100,18 @@ def _moment(value: Any) -> datetime | None:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-def _named(value: Any) -> bool:
-    return isinstance(value, str) or isinstance(_name(value), str)
-
-
 def _name(row: Any) -> str | None:
     return _text(row.get("name")) if isinstance(row, Mapping) else _text(row)
 
 
-def _task(row: Any, where: str) -> ModelTask:
-    name = _name(row)
-    if name is None:
-        raise DecodeError(f"{where}: a task with its name is expected, got {row!r:.80}")
+def _task(row: Any, _: str) -> ModelTask:
+    # The schema says "object" and no more, as of authors.
     said = row if isinstance(row, Mapping) else {}
     known = {key: _text(said.get(key)) for key in ("id", "description")}
-    return ModelTask(name, id=known["id"], description=known["description"], raw=row)
+    return ModelTask(_name(row), id=known["id"], description=known["description"], raw=row)
 
 
 def _author(row: Any, _: str) -> Author:
-    # The schema says "object" and no more.
     return Author(_name(row), raw=row)
 
 

@@ -22,6 +22,7 @@ A = TypeVar("A", bound=Answer)
 
 # Source: Cloudflare docs, Workers AI, "Asynchronous Batch API"; how else it might end is not said.
 _FAILED: Final = frozenset({"canceled", "cancelled", "error", "errored", "expired", "failed"})
+_DONE: Final = frozenset({"complete", "completed", "done", "finished", "succeeded", "success"})
 
 
 @frozen
@@ -68,6 +69,8 @@ class Batch(Generic[A]):
     items: list[QueuedItem[A]] | None = None
     request_id: str | None = None
     usage: Usage | None = None
+    error: CfaiError | None = None
+    """Why it came to nothing."""
 
 
 def queued(tasks: Any) -> tuple[Queued, ...]:
@@ -148,8 +151,13 @@ def reader(tasks: Sequence[Queued], scrub: Scrub) -> Callable[[Any, Meta], Batch
             items = _items(rows, tasks, meta, scrub)
             return Batch(items, known, usage(result.get("usage")))
         status = result.get("status")
-        if not isinstance(status, str) or status in _FAILED:
-            raise DecodeError(f"a batch with its status is documented, got {status!r:.60}")
+        if not isinstance(status, str) or status.casefold() in _DONE:
+            raise DecodeError(
+                f"a batch with its status or results is documented, got {status!r:.60}"
+            )
+        if status.casefold() in _FAILED:
+            said = {"message": f"the batch ended as {status[:60]!r}", **result, "success": False}
+            return Batch(None, known, error=in_item(said, meta=meta, scrub=scrub))
         return Batch(None, known)
 
     return batch

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from attrs import field, frozen
+from attrs import define, field
 
 from cfai._convert import loads
 from cfai.errors import DecodeError
@@ -25,8 +25,19 @@ def is_json(kind: str) -> bool:
     return kind == "application/json" or kind.endswith("+json")
 
 
-def meta(status: int, headers: Mapping[str, str], *, attempts: int, elapsed: float) -> Meta:
-    """What the headers of an answer tell, with the count and the seconds that it took."""
+def meta(
+    status: int,
+    headers: Mapping[str, str],
+    *,
+    attempts: int,
+    elapsed: float,
+    kind: str | None = None,
+) -> Meta:
+    """What the headers of an answer tell, with the count and the seconds that it took.
+
+    Args:
+        kind: Its media type, where that is known already.
+    """
     said = headers.get
     return Meta(
         status,
@@ -38,7 +49,7 @@ def meta(status: int, headers: Mapping[str, str], *, attempts: int, elapsed: flo
         said("Ratelimit-Policy"),
         said("cf-aig-log-id"),
         said("cf-aig-cache-status"),
-        media_type(headers) or None,
+        (media_type(headers) if kind is None else kind) or None,
         said("cfai-backend"),
     )
 
@@ -67,7 +78,8 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     return max(0.0, (moment - now).total_seconds())
 
 
-@frozen
+# Not frozen: each call makes one, and freezing doubles what that costs.
+@define
 class Reply:
     """An answer that was read to its end."""
 

@@ -11,6 +11,7 @@ from attrs import evolve, frozen
 from cfai import media
 from cfai._convert import structure
 from cfai._wire.texts import name, read_text, undocumented, usage
+from cfai._wire.vectors import Rows, holds_huge
 from cfai.errors import DecodeError
 from cfai.tasks import (
     Answer,
@@ -37,6 +38,8 @@ from cfai.tasks import (
 
 T = TypeVar("T")
 
+_NUMBERS: Final = frozenset({float, int})
+
 
 @frozen
 class Asked:
@@ -55,13 +58,13 @@ def asked(task: Task[Any] | Mapping[str, Any]) -> Asked:
     """What to expect of the answer to *task*."""
     if not isinstance(task, Task):
         return Asked(Result, bool(task.get("response_format")))
+    json = getattr(task, "response_format", None) is not None
+    documents = getattr(task, "documents", ())
     texts = texts_of(task)
-    return Asked(
-        task.answer,
-        json=getattr(task, "response_format", None) is not None,
-        documents=tuple(getattr(task, "documents", ())),
-        count=None if texts is None else len(texts),
-    )
+    if texts is None and not (json or documents):
+        return _PLAIN.get(task.answer) or Asked(task.answer)
+    count = None if texts is None else len(texts)
+    return Asked(task.answer, json=json, documents=tuple(documents), count=count)
 
 
 def _rows(value: Any, kind: type[T], what: str) -> tuple[T, ...]:
@@ -107,28 +110,35 @@ def _audio(result: Any, _: Asked) -> Audio:
 
 def _embeddings(result: Any, asked: Asked) -> Embeddings:
     # bge-m3 has the vectors under `response` where contexts were given instead of texts.
-    rows = result.get("data", result.get("response")) if isinstance(result, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+    rows: Any = result.get("data", result.get("response")) if isinstance(result, dict) else None
+    late = isinstance(rows, Rows)
+    if not late and not (isinstance(rows, list) and all(isinstance(row, list) for row in rows)):
         raise undocumented("data must be a list of vectors", result)
     if asked.count is not None and len(rows) != asked.count:
         raise DecodeError(f"{asked.count} texts were sent, and {len(rows)} vectors came back")
-    width = len(rows[0]) if rows else 0
+    width = rows.width if late else len(rows[0]) if rows else 0
     if not width:
         raise undocumented("data must hold numbers", result)
-    buffer = array("f")
-    try:
-        for row in rows:
-            if len(row) != width:
-                raise undocumented("all vectors must have one length", [len(r) for r in rows])
-            buffer.fromlist(row)
-    except TypeError as exc:
-        raise DecodeError("a vector must be made of numbers only") from exc
+    buffer = rows.buffer if late else _floats(rows, width)
     shape = (len(rows), width)
     said = result.get("shape")
     if said is not None and said != list(shape):
         raise undocumented(f"shape must be that of the data, {list(shape)}", said)
     pooling = _optional(result, "pooling", str)
     return Embeddings(shape, buffer, pooling=pooling, usage=usage(result.get("usage")))
+
+
+def _floats(rows: list[list[Any]], width: int) -> "array[float]":
+    buffer = array("f")
+    for row in rows:
+        if len(row) != width:
+            raise undocumented("all vectors must have one length", [len(row) for row in rows])
+        if not _NUMBERS.issuperset(map(type, row)):
+            raise DecodeError("a vector must be made of numbers only")
+        buffer.fromlist(row)
+    if holds_huge(buffer):
+        raise DecodeError("a vector must be made of numbers below 1e38")
+    return buffer
 
 
 def _optional(result: dict[str, Any], key: str, kind: type[T]) -> T | None:
@@ -243,3 +253,6 @@ READERS: Final[dict[type[Answer], Callable[[Any, Asked], Answer]]] = {
     Ranking: _ranking,
     Result: _result,
 }
+
+_PLAIN: Final = {answer: Asked(answer) for answer in READERS}
+"""What most questions need to have known of them, made once."""

@@ -68,6 +68,7 @@ def name(value: Any) -> str | None:
 
 
 _COUNTS: Final = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+_NUMBER: Final = (int, float)
 
 
 def usage(value: Any) -> Usage | None:
@@ -88,19 +89,17 @@ def usage(value: Any) -> Usage | None:
         prompt,
         completion,
         total,
-        _count(read, "cached_tokens") if read else None,
-        _count(written, "reasoning_tokens") if written else None,
-        float(neurons) if isinstance(neurons, int | float) else None,
+        _count(read, "cached_tokens") if isinstance(read, dict) else None,
+        _count(written, "reasoning_tokens") if isinstance(written, dict) else None,
+        float(neurons) if isinstance(neurons, _NUMBER) else None,
     )
 
 
-def _count(counts: Any, name: str, other: str = "") -> int | None:
-    if not isinstance(counts, dict):
-        return None
+def _count(counts: dict[str, Any], name: str, other: str = "") -> int | None:
     said = counts.get(name)
     if said is None:
         said = counts.get(other)
-    return int(said) if isinstance(said, int | float) else None
+    return int(said) if isinstance(said, _NUMBER) else None
 
 
 def arguments(value: Any) -> Any:

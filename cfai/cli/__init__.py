@@ -21,6 +21,11 @@ from cfai.cli import (
 )
 from cfai.errors import CfaiError
 
+__all__ = [
+    "app",
+    "run_app",
+]
+
 app: typer.Typer = typer.Typer(
     name="cfai",
     help="Cloudflare Workers AI from the command line.",

@@ -1,16 +1,28 @@
 """`cfai models`: the catalogue."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from cfai.cli import clients, options, tables
 from cfai.cli.output import Target
 from cfai.listings import Model
 
+
+class _Models(TyperGroup):
+    """Takes what is no command of its own for words to search."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        first = args[0] if args else "search"
+        known = first in self.commands or first in ctx.help_option_names
+        return super().parse_args(ctx, args if args and known else ["search", *args])
+
+
 app: typer.Typer = typer.Typer(
-    help="List the service's models, and look up what they take.", no_args_is_help=True
+    cls=_Models,
+    help="List the service's models, and look up what they take. `search` can be left out.",
 )
 
 _COLUMNS = ("model", "task", "context", "LoRA", "price")
@@ -65,6 +77,18 @@ async def _schema(model: str, target: Target) -> None:
 def tasks(*, as_json: tables.Json = False) -> None:
     """List what models are made for."""
     asyncio.run(_tasks(as_json=as_json))
+
+
+@app.command()
+def authors(*, as_json: tables.Json = False) -> None:
+    """List who made them."""
+    asyncio.run(_authors(as_json=as_json))
+
+
+async def _authors(*, as_json: bool) -> None:
+    async with clients.client(local=False) as ai:
+        found = aiter(ai.models.authors())
+        await tables.show(found, ("author",), lambda author: (author.name,), as_json=as_json)
 
 
 async def _tasks(*, as_json: bool) -> None:

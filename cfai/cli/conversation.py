@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cfai.cli import notices, output
-from cfai.conversation import Conversation
 from cfai.tasks import Text, TextGeneration, Token
 
 if TYPE_CHECKING:
@@ -30,6 +29,8 @@ class Talk:
         self.model = model
         self._options = options
         self._show = show
+        from cfai.conversation import Conversation
+
         begun = Conversation()
         self._said = begun if instruction is None else begun.system(instruction)
 

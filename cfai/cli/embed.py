@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from cfai.cli import clients, inputs, notices, options, output, texts as sources, vectors
-from cfai.embedding import JobOptions
 from cfai.errors import InputError
 from cfai.tasks import TextEmbeddings
+
+if TYPE_CHECKING:
+    from cfai.embedding import JobOptions
 
 MODEL: Final = "@cf/baai/bge-m3"
 
@@ -80,7 +82,7 @@ async def _embed(
     source: Iterable[sources.Entry],
     total: int,
     target: output.Target,
-    job: JobOptions,
+    job: "JobOptions",
     *,
     with_ids: bool,
     local: bool,

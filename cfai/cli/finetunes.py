@@ -9,7 +9,7 @@ import typer
 from cfai.cli import clients, notices, tables
 from cfai.cli.output import json_line, say
 from cfai.errors import InputError
-from cfai.listings import Finetune
+from cfai.listings import Finetune, FinetuneAsset
 
 app: typer.Typer = typer.Typer(
     help="List, make and upload fine-tunes (LoRA).", no_args_is_help=True
@@ -37,15 +37,19 @@ async def _own(*, as_json: bool) -> None:
 def public(
     *,
     order_by: Annotated[str | None, typer.Option(help="The name of a column.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Rows to ask for at once.")] = None,
+    offset: Annotated[int | None, typer.Option(help="Rows to pass over.")] = None,
     as_json: tables.Json = False,
 ) -> None:
     """List the fine-tunes that every account can use."""
-    asyncio.run(_public(order_by, as_json=as_json))
+    asyncio.run(_public(order_by, limit, offset, as_json=as_json))
 
 
-async def _public(order_by: str | None, *, as_json: bool) -> None:
+async def _public(
+    order_by: str | None, limit: int | None, offset: int | None, *, as_json: bool
+) -> None:
     async with clients.client(local=False) as ai:
-        found = ai.finetunes.public(limit=100, order_by=order_by)
+        found = ai.finetunes.public(limit=limit, offset=offset, order_by=order_by)
         await tables.show(aiter(found), _COLUMNS, _cells, as_json=as_json)
 
 
@@ -80,18 +84,23 @@ def upload(
     name: Annotated[
         str | None, typer.Option(help="What the service is to call the one file.")
     ] = None,
+    as_json: tables.Json = False,
 ) -> None:
     """Upload an adapter: both files of a folder, checked first, or any one file."""
     folder = path.is_dir()
     if folder and name is not None:
         raise InputError("--name is for one file; the two of a folder have theirs")
-    asyncio.run(_upload(finetune, path, name, folder=folder))
+    for asset in asyncio.run(_upload(finetune, path, name, folder=folder)):
+        if as_json:
+            say(json_line(asset.raw or {}))
 
 
-async def _upload(finetune: str, path: Path, name: str | None, *, folder: bool) -> None:
+async def _upload(
+    finetune: str, path: Path, name: str | None, *, folder: bool
+) -> tuple[FinetuneAsset, ...]:
     async with clients.client(local=False) as ai:
         with notices.progress_in_bytes(f"uploading {path.name}") as progress:
             if folder:
-                await ai.finetunes.upload_adapter(finetune, path, progress=progress)
-            else:
-                await ai.finetunes.upload(finetune, path, file_name=name, progress=progress)
+                return await ai.finetunes.upload_adapter(finetune, path, progress=progress)
+            upload = ai.finetunes.upload
+            return (await upload(finetune, path, file_name=name, progress=progress),)

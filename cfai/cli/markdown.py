@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cfai.cli import clients, notices, options, tables
-from cfai.cli.output import Target, say
+from cfai.cli.output import Target, json_line, say
 from cfai.errors import InputError
 from cfai.listings import Markdown
 
@@ -27,13 +27,14 @@ def markdown(
     target = Target(output)
     target.check()
     if formats:
-        asyncio.run(_formats())
+        asyncio.run(_formats(as_json=as_json))
         return
     if not files:
         raise InputError("there are no files: give some")
     results = asyncio.run(_convert(files))
     for result in results:
         _write(result, target, as_json=as_json)
+    target.end()
     if any(result.failed for result in results):
         raise typer.Exit(notices.FAILED)
 
@@ -44,10 +45,11 @@ async def _convert(files: list[Path]) -> list[Markdown]:
             return await ai.to_markdown(files)
 
 
-async def _formats() -> None:
+async def _formats(*, as_json: bool) -> None:
     async with clients.client(local=False) as ai:
         for one in await ai.to_markdown_formats():
-            say(f"{one.extension}\t{one.mime_type}\n")
+            said = {"extension": one.extension, "mimeType": one.mime_type}
+            say(json_line(said) if as_json else f"{one.extension}\t{one.mime_type}\n")
 
 
 def _write(result: Markdown, target: Target, *, as_json: bool) -> None:

@@ -6,10 +6,9 @@ Nothing here writes to standard output, which belongs to the answers.
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cfai.cli.output import printable, stdout_is_a_terminal
-from cfai.embedding import Progress
 from cfai.errors import (
     CfaiError,
     ConfigError,
@@ -20,6 +19,9 @@ from cfai.errors import (
     StatusError,
     TransportError,
 )
+
+if TYPE_CHECKING:
+    from cfai.embedding import Progress
 
 FAILED: Final = 1
 MISUSE: Final = 2
@@ -81,7 +83,7 @@ def progress(text: str) -> Iterator[Callable[[str], object]]:
 
 
 @contextmanager
-def progress_of_job(total: int, *, to_file: bool) -> Iterator[Callable[[Progress], object]]:
+def progress_of_job(total: int, *, to_file: bool) -> Iterator[Callable[["Progress"], object]]:
     """Show how a job of *total* texts goes; what it gives is called after every batch.
 
     Only where the answers go elsewhere: on the same terminal, they are the progress.
@@ -101,7 +103,7 @@ def progress_of_job(total: int, *, to_file: bool) -> Iterator[Callable[[Progress
     with bars.Progress(*columns, console=Console(stderr=True)) as shown:
         bar = shown.add_task("embedding", total=total)
 
-        def hear(progress: Progress) -> None:
+        def hear(progress: "Progress") -> None:
             stats = progress.stats
             text = f"{stats.texts_per_second:.0f} texts/s, {stats.limit:.0f} at once"
             if stats.refusals:
@@ -120,9 +122,9 @@ def progress_in_bytes(what: str) -> Iterator[Callable[[int, int], object] | None
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
-        bar = bars.add_task(what, total=None)
+        bar = bars.add_task(printable(what), total=None)
         yield lambda sent, size: bars.update(bar, completed=sent, total=size)
 
 

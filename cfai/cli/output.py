@@ -78,6 +78,11 @@ class Target:
         if self.path.is_dir() or not place.exists() or not os.access(place, os.W_OK):
             raise InputError(f"can't write to {self.path}")
 
+    def end(self) -> None:
+        """Say that this is all: of an answer with nothing in it, an empty file is left."""
+        if not self._begun:
+            self.data(b"")
+
     @property
     def takes_bytes(self) -> bool:
         """Whether bytes would do no harm there."""

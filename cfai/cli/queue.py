@@ -4,13 +4,16 @@ import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cfai.cli import clients, inputs, notices, options
 from cfai.cli.output import Target, say
 from cfai.errors import InputError
+
+if TYPE_CHECKING:
+    from cfai import QueuedItem
 
 app: typer.Typer = typer.Typer(help="Hand many runs over, and wait for them.", no_args_is_help=True)
 
@@ -25,13 +28,17 @@ def submit(
     """Queue a run for each line of FILE, a JSON object; print the request id to wait with.
 
     A line's `external_reference` comes back with its result; without one, it is its number, from 0.
+    Where the service did it at once, there is no id: the results are printed, as `wait` does it.
     """
     piped = file is None or str(file) == "-"
     if piped and inputs.stdin_is_a_terminal():
         raise InputError("there are no runs: give a file, or pipe lines in")
     text = inputs.stdin_text() if file is None or piped else _text(file)
-    request_id = asyncio.run(_submit(model, _tasks(text)))
-    say(f"{request_id}\n")
+    request_id, items = asyncio.run(_submit(model, _tasks(text)))
+    if request_id is not None:
+        say(f"{request_id}\n")
+    elif _written(items, Target(None)):
+        raise typer.Exit(notices.FAILED)
 
 
 def _text(file: Path) -> str:
@@ -39,7 +46,8 @@ def _text(file: Path) -> str:
 
 
 def _tasks(text: str) -> list[Mapping[str, Any]]:
-    return [_task(at, line) for at, line in enumerate(text.splitlines(), 1) if line.strip()]
+    # Not `splitlines`: JSON may hold other characters that end a line of text.
+    return [_task(at, line) for at, line in enumerate(text.split("\n"), 1) if line.strip()]
 
 
 def _task(at: int, line: str) -> Mapping[str, Any]:
@@ -52,9 +60,15 @@ def _task(at: int, line: str) -> Mapping[str, Any]:
     return fields
 
 
-async def _submit(model: str, tasks: list[Mapping[str, Any]]) -> str | None:
+async def _submit(
+    model: str, tasks: list[Mapping[str, Any]]
+) -> "tuple[str | None, list[QueuedItem[Any]]]":
+    """The id; or where there is none, what became of the tasks."""
     async with clients.client(local=False) as ai:
-        return (await ai.queue(model, tasks)).request_id
+        batch = await ai.queue(model, tasks)
+        if batch.request_id is not None:
+            return batch.request_id, []
+        return None, await batch.wait()
 
 
 @app.command()
@@ -79,6 +93,18 @@ async def _wait(model: str, request_id: str, seconds: float | None, target: Targ
     async with clients.client(local=False) as ai:
         with notices.progress("waiting for the batch"):
             items = await ai.queued(model, request_id).wait(seconds)
+    return _written(items, target)
+
+
+def _written(items: "list[QueuedItem[Any]]", target: Target) -> bool:
+    """Write a line for each item, and tell whether one failed."""
     for item in items:
-        target.line(item.raw)
+        target.line(_missing(item) if item.raw is None else item.raw)
+    target.end()
     return any(item.failed for item in items)
+
+
+def _missing(item: "QueuedItem[Any]") -> dict[str, Any]:
+    """What stands for a run of which the service said nothing."""
+    errors = [{"message": str(item.error)}]
+    return {"external_reference": item.reference, "success": False, "errors": errors}

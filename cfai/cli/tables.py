@@ -1,12 +1,11 @@
 """Lists on standard output: a table for a person, and lines for a program."""
 
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
-from cfai.cli.output import json_line, printable, say
+from cfai.cli.output import json_line, printable, say, stdout_is_a_terminal
 
 R = TypeVar("R")
 
@@ -28,7 +27,7 @@ async def show(
 
     What is written in lines is written as it comes; a table has to wait for its last row.
     """
-    if as_json or not sys.stdout.isatty():
+    if as_json or not stdout_is_a_terminal():
         async for row in rows:
             say(json_line(_raw(row)) if as_json else "\t".join(map(_plain, cells(row))) + "\n")
         return
@@ -46,12 +45,14 @@ def _plain(cell: object) -> str:
 
 def _table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text(_short(printable(cell))) for cell in row))
+    # The first column is what other commands take, so that it is never cut.
+    heads = [Column(name, no_wrap=at == 0, overflow="fold") for at, name in enumerate(columns)]
+    table = Table(*heads, box=None, pad_edge=False)
+    for first, *others in rows:
+        table.add_row(Text(printable(first)), *(Text(_short(printable(one))) for one in others))
     Console().print(table)
 
 

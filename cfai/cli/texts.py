@@ -1,6 +1,7 @@
 """Files of texts, read as they are needed: lines, JSON lines, CSV and Parquet."""
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -38,7 +39,8 @@ class Columns:
 
 def lines(text: str) -> Iterator[str]:
     """Each line that isn't empty."""
-    return (line for line in text.splitlines() if line.strip())
+    # As files are read: other characters that end a line of text may stand inside of one.
+    return (line for line in io.StringIO(text, newline=None).read().split("\n") if line.strip())
 
 
 def _of_lines(path: Path, _: Columns) -> Iterator[Entry]:

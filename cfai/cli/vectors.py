@@ -1,16 +1,19 @@
 """Where the vectors of `cfai embed` go: lines of JSON, a Parquet file, or an array of NumPy's."""
 
-import asyncio
+import os
+import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any
 
 from cfai.cli import output
-from cfai.embedding import EmbeddedBatch, EmbeddingJob, EmbedFailure, tables
+from cfai.embedding import EmbeddedBatch, EmbedFailure, tables
+from cfai.embedding.threads import to_its_end
 from cfai.errors import MissingExtra
 
-_ROWS: Final = 10_000
-"""How many rows are written to a Parquet file at once."""
+if TYPE_CHECKING:
+    from cfai.embedding import EmbeddingJob
 
 
 def check(target: output.Target) -> None:
@@ -25,7 +28,7 @@ def check(target: output.Target) -> None:
         _numpy()
 
 
-async def write(job: EmbeddingJob[Any], target: output.Target, *, with_ids: bool) -> None:
+async def write(job: "EmbeddingJob[Any]", target: output.Target, *, with_ids: bool) -> None:
     """Write what *job* gives in the form that the target's name asks for."""
     path = target.path
     if path is not None and _kind(target) == ".parquet":
@@ -59,30 +62,29 @@ def _lines(item: EmbeddedBatch | EmbedFailure, *, with_ids: bool) -> Iterator[di
         yield {**({"id": key} if with_ids else {}), "text": text, "vector": numbers}
 
 
-async def _parquet(job: EmbeddingJob[Any], path: Path) -> None:
+async def _parquet(job: "EmbeddingJob[Any]", path: Path) -> None:
     """One file, in place only when it is whole."""
     import pyarrow.parquet as pq
 
-    rough = path.with_name(f".{path.name}.rough")
+    rough = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.rough")
     writer: Any = None
-    waiting: list[EmbeddedBatch | EmbedFailure] = []
+    rows = tables.Rows()
 
     def flush() -> None:
         nonlocal writer
-        rows = tables.table(waiting)
-        writer = writer or pq.ParquetWriter(rough, rows.schema, compression="none")
-        writer.write_table(rows)
-        waiting.clear()
+        table = rows.take()
+        writer = writer or pq.ParquetWriter(rough, table.schema, compression="none")
+        writer.write_table(table)
 
     try:
         async for item in job:
-            waiting.append(item)
-            if sum(len(one) for one in waiting if isinstance(one, EmbeddedBatch)) >= _ROWS:
-                await asyncio.to_thread(flush)
-        if waiting or writer is None:
-            await asyncio.to_thread(flush)
+            rows.add(item)
+            if rows.enough:
+                await to_its_end(flush)
+        if rows or writer is None:
+            await to_its_end(flush)
         writer.close()
-        await asyncio.to_thread(rough.replace, path)
+        await to_its_end(partial(rough.replace, path))
     finally:
         if writer is not None:
             writer.close()

@@ -1,27 +1,30 @@
-"""Columns of texts, as the engines have them, and columns of vectors of the same kind."""
+"""Columns of texts, as the engines have them, and columns of the same kind to give back."""
 
 from __future__ import annotations
 
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from math import isnan
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cfai.embedding.tables import vectors_column
 from cfai.errors import InputError
 
 
 @frozen(eq=False)
-class Vectors:
+class Found:
     """What became of a column: a row for each text."""
 
     buffer: array[float]
-    """The numbers of those that are there, one after the other."""
+    """The numbers of the vectors that are there, one vector after the other."""
     dimension: int
     there: Sequence[bool]
+    errors: Sequence[str | None]
+    """Why there is none, where a text was there."""
 
     @property
     def rows(self) -> Iterator[array[float] | None]:
@@ -34,44 +37,46 @@ class Vectors:
 
 @frozen(eq=False)
 class Column:
-    """Texts, and how their vectors are given back."""
+    """Texts, and how what became of them is given back."""
 
     texts: Sequence[str | None]
-    build: Callable[[Vectors], Any]
+    vectors: Callable[[Found], Any]
+    """Makes a column of vectors."""
+    words: Callable[[Sequence[str | None]], Any]
+    """Makes a column of texts."""
+    table: Callable[[Mapping[str, Any]], Any] | None = None
+    """Makes the table that the texts were in, with columns more; `None` where there was none."""
 
 
-def column(given: Any, name: str | None, into: str) -> Column:
+def column(given: Any, name: str | None) -> Column:
     """Read what an engine passes: a column, or a table with a column *name*.
-
-    A table is given back with a column *into* beside the others, or in place of one.
 
     Raises:
         InputError: It is neither, the column isn't there, or holds something else than texts.
     """
-    if _is_table_to_convert(given):
+    if _has_arrows_form(given):
         given = given.to_arrow()
     if isinstance(given, Mapping):
         texts = _plain(_chosen(given, list(given), name))
-        return Column(texts.texts, lambda found: {**given, into: texts.build(found)})
+        return evolve(texts, table=lambda new: {**given, **new})
     if _is(given, "pandas", "DataFrame"):
         texts = _plain(_chosen(given, list(given.columns), name))
-        return Column(texts.texts, lambda found: given.assign(**{into: texts.build(found)}))
+        return evolve(texts, table=lambda new: given.assign(**new))
     if _is(given, "pyarrow", "Table", "RecordBatch"):
         texts = _plain(_chosen(given, given.schema.names, name))
-        return Column(texts.texts, lambda found: _with(given, into, texts.build(found)))
+        return evolve(texts, table=partial(_with, given))
     return _plain(given)
 
 
 def _is(given: object, library: str, *kinds: str) -> bool:
     """Whether it is of one of the library's *kinds*; where it is, the library is loaded."""
     module = sys.modules.get(library)
-    return module is not None and isinstance(
-        given, tuple(getattr(module, kind) for kind in kinds if hasattr(module, kind))
-    )
+    classes = [getattr(module, kind, None) for kind in kinds]
+    return isinstance(given, tuple(one for one in classes if isinstance(one, type)))
 
 
-def _is_table_to_convert(given: object) -> bool:
-    """Whether it has a form of its own, and one of Arrow's too, as with Daft and Polars."""
+def _has_arrows_form(given: object) -> bool:
+    """Whether it is of an engine whose columns and tables are Arrow's underneath: Daft, Polars."""
     known = isinstance(given, Mapping) or _is(given, "pandas", "DataFrame", "Series")
     return not known and hasattr(given, "to_arrow")
 
@@ -82,14 +87,19 @@ def _chosen(table: Any, names: Sequence[Any], name: str | None) -> Any:
         raise InputError(f"column must say which column has the texts, of these: {listed}")
     if name not in names:
         raise InputError(f"column must be one of the table's ({listed}), got {name!r}")
+    if list(names).count(name) > 1:
+        raise InputError(f"column must be one column, and several are called {name!r}")
     return table[name]
 
 
-def _with(table: Any, into: str, vectors: Any) -> Any:
-    names = table.schema.names
-    if into in names:
-        return table.set_column(names.index(into), into, vectors)
-    return table.append_column(into, vectors)
+def _with(table: Any, new: Mapping[str, Any]) -> Any:
+    for name, values in new.items():
+        names = table.schema.names
+        if name in names:
+            table = table.set_column(names.index(name), name, values)
+        else:
+            table = table.append_column(name, values)
+    return table
 
 
 def _plain(given: Any) -> Column:
@@ -97,18 +107,19 @@ def _plain(given: Any) -> Column:
     if _is(given, "pandas", "Series"):
         values = zip(given.tolist(), given.isna(), strict=True)
         texts = _texts(None if missing else value for value, missing in values)
-        return Column(texts, lambda found: _series(found, like=given))
+        series = partial(_series, given)
+        return Column(texts, lambda found: series(_rows(found)), series)
     if _is(given, "numpy", "ndarray"):
         if given.ndim != 1:
             raise InputError(f"a column must have one dimension, got {given.ndim}")
-        return Column(_texts(given.tolist()), _matrix)
+        return Column(_texts(given.tolist()), _matrix, _objects)
     if _is(given, "pyarrow", "ChunkedArray"):
-        return Column(_texts(given.to_pylist()), _chunked)
+        return Column(_texts(given.to_pylist()), _chunked(_arrow), _chunked(_strings))
     if _is(given, "pyarrow", "Array"):
-        return Column(_texts(given.to_pylist()), _arrow)
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        return Column(_texts(given.to_pylist()), _arrow, _strings)
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         raise InputError(f"a column must be many texts, got {type(given).__name__}")
-    return Column(_texts(given), lambda found: list(found.rows))
+    return Column(_texts(given), lambda found: list(found.rows), list)
 
 
 def _texts(values: Iterable[Any]) -> list[str | None]:
@@ -124,17 +135,23 @@ def _texts(values: Iterable[Any]) -> list[str | None]:
     return texts
 
 
-def _arrow(found: Vectors) -> Any:
+def _arrow(found: Found) -> Any:
     return vectors_column(found.buffer, found.dimension, found.there)
 
 
-def _chunked(found: Vectors) -> Any:
+def _strings(values: Sequence[str | None]) -> Any:
     import pyarrow as pa
 
-    return pa.chunked_array([_arrow(found)])
+    return pa.array(values, pa.string())
 
 
-def _matrix(found: Vectors) -> Any:
+def _chunked(made: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    import pyarrow as pa
+
+    return lambda given: pa.chunked_array([made(given)])
+
+
+def _matrix(found: Found) -> Any:
     import numpy as np
 
     count = sum(found.there)
@@ -146,8 +163,17 @@ def _matrix(found: Vectors) -> Any:
     return whole
 
 
-def _series(found: Vectors, *, like: Any) -> Any:
-    matrix = _matrix(found)
-    rows = [row if there else None for row, there in zip(matrix, found.there, strict=True)]
+def _objects(values: Sequence[str | None]) -> Any:
+    import numpy as np
+
+    return np.array(values, dtype=object)
+
+
+def _rows(found: Found) -> list[Any]:
+    rows = zip(_matrix(found), found.there, strict=True)
+    return [row if there else None for row, there in rows]
+
+
+def _series(like: Any, values: Sequence[Any]) -> Any:
     # Its own type, since pandas needn't be installed.
-    return type(like)(rows, index=like.index, name=like.name, dtype=object)
+    return type(like)(values, index=like.index, name=like.name, dtype=object)

@@ -6,13 +6,14 @@ from array import array
 from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 from attrs import Attribute, define, field, setters
 
 from cfai._gate import Adaptive, Concurrency, Rate, per_minute
 from cfai.distributed import _columns, _worker
-from cfai.distributed._columns import Vectors
+from cfai.distributed._columns import Found
 from cfai.embedding import EmbedFailure, JobOptions, Plan
 from cfai.errors import InputError
 from cfai.profiles import profile
@@ -96,19 +97,9 @@ class Embedder:
     vectors = embedder(["one", "two"])
     ```
 
-    What comes back is of the kind that went in, row by row:
-
-    ==============================  ==============================================================
-    a list, or another iterable     a list of `array("f")`, and `None`
-    a NumPy array                   an array of float32, (rows, dimension); NaN where there is none
-    a pandas Series                 a Series of float32 arrays, with the same index, and `None`
-    an Array of pyarrow's           FixedSizeList<float32>, and null; chunked where the texts are
-    a DataFrame, Table, RecordBatch the same with a column more; it takes *column*
-    a dict of columns               likewise
-    a Series of Daft, of Polars     as that of pyarrow
-    ==============================  ==============================================================
-
-    A text that is missing (`None`, NaN, null) is not sent, and has no vector.
+    What comes back is of the kind that went in, with a row for each text: a list, an array of
+    NumPy's or of pyarrow's, a Series. A table (a DataFrame, a Table, a RecordBatch, a dict of
+    columns) comes back with a column more. A text that is missing has no vector, and isn't sent.
 
     Raises:
         InputError: A value is out of its bounds.
@@ -128,6 +119,9 @@ class Embedder:
     on_error: Literal["raise", "null"] = field(default="raise", kw_only=True, validator=_on_error)
     """"raise" ends the call at the first text that can't be embedded; with "null" it has no vector.
     What isn't about the texts (credentials, the model, a used-up quota) ends every call."""
+
+    errors: str | None = field(default=None, kw_only=True, validator=_maybe_a_name)
+    """What a column of a table is called that says why a text has no vector; with "null" only."""
 
     rate: Rate = field(default="auto", kw_only=True)
     """Requests a minute of all workers together, as in `cfai.embedding.JobOptions`."""
@@ -159,6 +153,8 @@ class Embedder:
     """Arguments of `cfai.WorkersAI`. A secret among them is in every pickle of this."""
 
     def __attrs_post_init__(self) -> None:
+        if self.errors is not None and self.on_error != "null":
+            raise InputError("errors needs on_error='null': otherwise the call ends at the first")
         per_minute(self.model, self.rate)
         Plan(self.model, **self._job())
 
@@ -176,29 +172,45 @@ class Embedder:
             ConfigError: The environment of this process has no account or no credentials.
             CfaiError: The texts couldn't be embedded.
         """
-        given = _columns.column(column, self.column, self.into)
-        there = [text is not None for text in given.texts]
+        given = _columns.column(column, self.column)
         texts = [text for text in given.texts if text is not None]
-        if not texts:
-            return given.build(Vectors(array("f"), profile(self.model).dimension or 0, there))
-        worker = _worker.here()
-        return given.build(worker.run(partial(self._embed, worker, texts, there)))
+        if texts:
+            worker = _worker.here()
+            found = worker.run(partial(self._embed, worker, given.texts, texts))
+        else:
+            found = self._found(given.texts, array("f"), {})
+        if given.table is None:
+            return given.vectors(found)
+        new = {self.into: given.vectors(found)}
+        if self.errors is not None:
+            new[self.errors] = given.words(found.errors)
+        return given.table(new)
 
     async def _embed(
-        self, worker: _worker.Worker, texts: Sequence[str], there: list[bool]
-    ) -> Vectors:
-        rows = [row for row, is_there in enumerate(there) if is_there]
+        self, worker: _worker.Worker, rows: Sequence[str | None], texts: Sequence[str]
+    ) -> Found:
         buffer: array[float] = array("f")
+        failed: dict[int, str] = {}
         client = worker.client({**self.client})
         async with client.embed_many(self.model, texts, options=self.options, **self._job()) as job:
             async for item in job:
                 if isinstance(item, EmbedFailure):
-                    there[rows[item.start]] = False
+                    failed[item.start] = str(item.error)
                 else:
                     buffer += item.vectors.buffer
-        count = sum(there)
+        return self._found(rows, buffer, failed)
+
+    def _found(
+        self, rows: Sequence[str | None], buffer: array[float], failed: Mapping[int, str]
+    ) -> Found:
+        """What became of all *rows*, of which only those with a text were sent."""
+        places = count()
+        errors = [None if text is None else failed.get(next(places)) for text in rows]
+        there = [
+            text is not None and error is None for text, error in zip(rows, errors, strict=True)
+        ]
         known = profile(self.model).dimension or 0
-        return Vectors(buffer, len(buffer) // count if count else known, there)
+        return Found(buffer, len(buffer) // sum(there) if any(there) else known, there, errors)
 
     def _job(self) -> JobOptions:
         rate = per_minute(self.model, self.rate)

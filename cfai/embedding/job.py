@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
-from os import PathLike
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast
+from typing import Generic, Self, TypeVar, cast
 
 from cfai._gate import Gates
-from cfai.embedding import source, tables
+from cfai.embedding import source
 from cfai.embedding.asking import Service
 from cfai.embedding.plan import Plan
 from cfai.embedding.reports import Reports
-from cfai.embedding.rows import assembled, numpy_there
 from cfai.embedding.source import Texts
 from cfai.embedding.values import EmbeddedBatch, EmbedFailure, JobStats
+from cfai.embedding.whole import Whole
 from cfai.embedding.work import Work
 from cfai.errors import ConfigError, InputError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from numpy import float32
-    from numpy.typing import NDArray
 
 Item_co = TypeVar("Item_co", bound=EmbeddedBatch | EmbedFailure, covariant=True)
 """What a job gives: batches, and with `on_error="yield"` failures between them."""
 
 
-class EmbeddingJob(Generic[Item_co]):
+class EmbeddingJob(Whole, Generic[Item_co]):
     """Many texts on their way to vectors: an async iterator of `EmbeddedBatch`, used once.
 
     With `on_error="yield"` there are `EmbedFailure` between them. Nothing is read or sent before
@@ -56,7 +48,6 @@ class EmbeddingJob(Generic[Item_co]):
         self._closed = False
         self._reports = Reports(source.length(texts), plan.progress)
         self.finished: list[EmbeddedBatch] = []
-        """What `numpy()` had gathered when the job failed."""
 
     # For the reader...
 
@@ -74,55 +65,6 @@ class EmbeddingJob(Generic[Item_co]):
     def __aiter__(self) -> AsyncGenerator[Item_co, None]:
         self._is_new()
         return self._items()
-
-    async def numpy(self) -> NDArray[float32]:
-        """Embed all texts into one array: a row for each text, in the order of the source.
-
-        The rows of failed texts are NaN with `on_error="yield"`, and left out with "skip".
-
-        Raises:
-            MissingExtra: NumPy is not installed. Nothing was sent.
-            CfaiError: The job failed; `finished` has what was embedded before.
-        """
-        numpy_there()
-        failed: list[int] = []
-        async for item in self:
-            if isinstance(item, EmbeddedBatch):
-                self.finished.append(item)
-            else:
-                failed.append(item.start)
-        return assembled(self.finished, failed)
-
-    async def arrow(self) -> pa.Table:
-        """Embed all texts into one table: `place`, `id`, `vector` and, where it failed, `error`.
-
-        Raises:
-            MissingExtra: pyarrow is not installed. Nothing was sent.
-            InputError: The ids are of several types, or of one that Arrow hasn't.
-        """
-        tables.arrow_there("EmbeddingJob.arrow()")
-        return tables.table(sorted([item async for item in self], key=lambda item: item.start))
-
-    async def to_parquet(self, folder: str | PathLike[str]) -> None:
-        """Embed all texts into files `part-00000.parquet`, … of *folder*, as they come.
-
-        Each has the columns of `arrow()`, is whole or not there, and replaces one that an earlier
-        job wrote. Memory doesn't grow with the number of texts.
-
-        Raises:
-            MissingExtra: pyarrow is not installed. Nothing was sent.
-            CfaiError: The job failed; what was embedded before is in the files.
-        """
-        tables.arrow_there("EmbeddingJob.to_parquet()")
-        parts = tables.Parts(Path(folder))
-        try:
-            async for item in self:
-                if parts.add(item):
-                    await asyncio.to_thread(parts.flush)
-        except BaseException:
-            parts.flush()
-            raise
-        await asyncio.to_thread(parts.finish)
 
     @property
     def stats(self) -> JobStats:

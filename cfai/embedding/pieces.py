@@ -24,7 +24,6 @@ from cfai.errors import (
     QuotaExceeded,
     RateLimited,
     RequestTooLarge,
-    ServerError,
     StatusError,
 )
 from cfai.tasks import Embeddings, Usage
@@ -85,11 +84,6 @@ class Judge:
             return False
         error.add_note(f"none of the first {self._refused} texts was accepted, each by itself")
         return True
-
-
-def unexplained(error: CfaiError) -> bool:
-    """Whether it doesn't say why. Of one item among others, it is about its texts, most likely."""
-    return isinstance(error, ServerError) and error.code is None
 
 
 @frozen(eq=False)
@@ -181,7 +175,7 @@ class _Settling:
             elif self.judge.about_all(outcome, last - first):
                 self.failed.append(outcome)
                 continue
-            elif last - first > 1 and (isinstance(outcome, ABOUT_TEXTS) or unexplained(outcome)):
+            elif isinstance(outcome, ABOUT_TEXTS) and last - first > 1:
                 half = (first + last) // 2
                 halves += [(first, half), (half, last)]
                 continue

@@ -15,7 +15,7 @@ from cfai._wire.bodies import json_content
 from cfai._wire.queue import Batch, Queued, QueuedItem
 from cfai._wire.retries import again
 from cfai.embedding.asking import Asking, Service
-from cfai.embedding.pieces import ABOUT_TEXTS, Outcome, about_all, unexplained
+from cfai.embedding.pieces import ABOUT_TEXTS, Outcome, about_all
 from cfai.errors import (
     BadRequest,
     CfaiError,
@@ -69,7 +69,8 @@ def under_way(limit: float, texts_per_request: int) -> float:
 class Queue:
     """Hands requests over in batches, and gives each its answer.
 
-    A batch goes when it is full, or when nothing was added for the first pause of the polling.
+    A batch goes when it is full, or when one was waiting for as long as the first pause of the
+    polling.
     """
 
     def __init__(self, service: Service, asking: Asking, polling: Polling) -> None:
@@ -206,6 +207,8 @@ class Queue:
         known = batch.request_id
         looks = failed = 0
         while batch.items is None:
+            if batch.error is not None:  # It was given up, and every request of it is lost.
+                return [QueuedItem(None, error=batch.error) for _ in requests]
             if known is None:
                 raise DecodeError("the service queued a batch and did not say what it knows it by")
             looks += 1
@@ -222,19 +225,20 @@ class Queue:
         return batch.items
 
     def _hear(self, ask: _Ask, item: QueuedItem[Embeddings]) -> None:
-        outcome: Embeddings | CfaiError
-        if item.answer is None:
-            outcome = item.error or DecodeError("the service gave no result for these texts")
-            lost = item.raw is None or again(outcome, repeatable=True)
-            halved = ask.count > 1 and unexplained(outcome)
-            if lost and not halved and self._once_more(ask):
-                return
-        else:
+        if item.answer is not None:
             try:
-                outcome = self._asking.checked(item.answer)
+                self._settle([ask], self._asking.checked(item.answer))
             except DecodeError as exc:
-                outcome = exc
-        self._settle([ask], outcome)
+                self._settle([ask], exc)
+            return
+        error = item.error or DecodeError("the service gave no result for these texts")
+        told = item.raw is not None
+        if told and ask.count > 1 and isinstance(error, ServerError) and error.code is None:
+            # It doesn't say why. Of one item among others, it is about its texts, most likely.
+            error = BadRequest(error.message, status=error.status, meta=error.meta)
+        lost = not told and not about_all(error)
+        if not ((lost or again(error, repeatable=True)) and self._once_more(ask)):
+            self._settle([ask], error)
 
     def _settle(self, asks: Sequence[_Ask], outcome: Embeddings | CfaiError) -> None:
         for ask in asks:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def numpy_there() -> None:
+def numpy_there(needed_for: str) -> None:
     """Make sure that NumPy is installed.
 
     Raises:
@@ -22,7 +22,7 @@ def numpy_there() -> None:
     try:
         import numpy  # noqa: F401, ICN001  # only whether it is there
     except ImportError as exc:
-        raise MissingExtra("numpy", needed_for="EmbeddingJob.numpy()") from exc
+        raise MissingExtra("numpy", needed_for=needed_for) from exc
 
 
 def assembled(batches: list[EmbeddedBatch], failed: Sequence[int]) -> NDArray[float32]:

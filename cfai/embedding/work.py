@@ -51,6 +51,7 @@ class Work:
         self._reports = reports
         self._endpoint = endpoint
         self._queue: Queue | None = None
+        self._checkpoint: Checkpoint | None = None
         self._embed = self._through(service)
         self._pump: asyncio.Task[None] | None = None
         self._tasks: dict[asyncio.Task[None], _Asked] = {}
@@ -94,9 +95,13 @@ class Work:
             self._grace.cancel()
         running = [*([self._pump] if self._pump else []), *self._tasks]
         self._cancel(self._tasks)
-        await asyncio.gather(*running, return_exceptions=True)
-        if self._queue is not None:
-            await self._queue.aclose()
+        try:
+            await asyncio.gather(*running, return_exceptions=True)
+            if self._queue is not None:
+                await self._queue.aclose()
+        finally:
+            if self._checkpoint is not None:
+                await self._checkpoint.aclose()
         self._news.set()
 
     def _is_done(self) -> bool:
@@ -144,8 +149,8 @@ class Work:
                 "endpoint": self._endpoint,
             }
             again = plan.retry_failed or plan.on_error == "raise"
-            opened = partial(Checkpoint, plan.checkpoint, facts, retry_failed=again)
-            self._embed = partial((await asyncio.to_thread(opened)).embed, self._embed)
+            self._checkpoint = await Checkpoint.open(plan.checkpoint, facts, retry_failed=again)
+            self._embed = partial(self._checkpoint.embed, self._embed)
         if plan.dedupe:
             self._embed = partial(Memory().embed, self._embed)
 

@@ -11,7 +11,9 @@ from attrs import field, frozen
 class ModelTask:
     """What a model does: "Text Generation", for one."""
 
-    name: str
+    name: str | None
+    """`None` where the service names it in a way of its own: then see *raw*."""
+
     id: str | None = field(default=None, kw_only=True)
     description: str | None = field(default=None, kw_only=True)
     raw: Any = field(default=None, kw_only=True, repr=False, eq=False)
@@ -52,7 +54,7 @@ class Model:
     task: ModelTask | None = field(default=None, kw_only=True)
     tags: tuple[str, ...] = field(default=(), kw_only=True)
 
-    properties: Mapping[str, Any] = field(factory=dict, kw_only=True, repr=False)
+    properties: Mapping[str, Any] = field(factory=dict, kw_only=True, repr=False, hash=False)
     """By name. A value is a text ("true", "24000"), a list or an object."""
 
     created_at: datetime | None = field(default=None, kw_only=True)
@@ -98,10 +100,12 @@ def _true(value: object) -> bool:
 
 
 def _count(value: object) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.strip().isdigit():
-        return int(value)
+    if isinstance(value, str):
+        digits = value.strip()
+        # A number that is too long is none, and costs more than it is worth.
+        return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
     whole = isinstance(value, int | float) and not isinstance(value, bool)
-    return int(value) if whole and value == value // 1 else None  # type: ignore[operator]  # a number
+    return int(value) if whole and value >= 0 and value == value // 1 else None  # type: ignore[operator]  # a number
 
 
 def _price(entry: object) -> Price | None:

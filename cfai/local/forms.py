@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from cfai.local.faults import against_rule
 
@@ -23,7 +24,7 @@ async def fields(request: web.Request) -> AsyncIterator[BodyPartReader]:
             if isinstance(field, MultipartReader):
                 raise against_rule("a form must not hold a form")
             yield field
-    except (ValueError, web.RequestPayloadError, EOFError) as exc:
+    except (ValueError, web.RequestPayloadError, EOFError, HttpProcessingError) as exc:
         raise against_rule("the form is not what its headers say, or was cut") from exc
 
 

@@ -99,7 +99,7 @@ class Queue:
                 if batch is not None:
                     await self._finish(batch)
                     continue
-            except sqlite3.Error:
+            except Exception:
                 # A full disk, for one: the next batch is the next occasion.
                 log.exception("the local Workers AI can't keep its batches")
             await self._wake.wait()
@@ -110,11 +110,12 @@ class Queue:
         await self.store.ask(lambda db: _finish(db, batch, done))
 
     async def _run(self, batch: _Batch) -> bytes:
-        model = runnable(batch.model)
         responses, usage = [], dict.fromkeys(_USAGE, 0)
         for number, body in enumerate(batch.requests):
             said: dict[str, Any] = {"id": number}
             try:
+                # A folder of another version may hold batches of models that this one lacks.
+                model = runnable(batch.model)
                 result = await self.runs.later(batch.account, model, body)
                 said |= {"result": result, "success": True}
                 _add(usage, result)

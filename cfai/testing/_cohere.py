@@ -206,6 +206,8 @@ def _page(key: str, rows: list[Json], query: dict[str, str]) -> Json:
         begin = int(base64.b64decode(query.get("page_token", ""), validate=True) or 0)
     except ValueError as exc:
         raise _Refused(400, "invalid page_size or page_token") from exc
+    if size < 0 or begin < 0:
+        raise _Refused(400, "invalid page_size or page_token")
     end = begin + size
     token = base64.b64encode(b"%d" % end).decode() if end < len(rows) else ""
     page = {"next_page_token": token, "total_size": len(rows)}

@@ -15,7 +15,18 @@ from attrs import evolve
 
 from .contenders import CONTENDERS
 from .loopback import keep_apart, loopback
-from .measure import Outcome, Race, Row, Startup, absent, again, race, startup
+from .measure import (
+    Making,
+    Outcome,
+    Race,
+    Row,
+    Startup,
+    absent,
+    again,
+    making,
+    race,
+    startup,
+)
 from .report import markdown, plain
 from .rows import ROWS
 
@@ -67,6 +78,8 @@ def _measure(
     match row:
         case Race():
             return [asyncio.run(race(row, origins[row.scenario], rounds=rounds, only=only))]
+        case Making():
+            return list(making(row, rounds=rounds, only=only))
         case Startup():
             return list(startup(row, origins["run"], rounds=rounds, only=only))
     raise TypeError(type(row))

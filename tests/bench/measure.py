@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from importlib.util import find_spec
@@ -84,9 +85,18 @@ class Startup(Row):
     snippets: Mapping[str, Snippet]
 
 
+@frozen(kw_only=True)
+class Making(Row):
+    """A row whose contenders make something without a server: its time, and its peak of memory."""
+
+    makers: Mapping[str, Callable[[], object]]
+    most: int
+    """Bytes of memory, for those that have a budget."""
+
+
 @frozen
 class Outcome:
-    """What each contender cost in each round: seconds for one unit."""
+    """What each contender cost in each round: seconds for one unit, or bytes."""
 
     row: Row
     seconds: Mapping[str, Sequence[float]]
@@ -191,6 +201,37 @@ async def again(row: Race, work: Work, times: int) -> None:
         seen = await work()
         if seen != row.expects:
             raise AssertionError(f"{row.key}: {work} gave {seen} instead of {row.expects}")
+
+
+# Something made...
+
+
+def making(row: Making, *, rounds: int, only: Sequence[str] = ()) -> tuple[Outcome, Outcome]:
+    """Run *row*: its processor time, and the most memory that was in use at once."""
+    entrants = [name for name in row.makers if not only or name in {*only, row.floor}]
+    seconds: dict[str, list[float]] = {name: [] for name in entrants}
+    memory: dict[str, list[float]] = {name: [] for name in entrants}
+    for order in _interleaved(entrants, rounds):
+        for name in order:
+            gc.collect()
+            began = time.process_time()
+            row.makers[name]()
+            seconds[name].append(time.process_time() - began)
+    for name in entrants:
+        tracemalloc.start()
+        row.makers[name]()
+        memory[name] = [tracemalloc.get_traced_memory()[1]] * rounds
+        tracemalloc.stop()
+    budgets = tuple(Budget(one.contender, row.most, absolute=True) for one in row.budgets)
+    by_memory = evolve(
+        row,
+        key=f"{row.key}-memory",
+        title=f"{row.title}: the peak of memory",
+        about="What Python's own allocations come to, at most, while it is done once.",
+        scale="MB",
+        budgets=budgets,
+    )
+    return Outcome(row, seconds, {}), Outcome(by_memory, memory, {})
 
 
 # A start...

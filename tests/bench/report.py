@@ -14,7 +14,7 @@ from .contenders import CONTENDERS
 from .loopback import Cores
 from .measure import Budget, Outcome
 
-_SCALES = {"s": 1, "ms": 1e3, "µs": 1e6}
+_SCALES = {"s": 1, "ms": 1e3, "µs": 1e6, "MB": 1e-6}
 _PACKAGES = (
     "cfai",
     "aiohttp",

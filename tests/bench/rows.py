@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import random
+
+import orjson
 from attrs import evolve
 
-from .measure import Budget, Race, Row, Snippet, Startup
+from cfai.media import Integers
+
+from .measure import Budget, Making, Race, Row, Snippet, Startup
 from .server import (
     BURST_EVENTS,
     DIMENSION,
@@ -84,6 +90,8 @@ async def main():
 asyncio.run(main())
 """
 
+_AUDIO = random.Random(4).randbytes(1_000_000)
+
 ROWS: tuple[Row, ...] = (
     _RUN,
     evolve(
@@ -146,6 +154,21 @@ ROWS: tuple[Row, ...] = (
         expects=TEXTS * DIMENSION,
         times=5,
         budgets=(Budget(_OURS, 1.7),),
+    ),
+    Making(
+        key="audio",
+        title="1 MB of audio as JSON integers",
+        about="Some models take a sound only as a list of numbers. Nothing is sent.",
+        unit="MB",
+        scale="ms",
+        floor="orjson.dumps(list(audio))",
+        makers={
+            "orjson.dumps(list(audio))": lambda: orjson.dumps(list(_AUDIO)),
+            "json.dumps(list(audio))": lambda: json.dumps(list(_AUDIO)).encode(),
+            _OURS: lambda: [len(piece) for piece in Integers(_AUDIO)],
+        },
+        budgets=(Budget(_OURS, 0.4),),
+        most=2_000_000,
     ),
     Startup(
         key="import",

@@ -36,7 +36,7 @@ def test_the_command_measures_ours_and_the_floor(tmp_path: Path) -> None:
     """`python -m tests.bench --quick` runs the cheap rows and writes the page."""
     page = tmp_path / "page.md"
     command = [sys.executable, "-m", "tests.bench", "--quick", "--only", "cfai"]
-    command += ["--rows", "run", "run-64", "burst", "blocks", "burst-chat", "embed"]
+    command += ["--rows", "run", "run-64", "burst", "blocks", "burst-chat", "embed", "audio"]
 
     done = subprocess.run(
         [*command, "--markdown", str(page)], cwd=_TOP, capture_output=True, text=True, check=False
@@ -45,6 +45,28 @@ def test_the_command_measures_ours_and_the_floor(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "run: One small JSON answer" in done.stdout
     assert "## A stream in bursts" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (["stall", "--rounds", "2"], "in slices (cfai)"),
+        (["memory", "--texts", "300", "600"], "to_parquet: 300 texts"),
+        (["limit", "{path}", "--requests", "20"], "20 requests in"),
+        (["crowd", "--requests", "5"], "cfai embed_many"),
+    ],
+)
+def test_the_other_parts_run(tmp_path: Path, part: list[str], said: str) -> None:
+    """Each of what `nox -s bench` runs besides, with as little as it takes."""
+    name, *rest = (word.format(path=tmp_path / "limit.svg") for word in part)
+    command = [sys.executable, "-m", f"tests.bench.{name}", *rest]
+
+    done = subprocess.run(command, cwd=_TOP, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
+    if name == "limit":
+        assert (tmp_path / "limit.svg").read_text().startswith("<svg ")
 
 
 def test_ratios_are_taken_within_a_round() -> None:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cfai.testing import FakeWorkersAI
 
 from .conftest import needs_terminals
@@ -23,7 +25,7 @@ LORA: dict[str, Any] = {"r": 8, "model_type": "llama"}
 
 
 def adapter(folder: Path, config: dict[str, Any] = LORA) -> Path:
-    header = json.dumps({"a": {"data_offsets": [0, 8]}}).encode()
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
     weights = len(header).to_bytes(8, "little") + header + bytes(8)
     (folder / "adapter_model.safetensors").write_bytes(weights)
     (folder / "adapter_config.json").write_text(json.dumps(config))
@@ -39,6 +41,31 @@ async def test_models_in_lines(cfai: Cfai, fake: FakeWorkersAI) -> None:
     assert fake.requests[0].query == {"search": "llama", "task": "Text Generation"}
     done = await cfai.run("models", "search", "--json")
     assert [json.loads(line) for line in done.lines] == [LLAMA]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "query"),
+    [
+        ([], {}),
+        (["llama"], {"search": "llama"}),
+        (["--task", "Translation", "m2m"], {"search": "m2m", "task": "Translation"}),
+        (["search", "tasks"], {"search": "tasks"}),
+    ],
+)
+async def test_models_without_the_word_search(
+    cfai: Cfai, fake: FakeWorkersAI, arguments: list[str], query: dict[str, str]
+) -> None:
+    """What is no command is what is searched for."""
+    fake.always.answers([LLAMA])
+    done = await cfai.run("models", *arguments)
+    assert (done.code, done.err) == (0, "")
+    assert fake.requests[0].path.endswith("/ai/models/search")
+    assert fake.requests[0].query == query
+
+
+async def test_models_help_is_of_all_commands(cfai: Cfai) -> None:
+    done = await cfai.run("models", "--help")
+    assert "schema" in done.text
 
 
 @needs_terminals
@@ -57,16 +84,21 @@ async def test_a_schema_and_the_tasks(cfai: Cfai, fake: FakeWorkersAI) -> None:
     assert json.loads(done.text) == {"input": {"type": "object"}, "output": {}}
     fake.always.answers([{"name": "Translation", "description": "From one\nto another"}])
     assert (await cfai.run("models", "tasks")).text == "Translation\tFrom one to another\n"
+    fake.always.answers([{"name": "meta"}])
+    assert (await cfai.run("models", "authors")).text == "meta\n"
 
 
 async def test_finetunes_listed_and_made(cfai: Cfai, fake: FakeWorkersAI) -> None:
     """A row in one line, whatever is in it."""
     fake.answers([PIRATE])
     assert (await cfai.run("finetunes", "list")).text == f"{ID}\tpirate\t@cf/a/b\tSays Arr\n"
-    fake.answers([PIRATE])
+    fake.answers([PIRATE]).answers([])
     done = await cfai.run("finetunes", "public", "--order-by", "name", "--json")
     assert [json.loads(line) for line in done.lines] == [PIRATE]
-    assert fake.requests[-1].query == {"limit": "100", "orderBy": "name"}
+    assert fake.requests[1].query == {"orderBy": "name"}
+    fake.answers([PIRATE])
+    done = await cfai.run("finetunes", "public", "--limit", "2", "--offset", "3")
+    assert fake.requests[-1].query == {"limit": "2", "offset": "3"}
     fake.answers(PIRATE)
     done = await cfai.run("finetunes", "create", "@cf/a/b", "pirate", "--description", "Arr")
     assert done.text == f"{ID}\n"
@@ -93,6 +125,24 @@ async def test_an_upload(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> Non
         assert done.code == 2
         assert done.err.startswith("error: ")
     assert len(fake.requests) == 3
+
+
+async def test_what_the_service_says_of_an_upload(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    """A line for each file."""
+    fake.answers({"id": "1"}).says(b'{"success":true}')
+    done = await cfai.run("finetunes", "upload", "pirate", str(adapter(tmp_path)), "--json")
+    assert done.text == '{"id":"1"}\n{}\n'
+
+
+@needs_terminals
+async def test_an_id_is_never_cut(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Other commands take it, however narrow the terminal is."""
+    wordy = {**PIRATE, "model": "@cf/" + "m" * 50, "description": "Arr " * 40}
+    fake.always.answers([wordy])
+    async with cfai.at_a_terminal("finetunes", "list") as terminal:
+        await terminal.shows(ID)
 
 
 @needs_terminals
@@ -126,8 +176,13 @@ async def test_markdown(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None
     assert (await cfai.run("markdown", files[0], "-o", str(target))).code == 0
     assert target.read_text() == "# Hi\n"  # it is small
     assert (await cfai.run("markdown")).code == 2
+    fake.always.answers(rows[1:])
+    assert (await cfai.run("markdown", files[1], "-o", str(target))).code == 1
+    assert target.read_bytes() == b""
     fake.always.answers([{"extension": ".html", "mimeType": "text/html"}])
     assert (await cfai.run("markdown", "--formats")).text == ".html\ttext/html\n"
+    done = await cfai.run("markdown", "--formats", "--json")
+    assert json.loads(done.text) == {"extension": ".html", "mimeType": "text/html"}
 
 
 async def test_the_queue(cfai: Cfai, fake: FakeWorkersAI) -> None:
@@ -148,5 +203,13 @@ async def test_the_queue(cfai: Cfai, fake: FakeWorkersAI) -> None:
     assert (await cfai.run("queue", "wait", "@cf/a/b", ID)).code == 1
     fake.answers({"status": "queued", "request_id": ID})
     assert (await cfai.run("queue", "wait", "@cf/a/b", ID, "--timeout", "0")).code == 5
+    lines = '{"prompt": "one\u2028line"}\r\n{"prompt": "b"}'.encode()
+    fake.answers({"responses": rows})
+    done = await cfai.run("queue", "submit", "@cf/a/b", stdin=lines)
+    assert [one["prompt"] for one in fake.requests[-1].json()["requests"]] == ["one\u2028line", "b"]
+    # It was done at once, and the second has no result.
+    first, second = (json.loads(line) for line in done.lines)
+    assert (done.code, first) == (1, rows[0])
+    assert (second["external_reference"], second["success"]) == ("1", False)
     for bad in (b"", b"[1]\n", b"{\n"):
         assert (await cfai.run("queue", "submit", "@cf/a/b", "-", stdin=bad)).code == 2

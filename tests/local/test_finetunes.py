@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from uuid import UUID
 import orjson
 import pytest
 
-from cfai import BadRequest, ConfigError, NotFound
+from cfai import BadRequest, ConfigError, NotFound, UploadInterrupted, WorkersAI
 from cfai.local import Server
 
 from .adapters import CONFIG, GOOD_CONFIG, WEIGHTS, adapter, cut, form, head, weights
@@ -233,6 +235,8 @@ BAD_FILES = [
     (WEIGHTS, (2).to_bytes(8, "little") + b"{}", "all of its tensors"),
     (WEIGHTS, (2).to_bytes(8, "little") + b"[]", "JSON object"),
     (WEIGHTS, (7).to_bytes(8, "little") + b'{"a":1}', "where its tensors lie"),
+    (WEIGHTS, weights().replace(b"[0,64]", b"[1,64]"), "one behind the other"),
+    (WEIGHTS, (5 << 20).to_bytes(8, "little") + b" " * (5 << 20), "with its header"),
 ]
 
 
@@ -348,6 +352,45 @@ async def test_a_cut_connection_leaves_nothing(tmp_path: Path, share: float) -> 
         await local.done()
         assert kept(tmp_path) == []
         assert (await send_file(local, WEIGHTS, weights())).status == 200
+
+
+async def test_an_upload_cut_at_60_percent_is_an_error_here_and_nothing_there(
+    tmp_path: Path,
+) -> None:
+    """The client says how much had gone out, and the server keeps no half of it."""
+    size = 40 << 20
+    async with running(folder=tmp_path / "kept") as local:
+        await create(local)
+        await local.done()
+        async with _cutting(local.server.base_url, after=size * 6 // 10) as base_url:
+            told: dict[str, Any] = {**local.server.credentials, "account_id": "0"}
+            async with WorkersAI(**{**told, "base_url": base_url}) as ai:
+                with pytest.raises(UploadInterrupted) as caught:
+                    await ai.finetunes.upload("pirate", weights(size), file_name=WEIGHTS)
+        await local.done()
+        assert size * 6 // 10 <= caught.value.sent < size < caught.value.size
+        assert kept(tmp_path / "kept") == []
+        assert (await send_file(local, WEIGHTS, weights())).status == 200
+
+
+@asynccontextmanager
+async def _cutting(base_url: str, *, after: int) -> AsyncIterator[str]:
+    """Stand between a client and a server, and cut what goes out after so many bytes."""
+    authority = base_url.split("/")[2]
+    host, _, port = authority.partition(":")
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        _, onward = await asyncio.open_connection(host, int(port))
+        left = after
+        while left > 0 and (piece := await reader.read(min(left, 1 << 16))):
+            left -= len(piece)
+            onward.write(piece)
+            await onward.drain()
+        writer.transport.abort()
+        onward.transport.abort()
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as listening:
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/client/v4"
 
 
 # What stays...

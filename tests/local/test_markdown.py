@@ -118,6 +118,9 @@ async def test_what_is_no_form_with_files_is_refused(local: Local) -> None:
     assert (await send(local, form())).error[:2] == (400, 90003)
     assert (await send(local, form(("file", PAGE)))).error[:2] == (400, 90003)
     assert (await send(local, form(("conversionOptions", b"{")))).error[:2] == (400, 90003)
+    for head in (b":", b"a:b\r\n" * 20_000):
+        body = form(("files", PAGE)).replace(b"\r\n", b"\r\n" + head + b"\r\n", 1)
+        assert (await send(local, body)).error[:2] == (400, 90003)
 
 
 async def test_too_much_is_refused() -> None:

@@ -1,5 +1,7 @@
 """The local queue over a real socket: batches are taken, computed afterwards, and told of."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -84,6 +86,20 @@ async def test_a_batch_that_was_not_done_goes_on_with_the_next_server(tmp_path: 
         assert len((await done(local, after, LLAMA))["responses"]) == 1
     async with running(folder=tmp_path) as local:
         assert len((await done(local, known, LLAMA))["responses"]) == 3
+
+
+async def test_a_batch_of_a_model_that_is_gone_stops_no_other(tmp_path: Path) -> None:
+    """A folder may be that of another version."""
+    async with running(folder=tmp_path):
+        pass
+    with closing(sqlite3.connect(tmp_path / "local.db")) as db, db:
+        db.execute(
+            "INSERT INTO batch (id, account, model, requests) VALUES (?, ?, ?, ?)",
+            ("old", "0", "@cf/gone/model", '[{"text": "x"}]'),
+        )
+    async with running(folder=tmp_path) as local:
+        after = (await queued(local, BATCH)).result["request_id"]
+        assert (await done(local, after))["responses"]
 
 
 async def test_a_batch_is_known_to_its_account_and_model_only(local: Local) -> None:

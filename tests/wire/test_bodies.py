@@ -36,6 +36,7 @@ from cfai.tasks import (
     TextToImage,
     TextToSpeech,
     Tool,
+    ToolCall,
     Translation,
     assistant,
     system,
@@ -475,3 +476,59 @@ def test_large_media_are_never_whole_in_memory_as_integers() -> None:
 def test_pieces_do_not_show_what_they_hold() -> None:
     assert "137" not in repr(Pieces((b"137", Integers(PNG))))
     assert "private" not in repr(made(Prompt("private")))
+
+
+SCHEMA = {"type": "object"}
+CALLED = assistant(tool_calls=[ToolCall("add", {"a": 1}, "c1"), ToolCall("é", "{}", "c2")])
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "sent"),
+    [
+        # github.com/cloudflare/langchain-cloudflare, MODEL_BEHAVIORS: Mistral's own field.
+        ("@cf/mistralai/mistral-small-3.1-24b-instruct", SCHEMA, {"guided_json": SCHEMA}),
+        ("@cf/mistral/mistral-7b-instruct-v0.1", SCHEMA, {"guided_json": SCHEMA}),
+        (
+            "@cf/mistral/mistral-7b-instruct-v0.1",
+            "json_object",
+            {"response_format": {"type": "json_object"}},
+        ),
+        (
+            "@hf/nousresearch/hermes-2-pro-mistral-7b",
+            SCHEMA,
+            {"response_format": {"type": "json_schema", "json_schema": SCHEMA}},
+        ),
+        (
+            "dynamic/mistral",
+            SCHEMA,
+            {"response_format": {"type": "json_schema", "json_schema": SCHEMA}},
+        ),
+    ],
+)
+def test_a_schema_goes_where_the_family_wants_it(model: str, asked: Any, sent: Any) -> None:
+    body = encoded(model, Prompt("a", response_format=asked), {})
+    assert json.loads(written(body)) == {"prompt": "a", **sent}
+
+
+@pytest.mark.parametrize(
+    ("model", "content"),
+    [
+        (
+            "@cf/meta/llama-3.3-70b-instruct-fp8-fast",
+            '{"name": "add", "parameters": {"a": 1}}\n{"name": "é", "parameters": {}}',
+        ),
+        ("@hf/meta-llama/meta-llama-3-8b-instruct", '{"name": "add", '),
+        ("@cf/qwen/qwen3-30b-a3b-fp8", ""),
+        ("@cf/deepseek-ai/deepseek-r1-distill-llama-70b", ""),
+    ],
+)
+def test_llama_reads_its_calls_as_text(model: str, content: str) -> None:
+    """It does not go on from their results otherwise; what else it said is left alone."""
+    spoken = assistant("I look.", tool_calls=[ToolCall("add", {}, "c3")])
+    body = encoded(model, TextGeneration([user("a"), CALLED, spoken]), {})
+    messages = json.loads(written(body))["messages"]
+
+    assert messages[1]["content"].startswith(content)
+    assert bool(messages[1]["content"]) == bool(content)
+    assert [one["id"] for one in messages[1]["tool_calls"]] == ["c1", "c2"]
+    assert messages[2]["content"] == "I look."

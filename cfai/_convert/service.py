@@ -1,4 +1,4 @@
-"""attrs classes <-> JSON: the one room with cattrs, and the way to and from JSON text.
+"""What the service says -> attrs classes, and the way to and from JSON text.
 
 Strict about meaning: a null is not the text "None", 2.9 is no count, "false" is not true. Tolerant
 about form: unknown keys are ignored, so that the service can grow.

@@ -1,0 +1,199 @@
+"""The tools of a run: how a model is told of them, and how a call becomes one of a function."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from attrs import field, frozen
+
+from cfai._convert import loads
+from cfai._convert.values import Misfit, plain, read
+from cfai._redaction import Scrub, without_secrets
+from cfai._schemas import Definition, definition
+from cfai.errors import InputError
+from cfai.tasks import Answer, Function, Tool, ToolCall
+
+_LONGEST = 500
+"""How much of an error a model is told, in characters."""
+
+
+@frozen
+class PythonTool:
+    """A function that a model may call, under another name or description than its own.
+
+    A plain function in `tools=` stands for `PythonTool(function)`.
+
+    Raises:
+        InputError: It can't be described: a parameter without a type, or of one that JSON lacks.
+    """
+
+    function: Callable[..., Any]
+    """Each parameter has a type and can be given by name. A function that is not async runs in a
+    thread."""
+
+    name: str | None = field(default=None, kw_only=True)
+    """What the model calls it; left out, the function's own name."""
+
+    description: str | None = field(default=None, kw_only=True)
+    """What it does; left out, the first paragraph of the docstring."""
+
+    definition: Definition = field(init=False, repr=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        made = definition(self.function, name=self.name, description=self.description)
+        object.__setattr__(self, "definition", made)
+
+    def payload(self) -> dict[str, Any]:
+        """Give the tool as the service takes it, in the form of chat completions."""
+        told = self.definition
+        return Function(told.name, told.description, told.parameters).payload()
+
+    def arguments(self, call: ToolCall) -> dict[str, Any]:
+        """Read the arguments of a call as values of the parameters' types.
+
+        Raises:
+            InputError: They don't fit. The message says which, and the rule.
+        """
+        given = as_object(call.arguments)
+        known = {one.name: one for one in self.definition.fields}
+        values = {}
+        wrong = [f"arguments.{name} is no parameter" for name in given if name not in known]
+        for name, one in known.items():
+            try:
+                if name in given:
+                    values[name] = read(given[name], one.kind, f"arguments.{name}")
+                elif one.required:
+                    wrong.append(f"arguments.{name} is missing")
+            except Misfit as exc:
+                wrong.append(str(exc))
+        if wrong:
+            raise InputError("; ".join(wrong))
+        return values
+
+    async def run(self, arguments: Mapping[str, Any]) -> Any:
+        """Call the function; in a thread, unless it is async."""
+        function = self.function
+        if _is_async(function):
+            return await function(**arguments)
+        value = await asyncio.to_thread(_called, function, arguments)
+        return await value if inspect.isawaitable(value) else value
+
+
+AnyTool = Callable[..., Any] | PythonTool | Tool | Function | Mapping[str, Any]
+"""A function; or a definition without one, whose calls are the caller's to answer."""
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    called = getattr(function, "__call__", None)  # noqa: B004  # which of its two ways is async
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
+
+
+def _called(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    try:
+        return function(**arguments)
+    except StopIteration as exc:
+        # A future can't hold it: who waits for it would wait for ever.
+        raise RuntimeError("the tool raised StopIteration") from exc
+
+
+def as_object(arguments: Any) -> dict[str, Any]:
+    """Give the arguments of a call as the object that they must be.
+
+    Raises:
+        InputError: They are none.
+    """
+    # Some models write the JSON of an object as a text of JSON, once too often.
+    if isinstance(arguments, str):
+        try:
+            arguments = loads(arguments)
+        except ValueError:
+            raise InputError(f"arguments must be JSON, got {arguments!r:.80}") from None
+    if arguments is None:
+        return {}
+    if not isinstance(arguments, dict):
+        raise InputError(f"arguments must be an object, got {arguments!r:.80}")
+    return arguments
+
+
+class Toolbox:
+    """The tools of one run, by their names.
+
+    Raises:
+        InputError: One of them is no tool, or two have one name.
+    """
+
+    def __init__(self, tools: Iterable[AnyTool], *, scrub: Scrub) -> None:
+        self._functions: dict[str, PythonTool] = {}
+        self._definitions: dict[str, Any] = {}
+        self._scrub = scrub
+        for one in tools:
+            made = (
+                one if isinstance(one, PythonTool | Tool | Function | Mapping) else PythonTool(one)
+            )
+            name = _name(made)
+            if name in self._definitions:
+                raise InputError(f"two tools must not have the name {name}")
+            self._definitions[name] = made.payload() if isinstance(made, PythonTool) else made
+            if isinstance(made, PythonTool):
+                self._functions[name] = made
+
+    @property
+    def definitions(self) -> list[Any] | None:
+        """What the model is told; `None` where there is nothing to tell."""
+        return list(self._definitions.values()) or None
+
+    def is_open(self, call: ToolCall) -> bool:
+        """Tell whether a call is the caller's to answer: there is a definition and no function."""
+        return call.name in self._definitions and call.name not in self._functions
+
+    def prepared(self, call: ToolCall) -> Callable[[], Awaitable[Any]]:
+        """Give what carries a call out.
+
+        Raises:
+            InputError: The name or the arguments don't fit.
+        """
+        tool = self._functions.get(call.name)
+        if tool is None:
+            names = ", ".join(self._definitions) or "none"
+            raise InputError(f"there is no tool {call.name!r:.80}; there are: {names}")
+        return partial(tool.run, tool.arguments(call))
+
+    def told(self, error: BaseException) -> str:
+        """Give what a model is told of an error: never a secret of the client, nor a traceback."""
+        said = str(error)
+        if not isinstance(error, InputError):
+            said = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        return f"error: {self._scrub(without_secrets(said))}"[:_LONGEST]
+
+
+def _name(tool: PythonTool | Tool | Function | Mapping[str, Any]) -> str:
+    if isinstance(tool, PythonTool):
+        return tool.definition.name
+    if isinstance(tool, Tool | Function):
+        return tool.name
+    described = tool.get("function", tool)
+    name = described.get("name") if isinstance(described, Mapping) else None
+    if not isinstance(name, str):
+        raise InputError(f"a tool must have a name, got {tool!r:.80}")
+    return name
+
+
+def written(value: Any) -> str:
+    """Give what a tool gave back as the text that a model is told.
+
+    Raises:
+        InputError: There is no JSON for it.
+    """
+    if isinstance(value, str):
+        return value
+    try:
+        made = value.to_dict() if isinstance(value, Answer) else plain(value)
+        return json.dumps(made, ensure_ascii=False, allow_nan=False)
+    except Exception as exc:
+        kind = type(value).__name__
+        raise InputError(f"the tool gave back a {kind}, which JSON has no form for") from exc

@@ -1,0 +1,386 @@
+"""The example apps in a real browser, with a service behind them that waits for the test."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cfai.testing import FakeWorkersAI
+from cfai.testing._record import Recorded
+from tests.browser.conftest import PATIENCE, Chat
+
+expect = pytest.importorskip(
+    "playwright.async_api", reason="for these: nox -s browser, or pip install playwright"
+).expect
+expect.set_options(timeout=PATIENCE * 1000)
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+HEL = b'data: {"response":"Hel"}\n\n'
+ANSWER = """\
+Snow looks white because it **scatters** every colour of sunlight about equally.
+
+1. Each crystal has many *facets*, and light changes its way at every one of them.
+2. After many turns, all wavelengths come back out, mixed: that is white.
+
+Deep snow and ice look blue, since red light is absorbed a little on the long way through:
+
+```python
+def looks(depth):
+    return "white" if depth < 1.5 else "blue"  # in metres
+```
+
+Read more on [light scattering](https://en.wikipedia.org/wiki/Light_scattering).
+"""
+
+
+def box(page: Any) -> Any:
+    return page.get_by_label("Message")
+
+
+def answer(page: Any) -> Any:
+    return page.get_by_label("Model", exact=True).last
+
+
+async def ask(page: Any, text: str) -> None:
+    await box(page).fill(text)
+    await page.keyboard.press("Enter")
+
+
+# Streaming
+
+
+async def test_tokens_are_shown_one_after_another(chat: Chat) -> None:
+    """Each is on the page while the model has not yet said the next."""
+    second, third = asyncio.Event(), asyncio.Event()
+    chat.fake.streams("One", second, " two", third, " three")
+    page = await chat.tab()
+    await ask(page, "Count.")
+    await expect(answer(page)).to_have_text("One")
+    await expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    second.set()
+    await expect(answer(page)).to_have_text("One two")
+    assert not chat.fake.requests[0].answered.is_set()
+    third.set()
+    await expect(answer(page)).to_have_text("One two three")
+    await expect(page.get_by_role("button", name="Send")).to_be_visible()
+
+
+async def test_what_was_said_goes_along(chat: Chat) -> None:
+    """Each question is asked with the conversation before it; a new one begins with nothing."""
+    chat.fake.streams("Paris.").streams("Two million.").streams("Hello.")
+    page = await chat.tab()
+    await ask(page, "The capital of France?")
+    await expect(answer(page)).to_have_text("Paris.")
+    await ask(page, "And its people?")
+    await expect(answer(page)).to_have_text("Two million.")
+    await page.get_by_role("button", name="New chat").click()
+    await ask(page, "Hi")
+    await expect(answer(page)).to_have_text("Hello.")
+    asked = [request.json()["messages"][1:] for request in chat.fake.requests]
+    assert asked[1] == [
+        {"role": "user", "content": "The capital of France?"},
+        {"role": "assistant", "content": "Paris."},
+        {"role": "user", "content": "And its people?"},
+    ]
+    assert asked[2] == [{"role": "user", "content": "Hi"}]
+
+
+async def test_every_character_arrives(chat: Chat) -> None:
+    """Line ends and separators of all kinds, emoji cut across tokens' borders by nobody."""
+    chat.fake.streams("a\n", "b\u2028c\u2029", "d\x85e ", "👩‍👩‍👧 ", "Grüezi")
+    page = await chat.tab()
+    await ask(page, "Hi")
+    await expect(answer(page)).to_contain_text("Grüezi")
+    shown = await answer(page).locator("p").evaluate("p => p.textContent")
+    assert shown == "ab\u2028c\u2029d\x85e 👩‍👩‍👧 Grüezi"  # the line's end is a <br>
+    assert await answer(page).locator("br").count() == 1
+
+
+# Ending it
+
+
+async def test_stop_ends_the_generation(
+    chat: Chat, record_property: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At the service, within 200 ms of the click; what had come stays, and can be gone on from."""
+    page = await chat.tab()
+    await page.evaluate("addEventListener('click', () => { window.at = Date.now() }, true)")
+    took = []
+    for number in range(3):
+        chat.fake.says(HEL, asyncio.Event())
+        await ask(page, "Hi")
+        await expect(answer(page)).to_have_text("Hel")
+        await page.get_by_role("button", name="Stop").click()
+        await chat.fake.until(lambda: chat.fake.connections == 0, within=PATIENCE)
+        ended = time.time()
+        await expect(answer(page)).to_have_text("HelStopped.")
+        took.append(ended - await page.evaluate("window.at") / 1000)
+        assert await page.get_by_text("Stopped.").count() >= number + 1
+    with capsys.disabled():
+        print(f"\n  from the click to the service's end: {min(took) * 1000:.0f} ms at best of 3")
+    assert min(took) < 0.2
+    await chat.all_is_over()
+    assert chat.fake.requests[2].json()["messages"][-2] == {"role": "assistant", "content": "Hel"}
+
+
+@pytest.mark.parametrize("when", ["before the first token", "in the middle"])
+async def test_a_reload_leaks_nothing(chat: Chat, when: str) -> None:
+    """The app holds no stream any more, and the service writes to nobody."""
+    if when == "in the middle":
+        chat.fake.says(HEL, asyncio.Event())
+    else:
+        chat.fake.stalls()
+    page = await chat.tab()
+    await ask(page, "Hi")
+    if when == "in the middle":
+        await expect(answer(page)).to_have_text("Hel")
+    await chat.fake.until(lambda: chat.fake.requests)
+    await page.reload()
+    await chat.all_is_over()
+    await expect(page.get_by_text("What would you like to know?")).to_be_visible()
+
+
+async def test_a_closed_tab_leaks_nothing(chat: Chat) -> None:
+    chat.fake.says(HEL, asyncio.Event())
+    page = await chat.tab()
+    await ask(page, "Hi")
+    await expect(answer(page)).to_have_text("Hel")
+    await page.close()
+    await chat.all_is_over()
+
+
+# Errors
+
+
+async def test_an_error_in_the_middle_is_shown(chat: Chat) -> None:
+    """Beside what had come of the answer; trying again asks the same."""
+    chat.fake.says(HEL, b'data: {"error":"the model broke"}\n\n').streams("Hello")
+    page = await chat.tab()
+    await ask(page, "Hi")
+    alert = page.get_by_role("alert")
+    await expect(alert).to_contain_text("the model broke")
+    await expect(answer(page)).to_contain_text("Hel")
+    await alert.get_by_role("button", name="Try again").click()
+    await expect(answer(page)).to_have_text("Hello")
+    await expect(page.get_by_role("alert")).to_have_count(0)
+    first, second = (request.json()["messages"] for request in chat.fake.requests)
+    assert first == second
+
+
+async def test_a_refusal_is_shown(chat: Chat) -> None:
+    """With what the app says of it, and how long to wait."""
+    chat.fake.fails(400, 5006, "this model takes no such text")
+    page = await chat.tab()
+    await ask(page, "Hi")
+    await expect(page.get_by_role("alert")).to_contain_text("this model takes no such text")
+    chat.fake.fails(429, 3036, "neurons of account 123 are used up")
+    await ask(page, "Hi again")
+    await expect(page.get_by_role("alert").last).to_contain_text("used up what it may ask")
+    await expect(page.get_by_role("alert").last).to_contain_text("Try again in")
+    assert "account 123" not in await page.content()
+
+
+async def test_an_app_that_is_gone_is_an_error_too(chat: Chat) -> None:
+    page = await chat.tab()
+    await page.context.set_offline(True)
+    await ask(page, "Hi")
+    await expect(page.get_by_role("alert")).to_contain_text("can't be reached")
+
+
+# What a model may write
+
+
+async def test_no_answer_becomes_html(chat: Chat) -> None:
+    """Elements, scripts, attributes and addresses that a model writes are shown as text."""
+    evil = (
+        "<img src=x onerror='window.evil=1'><script>window.evil=1</script>\n\n"
+        "[click](javascript:window.evil=1) [data](data:text/html,<script>1</script>)\n\n"
+        '[a](https://a.example/"onmouseover="window.evil=1)\n\n'
+        "```html\n<b onclick='window.evil=1'>bold</b>\n```\n\n"
+        "# <i>head</i>\n\n- <iframe src='javascript:window.evil=1'>\n\n`</code><svg onload=evil()>`"
+    )
+    chat.fake.streams(*evil)
+    page = await chat.tab()
+    question = "<img src=x onerror='window.evil=2'>"
+    await ask(page, question)
+    await expect(page.get_by_role("button", name="Send")).to_be_visible()
+    await expect(page.get_by_label("You")).to_have_text(question)
+    for text in ("<img src=x", "<script>window.evil=1</script>", "<b onclick=", "<iframe", "<svg"):
+        await expect(answer(page)).to_contain_text(text)
+    made = "img, script, iframe, svg, b, i"
+    assert await page.get_by_role("log").locator(made).count() == 0
+    links = (
+        await answer(page)
+        .locator("a")
+        .evaluate_all("all => all.map(a => [...a.attributes].map(b => b.name + '=' + b.value))")
+    )
+    assert [names[0].split("=")[0] for names in links] == ["href"]
+    assert links[0][0].startswith("href=https://a.example/")
+    assert await page.evaluate("window.evil") is None
+
+
+async def test_markdown_is_shown_as_what_it_means(chat: Chat) -> None:
+    """Also while it grows: nothing is doubled or lost on the way."""
+    chat.fake.streams(*ANSWER)
+    page = await chat.tab()
+    await ask(page, "Why is snow white?")
+    await expect(answer(page).locator("a")).to_have_attribute(
+        "href", "https://en.wikipedia.org/wiki/Light_scattering"
+    )
+    await expect(answer(page).locator("strong")).to_have_text("scatters")
+    await expect(answer(page).locator("em")).to_have_text("facets")
+    await expect(answer(page).locator("ol li")).to_have_count(2)
+    await expect(answer(page).locator("pre code")).to_contain_text('"blue"  # in metres')
+    await expect(answer(page).locator("pre")).to_have_count(1)
+
+
+# Many at once
+
+
+def echoes(fake: FakeWorkersAI, *parts: Any) -> None:
+    """Have every question answered with itself."""
+
+    def reply(request: Recorded) -> Any:
+        from cfai.testing._script import one
+
+        said = request.json()["messages"][-1]["content"]
+        return one(lambda script: script.streams(f"You said {said}", *parts, "."))
+
+    fake.always.answers_by(reply)
+
+
+async def test_twenty_windows_stream_at_once(chat: Chat) -> None:
+    """All of them are answered while none is done."""
+    more = asyncio.Event()
+    echoes(chat.fake, more)
+    pages = await asyncio.gather(*(chat.tab() for _ in range(20)))
+    await asyncio.gather(*(ask(page, f"number {number}") for number, page in enumerate(pages)))
+    for number, page in enumerate(pages):
+        await expect(answer(page)).to_have_text(f"You said number {number}")
+    assert chat.fake.connections == 20
+    more.set()
+    for number, page in enumerate(pages):
+        await expect(answer(page)).to_have_text(f"You said number {number}.")
+
+
+async def test_twenty_tabs_of_one_window_are_all_answered(chat: Chat) -> None:
+    """Six at a time, which is all that browsers do over HTTP/1.1; the others wait their turn."""
+    echoes(chat.fake)
+    context = await chat.browser.new_context()
+    pages = await asyncio.gather(*(chat.open(context) for _ in range(20)))
+    await asyncio.gather(*(ask(page, f"number {number}") for number, page in enumerate(pages)))
+    for number, page in enumerate(pages):
+        await expect(answer(page)).to_have_text(f"You said number {number}.")
+
+
+# For everybody
+
+
+async def test_it_is_used_with_the_keyboard_alone(chat: Chat) -> None:
+    """Enter sends, Shift and Enter begin a line, Escape stops; the focus is always seen."""
+    chat.fake.says(HEL, asyncio.Event()).streams("Hello")
+    page = await chat.tab()
+    press, type_ = page.keyboard.press, page.keyboard.type
+    await expect(box(page)).to_be_focused()
+    await press("Enter")  # says nothing, and sends nothing
+    await type_("one")
+    await press("Shift+Enter")
+    await type_("two")
+    await press("Enter")
+    await expect(page.get_by_label("You")).to_have_text("one\ntwo", use_inner_text=True)
+    await expect(answer(page)).to_have_text("Hel")
+    await expect(box(page)).to_have_value("")
+    await press("Escape")
+    await expect(page.get_by_text("Stopped.").first).to_be_visible()
+    await chat.all_is_over()
+    await expect(box(page)).to_be_focused()
+    await press("Tab")
+    await expect(page.get_by_role("button", name="Send")).to_be_focused()
+    await press("Shift+Tab")
+    await press("Shift+Tab")
+    await expect(page.get_by_role("main")).to_be_focused()  # scrolls with the arrows
+    outline = "e => getComputedStyle(e).outlineStyle + getComputedStyle(e).outlineWidth"
+    assert await page.get_by_role("main").evaluate(outline) == "solid2px"
+    await press("Shift+Tab")
+    await press("Shift+Tab")
+    await expect(page.get_by_role("button", name="New chat")).to_be_focused()
+    await press("Enter")
+    await expect(box(page)).to_be_focused()
+    await press("Shift+Tab")
+    await press("Enter")  # the last of the questions to begin with
+    await expect(answer(page)).to_have_text("Hello")
+
+
+async def test_a_screen_reader_hears_of_it(chat: Chat) -> None:
+    """The answer is read when it is whole, not piece by piece; before, that it is being written."""
+    more = asyncio.Event()
+    chat.fake.streams("Hel", more, "lo")
+    page = await chat.tab()
+    log, status = page.get_by_role("log"), page.get_by_role("status")
+    await expect(log).to_have_attribute("aria-live", "polite")
+    await ask(page, "Hi")
+    await expect(log).to_have_attribute("aria-busy", "true")
+    await expect(status).to_have_text("The model is writing.")
+    more.set()
+    await expect(log).to_have_attribute("aria-busy", "false")
+    await expect(status).to_have_text("The answer is complete.")
+    tree = await page.locator("body").aria_snapshot()
+    for part in (
+        "main",
+        "log",
+        'article "You": Hi',
+        'article "Model"',
+        'textbox "Message"',
+        "status",
+    ):
+        assert part in tree
+    nameless = "all => all.filter(e => !(e.textContent.trim() || e.ariaLabel)).length"
+    assert await page.locator("button").evaluate_all(nameless) == 0
+
+
+def brightness(colour: str) -> float:
+    return sum(map(float, colour.removeprefix("rgb(").removesuffix(")").split(","))) / 3
+
+
+async def test_it_is_light_or_dark(chat: Chat) -> None:
+    """As the system has it; a choice made here outlives the page."""
+    shade = "getComputedStyle(document.body).backgroundColor"
+    page = await chat.tab(color_scheme="dark")
+    assert brightness(await page.evaluate(shade)) < 60
+    await page.emulate_media(color_scheme="light")
+    assert brightness(await page.evaluate(shade)) > 200
+    await page.get_by_role("button", name="Dark colours").click()
+    assert brightness(await page.evaluate(shade)) < 60
+    await page.reload()
+    assert brightness(await page.evaluate(shade)) < 60
+    await expect(page.get_by_role("button", name="Light colours")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_contrast_is_enough(chat: Chat, scheme: Any) -> None:
+    """4.5 to 1 for every text on the page, as WCAG 2.2 asks (1.4.3)."""
+    chat.fake.streams(*ANSWER).fails(400, 5006, "no")
+    page = await chat.tab(color_scheme=scheme)
+    await ask(page, "Hi")
+    await expect(answer(page).locator("a")).to_be_visible()
+    await ask(page, "Hi")
+    await expect(page.get_by_role("alert")).to_be_visible()
+    assert await page.evaluate((Path(__file__).parent / "contrast.js").read_text()) == []
+
+
+async def test_pictures(chat: Chat, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """As the docs show it: a whole answer, and one in the dark that is still being written."""
+    folder = request.config.getoption("pictures", None) or tmp_path
+    half = ANSWER.index("mixed")
+    chat.fake.streams(*ANSWER).streams(ANSWER[:half], asyncio.Event())
+    for scheme, shown in (("light", "light scattering"), ("dark", "come back out")):
+        page = await chat.tab(color_scheme=scheme)
+        await ask(page, "Why is snow white?")
+        await expect(answer(page)).to_contain_text(shown)
+        path = folder / f"chat-{scheme}.png"
+        await page.screenshot(path=path, animations="disabled")
+        assert path.stat().st_size < 150_000
+    assert json.loads(chat.fake.requests[0].body)["stream"] is True

@@ -1,0 +1,279 @@
+"""Answers as objects: what is asked for, in which forms it may come, and what a wrong one says."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Literal, TypedDict
+
+import pytest
+from attrs import frozen
+from hypothesis import given, strategies as st
+
+from cfai import (
+    BadRequest,
+    DecodeError,
+    InputError,
+    ParseError,
+    Prompt,
+    Text,
+    TextGeneration,
+    WorkersAI,
+    objects,
+    user,
+)
+from cfai.local import Server
+from cfai.testing import FakeWorkersAI
+
+MODEL = "@cf/meta/llama-3.3-70b-instruct-fp8-fast"
+
+
+@frozen
+class Recipe:
+    """A dish."""
+
+    title: str
+    minutes: int
+    steps: list[str]
+
+
+class Country(TypedDict):
+    name: str
+    capital: str
+
+
+PIE = Recipe("Pie", 40, ["Bake."])
+PIE_JSON = '{"title": "Pie", "minutes": 40, "steps": ["Bake."]}'
+ASKED = TextGeneration([user("A recipe for pie.")], max_tokens=100)
+
+
+async def parse(fake: FakeWorkersAI, into: Any = Recipe, **options: Any) -> Any:
+    return await fake.client().parse(MODEL, ASKED, into=into, **options)
+
+
+async def test_the_schema_of_the_type_is_asked_for(fake: FakeWorkersAI) -> None:
+    """As the service wants it: bare, with nothing around it; and not as a stream."""
+    fake.answers({"response": PIE_JSON})
+    assert await parse(fake) == PIE
+
+    body = fake.requests[0].json()
+    assert body["max_tokens"] == 100
+    assert not body.get("stream")
+    assert body["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {
+            "type": "object",
+            "properties": {
+                "title": {"type": "string"},
+                "minutes": {"type": "integer"},
+                "steps": {"type": "array", "items": {"type": "string"}},
+            },
+            "required": ["title", "minutes", "steps"],
+            "additionalProperties": False,
+            "description": "A dish.",
+        },
+    }
+
+
+# WIRE: the docs of JSON mode have an object under `response`; pydantic-ai's Cloudflare provider
+# knows an object as `content`, and text in a fence.
+@pytest.mark.parametrize(
+    "result",
+    [
+        b'{"response":{"name":"India","capital":"New Delhi"},"tool_calls":[]}',
+        b'{"response":"{\\"name\\": \\"India\\", \\"capital\\": \\"New Delhi\\"}"}',
+        b'{"response":"```json\\n{\\"name\\": \\"India\\", \\"capital\\": \\"New Delhi\\"}\\n```"}',
+        (
+            b'{"response":"Sure {here}! ```json\\n{\\"name\\":\\"India\\",\\"capital\\":'
+            b'\\"New Delhi\\"}\\n``` [1]"}'
+        ),
+        b'{"choices":[{"message":{"content":{"name":"India","capital":"New Delhi"}}}]}',
+        (
+            b'{"choices":[{"message":{"role":"assistant","content":"{\\"name\\":\\"India\\",'
+            b'\\"capital\\":\\"New Delhi\\"}"},"finish_reason":"stop"}]}'
+        ),
+        (
+            b'{"response":"\\"{\\\\\\"name\\\\\\":\\\\\\"India\\\\\\",\\\\\\"capital\\\\\\":'
+            b'\\\\\\"New Delhi\\\\\\"}\\""}'
+        ),
+    ],
+)
+async def test_an_object_in_every_form_is_read(fake: FakeWorkersAI, result: bytes) -> None:
+    fake.says(b'{"result":' + result + b',"success":true,"errors":[],"messages":[]}')
+    assert await parse(fake, Country) == {"name": "India", "capital": "New Delhi"}
+
+
+@pytest.mark.parametrize(
+    ("into", "said", "value"),
+    [
+        (list[int], {"value": [1, 2]}, [1, 2]),
+        (list[int], '{"value": [1, 2]}', [1, 2]),
+        (list[int], "[1, 2]", [1, 2]),
+        (list[int], "Here: [1, 2], as asked", [1, 2]),
+        (int, {"value": 3}, 3),
+        (int, 3, 3),
+        (str, {"value": "a"}, "a"),
+        (Literal["good", "bad"], {"value": "bad"}, "bad"),
+        (date, {"value": "2026-01-31"}, date(2026, 1, 31)),
+        (Recipe | None, {"value": None}, None),
+        (Recipe | None, "null", None),
+        (Recipe | None, PIE_JSON, PIE),
+        (dict[str, int], {"value": 1}, {"value": 1}),
+        (list[Recipe], "[" + PIE_JSON + "]", [PIE]),
+    ],
+)
+async def test_what_is_no_object_stands_in_one(
+    fake: FakeWorkersAI, into: Any, said: Any, value: Any
+) -> None:
+    """Models write objects only, so another value is asked for inside one, and taken bare, too."""
+    fake.answers({"response": said})
+    assert await parse(fake, into) == value
+
+    schema = fake.requests[0].json()["response_format"]["json_schema"]
+    assert schema["type"] == "object"
+
+
+def test_definitions_stand_at_the_top() -> None:
+    @dataclass
+    class Pair:
+        one: Recipe
+        other: Recipe
+
+    made = objects.schema(list[Pair])
+    assert list(made) == ["type", "properties", "required", "additionalProperties", "$defs"]
+    assert list(made["$defs"]) == ["Recipe"]
+
+
+@pytest.mark.parametrize(
+    ("said", "finish", "problem"),
+    [
+        ("I can't.", "stop", "there is no JSON in its text"),
+        ("", None, "there is no JSON in its text"),
+        (
+            '{"title": "P',
+            "length",
+            "there is no JSON in its text (it was cut at its longest: raise",
+        ),
+        (PIE_JSON.replace("40", "4.5"), "stop", "Recipe.minutes must be a whole number, got 4.5"),
+        (PIE_JSON.replace('"Pie"', "null"), "stop", "Recipe.title must be a text, got null"),
+        ('{"steps": []}', "stop", "Recipe.title is missing; Recipe.minutes is missing"),
+        ("[]", "stop", "Recipe must be an object, got []"),
+        ("NaN", "stop", "there is no JSON in its text"),
+        ("[" * 5000, "stop", "there is no JSON in its text"),
+        ("{" * 5000, "stop", "there is no JSON in its text"),
+    ],
+)
+async def test_a_wrong_answer_keeps_the_text(
+    fake: FakeWorkersAI, said: str, finish: str | None, problem: str
+) -> None:
+    """And says what is wrong with it."""
+    fake.answers({"response": said, "finish_reason": finish, "usage": {"total_tokens": 9}})
+    with pytest.raises(ParseError) as caught:
+        await parse(fake)
+
+    assert str(caught.value).startswith(f"the model wrote no Recipe: {problem}")
+    assert caught.value.text == said
+    assert caught.value.answer.usage.total_tokens == 9
+    assert isinstance(caught.value, DecodeError)
+    assert len(fake.requests) == 1
+
+
+async def test_a_wrong_answer_may_be_repaired_once(fake: FakeWorkersAI) -> None:
+    """The model sees what it wrote, what is wrong with it, and the schema again."""
+    fake.answers({"response": "Pie!"}).answers({"response": PIE_JSON})
+    assert await parse(fake, repair=1) == PIE
+
+    asked, said, complaint = fake.requests[1].json()["messages"]
+    assert asked == {"role": "user", "content": "A recipe for pie."}
+    assert said == {"role": "assistant", "content": "Pie!"}
+    assert "there is no JSON in its text. Answer again" in complaint["content"]
+    assert '"minutes": {"type": "integer"}' in complaint["content"]
+    first, second = (request.json() for request in fake.requests)
+    assert first["response_format"] == second["response_format"]
+    assert second["max_tokens"] == 100
+
+    fake.answers({"response": "Pie!"}).answers({"response": "Apple pie!"})
+    with pytest.raises(ParseError) as caught:
+        await parse(fake, repair=1)
+    assert caught.value.text == "Apple pie!"
+    assert len(fake.requests) == 4
+
+
+async def test_a_prompt_is_repaired_as_a_conversation(fake: FakeWorkersAI) -> None:
+    """With its other fields; a raw one stays a prompt, for it has no messages."""
+    fake.answers({"response": "Pie!"}).answers({"response": PIE_JSON})
+    task = Prompt("A recipe.", lora="cook", seed=3)
+    assert await fake.client().parse(MODEL, task, into=Recipe, repair=1) == PIE
+    body = fake.requests[1].json()
+    assert [one["role"] for one in body["messages"]] == ["user", "assistant", "user"]
+    assert (body["lora"], body["seed"]) == ("cook", 3)
+
+    fake.answers({"response": "Pie!"}).answers({"response": PIE_JSON})
+    task = Prompt("<s>A recipe.</s>", raw=True)
+    assert await fake.client().parse(MODEL, task, into=Recipe, repair=1) == PIE
+    assert fake.requests[3].json()["prompt"].startswith("<s>A recipe.</s>\nPie!\nThat is not")
+
+
+async def test_an_error_of_the_service_is_its_own(fake: FakeWorkersAI) -> None:
+    """What the model could not write at all has no text to repair."""
+    fake.fails(400, 5006, "JSON Mode couldn't be met")
+    with pytest.raises(BadRequest, match="couldn't be met"):
+        await parse(fake, repair=1)
+    assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "says"),
+    [
+        ({"prompt": "x"}, {}, "task must be a Prompt or a TextGeneration, got dict"),
+        ("x", {}, "task must be a Prompt or a TextGeneration, got str"),
+        (Prompt("x", response_format="json_object"), {}, "must have no response_format"),
+        (ASKED, {"repair": 2}, "repair must be 0 or 1, got 2"),
+        (ASKED, {"repair": True}, "repair must be 0 or 1, got True"),
+        (ASKED, {"into": bytes}, "there is no JSON for bytes"),
+    ],
+)
+async def test_what_cannot_work_is_refused(
+    fake: FakeWorkersAI, task: Any, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        await fake.client().parse(MODEL, task, **{"into": Recipe, **options})
+    assert not fake.requests
+
+
+async def test_the_answer_can_be_had_beside_its_object(fake: FakeWorkersAI) -> None:
+    fake.answers({"response": {"value": [1]}, "usage": {"total_tokens": 9}})
+    task = ASKED.replace(response_format=objects.schema(list[int]))
+    answer = await fake.client().run(MODEL, task)
+
+    assert objects.read(answer, into=list[int]) == [1]
+    assert answer.usage is not None
+
+
+@given(st.text(), st.text(), st.lists(st.integers(-9, 9)))
+def test_text_around_it_does_no_harm(before: str, after: str, numbers: list[int]) -> None:
+    """Whatever stands around an object, it is found, unless there is one that fits before it."""
+    text = before.replace("{", "(").replace("[", "(") + f'{{"value": {numbers}}}' + after
+    assert objects.read(Text(text), into=list[int]) == numbers
+
+
+@given(st.text(alphabet='{}[]",:01 aé\n\\'))
+def test_no_text_is_a_crash(text: str) -> None:
+    with suppress(ParseError):
+        objects.read(Text(text), into=Recipe)
+
+
+async def test_a_real_small_model_writes_objects() -> None:
+    """The schema is one that the local server's model is held to."""
+
+    @dataclass
+    class Person:
+        name: str
+        age: int
+        likes: tuple[str, str]
+        mood: Literal["good", "bad"] | None
+
+    async with Server() as server, WorkersAI(**server.credentials) as ai:
+        task = TextGeneration([user("Ana is 31. Say so as JSON.")], max_tokens=200, seed=1)
+        person = await ai.parse("@cf/meta/llama-3.1-8b-instruct", task, into=Person)
+    assert isinstance(person, Person)
+    assert type(person.age) is int

@@ -1,0 +1,575 @@
+"""Schemas of types and functions, and values of these types to JSON and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from enum import Enum, IntEnum, StrEnum
+from functools import partial
+from itertools import repeat
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    NewType,
+    NotRequired,
+    Optional,
+    Required,
+    TypedDict,
+    TypeVar,
+)
+from uuid import UUID
+
+import attrs
+import pytest
+from attrs import frozen
+from hypothesis import given, strategies as st
+
+from cfai._convert.values import Misfit, plain, read
+from cfai._schemas import definition, schema
+from cfai.errors import InputError
+
+
+class Colour(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Level(IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+class Mixed(Enum):
+    ONE = 1
+    TEXT = "text"
+    NOTHING = None
+
+
+@dataclass
+class Address:
+    """Where somebody lives.
+
+    Args:
+        street: With
+            its number.
+    """
+
+    street: str
+    town: str = field(default="Lima", metadata={"description": "A town."})
+
+
+@frozen
+class Person:
+    name: str
+    age: int | None = None
+    home: Address | None = None
+    tags: list[str] = attrs.field(factory=list)
+    _secret: int = attrs.field(default=0, init=False)
+
+
+@dataclass
+class Node:
+    name: str
+    children: list[Node] = field(default_factory=list)
+    parent: Optional[Node] = None  # noqa: UP045  # the older way to write it
+
+
+class Film(TypedDict, total=False):
+    title: Required[str]
+    year: Annotated[int, "When it came out."]
+
+
+class Remade(Film):
+    of: NotRequired[Film]
+    by: str
+
+
+class Point(NamedTuple):
+    x: float
+    y: float = 0.0
+
+
+@dataclass
+class Cat:
+    name: str
+
+
+@dataclass
+class Dog:
+    name: str
+    breed: str = "mutt"
+
+
+@dataclass
+class TwoHomes:
+    first: Address
+    second: Annotated[Address, "By the sea."]
+
+
+Id = NewType("Id", int)
+
+ADDRESS = {
+    "type": "object",
+    "properties": {
+        "street": {"type": "string", "description": "With its number."},
+        "town": {"type": "string", "description": "A town.", "default": "Lima"},
+    },
+    "required": ["street"],
+    "additionalProperties": False,
+    "description": "Where somebody lives.",
+}
+NULL = {"type": "null"}
+
+
+def an_object(required: Sequence[str] = (), **properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "made"),
+    [
+        (str, {"type": "string"}),
+        (int, {"type": "integer"}),
+        (float, {"type": "number"}),
+        (bool, {"type": "boolean"}),
+        (None, NULL),
+        (Any, {}),
+        (object, {}),
+        (Id, {"type": "integer"}),
+        (datetime, {"type": "string", "format": "date-time"}),
+        (date, {"type": "string", "format": "date"}),
+        (UUID, {"type": "string", "format": "uuid"}),
+        (Colour, {"type": "string", "enum": ["red", "blue"]}),
+        (Level, {"type": "integer", "enum": [1, 2]}),
+        (Mixed, {"enum": [1, "text", None]}),
+        (Literal["a", "b"], {"type": "string", "enum": ["a", "b"]}),
+        (Literal[Colour.RED], {"type": "string", "enum": ["red"]}),
+        (int | None, {"anyOf": [{"type": "integer"}, NULL]}),
+        (list, {"type": "array", "items": {}}),
+        (list[int], {"type": "array", "items": {"type": "integer"}}),
+        (Sequence[int], {"type": "array", "items": {"type": "integer"}}),
+        (tuple[int, ...], {"type": "array", "items": {"type": "integer"}}),
+        (set[int], {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}),
+        (
+            tuple[int, str],
+            {
+                "type": "array",
+                "prefixItems": [{"type": "integer"}, {"type": "string"}],
+                "minItems": 2,
+                "maxItems": 2,
+            },
+        ),
+        (dict, {"type": "object", "additionalProperties": {}}),
+        (Mapping[str, bool], {"type": "object", "additionalProperties": {"type": "boolean"}}),
+        (Annotated[int, 5, "How many."], {"type": "integer", "description": "How many."}),
+        (Address, ADDRESS),
+        (
+            Person,
+            an_object(
+                ["name"],
+                name={"type": "string"},
+                age={"anyOf": [{"type": "integer"}, NULL]},
+                home={"anyOf": [ADDRESS, NULL]},
+                tags={"type": "array", "items": {"type": "string"}},
+            ),
+        ),
+        (
+            Film,
+            an_object(
+                ["title"],
+                title={"type": "string"},
+                year={"type": "integer", "description": "When it came out."},
+            ),
+        ),
+        (Point, an_object("x", x={"type": "number"}, y={"type": "number", "default": 0.0})),
+        (
+            TwoHomes,
+            {
+                **an_object(
+                    ["first", "second"],
+                    first={"$ref": "#/$defs/Address"},
+                    second={"$ref": "#/$defs/Address", "description": "By the sea."},
+                ),
+                "$defs": {"Address": ADDRESS},
+            },
+        ),
+    ],
+)
+def test_a_type_has_its_schema(kind: Any, made: dict[str, Any]) -> None:
+    assert schema(kind) == made
+
+
+def test_a_type_that_holds_itself_refers_to_itself() -> None:
+    made = schema(Node)
+    inner = made["$defs"]["Node"]
+
+    assert {key: value for key, value in made.items() if key != "$defs"} == inner
+    assert inner["properties"]["children"] == {
+        "type": "array",
+        "items": {"$ref": "#/$defs/Node"},
+    }
+
+
+def test_two_classes_of_one_name_are_two() -> None:
+    other = dataclasses.make_dataclass("Address", [("planet", str)])
+    kind = tuple[Address, Address, other, other]  # type: ignore[valid-type]
+    assert list(schema(kind)["$defs"]) == ["Address", "Address2"]
+
+
+def test_keys_that_may_be_missing_are_not_required() -> None:
+    """Also where the annotations are texts, which TypedDict itself does not see through."""
+    made = schema(Remade)
+    assert sorted(made["required"]) == ["by", "title"]
+    assert read({"title": "a", "by": "b"}, Remade, "film") == {"title": "a", "by": "b"}
+    with pytest.raises(Misfit, match=r"film\.title is missing; film\.by must be a text"):
+        read({"by": 1}, Remade, "film")
+
+
+@dataclass
+class Unknown:
+    it: Nowhere  # type: ignore[name-defined]  # noqa: F821
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (bytes, "bytes: there is no JSON for bytes"),
+        (complex, "complex: there is no JSON for complex"),
+        (list[bytes], r"list\[\]: there is no JSON for bytes"),
+        (dict[int, str], r"dict: there is no JSON for dict\[int, str\]; keys of objects are"),
+        (dict[str, list[complex]], r"dict\{\}\[\]: there is no JSON for complex"),
+        (tuple[int, bytes], r"tuple\[1\]: there is no JSON for bytes"),
+        (Callable[[], int], "there is no JSON for"),
+        (TypeVar("T"), "there is no JSON for ~T"),
+        ("text", "there is no JSON for text"),
+        (Literal[b"x"], "a choice must be a text, a number or null, got b'x'"),
+        (Unknown, "the annotations of Unknown say name 'Nowhere' is not defined"),
+        (dataclasses.make_dataclass("Deep", [("it", list[bytes])]), r"Deep\.it\[\]: there is no"),
+    ],
+)
+def test_what_json_lacks_is_refused_where_it_stands(kind: Any, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        schema(kind)
+
+
+# Functions
+
+
+def google(
+    city: Annotated[str, "Its name."], days: int = 3, *, unit: Literal["c", "f"] = "c"
+) -> str:
+    """Say how the
+    weather is.
+
+    It may rain.
+
+    Args:
+        city: Not used: the annotation says it already.
+        days (int, optional): How many days
+            ahead.
+        unit: Celsius or Fahrenheit.
+
+    Returns:
+        unit: No parameter.
+    """
+    return f"{city}{days}{unit}"
+
+
+def numpy(city: str, days: int = 3, *, unit: Literal["c", "f"] = "c") -> str:
+    """Say how the weather is.
+
+    Parameters
+    ----------
+    city : str
+        Its name.
+    days, unused : int, optional
+        How many days
+        ahead.
+    unit
+        Celsius or Fahrenheit.
+
+    Returns
+    -------
+    unit : str
+        No parameter.
+    """
+    return f"{city}{days}{unit}"
+
+
+def sphinx(city: str, days: int = 3, *, unit: Literal["c", "f"] = "c") -> str:
+    """Say how the weather is.
+    :param str city: Its name.
+    :param days: How many days
+        ahead.
+    :param unit: Celsius or Fahrenheit.
+    :returns: No parameter.
+    """
+    return f"{city}{days}{unit}"
+
+
+@pytest.mark.parametrize("function", [google, numpy, sphinx])
+def test_a_docstring_describes_a_function(function: Callable[..., Any]) -> None:
+    """In each of the three usual styles."""
+    made = definition(function)
+    assert made.name == function.__name__
+    assert made.description == "Say how the weather is."
+    assert made.parameters == an_object(
+        ["city"],
+        city={"type": "string", "description": "Its name."},
+        days={"type": "integer", "description": "How many days ahead.", "default": 3},
+        unit={
+            "type": "string",
+            "enum": ["c", "f"],
+            "description": "Celsius or Fahrenheit.",
+            "default": "c",
+        },
+    )
+
+
+def test_a_method_is_a_function_without_its_self() -> None:
+    class Shop:
+        def price(self, of: str) -> float:
+            return float(len(of))
+
+    made = definition(Shop().price)
+    assert (made.name, made.description) == ("price", "price")
+    assert made.parameters["required"] == ["of"]
+
+
+def test_what_is_given_already_is_not_told() -> None:
+    """A tool may hold what is not the model's to choose: a database, the user who asks."""
+
+    def orders(database: bytes, customer: int, since: date) -> str:
+        """List the orders."""
+        return f"{database!r} {customer} {since}"
+
+    made = definition(partial(partial(orders, database=b""), customer=7))
+    assert (made.name, made.description) == ("orders", "List the orders.")
+    assert list(made.parameters["properties"]) == ["since"]
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "says"),
+    [
+        (2.9, int, "it must be a whole number, got 2.9"),
+        (True, int, "it must be a whole number, got true"),
+        (float("inf"), int, "it must be a whole number"),
+        # What JSON has no whole number for was rounded on its way.
+        (float(2**60), int, "it must be a whole number"),
+        ("3", int, 'it must be a whole number, got "3"'),
+        ("false", bool, 'it must be true or false, got "false"'),
+        (0, bool, "it must be true or false, got 0"),
+        (None, str, "it must be a text, got null"),
+        (6, str, "it must be a text, got 6"),
+        ("0.5", float, "it must be a number"),
+        (10**400, float, "it must be a number of 64 bits"),
+        ("abc", list[str], 'it must be a list, got "abc"'),
+        ({"a": 1}, list[str], "it must be a list"),
+        ([["a"]], list[str], r'it\[0\] must be a text, got \["a"\]'),
+        ([1], tuple[int, str], "it must be a list of 2"),
+        ([1, 2], tuple[int, str], r"it\[1\] must be a text, got 2"),
+        ([1], dict, "it must be an object"),
+        ({"a": "x"}, dict[str, int], r"it\['a'\] must be a whole number"),
+        ("green", Colour, 'it must be one of "red", "blue", got "green"'),
+        (True, Level, "it must be one of 1, 2, got true"),
+        (1, Literal["1", True], 'it must be one of "1", true, got 1'),
+        ("2026-01-31", datetime, "it must be a date and time such as"),
+        ("soon", date, "it must be a date such as"),
+        ("x", UUID, "it must be a UUID"),
+        ("x", Decimal, "it must be a decimal number"),
+        (5, Cat | Dog, "it must be an object, got 5"),
+        ({"breed": "x"}, Cat | Dog, r"it\.name is missing"),
+        ({"street": None}, Address, r"it\.street must be a text, got null"),
+        ({}, Point, r"it\.x is missing"),
+        (
+            {"name": "a", "children": [{"name": "b", "children": [{}]}]},
+            Node,
+            r"it\.children\[0\]\.children\[0\]\.name is missing",
+        ),
+        ("x" * 500, int, "got .{80}$"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_told_with_the_rule(value: Any, kind: Any, says: str) -> None:
+    with pytest.raises(Misfit, match=says):
+        read(value, kind, "it")
+
+
+def test_the_rules_of_a_class_itself_count() -> None:
+    """Validators of attrs, and what a dataclass checks when it is made."""
+
+    @frozen
+    class Dice:
+        eyes: int = attrs.field(validator=attrs.validators.le(6))
+
+    with pytest.raises(Misfit, match=r"'eyes' must be <= 6: 7"):
+        read({"eyes": 7}, Dice, "Dice")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "meant"),
+    [
+        (3.0, int, 3),
+        (3, float, 3.0),
+        (1, int | float, 1),
+        (1.5, int | float, 1.5),
+        ("2026-01-31", str | date, date(2026, 1, 31)),
+        ("soon", date | str, "soon"),
+        ("red", str | Colour, Colour.RED),
+        ({"name": "a", "breed": "x"}, Cat | Dog, Dog("a", "x")),
+        ({"name": "a"}, Dog | Cat, Cat("a")),
+        ({"name": "a", "more": 1}, Cat, Cat("a")),
+        (1.5, Decimal, Decimal("1.5")),
+        (None, Cat | None, None),
+        ([1, "a"], list[int | str], [1, "a"]),
+    ],
+)
+def test_a_value_is_read_as_what_it_looks_most_like(value: Any, kind: Any, meant: Any) -> None:
+    made = read(value, kind, "it")
+    assert made == meant
+    assert type(made) is type(meant)
+
+
+# Values of generated types: to JSON, and back; and their JSON fits their schema
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+PLAIN: list[tuple[Any, st.SearchStrategy[Any]]] = [
+    (str, TEXTS),
+    (int, st.integers(-(2**53), 2**53)),
+    (float, FLOATS),
+    (bool, st.booleans()),
+    (type(None), st.none()),
+    (Literal["a", 1] | None, st.sampled_from(["a", 1, None])),
+    (Colour, st.sampled_from(Colour)),
+    (Level, st.sampled_from(Level)),
+    (datetime, st.datetimes() | st.datetimes(timezones=st.just(UTC))),
+    (date, st.dates()),
+    (time, st.times()),
+    (UUID, st.uuids()),
+    (Decimal, st.decimals(allow_nan=False, allow_infinity=False)),
+    (Point, st.builds(Point, FLOATS, FLOATS)),
+    (Address, st.builds(Address, TEXTS, TEXTS)),
+    (Person, st.builds(Person, TEXTS, st.none() | st.integers(0, 99), tags=st.lists(TEXTS))),
+    (Cat | Dog | None, st.none() | st.builds(Cat, TEXTS) | st.builds(Dog, TEXTS, TEXTS)),
+    (Film, st.fixed_dictionaries({"title": TEXTS}, optional={"year": st.integers(0, 9)})),
+    (Node, st.recursive(
+        st.builds(Node, TEXTS), lambda inner: st.builds(Node, TEXTS, st.lists(inner, max_size=2))
+    )),
+]  # fmt: skip
+
+
+@frozen
+class Typed:
+    """A generated type with a value of it."""
+
+    kind: Any
+    value: Any
+
+
+@st.composite
+def typed(draw: st.DrawFn, depth: int = 2) -> Typed:
+    form = draw(st.sampled_from(["plain", "list", "dict", "tuple", "optional", "class", "attrs"]))
+    if depth == 0 or form == "plain":
+        kind, values = draw(st.sampled_from(PLAIN))
+        return Typed(kind, draw(values))
+    inner = draw(typed(depth - 1))
+    if form == "list":
+        return Typed(list[inner.kind], [inner.value] * draw(st.integers(0, 2)))  # type: ignore[name-defined]
+    if form == "dict":
+        keys = draw(st.lists(TEXTS, max_size=2))
+        return Typed(dict[str, inner.kind], dict.fromkeys(keys, inner.value))  # type: ignore[name-defined]
+    if form == "tuple":
+        other = draw(typed(depth - 1))
+        return Typed(tuple[inner.kind, other.kind], (inner.value, other.value))  # type: ignore[name-defined]
+    if form == "optional":
+        return Typed(Optional[inner.kind], draw(st.sampled_from([None, inner.value])))  # noqa: UP045
+    if form == "attrs":
+        made = attrs.make_class("Made", {"it": attrs.field(type=inner.kind)}, frozen=True)
+        return Typed(made, made(inner.value))
+    generated: Any = dataclasses.make_dataclass("Generated", [("it", inner.kind)])
+    return Typed(generated, generated(inner.value))
+
+
+def fits(value: Any, rule: Mapping[str, Any], whole: Mapping[str, Any]) -> bool:
+    """Whether a JSON value fits a schema, as far as ours go."""
+    if "$ref" in rule:
+        return fits(value, whole["$defs"][rule["$ref"].removeprefix("#/$defs/")], whole)
+    if "anyOf" in rule:
+        return any(fits(value, one, whole) for one in rule["anyOf"])
+    if "enum" in rule and value not in rule["enum"]:
+        return False
+    match rule.get("type"):
+        case "object":
+            return isinstance(value, dict) and fits_object(value, rule, whole)
+        case "array":
+            rules = rule.get("prefixItems") or repeat(rule["items"])
+            return isinstance(value, list) and all(map(fits, value, rules, repeat(whole)))
+        case str(kind):
+            return type(value) in KINDS[kind]
+    return True
+
+
+KINDS: dict[str, set[type[Any]]] = {
+    "string": {str},
+    "integer": {int},
+    "number": {int, float},
+    "boolean": {bool},
+    "null": {type(None)},
+}
+
+
+def fits_object(value: dict[str, Any], rule: Mapping[str, Any], whole: Mapping[str, Any]) -> bool:
+    known = rule.get("properties", {})
+    more = rule["additionalProperties"]
+    return set(rule.get("required", ())) <= value.keys() and all(
+        fits(one, known[key], whole)
+        if key in known
+        else more is not False and fits(one, more, whole)
+        for key, one in value.items()
+    )
+
+
+@given(typed())
+def test_a_value_of_any_type_goes_to_json_and_back(typed: Typed) -> None:
+    """It comes back as it was, and its JSON fits the schema of its type."""
+    text = json.dumps(plain(typed.value), allow_nan=False)
+    back = read(json.loads(text), typed.kind, "it")
+
+    assert back == typed.value
+    made = schema(typed.kind)
+    assert fits(json.loads(text), made, made)
+
+
+@given(st.sets(st.integers(0, 9)))
+def test_sets_are_lists_without_an_order(value: set[int]) -> None:
+    text = json.dumps(plain(value))
+    assert read(json.loads(text), set[int], "it") == value
+    assert read(json.loads(text), frozenset[int], "it") == frozenset(value)
+    assert read(json.loads(text), AbstractSet[int], "it") == value
+
+
+def test_what_is_nested_too_deep_is_no_crash() -> None:
+    value: Any = []
+    for _ in range(sys.getrecursionlimit() * 2):
+        value = [value]
+    deep: Any = {"name": "a"}
+    for _ in range(sys.getrecursionlimit()):
+        deep = {"name": "a", "children": [deep]}
+    assert read(value, Any, "it") is value
+    with pytest.raises(Misfit):
+        read(deep, Node, "it")

@@ -1,0 +1,211 @@
+"""Vectors read row by row from the bytes: as the whole document would be, whatever it holds."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from cfai._wire import answers, queue
+from cfai._wire.listings import told
+from cfai._wire.replies import Reply, meta
+from cfai._wire.results import Asked
+from cfai._wire.vectors import Unusual, Vectors
+from cfai.errors import DecodeError
+from cfai.tasks import Embeddings, TextEmbeddings
+from cfai.testing import FakeWorkersAI
+
+HEADERS = {"Content-Type": "application/json"}
+ROOM = " " * 70_000
+"""White space that makes an answer large enough to be read in slices."""
+
+
+def reply(body: str | bytes) -> Reply:
+    raw = body.encode() if isinstance(body, str) else body
+    return Reply(200, HEADERS, raw, meta(200, HEADERS, attempts=1, elapsed=0))
+
+
+def whole(body: str) -> Any:
+    return answers.answer(Asked(Embeddings), reply(body), scrub=str)
+
+
+def in_slices(body: str) -> tuple[Any, int]:
+    """The answer, and how many steps it took."""
+    vectors = Vectors()
+    found = answers.answer(Asked(Embeddings), reply(body), scrub=str, decode=vectors.document)
+    return found, sum(1 for _ in vectors.steps())
+
+
+def answer(data: str, rest: str = '"pooling":"cls"') -> str:
+    return f'{{"success":true,{ROOM}"result":{{{rest},"data":{data}}}}}'
+
+
+NUMBERS = st.floats(-1e38, 1e38) | st.integers(-(10**20), 10**20) | st.just(-0.0)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> str:
+    width = draw(st.integers(1, 5))
+    rows = draw(st.lists(st.lists(NUMBERS, min_size=width, max_size=width), min_size=1))
+    result = {"usage": {"prompt_tokens": 3}, "shape": [len(rows), width], "pooling": 'a"b]['}
+    key = draw(st.sampled_from(["data", "response"]))
+    items = draw(st.permutations([*result.items(), (key, rows)]))
+    separators = draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,\n\t", " :\r\n")]))
+    outer = draw(st.permutations([("result", dict(items)), ("messages", ["\ud83d", "x" * 70_000])]))
+    indent = draw(st.sampled_from([None, 1]))
+    return json.dumps(dict(outer), separators=separators, indent=indent).replace("\\ud83d", "é")
+
+
+@settings(max_examples=100, deadline=None)
+@given(documents())
+def test_slices_say_what_the_whole_says(body: str) -> None:
+    """Any layout and any numbers: the same vectors, and the same facts around them."""
+    one, (other, _) = whole(body), in_slices(body)
+    assert other.buffer == one.buffer
+    assert (other.shape, other.pooling, other.usage) == (one.shape, one.pooling, one.usage)
+    assert other.raw == one.raw
+
+
+def test_a_large_answer_is_read_in_slices() -> None:
+    row = f"[{','.join(['0.5'] * 1024)}]"
+    found, steps = in_slices(answer(f"[{','.join([row] * 100)}]"))
+    assert found.shape == (100, 1024)
+    assert set(found.buffer) == {0.5}
+    assert steps == 13
+
+
+def test_a_small_answer_is_not() -> None:
+    """Nobody else needs a turn before it is there."""
+    vectors = Vectors()
+    small = reply('{"result":{"data":[[1,2]]}}')
+    found: Any = answers.answer(Asked(Embeddings), small, scrub=str, decode=vectors.document)
+    assert found.tolist() == [[1, 2]]
+    assert list(vectors.steps()) == []
+
+
+WRONG = [
+    "[[1,true]]",
+    "[[false]]",
+    "[[1,null]]",
+    "[[1],[1,2]]",
+    '[["a"]]',
+    '[["]"]]',
+    "[[[1]]]",
+    "[[1],2]",
+    "[[1e39]]",
+    "[[-4e38]]",
+    "[[]]",
+    "[[ ]]",
+    "[[1],{}]",
+    "[[1],[2]",
+    "[[1,]]",
+    "[[1]]]",
+    "[[NaN]]",
+    "[[1e999]]",
+]
+
+
+@pytest.mark.parametrize("data", WRONG)
+async def test_what_is_wrong_is_said(fake: FakeWorkersAI, data: str) -> None:
+    """Booleans, nulls, numbers too large, rows of several lengths: in slices as in the whole."""
+    with pytest.raises(DecodeError) as one:
+        whole(answer(data))
+    fake.says(answer(data))
+    with pytest.raises(DecodeError) as other:
+        await fake.client().run("@cf/a/b", TextEmbeddings(["one"] * (data.count("],") + 1)))
+    assert str(other.value).splitlines()[0] == str(one.value).splitlines()[0]
+
+
+@pytest.mark.parametrize("data", [b"[[1,2.5]]", b"[[true]]"])
+def test_small_answers_are_as_strict(data: bytes) -> None:
+    body = b'{"result":{"data":%b}}' % data
+    if data == b"[[true]]":
+        with pytest.raises(DecodeError, match="numbers only"):
+            whole(body.decode())
+    else:
+        assert whole(body.decode()).tolist() == [[1, 2.5]]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"result":{"note":"\\"data\\":[[1]]","data":[[1,2]]},"x":"%s"}',
+        '{"result":{"other":{"data":[[5]]},"data":[[1,2]]},"x":"%s"}',
+        '{"data":[[7]],"result":{"data":[[1,2]]},"x":"%s"}',
+        '{"result":{"data":[[1,2]],"response":[[3]]},"x":"%s"}',
+    ],
+)
+def test_what_only_looks_like_vectors(body: str) -> None:
+    """The same words in a text, or in another place, are left where they are."""
+    body = body.replace("%s", "x" * 70_000)
+    found, _ = in_slices(body)
+    assert found.tolist() == [[1, 2]]
+    assert found.raw == whole(body).raw
+
+
+def test_a_number_in_the_place_of_vectors_is_none() -> None:
+    """What stands in for the vectors can't be said by the service."""
+    with pytest.raises(DecodeError):
+        in_slices(answer("0"))
+    with pytest.raises(DecodeError):
+        in_slices(answer("0", '"other":{"data":[[1]]}'))
+
+
+def batch(*results: str) -> str:
+    items = [
+        f'{{"external_reference":"{at}","success":true,"result":{{"data":{data}}}}}'
+        for at, data in enumerate(results)
+    ]
+    return f'{{"result":{{"responses":[{",".join(items)}]}},{ROOM}"success":true}}'
+
+
+def read(body: str, decode: Callable[[Reply], Any] = Reply.json) -> Any:
+    tasks = queue.queued([TextEmbeddings("a") for _ in range(body.count("external_reference"))])
+    made = queue.reader(tasks, str)
+    one = reply(body)
+    return told(one, lambda document: made(document, one.meta), scrub=str, decode=decode)
+
+
+def test_every_item_of_a_batch_is_read_in_slices() -> None:
+    vectors = Vectors()
+    body = batch("[[1,2]]", "[[3,4]]")
+    items = read(body, vectors.document).items
+    assert [item.answer.buffer.tolist() for item in items] == [[], []]
+    assert len(list(vectors.steps())) == 2
+    assert [item.answer.tolist() for item in items] == [[[1, 2]], [[3, 4]]]
+
+
+async def test_a_wrong_item_of_a_batch_fails_alone(fake: FakeWorkersAI) -> None:
+    vectors = Vectors()
+    read(batch("[[1,2]]", "[[true]]"), vectors.document)
+    with pytest.raises(Unusual):
+        list(vectors.steps())
+    one, other = read(batch("[[1,2]]", "[[true]]")).items
+    assert one.answer.tolist() == [[1, 2]]
+    assert isinstance(other.error, DecodeError)
+
+
+async def test_others_have_their_turn(fake: FakeWorkersAI) -> None:
+    """While a large answer is read, the event loop goes round many times."""
+    row = f"[{','.join(['0.5'] * 1024)}]"
+    fake.always.says(f'{{"result":{{"data":[{",".join([row] * 500)}]}}}}')
+    turns = 0
+    ended = asyncio.Event()
+
+    async def count() -> None:
+        nonlocal turns
+        while not ended.is_set():
+            turns += 1
+            await asyncio.sleep(0)
+
+    vectors = Vectors()
+    body = f'{{"result":{{"data":[{",".join([row] * 500)}]}}}}'
+    answers.answer(Asked(Embeddings), reply(body), scrub=str, decode=vectors.document)
+    assert sum(1 for _ in vectors.steps()) >= 60
+    counting = asyncio.create_task(count())
+    await fake.client().run("@cf/a/b", TextEmbeddings(["one"] * 500))
+    ended.set()
+    await counting
+    assert turns >= 60
