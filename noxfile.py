@@ -58,7 +58,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types, and that every public name has one."""
-    session.install("-e", ".[all]", *group("browser", "types"))
+    session.install("-e", ".[all]", *group("tests", "browser", "types"))
     session.run("mypy")
     session.env["PYRIGHT_PYTHON_IGNORE_WARNINGS"] = "1"
     session.run("pyright", "--verifytypes", "cfai", "--ignoreexternal")
@@ -95,6 +95,5 @@ def bench(session: nox.Session) -> None:
     session.install("-e", ".[arrow,local]", "-r", "tests/bench/peers.txt", *group("tests"))
     if not session.posargs:
         session.run("pytest", "tests/bench")
-    more = [".crowd", ".relay", ".limit", ".stall", ".memory"]
-    for part in [""] if session.posargs else ["", *more]:
-        session.run("python", "-m", f"tests.bench{part}", *session.posargs)
+    for one in [""] if session.posargs else ["", ".crowd", ".relay", ".limit", ".stall", ".memory"]:
+        session.run("python", "-m", f"tests.bench{one}", *session.posargs)

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         EmbeddedBatch as EmbeddedBatch,
         EmbeddingJob as EmbeddingJob,
         EmbedFailure as EmbedFailure,
+        JobOptions as JobOptions,
         JobStats as JobStats,
         Progress as Progress,
     )
@@ -188,7 +189,7 @@ _face = Face(
         "cfai._version": "__version__",
         "cfai.cohere": "Cohere",
         "cfai.conversation": "Conversation",
-        "cfai.embedding": "EmbedFailure EmbeddedBatch EmbeddingJob JobStats Progress",
+        "cfai.embedding": "EmbedFailure EmbeddedBatch EmbeddingJob JobOptions JobStats Progress",
         "cfai.errors": (
             "AnswerTooLarge AuthenticationError BadRequest CapacityExceeded CfaiError ConfigError "
             "Conflict ConnectError ConnectionLost DecodeError InputError MethodNotAllowed "

@@ -51,14 +51,11 @@ class Calls:
         request = await self._request(settings, model, task, False, options)
         question, scrub = asked(task), settings.scrub
         read = partial(answers.answer, question, scrub=scrub)
-        call = partial(
-            self.session.call,
-            request,
-            settings,
-            stream=partial(_unasked, question, scrub, settings),
-            gate=gate,
-        )
-        return await (_in_slices(call, read) if question.answer is Embeddings else call(read=read))
+        stream = partial(_unasked, question, scrub, settings)
+        if question.answer is Embeddings:
+            call = partial(self.session.call, request, settings, stream=stream, gate=gate)
+            return await _in_slices(call, read)
+        return await self.session.call(request, settings, read=read, stream=stream, gate=gate)
 
     def stream(self, model: str, task: Input, options: Options | None) -> TokenStream:
         """A stream of the answer, which sends the request when it is opened."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NoReturn, Self, cast, overload
@@ -11,7 +12,18 @@ from attrs import evolve, field, frozen
 
 from cfai._checks import shown
 from cfai.errors import InputError
-from cfai.tasks import Message, Text, TextPart, ToolCall, assistant, system, tool_result, user
+from cfai.media import Base64
+from cfai.tasks import (
+    ImagePart,
+    Message,
+    Text,
+    TextPart,
+    ToolCall,
+    assistant,
+    system,
+    tool_result,
+    user,
+)
 
 __all__ = ["VERSION", "Conversation", "Said"]
 
@@ -70,7 +82,9 @@ class Conversation(Sequence[Message]):
         """Give it with what says how the model should behave."""
         return self.add(system(content))
 
-    def user(self, *content: Any) -> Self:
+    def user(
+        self, *content: str | TextPart | ImagePart | bytes | os.PathLike[str] | Base64
+    ) -> Self:
         """Give it with what the user says: one text, or texts and images, as in `cfai.user`."""
         return self.add(user(*content))
 

@@ -420,14 +420,6 @@ async def test_progress_is_told(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     assert heard[-1].stats.texts_per_second > 0
 
 
-async def test_two_jobs_share_the_rate(fake: FakeWorkersAI, ai: WorkersAI) -> None:
-    """Together they begin no more requests than one would."""
-    service = fake.simulates(Service(per_second=200, burst=101))
-    one, two = (ai.embed_many(M3, texts(60), batch_size=1, rate=200 * 60) for _ in range(2))
-    await asyncio.gather(everything(one), everything(two))
-    assert service.counters.refusals == 0
-
-
 # Any mix of all that...
 
 
@@ -441,6 +433,8 @@ class Mix:
     options: dict[str, Any]
     stops_after: int | None
     """Items after which the reader leaves."""
+    cancelled_after: int | None
+    """Turns of the event loop after which the reader is cancelled."""
 
 
 @st.composite
@@ -453,7 +447,7 @@ def mixes(draw: st.DrawFn) -> Mix:
         "concurrency": draw(st.sampled_from([None, 1, 3, Adaptive(start=2, max=8)])),
         "max_batch_chars": draw(st.none() | st.integers(1, 40)),
         "rate": None,
-        "on_error": "yield",
+        "on_error": draw(st.sampled_from(["yield", "yield", "skip", "raise"])),
         "mode": draw(st.sampled_from(["direct", "queue"])),
         "polling": Polling(base=0),
     }
@@ -461,50 +455,96 @@ def mixes(draw: st.DrawFn) -> Mix:
         slots=draw(st.none() | st.integers(1, 4)),
         faults=draw(st.sampled_from([0.0, 0.1, 0.3])),
         lost=draw(st.sampled_from([0.0, 0.3])),
+        quota=draw(st.none() | st.integers(0, 60)),
         seed=draw(st.integers(0, 99)),
         poison=poison,
     )
     given = draw(st.lists(st.one_of(numbered, words), max_size=60))
-    return Mix(
-        given, draw(st.integers(1, 20)), service, options, draw(st.none() | st.integers(1, 9))
+    stops_after, cancelled_after = draw(
+        st.sampled_from([(None, None), (None, None), (1, None), (4, None), (9, None), (None, 0)])
     )
+    if cancelled_after is not None:
+        cancelled_after = draw(st.integers(0, 120))
+    size = draw(st.integers(1, 20))
+    return Mix(given, size, service, options, stops_after, cancelled_after)
 
 
-@settings(max_examples=150, deadline=None)
+UNFIT = ("", "\ud800", "poison")
+
+
+def _is_expected(error: BaseException, mix: Mix) -> bool:
+    """Whether a job may end so: with its quota, a text at fault, or because it was cancelled."""
+    if isinstance(error, QuotaExceeded):
+        return mix.service.quota is not None
+    if isinstance(error, asyncio.CancelledError):
+        return mix.cancelled_after is not None
+    if isinstance(error, BadRequest) and mix.given.count("poison") >= 20:
+        return True  # None was accepted before.
+    at_fault = isinstance(error, BadRequest | InputError) and bool({*mix.given} & {*UNFIT})
+    return at_fault and mix.options["on_error"] == "raise"
+
+
+@settings(max_examples=200, deadline=None)
 @given_by(mixes())
 def test_every_text_ends_once_as_its_vector_or_as_a_failure(mix: Mix) -> None:
-    """Any texts, batch sizes, poison, faults, refusals and an early end: nothing is lost, nothing
-    comes twice, nobody gets another's vector, and no task is left."""
+    """Any texts, batch sizes, poison, faults, refusals, quotas and an early end, by leaving or by
+    cancelling: nothing is lost, nothing comes twice, nobody gets another's vector, and no task is
+    left."""
+    items: list[EmbeddedBatch | EmbedFailure] = []
 
-    async def main() -> list[EmbeddedBatch | EmbedFailure]:
-        items: list[EmbeddedBatch | EmbedFailure] = []
+    async def read(job: EmbeddingJob[Any]) -> None:
+        async with job:
+            async for item in job:
+                items.append(item)
+                if len(items) == mix.stops_after:
+                    break
+
+    async def main() -> BaseException | None:
         async with FakeWorkersAI() as fake:
             fake.simulates(mix.service)
             ai = fake.client(retries=Retries(max=25, base=0.0005, cap=0.001))
             before = asyncio.all_tasks()
-            async with ai.embed_many(M3, mix.given, batch_size=mix.size, **mix.options) as job:
-                async for item in job:
-                    items.append(item)
-                    if len(items) == mix.stops_after:
-                        break
+            job = ai.embed_many(M3, mix.given, batch_size=mix.size, **mix.options)
+            reader = asyncio.create_task(read(job))
+            if mix.cancelled_after is not None:
+                for _ in range(mix.cancelled_after):
+                    await asyncio.sleep(0)
+                reader.cancel()
+            (error,) = await asyncio.gather(reader, return_exceptions=True)
             for _ in range(5):
                 await asyncio.sleep(0)  # The loop itself ends a generator that was left.
             connections = {connection.task for connection in fake._desk.connections}
             assert asyncio.all_tasks() <= before | connections
-        return items
+        return error
 
-    items = asyncio.run(main())
+    _agrees(mix, items, asyncio.run(main()))
+
+
+def _agrees(
+    mix: Mix, items: list[EmbeddedBatch | EmbedFailure], error: BaseException | None
+) -> None:
     right([item for item in items if isinstance(item, EmbeddedBatch)], mix.given)
-    settled = [place for item in items for place in places(item)]
-    assert len(set(settled)) == len(settled)
     for item in items:
         if isinstance(item, EmbedFailure):
+            assert mix.options["on_error"] == "yield"
             assert item.text == mix.given[item.start]
-            assert item.text in ("", "\ud800", "poison")
+            assert item.text in UNFIT
+    settled = [place for item in items for place in places(item)]
+    assert len(set(settled)) == len(settled)
     if mix.options["ordered"]:
-        assert settled == list(range(len(settled)))
-    if mix.stops_after is None:
-        assert sorted(settled) == list(range(len(mix.given)))
+        assert settled == sorted(settled)
+    if error is not None:
+        assert _is_expected(error, mix), error
+    elif mix.stops_after is None:
+        assert sorted(settled) == _all_of(mix)
+
+
+def _all_of(mix: Mix) -> list[int]:
+    """The places that a job gives which goes to its end."""
+    all_places = range(len(mix.given))
+    if mix.options["on_error"] == "yield":
+        return [*all_places]
+    return [place for place in all_places if mix.given[place] not in UNFIT]
 
 
 def places(item: EmbeddedBatch | EmbedFailure) -> range:

@@ -192,6 +192,102 @@ def test_the_pace_is_shared_by_gates() -> None:
     assert two == [1, 3, 5, 7, 9]
 
 
+def begun(rates: list[Any], seconds: float, model: str = M3) -> list[int]:
+    """How many attempts jobs of these rates begin in so many seconds, one after the other."""
+
+    async def main() -> list[int]:
+        gates = Gates()
+        logs: list[list[float]] = [[] for _ in rates]
+
+        async def work(gate: Gate, log: list[float]) -> None:
+            while True:
+                await passing(gate, 0.0, log)
+
+        for rate in rates:  # All are known before the first goes.
+            gates.for_job(model, None, rate)
+        workers = [
+            asyncio.create_task(work(gates.for_job(model, 1, rate), log))
+            for rate, log in zip(rates, logs, strict=True)
+        ]
+        await asyncio.sleep(seconds)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        return [len(log) for log in logs]
+
+    return virtual_time.run(main())
+
+
+def test_jobs_of_several_rates_keep_to_the_documented_one() -> None:
+    """Each keeps to its own, and all together to what the service is known to take."""
+    auto, slow = begun(["auto", 1000], 60)
+    assert auto + slow <= 3000 + 26
+    assert 900 <= slow <= 1000 + 26
+    assert sum(begun([2000, 2001, 2002], 60)) <= 3000 + 26
+
+
+def test_the_highest_rate_that_was_named_is_that_of_all() -> None:
+    """Who has an agreement for more gets more; the documented rate is still its own bound."""
+    more, auto = begun([6000, "auto"], 60)
+    assert 5900 <= more + auto <= 6000 + 26
+    assert auto <= 3000 + 26
+    assert sum(begun([100, 200], 60, "@cf/nobody/knows-it")) <= 200 + 26
+
+
+def test_a_slow_job_holds_up_no_fast_one() -> None:
+    """A place far ahead is taken when it comes, and not before."""
+    auto, slow = begun(["auto", 6], 60)
+    assert slow <= 8
+    assert auto >= 2990
+
+
+def test_a_refused_place_stays_empty_for_a_round_trip() -> None:
+    """A refusal comes at once: else the next would be refused, and the next, and all."""
+
+    async def main() -> list[float]:
+        gate = Gate(adapting(2, most=2))
+        log: list[float] = []
+        await passing(gate, 0.5, log)
+        await asyncio.gather(*(passing(gate, 0.0, log, REFUSED) for _ in range(3)))
+        return log
+
+    _, *refused = virtual_time.run(main())
+    assert refused[-1] - refused[0] >= 0.5
+
+
+def test_attempts_begin_one_after_the_other() -> None:
+    """Where answers take their time, as many as the limit are spread over it, and no crowd."""
+
+    async def main() -> list[float]:
+        gate = Gate(adapting(10, most=10))
+        log: list[float] = []
+        await passing(gate, 1.0, log)
+        await asyncio.gather(*(passing(gate, 1.0, log) for _ in range(10)))
+        return log
+
+    log = virtual_time.run(main())[1:]
+    assert log[-1] - log[0] == pytest.approx(9 / 20, abs=0.01)
+
+
+def test_two_gates_in_a_row() -> None:
+    """A job goes through its own and that of all calls; cancelled in between, it leaves both."""
+
+    async def main() -> None:
+        gates = Gates(1)
+        first, second = (gates.for_job(M3, 4, None) for _ in range(2))
+        log: list[float] = []
+        tasks = [asyncio.create_task(passing(gate, 1.0, log)) for gate in (first, second) * 3]
+        await asyncio.sleep(1.5)
+        tasks[2].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert log == [0, 1, 2, 3, 4]
+        shared = gates.for_call(M3)
+        assert shared is not None
+        assert (first.under_way, second.under_way, shared.under_way) == (0, 0, 0)
+
+    virtual_time.run(main())
+
+
 def test_a_call_counts_towards_the_pace() -> None:
     """Its attempts are not held back, and the job's next one comes later."""
 

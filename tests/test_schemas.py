@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
+from functools import partial
 from itertools import repeat
 from typing import (
     Annotated,
@@ -345,6 +346,18 @@ def test_a_method_is_a_function_without_its_self() -> None:
     made = definition(Shop().price)
     assert (made.name, made.description) == ("price", "price")
     assert made.parameters["required"] == ["of"]
+
+
+def test_what_is_given_already_is_not_told() -> None:
+    """A tool may hold what is not the model's to choose: a database, the user who asks."""
+
+    def orders(database: bytes, customer: int, since: date) -> str:
+        """List the orders."""
+        return f"{database!r} {customer} {since}"
+
+    made = definition(partial(partial(orders, database=b""), customer=7))
+    assert (made.name, made.description) == ("orders", "List the orders.")
+    assert list(made.parameters["properties"]) == ["since"]
 
 
 # Values

@@ -31,7 +31,8 @@ from cfai import (
     tool_result,
     user,
 )
-from cfai.testing import FakeWorkersAI
+from cfai.testing import FakeWorkersAI, Recorded
+from cfai.testing._script import Reply
 
 MODEL = "@cf/qwen/qwen3-30b-a3b-fp8"
 ASKED = Conversation().user("What is the weather?")
@@ -570,6 +571,24 @@ async def test_closing_from_another_task_ends_the_wait(fake: FakeWorkersAI) -> N
     with pytest.raises(StreamInterrupted, match="closed before its end"):
         await task
     assert tool.ended.is_set()
+
+
+async def test_closing_ends_the_wait_for_the_model(fake: FakeWorkersAI) -> None:
+    """Whoever waits for its turn hears of it at once, and so does the service."""
+    arrived = asyncio.Event()
+
+    def never(_: Recorded) -> Reply:
+        arrived.set()
+        return Reply((asyncio.Event(),))
+
+    fake.answers_by(never)
+    running = run(fake)
+    task = asyncio.create_task(running._to_its_end())
+    await arrived.wait()
+    await running.aclose()
+    with pytest.raises(StreamInterrupted, match="closed before its end"):
+        await task
+    await fake.requests[0].gone.wait()
 
 
 async def test_cancelling_closes_the_stream(fake: FakeWorkersAI) -> None:

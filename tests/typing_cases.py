@@ -15,7 +15,10 @@ from cfai import (
     Conversation,
     Description,
     Detections,
+    EmbeddedBatch,
+    EmbeddingJob,
     Embeddings,
+    EmbedFailure,
     Image,
     ImageClassification,
     ImagePrompt,
@@ -55,6 +58,7 @@ from cfai import (
     user,
 )
 from cfai.distributed import Embedder
+from cfai.embedding import JobOptions
 from cfai.tasks import Answer, Task
 
 
@@ -166,6 +170,23 @@ async def a_conversation_is_a_sequence(talk: Conversation, said: Text) -> None:
     assert_type(talk.messages, tuple[Message, ...])
     assert_type([message.role for message in talk], list[str])
     TextGeneration(talk)
+
+
+async def jobs(ai: WorkersAI, m: str, rows: list[tuple[int, str]], options: JobOptions) -> None:
+    async with ai.embed_many(m, rows) as job:
+        assert_type(job, EmbeddingJob[EmbeddedBatch])
+        async for batch in job:
+            assert_type(batch, EmbeddedBatch)
+            print(batch.ids[0], batch.vectors.shape)
+    async for batch in ai.embed_many(m, ["x"], on_error="skip", batch_size=3):
+        assert_type(batch, EmbeddedBatch)
+    async for item in ai.embed_many(m, ["x"], on_error="yield", rate=None):
+        assert_type(item, EmbeddedBatch | EmbedFailure)
+    either: EmbeddingJob[EmbeddedBatch | EmbedFailure] = ai.embed_many(m, ["x"])
+    assert_type(ai.embed_many(m, ["x"], **options), EmbeddingJob[EmbeddedBatch | EmbedFailure])
+    ai.embed_many(m, ["x"], batch_size="x")  # type: ignore[call-overload]  # a number
+    ai.embed_many(m, ["x"], nonsense=1)  # type: ignore[call-overload]  # there is no such option
+    del either
 
 
 async def the_client_is_a_context(ai: WorkersAI) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from attrs import frozen
@@ -40,7 +41,8 @@ def definition(
 
     Args:
         function: Each of its parameters has a type that JSON has a form for, and can be given by
-            name. Its docstring says what it does, and of its parameters what they mean.
+            name. Its docstring says what it does, and of its parameters what they mean. What
+            `functools.partial` has given already is not told.
         name: Another name than the function's own.
         description: Another description than the first paragraph of its docstring.
 
@@ -49,17 +51,28 @@ def definition(
     """
     if not callable(function):
         raise InputError(f"a tool must be a function or a definition, got {function!r:.80}")
-    called = name or str(getattr(function, "__name__", type(function).__name__))
+    given, plain = _unbound(function)
+    called = name or str(getattr(plain, "__name__", type(plain).__name__))
     if not _NAME.fullmatch(called):
         raise InputError(
             f"the name of a tool must be 1 to 64 letters, digits, _ or -, got {called!r:.80}"
         )
-    doc = inspect.getdoc(function) or ""
-    found = tuple(_field(called, one) for one in _signature(function, called).parameters.values())
+    doc = inspect.getdoc(plain) or ""
+    told = _signature(function, called).parameters.values()
+    found = tuple(_field(called, one) for one in told if one.name not in given)
     walk = Walk()
     made = walk.object(found, parameters(doc), called)
     said = first_paragraph(doc) if description is None else description
     return Definition(called, said or called, walk.closed(made), found)
+
+
+def _unbound(function: Callable[..., Any]) -> tuple[set[str], Callable[..., Any]]:
+    """Give the names that `functools.partial` has given, and the function inside."""
+    given: set[str] = set()
+    while isinstance(function, partial):
+        given |= function.keywords.keys()
+        function = function.func
+    return given, function
 
 
 def _signature(function: Callable[..., Any], called: str) -> inspect.Signature:

@@ -17,7 +17,7 @@ class Limit:
     __slots__ = ("_before", "_expired", "_limits", "_task", "due")
 
     def __init__(self, limits: "Limits", due: float) -> None:
-        self.due = due
+        self.due: float = due
         """When it runs out, by the clock of the loop."""
         self._limits = limits
         self._expired = False

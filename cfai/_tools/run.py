@@ -43,9 +43,9 @@ class ToolRun:
     """
 
     __slots__ = (
-        "__weakref__", "_answer", "_ask", "_events", "_failure", "_ids", "_limit", "_messages",
-        "_on_error", "_outcome", "_read", "_results", "_steps", "_stream", "_task", "_tasks",
-        "_toolbox",
+        "__weakref__", "_answer", "_ask", "_asking", "_events", "_failure", "_ids", "_limit",
+        "_messages", "_on_error", "_outcome", "_read", "_results", "_steps", "_stream", "_task",
+        "_tasks", "_toolbox",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +72,7 @@ class ToolRun:
         """Why it is over, where that is no end. Raised again whenever more is asked for."""
         self._outcome: ToolOutcome | None = None
         # The turn that is under way
+        self._asking: asyncio.Future[Text] | None = None
         self._stream: TokenStream | None = None
         self._answer: Text | None = None
         self._results: dict[int, ToolReturned | ToolFailed] = {}
@@ -157,7 +158,7 @@ class ToolRun:
         stream, self._stream = self._stream, None
         if stream is not None:
             await stream.aclose()
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *([self._asking] if self._asking else [])]
         for task in tasks:
             task.cancel()
         # A tool may have to clean up. What it raises meanwhile has nobody left to hear it.
@@ -182,7 +183,20 @@ class ToolRun:
             if isinstance(asked, TokenStream):
                 self._stream = asked
             else:
-                self._hear(await asked)
+                await self._wait_for_turn(asked)
+
+    async def _wait_for_turn(self, asked: Awaitable[Text]) -> None:
+        self._asking = asking = asyncio.ensure_future(asked)
+        try:
+            answer = await asking
+        except asyncio.CancelledError:
+            reader = asyncio.current_task()
+            if self._failure is None or (reader is not None and reader.cancelling()):
+                raise
+            return  # Closed from another task: the failure says so.
+        finally:
+            self._asking = None
+        self._hear(answer)
 
     async def _read_token(self, stream: TokenStream) -> None:
         async for token in stream:
@@ -193,8 +207,6 @@ class ToolRun:
 
     def _hear(self, answer: Text) -> None:
         """Take a turn of the model, and start the tools that it calls."""
-        if self._failure is not None:
-            return
         answer = evolve(answer, tool_calls=tuple(self._named(answer.tool_calls)))
         self._answer = answer
         self._events.append(Turn(answer))

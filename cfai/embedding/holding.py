@@ -44,7 +44,7 @@ class Hold:
         self._released = False
         with _guard:
             held = _held.get(self._key)
-            self.first = held is None
+            self.first: bool = held is None
             """Whether nobody else is in the folder, as far as can be known."""
             if held is None:
                 held = _held[self._key] = _opened(folder)

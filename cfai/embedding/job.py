@@ -47,7 +47,7 @@ class EmbeddingJob(Whole, Generic[Item_co]):
         self._work: Work | None = None
         self._closed = False
         self._reports = Reports(source.length(texts), plan.progress)
-        self.finished = []
+        self.finished: list[EmbeddedBatch] = []
 
     # For the reader...
 

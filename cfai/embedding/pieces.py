@@ -110,22 +110,23 @@ async def embed(
         CfaiError: A text can't be embedded, and *on_error* is "raise"; or none could be. What came
             before is in *out*.
     """
+    outcome: Embeddings | CfaiError
     try:
-        outcome: Embeddings | CfaiError = await ask(texts)
+        outcome = await ask(texts)
     except CfaiError as exc:
-        if judge.about_all(exc, len(texts)):
-            raise
-        if isinstance(exc, ABOUT_TEXTS) and len(texts) > 1:
-            part, half = partial(embed, ask, on_error=on_error, judge=judge), len(texts) // 2
-            await part(texts[:half], out, first=first)
-            await part(texts[half:], out, first=first + half)
-            return
-        out.append(Piece(first, first + len(texts), exc))
-        if on_error == "raise":
-            raise
-    else:
+        outcome = exc
+    if isinstance(outcome, Embeddings):
         judge.passed()
-        out.append(Piece(first, first + len(texts), outcome))
+    elif judge.about_all(outcome, len(texts)):
+        raise outcome
+    elif isinstance(outcome, ABOUT_TEXTS) and len(texts) > 1:
+        part, half = partial(embed, ask, on_error=on_error, judge=judge), len(texts) // 2
+        await part(texts[:half], out, first=first)
+        await part(texts[half:], out, first=first + half)
+        return
+    out.append(Piece(first, first + len(texts), outcome))
+    if on_error == "raise" and isinstance(outcome, CfaiError):
+        raise outcome
 
 
 async def embed_in_rounds(

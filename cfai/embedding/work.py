@@ -89,7 +89,7 @@ class Work:
 
     async def aclose(self) -> None:
         """Stop what is under way."""
-        if self._ready or not self._is_done():
+        if not self._is_done():
             self._ending.close()
         if self._grace is not None:
             self._grace.cancel()
@@ -191,6 +191,10 @@ class Work:
     async def _counted(self, embed: Embed, texts: Sequence[str], found: list[Piece]) -> None:
         try:
             await embed(texts, found)
+        except Exception:
+            # It ends the job, and the next in line is about to go.
+            self.gate.close()
+            raise
         finally:
             there = (piece for piece in found if isinstance(piece.outcome, Embeddings))
             self._reports.embedded += sum(piece.last - piece.first for piece in there)

@@ -101,7 +101,10 @@ class _Departure(asyncio.Protocol):
     def forget(self) -> None:
         """Leave the connection to aiohttp, for its next request."""
         transport = self._transport
-        if transport is not None and transport.get_protocol() is self:
+        # One that is closing has no next request, and over TLS no protocol either.
+        if transport is None or transport.is_closing():
+            return
+        if transport.get_protocol() is self:
             transport.set_protocol(self._inner)
 
     def connection_lost(self, exc: Exception | None) -> None:

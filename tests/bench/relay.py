@@ -76,6 +76,9 @@ class First:
     relayed_ms: float
 
 
+Outcome = Crowd | Vanished | First
+
+
 class Writer(asyncio.Protocol):
     """The service's side of one connection: writes tokens at a pace."""
 
@@ -325,13 +328,14 @@ async def first(questions: int, service_port: int, core: int | None) -> First:
     return First(questions, direct, relayed)
 
 
-async def measure(streams: int, tokens: int, pace: float, core: int | None) -> list[object]:
+async def measure(options: argparse.Namespace, core: int | None) -> list[Outcome]:
     """Everything, one after the other."""
-    short, long = Service(1, 2, 0.001), Service(streams, tokens, 1 / pace)
+    short = Service(1, 2, 0.001)
+    long = Service(options.streams, options.tokens, 1 / options.pace)
     port, other = _free_port(), _free_port()
     async with asyncio.timeout(600), await short.start(port), await long.start(other):
         return [
-            await first(200, port, core),
+            await first(options.questions, port, core),
             await crowd(long, other, core),
             await vanish(long, other, core),
         ]
@@ -343,10 +347,10 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=500)
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--pace", type=float, default=10, help="tokens a second, each stream")
+    parser.add_argument("--questions", type=int, default=200, help="for the first token")
     options = parser.parse_args()
-    core = keep_apart().server
-    for outcome in asyncio.run(measure(options.streams, options.tokens, options.pace, core)):
-        print(json.dumps({type(outcome).__name__: asdict(outcome)}), flush=True)  # type: ignore[arg-type]
+    for outcome in asyncio.run(measure(options, keep_apart().server)):
+        print(json.dumps({type(outcome).__name__: asdict(outcome)}), flush=True)
 
 
 if __name__ == "__main__":

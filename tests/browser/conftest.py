@@ -1,5 +1,6 @@
 """The example apps, a scripted service behind them, and Debian's Chromium before them."""
 
+import asyncio
 import gc
 import shutil
 import sys
@@ -11,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from aiohttp import web
 from attrs import frozen
 
@@ -20,7 +22,13 @@ from cfai.web import Relay
 from tests.web.conftest import on_uvicorn
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+PATIENCE = 60
+"""In seconds: for a machine that has much else to do. Nothing here waits for the time to pass."""
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+on_one_loop = pytest_asyncio.fixture(loop_scope="session")
+"""A fixture on the loop that the browser is on, where the tests are, too."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -71,7 +79,7 @@ class Chat:
 
     async def all_is_over(self) -> None:
         """Wait until the app asks the service for nothing; it then holds no stream either."""
-        await self.fake.until(lambda: self.fake.connections == 0)
+        await self.fake.until(lambda: self.fake.connections == 0, within=PATIENCE)
         gc.collect()
         held = [thing for thing in gc.get_objects() if isinstance(thing, Relay | TokenStream)]
         assert not held
@@ -83,14 +91,20 @@ class Chat:
 
     async def open(self, context: Any) -> Any:
         page = await context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE * 1000)
         page.on("pageerror", lambda error: pytest.fail(f"the page raised {error}"))
         await page.goto(self.url)
         return page
 
 
-@pytest.fixture
+@on_one_loop
+async def no_task_outlives_the_test() -> None:
+    """The browser's own tasks do; what the app holds is looked at by `Chat.all_is_over`."""
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Any]:
+    """One for all tests, since its start takes longest; each test has windows of its own."""
     if CHROMIUM is None:
         pytest.skip("there is no Chromium: apt-get install chromium")
     from playwright.async_api import async_playwright
@@ -103,7 +117,13 @@ async def browser() -> AsyncIterator[Any]:
         await browser.close()
 
 
-@pytest.fixture(params=APPS)
+@on_one_loop
+async def fake() -> AsyncIterator[FakeWorkersAI]:
+    async with FakeWorkersAI() as fake:
+        yield fake
+
+
+@pytest_asyncio.fixture(params=APPS, loop_scope="session")
 async def chat(
     request: pytest.FixtureRequest,
     fake: FakeWorkersAI,
@@ -115,3 +135,4 @@ async def chat(
     monkeypatch.setenv("CLOUDFLARE_BASE_URL", fake.base_url)
     async with APPS[request.param]() as port:
         yield Chat(fake, browser, f"http://127.0.0.1:{port}/")
+        await asyncio.gather(*(context.close() for context in browser.contexts))

@@ -10,11 +10,13 @@ import pytest
 
 from cfai.testing import FakeWorkersAI
 from cfai.testing._record import Recorded
-from tests.browser.conftest import Chat
+from tests.browser.conftest import PATIENCE, Chat
 
 expect = pytest.importorskip(
     "playwright.async_api", reason="for these: nox -s browser, or pip install playwright"
 ).expect
+expect.set_options(timeout=PATIENCE * 1000)
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 HEL = b'data: {"response":"Hel"}\n\n'
 ANSWER = """\
@@ -112,7 +114,7 @@ async def test_stop_ends_the_generation(
         await ask(page, "Hi")
         await expect(answer(page)).to_have_text("Hel")
         await page.get_by_role("button", name="Stop").click()
-        await chat.fake.until(lambda: chat.fake.connections == 0)
+        await chat.fake.until(lambda: chat.fake.connections == 0, within=PATIENCE)
         ended = time.time()
         await expect(answer(page)).to_have_text("HelStopped.")
         took.append(ended - await page.evaluate("window.at") / 1000)
@@ -254,27 +256,24 @@ async def test_twenty_windows_stream_at_once(chat: Chat) -> None:
     """All of them are answered while none is done."""
     more = asyncio.Event()
     echoes(chat.fake, more)
-    pages = [await chat.tab() for _ in range(20)]
-    for number, page in enumerate(pages):
-        await ask(page, f"number {number}")
+    pages = await asyncio.gather(*(chat.tab() for _ in range(20)))
+    await asyncio.gather(*(ask(page, f"number {number}") for number, page in enumerate(pages)))
     for number, page in enumerate(pages):
         await expect(answer(page)).to_have_text(f"You said number {number}")
     assert chat.fake.connections == 20
     more.set()
     for number, page in enumerate(pages):
         await expect(answer(page)).to_have_text(f"You said number {number}.")
-    await asyncio.gather(*(page.context.close() for page in pages))
 
 
 async def test_twenty_tabs_of_one_window_are_all_answered(chat: Chat) -> None:
     """Six at a time, which is all that browsers do over HTTP/1.1; the others wait their turn."""
     echoes(chat.fake)
     context = await chat.browser.new_context()
-    pages = [await chat.open(context) for _ in range(20)]
+    pages = await asyncio.gather(*(chat.open(context) for _ in range(20)))
     await asyncio.gather(*(ask(page, f"number {number}") for number, page in enumerate(pages)))
     for number, page in enumerate(pages):
         await expect(answer(page)).to_have_text(f"You said number {number}.")
-    await context.close()
 
 
 # For everybody
@@ -374,7 +373,7 @@ async def test_contrast_is_enough(chat: Chat, scheme: Any) -> None:
 
 async def test_pictures(chat: Chat, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """As the docs show it: a whole answer, and one in the dark that is still being written."""
-    folder = request.config.getoption("--pictures") or tmp_path
+    folder = request.config.getoption("pictures", None) or tmp_path
     half = ANSWER.index("mixed")
     chat.fake.streams(*ANSWER).streams(ANSWER[:half], asyncio.Event())
     for scheme, shown in (("light", "light scattering"), ("dark", "come back out")):

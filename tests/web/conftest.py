@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -38,7 +39,9 @@ def asked(ai: WorkersAI, query: Any) -> tuple[TokenStream, dict[str, Any]]:
 
 
 @asynccontextmanager
-async def on_aiohttp(ai: WorkersAI, **options: Any) -> AsyncIterator[int]:
+async def on_aiohttp(
+    ai: WorkersAI, tls: ssl.SSLContext | None = None, **options: Any
+) -> AsyncIterator[int]:
     async def chat(request: web.Request) -> web.StreamResponse:
         tokens, how = asked(ai, request.query)
         return await relay(request, tokens, **how)
@@ -50,7 +53,7 @@ async def on_aiohttp(ai: WorkersAI, **options: Any) -> AsyncIterator[int]:
     app.add_routes([web.get("/chat", chat), web.post("/chat", chat), web.get("/run", run)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, **options)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     try:
         yield runner.addresses[0][1]
     finally:
@@ -97,9 +100,20 @@ def on_starlette(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
     return on_uvicorn(Starlette(routes=routes, exception_handlers=handlers))
 
 
-def on_fastapi(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
+def on_fastapi_with_middleware(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
+    return on_fastapi(ai, middleware=True)
+
+
+def on_fastapi(ai: WorkersAI, *, middleware: bool = False) -> AbstractAsyncContextManager[int]:
     handlers: Any = {CfaiError: starlette.refusals}
     app = fastapi.FastAPI(exception_handlers=handlers)
+    if middleware:
+
+        @app.middleware("http")
+        async def stamp(request: fastapi.Request, call_next: Any) -> fastapi.Response:
+            response: fastapi.Response = await call_next(request)
+            response.headers["x-stamp"] = "1"
+            return response
 
     @app.api_route("/chat", methods=["GET", "POST", "HEAD"])
     async def chat(request: fastapi.Request) -> starlette.TokenResponse:
@@ -119,6 +133,7 @@ FRAMEWORKS: dict[str, Serve] = {
     "asgi": on_asgi,
     "starlette": on_starlette,
     "fastapi": on_fastapi,
+    "fastapi with middleware": on_fastapi_with_middleware,
 }
 
 

@@ -1,9 +1,12 @@
 """A stream through the web frameworks to a browser: real sockets on both sides of each app."""
 
 import asyncio
+import gc
 import json
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -13,7 +16,7 @@ from cfai import InputError, Prompt
 from cfai.settings import Retries
 from cfai.testing import FakeWorkersAI
 from cfai.web import asgi
-from tests.web.conftest import FRAMEWORKS, MODEL, Site
+from tests.web.conftest import FRAMEWORKS, MODEL, Site, on_aiohttp
 from tests.wire.dialects import DONE
 from tests.wire.reference import decode
 
@@ -68,6 +71,8 @@ async def test_a_connection_is_used_again(site: Site) -> None:
     for _ in range(3):
         await browser.until(b"event: done")
         await browser.until(b"0\r\n\r\n")
+        await asyncio.sleep(0)
+        assert not [thing for thing in gc.get_objects() if type(thing).__name__ == "_Departure"]
         browser.writer.write(b"GET /chat HTTP/1.1\r\nHost: a\r\n\r\n")
     await browser.until(b"event: done")
     browser.leaves()
@@ -119,6 +124,27 @@ async def test_a_hundred_browsers_that_vanish_leave_nothing(site: Site, gone: Go
         browser.leaves()
     await gone()
     await site.fake.until(lambda: asyncio.all_tasks() <= before)
+
+
+async def test_over_tls_it_is_the_same(
+    fake: FakeWorkersAI, gone: Gone, caplog: pytest.LogCaptureFixture
+) -> None:
+    """aiohttp's own: a connection is used again, and one that breaks off ends its stream."""
+    fake.says(HEL, LO, DONE).says(HEL, asyncio.Event())
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(Path(__file__).with_name("localhost.pem"))
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.load_verify_locations(Path(__file__).with_name("localhost.pem"))
+    async with on_aiohttp(fake.client(), tls) as port:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=trusting, server_hostname="localhost"
+        )
+        for end in (b"0\r\n\r\n", b'"Hel"}\n\n'):
+            writer.write(b"GET /chat HTTP/1.1\r\nHost: a\r\n\r\n")
+            await reader.readuntil(end)
+        writer.transport.abort()
+        await gone()
+    assert caplog.messages == []
 
 
 async def test_a_slow_browser_slows_the_model(site: Site, gone: Gone) -> None:
