@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 from attrs import evolve
 
+from cfai._wire.requests import check_header
+from cfai.errors import InputError
 from cfai.observers import Call, Ending, Observation, Observer, Outcome
 from cfai.settings import Options, Retries, Retry, Settings
 from cfai.tasks import Answer, Token
 
 _LOG: Final = logging.getLogger("cfai")
+
+# Who asks, through which gateway, what is sent and wanted, and what belongs to the connection.
+_RESERVED: Final = re.compile(
+    r"(?i)(?:proxy-)?authorization|x-auth-.*|cookie|cf-.*|x-session-affinity|accept(?:-.*)?"
+    r"|user-agent|content-.*|host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|expect"
+)
 
 
 class Watch:
@@ -51,21 +60,25 @@ class Watch:
         """The call's options, with the observers' headers, and with their ears at each retry."""
         options = Options() if options is None else options
         retries = settings.retries if options.retries is None else options.retries
-        headers = {**self._headers({*settings.headers, *(options.headers or ())})}
-        return evolve(
-            options,
-            retries=self._heard(retries),
-            headers={**headers, **(options.headers or {})} or None,
-        )
+        own = options.headers or {}
+        headers = self._headers({str(name).lower() for name in (*settings.headers, *own)})
+        return evolve(options, retries=self._heard(retries), headers={**headers, **own} or None)
 
-    def _headers(self, known: set[str]) -> Mapping[str, str]:
-        taken = {name.lower() for name in known}
-        headers: dict[str, str] = {}
+    def _headers(self, taken: set[str]) -> dict[str, str]:
+        """What the observers add, without what is *taken*: of two with one name, the later's."""
+        headers: dict[str, tuple[str, str]] = {}
         for one in self._observations:
+            own: dict[str, str] = {}
             with _guarded(self._model, "headers()"):
-                own = {**one.headers()}
-                headers |= {key: own[key] for key in own if key.lower() not in taken}
-        return headers
+                own |= one.headers()
+            for name, value in own.items():
+                with _guarded(self._model, "headers()"):
+                    check_header(name, value)
+                    if _RESERVED.fullmatch(name):
+                        raise InputError(f"an observer must not set the header {name}")
+                    if name.lower() not in taken:
+                        headers[name.lower()] = (name, value)
+        return dict(headers.values())
 
     def _heard(self, retries: Retries) -> Retries:
         on_retry = retries.on_retry
@@ -139,7 +152,8 @@ class Watch:
 
 @contextmanager
 def _guarded(model: str, moment: str) -> Iterator[None]:
+    # What is guarded waits for nothing, so that a cancellation is the observer's own doing, too.
     try:
         yield
-    except Exception:
+    except (Exception, asyncio.CancelledError):
         _LOG.exception("an observer failed at %s of a call of %s", moment, model)

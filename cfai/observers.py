@@ -35,7 +35,8 @@ __all__ = ["Call", "Ending", "Observation", "Observer", "Outcome"]
 
 Outcome = Literal["done", "failed", "cancelled", "closed"]
 """How a call ended: with its whole answer, with an error, with the task that waited for it, or (a
-stream) because its reader left."""
+stream) because its reader left. A stream whose bytes end before its end mark is `failed`; of raw
+`events()`, in which nothing is read, the end of the bytes is the end."""
 
 _OPERATIONS: Final[dict[type[Task[Any]], str]] = {
     TextGeneration: "chat",
@@ -120,11 +121,18 @@ class Observation:
     """What an observer wants to hear of one call: derive from it, and override what you need.
 
     The methods are called on the event loop, between the call's own steps, so they must not wait.
-    What they raise is logged (logger `cfai`), and changes nothing for the call.
+    What they raise is logged (logger `cfai`), and changes nothing for the call; that goes for
+    `asyncio.CancelledError`, too.
     """
 
     def headers(self) -> Mapping[str, str]:
-        """Give headers to send along. Those that the client or the call sets itself win."""
+        """Give headers to send along. Those that the client or the call sets itself win.
+
+        What says who asks, through which gateway and what is sent is not an observer's to set
+        (`Authorization`, `X-Auth-*`, `cf-aig-*`, `Content-*`, `Accept`, `User-Agent`, `Host`,
+        `x-session-affinity` and the like): that, and what can't be a header, is logged and left
+        out.
+        """
         return {}
 
     def running(self) -> AbstractContextManager[object]:

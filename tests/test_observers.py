@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cfai import (
+    Gateway,
     InputError,
     Options,
     Prompt,
@@ -252,6 +253,60 @@ async def test_a_stream_that_is_cut_failed(fake: FakeWorkersAI) -> None:
     assert desk[0].ending.answer == Text("Hel")
 
 
+NO_END_MARK = b'data: {"response":"Hel"}\n\n'
+TRUNCATED = [
+    pytest.param(NO_END_MARK, id="without its end mark"),
+    pytest.param(NO_END_MARK + b'data: {"respon', id="inside an event"),
+]
+"""Bodies that come to an end of their own, which is not that of the answer."""
+
+
+def says(fake: FakeWorkersAI, *parts: bytes | asyncio.Event) -> None:
+    fake.says(*parts, content_type="text/event-stream")
+
+
+@pytest.mark.parametrize("body", TRUNCATED)
+async def test_a_stream_that_is_truncated_failed(fake: FakeWorkersAI, body: bytes) -> None:
+    """That no bytes are left does not make it whole: the ending has the error of the reader."""
+    says(fake, body)
+    desk = Desk()
+    with pytest.raises(StreamInterrupted) as caught:
+        await fake.client(observers=[desk]).stream(MODEL, HI).collect()
+    assert desk[0].heard == ["began", "Hel", "failed"]
+    assert desk[0].ending is not None
+    assert desk[0].ending.error is caught.value
+    assert desk[0].ending.answer == Text("Hel")
+
+
+@pytest.mark.parametrize("body", TRUNCATED)
+@pytest.mark.parametrize("form", ["sse", "ndjson"])
+async def test_a_truncated_stream_that_is_relayed_failed(
+    fake: FakeWorkersAI, body: bytes, form: str
+) -> None:
+    """A browser is told of the error, and so are observers."""
+    says(fake, body)
+    desk = Desk()
+    tokens = fake.client(observers=[desk]).stream(MODEL, HI)
+    frames = [frame async for frame in getattr(tokens, form)()]
+    assert b"StreamInterrupted" in frames[-1]
+    assert desk[0].heard == ["began", "Hel", "failed"]
+
+
+async def test_a_stream_that_is_cancelled_behind_its_end_mark_is_done(fake: FakeWorkersAI) -> None:
+    """The answer was there, and only the connection is lost."""
+    says(fake, NO_END_MARK + b"data: [DONE]\n\n", asyncio.Event())
+    desk = Desk()
+    tokens = fake.client(observers=[desk]).stream(MODEL, HI)
+    await anext(tokens)
+    task = asyncio.create_task(tokens.collect())
+    await asyncio.sleep(0)  # It takes the end mark, and waits for that of the body.
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert desk[0].heard == ["began", "Hel", "done"]
+    assert tokens.answer == Text("Hel")
+
+
 async def test_a_stream_that_never_opens_failed(fake: FakeWorkersAI) -> None:
     """An error before the first event ends the call; a stream that is not opened is none."""
     fake.fails(429, 3040, "busy")
@@ -267,9 +322,33 @@ async def test_a_stream_of_raw_events_is_done_at_its_end(fake: FakeWorkersAI) ->
     """Events that are read as they come are no tokens, but they have an end."""
     fake.streams("Hel", "lo")
     desk = Desk()
-    async with fake.client(observers=[desk]).stream(MODEL, HI) as tokens:
-        assert len([event async for event in tokens.events()]) == 3
-    assert desk[0].heard == ["began", "done"]
+    tokens = fake.client(observers=[desk]).stream(MODEL, HI)
+    assert len([event async for event in tokens.events()]) == 3
+    assert desk[0].heard == ["began", "done"]  # Without waiting for somebody to close it.
+    assert desk[0].ending is not None
+    assert desk[0].ending.meta is tokens.meta
+
+
+async def test_raw_events_that_are_left_are_closed(fake: FakeWorkersAI) -> None:
+    """Only who asks for what comes after the last one was given all."""
+    desk = Desk()
+    for body in (NO_END_MARK, NO_END_MARK.removesuffix(b"\n")):
+        says(fake, body)
+        async with fake.client(observers=[desk]).stream(MODEL, HI) as tokens:
+            assert (await anext(tokens.events())).data == '{"response":"Hel"}'
+    assert [notes.heard for notes in desk] == [["began", "closed"]] * 2
+
+
+async def test_raw_events_that_are_cut_failed(fake: FakeWorkersAI) -> None:
+    """Where their reader is told of an error, observers are, too."""
+    fake.says(NO_END_MARK, b"data: x", then_hangs_up=True)
+    desk = Desk()
+    tokens = fake.client(observers=[desk]).stream(MODEL, HI)
+    with pytest.raises(StreamInterrupted) as caught:
+        assert [event async for event in tokens.events()]
+    assert desk[0].heard == ["began", "failed"]
+    assert desk[0].ending is not None
+    assert desk[0].ending.error is caught.value
 
 
 async def test_json_instead_of_a_stream_is_one_token(fake: FakeWorkersAI) -> None:
@@ -345,6 +424,102 @@ async def test_headers_are_added_where_nobody_set_them(fake: FakeWorkersAI) -> N
     assert (second["X-Mark"], second["X-Own"]) == ("call", "client")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Authorization", "Bearer other"),
+        ("x-auth-key", "other"),
+        ("cf-aig-gateway-id", "other"),
+        ("CF-AIG-Skip-Cache", "false"),
+        ("cf-aig-authorization", "Bearer other"),
+        ("x-session-affinity", "other"),
+        ("User-Agent", "other"),
+        ("Accept", "text/other"),
+        ("Content-Type", "text/other"),
+        ("Content-Length", "3"),
+        ("Transfer-Encoding", "chunked"),
+        ("Host", "other"),
+        ("x-number", 1),
+        ("x-lines", "a\r\nb: c"),
+        ("x-wide", "\u20ac"),
+        ("no name", "other"),
+        (5, "other"),
+    ],
+)
+async def test_a_header_that_is_no_observers_to_set_is_logged_and_left_out(
+    fake: FakeWorkersAI, caplog: pytest.LogCaptureFixture, name: Any, value: Any
+) -> None:
+    """The request is what it is without the observer, and its other headers go out."""
+
+    class Meddling(Observation):
+        def __init__(self, call: Call) -> None:
+            pass
+
+        def headers(self) -> dict[str, str]:
+            return {name: value, "x-mark": "yes"}
+
+    options = Options(session_affinity="s")
+    gateway = Gateway("mine", skip_cache=True)
+    for observers in ([], [Meddling]):
+        fake.answers({"response": "Hello"})
+        client = fake.client(observers=observers, gateway=gateway)
+        assert (await client.run(MODEL, HI, options=options)).text == "Hello"
+    plain, observed = ({**request.headers} for request in fake.requests)
+    assert observed.pop("x-mark") == "yes"
+    assert observed == plain
+    (record,) = caplog.records
+    assert "an observer failed at headers()" in record.getMessage()
+    assert "Bearer" not in caplog.text
+
+
+async def test_what_two_observers_name_alike_is_sent_once(fake: FakeWorkersAI) -> None:
+    """The later one's, however each writes the name."""
+
+    class Later(Marked):
+        def headers(self) -> dict[str, str]:
+            return {"x-mark": "later"}
+
+    fake.answers({"response": "Hello"})
+    await fake.client(observers=[Marked, Later]).run(MODEL, HI)
+    assert fake.requests[0].headers["x-mark"] == "later"
+
+
+@pytest.mark.parametrize("headers", [{5: "x"}, {"x": 5}])
+async def test_wrong_headers_of_a_call_are_refused_as_without_an_observer(
+    fake: FakeWorkersAI, headers: Any
+) -> None:
+    """The caller's mistake stays the caller's."""
+    desk = Desk()
+    with pytest.raises(InputError):
+        await fake.client(observers=[desk]).run(MODEL, HI, options=Options(headers=headers))
+    assert desk[0].heard == ["failed"]
+
+
+async def test_what_is_entered_first_is_left_last(fake: FakeWorkersAI) -> None:
+    """The contexts of two observers lie in each other, as `with` has them."""
+    heard: list[str] = []
+
+    def entering(name: str) -> type[Observation]:
+        class Around(Observation):
+            def __init__(self, call: Call) -> None:
+                pass
+
+            def running(self) -> AbstractContextManager[object]:
+                @contextmanager
+                def around() -> Iterator[None]:
+                    heard.append(f"+{name}")
+                    yield
+                    heard.append(f"-{name}")
+
+                return around()
+
+        return Around
+
+    fake.answers({"response": "Hello"})
+    await fake.client(observers=[entering("a"), entering("b")]).run(MODEL, HI)
+    assert heard == ["+a", "+b", "-b", "-a"]
+
+
 async def test_what_is_entered_is_left_before_the_stream_is_read(fake: FakeWorkersAI) -> None:
     """The reader's own context is the reader's own; `running` is around the request alone."""
     inside: list[str] = []
@@ -379,6 +554,20 @@ async def test_what_an_observer_raises_is_logged_and_does_no_harm(
     wanted = ["running()", "headers()", "retried()", "began()", "token()", "ended()"]
     assert failed == wanted
     assert all(record.name == "cfai" and record.exc_info for record in caplog.records)
+
+
+async def test_an_observer_cannot_cancel_a_call(
+    fake: FakeWorkersAI, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody cancelled the task, whatever the observer raises."""
+
+    class Cancelling(Notes):
+        def ended(self, ending: Ending) -> None:
+            raise asyncio.CancelledError
+
+    fake.answers({"response": "Hello"})
+    assert (await fake.client(observers=[Cancelling]).run(MODEL, HI)).text == "Hello"
+    assert "an observer failed at ended()" in caplog.text
 
 
 async def test_an_observer_that_gives_nothing_hears_nothing(fake: FakeWorkersAI) -> None:

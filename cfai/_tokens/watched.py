@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Self
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Self
 
-from cfai._tokens.events import Events
+from cfai._tokens.events import Event, Events
 from cfai._tokens.stream import TokenStream
+from cfai._tokens.views import RawEvents
 from cfai._watching import Watch
 from cfai.tasks import Text, Token
+
+if TYPE_CHECKING:
+    from httpx_sse import ServerSentEvent
 
 
 class WatchedStream(TokenStream):
@@ -42,6 +46,16 @@ class WatchedStream(TokenStream):
             self._ends()
             raise
 
+    def events(self) -> AsyncIterator[ServerSentEvent]:
+        return RawEvents(self._next_raw)
+
+    async def _next_raw(self) -> bytes | Event | None:
+        """The next event for a reader who takes the end of the body for the end."""
+        event = await self.next_event()
+        if event is None:
+            self._ends()
+        return event
+
     def _take(self, token: Token) -> Token:
         self._watch.token(token)
         return super()._take(token)
@@ -65,11 +79,8 @@ class WatchedStream(TokenStream):
 
     @property
     def _is_complete(self) -> bool:
-        """Whether all that is to come was read, as tokens or as events."""
-        events = self._events
-        if self._failure is not None:
-            return False
-        return self._over or (events is not None and events.ended and events.is_empty)
+        """Whether the end was found. That no bytes are left is none: it may have been cut there."""
+        return self._over and self._failure is None
 
     @property
     def _arrived(self) -> Text | None:

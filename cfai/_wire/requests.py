@@ -56,13 +56,22 @@ def user_agent() -> str:
     return f"cfai/{__version__}"
 
 
+def check_header(name: str, value: str) -> None:
+    """Refuse what can't be a header, or is not the user's to set.
+
+    Raises:
+        InputError: It is such.
+    """
+    if not _is_name(name) or name.lower() in _OWN_HEADERS:
+        raise InputError(f"headers must not name {name!r:.60}")
+    if not _is_line(value):
+        # A header's value may be a secret, so the message leaves it out.
+        raise InputError(f"the header {name} must have a text of one line as its value")
+
+
 def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:
     for name, value in headers.items():
-        if not _is_name(name) or name.lower() in _OWN_HEADERS:
-            raise InputError(f"headers must not name {name!r:.60}")
-        if not _is_line(value):
-            # A header's value may be a secret, so the message leaves it out.
-            raise InputError(f"the header {name} must have a text of one line as its value")
+        check_header(name, value)
     return headers
 
 
