@@ -104,7 +104,7 @@ class Checkpoint:
         finally:
             # Where all were asked for at once, the answer is as the service gave it.
             alone = len(texts) == len(set(keys)) == sum(one.last - one.first for one in asked)
-            found += asked if alone else joined([settled.get(key) for key in keys])
+            found += asked if alone else joined([settled.get(key) for key in keys], asked)
 
     async def _settle(
         self,
