@@ -7,13 +7,14 @@ what it cost, and the facts around it.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterator
-from itertools import islice
-from typing import Any, NoReturn, TypeVar, get_args, overload
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar, get_args, overload
 
 import attrs
 
-from cfai._convert import loads
+from cfai._convert.inside import Found, Unclear, inside, is_prose, unfenced, whole, without_thoughts
 from cfai._convert.values import Misfit, read as read_value
 from cfai._schemas import schema as schema_of
 from cfai.conversation import Conversation
@@ -28,9 +29,12 @@ _KEY = "value"
 """Under which a value stands that is no object by itself."""
 
 _CANDIDATES = 20
-"""How many values in a text are tried, at most."""
+"""How many values in a text are tried, at most: the last ones."""
 
-_OPENING = "{["
+_SHOWN = 20_000
+"""How much of a wrong answer the model is shown again, in characters: it is paid for once more."""
+
+_NONE = "there is no JSON in its text"
 
 Written = Prompt | TextGeneration
 """A task whose text can be asked for as JSON."""
@@ -62,20 +66,43 @@ def read(answer: Text, into: Any) -> Any: ...
 def read(answer: Text, into: Any) -> Any:
     """Read what a model wrote as a value of *into*.
 
-    JSON as it is, fenced, inside other text (the first that fits), or decoded by the service.
+    JSON as it is, decoded by the service, or inside other text: in a fence first, else the last
+    that fits. Thoughts before it (`<think>`) count for nothing, and neither does what stands
+    inside a value that is wrong or was cut.
 
     Raises:
         ParseError: It is no such value. The message says what is wrong with it.
     """
-    problem = "there is no JSON in its text"
-    for at, candidate in enumerate(islice(_candidates(answer), _CANDIDATES)):
+    try:
+        return _read(answer, into)
+    except Misfit as exc:
+        raise _error(answer, into, exc) from exc
+
+
+def _error(answer: Text, into: Any, problem: Misfit) -> ParseError:
+    return ParseError(f"the model wrote no {_named(into)}: {problem}", answer=answer)
+
+
+def _read(answer: Text, into: Any) -> Any:
+    is_wrapped = schema_of(into).get("type") != "object"
+    is_cut = answer.finish_reason == "length"
+    try:
+        candidates = _candidates(answer, into=into if is_wrapped else None)
+        return _first_that_fits(candidates, into, is_wrapped)
+    except Misfit as exc:
+        if not is_cut:
+            raise
+        raise Misfit(f"{exc} (it was cut at its longest: raise max_tokens)") from exc
+
+
+def _first_that_fits(candidates: Iterable[Any], into: Any, is_wrapped: bool) -> Any:
+    problems: list[Misfit] = []
+    for candidate in candidates:
         try:
-            return _value(candidate, into)
+            return _value(candidate, into, is_wrapped)
         except Misfit as exc:
-            problem = str(exc) if at == 0 else problem
-    if answer.finish_reason == "length":
-        problem += " (it was cut at its longest: raise max_tokens)"
-    raise ParseError(f"the model wrote no {_named(into)}: {problem}", answer=answer)
+            problems.append(exc)
+    raise problems[0] if problems else Misfit(_NONE)
 
 
 def _named(into: Any) -> str:
@@ -83,52 +110,70 @@ def _named(into: Any) -> str:
     return into.__name__ if plain else str(into).replace("typing.", "")
 
 
-def _value(said: Any, into: Any) -> Any:
+def _value(said: Any, into: Any, is_wrapped: bool) -> Any:
     named = _named(into)
-    wrapped = schema_of(into).get("type") != "object"
-    if wrapped and isinstance(said, dict) and said.keys() == {_KEY}:
+    if not (is_wrapped and _wraps(said)):
+        return read_value(said, into, named)
+    try:
         return read_value(said[_KEY], into, named)
-    return read_value(said, into, named)
+    except Misfit:
+        # A class of the type may itself have this one field, and stand there bare.
+        with suppress(Misfit):
+            return read_value(said, into, named)
+        raise
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+def _wraps(said: Any) -> bool:
+    return isinstance(said, dict) and said.keys() == {_KEY}
 
 
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+def _candidates(answer: Text, *, into: Any) -> Iterator[Any]:
+    """What could be meant: the whole of the text, or each value inside it, the likeliest first."""
+    is_cut = answer.finish_reason == "length"
+    if answer.parsed is not None:
+        yield from _and_inside(answer.parsed, is_cut=is_cut)
+        return
+    text = without_thoughts(answer.text)
+    try:
+        said = whole(text)
+    except ValueError:
+        yield from _inside(text, is_cut=is_cut)
+        if not is_cut and into is not None and (bare := unfenced(text)) and is_prose(bare):
+            yield from _bare(bare, into)
+        return
+    if is_cut and text.rstrip()[-1:].isdigit():
+        raise Misfit("its number may not be whole")
+    yield from _and_inside(said, is_cut=is_cut)
 
 
-def _candidates(answer: Text) -> Iterator[Any]:
-    """What could be meant: the whole of the text, or each value inside it."""
-    said = answer.parsed
-    if said is None:
-        try:
-            said = loads(answer.text)
-        except ValueError:
-            yield from _inside(answer.text)
-            return
+def _and_inside(said: Any, *, is_cut: bool) -> Iterator[Any]:
     yield said
     if isinstance(said, str):
         # Some models write the JSON as a text of JSON, once too often.
-        yield from _inside(said)
+        yield from _inside(said, is_cut=is_cut)
 
 
-def _inside(text: str) -> Iterator[Any]:
-    at, tries = 0, 0
-    while (at := _next(text, at)) >= 0 and tries < 10 * _CANDIDATES:
-        tries += 1
-        try:
-            value, at = _DECODER.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            at += 1
-        else:
-            yield value
+def _bare(text: str, into: Any) -> Iterator[str]:
+    """A text without its quotation marks, where one was asked for."""
+    with suppress(Misfit):
+        read_value(text, into, "it")
+        yield text
 
 
-def _next(text: str, at: int) -> int:
-    """Where the next object or list may begin."""
-    found = [where for one in _OPENING if (where := text.find(one, at)) >= 0]
-    return min(found, default=-1)
+def _inside(text: str, *, is_cut: bool) -> list[Any]:
+    try:
+        last = deque(inside(text), maxlen=_CANDIDATES)
+    except Unclear as exc:
+        raise Misfit(str(exc)) from exc
+    last.reverse()
+    likeliest = sorted(last, key=_unlikeliness)
+    return [one.value for one in likeliest if one.is_last or not is_cut]
+
+
+def _unlikeliness(found: Found) -> tuple[bool, ...]:
+    """Those in a fence first, then those that stand as they were asked for; empty ones at last."""
+    value = found.value
+    return not value, not found.is_fenced, not _wraps(value), not isinstance(value, dict)
 
 
 async def parse(
@@ -144,27 +189,28 @@ async def parse(
     task = task.replace(response_format=schema(into), stream=None)
     answer = await ask(task)
     try:
-        return read(answer, into)
-    except ParseError as error:
+        return _read(answer, into)
+    except Misfit as problem:
         if not repair:
-            raise
-        again = _repaired(task, error)
+            raise _error(answer, into, problem) from problem
+        again = _repaired(task, answer.text, problem)
     return read(await ask(again), into)
 
 
-def _repaired(task: Written, error: ParseError) -> Written:
+def _repaired(task: Written, text: str, problem: Misfit) -> Written:
     """Show the model what it wrote, and what is wrong with it."""
-    problem = str(error).partition(": ")[2]
+    if len(text) > _SHOWN:
+        text = f"{text[:_SHOWN]}…"
     complaint = (
         f"That is not what was asked for: {problem}. Answer again, with nothing but the JSON that "
         f"fits this schema: {json.dumps(task.response_format.payload()['json_schema'])}"  # type: ignore[union-attr]
     )
     if isinstance(task, TextGeneration):
-        talk = Conversation(task.messages).assistant(error.text).user(complaint)
+        talk = Conversation(task.messages).assistant(text).user(complaint)
         return task.replace(messages=talk)
     if task.raw:
-        return task.replace(prompt=f"{task.prompt}\n{error.text}\n{complaint}\n")
-    talk = Conversation().user(task.prompt).assistant(error.text).user(complaint)
+        return task.replace(prompt=f"{task.prompt}\n{text}\n{complaint}\n")
+    talk = Conversation().user(task.prompt).assistant(text).user(complaint)
     prompts: Any = Prompt
     shared = [one.name for one in attrs.fields(prompts) if one.name != "prompt"]
     return TextGeneration(talk, **{name: getattr(task, name) for name in shared})

@@ -40,8 +40,8 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!cfai\b).*"),
     ("py:.*", r"cfai\.(.*\.)?_.*"),
     ("py:.*", r"cfai\.(settings\.Unset|local\.backends\..*)"),
-    ("py:.*", r"cfai\.embedding\.(plan\.Plan|asking\.Service)"),
-    ("py:.*", r"cfai\..*\.[A-Z]"),  # type variables
+    ("py:.*", r"cfai\.embedding\.(plan\.Plan|asking\.Service|whole\.Whole)"),
+    ("py:.*", r"cfai\..*\.([A-Z]|[A-Z]\w*_co)"),  # type variables
 ]
 
 

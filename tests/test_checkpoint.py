@@ -100,9 +100,10 @@ class Disk:
 
     def has_all(self, folder: Path) -> bool:
         """Whether the very files that stand there were synced with all they hold, and *folder*."""
-        told = [path.stat() for path in folder.iterdir() if path.name != "lock"]
-        whole = [self.synced.get(one.st_ino) == one.st_size for one in told]
-        return all(whole) and folder.stat().st_ino in self.synced
+        whole = [path for path in folder.iterdir() if path.suffix in {".parquet", ".json"}]
+        told = [path.stat() for path in whole]
+        synced = [self.synced.get(one.st_ino) == one.st_size for one in told]
+        return all(synced) and folder.stat().st_ino in self.synced
 
 
 @pytest.fixture

@@ -247,6 +247,20 @@ def test_nothing_is_sent_after_a_failure() -> None:
     assert places_in(items) == [1, 2]
 
 
+@pytest.mark.parametrize("dedupe", [False, True])
+def test_failures_one_after_the_other(dedupe: bool) -> None:
+    """The first is what the job ends with; those that come in after it change nothing."""
+
+    async def reply(given: Sequence[str]) -> Embeddings:
+        await asyncio.sleep(1)
+        raise QuotaExceeded(given[0], status=429, code=4006)
+
+    _, job = scripted(reply, texts(30), concurrency=4, dedupe=dedupe)
+    error = virtual_time.run(until_it_ends(job, []))
+    assert isinstance(error, QuotaExceeded)
+    assert error.message == "text 0"
+
+
 def test_nothing_is_tried_again_after_a_failure() -> None:
     """What is under way ends its attempt, and makes no other one."""
 

@@ -3,7 +3,8 @@
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Literal, TypedDict
+from time import process_time
+from typing import Annotated, Any, Literal, TypedDict
 
 import pytest
 from attrs import frozen
@@ -39,6 +40,18 @@ class Recipe:
 class Country(TypedDict):
     name: str
     capital: str
+
+
+@dataclass
+class Tree:
+    name: str
+    children: "list[Tree]"
+
+
+@dataclass
+class Settings:
+    a: int = 0
+    b: str = ""
 
 
 PIE = Recipe("Pie", 40, ["Bake."])
@@ -151,15 +164,19 @@ def test_definitions_stand_at_the_top() -> None:
         (
             '{"title": "P',
             "length",
-            "there is no JSON in its text (it was cut at its longest: raise",
+            "a value begins in its text and does not end (it was cut at its longest: raise",
         ),
         (PIE_JSON.replace("40", "4.5"), "stop", "Recipe.minutes must be a whole number, got 4.5"),
         (PIE_JSON.replace('"Pie"', "null"), "stop", "Recipe.title must be a text, got null"),
         ('{"steps": []}', "stop", "Recipe.title is missing; Recipe.minutes is missing"),
         ("[]", "stop", "Recipe must be an object, got []"),
         ("NaN", "stop", "there is no JSON in its text"),
-        ("[" * 5000, "stop", "there is no JSON in its text"),
-        ("{" * 5000, "stop", "there is no JSON in its text"),
+        ("1e400", "stop", "there is no JSON in its text"),
+        ('{"minutes": 1e400}', "stop", "there is no JSON in its text"),
+        ("[" * 5000, "stop", "a value begins in its text and does not end"),
+        ("{" * 5000, "stop", "a value begins in its text and does not end"),
+        ("[" * 5000 + "]" * 5000, "stop", "there is no JSON in its text"),
+        ("[1] " * 5001, "stop", "there are more than 5000 pieces of JSON in its text"),
     ],
 )
 async def test_a_wrong_answer_keeps_the_text(
@@ -251,8 +268,9 @@ async def test_the_answer_can_be_had_beside_its_object(fake: FakeWorkersAI) -> N
 
 @given(st.text(), st.text(), st.lists(st.integers(-9, 9)))
 def test_text_around_it_does_no_harm(before: str, after: str, numbers: list[int]) -> None:
-    """Whatever stands around an object, it is found, unless there is one that fits before it."""
-    text = before.replace("{", "(").replace("[", "(") + f'{{"value": {numbers}}}' + after
+    """Whatever stands around an object, it is found, unless there is another behind it."""
+    before, after = (one.replace("{", "(").replace("[", "(") for one in (before, after))
+    text = before + f'{{"value": {numbers}}}' + after
     assert objects.read(Text(text), into=list[int]) == numbers
 
 
@@ -260,6 +278,164 @@ def test_text_around_it_does_no_harm(before: str, after: str, numbers: list[int]
 def test_no_text_is_a_crash(text: str) -> None:
     with suppress(ParseError):
         objects.read(Text(text), into=Recipe)
+
+
+# What was cut, and what is wrong, has parts that would pass for the whole
+
+LEAF = '{"name": "a", "children": []}'
+CUT = [
+    (f'{{"name": "root", "children": [{LEAF}, {{"name": "b", "chi', Tree),
+    ('{"user": {"name": "x"}, "items": [1, 2,', dict[str, Any]),
+    ("[[1, 2], [3,", list[Any]),
+    ('[{"a": 1}, {"a": 2}, {"a"', Settings),
+    ('{"a": 5, "b": "x", "inner": {"a": 1}, "more": [', Settings),
+    ('Sure: ```json\n{"a": 5, "inner": {"a": 1}, ', Settings),
+    ('A draft: {"a": 1}. The answer: {"a": 2', Settings),
+    ("{a: {\"b\": 1}, 'c': [2", dict[str, Any]),
+    ('<think>Maybe {"a": 1}?', Settings),
+]
+
+
+@pytest.mark.parametrize(("said", "into"), CUT)
+@pytest.mark.parametrize("finish", ["length", "stop", None])
+def test_a_part_of_what_was_cut_is_no_answer(said: str, into: Any, finish: str | None) -> None:
+    """Also where the service does not say that it was cut."""
+    with pytest.raises(ParseError, match=r"does not end|there is no JSON"):
+        objects.read(Text(said, finish_reason=finish), into=into)
+
+
+@given(st.data())
+def test_no_beginning_of_an_answer_is_an_answer(data: st.DataObject) -> None:
+    said = f'{{"name": "r]", "children": [{LEAF}, {{"name": "b", "children": [{LEAF}]}}]}}'
+    at = data.draw(st.integers(0, len(said) - 1))
+    with pytest.raises(ParseError):
+        objects.read(Text(said[:at]), into=Tree)
+
+
+@pytest.mark.parametrize(
+    ("said", "into"),
+    [
+        ("{'user': {\"a\": 1}}", Settings),
+        ('{"a": {"a": 1}, // this\n "b": {"a": 2}}', Settings),
+        ('{"value": "abc", }', str),
+        ('"abc', str),
+        ('{{"a": 1}}', Settings),
+    ],
+)
+def test_a_part_of_what_is_wrong_is_no_answer(said: str, into: Any) -> None:
+    with pytest.raises(ParseError, match="there is no JSON in its text"):
+        objects.read(Text(said), into=into)
+
+
+@pytest.mark.parametrize(
+    ("said", "into", "value"),
+    [
+        ('{"a": 5}', Settings, 5),
+        ('Here: {"a": 5}\n', Settings, 5),
+        ('Here: ```json\n{"a": 5}\n```', Settings, 5),
+        ("```\n31\n```", int, 31),
+    ],
+)
+def test_what_is_whole_at_the_end_of_what_was_cut_is_read(said: str, into: Any, value: Any) -> None:
+    read = objects.read(Text(said, finish_reason="length"), into=into)
+    assert read == (Settings(value) if into is Settings else value)
+
+
+@pytest.mark.parametrize(
+    ("said", "into"), [("31", int), ("3.1", float), ("red", str), ('{"a": 5} And', Settings)]
+)
+def test_what_may_have_gone_on_is_no_answer(said: str, into: Any) -> None:
+    with pytest.raises(ParseError, match="cut at its longest"):
+        objects.read(Text(said, finish_reason="length"), into=into)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '<think>For example {"a": 0}.</think>\n{"a": 4}',
+        'For example {"a": 0}.\n</think>\n\n{"a": 4}',
+        'A draft: {"a": 0}. The answer: {"a": 4}',
+        '{"a": 0}\n```json\n{"a": 4}\n```\nnot {"a": 9}',
+        '{"a": 4}; {} is what you get without, [see here] or {there}',
+        '{"a": 4}, as in {"other": 5}',
+    ],
+)
+def test_the_answer_is_what_stands_apart_or_last(said: str) -> None:
+    """Thoughts and drafts come before it; and a fence says which one is meant."""
+    assert objects.read(Text(said), into=Settings) == Settings(4)
+
+
+@pytest.mark.parametrize(
+    ("said", "into", "value"),
+    [
+        ("hello", str, "hello"),
+        ("<think>Hm.</think>\nred", Literal["red", "blue"], "red"),
+        ("```\n2026-01-31\n```", date, date(2026, 1, 31)),
+    ],
+)
+def test_a_bare_word_is_a_text(said: str, into: Any, value: Any) -> None:
+    """As models write it that don't have JSON mode."""
+    assert objects.read(Text(said), into=into) == value
+
+
+@pytest.mark.parametrize("said", ['{"error": "I cannot"}', '{"type": "object", "properties": {}}'])
+def test_an_object_of_other_keys_alone_is_no_value(said: str) -> None:
+    """Also where no key is required."""
+    with pytest.raises(ParseError, match="Settings must be an object of a, b, got"):
+        objects.read(Text(said), into=Settings)
+    assert objects.read(Text("{}"), into=Settings) == Settings()
+
+
+def test_a_class_may_have_the_field_that_others_are_wrapped_in() -> None:
+    @dataclass
+    class Only:
+        value: int
+
+    for said in ('{"value": 1}', '{"value": {"value": 1}}'):
+        assert objects.read(Text(said), into=Only | None) == Only(1)
+    with pytest.raises(ParseError, match=r"must be an object, got 2\.5"):
+        objects.read(Text('{"value": 2.5}'), into=Only | None)
+
+
+@pytest.mark.parametrize("around", ["", "It is "])
+def test_a_large_number_is_what_was_written(around: str) -> None:
+    text = around + '{"value": 123456789012345678901234567890}'
+    assert objects.read(Text(text), into=int) == 123456789012345678901234567890
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[" * 400 + "1," * 100_000,
+        ("[" * 50 + "1,") * 4000,
+        "[1,]" * 50_000,
+        "{" * 200_000,
+        '["' + '\\"' * 100_000,
+        '{"a' * 70_000,
+        ("{" + " " * 100) * 2000,
+        "[1] " * 50_000,
+    ],
+)
+def test_no_text_takes_long(said: str) -> None:
+    """The event loop waits meanwhile: these took seconds where time grew with its square."""
+    began = process_time()
+    with pytest.raises(ParseError):
+        objects.read(Text(said), into=Recipe)
+    assert process_time() - began < 2
+
+
+async def test_a_long_wrong_answer_is_shown_in_part(fake: FakeWorkersAI) -> None:
+    """It is paid for once more."""
+    fake.answers({"response": "Pie! " * 10_000}).answers({"response": PIE_JSON})
+    assert await parse(fake, repair=1) == PIE
+    assert len(fake.requests[1].json()["messages"][1]["content"]) == 20_001
+
+
+async def test_the_complaint_is_whole_whatever_the_type_is_called(fake: FakeWorkersAI) -> None:
+    fake.answers({"response": "{"}).answers({"response": "3"})
+    assert await parse(fake, Annotated[int, "a: b"], repair=1) == 3
+    complaint = fake.requests[1].json()["messages"][2]["content"]
+    assert complaint.startswith("That is not what was asked for: a value begins in its text")
 
 
 async def test_a_real_small_model_writes_objects() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
-from functools import partial
+from functools import partial, wraps
 from itertools import repeat
 from typing import (
     Annotated,
@@ -105,6 +106,30 @@ class Cat:
 class Dog:
     name: str
     breed: str = "mutt"
+
+
+@dataclass
+class Spare:
+    first: int = 0
+    second: int = 0
+
+
+@dataclass
+class Numbered:
+    name: int
+
+
+@dataclass
+class Plus:
+    kind: Literal["plus"]
+    of: int
+    and_of: int = 0
+
+
+@dataclass
+class Times:
+    kind: Literal["times"]
+    of: int
 
 
 @dataclass
@@ -252,6 +277,7 @@ class Unknown:
         (dict[str, list[complex]], r"dict\{\}\[\]: there is no JSON for complex"),
         (tuple[int, bytes], r"tuple\[1\]: there is no JSON for bytes"),
         (Callable[[], int], "there is no JSON for"),
+        (Enum("Nothing", []), "there must be something to choose from"),
         (TypeVar("T"), "there is no JSON for ~T"),
         ("text", "there is no JSON for text"),
         (Literal[b"x"], "a choice must be a text, a number or null, got b'x'"),
@@ -360,6 +386,87 @@ def test_what_is_given_already_is_not_told() -> None:
     assert list(made.parameters["properties"]) == ["since"]
 
 
+def fetch(url: str, api_key: str, days: int = 3) -> DataFrame:  # type: ignore[name-defined]  # noqa: F821
+    """Fetch it.
+
+    Args:
+        url (dict(str, int)): Where it is.
+    """
+
+
+def test_what_a_partial_binds_is_not_told_and_not_asked_for() -> None:
+    """It may be a secret, or whose things a tool may touch; and it has a name and a docstring."""
+    made = definition(partial(fetch, api_key="sk-secret"))
+    assert (made.name, made.description) == ("fetch", "Fetch it.")
+    assert made.parameters == an_object(
+        ["url"],
+        url={"type": "string", "description": "Where it is."},
+        days={"type": "integer", "default": 3},
+    )
+    assert [one.name for one in made.fields] == ["url", "days"]
+    assert definition(partial(fetch, "here")).parameters["required"] == ["api_key"]
+
+
+def test_what_a_wrapped_partial_binds_is_not_told_either() -> None:
+    inner = partial(fetch, api_key="sk-secret")
+
+    @wraps(inner)
+    def retried(*args: Any, **keywords: Any) -> Any:
+        return inner(*args, **keywords)
+
+    made = definition(partial(retried, days=1), name="fetch")
+    assert list(made.parameters["properties"]) == ["url"]
+
+
+class Weather:
+    """Where it comes from."""
+
+    def __call__(self, city: str, days: int = None) -> str:  # type: ignore[assignment]  # noqa: RUF013
+        """Say how it is.
+        Returns: A sentence.
+
+        Args:
+            city: Its name.
+        """
+        return f"{city}{days}"
+
+
+def test_a_value_that_can_be_called_says_how_at_its_method() -> None:
+    """And a default of `None` is one that the model may give."""
+    made = definition(Weather())
+    assert (made.name, made.description) == ("Weather", "Say how it is.")
+    assert made.parameters == an_object(
+        ["city"],
+        city={"type": "string", "description": "Its name."},
+        days={"anyOf": [{"type": "integer"}, NULL]},
+    )
+
+
+def test_quoted_types_of_parameters_are_resolved() -> None:
+    def plant(tree: list[Node], depth: int | None = 3) -> None: ...
+
+    made = definition(plant)
+    assert [one.kind for one in made.fields] == [list[Node], int | None]
+
+
+def test_a_default_that_does_not_fit_is_not_told() -> None:
+    """A model may send it back, and JSON lacks some."""
+
+    def tool(a: int = "no", b: float = math.inf, c: float = math.nan, d: float = 1) -> None: ...  # type: ignore[assignment]
+
+    properties = definition(tool).parameters["properties"]
+    assert [name for name, said in properties.items() if "default" in said] == ["d"]
+
+
+def test_what_an_annotation_raises_is_an_error_of_ours() -> None:
+    def tool(a: int) -> None: ...
+
+    for said, says in (("json.Nope", "no attribute 'Nope'"), ("1/0", "division by zero")):
+        tool.__annotations__["a"] = said
+        with pytest.raises(InputError, match=f"tool: its signature can't be read: .*{says}"):
+            definition(tool)
+
+
 # Values
 
 
@@ -392,6 +499,22 @@ def test_what_is_given_already_is_not_told() -> None:
         ("soon", date, "it must be a date such as"),
         ("x", UUID, "it must be a UUID"),
         ("x", Decimal, "it must be a decimal number"),
+        ("NaN", Decimal, "it must be a decimal number"),
+        ("-Infinity", Decimal, "it must be a decimal number"),
+        ("1_000", Decimal, "it must be a decimal number"),
+        ("\N{FULLWIDTH DIGIT ONE}", Decimal, "it must be a decimal number"),
+        (float("inf"), Decimal, "it must be a decimal number"),
+        (float("inf"), float, "it must be a number of 64 bits"),
+        (float("nan"), float, "it must be a number of 64 bits"),
+        ("2026-W05-6", date, "it must be a date such as"),
+        ("20260131", date, "it must be a date such as"),
+        ("2026-W05-6T12:00", datetime, "it must be a date and time such as"),
+        ("1200", time, "it must be a time such as"),
+        ([1], tuple[()], "it must be a list of 0"),
+        ({"x": 1}, Film | None, r"it\.title is missing"),
+        ({"other": 1}, Spare, "it must be an object of first, second, got"),
+        ([{"other": 1}], list[Spare], r"it\[0\] must be an object of first, second, got"),
+        (2, Literal[1, "a"], 'it must be one of 1, "a", got 2'),
         (5, Cat | Dog, "it must be an object, got 5"),
         ({"breed": "x"}, Cat | Dog, r"it\.name is missing"),
         ({"street": None}, Address, r"it\.street must be a text, got null"),
@@ -407,6 +530,18 @@ def test_what_is_given_already_is_not_told() -> None:
 def test_a_value_that_does_not_fit_is_told_with_the_rule(value: Any, kind: Any, says: str) -> None:
     with pytest.raises(Misfit, match=says):
         read(value, kind, "it")
+
+
+def test_a_class_that_raises_a_key_error_misses_nothing() -> None:
+    @dataclass
+    class Sure:
+        it: int
+
+        def __post_init__(self) -> None:
+            raise KeyError("nope")
+
+    with pytest.raises(Misfit, match="Sure 'nope'"):
+        read({"it": 1}, Sure, "Sure")
 
 
 def test_the_rules_of_a_class_itself_count() -> None:
@@ -435,6 +570,16 @@ def test_the_rules_of_a_class_itself_count() -> None:
         ({"name": "a", "more": 1}, Cat, Cat("a")),
         (1.5, Decimal, Decimal("1.5")),
         (None, Cat | None, None),
+        (1.0, Literal[1, 2], 1),
+        (1.0, Level, Level.LOW),
+        ({"first": 1}, Spare | dict[str, Any], Spare(1)),
+        ({"first": 1}, dict[str, Any] | Spare, Spare(1)),
+        ({"first": 1, "more": 2}, Spare | dict[str, Any], {"first": 1, "more": 2}),
+        ({"kind": "times", "of": 3}, Plus | Times, Times("times", 3)),
+        ({"kind": "times", "of": 3}, Times | Plus, Times("times", 3)),
+        ({"name": 3}, Cat | Numbered, Numbered(3)),
+        ([{"name": "a"}], list[Numbered] | list[Cat], [Cat("a")]),
+        ([], tuple[()], ()),
         ([1, "a"], list[int | str], [1, "a"]),
     ],
 )

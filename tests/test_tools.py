@@ -4,7 +4,9 @@ import asyncio
 import gc
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -17,9 +19,11 @@ from cfai import (
     PythonTool,
     ServerError,
     StreamInterrupted,
+    Text,
     TextGeneration,
     Token,
     Tool,
+    ToolCall,
     ToolFailed,
     ToolLoopExceeded,
     ToolOutcome,
@@ -31,6 +35,7 @@ from cfai import (
     tool_result,
     user,
 )
+from cfai._tools import Toolbox
 from cfai.testing import FakeWorkersAI, Recorded
 from cfai.testing._script import Reply
 
@@ -50,6 +55,13 @@ def get_weather(city: str, days: int = 1) -> str:
 
 def run(fake: FakeWorkersAI, *tools: Any, **options: Any) -> ToolRun:
     return fake.client().run_tools(MODEL, ASKED, tools=tools or [get_weather], **options)
+
+
+def directly(ask: Any, *tools: Any, **options: Any) -> ToolRun:
+    """A run whose model is a function."""
+    toolbox = Toolbox(tools, scrub=str)
+    settings = {"max_steps": 10, "on_error": "tell", **options}
+    return ToolRun(ask, TextGeneration(ASKED), toolbox, **settings)
 
 
 def sent(fake: FakeWorkersAI, number: int = -1) -> list[dict[str, Any]]:
@@ -185,6 +197,23 @@ async def test_ids_that_repeat_are_told_apart(fake: FakeWorkersAI) -> None:
     assert named[0] == "functions.get_weather:0"
 
 
+async def test_ids_of_earlier_runs_are_not_given_again(fake: FakeWorkersAI) -> None:
+    """A model that names its calls the same each turn does so in the next run, too."""
+    function = {"name": "get_weather", "arguments": '{"city":"a"}'}
+    call = {"id": "functions.get_weather:0", "type": "function", "function": function}
+    fake.answers({"response": "", "tool_calls": [call]})
+    fake.answers({"response": "Dry."})
+    before = await run(fake)
+    fake.answers({"response": "", "tool_calls": [call]})
+    fake.answers({"response": "Still dry."})
+    talk = before.messages.user("And now?")
+    outcome = await fake.client().run_tools(MODEL, talk, tools=[get_weather])
+
+    named = [one.id for message in outcome.messages for one in message.tool_calls or ()]
+    assert [one.tool_call_id for one in outcome.messages if one.role == "tool"] == named
+    assert len(set(named)) == 2
+
+
 # What is sent, and given
 
 
@@ -264,6 +293,26 @@ async def test_the_outcome_has_all_that_was_said_and_used(fake: FakeWorkersAI) -
     assert Conversation.from_json(outcome.messages.to_json()) == outcome.messages
 
 
+async def test_all_that_was_used_is_added_up() -> None:
+    """A count that only some of the turns tell is the sum of theirs."""
+    answers = iter(
+        [
+            Text(tool_calls=(ToolCall("get_weather", {"city": "a"}),), usage=Usage(1, 2, 3)),
+            Text(
+                tool_calls=(ToolCall("get_weather", {"city": "b"}),),
+                usage=Usage(1, 2, 3, cached_tokens=4, reasoning_tokens=5),
+            ),
+            Text("Dry.", usage=Usage(10, 20, 30, cached_tokens=40, reasoning_tokens=50)),
+        ]
+    )
+
+    async def ask(_: TextGeneration) -> Text:
+        return next(answers)
+
+    outcome = await directly(ask, get_weather)
+    assert outcome.usage == Usage(12, 24, 36, cached_tokens=44, reasoning_tokens=55)
+
+
 async def test_an_answer_of_ours_is_told_as_what_it_holds(fake: FakeWorkersAI) -> None:
     """A tool that asks another model may hand on what it answered."""
     client = fake.client()
@@ -306,6 +355,95 @@ async def test_the_calls_of_one_turn_run_at_the_same_time(fake: FakeWorkersAI) -
     first, other = sent(fake)[2:]
     assert first["content"] == "slow"
     assert other["content"] != threading.current_thread().name
+
+
+async def test_functions_that_wait_run_at_the_same_time(fake: FakeWorkersAI) -> None:
+    """Also more of them than asyncio has threads: none ends before the last has begun."""
+    calls = 50
+    all_began = threading.Barrier(calls)
+
+    def meet(number: int) -> int:
+        all_began.wait(timeout=60)
+        return number
+
+    fake.answers(called(*(("meet", {"number": number}) for number in range(calls))))
+    fake.answers({"response": "Done."})
+    await run(fake, meet, on_error="raise")
+
+    assert [one["content"] for one in sent(fake)[2:]] == [str(one) for one in range(calls)]
+
+
+async def test_a_function_that_hangs_takes_none_of_asyncios_threads(fake: FakeWorkersAI) -> None:
+    """Names are resolved in those: another client could not even begin. It runs on, to its end."""
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    began, release, ended = asyncio.Event(), threading.Event(), asyncio.Event()
+
+    def hang() -> None:
+        loop.call_soon_threadsafe(began.set)
+        release.wait(60)
+        loop.call_soon_threadsafe(ended.set)
+
+    fake.answers(called(("hang", {})))
+    async with run(fake, hang) as running:
+        await anext(running)
+        await anext(running)
+        await began.wait()
+    try:
+        assert await asyncio.wait_for(asyncio.to_thread(str, "free"), 10) == "free"
+        assert not ended.is_set()
+    finally:
+        release.set()
+    await ended.wait()
+
+
+async def test_the_threads_of_a_run_end_with_it(fake: FakeWorkersAI) -> None:
+    threads: list[threading.Thread] = []
+
+    def where() -> None:
+        threads.append(threading.current_thread())
+
+    fake.answers(called(("where", {})))
+    fake.answers({"response": "Done."})
+    running = run(fake, where)
+    await running
+    await asyncio.to_thread(threads[0].join, 60)
+    assert not threads[0].is_alive()
+
+
+class Counter:
+    """Count."""
+
+    async def __call__(self, number: int) -> int:
+        """Count on."""
+        await asyncio.sleep(0)
+        return number + 1
+
+
+def begun(number: int) -> Awaitable[int]:
+    """Give what is still to be awaited."""
+    return Counter()(number)
+
+
+@pytest.mark.parametrize("tool", [PythonTool(Counter(), name="begun"), begun])
+async def test_what_can_be_awaited_is(fake: FakeWorkersAI, tool: Any) -> None:
+    """An object whose call is async, and a plain function that gives an awaitable."""
+    fake.answers(called(("begun", {"number": 1})))
+    fake.answers({"response": "2"})
+    await run(fake, tool)
+
+    assert sent(fake)[2]["content"] == "2"
+
+
+async def test_an_object_whose_call_is_async_runs_on_the_loop() -> None:
+    class Where:
+        async def __call__(self) -> str:
+            return threading.current_thread().name
+
+    tool = PythonTool(Where(), name="where")
+    with ThreadPoolExecutor(1) as threads:
+        threads.shutdown()
+        assert await tool.run({}, threads=threads) == threading.current_thread().name
 
 
 # What goes wrong
@@ -413,6 +551,116 @@ async def test_no_secret_is_told(fake: FakeWorkersAI) -> None:
     assert len(told) == 500
 
 
+async def test_no_secret_is_told_of_a_result_either(fake: FakeWorkersAI) -> None:
+    """The function's caller sees it as it is."""
+
+    def settings() -> dict[str, str]:
+        return {"token": "fake-api-token"}
+
+    fake.answers(called(("settings", {})))
+    fake.answers({"response": "Thanks."})
+    outcome = await run(fake, settings)
+
+    assert sent(fake)[2]["content"] == '{"token": "***"}'
+    (result,) = outcome.steps[0].results
+    assert isinstance(result, ToolReturned)
+    assert result.value == {"token": "fake-api-token"}
+
+
+async def test_half_a_character_is_told_as_a_mark(fake: FakeWorkersAI) -> None:
+    """Names of files may hold what no request can carry."""
+
+    def name() -> str:
+        return "caf\udce9, \ud83d\ude00"
+
+    def names() -> list[str]:
+        return ["\ud800"]
+
+    def no_file() -> None:
+        raise FileNotFoundError("caf\udce9")
+
+    fake.answers(called(("name", {}), ("names", {}), ("no_file", {})))
+    fake.answers({"response": "Thanks."})
+    await run(fake, name, names, no_file)
+
+    assert [one["content"] for one in sent(fake)[2:]] == [
+        "caf\ufffd, \U0001f600",
+        '["\ufffd"]',
+        "error: FileNotFoundError: caf\ufffd",
+    ]
+
+
+async def test_an_error_without_words_is_told_by_its_class(fake: FakeWorkersAI) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    def fails_oddly() -> None:
+        raise Mute
+
+    fake.answers(called(("fails_oddly", {})))
+    fake.answers({"response": "Sorry."})
+    await run(fake, fails_oddly)
+
+    assert sent(fake)[2]["content"] == "error: Mute"
+
+
+@pytest.mark.parametrize(("length", "told"), [(10, "." * 10), (11, None)])
+async def test_what_is_told_of_a_result_has_a_limit(
+    fake: FakeWorkersAI, length: int, told: str | None
+) -> None:
+    def dots() -> str:
+        return "." * length
+
+    fake.answers(called(("dots", {})))
+    fake.answers({"response": "Thanks."})
+    await run(fake, PythonTool(dots, max_characters=10))
+
+    too_long = "error: the tool gave back 11 characters, and 10 is the most"
+    assert sent(fake)[2]["content"] == (told or too_long)
+
+
+async def test_a_turn_runs_no_more_calls_than_it_may(fake: FakeWorkersAI) -> None:
+    """Those beyond fail, and so does each with wrong arguments, which takes no other's place."""
+    count = 0
+
+    async def counts() -> None:
+        nonlocal count
+        count += 1
+
+    fake.answers(called(("nothing", {}), *[("counts", {})] * 101))
+    fake.answers({"response": "Done."})
+    await run(fake, counts, on_error="raise")
+
+    assert count == 100
+    contents = [one["content"] for one in sent(fake)[2:]]
+    assert contents[100:] == ["null", "error: not run: up to 100 calls of one turn are"]
+
+
+@pytest.mark.parametrize(
+    ("name", "repeated"), [("x\n\nSystem: é" * 40, "x__System___"), ("", "unnamed")]
+)
+async def test_a_name_that_no_tool_can_have_is_not_sent_back(
+    fake: FakeWorkersAI, name: str, repeated: str
+) -> None:
+    """A service may refuse it, and with it all that was said. The event has it as it was."""
+    fake.answers({"tool_calls": [{"id": "1", "name": name, "arguments": {}}]})
+    fake.answers({"response": "Sorry."})
+    outcome = await run(fake)
+
+    asked, result = sent(fake)[1:]
+    assert asked["tool_calls"][0]["function"]["name"] == result["name"]
+    assert result["name"].startswith(repeated)
+    assert len(result["name"]) <= 64
+    assert outcome.steps[0].results[0].call.name == name
+
+
+async def test_a_name_that_a_definition_has_is_sent_back_as_it_is(fake: FakeWorkersAI) -> None:
+    fake.answers(called(("files.list", {})))
+    outcome = await run(fake, Function("files.list", "List."))
+    assert outcome.messages[-1].payload()["tool_calls"][0]["function"]["name"] == "files.list"
+
+
 async def test_what_json_has_no_form_for_is_an_error(fake: FakeWorkersAI) -> None:
     def picture() -> bytes:
         return b"\x89PNG"
@@ -421,7 +669,7 @@ async def test_what_json_has_no_form_for_is_an_error(fake: FakeWorkersAI) -> Non
     fake.answers({"response": "Sorry."})
     await run(fake, picture)
 
-    told = "error: the tool gave back a bytes, which JSON has no form for"
+    told = "error: the tool gave back a value of type bytes, which JSON has no form for"
     assert sent(fake)[2]["content"] == told
 
 
@@ -512,13 +760,13 @@ class Patient:
     """A tool that waits, and remembers what happened to it."""
 
     def __init__(self) -> None:
-        self.began, self.ended = asyncio.Event(), asyncio.Event()
+        self.began, self.may_end, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def wait(self) -> None:
         """Wait."""
         self.began.set()
         try:
-            await asyncio.Event().wait()
+            await self.may_end.wait()
         finally:
             self.ended.set()
 
@@ -526,12 +774,15 @@ class Patient:
 async def test_cancelling_cancels_the_tools(fake: FakeWorkersAI) -> None:
     tool = Patient()
     fake.answers(called(("wait", {})))
-    task = asyncio.create_task(run(fake, tool.wait)._to_its_end())
+    running = run(fake, tool.wait)
+    task = asyncio.create_task(running._to_its_end())
     await tool.began.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert tool.ended.is_set()
+    with pytest.raises(StreamInterrupted, match="was cancelled"):
+        await running
 
 
 async def test_leaving_cancels_the_tools(fake: FakeWorkersAI) -> None:
@@ -591,6 +842,81 @@ async def test_closing_ends_the_wait_for_the_model(fake: FakeWorkersAI) -> None:
     await fake.requests[0].gone.wait()
 
 
+async def test_a_second_reader_is_refused_and_changes_nothing(fake: FakeWorkersAI) -> None:
+    tool = Patient()
+    fake.answers(called(("wait", {})))
+    fake.answers({"response": "Done."})
+    running = run(fake, tool.wait)
+    task = asyncio.create_task(running._to_its_end())
+    await tool.began.wait()
+    with pytest.raises(InputError, match="one reader"):
+        await running
+    tool.may_end.set()
+    assert str(await task) == "Done."
+
+
+async def test_a_turn_that_comes_while_it_is_closed_starts_nothing() -> None:
+    """The answer is there already, but nobody has looked at it."""
+    answered: asyncio.Future[Text] = asyncio.get_running_loop().create_future()
+    tool = Patient()
+    running = directly(lambda _: answered, tool.wait)
+    task = asyncio.create_task(running._to_its_end())
+    await asyncio.sleep(0)
+    answered.set_result(Text(tool_calls=(ToolCall("wait"),)))
+    await running.aclose()
+    with pytest.raises(StreamInterrupted, match="closed before its end"):
+        await task
+    assert not tool.began.is_set()
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_result_that_comes_while_it_is_closed_is_no_end() -> None:
+    async def ask(_: TextGeneration) -> Text:
+        return Text(tool_calls=(ToolCall("wait"),))
+
+    tool = Patient()
+    running = directly(ask, tool.wait)
+    events: list[Any] = []
+
+    async def reads() -> None:
+        async for event in running:
+            events.append(event)  # noqa: PERF401  # those before the error, too
+
+    task = asyncio.create_task(reads())
+    await tool.began.wait()
+    tool.may_end.set()
+    await tool.ended.wait()
+    await running.aclose()
+    with pytest.raises(StreamInterrupted, match="closed before its end"):
+        await task
+    assert [type(event) for event in events] == [Turn, ToolStarted]
+    assert running.messages == ASKED
+
+
+def test_dropping_it_after_its_loop_is_nothing() -> None:
+    """The loop was closed, and its tasks with it."""
+
+    async def ask(_: TextGeneration) -> Text:
+        return Text(tool_calls=(ToolCall("wait"),))
+
+    async def begins() -> ToolRun:
+        tool = Patient()
+        running = directly(ask, tool.wait)
+        await anext(running)
+        await anext(running)
+        await tool.began.wait()
+        return running
+
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda _, context: said.append(context["message"]))
+    said: list[str] = []
+    running = loop.run_until_complete(begins())
+    loop.close()
+    del running
+    gc.collect()
+    assert said == ["Task was destroyed but it is pending!"]
+
+
 async def test_cancelling_closes_the_stream(fake: FakeWorkersAI) -> None:
     """The service sees at once that nobody reads any more."""
     fake.streams("Dry", asyncio.Event())
@@ -627,6 +953,19 @@ def many(*cities: str) -> str:
     return str(cities)
 
 
+def one_by_one() -> Iterator[int]:
+    yield 1
+
+
+async def some_day() -> AsyncIterator[int]:
+    yield 1
+
+
+class Yields:
+    async def __call__(self) -> AsyncIterator[int]:
+        yield 1
+
+
 @pytest.mark.parametrize(
     ("tools", "options", "says"),
     [
@@ -634,6 +973,13 @@ def many(*cities: str) -> str:
         ([complex_type], {}, "complex_type.number: there is no JSON for complex"),
         ([many], {}, r"many: the parameter \*cities: str must be one that is given by its name"),
         ([lambda: 1], {}, "the name of a tool must be 1 to 64 letters"),
+        ([one_by_one], {}, "one_by_one: a tool must return its result, and not yield it"),
+        ([partial(some_day)], {}, "some_day: a tool must return its result"),
+        ([Yields()], {}, "Yields: a tool must return its result"),
+        (get_weather, {}, "tools must be a list of functions or definitions, got <function get_we"),
+        (None, {}, "tools must be a list of functions or definitions, got None"),
+        ("abc", {}, "tools must be a list of functions or definitions, got 'abc'"),
+        ({"name": "a"}, {}, "tools must be a list of functions or definitions, got {'name'"),
         ([3], {}, "a tool must be a function or a definition, got 3"),
         ([{"description": "x"}], {}, "a tool must have a name"),
         ([get_weather, get_weather], {}, "two tools must not have the name get_weather"),
@@ -647,6 +993,12 @@ async def test_what_cannot_work_is_refused_at_once(
 ) -> None:
     with pytest.raises(InputError, match=says):
         fake.client().run_tools(MODEL, ASKED, tools=tools, **options)
+
+
+@pytest.mark.parametrize("limit", [0, True, 1.5])
+def test_the_limit_of_a_tool_is_a_number(limit: Any) -> None:
+    with pytest.raises(InputError, match="max_characters must be a whole number above 0, got"):
+        PythonTool(get_weather, max_characters=limit)
 
 
 async def test_tools_are_given_once(fake: FakeWorkersAI) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import (
     Iterator,
     Mapping,
@@ -38,6 +39,12 @@ def bare(kind: Any) -> Any:
     return get_origin(kind) or kind
 
 
+def unsaid(kind: Any) -> Any:
+    """Give the type without what `Annotated` says of it, or of what it holds."""
+    holder = type("Holder", (), {"__annotations__": {"it": kind}})
+    return get_type_hints(holder)["it"]
+
+
 def is_enum(kind: Any) -> bool:
     """Tell whether it is an enumeration, which may be a class of texts or numbers, too."""
     return isinstance(kind, type) and issubclass(kind, Enum)
@@ -51,6 +58,13 @@ def is_union(kind: Any) -> bool:
 def is_list(kind: Any) -> bool:
     """Tell whether JSON has a list for it."""
     return any(bare(kind) is one for one in LISTS)
+
+
+def is_fixed(kind: Any) -> bool:
+    """Tell whether it is a tuple of so many items, each of its own type."""
+    if get_origin(kind) is not tuple or kind is typing.Tuple:  # noqa: UP006
+        return False
+    return get_args(kind)[-1:] != (Ellipsis,)
 
 
 def is_mapping(kind: Any) -> bool:
@@ -80,17 +94,29 @@ class Field:
     required: bool
     default: Any = None
     """`None` also where there is none, or where it is made anew each time."""
+    given: str = ""
+    """What the class itself calls it when it is made; empty where that is its name."""
     description: str | None = None
     """As its metadata say."""
 
 
+def stored(kind: Any) -> tuple[str, ...]:
+    """Give the names under which a value of a class keeps what it was made from."""
+    if attrs.has(kind):
+        return tuple(one.name for one in attrs.fields(kind) if one.init)
+    if dataclasses.is_dataclass(kind):
+        return tuple(one.name for one in dataclasses.fields(kind) if one.init)
+    named: Any = kind
+    return tuple(named._fields)
+
+
 def fields(kind: Any) -> tuple[Field, ...]:
-    """Give the fields that a value of a class is made from.
+    """Give the fields that a value of a class is made from, with all quoted names resolved.
 
     Raises:
         NameError: An annotation names what can't be found.
     """
-    hints = get_type_hints(kind, include_extras=True)
+    hints = _hints(kind)
     if attrs.has(kind):
         return tuple(_attrs_fields(kind, hints))
     if dataclasses.is_dataclass(kind):
@@ -105,23 +131,39 @@ def fields(kind: Any) -> tuple[Field, ...]:
     )
 
 
+def _hints(kind: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(kind, include_extras=True)
+    except NameError:
+        # A class inside a function is found by its own name in no module.
+        own = {**vars(kind), kind.__name__: kind}
+        return get_type_hints(kind, localns=own, include_extras=True)
+
+
 def _attrs_fields(kind: Any, hints: Mapping[str, Any]) -> Iterator[Field]:
     for one in attrs.fields(kind):
         if one.init:
             required = one.default is attrs.NOTHING
             said = one.metadata.get("description")
             default = None if required else one.default
-            yield Field(one.name, hints.get(one.name, Any), required, default, said)
+            hint = hints.get(one.name, one.type or Any)
+            yield Field(one.name, hint, required, default, one.alias or "", said)
 
 
 def _dataclass_fields(kind: Any, hints: Mapping[str, Any]) -> Iterator[Field]:
-    for one in dataclasses.fields(kind):
-        if one.init:
+    kept = {one.name for one in dataclasses.fields(kind)}
+    for one in kind.__dataclass_fields__.values():
+        hint = hints[one.name]
+        # What only `__post_init__` takes is no field, and still has to be given.
+        bare_one = hint is dataclasses.InitVar
+        handed_on = one.name not in kept and (bare_one or isinstance(hint, dataclasses.InitVar))
+        if handed_on or (one.name in kept and one.init):
             default = None if one.default is dataclasses.MISSING else one.default
             made = one.default_factory is not dataclasses.MISSING
             required = one.default is dataclasses.MISSING and not made
             said = one.metadata.get("description")
-            yield Field(one.name, hints[one.name], required, default, said)
+            hint = (Any if bare_one else hint.type) if handed_on else hint
+            yield Field(one.name, hint, required, default, description=said)
 
 
 def _keys(kind: Any, hints: Mapping[str, Any]) -> Iterator[Field]:

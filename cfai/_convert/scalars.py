@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import date, datetime, time
@@ -18,6 +20,10 @@ Hook = Callable[[Any, Any], Any]
 _SHOWN = 80
 
 _EXACT = 2**53
+
+_DATE = r"\d{4}-\d\d-\d\d"
+_TIME = r"\d\d:\d\d.*"
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 class Wrong(TypeError):
@@ -37,16 +43,17 @@ def _json(value: object) -> str:
     return shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 1]}…"
 
 
-def _same(one: object, other: object) -> bool:
-    """Equal, where True is not 1."""
-    return type(one) is type(other) and one == other
+def same(one: object, other: object) -> bool:
+    """Equal, where True is not 1, and 1.0 is: JSON knows only one kind of number."""
+    kinds = {type(one), type(other)}
+    return (len(kinds) == 1 or kinds == {int, float}) and one == other
 
 
 def _choose(value: Any, choices: Iterable[Any]) -> Any:
     plain = []
     for one in choices:
         said = one.value if isinstance(one, Enum) else one
-        if _same(said, value):
+        if same(said, value):
             return one
         plain.append(_json(said))
     refuse(f"one of {', '.join(plain)}", value)
@@ -84,24 +91,27 @@ def _whole(value: Any, _: Any) -> int:
 def _number(value: Any, _: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         refuse("a number", value)
-    try:
-        return float(value)
-    except OverflowError:
-        refuse("a number of 64 bits", value)
+    with suppress(OverflowError):
+        if math.isfinite(value):
+            return float(value)
+    refuse("a number of 64 bits", value)
 
 
 def _decimal(value: Any, _: Any) -> Decimal:
     if isinstance(value, str | int | float) and not isinstance(value, bool):
+        said = str(value)
         with suppress(InvalidOperation, ValueError):
-            return Decimal(str(value))
+            if _DECIMAL.fullmatch(said):
+                return Decimal(said)
     refuse("a decimal number", value)
 
 
-def _written(make: Callable[[str], Any], rule: str) -> Hook:
-    """Read what JSON has only a text for."""
+def _written(make: Callable[[str], Any], rule: str, form: str = "(?s:.*)") -> Hook:
+    """Read what JSON has only a text for, in a form of which Python takes more than was asked."""
+    written = re.compile(form, re.ASCII)
 
     def hook(value: Any, _: Any) -> Any:
-        if not isinstance(value, str):
+        if not isinstance(value, str) or not written.fullmatch(value):
             refuse(rule, value)
         try:
             return make(value)
@@ -109,12 +119,6 @@ def _written(make: Callable[[str], Any], rule: str) -> Hook:
             refuse(rule, value)
 
     return hook
-
-
-def _moment(text: str) -> datetime:
-    if len(text) < len("2026-01-31T12"):
-        raise ValueError("a date alone")
-    return datetime.fromisoformat(text)
 
 
 def _or_member(hook: Hook) -> Hook:
@@ -128,9 +132,15 @@ HOOKS: Final[dict[type[Any], Hook]] = {
     float: _or_member(_number),
     Enum: _or_member(null),
     bool: _exact(bool, "true or false"),
-    datetime: _or_member(_written(_moment, "a date and time such as 2026-01-31T12:00:00Z")),
-    date: _or_member(_written(date.fromisoformat, "a date such as 2026-01-31")),
-    time: _or_member(_written(time.fromisoformat, "a time such as 12:00:00")),
+    datetime: _or_member(
+        _written(
+            datetime.fromisoformat,
+            "a date and time such as 2026-01-31T12:00:00Z",
+            rf"{_DATE}[Tt ]{_TIME}",
+        )
+    ),
+    date: _or_member(_written(date.fromisoformat, "a date such as 2026-01-31", _DATE)),
+    time: _or_member(_written(time.fromisoformat, "a time such as 12:00:00", _TIME)),
     UUID: _or_member(_written(UUID, "a UUID")),
     Decimal: _or_member(_decimal),
 }

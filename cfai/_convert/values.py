@@ -8,23 +8,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time
 from decimal import Decimal
-from functools import cache, partial
+from functools import cache
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, is_typeddict
 from uuid import UUID
 
+from attrs import evolve
+
 from cfai._convert.kinds import (
-    LISTS,
     SETS,
+    Field,
     bare,
     fields,
     is_class,
+    is_fixed,
     is_list,
     is_mapping,
-    is_named_tuple,
     is_union,
+    stored,
+    unsaid,
 )
-from cfai._convert.scalars import HOOKS, Hook, literal, null, refuse
+from cfai._convert.scalars import HOOKS, Hook, Wrong, literal, null, refuse
+from cfai._convert.unions import one_reading, union_hook
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -58,7 +63,7 @@ def _list_hook(kind: Any, converter: Converter) -> Hook:
         makes = origin
     elif origin in SETS:
         makes = set
-    fixed = origin is tuple and arguments and arguments[-1] is not Ellipsis
+    fixed = is_fixed(kind)
 
     def hook(value: Any, _: Any) -> Any:
         if not isinstance(value, list):
@@ -81,29 +86,37 @@ def _mapping_hook(kind: Any, converter: Converter) -> Hook:
 
 
 def _class_hook(kind: Any, converter: Converter) -> Hook:
-    from cattrs.cols import namedtuple_dict_structure_factory
-    from cattrs.gen import make_dict_structure_fn
+    found = [evolve(one, kind=unsaid(one.kind)) for one in fields(kind)]
+    names = [one.name for one in found]
+    makes = dict if is_typeddict(kind) else kind
+    # Where nothing is required, what has nothing to do with the class would be one, too.
+    lax = not any(one.required for one in found)
 
-    if is_typeddict(kind):
-        return _object(partial(_typed_dict, converter))
-    if is_named_tuple(kind):
-        return _object(namedtuple_dict_structure_factory(kind, converter))
-    return _object(make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=False))
+    def hook(value: dict[str, Any], _: Any) -> Any:
+        if lax and value and value.keys().isdisjoint(names):
+            refuse(f"an object of {', '.join(names)}" if names else "an object of no keys", value)
+        return makes(**_parts(converter, found, value, kind))
+
+    return _object(hook)
 
 
-def _typed_dict(converter: Converter, value: dict[str, Any], kind: Any) -> dict[str, Any]:
+def _parts(
+    converter: Converter, found: Iterable[Field], value: dict[str, Any], kind: Any
+) -> dict[str, Any]:
     from cattrs.errors import AttributeValidationNote, ClassValidationError
 
     read, wrong = {}, []
-    for one in fields(kind):
+    for one in found:
         try:
-            if one.required or one.name in value:
-                read[one.name] = converter.structure(value[one.name], one.kind)
+            if one.name in value:
+                read[one.given or one.name] = converter.structure(value[one.name], one.kind)
+            elif one.required:
+                raise Wrong("is missing")
         except Exception as exc:
-            exc.add_note(AttributeValidationNote(f"key {one.name}", one.name, one.kind))
+            exc.add_note(AttributeValidationNote(f"field {one.name}", one.name, one.kind))
             wrong.append(exc)
     if wrong:
-        raise ClassValidationError("wrong keys", wrong, kind)
+        raise ClassValidationError("wrong fields", wrong, kind)
     return read
 
 
@@ -116,44 +129,19 @@ def _object(read: Hook) -> Hook:
     return hook
 
 
-def _union_hook(kind: Any, converter: Converter) -> Hook:
-    members = get_args(kind)
-
-    def hook(value: Any, _: Any) -> Any:
-        wrong: list[Exception] = []
-        for one in sorted(members, key=partial(_unlikeliness, value)):
-            try:
-                return converter.structure(value, one)
-            except Exception as exc:
-                wrong.append(exc)
-        # The member that the value looks most like says best what is wrong with it.
-        raise wrong[0]
-
-    return hook
+def _as_object(kind: Any, converter: Converter) -> Callable[[Any], dict[str, Any]]:
+    """Write a value by what it holds: its annotations may be quoted, or be wrong."""
+    names = stored(kind)
+    return lambda value: {name: converter.unstructure(getattr(value, name)) for name in names}
 
 
-def _unlikeliness(value: Any, kind: Any) -> tuple[int, int]:
-    """How unlikely a value is to be meant for a member of a union: the likeliest goes first."""
-    known = bare(kind)
-    if hasattr(kind, "__metadata__"):  # Annotated
-        return _unlikeliness(value, get_args(kind)[0])
-    if known is NoneType:
-        return (0, 0) if value is None else (9, 0)
-    if isinstance(value, dict) and is_class(known):
-        names = {one.name for one in fields(known)}
-        return len(value.keys() - names), len(names - value.keys())
-    if known is str:
-        # Every date is a text, too: what says more goes first.
-        return 1, 0
-    if known is type(value) or known is Literal or (isinstance(value, list) and known in LISTS):
-        return 0, 0
-    return (0, 1) if isinstance(value, str) else (2, 0)
+def _has_names(kind: Any) -> bool:
+    return is_class(kind) and not is_typeddict(kind)
 
 
 @cache
 def _converter() -> Converter:
     from cattrs import Converter
-    from cattrs.cols import namedtuple_dict_unstructure_factory
 
     converter = Converter(
         detailed_validation=True, unstruct_collection_overrides=dict.fromkeys(SETS, list)
@@ -161,11 +149,12 @@ def _converter() -> Converter:
     for kind, hook in HOOKS.items():
         converter.register_structure_hook(kind, hook)
     converter.register_structure_hook_func(lambda kind: kind is NoneType, null)
+    converter.register_structure_hook_func(lambda kind: kind is object, lambda value, _: value)
     converter.register_structure_hook_func(lambda kind: bare(kind) is Literal, literal)
     for suits, factory in (
         (is_mapping, _mapping_hook),
         (is_list, _list_hook),
-        (is_union, _union_hook),
+        (is_union, union_hook),
         (is_class, _class_hook),
     ):
         converter.register_structure_hook_factory(suits, factory)
@@ -173,7 +162,7 @@ def _converter() -> Converter:
         converter.register_unstructure_hook(said, said.isoformat)
     for shown in (UUID, Decimal):
         converter.register_unstructure_hook(shown, str)
-    converter.register_unstructure_hook_factory(is_named_tuple, namedtuple_dict_unstructure_factory)
+    converter.register_unstructure_hook_factory(_has_names, _as_object)
     return converter
 
 
@@ -186,14 +175,15 @@ def read(value: Any, kind: Any, what: str) -> Any:
     from cattrs import transform_error
 
     try:
-        return _converter().structure(value, kind)
+        with one_reading():
+            return _converter().structure(value, unsaid(kind))
     except Exception as exc:
         reasons = transform_error(exc, path=what, format_exception=_reason)
         raise Misfit("; ".join(_sentence(reason) for reason in reasons[:5])) from exc
 
 
 def _reason(exc: BaseException, _: Any) -> str:
-    return "is missing" if isinstance(exc, KeyError) else str(exc) or type(exc).__name__
+    return str(exc) or type(exc).__name__
 
 
 def _sentence(reason: str) -> str:

@@ -11,8 +11,8 @@ _FIELD = re.compile(
     r":(?P<kind>param|parameter|arg|argument|ivar|var|\w+)(?P<names>[^:]*):(?P<said>.*)"
 )
 _PARAMETERS = {"param", "parameter", "arg", "argument", "ivar", "var"}
-_ENTRY = re.compile(r"\*{0,2}(?P<name>\w+)\s*(\([^)]*\))?\s*:(?P<said>.*)")
-_HEADING = re.compile(r"[A-Z][A-Za-z ]*:\s*")
+_ENTRY = re.compile(r"\*{0,2}(?P<name>\w+)\s*(\(.*?\))?\s*:(?P<said>.*)")
+_SECTION = re.compile(r"(Args|Arguments|Returns|Yields|Raises|Examples?|Notes?)\s*:.*")
 
 
 def first_paragraph(docstring: str | None) -> str:
@@ -20,6 +20,8 @@ def first_paragraph(docstring: str | None) -> str:
     said: list[str] = []
     for line in inspect.cleandoc(docstring or "").splitlines():
         if not line.strip() or _GOOGLE.fullmatch(line) or _FIELD.fullmatch(line):
+            break
+        if said and _SECTION.fullmatch(line):
             break
         said.append(line.strip())
     return " ".join(said)

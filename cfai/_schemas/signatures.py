@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Optional, get_type_hints
 
 from attrs import frozen
 
@@ -41,8 +41,7 @@ def definition(
 
     Args:
         function: Each of its parameters has a type that JSON has a form for, and can be given by
-            name. Its docstring says what it does, and of its parameters what they mean. What
-            `functools.partial` has given already is not told.
+            name. Its docstring says what it does, and of its parameters what they mean.
         name: Another name than the function's own.
         description: Another description than the first paragraph of its docstring.
 
@@ -51,35 +50,72 @@ def definition(
     """
     if not callable(function):
         raise InputError(f"a tool must be a function or a definition, got {function!r:.80}")
-    given, plain = _unbound(function)
+    plain = _unbound(function)
     called = name or str(getattr(plain, "__name__", type(plain).__name__))
     if not _NAME.fullmatch(called):
         raise InputError(
             f"the name of a tool must be 1 to 64 letters, digits, _ or -, got {called!r:.80}"
         )
-    doc = inspect.getdoc(plain) or ""
-    told = _signature(function, called).parameters.values()
-    found = tuple(_field(called, one) for one in told if one.name not in given)
+    doc = _doc(plain)
+    found = tuple(_field(called, one) for one in _parameters(function, called))
     walk = Walk()
     made = walk.object(found, parameters(doc), called)
     said = first_paragraph(doc) if description is None else description
     return Definition(called, said or called, walk.closed(made), found)
 
 
-def _unbound(function: Callable[..., Any]) -> tuple[set[str], Callable[..., Any]]:
-    """Give the names that `functools.partial` has given, and the function inside."""
-    given: set[str] = set()
+def _unbound(function: Any) -> Any:
+    """What a partial is made of: its own name and docstring are those of every partial."""
     while isinstance(function, partial):
-        given |= function.keywords.keys()
         function = function.func
-    return given, function
+    return function
 
 
-def _signature(function: Callable[..., Any], called: str) -> inspect.Signature:
+def _doc(function: Any) -> str:
+    if not (inspect.isroutine(function) or isinstance(function, type)):
+        # A value that can be called: how is said at its method, what for maybe at its class.
+        said = inspect.cleandoc(type(function).__call__.__doc__ or "")
+        if said:
+            return said
+    return inspect.getdoc(function) or ""
+
+
+def _wrapped(function: Any) -> Iterator[Any]:
+    """A function, and those that it hands on to."""
+    while function is not None:
+        yield function
+        if isinstance(function, partial):
+            function = function.func
+        elif inspect.ismethod(function):
+            function = function.__func__
+        else:
+            function = getattr(function, "__wrapped__", None)
+
+
+def _parameters(function: Callable[..., Any], called: str) -> Iterator[inspect.Parameter]:
+    """What a call gives: nothing that a partial has bound, which is not the caller's to choose."""
+    *_, inner = chain = list(_wrapped(function))
+    bound = {name for one in chain if isinstance(one, partial) for name in one.keywords}
     try:
-        return inspect.signature(function, eval_str=True)
-    except (NameError, TypeError, ValueError, SyntaxError) as exc:
+        found = inspect.signature(function).parameters
+        kinds = {name: one.annotation for name, one in found.items()}
+        types = _types({name: kinds[name] for name in kinds if name not in bound}, inner)
+    except Exception as exc:  # annotations are code, which can raise anything
         raise InputError(f"{called}: its signature can't be read: {exc}") from exc
+    return (one.replace(annotation=types[name]) for name, one in found.items() if name in types)
+
+
+def _types(annotations: dict[str, Any], function: Any) -> dict[str, Any]:
+    """Resolve quoted annotations, where the function stands. What it returns does not matter."""
+    if not inspect.isroutine(function):
+        kind, how = type(function), "__call__"
+        if isinstance(function, type):
+            kind, how = function, "__init__"
+        made = getattr(kind, how)
+        *_, function = _wrapped(made)
+    known = getattr(function, "__globals__", {})
+    holder = type("Holder", (), {"__annotations__": annotations})
+    return get_type_hints(holder, globalns=known, localns={}, include_extras=True)
 
 
 def _field(called: str, parameter: inspect.Parameter) -> Field:
@@ -89,6 +125,10 @@ def _field(called: str, parameter: inspect.Parameter) -> Field:
         )
     if parameter.annotation is parameter.empty:
         raise InputError(f"{called}: the parameter {parameter.name} must have a type")
-    required = parameter.default is parameter.empty
-    default = None if required else parameter.default
-    return Field(parameter.name, parameter.annotation, required, default)
+    if parameter.default is parameter.empty:
+        return Field(parameter.name, parameter.annotation, True)
+    kind = parameter.annotation
+    if parameter.default is None and kind not in (Any, object):
+        # The older way to write it: `unit: str = None`.
+        kind = Optional[kind]  # noqa: UP045
+    return Field(parameter.name, kind, False, parameter.default)

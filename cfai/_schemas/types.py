@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time
@@ -18,6 +19,7 @@ from cfai._convert.kinds import (
     fields,
     is_class,
     is_enum,
+    is_fixed,
     is_list,
     is_mapping,
     is_named_tuple,
@@ -119,10 +121,11 @@ class Walk:
 
     def _list(self, kind: Any, where: str) -> Schema:
         arguments = get_args(kind)
-        if bare(kind) is tuple and arguments and arguments[-1] is not Ellipsis:
+        if is_fixed(kind):
             first = [self.of(one, f"{where}[{at}]") for at, one in enumerate(arguments)]
             size = len(first)
-            return {"type": "array", "prefixItems": first, "minItems": size, "maxItems": size}
+            items = {"prefixItems": first} if first else {}
+            return {"type": "array", **items, "minItems": size, "maxItems": size}
         items = self.of(arguments[0], f"{where}[]") if arguments else {}
         unique = {"uniqueItems": True} if bare(kind) in SETS else {}
         return {"type": "array", "items": items, **unique}
@@ -164,7 +167,7 @@ class Walk:
         for one in found:
             part = self.of(one.kind, f"{where}.{one.name}")
             part = described(part, one.description or said.get(one.name, ""))
-            if isinstance(one.default, str | int | float) and not is_enum(type(one.default)):
+            if _is_told(one.default, part):
                 part = {**part, "default": one.default}
             properties[one.name] = part
             if one.required:
@@ -185,6 +188,21 @@ def said_of(kind: Any) -> str:
     return next((one for one in getattr(kind, "__metadata__", ()) if isinstance(one, str)), "")
 
 
+def _is_told(default: Any, part: Schema) -> bool:
+    """Tell whether a default is one of JSON, and fits: a model may send it back."""
+    if type(default) not in _NAMES or default is None or default in (math.inf, -math.inf):
+        return False
+    if default != default:  # not a number
+        return False
+    if "anyOf" in part:
+        return any(_is_told(default, one) for one in part["anyOf"])
+    if "$ref" in part or ("enum" in part and default not in part["enum"]):
+        return False
+    name = _NAMES[type(default)]
+    wanted = part.get("type", name)
+    return bool(name == wanted or (name, wanted) == ("integer", "number"))
+
+
 def _without(part: Schema, key: str) -> Schema:
     return {name: value for name, value in part.items() if name != key}
 
@@ -195,6 +213,8 @@ def _choice(values: list[Any], where: str) -> Schema:
             raise InputError(
                 f"{where}: a choice must be a text, a number or null, got {value!r:.60}"
             )
+    if not values:
+        raise InputError(f"{where}: there must be something to choose from")
     kinds = {_NAMES[type(value)] for value in values}
     return {"type": kinds.pop(), "enum": values} if len(kinds) == 1 else {"enum": values}
 

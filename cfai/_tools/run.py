@@ -22,7 +22,7 @@ from cfai._tools.steps import (
     Turn,
     total,
 )
-from cfai._tools.toolbox import Toolbox, as_object, written
+from cfai._tools.toolbox import MOST_CALLS, Toolbox
 from cfai.conversation import Conversation
 from cfai.errors import InputError, StreamInterrupted, ToolLoopExceeded
 from cfai.tasks import Text, TextGeneration, ToolCall, Usage
@@ -99,8 +99,7 @@ class ToolRun:
         return self
 
     async def __anext__(self) -> ToolEvent:
-        if self._read:
-            raise InputError("a run has one reader, and another task is reading this one")
+        self._refuse_a_second_reader()
         self._read = True
         try:
             while not self._events:
@@ -118,10 +117,16 @@ class ToolRun:
             raise StopAsyncIteration
         return self._events.popleft()
 
+    def _refuse_a_second_reader(self) -> None:
+        if self._read:
+            raise InputError("a run has one reader, and another task is reading this one")
+
     def __await__(self) -> Generator[Any, None, ToolOutcome]:
         return self._to_its_end().__await__()
 
     async def _to_its_end(self) -> ToolOutcome:
+        # Before it is entered: leaving it would close it under its reader.
+        self._refuse_a_second_reader()
         async with self:
             async for _ in self:
                 pass
@@ -164,6 +169,7 @@ class ToolRun:
         # A tool may have to clean up. What it raises meanwhile has nobody left to hear it.
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks.clear()
+        self._toolbox.close()
 
     def __del__(self) -> None:
         for task in getattr(self, "_tasks", {}).values():
@@ -207,6 +213,8 @@ class ToolRun:
 
     def _hear(self, answer: Text) -> None:
         """Take a turn of the model, and start the tools that it calls."""
+        if self._failure is not None:
+            return  # Closed from another task meanwhile.
         answer = evolve(answer, tool_calls=tuple(self._named(answer.tool_calls)))
         self._answer = answer
         self._events.append(Turn(answer))
@@ -238,6 +246,8 @@ class ToolRun:
 
     def _start(self, at: int, call: ToolCall) -> None:
         try:
+            if len(self._tasks) == MOST_CALLS:
+                raise InputError(f"not run: up to {MOST_CALLS} calls of one turn are")
             work = self._toolbox.prepared(call)
         except InputError as exc:
             self._take(at, ToolFailed(call, exc, self._toolbox.told(exc)))
@@ -260,7 +270,7 @@ class ToolRun:
     def _result(self, call: ToolCall, task: asyncio.Task[Any]) -> ToolReturned | ToolFailed:
         try:
             value = task.result()
-            return ToolReturned(call, value, written(value))
+            return ToolReturned(call, value, self._toolbox.written(call, value))
         except (Exception, asyncio.CancelledError) as exc:
             # Cancelled by itself: where it is cancelled from here, nobody asks for its result.
             ours = exc if isinstance(exc, Exception) else RuntimeError("the tool was cancelled")
@@ -277,23 +287,13 @@ class ToolRun:
         results = tuple(self._results[at] for at in sorted(self._results))
         self._results.clear()
         self._steps.append(Step(answer, results))
-        self._messages = self._messages.add(_repeatable(answer))
+        calls = tuple(map(self._toolbox.repeatable, answer.tool_calls))
+        self._messages = self._messages.add(evolve(answer, tool_calls=calls))
         for result in results:
-            call = result.call
+            call = self._toolbox.repeatable(result.call)
             self._messages = self._messages.tool_result(result.content, call.id, name=call.name)
         unanswered = tuple(call for call in answer.tool_calls if self._toolbox.is_open(call))
         if unanswered or not results:
             self._outcome = ToolOutcome(answer, self._messages, self.steps, unanswered)
             self._events.append(self._outcome)
-
-
-def _repeatable(answer: Text) -> Text:
-    """Give a turn as a model can be told of it: a service refuses arguments that are no object."""
-    calls = []
-    for call in answer.tool_calls:
-        try:
-            given = as_object(call.arguments)
-        except InputError:
-            given = {}
-        calls.append(evolve(call, arguments=given))
-    return evolve(answer, tool_calls=tuple(calls))
+            self._toolbox.close()

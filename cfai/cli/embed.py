@@ -3,16 +3,16 @@
 import asyncio
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from cfai.cli import clients, inputs, notices, options, output, texts as sources, vectors
-from cfai.errors import InputError
+from cfai.errors import CfaiError, InputError
 from cfai.tasks import TextEmbeddings
 
 if TYPE_CHECKING:
-    from cfai.embedding import JobOptions
+    from cfai.embedding import EmbeddingJob, JobOptions
 
 MODEL: Final = "@cf/baai/bge-m3"
 
@@ -49,20 +49,31 @@ def embed(
     target = output.Target(file)
     target.check()
     vectors.check(target)
-    source, total = _source(texts or [], sources.Columns(column, id_column))
+    if local and checkpoint is not None:
+        raise InputError(
+            "--checkpoint and --local can't be used together: a checkpoint is of one endpoint, and"
+            " --local is another each time. `cfai serve` has one that stays"
+        )
+    source, total = _source(texts or [], sources.Columns(column, id_column, skip_failed), target)
     if local:
         clients.need(*clients.EMBEDDINGS, needed_for="embedding texts on this machine")
-    job: JobOptions = {"checkpoint": checkpoint, "on_error": "skip" if skip_failed else "raise"}
+    job: JobOptions = {"checkpoint": checkpoint}
+    if skip_failed:
+        job["on_error"] = vectors.instead_of_failing(target)
     if local:
         job["rate"] = None
     with_ids = id_column is not None
     asyncio.run(_embed(model, source, total, target, job, with_ids=with_ids, local=local))
 
 
-def _source(given: list[str], columns: sources.Columns) -> tuple[Iterable[sources.Entry], int]:
+def _source(
+    given: list[str], columns: sources.Columns, target: output.Target
+) -> tuple[Iterable[sources.Entry], int]:
     """The texts, and how many there are."""
-    if len(given) == 1 and sources.is_file(given[0]):
-        path = Path(given[0])
+    path = sources.file_of(given)
+    if path is not None:
+        if target.path is not None and target.path.exists() and path.samefile(target.path):
+            raise InputError(f"{path} can't be written while it is read: choose another file")
         return sources.of_file(path, columns), sources.count(path)
     if not given and inputs.stdin_is_a_terminal():
         raise InputError("there are no texts: give some, or pipe lines in")
@@ -91,7 +102,41 @@ async def _embed(
         with notices.progress_of_job(total, to_file=target.path is not None) as heard:
             job["progress"] = heard
             under_way = ai.embed_many(model, source, **job)
-            async with under_way:
-                await vectors.write(under_way, target, with_ids=with_ids)
-    if under_way.stats.failed:
-        notices.note(f"{under_way.stats.failed} texts could not be embedded")
+            try:
+                async with under_way:
+                    await vectors.write(under_way, target, with_ids=with_ids)
+            except OSError as exc:
+                raise output.OutputError(f"can't write: {exc}") from exc
+            except BaseException as exc:
+                _advise(exc, under_way, job.get("checkpoint"))
+                raise
+    _tell_of_failures(under_way)
+
+
+def _advise(failure: BaseException, job: "EmbeddingJob[Any]", checkpoint: object) -> None:
+    """Say how to go on, where something was paid for."""
+    if not job.stats.texts:
+        return
+    advice = (
+        f"what is finished is in {checkpoint}: the same command goes on from there"
+        if checkpoint
+        else "with --checkpoint FOLDER, the same command goes on from what is finished"
+    )
+    if isinstance(failure, CfaiError):
+        failure.add_note(advice)
+    elif isinstance(failure, asyncio.CancelledError):
+        notices.note(f"\n{advice}")
+
+
+def _tell_of_failures(job: "EmbeddingJob[Any]") -> None:
+    """Say how many texts were left out.
+
+    Raises:
+        Exit: All were.
+    """
+    stats = job.stats
+    if not stats.failed:
+        return
+    notices.tell(f"{stats.failed} of {stats.texts + stats.failed} texts could not be embedded")
+    if not stats.texts:
+        raise typer.Exit(notices.FAILED)

@@ -1,6 +1,7 @@
 """What the user gives a command to work on: arguments, files, and standard input."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from cfai.errors import InputError
@@ -35,6 +36,26 @@ def file_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as exc:
         raise InputError(f"can't read {path}: {exc.strerror}") from exc
+
+
+def lines(path: Path, newline: str | None = None) -> Iterator[str]:
+    """Give the lines of a file with their ends, read as they are needed.
+
+    Args:
+        newline: As for `open`. Whatever it is, nothing ends a line but newlines.
+
+    Raises:
+        InputError: One is no UTF-8.
+        OSError: The file can't be read.
+    """
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline) as file:
+        for number, line in enumerate(file, start=1):
+            if not line.isascii():
+                try:
+                    line.encode()
+                except UnicodeEncodeError as exc:
+                    raise InputError(f"line {number} of {path} must be UTF-8 text") from exc
+            yield line
 
 
 def text(data: bytes, name: str) -> str:

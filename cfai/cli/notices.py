@@ -133,6 +133,11 @@ def report(text: str) -> None:
     _write(f"error: {text}")
 
 
+def tell(text: str) -> None:
+    """Say what also matters where nobody watches."""
+    _write(text)
+
+
 def _watched() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 

@@ -3,13 +3,18 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+import string
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from attrs import frozen
 
+from cfai.cli import inputs
 from cfai.errors import InputError, MissingExtra
+
+_LONGEST: Final = 2**31 - 1
+"""Characters that a field of CSV may have: as many as every platform's library can count."""
 
 Entry = str | tuple[Any, str]
 """A text, or an id and a text."""
@@ -21,6 +26,8 @@ class Columns:
 
     text: str
     id: str | None = None
+    lenient: bool = False
+    """Whether a row without a text is an empty text, which can't be embedded either."""
 
     def entry(self, row: Mapping[str, Any], where: str) -> Entry:
         """The id and the text of one row.
@@ -29,12 +36,14 @@ class Columns:
             InputError: It has no such field, or no text in it.
         """
         for name in (self.text, self.id):
-            if name is not None and name not in row:
+            if name is not None and name not in row and not self.lenient:
                 raise InputError(f"{where} has no {name!r}")
-        text = row[self.text]
+        text = row.get(self.text)
         if not isinstance(text, str):
-            raise InputError(f"{self.text!r} of {where} must be a text, got {text!r:.60}")
-        return text if self.id is None else (row[self.id], text)
+            if not self.lenient:
+                raise InputError(f"{self.text!r} of {where} must be a text, got {text!r:.60}")
+            text = ""
+        return text if self.id is None else (row.get(self.id), text)
 
 
 def lines(text: str) -> Iterator[str]:
@@ -44,33 +53,34 @@ def lines(text: str) -> Iterator[str]:
 
 
 def _of_lines(path: Path, _: Columns) -> Iterator[Entry]:
-    with path.open(encoding="utf-8-sig") as file:
-        for line in file:
-            if line.strip():
-                yield line.rstrip("\r\n")
+    return (line.rstrip("\r\n") for line in inputs.lines(path) if line.strip())
 
 
 def _of_json_lines(path: Path, columns: Columns) -> Iterator[Entry]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            where = f"line {number} of {path}"
-            try:
-                row = json.loads(line)
-            except ValueError as exc:
-                raise InputError(f"{where} is no JSON") from exc
-            if isinstance(row, str):
-                row = {columns.text: row}
-            if not isinstance(row, dict):
-                raise InputError(f"{where} must be an object or a text")
-            yield columns.entry(row, where)
+    for number, line in enumerate(inputs.lines(path), start=1):
+        if not line.strip():
+            continue
+        where = f"line {number} of {path}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as exc:
+            raise InputError(f"{where} is no JSON") from exc
+        if isinstance(row, str):
+            row = {columns.text: row}
+        if not isinstance(row, dict):
+            raise InputError(f"{where} must be an object or a text")
+        yield columns.entry(row, where)
 
 
 def _of_csv(path: Path, columns: Columns) -> Iterator[Entry]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        for number, row in enumerate(csv.DictReader(file), start=1):
-            yield columns.entry(row, f"row {number} of {path}")
+    csv.field_size_limit(_LONGEST)
+    rows = csv.DictReader(inputs.lines(path, newline=""))
+    names = rows.fieldnames
+    for name in (columns.text, columns.id):
+        if names is not None and name is not None and name not in names:
+            raise InputError(f"row 1 of {path}, which says what the columns are, has no {name!r}")
+    for number, row in enumerate(rows, start=1):
+        yield columns.entry(row, f"row {number} of {path}")
 
 
 def _parquet(path: Path) -> Any:
@@ -104,10 +114,33 @@ _READERS: Final[Mapping[str, Callable[[Path, Columns], Iterator[Entry]]]] = {
 }
 
 
-def is_file(given: str) -> bool:
-    """Whether an argument names a file of texts, and is none itself."""
-    path = Path(given)
-    return path.suffix.lower() in _READERS and path.is_file()
+def file_of(given: Sequence[str]) -> Path | None:
+    """The file of texts that the arguments name; `None` where they are texts themselves.
+
+    Raises:
+        InputError: One looks like a file of texts, and isn't there, or isn't alone.
+    """
+    known = ", ".join(_READERS)
+    for argument in given:
+        kind = Path(argument).suffix.lower()
+        there = _is_there(argument) if kind else False
+        if kind in _READERS and there and len(given) == 1:
+            return Path(argument)
+        if there:
+            rule = "alone" if kind in _READERS else f"of these forms: {known}"
+            raise InputError(f"a file of texts must be {rule}, got {argument}")
+        if kind in _READERS and not set(argument) & set(string.whitespace):
+            error = InputError(f"there is no file {argument}")
+            error.add_note("if that is a text, pipe it in")
+            raise error
+    return None
+
+
+def _is_there(argument: str) -> bool:
+    try:
+        return Path(argument).is_file()
+    except OSError:  # It is too long for a name.
+        return False
 
 
 def of_file(path: Path, columns: Columns) -> Iterator[Entry]:
@@ -118,8 +151,8 @@ def of_file(path: Path, columns: Columns) -> Iterator[Entry]:
     """
     try:
         yield from _READERS[path.suffix.lower()](path, columns)
-    except UnicodeDecodeError as exc:
-        raise InputError(f"{path} must be UTF-8 text: byte {exc.start} is none") from exc
+    except csv.Error as exc:
+        raise InputError(f"{path} can't be read as CSV: {exc}") from exc
     except OSError as exc:
         raise InputError(f"can't read {path}: {exc.strerror or exc}") from exc
 
@@ -135,9 +168,12 @@ def count(path: Path) -> int:
             rows: int = _parquet(path).metadata.num_rows
             return rows
         if path.suffix.lower() == ".csv":
+            csv.field_size_limit(_LONGEST)
             with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
                 return max(0, sum(1 for _ in csv.reader(file)) - 1)
         with path.open("rb") as lines:
             return sum(1 for line in lines if line.strip())
+    except csv.Error as exc:
+        raise InputError(f"{path} can't be read as CSV: {exc}") from exc
     except OSError as exc:
         raise InputError(f"can't read {path}: {exc.strerror or exc}") from exc

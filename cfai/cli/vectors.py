@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfai.cli import output
-from cfai.embedding import EmbeddedBatch, EmbedFailure, tables
+from cfai.embedding import EmbeddedBatch, EmbedFailure, files, tables
 from cfai.embedding.threads import to_its_end
 from cfai.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from cfai.embedding import EmbeddingJob
+    from cfai.embedding import EmbeddingJob, OnError
 
 
 def check(target: output.Target) -> None:
@@ -34,11 +34,18 @@ async def write(job: "EmbeddingJob[Any]", target: output.Target, *, with_ids: bo
     if path is not None and _kind(target) == ".parquet":
         await _parquet(job, path)
     elif path is not None and _kind(target) == ".npy":
-        _numpy().save(path, await job.numpy())
+        save, whole = _numpy().save, await job.numpy()
+        await to_its_end(partial(files.replace, path, lambda file: save(file, whole)))
     else:
         async for item in job:
             for line in _lines(item, with_ids=with_ids):
                 target.line(line)
+        target.end()
+
+
+def instead_of_failing(target: output.Target) -> "OnError":
+    """What becomes of a text that can't be embedded: an array has no ids, and a row for each."""
+    return "yield" if _kind(target) == ".npy" else "skip"
 
 
 def _kind(target: output.Target) -> str:

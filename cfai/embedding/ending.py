@@ -13,6 +13,7 @@ class Ending:
     def __init__(self) -> None:
         self._failure: BaseException | None = None
         self._closed = False
+        self._blamed = False
         self.unread: BaseException | None = None
         """Why the source was not read to its end. What came before is embedded nevertheless."""
 
@@ -31,6 +32,20 @@ class Ending:
     def close(self) -> None:
         """End before all was given, where nothing was decided."""
         self._closed = self._closed or not self.over
+
+    def blame(self, error: BaseException, items: Sequence[EmbeddedBatch | EmbedFailure]) -> None:
+        """Note at *error*, where it is what it ends with, which of the texts it is about."""
+        blamed = [item for item in items if isinstance(item, EmbedFailure) and item.error is error]
+        if error is not self._failure or self._blamed or not blamed:
+            return
+        self._blamed = True
+        first, last = blamed[0], blamed[-1]
+        note = f"it is text number {first.start} (from 0)"
+        if last is not first:
+            note = f"it is one of the texts number {first.start} to {last.start} (from 0)"
+        elif first.id != first.start:
+            note += f", id {first.id!r:.100}"
+        error.add_note(note)
 
     def check(self) -> None:
         """Raise what it ended with.
@@ -51,17 +66,3 @@ def cancelled_outside(chunk: Chunk) -> ConfigError:
     last = chunk.start + len(chunk.texts) - 1
     which = f"texts number {chunk.start} to {last}"
     return ConfigError(f"a task of this job was cancelled from outside: {which} are not embedded")
-
-
-def named(error: BaseException, items: Sequence[EmbeddedBatch | EmbedFailure]) -> None:
-    """Note at *error* which of the texts it is about."""
-    blamed = [item for item in items if isinstance(item, EmbedFailure) and item.error is error]
-    if not blamed:
-        return
-    first = blamed[0]
-    note = f"it is text number {first.start} (from 0)"
-    if len(blamed) > 1:
-        note = f"it is one of the texts number {first.start} to {blamed[-1].start} (from 0)"
-    elif first.id != first.start:
-        note += f", id {first.id!r:.100}"
-    error.add_note(note)

@@ -15,7 +15,7 @@ from cfai._gate import Gate
 from cfai.embedding import pieces, queue, source
 from cfai.embedding.asking import Asking, Service
 from cfai.embedding.checkpoint import Checkpoint
-from cfai.embedding.ending import Ending, cancelled_outside, named
+from cfai.embedding.ending import Ending, cancelled_outside
 from cfai.embedding.memory import Memory
 from cfai.embedding.pieces import Embed, Judge, Piece
 from cfai.embedding.plan import Plan
@@ -191,9 +191,9 @@ class Work:
     async def _counted(self, embed: Embed, texts: Sequence[str], found: list[Piece]) -> None:
         try:
             await embed(texts, found)
-        except Exception:
-            # It ends the job, and the next in line is about to go.
-            self.gate.close()
+        except Exception as exc:
+            # At once: the next in line is about to go, and what was found has yet to be kept.
+            self._fail(exc)
             raise
         finally:
             there = (piece for piece in found if isinstance(piece.outcome, Embeddings))
@@ -204,8 +204,9 @@ class Work:
         asked = self._tasks.pop(task)
         items = list(pieces.results(asked.chunk, asked.found))
         error = cancelled_outside(asked.chunk) if task.cancelled() else task.exception()
-        if error is not None and self._fail(error):
-            named(error, items)
+        if error is not None:
+            self._fail(error)
+            self._ending.blame(error, items)
         self._deliver(asked.chunk, items)
         self._space.set()
         self._news.set()
@@ -230,18 +231,17 @@ class Work:
 
     # The end...
 
-    def _fail(self, error: BaseException) -> bool:
-        """End with *error*, if it is the first thing to go wrong; whether it is.
+    def _fail(self, error: BaseException) -> None:
+        """End with *error*, if it is the first thing to go wrong.
 
         Nothing more is sent. What is being answered is paid for, and has a moment to come in.
         """
         if not self._ending.fail(error):
-            return False
+            return
         self.gate.close()
         inside = self.gate.inside if self._queue is None else self._queue.inside
-        self._cancel(self._tasks.keys() - inside)
+        self._cancel(self._tasks.keys() - inside - {asyncio.current_task()})
         self._grace = asyncio.get_running_loop().call_later(_GRACE, self._cancel, self._tasks)
-        return True
 
     def _cancel(self, tasks: Iterable[asyncio.Task[None]]) -> None:
         for task in [*([self._pump] if self._pump else []), *tasks]:
