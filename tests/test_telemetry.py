@@ -695,6 +695,48 @@ async def test_the_span_is_current_while_the_request_is_made_and_no_longer(
     assert [span.get_span_context() for span in inside] == [collected.only().get_span_context()]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_turns_and_the_tools_of_a_run_are_in_the_readers_trace(
+    fake: FakeWorkersAI, collected: Collected, stream: bool
+) -> None:
+    """Each turn is a span; those of the tools are their own, async ones' and threads' alike."""
+    tracer = collected.tracers.get_tracer("app")
+
+    def near() -> str:
+        """Look here."""
+        with tracer.start_as_current_span("near"):
+            return "dry"
+
+    async def far() -> str:
+        """Look there."""
+        with tracer.start_as_current_span("far"):
+            return "wet"
+
+    calls = {"response": "", "tool_calls": [{"name": "near"}, {"name": "far"}]}
+    if stream:
+        fake.streams(calls).streams("Hello")
+    else:
+        fake.answers(calls).answers({"response": "Hello"})
+    with tracer.start_as_current_span("reader") as reader:
+        run = collected.client(fake).run_tools(
+            MODEL, [user("Hi")], tools=[near, far], stream=stream
+        )
+        assert (await run).answer.text == "Hello"
+    *spans, _ = collected.spans.get_finished_spans()
+    assert sorted(span.name for span in spans) == [f"chat {MODEL}", f"chat {MODEL}", "far", "near"]
+    assert all(span.parent == reader.get_span_context() for span in spans)
+
+
+async def test_a_value_that_is_parsed_is_a_span_and_another_for_its_repair(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """Both are answered, so that neither is an error."""
+    fake.answers({"response": "four"}).answers({"response": "4"})
+    assert await collected.client(fake).parse(MODEL, HI, into=int, repair=1) == 4
+    spans = collected.spans.get_finished_spans()
+    assert [span.status.status_code for span in spans] == [StatusCode.UNSET] * 2
+
+
 async def test_a_stream_may_be_read_elsewhere_than_it_was_opened(
     fake: FakeWorkersAI, collected: Collected, caplog: pytest.LogCaptureFixture
 ) -> None:
