@@ -497,6 +497,18 @@ async def test_what_equal_texts_wait_for_is_not_lost(fake: FakeWorkersAI, ai: Wo
     assert job.stats.texts == len(places_in(items))
 
 
+@pytest.mark.parametrize("dedupe", [False, True])
+async def test_what_came_before_the_text_at_fault(
+    fake: FakeWorkersAI, ai: WorkersAI, dedupe: bool
+) -> None:
+    """Of its own batch, too."""
+    fake.simulates(Service(poison=lambda text: text == "poison"))
+    items: list[Any] = []
+    job = ai.embed_many(M3, ["a", "b", "poison", "c"], dedupe=dedupe)
+    assert isinstance(await until_it_ends(job, items), BadRequest)
+    assert places_in(items) == [0, 1]
+
+
 async def test_the_text_at_fault_is_named(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     """By its place and its id; the text itself isn't told."""
     fake.simulates(Service(poison=lambda text: text == "text 15"))

@@ -54,6 +54,17 @@ def test_a_refusal_halves_it_once_a_round_trip() -> None:
     assert limit.value == 4
 
 
+def test_the_place_of_a_refused_attempt_stays_empty() -> None:
+    """For what is left of the time that an answer takes, and never for long."""
+    limit = adapting(8)
+    assert limit.refused(sent=0.0, now=0.1) == 0
+    limit.answered(under_way=8, seconds=0.5)
+    assert limit.refused(sent=1.0, now=1.1) == pytest.approx(0.4)
+    for _ in range(99):
+        limit.answered(under_way=8, seconds=60)
+    assert limit.refused(sent=1.0, now=1.1) == pytest.approx(0.9)
+
+
 def test_after_a_cut_it_grows_by_one_a_round() -> None:
     limit = adapting(16)
     limit.refused(sent=0.0, now=1.0)
