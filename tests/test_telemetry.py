@@ -2,12 +2,20 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from attrs import field, frozen
 from opentelemetry import baggage, context, trace
+from opentelemetry.metrics import (
+    Histogram,
+    Meter,
+    NoOpHistogram,
+    NoOpMeter,
+    NoOpMeterProvider,
+)
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -345,6 +353,151 @@ async def test_a_stream_that_is_cut_is_an_error(fake: FakeWorkersAI, collected: 
     assert message["parts"] == [{"type": "text", "content": "Hel"}]
 
 
+@pytest.mark.parametrize("rest", [b"", b'data: {"respon'], ids=["no end mark", "inside an event"])
+async def test_a_stream_that_is_truncated_is_an_error(
+    fake: FakeWorkersAI, collected: Collected, rest: bytes
+) -> None:
+    """Its seconds are those of a failure, and its tokens are not counted."""
+    event = b'data: {"response":"Hel","usage":{"prompt_tokens":5,"completion_tokens":1}}\n\n'
+    fake.says(event + rest, content_type="text/event-stream")
+    with pytest.raises(StreamInterrupted):
+        await collected.client(fake).stream(MODEL, HI).collect()
+    assert collected.only().status.status_code is StatusCode.ERROR
+    assert attributes(collected.only())["error.type"] == "StreamInterrupted"
+    assert "cfai.outcome" not in attributes(collected.only())
+    (duration,) = collected.points("gen_ai.client.operation.duration")
+    assert (duration.attributes or {})["error.type"] == "StreamInterrupted"
+    assert not collected.points("gen_ai.client.token.usage")
+
+
+async def test_tokens_of_a_stream_that_is_left_are_not_counted(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """What it used in the end is not known; what was said so far stands in the span."""
+    fake.streams({"response": "Hel", "usage": USAGE}, "lo")
+    async with collected.client(fake).stream(MODEL, HI) as tokens:
+        await anext(tokens)
+    assert attributes(collected.only())["gen_ai.usage.input_tokens"] == 12
+    assert collected.points("gen_ai.client.operation.duration")
+    assert not collected.points("gen_ai.client.token.usage")
+
+
+# What no exporter has a form for
+
+
+@pytest.mark.parametrize("captures", [False, True])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"seed": float("nan")},
+        {"max_tokens": float("inf")},
+        {"temperature": 10**400},
+        {"max_tokens": 2**70, "n": 2**70},
+        {"prompt": 5},
+        {"text": 7},
+        {"tools": [{"function": "xyz"}]},
+        {"tools": {"a": 1}},
+        {"tools": [{"parameters": {("a", "b"): 1}}]},
+        {"messages": 7},
+        {"messages": [{"role": "user", "content": [5]}]},
+        {"stop": ["\ud800"]},
+        {"prompt": "\ud800"},
+    ],
+)
+async def test_whatever_is_asked_has_a_span_that_ends(
+    fake: FakeWorkersAI, collected: Collected, more: dict[str, Any], captures: bool
+) -> None:
+    """Attributes are left out where they would be none; the call is measured all the same."""
+    fake.always.answers({"response": "Hello"})
+    ai = collected.client(fake, options={"capture_content": captures})
+    try:
+        await ai.run(MODEL, {"prompt": "Hi"} | more)
+    except InputError:
+        assert collected.only().status.status_code is StatusCode.ERROR
+    assert collected.points("gen_ai.client.operation.duration")
+    assert_sendable(collected.only())
+
+
+def assert_sendable(span: ReadableSpan) -> None:
+    for value in (span.name, *attributes(span).values()):
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, str):
+                assert one.encode()
+            else:
+                assert math.isfinite(one)
+                assert isinstance(one, float) or -(2**63) <= one < 2**63
+
+
+async def test_whatever_is_answered_has_a_span_that_ends(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """A header may hold bytes that are no UTF-8."""
+    fake.answers({"response": "Hello"}, headers={"cf-ray": "8c1-\xe9"})
+    answer = await collected.client(fake).run(MODEL, HI)
+    assert answer.meta.ray_id == "8c1-\udce9"
+    assert attributes(collected.only())["cloudflare.ray_id"] == "8c1-?"
+    assert_sendable(collected.only())
+
+
+async def test_a_model_whose_name_is_no_utf_8_has_a_span(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """The call is refused, and its span says so."""
+    with pytest.raises(InputError):
+        await collected.client(fake).run("@cf/\ud800", HI)
+    assert_sendable(collected.only())
+
+
+class Unspeakable:
+    """What even an error message can't be made of."""
+
+    def __str__(self) -> str:
+        raise LookupError("no words")
+
+
+async def test_a_span_goes_without_what_has_no_words(
+    fake: FakeWorkersAI, collected: Collected, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What can't be told is logged; the rest is told."""
+    ai = collected.client(fake, options={"capture_content": True})
+    tools = [{"name": "x", "parameters": Unspeakable()}]
+    with pytest.raises(InputError):
+        await ai.run(MODEL, {"prompt": "Hi", "tools": tools, "seed": 7})
+    said = attributes(collected.only())
+    assert said["gen_ai.request.seed"] == 7
+    assert "gen_ai.input.messages" in said
+    assert "gen_ai.tool.definitions" not in said
+    assert "a span goes without the content of what was asked" in caplog.text
+
+
+class Refusing(NoOpHistogram):
+    """A measure that takes nothing."""
+
+    def record(self, amount: float, *_: Any, **__: Any) -> None:
+        raise OSError(f"no room for {amount}")
+
+
+class RefusingMeter(NoOpMeter):
+    def create_histogram(self, name: str, *_: Any, **__: Any) -> Histogram:
+        return Refusing(name)
+
+
+class RefusingMeters(NoOpMeterProvider):
+    def get_meter(self, name: str, *_: Any, **__: Any) -> Meter:
+        return RefusingMeter(name)
+
+
+async def test_a_span_ends_though_nothing_can_be_measured(
+    fake: FakeWorkersAI, collected: Collected, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the program's own metrics raise is logged, and leaves no span open."""
+    observer = telemetry.spans(tracer_provider=collected.tracers, meter_provider=RefusingMeters())
+    fake.answers({"response": "Hello"})
+    assert (await fake.client(observers=[observer]).run(MODEL, HI)).text == "Hello"
+    assert collected.only().end_time
+    assert "an observer failed at ended()" in caplog.text
+
+
 # Content
 
 
@@ -441,6 +594,58 @@ async def test_messages_that_nobody_knows_are_captured_without_content(
     assert second == {"role": "user", "parts": [{"type": "x"}]}
 
 
+@pytest.mark.parametrize(
+    ("asked", "messages"),
+    [
+        ({"messages": "Hi"}, [("user", [{"type": "text", "content": "Hi"}])]),
+        ({"input": "Hi"}, [("user", [{"type": "text", "content": "Hi"}])]),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_text", "text": "Hi"}]}]},
+            [("user", [{"type": "text", "content": "Hi"}])],
+        ),
+        (
+            {
+                "input": [
+                    {"type": "message", "role": "user", "content": "Lima?"},
+                    {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"},
+                    {"type": "function_call_output", "call_id": "1", "output": "dry"},
+                    {"type": "reasoning", "summary": []},
+                ]
+            },
+            [
+                ("user", [{"type": "text", "content": "Lima?"}]),
+                (
+                    "assistant",
+                    [{"type": "tool_call", "id": "1", "name": "f", "arguments": "{}"}],
+                ),
+                ("tool", [{"type": "tool_call_response", "id": "1", "response": "dry"}]),
+                ("other", []),
+            ],
+        ),
+        (
+            {"text": ["a", "b"]},
+            [("user", [{"type": "text", "content": "a"}, {"type": "text", "content": "b"}])],
+        ),
+    ],
+)
+async def test_what_an_open_run_asks_is_captured_in_its_form(
+    fake: FakeWorkersAI,
+    collected: Collected,
+    asked: dict[str, Any],
+    messages: list[tuple[str, Any]],
+) -> None:
+    """One text is one message, and the Responses form is a conversation, too."""
+    fake.answers({"response": "Hello"})
+    ai = collected.client(fake, options={"capture_content": True})
+    await ai.run(MODEL, asked | {"instructions": "Be brief."})
+    said = attributes(collected.only())
+    captured = json.loads(said["gen_ai.input.messages"])
+    assert [(one["role"], one["parts"]) for one in captured] == messages
+    assert json.loads(said["gen_ai.system_instructions"]) == [
+        {"type": "text", "content": "Be brief."}
+    ]
+
+
 # Traces
 
 
@@ -488,6 +693,48 @@ async def test_the_span_is_current_while_the_request_is_made_and_no_longer(
             assert not trace.get_current_span().get_span_context().is_valid
     assert context.get_current() == before
     assert [span.get_span_context() for span in inside] == [collected.only().get_span_context()]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_turns_and_the_tools_of_a_run_are_in_the_readers_trace(
+    fake: FakeWorkersAI, collected: Collected, stream: bool
+) -> None:
+    """Each turn is a span; those of the tools are their own, async ones' and threads' alike."""
+    tracer = collected.tracers.get_tracer("app")
+
+    def near() -> str:
+        """Look here."""
+        with tracer.start_as_current_span("near"):
+            return "dry"
+
+    async def far() -> str:
+        """Look there."""
+        with tracer.start_as_current_span("far"):
+            return "wet"
+
+    calls = {"response": "", "tool_calls": [{"name": "near"}, {"name": "far"}]}
+    if stream:
+        fake.streams(calls).streams("Hello")
+    else:
+        fake.answers(calls).answers({"response": "Hello"})
+    with tracer.start_as_current_span("reader") as reader:
+        run = collected.client(fake).run_tools(
+            MODEL, [user("Hi")], tools=[near, far], stream=stream
+        )
+        assert (await run).answer.text == "Hello"
+    *spans, _ = collected.spans.get_finished_spans()
+    assert sorted(span.name for span in spans) == [f"chat {MODEL}", f"chat {MODEL}", "far", "near"]
+    assert all(span.parent == reader.get_span_context() for span in spans)
+
+
+async def test_a_value_that_is_parsed_is_a_span_and_another_for_its_repair(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """Both are answered, so that neither is an error."""
+    fake.answers({"response": "four"}).answers({"response": "4"})
+    assert await collected.client(fake).parse(MODEL, HI, into=int, repair=1) == 4
+    spans = collected.spans.get_finished_spans()
+    assert [span.status.status_code for span in spans] == [StatusCode.UNSET] * 2
 
 
 async def test_a_stream_may_be_read_elsewhere_than_it_was_opened(

@@ -6,6 +6,7 @@ for stands under `cloudflare.` or `cfai.`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -32,15 +33,35 @@ _NUMBERS: Final[dict[str, tuple[str, type[int | float]]]] = {
 }
 
 
+def sendable(found: Mapping[str, Any]) -> Attributes:
+    """What every exporter has a form for: one value without any would cost it a batch of spans."""
+    return {
+        name: clean(value) if isinstance(value, str) else value
+        for name, value in found.items()
+        if not isinstance(value, int | float) or _is_sendable(value)
+    }
+
+
+def _is_sendable(value: float) -> bool:
+    return -(2**63) <= value < 2**63 if isinstance(value, int) else math.isfinite(value)
+
+
+def clean(text: str) -> str:
+    """A text in which each half of a pair of surrogates is a question mark: UTF-8 has none."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def identity(call: Call) -> Attributes:
     """What spans and metrics say of a call: what samplers see, too."""
-    return {
-        "gen_ai.operation.name": call.operation,
-        "gen_ai.provider.name": PROVIDER,
-        "gen_ai.request.model": call.model,
-        "server.address": call.address,
-        "server.port": call.port,
-    }
+    return sendable(
+        {
+            "gen_ai.operation.name": call.operation,
+            "gen_ai.provider.name": PROVIDER,
+            "gen_ai.request.model": str(call.model),
+            "server.address": call.address,
+            "server.port": call.port,
+        }
+    )
 
 
 def request(call: Call) -> Attributes:
@@ -48,7 +69,9 @@ def request(call: Call) -> Attributes:
     found: Attributes = {}
     for name, (attribute, kind) in _NUMBERS.items():
         value = call.asked(name)
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if _is_sendable(value):  # What is no such number is none to JSON either, or to the model.
             found[attribute] = kind(value)
     if call.stream:
         found["gen_ai.request.stream"] = True
@@ -66,9 +89,9 @@ def request(call: Call) -> Attributes:
 
 def _texts(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
-        return (value,)
+        return (clean(value),)
     listed = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
-    return tuple(value) if listed else ()
+    return tuple(map(clean, value)) if listed else ()
 
 
 def _output_type(call: Call) -> str | None:
@@ -95,7 +118,7 @@ def response(answer: Answer | None, raw: Any, meta: Meta) -> Attributes:
     if isinstance(answer, Embeddings):
         found["gen_ai.embeddings.dimension.count"] = answer.shape[1]
     if reason := getattr(answer, "finish_reason", None):
-        found["gen_ai.response.finish_reasons"] = (reason,)
+        found["gen_ai.response.finish_reasons"] = (clean(reason),)
     found |= spoken(raw)
     if meta.attempts > 1:
         found["http.request.resend_count"] = meta.attempts - 1
@@ -143,7 +166,7 @@ def description(error: BaseException | None) -> str | None:
     if isinstance(error, StatusError):
         code = "" if error.code is None else f", code {error.code}"
         return f"status {error.status}{code}"
-    return str(error) if isinstance(error, TransportError) else None
+    return clean(str(error)) if isinstance(error, TransportError) else None
 
 
 def repeated(retry: Retry) -> Attributes:

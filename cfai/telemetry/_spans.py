@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from typing import Final
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final
 
 from opentelemetry.metrics import Histogram, MeterProvider, get_meter
 from opentelemetry.trace import (
@@ -30,6 +31,7 @@ _SECONDS: Final = [0.01 * 2**n for n in range(14)]
 _TOKENS: Final = [4**n for n in range(14)]
 
 _NAME: Final = "cfai"
+_LOG: Final = logging.getLogger(_NAME)
 _TRACEPARENT: Final = TraceContextTextMapPropagator()
 
 
@@ -70,7 +72,7 @@ class Spans:
     def __call__(self, call: Call) -> Observation:
         """Start the span of a call: a child of what is current where the call is made."""
         span = self._tracer.start_span(
-            f"{call.operation} {call.model}",
+            attributes.clean(f"{call.operation} {call.model}"),
             kind=SpanKind.CLIENT,
             attributes=attributes.identity(call),
         )
@@ -85,10 +87,17 @@ class _SpanOfCall(Observation):
         self._latest = 0.0
         """When the latest chunk came, in seconds since the call began."""
         self._chunks = 0
+        # An open run may hold anything. Whatever is wrong with it, the span began and has to end.
         if span.is_recording():
-            span.set_attributes(attributes.request(call))
+            with _guarded("what was asked"):
+                self._say(attributes.request(call))
             if spans.captures:
-                span.set_attributes(content.question(call))
+                for part in (content.question, content.instructions, content.tools):
+                    with _guarded("the content of what was asked"):
+                        self._say(part(call))
+
+    def _say(self, found: Mapping[str, Any]) -> None:
+        self._span.set_attributes(attributes.sendable(found))
 
     def headers(self) -> Mapping[str, str]:
         # Baggage is left out: it is the program's own, and the request leaves the house.
@@ -101,7 +110,7 @@ class _SpanOfCall(Observation):
         return use_span(self._span, record_exception=False, set_status_on_exception=False)
 
     def retried(self, retry: Retry) -> None:
-        self._span.add_event("retry", attributes.repeated(retry))
+        self._span.add_event("retry", attributes.sendable(attributes.repeated(retry)))
 
     def began(self, seconds: float) -> None:
         self._latest = seconds
@@ -111,7 +120,7 @@ class _SpanOfCall(Observation):
     def token(self, token: Token, seconds: float) -> None:
         self._chunks += 1
         if self._chunks == 1:
-            named = attributes.spoken(token.raw)
+            named = attributes.sendable(attributes.spoken(token.raw))
             self._span.set_attributes(named)
             if model := named.get("gen_ai.response.model"):
                 self._identity["gen_ai.response.model"] = model
@@ -126,20 +135,24 @@ class _SpanOfCall(Observation):
             self._span.end()
 
     def _tell(self, ending: Ending) -> None:
-        answer = attributes.understood(ending.answer)
-        said = attributes.response(answer, getattr(ending.answer, "raw", None), ending.meta)
+        failed = attributes.failure(ending.error) if ending.outcome == "failed" else {}
+        answer, said = ending.answer, attributes.Attributes()
+        with _guarded("what was answered"):
+            answer = attributes.understood(ending.answer)
+            raw = getattr(ending.answer, "raw", None)
+            said = attributes.sendable(attributes.response(answer, raw, ending.meta))
         if model := said.get("gen_ai.response.model"):
             self._identity["gen_ai.response.model"] = model
-        usage = attributes.usage(getattr(answer, "usage", None))
-        failed = attributes.failure(ending.error) if ending.outcome == "failed" else {}
+        usage = attributes.sendable(attributes.usage(getattr(answer, "usage", None)))
         self._spans.duration.record(ending.elapsed, self._identity | failed)
         if ending.outcome == "done":
             self._count(usage)
         if self._span.is_recording():
-            self._span.set_attributes(said | usage | failed)
+            self._say(said | usage | failed)
             self._tell_outcome(ending)
             if self._spans.captures:
-                self._span.set_attributes(content.answer(answer))
+                with _guarded("the content of what was answered"):
+                    self._say(content.answer(answer))
 
     def _count(self, usage: attributes.Attributes) -> None:
         for kind in ("input", "output"):
@@ -153,3 +166,11 @@ class _SpanOfCall(Observation):
         elif ending.outcome != "done":
             # Somebody's wish, and no error; but no whole answer either.
             self._span.set_attribute("cfai.outcome", ending.outcome)
+
+
+@contextmanager
+def _guarded(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        _LOG.exception("a span goes without %s", what)
