@@ -51,6 +51,8 @@ class Work:
         self._reports = reports
         self._endpoint = endpoint
         self._queue: Queue | None = None
+        self._failing: Exception | None = None
+        """What ends the job, as soon as it is known."""
         self._checkpoint: Checkpoint | None = None
         self._embed = self._through(service)
         self._pump: asyncio.Task[None] | None = None
@@ -191,8 +193,9 @@ class Work:
     async def _counted(self, embed: Embed, texts: Sequence[str], found: list[Piece]) -> None:
         try:
             await embed(texts, found)
-        except Exception:
+        except Exception as exc:
             # It ends the job, and the next in line is about to go.
+            self._failing = self._failing or exc
             self.gate.close()
             raise
         finally:
@@ -203,8 +206,14 @@ class Work:
         """Hear that a chunk is through: settle its texts, and the job where it failed."""
         asked = self._tasks.pop(task)
         items = list(pieces.results(asked.chunk, asked.found))
-        error = cancelled_outside(asked.chunk) if task.cancelled() else task.exception()
-        if error is not None and self._fail(error):
+        if task.cancelled():
+            # Whoever comes to a gate that is closed is cancelled there, and may end the first: a
+            # chunk that failed is through only when what it found is kept.
+            error: BaseException | None = self._failing or cancelled_outside(asked.chunk)
+        else:
+            error = task.exception()
+        if error is not None:
+            self._fail(error)
             named(error, items)
         self._deliver(asked.chunk, items)
         self._space.set()
