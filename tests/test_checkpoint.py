@@ -314,6 +314,25 @@ async def test_a_quota_that_ends_and_begins_again(
     assert service.counters.texts + tomorrow.counters.texts == 50
 
 
+async def test_a_failure_is_told_also_where_files_take_long(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, disk: Disk
+) -> None:
+    """The chunk that failed waits for what is written; others end before it, and aren't blamed."""
+    await ai.embed_many(M3, [], checkpoint=tmp_path).numpy()
+    fake.simulates(Service(quota=10))
+    disk.called.clear()
+    disk.let.clear()
+    job = ai.embed_many(M3, texts(500), batch_size=5, concurrency=1, checkpoint=tmp_path)
+    running = asyncio.create_task(job.numpy())
+    await asyncio.to_thread(disk.called.wait)
+    await fake.until(lambda: len(fake.requests) == 3)
+    for _ in range(500):
+        await asyncio.sleep(0)
+    disk.let.set()
+    with pytest.raises(QuotaExceeded):
+        await running
+
+
 async def test_failures_are_kept(fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path) -> None:
     """With their error, until they are to be asked for again."""
     fake.simulates(Service(poison=poison))
