@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NoReturn, Self, cast, overload
@@ -32,6 +33,9 @@ VERSION = 1
 
 Said = Message | Mapping[str, Any] | Text
 """What can be said: a message, a mapping of its documented shape, or what a model answered."""
+
+# Half a character, which JSON can hold where it is escaped, and no file as UTF-8.
+_HALF = re.compile(r"[\ud800-\udfff]")
 
 _LEADING = ("system", "developer")
 _KEYS = {"role", "content", "tool_call_id", "name", "tool_calls", "extra"}
@@ -109,8 +113,9 @@ class Conversation(Sequence[Message]):
         """Give it without its oldest turns, so that it fits.
 
         A turn is what the user says and all that comes of it, so that the result of a tool stays
-        with its call, and the first to speak is the user. Kept in any case, and counted, are the
-        instructions at the beginning and the last turn.
+        with its call; instructions right before belong to it, too. So where something was left
+        out, the first to speak is the user. Kept in any case, and counted, are the instructions at
+        the beginning and the last turn.
 
         Args:
             messages: How many messages there may be.
@@ -152,7 +157,7 @@ class Conversation(Sequence[Message]):
         """
         said = {"version": VERSION, "messages": [_plain(message) for message in self]}
         try:
-            return json.dumps(said, ensure_ascii=False, allow_nan=False)
+            return _HALF.sub(_escaped, json.dumps(said, ensure_ascii=False, allow_nan=False))
         except (TypeError, ValueError, RecursionError) as exc:
             raise InputError(f"the conversation can't be written as JSON: {exc}") from exc
 
@@ -165,7 +170,7 @@ class Conversation(Sequence[Message]):
         """
         try:
             said = json.loads(text, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as exc:
+        except (TypeError, ValueError, RecursionError) as exc:
             raise InputError(f"a conversation must be JSON: {exc}") from exc
         match said:
             case {"version": int(version)} if version != VERSION or version is True:
@@ -217,17 +222,31 @@ def _text(part: Any) -> str:
 
 
 def _json(value: Any) -> str:
-    return "" if value is None else json.dumps(value, ensure_ascii=False, default=repr)
+    if value is None:
+        return ""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=repr)
+    except (TypeError, ValueError, RecursionError):
+        return repr(value)
 
 
 def _turns(messages: Iterable[Message]) -> Iterator[list[Message]]:
-    """What the user says, each time with all that follows until the user speaks again."""
+    """What the user says, each time with all that follows until the user speaks again.
+
+    Instructions right before it are of the same turn.
+    """
     turn: list[Message] = []
+    leading: list[Message] = []
     for message in messages:
+        if message.role in _LEADING:
+            leading.append(message)
+            continue
         if message.role == "user" and turn:
             yield turn
             turn = []
-        turn.append(message)
+        turn += [*leading, message]
+        leading = []
+    turn += leading
     if turn:
         yield turn
 
@@ -251,6 +270,10 @@ def _read(at: int, said: Any) -> Message:
         return evolve(Message.of(said), extra=extra)
     except InputError as exc:
         raise InputError(f"messages[{at}]: {exc}") from exc
+
+
+def _escaped(half: re.Match[str]) -> str:
+    return f"\\u{ord(half[0]):04x}"
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -92,6 +92,26 @@ def test_the_oldest_turns_go_first(limits: dict[str, int], kept: str) -> None:
     assert roles(TOOLS.trim(**limits)) == kept
 
 
+def test_instructions_in_the_middle_belong_to_what_follows() -> None:
+    """What is said right before the user's turn goes and stays with it."""
+    talk = (
+        Conversation().system("S").user("a").assistant("b").system("1").system("2").user("c")
+    ).assistant("d")
+    assert [one.content for one in talk.trim(messages=5)] == ["S", "1", "2", "c", "d"]
+    assert [one.content for one in talk.user("e").trim(messages=5)] == ["S", "e"]
+    assert [one.content for one in talk.system("3").trim(messages=1)] == list("S12cd3")
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [Conversation().assistant("hello"), Conversation().tool_result("x"), TOOLS, Conversation()],
+)
+def test_where_something_was_left_out_the_user_is_the_first_to_speak(begun: Conversation) -> None:
+    talk = begun.user("a").assistant("b")
+    assert talk.trim(messages=99) == talk
+    assert roles(talk.trim(messages=2)).removeprefix("system ") == "user assistant"
+
+
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True, "3"])
 def test_a_limit_is_a_whole_number(limit: Any) -> None:
     with pytest.raises(InputError, match=r"messages must be a whole number above 0"):
@@ -101,6 +121,14 @@ def test_a_limit_is_a_whole_number(limit: Any) -> None:
 def test_characters_are_those_of_the_texts_and_calls() -> None:
     talk = Conversation().user("abc", ImagePart(PNG)).assistant("de", tool_calls=[CALL])
     assert talk.characters == len("abc" + "de" + "weather" + '{"city": "Lima"}')
+
+
+def test_arguments_that_are_no_json_are_counted_as_they_are_shown() -> None:
+    """Such a call can't be sent, but it can be counted."""
+    circle: dict[str, Any] = {}
+    circle["x"] = circle
+    talk = Conversation().assistant(tool_calls=[ToolCall("f", circle), ToolCall("f", {(): 1})])
+    assert talk.characters == len("f" + "{'x': {...}}" + "f" + "{(): 1}")
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -141,6 +169,12 @@ def test_what_is_trimmed_fits(talk: Conversation, messages: int, characters: int
     assert trimmed.trim(messages=messages, characters=characters) == trimmed
 
 
+def test_half_a_character_can_be_written_to_a_file(tmp_path: Path) -> None:
+    talk = Conversation().user("caf\udce9 \\udce9 \U0001f600")
+    (tmp_path / "talk.json").write_text(talk.to_json(), encoding="utf-8")
+    assert Conversation.from_json((tmp_path / "talk.json").read_bytes()) == talk
+
+
 def test_an_image_is_kept_as_it_would_be_sent(tmp_path: Path) -> None:
     """Bytes and files become the `data:` URI that the service would get."""
     (tmp_path / "a.png").write_bytes(PNG)
@@ -158,6 +192,14 @@ def test_an_image_is_kept_as_it_would_be_sent(tmp_path: Path) -> None:
         ("NaN", "NaN is no JSON"),
         ("[" * 100_000, "must be JSON"),
         (b"\xff", "must be JSON"),
+        (None, "must be JSON"),
+        (
+            (
+                '{"version":1,"messages":[{"role":"assistant","content":"",'
+                '"tool_calls":[{"name":"f","id":7}]}]}'
+            ),
+            r"messages\[0\]: the id of a tool call must be text, got 7",
+        ),
         ("[]", "must have version and messages"),
         ('{"messages":[]}', "must have version and messages"),
         ('{"version":1,"messages":{}}', "must have version and messages"),
@@ -170,7 +212,7 @@ def test_an_image_is_kept_as_it_would_be_sent(tmp_path: Path) -> None:
         ('{"version":1,"messages":[{"role":"user","content":null}]}', "must not be null"),
     ],
 )
-def test_what_to_json_did_not_write_is_refused(text: str | bytes, says: str) -> None:
+def test_what_to_json_did_not_write_is_refused(text: Any, says: str) -> None:
     with pytest.raises(InputError, match=says):
         Conversation.from_json(text)
 

@@ -35,7 +35,7 @@ from cfai import (
     tool_result,
     user,
 )
-from cfai._tools import Toolbox
+from cfai._tools import Toolbox, ToolEvent
 from cfai.testing import FakeWorkersAI, Recorded
 from cfai.testing._script import Reply
 
@@ -406,7 +406,25 @@ async def test_the_threads_of_a_run_end_with_it(fake: FakeWorkersAI) -> None:
     fake.answers(called(("where", {})))
     fake.answers({"response": "Done."})
     running = run(fake, where)
-    await running
+    assert isinstance([event async for event in running][-1], ToolOutcome)
+    await asyncio.to_thread(threads[0].join, 60)
+    assert not threads[0].is_alive()
+
+
+async def test_the_threads_of_a_run_that_failed_end_with_it() -> None:
+    """Also where the run is kept, to see what was said."""
+    threads: list[threading.Thread] = []
+
+    def raises() -> None:
+        threads.append(threading.current_thread())
+        raise LookupError
+
+    async def ask(_: TextGeneration) -> Text:
+        return Text(tool_calls=(ToolCall("raises"),))
+
+    running = directly(ask, raises, on_error="raise")
+    with pytest.raises(LookupError):
+        await running
     await asyncio.to_thread(threads[0].join, 60)
     assert not threads[0].is_alive()
 
@@ -855,17 +873,25 @@ async def test_a_second_reader_is_refused_and_changes_nothing(fake: FakeWorkersA
     assert str(await task) == "Done."
 
 
+async def reads(running: ToolRun, events: list[ToolEvent]) -> None:
+    """Keep its events, those before an error, too."""
+    async for event in running:
+        events.append(event)  # noqa: PERF401
+
+
 async def test_a_turn_that_comes_while_it_is_closed_starts_nothing() -> None:
     """The answer is there already, but nobody has looked at it."""
     answered: asyncio.Future[Text] = asyncio.get_running_loop().create_future()
     tool = Patient()
     running = directly(lambda _: answered, tool.wait)
-    task = asyncio.create_task(running._to_its_end())
+    events: list[ToolEvent] = []
+    task = asyncio.create_task(reads(running, events))
     await asyncio.sleep(0)
     answered.set_result(Text(tool_calls=(ToolCall("wait"),)))
     await running.aclose()
     with pytest.raises(StreamInterrupted, match="closed before its end"):
         await task
+    assert not events
     assert not tool.began.is_set()
     assert len(asyncio.all_tasks()) == 1
 
@@ -876,13 +902,8 @@ async def test_a_result_that_comes_while_it_is_closed_is_no_end() -> None:
 
     tool = Patient()
     running = directly(ask, tool.wait)
-    events: list[Any] = []
-
-    async def reads() -> None:
-        async for event in running:
-            events.append(event)  # noqa: PERF401  # those before the error, too
-
-    task = asyncio.create_task(reads())
+    events: list[ToolEvent] = []
+    task = asyncio.create_task(reads(running, events))
     await tool.began.wait()
     tool.may_end.set()
     await tool.ended.wait()

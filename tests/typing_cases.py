@@ -21,6 +21,7 @@ from cfai import (
     EmbedFailure,
     Image,
     ImageClassification,
+    ImagePart,
     ImagePrompt,
     ImageTextToText,
     ImageToText,
@@ -168,6 +169,10 @@ async def a_conversation_is_a_sequence(talk: Conversation, said: Text) -> None:
     assert_type(talk[0], Message)
     assert_type(talk[1:], Conversation)
     assert_type(talk.messages, tuple[Message, ...])
+    assert_type(talk[-1].tool_calls[0].name, str)
+    assert_type(len(talk[-1].content), int)
+    Message("user", ["x", ImagePart(b"x")], tool_calls=None)
+    Message("assistant", "", tool_calls=[{"name": "f"}, ToolCall("f")])
     assert_type([message.role for message in talk], list[str])
     TextGeneration(talk)
 

@@ -16,7 +16,8 @@ class Turn:
     """The model said its turn: text, or the tools that it wants called, or both."""
 
     answer: Text
-    """The whole of it. Each of its calls has an id of its own, also where the model gave none."""
+    """The whole of it. Each of its calls has an id of its own, also where the model gave none, or
+    the same one again; a `Token` has it as the model gave it."""
 
 
 @frozen

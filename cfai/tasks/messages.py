@@ -99,14 +99,15 @@ def _part_payload(part: Any) -> Any:
     return part if isinstance(part, Mapping) else part.payload()
 
 
-def _content(value: Any) -> str | tuple[Part, ...]:
+def _content(value: str | Iterable[str | Part]) -> str | tuple[Part, ...]:
     if isinstance(value, str):
         return value
-    if value is None:
+    given: Any = value
+    if given is None:
         raise InputError("content must not be null: send an empty text")
-    if not isinstance(value, Iterable) or isinstance(value, bytes | bytearray | Mapping):
+    if not isinstance(given, Iterable) or isinstance(given, bytes | bytearray | Mapping):
         raise InputError(f"content must be text or a list of parts, got {shortened(value)}")
-    return tuple([_part(item) for item in value])
+    return tuple([_part(item) for item in given])
 
 
 def _call(value: Any) -> ToolCall:
@@ -114,11 +115,14 @@ def _call(value: Any) -> ToolCall:
         case ToolCall():
             return value
         case {"function": {"name": str(name), **rest}} | {"name": str(name), **rest}:
-            return ToolCall(name, rest.get("arguments"), value.get("id"))
+            named = value.get("id")
+            if named is not None and not isinstance(named, str):
+                raise InputError(f"the id of a tool call must be text, got {shortened(named)}")
+            return ToolCall(name, rest.get("arguments"), named)
     raise InputError(f"tool_calls must be tool calls, got {shortened(value)}")
 
 
-def _calls(value: Iterable[Any] | None) -> tuple[ToolCall, ...]:
+def _calls(value: Iterable[ToolCall | Mapping[str, Any]] | None) -> tuple[ToolCall, ...]:
     if value is None:
         return ()
     no_list = isinstance(value, str | bytes | bytearray | Mapping)
@@ -168,8 +172,8 @@ class Message(Value):
     role: str = field(converter=_role)
     """Who speaks: "system", "user", "assistant" or "tool"."""
 
-    content: str | Iterable[str | Part] = field(converter=_content)
-    """A text, or the parts that it is made of. Kept as a tuple."""
+    content: str | tuple[Part, ...] = field(converter=_content)
+    """A text, or the parts that it is made of."""
 
     tool_call_id: str | None = field(default=None, kw_only=True, validator=_text_or_none)
     """Which call a tool's result belongs to."""
@@ -177,8 +181,9 @@ class Message(Value):
     name: str | None = field(default=None, kw_only=True, validator=_text_or_none)
     """The name of who speaks: of the tool, mostly."""
 
-    tool_calls: Iterable[ToolCall] | None = field(default=None, kw_only=True, converter=_calls)
-    """The calls that the assistant asked for. Kept as a tuple."""
+    tool_calls: tuple[ToolCall, ...] = field(default=(), kw_only=True, converter=_calls)
+    """The calls that the assistant asked for. Of a mapping, the name, the arguments and the id are
+    kept."""
 
     extra: Mapping[str, Any] | None = field(
         default=None, kw_only=True, converter=extra_fields, validator=_not_twice
