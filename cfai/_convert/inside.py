@@ -16,9 +16,9 @@ _BEGINS: Final = re.compile(
 )
 """Where an object or list begins, also one in a wrong notation: other brackets are prose."""
 
-_TOKEN: Final = re.compile(
-    r"""[\[{]|(?P<close>[\]}])|"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)""", re.DOTALL
-)
+_TOKEN: Final = re.compile(r"""[\[{\]}]|"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)""", re.DOTALL)
+
+_DEPTH: Final = {"{": 1, "[": 1, "}": -1, "]": -1}
 
 _THOUGHTS: Final = re.compile(r"\s*+<think>.*?(?:</think>|\Z)", re.DOTALL)
 _REST_OF_THOUGHTS: Final = re.compile(r"^[ \t]*+</think>[ \t]*+$", re.MULTILINE)
@@ -121,10 +121,7 @@ def _end(text: str, start: int) -> int:
     """Where the brackets that are open from *start* are closed."""
     depth = 0
     for token in _TOKEN.finditer(text, start):
-        if token["close"]:
-            depth -= 1
-        elif not token[0].startswith('"'):
-            depth += 1
+        depth += _DEPTH.get(token[0], 0)
         if depth == 0:
             return token.end()
     raise Unclear("a value begins in its text and does not end")

@@ -49,7 +49,8 @@ def same(one: object, other: object) -> bool:
     return (len(kinds) == 1 or kinds == {int, float}) and one == other
 
 
-def _choose(value: Any, choices: Iterable[Any]) -> Any:
+def choose(value: Any, choices: Iterable[Any]) -> Any:
+    """Give the one of *choices* that a value is."""
     plain = []
     for one in choices:
         said = one.value if isinstance(one, Enum) else one
@@ -61,7 +62,7 @@ def _choose(value: Any, choices: Iterable[Any]) -> Any:
 
 def literal(value: Any, kind: Any) -> Any:
     """Read one of the values that are listed."""
-    return _choose(value, get_args(kind))
+    return choose(value, get_args(kind))
 
 
 def null(value: Any, _: Any) -> None:
@@ -123,7 +124,7 @@ def _written(make: Callable[[str], Any], rule: str, form: str = "(?s:.*)") -> Ho
 
 def _or_member(hook: Hook) -> Hook:
     """Read a member where the type is an enumeration: its class can be one of texts, too."""
-    return lambda value, kind: _choose(value, kind) if is_enum(kind) else hook(value, kind)
+    return lambda value, kind: choose(value, kind) if is_enum(kind) else hook(value, kind)
 
 
 HOOKS: Final[dict[type[Any], Hook]] = {

@@ -28,7 +28,7 @@ from cfai._convert.kinds import (
     is_mapping,
     is_union,
 )
-from cfai._convert.scalars import Hook, same
+from cfai._convert.scalars import Hook, Wrong, choose, same
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -69,7 +69,9 @@ def union_hook(kind: Any, converter: Converter) -> Hook:
     members = [_Member.of(one) for one in get_args(kind)]
 
     def first_that_fits(value: Any) -> tuple[Any, list[Exception]]:
-        wrong: list[Exception] = []
+        wrong: list[Exception] = list(_no_choice(value, members, kind))
+        if wrong:
+            return None, wrong
         for one in sorted(members, key=lambda member: member.unlikeliness(value)):
             try:
                 return converter.structure(value, one.kind), []
@@ -92,6 +94,22 @@ def union_hook(kind: Any, converter: Converter) -> Hook:
         return found
 
     return hook
+
+
+def _no_choice(value: Any, members: list[_Member], kind: Any) -> Iterator[Exception]:
+    """Say what all members together allow, where a field that tells them apart is none of it."""
+    from cattrs.errors import AttributeValidationNote, ClassValidationError
+
+    if not isinstance(value, dict):
+        return
+    meant = [one for one in members if one.forms is None or dict in one.forms]
+    told = [name for name in value if meant and all(name in one.choices for one in meant)]
+    for name in told:
+        try:
+            choose(value[name], (some for one in meant for some in one.choices[name]))
+        except Wrong as exc:
+            exc.add_note(AttributeValidationNote(f"field {name}", name, Any))
+            yield ClassValidationError("no member", [exc], kind)
 
 
 @frozen
