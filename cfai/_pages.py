@@ -107,6 +107,6 @@ class _Known:
 
 
 def _key(row: Any) -> Hashable | None:
-    """What a row is known by from one page to the next."""
-    name = row.get("id") if isinstance(row, dict) else None
-    return name if isinstance(name, str | int) else None
+    """What a row is known by from one page to the next: its id, else its name."""
+    known = (row.get("id"), row.get("name")) if isinstance(row, dict) else ()
+    return next((one for one in known if isinstance(one, str | int)), None)

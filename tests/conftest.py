@@ -5,8 +5,13 @@ import gc
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import settings
 
 from cfai.testing import FakeWorkersAI
+
+# How fast a machine is, is no property of the code.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture

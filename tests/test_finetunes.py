@@ -585,6 +585,9 @@ async def test_an_adapter(fake: FakeWorkersAI, tmp_path: Path) -> None:
     [
         ("{", "adapter_config.json must be JSON"),
         ("[]", "must be a JSON object"),
+        ("\ufeff{}", "adapter_config.json must be JSON"),
+        ('{"r": 8, "r": 64}', "a key stands there twice"),
+        ('{"r": 8, "lora_dropout": NaN}', "NaN is no number"),
         ({**CONFIG, "r": 33}, "r must be from 1 to 32, got 33"),
         ({**CONFIG, "r": 0}, "r must be from 1 to 32, got 0"),
         ({**CONFIG, "r": "8"}, "r must be from 1 to 32, got '8'"),

@@ -158,10 +158,20 @@ async def test_a_file_without_a_result(fake: FakeWorkersAI) -> None:
     files = [("a", b"1"), ("b", b"2"), ("a", b"3")]
     fake.answers([{"name": "a", "format": "markdown", "data": "A"}])
     found = await fake.client().to_markdown(files)
-    assert [(one.name, one.failed) for one in found] == [("a", False), ("a", True), ("b", True)]
+    assert [(one.name, one.failed) for one in found] == [("a", False), ("b", True), ("a", True)]
     assert found[1].error == "the service gave no result for this file"
     fake.answers([{"name": name, "format": "markdown", "data": ""} for name in "xyz"])
     assert [one.name for one in await fake.client().to_markdown(files)] == ["x", "y", "z"]
+
+
+async def test_results_are_in_the_order_of_the_files(fake: FakeWorkersAI) -> None:
+    """By their names, whatever order the service answers in."""
+    files = [("a", b"1"), ("b", b"2"), ("c", b"3")]
+    for order in ("cab", "ca"):
+        fake.answers([{"name": name, "format": "markdown", "data": name} for name in order])
+        found = await fake.client().to_markdown(files)
+        assert [one.name for one in found] == ["a", "b", "c"]
+        assert [one.failed for one in found] == [False, "b" not in order, False]
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,18 @@ async def test_a_service_that_pays_no_heed_to_pages(fake: FakeWorkersAI) -> None
     assert len(fake.requests) == 3
 
 
+async def test_models_without_an_id_are_known_by_their_names(fake: FakeWorkersAI) -> None:
+    """A service that pays no heed to pages, and whose rows change from look to look."""
+    fake.always.answers_by(
+        lambda request: [
+            {"name": name, "seen": len(fake.requests)} for name in ("@cf/a/b", "@cf/c/d")
+        ]
+    )
+    found = await fake.client().models.search(page_size=2).to_list()
+    assert [one.name for one in found] == ["@cf/a/b", "@cf/c/d"]
+    assert len(fake.requests) <= 4
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -8,7 +8,7 @@ from io import BytesIO
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final, NoReturn, Self
 
 from attrs import field, frozen
 
@@ -227,9 +227,25 @@ def adapter(folder: Any) -> tuple[File, ...]:
     return weights, config
 
 
+def _strict_json(data: bytes) -> Any:
+    """JSON as its standard has it: UTF-8 without a mark, numbers that are some, no key twice."""
+    return json.loads(data.decode(), object_pairs_hook=_pairs, parse_constant=_no_number)
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
 def _check_config(path: Path) -> None:
     try:
-        config = json.loads(path.read_bytes())
+        config = _strict_json(path.read_bytes())
     except (RecursionError, ValueError) as exc:
         raise InputError(f"{path.name} must be JSON: {exc}") from exc
     if not isinstance(config, dict):
@@ -251,7 +267,7 @@ def _check_weights(path: Path, size: int) -> None:
         if not 2 <= length <= min(size - 8, _HEADER_LIMIT):
             raise InputError(f"{path.name} must be a safetensors file: its header is cut or none")
         try:
-            header = json.loads(file.read(length))
+            header = _strict_json(file.read(length))
         except (RecursionError, ValueError) as exc:
             raise InputError(f"{path.name} must be a safetensors file: {exc}") from exc
     if not isinstance(header, dict):

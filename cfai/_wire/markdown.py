@@ -89,9 +89,17 @@ def converted(files: Iterable[File]) -> Callable[[Any], list[Markdown]]:
             raise DecodeError(f"a list of files is documented, got {type(result).__name__}")
         sent = [*names, *[""] * len(result)]
         found = [_result(row, name) for row, name in zip(result, sent, strict=False)]
-        return [*found, *_missing(names, found)]
+        return _in_order(names, [*found, *_missing(names, found)])
 
     return read
+
+
+def _in_order(names: Sequence[str], found: list[Markdown]) -> list[Markdown]:
+    """The results in the order of the files, where each has the name of one."""
+    if Counter(names) != Counter(one.name for one in found):
+        return found
+    places = {name: [at for at, one in enumerate(names) if one == name] for name in names}
+    return sorted(found, key=lambda one: places[one.name].pop(0))
 
 
 def _missing(names: Sequence[str], found: Sequence[Markdown]) -> list[Markdown]:

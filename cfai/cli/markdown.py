@@ -1,6 +1,7 @@
 """`cfai markdown`: files turned into Markdown."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -32,8 +33,8 @@ def markdown(
     if not files:
         raise InputError("there are no files: give some")
     results = asyncio.run(_convert(files))
-    for result in results:
-        _write(result, target, as_json=as_json)
+    for number, result in enumerate(results):
+        _write(result, target, as_json=as_json, follows=number > 0)
     target.end()
     if any(result.failed for result in results):
         raise typer.Exit(notices.FAILED)
@@ -52,15 +53,19 @@ async def _formats(*, as_json: bool) -> None:
             say(json_line(said) if as_json else f"{one.extension}\t{one.mime_type}\n")
 
 
-def _write(result: Markdown, target: Target, *, as_json: bool) -> None:
+def _write(result: Markdown, target: Target, *, as_json: bool, follows: bool) -> None:
     if as_json:
-        target.line(result.raw)
+        missing = {"name": result.name, "format": "error", "error": result.error}
+        target.line(result.raw if isinstance(result.raw, Mapping) else missing)
     elif result.failed:
         notices.report(f"{result.name}: {result.error}")
-    elif target.path is None:
-        say(_ended(str(result)))
     else:
-        target.data(_ended(str(result)).encode("utf-8", "replace"))
+        # A line between them, or the last line of one would go on in the next.
+        text = "\n" * follows + _ended(str(result))
+        if target.path is None:
+            say(text)
+        else:
+            target.data(text.encode("utf-8", "replace"))
 
 
 def _ended(text: str) -> str:

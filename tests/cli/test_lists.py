@@ -162,7 +162,7 @@ async def test_markdown(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None
     for name in ("a.html", "b.pdf"):
         (tmp_path / name).write_text("x")
     files = [str(tmp_path / name) for name in ("a.html", "b.pdf")]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": "a.html", "format": "markdown", "data": "# Hi", "tokens": 2},
         {"name": "b.pdf", "format": "error", "error": "no PDF"},
     ]
@@ -172,6 +172,8 @@ async def test_markdown(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None
     done = await cfai.run("markdown", "--json", *files)
     assert [json.loads(line) for line in done.lines] == rows
     fake.always.answers(rows[:1])
+    done = await cfai.run("markdown", "--json", *files)
+    assert json.loads(done.lines[1])["error"] == "the service gave no result for this file"
     target = tmp_path / "out.md"
     assert (await cfai.run("markdown", files[0], "-o", str(target))).code == 0
     assert target.read_text() == "# Hi\n"  # it is small
@@ -179,6 +181,8 @@ async def test_markdown(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None
     fake.always.answers(rows[1:])
     assert (await cfai.run("markdown", files[1], "-o", str(target))).code == 1
     assert target.read_bytes() == b""
+    fake.always.answers([rows[0], rows[0] | {"name": "b.pdf"}])
+    assert (await cfai.run("markdown", *files)).text == "# Hi\n\n# Hi\n"
     fake.always.answers([{"extension": ".html", "mimeType": "text/html"}])
     assert (await cfai.run("markdown", "--formats")).text == ".html\ttext/html\n"
     done = await cfai.run("markdown", "--formats", "--json")
