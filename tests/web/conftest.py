@@ -35,6 +35,8 @@ def asked(ai: WorkersAI, query: Any) -> tuple[TokenStream, dict[str, Any]]:
     options: dict[str, Any] = {"form": query.get("form", "sse")}
     if "keep_alive" in query:
         options["keep_alive"] = float(query["keep_alive"])
+    if "private" in query:
+        options["headers"] = {"Cache-Control": "private, no-store", "X-App": "one"}
     return ai.stream(MODEL, Prompt(query.get("q", "Hi"))), options
 
 
