@@ -53,7 +53,7 @@ class TokenStream:
         self._events: Events | None = None
         self._whole: Text | None = None
         self._over = False
-        self.cancelled = False
+        self.cancelled: bool = False
         """Whether `cancel` ended it, before the service did."""
         self._progressed = False
         """Whether something was added since bytes were last waited for."""
