@@ -12,14 +12,13 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from cfai import InputError, Prompt
 from cfai.settings import Retries, Timeouts
 from cfai.testing import FakeWorkersAI
 from cfai.web import Relay, asgi
 from cfai.web.aiohttp import relay
-from tests.web.conftest import FRAMEWORKS, MODEL, Site, on_aiohttp
+from tests.web.conftest import FRAMEWORKS, MODEL, Site, on_aiohttp, served
 from tests.wire.dialects import DONE
 from tests.wire.reference import decode
 
@@ -210,8 +209,8 @@ async def test_a_browser_that_left_before_costs_nothing(fake: FakeWorkersAI) -> 
 
     app = web.Application()
     app.add_routes([web.get("/", chat)])
-    async with TestServer(app) as server:
-        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    async with served(app) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         await come.wait()
         writer.transport.abort()
