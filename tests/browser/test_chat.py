@@ -340,6 +340,15 @@ async def test_an_address_may_have_brackets(chat: Chat) -> None:
     assert links == ["https://a.example/b_(c)", "https://a.example/e.png"]
 
 
+async def test_a_sign_may_be_meant_as_itself(chat: Chat) -> None:
+    """Behind a backslash, but for code, where a backslash is one."""
+    chat.fake.streams(r"\*not\* so, 2\. and `\*`")
+    page = await chat.tab()
+    await ask(page, "Hi")
+    await expect(answer(page)).to_have_text(r"*not* so, 2. and \*")
+    await expect(answer(page).locator("em")).to_have_count(0)
+
+
 # Many at once
 
 
