@@ -9,12 +9,14 @@ import sys
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from io import BytesIO
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+JSON = {"content-type": "application/json"}
 APPS = ["chat_aiohttp.py", "chat_fastapi.py"]
 
 
@@ -54,6 +56,7 @@ async def test_one_command_starts_a_chat(app: str) -> None:
     async with started(app) as url, aiohttp.ClientSession(url) as http:
         async with http.get("") as response:
             assert "<title>Chat</title>" in await response.text()
+            assert response.headers["content-security-policy"] == "frame-ancestors 'none'"
         async with http.post("chat", json=question) as response:
             assert response.content_type == "application/x-ndjson"
             parts = [json.loads(await response.content.readline()) for _ in range(3)]
@@ -63,8 +66,23 @@ async def test_one_command_starts_a_chat(app: str) -> None:
         for refused in bad:
             async with http.post("chat", json=refused) as response:
                 assert response.status in (400, 422)
+        for name in ("evil.example", "evil.example:8080", "localhost.evil.example"):
+            async with http.post("chat", json=question, headers={"Host": name}) as response:
+                assert response.status == 400
+        for text, status in (("x" * 10_001, (400, 422)), ("x" * 2**20, (413,))):
+            long = json.dumps({"messages": [{"role": "user", "content": text}]}).encode()
+            async with http.post("chat", data=BytesIO(long), headers=JSON) as response:
+                assert response.status in status
+        async with http.post("chat", data=b"[" * 100_000, headers=JSON) as response:
+            assert response.status in (400, 422)
         async with http.post("chat", data="{}", headers={"content-type": "text/plain"}) as response:
             assert response.status in (400, 422)
+
+
+@pytest.mark.parametrize("page", sorted(EXAMPLES.parent.rglob("*.md")), ids=lambda page: page.stem)
+def test_no_page_waits_for_its_numbers(page: Path) -> None:
+    """A name in capitals between two signs stands where something is still to be filled in."""
+    assert re.findall(r"@[A-Z][A-Z_]*@", page.read_text()) == []
 
 
 def test_the_page_loads_nothing_and_makes_no_html() -> None:

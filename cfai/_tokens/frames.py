@@ -7,6 +7,8 @@ The vocabulary is the same in both: `text`, `reasoning`, `tool_calls`, `usage`, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from math import ceil
 from typing import Any
 
 from attrs import frozen
@@ -35,6 +37,10 @@ _OPEN = (
 """Errors about what was asked, or how that went. All others are about the app and its account."""
 
 _CLOSED = "the app can't use its model; its log says why"
+_FULL = "the app writes as many answers as it can at once"
+_MOMENT = 1
+"""Seconds: each answer that ends makes room for the next."""
+
 _SPENT = "the app has used up what it may ask of its model today"
 
 
@@ -102,11 +108,28 @@ def told(error: CfaiError) -> dict[str, Any]:
     """
     if isinstance(error, QuotaExceeded):
         message = _SPENT
+    elif is_full(error):
+        message = _FULL
     elif isinstance(error, _OPEN):
         message = error.message if isinstance(error, StatusError) else str(error)
     else:
         message = _CLOSED
     heard: dict[str, Any] = {"error": type(error).__name__, "message": message}
-    if isinstance(error, StatusError) and error.retry_after is not None:
-        heard["retry_after"] = error.retry_after
+    if (seconds := wait(error)) is not None:
+        heard["retry_after"] = seconds
     return heard
+
+
+def wait(error: CfaiError) -> float | None:
+    """How many seconds to wait before asking again, where that is known."""
+    if isinstance(error, QuotaExceeded):
+        # Whatever else the service said: before, it is of no use.
+        return max(0, ceil((error.resets_at - datetime.now(UTC)).total_seconds()))
+    if is_full(error):
+        return _MOMENT
+    return error.retry_after if isinstance(error, StatusError) else None
+
+
+def is_full(error: CfaiError) -> bool:
+    """Whether the app had no connection to spare for this call, and so sent nothing."""
+    return isinstance(error, RequestTimeout) and error.phase == "pool"

@@ -23,6 +23,9 @@ class Source(Protocol):
     @property
     def answer(self) -> Text: ...
 
+    @property
+    def cancelled(self) -> bool: ...
+
     def cancel(self) -> None: ...
 
 
@@ -85,6 +88,11 @@ class _Feed:
 
     # For the reader...
 
+    @property
+    def awaited(self) -> bool:
+        """Whether a reader waits already."""
+        return self._wanted is not None
+
     def take(self) -> bytes:
         """All that is there."""
         taken = b"".join(self.ready)
@@ -96,8 +104,6 @@ class _Feed:
 
     async def wait(self) -> bool:
         """Wait for something to say, or for the end; `False` where silence lasted too long."""
-        if self._wanted is not None:
-            raise InputError("a relay has one reader, and another task is reading this one")
         self._wanted = self._loop.create_future()
         self._since = self._loop.time()
         if self._timer is None:
@@ -134,7 +140,9 @@ async def _read(tokens: Source, feed: _Feed) -> None:
             await feed.room()
         if usage := tokens.answer.usage:
             feed.add("usage", plain(usage))
-        feed.add("done", {"finish_reason": finish_reason})
+        # The service's own reason is often null, which would pass a part off as the whole.
+        cut_short = "cancelled" if tokens.cancelled else None
+        feed.add("done", {"finish_reason": finish_reason or cut_short})
     except CfaiError as exc:
         feed.fail(exc)
     finally:
@@ -149,7 +157,9 @@ class Relay:
     dropping it closes the stream and the request behind it at once.
     """
 
-    __slots__ = ("__weakref__", "_feed", "_framing", "_held", "_keep_alive", "_task", "_tokens")
+    __slots__ = (
+        "__weakref__", "_closed", "_feed", "_framing", "_held", "_keep_alive", "_task", "_tokens",
+    )  # fmt: skip
 
     def __init__(self, tokens: Source, framing: Framing, *, keep_alive: float) -> None:
         if not keep_alive > 0:
@@ -158,6 +168,7 @@ class Relay:
         self._framing = framing
         self._keep_alive = keep_alive
         self._held = framing.opening
+        self._closed = False
         self._feed: _Feed | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -203,12 +214,16 @@ class Relay:
         """What there is to send, or a sign of life after silence; nothing at the end."""
         feed = self._feed
         if feed is None:
+            if self._closed:
+                return b""
             feed = self._feed = _Feed(self._framing, self._keep_alive)
             self._task = asyncio.create_task(_read(self._tokens, feed))
         while not feed.ready:
             if feed.over:
                 self._check_task()
                 return b""
+            if feed.awaited:
+                raise InputError("a relay has one reader, and another task is reading this one")
             try:
                 if not await feed.wait():
                     return self._framing.keep_alive
@@ -225,6 +240,7 @@ class Relay:
     def close(self) -> None:
         """The reader went away: end the stream, and the request behind it, at once."""
         self._held = b""
+        self._closed = True
         self._tokens.cancel()
         if self._feed is None:
             return

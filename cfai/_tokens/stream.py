@@ -41,7 +41,7 @@ class TokenStream:
 
     __slots__ = (
         "__weakref__", "_assembly", "_events", "_failure", "_interrupted", "_json_asked",
-        "_opening", "_over", "_progressed", "_waiter", "_whole",
+        "_opening", "_over", "_progressed", "_waiter", "_whole", "cancelled",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +53,8 @@ class TokenStream:
         self._events: Events | None = None
         self._whole: Text | None = None
         self._over = False
+        self.cancelled: bool = False
+        """Whether `cancel` ended it, before the service did."""
         self._progressed = False
         """Whether something was added since bytes were last waited for."""
         self._failure: CfaiError | None = None
@@ -121,6 +123,7 @@ class TokenStream:
 
     def cancel(self) -> None:
         """End the iteration cleanly, from whichever task: `answer` keeps what had arrived."""
+        self.cancelled = self.cancelled or not self._over
         self._opening, self._over = None, True
         if self._events is not None:
             self._events.cancel()

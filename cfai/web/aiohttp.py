@@ -8,7 +8,16 @@ from aiohttp.typedefs import Handler
 
 from cfai._tokens import Relay, TokenStream
 from cfai.errors import CfaiError
-from cfai.web._relaying import Form, note_failure, relay_of
+from cfai.web._relaying import (
+    NO_CONTENT,
+    RESUMING,
+    UNKEPT,
+    Form,
+    headers_of,
+    note_failure,
+    reached,
+    relay_of,
+)
 from cfai.web.refusal import Refusal
 
 
@@ -25,7 +34,8 @@ async def relay(
 
     A browser that is slow slows the model's stream; one that goes away ends it at once. A stream
     that fails before it said anything is answered with a status of its own, see `Refusal`; one
-    that fails later ends with an `error`.
+    that fails later ends with an `error`. An `EventSource` that was cut off and comes back
+    (`Last-Event-ID`) is answered with 204, which stops it, and nothing is generated again.
 
     Args:
         request: What is answered.
@@ -36,14 +46,14 @@ async def relay(
         headers: More headers, or others, for the answer.
     """
     frames = relay_of(tokens, form, retry=retry, keep_alive=keep_alive)
-    response = web.StreamResponse(headers={**frames.headers, **(headers or {})})
+    response = web.StreamResponse(headers=headers_of(frames, headers))
     if request.method == "HEAD":
         return response
+    if RESUMING in request.headers:
+        return web.Response(status=NO_CONTENT, headers=UNKEPT)
     departure = _Departure(request.transport, frames.close)
     try:
         return await _send(request, frames, response)
-    except ConnectionResetError:
-        return response  # Nobody is there any more to be told anything.
     finally:
         departure.forget()
         frames.close()
@@ -56,9 +66,11 @@ async def _send(
         await frames.begin()
     except CfaiError as exc:
         return _refused(exc)
-    await response.prepare(request)
+    if not await reached(response.prepare(request)):
+        return response
     async for frame in frames:
-        await response.write(frame)
+        if not await reached(response.write(frame)):
+            return response
     note_failure(frames)
     return response
 

@@ -2,13 +2,21 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
-from contextlib import suppress
 from typing import Any
 
 from cfai._tokens import Relay, TokenStream
 from cfai.errors import CfaiError
-from cfai.web._relaying import Form, note_failure, relay_of
-from cfai.web.refusal import Refusal
+from cfai.web._relaying import (
+    NO_CONTENT,
+    RESUMING,
+    UNKEPT,
+    Form,
+    headers_of,
+    note_failure,
+    reached,
+    relay_of,
+)
+from cfai.web.refusal import Refusal, log
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -16,13 +24,16 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
+_BODY = "http.response.body"
+
 
 class TokenResponse:
     """An ASGI application that answers one request with a stream, token by token.
 
     A browser that is slow slows the model's stream; one that goes away ends it at once. A stream
     that fails before it said anything is answered with a status of its own, see `Refusal`; one
-    that fails later ends with an `error`.
+    that fails later ends with an `error`. An `EventSource` that was cut off and comes back
+    (`Last-Event-ID`) is answered with 204, which stops it, and nothing is generated again.
 
     Args:
         tokens: A stream that nobody reads yet: `ai.stream(...)`.
@@ -42,7 +53,7 @@ class TokenResponse:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._frames = relay_of(tokens, form, retry=retry, keep_alive=keep_alive)
-        self._headers = {**self._frames.headers, **(headers or {})}
+        self._headers = headers_of(self._frames, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream, until its end or the browser's."""
@@ -62,19 +73,29 @@ async def respond(
     if scope.get("method") == "HEAD":
         await _whole(send, 200, headers, b"")
         return
+    if any(name.lower() == RESUMING.encode() for name, _ in scope.get("headers", ())):
+        await _whole(send, NO_CONTENT, raw(UNKEPT), b"")
+        return
     watch = asyncio.create_task(_until_gone(receive, frames))
     try:
-        # Since version 2.4 of ASGI, `send` raises this where nobody is there any more.
-        with suppress(OSError):
-            await _send_all(send, frames, headers)
+        await _send_all(send, frames, headers)
     finally:
         frames.close()
         watch.cancel()
 
 
 async def _until_gone(receive: Receive, frames: Relay) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    try:
+        whole = False
+        while (message := await receive())["type"] != "http.disconnect":
+            if whole:
+                # A middleware that repeats the body, and may do so for ever without a pause.
+                log.warning("`receive` repeats the request: no browser is seen to leave")
+                return
+            whole = not message.get("more_body", False)
+    except Exception:
+        log.exception("`receive` failed: no browser is seen to leave")
+        return
     frames.close()
 
 
@@ -85,13 +106,17 @@ async def _send_all(send: Send, frames: Relay, headers: RawHeaders) -> None:
         refusal = Refusal.of(exc)
         await _whole(send, refusal.status, raw(refusal.headers), refusal.body)
         return
-    await send({"type": "http.response.start", "status": 200, "headers": list(headers)})
+    start = {"type": "http.response.start", "status": 200, "headers": list(headers)}
+    if not await reached(send(start)):
+        return
     async for frame in frames:
-        await send({"type": "http.response.body", "body": frame, "more_body": True})
+        if not await reached(send({"type": _BODY, "body": frame, "more_body": True})):
+            return
     note_failure(frames)
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+    await reached(send({"type": _BODY, "body": b"", "more_body": False}))
 
 
 async def _whole(send: Send, status: int, headers: RawHeaders, body: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
-    await send({"type": "http.response.body", "body": body})
+    start = {"type": "http.response.start", "status": status, "headers": list(headers)}
+    if await reached(send(start)):
+        await reached(send({"type": _BODY, "body": body}))

@@ -2,14 +2,13 @@
 
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from math import ceil
 from typing import Self
 
 from attrs import frozen
 
 from cfai._convert import dumps
-from cfai._tokens.frames import told
+from cfai._tokens.frames import is_full, told, wait
 from cfai.errors import (
     BadRequest,
     CfaiError,
@@ -21,7 +20,6 @@ from cfai.errors import (
     RequestTimeout,
     RequestTooLarge,
     ServiceTimeout,
-    StatusError,
 )
 
 log: logging.Logger = logging.getLogger("cfai.web")
@@ -38,15 +36,15 @@ _STATUSES: tuple[tuple[type[CfaiError], int], ...] = (
     (ConfigError, 500),
     (MissingExtra, 500),
 )
+_FULL = 503
 _OTHERWISE = 502
 """What the service said to the app's account (401, say) would mean something else to a browser."""
 
 
-def _wait(error: CfaiError) -> float | None:
-    """How many seconds to wait before asking again, where that is known."""
-    if isinstance(error, QuotaExceeded):
-        return (error.resets_at - datetime.now(UTC)).total_seconds()
-    return error.retry_after if isinstance(error, StatusError) else None
+def _status(error: CfaiError) -> int:
+    if is_full(error):
+        return _FULL
+    return next((code for kind, code in _STATUSES if isinstance(error, kind)), _OTHERWISE)
 
 
 @frozen
@@ -64,11 +62,10 @@ class Refusal:
     @classmethod
     def of(cls, error: CfaiError) -> Self:
         """Make one of *error*, which is logged (`cfai.web`) in full."""
-        status = next((code for kind, code in _STATUSES if isinstance(error, kind)), _OTHERWISE)
+        status = _status(error)
         headers = {"content-type": "application/json", "cache-control": "no-store"}
-        wait = _wait(error)
-        if wait is not None:
-            headers["retry-after"] = str(max(0, ceil(wait)))
+        if (seconds := wait(error)) is not None:
+            headers["retry-after"] = str(max(0, ceil(seconds)))
         level = logging.WARNING if status >= 500 else logging.INFO
         log.log(level, "answered with %d: %s: %s", status, type(error).__name__, error)
         return cls(status, headers, dumps(told(error)))

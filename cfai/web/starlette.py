@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from cfai._tokens import TokenStream
 from cfai.errors import CfaiError
 from cfai.web import asgi
-from cfai.web._relaying import Form, relay_of
+from cfai.web._relaying import Form, headers_of, relay_of
 from cfai.web.refusal import Refusal
 
 
@@ -19,7 +19,8 @@ class TokenResponse(Response):
 
     A browser that is slow slows the model's stream; one that goes away ends it at once. A stream
     that fails before it said anything is answered with a status of its own, see `Refusal`; one
-    that fails later ends with an `error`.
+    that fails later ends with an `error`. An `EventSource` that was cut off and comes back
+    (`Last-Event-ID`) is answered with 204, which stops it, and nothing is generated again.
 
     Args:
         tokens: A stream that nobody reads yet: `ai.stream(...)`.
@@ -41,7 +42,7 @@ class TokenResponse(Response):
         background: BackgroundTask | None = None,
     ) -> None:
         self._frames = relay_of(tokens, form, retry=retry, keep_alive=keep_alive)
-        super().__init__(headers={**self._frames.headers, **(headers or {})}, background=background)
+        super().__init__(headers=headers_of(self._frames, headers), background=background)
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

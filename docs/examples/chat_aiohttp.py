@@ -15,15 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from cfai import Conversation, InputError, Message, TextGeneration, WorkersAI, system
 from cfai.web.aiohttp import refusals, relay
 
 MODEL = "@cf/meta/llama-3.1-8b-instruct"
 INSTRUCTION = system("You are a friendly assistant. Answer briefly.")
-REMEMBERED = 20  # messages
+LONGEST = 10_000  # characters of one message
+REMEMBERED = {"messages": 20, "characters": 40_000}
 AT_ONCE = 1000  # answers being written: each holds a connection
 PAGE = Path(__file__).with_name("chat.html")
+PAGE_HEADERS = {"cache-control": "no-cache", "content-security-policy": "frame-ancestors 'none'"}
+# A page of another site can give this machine a name of its own, and then ask as if it were ours.
+HOSTS = ["127.0.0.1", "localhost"]
 
 AI = web.AppKey("AI", WorkersAI)
 LOCAL = web.AppKey("LOCAL", bool)
@@ -48,6 +53,8 @@ def message(said: Any) -> Message:
     """One message of the page: only text, and only what a user and the model may say."""
     match said:
         case {"role": "user" | "assistant" as role, "content": str(content)}:
+            if len(content) > LONGEST:
+                raise InputError(f"a message may have up to {LONGEST} characters")
             return Message(role, content)
     raise InputError('a message must be {"role": "user" or "assistant", "content": text}')
 
@@ -55,17 +62,24 @@ def message(said: Any) -> Message:
 def question(body: bytes) -> TextGeneration:
     try:
         asked = json.loads(body)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise InputError("the body must be JSON") from exc
     match asked:
         case {"messages": [_, *_] as said}:
-            talk = Conversation([INSTRUCTION, *map(message, said)]).trim(messages=REMEMBERED)
+            talk = Conversation([INSTRUCTION, *map(message, said)]).trim(**REMEMBERED)
             return TextGeneration(talk, max_tokens=512)
     raise InputError("messages must be a list of messages")
 
 
+@web.middleware
+async def own_name(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if request.host.partition(":")[0] not in HOSTS:
+        raise web.HTTPBadRequest(text="this app has another name")
+    return await handler(request)
+
+
 async def page(request: web.Request) -> web.StreamResponse:
-    return web.FileResponse(PAGE, headers={"cache-control": "no-cache"})
+    return web.FileResponse(PAGE, headers=PAGE_HEADERS)
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
@@ -76,7 +90,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
 
 
 def application(*, local: bool = False) -> web.Application:
-    app = web.Application(middlewares=[refusals])
+    app = web.Application(middlewares=[own_name, refusals])
     app[LOCAL] = local
     app.cleanup_ctx.append(client)
     app.add_routes([web.get("/", page), web.post("/chat", chat)])

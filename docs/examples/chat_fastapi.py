@@ -15,6 +15,7 @@ from typing import Literal, TypedDict
 
 import uvicorn
 from fastapi import FastAPI, Request
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
@@ -23,9 +24,14 @@ from cfai.web.starlette import TokenResponse, refusals
 
 MODEL = "@cf/meta/llama-3.1-8b-instruct"
 INSTRUCTION = system("You are a friendly assistant. Answer briefly.")
-REMEMBERED = 20  # messages
+LONGEST = 10_000  # characters of one message
+LARGEST = 2**20  # bytes of a request
+REMEMBERED = {"messages": 20, "characters": 40_000}
 AT_ONCE = 1000  # answers being written: each holds a connection
 PAGE = Path(__file__).with_name("chat.html")
+PAGE_HEADERS = {"cache-control": "no-cache", "content-security-policy": "frame-ancestors 'none'"}
+# A page of another site can give this machine a name of its own, and then ask as if it were ours.
+HOSTS = ["127.0.0.1", "localhost"]
 
 
 class State(TypedDict):
@@ -34,7 +40,7 @@ class State(TypedDict):
 
 class Said(BaseModel):
     role: Literal["user", "assistant"]
-    content: str
+    content: str = Field(max_length=LONGEST)
 
 
 class Question(BaseModel):
@@ -56,19 +62,21 @@ def application(*, local: bool = False) -> FastAPI:
                 ai = WorkersAI(limit=AT_ONCE)
             yield {"ai": await stack.enter_async_context(ai)}
 
-    app = FastAPI(lifespan=lifespan, exception_handlers={CfaiError: refusals})
+    handlers = {CfaiError: refusals}
+    app = FastAPI(lifespan=lifespan, exception_handlers=handlers, max_body_size=LARGEST)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
     app.get("/")(page)
     app.post("/chat")(chat)
     return app
 
 
 async def page() -> FileResponse:
-    return FileResponse(PAGE, headers={"cache-control": "no-cache"})
+    return FileResponse(PAGE, headers=PAGE_HEADERS)
 
 
 async def chat(question: Question, request: Request) -> TokenResponse:
     said = [Message(one.role, one.content) for one in question.messages]
-    talk = Conversation([INSTRUCTION, *said]).trim(messages=REMEMBERED)
+    talk = Conversation([INSTRUCTION, *said]).trim(**REMEMBERED)
     task = TextGeneration(talk, max_tokens=512)
     return TokenResponse(request.state.ai.stream(MODEL, task), form="ndjson")
 

@@ -35,6 +35,8 @@ def asked(ai: WorkersAI, query: Any) -> tuple[TokenStream, dict[str, Any]]:
     options: dict[str, Any] = {"form": query.get("form", "sse")}
     if "keep_alive" in query:
         options["keep_alive"] = float(query["keep_alive"])
+    if "private" in query:
+        options["headers"] = {"Cache-Control": "private, no-store", "X-App": "one"}
     return ai.stream(MODEL, Prompt(query.get("q", "Hi"))), options
 
 
@@ -51,6 +53,15 @@ async def on_aiohttp(
 
     app = web.Application(middlewares=[refusals])
     app.add_routes([web.get("/chat", chat), web.post("/chat", chat), web.get("/run", run)])
+    async with served(app, tls, **options) as port:
+        yield port
+
+
+@asynccontextmanager
+async def served(
+    app: web.Application, tls: ssl.SSLContext | None = None, **options: Any
+) -> AsyncIterator[int]:
+    """An app of aiohttp on a socket, as its users run it."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, **options)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()

@@ -11,12 +11,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from cfai import InputError, Prompt
-from cfai.settings import Retries
+from cfai.settings import Retries, Timeouts
 from cfai.testing import FakeWorkersAI
-from cfai.web import asgi
-from tests.web.conftest import FRAMEWORKS, MODEL, Site, on_aiohttp
+from cfai.web import Relay, asgi
+from cfai.web.aiohttp import relay
+from tests.web.conftest import FRAMEWORKS, MODEL, Site, on_aiohttp, served
 from tests.wire.dialects import DONE
 from tests.wire.reference import decode
 
@@ -25,6 +27,10 @@ LO = b'data: {"response":"lo"}\n\n'
 TEXT = "a\r\nb\n\u2028c\u2029\x85\0😀"
 
 Gone = Callable[[], Awaitable[None]]
+
+
+def relays() -> list[Relay]:
+    return [thing for thing in gc.get_objects() if isinstance(thing, Relay)]
 
 
 async def test_a_stream_arrives_as_events(site: Site) -> None:
@@ -50,6 +56,25 @@ async def test_a_stream_arrives_as_lines(site: Site) -> None:
         lines = [json.loads(line) for line in (await response.read()).splitlines()]
     assert "".join(line["text"] for line in lines if line["type"] == "text") == TEXT
     assert lines[-1] == {"type": "done", "finish_reason": None}
+
+
+async def test_headers_are_added_or_replaced(site: Site) -> None:
+    """However they are written: never is one sent twice."""
+    site.fake.streams("a")
+    async with site.get("/chat?private=1") as response:
+        assert response.headers.getall("cache-control") == ["private, no-store"]
+        assert response.headers.getall("x-app") == ["one"]
+        assert response.headers.getall("content-type") == ["text/event-stream; charset=utf-8"]
+
+
+@pytest.mark.parametrize("form", ["sse", "ndjson"])
+async def test_what_was_cut_off_is_not_generated_again(site: Site, form: str) -> None:
+    """An `EventSource` that lost its connection comes back with the last id, and is stopped."""
+    url = f"http://127.0.0.1:{site.port}/chat?form={form}"
+    async with site.http.get(url, headers={"Last-Event-ID": "3"}) as response:
+        assert response.status == 204
+        assert await response.read() == b""
+    assert site.fake.requests == []
 
 
 async def test_tokens_arrive_one_after_another(site: Site) -> None:
@@ -147,16 +172,51 @@ async def test_over_tls_it_is_the_same(
     assert caplog.messages == []
 
 
-async def test_a_slow_browser_slows_the_model(site: Site, gone: Gone) -> None:
-    """What it does not take stays at the service, but for the buffers on the way."""
+async def test_a_slow_browser_slows_the_model(
+    site: Site, gone: Gone, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it does not take stays at the service, but for the buffers on the way.
+
+    It may go away meanwhile like any other: that is no error of the app.
+    """
     site.fake.says(*[b'data: {"response":"%b"}\n\n' % (b"x" * 1000) * 100] * 600)
     browser = await site.connect()
     await browser.until(b'x"}\n\n')
     for _ in range(20_000):
         await asyncio.sleep(0)
     assert not site.fake.requests[0].answered.is_set()
-    browser.leaves()
+    browser.leaves()  # with bytes that it never read: the connection is reset
     await gone()
+    async with asyncio.timeout(10):
+        while relays():  # noqa: ASYNC110  # it has no event for that
+            await asyncio.sleep(0)
+    assert caplog.messages == []
+
+
+async def test_a_browser_that_left_before_costs_nothing(fake: FakeWorkersAI) -> None:
+    """Where the handler was busy with something else: the service is not asked for nobody."""
+    come, left, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def chat(request: web.Request) -> web.StreamResponse:
+        come.set()
+        await left.wait()
+        while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        try:
+            return await relay(request, fake.client().stream(MODEL, Prompt("Hi")))
+        finally:
+            over.set()
+
+    app = web.Application()
+    app.add_routes([web.get("/", chat)])
+    async with served(app) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await come.wait()
+        writer.transport.abort()
+        left.set()
+        await over.wait()
+    assert fake.requests == []
 
 
 # Errors
@@ -195,9 +255,31 @@ async def test_a_refusal_says_how_long_to_wait(site: Site) -> None:
     async with site.get("/chat") as response:
         assert response.headers["retry-after"] == "7"
         assert (await response.json())["retry_after"] == 6.2
-    site.fake.fails(429, 3036, "used up")
+    site.fake.fails(429, 3036, "used up", retry_after=0.25)  # which is not until tomorrow
     async with site.get("/chat") as response:
         assert 0 <= int(response.headers["retry-after"]) <= 24 * 3600
+        assert (await response.json())["retry_after"] == int(response.headers["retry-after"])
+
+
+@pytest.mark.parametrize("framework", ["aiohttp", "fastapi"])
+async def test_an_app_that_is_full_says_so(fake: FakeWorkersAI, framework: str) -> None:
+    """Nothing was sent, and a moment later it may do: no time ran out at the service."""
+    fake.says(HEL, asyncio.Event())
+    ai = fake.client(limit=1, timeouts=Timeouts(pool=0.01))
+    async with (
+        FRAMEWORKS[framework](ai) as port,
+        aiohttp.ClientSession() as http,
+        http.get(f"http://127.0.0.1:{port}/chat") as first,
+        http.get(f"http://127.0.0.1:{port}/chat") as second,
+    ):
+        assert first.status == 200
+        assert second.status == 503
+        assert second.headers["retry-after"] == "1"
+        assert await second.json() == {
+            "error": "RequestTimeout",
+            "message": "the app writes as many answers as it can at once",
+            "retry_after": 1,
+        }
 
 
 async def test_an_error_before_the_first_token_is_a_refusal_too(site: Site) -> None:
