@@ -174,7 +174,7 @@ class EmbeddingCalls:
         return await self.calls.batch(asking, requests, self.options, gate)
 
     async def look(
-        self, requests: Sequence[Queued], request_id: str, gate: Gate
+        self, requests: Sequence[Queued], request_id: str, gate: Gate | None
     ) -> Batch[Embeddings]:
         """Ask what became of them."""
         asking = partial(queue.poll, model=self.model, request_id=request_id)

@@ -352,6 +352,21 @@ async def test_a_used_up_quota_stops_at_once(fake: FakeWorkersAI, ai: WorkersAI)
     assert service.counters.batches <= 2
 
 
+@pytest.mark.parametrize("concurrency", [4, None])
+async def test_what_is_under_way_at_the_end_of_a_quota_is_kept(
+    fake: FakeWorkersAI, ai: WorkersAI, concurrency: int | None
+) -> None:
+    """It is paid for: batches that were handed over are looked at once more, and soon."""
+    service = fake.simulates(Service(quota=1500))
+    items: list[Any] = []
+    polling = Polling(base=0.05, cap=60, factor=1000)
+    job = queued(ai, texts(6000), concurrency=concurrency, on_error="skip", polling=polling)
+    with pytest.raises(QuotaExceeded):
+        await until_it_fails(job, items)
+    right(items, texts(6000))
+    assert sum(map(len, items)) == job.stats.texts == service.counters.texts > 0
+
+
 async def test_a_quota_that_refuses_the_batch(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     fake.always.fails(429, 4006, "used up")
     with pytest.raises(QuotaExceeded):

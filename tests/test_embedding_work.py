@@ -100,7 +100,7 @@ class Script:
         raise NotImplementedError
 
     async def look(
-        self, requests: Sequence[Queued], request_id: str, gate: Gate
+        self, requests: Sequence[Queued], request_id: str, gate: Gate | None
     ) -> Batch[Embeddings]:
         raise NotImplementedError
 

@@ -45,7 +45,7 @@ class Service(Protocol):
         """Put requests into the queue."""
 
     async def look(
-        self, requests: Sequence[Queued], request_id: str, gate: Gate
+        self, requests: Sequence[Queued], request_id: str, gate: Gate | None
     ) -> Batch[Embeddings]:
         """Ask what became of them."""
 

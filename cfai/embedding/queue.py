@@ -6,6 +6,7 @@ Source: Cloudflare docs, Workers AI, "Asynchronous Batch API".
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -79,14 +80,20 @@ class Queue:
         self._polling = polling
         self._waiting: deque[_Ask] = deque()
         self._batches: dict[asyncio.Task[None], Sequence[_Ask]] = {}
+        self._handed_over: set[asyncio.Task[Any] | None] = set()
+        """Who carries a batch that the service has."""
+        self._ending = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._asked = 0
 
-    @property
-    def inside(self) -> "set[asyncio.Task[Any] | None]":
-        """Whose answers may be on the wire at this moment."""
-        inside = self._asking.gate.inside
-        return {ask.owner for task, asks in self._batches.items() if task in inside for ask in asks}
+    def look_once_more(self) -> "set[asyncio.Task[Any] | None]":
+        """The job has failed: look at what was handed over now, and while it lets us.
+
+        Gives whose answers may come yet.
+        """
+        self._ending.set()
+        there = self._asking.gate.inside | self._handed_over
+        return {ask.owner for task, asks in self._batches.items() if task in there for ask in asks}
 
     def ask(self, texts: Sequence[str]) -> Outcome:
         """What becomes of *texts*; who cancels it doesn't want it any more."""
@@ -161,6 +168,7 @@ class Queue:
 
     def _carried(self, task: asyncio.Task[None]) -> None:
         asks = self._batches.pop(task)
+        self._handed_over.discard(task)
         error = None if task.cancelled() else task.exception()
         if task.cancelled() or error is not None:
             for ask in asks:
@@ -211,11 +219,15 @@ class Queue:
                 return [QueuedItem(None, error=batch.error) for _ in requests]
             if known is None:
                 raise DecodeError("the service queued a batch and did not say what it knows it by")
+            self._handed_over.add(asyncio.current_task())
             looks += 1
-            await asyncio.sleep(self._polling.pause(looks))
+            await self._pause(looks)
             try:
                 look = partial(self._service.look, requests, known)
-                batch = await self._asking.patiently(look)
+                if self._ending.is_set():  # Past the gate, which is closed.
+                    batch = await look(None)
+                else:
+                    batch = await self._asking.patiently(look)
             except (TransportError, ServerError, ServiceTimeout):
                 failed += 1
                 if failed >= _FAILED_LOOKS:
@@ -223,6 +235,15 @@ class Queue:
             else:
                 failed = 0
         return batch.items
+
+    async def _pause(self, looks: int) -> None:
+        """Wait until the next look is due; the one after the job failed is due at once."""
+        if self._ending.is_set():
+            await asyncio.sleep(self._polling.pause(1))
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._polling.pause(looks)):
+                await self._ending.wait()
 
     def _hear(self, ask: _Ask, item: QueuedItem[Embeddings]) -> None:
         if item.answer is not None:

@@ -239,7 +239,7 @@ class Work:
         if not self._ending.fail(error):
             return
         self.gate.close()
-        inside = self.gate.inside if self._queue is None else self._queue.inside
+        inside = self.gate.inside if self._queue is None else self._queue.look_once_more()
         self._cancel(self._tasks.keys() - inside - {asyncio.current_task()})
         self._grace = asyncio.get_running_loop().call_later(_GRACE, self._cancel, self._tasks)
 
