@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -29,7 +28,7 @@ def embed(
     model: Annotated[str, typer.Option("--model", "-m")] = MODEL,
     file: options.Output = None,
     checkpoint: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="FOLDER", help="Keep what is finished there, and go on from it."),
     ] = None,
     column: Annotated[str, typer.Option(help="What the texts of a file are called.")] = "text",

@@ -339,6 +339,12 @@ async def test_a_checkpoint_is_not_for_local(cfai: Cfai, tmp_path: Path) -> None
     assert "cfai serve" in done.err
 
 
+async def test_a_checkpoint_without_a_name(cfai: Cfai) -> None:
+    """A variable that is not set must not mean the folder where one happens to stand."""
+    done = await cfai.run("embed", "a", "--checkpoint", "")
+    assert (done.code, done.err) == (2, "error: checkpoint must be the path of a folder, got ''\n")
+
+
 async def test_a_checkpoint_that_is_a_file(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     path = tmp_path / "texts.txt"
