@@ -107,15 +107,14 @@ async def _embed(
             except OSError as exc:
                 raise output.OutputError(f"can't write: {exc}") from exc
             except BaseException as exc:
-                _advise(exc, under_way, job.get("checkpoint"))
+                if total > 1 and under_way.stats.texts:
+                    _advise(exc, job.get("checkpoint"))
                 raise
     _tell_of_failures(under_way)
 
 
-def _advise(failure: BaseException, job: "EmbeddingJob[Any]", checkpoint: object) -> None:
-    """Say how to go on, where something was paid for."""
-    if not job.stats.texts:
-        return
+def _advise(failure: BaseException, checkpoint: object) -> None:
+    """Say how to go on from what was paid for."""
     advice = (
         f"what is finished is in {checkpoint}: the same command goes on from there"
         if checkpoint
