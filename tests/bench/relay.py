@@ -145,11 +145,13 @@ class Reader(asyncio.Protocol):
         self._delays = delays
         self._rest = b""
         self.text = b""
+        self.answered = False
         self.begun = asyncio.Event()
         self.ended = asyncio.Event()
         said = {"messages": [{"role": "user", "content": f"stream {number}"}]}
         body = json.dumps(said).encode()
-        head = "POST {} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {}"
+        head = "POST {} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        head += "Content-Type: application/json\r\nContent-Length: {}"
         self._request = (head.format(path, len(body)) + "\r\n\r\n").encode() + body
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -158,8 +160,16 @@ class Reader(asyncio.Protocol):
         self.asked = time.monotonic_ns()
         transport.write(self._request)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """However it ended, nobody need wait for it any longer."""
+        self.begun.set()
+        self.ended.set()
+
     def data_received(self, data: bytes) -> None:
         now = time.monotonic_ns()
+        if not self.answered:
+            self.answered = True
+            assert data.startswith(b"HTTP/1.1 200"), data
         whole, _, self._rest = (self._rest + data).rpartition(b"\n")
         for text, _, stamp in _TOKEN.findall(whole):
             self.text += text
