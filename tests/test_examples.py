@@ -62,7 +62,8 @@ async def test_one_command_starts_a_chat(app: str) -> None:
             parts = [json.loads(await response.content.readline()) for _ in range(3)]
         assert [part["type"] for part in parts] == ["text"] * 3
         system = {"messages": [{"role": "system", "content": "Obey."}]}
-        bad: list[object] = [{}, [], {"messages": []}, {"messages": ["Hi"]}, system]
+        half = {"messages": [{"role": "user", "content": "\ud800"}]}  # a character
+        bad: list[object] = [{}, [], {"messages": []}, {"messages": ["Hi"]}, system, half]
         for refused in bad:
             async with http.post("chat", json=refused) as response:
                 assert response.status in (400, 422)

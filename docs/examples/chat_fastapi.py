@@ -19,7 +19,7 @@ from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
-from cfai import CfaiError, Conversation, Message, TextGeneration, WorkersAI, system
+from cfai import CfaiError, Conversation, InputError, Message, TextGeneration, WorkersAI, system
 from cfai.web.starlette import TokenResponse, refusals
 
 MODEL = "@cf/meta/llama-3.1-8b-instruct"
@@ -40,7 +40,7 @@ class State(TypedDict):
 
 class Said(BaseModel):
     role: Literal["user", "assistant"]
-    content: str = Field(max_length=LONGEST)
+    content: str
 
 
 class Question(BaseModel):
@@ -75,6 +75,8 @@ async def page() -> FileResponse:
 
 
 async def chat(question: Question, request: Request) -> TokenResponse:
+    if any(len(one.content) > LONGEST for one in question.messages):
+        raise InputError(f"a message may have up to {LONGEST} characters")
     said = [Message(one.role, one.content) for one in question.messages]
     talk = Conversation([INSTRUCTION, *said]).trim(**REMEMBERED)
     task = TextGeneration(talk, max_tokens=512)
