@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, frozen
 
@@ -19,7 +19,6 @@ from cfai._wire.queue import Batch, Queued
 from cfai._wire.replies import Reply
 from cfai._wire.results import Asked, asked
 from cfai._wire.vectors import Unusual, Vectors
-from cfai.errors import DecodeError
 from cfai.settings import Options, Retries, Settings
 from cfai.tasks import Embeddings, Pooling, Task, Text, TextEmbeddings
 
@@ -104,7 +103,7 @@ class Calls:
             return told(reply, batch, scrub=settings.scrub, decode=decode)
 
         request = asking(settings, options)
-        call = partial(self.session.call, request, settings, stream=_no_stream, gate=gate)
+        call = partial(self.session.call, request, settings, gate=gate)
         return await _in_slices(call, read)
 
     async def _request(
@@ -133,10 +132,6 @@ async def _in_slices(call: Callable[..., Awaitable[T]], read: Callable[..., T]) 
     except Unusual:
         return read(vectors.reply)  # Says what is wrong with them.
     return answer
-
-
-async def _no_stream(body: Body) -> NoReturn:
-    raise DecodeError("the service answered a stream where JSON is documented", meta=body.meta)
 
 
 @frozen

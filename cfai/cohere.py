@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import evolve
 
 from cfai._client import Client
 from cfai._pages import Pager
-from cfai._session import Body, Connections, Session
+from cfai._session import Connections, Session
 from cfai._wire import cohere as wire
 from cfai._wire.cursors import Cursor, PageToken
 from cfai._wire.listings import Rows
@@ -19,7 +19,7 @@ from cfai._wire.replies import Reply
 from cfai._wire.requests import Request
 from cfai.addresses import base_address, proxy_for
 from cfai.credentials import Credentials, header_safe, known
-from cfai.errors import ConfigError, DecodeError, InputError
+from cfai.errors import ConfigError, InputError
 from cfai.listings.cohere import (
     BaseModel,
     BaseType,
@@ -305,7 +305,7 @@ class Cohere(Client):
         wire.check_gateway(settings)
         heard: Callable[[Reply], T] = partial(read, scrub=wire.hiding(settings.secrets))
         request = asking(settings, options)
-        return await self._session.call(request, settings, read=heard, stream=_unasked)
+        return await self._session.call(request, settings, read=heard)
 
 
 def _credentials(api_key: str | None) -> Credentials:
@@ -320,7 +320,3 @@ def _address(given: str | None, *, allow_insecure: bool) -> str:
     # Every path has the /v1 that AI Gateway's own manual puts into the address now and then.
     url = base_address(API if url is None else url, allow_insecure=allow_insecure)
     return url.removesuffix("/v1").rstrip("/")
-
-
-async def _unasked(body: Body) -> NoReturn:
-    raise DecodeError("the service answered a stream where JSON is documented", meta=body.meta)

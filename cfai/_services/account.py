@@ -1,17 +1,16 @@
 """An account as everything beside runs sees it: something to ask, and to list from."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from attrs import frozen
 
 from cfai._pages import Pager
-from cfai._session import Body, Session
+from cfai._session import Session
 from cfai._wire.cursors import Cursor
 from cfai._wire.listings import Rows, listed, told
 from cfai._wire.replies import Reply
 from cfai._wire.requests import Request
-from cfai.errors import DecodeError
 from cfai.meta import Meta
 from cfai.settings import Options, Settings
 
@@ -44,9 +43,7 @@ class Account:
         def heard(reply: Reply) -> T:
             return told(reply, lambda document: read(document, reply.meta), scrub=settings.scrub)
 
-        return await self.session.call(
-            asking(settings, options), settings, read=heard, stream=_unasked
-        )
+        return await self.session.call(asking(settings, options), settings, read=heard)
 
     def pager(
         self,
@@ -62,7 +59,3 @@ class Account:
             return await self.ask(listed(path, cursor, query or {}), read, options)
 
         return Pager(fetch, start)
-
-
-async def _unasked(body: Body) -> NoReturn:
-    raise DecodeError("the service answered a stream where JSON is documented", meta=body.meta)

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import lru_cache
 from io import BytesIO
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 import aiohttp
 from attrs import define, field
@@ -25,7 +25,7 @@ from cfai._wire import replies, retries
 from cfai._wire.forms import Form
 from cfai._wire.replies import Reply
 from cfai._wire.requests import Request
-from cfai.errors import AnswerTooLarge, CfaiError, ConfigError, Phase, RequestTimeout
+from cfai.errors import AnswerTooLarge, CfaiError, ConfigError, DecodeError, Phase, RequestTimeout
 from cfai.settings import Retry, Settings
 
 T = TypeVar("T")
@@ -82,6 +82,10 @@ class _One(NamedTuple):
     """Through the gate, where there is one."""
 
 
+async def _undocumented(body: Body) -> NoReturn:
+    raise DecodeError("the service answered a stream where JSON is documented", meta=body.meta)
+
+
 class Session:
     """Sends requests, again where that helps, and hands each answer to whoever reads it."""
 
@@ -102,7 +106,7 @@ class Session:
         settings: Settings,
         *,
         read: Callable[[Reply], T],
-        stream: Callable[[Body], Awaitable[T]],
+        stream: Callable[[Body], Awaitable[T]] = _undocumented,
         gate: Gate | None = None,
     ) -> T:
         """Carry *request* out, repeating attempts that failed as `settings.retries` says.
@@ -110,7 +114,7 @@ class Session:
         Args:
             read: Makes the result of a whole answer, or raises what it means.
             stream: The same for an answer that is an event stream, whose body it then owns.
-                What either raises counts as a failure of the attempt.
+                What either raises counts as a failure of the attempt. Left out, it is an error.
             gate: What each attempt goes through, and what hears how it ended: at the end of the
                 answer, or where a stream has begun.
         """
