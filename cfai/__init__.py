@@ -9,35 +9,9 @@ from typing import TYPE_CHECKING, Any
 from cfai._lazy import Face
 
 if TYPE_CHECKING:
-    from cfai._gate import (
-        Adaptive as Adaptive,
-    )
-    from cfai._pages import (
+    from cfai._session.concurrency import Adaptive as Adaptive
+    from cfai._session.pagination import (
         Pager as Pager,
-    )
-    from cfai._services.finetunes import (
-        Finetunes as Finetunes,
-    )
-    from cfai._services.models import (
-        Models as Models,
-    )
-    from cfai._services.queue import (
-        QueuedBatch as QueuedBatch,
-    )
-    from cfai._tokens import (
-        TokenStream as TokenStream,
-    )
-    from cfai._tools import (
-        AnyTool as AnyTool,
-        PythonTool as PythonTool,
-        Step as Step,
-        ToolEvent as ToolEvent,
-        ToolFailed as ToolFailed,
-        ToolOutcome as ToolOutcome,
-        ToolReturned as ToolReturned,
-        ToolRun as ToolRun,
-        ToolStarted as ToolStarted,
-        Turn as Turn,
     )
     from cfai._version import __version__ as __version__
     from cfai._wire.queue import (
@@ -105,6 +79,15 @@ if TYPE_CHECKING:
     from cfai.meta import (
         Meta as Meta,
     )
+    from cfai.resources.finetunes import (
+        Finetunes as Finetunes,
+    )
+    from cfai.resources.models import (
+        Models as Models,
+    )
+    from cfai.resources.queue import (
+        QueuedBatch as QueuedBatch,
+    )
     from cfai.settings import (
         Gateway as Gateway,
         Options as Options,
@@ -113,6 +96,7 @@ if TYPE_CHECKING:
         Retry as Retry,
         Timeouts as Timeouts,
     )
+    from cfai.streaming.stream import TokenStream as TokenStream
     from cfai.tasks import (
         Answer as Answer,
         Audio as Audio,
@@ -168,6 +152,18 @@ if TYPE_CHECKING:
         tool_result as tool_result,
         user as user,
     )
+    from cfai.tools import (
+        AnyTool as AnyTool,
+        PythonTool as PythonTool,
+        Step as Step,
+        ToolEvent as ToolEvent,
+        ToolFailed as ToolFailed,
+        ToolOutcome as ToolOutcome,
+        ToolReturned as ToolReturned,
+        ToolRun as ToolRun,
+        ToolStarted as ToolStarted,
+        Turn as Turn,
+    )
     from cfai.workers_ai import (
         WorkersAI as WorkersAI,
     )
@@ -175,13 +171,13 @@ if TYPE_CHECKING:
 _face = Face(
     __name__,
     {
-        "cfai._pages": "Pager",
-        "cfai._services.finetunes": "Finetunes",
-        "cfai._services.models": "Models",
-        "cfai._services.queue": "QueuedBatch",
-        "cfai._gate": "Adaptive",
-        "cfai._tokens": "TokenStream",
-        "cfai._tools": (
+        "cfai._session.pagination": "Pager",
+        "cfai.resources.finetunes": "Finetunes",
+        "cfai.resources.models": "Models",
+        "cfai.resources.queue": "QueuedBatch",
+        "cfai._session.concurrency": "Adaptive",
+        "cfai.streaming.stream": "TokenStream",
+        "cfai.tools": (
             "AnyTool PythonTool Step ToolEvent ToolFailed ToolOutcome ToolReturned ToolRun "
             "ToolStarted Turn"
         ),

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, frozen
 
-from cfai._gate import Gate, Gates
 from cfai._redaction import Scrub
-from cfai._session import Body, Session
+from cfai._session.body import Body
+from cfai._session.session import Session
+from cfai._session.throttle import Gate
+from cfai._session.throttles import Gates
 from cfai._wire import answers, queue, requests
 from cfai._wire.answers import Decode
 from cfai._wire.listings import told
 from cfai._wire.queue import Batch, Queued
-from cfai._wire.replies import Reply
+from cfai._wire.responses import Reply
 from cfai._wire.results import Asked, asked
 from cfai._wire.vectors import Unusual, Vectors
 from cfai.settings import Options, Retries, Settings
@@ -25,7 +27,8 @@ from cfai.tasks import Embeddings, Pooling, Task, Text, TextEmbeddings
 T = TypeVar("T")
 
 if TYPE_CHECKING:
-    from cfai._tokens import Events, TokenStream
+    from cfai.streaming.events import Events
+    from cfai.streaming.stream import TokenStream
 
 Input = Task[Any] | Mapping[str, Any]
 
@@ -58,7 +61,9 @@ class Calls:
 
     def stream(self, model: str, task: Input, options: Options | None) -> TokenStream:
         """A stream of the answer, which sends the request when it is opened."""
-        from cfai._tokens import TokenStream  # What streams need is loaded by the first one.
+        from cfai.streaming.stream import (
+            TokenStream,  # What streams need is loaded by the first one.
+        )
 
         question = asked(task)
         opening = partial(self.begin, model, task, question, options)
@@ -68,7 +73,7 @@ class Calls:
         self, model: str, task: Input, question: Asked, options: Options | None
     ) -> Events | Text:
         """The events of a stream, or its whole text where the model sends no stream."""
-        from cfai._tokens import begun
+        from cfai.streaming.opening import begun
 
         settings = self.settings.for_call(options)
         request = await self._request(settings, model, task, True, options)
@@ -117,7 +122,7 @@ class Calls:
 
 
 async def _unasked(question: Asked, scrub: Scrub, settings: Settings, body: Body) -> Any:
-    from cfai._tokens import unasked
+    from cfai.streaming.opening import unasked
 
     return await unasked(question, scrub, settings, body)
 

@@ -9,13 +9,14 @@ from urllib.parse import urlsplit
 from attrs import define
 
 from cfai._calls import Calls, Input
-from cfai._gate import Gate
-from cfai._tokens import Events, TokenStream
-from cfai._tokens.watched import WatchedStream
-from cfai._watching import Watch
+from cfai._session.observation import Watch
+from cfai._session.throttle import Gate
 from cfai._wire.results import Asked, asked
 from cfai.observers import Call, Observer, operation_of
 from cfai.settings import Options, Settings
+from cfai.streaming.events import Events
+from cfai.streaming.stream import TokenStream
+from cfai.streaming.watched import WatchedStream
 from cfai.tasks import Text
 
 _PORTS = {"http": 80, "https": 443}

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from cfai import tasks
 from cfai._calls import Calls, EmbeddingCalls
-from cfai._client import Client
+from cfai._session.client import Client
 from cfai._wire import requests
 from cfai.errors import InputError
 from cfai.settings import Options
 from cfai.tasks import Answer, Embeddings, Task
 
 if TYPE_CHECKING:
-    from cfai._tokens import TokenStream
-    from cfai._tools import AnyTool, ToolRun
     from cfai.embedding import (
         BatchOptions,
         EmbeddedBatch,
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
         JobOptions,
         Texts,
     )
+    from cfai.streaming.stream import TokenStream
+    from cfai.tools import AnyTool, ToolRun
 
 A = TypeVar("A", bound=Answer)
 T = TypeVar("T")
@@ -157,7 +157,7 @@ class Runs(Client):
         Raises:
             InputError: A tool can't be described to a model. What the run raises, it says itself.
         """
-        from cfai._tools import Toolbox, ToolRun
+        from cfai.tools import Toolbox, ToolRun
 
         asked = messages
         if not isinstance(asked, tasks.TextGeneration):

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Self, cast, overload
 
 from attrs import evolve, field, frozen
 
-from cfai._checks import shown
+from cfai._validators import shown
 from cfai.errors import InputError
 from cfai.media import Base64
 from cfai.tasks import (

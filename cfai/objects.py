@@ -14,9 +14,9 @@ from typing import Any, TypeVar, get_args, overload
 
 import attrs
 
-from cfai._convert.inside import Found, Unclear, inside, is_prose, unfenced, whole, without_thoughts
-from cfai._convert.values import Misfit, read as read_value
-from cfai._schemas import schema as schema_of
+from cfai._types.extract import Found, Unclear, inside, is_prose, unfenced, whole, without_thoughts
+from cfai._types.read import Misfit, read as read_value
+from cfai._types.schema import schema as schema_of
 from cfai.conversation import Conversation
 from cfai.errors import InputError, ParseError
 from cfai.tasks import Prompt, Text, TextGeneration

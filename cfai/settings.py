@@ -14,8 +14,8 @@ from typing import Any, Final, Literal, Self
 import attrs
 from attrs import field, frozen
 
-from cfai._checks import count, flag, kind, limit, pause, shown, text, times
 from cfai._redaction import Scrub, scrubber
+from cfai._validators import count, flag, kind, limit, pause, shown, text, times
 from cfai.addresses import base_address, proxy_for
 from cfai.credentials import Credentials, distinct, holds_secret, known
 from cfai.errors import CfaiError, ConfigError, InputError

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Self
 from attrs import evolve
 
 from cfai._calls import Calls
-from cfai._gate import Concurrency
 from cfai._runs import Runs
-from cfai._services.services import Services
-from cfai._session import Connections, Session
+from cfai._session.connections import Connections
+from cfai._session.session import Session
+from cfai._session.throttles import Concurrency
 from cfai.credentials import credentials
 from cfai.errors import InputError
+from cfai.resources.services import Services
 from cfai.settings import (
     DEFAULT_RETRIES,
     DEFAULT_TIMEOUTS,

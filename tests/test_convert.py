@@ -7,7 +7,7 @@ import pytest
 from attrs import field, frozen
 from hypothesis import given, strategies as st
 
-from cfai._convert import dumps, loads, structure
+from cfai._types.json import dumps, loads, structure
 from cfai.errors import DecodeError
 from cfai.tasks import Box, Detection, Label
 

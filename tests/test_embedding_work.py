@@ -20,7 +20,8 @@ from cfai import (
     Timeouts,
     WorkersAI,
 )
-from cfai._gate import Gate, Gates
+from cfai._session.throttle import Gate
+from cfai._session.throttles import Gates
 from cfai._wire.queue import Batch, Queued
 from cfai.embedding import Plan
 from cfai.errors import AuthenticationError, BadRequest, ConnectError, RequestTimeout

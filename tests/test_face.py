@@ -121,6 +121,7 @@ def test_public_modules_list_what_they_offer(module: str) -> None:
     """
     loaded = import_module(module)
     names = list(getattr(loaded, "__all__", ()))
-    assert names or module.count(".") > 1
+    only_a_docstring = len(ast.parse(Path(str(loaded.__file__)).read_text()).body) == 1
+    assert names or only_a_docstring or module.count(".") > 1
     assert sorted(names, key=_constants_first) == names
     assert all(hasattr(loaded, name) for name in names)

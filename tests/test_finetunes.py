@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cfai import TextGeneration, WorkersAI, user
-from cfai._session.limits import Limits
+from cfai._session.timeouts import Limits
 from cfai.errors import (
     BadRequest,
     ConnectionLost,

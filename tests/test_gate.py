@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, strategies as st
 
 from cfai import Adaptive, InputError, Prompt, RateLimited, Retries, WorkersAI
-from cfai._gate import Gate, Gates
-from cfai._gate.limits import Adapting, Fixed
-from cfai._gate.pace import Pace
+from cfai._session.concurrency import Adapting, Fixed
+from cfai._session.rates import Pace
+from cfai._session.throttle import Gate
+from cfai._session.throttles import Gates
 from cfai.errors import NotFound, RequestTimeout
 from cfai.settings import Timeouts
 from cfai.testing import FakeWorkersAI

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from cfai._session.limits import Limits
+from cfai._session.timeouts import Limits
 
 
 async def test_a_limit_runs_out() -> None:

@@ -32,8 +32,9 @@ import pytest
 from attrs import frozen
 from hypothesis import given, strategies as st
 
-from cfai._convert.values import Misfit, plain, read
-from cfai._schemas import definition, schema
+from cfai._types.function import definition
+from cfai._types.read import Misfit, plain, read
+from cfai._types.schema import schema
 from cfai.errors import InputError
 
 

@@ -8,11 +8,11 @@ import pytest
 
 import cfai
 
-MODULE_LINES = 350
+MODULE_LINES = 600
 FUNCTION_LINES = 40
 PARAMETERS = 8
 
-MANY_PARAMETERS = {"cfai.workers_ai.WorkersAI.__init__", "cfai.cohere.Cohere.__init__"}
+MANY_PARAMETERS = {"cfai.workers_ai.WorkersAI.__init__", "cfai.cohere.client.Cohere.__init__"}
 """Constructors whose parameters are the settings themselves."""
 
 NAMES_OF_NOTHING = {"utils", "util", "helpers", "common", "base", "manager", "misc"}

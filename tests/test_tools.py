@@ -35,9 +35,9 @@ from cfai import (
     tool_result,
     user,
 )
-from cfai._tools import Toolbox, ToolEvent
 from cfai.testing import FakeWorkersAI, Recorded
 from cfai.testing._script import Reply
+from cfai.tools import Toolbox, ToolEvent
 
 MODEL = "@cf/qwen/qwen3-30b-a3b-fp8"
 ASKED = Conversation().user("What is the weather?")

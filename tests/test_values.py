@@ -26,8 +26,8 @@ import attrs
 import pytest
 from attrs import frozen
 
-from cfai._convert.values import Misfit, plain, read
-from cfai._schemas import schema
+from cfai._types.read import Misfit, plain, read
+from cfai._types.schema import schema
 
 # The spellings: all of an annotation in quotation marks, a part of it, and as it was once written.
 

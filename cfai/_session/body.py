@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import aiohttp
 
 from cfai._session.connections import Loop
-from cfai._session.translation import meaning, raise_for, timed_out
+from cfai._session.errors import meaning, raise_for, timed_out
 from cfai.errors import Phase
 from cfai.meta import Meta
 from cfai.settings import Timeouts

@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import aiohttp
 
-from cfai._gate import Concurrency, Gates
-from cfai._session.limits import Limits
+from cfai._session.throttles import Concurrency, Gates
+from cfai._session.timeouts import Limits
 from cfai.errors import ConfigError
 
 

@@ -15,16 +15,17 @@ import aiohttp
 from attrs import define, field
 from yarl import URL
 
-from cfai._gate import Attempt, Gate
+from cfai._session import retries
 from cfai._session.body import Body
 from cfai._session.connections import Connections, Loop
-from cfai._session.secrecy import conceal
-from cfai._session.sending import Sending
-from cfai._session.translation import raise_for, timed_out, translation
-from cfai._wire import replies, retries
-from cfai._wire.forms import Form
-from cfai._wire.replies import Reply
+from cfai._session.errors import raise_for, timed_out, translation
+from cfai._session.redaction import conceal
+from cfai._session.throttle import Attempt, Gate
+from cfai._session.uploads import Sending
+from cfai._wire import responses as replies
+from cfai._wire.multipart import Form
 from cfai._wire.requests import Request
+from cfai._wire.responses import Reply
 from cfai.errors import AnswerTooLarge, CfaiError, ConfigError, DecodeError, Phase, RequestTimeout
 from cfai.settings import Retry, Settings
 

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 from cfai import media
-from cfai._convert import structure
 from cfai._redaction import Scrub
-from cfai._wire.failures import described, failure, refusal, refuses
-from cfai._wire.replies import Reply, is_json, unwrapped
+from cfai._types.json import structure
+from cfai._wire.errors import described, failure, refusal, refuses
+from cfai._wire.responses import Reply, is_json, unwrapped
 from cfai._wire.results import READERS, Asked
 from cfai.errors import DecodeError, StreamUnsupported
 from cfai.meta import Meta

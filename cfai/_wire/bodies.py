@@ -9,7 +9,7 @@ from typing import Any, Final
 from attrs import define, field, frozen
 
 from cfai import media
-from cfai._convert import dumps
+from cfai._types.json import dumps
 from cfai.errors import InputError
 from cfai.media import Base64, Integers, MediaForm
 from cfai.profiles import Profile, profile

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from attrs import evolve
 
-from cfai._wire.texts import arguments, as_json, content, parsed, undocumented, usage, words
+from cfai._wire.text import arguments, as_json, content, parsed, undocumented, usage, words
 from cfai.tasks import Text, Token, ToolCall, ToolCallDelta, Usage
 
 _MORE: Final = frozenset(

@@ -6,12 +6,12 @@ from typing import Any, Final
 
 from attrs import evolve
 
-from cfai._convert import structure
-from cfai._wire.forms import File, Progress, form
+from cfai._types.json import structure
 from cfai._wire.listings import rows
+from cfai._wire.multipart import File, Progress, form
 from cfai._wire.paths import segment
-from cfai._wire.replies import unwrapped
 from cfai._wire.requests import Request, with_form, with_json
+from cfai._wire.responses import unwrapped
 from cfai.errors import DecodeError, InputError
 from cfai.listings import Finetune, FinetuneAsset
 from cfai.settings import Options, Settings

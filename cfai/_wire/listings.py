@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 from attrs import frozen
 
 from cfai._redaction import Scrub
-from cfai._wire.cursors import Cursor, Facts
-from cfai._wire.failures import described, failure, refusal
-from cfai._wire.replies import Reply, unwrapped
+from cfai._wire.errors import described, failure, refusal
+from cfai._wire.pagination import Cursor, Facts
 from cfai._wire.requests import Request, account_path, all_headers
+from cfai._wire.responses import Reply, unwrapped
 from cfai.errors import DecodeError
 from cfai.settings import Options, Settings
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from cfai._wire.bodies import json_content
-from cfai._wire.forms import File, form
 from cfai._wire.listings import get, rows
-from cfai._wire.replies import unwrapped
+from cfai._wire.multipart import File, form
 from cfai._wire.requests import Request, with_form
+from cfai._wire.responses import unwrapped
 from cfai.errors import DecodeError, InputError
 from cfai.listings import Markdown, MarkdownFormat
 from cfai.settings import Options, Settings

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from cfai._wire.listings import get, rows
 from cfai._wire.paths import model_path
-from cfai._wire.replies import unwrapped
 from cfai._wire.requests import Request
+from cfai._wire.responses import unwrapped
 from cfai.errors import DecodeError, InputError
 from cfai.listings import Author, Model, ModelSchema, ModelTask
 from cfai.settings import Options, Settings

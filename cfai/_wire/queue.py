@@ -7,12 +7,12 @@ from attrs import field, frozen
 
 from cfai._redaction import Scrub
 from cfai._wire import answers
-from cfai._wire.failures import in_item
+from cfai._wire.errors import in_item
 from cfai._wire.paths import model_path
-from cfai._wire.replies import unwrapped
 from cfai._wire.requests import Request, with_json
+from cfai._wire.responses import unwrapped
 from cfai._wire.results import Asked, asked
-from cfai._wire.texts import usage
+from cfai._wire.text import usage
 from cfai.errors import CfaiError, DecodeError, InputError
 from cfai.meta import Meta
 from cfai.settings import Options, Settings

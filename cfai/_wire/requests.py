@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from attrs import define, field
 
 from cfai._wire.bodies import Content, Pieces, encoded, json_content
-from cfai._wire.forms import Form
+from cfai._wire.multipart import Form
 from cfai._wire.paths import account_segment, model_path
 from cfai.errors import InputError
 from cfai.profiles import profile

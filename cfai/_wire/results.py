@@ -9,8 +9,8 @@ from typing import Any, Final, TypeVar
 from attrs import evolve, frozen
 
 from cfai import media
-from cfai._convert import structure
-from cfai._wire.texts import name, read_text, undocumented, usage
+from cfai._types.json import structure
+from cfai._wire.text import name, read_text, undocumented, usage
 from cfai._wire.vectors import Rows, holds_huge
 from cfai.errors import DecodeError
 from cfai.tasks import (

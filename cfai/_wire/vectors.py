@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from cfai._convert import loads
-from cfai._wire.replies import Reply, unwrapped
+from cfai._types.json import loads
+from cfai._wire.responses import Reply, unwrapped
 
 _LARGE: Final = 1 << 16
 """Bytes; what is smaller is decoded at once."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 from attrs import Attribute, define, field, setters
 
-from cfai._gate import Adaptive, Concurrency, Rate, per_minute
+from cfai._session.concurrency import Adaptive
+from cfai._session.throttles import Concurrency, Rate, per_minute
 from cfai.distributed import _columns, _worker
 from cfai.distributed._columns import Found
 from cfai.embedding import EmbedFailure, JobOptions, Plan

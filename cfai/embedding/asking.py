@@ -6,9 +6,9 @@ from itertools import count
 from random import random
 from typing import Final, Protocol, TypeVar
 
-from cfai._gate import Gate
+from cfai._session.retries import wait
+from cfai._session.throttle import Gate
 from cfai._wire.queue import Batch, Queued
-from cfai._wire.retries import wait
 from cfai.embedding.reports import Reports
 from cfai.errors import (
     CfaiError,

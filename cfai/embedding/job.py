@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
 
-from cfai._gate import Gates
+from cfai._session.throttles import Gates
 from cfai.embedding import source
 from cfai.embedding.asking import Service
 from cfai.embedding.plan import Plan

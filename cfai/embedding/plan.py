@@ -8,7 +8,8 @@ from typing import Any, Final, Literal, TypedDict
 
 from attrs import Attribute, field, frozen
 
-from cfai._gate import Adaptive, Concurrency, Rate, limit_of, per_minute
+from cfai._session.concurrency import Adaptive
+from cfai._session.throttles import Concurrency, Rate, limit_of, per_minute
 from cfai._wire.paths import model_path
 from cfai.embedding.values import Progress
 from cfai.errors import InputError

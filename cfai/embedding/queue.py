@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from attrs import define, field
 
+from cfai._session.retries import again
 from cfai._wire.bodies import json_content
 from cfai._wire.queue import Batch, Queued, QueuedItem
-from cfai._wire.retries import again
 from cfai.embedding.asking import Asking, Service
 from cfai.embedding.pieces import ABOUT_TEXTS, Outcome, about_all
 from cfai.errors import (

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from cfai._gate import Gate
+from cfai._session.throttle import Gate
 from cfai.embedding.values import EmbeddedBatch, EmbedFailure, JobStats, Progress
 from cfai.errors import MissingExtra
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from cfai._gate import Gate
+from cfai._session.throttle import Gate
 from cfai.embedding import pieces, queue, source
 from cfai.embedding.asking import Asking, Service
 from cfai.embedding.checkpoint import Checkpoint

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from cfai._wire.texts import read_text
+from cfai._wire.text import read_text
 from cfai.errors import DecodeError, StatusError, TransportError
 from cfai.meta import Meta
 from cfai.observers import Call

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from cfai._lazy import Face
 
 if TYPE_CHECKING:
-    from cfai._tokens import Relay as Relay
+    from cfai.streaming.relay import Relay as Relay
     from cfai.web.refusal import Refusal as Refusal
 
-_face = Face(__name__, {"cfai._tokens": "Relay", "cfai.web.refusal": "Refusal"})
+_face = Face(__name__, {"cfai.streaming.relay": "Relay", "cfai.web.refusal": "Refusal"})
 
 __all__ = _face.names  # noqa: PLE0605  # a list of texts, though no literal one
 

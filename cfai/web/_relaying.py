@@ -3,8 +3,9 @@
 from collections.abc import Awaitable, Mapping
 from typing import Literal
 
-from cfai._tokens import Relay, TokenStream
 from cfai.errors import InputError
+from cfai.streaming.relay import Relay
+from cfai.streaming.stream import TokenStream
 from cfai.web.refusal import log
 
 Form = Literal["sse", "ndjson"]

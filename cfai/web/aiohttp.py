@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from cfai._tokens import Relay, TokenStream
 from cfai.errors import CfaiError
+from cfai.streaming.relay import Relay
+from cfai.streaming.stream import TokenStream
 from cfai.web._relaying import (
     NO_CONTENT,
     RESUMING,

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
-from cfai._tokens import Relay, TokenStream
 from cfai.errors import CfaiError
+from cfai.streaming.relay import Relay
+from cfai.streaming.stream import TokenStream
 from cfai.web._relaying import (
     NO_CONTENT,
     RESUMING,

@@ -7,8 +7,7 @@ from typing import Self
 
 from attrs import frozen
 
-from cfai._convert import dumps
-from cfai._tokens.frames import is_full, told, wait
+from cfai._types.json import dumps
 from cfai.errors import (
     BadRequest,
     CfaiError,
@@ -21,6 +20,7 @@ from cfai.errors import (
     RequestTooLarge,
     ServiceTimeout,
 )
+from cfai.streaming.frames import is_full, told, wait
 
 log: logging.Logger = logging.getLogger("cfai.web")
 

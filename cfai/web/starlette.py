@@ -7,8 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from cfai._tokens import TokenStream
 from cfai.errors import CfaiError
+from cfai.streaming.stream import TokenStream
 from cfai.web import asgi
 from cfai.web._relaying import Form, headers_of, relay_of
 from cfai.web.refusal import Refusal

@@ -20,7 +20,7 @@ from statistics import median
 import orjson
 
 from cfai._wire import answers
-from cfai._wire.replies import Reply, meta
+from cfai._wire.responses import Reply, meta
 from cfai._wire.results import Asked
 from cfai._wire.vectors import Vectors
 from cfai.tasks import Answer, Embeddings

@@ -85,7 +85,7 @@ class Broken:
 
 async def test_an_error_of_the_source_is_no_departure() -> None:
     """It is raised, for whoever looks after the app."""
-    from cfai._tokens.frames import ndjson
+    from cfai.streaming.frames import ndjson
 
     frames = Relay(Broken(), ndjson(), keep_alive=15)
     with pytest.raises(FileNotFoundError):

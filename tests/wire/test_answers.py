@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from cfai._convert import dumps
 from cfai._redaction import scrubber
+from cfai._types.json import dumps
 from cfai._wire.answers import answer, from_text, unstreamed
-from cfai._wire.replies import Reply, meta
+from cfai._wire.responses import Reply, meta
 from cfai._wire.results import asked
 from cfai.errors import (
     BadRequest,

@@ -9,7 +9,7 @@ import pytest
 from httpx_sse import EventSource
 from hypothesis import example, given, settings, strategies as st
 
-from cfai._wire.blocks import Block, Blocks
+from cfai._wire.sse import Block, Blocks
 from cfai.errors import AnswerTooLarge
 from tests.wire.reference import Heard, decode
 

@@ -8,9 +8,9 @@ import pytest
 from httpx_sse import EventSource
 from hypothesis import given, settings, strategies as st
 
-from cfai._convert import dumps, loads
-from cfai._wire.blocks import Blocks
+from cfai._types.json import dumps, loads
 from cfai._wire.chunks import Assembly, Counting, as_token, read_token
+from cfai._wire.sse import Blocks
 from cfai.errors import DecodeError
 from cfai.tasks import Text, Token, ToolCall, ToolCallDelta, Usage
 from tests.wire.dialects import DIALECTS, Dialect, events

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cfai._wire.cursors import Cursor, Facts, Offset, Page, PageToken, Whole
+from cfai._wire.pagination import Cursor, Facts, Offset, Page, PageToken, Whole
 from cfai.errors import InputError
 
 

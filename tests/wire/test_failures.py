@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from cfai._redaction import scrubber
-from cfai._wire.failures import complaint, failure, in_stream, refusal
-from cfai._wire.replies import Reply, meta
+from cfai._wire.errors import complaint, failure, in_stream, refusal
+from cfai._wire.responses import Reply, meta
 from cfai.errors import (
     AuthenticationError,
     BadRequest,

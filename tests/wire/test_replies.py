@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from cfai._wire.replies import Reply, is_json, media_type, meta, retry_after, unwrapped
+from cfai._wire.responses import Reply, is_json, media_type, meta, retry_after, unwrapped
 from cfai.errors import DecodeError
 from cfai.meta import Meta
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import cfai
-from cfai._convert import loads
+from cfai._types.json import loads
 from cfai._wire.requests import Request, account_path, all_headers, gateway_headers, has_media, run
 from cfai.credentials import Credentials
 from cfai.errors import InputError

@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given, strategies as st
 
-from cfai._wire.retries import pause
+from cfai._session.retries import pause
 from cfai.errors import (
     AnswerTooLarge,
     AuthenticationError,

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from cfai._convert import loads
-from cfai._wire.texts import as_json, content, parsed, read_text, undocumented, usage, words
+from cfai._types.json import loads
+from cfai._wire.text import as_json, content, parsed, read_text, undocumented, usage, words
 from cfai.errors import DecodeError
 from cfai.tasks import Text, ToolCall, Usage
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from cfai._wire import answers, queue
 from cfai._wire.listings import told
-from cfai._wire.replies import Reply, meta
+from cfai._wire.responses import Reply, meta
 from cfai._wire.results import Asked
 from cfai._wire.vectors import Unusual, Vectors
 from cfai.errors import DecodeError

@@ -1,0 +1,1 @@
+"""Python types <-> JSON: the only package that imports cattrs."""

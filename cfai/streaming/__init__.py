@@ -1,0 +1,1 @@
+"""An event stream to tokens, and tokens on to a browser."""
