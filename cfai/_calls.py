@@ -27,6 +27,7 @@ from cfai.tasks import Embeddings, Pooling, Task, Text, TextEmbeddings
 T = TypeVar("T")
 
 if TYPE_CHECKING:
+    from cfai._session.observation import CallObservation
     from cfai.streaming.events import Events
     from cfai.streaming.stream import TokenStream
 
@@ -46,14 +47,19 @@ class Calls:
         return self.session.connections.gates
 
     async def answer(
-        self, model: str, task: Input, options: Options | None, gate: Gate | None
+        self,
+        model: str,
+        task: Input,
+        options: Options | None,
+        gate: Gate | None,
+        observation: CallObservation | None = None,
     ) -> Any:
         """The whole answer; of an open run, also a stream that the model chose to send."""
         settings = self.settings.for_call(options)
         request = await self._request(settings, model, task, False, options)
         question, scrub = asked(task), settings.scrub
         read = partial(answers.answer, question, scrub=scrub)
-        stream = partial(_unasked, question, scrub, settings)
+        stream = partial(_read_unrequested_stream, question, scrub, settings, observation)
         if question.answer is Embeddings:
             call = partial(self.session.call, request, settings, stream=stream, gate=gate)
             return await _in_slices(call, read)
@@ -66,14 +72,14 @@ class Calls:
         )
 
         question = asked(task)
-        opening = partial(self.begin, model, task, question, options)
-        return TokenStream(opening, json_asked=question.json)
+        open_events = partial(self.begin, model, task, question, options)
+        return TokenStream(open_events, json_mode=question.json)
 
     async def begin(
         self, model: str, task: Input, question: Asked, options: Options | None
     ) -> Events | Text:
         """The events of a stream, or its whole text where the model sends no stream."""
-        from cfai.streaming.opening import begun
+        from cfai.streaming.stream import open_events
 
         settings = self.settings.for_call(options)
         request = await self._request(settings, model, task, True, options)
@@ -86,7 +92,7 @@ class Calls:
             request,
             settings,
             read=whole,
-            stream=partial(begun, scrub, settings),
+            stream=partial(open_events, scrub, settings),
             gate=self.gates.for_call(model),
         )
 
@@ -121,10 +127,16 @@ class Calls:
         return await asyncio.to_thread(build)
 
 
-async def _unasked(question: Asked, scrub: Scrub, settings: Settings, body: Body) -> Any:
-    from cfai.streaming.opening import unasked
+async def _read_unrequested_stream(
+    question: Asked,
+    scrub: Scrub,
+    settings: Settings,
+    observation: CallObservation | None,
+    body: Body,
+) -> Any:
+    from cfai.streaming.stream import read_unrequested_stream
 
-    return await unasked(question, scrub, settings, body)
+    return await read_unrequested_stream(question, scrub, settings, body, observation)
 
 
 async def _in_slices(call: Callable[..., Awaitable[T]], read: Callable[..., T]) -> T:

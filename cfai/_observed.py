@@ -1,4 +1,4 @@
-"""Runs that are observed: the same calls, and a watch around each."""
+"""Calls of a client with observers: the same calls, each with its `CallObservation`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from urllib.parse import urlsplit
 from attrs import define
 
 from cfai._calls import Calls, Input
-from cfai._session.observation import Watch
+from cfai._session.observation import CallObservation
 from cfai._session.throttle import Gate
 from cfai._wire.results import Asked, asked
 from cfai.observers import Call, Observer, operation_of
 from cfai.settings import Options, Settings
 from cfai.streaming.events import Events
 from cfai.streaming.stream import TokenStream
-from cfai.streaming.watched import WatchedStream
 from cfai.tasks import Text
 
 _PORTS = {"http": 80, "https": 443}
@@ -24,46 +23,56 @@ _PORTS = {"http": 80, "https": 443}
 
 @define
 class ObservedCalls(Calls):
-    """What the runs of one client have in common, where somebody observes them."""
+    """The calls of a client with observers."""
 
     observers: tuple[Observer, ...]
 
     async def answer(
-        self, model: str, task: Input, options: Options | None, gate: Gate | None
+        self,
+        model: str,
+        task: Input,
+        options: Options | None,
+        gate: Gate | None,
+        observation: CallObservation | None = None,
     ) -> Any:
-        """The whole answer; of an open run, also a stream, which is then observed to its end."""
+        """The answer; of an open run, also a stream, which is observed to its end."""
         settings = self.settings.for_call(options)
-        watch = Watch(self.observers)
-        watch.begin(_call(settings, model, task, stream=False))
+        observation = observation or CallObservation(self.observers)
+        observation.start(_call(settings, model, task, stream=False))
         try:
-            with watch.running():
-                told = watch.options(options, settings)
-                answer = await Calls.answer(self, model, task, told, gate)
+            with observation.running():
+                options = observation.call_options(options, settings)
+                answer = await Calls.answer(self, model, task, options, gate, observation)
         except BaseException as exc:
-            watch.raised(exc)
+            observation.fail(exc)
             raise
         if isinstance(answer, TokenStream):
-            watch.began()
-            return await WatchedStream.of(answer, watch)
-        watch.ended("done", answer=answer)
+            observation.stream_began()
+        else:
+            observation.end("done", answer=answer)
         return answer
 
     def stream(self, model: str, task: Input, options: Options | None) -> TokenStream:
         """A stream of the answer, observed from the moment it is opened."""
-        question, watch = asked(task), Watch(self.observers)
-        opening = partial(self._opened, watch, model, task, question, options)
-        return WatchedStream(opening, watch, json_asked=question.json)
+        question, observation = asked(task), CallObservation(self.observers)
+        open_events = partial(self._open_events, observation, model, task, question, options)
+        return TokenStream(open_events, json_mode=question.json, observation=observation)
 
-    async def _opened(
-        self, watch: Watch, model: str, task: Input, question: Asked, options: Options | None
+    async def _open_events(
+        self,
+        observation: CallObservation,
+        model: str,
+        task: Input,
+        question: Asked,
+        options: Options | None,
     ) -> Events | Text:
         settings = self.settings.for_call(options)
-        watch.begin(_call(settings, model, task, stream=True))
-        with watch.running():
-            told = watch.options(options, settings)
-            opened = await self.begin(model, task, question, told)
-        watch.began()
-        return opened
+        observation.start(_call(settings, model, task, stream=True))
+        with observation.running():
+            options = observation.call_options(options, settings)
+            events = await self.begin(model, task, question, options)
+        observation.stream_began()
+        return events
 
 
 def _call(settings: Settings, model: str, task: Input, *, stream: bool) -> Call:

@@ -576,14 +576,14 @@ async def test_an_observer_that_gives_nothing_hears_nothing(fake: FakeWorkersAI)
     assert (await fake.client(observers=[lambda _: None]).run(MODEL, HI)).text == "Hello"
 
 
-async def test_an_observer_that_gives_something_else_is_told_so(
+async def test_an_observer_that_returns_something_else_is_logged(
     fake: FakeWorkersAI, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A function that returns nothing usable is a mistake that the log names."""
     fake.answers({"response": "Hello"})
     wrong: Any = [lambda _: 5]
     assert (await fake.client(observers=wrong).run(MODEL, HI)).text == "Hello"
-    assert "an observer must give an Observation or None, got a int" in caplog.text
+    assert "an observer must return an Observation or None, got a int" in caplog.text
 
 
 async def test_what_a_retry_callback_raises_still_ends_the_call(fake: FakeWorkersAI) -> None:

@@ -1,4 +1,4 @@
-"""One call and all who observe it: what they raise is logged, and never reaches the call."""
+"""One call and its observers. What an observer raises is logged and does not affect the call."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final
+from typing import Final
 
 from attrs import evolve
 
@@ -20,140 +20,143 @@ from cfai.tasks import Answer, Token
 
 _LOG: Final = logging.getLogger("cfai")
 
-# Who asks, through which gateway, what is sent and wanted, and what belongs to the connection.
-_RESERVED: Final = re.compile(
+# Headers for authentication, the gateway, the content and the connection.
+_RESERVED_HEADERS: Final = re.compile(
     r"(?i)(?:proxy-)?authorization|x-auth-.*|cookie|cf-.*|x-session-affinity|accept(?:-.*)?"
     r"|user-agent|content-.*|host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|expect"
 )
 
 
-class Watch:
-    """Tells the observers of one call what happens. It begins once, and ends once."""
+class CallObservation:
+    """Passes what happens in one call on to its observers. It starts once and ends once."""
 
-    __slots__ = ("_model", "_observations", "_observers", "_over", "_started")
+    __slots__ = ("_model", "_observations", "_observers", "_started", "is_over")
 
     def __init__(self, observers: tuple[Observer, ...]) -> None:
         self._observers = observers
         self._model = ""
         self._observations: list[Observation] = []
         self._started: float | None = None
-        self._over = False
+        self.is_over = False
+        """Whether the end was reported."""
 
     @property
     def _elapsed(self) -> float:
         return 0.0 if self._started is None else time.monotonic() - self._started
 
-    def begin(self, call: Call) -> None:
-        """The call begins: ask who wants to hear of it."""
+    def start(self, call: Call) -> None:
+        """Report the start of a call to each observer, and keep the observations they return."""
         self._started = time.monotonic()
         self._model = call.model
         for observer in self._observers:
-            with _guarded(self._model, "the call's begin"):
+            with _log_errors(self._model, "the call's begin"):
                 observation: object = observer(call)
                 if isinstance(observation, Observation):
                     self._observations.append(observation)
                 elif observation is not None:
                     kind = type(observation).__name__
-                    raise TypeError(f"an observer must give an Observation or None, got a {kind}")
+                    raise TypeError(f"an observer must return an Observation or None, got a {kind}")
 
-    def options(self, options: Options | None, settings: Settings) -> Options:
-        """The call's options, with the observers' headers, and with their ears at each retry."""
+    def call_options(self, options: Options | None, settings: Settings) -> Options:
+        """The call's options, with the observers' headers and their calls on each retry."""
         options = Options() if options is None else options
         retries = settings.retries if options.retries is None else options.retries
         own = options.headers or {}
-        headers = self._headers({str(name).lower() for name in (*settings.headers, *own)})
-        return evolve(options, retries=self._heard(retries), headers={**headers, **own} or None)
+        headers = self._collect_headers({str(name).lower() for name in (*settings.headers, *own)})
+        headers.update(own)
+        return evolve(options, retries=self._observe_retries(retries), headers=headers or None)
 
-    def _headers(self, taken: set[str]) -> dict[str, str]:
-        """What the observers add, without what is *taken*: of two with one name, the later's."""
+    def _collect_headers(self, taken: set[str]) -> dict[str, str]:
+        """The observers' headers without those in *taken*. A later observer wins over an earlier.
+
+        Names are compared in lower case.
+        """
         headers: dict[str, tuple[str, str]] = {}
-        for one in self._observations:
+        for observation in self._observations:
             own: dict[str, str] = {}
-            with _guarded(self._model, "headers()"):
-                own |= one.headers()
+            with _log_errors(self._model, "headers()"):
+                own |= observation.headers()
             for name, value in own.items():
-                with _guarded(self._model, "headers()"):
+                with _log_errors(self._model, "headers()"):
                     check_header(name, value)
-                    if _RESERVED.fullmatch(name):
+                    if _RESERVED_HEADERS.fullmatch(name):
                         raise InputError(f"an observer must not set the header {name}")
                     if name.lower() not in taken:
                         headers[name.lower()] = (name, value)
         return dict(headers.values())
 
-    def _heard(self, retries: Retries) -> Retries:
-        on_retry = retries.on_retry
+    def _observe_retries(self, retries: Retries) -> Retries:
+        user_callback = retries.on_retry
 
-        def heard(retry: Retry) -> None:
-            self._tell(lambda one: one.retried(retry), "retried()")
-            if on_retry is not None:
-                on_retry(retry)
+        def on_retry(retry: Retry) -> None:
+            for observation in self._observations:
+                with _log_errors(self._model, "retried()"):
+                    observation.retried(retry)
+            if user_callback is not None:
+                user_callback(retry)
 
-        return evolve(retries, on_retry=heard)
+        return evolve(retries, on_retry=on_retry)
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Around the part of the call in which the request is made."""
+        """Enter the observers' contexts around the request."""
         entered: list[AbstractContextManager[object]] = []
-        for one in self._observations:
-            with _guarded(self._model, "running()"):
-                manager = one.running()
+        for observation in self._observations:
+            with _log_errors(self._model, "running()"):
+                manager = observation.running()
                 manager.__enter__()
                 entered.append(manager)
         try:
             yield
         finally:
-            # They learn how the call ended from `ended`, so that none can change how it ends.
+            # Errors are reported by `ended`, so that no context manager can suppress them.
             for manager in reversed(entered):
-                with _guarded(self._model, "running()"):
+                with _log_errors(self._model, "running()"):
                     manager.__exit__(None, None, None)
 
-    def began(self) -> None:
-        """The first event of a stream is there."""
+    def stream_began(self) -> None:
+        """Report the first event of a stream."""
         seconds = self._elapsed
-        self._tell(lambda one: one.began(seconds), "began()")
+        for observation in self._observations:
+            with _log_errors(self._model, "began()"):
+                observation.began(seconds)
 
     def token(self, token: Token) -> None:
-        """The reader of a stream is given a token."""
+        """Report a token that the reader of a stream gets."""
         seconds = self._elapsed
-        self._tell(lambda one: one.token(token, seconds), "token()")
+        for observation in self._observations:
+            with _log_errors(self._model, "token()"):
+                observation.token(token, seconds)
 
-    def raised(self, exc: BaseException, answer: Answer | None = None) -> None:
-        """The call ends, because of *exc*."""
+    def fail(self, exc: BaseException, answer: Answer | None = None) -> None:
+        """Report that *exc* ends the call."""
         outcome: Outcome = "failed"
         if isinstance(exc, asyncio.CancelledError | GeneratorExit):
             outcome = "cancelled"
-        self.ended(outcome, answer=answer, error=exc)
+        self.end(outcome, answer=answer, error=exc)
 
-    def ended(
+    def end(
         self,
         outcome: Outcome,
         *,
         answer: Answer | None = None,
         error: BaseException | None = None,
     ) -> None:
-        """The call ends. Only the first time counts; one that never began has no end."""
-        if self._over or self._started is None:
+        """Report the end of the call: once, and only if it started."""
+        if self.is_over or self._started is None:
             return
-        self._over = True
+        self.is_over = True
         ending = Ending(outcome=outcome, elapsed=self._elapsed, answer=answer, error=error)
-        self._tell(lambda one: one.ended(ending), "ended()")
+        for observation in self._observations:
+            with _log_errors(self._model, "ended()"):
+                observation.ended(ending)
         self._observations.clear()
-
-    @property
-    def over(self) -> bool:
-        """Whether there is nothing more to tell."""
-        return self._over
-
-    def _tell(self, say: Callable[[Observation], Any], moment: str) -> None:
-        for one in self._observations:
-            with _guarded(self._model, moment):
-                say(one)
 
 
 @contextmanager
-def _guarded(model: str, moment: str) -> Iterator[None]:
-    # What is guarded waits for nothing, so that a cancellation is the observer's own doing, too.
+def _log_errors(model: str, step: str) -> Iterator[None]:
+    # Nothing inside awaits, so a `CancelledError` is raised by the observer itself.
     try:
         yield
     except (Exception, asyncio.CancelledError):
-        _LOG.exception("an observer failed at %s of a call of %s", moment, model)
+        _LOG.exception("an observer failed at %s of a call of %s", step, model)

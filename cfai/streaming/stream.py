@@ -1,4 +1,4 @@
-"""`TokenStream`: one text answer, token by token, that never passes off a part as the whole."""
+"""`TokenStream`: a text answer token by token, which ends normally only if it is complete."""
 
 from __future__ import annotations
 
@@ -9,17 +9,24 @@ from typing import TYPE_CHECKING, Any, Self
 
 from attrs import evolve
 
+from cfai._redaction import Scrub
+from cfai._session.body import Body
+from cfai._wire import answers
 from cfai._wire.chunks import Assembly, as_token, read_token
+from cfai._wire.results import Asked
 from cfai.errors import CfaiError, DecodeError, InputError, ServerError, StreamInterrupted
 from cfai.meta import Meta
-from cfai.streaming.events import Event, Events
+from cfai.observers import Outcome
+from cfai.settings import Settings
+from cfai.streaming.events import Event, Events, as_sse
 from cfai.streaming.frames import ndjson, sse
 from cfai.streaming.relay import Relay
-from cfai.streaming.views import RawEvents, Texts
-from cfai.tasks import Text, Token
+from cfai.tasks import Result, Text, Token
 
 if TYPE_CHECKING:
     from httpx_sse import ServerSentEvent
+
+    from cfai._session.observation import CallObservation
 
 _DONE = b"[DONE]"
 
@@ -40,29 +47,36 @@ class TokenStream:
     """
 
     __slots__ = (
-        "__weakref__", "_assembly", "_events", "_failure", "_interrupted", "_json_asked",
-        "_opening", "_over", "_progressed", "_waiter", "_whole", "cancelled",
+        "__weakref__", "_assembly", "_ended", "_events", "_failure", "_interrupted", "_json_mode",
+        "_observation", "_open_events", "_progressed", "_unstreamed", "_waiter", "cancelled",
     )  # fmt: skip
 
     def __init__(
-        self, opening: Callable[[], Awaitable[Events | Text]], *, json_asked: bool = False
+        self,
+        open_events: Callable[[], Awaitable[Events | Text]],
+        *,
+        json_mode: bool = False,
+        observation: CallObservation | None = None,
     ) -> None:
-        self._opening: Callable[[], Awaitable[Events | Text]] | None = opening
-        self._json_asked = json_asked
+        self._open_events: Callable[[], Awaitable[Events | Text]] | None = open_events
+        """Sends the request. `None` once it was called."""
+        self._json_mode = json_mode
+        self._observation = observation
         self._assembly = Assembly()
         self._events: Events | None = None
-        self._whole: Text | None = None
-        self._over = False
+        self._unstreamed: Text | None = None
+        """The answer of a model that does not stream."""
+        self._ended = False
         self.cancelled: bool = False
         """Whether `cancel` ended it, before the service did."""
         self._progressed = False
-        """Whether something was added since bytes were last waited for."""
+        """Whether an event added something since the last wait for bytes."""
         self._failure: CfaiError | None = None
-        """Why it is over, where that is no end. Raised again whenever more is asked for."""
+        """Why it ended early. Raised again by every further read."""
         self._waiter: asyncio.Task[Any] | None = None
         """The task that waits for the first event, or for more bytes."""
         self._interrupted = False
-        """Whether that task was cancelled from here, and not by somebody else."""
+        """Whether this stream cancelled that task."""
 
     # Opening and closing
 
@@ -71,30 +85,32 @@ class TokenStream:
 
         Raises:
             StreamUnsupported: The model does not stream.
-            StatusError: The service refused.
+            StatusError: The service refused the request.
         """
-        opening, self._opening = self._opening, None
-        if opening is None:
+        open_events, self._open_events = self._open_events, None
+        if open_events is None:
             return self
         try:
-            began = await self._begun(opening)
+            source = await self._wait_for_first_event(open_events)
         except BaseException as exc:
             self._stop(exc)
             raise
-        if isinstance(began, Text):
-            self._whole = began
+        if isinstance(source, Text):
+            self._unstreamed = source
         else:
-            self._events = began
+            self._events = source
         return self
 
-    async def _begun(self, opening: Callable[[], Awaitable[Events | Text]]) -> Events | Text | None:
-        """Wait for the first event; `None` where `cancel` ended that, from another task."""
+    async def _wait_for_first_event(
+        self, open_events: Callable[[], Awaitable[Events | Text]]
+    ) -> Events | Text | None:
+        """Call *open_events*; `None` if another task calls `cancel` meanwhile."""
         waiter = self._waiter = asyncio.current_task()
         before = waiter.cancelling() if waiter is not None else 0
         try:
-            return await opening()
+            return await open_events()
         except asyncio.CancelledError:
-            # As in `asyncio.timeout`: the task is cancelled only if somebody else wants that, too.
+            # As in `asyncio.timeout`: re-raise only if somebody else cancelled the task, too.
             ours = self._interrupted and waiter is not None and waiter.uncancel() <= before
             if not ours:
                 raise
@@ -116,18 +132,20 @@ class TokenStream:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connection at once, if the stream did not end. Safe to repeat."""
+        """Close the connection at once, unless the stream ended. Closing twice is fine."""
         self._stop(None)
 
     close = aclose
 
     def cancel(self) -> None:
-        """End the iteration cleanly, from whichever task: `answer` keeps what had arrived."""
-        self.cancelled = self.cancelled or not self._over
-        self._opening, self._over = None, True
+        """End the iteration without an error, from any task. `answer` keeps what had arrived."""
+        complete = self._is_complete
+        self.cancelled = self.cancelled or not self._ended
+        self._open_events, self._ended = None, True
         if self._events is not None:
             self._events.cancel()
         self._interrupt()
+        self._report_end(complete=complete)
 
     def _interrupt(self) -> None:
         """End the wait for a first event."""
@@ -136,17 +154,43 @@ class TokenStream:
             self._waiter.cancel()
 
     def _stop(self, exc: BaseException | None) -> None:
-        """Make it over because of *exc*; `None` is the user's wish."""
-        if not self._over:
-            self._opening, self._over = None, True
+        """End the stream because of *exc*, or because the user closes it (`None`)."""
+        complete = self._is_complete
+        if not self._ended:
+            self._open_events, self._ended = None, True
             message = "the stream was closed before its end"
             failure = exc if isinstance(exc, CfaiError) else StreamInterrupted(message)
             if isinstance(failure, StreamInterrupted):
-                failure.answer, failure.events = self.answer, self._count
+                failure.answer, failure.events = self.answer, self._event_count
             self._failure = failure
         if self._events is not None:
             self._events.close()
         self._interrupt()
+        if exc is None or complete:
+            self._report_end(complete=complete)
+        elif self._observation is not None:
+            self._observation.fail(exc, self._partial_answer)
+
+    def __del__(self) -> None:
+        # A stream that was never opened has an observation that never started, and does not end.
+        if getattr(self, "_observation", None) is not None:
+            self._report_end(complete=self._is_complete)
+
+    # Observation
+
+    @property
+    def _is_complete(self) -> bool:
+        """Whether the end of the answer was read. A body without more bytes may be truncated."""
+        return self._ended and self._failure is None
+
+    @property
+    def _partial_answer(self) -> Text | None:
+        return None if self._events is None and self._unstreamed is None else self.answer
+
+    def _report_end(self, *, complete: bool) -> None:
+        if self._observation is not None and not self._observation.is_over:
+            outcome: Outcome = "done" if complete else "closed"
+            self._observation.end(outcome, answer=self._partial_answer)
 
     # Reading
 
@@ -154,41 +198,42 @@ class TokenStream:
         return self
 
     async def __anext__(self) -> Token:
-        self._check_alone()
+        self._check_single_reader()
         try:
             while True:
-                # Usually the next event is there already, and nothing has to be awaited for it.
-                event = None if self._over or self._events is None else self._events.take()
+                # Usually the next event is already there, and nothing has to be awaited.
+                event = None if self._ended or self._events is None else self._events.take()
                 if event is None and (event := await self.next_event()) is None:
-                    self._check_end()
+                    self._check_complete()
                     break
                 if event == _DONE or (isinstance(event, Event) and event.data == "[DONE]"):
                     await self._finish()
                     break
-                if (token := self._read(event)) is not None:
+                if (token := self._read_event(event)) is not None:
                     return token
         except BaseException as exc:
             self._stop(exc)
             raise
-        if self._whole is not None and not self._over:
-            self._over = True
-            return self._take(as_token(self._whole))
-        self._over = True
+        if self._unstreamed is not None and not self._ended:
+            self._ended = True
+            return self._deliver(as_token(self._unstreamed))
+        self._ended = True
+        self._report_end(complete=True)
         raise StopAsyncIteration
 
     async def next_event(self) -> bytes | Event | None:
-        """The next event, whatever it is; `None` at the end of the body.
+        """The next event of any kind; `None` at the end of the body.
 
         Raises:
-            CfaiError: It was cut or closed, now or before.
+            CfaiError: The stream was cut or closed, now or before.
         """
-        self._check_alone()
+        self._check_single_reader()
         if self._failure is not None:
             raise self._failure
-        if self._opening is not None:
+        if self._open_events is not None:
             await self.open()
         events = self._events
-        if events is None or self._over:
+        if events is None or self._ended:
             return None
         while (event := events.take()) is None:
             if events.ended:
@@ -196,12 +241,12 @@ class TokenStream:
             if self._progressed:
                 events.progressed()
                 self._progressed = False
-            if not await self._more(events):
+            if not await self._wait_for_bytes(events):
                 return None
         return event
 
-    async def _more(self, events: Events) -> bool:
-        """Wait for more bytes; `False` where `cancel` ended that, from another task."""
+    async def _wait_for_bytes(self, events: Events) -> bool:
+        """Wait for more bytes; `False` if another task calls `cancel` meanwhile."""
         self._waiter = asyncio.current_task()
         try:
             await events.more()
@@ -212,19 +257,19 @@ class TokenStream:
             raise
         finally:
             self._waiter = None
-        # Also where it was closed from another task, which may look like the end of the body.
+        # If another task closed the stream, that may look like the end of the body.
         if self._failure is not None:
             raise self._failure
-        return not self._over
+        return not self._ended
 
-    def _check_alone(self) -> None:
+    def _check_single_reader(self) -> None:
         if self._waiter is not None:
-            raise InputError("a stream has one reader, and another task is reading this one")
+            raise InputError("another task is reading this stream: a stream has one reader")
 
-    def _read(self, event: bytes | Event) -> Token | None:
+    def _read_event(self, event: bytes | Event) -> Token | None:
         events = self._events
-        says_something = event if isinstance(event, bytes) else event.data or event.is_error
-        if events is None or not says_something:
+        has_data = event if isinstance(event, bytes) else event.data or event.is_error
+        if events is None or not has_data:
             return None
         try:
             token = read_token(events.document(event))
@@ -236,94 +281,162 @@ class TokenStream:
         self._progressed = True
         if token.finish_reason == "error":
             message = "the model ended the stream with finish_reason error"
-            facts = self.meta
-            raise ServerError(message, status=500, ray_id=facts.ray_id, meta=facts)
-        return self._take(token)
+            meta = self.meta
+            raise ServerError(message, status=500, ray_id=meta.ray_id, meta=meta)
+        return self._deliver(token)
 
-    def _take(self, token: Token) -> Token:
+    def _deliver(self, token: Token) -> Token:
+        if self._observation is not None:
+            self._observation.token(token)
         self._assembly.add(token)
         return token
 
     async def _finish(self) -> None:
-        """The end mark came."""
-        self._over = True
+        """Handle the end mark."""
+        self._ended = True
         if self._events is not None:
             await self._events.finish()
 
-    def _check_end(self) -> None:
-        """The body is at its end: was that the end of the answer?"""
+    def _check_complete(self) -> None:
+        """Check that a body that ended also ended the answer."""
         events = self._events
-        if self._over or events is None or events.bare_done or self._assembly.finish_reason:
+        if self._ended or events is None or events.bare_done or self._assembly.finish_reason:
             return
         raise StreamInterrupted(
-            f"the stream ended without its end mark, after {self._count} events"
+            f"the stream ended without its end mark, after {self._event_count} events"
         )
 
     @property
-    def _count(self) -> int:
+    def _event_count(self) -> int:
         return 0 if self._events is None else self._events.count
 
-    # What it gives
+    # Results
 
     @property
     def answer(self) -> Text:
-        """The answer so far: the whole of it after the end."""
-        if self._whole is not None:
-            return self._whole
-        return evolve(self._assembly.text(json_asked=self._json_asked), meta=self.meta)
+        """The answer so far; after the end, the complete answer."""
+        if self._unstreamed is not None:
+            return self._unstreamed
+        return evolve(self._assembly.text(json_asked=self._json_mode), meta=self.meta)
 
     @property
     def meta(self) -> Meta:
-        """The facts of the exchange, once it began."""
-        if self._whole is not None:
-            return self._whole.meta
+        """The facts of the exchange, once the response began."""
+        if self._unstreamed is not None:
+            return self._unstreamed.meta
         return Meta() if self._events is None else self._events.meta
 
     async def collect(self) -> Text:
-        """Read to the end, and give the whole answer.
+        """Read to the end and return the complete answer.
 
         Raises:
-            StreamInterrupted: It did not come to its end, or had been closed before.
+            StreamInterrupted: The stream did not reach its end, or was closed before.
         """
         async for _ in self:
             pass
         return self.answer
 
     def text(self) -> AsyncIterator[str]:
-        """The pieces of text alone, as strings."""
-        return Texts(self)
+        """Iterate over the text of the tokens, as non-empty strings."""
+        return _TextIterator(self)
 
     def events(self) -> AsyncIterator[ServerSentEvent]:
-        """The events as they were sent, end mark included, decoded as the WHATWG text says.
+        """Iterate over the events as sent, end mark included, decoded as WHATWG specifies.
 
-        For models that stream something else than text: nothing is read into them, and the end of
-        the body is the end. Each event is either taken here or becomes a token.
+        For models that stream something other than text: the data is not interpreted, and the end
+        of the body is the end of the stream. Each event is read either here or as a token.
         """
-        return RawEvents(self.next_event)
+        return _RawEventIterator(self)
 
     def sse(self, *, retry: int | None = 3000, keep_alive: float = 15.0) -> Relay:
-        """The stream as bytes for a browser's `EventSource`, whatever framework serves them.
+        """The stream as bytes for a browser's `EventSource`, for any web framework.
 
         Tokens become events named `text`, `reasoning` and `tool_calls`, with a JSON object as their
-        data. At the end there is one `usage`, where that is known, and then `done`, or `error` with
-        the class and a message.
+        data. The last events are one `usage`, if it is known, and then `done`, or `error` with the
+        class and a message.
 
         Args:
-            retry: Milliseconds after which a browser connects anew; `None` leaves that to it.
-            keep_alive: Seconds of silence after which a comment is sent, again and again.
+            retry: Milliseconds after which a browser reconnects; `None` leaves that to the browser.
+            keep_alive: Seconds of silence after which a comment is sent, repeatedly.
         """
         return Relay(self, sse(retry), keep_alive=keep_alive)
 
     def ndjson(self, *, keep_alive: float = 15.0) -> Relay:
-        """The stream as lines of JSON, for clients that read it with `fetch`, or that are programs.
+        """The stream as lines of JSON, for programs and for clients that read it with `fetch`.
 
-        They say what `sse` says, with the name of the event as `type`. An empty line says nothing.
+        The lines carry the same objects as the events of `sse`, with the event's name as `type`.
+        Empty lines carry nothing.
 
         Args:
-            keep_alive: Seconds of silence after which an empty line is sent, again and again.
+            keep_alive: Seconds of silence after which an empty line is sent, repeatedly.
         """
         return Relay(self, ndjson(), keep_alive=keep_alive)
 
     def __repr__(self) -> str:
-        state = "over" if self._over else "new" if self._events is None else "open"
-        return f"<TokenStream {state}, {self._count} events>"
+        state = "over" if self._ended else "new" if self._events is None else "open"
+        return f"<TokenStream {state}, {self._event_count} events>"
+
+
+# The two iterators are classes, not generators: an unfinished generator would outlive its stream.
+
+
+class _TextIterator:
+    def __init__(self, stream: TokenStream) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        while True:
+            token = await anext(self._stream)
+            if token.text:
+                return token.text
+
+
+class _RawEventIterator:
+    def __init__(self, stream: TokenStream) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ServerSentEvent:
+        event = await self._stream.next_event()
+        if event is None:
+            self._stream._report_end(complete=True)
+            raise StopAsyncIteration
+        return as_sse(event)
+
+
+async def open_events(scrub: Scrub, settings: Settings, body: Body) -> Events | Text:
+    """The events of a body, once the first of them is there."""
+    return await Events.begun(body, max_event_bytes=settings.max_event_bytes, scrub=scrub)
+
+
+async def read_unrequested_stream(
+    question: Asked,
+    scrub: Scrub,
+    settings: Settings,
+    body: Body,
+    observation: CallObservation | None = None,
+) -> Any:
+    """Read a stream that the model sent although none was requested.
+
+    Returns:
+        The complete answer of a task; the open stream of a mapping, observed by *observation*.
+    """
+    events = await open_events(scrub, settings, body)
+
+    async def opened() -> Events | Text:
+        return events
+
+    is_task = question.answer is not Result
+    stream = TokenStream(
+        opened, json_mode=question.json, observation=None if is_task else observation
+    )
+    await stream.open()
+    if not is_task:
+        return stream
+    async with stream:
+        return answers.from_text(question, await stream.collect())
