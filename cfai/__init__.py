@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cfai._lazy import Face
 
 if TYPE_CHECKING:
-    from cfai._session.concurrency import Adaptive as Adaptive
+    from cfai._session.limits import Adaptive as Adaptive
     from cfai._session.pagination import (
         Pager as Pager,
     )
@@ -175,7 +175,7 @@ _face = Face(
         "cfai.resources.finetunes": "Finetunes",
         "cfai.resources.models": "Models",
         "cfai.resources.queue": "QueuedBatch",
-        "cfai._session.concurrency": "Adaptive",
+        "cfai._session.limits": "Adaptive",
         "cfai.streaming.stream": "TokenStream",
         "cfai.tools": (
             "AnyTool PythonTool Step ToolEvent ToolFailed ToolOutcome ToolReturned ToolRun "

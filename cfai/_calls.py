@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from attrs import define, frozen
 
 from cfai._redaction import Scrub
-from cfai._session.body import Body
+from cfai._session.body import StreamBody
 from cfai._session.session import Session
-from cfai._session.throttle import Gate
-from cfai._session.throttles import Gates
+from cfai._session.throttle import Throttle, Throttles
 from cfai._wire import answers, queue, requests
 from cfai._wire.answers import Decode
 from cfai._wire.listings import told
@@ -42,16 +41,16 @@ class Calls:
     settings: Settings
 
     @property
-    def gates(self) -> Gates:
-        """The gates of the client, and of those that share its connections."""
-        return self.session.connections.gates
+    def throttles(self) -> Throttles:
+        """The throttles of the client, and of those that share its connections."""
+        return self.session.connections.throttles
 
     async def answer(
         self,
         model: str,
         task: Input,
         options: Options | None,
-        gate: Gate | None,
+        throttle: Throttle | None,
         observation: CallObservation | None = None,
     ) -> Any:
         """The whole answer; of an open run, also a stream that the model chose to send."""
@@ -61,9 +60,11 @@ class Calls:
         read = partial(answers.answer, question, scrub=scrub)
         stream = partial(_read_unrequested_stream, question, scrub, settings, observation)
         if question.answer is Embeddings:
-            call = partial(self.session.call, request, settings, stream=stream, gate=gate)
+            call = partial(self.session.call, request, settings, stream=stream, throttle=throttle)
             return await _in_slices(call, read)
-        return await self.session.call(request, settings, read=read, stream=stream, gate=gate)
+        return await self.session.call(
+            request, settings, read=read, stream=stream, throttle=throttle
+        )
 
     def stream(self, model: str, task: Input, options: Options | None) -> TokenStream:
         """A stream of the answer, which sends the request when it is opened."""
@@ -93,7 +94,7 @@ class Calls:
             settings,
             read=whole,
             stream=partial(open_events, scrub, settings),
-            gate=self.gates.for_call(model),
+            throttle=self.throttles.for_call(model),
         )
 
     async def batch(
@@ -101,7 +102,7 @@ class Calls:
         asking: Callable[[Settings, Options | None], requests.Request],
         tasks: Sequence[Queued],
         options: Options | None,
-        gate: Gate | None,
+        throttle: Throttle | None,
     ) -> Batch[Any]:
         """What the service says of *tasks* in its queue."""
         settings = self.settings.for_call(options)
@@ -114,7 +115,7 @@ class Calls:
             return told(reply, batch, scrub=settings.scrub, decode=decode)
 
         request = asking(settings, options)
-        call = partial(self.session.call, request, settings, gate=gate)
+        call = partial(self.session.call, request, settings, throttle=throttle)
         return await _in_slices(call, read)
 
     async def _request(
@@ -132,7 +133,7 @@ async def _read_unrequested_stream(
     scrub: Scrub,
     settings: Settings,
     observation: CallObservation | None,
-    body: Body,
+    body: StreamBody,
 ) -> Any:
     from cfai.streaming.stream import read_unrequested_stream
 
@@ -169,10 +170,10 @@ class EmbeddingCalls:
     def _task(self, texts: Sequence[str]) -> TextEmbeddings:
         return TextEmbeddings(texts, pooling=self.pooling, truncate_inputs=self.truncate)
 
-    async def send(self, texts: Sequence[str], gate: Gate) -> Embeddings:
+    async def send(self, texts: Sequence[str], throttle: Throttle) -> Embeddings:
         """Embed one request's worth of texts."""
         task = self._task(texts)
-        answer: Embeddings = await self.calls.answer(self.model, task, self.options, gate)
+        answer: Embeddings = await self.calls.answer(self.model, task, self.options, throttle)
         return answer
 
     def queued(self, texts: Sequence[str], reference: str) -> Queued:
@@ -180,14 +181,14 @@ class EmbeddingCalls:
         (request,) = queue.queued({reference: self._task(texts)})
         return request
 
-    async def hand_over(self, requests: Sequence[Queued], gate: Gate) -> Batch[Embeddings]:
+    async def hand_over(self, requests: Sequence[Queued], throttle: Throttle) -> Batch[Embeddings]:
         """Put requests into the queue. Vectors may be made twice, as in a run."""
         asking = partial(queue.submit, model=self.model, tasks=requests, repeatable=True)
-        return await self.calls.batch(asking, requests, self.options, gate)
+        return await self.calls.batch(asking, requests, self.options, throttle)
 
     async def look(
-        self, requests: Sequence[Queued], request_id: str, gate: Gate | None
+        self, requests: Sequence[Queued], request_id: str, throttle: Throttle | None
     ) -> Batch[Embeddings]:
         """Ask what became of them."""
         asking = partial(queue.poll, model=self.model, request_id=request_id)
-        return await self.calls.batch(asking, requests, self.options, gate)
+        return await self.calls.batch(asking, requests, self.options, throttle)

@@ -10,7 +10,7 @@ from attrs import define
 
 from cfai._calls import Calls, Input
 from cfai._session.observation import CallObservation
-from cfai._session.throttle import Gate
+from cfai._session.throttle import Throttle
 from cfai._wire.results import Asked, asked
 from cfai.observers import Call, Observer, operation_of
 from cfai.settings import Options, Settings
@@ -32,7 +32,7 @@ class ObservedCalls(Calls):
         model: str,
         task: Input,
         options: Options | None,
-        gate: Gate | None,
+        throttle: Throttle | None,
         observation: CallObservation | None = None,
     ) -> Any:
         """The answer; of an open run, also a stream, which is observed to its end."""
@@ -42,7 +42,7 @@ class ObservedCalls(Calls):
         try:
             with observation.running():
                 options = observation.call_options(options, settings)
-                answer = await Calls.answer(self, model, task, options, gate, observation)
+                answer = await Calls.answer(self, model, task, options, throttle, observation)
         except BaseException as exc:
             observation.fail(exc)
             raise

@@ -88,7 +88,7 @@ class Runs(Client):
         _check(task)
         if stream or (stream is None and requests.wants_stream(task)):
             return await self.stream(model, task, options=options).open()
-        return await self._calls.answer(model, task, options, self._calls.gates.for_call(model))
+        return await self._calls.answer(model, task, options, self._calls.throttles.for_call(model))
 
     def stream(
         self,
@@ -303,7 +303,9 @@ class Runs(Client):
         plan = Plan(model, **job)
         self._settings.for_call(options)
         asked = EmbeddingCalls(self._calls, model, options, plan.pooling, plan.truncate)
-        return EmbeddingJob(asked, self._calls.gates, texts, plan, endpoint=self._settings.base_url)
+        return EmbeddingJob(
+            asked, self._calls.throttles, texts, plan, endpoint=self._settings.base_url
+        )
 
 
 def _check(task: object) -> None:

@@ -11,8 +11,8 @@ from attrs import evolve
 from cfai._calls import Calls
 from cfai._runs import Runs
 from cfai._session.connections import Connections
+from cfai._session.limits import Concurrency
 from cfai._session.session import Session
-from cfai._session.throttles import Concurrency
 from cfai.credentials import credentials
 from cfai.errors import InputError
 from cfai.resources.services import Services

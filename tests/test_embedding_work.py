@@ -20,8 +20,7 @@ from cfai import (
     Timeouts,
     WorkersAI,
 )
-from cfai._session.throttle import Gate
-from cfai._session.throttles import Gates
+from cfai._session.throttle import Throttle, Throttles
 from cfai._wire.queue import Batch, Queued
 from cfai.embedding import Plan
 from cfai.errors import AuthenticationError, BadRequest, ConnectError, RequestTimeout
@@ -87,9 +86,9 @@ class Script:
     def retries(self) -> Retries:
         return self._retries
 
-    async def send(self, given: Sequence[str], gate: Gate) -> Embeddings:
-        async with gate.attempt() as attempt:
-            attempt.begins()
+    async def send(self, given: Sequence[str], throttle: Throttle) -> Embeddings:
+        async with throttle.permit() as permit:
+            permit.start()
             self.sent.append(asyncio.get_running_loop().time())
             self.tasks.append(asyncio.current_task())
             return await self._reply(given)
@@ -97,11 +96,11 @@ class Script:
     def queued(self, given: Sequence[str], reference: str) -> Queued:
         raise NotImplementedError
 
-    async def hand_over(self, requests: Sequence[Queued], gate: Gate) -> Batch[Embeddings]:
+    async def hand_over(self, requests: Sequence[Queued], throttle: Throttle) -> Batch[Embeddings]:
         raise NotImplementedError
 
     async def look(
-        self, requests: Sequence[Queued], request_id: str, gate: Gate | None
+        self, requests: Sequence[Queued], request_id: str, throttle: Throttle | None
     ) -> Batch[Embeddings]:
         raise NotImplementedError
 
@@ -116,7 +115,7 @@ def scripted(
     """A job of a text in each request, and what it asks."""
     script = Script(reply, retries)
     plan = Plan(M3, **{"batch_size": 1, "rate": None, **options})
-    return script, EmbeddingJob(script, Gates(), source, plan, endpoint="")
+    return script, EmbeddingJob(script, Throttles(), source, plan, endpoint="")
 
 
 def replies(*outcomes: Exception | None) -> Callable[[Sequence[str]], Awaitable[Embeddings]]:
@@ -238,7 +237,7 @@ def quota_for(text: str, *, after: float) -> Callable[[Sequence[str]], Awaitable
 
 
 def test_nothing_is_sent_after_a_failure() -> None:
-    """What waits at the gate stays there; what is being answered comes in."""
+    """What waits at the throttle stays there; what is being answered comes in."""
     given = ["quota", "2", "2", *["0.1"] * 50]
     script, job = scripted(quota_for("quota", after=1.0), given, concurrency=3)
     items: list[Any] = []
@@ -335,12 +334,12 @@ def test_an_attempt_that_got_through_too_late() -> None:
     """One that still waits for a connection when its job fails isn't sent any more."""
 
     async def main() -> None:
-        gate = Gates().for_job(M3, 2, None)
-        async with gate.attempt() as attempt:
-            gate.close()
+        throttle = Throttles().for_job(M3, 2, None)
+        async with throttle.permit() as permit:
+            throttle.close()
             with pytest.raises(asyncio.CancelledError):
-                attempt.begins()
-        assert gate.attempts == 0
+                permit.start()
+        assert throttle.attempts == 0
 
     virtual_time.run(main())
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cfai import TextGeneration, WorkersAI, user
-from cfai._session.timeouts import Limits
+from cfai._session.timeouts import SharedTimer
 from cfai.errors import (
     BadRequest,
     ConnectionLost,
@@ -398,13 +398,13 @@ async def test_a_standstill_is_a_timeout() -> None:
 
 async def test_an_upload_may_take_longer_than_an_answer() -> None:
     """Each piece has the time limit anew."""
-    with Limits().within(30) as limit:
+    with SharedTimer().timeout(30) as limit:
         first = limit.due
         limit.renew(60)
         assert 29 < limit.due - first < 31
         limit.renew(None)
         assert limit.due > first
-    with Limits().within(None) as limit:
+    with SharedTimer().timeout(None) as limit:
         limit.renew(30)
         assert limit.due == float("inf")
 

@@ -1,4 +1,4 @@
-"""The gate: what its limit and its pace decide, and who is let through when."""
+"""The throttle: what its limit and its pace decide, and who is let through when."""
 
 import asyncio
 import gc
@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from cfai import Adaptive, InputError, Prompt, RateLimited, Retries, WorkersAI
-from cfai._session.concurrency import Adapting, Fixed
-from cfai._session.rates import Pace
-from cfai._session.throttle import Gate
-from cfai._session.throttles import Gates
+from cfai._session.limits import AdaptiveLimit, FixedLimit, RateLimit
+from cfai._session.throttle import Throttle, Throttles
 from cfai.errors import NotFound, RequestTimeout
 from cfai.settings import Timeouts
 from cfai.testing import FakeWorkersAI
@@ -26,22 +24,22 @@ REFUSED = RateLimited("too many", status=429)
 # The limit, as a function of what happened...
 
 
-def adapting(start: int = 8, least: int = 1, most: int = 64) -> Adapting:
-    return Adapting(Adaptive(start=start, min=least, max=most))
+def adapting(start: int = 8, least: int = 1, most: int = 64) -> AdaptiveLimit:
+    return AdaptiveLimit(Adaptive(start=start, min=least, max=most))
 
 
 def test_it_starts_slowly_and_doubles_each_round() -> None:
     """Before the first refusal, each answer lets one more through."""
     limit = adapting(8)
     for _ in range(8):
-        limit.answered(under_way=8, seconds=0.1)
+        limit.record_answer(in_flight=8, seconds=0.1)
     assert limit.value == 16
 
 
 def test_it_never_grows_beyond_its_end() -> None:
     limit = adapting(8, most=10)
     for _ in range(8):
-        limit.answered(under_way=10, seconds=0.1)
+        limit.record_answer(in_flight=10, seconds=0.1)
     assert limit.value == 10
 
 
@@ -49,35 +47,35 @@ def test_a_refusal_halves_it_once_a_round_trip() -> None:
     """Those that were sent before the cut say nothing about what it left."""
     limit = adapting(16)
     for sent in (0.0, 0.5, 1.0):
-        limit.refused(sent=sent, now=1.0)
+        limit.record_refusal(sent=sent, now=1.0)
     assert limit.value == 8
-    limit.refused(sent=1.01, now=1.2)
+    limit.record_refusal(sent=1.01, now=1.2)
     assert limit.value == 4
 
 
 def test_the_place_of_a_refused_attempt_stays_empty() -> None:
     """For what is left of the time that an answer takes, and never for long."""
     limit = adapting(8)
-    assert limit.refused(sent=0.0, now=0.1) == 0
-    limit.answered(under_way=8, seconds=0.5)
-    assert limit.refused(sent=1.0, now=1.1) == pytest.approx(0.4)
+    assert limit.record_refusal(sent=0.0, now=0.1) == 0
+    limit.record_answer(in_flight=8, seconds=0.5)
+    assert limit.record_refusal(sent=1.0, now=1.1) == pytest.approx(0.4)
     for _ in range(99):
-        limit.answered(under_way=8, seconds=60)
-    assert limit.refused(sent=1.0, now=1.1) == pytest.approx(0.9)
+        limit.record_answer(in_flight=8, seconds=60)
+    assert limit.record_refusal(sent=1.0, now=1.1) == pytest.approx(0.9)
 
 
 def test_after_a_cut_it_grows_by_one_a_round() -> None:
     limit = adapting(16)
-    limit.refused(sent=0.0, now=1.0)
+    limit.record_refusal(sent=0.0, now=1.0)
     for _ in range(8):
-        limit.answered(under_way=8, seconds=0.1)
+        limit.record_answer(in_flight=8, seconds=0.1)
     assert 8.9 < limit.value <= 9
 
 
 def test_what_is_not_used_says_nothing() -> None:
     """A limit of which less than half is in use doesn't grow."""
     limit = adapting(8)
-    limit.answered(under_way=3, seconds=0.1)
+    limit.record_answer(in_flight=3, seconds=0.1)
     assert limit.value == 8
 
 
@@ -87,9 +85,9 @@ def test_it_stays_in_its_bounds(start: int, refusals: list[bool]) -> None:
     limit = adapting(start)
     for moment, refused in enumerate(refusals):
         if refused:
-            limit.refused(sent=moment, now=moment + 0.5)
+            limit.record_refusal(sent=moment, now=moment + 0.5)
         else:
-            limit.answered(under_way=64, seconds=0.1)
+            limit.record_answer(in_flight=64, seconds=0.1)
         assert 1 <= limit.value <= 64
 
 
@@ -106,7 +104,7 @@ def test_bounds_of_the_limit(wrong: dict[str, Any]) -> None:
 
 def test_the_pace_is_kept() -> None:
     """After half a second's worth at once, one is due each interval."""
-    pace = Pace(50)
+    pace = RateLimit(50)
     due = [pace.reserve(0.0) for _ in range(60)]
     assert [round(moment, 9) for moment in due[:25]] == [0.0] * 25
     assert [round(later - sooner, 9) for sooner, later in pairwise(due[25:])] == [0.02] * 34
@@ -114,19 +112,19 @@ def test_the_pace_is_kept() -> None:
 
 def test_a_burst_is_never_long() -> None:
     """However high the rate, a handful go at once."""
-    pace = Pace(1000)
+    pace = RateLimit(1000)
     assert [round(pace.reserve(0.0), 9) for _ in range(40)].count(0.0) == 25
 
 
 def test_a_slow_pace_has_no_burst() -> None:
-    pace = Pace(0.5)
+    pace = RateLimit(0.5)
     assert [pace.reserve(10.0) for _ in range(3)] == [10.0, 12.0, 14.0]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=100), st.floats(0.1, 100))
 def test_no_stretch_has_more_than_the_rate(gaps: list[float], per_second: float) -> None:
     """In any stretch of time, no more begin than the rate, and half a second of it, allow."""
-    pace, now, due = Pace(per_second), 0.0, []
+    pace, now, due = RateLimit(per_second), 0.0, []
     for gap in gaps:
         now += gap
         due.append(pace.reserve(now))
@@ -138,34 +136,36 @@ def test_no_stretch_has_more_than_the_rate(gaps: list[float], per_second: float)
 
 def test_calls_that_keep_to_no_rate_hold_nobody_back_for_long() -> None:
     """However many they are, a job's next attempt is a second away at most."""
-    pace = Pace(50)
+    pace = RateLimit(50)
     for _ in range(10_000):
         pace.count(0.0)
     assert 0.5 <= pace.reserve(0.0) <= 1.0
 
 
 def test_a_loop_that_is_over_is_forgotten() -> None:
-    """The gates of a client keep no event loop alive."""
-    gates = Gates(Adaptive())
+    """The throttles of a client keep no event loop alive."""
+    throttles = Throttles(Adaptive())
 
     async def main() -> None:
-        gate = gates.for_call(M3)
-        assert gate is not None
-        await passing(gate, 0.1, [])
-        await passing(gates.for_job(M3, None, 60), 0.1, [])
+        throttle = throttles.for_call(M3)
+        assert throttle is not None
+        await passing(throttle, 0.1, [])
+        await passing(throttles.for_job(M3, None, 60), 0.1, [])
 
     virtual_time.run(main())
     gc.collect()
-    assert not gates._loops
+    assert not throttles._loops
 
 
-# The gate, in a time of its own...
+# The throttle, in a time of its own...
 
 
-async def passing(gate: Gate, seconds: float, log: list[float], failure: object = None) -> None:
+async def passing(
+    throttle: Throttle, seconds: float, log: list[float], failure: object = None
+) -> None:
     try:
-        async with gate.attempt() as attempt:
-            attempt.begins()
+        async with throttle.permit() as permit:
+            permit.start()
             log.append(asyncio.get_running_loop().time())
             await asyncio.sleep(seconds)
             if isinstance(failure, Exception):
@@ -178,10 +178,10 @@ def test_no_more_are_under_way_than_the_limit() -> None:
     """Others wait, and go in the order in which they came."""
 
     async def main() -> list[float]:
-        gate = Gate(Fixed(2))
+        throttle = Throttle(FixedLimit(2))
         log: list[float] = []
-        await asyncio.gather(*(passing(gate, 1.0, log) for _ in range(6)))
-        assert (gate.under_way, gate.attempts, gate.waited) == (0, 6, 6.0)
+        await asyncio.gather(*(passing(throttle, 1.0, log) for _ in range(6)))
+        assert (throttle.in_flight, throttle.attempts, throttle.waited) == (0, 6, 6.0)
         return log
 
     assert virtual_time.run(main()) == [0, 0, 1, 1, 2, 2]
@@ -191,12 +191,12 @@ def test_the_pace_is_shared_by_gates() -> None:
     """Two jobs of one client together keep to one rate, and neither is left behind."""
 
     async def main() -> tuple[list[float], list[float]]:
-        gates = Gates()
-        first, second = (gates.for_job(M3, None, 60) for _ in range(2))
+        throttles = Throttles()
+        first, second = (throttles.for_job(M3, None, 60) for _ in range(2))
         one: list[float] = []
         two: list[float] = []
         each = [(first, one), (second, two)] * 5
-        await asyncio.gather(*(passing(gate, 0.1, log) for gate, log in each))
+        await asyncio.gather(*(passing(throttle, 0.1, log) for throttle, log in each))
         return one, two
 
     one, two = virtual_time.run(main())
@@ -208,17 +208,17 @@ def begun(rates: list[Any], seconds: float, model: str = M3) -> list[int]:
     """How many attempts jobs of these rates begin in so many seconds, one after the other."""
 
     async def main() -> list[int]:
-        gates = Gates()
+        throttles = Throttles()
         logs: list[list[float]] = [[] for _ in rates]
 
-        async def work(gate: Gate, log: list[float]) -> None:
+        async def work(throttle: Throttle, log: list[float]) -> None:
             while True:
-                await passing(gate, 0.0, log)
+                await passing(throttle, 0.0, log)
 
         for rate in rates:  # All are known before the first goes.
-            gates.for_job(model, None, rate)
+            throttles.for_job(model, None, rate)
         workers = [
-            asyncio.create_task(work(gates.for_job(model, 1, rate), log))
+            asyncio.create_task(work(throttles.for_job(model, 1, rate), log))
             for rate, log in zip(rates, logs, strict=True)
         ]
         await asyncio.sleep(seconds)
@@ -257,10 +257,10 @@ def test_a_refused_place_stays_empty_for_a_round_trip() -> None:
     """A refusal comes at once: else the next would be refused, and the next, and all."""
 
     async def main() -> list[float]:
-        gate = Gate(adapting(2, most=2))
+        throttle = Throttle(adapting(2, most=2))
         log: list[float] = []
-        await passing(gate, 0.5, log)
-        await asyncio.gather(*(passing(gate, 0.0, log, REFUSED) for _ in range(3)))
+        await passing(throttle, 0.5, log)
+        await asyncio.gather(*(passing(throttle, 0.0, log, REFUSED) for _ in range(3)))
         return log
 
     _, *refused = virtual_time.run(main())
@@ -271,10 +271,10 @@ def test_attempts_begin_one_after_the_other() -> None:
     """Where answers take their time, as many as the limit are spread over it, and no crowd."""
 
     async def main() -> list[float]:
-        gate = Gate(adapting(10, most=10))
+        throttle = Throttle(adapting(10, most=10))
         log: list[float] = []
-        await passing(gate, 1.0, log)
-        await asyncio.gather(*(passing(gate, 1.0, log) for _ in range(10)))
+        await passing(throttle, 1.0, log)
+        await asyncio.gather(*(passing(throttle, 1.0, log) for _ in range(10)))
         return log
 
     log = virtual_time.run(main())[1:]
@@ -285,17 +285,19 @@ def test_two_gates_in_a_row() -> None:
     """A job goes through its own and that of all calls; cancelled in between, it leaves both."""
 
     async def main() -> None:
-        gates = Gates(1)
-        first, second = (gates.for_job(M3, 4, None) for _ in range(2))
+        throttles = Throttles(1)
+        first, second = (throttles.for_job(M3, 4, None) for _ in range(2))
         log: list[float] = []
-        tasks = [asyncio.create_task(passing(gate, 1.0, log)) for gate in (first, second) * 3]
+        tasks = [
+            asyncio.create_task(passing(throttle, 1.0, log)) for throttle in (first, second) * 3
+        ]
         await asyncio.sleep(1.5)
         tasks[2].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert log == [0, 1, 2, 3, 4]
-        shared = gates.for_call(M3)
+        shared = throttles.for_call(M3)
         assert shared is not None
-        assert (first.under_way, second.under_way, shared.under_way) == (0, 0, 0)
+        assert (first.in_flight, second.in_flight, shared.in_flight) == (0, 0, 0)
 
     virtual_time.run(main())
 
@@ -304,15 +306,15 @@ def test_a_call_counts_towards_the_pace() -> None:
     """Its attempts are not held back, and the job's next one comes later."""
 
     async def main() -> list[float]:
-        gates = Gates()
+        throttles = Throttles()
         log: list[float] = []
-        assert gates.for_call(M3) is None
-        gate = gates.for_job(M3, None, 60)
-        assert gates.for_call("@cf/meta/llama-3.1-8b-instruct") is None
-        call = gates.for_call(M3)
+        assert throttles.for_call(M3) is None
+        throttle = throttles.for_job(M3, None, 60)
+        assert throttles.for_call("@cf/meta/llama-3.1-8b-instruct") is None
+        call = throttles.for_call(M3)
         assert call is not None
         await asyncio.gather(*(passing(call, 0.0, []) for _ in range(3)))
-        await passing(gate, 0.1, log)
+        await passing(throttle, 0.1, log)
         return log
 
     assert virtual_time.run(main()) == [1.0]
@@ -323,15 +325,15 @@ def test_a_cancelled_attempt_leaves_its_place(after: float) -> None:
     """Cancelled while it waits, at the moment it is let through, or later: the next one goes."""
 
     async def main() -> None:
-        gate = Gate(Fixed(1))
+        throttle = Throttle(FixedLimit(1))
         log: list[float] = []
-        holder = asyncio.create_task(passing(gate, 1.0, log))
-        waiter = asyncio.create_task(passing(gate, 1.0, log))
-        last = asyncio.create_task(passing(gate, 1.0, log))
+        holder = asyncio.create_task(passing(throttle, 1.0, log))
+        waiter = asyncio.create_task(passing(throttle, 1.0, log))
+        last = asyncio.create_task(passing(throttle, 1.0, log))
         asyncio.get_running_loop().call_later(after, waiter.cancel)
         await asyncio.wait([holder, waiter, last])
         assert waiter.cancelled()
-        assert gate.under_way == 0
+        assert throttle.in_flight == 0
         assert log[-1] == max(1.0, after)
 
     virtual_time.run(main())
@@ -341,12 +343,12 @@ def test_refusals_cut_the_limit_of_a_gate() -> None:
     """A refusal (429) is one to the limit; other failures say nothing."""
 
     async def main() -> None:
-        gate = Gate(adapting(8))
+        throttle = Throttle(adapting(8))
         log: list[float] = []
-        await passing(gate, 1.0, log, NotFound("no", status=404))
-        assert (gate.limit, gate.refusals) == (8, 0)
-        await asyncio.gather(*(passing(gate, 1.0, log, REFUSED) for _ in range(8)))
-        assert (gate.limit, gate.refusals) == (4, 8)
+        await passing(throttle, 1.0, log, NotFound("no", status=404))
+        assert (throttle.limit, throttle.refusals) == (8, 0)
+        await asyncio.gather(*(passing(throttle, 1.0, log, REFUSED) for _ in range(8)))
+        assert (throttle.limit, throttle.refusals) == (4, 8)
 
     virtual_time.run(main())
 

@@ -22,7 +22,7 @@ LAYERS: tuple[set[str], ...] = (
     {"settings", "listings"},
     {"tasks", "cohere/models"},
     {"profiles", "conversation", "observers"},
-    {"_wire", "_session/concurrency", "_session/rates", "_session/throttle", "_session/throttles"},
+    {"_wire", "_session/limits", "_session/throttle"},
     {"cohere/requests"},
     {"_session", "telemetry"},
     {"embedding", "streaming"},

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import aiohttp
 
-from cfai._session.connections import Loop
-from cfai._session.errors import meaning, raise_for, timed_out
+from cfai._session.connections import LoopSession
+from cfai._session.errors import raise_error, timeout_error, translate_error
 from cfai.errors import Phase
 from cfai.meta import Meta
 from cfai.settings import Timeouts
@@ -87,7 +87,7 @@ class _Watch:
         self._response.close()
 
 
-class Body:
+class StreamBody:
     """What is left to read of an answer. Its holder closes it; a dropped one closes itself."""
 
     __slots__ = (
@@ -104,7 +104,7 @@ class Body:
     def __init__(
         self,
         response: aiohttp.ClientResponse,
-        here: Loop,
+        here: LoopSession,
         meta: Meta,
         timeouts: Timeouts,
         left: float | None,
@@ -133,7 +133,7 @@ class Body:
             if self._cancelled:
                 return b""
             expired = self._watch.expired
-            raise_for(exc, meaning(exc) if expired is None else timed_out(*expired))
+            raise_error(exc, translate_error(exc) if expired is None else timeout_error(*expired))
         except BaseException:
             self.close()
             raise

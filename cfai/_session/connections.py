@@ -7,8 +7,9 @@ from contextlib import suppress
 
 import aiohttp
 
-from cfai._session.throttles import Concurrency, Gates
-from cfai._session.timeouts import Limits
+from cfai._session.limits import Concurrency
+from cfai._session.throttle import Throttles
+from cfai._session.timeouts import SharedTimer
 from cfai.errors import ConfigError
 
 
@@ -23,14 +24,14 @@ class Connections:
         concurrency: Concurrency = None,
     ) -> None:
         self.limit = limit
-        self.gates: Gates = Gates(concurrency, limit)
+        self.throttles: Throttles = Throttles(concurrency, limit)
         self._given = session
         self._pid = os.getpid()
-        self._loops: dict[asyncio.AbstractEventLoop, Loop] = {}
+        self._loops: dict[asyncio.AbstractEventLoop, LoopSession] = {}
         self._inherited: list[object] = []
         self.closed: bool = False
 
-    def here(self) -> "Loop":
+    def here(self) -> "LoopSession":
         """The session and the slots of the running loop.
 
         Raises:
@@ -43,7 +44,9 @@ class Connections:
         loop = asyncio.get_running_loop()
         known = self._loops.get(loop)
         if known is None or known.session.closed:
-            known = Loop(self._made() if self._given is None else self._usable(loop), self.limit)
+            known = LoopSession(
+                self._made() if self._given is None else self._usable(loop), self.limit
+            )
             # Other threads may be here, too, so the dictionary is changed entry by entry.
             for one in [one for one in list(self._loops) if one.is_closed()]:
                 self._loops.pop(one, None)
@@ -71,7 +74,7 @@ class Connections:
 
     def _made(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            # The slots of `Loop` are the limit; the connector needs none of its own.
+            # The slots of `LoopSession` are the limit; the connector needs none of its own.
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -91,13 +94,13 @@ class Connections:
             self._loops.pop(loop, None)
 
 
-class Loop:
+class LoopSession:
     """What one event loop has of a client: an aiohttp session, slots, and what is under way."""
 
     def __init__(self, session: aiohttp.ClientSession, limit: int) -> None:
         self.session = session
         self.slots: asyncio.Semaphore = asyncio.Semaphore(limit)
-        self.limits: Limits = Limits()
+        self.timer: SharedTimer = SharedTimer()
         self._open: set[aiohttp.ClientResponse] = set()
         self._watch: AsyncGenerator[None, None] | None = None
 
@@ -124,7 +127,7 @@ class Loop:
 
     async def aclose(self) -> None:
         _close_all(self._open)
-        self.limits.stop()
+        self.timer.stop()
         if self._watch is not None:
             await self._watch.aclose()
 

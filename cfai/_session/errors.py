@@ -1,7 +1,6 @@
-"""aiohttp's exceptions become ours here, where they enter."""
+"""Translates the exceptions of aiohttp into those of `cfai.errors`, where they enter."""
 
 import os
-from collections.abc import Callable
 from typing import NoReturn
 
 import aiohttp
@@ -17,50 +16,53 @@ from cfai.errors import (
     RequestTimeout,
 )
 
-_HELP: dict[Phase, str] = {
+_TIMEOUT_MESSAGES: dict[Phase, str] = {
     "connect": "no connection within {} s",
-    "pool": "no connection became free within {} s: raise `limit`, or run fewer calls at once",
-    "response": "no whole answer within {} s",
-    "idle": "the stream was silent for {} s",
-    "content": "the stream added nothing for {} s",
-    "total": "the call was not done within its {} s in all",
+    "pool": "no free connection within {} s: raise `limit`, or run fewer calls at once",
+    "response": "no complete answer within {} s",
+    "idle": "the stream sent nothing for {} s",
+    "content": "the stream sent no content for {} s",
+    "total": "the call took longer than {} s in total",
 }
 
 
-def timed_out(phase: Phase, seconds: float | None) -> RequestTimeout:
-    """The error for one of the limits of `Timeouts` that ran out."""
-    limit = "the" if seconds is None else f"{seconds:g}"
-    message = f"{_HELP[phase].format(limit)} (Timeouts.{phase})"
+def timeout_error(phase: Phase, seconds: float | None) -> RequestTimeout:
+    """The error for one of the limits of `Timeouts`, set to *seconds*, that was exceeded."""
+    limit = "the set number of" if seconds is None else f"{seconds:g}"
+    message = f"{_TIMEOUT_MESSAGES[phase].format(limit)} (Timeouts.{phase})"
     return RequestTimeout(message, phase=phase, limit=seconds)
 
 
-def meaning(exc: Exception) -> CfaiError:
-    """What an exception of aiohttp means, time limits aside, in words that repeat no answer."""
+def translate_error(exc: Exception) -> CfaiError:
+    """The error for an exception of aiohttp other than a timeout. It repeats no part of an answer.
+
+    The exception was raised while a request was sent or its response was read.
+    """
     match exc:
         case aiohttp.InvalidURL():
-            return InputError("base_url is no address that can be called")
+            return InputError("base_url is not a valid address")
         case aiohttp.ClientHttpProxyError():
             return ConnectError(f"the proxy refused the connection: {exc.status}")
         case aiohttp.ClientConnectorError() | aiohttp.ClientSSLError():
-            return ConnectError(f"no connection: {exc}")
+            return ConnectError(f"cannot connect: {exc}")
         case aiohttp.ClientResponseError():
-            # Not a refusal, which never raises: the bytes that came are no HTTP.
-            return DecodeError("the answer is no HTTP")
+            # Not a refusal, which never raises: the bytes received are not HTTP.
+            return DecodeError("the answer is not valid HTTP")
         case aiohttp.ClientPayloadError() if isinstance(exc.__cause__, ContentEncodingError):
-            return DecodeError("the answer can't be decompressed: its bytes are not what it says")
+            return DecodeError("the answer cannot be decompressed: it does not match its encoding")
         case aiohttp.ClientPayloadError():
-            return ConnectionLost("the connection was lost inside the answer")
+            return ConnectionLost("the connection was lost in the middle of the answer")
         case OSError() if exc.errno:
             return ConnectionLost(f"the connection was lost: {os.strerror(exc.errno)}")
-    return ConnectionLost("the connection was lost before there was an answer")
+    return ConnectionLost("the connection was lost before an answer arrived")
 
 
-def raise_for(exc: Exception, error: CfaiError) -> NoReturn:
-    """Raise *error* for what aiohttp raised.
+def raise_error(exc: Exception, error: CfaiError) -> NoReturn:
+    """Raise *error* in place of *exc*, an exception of aiohttp.
 
-    aiohttp's own is handed on as the cause only where no connection was made. Others hold the
-    address or the headers of the request, and with them the credentials, or pieces of the answer,
-    which may repeat them: such a one isn't even left as the context.
+    Only errors of connecting stay attached as the cause. The others hold the URL or the headers of
+    the request, and with them the credentials, or parts of an answer that may repeat them, so they
+    are not even kept as the context.
     """
     if isinstance(exc, aiohttp.ClientConnectorError) or not isinstance(exc, aiohttp.ClientError):
         raise error from exc
@@ -68,18 +70,3 @@ def raise_for(exc: Exception, error: CfaiError) -> NoReturn:
         raise error from None
     finally:
         error.__context__ = None
-
-
-def translation(
-    exc: Exception, expired: Callable[[], CfaiError], connect: float | None
-) -> CfaiError:
-    """What an exception of aiohttp means, time limits included.
-
-    Args:
-        exc: What was raised while a request was sent or its answer was read.
-        expired: Makes the error for the limit that is in force.
-        connect: The limit for connecting, in seconds.
-    """
-    if isinstance(exc, aiohttp.ConnectionTimeoutError):
-        return timed_out("connect", connect)
-    return expired() if isinstance(exc, TimeoutError) else meaning(exc)

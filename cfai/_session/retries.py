@@ -1,4 +1,4 @@
-"""Whether a failed attempt is repeated, and after how long: one pure function."""
+"""Decides whether a failed attempt is repeated, and after how many seconds. Pure functions."""
 
 from collections.abc import Callable
 from typing import Final
@@ -16,63 +16,66 @@ from cfai.errors import (
 from cfai.settings import Retries
 
 # Cloudflare docs, Workers AI, "Errors": 3007 timeout, 3008 aborted, 3040 out of capacity.
-_REPEATED_CODES: Final = frozenset({3007, 3008, 3040})
-_REFUSALS: Final = frozenset({429})
+_RETRYABLE_CODES: Final = frozenset({3007, 3008, 3040})
 
 
-def again(failure: CfaiError, *, repeatable: bool) -> bool:
-    """Whether a repetition could help and does no harm, time aside."""
-    match failure:
+def should_retry(error: CfaiError, *, repeatable: bool) -> bool:
+    """Whether another attempt may help and does no harm, regardless of time.
+
+    Args:
+        repeatable: Whether the request may be carried out twice. If not, only refusals (429) and
+            failed connects are retried, because then nothing was carried out.
+    """
+    match error:
         case QuotaExceeded():
             return False
         case ConnectError() | CapacityExceeded():
             return True
         case RequestTimeout():
-            return failure.phase == "connect"
+            return error.phase == "connect"
         case StreamInterrupted():
-            return repeatable and not failure.events
+            return repeatable and not error.events
         case ConnectionLost():
             return repeatable
         case StatusError():
-            if failure.status in _REFUSALS:
+            if error.status == 429:
                 return True
-            worth = failure.status >= 500 or failure.status == 408
-            return repeatable and (worth or failure.code in _REPEATED_CODES)
+            temporary = error.status >= 500 or error.status == 408
+            return repeatable and (temporary or error.code in _RETRYABLE_CODES)
     return False
 
 
-def pause(
+def retry_delay(
     retries: Retries,
     attempt: int,
-    failure: CfaiError,
+    error: CfaiError,
     *,
     repeatable: bool,
     left: float | None,
     random: Callable[[], float],
 ) -> float | None:
-    """Seconds to wait before the next attempt; `None` where there is to be none.
+    """Seconds to wait before the next attempt; `None` if there is none.
 
     Args:
-        attempt: Which attempt failed; 1 is the first.
-        repeatable: Whether the request may be carried out twice. If not, only a refusal (429) and a
-            failed connect are repeated: then nothing was carried out.
-        left: Seconds to the deadline of the call; `None` is no deadline.
-        random: Even over [0, 1): full jitter, so that many clients don't return at once.
+        attempt: Number of the failed attempt; 1 is the first.
+        repeatable: Whether the request may be carried out twice; see `should_retry`.
+        left: Seconds to the deadline of the call; `None` if it has no deadline.
+        random: Uniform over [0, 1): full jitter, so that many clients don't return at once.
     """
-    if attempt > retries.max or not again(failure, repeatable=repeatable):
+    if attempt > retries.max or not should_retry(error, repeatable=repeatable):
         return None
-    seconds = wait(retries, attempt, failure, random=random)
-    return seconds if seconds is None or left is None or seconds < left else None
+    delay = backoff_delay(retries, attempt, error, random=random)
+    return delay if delay is None or left is None or delay < left else None
 
 
-def wait(
-    retries: Retries, attempt: int, failure: CfaiError, *, random: Callable[[], float]
+def backoff_delay(
+    retries: Retries, attempt: int, error: CfaiError, *, random: Callable[[], float]
 ) -> float | None:
-    """Seconds to wait after an attempt that failed: what the service named, or by chance.
+    """Seconds to wait after a failed attempt: the `Retry-After` of the service, or random.
 
-    `None` where the service named more than *retries* wants to wait.
+    `None` if the service asks for a longer delay than `retries.max_wait`.
     """
-    named = failure.retry_after if isinstance(failure, StatusError) else None
-    if named is None:
+    retry_after = error.retry_after if isinstance(error, StatusError) else None
+    if retry_after is None:
         return random() * min(retries.cap, retries.base * 2.0 ** min(attempt - 1, 64))
-    return named if named <= retries.max_wait else None
+    return retry_after if retry_after <= retries.max_wait else None

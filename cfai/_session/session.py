@@ -5,28 +5,27 @@ What to send, what an answer means and whether to try again is decided in `_wire
 
 import asyncio
 import random
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import lru_cache
 from io import BytesIO
 from typing import NamedTuple, NoReturn, TypeVar
 
 import aiohttp
-from attrs import define, field
 from yarl import URL
 
 from cfai._session import retries
-from cfai._session.body import Body
-from cfai._session.connections import Connections, Loop
-from cfai._session.errors import raise_for, timed_out, translation
+from cfai._session.body import StreamBody
+from cfai._session.connections import Connections, LoopSession
+from cfai._session.errors import raise_error, timeout_error, translate_error
 from cfai._session.redaction import conceal
-from cfai._session.throttle import Attempt, Gate
-from cfai._session.uploads import Sending
+from cfai._session.throttle import Permit, Throttle
+from cfai._session.timeouts import Deadline, TimeLimit
+from cfai._session.uploads import Upload
 from cfai._wire import responses as replies
 from cfai._wire.multipart import Form
 from cfai._wire.requests import Request
 from cfai._wire.responses import Reply
-from cfai.errors import AnswerTooLarge, CfaiError, ConfigError, DecodeError, Phase, RequestTimeout
+from cfai.errors import AnswerTooLarge, CfaiError, ConfigError, DecodeError
 from cfai.settings import Retry, Settings
 
 T = TypeVar("T")
@@ -37,53 +36,17 @@ _LARGE = 2**20
 """Bytes. aiohttp warns where it is handed more at once, since writing that holds up the loop."""
 
 
-@define(eq=False)
-class _Clock:
-    """When a call began, and when it must have ended."""
-
-    started: float = field(factory=time.monotonic)
-    total: float | None = None
-
-    @property
-    def elapsed(self) -> float:
-        return time.monotonic() - self.started
-
-    @property
-    def left(self) -> float | None:
-        """Seconds to the deadline, at least 0; `None` is no deadline."""
-        return None if self.total is None else max(0.0, self.total - self.elapsed)
-
-    def limit(self, phase: Phase, seconds: float | None) -> "_Limit":
-        """The nearer of a phase's own limit and the deadline."""
-        if self.total is not None:
-            left = max(0.0, self.total - self.elapsed)
-            if seconds is None or left < seconds:
-                return _Limit("total", left, self.total)
-        return _Limit(phase, seconds, seconds)
-
-
-class _Limit(NamedTuple):
-    phase: Phase
-    seconds: float | None
-    """From now."""
-    named: float | None
-    """As the user set it."""
-
-    def expired(self) -> RequestTimeout:
-        return timed_out(self.phase, self.named)
-
-
 class _One(NamedTuple):
     """One attempt of a call."""
 
     number: int
     """1 is the first."""
-    clock: _Clock
-    passage: Attempt | None
-    """Through the gate, where there is one."""
+    clock: Deadline
+    permit: Permit | None
+    """Through the throttle, where there is one."""
 
 
-async def _undocumented(body: Body) -> NoReturn:
+async def _undocumented(body: StreamBody) -> NoReturn:
     raise DecodeError("the service answered a stream where JSON is documented", meta=body.meta)
 
 
@@ -107,8 +70,8 @@ class Session:
         settings: Settings,
         *,
         read: Callable[[Reply], T],
-        stream: Callable[[Body], Awaitable[T]] = _undocumented,
-        gate: Gate | None = None,
+        stream: Callable[[StreamBody], Awaitable[T]] = _undocumented,
+        throttle: Throttle | None = None,
     ) -> T:
         """Carry *request* out, repeating attempts that failed as `settings.retries` says.
 
@@ -116,21 +79,21 @@ class Session:
             read: Makes the result of a whole answer, or raises what it means.
             stream: The same for an answer that is an event stream, whose body it then owns.
                 What either raises counts as a failure of the attempt. Left out, it is an error.
-            gate: What each attempt goes through, and what hears how it ended: at the end of the
+            throttle: What each attempt goes through, and what hears how it ended: at the end of the
                 answer, or where a stream has begun.
         """
-        clock = _Clock(total=settings.timeouts.total)
+        clock = Deadline(total=settings.timeouts.total)
         for attempt in range(1, settings.retries.max + 2):
             try:
-                if gate is None:
+                if throttle is None:
                     one = _One(attempt, clock, None)
                     return await self._once(request, settings, one, read, stream)
-                async with _passage(gate, clock) as passage:
-                    one = _One(attempt, clock, passage)
+                async with throttle.permit(clock) as permit:
+                    one = _One(attempt, clock, permit)
                     return await self._once(request, settings, one, read, stream)
             except CfaiError as exc:
                 conceal(exc, settings.secrets)
-                pause = retries.pause(
+                pause = retries.retry_delay(
                     settings.retries,
                     attempt,
                     exc,
@@ -151,11 +114,11 @@ class Session:
         settings: Settings,
         one: _One,
         read: Callable[[Reply], T],
-        stream: Callable[[Body], Awaitable[T]],
+        stream: Callable[[StreamBody], Awaitable[T]],
     ) -> T:
         """One attempt, to what its answer is read as."""
         if isinstance(request.body, Form):
-            with Sending(request.body) as sending:
+            with Upload(request.body) as sending:
                 answer = await self._attempt(request, settings, one, sending)
         else:
             answer = await self._attempt(request, settings, one)
@@ -166,8 +129,8 @@ class Session:
         request: Request,
         settings: Settings,
         one: _One,
-        sending: Sending | None = None,
-    ) -> Reply | Body:
+        sending: Upload | None = None,
+    ) -> Reply | StreamBody:
         """One attempt: a whole answer, or the body of a stream right after its headers."""
         attempt, clock = one.number, one.clock
         here = self.connections.here()
@@ -176,9 +139,9 @@ class Session:
         handed_on = False
         response: aiohttp.ClientResponse | None = None
         try:
-            if one.passage is not None:
-                one.passage.begins(again=attempt > 1)
-            with here.limits.within(limit.seconds) as in_force:
+            if one.permit is not None:
+                one.permit.start(repeat=attempt > 1)
+            with here.timer.timeout(limit.seconds) as in_force:
                 if sending is not None:
 
                     def renew() -> None:
@@ -197,12 +160,12 @@ class Session:
                     meta = replies.meta(
                         status, headers, attempts=attempt, elapsed=clock.elapsed, kind=kind
                     )
-                    events = Body(response, here, meta, settings.timeouts, clock.left)
+                    events = StreamBody(response, here, meta, settings.timeouts, clock.left)
                     handed_on = True
                     return events
                 data = await _whole(response, settings.max_answer_bytes)
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as exc:
-            raise_for(exc, translation(exc, limit.expired, settings.timeouts.connect))
+            raise_error(exc, _meaning(exc, limit, settings.timeouts.connect))
         finally:
             if not handed_on:
                 here.ended(response)
@@ -210,11 +173,13 @@ class Session:
         return Reply(status, headers, data, meta)
 
 
-def _passage(gate: Gate, clock: _Clock) -> Attempt:
-    return gate.attempt(clock.left, clock.limit("total", None).expired)
+def _meaning(exc: Exception, limit: TimeLimit, connect: float | None) -> CfaiError:
+    if isinstance(exc, aiohttp.ConnectionTimeoutError):
+        return timeout_error("connect", connect)
+    return limit.error() if isinstance(exc, TimeoutError) else translate_error(exc)
 
 
-async def _handed(body: Body, stream: Callable[[Body], Awaitable[T]]) -> T:
+async def _handed(body: StreamBody, stream: Callable[[StreamBody], Awaitable[T]]) -> T:
     try:
         return await stream(body)
     except BaseException:
@@ -222,7 +187,7 @@ async def _handed(body: Body, stream: Callable[[Body], Awaitable[T]]) -> T:
         raise
 
 
-async def _slot(here: Loop, clock: _Clock, seconds: float | None) -> None:
+async def _slot(here: LoopSession, clock: Deadline, seconds: float | None) -> None:
     """Wait until fewer than `limit` requests are under way."""
     if not here.slots.locked():
         await here.slots.acquire()
@@ -232,14 +197,14 @@ async def _slot(here: Loop, clock: _Clock, seconds: float | None) -> None:
         async with asyncio.timeout(limit.seconds):
             await here.slots.acquire()
     except TimeoutError as exc:
-        raise limit.expired() from exc
+        raise limit.error() from exc
     if here.session.closed:
         here.ended(None)
         raise ConfigError("this client was closed while the call waited")
 
 
 def _answered(
-    here: Loop, request: Request, settings: Settings, body: _Content
+    here: LoopSession, request: Request, settings: Settings, body: _Content
 ) -> Awaitable[aiohttp.ClientResponse]:
     """The response, once its headers are there."""
     return here.session.request(

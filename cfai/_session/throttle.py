@@ -1,145 +1,156 @@
-"""The gate that attempts go through: it waits, and has `limits` and `pace` decide for how long."""
+"""Throttles hand out permits for attempts, first come, first served.
+
+A throttle only waits; the limits of `limits` decide for how long.
+"""
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from math import inf
 from types import TracebackType
 from typing import Final, Self
+from weakref import WeakKeyDictionary
 
-from cfai._session.concurrency import Limit
-from cfai._session.rates import Pace, Paces
-from cfai.errors import CfaiError, RateLimited
+from attrs import field, frozen
 
-_CLOSE: Final = 0.005
-"""Seconds that an attempt may begin early by the gap before it: so small ones need no timer."""
+from cfai._session.limits import (
+    Concurrency,
+    ConcurrencyLimit,
+    Rate,
+    RateLimit,
+    RateLimits,
+    concurrency_limit,
+    requests_per_minute,
+)
+from cfai._session.timeouts import Deadline
+from cfai.errors import RateLimited
+from cfai.profiles import profile
+
+_GAP_TOLERANCE: Final = 0.005
+"""Seconds by which an attempt may start before its gap has passed, so that small gaps need no
+timer."""
 
 
-class Gate:
-    """Lets attempts through, first come, first served. It is for one event loop.
+class Throttle:
+    """Hands out permits on one event loop, first come, first served.
 
     ```python
-    async with gate.attempt() as attempt:
-        attempt.begins()
+    async with throttle.permit() as permit:
+        permit.start()
         ...  # one attempt, and no sleep before another
     ```
 
     Args:
-        limit: How many may be under way at once.
-        paces: How often one may begin, by each of them.
-        counts: Who else shall hear of each attempt that is sent, where there are no *paces*.
-        beyond: Another gate, for those who are let through here.
+        limit: How many permits may be held at once.
+        rate_limits: How often an attempt may start; all of them are kept.
+        counts: Counts each attempt that is sent, if there are no *rate_limits*.
+        upstream: A second throttle, whose permit is needed as well.
     """
 
     def __init__(
         self,
-        limit: Limit,
-        paces: Sequence[Pace] = (),
+        limit: ConcurrencyLimit,
+        rate_limits: Sequence[RateLimit] = (),
         *,
-        counts: Paces | None = None,
-        beyond: "Gate | None" = None,
+        counts: RateLimits | None = None,
+        upstream: "Throttle | None" = None,
     ) -> None:
         self._limit = limit
-        self._paces = paces
+        self._rate_limits = rate_limits
         self._counts = counts
-        self._beyond = beyond
+        self._upstream = upstream
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._reserved = 0
-        """In how many of the paces there is a place for the first who waits, the next aside."""
+        """How many of the rate limits have a reservation that is due for the first in line."""
         self._due: float | None = None
-        """When the place in the next pace is due, where it is reserved."""
-        self._next = 0.0
-        """When the next attempt shall begin at the earliest."""
+        """When the reservation with the next rate limit is due, if there is one."""
+        self._next_start = 0.0
+        """The earliest time at which the next attempt may start."""
         self._timer: asyncio.TimerHandle | None = None
-        self.inside: set[asyncio.Task[object] | None] = set()
-        """Whose attempts are being sent or answered at present."""
+        self.active: set[asyncio.Task[object] | None] = set()
+        """The tasks whose attempts are being sent or answered."""
         self._closed = False
-        self.under_way: int = 0
-        """How many places are taken."""
+        self.in_flight: int = 0
+        """How many permits are held."""
         self.attempts: int = 0
-        """How many were sent."""
+        """How many attempts were sent."""
         self.repeats: int = 0
-        """How many of them repeated an earlier one of the same call."""
+        """How many of them repeated an earlier attempt of the same call."""
         self.refusals: int = 0
+        """How many of them were refused (429)."""
         self.waited: float = 0.0
-        """Seconds, summed over all attempts."""
+        """Seconds spent waiting for permits, summed over all attempts."""
 
     @property
     def limit(self) -> float:
-        """How many attempts may be under way at once, at present."""
+        """How many permits may be held at once at present."""
         own = self._limit.value
-        return own if self._beyond is None else min(own, self._beyond.limit)
+        return own if self._upstream is None else min(own, self._upstream.limit)
 
-    def attempt(
-        self, within: float | None = None, expired: Callable[[], CfaiError] | None = None
-    ) -> "Attempt":
-        """A context manager around one attempt.
+    def permit(self, deadline: Deadline | None = None) -> "Permit":
+        """A context manager around one attempt, which waits for its permit until *deadline*."""
+        return Permit(self, deadline)
 
-        Args:
-            within: How many seconds to wait for it at most; `None` is no limit.
-            expired: Makes what is raised then, in place of a `TimeoutError`.
-        """
-        return Attempt(self, within, expired)
-
-    async def enter(self) -> None:
-        """Wait for a turn, here and beyond."""
+    async def acquire(self) -> None:
+        """Wait for a permit, here and upstream."""
         if self._closed:
             raise asyncio.CancelledError
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
-        self._admit()
+        self._grant_permits()
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # The turn came, and the cancellation with it.
-                self.under_way -= 1
-            self._admit()
+            if not turn.cancelled():  # The permit was granted at the moment of the cancellation.
+                self.in_flight -= 1
+            self._grant_permits()
             raise
-        if self._beyond is not None:
+        if self._upstream is not None:
             try:
-                await self._beyond.enter()
+                await self._upstream.acquire()
             except BaseException:
                 self._free()
                 raise
 
-    def begin(self, *, again: bool) -> None:
-        """Hear that an attempt is sent now."""
+    def count_start(self, *, repeat: bool) -> None:
+        """Count an attempt that is sent now."""
         if self._closed:
             raise asyncio.CancelledError
         self.attempts += 1
-        self.repeats += again
-        self.inside.add(asyncio.current_task())
+        self.repeats += repeat
+        self.active.add(asyncio.current_task())
         if self._counts is not None:
             self._counts.count(asyncio.get_running_loop().time())
 
-    def leave(self, sent: float, failure: BaseException | None) -> None:
-        """Hear how the attempt ended that began at *sent*, and let others through."""
+    def release(self, sent: float, error: BaseException | None) -> None:
+        """Take back the permit of an attempt that was sent at *sent* and may have failed."""
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
-        self.inside.discard(task)
-        empty = 0.0
-        if isinstance(failure, RateLimited):
+        self.active.discard(task)
+        cooldown = 0.0
+        if isinstance(error, RateLimited):
             self.refusals += 1
-            empty = self._limit.refused(sent=sent, now=loop.time())
-        elif failure is None:
-            self._limit.answered(under_way=self.under_way, seconds=loop.time() - sent)
-        if empty:
-            loop.call_later(empty, self._free)
+            cooldown = self._limit.record_refusal(sent=sent, now=loop.time())
+        elif error is None:
+            self._limit.record_answer(in_flight=self.in_flight, seconds=loop.time() - sent)
+        if cooldown:
+            loop.call_later(cooldown, self._free)
         else:
             self._free()
-        if self._beyond is not None:
-            self._beyond.leave(sent, failure)
-        if self._closed and failure is not None and task is not None:
-            task.cancel()  # Before it sleeps and comes back.
+        if self._upstream is not None:
+            self._upstream.release(sent, error)
+        if self._closed and error is not None and task is not None:
+            task.cancel()  # Before it sleeps and asks for another permit.
 
     def close(self) -> None:
-        """Let nobody through any more: who comes is cancelled, who is inside ends its attempt."""
+        """Grant no more permits: those who wait are cancelled, active attempts may end."""
         self._closed = True
 
     def _free(self) -> None:
-        self.under_way -= 1
-        self._admit()
+        self.in_flight -= 1
+        self._grant_permits()
 
-    def _admit(self) -> None:
-        """Let through who may go now, and come back when the next one may."""
+    def _grant_permits(self) -> None:
+        """Grant the permits that are due, and set a timer for the next one."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -147,73 +158,79 @@ class Gate:
             if self._waiting[0].done():  # It was cancelled.
                 self._waiting.popleft()
                 continue
-            if self.under_way >= self._limit.value or not (self._has_gap() and self._is_due()):
+            if self.in_flight >= self._limit.value:
+                return
+            if not (self._gap_has_passed() and self._is_within_rates()):
                 return
             self._reserved = 0
-            self._next += self._limit.gap
-            self.under_way += 1
+            self._next_start += self._limit.gap
+            self.in_flight += 1
             self._waiting.popleft().set_result(None)
 
-    def _has_gap(self) -> bool:
-        """Whether there is as much time behind the one before as the limit wants."""
+    def _gap_has_passed(self) -> bool:
+        """Whether enough time has passed since the previous start; sets a timer if not."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        if self._next - now > _CLOSE:
-            self._timer = loop.call_at(self._next - _CLOSE / 2, self._admit)
+        if self._next_start - now > _GAP_TOLERANCE:
+            self._timer = loop.call_at(self._next_start - _GAP_TOLERANCE / 2, self._grant_permits)
             return False
-        self._next = max(self._next, now)
+        self._next_start = max(self._next_start, now)
         return True
 
-    def _is_due(self) -> bool:
-        """Whether the first who waits may go by all paces; a place is taken in one after another.
+    def _is_within_rates(self) -> bool:
+        """Whether all rate limits allow the first in line to start; sets a timer if not.
 
-        A place that was taken ahead of its time would hold up others who keep to the same pace.
+        The limits are reserved one after the other: a reservation made before the earlier ones are
+        due would delay others who share the same limit.
         """
-        if self._reserved == len(self._paces):
+        if self._reserved == len(self._rate_limits):
             return True
         loop = asyncio.get_running_loop()
         now = loop.time()
-        while self._reserved < len(self._paces):
+        while self._reserved < len(self._rate_limits):
             if self._due is None:
-                self._due = self._paces[self._reserved].reserve(now)
+                self._due = self._rate_limits[self._reserved].reserve(now)
             if self._due > now:
-                self._timer = loop.call_at(self._due, self._admit)
+                self._timer = loop.call_at(self._due, self._grant_permits)
                 return False
             self._due = None
             self._reserved += 1
         return True
 
 
-class Attempt:
-    """One passage through a gate; see `Gate.attempt`."""
+class Permit:
+    """The right to make one attempt; see `Throttle.permit`.
 
-    __slots__ = ("_expired", "_gate", "_sent", "_within")
+    Raises:
+        RequestTimeout: The deadline passed while waiting for the permit.
+    """
 
-    def __init__(
-        self, gate: Gate, within: float | None, expired: Callable[[], CfaiError] | None
-    ) -> None:
-        self._gate = gate
-        self._within = within
-        self._expired = expired
+    __slots__ = ("_deadline", "_sent", "_throttle")
+
+    def __init__(self, throttle: Throttle, deadline: Deadline | None) -> None:
+        self._throttle = throttle
+        self._deadline = deadline
         self._sent = 0.0
 
-    def begins(self, *, again: bool = False) -> None:
-        """It is sent now, after all there was to wait for; *again* where it is a repetition."""
-        self._gate.begin(again=again)
+    def start(self, *, repeat: bool = False) -> None:
+        """Record that the attempt is sent now; *repeat* if it repeats an earlier one."""
+        self._throttle.count_start(repeat=repeat)
         self._sent = asyncio.get_running_loop().time()
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        asked = loop.time()
-        try:
-            async with asyncio.timeout(self._within):
-                await self._gate.enter()
-        except TimeoutError as exc:
-            if self._expired is None:
-                raise
-            raise self._expired() from exc
+        started = loop.time()
+        deadline = self._deadline
+        if deadline is None:
+            await self._throttle.acquire()
+        else:
+            try:
+                async with asyncio.timeout(deadline.left):
+                    await self._throttle.acquire()
+            except TimeoutError as exc:
+                raise deadline.error() from exc
         self._sent = loop.time()
-        self._gate.waited += self._sent - asked
+        self._throttle.waited += self._sent - started
         return self
 
     async def __aexit__(
@@ -222,4 +239,84 @@ class Attempt:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._gate.leave(self._sent, exc)
+        self._throttle.release(self._sent, exc)
+
+
+@frozen
+class _LoopThrottles:
+    """The throttles and rate limits of one event loop."""
+
+    throttles: dict[str, Throttle] = field(factory=dict)
+    """By model."""
+    rate_limits: dict[str, RateLimits] = field(factory=dict)
+    """By group of models that share a limit of the service."""
+
+
+class Throttles:
+    """The throttles of one client, so that all who share a limit share its throttle.
+
+    Args:
+        concurrency: The limit on the attempts of each model, over all calls and jobs; `None` for no
+            limit.
+        most: How many requests the client sends at once, whatever *concurrency* is.
+
+    Raises:
+        InputError: *concurrency* is not a valid limit.
+    """
+
+    def __init__(self, concurrency: Concurrency = None, most: float = inf) -> None:
+        concurrency_limit(concurrency)
+        self._concurrency = concurrency
+        self._most = most
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopThrottles]
+        self._loops = WeakKeyDictionary()
+
+    def for_call(self, model: str) -> Throttle | None:
+        """The throttle of a single call, if one is needed.
+
+        The attempts of a call count towards the rate limits of jobs, but are not delayed by them.
+        """
+        if self._concurrency is None and not self._loops:
+            return None
+        loop = self._for_running_loop()
+        if self._concurrency is None and _rate_group(model) not in loop.rate_limits:
+            return None
+        return self._shared(loop, model)
+
+    def for_job(self, model: str, concurrency: Concurrency, rate: Rate) -> Throttle:
+        """A throttle for one job, in front of the one for calls.
+
+        Jobs with the same rate share it. All jobs of the model together keep to the documented rate
+        or to the highest rate that one of them was given.
+
+        Raises:
+            InputError: The concurrency or the rate is not a valid limit.
+        """
+        limit = concurrency_limit(concurrency, self._most)
+        per_minute = requests_per_minute(model, rate)
+        loop = self._for_running_loop()
+        rate_limits = loop.rate_limits.setdefault(_rate_group(model), RateLimits())
+        upstream = None if self._concurrency is None else self._shared(loop, model)
+        if per_minute is None:
+            return Throttle(limit, counts=rate_limits, upstream=upstream)
+        documented = requests_per_minute(model, "auto") or 0.0
+        both = rate_limits.at(per_minute / 60, documented / 60)
+        return Throttle(limit, both, upstream=upstream)
+
+    def _shared(self, loop: _LoopThrottles, model: str) -> Throttle:
+        """The throttle of all calls of *model*."""
+        if model not in loop.throttles:
+            counts = loop.rate_limits.setdefault(_rate_group(model), RateLimits())
+            limit = concurrency_limit(self._concurrency, self._most)
+            loop.throttles[model] = Throttle(limit, counts=counts)
+        return loop.throttles[model]
+
+    def _for_running_loop(self) -> _LoopThrottles:
+        loop = asyncio.get_running_loop()
+        if loop not in self._loops:
+            self._loops[loop] = _LoopThrottles()
+        return self._loops[loop]
+
+
+def _rate_group(model: str) -> str:
+    return profile(model).shares_requests_with or model

@@ -1,42 +1,89 @@
-"""The time limits of many calls on one timer: what `asyncio.timeout` does, at a part of its cost.
-
-A call that ends in time takes its limit along and leaves the timer alone. When the timer goes off,
-it ends what is due and is set to what is due next.
-"""
+"""Timeouts: the deadline of a call, and a shared timer for the time limits of many calls."""
 
 import asyncio
+import time
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
+
+from attrs import define, field
+
+from cfai._session.errors import timeout_error
+from cfai.errors import Phase, RequestTimeout
 
 _NEVER: Final = float("inf")
 
 
-class Limit:
-    """One limit, as a context manager: raises `TimeoutError` if it runs out inside."""
+@define(eq=False)
+class Deadline:
+    """When a call started, and how long it may take in total."""
 
-    __slots__ = ("_before", "_expired", "_limits", "_task", "due")
+    started: float = field(factory=time.monotonic)
+    total: float | None = None
+    """Seconds; `None` is no limit."""
 
-    def __init__(self, limits: "Limits", due: float) -> None:
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the call started."""
+        return time.monotonic() - self.started
+
+    @property
+    def left(self) -> float | None:
+        """Seconds to the deadline, at least 0; `None` if there is no deadline."""
+        return None if self.total is None else max(0.0, self.total - self.elapsed)
+
+    def limit(self, phase: Phase, seconds: float | None) -> "TimeLimit":
+        """The time limit of a phase: its own, or the deadline if that is nearer."""
+        if self.total is not None:
+            left = max(0.0, self.total - self.elapsed)
+            if seconds is None or left < seconds:
+                return TimeLimit("total", left, self.total)
+        return TimeLimit(phase, seconds, seconds)
+
+    def error(self) -> RequestTimeout:
+        """The error for a call that is not done at its deadline."""
+        return timeout_error("total", self.total)
+
+
+class TimeLimit(NamedTuple):
+    """The limit that applies to one phase of an attempt."""
+
+    phase: Phase
+    seconds: float | None
+    """From now; `None` is no limit."""
+    configured: float | None
+    """As set in `Timeouts`."""
+
+    def error(self) -> RequestTimeout:
+        """The error for an attempt that exceeds this limit."""
+        return timeout_error(self.phase, self.configured)
+
+
+class Timeout:
+    """A context manager that raises `TimeoutError` if its body takes too long."""
+
+    __slots__ = ("_before", "_expired", "_task", "_timer", "due")
+
+    def __init__(self, timer: "SharedTimer", due: float) -> None:
         self.due: float = due
-        """When it runs out, by the clock of the loop."""
-        self._limits = limits
+        """When it expires, by the clock of the loop."""
+        self._timer = timer
         self._expired = False
         self._task: asyncio.Task[object] | None = None
         self._before = 0
 
     def renew(self, seconds: float | None) -> None:
-        """Count so many seconds from now instead: no fewer than were left."""
+        """Expire *seconds* from now instead, which must not be earlier than before."""
         if self.due != _NEVER and seconds is not None:
-            self.due = self._limits.now() + seconds
+            self.due = self._timer.now() + seconds
 
     def __enter__(self) -> Self:
         if self.due == _NEVER:
             return self
         self._task = asyncio.current_task()
         if self._task is None:
-            raise RuntimeError("a call needs a task to run in")
+            raise RuntimeError("a call must run inside an asyncio task")
         self._before = self._task.cancelling()
-        self._limits.add(self)
+        self._timer.add(self)
         return self
 
     def __exit__(
@@ -45,52 +92,56 @@ class Limit:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._limits.discard(self)
+        self._timer.discard(self)
         if not self._expired or self._task is None:
             return
-        # The task may have been cancelled by somebody else, too: then that is what counts.
-        ours_alone = self._task.uncancel() <= self._before
-        if ours_alone and kind is not None and issubclass(kind, asyncio.CancelledError):
+        # If somebody else cancelled the task, too, their cancellation wins.
+        only_by_timer = self._task.uncancel() <= self._before
+        if only_by_timer and kind is not None and issubclass(kind, asyncio.CancelledError):
             raise TimeoutError from exc
 
     def expire(self) -> None:
-        """It ran out: interrupt the task."""
+        """Interrupt the task."""
         self._expired = True
         if self._task is not None:
             self._task.cancel()
 
 
-class Limits:
-    """The limits that are in force on one event loop."""
+class SharedTimer:
+    """The timeouts of one event loop on one timer: like `asyncio.timeout`, but much cheaper.
 
-    __slots__ = ("_handle", "_loop", "_open", "_when")
+    A timeout that does not expire leaves the timer alone. When the timer goes off, it interrupts
+    the timeouts that are due, and is set to the next one.
+    """
+
+    __slots__ = ("_active", "_handle", "_loop", "_when")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._open: dict[Limit, None] = {}
+        self._active: dict[Timeout, None] = {}
         self._handle: asyncio.TimerHandle | None = None
         self._when = _NEVER
 
-    def within(self, seconds: float | None) -> Limit:
-        """A limit that runs out in so many seconds; `None` never does."""
-        return Limit(self, _NEVER if seconds is None else self._loop.time() + seconds)
+    def timeout(self, seconds: float | None) -> Timeout:
+        """A timeout that expires *seconds* from now; with `None`, never."""
+        return Timeout(self, _NEVER if seconds is None else self._loop.time() + seconds)
 
     def now(self) -> float:
         """The clock of the loop."""
         return self._loop.time()
 
-    def add(self, limit: Limit) -> None:
-        """It is in force."""
-        self._open[limit] = None
-        if limit.due < self._when:
-            self._set(limit.due)
+    def add(self, timeout: Timeout) -> None:
+        """Start to watch *timeout*."""
+        self._active[timeout] = None
+        if timeout.due < self._when:
+            self._set(timeout.due)
 
-    def discard(self, limit: Limit) -> None:
-        """It is in force no more. The timer stays: it finds out when it goes off."""
-        self._open.pop(limit, None)
+    def discard(self, timeout: Timeout) -> None:
+        """Stop watching *timeout*. The timer stays set, and checks what is due when it goes off."""
+        self._active.pop(timeout, None)
 
     def stop(self) -> None:
-        """The loop closes: no timer is left behind."""
+        """Cancel the timer, so that none is left when the loop closes."""
         if self._handle is not None:
             self._handle.cancel()
         self._handle, self._when = None, _NEVER
@@ -103,8 +154,8 @@ class Limits:
     def _check(self) -> None:
         self.stop()
         now = self._loop.time()
-        for limit in [limit for limit in self._open if limit.due <= now]:
-            self.discard(limit)
-            limit.expire()
-        if self._open:
-            self._set(min(limit.due for limit in self._open))
+        for timeout in [timeout for timeout in self._active if timeout.due <= now]:
+            self.discard(timeout)
+            timeout.expire()
+        if self._active:
+            self._set(min(timeout.due for timeout in self._active))

@@ -12,7 +12,7 @@ _PIECE: Final = 2**18
 """Bytes that are read and written at once: a quarter of what aiohttp warns of."""
 
 
-class Sending:
+class Upload:
     """One attempt to send a form, piece by piece: what aiohttp is given as the body.
 
     An error of the disk or of the user's `progress` would reach us as a lost connection, so it is

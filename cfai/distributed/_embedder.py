@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 from attrs import Attribute, define, field, setters
 
-from cfai._session.concurrency import Adaptive
-from cfai._session.throttles import Concurrency, Rate, per_minute
+from cfai._session.limits import Adaptive, Concurrency, Rate, requests_per_minute
 from cfai.distributed import _columns, _worker
 from cfai.distributed._columns import Found
 from cfai.embedding import EmbedFailure, JobOptions, Plan
@@ -156,7 +155,7 @@ class Embedder:
     def __attrs_post_init__(self) -> None:
         if self.errors is not None and self.on_error != "null":
             raise InputError("errors needs on_error='null': otherwise the call ends at the first")
-        per_minute(self.model, self.rate)
+        requests_per_minute(self.model, self.rate)
         Plan(self.model, **self._job())
 
     @overload
@@ -214,7 +213,7 @@ class Embedder:
         return Found(buffer, len(buffer) // sum(there) if any(there) else known, there, errors)
 
     def _job(self) -> JobOptions:
-        rate = per_minute(self.model, self.rate)
+        rate = requests_per_minute(self.model, self.rate)
         return {
             "batch_size": self.batch_size,
             "max_batch_chars": self.max_batch_chars,

@@ -6,8 +6,8 @@ from itertools import count
 from random import random
 from typing import Final, Protocol, TypeVar
 
-from cfai._session.retries import wait
-from cfai._session.throttle import Gate
+from cfai._session.retries import backoff_delay
+from cfai._session.throttle import Throttle
 from cfai._wire.queue import Batch, Queued
 from cfai.embedding.reports import Reports
 from cfai.errors import (
@@ -29,32 +29,32 @@ job. The service counts by the minute; before that, it only means to wait."""
 
 
 class Service(Protocol):
-    """What a job asks, each attempt through a gate."""
+    """What a job asks, each attempt through a throttle."""
 
     @property
     def retries(self) -> Retries:
         """How often what failed is asked for again, and when."""
 
-    async def send(self, texts: Sequence[str], gate: Gate) -> Embeddings:
+    async def send(self, texts: Sequence[str], throttle: Throttle) -> Embeddings:
         """Embed one request's worth of texts."""
 
     def queued(self, texts: Sequence[str], reference: str) -> Queued:
         """The same as a request for the queue."""
 
-    async def hand_over(self, requests: Sequence[Queued], gate: Gate) -> Batch[Embeddings]:
+    async def hand_over(self, requests: Sequence[Queued], throttle: Throttle) -> Batch[Embeddings]:
         """Put requests into the queue."""
 
     async def look(
-        self, requests: Sequence[Queued], request_id: str, gate: Gate | None
+        self, requests: Sequence[Queued], request_id: str, throttle: Throttle | None
     ) -> Batch[Embeddings]:
         """Ask what became of them."""
 
 
 class Asking:
-    """One job's gate, its patience, and what is known of its vectors."""
+    """One job's throttle, its patience, and what is known of its vectors."""
 
-    def __init__(self, gate: Gate, retries: Retries, reports: Reports) -> None:
-        self.gate = gate
+    def __init__(self, throttle: Throttle, retries: Retries, reports: Reports) -> None:
+        self.throttle = throttle
         self._retries = retries
         self._reports = reports
         self._dimension: int | None = None
@@ -62,7 +62,7 @@ class Asking:
         self._unanswered_since: float | None = None
         """When something was last in vain, and nothing was answered since."""
 
-    async def patiently(self, attempt: Callable[[Gate], Awaitable[T]]) -> T:
+    async def patiently(self, attempt: Callable[[Throttle], Awaitable[T]]) -> T:
         """What *attempt* gives. Where it is in vain for a time, it is made again after a pause.
 
         That is where the service has too much to do, for as long as the patience lasts; where no
@@ -71,7 +71,7 @@ class Asking:
         """
         for rounds in count(1):
             try:
-                answer = await attempt(self.gate)
+                answer = await attempt(self.throttle)
             except CfaiError as exc:
                 pause = self._pause(exc, rounds)
                 if pause is None:
@@ -97,7 +97,7 @@ class Asking:
                 patient = self._answered
             case RequestTimeout(phase="response"):
                 if rounds <= retries.max:
-                    return wait(retries, rounds, failure, random=random)
+                    return backoff_delay(retries, rounds, failure, random=random)
             case StatusError() | DecodeError():
                 self._answered, self._unanswered_since = True, None
         if not patient or not retries.max:
@@ -107,7 +107,7 @@ class Asking:
             self._unanswered_since = now
         elif now - self._unanswered_since >= _PATIENCE:
             return None
-        return wait(retries, retries.max + rounds, failure, random=random)
+        return backoff_delay(retries, retries.max + rounds, failure, random=random)
 
     def checked(self, vectors: Embeddings) -> Embeddings:
         """The same vectors, if they are as long as those before.

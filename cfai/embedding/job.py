@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
 
-from cfai._session.throttles import Gates
+from cfai._session.throttle import Throttles
 from cfai.embedding import source
 from cfai.embedding.asking import Service
 from cfai.embedding.plan import Plan
@@ -36,11 +36,11 @@ class EmbeddingJob(Whole, Generic[Item_co]):
     """
 
     def __init__(
-        self, service: Service, gates: Gates, texts: Texts, plan: Plan, *, endpoint: str
+        self, service: Service, throttles: Throttles, texts: Texts, plan: Plan, *, endpoint: str
     ) -> None:
         source.check(texts)
         self._service = service
-        self._gates = gates
+        self._throttles = throttles
         self._texts = texts
         self._plan = plan
         self._endpoint = endpoint
@@ -69,7 +69,7 @@ class EmbeddingJob(Whole, Generic[Item_co]):
     @property
     def stats(self) -> JobStats:
         """How it goes, at this moment."""
-        return self._reports.stats(None if self._work is None else self._work.gate)
+        return self._reports.stats(None if self._work is None else self._work.throttle)
 
     async def aclose(self) -> None:
         """Stop what is under way. Safe to repeat."""
@@ -89,8 +89,8 @@ class EmbeddingJob(Whole, Generic[Item_co]):
     def _begin(self) -> Work:
         self._is_new()
         plan, reports = self._plan, self._reports
-        gate = self._gates.for_job(plan.model, plan.concurrency, plan.rate)
-        self._work = Work(self._service, gate, plan, reports, endpoint=self._endpoint)
+        throttle = self._throttles.for_job(plan.model, plan.concurrency, plan.rate)
+        self._work = Work(self._service, throttle, plan, reports, endpoint=self._endpoint)
         reports.begin()
         self._work.begin(self._texts)
         return self._work

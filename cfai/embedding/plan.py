@@ -8,8 +8,7 @@ from typing import Any, Final, Literal, TypedDict
 
 from attrs import Attribute, field, frozen
 
-from cfai._session.concurrency import Adaptive
-from cfai._session.throttles import Concurrency, Rate, limit_of, per_minute
+from cfai._session.limits import Adaptive, Concurrency, Rate, concurrency_limit, requests_per_minute
 from cfai._wire.paths import model_path
 from cfai.embedding.values import Progress
 from cfai.errors import InputError
@@ -81,7 +80,7 @@ def _model(_: object, __: "Attribute[Any]", value: str) -> None:
 
 
 def _concurrency(_: object, __: "Attribute[Any]", value: Concurrency) -> None:
-    limit_of(value)
+    concurrency_limit(value)
 
 
 def _flag(_: object, attribute: "Attribute[Any]", value: object) -> None:
@@ -157,7 +156,7 @@ class Plan:
     )
 
     def __attrs_post_init__(self) -> None:
-        per_minute(self.model, self.rate)
+        requests_per_minute(self.model, self.rate)
         # What the options are bounded by is known to the input that they become part of.
         TextEmbeddings(["x"], pooling=self.pooling, truncate_inputs=self.truncate)
         most = profile(self.model).texts_per_request

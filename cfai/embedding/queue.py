@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from cfai._session.retries import again
+from cfai._session.retries import should_retry
 from cfai._wire.bodies import json_content
 from cfai._wire.queue import Batch, Queued, QueuedItem
 from cfai.embedding.asking import Asking, Service
@@ -92,7 +92,7 @@ class Queue:
         Gives whose answers may come yet.
         """
         self._ending.set()
-        there = self._asking.gate.inside | self._handed_over
+        there = self._asking.throttle.active | self._handed_over
         return {ask.owner for task, asks in self._batches.items() if task in there for ask in asks}
 
     def ask(self, texts: Sequence[str]) -> Outcome:
@@ -124,7 +124,7 @@ class Queue:
 
     def _dispatch(self, *, due: bool = False) -> None:
         """Hand over what fills a batch, and what was waiting for its *due* time."""
-        while self._waiting and len(self._batches) < min(self._asking.gate.limit, _BATCHES):
+        while self._waiting and len(self._batches) < min(self._asking.throttle.limit, _BATCHES):
             asks, full = self._next()
             if not (full or due):
                 if self._timer is None:
@@ -224,7 +224,7 @@ class Queue:
             await self._pause(looks)
             try:
                 look = partial(self._service.look, requests, known)
-                if self._ending.is_set():  # Past the gate, which is closed.
+                if self._ending.is_set():  # Past the throttle, which is closed.
                     batch = await look(None)
                 else:
                     batch = await self._asking.patiently(look)
@@ -258,7 +258,7 @@ class Queue:
             # It doesn't say why. Of one item among others, it is about its texts, most likely.
             error = BadRequest(error.message, status=error.status, meta=error.meta)
         lost = not told and not about_all(error)
-        if not ((lost or again(error, repeatable=True)) and self._once_more(ask)):
+        if not ((lost or should_retry(error, repeatable=True)) and self._once_more(ask)):
             self._settle([ask], error)
 
     def _settle(self, asks: Sequence[_Ask], outcome: Embeddings | CfaiError) -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from cfai._session.throttle import Gate
+from cfai._session.throttle import Throttle
 from cfai.embedding.values import EmbeddedBatch, EmbedFailure, JobStats, Progress
 from cfai.errors import MissingExtra
 
@@ -48,14 +48,16 @@ class Reports:
             else:
                 self._failed += 1
 
-    def tell(self, gate: Gate | None) -> None:
+    def tell(self, throttle: Throttle | None) -> None:
         """Let whoever listens hear of it."""
         if self._bar is not None:
             self._bar.update(self._texts + self._failed - self._bar.n)
-            if gate is not None:
-                self._bar.set_postfix(refusals=gate.refusals, limit=gate.limit, refresh=False)
+            if throttle is not None:
+                self._bar.set_postfix(
+                    refusals=throttle.refusals, limit=throttle.limit, refresh=False
+                )
         if self._tell is not None:
-            self._tell(Progress(self.stats(gate), self._total))
+            self._tell(Progress(self.stats(throttle), self._total))
 
     def close(self) -> None:
         """Stop the clock, and leave the bar as it is."""
@@ -64,18 +66,18 @@ class Reports:
         if self._bar is not None:
             self._bar.close()
 
-    def stats(self, gate: Gate | None) -> JobStats:
+    def stats(self, throttle: Throttle | None) -> JobStats:
         """The figures, at this moment."""
-        if self._began is None or gate is None:
+        if self._began is None or throttle is None:
             return JobStats()
         return JobStats(
             texts=self._texts,
             known=max(0, self._texts - self.embedded),
             failed=self._failed,
-            requests=gate.attempts,
-            refusals=gate.refusals,
-            retries=gate.repeats + self.rounds,
-            waited=gate.waited,
+            requests=throttle.attempts,
+            refusals=throttle.refusals,
+            retries=throttle.repeats + self.rounds,
+            waited=throttle.waited,
             seconds=(self._ended or time.monotonic()) - self._began,
-            limit=gate.limit,
+            limit=throttle.limit,
         )

@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from cfai._session.throttle import Gate
+from cfai._session.throttle import Throttle
 from cfai.embedding import pieces, queue, source
 from cfai.embedding.asking import Asking, Service
 from cfai.embedding.checkpoint import Checkpoint
@@ -44,9 +44,9 @@ class Work:
     """Everything of a job that has begun. It is for one event loop."""
 
     def __init__(
-        self, service: Service, gate: Gate, plan: Plan, reports: Reports, *, endpoint: str
+        self, service: Service, throttle: Throttle, plan: Plan, reports: Reports, *, endpoint: str
     ) -> None:
-        self.gate = gate
+        self.throttle = throttle
         self._plan = plan
         self._reports = reports
         self._endpoint = endpoint
@@ -161,9 +161,9 @@ class Work:
         try again; and in order, as many again may wait for one that is late.
         """
         while True:
-            most = 2 * self.gate.limit + 8
+            most = 2 * self.throttle.limit + 8
             if self._queue is not None:
-                most = queue.under_way(self.gate.limit, self._plan.texts_at_once)
+                most = queue.under_way(self.throttle.limit, self._plan.texts_at_once)
             held = len(self._ready) + len(self._early)
             if len(self._tasks) < most and len(self._tasks) + held < 2 * most:
                 return
@@ -175,7 +175,7 @@ class Work:
     def _through(self, service: Service) -> Embed:
         """How a chunk is asked for: each is sent and answered, or handed over to the queue."""
         plan, judge = self._plan, Judge()
-        asking = Asking(self.gate, service.retries, self._reports)
+        asking = Asking(self.throttle, service.retries, self._reports)
         if plan.mode == "queue":
             self._queue = Queue(service, asking, plan.polling)
             ask = partial(pieces.embed_in_rounds, self._queue.ask)
@@ -225,7 +225,7 @@ class Work:
                 self._turn += 1
         if items:
             try:
-                self._reports.tell(self.gate)
+                self._reports.tell(self.throttle)
             except Exception as exc:
                 self._fail(exc)
 
@@ -238,8 +238,8 @@ class Work:
         """
         if not self._ending.fail(error):
             return
-        self.gate.close()
-        inside = self.gate.inside if self._queue is None else self._queue.look_once_more()
+        self.throttle.close()
+        inside = self.throttle.active if self._queue is None else self._queue.look_once_more()
         self._cancel(self._tasks.keys() - inside - {asyncio.current_task()})
         self._grace = asyncio.get_running_loop().call_later(_GRACE, self._cancel, self._tasks)
 

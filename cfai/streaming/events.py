@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, cast
 
 from cfai._redaction import Scrub
-from cfai._session.body import Body
+from cfai._session.body import StreamBody
 from cfai._types.json import loads
 from cfai._wire import errors as failures
 from cfai._wire.sse import Blocks
@@ -74,7 +74,7 @@ class Events:
 
     __slots__ = ("_blocks", "_body", "_ready", "_scrub", "count", "ended", "open_tail")
 
-    def __init__(self, body: Body, *, max_event_bytes: int, scrub: Scrub) -> None:
+    def __init__(self, body: StreamBody, *, max_event_bytes: int, scrub: Scrub) -> None:
         self._body = body
         self._scrub = scrub
         self._blocks = Blocks(max_event_bytes)
@@ -87,7 +87,7 @@ class Events:
         """Whether the end of the body left the last event open."""
 
     @classmethod
-    async def begun(cls, body: Body, *, max_event_bytes: int, scrub: Scrub) -> Events:
+    async def begun(cls, body: StreamBody, *, max_event_bytes: int, scrub: Scrub) -> Events:
         """The events of *body*, once the first of them is there and is no error.
 
         Raises:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from attrs import evolve
 
 from cfai._redaction import Scrub
-from cfai._session.body import Body
+from cfai._session.body import StreamBody
 from cfai._wire import answers
 from cfai._wire.chunks import Assembly, as_token, read_token
 from cfai._wire.results import Asked
@@ -409,7 +409,7 @@ class _RawEventIterator:
         return as_sse(event)
 
 
-async def open_events(scrub: Scrub, settings: Settings, body: Body) -> Events | Text:
+async def open_events(scrub: Scrub, settings: Settings, body: StreamBody) -> Events | Text:
     """The events of a body, once the first of them is there."""
     return await Events.begun(body, max_event_bytes=settings.max_event_bytes, scrub=scrub)
 
@@ -418,7 +418,7 @@ async def read_unrequested_stream(
     question: Asked,
     scrub: Scrub,
     settings: Settings,
-    body: Body,
+    body: StreamBody,
     observation: CallObservation | None = None,
 ) -> Any:
     """Read a stream that the model sent although none was requested.

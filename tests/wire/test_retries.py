@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given, strategies as st
 
-from cfai._session.retries import pause
+from cfai._session.retries import retry_delay
 from cfai.errors import (
     AnswerTooLarge,
     AuthenticationError,
@@ -46,7 +46,9 @@ def asked(
     left: float | None = None,
     chance: float = 1.0,
 ) -> float | None:
-    return pause(retries, attempt, failure, repeatable=repeatable, left=left, random=lambda: chance)
+    return retry_delay(
+        retries, attempt, failure, repeatable=repeatable, left=left, random=lambda: chance
+    )
 
 
 def status(number: int, code: int | None = None, wait: float | None = None) -> StatusError:
