@@ -198,7 +198,7 @@ def test_an_image_is_kept_as_it_would_be_sent(tmp_path: Path) -> None:
                 '{"version":1,"messages":[{"role":"assistant","content":"",'
                 '"tool_calls":[{"name":"f","id":7}]}]}'
             ),
-            r"messages\[0\]: the id of a tool call must be text, got 7",
+            r"messages\[0\]: the id of a tool call must be a string, got 7",
         ),
         ("[]", "must have version and messages"),
         ('{"messages":[]}', "must have version and messages"),
@@ -207,7 +207,10 @@ def test_an_image_is_kept_as_it_would_be_sent(tmp_path: Path) -> None:
         ('{"version":2,"messages":[],"more":1}', "must have version 1, got 2"),
         ('{"version":true,"messages":[]}', "must have version 1, got True"),
         ('{"version":1,"messages":["hi"]}', r"messages\[0\] must be a message"),
-        ('{"version":1,"messages":[{"role":"user"}]}', r"messages\[0\]: a message must have its"),
+        (
+            '{"version":1,"messages":[{"role":"user"}]}',
+            r"messages\[0\]: a message must have a content",
+        ),
         ('{"version":1,"messages":[{"role":"user","content":"a","x":1}]}', r"messages\[0\] must"),
         ('{"version":1,"messages":[{"role":"user","content":null}]}', "must not be null"),
     ],

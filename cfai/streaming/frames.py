@@ -28,7 +28,7 @@ from cfai.errors import (
     StreamInterrupted,
 )
 from cfai.tasks import Token
-from cfai.tasks._plain import plain
+from cfai.tasks.base import to_plain
 
 _OPEN = (
     InputError, BadRequest, RateLimited, RequestTooLarge, RequestTimeout, ServerError,
@@ -97,7 +97,7 @@ def said(token: Token) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if token.text:
         yield "text", {"text": token.text}
     if token.tool_calls:
-        yield "tool_calls", {"tool_calls": plain(token.tool_calls)}
+        yield "tool_calls", {"tool_calls": to_plain(token.tool_calls)}
 
 
 def told(error: CfaiError) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 from cfai.errors import CfaiError, InputError
 from cfai.streaming.frames import Framing, said, told
 from cfai.tasks import Text, Token
-from cfai.tasks._plain import plain
+from cfai.tasks.base import to_plain
 
 _AHEAD = 16 * 1024
 """Bytes that wait for a slow reader, at the least, before the model's stream is left alone."""
@@ -142,7 +142,7 @@ async def _read(tokens: Source, feed: _Feed) -> None:
                 feed.add(name, data)
             await feed.room()
         if usage := tokens.answer.usage:
-            feed.add("usage", plain(usage))
+            feed.add("usage", to_plain(usage))
         # The service's own reason is often null, which would pass a part off as the whole.
         cut_short = "cancelled" if tokens.cancelled else None
         feed.add("done", {"finish_reason": finish_reason or cut_short})

@@ -1,65 +1,51 @@
-"""What a model is asked, and what it answers: values, without a word on how they travel.
+"""Tasks (the inputs of models) and answers. How they are sent is not in here.
 
-The answers are here at once, the inputs when they are first asked for.
+Answers are imported at once, tasks when they are first used.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from cfai._lazy import Face
-from cfai.tasks._base import (
+from cfai.tasks.answers import (
+    Audio as Audio,
+    Binary as Binary,
+    Box as Box,
+    Description as Description,
+    Detection as Detection,
+    Detections as Detections,
+    Embeddings as Embeddings,
+    Image as Image,
+    Label as Label,
+    Labels as Labels,
+    Ranked as Ranked,
+    Ranking as Ranking,
+    Result as Result,
+    Segment as Segment,
+    Summary as Summary,
+    Text as Text,
+    Token as Token,
+    ToolCall as ToolCall,
+    ToolCallDelta as ToolCallDelta,
+    Transcript as Transcript,
+    Translated as Translated,
+    Usage as Usage,
+    Word as Word,
+)
+from cfai.tasks.base import (
     Answer as Answer,
     MediaTask as MediaTask,
     Task as Task,
     rules as rules,
     texts_of as texts_of,
 )
-from cfai.tasks._media_answers import (
-    Audio as Audio,
-    Binary as Binary,
-    Image as Image,
-    Segment as Segment,
-    Transcript as Transcript,
-    Word as Word,
-)
-from cfai.tasks._rule import (
-    Rule as Rule,
-)
-from cfai.tasks._text_answers import (
-    Description as Description,
-    Result as Result,
-    Summary as Summary,
-    Text as Text,
-    Token as Token,
-    ToolCall as ToolCall,
-    ToolCallDelta as ToolCallDelta,
-    Translated as Translated,
-    Usage as Usage,
-)
-from cfai.tasks._vector_answers import (
-    Box as Box,
-    Detection as Detection,
-    Detections as Detections,
-    Embeddings as Embeddings,
-    Label as Label,
-    Labels as Labels,
-    Ranked as Ranked,
-    Ranking as Ranking,
-)
+from cfai.tasks.fields import Rule as Rule
 
 if TYPE_CHECKING:
-    from cfai.tasks.audio import (
-        AutomaticSpeechRecognition as AutomaticSpeechRecognition,
-        SpeechSynthesis as SpeechSynthesis,
-        TextToSpeech as TextToSpeech,
-    )
     from cfai.tasks.embeddings import (
         MultimodalEmbeddings as MultimodalEmbeddings,
         Pooling as Pooling,
         Rerank as Rerank,
         TextEmbeddings as TextEmbeddings,
-    )
-    from cfai.tasks.images import (
-        TextToImage as TextToImage,
     )
     from cfai.tasks.language import (
         Prompt as Prompt,
@@ -67,6 +53,17 @@ if TYPE_CHECKING:
         TextClassification as TextClassification,
         TextGeneration as TextGeneration,
         Translation as Translation,
+    )
+    from cfai.tasks.media import (
+        AutomaticSpeechRecognition as AutomaticSpeechRecognition,
+        ImageClassification as ImageClassification,
+        ImagePrompt as ImagePrompt,
+        ImageTextToText as ImageTextToText,
+        ImageToText as ImageToText,
+        ObjectDetection as ObjectDetection,
+        SpeechSynthesis as SpeechSynthesis,
+        TextToImage as TextToImage,
+        TextToSpeech as TextToSpeech,
     )
     from cfai.tasks.messages import (
         ImagePart as ImagePart,
@@ -84,35 +81,25 @@ if TYPE_CHECKING:
         ResponseFormat as ResponseFormat,
         Tool as Tool,
     )
-    from cfai.tasks.vision import (
-        ImageClassification as ImageClassification,
-        ImagePrompt as ImagePrompt,
-        ImageTextToText as ImageTextToText,
-        ImageToText as ImageToText,
-        ObjectDetection as ObjectDetection,
-    )
 
 _face = Face(
     __name__,
     {
-        "cfai.tasks._base": "Answer MediaTask Task rules texts_of",
-        "cfai.tasks._media_answers": "Audio Binary Image Segment Transcript Word",
-        "cfai.tasks._rule": "Rule",
-        "cfai.tasks._text_answers": (
-            "Description Result Summary Text Token ToolCall ToolCallDelta Translated Usage"
+        "cfai.tasks.answers": (
+            "Audio Binary Box Description Detection Detections Embeddings Image Label Labels "
+            "Ranked Ranking Result Segment Summary Text Token ToolCall ToolCallDelta Transcript "
+            "Translated Usage Word"
         ),
-        "cfai.tasks._vector_answers": (
-            "Box Detection Detections Embeddings Label Labels Ranked Ranking"
-        ),
-        "cfai.tasks.audio": "AutomaticSpeechRecognition SpeechSynthesis TextToSpeech",
+        "cfai.tasks.base": "Answer MediaTask Task rules texts_of",
         "cfai.tasks.embeddings": "MultimodalEmbeddings Pooling Rerank TextEmbeddings",
-        "cfai.tasks.images": "TextToImage",
+        "cfai.tasks.fields": "Rule",
         "cfai.tasks.language": "Prompt Summarization TextClassification TextGeneration Translation",
+        "cfai.tasks.media": (
+            "AutomaticSpeechRecognition ImageClassification ImagePrompt ImageTextToText "
+            "ImageToText ObjectDetection SpeechSynthesis TextToImage TextToSpeech"
+        ),
         "cfai.tasks.messages": "ImagePart Message Part TextPart assistant system tool_result user",
         "cfai.tasks.tools": "CodeFunction Function ResponseFormat Tool",
-        "cfai.tasks.vision": (
-            "ImageClassification ImagePrompt ImageTextToText ImageToText ObjectDetection"
-        ),
     },
 )
 

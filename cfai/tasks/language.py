@@ -1,66 +1,73 @@
-"""Inputs of language models: prompts, conversations, and what is done to a text."""
+"""The tasks of language models: prompts, conversations, classification, translation, summaries."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from cfai.tasks._base import Task, flag, many, nested, number, string, task
-from cfai.tasks._text_answers import Summary, Text, Translated
-from cfai.tasks._vector_answers import Labels
-from cfai.tasks.messages import Message, blocking
-from cfai.tasks.tools import CodeFunction, Function, ResponseFormat, Tool, code_function, tool
+from cfai.tasks.answers import Labels, Summary, Text, Translated
+from cfai.tasks.base import Task, task
+from cfai.tasks.fields import flag, many, nested, number, string
+from cfai.tasks.messages import Message, any_blocks
+from cfai.tasks.tools import (
+    CodeFunction,
+    Function,
+    ResponseFormat,
+    Tool,
+    parse_code_function,
+    parse_tool,
+)
 
 
 @task
 class _Generation(Task[Text]):
-    """What a prompt and a conversation have in common: how the text is to be written."""
+    """The options that `Prompt` and `TextGeneration` share."""
 
     answer: ClassVar[type[Text]] = Text
 
     frequency_penalty: float | None = number(-2, 2, default=None)
-    """From -2 to 2; higher values make the same lines less likely to come again."""
+    """From -2 to 2; higher values make repetition of the same lines less likely."""
 
     max_tokens: float | None = number(default=None)
-    """The longest text, in tokens."""
+    """The maximum length of the text, in tokens."""
 
     presence_penalty: float | None = number(-2, 2, default=None)
     """From -2 to 2; higher values make new topics more likely."""
 
     raw: bool | None = flag(default=None)
-    """True for a prompt that is in the model's own format already: no chat template is applied."""
+    """True if the prompt is in the model's own format: no chat template is applied."""
 
     repetition_penalty: float | None = number(0, 2, default=None)
-    """From 0 to 2; higher values discourage repeated tokens."""
+    """From 0 to 2; higher values make repeated tokens less likely."""
 
     response_format: ResponseFormat | Mapping[str, Any] | str | None = nested(
         ResponseFormat.of, default=None
     )
-    """The JSON to answer in: a `ResponseFormat`, or a JSON schema. Not together with a stream."""
+    """The JSON to generate: a `ResponseFormat` or a JSON schema. Not possible in a stream."""
 
     seed: float | None = number(1, 9999999999, default=None)
-    """From 1 to 9999999999; the same seed gives the same text again, as far as the model can."""
+    """From 1 to 9999999999; the same seed gives the same text, as far as the model allows."""
 
     stream: bool | None = flag(default=None)
-    """True to get the text while it is written."""
+    """True to receive the text while it is generated."""
 
     temperature: float | None = number(0, 5, default=None)
-    """From 0 to 5; higher values give more random texts."""
+    """From 0 to 5; higher values make the text more random."""
 
     top_k: float | None = number(1, 50, default=None)
-    """From 1 to 50; out of how many of the likeliest tokens the next one is chosen."""
+    """From 1 to 50; sample from the *top_k* most likely tokens."""
 
     top_p: float | None = number(0.001, 1, default=None)
-    """From 0.001 to 1; lower values keep to likelier tokens."""
+    """From 0.001 to 1; lower values make the text more predictable."""
 
 
 @task
 class Prompt(_Generation):
-    """Go on with a text, or follow an instruction.
+    """Continue a text, or follow an instruction.
 
     Source: Workers AI API, `POST /ai/run/{model_name}`, input "Prompt".
     """
 
     prompt: str = string(at_least=1, kw_only=False)
-    """What the model reads; at least 1 character."""
+    """The text or instruction; at least 1 character."""
 
     lora: str | None = string(default=None)
     """The fine-tune (LoRA) to apply to the model: its name or id."""
@@ -68,32 +75,34 @@ class Prompt(_Generation):
 
 @task
 class TextGeneration(_Generation):
-    """Say what comes next in a conversation.
+    """Continue a conversation.
 
     Source: Workers AI API, `POST /ai/run/{model_name}`, input "Text Generation".
     """
 
     messages: Sequence[Message | Mapping[str, Any]] = many(Message.of, at_least=1, kw_only=False)
-    """The conversation so far, at least one message. Kept as a tuple."""
+    """The conversation so far, at least one message. Stored as a tuple."""
 
     lora: str | None = string(default=None)
     """The fine-tune (LoRA) to apply to the model: its name or id.
     Source: Cloudflare docs, Workers AI, "Using LoRA adapters"."""
 
-    functions: Sequence[CodeFunction | Mapping[str, Any]] | None = many(code_function, default=None)
-    """Functions that come with their code."""
+    functions: Sequence[CodeFunction | Mapping[str, Any]] | None = many(
+        parse_code_function, default=None
+    )
+    """Functions with their code."""
 
-    tools: Sequence[Tool | Function | Mapping[str, Any]] | None = many(tool, default=None)
-    """What the model may call. Kept as a tuple."""
+    tools: Sequence[Tool | Function | Mapping[str, Any]] | None = many(parse_tool, default=None)
+    """The tools that the model may call. Stored as a tuple."""
 
     def blocks(self) -> bool:
-        """Tell whether an image in the messages is a file to be read."""
-        return blocking(self.messages)
+        """Tell whether an image in the messages is a file."""
+        return any_blocks(self.messages)
 
 
 @task
 class TextClassification(Task[Labels]):
-    """Say what a text is: a feeling, for one.
+    """Classify a text, for example by sentiment.
 
     Source: Workers AI API, `POST /ai/run/{model_name}`, input "Text Classification".
     """
@@ -106,7 +115,7 @@ class TextClassification(Task[Labels]):
 
 @task
 class Translation(Task[Translated]):
-    """Say a text in another language.
+    """Translate a text.
 
     Source: Workers AI API, `POST /ai/run/{model_name}`, input "Translation".
     """
@@ -117,15 +126,15 @@ class Translation(Task[Translated]):
     """The text to translate; at least 1 character."""
 
     target_lang: str = string(kw_only=False)
-    """The language to translate into, by its code ("es" for Spanish)."""
+    """The code of the language to translate into ("es" for Spanish)."""
 
     source_lang: str | None = string(default=None)
-    """The language of the text, by its code; English, where it is left out."""
+    """The code of the text's language; English by default."""
 
 
 @task
 class Summarization(Task[Summary]):
-    """Say a text in fewer words.
+    """Summarize a text.
 
     Source: Workers AI API, `POST /ai/run/{model_name}`, input "Summarization".
     """
@@ -136,4 +145,4 @@ class Summarization(Task[Summary]):
     """The text to summarize; at least 1 character."""
 
     max_length: float | None = number(default=None)
-    """The longest summary, in tokens."""
+    """The maximum length of the summary, in tokens."""

@@ -1,4 +1,4 @@
-"""What a language model may call, and the form that it must answer in."""
+"""The tools that a language model may call, and the format of its answer."""
 
 from __future__ import annotations
 
@@ -8,47 +8,47 @@ from typing import Any
 from attrs import field, frozen
 
 from cfai.errors import InputError
-from cfai.tasks._rule import shortened
-from cfai.tasks._value import Value
+from cfai.tasks.base import Value
+from cfai.tasks.fields import shorten
 
 
-def _name(value: object) -> str:
+def _check_name(value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise InputError(f"name must be text of at least 1 character, got {shortened(value)}")
+        raise InputError(f"name must be a string of at least 1 character, got {shorten(value)}")
     return value
 
 
-def _description(value: object) -> str:
+def _check_description(value: object) -> str:
     if not isinstance(value, str):
-        raise InputError(f"description must be text, got {shortened(value)}")
+        raise InputError(f"description must be a string, got {shorten(value)}")
     return value
 
 
-def _parameters(value: object) -> Mapping[str, Any]:
+def _parse_parameters(value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise InputError(f"parameters must be a JSON schema, got {shortened(value)}")
+        raise InputError(f"parameters must be a JSON schema, got {shorten(value)}")
     if isinstance(value.get("type"), str) or "$ref" in value:
         return value
-    # Only the properties were given; "type" can be the name of one.
+    # Only the properties were passed. One of them may be called "type".
     return {"type": "object", "properties": value}
 
 
 @frozen(eq=False, repr=False)
-class _Callable(Value):
-    name: str = field(converter=_name)
-    """Its name; the more it says the better."""
+class _ToolDescription(Value):
+    name: str = field(converter=_check_name)
+    """The name; a descriptive one helps the model."""
 
-    description: str = field(converter=_description)
-    """What it does, in a sentence."""
+    description: str = field(converter=_check_description)
+    """A sentence that says what the tool does."""
 
-    parameters: Mapping[str, Any] = field(factory=dict, converter=_parameters)
-    """What it takes: a JSON schema (`{"type": "object", "properties": {...}}`), or the properties
-    alone, each with its type and description."""
+    parameters: Mapping[str, Any] = field(factory=dict, converter=_parse_parameters)
+    """The arguments: a JSON schema (`{"type": "object", "properties": {...}}`), or only its
+    properties, each with a type and a description."""
 
     required: Iterable[str] | None = field(default=None, kw_only=True)
-    """The names of the parameters that must be there, where the schema does not say so."""
+    """The names of the required parameters, if the schema does not list them."""
 
-    def _described(self) -> dict[str, Any]:
+    def _describe(self) -> dict[str, Any]:
         schema = dict(self.parameters)
         if self.required is not None:
             schema["required"] = list(self.required)
@@ -56,73 +56,73 @@ class _Callable(Value):
 
 
 @frozen(eq=False, repr=False)
-class Tool(_Callable):
-    """Something that the model may call, in Workers AI's own form.
+class Tool(_ToolDescription):
+    """A tool that the model may call, in Workers AI's own form.
 
     Source: Workers AI API, `POST /ai/run/{model_name}`, input "Text Generation", `tools`.
     """
 
     def payload(self) -> dict[str, Any]:
-        """Give the tool as the service takes it."""
-        return self._described()
+        """Give the tool as JSON."""
+        return self._describe()
 
 
 @frozen(eq=False, repr=False)
-class Function(_Callable):
-    """Something that the model may call, in the form of chat completions.
+class Function(_ToolDescription):
+    """A tool that the model may call, in the form of chat completions.
 
     Source: Workers AI API, `POST /ai/run/{model_name}`, input "Text Generation", `tools`.
     """
 
     def payload(self) -> dict[str, Any]:
-        """Give the tool as the service takes it."""
-        return {"type": "function", "function": self._described()}
+        """Give the tool as JSON."""
+        return {"type": "function", "function": self._describe()}
 
 
 @frozen(eq=False, repr=False)
 class CodeFunction(Value):
-    """A function that comes with its code."""
+    """A function with its code."""
 
-    name: str = field(converter=_name)
+    name: str = field(converter=_check_name)
 
     code: str
-    """What runs when the model calls it."""
+    """The code to run when the model calls the function."""
 
     def payload(self) -> dict[str, Any]:
-        """Give the function as the service takes it."""
+        """Give the function as JSON."""
         return {"name": self.name, "code": self.code}
 
 
-def _bare(schema: Any) -> Any:
-    """Take the schema out of the wrapping that other services put around it."""
+def _unwrap_schema(schema: Any) -> Any:
+    """Take the schema out of the `{name, schema, strict}` object that other services use."""
     match schema:
         case {"schema": Mapping() as inner} if "type" not in schema and "properties" not in schema:
             return inner
     return schema
 
 
-def _format(value: Any) -> Any:
+def _check_format_type(value: Any) -> Any:
     if value not in (None, "json_object", "json_schema"):
-        raise InputError(f"type must be json_object or json_schema, got {shortened(value)}")
+        raise InputError(f"type must be json_object or json_schema, got {shorten(value)}")
     return value
 
 
 @frozen(eq=False, repr=False)
 class ResponseFormat(Value):
-    """The form that the text must have. Not with streams: JSON mode does not stream.
+    """The JSON format of the generated text. Not possible in a stream.
 
     Source: Workers AI API, `POST /ai/run/{model_name}`, input "Text Generation", `response_format`.
     """
 
-    type: str | None = field(default=None, converter=_format)
-    """ "json_object" for any JSON, "json_schema" for what fits *json_schema*."""
+    type: str | None = field(default=None, converter=_check_format_type)
+    """ "json_object" for any JSON, "json_schema" for JSON that matches *json_schema*."""
 
-    json_schema: Any = field(default=None, kw_only=True, converter=_bare)
-    """The schema itself; where it comes as `{name, schema, strict}`, the schema is taken out."""
+    json_schema: Any = field(default=None, kw_only=True, converter=_unwrap_schema)
+    """The schema. Of `{name, schema, strict}`, only the schema is used."""
 
     @classmethod
     def of(cls, value: ResponseFormat | Mapping[str, Any] | str) -> ResponseFormat:
-        """Make one of a mapping of the documented shape, of a JSON schema, or of a type's name.
+        """Read a format from a mapping of the documented form, a JSON schema, or a type's name.
 
         Raises:
             InputError: It is none of them.
@@ -136,49 +136,49 @@ class ResponseFormat(Value):
                 return cls(value.get("type"), json_schema=value.get("json_schema"))
             case Mapping() if value:
                 return cls("json_schema", json_schema=value)
-        raise InputError(f"it must be a ResponseFormat or a JSON schema, got {shortened(value)}")
+        raise InputError(f"must be a ResponseFormat or a JSON schema, got {shorten(value)}")
 
     def payload(self) -> dict[str, Any]:
-        """Give the format as the service takes it."""
+        """Give the format as JSON."""
         body = {"type": self.type, "json_schema": self.json_schema}
         return {name: value for name, value in body.items() if value is not None}
 
 
-def tool(value: Any) -> Tool | Function | Mapping[str, Any]:
-    """Check a tool, which may be a mapping of either documented shape.
+def parse_tool(value: Any) -> Tool | Function | Mapping[str, Any]:
+    """Check a tool. A mapping of either documented form is returned unchanged.
 
     Raises:
-        InputError: It is something else, or lacks a name, description or parameters.
+        InputError: It is not a tool, or has no name, description or parameters.
     """
     if isinstance(value, Tool | Function):
         return value
     match value:
-        case {"function": Mapping() as described, "type": str()}:
-            _described(described)
+        case {"function": Mapping() as description, "type": str()}:
+            _check_tool_description(description)
         case {"name": _}:
-            _described(value)
+            _check_tool_description(value)
         case _:
-            raise InputError(f"a tool must be a Tool, Function or mapping, got {shortened(value)}")
-    checked: Mapping[str, Any] = value
-    return checked
+            raise InputError(f"a tool must be a Tool, Function or mapping, got {shorten(value)}")
+    tool: Mapping[str, Any] = value
+    return tool
 
 
-def _described(value: Mapping[str, Any]) -> None:
-    _name(value.get("name"))
-    _description(value.get("description"))
+def _check_tool_description(value: Mapping[str, Any]) -> None:
+    _check_name(value.get("name"))
+    _check_description(value.get("description"))
     if not isinstance(value.get("parameters"), Mapping):
-        raise InputError(f"parameters must be a JSON schema, got {shortened(value)}")
+        raise InputError(f"parameters must be a JSON schema, got {shorten(value)}")
 
 
-def code_function(value: Any) -> CodeFunction:
-    """Make a function of a mapping of the documented shape, or hand one on.
+def parse_code_function(value: Any) -> CodeFunction:
+    """Read a function from a mapping with a name and code; a `CodeFunction` is returned unchanged.
 
     Raises:
-        InputError: It is neither, or lacks its name or code.
+        InputError: It is neither, or has no name or code.
     """
     match value:
         case CodeFunction():
             return value
         case {"name": str(name), "code": str(code)}:
             return CodeFunction(name, code)
-    raise InputError(f"a function must have its name and code, got {shortened(value)}")
+    raise InputError(f"a function must have a name and code, got {shorten(value)}")

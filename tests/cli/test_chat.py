@@ -71,9 +71,9 @@ async def test_json_lines(cfai: Cfai, fake: FakeWorkersAI) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--temperature", "5.1", "temperature must be from 0 to 5, got 5.1"),
-        ("--temperature", "nan", "temperature must be from 0 to 5, got nan"),
-        ("--seed", "0", "seed must be from 1 to 9999999999, got 0"),
+        ("--temperature", "5.1", "temperature must be between 0 and 5, got 5.1"),
+        ("--temperature", "nan", "temperature must be between 0 and 5, got nan"),
+        ("--seed", "0", "seed must be between 1 and 9999999999, got 0"),
     ],
 )
 async def test_bounds(

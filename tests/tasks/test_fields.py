@@ -4,6 +4,7 @@ The table below was copied by hand from the API page, "Execute AI model", and fr
 schemas of the models it names; a rule that differs from it is wrong.
 """
 
+import json
 import math
 from typing import Any
 
@@ -259,7 +260,7 @@ def test_a_bound_below_and_none_above_is_said_so() -> None:
         Rerank("q", ["a"], top_k=0)
     with pytest.raises(InputError, match=r"^num_steps must be at most 20, got 21$"):
         TextToImage("a cat", num_steps=21)
-    with pytest.raises(InputError, match=r"^strength must be from 0 to 1, got 1.5$"):
+    with pytest.raises(InputError, match=r"^strength must be between 0 and 1, got 1.5$"):
         TextToImage("a cat", strength=1.5)
     with pytest.raises(InputError, match=r"^guidance must be a finite number, got nan$"):
         TextToImage("a cat", guidance=math.nan)
@@ -270,8 +271,8 @@ TEXTS = [(kind, rule) for kind, rule in FIELDS if rule.kind in ("text", "text or
 
 @pytest.mark.parametrize(("kind", "rule"), TEXTS, ids=ids)
 def test_a_text_is_text_of_the_documented_length(kind: type[Task[Any]], rule: Rule) -> None:
-    refused(kind, rule, 5, "text", "5")
-    refused(kind, rule, b"bytes", "text", "<5 bytes>")
+    refused(kind, rule, 5, "string", "5")
+    refused(kind, rule, b"bytes", "string", "<5 bytes>")
     if rule.min_length:
         assert rule.min_length == 1
         refused(kind, rule, "", "at least 1 character", "''")
@@ -364,3 +365,21 @@ def test_a_message_stays_short_whatever_the_value() -> None:
     with pytest.raises(InputError) as caught:
         TextToImage("a cat", guidance="x" * 1_000_000)  # type: ignore[arg-type]  # on purpose
     assert len(str(caught.value)) < 120
+
+
+def test_a_number_is_sent_as_it_is() -> None:
+    """Whole numbers stay whole, and a subclass becomes what every encoder knows."""
+
+    class Half(float):
+        pass
+
+    body = Prompt("hi", temperature=Half(0.5), max_tokens=10, top_p=1).payload()
+
+    assert json.dumps(body) == '{"prompt": "hi", "max_tokens": 10, "temperature": 0.5, "top_p": 1}'
+    assert type(body["temperature"]) is float
+
+
+def test_no_number_hides_in_a_list_of_texts() -> None:
+    anything: Any = [math.nan]
+    with pytest.raises(InputError, match="text must be a string, got nan"):
+        MultimodalEmbeddings(text=anything)

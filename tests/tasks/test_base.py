@@ -1,0 +1,412 @@
+"""Tasks as values: the JSON that they send, what they refuse, and how they compare."""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any, TypeVar, assert_type
+
+import pytest
+
+from cfai.errors import InputError
+from cfai.media import MediaForm
+from cfai.tasks import (
+    Answer,
+    Audio,
+    AutomaticSpeechRecognition,
+    CodeFunction,
+    Description,
+    Detections,
+    Embeddings,
+    Image,
+    ImageClassification,
+    ImagePart,
+    ImagePrompt,
+    ImageTextToText,
+    ImageToText,
+    Labels,
+    MultimodalEmbeddings,
+    ObjectDetection,
+    Prompt,
+    Ranking,
+    Rerank,
+    ResponseFormat,
+    SpeechSynthesis,
+    Summarization,
+    Summary,
+    Task,
+    Text,
+    TextClassification,
+    TextEmbeddings,
+    TextGeneration,
+    TextToImage,
+    TextToSpeech,
+    Tool,
+    Transcript,
+    Translated,
+    Translation,
+    rules,
+    system,
+    user,
+)
+
+A = TypeVar("A", bound=Answer)
+
+PNG = b"\x89PNG\r\n\x1a\n"
+PNG_URI = "data:image/png;base64,iVBORw0KGgo="
+WEATHER = {"type": "object", "properties": {"city": {"type": "string", "description": "Where"}}}
+
+# Every input, with every field that it has, and the body that the API page documents for it.
+COMPLETE: list[tuple[Task[Any], type[Answer], dict[str, Any]]] = [
+    (TextClassification("fine"), Labels, {"text": "fine"}),
+    (
+        TextToImage(
+            "a cat",
+            guidance=7.5,
+            height=512,
+            image=PNG,
+            mask=PNG,
+            negative_prompt="dogs",
+            num_steps=20,
+            seed=1,
+            strength=0.5,
+            width=256,
+        ),
+        Image,
+        {
+            "prompt": "a cat",
+            "guidance": 7.5,
+            "height": 512,
+            "image": PNG,
+            "mask": PNG,
+            "negative_prompt": "dogs",
+            "num_steps": 20,
+            "seed": 1,
+            "strength": 0.5,
+            "width": 256,
+        },
+    ),
+    (TextToImage("a", image_b64="iVBO"), Image, {"prompt": "a", "image_b64": "iVBO"}),
+    (TextToSpeech("hi", lang="fr"), Audio, {"prompt": "hi", "lang": "fr"}),
+    (TextEmbeddings("one"), Embeddings, {"text": "one"}),
+    (
+        TextEmbeddings(["one", "two"], pooling="cls", truncate_inputs=True),
+        Embeddings,
+        {"text": ["one", "two"], "pooling": "cls", "truncate_inputs": True},
+    ),
+    (
+        AutomaticSpeechRecognition(b"RIFF", source_lang="de", target_lang="en"),
+        Transcript,
+        {"audio": b"RIFF", "source_lang": "de", "target_lang": "en"},
+    ),
+    (ImageClassification(PNG), Labels, {"image": PNG}),
+    (ObjectDetection(PNG), Detections, {"image": PNG}),
+    (
+        Prompt(
+            "why?",
+            frequency_penalty=-2,
+            lora="mine",
+            max_tokens=10,
+            presence_penalty=2,
+            raw=True,
+            repetition_penalty=1.1,
+            response_format=ResponseFormat("json_object"),
+            seed=9999999999,
+            stream=False,
+            temperature=0,
+            top_k=50,
+            top_p=0.001,
+        ),
+        Text,
+        {
+            "prompt": "why?",
+            "frequency_penalty": -2,
+            "lora": "mine",
+            "max_tokens": 10,
+            "presence_penalty": 2,
+            "raw": True,
+            "repetition_penalty": 1.1,
+            "response_format": {"type": "json_object"},
+            "seed": 9999999999,
+            "stream": False,
+            "temperature": 0,
+            "top_k": 50,
+            "top_p": 0.001,
+        },
+    ),
+    (
+        TextGeneration(
+            [system("brief"), {"role": "user", "content": "hi"}],
+            frequency_penalty=1,
+            functions=[CodeFunction("now", "return Date()"), {"name": "f", "code": "1"}],
+            lora="mine",
+            max_tokens=10,
+            presence_penalty=1,
+            raw=False,
+            repetition_penalty=2,
+            response_format=WEATHER,
+            seed=1,
+            stream=True,
+            temperature=5,
+            tools=[Tool("a", "b", WEATHER)],
+            top_k=1,
+            top_p=1,
+        ),
+        Text,
+        {
+            "messages": [
+                {"role": "system", "content": "brief"},
+                {"role": "user", "content": "hi"},
+            ],
+            "frequency_penalty": 1,
+            "functions": [
+                {"name": "now", "code": "return Date()"},
+                {"name": "f", "code": "1"},
+            ],
+            "lora": "mine",
+            "max_tokens": 10,
+            "presence_penalty": 1,
+            "raw": False,
+            "repetition_penalty": 2,
+            "response_format": {"type": "json_schema", "json_schema": WEATHER},
+            "seed": 1,
+            "stream": True,
+            "temperature": 5,
+            "tools": [{"name": "a", "description": "b", "parameters": WEATHER}],
+            "top_k": 1,
+            "top_p": 1,
+        },
+    ),
+    (
+        Translation("one", "es", source_lang="en"),
+        Translated,
+        {"text": "one", "target_lang": "es", "source_lang": "en"},
+    ),
+    (
+        Summarization("long", max_length=100),
+        Summary,
+        {"input_text": "long", "max_length": 100},
+    ),
+    (
+        ImageToText(
+            PNG,
+            frequency_penalty=3,
+            max_tokens=10,
+            presence_penalty=3,
+            prompt="what?",
+            raw=True,
+            repetition_penalty=3,
+            seed=0,
+            temperature=6,
+            top_k=100,
+            top_p=2,
+        ),
+        Description,
+        {
+            "image": PNG,
+            "frequency_penalty": 3,
+            "max_tokens": 10,
+            "presence_penalty": 3,
+            "prompt": "what?",
+            "raw": True,
+            "repetition_penalty": 3,
+            "seed": 0,
+            "temperature": 6,
+            "top_k": 100,
+            "top_p": 2,
+        },
+    ),
+    (
+        ImagePrompt(PNG, "what?", ignore_eos=True, max_tokens=3, top_p=0),
+        Description,
+        {"image": PNG, "prompt": "what?", "ignore_eos": True, "max_tokens": 3, "top_p": 0},
+    ),
+    (
+        ImageTextToText(PNG, [user("what?")], ignore_eos=False, seed=4),
+        Description,
+        {
+            "image": PNG,
+            "messages": [{"role": "user", "content": "what?"}],
+            "ignore_eos": False,
+            "seed": 4,
+        },
+    ),
+    (
+        MultimodalEmbeddings(image=PNG, text=["one"]),
+        Embeddings,
+        {"image": PNG, "text": ["one"]},
+    ),
+    (
+        Rerank("why?", ["so", {"text": "because"}], top_k=1),  # type: ignore[list-item]  # JSON
+        Ranking,
+        {"query": "why?", "contexts": [{"text": "so"}, {"text": "because"}], "top_k": 1},
+    ),
+    (
+        SpeechSynthesis(
+            "hi",
+            speaker="luna",
+            encoding="linear16",
+            container="wav",
+            sample_rate=24000,
+            bit_rate=48000,
+        ),
+        Audio,
+        {
+            "text": "hi",
+            "speaker": "luna",
+            "encoding": "linear16",
+            "container": "wav",
+            "sample_rate": 24000,
+            "bit_rate": 48000,
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("task", "answer", "body"), COMPLETE, ids=lambda one: type(one).__name__)
+def test_a_task_is_sent_as_documented(
+    task: Task[Any], answer: type[Answer], body: dict[str, Any]
+) -> None:
+    assert task.payload() == body
+    assert task.answer is answer
+
+
+@pytest.mark.parametrize(("task", "answer", "body"), COMPLETE, ids=lambda one: type(one).__name__)
+def test_a_task_is_a_value(task: Task[Any], answer: type[Answer], body: dict[str, Any]) -> None:
+    """It can be sent again, compared, stored, and never changes."""
+    stored = pickle.loads(pickle.dumps(task))  # noqa: S301  # our own
+
+    assert stored == task
+    assert stored.payload() == task.payload() == body
+    assert task.replace() == task
+    assert not hasattr(task, "__dict__")
+    with pytest.raises(AttributeError):
+        task.extra = {}  # type: ignore[misc]  # on purpose
+
+
+def test_every_rule_is_of_a_field_that_the_table_above_holds() -> None:
+    """No field of any input is left out of the table of bodies."""
+    sent: dict[type[Task[Any]], set[str]] = {}
+    for task, _, body in COMPLETE:
+        sent.setdefault(type(task), set()).update(body)
+    for kind, names in sent.items():
+        if kind not in (ImagePrompt, ImageTextToText):
+            assert names == set(rules(kind)), kind
+
+
+def test_equal_tasks_have_equal_hashes() -> None:
+    one, two = (TextGeneration([user("hi")], temperature=1) for _ in range(2))
+
+    assert hash(one) == hash(two)
+    assert len({one, two, Prompt("hi")}) == 2
+
+
+def test_a_task_shows_what_is_set_and_no_more_than_fits() -> None:
+    assert repr(Prompt("hi", seed=3)) == "Prompt(prompt='hi', seed=3)"
+    assert repr(ImageToText(PNG * 1000)) == "ImageToText(image=<8000 bytes>)"
+    assert len(repr(Prompt("x" * 1_000_000))) < 100
+
+
+def answered(task: Task[A]) -> A:
+    """Stand for a client: give back what mypy believes the answer to be."""
+    kind: Any = task.answer
+    made: A = kind.__new__(kind)
+    return made
+
+
+def test_a_type_checker_knows_the_answer() -> None:
+    """mypy checks these lines; running them checks that it is right."""
+    assert isinstance(assert_type(answered(Prompt("hi")), Text), Text)
+    assert isinstance(assert_type(answered(ImageToText(PNG)), Description), Description)
+    assert isinstance(assert_type(answered(TextToImage("a cat")), Image), Image)
+    assert isinstance(assert_type(answered(Rerank("q", ["a"])), Ranking), Ranking)
+
+
+def test_replace_makes_another_and_checks_it() -> None:
+    task = Prompt("hi", temperature=1)
+    changed = assert_type(task.replace(temperature=2), Prompt)
+
+    assert (task.temperature, changed.temperature) == (1, 2)
+    with pytest.raises(InputError, match="temperature must be between 0 and 5, got 6"):
+        task.replace(temperature=6)
+    with pytest.raises(TypeError):
+        task.replace(warmth=1)
+
+
+def test_extra_is_sent_as_it_is_and_beyond_bounds() -> None:
+    task = TextToImage("a cat", extra={"steps": 8, "num_steps": 40, "nested": {"a": None}})
+
+    assert task.payload() == {
+        "prompt": "a cat",
+        "steps": 8,
+        "num_steps": 40,
+        "nested": {"a": None},
+    }
+
+
+def test_extra_does_not_change_what_is_set() -> None:
+    with pytest.raises(InputError, match="extra must not repeat num_steps"):
+        TextToImage("a cat", num_steps=4, extra={"num_steps": 40})
+    with pytest.raises(InputError, match="extra must not repeat contexts"):
+        Rerank("why?", ["so"], extra={"contexts": []})
+
+
+def test_extra_is_a_copy() -> None:
+    given = {"steps": 8}
+    task = TextToImage("a cat", extra=given)
+    given["steps"] = 9
+
+    assert task.payload()["steps"] == 8
+
+
+@pytest.mark.parametrize("extra", [[], "a", {1: 2}, 5])
+def test_extra_is_a_mapping_of_names(extra: Any) -> None:
+    with pytest.raises(InputError, match="extra must be a mapping"):
+        Prompt("hi", extra=extra)
+
+
+def test_a_list_is_kept_as_it_was_when_given() -> None:
+    history = [user("one")]
+    task = TextGeneration(history)
+    history.append(user("two"))
+
+    assert len(task.payload()["messages"]) == 1
+
+
+def test_any_iterable_of_messages_will_do() -> None:
+    assert TextGeneration(message for message in [user("a"), user("b")]).payload() == {  # type: ignore[arg-type]  # a generator
+        "messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
+    }
+
+
+def test_an_image_to_start_from_is_given_once() -> None:
+    with pytest.raises(InputError, match="image and image_b64"):
+        TextToImage("a cat", image=PNG, image_b64="iVBO")
+
+
+def test_the_media_form_is_not_sent_and_may_be_a_name() -> None:
+    form: Any = "base64"
+    task = AutomaticSpeechRecognition(b"RIFF", media_form=form)
+
+    assert task.media_form is MediaForm.BASE64
+    assert task.payload() == {"audio": b"RIFF"}
+    assert "media_form" not in rules(AutomaticSpeechRecognition)
+
+
+@pytest.mark.parametrize(
+    ("task", "blocks"),
+    [
+        (Prompt("hi"), False),
+        (TextGeneration([user("hi", PNG)]), False),
+        (TextGeneration([user("hi", Path("a.png"))]), True),
+        (TextGeneration([user("hi", ImagePart("https://example.com/a.png"))]), False),
+        (ImageToText(PNG), False),
+        (ImageToText("a.png"), True),
+        (ImageToText(io.BytesIO(PNG)), True),
+        (TextToImage("a", mask="mask.png"), True),
+        (ImageTextToText(PNG, [user("hi")]), False),
+        (ImageTextToText("a.png", [user("hi")]), True),
+        (ImageTextToText(PNG, [user("hi", Path("a.png"))]), True),
+    ],
+)
+def test_a_task_tells_whether_it_reads_files(task: Task[Any], blocks: bool) -> None:
+    assert task.blocks() is blocks

@@ -1,0 +1,239 @@
+"""Messages of a conversation: their JSON, and the forms that are accepted or refused."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cfai.errors import InputError
+from cfai.media import Base64
+from cfai.tasks import (
+    ImagePart,
+    Message,
+    TextGeneration,
+    TextPart,
+    ToolCall,
+    assistant,
+    system,
+    tool_result,
+    user,
+)
+
+PNG = b"\x89PNG\r\n\x1a\n"
+PNG_URI = "data:image/png;base64,iVBORw0KGgo="
+WEATHER = {"type": "object", "properties": {"city": {"type": "string", "description": "Where"}}}
+
+
+@pytest.mark.parametrize(
+    ("message", "body"),
+    [
+        (system("be brief"), {"role": "system", "content": "be brief"}),
+        (user("hi"), {"role": "user", "content": "hi"}),
+        (user(""), {"role": "user", "content": ""}),
+        (assistant("hello"), {"role": "assistant", "content": "hello"}),
+        (
+            user("look", PNG),
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "look"},
+                    {"type": "image_url", "image_url": {"url": PNG_URI}},
+                ],
+            },
+        ),
+        (
+            user(TextPart("a"), ImagePart("https://example.com/a.png"), Base64("iVBORw0KGgo=")),
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "a"},
+                    {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+                    {"type": "image_url", "image_url": {"url": PNG_URI}},
+                ],
+            },
+        ),
+        (
+            assistant(tool_calls=[ToolCall("add", {"a": 1, "b": "ü"}, "call-1")]),
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [
+                    {
+                        "id": "call-1",
+                        "type": "function",
+                        "function": {"name": "add", "arguments": '{"a": 1, "b": "ü"}'},
+                    }
+                ],
+            },
+        ),
+        (
+            assistant(tool_calls=[ToolCall("now"), ToolCall("add", '{"a":1}')]),
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [
+                    {"type": "function", "function": {"name": "now", "arguments": "{}"}},
+                    {"type": "function", "function": {"name": "add", "arguments": '{"a":1}'}},
+                ],
+            },
+        ),
+        (
+            tool_result("3", "call-1", name="add"),
+            {"role": "tool", "content": "3", "tool_call_id": "call-1", "name": "add"},
+        ),
+        (tool_result({"sum": 3}), {"role": "tool", "content": '{"sum": 3}'}),
+    ],
+)
+def test_a_message_is_sent_as_documented(message: Message, body: dict[str, Any]) -> None:
+    assert message.payload() == body
+    assert hash(message) if "tool_calls" not in body else True
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"role": "user", "content": "hi"},
+        {"role": "user", "content": "hi", "name": "Ada"},
+        {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": PNG_URI}}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "image_url", "image_url": {"url": PNG_URI, "detail": "low"}},
+                {"type": "text", "text": "hi", "cache": True},
+                {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
+            ],
+        },
+        {"role": "tool", "content": "3", "tool_call_id": "call-1"},
+        {"role": "assistant", "content": "", "reasoning_content": "hm"},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [
+                {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+            ],
+        },
+    ],
+)
+def test_a_mapping_of_the_documented_shape_is_a_message(body: dict[str, Any]) -> None:
+    """It is checked, and arrives as it was."""
+    assert TextGeneration([body]).payload() == {"messages": [body]}
+
+
+def test_calls_in_the_services_own_form_are_sent_in_the_nested_one() -> None:
+    given = {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": {}}]}
+
+    assert Message.of(given).tool_calls == (ToolCall("f", {}),)
+    assert Message.of(given).payload()["tool_calls"] == [
+        {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("hi", r"messages\[0\]: a message must be a Message or a mapping, got 'hi'"),
+        ({"content": "hi"}, "must have a role"),
+        ({"role": "user"}, "must have a content"),
+        ({"role": "user", "content": None}, "content must not be null"),
+        ({"role": None, "content": "hi"}, "role must be a string, got None"),
+        ({"role": "user", "content": 5}, "content must be a string or a list of parts, got 5"),
+        ({"role": "user", "content": {"type": "text"}}, "content must be a string or a list"),
+        ({"role": "user", "content": [5]}, "content must be parts of text or images, got 5"),
+        ({"role": "user", "content": [{"type": "text"}]}, "content must be parts"),
+        ({"role": "user", "content": [{"type": "image_url"}]}, "content must be parts"),
+        (
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a.png"}}]},
+            "content must be parts",
+        ),
+        ({"role": "assistant", "content": "", "tool_calls": [5]}, "tool_calls must be tool calls"),
+    ],
+)
+def test_a_message_of_another_shape_is_refused(message: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        TextGeneration([message])
+
+
+def test_an_image_in_a_message_is_read_when_it_is_sent(tmp_path: Path) -> None:
+    path = tmp_path / "late.png"
+    message = user("look", path)
+    path.write_bytes(PNG)
+
+    assert message.payload()["content"][1] == {"type": "image_url", "image_url": {"url": PNG_URI}}
+
+
+def test_an_image_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match="image must not be empty"):
+        ImagePart(b"")
+    with pytest.raises(InputError, match="image must be bytes"):
+        user("look", 5j)  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(InputError, match="at least one text or image"):
+        user()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (None, r"user\(\) must be called with texts and images, got None"),
+        (1, r"user\(\) must be called with texts and images, got 1"),
+        (
+            ["what", b"x"],
+            r"user\(\) must be called with its parts as separate arguments, as in user\(\*parts\)",
+        ),
+        ([], r"user\(\) must be called with its parts as separate arguments"),
+    ],
+)
+def test_what_a_user_cannot_say_is_named(given: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        user(given)
+    with pytest.raises(InputError, match=words):
+        user("look", given)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"tool_calls": 3}, "tool_calls must be a list of tool calls, got 3"),
+        ({"tool_calls": "x"}, "tool_calls must be a list of tool calls, got 'x'"),
+        ({"tool_calls": {"name": "f"}}, "tool_calls must be a list of tool calls, got {'name'"),
+        ({"name": 3}, "name must be a string, got 3"),
+        ({"tool_call_id": [1]}, r"tool_call_id must be a string, got \[1\]"),
+    ],
+)
+def test_a_field_of_a_message_of_another_kind_is_refused(fields: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Message("assistant", "x", **fields)
+    with pytest.raises(InputError, match=words):
+        Message.of({"role": "assistant", "content": "x", **fields})
+
+
+@pytest.mark.parametrize("name", ["role", "content", "name", "tool_call_id", "tool_calls"])
+def test_what_is_extra_in_a_message_changes_nothing_that_is_set(name: str) -> None:
+    anything: Any = [1]
+    with pytest.raises(InputError, match=f"extra must not repeat {name}, which is set already"):
+        Message(
+            "tool", "x", name="n", tool_call_id="1", tool_calls=[ToolCall("f")], extra={name: "y"}
+        )
+    with pytest.raises(InputError, match="extra must be a mapping of names to values"):
+        Message("tool", "x", extra=anything)
+    assert Message("tool", "x", extra={"name": "n"}).payload()["name"] == "n"
+
+
+@pytest.mark.parametrize("content", [{}, {"content": None}, {"content": ""}])
+def test_a_message_of_calls_alone_has_an_empty_text(content: dict[str, Any]) -> None:
+    """Chat completions hand them back without content, or with a null for it."""
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    body = {"role": "assistant", **content, "tool_calls": [call]}
+
+    assert TextGeneration([body]).payload()["messages"] == [
+        {"role": "assistant", "content": "", "tool_calls": [call]}
+    ]
+
+
+@pytest.mark.parametrize("value", [math.nan, [math.inf], {"a": object()}, b"x"])
+def test_what_json_cannot_write_is_no_result_of_a_tool(value: Any) -> None:
+    with pytest.raises(InputError, match="content must be a string or made of JSON values, got "):
+        tool_result(value)
+    with pytest.raises(InputError, match="arguments must be a string or made of JSON values, got "):
+        assistant(tool_calls=[ToolCall("f", value)]).payload()

@@ -1,0 +1,134 @@
+"""Tools and response formats: their JSON, and the forms that are accepted or refused."""
+
+from typing import Any
+
+import pytest
+
+from cfai.errors import InputError
+from cfai.tasks import (
+    Function,
+    Prompt,
+    ResponseFormat,
+    TextGeneration,
+    Tool,
+    user,
+)
+
+PNG = b"\x89PNG\r\n\x1a\n"
+PNG_URI = "data:image/png;base64,iVBORw0KGgo="
+WEATHER = {"type": "object", "properties": {"city": {"type": "string", "description": "Where"}}}
+
+
+def test_a_tool_has_two_forms() -> None:
+    """Both of those that the API documents."""
+    described = {"name": "weather", "description": "Tell it", "parameters": WEATHER}
+
+    assert Tool("weather", "Tell it", WEATHER).payload() == described
+    assert Function("weather", "Tell it", WEATHER).payload() == {
+        "type": "function",
+        "function": described,
+    }
+
+
+def test_a_tool_can_be_given_its_properties_alone() -> None:
+    properties = {"type": {"type": "string", "description": "What kind"}}
+
+    assert Tool("a", "b", properties, required=["type"]).payload()["parameters"] == {
+        "type": "object",
+        "properties": properties,
+        "required": ["type"],
+    }
+    assert Tool("a", "b").payload()["parameters"] == {"type": "object", "properties": {}}
+
+
+def test_a_schema_is_not_changed_by_the_tool_that_it_describes() -> None:
+    schema = dict(WEATHER)
+    Tool("a", "b", schema, required=["city"]).payload()
+
+    assert schema == WEATHER
+
+
+@pytest.mark.parametrize("form", ["flat", "nested"])
+def test_a_mapping_of_a_tool_passes_as_it_is(form: str) -> None:
+    tool: dict[str, Any] = {"name": "a", "description": "b", "parameters": WEATHER, "strict": True}
+    if form == "nested":
+        tool = {"type": "function", "function": tool}
+
+    assert TextGeneration([user("hi")], tools=[tool]).payload()["tools"] == [tool]
+
+
+@pytest.mark.parametrize(
+    ("tool", "words"),
+    [
+        ({}, r"tools\[0\]: a tool must be"),
+        (5, "a tool must be"),
+        ({"name": "a"}, "description must be a string, got None"),
+        ({"name": "a", "description": False, "parameters": {}}, "description must be a string"),
+        ({"name": "a", "description": "b"}, "parameters must be a JSON schema"),
+        ({"name": "", "description": "b", "parameters": {}}, "name must be a string of at least 1"),
+        ({"type": "function", "function": {"name": "a"}}, "description must be a string"),
+        ({"function": {"name": "a", "description": "b", "parameters": {}}}, "a tool must be"),
+    ],
+)
+def test_a_tool_of_another_shape_is_refused(tool: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        TextGeneration([user("hi")], tools=[tool])
+
+
+def test_a_function_has_a_name_and_code() -> None:
+    for function in ({"name": "a"}, {"code": "b"}, {"name": "a", "code": 5}, 5):
+        anything: Any = function
+        with pytest.raises(InputError, match=r"functions\[0\]: a function must have a name"):
+            TextGeneration([user("hi")], functions=[anything])
+
+
+# The form of the answer
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("json_object", {"type": "json_object"}),
+        ({"type": "json_object"}, {"type": "json_object"}),
+        (WEATHER, {"type": "json_schema", "json_schema": WEATHER}),
+        (
+            {"type": "json_schema", "json_schema": WEATHER},
+            {"type": "json_schema", "json_schema": WEATHER},
+        ),
+        # The form of OpenAI, which the service refuses.
+        (
+            {
+                "type": "json_schema",
+                "json_schema": {"name": "weather", "schema": WEATHER, "strict": True},
+            },
+            {"type": "json_schema", "json_schema": WEATHER},
+        ),
+        (
+            ResponseFormat("json_schema", json_schema={"name": "weather", "schema": WEATHER}),
+            {"type": "json_schema", "json_schema": WEATHER},
+        ),
+        ({"json_schema": WEATHER}, {"json_schema": WEATHER}),
+        ({"enum": ["a", "b"]}, {"type": "json_schema", "json_schema": {"enum": ["a", "b"]}}),
+        (
+            # A schema may speak of a thing called "schema".
+            {"type": "object", "properties": {"schema": {"type": "string"}}},
+            {
+                "type": "json_schema",
+                "json_schema": {"type": "object", "properties": {"schema": {"type": "string"}}},
+            },
+        ),
+    ],
+)
+def test_a_format_is_sent_with_the_bare_schema(given: Any, sent: dict[str, Any]) -> None:
+    assert Prompt("hi", response_format=given).payload()["response_format"] == sent
+
+
+def test_plain_text_is_the_default_and_left_out() -> None:
+    """Chat completions have a name for it, which is no JSON schema."""
+    assert Prompt("hi", response_format={"type": "text"}).payload() == {"prompt": "hi"}
+
+
+@pytest.mark.parametrize("given", ["xml", 5, {}, [], {"json_schema": 1, "type": "xml"}])
+def test_a_format_of_another_kind_is_refused(given: Any) -> None:
+    with pytest.raises(InputError, match=r"^response_format: "):
+        Prompt("hi", response_format=given)
