@@ -340,7 +340,7 @@ async def test_a_cancelled_reader_leaves_nothing(fake: FakeWorkersAI, ai: Worker
     with pytest.raises(asyncio.CancelledError):
         await reader
     assert asyncio.all_tasks() - {asyncio.current_task()} <= {
-        c.task for c in fake._desk.connections
+        c.task for c in fake._state.connections
     }
 
 
@@ -513,7 +513,7 @@ def test_every_text_ends_once_as_its_vector_or_as_a_failure(mix: Mix) -> None:
             (error,) = await asyncio.gather(reader, return_exceptions=True)
             for _ in range(5):
                 await asyncio.sleep(0)  # The loop itself ends a generator that was left.
-            connections = {connection.task for connection in fake._desk.connections}
+            connections = {connection.task for connection in fake._state.connections}
             assert asyncio.all_tasks() <= before | connections
         return error
 

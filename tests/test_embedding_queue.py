@@ -23,8 +23,7 @@ from cfai.errors import (
     NotFound,
     ServerError,
 )
-from cfai.testing import FakeWorkersAI, Reply, Service, vector_of
-from cfai.testing._record import Recorded
+from cfai.testing import FakeWorkersAI, Recorded, Reply, Service, vector_of
 
 M3 = "@cf/baai/bge-m3"
 QUICK = Retries(max=3, base=0.002, cap=0.01)
@@ -404,7 +403,7 @@ async def test_leaving_stops_the_looks(fake: FakeWorkersAI, ai: WorkersAI) -> No
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reader
-    assert asyncio.all_tasks() <= before | {one.task for one in fake._desk.connections}
+    assert asyncio.all_tasks() <= before | {one.task for one in fake._state.connections}
 
 
 async def test_equal_texts_and_checkpoints(
@@ -478,7 +477,7 @@ def test_a_job_may_be_cancelled_at_any_moment(
             assert isinstance(ended, asyncio.CancelledError | QuotaExceeded | BadRequest | None)
             for _ in range(5):
                 await asyncio.sleep(0)
-            assert asyncio.all_tasks() <= before | {one.task for one in fake._desk.connections}
+            assert asyncio.all_tasks() <= before | {one.task for one in fake._state.connections}
         return items
 
     items = asyncio.run(main())

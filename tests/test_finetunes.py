@@ -27,7 +27,7 @@ from cfai.errors import (
 )
 from cfai.listings import Finetune, FinetuneAsset
 from cfai.settings import Options, Retries, Timeouts
-from cfai.testing import FakeWorkersAI, Recorded
+from cfai.testing import FakeWorkersAI, Recorded, Reply
 
 # Workers AI API, "List Finetunes", "Create a new Finetune" and "List Public Finetunes".
 ID = "182bd5e5-6e1a-4fe4-a799-aa6d9a6ab26e"
@@ -330,8 +330,6 @@ async def test_a_file_is_not_sent_twice(fake: FakeWorkersAI, status: int) -> Non
 
 async def test_an_early_refusal_is_heard(fake: FakeWorkersAI) -> None:
     """The service may say no before it has read the file."""
-    from cfai.testing._script import Reply
-
     body = b'{"success":false,"errors":[{"code":3006,"message":"too large"}]}'
     head = {"Content-Type": "application/json", "Content-Length": str(len(body))}
     fake.replies(Reply((body,), status=413, headers=head, framing="length", before_body=True))

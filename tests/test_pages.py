@@ -8,7 +8,7 @@ import pytest
 from cfai.errors import DecodeError, InputError, NotFound, PermissionDenied
 from cfai.listings import Finetune
 from cfai.settings import Options
-from cfai.testing import FakeWorkersAI, Recorded
+from cfai.testing import FakeWorkersAI, Recorded, Script
 
 
 def rows(count: int) -> list[dict[str, Any]]:
@@ -172,9 +172,7 @@ async def test_a_total_saves_the_last_question(fake: FakeWorkersAI) -> None:
 def _says(document: dict[str, Any]) -> Any:
     import json
 
-    from cfai.testing._script import one
-
-    return one(lambda script: script.says(json.dumps(document)))
+    return Script().says(json.dumps(document)).take()
 
 
 async def test_a_refused_page_is_an_error(fake: FakeWorkersAI) -> None:

@@ -30,8 +30,7 @@ from cfai.errors import (
     StreamInterrupted,
 )
 from cfai.settings import Options, Retries, Retry, Timeouts
-from cfai.testing import FakeWorkersAI
-from cfai.testing._script import Script
+from cfai.testing import FakeWorkersAI, Script
 
 MODEL = "@cf/meta/llama-3.1-8b-instruct"
 ASKED = Prompt("Hello?")

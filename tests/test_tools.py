@@ -35,8 +35,7 @@ from cfai import (
     tool_result,
     user,
 )
-from cfai.testing import FakeWorkersAI, Recorded
-from cfai.testing._script import Reply
+from cfai.testing import FakeWorkersAI, Recorded, Reply
 from cfai.tools import Toolbox, ToolEvent
 
 MODEL = "@cf/qwen/qwen3-30b-a3b-fp8"

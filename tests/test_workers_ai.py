@@ -42,8 +42,7 @@ from cfai.errors import (
 )
 from cfai.settings import Options, Retries
 from cfai.tasks import Binary
-from cfai.testing import FakeWorkersAI
-from cfai.testing._script import Reply
+from cfai.testing import FakeWorkersAI, Reply
 
 LLAMA = "@cf/meta/llama-3.1-8b-instruct"
 WHISPER = "@cf/openai/whisper"

@@ -1,4 +1,4 @@
-"""A Cohere for tests that keeps fine-tuned models in memory, and trains none of them."""
+"""`FakeCohere`: Cohere's fine-tuning API for tests. It keeps models in memory and trains none."""
 
 import base64
 import json
@@ -12,8 +12,7 @@ from uuid import uuid4
 
 from cfai.cohere import Cohere
 from cfai.testing._fake import FakeWorkersAI
-from cfai.testing._record import Recorded
-from cfai.testing._script import Reply, one
+from cfai.testing._script import Recorded, Reply, Script, take_reply
 
 _PATH = re.compile(r"/v1/finetuning/finetuned-models(?:/([^/]+)(?:/([a-z-]+))?)?")
 _LISTS = {"events": "events", "training-step-metrics": "step_metrics"}
@@ -22,7 +21,7 @@ _DEFAULT_SIZE = 50
 Json = dict[str, Any]
 
 
-class _Refused(Exception):  # it is no error of the fake's
+class _Refused(Exception):  # a response, not an error of the fake
     """The request is answered with a status and a message."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -31,11 +30,11 @@ class _Refused(Exception):  # it is no error of the fake's
 
 
 class FakeCohere:
-    """Cohere's fine-tuning on the loopback: its seven endpoints, over real sockets.
+    """Cohere's fine-tuning API on the loopback: its seven endpoints, over real sockets.
 
-    What is made is listed, in pages and in order, and leaves out what is empty or zero, as the
-    service does. A model stays queued until `happens` says otherwise. What `script` says comes
-    first, for answers that no service should give.
+    Created models are listed in order and in pages; empty and zero fields are omitted, as the
+    service does. A model stays queued until `happens` changes its status. Replies scripted on
+    `script` take precedence, for responses that the service should never send.
 
     ```python
     async with FakeCohere() as fake:
@@ -48,10 +47,10 @@ class FakeCohere:
 
     def __init__(self) -> None:
         self.script: FakeWorkersAI = FakeWorkersAI()
-        """Scripts replies, byte for byte, that are said before the endpoints are asked."""
+        """Scripts literal replies, which are sent before the endpoints are used."""
         self.script.always.answers_by(self._answer)
         self.models: dict[str, Json] = {}
-        """Every model by its id, as it is told."""
+        """Every model by its id, as it is sent to clients."""
         self._lists: dict[tuple[str, str], list[Json]] = {}
         self._clients: list[Cohere] = []
 
@@ -71,98 +70,99 @@ class FakeCohere:
 
     @property
     def base_url(self) -> str:
-        """What a client takes as its `base_url`."""
+        """The `base_url` for a client."""
         return self.script.origin
 
     @property
     def requests(self) -> Sequence[Recorded]:
-        """Every request that is in, in order; still growing."""
+        """Every request received so far, in order. The sequence grows."""
         return self.script.requests
 
     def client(self, **options: Any) -> Cohere:
-        """A real client of this server, closed with it. It warns as every `Cohere` does.
+        """Create a real client of this server. The fake closes it. It warns as every `Cohere` does.
 
         Args:
-            options: Arguments of `Cohere`. Unless given: `api_key="fake-key"` and this server.
+            options: Arguments of `Cohere`. Defaults: `api_key="fake-key"` and this server.
         """
         client = Cohere(**({"api_key": "fake-key", "base_url": self.base_url} | options))
         self._clients.append(client)
         return client
 
     def refuses(self, status: int, message: str) -> Self:
-        """Answer the next request with a refusal in Cohere's form."""
-        self.script.replies(_json({"message": message}, status))
+        """Answer the next request with an error in Cohere's format."""
+        self.script.replies(_json_reply({"message": message}, status))
         return self
 
     def adds(
         self, name: str, base_type: str = "BASE_TYPE_CHAT", dataset_id: str = "dataset"
     ) -> str:
-        """Have a model without a request for it; gives its id."""
+        """Add a model without a request and return its id."""
         settings = {"base_model": {"base_type": base_type}, "dataset_id": dataset_id}
-        made: str = self._create({"name": name, "settings": settings})["finetuned_model"]["id"]
-        return made
+        model_id: str = self._create({"name": name, "settings": settings})["finetuned_model"]["id"]
+        return model_id
 
     def happens(self, model_id: str, status: str) -> None:
-        """Give a model a new status, which is an event of it."""
+        """Change a model's status and add the event for it."""
         self.models[model_id]["status"] = status
         self._list(model_id, "events").append({"status": status, "created_at": _now()})
 
     def measures(self, model_id: str, **metrics: float) -> None:
-        """Add the next step of a model's training, counted from 0."""
+        """Add the metrics of a model's next training step, counted from 0."""
         steps = self._list(model_id, "step_metrics")
-        said = {"created_at": _now(), "step_number": len(steps), "metrics": metrics}
-        steps.append(_without_zeros(said))
+        step = {"created_at": _now(), "step_number": len(steps), "metrics": metrics}
+        steps.append(_without_zeros(step))
 
     def _list(self, model_id: str, name: str) -> list[Json]:
         return self._lists.setdefault((model_id, name), [])
 
-    # The endpoints...
+    # Endpoints
 
     def _answer(self, request: Recorded) -> Reply:
         try:
-            return _json(self._said(request))
+            return _json_reply(self._dispatch(request))
         except _Refused as refused:
-            return _json({"message": str(refused)}, refused.status)
+            return _json_reply({"message": str(refused)}, refused.status)
 
-    def _said(self, request: Recorded) -> Json:
+    def _dispatch(self, request: Recorded) -> Json:
         if not request.headers.get("Authorization", "").startswith("Bearer "):
             raise _Refused(401, "no api key supplied")
-        found = _PATH.fullmatch(request.path)
-        if found is None:
+        match = _PATH.fullmatch(request.path)
+        if match is None:
             raise _Refused(404, f"404 page not found: {request.path}")
-        model_id, rest = found[1] and unquote(found[1]), found[2]
+        model_id, rest = match[1] and unquote(match[1]), match[2]
         if model_id is None and request.method == "POST":
-            return self._create(_asked(request))
+            return self._create(_read_settings(request))
         if model_id is None and request.method == "GET":
-            return _page("finetuned_models", list(self.models.values()), request.query)
+            return _build_page("finetuned_models", list(self.models.values()), request.query)
         if model_id not in self.models:
             raise _Refused(404, f"finetuned model {model_id} not found")
         if rest in _LISTS and request.method == "GET":
             return self._history(model_id, _LISTS[rest], request.query)
         if rest is None:
-            return self._one(model_id, request)
+            return self._change(model_id, request)
         raise _Refused(404, f"404 page not found: {request.path}")
 
-    def _create(self, asked: Json) -> Json:
+    def _create(self, settings: Json) -> Json:
         now, model_id = _now(), str(uuid4())
-        known = {"id": model_id, "creator_id": str(uuid4()), "organization_id": str(uuid4())}
-        self.models[model_id] = {**asked, **known, "created_at": now, "updated_at": now}
+        ids = {"id": model_id, "creator_id": str(uuid4()), "organization_id": str(uuid4())}
+        self.models[model_id] = {**settings, **ids, "created_at": now, "updated_at": now}
         self.happens(model_id, "STATUS_QUEUED")
         return {"finetuned_model": self.models[model_id]}
 
-    def _one(self, model_id: str, request: Recorded) -> Json:
+    def _change(self, model_id: str, request: Recorded) -> Json:
+        """Get, update or delete one model."""
         if request.method == "DELETE":
             del self.models[model_id]
             return {}
         if request.method == "PATCH":
-            self.models[model_id] |= {**_asked(request), "updated_at": _now()}
+            self.models[model_id] |= {**_read_settings(request), "updated_at": _now()}
         elif request.method != "GET":
             raise _Refused(405, "method not allowed")
         return {"finetuned_model": self.models[model_id]}
 
     def _history(self, model_id: str, name: str, query: dict[str, str]) -> Json:
-        page = _page(name, self._list(model_id, name), query)
-        # Of the three lists this one has no total.
+        page = _build_page(name, self._list(model_id, name), query)
+        # This is the only list of the API without a total.
         return {key: page[key] for key in page if (name, key) != ("step_metrics", "total_size")}
 
 
@@ -170,17 +170,17 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _without_zeros(said: Json) -> Json:
-    return {key: value for key, value in said.items() if value not in (0, "", None)}
+def _without_zeros(document: Json) -> Json:
+    return {key: value for key, value in document.items() if value not in (0, "", None)}
 
 
-def _json(document: Json, status: int = 200) -> Reply:
+def _json_reply(document: Json, status: int = 200) -> Reply:
     body = json.dumps(document).encode()
-    return one(lambda script: script.says(body, status=status, content_type="application/json"))
+    return take_reply(Script().says(body, status=status, content_type="application/json"))
 
 
-def _asked(request: Recorded) -> Json:
-    """The name and the settings of a body that has what is required."""
+def _read_settings(request: Recorded) -> Json:
+    """Read the name and the settings from a body, and check the required fields."""
     try:
         body = request.json()
         settings = body["settings"]
@@ -192,9 +192,9 @@ def _asked(request: Recorded) -> Json:
     return {"name": body["name"], "settings": settings}
 
 
-def _page(key: str, rows: list[Json], query: dict[str, str]) -> Json:
-    """The page that a query asks for; the token of the next one is its beginning."""
-    # The last field first: sorting keeps what is equal as it was.
+def _build_page(key: str, rows: list[Json], query: dict[str, str]) -> Json:
+    """Return the page that a query selects. A page token is the offset of its first row."""
+    # Sorting is stable: sort by the last field first.
     order = query.get("order_by", "created_at")
     for part in reversed(order.split(",")):
         field, _, direction = part.partition(" ")
@@ -203,12 +203,12 @@ def _page(key: str, rows: list[Json], query: dict[str, str]) -> Json:
         rows = sorted(rows, key=lambda row: str(row.get(field, "")), reverse=bool(direction))
     try:
         size = int(query.get("page_size", 0)) or _DEFAULT_SIZE
-        begin = int(base64.b64decode(query.get("page_token", ""), validate=True) or 0)
+        start = int(base64.b64decode(query.get("page_token", ""), validate=True) or 0)
     except ValueError as exc:
         raise _Refused(400, "invalid page_size or page_token") from exc
-    if size < 0 or begin < 0:
+    if size < 0 or start < 0:
         raise _Refused(400, "invalid page_size or page_token")
-    end = begin + size
+    end = start + size
     token = base64.b64encode(b"%d" % end).decode() if end < len(rows) else ""
     page = {"next_page_token": token, "total_size": len(rows)}
-    return {key: rows[begin:end], **_without_zeros(page)}
+    return {key: rows[start:end], **_without_zeros(page)}

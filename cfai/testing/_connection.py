@@ -1,64 +1,100 @@
-"""One client connection of the fake: HTTP/1.1 spoken by hand, so that every byte is the script's.
+"""One client connection of the fake: HTTP/1.1 by hand, so that a script controls every byte.
 
-It reads a request, has its owner choose a reply, plays it, and goes on to the next request.
+A connection reads a request, takes its reply from `FakeState`, writes it, and reads the next
+request.
 """
 
 import asyncio
 import os
 import socket
 import struct
-from typing import Protocol, cast
+from collections.abc import Callable
+from typing import cast
 
-from cfai.testing._record import Headers, Recorded
-from cfai.testing._script import HangUp, Reply
+from cfai.testing._script import HangUp, Headers, Recorded, Reply, Script, build_error_reply
 
-# A client on the same loop needs one turn to be told of its bytes, one to run its parser and one
-# to wake whoever reads; a few more cost nothing and keep two writes from being read as one.
+# A client on the same event loop needs one turn to be notified of its bytes, one to run its parser
+# and one to wake its reader. A few more turns keep it from reading two writes as one.
 _TURNS = 5
 _HEAD_LIMIT = 1 << 20
 
 
-class Owner(Protocol):
-    """What a connection asks of the fake."""
-
-    def opened(self, connection: "Connection") -> int:
-        """Keep *connection*; gives its number, counted from 1."""
-
-    def closed(self, connection: "Connection") -> None:
-        """Forget *connection*."""
-
-    def choose(self, request: Recorded) -> Reply:
-        """The reply to a request whose head is in."""
-
-    def record(self, request: Recorded) -> None:
-        """Keep a request that is in."""
-
-    def compute(self, reply: Reply, request: Recorded) -> Reply:
-        """The reply that is really played."""
-
-    def failed(self, error: Exception) -> None:
-        """Keep an error that nobody else would hear of."""
-
-    def changed(self) -> None:
-        """Something happened that a test may be waiting for."""
-
-
-async def turn() -> None:
-    """Let a client on the same event loop hear of what was just done."""
+async def yield_to_client() -> None:
+    """Let a client on the same event loop process what was just written."""
     for _ in range(_TURNS):
         await asyncio.sleep(0)
 
 
-def _chunk(data: bytes) -> bytes:
-    """One chunk of a chunked body; without data it is the last."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
+class FakeState:
+    """The scripts, recorded requests and open connections of one fake server."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.routes: dict[str, Script] = {}
+        self.requests: list[Recorded] = []
+        self.connections: set[Connection] = set()
+        self.accepted = 0
+        self.errors: list[Exception] = []
+        self._change = asyncio.Event()
+
+    def add_connection(self, connection: "Connection") -> int:
+        """Register a connection and return its number, counted from 1."""
+        self.connections.add(connection)
+        self.accepted += 1
+        self.notify()
+        return self.accepted
+
+    def remove_connection(self, connection: "Connection") -> None:
+        self.connections.discard(connection)
+        self.notify()
+
+    def record_request(self, request: Recorded) -> None:
+        self.requests.append(request)
+        self.notify()
+
+    def choose_reply(self, request: Recorded) -> Reply:
+        """Take the next scripted reply for a request whose head has arrived."""
+        routed = [script for path, script in self.routes.items() if path in request.target]
+        for script in (*routed, self.script):
+            reply = script.take()
+            if reply is not None:
+                return reply
+        number = len(self.requests) + 1
+        return build_error_reply(
+            f"nothing scripted for request {number}: {request.method} {request.target}"
+        )
+
+    def compute_reply(self, reply: Reply, request: Recorded) -> Reply:
+        """Call the reply's `compute` function, if it has one, with the complete request."""
+        if reply.compute is None:
+            return reply
+        try:
+            return reply.compute(request)
+        except Exception as error:
+            self.errors.append(error)
+            return build_error_reply(f"the scripted function raised {error!r}")
+
+    def notify(self) -> None:
+        """Wake every `wait_until`."""
+        self._change.set()
+        self._change = asyncio.Event()
+
+    async def wait_until(self, condition: Callable[[], object], within: float) -> None:
+        try:
+            async with asyncio.timeout(within):
+                while not condition():
+                    await self._change.wait()
+            await yield_to_client()
+        except TimeoutError:
+            counts = f"{len(self.connections)} open connections, {len(self.requests)} requests"
+            raise TimeoutError(f"the condition is false after {within:g} s: {counts}") from None
 
 
 class Connection(asyncio.Protocol):
-    """The server's side of one connection; the task that plays on it ends with it."""
+    """The server's side of one connection; its task ends with it."""
 
-    def __init__(self, owner: Owner) -> None:
-        self._owner = owner
+    def __init__(self, state: FakeState) -> None:
+        self._state = state
         self._reader = asyncio.StreamReader(limit=_HEAD_LIMIT)
         self._writable = asyncio.Event()
         self._requests: list[Recorded] = []
@@ -66,16 +102,16 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self.task: asyncio.Task[None]
 
-    # What the event loop calls...
+    # Called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's is one in all but its class.
+        # uvloop's transport has the same methods, but another base class.
         self._transport = transport = cast("asyncio.Transport", transport)
-        # With no room in the buffer, "writable" means that all was handed to the system.
+        # With no room in the buffer, "writable" means that the system has all of the data.
         transport.set_write_buffer_limits(high=0)
         self._reader.set_transport(transport)
         self._writable.set()
-        self._number = self._owner.opened(self)
+        self._number = self._state.add_connection(self)
         self.task = asyncio.get_running_loop().create_task(self._serve())
 
     def data_received(self, data: bytes) -> None:
@@ -91,10 +127,12 @@ class Connection(asyncio.Protocol):
         self.task.cancel()
         for request in self._requests:
             request.gone.set()
-        self._owner.closed(self)
+        self._state.remove_connection(self)
+
+    # Closing
 
     def hang_up(self, how: HangUp = True) -> None:
-        """Close in order once everything is written, or break off at once with an RST."""
+        """Close once everything is written (FIN), or at once with an RST if *how* is "reset"."""
         if how == "reset":
             linger_no_time = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
             sock = self._transport.get_extra_info("socket")
@@ -104,37 +142,37 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
-        """Close at once, whatever is not yet written."""
+        """Close at once and discard unwritten data."""
         self._transport.abort()
 
-    # Receiving a request...
+    # Reading requests
 
     async def _serve(self) -> None:
         try:
             while await self._exchange():
                 pass
         except Exception as error:
-            self._owner.failed(error)
+            self._state.errors.append(error)
         finally:
             if not self._transport.is_closing():
                 self._transport.close()
 
     async def _exchange(self) -> bool:
-        """One request and its reply; whether the connection can carry another."""
-        request, version = await self._head()
-        reply = self._owner.choose(request)
+        """Read one request and reply to it; return whether the connection can carry another."""
+        request, version = await self._read_head()
+        reply = self._state.choose_reply(request)
         if not reply.before_body:
-            request.body = await self._body(request.headers)
-        self._owner.record(request)
+            request.body = await self._read_body(request.headers)
+        self._state.record_request(request)
         self._requests.append(request)
-        reply = self._owner.compute(reply, request)
-        keep = await self._play(reply)
+        reply = self._state.compute_reply(reply, request)
+        reusable = await self._write_reply(reply)
         request.answered.set()
-        self._owner.changed()
-        asked_to_close = request.headers.get("connection", "").lower() == "close"
-        return keep and not asked_to_close and version != "HTTP/1.0"
+        self._state.notify()
+        client_closes = request.headers.get("connection", "").lower() == "close"
+        return reusable and not client_closes and version != "HTTP/1.0"
 
-    async def _head(self) -> tuple[Recorded, str]:
+    async def _read_head(self) -> tuple[Recorded, str]:
         head = await self._reader.readuntil(b"\r\n\r\n")
         first, *lines = head[:-4].decode("latin-1").split("\r\n")
         method, target, version = first.split(" ")
@@ -142,14 +180,14 @@ class Connection(asyncio.Protocol):
         headers = Headers(tuple((name, value.strip()) for name, _, value in pairs))
         return Recorded(method, target, headers, self._number), version
 
-    async def _body(self, headers: Headers) -> bytes:
+    async def _read_body(self, headers: Headers) -> bytes:
         if headers.get("expect", "").lower() == "100-continue":
             await self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if "chunked" in headers.get("transfer-encoding", "").lower():
-            return await self._chunks()
+            return await self._read_chunks()
         return await self._reader.readexactly(int(headers.get("content-length", 0)))
 
-    async def _chunks(self) -> bytes:
+    async def _read_chunks(self) -> bytes:
         body = bytearray()
         while size := int((await self._reader.readuntil(b"\r\n")).partition(b";")[0], 16):
             body += await self._reader.readexactly(size)
@@ -158,10 +196,10 @@ class Connection(asyncio.Protocol):
             pass  # trailers
         return bytes(body)
 
-    # Playing the reply...
+    # Writing replies
 
-    async def _play(self, reply: Reply) -> bool:
-        """Write *reply*; whether the connection is still good."""
+    async def _write_reply(self, reply: Reply) -> bool:
+        """Write *reply*; return whether the connection is still usable."""
         if reply.after is not None:
             await self._wait(reply.after)
         await self._write(reply.head())
@@ -169,15 +207,12 @@ class Connection(asyncio.Protocol):
             if not isinstance(part, bytes):
                 await self._wait(part)
             elif part:
-                await self._write(_chunk(part) if reply.chunked else part)
+                await self._write(_encode_chunk(part) if reply.chunked else part)
         if reply.then_hangs_up:
             self.hang_up(reply.then_hangs_up)
             return False
         if reply.chunked:
-            await self._write(_chunk(b""))
-        return self._reusable(reply)
-
-    def _reusable(self, reply: Reply) -> bool:
+            await self._write(_encode_chunk(b""))
         closes = reply.framing == "close" or reply.header("connection") == "close"
         return not closes and not reply.before_body
 
@@ -186,10 +221,15 @@ class Connection(asyncio.Protocol):
             return
         self._transport.write(data)
         await self._writable.wait()
-        await turn()
+        await yield_to_client()
 
-    async def _wait(self, what: float | asyncio.Event) -> None:
-        if isinstance(what, asyncio.Event):
-            await what.wait()
+    async def _wait(self, delay: float | asyncio.Event) -> None:
+        if isinstance(delay, asyncio.Event):
+            await delay.wait()
         else:
-            await asyncio.sleep(what)
+            await asyncio.sleep(delay)
+
+
+def _encode_chunk(data: bytes) -> bytes:
+    """Encode one chunk of a chunked body; an empty one ends the body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)

@@ -1,23 +1,21 @@
-"""The fake itself: a listening socket, and what a test sees of what happens behind it."""
+"""`FakeWorkersAI`: a scripted server on the loopback, and what a test can observe of it."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from cfai.testing._connection import Connection
-from cfai.testing._desk import Desk
-from cfai.testing._record import Recorded
-from cfai.testing._script import HangUp, Script
+from cfai.testing._connection import Connection, FakeState
+from cfai.testing._script import HangUp, Recorded, Script
 from cfai.testing._simulation import Service, Simulation
 from cfai.workers_ai import WorkersAI
 
 
 class FakeWorkersAI(Script):
-    """A Workers AI on the loopback that says what a test scripts, and remembers what it was asked.
+    """A Workers AI server on the loopback that sends scripted replies and records requests.
 
-    Replies are said in the order they were scripted. A request that nothing was scripted for is
-    answered with status 500 and code 90002, and the message names it.
+    Replies are sent in the order they were scripted. A request without a scripted reply is
+    answered with status 500 and code 90002; the message names the request.
 
     ```python
     async with FakeWorkersAI() as fake:
@@ -28,18 +26,18 @@ class FakeWorkersAI(Script):
         assert fake.requests[0].json() == {"prompt": "Hi"}
     ```
 
-    Leaving the `async with` closes the clients it handed out, every connection and the server.
+    Leaving the `async with` closes the clients it created, every connection and the server.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._desk = Desk(self)
+        self._state = FakeState(self)
         self._clients: list[WorkersAI] = []
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self._desk), "127.0.0.1", 0)
+        self._server = await loop.create_server(lambda: Connection(self._state), "127.0.0.1", 0)
         return self
 
     async def __aexit__(
@@ -49,110 +47,115 @@ class FakeWorkersAI(Script):
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
-        if self._desk.failures and error is None:
-            raise self._desk.failures[0]
+        if self._state.errors and error is None:
+            raise self._state.errors[0]
 
     async def aclose(self) -> None:
-        """Close the clients handed out, every connection and the server; twice is fine."""
+        """Close the clients it created, every connection and the server. Safe to repeat."""
         while self._clients:
             await self._clients.pop().aclose()
         if self._server is None:
             return
         server, self._server = self._server, None
         server.close()
-        tasks = [connection.task for connection in self._desk.connections]
-        for connection in self._desk.connections:
+        tasks = [connection.task for connection in self._state.connections]
+        for connection in self._state.connections:
             connection.abort()
         await self.until(lambda: self.connections == 0)
         await asyncio.gather(*tasks, return_exceptions=True)
         await server.wait_closed()
 
-    # Where it is, and who talks to it...
+    # Address and clients
 
     @property
     def port(self) -> int:
-        """The port on 127.0.0.1, another one every time."""
+        """The port on 127.0.0.1; a different one for each fake."""
         if self._server is None:
-            raise RuntimeError("the fake listens only inside its `async with`")
+            raise RuntimeError("the fake is not listening: use it inside its `async with`")
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
     @property
     def origin(self) -> str:
-        """Where it listens, `http://127.0.0.1:PORT`: also an address for a client's `proxy`."""
+        """The server's address, `http://127.0.0.1:PORT`. It also works as a client's `proxy`."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def base_url(self) -> str:
-        """What a client takes as its `base_url`."""
+        """The `base_url` for a client."""
         return f"{self.origin}/client/v4"
 
     def client(self, **options: Any) -> WorkersAI:
-        """A real client of this server, closed with it.
+        """Create a real client of this server. The fake closes it.
 
         Args:
-            options: Arguments of `WorkersAI`. Unless given: `account_id="account"`,
+            options: Arguments of `WorkersAI`. Defaults: `account_id="account"`,
                 `api_token="fake-api-token"` and this server as `base_url`.
         """
-        known = {"account_id": "account", "api_token": "fake-api-token", "base_url": self.base_url}
-        client = WorkersAI(**(known | options))
+        defaults = {
+            "account_id": "account",
+            "api_token": "fake-api-token",
+            "base_url": self.base_url,
+        }
+        client = WorkersAI(**(defaults | options))
         self._clients.append(client)
         return client
 
-    # Scripting beyond the one queue, and acting at once...
+    # More scripts, and immediate actions
 
     def on(self, path: str) -> Script:
-        """A script of its own for the requests whose target contains *path*.
+        """Return the script for requests whose target contains *path*.
 
-        The first route that fits and has something to say is asked before the fake's own script.
+        The first matching route with a reply takes precedence over the fake's own script.
         """
-        return self._desk.routes.setdefault(path, Script())
+        return self._state.routes.setdefault(path, Script())
 
     def simulates(self, service: Service, *, remembers: bool = True) -> Simulation:
-        """Embed from now on whatever nothing else is scripted for, as *service* says.
+        """Answer every request without a scripted reply like the simulated *service*.
 
         Args:
             service: How the service behaves.
-            remembers: Whether it counts how often it answered each text.
+            remembers: Whether to count how often each text was answered.
         """
         simulation = Simulation(service, asyncio.get_running_loop().time, remembers=remembers)
         self.always.answers_by(simulation.reply)
         return simulation
 
     async def drops_connections(self, how: HangUp = True) -> None:
-        """Close every open connection now, idle ones too; `"reset"` breaks them off with an RST.
+        """Close every open connection now, including idle ones; `"reset"` sends an RST.
 
-        A client on the same event loop has heard of it when this returns.
+        A client on the same event loop has been notified when this returns.
         """
-        dropped = set(self._desk.connections)
+        dropped = set(self._state.connections)
         for connection in dropped:
             connection.hang_up(how)
-        await self.until(lambda: not dropped & self._desk.connections)
+        await self.until(lambda: not dropped & self._state.connections)
 
-    # What happened...
+    # Observations
 
     @property
     def requests(self) -> Sequence[Recorded]:
-        """Every request that is in, in order; still growing."""
-        return self._desk.requests
+        """Every request received so far, in order. The sequence grows."""
+        return self._state.requests
 
     @property
     def connections(self) -> int:
-        """How many connections are open now."""
-        return len(self._desk.connections)
+        """The number of open connections."""
+        return len(self._state.connections)
 
     @property
     def accepted(self) -> int:
-        """How many connections were ever accepted."""
-        return self._desk.accepted
+        """The number of connections accepted so far."""
+        return self._state.accepted
 
     async def until(self, condition: Callable[[], object], *, within: float = 10) -> None:
         """Wait until *condition* holds: `await fake.until(lambda: fake.connections == 0)`.
 
-        It is asked again whenever a connection opens or closes and whenever a request is in or
-        answered; nothing polls. A client on the same event loop has heard of it, too, on return.
+        The condition is checked whenever a connection opens or closes and whenever a request was
+        received or answered; it is not polled. A client on the same event loop has been notified,
+        too, when this returns.
 
         Raises:
-            TimeoutError: It did not hold within *within* seconds.
+            TimeoutError: The condition did not hold within *within* seconds.
         """
-        await self._desk.until(condition, within)
+        await self._state.wait_until(condition, within)

@@ -1,90 +1,163 @@
-"""What the fake is told to say: replies as values, and the methods that queue them.
+"""Recorded requests, scripted replies, and `Script`, whose methods queue replies.
 
-No socket in here: `_connection` plays the replies.
+No sockets here: `_connection` writes the replies.
 """
 
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Literal, Self
+from urllib.parse import parse_qsl
 
-from attrs import field, frozen
-
-from cfai.testing._record import Recorded
+from attrs import define, field, frozen
 
 Part = bytes | str | float | asyncio.Event
-"""A piece of a reply: bytes or text (as UTF-8) to write, seconds to pause, an event to wait for."""
+"""Part of a reply: bytes or text (sent as UTF-8), seconds to pause, or an event to wait for."""
 
 Framing = Literal["length", "chunked", "close"]
-"""How a body shows its end: by Content-Length, by the last chunk, or by closing the connection."""
+"""How a body ends: by Content-Length, by the last chunk, or by closing the connection."""
 
 HangUp = bool | Literal["reset"]
-"""`True` closes in order (FIN), `"reset"` breaks the connection off (RST), `False` keeps it."""
+"""`True` closes the connection (FIN), `"reset"` resets it (RST), `False` keeps it open."""
 
 NOTHING_SCRIPTED = 90002
-"""The error code of the fake's own complaints; the service has none so high."""
+"""The code of the fake's own errors. The service has no codes this high."""
 
 _JSON = "application/json"
 _EVENTS = "text/event-stream"
 
 
-def _bytes(part: Part) -> bytes | float | asyncio.Event:
+@frozen
+class Headers(Mapping[str, str]):
+    """The headers of one request, in the order received. Names are case-insensitive.
+
+    If a name was sent twice, the mapping has its first value, and `all` returns every value.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+    """Name and value of every header line, exactly as the client sent them."""
+
+    def all(self, name: str) -> list[str]:
+        """Return every value of *name*, in order; an empty list if it was not sent."""
+        name = name.lower()
+        return [value for key, value in self.pairs if key.lower() == name]
+
+    def __getitem__(self, name: str) -> str:
+        values = self.all(name)
+        if not values:
+            raise KeyError(name)
+        return values[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name.lower() for name, _ in self.pairs))
+
+    def __len__(self) -> int:
+        return len({name.lower() for name, _ in self.pairs})
+
+
+@define(eq=False)
+class Recorded:
+    """One request that the fake received."""
+
+    method: str
+    """The method as sent: `POST`, `GET`, or `CONNECT` if the fake is used as a proxy."""
+
+    target: str
+    """The raw target of the request line: path and query, percent-encoded."""
+
+    headers: Headers
+    connection: int
+    """The number of its connection; the first that the fake accepted is 1."""
+
+    body: bytes = field(default=b"", repr=False)
+    """The body, after decoding chunked transfer encoding; compression is left as sent."""
+
+    answered: asyncio.Event = field(factory=asyncio.Event, repr=False)
+    """Set when the last byte of the reply has been written."""
+
+    gone: asyncio.Event = field(factory=asyncio.Event, repr=False)
+    """Set when its connection has closed, by either side.
+
+    If the client leaves a stream early, this is set and `answered` is not.
+    """
+
+    @property
+    def path(self) -> str:
+        """The target without its query, percent-encoded."""
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The decoded query. If a name was sent twice, its last value."""
+        return dict(parse_qsl(self.target.partition("?")[2], keep_blank_values=True))
+
+    def json(self) -> Any:
+        """Decode the body as JSON.
+
+        Raises:
+            ValueError: The body is not JSON.
+        """
+        return json.loads(self.body)
+
+
+def _encode_text(part: Part) -> bytes | float | asyncio.Event:
     return part.encode() if isinstance(part, str) else part
 
 
-def _parts(parts: tuple[Part, ...]) -> tuple[bytes | float | asyncio.Event, ...]:
-    return tuple(_bytes(part) for part in parts)
+def _encode_texts(parts: tuple[Part, ...]) -> tuple[bytes | float | asyncio.Event, ...]:
+    return tuple(_encode_text(part) for part in parts)
 
 
 @frozen
 class Reply:
-    """One scripted reply, in full. `Script` has a method for every usual one."""
+    """One scripted reply. `Script` has a method for each common kind."""
 
-    parts: tuple[bytes | float | asyncio.Event, ...] = field(default=(), converter=_parts)
-    """Each bytes part is one write, and one chunk of a chunked body."""
+    parts: tuple[bytes | float | asyncio.Event, ...] = field(default=(), converter=_encode_texts)
+    """Each bytes part is one write, and one chunk if the body is chunked."""
 
     status: int = field(default=200, kw_only=True)
     headers: Mapping[str, str] = field(factory=dict, kw_only=True)
-    """Sent as they are. A Content-Length or Transfer-Encoding here is not corrected, only sent."""
+    """Sent unchanged. A Content-Length or Transfer-Encoding given here is not corrected."""
 
     framing: Framing | None = field(default=None, kw_only=True)
-    """`None` writes bytes with no head at all: the parts are the whole of the reply."""
+    """If `None`, no status line or headers are written: the parts are the complete reply."""
 
     after: float | asyncio.Event | None = field(default=None, kw_only=True)
-    """Seconds, or an event, to wait for before the first byte."""
+    """Seconds to pause, or an event to wait for, before the first byte."""
 
     then_hangs_up: HangUp = field(default=False, kw_only=True)
-    """Leave after the last part, without the end that the framing asks for."""
+    """Close the connection after the last part, without the ending that the framing requires."""
 
     before_body: bool = field(default=False, kw_only=True)
-    """Reply as soon as the head of the request is in, and leave its body unread."""
+    """Reply as soon as the request's headers have arrived, without reading its body."""
 
     compute: "Callable[[Recorded], Reply] | None" = field(default=None, kw_only=True)
-    """Makes the reply that is really played, once the whole request is known."""
+    """Builds the actual reply from the complete request."""
 
     def head(self) -> bytes:
-        """Status line and headers; nothing for a reply without a framing."""
+        """Return status line and headers; empty for a reply without a framing."""
         if self.framing is None:
             return b""
         phrase = HTTPStatus(self.status).phrase if self.status in set(HTTPStatus) else ""
+        headers = (*self.headers.items(), *self._framing_headers())
         lines = [f"HTTP/1.1 {self.status} {phrase}"]
-        lines += [f"{name}: {value}" for name, value in (*self.headers.items(), *self._ending())]
+        lines += [f"{name}: {value}" for name, value in headers]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     def header(self, name: str) -> str | None:
-        """The scripted value of *name*, compared without case."""
+        """Return the scripted value of *name*, which is case-insensitive."""
         return {key.lower(): value for key, value in self.headers.items()}.get(name.lower())
 
     @property
     def chunked(self) -> bool:
-        """Whether each part goes out as a chunk of its own."""
+        """Whether each part is sent as its own chunk."""
         if self.header("content-length"):
             return False
         return self.framing == "chunked" or "chunked" in (self.header("transfer-encoding") or "")
 
-    def _ending(self) -> tuple[tuple[str, str], ...]:
+    def _framing_headers(self) -> tuple[tuple[str, str], ...]:
         if self.header("content-length") or self.header("transfer-encoding"):
             return ()
         if self.framing == "chunked":
@@ -95,30 +168,30 @@ class Reply:
         return (("Connection", "close"),)
 
 
-def _compact(value: Any) -> bytes:
+def _encode_json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _envelope(result: Any, errors: list[dict[str, Any]]) -> bytes:
+def _encode_envelope(result: Any, errors: list[dict[str, Any]]) -> bytes:
     success = not errors
-    return _compact({"result": result, "success": success, "errors": errors, "messages": []})
+    return _encode_json({"result": result, "success": success, "errors": errors, "messages": []})
 
 
-def _event(value: Part | Mapping[str, Any]) -> Part:
-    """A text or a mapping as one event of the service's native stream; anything else as it is."""
+def _encode_event(value: Part | Mapping[str, Any]) -> Part:
+    """Encode text or a mapping as one event of the native stream; return other parts unchanged."""
     if isinstance(value, str):
         value = {"response": value}
-    return b"data: " + _compact(value) + b"\n\n" if isinstance(value, Mapping) else value
+    return b"data: " + _encode_json(value) + b"\n\n" if isinstance(value, Mapping) else value
 
 
 def _looks_like_events(parts: tuple[Part, ...]) -> bool:
-    first = next((_bytes(part) for part in parts if isinstance(part, bytes | str)), b"")
+    first = next((_encode_text(part) for part in parts if isinstance(part, bytes | str)), b"")
     fields = (b"data:", b"event:", b"id:", b"retry:", b":")
     return isinstance(first, bytes) and first.removeprefix(b"\xef\xbb\xbf").startswith(fields)
 
 
 class Script:
-    """Replies in the order they will be said. Every method queues one and gives the script back."""
+    """A queue of replies. Every method queues one reply and returns the script."""
 
     def __init__(self) -> None:
         self._queue: deque[Reply] = deque()
@@ -126,16 +199,16 @@ class Script:
 
     @property
     def always(self) -> "Script":
-        """Scripts what is said whenever nothing is queued: `fake.always.answers({})`."""
+        """The script of the default reply, sent if none is queued: `fake.always.answers({})`."""
         return _Always(self)
 
     @property
     def pending(self) -> int:
-        """How many queued replies nobody has asked for yet."""
+        """The number of queued replies that are not used yet."""
         return len(self._queue)
 
     def replies(self, reply: Reply) -> Self:
-        """Queue a reply that is spelled out in full."""
+        """Queue a complete `Reply`."""
         self._queue.append(reply)
         return self
 
@@ -149,33 +222,33 @@ class Script:
         after: float | asyncio.Event | None = None,
         then_hangs_up: HangUp = False,
     ) -> Self:
-        """Say literal bytes.
+        """Reply with literal bytes.
 
         Args:
-            parts: The body. Each bytes or str is one write (and one chunk, where the body is
-                chunked), after which the event loop turns, so that a client on the same loop reads
-                it by itself. A number pauses for that many seconds; an `asyncio.Event` waits until
-                it is set, and one that is never set stalls until the client leaves.
-            content_type: Default: `text/event-stream` when the first bytes begin like an event
+            parts: The body. Each bytes or str is one write (and one chunk if the body is
+                chunked), followed by a few turns of the event loop, so that a client on the same
+                loop reads it separately. A number pauses for that many seconds; an
+                `asyncio.Event` waits until it is set (if it never is, until the client leaves).
+            content_type: Default: `text/event-stream` if the first bytes look like an event
                 stream, otherwise `application/json`.
-            headers: Sent as they are, before any that the framing adds. A Content-Length here is
-                believed, right or wrong.
-            framing: Default: chunked for an event stream or a body that is left off, else length.
-            after: Seconds, or an event, to wait for before the head is sent.
-            then_hangs_up: Close after the last part although the body has not ended (with
-                `framing="length"` it has: only the connection is lost); `"reset"` breaks it off
-                with an RST.
+            headers: Sent unchanged, before those that the framing adds. A Content-Length given
+                here is not corrected.
+            framing: Default: chunked for an event stream or an unfinished body, otherwise length.
+            after: Seconds to pause, or an event to wait for, before the headers are sent.
+            then_hangs_up: Close the connection after the last part, before the end of the body
+                (with `framing="length"` the body is complete: only the connection is lost);
+                `"reset"` sends an RST.
         """
         kind = content_type or (_EVENTS if _looks_like_events(parts) else _JSON)
-        given = dict(headers or {})
-        if "content-type" not in {name.lower() for name in given}:
-            given = {"Content-Type": kind, **given}
+        fields = dict(headers or {})
+        if "content-type" not in {name.lower() for name in fields}:
+            fields = {"Content-Type": kind, **fields}
         chunked = kind.startswith(_EVENTS) or then_hangs_up
         return self.replies(
             Reply(
                 parts,
                 status=status,
-                headers=given,
+                headers=fields,
                 framing=framing or ("chunked" if chunked else "length"),
                 after=after,
                 then_hangs_up=then_hangs_up,
@@ -183,7 +256,7 @@ class Script:
         )
 
     def says_raw(self, *parts: Part, then_hangs_up: HangUp = False) -> Self:
-        """Write bytes that are the whole reply: a status line, headers and all, or half of them."""
+        """Write bytes as the complete reply: status line, headers and body, or a part of them."""
         return self.replies(Reply(parts, then_hangs_up=then_hangs_up))
 
     def answers(
@@ -194,18 +267,18 @@ class Script:
         headers: Mapping[str, str] | None = None,
         after: float | asyncio.Event | None = None,
     ) -> Self:
-        """Answer with the service's envelope around *result*, any value that is JSON."""
-        return self.says(_envelope(result, []), status=status, headers=headers, after=after)
+        """Answer with *result*, any JSON value, inside the service's envelope."""
+        return self.says(_encode_envelope(result, []), status=status, headers=headers, after=after)
 
     def answers_by(self, function: Callable[[Recorded], Any]) -> Self:
-        """Answer what *function* makes of the request: a result for the envelope, or a `Reply`.
+        """Answer with what *function* returns for the request: a result, or a complete `Reply`.
 
-        What the function raises is answered with status 500, and raised when the fake closes.
+        If it raises, the reply has status 500, and the fake raises the exception when it closes.
         """
 
         def compute(request: Recorded) -> Reply:
-            made = function(request)
-            return made if isinstance(made, Reply) else one(lambda script: script.answers(made))
+            result = function(request)
+            return result if isinstance(result, Reply) else take_reply(Script().answers(result))
 
         return self.replies(Reply(compute=compute))
 
@@ -219,10 +292,10 @@ class Script:
         headers: Mapping[str, str] | None = None,
         after: float | asyncio.Event | None = None,
     ) -> Self:
-        """Refuse with the service's envelope around one error; *retry_after* is in seconds."""
-        wait = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
-        body = _envelope(None, [{"code": code, "message": message}])
-        return self.says(body, status=status, headers={**wait, **(headers or {})}, after=after)
+        """Answer with one error inside the service's envelope; *retry_after* is in seconds."""
+        retry = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
+        body = _encode_envelope(None, [{"code": code, "message": message}])
+        return self.says(body, status=status, headers={**retry, **(headers or {})}, after=after)
 
     def streams(
         self,
@@ -232,17 +305,17 @@ class Script:
         after: float | asyncio.Event | None = None,
         then_hangs_up: HangUp = False,
     ) -> Self:
-        """Stream tokens in the service's native form.
+        """Stream tokens in the service's native format.
 
         Args:
-            events: A str is the text of one token, a mapping the JSON of one event. Bytes, seconds
-                and an `asyncio.Event` mean what they mean to `says`.
-            done: End with `data: [DONE]`. A stream that hangs up never does.
+            events: A str is the text of one token, a mapping the JSON of one event. Bytes,
+                seconds and an `asyncio.Event` work as in `says`.
+            done: End with `data: [DONE]`. A stream that hangs up never sends it.
             headers: As for `says`.
             after: As for `says`.
             then_hangs_up: As for `says`.
         """
-        parts = [_event(event) for event in events]
+        parts = [_encode_event(event) for event in events]
         if done and not then_hangs_up:
             parts.append(b"data: [DONE]\n\n")
         return self.says(
@@ -254,21 +327,22 @@ class Script:
         )
 
     def hangs_up(self, *, reset: bool = False, before_body: bool = False) -> Self:
-        """Read the request and close without a byte of an answer.
+        """Read the request, then close the connection without a reply.
 
         Args:
-            reset: Break the connection off (RST) instead of closing it in order (FIN).
-            before_body: Leave as soon as the request's head is in, while its body is being sent.
+            reset: Reset the connection (RST) instead of closing it (FIN).
+            before_body: Close as soon as the request's headers have arrived, while the client is
+                still sending the body.
         """
         how: HangUp = "reset" if reset else True
         return self.replies(Reply(then_hangs_up=how, before_body=before_body))
 
     def stalls(self) -> Self:
-        """Read the request and never answer; it ends when the client leaves or the fake closes."""
+        """Read the request and never reply. It ends when the client leaves or the fake closes."""
         return self.replies(Reply((asyncio.Event(),)))
 
     def take(self) -> Reply | None:
-        """The next of the queue, removed from it; else the one for always; else `None`."""
+        """Remove and return the next queued reply; if there is none, the default; else `None`."""
         return self._queue.popleft() if self._queue else self._default
 
 
@@ -282,16 +356,14 @@ class _Always(Script):
         return self
 
 
-def one(write: Callable[[Script], Script]) -> Reply:
-    """The single reply that *write* scripts: `one(lambda script: script.answers({}))`."""
-    script = Script()
-    write(script)
+def take_reply(script: Script) -> Reply:
+    """Take the reply that was just scripted: `take_reply(Script().answers({}))`."""
     reply = script.take()
     if reply is None:
-        raise ValueError("nothing was scripted")
+        raise ValueError("the script has no reply")
     return reply
 
 
-def complaint(message: str) -> Reply:
-    """What the fake says when it cannot play a script: status 500 in the service's envelope."""
-    return one(lambda script: script.fails(500, NOTHING_SCRIPTED, message))
+def build_error_reply(message: str) -> Reply:
+    """Build the reply for a request that the fake cannot answer: status 500 in the envelope."""
+    return take_reply(Script().fails(500, NOTHING_SCRIPTED, message))

@@ -1,7 +1,7 @@
-"""The pytest fixture `fake_workers_ai`, for pytest-asyncio in either mode and for anyio.
+"""The pytest fixture `fake_workers_ai`, for pytest-asyncio in both modes and for anyio.
 
-(anyio's tests and pytest-asyncio's auto mode do not go together, with this fixture or any other.)
-It is no entry point, so that it costs nothing where it is not asked for. In the top `conftest.py`:
+(anyio's tests do not work with pytest-asyncio's auto mode, with this fixture or any other.)
+The plugin is not an entry point, so it costs nothing unless enabled in the top `conftest.py`:
 
     pytest_plugins = ["cfai.testing.plugin"]
 """
@@ -25,15 +25,15 @@ async def _open_fake() -> AsyncIterator[FakeWorkersAI]:
         yield fake
 
 
-# pytest-asyncio in strict mode runs only fixtures made by its own decorator, and anyio only
-# those made by pytest's: so there is one of each, and the test decides which of them it needs.
+# pytest-asyncio in strict mode runs only fixtures created by its own decorator, and anyio only
+# those created by pytest's. There is one of each; the test's event loop plugin decides.
 _asyncio_fake = asyncio_fixture(name="_asyncio_fake_workers_ai")(_open_fake)
 _anyio_fake = pytest.fixture(name="_anyio_fake_workers_ai")(_open_fake)
 
 
 @pytest.fixture
 def fake_workers_ai(request: pytest.FixtureRequest) -> FakeWorkersAI:
-    """A `FakeWorkersAI` that listens while the test runs, on the test's own event loop."""
+    """A `FakeWorkersAI` that listens during the test, on the test's event loop."""
     library = "anyio" if "anyio_backend" in request.fixturenames else "asyncio"
     fake: FakeWorkersAI = request.getfixturevalue(f"_{library}_fake_workers_ai")
     return fake

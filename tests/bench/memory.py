@@ -20,8 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from cfai import WorkersAI
-from cfai.testing import FakeWorkersAI, Reply
-from cfai.testing._record import Recorded
+from cfai.testing import FakeWorkersAI, Recorded, Reply
 
 MODEL = "@cf/baai/bge-m3"
 DIMENSION = 64

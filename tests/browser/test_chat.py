@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from cfai.testing import FakeWorkersAI
-from cfai.testing._record import Recorded
+from cfai.testing import FakeWorkersAI, Recorded, Script
 from tests.browser.conftest import PATIENCE, Chat
 
 expect = pytest.importorskip(
@@ -356,10 +355,8 @@ def echoes(fake: FakeWorkersAI, *parts: Any) -> None:
     """Have every question answered with itself."""
 
     def reply(request: Recorded) -> Any:
-        from cfai.testing._script import one
-
-        said = request.json()["messages"][-1]["content"]
-        return one(lambda script: script.streams(f"You said {said}", *parts, "."))
+        question = request.json()["messages"][-1]["content"]
+        return Script().streams(f"You said {question}", *parts, ".").take()
 
     fake.always.answers_by(reply)
 

@@ -1,15 +1,11 @@
-"""The fake, seen by clients that are not ours: plain aiohttp and a raw socket."""
+"""The fake server, used through plain aiohttp and raw sockets."""
 
 import asyncio
 import gzip
 import io
 import json
 import socket
-import subprocess
-import sys
-import textwrap
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
@@ -39,7 +35,7 @@ async def pieces(response: aiohttp.ClientResponse) -> list[bytes]:
 
 
 class Caller:
-    """A client that writes bytes and reads bytes."""
+    """A client that writes and reads raw bytes."""
 
     def __init__(self, fake: FakeWorkersAI) -> None:
         self._port = fake.port
@@ -63,11 +59,11 @@ class Caller:
 
 GET = b"GET /x?a=%2F&b HTTP/1.1\r\nHost: h\r\n\r\n"
 
-# Literal bytes and their framing...
+# Bodies and framing
 
 
-async def test_the_envelope_is_the_services(fake: FakeWorkersAI) -> None:
-    """`answers` writes what the service writes around a result, byte for byte."""
+async def test_answers_sends_the_service_envelope(fake: FakeWorkersAI) -> None:
+    """The envelope matches the service byte for byte."""
     fake.answers({"response": "Grüezi"})
     async with Caller(fake) as caller:
         caller.sends(GET)
@@ -79,10 +75,10 @@ async def test_the_envelope_is_the_services(fake: FakeWorkersAI) -> None:
         assert await caller.reads(len(head) + len(body)) == head + body
 
 
-async def test_a_failure_has_the_services_form(
+async def test_fails_sends_the_service_error_envelope(
     fake: FakeWorkersAI, http: aiohttp.ClientSession
 ) -> None:
-    """`fails` writes status, code, message and the time to wait."""
+    """It has status, code, message and Retry-After."""
     fake.fails(429, 3040, "Capacity temporarily exceeded, please try again.", retry_after=1.5)
     async with http.post(url(fake)) as response:
         assert response.status == 429
@@ -97,18 +93,20 @@ async def test_a_failure_has_the_services_form(
         }
 
 
-async def test_parts_are_read_one_by_one(fake: FakeWorkersAI, http: aiohttp.ClientSession) -> None:
-    """A client on the same loop sees every part by itself, in whatever framing."""
+async def test_each_part_arrives_separately(
+    fake: FakeWorkersAI, http: aiohttp.ClientSession
+) -> None:
+    """A client on the same loop reads every part separately, with any framing."""
     for framing in ("chunked", "length", "close"):
         fake.says(b"one", "zwö", b"three", content_type="text/plain", framing=framing)
         async with http.get(url(fake)) as response:
             assert await pieces(response) == [b"one", "zwö".encode(), b"three"]
 
 
-async def test_events_are_chunked_and_typed(
+async def test_events_are_sent_chunked_as_an_event_stream(
     fake: FakeWorkersAI, http: aiohttp.ClientSession
 ) -> None:
-    """Bytes that begin like events are sent as an event stream; others as JSON."""
+    """Other bytes are sent as JSON."""
     for first in (b"data: 1\n\n", b": keep-alive\n\n", b"\xef\xbb\xbfdata: 1\n\n", "id: 7\n\n"):
         fake.says(first)
         async with http.get(url(fake)) as response:
@@ -120,8 +118,10 @@ async def test_events_are_chunked_and_typed(
         assert response.headers["Content-Length"] == "2"
 
 
-async def test_a_part_waits_for_its_event(fake: FakeWorkersAI, http: aiohttp.ClientSession) -> None:
-    """An event holds the rest of the reply back until it is set; the head is already there."""
+async def test_an_event_delays_the_rest_of_the_reply(
+    fake: FakeWorkersAI, http: aiohttp.ClientSession
+) -> None:
+    """The headers and the parts before the event arrive at once."""
     gate = asyncio.Event()
     fake.says(b"data: 1\n\n", gate, b"data: 2\n\n")
     async with http.get(url(fake)) as response:
@@ -133,10 +133,10 @@ async def test_a_part_waits_for_its_event(fake: FakeWorkersAI, http: aiohttp.Cli
     await fake.requests[0].answered.wait()
 
 
-async def test_a_reply_waits_for_its_event(
+async def test_after_delays_the_whole_reply(
     fake: FakeWorkersAI, http: aiohttp.ClientSession
 ) -> None:
-    """`after` holds back the head too."""
+    """The headers are delayed, too."""
     gate = asyncio.Event()
     fake.answers(1, after=gate)
     async with asyncio.TaskGroup() as group:
@@ -147,16 +147,16 @@ async def test_a_reply_waits_for_its_event(
     assert json.loads(reading.result())["result"] == 1
 
 
-async def test_seconds_are_a_pause(fake: FakeWorkersAI, http: aiohttp.ClientSession) -> None:
-    """A number among the parts, or as `after`, is a pause."""
+async def test_numbers_pause(fake: FakeWorkersAI, http: aiohttp.ClientSession) -> None:
+    """Numbers work as parts and as `after`."""
     fake.says(b"1", 0.001, b"2", after=0.001)
     assert await post(fake, http) == b"12"
 
 
-async def test_status_and_headers_are_free(
+async def test_any_status_and_header_can_be_sent(
     fake: FakeWorkersAI, http: aiohttp.ClientSession
 ) -> None:
-    """Any status, known or not, and any header, in its own spelling."""
+    """Unknown statuses and the spelling of headers are kept."""
     fake.says(b"<html>", status=599, headers={"content-TYPE": "text/html", "cf-ray": "8-AMS"})
     async with http.get(url(fake)) as response:
         assert response.status == 599
@@ -165,16 +165,16 @@ async def test_status_and_headers_are_free(
         assert (b"content-TYPE", b"text/html") in response.raw_headers
 
 
-async def test_compressed_bodies_are_sent_as_given(
+async def test_compressed_bodies_are_sent_unchanged(
     fake: FakeWorkersAI, http: aiohttp.ClientSession
 ) -> None:
-    """The script compresses; the fake only sends."""
+    """The fake does not compress or decompress."""
     fake.says(gzip.compress(b'{"a":1}'), headers={"Content-Encoding": "gzip"})
     assert await post(fake, http) == b'{"a":1}'
 
 
-async def test_streams_speak_the_native_form(fake: FakeWorkersAI) -> None:
-    """Texts, events and the end marker, each in a chunk of its own."""
+async def test_streams_sends_the_native_format(fake: FakeWorkersAI) -> None:
+    """Each event and the end marker is one chunk."""
     fake.streams("Hel", {"response": "lo", "finish_reason": "stop"}, b": bye\n\n")
     async with Caller(fake) as caller:
         caller.sends(b"GET /x HTTP/1.0\r\n\r\n")
@@ -188,19 +188,19 @@ async def test_streams_speak_the_native_form(fake: FakeWorkersAI) -> None:
     )
 
 
-async def test_the_last_event_can_be_left_off(
+async def test_the_done_event_can_be_omitted(
     fake: FakeWorkersAI, http: aiohttp.ClientSession
 ) -> None:
-    """`done=False` ends the body in order, without its end marker."""
+    """`done=False` completes the body without `[DONE]`."""
     fake.streams("Hel", done=False)
     assert await post(fake, http) == b'data: {"response":"Hel"}\n\n'
 
 
-# Faults...
+# Failures
 
 
-async def test_a_body_can_be_cut(fake: FakeWorkersAI, http: aiohttp.ClientSession) -> None:
-    """A reply that hangs up is never a complete body, and never gets its end marker."""
+async def test_a_body_can_be_truncated(fake: FakeWorkersAI, http: aiohttp.ClientSession) -> None:
+    """With `then_hangs_up` the body is incomplete and the end marker is not sent."""
     fake.says(b'{"result":', then_hangs_up=True)
     fake.streams("Hel", then_hangs_up=True)
     fake.says(b"12345", headers={"Content-Length": "6"}, then_hangs_up=True)
@@ -211,8 +211,10 @@ async def test_a_body_can_be_cut(fake: FakeWorkersAI, http: aiohttp.ClientSessio
                 await response.content.readany()
 
 
-async def test_a_body_can_be_broken_off(fake: FakeWorkersAI, http: aiohttp.ClientSession) -> None:
-    """`"reset"` is seen as a broken connection, after the bytes that were sent."""
+async def test_a_connection_can_be_reset_in_the_body(
+    fake: FakeWorkersAI, http: aiohttp.ClientSession
+) -> None:
+    """The client reads the bytes sent before the reset."""
     fake.says(b"data: 1\n\n", then_hangs_up="reset")
     async with http.get(url(fake)) as response:
         assert await response.content.readany() == b"data: 1\n\n"
@@ -220,22 +222,24 @@ async def test_a_body_can_be_broken_off(fake: FakeWorkersAI, http: aiohttp.Clien
             await response.content.readany()
 
 
-@pytest.mark.parametrize(("reset", "seen"), [(False, b""), (True, ConnectionResetError)])
-async def test_it_hangs_up_before_an_answer(fake: FakeWorkersAI, reset: bool, seen: Any) -> None:
-    """An orderly end and a broken connection are different things on the socket."""
+@pytest.mark.parametrize(("reset", "expected"), [(False, b""), (True, ConnectionResetError)])
+async def test_hangs_up_closes_without_a_reply(
+    fake: FakeWorkersAI, reset: bool, expected: Any
+) -> None:
+    """A FIN and an RST look different to the client."""
     fake.hangs_up(reset=reset)
     async with Caller(fake) as caller:
         caller.sends(GET)
         try:
-            got: Any = await caller.reads_all()
+            result: Any = await caller.reads_all()
         except ConnectionError as error:
-            got = type(error)
-    assert got == seen
+            result = type(error)
+    assert result == expected
     assert len(fake.requests) == 1
 
 
-async def test_it_hangs_up_before_the_body_is_in(fake: FakeWorkersAI) -> None:
-    """The head is enough to be refused; the request is recorded without its body."""
+async def test_hangs_up_can_close_before_the_request_body(fake: FakeWorkersAI) -> None:
+    """The request is recorded without its body."""
     fake.hangs_up(before_body=True)
     async with Caller(fake) as caller:
         caller.sends(b"POST /x HTTP/1.1\r\nContent-Length: 1000\r\n\r\n")
@@ -243,18 +247,18 @@ async def test_it_hangs_up_before_the_body_is_in(fake: FakeWorkersAI) -> None:
     assert fake.requests[0].body == b""
 
 
-async def test_it_answers_before_the_body_is_in(fake: FakeWorkersAI) -> None:
-    """An early refusal is a whole answer; the connection can't be used after it."""
+async def test_a_reply_can_precede_the_request_body(fake: FakeWorkersAI) -> None:
+    """The reply is complete; the connection closes afterwards."""
     fake.replies(Reply((b"no",), status=413, framing="length", before_body=True))
     async with Caller(fake) as caller:
         caller.sends(b"POST /x HTTP/1.1\r\nContent-Length: 1000\r\n\r\n")
         assert (await caller.reads_all()).endswith(b"\r\n\r\nno")
 
 
-async def test_it_hangs_up_inside_the_headers(
+async def test_raw_bytes_can_end_inside_the_headers(
     fake: FakeWorkersAI, http: aiohttp.ClientSession
 ) -> None:
-    """Raw bytes are the whole reply: half a head, or none that anyone can read."""
+    """Raw bytes are the complete reply, valid HTTP or not."""
     fake.says_raw(b"HTTP/1.1 200 OK\r\nContent-Ty", then_hangs_up=True)
     fake.says_raw(b"220 smtp ready\r\n\r\n", then_hangs_up=True)
     with pytest.raises(aiohttp.ServerDisconnectedError):
@@ -263,10 +267,10 @@ async def test_it_hangs_up_inside_the_headers(
         await post(fake, http)
 
 
-async def test_it_stalls_until_the_client_leaves(
+async def test_stalls_waits_until_the_client_leaves(
     fake: FakeWorkersAI, http: aiohttp.ClientSession
 ) -> None:
-    """Not a byte is sent, and the fake hears of the client's end without being told."""
+    """No byte is sent, and the fake detects that the client left."""
     fake.stalls()
     with pytest.raises(TimeoutError):
         await http.post(url(fake), timeout=aiohttp.ClientTimeout(total=0.05))
@@ -274,8 +278,8 @@ async def test_it_stalls_until_the_client_leaves(
     assert not fake.requests[0].answered.is_set()
 
 
-async def test_a_wrong_length_is_believed(fake: FakeWorkersAI) -> None:
-    """A Content-Length in the script goes out as it is, whatever follows."""
+async def test_a_wrong_content_length_is_sent_unchanged(fake: FakeWorkersAI) -> None:
+    """A scripted Content-Length is not corrected."""
     fake.says(b"12345", headers={"content-length": "3"})
     async with Caller(fake) as caller:
         caller.sends(b"GET /x HTTP/1.0\r\n\r\n")
@@ -284,11 +288,11 @@ async def test_a_wrong_length_is_believed(fake: FakeWorkersAI) -> None:
     assert b"Transfer-Encoding" not in answer
 
 
-# Requests...
+# Requests
 
 
-async def test_requests_are_recorded_as_they_were(fake: FakeWorkersAI) -> None:
-    """Target and body are the bytes of the wire; header names are compared without case."""
+async def test_requests_are_recorded_byte_for_byte(fake: FakeWorkersAI) -> None:
+    """Target and body are raw; header names are case-insensitive."""
     fake.answers(None)
     async with Caller(fake) as caller:
         caller.sends(b"POST /a%2Fb/@cf?q=%2F&r= HTTP/1.1\r\nX-One: 1\r\nx-one:2\r\n")
@@ -308,10 +312,10 @@ async def test_requests_are_recorded_as_they_were(fake: FakeWorkersAI) -> None:
     assert request.json() == {"a": 1}
 
 
-async def test_chunked_requests_are_put_together(
+async def test_chunked_request_bodies_are_decoded(
     fake: FakeWorkersAI, http: aiohttp.ClientSession
 ) -> None:
-    """The body of a chunked upload is recorded without its chunks."""
+    """The recorded body does not contain the chunk framing."""
 
     async def upload() -> AsyncIterator[bytes]:
         yield b"abc"
@@ -324,8 +328,8 @@ async def test_chunked_requests_are_put_together(
     assert fake.requests[0].body == b"abc" + b"d" * 100_000
 
 
-async def test_trailers_are_read_over(fake: FakeWorkersAI) -> None:
-    """Chunk extensions and trailers don't disturb the next request."""
+async def test_trailers_are_ignored(fake: FakeWorkersAI) -> None:
+    """Chunk extensions and trailers do not affect the next request."""
     fake.always.says(b"ok")
     async with Caller(fake) as caller:
         caller.sends(b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -334,17 +338,17 @@ async def test_trailers_are_read_over(fake: FakeWorkersAI) -> None:
     assert [request.body for request in fake.requests] == [b"abc", b""]
 
 
-async def test_a_client_may_ask_before_it_sends(
+async def test_expect_100_continue_is_answered(
     fake: FakeWorkersAI, http: aiohttp.ClientSession
 ) -> None:
-    """`Expect: 100-continue` is granted."""
+    """The body is read afterwards."""
     fake.answers(None)
     async with http.post(url(fake), data=b"abc", expect100=True):
         pass
     assert fake.requests[0].body == b"abc"
 
 
-async def test_large_bodies_pass_both_ways(
+async def test_large_bodies_work_in_both_directions(
     fake: FakeWorkersAI, http: aiohttp.ClientSession
 ) -> None:
     """Flow control works in both directions."""
@@ -354,21 +358,21 @@ async def test_large_bodies_pass_both_ways(
         assert await response.read() == large
 
 
-async def test_an_unreadable_request_is_not_hidden() -> None:
-    """What is not HTTP closes the connection, and is raised when the fake closes."""
+async def test_a_malformed_request_is_raised_on_exit() -> None:
+    """Bytes that are not HTTP close the connection."""
     with pytest.raises(ValueError, match="unpack"):
         async with FakeWorkersAI() as fake, Caller(fake) as caller:
             caller.sends(b"\x16\x03\x01\r\n\r\n")
             assert await caller.reads_all() == b""
 
 
-# Connections...
+# Connections
 
 
-async def test_connections_are_kept_and_counted(
+async def test_connections_are_reused_and_counted(
     fake: FakeWorkersAI, http: aiohttp.ClientSession
 ) -> None:
-    """Requests one after the other share a connection."""
+    """Sequential requests share a connection."""
     fake.always.answers(None)
     for _ in range(3):
         await post(fake, http)
@@ -379,10 +383,10 @@ async def test_connections_are_kept_and_counted(
     assert all(request.gone.is_set() for request in fake.requests)
 
 
-async def test_a_connection_can_go_behind_a_whole_answer(
+async def test_a_connection_can_close_after_a_complete_reply(
     fake: FakeWorkersAI, http: aiohttp.ClientSession
 ) -> None:
-    """An answer that is complete, on a connection that is not kept, without a word about it."""
+    """The connection closes without a `Connection: close` header."""
     fake.says(b"{}", framing="length", then_hangs_up=True).answers(None)
     assert await post(fake, http) == b"{}"
     await fake.until(lambda: fake.connections == 0)
@@ -390,10 +394,10 @@ async def test_a_connection_can_go_behind_a_whole_answer(
     assert fake.accepted == 2
 
 
-async def test_idle_connections_can_be_dropped(
+async def test_drops_connections_closes_idle_ones(
     fake: FakeWorkersAI, http: aiohttp.ClientSession
 ) -> None:
-    """`drops_connections` acts at once, on whatever is open."""
+    """The connections are closed when it returns."""
     fake.always.answers(None)
     await post(fake, http)
     await fake.drops_connections("reset")
@@ -403,10 +407,10 @@ async def test_idle_connections_can_be_dropped(
     assert fake.accepted == 2
 
 
-async def test_a_client_that_leaves_a_stream_is_noticed(
+async def test_gone_is_set_when_the_client_leaves_a_stream(
     fake: FakeWorkersAI, http: aiohttp.ClientSession
 ) -> None:
-    """`gone` is set while the reply still waits."""
+    """It is set while the reply is still waiting."""
     fake.streams("Hel", asyncio.Event(), "lo")
     response = await http.post(url(fake))
     await response.content.readany()
@@ -415,17 +419,17 @@ async def test_a_client_that_leaves_a_stream_is_noticed(
     assert fake.connections == 0
 
 
-async def test_closing_ends_what_still_waits() -> None:
-    """A fake that closes leaves no task, no socket and no client waiting."""
+async def test_closing_ends_pending_replies() -> None:
+    """No task, socket or waiting client is left."""
     async with FakeWorkersAI() as fake:
         fake.stalls().streams("Hel", asyncio.Event()).says(b"x" * 50_000_000)
-        async with Caller(fake) as one, Caller(fake) as two, Caller(fake) as three:
-            for caller in (one, two, three):
+        async with Caller(fake) as first, Caller(fake) as second, Caller(fake) as third:
+            for caller in (first, second, third):
                 caller.sends(GET)
             await fake.until(lambda: len(fake.requests) == 3)
             await fake.aclose()
-            assert await one.reads_all() == b""
-        port = two._port
+            assert await first.reads_all() == b""
+        port = second._port
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
     await fake.aclose()
@@ -433,29 +437,29 @@ async def test_closing_ends_what_still_waits() -> None:
         _ = fake.base_url
 
 
-async def test_waiting_has_an_end(fake: FakeWorkersAI) -> None:
-    """What doesn't come to pass says what had."""
-    with pytest.raises(TimeoutError, match="0 connections open, 0 requests in"):
+async def test_until_times_out(fake: FakeWorkersAI) -> None:
+    """The error reports the current counts."""
+    with pytest.raises(TimeoutError, match="0 open connections, 0 requests"):
         await fake.until(lambda: fake.accepted, within=0.01)
 
 
-# Scripts...
+# Scripts
 
 
-async def test_replies_come_in_order_then_the_default(
+async def test_replies_are_sent_in_order_then_the_default(
     fake: FakeWorkersAI, http: aiohttp.ClientSession
 ) -> None:
-    """The queue first, then what is always said; the last default counts."""
+    """The last default wins."""
     fake.says(b"1").says(b"2")
     fake.always.says(b"x").says(b"3")
     assert fake.pending == 2
     assert [await post(fake, http) for _ in range(4)] == [b"1", b"2", b"3", b"3"]
 
 
-async def test_what_is_not_scripted_says_so(
+async def test_an_unscripted_request_gets_an_error_that_names_it(
     fake: FakeWorkersAI, http: aiohttp.ClientSession
 ) -> None:
-    """An answer that can't be mistaken for the service's, naming the request."""
+    """Its code is not one of the service's."""
     fake.answers(None)
     await post(fake, http)
     async with http.post(url(fake, "/x?y")) as response:
@@ -465,22 +469,24 @@ async def test_what_is_not_scripted_says_so(
         ]
 
 
-async def test_routes_have_scripts_of_their_own(
+async def test_routes_have_their_own_scripts(
     fake: FakeWorkersAI, http: aiohttp.ClientSession
 ) -> None:
-    """A route is asked first; with nothing left, the fake's own script answers."""
+    """A route takes precedence until its replies are used up."""
     fake.on("/models/").says(b"route")
     fake.always.says(b"fake")
-    seen = []
+    bodies = []
     for path in ("/ai/run/x", "/ai/models/search", "/ai/models/search"):
         async with http.get(url(fake, path)) as response:
-            seen.append(await response.read())
-    assert seen == [b"fake", b"route", b"fake"]
+            bodies.append(await response.read())
+    assert bodies == [b"fake", b"route", b"fake"]
     assert fake.on("/models/") is fake.on("/models/")
 
 
-async def test_answers_can_be_computed(fake: FakeWorkersAI, http: aiohttp.ClientSession) -> None:
-    """A function of the whole request makes the result."""
+async def test_answers_by_computes_the_result(
+    fake: FakeWorkersAI, http: aiohttp.ClientSession
+) -> None:
+    """The function receives the complete request."""
 
     def shout(request: Recorded) -> dict[str, str]:
         return {"response": request.body.decode().upper()}
@@ -489,19 +495,21 @@ async def test_answers_can_be_computed(fake: FakeWorkersAI, http: aiohttp.Client
     assert json.loads(await post(fake, http, b"hi"))["result"] == {"response": "HI"}
 
 
-async def test_a_script_that_raises_is_heard(http: aiohttp.ClientSession) -> None:
-    """The client gets an answer, and the test gets the exception."""
+async def test_an_exception_in_a_scripted_function_is_raised_on_exit(
+    http: aiohttp.ClientSession,
+) -> None:
+    """The client gets an error response."""
     with pytest.raises(ZeroDivisionError):
         async with FakeWorkersAI() as fake:
             fake.answers_by(lambda request: 1 / 0)
             assert b"ZeroDivisionError" in await post(fake, http)
 
 
-# The clients it hands out...
+# Clients
 
 
-async def test_its_clients_are_real_and_closed_with_it() -> None:
-    """A client has made-up credentials and this server, unless told otherwise; it ends with it."""
+async def test_clients_are_closed_with_the_fake() -> None:
+    """They have fake credentials by default."""
     async with FakeWorkersAI() as fake:
         fake.always.answers({"response": "Hello"})
         client = fake.client(account_id="mine")
@@ -513,46 +521,3 @@ async def test_its_clients_are_real_and_closed_with_it() -> None:
     assert fake.connections == 0
     with pytest.raises(CfaiError):
         await client.run("@cf/a/b", Prompt("Hi"))
-
-
-# The fixture...
-
-
-@pytest.mark.parametrize(
-    ("mode", "marker"),
-    [("strict", "asyncio"), ("auto", "asyncio"), ("strict", "anyio")],
-)
-def test_the_fixture_works_with_the_plugins_people_use(
-    tmp_path: Path, mode: str, marker: str
-) -> None:
-    """pytest-asyncio in either mode, and anyio, which aiohttp's users often have."""
-    pytest.importorskip(marker if marker == "anyio" else "pytest_asyncio")
-    (tmp_path / "conftest.py").write_text('pytest_plugins = ["cfai.testing.plugin"]\n')
-    (tmp_path / "test_it.py").write_text(
-        textwrap.dedent(f"""
-            import asyncio, pytest
-
-            @pytest.fixture
-            def anyio_backend():
-                return "asyncio"
-
-            @pytest.mark.{marker}
-            async def test_it(fake_workers_ai):
-                fake_workers_ai.stalls()
-                _, writer = await asyncio.open_connection("127.0.0.1", fake_workers_ai.port)
-                writer.write(b"GET / HTTP/1.1\\r\\n\\r\\n")
-                await fake_workers_ai.until(lambda: fake_workers_ai.requests)
-                writer.close()
-        """)
-    )
-    loops = "asyncio_default_fixture_loop_scope=function"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"]
-    command += ["-o", f"asyncio_mode={mode}", "-o", loops, "--rootdir", str(tmp_path)]
-    run = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
-    assert "1 passed" in run.stdout, run.stdout + run.stderr
-
-
-def test_the_fake_needs_no_pytest() -> None:
-    """`cfai.testing` is for any test framework; only its plugin imports pytest."""
-    code = "import sys, cfai.testing; assert 'pytest' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
