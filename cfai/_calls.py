@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, frozen
 
-from cfai._redaction import Scrub
 from cfai._session.body import StreamBody
+from cfai._session.redaction import redact_error
 from cfai._session.session import Session
 from cfai._session.throttle import Throttle, Throttles
 from cfai._wire import answers, queue, requests
@@ -20,6 +20,7 @@ from cfai._wire.queue import Batch, Queued
 from cfai._wire.responses import Reply
 from cfai._wire.results import Asked, asked
 from cfai._wire.vectors import Unusual, Vectors
+from cfai.errors import CfaiError
 from cfai.settings import Options, Retries, Settings
 from cfai.tasks import Embeddings, Pooling, Task, Text, TextEmbeddings
 
@@ -56,12 +57,12 @@ class Calls:
         """The whole answer; of an open run, also a stream that the model chose to send."""
         settings = self.settings.for_call(options)
         request = await self._request(settings, model, task, False, options)
-        question, scrub = asked(task), settings.scrub
-        read = partial(answers.answer, question, scrub=scrub)
-        stream = partial(_read_unrequested_stream, question, scrub, settings, observation)
+        question = asked(task)
+        read = partial(answers.answer, question)
+        stream = partial(_read_unrequested_stream, question, observation)
         if question.answer is Embeddings:
             call = partial(self.session.call, request, settings, stream=stream, throttle=throttle)
-            return await _in_slices(call, read)
+            return await _in_slices(call, read, settings)
         return await self.session.call(
             request, settings, read=read, stream=stream, throttle=throttle
         )
@@ -84,16 +85,11 @@ class Calls:
 
         settings = self.settings.for_call(options)
         request = await self._request(settings, model, task, True, options)
-        scrub = settings.scrub
-
-        def whole(reply: Reply) -> Events | Text:
-            return answers.unstreamed(question, reply, scrub=scrub)
-
         return await self.session.call(
             request,
             settings,
-            read=whole,
-            stream=partial(open_events, scrub, settings),
+            read=partial(answers.unstreamed, question),
+            stream=open_events,
             throttle=self.throttles.for_call(model),
         )
 
@@ -106,17 +102,20 @@ class Calls:
     ) -> Batch[Any]:
         """What the service says of *tasks* in its queue."""
         settings = self.settings.for_call(options)
-        made = queue.reader(tasks, settings.scrub)
+        made = queue.reader(tasks)
 
         def read(reply: Reply, decode: Decode = Reply.json) -> Batch[Any]:
             def batch(document: Any) -> Batch[Any]:
                 return made(document, reply.meta)
 
-            return told(reply, batch, scrub=settings.scrub, decode=decode)
+            return told(reply, batch, decode=decode)
 
         request = asking(settings, options)
         call = partial(self.session.call, request, settings, throttle=throttle)
-        return await _in_slices(call, read)
+        answer: Batch[Any] = await _in_slices(call, read, settings)
+        for error in answer.errors:
+            redact_error(error, settings.secrets)
+        return answer
 
     async def _request(
         self, settings: Settings, model: str, task: Input, stream: bool, options: Options | None
@@ -129,18 +128,16 @@ class Calls:
 
 
 async def _read_unrequested_stream(
-    question: Asked,
-    scrub: Scrub,
-    settings: Settings,
-    observation: CallObservation | None,
-    body: StreamBody,
+    question: Asked, observation: CallObservation | None, body: StreamBody
 ) -> Any:
     from cfai.streaming.stream import read_unrequested_stream
 
-    return await read_unrequested_stream(question, scrub, settings, body, observation)
+    return await read_unrequested_stream(question, body, observation)
 
 
-async def _in_slices(call: Callable[..., Awaitable[T]], read: Callable[..., T]) -> T:
+async def _in_slices(
+    call: Callable[..., Awaitable[T]], read: Callable[..., T], settings: Settings
+) -> T:
     """What *call* gives, with its vectors read afterwards: others have their turn in between."""
     vectors = Vectors()
     answer = await call(read=partial(read, decode=vectors.document))
@@ -148,7 +145,11 @@ async def _in_slices(call: Callable[..., Awaitable[T]], read: Callable[..., T]) 
         for _ in vectors.steps():
             await asyncio.sleep(0)
     except Unusual:
-        return read(vectors.reply)  # Says what is wrong with them.
+        try:
+            return read(vectors.reply)  # Says what is wrong with them.
+        except CfaiError as exc:
+            redact_error(exc, settings.secrets)
+            raise
     return answer
 
 

@@ -162,7 +162,7 @@ class Runs(Client):
         asked = messages
         if not isinstance(asked, tasks.TextGeneration):
             asked = tasks.TextGeneration(asked)
-        toolbox = Toolbox(tools, scrub=self._settings.for_call(options).scrub)
+        toolbox = Toolbox(tools, secrets=self._settings.for_call(options).secrets)
         if stream:
             ask: Any = partial(self.stream, model, options=options)
         else:

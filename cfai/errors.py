@@ -35,7 +35,6 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any, Literal
 
 from cfai._codes import CODES
-from cfai._redaction import excerpt, without_secrets
 from cfai.meta import Meta
 
 __all__ = ["CODES", "AnswerTooLarge", "AuthenticationError", "BadRequest", "CapacityExceeded",
@@ -44,6 +43,9 @@ __all__ = ["CODES", "AnswerTooLarge", "AuthenticationError", "BadRequest", "Capa
     "QuotaExceeded", "RateLimited", "RequestTimeout", "RequestTooLarge", "ServerError",
     "ServiceTimeout", "StatusError", "StreamInterrupted", "StreamUnsupported", "TransportError",
     "UploadInterrupted"]  # fmt: skip
+
+BODY_LIMIT = 4096
+"""How much of a body an error keeps, in characters or bytes."""
 
 Phase = Literal["connect", "pool", "response", "idle", "content", "total"]
 
@@ -140,14 +142,14 @@ class StatusError(CfaiError):
         body: str | bytes | None = None,
         meta: Meta | None = None,
     ) -> None:
-        super().__init__(without_secrets(message))
+        super().__init__(message)
         self.message: str = self.args[0]
         self.status = status
         self.code = code
-        self.errors: tuple[Any, ...] = tuple(map(without_secrets, errors))
+        self.errors: tuple[Any, ...] = tuple(errors)
         self.ray_id = ray_id
         self.retry_after = retry_after
-        self.body: str | bytes | None = excerpt(body)
+        self.body: str | bytes | None = body and body[:BODY_LIMIT]
         self.meta = meta
 
     @property
@@ -229,8 +231,8 @@ class DecodeError(CfaiError):
     """The answer has a form that nobody documented; *body* is the beginning of it."""
 
     def __init__(self, message: str, *, body: Any = None, meta: Meta | None = None) -> None:
-        super().__init__(without_secrets(message))
-        self.body: str | bytes | None = excerpt(body)
+        super().__init__(message)
+        self.body: str | bytes | None = body and body[:BODY_LIMIT]
         self.meta = meta
 
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from functools import cached_property
 from typing import Any, Final, Literal, Self
 
 import attrs
 from attrs import field, frozen
 
-from cfai._redaction import Scrub, scrubber
 from cfai._validators import count, flag, kind, limit, pause, shown, text, times
 from cfai.addresses import base_address, proxy_for
 from cfai.credentials import Credentials, distinct, holds_secret, known
@@ -297,11 +295,6 @@ class Settings:
             *([authorization] if authorization else []),
             *(value for name, value in self.headers.items() if holds_secret(name)),
         )
-
-    @cached_property
-    def scrub(self) -> Scrub:
-        """Takes the secrets out of a text."""
-        return scrubber(self.secrets)
 
     def for_call(self, options: Options | None) -> Settings:
         """These settings, with what *options* changes for one call.

@@ -16,7 +16,7 @@ import cfai
 ROOT = Path(cfai.__file__).parent
 
 LAYERS: tuple[set[str], ...] = (
-    {"meta", "_codes", "_lazy", "_redaction", "_version"},
+    {"meta", "_codes", "_lazy", "_version"},
     {"errors", "catalogue"},
     {"media", "addresses", "credentials", "_validators", "_types"},
     {"settings", "listings"},

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cfai import Prompt, WorkersAI
+from cfai import EmbedFailure, Prompt, TextEmbeddings, WorkersAI
 from cfai.errors import CfaiError, InputError, NotFound, ServerError
 from cfai.settings import Gateway, Options, Retries, Retry, Timeouts
 from cfai.testing import FakeWorkersAI
@@ -196,6 +196,100 @@ async def test_an_echo_anywhere_is_hidden(fake: FakeWorkersAI, echo: str, call: 
     assert isinstance(outcome, CfaiError)
     for error in (outcome, *(retry.failure for retry in heard)):
         hides(error, TOKEN)
+
+
+# A secret that was cut in half
+
+
+CUT_ECHOES: dict[str, bytes] = {
+    **{
+        f"{kept} characters at the edge of an excerpt": whole(b"." * (4096 - kept) + b"%b", status)
+        for kept in (1, 7, 8, 20, len(TOKEN) - 1)
+        for status in (b"200 OK", b"400 Bad Request")
+    },
+    "at the edge of a message": whole(b"x " * 90 + b"%b and more", b"500 Oh"),
+    "in a long value": whole(b'{"result":{"response":["%b%b%b"]}}'),
+    "in a value that reprlib cuts": whole(
+        b'{"errors":[{"message":{"a":"%b","b":["%b"]}}]}', b"400 Bad Request"
+    ),
+    "without its beginning": whole(
+        b'{"errors":[{"message":"%b"}]}'.replace(b"%b", TOKEN[6:].encode()), b"400 Bad Request"
+    ),
+    "without its end": whole(
+        b'{"errors":[{"message":"%b"}]}'.replace(b"%b", TOKEN[:-6].encode()), b"400 Bad Request"
+    ),
+    "in a header": whole(b"{", b"400 Bad", b"cf-ray: %b\r\n".replace(b"%b", TOKEN[:-6].encode())),
+    "in a length": b"HTTP/1.1 200 OK\r\nContent-Length: %b\r\n\r\n".replace(
+        b"%b", TOKEN[:-6].encode()
+    ),
+    "in an event": (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+        b'data: {"response":"a"}\n\ndata: {"response":["%b%b%b"]}\n\n'
+    ),
+    "in an event of an error": (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+        b'data: {"response":"a"}\n\ndata: {"errors":[{"message":{"a":"%b"}}]}\n\n'
+    ),
+    "at the edge of an event": (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+        b'data: {"response":"a"}\n\ndata: ' + b"." * 4090 + b"%b\n\ndata: [DONE]\n\n"
+    ),
+    "in a header before a broken stream": (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\ncf-ray: %b\r\n\r\n"
+        b'data: {"response":"a"}\n\ndata: {\n\ndata: [DONE]\n\n'
+    ).replace(b"%b", TOKEN[6:].encode()),
+}
+
+
+def hides_pieces(error: CfaiError) -> None:
+    """No eight characters of the token in a row are in anything that the error shows."""
+    text = told(error).lower()
+    for start in range(len(TOKEN) - 7):
+        assert TOKEN[start : start + 8].lower() not in text
+
+
+@pytest.mark.parametrize("call", [ask, embed, stream])
+@pytest.mark.parametrize("echo", CUT_ECHOES)
+async def test_a_secret_that_was_cut_is_hidden(fake: FakeWorkersAI, echo: str, call: Call) -> None:
+    """An excerpt, a `repr` or the service itself may cut a secret in half."""
+    fake.says_raw(CUT_ECHOES[echo].replace(b"%b", TOKEN.encode()), then_hangs_up=True)
+    client = fake.client(api_token=TOKEN, retries=NEVER)
+    outcome = (await asyncio.gather(call(client), return_exceptions=True))[0]
+    if isinstance(outcome, BaseException):
+        assert isinstance(outcome, CfaiError)
+        hides_pieces(outcome)
+        body = getattr(outcome, "body", None) or b""
+        text = body if isinstance(body, str) else body.decode("latin-1")
+        assert not text.endswith(TOKEN[0])
+
+
+@pytest.mark.parametrize("piece", [TOKEN, TOKEN[:-6], TOKEN[6:]])
+@pytest.mark.parametrize(
+    "row",
+    [
+        '"success":false,"errors":[{{"code":5006,"message":"{0}"}}]',
+        '"success":false,"error":{{"message":{{"a":"{0}"}}}}',
+        '"success":true,"result":{{"data":["{0}{0}{0}"]}}',
+        '"{0}":["{0}{0}"]',
+    ],
+)
+async def test_the_error_of_an_item_in_a_batch_hides_a_secret(
+    fake: FakeWorkersAI, row: str, piece: str
+) -> None:
+    """It is kept as a value and not raised, also by a job of many texts."""
+    body = '{"result":{"responses":[{"id":0,' + row.format(piece) + '}]},"success":true}'
+    fake.always.says(body.encode())
+    client = fake.client(api_token=TOKEN, retries=NEVER)
+
+    batch = await client.queue(MODEL, [TextEmbeddings("Hello")])
+    (item,) = await batch.wait()
+    assert item.error is not None
+    hides_pieces(item.error)
+
+    job = client.embed_many(MODEL, ["Hello"], mode="queue", on_error="yield")
+    (failure,) = [result async for result in job]
+    assert isinstance(failure, EmbedFailure)
+    hides_pieces(failure.error)
 
 
 async def test_a_compressed_echo_is_hidden(fake: FakeWorkersAI) -> None:

@@ -58,7 +58,7 @@ def run(fake: FakeWorkersAI, *tools: Any, **options: Any) -> ToolRun:
 
 def directly(ask: Any, *tools: Any, **options: Any) -> ToolRun:
     """A run whose model is a function."""
-    toolbox = Toolbox(tools, scrub=str)
+    toolbox = Toolbox(tools, secrets=())
     settings = {"max_steps": 10, "on_error": "tell", **options}
     return ToolRun(ask, TextGeneration(ASKED), toolbox, **settings)
 

@@ -9,7 +9,7 @@ from cfai._session.connections import LoopSession
 from cfai._session.errors import raise_error, timeout_error, translate_error
 from cfai.errors import Phase
 from cfai.meta import Meta
-from cfai.settings import Timeouts
+from cfai.settings import Settings, Timeouts
 
 _DRAIN = 0.1
 """Seconds from a stream's end mark to the end of its body, within which its connection can be used
@@ -99,6 +99,7 @@ class StreamBody:
         "_response",
         "_watch",
         "meta",
+        "settings",
     )
 
     def __init__(
@@ -106,16 +107,17 @@ class StreamBody:
         response: aiohttp.ClientResponse,
         here: LoopSession,
         meta: Meta,
-        timeouts: Timeouts,
+        settings: Settings,
         left: float | None,
     ) -> None:
         self.meta = meta
+        self.settings = settings
         self._response = response
         self._content = response.content
         self._here = here
         self._open = False
         self._cancelled = False
-        self._watch = _Watch(response, timeouts, left)
+        self._watch = _Watch(response, settings.timeouts, left)
         self._open = True
 
     async def chunk(self) -> bytes:

@@ -1,54 +1,159 @@
-"""What an error must not carry, whatever a service says: the credentials that it was sent."""
+"""Hides secrets in errors where they leave the SDK: the only place that does.
+
+The service, a gateway or a proxy may repeat the credentials it was sent. Errors are built from
+what it answers, so `Session.call` and `TokenStream` redact each error before they raise it. Errors
+that are kept as values (the items of a batch) and texts shown to a model are redacted by their
+owners, with the same functions.
+"""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from attrs import asdict, evolve
 
-from cfai.errors import CfaiError
+from cfai.errors import BODY_LIMIT, CfaiError
 from cfai.meta import Meta
 
-_HIDDEN = "***"
+_HIDDEN: Final = "***"
+
+_SHORTEST_PIECE: Final = 8
+"""Characters. A shorter piece of a secret is not hidden: ordinary words would go with it."""
+
+_PATTERNS: Final = (
+    # A key of Weights & Biases in Cohere's JSON, also if it is cut or not a string.
+    (re.compile(r'("api_key"\s*:\s*)("(?:[^"\\]|\\.)*"?|[^,}\]]*)'), rf'\1"{_HIDDEN}"'),
+    # The same inside a string of JSON, or in a sentence.
+    (
+        re.compile(r"""(api_key(?:\\*["'])?\s*[:=]\s*)(?:\\*["'])?[^\s"'\\,;}\])]+"""),
+        rf"\1{_HIDDEN}",
+    ),
+    # Cloudflare's edge repeats a path that it cannot route (code 7003). It contains the account
+    # id, for which users sometimes paste a token.
+    (re.compile(r"(?i)(?<=/accounts/)[^/\s?#\"'\\]+|(?<=bearer )[^\s\"'\\]+"), _HIDDEN),
+)
+
+# A Content-Type is kept in lower case, so case is ignored.
+_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
-def conceal(error: CfaiError, secrets: Sequence[str]) -> None:
-    """Take *secrets* out of all that *error* says and keeps, and out of what it came from."""
-    # In any case: a Content-Type is kept in small letters. With no secrets, nothing matches.
-    told = re.compile("|".join(map(re.escape, secrets)) or r"(?!)", re.IGNORECASE)
-    error.args = tuple(_without(told, one) for one in error.args)
+def redact_error(error: CfaiError, secrets: Sequence[str]) -> None:
+    """Remove *secrets* and pieces of them from everything that *error* says and keeps.
+
+    If anything was hidden, or if an error that led to this one shows a secret, its cause and its
+    context are dropped.
+    """
+    redactor = _Redactor(secrets)
+    error.args = redactor.value(error.args)
     for name, value in vars(error).items():
-        setattr(error, name, _without(told, value))
-    if any(told.search(text) for text in _origins(error)):
+        setattr(error, name, redactor.value(value))
+    for origin in _origins(error):
+        redactor.text(f"{origin} {origin!r}")
+    if redactor.has_hidden:
         error.__cause__ = error.__context__ = None
 
 
-def _without(told: re.Pattern[str], value: Any) -> Any:
-    match value:
-        case str():
-            # A header's stray bytes are read as half characters, which no file or terminal takes.
-            return told.sub(_HIDDEN, value).encode("utf-8", "replace").decode()
-        case bytes():
-            return told.sub(_HIDDEN, value.decode("latin-1")).encode("latin-1")
-        case Mapping():
-            return {_without(told, key): _without(told, one) for key, one in value.items()}
-        case tuple() | list():
-            return type(value)(_without(told, one) for one in value)
-        case Meta():
-            facts = asdict(value)
-            return evolve(value, **{name: _without(told, one) for name, one in facts.items()})
-    return value
+def redact_text(text: str, secrets: Sequence[str]) -> str:
+    """Remove *secrets*, pieces of them, and credentials in a known form from an error's text."""
+    return _Redactor(secrets).text(text)
 
 
-def _origins(error: BaseException) -> list[str]:
-    """What the errors say that led to this one."""
-    said = []
+def hide_secrets(text: str, secrets: Sequence[str]) -> str:
+    """Remove *secrets* from a text that is no error's, where a piece of one may be a word."""
+    for secret in secrets:
+        text = _hide(text, secret, len(secret))
+    return text
+
+
+class _Redactor:
+    """Redacts values, and remembers whether there was anything to hide."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._secrets = secrets
+        self.has_hidden = False
+
+    def value(self, value: Any) -> Any:
+        """Redact the texts in a value, at any depth."""
+        match value:
+            case str():
+                return self.text(value)
+            case bytes():
+                # Each byte is one character of Latin-1.
+                return self.text(value.decode("latin-1")).encode("latin-1")
+            case Mapping():
+                return {self.value(key): self._field(key, item) for key, item in value.items()}
+            case tuple():
+                return tuple(self.value(item) for item in value)
+            case list():
+                return [self.value(item) for item in value]
+            case Meta():
+                fields = asdict(value)
+                return evolve(value, **{name: self.value(item) for name, item in fields.items()})
+        return value
+
+    def _field(self, key: object, item: Any) -> Any:
+        if key == "api_key":
+            self.has_hidden = True
+            return _HIDDEN
+        return self.value(item)
+
+    def text(self, text: str) -> str:
+        redacted = text
+        # Patterns first: a secret may be a word that a pattern needs.
+        for pattern, replacement in _PATTERNS:
+            redacted = pattern.sub(replacement, redacted)
+        for secret in self._secrets:
+            if len(text) == BODY_LIMIT:
+                redacted = _hide_cut_end(redacted, secret)
+            redacted = _hide(redacted, secret, min(_SHORTEST_PIECE, len(secret)))
+        self.has_hidden = self.has_hidden or redacted != text
+        # A header's stray bytes are read as lone surrogates, which cannot be written or printed.
+        return redacted.encode("utf-8", "replace").decode()
+
+
+def _hide(text: str, secret: str, shortest: int) -> str:
+    """Hide *secret*, and every piece of it that has at least *shortest* characters.
+
+    Bodies and messages are cut, at the end or in the middle, and may keep half of a secret.
+    """
+    parts, position = [], 0
+    for start, end in sorted(_find_pieces(_lower(text), _lower(secret), shortest)):
+        if start >= position:
+            parts += [text[position:start], _HIDDEN]
+        position = end
+    return "".join(parts) + text[position:]
+
+
+def _find_pieces(text: str, secret: str, size: int) -> Iterator[tuple[int, int]]:
+    """Find where pieces of *size* characters of *secret* stand in *text*."""
+    for piece in {secret[start : start + size] for start in range(len(secret) - size + 1)} - {""}:
+        start = text.find(piece)
+        while start >= 0:
+            yield start, start + size
+            start = text.find(piece, start + 1)
+
+
+def _lower(text: str) -> str:
+    """Lower the case of ASCII, and so keep the length."""
+    return text.translate(_LOWER)
+
+
+def _hide_cut_end(text: str, secret: str) -> str:
+    """Hide the beginning of *secret*, however short, at the end of a text that was cut there."""
+    for size in range(min(len(secret), _SHORTEST_PIECE) - 1, 0, -1):
+        if _lower(text).endswith(_lower(secret[:size])):
+            return text[:-size] + _HIDDEN
+    return text
+
+
+def _origins(error: BaseException) -> Iterator[BaseException]:
+    """The errors that led to this one."""
     seen: set[int] = set()
     waiting = [error.__cause__, error.__context__]
     while waiting:
         origin = waiting.pop()
         if origin is not None and id(origin) not in seen:
             seen.add(id(origin))
-            said.append(f"{origin} {origin!r}")
+            yield origin
             waiting += [origin.__cause__, origin.__context__]
-    return said

@@ -17,7 +17,7 @@ from cfai._session import retries
 from cfai._session.body import StreamBody
 from cfai._session.connections import Connections, LoopSession
 from cfai._session.errors import raise_error, timeout_error, translate_error
-from cfai._session.redaction import conceal
+from cfai._session.redaction import redact_error
 from cfai._session.throttle import Permit, Throttle
 from cfai._session.timeouts import Deadline, TimeLimit
 from cfai._session.uploads import Upload
@@ -92,7 +92,7 @@ class Session:
                     one = _One(attempt, clock, permit)
                     return await self._once(request, settings, one, read, stream)
             except CfaiError as exc:
-                conceal(exc, settings.secrets)
+                redact_error(exc, settings.secrets)
                 pause = retries.retry_delay(
                     settings.retries,
                     attempt,
@@ -160,7 +160,7 @@ class Session:
                     meta = replies.meta(
                         status, headers, attempts=attempt, elapsed=clock.elapsed, kind=kind
                     )
-                    events = StreamBody(response, here, meta, settings.timeouts, clock.left)
+                    events = StreamBody(response, here, meta, settings, clock.left)
                     handed_on = True
                     return events
                 data = await _whole(response, settings.max_answer_bytes)

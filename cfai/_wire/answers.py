@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 from cfai import media
-from cfai._redaction import Scrub
 from cfai._types.json import structure
 from cfai._wire.errors import described, failure, refusal, refuses
 from cfai._wire.responses import Reply, is_json, unwrapped
@@ -45,16 +44,14 @@ def _holds_json(reply: Reply, wanted: type[Answer]) -> bool:
 Decode = Callable[[Reply], Any]
 
 
-def _document(reply: Reply, wanted: type[Answer], scrub: Scrub, decode: Decode) -> Any:
+def _document(reply: Reply, wanted: type[Answer], decode: Decode) -> Any:
     """The decoded body of a reply that did not fail; `_BYTES` where it is not JSON."""
     if not 200 <= reply.status < 300:
-        raise failure(reply, scrub=scrub, now=datetime.now(UTC))
+        raise failure(reply, now=datetime.now(UTC))
     if not _holds_json(reply, wanted):
         return _BYTES
     document = decode(reply)
-    if refuses(document) and (
-        error := refusal(document, reply, scrub=scrub, now=datetime.now(UTC))
-    ):
+    if refuses(document) and (error := refusal(document, reply, now=datetime.now(UTC))):
         raise error
     return document
 
@@ -78,7 +75,7 @@ def _with_facts(answer: Answer, reply: Reply, raw: Any) -> Answer:
     return answer
 
 
-def answer(asked: Asked, reply: Reply, *, scrub: Scrub, decode: Decode = Reply.json) -> Answer:
+def answer(asked: Asked, reply: Reply, *, decode: Decode = Reply.json) -> Answer:
     """What a reply says, as the answer that was asked for.
 
     Args:
@@ -89,14 +86,14 @@ def answer(asked: Asked, reply: Reply, *, scrub: Scrub, decode: Decode = Reply.j
         DecodeError: It said something that no source documents.
     """
     try:
-        return _answer(asked, reply, scrub, decode)
+        return _answer(asked, reply, decode)
     except DecodeError as exc:
-        described(exc, reply.body, reply.meta, scrub)
+        described(exc, reply.body, reply.meta)
         raise
 
 
-def _answer(asked: Asked, reply: Reply, scrub: Scrub, decode: Decode) -> Answer:
-    document = _document(reply, asked.answer, scrub, decode)
+def _answer(asked: Asked, reply: Reply, decode: Decode) -> Answer:
+    document = _document(reply, asked.answer, decode)
     if document is _BYTES:
         if reply.kind == "text/html" or not reply.body:
             reply.json()
@@ -119,7 +116,7 @@ def item(asked: Asked, result: Any, meta: Meta) -> Answer:
     return made
 
 
-def unstreamed(asked: Asked, reply: Reply, *, scrub: Scrub) -> Text:
+def unstreamed(asked: Asked, reply: Reply) -> Text:
     """The whole text of a reply that should have been a stream.
 
     gpt-oss and Kimi have answered a request for a stream with an empty result
@@ -131,14 +128,14 @@ def unstreamed(asked: Asked, reply: Reply, *, scrub: Scrub) -> Text:
         DecodeError: It is no text.
     """
     try:
-        return _unstreamed(asked, reply, scrub)
+        return _unstreamed(asked, reply)
     except DecodeError as exc:
-        described(exc, reply.body, reply.meta, scrub)
+        described(exc, reply.body, reply.meta)
         raise
 
 
-def _unstreamed(asked: Asked, reply: Reply, scrub: Scrub) -> Text:
-    document = _document(reply, Text, scrub, Reply.json)
+def _unstreamed(asked: Asked, reply: Reply) -> Text:
+    document = _document(reply, Text, Reply.json)
     if document is _BYTES:
         kind = reply.kind or "no Content-Type"
         size = len(reply.body)

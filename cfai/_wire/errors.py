@@ -11,14 +11,12 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
-from cfai._redaction import Scrub
 from cfai._types.json import loads
 from cfai._wire.responses import Reply, retry_after
-from cfai.errors import DecodeError, StatusError, status_error, status_of
+from cfai.errors import BODY_LIMIT, DecodeError, StatusError, status_error, status_of
 from cfai.meta import Meta
 
 _MARKUP = re.compile(r"<[^>]*>")
-_EXCERPT = 4096
 _DEPTH = 16
 """How deep an entry of a body is kept. A decoder reads deeper than Python can follow."""
 
@@ -71,15 +69,13 @@ def complaint(document: Any) -> Complaint | None:
     return None
 
 
-def _cleaned(value: Any, scrub: Scrub, depth: int = _DEPTH) -> Any:
-    if isinstance(value, str):
-        return scrub(value)
+def _limit_depth(value: Any, depth: int = _DEPTH) -> Any:
     if isinstance(value, Mapping | list | tuple) and not depth:
         return "…"
     if isinstance(value, Mapping):
-        return {scrub(key): _cleaned(item, scrub, depth - 1) for key, item in value.items()}
+        return {key: _limit_depth(item, depth - 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_cleaned(item, scrub, depth - 1) for item in value]
+        return [_limit_depth(item, depth - 1) for item in value]
     return value
 
 
@@ -90,14 +86,12 @@ def _phrase(status: int) -> str:
         return "no reason given"
 
 
-def _error(
-    said: Complaint, status: int, default: str, *, meta: Meta, scrub: Scrub, **facts: Any
-) -> StatusError:
+def _error(said: Complaint, status: int, default: str, *, meta: Meta, **facts: Any) -> StatusError:
     return status_error(
         status,
         said.code,
-        scrub(said.message) or default,
-        errors=[_cleaned(entry, scrub) for entry in said.errors if isinstance(entry, Mapping)],
+        said.message or default,
+        errors=[_limit_depth(entry) for entry in said.errors if isinstance(entry, Mapping)],
         ray_id=meta.ray_id,
         meta=meta,
         **facts,
@@ -110,27 +104,19 @@ def _meant(said: Complaint, otherwise: int) -> int:
     return otherwise if status is None else status
 
 
-def _excerpt(reply: Reply, scrub: Scrub) -> str:
-    # Scrubbed before it is cut, lest half a secret be left at the edge.
-    return scrub(reply.body[: 2 * _EXCERPT].decode("utf-8", "replace"))[:_EXCERPT]
+def _excerpt(reply: Reply) -> str:
+    # A character of UTF-8 has at most 4 bytes.
+    return reply.body[: 4 * BODY_LIMIT].decode("utf-8", "replace")[:BODY_LIMIT]
 
 
-def described(error: DecodeError, body: bytes, meta: Meta, scrub: Scrub) -> None:
-    """Put into *error* what is known of the answer that it is about, and no secret."""
-    message = str(error)
-    # Every byte is one character of Latin-1 and back, and a secret is ASCII.
-    beginning = body[: 2 * _EXCERPT].decode("latin-1")
-    shown = scrub(beginning)
-    error.body, error.meta = shown[:_EXCERPT].encode("latin-1"), meta
-    if scrub(message) != message or shown != beginning:
-        error.args = (scrub(message),)
-        # What it came from shows the same, and would be in the log with it.
-        error.__cause__ = error.__context__ = None
+def described(error: DecodeError, body: bytes, meta: Meta) -> None:
+    """Put into *error* what is known of the answer that it is about."""
+    error.body, error.meta = body[:BODY_LIMIT], meta
 
 
-def failure(reply: Reply, *, scrub: Scrub, now: datetime) -> StatusError:
+def failure(reply: Reply, *, now: datetime) -> StatusError:
     """The error that a refusing *reply* means, whatever form its body has."""
-    excerpt = _excerpt(reply, scrub)
+    excerpt = _excerpt(reply)
     try:
         said = complaint(loads(reply.body))
     except ValueError:
@@ -144,7 +130,6 @@ def failure(reply: Reply, *, scrub: Scrub, now: datetime) -> StatusError:
         reply.status,
         _phrase(reply.status),
         meta=reply.meta,
-        scrub=scrub,
         body=excerpt,
         retry_after=retry_after(reply.headers, now),
     )
@@ -155,7 +140,7 @@ def refuses(document: Any) -> bool:
     return isinstance(document, dict) and document.get("success") is False
 
 
-def refusal(document: Any, reply: Reply, *, scrub: Scrub, now: datetime) -> StatusError | None:
+def refusal(document: Any, reply: Reply, *, now: datetime) -> StatusError | None:
     """The error inside an answer of status 200 that says `success: false`, if it does."""
     if not refuses(document):
         return None
@@ -165,8 +150,7 @@ def refusal(document: Any, reply: Reply, *, scrub: Scrub, now: datetime) -> Stat
         _meant(said, reply.status),
         "the service said success: false and no reason",
         meta=reply.meta,
-        scrub=scrub,
-        body=_excerpt(reply, scrub),
+        body=_excerpt(reply),
         retry_after=retry_after(reply.headers, now),
     )
 
@@ -175,7 +159,7 @@ TELLTALES: Final = frozenset({"success", "errors", "error", "internalCode"})
 """Keys without which no event is an error, unless it is named one."""
 
 
-def in_item(document: Any, *, meta: Meta, scrub: Scrub) -> StatusError | None:
+def in_item(document: Any, *, meta: Meta) -> StatusError | None:
     """The error that one item of a batch means, if it means one."""
     if not isinstance(document, dict) or document.get("success") is True:
         return None
@@ -183,10 +167,10 @@ def in_item(document: Any, *, meta: Meta, scrub: Scrub) -> StatusError | None:
     if said is None:
         return None
     default = "the service said that it failed, and no reason"
-    return _error(said, _meant(said, 500), default, meta=meta, scrub=scrub)
+    return _error(said, _meant(said, 500), default, meta=meta)
 
 
-def in_stream(document: Any, *, named_error: bool, meta: Meta, scrub: Scrub) -> StatusError | None:
+def in_stream(document: Any, *, named_error: bool, meta: Meta) -> StatusError | None:
     """The error that one event of a stream means, if it means one.
 
     The class is the one that the HTTP status would have given; `meta.status` stays what it was.
@@ -206,4 +190,4 @@ def in_stream(document: Any, *, named_error: bool, meta: Meta, scrub: Scrub) -> 
     if said is None:
         return None
     default = "the stream reported an error and no reason"
-    return _error(said, _meant(said, 500), default, meta=meta, scrub=scrub)
+    return _error(said, _meant(said, 500), default, meta=meta)

@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 
 from attrs import frozen
 
-from cfai._redaction import Scrub
 from cfai._wire.errors import described, failure, refusal
 from cfai._wire.pagination import Cursor, Facts
 from cfai._wire.requests import Request, account_path, all_headers
@@ -54,7 +53,6 @@ def told(
     reply: Reply,
     read: Callable[[Any], T],
     *,
-    scrub: Scrub,
     decode: Callable[[Reply], Any] = Reply.json,
 ) -> T:
     """What *read* makes of the body of a reply, decoded by *decode*.
@@ -66,13 +64,13 @@ def told(
     try:
         now = datetime.now(UTC)
         if not 200 <= reply.status < 300:
-            raise failure(reply, scrub=scrub, now=now)
+            raise failure(reply, now=now)
         document = decode(reply)
-        if error := refusal(document, reply, scrub=scrub, now=now):
+        if error := refusal(document, reply, now=now):
             raise error
         return read(document)
     except DecodeError as exc:
-        described(exc, reply.body, reply.meta, scrub)
+        described(exc, reply.body, reply.meta)
         raise
 
 

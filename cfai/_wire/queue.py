@@ -5,7 +5,6 @@ from typing import Any, Final, Generic, TypeVar
 
 from attrs import field, frozen
 
-from cfai._redaction import Scrub
 from cfai._wire import answers
 from cfai._wire.errors import in_item
 from cfai._wire.paths import model_path
@@ -72,6 +71,12 @@ class Batch(Generic[A]):
     error: CfaiError | None = None
     """Why it came to nothing."""
 
+    @property
+    def errors(self) -> list[CfaiError]:
+        """The error of the batch, and those of its items."""
+        errors = [self.error, *(item.error for item in self.items or ())]
+        return [error for error in errors if error is not None]
+
 
 def queued(tasks: Any) -> tuple[Queued, ...]:
     """Check the tasks, and give each a reference. Blocks where a message holds a file.
@@ -133,12 +138,11 @@ def _path(model: str) -> str:
     return f"run/{model_path(model)}?queueRequest=true"
 
 
-def reader(tasks: Sequence[Queued], scrub: Scrub) -> Callable[[Any, Meta], Batch[Any]]:
+def reader(tasks: Sequence[Queued]) -> Callable[[Any, Meta], Batch[Any]]:
     """What reads the answer to either of the two.
 
     Args:
         tasks: What was queued. Where that isn't known, all answers are a `Result`.
-        scrub: Takes secrets out of errors.
     """
 
     def batch(document: Any, meta: Meta) -> Batch[Any]:
@@ -148,7 +152,7 @@ def reader(tasks: Sequence[Queued], scrub: Scrub) -> Callable[[Any, Meta], Batch
         request_id, rows = result.get("request_id"), result.get("responses")
         known = request_id if isinstance(request_id, str) and request_id else None
         if isinstance(rows, list):
-            items = _items(rows, tasks, meta, scrub)
+            items = _items(rows, tasks, meta)
             return Batch(items, known, usage(result.get("usage")))
         status = result.get("status")
         if not isinstance(status, str) or status.casefold() in _DONE:
@@ -157,22 +161,20 @@ def reader(tasks: Sequence[Queued], scrub: Scrub) -> Callable[[Any, Meta], Batch
             )
         if status.casefold() in _FAILED:
             said = {"message": f"the batch ended as {status[:60]!r}", **result, "success": False}
-            return Batch(None, known, error=in_item(said, meta=meta, scrub=scrub))
+            return Batch(None, known, error=in_item(said, meta=meta))
         return Batch(None, known)
 
     return batch
 
 
-def _items(
-    rows: Sequence[Any], tasks: Sequence[Queued], meta: Meta, scrub: Scrub
-) -> list[QueuedItem[Any]]:
+def _items(rows: Sequence[Any], tasks: Sequence[Queued], meta: Meta) -> list[QueuedItem[Any]]:
     """An item a task, in the order of the tasks; behind them what belongs to none of them."""
     found: dict[str, QueuedItem[Any]] = {}
     others: list[QueuedItem[Any]] = []
     known = {task.reference: task for task in tasks}
     for row in rows:
         reference = _reference(row, tasks)
-        item = _item(row, reference, known.get(reference or ""), meta, scrub)
+        item = _item(row, reference, known.get(reference or ""), meta)
         if reference in known and reference not in found:
             found[reference] = item
         else:
@@ -196,10 +198,8 @@ def _reference(row: Any, tasks: Sequence[Queued]) -> str | None:
     return None
 
 
-def _item(
-    row: Any, reference: str | None, task: Queued | None, meta: Meta, scrub: Scrub
-) -> QueuedItem[Any]:
-    error: CfaiError | None = in_item(row, meta=meta, scrub=scrub)
+def _item(row: Any, reference: str | None, task: Queued | None, meta: Meta) -> QueuedItem[Any]:
+    error: CfaiError | None = in_item(row, meta=meta)
     if error is not None:
         return QueuedItem(reference, error=error, raw=row)
     try:

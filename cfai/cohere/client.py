@@ -276,15 +276,13 @@ class Cohere(Client):
     async def _call(
         self,
         asking: Callable[[ClientSettings, Options | None], Request],
-        read: Callable[..., T],
+        read: Callable[[Reply], T],
         options: Options | None,
         secrets: tuple[str, ...] = (),
     ) -> T:
         settings = evolve(self._settings.for_call(options), in_body=secrets)
         wire.check_gateway(settings)
-        heard: Callable[[Reply], T] = partial(read, scrub=wire.hiding(settings.secrets))
-        request = asking(settings, options)
-        return await self._session.call(request, settings, read=heard)
+        return await self._session.call(asking(settings, options), settings, read=read)
 
 
 def _credentials(api_key: str | None) -> Credentials:

@@ -11,7 +11,6 @@ from urllib.parse import quote, urlencode, urlsplit
 import attrs
 from attrs import evolve
 
-from cfai._redaction import Scrub, scrubber
 from cfai._types.json import structure
 from cfai._wire.bodies import json_content
 from cfai._wire.listings import Rows, told
@@ -30,12 +29,6 @@ MODELS: Final = "/v1/finetuning/finetuned-models"
 _FIELD: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*)(?: +desc)?")
 _READ_ONLY: Final = frozenset({"version", "multi_label"})
 _HIDDEN: Final = "***"
-
-# A key in the text of a body, whole or cut; of another form than documented, too.
-_KEY: Final = re.compile(r'("api_key"\s*:\s*)("(?:[^"\\]|\\.)*"?|[^,}\]]*)')
-
-# One that is quoted once more, or written by hand.
-_LOOSE_KEY: Final = re.compile(r"""(api_key(?:\\*["'])?\s*[:=]\s*)(?:\\*["'])?[^\s"'\\,;}\])]+""")
 
 # Protocol Buffers, "JSON Mapping": what JSON has no number for.
 _NO_NUMBERS: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
@@ -191,14 +184,7 @@ def _without_keys(value: Any) -> Any:
     return [_without_keys(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def hiding(known: Iterable[str]) -> Scrub:
-    """Take *known* secrets, and any key of Weights & Biases, out of a text."""
-    scrub = scrubber(known)
-    # In this order: what is secret may be the word "key".
-    return lambda text: scrub(_LOOSE_KEY.sub(rf"\1{_HIDDEN}", _KEY.sub(rf'\1"{_HIDDEN}"', text)))
-
-
-def heard(reply: Reply, read: Callable[[Any], T], *, scrub: Scrub) -> T:
+def heard(reply: Reply, read: Callable[[Any], T]) -> T:
     """What *read* makes of the decoded body of a reply.
 
     Raises:
@@ -206,17 +192,16 @@ def heard(reply: Reply, read: Callable[[Any], T], *, scrub: Scrub) -> T:
         DecodeError: It said something that no source documents.
     """
     try:
-        return told(reply, read, scrub=scrub)
+        return told(reply, read)
     except StatusError as exc:
-        exc.errors = tuple(_without_keys(error) for error in exc.errors)
         exc.from_elsewhere()
         raise
 
 
-def deleted(reply: Reply, *, scrub: Scrub) -> None:
+def deleted(reply: Reply) -> None:
     """Nothing, since a deletion answers `{}`; a body that is empty means no other thing."""
     if reply.body or not 200 <= reply.status < 300:
-        heard(reply, lambda _: None, scrub=scrub)
+        heard(reply, lambda _: None)
 
 
 def _present(value: Any) -> Any:

@@ -41,7 +41,7 @@ class Account:
         settings = self.settings.for_call(options)
 
         def heard(reply: Reply) -> T:
-            return told(reply, lambda document: read(document, reply.meta), scrub=settings.scrub)
+            return told(reply, lambda document: read(document, reply.meta))
 
         return await self.session.call(asking(settings, options), settings, read=heard)
 

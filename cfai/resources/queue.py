@@ -1,15 +1,17 @@
 """`QueuedBatch`: runs that were handed over, and are done when the service has room."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from cfai._session.redaction import redact_error
 from cfai._wire import queue as wire
 from cfai._wire.queue import Batch, Queued, QueuedItem
 from cfai.errors import DecodeError, InputError, RequestTimeout
-from cfai.resources.account import Account
+from cfai.meta import Meta
+from cfai.resources.account import Account, Asking
 from cfai.settings import Options, Polling
 from cfai.tasks import Answer, Usage
 
@@ -76,8 +78,8 @@ class QueuedBatch(Generic[A]):
         """
         if not self.done and self._batch.error is None and self._id is not None:
             asking = partial(wire.poll, model=self.model, request_id=self._id)
-            read = wire.reader(self._tasks, self._account.settings.for_call(self._options).scrub)
-            self._batch = await self._account.hear(asking, read, self._options)
+            read = wire.reader(self._tasks)
+            self._batch = await _ask(self._account, asking, read, self._options)
         if self._batch.error is not None:
             raise self._batch.error
         return self._batch.items
@@ -120,15 +122,24 @@ class QueuedBatch(Generic[A]):
             yield item
 
 
+async def _ask(
+    account: Account, asking: Asking, read: Callable[[Any, Meta], Batch[A]], options: Options | None
+) -> Batch[A]:
+    """Ask for a batch, and remove secrets from the errors that it holds."""
+    batch = await account.hear(asking, read, options)
+    secrets = account.settings.for_call(options).secrets
+    for error in batch.errors:
+        redact_error(error, secrets)
+    return batch
+
+
 async def submitted(
     account: Account, model: str, tasks: Any, *, polling: Polling, options: Options | None
 ) -> QueuedBatch[Any]:
     """Hand tasks over to the queue of *model*."""
     found = await asyncio.to_thread(wire.queued, tasks)
     asking = partial(wire.submit, model=model, tasks=found)
-    batch = await account.hear(
-        asking, wire.reader(found, account.settings.for_call(options).scrub), options
-    )
+    batch = await _ask(account, asking, wire.reader(found), options)
     if batch.error is not None:
         raise batch.error
     if batch.items is None and batch.request_id is None:

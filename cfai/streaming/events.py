@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, cast
 
-from cfai._redaction import Scrub
 from cfai._session.body import StreamBody
+from cfai._session.redaction import redact_error
 from cfai._types.json import loads
 from cfai._wire import errors as failures
 from cfai._wire.sse import Blocks
-from cfai.errors import ConnectionLost, DecodeError, StatusError, StreamInterrupted
+from cfai.errors import CfaiError, ConnectionLost, DecodeError, StatusError, StreamInterrupted
 from cfai.meta import Meta
 
 if TYPE_CHECKING:
@@ -72,12 +72,11 @@ def _said(event: bytes | Event) -> Any:
 class Events:
     """The events of one body, which it owns. `take` what is there; ask for `more`."""
 
-    __slots__ = ("_blocks", "_body", "_ready", "_scrub", "count", "ended", "open_tail")
+    __slots__ = ("_blocks", "_body", "_ready", "count", "ended", "open_tail")
 
-    def __init__(self, body: StreamBody, *, max_event_bytes: int, scrub: Scrub) -> None:
+    def __init__(self, body: StreamBody) -> None:
         self._body = body
-        self._scrub = scrub
-        self._blocks = Blocks(max_event_bytes)
+        self._blocks = Blocks(body.settings.max_event_bytes)
         self._ready: deque[bytes | Event] = deque()
         self.count = 0
         """How many events have been taken."""
@@ -87,14 +86,14 @@ class Events:
         """Whether the end of the body left the last event open."""
 
     @classmethod
-    async def begun(cls, body: StreamBody, *, max_event_bytes: int, scrub: Scrub) -> Events:
+    async def begun(cls, body: StreamBody) -> Events:
         """The events of *body*, once the first of them is there and is no error.
 
         Raises:
             StatusError: It is an error.
             StreamInterrupted: The body ended without any event.
         """
-        events = cls(body, max_event_bytes=max_event_bytes, scrub=scrub)
+        events = cls(body)
         while not events._ready:
             if events.ended and events.bare_done:
                 return events
@@ -165,7 +164,7 @@ class Events:
         ):
             return None
         named = isinstance(event, Event) and event.is_error
-        return failures.in_stream(document, named_error=named, meta=self.meta, scrub=self._scrub)
+        return failures.in_stream(document, named_error=named, meta=self.meta)
 
     def document(self, event: bytes | Event) -> Any:
         """The JSON of an event.
@@ -189,7 +188,11 @@ class Events:
     def describe(self, error: DecodeError, event: bytes | Event) -> None:
         """Put into *error* what is known of the event that it is about."""
         data = event if isinstance(event, bytes) else event.data.encode()
-        failures.described(error, data, self.meta, self._scrub)
+        failures.described(error, data, self.meta)
+
+    def redact(self, error: CfaiError) -> None:
+        """Remove the secrets of the call from an error that is about to leave the stream."""
+        redact_error(error, self._body.settings.secrets)
 
     def progressed(self) -> None:
         """Tell the time limits that an event added something."""

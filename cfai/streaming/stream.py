@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from attrs import evolve
 
-from cfai._redaction import Scrub
 from cfai._session.body import StreamBody
 from cfai._wire import answers
 from cfai._wire.chunks import Assembly, as_token, read_token
@@ -17,7 +16,6 @@ from cfai._wire.results import Asked
 from cfai.errors import CfaiError, DecodeError, InputError, ServerError, StreamInterrupted
 from cfai.meta import Meta
 from cfai.observers import Outcome
-from cfai.settings import Settings
 from cfai.streaming.events import Event, Events, as_sse
 from cfai.streaming.frames import ndjson, sse
 from cfai.streaming.relay import Relay
@@ -162,6 +160,8 @@ class TokenStream:
             failure = exc if isinstance(exc, CfaiError) else StreamInterrupted(message)
             if isinstance(failure, StreamInterrupted):
                 failure.answer, failure.events = self.answer, self._event_count
+            if self._events is not None:
+                self._events.redact(failure)
             self._failure = failure
         if self._events is not None:
             self._events.close()
@@ -409,15 +409,13 @@ class _RawEventIterator:
         return as_sse(event)
 
 
-async def open_events(scrub: Scrub, settings: Settings, body: StreamBody) -> Events | Text:
+async def open_events(body: StreamBody) -> Events | Text:
     """The events of a body, once the first of them is there."""
-    return await Events.begun(body, max_event_bytes=settings.max_event_bytes, scrub=scrub)
+    return await Events.begun(body)
 
 
 async def read_unrequested_stream(
     question: Asked,
-    scrub: Scrub,
-    settings: Settings,
     body: StreamBody,
     observation: CallObservation | None = None,
 ) -> Any:
@@ -426,7 +424,7 @@ async def read_unrequested_stream(
     Returns:
         The complete answer of a task; the open stream of a mapping, observed by *observation*.
     """
-    events = await open_events(scrub, settings, body)
+    events = await open_events(body)
 
     async def opened() -> Events | Text:
         return events

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from cfai._redaction import Scrub, without_secrets
+from cfai._session.redaction import hide_secrets, redact_text
 from cfai._types.function import Definition, definition
 from cfai._types.json import loads
 from cfai._types.read import Misfit, plain, read
@@ -160,12 +160,12 @@ class Toolbox:
         InputError: One of them is no tool, or two have one name.
     """
 
-    def __init__(self, tools: Iterable[AnyTool], *, scrub: Scrub) -> None:
+    def __init__(self, tools: Iterable[AnyTool], *, secrets: Sequence[str]) -> None:
         if isinstance(tools, str | bytes | Mapping) or not isinstance(tools, Iterable):
             raise InputError(f"tools must be a list of functions or definitions, got {tools!r:.80}")
         self._functions: dict[str, PythonTool] = {}
         self._definitions: dict[str, Any] = {}
-        self._scrub = scrub
+        self._secrets = secrets
         self._threads: ThreadPoolExecutor | None = None
         for one in tools:
             made = (
@@ -216,7 +216,7 @@ class Toolbox:
         Raises:
             InputError: There is no JSON for it, or it is too long.
         """
-        return self._scrub(self._functions[call.name].written(value))
+        return hide_secrets(self._functions[call.name].written(value), self._secrets)
 
     def told(self, error: BaseException) -> str:
         """Give what a model is told of an error: never a secret of the client, nor a traceback."""
@@ -227,7 +227,7 @@ class Toolbox:
             said = ""
         if not isinstance(error, InputError):
             said = f"{kind}: {said}" if said else kind
-        return f"error: {self._scrub(without_secrets(said))}"[:_LONGEST]
+        return f"error: {redact_text(said, self._secrets)}"[:_LONGEST]
 
     def repeatable(self, call: ToolCall) -> ToolCall:
         """Give a call as a service takes it back, which may refuse a name that no tool can have."""

@@ -70,7 +70,7 @@ async def _simdjson(data: bytes) -> int:
 
 def _read(data: bytes, vectors: Vectors) -> Answer:
     reply = Reply(200, _HEADERS, data, meta(200, _HEADERS, attempts=1, elapsed=0))
-    return answers.answer(Asked(Embeddings), reply, scrub=str, decode=vectors.document)
+    return answers.answer(Asked(Embeddings), reply, decode=vectors.document)
 
 
 async def _in_slices(data: bytes) -> int:

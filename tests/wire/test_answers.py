@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from cfai._redaction import scrubber
+from cfai._session.redaction import redact_error
 from cfai._types.json import dumps
 from cfai._wire.answers import answer, from_text, unstreamed
 from cfai._wire.responses import Reply, meta
@@ -68,7 +68,6 @@ from cfai.tasks import (
 )
 
 TOKEN = "Sn3lZJTBX6kkg7OdcBUAxOO963GEIyGQqnFTOFYY"  # noqa: S105  # of the API's own page
-SCRUB = scrubber([TOKEN])
 JSON = "application/json"
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
@@ -94,7 +93,7 @@ def answered(
     kind: str | None = JSON,
     status: int = 200,
 ) -> Answer:
-    return answer(asked(task), reply(body, kind, status), scrub=SCRUB)
+    return answer(asked(task), reply(body, kind, status))
 
 
 def floats(*rows: list[float]) -> tuple[tuple[int, int], "array[float]"]:
@@ -603,21 +602,21 @@ def test_a_wrong_count_of_vectors_says_both_numbers() -> None:
 )
 def test_an_empty_result_for_a_stream_says_to_call_run(body: str) -> None:
     with pytest.raises(StreamUnsupported, match=r"call run\(\)"):
-        unstreamed(asked(Prompt("a")), reply(body), scrub=SCRUB)
+        unstreamed(asked(Prompt("a")), reply(body))
 
 
 def test_a_whole_answer_for_a_stream_is_its_text() -> None:
     """Whatever was asked: only texts are streamed as tokens."""
     body = '{"result":{"response":"{}"},"success":true}'
     for task in (Prompt("a"), OPEN, ImageToText(b"i")):
-        read = unstreamed(asked(task), reply(body), scrub=SCRUB)
+        read = unstreamed(asked(task), reply(body))
         assert read == Text("{}")
         assert read.raw == {"response": "{}"}
         assert read.meta.ray_id == "8f1a-AMS"
     wanted = TextGeneration([user("a")], response_format="json_object")
-    assert unstreamed(asked(wanted), reply(body), scrub=SCRUB).parsed == {}
+    assert unstreamed(asked(wanted), reply(body)).parsed == {}
     asked_openly = {"prompt": "a", "response_format": {"type": "json_object"}}
-    assert unstreamed(asked(asked_openly), reply(body), scrub=SCRUB).parsed == {}
+    assert unstreamed(asked(asked_openly), reply(body)).parsed == {}
 
 
 @pytest.mark.parametrize(
@@ -639,7 +638,7 @@ def test_no_text_for_a_stream_is_a_typed_error(
     body: bytes, kind: str | None, status: int, error: type[CfaiError]
 ) -> None:
     with pytest.raises(error) as caught:
-        unstreamed(asked(Prompt("a")), reply(body, kind, status), scrub=SCRUB)
+        unstreamed(asked(Prompt("a")), reply(body, kind, status))
     assert caught.value.meta.ray_id == "8f1a-AMS"  # type: ignore[attr-defined]  # all have it
 
 
@@ -678,6 +677,7 @@ def test_no_decode_error_repeats_a_secret(task: Task[Any], body: str) -> None:
         try:
             answered(task, body, kind)
         except DecodeError as error:
+            redact_error(error, [TOKEN])
             shown = "".join(format_exception(error)) + f"{error!r} {error.body!r}"
             assert TOKEN[:16] not in shown
 
@@ -712,4 +712,4 @@ def test_no_answer_breaks_a_reader(document: Any, task: Task[Any] | dict[str, An
     except CfaiError:
         pass
     with suppress(CfaiError):
-        unstreamed(asked(task), reply(dumps(document)), scrub=SCRUB)
+        unstreamed(asked(task), reply(dumps(document)))

@@ -28,13 +28,13 @@ def reply(body: str | bytes) -> Reply:
 
 
 def whole(body: str) -> Any:
-    return answers.answer(Asked(Embeddings), reply(body), scrub=str)
+    return answers.answer(Asked(Embeddings), reply(body))
 
 
 def in_slices(body: str) -> tuple[Any, int]:
     """The answer, and how many steps it took."""
     vectors = Vectors()
-    found = answers.answer(Asked(Embeddings), reply(body), scrub=str, decode=vectors.document)
+    found = answers.answer(Asked(Embeddings), reply(body), decode=vectors.document)
     return found, sum(1 for _ in vectors.steps())
 
 
@@ -80,7 +80,7 @@ def test_a_small_answer_is_not() -> None:
     """Nobody else needs a turn before it is there."""
     vectors = Vectors()
     small = reply('{"result":{"data":[[1,2]]}}')
-    found: Any = answers.answer(Asked(Embeddings), small, scrub=str, decode=vectors.document)
+    found: Any = answers.answer(Asked(Embeddings), small, decode=vectors.document)
     assert found.tolist() == [[1, 2]]
     assert list(vectors.steps()) == []
 
@@ -163,9 +163,9 @@ def batch(*results: str) -> str:
 
 def read(body: str, decode: Callable[[Reply], Any] = Reply.json) -> Any:
     tasks = queue.queued([TextEmbeddings("a") for _ in range(body.count("external_reference"))])
-    made = queue.reader(tasks, str)
+    made = queue.reader(tasks)
     one = reply(body)
-    return told(one, lambda document: made(document, one.meta), scrub=str, decode=decode)
+    return told(one, lambda document: made(document, one.meta), decode=decode)
 
 
 def test_every_item_of_a_batch_is_read_in_slices() -> None:
@@ -202,7 +202,7 @@ async def test_others_have_their_turn(fake: FakeWorkersAI) -> None:
 
     vectors = Vectors()
     body = f'{{"result":{{"data":[{",".join([row] * 500)}]}}}}'
-    answers.answer(Asked(Embeddings), reply(body), scrub=str, decode=vectors.document)
+    answers.answer(Asked(Embeddings), reply(body), decode=vectors.document)
     assert sum(1 for _ in vectors.steps()) >= 60
     counting = asyncio.create_task(count())
     await fake.client().run("@cf/a/b", TextEmbeddings(["one"] * 500))
