@@ -14,9 +14,6 @@ if TYPE_CHECKING:
         Pager as Pager,
     )
     from cfai._version import __version__ as __version__
-    from cfai._wire.queue import (
-        QueuedItem as QueuedItem,
-    )
     from cfai.cohere import (
         Cohere as Cohere,
     )
@@ -61,17 +58,6 @@ if TYPE_CHECKING:
         TransportError as TransportError,
         UploadInterrupted as UploadInterrupted,
     )
-    from cfai.listings import (
-        Author as Author,
-        Finetune as Finetune,
-        FinetuneAsset as FinetuneAsset,
-        Markdown as Markdown,
-        MarkdownFormat as MarkdownFormat,
-        Model as Model,
-        ModelSchema as ModelSchema,
-        ModelTask as ModelTask,
-        Price as Price,
-    )
     from cfai.media import (
         Base64 as Base64,
         MediaForm as MediaForm,
@@ -80,13 +66,25 @@ if TYPE_CHECKING:
         Meta as Meta,
     )
     from cfai.resources.finetunes import (
+        Finetune as Finetune,
+        FinetuneAsset as FinetuneAsset,
         Finetunes as Finetunes,
     )
+    from cfai.resources.markdown import (
+        Markdown as Markdown,
+        MarkdownFormat as MarkdownFormat,
+    )
     from cfai.resources.models import (
+        Author as Author,
+        Model as Model,
         Models as Models,
+        ModelSchema as ModelSchema,
+        ModelTask as ModelTask,
+        Price as Price,
     )
     from cfai.resources.queue import (
         QueuedBatch as QueuedBatch,
+        QueuedItem as QueuedItem,
     )
     from cfai.settings import (
         Gateway as Gateway,
@@ -172,16 +170,16 @@ _face = Face(
     __name__,
     {
         "cfai._session.pagination": "Pager",
-        "cfai.resources.finetunes": "Finetunes",
-        "cfai.resources.models": "Models",
-        "cfai.resources.queue": "QueuedBatch",
+        "cfai.resources.finetunes": "Finetune FinetuneAsset Finetunes",
+        "cfai.resources.markdown": "Markdown MarkdownFormat",
+        "cfai.resources.models": "Author Model ModelSchema ModelTask Models Price",
+        "cfai.resources.queue": "QueuedBatch QueuedItem",
         "cfai._session.limits": "Adaptive",
         "cfai.streaming.stream": "TokenStream",
         "cfai.tools": (
             "AnyTool PythonTool Step ToolEvent ToolFailed ToolOutcome ToolReturned ToolRun "
             "ToolStarted Turn"
         ),
-        "cfai._wire.queue": "QueuedItem",
         "cfai._version": "__version__",
         "cfai.cohere": "Cohere",
         "cfai.conversation": "Conversation",
@@ -192,10 +190,6 @@ _face = Face(
             "MissingExtra NotFound ParseError PermissionDenied QuotaExceeded RateLimited "
             "RequestTimeout RequestTooLarge ServerError ServiceTimeout StatusError "
             "StreamInterrupted StreamUnsupported ToolLoopExceeded TransportError UploadInterrupted"
-        ),
-        "cfai.listings": (
-            "Author Finetune FinetuneAsset Markdown MarkdownFormat Model ModelSchema ModelTask "
-            "Price"
         ),
         "cfai.media": "Base64 MediaForm",
         "cfai.meta": "Meta",

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, frozen
 
+from cfai._session.account import Account
 from cfai._session.body import StreamBody
-from cfai._session.redaction import redact_error
 from cfai._session.session import Session
 from cfai._session.throttle import Throttle, Throttles
-from cfai._wire import answers, queue, requests
+from cfai._wire import answers, requests
 from cfai._wire.answers import Decode
-from cfai._wire.listings import told
-from cfai._wire.queue import Batch, Queued
 from cfai._wire.responses import Reply
 from cfai._wire.results import Asked, asked
-from cfai._wire.vectors import Unusual, Vectors
-from cfai.errors import CfaiError
+from cfai.resources import queue
+from cfai.resources.queue import BatchStatus, QueuedTask
 from cfai.settings import Options, Retries, Settings
 from cfai.tasks import Embeddings, Pooling, Task, Text, TextEmbeddings
-
-T = TypeVar("T")
 
 if TYPE_CHECKING:
     from cfai._session.observation import CallObservation
@@ -40,6 +36,11 @@ class Calls:
 
     session: Session
     settings: Settings
+
+    @property
+    def account(self) -> Account:
+        """The same as an account."""
+        return Account(self.session, self.settings)
 
     @property
     def throttles(self) -> Throttles:
@@ -58,11 +59,15 @@ class Calls:
         settings = self.settings.for_call(options)
         request = await self._request(settings, model, task, False, options)
         question = asked(task)
-        read = partial(answers.answer, question)
+
+        def read(response: Reply, decode: Decode = Reply.json) -> Any:
+            return answers.answer(question, response, decode=decode)
+
         stream = partial(_read_unrequested_stream, question, observation)
         if question.answer is Embeddings:
-            call = partial(self.session.call, request, settings, stream=stream, throttle=throttle)
-            return await _in_slices(call, read, settings)
+            return await self.account.send_for_vectors(
+                request, settings, read, stream=stream, throttle=throttle
+            )
         return await self.session.call(
             request, settings, read=read, stream=stream, throttle=throttle
         )
@@ -93,30 +98,6 @@ class Calls:
             throttle=self.throttles.for_call(model),
         )
 
-    async def batch(
-        self,
-        asking: Callable[[Settings, Options | None], requests.Request],
-        tasks: Sequence[Queued],
-        options: Options | None,
-        throttle: Throttle | None,
-    ) -> Batch[Any]:
-        """What the service says of *tasks* in its queue."""
-        settings = self.settings.for_call(options)
-        made = queue.reader(tasks)
-
-        def read(reply: Reply, decode: Decode = Reply.json) -> Batch[Any]:
-            def batch(document: Any) -> Batch[Any]:
-                return made(document, reply.meta)
-
-            return told(reply, batch, decode=decode)
-
-        request = asking(settings, options)
-        call = partial(self.session.call, request, settings, throttle=throttle)
-        answer: Batch[Any] = await _in_slices(call, read, settings)
-        for error in answer.errors:
-            redact_error(error, settings.secrets)
-        return answer
-
     async def _request(
         self, settings: Settings, model: str, task: Input, stream: bool, options: Options | None
     ) -> requests.Request:
@@ -133,24 +114,6 @@ async def _read_unrequested_stream(
     from cfai.streaming.stream import read_unrequested_stream
 
     return await read_unrequested_stream(question, body, observation)
-
-
-async def _in_slices(
-    call: Callable[..., Awaitable[T]], read: Callable[..., T], settings: Settings
-) -> T:
-    """What *call* gives, with its vectors read afterwards: others have their turn in between."""
-    vectors = Vectors()
-    answer = await call(read=partial(read, decode=vectors.document))
-    try:
-        for _ in vectors.steps():
-            await asyncio.sleep(0)
-    except Unusual:
-        try:
-            return read(vectors.reply)  # Says what is wrong with them.
-        except CfaiError as exc:
-            redact_error(exc, settings.secrets)
-            raise
-    return answer
 
 
 @frozen
@@ -177,19 +140,25 @@ class EmbeddingCalls:
         answer: Embeddings = await self.calls.answer(self.model, task, self.options, throttle)
         return answer
 
-    def queued(self, texts: Sequence[str], reference: str) -> Queued:
+    def queued(self, texts: Sequence[str], reference: str) -> QueuedTask:
         """One request's worth of texts for the queue."""
-        (request,) = queue.queued({reference: self._task(texts)})
+        (request,) = queue.build_queued_tasks({reference: self._task(texts)})
         return request
 
-    async def hand_over(self, requests: Sequence[Queued], throttle: Throttle) -> Batch[Embeddings]:
-        """Put requests into the queue. Vectors may be made twice, as in a run."""
-        asking = partial(queue.submit, model=self.model, tasks=requests, repeatable=True)
-        return await self.calls.batch(asking, requests, self.options, throttle)
+    async def hand_over(
+        self, requests: Sequence[QueuedTask], throttle: Throttle
+    ) -> BatchStatus[Embeddings]:
+        """Submit a batch. It may be repeated, as a run may: at worst, vectors are made twice."""
+        settings = self.calls.settings.for_call(self.options)
+        request = queue.build_submit_request(
+            settings, self.options, self.model, requests, repeatable=True
+        )
+        return await queue.send_batch(self.calls.account, request, settings, requests, throttle)
 
     async def look(
-        self, requests: Sequence[Queued], request_id: str, throttle: Throttle | None
-    ) -> Batch[Embeddings]:
-        """Ask what became of them."""
-        asking = partial(queue.poll, model=self.model, request_id=request_id)
-        return await self.calls.batch(asking, requests, self.options, throttle)
+        self, requests: Sequence[QueuedTask], request_id: str, throttle: Throttle | None
+    ) -> BatchStatus[Embeddings]:
+        """Poll a batch."""
+        settings = self.calls.settings.for_call(self.options)
+        request = queue.build_poll_request(settings, self.options, self.model, request_id)
+        return await queue.send_batch(self.calls.account, request, settings, requests, throttle)

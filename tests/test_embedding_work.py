@@ -21,9 +21,9 @@ from cfai import (
     WorkersAI,
 )
 from cfai._session.throttle import Throttle, Throttles
-from cfai._wire.queue import Batch, Queued
 from cfai.embedding import Plan
 from cfai.errors import AuthenticationError, BadRequest, ConnectError, RequestTimeout
+from cfai.resources.queue import BatchStatus, QueuedTask
 from cfai.testing import FakeWorkersAI, Service, vector_of
 
 from . import virtual_time
@@ -93,15 +93,17 @@ class Script:
             self.tasks.append(asyncio.current_task())
             return await self._reply(given)
 
-    def queued(self, given: Sequence[str], reference: str) -> Queued:
+    def queued(self, given: Sequence[str], reference: str) -> QueuedTask:
         raise NotImplementedError
 
-    async def hand_over(self, requests: Sequence[Queued], throttle: Throttle) -> Batch[Embeddings]:
+    async def hand_over(
+        self, requests: Sequence[QueuedTask], throttle: Throttle
+    ) -> BatchStatus[Embeddings]:
         raise NotImplementedError
 
     async def look(
-        self, requests: Sequence[Queued], request_id: str, throttle: Throttle | None
-    ) -> Batch[Embeddings]:
+        self, requests: Sequence[QueuedTask], request_id: str, throttle: Throttle | None
+    ) -> BatchStatus[Embeddings]:
         raise NotImplementedError
 
 

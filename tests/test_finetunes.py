@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cfai import TextGeneration, WorkersAI, user
+from cfai import Finetune, FinetuneAsset, TextGeneration, WorkersAI, user
 from cfai._session.timeouts import SharedTimer
 from cfai.errors import (
     BadRequest,
@@ -25,7 +25,6 @@ from cfai.errors import (
     ServerError,
     UploadInterrupted,
 )
-from cfai.listings import Finetune, FinetuneAsset
 from cfai.settings import Options, Retries, Timeouts
 from cfai.testing import FakeWorkersAI, Recorded, Reply
 
@@ -196,7 +195,7 @@ async def test_create_is_refused(fake: FakeWorkersAI) -> None:
     for model, name in (("", "name"), ("model", ""), (None, "name")):
         with pytest.raises(InputError):
             await fake.client().finetunes.create(model, name)  # type: ignore[arg-type]  # None
-    with pytest.raises(InputError, match="public must be true or false"):
+    with pytest.raises(InputError, match="public must be True or False"):
         await fake.client().finetunes.create("model", "name", public="yes")  # type: ignore[arg-type]  # a text
     assert len(fake.requests) == 1
 
@@ -204,7 +203,7 @@ async def test_create_is_refused(fake: FakeWorkersAI) -> None:
 async def test_what_was_made_has_an_id(fake: FakeWorkersAI) -> None:
     """The documentation promises a UUID; `null` is none."""
     fake.says(CREATED.replace(ID.encode(), b"none"))
-    with pytest.raises(DecodeError, match=r"result\.id is documented as a UUID"):
+    with pytest.raises(DecodeError, match=r"result\.id must be a UUID"):
         await fake.client().finetunes.create("model", "name")
 
 

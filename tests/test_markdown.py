@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from cfai import Markdown, MarkdownFormat
 from cfai.errors import DecodeError, InputError, ServerError, UploadInterrupted
-from cfai.listings import Markdown, MarkdownFormat
 from cfai.settings import Options, Retries
 from cfai.testing import FakeWorkersAI
 
@@ -95,9 +95,9 @@ async def test_one_file_alone(fake: FakeWorkersAI, tmp_path: Path) -> None:
     [
         ([], "files must not be empty"),
         ({}, "files must not be empty"),
-        (b"bytes", "bytes must come with the name of a file"),
+        (b"bytes", "bytes need a file name"),
         ([b"bytes"], "a file must have a name"),
-        (5, "files must be files, got int"),
+        (5, "files must be one file or several, got int"),
         ([("a", b"", "c")], r"must be \(name, source\)"),
         ([("a.pdf", b"")], "a file must not be empty: there is nothing in a.pdf"),
         ("nowhere.pdf", "nowhere.pdf must be a file"),
@@ -198,5 +198,5 @@ async def test_the_formats(fake: FakeWorkersAI) -> None:
     assert fake.requests[0].target.endswith("/ai/tomarkdown/supported")
     assert fake.requests[0].method == "GET"
     fake.answers([{"extension": ".html"}])
-    with pytest.raises(DecodeError, match="an extension and its type"):
+    with pytest.raises(DecodeError, match="must have an extension and a mimeType"):
         await ai.to_markdown_formats()

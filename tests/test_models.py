@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from cfai import Author, Model, ModelTask, Price
 from cfai.errors import BadRequest, DecodeError, InputError, NotFound
-from cfai.listings import Author, Model, ModelTask, Price
 from cfai.testing import FakeWorkersAI
 
 # A row as the model cards of Cloudflare's docs have it (without its schema).
@@ -130,7 +130,7 @@ async def test_odd_rows(fake: FakeWorkersAI, odd: dict[str, Any]) -> None:
 async def test_a_model_without_a_name(fake: FakeWorkersAI) -> None:
     """That one is nobody's model."""
     fake.says(page(b'{"id":"1"}'))
-    with pytest.raises(DecodeError, match=r"result\[0\]: a model with its name"):
+    with pytest.raises(DecodeError, match=r"result\[0\] must be a model with a name"):
         await fake.client().models.search().first()
 
 

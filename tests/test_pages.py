@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from cfai import Finetune
 from cfai.errors import DecodeError, InputError, NotFound, PermissionDenied
-from cfai.listings import Finetune
 from cfai.settings import Options
 from cfai.testing import FakeWorkersAI, Recorded, Script
 

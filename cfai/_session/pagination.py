@@ -4,8 +4,7 @@ import marshal
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from typing import Any, Final, Generic, TypeVar
 
-from cfai._wire.listings import Rows
-from cfai._wire.pagination import Cursor, PageToken
+from cfai._wire.pagination import Cursor, ListPage, PageToken
 from cfai.errors import InputError
 
 R = TypeVar("R")
@@ -25,7 +24,7 @@ class Pager(Generic[R]):
     list shrank can't be seen.
     """
 
-    def __init__(self, fetch: Callable[[Cursor], Awaitable[Rows[R]]], start: Cursor) -> None:
+    def __init__(self, fetch: Callable[[Cursor], Awaitable[ListPage[R]]], start: Cursor) -> None:
         self._fetch = fetch
         self._start = start
 
@@ -83,7 +82,7 @@ class _Known:
         self._keys: set[Hashable] = set()
         self._marks: set[int] = set()
 
-    def take(self, page: Rows[R], *, goes_on: bool) -> tuple[list[R], bool]:
+    def take(self, page: ListPage[R], *, goes_on: bool) -> tuple[list[R], bool]:
         """Give the rows that were not there yet, and whether anything on the page is new.
 
         Args:
@@ -91,8 +90,8 @@ class _Known:
             goes_on: Rows without an id are given even where all of them were there before, since
                 the service says that the list goes on here.
         """
-        keys = [_key(said) for said in page.said]
-        nameless = [said for said, key in zip(page.said, keys, strict=True) if key is None]
+        keys = [_key(said) for said in page.raw]
+        nameless = [said for said, key in zip(page.raw, keys, strict=True) if key is None]
         # Not orjson, which writes fewer levels than it reads.
         mark = hash(marshal.dumps(nameless, 0))
         new_marks = {mark} - self._marks if nameless else set()

@@ -46,7 +46,7 @@ class _One(NamedTuple):
     """Through the throttle, where there is one."""
 
 
-async def _undocumented(body: StreamBody) -> NoReturn:
+async def reject_stream(body: StreamBody) -> NoReturn:
     raise DecodeError("the service answered a stream where JSON is documented", meta=body.meta)
 
 
@@ -70,7 +70,7 @@ class Session:
         settings: Settings,
         *,
         read: Callable[[Reply], T],
-        stream: Callable[[StreamBody], Awaitable[T]] = _undocumented,
+        stream: Callable[[StreamBody], Awaitable[T]] = reject_stream,
         throttle: Throttle | None = None,
     ) -> T:
         """Carry *request* out, repeating attempts that failed as `settings.retries` says.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from cfai import media
 from cfai._types.json import structure
@@ -12,6 +12,8 @@ from cfai._wire.results import READERS, Asked
 from cfai.errors import DecodeError, StreamUnsupported
 from cfai.meta import Meta
 from cfai.tasks import Answer, Audio, Binary, Description, Embeddings, Image, Result, Text
+
+T = TypeVar("T")
 
 _BYTES: Final = object()
 """Instead of a decoded document, which can be `None` itself."""
@@ -145,6 +147,26 @@ def _unstreamed(asked: Asked, reply: Reply) -> Text:
         raise StreamUnsupported("the model answered nothing to a request for a stream: call run()")
     text = _read(result, Asked(Text, asked.json))
     return cast("Text", _with_facts(text, reply, result))
+
+
+def read_document(reply: Reply, read: Callable[[Any], T], *, decode: Decode = Reply.json) -> T:
+    """Return what *read* makes of the decoded body of a response that is not about a run.
+
+    Raises:
+        StatusError: The service refused, by its status or by `success: false`.
+        DecodeError: The body has a form that no source documents.
+    """
+    try:
+        now = datetime.now(UTC)
+        if not 200 <= reply.status < 300:
+            raise failure(reply, now=now)
+        document = decode(reply)
+        if error := refusal(document, reply, now=now):
+            raise error
+        return read(document)
+    except DecodeError as exc:
+        described(exc, reply.body, reply.meta)
+        raise
 
 
 def from_text(asked: Asked, text: Text) -> Answer:

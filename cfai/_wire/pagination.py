@@ -1,10 +1,17 @@
-"""Where a list stands: a cursor is a value that becomes a query and knows its successor."""
+"""Lists that come in pages: cursors, which say what page to request, and pages, which hold rows.
 
-from typing import Any, Protocol, Self
+A cursor is a value: it turns into a query and knows the cursor after it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from attrs import evolve, field, frozen
 
-from cfai.errors import InputError
+from cfai._wire.responses import unwrapped
+from cfai.errors import DecodeError, InputError
+
+R = TypeVar("R")
 
 
 @frozen
@@ -147,3 +154,45 @@ class PageToken:
         if not facts.token or facts.token == self.token or not facts.count:
             return None
         return evolve(self, token=facts.token)
+
+
+@frozen
+class ListPage(Generic[R]):
+    """One page of a list."""
+
+    rows: Sequence[R]
+    raw: Sequence[Any]
+    """The rows as decoded JSON."""
+    facts: Facts
+
+
+def read_page(document: Any, read_row: Callable[[Any, str], R]) -> ListPage[R]:
+    """Read one page, whose result is a list, a nested list, or a single row.
+
+    The API's schema has one object where its own clients read a list and its manual shows a list in
+    a list, so each form is accepted.
+
+    Args:
+        document: The decoded body.
+        read_row: Reads one row; its second argument names the row in error messages.
+    """
+    result = unwrapped(document)
+    if not isinstance(result, list | Mapping | None):
+        raise DecodeError(f"a list is documented, got {type(result).__name__}")
+    raw = [] if result == {} else list(_flatten(result))
+    rows = [read_row(row, f"result[{index}]") for index, row in enumerate(raw)]
+    return ListPage(rows, raw, Facts(count=len(raw), total=_total_count(document)))
+
+
+def _flatten(result: Any) -> Iterator[Any]:
+    if isinstance(result, list):
+        for item in result:
+            yield from _flatten(item)
+    elif result is not None:
+        yield result
+
+
+def _total_count(document: Any) -> int | None:
+    info = document.get("result_info") if isinstance(document, Mapping) else None
+    total = info.get("total_count") if isinstance(info, Mapping) else None
+    return total if type(total) is int else None

@@ -179,6 +179,18 @@ def with_form(
     return Request("POST", account_path(settings, path), headers, form, repeatable)
 
 
+def build_get_request(
+    settings: Settings, options: Options | None, path: str, query: Mapping[str, str]
+) -> Request:
+    """`GET /accounts/{account_id}/ai/…`, with *query* if it is not empty."""
+    path = account_path(settings, path)
+    return Request(
+        method="GET",
+        path=f"{path}?{urlencode(query)}" if query else path,
+        headers=all_headers(settings, options, {}),
+    )
+
+
 def account_path(settings: Settings, rest: str) -> str:
     """A path below the account: `/accounts/{account_id}/ai/…`."""
     return f"/accounts/{account_segment(settings.account_id)}/ai/{rest}"

@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 
 from cfai.cli import clients, options, tables
 from cfai.cli.output import Target
-from cfai.listings import Model
+from cfai.resources.models import Model
 
 
 class _Models(TyperGroup):

@@ -9,7 +9,7 @@ import typer
 from cfai.cli import clients, notices, tables
 from cfai.cli.output import json_line, say
 from cfai.errors import InputError
-from cfai.listings import Finetune, FinetuneAsset
+from cfai.resources.finetunes import Finetune, FinetuneAsset
 
 app: typer.Typer = typer.Typer(
     help="List, make and upload fine-tunes (LoRA).", no_args_is_help=True

@@ -10,7 +10,7 @@ import typer
 from cfai.cli import clients, notices, options, tables
 from cfai.cli.output import Target, json_line, say
 from cfai.errors import InputError
-from cfai.listings import Markdown
+from cfai.resources.markdown import Markdown
 
 
 def markdown(

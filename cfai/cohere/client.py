@@ -13,8 +13,7 @@ from cfai._session.client import Client
 from cfai._session.connections import Connections
 from cfai._session.pagination import Pager
 from cfai._session.session import Session
-from cfai._wire.listings import Rows
-from cfai._wire.pagination import Cursor, PageToken
+from cfai._wire.pagination import Cursor, ListPage, PageToken
 from cfai._wire.requests import Request
 from cfai._wire.responses import Reply
 from cfai.addresses import base_address, proxy_for
@@ -254,11 +253,11 @@ class Cohere(Client):
     def _pager(
         self,
         path: str,
-        read: Callable[[Any], Rows[R]],
+        read: Callable[[Any], ListPage[R]],
         start: PageToken,
         options: Options | None,
     ) -> Pager[R]:
-        async def fetch(cursor: Cursor) -> Rows[R]:
+        async def fetch(cursor: Cursor) -> ListPage[R]:
             return await self._ask(partial(wire.page, path=path, cursor=cursor), read, options)
 
         return Pager(fetch, start)

@@ -12,9 +12,9 @@ import attrs
 from attrs import evolve
 
 from cfai._types.json import structure
+from cfai._wire.answers import read_document
 from cfai._wire.bodies import json_content
-from cfai._wire.listings import Rows, told
-from cfai._wire.pagination import Cursor, Facts, PageToken
+from cfai._wire.pagination import Cursor, Facts, ListPage, PageToken
 from cfai._wire.requests import Request, all_headers
 from cfai._wire.responses import Reply
 from cfai.cohere.models import BaseType, Event, FinetunedModel, Settings, TrainingStepMetrics
@@ -192,7 +192,7 @@ def heard(reply: Reply, read: Callable[[Any], T]) -> T:
         DecodeError: It said something that no source documents.
     """
     try:
-        return told(reply, read)
+        return read_document(reply, read)
     except StatusError as exc:
         exc.from_elsewhere()
         raise
@@ -255,10 +255,10 @@ def one(document: Any) -> FinetunedModel:
     return _model(said, "finetuned_model")
 
 
-def _rows(key: str, read: Callable[[Any, str], R]) -> Callable[[Any], Rows[R]]:
+def _rows(key: str, read: Callable[[Any, str], R]) -> Callable[[Any], ListPage[R]]:
     """What reads a page, whose rows are under *key*; an empty one may say nothing at all."""
 
-    def made(document: Any) -> Rows[R]:
+    def made(document: Any) -> ListPage[R]:
         known = {key, "next_page_token", "total_size"}
         if not isinstance(document, Mapping) or (document and not known & document.keys()):
             raise DecodeError(f"a page of {key} is documented")
@@ -267,7 +267,7 @@ def _rows(key: str, read: Callable[[Any, str], R]) -> Callable[[Any], Rows[R]]:
         if not isinstance(said, list) or not isinstance(token, str | None):
             raise DecodeError(f"{key} is documented as a list, and next_page_token as a text")
         rows = [read(row, f"{key}[{at}]") for at, row in enumerate(said)]
-        return Rows(rows, said, Facts(count=len(said), token=token or None))
+        return ListPage(rows, said, Facts(count=len(said), token=token or None))
 
     return made
 

@@ -8,7 +8,6 @@ from typing import Final, Protocol, TypeVar
 
 from cfai._session.retries import backoff_delay
 from cfai._session.throttle import Throttle
-from cfai._wire.queue import Batch, Queued
 from cfai.embedding.reports import Reports
 from cfai.errors import (
     CfaiError,
@@ -18,6 +17,7 @@ from cfai.errors import (
     RequestTimeout,
     StatusError,
 )
+from cfai.resources.queue import BatchStatus, QueuedTask
 from cfai.settings import Retries, Retry
 from cfai.tasks import Embeddings
 
@@ -38,15 +38,17 @@ class Service(Protocol):
     async def send(self, texts: Sequence[str], throttle: Throttle) -> Embeddings:
         """Embed one request's worth of texts."""
 
-    def queued(self, texts: Sequence[str], reference: str) -> Queued:
+    def queued(self, texts: Sequence[str], reference: str) -> QueuedTask:
         """The same as a request for the queue."""
 
-    async def hand_over(self, requests: Sequence[Queued], throttle: Throttle) -> Batch[Embeddings]:
+    async def hand_over(
+        self, requests: Sequence[QueuedTask], throttle: Throttle
+    ) -> BatchStatus[Embeddings]:
         """Put requests into the queue."""
 
     async def look(
-        self, requests: Sequence[Queued], request_id: str, throttle: Throttle | None
-    ) -> Batch[Embeddings]:
+        self, requests: Sequence[QueuedTask], request_id: str, throttle: Throttle | None
+    ) -> BatchStatus[Embeddings]:
         """Ask what became of them."""
 
 

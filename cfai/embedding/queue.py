@@ -14,7 +14,6 @@ from attrs import define, field
 
 from cfai._session.retries import should_retry
 from cfai._wire.bodies import json_content
-from cfai._wire.queue import Batch, Queued, QueuedItem
 from cfai.embedding.asking import Asking, Service
 from cfai.embedding.pieces import ABOUT_TEXTS, Outcome, about_all
 from cfai.errors import (
@@ -27,6 +26,7 @@ from cfai.errors import (
     ServiceTimeout,
     TransportError,
 )
+from cfai.resources.queue import BatchStatus, QueuedItem, QueuedTask
 from cfai.settings import Polling
 from cfai.tasks import Embeddings
 
@@ -53,7 +53,7 @@ _LOST: Final = (BadRequest, NotFound, DecodeError)
 class _Ask:
     """One request's worth of texts on its way."""
 
-    request: Queued
+    request: QueuedTask
     count: int
     size: int
     outcome: Outcome
@@ -209,7 +209,7 @@ class Queue:
                 self._hear(ask, item)
 
     async def _done(
-        self, batch: Batch[Embeddings], requests: Sequence[Queued]
+        self, batch: BatchStatus[Embeddings], requests: Sequence[QueuedTask]
     ) -> Sequence[QueuedItem[Embeddings]]:
         """The items of a batch, in the order of its requests."""
         known = batch.request_id

@@ -1,16 +1,74 @@
-"""`WorkersAI.finetunes`: adapters (LoRA) listed, made and uploaded."""
+"""Fine-tunes: LoRA adapters, listed, created and uploaded (`WorkersAI.finetunes`)."""
 
 import asyncio
 import os
-from functools import partial
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
 
+from attrs import evolve, field, frozen
+
+from cfai._session.account import Account
 from cfai._session.pagination import Pager
-from cfai._wire import finetunes as wire
-from cfai._wire.multipart import File, FileSource, Progress, adapter
-from cfai._wire.pagination import Offset, Whole
-from cfai.listings import Finetune, FinetuneAsset
-from cfai.resources.account import Account
-from cfai.settings import Options
+from cfai._types.json import structure
+from cfai._wire.multipart import File, FileSource, Progress, adapter, form
+from cfai._wire.pagination import ListPage, Offset, Whole, read_page
+from cfai._wire.paths import segment
+from cfai._wire.requests import Request, with_form, with_json
+from cfai._wire.responses import unwrapped
+from cfai.errors import DecodeError, InputError
+from cfai.settings import Options, Settings
+
+_OWN: Final = "finetunes"
+_PUBLIC: Final = "finetunes/public"
+
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+
+
+@frozen
+class Finetune:
+    """A fine-tune: a LoRA adapter for one model.
+
+    Source: Workers AI API, "List Finetunes", "Create a new Finetune", "List Public Finetunes".
+    """
+
+    id: str
+    """A UUID. `lora=` takes the id or the name."""
+
+    model: str
+    """The model it was trained for."""
+
+    name: str
+
+    description: str | None = field(default=None, kw_only=True)
+
+    public: bool | None = field(default=None, kw_only=True)
+    """Whether every account can use it. `None` in the list of the account's own fine-tunes."""
+
+    created_at: datetime | None = field(default=None, kw_only=True)
+    """With a time zone. The service sometimes omits both dates."""
+
+    modified_at: datetime | None = field(default=None, kw_only=True)
+
+    raw: Mapping[str, Any] | None = field(default=None, kw_only=True, repr=False, eq=False)
+    """The row as decoded JSON."""
+
+
+@frozen(kw_only=True)
+class FinetuneAsset:
+    """An uploaded file. The service may send no details; then every field is `None`.
+
+    Source: Workers AI API, "Upload a Finetune Asset", and Cloudflare's OpenAPI document of 2024-08.
+    """
+
+    id: str | None = None
+    finetune_id: str | None = None
+    file_name: str | None = None
+    bucket_name: str | None = None
+    created_at: datetime | None = None
+    modified_at: datetime | None = None
+    raw: Mapping[str, Any] | None = field(default=None, repr=False, eq=False)
 
 
 class Finetunes:
@@ -30,9 +88,9 @@ class Finetunes:
         """List the fine-tunes of the account.
 
         Source: Workers AI API, `GET /accounts/{account_id}/ai/finetunes`. It is documented as one
-        object, as a list and as a list in a list; each is read.
+        object, as a list and as a list in a list; all three are accepted.
         """
-        return self._account.pager(wire.OWN, wire.own_rows, Whole(), options=options)
+        return self._account.pager(_OWN, read_finetunes, Whole(), options=options)
 
     def public(
         self,
@@ -45,16 +103,16 @@ class Finetunes:
         """List the fine-tunes that every account can use.
 
         Args:
-            limit: Rows a page, 1 or more. Left out, the service chooses. A page with fewer is the
-                end, so that a limit beyond what the service gives at once would cut the list.
-            offset: Rows to pass over, 0 or more.
-            order_by: The name of a column.
-            options: What differs for this list.
+            limit: Rows per page, 1 or more. If omitted, the service chooses. A page with fewer rows
+                ends the list, so a limit above the service's own page size would cut the list.
+            offset: Rows to skip, 0 or more.
+            order_by: The column to sort by.
+            options: Options for this call only.
 
         Source: Workers AI API, `GET /accounts/{account_id}/ai/finetunes/public`.
         """
         start = Offset(limit=limit, offset=offset, order_by=order_by)
-        return self._account.pager(wire.PUBLIC, wire.public_rows, start, options=options)
+        return self._account.pager(_PUBLIC, read_public_finetunes, start, options=options)
 
     async def create(
         self,
@@ -65,28 +123,28 @@ class Finetunes:
         public: bool | None = None,
         options: Options | None = None,
     ) -> Finetune:
-        """Make a fine-tune, which then waits for its files.
+        """Create a fine-tune. It has no files yet; upload them next.
 
-        It is never made twice: of failed attempts, only a refusal (429) and a failed connect are
-        repeated.
+        To avoid creating it twice, only a refusal (429) and a failed connect are retried.
 
         Args:
-            model: What it was trained for; a model that takes fine-tunes.
-            name: What `lora=` will take. New in the account.
-            description: For people.
+            model: The model the adapter was trained for. It must support fine-tunes.
+            name: The name that `lora=` takes. It must be new in the account.
+            description: A description for people.
             public: Whether every account may use it.
-            options: What differs for this call.
+            options: Options for this call only.
 
         Raises:
             InputError: The model or the name is empty. Nothing was sent.
-            StatusError: The service said no.
+            StatusError: The service refused the request.
 
         Source: Workers AI API, `POST /accounts/{account_id}/ai/finetunes`.
         """
-        asking = partial(
-            wire.create, model=model, name=name, description=description, public=public
+        settings = self._account.settings.for_call(options)
+        request = build_create_request(
+            settings, options, model=model, name=name, description=description, public=public
         )
-        return await self._account.ask(asking, wire.created, options)
+        return await self._account.send(request, settings, read_created_finetune)
 
     async def upload(
         self,
@@ -97,31 +155,32 @@ class Finetunes:
         progress: Progress | None = None,
         options: Options | None = None,
     ) -> FinetuneAsset:
-        """Upload one file of a fine-tune, read from disk while it is sent.
+        """Upload one file of a fine-tune. It is read from disk while it is sent.
 
-        The service lets no file be replaced. So it is never sent again after bytes went out, unless
+        An uploaded file can't be replaced. So once bytes were sent, the upload is retried only if
         the service refused it (429).
 
         Args:
-            finetune: It, its id or its name.
-            file: A path, bytes, or an open binary file that can be rewound, for one upload at a
-                time.
-            file_name: How the service is to call it; needed for bytes, else the file's own name.
-                It takes `adapter_config.json` and `adapter_model.safetensors`.
-            progress: Called with the bytes that went out and with all there are, those of the form
-                around the file included. Where a refused file is sent again, they begin anew. What
-                it raises ends the upload.
-            options: What differs for this call. `Timeouts.response` counts anew for each piece.
+            finetune: The fine-tune, its id or its name.
+            file: A path, bytes, or an open, seekable binary file. One file object can be in one
+                upload at a time.
+            file_name: The file's name at the service. Required for bytes; otherwise it defaults to
+                the file's own name. The service takes `adapter_config.json` and
+                `adapter_model.safetensors`.
+            progress: Called with the number of bytes sent and the total, both including the form
+                around the file. The count restarts if a refused upload is retried. An exception
+                raised here ends the upload.
+            options: Options for this call only. `Timeouts.response` restarts with each piece sent.
 
         Raises:
             InputError: The file is empty or can't be read. Nothing was sent.
-            UploadInterrupted: The connection was lost; it has the bytes that had gone out.
-            StatusError: The service said no.
+            UploadInterrupted: The connection was lost; it has the number of bytes sent.
+            StatusError: The service refused the file.
 
         Source: Workers AI API, `POST …/ai/finetunes/{finetune_id}/finetune-assets`.
         """
         opened = await asyncio.to_thread(File.of, file, file_name)
-        return await self._send(finetune, opened, progress, options)
+        return await self._upload(finetune, opened, progress, options)
 
     async def upload_adapter(
         self,
@@ -131,53 +190,144 @@ class Finetunes:
         progress: Progress | None = None,
         options: Options | None = None,
     ) -> tuple[FinetuneAsset, FinetuneAsset]:
-        """Check an adapter's two files, and upload them: the weights first, then the configuration.
+        """Check the two files of an adapter and upload them: first the weights, then the config.
 
         Args:
-            finetune: It, its id or its name.
-            folder: Holds `adapter_model.safetensors`, whole, and `adapter_config.json`, in which
-                `r` is from 1 to 32 and `model_type` is mistral, gemma or llama. That the weights
-                are of that rank is not looked at.
-            progress: Called with the bytes of both files, as by `upload`.
-            options: What differs for each of the two calls.
+            finetune: The fine-tune, its id or its name.
+            folder: A folder with a complete `adapter_model.safetensors` and an
+                `adapter_config.json` whose `r` is from 1 to 32 and whose `model_type` is mistral,
+                gemma or llama. Whether the weights have that rank is not checked.
+            progress: Called with the bytes sent of both files, as in `upload`.
+            options: Options for each of the two requests.
 
         Raises:
-            InputError: A file is missing or damaged, or the service takes no such adapter. Nothing
-                was sent.
-            UploadInterrupted: The connection was lost. A file that was up already stays there.
-            StatusError: The service said no.
+            InputError: A file is missing or damaged, or the service does not support such an
+                adapter. Nothing was sent.
+            UploadInterrupted: The connection was lost. A file that was already uploaded remains.
+            StatusError: The service refused a file.
 
         Source: Cloudflare docs, Workers AI, "Using LoRA adapters".
         """
         weights, config = await asyncio.to_thread(adapter, folder)
-        told = _both(weights, config, progress)
-        first = await self._send(finetune, weights, told[0], options)
-        return first, await self._send(finetune, config, told[1], options)
+        total = weights.size + config.size
+        report = _offset_progress(progress, 0, weights.size, total)
+        first = await self._upload(finetune, weights, report, options)
+        report = _offset_progress(progress, weights.size, config.size, total)
+        return first, await self._upload(finetune, config, report, options)
 
-    async def _send(
+    async def _upload(
         self,
         finetune: Finetune | str,
         file: File,
         progress: Progress | None,
         options: Options | None,
     ) -> FinetuneAsset:
-        known = finetune.id if isinstance(finetune, Finetune) else finetune
-        asking = partial(wire.upload, finetune=known, file=file, progress=progress)
-        return await self._account.ask(asking, wire.uploaded, options)
+        settings = self._account.settings.for_call(options)
+        request = build_upload_request(settings, options, finetune, file, progress)
+        return await self._account.send(request, settings, read_uploaded_asset)
 
 
-def _both(
-    weights: File, config: File, progress: Progress | None
-) -> tuple[Progress | None, Progress | None]:
-    """Two callbacks that tell of two files as if they were one."""
+def _offset_progress(
+    progress: Progress | None, before: int, size: int, total: int
+) -> Progress | None:
+    """A callback for one of two files that reports the bytes of both."""
     if progress is None:
-        return None, None
-    size = weights.size + config.size
+        return None
+    return lambda sent, _: progress(before + min(sent, size), total)
 
-    def first(sent: int, _: int) -> None:
-        progress(min(sent, weights.size), size)
 
-    def second(sent: int, _: int) -> None:
-        progress(weights.size + min(sent, config.size), size)
+# Requests
 
-    return first, second
+
+def build_create_request(
+    settings: Settings,
+    options: Options | None,
+    *,
+    model: str,
+    name: str,
+    description: str | None,
+    public: bool | None,
+) -> Request:
+    """`POST /ai/finetunes`. It is not idempotent: sent twice, it creates two fine-tunes.
+
+    Source: Workers AI API, "Create a new Finetune".
+    """
+    fields: dict[str, Any] = {
+        "model": _check_text("model", model),
+        "name": _check_text("name", name),
+    }
+    if description is not None:
+        if not isinstance(description, str):
+            raise InputError(f"description must be a string, got {description!r:.60}")
+        fields["description"] = description
+    if public is not None:
+        if not isinstance(public, bool):
+            raise InputError(f"public must be True or False, got {public!r:.60}")
+        fields["public"] = public
+    return with_json(settings, options, _OWN, fields)
+
+
+def _check_text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{name} must be a non-empty string, got {value!r:.60}")
+    return value
+
+
+def build_upload_request(
+    settings: Settings,
+    options: Options | None,
+    finetune: Finetune | str,
+    file: File,
+    progress: Progress | None,
+) -> Request:
+    """`POST /ai/finetunes/{finetune_id}/finetune-assets`: the name as a field, then the file.
+
+    An uploaded file can't be replaced, so the request must not be carried out twice.
+    Source: Cloudflare's OpenAPI document of 2024-08; the order: github.com/cloudflare/workers-sdk.
+    """
+    name = finetune.id if isinstance(finetune, Finetune) else finetune
+    path = f"{_OWN}/{segment('finetune', name)}/finetune-assets"
+    body = form({"file_name": file.name}, [("file", file)], progress)
+    return with_form(settings, options, path, body, repeatable=False)
+
+
+# Responses
+
+
+def read_finetunes(document: Any) -> ListPage[Finetune]:
+    """A page of the account's own fine-tunes."""
+    return read_page(document, _read_finetune)
+
+
+def read_public_finetunes(document: Any) -> ListPage[Finetune]:
+    """A page of the public fine-tunes."""
+    return read_page(document, _read_finetune_with_uuid)
+
+
+def read_created_finetune(document: Any) -> Finetune:
+    """The fine-tune that was created."""
+    return _read_finetune_with_uuid(unwrapped(document), "result")
+
+
+def _read_finetune(row: Any, where: str) -> Finetune:
+    return evolve(structure(row, Finetune, where), raw=row)
+
+
+def _read_finetune_with_uuid(row: Any, where: str) -> Finetune:
+    """A row whose id is documented as a UUID: in the public list, and after creation."""
+    finetune = _read_finetune(row, where)
+    if not _UUID.fullmatch(finetune.id):
+        raise DecodeError(f"{where}.id must be a UUID, got {finetune.id!r:.60}")
+    return finetune
+
+
+def read_uploaded_asset(document: Any) -> FinetuneAsset:
+    """The file that was uploaded. Some sources document a result, others only `success`."""
+    result = document.get("result") if isinstance(document, Mapping) else None
+    if not result:
+        return FinetuneAsset()
+    try:
+        return evolve(structure(result, FinetuneAsset, "result"), raw=result)
+    except DecodeError:
+        # The file is uploaded and can't be sent again: an unusual result must not be an error.
+        return FinetuneAsset(raw=result if isinstance(result, Mapping) else None)

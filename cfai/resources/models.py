@@ -1,13 +1,134 @@
-"""`WorkersAI.models`: the catalogue."""
+"""The model catalogue: models, their tasks, authors and schemas (`WorkersAI.models`)."""
 
-from functools import partial
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
 
+from attrs import field, frozen
+
+from cfai._session.account import Account
 from cfai._session.pagination import Pager
-from cfai._wire import models as wire
-from cfai._wire.pagination import Page, Whole
-from cfai.listings import Author, Model, ModelSchema, ModelTask
-from cfai.resources.account import Account
+from cfai._wire.pagination import ListPage, Page, Whole, read_page
+from cfai._wire.paths import model_path
+from cfai._wire.requests import build_get_request
+from cfai._wire.responses import unwrapped
+from cfai.errors import DecodeError, InputError
 from cfai.settings import Options
+
+_MODELS: Final = "models/search"
+_TASKS: Final = "tasks/search"
+_AUTHORS: Final = "authors/search"
+_SCHEMA: Final = "models/schema"
+
+
+@frozen
+class ModelTask:
+    """What a model does, such as "Text Generation"."""
+
+    name: str | None
+    """`None` if the service names it in an undocumented form; see *raw*."""
+
+    id: str | None = field(default=None, kw_only=True)
+    description: str | None = field(default=None, kw_only=True)
+    raw: Any = field(default=None, kw_only=True, repr=False, eq=False)
+
+
+@frozen
+class Author:
+    """The author of a model."""
+
+    name: str | None
+    """`None` if the service names them in an undocumented form; see *raw*."""
+
+    raw: Any = field(default=None, kw_only=True, repr=False, eq=False)
+
+
+@frozen
+class Price:
+    """One price of a model, such as 0.29 USD "per M input tokens"."""
+
+    price: float
+    unit: str | None = None
+    currency: str | None = None
+
+
+@frozen
+class Model:
+    """A model of the catalogue.
+
+    Source: Workers AI API, "Model Search"; github.com/cloudflare/workerd, `AiModelsSearchObject`.
+    """
+
+    name: str
+    """What `run` takes: `@cf/meta/llama-3.1-8b-instruct`."""
+
+    id: str | None = field(default=None, kw_only=True)
+    source: int | None = field(default=None, kw_only=True)
+    description: str | None = field(default=None, kw_only=True)
+    task: ModelTask | None = field(default=None, kw_only=True)
+    tags: tuple[str, ...] = field(default=(), kw_only=True)
+
+    properties: Mapping[str, Any] = field(factory=dict, kw_only=True, repr=False, hash=False)
+    """By name. A value is a string ("true", "24000"), a list or an object."""
+
+    created_at: datetime | None = field(default=None, kw_only=True)
+    """With a time zone; UTC if the service names none."""
+
+    raw: Any = field(default=None, kw_only=True, repr=False, eq=False)
+
+    @property
+    def context_window(self) -> int | None:
+        """The most tokens in a request, input and output together; `None` if unknown."""
+        return _count(self.properties.get("context_window"))
+
+    @property
+    def lora(self) -> bool:
+        """Whether the model takes fine-tunes (`lora=`)."""
+        return _is_true(self.properties.get("lora"))
+
+    @property
+    def price(self) -> tuple[Price, ...]:
+        """The prices, one per unit; empty if there are none."""
+        prices = self.properties.get("price")
+        rows = prices if isinstance(prices, list) else [prices]
+        return tuple(price for row in rows if (price := _price(row)) is not None)
+
+    @property
+    def deprecated(self) -> bool:
+        """Whether the service has removed the model, or is about to."""
+        flag = self.raw.get("deprecated") if isinstance(self.raw, Mapping) else None
+        return _is_true(flag) or _is_true(self.properties.get("deprecated"))
+
+
+@frozen
+class ModelSchema:
+    """The input and the output of a model, as JSON schemas."""
+
+    input: Mapping[str, Any] | None
+    output: Mapping[str, Any] | None
+    raw: Any = field(default=None, kw_only=True, repr=False, eq=False)
+
+
+def _is_true(value: object) -> bool:
+    return value is True or (isinstance(value, str) and value.strip().lower() == "true")
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, str):
+        digits = value.strip()
+        # Longer numbers make no sense here, and are slow to convert.
+        return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return int(value) if number and value >= 0 and value == value // 1 else None  # type: ignore[operator]  # a number
+
+
+def _price(row: object) -> Price | None:
+    if not isinstance(row, Mapping):
+        return None
+    price, unit, currency = (row.get(name) for name in ("price", "unit", "currency"))
+    if isinstance(price, bool) or not isinstance(price, int | float):
+        return None
+    return Price(float(price), _text(unit), _text(currency))
 
 
 class Models:
@@ -34,21 +155,21 @@ class Models:
         page_size: int | None = None,
         options: Options | None = None,
     ) -> Pager[Model]:
-        """List models. What is left out narrows nothing, and is not sent.
+        """List models. Omitted filters are not sent.
 
         Args:
-            search: Words of the name or the description.
-            task: A task's name: "Text Generation".
-            author: An author's name.
+            search: Words from the name or the description.
+            task: The name of a task: "Text Generation".
+            author: The name of an author.
             source: The number of a source.
-            hide_experimental: True leaves out what is experimental.
-            include_deprecated: True lists models that are about to be dropped, too.
-            page_size: Rows a page, 1 or more. Left out, the service chooses.
-            options: What differs for this list.
+            hide_experimental: True omits experimental models.
+            include_deprecated: True includes models that are about to be removed.
+            page_size: Rows per page, 1 or more. If omitted, the service chooses.
+            options: Options for this call only.
 
         Source: Workers AI API, `GET /accounts/{account_id}/ai/models/search`.
         """
-        query = wire.filters(
+        query = build_filters(
             search=search,
             task=task,
             author=author,
@@ -56,30 +177,148 @@ class Models:
             hide_experimental=hide_experimental,
             include_deprecated=include_deprecated,
         )
-        start = Page(size=page_size)
-        return self._account.pager(wire.SEARCH, wire.model_rows, start, query, options)
+        return self._account.pager(_MODELS, read_models, Page(size=page_size), query, options)
 
     async def schema(self, model: str, *, options: Options | None = None) -> ModelSchema:
-        """Give what a model takes and answers, as JSON schemas.
+        """Return the input and output of a model, as JSON schemas.
 
         Raises:
-            InputError: *model* can't be a model's name. Nothing was sent.
-            StatusError: The service knows no such model.
+            InputError: *model* is not a valid model name. Nothing was sent.
+            StatusError: The service does not know the model.
 
         Source: Workers AI API, `GET /accounts/{account_id}/ai/models/schema`.
         """
-        return await self._account.ask(partial(wire.schema, model=model), wire.read_schema, options)
+        settings = self._account.settings.for_call(options)
+        # In a query, unlike in a path, the name is escaped.
+        request = build_get_request(settings, options, _SCHEMA, {"model": model_path(model)})
+        return await self._account.send(request, settings, read_schema)
 
     def tasks(self, *, options: Options | None = None) -> Pager[ModelTask]:
-        """List the tasks that models are made for.
+        """List the tasks of the catalogue's models.
 
         Source: Workers AI API, `GET /accounts/{account_id}/ai/tasks/search`.
         """
-        return self._account.pager(wire.TASKS, wire.task_rows, Whole(), options=options)
+        return self._account.pager(_TASKS, read_tasks, Whole(), options=options)
 
     def authors(self, *, options: Options | None = None) -> Pager[Author]:
-        """List who made the models.
+        """List the authors of the catalogue's models.
 
         Source: Workers AI API, `GET /accounts/{account_id}/ai/authors/search`.
         """
-        return self._account.pager(wire.AUTHORS, wire.author_rows, Whole(), options=options)
+        return self._account.pager(_AUTHORS, read_authors, Whole(), options=options)
+
+
+# Requests
+
+
+def build_filters(**filters: str | float | bool | None) -> dict[str, str]:
+    """The query of a search. Omitted filters are not in it.
+
+    Raises:
+        InputError: A filter has the wrong type.
+    """
+    return {
+        name: _filter_value(name, value) for name, value in filters.items() if value is not None
+    }
+
+
+def _filter_value(name: str, value: object) -> str:
+    if name in ("hide_experimental", "include_deprecated"):
+        if not isinstance(value, bool):
+            raise InputError(f"{name} must be True or False, got {value!r:.60}")
+        return "true" if value else "false"
+    if name == "source":
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InputError(f"source must be an integer, got {value!r:.60}")
+        return str(value)
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be a string, got {value!r:.60}")
+    return value
+
+
+# Responses: a field of an unexpected type is None, and the row is still usable.
+
+
+def read_models(document: Any) -> ListPage[Model]:
+    """A page of models."""
+    return read_page(document, _read_model)
+
+
+def read_tasks(document: Any) -> ListPage[ModelTask]:
+    """A page of tasks."""
+    return read_page(document, _read_task)
+
+
+def read_authors(document: Any) -> ListPage[Author]:
+    """A page of authors."""
+    return read_page(document, _read_author)
+
+
+def read_schema(document: Any) -> ModelSchema:
+    """The two schemas of a model."""
+    result = unwrapped(document)
+    if not isinstance(result, Mapping):
+        raise DecodeError(f"a model's schema must be an object, got {type(result).__name__}")
+    return ModelSchema(_object(result.get("input")), _object(result.get("output")), raw=result)
+
+
+def _object(value: Any) -> Mapping[str, Any] | None:
+    return value if isinstance(value, Mapping) else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _read_model(row: Any, where: str) -> Model:
+    name = row.get("name") if isinstance(row, Mapping) else None
+    if not isinstance(name, str) or not name:
+        raise DecodeError(f"{where} must be a model with a name, got {row!r:.80}")
+    source, task, tags = (row.get(key) for key in ("source", "task", "tags"))
+    return Model(
+        name,
+        id=_text(row.get("id")),
+        source=source if type(source) is int else None,
+        description=_text(row.get("description")),
+        task=None if _name(task) is None else _read_task(task, where),
+        tags=tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else (),
+        properties=_read_properties(row.get("properties")),
+        created_at=_read_time(row.get("created_at")),
+        raw=row,
+    )
+
+
+def _read_properties(value: Any) -> dict[str, Any]:
+    """The entries `{property_id, value}` of a list by their names; other entries are skipped."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    entries = value if isinstance(value, list) else []
+    return {
+        entry["property_id"]: entry.get("value")
+        for entry in entries
+        if isinstance(entry, Mapping) and isinstance(entry.get("property_id"), str)
+    }
+
+
+def _read_time(value: Any) -> datetime | None:
+    """A time as the catalogue writes it, without a time zone: "2024-12-06 17:09:18.338"."""
+    try:
+        time = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
+def _name(row: Any) -> str | None:
+    return _text(row.get("name")) if isinstance(row, Mapping) else _text(row)
+
+
+def _read_task(row: Any, _: str) -> ModelTask:
+    # The API's schema only says "object", as for authors.
+    fields = row if isinstance(row, Mapping) else {}
+    id, description = _text(fields.get("id")), _text(fields.get("description"))  # noqa: A001
+    return ModelTask(_name(row), id=id, description=description, raw=row)
+
+
+def _read_author(row: Any, _: str) -> Author:
+    return Author(_name(row), raw=row)

@@ -1,42 +1,105 @@
-"""`QueuedBatch`: runs that were handed over, and are done when the service has room."""
+"""The service's queue: many runs of a model in one request, done when there is capacity.
+
+Source: Cloudflare docs, Workers AI, "Asynchronous Batch API".
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
+from attrs import field, frozen
+
+from cfai._session.account import Account
 from cfai._session.redaction import redact_error
-from cfai._wire import queue as wire
-from cfai._wire.queue import Batch, Queued, QueuedItem
-from cfai.errors import DecodeError, InputError, RequestTimeout
+from cfai._session.throttle import Throttle
+from cfai._wire import answers
+from cfai._wire.answers import Decode, read_document
+from cfai._wire.errors import in_item
+from cfai._wire.paths import model_path
+from cfai._wire.requests import Request, with_json
+from cfai._wire.responses import Reply, unwrapped
+from cfai._wire.results import Asked, asked
+from cfai._wire.text import usage
+from cfai.errors import CfaiError, DecodeError, InputError, RequestTimeout
 from cfai.meta import Meta
-from cfai.resources.account import Account, Asking
-from cfai.settings import Options, Polling
-from cfai.tasks import Answer, Usage
+from cfai.settings import Options, Polling, Settings
+from cfai.tasks import Answer, Embeddings, MediaTask, Result, Task, Usage
 
 A = TypeVar("A", bound=Answer)
 
+# The documentation names "completed" and "queued"; the others are guesses at its other endings.
+_FAILED: Final = frozenset({"canceled", "cancelled", "error", "errored", "expired", "failed"})
+_DONE: Final = frozenset({"complete", "completed", "done", "finished", "succeeded", "success"})
 
-def _check_wait(timeout: object) -> None:
-    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if not number or not timeout >= 0:  # type: ignore[operator]  # checked: a number
-        raise InputError(f"timeout must be a number of seconds, 0 or more, got {timeout!r:.60}")
+
+@frozen
+class QueuedItem(Generic[A]):
+    """The outcome of one task of a batch."""
+
+    reference: str | None
+    """The task's `external_reference`; `None` if the service sent neither it nor a number."""
+
+    answer: A | None = field(default=None, kw_only=True)
+    """The answer of the task; `None` if it failed."""
+
+    error: CfaiError | None = field(default=None, kw_only=True)
+    """Why the task failed; `None` if it did not."""
+
+    raw: Any = field(default=None, kw_only=True, repr=False, eq=False)
+    """The item as decoded JSON."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is an error instead of an answer."""
+        return self.answer is None
+
+    def result(self) -> A:
+        """Return the answer, or raise the error."""
+        if self.answer is None:
+            raise self.error or DecodeError("the service gave no result")
+        return self.answer
+
+
+@frozen
+class QueuedTask:
+    """A task for the queue: its reference, its fields, and how its answer is read."""
+
+    reference: str
+    fields: Mapping[str, Any] = field(repr=False)
+    asked: Asked
+
+
+@frozen
+class BatchStatus(Generic[A]):
+    """A batch as the service reports it. It has no items until it is done."""
+
+    items: list[QueuedItem[A]] | None = None
+    request_id: str | None = None
+    usage: Usage | None = None
+    error: CfaiError | None = None
+    """Why the whole batch failed."""
+
+    @property
+    def errors(self) -> list[CfaiError]:
+        """The error of the batch and those of its items."""
+        errors = [self.error, *(item.error for item in self.items or ())]
+        return [error for error in errors if error is not None]
 
 
 class QueuedBatch(Generic[A]):
-    """A batch in the service's queue: `async for item in batch` waits for it, and gives its items.
+    """A batch in the service's queue: `async for item in batch` waits for it and yields its items.
 
-    It holds nothing open, and the service goes on without it: with `request_id`, another program
-    can ask for it later (`WorkersAI.queued`).
+    It holds no connection open, and the service goes on without it: another program can fetch the
+    results later with `request_id` (`WorkersAI.queued`).
     """
 
     def __init__(
         self,
         account: Account,
         model: str,
-        tasks: Sequence[Queued],
-        batch: Batch[A],
+        tasks: Sequence[QueuedTask],
+        status: BatchStatus[A],
         *,
         polling: Polling,
         options: Options | None,
@@ -44,10 +107,10 @@ class QueuedBatch(Generic[A]):
         self.model = model
         self._account = account
         self._tasks = tasks
-        self._batch = batch
+        self._status = status
         self._polling = polling
         self._options = options
-        self._id = batch.request_id
+        self._id = status.request_id
 
     def __repr__(self) -> str:
         state = "done" if self.done else "queued"
@@ -55,66 +118,65 @@ class QueuedBatch(Generic[A]):
 
     @property
     def request_id(self) -> str | None:
-        """What the service knows it by; `None` where it was done at once."""
+        """The batch's id at the service; `None` if it was done at once."""
         return self._id
 
     @property
     def done(self) -> bool:
-        """Whether the items are here."""
-        return self._batch.items is not None
+        """Whether the items have arrived."""
+        return self._status.items is not None
 
     @property
     def usage(self) -> Usage | None:
-        """What all of it used, once it is done and where the service says so."""
-        return self._batch.usage
+        """The usage of the whole batch, once it is done and if the service reports it."""
+        return self._status.usage
 
     async def poll(self) -> list[QueuedItem[A]] | None:
-        """Look once. Gives the items, one a task and in their order, or `None` while it isn't done.
+        """Check once. Returns the items, one per task in their order, or `None` if not yet done.
 
-        A task that failed is an item that says so, and the others are not lost with it.
+        A failed task is an item with an error; the other items keep their answers.
 
         Raises:
-            StatusError: The service knows no such batch, gave it up, or said no.
+            StatusError: The service refused, does not know the batch, or gave it up.
         """
-        if not self.done and self._batch.error is None and self._id is not None:
-            asking = partial(wire.poll, model=self.model, request_id=self._id)
-            read = wire.reader(self._tasks)
-            self._batch = await _ask(self._account, asking, read, self._options)
-        if self._batch.error is not None:
-            raise self._batch.error
-        return self._batch.items
+        if not self.done and self._status.error is None and self._id is not None:
+            settings = self._account.settings.for_call(self._options)
+            request = build_poll_request(settings, self._options, self.model, self._id)
+            self._status = await send_batch(self._account, request, settings, self._tasks)
+        if self._status.error is not None:
+            raise self._status.error
+        return self._status.items
 
     async def wait(self, timeout: float | None = None) -> list[QueuedItem[A]]:  # noqa: ASYNC109
-        """Look until it is done, with longer and longer pauses (`Polling`).
+        """Poll until the batch is done, with growing pauses (`Polling`).
 
         Args:
-            timeout: Seconds to wait in all, whatever a look takes; 0 looks once, and `None` waits
-                as long as it takes.
+            timeout: Seconds to wait in all, requests included. 0 checks once; `None` waits as long
+                as it takes.
 
         Raises:
-            RequestTimeout: It wasn't done by then. It goes on, and may be waited for again.
+            RequestTimeout: The batch was not done in time. It goes on, and can be waited for again.
         """
         if timeout is None:
-            return await self._done()
-        _check_wait(timeout)
+            return await self._poll_until_done()
+        _check_timeout(timeout)
         if timeout == 0:
             items = await self.poll()
         else:
             items = None
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
-                    items = await self._done()
+                    items = await self._poll_until_done()
         if items is None:
-            message = f"batch {self._id} was not done within {timeout:g} s, and goes on"
+            message = f"batch {self._id} was not done after {timeout:g} s; it goes on"
             raise RequestTimeout(message, phase="total", limit=timeout)
         return items
 
-    async def _done(self) -> list[QueuedItem[A]]:
-        """Look until it is done."""
-        looks = 0
+    async def _poll_until_done(self) -> list[QueuedItem[A]]:
+        polls = 0
         while (items := await self.poll()) is None:
-            looks += 1
-            await asyncio.sleep(self._polling.pause(looks))
+            polls += 1
+            await asyncio.sleep(self._polling.pause(polls))
         return items
 
     async def __aiter__(self) -> AsyncIterator[QueuedItem[A]]:
@@ -122,43 +184,223 @@ class QueuedBatch(Generic[A]):
             yield item
 
 
-async def _ask(
-    account: Account, asking: Asking, read: Callable[[Any, Meta], Batch[A]], options: Options | None
-) -> Batch[A]:
-    """Ask for a batch, and remove secrets from the errors that it holds."""
-    batch = await account.hear(asking, read, options)
-    secrets = account.settings.for_call(options).secrets
-    for error in batch.errors:
-        redact_error(error, secrets)
-    return batch
+def _check_timeout(timeout: object) -> None:
+    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if not number or not timeout >= 0:  # type: ignore[operator]  # checked: a number
+        raise InputError(f"timeout must be 0 or more seconds, got {timeout!r:.60}")
 
 
-async def submitted(
-    account: Account, model: str, tasks: Any, *, polling: Polling, options: Options | None
+async def submit_batch(
+    account: Account, model: str, tasks: Any, polling: Polling | None, options: Options | None
 ) -> QueuedBatch[Any]:
-    """Hand tasks over to the queue of *model*."""
-    found = await asyncio.to_thread(wire.queued, tasks)
-    asking = partial(wire.submit, model=model, tasks=found)
-    batch = await _ask(account, asking, wire.reader(found), options)
-    if batch.error is not None:
-        raise batch.error
-    if batch.items is None and batch.request_id is None:
-        raise DecodeError("the service queued a batch and did not say what it knows it by")
-    return QueuedBatch(account, model, found, batch, polling=polling, options=options)
+    """Submit tasks to the queue of *model*; see `WorkersAI.queue`."""
+    queued = await asyncio.to_thread(build_queued_tasks, tasks)
+    settings = account.settings.for_call(options)
+    request = build_submit_request(settings, options, model, queued)
+    status = await send_batch(account, request, settings, queued)
+    if status.error is not None:
+        raise status.error
+    if status.items is None and status.request_id is None:
+        raise DecodeError("the service queued the batch but sent no request_id")
+    return QueuedBatch(
+        account, model, queued, status, polling=polling or Polling(), options=options
+    )
 
 
-def known(
+def find_batch(
     account: Account,
     model: str,
     request_id: str,
     tasks: Any,
-    *,
-    polling: Polling,
+    polling: Polling | None,
     options: Options | None,
 ) -> QueuedBatch[Any]:
-    """A batch that was queued before, by this program or another one."""
+    """A batch that was submitted before, here or elsewhere; see `WorkersAI.queued`."""
     if not request_id or not isinstance(request_id, str):
-        raise InputError(f"request_id must be a text, got {request_id!r:.60}")
-    found = () if tasks is None else wire.queued(tasks)
-    batch: Batch[Any] = Batch(None, request_id)
-    return QueuedBatch(account, model, found, batch, polling=polling, options=options)
+        raise InputError(f"request_id must be a non-empty string, got {request_id!r:.60}")
+    queued = () if tasks is None else build_queued_tasks(tasks)
+    status: BatchStatus[Any] = BatchStatus(None, request_id)
+    return QueuedBatch(
+        account, model, queued, status, polling=polling or Polling(), options=options
+    )
+
+
+async def send_batch(
+    account: Account,
+    request: Request,
+    settings: Settings,
+    tasks: Sequence[QueuedTask],
+    throttle: Throttle | None = None,
+) -> BatchStatus[Any]:
+    """Send a submit or a poll request, and read the status of the batch.
+
+    Args:
+        account: Who sends it.
+        request: The request.
+        settings: The settings of this call.
+        tasks: The tasks that were queued; empty if they are not known.
+        throttle: What each attempt goes through.
+    """
+
+    def read(response: Reply, decode: Decode = Reply.json) -> BatchStatus[Any]:
+        return read_document(
+            response,
+            lambda document: read_batch_status(document, response.meta, tasks),
+            decode=decode,
+        )
+
+    if tasks and all(task.asked.answer is Embeddings for task in tasks):
+        status = await account.send_for_vectors(request, settings, read, throttle=throttle)
+    else:
+        status = await account.session.call(request, settings, read=read, throttle=throttle)
+    for error in status.errors:
+        redact_error(error, settings.secrets)
+    return status
+
+
+# Requests
+
+
+def build_queued_tasks(tasks: Any) -> tuple[QueuedTask, ...]:
+    """Check the tasks and give each a reference. Blocks if a message contains a file.
+
+    Args:
+        tasks: Several tasks, or a mapping of references to tasks. A task keeps the reference it
+            has; the others get their number, from 0.
+
+    Raises:
+        InputError: There are no tasks, one can't be queued, or two have the same reference.
+    """
+    if not isinstance(tasks, Iterable) or isinstance(tasks, str | bytes):
+        raise InputError(f"tasks must be an iterable of tasks, got {type(tasks).__name__}")
+    pairs = tasks.items() if isinstance(tasks, Mapping) else ((None, task) for task in tasks)
+    queued = tuple(
+        _build_queued_task(index, name, task) for index, (name, task) in enumerate(pairs)
+    )
+    if not queued:
+        raise InputError("tasks must not be empty")
+    if len({task.reference for task in queued}) < len(queued):
+        raise InputError("each task must have its own external_reference")
+    return queued
+
+
+def _build_queued_task(index: int, name: object, task: Any) -> QueuedTask:
+    if isinstance(task, MediaTask):
+        raise InputError(f"tasks[{index}] must not contain media: the queue takes JSON only")
+    if not isinstance(task, Task | Mapping):
+        kind = type(task).__name__
+        raise InputError(f"tasks[{index}] must be a task or a mapping, got {kind}")
+    fields = task.payload() if isinstance(task, Task) else dict(task)
+    if fields.pop("stream", None):
+        raise InputError(f"tasks[{index}] must not request a stream: the queue sends none")
+    own = fields.get("external_reference")
+    reference = name if name is not None else str(index) if own is None else own
+    if not isinstance(reference, str) or not reference:
+        raise InputError(
+            f"tasks[{index}]: external_reference must be a non-empty string, got {reference!r:.60}"
+        )
+    return QueuedTask(reference, {**fields, "external_reference": reference}, asked(task))
+
+
+def build_submit_request(
+    settings: Settings,
+    options: Options | None,
+    model: str,
+    tasks: Sequence[QueuedTask],
+    *,
+    repeatable: bool = False,
+) -> Request:
+    """`POST /ai/run/{model_name}?queueRequest=true`. Sent twice, it would be charged twice."""
+    fields = {"requests": [task.fields for task in tasks]}
+    return with_json(settings, options, _path(model), fields, repeatable=repeatable)
+
+
+def build_poll_request(
+    settings: Settings, options: Options | None, model: str, request_id: str
+) -> Request:
+    """The same address with the id of a batch: returns its status."""
+    fields = {"request_id": request_id}
+    return with_json(settings, options, _path(model), fields, repeatable=True)
+
+
+def _path(model: str) -> str:
+    return f"run/{model_path(model)}?queueRequest=true"
+
+
+# Responses
+
+
+def read_batch_status(document: Any, meta: Meta, tasks: Sequence[QueuedTask]) -> BatchStatus[Any]:
+    """Read the response to a submit or a poll request.
+
+    Args:
+        document: The decoded body.
+        meta: The facts of the response.
+        tasks: The tasks that were queued. If they are not known, each answer is a `Result`.
+    """
+    result = unwrapped(document)
+    if not isinstance(result, Mapping):
+        raise DecodeError(f"a batch must be an object, got {type(result).__name__}")
+    request_id, rows = result.get("request_id"), result.get("responses")
+    request_id = request_id if isinstance(request_id, str) and request_id else None
+    if isinstance(rows, list):
+        items = _read_items(rows, tasks, meta)
+        return BatchStatus(items, request_id, usage(result.get("usage")))
+    status = result.get("status")
+    if not isinstance(status, str) or status.casefold() in _DONE:
+        raise DecodeError(f"a batch must have a status or results, got {status!r:.60}")
+    if status.casefold() in _FAILED:
+        message = f"the batch ended with status {status[:60]!r}"
+        failure = {"message": message, **result, "success": False}
+        return BatchStatus(None, request_id, error=in_item(failure, meta=meta))
+    return BatchStatus(None, request_id)
+
+
+def _read_items(
+    rows: Sequence[Any], tasks: Sequence[QueuedTask], meta: Meta
+) -> list[QueuedItem[Any]]:
+    """One item per task, in the order of the tasks; then the items that belong to no task."""
+    by_reference = {task.reference: task for task in tasks}
+    items: dict[str, QueuedItem[Any]] = {}
+    others: list[QueuedItem[Any]] = []
+    for row in rows:
+        reference = _read_reference(row, tasks)
+        item = _read_item(row, reference, by_reference.get(reference or ""), meta)
+        if reference in by_reference and reference not in items:
+            items[reference] = item
+        else:
+            others.append(item)
+    missing = DecodeError("the service gave no result for this task", meta=meta)
+    return [
+        *(items.get(name) or QueuedItem(name, error=missing) for name in by_reference),
+        *others,
+    ]
+
+
+def _read_reference(row: Any, tasks: Sequence[QueuedTask]) -> str | None:
+    """The task that an item belongs to: by its reference, or else by its number."""
+    if not isinstance(row, Mapping):
+        return None
+    reference, number = row.get("external_reference"), row.get("id")
+    if isinstance(reference, str) and reference:
+        return reference
+    if type(number) is int and 0 <= number < len(tasks):
+        return tasks[number].reference
+    return None
+
+
+def _read_item(
+    row: Any, reference: str | None, task: QueuedTask | None, meta: Meta
+) -> QueuedItem[Any]:
+    error: CfaiError | None = in_item(row, meta=meta)
+    if error is not None:
+        return QueuedItem(reference, error=error, raw=row)
+    try:
+        if not isinstance(row, Mapping) or "result" not in row:
+            raise DecodeError(f"an item must have a result, got {row!r:.80}")
+        question = Asked(Result) if task is None else task.asked
+        return QueuedItem(reference, answer=answers.item(question, row["result"], meta), raw=row)
+    except DecodeError as exc:
+        # An item that can't be read must not cost the others.
+        exc.meta = meta
+        return QueuedItem(reference, error=exc, raw=row)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Iterable, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cfai._session.client import Client
 from cfai.settings import Options, Polling
 from cfai.tasks import Answer, Task
 
 if TYPE_CHECKING:
+    from cfai._session.account import Account
     from cfai._wire.multipart import FileSource
-    from cfai.listings import Markdown, MarkdownFormat
-    from cfai.resources.account import Account
     from cfai.resources.finetunes import Finetunes
+    from cfai.resources.markdown import Markdown, MarkdownFormat, ToConvert
     from cfai.resources.models import Models
     from cfai.resources.queue import QueuedBatch
 
-    ToConvert = str | os.PathLike[str] | BinaryIO | tuple[str, FileSource]
     ToRun = Task[Any] | Mapping[str, Any]
 
 A = TypeVar("A", bound=Answer)
@@ -71,20 +67,18 @@ class Services(Client):
 
         Source: Cloudflare docs, Workers AI, "Markdown conversion", `POST …/ai/tomarkdown`.
         """
-        from cfai._wire import markdown
+        from cfai.resources import markdown
 
-        found = await asyncio.to_thread(markdown.chosen, files)
-        asking = partial(markdown.convert, files=found, conversion=options)
-        return await self._account.ask(asking, markdown.converted(found), call)
+        return await markdown.convert(self._account, files, options, call)
 
     async def to_markdown_formats(self, *, options: Options | None = None) -> list[MarkdownFormat]:
         """List the kinds of files that `to_markdown` takes.
 
         Source: Cloudflare docs, Workers AI, "Markdown conversion", `GET …/ai/tomarkdown/supported`.
         """
-        from cfai._wire import markdown
+        from cfai.resources import markdown
 
-        return await self._account.ask(markdown.formats, markdown.supported, options)
+        return await markdown.list_formats(self._account, options)
 
     @overload
     async def queue(
@@ -132,8 +126,7 @@ class Services(Client):
         """
         from cfai.resources import queue
 
-        chosen = polling or Polling()
-        return await queue.submitted(self._account, model, tasks, polling=chosen, options=options)
+        return await queue.submit_batch(self._account, model, tasks, polling, options)
 
     def queued(
         self,
@@ -156,11 +149,10 @@ class Services(Client):
         """
         from cfai.resources import queue
 
-        chosen = polling or Polling()
-        return queue.known(self._account, model, request_id, tasks, polling=chosen, options=options)
+        return queue.find_batch(self._account, model, request_id, tasks, polling, options)
 
     @property
     def _account(self) -> Account:
-        from cfai.resources.account import Account
+        from cfai._session.account import Account
 
         return Account(self._session, self._settings)

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from cfai._wire import answers, queue
-from cfai._wire.listings import told
+from cfai._wire import answers
+from cfai._wire.answers import read_document
 from cfai._wire.responses import Reply, meta
 from cfai._wire.results import Asked
 from cfai._wire.vectors import Unusual, Vectors
 from cfai.errors import DecodeError
+from cfai.resources.queue import build_queued_tasks, read_batch_status
 from cfai.tasks import Embeddings, TextEmbeddings
 from cfai.testing import FakeWorkersAI
 
@@ -162,10 +163,15 @@ def batch(*results: str) -> str:
 
 
 def read(body: str, decode: Callable[[Reply], Any] = Reply.json) -> Any:
-    tasks = queue.queued([TextEmbeddings("a") for _ in range(body.count("external_reference"))])
-    made = queue.reader(tasks)
+    tasks = build_queued_tasks(
+        [TextEmbeddings("a") for _ in range(body.count("external_reference"))]
+    )
     one = reply(body)
-    return told(one, lambda document: made(document, one.meta), decode=decode)
+    return read_document(
+        one,
+        lambda document: read_batch_status(document, one.meta, tasks),
+        decode=decode,
+    )
 
 
 def test_every_item_of_a_batch_is_read_in_slices() -> None:

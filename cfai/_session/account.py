@@ -1,0 +1,114 @@
+"""`Account`: what resources and runs send their requests with, and list rows from."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from attrs import frozen
+
+from cfai._session.body import StreamBody
+from cfai._session.pagination import Pager
+from cfai._session.redaction import redact_error
+from cfai._session.session import Session, reject_stream
+from cfai._session.throttle import Throttle
+from cfai._wire.answers import Decode, read_document
+from cfai._wire.pagination import Cursor, ListPage
+from cfai._wire.requests import Request, build_get_request
+from cfai._wire.responses import Reply
+from cfai._wire.vectors import Unusual, Vectors
+from cfai.errors import CfaiError
+from cfai.settings import Options, Settings
+
+R = TypeVar("R")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class ReadVectors(Protocol[T_co]):
+    """Reads a response; *decode* may leave its vectors for later."""
+
+    def __call__(self, response: Reply, decode: Decode = ...) -> T_co:
+        """Return the answer."""
+
+
+@frozen
+class Account:
+    """A client's session and settings."""
+
+    session: Session
+    settings: Settings
+
+    async def send(self, request: Request, settings: Settings, read: Callable[[Any], T]) -> T:
+        """Send a request, and return what *read* makes of the decoded response."""
+        return await self.session.call(
+            request, settings, read=lambda response: self.read_response(response, read)
+        )
+
+    async def send_for_vectors(
+        self,
+        request: Request,
+        settings: Settings,
+        read: ReadVectors[T],
+        *,
+        stream: Callable[[StreamBody], Awaitable[T]] = reject_stream,
+        throttle: Throttle | None = None,
+    ) -> T:
+        """Like `Session.call`, for a response full of vectors, which are decoded afterwards.
+
+        They are decoded in slices; other tasks have their turn in between.
+        """
+        vectors = Vectors()
+        answer = await self.session.call(
+            request,
+            settings,
+            read=lambda response: read(response, vectors.document),
+            stream=stream,
+            throttle=throttle,
+        )
+        try:
+            for _ in vectors.steps():
+                await asyncio.sleep(0)
+        except Unusual:
+            try:
+                return read(vectors.reply)  # This raises the error.
+            except CfaiError as exc:
+                redact_error(exc, settings.secrets)
+                raise
+        return answer
+
+    def read_response(self, response: Reply, read: Callable[[Any], T]) -> T:
+        """Return what *read* makes of the decoded response, or raise the error that it reports."""
+        return read_document(response, read)
+
+    def list_request(
+        self, settings: Settings, options: Options | None, path: str, query: Mapping[str, str]
+    ) -> Request:
+        """The request for one page of a list."""
+        return build_get_request(settings, options, path, query)
+
+    def pager(
+        self,
+        path: str,
+        read: Callable[[Any], ListPage[R]],
+        start: Cursor,
+        query: Mapping[str, str] | None = None,
+        options: Options | None = None,
+    ) -> Pager[R]:
+        """List the rows at *path*, page by page.
+
+        Args:
+            path: Below the account.
+            read: Reads one page.
+            start: Where the list begins.
+            query: Filters, sent with each page.
+            options: Options of each request.
+        """
+
+        async def fetch(cursor: Cursor) -> ListPage[R]:
+            settings = self.settings.for_call(options)
+            request = self.list_request(
+                settings, options, path, {**(query or {}), **cursor.query()}
+            )
+            return await self.send(request, settings, read)
+
+        return Pager(fetch, start)
