@@ -24,7 +24,7 @@ from cfai.tasks import Embeddings, Pooling, Task, Text, TextEmbeddings
 
 if TYPE_CHECKING:
     from cfai._session.observation import CallObservation
-    from cfai.streaming.events import Events
+    from cfai.streaming.events import EventReader
     from cfai.streaming.stream import TokenStream
 
 Input = Task[Any] | Mapping[str, Any]
@@ -84,9 +84,9 @@ class Calls:
 
     async def begin(
         self, model: str, task: Input, question: Asked, options: Options | None
-    ) -> Events | Text:
+    ) -> EventReader | Text:
         """The events of a stream, or its whole text where the model sends no stream."""
-        from cfai.streaming.stream import open_events
+        from cfai.streaming.events import EventReader
 
         settings = self.settings.for_call(options)
         request = await self._request(settings, model, task, True, options)
@@ -94,7 +94,7 @@ class Calls:
             request,
             settings,
             read=partial(answers.unstreamed, question),
-            stream=open_events,
+            stream=EventReader.open,
             throttle=self.throttles.for_call(model),
         )
 

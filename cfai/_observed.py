@@ -14,7 +14,7 @@ from cfai._session.throttle import Throttle
 from cfai._wire.results import Asked, asked
 from cfai.observers import Call, Observer, operation_of
 from cfai.settings import Options, Settings
-from cfai.streaming.events import Events
+from cfai.streaming.events import EventReader
 from cfai.streaming.stream import TokenStream
 from cfai.tasks import Text
 
@@ -65,7 +65,7 @@ class ObservedCalls(Calls):
         task: Input,
         question: Asked,
         options: Options | None,
-    ) -> Events | Text:
+    ) -> EventReader | Text:
         settings = self.settings.for_call(options)
         observation.start(_call(settings, model, task, stream=True))
         with observation.running():

@@ -301,7 +301,7 @@ async def test_a_refusal_is_an_event_too_and_has_no_secret(fake: FakeWorkersAI) 
     assert event.event == "error"
     assert json.loads(event.data) == {
         "error": "AuthenticationError",
-        "message": "the app can't use its model; its log says why",
+        "message": "the app can't use its model; see the app's log",
     }
 
 
@@ -311,7 +311,7 @@ async def test_a_browser_hears_of_what_it_asked_and_not_of_the_account(
     cases: list[tuple[int, int, str, dict[str, Any]]] = [
         (400, 5004, "Invalid data", {"message": "Invalid data"}),
         (429, 3040, "busy", {"message": "busy", "retry_after": 7}),
-        (429, 3036, "neurons 10000", {"message": "the app has used up what it may ask"}),
+        (429, 3036, "neurons 10000", {"message": "the app has used up its daily quota"}),
         (404, 7003, "no route for /accounts/abc", {"message": "the app can't use its model"}),
     ]
     for status, code, said, expected in cases:

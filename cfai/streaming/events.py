@@ -1,20 +1,22 @@
-"""The events of one stream, as they come.
+"""Reads the events of one response body: the SSE iterator below `TokenStream`.
 
-An event that is a single `data` line is taken as it stands; any other goes through httpx-sse's
-`EventSource`. Both are cut and cleaned by `_wire.blocks` first, so that each is decoded as the
-WHATWG text says.
+A body passes through three steps. `StreamBody` gives bytes and enforces the time limits.
+`_wire.sse.Blocks` cuts them into blocks between blank lines, cleaned so that each is decoded as the
+WHATWG specification says. `EventReader` turns blocks into events: the data of an event that is a
+single `data` line is used as is, every other block is decoded by httpx-sse's `EventSource`. What
+the data means is not decided here, except for errors, which are raised.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from cfai._session.body import StreamBody
 from cfai._session.redaction import redact_error
 from cfai._types.json import loads
-from cfai._wire import errors as failures
+from cfai._wire import errors
 from cfai._wire.sse import Blocks
 from cfai.errors import CfaiError, ConnectionLost, DecodeError, StatusError, StreamInterrupted
 from cfai.meta import Meta
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     from httpx_sse import ServerSentEvent
 
 
-class _Source:
-    """What `EventSource` needs of a response: a Content-Type, and texts to decode."""
+class _DecodedText:
+    """The part of an httpx response that `EventSource` uses: the Content-Type and the text."""
 
     headers = {"content-type": "text/event-stream"}
 
@@ -35,16 +37,16 @@ class _Source:
         yield self._text
 
 
-async def _decoded(text: str) -> list[ServerSentEvent]:
+async def _decode_block(text: str) -> list[ServerSentEvent]:
     from httpx_sse import EventSource
 
-    # Whole events in, so nothing is left waiting in a generator when the reader goes away.
-    source = EventSource(cast("Any", _Source(text)))
+    # The text holds complete events, so no generator is left suspended when the reader stops.
+    source = EventSource(cast("Any", _DecodedText(text)))
     return [event async for event in source.aiter_sse()]
 
 
-class Event:
-    """The data of one event, and its name where it has one."""
+class DecodedEvent:
+    """An event that httpx-sse decoded: it has a name, an id, or several lines of data."""
 
     __slots__ = ("data", "is_error", "sse")
 
@@ -54,60 +56,62 @@ class Event:
         self.sse = sse
 
 
-def _said(event: bytes | Event) -> Any:
-    """The JSON of an event; of one named `error` its text, where that is none.
+def _parse_data(event: bytes | DecodedEvent) -> Any:
+    """The JSON of an event; the text itself if an event named `error` has no JSON.
 
     Raises:
-        ValueError: It is no JSON.
+        ValueError: The data is not JSON.
     """
     data = event if isinstance(event, bytes) else event.data
     try:
         return loads(data)
     except ValueError:
-        if isinstance(event, Event) and event.is_error:
+        if isinstance(event, DecodedEvent) and event.is_error:
             return data
         raise
 
 
-class Events:
-    """The events of one body, which it owns. `take` what is there; ask for `more`."""
+class EventReader:
+    """The events of one body, which it owns: `take` an event, or `read_more` bytes first."""
 
-    __slots__ = ("_blocks", "_body", "_ready", "count", "ended", "open_tail")
+    __slots__ = (
+        "_blocks", "_body", "_ready", "at_end", "count", "ends_inside_event",
+    )  # fmt: skip
 
     def __init__(self, body: StreamBody) -> None:
         self._body = body
         self._blocks = Blocks(body.settings.max_event_bytes)
-        self._ready: deque[bytes | Event] = deque()
+        self._ready: deque[bytes | DecodedEvent] = deque()
         self.count = 0
-        """How many events have been taken."""
-        self.ended = False
-        """Whether the body is at its end. Events may still be there."""
-        self.open_tail = False
-        """Whether the end of the body left the last event open."""
+        """How many events were taken."""
+        self.at_end = False
+        """Whether the body was read to its end. Events may still be left to take."""
+        self.ends_inside_event = False
+        """Whether no blank line ended the last event of the body."""
 
     @classmethod
-    async def begun(cls, body: StreamBody) -> Events:
-        """The events of *body*, once the first of them is there and is no error.
+    async def open(cls, body: StreamBody) -> Self:
+        """Wait for the first event of *body*, and raise it if it is an error.
 
         Raises:
-            StatusError: It is an error.
+            StatusError: The first event is an error.
             StreamInterrupted: The body ended without any event.
         """
-        events = cls(body)
-        while not events._ready:
-            if events.ended and events.bare_done:
-                return events
-            if events.ended:
+        reader = cls(body)
+        while not reader._ready:
+            if reader.at_end and reader.bare_done:
+                return reader
+            if reader.at_end:
                 raise StreamInterrupted("the stream ended before its first event")
-            await events.more()
-        first = events._ready[0]
+            await reader.read_more()
+        first = reader._ready[0]
         try:
-            document = _said(first)
+            document = _parse_data(first)
         except ValueError:
-            return events  # `[DONE]`, or what `document` will refuse.
-        if error := events.error(document, first):
+            return reader  # It is `[DONE]`, or an event that `parse` refuses later.
+        if error := reader._error_in(document, first):
             raise error
-        return events
+        return reader
 
     @property
     def meta(self) -> Meta:
@@ -119,24 +123,19 @@ class Events:
         """Whether a line `[DONE]` outside any event ended the stream."""
         return self._blocks.bare_done
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether no event is there to be taken."""
-        return not self._ready
-
-    def take(self) -> bytes | Event | None:
-        """The next event that is there, if one is."""
+    def take(self) -> bytes | DecodedEvent | None:
+        """The next event that was read already; `None` if there is none."""
         if not self._ready:
             return None
         self.count += 1
         return self._ready.popleft()
 
-    async def more(self) -> None:
-        """Wait for more bytes, and for the events that they complete.
+    async def read_more(self) -> None:
+        """Wait for more bytes, and keep the events that they complete.
 
         Raises:
             StreamInterrupted: The connection was lost.
-            RequestTimeout: A limit inside the stream ran out.
+            RequestTimeout: A time limit inside the stream ran out.
             AnswerTooLarge: One event is larger than the limit.
         """
         try:
@@ -146,64 +145,64 @@ class Events:
             message = f"the stream was cut after {count} events: {exc}"
             raise StreamInterrupted(message, events=count) from exc
         if not chunk:
-            self.ended = True
+            self.at_end = True
         blocks = self._blocks.feed(chunk) if chunk else self._blocks.finish()
-        self.open_tail = not chunk and bool(blocks)
+        self.ends_inside_event = not chunk and bool(blocks)
         for block in blocks:
             if isinstance(block, bytes):
                 self._ready.append(block)
             else:
-                self._ready.extend(Event(sse) for sse in await _decoded(block))
+                self._ready.extend(DecodedEvent(sse) for sse in await _decode_block(block))
 
-    def error(self, document: Any, event: bytes | Event) -> StatusError | None:
-        """The error that an event means, if it means one."""
+    def _error_in(self, document: Any, event: bytes | DecodedEvent) -> StatusError | None:
+        """The error that an event reports, if it reports one."""
         if (
             type(event) is bytes
             and type(document) is dict
-            and failures.TELLTALES.isdisjoint(document)
+            and errors.TELLTALES.isdisjoint(document)
         ):
             return None
-        named = isinstance(event, Event) and event.is_error
-        return failures.in_stream(document, named_error=named, meta=self.meta)
+        named = isinstance(event, DecodedEvent) and event.is_error
+        return errors.in_stream(document, named_error=named, meta=self.meta)
 
-    def document(self, event: bytes | Event) -> Any:
+    def parse(self, event: bytes | DecodedEvent) -> Any:
         """The JSON of an event.
 
         Raises:
-            StatusError: The event is an error.
-            StreamInterrupted: It was cut.
-            DecodeError: It is no JSON.
+            StatusError: The event reports an error.
+            StreamInterrupted: The body ended inside the event.
+            DecodeError: The data is not JSON.
         """
         try:
-            document = _said(event)
+            document = _parse_data(event)
         except ValueError as exc:
-            if self.open_tail and not self._ready:
-                message = f"the stream was cut inside its event {self.count}"
+            if self.ends_inside_event and not self._ready:
+                message = f"the stream was cut inside event {self.count}"
                 raise StreamInterrupted(message, events=self.count) from exc
-            raise DecodeError(f"event {self.count} of the stream is no JSON") from exc
-        if error := self.error(document, event):
+            raise DecodeError(f"event {self.count} of the stream is not JSON") from exc
+        if error := self._error_in(document, event):
             raise error
         return document
 
-    def describe(self, error: DecodeError, event: bytes | Event) -> None:
-        """Put into *error* what is known of the event that it is about."""
+    def add_context(self, error: DecodeError, event: bytes | DecodedEvent) -> None:
+        """Add the data of *event* and the facts of the exchange to *error*."""
         data = event if isinstance(event, bytes) else event.data.encode()
-        failures.described(error, data, self.meta)
+        errors.described(error, data, self.meta)
 
     def redact(self, error: CfaiError) -> None:
         """Remove the secrets of the call from an error that is about to leave the stream."""
         redact_error(error, self._body.settings.secrets)
 
-    def progressed(self) -> None:
-        """Tell the time limits that an event added something."""
+    def report_progress(self) -> None:
+        """Restart the time limit for content, because an event added something."""
         self._body.progressed()
 
     def cancel(self) -> None:
-        """End the reading, from whichever task."""
+        """End the reading, from any task."""
         self._body.cancel()
 
     async def finish(self) -> None:
-        """Nothing more is wanted: read to a near end, so that the connection can be used again."""
+        """Drop what is left, and read to a near end so that the connection can be reused."""
         self._ready.clear()
         await self._body.finish()
 
@@ -212,9 +211,9 @@ class Events:
         self._body.close()
 
 
-def as_sse(event: bytes | Event) -> ServerSentEvent:
-    """The event, in httpx-sse's class."""
-    if isinstance(event, Event):
+def as_server_sent_event(event: bytes | DecodedEvent) -> ServerSentEvent:
+    """The event as an object of httpx-sse."""
+    if isinstance(event, DecodedEvent):
         return event.sse
     from httpx_sse import ServerSentEvent
 

@@ -1,22 +1,55 @@
-"""A token stream sent on to a browser or a program, as bytes of our own."""
+"""Sends a token stream on to a browser or a program, as server-sent events or lines of JSON.
+
+Both formats carry the same objects under the same names: `text`, `reasoning`, `tool_calls`,
+`usage`, and at the end `done` or `error`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Protocol, Self
+from collections.abc import AsyncIterator, Iterator, Mapping
+from datetime import UTC, datetime
+from math import ceil
+from typing import Any, Literal, Protocol, Self
 
-from cfai.errors import CfaiError, InputError
-from cfai.streaming.frames import Framing, said, told
+from cfai._types.json import dumps
+from cfai.errors import (
+    BadRequest,
+    CfaiError,
+    InputError,
+    QuotaExceeded,
+    RateLimited,
+    RequestTimeout,
+    RequestTooLarge,
+    ServerError,
+    ServiceTimeout,
+    StatusError,
+    StreamInterrupted,
+)
 from cfai.tasks import Text, Token
 from cfai.tasks.base import to_plain
 
-_AHEAD = 16 * 1024
-"""Bytes that wait for a slow reader, at the least, before the model's stream is left alone."""
+RelayForm = Literal["sse", "ndjson"]
+"""Server-sent events for an `EventSource`, or lines of JSON."""
+
+_MAX_BUFFERED = 16 * 1024
+"""Bytes buffered for a slow reader before reading from the model pauses."""
+
+_PUBLIC_ERRORS = (
+    InputError, BadRequest, RateLimited, RequestTooLarge, RequestTimeout, ServerError,
+    ServiceTimeout, StreamInterrupted,
+)  # fmt: skip
+"""Errors about the question or the connection. All others are about the app and its account."""
+
+_APP_FAILED = "the app can't use its model; see the app's log"
+_APP_BUSY = "the app is at its limit of concurrent answers; try again in a moment"
+_QUOTA_USED_UP = "the app has used up its daily quota of model usage"
+_BUSY_DELAY = 1
+"""Seconds: each answer that ends frees a connection."""
 
 
-class Source(Protocol):
-    """What is sent on: a `TokenStream`."""
+class RelaySource(Protocol):
+    """What a relay sends on: a `TokenStream`."""
 
     def __aiter__(self) -> AsyncIterator[Token]: ...
 
@@ -32,231 +65,349 @@ class Source(Protocol):
         """End the stream."""
 
 
-class _Feed:
-    """What lies between the task that reads the tokens and whoever sends them on.
+class RelayFormat(Protocol):
+    """How a relay writes its frames."""
 
-    It knows neither, so that a relay that nobody holds is gone at once.
+    media_type: str
+
+    preamble: bytes
+    """Bytes before the first frame."""
+
+    keep_alive: bytes
+    """Bytes that clients ignore, to send during silence."""
+
+    def frame(self, number: int, name: str, data: Mapping[str, Any]) -> bytes:
+        """Write one frame: its number, its name and its object."""
+
+
+class SseFormat:
+    """Events for an `EventSource`, which reconnects after *retry* milliseconds."""
+
+    media_type = "text/event-stream; charset=utf-8"
+    keep_alive = b": keep-alive\n\n"
+
+    def __init__(self, retry: int | None) -> None:
+        self.preamble = b"" if retry is None else b"retry: %d\n\n" % retry
+
+    def frame(self, number: int, name: str, data: Mapping[str, Any]) -> bytes:
+        """Write one event."""
+        return b"id: %d\nevent: %b\ndata: %b\n\n" % (number, name.encode(), _json_line(data))
+
+
+class NdjsonFormat:
+    """Lines of JSON, with the frame's name as `type`. Clients skip empty lines."""
+
+    media_type = "application/x-ndjson"
+    preamble = b""
+    keep_alive = b"\n"
+
+    def frame(self, number: int, name: str, data: Mapping[str, Any]) -> bytes:
+        """Write one line."""
+        return _json_line({"type": name, **data}) + b"\n"
+
+
+def _json_line(data: Mapping[str, Any]) -> bytes:
+    """JSON without any character that a client may take for the end of a line.
+
+    JSON escapes CR and LF. Clients that split lines like Python's `str.splitlines`, such as httpx's
+    `aiter_lines`, also split at U+2028, U+2029 and U+0085.
+    """
+    text = dumps(data)
+    if b"\xe2\x80" in text:
+        text = text.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
+    return text.replace(b"\xc2\x85", b"\\u0085") if b"\xc2\x85" in text else text
+
+
+def _token_frames(token: Token) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The frames of a token, without its usage: only the total usage is sent."""
+    if token.reasoning:
+        yield "reasoning", {"text": token.reasoning}
+    if token.text:
+        yield "text", {"text": token.text}
+    if token.tool_calls:
+        yield "tool_calls", {"tool_calls": to_plain(token.tool_calls)}
+
+
+def error_frame(error: CfaiError) -> dict[str, Any]:
+    """What a browser gets of an error: its class, a message, and the seconds to wait, if known.
+
+    The message is the error's own if it is about the question or the connection. Errors about the
+    app's account or configuration get a general message.
+    """
+    if isinstance(error, QuotaExceeded):
+        message = _QUOTA_USED_UP
+    elif is_pool_timeout(error):
+        message = _APP_BUSY
+    elif isinstance(error, _PUBLIC_ERRORS):
+        message = error.message if isinstance(error, StatusError) else str(error)
+    else:
+        message = _APP_FAILED
+    frame: dict[str, Any] = {"error": type(error).__name__, "message": message}
+    if (seconds := retry_after(error)) is not None:
+        frame["retry_after"] = seconds
+    return frame
+
+
+def retry_after(error: CfaiError) -> float | None:
+    """Seconds to wait before a browser repeats its request, if known."""
+    if isinstance(error, QuotaExceeded):
+        # An earlier retry fails, whatever the response's own Retry-After says.
+        return max(0, ceil((error.resets_at - datetime.now(UTC)).total_seconds()))
+    if is_pool_timeout(error):
+        return _BUSY_DELAY
+    return error.retry_after if isinstance(error, StatusError) else None
+
+
+def is_pool_timeout(error: CfaiError) -> bool:
+    """Whether no connection was free for this call, so that nothing was sent."""
+    return isinstance(error, RequestTimeout) and error.phase == "pool"
+
+
+class _FrameBuffer:
+    """The frames between the task that reads the tokens and the reader of the relay.
+
+    It refers to neither of them, so that an unreferenced relay is finalized at once.
     """
 
     __slots__ = (
-        "_framing", "_keep_alive", "_loop", "_number", "_room", "_since", "_size", "_timer",
-        "_wanted", "failure", "over", "ready", "refused",
+        "_drained", "_format", "_keep_alive", "_loop", "_number", "_size", "_timer",
+        "_waiter", "_waiting_since", "failed_first", "failure", "frames", "is_over",
     )  # fmt: skip
 
-    def __init__(self, framing: Framing, keep_alive: float) -> None:
-        self._framing = framing
+    def __init__(self, format_: RelayFormat, keep_alive: float) -> None:
+        self._format = format_
         self._keep_alive = keep_alive
         self._loop = asyncio.get_running_loop()
         self._number = 0
         self._size = 0
-        self._since = 0.0
+        self._waiting_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._wanted: asyncio.Future[bool] | None = None
-        self._room: asyncio.Future[None] | None = None
-        self.ready: list[bytes] = []
-        self.over = False
+        self._waiter: asyncio.Future[bool] | None = None
+        """Set while the reader waits for a frame."""
+        self._drained: asyncio.Future[None] | None = None
+        """Set while the token task waits for the reader."""
+        self.frames: list[bytes] = []
+        self.is_over = False
         self.failure: CfaiError | None = None
-        self.refused = False
-        """Whether the failure is all that there is to say."""
+        self.failed_first = False
+        """Whether the failure is the first frame."""
 
-    # For the task that reads the tokens...
+    # For the task that reads the tokens
 
     def add(self, name: str, data: Mapping[str, Any]) -> None:
-        """Say something, once the reader asks for it."""
+        """Add a frame and wake the reader."""
         self._number += 1
-        frame = self._framing.frame(self._number, name, data)
+        frame = self._format.frame(self._number, name, data)
         self._size += len(frame)
-        self.ready.append(frame)
+        self.frames.append(frame)
         self._wake()
 
     def fail(self, error: CfaiError) -> None:
-        """Say that it failed, which is the last thing said."""
-        self.refused = not self._number
+        """Add *error* as the last frame."""
+        self.failed_first = not self._number
         self.failure = error
-        self.add("error", told(error))
+        self.add("error", error_frame(error))
 
-    async def room(self) -> None:
-        """Wait until the reader took what is there, if that is much."""
-        if self._size >= _AHEAD:
-            self._room = self._loop.create_future()
-            await self._room
+    async def wait_until_drained(self) -> None:
+        """Wait until the reader took the frames, if the buffer is full."""
+        if self._size >= _MAX_BUFFERED:
+            self._drained = self._loop.create_future()
+            await self._drained
 
     def end(self) -> None:
-        """Nothing more comes."""
-        self.over = True
+        """Mark the end of the frames."""
+        self.is_over = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._wake()
 
-    # For the reader...
+    # For the reader
 
     @property
-    def awaited(self) -> bool:
+    def has_reader(self) -> bool:
         """Whether a reader waits already."""
-        return self._wanted is not None
+        return self._waiter is not None
 
     def take(self) -> bytes:
-        """All that is there."""
-        taken = b"".join(self.ready)
-        self.ready.clear()
+        """Remove and return all frames."""
+        data = b"".join(self.frames)
+        self.frames.clear()
         self._size = 0
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
-        return taken
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        return data
 
     async def wait(self) -> bool:
-        """Wait for something to say, or for the end; `False` where silence lasted too long."""
-        self._wanted = self._loop.create_future()
-        self._since = self._loop.time()
+        """Wait for a frame or the end; `False` after *keep_alive* seconds of silence."""
+        self._waiter = self._loop.create_future()
+        self._waiting_since = self._loop.time()
         if self._timer is None:
-            self._timer = self._loop.call_at(self._since + self._keep_alive, self._check)
+            self._timer = self._loop.call_at(self._waiting_since + self._keep_alive, self._check)
         try:
-            return await self._wanted
+            return await self._waiter
         finally:
-            self._wanted = None
+            self._waiter = None
 
     def _wake(self, *, news: bool = True) -> None:
-        if self._wanted is not None and not self._wanted.done():
-            self._wanted.set_result(news)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(news)
 
     def _check(self) -> None:
-        # One timer, moved only when it goes off: one for each token would cost more than the token.
+        # One timer, rescheduled only when it fires: a timer per token would cost more than a token.
         self._timer = None
-        if self._wanted is None or self._wanted.done():
+        if self._waiter is None or self._waiter.done():
             return
-        due = self._since + self._keep_alive
+        due = self._waiting_since + self._keep_alive
         if self._loop.time() < due:
             self._timer = self._loop.call_at(due, self._check)
         else:
             self._wake(news=False)
 
 
-async def _read(tokens: Source, feed: _Feed) -> None:
-    """Hand the tokens on until they end, no faster than they are taken."""
+async def _write_frames(tokens: RelaySource, buffer: _FrameBuffer) -> None:
+    """Write the tokens into *buffer* until they end, no faster than they are read."""
     finish_reason = None
     try:
         async for token in tokens:
             finish_reason = token.finish_reason or finish_reason
-            for name, data in said(token):
-                feed.add(name, data)
-            await feed.room()
+            for name, data in _token_frames(token):
+                buffer.add(name, data)
+            await buffer.wait_until_drained()
         if usage := tokens.answer.usage:
-            feed.add("usage", to_plain(usage))
-        # The service's own reason is often null, which would pass a part off as the whole.
-        cut_short = "cancelled" if tokens.cancelled else None
-        feed.add("done", {"finish_reason": finish_reason or cut_short})
+            buffer.add("usage", to_plain(usage))
+        # The service's finish_reason is often null, so a cancelled stream needs one of our own.
+        fallback = "cancelled" if tokens.cancelled else None
+        buffer.add("done", {"finish_reason": finish_reason or fallback})
     except CfaiError as exc:
-        feed.fail(exc)
+        buffer.fail(exc)
     finally:
-        feed.end()
+        buffer.end()
 
 
 class Relay:
-    """The bytes of a stream for whoever asked for it: an async iterator, used once, by one reader.
+    """The bytes of a token stream for a client: an async iterator, used once, by one reader.
 
-    Each item is what there is to send: one frame, or several where the reader is slow. A reader
-    that is slower still slows the model's stream. Leaving it, closing it, cancelling its reader or
-    dropping it closes the stream and the request behind it at once.
+    Each item is one frame, or several if the reader is slow. A reader that is slower still slows
+    the model's stream. Leaving the relay, closing it, cancelling its reader or dropping it closes
+    the stream and the request behind it at once.
     """
 
     __slots__ = (
-        "__weakref__", "_closed", "_feed", "_framing", "_held", "_keep_alive", "_task", "_tokens",
+        "__weakref__", "_buffer", "_closed", "_format", "_keep_alive", "_pending", "_task",
+        "_tokens",
     )  # fmt: skip
 
-    def __init__(self, tokens: Source, framing: Framing, *, keep_alive: float) -> None:
+    def __init__(self, tokens: RelaySource, format_: RelayFormat, *, keep_alive: float) -> None:
         if not keep_alive > 0:
             raise InputError(f"keep_alive must be above 0 seconds, got {keep_alive!r}")
         self._tokens = tokens
-        self._framing = framing
+        self._format = format_
         self._keep_alive = keep_alive
-        self._held = framing.opening
+        self._pending = format_.preamble
+        """Bytes to send before those of the next frame."""
         self._closed = False
-        self._feed: _Feed | None = None
+        self._buffer: _FrameBuffer | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
     def headers(self) -> dict[str, str]:
-        """What an answer with these bytes needs: its type, and that nobody on the way keeps it."""
+        """Headers of a response with these bytes: its type, and that proxies must not buffer it."""
         return {
-            "content-type": self._framing.media_type,
+            "content-type": self._format.media_type,
             "cache-control": "no-cache",
             "x-accel-buffering": "no",
         }
 
     @property
     def failure(self) -> CfaiError | None:
-        """Why the stream failed, if it did. The reader is told of it in the last frame."""
-        return None if self._feed is None else self._feed.failure
+        """The error that ended the stream, if one did. The last frame reports it to the reader."""
+        return None if self._buffer is None else self._buffer.failure
 
     async def begin(self) -> None:
         """Wait for the first frame, so that a refusal can still become a status.
 
-        Waits for no longer than *keep_alive*: then the answer begins, with a sign of life.
+        It waits for at most *keep_alive* seconds: then the first bytes are a keep-alive.
 
         Raises:
-            CfaiError: The stream failed before it said anything.
+            CfaiError: The stream failed before its first frame.
         """
         first = await self._next()
-        if self._feed is not None and self._feed.refused and self._feed.failure is not None:
-            raise self._feed.failure
-        self._held += first
+        buffer = self._buffer
+        if buffer is not None and buffer.failed_first and buffer.failure is not None:
+            raise buffer.failure
+        self._pending += first
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
-        if self._held:
-            held, self._held = self._held, b""
-            return held
-        if frames := await self._next():
-            return frames
+        if self._pending:
+            pending, self._pending = self._pending, b""
+            return pending
+        if data := await self._next():
+            return data
         raise StopAsyncIteration
 
     async def _next(self) -> bytes:
-        """What there is to send, or a sign of life after silence; nothing at the end."""
-        feed = self._feed
-        if feed is None:
+        """The frames that are ready, or a keep-alive after silence; nothing at the end."""
+        buffer = self._buffer
+        if buffer is None:
             if self._closed:
                 return b""
-            feed = self._feed = _Feed(self._framing, self._keep_alive)
-            self._task = asyncio.create_task(_read(self._tokens, feed))
-        while not feed.ready:
-            if feed.over:
-                self._check_task()
+            buffer = self._buffer = _FrameBuffer(self._format, self._keep_alive)
+            self._task = asyncio.create_task(_write_frames(self._tokens, buffer))
+        while not buffer.frames:
+            if buffer.is_over:
+                self._raise_task_error()
                 return b""
-            if feed.awaited:
-                raise InputError("a relay has one reader, and another task is reading this one")
+            if buffer.has_reader:
+                raise InputError("another task is reading this relay: a relay has one reader")
             try:
-                if not await feed.wait():
-                    return self._framing.keep_alive
+                if not await buffer.wait():
+                    return self._format.keep_alive
             except BaseException:
                 self.close()
                 raise
-        return feed.take()
+        return buffer.take()
 
-    def _check_task(self) -> None:
-        """Raise what is no failure of the stream, and so nothing for a browser."""
+    def _raise_task_error(self) -> None:
+        """Raise what is not an error of the SDK, and therefore not in a frame."""
         if self._task is not None and self._task.done() and not self._task.cancelled():
             self._task.result()
 
     def close(self) -> None:
-        """The reader went away: end the stream, and the request behind it, at once."""
-        self._held = b""
+        """End the stream and the request behind it at once: the reader went away."""
+        self._pending = b""
         self._closed = True
         self._tokens.cancel()
-        if self._feed is None:
+        if self._buffer is None:
             return
-        self._feed.ready.clear()
-        self._feed.end()
+        self._buffer.frames.clear()
+        self._buffer.end()
         if self._task is not None:
             self._task.cancel()
 
     async def aclose(self) -> None:
-        """The same, as async generators name it. Safe to repeat."""
+        """Close as async generators do. Closing twice is fine."""
         self.close()
 
     def __del__(self) -> None:
-        # Its constructor may have raised.
-        if hasattr(self, "_feed"):
+        # The constructor may have raised.
+        if hasattr(self, "_buffer"):
             self.close()
+
+
+def build_relay(
+    tokens: RelaySource, form: RelayForm, *, retry: int | None, keep_alive: float
+) -> Relay:
+    """Build the relay that sends *tokens* on as *form*.
+
+    Raises:
+        InputError: The form is unknown, or a number is out of bounds.
+    """
+    if form == "sse":
+        return Relay(tokens, SseFormat(retry), keep_alive=keep_alive)
+    if form == "ndjson":
+        return Relay(tokens, NdjsonFormat(), keep_alive=keep_alive)
+    raise InputError(f'form must be "sse" or "ndjson", got {form!r}')

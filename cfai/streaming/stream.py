@@ -16,9 +16,8 @@ from cfai._wire.results import Asked
 from cfai.errors import CfaiError, DecodeError, InputError, ServerError, StreamInterrupted
 from cfai.meta import Meta
 from cfai.observers import Outcome
-from cfai.streaming.events import Event, Events, as_sse
-from cfai.streaming.frames import ndjson, sse
-from cfai.streaming.relay import Relay
+from cfai.streaming.events import DecodedEvent, EventReader, as_server_sent_event
+from cfai.streaming.relay import NdjsonFormat, Relay, SseFormat
 from cfai.tasks import Result, Text, Token
 
 if TYPE_CHECKING:
@@ -51,17 +50,17 @@ class TokenStream:
 
     def __init__(
         self,
-        open_events: Callable[[], Awaitable[Events | Text]],
+        open_events: Callable[[], Awaitable[EventReader | Text]],
         *,
         json_mode: bool = False,
         observation: CallObservation | None = None,
     ) -> None:
-        self._open_events: Callable[[], Awaitable[Events | Text]] | None = open_events
+        self._open_events: Callable[[], Awaitable[EventReader | Text]] | None = open_events
         """Sends the request. `None` once it was called."""
         self._json_mode = json_mode
         self._observation = observation
         self._assembly = Assembly()
-        self._events: Events | None = None
+        self._events: EventReader | None = None
         self._unstreamed: Text | None = None
         """The answer of a model that does not stream."""
         self._ended = False
@@ -100,8 +99,8 @@ class TokenStream:
         return self
 
     async def _wait_for_first_event(
-        self, open_events: Callable[[], Awaitable[Events | Text]]
-    ) -> Events | Text | None:
+        self, open_events: Callable[[], Awaitable[EventReader | Text]]
+    ) -> EventReader | Text | None:
         """Call *open_events*; `None` if another task calls `cancel` meanwhile."""
         waiter = self._waiter = asyncio.current_task()
         before = waiter.cancelling() if waiter is not None else 0
@@ -206,7 +205,7 @@ class TokenStream:
                 if event is None and (event := await self.next_event()) is None:
                     self._check_complete()
                     break
-                if event == _DONE or (isinstance(event, Event) and event.data == "[DONE]"):
+                if event == _DONE or (isinstance(event, DecodedEvent) and event.data == "[DONE]"):
                     await self._finish()
                     break
                 if (token := self._read_event(event)) is not None:
@@ -221,7 +220,7 @@ class TokenStream:
         self._report_end(complete=True)
         raise StopAsyncIteration
 
-    async def next_event(self) -> bytes | Event | None:
+    async def next_event(self) -> bytes | DecodedEvent | None:
         """The next event of any kind; `None` at the end of the body.
 
         Raises:
@@ -236,20 +235,20 @@ class TokenStream:
         if events is None or self._ended:
             return None
         while (event := events.take()) is None:
-            if events.ended:
+            if events.at_end:
                 return None
             if self._progressed:
-                events.progressed()
+                events.report_progress()
                 self._progressed = False
             if not await self._wait_for_bytes(events):
                 return None
         return event
 
-    async def _wait_for_bytes(self, events: Events) -> bool:
+    async def _wait_for_bytes(self, events: EventReader) -> bool:
         """Wait for more bytes; `False` if another task calls `cancel` meanwhile."""
         self._waiter = asyncio.current_task()
         try:
-            await events.more()
+            await events.read_more()
         except CfaiError as exc:
             self._stop(exc)
         except BaseException as exc:
@@ -266,15 +265,15 @@ class TokenStream:
         if self._waiter is not None:
             raise InputError("another task is reading this stream: a stream has one reader")
 
-    def _read_event(self, event: bytes | Event) -> Token | None:
+    def _read_event(self, event: bytes | DecodedEvent) -> Token | None:
         events = self._events
         has_data = event if isinstance(event, bytes) else event.data or event.is_error
         if events is None or not has_data:
             return None
         try:
-            token = read_token(events.document(event))
+            token = read_token(events.parse(event))
         except DecodeError as exc:
-            events.describe(exc, event)
+            events.add_context(exc, event)
             raise
         if token is None:
             return None
@@ -359,7 +358,7 @@ class TokenStream:
             retry: Milliseconds after which a browser reconnects; `None` leaves that to the browser.
             keep_alive: Seconds of silence after which a comment is sent, repeatedly.
         """
-        return Relay(self, sse(retry), keep_alive=keep_alive)
+        return Relay(self, SseFormat(retry), keep_alive=keep_alive)
 
     def ndjson(self, *, keep_alive: float = 15.0) -> Relay:
         """The stream as lines of JSON, for programs and for clients that read it with `fetch`.
@@ -370,7 +369,7 @@ class TokenStream:
         Args:
             keep_alive: Seconds of silence after which an empty line is sent, repeatedly.
         """
-        return Relay(self, ndjson(), keep_alive=keep_alive)
+        return Relay(self, NdjsonFormat(), keep_alive=keep_alive)
 
     def __repr__(self) -> str:
         state = "over" if self._ended else "new" if self._events is None else "open"
@@ -406,12 +405,7 @@ class _RawEventIterator:
         if event is None:
             self._stream._report_end(complete=True)
             raise StopAsyncIteration
-        return as_sse(event)
-
-
-async def open_events(body: StreamBody) -> Events | Text:
-    """The events of a body, once the first of them is there."""
-    return await Events.begun(body)
+        return as_server_sent_event(event)
 
 
 async def read_unrequested_stream(
@@ -424,9 +418,9 @@ async def read_unrequested_stream(
     Returns:
         The complete answer of a task; the open stream of a mapping, observed by *observation*.
     """
-    events = await open_events(body)
+    events = await EventReader.open(body)
 
-    async def opened() -> Events | Text:
+    async def opened() -> EventReader | Text:
         return events
 
     is_task = question.answer is not Result

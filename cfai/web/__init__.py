@@ -1,7 +1,7 @@
-"""Answers for a browser: a token stream as the response of a web framework.
+"""Token streams as responses of web frameworks.
 
 `cfai.web.aiohttp` is for aiohttp, `cfai.web.starlette` for Starlette and FastAPI, `cfai.web.asgi`
-for every other ASGI framework. What is right here is for the rest.
+for every other ASGI framework. `Relay` and `Refusal` serve any other framework.
 """
 
 from typing import TYPE_CHECKING, Any

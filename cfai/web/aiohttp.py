@@ -7,76 +7,74 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from cfai.errors import CfaiError
-from cfai.streaming.relay import Relay
+from cfai.streaming.relay import Relay, RelayForm, build_relay
 from cfai.streaming.stream import TokenStream
-from cfai.web._relaying import (
+from cfai.web.refusal import (
+    LAST_EVENT_ID,
     NO_CONTENT,
-    RESUMING,
-    UNKEPT,
-    Form,
-    headers_of,
-    note_failure,
-    reached,
-    relay_of,
+    NO_STORE,
+    Refusal,
+    log_failure,
+    response_headers,
+    try_write,
 )
-from cfai.web.refusal import Refusal
 
 
 async def relay(
     request: web.Request,
     tokens: TokenStream,
     *,
-    form: Form = "sse",
+    form: RelayForm = "sse",
     retry: int | None = 3000,
     keep_alive: float = 15.0,
     headers: Mapping[str, str] | None = None,
 ) -> web.StreamResponse:
     """Answer *request* with a stream, token by token: `return await relay(request, tokens)`.
 
-    A browser that is slow slows the model's stream; one that goes away ends it at once. A stream
-    that fails before it said anything is answered with a status of its own, see `Refusal`; one
-    that fails later ends with an `error`. An `EventSource` that was cut off and comes back
-    (`Last-Event-ID`) is answered with 204, which stops it, and nothing is generated again.
+    A slow browser slows the model's stream; one that goes away ends it at once. A stream that
+    fails before its first token gets a status of its own, see `Refusal`; one that fails later ends
+    with an `error`. An `EventSource` that lost its connection and reconnects (`Last-Event-ID`) gets
+    204, which stops it, and nothing is generated again.
 
     Args:
-        request: What is answered.
+        request: The request to answer.
         tokens: A stream that nobody reads yet: `ai.stream(...)`.
         form: `"sse"` for an `EventSource`, `"ndjson"` for lines of JSON.
-        retry: Milliseconds after which an `EventSource` connects anew; `None` leaves that to it.
-        keep_alive: Seconds of silence after which a sign of life is sent, again and again.
-        headers: More headers, or others, for the answer.
+        retry: Milliseconds after which an `EventSource` reconnects; `None`: the browser decides.
+        keep_alive: Seconds of silence after which a keep-alive is sent, repeatedly.
+        headers: Headers of the response, in addition to or in place of the default ones.
     """
-    frames = relay_of(tokens, form, retry=retry, keep_alive=keep_alive)
-    response = web.StreamResponse(headers=headers_of(frames, headers))
+    stream_relay = build_relay(tokens, form, retry=retry, keep_alive=keep_alive)
+    response = web.StreamResponse(headers=response_headers(stream_relay, headers))
     if request.method == "HEAD":
         return response
-    if RESUMING in request.headers:
-        return web.Response(status=NO_CONTENT, headers=UNKEPT)
-    departure = _Departure(request.transport, frames.close)
+    if LAST_EVENT_ID in request.headers:
+        return web.Response(status=NO_CONTENT, headers=NO_STORE)
+    hook = _DisconnectHook(request.transport, stream_relay.close)
     try:
-        return await _send(request, frames, response)
+        return await _send(request, stream_relay, response)
     finally:
-        departure.forget()
-        frames.close()
+        hook.remove()
+        stream_relay.close()
 
 
 async def _send(
-    request: web.Request, frames: Relay, response: web.StreamResponse
+    request: web.Request, stream_relay: Relay, response: web.StreamResponse
 ) -> web.StreamResponse:
     try:
-        await frames.begin()
+        await stream_relay.begin()
     except CfaiError as exc:
-        return _refused(exc)
-    if not await reached(response.prepare(request)):
+        return _refusal_response(exc)
+    if not await try_write(response.prepare(request)):
         return response
-    async for frame in frames:
-        if not await reached(response.write(frame)):
+    async for frame in stream_relay:
+        if not await try_write(response.write(frame)):
             return response
-    note_failure(frames)
+    log_failure(stream_relay)
     return response
 
 
-def _refused(error: CfaiError) -> web.Response:
+def _refusal_response(error: CfaiError) -> web.Response:
     refusal = Refusal.of(error)
     return web.Response(status=refusal.status, headers=refusal.headers, body=refusal.body)
 
@@ -90,31 +88,33 @@ async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except CfaiError as exc:
-        return _refused(exc)
+        return _refusal_response(exc)
 
 
-class _Departure(asyncio.Protocol):
-    """Hears at once when the browser goes, also while there is nothing to write.
+class _DisconnectHook(asyncio.Protocol):
+    """Calls *on_disconnect* as soon as the browser goes away, even if nothing is being written.
 
-    aiohttp tells a handler only where the whole app asks for it (`handler_cancellation`). So this
-    stands between the connection and aiohttp's own protocol, to which it hands everything on.
+    aiohttp cancels a handler only if the whole app asks for it (`handler_cancellation`). This
+    protocol wraps aiohttp's own and passes every event on to it.
     """
 
-    def __init__(self, transport: asyncio.Transport | None, tell: Callable[[], None]) -> None:
+    def __init__(
+        self, transport: asyncio.Transport | None, on_disconnect: Callable[[], None]
+    ) -> None:
         self._transport = transport
-        self._tell = tell
+        self._on_disconnect = on_disconnect
         if transport is None or transport.is_closing():
-            tell()
+            on_disconnect()
             return
         inner = transport.get_protocol()
         if isinstance(inner, asyncio.Protocol):
             self._inner = inner
             transport.set_protocol(self)
 
-    def forget(self) -> None:
-        """Leave the connection to aiohttp, for its next request."""
+    def remove(self) -> None:
+        """Give the connection back to aiohttp, for its next request."""
         transport = self._transport
-        # One that is closing has no next request, and over TLS no protocol either.
+        # A closing connection has no next request, and over TLS no protocol either.
         if transport is None or transport.is_closing():
             return
         if transport.get_protocol() is self:
@@ -122,7 +122,7 @@ class _Departure(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._inner.connection_lost(exc)
-        self._tell()
+        self._on_disconnect()
 
     def data_received(self, data: bytes) -> None:
         self._inner.data_received(data)

@@ -1,23 +1,22 @@
-"""Token streams as ASGI applications, for whichever framework takes those as responses."""
+"""Token streams as ASGI applications, for every framework that takes those as responses."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from cfai.errors import CfaiError
-from cfai.streaming.relay import Relay
+from cfai.streaming.relay import Relay, RelayForm, build_relay
 from cfai.streaming.stream import TokenStream
-from cfai.web._relaying import (
+from cfai.web.refusal import (
+    LAST_EVENT_ID,
     NO_CONTENT,
-    RESUMING,
-    UNKEPT,
-    Form,
-    headers_of,
-    note_failure,
-    reached,
-    relay_of,
+    NO_STORE,
+    Refusal,
+    log,
+    log_failure,
+    response_headers,
+    try_write,
 )
-from cfai.web.refusal import Refusal, log
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -31,93 +30,93 @@ _BODY = "http.response.body"
 class TokenResponse:
     """An ASGI application that answers one request with a stream, token by token.
 
-    A browser that is slow slows the model's stream; one that goes away ends it at once. A stream
-    that fails before it said anything is answered with a status of its own, see `Refusal`; one
-    that fails later ends with an `error`. An `EventSource` that was cut off and comes back
-    (`Last-Event-ID`) is answered with 204, which stops it, and nothing is generated again.
+    A slow browser slows the model's stream; one that goes away ends it at once. A stream that
+    fails before its first token gets a status of its own, see `Refusal`; one that fails later ends
+    with an `error`. An `EventSource` that lost its connection and reconnects (`Last-Event-ID`) gets
+    204, which stops it, and nothing is generated again.
 
     Args:
         tokens: A stream that nobody reads yet: `ai.stream(...)`.
         form: `"sse"` for an `EventSource`, `"ndjson"` for lines of JSON.
-        retry: Milliseconds after which an `EventSource` connects anew; `None` leaves that to it.
-        keep_alive: Seconds of silence after which a sign of life is sent, again and again.
-        headers: More headers, or others, for the answer.
+        retry: Milliseconds after which an `EventSource` reconnects; `None`: the browser decides.
+        keep_alive: Seconds of silence after which a keep-alive is sent, repeatedly.
+        headers: Headers of the response, in addition to or in place of the default ones.
     """
 
     def __init__(
         self,
         tokens: TokenStream,
         *,
-        form: Form = "sse",
+        form: RelayForm = "sse",
         retry: int | None = 3000,
         keep_alive: float = 15.0,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        self._frames = relay_of(tokens, form, retry=retry, keep_alive=keep_alive)
-        self._headers = headers_of(self._frames, headers)
+        self._relay = build_relay(tokens, form, retry=retry, keep_alive=keep_alive)
+        self._headers = response_headers(self._relay, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream, until its end or the browser's."""
-        await respond(scope, receive, send, self._frames, raw(self._headers))
+        """Send the stream until it ends or the browser leaves."""
+        await respond(scope, receive, send, self._relay, raw(self._headers))
 
 
 def raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """Headers as ASGI has them."""
+    """Headers in the form of ASGI."""
     pairs = headers.items()
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
 
 
 async def respond(
-    scope: Scope, receive: Receive, send: Send, frames: Relay, headers: RawHeaders
+    scope: Scope, receive: Receive, send: Send, relay: Relay, headers: RawHeaders
 ) -> None:
-    """Answer a request with what *frames* gives, until its end or the browser's."""
+    """Answer a request with *relay* until it ends or the browser leaves."""
     if scope.get("method") == "HEAD":
-        await _whole(send, 200, headers, b"")
+        await _send_complete(send, 200, headers, b"")
         return
-    if any(name.lower() == RESUMING.encode() for name, _ in scope.get("headers", ())):
-        await _whole(send, NO_CONTENT, raw(UNKEPT), b"")
+    if any(name.lower() == LAST_EVENT_ID.encode() for name, _ in scope.get("headers", ())):
+        await _send_complete(send, NO_CONTENT, raw(NO_STORE), b"")
         return
-    watch = asyncio.create_task(_until_gone(receive, frames))
+    watcher = asyncio.create_task(_close_on_disconnect(receive, relay))
     try:
-        await _send_all(send, frames, headers)
+        await _send_relay(send, relay, headers)
     finally:
-        frames.close()
-        watch.cancel()
+        relay.close()
+        watcher.cancel()
 
 
-async def _until_gone(receive: Receive, frames: Relay) -> None:
+async def _close_on_disconnect(receive: Receive, relay: Relay) -> None:
     try:
-        whole = False
+        body_complete = False
         while (message := await receive())["type"] != "http.disconnect":
-            if whole:
-                # A middleware that repeats the body, and may do so for ever without a pause.
-                log.warning("`receive` repeats the request: no browser is seen to leave")
+            if body_complete:
+                # Some middleware repeats the body, possibly forever and without awaiting.
+                log.warning("`receive` repeats the request: a disconnect would go unnoticed")
                 return
-            whole = not message.get("more_body", False)
+            body_complete = not message.get("more_body", False)
     except Exception:
-        log.exception("`receive` failed: no browser is seen to leave")
+        log.exception("`receive` failed: a disconnect would go unnoticed")
         return
-    frames.close()
+    relay.close()
 
 
-async def _send_all(send: Send, frames: Relay, headers: RawHeaders) -> None:
+async def _send_relay(send: Send, relay: Relay, headers: RawHeaders) -> None:
     try:
-        await frames.begin()
+        await relay.begin()
     except CfaiError as exc:
         refusal = Refusal.of(exc)
-        await _whole(send, refusal.status, raw(refusal.headers), refusal.body)
+        await _send_complete(send, refusal.status, raw(refusal.headers), refusal.body)
         return
     start = {"type": "http.response.start", "status": 200, "headers": list(headers)}
-    if not await reached(send(start)):
+    if not await try_write(send(start)):
         return
-    async for frame in frames:
-        if not await reached(send({"type": _BODY, "body": frame, "more_body": True})):
+    async for frame in relay:
+        if not await try_write(send({"type": _BODY, "body": frame, "more_body": True})):
             return
-    note_failure(frames)
-    await reached(send({"type": _BODY, "body": b"", "more_body": False}))
+    log_failure(relay)
+    await try_write(send({"type": _BODY, "body": b"", "more_body": False}))
 
 
-async def _whole(send: Send, status: int, headers: RawHeaders, body: bytes) -> None:
+async def _send_complete(send: Send, status: int, headers: RawHeaders, body: bytes) -> None:
     start = {"type": "http.response.start", "status": status, "headers": list(headers)}
-    if await reached(send(start)):
-        await reached(send({"type": _BODY, "body": body}))
+    if await try_write(send(start)):
+        await try_write(send({"type": _BODY, "body": body}))

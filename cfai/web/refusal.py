@@ -1,7 +1,7 @@
-"""An error of the SDK as the answer of a web app: a status, headers, and a JSON object."""
+"""What a web app answers if there is no stream to send, and what its framework adapters share."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from math import ceil
 from typing import Self
 
@@ -20,7 +20,7 @@ from cfai.errors import (
     RequestTooLarge,
     ServiceTimeout,
 )
-from cfai.streaming.frames import is_full, told, wait
+from cfai.streaming.relay import Relay, error_frame, is_pool_timeout, retry_after
 
 log: logging.Logger = logging.getLogger("cfai.web")
 
@@ -29,30 +29,35 @@ _STATUSES: tuple[tuple[type[CfaiError], int], ...] = (
     (BadRequest, 400),
     (RequestTooLarge, 413),
     (RateLimited, 429),
-    # No 429: a client that waits for a moment and asks again would do so for the rest of the day.
+    # Not 429: a client that retries after a short delay would go on for the rest of the day.
     (QuotaExceeded, 503),
     (RequestTimeout, 504),
     (ServiceTimeout, 504),
     (ConfigError, 500),
     (MissingExtra, 500),
 )
-_FULL = 503
-_OTHERWISE = 502
-"""What the service said to the app's account (401, say) would mean something else to a browser."""
+_BUSY = 503
+_OTHER = 502
+"""The service's own status (401, say) is about the app's account and would mislead a browser."""
 
+LAST_EVENT_ID = "last-event-id"
+"""The header with which an `EventSource` reconnects after it lost its connection.
 
-def _status(error: CfaiError) -> int:
-    if is_full(error):
-        return _FULL
-    return next((code for kind, code in _STATUSES if isinstance(error, kind)), _OTHERWISE)
+The rest of that answer is gone. A second answer would be billed, and appended to the half that is
+shown. So the response is 204 (No Content), which makes an `EventSource` stop.
+Source: WHATWG HTML, 9.2.3, "Processing model".
+"""
+
+NO_CONTENT = 204
+NO_STORE = {"cache-control": "no-store"}
 
 
 @frozen
 class Refusal:
-    """What a browser is answered instead of a stream that did not begin.
+    """The response to a browser if a stream did not begin.
 
-    The body is `{"error": …, "message": …}`, and has `retry_after` where that is known. An error
-    about the app's own account or set-up keeps its message to itself.
+    The body is `{"error": …, "message": …}`, with `retry_after` if that is known. Errors about the
+    app's own account or configuration get a general message.
     """
 
     status: int
@@ -61,11 +66,42 @@ class Refusal:
 
     @classmethod
     def of(cls, error: CfaiError) -> Self:
-        """Make one of *error*, which is logged (`cfai.web`) in full."""
+        """Build the response to *error*, and log the error in full (logger `cfai.web`)."""
         status = _status(error)
-        headers = {"content-type": "application/json", "cache-control": "no-store"}
-        if (seconds := wait(error)) is not None:
+        headers = {"content-type": "application/json", **NO_STORE}
+        if (seconds := retry_after(error)) is not None:
             headers["retry-after"] = str(max(0, ceil(seconds)))
         level = logging.WARNING if status >= 500 else logging.INFO
         log.log(level, "answered with %d: %s: %s", status, type(error).__name__, error)
-        return cls(status, headers, dumps(told(error)))
+        return cls(status, headers, dumps(error_frame(error)))
+
+
+def _status(error: CfaiError) -> int:
+    if is_pool_timeout(error):
+        return _BUSY
+    return next((code for kind, code in _STATUSES if isinstance(error, kind)), _OTHER)
+
+
+def response_headers(relay: Relay, headers: Mapping[str, str] | None) -> dict[str, str]:
+    """The relay's headers in lower case, overridden and extended by the app's own."""
+    own = {name.lower(): value for name, value in (headers or {}).items()}
+    return {**relay.headers, **own}
+
+
+async def try_write(write: Awaitable[object]) -> bool:
+    """Await *write*; `False` if the browser is gone.
+
+    aiohttp then raises a `ConnectionError`, and ASGI since version 2.4 any `OSError`.
+    """
+    try:
+        await write
+    except OSError:
+        return False
+    return True
+
+
+def log_failure(relay: Relay) -> None:
+    """Log in full why a stream failed after its response had begun."""
+    if relay.failure is not None:
+        kind = type(relay.failure).__name__
+        log.warning("a stream failed after its beginning: %s: %s", kind, relay.failure)

@@ -205,7 +205,7 @@ async def test_a_refusal_is_shown(chat: Chat) -> None:
     await expect(page.get_by_role("alert")).to_contain_text("this model takes no such text")
     chat.fake.fails(429, 3036, "neurons of account 123 are used up")
     await ask(page, "Hi again")
-    await expect(page.get_by_role("alert").last).to_contain_text("used up what it may ask")
+    await expect(page.get_by_role("alert").last).to_contain_text("used up its daily quota")
     await expect(page.get_by_role("alert").last).to_contain_text("Try again in")
     assert "account 123" not in await page.content()
 

@@ -85,9 +85,9 @@ class Broken:
 
 async def test_an_error_of_the_source_is_no_departure() -> None:
     """It is raised, for whoever looks after the app."""
-    from cfai.streaming.frames import ndjson
+    from cfai.streaming.relay import NdjsonFormat
 
-    frames = Relay(Broken(), ndjson(), keep_alive=15)
+    frames = Relay(Broken(), NdjsonFormat(), keep_alive=15)
     with pytest.raises(FileNotFoundError):
         await asgi.respond(SCOPE, silent, Sent(), frames, [])
 
@@ -108,7 +108,7 @@ async def test_a_middleware_may_repeat_the_body_for_ever(
     sent = Sent()
     await response(fake)(SCOPE, repeat, sent)
     assert sent.body.endswith(b'{"type":"done","finish_reason":null}\n')
-    assert "no browser is seen to leave" in caplog.text
+    assert "a disconnect would go unnoticed" in caplog.text
 
 
 async def test_a_receive_that_fails_is_logged(

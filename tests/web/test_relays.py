@@ -279,7 +279,7 @@ async def test_an_app_that_is_full_says_so(fake: FakeWorkersAI, framework: str) 
         assert second.headers["retry-after"] == "1"
         assert await second.json() == {
             "error": "RequestTimeout",
-            "message": "the app writes as many answers as it can at once",
+            "message": "the app is at its limit of concurrent answers; try again in a moment",
             "retry_after": 1,
         }
 
