@@ -1,83 +1,100 @@
-"""The validators of what the user decides: kinds of values, whole numbers, seconds."""
+"""Checks of arguments, as functions (`check_…`) and as validators of attrs fields.
+
+Each raises `InputError`, whose message contains the name, the rule and the value.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import attrs
 
 from cfai.errors import CfaiError, InputError
 
-Check = Callable[[object, "attrs.Attribute[Any]", Any], None]
+Validator = Callable[[object, "attrs.Attribute[Any]", Any], None]
 
 
-def shown(value: object) -> str:
-    """A representation that fits into a message, whatever the value."""
+def format_value(value: object) -> str:
+    """The `repr` of any value, short enough for a message."""
     try:
         return f"{value!r:.80}"
-    except ValueError:  # Python writes no number of more than 4300 digits.
-        return "a number of too many digits"
+    except ValueError:  # Python refuses to write integers of more than 4300 digits.
+        return "a number with too many digits"
 
 
-def _refuse(
-    instance: object,
-    attribute: attrs.Attribute[Any],
-    value: object,
-    rule: str,
-    *,
-    error: type[CfaiError] = InputError,
-) -> None:
-    # What is left out of a representation may be a secret, and is left out here, too.
-    got = shown(value) if attribute.repr else f"a value of type {type(value).__name__}"
-    raise error(f"{type(instance).__name__}.{attribute.name} must be {rule}, got {got}")
-
-
-def kind(kinds: Any, rule: str, *, error: type[CfaiError] = InputError) -> Check:
-    """Refuse what is of no such kind; `None` passes where it is the default."""
-
-    def check(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if not isinstance(value, kinds) and not (value is None and attribute.default is None):
-            _refuse(instance, attribute, value, rule, error=error)
-
-    return check
-
-
-text = kind(str, "text")
-flag = kind(bool, "true or false")
-
-
-def count(least: int) -> Check:
-    """Refuse what is no whole number of *least* or more."""
-
-    def check(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if value is None and attribute.default is None:
-            return
-        if type(value) is not int or value < least:
-            _refuse(instance, attribute, value, f"a whole number, {least} or more")
-
-    return check
-
-
-def _finite(value: Any) -> bool:
+def is_finite_number(value: object) -> TypeGuard[int | float]:
+    """Whether *value* is an int or a float (not a bool) that is finite as a float."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and 0 <= value <= sys.float_info.max
+    return number and abs(value) <= sys.float_info.max  # type: ignore[arg-type]  # a number
 
 
-def limit(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    """Refuse what is no limit in seconds: finite and above 0, or `None`."""
-    if value is not None and (not _finite(value) or value == 0):
-        _refuse(instance, attribute, value, "a finite number of seconds, above 0")
+def check_at_least(name: str, value: object, minimum: int) -> None:
+    """Check that *value* is an integer of at least *minimum*."""
+    if type(value) is not int or value < minimum:
+        rule = f"a whole number, {minimum} or more"
+        raise InputError(f"{name} must be {rule}, got {format_value(value)}")
 
 
-def pause(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    """Refuse what is no pause in seconds: finite, 0 or more."""
-    if not _finite(value):
-        _refuse(instance, attribute, value, "a finite number of seconds, 0 or more")
+def check_seconds(name: str, value: object) -> None:
+    """Check that *value* is a finite number of seconds, 0 or more."""
+    if not is_finite_number(value) or value < 0:
+        rule = "a finite number of seconds, 0 or more"
+        raise InputError(f"{name} must be {rule}, got {format_value(value)}")
 
 
-def times(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    """Refuse what is no factor: finite, 0 or more."""
-    if not _finite(value):
-        _refuse(instance, attribute, value, "a finite number, 0 or more")
+def check_positive_seconds(name: str, value: object) -> None:
+    """Check that *value* is a finite number of seconds above 0."""
+    if not is_finite_number(value) or value <= 0:
+        rule = "a finite number of seconds, above 0"
+        raise InputError(f"{name} must be {rule}, got {format_value(value)}")
+
+
+def _qualified_name(instance: object, attribute: attrs.Attribute[Any]) -> str:
+    return f"{type(instance).__name__}.{attribute.name}"
+
+
+def instance_of(kinds: Any, rule: str, *, error: type[CfaiError] = InputError) -> Validator:
+    """The validator of a field of some *kinds*, or `None` if that is its default."""
+
+    def validate(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if isinstance(value, kinds) or (value is None and attribute.default is None):
+            return
+        # A field without a repr may hold a secret, which must not be in the message, either.
+        got = format_value(value) if attribute.repr else f"a value of type {type(value).__name__}"
+        raise error(f"{_qualified_name(instance, attribute)} must be {rule}, got {got}")
+
+    return validate
+
+
+is_text = instance_of(str, "text")
+is_boolean = instance_of(bool, "true or false")
+
+
+def at_least(minimum: int) -> Validator:
+    """The validator of an integer of at least *minimum*, or `None` if that is the default."""
+
+    def validate(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None or attribute.default is not None:
+            check_at_least(_qualified_name(instance, attribute), value, minimum)
+
+    return validate
+
+
+def seconds(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """The validator of a finite number of seconds, 0 or more."""
+    check_seconds(_qualified_name(instance, attribute), value)
+
+
+def positive_seconds_or_none(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """The validator of a finite number of seconds above 0, or `None`."""
+    if value is not None:
+        check_positive_seconds(_qualified_name(instance, attribute), value)
+
+
+def factor(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """The validator of a finite number, 0 or more."""
+    if not is_finite_number(value) or value < 0:
+        name = _qualified_name(instance, attribute)
+        raise InputError(f"{name} must be a finite number, 0 or more, got {format_value(value)}")

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Self, cast, overload
 
 from attrs import evolve, field, frozen
 
-from cfai._validators import shown
+from cfai._validators import check_at_least, format_value
 from cfai.errors import InputError
 from cfai.media import Base64
 from cfai.tasks import (
@@ -43,7 +43,7 @@ _KEYS = {"role", "content", "tool_call_id", "name", "tool_calls", "extra"}
 
 def _messages(value: Any) -> tuple[Message, ...]:
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | bytearray | Mapping):
-        raise InputError(f"messages must be a list of messages, got {shown(value)}")
+        raise InputError(f"messages must be a list of messages, got {format_value(value)}")
     return tuple([_message(one) for one in value])
 
 
@@ -125,8 +125,8 @@ class Conversation(Sequence[Message]):
             InputError: A limit is no whole number above 0.
         """
         for name, limit in (("messages", messages), ("characters", characters)):
-            if limit is not None and (type(limit) is not int or limit < 1):
-                raise InputError(f"{name} must be a whole number above 0, got {shown(limit)}")
+            if limit is not None:
+                check_at_least(name, limit, 1)
         head = self._head()
         turns = list(_turns(self[len(head) :]))
         count, length = len(head), sum(map(_characters, head))
@@ -177,7 +177,7 @@ class Conversation(Sequence[Message]):
                 raise InputError(f"a conversation must have version {VERSION}, got {version}")
             case {"version": int(), "messages": [*messages], **more} if not more:
                 return cls([_read(at, message) for at, message in enumerate(messages)])
-        raise InputError(f"a conversation must have version and messages, got {shown(said)}")
+        raise InputError(f"a conversation must have version and messages, got {format_value(said)}")
 
     # A sequence
 
@@ -264,7 +264,7 @@ def _plain(message: Message) -> dict[str, Any]:
 
 def _read(at: int, said: Any) -> Message:
     if not isinstance(said, dict) or not said.keys() <= _KEYS:
-        raise InputError(f"messages[{at}] must be a message, got {shown(said)}")
+        raise InputError(f"messages[{at}] must be a message, got {format_value(said)}")
     extra = said.pop("extra", None)
     try:
         return evolve(Message.of(said), extra=extra)

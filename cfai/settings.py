@@ -1,6 +1,6 @@
-"""What the user decides: credentials, time limits, retries, the gateway, the options of a call.
+"""The settings of a client and the options of a call, as checked values.
 
-Values only: nothing here opens a connection. What they become on the wire is written in `_wire`.
+Nothing here reads the environment or opens a connection; `_wire` turns settings into headers.
 """
 
 from __future__ import annotations
@@ -8,14 +8,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 import attrs
 from attrs import field, frozen
 
-from cfai._validators import count, flag, kind, limit, pause, shown, text, times
-from cfai.addresses import base_address, proxy_for
-from cfai.credentials import Credentials, distinct, holds_secret, known
+from cfai._validators import (
+    at_least,
+    factor,
+    format_value,
+    instance_of,
+    is_boolean,
+    is_text,
+    positive_seconds_or_none,
+    seconds,
+)
 from cfai.errors import CfaiError, ConfigError, InputError
 
 __all__ = [
@@ -23,6 +30,7 @@ __all__ = [
     "DEFAULT_RETRIES",
     "DEFAULT_TIMEOUTS",
     "UNSET",
+    "Credentials",
     "Gateway",
     "Options",
     "Polling",
@@ -35,11 +43,11 @@ __all__ = [
 ]
 
 CLOUDFLARE: Final = "https://api.cloudflare.com/client/v4"
-"""Where Workers AI answers, unless `base_url` or `CLOUDFLARE_BASE_URL` says otherwise."""
+"""The default of `base_url`."""
 
 
 class Unset(Enum):
-    """The type of `UNSET`: one member, so that type checkers can narrow it away."""
+    """The type of `UNSET`: an enum of one member, so that type checkers can narrow it."""
 
     UNSET = "UNSET"
 
@@ -48,60 +56,85 @@ class Unset(Enum):
 
 
 UNSET: Final = Unset.UNSET
-"""Left as it is. Used only where `None` already means something ("no gateway", "no proxy")."""
+"""The default of arguments that are left unchanged, where `None` has a meaning ("no gateway")."""
+
+_SHORTEST_SECRET: Final = 8
+"""Characters. Shorter values are not hidden in messages, or ordinary words would be, too."""
+
+_SECRET_HEADER: Final = re.compile(r".*(authorization|cookie|key|token|secret)", re.IGNORECASE)
+
+
+@frozen
+class Credentials:
+    """An API token, or the email and the global API key of an account."""
+
+    api_token: str | None = field(default=None, repr=False)
+    api_email: str | None = field(default=None, repr=False)
+    api_key: str | None = field(default=None, repr=False)
+
+    def headers(self) -> dict[str, str]:
+        """The headers that authenticate a request. Source: Workers AI API, "Security"."""
+        if self.api_token is not None:
+            return {"Authorization": f"Bearer {self.api_token}"}
+        return {"X-Auth-Email": self.api_email or "", "X-Auth-Key": self.api_key or ""}
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The token or the key, which no message may contain."""
+        return tuple(secret for secret in (self.api_token, self.api_key) if secret)
 
 
 @frozen(kw_only=True)
 class Timeouts:
-    """Time limits in seconds; `None` is no limit."""
+    """Time limits in seconds; `None` means no limit."""
 
-    connect: float | None = field(default=5.0, validator=limit)
-    """To look the host up, connect and agree on TLS."""
-    pool: float | None = field(default=60.0, validator=limit)
-    """To wait for a free connection when `limit` requests are under way."""
-    response: float | None = field(default=120.0, validator=limit)
+    connect: float | None = field(default=5.0, validator=positive_seconds_or_none)
+    """To look up the host, connect and negotiate TLS."""
+    pool: float | None = field(default=60.0, validator=positive_seconds_or_none)
+    """To wait for a free connection while `limit` requests are in flight."""
+    response: float | None = field(default=120.0, validator=positive_seconds_or_none)
     """One attempt, from its first byte sent to its last byte read; for a stream, to its headers.
-    While files are sent, it counts from the last piece of them that went out."""
-    idle: float | None = field(default=60.0, validator=limit)
-    """Inside a stream: since the last byte of any kind. A keep-alive comment starts it anew."""
-    content: float | None = field(default=None, validator=limit)
-    """Inside a stream: since the last event that added something."""
-    total: float | None = field(default=None, validator=limit)
-    """The whole call: every attempt, every pause between them, and a stream to its end."""
+    During an upload, it counts from the last piece that was sent."""
+    idle: float | None = field(default=60.0, validator=positive_seconds_or_none)
+    """Inside a stream: since the last byte, which may belong to a keep-alive comment."""
+    content: float | None = field(default=None, validator=positive_seconds_or_none)
+    """Inside a stream: since the last event with content."""
+    total: float | None = field(default=None, validator=positive_seconds_or_none)
+    """The whole call: all attempts, the delays between them, and a stream to its end."""
 
 
 @frozen
 class Retry:
-    """A failed attempt that is about to be repeated, as `Retries.on_retry` hears of it."""
+    """A failed attempt that will be repeated; the argument of `Retries.on_retry`."""
 
     attempt: int
-    """Which attempt failed: 1 is the first."""
+    """Number of the failed attempt; 1 is the first."""
     failure: CfaiError
     pause: float
-    """Seconds until the next one."""
+    """Seconds until the next attempt."""
 
 
 @frozen(kw_only=True)
 class Retries:
     """When and how often a failed attempt is repeated.
 
-    Repeated are failed connects, 408, 429 (never a used-up quota: 3036, 4006), 5xx, the codes 3007,
-    3008 and 3040, and a connection lost before an answer. The pause before retry *n* (from 0) is
-    chosen evenly from 0 to `min(cap, base * 2**n)` seconds, unless the service names one.
+    Repeated are failed connects, 408, 429 (but not a used-up quota: 3036, 4006), 5xx, the codes
+    3007, 3008 and 3040, and connections lost before an answer. The delay before retry *n* (from 0)
+    is random, uniform from 0 to `min(cap, base * 2**n)` seconds, unless the service sends one.
     """
 
-    max: int = field(default=2, validator=count(0))
-    """Attempts after the first; 0 never repeats."""
-    base: float = field(default=0.5, validator=pause)
-    """Seconds; the upper end of the first pause."""
-    cap: float = field(default=8.0, validator=pause)
-    """Seconds; no chosen pause is longer."""
-    max_wait: float = field(default=60.0, validator=pause)
-    """Seconds; the longest `Retry-After` that is waited for. A longer one is raised at once."""
+    max: int = field(default=2, validator=at_least(0))
+    """Attempts after the first; 0 disables retries."""
+    base: float = field(default=0.5, validator=seconds)
+    """Seconds; the upper bound of the first delay."""
+    cap: float = field(default=8.0, validator=seconds)
+    """Seconds; the upper bound of all random delays."""
+    max_wait: float = field(default=60.0, validator=seconds)
+    """Seconds; if `Retry-After` is longer, the error is raised at once."""
     on_retry: Callable[[Retry], None] | None = field(
-        default=None, eq=False, validator=kind(Callable, "something to call")
+        default=None, eq=False, validator=instance_of(Callable, "callable")
     )
-    """Called before each pause. What it raises ends the call."""
+    """Called before each delay. An exception that it raises ends the call."""
 
 
 DEFAULT_TIMEOUTS: Final = Timeouts()
@@ -110,19 +143,19 @@ DEFAULT_RETRIES: Final = Retries()
 
 @frozen(kw_only=True)
 class Polling:
-    """How long to wait between two looks at a batch: the first pause, and how it grows."""
+    """The delays between two polls of a batch: the first one, and how they grow."""
 
-    base: float = field(default=1.0, validator=pause)
-    """Seconds; the first pause."""
+    base: float = field(default=1.0, validator=seconds)
+    """Seconds; the first delay."""
 
-    factor: float = field(default=1.5, validator=times)
-    """How many times as long each pause is as the one before."""
+    factor: float = field(default=1.5, validator=factor)
+    """Factor between each delay and the one before."""
 
-    cap: float = field(default=30.0, validator=pause)
-    """Seconds; no pause is longer."""
+    cap: float = field(default=30.0, validator=seconds)
+    """Seconds; no delay is longer."""
 
     def pause(self, looks: int) -> float:
-        """Seconds to wait after so many looks, 1 or more."""
+        """Seconds to wait after *looks* polls (1 or more)."""
         try:
             return min(self.cap, self.base * float(self.factor) ** min(looks - 1, 64))
         except OverflowError:
@@ -131,33 +164,33 @@ class Polling:
 
 @frozen
 class Gateway:
-    """The AI Gateway that a request goes through, and what it shall do with it.
+    """The AI Gateway that requests go through, and its options for them.
 
     Sent as `cf-aig-*` headers. Source: Cloudflare docs, AI Gateway, "Request headers".
     """
 
-    id: str = field(validator=text)
-    """The gateway's name in the account; "default" is made on first use."""
-    skip_cache: bool | None = field(default=None, kw_only=True, validator=flag)
-    cache_ttl: int | None = field(default=None, kw_only=True, validator=count(0))
-    """Seconds that the gateway keeps the answer."""
-    cache_key: str | None = field(default=None, kw_only=True, validator=text)
-    collect_log: bool | None = field(default=None, kw_only=True, validator=flag)
-    request_timeout: int | None = field(default=None, kw_only=True, validator=count(1))
-    """Milliseconds after which the gateway gives the provider up."""
-    max_attempts: int | None = field(default=None, kw_only=True, validator=count(1))
-    """The gateway's own attempts, 1 to 5."""
-    retry_delay: int | None = field(default=None, kw_only=True, validator=count(0))
-    """Milliseconds between the gateway's attempts, at most 5000."""
+    id: str = field(validator=is_text)
+    """The name of the gateway in the account; Cloudflare creates "default" on first use."""
+    skip_cache: bool | None = field(default=None, kw_only=True, validator=is_boolean)
+    cache_ttl: int | None = field(default=None, kw_only=True, validator=at_least(0))
+    """Seconds for which the gateway caches the answer."""
+    cache_key: str | None = field(default=None, kw_only=True, validator=is_text)
+    collect_log: bool | None = field(default=None, kw_only=True, validator=is_boolean)
+    request_timeout: int | None = field(default=None, kw_only=True, validator=at_least(1))
+    """Milliseconds that the gateway waits for the provider."""
+    max_attempts: int | None = field(default=None, kw_only=True, validator=at_least(1))
+    """Attempts made by the gateway, 1 to 5."""
+    retry_delay: int | None = field(default=None, kw_only=True, validator=at_least(0))
+    """Milliseconds between the attempts of the gateway, at most 5000."""
     backoff: Literal["constant", "linear", "exponential"] | None = field(default=None, kw_only=True)
     metadata: Mapping[str, str | int | float | bool | None] | None = field(
-        default=None, kw_only=True, validator=kind(Mapping, "a mapping")
+        default=None, kw_only=True, validator=instance_of(Mapping, "a mapping")
     )
-    """Kept with the log entry; at most 5 entries."""
-    event_id: str | None = field(default=None, kw_only=True, validator=text)
-    byok_alias: str | None = field(default=None, kw_only=True, validator=text)
-    zdr: bool | None = field(default=None, kw_only=True, validator=flag)
-    authorization: str | None = field(default=None, kw_only=True, repr=False, validator=text)
+    """Stored with the log entry; at most 5 entries."""
+    event_id: str | None = field(default=None, kw_only=True, validator=is_text)
+    byok_alias: str | None = field(default=None, kw_only=True, validator=is_text)
+    zdr: bool | None = field(default=None, kw_only=True, validator=is_boolean)
+    authorization: str | None = field(default=None, kw_only=True, repr=False, validator=is_text)
     """The token of an authenticated gateway."""
 
     def __attrs_post_init__(self) -> None:
@@ -175,24 +208,26 @@ class Gateway:
             raise InputError(f"Gateway.metadata must have at most 5 entries, got {count}")
 
 
-def as_gateway(given: Gateway | str | None) -> Gateway | None:
-    """A gateway from its bare id, or as it is."""
-    return Gateway(given) if isinstance(given, str) else given
+def as_gateway(gateway: Gateway | str | None) -> Gateway | None:
+    """Make a gateway from its id; a `Gateway` stays as it is."""
+    return Gateway(gateway) if isinstance(gateway, str) else gateway
 
 
-_A_GATEWAY: Final = kind(Gateway, "a Gateway or its id")
-_SOME_HEADERS: Final = kind(Mapping, "a mapping of names to values")
-_SOME_TIMEOUTS: Final = kind(Timeouts, "Timeouts")
-_SOME_RETRIES: Final = kind(Retries, "Retries")
+_is_gateway: Final = instance_of(Gateway, "a Gateway or its id")
+_is_headers: Final = instance_of(Mapping, "a mapping of names to values")
+_is_timeouts: Final = instance_of(Timeouts, "Timeouts")
+_is_retries: Final = instance_of(Retries, "Retries")
 
-_TAG = re.compile(r"[A-Za-z0-9:\-./@]{1,50}")
+_TAG: Final = re.compile(r"[A-Za-z0-9:\-./@]{1,50}")
 
 
 def _tags(value: Iterable[str] | None) -> tuple[str, ...] | None:
     if isinstance(value, str):
-        raise InputError(f"Options.tags must be several tags, got the one text {value!r}")
+        raise InputError(
+            f"Options.tags must be a list of tags, got the string {format_value(value)}"
+        )
     if not isinstance(value, Iterable | None):
-        raise InputError(f"Options.tags must be several tags, got {shown(value)}")
+        raise InputError(f"Options.tags must be a list of tags, got {format_value(value)}")
     return None if value is None else tuple(value)
 
 
@@ -203,109 +238,77 @@ def _check_tags(_: object, __: object, tags: tuple[Any, ...] | None) -> None:
         raise InputError(f"Options.tags must have at most 5 tags, got {len(tags)}")
     for tag in tags:
         if not isinstance(tag, str) or not _TAG.fullmatch(tag):
-            raise InputError(f"a tag must be 1 to 50 of A-Z a-z 0-9 : - . / @, got {shown(tag)}")
+            rule = "1 to 50 characters of A-Z a-z 0-9 : - . / @"
+            raise InputError(f"a tag must be {rule}, got {format_value(tag)}")
 
 
 @frozen(kw_only=True)
 class Options:
-    """What differs for one call. A field left at `None` keeps the client's own."""
+    """Settings for one call. Fields that are `None` keep the setting of the client."""
 
-    timeouts: Timeouts | None = field(default=None, validator=_SOME_TIMEOUTS)
-    retries: Retries | None = field(default=None, validator=_SOME_RETRIES)
-    headers: Mapping[str, str] | None = field(default=None, repr=False, validator=_SOME_HEADERS)
-    """Added to the client's; a header named in both is taken from here."""
-    gateway: Gateway | None = field(default=None, converter=as_gateway, validator=_A_GATEWAY)
-    session_affinity: str | None = field(default=None, validator=text)
-    """Calls with the same one reach the same machine, whose prefix cache then serves them.
+    timeouts: Timeouts | None = field(default=None, validator=_is_timeouts)
+    retries: Retries | None = field(default=None, validator=_is_retries)
+    headers: Mapping[str, str] | None = field(default=None, repr=False, validator=_is_headers)
+    """Added to those of the client; a header that is in both is taken from here."""
+    gateway: Gateway | None = field(default=None, converter=as_gateway, validator=_is_gateway)
+    session_affinity: str | None = field(default=None, validator=is_text)
+    """Calls with the same value reach the same machine, and can use its prefix cache.
     Sent as `x-session-affinity`. Source: Cloudflare docs, Workers AI, "Prompt caching"."""
-    reject_if_busy: bool | None = field(default=None, validator=flag)
-    """Refuse at once (429, code 3040) instead of queueing.
+    reject_if_busy: bool | None = field(default=None, validator=is_boolean)
+    """Refuse the call at once (429, code 3040) instead of queueing it.
     Source: Cloudflare docs, Workers AI, "Reject if busy"."""
     tags: tuple[str, ...] | None = field(default=None, converter=_tags, validator=_check_tags)
-    """At most 5 words for the logs, each of 1 to 50 characters: letters, digits and `:-./@`."""
+    """At most 5 tags for the logs, each of 1 to 50 letters, digits and `:-./@`."""
 
 
-def _copied(headers: Any) -> Any:
-    """Headers that the user no longer changes. What are none is for the validator to refuse."""
+def _copy_headers(headers: Any) -> Any:
+    """A copy of the headers, which later changes by the user don't affect."""
     return dict(headers or {}) if isinstance(headers, Mapping | None) else headers
 
 
 @frozen(kw_only=True)
 class Settings:
-    """Everything a client was told, resolved and checked."""
+    """All settings of a client, resolved and checked."""
 
-    account_id: str = field(repr=False, validator=kind(str, "text", error=ConfigError))
+    account_id: str = field(repr=False, validator=instance_of(str, "text", error=ConfigError))
     credentials: Credentials = field(repr=False)
     base_url: str
-    gateway: Gateway | None = field(default=None, converter=as_gateway, validator=_A_GATEWAY)
-    timeouts: Timeouts = field(default=DEFAULT_TIMEOUTS, validator=_SOME_TIMEOUTS)
-    retries: Retries = field(default=DEFAULT_RETRIES, validator=_SOME_RETRIES)
+    gateway: Gateway | None = field(default=None, converter=as_gateway, validator=_is_gateway)
+    timeouts: Timeouts = field(default=DEFAULT_TIMEOUTS, validator=_is_timeouts)
+    retries: Retries = field(default=DEFAULT_RETRIES, validator=_is_retries)
     headers: Mapping[str, str] = field(
-        factory=dict, repr=False, converter=_copied, validator=_SOME_HEADERS
+        factory=dict, repr=False, converter=_copy_headers, validator=_is_headers
     )
     proxy: str | None = field(default=None, repr=False)
-    max_answer_bytes: int = field(default=256 * 2**20, validator=count(1))
-    max_event_bytes: int = field(default=16 * 2**20, validator=count(1))
+    max_answer_bytes: int = field(default=256 * 2**20, validator=at_least(1))
+    max_event_bytes: int = field(default=16 * 2**20, validator=at_least(1))
     in_body: tuple[str, ...] = field(default=(), repr=False)
-    """Secrets that a call carries in its body."""
-
-    @classmethod
-    def resolve(
-        cls,
-        *,
-        account_id: str | None,
-        credentials: Credentials,
-        base_url: str | None,
-        gateway: Gateway | str | None,
-        proxy: str | None,
-        trusts_environment: bool,
-        allow_insecure: bool,
-        **rest: Any,
-    ) -> Self:
-        """Fill what was left out from the environment.
-
-        Args:
-            trusts_environment: Whether to use a proxy that it names. A session that was passed has
-                its own.
-
-        Raises:
-            ConfigError: There is no account, or the address can't be used.
-        """
-        account = known(account_id, "CLOUDFLARE_ACCOUNT_ID", "CF_ACCOUNT_ID")
-        if not account:
-            raise ConfigError("no account: pass account_id, or set CLOUDFLARE_ACCOUNT_ID")
-        url = known(base_url, "CLOUDFLARE_BASE_URL")
-        url = base_address(CLOUDFLARE if url is None else url, allow_insecure=allow_insecure)
-        return cls(
-            account_id=account,
-            credentials=credentials,
-            base_url=url,
-            proxy=proxy_for(proxy, url if trusts_environment else None),
-            gateway=_known_gateway(gateway),
-            **rest,
-        )
+    """Secrets that are sent in the body of a call."""
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What no message may contain."""
-        authorization = self.gateway.authorization if self.gateway else None
-        return distinct(
+        """All that no message may contain, the longest first."""
+        gateway_token = self.gateway.authorization if self.gateway else None
+        secrets = [
             *self.credentials.secrets,
             *self.in_body,
-            *([authorization] if authorization else []),
-            *(value for name, value in self.headers.items() if holds_secret(name)),
-        )
+            *([gateway_token] if gateway_token else []),
+            *(value for name, value in self.headers.items() if _SECRET_HEADER.fullmatch(name)),
+        ]
+        bare = {secret.removeprefix("Bearer ") for secret in secrets}
+        hidden = [secret for secret in bare if len(secret) >= _SHORTEST_SECRET]
+        return tuple(sorted(hidden, key=len, reverse=True))
 
     def for_call(self, options: Options | None) -> Settings:
-        """These settings, with what *options* changes for one call.
+        """These settings with the *options* of one call.
 
         Raises:
-            InputError: They are no `Options`.
+            InputError: *options* is not an `Options`.
         """
         if options is None:
             return self
         if not isinstance(options, Options):
-            raise InputError(f"options must be Options, got {shown(options)}")
+            raise InputError(f"options must be Options, got {format_value(options)}")
         changes = {
             name: value
             for name in ("timeouts", "retries", "gateway")
@@ -314,7 +317,3 @@ class Settings:
         if options.headers:
             changes["headers"] = {**self.headers, **options.headers}
         return attrs.evolve(self, **changes) if changes else self
-
-
-def _known_gateway(given: Gateway | str | None) -> Gateway | str | None:
-    return given if given is not None else known(None, "CLOUDFLARE_GATEWAY_ID")

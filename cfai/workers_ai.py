@@ -11,9 +11,10 @@ from attrs import evolve
 from cfai._calls import Calls
 from cfai._runs import Runs
 from cfai._session.connections import Connections
+from cfai._session.credentials import resolve_credentials, resolve_settings
 from cfai._session.limits import Concurrency
 from cfai._session.session import Session
-from cfai.credentials import credentials
+from cfai._validators import check_at_least
 from cfai.errors import InputError
 from cfai.resources.services import Services
 from cfai.settings import (
@@ -23,7 +24,6 @@ from cfai.settings import (
     Gateway,
     Options,
     Retries,
-    Settings,
     Timeouts,
     Unset,
     as_gateway,
@@ -99,11 +99,10 @@ class WorkersAI(Runs, Services):
         Raises:
             ConfigError: The account or the credentials are missing or can't work.
         """
-        if type(limit) is not int or limit < 1:
-            raise InputError(f"limit must be a whole number, 1 or more, got {limit!r}")
-        self._settings = Settings.resolve(
+        check_at_least("limit", limit, 1)
+        self._settings = resolve_settings(
             account_id=account_id,
-            credentials=credentials(api_token, api_email, api_key),
+            credentials=resolve_credentials(api_token, api_email, api_key),
             base_url=base_url,
             gateway=gateway,
             allow_insecure=allow_insecure,
@@ -111,7 +110,7 @@ class WorkersAI(Runs, Services):
             retries=retries,
             headers=headers,
             proxy=proxy,
-            trusts_environment=session is None,
+            use_environment_proxy=session is None,
             max_answer_bytes=max_answer_bytes,
             max_event_bytes=max_event_bytes,
         )
@@ -154,7 +153,7 @@ class WorkersAI(Runs, Services):
         """
         changes: dict[str, Any] = {"timeouts": timeouts, "retries": retries}
         changes["account_id"] = account_id
-        changes["credentials"] = None if api_token is None else credentials(api_token)
+        changes["credentials"] = None if api_token is None else resolve_credentials(api_token)
         if headers is not None:
             added = Options(headers=headers).headers or {}
             changes["headers"] = {**self._settings.headers, **added}

@@ -114,7 +114,7 @@ def test_where_something_was_left_out_the_user_is_the_first_to_speak(begun: Conv
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True, "3"])
 def test_a_limit_is_a_whole_number(limit: Any) -> None:
-    with pytest.raises(InputError, match=r"messages must be a whole number above 0"):
+    with pytest.raises(InputError, match=r"messages must be a whole number, 1 or more"):
         TOOLS.trim(messages=limit)
 
 

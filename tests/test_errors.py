@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from cfai import errors
-from cfai._codes import CODES
 from cfai.conversation import Conversation
 from cfai.errors import (
     BODY_LIMIT,
+    CODES,
     AnswerTooLarge,
     AuthenticationError,
     BadRequest,

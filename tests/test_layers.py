@@ -16,9 +16,9 @@ import cfai
 ROOT = Path(cfai.__file__).parent
 
 LAYERS: tuple[set[str], ...] = (
-    {"meta", "_codes", "_lazy", "_version"},
-    {"errors", "catalogue"},
-    {"media", "addresses", "credentials", "_validators", "_types"},
+    {"meta", "_lazy", "_version"},
+    {"errors"},
+    {"media", "_validators", "_types"},
     {"settings"},
     {"tasks", "cohere/models"},
     {"profiles", "conversation", "observers"},
@@ -41,7 +41,6 @@ LOCAL_MAY = {
     "_lazy",
     "meta",
     "errors",
-    "catalogue",
     "media",
     "settings",
     "tasks",

@@ -2,9 +2,8 @@
 
 import pytest
 
-from cfai.catalogue import TASKS, models
 from cfai.media import MediaForm
-from cfai.profiles import Profile, profile
+from cfai.profiles import TASKS, Profile, models, profile
 
 
 @pytest.mark.parametrize(

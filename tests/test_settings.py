@@ -7,11 +7,12 @@ import pytest
 from attrs import evolve
 
 from cfai import WorkersAI
-from cfai.addresses import is_loopback
-from cfai.credentials import Credentials, credentials
+from cfai._session.addresses import is_loopback
+from cfai._session.credentials import resolve_credentials
 from cfai.errors import CfaiError, ConfigError, InputError
 from cfai.settings import (
     CLOUDFLARE,
+    Credentials,
     Gateway,
     Options,
     Retries,
@@ -143,7 +144,7 @@ def test_credentials_are_chosen(
     """What is given comes before the environment, and a token before email and key."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert credentials(**given).headers() == sent
+    assert resolve_credentials(**given).headers() == sent
 
 
 @pytest.mark.parametrize(
@@ -151,24 +152,24 @@ def test_credentials_are_chosen(
     [
         ({}, ["no credentials", "CLOUDFLARE_API_TOKEN", "CLOUDFLARE_EMAIL"]),
         ({"api_email": "a@b.c"}, ["no credentials", "CLOUDFLARE_API_KEY"]),
-        ({"api_key": KEY}, ["api_key has no api_email", "CLOUDFLARE_EMAIL", "api_token"]),
+        ({"api_key": KEY}, ["api_key needs api_email", "CLOUDFLARE_EMAIL", "api_token"]),
         ({"api_token": ""}, ["api_token", "not empty"]),
         ({"api_email": "", "api_key": KEY}, ["api_email", "not empty"]),
         ({"api_email": "a@b.c", "api_key": ""}, ["api_key", "not empty"]),
-        ({"api_token": f"{TOKEN}\n"}, ["api_token", "line ends"]),
+        ({"api_token": f"{TOKEN}\n"}, ["api_token", "line breaks"]),
         ({"api_token": f" {TOKEN}"}, ["api_token", "spaces"]),
         ({"api_token": f"Bearer {TOKEN}"}, ["api_token", "spaces"]),
-        ({"api_token": f"{TOKEN}\r\nX-Evil: 1"}, ["api_token", "line ends"]),
+        ({"api_token": f"{TOKEN}\r\nX-Evil: 1"}, ["api_token", "line breaks"]),
         ({"api_token": f"{TOKEN}\u2028"}, ["api_token", "ASCII"]),
         ({"api_token": f"{TOKEN}é"}, ["api_token", "ASCII"]),
         ({"api_token": TOKEN.encode()}, ["api_token"]),
-        ({"api_email": "a@b.c", "api_key": f"{KEY}\n"}, ["api_key", "line ends"]),
+        ({"api_email": "a@b.c", "api_key": f"{KEY}\n"}, ["api_key", "line breaks"]),
     ],
 )
 def test_credentials_that_cannot_work_are_refused(given: dict[str, Any], said: list[str]) -> None:
     """What is missing or malformed is named, and no secret is repeated."""
     with pytest.raises(ConfigError) as caught:
-        credentials(**given)
+        resolve_credentials(**given)
     message = f"{caught.value} {caught.value!r}"
     assert all(word in message for word in said)
     assert TOKEN not in message
@@ -503,7 +504,7 @@ def test_the_gateway_takes_what_it_knows() -> None:
 @pytest.mark.parametrize(
     ("tags", "said"),
     [
-        ("one", "several tags"),
+        ("one", "must be a list of tags, got the string"),
         ([*"abcdef"], "at most 5 tags, got 6"),
         (["a" * 51], "1 to 50"),
         ([""], "1 to 50"),
@@ -529,15 +530,19 @@ def test_tags_are_few_and_short(tags: Any, said: str) -> None:
         (Gateway, {"cache_key": 3}, "Gateway.cache_key must be text, got 3"),
         (Gateway, {"metadata": [1]}, "Gateway.metadata must be a mapping, got [1]"),
         (Gateway, {"authorization": b"s3"}, "Gateway.authorization must be text, got a value of"),
-        (Options, {"tags": 3}, "Options.tags must be several tags, got 3"),
-        (Options, {"tags": (1,)}, "a tag must be 1 to 50 of A-Z a-z 0-9 : - . / @, got 1"),
+        (Options, {"tags": 3}, "Options.tags must be a list of tags, got 3"),
+        (
+            Options,
+            {"tags": (1,)},
+            "a tag must be 1 to 50 characters of A-Z a-z 0-9 : - . / @, got 1",
+        ),
         (Options, {"headers": [("a", "s3")]}, "Options.headers must be a mapping of names to"),
         (Options, {"timeouts": 3}, "Options.timeouts must be Timeouts, got 3"),
         (Options, {"retries": 3}, "Options.retries must be Retries, got 3"),
         (Options, {"gateway": 3}, "Options.gateway must be a Gateway or its id, got 3"),
         (Options, {"reject_if_busy": "yes"}, "Options.reject_if_busy must be true or false, got"),
         (Options, {"session_affinity": 3}, "Options.session_affinity must be text, got 3"),
-        (Retries, {"on_retry": "x"}, "Retries.on_retry must be something to call, got 'x'"),
+        (Retries, {"on_retry": "x"}, "Retries.on_retry must be callable, got 'x'"),
     ],
 )
 def test_what_is_of_another_kind_is_refused(kind: Any, fields: Any, said: str) -> None:

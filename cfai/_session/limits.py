@@ -5,10 +5,11 @@ The limits decide; `throttle` makes attempts wait.
 
 from collections.abc import Sequence
 from math import inf
-from typing import Any, Final, Literal, Protocol, Self
+from typing import Final, Literal, Protocol, Self
 
-from attrs import Attribute, define, evolve, field, frozen
+from attrs import define, evolve, field, frozen
 
+from cfai._validators import at_least, format_value, is_finite_number
 from cfai.errors import InputError
 from cfai.profiles import profile
 
@@ -34,12 +35,6 @@ _LONGEST_DEBT: Final = 1.0
 """Seconds by which attempts outside the rate limit can delay those inside it."""
 
 
-def _positive(_: object, attribute: "Attribute[Any]", value: int) -> None:
-    if type(value) is not int or value < 1:
-        name = f"Adaptive.{attribute.name}"
-        raise InputError(f"{name} must be a whole number, 1 or more, got {value!r}")
-
-
 @frozen(kw_only=True)
 class Adaptive:
     """A limit on concurrent attempts that adapts to what the service accepts.
@@ -51,11 +46,11 @@ class Adaptive:
         InputError: A value is below 1, or the values are not in the order min, start, max.
     """
 
-    start: int = field(default=8, validator=_positive)
+    start: int = field(default=8, validator=at_least(1))
     """Concurrent attempts at the beginning."""
-    min: int = field(default=1, validator=_positive)
+    min: int = field(default=1, validator=at_least(1))
     """The limit never falls below this."""
-    max: int = field(default=64, validator=_positive)
+    max: int = field(default=64, validator=at_least(1))
     """The limit never grows beyond this."""
 
     def __attrs_post_init__(self) -> None:
@@ -193,14 +188,11 @@ def requests_per_minute(model: str, rate: Rate) -> float | None:
         InputError: *rate* is not a valid rate.
     """
     number = profile(model).requests_per_minute if rate == "auto" else rate
-    if number is not None and not _is_positive_number(number):
-        raise InputError(f'rate must be requests per minute, "auto" or None, got {rate!r}')
+    if number is not None and not (is_finite_number(number) and number > 0):
+        raise InputError(
+            f'rate must be requests per minute, "auto" or None, got {format_value(rate)}'
+        )
     return number
-
-
-def _is_positive_number(value: object) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and 0 < value < inf  # type: ignore[operator]  # a number, checked above
 
 
 @define

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import evolve
 
+from cfai._session.addresses import check_base_url, resolve_proxy
 from cfai._session.client import Client
 from cfai._session.connections import Connections
+from cfai._session.credentials import check_header_value, value_or_environment
 from cfai._session.pagination import Pager
 from cfai._session.session import Session
+from cfai._validators import check_at_least
 from cfai._wire.pagination import Cursor, ListPage, PageToken
 from cfai._wire.requests import Request
 from cfai._wire.responses import Reply
-from cfai.addresses import base_address, proxy_for
 from cfai.cohere import requests as wire
 from cfai.cohere.models import (
     Event,
@@ -24,11 +26,11 @@ from cfai.cohere.models import (
     Settings,
     TrainingStepMetrics,
 )
-from cfai.credentials import Credentials, header_safe, known
-from cfai.errors import ConfigError, InputError
+from cfai.errors import ConfigError
 from cfai.settings import (
     DEFAULT_RETRIES,
     DEFAULT_TIMEOUTS,
+    Credentials,
     Gateway,
     Options,
     Retries,
@@ -103,8 +105,7 @@ class Cohere(Client):
             ConfigError: The key is missing, or it or the address can't work.
         """
         warnings.warn(_RETIRED, DeprecationWarning, stacklevel=2)
-        if type(limit) is not int or limit < 1:
-            raise InputError(f"limit must be a whole number, 1 or more, got {limit!r}")
+        check_at_least("limit", limit, 1)
         named = {} if client_name is None else {"X-Client-Name": client_name}
         url = _address(base_url, allow_insecure=allow_insecure)
         self._settings = ClientSettings(
@@ -115,7 +116,7 @@ class Cohere(Client):
             timeouts=timeouts,
             retries=retries,
             headers={**named, **(headers or {})},
-            proxy=proxy_for(proxy, url),
+            proxy=resolve_proxy(proxy, url),
             max_answer_bytes=max_answer_bytes,
         )
         wire.check_gateway(self._settings)
@@ -285,14 +286,14 @@ class Cohere(Client):
 
 
 def _credentials(api_key: str | None) -> Credentials:
-    key = known(api_key, "CO_API_KEY", "COHERE_API_KEY")
+    key = value_or_environment(api_key, "CO_API_KEY", "COHERE_API_KEY")
     if key is None:
         raise ConfigError("no key: pass api_key, or set CO_API_KEY")
-    return Credentials(api_token=header_safe("api_key", key))
+    return Credentials(api_token=check_header_value("api_key", key))
 
 
 def _address(given: str | None, *, allow_insecure: bool) -> str:
-    url = known(given, "CO_API_URL")
+    url = value_or_environment(given, "CO_API_URL")
     # Every path has the /v1 that AI Gateway's own manual puts into the address now and then.
-    url = base_address(API if url is None else url, allow_insecure=allow_insecure)
+    url = check_base_url(API if url is None else url, allow_insecure=allow_insecure)
     return url.removesuffix("/v1").rstrip("/")

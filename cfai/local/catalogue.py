@@ -8,11 +8,11 @@ from functools import lru_cache
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from cfai.catalogue import TASKS
 from cfai.local import faults, schemas
 from cfai.local.answers import ANSWERS
 from cfai.local.models import look_up
 from cfai.local.places import Visit
+from cfai.profiles import TASKS
 
 Row = dict[str, Any]
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from cfai import BadRequest, WorkersAI
-from cfai.catalogue import TASKS
 from cfai.local import Server
+from cfai.profiles import TASKS
 
 from .conftest import Local, client
 

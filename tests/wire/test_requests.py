@@ -8,9 +8,8 @@ import pytest
 import cfai
 from cfai._types.json import loads
 from cfai._wire.requests import Request, account_path, all_headers, gateway_headers, has_media, run
-from cfai.credentials import Credentials
 from cfai.errors import InputError
-from cfai.settings import Gateway, Options, Settings
+from cfai.settings import Credentials, Gateway, Options, Settings
 from cfai.tasks import (
     ImagePart,
     ImageToText,

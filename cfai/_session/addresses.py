@@ -1,0 +1,83 @@
+"""Checks the addresses that credentials are sent to, and finds the proxy on the way."""
+
+import ipaddress
+import re
+from urllib.parse import SplitResult, urlsplit
+
+from cfai.errors import ConfigError
+
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether *host* is this machine."""
+    if host is None:
+        return False
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_base_url(url: str, *, allow_insecure: bool) -> str:
+    """Check that credentials can be sent to *url*; returns it without slashes at the end.
+
+    Raises:
+        ConfigError: It is not a usable address, or it would send the credentials unencrypted.
+    """
+    parts = _split_address("base_url", url)
+    if "@" in parts.netloc:
+        raise ConfigError("base_url must not contain a user name or password")
+    # An empty query or fragment is refused, too: it would swallow the path that is appended.
+    if "?" in url or "#" in url:
+        raise ConfigError("base_url must not have a query or fragment")
+    if parts.scheme == "http" and not allow_insecure and not is_loopback(parts.hostname):
+        raise ConfigError(
+            f"base_url would send the credentials unencrypted to {parts.hostname}:"
+            " use https://, or allow_insecure=True"
+        )
+    return url.rstrip("/")
+
+
+def resolve_proxy(proxy: str | None, base_url: str | None) -> str | None:
+    """*proxy*, or if it is `None` the proxy that the environment names for *base_url*.
+
+    The environment is read once, here. aiohttp's own look-up (`trust_env`) uses a thread twice per
+    request, which triples the cost of a request, and a ~/.netrc can break the call.
+
+    Raises:
+        ConfigError: The proxy is not a usable address.
+    """
+    if proxy is None and base_url is not None:
+        proxy = _environment_proxy(urlsplit(base_url))
+    if proxy is not None:
+        _split_address("proxy", proxy)
+    return proxy
+
+
+def _split_address(name: str, url: str) -> SplitResult:
+    """The parts of an http or https address. It may contain a password, so no message shows it."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        if usable and _PRINTABLE.fullmatch(url):
+            return parts
+    except (AttributeError, TypeError, ValueError):
+        pass  # Not a string, or the port or the host is not valid.
+    raise ConfigError(f"{name} must be an http:// or https:// address with a host")
+
+
+def _environment_proxy(parts: SplitResult) -> str | None:
+    # A proxy cannot reach the loopback of this machine, and would get the credentials in clear.
+    if is_loopback(parts.hostname):
+        return None
+    from urllib.request import getproxies_environment, proxy_bypass
+
+    proxies = getproxies_environment()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(parts.netloc):
+        return None
+    # Environments may name a proxy by host and port only, which curl and requests take for http.
+    return proxy if "://" in proxy else f"http://{proxy}"
