@@ -14,9 +14,17 @@ from typing import Any, TypeVar, get_args, overload
 
 import attrs
 
-from cfai._types.extract import Found, Unclear, inside, is_prose, unfenced, whole, without_thoughts
-from cfai._types.read import Misfit, read as read_value
-from cfai._types.schema import schema as schema_of
+from cfai._types.extract import (
+    Candidate,
+    ExtractError,
+    find_candidates,
+    is_prose,
+    parse_json_text,
+    strip_fence,
+    strip_reasoning,
+)
+from cfai._types.read import TypeMismatch, read_value
+from cfai._types.schema import json_schema
 from cfai.conversation import Conversation
 from cfai.errors import InputError, ParseError
 from cfai.tasks import Prompt, Text, TextGeneration
@@ -51,7 +59,7 @@ def schema(into: Any) -> dict[str, Any]:
     Raises:
         InputError: There is no JSON for it. The message says where in the type.
     """
-    made = schema_of(into)
+    made = json_schema(into)
     if made.get("type") == "object":
         return made
     shared = {"$defs": made.pop("$defs")} if "$defs" in made else {}
@@ -75,34 +83,34 @@ def read(answer: Text, into: Any) -> Any:
     """
     try:
         return _read(answer, into)
-    except Misfit as exc:
+    except TypeMismatch as exc:
         raise _error(answer, into, exc) from exc
 
 
-def _error(answer: Text, into: Any, problem: Misfit) -> ParseError:
+def _error(answer: Text, into: Any, problem: TypeMismatch) -> ParseError:
     return ParseError(f"the model wrote no {_named(into)}: {problem}", answer=answer)
 
 
 def _read(answer: Text, into: Any) -> Any:
-    is_wrapped = schema_of(into).get("type") != "object"
+    is_wrapped = json_schema(into).get("type") != "object"
     is_cut = answer.finish_reason == "length"
     try:
         candidates = _candidates(answer, into=into if is_wrapped else None)
         return _first_that_fits(candidates, into, is_wrapped)
-    except Misfit as exc:
+    except TypeMismatch as exc:
         if not is_cut:
             raise
-        raise Misfit(f"{exc} (it was cut at its longest: raise max_tokens)") from exc
+        raise TypeMismatch(f"{exc} (it was cut at its longest: raise max_tokens)") from exc
 
 
 def _first_that_fits(candidates: Iterable[Any], into: Any, is_wrapped: bool) -> Any:
-    problems: list[Misfit] = []
+    problems: list[TypeMismatch] = []
     for candidate in candidates:
         try:
             return _value(candidate, into, is_wrapped)
-        except Misfit as exc:
+        except TypeMismatch as exc:
             problems.append(exc)
-    raise problems[0] if problems else Misfit(_NONE)
+    raise problems[0] if problems else TypeMismatch(_NONE)
 
 
 def _named(into: Any) -> str:
@@ -116,9 +124,9 @@ def _value(said: Any, into: Any, is_wrapped: bool) -> Any:
         return read_value(said, into, named)
     try:
         return read_value(said[_KEY], into, named)
-    except Misfit:
+    except TypeMismatch:
         # A class of the type may itself have this one field, and stand there bare.
-        with suppress(Misfit):
+        with suppress(TypeMismatch):
             return read_value(said, into, named)
         raise
 
@@ -133,16 +141,16 @@ def _candidates(answer: Text, *, into: Any) -> Iterator[Any]:
     if answer.parsed is not None:
         yield from _and_inside(answer.parsed, is_cut=is_cut)
         return
-    text = without_thoughts(answer.text)
+    text = strip_reasoning(answer.text)
     try:
-        said = whole(text)
+        said = parse_json_text(text)
     except ValueError:
         yield from _inside(text, is_cut=is_cut)
-        if not is_cut and into is not None and (bare := unfenced(text)) and is_prose(bare):
+        if not is_cut and into is not None and (bare := strip_fence(text)) and is_prose(bare):
             yield from _bare(bare, into)
         return
     if is_cut and text.rstrip()[-1:].isdigit():
-        raise Misfit("its number may not be whole")
+        raise TypeMismatch("its number may not be whole")
     yield from _and_inside(said, is_cut=is_cut)
 
 
@@ -155,22 +163,22 @@ def _and_inside(said: Any, *, is_cut: bool) -> Iterator[Any]:
 
 def _bare(text: str, into: Any) -> Iterator[str]:
     """A text without its quotation marks, where one was asked for."""
-    with suppress(Misfit):
+    with suppress(TypeMismatch):
         read_value(text, into, "it")
         yield text
 
 
 def _inside(text: str, *, is_cut: bool) -> list[Any]:
     try:
-        last = deque(inside(text), maxlen=_CANDIDATES)
-    except Unclear as exc:
-        raise Misfit(str(exc)) from exc
+        last = deque(find_candidates(text), maxlen=_CANDIDATES)
+    except ExtractError as exc:
+        raise TypeMismatch(str(exc)) from exc
     last.reverse()
     likeliest = sorted(last, key=_unlikeliness)
     return [one.value for one in likeliest if one.is_last or not is_cut]
 
 
-def _unlikeliness(found: Found) -> tuple[bool, ...]:
+def _unlikeliness(found: Candidate) -> tuple[bool, ...]:
     """Those in a fence first, then those that stand as they were asked for; empty ones at last."""
     value = found.value
     return not value, not found.is_fenced, not _wraps(value), not isinstance(value, dict)
@@ -190,14 +198,14 @@ async def parse(
     answer = await ask(task)
     try:
         return _read(answer, into)
-    except Misfit as problem:
+    except TypeMismatch as problem:
         if not repair:
             raise _error(answer, into, problem) from problem
         again = _repaired(task, answer.text, problem)
     return read(await ask(again), into)
 
 
-def _repaired(task: Written, text: str, problem: Misfit) -> Written:
+def _repaired(task: Written, text: str, problem: TypeMismatch) -> Written:
     """Show the model what it wrote, and what is wrong with it."""
     if len(text) > _SHOWN:
         text = f"{text[:_SHOWN]}…"

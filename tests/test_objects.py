@@ -164,19 +164,19 @@ def test_definitions_stand_at_the_top() -> None:
         (
             '{"title": "P',
             "length",
-            "a value begins in its text and does not end (it was cut at its longest: raise",
+            "a JSON value in its text is not complete (it was cut at its longest: raise",
         ),
         (PIE_JSON.replace("40", "4.5"), "stop", "Recipe.minutes must be a whole number, got 4.5"),
-        (PIE_JSON.replace('"Pie"', "null"), "stop", "Recipe.title must be a text, got null"),
+        (PIE_JSON.replace('"Pie"', "null"), "stop", "Recipe.title must be a string, got null"),
         ('{"steps": []}', "stop", "Recipe.title is missing; Recipe.minutes is missing"),
         ("[]", "stop", "Recipe must be an object, got []"),
         ("NaN", "stop", "there is no JSON in its text"),
         ("1e400", "stop", "there is no JSON in its text"),
         ('{"minutes": 1e400}', "stop", "there is no JSON in its text"),
-        ("[" * 5000, "stop", "a value begins in its text and does not end"),
-        ("{" * 5000, "stop", "a value begins in its text and does not end"),
+        ("[" * 5000, "stop", "a JSON value in its text is not complete"),
+        ("{" * 5000, "stop", "a JSON value in its text is not complete"),
         ("[" * 5000 + "]" * 5000, "stop", "there is no JSON in its text"),
-        ("[1] " * 5001, "stop", "there are more than 5000 pieces of JSON in its text"),
+        ("[1] " * 5001, "stop", "there are more than 5000 JSON values in its text"),
     ],
 )
 async def test_a_wrong_answer_keeps_the_text(
@@ -246,7 +246,7 @@ async def test_an_error_of_the_service_is_its_own(fake: FakeWorkersAI) -> None:
         (Prompt("x", response_format="json_object"), {}, "must have no response_format"),
         (ASKED, {"repair": 2}, "repair must be 0 or 1, got 2"),
         (ASKED, {"repair": True}, "repair must be 0 or 1, got True"),
-        (ASKED, {"into": bytes}, "there is no JSON for bytes"),
+        (ASKED, {"into": bytes}, "bytes has no JSON form"),
     ],
 )
 async def test_what_cannot_work_is_refused(
@@ -300,7 +300,7 @@ CUT = [
 @pytest.mark.parametrize("finish", ["length", "stop", None])
 def test_a_part_of_what_was_cut_is_no_answer(said: str, into: Any, finish: str | None) -> None:
     """Also where the service does not say that it was cut."""
-    with pytest.raises(ParseError, match=r"does not end|there is no JSON"):
+    with pytest.raises(ParseError, match=r"not complete|there is no JSON"):
         objects.read(Text(said, finish_reason=finish), into=into)
 
 
@@ -381,7 +381,7 @@ def test_a_bare_word_is_a_text(said: str, into: Any, value: Any) -> None:
 @pytest.mark.parametrize("said", ['{"error": "I cannot"}', '{"type": "object", "properties": {}}'])
 def test_an_object_of_other_keys_alone_is_no_value(said: str) -> None:
     """Also where no key is required."""
-    with pytest.raises(ParseError, match="Settings must be an object of a, b, got"):
+    with pytest.raises(ParseError, match="Settings must be an object with a, b, got"):
         objects.read(Text(said), into=Settings)
     assert objects.read(Text("{}"), into=Settings) == Settings()
 
@@ -435,7 +435,7 @@ async def test_the_complaint_is_whole_whatever_the_type_is_called(fake: FakeWork
     fake.answers({"response": "{"}).answers({"response": "3"})
     assert await parse(fake, Annotated[int, "a: b"], repair=1) == 3
     complaint = fake.requests[1].json()["messages"][2]["content"]
-    assert complaint.startswith("That is not what was asked for: a value begins in its text")
+    assert complaint.startswith("That is not what was asked for: a JSON value in its text")
 
 
 async def test_a_real_small_model_writes_objects() -> None:

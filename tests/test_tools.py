@@ -469,7 +469,7 @@ async def test_an_object_whose_call_is_async_runs_on_the_loop() -> None:
 @pytest.mark.parametrize(
     ("name", "given", "told"),
     [
-        ("get_weather", {"city": 6}, "error: arguments.city must be a text, got 6"),
+        ("get_weather", {"city": 6}, "error: arguments.city must be a string, got 6"),
         (
             "get_weather",
             {"days": 2.9, "town": "a"},
@@ -478,7 +478,7 @@ async def test_an_object_whose_call_is_async_runs_on_the_loop() -> None:
                 "arguments.days must be a whole number, got 2.9"
             ),
         ),
-        ("get_weather", {"city": None}, "error: arguments.city must be a text, got null"),
+        ("get_weather", {"city": None}, "error: arguments.city must be a string, got null"),
         ("get_weather", '{"city": "', 'error: arguments must be JSON, got \'{"city": "\''),
         ("get_weather", ["a"], "error: arguments must be an object, got ['a']"),
         ("get_wether", {}, "error: there is no tool 'get_wether'; there are: get_weather"),
@@ -990,8 +990,8 @@ class Yields:
     ("tools", "options", "says"),
     [
         ([no_type], {}, "no_type: the parameter city must have a type"),
-        ([complex_type], {}, "complex_type.number: there is no JSON for complex"),
-        ([many], {}, r"many: the parameter \*cities: str must be one that is given by its name"),
+        ([complex_type], {}, "complex_type.number: complex has no JSON form"),
+        ([many], {}, r"many: the parameter \*cities: str must be passable by name"),
         ([lambda: 1], {}, "the name of a tool must be 1 to 64 letters"),
         ([one_by_one], {}, "one_by_one: a tool must return its result, and not yield it"),
         ([partial(some_day)], {}, "some_day: a tool must return its result"),

@@ -1,1 +1,1 @@
-"""Python types <-> JSON: the only package that imports cattrs."""
+"""Python types <-> JSON. The only package that imports cattrs."""

@@ -1,4 +1,4 @@
-"""The values of JSON inside a text that a model wrote: whole ones, and never a part of another."""
+"""JSON values inside a text that a model wrote: complete ones, and never a part of another."""
 
 from __future__ import annotations
 
@@ -11,117 +11,117 @@ from typing import Any, Final, NoReturn
 
 from attrs import frozen
 
-_BEGINS: Final = re.compile(
+_START: Final = re.compile(
     r"""\{\s*+(?:["'\[{}/]|\w++\s*+:|\Z)|\[\s*+(?:["'\[{\]/\d-]|true|false|null|\Z)"""
 )
-"""Where an object or list begins, also one in a wrong notation: other brackets are prose."""
+"""The start of an object or list, also in a wrong notation. Other brackets are prose."""
 
 _TOKEN: Final = re.compile(r"""[\[{\]}]|"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)""", re.DOTALL)
 
 _DEPTH: Final = {"{": 1, "[": 1, "}": -1, "]": -1}
 
-_THOUGHTS: Final = re.compile(r"\s*+<think>.*?(?:</think>|\Z)", re.DOTALL)
-_REST_OF_THOUGHTS: Final = re.compile(r"^[ \t]*+</think>[ \t]*+$", re.MULTILINE)
-"""Their end alone: some models are given the beginning. No JSON has such a line inside it."""
+_REASONING: Final = re.compile(r"\s*+<think>.*?(?:</think>|\Z)", re.DOTALL)
+_REASONING_END: Final = re.compile(r"^[ \t]*+</think>[ \t]*+$", re.MULTILINE)
+"""Without a start: the prompt of some models contains it. No JSON contains such a line."""
 
 _FENCE: Final = "```"
-_OPENED: Final = re.compile(r"```\w*\s*\Z")
-_CLOSED: Final = re.compile(r"\s*+```")
-_ONLY_CLOSED: Final = re.compile(r"\s*+(?:```\s*+)?\Z")
-_LONGEST_FENCE: Final = 40
+_FENCE_OPENS: Final = re.compile(r"```\w*\s*\Z")
+_FENCE_CLOSES: Final = re.compile(r"\s*+```")
+_FENCE_AND_END: Final = re.compile(r"\s*+(?:```\s*+)?\Z")
+_MAX_FENCE: Final = 40
 
 
-_MOST: Final = 5000
-"""How many pieces are looked at: what has more of them is no answer, and would take long."""
+_MAX_VALUES: Final = 5000
+"""A text with more values than this is not an answer, and would take long."""
 
 
-class Unclear(ValueError):
-    """A text in which a value begins and does not end, or that has too many of them."""
+class ExtractError(ValueError):
+    """A value in a text is not complete, or there are too many values."""
 
 
 @frozen
-class Found:
-    """One value in a text."""
+class Candidate:
+    """One JSON value in a text."""
 
     value: Any
     is_fenced: bool = False
     is_last: bool = True
-    """Nothing stands behind it, but the end of its fence."""
+    """Nothing follows but the end of its fence."""
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
-def _number(text: str) -> float:
+def _parse_float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise ValueError(f"{text:.40} is no number of 64 bits")
+        raise ValueError(f"{text:.40} is not a 64-bit number")
     return value
 
 
-_DECODER: Final = json.JSONDecoder(parse_constant=_no_constant, parse_float=_number)
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_parse_float)
 
 
-def whole(text: str) -> Any:
-    """Give the value that a text is, be it in a fence.
+def parse_json_text(text: str) -> Any:
+    """Decode a text that is JSON as a whole, with or without a fence around it.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not.
     """
     try:
-        return _DECODER.decode(unfenced(text))
+        return _DECODER.decode(strip_fence(text))
     except RecursionError as exc:
         raise ValueError("it is nested too deep") from exc
 
 
-def unfenced(text: str) -> str:
-    """Give a text without the one fence around all of it, and without what is blank."""
+def strip_fence(text: str) -> str:
+    """Remove the fence around a text, and whitespace."""
     text = text.strip()
     if len(text) < 2 * len(_FENCE) or not (text.startswith(_FENCE) and text.endswith(_FENCE)):
         return text
-    label, line, rest = text.removeprefix(_FENCE).removesuffix(_FENCE).partition("\n")
-    return rest.strip() if line and (not label.strip() or label.strip().isalnum()) else text
+    label, newline, rest = text.removeprefix(_FENCE).removesuffix(_FENCE).partition("\n")
+    return rest.strip() if newline and (not label.strip() or label.strip().isalnum()) else text
 
 
-def without_thoughts(text: str) -> str:
-    """Give a text without what a model thinks aloud before its answer."""
-    thoughts = _THOUGHTS.match(text) or _REST_OF_THOUGHTS.search(text)
-    return text[thoughts.end() :] if thoughts else text
+def strip_reasoning(text: str) -> str:
+    """Remove the reasoning (`<think>`) before a model's answer."""
+    reasoning = _REASONING.match(text) or _REASONING_END.search(text)
+    return text[reasoning.end() :] if reasoning else text
 
 
-def inside(text: str) -> Iterator[Found]:
-    """Give the objects and lists in a text, in time that grows with its length alone.
+def find_candidates(text: str) -> Iterator[Candidate]:
+    """Find the objects and lists in a text, in time proportional to its length.
 
-    What is no JSON, from its first bracket to its last, is left out with all that it holds.
+    Invalid JSON is skipped from its first to its last bracket, with all values inside it.
 
     Raises:
-        Unclear: The last of them begins and does not end; or there are too many.
+        ExtractError: The last value is not complete, or there are too many values.
     """
-    at = pieces = 0
-    while begins := _BEGINS.search(text, at):
-        pieces += 1
-        if pieces > _MOST:
-            raise Unclear(f"there are more than {_MOST} pieces of JSON in its text")
-        start, at = begins.start(), _end(text, begins.start())
-        # Decoding no more than this piece: what is wrong is told by its line, which takes time.
+    at = count = 0
+    while match := _START.search(text, at):
+        count += 1
+        if count > _MAX_VALUES:
+            raise ExtractError(f"there are more than {_MAX_VALUES} JSON values in its text")
+        start, at = match.start(), _find_end(text, match.start())
+        # Decode only this slice: an error counts the lines before it, which takes time.
         with suppress(ValueError, RecursionError):
             value = _DECODER.decode(text[start:at])
-            opened = _OPENED.search(text[max(0, start - _LONGEST_FENCE) : start])
-            is_fenced = bool(opened and _CLOSED.match(text, at))
-            yield Found(value, is_fenced, bool(_ONLY_CLOSED.match(text, at)))
+            opens = _FENCE_OPENS.search(text[max(0, start - _MAX_FENCE) : start])
+            is_fenced = bool(opens and _FENCE_CLOSES.match(text, at))
+            yield Candidate(value, is_fenced, bool(_FENCE_AND_END.match(text, at)))
 
 
 def is_prose(text: str) -> bool:
-    """Tell whether no JSON begins in a text."""
-    return not (text.startswith('"') or _BEGINS.search(text))
+    """Tell whether no JSON value starts in a text."""
+    return not (text.startswith('"') or _START.search(text))
 
 
-def _end(text: str, start: int) -> int:
-    """Where the brackets that are open from *start* are closed."""
+def _find_end(text: str, start: int) -> int:
+    """Find the bracket that closes the one at *start*."""
     depth = 0
     for token in _TOKEN.finditer(text, start):
         depth += _DEPTH.get(token[0], 0)
         if depth == 0:
             return token.end()
-    raise Unclear("a value begins in its text and does not end")
+    raise ExtractError("a JSON value in its text is not complete")

@@ -1,4 +1,4 @@
-"""The definition of a tool from a function: its name, its docstring, its typed parameters."""
+"""Tool definitions from Python functions: their name, docstring and typed parameters."""
 
 from __future__ import annotations
 
@@ -10,78 +10,77 @@ from typing import Any, Optional, get_type_hints
 
 from attrs import frozen
 
-from cfai._types.docstrings import first_paragraph, parameters
 from cfai._types.kinds import Field
-from cfai._types.schema import Schema, Walk
+from cfai._types.schema import Schema, SchemaBuilder, first_paragraph, parameter_descriptions
 from cfai.errors import InputError
 
-# What chat completions allow a name to be.
+# The names that chat completions accept.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
-_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 @frozen
-class Definition:
-    """What a model is told of a function."""
+class FunctionDefinition:
+    """The description of a function for a model."""
 
     name: str
     description: str
     parameters: Schema
-    """The JSON schema of what it takes: an object."""
+    """The JSON schema of the arguments: an object."""
 
     fields: tuple[Field, ...]
-    """What it takes, with the types."""
+    """The parameters with their Python types."""
 
 
-def definition(
+def define_function(
     function: Callable[..., Any], *, name: str | None = None, description: str | None = None
-) -> Definition:
-    """Describe *function* to a model.
+) -> FunctionDefinition:
+    """Describe a function for a model.
 
     Args:
-        function: Each of its parameters has a type that JSON has a form for, and can be given by
-            name. Its docstring says what it does, and of its parameters what they mean.
-        name: Another name than the function's own.
-        description: Another description than the first paragraph of its docstring.
+        function: Each parameter must have a type with a JSON form and be passable by name. The
+            docstring describes the function and its parameters.
+        name: Replaces the function's name.
+        description: Replaces the first paragraph of the docstring.
 
     Raises:
-        InputError: It can't be described; the message names the parameter and the rule.
+        InputError: It can't be described; the message has the parameter and the rule.
     """
     if not callable(function):
         raise InputError(f"a tool must be a function or a definition, got {function!r:.80}")
-    plain = _unbound(function)
-    called = name or str(getattr(plain, "__name__", type(plain).__name__))
-    if not _NAME.fullmatch(called):
+    inner = _strip_partial(function)
+    tool_name = name or str(getattr(inner, "__name__", type(inner).__name__))
+    if not _NAME.fullmatch(tool_name):
         raise InputError(
-            f"the name of a tool must be 1 to 64 letters, digits, _ or -, got {called!r:.80}"
+            f"the name of a tool must be 1 to 64 letters, digits, _ or -, got {tool_name!r:.80}"
         )
-    doc = _doc(plain)
-    found = tuple(_field(called, one) for one in _parameters(function, called))
-    walk = Walk()
-    made = walk.object(found, parameters(doc), called)
-    said = first_paragraph(doc) if description is None else description
-    return Definition(called, said or called, walk.closed(made), found)
+    doc = _docstring(inner)
+    fields = tuple(_field(tool_name, p) for p in _parameters(function, tool_name))
+    builder = SchemaBuilder()
+    schema = builder.build_object(fields, parameter_descriptions(doc), tool_name)
+    text = first_paragraph(doc) if description is None else description
+    return FunctionDefinition(tool_name, text or tool_name, builder.resolve(schema), fields)
 
 
-def _unbound(function: Any) -> Any:
-    """What a partial is made of: its own name and docstring are those of every partial."""
+def _strip_partial(function: Any) -> Any:
+    """Give the function inside a partial, whose own name and docstring say nothing."""
     while isinstance(function, partial):
         function = function.func
     return function
 
 
-def _doc(function: Any) -> str:
+def _docstring(function: Any) -> str:
     if not (inspect.isroutine(function) or isinstance(function, type)):
-        # A value that can be called: how is said at its method, what for maybe at its class.
-        said = inspect.cleandoc(type(function).__call__.__doc__ or "")
-        if said:
-            return said
+        # A callable object: prefer the docstring of its `__call__` to that of its class.
+        doc = inspect.cleandoc(type(function).__call__.__doc__ or "")
+        if doc:
+            return doc
     return inspect.getdoc(function) or ""
 
 
-def _wrapped(function: Any) -> Iterator[Any]:
-    """A function, and those that it hands on to."""
+def _wrapped_functions(function: Any) -> Iterator[Any]:
+    """Give a function and the functions that it wraps, outermost first."""
     while function is not None:
         yield function
         if isinstance(function, partial):
@@ -92,39 +91,35 @@ def _wrapped(function: Any) -> Iterator[Any]:
             function = getattr(function, "__wrapped__", None)
 
 
-def _parameters(function: Callable[..., Any], called: str) -> Iterator[inspect.Parameter]:
-    """What a call gives: nothing that a partial has bound, which is not the caller's to choose."""
-    *_, inner = chain = list(_wrapped(function))
-    bound = {name for one in chain if isinstance(one, partial) for name in one.keywords}
+def _parameters(function: Callable[..., Any], tool_name: str) -> Iterator[inspect.Parameter]:
+    """Give the parameters with resolved types, without those that a partial binds."""
+    *_, inner = chain = list(_wrapped_functions(function))
+    bound = {name for wrapper in chain if isinstance(wrapper, partial) for name in wrapper.keywords}
     try:
-        found = inspect.signature(function).parameters
-        kinds = {name: one.annotation for name, one in found.items()}
-        types = _types({name: kinds[name] for name in kinds if name not in bound}, inner)
+        parameters = inspect.signature(function).parameters
+        annotations = {n: p.annotation for n, p in parameters.items() if n not in bound}
+        types = _resolve_types(annotations, inner)
     except Exception as exc:  # annotations are code, which can raise anything
-        raise InputError(f"{called}: its signature can't be read: {exc}") from exc
-    return (one.replace(annotation=types[name]) for name, one in found.items() if name in types)
+        raise InputError(f"{tool_name}: can't read its signature: {exc}") from exc
+    return (p.replace(annotation=types[n]) for n, p in parameters.items() if n in types)
 
 
-def _types(annotations: dict[str, Any], function: Any) -> dict[str, Any]:
-    """Resolve quoted annotations, where the function stands. What it returns does not matter."""
+def _resolve_types(annotations: dict[str, Any], function: Any) -> dict[str, Any]:
+    """Resolve quoted annotations in the function's module."""
     if not inspect.isroutine(function):
-        kind, how = type(function), "__call__"
-        if isinstance(function, type):
-            kind, how = function, "__init__"
-        made = getattr(kind, how)
-        *_, function = _wrapped(made)
-    known = getattr(function, "__globals__", {})
+        is_class = isinstance(function, type)
+        method = function.__init__ if is_class else type(function).__call__
+        *_, function = _wrapped_functions(method)
+    names = getattr(function, "__globals__", {})
     holder = type("Holder", (), {"__annotations__": annotations})
-    return get_type_hints(holder, globalns=known, localns={}, include_extras=True)
+    return get_type_hints(holder, globalns=names, localns={}, include_extras=True)
 
 
-def _field(called: str, parameter: inspect.Parameter) -> Field:
-    if parameter.kind not in _NAMED:
-        raise InputError(
-            f"{called}: the parameter {parameter} must be one that is given by its name"
-        )
+def _field(tool_name: str, parameter: inspect.Parameter) -> Field:
+    if parameter.kind not in _BY_NAME:
+        raise InputError(f"{tool_name}: the parameter {parameter} must be passable by name")
     if parameter.annotation is parameter.empty:
-        raise InputError(f"{called}: the parameter {parameter.name} must have a type")
+        raise InputError(f"{tool_name}: the parameter {parameter.name} must have a type")
     if parameter.default is parameter.empty:
         return Field(parameter.name, parameter.annotation, True)
     kind = parameter.annotation

@@ -1,7 +1,7 @@
-"""What the service says -> attrs classes, and the way to and from JSON text.
+"""JSON text, and attrs classes from the decoded JSON of the service.
 
-Strict about meaning: a null is not the text "None", 2.9 is no count, "false" is not true. Tolerant
-about form: unknown keys are ignored, so that the service can grow.
+Strict about meaning: null is not the text "None", 2.9 is not a count, "false" is not true. Tolerant
+about form: unknown keys are ignored, so that the service can add some.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ T = TypeVar("T")
 
 
 def dumps(value: Any) -> bytes:
-    """JSON text, as compact UTF-8."""
+    """Encode a value as compact JSON in UTF-8."""
     return orjson.dumps(value)
 
 
 def loads(data: bytes | bytearray | memoryview | str) -> Any:
-    """What JSON text says. Bytes that are no UTF-8 count as U+FFFD, as in a browser.
+    """Decode JSON. Invalid UTF-8 is decoded as U+FFFD, as in a browser.
 
     Raises:
-        ValueError: It is no JSON.
+        ValueError: It is not JSON.
     """
     try:
         return orjson.loads(data)
@@ -43,46 +43,46 @@ def loads(data: bytes | bytearray | memoryview | str) -> Any:
         return orjson.loads(text)
 
 
-class _Wrong(TypeError):
-    """A value of another kind than the one documented."""
+class _WrongType(TypeError):
+    """A value has another type than the documented one."""
 
 
-def _named(value: object) -> str:
+def _describe(value: object) -> str:
     return "null" if value is None else f"{type(value).__name__} {value!r:.80}"
 
 
-def _text(value: Any, _: Any) -> str:
+def _structure_text(value: Any, _: Any) -> str:
     if not isinstance(value, str):
-        raise _Wrong(f"a text is documented, got {_named(value)}")
+        raise _WrongType(f"must be a string, got {_describe(value)}")
     return value
 
 
-def _number(value: Any, _: Any) -> float:
+def _structure_float(value: Any, _: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _Wrong(f"a number is documented, got {_named(value)}")
+        raise _WrongType(f"must be a number, got {_describe(value)}")
     return float(value)
 
 
-def _whole(value: Any, _: Any) -> int:
-    # Counts are documented as "number": 12.0 is the count 12.
+def _structure_int(value: Any, _: Any) -> int:
+    # The API documents counts as "number": 12.0 is the count 12.
     if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-        raise _Wrong(f"a whole number is documented, got {_named(value)}")
+        raise _WrongType(f"must be a whole number, got {_describe(value)}")
     return int(value)
 
 
-def _flag(value: Any, _: Any) -> bool:
+def _structure_bool(value: Any, _: Any) -> bool:
     if not isinstance(value, bool):
-        raise _Wrong(f"true or false is documented, got {_named(value)}")
+        raise _WrongType(f"must be true or false, got {_describe(value)}")
     return value
 
 
-def _moment(value: Any, _: Any) -> datetime:
+def _structure_datetime(value: Any, _: Any) -> datetime:
     try:
-        moment = datetime.fromisoformat(_text(value, str))
+        moment = datetime.fromisoformat(_structure_text(value, str))
     except ValueError as exc:
-        raise _Wrong(f"a date and time is documented, got {_named(value)}") from exc
+        raise _WrongType(f"must be a date and time, got {_describe(value)}") from exc
     if moment.tzinfo is None:
-        raise _Wrong(f"a date and time with its zone is documented, got {_named(value)}")
+        raise _WrongType(f"must be a date and time with a time zone, got {_describe(value)}")
     return moment
 
 
@@ -92,9 +92,14 @@ def _converter() -> Converter:
     from cattrs.gen import make_dict_structure_fn
 
     converter = Converter(detailed_validation=True)
-    for kind, hook in ((str, _text), (float, _number), (int, _whole), (bool, _flag)):
+    for kind, hook in (
+        (str, _structure_text),
+        (float, _structure_float),
+        (int, _structure_int),
+        (bool, _structure_bool),
+    ):
         converter.register_structure_hook(kind, hook)
-    converter.register_structure_hook(datetime, _moment)
+    converter.register_structure_hook(datetime, _structure_datetime)
 
     def attrs_hook(cls: type[Any]) -> Any:
         return make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=False)
@@ -103,17 +108,25 @@ def _converter() -> Converter:
     return converter
 
 
-def _reason(exc: BaseException, kind: type[Any] | None) -> str:
+def _describe_error(exc: BaseException, kind: type[Any] | None) -> str:
     from cattrs.v import format_exception
 
-    return str(exc) if isinstance(exc, _Wrong) else format_exception(exc, kind)
+    if isinstance(exc, KeyError):
+        return "is missing"
+    return str(exc) if isinstance(exc, _WrongType) else format_exception(exc, kind)
 
 
-def structure(value: Any, kind: type[T], what: str) -> T:
-    """Read decoded JSON as *kind*; *what* names it in the error.
+def path_first(reason: str) -> str:
+    """Turn an error of cattrs, "reason @ path", into "path reason"."""
+    text, _, path = reason.rpartition(" @ ")
+    return f"{path} {text}"
+
+
+def structure(value: Any, kind: type[T], name: str) -> T:
+    """Read decoded JSON of the service as a *kind*; *name* stands for the value in the error.
 
     Raises:
-        DecodeError: It has another shape.
+        DecodeError: The value has another form.
     """
     from cattrs import BaseValidationError, transform_error
 
@@ -127,5 +140,6 @@ def structure(value: Any, kind: type[T], what: str) -> T:
         ValueError,
         TypeError,
     ) as exc:
-        reasons = "; ".join(transform_error(exc, path=what, format_exception=_reason)[:3])
-        raise DecodeError(f"the service answered something undocumented: {reasons}") from exc
+        reasons = transform_error(exc, path=name, format_exception=_describe_error)
+        details = "; ".join(path_first(reason) for reason in reasons[:3])
+        raise DecodeError(f"the service sent an undocumented result: {details}") from exc

@@ -1,4 +1,4 @@
-"""What kind of type a type is, and what a class is made of: asked by whoever reads or describes."""
+"""Questions about a Python type: what kind of type it is, and which fields a class has."""
 
 from __future__ import annotations
 
@@ -34,46 +34,46 @@ SETS = (set, frozenset, AbstractSet)
 MAPPINGS = (dict, Mapping, MutableMapping)
 
 
-def bare(kind: Any) -> Any:
-    """Give the type without what it holds: `list` of `list[int]`."""
+def origin_of(kind: Any) -> Any:
+    """Give the type without its arguments: `list` of `list[int]`."""
     return get_origin(kind) or kind
 
 
-def unsaid(kind: Any) -> Any:
-    """Give the type without what `Annotated` says of it, or of what it holds."""
-    holder = type("Holder", (), {"__annotations__": {"it": kind}})
-    return get_type_hints(holder)["it"]
+def strip_annotated(kind: Any) -> Any:
+    """Give the type without `Annotated`, also inside its arguments."""
+    holder = type("Holder", (), {"__annotations__": {"kind": kind}})
+    return get_type_hints(holder)["kind"]
 
 
 def is_enum(kind: Any) -> bool:
-    """Tell whether it is an enumeration, which may be a class of texts or numbers, too."""
+    """Tell whether it is an enumeration, including those of strings or numbers."""
     return isinstance(kind, type) and issubclass(kind, Enum)
 
 
 def is_union(kind: Any) -> bool:
-    """Tell whether it is one of several types."""
+    """Tell whether it is a union."""
     return get_origin(kind) in (Union, UnionType)
 
 
 def is_list(kind: Any) -> bool:
-    """Tell whether JSON has a list for it."""
-    return any(bare(kind) is one for one in LISTS)
+    """Tell whether it is a list in JSON."""
+    return any(origin_of(kind) is listed for listed in LISTS)
 
 
-def is_fixed(kind: Any) -> bool:
-    """Tell whether it is a tuple of so many items, each of its own type."""
+def is_fixed_tuple(kind: Any) -> bool:
+    """Tell whether it is a tuple of a fixed length, each item with its own type."""
     if get_origin(kind) is not tuple or kind is typing.Tuple:  # noqa: UP006
         return False
     return get_args(kind)[-1:] != (Ellipsis,)
 
 
 def is_mapping(kind: Any) -> bool:
-    """Tell whether JSON has an object of any keys for it."""
-    return any(bare(kind) is one for one in MAPPINGS)
+    """Tell whether it is an object with arbitrary keys in JSON."""
+    return any(origin_of(kind) is mapping for mapping in MAPPINGS)
 
 
 def is_named_tuple(kind: Any) -> bool:
-    """Tell whether it is a tuple whose items have names."""
+    """Tell whether it is a named tuple."""
     return isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
 
 
@@ -81,101 +81,104 @@ def is_class(kind: Any) -> bool:
     """Tell whether it has fields: attrs, a dataclass, a TypedDict or a named tuple."""
     if not isinstance(kind, type):
         return False
-    made = attrs.has(kind) or dataclasses.is_dataclass(kind)
-    return made or is_typeddict(kind) or is_named_tuple(kind)
+    has_fields = attrs.has(kind) or dataclasses.is_dataclass(kind)
+    return has_fields or is_typeddict(kind) or is_named_tuple(kind)
 
 
 @frozen
 class Field:
-    """One field of a class."""
+    """One field of a class, or one parameter of a function."""
 
     name: str
     kind: Any
     required: bool
     default: Any = None
-    """`None` also where there is none, or where it is made anew each time."""
-    given: str = ""
-    """What the class itself calls it when it is made; empty where that is its name."""
+    """`None` if there is no default, or if it is created by a factory."""
+    alias: str = ""
+    """The parameter's name in `__init__`; empty if it is the field's."""
     description: str | None = None
-    """As its metadata say."""
+    """The `description` of the field's metadata."""
 
 
-def stored(kind: Any) -> tuple[str, ...]:
-    """Give the names under which a value of a class keeps what it was made from."""
+def stored_names(kind: Any) -> tuple[str, ...]:
+    """Give the names of the attributes that hold the `__init__` arguments of a class."""
     if attrs.has(kind):
-        return tuple(one.name for one in attrs.fields(kind) if one.init)
+        return tuple(attribute.name for attribute in attrs.fields(kind) if attribute.init)
     if dataclasses.is_dataclass(kind):
-        return tuple(one.name for one in dataclasses.fields(kind) if one.init)
-    named: Any = kind
-    return tuple(named._fields)
+        return tuple(attribute.name for attribute in dataclasses.fields(kind) if attribute.init)
+    named_tuple: Any = kind
+    return tuple(named_tuple._fields)
 
 
-def fields(kind: Any) -> tuple[Field, ...]:
-    """Give the fields that a value of a class is made from, with all quoted names resolved.
+def fields_of(kind: Any) -> tuple[Field, ...]:
+    """Give the `__init__` arguments of a class as fields, with quoted annotations resolved.
 
     Raises:
-        NameError: An annotation names what can't be found.
+        NameError: An annotation names something that can't be found.
     """
-    hints = _hints(kind)
+    hints = _type_hints(kind)
     if attrs.has(kind):
         return tuple(_attrs_fields(kind, hints))
     if dataclasses.is_dataclass(kind):
         return tuple(_dataclass_fields(kind, hints))
     if is_typeddict(kind):
-        return tuple(_keys(kind, hints))
-    named: Any = kind
-    defaults = named._field_defaults
+        return tuple(_typeddict_fields(kind, hints))
+    named_tuple: Any = kind
+    defaults = named_tuple._field_defaults
     return tuple(
         Field(name, hints.get(name, Any), name not in defaults, defaults.get(name))
-        for name in named._fields
+        for name in named_tuple._fields
     )
 
 
-def _hints(kind: Any) -> dict[str, Any]:
+def _type_hints(kind: Any) -> dict[str, Any]:
     try:
         return get_type_hints(kind, include_extras=True)
     except NameError:
-        # A class inside a function is found by its own name in no module.
-        own = {**vars(kind), kind.__name__: kind}
-        return get_type_hints(kind, localns=own, include_extras=True)
+        # A class defined inside a function is not found by its own name in the module.
+        names = {**vars(kind), kind.__name__: kind}
+        return get_type_hints(kind, localns=names, include_extras=True)
 
 
 def _attrs_fields(kind: Any, hints: Mapping[str, Any]) -> Iterator[Field]:
-    for one in attrs.fields(kind):
-        if one.init:
-            required = one.default is attrs.NOTHING
-            said = one.metadata.get("description")
-            default = None if required else one.default
-            hint = hints.get(one.name, one.type or Any)
-            yield Field(one.name, hint, required, default, one.alias or "", said)
+    for attribute in attrs.fields(kind):
+        if attribute.init:
+            required = attribute.default is attrs.NOTHING
+            default = None if required else attribute.default
+            hint = hints.get(attribute.name, attribute.type or Any)
+            description = attribute.metadata.get("description")
+            alias = attribute.alias or ""
+            yield Field(attribute.name, hint, required, default, alias, description)
 
 
 def _dataclass_fields(kind: Any, hints: Mapping[str, Any]) -> Iterator[Field]:
-    kept = {one.name for one in dataclasses.fields(kind)}
-    for one in kind.__dataclass_fields__.values():
-        hint = hints[one.name]
-        # What only `__post_init__` takes is no field, and still has to be given.
-        bare_one = hint is dataclasses.InitVar
-        handed_on = one.name not in kept and (bare_one or isinstance(hint, dataclasses.InitVar))
-        if handed_on or (one.name in kept and one.init):
-            default = None if one.default is dataclasses.MISSING else one.default
-            made = one.default_factory is not dataclasses.MISSING
-            required = one.default is dataclasses.MISSING and not made
-            said = one.metadata.get("description")
-            hint = (Any if bare_one else hint.type) if handed_on else hint
-            yield Field(one.name, hint, required, default, description=said)
+    stored = {attribute.name for attribute in dataclasses.fields(kind)}
+    for attribute in kind.__dataclass_fields__.values():
+        hint = hints[attribute.name]
+        # `InitVar`: an argument that only `__post_init__` receives.
+        is_init_var = attribute.name not in stored and (
+            hint is dataclasses.InitVar or isinstance(hint, dataclasses.InitVar)
+        )
+        if is_init_var or (attribute.name in stored and attribute.init):
+            missing = dataclasses.MISSING
+            default = None if attribute.default is missing else attribute.default
+            required = attribute.default is missing and attribute.default_factory is missing
+            if is_init_var:
+                hint = Any if hint is dataclasses.InitVar else hint.type
+            description = attribute.metadata.get("description")
+            yield Field(attribute.name, hint, required, default, description=description)
 
 
-def _keys(kind: Any, hints: Mapping[str, Any]) -> Iterator[Field]:
-    """The keys of a TypedDict. It does not see `Required` itself where annotations are texts."""
+def _typeddict_fields(kind: Any, hints: Mapping[str, Any]) -> Iterator[Field]:
+    """Read `Required` from the hints: TypedDict itself misses it in quoted annotations."""
     for name, hint in hints.items():
         required = name in kind.__required_keys__
-        inner, said = hint, []
+        inner, metadata = hint, []
         while get_origin(inner) in (Annotated, Required, NotRequired):
             origin = get_origin(inner)
             if origin is Annotated:
-                said.extend(inner.__metadata__)
+                metadata.extend(inner.__metadata__)
             else:
                 required = origin is Required
             inner = get_args(inner)[0]
-        yield Field(name, Annotated[inner, *said] if said else inner, required)
+        yield Field(name, Annotated[inner, *metadata] if metadata else inner, required)

@@ -1,10 +1,12 @@
-"""A JSON schema from a Python type: what a model is told of what it shall write."""
+"""JSON schemas of Python types, with descriptions from annotations, metadata and docstrings."""
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
@@ -12,25 +14,23 @@ from types import NoneType
 from typing import Any, Final, Literal, NewType, NoReturn, get_args, get_origin
 from uuid import UUID
 
-from cfai._types.docstrings import first_paragraph, parameters
 from cfai._types.kinds import (
     SETS,
     Field,
-    bare,
-    fields,
+    fields_of,
     is_class,
     is_enum,
-    is_fixed,
+    is_fixed_tuple,
     is_list,
     is_mapping,
-    is_named_tuple,
     is_union,
+    origin_of,
 )
 from cfai.errors import InputError
 
 Schema = dict[str, Any]
 
-_PLAIN: Final[dict[Any, Schema]] = {
+_SCALARS: Final[dict[Any, Schema]] = {
     Any: {},
     object: {},
     str: {"type": "string"},
@@ -46,186 +46,286 @@ _PLAIN: Final[dict[Any, Schema]] = {
     Decimal: {"type": "string", "format": "decimal"},
 }
 
-_NAMES: Final = {str: "string", bool: "boolean", int: "integer", float: "number", NoneType: "null"}
+_TYPE_NAMES: Final = {
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    NoneType: "null",
+}
 _REF: Final = "#/$defs/"
 
 
-def schema(kind: Any) -> Schema:
-    """Give the JSON schema of a type.
+def json_schema(kind: Any) -> Schema:
+    """Build the JSON schema of a type.
 
-    Texts, numbers, truth values, `None`, dates, times, UUIDs and decimals; `Literal`, enumerations,
+    Strings, numbers, booleans, `None`, dates, times, UUIDs and decimals; `Literal`, enumerations,
     unions; lists, tuples, sets and dictionaries of them; attrs classes, dataclasses, TypedDicts and
-    named tuples, which may hold themselves. A text in `Annotated` is a description, as are
-    `metadata={"description": ...}` of a field and what the docstring says of it.
+    named tuples, also recursive ones. Descriptions come from strings in `Annotated`, from
+    `metadata={"description": ...}` of a field, and from the docstring.
 
     Raises:
-        InputError: There is no JSON for it. The message says where in the type.
+        InputError: The type has no JSON form. The message has the place in the type.
     """
-    return Walk().whole(kind, getattr(kind, "__name__", str(kind)))
+    builder = SchemaBuilder()
+    return builder.resolve(builder.build(kind, getattr(kind, "__name__", str(kind))))
 
 
-class Walk:
-    """One walk through a type. Classes become definitions, which are put in place at its end."""
+class SchemaBuilder:
+    """Builds the schema of one type.
+
+    `build` and `build_object` put classes into definitions and refer to them; `resolve` replaces
+    the references at the end.
+    """
 
     def __init__(self) -> None:
         self._names: dict[type[Any], str] = {}
         self._definitions: dict[str, Schema] = {}
         self._uses: Counter[str] = Counter()
 
-    def whole(self, kind: Any, where: str) -> Schema:
-        """Give the schema of a type, with the definitions that it refers to."""
-        return self.closed(self.of(kind, where))
-
-    def closed(self, made: Schema) -> Schema:
-        """Put the definitions in place: those that are used once where they are used."""
-        whole: Schema = self._resolved(made)
-        name = str(whole.get("$ref", "")).removeprefix(_REF)
+    def resolve(self, schema: Schema) -> Schema:
+        """Inline each definition that is used once, and put the others into `$defs`."""
+        resolved: Schema = self._inline(schema)
+        name = str(resolved.get("$ref", "")).removeprefix(_REF)
         if name:
-            # What is at the top shall say that it is an object.
-            whole = {**self._resolved(self._definitions[name]), **_without(whole, "$ref")}
-        left = {one for one in self._definitions if self._uses[one] > 1}
-        if left:
-            whole["$defs"] = {one: self._resolved(self._definitions[one]) for one in sorted(left)}
-        return whole
+            # The top level must say that it is an object.
+            resolved = {**self._inline(self._definitions[name]), **_without(resolved, "$ref")}
+        shared = {name for name in self._definitions if self._uses[name] > 1}
+        if shared:
+            resolved["$defs"] = {
+                name: self._inline(self._definitions[name]) for name in sorted(shared)
+            }
+        return resolved
 
-    def _resolved(self, part: Any) -> Any:
-        if isinstance(part, list):
-            return [self._resolved(one) for one in part]
-        if not isinstance(part, dict):
-            return part
-        name = str(part.get("$ref", "")).removeprefix(_REF)
+    def _inline(self, schema: Any) -> Any:
+        if isinstance(schema, list):
+            return [self._inline(item) for item in schema]
+        if not isinstance(schema, dict):
+            return schema
+        name = str(schema.get("$ref", "")).removeprefix(_REF)
         if name and self._uses[name] == 1:
-            part = {**self._definitions[name], **_without(part, "$ref")}
-        return {key: self._resolved(value) for key, value in part.items()}
+            schema = {**self._definitions[name], **_without(schema, "$ref")}
+        return {key: self._inline(value) for key, value in schema.items()}
 
-    def of(self, kind: Any, where: str) -> Schema:
-        """Give the schema of a part."""
+    def build(self, kind: Any, path: str) -> Schema:
+        """Build the schema of a type. *path* names it in errors."""
         if isinstance(kind, NewType):
-            return self.of(kind.__supertype__, where)
+            return self.build(kind.__supertype__, path)
         if hasattr(kind, "__metadata__"):
-            return described(self.of(get_args(kind)[0], where), said_of(kind))
+            texts = (item for item in kind.__metadata__ if isinstance(item, str))
+            return _describe(self.build(get_args(kind)[0], path), next(texts, ""))
         if is_enum(kind):
-            return _choice([one.value for one in kind], where)
+            return _build_choice([member.value for member in kind], path)
         if get_origin(kind) is Literal:
-            values = (one.value if isinstance(one, Enum) else one for one in get_args(kind))
-            return _choice(list(values), where)
+            values = (v.value if isinstance(v, Enum) else v for v in get_args(kind))
+            return _build_choice(list(values), path)
         if is_union(kind):
-            return {"anyOf": [self.of(one, where) for one in get_args(kind)]}
-        if is_named_tuple(kind) or is_class(kind):
-            return self._reference(kind, where)
+            return {"anyOf": [self.build(member, path) for member in get_args(kind)]}
+        if is_class(kind):
+            return self._refer_to(kind, path)
         if is_list(kind):
-            return self._list(kind, where)
+            return self._build_list(kind, path)
         if is_mapping(kind):
-            return self._mapping(kind, where)
-        return dict(_plain(kind, where))
+            return self._build_mapping(kind, path)
+        return dict(_build_scalar(kind, path))
 
-    def _list(self, kind: Any, where: str) -> Schema:
+    def _build_list(self, kind: Any, path: str) -> Schema:
         arguments = get_args(kind)
-        if is_fixed(kind):
-            first = [self.of(one, f"{where}[{at}]") for at, one in enumerate(arguments)]
-            size = len(first)
-            items = {"prefixItems": first} if first else {}
+        if is_fixed_tuple(kind):
+            prefix = [self.build(item, f"{path}[{at}]") for at, item in enumerate(arguments)]
+            size = len(prefix)
+            items = {"prefixItems": prefix} if prefix else {}
             return {"type": "array", **items, "minItems": size, "maxItems": size}
-        items = self.of(arguments[0], f"{where}[]") if arguments else {}
-        unique = {"uniqueItems": True} if bare(kind) in SETS else {}
+        items = self.build(arguments[0], f"{path}[]") if arguments else {}
+        unique = {"uniqueItems": True} if origin_of(kind) in SETS else {}
         return {"type": "array", "items": items, **unique}
 
-    def _mapping(self, kind: Any, where: str) -> Schema:
+    def _build_mapping(self, kind: Any, path: str) -> Schema:
         key, value = get_args(kind) or (str, Any)
         if key is not str:
-            _refuse(kind, where, "keys of objects are texts")
-        return {"type": "object", "additionalProperties": self.of(value, f"{where}{{}}")}
+            _refuse_type(kind, path, "the keys of an object must be strings")
+        return {"type": "object", "additionalProperties": self.build(value, f"{path}{{}}")}
 
-    def _reference(self, kind: type[Any], where: str) -> Schema:
+    def _refer_to(self, kind: type[Any], path: str) -> Schema:
         if kind not in self._names:
-            name = self._names[kind] = self._free(kind.__name__)
-            self._definitions[name] = self._class(kind, where)
+            name = self._names[kind] = self._free_name(kind.__name__)
+            self._definitions[name] = self._build_class(kind, path)
         self._uses[self._names[kind]] += 1
         return {"$ref": _REF + self._names[kind]}
 
-    def _free(self, name: str) -> str:
+    def _free_name(self, name: str) -> str:
         taken, number, free = set(self._names.values()), 1, name
         while free in taken:
             number += 1
             free = f"{name}{number}"
         return free
 
-    def _class(self, kind: type[Any], where: str) -> Schema:
+    def _build_class(self, kind: type[Any], path: str) -> Schema:
         doc = kind.__doc__ or ""
-        # A dataclass and a named tuple without a docstring are given their signature as one.
+        # The default docstring of dataclasses and named tuples is their signature.
         doc = "" if doc.startswith(f"{kind.__name__}(") else doc
         try:
-            found = fields(kind)
+            fields = fields_of(kind)
         except (NameError, TypeError) as exc:
-            raise InputError(f"{where}: the annotations of {kind.__name__} say {exc}") from exc
-        return described(self.object(found, parameters(doc), where), first_paragraph(doc))
+            raise InputError(f"{path}: can't resolve the types of {kind.__name__}: {exc}") from exc
+        return _describe(
+            self.build_object(fields, parameter_descriptions(doc), path), first_paragraph(doc)
+        )
 
-    def object(self, found: Iterable[Field], said: Mapping[str, str], where: str) -> Schema:
-        """Give the schema of an object with these fields; *said* describes some of them."""
+    def build_object(
+        self, fields: Iterable[Field], descriptions: Mapping[str, str], path: str
+    ) -> Schema:
+        """Build the schema of an object with these fields."""
         properties: Schema = {}
         required = []
-        for one in found:
-            part = self.of(one.kind, f"{where}.{one.name}")
-            part = described(part, one.description or said.get(one.name, ""))
-            if _is_told(one.default, part):
-                part = {**part, "default": one.default}
-            properties[one.name] = part
-            if one.required:
-                required.append(one.name)
-        made: Schema = {"type": "object", "properties": properties}
-        return {**made, "required": required, "additionalProperties": False}
+        for field in fields:
+            schema = self.build(field.kind, f"{path}.{field.name}")
+            schema = _describe(schema, field.description or descriptions.get(field.name, ""))
+            if _is_valid_default(field.default, schema):
+                schema = {**schema, "default": field.default}
+            properties[field.name] = schema
+            if field.required:
+                required.append(field.name)
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": required,
+            "additionalProperties": False,
+        }
 
 
-def described(part: Schema, text: str) -> Schema:
-    """Give a schema with a description, unless it has one of its own."""
-    if not text or "description" in part:
-        return part
-    return {**part, "description": text}
+def _describe(schema: Schema, text: str) -> Schema:
+    """Add a description, unless the schema has one."""
+    if not text or "description" in schema:
+        return schema
+    return {**schema, "description": text}
 
 
-def said_of(kind: Any) -> str:
-    """Give the text that `Annotated` says of a type."""
-    return next((one for one in getattr(kind, "__metadata__", ()) if isinstance(one, str)), "")
-
-
-def _is_told(default: Any, part: Schema) -> bool:
-    """Tell whether a default is one of JSON, and fits: a model may send it back."""
-    if type(default) not in _NAMES or default is None or default in (math.inf, -math.inf):
+def _is_valid_default(default: Any, schema: Schema) -> bool:
+    """Tell whether a default can stand in the schema: a model may send it back."""
+    if type(default) not in _TYPE_NAMES or default is None or default in (math.inf, -math.inf):
         return False
-    if default != default:  # not a number
+    if default != default:  # NaN
         return False
-    if "anyOf" in part:
-        return any(_is_told(default, one) for one in part["anyOf"])
-    if "$ref" in part or ("enum" in part and default not in part["enum"]):
+    if "anyOf" in schema:
+        return any(_is_valid_default(default, member) for member in schema["anyOf"])
+    if "$ref" in schema or ("enum" in schema and default not in schema["enum"]):
         return False
-    name = _NAMES[type(default)]
-    wanted = part.get("type", name)
-    return bool(name == wanted or (name, wanted) == ("integer", "number"))
+    name = _TYPE_NAMES[type(default)]
+    expected = schema.get("type", name)
+    return bool(name == expected or (name, expected) == ("integer", "number"))
 
 
-def _without(part: Schema, key: str) -> Schema:
-    return {name: value for name, value in part.items() if name != key}
+def _without(schema: Schema, key: str) -> Schema:
+    return {name: value for name, value in schema.items() if name != key}
 
 
-def _choice(values: list[Any], where: str) -> Schema:
+def _build_choice(values: list[Any], path: str) -> Schema:
     for value in values:
-        if type(value) not in _NAMES:
+        if type(value) not in _TYPE_NAMES:
             raise InputError(
-                f"{where}: a choice must be a text, a number or null, got {value!r:.60}"
+                f"{path}: a choice must be a string, a number or null, got {value!r:.60}"
             )
     if not values:
-        raise InputError(f"{where}: there must be something to choose from")
-    kinds = {_NAMES[type(value)] for value in values}
-    return {"type": kinds.pop(), "enum": values} if len(kinds) == 1 else {"enum": values}
+        raise InputError(f"{path}: a choice must have at least one value")
+    names = {_TYPE_NAMES[type(value)] for value in values}
+    return {"type": names.pop(), "enum": values} if len(names) == 1 else {"enum": values}
 
 
-def _plain(kind: Any, where: str) -> Schema:
+def _build_scalar(kind: Any, path: str) -> Schema:
     try:
-        return _PLAIN[kind]
+        return _SCALARS[kind]
     except (KeyError, TypeError):
-        _refuse(kind, where, "give it as something that JSON has")
+        _refuse_type(kind, path, "use a type that JSON has")
 
 
-def _refuse(kind: Any, where: str, advice: str) -> NoReturn:
-    shown = kind.__qualname__ if isinstance(kind, type) and not get_args(kind) else str(kind)
-    raise InputError(f"{where}: there is no JSON for {shown:.80}; {advice}")
+def _refuse_type(kind: Any, path: str, advice: str) -> NoReturn:
+    name = kind.__qualname__ if isinstance(kind, type) and not get_args(kind) else str(kind)
+    raise InputError(f"{path}: {name:.80} has no JSON form; {advice}")
+
+
+# Docstrings
+
+_GOOGLE = re.compile(r"(Args|Arguments|Parameters|Params|Attributes)\s*:\s*")
+_NUMPY = re.compile(r"(Parameters|Other Parameters|Attributes)\s*")
+_UNDERLINE = re.compile(r"-{3,}\s*")
+_FIELD = re.compile(
+    r":(?P<kind>param|parameter|arg|argument|ivar|var|\w+)(?P<names>[^:]*):(?P<text>.*)"
+)
+_PARAMETERS = {"param", "parameter", "arg", "argument", "ivar", "var"}
+_ENTRY = re.compile(r"\*{0,2}(?P<name>\w+)\s*(\(.*?\))?\s*:(?P<text>.*)")
+_SECTION = re.compile(r"(Args|Arguments|Returns|Yields|Raises|Examples?|Notes?)\s*:.*")
+
+
+def first_paragraph(docstring: str | None) -> str:
+    """Give the first paragraph of a docstring as one line, without its sections."""
+    paragraph: list[str] = []
+    for line in inspect.cleandoc(docstring or "").splitlines():
+        if not line.strip() or _GOOGLE.fullmatch(line) or _FIELD.fullmatch(line):
+            break
+        if paragraph and _SECTION.fullmatch(line):
+            break
+        paragraph.append(line.strip())
+    return " ".join(paragraph)
+
+
+def parameter_descriptions(docstring: str | None) -> dict[str, str]:
+    """Give the description of each parameter in a docstring, each as one line.
+
+    Google's style (`Args:`), NumPy's (`Parameters` underlined) and Sphinx's (`:param name:`).
+    """
+    lines = inspect.cleandoc(docstring or "").splitlines()
+    descriptions = dict(_parse_sphinx(lines))
+    for at, line in enumerate(lines):
+        if _GOOGLE.fullmatch(line):
+            descriptions |= dict(_parse_google(lines[at + 1 :]))
+        elif _NUMPY.fullmatch(line) and at + 1 < len(lines) and _UNDERLINE.fullmatch(lines[at + 1]):
+            descriptions |= dict(_parse_numpy(lines[at + 2 :]))
+    return {name: text for name, text in descriptions.items() if text}
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _join_lines(first: str, more: list[str]) -> str:
+    return " ".join(part for part in (first.strip(), *map(str.strip, more)) if part)
+
+
+def _indented_lines(lines: list[str], indent: int) -> list[str]:
+    """Take the lines up to the first that is not indented further than *indent*."""
+    block = []
+    for line in lines:
+        if line.strip() and _indent(line) <= indent:
+            break
+        block.append(line)
+    return block
+
+
+def _parse_google(lines: list[str]) -> Iterator[tuple[str, str]]:
+    section = _indented_lines(lines, 0)
+    first = next((line for line in section if line.strip()), "")
+    for at, line in enumerate(section):
+        entry = _ENTRY.fullmatch(line.strip())
+        if entry and _indent(line) == _indent(first):
+            more = _indented_lines(section[at + 1 :], _indent(line))
+            yield entry["name"], _join_lines(entry["text"], more)
+
+
+def _parse_numpy(lines: list[str]) -> Iterator[tuple[str, str]]:
+    for at, line in enumerate(lines):
+        if at + 1 < len(lines) and _UNDERLINE.fullmatch(lines[at + 1]):
+            return
+        if line.strip() and not _indent(line):
+            text = _join_lines("", _indented_lines(lines[at + 1 :], 0))
+            for name in line.partition(":")[0].split(","):
+                yield name.strip().lstrip("*"), text
+
+
+def _parse_sphinx(lines: list[str]) -> Iterator[tuple[str, str]]:
+    for at, line in enumerate(lines):
+        field = _FIELD.fullmatch(line)
+        if field and field["kind"] in _PARAMETERS and field["names"].split():
+            # The last word is the name; a type may precede it.
+            name = field["names"].split()[-1].lstrip("*")
+            yield name, _join_lines(field["text"], _indented_lines(lines[at + 1 :], 0))

@@ -15,9 +15,9 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from cfai._session.redaction import hide_secrets, redact_text
-from cfai._types.function import Definition, definition
+from cfai._types.function import FunctionDefinition, define_function
 from cfai._types.json import loads
-from cfai._types.read import Misfit, plain, read
+from cfai._types.read import TypeMismatch, read_value, write_value
 from cfai.errors import InputError
 from cfai.tasks import Answer, Function, Tool, ToolCall
 
@@ -55,13 +55,13 @@ class PythonTool:
     """How long the text may be that the model is told of what it gives back. More is a failure, and
     the model is told of that instead."""
 
-    definition: Definition = field(init=False, repr=False, eq=False)
+    definition: FunctionDefinition = field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         limit = self.max_characters
         if type(limit) is not int or limit < 1:
             raise InputError(f"max_characters must be a whole number above 0, got {limit!r:.80}")
-        made = definition(self.function, name=self.name, description=self.description)
+        made = define_function(self.function, name=self.name, description=self.description)
         if _is(self.function, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
             raise InputError(f"{made.name}: a tool must return its result, and not yield it")
         object.__setattr__(self, "definition", made)
@@ -84,10 +84,10 @@ class PythonTool:
         for name, one in known.items():
             try:
                 if name in given:
-                    values[name] = read(given[name], one.kind, f"arguments.{name}")
+                    values[name] = read_value(given[name], one.kind, f"arguments.{name}")
                 elif one.required:
                     wrong.append(f"arguments.{name} is missing")
-            except Misfit as exc:
+            except TypeMismatch as exc:
                 wrong.append(str(exc))
         if wrong:
             raise InputError("; ".join(wrong))
@@ -262,7 +262,7 @@ def written(value: Any) -> str:
     if isinstance(value, str):
         return _encodable(value)
     try:
-        made = value.to_dict() if isinstance(value, Answer) else plain(value)
+        made = value.to_dict() if isinstance(value, Answer) else write_value(value)
         return _encodable(json.dumps(made, ensure_ascii=False, allow_nan=False))
     except Exception as exc:
         problem = f"a value of type {type(value).__name__}, which JSON has no form for"

@@ -32,9 +32,9 @@ import pytest
 from attrs import frozen
 from hypothesis import given, strategies as st
 
-from cfai._types.function import definition
-from cfai._types.read import Misfit, plain, read
-from cfai._types.schema import schema
+from cfai._types.function import define_function
+from cfai._types.read import TypeMismatch, read_value, write_value
+from cfai._types.schema import json_schema
 from cfai.errors import InputError
 
 
@@ -234,11 +234,11 @@ def an_object(required: Sequence[str] = (), **properties: Any) -> dict[str, Any]
     ],
 )
 def test_a_type_has_its_schema(kind: Any, made: dict[str, Any]) -> None:
-    assert schema(kind) == made
+    assert json_schema(kind) == made
 
 
 def test_a_type_that_holds_itself_refers_to_itself() -> None:
-    made = schema(Node)
+    made = json_schema(Node)
     inner = made["$defs"]["Node"]
 
     assert {key: value for key, value in made.items() if key != "$defs"} == inner
@@ -251,16 +251,16 @@ def test_a_type_that_holds_itself_refers_to_itself() -> None:
 def test_two_classes_of_one_name_are_two() -> None:
     other = dataclasses.make_dataclass("Address", [("planet", str)])
     kind = tuple[Address, Address, other, other]  # type: ignore[valid-type]
-    assert list(schema(kind)["$defs"]) == ["Address", "Address2"]
+    assert list(json_schema(kind)["$defs"]) == ["Address", "Address2"]
 
 
 def test_keys_that_may_be_missing_are_not_required() -> None:
     """Also where the annotations are texts, which TypedDict itself does not see through."""
-    made = schema(Remade)
+    made = json_schema(Remade)
     assert sorted(made["required"]) == ["by", "title"]
-    assert read({"title": "a", "by": "b"}, Remade, "film") == {"title": "a", "by": "b"}
-    with pytest.raises(Misfit, match=r"film\.title is missing; film\.by must be a text"):
-        read({"by": 1}, Remade, "film")
+    assert read_value({"title": "a", "by": "b"}, Remade, "film") == {"title": "a", "by": "b"}
+    with pytest.raises(TypeMismatch, match=r"film\.title is missing; film\.by must be a string"):
+        read_value({"by": 1}, Remade, "film")
 
 
 @dataclass
@@ -271,24 +271,27 @@ class Unknown:
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        (bytes, "bytes: there is no JSON for bytes"),
-        (complex, "complex: there is no JSON for complex"),
-        (list[bytes], r"list\[\]: there is no JSON for bytes"),
-        (dict[int, str], r"dict: there is no JSON for dict\[int, str\]; keys of objects are"),
-        (dict[str, list[complex]], r"dict\{\}\[\]: there is no JSON for complex"),
-        (tuple[int, bytes], r"tuple\[1\]: there is no JSON for bytes"),
-        (Callable[[], int], "there is no JSON for"),
-        (Enum("Nothing", []), "there must be something to choose from"),
-        (TypeVar("T"), "there is no JSON for ~T"),
-        ("text", "there is no JSON for text"),
-        (Literal[b"x"], "a choice must be a text, a number or null, got b'x'"),
-        (Unknown, "the annotations of Unknown say name 'Nowhere' is not defined"),
-        (dataclasses.make_dataclass("Deep", [("it", list[bytes])]), r"Deep\.it\[\]: there is no"),
+        (bytes, "bytes: bytes has no JSON form"),
+        (complex, "complex: complex has no JSON form"),
+        (list[bytes], r"list\[\]: bytes has no JSON form"),
+        (dict[int, str], r"dict: dict\[int, str\] has no JSON form; the keys of an object must be"),
+        (dict[str, list[complex]], r"dict\{\}\[\]: complex has no JSON form"),
+        (tuple[int, bytes], r"tuple\[1\]: bytes has no JSON form"),
+        (Callable[[], int], "has no JSON form"),
+        (Enum("Nothing", []), "a choice must have at least one value"),
+        (TypeVar("T"), "~T has no JSON form"),
+        ("text", "text has no JSON form"),
+        (Literal[b"x"], "a choice must be a string, a number or null, got b'x'"),
+        (Unknown, "can.t resolve the types of Unknown: name 'Nowhere' is not defined"),
+        (
+            dataclasses.make_dataclass("Deep", [("it", list[bytes])]),
+            r"Deep\.it\[\]: bytes has no JSON",
+        ),
     ],
 )
 def test_what_json_lacks_is_refused_where_it_stands(kind: Any, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        schema(kind)
+        json_schema(kind)
 
 
 # Functions
@@ -349,7 +352,7 @@ def sphinx(city: str, days: int = 3, *, unit: Literal["c", "f"] = "c") -> str:
 @pytest.mark.parametrize("function", [google, numpy, sphinx])
 def test_a_docstring_describes_a_function(function: Callable[..., Any]) -> None:
     """In each of the three usual styles."""
-    made = definition(function)
+    made = define_function(function)
     assert made.name == function.__name__
     assert made.description == "Say how the weather is."
     assert made.parameters == an_object(
@@ -370,7 +373,7 @@ def test_a_method_is_a_function_without_its_self() -> None:
         def price(self, of: str) -> float:
             return float(len(of))
 
-    made = definition(Shop().price)
+    made = define_function(Shop().price)
     assert (made.name, made.description) == ("price", "price")
     assert made.parameters["required"] == ["of"]
 
@@ -382,7 +385,7 @@ def test_what_is_given_already_is_not_told() -> None:
         """List the orders."""
         return f"{database!r} {customer} {since}"
 
-    made = definition(partial(partial(orders, database=b""), customer=7))
+    made = define_function(partial(partial(orders, database=b""), customer=7))
     assert (made.name, made.description) == ("orders", "List the orders.")
     assert list(made.parameters["properties"]) == ["since"]
 
@@ -397,7 +400,7 @@ def fetch(url: str, api_key: str, days: int = 3) -> DataFrame:  # type: ignore[n
 
 def test_what_a_partial_binds_is_not_told_and_not_asked_for() -> None:
     """It may be a secret, or whose things a tool may touch; and it has a name and a docstring."""
-    made = definition(partial(fetch, api_key="sk-secret"))
+    made = define_function(partial(fetch, api_key="sk-secret"))
     assert (made.name, made.description) == ("fetch", "Fetch it.")
     assert made.parameters == an_object(
         ["url"],
@@ -405,7 +408,7 @@ def test_what_a_partial_binds_is_not_told_and_not_asked_for() -> None:
         days={"type": "integer", "default": 3},
     )
     assert [one.name for one in made.fields] == ["url", "days"]
-    assert definition(partial(fetch, "here")).parameters["required"] == ["api_key"]
+    assert define_function(partial(fetch, "here")).parameters["required"] == ["api_key"]
 
 
 def test_what_a_wrapped_partial_binds_is_not_told_either() -> None:
@@ -415,7 +418,7 @@ def test_what_a_wrapped_partial_binds_is_not_told_either() -> None:
     def retried(*args: Any, **keywords: Any) -> Any:
         return inner(*args, **keywords)
 
-    made = definition(partial(retried, days=1), name="fetch")
+    made = define_function(partial(retried, days=1), name="fetch")
     assert list(made.parameters["properties"]) == ["url"]
 
 
@@ -434,7 +437,7 @@ class Weather:
 
 def test_a_value_that_can_be_called_says_how_at_its_method() -> None:
     """And a default of `None` is one that the model may give."""
-    made = definition(Weather())
+    made = define_function(Weather())
     assert (made.name, made.description) == ("Weather", "Say how it is.")
     assert made.parameters == an_object(
         ["city"],
@@ -446,7 +449,7 @@ def test_a_value_that_can_be_called_says_how_at_its_method() -> None:
 def test_quoted_types_of_parameters_are_resolved() -> None:
     def plant(tree: list[Node], depth: int | None = 3) -> None: ...
 
-    made = definition(plant)
+    made = define_function(plant)
     assert [one.kind for one in made.fields] == [list[Node], int | None]
 
 
@@ -455,7 +458,7 @@ def test_a_default_that_does_not_fit_is_not_told() -> None:
 
     def tool(a: int = "no", b: float = math.inf, c: float = math.nan, d: float = 1) -> None: ...  # type: ignore[assignment]
 
-    properties = definition(tool).parameters["properties"]
+    properties = define_function(tool).parameters["properties"]
     assert [name for name, said in properties.items() if "default" in said] == ["d"]
 
 
@@ -464,8 +467,8 @@ def test_what_an_annotation_raises_is_an_error_of_ours() -> None:
 
     for said, says in (("json.Nope", "no attribute 'Nope'"), ("1/0", "division by zero")):
         tool.__annotations__["a"] = said
-        with pytest.raises(InputError, match=f"tool: its signature can't be read: .*{says}"):
-            definition(tool)
+        with pytest.raises(InputError, match=f"tool: can't read its signature: .*{says}"):
+            define_function(tool)
 
 
 # Values
@@ -482,15 +485,15 @@ def test_what_an_annotation_raises_is_an_error_of_ours() -> None:
         ("3", int, 'it must be a whole number, got "3"'),
         ("false", bool, 'it must be true or false, got "false"'),
         (0, bool, "it must be true or false, got 0"),
-        (None, str, "it must be a text, got null"),
-        (6, str, "it must be a text, got 6"),
+        (None, str, "it must be a string, got null"),
+        (6, str, "it must be a string, got 6"),
         ("0.5", float, "it must be a number"),
-        (10**400, float, "it must be a number of 64 bits"),
+        (10**400, float, "it must be a 64-bit number"),
         ("abc", list[str], 'it must be a list, got "abc"'),
         ({"a": 1}, list[str], "it must be a list"),
-        ([["a"]], list[str], r'it\[0\] must be a text, got \["a"\]'),
+        ([["a"]], list[str], r'it\[0\] must be a string, got \["a"\]'),
         ([1], tuple[int, str], "it must be a list of 2"),
-        ([1, 2], tuple[int, str], r"it\[1\] must be a text, got 2"),
+        ([1, 2], tuple[int, str], r"it\[1\] must be a string, got 2"),
         ([1], dict, "it must be an object"),
         ({"a": "x"}, dict[str, int], r"it\['a'\] must be a whole number"),
         ("green", Colour, 'it must be one of "red", "blue", got "green"'),
@@ -505,20 +508,20 @@ def test_what_an_annotation_raises_is_an_error_of_ours() -> None:
         ("1_000", Decimal, "it must be a decimal number"),
         ("\N{FULLWIDTH DIGIT ONE}", Decimal, "it must be a decimal number"),
         (float("inf"), Decimal, "it must be a decimal number"),
-        (float("inf"), float, "it must be a number of 64 bits"),
-        (float("nan"), float, "it must be a number of 64 bits"),
+        (float("inf"), float, "it must be a 64-bit number"),
+        (float("nan"), float, "it must be a 64-bit number"),
         ("2026-W05-6", date, "it must be a date such as"),
         ("20260131", date, "it must be a date such as"),
         ("2026-W05-6T12:00", datetime, "it must be a date and time such as"),
         ("1200", time, "it must be a time such as"),
         ([1], tuple[()], "it must be a list of 0"),
         ({"x": 1}, Film | None, r"it\.title is missing"),
-        ({"other": 1}, Spare, "it must be an object of first, second, got"),
-        ([{"other": 1}], list[Spare], r"it\[0\] must be an object of first, second, got"),
+        ({"other": 1}, Spare, "it must be an object with first, second, got"),
+        ([{"other": 1}], list[Spare], r"it\[0\] must be an object with first, second, got"),
         (2, Literal[1, "a"], 'it must be one of 1, "a", got 2'),
         (5, Cat | Dog, "it must be an object, got 5"),
         ({"breed": "x"}, Cat | Dog, r"it\.name is missing"),
-        ({"street": None}, Address, r"it\.street must be a text, got null"),
+        ({"street": None}, Address, r"it\.street must be a string, got null"),
         ({}, Point, r"it\.x is missing"),
         (
             {"name": "a", "children": [{"name": "b", "children": [{}]}]},
@@ -529,8 +532,8 @@ def test_what_an_annotation_raises_is_an_error_of_ours() -> None:
     ],
 )
 def test_a_value_that_does_not_fit_is_told_with_the_rule(value: Any, kind: Any, says: str) -> None:
-    with pytest.raises(Misfit, match=says):
-        read(value, kind, "it")
+    with pytest.raises(TypeMismatch, match=says):
+        read_value(value, kind, "it")
 
 
 def test_a_class_that_raises_a_key_error_misses_nothing() -> None:
@@ -541,8 +544,8 @@ def test_a_class_that_raises_a_key_error_misses_nothing() -> None:
         def __post_init__(self) -> None:
             raise KeyError("nope")
 
-    with pytest.raises(Misfit, match="Sure 'nope'"):
-        read({"it": 1}, Sure, "Sure")
+    with pytest.raises(TypeMismatch, match="Sure 'nope'"):
+        read_value({"it": 1}, Sure, "Sure")
 
 
 def test_the_rules_of_a_class_itself_count() -> None:
@@ -552,8 +555,8 @@ def test_the_rules_of_a_class_itself_count() -> None:
     class Dice:
         eyes: int = attrs.field(validator=attrs.validators.le(6))
 
-    with pytest.raises(Misfit, match=r"'eyes' must be <= 6: 7"):
-        read({"eyes": 7}, Dice, "Dice")
+    with pytest.raises(TypeMismatch, match=r"'eyes' must be <= 6: 7"):
+        read_value({"eyes": 7}, Dice, "Dice")
 
 
 @pytest.mark.parametrize(
@@ -585,7 +588,7 @@ def test_the_rules_of_a_class_itself_count() -> None:
     ],
 )
 def test_a_value_is_read_as_what_it_looks_most_like(value: Any, kind: Any, meant: Any) -> None:
-    made = read(value, kind, "it")
+    made = read_value(value, kind, "it")
     assert made == meant
     assert type(made) is type(meant)
 
@@ -693,20 +696,20 @@ def fits_object(value: dict[str, Any], rule: Mapping[str, Any], whole: Mapping[s
 @given(typed())
 def test_a_value_of_any_type_goes_to_json_and_back(typed: Typed) -> None:
     """It comes back as it was, and its JSON fits the schema of its type."""
-    text = json.dumps(plain(typed.value), allow_nan=False)
-    back = read(json.loads(text), typed.kind, "it")
+    text = json.dumps(write_value(typed.value), allow_nan=False)
+    back = read_value(json.loads(text), typed.kind, "it")
 
     assert back == typed.value
-    made = schema(typed.kind)
+    made = json_schema(typed.kind)
     assert fits(json.loads(text), made, made)
 
 
 @given(st.sets(st.integers(0, 9)))
 def test_sets_are_lists_without_an_order(value: set[int]) -> None:
-    text = json.dumps(plain(value))
-    assert read(json.loads(text), set[int], "it") == value
-    assert read(json.loads(text), frozenset[int], "it") == frozenset(value)
-    assert read(json.loads(text), AbstractSet[int], "it") == value
+    text = json.dumps(write_value(value))
+    assert read_value(json.loads(text), set[int], "it") == value
+    assert read_value(json.loads(text), frozenset[int], "it") == frozenset(value)
+    assert read_value(json.loads(text), AbstractSet[int], "it") == value
 
 
 def test_what_is_nested_too_deep_is_no_crash() -> None:
@@ -716,6 +719,6 @@ def test_what_is_nested_too_deep_is_no_crash() -> None:
     deep: Any = {"name": "a"}
     for _ in range(sys.getrecursionlimit()):
         deep = {"name": "a", "children": [deep]}
-    assert read(value, Any, "it") is value
-    with pytest.raises(Misfit):
-        read(deep, Node, "it")
+    assert read_value(value, Any, "it") is value
+    with pytest.raises(TypeMismatch):
+        read_value(deep, Node, "it")

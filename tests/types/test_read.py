@@ -26,8 +26,8 @@ import attrs
 import pytest
 from attrs import frozen
 
-from cfai._types.read import Misfit, plain, read
-from cfai._types.schema import schema
+from cfai._types.read import TypeMismatch, read_value, write_value
+from cfai._types.schema import json_schema
 
 # The spellings: all of an annotation in quotation marks, a part of it, and as it was once written.
 
@@ -76,12 +76,12 @@ class Named(NamedTuple):
 @pytest.mark.parametrize("kind", [Quoted, Part, Older, AttrsQuoted, AttrsPart, AttrsOlder, Named])
 def test_a_class_may_hold_itself_however_it_is_written(kind: Any) -> None:
     said = {"name": "a", "kids": [{"name": "b", "kids": []}]}
-    made = read(said, kind, "it")
+    made = read_value(said, kind, "it")
     assert made == kind("a", [kind("b", [])])
-    assert plain(made) == said
-    assert "$defs" in schema(kind)
-    with pytest.raises(Misfit, match=r"it\.kids\[0\]\.name must be a text, got 1"):
-        read({"name": "a", "kids": [{"name": 1}]}, kind, "it")
+    assert write_value(made) == said
+    assert "$defs" in json_schema(kind)
+    with pytest.raises(TypeMismatch, match=r"it\.kids\[0\]\.name must be a string, got 1"):
+        read_value({"name": "a", "kids": [{"name": 1}]}, kind, "it")
 
 
 @frozen
@@ -98,9 +98,9 @@ class After:
 
 def test_a_class_may_hold_a_later_one() -> None:
     said = {"one": {"a": {"name": "b"}}, "other": {"name": "c"}, "more": {"d": {"name": "e"}}}
-    made = read(said, Before, "it")
+    made = read_value(said, Before, "it")
     assert made == Before({"a": After("b")}, After("c"), {"d": After("e")})
-    assert plain(made) == said
+    assert write_value(made) == said
 
 
 def test_a_class_inside_a_function_may_hold_itself() -> None:
@@ -108,9 +108,9 @@ def test_a_class_inside_a_function_may_hold_itself() -> None:
     class Inner:
         kid: "Inner | None" = None
 
-    made = read({"kid": {"kid": None}}, Inner, "it")
+    made = read_value({"kid": {"kid": None}}, Inner, "it")
     assert made == Inner(Inner())
-    assert plain(made) == {"kid": {"kid": None}}
+    assert write_value(made) == {"kid": {"kid": None}}
 
 
 class Keys(TypedDict):
@@ -194,12 +194,12 @@ Id = NewType("Id", int)
     ],
 )
 def test_what_has_a_schema_can_be_read(kind: Any, said: Any) -> None:
-    assert schema(kind) is not None
-    made = read(said, kind, "it")
+    assert json_schema(kind) is not None
+    made = read_value(said, kind, "it")
     if kind is Handed:
         assert made.sum == 3
         said = {"a": 1}
-    written = plain(made)
+    written = write_value(made)
     assert (list(written) if isinstance(written, tuple) else written) == said
 
 
@@ -235,8 +235,8 @@ def test_a_wrong_leaf_is_told_in_no_time(kind: Any, key: str, is_listed: bool) -
     for _ in range(40):
         said = {key: [said] if is_listed else said}
     began = process_time()
-    with pytest.raises(Misfit, match=r"must be an object, got 7"):
-        read(said, kind, "it")
+    with pytest.raises(TypeMismatch, match=r"must be an object, got 7"):
+        read_value(said, kind, "it")
     assert process_time() - began < 2
 
 
@@ -268,16 +268,18 @@ def test_the_member_is_the_one_that_its_kind_says() -> None:
         said = {"kind": "mul", "left": said, "right": leaf}
         made = Mul("mul", made, Num("num", 1))
     began = process_time()
-    assert read({"value": said}, dict[str, Num | Add | Mul], "it") == {"value": made}
+    assert read_value({"value": said}, dict[str, Num | Add | Mul], "it") == {"value": made}
     assert process_time() - began < 2
 
-    with pytest.raises(Misfit, match=r"^it\.left\.value must be a number, got \"1\"$"):
-        read({"kind": "add", "left": {**leaf, "value": "1"}, "right": leaf}, Num | Add | Mul, "it")
+    with pytest.raises(TypeMismatch, match=r"^it\.left\.value must be a number, got \"1\"$"):
+        read_value(
+            {"kind": "add", "left": {**leaf, "value": "1"}, "right": leaf}, Num | Add | Mul, "it"
+        )
     wrong = {"kind": "sub", "left": leaf, "right": leaf}
     with pytest.raises(
-        Misfit, match=r"it\.kind must be one of \"num\", \"add\", \"mul\", got \"sub\""
+        TypeMismatch, match=r"it\.kind must be one of \"num\", \"add\", \"mul\", got \"sub\""
     ):
-        read(wrong, Num | Add | Mul, "it")
+        read_value(wrong, Num | Add | Mul, "it")
 
 
 def test_a_union_nested_too_deep_is_no_crash() -> None:
@@ -285,12 +287,12 @@ def test_a_union_nested_too_deep_is_no_crash() -> None:
     for _ in range(sys.getrecursionlimit()):
         said = {"child": said}
     began = process_time()
-    with pytest.raises(Misfit):
-        read(said, One, "it")
+    with pytest.raises(TypeMismatch):
+        read_value(said, One, "it")
     assert process_time() - began < 5
 
 
 def test_a_moment_is_read_as_it_is_written() -> None:
     now = datetime(2026, 1, 31, 12, 0, 0, 5, tzinfo=UTC)
-    assert read(plain(now), datetime, "it") == now
-    assert read("2026-01-31 12:00Z", datetime, "it") == now.replace(microsecond=0)
+    assert read_value(write_value(now), datetime, "it") == now
+    assert read_value("2026-01-31 12:00Z", datetime, "it") == now.replace(microsecond=0)
