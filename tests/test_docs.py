@@ -26,6 +26,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 
+import cfai
 from cfai.local import Server
 from cfai.testing import FakeCohere, FakeWorkersAI
 
@@ -299,6 +300,17 @@ def test_what_does_not_run_says_why() -> None:
 def test_which_remarks_explain_a_block(language: str, remark: str, explained: bool) -> None:
     """The rule above finds what breaks it."""
     assert Block(ROOT / "README.md", 1, language, "", remark).is_explained == explained
+
+
+def test_the_tables_are_up_to_date() -> None:
+    """The tables of fields, options and names agree with the code."""
+    run_outside(ROOT, sys.executable, "docs/tables.py", "--check")
+
+
+def test_the_reference_lists_every_public_name() -> None:
+    text = (ROOT / "docs" / "api.md").read_text()
+    missing = [name for name in cfai.__all__ if f"`cfai.{name}`" not in text]
+    assert missing == ["__version__"]
 
 
 def test_the_links_between_the_pages_lead_somewhere() -> None:

@@ -103,6 +103,13 @@ async def _profile(row: Race, origin: str, names: Sequence[str]) -> None:
         statistics.sort_stats("cumulative").print_stats(40)
 
 
+def _by_hand(path: Path) -> str:
+    """The part of an existing page that is written by hand, which is kept."""
+    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    _, marker, rest = old.partition("\n<!-- The rest of this page is written by hand. -->")
+    return marker + rest
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what the command line asks for, and print it."""
     options = _options(arguments)
@@ -121,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 outcomes += measured
     if options.markdown:
         page = markdown(outcomes, rounds=rounds, cores=cores, now=datetime.now(UTC))
-        options.markdown.write_text(page, encoding="utf-8")
+        options.markdown.write_text(page + _by_hand(options.markdown), encoding="utf-8")
         print(f"written: {options.markdown}", file=sys.stderr)
 
 

@@ -40,8 +40,8 @@ class _Session(Contender):
 class Bare(_Session):
     name = "aiohttp + orjson"
     note = (
-        "no cookie jar, no time-outs, the URL built once; a stream is split at blank lines "
-        "and each event handed to `orjson.loads`"
+        "no cookie jar, no timeouts, the URL built once; a stream is split at blank lines "
+        "and each event is decoded with `orjson.loads`"
     )
 
     async def run(self) -> int:
@@ -82,7 +82,7 @@ class Bare(_Session):
 
 class BareRead(_Session):
     name = "aiohttp, answer not decoded"
-    note = "what the way over the socket costs; taken off everybody"
+    note = "the cost of the socket, subtracted from every contender"
 
     async def embed(self) -> int:
         await self._embeddings()

@@ -13,7 +13,7 @@ from .contender import EMBEDDER, MODEL, NATIVE, QUESTION, SENTENCES, Contender
 class HttpxByHand(Contender):
     name = "httpx, httpx-sse"
     packages = ("httpx", "httpx_sse")
-    note = "default limits and time-outs; `response.json()`, and `json.loads` an event"
+    note = "default limits and timeouts; `response.json()`, and `json.loads` per event"
 
     async def open(self) -> None:
         self._client = httpx.AsyncClient(headers={"Authorization": "Bearer t"})

@@ -226,8 +226,8 @@ def making(row: Making, *, rounds: int, only: Sequence[str] = ()) -> tuple[Outco
     by_memory = evolve(
         row,
         key=f"{row.key}-memory",
-        title=f"{row.title}: the peak of memory",
-        about="What Python's own allocations come to, at most, while it is done once.",
+        title=f"{row.title}: peak memory",
+        about="The peak of Python's allocations during one run.",
         scale="MB",
         budgets=budgets,
     )
@@ -261,7 +261,7 @@ def startup(
             used, elapsed = _started(row.snippets[name].code, origin)
             processor[name].append(used)
             wall[name].append(elapsed)
-    by_wall = evolve(row, key=f"{row.key}-wall", title=f"{row.title}, by the clock on the wall")
+    by_wall = evolve(row, key=f"{row.key}-wall", title=f"{row.title}: wall-clock time")
     return Outcome(row, processor, missing), Outcome(by_wall, wall, missing)
 
 

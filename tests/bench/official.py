@@ -12,8 +12,8 @@ class Official(Contender):
     name = "cloudflare"
     packages = ("cloudflare",)
     note = (
-        "`client.ai.run` with a model name without slashes, since it sends those as `%2F`; "
-        "it can't stream, so the lines of `with_streaming_response` are read by hand"
+        "`client.ai.run` with a model name without slashes, because it sends slashes as `%2F`; "
+        "it does not stream, so the lines of `with_streaming_response` are parsed by hand"
     )
 
     async def open(self) -> None:

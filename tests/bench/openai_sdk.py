@@ -10,7 +10,7 @@ from .contender import EMBEDDER, MESSAGES, MODEL, SENTENCES, Contender
 class OpenAI(Contender):
     name = "openai"
     packages = ("openai",)
-    note = "`chat.completions` and `embeddings`, which answer in a longer JSON than the others read"
+    note = "`chat.completions` and `embeddings`, whose JSON is longer than what the others read"
 
     async def open(self) -> None:
         from openai import AsyncOpenAI

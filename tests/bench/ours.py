@@ -10,7 +10,7 @@ from .contender import EMBEDDER, MODEL, QUESTION, SENTENCES, Contender
 class Ours(Contender):
     name = "cfai"
     packages = ("cfai",)
-    note = "every default left on: time-outs, retries, the whole typed answer; vectors as float32"
+    note = "all defaults: timeouts, retries, the complete typed answer; vectors as float32"
 
     async def open(self) -> None:
         self._ai = WorkersAI(account_id="a", api_token="t", base_url=f"{self.origin}/client/v4")

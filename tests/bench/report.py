@@ -31,16 +31,17 @@ _PACKAGES = (
 _INTRODUCTION = """\
 # Benchmarks
 
-What a call costs: `cfai` beside the bare libraries it stands on, and beside the other clients.
-This page is written by the benchmark itself; run it with `nox -s bench`, which installs the other
-clients into an environment of its own, and read the ratios rather than the times.
+The cost of a call: `cfai` compared with the bare libraries that it is built on, and with other
+clients. `nox -s bench` runs all benchmarks in an environment with the other clients; `nox -s
+bench -- --markdown docs/benchmarks.md` writes the first part of this page. Compare ratios rather
+than absolute times.
 
-A server in a process of its own answers ready-made bytes on the loopback. It keeps to one core and
-the clients to another, where there are two. Every round runs every contender once, in a new order;
-the figures are processor time of the client's process, divided by the number of calls or events:
-the median over the rounds, and the least. A ratio is taken within each round, and its median and
-middle half over the rounds are given. *Floor* is the least that the same work costs in Python
-without a library on top of aiohttp and orjson.
+A server in a separate process sends prepared bytes over the loopback. Client and server are
+pinned to separate cores if there are at least two. Each round runs every contender once, in a new
+order. The figures are the CPU time of the client's process, divided by the number of calls or
+events: the median over the rounds, and the minimum. Ratios are computed within each round; the
+tables show their median and their interquartile range. *Floor* is the least that the same work
+costs in Python with only aiohttp and orjson.
 """
 
 
@@ -49,8 +50,14 @@ def table(outcome: Outcome) -> list[list[str]]:
     row = outcome.row
     scale = _SCALES[row.scale]
     taken_off = [f"less {row.less}"] if row.less else []
-    columns = [f"{row.scale} per {row.unit}", "least", *taken_off, "× floor", "middle half"]
-    lines = [["contender", *columns, "budget"]]
+    columns = [
+        f"{row.scale} per {row.unit}",
+        "minimum",
+        *taken_off,
+        "× floor",
+        "interquartile range",
+    ]
+    lines = [["Contender", *columns, "Budget"]]
     for name, seconds in outcome.seconds.items():
         figures = [median(seconds), min(seconds)]
         if row.less:
@@ -77,7 +84,7 @@ def _figure(value: float) -> str:
 def _verdict(outcome: Outcome, budget: Budget) -> str:
     scale = outcome.row.scale
     limit = f"{budget.limit * _SCALES[scale]:g} {scale}" if budget.absolute else f"{budget.limit} ×"
-    return f"≤ {limit}: {'met' if outcome.met(budget) else 'NOT met'}"
+    return f"≤ {limit}: {'met' if outcome.met(budget) else 'not met'}"
 
 
 def plain(outcome: Outcome) -> str:
@@ -121,7 +128,7 @@ def markdown(outcomes: Sequence[Outcome], *, rounds: int, cores: Cores, now: dat
             "",
             f"Versions: {', '.join(_versions(_PACKAGES))}.",
             "",
-            "How each is used:",
+            "How each client is used:",
             "",
             *notes,
             "",

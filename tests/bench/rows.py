@@ -25,7 +25,7 @@ _OURS = "cfai"
 _RUN = Race(
     key="run",
     title="One small JSON answer, one call at a time",
-    about="A prompt goes up, ten words and their usage come back.",
+    about="The request is a prompt; the answer has ten words and the usage.",
     unit="call",
     scenario="run",
     work="run",
@@ -38,8 +38,8 @@ _BURST = Race(
     key="burst",
     title="A stream in bursts",
     about=(
-        f"{BURST_EVENTS:,} events, each its own HTTP chunk, written at once, so that many of them "
-        "share a packet. The cost of the request is in it."
+        f"{BURST_EVENTS:,} events, each its own HTTP chunk, written at once, so that many share "
+        "a packet. The cost of the request is included."
     ),
     unit="event",
     scenario="burst",
@@ -97,8 +97,8 @@ ROWS: tuple[Row, ...] = (
     evolve(
         _RUN,
         key="run-64",
-        title="The same, 64 in flight",
-        about="The server takes 20 ms for each, and 64 calls are under way at any time.",
+        title="Small JSON answers, 64 calls in flight",
+        about="The server takes 20 ms per call, and 64 calls are in flight at any time.",
         scenario="run-20ms",
         times=640,
         in_flight=64,
@@ -117,11 +117,11 @@ ROWS: tuple[Row, ...] = (
     evolve(
         _BURST,
         key="burst-chat",
-        title="The same bytes for everybody",
+        title="The same bytes for every client",
         about=(
-            f"{BURST_EVENTS:,} events in bursts, in the chat-completion form, which every "
-            "contender reads here: in the other rows of streams those who ask OpenAI's endpoint "
-            "get this longer form, and the rest the service's own."
+            f"{BURST_EVENTS:,} events in bursts, in the longer chat-completion format for "
+            "every contender. In the other stream rows, only clients of the OpenAI endpoint get "
+            "this format; the others get the service's own."
         ),
         scenario="burst-chat",
         work="stream_chat",
@@ -129,10 +129,10 @@ ROWS: tuple[Row, ...] = (
     ),
     Race(
         key="paced",
-        title="A stream, one token a wake-up",
+        title="A stream, one token per wake-up",
         about=(
-            f"{PACED_EVENTS} events, one about every millisecond, so that the event loop wakes up "
-            "for each of them, as it does when a model writes."
+            f"{PACED_EVENTS} events, about one per millisecond, so that the event loop wakes up "
+            "for each of them, as with a real model."
         ),
         unit="event",
         scenario="paced",
@@ -145,7 +145,10 @@ ROWS: tuple[Row, ...] = (
     Race(
         key="embed",
         title=f"{TEXTS} embeddings of {DIMENSION} numbers",
-        about="1.8 MB of JSON come down. What the socket costs is taken off before the ratio.",
+        about=(
+            "The response is 1.8 MB of JSON. The cost of the socket is subtracted before the ratio "
+            "is computed."
+        ),
         unit="answer",
         scale="ms",
         less="aiohttp, answer not decoded",
@@ -158,7 +161,7 @@ ROWS: tuple[Row, ...] = (
     Making(
         key="audio",
         title="1 MB of audio as JSON integers",
-        about="Some models take a sound only as a list of numbers. Nothing is sent.",
+        about="Some models accept audio only as a list of integers. Nothing is sent.",
         unit="MB",
         scale="ms",
         floor="orjson.dumps(list(audio))",
@@ -172,8 +175,11 @@ ROWS: tuple[Row, ...] = (
     ),
     Startup(
         key="import",
-        title="The first import",
-        about="An interpreter starts, imports, and ends. What a bare one costs is taken off.",
+        title="Import time",
+        about=(
+            "An interpreter starts, imports, and exits. The cost of a bare interpreter is "
+            "subtracted."
+        ),
         unit="start",
         scale="ms",
         floor="aiohttp imported",
@@ -207,8 +213,8 @@ ROWS: tuple[Row, ...] = (
     ),
     Startup(
         key="first-answer",
-        title="The first answer",
-        about="An interpreter starts, imports, asks once, reads the answer and ends.",
+        title="Time to the first answer",
+        about="An interpreter starts, imports, sends one request, reads the answer and exits.",
         unit="start",
         scale="ms",
         floor=_BARE_ANSWER,
