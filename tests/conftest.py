@@ -1,4 +1,4 @@
-"""What every test stands on: a scripted server, and a check that nothing is left running."""
+"""Fixtures of all tests: a scripted service, and a check that no task is left running."""
 
 import asyncio
 import gc
@@ -9,14 +9,14 @@ from hypothesis import settings
 
 from cfai.testing import FakeWorkersAI
 
-# How fast a machine is, is no property of the code.
+# The speed of the machine must not fail a test.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeWorkersAI]:
-    """A scripted Workers AI on the test's own event loop."""
+    """A scripted Workers AI on the event loop of the test."""
     async with FakeWorkersAI() as fake:
         yield fake
 
@@ -26,14 +26,14 @@ async def no_task_outlives_the_test() -> AsyncIterator[None]:
     before = asyncio.all_tasks()
     yield
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
-    # An unclosed socket or a coroutine never awaited warns when it is collected, and a warning is
-    # an error: the young generations are enough to blame the test that made it.
+    # An unclosed socket or a coroutine that was never awaited warns when it is collected, and a
+    # warning is an error. Collecting the young generations is enough to fail the right test.
     gc.collect(1)
     assert not left, f"left running: {left}"
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(request: pytest.FixtureRequest) -> None:
-    """For every async test, set up first and so checked last."""
+    """Applied to every async test: set up first, so checked last."""
     if request.node.get_closest_marker("asyncio"):
         request.getfixturevalue("no_task_outlives_the_test")

@@ -1,4 +1,4 @@
-"""The floors of the house: who may import whom, read from every import in every module.
+"""The layers of the package: which module may import which, checked for every import.
 
 Imports inside functions and under `TYPE_CHECKING` count like any other.
 """
@@ -56,7 +56,7 @@ LIBRARIES: dict[str, set[str]] = {
     "httpx_sse": {"streaming"},
     "orjson": {"_types", "_wire", "local"},
     "yarl": {"_session"},
-    # Extras: only inside functions, except where the whole room is the extra.
+    # Extras: only inside functions, except in modules that need the extra anyway.
     "PIL": {"local"},
     "bs4": {"local"},
     "mammoth": {"local"},
@@ -77,12 +77,12 @@ LIBRARIES: dict[str, set[str]] = {
     "vader": {"local"},
     "xllamacpp": {"local"},
 }
-"""The room, or rooms, of each outside library."""
+"""The top-level modules that may import each outside library."""
 
 AT_THE_TOP = {"aiohttp", "attrs", "cattrs", "orjson", "yarl"}
-"""What may be imported when a module is; everything else waits for the function that needs it."""
+"""Libraries that may be imported at module level; others are imported inside functions."""
 
-WHOLE_ROOM = {
+REQUIRED_BY = {
     "typer": "cfai.cli",
     "rich": "cfai.cli",
     "opentelemetry": "cfai.telemetry._spans",
@@ -90,31 +90,31 @@ WHOLE_ROOM = {
     "pytest_asyncio": "cfai.testing.plugin",
     "starlette": "cfai.web.starlette",
 }
-"""Modules that nobody imports without wanting the library."""
+"""Modules that import an extra at module level, because they are useless without it."""
 
 TYPES_ONLY = {("cfai.workers_ai", "aiohttp"), ("cfai.cohere.client", "aiohttp")}
-"""What a signature names without importing it: the session that a caller may bring along."""
+"""Libraries that a module imports only for its signatures: the type of the caller's session."""
 
 
 def modules() -> dict[str, Path]:
     """Every module of the package, by its dotted name."""
-    found = {}
+    paths = {}
     for path in sorted(ROOT.rglob("*.py")):
         parts = ("cfai", *path.relative_to(ROOT).with_suffix("").parts)
-        found[".".join(part for part in parts if part != "__init__")] = path
-    return found
+        paths[".".join(part for part in parts if part != "__init__")] = path
+    return paths
 
 
 MODULES = modules()
 
 
-def room(module: str) -> str:
-    """The room a module lies in: its package or module right under `cfai`."""
+def top_level(module: str) -> str:
+    """The package or module directly under `cfai` that holds *module*."""
     return module.split(".")[1] if "." in module else "__init__"
 
 
 def targets(node: ast.AST) -> Iterator[str]:
-    """The modules that one statement imports."""
+    """The modules that a statement imports."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -125,35 +125,35 @@ def targets(node: ast.AST) -> Iterator[str]:
 
 
 def imports(module: str) -> set[str]:
-    """All that *module* imports, wherever the import stands."""
+    """Everything that *module* imports, at any place in the file."""
     tree = ast.parse(MODULES[module].read_text())
     return {target for node in ast.walk(tree) for target in targets(node)}
 
 
-def imports_at_once(module: str) -> set[str]:
-    """What importing *module* imports: not what stands in functions or under `TYPE_CHECKING`."""
+def module_level_imports(module: str) -> set[str]:
+    """Everything that importing *module* imports: not in functions or under `TYPE_CHECKING`."""
 
-    def reached(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    def executed(body: list[ast.stmt]) -> Iterator[ast.stmt]:
         for node in body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
             if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-                yield from reached(node.orelse)
+                yield from executed(node.orelse)
                 continue
             yield node
             for name in ("body", "orelse", "finalbody"):
-                yield from reached(getattr(node, name, []))
+                yield from executed(getattr(node, name, []))
 
     tree = ast.parse(MODULES[module].read_text())
-    return {target for node in reached(tree.body) for target in targets(node)}
+    return {target for node in executed(tree.body) for target in targets(node)}
 
 
-def ours(module: str) -> set[str]:
+def internal_imports(module: str) -> set[str]:
     return {name for name in imports(module) if name.split(".")[0] == "cfai"}
 
 
 def entry(module: str) -> str:
-    """The longest path in the table that holds *module*."""
+    """The longest path in the table that contains *module*."""
     parts = module.split(".")[1:] or ["__init__"]
     paths = ["/".join(parts[:length]) for length in range(len(parts), 0, -1)]
     return next((path for path in paths if any(path in layer for layer in LAYERS)), paths[-1])
@@ -163,36 +163,36 @@ def layer(path: str) -> int:
     return next(number for number, paths in enumerate(LAYERS) if path in paths)
 
 
-def outside(names: set[str]) -> set[str]:
-    """The libraries among *names* that are neither ours nor Python's."""
-    tops = {name.split(".")[0] for name in names}
-    return tops - {"cfai"} - sys.stdlib_module_names
+def libraries(names: set[str]) -> set[str]:
+    """The third-party libraries among *names*."""
+    top_levels = {name.split(".")[0] for name in names}
+    return top_levels - {"cfai"} - sys.stdlib_module_names
 
 
-def test_every_room_has_a_floor() -> None:
-    """A new room takes its place in the table before it is moved into."""
+def test_every_module_has_a_layer() -> None:
+    """A new module is entered in the table."""
     assert {entry(module) for module in MODULES} <= set().union(*LAYERS) | {"local"}
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_go_down(module: str) -> None:
-    """A module imports from lower floors and from its own room, and from nowhere else."""
-    here = entry(module)
-    for name in sorted(ours(module)):
-        there = entry(name)
-        if room(module) == room(name):
+    """A module imports only from lower layers and from its own folder."""
+    for name in sorted(internal_imports(module)):
+        if top_level(module) == top_level(name):
             continue
-        if room(module) == "local":
-            assert room(name) in LOCAL_MAY, f"the local server may not import {name}"
-        elif room(name) == "local":
-            assert room(module) in LOCAL_IS_FOR, f"{name} is for the command line only"
+        if top_level(module) == "local":
+            assert top_level(name) in LOCAL_MAY, f"the local server may not import {name}"
+        elif top_level(name) == "local":
+            assert top_level(module) in LOCAL_IS_FOR, f"{name} is for the command line only"
         else:
-            assert layer(there) < layer(here), f"{name} is not below {module}"
+            assert layer(entry(name)) < layer(entry(module)), f"{name} is not below {module}"
 
 
 def test_there_are_no_cycles() -> None:
     """No two modules import each other, directly or through others."""
-    graph = {module: {name for name in ours(module) if name != module} for module in MODULES}
+    graph = {
+        module: {name for name in internal_imports(module) if name != module} for module in MODULES
+    }
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -200,19 +200,19 @@ def test_there_are_no_cycles() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_every_library_has_its_room(module: str) -> None:
-    """An outside library is imported only where the table says."""
-    for library in sorted(outside(imports(module))):
-        if (module, library) in TYPES_ONLY and library not in outside(imports_at_once(module)):
+def test_libraries_are_imported_only_where_the_table_allows_it(module: str) -> None:
+    used_at_import = libraries(module_level_imports(module))
+    for library in sorted(libraries(imports(module))):
+        if (module, library) in TYPES_ONLY and library not in used_at_import:
             continue
-        rooms = LIBRARIES.get(library, set())
-        assert "*" in rooms or room(module) in rooms, f"{library} has no business in {module}"
+        homes = LIBRARIES.get(library, set())
+        assert "*" in homes or top_level(module) in homes, f"{module} may not import {library}"
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_extras_are_imported_where_they_are_used(module: str) -> None:
-    """Importing a module never needs an extra, except where the whole module is one."""
-    for library in sorted(outside(imports_at_once(module)) - AT_THE_TOP):
-        home = WHOLE_ROOM.get(library)
+def test_extras_are_imported_inside_functions(module: str) -> None:
+    """Importing a module does not need an extra, unless the module is useless without it."""
+    for library in sorted(libraries(module_level_imports(module)) - AT_THE_TOP):
+        home = REQUIRED_BY.get(library)
         assert home is not None, f"import {library} inside the function that needs it"
         assert module == home or module.startswith(f"{home}."), f"{library} belongs in {home}"

@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps: where it would wait, it is at once the later moment."""
+"""An event loop with a virtual clock: instead of waiting, it advances the clock."""
 
 import asyncio
 import selectors
@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class _Jumping(selectors.DefaultSelector):
-    """Never waits, and adds what it would have waited to the clock."""
+class _VirtualSelector(selectors.DefaultSelector):
+    """Never waits; adds each timeout to the clock."""
 
     now = 0.0
 
@@ -22,7 +22,7 @@ class _Jumping(selectors.DefaultSelector):
 
 class _Loop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
-        self._clock = _Jumping()
+        self._clock = _VirtualSelector()
         super().__init__(self._clock)
 
     def time(self) -> float:
@@ -30,6 +30,6 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run *main* in no time. It must not use a socket."""
+    """Run *main* without waiting. It must not use a socket."""
     with asyncio.Runner(loop_factory=_Loop) as runner:
         return runner.run(main)

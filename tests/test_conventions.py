@@ -1,0 +1,97 @@
+"""Conventions that no linter checks: in the tests, and in the vocabulary of the package."""
+
+import ast
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import cfai
+
+TESTS = Path(__file__).parent
+TEST_PATHS = sorted(TESTS.rglob("*.py"))
+PACKAGE_PATHS = sorted(Path(cfai.__file__).parent.rglob("*.py"))
+
+SLEEP = re.compile(r"\bsleep\((?!0\))")
+"""`sleep(0)` is allowed: it gives other tasks a turn and does not depend on the clock."""
+
+VAGUE_NAMES = frozenset(
+    ["told", "said", "heard", "asked", "found", "known", "begun", "whole", "kept", "made"]
+)
+"""Words that say nothing about the thing or the action; a few remain as public names."""
+
+VAGUE_NAMES_LIMIT = 1_300  # the limit at the end is 60
+
+
+@pytest.mark.parametrize("path", TEST_PATHS, ids=lambda path: str(path.relative_to(TESTS)))
+def test_no_test_sleeps(path: Path) -> None:
+    """Tests wait for events; if time has to pass, the scripted service controls it."""
+    text = path.read_text()
+    if "import virtual_time" in text:
+        return  # Its event loop has a virtual clock.
+    for number, line in enumerate(text.splitlines(), 1):
+        assert not SLEEP.search(line), f"{path.name}:{number} sleeps"
+
+
+@pytest.mark.parametrize(
+    ("call", "seconds", "sleeps"),
+    [
+        ("asyncio.sleep", "0.3", True),
+        ("sleep", "delay", True),
+        ("asyncio.sleep", "0", False),
+        ("asleep", "1", False),
+    ],
+)
+def test_what_counts_as_sleep(call: str, seconds: str, sleeps: bool) -> None:
+    """The rule above detects violations."""
+    assert bool(SLEEP.search(f"await {call}({seconds})")) == sleeps
+
+
+def bound_names(code: str) -> list[str]:
+    """Every name that *code* binds: functions, classes, parameters, variables and attributes."""
+    names: list[str | None] = []
+    for node in ast.walk(ast.parse(code)):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                names.append(node.name)
+            case ast.Name(ctx=ast.Store()):
+                names.append(node.id)
+            case ast.Attribute(ctx=ast.Store()):
+                names.append(node.attr)
+            case ast.arg():
+                names.append(node.arg)
+            case ast.alias():
+                names.append(node.asname)
+            case ast.MatchAs() | ast.MatchStar():
+                names.append(node.name)
+            case ast.MatchMapping():
+                names.append(node.rest)
+    return [name for name in names if name]
+
+
+def test_names_are_standard_terms() -> None:
+    """Few names in the package are words that no reader can guess or search for."""
+    names = (name.strip("_") for path in PACKAGE_PATHS for name in bound_names(path.read_text()))
+    counts = Counter(name for name in names if name in VAGUE_NAMES)
+    assert counts.total() < VAGUE_NAMES_LIMIT, counts
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def said(): ...",
+        "async def said(): ...",
+        "class said: ...",
+        "def f(said): ...",
+        "said = 1",
+        "self.said = 1",
+        "for said in []: ...",
+        "import x as said",
+        "match x:\n case [*said]: ...",
+        "match x:\n case {**said}: ...",
+        "match x:\n case int() as said: ...",
+    ],
+)
+def test_every_kind_of_binding_is_counted(code: str) -> None:
+    assert "said" in bound_names(code)
