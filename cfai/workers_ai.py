@@ -2,48 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from copy import copy
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from attrs import evolve
 
-from cfai._calls import Calls
-from cfai._runs import Runs
+from cfai import tasks
+from cfai._session.account import Account
+from cfai._session.client import Client
 from cfai._session.connections import Connections
 from cfai._session.credentials import resolve_credentials, resolve_settings
 from cfai._session.limits import Concurrency
 from cfai._session.session import Session
 from cfai._validators import check_at_least
+from cfai._wire import requests
 from cfai.errors import InputError
-from cfai.resources.services import Services
+from cfai.resources.runs import EmbeddingRuns, RunInput, Runs
 from cfai.settings import (
     DEFAULT_RETRIES,
     DEFAULT_TIMEOUTS,
     UNSET,
     Gateway,
     Options,
+    Polling,
     Retries,
     Timeouts,
     Unset,
     as_gateway,
 )
+from cfai.tasks import Answer, Embeddings, Task
 
 if TYPE_CHECKING:
     import aiohttp
 
+    from cfai._wire.multipart import FileSource
+    from cfai.embedding import (
+        BatchOptions,
+        EmbeddedBatch,
+        EmbeddingJob,
+        EmbedFailure,
+        JobOptions,
+        Texts,
+    )
     from cfai.observers import Observer
+    from cfai.resources.finetunes import Finetunes
+    from cfai.resources.markdown import Markdown, MarkdownFormat, ToConvert
+    from cfai.resources.models import Models
+    from cfai.resources.queue import QueuedBatch
+    from cfai.streaming.stream import TokenStream
+    from cfai.tools import AnyTool, ToolRun
 
-__all__ = [
-    "WorkersAI",
-]
+__all__ = ["WorkersAI"]
+
+A = TypeVar("A", bound=Answer)
+T = TypeVar("T")
 
 
-class WorkersAI(Runs, Services):
+class WorkersAI(Client):
     """A client of Workers AI for one account.
 
-    Make one for the whole program and share it: over tasks, event loops and threads. Making it
-    costs nothing and connects to nothing; connections are made when first needed, and kept.
+    Create one for the whole program and share it between tasks, event loops and threads. Creating
+    it does no I/O; connections are opened when they are first needed, and kept.
 
     ```python
     async with WorkersAI() as ai:
@@ -51,7 +71,7 @@ class WorkersAI(Runs, Services):
     ```
     """
 
-    def __init__(  # noqa: PLR0913  # everything that a client can be told
+    def __init__(  # noqa: PLR0913  # every option of a client
         self,
         *,
         account_id: str | None = None,
@@ -72,32 +92,32 @@ class WorkersAI(Runs, Services):
         allow_insecure: bool = False,
         observers: Iterable[Observer] = (),
     ) -> None:
-        """Make a client. What is left out is read from the environment, here and only here.
+        """Create a client. Environment variables are read here and nowhere else.
 
         Args:
-            account_id: 32 hexadecimal digits; else `CLOUDFLARE_ACCOUNT_ID`.
-            api_token: Wins over email and key; else `CLOUDFLARE_API_TOKEN`.
-            api_email: Of the previous scheme, with *api_key*; else `CLOUDFLARE_EMAIL`.
-            api_key: The global API key; else `CLOUDFLARE_API_KEY`.
-            base_url: Where the API is; else `CLOUDFLARE_BASE_URL`, else Cloudflare's own.
-            gateway: The AI Gateway to go through, or its id; else `CLOUDFLARE_GATEWAY_ID`.
+            account_id: 32 hexadecimal digits. Defaults to `CLOUDFLARE_ACCOUNT_ID`.
+            api_token: Takes precedence over email and key. Defaults to `CLOUDFLARE_API_TOKEN`.
+            api_email: For use with *api_key*. Defaults to `CLOUDFLARE_EMAIL`.
+            api_key: The global API key. Defaults to `CLOUDFLARE_API_KEY`.
+            base_url: The address of the API. Defaults to `CLOUDFLARE_BASE_URL`, else Cloudflare's.
+            gateway: The AI Gateway to use, or its id. Defaults to `CLOUDFLARE_GATEWAY_ID`.
             timeouts: Time limits of every call.
             retries: When failed attempts are repeated.
-            limit: How many requests may be under way at once, on each event loop.
-            concurrency: How many attempts of one model may be under way at once, on each event
-                loop: a number, or an `Adaptive` limit that falls when the service refuses (429).
-                Those of jobs are among them. A stream counts until its first event.
+            limit: The most concurrent requests, per event loop.
+            concurrency: The most concurrent attempts per model, per event loop: a number, or an
+                `Adaptive` limit that falls when the service refuses (429). Attempts of embedding
+                jobs count too. A stream counts until its first event.
             headers: Sent with every request.
-            proxy: The address of a proxy; else what the environment names (`HTTPS_PROXY`, …).
-            session: An aiohttp session to use instead of our own. It is never closed by us.
-            max_answer_bytes: The largest answer that is read, decompressed; streams excepted.
-            max_event_bytes: The largest event of a stream that is read.
+            proxy: The address of a proxy. Defaults to the environment's (`HTTPS_PROXY`, …).
+            session: An aiohttp session to use instead; the client does not close it.
+            max_answer_bytes: The size limit of a response, decompressed. Streams have none.
+            max_event_bytes: The size limit of one event of a stream.
             allow_insecure: Send credentials over plain http to other machines, too.
-            observers: Told of each run: when it begins, what is repeated, what comes and how it
-                ends; `cfai.telemetry.spans()` for one (see `cfai.observers`).
+            observers: Called with each run: its start, its retries, its tokens and its end, for
+                example `cfai.telemetry.spans()` (see `cfai.observers`).
 
         Raises:
-            ConfigError: The account or the credentials are missing or can't work.
+            ConfigError: The account or the credentials are missing or invalid.
         """
         check_at_least("limit", limit, 1)
         self._settings = resolve_settings(
@@ -115,19 +135,14 @@ class WorkersAI(Runs, Services):
             max_event_bytes=max_event_bytes,
         )
         connections = Connections(limit=limit, session=session, concurrency=concurrency)
-        self._adopt(connections, _checked(observers), owns=True)
+        self._connect(connections, _check_observers(observers), owns=True)
 
-    def _adopt(
+    def _connect(
         self, connections: Connections, observers: tuple[Observer, ...], *, owns: bool
     ) -> None:
         self._session, self._owns = Session(connections), owns
-        self._observers = observers
-        if observers:
-            from cfai._observed import ObservedCalls
-
-            self._calls = ObservedCalls(self._session, self._settings, observers)
-        else:
-            self._calls = Calls(self._session, self._settings)
+        self._account = Account(self._session, self._settings)
+        self._runs = Runs(self._account, observers)
 
     def with_options(
         self,
@@ -140,20 +155,23 @@ class WorkersAI(Runs, Services):
         api_token: str | None = None,
         observers: Iterable[Observer] | None = None,
     ) -> Self:
-        """A copy that differs in what is given. It shares the connections, and does not close them.
+        """Return a copy with other options. It shares the connections and does not close them.
 
         Args:
-            timeouts: In place of the client's own.
-            retries: In place of the client's own.
-            headers: Added to the client's own.
-            gateway: Another AI Gateway; `None` goes through none.
+            timeouts: Replace the client's.
+            retries: Replace the client's.
+            headers: Added to the client's.
+            gateway: Another AI Gateway; `None` uses no gateway.
             account_id: Another account.
             api_token: Another token.
-            observers: In place of the client's own.
+            observers: Replace the client's.
         """
-        changes: dict[str, Any] = {"timeouts": timeouts, "retries": retries}
-        changes["account_id"] = account_id
-        changes["credentials"] = None if api_token is None else resolve_credentials(api_token)
+        changes: dict[str, Any] = {
+            "timeouts": timeouts,
+            "retries": retries,
+            "account_id": account_id,
+            "credentials": None if api_token is None else resolve_credentials(api_token),
+        }
         if headers is not None:
             added = Options(headers=headers).headers or {}
             changes["headers"] = {**self._settings.headers, **added}
@@ -162,18 +180,420 @@ class WorkersAI(Runs, Services):
             changes["gateway"] = as_gateway(gateway)
         changed = copy(self)
         changed._settings = evolve(self._settings, **changes)
-        observed = self._observers if observers is None else _checked(observers)
-        changed._adopt(self._session.connections, observed, owns=False)
+        chosen = self._runs.observers if observers is None else _check_observers(observers)
+        changed._connect(self._session.connections, chosen, owns=False)
         return changed
 
+    # Runs
 
-def _checked(observers: Iterable[Observer]) -> tuple[Observer, ...]:
-    """Observers that can be called, and that later changes of a list don't touch."""
+    @overload
+    async def run(
+        self, model: str, task: Task[A], *, stream: None = None, options: Options | None = None
+    ) -> A: ...
+    @overload
+    async def run(
+        self, model: str, task: Task[Any], *, stream: Literal[True], options: Options | None = None
+    ) -> TokenStream: ...
+    @overload
+    async def run(
+        self, model: str, task: Task[A], *, stream: Literal[False], options: Options | None = None
+    ) -> A: ...
+    @overload
+    async def run(
+        self,
+        model: str,
+        task: Mapping[str, Any],
+        *,
+        stream: bool | None = None,
+        options: Options | None = None,
+    ) -> Any: ...
+    async def run(
+        self,
+        model: str,
+        task: RunInput,
+        *,
+        stream: bool | None = None,
+        options: Options | None = None,
+    ) -> Any:
+        """Run *model* on *task*.
+
+        Args:
+            model: The model's name, such as `@cf/meta/llama-3.1-8b-instruct`.
+            task: The input. A mapping is sent as it is, for any model and any input.
+            stream: Return an open `TokenStream`. If omitted, the task's own `stream` decides, which
+                type checkers can't see: prefer `stream()`.
+            options: Options for this call only.
+
+        Returns:
+            The answer of the task. For a mapping, the Content-Type of the response decides: a
+            `Result` of decoded JSON, an `Image`, `Audio` or `Binary`, or a `TokenStream`.
+
+        Raises:
+            InputError: The model's name or the media are invalid. Nothing was sent.
+            StatusError: The service refused; its subclass says why.
+            TransportError: There was no complete response.
+            DecodeError: The response has an undocumented form.
+
+        Source: Workers AI API, `POST /accounts/{account_id}/ai/run/{model_name}`.
+        """
+        _check_task(task)
+        if stream or (stream is None and requests.wants_stream(task)):
+            return await self.stream(model, task, options=options).open()
+        return await self._runs.run(model, task, options, self._runs.throttles.for_call(model))
+
+    def stream(self, model: str, task: RunInput, *, options: Options | None = None) -> TokenStream:
+        """Run *model* on *task* and return its answer token by token.
+
+        Nothing is sent until the stream is entered or iterated.
+
+        ```python
+        async with ai.stream(model, TextGeneration([user("Hi")])) as tokens:
+            async for token in tokens:
+                print(token, end="", flush=True)
+        print(tokens.answer.usage)
+        ```
+
+        Args:
+            model: The model's name.
+            task: A `Prompt`, a `TextGeneration`, or any input of a model that streams.
+            options: Options for this call only.
+        """
+        _check_task(task)
+        return self._runs.stream(model, task, options)
+
+    def run_tools(
+        self,
+        model: str,
+        messages: tasks.TextGeneration | Sequence[tasks.Message | Mapping[str, Any]],
+        *,
+        tools: Iterable[AnyTool],
+        max_steps: int = 10,
+        stream: bool = False,
+        on_error: Literal["tell", "raise"] = "tell",
+        options: Options | None = None,
+    ) -> ToolRun:
+        """Let *model* call Python functions until it gives its answer.
+
+        ```python
+        def get_weather(city: str) -> str:
+            return f"{city}: dry, 22 degrees"
+
+        outcome = await ai.run_tools(model, Conversation().user("Lima?"), tools=[get_weather])
+        ```
+
+        The calls of one turn run concurrently: async functions as tasks, others in threads. If the
+        model passes wrong arguments or an unknown name, it is told so and can correct itself.
+
+        Args:
+            model: The model's name.
+            messages: The conversation so far; or a `TextGeneration`, to set its other fields.
+            tools: Functions with typed parameters and a docstring, or `PythonTool` for another
+                name. Calls of a tool that is only a definition (`Tool`, `Function`, a mapping) are
+                returned in `ToolOutcome.open_calls`.
+            max_steps: The most turns of the model.
+            stream: Stream each turn, with a `Token` event for each piece of it.
+            on_error: If a tool raises, "tell" sends its class and message to the model, and "raise"
+                raises it here.
+            options: Options for these requests only.
+
+        Returns:
+            A run: `await` it for its `ToolOutcome`, or iterate it for its events.
+
+        Raises:
+            InputError: A tool can't be described to a model. The run raises its own errors.
+        """
+        from cfai.tools import Toolbox, ToolRun
+
+        task = messages
+        if not isinstance(task, tasks.TextGeneration):
+            task = tasks.TextGeneration(task)
+        toolbox = Toolbox(tools, secrets=self._settings.for_call(options).secrets)
+
+        def send(task: tasks.TextGeneration) -> TokenStream | Awaitable[tasks.Text]:
+            if stream:
+                return self.stream(model, task, options=options)
+            return self.run(model, task, stream=False, options=options)
+
+        return ToolRun(send, task, toolbox, max_steps=max_steps, on_error=on_error)
+
+    @overload
+    async def parse(
+        self,
+        model: str,
+        task: tasks.Prompt | tasks.TextGeneration,
+        *,
+        into: type[T],
+        repair: Literal[0, 1] = 0,
+        options: Options | None = None,
+    ) -> T: ...
+    @overload
+    async def parse(
+        self,
+        model: str,
+        task: tasks.Prompt | tasks.TextGeneration,
+        *,
+        into: Any,
+        repair: Literal[0, 1] = 0,
+        options: Options | None = None,
+    ) -> Any: ...
+    async def parse(
+        self,
+        model: str,
+        task: tasks.Prompt | tasks.TextGeneration,
+        *,
+        into: Any,
+        repair: Literal[0, 1] = 0,
+        options: Options | None = None,
+    ) -> Any:
+        """Run *model* on *task* and return its answer as a value of type *into*.
+
+        Args:
+            model: The name of a model that has JSON mode.
+            task: The input.
+            into: An attrs class, a dataclass, a TypedDict or a named tuple; or strings, numbers,
+                dates, choices, lists, dictionaries and unions of them.
+            repair: 1 to send a wrong answer back to the model once, with what is wrong with it.
+                That is a second run.
+            options: Options for this call only.
+
+        Raises:
+            ParseError: The text is not such a value. The error holds the text and the answer.
+            InputError: *into* has no JSON form. Nothing was sent.
+            StatusError: The service refused, perhaps because the model could not write such JSON.
+
+        Source: Cloudflare docs, Workers AI, "JSON Mode".
+        """
+        from cfai import objects
+
+        def send(task: tasks.Prompt | tasks.TextGeneration) -> Awaitable[tasks.Text]:
+            return self.run(model, task, stream=False, options=options)
+
+        return await objects.parse(send, task, into, repair=repair)
+
+    # Embeddings
+
+    async def embed(
+        self,
+        model: str,
+        texts: str | Sequence[str],
+        *,
+        pooling: tasks.Pooling | None = None,
+        options: Options | None = None,
+    ) -> Embeddings:
+        """Embed *texts* in one request.
+
+        Args:
+            model: The model's name, such as `@cf/baai/bge-m3`.
+            texts: One text or several, none of them empty, and no more than the model takes at once
+                (100 for bge models).
+            pooling: How token vectors are combined. Different poolings can't be compared.
+            options: Options for this call only.
+
+        Returns:
+            One vector per text, in their order: shape (texts, dimension), 32-bit floats.
+
+        Raises:
+            InputError: There are too many texts, or an empty one. Nothing was sent.
+            DecodeError: The number of vectors differs from the number of texts.
+
+        Source: Workers AI API, `POST /ai/run/{model_name}`, input "Text Embeddings".
+        """
+        return await self.run(model, tasks.TextEmbeddings(texts, pooling=pooling), options=options)
+
+    @overload
+    def embed_many(
+        self,
+        model: str,
+        texts: Texts,
+        *,
+        on_error: Literal["raise", "skip"] = "raise",
+        options: Options | None = None,
+        **job: Unpack[BatchOptions],
+    ) -> EmbeddingJob[EmbeddedBatch]: ...
+    @overload
+    def embed_many(
+        self,
+        model: str,
+        texts: Texts,
+        *,
+        options: Options | None = None,
+        **job: Unpack[JobOptions],
+    ) -> EmbeddingJob[EmbeddedBatch | EmbedFailure]: ...
+    def embed_many(
+        self, model: str, texts: Texts, *, options: Options | None = None, **job: Any
+    ) -> EmbeddingJob[Any]:
+        """Embed any number of texts, many requests at a time, as fast as the service allows.
+
+        Args:
+            model: The model's name, such as `@cf/baai/bge-m3`.
+            texts: An iterable or async iterable of texts, or of tuples (id, text). They are read as
+                needed, so memory does not grow with their number. An iterable is read on the event
+                loop: use an async one if reading has to wait.
+            options: Options for these requests only.
+            on_error: If a text can't be embedded, "raise" ends the job, "skip" omits the text, and
+                "yield" yields an `EmbedFailure` in its place.
+            job: Options of the job: batch_size, max_batch_chars, concurrency, rate, ordered, mode,
+                polling, pooling, truncate, dedupe, checkpoint, retry_failed and progress; see
+                `cfai.embedding.JobOptions`.
+
+        Returns:
+            A job, which starts when it is iterated. Each text becomes one vector or one failure.
+
+        Raises:
+            InputError: An option is out of its bounds. The job raises its own errors.
+        """
+        from cfai.embedding import EmbeddingJob, JobOptions, Plan
+
+        for name in job.keys() - JobOptions.__annotations__.keys():
+            raise TypeError(f"embed_many() got an unexpected keyword argument {name!r}")
+        plan = Plan(model, **job)
+        self._settings.for_call(options)
+        runs = EmbeddingRuns(self._runs, model, options, plan.pooling, plan.truncate)
+        return EmbeddingJob(
+            runs, self._runs.throttles, texts, plan, endpoint=self._settings.base_url
+        )
+
+    # Resources
+
+    @property
+    def finetunes(self) -> Finetunes:
+        """Fine-tunes: list, create and upload them."""
+        from cfai.resources.finetunes import Finetunes
+
+        return Finetunes(self._account)
+
+    @property
+    def models(self) -> Models:
+        """The model catalogue: search it, and look up a model's schema."""
+        from cfai.resources.models import Models
+
+        return Models(self._account)
+
+    async def to_markdown(
+        self,
+        files: ToConvert | Iterable[ToConvert] | Mapping[str, FileSource],
+        options: Mapping[str, Any] | None = None,
+        *,
+        call: Options | None = None,
+    ) -> list[Markdown]:
+        """Convert files to Markdown, all in one request.
+
+        Args:
+            files: One file or several: each a path, an open, seekable binary file, or
+                `(name, source)`, whose source may also be bytes. Or a mapping of names to sources.
+                The service recognizes a file's format by the ending of its name. A tuple of two
+                strings is two paths.
+            options: Conversion options, as the service documents them: `{"pdf": {"metadata":
+                False}}` omits a PDF's metadata.
+            call: Options for this call only.
+
+        Returns:
+            One result per file, in the service's order. A failed file has an `error`; the other
+            files keep their results.
+
+        Raises:
+            InputError: There are no files, or one is empty or can't be read. Nothing was sent.
+            StatusError: The service refused all files.
+
+        Source: Cloudflare docs, Workers AI, "Markdown conversion", `POST …/ai/tomarkdown`.
+        """
+        from cfai.resources import markdown
+
+        return await markdown.convert(self._account, files, options, call)
+
+    async def to_markdown_formats(self, *, options: Options | None = None) -> list[MarkdownFormat]:
+        """List the file formats that `to_markdown` supports.
+
+        Source: Cloudflare docs, Workers AI, "Markdown conversion", `GET …/ai/tomarkdown/supported`.
+        """
+        from cfai.resources import markdown
+
+        return await markdown.list_formats(self._account, options)
+
+    @overload
+    async def queue(
+        self,
+        model: str,
+        tasks: Iterable[Task[A]] | Mapping[str, Task[A]],
+        *,
+        polling: Polling | None = None,
+        options: Options | None = None,
+    ) -> QueuedBatch[A]: ...
+    @overload
+    async def queue(
+        self,
+        model: str,
+        tasks: Iterable[RunInput] | Mapping[str, RunInput],
+        *,
+        polling: Polling | None = None,
+        options: Options | None = None,
+    ) -> QueuedBatch[Any]: ...
+    async def queue(
+        self,
+        model: str,
+        tasks: Iterable[RunInput] | Mapping[str, RunInput],
+        *,
+        polling: Polling | None = None,
+        options: Options | None = None,
+    ) -> QueuedBatch[Any]:
+        """Submit many runs of a model to the service's queue, to be done when it has capacity.
+
+        That takes minutes, and is not refused for lack of capacity. To avoid submitting it twice,
+        only a refusal (429) and a failed connect are retried.
+
+        Args:
+            model: The model's name. Not every model has a queue (`async_queue` in its properties).
+            tasks: The inputs, without media. The keys of a mapping become the references of the
+                tasks; otherwise, a task's `external_reference` is its number, from 0.
+            polling: When to poll. By default, first after one second.
+            options: Options for this call and for the polls.
+
+        Raises:
+            InputError: There are no tasks, or one can't be queued. Nothing was sent.
+            StatusError: The service refused the batch.
+
+        Source: Cloudflare docs, Workers AI, "Batch API", `POST …/ai/run/{model}?queueRequest=true`.
+        """
+        from cfai.resources.queue import submit_batch
+
+        return await submit_batch(self._account, model, tasks, polling, options)
+
+    def queued(
+        self,
+        model: str,
+        request_id: str,
+        tasks: Iterable[RunInput] | Mapping[str, RunInput] | None = None,
+        *,
+        polling: Polling | None = None,
+        options: Options | None = None,
+    ) -> QueuedBatch[Any]:
+        """Return a batch that was submitted before. Nothing is sent until it is polled.
+
+        Args:
+            model: The model it was submitted to.
+            request_id: `QueuedBatch.request_id`.
+            tasks: The tasks, as they were given to `queue`; they decide the classes of the answers.
+                If omitted, each answer is a `Result`.
+            polling: As for `queue`.
+            options: Options for the polls.
+        """
+        from cfai.resources.queue import find_batch
+
+        return find_batch(self._account, model, request_id, tasks, polling, options)
+
+
+def _check_task(task: object) -> None:
+    if not isinstance(task, Task | Mapping):
+        raise InputError(f"task must be a task or a mapping, got {type(task).__name__}")
+
+
+def _check_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
+    """Check that the observers are callable, and copy them: the list may change later."""
     try:
-        told = tuple(observers)
+        checked = tuple(observers)
     except TypeError as exc:
-        raise InputError(f"observers must be several, got {observers!r:.60}") from exc
-    for one in told:
-        if not callable(one):
-            raise InputError(f"an observer must be something to call, got {one!r:.60}")
-    return told
+        raise InputError(f"observers must be an iterable, got {observers!r:.60}") from exc
+    for observer in checked:
+        if not callable(observer):
+            raise InputError(f"an observer must be callable, got {observer!r:.60}")
+    return checked

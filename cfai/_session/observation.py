@@ -6,19 +6,22 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from attrs import evolve
 
 from cfai._wire.requests import check_header
 from cfai.errors import InputError
-from cfai.observers import Call, Ending, Observation, Observer, Outcome
+from cfai.observers import Call, Ending, Observation, Observer, Outcome, operation_of
 from cfai.settings import Options, Retries, Retry, Settings
-from cfai.tasks import Answer, Token
+from cfai.tasks import Answer, Task, Token
 
 _LOG: Final = logging.getLogger("cfai")
+
+_PORTS: Final = {"http": 80, "https": 443}
 
 # Headers for authentication, the gateway, the content and the connection.
 _RESERVED_HEADERS: Final = re.compile(
@@ -44,10 +47,22 @@ class CallObservation:
     def _elapsed(self) -> float:
         return 0.0 if self._started is None else time.monotonic() - self._started
 
-    def start(self, call: Call) -> None:
+    def start(
+        self, settings: Settings, model: str, task: Task[Any] | Mapping[str, Any], *, stream: bool
+    ) -> None:
         """Report the start of a call to each observer, and keep the observations they return."""
         self._started = time.monotonic()
-        self._model = call.model
+        self._model = model
+        address = urlsplit(settings.base_url)
+        call = Call(
+            operation_of(task),
+            model,
+            task,
+            stream=stream,
+            address=address.hostname or "",
+            port=address.port or _PORTS[address.scheme],
+            gateway=settings.gateway.id if settings.gateway else None,
+        )
         for observer in self._observers:
             with _log_errors(self._model, "the call's begin"):
                 observation: object = observer(call)

@@ -1,0 +1,207 @@
+"""One run of a model: the request is built, sent and read, and observers hear of it.
+
+`WorkersAI` and embedding jobs run models with this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from cfai._session.account import Account
+from cfai._session.body import StreamBody
+from cfai._session.throttle import Throttle, Throttles
+from cfai._wire import answers, requests
+from cfai._wire.answers import Decode
+from cfai._wire.responses import Reply
+from cfai._wire.results import Asked, asked
+from cfai.resources import queue
+from cfai.resources.queue import BatchStatus, QueuedTask
+from cfai.settings import Options, Retries, Settings
+from cfai.tasks import Answer, Embeddings, Pooling, Task, Text, TextEmbeddings
+
+if TYPE_CHECKING:
+    from cfai._session.observation import CallObservation
+    from cfai.observers import Observer
+    from cfai.streaming.events import EventReader
+    from cfai.streaming.stream import TokenStream
+
+RunInput = Task[Any] | Mapping[str, Any]
+"""A task, or the JSON object that is sent."""
+
+
+@frozen
+class Runs:
+    """Runs models for one account."""
+
+    account: Account
+    observers: tuple[Observer, ...] = ()
+
+    @property
+    def throttles(self) -> Throttles:
+        """The throttles of the client, shared by all clients on its connections."""
+        return self.account.session.connections.throttles
+
+    def run(
+        self, model: str, task: RunInput, options: Options | None, throttle: Throttle | None
+    ) -> Awaitable[Any]:
+        """Run *model* and return its answer. For a mapping, that can be an open stream."""
+        if self.observers:
+            return self._run_observed(model, task, options, throttle)
+        return self._run(model, task, options, throttle)
+
+    async def _run(
+        self,
+        model: str,
+        task: RunInput,
+        options: Options | None,
+        throttle: Throttle | None,
+        observation: CallObservation | None = None,
+    ) -> Any:
+        settings = self.account.settings.for_call(options)
+        request = await _build_request(settings, model, task, options, stream=False)
+        spec = asked(task)
+
+        def read(response: Reply, decode: Decode = Reply.json) -> Any:
+            return answers.answer(spec, response, decode=decode)
+
+        async def read_stream(body: StreamBody) -> Any:
+            # What streams need is imported by the first of them.
+            from cfai.streaming.stream import read_unrequested_stream
+
+            return await read_unrequested_stream(spec, body, observation)
+
+        if spec.answer is Embeddings:
+            return await self.account.send_for_vectors(
+                request, settings, read, stream=read_stream, throttle=throttle
+            )
+        return await self.account.session.call(
+            request, settings, read=read, stream=read_stream, throttle=throttle
+        )
+
+    async def _run_observed(
+        self, model: str, task: RunInput, options: Options | None, throttle: Throttle | None
+    ) -> Any:
+        observation = self._observe()
+        settings = self.account.settings.for_call(options)
+        observation.start(settings, model, task, stream=False)
+        try:
+            with observation.running():
+                options = observation.call_options(options, settings)
+                answer = await self._run(model, task, options, throttle, observation)
+        except BaseException as exc:
+            observation.fail(exc)
+            raise
+        if isinstance(answer, Answer):
+            observation.end("done", answer=answer)
+        else:
+            observation.stream_began()
+        return answer
+
+    def stream(self, model: str, task: RunInput, options: Options | None) -> TokenStream:
+        """Return a stream of the answer. It sends the request when it is opened."""
+        from cfai.streaming.stream import TokenStream
+
+        spec = asked(task)
+        observation = self._observe() if self.observers else None
+
+        async def open_stream() -> EventReader | Text:
+            if observation is None:
+                return await self._open_stream(model, task, spec, options)
+            settings = self.account.settings.for_call(options)
+            observation.start(settings, model, task, stream=True)
+            with observation.running():
+                observed_options = observation.call_options(options, settings)
+                events = await self._open_stream(model, task, spec, observed_options)
+            observation.stream_began()
+            return events
+
+        return TokenStream(open_stream, json_mode=spec.json, observation=observation)
+
+    async def _open_stream(
+        self, model: str, task: RunInput, spec: Asked, options: Options | None
+    ) -> EventReader | Text:
+        """The events of a stream, or the whole text if the model does not stream."""
+        from cfai.streaming.events import EventReader
+
+        settings = self.account.settings.for_call(options)
+        request = await _build_request(settings, model, task, options, stream=True)
+        return await self.account.session.call(
+            request,
+            settings,
+            read=lambda response: answers.unstreamed(spec, response),
+            stream=EventReader.open,
+            throttle=self.throttles.for_call(model),
+        )
+
+    def _observe(self) -> CallObservation:
+        from cfai._session.observation import CallObservation
+
+        return CallObservation(self.observers)
+
+
+async def _build_request(
+    settings: Settings, model: str, task: RunInput, options: Options | None, *, stream: bool
+) -> requests.Request:
+    """Build a request, in a thread if media have to be read and encoded."""
+    if not requests.has_media(task):
+        return requests.run(settings, model, task, stream=stream, options=options)
+    return await asyncio.to_thread(
+        requests.run, settings, model, task, stream=stream, options=options
+    )
+
+
+@frozen
+class EmbeddingRuns:
+    """The requests of one embedding job: directly, or through the service's queue."""
+
+    runs: Runs
+    model: str
+    options: Options | None
+    pooling: Pooling | None
+    truncate: bool | None
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the job's requests."""
+        return self.runs.account.settings.for_call(self.options)
+
+    @property
+    def retries(self) -> Retries:
+        """When failed attempts are repeated."""
+        return self.settings.retries
+
+    def _task(self, texts: Sequence[str]) -> TextEmbeddings:
+        return TextEmbeddings(texts, pooling=self.pooling, truncate_inputs=self.truncate)
+
+    async def send(self, texts: Sequence[str], throttle: Throttle) -> Embeddings:
+        """Embed the texts of one request."""
+        task = self._task(texts)
+        answer: Embeddings = await self.runs.run(self.model, task, self.options, throttle)
+        return answer
+
+    def queued(self, texts: Sequence[str], reference: str) -> QueuedTask:
+        """The texts of one request as a task for the queue."""
+        (task,) = queue.build_queued_tasks({reference: self._task(texts)})
+        return task
+
+    async def hand_over(
+        self, requests: Sequence[QueuedTask], throttle: Throttle
+    ) -> BatchStatus[Embeddings]:
+        """Submit a batch. It may be repeated, as a run may: at worst, vectors are made twice."""
+        settings = self.settings
+        request = queue.build_submit_request(
+            settings, self.options, self.model, requests, repeatable=True
+        )
+        return await queue.send_batch(self.runs.account, request, settings, requests, throttle)
+
+    async def look(
+        self, requests: Sequence[QueuedTask], request_id: str, throttle: Throttle | None
+    ) -> BatchStatus[Embeddings]:
+        """Poll a batch."""
+        settings = self.settings
+        request = queue.build_poll_request(settings, self.options, self.model, request_id)
+        return await queue.send_batch(self.runs.account, request, settings, requests, throttle)
