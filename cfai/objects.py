@@ -1,16 +1,16 @@
-"""Answers as objects: the schema that a model is given for a type, and its text as a value of it.
+"""Structured output: the JSON schema of a type, and a model's text as a value of that type.
 
-`WorkersAI.parse` does both around one run. Here they are apart, for who needs the answer, too:
-what it cost, and the facts around it.
+`WorkersAI.parse` does both in one call. The separate functions are for callers who also need the
+answer itself, with its usage and metadata.
 """
 
 from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any, TypeVar, get_args, overload
+from typing import Any, Literal, Protocol, TypeVar, get_args, overload
 
 import attrs
 
@@ -27,6 +27,7 @@ from cfai._types.read import TypeMismatch, read_value
 from cfai._types.schema import json_schema
 from cfai.conversation import Conversation
 from cfai.errors import InputError, ParseError
+from cfai.settings import Options
 from cfai.tasks import Prompt, Text, TextGeneration
 
 __all__ = ["read", "schema"]
@@ -34,37 +35,49 @@ __all__ = ["read", "schema"]
 T = TypeVar("T")
 
 _KEY = "value"
-"""Under which a value stands that is no object by itself."""
+"""The key of a value that is not an object, and is wrapped in one."""
 
-_CANDIDATES = 20
-"""How many values in a text are tried, at most: the last ones."""
+_MAX_CANDIDATES = 20
+"""How many values in a text are tried: the last ones."""
 
-_SHOWN = 20_000
-"""How much of a wrong answer the model is shown again, in characters: it is paid for once more."""
+_MAX_REPAIR_LENGTH = 20_000
+"""How much of a wrong answer is sent back to the model, in characters: its tokens are billed."""
 
-_NONE = "there is no JSON in its text"
+TextTask = Prompt | TextGeneration
+"""A task that can be answered in JSON."""
 
-Written = Prompt | TextGeneration
-"""A task whose text can be asked for as JSON."""
+
+class TextClient(Protocol):
+    """What `parse` needs of `WorkersAI`."""
+
+    def run(
+        self,
+        model: str,
+        task: TextTask,
+        *,
+        stream: Literal[False],
+        options: Options | None = None,
+    ) -> Awaitable[Text]:
+        """Run *model* on *task*."""
 
 
 def schema(into: Any) -> dict[str, Any]:
-    """Give the JSON schema to ask for, as `response_format=` takes it.
+    """Build the JSON schema of a type, for `response_format=`.
 
     Args:
-        into: An attrs class, a dataclass, a TypedDict, a named tuple; or texts, numbers, dates,
-            choices, lists, dictionaries and unions of them. What is no object by itself stands
-            in one, under `value`.
+        into: An attrs class, a dataclass, a TypedDict, a named tuple; or strings, numbers, dates,
+            choices, lists, dictionaries and unions of them. Non-object types are wrapped in an
+            object, under `value`.
 
     Raises:
-        InputError: There is no JSON for it. The message says where in the type.
+        InputError: JSON can't express the type. The message names the part of the type.
     """
-    made = json_schema(into)
-    if made.get("type") == "object":
-        return made
-    shared = {"$defs": made.pop("$defs")} if "$defs" in made else {}
-    whole = {"type": "object", "properties": {_KEY: made}, "required": [_KEY]}
-    return {**whole, "additionalProperties": False, **shared}
+    inner = json_schema(into)
+    if inner.get("type") == "object":
+        return inner
+    definitions = {"$defs": inner.pop("$defs")} if "$defs" in inner else {}
+    wrapper = {"type": "object", "properties": {_KEY: inner}, "required": [_KEY]}
+    return {**wrapper, "additionalProperties": False, **definitions}
 
 
 @overload
@@ -72,153 +85,164 @@ def read(answer: Text, into: type[T]) -> T: ...
 @overload
 def read(answer: Text, into: Any) -> Any: ...
 def read(answer: Text, into: Any) -> Any:
-    """Read what a model wrote as a value of *into*.
+    """Read an answer as a value of *into*.
 
-    JSON as it is, decoded by the service, or inside other text: in a fence first, else the last
-    that fits. Thoughts before it (`<think>`) count for nothing, and neither does what stands
-    inside a value that is wrong or was cut.
+    The JSON may be the whole text, decoded by the service, or inside other text: a value in a
+    fence is preferred, then the last one that fits. Reasoning before it (`<think>`) is skipped, and
+    so are values inside an invalid or truncated value.
 
     Raises:
-        ParseError: It is no such value. The message says what is wrong with it.
+        ParseError: The answer has no such value. The message says what is wrong.
     """
     try:
-        return _read(answer, into)
+        return _read_answer(answer, into)
     except TypeMismatch as exc:
-        raise _error(answer, into, exc) from exc
+        raise _parse_error(answer, into, exc) from exc
 
 
-def _error(answer: Text, into: Any, problem: TypeMismatch) -> ParseError:
-    return ParseError(f"the model wrote no {_named(into)}: {problem}", answer=answer)
+def _parse_error(answer: Text, into: Any, problem: TypeMismatch) -> ParseError:
+    return ParseError(f"the model wrote no {_type_name(into)}: {problem}", answer=answer)
 
 
-def _read(answer: Text, into: Any) -> Any:
+def _read_answer(answer: Text, into: Any) -> Any:
     is_wrapped = json_schema(into).get("type") != "object"
-    is_cut = answer.finish_reason == "length"
+    is_truncated = answer.finish_reason == "length"
     try:
         candidates = _candidates(answer, into=into if is_wrapped else None)
-        return _first_that_fits(candidates, into, is_wrapped)
+        return _read_first_match(candidates, into, is_wrapped)
     except TypeMismatch as exc:
-        if not is_cut:
+        if not is_truncated:
             raise
-        raise TypeMismatch(f"{exc} (it was cut at its longest: raise max_tokens)") from exc
+        message = f"{exc} (the answer was cut off at its maximum length: raise max_tokens)"
+        raise TypeMismatch(message) from exc
 
 
-def _first_that_fits(candidates: Iterable[Any], into: Any, is_wrapped: bool) -> Any:
+def _read_first_match(candidates: Iterable[Any], into: Any, is_wrapped: bool) -> Any:
     problems: list[TypeMismatch] = []
     for candidate in candidates:
         try:
-            return _value(candidate, into, is_wrapped)
+            return _read_candidate(candidate, into, is_wrapped)
         except TypeMismatch as exc:
             problems.append(exc)
-    raise problems[0] if problems else TypeMismatch(_NONE)
+    raise problems[0] if problems else TypeMismatch("there is no JSON in its text")
 
 
-def _named(into: Any) -> str:
-    plain = isinstance(into, type) and not get_args(into)
-    return into.__name__ if plain else str(into).replace("typing.", "")
+def _type_name(into: Any) -> str:
+    is_simple = isinstance(into, type) and not get_args(into)
+    return into.__name__ if is_simple else str(into).replace("typing.", "")
 
 
-def _value(said: Any, into: Any, is_wrapped: bool) -> Any:
-    named = _named(into)
-    if not (is_wrapped and _wraps(said)):
-        return read_value(said, into, named)
+def _read_candidate(value: Any, into: Any, is_wrapped: bool) -> Any:
+    name = _type_name(into)
+    if not (is_wrapped and _is_wrapper(value)):
+        return read_value(value, into, name)
     try:
-        return read_value(said[_KEY], into, named)
+        return read_value(value[_KEY], into, name)
     except TypeMismatch:
-        # A class of the type may itself have this one field, and stand there bare.
+        # A class of the type may have exactly this field, and stand there unwrapped.
         with suppress(TypeMismatch):
-            return read_value(said, into, named)
+            return read_value(value, into, name)
         raise
 
 
-def _wraps(said: Any) -> bool:
-    return isinstance(said, dict) and said.keys() == {_KEY}
+def _is_wrapper(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {_KEY}
 
 
 def _candidates(answer: Text, *, into: Any) -> Iterator[Any]:
-    """What could be meant: the whole of the text, or each value inside it, the likeliest first."""
-    is_cut = answer.finish_reason == "length"
+    """The values that an answer may mean, the likeliest first.
+
+    *into* is the type if it is not an object, else `None`.
+    """
+    is_truncated = answer.finish_reason == "length"
     if answer.parsed is not None:
-        yield from _and_inside(answer.parsed, is_cut=is_cut)
+        yield from _value_and_embedded(answer.parsed, is_truncated=is_truncated)
         return
     text = strip_reasoning(answer.text)
     try:
-        said = parse_json_text(text)
+        value = parse_json_text(text)
     except ValueError:
-        yield from _inside(text, is_cut=is_cut)
-        if not is_cut and into is not None and (bare := strip_fence(text)) and is_prose(bare):
-            yield from _bare(bare, into)
+        yield from _embedded_values(text, is_truncated=is_truncated)
+        is_complete_value = not is_truncated and into is not None
+        if is_complete_value and (unquoted := strip_fence(text)) and is_prose(unquoted):
+            yield from _unquoted_value(unquoted, into)
         return
-    if is_cut and text.rstrip()[-1:].isdigit():
-        raise TypeMismatch("its number may not be whole")
-    yield from _and_inside(said, is_cut=is_cut)
+    if is_truncated and text.rstrip()[-1:].isdigit():
+        raise TypeMismatch("its number may be incomplete")
+    yield from _value_and_embedded(value, is_truncated=is_truncated)
 
 
-def _and_inside(said: Any, *, is_cut: bool) -> Iterator[Any]:
-    yield said
-    if isinstance(said, str):
-        # Some models write the JSON as a text of JSON, once too often.
-        yield from _inside(said, is_cut=is_cut)
+def _value_and_embedded(value: Any, *, is_truncated: bool) -> Iterator[Any]:
+    yield value
+    if isinstance(value, str):
+        # Some models encode the JSON twice.
+        yield from _embedded_values(value, is_truncated=is_truncated)
 
 
-def _bare(text: str, into: Any) -> Iterator[str]:
-    """A text without its quotation marks, where one was asked for."""
+def _unquoted_value(text: str, into: Any) -> Iterator[str]:
+    """A string without its quotation marks, if *into* accepts it."""
     with suppress(TypeMismatch):
         read_value(text, into, "it")
         yield text
 
 
-def _inside(text: str, *, is_cut: bool) -> list[Any]:
+def _embedded_values(text: str, *, is_truncated: bool) -> list[Any]:
     try:
-        last = deque(find_candidates(text), maxlen=_CANDIDATES)
+        candidates = deque(find_candidates(text), maxlen=_MAX_CANDIDATES)
     except ExtractError as exc:
         raise TypeMismatch(str(exc)) from exc
-    last.reverse()
-    likeliest = sorted(last, key=_unlikeliness)
-    return [one.value for one in likeliest if one.is_last or not is_cut]
+    candidates.reverse()
+    ranked = sorted(candidates, key=_rank)
+    return [candidate.value for candidate in ranked if candidate.is_last or not is_truncated]
 
 
-def _unlikeliness(found: Candidate) -> tuple[bool, ...]:
-    """Those in a fence first, then those that stand as they were asked for; empty ones at last."""
-    value = found.value
-    return not value, not found.is_fenced, not _wraps(value), not isinstance(value, dict)
+def _rank(candidate: Candidate) -> tuple[bool, ...]:
+    """Empty values last; values in a fence first, then wrapped values, then objects."""
+    value = candidate.value
+    return not value, not candidate.is_fenced, not _is_wrapper(value), not isinstance(value, dict)
 
 
 async def parse(
-    ask: Callable[[Written], Awaitable[Text]], task: Written, into: Any, *, repair: int
+    client: TextClient,
+    model: str,
+    task: TextTask,
+    *,
+    into: Any,
+    repair: int,
+    options: Options | None,
 ) -> Any:
-    """Ask for a value of *into*, and once more where what comes is none and *repair* is 1."""
+    """Run *model* for a value of *into*; if the answer has none and *repair* is 1, run it again."""
     if not isinstance(task, Prompt | TextGeneration):
         raise InputError(f"task must be a Prompt or a TextGeneration, got {type(task).__name__}")
     if task.response_format is not None:
-        raise InputError("the task must have no response_format: the type says what it is")
+        raise InputError("the task must not have a response_format: parse builds it from the type")
     if repair not in (0, 1) or isinstance(repair, bool):
         raise InputError(f"repair must be 0 or 1, got {repair!r:.80}")
     task = task.replace(response_format=schema(into), stream=None)
-    answer = await ask(task)
+    answer = await client.run(model, task, stream=False, options=options)
     try:
-        return _read(answer, into)
+        return _read_answer(answer, into)
     except TypeMismatch as problem:
         if not repair:
-            raise _error(answer, into, problem) from problem
-        again = _repaired(task, answer.text, problem)
-    return read(await ask(again), into)
+            raise _parse_error(answer, into, problem) from problem
+        task = _repair_task(task, answer.text, problem)
+    return read(await client.run(model, task, stream=False, options=options), into)
 
 
-def _repaired(task: Written, text: str, problem: TypeMismatch) -> Written:
-    """Show the model what it wrote, and what is wrong with it."""
-    if len(text) > _SHOWN:
-        text = f"{text[:_SHOWN]}…"
+def _repair_task(task: TextTask, text: str, problem: TypeMismatch) -> TextTask:
+    """The task again, with the model's answer and what is wrong with it."""
+    if len(text) > _MAX_REPAIR_LENGTH:
+        text = f"{text[:_MAX_REPAIR_LENGTH]}…"
     complaint = (
         f"That is not what was asked for: {problem}. Answer again, with nothing but the JSON that "
         f"fits this schema: {json.dumps(task.response_format.payload()['json_schema'])}"  # type: ignore[union-attr]
     )
     if isinstance(task, TextGeneration):
-        talk = Conversation(task.messages).assistant(text).user(complaint)
-        return task.replace(messages=talk)
+        messages = Conversation(task.messages).assistant(text).user(complaint)
+        return task.replace(messages=messages)
     if task.raw:
         return task.replace(prompt=f"{task.prompt}\n{text}\n{complaint}\n")
-    talk = Conversation().user(task.prompt).assistant(text).user(complaint)
-    prompts: Any = Prompt
-    shared = [one.name for one in attrs.fields(prompts) if one.name != "prompt"]
-    return TextGeneration(talk, **{name: getattr(task, name) for name in shared})
+    messages = Conversation().user(task.prompt).assistant(text).user(complaint)
+    prompt_class: Any = Prompt
+    shared = [field.name for field in attrs.fields(prompt_class) if field.name != "prompt"]
+    return TextGeneration(messages, **{name: getattr(task, name) for name in shared})

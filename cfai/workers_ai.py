@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
@@ -308,13 +308,16 @@ class WorkersAI(Client):
         if not isinstance(task, tasks.TextGeneration):
             task = tasks.TextGeneration(task)
         toolbox = Toolbox(tools, secrets=self._settings.for_call(options).secrets)
-
-        def send(task: tasks.TextGeneration) -> TokenStream | Awaitable[tasks.Text]:
-            if stream:
-                return self.stream(model, task, options=options)
-            return self.run(model, task, stream=False, options=options)
-
-        return ToolRun(send, task, toolbox, max_steps=max_steps, on_error=on_error)
+        return ToolRun(
+            self,
+            model,
+            task,
+            toolbox,
+            max_steps=max_steps,
+            stream=stream,
+            on_error=on_error,
+            options=options,
+        )
 
     @overload
     async def parse(
@@ -365,10 +368,7 @@ class WorkersAI(Client):
         """
         from cfai import objects
 
-        def send(task: tasks.Prompt | tasks.TextGeneration) -> Awaitable[tasks.Text]:
-            return self.run(model, task, stream=False, options=options)
-
-        return await objects.parse(send, task, into, repair=repair)
+        return await objects.parse(self, model, task, into=into, repair=repair, options=options)
 
     # Embeddings
 

@@ -164,7 +164,7 @@ def test_definitions_stand_at_the_top() -> None:
         (
             '{"title": "P',
             "length",
-            "a JSON value in its text is not complete (it was cut at its longest: raise",
+            "a JSON value in its text is not complete (the answer was cut off at its maximum",
         ),
         (PIE_JSON.replace("40", "4.5"), "stop", "Recipe.minutes must be a whole number, got 4.5"),
         (PIE_JSON.replace('"Pie"', "null"), "stop", "Recipe.title must be a string, got null"),
@@ -243,7 +243,7 @@ async def test_an_error_of_the_service_is_its_own(fake: FakeWorkersAI) -> None:
     [
         ({"prompt": "x"}, {}, "task must be a Prompt or a TextGeneration, got dict"),
         ("x", {}, "task must be a Prompt or a TextGeneration, got str"),
-        (Prompt("x", response_format="json_object"), {}, "must have no response_format"),
+        (Prompt("x", response_format="json_object"), {}, "must not have a response_format"),
         (ASKED, {"repair": 2}, "repair must be 0 or 1, got 2"),
         (ASKED, {"repair": True}, "repair must be 0 or 1, got True"),
         (ASKED, {"into": bytes}, "bytes has no JSON form"),
@@ -345,7 +345,7 @@ def test_what_is_whole_at_the_end_of_what_was_cut_is_read(said: str, into: Any, 
     ("said", "into"), [("31", int), ("3.1", float), ("red", str), ('{"a": 5} And', Settings)]
 )
 def test_what_may_have_gone_on_is_no_answer(said: str, into: Any) -> None:
-    with pytest.raises(ParseError, match="cut at its longest"):
+    with pytest.raises(ParseError, match="cut off at its maximum length: raise max_tokens"):
         objects.read(Text(said, finish_reason="length"), into=into)
 
 

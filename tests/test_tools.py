@@ -22,6 +22,7 @@ from cfai import (
     Text,
     TextGeneration,
     Token,
+    TokenStream,
     Tool,
     ToolCall,
     ToolFailed,
@@ -56,11 +57,33 @@ def run(fake: FakeWorkersAI, *tools: Any, **options: Any) -> ToolRun:
     return fake.client().run_tools(MODEL, ASKED, tools=tools or [get_weather], **options)
 
 
-def directly(ask: Any, *tools: Any, **options: Any) -> ToolRun:
+class ScriptedClient:
+    """A client whose model is a function."""
+
+    def __init__(self, answer: Callable[[TextGeneration], Awaitable[Text]]) -> None:
+        self._answer = answer
+
+    def run(self, model: str, task: TextGeneration, **_: Any) -> Awaitable[Text]:
+        return self._answer(task)
+
+    def stream(self, model: str, task: TextGeneration, **_: Any) -> TokenStream:
+        raise NotImplementedError
+
+
+def run_scripted(
+    answer: Callable[[TextGeneration], Awaitable[Text]], *tools: Any, on_error: Any = "tell"
+) -> ToolRun:
     """A run whose model is a function."""
-    toolbox = Toolbox(tools, secrets=())
-    settings = {"max_steps": 10, "on_error": "tell", **options}
-    return ToolRun(ask, TextGeneration(ASKED), toolbox, **settings)
+    return ToolRun(
+        ScriptedClient(answer),
+        MODEL,
+        TextGeneration(ASKED),
+        Toolbox(tools, secrets=()),
+        max_steps=10,
+        stream=False,
+        on_error=on_error,
+        options=None,
+    )
 
 
 def sent(fake: FakeWorkersAI, number: int = -1) -> list[dict[str, Any]]:
@@ -308,7 +331,7 @@ async def test_all_that_was_used_is_added_up() -> None:
     async def ask(_: TextGeneration) -> Text:
         return next(answers)
 
-    outcome = await directly(ask, get_weather)
+    outcome = await run_scripted(ask, get_weather)
     assert outcome.usage == Usage(12, 24, 36, cached_tokens=44, reasoning_tokens=55)
 
 
@@ -421,7 +444,7 @@ async def test_the_threads_of_a_run_that_failed_end_with_it() -> None:
     async def ask(_: TextGeneration) -> Text:
         return Text(tool_calls=(ToolCall("raises"),))
 
-    running = directly(ask, raises, on_error="raise")
+    running = run_scripted(ask, raises, on_error="raise")
     with pytest.raises(LookupError):
         await running
     await asyncio.to_thread(threads[0].join, 60)
@@ -474,14 +497,14 @@ async def test_an_object_whose_call_is_async_runs_on_the_loop() -> None:
             "get_weather",
             {"days": 2.9, "town": "a"},
             (
-                "error: arguments.town is no parameter; arguments.city is missing; "
+                "error: arguments.town is not a parameter; arguments.city is missing; "
                 "arguments.days must be a whole number, got 2.9"
             ),
         ),
         ("get_weather", {"city": None}, "error: arguments.city must be a string, got null"),
         ("get_weather", '{"city": "', 'error: arguments must be JSON, got \'{"city": "\''),
         ("get_weather", ["a"], "error: arguments must be an object, got ['a']"),
-        ("get_wether", {}, "error: there is no tool 'get_wether'; there are: get_weather"),
+        ("get_wether", {}, "error: there is no tool 'get_wether'; the tools are: get_weather"),
     ],
 )
 async def test_a_call_that_does_not_fit_is_told_to_the_model(
@@ -633,7 +656,7 @@ async def test_what_is_told_of_a_result_has_a_limit(
     fake.answers({"response": "Thanks."})
     await run(fake, PythonTool(dots, max_characters=10))
 
-    too_long = "error: the tool gave back 11 characters, and 10 is the most"
+    too_long = "error: the tool returned 11 characters, the limit is 10"
     assert sent(fake)[2]["content"] == (told or too_long)
 
 
@@ -651,7 +674,7 @@ async def test_a_turn_runs_no_more_calls_than_it_may(fake: FakeWorkersAI) -> Non
 
     assert count == 100
     contents = [one["content"] for one in sent(fake)[2:]]
-    assert contents[100:] == ["null", "error: not run: up to 100 calls of one turn are"]
+    assert contents[100:] == ["null", "error: not run: a turn runs at most 100 calls"]
 
 
 @pytest.mark.parametrize(
@@ -686,7 +709,7 @@ async def test_what_json_has_no_form_for_is_an_error(fake: FakeWorkersAI) -> Non
     fake.answers({"response": "Sorry."})
     await run(fake, picture)
 
-    told = "error: the tool gave back a value of type bytes, which JSON has no form for"
+    told = "error: the tool returned a value of type bytes, which JSON can't express"
     assert sent(fake)[2]["content"] == told
 
 
@@ -792,7 +815,7 @@ async def test_cancelling_cancels_the_tools(fake: FakeWorkersAI) -> None:
     tool = Patient()
     fake.answers(called(("wait", {})))
     running = run(fake, tool.wait)
-    task = asyncio.create_task(running._to_its_end())
+    task = asyncio.ensure_future(running)
     await tool.began.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -831,7 +854,7 @@ async def test_closing_from_another_task_ends_the_wait(fake: FakeWorkersAI) -> N
     tool = Patient()
     fake.answers(called(("wait", {})))
     running = run(fake, tool.wait)
-    task = asyncio.create_task(running._to_its_end())
+    task = asyncio.ensure_future(running)
     await tool.began.wait()
     with pytest.raises(InputError, match="one reader"):
         await anext(running)
@@ -851,7 +874,7 @@ async def test_closing_ends_the_wait_for_the_model(fake: FakeWorkersAI) -> None:
 
     fake.answers_by(never)
     running = run(fake)
-    task = asyncio.create_task(running._to_its_end())
+    task = asyncio.ensure_future(running)
     await arrived.wait()
     await running.aclose()
     with pytest.raises(StreamInterrupted, match="closed before its end"):
@@ -864,7 +887,7 @@ async def test_a_second_reader_is_refused_and_changes_nothing(fake: FakeWorkersA
     fake.answers(called(("wait", {})))
     fake.answers({"response": "Done."})
     running = run(fake, tool.wait)
-    task = asyncio.create_task(running._to_its_end())
+    task = asyncio.ensure_future(running)
     await tool.began.wait()
     with pytest.raises(InputError, match="one reader"):
         await running
@@ -882,7 +905,7 @@ async def test_a_turn_that_comes_while_it_is_closed_starts_nothing() -> None:
     """The answer is there already, but nobody has looked at it."""
     answered: asyncio.Future[Text] = asyncio.get_running_loop().create_future()
     tool = Patient()
-    running = directly(lambda _: answered, tool.wait)
+    running = run_scripted(lambda _: answered, tool.wait)
     events: list[ToolEvent] = []
     task = asyncio.create_task(reads(running, events))
     await asyncio.sleep(0)
@@ -900,7 +923,7 @@ async def test_a_result_that_comes_while_it_is_closed_is_no_end() -> None:
         return Text(tool_calls=(ToolCall("wait"),))
 
     tool = Patient()
-    running = directly(ask, tool.wait)
+    running = run_scripted(ask, tool.wait)
     events: list[ToolEvent] = []
     task = asyncio.create_task(reads(running, events))
     await tool.began.wait()
@@ -921,7 +944,7 @@ def test_dropping_it_after_its_loop_is_nothing() -> None:
 
     async def begins() -> ToolRun:
         tool = Patient()
-        running = directly(ask, tool.wait)
+        running = run_scripted(ask, tool.wait)
         await anext(running)
         await anext(running)
         await tool.began.wait()
@@ -943,7 +966,7 @@ async def test_cancelling_closes_the_stream(fake: FakeWorkersAI) -> None:
     task: asyncio.Task[Any]
     running = run(fake, stream=True)
     assert str(await anext(running)) == "Dry"
-    task = asyncio.create_task(running._to_its_end())
+    task = asyncio.ensure_future(running)
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -993,7 +1016,7 @@ class Yields:
         ([complex_type], {}, "complex_type.number: complex has no JSON form"),
         ([many], {}, r"many: the parameter \*cities: str must be passable by name"),
         ([lambda: 1], {}, "the name of a tool must be 1 to 64 letters"),
-        ([one_by_one], {}, "one_by_one: a tool must return its result, and not yield it"),
+        ([one_by_one], {}, "one_by_one: a tool must return its result, not yield it"),
         ([partial(some_day)], {}, "some_day: a tool must return its result"),
         ([Yields()], {}, "Yields: a tool must return its result"),
         (get_weather, {}, "tools must be a list of functions or definitions, got <function get_we"),
@@ -1002,10 +1025,14 @@ class Yields:
         ({"name": "a"}, {}, "tools must be a list of functions or definitions, got {'name'"),
         ([3], {}, "a tool must be a function or a definition, got 3"),
         ([{"description": "x"}], {}, "a tool must have a name"),
-        ([get_weather, get_weather], {}, "two tools must not have the name get_weather"),
+        (
+            [get_weather, get_weather],
+            {},
+            "tools must have different names, got two named get_w",
+        ),
         ([get_weather], {"max_steps": 0}, "max_steps must be a whole number above 0, got 0"),
         ([get_weather], {"max_steps": True}, "max_steps must be a whole number above 0"),
-        ([get_weather], {"on_error": "ignore"}, "on_error must be tell or raise, got 'ignore'"),
+        ([get_weather], {"on_error": "ignore"}, "on_error must be 'tell' or 'raise', got 'ignore'"),
     ],
 )
 async def test_what_cannot_work_is_refused_at_once(
@@ -1023,7 +1050,7 @@ def test_the_limit_of_a_tool_is_a_number(limit: Any) -> None:
 
 async def test_tools_are_given_once(fake: FakeWorkersAI) -> None:
     task = TextGeneration([user("Hi")], tools=[DEFINITIONS[0]])
-    with pytest.raises(InputError, match="must be given to run_tools"):
+    with pytest.raises(InputError, match="must not have tools: pass them to run_tools"):
         fake.client().run_tools(MODEL, task, tools=[get_weather])
 
 

@@ -1,4 +1,4 @@
-"""Tools: Python functions that a model may call, and the loop in which it calls them."""
+"""Function calling: Python functions as tools of a model, and the loop that runs them."""
 
 from cfai.tools.events import (
     Step,

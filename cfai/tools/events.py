@@ -1,4 +1,4 @@
-"""What happens in a run with tools: its events, its steps, and how it came out."""
+"""What happens in a run with tools: its events, its steps and its outcome."""
 
 from __future__ import annotations
 
@@ -13,79 +13,79 @@ from cfai.tasks import Text, Token, ToolCall, Usage
 
 @frozen
 class Turn:
-    """The model said its turn: text, or the tools that it wants called, or both."""
+    """The model finished a turn: text, or calls of tools, or both."""
 
     answer: Text
-    """The whole of it. Each of its calls has an id of its own, also where the model gave none, or
-    the same one again; a `Token` has it as the model gave it."""
+    """The complete answer. Each of its calls has a unique id, even if the model gave none or
+    repeated one; a `Token` has the model's own ids."""
 
 
 @frozen
 class ToolStarted:
-    """A tool is being run, with arguments that fit."""
+    """A tool runs, with valid arguments."""
 
     call: ToolCall
 
 
 @frozen
 class ToolReturned:
-    """A tool gave something back."""
+    """A tool returned a value."""
 
     call: ToolCall
 
     value: Any
-    """What it gave back."""
+    """The return value."""
 
     content: str
-    """What the model is told: a text as it is, anything else as JSON."""
+    """The text sent to the model: a string as is, anything else as JSON."""
 
 
 @frozen
 class ToolFailed:
-    """A tool raised, or the call does not fit: wrong arguments, or a name that there is not."""
+    """A tool raised, or the call is invalid: wrong arguments, or an unknown name."""
 
     call: ToolCall
 
     error: Exception
-    """What the tool raised; an `InputError` where it was not run."""
+    """What the tool raised; an `InputError` if the call is invalid."""
 
     content: str
-    """What the model is told."""
+    """The text sent to the model."""
 
 
 @frozen
 class Step:
-    """One turn of the model, and what became of its calls."""
+    """One turn of the model, and the results of its calls."""
 
     answer: Text
 
     results: tuple[ToolReturned | ToolFailed, ...]
-    """In the order of the calls; without those that are the caller's to answer."""
+    """In the order of the calls; without those that the caller has to answer."""
 
 
 @frozen
 class ToolOutcome:
-    """How a run with tools came out. It is the last of its events."""
+    """The outcome of a run with tools. It is the last event."""
 
     answer: Text
-    """What the model said last."""
+    """The model's last answer."""
 
     messages: Conversation
-    """All that was said, with the calls and their results: to go on from."""
+    """The whole conversation, with the calls and their results, to continue from."""
 
     steps: tuple[Step, ...]
     """One for each turn of the model."""
 
     open_calls: tuple[ToolCall, ...] = ()
-    """The calls of tools that came without a function, which are the caller's to answer.
+    """Calls of tools that were given without a function, for the caller to answer.
 
     Add a `tool_result` for each to `messages`, and run it again.
     """
 
     @property
     def usage(self) -> Usage | None:
-        """What all turns used together, where the model says."""
-        return total(step.answer for step in self.steps)
+        """What all turns used together, if the model reports it."""
+        return sum_usage(step.answer for step in self.steps)
 
     def __str__(self) -> str:
         return self.answer.text
@@ -95,21 +95,21 @@ ToolEvent = Token | Turn | ToolStarted | ToolReturned | ToolFailed | ToolOutcome
 """What `ToolRun` iterates: `Token` only with `stream=True`."""
 
 
-def total(answers: Iterable[Text]) -> Usage | None:
-    """Give what answers used together; `None` where none of them says."""
-    known = [answer.usage for answer in answers if answer.usage is not None]
-    if not known:
+def sum_usage(answers: Iterable[Text]) -> Usage | None:
+    """What *answers* used together; `None` if none of them reports it."""
+    usages = [answer.usage for answer in answers if answer.usage is not None]
+    if not usages:
         return None
     return Usage(
-        sum(one.prompt_tokens for one in known),
-        sum(one.completion_tokens for one in known),
-        sum(one.total_tokens for one in known),
-        _sum([one.cached_tokens for one in known]),
-        _sum([one.reasoning_tokens for one in known]),
-        _sum([one.neurons for one in known]),
+        sum(usage.prompt_tokens for usage in usages),
+        sum(usage.completion_tokens for usage in usages),
+        sum(usage.total_tokens for usage in usages),
+        _sum_reported(usage.cached_tokens for usage in usages),
+        _sum_reported(usage.reasoning_tokens for usage in usages),
+        _sum_reported(usage.neurons for usage in usages),
     )
 
 
-def _sum(counts: Iterable[Any]) -> Any:
-    said = [count for count in counts if count is not None]
-    return sum(said) if said else None
+def _sum_reported(counts: Iterable[Any]) -> Any:
+    reported = [count for count in counts if count is not None]
+    return sum(reported) if reported else None

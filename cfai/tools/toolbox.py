@@ -1,4 +1,4 @@
-"""The tools of a run: how a model is told of them, and how a call becomes one of a function."""
+"""The tools of a run: their definitions for the model, and how a call runs a function."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
@@ -21,39 +21,39 @@ from cfai._types.read import TypeMismatch, read_value, write_value
 from cfai.errors import InputError
 from cfai.tasks import Answer, Function, Tool, ToolCall
 
-MOST_CALLS = 100
-"""How many of the calls of one turn are run; the others fail, and the model is told."""
+MAX_CALLS = 100
+"""How many calls of one turn are run. The others fail."""
 
-_LONGEST = 500
-"""How much of an error a model is told, in characters."""
+_MAX_ERROR_LENGTH = 500
+"""How much of an error is sent to the model, in characters."""
 
-# What chat completions don't allow in a name.
-_ODD = re.compile(r"[^A-Za-z0-9_-]")
+# Not allowed in a name by chat completions.
+_INVALID_IN_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 
 @frozen
 class PythonTool:
-    """A function that a model may call, under another name or description than its own.
+    """A function that a model may call, with another name or description than its own.
 
-    A plain function in `tools=` stands for `PythonTool(function)`.
+    A plain function in `tools=` is the same as `PythonTool(function)`.
 
     Raises:
-        InputError: It can't be described: a parameter without a type, or of one that JSON lacks.
+        InputError: A parameter has no type, or one that JSON can't express.
     """
 
     function: Callable[..., Any]
-    """Each parameter has a type and can be given by name. A function that is not async runs in a
+    """Each parameter has a type and can be passed by name. A function that is not async runs in a
     thread."""
 
     name: str | None = field(default=None, kw_only=True)
-    """What the model calls it; left out, the function's own name."""
+    """Its name for the model; by default the function's own."""
 
     description: str | None = field(default=None, kw_only=True)
-    """What it does; left out, the first paragraph of the docstring."""
+    """What it does; by default the first paragraph of the docstring."""
 
     max_characters: int = field(default=100_000, kw_only=True)
-    """How long the text may be that the model is told of what it gives back. More is a failure, and
-    the model is told of that instead."""
+    """The longest result that is sent to the model. A longer one is a failure, which is sent
+    instead."""
 
     definition: FunctionDefinition = field(init=False, repr=False, eq=False)
 
@@ -61,86 +61,89 @@ class PythonTool:
         limit = self.max_characters
         if type(limit) is not int or limit < 1:
             raise InputError(f"max_characters must be a whole number above 0, got {limit!r:.80}")
-        made = define_function(self.function, name=self.name, description=self.description)
-        if _is(self.function, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
-            raise InputError(f"{made.name}: a tool must return its result, and not yield it")
-        object.__setattr__(self, "definition", made)
+        sent = define_function(self.function, name=self.name, description=self.description)
+        if _is_any(self.function, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
+            raise InputError(f"{sent.name}: a tool must return its result, not yield it")
+        object.__setattr__(self, "definition", sent)
 
     def payload(self) -> dict[str, Any]:
-        """Give the tool as the service takes it, in the form of chat completions."""
-        told = self.definition
-        return Function(told.name, told.description, told.parameters).payload()
+        """The definition as sent to the service, in the form of chat completions."""
+        sent = self.definition
+        return Function(sent.name, sent.description, sent.parameters).payload()
 
     def arguments(self, call: ToolCall) -> dict[str, Any]:
         """Read the arguments of a call as values of the parameters' types.
 
         Raises:
-            InputError: They don't fit. The message says which, and the rule.
+            InputError: Arguments are unknown, missing or wrong. The message names each.
         """
-        given = as_object(call.arguments)
-        known = {one.name: one for one in self.definition.fields}
+        arguments = read_arguments(call)
+        fields = {field.name: field for field in self.definition.fields}
         values = {}
-        wrong = [f"arguments.{name} is no parameter" for name in given if name not in known]
-        for name, one in known.items():
+        problems = [
+            f"arguments.{name} is not a parameter" for name in arguments if name not in fields
+        ]
+        for name, parameter in fields.items():
             try:
-                if name in given:
-                    values[name] = read_value(given[name], one.kind, f"arguments.{name}")
-                elif one.required:
-                    wrong.append(f"arguments.{name} is missing")
+                if name in arguments:
+                    values[name] = read_value(arguments[name], parameter.kind, f"arguments.{name}")
+                elif parameter.required:
+                    problems.append(f"arguments.{name} is missing")
             except TypeMismatch as exc:
-                wrong.append(str(exc))
-        if wrong:
-            raise InputError("; ".join(wrong))
+                problems.append(str(exc))
+        if problems:
+            raise InputError("; ".join(problems))
         return values
 
     async def run(self, arguments: Mapping[str, Any], *, threads: Executor | None = None) -> Any:
-        """Call the function; in one of the *threads* (asyncio's own), unless it is async."""
+        """Call the function: in one of the *threads* (asyncio's by default) unless it is async."""
         function = self.function
-        if _is(function, inspect.iscoroutinefunction):
+        if _is_any(function, inspect.iscoroutinefunction):
             return await function(**arguments)
-        call = partial(copy_context().run, _called, function, arguments)
+        call = partial(copy_context().run, _call_in_thread, function, arguments)
         value = await asyncio.get_running_loop().run_in_executor(threads, call)
         return await value if inspect.isawaitable(value) else value
 
     def written(self, value: Any) -> str:
-        """Give what the function gave back as the text that a model is told.
+        """Write a return value of the function as the text for the model.
 
         Raises:
-            InputError: There is no JSON for it, or it is too long.
+            InputError: JSON can't express the value, or the text is too long.
         """
-        told = written(value)
-        if len(told) > self.max_characters:
+        text = write_result(value)
+        if len(text) > self.max_characters:
             raise InputError(
-                f"the tool gave back {len(told)} characters, and {self.max_characters} is the most"
+                f"the tool returned {len(text)} characters, the limit is {self.max_characters}"
             )
-        return told
+        return text
 
 
 AnyTool = Callable[..., Any] | PythonTool | Tool | Function | Mapping[str, Any]
-"""A function; or a definition without one, whose calls are the caller's to answer."""
+"""A function; or a definition without one, whose calls the caller answers."""
 
 
-def _is(function: Callable[..., Any], *kinds: Callable[[object], bool]) -> bool:
-    """Tell whether a function, or what is called in an object, is of one of the kinds."""
-    called = getattr(function, "__call__", None)  # noqa: B004  # what it is, not whether
-    return any(kind(function) or kind(called) for kind in kinds)
+def _is_any(function: Callable[..., Any], *kinds: Callable[[object], bool]) -> bool:
+    """Whether a function, or the `__call__` of an object, is of one of the kinds."""
+    method = getattr(function, "__call__", None)  # noqa: B004  # its kind, not whether it exists
+    return any(kind(function) or kind(method) for kind in kinds)
 
 
-def _called(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+def _call_in_thread(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     try:
         return function(**arguments)
     except StopIteration as exc:
-        # A future can't hold it: who waits for it would wait for ever.
+        # A future can't hold a StopIteration: the task that awaits it would hang.
         raise RuntimeError("the tool raised StopIteration") from exc
 
 
-def as_object(arguments: Any) -> dict[str, Any]:
-    """Give the arguments of a call as the object that they must be.
+def read_arguments(call: ToolCall) -> dict[str, Any]:
+    """The arguments of a call as an object.
 
     Raises:
-        InputError: They are none.
+        InputError: They are not JSON, or not an object.
     """
-    # Some models write the JSON of an object as a text of JSON, once too often.
+    arguments = call.arguments
+    # Some models encode the JSON twice.
     if isinstance(arguments, str):
         try:
             arguments = loads(arguments)
@@ -154,10 +157,10 @@ def as_object(arguments: Any) -> dict[str, Any]:
 
 
 class Toolbox:
-    """The tools of one run, by their names, and the threads in which they are run.
+    """The tools of one run, by name, and the threads that run them.
 
     Raises:
-        InputError: One of them is no tool, or two have one name.
+        InputError: An item is not a tool, or two have the same name.
     """
 
     def __init__(self, tools: Iterable[AnyTool], *, secrets: Sequence[str]) -> None:
@@ -167,108 +170,110 @@ class Toolbox:
         self._definitions: dict[str, Any] = {}
         self._secrets = secrets
         self._threads: ThreadPoolExecutor | None = None
-        for one in tools:
-            made = (
-                one if isinstance(one, PythonTool | Tool | Function | Mapping) else PythonTool(one)
-            )
-            name = _name(made)
+        for item in tools:
+            tool = item
+            if not isinstance(tool, PythonTool | Tool | Function | Mapping):
+                tool = PythonTool(tool)
+            name = _tool_name(tool)
             if name in self._definitions:
-                raise InputError(f"two tools must not have the name {name}")
-            self._definitions[name] = made.payload() if isinstance(made, PythonTool) else made
-            if isinstance(made, PythonTool):
-                self._functions[name] = made
+                raise InputError(f"tools must have different names, got two named {name}")
+            self._definitions[name] = tool.payload() if isinstance(tool, PythonTool) else tool
+            if isinstance(tool, PythonTool):
+                self._functions[name] = tool
 
     @property
     def definitions(self) -> list[Any] | None:
-        """What the model is told; `None` where there is nothing to tell."""
+        """The definitions for the model; `None` if there are none."""
         return list(self._definitions.values()) or None
 
     def is_open(self, call: ToolCall) -> bool:
-        """Tell whether a call is the caller's to answer: there is a definition and no function."""
+        """Whether the caller has to answer a call: its tool is a definition without a function."""
         return call.name in self._definitions and call.name not in self._functions
 
-    def prepared(self, call: ToolCall) -> Callable[[], Awaitable[Any]]:
-        """Give what carries a call out.
+    def run(self, call: ToolCall) -> Coroutine[Any, Any, Any]:
+        """Check a call, and return the coroutine that runs it.
 
         Raises:
-            InputError: The name or the arguments don't fit.
+            InputError: The name is unknown, or the arguments are wrong.
         """
         tool = self._functions.get(call.name)
         if tool is None:
             names = ", ".join(self._definitions) or "none"
-            raise InputError(f"there is no tool {call.name!r:.80}; there are: {names}")
-        return partial(tool.run, tool.arguments(call), threads=self._own_threads())
+            raise InputError(f"there is no tool {call.name!r:.80}; the tools are: {names}")
+        return tool.run(tool.arguments(call), threads=self._own_threads())
 
     def _own_threads(self) -> ThreadPoolExecutor:
-        # A tool that hangs must not take asyncio's own threads, in which names are resolved.
+        # A tool that hangs must not occupy asyncio's own threads, which resolve host names.
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(MOST_CALLS, thread_name_prefix="cfai-tool")
+            self._threads = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="cfai-tool")
         return self._threads
 
     def close(self) -> None:
-        """Let the threads end, each with what it is at. Nobody waits for them."""
+        """Let each thread end after its current call, without waiting for it."""
         if self._threads is not None:
             self._threads.shutdown(wait=False)
 
-    def written(self, call: ToolCall, value: Any) -> str:
-        """Give what a model is told of what a tool gave back: never a secret of the client.
+    def result_content(self, call: ToolCall, value: Any) -> str:
+        """The text for the model of a return value, without secrets of the client.
 
         Raises:
-            InputError: There is no JSON for it, or it is too long.
+            InputError: JSON can't express the value, or the text is too long.
         """
         return hide_secrets(self._functions[call.name].written(value), self._secrets)
 
-    def told(self, error: BaseException) -> str:
-        """Give what a model is told of an error: never a secret of the client, nor a traceback."""
+    def error_content(self, error: BaseException) -> str:
+        """The text for the model of an error, without secrets of the client and traceback."""
         kind = type(error).__name__
         try:
-            said = _encodable(str(error))
-        except Exception:  # Its own fault, too: the name of its class must do.
-            said = ""
+            message = _encodable(str(error))
+        except Exception:  # `__str__` of the error failed: the class name has to do.
+            message = ""
         if not isinstance(error, InputError):
-            said = f"{kind}: {said}" if said else kind
-        return f"error: {redact_text(said, self._secrets)}"[:_LONGEST]
+            message = f"{kind}: {message}" if message else kind
+        return f"error: {redact_text(message, self._secrets)}"[:_MAX_ERROR_LENGTH]
 
-    def repeatable(self, call: ToolCall) -> ToolCall:
-        """Give a call as a service takes it back, which may refuse a name that no tool can have."""
+    def sendable_call(self, call: ToolCall) -> ToolCall:
+        """A call as the service accepts it back: with a valid name, and an object of arguments."""
         name = call.name
         if name not in self._definitions:
-            name = _ODD.sub("_", name)[:64] or "unnamed"
+            name = _INVALID_IN_NAME.sub("_", name)[:64] or "unnamed"
         try:
-            arguments = as_object(call.arguments)
+            arguments = read_arguments(call)
         except InputError:
             arguments = {}
         return evolve(call, name=name, arguments=arguments)
 
 
-def _name(tool: PythonTool | Tool | Function | Mapping[str, Any]) -> str:
+def _tool_name(tool: PythonTool | Tool | Function | Mapping[str, Any]) -> str:
     if isinstance(tool, PythonTool):
         return tool.definition.name
     if isinstance(tool, Tool | Function):
         return tool.name
-    described = tool.get("function", tool)
-    name = described.get("name") if isinstance(described, Mapping) else None
+    function = tool.get("function", tool)
+    name = function.get("name") if isinstance(function, Mapping) else None
     if not isinstance(name, str):
         raise InputError(f"a tool must have a name, got {tool!r:.80}")
     return name
 
 
-def written(value: Any) -> str:
-    """Give what a tool gave back as the text that a model is told.
+def write_result(value: Any) -> str:
+    """Write the return value of a tool as the text for the model: a string as is, or JSON.
 
     Raises:
-        InputError: There is no JSON for it.
+        InputError: JSON can't express the value.
     """
     if isinstance(value, str):
         return _encodable(value)
     try:
-        made = value.to_dict() if isinstance(value, Answer) else write_value(value)
-        return _encodable(json.dumps(made, ensure_ascii=False, allow_nan=False))
+        document = value.to_dict() if isinstance(value, Answer) else write_value(value)
+        return _encodable(json.dumps(document, ensure_ascii=False, allow_nan=False))
     except Exception as exc:
-        problem = f"a value of type {type(value).__name__}, which JSON has no form for"
-        raise InputError(f"the tool gave back {problem}") from exc
+        kind = type(value).__name__
+        raise InputError(
+            f"the tool returned a value of type {kind}, which JSON can't express"
+        ) from exc
 
 
 def _encodable(text: str) -> str:
-    """Give a text that can be sent: names of files, for one, may hold halves of characters."""
+    """Replace lone surrogates, which can't be sent and occur in file names, for example."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
