@@ -418,7 +418,7 @@ async def test_a_given_session_stays_in_its_loop(fake: FakeWorkersAI) -> None:
     fake.always.answers(OK)
 
     def elsewhere() -> None:
-        with pytest.raises(ConfigError, match="one event loop"):
+        with pytest.raises(ConfigError, match="belongs to another event loop"):
             asyncio.run(ask(client))
 
     async with aiohttp.ClientSession() as session:

@@ -50,7 +50,7 @@ class Account:
         settings: Settings,
         read: ReadVectors[T],
         *,
-        stream: Callable[[StreamBody], Awaitable[T]] = reject_stream,
+        read_stream: Callable[[StreamBody], Awaitable[T]] = reject_stream,
         throttle: Throttle | None = None,
     ) -> T:
         """Like `Session.call`, for a response full of vectors, which are decoded afterwards.
@@ -62,7 +62,7 @@ class Account:
             request,
             settings,
             read=lambda response: read(response, vectors.document),
-            stream=stream,
+            read_stream=read_stream,
             throttle=throttle,
         )
         try:

@@ -1,4 +1,4 @@
-"""The body of a stream, read as it comes, with its time limits and its way out."""
+"""`StreamBody`: the body of an event stream, read chunk by chunk under its time limits."""
 
 import asyncio
 from collections.abc import Iterator
@@ -11,21 +11,22 @@ from cfai.errors import Phase
 from cfai.meta import Meta
 from cfai.settings import Settings, Timeouts
 
-_DRAIN = 0.1
-"""Seconds from a stream's end mark to the end of its body, within which its connection can be used
-again. The openai SDK allows the same (`_streaming_cleanup.py`)."""
+_DRAIN_SECONDS = 0.1
+"""How long to wait for the end of the body after the last event, so that the connection can be
+reused. The openai SDK waits as long (`_streaming_cleanup.py`)."""
 
 
-class _Watch:
-    """The limits inside a stream, kept by one timer that is moved only when it goes off.
+class _StreamTimer:
+    """The time limits of a stream, on one timer that is only moved when it goes off.
 
-    Time counts while somebody waits for bytes; the deadline of the call counts always. It holds the
-    response and not the body, so that a body that is dropped is gone at once.
+    The idle and content limits count the time spent waiting for bytes, the deadline counts all
+    time. The timer refers to the response, not to the body, so that a body without other references
+    is deleted at once.
     """
 
     __slots__ = (
-        "_content", "_deadline", "_handle", "_idle", "_loop", "_response", "_since", "_total",
-        "_waited", "_waiting", "expired",
+        "_content", "_deadline", "_handle", "_idle", "_is_waiting", "_loop", "_response", "_since",
+        "_total", "_waited", "expired",
     )  # fmt: skip
 
     def __init__(
@@ -36,26 +37,27 @@ class _Watch:
         self._idle, self._content, self._total = timeouts.idle, timeouts.content, timeouts.total
         self._since = self._loop.time()
         self._deadline = None if left is None else self._since + left
-        self._waiting = False
+        self._is_waiting = False
         self._waited = 0.0
-        """Seconds waited since the last event that added something."""
+        """Seconds spent waiting since the last event with content."""
         self.expired: tuple[Phase, float] | None = None
+        """The limit that was exceeded, and its length in seconds."""
         self._handle: asyncio.TimerHandle | None = None
         self._check()
 
-    def begin(self) -> None:
-        """Somebody waits for bytes from now on."""
+    def start_waiting(self) -> None:
+        """Start to count: the reader waits for bytes."""
         self._since = self._loop.time()
-        self._waiting = True
+        self._is_waiting = True
 
-    def end(self) -> None:
-        """Bytes came."""
-        self._waiting = False
+    def stop_waiting(self) -> None:
+        """Stop counting: bytes arrived."""
+        self._is_waiting = False
         if self._content is not None:
             self._waited += self._loop.time() - self._since
 
-    def progressed(self) -> None:
-        """An event added something."""
+    def restart_content(self) -> None:
+        """Restart the content limit."""
         self._waited = 0.0
 
     def stop(self) -> None:
@@ -63,9 +65,9 @@ class _Watch:
             self._handle.cancel()
             self._handle = None
 
-    def _limits(self, now: float) -> Iterator[tuple[float, Phase, float]]:
-        """When each limit runs out if nothing happens, its name, and its seconds."""
-        since = self._since if self._waiting else now
+    def _expiries(self, now: float) -> Iterator[tuple[float, Phase, float]]:
+        """When each limit expires if nothing happens until then, its phase, and its seconds."""
+        since = self._since if self._is_waiting else now
         if self._idle is not None:
             yield since + self._idle, "idle", self._idle
         if self._content is not None:
@@ -75,7 +77,7 @@ class _Watch:
 
     def _check(self) -> None:
         now = self._loop.time()
-        nearest = min(self._limits(now), default=None)
+        nearest = min(self._expiries(now), default=None)
         if nearest is None:
             return
         due, phase, seconds = nearest
@@ -88,16 +90,16 @@ class _Watch:
 
 
 class StreamBody:
-    """What is left to read of an answer. Its holder closes it; a dropped one closes itself."""
+    """The body of an event stream. The holder closes it; without references it closes itself."""
 
     __slots__ = (
         "__weakref__",
         "_cancelled",
         "_content",
-        "_here",
-        "_open",
+        "_is_open",
+        "_loop",
         "_response",
-        "_watch",
+        "_timer",
         "meta",
         "settings",
     )
@@ -105,7 +107,7 @@ class StreamBody:
     def __init__(
         self,
         response: aiohttp.ClientResponse,
-        here: LoopSession,
+        loop: LoopSession,
         meta: Meta,
         settings: Settings,
         left: float | None,
@@ -114,64 +116,64 @@ class StreamBody:
         self.settings = settings
         self._response = response
         self._content = response.content
-        self._here = here
-        self._open = False
+        self._loop = loop
+        self._is_open = False
         self._cancelled = False
-        self._watch = _Watch(response, settings.timeouts, left)
-        self._open = True
+        self._timer = _StreamTimer(response, settings.timeouts, left)
+        self._is_open = True
 
-    async def chunk(self) -> bytes:
-        """The next bytes, as many as are there; none at the end, or after `cancel`.
+    async def read_chunk(self) -> bytes:
+        """All bytes that have arrived, at least one; empty at the end, or after `cancel`.
 
         Raises:
-            RequestTimeout: A limit inside the stream ran out.
-            ConnectionLost: The body was cut.
+            RequestTimeout: A time limit of the stream was exceeded.
+            ConnectionLost: The body was cut off.
         """
-        self._watch.begin()
+        self._timer.start_waiting()
         try:
             data = await self._content.readany()
         except (aiohttp.ClientError, ConnectionError) as exc:
             self.close()
             if self._cancelled:
                 return b""
-            expired = self._watch.expired
+            expired = self._timer.expired
             raise_error(exc, translate_error(exc) if expired is None else timeout_error(*expired))
         except BaseException:
             self.close()
             raise
-        self._watch.end()
+        self._timer.stop_waiting()
         if not data:
             self.close()
         return data
 
-    def progressed(self) -> None:
-        """Tell the time limits that an event added something."""
-        self._watch.progressed()
+    def restart_content_timeout(self) -> None:
+        """Restart the limit `Timeouts.content`: an event with content arrived."""
+        self._timer.restart_content()
 
     def cancel(self) -> None:
-        """End the reading, from whichever task: whoever waits for bytes is given none."""
+        """Stop reading, from any task: a pending `read_chunk` returns no bytes."""
         self._cancelled = True
         self.close()
 
-    async def finish(self) -> None:
-        """Read on to the end if it is near, so that the connection can be used again."""
+    async def drain(self) -> None:
+        """Read to the end of the body if it is near, so that the connection can be reused."""
         try:
-            async with asyncio.timeout(_DRAIN):
+            async with asyncio.timeout(_DRAIN_SECONDS):
                 while not self._content.at_eof():
                     await self._content.readany()
         except (TimeoutError, aiohttp.ClientError):
-            pass  # It is far, or it is cut: only the connection is lost, which close() drops.
+            pass  # The end is far, or the body was cut off: close() drops the connection.
         finally:
             self.close()
 
     def close(self) -> None:
-        """Close the connection at once, unless the body was read to its end. Safe to repeat."""
-        if not self._open:
+        """Close the connection, unless the body was read to its end. Safe to repeat."""
+        if not self._is_open:
             return
-        self._open = False
-        self._watch.stop()
+        self._is_open = False
+        self._timer.stop()
         self._response.close()
-        self._here.ended(self._response)
+        self._loop.release(self._response)
 
     def __del__(self) -> None:
         self.close()

@@ -1,4 +1,4 @@
-"""One aiohttp session per running event loop, and slots for what is under way on it."""
+"""Connections: one aiohttp session per event loop, and slots for the requests in flight on it."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from cfai.errors import ConfigError
 
 
 class Connections:
-    """One aiohttp session per running event loop, made when first needed, closed with its loop."""
+    """One aiohttp session per event loop, created on first use and closed with its loop."""
 
     def __init__(
         self,
@@ -25,124 +25,132 @@ class Connections:
     ) -> None:
         self.limit = limit
         self.throttles: Throttles = Throttles(concurrency, limit)
-        self._given = session
+        self._user_session = session
         self._pid = os.getpid()
         self._loops: dict[asyncio.AbstractEventLoop, LoopSession] = {}
         self._inherited: list[object] = []
         self.closed: bool = False
 
-    def here(self) -> "LoopSession":
-        """The session and the slots of the running loop.
+    def for_running_loop(self) -> "LoopSession":
+        """The session and the slots of the running event loop.
 
         Raises:
-            ConfigError: This client is closed, or the session that was given can't be used here.
+            ConfigError: The client is closed, or the session that the user passed is not usable
+                here.
         """
         if self.closed:
-            raise ConfigError("this client is closed: make a new one, or close it later")
+            raise ConfigError("the client is closed")
         if self._pid != os.getpid():
             self._leave_to_parent()
         loop = asyncio.get_running_loop()
-        known = self._loops.get(loop)
-        if known is None or known.session.closed:
-            known = LoopSession(
-                self._made() if self._given is None else self._usable(loop), self.limit
+        loop_session = self._loops.get(loop)
+        if loop_session is None or loop_session.session.closed:
+            loop_session = self._add(loop)
+        return loop_session
+
+    def _add(self, loop: asyncio.AbstractEventLoop) -> "LoopSession":
+        if self._user_session is None:
+            session = aiohttp.ClientSession(
+                # `LoopSession.slots` is the limit; the connector needs none of its own.
+                connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
             )
-            # Other threads may be here, too, so the dictionary is changed entry by entry.
-            for one in [one for one in list(self._loops) if one.is_closed()]:
-                self._loops.pop(one, None)
-            self._loops[loop] = known
-            if self._given is None:
-                known.watch()
-        return known
+        else:
+            session = self._check_user_session(self._user_session, loop)
+        loop_session = LoopSession(session, self.limit)
+        # Other threads may use the dictionary at the same time, so it is changed item by item.
+        for other in [other for other in list(self._loops) if other.is_closed()]:
+            self._loops.pop(other, None)
+        self._loops[loop] = loop_session
+        if self._user_session is None:
+            loop_session.close_with_loop()
+        return loop_session
 
     def _leave_to_parent(self) -> None:
-        """After a fork, the sockets are the parent's, to use and to close."""
-        # They are kept: to drop them would take them out of the poll set that both processes share.
+        """After a fork, forget the sessions: their sockets belong to the parent process."""
+        # References stay: deleting the sockets would remove them from the poll set shared with the
+        # parent.
         self._inherited.append(self._loops)
         self._pid, self._loops = os.getpid(), {}
 
-    def _usable(self, loop: asyncio.AbstractEventLoop) -> aiohttp.ClientSession:
-        """The session that was given, if it is open and this loop's."""
-        if self._given is None or self._given.closed:
+    def _check_user_session(
+        self, session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop
+    ) -> aiohttp.ClientSession:
+        """Check that the session of the user is open and belongs to *loop*."""
+        if session.closed:
             raise ConfigError("the session that was passed is closed")
-        if self._inherited or any(one is not loop for one in list(self._loops)):
+        if self._inherited or any(other is not loop for other in list(self._loops)):
             raise ConfigError(
-                "the session that was passed belongs to one event loop of one process, and not to"
-                " this one: leave `session` out, and each gets one of its own"
+                "the session that was passed belongs to another event loop or process:"
+                " omit `session`, so that each loop gets its own"
             )
-        return self._given
-
-    def _made(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            # The slots of `LoopSession` are the limit; the connector needs none of its own.
-            connector=aiohttp.TCPConnector(limit=0),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        return session
 
     async def aclose(self) -> None:
-        """Close the connections that were made here; those of a session that was given stay."""
+        """Close all connections, except those of a session that the user passed."""
         self.closed = True
         if self._pid != os.getpid():
             self._leave_to_parent()
-        for loop, known in list(self._loops.items()):
+        for loop, loop_session in list(self._loops.items()):
             if loop is asyncio.get_running_loop():
-                await known.aclose()
+                await loop_session.aclose()
             elif loop.is_running():
-                asyncio.run_coroutine_threadsafe(known.aclose(), loop)
+                asyncio.run_coroutine_threadsafe(loop_session.aclose(), loop)
             else:
-                continue  # It closes them itself when it shuts down.
+                continue  # The session is closed when its loop shuts down.
             self._loops.pop(loop, None)
 
 
 class LoopSession:
-    """What one event loop has of a client: an aiohttp session, slots, and what is under way."""
+    """The aiohttp session of one event loop, with its slots, its timer and its open responses."""
 
     def __init__(self, session: aiohttp.ClientSession, limit: int) -> None:
         self.session = session
         self.slots: asyncio.Semaphore = asyncio.Semaphore(limit)
         self.timer: SharedTimer = SharedTimer()
         self._open: set[aiohttp.ClientResponse] = set()
-        self._watch: AsyncGenerator[None, None] | None = None
+        self._closer: AsyncGenerator[None, None] | None = None
 
-    def began(self, response: aiohttp.ClientResponse) -> None:
-        """An answer is being read: it is closed together with the session."""
+    def track(self, response: aiohttp.ClientResponse) -> None:
+        """Close *response* together with the session, until it is released."""
         self._open.add(response)
 
-    def ended(self, response: aiohttp.ClientResponse | None) -> None:
-        """A request is through, or its answer was left: its slot is free."""
+    def release(self, response: aiohttp.ClientResponse | None) -> None:
+        """Free the slot of a request that is done or was abandoned."""
         if response is not None:
             self._open.discard(response)
         self.slots.release()
 
-    def watch(self) -> None:
-        """Have the session closed when its loop shuts down.
+    def close_with_loop(self) -> None:
+        """Close the session when its event loop shuts down.
 
-        A loop ends its unfinished async generators before it closes (`shutdown_asyncgens`), so one
-        that is left waiting closes the session in time, with nothing of ours running until then.
+        A loop finishes its open async generators before it closes (`shutdown_asyncgens`). A
+        suspended generator therefore closes the session in time, and needs no task until then.
         """
-        self._watch = _closing(self.session, self._open)
-        # It comes to its `yield` without anything to wait for, so that no task is needed here.
+        self._closer = _close_at_exit(self.session, self._open)
+        # It runs to its `yield` without waiting for anything, so that no task is needed here.
         with suppress(StopIteration):
-            self._watch.asend(None).send(None)
+            self._closer.asend(None).send(None)
 
     async def aclose(self) -> None:
-        _close_all(self._open)
+        """Close the responses, and the session unless it is the user's."""
+        _close_responses(self._open)
         self.timer.stop()
-        if self._watch is not None:
-            await self._watch.aclose()
+        if self._closer is not None:
+            await self._closer.aclose()
 
 
-async def _closing(
+async def _close_at_exit(
     session: aiohttp.ClientSession, responses: set[aiohttp.ClientResponse]
 ) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
-        _close_all(responses)
+        _close_responses(responses)
         await session.close()
 
 
-def _close_all(responses: set[aiohttp.ClientResponse]) -> None:
-    # Closing the session alone would leave whoever reads from one of them waiting for ever.
+def _close_responses(responses: set[aiohttp.ClientResponse]) -> None:
+    # If only the session were closed, tasks that read from a response would wait forever.
     for response in list(responses):
         response.close()

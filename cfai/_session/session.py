@@ -1,6 +1,7 @@
-"""A request carried out: attempts, time limits, and an answer handed to whoever reads it.
+"""The session: sends requests, retries failed attempts, and returns what the caller reads.
 
-What to send, what an answer means and whether to try again is decided in `_wire`; here it is done.
+`_wire` builds requests and reads responses; `retries` decides about repeating. This module does the
+I/O: connection slots, permits, time limits, and reading of bodies.
 """
 
 import asyncio
@@ -13,11 +14,11 @@ from typing import NamedTuple, NoReturn, TypeVar
 import aiohttp
 from yarl import URL
 
-from cfai._session import retries
 from cfai._session.body import StreamBody
 from cfai._session.connections import Connections, LoopSession
 from cfai._session.errors import raise_error, timeout_error, translate_error
 from cfai._session.redaction import redact_error
+from cfai._session.retries import retry_delay
 from cfai._session.throttle import Permit, Throttle
 from cfai._session.timeouts import Deadline, TimeLimit
 from cfai._session.uploads import Upload
@@ -32,37 +33,29 @@ T = TypeVar("T")
 
 _Content = bytes | AsyncIterator[bytes] | BytesIO | None
 
-_LARGE = 2**20
-"""Bytes. aiohttp warns where it is handed more at once, since writing that holds up the loop."""
+_LARGEST_WRITE = 2**20
+"""Bytes. aiohttp warns if it gets more at once, because the write would block the event loop."""
 
 
-class _One(NamedTuple):
+class _Attempt(NamedTuple):
     """One attempt of a call."""
 
     number: int
     """1 is the first."""
-    clock: Deadline
+    deadline: Deadline
     permit: Permit | None
-    """Through the throttle, where there is one."""
 
 
 async def reject_stream(body: StreamBody) -> NoReturn:
-    raise DecodeError("the service answered a stream where JSON is documented", meta=body.meta)
+    """Raise an error, for calls whose response is documented as JSON."""
+    raise DecodeError("the service sent a stream where JSON is documented", meta=body.meta)
 
 
 class Session:
-    """Sends requests, again where that helps, and hands each answer to whoever reads it."""
+    """Sends requests, repeats failed attempts, and returns what the caller reads."""
 
-    def __init__(
-        self,
-        connections: Connections,
-        *,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
+    def __init__(self, connections: Connections) -> None:
         self.connections = connections
-        self._sleep = sleep
-        self._chance = chance
 
     async def call(
         self,
@@ -70,182 +63,179 @@ class Session:
         settings: Settings,
         *,
         read: Callable[[Reply], T],
-        stream: Callable[[StreamBody], Awaitable[T]] = reject_stream,
+        read_stream: Callable[[StreamBody], Awaitable[T]] = reject_stream,
         throttle: Throttle | None = None,
     ) -> T:
-        """Carry *request* out, repeating attempts that failed as `settings.retries` says.
+        """Send *request*; failed attempts are repeated according to `settings.retries`.
 
         Args:
-            read: Makes the result of a whole answer, or raises what it means.
-            stream: The same for an answer that is an event stream, whose body it then owns.
-                What either raises counts as a failure of the attempt. Left out, it is an error.
-            throttle: What each attempt goes through, and what hears how it ended: at the end of the
-                answer, or where a stream has begun.
+            read: Reads a complete response. An error that it raises counts as a failed attempt.
+            read_stream: The same for an event stream, whose body it must close.
+            throttle: Grants a permit for each attempt. A permit is held until the response was read
+                or the stream was opened.
         """
-        clock = Deadline(total=settings.timeouts.total)
-        for attempt in range(1, settings.retries.max + 2):
+        deadline = Deadline(total=settings.timeouts.total)
+        for number in range(1, settings.retries.max + 2):
             try:
                 if throttle is None:
-                    one = _One(attempt, clock, None)
-                    return await self._once(request, settings, one, read, stream)
-                async with throttle.permit(clock) as permit:
-                    one = _One(attempt, clock, permit)
-                    return await self._once(request, settings, one, read, stream)
+                    attempt = _Attempt(number, deadline, None)
+                    return await self._run_attempt(request, settings, attempt, read, read_stream)
+                async with throttle.permit(deadline) as permit:
+                    attempt = _Attempt(number, deadline, permit)
+                    return await self._run_attempt(request, settings, attempt, read, read_stream)
             except CfaiError as exc:
                 redact_error(exc, settings.secrets)
-                pause = retries.retry_delay(
+                delay = retry_delay(
                     settings.retries,
-                    attempt,
+                    number,
                     exc,
                     repeatable=request.repeatable,
-                    left=clock.left,
-                    random=self._chance,
+                    left=deadline.left,
+                    random=random.random,
                 )
-                if pause is None:
+                if delay is None:
                     raise
                 if settings.retries.on_retry is not None:
-                    settings.retries.on_retry(Retry(attempt, exc, pause))
-            await self._sleep(pause)
+                    settings.retries.on_retry(Retry(number, exc, delay))
+            await asyncio.sleep(delay)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _once(
+    async def _run_attempt(
         self,
         request: Request,
         settings: Settings,
-        one: _One,
+        attempt: _Attempt,
         read: Callable[[Reply], T],
-        stream: Callable[[StreamBody], Awaitable[T]],
+        read_stream: Callable[[StreamBody], Awaitable[T]],
     ) -> T:
-        """One attempt, to what its answer is read as."""
+        """Send the request once, and read its response."""
         if isinstance(request.body, Form):
-            with Upload(request.body) as sending:
-                answer = await self._attempt(request, settings, one, sending)
+            with Upload(request.body) as upload:
+                response = await self._send(request, settings, attempt, upload)
         else:
-            answer = await self._attempt(request, settings, one)
-        return read(answer) if isinstance(answer, Reply) else await _handed(answer, stream)
+            response = await self._send(request, settings, attempt)
+        if isinstance(response, Reply):
+            return read(response)
+        try:
+            return await read_stream(response)
+        except BaseException:
+            response.close()
+            raise
 
-    async def _attempt(
+    async def _send(
         self,
         request: Request,
         settings: Settings,
-        one: _One,
-        sending: Upload | None = None,
+        attempt: _Attempt,
+        upload: Upload | None = None,
     ) -> Reply | StreamBody:
-        """One attempt: a whole answer, or the body of a stream right after its headers."""
-        attempt, clock = one.number, one.clock
-        here = self.connections.here()
-        await _slot(here, clock, settings.timeouts.pool)
-        limit = clock.limit("response", settings.timeouts.response)
-        handed_on = False
+        """Send the request once; returns a complete response, or a stream after its headers."""
+        number, deadline, permit = attempt
+        loop = self.connections.for_running_loop()
+        await _acquire_slot(loop, deadline, settings.timeouts.pool)
+        limit = deadline.limit("response", settings.timeouts.response)
+        is_stream = False
         response: aiohttp.ClientResponse | None = None
         try:
-            if one.permit is not None:
-                one.permit.start(repeat=attempt > 1)
-            with here.timer.timeout(limit.seconds) as in_force:
-                if sending is not None:
+            if permit is not None:
+                permit.start(repeat=number > 1)
+            with loop.timer.timeout(limit.seconds) as timeout:
+                if upload is not None:
 
                     def renew() -> None:
-                        # A large file takes its time, and only a standstill is a failure.
+                        # A large upload takes long: the time limit counts from its last piece.
                         nonlocal limit
-                        limit = clock.limit("response", settings.timeouts.response)
-                        in_force.renew(limit.seconds)
+                        limit = deadline.limit("response", settings.timeouts.response)
+                        timeout.renew(limit.seconds)
 
-                    sending.moved = renew
-                body = _content(request) if sending is None else sending
-                response = await _answered(here, request, settings, body)
-                here.began(response)
+                    upload.on_piece_sent = renew
+                content = _content(request) if upload is None else upload
+                response = await _request(loop, request, settings, content)
+                loop.track(response)
                 status, headers = response.status, response.headers
                 kind = replies.media_type(headers)
                 if kind == replies.EVENTS and 200 <= status < 300:
                     meta = replies.meta(
-                        status, headers, attempts=attempt, elapsed=clock.elapsed, kind=kind
+                        status, headers, attempts=number, elapsed=deadline.elapsed, kind=kind
                     )
-                    events = StreamBody(response, here, meta, settings, clock.left)
-                    handed_on = True
-                    return events
-                data = await _whole(response, settings.max_answer_bytes)
+                    body = StreamBody(response, loop, meta, settings, deadline.left)
+                    is_stream = True
+                    return body
+                data = await _read_body(response, settings.max_answer_bytes)
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as exc:
-            raise_error(exc, _meaning(exc, limit, settings.timeouts.connect))
+            raise_error(exc, _translate(exc, limit, settings.timeouts.connect))
         finally:
-            if not handed_on:
-                here.ended(response)
-        meta = replies.meta(status, headers, attempts=attempt, elapsed=clock.elapsed, kind=kind)
+            if not is_stream:
+                loop.release(response)
+        meta = replies.meta(status, headers, attempts=number, elapsed=deadline.elapsed, kind=kind)
         return Reply(status, headers, data, meta)
 
 
-def _meaning(exc: Exception, limit: TimeLimit, connect: float | None) -> CfaiError:
-    if isinstance(exc, aiohttp.ConnectionTimeoutError):
-        return timeout_error("connect", connect)
-    return limit.error() if isinstance(exc, TimeoutError) else translate_error(exc)
-
-
-async def _handed(body: StreamBody, stream: Callable[[StreamBody], Awaitable[T]]) -> T:
-    try:
-        return await stream(body)
-    except BaseException:
-        body.close()
-        raise
-
-
-async def _slot(here: LoopSession, clock: Deadline, seconds: float | None) -> None:
-    """Wait until fewer than `limit` requests are under way."""
-    if not here.slots.locked():
-        await here.slots.acquire()
+async def _acquire_slot(loop: LoopSession, deadline: Deadline, seconds: float | None) -> None:
+    """Wait until fewer than `limit` requests are in flight."""
+    if not loop.slots.locked():
+        await loop.slots.acquire()
         return
-    limit = clock.limit("pool", seconds)
+    limit = deadline.limit("pool", seconds)
     try:
         async with asyncio.timeout(limit.seconds):
-            await here.slots.acquire()
+            await loop.slots.acquire()
     except TimeoutError as exc:
         raise limit.error() from exc
-    if here.session.closed:
-        here.ended(None)
-        raise ConfigError("this client was closed while the call waited")
+    if loop.session.closed:
+        loop.release(None)
+        raise ConfigError("the client was closed while the call waited for a connection")
 
 
-def _answered(
-    here: LoopSession, request: Request, settings: Settings, body: _Content
+def _request(
+    loop: LoopSession, request: Request, settings: Settings, content: _Content
 ) -> Awaitable[aiohttp.ClientResponse]:
-    """The response, once its headers are there."""
-    return here.session.request(
+    """Send the request with aiohttp; the response is returned after its headers."""
+    return loop.session.request(
         request.method,
-        _url(settings.base_url + request.path),
-        data=body,
+        _parse_url(settings.base_url + request.path),
+        data=content,
         headers=request.headers,
         allow_redirects=False,
         raise_for_status=False,
         proxy=settings.proxy,
-        timeout=_no_limit_but(settings.timeouts.connect),
+        timeout=_connect_timeout(settings.timeouts.connect),
     )
 
 
 def _content(request: Request) -> _Content:
-    """The body for one attempt; a large one as a file, which aiohttp writes in pieces."""
+    """The body for one attempt. A large one becomes a file, which aiohttp writes in pieces."""
     content = request.content()
-    return BytesIO(content) if isinstance(content, bytes) and len(content) > _LARGE else content
+    if isinstance(content, bytes) and len(content) > _LARGEST_WRITE:
+        return BytesIO(content)
+    return content
 
 
 @lru_cache(maxsize=256)
-def _url(text: str) -> URL:
-    return URL(text, encoded=True)
+def _parse_url(url: str) -> URL:
+    return URL(url, encoded=True)
 
 
 @lru_cache(maxsize=16)
-def _no_limit_but(connect: float | None) -> aiohttp.ClientTimeout:
-    # aiohttp's own total of 300 s would cut a long stream. A threshold keeps it from rounding up.
-    return aiohttp.ClientTimeout(total=None, connect=connect, ceil_threshold=float("inf"))
+def _connect_timeout(seconds: float | None) -> aiohttp.ClientTimeout:
+    # aiohttp's default total of 300 s would cut long streams. The threshold turns off its rounding.
+    return aiohttp.ClientTimeout(total=None, connect=seconds, ceil_threshold=float("inf"))
 
 
-async def _whole(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The body to its end, decompressed, or an error before it grows far beyond *limit* bytes."""
+async def _read_body(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The complete, decompressed body.
+
+    Raises:
+        AnswerTooLarge: It has more than *limit* bytes. Reading stops soon after the limit.
+    """
     content = response.content
     try:
         data = await content.readany()
         if not content.at_eof():
-            pieces = bytearray(data)
-            while len(pieces) <= limit and (piece := await content.readany()):
-                pieces += piece
-            data = bytes(pieces)
+            buffer = bytearray(data)
+            while len(buffer) <= limit and (chunk := await content.readany()):
+                buffer += chunk
+            data = bytes(buffer)
     except BaseException:
         response.close()
         raise
@@ -255,3 +245,10 @@ async def _whole(response: aiohttp.ClientResponse, limit: int) -> bytes:
             f"the answer is larger than max_answer_bytes ({limit} bytes)", limit=limit
         )
     return data
+
+
+def _translate(exc: Exception, limit: TimeLimit, connect: float | None) -> CfaiError:
+    """The error for an exception of aiohttp, under the time *limit* that was in force."""
+    if isinstance(exc, aiohttp.ConnectionTimeoutError):
+        return timeout_error("connect", connect)
+    return limit.error() if isinstance(exc, TimeoutError) else translate_error(exc)

@@ -22,7 +22,7 @@ class Upload:
     def __init__(self, form: Form) -> None:
         self.sent = 0
         """Bytes that the transport took. Some of the last may not have arrived."""
-        self.moved: Callable[[], None] = _nothing
+        self.on_piece_sent: Callable[[], None] = _nothing
         """Called for each piece that went out."""
         self._form = form
         self._parts = iter(form.parts)
@@ -41,7 +41,7 @@ class Upload:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.moved = _nothing
+        self.on_piece_sent = _nothing
         self._close()
         if exc is None or isinstance(exc, asyncio.CancelledError):
             return
@@ -73,7 +73,7 @@ class Upload:
         """The piece before was written, or the next one would not be asked for."""
         self.sent += self._under_way
         if self._under_way:
-            self.moved()
+            self.on_piece_sent()
             if self._form.progress is not None:
                 self._form.progress(self.sent, len(self._form))
         self._under_way = 0

@@ -76,10 +76,10 @@ class Runs:
 
         if spec.answer is Embeddings:
             return await self.account.send_for_vectors(
-                request, settings, read, stream=read_stream, throttle=throttle
+                request, settings, read, read_stream=read_stream, throttle=throttle
             )
         return await self.account.session.call(
-            request, settings, read=read, stream=read_stream, throttle=throttle
+            request, settings, read=read, read_stream=read_stream, throttle=throttle
         )
 
     async def _run_observed(
@@ -133,7 +133,7 @@ class Runs:
             request,
             settings,
             read=lambda response: answers.unstreamed(spec, response),
-            stream=EventReader.open,
+            read_stream=EventReader.open,
             throttle=self.throttles.for_call(model),
         )
 

@@ -139,7 +139,7 @@ class EventReader:
             AnswerTooLarge: One event is larger than the limit.
         """
         try:
-            chunk = await self._body.chunk()
+            chunk = await self._body.read_chunk()
         except ConnectionLost as exc:
             count = self.count + len(self._ready)
             message = f"the stream was cut after {count} events: {exc}"
@@ -195,7 +195,7 @@ class EventReader:
 
     def report_progress(self) -> None:
         """Restart the time limit for content, because an event added something."""
-        self._body.progressed()
+        self._body.restart_content_timeout()
 
     def cancel(self) -> None:
         """End the reading, from any task."""
@@ -204,7 +204,7 @@ class EventReader:
     async def finish(self) -> None:
         """Drop what is left, and read to a near end so that the connection can be reused."""
         self._ready.clear()
-        await self._body.finish()
+        await self._body.drain()
 
     def close(self) -> None:
         """Close the connection at once, unless the body was read to its end."""
