@@ -501,7 +501,7 @@ async def test_what_is_refused_here(fake: FakeCohere) -> None:
         await cohere.create("a", wrong)
     with pytest.raises(InputError, match=r"Hyperparameters\.learning_rate must be a finite"):
         Hyperparameters(learning_rate=float("nan"))
-    with pytest.raises(InputError, match=r"Hyperparameters\.lora_rank must be a whole"):
+    with pytest.raises(InputError, match=r"Hyperparameters\.lora_rank must be a 32-bit integer"):
         Hyperparameters(lora_rank=2**31)
     assert not fake.requests
 

@@ -38,6 +38,10 @@ class Account:
     session: Session
     settings: Settings
 
+    def for_call(self, options: Options | None) -> Settings:
+        """The settings of one call."""
+        return self.settings.for_call(options)
+
     async def send(self, request: Request, settings: Settings, read: Callable[[Any], T]) -> T:
         """Send a request, and return what *read* makes of the decoded response."""
         return await self.session.call(
@@ -105,7 +109,7 @@ class Account:
         """
 
         async def fetch(cursor: Cursor) -> ListPage[R]:
-            settings = self.settings.for_call(options)
+            settings = self.for_call(options)
             request = self.list_request(
                 settings, options, path, {**(query or {}), **cursor.query()}
             )

@@ -1,14 +1,14 @@
-"""`Cohere`: the client of Cohere's fine-tuning, which Cohere is retiring, and its rows."""
+"""`Cohere`: the client of Cohere's fine-tuning API, which Cohere is retiring."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from attrs import evolve
+from attrs import evolve, frozen
 
+from cfai._session.account import Account
 from cfai._session.addresses import check_base_url, resolve_proxy
 from cfai._session.client import Client
 from cfai._session.connections import Connections
@@ -16,10 +16,9 @@ from cfai._session.credentials import check_header_value, value_or_environment
 from cfai._session.pagination import Pager
 from cfai._session.session import Session
 from cfai._validators import check_at_least
-from cfai._wire.pagination import Cursor, ListPage, PageToken
 from cfai._wire.requests import Request
 from cfai._wire.responses import Reply
-from cfai.cohere import requests as wire
+from cfai.cohere import requests
 from cfai.cohere.models import (
     Event,
     FinetunedModel,
@@ -41,11 +40,10 @@ from cfai.settings import (
 if TYPE_CHECKING:
     import aiohttp
 
-R = TypeVar("R")
 T = TypeVar("T")
 
 API: Final = "https://api.cohere.com"
-"""Where Cohere answers, unless `base_url` or `CO_API_URL` says otherwise."""
+"""The default of `base_url`."""
 
 # Cohere's release notes, 2025-09-15.
 _RETIRED: Final = (
@@ -54,11 +52,36 @@ _RETIRED: Final = (
 )
 
 
-class Cohere(Client):
-    """A client of Cohere's fine-tuned models: list, make, change and delete them, and look back.
+@frozen
+class CohereAccount(Account):
+    """Sends requests as Cohere's API expects them, and reads its responses."""
 
-    Cohere is retiring all of this, and making a client warns of it (`DeprecationWarning`). It keeps
-    its connections, retries and reports errors as `cfai.WorkersAI` does.
+    def for_call(self, options: Options | None) -> ClientSettings:
+        """The settings of one call.
+
+        Raises:
+            ConfigError: The options of a gateway would be sent to Cohere.
+        """
+        settings = self.settings.for_call(options)
+        requests.check_gateway(settings)
+        return settings
+
+    def read_response(self, response: Reply, read: Callable[[Any], T]) -> T:
+        """Return what *read* makes of the decoded response, or raise the error that it reports."""
+        return requests.read_response(response, read)
+
+    def list_request(
+        self, settings: ClientSettings, options: Options | None, path: str, query: Mapping[str, str]
+    ) -> Request:
+        """The request for one page of a list."""
+        return requests.build_list_request(settings, options, path, query)
+
+
+class Cohere(Client):
+    """A client of Cohere's fine-tuned models: list, create, change and delete them.
+
+    Cohere is retiring this API, so creating a client emits a `DeprecationWarning`. Connections,
+    retries and errors work as in `cfai.WorkersAI`.
 
     ```python
     async with Cohere() as cohere:  # CO_API_KEY
@@ -67,7 +90,7 @@ class Cohere(Client):
     ```
     """
 
-    def __init__(  # noqa: PLR0913  # everything that a client can be told
+    def __init__(  # noqa: PLR0913  # every option of a client
         self,
         *,
         api_key: str | None = None,
@@ -83,44 +106,46 @@ class Cohere(Client):
         max_answer_bytes: int = 256 * 2**20,
         allow_insecure: bool = False,
     ) -> None:
-        """Make a client. What is left out is read from the environment, here and only here.
+        """Create a client. Environment variables are read here and nowhere else.
 
         Args:
-            api_key: Else `CO_API_KEY`, else `COHERE_API_KEY`.
-            base_url: Where the API is, without `/v1`; else `CO_API_URL`, else Cohere's own. For an
-                AI Gateway `https://gateway.ai.cloudflare.com/v1/{account_id}/{gateway_id}/cohere`;
-                that one forwards these endpoints is not documented.
+            api_key: Defaults to `CO_API_KEY`, else `COHERE_API_KEY`.
+            base_url: The address of the API, without `/v1`. Defaults to `CO_API_URL`, else
+                Cohere's. For an AI Gateway it is
+                `https://gateway.ai.cloudflare.com/v1/{account_id}/{gateway_id}/cohere`; whether a
+                gateway forwards these endpoints is not documented.
             client_name: The name of your project, sent as `X-Client-Name`.
-            gateway: What that AI Gateway shall do, and its token. Needs its *base_url*.
+            gateway: Options of that AI Gateway, and its token. Needs its *base_url*.
             timeouts: Time limits of every call.
             retries: When failed attempts are repeated.
-            limit: How many requests may be under way at once, on each event loop.
+            limit: The most concurrent requests, per event loop.
             headers: Sent with every request.
-            proxy: The address of a proxy; else what the environment names (`HTTPS_PROXY`, …).
-            session: An aiohttp session to use instead of our own. It is never closed by us.
-            max_answer_bytes: The largest answer that is read, decompressed.
+            proxy: The address of a proxy. Defaults to the environment's (`HTTPS_PROXY`, …).
+            session: An aiohttp session to use instead; the client does not close it.
+            max_answer_bytes: The size limit of a response, decompressed.
             allow_insecure: Send the key over plain http to other machines, too.
 
         Raises:
-            ConfigError: The key is missing, or it or the address can't work.
+            ConfigError: The key is missing, or the key or the address is invalid.
         """
         warnings.warn(_RETIRED, DeprecationWarning, stacklevel=2)
         check_at_least("limit", limit, 1)
-        named = {} if client_name is None else {"X-Client-Name": client_name}
-        url = _address(base_url, allow_insecure=allow_insecure)
+        own_headers = {} if client_name is None else {"X-Client-Name": client_name}
+        url = _resolve_address(base_url, allow_insecure=allow_insecure)
         self._settings = ClientSettings(
             account_id="",
-            credentials=_credentials(api_key),
+            credentials=_resolve_credentials(api_key),
             base_url=url,
             gateway=gateway,
             timeouts=timeouts,
             retries=retries,
-            headers={**named, **(headers or {})},
+            headers={**own_headers, **(headers or {})},
             proxy=resolve_proxy(proxy, url),
             max_answer_bytes=max_answer_bytes,
         )
-        wire.check_gateway(self._settings)
+        requests.check_gateway(self._settings)
         self._session, self._owns = Session(Connections(limit=limit, session=session)), True
+        self._account = CohereAccount(self._session, self._settings)
 
     def finetuned_models(
         self,
@@ -132,52 +157,56 @@ class Cohere(Client):
         """List the fine-tuned models.
 
         Args:
-            page_size: Rows a page, at most; for 0 the service takes its own 50.
-            order_by: Fields, each ascending or with " desc" behind it: as one text with commas
-                ("created_at desc,name"), or one by one. The service documents `created_at` alone.
-            options: What differs for this list.
+            page_size: The most rows per page; 0 means the service's default of 50.
+            order_by: The fields to sort by, ascending, or descending with " desc" after the name:
+                in one string ("created_at desc,name") or one by one. Only `created_at` is
+                documented.
+            options: Options for this call only.
 
         Raises:
-            InputError: The size or the order is none. Nothing was sent.
+            InputError: The size or the order is invalid. Nothing was sent.
 
         Source: Cohere API, `GET /v1/finetuning/finetuned-models`.
         """
-        return self._pager(wire.MODELS, wire.models, wire.start(page_size, order_by), options)
+        start = requests.first_page(page_size, order_by)
+        return self._account.pager(requests.MODELS, requests.read_models, start, options=options)
 
     async def create(
         self, name: str, settings: Settings, *, options: Options | None = None
     ) -> FinetunedModel:
-        """Train a model, which goes on after this returned; `status` says how far it is.
+        """Start the training of a model. It goes on afterwards; `status` reports its state.
 
-        It is never made twice: of failed attempts, only a refusal (429) and a failed connect are
-        repeated.
+        To avoid creating it twice, only a refusal (429) and a failed connect are retried.
 
         Args:
-            name: What to call it.
-            settings: From what, on what and how. What only the service says is not sent.
-            options: What differs for this call.
+            name: The model's name.
+            settings: The base model, the data and the parameters. Fields that only the service sets
+                are not sent.
+            options: Options for this call only.
 
         Raises:
-            InputError: What is required is empty. Nothing was sent.
-            StatusError: The service said no.
+            InputError: A required field is empty. Nothing was sent.
+            StatusError: The service refused the request.
 
         Source: Cohere API, `POST /v1/finetuning/finetuned-models`.
         """
-        asking = partial(wire.written, name=name, trained=settings)
-        return await self._ask(asking, wire.one, options, wire.secrets(settings))
+        call = evolve(self._account.for_call(options), in_body=requests.body_secrets(settings))
+        request = requests.build_model_request(call, options, name, settings)
+        return await self._account.send(request, call, requests.read_model)
 
     async def get(
         self, model: FinetunedModel | str, *, options: Options | None = None
     ) -> FinetunedModel:
-        """Look a model up, by its id or as it was.
+        """Return the current state of a model, by its id or by an earlier `FinetunedModel`.
 
         Raises:
             NotFound: There is no such model.
 
         Source: Cohere API, `GET /v1/finetuning/finetuned-models/{id}`.
         """
-        asking = partial(wire.bare, path=wire.model_path(model))
-        return await self._ask(asking, wire.one, options)
+        call = self._account.for_call(options)
+        request = requests.build_request(call, options, requests.model_path(model))
+        return await self._account.send(request, call, requests.read_model)
 
     async def update(
         self,
@@ -187,29 +216,33 @@ class Cohere(Client):
         settings: Settings,
         options: Options | None = None,
     ) -> FinetunedModel:
-        """Change a model. The service wants both its name and its settings, also what stays.
+        """Change a model. The service requires its name and settings, even if they stay the same.
 
         Raises:
-            InputError: What is required is empty. Nothing was sent.
+            InputError: A required field is empty. Nothing was sent.
             NotFound: There is no such model.
 
         Source: Cohere API, `PATCH /v1/finetuning/finetuned-models/{id}`.
         """
-        path = wire.model_path(model)
-        asking = partial(wire.written, name=name, trained=settings, path=path, method="PATCH")
-        return await self._ask(asking, wire.one, options, wire.secrets(settings))
+        path = requests.model_path(model)
+        call = evolve(self._account.for_call(options), in_body=requests.body_secrets(settings))
+        request = requests.build_model_request(
+            call, options, name, settings, path=path, method="PATCH"
+        )
+        return await self._account.send(request, call, requests.read_model)
 
     async def delete(self, model: FinetunedModel | str, *, options: Options | None = None) -> None:
-        """Delete a model, for good.
+        """Delete a model permanently.
 
         Raises:
-            NotFound: There is no such model; also where an attempt deleted it whose answer was
-                lost, and which was repeated.
+            NotFound: There is no such model. This also happens if an attempt deleted it, its
+                response was lost, and the attempt was repeated.
 
         Source: Cohere API, `DELETE /v1/finetuning/finetuned-models/{id}`.
         """
-        asking = partial(wire.bare, path=wire.model_path(model), method="DELETE")
-        await self._call(asking, wire.deleted, options)
+        call = self._account.for_call(options)
+        request = requests.build_request(call, options, requests.model_path(model), "DELETE")
+        await self._session.call(request, call, read=requests.read_deleted)
 
     def events(
         self,
@@ -219,18 +252,19 @@ class Cohere(Client):
         order_by: str | Iterable[str] | None = None,
         options: Options | None = None,
     ) -> Pager[Event]:
-        """List the changes of a model's status. Without *order_by*, their order is not defined.
+        """List the changes of a model's status. Without *order_by*, their order is undefined.
 
         Args:
-            model: It, or its id.
+            model: The model or its id.
             page_size: As for `finetuned_models`.
             order_by: As for `finetuned_models`.
-            options: What differs for this list.
+            options: Options for this call only.
 
         Source: Cohere API, `GET /v1/finetuning/finetuned-models/{finetuned_model_id}/events`.
         """
-        path = wire.model_path(model, "/events")
-        return self._pager(path, wire.events, wire.start(page_size, order_by), options)
+        path = requests.model_path(model, "/events")
+        start = requests.first_page(page_size, order_by)
+        return self._account.pager(path, requests.read_events, start, options=options)
 
     def training_step_metrics(
         self,
@@ -239,61 +273,29 @@ class Cohere(Client):
         page_size: int | None = None,
         options: Options | None = None,
     ) -> Pager[TrainingStepMetrics]:
-        """List what was measured while a model was trained, step by step.
+        """List the metrics of a model's training, step by step.
 
         Args:
-            model: It, or its id.
+            model: The model or its id.
             page_size: As for `finetuned_models`.
-            options: What differs for this list.
+            options: Options for this call only.
 
         Source: Cohere API, `GET /v1/finetuning/finetuned-models/{…}/training-step-metrics`.
         """
-        path = wire.model_path(model, "/training-step-metrics")
-        return self._pager(path, wire.step_metrics, wire.start(page_size), options)
-
-    def _pager(
-        self,
-        path: str,
-        read: Callable[[Any], ListPage[R]],
-        start: PageToken,
-        options: Options | None,
-    ) -> Pager[R]:
-        async def fetch(cursor: Cursor) -> ListPage[R]:
-            return await self._ask(partial(wire.page, path=path, cursor=cursor), read, options)
-
-        return Pager(fetch, start)
-
-    async def _ask(
-        self,
-        asking: Callable[[ClientSettings, Options | None], Request],
-        read: Callable[[Any], T],
-        options: Options | None,
-        secrets: tuple[str, ...] = (),
-    ) -> T:
-        """Send a request, and give what *read* makes of the decoded answer."""
-        return await self._call(asking, partial(wire.heard, read=read), options, secrets)
-
-    async def _call(
-        self,
-        asking: Callable[[ClientSettings, Options | None], Request],
-        read: Callable[[Reply], T],
-        options: Options | None,
-        secrets: tuple[str, ...] = (),
-    ) -> T:
-        settings = evolve(self._settings.for_call(options), in_body=secrets)
-        wire.check_gateway(settings)
-        return await self._session.call(asking(settings, options), settings, read=read)
+        path = requests.model_path(model, "/training-step-metrics")
+        start = requests.first_page(page_size)
+        return self._account.pager(path, requests.read_metrics, start, options=options)
 
 
-def _credentials(api_key: str | None) -> Credentials:
+def _resolve_credentials(api_key: str | None) -> Credentials:
     key = value_or_environment(api_key, "CO_API_KEY", "COHERE_API_KEY")
     if key is None:
         raise ConfigError("no key: pass api_key, or set CO_API_KEY")
     return Credentials(api_token=check_header_value("api_key", key))
 
 
-def _address(given: str | None, *, allow_insecure: bool) -> str:
-    url = value_or_environment(given, "CO_API_URL")
-    # Every path has the /v1 that AI Gateway's own manual puts into the address now and then.
+def _resolve_address(base_url: str | None, *, allow_insecure: bool) -> str:
+    url = value_or_environment(base_url, "CO_API_URL")
     url = check_base_url(API if url is None else url, allow_insecure=allow_insecure)
+    # Every path begins with /v1, which some examples of AI Gateway include in the address.
     return url.removesuffix("/v1").rstrip("/")

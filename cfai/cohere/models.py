@@ -1,10 +1,9 @@
-"""Fine-tuned models of Cohere, what they are made of, and what became of their training.
+"""Cohere's fine-tuned models, their settings, and the history of their training.
 
-The names are Cohere's own and some of them common, so they are handed on by `cfai.cohere`, not here
-with the others. An enum names what is known; a field takes any text, since the service may add one.
+The names are Cohere's, and some of them are common words, so `cfai.cohere` exports them and `cfai`
+does not. An enum lists the documented values; its field takes any text, as the service may add one.
 """
 
-import math
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -12,11 +11,12 @@ from typing import Any
 
 from attrs import Attribute, field, frozen
 
+from cfai._validators import is_finite_number
 from cfai.errors import InputError
 
 
 class BaseType(StrEnum):
-    """What a model is for."""
+    """The kind of task that a model is for."""
 
     UNSPECIFIED = "BASE_TYPE_UNSPECIFIED"
     GENERATIVE = "BASE_TYPE_GENERATIVE"
@@ -26,7 +26,7 @@ class BaseType(StrEnum):
 
 
 class Strategy(StrEnum):
-    """How a model was trained; deprecated by Cohere before the rest was."""
+    """How a model is trained. Cohere deprecated this before the rest."""
 
     UNSPECIFIED = "STRATEGY_UNSPECIFIED"
     VANILLA = "STRATEGY_VANILLA"
@@ -34,7 +34,7 @@ class Strategy(StrEnum):
 
 
 class Status(StrEnum):
-    """How far a model has come."""
+    """The state of a model."""
 
     UNSPECIFIED = "STATUS_UNSPECIFIED"
     FINETUNING = "STATUS_FINETUNING"
@@ -48,7 +48,7 @@ class Status(StrEnum):
 
 
 class LoraTargetModules(StrEnum):
-    """Which parts of the base model an adapter changes."""
+    """The parts of the base model that an adapter changes."""
 
     UNSPECIFIED = "LORA_TARGET_MODULES_UNSPECIFIED"
     QV = "LORA_TARGET_MODULES_QV"
@@ -56,100 +56,99 @@ class LoraTargetModules(StrEnum):
     QKVO_FFN = "LORA_TARGET_MODULES_QKVO_FFN"
 
 
-def _whole(instance: object, attribute: "Attribute[Any]", value: object) -> None:
+def _is_int32(instance: object, attribute: "Attribute[Any]", value: object) -> None:
     if value is not None and (type(value) is not int or abs(value) >= 2**31):
         name = f"{type(instance).__name__}.{attribute.name}"
-        raise InputError(f"{name} must be a whole number of 32 bits, got {value!r:.60}")
+        raise InputError(f"{name} must be a 32-bit integer, got {value!r:.60}")
 
 
-def _finite(instance: object, attribute: "Attribute[Any]", value: object) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value is not None and not (number and math.isfinite(value)):  # type: ignore[arg-type]  # checked: a number
+def _is_finite(instance: object, attribute: "Attribute[Any]", value: object) -> None:
+    if value is not None and not is_finite_number(value):
         name = f"{type(instance).__name__}.{attribute.name}"
         raise InputError(f"{name} must be a finite number, got {value!r:.60}")
 
 
-def _text(instance: object, attribute: "Attribute[Any]", value: object) -> None:
-    # The value may be a key, so the message leaves it out.
+def _is_text(instance: object, attribute: "Attribute[Any]", value: object) -> None:
+    # The value may be a key that was passed by mistake, so the message does not show it.
     if value is not None and not isinstance(value, str):
         name = f"{type(instance).__name__}.{attribute.name}"
-        raise InputError(f"{name} must be a text, got {type(value).__name__}")
+        raise InputError(f"{name} must be a string, got {type(value).__name__}")
 
 
 @frozen
 class BaseModel:
-    """The model that a training begins with.
+    """The model that training starts from.
 
     Source: Cohere API, "Trains and deploys a fine-tuned model", `BaseModel`.
     """
 
-    base_type: str = field(validator=_text)
-    """One of `BaseType`, or a text that is newer than this package."""
+    base_type: str = field(validator=_is_text)
+    """One of `BaseType`, or a value newer than this package."""
 
-    name: str | None = field(default=None, kw_only=True, validator=_text)
-    version: str | None = field(default=None, kw_only=True, validator=_text)
-    """The service's to say; it is not sent."""
+    name: str | None = field(default=None, kw_only=True, validator=_is_text)
+    version: str | None = field(default=None, kw_only=True, validator=_is_text)
+    """Set by the service; not sent."""
 
-    strategy: str | None = field(default=None, kw_only=True, validator=_text)
-    """One of `Strategy`, or another text."""
+    strategy: str | None = field(default=None, kw_only=True, validator=_is_text)
+    """One of `Strategy`, or another value."""
 
 
 @frozen(kw_only=True)
 class Hyperparameters:
-    """How to train. `None` leaves it to the service, and is what it said nothing of.
+    """How to train. `None` means: not sent, or not in the response.
 
     Source: Cohere API, "Trains and deploys a fine-tuned model", `Hyperparameters`.
     """
 
-    early_stopping_patience: int | None = field(default=None, validator=_whole)
-    """So many evaluations without an improvement end the training."""
+    early_stopping_patience: int | None = field(default=None, validator=_is_int32)
+    """Training ends after this many evaluations without an improvement."""
 
-    early_stopping_threshold: float | None = field(default=None, validator=_finite)
+    early_stopping_threshold: float | None = field(default=None, validator=_is_finite)
     """How much the loss must fall to count as an improvement."""
 
-    train_batch_size: int | None = field(default=None, validator=_whole)
-    train_epochs: int | None = field(default=None, validator=_whole)
-    learning_rate: float | None = field(default=None, validator=_finite)
-    lora_alpha: int | None = field(default=None, validator=_whole)
-    lora_rank: int | None = field(default=None, validator=_whole)
-    lora_target_modules: str | None = field(default=None, validator=_text)
-    """One of `LoraTargetModules`, or another text."""
+    train_batch_size: int | None = field(default=None, validator=_is_int32)
+    train_epochs: int | None = field(default=None, validator=_is_int32)
+    learning_rate: float | None = field(default=None, validator=_is_finite)
+    lora_alpha: int | None = field(default=None, validator=_is_int32)
+    lora_rank: int | None = field(default=None, validator=_is_int32)
+    lora_target_modules: str | None = field(default=None, validator=_is_text)
+    """One of `LoraTargetModules`, or another value."""
 
 
 @frozen
 class WandbConfig:
-    """Where Weights & Biases is to be told of the training.
+    """The Weights & Biases project that training is reported to.
 
     Source: Cohere API, "Trains and deploys a fine-tuned model", `WandbConfig`.
     """
 
-    project: str = field(validator=_text)
-    api_key: str = field(repr=False, validator=_text)
-    """A secret: it is in no `repr`, no error and no `raw`."""
+    project: str = field(validator=_is_text)
+    api_key: str = field(repr=False, validator=_is_text)
+    """A secret. It never appears in a `repr`, an error or `raw`."""
 
-    entity: str | None = field(default=None, kw_only=True, validator=_text)
-    """Whose project it is; left out, that of the key."""
+    entity: str | None = field(default=None, kw_only=True, validator=_is_text)
+    """The owner of the project; if omitted, the owner of the key."""
 
 
 @frozen
 class Settings:
-    """What a model is trained from, on and how.
+    """The base model, the data and the parameters of a training.
 
     Source: Cohere API, "Trains and deploys a fine-tuned model", `Settings`.
     """
 
     base_model: BaseModel
-    dataset_id: str = field(validator=_text)
+    dataset_id: str = field(validator=_is_text)
     hyperparameters: Hyperparameters | None = field(default=None, kw_only=True)
     multi_label: bool = field(default=False, kw_only=True)
-    """The service's to say, of a classification; it is not sent."""
+    """Set by the service for classification models; not sent."""
 
     wandb: WandbConfig | None = field(default=None, kw_only=True)
 
 
 @frozen
 class FinetunedModel:
-    """A fine-tuned model as the service lists it. Moments are aware.
+    """A fine-tuned model as the service lists it. Times have a time zone.
 
     Source: Cohere API, "Lists fine-tuned models".
     """
@@ -160,16 +159,16 @@ class FinetunedModel:
     creator_id: str | None = field(default=None, kw_only=True)
     organization_id: str | None = field(default=None, kw_only=True)
     status: str = field(default=Status.UNSPECIFIED.value, kw_only=True)
-    """One of `Status`, or a text that is newer than this package."""
+    """One of `Status`, or a value newer than this package."""
 
     created_at: datetime | None = field(default=None, kw_only=True)
     updated_at: datetime | None = field(default=None, kw_only=True)
     completed_at: datetime | None = field(default=None, kw_only=True)
     last_used: datetime | None = field(default=None, kw_only=True)
-    """Deprecated by Cohere before the rest was."""
+    """Cohere deprecated this before the rest."""
 
     raw: Mapping[str, Any] | None = field(default=None, kw_only=True, repr=False, eq=False)
-    """What the service said of it, without the key of Weights & Biases."""
+    """The row as decoded JSON, without the Weights & Biases key."""
 
 
 @frozen(kw_only=True)
@@ -180,10 +179,10 @@ class Event:
     """
 
     user_id: str | None = None
-    """Who brought it about; `None` where the service itself did."""
+    """Who caused it; `None` if the service did."""
 
     status: str = Status.UNSPECIFIED.value
-    """One of `Status`, or another text."""
+    """One of `Status`, or another value."""
 
     created_at: datetime | None = None
     raw: Mapping[str, Any] | None = field(default=None, repr=False, eq=False)
@@ -191,16 +190,16 @@ class Event:
 
 @frozen(kw_only=True)
 class TrainingStepMetrics:
-    """What was measured at one step of a training.
+    """The metrics of one training step.
 
     Source: Cohere API, "Retrieve training metrics for fine-tuned models".
     """
 
     created_at: datetime | None = None
     step_number: int = 0
-    """Counted from 0. The service leaves the 0 out."""
+    """Counted from 0."""
 
     metrics: Mapping[str, float] = field(factory=dict, hash=False)
-    """By name, "accuracy" for one. A value may be no number (`nan`) or infinite."""
+    """By name, such as "accuracy". A value may be `nan` or infinite."""
 
     raw: Mapping[str, Any] | None = field(default=None, repr=False, eq=False)

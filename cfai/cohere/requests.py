@@ -1,6 +1,6 @@
-"""Cohere's fine-tuning on the wire: seven requests, what their answers say, and what they hide.
+"""The requests and responses of Cohere's fine-tuning API.
 
-Source: Cohere API, v1/finetuning, and the OpenAPI document behind it.
+Source: Cohere API, v1/finetuning, and its OpenAPI document.
 """
 
 import re
@@ -14,7 +14,7 @@ from attrs import evolve
 from cfai._types.json import structure
 from cfai._wire.answers import read_document
 from cfai._wire.bodies import json_content
-from cfai._wire.pagination import Cursor, Facts, ListPage, PageToken
+from cfai._wire.pagination import Facts, ListPage, PageToken
 from cfai._wire.requests import Request, all_headers
 from cfai._wire.responses import Reply
 from cfai.cohere.models import BaseType, Event, FinetunedModel, Settings, TrainingStepMetrics
@@ -26,252 +26,267 @@ T = TypeVar("T")
 
 MODELS: Final = "/v1/finetuning/finetuned-models"
 
-_FIELD: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*)(?: +desc)?")
+_ORDER_FIELD: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*)(?: +desc)?")
 _READ_ONLY: Final = frozenset({"version", "multi_label"})
-_HIDDEN: Final = "***"
 
-# Protocol Buffers, "JSON Mapping": what JSON has no number for.
-_NO_NUMBERS: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+# Protocol Buffers, "JSON Mapping": JSON has no numbers for these.
+_SPECIAL_NUMBERS: Final = {
+    "NaN": float("nan"),
+    "Infinity": float("inf"),
+    "-Infinity": float("-inf"),
+}
 
 
-# Requests...
+# Requests
 
 
 def check_gateway(settings: ClientSettings) -> None:
-    """Refuse to tell Cohere what is meant for a gateway, such as the token of one.
+    """Check that the options of a gateway, such as its token, are not sent to Cohere itself.
 
     Raises:
         ConfigError: There is a gateway, and the address is Cohere's own.
     """
     host = urlsplit(settings.base_url).hostname or ""
     if settings.gateway is not None and host.endswith((".cohere.com", ".cohere.ai")):
-        raise ConfigError("gateway needs the base_url of an AI Gateway, and this one is Cohere's")
+        raise ConfigError(
+            "gateway needs the base_url of an AI Gateway, and the base_url is Cohere's"
+        )
 
 
-def order(given: Any) -> str | None:
-    """Check an order, and put it in its form: `created_at desc,name`.
-
-    Raises:
-        InputError: It names no field, one twice, or something else than fields.
-    """
-    if given is None:
-        return None
-    if not isinstance(given, Iterable):
-        raise InputError(f"order_by must be a text or several, got {given!r:.60}")
-    parts = given.split(",") if isinstance(given, str) else list(given)
-    fields = []
-    for part in parts:
-        found = _FIELD.fullmatch(part.strip()) if isinstance(part, str) else None
-        if found is None:
-            raise InputError(f'order_by must be made of "field" or "field desc", got {part!r:.60}')
-        fields.append(found[1])
-    if not fields or len(set(fields)) < len(fields):
-        raise InputError(f"order_by must name fields, and none twice, got {given!r:.100}")
-    return ",".join(" ".join(part.split()) for part in parts)
-
-
-def start(page_size: int | None, order_by: str | Iterable[str] | None = None) -> PageToken:
-    """The first page of a list.
+def first_page(page_size: int | None, order_by: str | Iterable[str] | None = None) -> PageToken:
+    """The cursor of the first page of a list.
 
     Raises:
-        InputError: The size or the order is none.
+        InputError: The size or the order is invalid.
     """
     if page_size is not None and (type(page_size) is not int or not 0 <= page_size < 2**31):
         raise InputError(
-            f"page_size must be a whole number, from 0 to 2147483647, got {page_size!r:.60}"
+            f"page_size must be an integer from 0 to 2147483647, got {page_size!r:.60}"
         )
-    return PageToken(size=page_size, order_by=order(order_by))
+    return PageToken(size=page_size, order_by=_format_order(order_by))
+
+
+def _format_order(order_by: Any) -> str | None:
+    """Check an order and normalize its spaces: `created_at desc,name`.
+
+    Raises:
+        InputError: It has no fields, invalid ones, or one twice.
+    """
+    if order_by is None:
+        return None
+    if not isinstance(order_by, Iterable):
+        raise InputError(f"order_by must be a string or several, got {order_by!r:.60}")
+    parts = order_by.split(",") if isinstance(order_by, str) else list(order_by)
+    fields = []
+    for part in parts:
+        match = _ORDER_FIELD.fullmatch(part.strip()) if isinstance(part, str) else None
+        if match is None:
+            raise InputError(f'order_by must consist of "field" or "field desc", got {part!r:.60}')
+        fields.append(match[1])
+    if not fields or len(set(fields)) < len(fields):
+        raise InputError(f"order_by must have fields, each only once, got {order_by!r:.100}")
+    return ",".join(" ".join(part.split()) for part in parts)
 
 
 def model_path(model: FinetunedModel | str, rest: str = "") -> str:
-    """The path of a fine-tuned model, whose id may hold anything.
+    """The path of a fine-tuned model. Its id may contain any characters.
 
     Raises:
-        InputError: There is no id, or one that no path can hold.
+        InputError: The id is empty, or can't be part of a path.
     """
-    known = model.id if isinstance(model, FinetunedModel) else model
-    if not isinstance(known, str) or known in ("", ".", ".."):
-        raise InputError(f"id must be a text other than . and .. and not empty, got {known!r:.100}")
+    model_id = model.id if isinstance(model, FinetunedModel) else model
+    if not isinstance(model_id, str) or model_id in ("", ".", ".."):
+        raise InputError(
+            f"id must be a non-empty string other than . and .., got {model_id!r:.100}"
+        )
     try:
-        return f"{MODELS}/{quote(known, safe='')}{rest}"
+        return f"{MODELS}/{quote(model_id, safe='')}{rest}"
     except UnicodeEncodeError as exc:
-        raise InputError(f"id must be text, got {known!r:.100}") from exc
+        raise InputError(f"id must be valid Unicode, got {model_id!r:.100}") from exc
 
 
-def _headers(settings: ClientSettings, options: Options | None, **own: str) -> Mapping[str, str]:
-    headers = all_headers(settings, options, own)
-    # The address of a gateway names it already.
-    return {name: value for name, value in headers.items() if name != "cf-aig-gateway-id"}
-
-
-def bare(
-    settings: ClientSettings, options: Options | None, *, path: str, method: str = "GET"
+def build_request(
+    settings: ClientSettings, options: Options | None, path: str, method: str = "GET"
 ) -> Request:
-    """A request without a body: what gets one model, or deletes it."""
+    """A request without a body."""
     return Request(method, path, _headers(settings, options))
 
 
-def page(
-    settings: ClientSettings, options: Options | None, *, path: str, cursor: Cursor
+def build_list_request(
+    settings: ClientSettings, options: Options | None, path: str, query: Mapping[str, str]
 ) -> Request:
-    """What asks for one page of a list."""
-    # A comma may stand in a query as it is (RFC 3986, section 3.4), and is documented so.
-    query = urlencode(cursor.query(), safe=",")
-    return bare(settings, options, path=f"{path}?{query}" if query else path)
+    """A request for one page of a list."""
+    # Commas are documented unescaped, which RFC 3986, section 3.4, allows.
+    text = urlencode(query, safe=",")
+    return build_request(settings, options, f"{path}?{text}" if text else path)
 
 
-def _named(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise InputError(f"{name} must be a text with something in it, got {value!r:.60}")
-    return value
-
-
-def _sent(value: Any) -> Any:
-    """A value as JSON, without what was left out and what only the service says.
-
-    A key that the service did not tell is left out, too: as an empty one, it would replace it.
-    """
-    if not attrs.has(type(value)):
-        return value
-    given = {one.name: getattr(value, one.name) for one in attrs.fields(type(value))}
-    return {
-        name: _sent(one)
-        for name, one in given.items()
-        if one is not None and name not in _READ_ONLY and (name != "api_key" or one)
-    }
-
-
-def written(
+def build_model_request(
     settings: ClientSettings,
     options: Options | None,
-    *,
     name: str,
-    trained: Settings,
+    training: Settings,
+    *,
     path: str = MODELS,
     method: str = "POST",
 ) -> Request:
-    """What makes a model (`POST`) or changes it (`PATCH`); made twice, there would be two.
+    """Create a model (`POST`, which must not be repeated) or change it (`PATCH`).
 
     Raises:
-        InputError: What is required is empty.
+        InputError: A required field is empty.
     """
-    if not isinstance(trained, Settings):
-        raise InputError(f"settings must be cohere.Settings, got {type(trained).__name__}")
-    _named("dataset_id", trained.dataset_id)
-    _named("base_type", getattr(trained.base_model, "base_type", None))
-    body = json_content({"name": _named("name", name), "settings": _sent(trained)})
+    if not isinstance(training, Settings):
+        raise InputError(f"settings must be cohere.Settings, got {type(training).__name__}")
+    _check_text("dataset_id", training.dataset_id)
+    _check_text("base_type", getattr(training.base_model, "base_type", None))
+    body = json_content({"name": _check_text("name", name), "settings": _to_json(training)})
     headers = _headers(settings, options, **{"Content-Type": "application/json"})
     return Request(method, path, headers, body, repeatable=method != "POST")
 
 
-def secrets(trained: object) -> tuple[str, ...]:
-    """What a request carries in its body that no error may show."""
-    wandb = getattr(trained, "wandb", None)
+def _headers(settings: ClientSettings, options: Options | None, **own: str) -> Mapping[str, str]:
+    headers = all_headers(settings, options, own)
+    # The address of a gateway contains its id.
+    return {name: value for name, value in headers.items() if name != "cf-aig-gateway-id"}
+
+
+def _check_text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{name} must be a non-empty string, got {value!r:.60}")
+    return value
+
+
+def _to_json(value: Any) -> Any:
+    """A value as JSON, without omitted and read-only fields.
+
+    An empty key is omitted too: the service does not return keys, and an empty one would replace
+    the key that it has.
+    """
+    if not attrs.has(type(value)):
+        return value
+    fields = {field.name: getattr(value, field.name) for field in attrs.fields(type(value))}
+    return {
+        name: _to_json(item)
+        for name, item in fields.items()
+        if item is not None and name not in _READ_ONLY and (name != "api_key" or item)
+    }
+
+
+def body_secrets(training: object) -> tuple[str, ...]:
+    """The secrets in the body of a request."""
+    wandb = getattr(training, "wandb", None)
     key = getattr(wandb, "api_key", None)
     return (key,) if isinstance(key, str) and key else ()
 
 
-# Answers...
+# Responses
 
 
-def _without_keys(value: Any) -> Any:
-    """A decoded body with every `api_key` hidden."""
-    if isinstance(value, Mapping):
-        return {
-            name: _HIDDEN if name == "api_key" else _without_keys(one)
-            for name, one in value.items()
-        }
-    return [_without_keys(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def heard(reply: Reply, read: Callable[[Any], T]) -> T:
-    """What *read* makes of the decoded body of a reply.
+def read_response(response: Reply, read: Callable[[Any], T]) -> T:
+    """Return what *read* makes of the decoded body.
 
     Raises:
-        StatusError: The service said no.
-        DecodeError: It said something that no source documents.
+        StatusError: The service refused.
+        DecodeError: The body has an undocumented form.
     """
     try:
-        return read_document(reply, read)
+        return read_document(response, read)
     except StatusError as exc:
         exc.from_elsewhere()
         raise
 
 
-def deleted(reply: Reply) -> None:
-    """Nothing, since a deletion answers `{}`; a body that is empty means no other thing."""
-    if reply.body or not 200 <= reply.status < 300:
-        heard(reply, lambda _: None)
+def read_deleted(response: Reply) -> None:
+    """Check that a deletion succeeded: the body is `{}`, or empty."""
+    if response.body or not 200 <= response.status < 300:
+        read_response(response, lambda _: None)
 
 
-def _present(value: Any) -> Any:
-    """JSON without its nulls, which mean what is left out means."""
+def read_model(document: Any) -> FinetunedModel:
+    """The model of a response about one model."""
+    row = document.get("finetuned_model") if isinstance(document, Mapping) else None
+    if not isinstance(row, Mapping):
+        raise DecodeError("the response must have a finetuned_model, and has none")
+    return _read_model(row, "finetuned_model")
+
+
+def read_models(document: Any) -> ListPage[FinetunedModel]:
+    """A page of fine-tuned models."""
+    return _read_page(document, "finetuned_models", _read_model)
+
+
+def read_events(document: Any) -> ListPage[Event]:
+    """A page of events."""
+    return _read_page(document, "events", _read_event)
+
+
+def read_metrics(document: Any) -> ListPage[TrainingStepMetrics]:
+    """A page of training metrics."""
+    return _read_page(document, "step_metrics", _read_metrics)
+
+
+def _read_page(document: Any, key: str, read_row: Callable[[Any, str], R]) -> ListPage[R]:
+    """Read a page, whose rows are under *key*. An empty page may be `{}`."""
+    keys = {key, "next_page_token", "total_size"}
+    if not isinstance(document, Mapping) or (document and not keys & document.keys()):
+        raise DecodeError(f"the response must be a page of {key}")
+    raw, token = document.get(key), document.get("next_page_token")
+    raw = [] if raw is None else raw
+    if not isinstance(raw, list) or not isinstance(token, str | None):
+        raise DecodeError(f"{key} must be a list, and next_page_token a string")
+    rows = [read_row(row, f"{key}[{index}]") for index, row in enumerate(raw)]
+    return ListPage(rows, raw, Facts(count=len(raw), token=token or None))
+
+
+def _read_model(row: Any, where: str) -> FinetunedModel:
+    fields = _without_nulls(row)
+    if isinstance(fields, Mapping) and isinstance(fields.get("settings"), Mapping):
+        training = fields["settings"]
+        wandb = _with_defaults(training, "wandb", project="", api_key="")
+        if wandb and not isinstance(wandb["wandb"]["api_key"], str):
+            # The usual message would show the value.
+            raise DecodeError(f"{where}.settings.wandb.api_key must be a string")
+        base = _with_defaults(training, "base_model", base_type=BaseType.UNSPECIFIED.value)
+        settings = {"dataset_id": "", **training, **base, **wandb}
+        fields = {"name": "", **fields, "settings": settings}
+    return evolve(structure(fields, FinetunedModel, where), raw=_without_keys(row))
+
+
+def _read_event(row: Any, where: str) -> Event:
+    return evolve(structure(_without_nulls(row), Event, where), raw=row)
+
+
+def _read_metrics(row: Any, where: str) -> TrainingStepMetrics:
+    fields = _without_nulls(row)
+    if isinstance(fields, Mapping) and isinstance(fields.get("metrics"), Mapping):
+        metrics = {name: _read_number(value) for name, value in fields["metrics"].items()}
+        fields = {**fields, "metrics": metrics}
+    return evolve(structure(fields, TrainingStepMetrics, where), raw=row)
+
+
+def _read_number(value: Any) -> Any:
+    return _SPECIAL_NUMBERS.get(value, value) if isinstance(value, str) else value
+
+
+def _without_nulls(value: Any) -> Any:
+    """JSON without its nulls: here, null means the same as an omitted field."""
     if isinstance(value, Mapping):
-        return {name: _present(one) for name, one in value.items() if one is not None}
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
     return value
 
 
-def _filled(said: Any, key: str, **zeros: str) -> dict[str, Any]:
-    """An object inside *said*, with the empty texts that the service leaves out."""
-    if not isinstance(said.get(key), Mapping):
+def _with_defaults(fields: Any, key: str, **defaults: str) -> dict[str, Any]:
+    """The object under *key*, with the empty strings that the service omits."""
+    if not isinstance(fields.get(key), Mapping):
         return {}
-    return {key: {**zeros, **said[key]}}
+    return {key: {**defaults, **fields[key]}}
 
 
-def _model(row: Any, where: str) -> FinetunedModel:
-    said = _present(row)
-    if isinstance(said, Mapping) and isinstance(said.get("settings"), Mapping):
-        trained = said["settings"]
-        wandb = _filled(trained, "wandb", project="", api_key="")
-        if wandb and not isinstance(wandb["wandb"]["api_key"], str):
-            # The message about it would show it.
-            raise DecodeError(f"{where}.settings.wandb.api_key is documented as a text")
-        base = _filled(trained, "base_model", base_type=BaseType.UNSPECIFIED.value)
-        said = {"name": "", **said, "settings": {"dataset_id": "", **trained, **base, **wandb}}
-    return evolve(structure(said, FinetunedModel, where), raw=_without_keys(row))
-
-
-def _event(row: Any, where: str) -> Event:
-    return evolve(structure(_present(row), Event, where), raw=row)
-
-
-def _metrics(row: Any, where: str) -> TrainingStepMetrics:
-    said = _present(row)
-    if isinstance(said, Mapping) and isinstance(said.get("metrics"), Mapping):
-        metrics = said["metrics"].items()
-        said = {**said, "metrics": {name: _number(one) for name, one in metrics}}
-    return evolve(structure(said, TrainingStepMetrics, where), raw=row)
-
-
-def _number(value: Any) -> Any:
-    return _NO_NUMBERS.get(value, value) if isinstance(value, str) else value
-
-
-def one(document: Any) -> FinetunedModel:
-    """The model of an answer that is about one."""
-    said = document.get("finetuned_model") if isinstance(document, Mapping) else None
-    if not isinstance(said, Mapping):
-        raise DecodeError("a finetuned_model is documented, and there is none")
-    return _model(said, "finetuned_model")
-
-
-def _rows(key: str, read: Callable[[Any, str], R]) -> Callable[[Any], ListPage[R]]:
-    """What reads a page, whose rows are under *key*; an empty one may say nothing at all."""
-
-    def made(document: Any) -> ListPage[R]:
-        known = {key, "next_page_token", "total_size"}
-        if not isinstance(document, Mapping) or (document and not known & document.keys()):
-            raise DecodeError(f"a page of {key} is documented")
-        said, token = document.get(key), document.get("next_page_token")
-        said = [] if said is None else said
-        if not isinstance(said, list) or not isinstance(token, str | None):
-            raise DecodeError(f"{key} is documented as a list, and next_page_token as a text")
-        rows = [read(row, f"{key}[{at}]") for at, row in enumerate(said)]
-        return ListPage(rows, said, Facts(count=len(said), token=token or None))
-
-    return made
-
-
-models: Final = _rows("finetuned_models", _model)
-events: Final = _rows("events", _event)
-step_metrics: Final = _rows("step_metrics", _metrics)
+def _without_keys(value: Any) -> Any:
+    """Decoded JSON with every `api_key` hidden."""
+    if isinstance(value, Mapping):
+        return {
+            name: "***" if name == "api_key" else _without_keys(item)
+            for name, item in value.items()
+        }
+    return [_without_keys(item) for item in value] if isinstance(value, list | tuple) else value

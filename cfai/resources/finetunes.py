@@ -140,7 +140,7 @@ class Finetunes:
 
         Source: Workers AI API, `POST /accounts/{account_id}/ai/finetunes`.
         """
-        settings = self._account.settings.for_call(options)
+        settings = self._account.for_call(options)
         request = build_create_request(
             settings, options, model=model, name=name, description=description, public=public
         )
@@ -222,7 +222,7 @@ class Finetunes:
         progress: Progress | None,
         options: Options | None,
     ) -> FinetuneAsset:
-        settings = self._account.settings.for_call(options)
+        settings = self._account.for_call(options)
         request = build_upload_request(settings, options, finetune, file, progress)
         return await self._account.send(request, settings, read_uploaded_asset)
 

@@ -77,7 +77,7 @@ async def convert(
 ) -> list[Markdown]:
     """Convert *files* in one request; see `WorkersAI.to_markdown`."""
     opened = await asyncio.to_thread(open_files, files)
-    settings = account.settings.for_call(options)
+    settings = account.for_call(options)
     request = build_convert_request(settings, options, opened, conversion)
     names = [file.name for file in opened]
     return await account.send(request, settings, lambda document: read_results(document, names))
@@ -85,7 +85,7 @@ async def convert(
 
 async def list_formats(account: Account, options: Options | None) -> list[MarkdownFormat]:
     """List the supported formats; see `WorkersAI.to_markdown_formats`."""
-    settings = account.settings.for_call(options)
+    settings = account.for_call(options)
     request = build_get_request(settings, options, _FORMATS, {})
     return await account.send(request, settings, read_formats)
 

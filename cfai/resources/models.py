@@ -188,7 +188,7 @@ class Models:
 
         Source: Workers AI API, `GET /accounts/{account_id}/ai/models/schema`.
         """
-        settings = self._account.settings.for_call(options)
+        settings = self._account.for_call(options)
         # In a query, unlike in a path, the name is escaped.
         request = build_get_request(settings, options, _SCHEMA, {"model": model_path(model)})
         return await self._account.send(request, settings, read_schema)

@@ -140,7 +140,7 @@ class QueuedBatch(Generic[A]):
             StatusError: The service refused, does not know the batch, or gave it up.
         """
         if not self.done and self._status.error is None and self._id is not None:
-            settings = self._account.settings.for_call(self._options)
+            settings = self._account.for_call(self._options)
             request = build_poll_request(settings, self._options, self.model, self._id)
             self._status = await send_batch(self._account, request, settings, self._tasks)
         if self._status.error is not None:
@@ -195,7 +195,7 @@ async def submit_batch(
 ) -> QueuedBatch[Any]:
     """Submit tasks to the queue of *model*; see `WorkersAI.queue`."""
     queued = await asyncio.to_thread(build_queued_tasks, tasks)
-    settings = account.settings.for_call(options)
+    settings = account.for_call(options)
     request = build_submit_request(settings, options, model, queued)
     status = await send_batch(account, request, settings, queued)
     if status.error is not None:
