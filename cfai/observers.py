@@ -1,8 +1,7 @@
-"""What a client tells of each run: when it began, what was repeated, what came, how it ended.
+"""Observers of a client's runs: they are called when a run begins, is retried, streams and ends.
 
-An observer is anything that is called with a `Call` and gives an `Observation`, whose methods are
-then called as things happen: a class derived from `Observation` is one. `cfai.telemetry.spans()`
-makes one for OpenTelemetry.
+An observer is a callable that takes a `Call` and returns an `Observation`, such as a subclass of
+`Observation`. `cfai.telemetry.spans()` builds one for OpenTelemetry.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ from cfai.tasks import (
 __all__ = ["Call", "Ending", "Observation", "Observer", "Outcome"]
 
 Outcome = Literal["done", "failed", "cancelled", "closed"]
-"""How a call ended: with its whole answer, with an error, with the task that waited for it, or (a
-stream) because its reader left. A stream whose bytes end before its end mark is `failed`; of raw
-`events()`, in which nothing is read, the end of the bytes is the end."""
+"""How a call ended: with its complete answer, with an error, because its task was cancelled, or
+(streams only) because the reader closed the stream. A stream whose body ends before its end mark is
+`failed`. For raw `events()`, whose data is not read, the end of the body is the end."""
 
 _OPERATIONS: Final[dict[type[Task[Any]], str]] = {
     TextGeneration: "chat",
@@ -53,10 +52,10 @@ _OPERATIONS: Final[dict[type[Task[Any]], str]] = {
 
 
 def operation_of(task: Task[Any] | Mapping[str, Any]) -> str:
-    """What OpenTelemetry's conventions call a task; where they have no name, ours."""
+    """The name of a task in OpenTelemetry's conventions; if they have none, a name of our own."""
     if isinstance(task, Task):
-        found = (name for kind, name in _OPERATIONS.items() if isinstance(task, kind))
-        return next(found, "generate_content")
+        names = (name for kind, name in _OPERATIONS.items() if isinstance(task, kind))
+        return next(names, "generate_content")
     if "messages" in task:
         return "chat"
     return "text_completion" if "prompt" in task else "generate_content"
@@ -64,31 +63,31 @@ def operation_of(task: Task[Any] | Mapping[str, Any]) -> str:
 
 @frozen
 class Call:
-    """One run, as it begins."""
+    """One run, at its beginning."""
 
     operation: str
-    """What is done: "chat", "text_completion", "embeddings", "generate_content", ..."""
+    """The operation: "chat", "text_completion", "embeddings", "generate_content", ..."""
 
     model: str
     """The model's name."""
 
     task: Task[Any] | Mapping[str, Any] = field(repr=False)
-    """What is asked, as the caller gave it."""
+    """The task, as passed by the caller."""
 
     stream: bool = field(kw_only=True)
-    """Whether a stream is asked for."""
+    """Whether a stream is requested."""
 
     address: str = field(kw_only=True)
-    """The host that the request goes to."""
+    """The host that receives the request."""
 
     port: int = field(kw_only=True)
-    """The port there."""
+    """Its port."""
 
     gateway: str | None = field(default=None, kw_only=True)
-    """The name of the AI Gateway that it goes through."""
+    """The id of the AI Gateway, if one is used."""
 
     def asked(self, name: str) -> Any:
-        """Give a field of the task by its name on the wire ("temperature"); `None` is not set."""
+        """The value of a field of the task, by its name in the request; `None` if it is not set."""
         if isinstance(self.task, Mapping):
             return self.task.get(name)
         own = getattr(self.task, name, None)
@@ -102,58 +101,59 @@ class Ending:
     outcome: Outcome
 
     elapsed: float
-    """Seconds since the call began; of a stream, to its end."""
+    """Seconds from the beginning of the call to its end; for a stream, to the end of the stream."""
 
     answer: Answer | None = field(default=None, repr=False)
-    """The answer; of a stream that did not come to its end, as much as had arrived."""
+    """The answer; of a stream that ended early, the part that had arrived."""
 
     error: BaseException | None = None
-    """What was raised."""
+    """The error that ended it."""
 
     @property
     def meta(self) -> Meta:
-        """The facts of the exchange, as far as there was one."""
-        found = getattr(self.error if self.answer is None else self.answer, "meta", None)
-        return Meta() if found is None else found
+        """The facts of the exchange; an empty `Meta` if there was none."""
+        meta = getattr(self.error if self.answer is None else self.answer, "meta", None)
+        return Meta() if meta is None else meta
 
 
 class Observation:
-    """What an observer wants to hear of one call: derive from it, and override what you need.
+    """The observation of one call: subclass it and override the methods you need.
 
-    The methods are called on the event loop, between the call's own steps, so they must not wait.
-    What they raise is logged (logger `cfai`), and changes nothing for the call; that goes for
-    `asyncio.CancelledError`, too.
+    The methods are called on the event loop, between the steps of the call, so they must not block.
+    What they raise, `asyncio.CancelledError` included, is logged (logger `cfai`) and does not
+    affect the call.
     """
 
     def headers(self) -> Mapping[str, str]:
-        """Give headers to send along. Those that the client or the call sets itself win.
+        """Return headers to add to the request. Headers of the client or the call win.
 
-        What says who asks, through which gateway and what is sent is not an observer's to set
-        (`Authorization`, `X-Auth-*`, `cf-aig-*`, `Content-*`, `Accept`, `User-Agent`, `Host`,
-        `x-session-affinity` and the like): that, and what can't be a header, is logged and left
-        out.
+        An observer must not set headers for authentication, the gateway, the content or the
+        connection (`Authorization`, `X-Auth-*`, `cf-aig-*`, `Content-*`, `Accept`, `User-Agent`,
+        `Host`, `x-session-affinity` and the like). These, and invalid headers, are logged and
+        dropped.
         """
         return {}
 
     def running(self) -> AbstractContextManager[object]:
-        """Give what to enter while the request is made: to the answer, or to a stream's begin.
+        """Return a context manager to enter around the request.
 
-        It is left in the task, and the context, that entered it.
+        It is exited when the answer is there or the stream has begun, in the same task and
+        context.
         """
         return nullcontext()
 
     def retried(self, retry: Retry) -> None:
-        """Hear that an attempt failed, and is about to be repeated."""
+        """Called when an attempt failed and will be repeated."""
 
     def began(self, seconds: float) -> None:
-        """Hear that the first event of a stream is there, so long after the call began."""
+        """Called at the first event of a stream, *seconds* after the call began."""
 
     def token(self, token: Token, seconds: float) -> None:
-        """Hear of a token that the stream's reader is given, so long after the call began."""
+        """Called for each token that a stream's reader gets, *seconds* after the call began."""
 
     def ended(self, ending: Ending) -> None:
-        """Hear how the call ended: once, after everything else."""
+        """Called once, at the end of the call."""
 
 
 Observer = Callable[[Call], Observation | None]
-"""What is told of each call as it begins. `None` wants to hear no more of it."""
+"""Called with each call as it begins. `None` means that the call is not observed."""

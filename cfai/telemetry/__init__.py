@@ -1,7 +1,7 @@
-"""OpenTelemetry for the runs of a client: a span each, and metrics.
+"""OpenTelemetry spans and metrics for the runs of a client. Needs the extra `otel`.
 
-They follow OpenTelemetry's semantic conventions for generative AI, which are in development there:
-names of attributes may still change with them. Needs the extra `otel`.
+They follow OpenTelemetry's semantic conventions for generative AI. The conventions are still in
+development, so names of attributes may change.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["spans"]
 
 CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-"""The variable that has spans carry what was asked and answered."""
+"""The environment variable that turns on the capture of messages."""
 
 
 def spans(
@@ -29,20 +29,20 @@ def spans(
     capture_content: bool | None = None,
     propagate: bool = True,
 ) -> Observer:
-    """Make an observer that gives each run a span, and measures it.
+    """Build an observer that records a span and metrics for each run.
 
     ```python
     ai = WorkersAI(observers=[telemetry.spans()])
     ```
 
     Args:
-        tracer_provider: Where the spans go; else the program's own.
-        meter_provider: Where the metrics go; else the program's own.
-        capture_content: Whether spans carry the messages that were sent and received. Else
-            `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` decides ("true", or "span_only");
-            without that, they don't.
-        propagate: Whether requests carry the span's id (`traceparent`), so that what an AI Gateway
-            records of them belongs to the same trace.
+        tracer_provider: Receives the spans; by default the global one.
+        meter_provider: Receives the metrics; by default the global one.
+        capture_content: Whether spans contain the messages sent and received. By default,
+            `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` decides ("true" or "span_only");
+            without that variable, spans don't contain them.
+        propagate: Whether requests carry the span's id (`traceparent`), so that the records of an
+            AI Gateway belong to the same trace.
 
     Raises:
         MissingExtra: OpenTelemetry's API is not installed.
@@ -52,8 +52,8 @@ def spans(
     except ModuleNotFoundError as exc:
         raise MissingExtra("otel", needed_for="telemetry.spans()") from exc
     if capture_content is None:
-        said = os.environ.get(CAPTURE, "").strip().lower()
-        capture_content = said in ("true", "1", "span_only", "span_and_event")
+        setting = os.environ.get(CAPTURE, "").strip().lower()
+        capture_content = setting in ("true", "1", "span_only", "span_and_event")
     return Spans(
         tracer_provider, meter_provider, capture_content=capture_content, propagate=propagate
     )

@@ -1,21 +1,38 @@
-"""What the semantic conventions for generative AI call the fields of questions and answers.
+"""Attributes of spans and metrics: calls, answers and errors in OpenTelemetry's terms.
 
-Source: github.com/open-telemetry/semantic-conventions-genai, `docs/gen-ai`; what they have no name
-for stands under `cloudflare.` or `cfai.`.
+Names follow the semantic conventions for generative AI
+(github.com/open-telemetry/semantic-conventions-genai, `docs/gen-ai`). Attributes without a name
+there start with `cloudflare.` or `cfai.`. Media are never captured: of an image, only its kind.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from cfai._wire.text import read_text
-from cfai.errors import DecodeError, StatusError, TransportError
+from cfai.errors import DecodeError, InputError, StatusError, TransportError
 from cfai.meta import Meta
 from cfai.observers import Call
 from cfai.settings import Retry
-from cfai.tasks import Answer, Embeddings, Result, SpeechSynthesis, TextToImage, TextToSpeech, Usage
+from cfai.tasks import (
+    Answer,
+    Embeddings,
+    Function,
+    ImagePart,
+    Message,
+    Result,
+    SpeechSynthesis,
+    Text,
+    TextPart,
+    TextToImage,
+    TextToSpeech,
+    Tool,
+    ToolCall,
+    Usage,
+)
 
 Value = str | bool | int | float | tuple[str, ...]
 Attributes = dict[str, Value]
@@ -32,12 +49,18 @@ _NUMBERS: Final[dict[str, tuple[str, type[int | float]]]] = {
     "presence_penalty": ("gen_ai.request.presence_penalty", float),
 }
 
+_TOOL_ITEMS: Final = ("function_call", "function_call_output")
+"""Items of the Responses API among its messages."""
 
-def sendable(found: Mapping[str, Any]) -> Attributes:
-    """What every exporter has a form for: one value without any would cost it a batch of spans."""
+
+# Values that every exporter accepts
+
+
+def drop_unsendable(attributes: Mapping[str, Any]) -> Attributes:
+    """Drop or clean values that some exporter rejects: one of them loses a batch of spans."""
     return {
-        name: clean(value) if isinstance(value, str) else value
-        for name, value in found.items()
+        name: replace_surrogates(value) if isinstance(value, str) else value
+        for name, value in attributes.items()
         if not isinstance(value, int | float) or _is_sendable(value)
     }
 
@@ -46,14 +69,17 @@ def _is_sendable(value: float) -> bool:
     return -(2**63) <= value < 2**63 if isinstance(value, int) else math.isfinite(value)
 
 
-def clean(text: str) -> str:
-    """A text in which each half of a pair of surrogates is a question mark: UTF-8 has none."""
+def replace_surrogates(text: str) -> str:
+    """Replace each lone surrogate, which UTF-8 can't encode, with a question mark."""
     return text.encode("utf-8", "replace").decode()
 
 
-def identity(call: Call) -> Attributes:
-    """What spans and metrics say of a call: what samplers see, too."""
-    return sendable(
+# Calls
+
+
+def call_attributes(call: Call) -> Attributes:
+    """The attributes that identify a call, for its span, its metrics and samplers."""
+    return drop_unsendable(
         {
             "gen_ai.operation.name": call.operation,
             "gen_ai.provider.name": PROVIDER,
@@ -64,34 +90,34 @@ def identity(call: Call) -> Attributes:
     )
 
 
-def request(call: Call) -> Attributes:
-    """How the answer is to be made."""
-    found: Attributes = {}
+def request_attributes(call: Call) -> Attributes:
+    """The parameters of a request, without its content."""
+    attributes: Attributes = {}
     for name, (attribute, kind) in _NUMBERS.items():
         value = call.asked(name)
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        if _is_sendable(value):  # What is no such number is none to JSON either, or to the model.
-            found[attribute] = kind(value)
+        if _is_sendable(value):  # JSON and the models don't accept other numbers either.
+            attributes[attribute] = kind(value)
     if call.stream:
-        found["gen_ai.request.stream"] = True
+        attributes["gen_ai.request.stream"] = True
     choices = call.asked("n")
     if type(choices) is int and choices != 1:
-        found["gen_ai.request.choice.count"] = choices
-    if stop := _texts(call.asked("stop")):
-        found["gen_ai.request.stop_sequences"] = stop
-    if kind_of_output := _output_type(call):
-        found["gen_ai.output.type"] = kind_of_output
+        attributes["gen_ai.request.choice.count"] = choices
+    if stop := _string_tuple(call.asked("stop")):
+        attributes["gen_ai.request.stop_sequences"] = stop
+    if output_type := _output_type(call):
+        attributes["gen_ai.output.type"] = output_type
     if call.gateway is not None:
-        found["cloudflare.ai_gateway.id"] = call.gateway
-    return found
+        attributes["cloudflare.ai_gateway.id"] = call.gateway
+    return attributes
 
 
-def _texts(value: Any) -> tuple[str, ...]:
+def _string_tuple(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
-        return (clean(value),)
-    listed = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
-    return tuple(map(clean, value)) if listed else ()
+        return (replace_surrogates(value),)
+    is_list = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+    return tuple(map(replace_surrogates, value)) if is_list else ()
 
 
 def _output_type(call: Call) -> str | None:
@@ -102,8 +128,19 @@ def _output_type(call: Call) -> str | None:
     return "speech" if isinstance(call.task, TextToSpeech | SpeechSynthesis) else None
 
 
-def understood(answer: Answer | None) -> Answer | None:
-    """The answer of an open run as a text, where it is one."""
+def retry_attributes(retry: Retry) -> Attributes:
+    """The attributes of a failed attempt that is repeated."""
+    return error_attributes(retry.failure) | {
+        "cfai.retry.attempt": retry.attempt,
+        "cfai.retry.pause": retry.pause,
+    }
+
+
+# Answers
+
+
+def text_answer(answer: Answer | None) -> Answer | None:
+    """The answer of an open run as a text, if it is one."""
     if not isinstance(answer, Result):
         return answer
     try:
@@ -112,66 +149,180 @@ def understood(answer: Answer | None) -> Answer | None:
         return answer
 
 
-def response(answer: Answer | None, raw: Any, meta: Meta) -> Attributes:
-    """What is known of an answer besides its content; *raw* is what the service said."""
-    found: Attributes = {}
+def response_attributes(answer: Answer | None, raw: Any, meta: Meta) -> Attributes:
+    """The attributes of an answer without its content; *raw* is the service's own document."""
+    attributes: Attributes = {}
     if isinstance(answer, Embeddings):
-        found["gen_ai.embeddings.dimension.count"] = answer.shape[1]
+        attributes["gen_ai.embeddings.dimension.count"] = answer.shape[1]
     if reason := getattr(answer, "finish_reason", None):
-        found["gen_ai.response.finish_reasons"] = (clean(reason),)
-    found |= spoken(raw)
+        attributes["gen_ai.response.finish_reasons"] = (replace_surrogates(reason),)
+    attributes |= response_id_attributes(raw)
     if meta.attempts > 1:
-        found["http.request.resend_count"] = meta.attempts - 1
-    said = {
+        attributes["http.request.resend_count"] = meta.attempts - 1
+    optional = {
         "http.response.status_code": meta.status,
         "cloudflare.ray_id": meta.ray_id,
         "cloudflare.ai_gateway.log_id": meta.gateway_log_id,
         "cloudflare.ai_gateway.cache_status": meta.cache_status,
     }
-    return found | {name: value for name, value in said.items() if value is not None}
+    return attributes | {name: value for name, value in optional.items() if value is not None}
 
 
-def spoken(raw: Any) -> Attributes:
-    """The id and the model that an answer, or an event of a stream, names itself."""
+def response_id_attributes(raw: Any) -> Attributes:
+    """The id and the model that an answer, or an event of a stream, contains."""
     if not isinstance(raw, Mapping):
         return {}
     named = {"gen_ai.response.id": raw.get("id"), "gen_ai.response.model": raw.get("model")}
     return {name: value for name, value in named.items() if isinstance(value, str) and value}
 
 
-def usage(counts: Usage | None) -> Attributes:
-    """What a call used. Zero stands for what the service didn't say."""
-    if counts is None:
+def usage_attributes(usage: Usage | None) -> Attributes:
+    """What a call used. Zero tokens mean that the service did not report them."""
+    if usage is None:
         return {}
-    said = {
-        "gen_ai.usage.input_tokens": counts.prompt_tokens or None,
-        "gen_ai.usage.output_tokens": counts.completion_tokens or None,
-        "gen_ai.usage.cache_read.input_tokens": counts.cached_tokens,
-        "gen_ai.usage.reasoning.output_tokens": counts.reasoning_tokens,
-        "cloudflare.workers_ai.neurons": counts.neurons,
+    counts = {
+        "gen_ai.usage.input_tokens": usage.prompt_tokens or None,
+        "gen_ai.usage.output_tokens": usage.completion_tokens or None,
+        "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens,
+        "gen_ai.usage.reasoning.output_tokens": usage.reasoning_tokens,
+        "cloudflare.workers_ai.neurons": usage.neurons,
     }
-    return {name: value for name, value in said.items() if value is not None}
+    return {name: value for name, value in counts.items() if value is not None}
 
 
-def failure(error: BaseException | None) -> Attributes:
+def error_attributes(error: BaseException | None) -> Attributes:
     """The class of an error, and the service's code."""
-    found: Attributes = {"error.type": type(error).__name__}
+    attributes: Attributes = {"error.type": type(error).__name__}
     if isinstance(error, StatusError) and error.code is not None:
-        found["cloudflare.error.code"] = error.code
-    return found
+        attributes["cloudflare.error.code"] = error.code
+    return attributes
 
 
-def description(error: BaseException | None) -> str | None:
-    """What went wrong, in words that repeat nothing of what was sent or received."""
+def status_description(error: BaseException | None) -> str | None:
+    """A description of an error that repeats nothing of what was sent or received."""
     if isinstance(error, StatusError):
         code = "" if error.code is None else f", code {error.code}"
         return f"status {error.status}{code}"
-    return clean(str(error)) if isinstance(error, TransportError) else None
+    return replace_surrogates(str(error)) if isinstance(error, TransportError) else None
 
 
-def repeated(retry: Retry) -> Attributes:
-    """An attempt that failed, and is repeated."""
-    return failure(retry.failure) | {
-        "cfai.retry.attempt": retry.attempt,
-        "cfai.retry.pause": retry.pause,
+# Content: messages in the form of the semantic conventions
+
+
+def input_content(call: Call) -> Attributes:
+    """The messages, the input of the Responses API, or the prompt."""
+    messages = _messages(call.asked("messages")) or _messages(call.asked("input"))
+    if not messages and call.operation != "embeddings":
+        parts = [_text_part(text) for text in _input_texts(call)]
+        messages = [{"role": "user", "parts": parts}] if parts else []
+    return {"gen_ai.input.messages": _json_text(messages)} if messages else {}
+
+
+def instruction_content(call: Call) -> Attributes:
+    """The instructions of the Responses API, which are separate from its input."""
+    instructions = call.asked("instructions")
+    if not isinstance(instructions, str):
+        return {}
+    return {"gen_ai.system_instructions": _json_text([_text_part(instructions)])}
+
+
+def tool_content(call: Call) -> Attributes:
+    """The definitions of the tools."""
+    tools = call.asked("tools")
+    if not tools or not isinstance(tools, list | tuple):
+        return {}
+    return {"gen_ai.tool.definitions": _json_text([_tool_definition(tool) for tool in tools])}
+
+
+def output_content(answer: Answer | None) -> Attributes:
+    """The text, the reasoning and the tool calls of an answer."""
+    parts: list[Any] = []
+    if reasoning := getattr(answer, "reasoning", ""):
+        parts.append({"type": "reasoning", "content": reasoning})
+    if text := getattr(answer, "text", ""):
+        parts.append(_text_part(str(text)))
+    if isinstance(answer, Text):
+        parts += [_call_part(call) for call in answer.tool_calls]
+    if not parts:
+        return {}
+    message = {
+        "role": "assistant",
+        "parts": parts,
+        "finish_reason": getattr(answer, "finish_reason", None) or "",
     }
+    return {"gen_ai.output.messages": _json_text([message])}
+
+
+def _input_texts(call: Call) -> Iterator[str]:
+    for name in ("prompt", "text", "input_text", "query"):
+        value = call.asked(name)
+        items = value if isinstance(value, list | tuple) else [value]
+        yield from (item for item in items if isinstance(item, str))
+
+
+def _messages(value: Any) -> list[dict[str, Any]]:
+    if isinstance(value, str):
+        return [{"role": "user", "parts": [_text_part(value)]}] if value else []
+    if isinstance(value, bytes | bytearray) or not isinstance(value, Sequence):
+        return []
+    return [_message(item) for item in value]
+
+
+def _message(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):  # The input of embedding models is a list of texts.
+        return {"role": "user", "parts": [_text_part(value)]}
+    if isinstance(value, Mapping) and value.get("type") in _TOOL_ITEMS:
+        return _tool_message(value)
+    try:
+        message = Message.of(value)
+    except InputError:  # An open run may send a message of any form.
+        return {"role": "other", "parts": []}
+    content = message.content
+    items = (content,) if isinstance(content, str) else content
+    parts = [_content_part(item) for item in items]
+    if message.role == "tool":
+        result = content if isinstance(content, str) else parts
+        parts = [{"type": "tool_call_response", "id": message.tool_call_id, "response": result}]
+    parts += [_call_part(call) for call in message.tool_calls or ()]
+    return {"role": message.role, "parts": [part for part in parts if part.get("content") != ""]}
+
+
+def _tool_message(item: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool call or its result, which are items beside the messages in the Responses API."""
+    part = {"type": "tool_call_response", "id": item.get("call_id")}
+    if item["type"] == "function_call_output":
+        return {"role": "tool", "parts": [part | {"response": item.get("output")}]}
+    call = {"name": item.get("name"), "arguments": item.get("arguments")}
+    return {"role": "assistant", "parts": [part | {"type": "tool_call"} | call]}
+
+
+def _content_part(part: Any) -> dict[str, Any]:
+    if isinstance(part, str):
+        return _text_part(part)
+    if isinstance(part, TextPart):
+        return _text_part(part.text)
+    if not isinstance(part, ImagePart) and part.get("type") in ("input_text", "output_text"):
+        return _text_part(str(part.get("text", "")))
+    is_image = isinstance(part, ImagePart) or "image_url" in part
+    return {"type": "image" if is_image else str(part.get("type", "other"))}
+
+
+def _text_part(text: str) -> dict[str, Any]:
+    return {"type": "text", "content": text}
+
+
+def _call_part(call: ToolCall) -> dict[str, Any]:
+    return {"type": "tool_call", "id": call.id, "name": call.name, "arguments": call.arguments}
+
+
+def _tool_definition(tool: Any) -> Any:
+    payload = tool.payload() if isinstance(tool, Tool | Function) else tool
+    if not isinstance(payload, Mapping):
+        return {"type": "other"}
+    function = payload.get("function")
+    return {"type": "function", **(function if isinstance(function, Mapping) else payload)}
+
+
+def _json_text(value: Any) -> str:
+    # Not every exporter accepts nested values, so the conventions allow JSON as text.
+    return json.dumps(value, ensure_ascii=False, default=str)

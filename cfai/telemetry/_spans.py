@@ -1,4 +1,4 @@
-"""The observer that makes spans and metrics. The only module that imports OpenTelemetry."""
+"""The observer that records spans and metrics. The only module that imports OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from cfai._version import __version__
 from cfai.observers import Call, Ending, Observation
 from cfai.settings import Retry
 from cfai.tasks import Token
-from cfai.telemetry import _attributes as attributes, _content as content
+from cfai.telemetry import _attributes as attributes
 
-# The boundaries that the conventions give for each.
+# Bucket boundaries from the semantic conventions.
 _SECONDS: Final = [0.01 * 2**n for n in range(14)]
 _TOKENS: Final = [4**n for n in range(14)]
 
@@ -36,7 +36,7 @@ _TRACEPARENT: Final = TraceContextTextMapPropagator()
 
 
 class Spans:
-    """Gives each call that it is told of a span, and records its metrics."""
+    """An observer that records a span and metrics for each call."""
 
     def __init__(
         self,
@@ -70,37 +70,40 @@ class Spans:
         )
 
     def __call__(self, call: Call) -> Observation:
-        """Start the span of a call: a child of what is current where the call is made."""
+        """Start the span of a call, as a child of the current span."""
         span = self._tracer.start_span(
-            attributes.clean(f"{call.operation} {call.model}"),
+            attributes.replace_surrogates(f"{call.operation} {call.model}"),
             kind=SpanKind.CLIENT,
-            attributes=attributes.identity(call),
+            attributes=attributes.call_attributes(call),
         )
-        return _SpanOfCall(self, span, call)
+        return _CallSpan(self, span, call)
 
 
-class _SpanOfCall(Observation):
+class _CallSpan(Observation):
     def __init__(self, spans: Spans, span: Span, call: Call) -> None:
         self._spans = spans
         self._span = span
-        self._identity = attributes.identity(call)
+        self._metric_attributes = attributes.call_attributes(call)
         self._latest = 0.0
-        """When the latest chunk came, in seconds since the call began."""
+        """When the latest chunk arrived, in seconds since the call began."""
         self._chunks = 0
-        # An open run may hold anything. Whatever is wrong with it, the span began and has to end.
+        # An open run may contain anything. The span has to end even if its attributes fail.
         if span.is_recording():
-            with _guarded("what was asked"):
-                self._say(attributes.request(call))
+            with _log_errors("attributes of the request"):
+                self._set(attributes.request_attributes(call))
             if spans.captures:
-                for part in (content.question, content.instructions, content.tools):
-                    with _guarded("the content of what was asked"):
-                        self._say(part(call))
+                with _log_errors("the content of the request"):
+                    self._set(attributes.input_content(call))
+                with _log_errors("the content of the request"):
+                    self._set(attributes.instruction_content(call))
+                with _log_errors("the content of the request"):
+                    self._set(attributes.tool_content(call))
 
-    def _say(self, found: Mapping[str, Any]) -> None:
-        self._span.set_attributes(attributes.sendable(found))
+    def _set(self, values: Mapping[str, Any]) -> None:
+        self._span.set_attributes(attributes.drop_unsendable(values))
 
     def headers(self) -> Mapping[str, str]:
-        # Baggage is left out: it is the program's own, and the request leaves the house.
+        # No baggage: it belongs to the program, and the request goes to another party.
         carrier: dict[str, str] = {}
         if self._spans.propagates:
             _TRACEPARENT.inject(carrier, set_span_in_context(self._span))
@@ -110,67 +113,77 @@ class _SpanOfCall(Observation):
         return use_span(self._span, record_exception=False, set_status_on_exception=False)
 
     def retried(self, retry: Retry) -> None:
-        self._span.add_event("retry", attributes.sendable(attributes.repeated(retry)))
+        self._span.add_event(
+            "retry", attributes.drop_unsendable(attributes.retry_attributes(retry))
+        )
 
     def began(self, seconds: float) -> None:
         self._latest = seconds
         self._span.set_attribute("gen_ai.response.time_to_first_chunk", seconds)
-        self._spans.first_chunk.record(seconds, self._identity)
+        self._spans.first_chunk.record(seconds, self._metric_attributes)
 
     def token(self, token: Token, seconds: float) -> None:
         self._chunks += 1
         if self._chunks == 1:
-            named = attributes.sendable(attributes.spoken(token.raw))
-            self._span.set_attributes(named)
-            if model := named.get("gen_ai.response.model"):
-                self._identity["gen_ai.response.model"] = model
+            ids = attributes.drop_unsendable(attributes.response_id_attributes(token.raw))
+            self._span.set_attributes(ids)
+            if model := ids.get("gen_ai.response.model"):
+                self._metric_attributes["gen_ai.response.model"] = model
         else:
-            self._spans.per_chunk.record(seconds - self._latest, self._identity)
+            self._spans.per_chunk.record(seconds - self._latest, self._metric_attributes)
         self._latest = seconds
 
     def ended(self, ending: Ending) -> None:
         try:
-            self._tell(ending)
+            self._record_end(ending)
         finally:
             self._span.end()
 
-    def _tell(self, ending: Ending) -> None:
-        failed = attributes.failure(ending.error) if ending.outcome == "failed" else {}
-        answer, said = ending.answer, attributes.Attributes()
-        with _guarded("what was answered"):
-            answer = attributes.understood(ending.answer)
+    def _record_end(self, ending: Ending) -> None:
+        error = attributes.error_attributes(ending.error) if ending.outcome == "failed" else {}
+        answer, response = ending.answer, attributes.Attributes()
+        with _log_errors("attributes of the answer"):
+            answer = attributes.text_answer(ending.answer)
             raw = getattr(ending.answer, "raw", None)
-            said = attributes.sendable(attributes.response(answer, raw, ending.meta))
-        if model := said.get("gen_ai.response.model"):
-            self._identity["gen_ai.response.model"] = model
-        usage = attributes.sendable(attributes.usage(getattr(answer, "usage", None)))
-        self._spans.duration.record(ending.elapsed, self._identity | failed)
+            response = attributes.drop_unsendable(
+                attributes.response_attributes(answer, raw, ending.meta)
+            )
+        if model := response.get("gen_ai.response.model"):
+            self._metric_attributes["gen_ai.response.model"] = model
+        usage = attributes.drop_unsendable(
+            attributes.usage_attributes(getattr(answer, "usage", None))
+        )
+        self._spans.duration.record(ending.elapsed, self._metric_attributes | error)
         if ending.outcome == "done":
-            self._count(usage)
+            self._record_tokens(usage)
         if self._span.is_recording():
-            self._say(said | usage | failed)
-            self._tell_outcome(ending)
+            self._set(response | usage | error)
+            self._set_status(ending)
             if self._spans.captures:
-                with _guarded("the content of what was answered"):
-                    self._say(content.answer(answer))
+                with _log_errors("the content of the answer"):
+                    self._set(attributes.output_content(answer))
 
-    def _count(self, usage: attributes.Attributes) -> None:
+    def _record_tokens(self, usage: attributes.Attributes) -> None:
         for kind in ("input", "output"):
             count = usage.get(f"gen_ai.usage.{kind}_tokens")
             if isinstance(count, int):
-                self._spans.tokens.record(count, self._identity | {"gen_ai.token.type": kind})
+                self._spans.tokens.record(
+                    count, self._metric_attributes | {"gen_ai.token.type": kind}
+                )
 
-    def _tell_outcome(self, ending: Ending) -> None:
+    def _set_status(self, ending: Ending) -> None:
         if ending.outcome == "failed":
-            self._span.set_status(Status(StatusCode.ERROR, attributes.description(ending.error)))
+            self._span.set_status(
+                Status(StatusCode.ERROR, attributes.status_description(ending.error))
+            )
         elif ending.outcome != "done":
-            # Somebody's wish, and no error; but no whole answer either.
+            # The caller ended it: not an error, but not a complete answer either.
             self._span.set_attribute("cfai.outcome", ending.outcome)
 
 
 @contextmanager
-def _guarded(what: str) -> Iterator[None]:
+def _log_errors(part: str) -> Iterator[None]:
     try:
         yield
     except Exception:
-        _LOG.exception("a span goes without %s", what)
+        _LOG.exception("a span lacks %s", part)
