@@ -1,4 +1,4 @@
-"""`Conversation`: what was said so far, as a value that grows by making a longer one."""
+"""`Conversation`: the messages so far, as an immutable value."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from cfai.tasks import (
 __all__ = ["VERSION", "Conversation", "Said"]
 
 VERSION = 1
-"""Of the JSON that `to_json` writes."""
+"""The version of the JSON that `to_json` writes."""
 
 Said = Message | Mapping[str, Any] | Text
-"""What can be said: a message, a mapping of its documented shape, or what a model answered."""
+"""What can be added: a message, a mapping of its documented shape, or a model's answer."""
 
-# Half a character, which JSON can hold where it is escaped, and no file as UTF-8.
-_HALF = re.compile(r"[\ud800-\udfff]")
+# JSON can contain a lone surrogate as an escape, UTF-8 can't encode it.
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
-_LEADING = ("system", "developer")
+_INSTRUCTION_ROLES = ("system", "developer")
 _KEYS = {"role", "content", "tool_call_id", "name", "tool_calls", "extra"}
 
 
-def _messages(value: Any) -> tuple[Message, ...]:
+def _to_messages(value: Any) -> tuple[Message, ...]:
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | bytearray | Mapping):
         raise InputError(f"messages must be a list of messages, got {format_value(value)}")
-    return tuple([_message(one) for one in value])
+    return tuple([_to_message(item) for item in value])
 
 
-def _message(value: Said) -> Message:
+def _to_message(value: Said) -> Message:
     if isinstance(value, Text):
         return assistant(value.text, tool_calls=value.tool_calls)
     return Message.of(value)
@@ -55,10 +55,10 @@ def _message(value: Said) -> Message:
 
 @frozen(repr=False)
 class Conversation(Sequence[Message]):
-    """The messages of a conversation, in their order; a sequence of them.
+    """The messages of a conversation, in order; a sequence of `Message`.
 
-    It never changes: each method gives a new one, and the old one still stands for the moment
-    before. So a turn that fails is undone by not keeping what it gave.
+    It is immutable: each method returns a new conversation. To undo a turn that failed, keep the
+    conversation from before it.
 
     ```python
     talk = Conversation().system("Be brief.").user("What is snow?")
@@ -66,63 +66,63 @@ class Conversation(Sequence[Message]):
     ```
 
     Args:
-        messages: What was said already.
+        messages: The messages so far.
     """
 
-    _said: Iterable[Said] = field(default=(), converter=_messages, alias="messages")
+    _messages: Iterable[Said] = field(default=(), converter=_to_messages, alias="messages")
 
     @property
     def messages(self) -> tuple[Message, ...]:
         """The messages."""
-        return cast("tuple[Message, ...]", self._said)
+        return cast("tuple[Message, ...]", self._messages)
 
-    # Growing
+    # Adding messages
 
-    def add(self, *said: Said) -> Self:
-        """Give it with more at its end; a `Text`, as models answer it, with its tool calls."""
-        return evolve(self, messages=(*self.messages, *_messages(said)))
+    def add(self, *messages: Said) -> Self:
+        """Append messages; a `Text` is appended as the model's message, with its tool calls."""
+        return evolve(self, messages=(*self.messages, *_to_messages(messages)))
 
     def system(self, content: str) -> Self:
-        """Give it with what says how the model should behave."""
+        """Append instructions for the model."""
         return self.add(system(content))
 
     def user(
         self, *content: str | TextPart | ImagePart | bytes | os.PathLike[str] | Base64
     ) -> Self:
-        """Give it with what the user says: one text, or texts and images, as in `cfai.user`."""
+        """Append a user message: a text, or texts and images, as in `cfai.user`."""
         return self.add(user(*content))
 
     def assistant(self, content: str = "", *, tool_calls: Iterable[ToolCall] = ()) -> Self:
-        """Give it with what the model said, and which tools it asked for."""
+        """Append a message of the model, with its tool calls."""
         return self.add(assistant(content, tool_calls=tool_calls))
 
     def tool_result(
         self, content: Any, tool_call_id: str | None = None, *, name: str | None = None
     ) -> Self:
-        """Give it with what a tool gave back, as in `cfai.tool_result`."""
+        """Append the result of a tool, as in `cfai.tool_result`."""
         return self.add(tool_result(content, tool_call_id, name=name))
 
-    # Shrinking
+    # Removing messages
 
     @property
     def characters(self) -> int:
-        """How long its texts are, those of tool calls included. Images count nothing."""
+        """The length of all texts, tool calls included, in characters. Images count as 0."""
         return sum(map(_characters, self))
 
     def trim(self, *, messages: int | None = None, characters: int | None = None) -> Self:
-        """Give it without its oldest turns, so that it fits.
+        """Remove the oldest turns until the conversation fits the limits.
 
-        A turn is what the user says and all that comes of it, so that the result of a tool stays
-        with its call; instructions right before belong to it, too. So where something was left
-        out, the first to speak is the user. Kept in any case, and counted, are the instructions at
-        the beginning and the last turn.
+        A turn is a user message and everything up to the next one, so a tool's result stays with
+        its call. Instructions right before the user message belong to the turn. After the
+        instructions at the beginning, the first message that is left is the user's. These
+        instructions and the last turn are always kept, and count.
 
         Args:
-            messages: How many messages there may be.
-            characters: How long their texts may be together, as `characters` counts them.
+            messages: The largest number of messages.
+            characters: The largest length of all texts, counted like `characters`.
 
         Raises:
-            InputError: A limit is no whole number above 0.
+            InputError: A limit is not a whole number above 0.
         """
         for name, limit in (("messages", messages), ("characters", characters)):
             if limit is not None:
@@ -144,42 +144,49 @@ class Conversation(Sequence[Message]):
 
     def _head(self) -> tuple[Message, ...]:
         """The instructions at the beginning."""
-        at = next((at for at, one in enumerate(self) if one.role not in _LEADING), len(self))
-        return tuple(self[:at])
+        end = len(self)
+        for index, message in enumerate(self):
+            if message.role not in _INSTRUCTION_ROLES:
+                end = index
+                break
+        return tuple(self[:end])
 
-    # Keeping
+    # JSON
 
     def to_json(self) -> str:
-        """Write it as JSON that `from_json` reads. An image that is a file is read here and now.
+        """Write it as JSON for `from_json`. Images that are files are read now.
 
         Raises:
-            InputError: It holds something that JSON has no form for, or a file can't be read.
+            InputError: It contains a value that JSON can't express, or a file can't be read.
         """
-        said = {"version": VERSION, "messages": [_plain(message) for message in self]}
+        document = {"version": VERSION, "messages": [_write_message(message) for message in self]}
         try:
-            return _HALF.sub(_escaped, json.dumps(said, ensure_ascii=False, allow_nan=False))
+            text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+            return _LONE_SURROGATE.sub(_escape_surrogate, text)
         except (TypeError, ValueError, RecursionError) as exc:
             raise InputError(f"the conversation can't be written as JSON: {exc}") from exc
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Read what `to_json` wrote.
+        """Read the JSON of `to_json`.
 
         Raises:
-            InputError: It is something else, or of a version that this SDK doesn't know.
+            InputError: The JSON has another form, or an unknown version.
         """
         try:
-            said = json.loads(text, parse_constant=_no_constant)
+            document = json.loads(text, parse_constant=_refuse_json_constant)
         except (TypeError, ValueError, RecursionError) as exc:
             raise InputError(f"a conversation must be JSON: {exc}") from exc
-        match said:
+        match document:
             case {"version": int(version)} if version != VERSION or version is True:
                 raise InputError(f"a conversation must have version {VERSION}, got {version}")
             case {"version": int(), "messages": [*messages], **more} if not more:
-                return cls([_read(at, message) for at, message in enumerate(messages)])
-        raise InputError(f"a conversation must have version and messages, got {format_value(said)}")
+                return cls([_read_message(index, item) for index, item in enumerate(messages)])
+        raise InputError(
+            f"a conversation must have version and messages, got {format_value(document)}"
+        )
 
-    # A sequence
+    # Sequence
 
     def __len__(self) -> int:
         return len(self.messages)
@@ -188,14 +195,14 @@ class Conversation(Sequence[Message]):
         return iter(self.messages)
 
     @overload
-    def __getitem__(self, at: int) -> Message: ...
+    def __getitem__(self, index: int) -> Message: ...
     @overload
-    def __getitem__(self, at: slice) -> Self: ...
-    def __getitem__(self, at: int | slice) -> Message | Self:
-        """Give one message, or a conversation of some."""
-        return (
-            evolve(self, messages=self.messages[at]) if isinstance(at, slice) else self.messages[at]
-        )
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Message | Self:
+        """Return a message, or a conversation of a slice."""
+        if isinstance(index, slice):
+            return evolve(self, messages=self.messages[index])
+        return self.messages[index]
 
     def __repr__(self) -> str:
         return f"<Conversation of {len(self)} message{'' if len(self) == 1 else 's'}>"
@@ -204,15 +211,15 @@ class Conversation(Sequence[Message]):
 def _characters(message: Message) -> int:
     content = message.content
     parts = (content,) if isinstance(content, str) else tuple(content)
-    count = sum(len(_text(part)) for part in parts)
+    count = sum(len(_part_text(part)) for part in parts)
     for call in message.tool_calls or ():
         arguments = call.arguments
         count += len(call.name)
-        count += len(arguments if isinstance(arguments, str) else _json(arguments))
+        count += len(arguments if isinstance(arguments, str) else _arguments_text(arguments))
     return count
 
 
-def _text(part: Any) -> str:
+def _part_text(part: Any) -> str:
     match part:
         case str():
             return part
@@ -221,7 +228,7 @@ def _text(part: Any) -> str:
     return ""
 
 
-def _json(value: Any) -> str:
+def _arguments_text(value: Any) -> str:
     if value is None:
         return ""
     try:
@@ -231,14 +238,14 @@ def _json(value: Any) -> str:
 
 
 def _turns(messages: Iterable[Message]) -> Iterator[list[Message]]:
-    """What the user says, each time with all that follows until the user speaks again.
+    """Split messages into turns: a user message with everything up to the next one.
 
-    Instructions right before it are of the same turn.
+    Instructions right before a user message belong to its turn.
     """
     turn: list[Message] = []
     leading: list[Message] = []
     for message in messages:
-        if message.role in _LEADING:
+        if message.role in _INSTRUCTION_ROLES:
             leading.append(message)
             continue
         if message.role == "user" and turn:
@@ -251,30 +258,30 @@ def _turns(messages: Iterable[Message]) -> Iterator[list[Message]]:
         yield turn
 
 
-def _plain(message: Message) -> dict[str, Any]:
-    """The message as it is sent, but for its tool calls: their arguments are kept as they are."""
-    said = evolve(message, tool_calls=(), extra=None).payload()
+def _write_message(message: Message) -> dict[str, Any]:
+    """The message as sent, except that the arguments of tool calls are not encoded."""
+    document = evolve(message, tool_calls=(), extra=None).payload()
     if message.tool_calls:
-        said["tool_calls"] = [
+        document["tool_calls"] = [
             {"name": call.name, "arguments": call.arguments, "id": call.id}
             for call in message.tool_calls
         ]
-    return {**said, "extra": dict(message.extra)} if message.extra else said
+    return {**document, "extra": dict(message.extra)} if message.extra else document
 
 
-def _read(at: int, said: Any) -> Message:
-    if not isinstance(said, dict) or not said.keys() <= _KEYS:
-        raise InputError(f"messages[{at}] must be a message, got {format_value(said)}")
-    extra = said.pop("extra", None)
+def _read_message(index: int, document: Any) -> Message:
+    if not isinstance(document, dict) or not document.keys() <= _KEYS:
+        raise InputError(f"messages[{index}] must be a message, got {format_value(document)}")
+    extra = document.pop("extra", None)
     try:
-        return evolve(Message.of(said), extra=extra)
+        return evolve(Message.of(document), extra=extra)
     except InputError as exc:
-        raise InputError(f"messages[{at}]: {exc}") from exc
+        raise InputError(f"messages[{index}]: {exc}") from exc
 
 
-def _escaped(half: re.Match[str]) -> str:
-    return f"\\u{ord(half[0]):04x}"
+def _escape_surrogate(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+def _refuse_json_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

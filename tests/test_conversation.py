@@ -189,7 +189,7 @@ def test_an_image_is_kept_as_it_would_be_sent(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("", "must be JSON"),
-        ("NaN", "NaN is no JSON"),
+        ("NaN", "NaN is not JSON"),
         ("[" * 100_000, "must be JSON"),
         (b"\xff", "must be JSON"),
         (None, "must be JSON"),

@@ -467,7 +467,7 @@ async def test_a_span_goes_without_what_has_no_words(
     assert said["gen_ai.request.seed"] == 7
     assert "gen_ai.input.messages" in said
     assert "gen_ai.tool.definitions" not in said
-    assert "a span lacks the content of what was asked" in caplog.text
+    assert "a span lacks the content of the request" in caplog.text
 
 
 class Refusing(NoOpHistogram):
