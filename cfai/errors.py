@@ -1,15 +1,15 @@
-"""Every exception of the SDK, and which of the service's codes becomes which of them.
+"""All exceptions of the SDK.
 
 CfaiError
-├── ConfigError                     no account, no credentials, or credentials that cannot work
-├── InputError(ValueError)          refused here; nothing was sent
-├── TransportError                  no whole answer
+├── ConfigError                     no account, no credentials, or settings that cannot work
+├── InputError(ValueError)          an argument was refused; nothing was sent
+├── TransportError                  no complete answer arrived
 │   ├── ConnectError                no connection was made
-│   ├── RequestTimeout              a limit of `Timeouts` ran out (.phase, .limit)
+│   ├── RequestTimeout              a limit of `Timeouts` was exceeded (.phase, .limit)
 │   └── ConnectionLost              the connection ended before the answer did
-│       ├── UploadInterrupted       while a file was sent (.sent, .size)
-│       └── StreamInterrupted       an answer began and did not end (.answer, .events)
-├── StatusError                     the service said no (.status .code .message, and more)
+│       ├── UploadInterrupted       during an upload (.sent, .size)
+│       └── StreamInterrupted       after a stream started (.answer, .events)
+├── StatusError                     the service answered with an error (.status, .code, .message, …)
 │   ├── BadRequest                  400, 422
 │   ├── AuthenticationError         401
 │   ├── PermissionDenied            403
@@ -20,14 +20,16 @@ CfaiError
 │   ├── RequestTooLarge             413; code 3006
 │   ├── RateLimited                 429
 │   │   └── CapacityExceeded        code 3040
-│   ├── QuotaExceeded               codes 3036, 4006 (.resets_at); trying again is of no use
+│   ├── QuotaExceeded               codes 3036, 4006 (.resets_at); retrying does not help
 │   └── ServerError                 5xx
-├── DecodeError                     an answer nobody documented (.body, .meta)
-│   ├── AnswerTooLarge              more than the limit allows (.limit)
-│   └── ParseError                  a text that is not the object asked for (.text, .answer)
+├── DecodeError                     the answer has an undocumented form (.body, .meta)
+│   ├── AnswerTooLarge              the answer exceeds a size limit (.limit)
+│   └── ParseError                  the text is not the requested object (.text, .answer)
 ├── StreamUnsupported               the model does not stream; call `run`
-├── ToolLoopExceeded                the model still calls tools at the last step (.answer)
-└── MissingExtra(ImportError)       a part of the SDK that is installed on request
+├── ToolLoopExceeded                the model still called tools in the last step (.answer)
+└── MissingExtra(ImportError)       an optional part of the SDK is not installed (.extra)
+
+The service's code decides over the HTTP status; see `CODES`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,31 +52,36 @@ Phase = Literal["connect", "pool", "response", "idle", "content", "total"]
 
 
 class CfaiError(Exception):
-    """The root of everything that the SDK raises."""
+    """The base of all exceptions of the SDK."""
 
-    # The default would call the class with `args` alone, which lack the keywords.
+    # The default would call the class with `args` only, without the keyword arguments.
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (type(self), self.args, self.__dict__.copy())
+        return _restore, (type(self), self.args, self.__dict__.copy())
 
 
 class ConfigError(CfaiError):
-    """The account or the credentials are missing, contradict each other, or cannot work."""
+    """The account, the credentials or another setting is missing or cannot work."""
 
 
 class InputError(CfaiError, ValueError):
-    """A value was refused, and nothing sent. The message names it, the rule and the value."""
+    """An argument was refused; nothing was sent. The message names it."""
 
 
 class TransportError(CfaiError):
-    """There is no whole answer, and so nothing is known of what the service did."""
+    """No complete answer arrived, so it is unknown what the service did."""
 
 
 class ConnectError(TransportError):
-    """No connection was made: the name, the network, the proxy or TLS failed. Nothing was sent."""
+    """No connection was made: DNS, the network, the proxy or TLS failed. Nothing was sent."""
 
 
 class RequestTimeout(TransportError):
-    """A limit of `Timeouts` ran out: *phase* says which, *limit* is its length in seconds."""
+    """A limit of `Timeouts` was exceeded.
+
+    Attributes:
+        phase: Which limit: its name in `Timeouts`.
+        limit: Its length in seconds.
+    """
 
     def __init__(self, message: str, *, phase: Phase, limit: float | None = None) -> None:
         super().__init__(message)
@@ -87,9 +94,11 @@ class ConnectionLost(TransportError):
 
 
 class UploadInterrupted(ConnectionLost):
-    """A file was not sent to its end: after *sent* of *size* bytes, at most.
+    """An upload ended early: the connection was lost, or the file became shorter.
 
-    The connection was lost, or the file became shorter meanwhile.
+    Attributes:
+        sent: Bytes sent at most.
+        size: Bytes of the whole request body.
     """
 
     def __init__(self, message: str, *, sent: int, size: int) -> None:
@@ -99,11 +108,11 @@ class UploadInterrupted(ConnectionLost):
 
 
 class StreamInterrupted(ConnectionLost):
-    """A stream began and did not end; what had arrived is not lost.
+    """A stream started and did not end. The exception keeps the part that arrived.
 
     Attributes:
-        answer: The `cfai.tasks.Text` so far, or `None` where raw events were read.
-        events: How many events had arrived.
+        answer: The `cfai.tasks.Text` so far, or `None` if raw events were read.
+        events: How many events arrived.
     """
 
     def __init__(self, message: str, *, answer: Any = None, events: int = 0) -> None:
@@ -113,21 +122,21 @@ class StreamInterrupted(ConnectionLost):
 
 
 class StatusError(CfaiError):
-    """The service answered: no.
+    """The service answered with an error.
 
     Attributes:
-        message: What it said, or a description of the status where it said nothing.
-        status: The HTTP status. It can be 200: a body may still say that it failed.
-        code: The service's own code (the first, where there are several); see `CODES`.
-        errors: All errors of the body, as they came.
+        message: The message of the service, or a description of the status if it sent none.
+        status: The HTTP status. It may be 200, if only the body reports the error.
+        code: The service's own code (the first of several); see `CODES`.
+        errors: All errors in the body, as received.
         ray_id: Cloudflare's id of the request.
-        retry_after: How long the service asks to wait, in seconds.
+        retry_after: Seconds that the service asks to wait.
         body: The beginning of the body.
-        meta: The facts around the exchange.
+        meta: Ids, number of attempts and elapsed time of the exchange.
     """
 
-    # Of another provider, a status alone doesn't mean what it means of Workers AI.
-    _advised = True
+    # Hints for a status apply to Workers AI only, not to other providers.
+    _has_status_hints = True
 
     def __init__(
         self,
@@ -153,13 +162,13 @@ class StatusError(CfaiError):
 
     @property
     def hint(self) -> str | None:
-        """What to do about it, where that is known."""
-        known = CODES[self.code].hint if self.code in CODES else ""
-        return known or (_STATUS_HINTS.get(self.status) if self._advised else None)
+        """What you can do about the error, if known."""
+        hint = CODES[self.code].hint if self.code in CODES else ""
+        return hint or (_STATUS_HINTS.get(self.status) if self._has_status_hints else None)
 
     def from_elsewhere(self) -> None:
-        """Give no advice by status: another provider said no."""
-        self._advised = False
+        """Give no hint for the status: the error came from another provider."""
+        self._has_status_hints = False
 
     def __str__(self) -> str:
         text = f"{self.status}: " if self.code is None else f"{self.status} (code {self.code}): "
@@ -176,27 +185,27 @@ class BadRequest(StatusError):
 
 
 class AuthenticationError(StatusError):
-    """401: the service does not know the credentials, or they lack a permission."""
+    """401: the credentials are not valid, or they lack a permission."""
 
 
 class PermissionDenied(StatusError):
-    """403: the credentials are known and not allowed to do this."""
+    """403: the credentials are valid, but not allowed to do this."""
 
 
 class NotFound(StatusError):
-    """404: no such thing."""
+    """404: the model or resource does not exist."""
 
 
 class MethodNotAllowed(StatusError):
-    """405: the model or endpoint does not do that."""
+    """405: the model or endpoint does not support this."""
 
 
 class ServiceTimeout(StatusError):
-    """408: the service gave up computing. Worth trying again."""
+    """408: the service timed out while computing. A retry may help."""
 
 
 class Conflict(StatusError):
-    """409: it contradicts what is there already."""
+    """409: the request conflicts with the current state of the resource."""
 
 
 class RequestTooLarge(StatusError):
@@ -204,17 +213,18 @@ class RequestTooLarge(StatusError):
 
 
 class RateLimited(StatusError):
-    """429: too many requests for now. Worth trying again, later."""
+    """429: too many requests. A later retry may help."""
 
 
 class CapacityExceeded(RateLimited):
-    """Code 3040: all machines for this model are busy. Worth trying again."""
+    """Code 3040: all machines for this model are busy. A retry may help."""
 
 
 class QuotaExceeded(StatusError):
-    """Codes 3036, 4006: the day's allocation is used up, and trying again is of no use.
+    """Codes 3036, 4006: the daily allocation is used up. Retrying does not help.
 
-    *resets_at* (aware) is the next 00:00 UTC: then there is a new one.
+    Attributes:
+        resets_at: When the next allocation starts (aware): the next 00:00 UTC.
     """
 
     def __init__(self, message: str, **facts: Any) -> None:
@@ -223,11 +233,16 @@ class QuotaExceeded(StatusError):
 
 
 class ServerError(StatusError):
-    """5xx: it failed on the service's side. Worth trying again."""
+    """5xx: the service failed. A retry may help."""
 
 
 class DecodeError(CfaiError):
-    """The answer has a form that nobody documented; *body* is the beginning of it."""
+    """The answer has an undocumented form.
+
+    Attributes:
+        body: The beginning of the answer.
+        meta: Ids, number of attempts and elapsed time of the exchange.
+    """
 
     def __init__(self, message: str, *, body: Any = None, meta: Meta | None = None) -> None:
         super().__init__(message)
@@ -236,7 +251,7 @@ class DecodeError(CfaiError):
 
 
 class AnswerTooLarge(DecodeError):
-    """The answer, or one event of a stream, is above *limit* bytes. The rest was not read."""
+    """The answer, or one event of a stream, exceeds *limit* bytes. The rest was not read."""
 
     def __init__(self, message: str, *, limit: int, meta: Meta | None = None) -> None:
         super().__init__(message, meta=meta)
@@ -244,11 +259,11 @@ class AnswerTooLarge(DecodeError):
 
 
 class ParseError(DecodeError):
-    """What the model wrote is not what was asked for; the message says what is wrong with it.
+    """The text of the model is not the requested object; the message says why.
 
     Attributes:
-        text: What it wrote, all of it.
-        answer: The `cfai.Text`, with what it cost.
+        text: The complete text.
+        answer: The `cfai.Text`, with its usage.
     """
 
     def __init__(self, message: str, *, answer: Any = None) -> None:
@@ -258,12 +273,12 @@ class ParseError(DecodeError):
 
 
 class ToolLoopExceeded(CfaiError):
-    """The model still called tools in its last step.
+    """The model still called tools in the last step.
 
     Attributes:
-        limit: How many steps it had.
-        answer: The `cfai.Text` of the last of them; its calls were not carried out.
-        messages: The `cfai.Conversation` up to it: with more steps, it can go on.
+        limit: The maximum number of steps.
+        answer: The `cfai.Text` of the last step; its tool calls were not executed.
+        messages: The `cfai.Conversation` up to that step. A run with more steps can continue it.
     """
 
     def __init__(self, message: str, *, limit: int, answer: Any = None, messages: Any = ()) -> None:
@@ -274,14 +289,14 @@ class ToolLoopExceeded(CfaiError):
 
 
 class StreamUnsupported(CfaiError):
-    """The model answered a request for a stream with nothing. Call `run` instead."""
+    """The model answered a request for a stream with an empty stream. Call `run` instead."""
 
 
 class MissingExtra(CfaiError, ImportError):
-    """A part of the SDK, *extra*, is not installed; the message says how to."""
+    """An optional dependency, *extra*, is not installed; the message says how to install it."""
 
     def __init__(self, extra: str, *, needed_for: str) -> None:
-        super().__init__(f"{needed_for} needs more: pip install 'cfai[{extra}]'")
+        super().__init__(f"{needed_for} needs an extra: pip install 'cfai[{extra}]'")
         self.extra = extra
 
 
@@ -296,48 +311,48 @@ class Code(NamedTuple):
     """What the user can do about it."""
 
 
-_QUOTA = "The day's allocation is used up: wait for 00:00 UTC, or use a paid plan."
-_PRIVATE = "The model is private, and not open to this account."
-_NO_MODEL = "Check the model's name: developers.cloudflare.com/workers-ai/models lists all."
+_QUOTA = "The daily allocation is used up: wait until 00:00 UTC, or use a paid plan."
+_PRIVATE = "The model is private, and this account has no access to it."
+_NO_MODEL = "Check the name of the model: developers.cloudflare.com/workers-ai/models lists all."
 
 # Source: developers.cloudflare.com/workers-ai/platform/errors for the codes down to 3040. The rest
 # were observed, some of them with several statuses; for those the status of the response counts.
 CODES: dict[int, Code] = {
     5007: Code(400, True, _NO_MODEL),
-    5004: Code(400, True, "The model takes this media in another form; see `media_form`."),
+    5004: Code(400, True, "The model needs this media in another form; see `media_form`."),
     3039: Code(400, True, "Upload both adapter_config.json and adapter_model.safetensors."),
     3003: Code(400, True, ""),
     5018: Code(403, True, _PRIVATE),
     3041: Code(403, True, _PRIVATE),
     5016: Code(403, True, 'Accept the model\'s licence: run it with Prompt("agree").'),
-    3023: Code(403, True, "The account is blocked: ask Cloudflare's support."),
+    3023: Code(403, True, "The account is blocked: contact Cloudflare's support."),
     5019: Code(405, True, ""),
-    5005: Code(405, True, "The model takes no LoRA: choose one that does."),
+    5005: Code(405, True, "The model does not support LoRA: choose one that does."),
     3042: Code(404, True, _NO_MODEL),
     3006: Code(413, True, "Send less in one request: a smaller file, or fewer texts."),
-    3007: Code(408, True, "Ask for less in one request (`max_tokens`), or stream."),
+    3007: Code(408, True, "Request less at once (`max_tokens`), or stream."),
     3008: Code(408, True, ""),
     3036: Code(429, True, _QUOTA),
-    3040: Code(429, True, "The model is busy: try again soon, or take another model."),
+    3040: Code(429, True, "The model is busy: try again soon, or use another model."),
     4006: Code(429, True, _QUOTA),
     3037: Code(400, False, "Check the fine-tune's id and account, and that both files are there."),
-    5006: Code(400, False, "Look up the model's own input schema, on its page of the catalogue."),
+    5006: Code(400, False, "See the input schema on the model's page in the catalogue."),
     8001: Code(400, False, ""),
     8005: Code(500, False, ""),
-    8006: Code(400, False, "Raise `max_tokens`: reasoning left none for the forced tool call."),
+    8006: Code(400, False, "Raise `max_tokens`: reasoning used all of it before the forced call."),
     1001: Code(400, False, ""),
-    7000: Code(400, False, "No such endpoint: check the model's name and `base_url`."),
-    7003: Code(404, False, "Check the account id: 32 hexadecimal digits, and not the token."),
+    7000: Code(400, False, "No such endpoint: check the name of the model and `base_url`."),
+    7003: Code(404, False, "Check the account id: 32 hexadecimal digits, not the token."),
     10000: Code(401, False, 'The token needs the permission "Workers AI Read" on this account.'),
     2001: Code(400, False, "Create the AI Gateway first, or check its name."),
-    2009: Code(401, False, "The AI Gateway asks for a token of its own (cf-aig-authorization)."),
+    2009: Code(401, False, "The AI Gateway needs its own token (cf-aig-authorization)."),
     2016: Code(None, False, "The guardrails of the AI Gateway blocked the prompt."),
     2017: Code(None, False, "The guardrails of the AI Gateway blocked the answer."),
-    2021: Code(402, False, "There is no credit for unified billing on this account."),
+    2021: Code(402, False, "The account has no credit for unified billing."),
 }
 """The service's own codes."""
 
-_STATUSES: dict[int, type[StatusError]] = {
+_STATUS_CLASSES: dict[int, type[StatusError]] = {
     400: BadRequest,
     401: AuthenticationError,
     403: PermissionDenied,
@@ -349,7 +364,7 @@ _STATUSES: dict[int, type[StatusError]] = {
     422: BadRequest,
     429: RateLimited,
 }
-_OF_CODES: dict[int | None, type[StatusError]] = {
+_CODE_CLASSES: dict[int | None, type[StatusError]] = {
     3036: QuotaExceeded,
     4006: QuotaExceeded,
     3040: CapacityExceeded,
@@ -358,34 +373,36 @@ _STATUS_HINTS = {401: CODES[10000].hint, 413: CODES[3006].hint}
 
 
 def status_error(status: int, code: int | None, message: str, **facts: Any) -> StatusError:
-    """Make the error that the service meant: its code decides, and where that is silent its status.
+    """The error for a status and a code, of the class that the code or else the status names.
 
     Args:
-        status: The HTTP status, also where it is 200 (`success: false`, or an event in a stream).
+        status: The HTTP status. It may be 200 (`success: false`, or an event in a stream).
         code: The first of the service's codes.
-        message: What it said.
-        facts: The other keywords of `StatusError`.
+        message: The message of the service.
+        facts: Other keyword arguments of `StatusError`.
     """
-    known = CODES.get(code) if code is not None else None
-    meant = known.status if known and known.status and (known.overrides or status < 400) else status
-    kind = ServerError if meant >= 500 else _STATUSES.get(meant, StatusError)
-    kind = _OF_CODES.get(code, kind)
+    entry = CODES.get(code) if code is not None else None
+    effective = status
+    if entry is not None and entry.status and (entry.overrides or status < 400):
+        effective = entry.status
+    kind = ServerError if effective >= 500 else _STATUS_CLASSES.get(effective, StatusError)
+    kind = _CODE_CLASSES.get(code, kind)
     return kind(message, status=status, code=code, **facts)
 
 
 def status_of(code: int) -> int | None:
-    """Give the HTTP status that a code belongs to, for an error that comes without one."""
-    known = CODES.get(code)
-    return known.status if known else None
+    """The HTTP status that belongs to a code, for an error without a status."""
+    entry = CODES.get(code)
+    return entry.status if entry else None
 
 
 def next_reset(now: datetime) -> datetime:
-    """Give the first 00:00 UTC after *now* (aware): when the day's allocation begins anew."""
+    """The first 00:00 UTC after *now* (aware), when the next daily allocation starts."""
     tomorrow = now.astimezone(UTC).date() + timedelta(days=1)
     return datetime.combine(tomorrow, time.min, UTC)
 
 
-def _restored(kind: type[CfaiError], args: tuple[Any, ...], state: dict[str, Any]) -> CfaiError:
+def _restore(kind: type[CfaiError], args: tuple[Any, ...], state: dict[str, Any]) -> CfaiError:
     error = kind.__new__(kind)
     super(CfaiError, error).__init__(*args)
     error.__dict__.update(state)

@@ -1,6 +1,6 @@
-"""Images and sounds: reading them, knowing their type, and writing them the ways a request can.
+"""Images and sounds: reading them, detecting their type, and encoding them for a request.
 
-Reading a file blocks: call `read` in a thread, where there is an event loop.
+Reading a file blocks: on an event loop, call `read` in a thread.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ __all__ = [
 
 
 class MediaForm(StrEnum):
-    """How a model wants its media."""
+    """The form in which a model accepts media."""
 
     RAW = "raw"
-    """The bytes are the body of the request; there is no room for other fields in it."""
+    """The bytes are the request body, which cannot contain other fields."""
 
     BASE64 = "base64"
-    """A base64 text inside the JSON: 1.33 times the bytes."""
+    """A base64 string in the JSON: 1.33 times the size."""
 
     INTEGERS = "integers"
-    """A list of integers inside the JSON, one for each byte: 4 times the bytes."""
+    """A list of integers in the JSON, one per byte: 4 times the size."""
 
     MULTIPART = "multipart"
-    """A part of a form, beside the other fields."""
+    """A part of a multipart form, next to the other fields."""
 
     @classmethod
     def of(cls, value: str) -> Self:
-        """Give the form of that name.
+        """The form named *value*.
 
         Raises:
             InputError: There is no such form.
@@ -56,20 +56,20 @@ class MediaForm(StrEnum):
         try:
             return cls(value)
         except ValueError:
-            known = ", ".join(cls)
-            raise InputError(f"media_form must be one of {known}, got {value!r}") from None
+            names = ", ".join(cls)
+            raise InputError(f"media_form must be one of {names}, got {value!r}") from None
 
 
-def _base64_text(text: object) -> str:
+def _clean_base64(text: object) -> str:
     if not isinstance(text, str):
-        raise InputError(f"Base64 takes text, got {type(text).__name__}")
+        raise InputError(f"Base64 must be a string, got {type(text).__name__}")
     if text.startswith("data:"):
         text = text.partition(",")[2]
     text = "".join(text.split())
     try:
         empty = not binascii.a2b_base64(text, strict_mode=True)
     except (binascii.Error, ValueError) as exc:
-        raise InputError(f"Base64 must hold base64 text: {exc}") from None
+        raise InputError(f"Base64 must be valid base64: {exc}") from None
     if empty:
         raise InputError("Base64 must not be empty")
     return text
@@ -77,27 +77,27 @@ def _base64_text(text: object) -> str:
 
 @frozen(repr=False)
 class Base64:
-    """Media that is base64 already, as text or as a `data:` URI. Checked when it is made."""
+    """Media that is already encoded, as base64 or as a `data:` URI. Checked on creation."""
 
-    text: str = field(converter=_base64_text)
-    """The base64 text alone, without whitespace."""
+    text: str = field(converter=_clean_base64)
+    """The base64 string, without a URI prefix and whitespace."""
 
     def __repr__(self) -> str:
         return f"Base64(<{len(self.text)} characters>)"
 
     def decode(self) -> bytes:
-        """Give the bytes."""
+        """The decoded bytes."""
         return b64decode(self.text)
 
 
 Source = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO | Base64 | list[int]
-"""Where media comes from: bytes, a path, an open binary file, base64, or a list of integers."""
+"""Media: bytes, a path, an open binary file, base64, or a list of integers."""
 
 
 def problem(source: object) -> str | None:
-    """Say why nothing could be read from *source* (a phrase to follow its name), without reading.
+    """Why *source* cannot be media, as a phrase that follows its name; `None` if it can.
 
-    `None` means that it may work: a file is only opened by `read`.
+    Files are not opened, so `read` may still fail.
     """
     match source:
         case str() if source.startswith("data:"):
@@ -107,7 +107,7 @@ def problem(source: object) -> str | None:
         case bytes() | bytearray() | memoryview() | str() | list() if not source:
             return "must not be empty"
         case list() if not _is_bytes(source):
-            return "must be integers from 0 to 255, where it is a list"
+            return "must contain integers from 0 to 255, if it is a list"
         case bytes() | bytearray() | memoryview() | str() | list() | os.PathLike() | Base64():
             return None
     if callable(getattr(source, "read", None)):
@@ -116,19 +116,19 @@ def problem(source: object) -> str | None:
 
 
 def blocks(source: object) -> bool:
-    """Tell whether reading it touches a file."""
+    """Whether reading *source* reads a file."""
     return isinstance(source, str | os.PathLike) or hasattr(source, "read")
 
 
 def read(source: Source) -> bytes:
-    """Give the bytes of *source*. A file that can be rewound is left where it stood.
+    """The bytes of *source*. A seekable file keeps its position.
 
     Raises:
-        InputError: There is nothing to read, or it cannot be read; the message names it.
+        InputError: The source is empty or cannot be read.
     """
-    complaint = problem(source)
-    if complaint:
-        raise InputError(f"media {complaint}")
+    reason = problem(source)
+    if reason:
+        raise InputError(f"media {reason}")
     match source:
         case bytes():
             return source
@@ -141,49 +141,49 @@ def read(source: Source) -> bytes:
         case _:
             data, name = _read_file(source), str(getattr(source, "name", "the file"))
     if not data:
-        raise InputError(f"media must not be empty: nothing to read in {name}")
+        raise InputError(f"media must not be empty: {name} has no content")
     return data
 
 
 def media_type(data: bytes) -> str:
-    """Tell the type of an image or a sound by its first bytes.
+    """The media type of an image or a sound, detected from its first bytes.
 
-    Containers that can hold pictures too (MP4, WebM) are taken for sounds, as models take
-    no other kind of them. What is unknown is `application/octet-stream`.
+    Containers that may also hold video (MP4, WebM) are reported as sounds, because models accept
+    no videos. An unknown type is `application/octet-stream`.
     """
-    for magic, kind in _MAGIC:
-        if data.startswith(magic):
-            return kind
+    for signature, name in _SIGNATURES:
+        if data.startswith(signature):
+            return name
     if data[:4] == b"RIFF":
         return {b"WEBP": "image/webp", b"WAVE": "audio/wav"}.get(data[8:12], _UNKNOWN)
     if data[4:8] == b"ftyp":
         return "audio/mp4"
     if len(data) > 1 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0:
-        # The two bits after the version name the layer of MPEG audio; none of them is ADTS.
+        # The two bits after the version are the layer of MPEG audio; both are 0 in ADTS.
         return "audio/mpeg" if data[1] & 0x06 else "audio/aac"
     return _UNKNOWN
 
 
 def base64_text(data: bytes) -> str:
-    """Give *data* as base64 text."""
+    """*data* as base64."""
     return b64encode(data).decode("ascii")
 
 
 def data_uri(data: bytes) -> str:
-    """Give *data* as a `data:` URI of its own type."""
+    """*data* as a `data:` URI of its detected type."""
     return f"data:{media_type(data)};base64,{base64_text(data)}"
 
 
 class Integers:
-    """Bytes as a JSON array of integers, made piece by piece, never as a whole.
+    """Bytes as a JSON array of integers, produced in pieces to save memory.
 
-    Can be iterated again. `len()` is the number of bytes that it makes, for a Content-Length.
+    It can be iterated more than once. `len()` is the length of the JSON, for the Content-Length.
     """
 
     __slots__ = ("_data",)
 
     PIECE = 65536
-    """How many bytes go into one piece; four times as many come out."""
+    """Bytes per piece. Each byte becomes four characters."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -192,8 +192,8 @@ class Integers:
         return 4 * len(self._data) + 1 if self._data else 2
 
     def __iter__(self) -> Iterator[bytes]:
-        # Every byte becomes a cell of four characters, padded with spaces, which JSON allows:
-        # so a digit's place is known beforehand, and three translations fill all of a piece.
+        # Each byte becomes four characters, padded with spaces, which JSON allows. So the position
+        # of each digit is known beforehand, and three translations fill a whole piece.
         size = min(self.PIECE, len(self._data))
         cells = bytearray(b"   ," * size)
         opening = b"["
@@ -201,8 +201,8 @@ class Integers:
             piece = self._data[start : start + self.PIECE]
             if len(piece) < size:
                 del cells[4 * len(piece) :]
-            for place, digits in enumerate(_DIGITS):
-                cells[place::4] = piece.translate(digits)
+            for position, digits in enumerate(_DIGITS):
+                cells[position::4] = piece.translate(digits)
             if start + self.PIECE >= len(self._data):
                 cells[-1:] = b"]"
             yield opening + cells
@@ -213,7 +213,7 @@ class Integers:
 
 _UNKNOWN = "application/octet-stream"
 
-_MAGIC = (
+_SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
     (b"GIF87a", "image/gif"),
@@ -225,9 +225,9 @@ _MAGIC = (
 )
 
 _DIGITS = tuple(
-    bytes(f"{value:3d}"[place].encode()[0] for value in range(256)) for place in range(3)
+    bytes(f"{value:3d}"[position].encode()[0] for value in range(256)) for position in range(3)
 )
-"""For each of the three places, the character that a byte has there."""
+"""For each of the three digits: the character of each byte."""
 
 
 def _is_bytes(values: list[int]) -> bool:
@@ -255,5 +255,5 @@ def _read_file(file: BinaryIO) -> bytes:
     except (OSError, ValueError) as exc:
         raise InputError(f"media cannot be read from {name}: {exc}") from exc
     if not isinstance(data, bytes):
-        raise InputError(f"media must be opened in binary mode: {name} gave text")
+        raise InputError(f"media must be opened in binary mode: {name} is a text file")
     return data

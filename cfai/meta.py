@@ -1,4 +1,4 @@
-"""What is known of one exchange with the service besides its answer: ids, attempts, limits."""
+"""`Meta`: ids, attempts, time and limits of one exchange with the service."""
 
 from attrs import frozen
 
@@ -7,37 +7,37 @@ __all__ = ["Meta"]
 
 @frozen
 class Meta:
-    """The facts around one answer. Whatever the service did not say is `None`."""
+    """Facts about one answer. A field that the service did not send is `None`."""
 
     status: int | None = None
     """The HTTP status."""
 
     ray_id: str | None = None
-    """Cloudflare's id of the request (`cf-ray`): name it when you ask their support."""
+    """Cloudflare's id of the request (`cf-ray`), which their support asks for."""
 
     request_id: str | None = None
-    """Workers AI's own id of the inference (`cf-ai-req-id`)."""
+    """The id of the inference in Workers AI (`cf-ai-req-id`)."""
 
     attempts: int = 1
-    """How many times the request was sent, this one included."""
+    """How many times the request was sent, including the successful attempt."""
 
     elapsed: float = 0.0
-    """Seconds from the call to the answer, over all attempts and the pauses between them."""
+    """Seconds from the call to the answer, with all attempts and the delays between them."""
 
     rate_limit: str | None = None
-    """The header `Ratelimit` as it came: what is left, and for how many seconds."""
+    """The header `Ratelimit` as received: how many requests are left, for how many seconds."""
 
     rate_limit_policy: str | None = None
-    """The header `Ratelimit-Policy` as it came: how much the API allows in how many seconds."""
+    """The header `Ratelimit-Policy` as received: how many requests are allowed in which time."""
 
     gateway_log_id: str | None = None
-    """The AI Gateway's id of its log entry (`cf-aig-log-id`)."""
+    """The id of the AI Gateway's log entry (`cf-aig-log-id`)."""
 
     cache_status: str | None = None
-    """Whether the AI Gateway answered from its cache (`cf-aig-cache-status`: HIT or MISS)."""
+    """Whether the AI Gateway used its cache (`cf-aig-cache-status`: HIT or MISS)."""
 
     media_type: str | None = None
-    """The Content-Type of the answer, without parameters and in lower case."""
+    """The Content-Type of the answer, in lower case and without parameters."""
 
     backend: str | None = None
-    """What computed the answer, said by the local server only (`cfai-backend`)."""
+    """The backend that computed the answer; only the local server sends it (`cfai-backend`)."""

@@ -1,6 +1,7 @@
-"""What is known of a model beyond its task: how it takes media, how much at once, and how often.
+"""Known models: their tasks, the form of their media, and their limits.
 
-All of it can be overruled (`media_form`) or is only a default: the service may have changed since.
+These are defaults, which the service may have changed since; arguments such as `media_form`
+override them.
 """
 
 from functools import lru_cache
@@ -20,46 +21,46 @@ __all__ = [
 
 @frozen
 class Profile:
-    """What is known of one model. `None` is not known, or not limited."""
+    """Known facts about one model. `None` means unknown or unlimited."""
 
     model: str
 
     task: str | None = None
-    """The service's name of its task, "Text Generation" for one; `None` for an unknown model."""
+    """The service's name of its task, such as "Text Generation"; `None` for an unknown model."""
 
     media: MediaForm = MediaForm.INTEGERS
-    """How it takes media; an unknown model as the API's own schema says.
+    """The form of its media; for an unknown model, the form in the API's schema.
 
-    A raw body has no room for other fields: where there are some, such a model takes integers,
-    unless `options_in_query`.
+    A raw body cannot contain other fields. If a task has any, integers are sent instead, unless
+    `options_in_query`.
     """
 
     options_in_query: bool = False
-    """Whether the other fields go into the query string, beside a raw body of its own type."""
+    """Whether the other fields are sent in the query string of a request with a raw body."""
 
     websocket_only: bool = False
-    """Whether it answers over a WebSocket alone, which this SDK does not speak."""
+    """Whether it only answers over WebSockets, which the SDK does not support."""
 
     texts_per_request: int | None = None
-    """How many texts it embeds at once."""
+    """How many texts it embeds per request."""
 
     tokens_per_text: int | None = None
-    """How long one of these texts can be, in tokens."""
+    """The maximum length of one text, in tokens."""
 
     dimension: int | None = None
-    """How many numbers a vector of it has."""
+    """The dimension of its vectors."""
 
     requests_per_minute: int | None = None
-    """How many requests the service takes from an account."""
+    """How many requests per minute the service accepts from an account."""
 
     shares_requests_with: str | None = None
-    """Who else counts towards them: a task, for all models of it; or the model itself, alone."""
+    """What `requests_per_minute` applies to: all models of a task, or this model alone."""
 
     guided_json: bool = False
-    """Whether it takes a JSON schema as `guided_json`, and not in `response_format`."""
+    """Whether it needs a JSON schema as `guided_json` instead of in `response_format`."""
 
     reads_calls: bool = False
-    """Whether it has to read its own calls of tools as text, too, to go on from their results."""
+    """Whether its earlier tool calls must also be sent as text, to make sense of their results."""
 
 
 # Source: the model type list of cloudflare/workerd of 2026-08-22, the model cards of
@@ -209,7 +210,7 @@ TASKS = MappingProxyType(
 """The task of each known model, in the service's words: "Text Generation", "Text-to-Image", ..."""
 
 # Source: developers.cloudflare.com/workers-ai/platform/limits.
-_REQUESTS = {
+_TASK_REQUESTS = {
     "Automatic Speech Recognition": 720,
     "Image Classification": 3000,
     "Image-to-Text": 720,
@@ -221,7 +222,7 @@ _REQUESTS = {
     "Text-to-Image": 720,
     "Translation": 720,
 }
-_REQUESTS_OF = {
+_MODEL_REQUESTS = {
     "@cf/baai/bge-large-en-v1.5": 1500,
     "@cf/baai/bge-reranker-base": None,
     "@cf/microsoft/phi-2": 720,
@@ -233,9 +234,9 @@ _REQUESTS_OF = {
     "@hf/thebloke/mistral-7b-instruct-v0.1-awq": 400,
 }
 
-# Texts at once, tokens in each, and dimensions. Source: the models' input schemas and cards;
-# where a card is silent on the dimensions, those of the model's own publisher.
-_EMBEDDING: dict[str, tuple[int | None, int | None, int]] = {
+# Texts per request, tokens per text, and dimension. Source: the models' input schemas and cards, or
+# their publishers for dimensions that are not on the card.
+_EMBEDDING_LIMITS: dict[str, tuple[int | None, int | None, int]] = {
     "@cf/baai/bge-small-en-v1.5": (100, 512, 384),
     "@cf/baai/bge-base-en-v1.5": (100, 512, 768),
     "@cf/baai/bge-large-en-v1.5": (100, 512, 1024),
@@ -246,8 +247,8 @@ _EMBEDDING: dict[str, tuple[int | None, int | None, int]] = {
     "@cf/pfnet/plamo-embedding-1b": (None, None, 2048),
 }
 
-# Source: the models' input schemas. The first take the bytes as the body, or integers in JSON.
-_FORMS = {
+# Source: the models' input schemas. RAW models accept the bytes as the body, or integers in JSON.
+_MODEL_FORMS = {
     "@cf/facebook/detr-resnet-50": MediaForm.RAW,
     "@cf/llava-hf/llava-1.5-7b-hf": MediaForm.RAW,
     "@cf/microsoft/resnet-50": MediaForm.RAW,
@@ -261,35 +262,35 @@ _FORMS = {
     "@cf/black-forest-labs/flux-2-klein-4b": MediaForm.MULTIPART,
     "@cf/black-forest-labs/flux-2-klein-9b": MediaForm.MULTIPART,
 }
-# The API's schema has a field for base64 (`image_b64`) here, beside the one for integers.
-_FORMS_OF_TASKS = {"Text-to-Image": MediaForm.BASE64}
+# The API's schema has a field for base64 (`image_b64`) for this task, besides the one for integers.
+_TASK_FORMS = {"Text-to-Image": MediaForm.BASE64}
 
 
-def _is_of(family: str, model: str) -> bool:
-    """Whether its publisher or its name begins with the family's name."""
-    # A route of a gateway has a name of its user's choice, which says nothing of the model.
+def _is_in_family(family: str, model: str) -> bool:
+    """Whether the publisher or the name of the model starts with *family*."""
+    # The user chooses the name of a gateway's route, so it says nothing about the model.
     return f"/{family}" in model.lower() and not model.startswith("dynamic/")
 
 
 @lru_cache(maxsize=256)
 def profile(model: str) -> Profile:
-    """Give what is known of *model*; of an unknown one, what the API says of all."""
+    """The profile of *model*; of an unknown model, the defaults of the API."""
     task = TASKS.get(model, "")
-    texts, tokens, dimension = _EMBEDDING.get(model, (None, None, None))
+    texts, tokens, dimension = _EMBEDDING_LIMITS.get(model, (None, None, None))
     return Profile(
         model,
         task or None,
-        media=_FORMS.get(model) or _FORMS_OF_TASKS.get(task, MediaForm.INTEGERS),
+        media=_MODEL_FORMS.get(model) or _TASK_FORMS.get(task, MediaForm.INTEGERS),
         options_in_query=model == "@cf/deepgram/nova-3",
         websocket_only=model == "@cf/deepgram/flux",
         texts_per_request=texts,
         tokens_per_text=tokens,
         dimension=dimension,
-        requests_per_minute=_REQUESTS_OF.get(model, _REQUESTS.get(task)),
-        shares_requests_with=model if model in _REQUESTS_OF else task or None,
+        requests_per_minute=_MODEL_REQUESTS.get(model, _TASK_REQUESTS.get(task)),
+        shares_requests_with=model if model in _MODEL_REQUESTS else task or None,
         # Source: github.com/cloudflare/langchain-cloudflare, MODEL_BEHAVIORS.
-        guided_json=_is_of("mistral", model),
-        reads_calls=_is_of("llama", model) or _is_of("meta-llama", model),
+        guided_json=_is_in_family("mistral", model),
+        reads_calls=_is_in_family("llama", model) or _is_in_family("meta-llama", model),
     )
 
 

@@ -140,7 +140,7 @@ class WorkersAI(Client):
     def _connect(
         self, connections: Connections, observers: tuple[Observer, ...], *, owns: bool
     ) -> None:
-        self._session, self._owns = Session(connections), owns
+        self._session, self._owns_connections = Session(connections), owns
         self._account = Account(self._session, self._settings)
         self._runs = Runs(self._account, observers)
 

@@ -244,7 +244,7 @@ def test_an_input_error_is_a_value_error_and_a_missing_extra_an_import_error() -
     assert issubclass(InputError, ValueError)
     assert issubclass(MissingExtra, ImportError)
     assert str(MissingExtra("numpy", needed_for="Embeddings.numpy()")) == (
-        "Embeddings.numpy() needs more: pip install 'cfai[numpy]'"
+        "Embeddings.numpy() needs an extra: pip install 'cfai[numpy]'"
     )
 
 
@@ -280,7 +280,7 @@ def test_the_text_of_an_error_says_all_that_helps() -> None:
 
     assert str(error) == (
         "429 (code 3040): Capacity temporarily exceeded [retry after 30 s] [ray 8f1-AMS]\n"
-        "The model is busy: try again soon, or take another model."
+        "The model is busy: try again soon, or use another model."
     )
     assert str(status_error(418, None, "short")) == "418: short"
 

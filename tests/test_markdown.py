@@ -126,7 +126,7 @@ async def test_a_conversion_may_be_repeated(fake: FakeWorkersAI) -> None:
     assert len(await ai.to_markdown(("a.html", b"<p>"))) == 2
     assert len({len(request.body) for request in fake.requests}) == 1
     fake.always.hangs_up()
-    with pytest.raises(UploadInterrupted, match="bytes had gone out"):
+    with pytest.raises(UploadInterrupted, match="bytes were sent"):
         await ai.to_markdown(("a.html", b"<p>"))
     fake.always.fails(500, 8005, "internal")
     with pytest.raises(ServerError):

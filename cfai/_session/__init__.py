@@ -1,1 +1,5 @@
-"""The session layer: credentials, connections, attempts, limits, pages and uploads."""
+"""The session layer: everything between a request and the network.
+
+credentials and addresses, connections, attempts and retries, timeouts, throttling, pagination,
+uploads, translation of aiohttp's errors, redaction of secrets, observation.
+"""

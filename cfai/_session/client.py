@@ -1,4 +1,4 @@
-"""What every client is: settings, a session that carries its calls, and an end."""
+"""`Client`: the base of all clients."""
 
 from types import TracebackType
 from typing import Self
@@ -8,12 +8,12 @@ from cfai.settings import Settings
 
 
 class Client:
-    """A client, whichever provider it is for. Used in `async with`, or closed with `aclose`."""
+    """A client with settings and a session. Use it in `async with`, or close it with `aclose`."""
 
     _settings: Settings
     _session: Session
-    _owns: bool
-    """Whether the connections are its own to close."""
+    _owns_connections: bool
+    """Whether closing the client closes the connections."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._settings.base_url}>"
@@ -30,8 +30,8 @@ class Client:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections, if they are this client's own. Safe to repeat."""
-        if self._owns:
+        """Close the connections, unless they belong to another client. Safe to repeat."""
+        if self._owns_connections:
             await self._session.connections.aclose()
 
     close = aclose

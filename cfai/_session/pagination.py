@@ -1,27 +1,28 @@
-"""`Pager`: the rows of a list, whose pages are asked for as they are needed."""
+"""`Pager`: the rows of a list, requested page by page."""
 
 import marshal
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from typing import Any, Final, Generic, TypeVar
 
+from cfai._validators import check_at_least
 from cfai._wire.pagination import Cursor, ListPage, PageToken
-from cfai.errors import InputError
 
 R = TypeVar("R")
 
-_STALE: Final = 2
-"""Pages in a row with nothing new on them that are the end. One may be, in a list that grows."""
+_REPEATED_PAGES: Final = 2
+"""The list ends after this many pages in a row without a new row. A single one is normal in a list
+that grows."""
 
 
 class Pager(Generic[R]):
     """The rows of a list: `async for row in pager`.
 
-    A page is asked for when its first row is, and nothing is held open between pages. Each
-    iteration begins anew, at the first page. It always ends: with an empty page or one that is
-    shorter than was asked for, with the total that the service names, and with a second page on
-    which nothing is new, from a service that ignores where it is asked to go on. A row that moved
-    onto the next page while the list grew is given once; one that moved the other way while the
-    list shrank can't be seen.
+    A page is requested when its first row is needed, and nothing is held open between pages. Each
+    iteration starts again at the first page. The iteration ends after an empty page, after a page
+    with fewer rows than requested, at the total that the service reports, or after the second page
+    in a row without new rows (from a service that ignores the position). If the list grows during
+    the iteration, a row that moves to the next page is returned once. If it shrinks, a row that
+    moves to the previous page may be missed.
     """
 
     def __init__(self, fetch: Callable[[Cursor], Awaitable[ListPage[R]]], start: Cursor) -> None:
@@ -39,13 +40,13 @@ class Pager(Generic[R]):
     async def pages(self) -> AsyncIterator[list[R]]:
         """The rows page by page; no page is empty."""
         cursor: Cursor | None = self._start
-        known = _Known()
-        count = stale = 0
+        seen_rows = _SeenRows()
+        count = repeated = 0
         while cursor is not None:
             page = await self._fetch(cursor)
-            rows, is_new = known.take(page, goes_on=isinstance(cursor, PageToken))
-            stale = 0 if is_new else stale + 1
-            if stale == _STALE:
+            rows, has_new = seen_rows.new_rows(page, has_token=isinstance(cursor, PageToken))
+            repeated = 0 if has_new else repeated + 1
+            if repeated == _REPEATED_PAGES:
                 return
             count += page.facts.count
             cursor = cursor.after(page.facts, count)
@@ -53,18 +54,18 @@ class Pager(Generic[R]):
                 yield rows
 
     async def first(self) -> R | None:
-        """The first row, or `None` where the list is empty. One page is asked for."""
+        """The first row, or `None` if the list is empty. Only one page is requested."""
         page = await self._fetch(self._start)
         return page.rows[0] if page.rows else None
 
-    async def to_list(self, max: int | None = None) -> list[R]:  # noqa: A002  # what it is
-        """All rows, or the first *max* of them; no page is asked for beyond those.
+    async def to_list(self, max: int | None = None) -> list[R]:  # noqa: A002  # a plain name
+        """All rows, or the first *max* rows; no more pages are requested than needed.
 
         Raises:
-            InputError: *max* is below 0, or no whole number.
+            InputError: *max* is negative or not an integer.
         """
-        if max is not None and (type(max) is not int or max < 0):
-            raise InputError(f"max must be a whole number, 0 or more, got {max!r:.60}")
+        if max is not None:
+            check_at_least("max", max, 0)
         rows: list[R] = []
         if max == 0:
             return rows
@@ -75,37 +76,36 @@ class Pager(Generic[R]):
         return rows
 
 
-class _Known:
-    """What was on the pages before: the ids of rows, and a number for a page of rows without."""
+class _SeenRows:
+    """The rows of earlier pages: their ids, and a hash for the rows of a page without ids."""
 
     def __init__(self) -> None:
-        self._keys: set[Hashable] = set()
-        self._marks: set[int] = set()
+        self._ids: set[Hashable] = set()
+        self._hashes: set[int] = set()
 
-    def take(self, page: ListPage[R], *, goes_on: bool) -> tuple[list[R], bool]:
-        """Give the rows that were not there yet, and whether anything on the page is new.
+    def new_rows(self, page: ListPage[R], *, has_token: bool) -> tuple[list[R], bool]:
+        """The rows of *page* that are new, and whether the page has anything new.
 
         Args:
-            page: The next page.
-            goes_on: Rows without an id are given even where all of them were there before, since
-                the service says that the list goes on here.
+            has_token: Whether the service itself named this page as the next one. Then rows without
+                ids are returned even if an earlier page had the same.
         """
-        keys = [_key(said) for said in page.raw]
-        nameless = [said for said, key in zip(page.raw, keys, strict=True) if key is None]
-        # Not orjson, which writes fewer levels than it reads.
-        mark = hash(marshal.dumps(nameless, 0))
-        new_marks = {mark} - self._marks if nameless else set()
+        ids = [_row_id(row) for row in page.raw]
+        without_id = [row for row, row_id in zip(page.raw, ids, strict=True) if row_id is None]
+        # Not orjson, which writes fewer levels of nesting than it reads.
+        page_hash = hash(marshal.dumps(without_id, 0))
+        new_hashes = {page_hash} - self._hashes if without_id else set()
         rows = []
-        for row, key in zip(page.rows, keys, strict=True):
-            if key not in self._keys if key is not None else new_marks or goes_on:
+        for row, row_id in zip(page.rows, ids, strict=True):
+            if row_id not in self._ids if row_id is not None else new_hashes or has_token:
                 rows.append(row)
-        new_keys = {key for key in keys if key is not None} - self._keys
-        self._keys |= new_keys
-        self._marks |= new_marks
-        return rows, bool(new_keys or new_marks)
+        new_ids = {row_id for row_id in ids if row_id is not None} - self._ids
+        self._ids |= new_ids
+        self._hashes |= new_hashes
+        return rows, bool(new_ids or new_hashes)
 
 
-def _key(row: Any) -> Hashable | None:
-    """What a row is known by from one page to the next: its id, else its name."""
-    known = (row.get("id"), row.get("name")) if isinstance(row, dict) else ()
-    return next((one for one in known if isinstance(one, str | int)), None)
+def _row_id(row: Any) -> Hashable | None:
+    """What identifies a row on all pages: its id, or its name if it has no id."""
+    candidates = (row.get("id"), row.get("name")) if isinstance(row, dict) else ()
+    return next((value for value in candidates if isinstance(value, str | int)), None)

@@ -1,4 +1,4 @@
-"""A form on its way out: read in a thread, counted, and closed whatever becomes of it."""
+"""`Upload`: one attempt to send a multipart form, whose files are read in threads."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,29 +8,31 @@ from typing import BinaryIO, Final, Self
 from cfai._wire.multipart import File, Form
 from cfai.errors import ConnectionLost, RequestTimeout, UploadInterrupted
 
-_PIECE: Final = 2**18
-"""Bytes that are read and written at once: a quarter of what aiohttp warns of."""
+_PIECE_SIZE: Final = 2**18
+"""Bytes read and written at once: a quarter of the size for which aiohttp warns."""
 
 
 class Upload:
-    """One attempt to send a form, piece by piece: what aiohttp is given as the body.
+    """One attempt to send a form, piece by piece; aiohttp iterates over it as the request body.
 
-    An error of the disk or of the user's `progress` would reach us as a lost connection, so it is
-    kept, and raised instead.
+    aiohttp would report an error of the disk or of the user's `progress` function as a lost
+    connection. Such an error is stored, and raised at the end of the `with` block instead.
     """
 
     def __init__(self, form: Form) -> None:
         self.sent = 0
-        """Bytes that the transport took. Some of the last may not have arrived."""
-        self.on_piece_sent: Callable[[], None] = _nothing
-        """Called for each piece that went out."""
+        """Bytes given to the transport. The last of them may not have arrived."""
+        self.on_piece_sent: Callable[[], None] = _do_nothing
+        """Called after each piece."""
         self._form = form
         self._parts = iter(form.parts)
         self._file: BinaryIO | None = None
-        self._to_close = False
-        self._left = 0
-        self._under_way = 0
-        self._failure: BaseException | None = None
+        self._close_file = False
+        self._unread = 0
+        """Bytes of the file that are still to be read."""
+        self._pending = 0
+        """Bytes of the piece that is being written."""
+        self._error: BaseException | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -41,87 +43,90 @@ class Upload:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.on_piece_sent = _nothing
+        self.on_piece_sent = _do_nothing
         self._close()
         if exc is None or isinstance(exc, asyncio.CancelledError):
             return
-        if self._failure is not None:
-            raise self._failure
+        if self._error is not None:
+            raise self._error
         size = len(self._form)
-        told = f"{self.sent} of {size} bytes had gone out"
+        progress = f"{self.sent} of {size} bytes were sent"
         if isinstance(exc, RequestTimeout):
-            exc.add_note(told)
+            exc.add_note(progress)
         elif isinstance(exc, ConnectionLost):
-            raise UploadInterrupted(f"{exc}: {told}", sent=self.sent, size=size) from exc
+            raise UploadInterrupted(f"{exc}: {progress}", sent=self.sent, size=size) from exc
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
         try:
-            self._went_out()
-            piece = await self._next()
+            self._count_sent_piece()
+            piece = await self._next_piece()
         except Exception as exc:
-            self._failure = exc
+            self._error = exc
             raise
         if not piece:
             raise StopAsyncIteration
-        self._under_way = len(piece)
+        self._pending = len(piece)
         return piece
 
-    def _went_out(self) -> None:
-        """The piece before was written, or the next one would not be asked for."""
-        self.sent += self._under_way
-        if self._under_way:
+    def _count_sent_piece(self) -> None:
+        """Count the previous piece: aiohttp only asks for another one when it was written."""
+        self.sent += self._pending
+        if self._pending:
             self.on_piece_sent()
             if self._form.progress is not None:
                 self._form.progress(self.sent, len(self._form))
-        self._under_way = 0
+        self._pending = 0
 
-    async def _next(self) -> bytes:
+    async def _next_piece(self) -> bytes:
         while self._file is None:
             part = next(self._parts, None)
             if part is None:
                 return b""
             if not isinstance(part, File):
                 return part
-            self._file, self._to_close = await _opened(part)
-            self._left = part.size
+            self._file, self._close_file = await _open_in_thread(part)
+            self._unread = part.size
         return await self._read(self._file)
 
     async def _read(self, file: BinaryIO) -> bytes:
-        piece = await asyncio.to_thread(file.read, min(_PIECE, self._left))
-        self._left -= len(piece)
+        piece = await asyncio.to_thread(file.read, min(_PIECE_SIZE, self._unread))
+        self._unread -= len(piece)
         if not piece:
             size = len(self._form)
-            told = f"the file became shorter while it was sent: {self.sent} of {size} had gone out"
-            raise UploadInterrupted(told, sent=self.sent, size=size)
-        if not self._left:
+            raise UploadInterrupted(
+                f"the file became shorter during the upload: {self.sent} of {size} bytes were sent",
+                sent=self.sent,
+                size=size,
+            )
+        if not self._unread:
             self._close()
         return piece
 
     def _close(self) -> None:
         file, self._file = self._file, None
-        if file is not None and self._to_close:
+        if file is not None and self._close_file:
             file.close()
 
 
-async def _opened(file: File) -> tuple[BinaryIO, bool]:
-    """Open a file in a thread; one that is opened when nobody waits any more is closed again."""
-    opening = asyncio.get_running_loop().run_in_executor(None, file.open)
+async def _open_in_thread(file: File) -> tuple[BinaryIO, bool]:
+    """Open a file in a thread. If the caller is cancelled meanwhile, the file is closed again."""
+    future = asyncio.get_running_loop().run_in_executor(None, file.open)
     try:
-        return await asyncio.shield(opening)
+        return await asyncio.shield(future)
     except asyncio.CancelledError:
-        opening.add_done_callback(_put_away)
+        future.add_done_callback(_close_unused)
         raise
 
 
-def _put_away(opening: "asyncio.Future[tuple[BinaryIO, bool]]") -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        file, to_close = opening.result()
-        if to_close:
+def _close_unused(future: "asyncio.Future[tuple[BinaryIO, bool]]") -> None:
+    if not future.cancelled() and future.exception() is None:
+        file, close_file = future.result()
+        if close_file:
             file.close()
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass

@@ -144,7 +144,8 @@ class Cohere(Client):
             max_answer_bytes=max_answer_bytes,
         )
         requests.check_gateway(self._settings)
-        self._session, self._owns = Session(Connections(limit=limit, session=session)), True
+        self._session = Session(Connections(limit=limit, session=session))
+        self._owns_connections = True
         self._account = CohereAccount(self._session, self._settings)
 
     def finetuned_models(

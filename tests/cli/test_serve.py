@@ -105,5 +105,5 @@ def test_without_the_extra(arguments: str, library: str, tmp_path: Path) -> None
     assert done.returncode == 2
     assert done.stdout == ""
     assert error.startswith("error: ")
-    assert error.endswith(" needs more: pip install 'cfai[local]'")
+    assert error.endswith(" needs an extra: pip install 'cfai[local]'")
     assert not list(tmp_path.iterdir())

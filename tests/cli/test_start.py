@@ -78,7 +78,7 @@ def test_without_its_extra_it_says_how_to_install_it() -> None:
     """Where the command line is not installed, one line names the `pip install`."""
     done = python("import sys; sys.modules['typer'] = None; import cfai.__main__ as it; it.main()")
     assert done.returncode == 2
-    assert done.stderr == "error: the command line needs more: pip install 'cfai[cli]'\n"
+    assert done.stderr == "error: the command line needs an extra: pip install 'cfai[cli]'\n"
 
 
 def test_a_mistake_of_ours_is_not_taken_for_a_missing_extra() -> None:
