@@ -1,37 +1,36 @@
-"""Packages whose names are loaded when they are first asked for (PEP 562)."""
+"""Lazy exports: a package imports each of its public names when the name is first used (PEP 562).
+
+Type checkers read the names from the stub beside the package's `__init__.py`, which
+`python -m tests.stubs` writes.
+"""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 
-class Face:
-    """Hands on the names of a package, each from its module, and keeps what it handed on.
+def export(
+    package: str, modules: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Return the `__getattr__`, `__dir__` and `__all__` of a package.
 
     Args:
         package: The package's `__name__`.
-        homes: The names of each module, with spaces between them.
+        modules: The names that each module provides, separated by spaces.
     """
+    module_of = {name: module for module, names in modules.items() for name in names.split()}
 
-    def __init__(self, package: str, homes: Mapping[str, str]) -> None:
-        self._package = package
-        self._modules = {name: home for home, names in homes.items() for name in names.split()}
-
-    def load(self, name: str) -> Any:
-        """Give the value of a name: the package's `__getattr__`."""
-        module = self._modules.get(name)
+    def load(name: str) -> Any:
+        module = module_of.get(name)
         if module is None:
-            raise AttributeError(f"module {self._package!r} has no attribute {name!r}")
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(import_module(module), name)
-        setattr(sys.modules[self._package], name, value)
+        # From now on, the name is found without calling this.
+        setattr(sys.modules[package], name, value)
         return value
 
-    @property
-    def names(self) -> list[str]:
-        """The names, sorted: for `__all__`."""
-        return sorted(self._modules)
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *module_of})
 
-    def listed(self) -> list[str]:
-        """The names and what else the package holds: its `__dir__`."""
-        return sorted({*vars(sys.modules[self._package]), *self._modules})
+    return load, names, sorted(module_of)

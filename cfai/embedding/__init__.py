@@ -1,41 +1,13 @@
-"""Many texts -> vectors: every text ends as one vector or one failure, whatever happens between."""
+"""Many texts to vectors: every text becomes one vector or one failure."""
 
-from typing import TYPE_CHECKING, Any
+from cfai._lazy import export
 
-from cfai._lazy import Face
+_EXPORTS = {
+    "cfai.embedding.job": "EmbeddingJob",
+    "cfai.embedding.plan": "BatchOptions JobOptions OnError Plan",
+    "cfai.embedding.source": "Texts",
+    "cfai.embedding.values": "EmbedFailure EmbeddedBatch JobStats Progress",
+}
+"""The public names by the modules that define them. After a change, run `python -m tests.stubs`."""
 
-if TYPE_CHECKING:
-    from cfai.embedding.job import EmbeddingJob as EmbeddingJob
-    from cfai.embedding.plan import (
-        BatchOptions as BatchOptions,
-        JobOptions as JobOptions,
-        OnError as OnError,
-        Plan as Plan,
-    )
-    from cfai.embedding.source import Texts as Texts
-    from cfai.embedding.values import (
-        EmbeddedBatch as EmbeddedBatch,
-        EmbedFailure as EmbedFailure,
-        JobStats as JobStats,
-        Progress as Progress,
-    )
-
-_face = Face(
-    __name__,
-    {
-        "cfai.embedding.job": "EmbeddingJob",
-        "cfai.embedding.plan": "BatchOptions JobOptions OnError Plan",
-        "cfai.embedding.source": "Texts",
-        "cfai.embedding.values": "EmbedFailure EmbeddedBatch JobStats Progress",
-    },
-)
-
-__all__ = _face.names  # noqa: PLE0605  # a list of texts, though no literal one
-
-
-def __getattr__(name: str) -> Any:
-    return _face.load(name)
-
-
-def __dir__() -> list[str]:
-    return _face.listed()
+__getattr__, __dir__, __all__ = export(__name__, _EXPORTS)

@@ -1,4 +1,4 @@
-"""The public face: what `import cfai` offers is complete, documented and the project's own."""
+"""The public names of `cfai`: complete, documented, and free of other libraries' types."""
 
 import ast
 import inspect
@@ -14,32 +14,25 @@ import pytest
 
 import cfai
 
-ROOT = Path(cfai.__file__).parent
+from .stubs import PACKAGES, stub_path, stub_text
 
 HTTP_LIBRARIES = {"aiohttp", "httpx", "yarl", "multidict"}
-BROUGHT_ALONG = {("WorkersAI.__init__", "session"), ("Cohere.__init__", "session")}
-"""The parameters that name an outside library: a session that the caller may bring along."""
+PASSED_SESSIONS = {("WorkersAI.__init__", "session"), ("Cohere.__init__", "session")}
+"""The parameters whose type is of an HTTP library: a session that the caller may pass."""
 
 NAMES = list(cfai.__all__)
 
 
 def public_modules() -> list[str]:
-    """Every module whose dotted name has no underscore in front of a part."""
-    found = pkgutil.walk_packages(cfai.__path__, "cfai.", onerror=lambda name: None)
-    names = [module.name for module in found if "._" not in module.name]
+    """Every module without an underscore before a part of its name."""
+    modules = pkgutil.walk_packages(cfai.__path__, "cfai.", onerror=lambda name: None)
+    names = [module.name for module in modules if "._" not in module.name]
     return [name for name in names if not name.startswith(("cfai.cli", "cfai.local."))]
-
-
-def test_the_names_are_sorted_and_listed() -> None:
-    """`__all__` is in order, without doubles, and `dir` shows all of it."""
-    assert sorted(NAMES) == NAMES
-    assert len(set(NAMES)) == len(NAMES)
-    assert set(NAMES) <= set(dir(cfai))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_is_there_and_documented(name: str) -> None:
-    """Each name can be imported, says what it is, and is the same object every time."""
+    """Each name can be imported, has a docstring, and is the same object every time."""
     thing = getattr(cfai, name)
     assert getattr(cfai, name) is thing
     if isinstance(thing, type) or callable(thing):
@@ -48,7 +41,7 @@ def test_every_name_is_there_and_documented(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_public_method_is_documented(name: str) -> None:
-    """So has every public method and property that the class itself defines."""
+    """Every public method and property that a class defines has a docstring."""
     thing = getattr(cfai, name)
     for attribute, value in vars(thing).items() if isinstance(thing, type) else ():
         if attribute.startswith("_") or not (callable(value) or isinstance(value, property)):
@@ -56,23 +49,24 @@ def test_every_public_method_is_documented(name: str) -> None:
         assert inspect.getdoc(value), f"{name}.{attribute} has no docstring"
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
-    """A typing slip is answered like any module answers it."""
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    """The message is that of any module."""
     with pytest.raises(AttributeError, match=r"module 'cfai' has no attribute 'WorkersAi'"):
         getattr(cfai, "WorkersAi")  # noqa: B009  # a checker would refuse the name
 
 
-def test_the_checkers_see_what_python_sees() -> None:
-    """The names handed on at run time are the names imported under `TYPE_CHECKING`."""
-    tree = ast.parse((ROOT / "__init__.py").read_text())
-    imported = {
-        alias.asname
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("cfai")
-        for alias in node.names
-        if alias.asname is not None
-    }
-    assert imported == set(NAMES)
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_stub_is_current(package: str) -> None:
+    """Type checkers see the names that Python sees: if not, run `python -m tests.stubs`."""
+    assert stub_path(package).read_text(encoding="utf-8") == stub_text(package)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_lazy_package_lists_each_name_once(package: str) -> None:
+    """The names are in order, without duplicates, and `dir` shows all of them."""
+    names = import_module(package).__all__
+    assert sorted(set(names)) == names
+    assert set(names) <= set(dir(import_module(package)))
 
 
 def test_the_types_are_shipped() -> None:
@@ -100,12 +94,12 @@ def signatures(thing: Any, name: str) -> Iterator[tuple[str, inspect.Signature]]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_http_libraries_stay_inside(name: str) -> None:
-    """No signature names a type of an HTTP library, except the session one may bring along."""
+    """No signature names a type of an HTTP library, except for a session that the caller passes."""
     for where, signature in signatures(getattr(cfai, name), name):
         annotations = {key: value.annotation for key, value in signature.parameters.items()}
         for key, annotation in (annotations | {"return": signature.return_annotation}).items():
             words = set(re.findall(r"\w+", str(annotation)))
-            if (where, key) not in BROUGHT_ALONG:
+            if (where, key) not in PASSED_SESSIONS:
                 assert not words & HTTP_LIBRARIES, f"{where}: {key} is {annotation}"
 
 
@@ -114,10 +108,10 @@ def _constants_first(name: str) -> tuple[bool, bool, str]:
 
 
 @pytest.mark.parametrize("module", public_modules())
-def test_public_modules_list_what_they_offer(module: str) -> None:
-    """`__all__` is sorted, and every name of it is there; those right under `cfai` have one.
+def test_public_modules_have_all(module: str) -> None:
+    """`__all__` is sorted and its names exist. Every module directly under `cfai` has one.
 
-    Without it, `from cfai.errors import *` would give what the module itself imports.
+    Without it, `from cfai.errors import *` would export the module's own imports.
     """
     loaded = import_module(module)
     names = list(getattr(loaded, "__all__", ()))
