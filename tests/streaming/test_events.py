@@ -1,8 +1,6 @@
-"""Token streams over a real socket: what they say, how they end, and what they leave behind."""
+"""Event streams: which tokens their bytes are, and which errors bad bytes raise."""
 
 import asyncio
-import gc
-from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -20,47 +18,29 @@ from cfai.errors import (
     ServiceTimeout,
     StatusError,
     StreamInterrupted,
-    StreamUnsupported,
 )
 from cfai.settings import Retries, Retry
-from cfai.tasks import (
-    Description,
-    ImageToText,
-    Prompt,
-    Text,
-    TextGeneration,
-    Token,
-    ToolCall,
-    user,
-)
+from cfai.tasks import Prompt, Text, Token
 from cfai.testing import FakeWorkersAI
 from tests.wire.dialects import CALL_IN_PIECES, DIALECTS, DONE, FINISH, NATIVE, Dialect
 
 MODEL = "@cf/meta/llama-3.1-8b-instruct"
 HI = Prompt("Hi")
 AT_ONCE = Retries(base=0)
-NEVER = Retries(max=0)
-
-
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    """What is let go must be gone without the collector's help."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
+HEL = b'data: {"response":"Hel"}\n\n'
+LO = b'data: {"response":"lo"}\n\n'
 
 
 def stream(fake: FakeWorkersAI, **options: Any) -> TokenStream:
     return fake.client(**options).stream(MODEL, HI)
 
 
-async def idle(fake: FakeWorkersAI) -> None:
+async def all_closed(fake: FakeWorkersAI) -> None:
     """Wait until no connection is open."""
     await fake.until(lambda: fake.connections == 0)
 
 
-# What they say
+# Tokens
 
 
 def in_pieces(data: bytes) -> dict[str, list[bytes]]:
@@ -128,161 +108,7 @@ async def test_a_byte_order_mark_and_odd_bytes_break_nothing(fake: FakeWorkersAI
     assert (await stream(fake).collect()).text == "a\ufffd\ufffd"
 
 
-async def test_the_request_asks_for_a_stream(fake: FakeWorkersAI) -> None:
-    fake.streams("Hi")
-    async with stream(fake) as tokens:
-        await tokens.collect()
-    (request,) = fake.requests
-    assert request.json() == {"prompt": "Hi", "stream": True}
-    assert request.target == ("/client/v4/accounts/account/ai/run/@cf/meta/llama-3.1-8b-instruct")
-    assert request.headers["accept"] == "text/event-stream"
-    assert request.headers["accept-encoding"] == "identity"
-
-
-async def test_nothing_is_sent_before_it_is_read(fake: FakeWorkersAI) -> None:
-    tokens = stream(fake)
-    assert repr(tokens) == "<TokenStream new, 0 events>"
-    assert tokens.answer == Text()
-    assert fake.requests == []
-    fake.streams("Hi")
-    assert str(await anext(aiter(tokens))) == "Hi"
-    assert len(fake.requests) == 1
-    await tokens.aclose()
-
-
-async def test_the_answer_grows_with_every_token(fake: FakeWorkersAI) -> None:
-    """And `meta` is there from the first one on."""
-    fake.streams("a", "b", {"finish_reason": "stop"}, headers={"cf-ray": "8f1a-AMS"})
-    async with stream(fake) as tokens:
-        assert tokens.meta.ray_id == "8f1a-AMS"
-        assert tokens.answer.text == ""
-        assert str(await anext(tokens)) == "a"
-        assert tokens.answer.text == "a"
-        assert [str(token) async for token in tokens] == ["b", ""]
-        assert tokens.answer == Text("ab", finish_reason="stop")
-        assert tokens.answer.meta.ray_id == "8f1a-AMS"
-    assert repr(tokens) == "<TokenStream over, 4 events>"
-
-
-async def test_text_gives_strings_and_skips_what_has_none(fake: FakeWorkersAI) -> None:
-    fake.streams("a", {"reasoning": "hm"}, "", "b", {"finish_reason": "stop"})
-    async with stream(fake) as tokens:
-        assert [text async for text in tokens.text()] == ["a", "b"]
-    assert tokens.answer.reasoning == "hm"
-
-
-async def test_collect_drains_from_wherever_it_is(fake: FakeWorkersAI) -> None:
-    fake.streams("a", "b", "c")
-    async with stream(fake) as tokens:
-        await anext(tokens)
-        assert (await tokens.collect()).text == "abc"
-        assert (await tokens.collect()).text == "abc"
-
-
-async def test_json_that_was_asked_for_is_parsed_at_the_end(fake: FakeWorkersAI) -> None:
-    fake.streams('{"a"', ": 1}")
-    task = TextGeneration([user("Hi")], response_format="json_object")
-    async with fake.client().stream(MODEL, task) as tokens:
-        assert (await tokens.collect()).parsed == {"a": 1}
-
-
-async def test_run_gives_the_stream_where_it_is_asked_for_one(fake: FakeWorkersAI) -> None:
-    """By the task, by the argument, and in an open run; already begun."""
-    ai = fake.client()
-    made: list[Callable[[], Awaitable[Any]]] = [
-        lambda: ai.run(MODEL, Prompt("Hi", stream=True)),
-        lambda: ai.run(MODEL, TextGeneration([user("Hi")], stream=True)),
-        lambda: ai.run(MODEL, HI, stream=True),
-        lambda: ai.run(MODEL, {"prompt": "Hi"}, stream=True),
-        lambda: ai.run(MODEL, {"prompt": "Hi", "stream": True}),
-    ]
-    for number, make in enumerate(made, 1):
-        fake.streams("a", "b")
-        tokens = await make()
-        assert isinstance(tokens, TokenStream)
-        assert len(fake.requests) == number
-        assert fake.requests[-1].json()["stream"] is True
-        async with tokens:
-            assert (await tokens.collect()).text == "ab"
-
-
-async def test_a_stream_that_nobody_asked_for_is_read(fake: FakeWorkersAI) -> None:
-    """moondream3.1 streams unless told not to: its input schema, `stream`."""
-    ai = fake.client()
-    fake.streams("A ", "cat.", {"finish_reason": "stop"})
-    assert await ai.run(MODEL, HI) == Text("A cat.", finish_reason="stop")
-    fake.streams("A ", "cat.")
-    assert await ai.run("@cf/moondream/moondream3", ImageToText(b"i")) == Description("A cat.")
-    fake.streams("A ", "cat.")
-    tokens = await ai.run("@cf/moondream/moondream3", {"task": "caption"})
-    assert isinstance(tokens, TokenStream)
-    assert (await tokens.collect()).text == "A cat."
-    fake.streams("A ", done=False)
-    with pytest.raises(StreamInterrupted):
-        await ai.run(MODEL, HI)
-    assert len(fake.requests) == 4
-
-
-# JSON where a stream was asked for
-
-
-async def test_a_whole_answer_is_one_token(fake: FakeWorkersAI) -> None:
-    """A model that does not stream answers JSON: nobody has to ask again."""
-    fake.answers(
-        {"response": "Hello", "tool_calls": [{"name": "f", "arguments": {"x": 1}}]},
-        headers={"cf-ray": "8f1a-AMS"},
-    )
-    async with stream(fake) as tokens:
-        (token,) = [token async for token in tokens]
-        assert token.text == "Hello"
-        assert token.tool_calls[0].arguments == '{"x":1}'
-        assert token.raw["response"] == "Hello"
-        assert tokens.answer == Text("Hello", tool_calls=(ToolCall("f", {"x": 1}),))
-        assert tokens.answer.raw == token.raw
-        assert tokens.meta.ray_id == "8f1a-AMS"
-        assert [token async for token in tokens] == []
-        assert [event async for event in tokens.events()] == []
-
-
-@pytest.mark.parametrize("result", [{}, None, ""])
-async def test_an_empty_answer_says_to_call_run(fake: FakeWorkersAI, result: Any) -> None:
-    """github.com/cloudflare/ai, stream-text.test.ts: gpt-oss and Kimi did so. Asked once only."""
-    fake.answers(result)
-    with pytest.raises(StreamUnsupported, match=r"call run\(\)"):
-        await stream(fake, retries=AT_ONCE).collect()
-    assert len(fake.requests) == 1
-
-
-@pytest.mark.parametrize(
-    ("body", "content_type", "status", "error"),
-    [
-        (b"<html>", "text/html", 200, DecodeError),
-        (b"<html>", "text/html", 502, ServerError),
-        (b"", "application/json", 200, DecodeError),
-        (b"data: {}\n\n", "text/plain", 200, DecodeError),
-        (b'{"result":{"shape":[1]}}', "application/json", 200, DecodeError),
-        (b'{"success":false,"errors":[{"code":5007}]}', "application/json", 200, BadRequest),
-        (b'data: {"error":"x"}\n\n', "text/event-stream", 500, ServerError),
-        (b"", "text/event-stream", 302, StatusError),
-    ],
-)
-async def test_what_is_no_stream_is_a_typed_error(
-    fake: FakeWorkersAI, body: bytes, content_type: str, status: int, error: type[CfaiError]
-) -> None:
-    """At every way in, and again at every later try: it never looks like a clean end."""
-    for begin in (TokenStream.open, TokenStream.collect, anext):
-        fake.says(body, content_type=content_type, status=status)
-        tokens = stream(fake, retries=NEVER)
-        with pytest.raises(error):
-            await begin(tokens)
-        with pytest.raises(error):
-            await tokens.collect()
-        with pytest.raises(error):
-            await anext(tokens.events())
-    assert len(fake.requests) == 3
-
-
-# How they end
+# Truncated and invalid streams
 
 
 @pytest.mark.parametrize(
@@ -329,7 +155,7 @@ async def test_a_stream_cut_short_is_an_error_that_has_what_came(
     assert tokens.answer == caught.value.answer
     assert len(fake.requests) == 1
     if end:
-        await idle(fake)
+        await all_closed(fake)
 
 
 async def test_a_finish_reason_and_the_end_of_the_body_are_an_end(fake: FakeWorkersAI) -> None:
@@ -389,7 +215,7 @@ async def test_an_error_inside_a_stream_is_the_error_of_its_status(
     assert len(fake.requests) == 1
     with pytest.raises(kind):
         await anext(tokens)
-    await idle(fake)
+    await all_closed(fake)
 
 
 @pytest.mark.parametrize(
@@ -411,7 +237,7 @@ async def test_an_error_as_the_first_event_is_a_failed_attempt(
     with pytest.raises(kind):
         await stream(fake, retries=AT_ONCE).collect()
     assert len(fake.requests) == requests
-    await idle(fake)
+    await all_closed(fake)
 
 
 async def test_a_stream_is_repeated_only_before_its_first_event(fake: FakeWorkersAI) -> None:
@@ -476,7 +302,7 @@ async def test_an_event_that_nobody_documented_is_an_error_that_has_it(
     assert caught.value.meta.status == 200
     assert tokens.answer.text == ("a" if first else "")
     assert len(fake.requests) == 1
-    await idle(fake)
+    await all_closed(fake)
 
 
 async def test_no_error_inside_a_stream_repeats_a_secret(fake: FakeWorkersAI) -> None:
@@ -509,4 +335,70 @@ async def test_an_event_beyond_the_limit_is_an_error_not_memory(
         await tokens.collect()
     assert caught.value.limit == 1000
     assert tokens.answer == NATIVE.says
-    await idle(fake)
+    await all_closed(fake)
+
+
+# Raw events
+
+
+async def test_raw_events_are_decoded_as_the_whatwg_text_says(fake: FakeWorkersAI) -> None:
+    """With the end mark, in httpx-sse's class, and nothing read into them."""
+    fake.says(
+        b'\xef\xbb\xbf: hi\nretry: 10\nid: 1\nevent: token\ndata: {"a":\ndata: 1}\n\n',
+        b"id: 2\n\nevent: lost\n\ndata: plain \xff\r\n\r\ndata\n\nid\ndata: [DONE]\n\ndata: cut",
+        content_type="text/event-stream",
+    )
+    tokens = stream(fake)
+    seen = [event async for event in tokens.events()]
+    assert [(e.event, e.data, e.id, e.retry) for e in seen] == [
+        ("token", '{"a":\n1}', "1", 10),
+        ("message", "plain \ufffd", "2", None),
+        ("message", "", "2", None),
+        ("message", "[DONE]", "", None),
+        ("message", "cut", "", None),
+    ]
+    assert type(seen[0]).__module__.startswith("httpx_sse")
+    assert [event async for event in tokens.events()] == []
+    assert tokens.answer == Text()
+
+
+async def test_raw_events_that_are_cut_are_an_error(fake: FakeWorkersAI) -> None:
+    fake.says(HEL, b"data: x", then_hangs_up=True)
+    seen = []
+    with pytest.raises(StreamInterrupted) as caught:
+        async for event in stream(fake).events():
+            seen.append(event.data)  # noqa: PERF401  # those before the cut count, too
+    assert seen == ['{"response":"Hel"}']
+    assert caught.value.events == 1
+    assert isinstance(caught.value, ConnectionLost)
+
+
+async def test_each_event_is_taken_once(fake: FakeWorkersAI) -> None:
+    """As an event or as a token, in their order."""
+    fake.says(HEL + LO + HEL + DONE)
+    tokens = stream(fake)
+    assert (await anext(tokens.events())).data == '{"response":"Hel"}'
+    assert str(await anext(tokens)) == "lo"
+    assert (await anext(tokens.events())).data == '{"response":"Hel"}'
+    assert (await tokens.collect()).text == "lo"
+
+
+async def test_no_error_of_aiohttp_comes_out(fake: FakeWorkersAI) -> None:
+    """Whatever bytes come instead of HTTP, at whatever place."""
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    answers: list[bytes] = [
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        head,
+        head + b"18\r\n" + HEL[:10],
+        head + b"%x\r\n" % len(HEL) + HEL + b"\r\nnonsense\r\n",
+        head + b"%x\r\n" % len(HEL) + HEL + b"XX",
+        head[:-2] + b"Content-Encoding: gzip\r\n\r\n%x\r\n" % len(HEL) + HEL + b"\r\n0\r\n\r\n",
+    ]
+    for answer in answers:
+        fake.says_raw(answer, then_hangs_up=True)
+        with pytest.raises(CfaiError):
+            await stream(fake, retries=Retries(max=0)).collect()
+    await all_closed(fake)

@@ -1,4 +1,4 @@
-"""Token streams that are left, cancelled, dropped or too slow: what is closed, and when."""
+"""`TokenStream`: what it returns, how it is opened and closed, and its time limits."""
 
 import asyncio
 import gc
@@ -10,25 +10,39 @@ import pytest
 
 from cfai import TokenStream
 from cfai.errors import (
+    BadRequest,
     CfaiError,
-    ConnectionLost,
+    DecodeError,
     InputError,
     RequestTimeout,
+    ServerError,
+    StatusError,
     StreamInterrupted,
+    StreamUnsupported,
 )
 from cfai.settings import Retries, Timeouts
-from cfai.tasks import Prompt, Text
+from cfai.tasks import (
+    Description,
+    ImageToText,
+    Prompt,
+    Text,
+    TextGeneration,
+    ToolCall,
+    user,
+)
 from cfai.testing import FakeWorkersAI
 from tests.wire.dialects import DONE, NATIVE
 
 MODEL = "@cf/meta/llama-3.1-8b-instruct"
 HI = Prompt("Hi")
+AT_ONCE = Retries(base=0)
+NEVER = Retries(max=0)
 HEL = b'data: {"response":"Hel"}\n\n'
 LO = b'data: {"response":"lo"}\n\n'
 COMMENT = b": keep-alive\n\n"
 
 FRAMINGS = pytest.mark.parametrize("framing", ["chunked", "close"])
-"""A chunked body shows when it was cut; one that ends with its connection does not."""
+"""A chunked body shows whether it is truncated; a body ended by its connection does not."""
 
 
 @pytest.fixture(autouse=True)
@@ -39,19 +53,176 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
-def stalled(fake: FakeWorkersAI, *parts: bytes, framing: Any = "chunked") -> None:
-    """Begin a stream, and say no more."""
-    begin = parts or (HEL,)
-    fake.says(*begin, asyncio.Event(), content_type="text/event-stream", framing=framing)
-
-
 def stream(fake: FakeWorkersAI, **options: Any) -> TokenStream:
     return fake.client(**options).stream(MODEL, HI)
 
 
-async def gone(fake: FakeWorkersAI) -> None:
+async def all_closed(fake: FakeWorkersAI) -> None:
     """Wait until no connection is open."""
     await fake.until(lambda: fake.connections == 0)
+
+
+# Requests and tokens
+
+
+async def test_the_request_asks_for_a_stream(fake: FakeWorkersAI) -> None:
+    fake.streams("Hi")
+    async with stream(fake) as tokens:
+        await tokens.collect()
+    (request,) = fake.requests
+    assert request.json() == {"prompt": "Hi", "stream": True}
+    assert request.target == ("/client/v4/accounts/account/ai/run/@cf/meta/llama-3.1-8b-instruct")
+    assert request.headers["accept"] == "text/event-stream"
+    assert request.headers["accept-encoding"] == "identity"
+
+
+async def test_nothing_is_sent_before_it_is_read(fake: FakeWorkersAI) -> None:
+    tokens = stream(fake)
+    assert repr(tokens) == "<TokenStream new, 0 events>"
+    assert tokens.answer == Text()
+    assert fake.requests == []
+    fake.streams("Hi")
+    assert str(await anext(aiter(tokens))) == "Hi"
+    assert len(fake.requests) == 1
+    await tokens.aclose()
+
+
+async def test_the_answer_grows_with_every_token(fake: FakeWorkersAI) -> None:
+    """And `meta` is there from the first one on."""
+    fake.streams("a", "b", {"finish_reason": "stop"}, headers={"cf-ray": "8f1a-AMS"})
+    async with stream(fake) as tokens:
+        assert tokens.meta.ray_id == "8f1a-AMS"
+        assert tokens.answer.text == ""
+        assert str(await anext(tokens)) == "a"
+        assert tokens.answer.text == "a"
+        assert [str(token) async for token in tokens] == ["b", ""]
+        assert tokens.answer == Text("ab", finish_reason="stop")
+        assert tokens.answer.meta.ray_id == "8f1a-AMS"
+    assert repr(tokens) == "<TokenStream over, 4 events>"
+
+
+async def test_text_gives_strings_and_skips_what_has_none(fake: FakeWorkersAI) -> None:
+    fake.streams("a", {"reasoning": "hm"}, "", "b", {"finish_reason": "stop"})
+    async with stream(fake) as tokens:
+        assert [text async for text in tokens.text()] == ["a", "b"]
+    assert tokens.answer.reasoning == "hm"
+
+
+async def test_collect_drains_from_wherever_it_is(fake: FakeWorkersAI) -> None:
+    fake.streams("a", "b", "c")
+    async with stream(fake) as tokens:
+        await anext(tokens)
+        assert (await tokens.collect()).text == "abc"
+        assert (await tokens.collect()).text == "abc"
+
+
+async def test_json_that_was_asked_for_is_parsed_at_the_end(fake: FakeWorkersAI) -> None:
+    fake.streams('{"a"', ": 1}")
+    task = TextGeneration([user("Hi")], response_format="json_object")
+    async with fake.client().stream(MODEL, task) as tokens:
+        assert (await tokens.collect()).parsed == {"a": 1}
+
+
+async def test_run_gives_the_stream_where_it_is_asked_for_one(fake: FakeWorkersAI) -> None:
+    """By the task, by the argument, and in an open run; already begun."""
+    ai = fake.client()
+    made: list[Callable[[], Awaitable[Any]]] = [
+        lambda: ai.run(MODEL, Prompt("Hi", stream=True)),
+        lambda: ai.run(MODEL, TextGeneration([user("Hi")], stream=True)),
+        lambda: ai.run(MODEL, HI, stream=True),
+        lambda: ai.run(MODEL, {"prompt": "Hi"}, stream=True),
+        lambda: ai.run(MODEL, {"prompt": "Hi", "stream": True}),
+    ]
+    for number, make in enumerate(made, 1):
+        fake.streams("a", "b")
+        tokens = await make()
+        assert isinstance(tokens, TokenStream)
+        assert len(fake.requests) == number
+        assert fake.requests[-1].json()["stream"] is True
+        async with tokens:
+            assert (await tokens.collect()).text == "ab"
+
+
+async def test_a_stream_that_nobody_asked_for_is_read(fake: FakeWorkersAI) -> None:
+    """moondream3.1 streams unless told not to: its input schema, `stream`."""
+    ai = fake.client()
+    fake.streams("A ", "cat.", {"finish_reason": "stop"})
+    assert await ai.run(MODEL, HI) == Text("A cat.", finish_reason="stop")
+    fake.streams("A ", "cat.")
+    assert await ai.run("@cf/moondream/moondream3", ImageToText(b"i")) == Description("A cat.")
+    fake.streams("A ", "cat.")
+    tokens = await ai.run("@cf/moondream/moondream3", {"task": "caption"})
+    assert isinstance(tokens, TokenStream)
+    assert (await tokens.collect()).text == "A cat."
+    fake.streams("A ", done=False)
+    with pytest.raises(StreamInterrupted):
+        await ai.run(MODEL, HI)
+    assert len(fake.requests) == 4
+
+
+# JSON instead of a stream
+
+
+async def test_a_whole_answer_is_one_token(fake: FakeWorkersAI) -> None:
+    """A model that does not stream answers JSON: nobody has to ask again."""
+    fake.answers(
+        {"response": "Hello", "tool_calls": [{"name": "f", "arguments": {"x": 1}}]},
+        headers={"cf-ray": "8f1a-AMS"},
+    )
+    async with stream(fake) as tokens:
+        (token,) = [token async for token in tokens]
+        assert token.text == "Hello"
+        assert token.tool_calls[0].arguments == '{"x":1}'
+        assert token.raw["response"] == "Hello"
+        assert tokens.answer == Text("Hello", tool_calls=(ToolCall("f", {"x": 1}),))
+        assert tokens.answer.raw == token.raw
+        assert tokens.meta.ray_id == "8f1a-AMS"
+        assert [token async for token in tokens] == []
+        assert [event async for event in tokens.events()] == []
+
+
+@pytest.mark.parametrize("result", [{}, None, ""])
+async def test_an_empty_answer_says_to_call_run(fake: FakeWorkersAI, result: Any) -> None:
+    """github.com/cloudflare/ai, stream-text.test.ts: gpt-oss and Kimi did so. Asked once only."""
+    fake.answers(result)
+    with pytest.raises(StreamUnsupported, match=r"call run\(\)"):
+        await stream(fake, retries=AT_ONCE).collect()
+    assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "error"),
+    [
+        (b"<html>", "text/html", 200, DecodeError),
+        (b"<html>", "text/html", 502, ServerError),
+        (b"", "application/json", 200, DecodeError),
+        (b"data: {}\n\n", "text/plain", 200, DecodeError),
+        (b'{"result":{"shape":[1]}}', "application/json", 200, DecodeError),
+        (b'{"success":false,"errors":[{"code":5007}]}', "application/json", 200, BadRequest),
+        (b'data: {"error":"x"}\n\n', "text/event-stream", 500, ServerError),
+        (b"", "text/event-stream", 302, StatusError),
+    ],
+)
+async def test_what_is_no_stream_is_a_typed_error(
+    fake: FakeWorkersAI, body: bytes, content_type: str, status: int, error: type[CfaiError]
+) -> None:
+    """At every way in, and again at every later try: it never looks like a clean end."""
+    for begin in (TokenStream.open, TokenStream.collect, anext):
+        fake.says(body, content_type=content_type, status=status)
+        tokens = stream(fake, retries=NEVER)
+        with pytest.raises(error):
+            await begin(tokens)
+        with pytest.raises(error):
+            await tokens.collect()
+        with pytest.raises(error):
+            await anext(tokens.events())
+    assert len(fake.requests) == 3
+
+
+def stalled(fake: FakeWorkersAI, *parts: bytes, framing: Any = "chunked") -> None:
+    """Begin a stream, and say no more."""
+    begin = parts or (HEL,)
+    fake.says(*begin, asyncio.Event(), content_type="text/event-stream", framing=framing)
 
 
 async def reading(fake: FakeWorkersAI, tokens: TokenStream) -> asyncio.Task[list[str]]:
@@ -73,7 +244,7 @@ async def reading(fake: FakeWorkersAI, tokens: TokenStream) -> asyncio.Task[list
     return task
 
 
-# Left in the middle
+# Closing in the middle
 
 
 async def test_leaving_the_block_closes_the_connection(fake: FakeWorkersAI) -> None:
@@ -82,14 +253,14 @@ async def test_leaving_the_block_closes_the_connection(fake: FakeWorkersAI) -> N
     async with stream(fake) as tokens:
         async for _ in tokens:
             break
-    await gone(fake)
+    await all_closed(fake)
     assert tokens.answer.text == "Hel"
     stalled(fake)
     with pytest.raises(ZeroDivisionError):
         async with stream(fake) as tokens:
             await anext(tokens)
             raise ZeroDivisionError
-    await gone(fake)
+    await all_closed(fake)
 
 
 async def test_breaking_out_and_letting_go_closes_the_connection(fake: FakeWorkersAI) -> None:
@@ -109,7 +280,7 @@ async def test_breaking_out_and_letting_go_closes_the_connection(fake: FakeWorke
     for view in views:
         stalled(fake)
         assert await first(view(ai.stream(MODEL, HI)))
-        await gone(fake)
+        await all_closed(fake)
 
 
 async def test_dropping_a_stream_that_only_began_closes_the_connection(fake: FakeWorkersAI) -> None:
@@ -118,7 +289,7 @@ async def test_dropping_a_stream_that_only_began_closes_the_connection(fake: Fak
     tokens = await ai.run(MODEL, Prompt("Hi", stream=True))
     assert fake.connections == 1
     del tokens
-    await gone(fake)
+    await all_closed(fake)
 
 
 async def test_dropping_one_that_never_began_sends_nothing(fake: FakeWorkersAI) -> None:
@@ -148,7 +319,7 @@ async def test_closing_twice_is_fine_and_reading_on_is_an_error(fake: FakeWorker
         assert caught.value.answer == Text("Hel")
         assert caught.value.events == 1
     assert tokens.answer == Text("Hel")
-    await gone(fake)
+    await all_closed(fake)
 
 
 async def test_one_closed_before_it_began_is_an_error_too(fake: FakeWorkersAI) -> None:
@@ -185,7 +356,7 @@ async def test_events_that_were_there_already_are_not_told_after_closing(
         assert tokens.answer == Text("Hel")
 
 
-# From another task
+# Closing and cancelling from another task
 
 
 @FRAMINGS
@@ -198,7 +369,7 @@ async def test_cancel_ends_the_iteration_cleanly(fake: FakeWorkersAI, framing: s
     assert await task == ["Hel"]
     assert tokens.answer == Text("Hel")
     assert await tokens.collect() == Text("Hel")
-    await gone(fake)
+    await all_closed(fake)
 
 
 @FRAMINGS
@@ -213,7 +384,7 @@ async def test_closing_from_another_task_is_an_error_for_the_reader(
     with pytest.raises(StreamInterrupted) as caught:
         await task
     assert caught.value.answer == Text("Hel")
-    await gone(fake)
+    await all_closed(fake)
 
 
 @FRAMINGS
@@ -224,7 +395,7 @@ async def test_cancelling_the_task_closes_the_connection(fake: FakeWorkersAI, fr
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await gone(fake)
+    await all_closed(fake)
     with pytest.raises(StreamInterrupted):
         await anext(tokens)
     assert tokens.answer == Text("Hel")
@@ -245,7 +416,7 @@ async def test_cancel_before_the_first_event_ends_the_wait(
     tokens.cancel()
     assert await task == Text()
     assert [token async for token in tokens] == []
-    await gone(fake)
+    await all_closed(fake)
 
 
 @pytest.mark.parametrize("began", [False, True], ids=["no answer yet", "no event yet"])
@@ -262,7 +433,7 @@ async def test_closing_before_the_first_event_ends_the_wait(
     await tokens.aclose()
     with pytest.raises(StreamInterrupted, match="closed before its end"):
         await task
-    await gone(fake)
+    await all_closed(fake)
 
 
 async def test_cancel_ends_the_pause_between_two_attempts(fake: FakeWorkersAI) -> None:
@@ -292,7 +463,7 @@ async def test_cancelling_the_task_before_the_first_event_closes_the_connection(
             tokens.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await gone(fake)
+        await all_closed(fake)
 
 
 async def test_cancel_before_anything_sends_nothing(fake: FakeWorkersAI) -> None:
@@ -312,7 +483,7 @@ async def test_cancel_from_inside_the_loop_ends_it(fake: FakeWorkersAI) -> None:
         seen.append(str(token))
         tokens.cancel()
     assert seen == ["Hel"]
-    await gone(fake)
+    await all_closed(fake)
 
 
 async def test_closing_the_client_ends_a_stream_with_an_error(fake: FakeWorkersAI) -> None:
@@ -323,7 +494,7 @@ async def test_closing_the_client_ends_a_stream_with_an_error(fake: FakeWorkersA
     await ai.aclose()
     with pytest.raises(StreamInterrupted):
         await task
-    await gone(fake)
+    await all_closed(fake)
 
 
 async def test_a_stream_has_one_reader(fake: FakeWorkersAI) -> None:
@@ -384,7 +555,7 @@ async def test_an_end_mark_before_a_body_without_end_is_an_end(fake: FakeWorkers
     for more in ((), (LO,) * 50):
         fake.says(NATIVE.stream, *more, asyncio.Event())
         assert await stream(fake).collect() == NATIVE.says
-        await gone(fake)
+        await all_closed(fake)
 
 
 async def test_as_many_streams_as_the_limit_run_and_the_next_one_waits(fake: FakeWorkersAI) -> None:
@@ -405,14 +576,14 @@ async def test_as_many_streams_as_the_limit_run_and_the_next_one_waits(fake: Fak
     assert len(fake.requests) == 5
     await four.aclose()
     await five.aclose()
-    await gone(fake)
+    await all_closed(fake)
 
 
-# A thousand
+# A thousand streams
 
 
 Way = Callable[[TokenStream, int], Awaitable[None]]
-"""What becomes of one stream; the number is its own."""
+"""What happens to one stream, with its number."""
 
 
 async def broken_off(tokens: TokenStream, number: int) -> None:
@@ -464,12 +635,12 @@ async def test_a_thousand_streams_that_did_not_end_leave_nothing(
         await asyncio.gather(*(way(ai.stream(MODEL, HI), 100 * crowd + one) for one in range(100)))
     if way in (broken_off, dropped):
         assert len(fake.requests) == 1000
-    await gone(fake)
+    await all_closed(fake)
     await fake.until(lambda: asyncio.all_tasks() <= before)
     assert complaints == []
 
 
-# Limits
+# Time limits
 
 
 @FRAMINGS
@@ -486,7 +657,7 @@ async def test_a_limit_that_runs_out_ends_the_stream(
     assert caught.value.phase == phase
     assert caught.value.limit == 0.15
     assert tokens.answer.text == "Hel"
-    await gone(fake)
+    await all_closed(fake)
     with pytest.raises(RequestTimeout):
         await anext(tokens)
 
@@ -502,7 +673,7 @@ async def test_raw_events_have_the_same_limits(
     tokens = stream(fake, timeouts=Timeouts(**limits))
     with pytest.raises(RequestTimeout):
         [event async for event in tokens.events()]
-    await gone(fake)
+    await all_closed(fake)
 
 
 @pytest.mark.parametrize("phase", ["response", "total", "idle", "content"])
@@ -517,7 +688,7 @@ async def test_a_limit_before_the_first_event_is_one_too(fake: FakeWorkersAI, ph
         await stream(fake, timeouts=Timeouts(**limits), retries=Retries(base=0)).collect()
     assert caught.value.phase == phase
     assert len(fake.requests) == 1
-    await gone(fake)
+    await all_closed(fake)
 
 
 async def test_a_comment_resets_the_idle_limit_and_not_the_one_for_content(
@@ -551,7 +722,7 @@ async def test_time_that_the_reader_takes_does_not_count(fake: FakeWorkersAI) ->
     stalled(fake)
     async with stream(fake, timeouts=Timeouts(idle=None, total=0.15)) as tokens:
         await anext(tokens)
-        await gone(fake)
+        await all_closed(fake)
         with pytest.raises(RequestTimeout, match=r"Timeouts\.total"):
             await anext(tokens)
     more = asyncio.Event()
@@ -593,69 +764,3 @@ async def test_a_timer_does_not_outlive_its_stream(fake: FakeWorkersAI) -> None:
         del tokens
         left = [h for h in loop._scheduled if not h.cancelled() and h.when() > loop.time() + 1000]
         assert left == []
-
-
-# Raw events
-
-
-async def test_raw_events_are_decoded_as_the_whatwg_text_says(fake: FakeWorkersAI) -> None:
-    """With the end mark, in httpx-sse's class, and nothing read into them."""
-    fake.says(
-        b'\xef\xbb\xbf: hi\nretry: 10\nid: 1\nevent: token\ndata: {"a":\ndata: 1}\n\n',
-        b"id: 2\n\nevent: lost\n\ndata: plain \xff\r\n\r\ndata\n\nid\ndata: [DONE]\n\ndata: cut",
-        content_type="text/event-stream",
-    )
-    tokens = stream(fake)
-    seen = [event async for event in tokens.events()]
-    assert [(e.event, e.data, e.id, e.retry) for e in seen] == [
-        ("token", '{"a":\n1}', "1", 10),
-        ("message", "plain \ufffd", "2", None),
-        ("message", "", "2", None),
-        ("message", "[DONE]", "", None),
-        ("message", "cut", "", None),
-    ]
-    assert type(seen[0]).__module__.startswith("httpx_sse")
-    assert [event async for event in tokens.events()] == []
-    assert tokens.answer == Text()
-
-
-async def test_raw_events_that_are_cut_are_an_error(fake: FakeWorkersAI) -> None:
-    fake.says(HEL, b"data: x", then_hangs_up=True)
-    seen = []
-    with pytest.raises(StreamInterrupted) as caught:
-        async for event in stream(fake).events():
-            seen.append(event.data)  # noqa: PERF401  # those before the cut count, too
-    assert seen == ['{"response":"Hel"}']
-    assert caught.value.events == 1
-    assert isinstance(caught.value, ConnectionLost)
-
-
-async def test_each_event_is_taken_once(fake: FakeWorkersAI) -> None:
-    """As an event or as a token, in their order."""
-    fake.says(HEL + LO + HEL + DONE)
-    tokens = stream(fake)
-    assert (await anext(tokens.events())).data == '{"response":"Hel"}'
-    assert str(await anext(tokens)) == "lo"
-    assert (await anext(tokens.events())).data == '{"response":"Hel"}'
-    assert (await tokens.collect()).text == "lo"
-
-
-async def test_no_error_of_aiohttp_comes_out(fake: FakeWorkersAI) -> None:
-    """Whatever bytes come instead of HTTP, at whatever place."""
-    head = (
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-    )
-    answers: list[bytes] = [
-        b"garbage\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Le",
-        head,
-        head + b"18\r\n" + HEL[:10],
-        head + b"%x\r\n" % len(HEL) + HEL + b"\r\nnonsense\r\n",
-        head + b"%x\r\n" % len(HEL) + HEL + b"XX",
-        head[:-2] + b"Content-Encoding: gzip\r\n\r\n%x\r\n" % len(HEL) + HEL + b"\r\n0\r\n\r\n",
-    ]
-    for answer in answers:
-        fake.says_raw(answer, then_hangs_up=True)
-        with pytest.raises(CfaiError):
-            await stream(fake, retries=Retries(max=0)).collect()
-    await gone(fake)
