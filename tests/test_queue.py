@@ -160,9 +160,9 @@ async def test_a_failed_item_is_an_item(fake: FakeWorkersAI) -> None:
 @pytest.mark.parametrize(
     ("odd", "kind", "reason"),
     [
-        ({"id": 0, "success": False}, StatusError, "no reason"),
+        ({"id": 0, "success": False}, StatusError, "without a reason"),
         ({"id": 0, "error": "too long"}, StatusError, "too long"),
-        ({"id": 0, "success": False, "result": {"response": "a"}}, StatusError, "no reason"),
+        ({"id": 0, "success": False, "result": {"response": "a"}}, StatusError, "without a reason"),
         ({"id": 0, "success": True}, DecodeError, "an item must have a result"),
         ({"id": 0, "success": True, "result": 5}, DecodeError, ""),
     ],

@@ -408,7 +408,14 @@ async def test_a_client_shows_no_secret(fake: FakeWorkersAI) -> None:
     ):
         client = fake.client(**given)
         stream = client.stream(MODEL, ASKED)
-        for shown in (client, client.with_options(), client._settings, client._calls, stream):
+        for shown in (
+            client,
+            client.with_options(),
+            client._settings,
+            client._account,
+            client._runs,
+            stream,
+        ):
             assert TOKEN not in f"{shown!r} {shown}"
             assert KEY not in f"{shown!r} {shown}"
             assert "me@example.com" not in f"{shown!r} {shown}"

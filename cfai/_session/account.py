@@ -11,12 +11,12 @@ from cfai._session.pagination import Pager
 from cfai._session.redaction import redact_error
 from cfai._session.session import Session, reject_stream
 from cfai._session.throttle import Throttle
-from cfai._wire.answers import Decode, read_document
+from cfai._wire.errors import Decode, describe_decode_error, read_document
 from cfai._wire.pagination import Cursor, ListPage
 from cfai._wire.requests import Request, build_get_request
-from cfai._wire.responses import Reply
-from cfai._wire.vectors import Unusual, Vectors
-from cfai.errors import CfaiError
+from cfai._wire.responses import Response
+from cfai._wire.vectors import UnusualVectors, VectorDecoder
+from cfai.errors import DecodeError
 from cfai.settings import Options, Settings
 
 R = TypeVar("R")
@@ -27,7 +27,7 @@ T_co = TypeVar("T_co", covariant=True)
 class ReadVectors(Protocol[T_co]):
     """Reads a response; *decode* may leave its vectors for later."""
 
-    def __call__(self, response: Reply, decode: Decode = ...) -> T_co:
+    def __call__(self, response: Response, decode: Decode = ...) -> T_co:
         """Return the answer."""
 
 
@@ -61,28 +61,29 @@ class Account:
 
         They are decoded in slices; other tasks have their turn in between.
         """
-        vectors = Vectors()
+        decoder = VectorDecoder()
         answer = await self.session.call(
             request,
             settings,
-            read=lambda response: read(response, vectors.document),
+            read=lambda response: read(response, decoder.decode),
             read_stream=read_stream,
             throttle=throttle,
         )
         try:
-            for _ in vectors.steps():
+            for _ in decoder.steps():
                 await asyncio.sleep(0)
-        except Unusual:
+        except UnusualVectors:
             try:
-                return read(vectors.reply)  # This raises the error.
-            except CfaiError as exc:
+                return read(decoder.response)  # This raises the error.
+            except DecodeError as exc:
+                describe_decode_error(exc, decoder.response.body, decoder.response.meta)
                 redact_error(exc, settings.secrets)
                 raise
         return answer
 
-    def read_response(self, response: Reply, read: Callable[[Any], T]) -> T:
+    def read_response(self, response: Response, read: Callable[[Any], T]) -> T:
         """Return what *read* makes of the decoded response, or raise the error that it reports."""
-        return read_document(response, read)
+        return read(read_document(response))
 
     def list_request(
         self, settings: Settings, options: Options | None, path: str, query: Mapping[str, str]

@@ -22,10 +22,11 @@ from cfai._session.retries import retry_delay
 from cfai._session.throttle import Permit, Throttle
 from cfai._session.timeouts import Deadline, TimeLimit
 from cfai._session.uploads import Upload
-from cfai._wire import responses as replies
+from cfai._wire import responses
+from cfai._wire.errors import describe_decode_error
 from cfai._wire.multipart import Form
 from cfai._wire.requests import Request
-from cfai._wire.responses import Reply
+from cfai._wire.responses import Response
 from cfai.errors import AnswerTooLarge, CfaiError, ConfigError, DecodeError
 from cfai.settings import Retry, Settings
 
@@ -62,7 +63,7 @@ class Session:
         request: Request,
         settings: Settings,
         *,
-        read: Callable[[Reply], T],
+        read: Callable[[Response], T],
         read_stream: Callable[[StreamBody], Awaitable[T]] = reject_stream,
         throttle: Throttle | None = None,
     ) -> T:
@@ -105,7 +106,7 @@ class Session:
         request: Request,
         settings: Settings,
         attempt: _Attempt,
-        read: Callable[[Reply], T],
+        read: Callable[[Response], T],
         read_stream: Callable[[StreamBody], Awaitable[T]],
     ) -> T:
         """Send the request once, and read its response."""
@@ -114,8 +115,12 @@ class Session:
                 response = await self._send(request, settings, attempt, upload)
         else:
             response = await self._send(request, settings, attempt)
-        if isinstance(response, Reply):
-            return read(response)
+        if isinstance(response, Response):
+            try:
+                return read(response)
+            except DecodeError as exc:
+                describe_decode_error(exc, response.body, response.meta)
+                raise
         try:
             return await read_stream(response)
         except BaseException:
@@ -128,7 +133,7 @@ class Session:
         settings: Settings,
         attempt: _Attempt,
         upload: Upload | None = None,
-    ) -> Reply | StreamBody:
+    ) -> Response | StreamBody:
         """Send the request once; returns a complete response, or a stream after its headers."""
         number, deadline, permit = attempt
         loop = self.connections.for_running_loop()
@@ -153,10 +158,14 @@ class Session:
                 response = await _request(loop, request, settings, content)
                 loop.track(response)
                 status, headers = response.status, response.headers
-                kind = replies.media_type(headers)
-                if kind == replies.EVENTS and 200 <= status < 300:
-                    meta = replies.meta(
-                        status, headers, attempts=number, elapsed=deadline.elapsed, kind=kind
+                media_type = responses.read_media_type(headers)
+                if media_type == responses.EVENT_STREAM and 200 <= status < 300:
+                    meta = responses.read_meta(
+                        status,
+                        headers,
+                        attempts=number,
+                        elapsed=deadline.elapsed,
+                        media_type=media_type,
                     )
                     body = StreamBody(response, loop, meta, settings, deadline.left)
                     is_stream = True
@@ -167,8 +176,14 @@ class Session:
         finally:
             if not is_stream:
                 loop.release(response)
-        meta = replies.meta(status, headers, attempts=number, elapsed=deadline.elapsed, kind=kind)
-        return Reply(status, headers, data, meta)
+        meta = responses.read_meta(
+            status,
+            headers,
+            attempts=number,
+            elapsed=deadline.elapsed,
+            media_type=media_type,
+        )
+        return Response(status, headers, data, meta)
 
 
 async def _acquire_slot(loop: LoopSession, deadline: Deadline, seconds: float | None) -> None:

@@ -1,183 +1,386 @@
-"""A whole reply -> the answer that its task promises: by Content-Type first, then by class."""
+"""Reads responses into the answers of tasks: by Content-Type first, then by class of answer."""
 
-from collections.abc import Callable
-from datetime import UTC, datetime
+from array import array
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar, cast
+
+from attrs import evolve, frozen
 
 from cfai import media
 from cfai._types.json import structure
-from cfai._wire.errors import described, failure, refusal, refuses
-from cfai._wire.responses import Reply, is_json, unwrapped
-from cfai._wire.results import READERS, Asked
+from cfai._wire.errors import Decode, raise_for_status, read_document
+from cfai._wire.responses import Response, is_json_type, unwrap_result
+from cfai._wire.text import read_optional_string, read_text, read_usage, undocumented_error
+from cfai._wire.vectors import VectorRows, has_huge_number
 from cfai.errors import DecodeError, StreamUnsupported
 from cfai.meta import Meta
-from cfai.tasks import Answer, Audio, Binary, Description, Embeddings, Image, Result, Text
+from cfai.tasks import (
+    Answer,
+    Audio,
+    Binary,
+    Description,
+    Detection,
+    Detections,
+    Embeddings,
+    Image,
+    Label,
+    Labels,
+    Ranked,
+    Ranking,
+    Result,
+    Segment,
+    Summary,
+    Task,
+    Text,
+    Transcript,
+    Translated,
+    Word,
+    texts_of,
+)
 
 T = TypeVar("T")
 
-_BYTES: Final = object()
-"""Instead of a decoded document, which can be `None` itself."""
+_NUMBERS: Final = frozenset({float, int})
 
 
-def _binary(kind: str, reply: Reply, wanted: type[Answer]) -> Binary:
-    """The bytes of a reply, in the class that was promised or that their type names."""
-    data = reply.body
-    vague = kind in ("", "application/octet-stream")
-    if vague:
-        kind = media.media_type(data)
-    named: type[Binary] = {"image": Image, "audio": Audio}.get(kind.partition("/")[0], Binary)
-    if wanted is Result:
-        return named(data, kind)
-    fits = issubclass(named, wanted) or (vague and named is Binary)
-    if not (fits and issubclass(wanted, Binary)):
-        message = f"the service answered {len(data)} bytes of {reply.kind or 'no Content-Type'}"
-        raise DecodeError(f"{message} where {wanted.__name__} was expected")
-    return wanted(data, kind)
+@frozen
+class AnswerSpec:
+    """What reading an answer needs to know of its task."""
+
+    answer: type[Answer]
+    json: bool = False
+    """Whether the task requests JSON."""
+    documents: tuple[str, ...] = ()
+    """The texts that a ranking refers to."""
+    count: int | None = None
+    """How many vectors are expected."""
 
 
-def _holds_json(reply: Reply, wanted: type[Answer]) -> bool:
-    if is_json(reply.kind):
-        return True
-    # Without a type, a sound may be bare samples, which begin with any byte.
-    vague = reply.kind == "text/plain" or (not reply.kind and not issubclass(wanted, Audio))
-    return vague and reply.body[:1] in (b"{", b"[")
+def answer_spec(task: Task[Any] | Mapping[str, Any]) -> AnswerSpec:
+    """Build the spec of the answer to *task*."""
+    if not isinstance(task, Task):
+        return AnswerSpec(Result, bool(task.get("response_format")))
+    json = getattr(task, "response_format", None) is not None
+    documents = getattr(task, "documents", ())
+    texts = texts_of(task)
+    if texts is None and not (json or documents):
+        return _PLAIN_SPECS.get(task.answer) or AnswerSpec(task.answer)
+    count = None if texts is None else len(texts)
+    return AnswerSpec(task.answer, json=json, documents=tuple(documents), count=count)
 
 
-Decode = Callable[[Reply], Any]
+# Responses
 
 
-def _document(reply: Reply, wanted: type[Answer], decode: Decode) -> Any:
-    """The decoded body of a reply that did not fail; `_BYTES` where it is not JSON."""
-    if not 200 <= reply.status < 300:
-        raise failure(reply, now=datetime.now(UTC))
-    if not _holds_json(reply, wanted):
-        return _BYTES
-    document = decode(reply)
-    if refuses(document) and (error := refusal(document, reply, now=datetime.now(UTC))):
-        raise error
-    return document
-
-
-def _read(result: Any, asked: Asked) -> Answer:
-    reader = READERS.get(asked.answer)
-    return structure(result, asked.answer, "result") if reader is None else reader(result, asked)
-
-
-def _told(result: Any) -> Any:
-    """What is kept as `raw`: all but vectors, which would be kept as lists of floats."""
-    if not isinstance(result, dict) or not ("shape" in result or "data" in result):
-        return result
-    return {key: value for key, value in result.items() if key not in ("data", "response")}
-
-
-def _with_facts(answer: Answer, reply: Reply, raw: Any) -> Answer:
-    # It was made a moment ago and nobody else has it: to fill it in costs less than a copy.
-    object.__setattr__(answer, "meta", reply.meta)
-    object.__setattr__(answer, "raw", raw)
-    return answer
-
-
-def answer(asked: Asked, reply: Reply, *, decode: Decode = Reply.json) -> Answer:
-    """What a reply says, as the answer that was asked for.
+def read_answer(spec: AnswerSpec, response: Response, decode: Decode = Response.json) -> Answer:
+    """Read a response into the answer of a task.
 
     Args:
-        decode: Reads its JSON. What it leaves for later (`Vectors`) is empty in the answer.
+        spec: Of the answer.
+        response: The response.
+        decode: Decodes its JSON. Vectors that it leaves for later (`VectorDecoder`) are missing
+            in the answer until then.
 
     Raises:
-        StatusError: The service said no, by its status or by `success: false`.
-        DecodeError: It said something that no source documents.
+        StatusError: The service refused, by the status or by `success: false`.
+        DecodeError: The response has an undocumented form.
     """
-    try:
-        return _answer(asked, reply, decode)
-    except DecodeError as exc:
-        described(exc, reply.body, reply.meta)
-        raise
+    if not _holds_json(response, spec.answer):
+        raise_for_status(response)
+        if response.media_type == "text/html" or not response.body:
+            response.json()  # This raises an error that says so.
+        return _complete(_read_binary(response, spec.answer), response.meta, None)
+    result = unwrap_result(read_document(response, decode))
+    answer = _read_result(result, spec)
+    return _complete(answer, response.meta, None if isinstance(answer, Binary) else result)
 
 
-def _answer(asked: Asked, reply: Reply, decode: Decode) -> Answer:
-    document = _document(reply, asked.answer, decode)
-    if document is _BYTES:
-        if reply.kind == "text/html" or not reply.body:
-            reply.json()
-        return _with_facts(_binary(reply.kind, reply, asked.answer), reply, None)
-    result = unwrapped(document)
-    read = _read(result, asked)
-    raw = _told(result) if isinstance(read, Embeddings) else result
-    return _with_facts(read, reply, None if isinstance(read, Binary) else raw)
-
-
-def item(asked: Asked, result: Any, meta: Meta) -> Answer:
-    """A result that came with others in one reply.
+def read_item(spec: AnswerSpec, result: Any, meta: Meta) -> Answer:
+    """Read one of several results in a response.
 
     Raises:
-        DecodeError: It has a form that no source documents.
+        DecodeError: The result has an undocumented form.
     """
-    made = _read(result, asked)
-    object.__setattr__(made, "meta", meta)
-    object.__setattr__(made, "raw", _told(result) if isinstance(made, Embeddings) else result)
-    return made
+    return _complete(_read_result(result, spec), meta, result)
 
 
-def unstreamed(asked: Asked, reply: Reply) -> Text:
-    """The whole text of a reply that should have been a stream.
+def read_unstreamed_text(spec: AnswerSpec, response: Response) -> Text:
+    """Read the whole text from a response that should have been a stream.
 
     gpt-oss and Kimi have answered a request for a stream with an empty result
     (github.com/cloudflare/ai, workers-ai-provider, changelog 3.1.1).
 
     Raises:
-        StreamUnsupported: It is empty.
-        StatusError: The service said no.
-        DecodeError: It is no text.
+        StreamUnsupported: The result is empty.
+        StatusError: The service refused.
+        DecodeError: The result is not text.
     """
-    try:
-        return _unstreamed(asked, reply)
-    except DecodeError as exc:
-        described(exc, reply.body, reply.meta)
-        raise
-
-
-def _unstreamed(asked: Asked, reply: Reply) -> Text:
-    document = _document(reply, Text, Reply.json)
-    if document is _BYTES:
-        kind = reply.kind or "no Content-Type"
-        size = len(reply.body)
-        raise DecodeError(f"the service answered {size} bytes of {kind} where a stream was asked")
-    result = unwrapped(document)
+    if not _holds_json(response, Text):
+        raise_for_status(response)
+        media_type = response.media_type or "no Content-Type"
+        size = len(response.body)
+        raise DecodeError(f"expected a stream, got {size} bytes of {media_type}")
+    result = unwrap_result(read_document(response))
     if not result:
         raise StreamUnsupported("the model answered nothing to a request for a stream: call run()")
-    text = _read(result, Asked(Text, asked.json))
-    return cast("Text", _with_facts(text, reply, result))
+    text = _read_result(result, AnswerSpec(Text, spec.json))
+    return cast("Text", _complete(text, response.meta, result))
 
 
-def read_document(reply: Reply, read: Callable[[Any], T], *, decode: Decode = Reply.json) -> T:
-    """Return what *read* makes of the decoded body of a response that is not about a run.
-
-    Raises:
-        StatusError: The service refused, by its status or by `success: false`.
-        DecodeError: The body has a form that no source documents.
-    """
-    try:
-        now = datetime.now(UTC)
-        if not 200 <= reply.status < 300:
-            raise failure(reply, now=now)
-        document = decode(reply)
-        if error := refusal(document, reply, now=now):
-            raise error
-        return read(document)
-    except DecodeError as exc:
-        described(exc, reply.body, reply.meta)
-        raise
-
-
-def from_text(asked: Asked, text: Text) -> Answer:
-    """The answer that was asked for, from a stream that the model chose to send.
+def answer_from_text(spec: AnswerSpec, text: Text) -> Answer:
+    """Turn the text of a stream that was not requested into the answer of a task.
 
     Raises:
-        DecodeError: That class of answer can't be made of text.
+        DecodeError: This class of answer is not made of text.
     """
-    if asked.answer is Text:
+    if spec.answer is Text:
         return text
-    if asked.answer is Description:
+    if spec.answer is Description:
         return Description(text.text, finish_reason=text.finish_reason, meta=text.meta)
-    message = f"the service answered a stream where {asked.answer.__name__} was expected"
-    raise DecodeError(message, meta=text.meta)
+    raise DecodeError(f"expected {spec.answer.__name__}, got a stream", meta=text.meta)
+
+
+def _holds_json(response: Response, expected: type[Answer]) -> bool:
+    media_type = response.media_type
+    if is_json_type(media_type):
+        return True
+    # Audio without a type may be bare samples, which begin with any byte.
+    vague = media_type == "text/plain" or (not media_type and not issubclass(expected, Audio))
+    return vague and response.body[:1] in (b"{", b"[")
+
+
+def _read_binary(response: Response, expected: type[Answer]) -> Binary:
+    """The bytes of a response, in the expected class or in the one that their type names."""
+    data, media_type = response.body, response.media_type
+    vague = media_type in ("", "application/octet-stream")
+    if vague:
+        media_type = media.media_type(data)
+    family = media_type.partition("/")[0]
+    named: type[Binary] = {"image": Image, "audio": Audio}.get(family, Binary)
+    if expected is Result:
+        return named(data, media_type)
+    fits = issubclass(named, expected) or (vague and named is Binary)
+    if not (fits and issubclass(expected, Binary)):
+        received = f"{len(data)} bytes of {response.media_type or 'no Content-Type'}"
+        raise DecodeError(f"expected {expected.__name__}, got {received}")
+    return expected(data, media_type)
+
+
+def _read_result(result: Any, spec: AnswerSpec) -> Answer:
+    reader = _READERS.get(spec.answer)
+    return structure(result, spec.answer, "result") if reader is None else reader(result, spec)
+
+
+def _complete(answer: Answer, meta: Meta, raw: Any) -> Answer:
+    # Nobody else has the new answer yet, and to fill it in costs less than a copy.
+    object.__setattr__(answer, "meta", meta)
+    object.__setattr__(answer, "raw", _drop_vectors(raw) if type(answer) is Embeddings else raw)
+    return answer
+
+
+def _drop_vectors(result: Any) -> Any:
+    """The `raw` of embeddings: vectors would stay in memory as lists of floats."""
+    if not isinstance(result, dict) or not ("shape" in result or "data" in result):
+        return result
+    return {key: value for key, value in result.items() if key not in ("data", "response")}
+
+
+# Results
+
+
+def _read_rows(value: Any, kind: type[T], name: str) -> tuple[T, ...]:
+    if not isinstance(value, list):
+        # cattrs would take an empty object or string for an iterable without items.
+        raise undocumented_error(f"{name} must be a list", value)
+    return structure(value, tuple[kind, ...], name)  # type: ignore[valid-type]  # made at runtime
+
+
+def _read_labels(result: Any, _: AnswerSpec) -> Labels:
+    return Labels(_read_rows(result, Label, "result"))
+
+
+def _read_detections(result: Any, _: AnswerSpec) -> Detections:
+    return Detections(_read_rows(result, Detection, "result"))
+
+
+def _decode_base64(result: Any, key: str) -> bytes:
+    """The bytes of a base64 result: `{key: "…"}`, or the bare string of the API page."""
+    text = result.get(key) if isinstance(result, dict) else result
+    if not isinstance(text, str) or not text:
+        raise undocumented_error(f"{key} must be a base64 string", result)
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        data = b64decode(text, validate=True)
+    except (Base64Error, ValueError) as exc:
+        raise undocumented_error(f"{key} must be a base64 string", text[:60]) from exc
+    if not data:
+        raise undocumented_error(f"{key} must not be empty", result)
+    return data
+
+
+def _read_image(result: Any, _: AnswerSpec) -> Image:
+    data = _decode_base64(result, "image")
+    return Image(data, media.media_type(data))
+
+
+def _read_audio(result: Any, _: AnswerSpec) -> Audio:
+    data = _decode_base64(result, "audio")
+    return Audio(data, media.media_type(data))
+
+
+def _read_embeddings(result: Any, spec: AnswerSpec) -> Embeddings:
+    # bge-m3 has the vectors under `response` if contexts were sent instead of texts.
+    rows: Any = result.get("data", result.get("response")) if isinstance(result, dict) else None
+    pending = isinstance(rows, VectorRows)
+    if not pending and not (isinstance(rows, list) and all(isinstance(row, list) for row in rows)):
+        raise undocumented_error("data must be a list of vectors", result)
+    if spec.count is not None and len(rows) != spec.count:
+        raise DecodeError(f"{spec.count} texts were sent, and {len(rows)} vectors came back")
+    width = rows.width if pending else len(rows[0]) if rows else 0
+    if not width:
+        raise undocumented_error("data must contain numbers", result)
+    buffer = rows.buffer if pending else _read_floats(rows, width)
+    shape = (len(rows), width)
+    reported = result.get("shape")
+    if reported is not None and reported != list(shape):
+        raise undocumented_error(f"shape must be that of the data, {list(shape)}", reported)
+    pooling = _read_optional(result, "pooling", str)
+    return Embeddings(shape, buffer, pooling=pooling, usage=read_usage(result.get("usage")))
+
+
+def _read_floats(rows: list[list[Any]], width: int) -> "array[float]":
+    buffer = array("f")
+    for row in rows:
+        if len(row) != width:
+            lengths = [len(row) for row in rows]
+            raise undocumented_error("all vectors must have the same length", lengths)
+        if not _NUMBERS.issuperset(map(type, row)):
+            raise DecodeError("a vector must contain numbers only")
+        buffer.fromlist(row)
+    if has_huge_number(buffer):
+        raise DecodeError("the numbers of a vector must be below 1e38")
+    return buffer
+
+
+def _read_optional(result: dict[str, Any], key: str, kind: type[T]) -> T | None:
+    value = result.get(key)
+    return None if value is None else structure(value, kind, key)
+
+
+def _read_transcript(result: Any, _: AnswerSpec) -> Transcript:
+    if isinstance(result, dict) and "results" in result:
+        return _read_nova(result)
+    if not isinstance(result, dict) or not isinstance(result.get("text"), str):
+        raise undocumented_error("text must be a string", result)
+    info = result.get("transcription_info")
+    if not isinstance(info, dict | None):
+        raise undocumented_error("transcription_info must be an object", info)
+    segments = _read_segments(result.get("segments"))
+    words = _read_words(result.get("words"))
+    return Transcript(
+        result["text"],
+        vtt=_read_optional(result, "vtt", str),
+        word_count=_read_optional(result, "word_count", int),
+        words=words or tuple(word for segment in segments for word in segment.words),
+        segments=segments,
+        info=info,
+    )
+
+
+def _read_nova(result: dict[str, Any]) -> Transcript:
+    """Deepgram's form: the first alternative of the first channel."""
+    match result["results"]:
+        case {"channels": [{"alternatives": [{"transcript": str(text)} as best, *_]}, *_]}:
+            words = _read_words(best.get("words"))
+            info = {key: value for key, value in best.items() if key == "confidence"}
+            return Transcript(text, word_count=len(words) or None, words=words, info=info or None)
+    raise undocumented_error("results must have a channel with a transcript", result)
+
+
+def _read_words(value: Any) -> tuple[Word, ...]:
+    return _read_rows(value or [], Word, "words")
+
+
+def _read_segments(value: Any) -> tuple[Segment, ...]:
+    entries = _read_rows(value or [], dict, "segments")
+    complete = [{**entry, "words": entry.get("words") or []} for entry in entries]
+    return _read_rows(complete, Segment, "segments")
+
+
+def _read_text(result: Any, spec: AnswerSpec) -> Text:
+    return read_text(result, json_mode=spec.json)
+
+
+def _read_translated(result: Any, _: AnswerSpec) -> Translated:
+    match result:
+        case {"translated_text": str(text)}:
+            return Translated(text)
+        # indictrans2 has one translation for each text that was sent.
+        case {"translations": [*texts]} if texts and all(isinstance(text, str) for text in texts):
+            return Translated("\n".join(texts))
+    raise undocumented_error("translated_text must be a string", result)
+
+
+def _read_summary(result: Any, _: AnswerSpec) -> Summary:
+    match result:
+        case {"summary": str(text)}:
+            return Summary(text)
+    raise undocumented_error("summary must be a string", result)
+
+
+def _read_description(result: Any, _: AnswerSpec) -> Description:
+    if isinstance(result, dict):
+        # `description` of llava and uform; `answer` and `caption` of moondream; chat models.
+        for key in ("description", "answer", "caption"):
+            if isinstance(text := result.get(key), str):
+                finish_reason = read_optional_string(result.get("finish_reason"))
+                return Description(text, finish_reason=finish_reason)
+        if "response" in result or "choices" in result:
+            chat = read_text(result)
+            return Description(chat.text, finish_reason=chat.finish_reason)
+    raise undocumented_error("description must be a string", result)
+
+
+def _read_ranking(result: Any, spec: AnswerSpec) -> Ranking:
+    rows = result.get("response") if isinstance(result, dict) else None
+    ranked = _read_rows(rows, Ranked, "response")
+    texts = spec.documents
+    return Ranking(
+        tuple(
+            evolve(row, text=texts[row.id]) if 0 <= row.id < len(texts) else row for row in ranked
+        )
+    )
+
+
+def _read_open_result(result: Any, _: AnswerSpec) -> Answer:
+    """The result of a mapping: any value, or one of the two documented forms of base64."""
+    if isinstance(result, dict) and len(result) == 1:
+        for key, read in (("image", _read_image), ("audio", _read_audio)):
+            if isinstance(result.get(key), str):
+                try:
+                    return read(result, AnswerSpec(Result))
+                except DecodeError:
+                    break
+    return Result(result)
+
+
+_READERS: Final[dict[type[Answer], Callable[[Any, AnswerSpec], Answer]]] = {
+    Labels: _read_labels,
+    Detections: _read_detections,
+    Image: _read_image,
+    Audio: _read_audio,
+    Embeddings: _read_embeddings,
+    Transcript: _read_transcript,
+    Text: _read_text,
+    Translated: _read_translated,
+    Summary: _read_summary,
+    Description: _read_description,
+    Ranking: _read_ranking,
+    Result: _read_open_result,
+}
+
+_PLAIN_SPECS: Final = {answer: AnswerSpec(answer) for answer in _READERS}
+"""The specs of most tasks, which differ in the class of answer only."""

@@ -1,72 +1,125 @@
-"""What the service says when it says no: every form of body becomes one kind of error.
+"""The errors that the service reports: in a response, in an item of a batch, or in an event.
 
-The forms are those of the API's OpenAPI document, of its edge, of AI Gateway, of the Workers
-binding and of the providers behind it; each is pinned by its bytes in the tests.
+The forms of body are those of the API's OpenAPI document, its edge, AI Gateway, the Workers binding
+and the providers behind it. The tests pin each of them by its bytes.
 """
 
 import re
 import reprlib
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
 from cfai._types.json import loads
-from cfai._wire.responses import Reply, retry_after
+from cfai._wire.responses import Response, read_retry_after
 from cfai.errors import BODY_LIMIT, DecodeError, StatusError, status_error, status_of
 from cfai.meta import Meta
 
-_MARKUP = re.compile(r"<[^>]*>")
-_DEPTH = 16
-"""How deep an entry of a body is kept. A decoder reads deeper than Python can follow."""
+Decode = Callable[[Response], Any]
+
+_MARKUP: Final = re.compile(r"<[^>]*>")
+_DEPTH: Final = 16
+"""How many levels of an entry are kept. JSON can be nested deeper than Python recurses."""
 
 
-class Complaint(NamedTuple):
-    """What one body says: the first code and message, and every entry as it came."""
+class ErrorBody(NamedTuple):
+    """The errors in one document: the first code, the messages, and every entry as it came."""
 
     code: int | None
     message: str
-    errors: tuple[Any, ...]
+    entries: tuple[Any, ...]
 
 
-def _code(value: Any) -> int | None:
-    # The OpenAPI document has the code as a text in places: "code": "10000".
+_EMPTY: Final = ErrorBody(None, "", ())
+
+
+def read_document(response: Response, decode: Decode = Response.json) -> Any:
+    """Decode a response.
+
+    Args:
+        response: It.
+        decode: Decodes its body.
+
+    Raises:
+        StatusError: The service refused, by the status or by `success: false`.
+        DecodeError: The body is not JSON.
+    """
+    raise_for_status(response)
+    document = decode(response)
+    if is_refusal(document):
+        raise error_from_refusal(document, response)
+    return document
+
+
+def raise_for_status(response: Response) -> None:
+    """Raise the error that a response reports by its status.
+
+    Raises:
+        StatusError: The status is not 2xx.
+    """
+    if not 200 <= response.status < 300:
+        raise error_from_response(response, now=datetime.now(UTC))
+
+
+def describe_decode_error(error: DecodeError, body: bytes, meta: Meta) -> None:
+    """Add to *error* the beginning of the body that it is about, and the facts of its response."""
+    error.body, error.meta = body[:BODY_LIMIT], meta
+
+
+# The body of an error
+
+
+def parse_error_body(document: Any) -> ErrorBody | None:
+    """Find the errors in a decoded body; `None` if it reports none."""
+    if not isinstance(document, dict):
+        return None
+    for key in ("errors", "error"):
+        value = document.get(key)
+        if not value:
+            continue
+        entries = tuple(value) if isinstance(value, list) else (value,)
+        parsed = [_parse_entry(entry) for entry in entries]
+        code = next((code for code, _ in parsed if code is not None), None)
+        message = "; ".join(message for _, message in parsed if message)
+        return ErrorBody(code, message, entries)
+    if "internalCode" in document or document.get("message"):
+        code, message = _parse_entry(document)
+        return ErrorBody(code, message, (document,))
+    return _EMPTY if is_refusal(document) else None
+
+
+def _parse_entry(entry: Any) -> tuple[int | None, str]:
+    if isinstance(entry, str):
+        return None, entry
+    if not isinstance(entry, dict):
+        return None, ""
+    code = _parse_code(entry.get("code"))
+    if code is None:
+        code = _parse_code(entry.get("internalCode"))
+    message = entry.get("message") or entry.get("description") or entry.get("error") or ""
+    return code, message if isinstance(message, str) else reprlib.repr(message)
+
+
+def _parse_code(value: Any) -> int | None:
+    # In places, the OpenAPI document has the code as a string: "code": "10000".
     if isinstance(value, str) and len(value) < 10 and value.isascii() and value.isdigit():
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _entry(entry: Any) -> tuple[int | None, str]:
-    if isinstance(entry, str):
-        return None, entry
-    if not isinstance(entry, dict):
-        return None, ""
-    code = _code(entry.get("code"))
-    if code is None:
-        code = _code(entry.get("internalCode"))
-    message = entry.get("message") or entry.get("description") or entry.get("error") or ""
-    return code, message if isinstance(message, str) else reprlib.repr(message)
-
-
-def complaint(document: Any) -> Complaint | None:
-    """Read a decoded body that may say no; `None` where it names no fault."""
-    if not isinstance(document, dict):
-        return None
-    for key in ("errors", "error"):
-        named = document.get(key)
-        if not named:
-            continue
-        entries = tuple(named) if isinstance(named, list) else (named,)
-        read = [_entry(entry) for entry in entries]
-        code = next((code for code, _ in read if code is not None), None)
-        message = "; ".join(message for _, message in read if message)
-        return Complaint(code, message, entries)
-    if "internalCode" in document or document.get("message"):
-        code, message = _entry(document)
-        return Complaint(code, message, (document,))
-    if document.get("success") is False:
-        return Complaint(None, "", ())
-    return None
+def _build_error(
+    body: ErrorBody, status: int, default: str, /, *, meta: Meta, **facts: Any
+) -> StatusError:
+    return status_error(
+        status,
+        body.code,
+        body.message or default,
+        errors=[_limit_depth(entry) for entry in body.entries if isinstance(entry, Mapping)],
+        ray_id=meta.ray_id,
+        meta=meta,
+        **facts,
+    )
 
 
 def _limit_depth(value: Any, depth: int = _DEPTH) -> Any:
@@ -79,6 +132,41 @@ def _limit_depth(value: Any, depth: int = _DEPTH) -> Any:
     return value
 
 
+def _status_of(body: ErrorBody, default: int) -> int:
+    """The status that belongs to the code of an error that came under another status."""
+    status = status_of(body.code) if body.code is not None else None
+    return default if status is None else status
+
+
+# Responses
+
+
+def error_from_response(response: Response, *, now: datetime) -> StatusError:
+    """Build the error for a response whose status is not 2xx, whatever form its body has."""
+    excerpt = _excerpt(response)
+    try:
+        body = parse_error_body(loads(response.body))
+    except ValueError:
+        body = None
+    if 300 <= response.status < 400:
+        body = ErrorBody(None, "a redirect, which is not followed", ())
+    if body is None:
+        body = ErrorBody(None, " ".join(_MARKUP.sub(" ", excerpt).split())[:200], ())
+    return _build_error(
+        body,
+        response.status,
+        _phrase(response.status),
+        meta=response.meta,
+        body=excerpt,
+        retry_after=read_retry_after(response.headers, now),
+    )
+
+
+def _excerpt(response: Response) -> str:
+    # A character of UTF-8 has at most 4 bytes.
+    return response.body[: 4 * BODY_LIMIT].decode("utf-8", "replace")[:BODY_LIMIT]
+
+
 def _phrase(status: int) -> str:
     try:
         return HTTPStatus(status).phrase
@@ -86,108 +174,62 @@ def _phrase(status: int) -> str:
         return "no reason given"
 
 
-def _error(said: Complaint, status: int, default: str, *, meta: Meta, **facts: Any) -> StatusError:
-    return status_error(
-        status,
-        said.code,
-        said.message or default,
-        errors=[_limit_depth(entry) for entry in said.errors if isinstance(entry, Mapping)],
-        ray_id=meta.ray_id,
-        meta=meta,
-        **facts,
-    )
-
-
-def _meant(said: Complaint, otherwise: int) -> int:
-    """The status that an error's code belongs to, where the answer itself had another."""
-    status = status_of(said.code) if said.code is not None else None
-    return otherwise if status is None else status
-
-
-def _excerpt(reply: Reply) -> str:
-    # A character of UTF-8 has at most 4 bytes.
-    return reply.body[: 4 * BODY_LIMIT].decode("utf-8", "replace")[:BODY_LIMIT]
-
-
-def described(error: DecodeError, body: bytes, meta: Meta) -> None:
-    """Put into *error* what is known of the answer that it is about."""
-    error.body, error.meta = body[:BODY_LIMIT], meta
-
-
-def failure(reply: Reply, *, now: datetime) -> StatusError:
-    """The error that a refusing *reply* means, whatever form its body has."""
-    excerpt = _excerpt(reply)
-    try:
-        said = complaint(loads(reply.body))
-    except ValueError:
-        said = None
-    if 300 <= reply.status < 400:
-        said = Complaint(None, "a redirect, which is not followed", ())
-    if said is None:
-        said = Complaint(None, " ".join(_MARKUP.sub(" ", excerpt).split())[:200], ())
-    return _error(
-        said,
-        reply.status,
-        _phrase(reply.status),
-        meta=reply.meta,
-        body=excerpt,
-        retry_after=retry_after(reply.headers, now),
-    )
-
-
-def refuses(document: Any) -> bool:
-    """Whether an answer of status 200 says `success: false`."""
+def is_refusal(document: Any) -> bool:
+    """Whether a document says `success: false`."""
     return isinstance(document, dict) and document.get("success") is False
 
 
-def refusal(document: Any, reply: Reply, *, now: datetime) -> StatusError | None:
-    """The error inside an answer of status 200 that says `success: false`, if it does."""
-    if not refuses(document):
-        return None
-    said = complaint(document) or Complaint(None, "", ())
-    return _error(
-        said,
-        _meant(said, reply.status),
-        "the service said success: false and no reason",
-        meta=reply.meta,
-        body=_excerpt(reply),
-        retry_after=retry_after(reply.headers, now),
+def error_from_refusal(document: Any, response: Response) -> StatusError:
+    """Build the error for a response of status 2xx whose document says `success: false`."""
+    body = parse_error_body(document) or _EMPTY
+    return _build_error(
+        body,
+        _status_of(body, response.status),
+        "the service answered success: false without a reason",
+        meta=response.meta,
+        body=_excerpt(response),
+        retry_after=read_retry_after(response.headers, datetime.now(UTC)),
     )
 
 
-TELLTALES: Final = frozenset({"success", "errors", "error", "internalCode"})
-"""Keys without which no event is an error, unless it is named one."""
+# Parts of a response
 
 
-def in_item(document: Any, *, meta: Meta) -> StatusError | None:
-    """The error that one item of a batch means, if it means one."""
+def error_from_item(document: Any, *, meta: Meta) -> StatusError | None:
+    """Build the error that one item of a batch reports; `None` if it reports none."""
     if not isinstance(document, dict) or document.get("success") is True:
         return None
-    said = complaint(document)
-    if said is None:
+    body = parse_error_body(document)
+    if body is None:
         return None
-    default = "the service said that it failed, and no reason"
-    return _error(said, _meant(said, 500), default, meta=meta)
+    default = "the service reported a failure without a reason"
+    return _build_error(body, _status_of(body, 500), default, meta=meta)
 
 
-def in_stream(document: Any, *, named_error: bool, meta: Meta) -> StatusError | None:
-    """The error that one event of a stream means, if it means one.
+ERROR_KEYS: Final = frozenset({"success", "errors", "error", "internalCode"})
+"""An event without any of these keys reports no error, unless the event is named `error`."""
 
-    The class is the one that the HTTP status would have given; `meta.status` stays what it was.
-    No error event has been recorded from the service, so every form of body is read.
+
+def error_from_event(document: Any, *, is_named_error: bool, meta: Meta) -> StatusError | None:
+    """Build the error that one event of a stream reports; `None` if it reports none.
+
+    Its class is the one that the HTTP status would have given; `meta.status` stays as it was. No
+    error event of the service has been recorded, so every form of body is read.
 
     Args:
-        named_error: Whether the event itself is named `error`.
+        document: The decoded data of the event.
+        is_named_error: Whether the event itself is named `error`.
+        meta: The facts of the response.
     """
     if not isinstance(document, dict):
-        said = Complaint(None, str(document), ()) if named_error else None
-    elif document.get("success") is False or named_error:
-        said = complaint(document) or Complaint(None, "", ())
+        body = ErrorBody(None, str(document), ()) if is_named_error else None
+    elif document.get("success") is False or is_named_error:
+        body = parse_error_body(document) or _EMPTY
     elif document.get("errors") or document.get("error") or "internalCode" in document:
-        said = complaint(document)
+        body = parse_error_body(document)
     else:
         return None
-    if said is None:
+    if body is None:
         return None
-    default = "the stream reported an error and no reason"
-    return _error(said, _meant(said, 500), default, meta=meta)
+    default = "the stream reported an error without a reason"
+    return _build_error(body, _status_of(body, 500), default, meta=meta)

@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from attrs import evolve, field, frozen
 
-from cfai._wire.responses import unwrapped
+from cfai._wire.responses import unwrap_result
 from cfai.errors import DecodeError, InputError
 
 R = TypeVar("R")
@@ -176,7 +176,7 @@ def read_page(document: Any, read_row: Callable[[Any, str], R]) -> ListPage[R]:
         document: The decoded body.
         read_row: Reads one row; its second argument names the row in error messages.
     """
-    result = unwrapped(document)
+    result = unwrap_result(document)
     if not isinstance(result, list | Mapping | None):
         raise DecodeError(f"a list is documented, got {type(result).__name__}")
     raw = [] if result == {} else list(_flatten(result))

@@ -1,10 +1,10 @@
-"""A whole answer as it came, and what its headers and its envelope say."""
+"""An HTTP response as it was received, and what its headers and its envelope say."""
 
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Final
 
 from attrs import define, field
 
@@ -12,52 +12,52 @@ from cfai._types.json import loads
 from cfai.errors import DecodeError
 from cfai.meta import Meta
 
-EVENTS = "text/event-stream"
+EVENT_STREAM: Final = "text/event-stream"
 
 
-def media_type(headers: Mapping[str, str]) -> str:
-    """The Content-Type in small letters, without its parameters; empty where there is none."""
+def read_media_type(headers: Mapping[str, str]) -> str:
+    """The Content-Type in lower case and without parameters; empty if there is none."""
     return headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
-def is_json(kind: str) -> bool:
+def is_json_type(media_type: str) -> bool:
     """Whether a media type names JSON."""
-    return kind == "application/json" or kind.endswith("+json")
+    return media_type == "application/json" or media_type.endswith("+json")
 
 
-def meta(
+def read_meta(
     status: int,
     headers: Mapping[str, str],
     *,
     attempts: int,
     elapsed: float,
-    kind: str | None = None,
+    media_type: str | None = None,
 ) -> Meta:
-    """What the headers of an answer tell, with the count and the seconds that it took.
+    """Read the headers of a response into a `Meta`.
 
     Args:
-        kind: Its media type, where that is known already.
+        media_type: The Content-Type, if the caller has read it already.
     """
-    said = headers.get
+    get = headers.get
     return Meta(
         status,
-        said("cf-ray"),
-        said("cf-ai-req-id"),
+        get("cf-ray"),
+        get("cf-ai-req-id"),
         attempts,
         elapsed,
-        said("Ratelimit"),
-        said("Ratelimit-Policy"),
-        said("cf-aig-log-id"),
-        said("cf-aig-cache-status"),
-        (media_type(headers) if kind is None else kind) or None,
-        said("cfai-backend"),
+        get("Ratelimit"),
+        get("Ratelimit-Policy"),
+        get("cf-aig-log-id"),
+        get("cf-aig-cache-status"),
+        (read_media_type(headers) if media_type is None else media_type) or None,
+        get("cfai-backend"),
     )
 
 
-def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+def read_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     """Seconds that the service asks to wait: `retry-after-ms`, or `Retry-After` in either form.
 
-    Source: RFC 9110, section 10.2.3; what is negative, no number or no date says nothing.
+    Source: RFC 9110, section 10.2.3. Negative and malformed values are ignored.
     """
     for name, unit in (("retry-after-ms", 1000.0), ("Retry-After", 1.0)):
         value = headers.get(name)
@@ -78,10 +78,10 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     return max(0.0, (moment - now).total_seconds())
 
 
-# Not frozen: each call makes one, and freezing doubles what that costs.
+# Not frozen: every call creates one, and a frozen class takes twice as long to create.
 @define
-class Reply:
-    """An answer that was read to its end."""
+class Response:
+    """A response that was read to its end."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -89,27 +89,27 @@ class Reply:
     meta: Meta
 
     @property
-    def kind(self) -> str:
-        """The media type, in small letters, without parameters."""
+    def media_type(self) -> str:
+        """The Content-Type in lower case and without parameters; empty if there is none."""
         return self.meta.media_type or ""
 
     def json(self) -> Any:
-        """The body as decoded JSON.
+        """Decode the body as JSON.
 
         Raises:
-            DecodeError: It is no JSON.
+            DecodeError: The body is not JSON.
         """
         try:
             return loads(self.body)
         except ValueError as exc:
-            said = "an empty body" if not self.body else "a body that is no JSON"
-            kind = self.kind or "no Content-Type"
-            message = f"the service answered {self.status} ({kind}) with {said}"
+            problem = "a body that is not JSON" if self.body else "an empty body"
+            media_type = self.media_type or "no Content-Type"
+            message = f"the service answered {self.status} ({media_type}) with {problem}"
             raise DecodeError(message, body=self.body, meta=self.meta) from exc
 
 
-def unwrapped(document: Any) -> Any:
-    """The result inside the service's envelope, or the document where there is no envelope."""
+def unwrap_result(document: Any) -> Any:
+    """The result inside the service's envelope; the document itself if it has no envelope."""
     if isinstance(document, dict) and "result" in document:
         return document["result"]
     return document

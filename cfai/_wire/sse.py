@@ -18,7 +18,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 _DIGITS: Final = frozenset("0123456789")
 
 
-class Blocks:
+class EventSplitter:
     """Takes the bytes of one stream in pieces of any size, and gives its events' blocks."""
 
     __slots__ = (

@@ -1,46 +1,58 @@
-"""Every documented form of a whole text answer, read as one `Text`.
+"""Reads the text answers of models: whole, or one event of a stream at a time.
 
-The forms: native (`response`), chat completions (`choices`), OpenAI Responses (`output`), JSON mode
-(an object under `response`, or fenced text), and tool calls flat or nested.
+Whole texts come in these forms: native (`response`), chat completions (`choices`), OpenAI Responses
+(`output`), JSON mode (an object under `response`, or fenced text), with tool calls flat or nested.
+Events come as native (`response`), chat completions (`choices[].delta`), Responses events
+(`type: response.…`), and `streamed_data`, a list of native events in one.
 """
 
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any, Final
+
+from attrs import evolve
 
 from cfai._types.json import dumps, loads
 from cfai.errors import DecodeError
-from cfai.tasks import Text, ToolCall, Usage
+from cfai.tasks import Text, Token, ToolCall, ToolCallDelta, Usage
 
-# A value can be nested deeper than Python or the encoder goes, and be large: this stops early.
+# A value can be large, and nested deeper than Python or the encoder goes: this stops early.
 _BRIEF: Final = reprlib.Repr()
 _BRIEF.maxstring, _BRIEF.maxdict, _BRIEF.maxlist = 100, 10, 10
 
 
-def undocumented(what: str, value: Any) -> DecodeError:
-    """The error for a form that no source documents; it carries what was said."""
-    shown = f"{_BRIEF.repr(value):.200}"
-    message = f"the service answered something undocumented: {what}, got {shown}"
+def undocumented_error(expected: str, value: Any) -> DecodeError:
+    """Build the error for a form that no source documents; its body is *value*."""
+    excerpt = f"{_BRIEF.repr(value):.200}"
+    message = f"the service answered something undocumented: {expected}, got {excerpt}"
     try:
         return DecodeError(message, body=dumps(value))
     except TypeError:
         return DecodeError(message)
 
 
-def as_json(value: Any) -> str:
-    """A decoded value as JSON text again.
+# Fields that several forms share
+
+
+def read_optional_string(value: Any) -> str | None:
+    """A string that an answer can do without; anything else is dropped."""
+    return value if isinstance(value, str) else None
+
+
+def encode_value(value: Any) -> str:
+    """Encode a decoded value as JSON again.
 
     Raises:
-        DecodeError: It is nested deeper than JSON is written.
+        DecodeError: The value is nested too deep.
     """
     try:
         return dumps(value).decode()
     except TypeError as exc:
-        raise undocumented("a value must not be nested so deep", value) from exc
+        raise undocumented_error("a value must not be nested so deep", value) from exc
 
 
-def words(value: Any, what: str) -> str:
-    """A piece of text. A null is none; a number or a truth value is its JSON text.
+def read_piece(value: Any, name: str) -> str:
+    """A piece of text: null is empty; a number or a boolean is its JSON.
 
     The service decodes a generated piece that happens to be JSON: `6` arrives as a number
     (recorded live: github.com/cloudflare/ai, issue 651).
@@ -51,59 +63,58 @@ def words(value: Any, what: str) -> str:
         return ""
     if isinstance(value, bool | int | float):
         return dumps(value).decode()
-    raise undocumented(f"{what} must be a text", value)
+    raise undocumented_error(f"{name} must be a string", value)
 
 
-def content(value: Any, what: str) -> str:
-    """A message's content: a text, or a list of parts of which those with text count."""
+def read_content(value: Any, name: str) -> str:
+    """The content of a message: a string, or a list of parts, of which those with text count."""
     if isinstance(value, list):
         parts = (part.get("text") for part in value if isinstance(part, dict))
-        return "".join(words(part, what) for part in parts)
-    return words(value, what)
+        return "".join(read_piece(part, name) for part in parts)
+    return read_piece(value, name)
 
 
-def name(value: Any) -> str | None:
-    """A short text that a reader can do without; what is none is left out."""
-    return value if isinstance(value, str) else None
+def _read_reasoning(message: dict[str, Any]) -> str:
+    value = message.get("reasoning_content")
+    return read_piece(message.get("reasoning") if value is None else value, "reasoning")
 
 
 _COUNTS: Final = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 _NUMBER: Final = (int, float)
 
 
-def usage(value: Any) -> Usage | None:
+def read_usage(value: Any) -> Usage | None:
     """Token counts in either vocabulary (`prompt_tokens`, or `input_tokens` of Responses)."""
     if not isinstance(value, dict):
         return None
-
-    prompt = _count(value, "prompt_tokens", "input_tokens") or 0
-    completion = _count(value, "completion_tokens", "output_tokens") or 0
-    total = _count(value, "total_tokens")
+    prompt = _read_count(value, "prompt_tokens", "input_tokens") or 0
+    completion = _read_count(value, "completion_tokens", "output_tokens") or 0
+    total = _read_count(value, "total_tokens")
     total = prompt + completion if total is None else total
     if _COUNTS.issuperset(value):
         return Usage(prompt, completion, total)
-    read = value.get("prompt_tokens_details") or value.get("input_tokens_details")
-    written = value.get("completion_tokens_details") or value.get("output_tokens_details")
+    inputs = value.get("prompt_tokens_details") or value.get("input_tokens_details")
+    outputs = value.get("completion_tokens_details") or value.get("output_tokens_details")
     neurons = value.get("neurons")
     return Usage(
         prompt,
         completion,
         total,
-        _count(read, "cached_tokens") if isinstance(read, dict) else None,
-        _count(written, "reasoning_tokens") if isinstance(written, dict) else None,
+        _read_count(inputs, "cached_tokens") if isinstance(inputs, dict) else None,
+        _read_count(outputs, "reasoning_tokens") if isinstance(outputs, dict) else None,
         float(neurons) if isinstance(neurons, _NUMBER) else None,
     )
 
 
-def _count(counts: dict[str, Any], name: str, other: str = "") -> int | None:
-    said = counts.get(name)
-    if said is None:
-        said = counts.get(other)
-    return int(said) if isinstance(said, _NUMBER) else None
+def _read_count(counts: dict[str, Any], name: str, alias: str = "") -> int | None:
+    count = counts.get(name)
+    if count is None:
+        count = counts.get(alias)
+    return int(count) if isinstance(count, _NUMBER) else None
 
 
-def arguments(value: Any) -> Any:
-    """A call's arguments: decoded where they are JSON, else the text as the model wrote it."""
+def _read_arguments(value: Any) -> Any:
+    """The arguments of a call: decoded if they are JSON, else the text that the model wrote."""
     if not isinstance(value, str):
         return {} if value is None else value
     if not value.strip():
@@ -114,137 +125,437 @@ def arguments(value: Any) -> Any:
         return value
 
 
-def tool_calls(value: Any) -> tuple[ToolCall, ...]:
-    """Calls in either documented form: flat `{name, arguments}`, or nested under `function`."""
+def _call_entries(value: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each tool call, and the object with its name: itself, or nested under `function`."""
     if not value:
-        return ()
+        return
     if not isinstance(value, list):
-        raise undocumented("tool_calls must be a list", value)
-    return tuple(_tool_calls(value))
-
-
-def _tool_calls(entries: list[Any]) -> Iterable[ToolCall]:
-    for entry in entries:
+        raise undocumented_error("tool_calls must be a list", value)
+    for entry in value:
         if not isinstance(entry, dict):
-            raise undocumented("a tool call must be an object", entry)
+            raise undocumented_error("a tool call must be an object", entry)
         nested = entry.get("function")
-        said = nested if isinstance(nested, dict) else entry
-        called = said.get("name")
-        if not isinstance(called, str):
-            raise undocumented("a tool call must have a name", entry)
-        yield ToolCall(called, arguments(said.get("arguments")), name(entry.get("id")))
+        yield entry, nested if isinstance(nested, dict) else entry
 
 
-def parsed(text: str) -> Any:
-    """The JSON that *text* holds, fenced in ```json or bare; `None` where it is none."""
-    # No regular expression: models that write JSON now and then write white space without end.
-    said = text.strip()
-    if said.startswith("```") and said.endswith("```"):
-        said = said[3:-3].removeprefix("json")
+def _read_tool_call(entry: dict[str, Any], function: dict[str, Any]) -> ToolCall:
+    name = function.get("name")
+    if not isinstance(name, str):
+        raise undocumented_error("a tool call must have a name", entry)
+    arguments = _read_arguments(function.get("arguments"))
+    return ToolCall(name, arguments, read_optional_string(entry.get("id")))
+
+
+def parse_json_text(text: str) -> Any:
+    """The JSON in *text*, fenced with ```json or bare; `None` if it is not JSON."""
+    # No regular expression: some models write JSON and then whitespace without end.
+    text = text.strip()
+    if text.startswith("```") and text.endswith("```"):
+        text = text[3:-3].removeprefix("json")
     try:
-        return loads(said)
+        return loads(text)
     except ValueError:
         return None
 
 
-def _native(result: dict[str, Any], *, json_asked: bool) -> Text:
-    said = result.get("response")
-    calls = tool_calls(result.get("tool_calls"))
-    reasoning = _reasoning(result)
-    if said is None and not calls and not reasoning:
-        raise undocumented("response must be a text where there are no tool_calls", result)
-    value: Any = None
-    if isinstance(said, dict | list):
-        text, value = as_json(said), said
-    else:
-        text = words(said, "response")
-        value = parsed(text) if json_asked else None
-    return Text(
-        text=text,
-        parsed=value,
-        tool_calls=calls,
-        reasoning=reasoning,
-        finish_reason=name(result.get("finish_reason")),
-        usage=usage(result.get("usage")),
-    )
+# Whole texts
 
 
-def _reasoning(source: dict[str, Any]) -> str:
-    said = source.get("reasoning_content")
-    return words(source.get("reasoning") if said is None else said, "reasoning")
-
-
-def _completion(result: dict[str, Any], *, json_asked: bool) -> Text:
-    choices = result["choices"]
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise undocumented("choices must be a list of at least one object", result)
-    first = choices[0]
-    message = first.get("message")
-    if not isinstance(message, dict):
-        # Legacy completions have the text on the choice itself.
-        if "text" not in first:
-            raise undocumented("a choice must have a message", first)
-        message = {"content": first["text"]}
-    said = message.get("content")
-    value = said if isinstance(said, dict) else None
-    text = as_json(said) if value is not None else content(said, "content")
-    if value is None and json_asked:
-        value = parsed(text)
-    return Text(
-        text=text,
-        parsed=value,
-        tool_calls=tool_calls(message.get("tool_calls")),
-        reasoning=_reasoning(message),
-        finish_reason=name(first.get("finish_reason")),
-        usage=usage(result.get("usage")),
-    )
-
-
-def _response(result: dict[str, Any], *, json_asked: bool) -> Text:
-    output = result["output"]
-    if not isinstance(output, list):
-        raise undocumented("output must be a list", result)
-    items = [item for item in output if isinstance(item, dict)]
-    said = [item for item in items if item.get("type") == "message"]
-    thought = [item for item in items if item.get("type") == "reasoning"]
-    text = "".join(content(item.get("content"), "content") for item in said)
-    return Text(
-        text=text,
-        parsed=parsed(text) if json_asked else None,
-        tool_calls=tuple(
-            ToolCall(
-                words(item.get("name"), "name"),
-                arguments(item.get("arguments")),
-                name(item.get("call_id") or item.get("id")),
-            )
-            for item in items
-            if item.get("type") == "function_call"
-        ),
-        reasoning="".join(
-            content(item.get("content") or item.get("summary"), "reasoning") for item in thought
-        ),
-        finish_reason=name(result.get("status")),
-        usage=usage(result.get("usage")),
-    )
-
-
-def read_text(result: Any, *, json_asked: bool = False) -> Text:
-    """A whole text answer, from whichever form the model speaks.
+def read_text(result: Any, *, json_mode: bool = False) -> Text:
+    """Read a whole text answer in any form.
 
     Args:
-        json_asked: Whether JSON was asked for, so that `parsed` is filled from the text.
+        result: The decoded result.
+        json_mode: Whether the task requests JSON, so that `parsed` is read from the text.
 
     Raises:
         DecodeError: No source documents this form.
     """
     if isinstance(result, str):
-        return Text(text=result, parsed=parsed(result) if json_asked else None)
+        return Text(text=result, parsed=parse_json_text(result) if json_mode else None)
     if not isinstance(result, dict):
-        raise undocumented("a text answer must be an object", result)
+        raise undocumented_error("a text answer must be an object", result)
     if "choices" in result:
-        return _completion(result, json_asked=json_asked)
+        return _read_chat_completion(result, json_mode=json_mode)
     if "response" in result or "tool_calls" in result:
-        return _native(result, json_asked=json_asked)
+        return _read_native(result, json_mode=json_mode)
     if "output" in result:
-        return _response(result, json_asked=json_asked)
-    raise undocumented("a text answer must have response, choices or output", result)
+        return _read_responses_output(result, json_mode=json_mode)
+    raise undocumented_error("a text answer must have response, choices or output", result)
+
+
+def _read_native(result: dict[str, Any], *, json_mode: bool) -> Text:
+    response = result.get("response")
+    calls = _read_tool_calls(result.get("tool_calls"))
+    reasoning = _read_reasoning(result)
+    if response is None and not calls and not reasoning:
+        raise undocumented_error("response must be a string if there are no tool_calls", result)
+    parsed: Any = None
+    if isinstance(response, dict | list):
+        text, parsed = encode_value(response), response
+    else:
+        text = read_piece(response, "response")
+        parsed = parse_json_text(text) if json_mode else None
+    return Text(
+        text=text,
+        parsed=parsed,
+        tool_calls=calls,
+        reasoning=reasoning,
+        finish_reason=read_optional_string(result.get("finish_reason")),
+        usage=read_usage(result.get("usage")),
+    )
+
+
+def _read_chat_completion(result: dict[str, Any], *, json_mode: bool) -> Text:
+    choices = result["choices"]
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise undocumented_error("choices must be a list of at least one object", result)
+    first = choices[0]
+    message = first.get("message")
+    if not isinstance(message, dict):
+        # Legacy completions have the text on the choice itself.
+        if "text" not in first:
+            raise undocumented_error("a choice must have a message", first)
+        message = {"content": first["text"]}
+    content = message.get("content")
+    parsed = content if isinstance(content, dict) else None
+    text = read_content(content, "content") if parsed is None else encode_value(content)
+    if parsed is None and json_mode:
+        parsed = parse_json_text(text)
+    return Text(
+        text=text,
+        parsed=parsed,
+        tool_calls=_read_tool_calls(message.get("tool_calls")),
+        reasoning=_read_reasoning(message),
+        finish_reason=read_optional_string(first.get("finish_reason")),
+        usage=read_usage(result.get("usage")),
+    )
+
+
+def _read_responses_output(result: dict[str, Any], *, json_mode: bool) -> Text:
+    output = result["output"]
+    if not isinstance(output, list):
+        raise undocumented_error("output must be a list", result)
+    items = [item for item in output if isinstance(item, dict)]
+    messages = [item for item in items if item.get("type") == "message"]
+    reasoning = [item for item in items if item.get("type") == "reasoning"]
+    text = "".join(read_content(item.get("content"), "content") for item in messages)
+    return Text(
+        text=text,
+        parsed=parse_json_text(text) if json_mode else None,
+        tool_calls=tuple(
+            ToolCall(
+                read_piece(item.get("name"), "name"),
+                _read_arguments(item.get("arguments")),
+                read_optional_string(item.get("call_id") or item.get("id")),
+            )
+            for item in items
+            if item.get("type") == "function_call"
+        ),
+        reasoning="".join(
+            read_content(item.get("content") or item.get("summary"), "reasoning")
+            for item in reasoning
+        ),
+        finish_reason=read_optional_string(result.get("status")),
+        usage=read_usage(result.get("usage")),
+    )
+
+
+def _read_tool_calls(value: Any) -> tuple[ToolCall, ...]:
+    return tuple(_read_tool_call(entry, function) for entry, function in _call_entries(value))
+
+
+# Events of a stream
+
+_NOT_ONLY_TEXT: Final = frozenset(
+    {
+        "choices",
+        "finish_reason",
+        "reasoning",
+        "reasoning_content",
+        "streamed_data",
+        "tool_calls",
+        "usage",
+    }
+)
+"""What an event of the native dialect may hold besides its text."""
+
+
+def read_token(document: Any) -> Token | None:
+    """Read one decoded event; `None` if it adds nothing to the text.
+
+    Raises:
+        DecodeError: No source documents this form.
+    """
+    if not isinstance(document, dict):
+        raise undocumented_error("an event of a text stream must be an object", document)
+    text = document.get("response")
+    if type(text) is str and text and _NOT_ONLY_TEXT.isdisjoint(document):
+        # Most events of the native dialect: a piece of text and nothing else.
+        return Token(text, "", (), None, None, document)
+    if "choices" in document:
+        return _read_choice(document)
+    kind = document.get("type")
+    # Some of these have a `response`, too, which is the whole answer so far and not a string.
+    if isinstance(kind, str) and kind.startswith("response."):
+        return _read_responses_event(document)
+    if "streamed_data" in document:
+        return _read_streamed_data(document)
+    if not isinstance(text, str):
+        text = read_piece(text, "response")
+    return _build_token(
+        document, text, document.get("finish_reason"), document.get("usage"), document
+    )
+
+
+def _build_token(
+    delta: dict[str, Any], text: str, finish_reason: Any, usage: Any, raw: Any
+) -> Token | None:
+    reasoning = delta.get("reasoning_content")
+    if reasoning is None:
+        reasoning = delta.get("reasoning")
+    calls = delta.get("tool_calls")
+    if not (reasoning or calls or finish_reason or usage):
+        return Token(text, "", (), None, None, raw) if text else None
+    reasoning = read_piece(reasoning, "reasoning")
+    deltas = _read_call_deltas(calls)
+    if not (text or reasoning or deltas or finish_reason or usage):
+        return None
+    return Token(
+        text,
+        reasoning,
+        deltas,
+        finish_reason if isinstance(finish_reason, str) else None,
+        read_usage(usage) if usage else None,
+        raw,
+    )
+
+
+def _read_call_deltas(value: Any) -> tuple[ToolCallDelta, ...]:
+    if not value:
+        return ()
+    return tuple(
+        delta
+        for entry, function in _call_entries(value)
+        if (delta := _read_call_delta(entry, function)) is not None
+    )
+
+
+def _read_call_delta(entry: dict[str, Any], function: dict[str, Any]) -> ToolCallDelta | None:
+    """A call, or a piece of one; `None` for the object of nulls that ends a call."""
+    arguments = function.get("arguments")
+    if arguments is not None and not isinstance(arguments, str):
+        arguments = encode_value(arguments)
+    name, index, call_id = function.get("name"), entry.get("index"), entry.get("id")
+    if not name and not arguments and not call_id:
+        return None
+    return ToolCallDelta(
+        index=index if isinstance(index, int) else None,
+        id=read_optional_string(call_id),
+        name=read_optional_string(name),
+        arguments=arguments or "",
+    )
+
+
+def _read_choice(document: dict[str, Any]) -> Token | None:
+    choices = document["choices"]
+    usage = document.get("usage")
+    if not choices:
+        return _build_token({}, "", None, usage, document)
+    if not isinstance(choices, list) or not isinstance(choices[0], dict):
+        raise undocumented_error("choices must be a list of objects", document)
+    # Only the first choice is read: several choices are not one text. `raw` has them all.
+    first = choices[0]
+    delta = first.get("delta")
+    if delta is None:
+        delta = first.get("message")
+    if delta is None:
+        delta = {"content": first.get("text")}
+    if not isinstance(delta, dict):
+        raise undocumented_error("a choice must have a delta", first)
+    content = delta.get("content")
+    text = content if isinstance(content, str) else read_content(content, "content")
+    return _build_token(delta, text, first.get("finish_reason"), usage, document)
+
+
+def _read_responses_event(document: dict[str, Any]) -> Token | None:
+    match document["type"]:
+        case "response.output_text.delta":
+            text = read_piece(document.get("delta"), "delta")
+            return _build_token({}, text, None, None, document)
+        case "response.reasoning_text.delta" | "response.reasoning_summary_text.delta":
+            return _build_token({"reasoning": document.get("delta")}, "", None, None, document)
+        case "response.completed" | "response.incomplete":
+            response = document.get("response")
+            usage = response.get("usage") if isinstance(response, dict) else None
+            finish_reason = "stop" if document["type"] == "response.completed" else "length"
+            return _build_token({}, "", finish_reason, usage, document)
+    return None
+
+
+def _read_streamed_data(document: dict[str, Any]) -> Token | None:
+    entries = document["streamed_data"]
+    if not isinstance(entries, list):
+        raise undocumented_error("streamed_data must be a list", document)
+    tokens = [token for entry in entries if (token := read_token(entry)) is not None]
+    if not tokens:
+        return None
+    return Token(
+        text="".join(token.text for token in tokens),
+        reasoning="".join(token.reasoning for token in tokens),
+        tool_calls=tuple(delta for token in tokens for delta in token.tool_calls),
+        finish_reason=next((t.finish_reason for t in reversed(tokens) if t.finish_reason), None),
+        usage=next((t.usage for t in reversed(tokens) if t.usage), None),
+        raw=document,
+    )
+
+
+def token_from_text(text: Text) -> Token:
+    """A whole answer as the only token of a stream."""
+    return Token(
+        text=text.text,
+        reasoning=text.reasoning,
+        tool_calls=tuple(
+            ToolCallDelta(
+                index=index,
+                id=call.id,
+                name=call.name,
+                arguments=call.arguments
+                if isinstance(call.arguments, str)
+                else encode_value(call.arguments),
+            )
+            for index, call in enumerate(text.tool_calls)
+        ),
+        finish_reason=text.finish_reason,
+        usage=text.usage,
+        raw=text.raw,
+    )
+
+
+# Tokens to a whole text
+
+
+class UsageCounter:
+    """Adds up the token counts of a stream, whose events carry their own share or the sum so far.
+
+    Llama-style streams report the prompt once and then 0 for it, with one token per event;
+    vLLM-style streams repeat the prompt and count up. So a prompt of 0 tokens means shares.
+    (github.com/cloudflare/langchain-cloudflare, `_streaming_safe_usage`; the rule is inferred.)
+    """
+
+    __slots__ = ("_has_shares", "_last", "_sum")
+
+    def __init__(self) -> None:
+        self._last: Usage | None = None
+        self._sum: Usage | None = None
+        self._has_shares = False
+
+    def add(self, usage: Usage) -> None:
+        """Add the counts of one event."""
+        if self._last is None or self._sum is None:
+            self._last = self._sum = usage
+            return
+        if not usage.prompt_tokens:
+            self._has_shares = True
+        last, total = self._last, self._sum
+        is_sum = usage.prompt_tokens and usage.total_tokens >= total.total_tokens
+        self._last = usage
+        if is_sum:
+            # The sum at the end, or any event of a stream that counts up.
+            self._sum = usage
+        elif usage != last or not usage.prompt_tokens:
+            self._sum = evolve(
+                total,
+                prompt_tokens=total.prompt_tokens + usage.prompt_tokens,
+                completion_tokens=total.completion_tokens + usage.completion_tokens,
+                total_tokens=total.total_tokens + usage.total_tokens,
+                neurons=_add_optional(total.neurons, usage.neurons),
+                cached_tokens=usage.cached_tokens or total.cached_tokens,
+            )
+
+    @property
+    def total(self) -> Usage | None:
+        """The counts of the stream so far."""
+        return self._sum if self._has_shares else self._last
+
+
+def _add_optional(first: float | None, second: float | None) -> float | None:
+    return second if first is None else first if second is None else first + second
+
+
+class _PartialCall:
+    """A tool call as it grows."""
+
+    __slots__ = ("arguments", "id", "index", "name")
+
+    def __init__(self, delta: ToolCallDelta) -> None:
+        self.index, self.id, self.name = delta.index, delta.id, delta.name
+        self.arguments = [delta.arguments]
+
+    def is_continued_by(self, delta: ToolCallDelta) -> bool:
+        """Whether *delta* belongs to this call, and does not begin another one."""
+        if delta.index is not None and self.index is not None and delta.index != self.index:
+            return False
+        if delta.id is not None and self.id is not None:
+            return delta.id == self.id and (delta.name in (None, self.name) or self.name is None)
+        return delta.name is None or self.name is None
+
+    def add(self, delta: ToolCallDelta) -> None:
+        self.id = delta.id if self.id is None else self.id
+        self.name = delta.name if self.name is None else self.name
+        self.arguments.append(delta.arguments)
+
+    def build(self) -> ToolCall:
+        return ToolCall(self.name or "", _read_arguments("".join(self.arguments)), self.id)
+
+
+class TextBuilder:
+    """Builds an answer from its tokens. Nothing is parsed before `build` is called."""
+
+    __slots__ = ("_calls", "_reasoning", "_text", "_usage", "finish_reason")
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._calls: list[_PartialCall] = []
+        self._usage = UsageCounter()
+        self.finish_reason: str | None = None
+
+    def add(self, token: Token) -> None:
+        """Add one token."""
+        if token.text:
+            self._text.append(token.text)
+        if token.reasoning:
+            self._reasoning.append(token.reasoning)
+        for delta in token.tool_calls:
+            self._add_call(delta)
+        if token.finish_reason:
+            self.finish_reason = token.finish_reason
+        if token.usage:
+            self._usage.add(token.usage)
+
+    def _add_call(self, delta: ToolCallDelta) -> None:
+        for call in self._candidates(delta):
+            if call.is_continued_by(delta):
+                call.add(delta)
+                return
+        self._calls.append(_PartialCall(delta))
+
+    def _candidates(self, delta: ToolCallDelta) -> Iterator[_PartialCall]:
+        """The calls that *delta* may continue: the latest of its index, or the latest of all."""
+        if delta.index is None:
+            yield from self._calls[-1:]
+        else:
+            yield from (call for call in reversed(self._calls) if call.index == delta.index)
+
+    def build(self, *, json_mode: bool = False) -> Text:
+        """The answer so far, without `meta` and `raw`."""
+        text = "".join(self._text)
+        return Text(
+            text=text,
+            parsed=parse_json_text(text) if json_mode else None,
+            tool_calls=tuple(call.build() for call in self._calls),
+            reasoning="".join(self._reasoning),
+            finish_reason=self.finish_reason,
+            usage=self._usage.total,
+        )

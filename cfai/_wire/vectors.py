@@ -15,7 +15,7 @@ from typing import Any, Final
 from attrs import define, field
 
 from cfai._types.json import loads
-from cfai._wire.responses import Reply, unwrapped
+from cfai._wire.responses import Response, unwrap_result
 
 _LARGE: Final = 1 << 16
 """Bytes; what is smaller is decoded at once."""
@@ -32,13 +32,13 @@ _HIGH: Final = 3 if sys.byteorder == "little" else 0
 _HUGE: Final = (b"\x7f", b"\xff")
 
 
-class Unusual(ValueError):
-    """Something that the ordinary way of reading has to judge."""
+class UnusualVectors(ValueError):
+    """The vectors have to be read in the ordinary way, which names what is wrong with them."""
 
 
 @define(eq=False)
-class Rows:
-    """A list of vectors that are still text."""
+class VectorRows:
+    """A list of vectors that are not decoded yet."""
 
     _body: bytes
     _spans: list[tuple[int, int]]
@@ -59,7 +59,7 @@ class Rows:
         """Read them, a slice with each step.
 
         Raises:
-            Unusual: They aren't all of one length, or not all made of numbers.
+            UnusualVectors: They aren't all of one length, or not all made of numbers.
         """
         body, buffer, width, checked = memoryview(self._body), self.buffer, self.width, 0
         for first, last in self._spans:
@@ -67,13 +67,13 @@ class Rows:
                 row = loads(body[first:last])
                 buffer.fromlist(row)
             except (TypeError, ValueError) as exc:
-                raise Unusual from exc
+                raise UnusualVectors from exc
             # To an array, true is 1. No number has these letters.
             if len(row) != width or self._has(b"t", first, last) or self._has(b"f", first, last):
-                raise Unusual
+                raise UnusualVectors
             if len(buffer) - checked >= _SLICE or last == self._spans[-1][1]:
-                if holds_huge(buffer[checked:]):
-                    raise Unusual
+                if has_huge_number(buffer[checked:]):
+                    raise UnusualVectors
                 checked = len(buffer)
                 yield
 
@@ -81,52 +81,52 @@ class Rows:
         return self._body.find(letter, first, last) >= 0
 
 
-def holds_huge(buffer: "array[float]") -> bool:
+def has_huge_number(buffer: "array[float]") -> bool:
     """Whether a number may be too large for 32 bits: 10 to the power of 38, and more."""
     high = buffer.tobytes()[_HIGH::4]
     return any(byte in high for byte in _HUGE)
 
 
-class Vectors:
-    """The vectors of one reply: kept out of its document, and read afterwards."""
+class VectorDecoder:
+    """Decodes a response without its vectors, and the vectors afterwards."""
 
     def __init__(self) -> None:
-        self.reply: Reply
-        self._rows: list[Rows] = []
+        self.response: Response
+        self._rows: list[VectorRows] = []
 
-    def document(self, reply: Reply) -> Any:
-        """What a reply says, with `Rows` in the places of its vectors, if it is large."""
-        self.reply, self._rows = reply, []
-        if len(reply.body) >= _LARGE:
+    def decode(self, response: Response) -> Any:
+        """Decode a response; a large one with `VectorRows` in the places of its vectors."""
+        self.response, self._rows = response, []
+        if len(response.body) >= _LARGE:
             mark = token_hex(8)  # Nothing that the service might say.
-            rest, rows = _split(reply.body, mark)
+            rest, rows = _split(response.body, mark)
             try:
                 document = loads(rest)
             except ValueError:
-                return reply.json()
+                return response.json()
             if rows and _put_back(document, rows, mark) == len(rows):
                 self._rows = rows
                 return document
-        return reply.json()
+        return response.json()
 
     def steps(self) -> Iterator[None]:
         """Read the vectors, a slice with each step.
 
         Raises:
-            Unusual: Something is wrong with them.
+            UnusualVectors: Something is wrong with them.
         """
         for rows in self._rows:
             yield from rows.steps()
 
 
-def _split(body: bytes, mark: str) -> tuple[bytes, list[Rows]]:
+def _split(body: bytes, mark: str) -> tuple[bytes, list[VectorRows]]:
     """JSON text with *mark* and a number in the place of each list of vectors, and those lists."""
     pieces: list[bytes] = []
-    found: list[Rows] = []
+    found: list[VectorRows] = []
     kept = 0
     while match := _LIST.search(body, kept):
         spans, end = _spans(body, match.end())
-        rows = Rows(body, spans)
+        rows = VectorRows(body, spans)
         if end is None or not rows.width:
             break
         pieces += [body[kept : match.end()], b'"%b%d"' % (mark.encode(), len(found))]
@@ -149,9 +149,9 @@ def _spans(body: bytes, begin: int) -> tuple[list[tuple[int, int]], int | None]:
     return spans, None
 
 
-def _put_back(document: Any, rows: list[Rows], mark: str) -> int:
+def _put_back(document: Any, rows: list[VectorRows], mark: str) -> int:
     """Put *rows* into the places where their marks stand; gives how many had one."""
-    result = unwrapped(document)
+    result = unwrap_result(document)
     if not isinstance(result, dict):
         return 0
     items = result.get("responses")

@@ -17,7 +17,7 @@ from cfai._session.pagination import Pager
 from cfai._session.session import Session
 from cfai._validators import check_at_least
 from cfai._wire.requests import Request
-from cfai._wire.responses import Reply
+from cfai._wire.responses import Response
 from cfai.cohere import requests
 from cfai.cohere.models import (
     Event,
@@ -66,7 +66,7 @@ class CohereAccount(Account):
         requests.check_gateway(settings)
         return settings
 
-    def read_response(self, response: Reply, read: Callable[[Any], T]) -> T:
+    def read_response(self, response: Response, read: Callable[[Any], T]) -> T:
         """Return what *read* makes of the decoded response, or raise the error that it reports."""
         return requests.read_response(response, read)
 

@@ -12,11 +12,11 @@ import attrs
 from attrs import evolve
 
 from cfai._types.json import structure
-from cfai._wire.answers import read_document
 from cfai._wire.bodies import json_content
+from cfai._wire.errors import read_document
 from cfai._wire.pagination import Facts, ListPage, PageToken
 from cfai._wire.requests import Request, all_headers
-from cfai._wire.responses import Reply
+from cfai._wire.responses import Response
 from cfai.cohere.models import BaseType, Event, FinetunedModel, Settings, TrainingStepMetrics
 from cfai.errors import ConfigError, DecodeError, InputError, StatusError
 from cfai.settings import Options, Settings as ClientSettings
@@ -182,7 +182,7 @@ def body_secrets(training: object) -> tuple[str, ...]:
 # Responses
 
 
-def read_response(response: Reply, read: Callable[[Any], T]) -> T:
+def read_response(response: Response, read: Callable[[Any], T]) -> T:
     """Return what *read* makes of the decoded body.
 
     Raises:
@@ -190,13 +190,13 @@ def read_response(response: Reply, read: Callable[[Any], T]) -> T:
         DecodeError: The body has an undocumented form.
     """
     try:
-        return read_document(response, read)
+        return read(read_document(response))
     except StatusError as exc:
         exc.from_elsewhere()
         raise
 
 
-def read_deleted(response: Reply) -> None:
+def read_deleted(response: Response) -> None:
     """Check that a deletion succeeded: the body is `{}`, or empty."""
     if response.body or not 200 <= response.status < 300:
         read_response(response, lambda _: None)

@@ -16,7 +16,7 @@ from cfai._wire.multipart import File, FileSource, Progress, adapter, form
 from cfai._wire.pagination import ListPage, Offset, Whole, read_page
 from cfai._wire.paths import segment
 from cfai._wire.requests import Request, with_form, with_json
-from cfai._wire.responses import unwrapped
+from cfai._wire.responses import unwrap_result
 from cfai.errors import DecodeError, InputError
 from cfai.settings import Options, Settings
 
@@ -306,7 +306,7 @@ def read_public_finetunes(document: Any) -> ListPage[Finetune]:
 
 def read_created_finetune(document: Any) -> Finetune:
     """The fine-tune that was created."""
-    return _read_finetune_with_uuid(unwrapped(document), "result")
+    return _read_finetune_with_uuid(unwrap_result(document), "result")
 
 
 def _read_finetune(row: Any, where: str) -> Finetune:

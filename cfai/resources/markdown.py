@@ -13,7 +13,7 @@ from cfai._wire.bodies import json_content
 from cfai._wire.multipart import File, FileSource, form
 from cfai._wire.pagination import read_page
 from cfai._wire.requests import Request, build_get_request, with_form
-from cfai._wire.responses import unwrapped
+from cfai._wire.responses import unwrap_result
 from cfai.errors import DecodeError, InputError
 from cfai.settings import Options, Settings
 
@@ -157,7 +157,7 @@ def read_results(document: Any, names: Sequence[str]) -> list[Markdown]:
 
     A row that can't be read is the failure of its file; the other files keep their results.
     """
-    result = unwrapped(document)
+    result = unwrap_result(document)
     if isinstance(result, Mapping):
         result = [result]
     if not isinstance(result, list):

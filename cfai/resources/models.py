@@ -11,7 +11,7 @@ from cfai._session.pagination import Pager
 from cfai._wire.pagination import ListPage, Page, Whole, read_page
 from cfai._wire.paths import model_path
 from cfai._wire.requests import build_get_request
-from cfai._wire.responses import unwrapped
+from cfai._wire.responses import unwrap_result
 from cfai.errors import DecodeError, InputError
 from cfai.settings import Options
 
@@ -256,7 +256,7 @@ def read_authors(document: Any) -> ListPage[Author]:
 
 def read_schema(document: Any) -> ModelSchema:
     """The two schemas of a model."""
-    result = unwrapped(document)
+    result = unwrap_result(document)
     if not isinstance(result, Mapping):
         raise DecodeError(f"a model's schema must be an object, got {type(result).__name__}")
     return ModelSchema(_object(result.get("input")), _object(result.get("output")), raw=result)

@@ -13,14 +13,12 @@ from attrs import field, frozen
 from cfai._session.account import Account
 from cfai._session.redaction import redact_error
 from cfai._session.throttle import Throttle
-from cfai._wire import answers
-from cfai._wire.answers import Decode, read_document
-from cfai._wire.errors import in_item
+from cfai._wire.answers import AnswerSpec, answer_spec, read_item
+from cfai._wire.errors import Decode, error_from_item, read_document
 from cfai._wire.paths import model_path
 from cfai._wire.requests import Request, with_json
-from cfai._wire.responses import Reply, unwrapped
-from cfai._wire.results import Asked, asked
-from cfai._wire.text import usage
+from cfai._wire.responses import Response, unwrap_result
+from cfai._wire.text import read_usage
 from cfai.errors import CfaiError, DecodeError, InputError, RequestTimeout
 from cfai.meta import Meta
 from cfai.settings import Options, Polling, Settings
@@ -67,7 +65,7 @@ class QueuedTask:
 
     reference: str
     fields: Mapping[str, Any] = field(repr=False)
-    asked: Asked
+    spec: AnswerSpec
 
 
 @frozen
@@ -242,14 +240,10 @@ async def send_batch(
         throttle: What each attempt goes through.
     """
 
-    def read(response: Reply, decode: Decode = Reply.json) -> BatchStatus[Any]:
-        return read_document(
-            response,
-            lambda document: read_batch_status(document, response.meta, tasks),
-            decode=decode,
-        )
+    def read(response: Response, decode: Decode = Response.json) -> BatchStatus[Any]:
+        return read_batch_status(read_document(response, decode), response.meta, tasks)
 
-    if tasks and all(task.asked.answer is Embeddings for task in tasks):
+    if tasks and all(task.spec.answer is Embeddings for task in tasks):
         status = await account.send_for_vectors(request, settings, read, throttle=throttle)
     else:
         status = await account.session.call(request, settings, read=read, throttle=throttle)
@@ -299,7 +293,7 @@ def _build_queued_task(index: int, name: object, task: Any) -> QueuedTask:
         raise InputError(
             f"tasks[{index}]: external_reference must be a non-empty string, got {reference!r:.60}"
         )
-    return QueuedTask(reference, {**fields, "external_reference": reference}, asked(task))
+    return QueuedTask(reference, {**fields, "external_reference": reference}, answer_spec(task))
 
 
 def build_submit_request(
@@ -338,21 +332,21 @@ def read_batch_status(document: Any, meta: Meta, tasks: Sequence[QueuedTask]) ->
         meta: The facts of the response.
         tasks: The tasks that were queued. If they are not known, each answer is a `Result`.
     """
-    result = unwrapped(document)
+    result = unwrap_result(document)
     if not isinstance(result, Mapping):
         raise DecodeError(f"a batch must be an object, got {type(result).__name__}")
     request_id, rows = result.get("request_id"), result.get("responses")
     request_id = request_id if isinstance(request_id, str) and request_id else None
     if isinstance(rows, list):
         items = _read_items(rows, tasks, meta)
-        return BatchStatus(items, request_id, usage(result.get("usage")))
+        return BatchStatus(items, request_id, read_usage(result.get("usage")))
     status = result.get("status")
     if not isinstance(status, str) or status.casefold() in _DONE:
         raise DecodeError(f"a batch must have a status or results, got {status!r:.60}")
     if status.casefold() in _FAILED:
         message = f"the batch ended with status {status[:60]!r}"
         failure = {"message": message, **result, "success": False}
-        return BatchStatus(None, request_id, error=in_item(failure, meta=meta))
+        return BatchStatus(None, request_id, error=error_from_item(failure, meta=meta))
     return BatchStatus(None, request_id)
 
 
@@ -392,14 +386,14 @@ def _read_reference(row: Any, tasks: Sequence[QueuedTask]) -> str | None:
 def _read_item(
     row: Any, reference: str | None, task: QueuedTask | None, meta: Meta
 ) -> QueuedItem[Any]:
-    error: CfaiError | None = in_item(row, meta=meta)
+    error: CfaiError | None = error_from_item(row, meta=meta)
     if error is not None:
         return QueuedItem(reference, error=error, raw=row)
     try:
         if not isinstance(row, Mapping) or "result" not in row:
             raise DecodeError(f"an item must have a result, got {row!r:.80}")
-        question = Asked(Result) if task is None else task.asked
-        return QueuedItem(reference, answer=answers.item(question, row["result"], meta), raw=row)
+        spec = AnswerSpec(Result) if task is None else task.spec
+        return QueuedItem(reference, answer=read_item(spec, row["result"], meta), raw=row)
     except DecodeError as exc:
         # An item that can't be read must not cost the others.
         exc.meta = meta

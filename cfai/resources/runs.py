@@ -14,10 +14,10 @@ from attrs import frozen
 from cfai._session.account import Account
 from cfai._session.body import StreamBody
 from cfai._session.throttle import Throttle, Throttles
-from cfai._wire import answers, requests
-from cfai._wire.answers import Decode
-from cfai._wire.responses import Reply
-from cfai._wire.results import Asked, asked
+from cfai._wire import requests
+from cfai._wire.answers import AnswerSpec, answer_spec, read_answer, read_unstreamed_text
+from cfai._wire.errors import Decode
+from cfai._wire.responses import Response
 from cfai.resources import queue
 from cfai.resources.queue import BatchStatus, QueuedTask
 from cfai.settings import Options, Retries, Settings
@@ -63,10 +63,10 @@ class Runs:
     ) -> Any:
         settings = self.account.for_call(options)
         request = await _build_request(settings, model, task, options, stream=False)
-        spec = asked(task)
+        spec = answer_spec(task)
 
-        def read(response: Reply, decode: Decode = Reply.json) -> Any:
-            return answers.answer(spec, response, decode=decode)
+        def read(response: Response, decode: Decode = Response.json) -> Any:
+            return read_answer(spec, response, decode)
 
         async def read_stream(body: StreamBody) -> Any:
             # What streams need is imported by the first of them.
@@ -105,7 +105,7 @@ class Runs:
         """Return a stream of the answer. It sends the request when it is opened."""
         from cfai.streaming.stream import TokenStream
 
-        spec = asked(task)
+        spec = answer_spec(task)
         observation = self._observe() if self.observers else None
 
         async def open_stream() -> EventReader | Text:
@@ -122,7 +122,7 @@ class Runs:
         return TokenStream(open_stream, json_mode=spec.json, observation=observation)
 
     async def _open_stream(
-        self, model: str, task: RunInput, spec: Asked, options: Options | None
+        self, model: str, task: RunInput, spec: AnswerSpec, options: Options | None
     ) -> EventReader | Text:
         """The events of a stream, or the whole text if the model does not stream."""
         from cfai.streaming.events import EventReader
@@ -132,7 +132,7 @@ class Runs:
         return await self.account.session.call(
             request,
             settings,
-            read=lambda response: answers.unstreamed(spec, response),
+            read=lambda response: read_unstreamed_text(spec, response),
             read_stream=EventReader.open,
             throttle=self.throttles.for_call(model),
         )

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from cfai._session.body import StreamBody
 from cfai._session.redaction import redact_error
 from cfai._types.json import loads
-from cfai._wire import errors
-from cfai._wire.sse import Blocks
+from cfai._wire.errors import ERROR_KEYS, describe_decode_error, error_from_event
+from cfai._wire.sse import EventSplitter
 from cfai.errors import CfaiError, ConnectionLost, DecodeError, StatusError, StreamInterrupted
 from cfai.meta import Meta
 
@@ -80,7 +80,7 @@ class EventReader:
 
     def __init__(self, body: StreamBody) -> None:
         self._body = body
-        self._blocks = Blocks(body.settings.max_event_bytes)
+        self._blocks = EventSplitter(body.settings.max_event_bytes)
         self._ready: deque[bytes | DecodedEvent] = deque()
         self.count = 0
         """How many events were taken."""
@@ -156,14 +156,10 @@ class EventReader:
 
     def _error_in(self, document: Any, event: bytes | DecodedEvent) -> StatusError | None:
         """The error that an event reports, if it reports one."""
-        if (
-            type(event) is bytes
-            and type(document) is dict
-            and errors.TELLTALES.isdisjoint(document)
-        ):
+        if type(event) is bytes and type(document) is dict and ERROR_KEYS.isdisjoint(document):
             return None
         named = isinstance(event, DecodedEvent) and event.is_error
-        return errors.in_stream(document, named_error=named, meta=self.meta)
+        return error_from_event(document, is_named_error=named, meta=self.meta)
 
     def parse(self, event: bytes | DecodedEvent) -> Any:
         """The JSON of an event.
@@ -187,7 +183,7 @@ class EventReader:
     def add_context(self, error: DecodeError, event: bytes | DecodedEvent) -> None:
         """Add the data of *event* and the facts of the exchange to *error*."""
         data = event if isinstance(event, bytes) else event.data.encode()
-        errors.described(error, data, self.meta)
+        describe_decode_error(error, data, self.meta)
 
     def redact(self, error: CfaiError) -> None:
         """Remove the secrets of the call from an error that is about to leave the stream."""

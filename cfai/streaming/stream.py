@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 from attrs import evolve
 
 from cfai._session.body import StreamBody
-from cfai._wire import answers
-from cfai._wire.chunks import Assembly, as_token, read_token
-from cfai._wire.results import Asked
+from cfai._wire.answers import AnswerSpec, answer_from_text
+from cfai._wire.text import TextBuilder, read_token, token_from_text
 from cfai.errors import CfaiError, DecodeError, InputError, ServerError, StreamInterrupted
 from cfai.meta import Meta
 from cfai.observers import Outcome
@@ -44,8 +43,19 @@ class TokenStream:
     """
 
     __slots__ = (
-        "__weakref__", "_assembly", "_ended", "_events", "_failure", "_interrupted", "_json_mode",
-        "_observation", "_open_events", "_progressed", "_unstreamed", "_waiter", "cancelled",
+        "__weakref__",
+        "_ended",
+        "_events",
+        "_failure",
+        "_interrupted",
+        "_json_mode",
+        "_observation",
+        "_open_events",
+        "_progressed",
+        "_text_builder",
+        "_unstreamed",
+        "_waiter",
+        "cancelled",
     )  # fmt: skip
 
     def __init__(
@@ -59,7 +69,7 @@ class TokenStream:
         """Sends the request. `None` once it was called."""
         self._json_mode = json_mode
         self._observation = observation
-        self._assembly = Assembly()
+        self._text_builder = TextBuilder()
         self._events: EventReader | None = None
         self._unstreamed: Text | None = None
         """The answer of a model that does not stream."""
@@ -215,7 +225,7 @@ class TokenStream:
             raise
         if self._unstreamed is not None and not self._ended:
             self._ended = True
-            return self._deliver(as_token(self._unstreamed))
+            return self._deliver(token_from_text(self._unstreamed))
         self._ended = True
         self._report_end(complete=True)
         raise StopAsyncIteration
@@ -287,7 +297,7 @@ class TokenStream:
     def _deliver(self, token: Token) -> Token:
         if self._observation is not None:
             self._observation.token(token)
-        self._assembly.add(token)
+        self._text_builder.add(token)
         return token
 
     async def _finish(self) -> None:
@@ -299,7 +309,7 @@ class TokenStream:
     def _check_complete(self) -> None:
         """Check that a body that ended also ended the answer."""
         events = self._events
-        if self._ended or events is None or events.bare_done or self._assembly.finish_reason:
+        if self._ended or events is None or events.bare_done or self._text_builder.finish_reason:
             return
         raise StreamInterrupted(
             f"the stream ended without its end mark, after {self._event_count} events"
@@ -316,7 +326,7 @@ class TokenStream:
         """The answer so far; after the end, the complete answer."""
         if self._unstreamed is not None:
             return self._unstreamed
-        return evolve(self._assembly.text(json_asked=self._json_mode), meta=self.meta)
+        return evolve(self._text_builder.build(json_mode=self._json_mode), meta=self.meta)
 
     @property
     def meta(self) -> Meta:
@@ -409,7 +419,7 @@ class _RawEventIterator:
 
 
 async def read_unrequested_stream(
-    question: Asked,
+    spec: AnswerSpec,
     body: StreamBody,
     observation: CallObservation | None = None,
 ) -> Any:
@@ -423,12 +433,10 @@ async def read_unrequested_stream(
     async def opened() -> EventReader | Text:
         return events
 
-    is_task = question.answer is not Result
-    stream = TokenStream(
-        opened, json_mode=question.json, observation=None if is_task else observation
-    )
+    is_task = spec.answer is not Result
+    stream = TokenStream(opened, json_mode=spec.json, observation=None if is_task else observation)
     await stream.open()
     if not is_task:
         return stream
     async with stream:
-        return answers.from_text(question, await stream.collect())
+        return answer_from_text(spec, await stream.collect())

@@ -19,10 +19,9 @@ from statistics import median
 
 import orjson
 
-from cfai._wire import answers
-from cfai._wire.responses import Reply, meta
-from cfai._wire.results import Asked
-from cfai._wire.vectors import Vectors
+from cfai._wire.answers import AnswerSpec, read_answer
+from cfai._wire.responses import Response, read_meta
+from cfai._wire.vectors import VectorDecoder
 from cfai.tasks import Answer, Embeddings
 
 DIMENSION = 1024
@@ -68,13 +67,13 @@ async def _simdjson(data: bytes) -> int:
     return _by_simdjson(data)
 
 
-def _read(data: bytes, vectors: Vectors) -> Answer:
-    reply = Reply(200, _HEADERS, data, meta(200, _HEADERS, attempts=1, elapsed=0))
-    return answers.answer(Asked(Embeddings), reply, decode=vectors.document)
+def _read(data: bytes, vectors: VectorDecoder) -> Answer:
+    response = Response(200, _HEADERS, data, read_meta(200, _HEADERS, attempts=1, elapsed=0))
+    return read_answer(AnswerSpec(Embeddings), response, vectors.decode)
 
 
 async def _in_slices(data: bytes) -> int:
-    vectors = Vectors()
+    vectors = VectorDecoder()
     answer = _read(data, vectors)
     for _ in vectors.steps():
         await asyncio.sleep(0)
@@ -84,7 +83,7 @@ async def _in_slices(data: bytes) -> int:
 
 async def _slices_in_a_thread(data: bytes) -> int:
     def read() -> int:
-        vectors = Vectors()
+        vectors = VectorDecoder()
         answer = _read(data, vectors)
         for _ in vectors.steps():
             pass

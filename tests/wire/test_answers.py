@@ -2,6 +2,7 @@
 
 from array import array
 from base64 import b64encode
+from collections.abc import Callable
 from contextlib import suppress
 from traceback import format_exception
 from typing import Any
@@ -11,9 +12,15 @@ from hypothesis import given, settings, strategies as st
 
 from cfai._session.redaction import redact_error
 from cfai._types.json import dumps
-from cfai._wire.answers import answer, from_text, unstreamed
-from cfai._wire.responses import Reply, meta
-from cfai._wire.results import asked
+from cfai._wire.answers import (
+    AnswerSpec,
+    answer_from_text,
+    answer_spec,
+    read_answer,
+    read_unstreamed_text,
+)
+from cfai._wire.errors import describe_decode_error
+from cfai._wire.responses import Response, read_meta
 from cfai.errors import (
     BadRequest,
     CfaiError,
@@ -79,12 +86,12 @@ OPEN = {"any": "thing"}
 AUDIO = AutomaticSpeechRecognition(b"a")
 
 
-def reply(body: bytes | str, kind: str | None = JSON, status: int = 200) -> Reply:
+def response(body: bytes | str, kind: str | None = JSON, status: int = 200) -> Response:
     headers = (
         {"cf-ray": "8f1a-AMS"} if kind is None else {"cf-ray": "8f1a-AMS", "Content-Type": kind}
     )
     data = body.encode() if isinstance(body, str) else body
-    return Reply(status, headers, data, meta(status, headers, attempts=1, elapsed=0.0))
+    return Response(status, headers, data, read_meta(status, headers, attempts=1, elapsed=0.0))
 
 
 def answered(
@@ -93,7 +100,20 @@ def answered(
     kind: str | None = JSON,
     status: int = 200,
 ) -> Answer:
-    return answer(asked(task), reply(body, kind, status))
+    return read_described(read_answer, task, response(body, kind, status))
+
+
+def read_described(
+    read: Callable[[AnswerSpec, Response], Answer],
+    task: Task[Any] | dict[str, Any],
+    received: Response,
+) -> Answer:
+    """Read a response, and add it to the error, as a session does."""
+    try:
+        return read(answer_spec(task), received)
+    except DecodeError as exc:
+        describe_decode_error(exc, received.body, received.meta)
+        raise
 
 
 def floats(*rows: list[float]) -> tuple[tuple[int, int], "array[float]"]:
@@ -536,7 +556,7 @@ def test_a_body_that_cannot_be_an_answer_is_a_typed_error(
 )
 def test_bytes_of_another_kind_are_an_error(task: Task[Any], body: bytes, kind: str | None) -> None:
     """A wrong Content-Type is named with what was expected."""
-    with pytest.raises(DecodeError, match=f"where {task.answer.__name__} was expected") as caught:
+    with pytest.raises(DecodeError, match=f"expected {task.answer.__name__}, got") as caught:
         answered(task, body, kind)
     assert caught.value.body == body
     assert caught.value.meta is not None
@@ -602,21 +622,21 @@ def test_a_wrong_count_of_vectors_says_both_numbers() -> None:
 )
 def test_an_empty_result_for_a_stream_says_to_call_run(body: str) -> None:
     with pytest.raises(StreamUnsupported, match=r"call run\(\)"):
-        unstreamed(asked(Prompt("a")), reply(body))
+        read_unstreamed_text(answer_spec(Prompt("a")), response(body))
 
 
 def test_a_whole_answer_for_a_stream_is_its_text() -> None:
     """Whatever was asked: only texts are streamed as tokens."""
     body = '{"result":{"response":"{}"},"success":true}'
     for task in (Prompt("a"), OPEN, ImageToText(b"i")):
-        read = unstreamed(asked(task), reply(body))
+        read = read_unstreamed_text(answer_spec(task), response(body))
         assert read == Text("{}")
         assert read.raw == {"response": "{}"}
         assert read.meta.ray_id == "8f1a-AMS"
     wanted = TextGeneration([user("a")], response_format="json_object")
-    assert unstreamed(asked(wanted), reply(body)).parsed == {}
+    assert read_unstreamed_text(answer_spec(wanted), response(body)).parsed == {}
     asked_openly = {"prompt": "a", "response_format": {"type": "json_object"}}
-    assert unstreamed(asked(asked_openly), reply(body)).parsed == {}
+    assert read_unstreamed_text(answer_spec(asked_openly), response(body)).parsed == {}
 
 
 @pytest.mark.parametrize(
@@ -638,7 +658,7 @@ def test_no_text_for_a_stream_is_a_typed_error(
     body: bytes, kind: str | None, status: int, error: type[CfaiError]
 ) -> None:
     with pytest.raises(error) as caught:
-        unstreamed(asked(Prompt("a")), reply(body, kind, status))
+        read_described(read_unstreamed_text, Prompt("a"), response(body, kind, status))
     assert caught.value.meta.ray_id == "8f1a-AMS"  # type: ignore[attr-defined]  # all have it
 
 
@@ -647,12 +667,12 @@ def test_no_text_for_a_stream_is_a_typed_error(
 
 def test_a_stream_becomes_the_text_or_description_that_was_asked_for() -> None:
     said = Text("A cat.", finish_reason="stop", meta=Meta(status=200))
-    assert from_text(asked(Prompt("a")), said) is said
-    read = from_text(asked(ImageToText(b"i")), said)
+    assert answer_from_text(answer_spec(Prompt("a")), said) is said
+    read = answer_from_text(answer_spec(ImageToText(b"i")), said)
     assert read == Description("A cat.", finish_reason="stop")
     assert read.meta == Meta(status=200)
-    with pytest.raises(DecodeError, match="where Embeddings was expected"):
-        from_text(asked(TextEmbeddings("a")), said)
+    with pytest.raises(DecodeError, match="expected Embeddings, got a stream"):
+        answer_from_text(answer_spec(TextEmbeddings("a")), said)
 
 
 # Hostile answers
@@ -712,4 +732,4 @@ def test_no_answer_breaks_a_reader(document: Any, task: Task[Any] | dict[str, An
     except CfaiError:
         pass
     with suppress(CfaiError):
-        unstreamed(asked(task), reply(dumps(document)))
+        read_unstreamed_text(answer_spec(task), response(dumps(document)))

@@ -9,8 +9,8 @@ from httpx_sse import EventSource
 from hypothesis import given, settings, strategies as st
 
 from cfai._types.json import dumps, loads
-from cfai._wire.chunks import Assembly, Counting, as_token, read_token
-from cfai._wire.sse import Blocks
+from cfai._wire.sse import EventSplitter
+from cfai._wire.text import TextBuilder, UsageCounter, read_token, token_from_text
 from cfai.errors import DecodeError
 from cfai.tasks import Text, Token, ToolCall, ToolCallDelta, Usage
 from tests.wire.dialects import DIALECTS, Dialect, events
@@ -18,7 +18,7 @@ from tests.wire.dialects import DIALECTS, Dialect, events
 
 def data_of(pieces: Iterable[bytes]) -> list[bytes]:
     """The data of the events of a stream."""
-    blocks = Blocks(1 << 20)
+    blocks = EventSplitter(1 << 20)
     read = [block for piece in pieces for block in blocks.feed(piece)] + blocks.finish()
     return [block if isinstance(block, bytes) else _decoded(block) for block in read]
 
@@ -40,11 +40,11 @@ def tokens_of(pieces: Iterable[bytes]) -> list[Token]:
     return tokens
 
 
-def whole(tokens: Iterable[Token], *, json_asked: bool = False) -> Text:
-    assembly = Assembly()
+def whole(tokens: Iterable[Token], *, json_mode: bool = False) -> Text:
+    assembly = TextBuilder()
     for token in tokens:
         assembly.add(token)
-    return assembly.text(json_asked=json_asked)
+    return assembly.build(json_mode=json_mode)
 
 
 def said(*data: str) -> Text:
@@ -201,7 +201,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 @settings(max_examples=300, deadline=None)
 def test_no_event_breaks_the_reader(documents: list[Any]) -> None:
     """Whatever JSON comes is a token, nothing, or a `DecodeError`; and the text can be told."""
-    assembly = Assembly()
+    assembly = TextBuilder()
     for document in documents:
         try:
             token = read_token(document)
@@ -211,7 +211,7 @@ def test_no_event_breaks_the_reader(documents: list[Any]) -> None:
             assembly.add(token)
             assert isinstance(token.text, str)
             assert isinstance(token.reasoning, str)
-    text = assembly.text(json_asked=True)
+    text = assembly.build(json_mode=True)
     assert all(isinstance(call.name, str) for call in text.tool_calls)
 
 
@@ -288,7 +288,7 @@ def test_a_call_with_arguments_as_an_object_is_told_as_json() -> None:
 
 
 def counted(*usages: Usage) -> Usage | None:
-    counting = Counting()
+    counting = UsageCounter()
     for usage in usages:
         counting.add(usage)
     return counting.total
@@ -329,18 +329,18 @@ def test_both_arithmetics_of_counts_give_the_total(usages: list[Usage], total: U
 
 def test_the_answer_grows_with_every_token() -> None:
     """It can be asked for at any time, and asking changes nothing."""
-    assembly = Assembly()
-    assert assembly.text() == Text()
+    assembly = TextBuilder()
+    assert assembly.build() == Text()
     for expected in ("a", "ab", "abc"):
         assembly.add(Token(expected[-1]))
-        assert assembly.text() == Text(expected)
+        assert assembly.build() == Text(expected)
 
 
 def test_json_is_parsed_where_it_was_asked_for() -> None:
     tokens = [Token('{"a"'), Token(": 1}")]
     assert whole(tokens).parsed is None
-    assert whole(tokens, json_asked=True).parsed == {"a": 1}
-    assert whole(tokens[:1], json_asked=True).parsed is None
+    assert whole(tokens, json_mode=True).parsed == {"a": 1}
+    assert whole(tokens[:1], json_mode=True).parsed is None
 
 
 def test_the_last_finish_reason_counts() -> None:
@@ -360,4 +360,4 @@ def test_the_last_finish_reason_counts() -> None:
 )
 def test_a_whole_answer_as_one_token_says_the_same(text: Text) -> None:
     """JSON where a stream was asked for: whoever reads tokens misses nothing."""
-    assert whole([as_token(text)]) == text
+    assert whole([token_from_text(text)]) == text

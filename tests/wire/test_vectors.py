@@ -1,4 +1,4 @@
-"""Vectors read row by row from the bytes: as the whole document would be, whatever it holds."""
+"""Vectors decoded row by row equal those of the whole document, whatever it contains."""
 
 import asyncio
 import json
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from cfai._wire import answers
-from cfai._wire.answers import read_document
-from cfai._wire.responses import Reply, meta
-from cfai._wire.results import Asked
-from cfai._wire.vectors import Unusual, Vectors
+from cfai._wire.answers import AnswerSpec
+from cfai._wire.errors import read_document
+from cfai._wire.responses import Response, read_meta
+from cfai._wire.vectors import UnusualVectors, VectorDecoder
 from cfai.errors import DecodeError
 from cfai.resources.queue import build_queued_tasks, read_batch_status
 from cfai.tasks import Embeddings, TextEmbeddings
@@ -23,19 +23,19 @@ ROOM = " " * 70_000
 """White space that makes an answer large enough to be read in slices."""
 
 
-def reply(body: str | bytes) -> Reply:
+def response(body: str | bytes) -> Response:
     raw = body.encode() if isinstance(body, str) else body
-    return Reply(200, HEADERS, raw, meta(200, HEADERS, attempts=1, elapsed=0))
+    return Response(200, HEADERS, raw, read_meta(200, HEADERS, attempts=1, elapsed=0))
 
 
 def whole(body: str) -> Any:
-    return answers.answer(Asked(Embeddings), reply(body))
+    return answers.read_answer(AnswerSpec(Embeddings), response(body))
 
 
 def in_slices(body: str) -> tuple[Any, int]:
     """The answer, and how many steps it took."""
-    vectors = Vectors()
-    found = answers.answer(Asked(Embeddings), reply(body), decode=vectors.document)
+    vectors = VectorDecoder()
+    found = answers.read_answer(AnswerSpec(Embeddings), response(body), decode=vectors.decode)
     return found, sum(1 for _ in vectors.steps())
 
 
@@ -79,9 +79,9 @@ def test_a_large_answer_is_read_in_slices() -> None:
 
 def test_a_small_answer_is_not() -> None:
     """Nobody else needs a turn before it is there."""
-    vectors = Vectors()
-    small = reply('{"result":{"data":[[1,2]]}}')
-    found: Any = answers.answer(Asked(Embeddings), small, decode=vectors.document)
+    vectors = VectorDecoder()
+    small = response('{"result":{"data":[[1,2]]}}')
+    found: Any = answers.read_answer(AnswerSpec(Embeddings), small, decode=vectors.decode)
     assert found.tolist() == [[1, 2]]
     assert list(vectors.steps()) == []
 
@@ -162,31 +162,27 @@ def batch(*results: str) -> str:
     return f'{{"result":{{"responses":[{",".join(items)}]}},{ROOM}"success":true}}'
 
 
-def read(body: str, decode: Callable[[Reply], Any] = Reply.json) -> Any:
+def read(body: str, decode: Callable[[Response], Any] = Response.json) -> Any:
     tasks = build_queued_tasks(
         [TextEmbeddings("a") for _ in range(body.count("external_reference"))]
     )
-    one = reply(body)
-    return read_document(
-        one,
-        lambda document: read_batch_status(document, one.meta, tasks),
-        decode=decode,
-    )
+    received = response(body)
+    return read_batch_status(read_document(received, decode), received.meta, tasks)
 
 
 def test_every_item_of_a_batch_is_read_in_slices() -> None:
-    vectors = Vectors()
+    vectors = VectorDecoder()
     body = batch("[[1,2]]", "[[3,4]]")
-    items = read(body, vectors.document).items
+    items = read(body, vectors.decode).items
     assert [item.answer.buffer.tolist() for item in items] == [[], []]
     assert len(list(vectors.steps())) == 2
     assert [item.answer.tolist() for item in items] == [[[1, 2]], [[3, 4]]]
 
 
 async def test_a_wrong_item_of_a_batch_fails_alone(fake: FakeWorkersAI) -> None:
-    vectors = Vectors()
-    read(batch("[[1,2]]", "[[true]]"), vectors.document)
-    with pytest.raises(Unusual):
+    vectors = VectorDecoder()
+    read(batch("[[1,2]]", "[[true]]"), vectors.decode)
+    with pytest.raises(UnusualVectors):
         list(vectors.steps())
     one, other = read(batch("[[1,2]]", "[[true]]")).items
     assert one.answer.tolist() == [[1, 2]]
@@ -206,9 +202,9 @@ async def test_others_have_their_turn(fake: FakeWorkersAI) -> None:
             turns += 1
             await asyncio.sleep(0)
 
-    vectors = Vectors()
+    vectors = VectorDecoder()
     body = f'{{"result":{{"data":[{",".join([row] * 500)}]}}}}'
-    answers.answer(Asked(Embeddings), reply(body), decode=vectors.document)
+    answers.read_answer(AnswerSpec(Embeddings), response(body), decode=vectors.decode)
     assert sum(1 for _ in vectors.steps()) >= 60
     counting = asyncio.create_task(count())
     await fake.client().run("@cf/a/b", TextEmbeddings(["one"] * 500))

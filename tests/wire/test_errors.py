@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from cfai._session.redaction import redact_error
-from cfai._wire.errors import complaint, failure, in_stream, refusal
-from cfai._wire.responses import Reply, meta
+from cfai._wire.errors import (
+    error_from_event,
+    error_from_refusal,
+    error_from_response,
+    is_refusal,
+    parse_error_body,
+)
+from cfai._wire.responses import Response, read_meta
 from cfai.errors import (
     AuthenticationError,
     BadRequest,
@@ -32,14 +38,16 @@ NOW = datetime(2026, 9, 2, 10, 0, 0, tzinfo=UTC)
 TOKEN = "Sn3lZJTBX6kkg7OdcBUAxOO963GEIyGQqnFTOFYY"  # noqa: S105
 
 
-def reply(body: bytes | str, status: int, kind: str = "application/json", **more: str) -> Reply:
+def response(
+    body: bytes | str, status: int, kind: str = "application/json", **more: str
+) -> Response:
     headers = {"Content-Type": kind, "cf-ray": "8f1a-AMS", **more}
     data = body.encode() if isinstance(body, str) else body
-    return Reply(status, headers, data, meta(status, headers, attempts=1, elapsed=0.0))
+    return Response(status, headers, data, read_meta(status, headers, attempts=1, elapsed=0.0))
 
 
 def refused(body: bytes | str, status: int, kind: str = "application/json") -> StatusError:
-    error = failure(reply(body, status, kind), now=NOW)
+    error = error_from_response(response(body, status, kind), now=NOW)
     redact_error(error, [TOKEN])
     return error
 
@@ -230,8 +238,8 @@ def test_a_redirect_is_named_as_one() -> None:
 def test_the_time_to_wait_is_kept_on_every_status() -> None:
     """Not only on the famous ones: the API's block lasts five minutes."""
     for status in (400, 403, 408, 429, 503):
-        said = reply('{"errors":[]}', status, **{"Retry-After": "300"})
-        assert failure(said, now=NOW).retry_after == 300.0
+        said = response('{"errors":[]}', status, **{"Retry-After": "300"})
+        assert error_from_response(said, now=NOW).retry_after == 300.0
 
 
 def test_a_large_body_is_cut() -> None:
@@ -273,9 +281,9 @@ def test_a_refusal_under_status_200_is_the_same_error(
 ) -> None:
     """The official SDK gives `None` for these."""
     document = {"result": None, "success": False, "errors": [{"code": code, "message": "no"}]}
-    said = reply(json.dumps(document), 200)
-    error = refusal(document, said, now=NOW)
-    assert error is not None
+    said = response(json.dumps(document), 200)
+    assert is_refusal(document)
+    error = error_from_refusal(document, said)
     if (code, status) != (10000, 403):
         assert type(error) is kind
         assert error.status == status
@@ -284,7 +292,8 @@ def test_a_refusal_under_status_200_is_the_same_error(
 
 def test_a_refusal_without_a_word_is_an_error() -> None:
     for document in ({"success": False}, {"success": False, "errors": [], "result": {}}):
-        error = refusal(document, reply(json.dumps(document), 200), now=NOW)
+        assert is_refusal(document)
+        error = error_from_refusal(document, response(json.dumps(document), 200))
         assert type(error) is StatusError
         assert error.status == 200
         assert "success: false" in error.message
@@ -306,7 +315,7 @@ def test_a_refusal_without_a_word_is_an_error() -> None:
 )
 def test_only_success_false_is_a_refusal(document: Any) -> None:
     """A zero is not false, and a result may say what it wants."""
-    assert refusal(document, reply(json.dumps(document), 200), now=NOW) is None
+    assert not is_refusal(document)
 
 
 # Inside a stream: nobody has recorded one, so every form of body is read.
@@ -315,7 +324,7 @@ META = Meta(status=200, ray_id="8f1a-AMS")
 
 
 def streamed(document: Any, *, named_error: bool = False) -> StatusError | None:
-    return in_stream(document, named_error=named_error, meta=META)
+    return error_from_event(document, is_named_error=named_error, meta=META)
 
 
 @pytest.mark.parametrize(
@@ -358,8 +367,8 @@ def test_an_error_event_is_the_error_that_its_status_would_have_been(
         ({"type": "error", "message": "broken"}, "broken"),
         ("broken", "broken"),
         (None, "None"),
-        ({}, "the stream reported an error and no reason"),
-        ({"errors": []}, "the stream reported an error and no reason"),
+        ({}, "the stream reported an error without a reason"),
+        ({"errors": []}, "the stream reported an error without a reason"),
     ],
 )
 def test_an_event_named_error_is_one_whatever_it_holds(document: Any, message: str) -> None:
@@ -416,7 +425,8 @@ def test_a_hostile_body_is_an_error_of_ours(body: str) -> None:
         document = json.loads(body)
     except (ValueError, RecursionError):
         return
-    assert isinstance(refusal(document, reply(body, 200), now=NOW), StatusError)
+    assert is_refusal(document)
+    assert isinstance(error_from_refusal(document, response(body, 200)), StatusError)
     assert isinstance(streamed(document), StatusError)
 
 
@@ -440,9 +450,9 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 @settings(max_examples=200, deadline=None)
 def test_no_document_breaks_the_reader(document: Any, named: bool) -> None:
     """Any JSON is an error or none."""
-    complaint(document)
+    parse_error_body(document)
     streamed(document, named_error=named)
-    refusal(document, reply("{}", 200), now=NOW)
+    error_from_refusal(document, response("{}", 200))
     assert isinstance(refused(json.dumps(document), 418), StatusError)
 
 

@@ -6,13 +6,21 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from cfai._types.json import loads
-from cfai._wire.text import as_json, content, parsed, read_text, undocumented, usage, words
+from cfai._wire.text import (
+    encode_value,
+    parse_json_text,
+    read_content,
+    read_piece,
+    read_text,
+    read_usage,
+    undocumented_error,
+)
 from cfai.errors import DecodeError
 from cfai.tasks import Text, ToolCall, Usage
 
 
-def text(body: str, *, json_asked: bool = False) -> Text:
-    return read_text(loads(body), json_asked=json_asked)
+def text(body: str, *, json_mode: bool = False) -> Text:
+    return read_text(loads(body), json_mode=json_mode)
 
 
 LONDON = (ToolCall("get_weather", {"location": "London"}),)
@@ -230,7 +238,7 @@ def test_json_too_deep_to_write_again_is_an_error_of_ours(body: str) -> None:
 
 def test_the_error_shows_little_of_a_large_value() -> None:
     """Its message fits a line of a log, and the body is cut as in all errors."""
-    error = undocumented("data must be a list", {"data": ["x" * 100_000] * 1000})
+    error = undocumented_error("data must be a list", {"data": ["x" * 100_000] * 1000})
     assert len(str(error)) < 400
     assert error.body is not None
     assert len(error.body) <= 4096
@@ -258,14 +266,14 @@ def test_the_error_shows_little_of_a_large_value() -> None:
 )
 def test_json_is_found_bare_or_fenced(said: str, value: Any) -> None:
     """What is more than JSON, or less, is none."""
-    assert parsed(said) == value
+    assert parse_json_text(said) == value
 
 
 @pytest.mark.parametrize("said", ["```json\n{\n", "```", "{", "", "```json\n{}"])
 def test_white_space_without_end_costs_no_more_than_any_text(said: str) -> None:
     """Models in JSON mode are known to write it on and on; the event loop must not stand still."""
     for blanks in ("\n", " \n", " "):
-        assert parsed(said + blanks * 200_000 + "x") is None
+        assert parse_json_text(said + blanks * 200_000 + "x") is None
 
 
 def test_json_is_parsed_only_where_it_was_asked_for() -> None:
@@ -275,10 +283,10 @@ def test_json_is_parsed_only_where_it_was_asked_for() -> None:
         '{"choices":[{"message":{"content":"{\\"a\\":1}"}}]}',
     ):
         assert text(body).parsed is None
-        assert text(body, json_asked=True).parsed == {"a": 1}
+        assert text(body, json_mode=True).parsed == {"a": 1}
     body = '{"output":[{"type":"message","content":[{"text":"{\\"a\\":1}"}]}]}'
-    assert text(body, json_asked=True).parsed == {"a": 1}
-    assert text('"{}"', json_asked=True).parsed == {}
+    assert text(body, json_mode=True).parsed == {"a": 1}
+    assert text('"{}"', json_mode=True).parsed == {}
     for body in ('{"response":{"a":1}}', '{"choices":[{"message":{"content":{"a":1}}}]}'):
         assert text(body).parsed == {"a": 1}
         assert text(body).text == '{"a":1}'
@@ -293,24 +301,25 @@ def test_json_is_parsed_only_where_it_was_asked_for() -> None:
 )
 def test_a_decoded_piece_is_its_json_text(value: Any, said: str) -> None:
     """The service decodes a piece that happens to be JSON: a price loses its digits otherwise."""
-    assert words(value, "response") == said
+    assert read_piece(value, "response") == said
 
 
 @pytest.mark.parametrize("value", [[], {}, ["a"], {"a": 1}])
 def test_a_piece_that_is_no_scalar_is_no_text(value: Any) -> None:
-    with pytest.raises(DecodeError, match="response must be a text"):
-        words(value, "response")
+    with pytest.raises(DecodeError, match="response must be a string"):
+        read_piece(value, "response")
 
 
 def test_of_parts_those_with_text_count() -> None:
     assert (
-        content([{"text": "a"}, {"type": "image_url"}, "b", None, {"text": 6}], "content") == "a6"
+        read_content([{"text": "a"}, {"type": "image_url"}, "b", None, {"text": 6}], "content")
+        == "a6"
     )
-    assert content([], "content") == ""
+    assert read_content([], "content") == ""
 
 
 def test_what_is_written_again_is_compact_json() -> None:
-    assert as_json({"ä": [1, None]}) == '{"ä":[1,null]}'
+    assert encode_value({"ä": [1, None]}) == '{"ä":[1,null]}'
 
 
 @pytest.mark.parametrize(
@@ -332,7 +341,7 @@ def test_what_is_written_again_is_compact_json() -> None:
 )
 def test_counts_are_read_in_either_vocabulary(value: Any, counts: Usage | None) -> None:
     """An odd count is none: nobody loses a text over its price."""
-    assert usage(value) == counts
+    assert read_usage(value) == counts
 
 
 JSON: st.SearchStrategy[Any] = st.recursive(
@@ -353,10 +362,10 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 
 @given(JSON, st.booleans())
 @settings(max_examples=300, deadline=None)
-def test_no_answer_breaks_the_reader(result: Any, json_asked: bool) -> None:
+def test_no_answer_breaks_the_reader(result: Any, json_mode: bool) -> None:
     """Whatever JSON comes is a text or a `DecodeError`."""
     try:
-        read = read_text(result, json_asked=json_asked)
+        read = read_text(result, json_mode=json_mode)
     except DecodeError:
         return
     assert isinstance(read.text, str)

@@ -9,7 +9,7 @@ import pytest
 from httpx_sse import EventSource
 from hypothesis import example, given, settings, strategies as st
 
-from cfai._wire.sse import Block, Blocks
+from cfai._wire.sse import Block, EventSplitter
 from cfai.errors import AnswerTooLarge
 from tests.wire.reference import Heard, decode
 
@@ -17,7 +17,7 @@ ROOMY = 1 << 20
 
 
 def fed(pieces: Iterable[bytes], limit: int = ROOMY) -> list[Block]:
-    blocks = Blocks(limit)
+    blocks = EventSplitter(limit)
     read = [block for piece in pieces for block in blocks.feed(piece)]
     return read + blocks.finish()
 
@@ -165,7 +165,7 @@ def test_a_reconnection_time_of_any_length_breaks_nothing() -> None:
 def test_an_end_mark_without_a_name_is_noted(stream: bytes, bare: bool) -> None:
     """Some models end with the bare line, which by the WHATWG text means nothing."""
     for pieces in [*cuts(stream), singly(stream)]:
-        blocks = Blocks(ROOMY)
+        blocks = EventSplitter(ROOMY)
         for piece in pieces:
             blocks.feed(piece)
         blocks.finish()
@@ -207,7 +207,7 @@ def test_the_limit_is_for_one_event_not_for_the_stream() -> None:
 
 def test_a_growing_event_is_refused_before_it_ends() -> None:
     """Memory is bounded: the error does not wait for the end of the event."""
-    blocks = Blocks(100)
+    blocks = EventSplitter(100)
     with pytest.raises(AnswerTooLarge):
         for _ in range(11):
             blocks.feed(b"data: 789\n")
@@ -217,7 +217,7 @@ def test_lines_without_end_are_not_copied_again_for_every_piece() -> None:
     """An event of many small pieces costs in proportion to its size."""
 
     def seconds(pieces: int) -> float:
-        blocks, started = Blocks(1 << 30), time.process_time()
+        blocks, started = EventSplitter(1 << 30), time.process_time()
         for _ in range(pieces):
             blocks.feed(b"data: " + b"x" * 1000 + b"\n")
         return time.process_time() - started

@@ -7,16 +7,23 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from cfai._wire.responses import Reply, is_json, media_type, meta, retry_after, unwrapped
+from cfai._wire.responses import (
+    Response,
+    is_json_type,
+    read_media_type,
+    read_meta,
+    read_retry_after,
+    unwrap_result,
+)
 from cfai.errors import DecodeError
 from cfai.meta import Meta
 
 NOW = datetime(2026, 9, 2, 10, 0, 0, tzinfo=UTC)
 
 
-def reply(body: bytes, kind: str | None = "application/json", status: int = 200) -> Reply:
+def response(body: bytes, kind: str | None = "application/json", status: int = 200) -> Response:
     headers = {} if kind is None else {"Content-Type": kind}
-    return Reply(status, headers, body, meta(status, headers, attempts=1, elapsed=0.0))
+    return Response(status, headers, body, read_meta(status, headers, attempts=1, elapsed=0.0))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +61,7 @@ def reply(body: bytes, kind: str | None = "application/json", status: int = 200)
 def test_the_time_to_wait_is_read_in_every_form(
     headers: Mapping[str, str], seconds: float | None
 ) -> None:
-    assert retry_after(headers, NOW) == seconds
+    assert read_retry_after(headers, NOW) == seconds
 
 
 @given(
@@ -70,7 +77,7 @@ def test_the_time_to_wait_is_read_in_every_form(
 @settings(max_examples=300, deadline=None)
 def test_no_header_breaks_the_reader(value: str) -> None:
     """A wait is a finite number of seconds, none below zero, or unknown."""
-    seconds = retry_after({"Retry-After": value, "retry-after-ms": value}, NOW)
+    seconds = read_retry_after({"Retry-After": value, "retry-after-ms": value}, NOW)
     assert seconds is None or 0 <= seconds < math.inf
 
 
@@ -92,8 +99,8 @@ def test_no_header_breaks_the_reader(value: str) -> None:
 def test_a_content_type_is_read_without_case_and_parameters(
     header: str, kind: str, json: bool
 ) -> None:
-    assert media_type({"Content-Type": header}) == kind
-    assert is_json(kind) is json
+    assert read_media_type({"Content-Type": header}) == kind
+    assert is_json_type(kind) is json
 
 
 def test_the_headers_are_told_as_facts() -> None:
@@ -108,7 +115,7 @@ def test_the_headers_are_told_as_facts() -> None:
         "cf-aig-cache-status": "HIT",
         "cfai-backend": "smollm2",
     }
-    assert meta(200, headers, attempts=2, elapsed=1.5) == Meta(
+    assert read_meta(200, headers, attempts=2, elapsed=1.5) == Meta(
         status=200,
         ray_id="8f1a-AMS",
         request_id="req-1",
@@ -121,7 +128,7 @@ def test_the_headers_are_told_as_facts() -> None:
         media_type="application/json",
         backend="smollm2",
     )
-    assert meta(200, {}, attempts=1, elapsed=0.0) == Meta(status=200)
+    assert read_meta(200, {}, attempts=1, elapsed=0.0) == Meta(status=200)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +145,7 @@ def test_the_headers_are_told_as_facts() -> None:
     ],
 )
 def test_the_envelope_may_be_missing(document: object, result: object) -> None:
-    assert unwrapped(document) == result
+    assert unwrap_result(document) == result
 
 
 @pytest.mark.parametrize(
@@ -146,27 +153,27 @@ def test_the_envelope_may_be_missing(document: object, result: object) -> None:
     [
         (b"", "application/json", r"200 \(application/json\) with an empty body"),
         (b"", None, r"200 \(no Content-Type\) with an empty body"),
-        (b'{"a":', "application/json", "with a body that is no JSON"),
-        (b"NaN", "application/json", "with a body that is no JSON"),
-        (b'{"a":1}garbage', "application/json", "with a body that is no JSON"),
-        (b"<html>", "text/html", r"200 \(text/html\) with a body that is no JSON"),
+        (b'{"a":', "application/json", "with a body that is not JSON"),
+        (b"NaN", "application/json", "with a body that is not JSON"),
+        (b'{"a":1}garbage', "application/json", "with a body that is not JSON"),
+        (b"<html>", "text/html", r"200 \(text/html\) with a body that is not JSON"),
     ],
 )
 def test_a_body_that_is_no_json_is_an_error_that_has_it(
     body: bytes, kind: str | None, said: str
 ) -> None:
     with pytest.raises(DecodeError, match=said) as caught:
-        reply(body, kind).json()
+        response(body, kind).json()
     assert caught.value.body == body
-    assert caught.value.meta == reply(body, kind).meta
+    assert caught.value.meta == response(body, kind).meta
 
 
 def test_invalid_utf8_in_json_is_replaced_as_a_browser_does() -> None:
-    assert reply(b'{"response":"a\xffb"}').json() == {"response": "a\ufffdb"}
+    assert response(b'{"response":"a\xffb"}').json() == {"response": "a\ufffdb"}
 
 
 def test_a_reply_does_not_show_its_body_or_headers() -> None:
     """They may hold what was asked, or who asked."""
-    shown = repr(Reply(200, {"x-secret": "s3cret"}, b"private", Meta()))
+    shown = repr(Response(200, {"x-secret": "s3cret"}, b"private", Meta()))
     assert "s3cret" not in shown
     assert "private" not in shown
