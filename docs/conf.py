@@ -36,8 +36,8 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!cfai\b).*"),
     ("py:.*", r"cfai\.(.*\.)?_.*"),
     ("py:.*", r"cfai\.(settings\.Unset|local\.backends\..*)"),
-    # Modules inside these packages are private; signatures name some of their classes.
-    ("py:.*", r"cfai\.(embedding|resources|streaming|tools)\..*\..*"),
+    # Signatures name classes of modules inside packages; these modules are private, except in `web`.
+    ("py:.*", r"cfai\.(?!web\b)[a-z]+\.[a-z_]+\..*"),
     ("py:.*", r"cfai\..*\.([A-Z]|[A-Z]\w*_co)"),  # type variables
 ]
 
