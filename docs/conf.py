@@ -36,7 +36,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!cfai\b).*"),
     ("py:.*", r"cfai\.(.*\.)?_.*"),
     ("py:.*", r"cfai\.(settings\.Unset|local\.backends\..*)"),
-    # Signatures name classes of modules inside packages; these modules are private, except in `web`.
+    # Signatures name classes of private modules inside packages; those of `web` are public.
     ("py:.*", r"cfai\.(?!web\b)[a-z]+\.[a-z_]+\..*"),
     ("py:.*", r"cfai\..*\.([A-Z]|[A-Z]\w*_co)"),  # type variables
 ]
