@@ -1,1 +1,1 @@
-"""An event stream to tokens, and tokens on to a browser."""
+"""Token streams: events to tokens, and tokens on to a browser."""

@@ -30,16 +30,16 @@ _DONE = b"[DONE]"
 class TokenStream:
     """A text answer as it is generated: an async iterator of `Token`, and a context manager.
 
-    Nothing is sent before it is entered, awaited or iterated. It is used once, by one reader.
+    The request is sent when the stream is entered, opened or iterated. It has one reader, once.
     Leaving the `async with`, breaking out, cancelling or dropping it closes the connection at once.
 
-    It ends by itself only where the service said that it ended; otherwise it raises:
+    The iteration ends normally only if the service ended the stream. Otherwise it raises:
 
     Raises:
-        StreamInterrupted: It was cut; `answer` has what had arrived.
+        StreamInterrupted: The stream was cut; `answer` has the part that had arrived.
         RequestTimeout: `Timeouts.idle`, `.content` or `.total` ran out.
-        StatusError: The service refused, at first or inside the stream.
-        DecodeError: An event has a form that nobody documented.
+        StatusError: The service refused the request, or reported an error inside the stream.
+        DecodeError: An event has an undocumented form.
     """
 
     __slots__ = (
@@ -60,13 +60,13 @@ class TokenStream:
 
     def __init__(
         self,
-        open_events: Callable[[], Awaitable[EventReader | Text]],
+        open_events: Callable[[], Awaitable[EventReader | Text]] | None,
         *,
         json_mode: bool = False,
         observation: CallObservation | None = None,
     ) -> None:
-        self._open_events: Callable[[], Awaitable[EventReader | Text]] | None = open_events
-        """Sends the request. `None` once it was called."""
+        self._open_events = open_events
+        """Sends the request. `None` as soon as it was called."""
         self._json_mode = json_mode
         self._observation = observation
         self._text_builder = TextBuilder()
@@ -429,13 +429,9 @@ async def read_unrequested_stream(
         The complete answer of a task; the open stream of a mapping, observed by *observation*.
     """
     events = await EventReader.open(body)
-
-    async def opened() -> EventReader | Text:
-        return events
-
     is_task = spec.answer is not Result
-    stream = TokenStream(opened, json_mode=spec.json, observation=None if is_task else observation)
-    await stream.open()
+    stream = TokenStream(None, json_mode=spec.json, observation=None if is_task else observation)
+    stream._events = events
     if not is_task:
         return stream
     async with stream:
