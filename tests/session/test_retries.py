@@ -1,4 +1,4 @@
-"""Whether and when a failed attempt is repeated: one table."""
+"""Which failed attempts are repeated, and after which delay."""
 
 import math
 
@@ -37,32 +37,32 @@ from cfai.settings import Retries
 RETRIES = Retries(max=3, base=0.5, cap=8.0, max_wait=60.0)
 
 
-def asked(
-    failure: CfaiError,
+def delay(
+    error: CfaiError,
     attempt: int = 1,
     *,
     retries: Retries = RETRIES,
     repeatable: bool = True,
     left: float | None = None,
-    chance: float = 1.0,
+    fraction: float = 1.0,
 ) -> float | None:
     return retry_delay(
-        retries, attempt, failure, repeatable=repeatable, left=left, random=lambda: chance
+        retries, attempt, error, repeatable=repeatable, left=left, random=lambda: fraction
     )
 
 
-def status(number: int, code: int | None = None, wait: float | None = None) -> StatusError:
-    return status_error(number, code, "no", retry_after=wait)
+def status(number: int, code: int | None = None, retry_after: float | None = None) -> StatusError:
+    return status_error(number, code, "no", retry_after=retry_after)
 
 
-# Failure, whether a repeatable request is sent again, and whether one that is not.
-FAILURES: list[tuple[CfaiError, bool, bool]] = [
+# Error, whether a repeatable request is retried, and whether any other request is.
+ERRORS: list[tuple[CfaiError, bool, bool]] = [
     # Nothing was carried out.
     (ConnectError("no"), True, True),
     (RequestTimeout("slow", phase="connect"), True, True),
     (status(429), True, True),
     (status(429, 3040), True, True),
-    # It may have been.
+    # It may have been carried out.
     (ConnectionLost("cut"), True, False),
     (StreamInterrupted("cut"), True, False),
     (status(408), True, False),
@@ -76,22 +76,22 @@ FAILURES: list[tuple[CfaiError, bool, bool]] = [
     (status(503), True, False),
     (status(504), True, False),
     (status(529), True, False),
-    # 3040 says by itself that nothing was done, under whatever status.
+    # Code 3040 means that nothing was carried out, with any status.
     (status(200, 3040), True, True),
     (status(503, 3040), True, True),
-    # A day's allocation comes back at midnight and not before.
+    # The daily allocation is only renewed at midnight.
     (status(429, 3036), False, False),
     (status(429, 4006), False, False),
     (status(503, 4006), False, False),
-    (status(429, 3036, wait=1.0), False, False),
-    # Once an event was read, a second attempt would say it twice.
+    (status(429, 3036, retry_after=1.0), False, False),
+    # After the first event, another attempt would repeat it.
     (StreamInterrupted("cut", events=1), False, False),
-    # A limit that the user set.
+    # A limit set by the user.
     *[
         (RequestTimeout("slow", phase=phase), False, False)
         for phase in ("pool", "response", "idle", "content", "total")
     ],
-    # It would be said again.
+    # The service would answer the same again.
     *[(status(number), False, False) for number in (300, 304, 400, 401, 402, 403, 404, 405, 409)],
     *[(status(number), False, False) for number in (410, 413, 415, 418, 422, 451)],
     (status(200), False, False),
@@ -105,17 +105,17 @@ FAILURES: list[tuple[CfaiError, bool, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("failure", "again", "again_anyway"), FAILURES, ids=repr)
-def test_what_is_repeated(failure: CfaiError, again: bool, again_anyway: bool) -> None:
-    """By class, code and status; what must not be carried out twice, only if it was not at all."""
+@pytest.mark.parametrize(("error", "repeatable", "always"), ERRORS, ids=repr)
+def test_which_errors_are_retried(error: CfaiError, repeatable: bool, always: bool) -> None:
+    """Depends on class, code and status, and on whether the request may be carried out twice."""
     for attempt in (1, 2, 3):
-        assert (asked(failure, attempt) is not None) is again
-        assert (asked(failure, attempt, repeatable=False) is not None) is again_anyway
-    assert asked(failure, 4) is None
-    assert asked(failure, retries=Retries(max=0)) is None
+        assert (delay(error, attempt) is not None) is repeatable
+        assert (delay(error, attempt, repeatable=False) is not None) is always
+    assert delay(error, 4) is None
+    assert delay(error, retries=Retries(max=0)) is None
 
 
-# The service's code table: code, HTTP status, class, whether it is repeated.
+# The service's codes: code, HTTP status, class, whether it is retried.
 # Source: developers.cloudflare.com/workers-ai/platform/errors down to 3040; the others were
 # observed: cloudflare-docs issues 14757, 29731 and 32574, cloudflare/ai changelogs 3.1.6 and 3.2.0,
 # cloudflare-python issue 2718, and Cloudflare's own gateway client.
@@ -160,37 +160,37 @@ CODES: list[tuple[int | None, int, type[StatusError], bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("code", "number", "kind", "again"), CODES)
-def test_every_code_is_repeated_or_not(
-    code: int | None, number: int, kind: type[StatusError], again: bool
+@pytest.mark.parametrize(("code", "number", "kind", "is_retried"), CODES)
+def test_which_codes_are_retried(
+    code: int | None, number: int, kind: type[StatusError], is_retried: bool
 ) -> None:
-    """The code decides over the status, which is the same for a quota and for a busy machine."""
-    failure = status(number, code)
-    assert isinstance(failure, kind)
-    assert (asked(failure) is not None) is again
+    """The code decides, not the status, which is the same for a used-up quota and a busy model."""
+    error = status(number, code)
+    assert isinstance(error, kind)
+    assert (delay(error) is not None) is is_retried
 
 
 @pytest.mark.parametrize(
     ("attempt", "longest"),
     [(1, 0.5), (2, 1.0), (3, 2.0), (4, 4.0), (5, 8.0), (6, 8.0), (2000, 8.0)],
 )
-def test_the_pause_is_full_jitter_up_to_a_cap(attempt: int, longest: float) -> None:
-    """Evenly from 0 to a bound that doubles, so that many clients do not come back at once."""
+def test_the_delay_has_full_jitter_up_to_a_cap(attempt: int, longest: float) -> None:
+    """Uniform from 0 to a bound that doubles, so that many clients do not return at once."""
     many = Retries(max=5000, base=0.5, cap=8.0)
-    for chance in (0.0, 0.25, 0.999):
-        assert asked(status(500), attempt, retries=many, chance=chance) == chance * longest
+    for fraction in (0.0, 0.25, 0.999):
+        assert delay(status(500), attempt, retries=many, fraction=fraction) == fraction * longest
 
 
 @pytest.mark.parametrize(
-    ("wait", "left", "seconds"),
+    ("retry_after", "left", "seconds"),
     [
-        # The service names a wait: obeyed to the second, up to the longest that is accepted.
+        # A Retry-After is obeyed exactly, up to max_wait.
         (0.0, None, 0.0),
         (1.5, None, 1.5),
         (60.0, None, 60.0),
         (60.001, None, None),
         (300.0, None, None),
-        # The deadline: what would end at it or later is not begun.
+        # No delay that ends at the deadline or later.
         (None, 0.5, None),
         (None, 0.501, 0.5),
         (None, 0.0, None),
@@ -201,20 +201,24 @@ def test_the_pause_is_full_jitter_up_to_a_cap(attempt: int, longest: float) -> N
     ],
 )
 @pytest.mark.parametrize(("number", "code"), [(429, None), (429, 3040), (503, None), (408, 3007)])
-def test_a_wait_that_the_service_names_and_the_deadline_are_kept(
-    wait: float | None, left: float | None, seconds: float | None, number: int, code: int | None
+def test_retry_after_and_the_deadline_are_kept(
+    retry_after: float | None,
+    left: float | None,
+    seconds: float | None,
+    number: int,
+    code: int | None,
 ) -> None:
-    assert asked(status(number, code, wait), left=left) == seconds
+    assert delay(status(number, code, retry_after), left=left) == seconds
 
 
-def test_a_deadline_is_kept_by_connections_too() -> None:
-    for failure in (ConnectError("no"), ConnectionLost("cut")):
-        assert asked(failure, left=0.4) is None
-        assert asked(failure, left=0.6) == 0.5
+def test_the_deadline_is_kept_after_connection_errors() -> None:
+    for error in (ConnectError("no"), ConnectionLost("cut")):
+        assert delay(error, left=0.4) is None
+        assert delay(error, left=0.6) == 0.5
 
 
 @given(
-    st.sampled_from(FAILURES),
+    st.sampled_from(ERRORS),
     st.integers(1, 6),
     st.none() | st.floats(0, 1e6),
     st.floats(0, 1, exclude_max=True),
@@ -226,15 +230,15 @@ def test_a_deadline_is_kept_by_connections_too() -> None:
         max_wait=st.floats(0, 100),
     ),
 )
-def test_a_pause_is_never_longer_than_allowed(
+def test_a_delay_is_never_longer_than_allowed(
     row: tuple[CfaiError, bool, bool],
     attempt: int,
     left: float | None,
-    chance: float,
+    fraction: float,
     retries: Retries,
 ) -> None:
-    """Whatever the settings: finite, none below zero, within the deadline and the bounds."""
-    seconds = asked(row[0], attempt, retries=retries, left=left, chance=chance)
+    """For any settings: finite, not negative, within the deadline and the bounds."""
+    seconds = delay(row[0], attempt, retries=retries, left=left, fraction=fraction)
     if seconds is not None:
         assert attempt <= retries.max
         assert 0 <= seconds <= max(retries.cap, retries.max_wait)
@@ -242,6 +246,6 @@ def test_a_pause_is_never_longer_than_allowed(
         assert left is None or seconds < left
 
 
-def test_every_phase_is_in_the_table() -> None:
-    known = {failure.phase for failure, _, _ in FAILURES if isinstance(failure, RequestTimeout)}
-    assert known == set(Phase.__args__)  # type: ignore[attr-defined]  # a Literal has them
+def test_the_table_covers_every_phase() -> None:
+    phases = {error.phase for error, _, _ in ERRORS if isinstance(error, RequestTimeout)}
+    assert phases == set(Phase.__args__)  # type: ignore[attr-defined]  # a Literal has them

@@ -250,7 +250,7 @@ def test_a_large_body_is_cut() -> None:
     assert len(error.message) <= 200
 
 
-# Code, the status it comes with, its class. Sources: see `test_retries.CODES`.
+# Code, the status it comes with, its class. Sources: see `tests/session/test_retries.py`.
 CODES = [
     (5007, 400, BadRequest), (5004, 400, BadRequest), (3039, 400, BadRequest),
     (3003, 400, BadRequest), (5018, 403, PermissionDenied), (3041, 403, PermissionDenied),

@@ -1,4 +1,4 @@
-"""The shared timer: each call has its own limit, and no cancellation is taken for it."""
+"""The shared timer: each timeout expires on its own, and is not confused with cancellation."""
 
 import asyncio
 
@@ -7,8 +7,8 @@ import pytest
 from cfai._session.timeouts import SharedTimer
 
 
-async def test_a_limit_runs_out() -> None:
-    """What takes longer is interrupted, as a TimeoutError."""
+async def test_a_timeout_interrupts_its_body() -> None:
+    """A body that takes too long raises TimeoutError."""
     timer = SharedTimer()
     with pytest.raises(TimeoutError), timer.timeout(0.01):
         await asyncio.Event().wait()
@@ -17,25 +17,24 @@ async def test_a_limit_runs_out() -> None:
     assert not task.cancelling()
 
 
-async def test_what_ends_in_time_is_left_alone() -> None:
-    """A limit that was not reached interrupts nothing, then or later."""
+async def test_a_body_that_ends_in_time_is_not_interrupted() -> None:
+    """Neither during its timeout nor afterwards."""
     timer = SharedTimer()
     with timer.timeout(0.01):
         pass
-    with pytest.raises(TimeoutError), timer.timeout(0.03):  # Here the first one's timer goes off.
+    with pytest.raises(TimeoutError), timer.timeout(0.03):  # The timer of the first one goes off.
         await asyncio.Event().wait()
 
 
-async def test_no_limit_never_runs_out() -> None:
-    """`None` needs no timer at all."""
+async def test_no_timeout_sets_no_timer() -> None:
     timer = SharedTimer()
     with timer.timeout(None):
         await asyncio.sleep(0)
     assert timer._handle is None
 
 
-async def test_the_nearer_limit_comes_first() -> None:
-    """Many at once end in the order of their limits, whatever the order of their starts."""
+async def test_timeouts_expire_in_order() -> None:
+    """Whatever the order of their starts."""
     timer = SharedTimer()
     ended: list[float] = []
 
@@ -48,26 +47,26 @@ async def test_the_nearer_limit_comes_first() -> None:
     assert ended == sorted(ended)
 
 
-async def test_a_cancellation_stays_one() -> None:
-    """A task that is cancelled in time raises CancelledError, not TimeoutError."""
+async def test_a_cancellation_is_not_a_timeout() -> None:
+    """A task that is cancelled before its timeout raises CancelledError."""
     timer = SharedTimer()
-    begun = asyncio.Event()
+    started = asyncio.Event()
 
     async def call() -> None:
         with timer.timeout(60):
-            begun.set()
+            started.set()
             await asyncio.Event().wait()
 
     task = asyncio.create_task(call())
-    await begun.wait()
+    await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     timer.stop()
 
 
-async def test_limits_nest() -> None:
-    """An outer limit that runs out inside an inner one is the outer's, and only that."""
+async def test_timeouts_can_be_nested() -> None:
+    """If the outer timeout expires, only the outer one raises TimeoutError."""
     timer = SharedTimer()
     with pytest.raises(TimeoutError), timer.timeout(0.01), timer.timeout(60):
         await asyncio.Event().wait()
@@ -77,8 +76,7 @@ async def test_limits_nest() -> None:
     timer.stop()
 
 
-async def test_a_zero_limit_interrupts_at_once() -> None:
-    """Where no time is left, the first wait is interrupted."""
+async def test_a_timeout_of_zero_interrupts_the_first_wait() -> None:
     timer = SharedTimer()
     with pytest.raises(TimeoutError), timer.timeout(0):
         await asyncio.Event().wait()
