@@ -1,4 +1,4 @@
-"""`WorkersAI.run`, `stream` and `embed` over real sockets: what is sent, and what comes back."""
+"""`WorkersAI.run`, `stream` and `embed` over real sockets: requests and answers."""
 
 import asyncio
 import base64
@@ -71,8 +71,8 @@ HEARD = {"text": "hello"}
         "@cf/x/~._!$&'()*+,;=:-1",
     ],
 )
-async def test_a_model_is_literal_in_the_path(fake: FakeWorkersAI, model: str) -> None:
-    """Slashes and @ reach the service as they are: it knows no other spelling."""
+async def test_the_model_is_sent_literally_in_the_path(fake: FakeWorkersAI, model: str) -> None:
+    """Slashes and @ are not escaped: the service knows no other spelling."""
     fake.answers({"response": "Hello"})
     await fake.client().run(model, Prompt("x"))
     assert fake.requests[0].target == f"/client/v4/accounts/account/ai/run/{model}"
@@ -107,8 +107,8 @@ async def test_a_model_is_literal_in_the_path(fake: FakeWorkersAI, model: str) -
         ["@cf/a"],
     ],
 )
-async def test_what_is_no_model_is_refused(fake: FakeWorkersAI, model: Any) -> None:
-    """A name that would change the path, or can't be in one, is refused, and nothing is sent."""
+async def test_invalid_models_are_refused(fake: FakeWorkersAI, model: Any) -> None:
+    """A name that would change the path, or can't be in one. Nothing is sent."""
     client = fake.client()
     with pytest.raises(InputError, match="model"):
         await client.run(model, Prompt("x"))
@@ -122,8 +122,8 @@ async def test_what_is_no_model_is_refused(fake: FakeWorkersAI, model: Any) -> N
 
 
 @pytest.mark.parametrize("account", ["a/b", "..", ".", "a?b", "a#b", "a%2Fb", "a b", "a\r\nb", "ä"])
-async def test_what_is_no_account_is_refused(fake: FakeWorkersAI, account: str) -> None:
-    """An account is one segment of the path; it is not shown, since it may be a token."""
+async def test_invalid_accounts_are_refused(fake: FakeWorkersAI, account: str) -> None:
+    """An account is one path segment. It is not shown, since it may be a token."""
     with pytest.raises(InputError, match="account_id") as caught:
         await fake.client(account_id=account).run(LLAMA, Prompt("x"))
     assert len(account) < 3 or account not in str(caught.value)
@@ -142,10 +142,8 @@ async def test_what_is_no_account_is_refused(fake: FakeWorkersAI, account: str) 
         (b"?", "application/octet-stream"),
     ],
 )
-async def test_whisper_takes_the_bytes_themselves(
-    fake: FakeWorkersAI, data: bytes, kind: str
-) -> None:
-    """A model that takes a raw body is sent one, with the type of what is in it."""
+async def test_whisper_is_sent_raw_bytes(fake: FakeWorkersAI, data: bytes, kind: str) -> None:
+    """A raw body has the type of its content."""
     fake.answers(HEARD)
     heard = await fake.client().run(WHISPER, AutomaticSpeechRecognition(data))
     [request] = fake.requests
@@ -159,7 +157,7 @@ async def test_whisper_takes_the_bytes_themselves(
 async def test_every_source_of_media_is_the_same_request(
     fake: FakeWorkersAI, tmp_path: Path
 ) -> None:
-    """Bytes, a path in either spelling, an open file and base64 send the same bytes."""
+    """Bytes, a path (str or Path), an open file and base64 send the same bytes."""
     path = tmp_path / "hello.wav"
     path.write_bytes(WAV)
     text = base64.b64encode(WAV).decode()
@@ -184,8 +182,8 @@ async def test_every_source_of_media_is_the_same_request(
     assert {request.headers["Content-Type"] for request in fake.requests} == {"audio/wav"}
 
 
-async def test_media_in_the_form_that_the_model_wants(fake: FakeWorkersAI) -> None:
-    """Base64 for one, integers for another, a form for a third; each with its exact length."""
+async def test_media_are_sent_as_the_model_wants(fake: FakeWorkersAI) -> None:
+    """Base64, integers, or a form; each with its exact length."""
     fake.always.answers(HEARD)
     client = fake.client()
     await client.run(TURBO, AutomaticSpeechRecognition(MP3))
@@ -208,7 +206,7 @@ async def test_media_in_the_form_that_the_model_wants(fake: FakeWorkersAI) -> No
 
 @pytest.mark.parametrize("size", [1, 65535, 65536, 65537, 300_000])
 async def test_integers_of_any_size(fake: FakeWorkersAI, size: int) -> None:
-    """A list of integers is made in pieces, and is whole on the wire."""
+    """A list of integers is sent in pieces, and is complete."""
     data = bytes(range(256)) * (size // 256 + 1)
     fake.always.answers([{"label": "a", "score": 1.0}])
     client = fake.client()
@@ -229,7 +227,7 @@ async def test_integers_of_any_size(fake: FakeWorkersAI, size: int) -> None:
     ],
 )
 async def test_a_retry_sends_the_same_bytes(fake: FakeWorkersAI, model: str, task: Any) -> None:
-    """Whatever the form, what is sent again is what was sent first."""
+    """For every form of body."""
     fake.fails(503, 0, "down").hangs_up().answers(HEARD)
     answer = await fake.client(retries=Retries(base=0)).run(model, task)
     assert answer.meta.attempts == 3
@@ -239,8 +237,8 @@ async def test_a_retry_sends_the_same_bytes(fake: FakeWorkersAI, model: str, tas
 
 
 @pytest.mark.parametrize("size", [2**20, 2**20 + 1, 5_000_000])
-async def test_a_large_body_is_sent_whole(fake: FakeWorkersAI, size: int) -> None:
-    """A body of any size is sent without a warning, with its length, and again where need be."""
+async def test_a_large_body_is_sent_completely(fake: FakeWorkersAI, size: int) -> None:
+    """Without a warning, with its length, and again in a retry."""
     data = (MP3 * (size // len(MP3) + 1))[:size]
     fake.fails(503, 0, "down").answers(HEARD)
     client = fake.client(retries=Retries(base=0))
@@ -252,8 +250,8 @@ async def test_a_large_body_is_sent_whole(fake: FakeWorkersAI, size: int) -> Non
         assert "Transfer-Encoding" not in request.headers
 
 
-async def test_a_refusal_in_the_middle_of_an_upload(fake: FakeWorkersAI) -> None:
-    """A server that refuses before it has read everything is heard, or the upload is repeated."""
+async def test_a_refusal_during_an_upload(fake: FakeWorkersAI) -> None:
+    """It is read, or the upload is repeated."""
     client = fake.client(retries=Retries(max=3, base=0))
     task = AutomaticSpeechRecognition(bytes(3_000_000), source_lang="en")
     for status in (503, 413):
@@ -276,10 +274,10 @@ async def test_a_refusal_in_the_middle_of_an_upload(fake: FakeWorkersAI) -> None
 
 
 @pytest.mark.parametrize("before_body", [True, False])
-async def test_a_connection_lost_in_an_upload_is_made_good(
+async def test_an_upload_is_retried_after_a_lost_connection(
     fake: FakeWorkersAI, before_body: bool
 ) -> None:
-    """A body in pieces that was cut is sent anew, from its first byte."""
+    """From its first byte."""
     fake.hangs_up(reset=True, before_body=before_body)
     fake.answers(HEARD)
     data = bytes(range(256)) * 8000
@@ -311,17 +309,15 @@ async def test_a_connection_lost_in_an_upload_is_made_good(
         (object(), "object"),
     ],
 )
-async def test_media_that_cannot_be_read_are_refused(
-    fake: FakeWorkersAI, source: Any, said: str
-) -> None:
-    """The error names the fault, and nothing is sent."""
+async def test_unreadable_media_are_refused(fake: FakeWorkersAI, source: Any, said: str) -> None:
+    """The error says why. Nothing is sent."""
     for model in (WHISPER, TURBO, "@cf/unknown/ears"):
         with pytest.raises(InputError, match=said):
             await fake.client().run(model, AutomaticSpeechRecognition(source))
     assert fake.accepted == 0
 
 
-async def test_a_file_that_was_closed_is_refused(fake: FakeWorkersAI, tmp_path: Path) -> None:
+async def test_a_closed_file_is_refused(fake: FakeWorkersAI, tmp_path: Path) -> None:
     """A file is read when the task is run, and must be open then."""
     path = tmp_path / "a.wav"
     path.write_bytes(WAV)
@@ -336,10 +332,10 @@ async def test_a_file_that_was_closed_is_refused(fake: FakeWorkersAI, tmp_path: 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
 @pytest.mark.parametrize("opened", [False, True])
-async def test_a_slow_file_does_not_stop_the_loop(
+async def test_a_slow_file_does_not_block_the_loop(
     fake: FakeWorkersAI, tmp_path: Path, opened: bool
 ) -> None:
-    """Files are read beside the event loop, which goes on with everything else."""
+    """Files are read in a thread."""
     slow = tmp_path / "slow.wav"
     os.mkfifo(slow)
     fake.always.answers(HEARD)
@@ -359,10 +355,10 @@ async def test_a_slow_file_does_not_stop_the_loop(
         source.close()
 
 
-async def test_an_image_in_a_conversation_is_read_from_its_file(
+async def test_an_image_in_a_message_is_read_from_its_file(
     fake: FakeWorkersAI, tmp_path: Path
 ) -> None:
-    """A message with an image is a request with media, too."""
+    """Such a message needs file access, too."""
     path = tmp_path / "cat.png"
     path.write_bytes(PNG)
     fake.answers({"response": "a cat"})
@@ -380,8 +376,8 @@ async def test_an_image_in_a_conversation_is_read_from_its_file(
 # Open runs
 
 
-async def test_an_open_run_sends_what_it_is_given(fake: FakeWorkersAI) -> None:
-    """A mapping is the body, whatever is in it."""
+async def test_a_mapping_is_sent_unchanged(fake: FakeWorkersAI) -> None:
+    """It is the body, whatever it contains."""
     fake.always.answers({"any": ["thing"]})
     asked = {"prompt": "é\u2028\U0001f600", "n": 1, "deep": {"list": [None, True, 1.5]}}
     answer = await fake.client().run("@cf/new/model", asked)
@@ -406,18 +402,16 @@ async def test_an_open_run_sends_what_it_is_given(fake: FakeWorkersAI) -> None:
         {"a": Path("x")},
     ],
 )
-async def test_an_open_run_of_what_is_no_json_is_refused(fake: FakeWorkersAI, asked: Any) -> None:
-    """What JSON can't say is refused, and nothing is sent."""
+async def test_a_mapping_that_is_not_json_is_refused(fake: FakeWorkersAI, asked: Any) -> None:
+    """Nothing is sent."""
     with pytest.raises(InputError):
         await fake.client().run("@cf/new/model", asked)
     assert fake.accepted == 0
 
 
 @pytest.mark.parametrize("asked", [None, "text", b"text", 7, [], [("a", 1)], Prompt])
-async def test_what_is_neither_a_task_nor_a_mapping_is_refused(
-    fake: FakeWorkersAI, asked: Any
-) -> None:
-    """The error says what is taken."""
+async def test_other_inputs_are_refused(fake: FakeWorkersAI, asked: Any) -> None:
+    """The error says what is accepted."""
     client = fake.client()
     with pytest.raises(InputError, match="task"):
         await client.run(LLAMA, asked)
@@ -440,7 +434,7 @@ async def test_what_is_neither_a_task_nor_a_mapping_is_refused(
         ("application/pdf", b"%PDF-1.7", Binary, "application/pdf"),
     ],
 )
-async def test_an_open_run_is_answered_by_content_type(
+async def test_the_content_type_decides_the_answer_of_a_mapping(
     fake: FakeWorkersAI, kind: str, body: bytes, answer: type[Binary], media_type: str
 ) -> None:
     """Bytes become what their Content-Type names."""
@@ -456,7 +450,7 @@ async def test_an_open_run_is_answered_by_content_type(
 async def test_base64_answers_are_decoded(
     fake: FakeWorkersAI, key: str, data: bytes, kind: type[Binary]
 ) -> None:
-    """An image or a sound inside JSON is the same answer as one that comes as bytes."""
+    """An image or audio in JSON is the same answer as one in bytes."""
     fake.answers({key: base64.b64encode(data).decode()})
     answer = await fake.client().run("@cf/any/model", {"prompt": "a cat"})
     assert type(answer) is kind
@@ -464,8 +458,8 @@ async def test_base64_answers_are_decoded(
     assert answer.data == data
 
 
-async def test_a_typed_image_comes_either_way(fake: FakeWorkersAI) -> None:
-    """The same task is answered by bytes or by base64, as the model chooses."""
+async def test_an_image_task_reads_bytes_and_base64(fake: FakeWorkersAI) -> None:
+    """As the model chooses."""
     client = fake.client()
     fake.says(PNG, content_type="image/png")
     fake.answers({"image": base64.b64encode(JPEG).decode()})
@@ -476,8 +470,8 @@ async def test_a_typed_image_comes_either_way(fake: FakeWorkersAI) -> None:
 
 
 @pytest.mark.parametrize("value", [None, True, 7, "text", [], [1], {}])
-async def test_an_open_run_gives_any_json(fake: FakeWorkersAI, value: Any) -> None:
-    """A result can be any JSON value, and an answer without an envelope is its own result."""
+async def test_the_answer_of_a_mapping_can_be_any_json(fake: FakeWorkersAI, value: Any) -> None:
+    """Without an envelope, the whole document is the result."""
     fake.answers(value)
     fake.says(json.dumps({"plain": value}))
     client = fake.client()
@@ -490,8 +484,8 @@ async def test_an_open_run_gives_any_json(fake: FakeWorkersAI, value: Any) -> No
 # Streams nobody asked for, and streams that were
 
 
-async def test_an_open_run_answered_by_a_stream_is_a_stream(fake: FakeWorkersAI) -> None:
-    """moondream streams unless it is told not to."""
+async def test_a_mapping_answered_by_a_stream(fake: FakeWorkersAI) -> None:
+    """moondream streams by default."""
     fake.streams("Hel", "lo")
     tokens = await fake.client().run("@cf/any/model", {"prompt": "x"})
     assert isinstance(tokens, TokenStream)
@@ -501,7 +495,7 @@ async def test_an_open_run_answered_by_a_stream_is_a_stream(fake: FakeWorkersAI)
 
 
 async def test_a_task_answered_by_a_stream_is_collected(fake: FakeWorkersAI) -> None:
-    """What was promised is what is given, however the model sends it."""
+    """The task decides the class of the answer, however the model sends it."""
     client = fake.client(limit=1)
     fake.streams("Hel", "lo", {"response": "", "usage": {"prompt_tokens": 1}})
     text = await client.run(LLAMA, Prompt("x"))
@@ -535,8 +529,8 @@ async def test_a_task_answered_by_a_stream_is_collected(fake: FakeWorkersAI) -> 
         ({"prompt": "x"}, True),
     ],
 )
-async def test_run_gives_a_stream_where_one_is_asked_for(fake: FakeWorkersAI, asked: Any) -> None:
-    """By the task itself or by the call: the stream has begun, and `stream: true` was sent once."""
+async def test_run_returns_a_stream_on_request(fake: FakeWorkersAI, asked: Any) -> None:
+    """By the task or the call: it is open, and `stream: true` was sent once."""
     task, stream = asked
     fake.streams("Hel", "lo")
     tokens: Any = await fake.client().run(LLAMA, task, stream=stream)
@@ -549,8 +543,8 @@ async def test_run_gives_a_stream_where_one_is_asked_for(fake: FakeWorkersAI, as
 
 
 @pytest.mark.parametrize("task", [Prompt("x", stream=True), {"prompt": "x", "stream": True}])
-async def test_run_gives_no_stream_where_none_is_wanted(fake: FakeWorkersAI, task: Any) -> None:
-    """`stream=False` overrules the task's own."""
+async def test_stream_false_overrides_the_task(fake: FakeWorkersAI, task: Any) -> None:
+    """No stream is requested."""
     fake.answers({"response": "Hello"})
     answer = await fake.client().run(LLAMA, task, stream=False)
     assert isinstance(answer, Text | Result)
@@ -558,7 +552,7 @@ async def test_run_gives_no_stream_where_none_is_wanted(fake: FakeWorkersAI, tas
 
 
 async def test_a_stream_answered_by_json(fake: FakeWorkersAI) -> None:
-    """A whole answer to a request for a stream is a stream of one token; an empty one is none."""
+    """A complete answer is a stream of one token; an empty one is an error."""
     client = fake.client()
     fake.answers({"response": "Hello"})
     tokens = client.stream(LLAMA, Prompt("x"))
@@ -569,7 +563,7 @@ async def test_a_stream_answered_by_json(fake: FakeWorkersAI) -> None:
 
 
 async def test_nothing_is_sent_before_a_stream_is_entered(fake: FakeWorkersAI) -> None:
-    """Making a stream asks for nothing; one that is never entered never was."""
+    """A stream that is never entered sends nothing."""
     tokens = fake.client().stream(LLAMA, Prompt("x"))
     await asyncio.sleep(0)
     await tokens.aclose()
@@ -581,7 +575,7 @@ async def test_nothing_is_sent_before_a_stream_is_entered(fake: FakeWorkersAI) -
 
 
 async def test_embed(fake: FakeWorkersAI) -> None:
-    """Texts become vectors in their order; one text is a list of one."""
+    """One vector per text, in order; a single text is a list of one."""
     fake.answers({"shape": [2, 3], "data": [[1, 2, 3], [4, 5, 6]], "pooling": "cls"})
     fake.answers({"shape": [1, 3], "data": [[1, 2, 3]]})
     client = fake.client()
@@ -595,10 +589,8 @@ async def test_embed(fake: FakeWorkersAI) -> None:
 
 
 @pytest.mark.parametrize(("model", "most"), [(BGE, 100), (QWEN, 32)])
-async def test_no_more_texts_than_the_model_takes(
-    fake: FakeWorkersAI, model: str, most: int
-) -> None:
-    """At the bound they are sent; one beyond it they are not, by either name of the call."""
+async def test_the_number_of_texts_is_limited(fake: FakeWorkersAI, model: str, most: int) -> None:
+    """At the bound they are sent; beyond it they are refused."""
     client = fake.client()
     with pytest.raises(InputError, match=f"at most {most} .*{model}, got {most + 1}"):
         await client.embed(model, ["x"] * (most + 1))
@@ -613,8 +605,8 @@ async def test_no_more_texts_than_the_model_takes(
 
 
 @pytest.mark.parametrize("came", [0, 1, 3])
-async def test_as_many_vectors_as_texts(fake: FakeWorkersAI, came: int) -> None:
-    """Another number of vectors can't be matched to the texts."""
+async def test_the_number_of_vectors_is_checked(fake: FakeWorkersAI, came: int) -> None:
+    """Otherwise they can't be matched to the texts."""
     fake.answers({"shape": [came, 1], "data": [[0.5]] * came})
     with pytest.raises(DecodeError, match=f"2 texts were sent, and {came} vectors"):
         await fake.client().embed(BGE, ["one", "two"])
@@ -623,8 +615,8 @@ async def test_as_many_vectors_as_texts(fake: FakeWorkersAI, came: int) -> None:
 # Answers
 
 
-async def test_an_answer_keeps_what_was_said(fake: FakeWorkersAI) -> None:
-    """`raw` is the whole result, with fields nobody knows; `meta` has the facts of the headers."""
+async def test_an_answer_has_raw_and_meta(fake: FakeWorkersAI) -> None:
+    """`raw` is the result with unknown fields; `meta` has the headers' facts."""
     fake.answers(
         {"response": "Hello", "new_field": [1]},
         headers={
@@ -649,8 +641,8 @@ async def test_an_answer_keeps_what_was_said(fake: FakeWorkersAI) -> None:
     assert 0 < meta.elapsed < 10
 
 
-async def test_one_task_to_many_models(fake: FakeWorkersAI) -> None:
-    """A task is a value: it can be sent again and again, at once, with options of each call."""
+async def test_one_task_for_many_models(fake: FakeWorkersAI) -> None:
+    """A task is a value and can be sent any number of times, concurrently."""
     fake.always.answers([{"label": "GOOD", "score": 1.0}])
     client = fake.client()
     task = TextClassification("x")
@@ -665,8 +657,8 @@ async def test_one_task_to_many_models(fake: FakeWorkersAI) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_an_error_and_is_not_followed(fake: FakeWorkersAI, status: int) -> None:
-    """Neither is it tried again, nor does anything go elsewhere."""
+async def test_a_redirect_is_an_error(fake: FakeWorkersAI, status: int) -> None:
+    """It is neither followed nor retried."""
     async with FakeWorkersAI() as other:
         fake.says(status=status, headers={"Location": f"{other.base_url}/elsewhere"})
         with pytest.raises(StatusError, match="redirect") as caught:
@@ -675,8 +667,8 @@ async def test_a_redirect_is_an_error_and_is_not_followed(fake: FakeWorkersAI, s
         assert (len(fake.requests), other.accepted) == (1, 0)
 
 
-async def test_making_a_client_costs_nothing() -> None:
-    """It connects to nothing, needs no loop, and is not even missed."""
+async def test_creating_a_client_does_no_io() -> None:
+    """It needs no event loop, and need not be closed."""
 
     def many() -> list[WorkersAI]:
         return [WorkersAI(account_id="a", api_token="t") for _ in range(100)]

@@ -1,4 +1,4 @@
-"""The queue over a real socket: handed over once, looked at until it is done, an item a task."""
+"""The queue over a real socket: a batch is submitted once, polled until done, one item per task."""
 
 import asyncio
 from typing import Any
@@ -84,7 +84,7 @@ async def items(fake: FakeWorkersAI, *rows: Any, tasks: Any = TWO) -> list[Any]:
 
 
 async def test_the_documented_example(fake: FakeWorkersAI) -> None:
-    """Queued, running, done: a ranking of the documents that were given."""
+    """Queued, running, done: a ranking of the documents that were sent."""
     fake.says(QUEUED).answers({"status": "running", "request_id": ID}).says(DONE)
     batch = await queue(
         fake.client(), {"reference-1": Rerank("Cloudflare", ["a", "b", "c"])}, model=M3
@@ -119,7 +119,7 @@ async def test_the_documented_example(fake: FakeWorkersAI) -> None:
     ]
 
 
-async def test_what_is_done_is_not_asked_for_again(fake: FakeWorkersAI) -> None:
+async def test_a_finished_batch_is_not_polled_again(fake: FakeWorkersAI) -> None:
     """The items are kept."""
     fake.says(QUEUED).answers({"responses": [row(0, "a"), row(1, "b")]})
     batch = await queue(fake.client())
@@ -127,8 +127,8 @@ async def test_what_is_done_is_not_asked_for_again(fake: FakeWorkersAI) -> None:
     assert len(fake.requests) == 2
 
 
-async def test_items_are_matched_by_their_reference(fake: FakeWorkersAI) -> None:
-    """In the order of the tasks, whatever the order of the answers."""
+async def test_items_are_matched_by_reference(fake: FakeWorkersAI) -> None:
+    """In the order of the tasks, whatever the order of the response."""
     one, two = await items(
         fake,
         row(0, "second", external_reference="1"),
@@ -138,16 +138,16 @@ async def test_items_are_matched_by_their_reference(fake: FakeWorkersAI) -> None
     assert (two.reference, str(two.answer)) == ("1", "second")
 
 
-async def test_items_without_a_reference_have_their_number(fake: FakeWorkersAI) -> None:
-    """The documented `null` is none."""
+async def test_items_without_a_reference_are_matched_by_number(fake: FakeWorkersAI) -> None:
+    """A documented `null` is not a reference."""
     one, two = await items(
         fake, row(1, "second", external_reference=None), row(0, "first", external_reference=None)
     )
     assert (str(one.answer), str(two.answer)) == ("first", "second")
 
 
-async def test_a_failed_item_is_an_item(fake: FakeWorkersAI) -> None:
-    """The others are not lost, and the class of its error is that of its code."""
+async def test_a_failed_item_has_an_error(fake: FakeWorkersAI) -> None:
+    """The others keep their answers; the code decides the class of the error."""
     failed = {"id": 0, "success": False, "errors": [{"code": 3040, "message": "busy"}]}
     one, two = await items(fake, failed, row(1, "b"))
     assert isinstance(one.error, CapacityExceeded)
@@ -167,18 +167,18 @@ async def test_a_failed_item_is_an_item(fake: FakeWorkersAI) -> None:
         ({"id": 0, "success": True, "result": 5}, DecodeError, ""),
     ],
 )
-async def test_odd_items(
+async def test_undocumented_items_have_errors(
     fake: FakeWorkersAI, odd: dict[str, Any], kind: type[CfaiError], reason: str
 ) -> None:
-    """Each is an error of its own."""
+    """Each has its own error."""
     one, two = await items(fake, odd, row(1, "b"))
     assert isinstance(one.error, kind)
     assert reason in str(one.error)
     assert str(two.answer) == "b"
 
 
-async def test_items_that_are_missing_or_too_many(fake: FakeWorkersAI) -> None:
-    """Every task has an item, and nothing that came is thrown away."""
+async def test_missing_and_unknown_items(fake: FakeWorkersAI) -> None:
+    """Every task has an item, and no item is discarded."""
     one, two, *others = await items(
         fake, row(0, "a"), row(0, "again"), row(None, "nobody's"), row(9, "nobody's"), 5
     )
@@ -189,8 +189,8 @@ async def test_items_that_are_missing_or_too_many(fake: FakeWorkersAI) -> None:
     assert isinstance(others[3].error, DecodeError)
 
 
-async def test_references_of_all_kinds(fake: FakeWorkersAI) -> None:
-    """Numbers, names of a mapping, and what a task brings along."""
+async def test_references(fake: FakeWorkersAI) -> None:
+    """Numbers, names of a mapping, and references of the tasks themselves."""
     fake.always.says(QUEUED)
     ai = fake.client()
     await queue(ai, [Prompt("a"), {"prompt": "b", "external_reference": "mine"}])
@@ -219,15 +219,15 @@ async def test_references_of_all_kinds(fake: FakeWorkersAI) -> None:
         ([Prompt("a"), {"external_reference": "0"}], "its own external_reference"),
     ],
 )
-async def test_what_can_not_be_queued(fake: FakeWorkersAI, tasks: Any, reason: str) -> None:
-    """It is refused before anything is sent."""
+async def test_invalid_tasks_are_refused(fake: FakeWorkersAI, tasks: Any, reason: str) -> None:
+    """Nothing is sent."""
     with pytest.raises(InputError, match=reason):
         await queue(fake.client(), tasks)
     assert not fake.requests
 
 
-async def test_a_batch_is_handed_over_once(fake: FakeWorkersAI) -> None:
-    """Twice would be paid twice; to look again costs nothing."""
+async def test_a_batch_is_submitted_once(fake: FakeWorkersAI) -> None:
+    """Twice would be charged twice; polls are retried."""
     ai = fake.client(retries=Retries(max=2, base=0))
     fake.hangs_up()
     with pytest.raises(ConnectionLost):
@@ -242,7 +242,7 @@ async def test_a_batch_is_handed_over_once(fake: FakeWorkersAI) -> None:
     assert (await batch.wait())[0].reference == "0"
 
 
-async def test_a_batch_that_is_done_at_once(fake: FakeWorkersAI) -> None:
+async def test_a_batch_can_be_done_at_once(fake: FakeWorkersAI) -> None:
     """A service may answer instead of queueing."""
     fake.answers({"responses": [row(0, "a"), row(1, "b")]})
     batch = await queue(fake.client())
@@ -255,15 +255,15 @@ async def test_a_batch_that_is_done_at_once(fake: FakeWorkersAI) -> None:
     "result",
     [{}, [], "queued", {"status": 5}, {"status": "done"}, {"status": "queued"}, {"response": ""}],
 )
-async def test_an_answer_that_queues_nothing(fake: FakeWorkersAI, result: Any) -> None:
-    """Nobody could come back to it."""
+async def test_a_response_without_a_request_id(fake: FakeWorkersAI, result: Any) -> None:
+    """The batch could not be polled."""
     fake.answers(result)
     with pytest.raises(DecodeError):
         await queue(fake.client())
 
 
-async def test_a_batch_that_came_to_nothing(fake: FakeWorkersAI) -> None:
-    """A state that says so ends the waiting, as does a refusal."""
+async def test_a_failed_batch(fake: FakeWorkersAI) -> None:
+    """A status that says so ends the wait, as does a refusal."""
     ai = fake.client()
     fake.says(QUEUED).answers({"status": "Failed", "request_id": ID})
     batch = await queue(ai)
@@ -286,8 +286,8 @@ async def test_a_batch_that_came_to_nothing(fake: FakeWorkersAI) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 0.2])
-async def test_a_deadline(fake: FakeWorkersAI, seconds: float) -> None:
-    """It is looked at once at least; then it goes on without us, and can be waited for again."""
+async def test_wait_with_a_timeout(fake: FakeWorkersAI, seconds: float) -> None:
+    """It polls at least once; afterwards, the batch can be waited for again."""
     fake.says(QUEUED)
     batch = await fake.client().queue(LLAMA, TWO)
     fake.always.answers({"status": "queued", "request_id": ID})
@@ -299,8 +299,8 @@ async def test_a_deadline(fake: FakeWorkersAI, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("late", ["stalls", "refuses"])
-async def test_a_deadline_is_one_for_a_look_too(fake: FakeWorkersAI, late: str) -> None:
-    """A service that doesn't answer, or asks to come back later, is not waited for beyond it."""
+async def test_the_timeout_includes_requests(fake: FakeWorkersAI, late: str) -> None:
+    """A service that does not respond is not waited for beyond the timeout."""
     fake.says(QUEUED)
     batch = await fake.client().queue(LLAMA, TWO)
     if late == "stalls":
@@ -313,7 +313,7 @@ async def test_a_deadline_is_one_for_a_look_too(fake: FakeWorkersAI, late: str) 
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), "5", True])
-async def test_a_deadline_is_a_number(fake: FakeWorkersAI, seconds: Any) -> None:
+async def test_the_timeout_is_checked(fake: FakeWorkersAI, seconds: Any) -> None:
     fake.says(QUEUED)
     batch = await fake.client().queue(LLAMA, TWO)
     with pytest.raises(InputError, match="timeout must be 0 or more seconds"):
@@ -322,7 +322,7 @@ async def test_a_deadline_is_a_number(fake: FakeWorkersAI, seconds: Any) -> None
 
 
 async def test_waiting_can_be_cancelled(fake: FakeWorkersAI) -> None:
-    """A pause is no lock."""
+    """Also during a pause."""
     fake.says(QUEUED).always.answers({"status": "queued", "request_id": ID})
     batch = await fake.client().queue(LLAMA, TWO, polling=Polling(base=3600, cap=3600))
     task = asyncio.create_task(batch.wait())
@@ -332,8 +332,8 @@ async def test_waiting_can_be_cancelled(fake: FakeWorkersAI) -> None:
         await task
 
 
-async def test_coming_back_to_a_batch(fake: FakeWorkersAI) -> None:
-    """With the tasks, the answers are theirs; without, they are what the service said."""
+async def test_queued_returns_a_submitted_batch(fake: FakeWorkersAI) -> None:
+    """With the tasks, the answers have their classes; without, they are a `Result`."""
     ai = fake.client()
     fake.always.answers({"responses": [row(0, "a"), row(1, "b")]})
     known = ai.queued(LLAMA, ID, TWO)
@@ -348,8 +348,8 @@ async def test_coming_back_to_a_batch(fake: FakeWorkersAI) -> None:
             ai.queued(LLAMA, odd)  # type: ignore[arg-type]  # no texts
 
 
-def test_pauses_grow_up_to_a_cap() -> None:
-    """By half, as it is set."""
+def test_pauses_grow_up_to_a_limit() -> None:
+    """By the factor that is set."""
     polling = Polling()
     assert [polling.pause(look) for look in (1, 2, 3)] == [1.0, 1.5, 2.25]
     assert polling.pause(10**9) == 30.0
@@ -360,7 +360,7 @@ def test_pauses_grow_up_to_a_cap() -> None:
 
 @pytest.mark.parametrize("field", ["base", "factor", "cap"])
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "1", True, None])
-def test_polling_is_made_of_numbers(field: str, value: Any) -> None:
+def test_polling_is_checked(field: str, value: Any) -> None:
     """A pause is 0 or more."""
     with pytest.raises(InputError, match=rf"Polling\.{field} must be a finite number"):
         Polling(**{field: value})

@@ -1,4 +1,4 @@
-"""The catalogue over a real socket: rows as the service writes them, and searches as documented."""
+"""The model catalogue over a real socket: rows as the service sends them, documented searches."""
 
 import json
 from datetime import UTC, datetime
@@ -39,8 +39,8 @@ async def one(fake: FakeWorkersAI, **fields: Any) -> Model:
     return model
 
 
-async def test_a_row(fake: FakeWorkersAI) -> None:
-    """A property is a text, a list or an object, and is kept as it is."""
+async def test_search_reads_a_model(fake: FakeWorkersAI) -> None:
+    """A property is a string, a list or an object, and is kept as it is."""
     fake.says(page(LLAMA))
     model = await fake.client().models.search().first()
     assert model is not None
@@ -78,12 +78,12 @@ async def test_a_row(fake: FakeWorkersAI) -> None:
     ],
 )
 async def test_the_context_window(fake: FakeWorkersAI, value: Any, expected: int | None) -> None:
-    """A number, or a text that is one."""
+    """A number, or a string of digits."""
     model = await one(fake, properties=[{"property_id": "context_window", "value": value}])
     assert model.context_window == expected
 
 
-async def test_models_are_put_in_sets(fake: FakeWorkersAI) -> None:
+async def test_models_can_be_hashed(fake: FakeWorkersAI) -> None:
     assert len({await one(fake), await one(fake)}) == 1
 
 
@@ -92,7 +92,7 @@ async def test_models_are_put_in_sets(fake: FakeWorkersAI) -> None:
     [("true", True), (True, True), ("false", False), (1, False), (None, False)],
 )
 async def test_flags(fake: FakeWorkersAI, value: Any, expected: bool) -> None:
-    """The service writes them as texts; "false" is not true."""
+    """The service writes them as strings; "false" is not true."""
     model = await one(fake, properties=[{"property_id": "lora", "value": value}], deprecated=value)
     assert (model.lora, model.deprecated) == (expected, expected)
 
@@ -121,21 +121,21 @@ async def test_prices(fake: FakeWorkersAI, value: Any, expected: tuple[Price, ..
         {"id": 5, "source": "1", "description": {}, "created_at": 5},
     ],
 )
-async def test_odd_rows(fake: FakeWorkersAI, odd: dict[str, Any]) -> None:
-    """What can't be read is left out; a row with a name is a model."""
+async def test_unexpected_fields_are_omitted(fake: FakeWorkersAI, odd: dict[str, Any]) -> None:
+    """A row with a name is a model, whatever its other fields are."""
     model = await one(fake, **odd)
     assert model == Model("@cf/a/b")
 
 
-async def test_a_model_without_a_name(fake: FakeWorkersAI) -> None:
-    """That one is nobody's model."""
+async def test_a_model_requires_a_name(fake: FakeWorkersAI) -> None:
+    """The row is an error."""
     fake.says(page(b'{"id":"1"}'))
     with pytest.raises(DecodeError, match=r"result\[0\] must be a model with a name"):
         await fake.client().models.search().first()
 
 
-async def test_a_search(fake: FakeWorkersAI) -> None:
-    """The filters to the letter, on every page; the rest is not sent."""
+async def test_search_sends_filters_and_pages(fake: FakeWorkersAI) -> None:
+    """The filters are sent on every page; omitted ones are not."""
     other = LLAMA.replace(b"7a143886", b"7a143887")
     fake.says(page(LLAMA)).says(page(other)).says(page())
     ai = fake.client()
@@ -165,21 +165,21 @@ async def test_a_search(fake: FakeWorkersAI) -> None:
     assert fake.requests[-1].target.endswith("/ai/models/search")
 
 
-async def test_a_total_ends_a_search(fake: FakeWorkersAI) -> None:
-    """One request, where the service says that this is all."""
+async def test_search_ends_at_the_total(fake: FakeWorkersAI) -> None:
+    """If the service reports the total, one request is enough."""
     fake.says(page(LLAMA, rest=b',"result_info":{"total_count":1,"page":1,"per_page":50}'))
     assert len(await fake.client().models.search().to_list()) == 1
 
 
-async def test_a_service_that_pays_no_heed_to_pages(fake: FakeWorkersAI) -> None:
-    """It gives all of them again, and we take them once."""
+async def test_search_survives_a_service_without_pages(fake: FakeWorkersAI) -> None:
+    """Each page has all rows; each row is given once."""
     fake.always.says(page(LLAMA))
     assert len(await fake.client().models.search().to_list()) == 1
     assert len(fake.requests) == 3
 
 
-async def test_models_without_an_id_are_known_by_their_names(fake: FakeWorkersAI) -> None:
-    """A service that pays no heed to pages, and whose rows change from look to look."""
+async def test_models_without_an_id_are_matched_by_name(fake: FakeWorkersAI) -> None:
+    """The rows change between requests, and each is given once."""
     fake.always.answers_by(
         lambda request: [
             {"name": name, "seen": len(fake.requests)} for name in ("@cf/a/b", "@cf/c/d")
@@ -202,13 +202,13 @@ async def test_models_without_an_id_are_known_by_their_names(fake: FakeWorkersAI
     ],
 )
 async def test_filters_are_checked(fake: FakeWorkersAI, field: str, value: Any) -> None:
-    """Nothing is asked for."""
+    """Nothing is sent."""
     with pytest.raises(InputError, match="must be"):
         fake.client().models.search(**{field: value})
 
 
-async def test_a_schema(fake: FakeWorkersAI) -> None:
-    """The model is a value of the query, and so escaped."""
+async def test_schema(fake: FakeWorkersAI) -> None:
+    """The model is part of the query, so it is escaped."""
     fake.answers({"input": {"type": "object"}, "output": {"oneOf": []}, "more": 1})
     schema = await fake.client().models.schema(NAME)
     assert (schema.input, schema.output) == ({"type": "object"}, {"oneOf": []})
@@ -218,8 +218,8 @@ async def test_a_schema(fake: FakeWorkersAI) -> None:
     )
 
 
-async def test_no_schema(fake: FakeWorkersAI) -> None:
-    """The documented 400, an odd answer, and a name that is none."""
+async def test_schema_reports_errors(fake: FakeWorkersAI) -> None:
+    """The documented 400, an undocumented response, and an invalid name."""
     ai = fake.client()
     fake.says(b'{"result":{},"success":false,"errors":[{"message":"no such model"}]}', status=400)
     with pytest.raises(BadRequest, match="no such model"):
@@ -233,7 +233,7 @@ async def test_no_schema(fake: FakeWorkersAI) -> None:
 
 
 async def test_tasks_and_authors(fake: FakeWorkersAI) -> None:
-    """Rows whose form the schema leaves open."""
+    """The API's schema leaves the form of these rows open."""
     ai = fake.client()
     fake.answers([{"id": "1", "name": "Translation", "description": "d"}, "Summarization"])
     assert await ai.models.tasks().to_list() == [

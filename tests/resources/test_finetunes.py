@@ -1,4 +1,4 @@
-"""Fine-tunes over a real socket: the documented bytes, and files that are sent as they are read."""
+"""Fine-tunes over a real socket: the documented bytes, and streamed uploads."""
 
 import asyncio
 import json
@@ -106,8 +106,8 @@ def form_of(request: Recorded) -> list[tuple[str, str | None, str, bytes]]:
 # Lists
 
 
-async def test_one_row_as_an_object(fake: FakeWorkersAI) -> None:
-    """The documented list of fine-tunes is one object."""
+async def test_list_reads_a_single_object(fake: FakeWorkersAI) -> None:
+    """The documented response is one object instead of a list."""
     fake.says(LISTED)
     (row,) = await fake.client().finetunes.list().to_list()
     assert row == Finetune(
@@ -121,8 +121,8 @@ async def test_one_row_as_an_object(fake: FakeWorkersAI) -> None:
     assert len(fake.requests) == 1
 
 
-async def test_rows_in_a_list_and_in_a_list_of_lists(fake: FakeWorkersAI) -> None:
-    """Cloudflare's own command line reads a list; its manual shows one in another."""
+async def test_list_reads_lists_and_nested_lists(fake: FakeWorkersAI) -> None:
+    """Cloudflare's command line reads a list; the documentation shows a nested one."""
     fake.says(b'{"result":[' + ROW + b' "extra": 1}],"success":true}').says(NESTED)
     finetunes = fake.client().finetunes
     assert [row.name async for row in finetunes.list()] == ["name"]
@@ -132,13 +132,13 @@ async def test_rows_in_a_list_and_in_a_list_of_lists(fake: FakeWorkersAI) -> Non
 
 
 @pytest.mark.parametrize("body", [b"[]", b"[[]]", b"{}", b"null"])
-async def test_no_rows(fake: FakeWorkersAI, body: bytes) -> None:
-    """Whatever form nothing has."""
+async def test_list_can_be_empty(fake: FakeWorkersAI, body: bytes) -> None:
+    """An empty list may have any form."""
     fake.says(b'{"result":' + body + b',"success":true}')
     assert await fake.client().finetunes.list().to_list() == []
 
 
-async def test_the_public_list(fake: FakeWorkersAI) -> None:
+async def test_public_reads_the_documented_response(fake: FakeWorkersAI) -> None:
     """The documented example has every field."""
     fake.says(PUBLIC).answers([])
     assert await fake.client().finetunes.public().to_list() == [
@@ -158,7 +158,7 @@ async def test_the_public_list(fake: FakeWorkersAI) -> None:
 
 
 async def test_create(fake: FakeWorkersAI) -> None:
-    """What was left out is not sent; the documented answer is read."""
+    """Omitted arguments are not sent; the documented response is read."""
     fake.says(CREATED).says(CREATED)
     finetunes = fake.client().finetunes
     made = await finetunes.create("model", "name")
@@ -173,8 +173,8 @@ async def test_create(fake: FakeWorkersAI) -> None:
     assert fake.requests[0].headers["Content-Type"] == "application/json"
 
 
-async def test_nothing_is_made_twice(fake: FakeWorkersAI) -> None:
-    """A failure that may have made it is not repeated; a refusal is."""
+async def test_create_is_not_repeated(fake: FakeWorkersAI) -> None:
+    """A failure after which the fine-tune may exist is not retried; a refusal is."""
     finetunes = fake.client(retries=AT_ONCE).finetunes
     fake.fails(500, 8005, "internal")
     with pytest.raises(ServerError):
@@ -187,8 +187,8 @@ async def test_nothing_is_made_twice(fake: FakeWorkersAI) -> None:
     assert (await finetunes.create("model", "name")).id == ID
 
 
-async def test_create_is_refused(fake: FakeWorkersAI) -> None:
-    """The documented 400 has a text where others have a list."""
+async def test_create_reports_errors(fake: FakeWorkersAI) -> None:
+    """The documented 400 has a string where others have a list."""
     fake.says(b'{"errors":"name is taken","success":false}', status=400)
     with pytest.raises(BadRequest, match="name is taken"):
         await fake.client().finetunes.create("model", "name")
@@ -200,8 +200,8 @@ async def test_create_is_refused(fake: FakeWorkersAI) -> None:
     assert len(fake.requests) == 1
 
 
-async def test_what_was_made_has_an_id(fake: FakeWorkersAI) -> None:
-    """The documentation promises a UUID; `null` is none."""
+async def test_create_requires_a_uuid(fake: FakeWorkersAI) -> None:
+    """The id is documented as a UUID."""
     fake.says(CREATED.replace(ID.encode(), b"none"))
     with pytest.raises(DecodeError, match=r"result\.id must be a UUID"):
         await fake.client().finetunes.create("model", "name")
@@ -211,7 +211,7 @@ async def test_what_was_made_has_an_id(fake: FakeWorkersAI) -> None:
 
 
 async def test_upload(fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """The name as a field, then the file, in one form whose length is known."""
+    """One form with a known length: the name as a field, then the file."""
     path = tmp_path / "adapter_config.json"
     path.write_bytes(b'{"r": 8}')
     fake.says(UPLOADED)
@@ -227,8 +227,8 @@ async def test_upload(fake: FakeWorkersAI, tmp_path: Path) -> None:
     assert request.headers["Content-Type"].startswith("multipart/form-data; boundary=cfai-")
 
 
-async def test_what_the_service_says_of_a_file(fake: FakeWorkersAI) -> None:
-    """The fields of the OpenAPI document, where they are there."""
+async def test_upload_reads_the_details_of_a_file(fake: FakeWorkersAI) -> None:
+    """The fields of the OpenAPI document."""
     fake.answers(
         {
             "id": ID,
@@ -244,16 +244,16 @@ async def test_what_the_service_says_of_a_file(fake: FakeWorkersAI) -> None:
 
 
 @pytest.mark.parametrize("said", [{"created_at": "bad"}, {"id": 5}])
-async def test_an_odd_word_on_a_file_that_is_there(fake: FakeWorkersAI, said: Any) -> None:
-    """It can't be sent again, so that this is no error."""
+async def test_upload_accepts_undocumented_details(fake: FakeWorkersAI, said: Any) -> None:
+    """The file is uploaded and can't be sent again, so this is not an error."""
     fake.answers(said)
     asset = await fake.client().finetunes.upload("mine", b"x", file_name="a")
     assert (asset, asset.raw) == (FinetuneAsset(), said)
 
 
 @pytest.mark.parametrize("size", [1, 2**18, 2**18 + 1, 3_000_000])
-async def test_all_sources(fake: FakeWorkersAI, tmp_path: Path, size: int) -> None:
-    """A path, bytes and an open file from where it stands give the same file."""
+async def test_upload_takes_any_source(fake: FakeWorkersAI, tmp_path: Path, size: int) -> None:
+    """A path, bytes, and an open file from its current position send the same file."""
     data = (bytes(range(256)) * (size // 256 + 1))[:size]
     path = tmp_path / "adapter_model.safetensors"
     path.write_bytes(data)
@@ -272,8 +272,8 @@ async def test_all_sources(fake: FakeWorkersAI, tmp_path: Path, size: int) -> No
     assert all(form_of(request)[1][3] == data for request in fake.requests)
 
 
-async def test_progress(fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """It grows with each piece, and ends with all of it."""
+async def test_upload_reports_progress(fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """It grows with each piece and ends at the total."""
     path = tmp_path / "file"
     path.write_bytes(bytes(1_000_000))
     fake.says(UPLOADED)
@@ -287,8 +287,8 @@ async def test_progress(fake: FakeWorkersAI, tmp_path: Path) -> None:
     assert told[-1] == (len(fake.requests[0].body), len(fake.requests[0].body))
 
 
-async def test_what_progress_raises_ends_the_upload(fake: FakeWorkersAI) -> None:
-    """It is raised as it is, and nothing is sent again."""
+async def test_an_exception_in_progress_ends_the_upload(fake: FakeWorkersAI) -> None:
+    """It is raised unchanged, and nothing is sent again."""
 
     class Enough(Exception):
         pass
@@ -305,8 +305,8 @@ async def test_what_progress_raises_ends_the_upload(fake: FakeWorkersAI) -> None
     assert fake.accepted == 1
 
 
-async def test_a_refused_file_is_sent_again(fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """From its beginning: a path is opened again, an open file goes back."""
+async def test_a_refused_upload_is_retried(fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """From its start: a path is opened again, an open file is rewound."""
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
     upload = fake.client(retries=AT_ONCE).finetunes.upload
@@ -319,16 +319,16 @@ async def test_a_refused_file_is_sent_again(fake: FakeWorkersAI, tmp_path: Path)
 
 
 @pytest.mark.parametrize("status", [500, 503, 408])
-async def test_a_file_is_not_sent_twice(fake: FakeWorkersAI, status: int) -> None:
-    """The service may have kept it, and lets no file be replaced."""
+async def test_a_failed_upload_is_not_retried(fake: FakeWorkersAI, status: int) -> None:
+    """The service may have stored the file, and it can't be replaced."""
     fake.fails(status, 8005, "internal")
     with pytest.raises(Exception, match="internal"):
         await fake.client(retries=AT_ONCE).finetunes.upload(ID, b"x", file_name="a")
     assert len(fake.requests) == 1
 
 
-async def test_an_early_refusal_is_heard(fake: FakeWorkersAI) -> None:
-    """The service may say no before it has read the file."""
+async def test_a_refusal_before_the_end_is_read(fake: FakeWorkersAI) -> None:
+    """The service may refuse before it has read the file."""
     body = b'{"success":false,"errors":[{"code":3006,"message":"too large"}]}'
     head = {"Content-Type": "application/json", "Content-Length": str(len(body))}
     fake.replies(Reply((body,), status=413, headers=head, framing="length", before_body=True))
@@ -340,7 +340,7 @@ async def test_an_early_refusal_is_heard(fake: FakeWorkersAI) -> None:
 async def server(
     serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> AsyncIterator[WorkersAI]:
-    """A client of a server by hand."""
+    """A client of a server made by hand."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -357,8 +357,8 @@ async def server(
             yield ai
 
 
-async def test_a_connection_cut_at_60_percent() -> None:
-    """A typed error says how much went out, and the file is not sent again."""
+async def test_a_lost_connection_interrupts_the_upload() -> None:
+    """The error has the bytes that were sent, and the file is not sent again."""
     size, calls = 20_000_000, 0
 
     async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -376,8 +376,8 @@ async def test_a_connection_cut_at_60_percent() -> None:
     assert calls == 1
 
 
-async def test_a_standstill_is_a_timeout() -> None:
-    """`Timeouts.response` counts from the last piece; the error says how much went out."""
+async def test_a_stalled_upload_times_out() -> None:
+    """`Timeouts.response` restarts with each piece; the error has the bytes sent."""
     over = asyncio.Event()
 
     async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -393,8 +393,8 @@ async def test_a_standstill_is_a_timeout() -> None:
     assert "of 50000" in caught.value.__notes__[0]
 
 
-async def test_an_upload_may_take_longer_than_an_answer() -> None:
-    """Each piece has the time limit anew."""
+async def test_each_piece_restarts_the_timeout() -> None:
+    """An upload may take longer than `Timeouts.response`."""
     with SharedTimer().timeout(30) as limit:
         first = limit.due
         limit.renew(60)
@@ -406,8 +406,8 @@ async def test_an_upload_may_take_longer_than_an_answer() -> None:
         assert limit.due == float("inf")
 
 
-async def test_no_upload_goes_beyond_the_deadline() -> None:
-    """`Timeouts.total` counts from the beginning, however much goes out."""
+async def test_an_upload_ends_at_the_deadline() -> None:
+    """`Timeouts.total` starts with the call, however much is sent."""
     over = asyncio.Event()
 
     async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -422,7 +422,7 @@ async def test_no_upload_goes_beyond_the_deadline() -> None:
     assert caught.value.phase == "total"
 
 
-async def test_memory_stays_flat(tmp_path: Path) -> None:
+async def test_an_upload_needs_little_memory(tmp_path: Path) -> None:
     """A large file is never in memory as a whole."""
     path = tmp_path / "adapter_model.safetensors"
     with path.open("wb") as file:
@@ -450,8 +450,8 @@ async def test_memory_stays_flat(tmp_path: Path) -> None:
     assert peak < 20 * 2**20
 
 
-async def test_a_file_that_shrinks_while_it_is_sent(tmp_path: Path) -> None:
-    """It is named, not sent half."""
+async def test_a_file_that_shrinks_during_the_upload(tmp_path: Path) -> None:
+    """The error names it; half a file is not taken for a whole one."""
     path = tmp_path / "file"
     path.write_bytes(bytes(30_000_000))
 
@@ -466,7 +466,7 @@ async def test_a_file_that_shrinks_while_it_is_sent(tmp_path: Path) -> None:
             await ai.finetunes.upload(ID, path)
 
 
-async def test_a_cancelled_upload_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_cancelled_upload_closes_everything(tmp_path: Path) -> None:
     """The connection closes, and so does the file."""
     path = tmp_path / "file"
     path.write_bytes(bytes(30_000_000))
@@ -512,15 +512,17 @@ class Pipe(BytesIO):
         ("a\0b", None, "null byte|must be a file"),
     ],
 )
-async def test_what_is_no_file(fake: FakeWorkersAI, file: Any, name: Any, reason: str) -> None:
-    """It is refused before anything is sent."""
+async def test_invalid_files_are_refused(
+    fake: FakeWorkersAI, file: Any, name: Any, reason: str
+) -> None:
+    """Nothing is sent."""
     with pytest.raises(InputError, match=reason):
         await fake.client().finetunes.upload(ID, file, file_name=name)
     assert not fake.requests
 
 
-async def test_text_files_and_odd_ids_are_refused(fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """A path segment is a path segment, and text is no bytes."""
+async def test_text_files_and_invalid_ids_are_refused(fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """An id is one path segment, and a file is opened in binary mode."""
     path = tmp_path / "file"
     path.write_text("x")
     with path.open() as text, pytest.raises(InputError, match="binary mode"):
@@ -543,7 +545,7 @@ def safetensors(data: bytes = bytes(8), **entries: Any) -> bytes:
 
 
 def tensors(*entries: list[Any]) -> bytes:
-    """Weights of eight bytes, from the kind, the shape and the place of each tensor."""
+    """Weights of eight bytes, from the type, the shape and the offsets of each tensor."""
     names = ("dtype", "shape", "data_offsets")
     listed = {f"t{at}": dict(zip(names, it, strict=True)) for at, it in enumerate(entries)}
     header = json.dumps(listed).encode()
@@ -559,8 +561,8 @@ def adapter(folder: Path, config: object = CONFIG, weights: bytes | None = None)
     return folder
 
 
-async def test_an_adapter(fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """Both files, the weights first; the progress is that of both."""
+async def test_upload_adapter(fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """Both files, the weights first; the progress covers both."""
     fake.says(UPLOADED).says(UPLOADED)
     (tmp_path / "README.md").write_text("not sent")
     told: list[tuple[int, int]] = []
@@ -593,17 +595,17 @@ async def test_an_adapter(fake: FakeWorkersAI, tmp_path: Path) -> None:
         ({**CONFIG, "model_type": ["llama"]}, "model_type must be one of"),
     ],
 )
-async def test_a_configuration_the_service_refuses(
+async def test_invalid_adapter_configs_are_refused(
     fake: FakeWorkersAI, tmp_path: Path, config: object, reason: str
 ) -> None:
-    """Nothing is sent, so that no fine-tune is left with half of its files."""
+    """Nothing is sent, so no fine-tune is left with half of its files."""
     with pytest.raises(InputError, match=reason):
         await fake.client().finetunes.upload_adapter(ID, adapter(tmp_path, config))
     assert not fake.requests
 
 
 @pytest.mark.parametrize("rank", [1, 32])
-async def test_ranks_at_the_edge(fake: FakeWorkersAI, tmp_path: Path, rank: int) -> None:
+async def test_ranks_at_the_bounds(fake: FakeWorkersAI, tmp_path: Path, rank: int) -> None:
     """The bounds themselves are allowed."""
     fake.always.says(UPLOADED)
     await fake.client().finetunes.upload_adapter(ID, adapter(tmp_path, {**CONFIG, "r": rank}))
@@ -631,24 +633,26 @@ async def test_ranks_at_the_edge(fake: FakeWorkersAI, tmp_path: Path, rank: int)
         ((5 << 20).to_bytes(8, "little") + b" " * (5 << 20), "its header is cut or none"),
     ],
 )
-async def test_weights_that_are_damaged(
+async def test_damaged_weights_are_refused(
     fake: FakeWorkersAI, tmp_path: Path, weights: bytes, reason: str
 ) -> None:
-    """A cut download, a pickle or a pointer to a file elsewhere is told before it is sent."""
+    """A truncated download, a pickle or a Git LFS pointer is found before it is sent."""
     with pytest.raises(InputError, match=reason):
         await fake.client().finetunes.upload_adapter(ID, adapter(tmp_path, weights=weights))
     assert not fake.requests
 
 
-async def test_tensors_in_any_order(fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """The header names them as it likes; small kinds and empty tensors are tensors, too."""
+async def test_tensors_may_be_in_any_order(fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """Small types and empty tensors are tensors, too."""
     fake.always.says(UPLOADED)
     weights = tensors(["F4", [2, 2], [6, 8]], ["F32", [0, 3], [6, 6]], ["BF16", [3], [0, 6]])
     await fake.client().finetunes.upload_adapter(ID, adapter(tmp_path, weights=weights))
 
 
-async def test_weights_that_are_too_large(fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """They are not sent to be refused."""
+async def test_weights_above_the_size_limit_are_refused(
+    fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    """Nothing is sent."""
     path = adapter(tmp_path) / "adapter_model.safetensors"
     with path.open("r+b") as file:
         file.truncate((500 << 20) + 1)
@@ -657,8 +661,8 @@ async def test_weights_that_are_too_large(fake: FakeWorkersAI, tmp_path: Path) -
     assert not fake.requests
 
 
-async def test_what_no_path_or_name_can_be(fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """Each is an error of ours."""
+async def test_invalid_paths_and_names_are_refused(fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """Each is an `InputError`."""
     ai = fake.client()
     with pytest.raises(InputError, match="can't be read"):
         await ai.finetunes.upload_adapter(ID, "a" * 5000)
@@ -677,8 +681,8 @@ async def test_what_no_path_or_name_can_be(fake: FakeWorkersAI, tmp_path: Path) 
     assert not fake.requests
 
 
-async def test_a_folder_that_lacks_a_file(fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """The names are the service's, exactly."""
+async def test_both_adapter_files_are_required(fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """Their names are fixed by the service."""
     adapter(tmp_path)
     (tmp_path / "adapter_model.safetensors").rename(tmp_path / "adapter.safetensors")
     with pytest.raises(InputError, match=r"no adapter_model\.safetensors"):
@@ -688,8 +692,8 @@ async def test_a_folder_that_lacks_a_file(fake: FakeWorkersAI, tmp_path: Path) -
     assert not fake.requests
 
 
-async def test_a_second_file_that_is_refused(fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """The error is that of the file; the first one stays where it is."""
+async def test_the_second_file_can_be_refused(fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """The error is that of the file; the first file stays."""
     fake.says(UPLOADED).fails(429, 971, "slow down")
     with pytest.raises(RateLimited):
         await fake.client(retries=NEVER).finetunes.upload_adapter(ID, adapter(tmp_path))
@@ -699,8 +703,8 @@ async def test_a_second_file_that_is_refused(fake: FakeWorkersAI, tmp_path: Path
 # Using one
 
 
-async def test_a_fine_tune_in_a_conversation(fake: FakeWorkersAI) -> None:
-    """`lora` goes along with the messages."""
+async def test_a_fine_tune_in_a_chat(fake: FakeWorkersAI) -> None:
+    """`lora` is sent with the messages."""
     fake.answers({"response": "Arr"})
     task = TextGeneration([user("Hello world")], raw=True, lora="pirate")
     assert (await fake.client().run(MODEL, task)).text == "Arr"

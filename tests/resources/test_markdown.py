@@ -1,4 +1,4 @@
-"""Files to Markdown over a real socket: the form as documented, and a result for each file."""
+"""Markdown conversion over a real socket: the documented form, and one result per file."""
 
 from io import BytesIO
 from pathlib import Path
@@ -37,8 +37,8 @@ ANSWER = rb"""{
 AT_ONCE = Retries(max=2, base=0)
 
 
-async def test_a_result_for_each_file(fake: FakeWorkersAI) -> None:
-    """A file that failed is a result that says so, and the others are there."""
+async def test_each_file_has_a_result(fake: FakeWorkersAI) -> None:
+    """A failed file is a result with an error; the other files keep theirs."""
     fake.says(ANSWER)
     good, bad = await fake.client().to_markdown({"good.html": b"<p>", "bad.pdf": b"%PDF"})
     assert good == Markdown(
@@ -55,8 +55,8 @@ async def test_a_result_for_each_file(fake: FakeWorkersAI) -> None:
     assert fake.requests[0].target == "/client/v4/accounts/account/ai/tomarkdown"
 
 
-async def test_many_files_in_one_form(fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """A part `files` for each, with its name and type; the options as a text of JSON."""
+async def test_files_are_sent_in_one_form(fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """A part `files` for each, with name and type; the options as JSON text."""
     path = tmp_path / "a page.html"
     path.write_text("<p>")
     fake.answers([])
@@ -76,7 +76,7 @@ async def test_many_files_in_one_form(fake: FakeWorkersAI, tmp_path: Path) -> No
     ]
 
 
-async def test_one_file_alone(fake: FakeWorkersAI, tmp_path: Path) -> None:
+async def test_a_single_file(fake: FakeWorkersAI, tmp_path: Path) -> None:
     """A path, an open file, or a name and bytes; a tuple of two paths is two files."""
     path = tmp_path / "a.txt"
     path.write_text("a")
@@ -103,15 +103,15 @@ async def test_one_file_alone(fake: FakeWorkersAI, tmp_path: Path) -> None:
         ("nowhere.pdf", "nowhere.pdf must be a file"),
     ],
 )
-async def test_what_is_no_file(fake: FakeWorkersAI, files: Any, reason: str) -> None:
-    """It is refused before anything is sent."""
+async def test_invalid_files_are_refused(fake: FakeWorkersAI, files: Any, reason: str) -> None:
+    """Nothing is sent."""
     with pytest.raises(InputError, match=reason):
         await fake.client().to_markdown(files)
     assert not fake.requests
 
 
 async def test_options_are_a_mapping(fake: FakeWorkersAI) -> None:
-    """Those of the call have a place of their own."""
+    """Options of the call have their own argument."""
     with pytest.raises(InputError, match="options must be a mapping"):
         await fake.client().to_markdown(("a", b"a"), Options())  # type: ignore[arg-type]  # the wrong place
     fake.answers([])
@@ -119,8 +119,8 @@ async def test_options_are_a_mapping(fake: FakeWorkersAI) -> None:
     assert fake.requests[0].headers["X-Mine"] == "1"
 
 
-async def test_a_conversion_may_be_repeated(fake: FakeWorkersAI) -> None:
-    """It changes nothing: so a lost connection and a 5xx are tried again, with the whole form."""
+async def test_a_conversion_is_retried(fake: FakeWorkersAI) -> None:
+    """After a lost connection and a 5xx, the whole form is sent again."""
     ai = fake.client(retries=AT_ONCE)
     fake.hangs_up().fails(503, 8005, "internal").says(ANSWER)
     assert len(await ai.to_markdown(("a.html", b"<p>"))) == 2
@@ -137,8 +137,8 @@ async def test_a_conversion_may_be_repeated(fake: FakeWorkersAI) -> None:
     "row",
     [None, 1, {}, {"name": "b"}, {"name": "b", "format": "markdown", "data": None}, {"name": 1}],
 )
-async def test_a_result_nobody_documented(fake: FakeWorkersAI, row: Any) -> None:
-    """It is the failure of its file, by the name it was sent with, and loses no other."""
+async def test_an_undocumented_result_is_a_failure(fake: FakeWorkersAI, row: Any) -> None:
+    """It fails its own file, under the name that was sent."""
     fake.answers([{"name": "a", "format": "markdown", "data": "A"}, row])
     good, bad = await fake.client().to_markdown({"a": b"a", "b": b"b"})
     assert (good.name, good.text) == ("a", "A")
@@ -147,14 +147,14 @@ async def test_a_result_nobody_documented(fake: FakeWorkersAI, row: Any) -> None
     assert "documented" in bad.error
 
 
-async def test_an_answer_without_results(fake: FakeWorkersAI) -> None:
+async def test_a_response_without_results(fake: FakeWorkersAI) -> None:
     fake.answers("text")
     with pytest.raises(DecodeError, match="a list of files"):
         await fake.client().to_markdown(("a", b"a"))
 
 
-async def test_a_file_without_a_result(fake: FakeWorkersAI) -> None:
-    """Where there are fewer results than files, those without one are told."""
+async def test_missing_results_are_failures(fake: FakeWorkersAI) -> None:
+    """With fewer results than files, the files without one have an error."""
     files = [("a", b"1"), ("b", b"2"), ("a", b"3")]
     fake.answers([{"name": "a", "format": "markdown", "data": "A"}])
     found = await fake.client().to_markdown(files)
@@ -165,7 +165,7 @@ async def test_a_file_without_a_result(fake: FakeWorkersAI) -> None:
 
 
 async def test_results_are_in_the_order_of_the_files(fake: FakeWorkersAI) -> None:
-    """By their names, whatever order the service answers in."""
+    """They are matched by name, whatever the order of the response."""
     files = [("a", b"1"), ("b", b"2"), ("c", b"3")]
     for order in ("cab", "ca"):
         fake.answers([{"name": name, "format": "markdown", "data": name} for name in order])
@@ -177,14 +177,14 @@ async def test_results_are_in_the_order_of_the_files(fake: FakeWorkersAI) -> Non
 @pytest.mark.parametrize(
     "row", [{"name": "a", "format": "error", "error": None}, {"name": "a", "error": {"code": 1}}]
 )
-async def test_an_error_without_words(fake: FakeWorkersAI, row: dict[str, Any]) -> None:
+async def test_an_error_without_a_message(fake: FakeWorkersAI, row: dict[str, Any]) -> None:
     """It is an error all the same."""
     fake.answers([row])
     (result,) = await fake.client().to_markdown(("a", b"a"))
     assert (result.failed, result.error) == (True, "the service gave no reason")
 
 
-async def test_the_formats(fake: FakeWorkersAI) -> None:
+async def test_formats(fake: FakeWorkersAI) -> None:
     """As documented."""
     fake.says(
         b'{"success": true, "result": [{"extension": ".html", "mimeType": "text/html"},'
