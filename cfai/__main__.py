@@ -1,14 +1,14 @@
-"""The command `cfai`, and `python -m cfai`: hands over to `cfai.cli`, where that is installed."""
+"""The command `cfai` and `python -m cfai`: runs `cfai.cli`, if its extra is installed."""
 
 import sys
 
 
 def main() -> None:
-    """Run the command line, and end the process with its exit code."""
+    """Run the command line and exit with its code."""
     try:
         sys.exit(_run())
     except KeyboardInterrupt:
-        # Ctrl-C comes when it likes: while all is being imported, for one.
+        # Ctrl-C can come at any time, also during the imports.
         sys.exit(130)
 
 

@@ -1,4 +1,4 @@
-"""The version that is installed. To ask for it takes its time, so it is asked for when needed."""
+"""The installed version. Reading it is slow, so this module is imported only when needed."""
 
 from importlib.metadata import version
 

@@ -61,7 +61,7 @@ class Runs:
         throttle: Throttle | None,
         observation: CallObservation | None = None,
     ) -> Any:
-        settings = self.account.for_call(options)
+        settings = self.account.settings.for_call(options)
         request = await _build_request(settings, model, task, options, stream=False)
         spec = answer_spec(task)
 
@@ -86,7 +86,7 @@ class Runs:
         self, model: str, task: RunInput, options: Options | None, throttle: Throttle | None
     ) -> Any:
         observation = self._observe()
-        settings = self.account.for_call(options)
+        settings = self.account.settings.for_call(options)
         observation.start(settings, model, task, stream=False)
         try:
             with observation.running():
@@ -111,7 +111,7 @@ class Runs:
         async def open_stream() -> EventReader | Text:
             if observation is None:
                 return await self._open_stream(model, task, spec, options)
-            settings = self.account.for_call(options)
+            settings = self.account.settings.for_call(options)
             observation.start(settings, model, task, stream=True)
             with observation.running():
                 observed_options = observation.call_options(options, settings)
@@ -127,7 +127,7 @@ class Runs:
         """The events of a stream, or the whole text if the model does not stream."""
         from cfai.streaming.events import EventReader
 
-        settings = self.account.for_call(options)
+        settings = self.account.settings.for_call(options)
         request = await _build_request(settings, model, task, options, stream=True)
         return await self.account.session.call(
             request,
