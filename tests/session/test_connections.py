@@ -1,4 +1,4 @@
-"""One aiohttp session per event loop, over loops, threads, forks, proxies and borrowed sessions."""
+"""Connections over event loops, threads, forks and proxies, and with the user's own session."""
 
 import asyncio
 import gc
@@ -29,7 +29,7 @@ from cfai.settings import Gateway, Options, Retries, Timeouts
 from cfai.testing import FakeWorkersAI
 
 MODEL = "@cf/meta/llama-3.1-8b-instruct"
-ASKED = Prompt("Hello?")
+PROMPT = Prompt("Hello?")
 OK = {"response": "Hello"}
 NEVER = Retries(max=0)
 
@@ -42,7 +42,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def ask(client: WorkersAI) -> str:
-    return (await client.run(MODEL, ASKED)).text
+    return (await client.run(MODEL, PROMPT)).text
 
 
 PROGRAM = """
@@ -57,8 +57,8 @@ async def ask(client=ai):
 """
 
 
-async def outcome(program: str, fake: FakeWorkersAI) -> tuple[int | None, str, str]:
-    """Run a program in which every warning is an error, and that talks to *fake*."""
+async def run_program(program: str, fake: FakeWorkersAI) -> tuple[int | None, str, str]:
+    """Run a program that talks to *fake*, with all warnings as errors."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-c", PROGRAM + program, fake.base_url),
         stdout=asyncio.subprocess.PIPE,
@@ -195,13 +195,13 @@ thread.join()
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-async def test_a_client_of_the_whole_program(fake: FakeWorkersAI, name: str) -> None:
-    """It serves every loop there is and was, and is closed with each, without a warning."""
+async def test_one_client_for_many_event_loops(fake: FakeWorkersAI, name: str) -> None:
+    """It works in every loop, and its connections are closed with each loop, without a warning."""
     program, printed, connections = PROGRAMS[name]
     fake.on("@cf/stream").streams("Hel", asyncio.Event())
     fake.on("@cf/stall").stalls()
     fake.always.answers(OK)
-    assert await outcome(program, fake) == (0, printed, "")
+    assert await run_program(program, fake) == (0, printed, "")
     await fake.until(lambda: fake.connections == 0)
     assert fake.accepted == connections
 
@@ -233,10 +233,10 @@ asyncio.run(main())
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.parametrize("name", FORKS)
 async def test_a_fork_leaves_the_connections_to_the_parent(fake: FakeWorkersAI, name: str) -> None:
-    """A child makes its own, and whatever it does, the parent's connection is as it was."""
+    """The child opens its own connections, and those of the parent are not affected."""
     child, connections = FORKS[name]
     fake.always.answers(OK)
-    assert await outcome(FORK.format(child=child), fake) == (0, "Hello\n0\nHello\n", "")
+    assert await run_program(FORK.format(child=child), fake) == (0, "Hello\n0\nHello\n", "")
     assert fake.requests[0].connection == fake.requests[-1].connection == 1
     assert fake.accepted == connections
 
@@ -244,8 +244,8 @@ async def test_a_fork_leaves_the_connections_to_the_parent(fake: FakeWorkersAI, 
 # Closing
 
 
-async def test_closing_twice(fake: FakeWorkersAI) -> None:
-    """`aclose` and `close` are one thing, and safe to repeat; the connections are gone."""
+async def test_closing_is_idempotent(fake: FakeWorkersAI) -> None:
+    """`aclose` and `close` are the same; the connections are closed."""
     fake.always.answers(OK)
     client = fake.client()
     async with client:
@@ -258,24 +258,24 @@ async def test_closing_twice(fake: FakeWorkersAI) -> None:
     await never.aclose()
 
 
-async def test_a_closed_client_says_so(fake: FakeWorkersAI) -> None:
-    """Calls and streams of a client that is closed are refused, and nothing is sent."""
+async def test_a_closed_client_refuses_calls(fake: FakeWorkersAI) -> None:
+    """Calls and streams raise `ConfigError`, and nothing is sent."""
     client = fake.client()
     copy = client.with_options()
-    waiting = client.stream(MODEL, ASKED)
+    waiting = client.stream(MODEL, PROMPT)
     await client.aclose()
-    for one in (client, copy):
+    for closed in (client, copy):
         with pytest.raises(ConfigError, match="closed"):
-            await ask(one)
+            await ask(closed)
         with pytest.raises(ConfigError, match="closed"):
-            await one.stream(MODEL, ASKED).collect()
+            await closed.stream(MODEL, PROMPT).collect()
     with pytest.raises(ConfigError, match="closed"):
         await waiting.collect()
     assert fake.accepted == 0
 
 
-async def test_closing_ends_what_is_under_way(fake: FakeWorkersAI) -> None:
-    """Calls that wait for an answer, for a slot or to try again end with an error of ours."""
+async def test_closing_ends_pending_calls(fake: FakeWorkersAI) -> None:
+    """Calls that wait for a response, a slot or a retry end with one of our errors."""
     paused = asyncio.Event()
     client = fake.client(limit=2, retries=Retries(base=0.01, on_retry=lambda _: paused.set()))
     fake.fails(503, 0, "down", retry_after=0.01)
@@ -286,16 +286,16 @@ async def test_closing_ends_what_is_under_way(fake: FakeWorkersAI) -> None:
     await fake.until(lambda: len(fake.requests) == 3)
     await client.aclose()
     ended = await asyncio.gather(*calls, return_exceptions=True)
-    assert all(isinstance(one, CfaiError) for one in ended)
-    assert any(isinstance(one, ConfigError) for one in ended)
+    assert all(isinstance(error, CfaiError) for error in ended)
+    assert any(isinstance(error, ConfigError) for error in ended)
     await fake.until(lambda: fake.connections == 0)
 
 
-async def test_a_stream_ends_with_its_client(fake: FakeWorkersAI) -> None:
-    """Closing the client under a stream interrupts it; it is no short answer."""
+async def test_closing_interrupts_streams(fake: FakeWorkersAI) -> None:
+    """`StreamInterrupted`, and not a short answer."""
     fake.streams("Hel", asyncio.Event())
     client = fake.client()
-    async with client.stream(MODEL, ASKED) as tokens:
+    async with client.stream(MODEL, PROMPT) as tokens:
         assert str(await anext(tokens)) == "Hel"
         reading = asyncio.ensure_future(anext(tokens))
         await asyncio.sleep(0)
@@ -308,7 +308,7 @@ async def test_a_stream_ends_with_its_client(fake: FakeWorkersAI) -> None:
 
 
 async def test_a_copy_shares_the_connections(fake: FakeWorkersAI) -> None:
-    """`with_options` opens no connection of its own, has the same slots, and closes nothing."""
+    """`with_options` shares connections and slots, and closes nothing."""
     fake.always.answers(OK)
     client = fake.client(limit=1)
     async with client.with_options(retries=NEVER) as copy:
@@ -322,8 +322,8 @@ async def test_a_copy_shares_the_connections(fake: FakeWorkersAI) -> None:
     assert fake.accepted == 1
 
 
-async def test_copies_are_cheap_and_leave_nothing(fake: FakeWorkersAI) -> None:
-    """A copy for each call, thousands of times, leaves neither copies nor connections."""
+async def test_thousands_of_copies_leave_nothing_behind(fake: FakeWorkersAI) -> None:
+    """Neither copies nor connections."""
     fake.always.answers(OK)
     client = fake.client()
     copies = weakref.WeakSet[WorkersAI]()
@@ -340,8 +340,8 @@ async def test_copies_are_cheap_and_leave_nothing(fake: FakeWorkersAI) -> None:
     assert fake.accepted == 1
 
 
-async def test_a_copy_differs_in_what_is_given(fake: FakeWorkersAI) -> None:
-    """Everything else stays, and the original does not change."""
+async def test_a_copy_only_changes_the_given_settings(fake: FakeWorkersAI) -> None:
+    """The original does not change."""
     fake.always.answers(OK)
     client = fake.client(
         gateway="own", headers={"X-A": "1", "X-B": "1"}, timeouts=Timeouts(response=3)
@@ -350,8 +350,8 @@ async def test_a_copy_differs_in_what_is_given(fake: FakeWorkersAI) -> None:
         headers={"X-B": "2"}, gateway=None, account_id="other", api_token="another-token"
     )
     again = copy.with_options(gateway=Gateway("new", zdr=True), retries=NEVER)
-    for one in (client, copy, again):
-        await ask(one)
+    for caller in (client, copy, again):
+        await ask(caller)
     sent = [
         [request.headers.get(name) for name in ("X-A", "X-B", "cf-aig-gateway-id")]
         for request in fake.requests
@@ -373,8 +373,7 @@ async def test_a_copy_differs_in_what_is_given(fake: FakeWorkersAI) -> None:
         client.with_options(gateway="")
 
 
-async def test_a_copy_with_a_token_leaves_email_and_key_behind(fake: FakeWorkersAI) -> None:
-    """There is one kind of credentials at a time."""
+async def test_a_token_of_a_copy_replaces_email_and_key(fake: FakeWorkersAI) -> None:
     fake.always.answers(OK)
     client = fake.client(api_token=None, api_email="a@b.c", api_key="the-key")
     await ask(client)
@@ -386,11 +385,11 @@ async def test_a_copy_with_a_token_leaves_email_and_key_behind(fake: FakeWorkers
     assert not {"x-auth-email", "x-auth-key"} & set(second)
 
 
-# A session of the caller's own
+# The user's own session
 
 
-async def test_a_given_session_is_used_and_never_closed(fake: FakeWorkersAI) -> None:
-    """It is the caller's, with its connections and its headers."""
+async def test_the_users_session_is_used_and_never_closed(fake: FakeWorkersAI) -> None:
+    """With its connections and its headers."""
     fake.always.answers(OK)
     async with aiohttp.ClientSession(headers={"X-Own": "1"}) as session:
         async with fake.client(session=session) as client:
@@ -403,8 +402,8 @@ async def test_a_given_session_is_used_and_never_closed(fake: FakeWorkersAI) -> 
         await ask(fake.client(session=session))
 
 
-async def test_a_given_session_that_is_closed_early_says_so(fake: FakeWorkersAI) -> None:
-    """Also one that worked before."""
+async def test_a_closed_session_of_the_user_is_an_error(fake: FakeWorkersAI) -> None:
+    """Even if it worked before."""
     fake.always.answers(OK)
     async with aiohttp.ClientSession() as session:
         client = fake.client(session=session)
@@ -413,8 +412,7 @@ async def test_a_given_session_that_is_closed_early_says_so(fake: FakeWorkersAI)
         await ask(client)
 
 
-async def test_a_given_session_stays_in_its_loop(fake: FakeWorkersAI) -> None:
-    """In another thread's loop it would break in odd ways: it is refused there."""
+async def test_the_users_session_is_refused_in_another_event_loop(fake: FakeWorkersAI) -> None:
     fake.always.answers(OK)
 
     def elsewhere() -> None:
@@ -428,8 +426,8 @@ async def test_a_given_session_stays_in_its_loop(fake: FakeWorkersAI) -> None:
         assert await ask(client) == "Hello"
 
 
-async def test_what_a_given_session_would_do_by_itself(fake: FakeWorkersAI) -> None:
-    """Its own habits, to raise for a status, to give up, to follow redirects, don't apply."""
+async def test_defaults_of_the_users_session_do_not_apply(fake: FakeWorkersAI) -> None:
+    """Its raise_for_status, timeout and redirects are overridden."""
     async with aiohttp.ClientSession(
         raise_for_status=True,
         timeout=aiohttp.ClientTimeout(total=0.02),
@@ -442,11 +440,11 @@ async def test_what_a_given_session_would_do_by_itself(fake: FakeWorkersAI) -> N
         fake.answers(OK, after=0.06)
         assert await ask(client) == "Hello"
         fake.streams("Hel", 0.06, "lo")
-        assert str(await client.stream(MODEL, ASKED).collect()) == "Hello"
+        assert str(await client.stream(MODEL, PROMPT).collect()) == "Hello"
 
 
-async def test_aiohttp_sets_no_limit_of_its_own(fake: FakeWorkersAI) -> None:
-    """Its total of 300 s would cut long streams: every request takes its limits from us."""
+async def test_aiohttps_default_timeout_does_not_apply(fake: FakeWorkersAI) -> None:
+    """Its total of 300 s would cut long streams."""
     seen: list[Any] = []
 
     async def look(session: Any, context: SimpleNamespace, params: Any) -> None:
@@ -475,7 +473,7 @@ async def test_aiohttp_sets_no_limit_of_its_own(fake: FakeWorkersAI) -> None:
 
 
 class Proxy:
-    """A forward proxy: sends plain http on to one server, and answers CONNECT with a status."""
+    """A forward proxy for plain http, which answers CONNECT with a fixed status."""
 
     def __init__(self, target: int, refusal: bytes = b"") -> None:
         self.target = target
@@ -511,8 +509,8 @@ async def proxy(target: int = 0, refusal: bytes = b"") -> AsyncIterator[Proxy]:
         yield it
 
 
-async def test_a_proxy_that_is_given(fake: FakeWorkersAI) -> None:
-    """The whole address goes to the proxy, which may ask for a name and a password."""
+async def test_the_proxy_argument(fake: FakeWorkersAI) -> None:
+    """The proxy receives the whole URL, and may require a user name and a password."""
     fake.always.answers(OK)
     async with proxy(fake.port) as way:
         url = way.url.replace("//", "//me:pass%40word@")
@@ -526,10 +524,10 @@ async def test_a_proxy_that_is_given(fake: FakeWorkersAI) -> None:
     assert fake.requests[0].json() == {"prompt": "Hello?"}
 
 
-async def test_a_proxy_of_the_environment(
+async def test_the_proxy_of_the_environment(
     fake: FakeWorkersAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It serves the hosts that `NO_PROXY` does not name, and never this machine."""
+    """Used except for hosts in `NO_PROXY` and for this machine."""
     fake.always.answers(OK)
     async with proxy(fake.port) as way:
         monkeypatch.setenv("HTTP_PROXY", way.url)
@@ -549,8 +547,8 @@ async def test_a_proxy_of_the_environment(
 
 
 @pytest.mark.parametrize("refusal", [b"407 Proxy Authentication Required", b"403 Forbidden"])
-async def test_a_proxy_that_refuses(fake: FakeWorkersAI, refusal: bytes) -> None:
-    """For https there is no connection; for http it is the proxy's own answer."""
+async def test_a_proxy_that_refuses_the_connection(fake: FakeWorkersAI, refusal: bytes) -> None:
+    """A connect error for https; for http, the response of the proxy."""
     async with proxy(refusal=refusal) as way:
         url = way.url.replace("//", "//me:s3cr3t@")
         far = fake.client(
@@ -571,8 +569,7 @@ async def test_a_proxy_that_refuses(fake: FakeWorkersAI, refusal: bytes) -> None
     assert not fake.requests
 
 
-async def test_a_proxy_that_is_not_there(fake: FakeWorkersAI) -> None:
-    """No connection to the proxy is no connection."""
+async def test_a_proxy_that_does_not_exist_is_a_connect_error(fake: FakeWorkersAI) -> None:
     async with proxy() as way:
         gone = way.url
     with pytest.raises(ConnectError) as caught:
@@ -581,10 +578,10 @@ async def test_a_proxy_that_is_not_there(fake: FakeWorkersAI) -> None:
     assert not fake.requests
 
 
-async def test_a_netrc_changes_nothing(
+async def test_netrc_is_ignored(
     fake: FakeWorkersAI, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    """Passwords kept for other programs are neither sent nor in the way."""
+    """Passwords for other programs are not sent."""
     netrc = tmp_path / "netrc"
     netrc.write_text("default login me password s3cr3t\n")
     netrc.chmod(0o600)
@@ -596,8 +593,8 @@ async def test_a_netrc_changes_nothing(
     assert "Authorization" not in fake.requests[1].headers
 
 
-async def test_cookies_are_not_kept(fake: FakeWorkersAI) -> None:
-    """The service's cookies are not sent back: calls have no memory."""
+async def test_cookies_are_not_sent_back(fake: FakeWorkersAI) -> None:
+    """Calls are independent of each other."""
     fake.always.says(b'{"result":{"response":"Hello"}}', headers={"Set-Cookie": "a=b; Path=/"})
     client = fake.client()
     await ask(client)
@@ -605,8 +602,8 @@ async def test_cookies_are_not_kept(fake: FakeWorkersAI) -> None:
     assert all("Cookie" not in request.headers for request in fake.requests)
 
 
-async def test_threads_with_their_own_loops_at_once(fake: FakeWorkersAI) -> None:
-    """A client used from several threads at one time answers each of them."""
+async def test_threads_with_their_own_event_loops(fake: FakeWorkersAI) -> None:
+    """One client answers calls of several threads at the same time."""
     fake.always.answers_by(lambda request: {"response": request.json()["prompt"]})
     client = fake.client()
     together = threading.Barrier(8)
@@ -622,13 +619,15 @@ async def test_threads_with_their_own_loops_at_once(fake: FakeWorkersAI) -> None
     names = [str(number) for number in range(8)]
     with ThreadPoolExecutor(len(names)) as threads:
         loop = asyncio.get_running_loop()
-        told = await asyncio.gather(*(loop.run_in_executor(threads, work, name) for name in names))
-    assert told == [[f"{name}.{number}" for number in range(5)] for name in names]
+        answers = await asyncio.gather(
+            *(loop.run_in_executor(threads, work, name) for name in names)
+        )
+    assert answers == [[f"{name}.{number}" for number in range(5)] for name in names]
     await fake.until(lambda: fake.connections == 0)
 
 
-async def test_the_options_of_a_call_reach_the_wire(fake: FakeWorkersAI) -> None:
-    """Headers, gateway, affinity, tags and refusal of a queue are sent for that call alone."""
+async def test_the_options_of_a_call_are_sent(fake: FakeWorkersAI) -> None:
+    """Headers, gateway, affinity, tags and reject_if_busy apply to that call only."""
     fake.always.answers(OK)
     client = fake.client(headers={"X-Own": "client"})
     options = Options(
@@ -638,8 +637,8 @@ async def test_the_options_of_a_call_reach_the_wire(fake: FakeWorkersAI) -> None
         tags=["a", "b:c"],
         reject_if_busy=True,
     )
-    await client.run(MODEL, ASKED, options=options)
-    await client.run(MODEL, ASKED)
+    await client.run(MODEL, PROMPT, options=options)
+    await client.run(MODEL, PROMPT)
     with_options, without = fake.requests
     assert with_options.headers.all("X-Own") == ["call"]
     assert with_options.headers["cf-aig-gateway-id"] == "gw"
@@ -673,14 +672,12 @@ async def test_the_options_of_a_call_reach_the_wire(fake: FakeWorkersAI) -> None
         {"connection": "close"},
     ],
 )
-async def test_headers_that_would_break_out_are_refused(
-    fake: FakeWorkersAI, headers: dict[str, Any]
-) -> None:
-    """A header is one line, and the framing of the request is not the caller's; nothing is sent."""
+async def test_unsafe_headers_are_refused(fake: FakeWorkersAI, headers: dict[str, Any]) -> None:
+    """A header has one line and must not change the framing of the request; nothing is sent."""
     for client, options in (
         (fake.client(headers=headers), None),
         (fake.client(), Options(headers=headers)),
     ):
         with pytest.raises(InputError, match="header"):
-            await client.run(MODEL, ASKED, options=options)
+            await client.run(MODEL, PROMPT, options=options)
     assert fake.accepted == 0

@@ -1,4 +1,4 @@
-"""The session layer over real sockets: attempts, limits, broken servers, sizes, many at once."""
+"""The session over real sockets: retries, timeouts, broken servers, sizes, concurrency."""
 
 import asyncio
 import gzip
@@ -33,29 +33,29 @@ from cfai.settings import Options, Retries, Retry, Timeouts
 from cfai.testing import FakeWorkersAI, Script
 
 MODEL = "@cf/meta/llama-3.1-8b-instruct"
-ASKED = Prompt("Hello?")
+PROMPT = Prompt("Hello?")
 OK = {"response": "Hello"}
-AT_ONCE = Retries(max=2, base=0)
-NEVER = Retries(max=0)
+NO_DELAY = Retries(max=2, base=0)
+NO_RETRIES = Retries(max=0)
 
 
 async def ask(client: WorkersAI, **options: Any) -> str:
-    return (await client.run(MODEL, ASKED, options=Options(**options))).text
+    return (await client.run(MODEL, PROMPT, options=Options(**options))).text
 
 
 async def stream(client: WorkersAI) -> str:
-    async with client.stream(MODEL, ASKED) as tokens:
+    async with client.stream(MODEL, PROMPT) as tokens:
         return str(await tokens.collect())
 
 
 # Retries
 
 
-def hangs_up_inside(script: Script) -> Script:
+def hang_up_inside(script: Script) -> Script:
     return script.says(b'{"result":', headers={"Content-Length": "100"}, then_hangs_up=True)
 
 
-REPEATED: dict[str, tuple[type[CfaiError], Callable[[Script], Script]]] = {
+TEMPORARY: dict[str, tuple[type[CfaiError], Callable[[Script], Script]]] = {
     "429 without a code": (RateLimited, lambda s: s.says(b"{}", status=429)),
     "429, out of capacity": (CapacityExceeded, lambda s: s.fails(429, 3040, "busy")),
     "429, and when to come back": (
@@ -78,10 +78,10 @@ REPEATED: dict[str, tuple[type[CfaiError], Callable[[Script], Script]]] = {
     "524, a status of Cloudflare's own": (ServerError, lambda s: s.says(b"", status=524)),
     "hung up on": (ConnectionLost, lambda s: s.hangs_up()),
     "broken off": (ConnectionLost, lambda s: s.hangs_up(reset=True)),
-    "cut inside the answer": (ConnectionLost, hangs_up_inside),
+    "cut inside the answer": (ConnectionLost, hang_up_inside),
 }
 
-FINAL: dict[str, tuple[type[CfaiError], Callable[[Script], Script]]] = {
+PERMANENT: dict[str, tuple[type[CfaiError], Callable[[Script], Script]]] = {
     "the day's quota": (QuotaExceeded, lambda s: s.fails(429, 3036, "used up")),
     "the day's quota, as it is seen": (QuotaExceeded, lambda s: s.fails(429, 4006, "used up")),
     "the day's quota, with a hint to come back": (
@@ -101,42 +101,42 @@ FINAL: dict[str, tuple[type[CfaiError], Callable[[Script], Script]]] = {
 
 
 @pytest.mark.parametrize("call", [ask, stream])
-@pytest.mark.parametrize("failure", REPEATED)
-async def test_what_may_pass_is_tried_again(
+@pytest.mark.parametrize("failure", TEMPORARY)
+async def test_temporary_errors_are_retried(
     fake: FakeWorkersAI, failure: str, call: Callable[[WorkersAI], Any]
 ) -> None:
-    """A failure that may pass is repeated; the answer tells how often, and `on_retry` hears why."""
-    kind, script = REPEATED[failure]
+    """The request is repeated until it succeeds, and `on_retry` is called before each retry."""
+    kind, script = TEMPORARY[failure]
     script(fake)
     script(fake)
     (fake.answers if call is ask else lambda _: fake.streams("Hello"))(OK)
-    heard: list[Retry] = []
-    client = fake.client(retries=Retries(max=2, base=0, on_retry=heard.append))
+    retries_seen: list[Retry] = []
+    client = fake.client(retries=Retries(max=2, base=0, on_retry=retries_seen.append))
     assert await call(client) == "Hello"
-    assert [retry.attempt for retry in heard] == [1, 2]
-    assert all(type(retry.failure) is kind for retry in heard)
-    assert all(0 <= retry.pause <= 0.001 for retry in heard)
+    assert [retry.attempt for retry in retries_seen] == [1, 2]
+    assert all(type(retry.failure) is kind for retry in retries_seen)
+    assert all(0 <= retry.pause <= 0.001 for retry in retries_seen)
     first, *others = [request.body for request in fake.requests]
     assert others == [first, first]
 
 
 @pytest.mark.parametrize("call", [ask, stream])
-@pytest.mark.parametrize("failure", FINAL)
-async def test_what_will_not_pass_is_raised_at_once(
+@pytest.mark.parametrize("failure", PERMANENT)
+async def test_permanent_errors_are_raised_at_once(
     fake: FakeWorkersAI, failure: str, call: Callable[[WorkersAI], Any]
 ) -> None:
-    """A refusal that will be repeated, or a wait beyond `max_wait`, costs one request."""
-    kind, script = FINAL[failure]
+    """Also a `Retry-After` beyond `max_wait`: only one request is sent."""
+    kind, script = PERMANENT[failure]
     script(fake)
-    heard: list[Retry] = []
-    client = fake.client(retries=Retries(max=5, base=0, on_retry=heard.append))
+    retries_seen: list[Retry] = []
+    client = fake.client(retries=Retries(max=5, base=0, on_retry=retries_seen.append))
     with pytest.raises(kind):
         await call(client)
-    assert (len(fake.requests), heard) == (1, [])
+    assert (len(fake.requests), retries_seen) == (1, [])
 
 
-async def test_the_last_failure_is_raised(fake: FakeWorkersAI) -> None:
-    """After `max` retries there is no other, and the error counts the attempts."""
+async def test_the_last_error_is_raised(fake: FakeWorkersAI) -> None:
+    """After `max` retries; its `meta` counts the attempts."""
     fake.always.fails(503, 0, "down")
     with pytest.raises(ServerError) as caught:
         await ask(fake.client(retries=Retries(max=3, base=0)))
@@ -145,30 +145,30 @@ async def test_the_last_failure_is_raised(fake: FakeWorkersAI) -> None:
     assert caught.value.meta.attempts == 4
 
 
-async def test_no_retries(fake: FakeWorkersAI) -> None:
-    """`Retries(max=0)` sends once, for a client or for one call."""
+async def test_retries_can_be_turned_off(fake: FakeWorkersAI) -> None:
+    """`Retries(max=0)` sends one request, for a client or for one call."""
     fake.always.hangs_up()
     with pytest.raises(ConnectionLost):
-        await ask(fake.client(retries=NEVER))
+        await ask(fake.client(retries=NO_RETRIES))
     assert len(fake.requests) == 1
     with pytest.raises(ConnectionLost):
-        await ask(fake.client(retries=AT_ONCE), retries=NEVER)
+        await ask(fake.client(retries=NO_DELAY), retries=NO_RETRIES)
     assert len(fake.requests) == 2
 
 
-async def test_the_answer_tells_of_its_attempts(fake: FakeWorkersAI) -> None:
-    """`meta` has the attempts and all the time they took."""
+async def test_meta_counts_attempts_and_time(fake: FakeWorkersAI) -> None:
+    """Over all attempts and the delays between them."""
     fake.fails(503, 0, "down", headers={"retry-after-ms": "20"})
     fake.answers(OK)
-    answer = await fake.client().run(MODEL, ASKED)
+    answer = await fake.client().run(MODEL, PROMPT)
     assert answer.meta.attempts == 2
     assert answer.meta.elapsed >= 0.02
     fake.answers(OK)
-    assert (await fake.client().run(MODEL, ASKED)).meta.attempts == 1
+    assert (await fake.client().run(MODEL, PROMPT)).meta.attempts == 1
 
 
 async def test_an_error_of_on_retry_ends_the_call(fake: FakeWorkersAI) -> None:
-    """What the callback raises is raised; nothing is tried again."""
+    """The exception of the callback is raised, and no retry follows."""
 
     def enough(retry: Retry) -> None:
         raise LookupError(f"enough after {retry.attempt}")
@@ -179,8 +179,8 @@ async def test_an_error_of_on_retry_ends_the_call(fake: FakeWorkersAI) -> None:
     assert len(fake.requests) == 1
 
 
-async def test_a_refused_connection_is_tried_again() -> None:
-    """A server that is not there yet is called again until it is."""
+async def test_a_refused_connection_is_retried() -> None:
+    """Until the server starts to listen."""
     loop = asyncio.get_running_loop()
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
@@ -194,10 +194,10 @@ async def test_a_refused_connection_is_tried_again() -> None:
         writer.close()
 
     server = await asyncio.start_server(answer, sock=listener, start_serving=False)
-    heard: list[Retry] = []
+    retries_seen: list[Retry] = []
 
     def opens(retry: Retry) -> None:
-        heard.append(retry)
+        retries_seen.append(retry)
         if retry.attempt == 2:
             loop.call_soon(loop.create_task, server.start_serving())
 
@@ -207,15 +207,15 @@ async def test_a_refused_connection_is_tried_again() -> None:
         server,
         WorkersAI(account_id="a", api_token="t", base_url=url, retries=retries) as client,
     ):
-        answered = await client.run(MODEL, ASKED)
+        answered = await client.run(MODEL, PROMPT)
     assert answered.text == "Hello"
-    assert answered.meta.attempts == len(heard) + 1 >= 3
-    assert all(type(retry.failure) is ConnectError for retry in heard)
-    assert str(port) in str(heard[0].failure)
+    assert answered.meta.attempts == len(retries_seen) + 1 >= 3
+    assert all(type(retry.failure) is ConnectError for retry in retries_seen)
+    assert str(port) in str(retries_seen[0].failure)
 
 
-async def test_a_cancelled_call_is_not_repeated(fake: FakeWorkersAI) -> None:
-    """Cancellation is no failure: it goes through, whatever the call was waiting for."""
+async def test_a_cancelled_call_is_not_retried(fake: FakeWorkersAI) -> None:
+    """Whatever the call waits for."""
     client = fake.client(limit=1, retries=Retries(max=5, base=0))
     fake.stalls()
     answering = asyncio.create_task(ask(client))
@@ -242,9 +242,9 @@ async def test_a_cancelled_call_is_not_repeated(fake: FakeWorkersAI) -> None:
     assert len(fake.requests) == 3
 
 
-async def test_a_limit_of_the_callers_own(fake: FakeWorkersAI) -> None:
-    """A caller's `asyncio.timeout` stays the caller's: it is no `RequestTimeout`, and no retry."""
-    client = fake.client(limit=1, retries=AT_ONCE)
+async def test_a_timeout_of_the_caller(fake: FakeWorkersAI) -> None:
+    """An `asyncio.timeout` around a call causes neither a `RequestTimeout` nor a retry."""
+    client = fake.client(limit=1, retries=NO_DELAY)
     for script in (fake.stalls, lambda: fake.says(b"{", asyncio.Event(), framing="chunked")):
         script()
         with pytest.raises(TimeoutError) as caught:
@@ -260,8 +260,8 @@ async def test_a_limit_of_the_callers_own(fake: FakeWorkersAI) -> None:
     assert await ask(client) == "Hello"
 
 
-async def test_a_pause_holds_no_slot(fake: FakeWorkersAI) -> None:
-    """While one call waits to try again, another takes its turn."""
+async def test_no_slot_is_held_during_a_retry_delay(fake: FakeWorkersAI) -> None:
+    """While one call waits for its next attempt, another is sent."""
     paused = asyncio.Event()
     client = fake.client(limit=1, retries=Retries(on_retry=lambda _: paused.set()))
     fake.fails(503, 0, "down", retry_after=30)
@@ -279,19 +279,19 @@ async def test_a_pause_holds_no_slot(fake: FakeWorkersAI) -> None:
 
 @contextmanager
 def deaf_port() -> Iterator[int]:
-    """A port that takes no more connections: its queue of one is full."""
+    """A port that accepts no more connections: its backlog of one is full."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         waiting = [socket.socket() for _ in range(4)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex(listener.getsockname())
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
         try:
             yield listener.getsockname()[1]
         finally:
-            for one in waiting:
-                one.close()
+            for client in waiting:
+                client.close()
 
 
 def expect(caught: pytest.ExceptionInfo[RequestTimeout], phase: str, limit: float) -> None:
@@ -301,10 +301,10 @@ def expect(caught: pytest.ExceptionInfo[RequestTimeout], phase: str, limit: floa
     assert f"{limit:g} s" in str(error)
 
 
-async def test_the_limit_for_connecting(fake: FakeWorkersAI) -> None:
-    """It is told from the others, and tried again like any failed connect."""
-    heard: list[Retry] = []
-    retries = Retries(max=1, base=0, on_retry=heard.append)
+async def test_the_connect_timeout(fake: FakeWorkersAI) -> None:
+    """It has its own phase, and is retried like any failed connect."""
+    retries_seen: list[Retry] = []
+    retries = Retries(max=1, base=0, on_retry=retries_seen.append)
     with deaf_port() as port:
         client = fake.client(
             base_url=f"http://127.0.0.1:{port}",
@@ -314,12 +314,12 @@ async def test_the_limit_for_connecting(fake: FakeWorkersAI) -> None:
         with pytest.raises(RequestTimeout) as caught:
             await ask(client)
     expect(caught, "connect", 0.03)
-    assert len(heard) == 1
+    assert len(retries_seen) == 1
 
 
-async def test_the_limit_for_an_answer(fake: FakeWorkersAI) -> None:
-    """It covers the wait for the head and the whole body, and is never tried again."""
-    client = fake.client(timeouts=Timeouts(response=0.05), retries=AT_ONCE)
+async def test_the_response_timeout(fake: FakeWorkersAI) -> None:
+    """It covers the headers and the whole body, and is never retried."""
+    client = fake.client(timeouts=Timeouts(response=0.05), retries=NO_DELAY)
     fake.stalls()
     with pytest.raises(RequestTimeout) as caught:
         await ask(client)
@@ -332,16 +332,15 @@ async def test_the_limit_for_an_answer(fake: FakeWorkersAI) -> None:
     await fake.until(lambda: fake.connections == 0)
 
 
-async def test_a_body_in_drops_does_not_stretch_the_limit(fake: FakeWorkersAI) -> None:
-    """The limit for an answer does not begin anew with each byte."""
+async def test_a_slow_body_does_not_extend_the_response_timeout(fake: FakeWorkersAI) -> None:
+    """The timeout does not restart with each byte."""
     fake.says(*(part for _ in range(60) for part in (b" ", 0.01)), framing="chunked")
     with pytest.raises(RequestTimeout) as caught:
         await ask(fake.client(timeouts=Timeouts(response=0.1)))
     expect(caught, "response", 0.1)
 
 
-async def test_the_limit_for_the_head_of_a_stream(fake: FakeWorkersAI) -> None:
-    """For a stream, `response` ends with its headers."""
+async def test_the_response_timeout_of_a_stream_ends_with_its_headers(fake: FakeWorkersAI) -> None:
     client = fake.client(timeouts=Timeouts(response=0.05))
     fake.stalls()
     with pytest.raises(RequestTimeout) as caught:
@@ -351,11 +350,11 @@ async def test_the_limit_for_the_head_of_a_stream(fake: FakeWorkersAI) -> None:
     assert await stream(client) == "Hello"
 
 
-async def test_the_limit_for_a_slot(fake: FakeWorkersAI) -> None:
-    """Too many calls at once is told from a slow service."""
+async def test_the_pool_timeout(fake: FakeWorkersAI) -> None:
+    """Too many calls at once are distinguished from a slow service."""
     go = asyncio.Event()
     fake.always.answers(OK, after=go)
-    client = fake.client(limit=1, timeouts=Timeouts(pool=0.03), retries=AT_ONCE)
+    client = fake.client(limit=1, timeouts=Timeouts(pool=0.03), retries=NO_DELAY)
     first = asyncio.create_task(ask(client))
     await fake.until(lambda: fake.requests)
     with pytest.raises(RequestTimeout) as caught:
@@ -368,8 +367,8 @@ async def test_the_limit_for_a_slot(fake: FakeWorkersAI) -> None:
     assert len(fake.requests) == 2
 
 
-async def test_the_limit_over_all_attempts(fake: FakeWorkersAI) -> None:
-    """`total` is one deadline: an attempt has what the earlier ones left of it."""
+async def test_the_total_timeout_covers_all_attempts(fake: FakeWorkersAI) -> None:
+    """An attempt has only the time that earlier ones left."""
     timeouts = Timeouts(total=0.1, response=5)
     fake.fails(503, 0, "down", headers={"retry-after-ms": "20"}).stalls()
     with pytest.raises(RequestTimeout) as caught:
@@ -378,8 +377,7 @@ async def test_the_limit_over_all_attempts(fake: FakeWorkersAI) -> None:
     assert len(fake.requests) == 2
 
 
-async def test_the_deadline_counts_while_a_call_waits_its_turn(fake: FakeWorkersAI) -> None:
-    """Waiting for a slot is part of the whole."""
+async def test_the_total_timeout_includes_waiting_for_a_slot(fake: FakeWorkersAI) -> None:
     fake.stalls()
     client = fake.client(limit=1)
     first = asyncio.create_task(ask(client))
@@ -392,8 +390,8 @@ async def test_the_deadline_counts_while_a_call_waits_its_turn(fake: FakeWorkers
         await first
 
 
-async def test_a_wait_beyond_the_deadline_is_not_begun(fake: FakeWorkersAI) -> None:
-    """Where the service names a pause that the deadline cuts, its refusal is raised at once."""
+async def test_a_delay_beyond_the_deadline_is_not_started(fake: FakeWorkersAI) -> None:
+    """If `Retry-After` exceeds the deadline, the error is raised at once."""
     fake.fails(429, 3040, "busy", retry_after=30)
     with pytest.raises(CapacityExceeded) as caught:
         await ask(fake.client(timeouts=Timeouts(total=5)))
@@ -401,8 +399,8 @@ async def test_a_wait_beyond_the_deadline_is_not_begun(fake: FakeWorkersAI) -> N
     assert len(fake.requests) == 1
 
 
-async def test_the_deadline_holds_inside_a_stream(fake: FakeWorkersAI) -> None:
-    """A stream that keeps adding is ended by `total` all the same."""
+async def test_the_total_timeout_ends_a_stream(fake: FakeWorkersAI) -> None:
+    """Even if the stream still has content."""
     fake.streams(*(part for _ in range(60) for part in ("a", 0.01)))
     with pytest.raises(RequestTimeout) as caught:
         await stream(fake.client(timeouts=Timeouts(total=0.1)))
@@ -410,8 +408,8 @@ async def test_the_deadline_holds_inside_a_stream(fake: FakeWorkersAI) -> None:
     await fake.until(lambda: fake.connections == 0)
 
 
-async def test_limits_of_a_call(fake: FakeWorkersAI) -> None:
-    """A call can have limits of its own, or none."""
+async def test_timeouts_of_a_call(fake: FakeWorkersAI) -> None:
+    """A call can have its own timeouts, or none."""
     client = fake.client(timeouts=Timeouts(response=0.02))
     fake.answers(OK, after=0.06)
     none = Timeouts(connect=None, pool=None, response=None, idle=None, content=None, total=None)
@@ -429,7 +427,7 @@ def answer(head: bytes, body: bytes = b"", *, json: bool = True) -> bytes:
     return b"HTTP/1.1 " + head.replace(b"\n", b"\r\n") + b"\r\n" + kind + b"\r\n" + body
 
 
-def whole(body: bytes, kind: bytes = b"application/json", status: bytes = b"200 OK") -> bytes:
+def response(body: bytes, kind: bytes = b"application/json", status: bytes = b"200 OK") -> bytes:
     head = b"HTTP/1.1 %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
     return head % (status, kind, len(body)) + body
 
@@ -507,69 +505,69 @@ BROKEN: dict[str, bytes] = {
     "204": answer(b"204 No Content"),
     "205": answer(b"205 Reset Content\nContent-Length: 0"),
     "304": answer(b"304 Not Modified"),
-    "an empty body": whole(b""),
-    "spaces": whole(b"   "),
-    "half of JSON": whole(RIGHT[:-5]),
-    "JSON and more": whole(RIGHT + b"}"),
-    "twice": whole(RIGHT + RIGHT),
-    "null": whole(b"null"),
-    "true": whole(b"true"),
-    "a number": whole(b"7"),
-    "a huge number": whole(b'{"result":{"response":1e99999}}'),
-    "NaN": whole(b'{"result":{"response":NaN}}'),
-    "a text": whole(b'"Hello"'),
-    "a list": whole(b"[]"),
-    "an empty object": whole(b"{}"),
-    "no result": whole(b'{"success":true}'),
-    "a result of null": whole(b'{"result":null,"success":true}'),
-    "a result of lists": whole(b'{"result":[[]],"success":true}'),
-    "a response of null": whole(b'{"result":{"response":null},"success":true}'),
-    "choices of nothing": whole(b'{"result":{"choices":[]},"success":true}'),
-    "choices of null": whole(b'{"result":{"choices":[null]},"success":true}'),
-    "choices of numbers": whole(b'{"result":{"choices":7},"success":true}'),
-    "half a surrogate": whole(b'{"result":{"response":"\\ud800"}}'),
-    "a deep well": whole(b"[" * 100_000 + b"]" * 100_000),
-    "another alphabet": whole(RIGHT.decode().encode("utf-16")),
+    "an empty body": response(b""),
+    "spaces": response(b"   "),
+    "half of JSON": response(RIGHT[:-5]),
+    "JSON and more": response(RIGHT + b"}"),
+    "twice": response(RIGHT + RIGHT),
+    "null": response(b"null"),
+    "true": response(b"true"),
+    "a number": response(b"7"),
+    "a huge number": response(b'{"result":{"response":1e99999}}'),
+    "NaN": response(b'{"result":{"response":NaN}}'),
+    "a text": response(b'"Hello"'),
+    "a list": response(b"[]"),
+    "an empty object": response(b"{}"),
+    "no result": response(b'{"success":true}'),
+    "a result of null": response(b'{"result":null,"success":true}'),
+    "a result of lists": response(b'{"result":[[]],"success":true}'),
+    "a response of null": response(b'{"result":{"response":null},"success":true}'),
+    "choices of nothing": response(b'{"result":{"choices":[]},"success":true}'),
+    "choices of null": response(b'{"result":{"choices":[null]},"success":true}'),
+    "choices of numbers": response(b'{"result":{"choices":7},"success":true}'),
+    "half a surrogate": response(b'{"result":{"response":"\\ud800"}}'),
+    "a deep well": response(b"[" * 100_000 + b"]" * 100_000),
+    "another alphabet": response(RIGHT.decode().encode("utf-16")),
     # Answers of another kind
-    "a page": whole(b"<html>Hello</html>", b"text/html"),
-    "a page that says it is JSON": whole(b"<html>Hello</html>"),
+    "a page": response(b"<html>Hello</html>", b"text/html"),
+    "a page that says it is JSON": response(b"<html>Hello</html>"),
     "a page without a kind": answer(
         b"200 OK\nContent-Length: 18", b"<html>Hello</html>", json=False
     ),
-    "a picture": whole(b"\x89PNG\r\n\x1a\n" + bytes(20), b"image/png"),
-    "a kind of noise": whole(RIGHT, b"\xff\xfe/;;;==\x01"[:6]),
-    "no events": whole(b"", b"text/event-stream"),
-    "events of noise": whole(b"data: {\n\n", b"text/event-stream"),
+    "a picture": response(b"\x89PNG\r\n\x1a\n" + bytes(20), b"image/png"),
+    "a kind of noise": response(RIGHT, b"\xff\xfe/;;;==\x01"[:6]),
+    "no events": response(b"", b"text/event-stream"),
+    "events of noise": response(b"data: {\n\n", b"text/event-stream"),
     "events, cut": answer(
         b"200 OK\nContent-Type: text/event-stream\nContent-Length: 1000",
         b'data: {"response":"Hel"}\n\n',
         json=False,
     ),
     # Refusals
-    "a page of a gateway": whole(b"<html>oops</html>", b"text/html", b"502 Bad Gateway"),
-    "a refusal of nothing": whole(b"", b"", b"500 "),
-    "a refusal of noise": whole(b"\xff\xfe\x00", b"application/json", b"400 Bad"),
-    "a status nobody knows": whole(b"{}", b"application/json", b"999 What"),
-    "a refusal without reasons": whole(b'{"success":false}'),
-    "reasons of a number": whole(b'{"success":false,"errors":7}'),
-    "reasons of nulls": whole(b'{"success":false,"errors":[null,[],{}]}'),
-    "reasons of objects": whole(b'{"success":false,"errors":{"code":{},"message":[]}}'),
-    "a code beyond all": whole(b'{"success":false,"errors":[{"code":1e400,"message":7}]}'),
-    "a negative code": whole(b'{"success":false,"errors":[{"code":-1,"message":null}]}'),
-    "a redirect to nowhere": whole(b"", b"text/html", b"302 Found"),
+    "a page of a gateway": response(b"<html>oops</html>", b"text/html", b"502 Bad Gateway"),
+    "a refusal of nothing": response(b"", b"", b"500 "),
+    "a refusal of noise": response(b"\xff\xfe\x00", b"application/json", b"400 Bad"),
+    "a status nobody knows": response(b"{}", b"application/json", b"999 What"),
+    "a refusal without reasons": response(b'{"success":false}'),
+    "reasons of a number": response(b'{"success":false,"errors":7}'),
+    "reasons of nulls": response(b'{"success":false,"errors":[null,[],{}]}'),
+    "reasons of objects": response(b'{"success":false,"errors":{"code":{},"message":[]}}'),
+    "a code beyond all": response(b'{"success":false,"errors":[{"code":1e400,"message":7}]}'),
+    "a negative code": response(b'{"success":false,"errors":[{"code":-1,"message":null}]}'),
+    "a redirect to nowhere": response(b"", b"text/html", b"302 Found"),
 }  # fmt: skip
 
 BEARABLE = {"a text", "an unknown transfer"}
-"""Odd, but whole: read, as a browser or curl would."""
+"""Unusual, but complete: read like in a browser or curl."""
 
 
 @pytest.mark.parametrize("call", [ask, stream])
 @pytest.mark.parametrize("name", BROKEN)
-async def test_a_broken_server_is_a_typed_error(
+async def test_broken_responses_raise_our_errors(
     fake: FakeWorkersAI, name: str, call: Callable[[WorkersAI], Any]
 ) -> None:
-    """Whatever a server does, what is raised is ours, can be pickled, and leaves nothing behind."""
-    client = fake.client(limit=1, retries=NEVER, timeouts=Timeouts(response=5, idle=5))
+    """The error can be pickled, and no connection or task is left behind."""
+    client = fake.client(limit=1, retries=NO_RETRIES, timeouts=Timeouts(response=5, idle=5))
     fake.says_raw(BROKEN[name], then_hangs_up=True)
     error: Any = (await asyncio.gather(call(client), return_exceptions=True))[0]
     if name in BEARABLE:
@@ -586,13 +584,13 @@ async def test_a_broken_server_is_a_typed_error(
 
 @pytest.mark.parametrize("call", [ask, stream])
 @pytest.mark.parametrize("name", ["half a head", "a length too large", "half a chunk"])
-async def test_a_connection_that_is_broken_off_is_a_typed_error(
+async def test_a_reset_is_a_lost_connection(
     fake: FakeWorkersAI, name: str, call: Callable[[WorkersAI], Any]
 ) -> None:
-    """A reset is a lost connection, wherever it comes."""
+    """At any point of the response."""
     fake.says_raw(BROKEN[name], then_hangs_up="reset")
     with pytest.raises(ConnectionLost):
-        await call(fake.client(retries=NEVER))
+        await call(fake.client(retries=NO_RETRIES))
 
 
 @pytest.mark.parametrize(
@@ -619,55 +617,55 @@ async def test_a_connection_that_is_broken_off_is_a_typed_error(
         ("a redirect to nowhere", StatusError),
     ],
 )
-async def test_broken_servers_are_told_apart(
+async def test_lost_connections_are_distinguished_from_invalid_responses(
     fake: FakeWorkersAI, name: str, kind: type[CfaiError]
 ) -> None:
-    """A lost connection may pass, and so it is no answer; what is no answer will come again."""
+    """Only a lost connection may be temporary."""
     fake.says_raw(BROKEN[name], then_hangs_up=True)
     with pytest.raises(kind) as caught:
-        await ask(fake.client(retries=NEVER))
+        await ask(fake.client(retries=NO_RETRIES))
     assert str(caught.value)
 
 
-async def test_a_stream_that_is_cut_keeps_what_came(fake: FakeWorkersAI) -> None:
-    """A stream cut by its server is interrupted, and never a short answer."""
+async def test_a_stream_that_is_cut_off_keeps_its_part(fake: FakeWorkersAI) -> None:
+    """It raises `StreamInterrupted`, and never looks complete."""
     fake.says_raw(BROKEN["events, cut"], then_hangs_up=True)
     with pytest.raises(StreamInterrupted) as caught:
-        await stream(fake.client(retries=NEVER))
+        await stream(fake.client(retries=NO_RETRIES))
     assert caught.value.answer.text == "Hel"
     assert caught.value.events == 1
 
 
-async def test_an_answer_and_then_the_end(fake: FakeWorkersAI) -> None:
-    """A whole answer is good even if its connection is not kept."""
+async def test_a_response_before_the_connection_closes(fake: FakeWorkersAI) -> None:
+    """A complete response is valid even if its connection is not kept alive."""
     for how in (True, "reset"):
         fake.says(RIGHT, framing="length", then_hangs_up=how)
-        assert await ask(fake.client(retries=NEVER)) == "Hello"
+        assert await ask(fake.client(retries=NO_RETRIES)) == "Hello"
     fake.says_raw(answer(b"200 OK\nConnection: close", RIGHT), then_hangs_up=True)
-    assert await ask(fake.client(retries=NEVER)) == "Hello"
+    assert await ask(fake.client(retries=NO_RETRIES)) == "Hello"
 
 
-async def test_an_answer_nobody_asked_for_is_not_the_next(fake: FakeWorkersAI) -> None:
-    """Bytes after an answer don't become the answer to the next call."""
-    wrong = whole(RIGHT.replace(b"Hello", b"wrong"))
-    fake.says_raw(whole(RIGHT) + wrong)
-    client = fake.client(retries=NEVER)
+async def test_an_extra_response_is_not_used_for_the_next_call(fake: FakeWorkersAI) -> None:
+    """Bytes after a response are discarded."""
+    wrong = response(RIGHT.replace(b"Hello", b"wrong"))
+    fake.says_raw(response(RIGHT) + wrong)
+    client = fake.client(retries=NO_RETRIES)
     assert await ask(client) == "Hello"
     fake.answers(OK)
     assert await ask(client) == "Hello"
     assert fake.accepted == 2
 
 
-async def test_a_refusal_before_the_request_is_read(fake: FakeWorkersAI) -> None:
-    """A server may answer while the request is still being sent."""
-    fake.says_raw(whole(b"{}", status=b"413 Too Large"), then_hangs_up=True)
+async def test_an_error_during_the_upload(fake: FakeWorkersAI) -> None:
+    """A server may respond while the request is still being sent."""
+    fake.says_raw(response(b"{}", status=b"413 Too Large"), then_hangs_up=True)
     with pytest.raises(StatusError) as caught:
-        await fake.client(retries=NEVER).run(MODEL, {"prompt": "x" * 50_000})
+        await fake.client(retries=NO_RETRIES).run(MODEL, {"prompt": "x" * 50_000})
     assert caught.value.status == 413
 
 
-async def test_a_lost_keep_alive_is_made_good(fake: FakeWorkersAI) -> None:
-    """A server that closes idle connections costs nobody an error."""
+async def test_closed_keep_alive_connections_are_replaced(fake: FakeWorkersAI) -> None:
+    """A server that closes idle connections causes no error."""
     client = fake.client()
     for how in (True, "reset"):
         fake.answers(OK)
@@ -678,27 +676,27 @@ async def test_a_lost_keep_alive_is_made_good(fake: FakeWorkersAI) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://nobody.invalid", "https://nobody.invalid"])
-async def test_a_host_without_an_address(fake: FakeWorkersAI, url: str) -> None:
-    """A name that cannot be looked up is a failed connect; the message names it."""
-    client = fake.client(base_url=url, allow_insecure=True, retries=NEVER)
+async def test_an_unknown_host_is_a_connect_error(fake: FakeWorkersAI, url: str) -> None:
+    """The message contains the name of the host."""
+    client = fake.client(base_url=url, allow_insecure=True, retries=NO_RETRIES)
     with pytest.raises(ConnectError, match=r"nobody\.invalid"):
         await ask(client)
 
 
-@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-async def test_a_host_that_speaks_no_tls(said: bytes) -> None:
-    """TLS that fails is a failed connect: nothing was sent."""
+@pytest.mark.parametrize("data", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+async def test_failed_tls_is_a_connect_error(data: bytes) -> None:
+    """Nothing was sent."""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
-        writer.write(said)
+        writer.write(data)
         writer.close()
 
     server = await asyncio.start_server(refuse, "127.0.0.1", 0)
     url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with (
         server,
-        WorkersAI(account_id="a", api_token="t", base_url=url, retries=NEVER) as client,
+        WorkersAI(account_id="a", api_token="t", base_url=url, retries=NO_RETRIES) as client,
     ):
         with pytest.raises(ConnectError):
             await ask(client)
@@ -707,8 +705,8 @@ async def test_a_host_that_speaks_no_tls(said: bytes) -> None:
 # Sizes and encodings
 
 
-def sized(size: int) -> bytes:
-    """An answer of exactly so many bytes."""
+def json_of_size(size: int) -> bytes:
+    """A JSON response of exactly so many bytes."""
     empty = b'{"result":{"response":""},"success":true}'
     return empty.replace(b'""', b'"%b"' % (b"a" * (size - len(empty))))
 
@@ -723,16 +721,14 @@ ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 @pytest.mark.parametrize("encoding", ENCODINGS)
-async def test_the_size_of_an_answer_is_bounded(
-    fake: FakeWorkersAI, encoding: str, framing: Any
-) -> None:
-    """The bound counts decompressed bytes: at it, an answer is read; one beyond, it is not."""
+async def test_max_answer_bytes(fake: FakeWorkersAI, encoding: str, framing: Any) -> None:
+    """It counts decompressed bytes: a response of that size is read, one byte more is an error."""
     client = fake.client(max_answer_bytes=1000, limit=1)
     headers = {} if encoding == "identity" else {"Content-Encoding": encoding.partition(",")[0]}
     for size in (999, 1000):
-        fake.says(ENCODINGS[encoding](sized(size)), headers=headers, framing=framing)
-        assert len(await ask(client)) == size - len(sized(50)) + 9
-    fake.says(ENCODINGS[encoding](sized(1001)), headers=headers, framing=framing)
+        fake.says(ENCODINGS[encoding](json_of_size(size)), headers=headers, framing=framing)
+        assert len(await ask(client)) == size - len(json_of_size(50)) + 9
+    fake.says(ENCODINGS[encoding](json_of_size(1001)), headers=headers, framing=framing)
     with pytest.raises(AnswerTooLarge) as caught:
         await ask(client)
     assert caught.value.limit == 1000
@@ -740,12 +736,12 @@ async def test_the_size_of_an_answer_is_bounded(
 
 
 @pytest.mark.parametrize("status", [200, 500])
-async def test_a_bomb_does_not_go_off(fake: FakeWorkersAI, status: int) -> None:
-    """A small answer that unpacks to a huge one is dropped long before it is unpacked."""
+async def test_a_decompression_bomb_is_not_unpacked(fake: FakeWorkersAI, status: int) -> None:
+    """A small response that decompresses to a huge one is dropped early."""
     bomb = gzip.compress(bytes(100 * 2**20), compresslevel=1)
     assert len(bomb) < 2**20
     fake.always.says(bomb, headers={"Content-Encoding": "gzip"}, status=status)
-    client = fake.client(max_answer_bytes=2**20, retries=NEVER)
+    client = fake.client(max_answer_bytes=2**20, retries=NO_RETRIES)
     tracemalloc.start()
     try:
         with pytest.raises(AnswerTooLarge):
@@ -757,8 +753,8 @@ async def test_a_bomb_does_not_go_off(fake: FakeWorkersAI, status: int) -> None:
     await fake.until(lambda: fake.connections == 0)
 
 
-async def test_an_endless_answer_is_dropped(fake: FakeWorkersAI) -> None:
-    """A body without end is left as soon as it is too large, and its connection closed."""
+async def test_an_endless_response_is_dropped(fake: FakeWorkersAI) -> None:
+    """Reading stops at the limit, and the connection is closed."""
     fake.says(*[b"a" * 10_000] * 50, asyncio.Event(), framing="chunked")
     with pytest.raises(AnswerTooLarge):
         await ask(fake.client(max_answer_bytes=100_000))
@@ -766,8 +762,8 @@ async def test_an_endless_answer_is_dropped(fake: FakeWorkersAI) -> None:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-async def test_a_compressed_answer_in_pieces(fake: FakeWorkersAI, encoding: str) -> None:
-    """However the bytes fall apart on their way, they are the same answer."""
+async def test_a_compressed_response_in_chunks(fake: FakeWorkersAI, encoding: str) -> None:
+    """However the bytes are split."""
     body = ENCODINGS[encoding](RIGHT)
     headers = {} if encoding == "identity" else {"Content-Encoding": encoding.partition(",")[0]}
     fake.says(*(body[i : i + 1] for i in range(len(body))), headers=headers, framing="chunked")
@@ -777,8 +773,8 @@ async def test_a_compressed_answer_in_pieces(fake: FakeWorkersAI, encoding: str)
 # Many at once
 
 
-async def test_there_are_never_more_connections_than_the_limit(fake: FakeWorkersAI) -> None:
-    """Five calls over two slots: two connections, and every call gets its turn."""
+async def test_connections_never_exceed_the_limit(fake: FakeWorkersAI) -> None:
+    """Five calls with a limit of two use two connections, and all are answered."""
     gates = [asyncio.Event() for _ in range(5)]
     for gate in gates:
         fake.answers(OK, after=gate)
@@ -799,7 +795,7 @@ FREED: dict[str, Callable[[FakeWorkersAI], Any]] = {
     "a refusal": lambda fake: fake.fails(400, 5006, "no"),
     "no JSON": lambda fake: fake.says(b"{"),
     "a lost connection": lambda fake: fake.hangs_up(),
-    "a cut answer": hangs_up_inside,
+    "a cut answer": hang_up_inside,
     "no HTTP": lambda fake: fake.says_raw(b"x\r\n\r\n", then_hangs_up=True),
     "a stream": lambda fake: fake.streams("Hello"),
     "a stream that is cut": lambda fake: fake.streams("Hel", then_hangs_up=True),
@@ -809,9 +805,9 @@ FREED: dict[str, Callable[[FakeWorkersAI], Any]] = {
 
 
 @pytest.mark.parametrize("how", FREED)
-async def test_a_slot_is_given_back(fake: FakeWorkersAI, how: str) -> None:
-    """However a call ends, the next one has its slot, and no more than one has."""
-    client = fake.client(limit=1, retries=NEVER, timeouts=Timeouts(pool=1))
+async def test_every_call_frees_its_slot(fake: FakeWorkersAI, how: str) -> None:
+    """However it ends; no slot is freed twice."""
+    client = fake.client(limit=1, retries=NO_RETRIES, timeouts=Timeouts(pool=1))
     for _ in range(3):
         FREED[how](fake)
         with suppress(StatusError, DecodeError, ConnectionLost):
@@ -828,12 +824,12 @@ async def test_a_slot_is_given_back(fake: FakeWorkersAI, how: str) -> None:
     assert await asyncio.gather(*calls) == ["Hello"] * 2
 
 
-async def test_a_stream_holds_its_slot_until_it_is_left(fake: FakeWorkersAI) -> None:
-    """A stream under way counts; one that is left, dropped or cancelled does not."""
+async def test_a_stream_holds_its_slot_until_it_ends(fake: FakeWorkersAI) -> None:
+    """Streams that were left, deleted or cancelled hold none."""
     client = fake.client(limit=1, timeouts=Timeouts(pool=0.02))
     for leave in ("close", "drop", "cancel"):
         fake.streams("Hel", asyncio.Event())
-        tokens = await client.stream(MODEL, ASKED).open()
+        tokens = await client.stream(MODEL, PROMPT).open()
         with pytest.raises(RequestTimeout) as caught:
             await ask(client)
         expect(caught, "pool", 0.02)
@@ -846,18 +842,18 @@ async def test_a_stream_holds_its_slot_until_it_is_left(fake: FakeWorkersAI) -> 
         assert await ask(client) == "Hello"
 
 
-async def test_many_calls_at_once(fake: FakeWorkersAI) -> None:
-    """Two hundred calls through twenty slots: each gets its own answer."""
+async def test_many_concurrent_calls(fake: FakeWorkersAI) -> None:
+    """Two hundred calls over twenty slots: each gets its own answer."""
     fake.always.answers_by(lambda request: {"response": request.json()["prompt"]})
     client = fake.client(limit=20)
-    asked = [Prompt(f"number {number}") for number in range(200)]
-    answers = await asyncio.gather(*(client.run(MODEL, one) for one in asked))
-    assert [one.text for one in answers] == [one.prompt for one in asked]
+    prompts = [Prompt(f"number {number}") for number in range(200)]
+    answers = await asyncio.gather(*(client.run(MODEL, prompt) for prompt in prompts))
+    assert [answer.text for answer in answers] == [prompt.prompt for prompt in prompts]
     assert fake.accepted <= 20
 
 
-async def test_cancelling_half_of_many(fake: FakeWorkersAI) -> None:
-    """The other half is answered, and the cancelled leave neither task, connection nor slot."""
+async def test_cancelling_half_of_many_calls(fake: FakeWorkersAI) -> None:
+    """The others are answered, and the cancelled ones leave no task, connection or slot behind."""
     go = asyncio.Event()
     fake.always.answers(OK, after=go)
     client = fake.client(limit=20)
@@ -869,7 +865,7 @@ async def test_cancelling_half_of_many(fake: FakeWorkersAI) -> None:
     go.set()
     ended = await asyncio.gather(*calls, return_exceptions=True)
     assert ended[1::2] == ["Hello"] * 50
-    assert all(isinstance(one, asyncio.CancelledError) for one in ended[::2])
+    assert all(isinstance(error, asyncio.CancelledError) for error in ended[::2])
     await fake.until(lambda: fake.connections <= 20)
     assert {
         task for task in asyncio.all_tasks() - before if "Connection" not in repr(task)
@@ -881,8 +877,8 @@ async def test_cancelling_half_of_many(fake: FakeWorkersAI) -> None:
 
 
 @asynccontextmanager
-async def flaky(fake: FakeWorkersAI) -> AsyncIterator[list[int]]:
-    """A server that refuses every other request, and the count of its answers."""
+async def refuse_every_other(fake: FakeWorkersAI) -> AsyncIterator[list[int]]:
+    """A server that refuses every other request, and counts its answers."""
     answered: list[int] = []
     for number in range(200):
         if number % 2:
@@ -893,9 +889,9 @@ async def flaky(fake: FakeWorkersAI) -> AsyncIterator[list[int]]:
     yield answered
 
 
-async def test_nothing_is_lost_among_failures(fake: FakeWorkersAI) -> None:
-    """Every call comes through in the end, none twice."""
-    async with flaky(fake) as answered:
+async def test_every_call_succeeds_once_despite_errors(fake: FakeWorkersAI) -> None:
+    """No call fails, and none is answered twice."""
+    async with refuse_every_other(fake) as answered:
         client = fake.client(limit=8, retries=Retries(max=100, base=0))
         texts = await asyncio.gather(*(ask(client) for _ in answered))
     assert sorted(int(text) for text in texts) == answered
