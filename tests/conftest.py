@@ -13,6 +13,22 @@ from cfai.testing import FakeWorkersAI
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
+ENVIRONMENT = (
+    "CLOUDFLARE_ACCOUNT_ID",
+    "CLOUDFLARE_API_TOKEN",
+    "CLOUDFLARE_EMAIL",
+    "CLOUDFLARE_API_KEY",
+    "CLOUDFLARE_BASE_URL",
+    "CLOUDFLARE_GATEWAY_ID",
+    "CF_ACCOUNT_ID",
+    "CF_API_TOKEN",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+)
+"""The variables that clients read."""
+
 
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeWorkersAI]:
@@ -37,3 +53,11 @@ def nothing_is_left(request: pytest.FixtureRequest) -> None:
     """Applied to every async test: set up first, so checked last."""
     if request.node.get_closest_marker("asyncio"):
         request.getfixturevalue("no_task_outlives_the_test")
+
+
+@pytest.fixture
+def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the credentials, addresses and proxies of the environment."""
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)

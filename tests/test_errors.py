@@ -1,4 +1,4 @@
-"""The errors: which of them the service's words become, and that they survive a journey."""
+"""Errors: classes for statuses and codes, messages and hints, pickling."""
 
 import copy
 import pickle
@@ -46,12 +46,12 @@ from cfai.tasks import Text
 META = Meta(status=429, ray_id="8f1-AMS", attempts=3)
 
 
-def every_class(root: type[CfaiError] = CfaiError) -> Iterator[type[CfaiError]]:
-    """Every class of the module; what others derive from them is theirs to test."""
+def all_error_classes(root: type[CfaiError] = CfaiError) -> Iterator[type[CfaiError]]:
+    """All error classes of the module, without subclasses defined by tests."""
     yield root
     for child in root.__subclasses__():
         if child.__module__ == errors.__name__:
-            yield from every_class(child)
+            yield from all_error_classes(child)
 
 
 def example(kind: type[CfaiError]) -> CfaiError:
@@ -85,14 +85,14 @@ def example(kind: type[CfaiError]) -> CfaiError:
     return kind("something is wrong")
 
 
-def pickled(error: CfaiError) -> Any:
+def pickle_and_unpickle(error: CfaiError) -> Any:
     return pickle.loads(pickle.dumps(error))  # noqa: S301  # made in this very line
 
 
-@pytest.mark.parametrize("kind", sorted(set(every_class()), key=str))
-@pytest.mark.parametrize("travel", [copy.copy, copy.deepcopy, pickled])
+@pytest.mark.parametrize("kind", sorted(set(all_error_classes()), key=str))
+@pytest.mark.parametrize("travel", [copy.copy, copy.deepcopy, pickle_and_unpickle])
 def test_every_error_survives_pickling_and_copying(kind: type[CfaiError], travel: Any) -> None:
-    """The class, the message and every attribute arrive."""
+    """With its class, message and attributes."""
     sent = example(kind)
     sent.add_note("while embedding row 7")
     arrived = travel(sent)
@@ -103,10 +103,10 @@ def test_every_error_survives_pickling_and_copying(kind: type[CfaiError], travel
     assert vars(arrived) == vars(sent)
 
 
-def test_the_tree_holds_every_class() -> None:
-    """The tree at the top of the module names all that there is, and nothing else."""
+def test_the_tree_in_the_module_docstring_is_complete() -> None:
+    """It has all classes of the module, and no others."""
     assert errors.__doc__
-    for kind in every_class():
+    for kind in all_error_classes():
         assert f" {kind.__name__}" in f" {errors.__doc__}".replace("\n", " "), kind
 
 
@@ -135,7 +135,7 @@ def test_the_tree_holds_every_class() -> None:
         (301, StatusError),
     ],
 )
-def test_a_status_becomes_its_class(status: int, kind: type[StatusError]) -> None:
+def test_the_class_for_a_status(status: int, kind: type[StatusError]) -> None:
     error = status_error(status, None, "no")
 
     assert type(error) is kind
@@ -178,13 +178,13 @@ CODE_TABLE = [
 ]
 
 
-def test_every_known_code_is_in_the_table() -> None:
+def test_the_table_covers_all_codes() -> None:
     assert {code for code, _, _ in CODE_TABLE} == set(CODES)
 
 
 @pytest.mark.parametrize(("code", "status", "kind"), CODE_TABLE)
-def test_a_code_becomes_its_class(code: int, status: int | None, kind: type[StatusError]) -> None:
-    """Under its own status, and where a body says no under HTTP 200."""
+def test_the_class_for_a_code(code: int, status: int | None, kind: type[StatusError]) -> None:
+    """With its own status, and with HTTP 200."""
     assert type(status_error(status or 424, code, "no")) is kind
     assert type(status_error(200, code, "no")) is kind
     assert status_of(code) == status
@@ -202,7 +202,7 @@ def test_a_code_becomes_its_class(code: int, status: int | None, kind: type[Stat
     ],
 )
 @pytest.mark.parametrize("status", [200, 400, 403, 429, 500, 503])
-def test_a_documented_code_decides_over_the_status(
+def test_a_documented_code_overrides_the_status(
     code: int, kind: type[StatusError], status: int
 ) -> None:
     error = status_error(status, code, "no")
@@ -224,7 +224,7 @@ def test_a_documented_code_decides_over_the_status(
         (200, 12345, StatusError),
     ],
 )
-def test_the_status_decides_where_a_code_is_uncertain(
+def test_the_status_overrides_an_undocumented_code(
     status: int, code: int, kind: type[StatusError]
 ) -> None:
     assert type(status_error(status, code, "no")) is kind
@@ -234,8 +234,8 @@ def test_an_unknown_code_has_no_status() -> None:
     assert status_of(12345) is None
 
 
-def test_a_spent_quota_is_no_rate_limit() -> None:
-    """Who waits and tries again at RateLimited must never do so at a spent quota."""
+def test_quota_exceeded_is_not_rate_limited() -> None:
+    """Code that retries after RateLimited must not retry after a used-up quota."""
     assert not issubclass(QuotaExceeded, RateLimited)
     assert issubclass(CapacityExceeded, RateLimited)
 
@@ -259,11 +259,11 @@ def test_an_input_error_is_a_value_error_and_a_missing_extra_an_import_error() -
         ),
     ],
 )
-def test_a_quota_is_new_at_the_next_midnight_utc(now: datetime, reset: datetime) -> None:
+def test_the_quota_resets_at_the_next_midnight_utc(now: datetime, reset: datetime) -> None:
     assert next_reset(now) == reset
 
 
-def test_a_spent_quota_says_when_it_is_new() -> None:
+def test_quota_exceeded_has_the_time_of_the_reset() -> None:
     before = next_reset(datetime.now(UTC))
     error = status_error(429, 4006, "you have used up your daily free allocation")
     after = next_reset(datetime.now(UTC))
@@ -273,7 +273,7 @@ def test_a_spent_quota_says_when_it_is_new() -> None:
     assert error.resets_at.utcoffset() == timedelta(0)
 
 
-def test_the_text_of_an_error_says_all_that_helps() -> None:
+def test_the_message_of_a_status_error() -> None:
     error = status_error(
         429, 3040, "Capacity temporarily exceeded", ray_id="8f1-AMS", retry_after=30.0
     )
@@ -299,7 +299,7 @@ def test_the_text_of_an_error_says_all_that_helps() -> None:
         (429, 3036, "00:00 UTC"),
     ],
 )
-def test_an_error_says_what_to_do_about_it(status: int, code: int | None, words: str) -> None:
+def test_hints(status: int, code: int | None, words: str) -> None:
     error = status_error(status, code, "no")
 
     assert error.hint is not None
@@ -307,7 +307,7 @@ def test_an_error_says_what_to_do_about_it(status: int, code: int | None, words:
     assert error.hint in str(error)
 
 
-def test_only_the_beginning_of_a_body_is_kept() -> None:
+def test_errors_keep_the_beginning_of_the_body() -> None:
     assert status_error(500, None, "no", body="x" * 10_000).body == "x" * BODY_LIMIT
     assert DecodeError("no", body=b"\xff" * 10_000).body == b"\xff" * BODY_LIMIT
     assert status_error(500, None, "no").body is None

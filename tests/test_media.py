@@ -1,4 +1,4 @@
-"""Media: what can be read, what it is, and how it is written into a request."""
+"""Media: sources, types, and encodings."""
 
 import io
 import json
@@ -50,20 +50,20 @@ def file(tmp_path: Path) -> Path:
     ],
     ids=lambda source: type(source).__name__,
 )
-def test_every_source_gives_its_bytes(source: Any) -> None:
+def test_every_kind_of_source_is_read(source: Any) -> None:
     assert problem(source) is None
     assert read(source) == PNG
     assert read(source) == PNG, "and does so again"
 
 
-def test_a_file_is_read_by_its_path_or_handle(file: Path) -> None:
+def test_a_file_is_read_from_its_path_or_handle(file: Path) -> None:
     assert read(file) == read(str(file)) == PNG
     with file.open("rb") as handle:
         assert read(handle) == PNG
         assert read(handle) == PNG, "it is left where it stood"
 
 
-def test_a_file_is_read_from_where_it_stands() -> None:
+def test_a_file_is_read_from_its_current_position() -> None:
     handle = io.BytesIO(b"head" + PNG)
     handle.seek(4)
 
@@ -71,7 +71,7 @@ def test_a_file_is_read_from_where_it_stands() -> None:
     assert handle.tell() == 4
 
 
-def test_a_file_that_cannot_be_rewound_is_read_once() -> None:
+def test_an_unseekable_file_is_read_once() -> None:
     inward, outward = os.pipe()
     os.write(outward, PNG)
     os.close(outward)
@@ -102,7 +102,7 @@ def test_a_file_that_cannot_be_rewound_is_read_once() -> None:
         (array("f", [1.0]), "got array"),
     ],
 )
-def test_what_cannot_be_read_is_refused_before_reading(source: Any, words: str) -> None:
+def test_unreadable_sources_are_refused_before_reading(source: Any, words: str) -> None:
     complaint = problem(source)
 
     assert complaint is not None
@@ -111,7 +111,7 @@ def test_what_cannot_be_read_is_refused_before_reading(source: Any, words: str) 
         read(source)
 
 
-def test_a_path_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_the_message_names_an_unreadable_path(tmp_path: Path) -> None:
     missing = tmp_path / "no such file.png"
     empty = tmp_path / "empty.png"
     empty.touch()
@@ -127,7 +127,7 @@ def test_a_path_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read("a\0b")
 
 
-def test_a_file_of_text_is_refused(file: Path) -> None:
+def test_a_text_file_is_refused(file: Path) -> None:
     source: Any = io.StringIO("text")
     with pytest.raises(InputError, match="binary mode"):
         read(source)
@@ -141,7 +141,7 @@ def test_a_closed_file_is_refused(file: Path) -> None:
 
 
 def test_only_files_block(file: Path) -> None:
-    """What is in memory needs no thread."""
+    """Reading from memory needs no thread."""
     assert blocks(file)
     assert blocks(str(file))
     assert blocks(io.BytesIO(PNG))
@@ -149,7 +149,7 @@ def test_only_files_block(file: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["iVBO", " iV\nBO ", "data:image/png;base64,iVBO", "iVBO\n"])
-def test_base64_is_kept_without_what_surrounds_it(text: str) -> None:
+def test_base64_without_uri_prefix_and_whitespace(text: str) -> None:
     assert Base64(text).text == "iVBO"
     assert Base64(text).decode() == b"\x89PN"
     assert Base64(text) == Base64("iVBO")
@@ -159,12 +159,12 @@ def test_base64_is_kept_without_what_surrounds_it(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "   ", "data:,", "iVB", "iVB=O", "iV*O", "ä", "iVBOR", None, 5]
 )
-def test_base64_that_is_none_is_refused(text: Any) -> None:
+def test_invalid_base64_is_refused(text: Any) -> None:
     with pytest.raises(InputError, match=r"^Base64"):
         Base64(text)
 
 
-def test_base64_does_not_show_itself() -> None:
+def test_the_repr_of_base64_is_short() -> None:
     assert repr(Base64("iVBO" * 1000)) == "Base64(<4000 characters>)"
 
 
@@ -193,17 +193,17 @@ def test_base64_does_not_show_itself() -> None:
         (b"<svg>", "application/octet-stream"),
     ],
 )
-def test_the_first_bytes_tell_the_type(data: bytes, kind: str) -> None:
+def test_the_media_type_is_detected(data: bytes, kind: str) -> None:
     assert media_type(data) == kind
 
 
-def test_a_data_uri_names_its_type() -> None:
+def test_a_data_uri_has_the_media_type() -> None:
     assert data_uri(PNG) == "data:image/png;base64," + base64_text(PNG)
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 255, 65535, 65536, 65537, 131072, 200000])
 def test_integers_are_a_json_array_of_the_bytes(length: int) -> None:
-    """At, before and behind the borders of pieces; and the length is known beforehand."""
+    """At, before and after the end of a piece; the length is known beforehand."""
     data = bytes(index * 7 % 256 for index in range(length))
     integers = Integers(data)
     written = b"".join(integers)
@@ -215,12 +215,12 @@ def test_integers_are_a_json_array_of_the_bytes(length: int) -> None:
 
 
 @given(st.binary(max_size=600))
-def test_integers_are_right_for_any_bytes(data: bytes) -> None:
+def test_integers_of_any_bytes(data: bytes) -> None:
     assert json.loads(b"".join(Integers(data))) == list(data)
 
 
-def test_pieces_are_not_changed_after_they_are_given() -> None:
-    """The buffer is used again for the next piece; what was handed out is not it."""
+def test_pieces_do_not_change_later() -> None:
+    """The buffer is reused for the next piece."""
     data = bytes(range(256)) * 600
 
     assert json.loads(b"".join(list(Integers(data)))) == list(data)
@@ -239,7 +239,7 @@ def test_a_megabyte_of_integers_needs_little_memory() -> None:
     assert peak < 2_000_000
 
 
-def test_a_media_form_is_known_by_its_name() -> None:
+def test_a_media_form_from_its_name() -> None:
     assert [MediaForm.of(name) for name in ("raw", "base64", "integers", "multipart")] == [
         MediaForm.RAW,
         MediaForm.BASE64,

@@ -1,4 +1,4 @@
-"""What is known of models: their tasks, how they take media, how much and how often."""
+"""Profiles of models: tasks, media forms, limits and rates."""
 
 import pytest
 
@@ -25,12 +25,12 @@ from cfai.profiles import TASKS, Profile, models, profile
         ("@cf/nobody/nothing", None),
     ],
 )
-def test_a_model_has_a_task(model: str, task: str | None) -> None:
+def test_tasks_of_models(model: str, task: str | None) -> None:
     assert profile(model).task == task
     assert profile(model).model == model
 
 
-def test_an_unknown_model_is_taken_by_the_schema_of_the_api() -> None:
+def test_an_unknown_model_has_the_defaults_of_the_api() -> None:
     assert profile("@cf/nobody/nothing") == Profile("@cf/nobody/nothing")
     assert profile("@cf/nobody/nothing").media is MediaForm.INTEGERS
 
@@ -54,11 +54,11 @@ def test_an_unknown_model_is_taken_by_the_schema_of_the_api() -> None:
         ("@cf/black-forest-labs/flux-2-klein-9b", MediaForm.MULTIPART),
     ],
 )
-def test_a_model_has_its_way_to_take_media(model: str, form: MediaForm) -> None:
+def test_media_forms_of_models(model: str, form: MediaForm) -> None:
     assert profile(model).media is form
 
 
-def test_one_model_takes_options_beside_a_raw_body_and_one_only_talks_over_websockets() -> None:
+def test_models_with_options_in_the_query_or_only_websockets() -> None:
     assert [model for model in TASKS if profile(model).options_in_query] == ["@cf/deepgram/nova-3"]
     assert [model for model in TASKS if profile(model).websocket_only] == ["@cf/deepgram/flux"]
 
@@ -77,13 +77,13 @@ def test_one_model_takes_options_beside_a_raw_body_and_one_only_talks_over_webso
         ("@cf/meta/llama-3.1-8b-instruct", None, None, None),
     ],
 )
-def test_an_embedding_model_has_limits(
+def test_limits_of_embedding_models(
     model: str, texts: int | None, tokens: int | None, dimension: int | None
 ) -> None:
-    known = profile(model)
+    limits = profile(model)
 
-    assert (known.texts_per_request, known.tokens_per_text) == (texts, tokens)
-    assert known.dimension == dimension
+    assert (limits.texts_per_request, limits.tokens_per_text) == (texts, tokens)
+    assert limits.dimension == dimension
 
 
 def test_every_embedding_model_has_a_dimension() -> None:
@@ -118,11 +118,11 @@ def test_every_embedding_model_has_a_dimension() -> None:
         ("@cf/nobody/nothing", None),
     ],
 )
-def test_a_task_has_a_rate_and_some_models_have_their_own(model: str, requests: int | None) -> None:
+def test_rates_of_tasks_and_models(model: str, requests: int | None) -> None:
     assert profile(model).requests_per_minute == requests
 
 
-def test_the_catalogue_lists_each_model_once_and_by_its_task() -> None:
+def test_each_model_is_listed_once_with_its_task() -> None:
     listed = [model for task in sorted(set(TASKS.values())) for model in models(task)]
 
     assert sorted(listed) == sorted(TASKS)

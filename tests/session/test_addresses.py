@@ -1,0 +1,221 @@
+"""Addresses: which ones credentials may be sent to, and the proxy on the way."""
+
+from typing import Any
+
+import pytest
+
+from cfai import WorkersAI
+from cfai._session.addresses import is_loopback
+from cfai.errors import ConfigError
+from cfai.settings import CLOUDFLARE, Settings
+
+pytestmark = pytest.mark.usefixtures("empty_environment")
+
+TOKEN = "v1.0-s3cr3t-t0ken"  # noqa: S105  # made up
+
+
+def settings(**arguments: Any) -> Settings:
+    """The settings of a client with these arguments."""
+    return WorkersAI(**{"account_id": "acc", "api_token": TOKEN} | arguments)._settings
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.cloudflare.com/client/v4",
+        "https://127.0.0.1.evil.com/v4",
+        "http://127.0.0.1:8000",
+        "http://127.9.9.9:8000",
+        "http://[::1]:8000/client/v4",
+        "http://localhost",
+        "http://LOCALHOST:8000",
+        "HTTP://localhost:8000",
+    ],
+)
+def test_safe_addresses_are_accepted(url: str) -> None:
+    """Encrypted ones, and plain http to this machine."""
+    assert settings(base_url=url).base_url == url
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1.evil.com",
+        "localhost.evil.com",
+        "evil-localhost",
+        "localhost.",
+        "0.0.0.0",  # noqa: S104  # refused
+        "[::]",
+        "[::ffff:10.0.0.1]",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "017700000001",
+        "127.0.0.1%2eevil.com",
+        "10.0.0.1",
+        "169.254.169.254",
+        "api.cloudflare.com",
+        "ｌocalhost",
+        "①27.0.0.1",
+    ],
+)
+def test_plain_http_to_another_machine_is_refused(host: str) -> None:
+    """Credentials are never sent unencrypted, however the host is written."""
+    with pytest.raises(ConfigError, match="base_url") as caught:
+        settings(base_url=f"http://{host}/client/v4")
+    assert TOKEN not in str(caught.value)
+
+
+def test_plain_http_can_be_allowed() -> None:
+    """With `allow_insecure` only."""
+    url = "http://10.0.0.1:8000/v4"
+    with pytest.raises(ConfigError, match="allow_insecure=True"):
+        settings(base_url=url)
+    assert settings(base_url=url, allow_insecure=True).base_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        " ",
+        "/",
+        "api.cloudflare.com/client/v4",
+        "//api.cloudflare.com",
+        "ftp://api.cloudflare.com",
+        "file:///etc/passwd",
+        "ws://localhost",
+        "https://",
+        "https:///client/v4",
+        "https://:443",
+        "https://user@api.cloudflare.com",
+        "https://user:pass@api.cloudflare.com",
+        "https://:@api.cloudflare.com",
+        "https://@api.cloudflare.com",
+        "http://127.0.0.1@evil.com",
+        "http://127.0.0.1\\@evil.com",
+        "http://127.0.0.1:pass@evil.com:80",
+        "https://api.cloudflare.com/v4?",
+        "https://api.cloudflare.com/v4?a=b",
+        "https://api.cloudflare.com/v4#",
+        "https://api.cloudflare.com/v4#a",
+        "https://api.cloudflare.com:99999",
+        "https://api.cloudflare.com:port",
+        "https://api.cloudflare.com:0",
+        "https://[::1",
+        "https://api.cloudflare.com/v4\n",
+        "https://api.cloudflare.com/v4\r\nX-Evil: 1",
+        "https://api.cloudflare.com/a b",
+        " https://api.cloudflare.com",
+        "http://127.0.0.1\n.evil.com",
+        "http://127.0.0.1\t.evil.com",
+        "https://api.cloudflare.com/ü",
+        b"https://api.cloudflare.com",
+        80,
+    ],
+)
+def test_invalid_addresses_are_refused(url: Any) -> None:
+    """An address is http or https, with a host, and has nothing after its path."""
+    with pytest.raises(ConfigError, match="base_url"):
+        settings(base_url=url)
+
+
+def test_the_base_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The argument, else the environment, else Cloudflare's; without slashes at the end."""
+    assert settings().base_url == CLOUDFLARE
+    monkeypatch.setenv("CLOUDFLARE_BASE_URL", "http://localhost:1/")
+    assert settings().base_url == "http://localhost:1"
+    assert settings(base_url="https://other.example//").base_url == "https://other.example"
+    monkeypatch.setenv("CLOUDFLARE_BASE_URL", "http://evil.example")
+    with pytest.raises(ConfigError, match="unencrypted"):
+        settings()
+
+
+@pytest.mark.parametrize(
+    ("host", "is_this_machine"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.255.255.254", True),
+        ("::1", True),
+        (None, False),
+        ("", False),
+        ("0.0.0.0", False),  # noqa: S104  # not taken for it
+        ("::", False),
+        ("127.0.0.1.evil.com", False),
+        ("127.0.0.1 ", False),
+    ],
+)
+def test_is_loopback(host: str | None, is_this_machine: bool) -> None:
+    """Only for hosts that cannot be another machine."""
+    assert is_loopback(host) is is_this_machine
+
+
+# Proxies
+
+
+PROXY = "http://proxy.example:3128"
+
+
+@pytest.mark.parametrize(
+    ("environment", "url", "used"),
+    [
+        ({}, CLOUDFLARE, None),
+        ({"HTTPS_PROXY": PROXY}, CLOUDFLARE, PROXY),
+        ({"https_proxy": PROXY}, CLOUDFLARE, PROXY),
+        ({"HTTP_PROXY": PROXY}, CLOUDFLARE, None),
+        ({"ALL_PROXY": PROXY}, CLOUDFLARE, PROXY),
+        ({"HTTPS_PROXY": "proxy.example:3128"}, CLOUDFLARE, PROXY),
+        ({"HTTPS_PROXY": ""}, CLOUDFLARE, None),
+        ({"HTTPS_PROXY": PROXY, "NO_PROXY": "api.cloudflare.com"}, CLOUDFLARE, None),
+        ({"HTTPS_PROXY": PROXY, "NO_PROXY": ".cloudflare.com"}, CLOUDFLARE, None),
+        ({"HTTPS_PROXY": PROXY, "NO_PROXY": "*"}, CLOUDFLARE, None),
+        ({"HTTPS_PROXY": PROXY, "NO_PROXY": "other.example"}, CLOUDFLARE, PROXY),
+        ({"HTTPS_PROXY": PROXY, "NO_PROXY": "a.example:1"}, "https://a.example:1", None),
+        ({"HTTPS_PROXY": PROXY, "NO_PROXY": "a.example:1"}, "https://a.example:2", PROXY),
+        ({"HTTP_PROXY": PROXY}, "http://far.example", PROXY),
+        ({"HTTPS_PROXY": PROXY}, "http://far.example", None),
+        # A proxy could not reach this machine's loopback, and would receive the credentials.
+        ({"HTTP_PROXY": PROXY}, "http://127.0.0.1:8000", None),
+        ({"HTTP_PROXY": PROXY}, "http://localhost:8000", None),
+        ({"ALL_PROXY": PROXY}, "http://[::1]:8000", None),
+    ],
+)
+def test_the_proxy_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], url: str, used: str | None
+) -> None:
+    """The one for the scheme of the address, unless `NO_PROXY` excludes the host."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert settings(base_url=url, allow_insecure=True).proxy == used
+
+
+def test_the_proxy_argument_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Including `NO_PROXY`, and also for the loopback."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://other.example")
+    monkeypatch.setenv("NO_PROXY", "*")
+    assert settings(proxy=PROXY).proxy == PROXY
+    assert settings(proxy=PROXY, base_url="http://127.0.0.1:1").proxy == PROXY
+
+
+@pytest.mark.parametrize(
+    "proxy", ["", "socks5://me:s3cr3t@a.example", "proxy:3128", "http://", "http://me:s3cr3t@"]
+)
+def test_invalid_proxies_are_refused(proxy: str) -> None:
+    """Only http and https are supported; the message contains no password."""
+    with pytest.raises(ConfigError, match="proxy") as caught:
+        settings(proxy=proxy)
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_an_unsupported_proxy_of_the_environment_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is not silently ignored."""
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
+    with pytest.raises(ConfigError, match="proxy"):
+        settings()
