@@ -1,103 +1,120 @@
-"""What goes out: the path, the headers and the body of a request, decided before any socket."""
+"""Builds requests: the path, the query, the headers and the body, before any socket is involved."""
 
 import json
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from attrs import define, field
 
-from cfai._wire.bodies import Content, Pieces, encoded, json_content
+from cfai._wire.bodies import BodyParts, Content, encode_json, encode_run_body
 from cfai._wire.multipart import Form
-from cfai._wire.paths import account_segment, model_path
 from cfai.errors import InputError
 from cfai.profiles import profile
 from cfai.settings import Gateway, Options, Settings
 from cfai.tasks import MediaTask, Task, texts_of
 
-# RFC 9110, section 5.5: visible characters with spaces between them, and no line end.
-_HEADER_VALUE: Final = re.compile(r"[\x21-\xff](?:[\x20-\xff\t]*[\x21-\xff])?", re.ASCII)
-_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~\-]+")
-_OWN_HEADERS: Final = frozenset({"content-length", "transfer-encoding", "host", "connection"})
 
-
-# Not frozen: each call makes one, and freezing doubles what that costs.
+# Not frozen: every call creates one, and a frozen class takes twice as long to create.
 @define
 class Request:
-    """One request, ready to be sent any number of times."""
+    """A request that can be sent any number of times."""
 
     method: str
     path: str
-    """After the base address: checked, and sent to the letter."""
+    """Below the base address. It is checked, and sent literally."""
     headers: Mapping[str, str] = field(repr=False)
     body: Content | Form | None = field(default=None, repr=False)
     repeatable: bool = True
-    """Whether it may be carried out twice."""
+    """Whether the service may process it twice."""
 
     def content(self) -> bytes | AsyncIterator[bytes] | None:
-        """The body for one attempt, unless it is a form, which is read while it is sent."""
-        if isinstance(self.body, Pieces):
-            return _pieces(self.body)
+        """The body for one attempt; `None` for a form, which is read while it is sent."""
+        if isinstance(self.body, BodyParts):
+            return _iterate(self.body)
         return None if isinstance(self.body, Form) else self.body
 
 
-async def _pieces(body: Pieces) -> AsyncIterator[bytes]:
-    for piece in body:
-        yield piece
+async def _iterate(body: BodyParts) -> AsyncIterator[bytes]:
+    for part in body:
+        yield part
 
 
-@cache
-def user_agent() -> str:
-    """How the SDK names itself."""
-    from cfai._version import __version__
+# Paths: names are checked and then kept literally; nothing is percent-encoded
 
-    return f"cfai/{__version__}"
+# RFC 3986, section 3.3: the characters of a path segment, without the percent sign. The service
+# answers 400 (code 7000) to a model name whose slashes or @ are percent-encoded.
+_SEGMENT: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@\-]+")
 
 
-def check_header(name: str, value: str) -> None:
-    """Refuse what can't be a header, or is not the user's to set.
+@lru_cache(maxsize=256)
+def _segment_problem(segment: str) -> str | None:
+    if not segment:
+        return "must not be empty"
+    if segment in (".", ".."):
+        return "must not be . or .."
+    if not _SEGMENT.fullmatch(segment):
+        return "must consist of A-Z a-z 0-9 and ._~!$&'()*+,;=:@-"
+    return None
+
+
+def check_account_id(account_id: str) -> str:
+    """Check an account id. The message does not show it: it may be a secret in the wrong place.
 
     Raises:
-        InputError: It is such.
+        InputError: It can't be one segment of a path.
     """
-    if not _is_name(name) or name.lower() in _OWN_HEADERS:
-        raise InputError(f"headers must not name {name!r:.60}")
-    if not _is_line(value):
-        # A header's value may be a secret, so the message leaves it out.
-        raise InputError(f"the header {name} must have a text of one line as its value")
+    if not isinstance(account_id, str):
+        raise InputError(f"account_id must be a string, got {type(account_id).__name__}")
+    if problem := _segment_problem(account_id):
+        raise InputError(f"account_id {problem} (it has {len(account_id)} characters; not shown)")
+    return account_id
 
 
-def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:
-    for name, value in headers.items():
-        check_header(name, value)
-    return headers
+def check_segment(name: str, value: str) -> str:
+    """Check one segment of a path, such as an id.
+
+    Raises:
+        InputError: It can't be one segment of a path.
+    """
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be a string, got {value!r:.100}")
+    if problem := _segment_problem(value):
+        raise InputError(f"{name} {problem}, got {value!r:.100}")
+    return value
 
 
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and _HEADER_NAME.fullmatch(value) is not None
+@lru_cache(maxsize=256)
+def _model_problem(model: str) -> str | None:
+    return next((found for part in model.split("/") if (found := _segment_problem(part))), None)
 
 
-def _is_line(value: object) -> bool:
-    return isinstance(value, str) and (not value or _HEADER_VALUE.fullmatch(value) is not None)
+def check_model_name(model: str) -> str:
+    """Check a model name: `@cf/meta/llama-3.1-8b-instruct`. Its slashes and @ stay as they are.
+
+    Raises:
+        InputError: It is empty, or a part of it can't be a segment of a path.
+    """
+    if not isinstance(model, str):
+        raise InputError(f"model must be a string, got {model!r:.100}")
+    if problem := _model_problem(model):
+        raise InputError(f"each part of model between slashes {problem}, got {model!r:.200}")
+    return model
 
 
-def _merged(*layers: Mapping[str, str]) -> dict[str, str]:
-    """The headers of all *layers*; of a name that comes twice, in any case, the last."""
-    known = {name.lower(): (name, value) for layer in layers for name, value in layer.items()}
-    return dict(known.values())
+def account_path(settings: Settings, rest: str) -> str:
+    """A path below the account: `/accounts/{account_id}/ai/…`."""
+    return f"/accounts/{check_account_id(settings.account_id)}/ai/{rest}"
 
 
-def _said(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    try:
-        # All but ASCII is escaped, which JSON in a header has to be.
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as exc:
-        raise InputError(f"a gateway header must be made of JSON values: {exc}") from exc
+# Headers
 
+# RFC 9110, section 5.5: visible characters with spaces between them, and no line end.
+_HEADER_VALUE: Final = re.compile(r"[\x21-\xff](?:[\x20-\xff\t]*[\x21-\xff])?", re.ASCII)
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~\-]+")
+_RESERVED_HEADERS: Final = frozenset({"content-length", "transfer-encoding", "host", "connection"})
 
 # Cloudflare docs, AI Gateway, "Request headers"; the last three: github.com/cloudflare/ai,
 # gateway-core/src/gateway-fetch.ts.
@@ -118,10 +135,39 @@ _GATEWAY_HEADERS: Final = {
 }
 
 
-def gateway_headers(gateway: Gateway) -> dict[str, str]:
-    """The `cf-aig-*` headers of what is set."""
+@cache
+def user_agent() -> str:
+    """The User-Agent of the SDK."""
+    from cfai._version import __version__
+
+    return f"cfai/{__version__}"
+
+
+def check_header(name: str, value: str) -> None:
+    """Check a header that the user adds.
+
+    Raises:
+        InputError: The name or the value is invalid, or the name is reserved.
+    """
+    if not _is_header_name(name) or name.lower() in _RESERVED_HEADERS:
+        raise InputError(f"headers must not contain {name!r:.60}: it is invalid or reserved")
+    if not _is_header_value(value):
+        # The value may be a secret, so the message does not show it.
+        raise InputError(f"the value of the header {name} must be a string of one line")
+
+
+def _is_header_name(value: object) -> bool:
+    return isinstance(value, str) and _HEADER_NAME.fullmatch(value) is not None
+
+
+def _is_header_value(value: object) -> bool:
+    return isinstance(value, str) and (not value or _HEADER_VALUE.fullmatch(value) is not None)
+
+
+def build_gateway_headers(gateway: Gateway) -> dict[str, str]:
+    """The `cf-aig-*` headers of the options that are set."""
     headers = {
-        header: _said(value)
+        header: _encode_header(value)
         for name, header in _GATEWAY_HEADERS.items()
         if (value := getattr(gateway, name)) is not None
     }
@@ -130,23 +176,41 @@ def gateway_headers(gateway: Gateway) -> dict[str, str]:
     return headers
 
 
-def all_headers(
+def _encode_header(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        # Headers are ASCII, and so is JSON as Python's own encoder writes it.
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as exc:
+        raise InputError(f"a gateway option must be a JSON value: {exc}") from exc
+
+
+def build_headers(
     settings: Settings, options: Options | None, own: Mapping[str, str]
 ) -> dict[str, str]:
-    """The headers of a request: who asks, through which gateway, and what the user adds.
+    """The headers of a request: credentials, gateway, and those that the user adds.
 
     Args:
-        own: What the body needs said of it. The user can't change that.
+        settings: Of the call.
+        options: Of the call.
+        own: The headers that belong to the body. The user can't change them.
     """
-    asks = {"User-Agent": user_agent(), **settings.credentials.headers()}
+    base = {"User-Agent": user_agent(), **settings.credentials.headers()}
     if options is None and settings.gateway is None and not settings.headers:
-        return {**asks, **own}
-    return _merged(asks, *map(_checked, _added(settings, options)), own)
+        return {**base, **own}
+    layers = [base, *_added_headers(settings, options), own]
+    for layer in layers[1:-1]:
+        for name, value in layer.items():
+            check_header(name, value)
+    # If a name is in two layers, in any case, the last one counts.
+    merged = {name.lower(): (name, value) for layer in layers for name, value in layer.items()}
+    return dict(merged.values())
 
 
-def _added(settings: Settings, options: Options | None) -> Iterator[Mapping[str, str]]:
+def _added_headers(settings: Settings, options: Options | None) -> Iterator[Mapping[str, str]]:
     if settings.gateway is not None:
-        yield gateway_headers(settings.gateway)
+        yield build_gateway_headers(settings.gateway)
     if settings.headers:
         yield settings.headers
     if options is not None:
@@ -156,7 +220,10 @@ def _added(settings: Settings, options: Options | None) -> Iterator[Mapping[str,
             yield options.headers
 
 
-def with_json(
+# Requests to an account
+
+
+def build_json_request(
     settings: Settings,
     options: Options | None,
     path: str,
@@ -164,18 +231,17 @@ def with_json(
     *,
     repeatable: bool = False,
 ) -> Request:
-    """`POST /accounts/{account_id}/ai/…` with a JSON object; unless told, not carried out twice."""
-    headers = all_headers(settings, options, {"Content-Type": "application/json"})
-    path = account_path(settings, path)
-    return Request("POST", path, headers, json_content(fields), repeatable)
+    """`POST /accounts/{account_id}/ai/…` with a JSON object."""
+    headers = build_headers(settings, options, {"Content-Type": "application/json"})
+    return Request("POST", account_path(settings, path), headers, encode_json(fields), repeatable)
 
 
-def with_form(
+def build_form_request(
     settings: Settings, options: Options | None, path: str, form: Form, *, repeatable: bool
 ) -> Request:
     """`POST /accounts/{account_id}/ai/…` with a form."""
     own = {"Content-Type": form.content_type, "Content-Length": str(len(form))}
-    headers = all_headers(settings, options, own)
+    headers = build_headers(settings, options, own)
     return Request("POST", account_path(settings, path), headers, form, repeatable)
 
 
@@ -187,51 +253,14 @@ def build_get_request(
     return Request(
         method="GET",
         path=f"{path}?{urlencode(query)}" if query else path,
-        headers=all_headers(settings, options, {}),
+        headers=build_headers(settings, options, {}),
     )
 
 
-def account_path(settings: Settings, rest: str) -> str:
-    """A path below the account: `/accounts/{account_id}/ai/…`."""
-    return f"/accounts/{account_segment(settings.account_id)}/ai/{rest}"
+# Runs of models
 
 
-def wants_stream(task: Task[Any] | Mapping[str, Any]) -> bool:
-    """Whether the task itself asks for a stream."""
-    said = getattr(task, "stream", None) if isinstance(task, Task) else task.get("stream")
-    return said is True
-
-
-def _check_model(model: str, task: Task[Any] | Mapping[str, Any]) -> None:
-    """Refuse what is known not to work with *model*."""
-    known = profile(model)
-    if known.websocket_only:
-        raise InputError(f"model must answer over HTTP, and {model} does over WebSockets only")
-    most = known.texts_per_request
-    if most is not None and isinstance(task, Task) and task.texts is not None:
-        count = len(texts_of(task) or ())
-        if count > most:
-            raise InputError(
-                f"{task.texts} must have at most {most} texts for {model}, got {count}"
-            )
-
-
-def _own_options(task: Task[Any] | Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the task itself says under the name that the options of a call are sent by."""
-    said = ((task.extra or {}) if isinstance(task, Task) else task).get("options")
-    if said is None:
-        return {}
-    if not isinstance(said, Mapping):
-        raise InputError(f"options must be a mapping beside reject_if_busy, got {said!r:.60}")
-    return said
-
-
-def has_media(task: Task[Any] | Mapping[str, Any]) -> bool:
-    """Whether building the request reads files or encodes media, which takes its time."""
-    return isinstance(task, MediaTask) or (isinstance(task, Task) and task.blocks())
-
-
-def run(
+def build_run_request(
     settings: Settings,
     model: str,
     task: Task[Any] | Mapping[str, Any],
@@ -239,33 +268,68 @@ def run(
     stream: bool,
     options: Options | None = None,
 ) -> Request:
-    """`POST /accounts/{account_id}/ai/run/{model_name}`.
+    """`POST /accounts/{account_id}/ai/run/{model_name}`. Blocks if the task has media to read.
 
     Source: Workers AI API, "Execute AI model"; the query: github.com/cloudflare/ai, `createRun`.
 
     Raises:
         InputError: The model or the account can't be part of a path, or the media can't be read.
     """
-    path = account_path(settings, f"run/{model_path(model)}")
-    _check_model(model, task)
+    path = account_path(settings, f"run/{check_model_name(model)}")
+    _check_model_takes(model, task)
     added: dict[str, Any] = {"stream": True} if stream else {}
     if not stream and wants_stream(task):
         added["stream"] = False
     if options is not None and options.reject_if_busy is not None:
-        added["options"] = {**_own_options(task), "rejectIfBusy": options.reject_if_busy}
-    body = encoded(model, task, added)
+        added["options"] = {**_task_options(task), "rejectIfBusy": options.reject_if_busy}
+    body = encode_run_body(model, task, added)
     query = body.query
     if options is not None and options.tags:
         query = {**query, "tags": ",".join(options.tags)}
     own = {"Content-Type": body.content_type}
     if stream:
-        # A compressed stream is held back by whoever compresses it.
+        # A compressed stream is buffered by whoever compresses it.
         own |= {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
     if not isinstance(body.content, bytes):
         own["Content-Length"] = str(len(body.content))
     return Request(
         method="POST",
         path=f"{path}?{urlencode(query)}" if query else path,
-        headers=all_headers(settings, options, own),
+        headers=build_headers(settings, options, own),
         body=body.content,
     )
+
+
+def wants_stream(task: Task[Any] | Mapping[str, Any]) -> bool:
+    """Whether the task itself requests a stream."""
+    stream = getattr(task, "stream", None) if isinstance(task, Task) else task.get("stream")
+    return stream is True
+
+
+def has_media(task: Task[Any] | Mapping[str, Any]) -> bool:
+    """Whether building the request blocks, to read files or to encode media."""
+    return isinstance(task, MediaTask) or (isinstance(task, Task) and task.blocks())
+
+
+def _check_model_takes(model: str, task: Task[Any] | Mapping[str, Any]) -> None:
+    """Refuse a task that is known not to work with *model*."""
+    traits = profile(model)
+    if traits.websocket_only:
+        raise InputError(f"model must answer over HTTP, and {model} uses WebSockets only")
+    limit = traits.texts_per_request
+    if limit is not None and isinstance(task, Task) and task.texts is not None:
+        count = len(texts_of(task) or ())
+        if count > limit:
+            raise InputError(
+                f"{task.texts} must have at most {limit} texts for {model}, got {count}"
+            )
+
+
+def _task_options(task: Task[Any] | Mapping[str, Any]) -> Mapping[str, Any]:
+    """The `options` field of the task itself, which `reject_if_busy` is added to."""
+    options = ((task.extra or {}) if isinstance(task, Task) else task).get("options")
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise InputError(f"options must be a mapping if reject_if_busy is set, got {options!r:.60}")
+    return options

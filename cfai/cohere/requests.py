@@ -12,10 +12,10 @@ import attrs
 from attrs import evolve
 
 from cfai._types.json import structure
-from cfai._wire.bodies import json_content
+from cfai._wire.bodies import encode_json
 from cfai._wire.errors import read_document
 from cfai._wire.pagination import Facts, ListPage, PageToken
-from cfai._wire.requests import Request, all_headers
+from cfai._wire.requests import Request, build_headers
 from cfai._wire.responses import Response
 from cfai.cohere.models import BaseType, Event, FinetunedModel, Settings, TrainingStepMetrics
 from cfai.errors import ConfigError, DecodeError, InputError, StatusError
@@ -139,13 +139,13 @@ def build_model_request(
         raise InputError(f"settings must be cohere.Settings, got {type(training).__name__}")
     _check_text("dataset_id", training.dataset_id)
     _check_text("base_type", getattr(training.base_model, "base_type", None))
-    body = json_content({"name": _check_text("name", name), "settings": _to_json(training)})
+    body = encode_json({"name": _check_text("name", name), "settings": _to_json(training)})
     headers = _headers(settings, options, **{"Content-Type": "application/json"})
     return Request(method, path, headers, body, repeatable=method != "POST")
 
 
 def _headers(settings: ClientSettings, options: Options | None, **own: str) -> Mapping[str, str]:
-    headers = all_headers(settings, options, own)
+    headers = build_headers(settings, options, own)
     # The address of a gateway contains its id.
     return {name: value for name, value in headers.items() if name != "cf-aig-gateway-id"}
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypedDict
 from attrs import Attribute, field, frozen
 
 from cfai._session.limits import Adaptive, Concurrency, Rate, concurrency_limit, requests_per_minute
-from cfai._wire.paths import model_path
+from cfai._wire.requests import check_model_name
 from cfai.embedding.values import Progress
 from cfai.errors import InputError
 from cfai.profiles import profile
@@ -76,7 +76,7 @@ class JobOptions(BatchOptions, total=False):
 
 
 def _model(_: object, __: "Attribute[Any]", value: str) -> None:
-    model_path(value)
+    check_model_name(value)
 
 
 def _concurrency(_: object, __: "Attribute[Any]", value: Concurrency) -> None:

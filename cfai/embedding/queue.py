@@ -13,7 +13,7 @@ from typing import Any, Final
 from attrs import define, field
 
 from cfai._session.retries import should_retry
-from cfai._wire.bodies import json_content
+from cfai._wire.bodies import encode_json
 from cfai.embedding.asking import Asking, Service
 from cfai.embedding.pieces import ABOUT_TEXTS, Outcome, about_all
 from cfai.errors import (
@@ -101,7 +101,7 @@ class Queue:
         self._asked += 1
         try:
             request = self._service.queued(texts, str(self._asked))
-            size = len(json_content(request.fields))
+            size = len(encode_json(request.fields))
             if size > _BYTES:
                 raise InputError(f"the texts of a request must be under 10 MB, got {size} bytes")
         except CfaiError as exc:

@@ -1,21 +1,29 @@
 """Fine-tunes: LoRA adapters, listed, created and uploaded (`WorkersAI.finetunes`)."""
 
 import asyncio
+import json
 import os
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from itertools import pairwise
+from math import prod
+from pathlib import Path
+from typing import Any, Final, NoReturn
 
 from attrs import evolve, field, frozen
 
 from cfai._session.account import Account
 from cfai._session.pagination import Pager
 from cfai._types.json import structure
-from cfai._wire.multipart import File, FileSource, Progress, adapter, form
+from cfai._wire.multipart import File, FileSource, Progress, build_form, describe_os_error
 from cfai._wire.pagination import ListPage, Offset, Whole, read_page
-from cfai._wire.paths import segment
-from cfai._wire.requests import Request, with_form, with_json
+from cfai._wire.requests import (
+    Request,
+    build_form_request,
+    build_json_request,
+    check_segment,
+)
 from cfai._wire.responses import unwrap_result
 from cfai.errors import DecodeError, InputError
 from cfai.settings import Options, Settings
@@ -179,7 +187,7 @@ class Finetunes:
 
         Source: Workers AI API, `POST …/ai/finetunes/{finetune_id}/finetune-assets`.
         """
-        opened = await asyncio.to_thread(File.of, file, file_name)
+        opened = await asyncio.to_thread(File.from_source, file, file_name)
         return await self._upload(finetune, opened, progress, options)
 
     async def upload_adapter(
@@ -208,7 +216,7 @@ class Finetunes:
 
         Source: Cloudflare docs, Workers AI, "Using LoRA adapters".
         """
-        weights, config = await asyncio.to_thread(adapter, folder)
+        weights, config = await asyncio.to_thread(check_adapter, folder)
         total = weights.size + config.size
         report = _offset_progress(progress, 0, weights.size, total)
         first = await self._upload(finetune, weights, report, options)
@@ -264,7 +272,7 @@ def build_create_request(
         if not isinstance(public, bool):
             raise InputError(f"public must be True or False, got {public!r:.60}")
         fields["public"] = public
-    return with_json(settings, options, _OWN, fields)
+    return build_json_request(settings, options, _OWN, fields)
 
 
 def _check_text(name: str, value: object) -> str:
@@ -286,9 +294,9 @@ def build_upload_request(
     Source: Cloudflare's OpenAPI document of 2024-08; the order: github.com/cloudflare/workers-sdk.
     """
     name = finetune.id if isinstance(finetune, Finetune) else finetune
-    path = f"{_OWN}/{segment('finetune', name)}/finetune-assets"
-    body = form({"file_name": file.name}, [("file", file)], progress)
-    return with_form(settings, options, path, body, repeatable=False)
+    path = f"{_OWN}/{check_segment('finetune', name)}/finetune-assets"
+    body = build_form({"file_name": file.name}, [("file", file)], progress)
+    return build_form_request(settings, options, path, body, repeatable=False)
 
 
 # Responses
@@ -331,3 +339,122 @@ def read_uploaded_asset(document: Any) -> FinetuneAsset:
     except DecodeError:
         # The file is uploaded and can't be sent again: an unusual result must not be an error.
         return FinetuneAsset(raw=result if isinstance(result, Mapping) else None)
+
+
+# Checks of an adapter (LoRA) before it is uploaded
+
+# Source: Cloudflare docs, Workers AI, "Using LoRA adapters".
+_ADAPTER_FILES: Final = ("adapter_model.safetensors", "adapter_config.json")
+_MAX_RANK: Final = 32
+_MODEL_TYPES: Final = ("mistral", "gemma", "llama")
+
+_MAX_FILE_BYTES: Final = 500 << 20
+"""The service says "500 MB", and not which megabytes."""
+
+# The format's own reader allows 100 MB, which would take many times as much memory. An adapter of
+# ten thousand tensors has 2 MB.
+_MAX_HEADER_BYTES: Final = 4 << 20
+
+# Source: github.com/huggingface/safetensors, `Dtype`.
+_BITS: Final[Mapping[str, int]] = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0"), 8),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
+    **dict.fromkeys(("I32", "U32", "F32"), 32),
+    **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
+    "F4": 4,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+}
+
+
+def check_adapter(folder: Any) -> tuple[File, ...]:
+    """Check the files of an adapter, and return them in the order of the upload. Blocks.
+
+    Raises:
+        InputError: A file is missing or damaged, or the service does not take such an adapter.
+    """
+    try:
+        if not isinstance(folder, str | os.PathLike) or not Path(folder).is_dir():
+            raise InputError(f"folder must be a folder, got {folder!r:.100}")
+        for name in _ADAPTER_FILES:
+            if not Path(folder, name).is_file():
+                raise InputError(f"{folder} must contain {' and '.join(_ADAPTER_FILES)}: no {name}")
+        weights, config = (File.from_source(Path(folder, name)) for name in _ADAPTER_FILES)
+        _check_config(Path(folder, config.name))
+        _check_weights(Path(folder, weights.name), weights.size)
+    except OSError as exc:
+        raise InputError(f"{str(folder)[:100]} can't be read: {describe_os_error(exc)}") from exc
+    return weights, config
+
+
+def _parse_strict_json(data: bytes) -> Any:
+    """JSON by its standard: UTF-8 without a mark, only finite numbers, each key once."""
+    return json.loads(data.decode(), object_pairs_hook=_pairs, parse_constant=_refuse_constant)
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return fields
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number")
+
+
+def _check_config(path: Path) -> None:
+    try:
+        config = _parse_strict_json(path.read_bytes())
+    except (RecursionError, ValueError) as exc:
+        raise InputError(f"{path.name} must be JSON: {exc}") from exc
+    if not isinstance(config, dict):
+        raise InputError(f"{path.name} must be a JSON object")
+    rank, model_type = config.get("r"), config.get("model_type")
+    if type(rank) is not int or not 1 <= rank <= _MAX_RANK:
+        raise InputError(f"{path.name}: r must be between 1 and {_MAX_RANK}, got {rank!r:.60}")
+    if model_type not in _MODEL_TYPES:
+        allowed = ", ".join(_MODEL_TYPES)
+        raise InputError(
+            f"{path.name}: model_type must be one of {allowed}, got {model_type!r:.60}"
+        )
+
+
+def _check_weights(path: Path, size: int) -> None:
+    """Check the header: its length, a JSON object, and the offsets of the tensors in it."""
+    if size > _MAX_FILE_BYTES:
+        raise InputError(f"{path.name} must have at most {_MAX_FILE_BYTES} bytes, got {size}")
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(size - 8, _MAX_HEADER_BYTES):
+            raise InputError(
+                f"{path.name} must be a safetensors file: its header is cut or missing"
+            )
+        try:
+            header = _parse_strict_json(file.read(length))
+        except (RecursionError, ValueError) as exc:
+            raise InputError(f"{path.name} must be a safetensors file: {exc}") from exc
+    if not isinstance(header, dict):
+        raise InputError(f"{path.name} must be a safetensors file: its header is not a JSON object")
+    offsets = sorted(
+        _check_tensor(path, name, entry) for name, entry in header.items() if name != "__metadata__"
+    )
+    if not offsets or 8 + length + offsets[-1][1] != size:
+        raise InputError(f"{path.name} must contain all of its tensors: it is cut, or has none")
+    if any(end != start for (_, end), (start, _) in pairwise([(0, 0), *offsets])):
+        raise InputError(f"{path.name} must have its tensors one directly after the other")
+
+
+def _check_tensor(path: Path, name: str, entry: Any) -> tuple[int, int]:
+    """The offsets of a tensor, whose difference its type and its shape decide."""
+    match entry:
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [start, end]} if all(
+            type(number) is int and number >= 0 for number in (*shape, start, end)
+        ):
+            bits = _BITS.get(dtype)
+            if bits is not None and prod(shape) * bits == (end - start) * 8:
+                return start, end
+            raise InputError(
+                f"{path.name}: {name!r:.60} must be as long as {shape} of {dtype!r:.20} are"
+            )
+    raise InputError(f"{path.name} must give the offsets of its tensors: {name!r:.60} has none")

@@ -9,10 +9,10 @@ from typing import Any, BinaryIO, Final
 from attrs import field, frozen
 
 from cfai._session.account import Account
-from cfai._wire.bodies import json_content
-from cfai._wire.multipart import File, FileSource, form
+from cfai._wire.bodies import encode_json
+from cfai._wire.multipart import File, FileSource, build_form
 from cfai._wire.pagination import read_page
-from cfai._wire.requests import Request, build_get_request, with_form
+from cfai._wire.requests import Request, build_form_request, build_get_request
 from cfai._wire.responses import unwrap_result
 from cfai.errors import DecodeError, InputError
 from cfai.settings import Options, Settings
@@ -126,8 +126,8 @@ def _open_file(file: Any) -> File:
     if isinstance(file, tuple):
         if len(file) != 2 or not isinstance(file[0], str):
             raise InputError("a file given as a tuple must be (name, source)")
-        return File.of(file[1], file[0])
-    return File.of(file)
+        return File.from_source(file[1], file[0])
+    return File.from_source(file)
 
 
 def build_convert_request(
@@ -144,9 +144,9 @@ def build_convert_request(
     if conversion is not None:
         if not isinstance(conversion, Mapping):
             raise InputError(f"options must be a mapping, got {type(conversion).__name__}")
-        fields["conversionOptions"] = json_content(conversion).decode()
-    body = form(fields, [("files", file) for file in files])
-    return with_form(settings, options, _CONVERT, body, repeatable=True)
+        fields["conversionOptions"] = encode_json(conversion).decode()
+    body = build_form(fields, [("files", file) for file in files])
+    return build_form_request(settings, options, _CONVERT, body, repeatable=True)
 
 
 # Responses

@@ -9,8 +9,7 @@ from attrs import field, frozen
 from cfai._session.account import Account
 from cfai._session.pagination import Pager
 from cfai._wire.pagination import ListPage, Page, Whole, read_page
-from cfai._wire.paths import model_path
-from cfai._wire.requests import build_get_request
+from cfai._wire.requests import build_get_request, check_model_name
 from cfai._wire.responses import unwrap_result
 from cfai.errors import DecodeError, InputError
 from cfai.settings import Options
@@ -190,7 +189,7 @@ class Models:
         """
         settings = self._account.for_call(options)
         # In a query, unlike in a path, the name is escaped.
-        request = build_get_request(settings, options, _SCHEMA, {"model": model_path(model)})
+        request = build_get_request(settings, options, _SCHEMA, {"model": check_model_name(model)})
         return await self._account.send(request, settings, read_schema)
 
     def tasks(self, *, options: Options | None = None) -> Pager[ModelTask]:

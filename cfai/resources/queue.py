@@ -15,8 +15,7 @@ from cfai._session.redaction import redact_error
 from cfai._session.throttle import Throttle
 from cfai._wire.answers import AnswerSpec, answer_spec, read_item
 from cfai._wire.errors import Decode, error_from_item, read_document
-from cfai._wire.paths import model_path
-from cfai._wire.requests import Request, with_json
+from cfai._wire.requests import Request, build_json_request, check_model_name
 from cfai._wire.responses import Response, unwrap_result
 from cfai._wire.text import read_usage
 from cfai.errors import CfaiError, DecodeError, InputError, RequestTimeout
@@ -306,7 +305,7 @@ def build_submit_request(
 ) -> Request:
     """`POST /ai/run/{model_name}?queueRequest=true`. Sent twice, it would be charged twice."""
     fields = {"requests": [task.fields for task in tasks]}
-    return with_json(settings, options, _path(model), fields, repeatable=repeatable)
+    return build_json_request(settings, options, _path(model), fields, repeatable=repeatable)
 
 
 def build_poll_request(
@@ -314,11 +313,11 @@ def build_poll_request(
 ) -> Request:
     """The same address with the id of a batch: returns its status."""
     fields = {"request_id": request_id}
-    return with_json(settings, options, _path(model), fields, repeatable=True)
+    return build_json_request(settings, options, _path(model), fields, repeatable=True)
 
 
 def _path(model: str) -> str:
-    return f"run/{model_path(model)}?queueRequest=true"
+    return f"run/{check_model_name(model)}?queueRequest=true"
 
 
 # Responses

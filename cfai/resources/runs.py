@@ -148,9 +148,9 @@ async def _build_request(
 ) -> requests.Request:
     """Build a request, in a thread if media have to be read and encoded."""
     if not requests.has_media(task):
-        return requests.run(settings, model, task, stream=stream, options=options)
+        return requests.build_run_request(settings, model, task, stream=stream, options=options)
     return await asyncio.to_thread(
-        requests.run, settings, model, task, stream=stream, options=options
+        requests.build_run_request, settings, model, task, stream=stream, options=options
     )
 
 

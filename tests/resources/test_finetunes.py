@@ -502,14 +502,14 @@ class Pipe(BytesIO):
 @pytest.mark.parametrize(
     ("file", "name", "reason"),
     [
-        ("nowhere", None, "nowhere must be a file"),
-        (".", None, "must be a file"),
+        ("nowhere", None, "nowhere: no such file"),
+        (".", None, "not a file"),
         (b"", "a", "must not be empty"),
         (b"x", None, "must have a name"),
         (b"x", "", "must have a name"),
-        (Pipe(b"x"), "a", "can be rewound"),
+        (Pipe(b"x"), "a", "seekable"),
         (5, "a", "must be a path, bytes or an open binary file, got int"),
-        ("a\0b", None, "null byte|must be a file"),
+        ("a\0b", None, "null byte|no such file"),
     ],
 )
 async def test_invalid_files_are_refused(
@@ -585,11 +585,11 @@ async def test_upload_adapter(fake: FakeWorkersAI, tmp_path: Path) -> None:
         ("{", "adapter_config.json must be JSON"),
         ("[]", "must be a JSON object"),
         ("\ufeff{}", "adapter_config.json must be JSON"),
-        ('{"r": 8, "r": 64}', "a key stands there twice"),
-        ('{"r": 8, "lora_dropout": NaN}', "NaN is no number"),
-        ({**CONFIG, "r": 33}, "r must be from 1 to 32, got 33"),
-        ({**CONFIG, "r": 0}, "r must be from 1 to 32, got 0"),
-        ({**CONFIG, "r": "8"}, "r must be from 1 to 32, got '8'"),
+        ('{"r": 8, "r": 64}', "a key occurs twice"),
+        ('{"r": 8, "lora_dropout": NaN}', "NaN is not a number"),
+        ({**CONFIG, "r": 33}, "r must be between 1 and 32, got 33"),
+        ({**CONFIG, "r": 0}, "r must be between 1 and 32, got 0"),
+        ({**CONFIG, "r": "8"}, "r must be between 1 and 32, got '8'"),
         ({"r": 8}, "model_type must be one of mistral, gemma, llama, got None"),
         ({**CONFIG, "model_type": "qwen2"}, "model_type must be one of"),
         ({**CONFIG, "model_type": ["llama"]}, "model_type must be one of"),
@@ -617,20 +617,20 @@ async def test_ranks_at_the_bounds(fake: FakeWorkersAI, tmp_path: Path, rank: in
         (b"\x80\x04pickle", "must be a safetensors file"),
         (b"PK\x03\x04" + bytes(100), "must be a safetensors file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "its header is cut"),
-        ((8).to_bytes(8, "little") + b"[1,2,34]", "its header is no JSON object"),
-        ((2).to_bytes(8, "little") + b"{}", "must hold all of its tensors"),
-        (safetensors()[:-1], "must hold all of its tensors"),
-        (safetensors() + b"\0", "must hold all of its tensors"),
-        (safetensors(b={"data_offsets": [5, 1]}), "must say where its tensors lie: 'b'"),
-        (safetensors(b=7), "must say where its tensors lie: 'b'"),
-        (safetensors(b={"data_offsets": [0, 8]}), "must say where its tensors lie: 'b'"),
-        (tensors(["F16", [4], [False, 8]]), "must say where its tensors lie: 't0'"),
+        ((8).to_bytes(8, "little") + b"[1,2,34]", "its header is not a JSON object"),
+        ((2).to_bytes(8, "little") + b"{}", "must contain all of its tensors"),
+        (safetensors()[:-1], "must contain all of its tensors"),
+        (safetensors() + b"\0", "must contain all of its tensors"),
+        (safetensors(b={"data_offsets": [5, 1]}), "must give the offsets of its tensors: 'b'"),
+        (safetensors(b=7), "must give the offsets of its tensors: 'b'"),
+        (safetensors(b={"data_offsets": [0, 8]}), "must give the offsets of its tensors: 'b'"),
+        (tensors(["F16", [4], [False, 8]]), "must give the offsets of its tensors: 't0'"),
         (tensors(["NOPE", [4], [0, 8]]), "'t0' must be as long as"),
         (tensors(["F16", [1000, 1000], [0, 8]]), "'t0' must be as long as"),
-        (tensors(["F16", [4], [0, 8]], ["F16", [4], [0, 8]]), "one behind the other"),
-        (tensors(["F16", [1], [0, 2]], ["F16", [2], [4, 8]]), "one behind the other"),
+        (tensors(["F16", [4], [0, 8]], ["F16", [4], [0, 8]]), "one directly after the other"),
+        (tensors(["F16", [1], [0, 2]], ["F16", [2], [4, 8]]), "one directly after the other"),
         ((100_001).to_bytes(8, "little") + b"[" * 100_001, "must be a safetensors file"),
-        ((5 << 20).to_bytes(8, "little") + b" " * (5 << 20), "its header is cut or none"),
+        ((5 << 20).to_bytes(8, "little") + b" " * (5 << 20), "its header is cut or missing"),
     ],
 )
 async def test_damaged_weights_are_refused(
@@ -668,7 +668,7 @@ async def test_invalid_paths_and_names_are_refused(fake: FakeWorkersAI, tmp_path
         await ai.finetunes.upload_adapter(ID, "a" * 5000)
     with pytest.raises(InputError, match="must be JSON"):
         await ai.finetunes.upload_adapter(ID, adapter(tmp_path, "[" * 100_000))
-    with pytest.raises(InputError, match="a file's name must be text"):
+    with pytest.raises(InputError, match="the name of a file must be text"):
         await ai.finetunes.upload(ID, b"a", file_name="\udcff")
 
     class Unwound:
@@ -676,7 +676,7 @@ async def test_invalid_paths_and_names_are_refused(fake: FakeWorkersAI, tmp_path
             return b""
 
     unwound: Any = Unwound()
-    with pytest.raises(InputError, match="one that can be rewound"):
+    with pytest.raises(InputError, match="must be seekable"):
         await ai.finetunes.upload(ID, unwound, file_name="a")
     assert not fake.requests
 

@@ -99,8 +99,8 @@ async def test_a_single_file(fake: FakeWorkersAI, tmp_path: Path) -> None:
         ([b"bytes"], "a file must have a name"),
         (5, "files must be one file or several, got int"),
         ([("a", b"", "c")], r"must be \(name, source\)"),
-        ([("a.pdf", b"")], "a file must not be empty: there is nothing in a.pdf"),
-        ("nowhere.pdf", "nowhere.pdf must be a file"),
+        ([("a.pdf", b"")], "a file must not be empty: a.pdf"),
+        ("nowhere.pdf", "nowhere.pdf: no such file"),
     ],
 )
 async def test_invalid_files_are_refused(fake: FakeWorkersAI, files: Any, reason: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from cfai._wire.bodies import Body, Pieces, encoded
+from cfai._wire.bodies import BodyParts, EncodedBody, encode_run_body
 from cfai.errors import InputError
 from cfai.media import Base64, Integers, MediaForm
 from cfai.tasks import (
@@ -51,14 +51,14 @@ MP364 = b64encode(MP3).decode()
 OTHER = "@cf/some/new-model"
 
 
-def written(body: Body) -> bytes:
+def written(body: EncodedBody) -> bytes:
     return body.content if isinstance(body.content, bytes) else b"".join(body.content)
 
 
 def made(
     task: Task[Any] | Mapping[str, Any], model: str = OTHER, added: Mapping[str, Any] | None = None
-) -> Body:
-    return encoded(model, task, added or {})
+) -> EncodedBody:
+    return encode_run_body(model, task, added or {})
 
 
 # JSON: Workers AI API, "Execute AI model", one of each input.
@@ -148,7 +148,7 @@ def test_the_client_adds_its_own_fields() -> None:
 )
 def test_what_is_no_json_is_refused(task: Any) -> None:
     """With a word on what it is, and before anything is sent."""
-    with pytest.raises(InputError, match="must be made of JSON values"):
+    with pytest.raises(InputError, match="must consist of JSON values"):
         made(task)
 
 
@@ -366,7 +366,7 @@ def test_a_file_is_read_again_for_every_request(tmp_path: Path) -> None:
 FLUX2 = "@cf/black-forest-labs/flux-2-dev"
 
 
-def parts(body: Body) -> dict[str, tuple[str | None, str, bytes]]:
+def parts(body: EncodedBody) -> dict[str, tuple[str | None, str, bytes]]:
     """A form, read by Python's own parser: name -> file name, Content-Type, data."""
     head = f"Content-Type: {body.content_type}\r\n\r\n".encode()
     message = BytesParser(policy=HTTP).parsebytes(head + written(body))
@@ -451,7 +451,7 @@ def test_what_a_query_cannot_carry_is_refused() -> None:
 def test_the_length_is_known_before_a_byte_is_written(data: bytes, prompt: str) -> None:
     """And the pieces are the same at every attempt."""
     sent = made(ImageToText(data, prompt=prompt))
-    assert isinstance(sent.content, Pieces)
+    assert isinstance(sent.content, BodyParts)
     first, second = list(sent.content), list(sent.content)
     assert first == second
     assert len(sent.content) == sum(map(len, first))
@@ -474,7 +474,7 @@ def test_large_media_are_never_whole_in_memory_as_integers() -> None:
 
 
 def test_pieces_do_not_show_what_they_hold() -> None:
-    assert "137" not in repr(Pieces((b"137", Integers(PNG))))
+    assert "137" not in repr(BodyParts((b"137", Integers(PNG))))
     assert "private" not in repr(made(Prompt("private")))
 
 
@@ -506,7 +506,7 @@ CALLED = assistant(tool_calls=[ToolCall("add", {"a": 1}, "c1"), ToolCall("é", "
     ],
 )
 def test_a_schema_goes_where_the_family_wants_it(model: str, asked: Any, sent: Any) -> None:
-    body = encoded(model, Prompt("a", response_format=asked), {})
+    body = encode_run_body(model, Prompt("a", response_format=asked), {})
     assert json.loads(written(body)) == {"prompt": "a", **sent}
 
 
@@ -525,7 +525,7 @@ def test_a_schema_goes_where_the_family_wants_it(model: str, asked: Any, sent: A
 def test_llama_reads_its_calls_as_text(model: str, content: str) -> None:
     """It does not go on from their results otherwise; what else it said is left alone."""
     spoken = assistant("I look.", tool_calls=[ToolCall("add", {}, "c3")])
-    body = encoded(model, TextGeneration([user("a"), CALLED, spoken]), {})
+    body = encode_run_body(model, TextGeneration([user("a"), CALLED, spoken]), {})
     messages = json.loads(written(body))["messages"]
 
     assert messages[1]["content"].startswith(content)
