@@ -1,6 +1,27 @@
 """cfai: Cloudflare Workers AI for asyncio."""
 
+from typing import TYPE_CHECKING
+
 from cfai._lazy import export
+
+if TYPE_CHECKING:
+    # Tools that freeze programs find modules by the import statements in the bytecode.
+    from cfai import (  # noqa: F401
+        _version,
+        cohere,
+        conversation,
+        embedding,
+        errors,
+        media,
+        meta,
+        settings,
+        tasks,
+        tools,
+        workers_ai,
+    )
+    from cfai._session import limits, pagination  # noqa: F401
+    from cfai.resources import finetunes, markdown, models, queue  # noqa: F401
+    from cfai.streaming import stream  # noqa: F401
 
 _EXPORTS = {
     "cfai._session.limits": "Adaptive",

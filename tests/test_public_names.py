@@ -62,6 +62,20 @@ def test_the_stub_is_current(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
+def test_freezing_tools_find_every_module(package: str) -> None:
+    """They follow import statements, also those that are never executed, and no tables."""
+    module = import_module(package)
+    statements = ast.walk(ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8")))
+    imported = {
+        f"{node.module}.{alias.name}"
+        for node in statements
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert set(vars(module)["_EXPORTS"]) <= imported
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_a_lazy_package_lists_each_name_once(package: str) -> None:
     """The names are in order, without duplicates, and `dir` shows all of them."""
     names = import_module(package).__all__

@@ -1,6 +1,12 @@
 """Many texts to vectors: every text becomes one vector or one failure."""
 
+from typing import TYPE_CHECKING
+
 from cfai._lazy import export
+
+if TYPE_CHECKING:
+    # Tools that freeze programs find modules by the import statements in the bytecode.
+    from cfai.embedding import job, plan, source, values  # noqa: F401
 
 _EXPORTS = {
     "cfai.embedding.job": "EmbeddingJob",

@@ -1,6 +1,12 @@
 """Tasks (the inputs of models) and answers. How they are sent is not in here."""
 
+from typing import TYPE_CHECKING
+
 from cfai._lazy import export
+
+if TYPE_CHECKING:
+    # Tools that freeze programs find modules by the import statements in the bytecode.
+    from cfai.tasks import answers, base, embeddings, fields, language, media, messages, tools  # noqa: F401
 
 _EXPORTS = {
     "cfai.tasks.answers": (
