@@ -6,8 +6,9 @@ A cursor is a value: it turns into a query and knows the cursor after it.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from attrs import evolve, field, frozen
+from attrs import Attribute, evolve, field, frozen
 
+from cfai._validators import Validator, check_at_least
 from cfai._wire.responses import unwrap_result
 from cfai.errors import DecodeError, InputError
 
@@ -43,13 +44,12 @@ class Cursor(Protocol):
         """
 
 
-def _whole(name: str, value: object, least: int) -> None:
-    if value is not None and (type(value) is not int or value < least):
-        raise InputError(f"{name} must be a whole number, {least} or more, got {value!r:.60}")
+def _at_least(minimum: int) -> Validator:
+    def validate(_: object, attribute: "Attribute[Any]", value: Any) -> None:
+        if value is not None:
+            check_at_least(attribute.name, value, minimum)
 
-
-def _at_least(least: int) -> Any:
-    return lambda instance, attribute, value: _whole(attribute.name, value, least)
+    return validate
 
 
 def _text(instance: object, attribute: Any, value: object) -> None:

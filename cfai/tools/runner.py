@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, Self
 
 from attrs import evolve
 
+from cfai._validators import check_at_least
 from cfai.conversation import Conversation
 from cfai.errors import InputError, StreamInterrupted, ToolLoopExceeded
 from cfai.settings import Options
@@ -79,8 +80,7 @@ class ToolRun:
         on_error: OnError,
         options: Options | None,
     ) -> None:
-        if type(max_steps) is not int or max_steps < 1:
-            raise InputError(f"max_steps must be a whole number above 0, got {max_steps!r:.80}")
+        check_at_least("max_steps", max_steps, 1)
         if on_error not in ("tell", "raise"):
             raise InputError(f"on_error must be 'tell' or 'raise', got {on_error!r:.80}")
         if task.tools is not None:

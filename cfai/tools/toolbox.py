@@ -18,6 +18,7 @@ from cfai._session.redaction import hide_secrets, redact_text
 from cfai._types.function import FunctionDefinition, define_function
 from cfai._types.json import loads
 from cfai._types.read import TypeMismatch, read_value, write_value
+from cfai._validators import check_at_least
 from cfai.errors import InputError
 from cfai.tasks import Answer, Function, Tool, ToolCall
 
@@ -58,9 +59,7 @@ class PythonTool:
     definition: FunctionDefinition = field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        limit = self.max_characters
-        if type(limit) is not int or limit < 1:
-            raise InputError(f"max_characters must be a whole number above 0, got {limit!r:.80}")
+        check_at_least("max_characters", self.max_characters, 1)
         sent = define_function(self.function, name=self.name, description=self.description)
         if _is_any(self.function, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
             raise InputError(f"{sent.name}: a tool must return its result, not yield it")

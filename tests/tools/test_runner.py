@@ -1030,8 +1030,8 @@ class Yields:
             {},
             "tools must have different names, got two named get_w",
         ),
-        ([get_weather], {"max_steps": 0}, "max_steps must be a whole number above 0, got 0"),
-        ([get_weather], {"max_steps": True}, "max_steps must be a whole number above 0"),
+        ([get_weather], {"max_steps": 0}, "max_steps must be a whole number, 1 or more, got 0"),
+        ([get_weather], {"max_steps": True}, "max_steps must be a whole number, 1 or more"),
         ([get_weather], {"on_error": "ignore"}, "on_error must be 'tell' or 'raise', got 'ignore'"),
     ],
 )
@@ -1044,7 +1044,7 @@ async def test_what_cannot_work_is_refused_at_once(
 
 @pytest.mark.parametrize("limit", [0, True, 1.5])
 def test_the_limit_of_a_tool_is_a_number(limit: Any) -> None:
-    with pytest.raises(InputError, match="max_characters must be a whole number above 0, got"):
+    with pytest.raises(InputError, match="max_characters must be a whole number, 1 or more, got"):
         PythonTool(get_weather, max_characters=limit)
 
 
