@@ -1,6 +1,6 @@
 """A chat in the browser, on aiohttp.
 
-On small models of this machine, or on the account in CLOUDFLARE_ACCOUNT_ID, CLOUDFLARE_API_TOKEN:
+With small local models, or with the account in CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN:
 
     python chat_aiohttp.py --local
     python chat_aiohttp.py
@@ -22,12 +22,12 @@ from cfai.web.aiohttp import refusals, relay
 
 MODEL = "@cf/meta/llama-3.1-8b-instruct"
 INSTRUCTION = system("You are a friendly assistant. Answer briefly.")
-LONGEST = 10_000  # characters of one message
-REMEMBERED = {"messages": 20, "characters": 40_000}
-AT_ONCE = 1000  # answers being written: each holds a connection
+MAX_CHARACTERS = 10_000  # of one message
+HISTORY = {"messages": 20, "characters": 40_000}
+MAX_STREAMS = 1000  # answers written at the same time; each holds a connection
 PAGE = Path(__file__).with_name("chat.html")
 PAGE_HEADERS = {"cache-control": "no-cache", "content-security-policy": "frame-ancestors 'none'"}
-# A page of another site can give this machine a name of its own, and then ask as if it were ours.
+# Other names are refused: a page of another site could resolve its own name to this machine.
 HOSTS = ["127.0.0.1", "localhost"]
 
 AI = web.AppKey("AI", WorkersAI)
@@ -35,46 +35,46 @@ LOCAL = web.AppKey("LOCAL", bool)
 
 
 async def client(app: web.Application) -> AsyncIterator[None]:
-    """One client for as long as the app runs: all requests share its connections."""
+    """One client for the lifetime of the app; all requests share its connections."""
     async with AsyncExitStack() as stack:
         if app[LOCAL]:
             from cfai.local import Server, weights
 
-            await asyncio.to_thread(weights.ensure, print)  # fetched once
+            await asyncio.to_thread(weights.ensure, print)  # downloaded once
             server = await stack.enter_async_context(Server(prewarm=True))
-            ai = WorkersAI(limit=AT_ONCE, **server.credentials)
+            ai = WorkersAI(limit=MAX_STREAMS, **server.credentials)
         else:
-            ai = WorkersAI(limit=AT_ONCE)
+            ai = WorkersAI(limit=MAX_STREAMS)
         app[AI] = await stack.enter_async_context(ai)
         yield
 
 
-def message(said: Any) -> Message:
-    """One message of the page: only text, and only what a user and the model may say."""
-    match said:
+def parse_message(value: Any) -> Message:
+    """A message from the page: text only, and only from the user and the model."""
+    match value:
         case {"role": "user" | "assistant" as role, "content": str(content)}:
-            if len(content) > LONGEST:
-                raise InputError(f"a message may have up to {LONGEST} characters")
+            if len(content) > MAX_CHARACTERS:
+                raise InputError(f"a message may have up to {MAX_CHARACTERS} characters")
             return Message(role, content)
     raise InputError('a message must be {"role": "user" or "assistant", "content": text}')
 
 
-def question(body: bytes) -> TextGeneration:
+def parse_request(body: bytes) -> TextGeneration:
     try:
-        asked = json.loads(body)
+        document = json.loads(body)
     except (ValueError, RecursionError) as exc:
         raise InputError("the body must be JSON") from exc
-    match asked:
-        case {"messages": [_, *_] as said}:
-            talk = Conversation([INSTRUCTION, *map(message, said)]).trim(**REMEMBERED)
-            return TextGeneration(talk, max_tokens=512)
+    match document:
+        case {"messages": [_, *_] as messages}:
+            chat = Conversation([INSTRUCTION, *map(parse_message, messages)]).trim(**HISTORY)
+            return TextGeneration(chat, max_tokens=512)
     raise InputError("messages must be a list of messages")
 
 
 @web.middleware
-async def own_name(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def check_host(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.host.partition(":")[0] not in HOSTS:
-        raise web.HTTPBadRequest(text="this app has another name")
+        raise web.HTTPBadRequest(text="unknown host name")
     return await handler(request)
 
 
@@ -84,13 +84,14 @@ async def page(request: web.Request) -> web.StreamResponse:
 
 async def chat(request: web.Request) -> web.StreamResponse:
     if request.content_type != "application/json":
-        raise InputError("the body must be application/json")  # as no form of another site is
-    tokens = request.app[AI].stream(MODEL, question(await request.read()))
+        # A form on a page of another site cannot send this type.
+        raise InputError("the body must be application/json")
+    tokens = request.app[AI].stream(MODEL, parse_request(await request.read()))
     return await relay(request, tokens, form="ndjson")
 
 
 def application(*, local: bool = False) -> web.Application:
-    app = web.Application(middlewares=[own_name, refusals])
+    app = web.Application(middlewares=[check_host, refusals])
     app[LOCAL] = local
     app.cleanup_ctx.append(client)
     app.add_routes([web.get("/", page), web.post("/chat", chat)])
@@ -99,9 +100,9 @@ def application(*, local: bool = False) -> web.Application:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A chat in the browser, on aiohttp.")
-    parser.add_argument("--local", action="store_true", help="small models of this machine answer")
+    parser.add_argument("--local", action="store_true", help="use small local models")
     parser.add_argument("--port", type=int, default=8080)
     options = parser.parse_args()
     app = application(local=options.local)
-    # Nobody has to wait for answers that are still being written when the app is stopped.
+    # On shutdown, do not wait for answers that are still being written.
     web.run_app(app, host="127.0.0.1", port=options.port, shutdown_timeout=1)

@@ -1,6 +1,6 @@
 """A chat in the browser, on FastAPI.
 
-On small models of this machine, or on the account in CLOUDFLARE_ACCOUNT_ID, CLOUDFLARE_API_TOKEN:
+With small local models, or with the account in CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN:
 
     python chat_fastapi.py --local
     python chat_fastapi.py
@@ -24,13 +24,13 @@ from cfai.web.starlette import TokenResponse, refusals
 
 MODEL = "@cf/meta/llama-3.1-8b-instruct"
 INSTRUCTION = system("You are a friendly assistant. Answer briefly.")
-LONGEST = 10_000  # characters of one message
-LARGEST = 2**20  # bytes of a request
-REMEMBERED = {"messages": 20, "characters": 40_000}
-AT_ONCE = 1000  # answers being written: each holds a connection
+MAX_CHARACTERS = 10_000  # of one message
+MAX_BYTES = 2**20  # of a request
+HISTORY = {"messages": 20, "characters": 40_000}
+MAX_STREAMS = 1000  # answers written at the same time; each holds a connection
 PAGE = Path(__file__).with_name("chat.html")
 PAGE_HEADERS = {"cache-control": "no-cache", "content-security-policy": "frame-ancestors 'none'"}
-# A page of another site can give this machine a name of its own, and then ask as if it were ours.
+# Other names are refused: a page of another site could resolve its own name to this machine.
 HOSTS = ["127.0.0.1", "localhost"]
 
 
@@ -38,32 +38,32 @@ class State(TypedDict):
     ai: WorkersAI
 
 
-class Said(BaseModel):
+class ChatMessage(BaseModel):
     role: Literal["user", "assistant"]
     content: str
 
 
-class Question(BaseModel):
-    messages: list[Said] = Field(min_length=1)
+class ChatRequest(BaseModel):
+    messages: list[ChatMessage] = Field(min_length=1)
 
 
 def application(*, local: bool = False) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
-        """One client for as long as the app runs: all requests share its connections."""
+        """One client for the lifetime of the app; all requests share its connections."""
         async with AsyncExitStack() as stack:
             if local:
                 from cfai.local import Server, weights
 
-                await asyncio.to_thread(weights.ensure, print)  # fetched once
+                await asyncio.to_thread(weights.ensure, print)  # downloaded once
                 server = await stack.enter_async_context(Server(prewarm=True))
-                ai = WorkersAI(limit=AT_ONCE, **server.credentials)
+                ai = WorkersAI(limit=MAX_STREAMS, **server.credentials)
             else:
-                ai = WorkersAI(limit=AT_ONCE)
+                ai = WorkersAI(limit=MAX_STREAMS)
             yield {"ai": await stack.enter_async_context(ai)}
 
     handlers = {CfaiError: refusals}
-    app = FastAPI(lifespan=lifespan, exception_handlers=handlers, max_body_size=LARGEST)
+    app = FastAPI(lifespan=lifespan, exception_handlers=handlers, max_body_size=MAX_BYTES)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
     app.get("/")(page)
     app.post("/chat")(chat)
@@ -74,20 +74,19 @@ async def page() -> FileResponse:
     return FileResponse(PAGE, headers=PAGE_HEADERS)
 
 
-async def chat(question: Question, request: Request) -> TokenResponse:
-    if any(len(one.content) > LONGEST for one in question.messages):
-        raise InputError(f"a message may have up to {LONGEST} characters")
-    said = [Message(one.role, one.content) for one in question.messages]
-    talk = Conversation([INSTRUCTION, *said]).trim(**REMEMBERED)
-    task = TextGeneration(talk, max_tokens=512)
+async def chat(body: ChatRequest, request: Request) -> TokenResponse:
+    if any(len(message.content) > MAX_CHARACTERS for message in body.messages):
+        raise InputError(f"a message may have up to {MAX_CHARACTERS} characters")
+    messages = [Message(message.role, message.content) for message in body.messages]
+    task = TextGeneration(Conversation([INSTRUCTION, *messages]).trim(**HISTORY), max_tokens=512)
     return TokenResponse(request.state.ai.stream(MODEL, task), form="ndjson")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A chat in the browser, on FastAPI.")
-    parser.add_argument("--local", action="store_true", help="small models of this machine answer")
+    parser.add_argument("--local", action="store_true", help="use small local models")
     parser.add_argument("--port", type=int, default=8080)
     options = parser.parse_args()
     app = application(local=options.local)
-    # Nobody has to wait for answers that are still being written when the app is stopped.
+    # On shutdown, do not wait for answers that are still being written.
     uvicorn.run(app, host="127.0.0.1", port=options.port, timeout_graceful_shutdown=1)
