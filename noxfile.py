@@ -1,4 +1,4 @@
-"""All that is checked, each in an environment of its own: `nox`, or `nox -s lint`."""
+"""Runs all checks, each in its own environment: `nox`, or one of them: `nox -s lint`."""
 
 import shutil
 import subprocess
@@ -14,9 +14,9 @@ group = partial(nox.project.dependency_groups, PROJECT)
 
 
 def runs(version: str) -> bool:
-    """Whether this machine has that Python; a version manager's stand-in is none."""
-    found = shutil.which(f"python{version}")
-    return found is not None and subprocess.call([found, "-c", ""], stderr=subprocess.DEVNULL) == 0
+    """Whether this machine can run that Python; a shim of a version manager may not start."""
+    path = shutil.which(f"python{version}")
+    return path is not None and subprocess.call([path, "-c", ""], stderr=subprocess.DEVNULL) == 0
 
 
 PYTHONS = [version for version in nox.project.python_versions(PROJECT) if runs(version)]
@@ -26,30 +26,30 @@ nox.options.reuse_venv = "yes"
 
 @nox.session(python=sorted({"{}.{}".format(*sys.version_info), *PYTHONS}))
 def tests(session: nox.Session) -> None:
-    """Run pytest, on every Python of the project that this machine has."""
+    """Run pytest on every supported Python that this machine has."""
     session.install("-e", ".[all]", *group("tests"))
     session.run("pytest", *session.posargs)
 
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """Use the example apps in a real browser, where there is one."""
+    """Test the example apps in a real browser, if there is one."""
     if not (shutil.which("chromium") or shutil.which("google-chrome")):
-        session.skip("there is no Chromium here: apt-get install chromium")
+        session.skip("Chromium is missing: apt-get install chromium")
     session.install("-e", ".[local]", *group("browser"))
     session.run("pytest", "tests/browser", *session.posargs)
 
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """See that the official packages get from our servers what ours gets."""
+    """Compare the official packages with cfai, against our servers."""
     session.install("-e", ".[local]", "cloudflare", "cohere", *group("tests"))
     session.run("pytest", "tests/bench/test_cloudflare.py", "tests/bench/test_cohere.py")
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check the form of the code."""
+    """Check the style of the code."""
     session.install(*group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -57,7 +57,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types, and that every public name has one."""
+    """Check the types, and that all public names have types."""
     session.install("-e", ".[all]", *group("tests", "browser", "types"))
     session.run("mypy")
     session.env["PYRIGHT_PYTHON_IGNORE_WARNINGS"] = "1"
@@ -66,14 +66,14 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the pages; a warning is an error."""
+    """Build the docs; warnings are errors."""
     session.install("-e", ".[cli]", *group("docs"))
     session.run("sphinx-build", "-W", "-n", "--keep-going", "docs", "docs/_build/html")
 
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build what is published, look into it, and use it."""
+    """Build the distributions, check their contents, and import the wheel."""
     dist = Path(session.create_tmp(), "dist")
     shutil.rmtree(dist, ignore_errors=True)
     session.install(*group("build"))
@@ -83,7 +83,7 @@ def build(session: nox.Session) -> None:
     source = {str(path) for path in Path("cfai").rglob("*.*") if path.suffix != ".pyc"}
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     if packed != source:
-        session.error(f"not the same in the wheel and in cfai/: {sorted(packed ^ source)}")
+        session.error(f"the wheel and cfai/ differ: {sorted(packed ^ source)}")
     session.install("--force-reinstall", "--no-deps", str(wheel))
     session.install(str(wheel))
     session.run("python", "-I", "-W", "error", "-c", "from cfai import *; WorkersAI", silent=True)
@@ -91,9 +91,10 @@ def build(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure cfai beside its peers, which are installed here only."""
+    """Compare the speed of cfai and other clients, which are installed only here."""
     session.install("-e", ".[arrow,local]", "-r", "tests/bench/peers.txt", *group("tests"))
     if not session.posargs:
         session.run("pytest", "tests/bench")
-    for one in [""] if session.posargs else ["", ".crowd", ".relay", ".limit", ".stall", ".memory"]:
-        session.run("python", "-m", f"tests.bench{one}", *session.posargs)
+    modules = ["", ".crowd", ".relay", ".limit", ".stall", ".memory"]
+    for module in [""] if session.posargs else modules:
+        session.run("python", "-m", f"tests.bench{module}", *session.posargs)

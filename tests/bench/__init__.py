@@ -1,5 +1,5 @@
-"""What a call costs: cfai beside the bare libraries and the other clients, on the loopback.
+"""Benchmarks: cfai compared with the bare libraries and with other clients, on the loopback.
 
-Run it with `nox -s bench`, or `python -m tests.bench --help` where the packages of `peers.txt`
-are installed. Nothing in here is imported by the package, and no test asserts a speed.
+Run them with `nox -s bench`, or with `python -m tests.bench` if the packages of `peers.txt` are
+installed. The package imports nothing from here, and no test asserts a speed.
 """

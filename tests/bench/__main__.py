@@ -36,7 +36,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     races = [row.key for row in ROWS if isinstance(row, Race)]
     names = [contender.name for contender in CONTENDERS]
     parser = argparse.ArgumentParser(
-        prog="python -m tests.bench", description="What a call of cfai costs, beside others."
+        prog="python -m tests.bench",
+        description="Compare the cost of calls of cfai and other clients.",
     )
     parser.add_argument(
         "--rows",
@@ -44,7 +45,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         choices=keys,
         default=keys,
         metavar="ROW",
-        help=f"of {', '.join(keys)}; all of them unless said",
+        help=f"one or more of {', '.join(keys)} (default: all)",
     )
     parser.add_argument(
         "--only",
@@ -52,18 +53,22 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         choices=names,
         default=[],
         metavar="CONTENDER",
-        help=f"of {', '.join(names)}; all that are installed unless said",
+        help=f"one or more of {', '.join(names)} (default: all that are installed)",
     )
-    parser.add_argument("--rounds", type=int, default=25, help="how often each runs (%(default)s)")
     parser.add_argument(
-        "--quick", action="store_true", help="two short rounds: whether it works, not how fast"
+        "--rounds", type=int, default=25, help="number of rounds (default: %(default)s)"
     )
-    parser.add_argument("--markdown", type=Path, metavar="PATH", help="write the page there too")
+    parser.add_argument(
+        "--quick", action="store_true", help="two short rounds, to check that it works"
+    )
+    parser.add_argument(
+        "--markdown", type=Path, metavar="PATH", help="also write the results to this page"
+    )
     parser.add_argument(
         "--profile",
         choices=races,
         metavar="ROW",
-        help="instead, where the time of cfai (or of --only) goes in that row",
+        help="instead, profile cfai (or --only) in this row",
     )
     return parser.parse_args(arguments)
 
@@ -111,7 +116,7 @@ def _by_hand(path: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what the command line asks for, and print it."""
+    """Run the selected benchmarks, and print the results."""
     options = _options(arguments)
     rounds = 2 if options.quick else options.rounds
     cores = keep_apart()

@@ -1,4 +1,4 @@
-"""The floor: what the same answer costs with nothing but aiohttp and orjson, written for speed."""
+"""The floor: the cost of the same work with only aiohttp and orjson, written for speed."""
 
 from __future__ import annotations
 

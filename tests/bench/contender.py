@@ -1,4 +1,4 @@
-"""What a contender is, and what all of them send."""
+"""The base class of the contenders, and what they send."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ NATIVE = "/client/v4/accounts/a/ai/run/"
 
 
 class Contender(ABC):
-    """One client, kept open for a whole row.
+    """A client that stays open for a whole row.
 
-    It is in the rows whose `work` it has as a method: a coroutine that does it once and gives
-    the number of characters (or of floats) it got at, so that nobody can leave the work out.
+    It takes part in a row if it has the row's `work` as a method: a coroutine that does the work
+    once and returns the number of characters (or floats) that it read, which is checked.
     """
 
     name: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
-    """What must be importable."""
+    """The packages that it needs."""
     note: ClassVar[str] = ""
-    """How it is used here, where that isn't plain."""
+    """How it is used, if that is not obvious."""
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
 
     @abstractmethod
     async def open(self) -> None:
-        """Make the client."""
+        """Create the client."""
 
     @abstractmethod
     async def aclose(self) -> None:

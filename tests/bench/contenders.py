@@ -1,4 +1,4 @@
-"""The clients that are compared, one module each; a new one is added to `CONTENDERS`."""
+"""The clients that are compared, one module each. Add new ones to `CONTENDERS`."""
 
 from __future__ import annotations
 

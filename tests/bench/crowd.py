@@ -1,7 +1,6 @@
-"""Many requests against a service that refuses: `python -m tests.bench.crowd`.
+"""Many requests against a rate-limited service: `python -m tests.bench.crowd`.
 
-Its figures are seconds on the wall, losses and refusals, where those of the other rows are
-processor time.
+It reports wall-clock seconds, lost requests and refusals, where the other rows report CPU time.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ REQUESTS = 600
 
 @frozen
 class Outcome:
-    """What became of a contender's requests."""
+    """The results of a contender's requests."""
 
     name: str
     seconds: float
@@ -40,7 +39,7 @@ class Outcome:
 
 
 def ideal(requests: int) -> float:
-    """The seconds that nobody can beat: a full bucket at once, and then the rate."""
+    """The minimum possible seconds: a full bucket at once, and then the rate."""
     assert SERVICE.per_second is not None
     return max(0, requests - SERVICE.burst) / SERVICE.per_second + SERVICE.latency
 
@@ -58,24 +57,24 @@ def _serve(pipe: Connection) -> None:
 
 @contextmanager
 def _service() -> Iterator[tuple[str, Callable[[], tuple[int, int]]]]:
-    """A simulated service of its own process: where it is, and what it counted in the end."""
+    """A simulated service in its own process: its address, and a function that ends its count."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs,))
     process.start()
 
-    def counted() -> tuple[int, int]:
+    def final_counts() -> tuple[int, int]:
         ours.send(None)
         counts: tuple[int, int] = ours.recv()
         return counts
 
     try:
-        yield ours.recv(), counted
+        yield ours.recv(), final_counts
     finally:
         process.join(10)
 
 
 Work = Callable[[str, int], Awaitable[int]]
-"""Makes that many requests at an address; gives how many were answered."""
+"""Sends that many requests to an address; returns how many were answered."""
 
 
 def _texts(requests: int) -> list[str]:
@@ -83,33 +82,33 @@ def _texts(requests: int) -> list[str]:
 
 
 def job(**options: object) -> Work:
-    """`embed_many`, a text in each request."""
-    chosen: Any = options
+    """`embed_many` with one text per request."""
+    job_options: Any = options
 
     async def work(base_url: str, requests: int) -> int:
         async with WorkersAI(account_id="a", api_token="t", base_url=base_url) as ai:
-            many = ai.embed_many(MODEL, _texts(requests), batch_size=1, **chosen)
+            many = ai.embed_many(MODEL, _texts(requests), batch_size=1, **job_options)
             return len(await many.numpy())
 
     return work
 
 
-def official(at_once: int | None) -> Work:
-    """`gather` over the official package, with a semaphore or without, and its own two retries."""
+def official(concurrency: int | None) -> Work:
+    """`gather` over the official package, with or without a semaphore, with its own two retries."""
 
     async def work(base_url: str, requests: int) -> int:
         from cloudflare import AsyncCloudflare
 
-        places = asyncio.Semaphore(at_once or requests)
+        semaphore = asyncio.Semaphore(concurrency or requests)
         async with AsyncCloudflare(api_token="t", base_url=base_url) as client:
 
-            async def one(text: str) -> None:
-                async with places:
+            async def embed(text: str) -> None:
+                async with semaphore:
                     await client.ai.run("bge-m3", account_id="a", text=[text])
 
-            calls = [one(text) for text in _texts(requests)]
-            done = await asyncio.gather(*calls, return_exceptions=True)
-        return sum(not isinstance(result, BaseException) for result in done)
+            calls = [embed(text) for text in _texts(requests)]
+            results = await asyncio.gather(*calls, return_exceptions=True)
+        return sum(not isinstance(result, BaseException) for result in results)
 
     return work
 
@@ -125,29 +124,29 @@ CONTENDERS: dict[str, Work] = {
 
 
 def run(name: str, requests: int) -> Outcome:
-    """Let one contender work, against a service of its own."""
-    with _service() as (base_url, counted):
-        began = time.monotonic()
-        answered = _answered(CONTENDERS[name], base_url, requests)
-        seconds = time.monotonic() - began
-        sent, refused = counted()
+    """Run one contender against a service of its own."""
+    with _service() as (base_url, final_counts):
+        start = time.monotonic()
+        answered = _count_answered(CONTENDERS[name], base_url, requests)
+        seconds = time.monotonic() - start
+        sent, refused = final_counts()
     return Outcome(name, round(seconds, 2), requests - answered, sent, refused)
 
 
-def _answered(work: Work, base_url: str, requests: int) -> int:
-    async def begin() -> int:
+def _count_answered(work: Work, base_url: str, requests: int) -> int:
+    async def main() -> int:
         return await work(base_url, requests)
 
-    return asyncio.run(begin())
+    return asyncio.run(main())
 
 
 def main() -> None:
-    """Run them all, one after the other, and print a table."""
+    """Run all contenders, one after the other, and print a table."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.crowd", description=__doc__)
     parser.add_argument("--requests", type=int, default=REQUESTS)
-    parser.add_argument("--json", action="store_true", help="a line of JSON for each")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON per contender")
     options = parser.parse_args()
-    print(f"{options.requests} requests; the ideal is {ideal(options.requests):.1f} s")
+    print(f"{options.requests} requests; the minimum is {ideal(options.requests):.1f} s")
     for name in CONTENDERS:
         if name.startswith("cloudflare") and absent(("cloudflare",)):
             continue

@@ -1,7 +1,7 @@
-"""How many of our files a warm call enters: `python -m tests.bench.files_entered`.
+"""The files of the package that a warm call enters: `python -m tests.bench.files_entered`.
 
-A reader who follows a call has to open these files. The server is a process of its own, so only
-the client's files are counted.
+A reader who follows a call has to open these files. The server runs in its own process, so only the
+client's files are counted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PACKAGE = Path(cfai.__file__).parent
 RUN = 15
 TOKEN = 7
 EMBEDDED_TEXT = 23
-"""The most files that each may enter."""
+"""The maximum number of files."""
 
 
 @contextmanager
@@ -83,7 +83,7 @@ COUNTS: Mapping[str, tuple[str, int, Callable[[WorkersAI], Any]]] = {
 }
 
 
-async def counted() -> dict[str, set[str]]:
+async def count_all() -> dict[str, set[str]]:
     """The files that each kind of call enters."""
     results = {}
     with loopback(None) as origins:
@@ -95,8 +95,8 @@ async def counted() -> dict[str, set[str]]:
 
 
 def main() -> None:
-    """Print the three lists, and fail if one is longer than it may be."""
-    results = asyncio.run(counted())
+    """Print the three lists, and fail if one is too long."""
+    results = asyncio.run(count_all())
     for name, files in results.items():
         print(f"{name}: {len(files)} files (at most {COUNTS[name][1]})")
         print("".join(f"  {file}\n" for file in sorted(files)))

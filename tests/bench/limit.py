@@ -1,7 +1,7 @@
-"""A picture of the limit finding itself: `python -m tests.bench.limit docs/limit.svg`.
+"""A picture of the adaptive concurrency limit: `python -m tests.bench.limit docs/limit.svg`.
 
-A job without a rate runs against the simulated service of `crowd`; the picture shows how many
-requests were allowed under way at each moment, and when one was refused.
+A job without a rate runs against the simulated service of `crowd`. The picture shows the
+concurrency limit over time, and the refusals.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from .crowd import MODEL, REQUESTS, SERVICE
 
 _WIDTH, _HEIGHT = 760, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 40, 78
-# Mid tones, and no background: they are read on white and on black.
+# Medium colours without a background, readable on white and on black.
 _TEXT, _GRID, _LINE, _REFUSED = "#808080", "#80808040", "#2f81f7", "#e5534b"
 
 
 @frozen
 class Course:
-    """What happened: seconds from the start, and the limit from then on; and each refusal."""
+    """The course of a job: the limit from each moment on, and the moments of refusals."""
 
     limits: Sequence[tuple[float, float]]
     refused: Sequence[float]
@@ -35,27 +35,27 @@ class Course:
 
 
 async def run(requests: int) -> Course:
-    """Let a job work, and watch its limit."""
+    """Run a job, and record its limit."""
     limits: list[tuple[float, float]] = []
 
-    def heard(_: object) -> None:
+    def record(_: object) -> None:
         limits.append((many.stats.seconds, many.stats.limit))
 
     async with FakeWorkersAI() as fake:
         simulation = fake.simulates(SERVICE, remembers=False)
         texts = [f"text {number}" for number in range(requests)]
-        ai = fake.client(retries=Retries(on_retry=heard))
-        many = ai.embed_many(MODEL, texts, batch_size=1, rate=None, progress=heard)
-        began = asyncio.get_running_loop().time()
+        ai = fake.client(retries=Retries(on_retry=record))
+        many = ai.embed_many(MODEL, texts, batch_size=1, rate=None, progress=record)
+        start = asyncio.get_running_loop().time()
         async for _ in many:
             pass
-    refused = [moment - began for moment in simulation.counters.refused_at]
+    refused = [moment - start for moment in simulation.counters.refused_at]
     return Course(limits, refused, many.stats.seconds, requests - many.stats.texts)
 
 
 def svg(course: Course) -> str:
-    """The picture."""
-    right, floor = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+    """The picture as SVG."""
+    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
     most = 10 * (int(max(limit for _, limit in course.limits)) // 10 + 1)
     last = max(course.seconds, 1.0)
 
@@ -63,7 +63,7 @@ def svg(course: Course) -> str:
         return round(_LEFT + (right - _LEFT) * seconds / last, 1)
 
     def y(limit: float) -> float:
-        return round(floor - (floor - _TOP) * limit / most, 1)
+        return round(bottom - (bottom - _TOP) * limit / most, 1)
 
     def text(at: tuple[float, float], words: str, anchor: str = "middle", more: str = "") -> str:
         place = f'x="{at[0]}" y="{at[1]}" text-anchor="{anchor}"'
@@ -72,28 +72,28 @@ def svg(course: Course) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img"',
         'font-family="system-ui, sans-serif" font-size="13">',
-        "<title>The limit on requests under way, and refusals, over time</title>",
+        "<title>The concurrency limit and the refusals over time</title>",
     ]
     for limit in range(0, most + 1, 10):
         parts.append(f'<path d="M{_LEFT} {y(limit)}H{right}" stroke="{_GRID}"/>')
         parts.append(text((_LEFT - 8, y(limit) + 4), str(limit), "end"))
     for second in range(0, int(last) + 1, 2):
-        parts.append(f'<path d="M{x(second)} {floor}v5" stroke="{_TEXT}"/>')
-        parts.append(text((x(second), floor + 19), str(second)))
+        parts.append(f'<path d="M{x(second)} {bottom}v5" stroke="{_TEXT}"/>')
+        parts.append(text((x(second), bottom + 19), str(second)))
     steps = "".join(f"H{x(second)}V{y(limit)}" for second, limit in course.limits)
     begin = course.limits[0][1]
     parts.append(
         f'<path d="M{x(0)} {y(begin)}{steps}H{x(last)}" fill="none" stroke="{_LINE}" '
         'stroke-width="1.8" stroke-linejoin="round"/>'
     )
-    ticks = "".join(f"M{x(second)} {floor + 34}v12" for second in course.refused)
+    ticks = "".join(f"M{x(second)} {bottom + 34}v12" for second in course.refused)
     parts.append(f'<path d="{ticks}" stroke="{_REFUSED}" stroke-width="1.5"/>')
     legend = _TOP - 18
     parts += [
         f'<path d="M{_LEFT} {legend - 4}h22" stroke="{_LINE}" stroke-width="1.8"/>',
-        text((_LEFT + 28, legend), "requests allowed under way at once", "start"),
+        text((_LEFT + 28, legend), "concurrency limit", "start"),
         f'<path d="M{_LEFT + 290} {legend - 10}v12" stroke="{_REFUSED}" stroke-width="1.5"/>',
-        text((_LEFT + 298, legend), f"a refusal ({len(course.refused)} of them)", "start"),
+        text((_LEFT + 298, legend), f"refusal ({len(course.refused)} in total)", "start"),
         text(((right + _LEFT) / 2, _HEIGHT - 8), "seconds"),
         "</svg>",
     ]
@@ -101,7 +101,7 @@ def svg(course: Course) -> str:
 
 
 def main() -> None:
-    """Run, say what happened, and write the picture where it is wanted."""
+    """Run the job, print the results, and write the picture if a path is given."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.limit", description=__doc__)
     parser.add_argument("path", type=Path, nargs="?", help="where to write the picture")
     parser.add_argument("--requests", type=int, default=REQUESTS)

@@ -1,4 +1,4 @@
-"""The loopback server's process, and the cores that it and the client keep to."""
+"""The process of the loopback server, and the cores of the server and the client."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SERVER = Path(__file__).with_name("server.py")
 
 @frozen
 class Cores:
-    """Which core each side keeps to; None where it goes wherever it is put."""
+    """The core that each side is pinned to; None if it is not pinned."""
 
     client: int | None
     server: int | None
 
 
 def keep_apart() -> Cores:
-    """Pin this process to one core and choose another for the server, where that can be done."""
+    """Pin this process to one core and choose another for the server, if possible."""
     if not hasattr(os, "sched_setaffinity"):
         return Cores(None, None)
     first, *others = sorted(os.sched_getaffinity(0))
@@ -36,10 +36,10 @@ def keep_apart() -> Cores:
 
 @contextmanager
 def loopback(core: int | None) -> Iterator[Mapping[str, str]]:
-    """Run the server on *core*; gives the origin of every scenario."""
+    """Run the server on *core*; yields the origin of each scenario."""
     command = [sys.executable, "-I", str(_SERVER), *([] if core is None else [str(core)])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         ports: dict[str, int] = json.loads(process.stdout.readline())
         yield {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
-        # Leaving closes its standard input, which is its sign to end.
+        # Leaving the block closes the server's standard input, which ends it.

@@ -1,4 +1,4 @@
-"""Rows and their figures: what is run, interleaved, and what each round of each contender cost."""
+"""Rows and their results: runs the contenders in turn, and measures each round of each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @frozen
 class Budget:
-    """What a contender may cost: a multiple of the floor, or seconds where *absolute*."""
+    """The maximum cost of a contender: a multiple of the floor, or seconds if *absolute*."""
 
     contender: str
     limit: float
@@ -41,35 +41,35 @@ class Row:
     key: str
     title: str
     about: str
-    """A sentence on what happens in it, for the reader of the figures."""
+    """A sentence for the reader that says what is measured."""
     unit: str
-    """What the figures are for one of."""
+    """The unit that the figures refer to."""
     scale: str = "µs"
     floor: str = "aiohttp + orjson"
     less: str | None = None
-    """A contender whose cost is taken off everybody's before they are compared."""
+    """A contender whose cost is subtracted from all others before they are compared."""
     budgets: tuple[Budget, ...] = ()
 
 
 @frozen(kw_only=True)
 class Race(Row):
-    """A row whose contenders do the same work against the same scenario of the server."""
+    """A row in which clients do the same work against the same scenario of the server."""
 
     scenario: str
     work: str
-    """The contenders' method that does it once; who has none isn't in the row."""
+    """The method that does the work once; contenders without it do not take part."""
     expects: int
-    """What the work must give each time."""
+    """What the method must return."""
     units: int = 1
-    """How many units one go is."""
+    """The number of units in one call of the method."""
     times: int
-    """How often a round does it."""
+    """The number of calls per round."""
     in_flight: int = 1
 
 
 @frozen
 class Snippet:
-    """A short program, and the packages without which it can't run.
+    """A short program, and the packages that it needs.
 
     `sys.argv[1]` is the origin of the server's scenario `run`.
     """
@@ -80,38 +80,38 @@ class Snippet:
 
 @frozen(kw_only=True)
 class Startup(Row):
-    """A row whose contenders are interpreters that run a short program and end."""
+    """A row in which interpreters run a short program and exit."""
 
     snippets: Mapping[str, Snippet]
 
 
 @frozen(kw_only=True)
 class Making(Row):
-    """A row whose contenders make something without a server: its time, and its peak of memory."""
+    """A row that measures the time and the peak memory of functions, without a server."""
 
     makers: Mapping[str, Callable[[], object]]
-    most: int
-    """Bytes of memory, for those that have a budget."""
+    max_bytes: int
+    """The memory budget of the contenders that have a time budget."""
 
 
 @frozen
 class Outcome:
-    """What each contender cost in each round: seconds for one unit, or bytes."""
+    """The cost of each contender in each round: seconds per unit, or bytes."""
 
     row: Row
     seconds: Mapping[str, Sequence[float]]
     missing: Mapping[str, str]
-    """Contenders left out, and the package that isn't installed."""
+    """Contenders that were skipped, and the package that is not installed."""
 
     def over(self, name: str) -> list[float]:
-        """*name*'s cost in each round, without what the row takes off everybody."""
+        """The cost of *name* in each round, after the subtraction."""
         if self.row.less is None:
             return list(self.seconds[name])
         off = self.seconds[self.row.less]
         return [cost - less for cost, less in zip(self.seconds[name], off, strict=True)]
 
     def ratio(self, name: str) -> tuple[float, float, float] | None:
-        """First quartile, median and third quartile of *name* over the floor, round by round."""
+        """Quartiles of the cost of *name* divided by that of the floor, round by round."""
         if self.row.floor not in self.seconds or name == self.row.less:
             return None
         pairs = zip(self.over(name), self.over(self.row.floor), strict=True)
@@ -120,7 +120,7 @@ class Outcome:
         return low, median(ratios), high
 
     def met(self, budget: Budget) -> bool | None:
-        """Whether the budget is kept; None where its contender wasn't there."""
+        """Whether the budget is met; None if its contender did not take part."""
         if budget.contender not in self.seconds:
             return None
         if budget.absolute:
@@ -130,17 +130,17 @@ class Outcome:
 
 
 def absent(packages: Sequence[str]) -> str | None:
-    """The first of *packages* that isn't installed."""
+    """The first of *packages* that is not installed."""
     return next((name for name in packages if find_spec(name) is None), None)
 
 
 def _interleaved(entrants: Sequence[T], rounds: int) -> list[list[T]]:
-    """The order of each round: everybody once, and nobody always after the same one."""
+    """The random order of each round, in which each entrant runs once."""
     chance = random.Random(rounds)
     return [chance.sample(entrants, len(entrants)) for _ in range(rounds)]
 
 
-# A race...
+# Races
 
 
 async def race(row: Race, origin: str, *, rounds: int, only: Sequence[str] = ()) -> Outcome:
@@ -154,9 +154,9 @@ async def race(row: Race, origin: str, *, rounds: int, only: Sequence[str] = ())
             await contender.open()
             stack.push_async_callback(contender.aclose)
             works.append((entrant.name, getattr(contender, row.work)))
-            await _fly(row, works[-1][1], row.in_flight)
+            await _repeat(row, works[-1][1], row.in_flight)
         gc.collect()
-        gc.freeze()  # so that nobody pays for the other contenders' modules in a collection
+        gc.freeze()  # so that a collection does not scan the other contenders' modules
         stack.callback(gc.unfreeze)
         for order in _interleaved(works, rounds):
             for name, work in order:
@@ -179,15 +179,15 @@ def _entrants(row: Race, only: Sequence[str]) -> tuple[list[type[Contender]], di
 
 
 async def _timed(row: Race, work: Work) -> float:
-    # Once more without the clock: a connection that went stale while the others ran is renewed.
-    await _fly(row, work, row.in_flight)
+    # Not measured: reconnects if the connection was closed while the others ran.
+    await _repeat(row, work, row.in_flight)
     gc.collect()
-    began = time.process_time()
-    await _fly(row, work, row.times)
-    return (time.process_time() - began) / (row.times * row.units)
+    start = time.process_time()
+    await _repeat(row, work, row.times)
+    return (time.process_time() - start) / (row.times * row.units)
 
 
-async def _fly(row: Race, work: Work, times: int) -> None:
+async def _repeat(row: Race, work: Work, times: int) -> None:
     if row.in_flight == 1:
         await again(row, work, times)
         return
@@ -198,31 +198,33 @@ async def _fly(row: Race, work: Work, times: int) -> None:
 
 async def again(row: Race, work: Work, times: int) -> None:
     for _ in range(times):
-        seen = await work()
-        if seen != row.expects:
-            raise AssertionError(f"{row.key}: {work} gave {seen} instead of {row.expects}")
+        result = await work()
+        if result != row.expects:
+            raise AssertionError(f"{row.key}: {work} returned {result} instead of {row.expects}")
 
 
-# Something made...
+# Functions
 
 
 def making(row: Making, *, rounds: int, only: Sequence[str] = ()) -> tuple[Outcome, Outcome]:
-    """Run *row*: its processor time, and the most memory that was in use at once."""
+    """Run *row*: its CPU time, and its peak memory."""
     entrants = [name for name in row.makers if not only or name in {*only, row.floor}]
     seconds: dict[str, list[float]] = {name: [] for name in entrants}
     memory: dict[str, list[float]] = {name: [] for name in entrants}
     for order in _interleaved(entrants, rounds):
         for name in order:
             gc.collect()
-            began = time.process_time()
+            start = time.process_time()
             row.makers[name]()
-            seconds[name].append(time.process_time() - began)
+            seconds[name].append(time.process_time() - start)
     for name in entrants:
         tracemalloc.start()
         row.makers[name]()
         memory[name] = [tracemalloc.get_traced_memory()[1]] * rounds
         tracemalloc.stop()
-    budgets = tuple(Budget(one.contender, row.most, absolute=True) for one in row.budgets)
+    budgets = tuple(
+        Budget(budget.contender, row.max_bytes, absolute=True) for budget in row.budgets
+    )
     by_memory = evolve(
         row,
         key=f"{row.key}-memory",
@@ -234,13 +236,13 @@ def making(row: Making, *, rounds: int, only: Sequence[str] = ()) -> tuple[Outco
     return Outcome(row, seconds, {}), Outcome(by_memory, memory, {})
 
 
-# A start...
+# Startup
 
 
 def startup(
     row: Startup, origin: str, *, rounds: int, only: Sequence[str] = ()
 ) -> tuple[Outcome, Outcome]:
-    """Run *row*: the same runs by processor time, and by the clock on the wall."""
+    """Run *row*: the CPU time and the wall-clock time of the same runs."""
     missing = {
         name: package
         for name, snippet in row.snippets.items()
@@ -255,23 +257,23 @@ def startup(
     processor: dict[str, list[float]] = {name: [] for name in entrants}
     wall: dict[str, list[float]] = {name: [] for name in entrants}
     for name in entrants:
-        _started(row.snippets[name].code, origin)  # writes its bytecode, and fills the page cache
+        _run(row.snippets[name].code, origin)  # writes the bytecode, and fills the page cache
     for order in _interleaved(entrants, rounds):
         for name in order:
-            used, elapsed = _started(row.snippets[name].code, origin)
+            used, elapsed = _run(row.snippets[name].code, origin)
             processor[name].append(used)
             wall[name].append(elapsed)
     by_wall = evolve(row, key=f"{row.key}-wall", title=f"{row.title}: wall-clock time")
     return Outcome(row, processor, missing), Outcome(by_wall, wall, missing)
 
 
-def _started(code: str, origin: str) -> tuple[float, float]:
-    """Processor seconds and elapsed seconds of an interpreter that runs *code*."""
-    began = time.perf_counter()
+def _run(code: str, origin: str) -> tuple[float, float]:
+    """The CPU seconds and the elapsed seconds of an interpreter that runs *code*."""
+    start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-I", "-c", code, origin])
     _, status, usage = os.wait4(process.pid, 0)
-    elapsed = time.perf_counter() - began
+    elapsed = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise AssertionError(f"this ended with {process.returncode}: {code}")
+        raise AssertionError(f"the program exited with {process.returncode}: {code}")
     return usage.ru_utime + usage.ru_stime, elapsed

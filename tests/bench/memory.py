@@ -1,6 +1,6 @@
-"""The peak memory of jobs, small and large: `python -m tests.bench.memory`.
+"""The peak memory of small and large embedding jobs: `python -m tests.bench.memory`.
 
-Each job is a process of its own, and so is the service, which answers ready-made vectors.
+Each job runs in its own process, and so does the service, which sends prepared vectors.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _service() -> Iterator[str]:
 
 
 async def job(base_url: str, count: int, way: str) -> None:
-    """Embed so many texts, and print the peak in MB."""
+    """Embed *count* texts, and print the peak memory in MB."""
     texts = (f"text {number}" for number in range(count))
     async with WorkersAI(account_id="a", api_token="t", base_url=base_url) as ai:
         many = ai.embed_many(MODEL, texts, rate=None, ordered=False, concurrency=8)
@@ -77,7 +77,7 @@ async def job(base_url: str, count: int, way: str) -> None:
 
 
 def peak(base_url: str, count: int, way: str) -> float:
-    """The peak of a process that embeds so many texts, in MB."""
+    """The peak memory of a process that embeds *count* texts, in MB."""
     command = [sys.executable, "-m", "tests.bench.memory", "--job", base_url, str(count), way]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -95,11 +95,11 @@ def main() -> None:
     with _service() as base_url:
         for way in WAYS:
             peaks = [peak(base_url, count, way) for count in options.texts]
-            said = ", ".join(
-                f"{count:,} texts {found:.1f} MB"
-                for count, found in zip(options.texts, peaks, strict=True)
+            figures = ", ".join(
+                f"{count:,} texts {megabytes:.1f} MB"
+                for count, megabytes in zip(options.texts, peaks, strict=True)
             )
-            print(f"{way}: {said}; {peaks[-1] - peaks[0]:+.1f} MB", flush=True)
+            print(f"{way}: {figures}; {peaks[-1] - peaks[0]:+.1f} MB", flush=True)
 
 
 if __name__ == "__main__":

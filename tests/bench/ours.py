@@ -1,4 +1,4 @@
-"""cfai, as its users write it."""
+"""cfai, used as in the docs."""
 
 from __future__ import annotations
 

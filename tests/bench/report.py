@@ -1,4 +1,4 @@
-"""The figures as tables: plain for a terminal, Markdown for the documentation."""
+"""The results as tables: plain text for a terminal, Markdown for the documentation."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ costs in Python with only aiohttp and orjson.
 
 
 def table(outcome: Outcome) -> list[list[str]]:
-    """A header, and a line for each contender, in the order of the row."""
+    """A header, and one line per contender, in the order of the row."""
     row = outcome.row
     scale = _SCALES[row.scale]
     taken_off = [f"less {row.less}"] if row.less else []
@@ -88,7 +88,7 @@ def _verdict(outcome: Outcome, budget: Budget) -> str:
 
 
 def plain(outcome: Outcome) -> str:
-    """The row for a terminal."""
+    """The results of a row for a terminal."""
     lines = table(outcome)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     aligned = [
@@ -98,12 +98,12 @@ def plain(outcome: Outcome) -> str:
         ).rstrip()
         for line in lines
     ]
-    return "\n".join([f"{outcome.row.key}: {outcome.row.title}", *aligned, *_left_out(outcome)])
+    return "\n".join([f"{outcome.row.key}: {outcome.row.title}", *aligned, *_missing(outcome)])
 
 
-def _left_out(outcome: Outcome) -> list[str]:
+def _missing(outcome: Outcome) -> list[str]:
     return [
-        f"left out: {name} ({package} isn't installed)" for name, package in outcome.missing.items()
+        f"missing: {name} ({package} is not installed)" for name, package in outcome.missing.items()
     ]
 
 
@@ -111,11 +111,11 @@ def _markdown(outcome: Outcome) -> str:
     header, *lines = table(outcome)
     cells = [header, ["---", *["---:"] * (len(header) - 1)], *lines]
     text = "\n".join(f"| {' | '.join(line)} |" for line in cells)
-    return "\n\n".join([f"## {outcome.row.title}", outcome.row.about, text, *_left_out(outcome)])
+    return "\n\n".join([f"## {outcome.row.title}", outcome.row.about, text, *_missing(outcome)])
 
 
 def markdown(outcomes: Sequence[Outcome], *, rounds: int, cores: Cores, now: datetime) -> str:
-    """The page for the documentation."""
+    """The page of the documentation."""
     notes = [
         f"- **{contender.name}**: {contender.note}."
         for contender in CONTENDERS
@@ -147,8 +147,8 @@ def _machine(cores: Cores) -> str:
 
 
 def _processor() -> str:
-    known = Path("/proc/cpuinfo")
-    lines = known.read_text().splitlines() if known.exists() else []
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else 'Processor'} ({platform.machine()})"
 

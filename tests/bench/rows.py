@@ -1,4 +1,4 @@
-"""What is compared, with the budgets that cfai keeps to. A new row is written here."""
+"""The rows: what is compared, and the budgets of cfai. Add new rows here."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ import asyncio, sys
 from openai import AsyncOpenAI
 async def main():
     async with AsyncOpenAI(api_key="t", base_url=sys.argv[1] + "/ai/v1") as client:
-        said = [{"role": "user", "content": "hi"}]
-        answer = await client.chat.completions.create(model="@cf/a/b", messages=said)
+        messages = [{"role": "user", "content": "hi"}]
+        answer = await client.chat.completions.create(model="@cf/a/b", messages=messages)
         answer.choices[0].message.content
 asyncio.run(main())
 """
@@ -171,7 +171,7 @@ ROWS: tuple[Row, ...] = (
             _OURS: lambda: [len(piece) for piece in Integers(_AUDIO)],
         },
         budgets=(Budget(_OURS, 0.4),),
-        most=2_000_000,
+        max_bytes=2_000_000,
     ),
     Startup(
         key="import",

@@ -1,7 +1,7 @@
-"""A loopback server that does as little as it can, so that the client is what is measured.
+"""A minimal loopback server, so that the benchmarks measure the client.
 
-It runs as a script in a process of its own, imports only the standard library, opens one port
-for each scenario, prints them as one line of JSON, and ends when its standard input does.
+It runs as a script in its own process and imports only the standard library. It opens one port per
+scenario, prints the ports as one line of JSON, and exits when its standard input is closed.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ TEXTS = 100
 DIMENSION = 1024
 
 _WORDS = (" The", " sky", " is", " blue", " because", " air", " scatters", " short", " waves", ".")
-_SAID = "".join(_WORDS)
+_TEXT = "".join(_WORDS)
 _USAGE = {"prompt_tokens": 12, "completion_tokens": 10, "total_tokens": 22}
-_OF_CHAT = {
+_CHAT_FIELDS = {
     "id": "chatcmpl-edc84a6e6a5e4bb0a3ed1b0f9a6d8c11",
     "created": 1751570976,
     "model": "@cf/meta/llama-3.1-8b-instruct",
 }
 
-RUN_CHARACTERS = len(_SAID)
+RUN_CHARACTERS = len(_TEXT)
 
 
 def stream_characters(events: int) -> int:
-    """How much text a stream of so many events holds."""
+    """The number of characters in a stream of *events* events."""
     return sum(map(len, islice(cycle(_WORDS), events)))
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Ready-made bytes: the first piece at once, each further one after a pause (seconds)."""
+    """Prepared bytes: the first part at once, each further one after a delay (seconds)."""
 
-    pieces: tuple[bytes, ...]
-    pause: float = 0
+    parts: tuple[bytes, ...]
+    delay: float = 0
 
 
 def _json(body: object) -> Reply:
@@ -53,15 +53,15 @@ def _json(body: object) -> Reply:
 
 
 def _native_run() -> Reply:
-    result = {"response": _SAID, "tool_calls": [], "usage": _USAGE}
+    result = {"response": _TEXT, "tool_calls": [], "usage": _USAGE}
     return _json({"result": result, "success": True, "errors": [], "messages": []})
 
 
 def _chat_run() -> Reply:
-    message = {"role": "assistant", "content": _SAID}
+    message = {"role": "assistant", "content": _TEXT}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     return _json(
-        {**_OF_CHAT, "object": "chat.completion", "choices": [choice], "usage": _USAGE},
+        {**_CHAT_FIELDS, "object": "chat.completion", "choices": [choice], "usage": _USAGE},
     )
 
 
@@ -96,14 +96,14 @@ def _chat_event(word: str, *, last: bool = False) -> dict[str, object]:
         "logprobs": None,
         "finish_reason": "stop" if last else None,
     }
-    event = {**_OF_CHAT, "object": "chat.completion.chunk", "choices": [choice]}
+    event = {**_CHAT_FIELDS, "object": "chat.completion.chunk", "choices": [choice]}
     return {**event, "usage": _USAGE} if last else event
 
 
 def _events(event: Callable[..., dict[str, object]], count: int) -> list[bytes]:
     words = [event(word) for word in islice(cycle(_WORDS), count)]
-    said = [json.dumps(each, separators=(",", ":")) for each in (*words, event("", last=True))]
-    return [b"data: %b\n\n" % data.encode() for data in (*said, "[DONE]")]
+    lines = [json.dumps(each, separators=(",", ":")) for each in (*words, event("", last=True))]
+    return [b"data: %b\n\n" % data.encode() for data in (*lines, "[DONE]")]
 
 
 def _chunk(data: bytes) -> bytes:
@@ -117,40 +117,40 @@ _LAST_CHUNK = b"0\r\n\r\n"
 
 
 def _burst(events: list[bytes]) -> Reply:
-    """Every event its own HTTP chunk, and all of them written at once."""
+    """Each event in its own HTTP chunk, all written at once."""
     return Reply((b"".join([_STREAM_HEAD, *map(_chunk, events), _LAST_CHUNK]),))
 
 
 def _blocks(events: list[bytes], size: int = 16 * 1024) -> Reply:
-    """HTTP chunks of *size* bytes that end wherever they end."""
+    """HTTP chunks of *size* bytes, regardless of the events."""
     body = b"".join(events)
     chunks = [_chunk(body[at : at + size]) for at in range(0, len(body), size)]
     return Reply((_STREAM_HEAD, *chunks, _LAST_CHUNK))
 
 
-def _paced(events: list[bytes], pause: float = 0.001) -> Reply:
-    """One event a write, each one alone on the wire."""
-    return Reply((_STREAM_HEAD, *map(_chunk, events), _LAST_CHUNK), pause)
+def _paced(events: list[bytes], delay: float = 0.001) -> Reply:
+    """One event per write, so that each arrives alone."""
+    return Reply((_STREAM_HEAD, *map(_chunk, events), _LAST_CHUNK), delay)
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What one port answers: in Workers AI's own form, or in OpenAI's to those who ask there."""
+    """The reply of one port: in Workers AI's format, or in OpenAI's on OpenAI's paths."""
 
     native: Callable[[], Reply]
     openai: Callable[[], Reply]
     latency: float = 0
-    """Seconds before the answer."""
+    """Seconds before the reply."""
 
 
 def _streamed(
-    arrive: Callable[[list[bytes]], Reply],
+    framing: Callable[[list[bytes]], Reply],
     count: int,
     native: Callable[..., dict[str, object]] = _native_event,
 ) -> Scenario:
     return Scenario(
-        cache(lambda: arrive(_events(native, count))),
-        cache(lambda: arrive(_events(_chat_event, count))),
+        cache(lambda: framing(_events(native, count))),
+        cache(lambda: framing(_events(_chat_event, count))),
     )
 
 
@@ -166,7 +166,7 @@ SCENARIOS = {
 
 
 class _Connection(asyncio.Protocol):
-    """One request at a time, as every client here sends them; what it says is not looked at."""
+    """One request at a time, as all contenders send them. The request's body is ignored."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
@@ -194,16 +194,17 @@ class _Connection(asyncio.Protocol):
             self._answer(reply)
 
     def _answer(self, reply: Reply) -> None:
-        if reply.pause:
-            self._drip(reply, 0)
+        if reply.delay:
+            self._write_slowly(reply, 0)
         else:
-            for piece in reply.pieces:
-                self._transport.write(piece)
+            for part in reply.parts:
+                self._transport.write(part)
 
-    def _drip(self, reply: Reply, at: int) -> None:
-        if at < len(reply.pieces) and not self._transport.is_closing():
-            self._transport.write(reply.pieces[at])
-            asyncio.get_running_loop().call_later(reply.pause, self._drip, reply, at + 1)
+    def _write_slowly(self, reply: Reply, index: int) -> None:
+        if index < len(reply.parts) and not self._transport.is_closing():
+            self._transport.write(reply.parts[index])
+            loop = asyncio.get_running_loop()
+            loop.call_later(reply.delay, self._write_slowly, reply, index + 1)
 
 
 async def _serve() -> None:
@@ -213,9 +214,9 @@ async def _serve() -> None:
         server = await loop.create_server(partial(_Connection, scenario), "127.0.0.1", 0)
         ports[name] = server.sockets[0].getsockname()[1]
     print(json.dumps(ports), flush=True)
-    ended = asyncio.Event()
-    loop.add_reader(sys.stdin, ended.set)
-    await ended.wait()
+    stop = asyncio.Event()
+    loop.add_reader(sys.stdin, stop.set)
+    await stop.wait()
 
 
 if __name__ == "__main__":

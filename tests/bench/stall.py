@@ -1,8 +1,8 @@
-"""How long a large answer of vectors keeps others waiting: `python -m tests.bench.stall`.
+"""How long decoding a large response blocks other tasks: `python -m tests.bench.stall`.
 
-A task that only ever asks for its next turn measures the longest gap between two of them, while
-another one reads an answer in one of several ways, in rounds. On a busy machine other programs make
-gaps of their own: then the best figures say more than the medians.
+A task that does nothing but yield measures the longest gap between two of its turns, while another
+task decodes a response in one of several ways, in rounds. On a busy machine, other programs cause
+gaps as well; the minimum then says more than the median.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ DIMENSION = 1024
 _HEADERS = {"Content-Type": "application/json"}
 
 Way = Callable[[bytes], Awaitable[int]]
-"""Reads an answer; gives how many numbers there were."""
+"""Decodes a response; returns the count of numbers in it."""
 
 
 def body(texts: int) -> bytes:
-    """An answer with the vectors of so many texts."""
+    """A response with the vectors of *texts* texts."""
     chance = random.Random(20)
     rows = [[round(chance.gauss(0, 0.03), 14) for _ in range(DIMENSION)] for _ in range(texts)]
     result = {"shape": [texts, DIMENSION], "data": rows, "pooling": "cls"}
-    said = {"result": result, "success": True, "errors": [], "messages": []}
-    return json.dumps(said, separators=(",", ":")).encode()
+    document = {"result": result, "success": True, "errors": [], "messages": []}
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
-def _whole(data: bytes) -> int:
+def _by_orjson(data: bytes) -> int:
     buffer = array("f")
     for row in orjson.loads(data)["result"]["data"]:
         buffer.fromlist(row)
     return len(buffer)
 
 
-def _by_simdjson(data: bytes) -> int:
+async def _simdjson(data: bytes) -> int:
     import numpy as np
     import simdjson
 
@@ -56,15 +56,11 @@ def _by_simdjson(data: bytes) -> int:
 
 
 async def _at_once(data: bytes) -> int:
-    return _whole(data)
+    return _by_orjson(data)
 
 
 async def _in_a_thread(data: bytes) -> int:
-    return await asyncio.to_thread(_whole, data)
-
-
-async def _simdjson(data: bytes) -> int:
-    return _by_simdjson(data)
+    return await asyncio.to_thread(_by_orjson, data)
 
 
 def _read(data: bytes, vectors: VectorDecoder) -> Answer:
@@ -100,20 +96,20 @@ WAYS: dict[str, Way] = {
     "in slices (cfai)": _in_slices,
 }
 with suppress(ImportError):
-    import simdjson  # noqa: F401  # only whether it is there
+    import simdjson  # noqa: F401  # only to check whether it is installed
 
     WAYS["at once, by simdjson"] = _simdjson
 
 
 async def gap(way: Way, data: bytes) -> tuple[float, float]:
-    """The longest wait for a turn while *way* reads, and the processor time; in seconds."""
+    """The longest gap between two turns while *way* decodes, and its CPU time, in seconds."""
     longest = 0.0
-    over = False
+    finished = False
 
     async def turns() -> None:
         nonlocal longest
         last = time.perf_counter()
-        while not over:
+        while not finished:
             await asyncio.sleep(0)
             now = time.perf_counter()
             longest, last = max(longest, now - last), now
@@ -122,34 +118,34 @@ async def gap(way: Way, data: bytes) -> tuple[float, float]:
     await asyncio.sleep(0)
     longest = 0.0
     count = await way(data)
-    over = True
+    finished = True
     await ticking
     assert count % DIMENSION == 0
-    began = time.process_time()
+    start = time.process_time()
     await way(data)
-    return longest, time.process_time() - began
+    return longest, time.process_time() - start
 
 
 async def measure(texts: int, rounds: int) -> None:
-    """Print a table for answers of so many texts."""
+    """Print a table for responses with *texts* vectors."""
     data = body(texts)
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
+    results: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
     for way in WAYS.values():
         await way(data)
     for _ in range(rounds):
         for name, way in random.sample(sorted(WAYS.items()), len(WAYS)):
-            found[name].append(await gap(way, data))
+            results[name].append(await gap(way, data))
     print(f"{texts} vectors of {DIMENSION} numbers, {len(data) / 1e6:.1f} MB, {rounds} rounds")
-    for name, figures in found.items():
-        gaps, used = ([1e3 * each for each in column] for column in zip(*figures, strict=True))
+    for name, figures in results.items():
+        gaps, cpu = ([1e3 * each for each in column] for column in zip(*figures, strict=True))
         print(
-            f"  {name:24} longest gap {median(gaps):6.2f} ms, at best {min(gaps):6.2f} ms;"
-            f"  processor {median(used):6.2f} ms"
+            f"  {name:24} longest gap {median(gaps):6.2f} ms, minimum {min(gaps):6.2f} ms;"
+            f"  CPU time {median(cpu):6.2f} ms"
         )
 
 
 def main() -> None:
-    """Measure a direct answer, and one of the queue."""
+    """Measure a direct response, and one of the queue."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.stall", description=__doc__)
     parser.add_argument("--rounds", type=int, default=40)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The benchmark still runs, and reads its own figures rightly. No speed is asserted."""
+"""The benchmarks run, and compute their results correctly. No speed is asserted."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ _SECONDS = {
 
 
 def test_the_command_measures_ours_and_the_floor(tmp_path: Path) -> None:
-    """`python -m tests.bench --quick` runs the cheap rows and writes the page."""
+    """`python -m tests.bench --quick` runs the fast rows and writes the page."""
     page = tmp_path / "page.md"
     command = [sys.executable, "-m", "tests.bench", "--quick", "--only", "cfai"]
     command += ["--rows", "run", "run-64", "burst", "blocks", "burst-chat", "embed", "audio"]
 
-    done = subprocess.run(
+    run = subprocess.run(
         [*command, "--markdown", str(page)], cwd=_TOP, capture_output=True, text=True, check=False
     )
 
-    assert done.returncode == 0, done.stderr
-    assert "run: One small JSON answer" in done.stdout
+    assert run.returncode == 0, run.stderr
+    assert "run: One small JSON answer" in run.stdout
     assert "## A stream in bursts" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
-    ("part", "said"),
+    ("part", "output"),
     [
         (["stall", "--rounds", "2"], "in slices (cfai)"),
         (["memory", "--texts", "300", "600"], "to_parquet: 300 texts"),
@@ -56,21 +56,21 @@ def test_the_command_measures_ours_and_the_floor(tmp_path: Path) -> None:
         (["crowd", "--requests", "5"], "cfai embed_many"),
     ],
 )
-def test_the_other_parts_run(tmp_path: Path, part: list[str], said: str) -> None:
-    """Each of what `nox -s bench` runs besides, with as little as it takes."""
+def test_the_other_benchmarks_run(tmp_path: Path, part: list[str], output: str) -> None:
+    """The other benchmarks of `nox -s bench`, with little work."""
     name, *rest = (word.format(path=tmp_path / "limit.svg") for word in part)
     command = [sys.executable, "-m", f"tests.bench.{name}", *rest]
 
-    done = subprocess.run(command, cwd=_TOP, capture_output=True, text=True, check=False)
+    run = subprocess.run(command, cwd=_TOP, capture_output=True, text=True, check=False)
 
-    assert done.returncode == 0, done.stderr
-    assert said in done.stdout
+    assert run.returncode == 0, run.stderr
+    assert output in run.stdout
     if name == "limit":
         assert (tmp_path / "limit.svg").read_text().startswith("<svg ")
 
 
 def test_ratios_are_taken_within_a_round() -> None:
-    """A slow round slows both sides; what everybody pays is taken off first."""
+    """A slow round slows both sides; the common cost is subtracted first."""
     outcome = Outcome(_ROW, _SECONDS, {})
 
     ratio = outcome.ratio("ours")
@@ -80,8 +80,8 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert outcome.ratio("nothing") is None
 
 
-def test_budgets_are_of_a_ratio_or_absolute() -> None:
-    """Both kinds are read off what is left after the taking off; an absent contender has none."""
+def test_budgets_are_ratios_or_absolute() -> None:
+    """Both kinds apply after the subtraction; a missing contender has no verdict."""
     outcome = Outcome(_ROW, _SECONDS, {})
 
     assert [outcome.met(budget) for budget in _ROW.budgets] == [True, True]
@@ -89,15 +89,15 @@ def test_budgets_are_of_a_ratio_or_absolute() -> None:
     assert outcome.met(Budget("peer", 1.1)) is None
 
 
-def test_the_tables_say_what_was_left_out() -> None:
-    """A contender that isn't installed is a line, in the terminal and on the page."""
+def test_the_tables_name_missing_contenders() -> None:
+    """A contender that is not installed is named, in the terminal and on the page."""
     outcome = Outcome(_ROW, _SECONDS, {"peer": "peer_package"})
 
     page = markdown(
         [outcome], rounds=3, cores=Cores(None, None), now=datetime(2026, 1, 2, tzinfo=UTC)
     )
 
-    line = "left out: peer (peer_package isn't installed)"
+    line = "missing: peer (peer_package is not installed)"
     assert line in plain(outcome)
     assert line in page
     assert "02 January 2026" in page
@@ -105,7 +105,7 @@ def test_the_tables_say_what_was_left_out() -> None:
 
 
 def test_every_row_has_a_floor_and_budgets_of_contenders() -> None:
-    """A row's names are the names of contenders that are in it."""
+    """The floor and the budgets of a row name contenders that take part in it."""
     for row in ROWS:
         if isinstance(row, Race):
             names = {each.name for each in CONTENDERS if hasattr(each, row.work)}
@@ -113,6 +113,6 @@ def test_every_row_has_a_floor_and_budgets_of_contenders() -> None:
 
 
 def test_a_package_that_is_missing_is_named() -> None:
-    """The first missing one, or nothing."""
+    """The first missing one, or None."""
     assert absent(("json", "no_such_package_here")) == "no_such_package_here"
     assert absent(("json",)) is None
