@@ -54,7 +54,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256))
 MP3 = b"ID3\x04\x00" + bytes(range(256))
 WAV = b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(range(256)) * 4
-HEARD = {"text": "hello"}
+TRANSCRIPT = {"text": "hello"}
 
 
 # Models and accounts
@@ -144,10 +144,10 @@ async def test_invalid_accounts_are_refused(fake: FakeWorkersAI, account: str) -
 )
 async def test_whisper_is_sent_raw_bytes(fake: FakeWorkersAI, data: bytes, kind: str) -> None:
     """A raw body has the type of its content."""
-    fake.answers(HEARD)
-    heard = await fake.client().run(WHISPER, AutomaticSpeechRecognition(data))
+    fake.answers(TRANSCRIPT)
+    transcript = await fake.client().run(WHISPER, AutomaticSpeechRecognition(data))
     [request] = fake.requests
-    assert heard.text == "hello"
+    assert transcript.text == "hello"
     assert request.body == data
     assert request.headers["Content-Type"] == kind
     assert request.headers.all("Content-Length") == [str(len(data))]
@@ -161,7 +161,7 @@ async def test_every_source_of_media_is_the_same_request(
     path = tmp_path / "hello.wav"
     path.write_bytes(WAV)
     text = base64.b64encode(WAV).decode()
-    fake.always.answers(HEARD)
+    fake.always.answers(TRANSCRIPT)
     client = fake.client()
     with path.open("rb") as file:
         for source in (
@@ -184,7 +184,7 @@ async def test_every_source_of_media_is_the_same_request(
 
 async def test_media_are_sent_as_the_model_wants(fake: FakeWorkersAI) -> None:
     """Base64, integers, or a form; each with its exact length."""
-    fake.always.answers(HEARD)
+    fake.always.answers(TRANSCRIPT)
     client = fake.client()
     await client.run(TURBO, AutomaticSpeechRecognition(MP3))
     await client.run("@cf/unknown/ears", AutomaticSpeechRecognition(MP3))
@@ -228,7 +228,7 @@ async def test_integers_of_any_size(fake: FakeWorkersAI, size: int) -> None:
 )
 async def test_a_retry_sends_the_same_bytes(fake: FakeWorkersAI, model: str, task: Any) -> None:
     """For every form of body."""
-    fake.fails(503, 0, "down").hangs_up().answers(HEARD)
+    fake.fails(503, 0, "down").hangs_up().answers(TRANSCRIPT)
     answer = await fake.client(retries=Retries(base=0)).run(model, task)
     assert answer.meta.attempts == 3
     first, second, third = fake.requests
@@ -240,7 +240,7 @@ async def test_a_retry_sends_the_same_bytes(fake: FakeWorkersAI, model: str, tas
 async def test_a_large_body_is_sent_completely(fake: FakeWorkersAI, size: int) -> None:
     """Without a warning, with its length, and again in a retry."""
     data = (MP3 * (size // len(MP3) + 1))[:size]
-    fake.fails(503, 0, "down").answers(HEARD)
+    fake.fails(503, 0, "down").answers(TRANSCRIPT)
     client = fake.client(retries=Retries(base=0))
     await client.run(WHISPER, AutomaticSpeechRecognition(data))
     for request in fake.requests:
@@ -264,12 +264,12 @@ async def test_a_refusal_during_an_upload(fake: FakeWorkersAI) -> None:
                 before_body=True,
             )
         )
-    fake.answers(HEARD)
+    fake.answers(TRANSCRIPT)
     try:
-        heard = await client.run("@cf/unknown/ears", task)
+        transcript = await client.run("@cf/unknown/ears", task)
     except RequestTooLarge:
         return
-    assert heard.text == "hello"
+    assert transcript.text == "hello"
     assert len(fake.requests[-1].json()["audio"]) == 3_000_000
 
 
@@ -279,7 +279,7 @@ async def test_an_upload_is_retried_after_a_lost_connection(
 ) -> None:
     """From its first byte."""
     fake.hangs_up(reset=True, before_body=before_body)
-    fake.answers(HEARD)
+    fake.answers(TRANSCRIPT)
     data = bytes(range(256)) * 8000
     client = fake.client(retries=Retries(base=0))
     await client.run("@cf/unknown/ears", AutomaticSpeechRecognition(data))
@@ -287,7 +287,7 @@ async def test_an_upload_is_retried_after_a_lost_connection(
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "reason"),
     [
         ("data:audio/wav;base64,UklGRg==", "data: URI"),
         ("https://example.com/a.wav", "URL"),
@@ -309,10 +309,10 @@ async def test_an_upload_is_retried_after_a_lost_connection(
         (object(), "object"),
     ],
 )
-async def test_unreadable_media_are_refused(fake: FakeWorkersAI, source: Any, said: str) -> None:
+async def test_unreadable_media_are_refused(fake: FakeWorkersAI, source: Any, reason: str) -> None:
     """The error says why. Nothing is sent."""
     for model in (WHISPER, TURBO, "@cf/unknown/ears"):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=reason):
             await fake.client().run(model, AutomaticSpeechRecognition(source))
     assert fake.accepted == 0
 
@@ -338,15 +338,15 @@ async def test_a_slow_file_does_not_block_the_loop(
     """Files are read in a thread."""
     slow = tmp_path / "slow.wav"
     os.mkfifo(slow)
-    fake.always.answers(HEARD)
+    fake.always.answers(TRANSCRIPT)
     client = fake.client()
     # Opened for both, so that nobody waits for the other end.
     with open(os.open(slow, os.O_RDWR), "wb", buffering=0) as feeder:  # noqa: ASYNC230, PTH123  # a pipe of our own
         source: Any = slow.open("rb", buffering=0) if opened else slow
         running = asyncio.create_task(client.run(WHISPER, AutomaticSpeechRecognition(source)))
         for _ in range(20):
-            heard = await client.run(WHISPER, AutomaticSpeechRecognition(MP3))
-            assert heard.text == "hello"
+            transcript = await client.run(WHISPER, AutomaticSpeechRecognition(MP3))
+            assert transcript.text == "hello"
         assert not running.done()
         feeder.write(WAV)
     assert (await running).text == "hello"
@@ -373,24 +373,24 @@ async def test_an_image_in_a_message_is_read_from_its_file(
     assert len(fake.requests) == 1
 
 
-# Open runs
+# Mappings
 
 
 async def test_a_mapping_is_sent_unchanged(fake: FakeWorkersAI) -> None:
     """It is the body, whatever it contains."""
     fake.always.answers({"any": ["thing"]})
-    asked = {"prompt": "é\u2028\U0001f600", "n": 1, "deep": {"list": [None, True, 1.5]}}
-    answer = await fake.client().run("@cf/new/model", asked)
+    task = {"prompt": "é\u2028\U0001f600", "n": 1, "deep": {"list": [None, True, 1.5]}}
+    answer = await fake.client().run("@cf/new/model", task)
     assert isinstance(answer, Result)
     assert answer.value == {"any": ["thing"]}
     assert answer["any"] == ["thing"]
     assert answer.meta.status == 200
-    assert fake.requests[0].json() == asked
+    assert fake.requests[0].json() == task
     assert fake.requests[0].headers["Content-Type"] == "application/json"
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "task",
     [
         {"a": object()},
         {"a": {1, 2}},
@@ -402,21 +402,21 @@ async def test_a_mapping_is_sent_unchanged(fake: FakeWorkersAI) -> None:
         {"a": Path("x")},
     ],
 )
-async def test_a_mapping_that_is_not_json_is_refused(fake: FakeWorkersAI, asked: Any) -> None:
+async def test_a_mapping_that_is_not_json_is_refused(fake: FakeWorkersAI, task: Any) -> None:
     """Nothing is sent."""
     with pytest.raises(InputError):
-        await fake.client().run("@cf/new/model", asked)
+        await fake.client().run("@cf/new/model", task)
     assert fake.accepted == 0
 
 
-@pytest.mark.parametrize("asked", [None, "text", b"text", 7, [], [("a", 1)], Prompt])
-async def test_other_inputs_are_refused(fake: FakeWorkersAI, asked: Any) -> None:
+@pytest.mark.parametrize("task", [None, "text", b"text", 7, [], [("a", 1)], Prompt])
+async def test_other_inputs_are_refused(fake: FakeWorkersAI, task: Any) -> None:
     """The error says what is accepted."""
     client = fake.client()
     with pytest.raises(InputError, match="task"):
-        await client.run(LLAMA, asked)
+        await client.run(LLAMA, task)
     with pytest.raises(InputError, match="task"):
-        await client.stream(LLAMA, asked).collect()
+        await client.stream(LLAMA, task).collect()
     assert fake.accepted == 0
 
 
@@ -481,7 +481,7 @@ async def test_the_answer_of_a_mapping_can_be_any_json(fake: FakeWorkersAI, valu
     assert (enveloped.value, bare.value) == (value, {"plain": value})
 
 
-# Streams nobody asked for, and streams that were
+# Streams, requested or not
 
 
 async def test_a_mapping_answered_by_a_stream(fake: FakeWorkersAI) -> None:
@@ -519,7 +519,7 @@ async def test_a_task_answered_by_a_stream_is_collected(fake: FakeWorkersAI) -> 
 
 
 @pytest.mark.parametrize(
-    "asked",
+    ("task", "stream"),
     [
         (Prompt("x", stream=True), None),
         (Prompt("x"), True),
@@ -529,9 +529,10 @@ async def test_a_task_answered_by_a_stream_is_collected(fake: FakeWorkersAI) -> 
         ({"prompt": "x"}, True),
     ],
 )
-async def test_run_returns_a_stream_on_request(fake: FakeWorkersAI, asked: Any) -> None:
+async def test_run_returns_a_stream_on_request(
+    fake: FakeWorkersAI, task: Any, stream: bool | None
+) -> None:
     """By the task or the call: it is open, and `stream: true` was sent once."""
-    task, stream = asked
     fake.streams("Hel", "lo")
     tokens: Any = await fake.client().run(LLAMA, task, stream=stream)
     assert isinstance(tokens, TokenStream)

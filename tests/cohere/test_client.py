@@ -167,25 +167,25 @@ async def test_the_fake_sorts(fake: FakeCohere) -> None:
 async def test_create_list_update_delete(fake: FakeCohere) -> None:
     """The life of a model."""
     cohere = client_of(fake)
-    made = await cohere.create("rerank-ft", RERANK)
-    assert (made.name, made.settings, made.status) == ("rerank-ft", RERANK, Status.QUEUED)
-    assert await cohere.finetuned_models().to_list() == [made]
-    assert made.id is not None
-    fake.happens(made.id, Status.READY)
-    assert (await cohere.get(made)).status == Status.READY
-    changed = await cohere.update(made, name="better", settings=made.settings)
-    assert (changed.id, changed.name) == (made.id, "better")
+    model = await cohere.create("rerank-ft", RERANK)
+    assert (model.name, model.settings, model.status) == ("rerank-ft", RERANK, Status.QUEUED)
+    assert await cohere.finetuned_models().to_list() == [model]
+    assert model.id is not None
+    fake.happens(model.id, Status.READY)
+    assert (await cohere.get(model)).status == Status.READY
+    changed = await cohere.update(model, name="better", settings=model.settings)
+    assert (changed.id, changed.name) == (model.id, "better")
     await cohere.delete(changed)
-    with pytest.raises(NotFound, match=made.id):
-        await cohere.get(made.id)
-    asked = [f"{request.method} {request.target}" for request in fake.requests]
-    assert asked == [
+    with pytest.raises(NotFound, match=model.id):
+        await cohere.get(model.id)
+    requests = [f"{request.method} {request.target}" for request in fake.requests]
+    assert requests == [
         f"POST {PATH}",
         f"GET {PATH}",
-        f"GET {PATH}/{made.id}",
-        f"PATCH {PATH}/{made.id}",
-        f"DELETE {PATH}/{made.id}",
-        f"GET {PATH}/{made.id}",
+        f"GET {PATH}/{model.id}",
+        f"PATCH {PATH}/{model.id}",
+        f"DELETE {PATH}/{model.id}",
+        f"GET {PATH}/{model.id}",
     ]
 
 

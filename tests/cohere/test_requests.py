@@ -73,11 +73,11 @@ async def test_pages(fake: FakeCohere) -> None:
     fake.script.says(pages % (1, b"a+/=")).says(pages % (2, b"b")).says(pages % (3, b""))
     models = client_of(fake).finetuned_models(page_size=1, order_by="created_at desc,name")
     assert [model.id async for model in models] == ["1", "2", "3"]
-    asked = "?page_size=1&{}order_by=created_at+desc,name"
+    query = "?page_size=1&{}order_by=created_at+desc,name"
     assert [request.target.removeprefix(PATH) for request in fake.requests] == [
-        asked.format(""),
-        asked.format("page_token=a%2B%2F%3D&"),
-        asked.format("page_token=b&"),
+        query.format(""),
+        query.format("page_token=a%2B%2F%3D&"),
+        query.format("page_token=b&"),
     ]
 
 
@@ -330,8 +330,8 @@ async def test_metrics(fake: FakeCohere) -> None:
 
 async def test_update_does_not_remove_the_key(fake: FakeCohere) -> None:
     """An omitted key is not sent back as an empty one."""
-    said = b'{"name":"a","settings":{"base_model":{},"dataset_id":"d","wandb":{"project":"p"}}}'
-    fake.script.says(b'{"finetuned_model":%s}' % said).says(b'{"finetuned_model":%s}' % said)
+    row = b'{"name":"a","settings":{"base_model":{},"dataset_id":"d","wandb":{"project":"p"}}}'
+    fake.script.says(b'{"finetuned_model":%s}' % row).says(b'{"finetuned_model":%s}' % row)
     cohere = client_of(fake)
     model = await cohere.get("m")
     await cohere.update("m", name="b", settings=model.settings)

@@ -161,8 +161,8 @@ async def test_create(fake: FakeWorkersAI) -> None:
     """Omitted arguments are not sent; the documented response is read."""
     fake.says(CREATED).says(CREATED)
     finetunes = fake.client().finetunes
-    made = await finetunes.create("model", "name")
-    assert (made.id, made.public, made.created_at) == (ID, True, MOMENT)
+    finetune = await finetunes.create("model", "name")
+    assert (finetune.id, finetune.public, finetune.created_at) == (ID, True, MOMENT)
     await finetunes.create("model", "name", description="d", public=False)
     assert [request.body for request in fake.requests] == [
         b'{"model":"model","name":"name"}',
@@ -243,12 +243,12 @@ async def test_upload_reads_the_details_of_a_file(fake: FakeWorkersAI) -> None:
     assert (asset.id, asset.finetune_id, asset.created_at) == (ID, "mine", MOMENT)
 
 
-@pytest.mark.parametrize("said", [{"created_at": "bad"}, {"id": 5}])
-async def test_upload_accepts_undocumented_details(fake: FakeWorkersAI, said: Any) -> None:
+@pytest.mark.parametrize("details", [{"created_at": "bad"}, {"id": 5}])
+async def test_upload_accepts_undocumented_details(fake: FakeWorkersAI, details: Any) -> None:
     """The file is uploaded and can't be sent again, so this is not an error."""
-    fake.answers(said)
+    fake.answers(details)
     asset = await fake.client().finetunes.upload("mine", b"x", file_name="a")
-    assert (asset, asset.raw) == (FinetuneAsset(), said)
+    assert (asset, asset.raw) == (FinetuneAsset(), details)
 
 
 @pytest.mark.parametrize("size", [1, 2**18, 2**18 + 1, 3_000_000])
@@ -277,14 +277,14 @@ async def test_upload_reports_progress(fake: FakeWorkersAI, tmp_path: Path) -> N
     path = tmp_path / "file"
     path.write_bytes(bytes(1_000_000))
     fake.says(UPLOADED)
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     await fake.client().finetunes.upload(
-        ID, path, progress=lambda sent, size: told.append((sent, size))
+        ID, path, progress=lambda sent, size: calls.append((sent, size))
     )
-    sent = [one for one, _ in told]
+    sent = [count for count, _ in calls]
     assert sent == sorted(set(sent))
     assert len(sent) > 4
-    assert told[-1] == (len(fake.requests[0].body), len(fake.requests[0].body))
+    assert calls[-1] == (len(fake.requests[0].body), len(fake.requests[0].body))
 
 
 async def test_an_exception_in_progress_ends_the_upload(fake: FakeWorkersAI) -> None:
@@ -470,11 +470,11 @@ async def test_a_cancelled_upload_closes_everything(tmp_path: Path) -> None:
     """The connection closes, and so does the file."""
     path = tmp_path / "file"
     path.write_bytes(bytes(30_000_000))
-    begun, gone = asyncio.Event(), asyncio.Event()
+    started, gone = asyncio.Event(), asyncio.Event()
 
     async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(100_000)
-        begun.set()
+        started.set()
         try:
             while await reader.read(2**20):
                 pass
@@ -484,7 +484,7 @@ async def test_a_cancelled_upload_closes_everything(tmp_path: Path) -> None:
 
     async with server(wait) as ai:
         task = asyncio.create_task(ai.finetunes.upload(ID, path))
-        await begun.wait()
+        await started.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -565,9 +565,9 @@ async def test_upload_adapter(fake: FakeWorkersAI, tmp_path: Path) -> None:
     """Both files, the weights first; the progress covers both."""
     fake.says(UPLOADED).says(UPLOADED)
     (tmp_path / "README.md").write_text("not sent")
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     await fake.client().finetunes.upload_adapter(
-        "mine", adapter(tmp_path), progress=lambda sent, size: told.append((sent, size))
+        "mine", adapter(tmp_path), progress=lambda sent, size: calls.append((sent, size))
     )
     assert [form_of(request)[0][3] for request in fake.requests] == [
         b"adapter_model.safetensors",
@@ -575,8 +575,8 @@ async def test_upload_adapter(fake: FakeWorkersAI, tmp_path: Path) -> None:
     ]
     assert form_of(fake.requests[0])[1][3] == safetensors()
     size = len(safetensors()) + len(json.dumps(CONFIG))
-    assert told[-1] == (size, size)
-    assert [sent for sent, _ in told] == sorted(sent for sent, _ in told)
+    assert calls[-1] == (size, size)
+    assert [sent for sent, _ in calls] == sorted(sent for sent, _ in calls)
 
 
 @pytest.mark.parametrize(

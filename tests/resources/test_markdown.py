@@ -157,11 +157,15 @@ async def test_missing_results_are_failures(fake: FakeWorkersAI) -> None:
     """With fewer results than files, the files without one have an error."""
     files = [("a", b"1"), ("b", b"2"), ("a", b"3")]
     fake.answers([{"name": "a", "format": "markdown", "data": "A"}])
-    found = await fake.client().to_markdown(files)
-    assert [(one.name, one.failed) for one in found] == [("a", False), ("b", True), ("a", True)]
-    assert found[1].error == "the service gave no result for this file"
+    results = await fake.client().to_markdown(files)
+    assert [(result.name, result.failed) for result in results] == [
+        ("a", False),
+        ("b", True),
+        ("a", True),
+    ]
+    assert results[1].error == "the service gave no result for this file"
     fake.answers([{"name": name, "format": "markdown", "data": ""} for name in "xyz"])
-    assert [one.name for one in await fake.client().to_markdown(files)] == ["x", "y", "z"]
+    assert [result.name for result in await fake.client().to_markdown(files)] == ["x", "y", "z"]
 
 
 async def test_results_are_in_the_order_of_the_files(fake: FakeWorkersAI) -> None:
@@ -169,9 +173,9 @@ async def test_results_are_in_the_order_of_the_files(fake: FakeWorkersAI) -> Non
     files = [("a", b"1"), ("b", b"2"), ("c", b"3")]
     for order in ("cab", "ca"):
         fake.answers([{"name": name, "format": "markdown", "data": name} for name in order])
-        found = await fake.client().to_markdown(files)
-        assert [one.name for one in found] == ["a", "b", "c"]
-        assert [one.failed for one in found] == [False, "b" not in order, False]
+        results = await fake.client().to_markdown(files)
+        assert [result.name for result in results] == ["a", "b", "c"]
+        assert [result.failed for result in results] == [False, "b" not in order, False]
 
 
 @pytest.mark.parametrize(

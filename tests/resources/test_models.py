@@ -139,7 +139,7 @@ async def test_search_sends_filters_and_pages(fake: FakeWorkersAI) -> None:
     other = LLAMA.replace(b"7a143886", b"7a143887")
     fake.says(page(LLAMA)).says(page(other)).says(page())
     ai = fake.client()
-    found = await ai.models.search(
+    models = await ai.models.search(
         "fast llama",
         task="Text Generation",
         author="Meta",
@@ -148,7 +148,7 @@ async def test_search_sends_filters_and_pages(fake: FakeWorkersAI) -> None:
         include_deprecated=False,
         page_size=1,
     ).to_list()
-    assert len(found) == 2
+    assert len(models) == 2
     assert fake.requests[0].query == {
         "search": "fast llama",
         "task": "Text Generation",
@@ -185,8 +185,8 @@ async def test_models_without_an_id_are_matched_by_name(fake: FakeWorkersAI) -> 
             {"name": name, "seen": len(fake.requests)} for name in ("@cf/a/b", "@cf/c/d")
         ]
     )
-    found = await fake.client().models.search(page_size=2).to_list()
-    assert [one.name for one in found] == ["@cf/a/b", "@cf/c/d"]
+    models = await fake.client().models.search(page_size=2).to_list()
+    assert [one.name for one in models] == ["@cf/a/b", "@cf/c/d"]
     assert len(fake.requests) <= 4
 
 

@@ -336,9 +336,9 @@ async def test_queued_returns_a_submitted_batch(fake: FakeWorkersAI) -> None:
     """With the tasks, the answers have their classes; without, they are a `Result`."""
     ai = fake.client()
     fake.always.answers({"responses": [row(0, "a"), row(1, "b")]})
-    known = ai.queued(LLAMA, ID, TWO)
+    batch = ai.queued(LLAMA, ID, TWO)
     assert not fake.requests
-    assert [type(item.answer) for item in await known.wait()] == [Text, Text]
+    assert [type(item.answer) for item in await batch.wait()] == [Text, Text]
     options = Options(headers={"X-Mine": "1"})
     (one, two) = await ai.queued(LLAMA, ID, options=options).wait()
     assert (one.answer, two.reference) == (Result({"response": "a"}), None)
