@@ -1,10 +1,10 @@
-"""A Workers AI of your own: the same protocol on the loopback, answered by small real models.
+"""A Workers AI server for this machine: the service's protocol, answered by small local models.
 
-It never imports the client's side of the protocol, so that each catches the other's mistakes.
-Importing this loads no model, and nothing that models need.
+It implements the protocol independently of the client's modules, so that each side catches the
+other's mistakes. Importing this package loads no model and none of the models' libraries.
 """
 
-from cfai.local.journal import Exchange
+from cfai.local.exchange import Exchange
 from cfai.local.server import Server
 
 __all__ = ["Exchange", "Server"]

@@ -1,185 +1,377 @@
-"""Fine-tunes: listed, made, and looked up by what runs with `lora`. Nothing here applies one."""
+"""Fine-tunes (LoRA adapters): created, listed, uploaded, and checked for runs. None is applied.
 
+Source of the limits: Cloudflare docs, Workers AI, "Using LoRA adapters".
+"""
+
+import asyncio
 import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from attrs import frozen
+import orjson
+from aiohttp import BodyPartReader
+from attrs import define, frozen
 
-from cfai.local import adapters, faults
-from cfai.local.checks import Body, missing
-from cfai.local.faults import against_rule
-from cfai.local.models import look_up
-from cfai.local.places import Visit
+from cfai.local import errors
+from cfai.local.errors import ApiError, invalid_request
+from cfai.local.models import find_model
+from cfai.local.requests import ApiRequest, JsonBody, missing_fields, read_form_field
 from cfai.local.store import Store
 
-MOST = 30
-"""How many an account may have. Source: Cloudflare docs, Workers AI, "Using LoRA adapters"."""
+_MAX_FINETUNES = 30
+"""The most fine-tunes of an account."""
 
 _COLUMNS = ("id", "created_at", "model", "modified_at", "name", "public", "description")
-_PAGE = 50
+_PAGE_SIZE = 50
+
+_CONFIG = "adapter_config.json"
+_WEIGHTS = "adapter_model.safetensors"
+
+_MAX_FILE_SIZE = 500 << 20
+"""In bytes. The service says "500 MB", without saying which megabytes."""
+
+_FORM_OVERHEAD = 64 << 10
+"""In bytes: the most that a form may add to its file."""
+
+_MAX_NAME_SIZE = 1000
+_CHUNK_SIZE = 1 << 20
+
+_RANKS = range(1, 33)
+_MODEL_TYPES = ("mistral", "gemma", "llama")
+
+# The format's own reader accepts 100 MB; an adapter of ten thousand tensors has 2 MB.
+_MAX_HEADER_SIZE = 4 << 20
+_MAX_CONFIG_SIZE = 1 << 20
 
 
-def now() -> str:
-    """Give the time as the API writes it: UTC, with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+@define
+class _UploadForm:
+    """The fields of an upload form, once received."""
+
+    file_name: str | None = None
+    size: int | None = None
+    """In bytes; `None` without a file."""
 
 
 @frozen
 class Finetunes:
-    """The fine-tunes of all accounts that this server was asked about."""
+    """The fine-tunes of every account."""
 
     store: Store
 
-    async def own(self, visit: Visit) -> list[dict[str, Any]]:
-        """`GET finetunes`: those of the account, the oldest first, and not whether one is public.
+    async def list_own(self, request: ApiRequest) -> list[dict[str, Any]]:
+        """`GET finetunes`: those of the account, oldest first, without the field `public`.
 
-        The API documents one object here; its own clients read a list.
+        The API documents a single object here, but its own clients read a list.
         """
 
-        def work(db: sqlite3.Connection) -> list[dict[str, Any]]:
+        def select(db: sqlite3.Connection) -> list[dict[str, Any]]:
             query = "SELECT * FROM finetune WHERE account = ? ORDER BY number"
-            return [_row(row) for row in db.execute(query, (visit.account,))]
+            return [_build_row(row) for row in db.execute(query, (request.account,))]
 
-        rows = await self.store.ask(work)
+        rows = await self.store.transact(select)
         return [{name: row[name] for name in row if name != "public"} for row in rows]
 
-    async def public(self, visit: Visit) -> list[dict[str, Any]]:
+    async def list_public(self, request: ApiRequest) -> list[dict[str, Any]]:
         """`GET finetunes/public?limit=&offset=&orderBy=`: those of every account.
 
         Raises:
-            Fault: A number is none, or there is no such column.
+            ApiError: A number is invalid, or there is no such column.
         """
-        limit, offset = visit.whole("limit", _PAGE, least=1), visit.whole("offset", 0)
-        order = visit.request.query.get("orderBy", "created_at")
+        limit = request.read_number("limit", _PAGE_SIZE, minimum=1)
+        offset = request.read_number("offset", 0)
+        order = request.http.query.get("orderBy", "created_at")
         if order not in _COLUMNS:
-            raise against_rule(f"orderBy must be one of {', '.join(_COLUMNS)}, got {order[:60]!r}")
-        # The order's name is one of ours, and rows of the same value stay in the order they came.
-        select = f"SELECT * FROM finetune WHERE public ORDER BY {order}, number LIMIT ? OFFSET ?"  # noqa: S608
-        return await self.store.ask(
-            lambda db: [_row(row) for row in db.execute(select, (limit, offset))]
+            names = ", ".join(_COLUMNS)
+            raise invalid_request(f"orderBy must be one of {names}, got {order[:60]!r}")
+        # *order* is one of our column names; rows with equal values stay in creation order.
+        query = f"SELECT * FROM finetune WHERE public ORDER BY {order}, number LIMIT ? OFFSET ?"  # noqa: S608
+        return await self.store.transact(
+            lambda db: [_build_row(row) for row in db.execute(query, (limit, offset))]
         )
 
-    async def create(self, visit: Visit) -> dict[str, Any]:
+    async def create(self, request: ApiRequest) -> dict[str, Any]:
         """`POST finetunes`.
 
         Raises:
-            Fault: A field breaks its rule, the name is taken, or the account has as many as it may.
+            ApiError: A field breaks its rule, the name is taken, or the account has too many.
         """
-        made = _asked(await visit.body())
+        finetune, account = _parse_finetune(await request.read_json()), request.account
 
-        def work(db: sqlite3.Connection) -> None:
-            count = db.execute("SELECT count(*) FROM finetune WHERE account = ?", (visit.account,))
-            if count.fetchone()[0] >= MOST:
-                raise against_rule(f"an account has at most {MOST} finetunes")
-            if _find(db, visit.account, made["name"]):
-                raise against_rule(f"there is a finetune {made['name'][:60]!r} already")
+        def insert(db: sqlite3.Connection) -> None:
+            count = db.execute("SELECT count(*) FROM finetune WHERE account = ?", (account,))
+            if count.fetchone()[0] >= _MAX_FINETUNES:
+                raise invalid_request(f"an account can have at most {_MAX_FINETUNES} finetunes")
+            if _select_own(db, account, finetune["name"]):
+                raise invalid_request(f"a finetune {finetune['name'][:60]!r} already exists")
             db.execute(
                 "INSERT INTO finetune (id, account, name, model, description, public, created_at,"
                 " modified_at) VALUES (:id, :account, :name, :model, :description, :public,"
                 " :created_at, :modified_at)",
-                {"description": None, **made, "account": visit.account},
+                {"description": None, **finetune, "account": account},
             )
 
-        await self.store.ask(work)
-        return made
+        await self.store.transact(insert)
+        return finetune
 
-    async def check_lora(self, account: str, named: str) -> None:
-        """See that a fine-tune is there for *account*, by its id or name, with both of its files.
+    async def check_lora(self, account: str, name: str) -> None:
+        """Check that *account* can run a fine-tune, named by its id or name, with both files.
 
         Raises:
-            Fault: 3037, there is none; or 3039, a file is missing.
+            ApiError: 3037, it is unknown; or 3039, a file is missing.
         """
 
-        def work(db: sqlite3.Connection) -> tuple[bool, int]:
-            row = _find(db, account, named) or _find_public(db, named)
+        def count_files(db: sqlite3.Connection) -> int | None:
+            row = _select_own(db, account, name) or _select_public(db, name)
             if row is None:
-                return False, 0
+                return None
             count = db.execute("SELECT count(*) FROM asset WHERE finetune = ?", (row["id"],))
-            return True, count.fetchone()[0]
+            return int(count.fetchone()[0])
 
-        there, files = await self.store.ask(work)
-        if not there:
-            raise faults.no_such_finetune(named)
-        if files < len((adapters.CONFIG, adapters.WEIGHTS)):
-            raise faults.finetune_without_files(named)
+        files = await self.store.transact(count_files)
+        if files is None:
+            raise errors.unknown_lora(name)
+        if files < len((_CONFIG, _WEIGHTS)):
+            raise errors.incomplete_lora(name)
 
-    async def find(self, account: str, named: str, file_name: str = "") -> str:
-        """Give the id of the fine-tune of *account* with this id or name.
+    async def upload(self, request: ApiRequest) -> dict[str, Any]:
+        """`POST finetunes/{id or name}/finetune-assets`: `file_name` and `file`, in any order.
+
+        The file is written to disk as it arrives; a truncated or refused one is deleted.
 
         Raises:
-            Fault: There is none; or it has a file *file_name* already.
+            ApiError: The fine-tune is unknown, already has such a file, or the file is invalid.
         """
-        return await self.store.ask(lambda db: open_for(db, account, named, file_name))
+        if (request.http.content_length or 0) > _MAX_FILE_SIZE + _FORM_OVERHEAD:
+            raise errors.request_too_large(_MAX_FILE_SIZE)
+        await self._check_accepts(request)
+        asset_id = str(uuid4())
+        async with _deleted_afterwards(self.store.partial_path(asset_id)) as path:
+            form = await self._receive_form(request, path)
+            if form.file_name is None or form.size is None:
+                raise invalid_request("the form must have the fields file_name and file")
+            await asyncio.to_thread(_check_file, form.file_name, path)
+            return await self._save_file(request, path, asset_id, form)
+
+    async def _receive_form(self, request: ApiRequest, path: Path) -> _UploadForm:
+        form = _UploadForm()
+        async for part in request.form_fields():
+            if part.name == "file_name" and form.file_name is None:
+                content = await read_form_field(part, _MAX_NAME_SIZE)
+                form.file_name = (content or b"").decode(errors="replace").strip()
+                _check_file_name(form.file_name)
+                # Refused before the file arrives, which may take long.
+                await self._check_accepts(request, form.file_name)
+            elif part.name == "file" and form.size is None:
+                form.size = await _write_file(part, path)
+            else:
+                name = str(part.name)[:60]
+                raise invalid_request(f"the form has an unknown or repeated field {name!r}")
+        return form
+
+    async def _check_accepts(self, request: ApiRequest, file_name: str = "") -> None:
+        account, name = request.account, request.name
+        await self.store.transact(lambda db: _find_upload_target(db, account, name, file_name))
+
+    async def _save_file(
+        self, request: ApiRequest, path: Path, asset_id: str, form: _UploadForm
+    ) -> dict[str, Any]:
+        """Move the file into place and insert its row: both, or neither."""
+        now, file_name, target = _now(), form.file_name or "", self.store.files / asset_id
+
+        def insert(db: sqlite3.Connection) -> str:
+            # Another upload of the same file may have completed meanwhile.
+            finetune_id = _find_upload_target(db, request.account, request.name, file_name)
+            values = (asset_id, finetune_id, file_name, form.size, now)
+            db.execute("INSERT INTO asset VALUES (?, ?, ?, ?, ?)", values)
+            db.execute("UPDATE finetune SET modified_at = ? WHERE id = ?", (now, finetune_id))
+            path.replace(target)
+            return finetune_id
+
+        finetune_id = await self.store.transact(insert)
+        return {
+            "id": asset_id,
+            "finetune_id": finetune_id,
+            "file_name": file_name,
+            "bucket_name": "cfai-local",
+            "created_at": now,
+            "modified_at": now,
+        }
 
 
-def open_for(db: sqlite3.Connection, account: str, named: str, file_name: str) -> str:
-    """Give the id of a fine-tune that lacks the file *file_name*.
-
-    Raises:
-        Fault: There is no such fine-tune, or it has that file.
-    """
-    row = _find(db, account, named)
-    if row is None:
-        raise faults.unknown_finetune(named)
-    select = "SELECT 1 FROM asset WHERE finetune = ? AND file_name = ?"
-    if db.execute(select, (row["id"], file_name)).fetchone():
-        raise against_rule(f"{file_name} is there already, and no file can be replaced")
-    return str(row["id"])
+def _now() -> str:
+    """Return the time as the API writes it: UTC, with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _find(db: sqlite3.Connection, account: str, named: str) -> sqlite3.Row | None:
-    """Look for an id first, then for a name."""
-    select = (
-        "SELECT * FROM finetune WHERE account = ? AND (id = ? OR name = ?) ORDER BY id = ? DESC"
-    )
-    row: sqlite3.Row | None = db.execute(select, (account, named, named, named)).fetchone()
-    return row
-
-
-def _find_public(db: sqlite3.Connection, named: str) -> sqlite3.Row | None:
-    """Look for a public one: by name the first that has it, since accounts share no names."""
-    select = (
-        "SELECT * FROM finetune WHERE public AND (id = ? OR name = ?) ORDER BY id = ? DESC, number"
-    )
-    row: sqlite3.Row | None = db.execute(select, (named, named, named)).fetchone()
-    return row
-
-
-def _row(row: sqlite3.Row) -> dict[str, Any]:
-    """Say what the service says of one: no description where it has none."""
-    said = {name: row[name] for name in _COLUMNS}
-    said["public"] = bool(said["public"])
-    if said["description"] is None:
-        del said["description"]
-    return said
-
-
-def _asked(body: Body) -> dict[str, Any]:
-    """Give the row of the fine-tune that *body* asks for."""
-    absent = [name for name in ("model", "name") if body.get(name) is None]
+def _parse_finetune(body: JsonBody) -> dict[str, Any]:
+    """Return the row of a new fine-tune."""
+    required = ("model", "name")
+    absent = [name for name in required if body.get(name) is None]
     if absent:
-        raise missing(*absent)
+        raise missing_fields(*absent)
     for name, kind in {"model": str, "name": str, "description": str, "public": bool}.items():
         value = body.get(name)
-        if value is not None and (type(value) is not kind or (value == "" and name in _REQUIRED)):
-            wanted = "true or false" if kind is bool else "text"
-            raise against_rule(f"{name} must be {wanted}, got {value!r:.60}")
-    known = look_up(body["model"])
-    if known is None or known.task != "Text Generation":
-        raise faults.no_such_model(body["model"])
-    at = now()
-    made = {
+        if value is not None and (type(value) is not kind or (value == "" and name in required)):
+            expected = "true or false" if kind is bool else "text"
+            raise invalid_request(f"{name} must be {expected}, got {value!r:.60}")
+    model = find_model(body["model"])
+    if model is None or model.task != "Text Generation":
+        raise errors.unknown_model(body["model"])
+    now = _now()
+    row = {
         "id": str(uuid4()),
-        "created_at": at,
+        "created_at": now,
         "model": body["model"],
-        "modified_at": at,
+        "modified_at": now,
         "name": body["name"],
         "public": body.get("public") is True,
     }
-    described = body.get("description")
-    return made if described is None else {**made, "description": described}
+    description = body.get("description")
+    return row if description is None else {**row, "description": description}
 
 
-_REQUIRED = ("model", "name")
+async def _write_file(part: BodyPartReader, path: Path) -> int:
+    """Write a form field into a file and return its size in bytes."""
+    size = 0
+    # A buffered file: its lock keeps `close` from overlapping a write that outlives this task.
+    with await asyncio.to_thread(path.open, "wb") as file:
+        while chunk := await part.read_chunk(_CHUNK_SIZE):
+            size += len(chunk)
+            if size > _MAX_FILE_SIZE:
+                raise errors.request_too_large(_MAX_FILE_SIZE)
+            await asyncio.to_thread(file.write, chunk)
+    return size
+
+
+@asynccontextmanager
+async def _deleted_afterwards(path: Path) -> AsyncIterator[Path]:
+    """Delete a file at the end, unless it was moved."""
+    try:
+        yield path
+    finally:
+        # Quick, and not awaited: a second cancellation must not interrupt it.
+        path.unlink(missing_ok=True)  # noqa: ASYNC240
+
+
+# In the database thread
+
+
+def _find_upload_target(db: sqlite3.Connection, account: str, name: str, file_name: str) -> str:
+    """Return the id of a fine-tune that does not have the file *file_name* yet.
+
+    Raises:
+        ApiError: There is no such fine-tune, or it has that file.
+    """
+    row = _select_own(db, account, name)
+    if row is None:
+        raise errors.unknown_finetune(name)
+    query = "SELECT 1 FROM asset WHERE finetune = ? AND file_name = ?"
+    if db.execute(query, (row["id"], file_name)).fetchone():
+        raise invalid_request(f"{file_name} already exists, and files cannot be replaced")
+    return str(row["id"])
+
+
+def _select_own(db: sqlite3.Connection, account: str, name: str) -> sqlite3.Row | None:
+    """Find a fine-tune by its id, otherwise by its name."""
+    query = "SELECT * FROM finetune WHERE account = ? AND (id = ? OR name = ?) ORDER BY id = ? DESC"
+    row: sqlite3.Row | None = db.execute(query, (account, name, name, name)).fetchone()
+    return row
+
+
+def _select_public(db: sqlite3.Connection, name: str) -> sqlite3.Row | None:
+    """Find a public fine-tune by its id, otherwise the oldest with this name."""
+    query = (
+        "SELECT * FROM finetune WHERE public AND (id = ? OR name = ?) ORDER BY id = ? DESC, number"
+    )
+    row: sqlite3.Row | None = db.execute(query, (name, name, name)).fetchone()
+    return row
+
+
+def _build_row(row: sqlite3.Row) -> dict[str, Any]:
+    """Return a fine-tune as the service sends it: without an absent description."""
+    finetune = {name: row[name] for name in _COLUMNS}
+    finetune["public"] = bool(finetune["public"])
+    if finetune["description"] is None:
+        del finetune["description"]
+    return finetune
+
+
+# Checks of an adapter's files
+
+
+def _check_file_name(name: str) -> None:
+    if name not in (_CONFIG, _WEIGHTS):
+        raise invalid_request(f"file_name must be {_CONFIG} or {_WEIGHTS}, got {name[:100]!r}")
+
+
+def _check_file(name: str, path: Path) -> None:
+    """Check the file at *path*, uploaded as *name*. Blocks.
+
+    Raises:
+        ApiError: The service would refuse the file.
+    """
+    if name == _CONFIG:
+        _check_config(path)
+    else:
+        _check_weights(path)
+
+
+def _check_config(path: Path) -> None:
+    size = path.stat().st_size
+    if size > _MAX_CONFIG_SIZE:
+        raise invalid_request(f"{_CONFIG} must have at most {_MAX_CONFIG_SIZE} bytes, got {size}")
+    config = _parse_object(path.read_bytes(), f"{_CONFIG} must be a JSON object")
+    rank, model_type = config.get("r"), config.get("model_type")
+    if type(rank) is not int or rank not in _RANKS:
+        raise invalid_request(f"{_CONFIG}: r must be from 1 to {_RANKS[-1]}, got {rank!r:.60}")
+    if model_type not in _MODEL_TYPES:
+        names = ", ".join(_MODEL_TYPES)
+        raise invalid_request(
+            f"{_CONFIG}: model_type must be one of {names}, got {model_type!r:.60}"
+        )
+
+
+def _check_weights(path: Path) -> None:
+    """Check the header of a safetensors file: its length, a JSON object, and the tensors' ends."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(size - 8, _MAX_HEADER_SIZE):
+            raise invalid_request(f"{_WEIGHTS} must be a safetensors file with a valid header")
+        header = _parse_object(file.read(length), f"{_WEIGHTS}: the header must be a JSON object")
+    spans = sorted(
+        _tensor_span(name, entry) for name, entry in header.items() if name != "__metadata__"
+    )
+    end = 0
+    for start, stop in spans:
+        if start != end:
+            raise invalid_request(f"{_WEIGHTS}: the tensors must be contiguous")
+        end = stop
+    if not spans or 8 + length + end != size:
+        raise invalid_request(f"{_WEIGHTS} must hold all of its tensors, got {size} bytes")
+
+
+def _tensor_span(name: str, entry: Any) -> tuple[int, int]:
+    match entry:
+        case {"dtype": str(), "shape": [*shape], "data_offsets": [start, end]} if (
+            all(type(number) is int and number >= 0 for number in (*shape, start, end))
+            and start <= end
+        ):
+            return start, end
+    raise invalid_request(f"{_WEIGHTS}: the tensor {name[:60]!r} has no valid data_offsets")
+
+
+def _parse_object(raw: bytes, message: str) -> dict[str, Any]:
+    error: ApiError = invalid_request(message)
+    try:
+        document = orjson.loads(raw)
+    except orjson.JSONDecodeError as exc:
+        raise error from exc
+    if not isinstance(document, dict):
+        raise error
+    return document

@@ -1,10 +1,10 @@
-"""Files to Markdown: those that `documents` converts; of the others, a result that says so.
+"""Markdown conversion: reads the form, converts the files with `documents`, builds the rows.
 
 Source: Cloudflare docs, Workers AI, "Markdown conversion", REST API and "Conversion options".
 """
 
 import mimetypes
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 from uuid import uuid4
@@ -12,151 +12,166 @@ from uuid import uuid4
 import orjson
 from attrs import field, frozen
 
-from cfai.local import faults
-from cfai.local.crew import Crew
-from cfai.local.documents import formats, process
-from cfai.local.documents.values import File, Limits, Outcome, Wanted
-from cfai.local.faults import against_rule, not_here
-from cfai.local.forms import content, fields
-from cfai.local.places import Visit
+from cfai.local import documents, errors
+from cfai.local.backends.roles import IsCancelled
+from cfai.local.documents import Conversion, ConversionLimits, ConversionOptions, DocumentFile
+from cfai.local.errors import ApiError, invalid_request
+from cfai.local.requests import ApiRequest, read_form_field
+from cfai.local.workers import WorkerPool
 
 Row = dict[str, Any]
 
-_BYTES_A_TOKEN = 4
-"""About: the service does not say what it counts tokens with."""
+_BYTES_PER_TOKEN = 4
+"""An estimate: the service does not document its tokenizer."""
 
-_LONGEST_OPTIONS = 64 << 10
+_MAX_OPTIONS_SIZE = 64 << 10
 
-_FILES = 1000
-"""The most of one form."""
+_MAX_FILES = 1000
+"""The most files of one form."""
 
 _OPTIONS: Mapping[str, tuple[object, ...]] = {
     "output.format": ("markdown", "text"),
     "pdf.metadata": (True, False),
 }
-"""What is known of the conversion's options, with the values of each."""
+"""The supported conversion options and their values."""
 
 
 @frozen
 class Markdown:
-    """Converts files, while a thread of the crew waits."""
+    """Converts files. A thread of the pool waits for the conversion."""
 
-    crew: Crew
-    limits: Limits = field(factory=Limits)
+    pool: WorkerPool
+    limits: ConversionLimits = field(factory=ConversionLimits)
 
-    async def convert(self, visit: Visit) -> list[Row]:
-        """`POST tomarkdown`: the fields `files`, and `conversionOptions` as a text of JSON.
+    async def convert(self, request: ApiRequest) -> list[Row]:
+        """`POST tomarkdown`: the fields `files`, and `conversionOptions` as JSON.
 
         Raises:
-            Fault: The form holds no file, something else, or too much; or wants what can't be done.
+            ApiError: The form is invalid or too large, or an option is not supported.
         """
-        files, wanted = await _form(visit)
-        return await self.crew.run(lambda stopped: self._rows(files, wanted, stopped))
+        files, options = await _read_form(request)
+        return await self.pool.run(
+            lambda is_cancelled: self._convert_files(files, options, is_cancelled)
+        )
 
-    async def supported(self, visit: Visit) -> list[Row]:
-        """`GET tomarkdown/supported`: what is converted with the libraries that are installed."""
+    async def list_formats(self, request: ApiRequest) -> list[Row]:
+        """`GET tomarkdown/supported`: the formats whose libraries are installed."""
         return [
-            {"extension": end, "mimeType": one.kind}
-            for end, one in formats.FORMATS.items()
-            if one.missing is None
+            {"extension": extension, "mimeType": document_format.media_type}
+            for extension, document_format in documents.FORMATS.items()
+            if document_format.missing_library is None
         ]
 
-    # In the crew's thread...
-
-    def _rows(self, files: list[File], wanted: Wanted, stopped: Callable[[], bool]) -> list[Row]:
-        refused = [_refusal(file) for file in files]
-        taken = [file for file, why in zip(files, refused, strict=True) if why is None]
-        done = iter(process.converted(taken, wanted, self.limits, stopped))
-        nobody_waits = Outcome(None, "the conversion was broken off")
+    def _convert_files(
+        self, files: list[DocumentFile], options: ConversionOptions, is_cancelled: IsCancelled
+    ) -> list[Row]:
+        """Convert the files that have a supported format. Blocks."""
+        reasons = [_unsupported_reason(file) for file in files]
+        supported = [file for file, reason in zip(files, reasons, strict=True) if reason is None]
+        conversions = iter(documents.convert_files(supported, options, self.limits, is_cancelled))
+        cancelled = Conversion(None, "the conversion was cancelled")
         return [
-            _row(file, next(done, nobody_waits) if why is None else Outcome(None, why), wanted)
-            for file, why in zip(files, refused, strict=True)
+            _build_row(
+                file,
+                next(conversions, cancelled) if reason is None else Conversion(None, reason),
+                options,
+            )
+            for file, reason in zip(files, reasons, strict=True)
         ]
 
 
-async def _form(visit: Visit) -> tuple[list[File], Wanted]:
-    files: list[File] = []
-    wanted, left = Wanted(), visit.request.client_max_size
-    async for part in fields(visit.request):
+async def _read_form(request: ApiRequest) -> tuple[list[DocumentFile], ConversionOptions]:
+    files: list[DocumentFile] = []
+    options, remaining = ConversionOptions(), request.http.client_max_size
+    async for part in request.form_fields():
         if part.name == "files":
-            data = await content(part, left)
+            data = await read_form_field(part, remaining)
             if data is None:
-                raise faults.too_large(visit.request.client_max_size)
-            left -= len(data)
-            files.append(_file(part.filename or "", part.headers, data))
+                raise errors.request_too_large(request.http.client_max_size)
+            remaining -= len(data)
+            files.append(_build_file(part.filename or "", part.headers, data))
         elif part.name == "conversionOptions":
-            wanted = _wanted(await content(part, _LONGEST_OPTIONS))
+            options = _parse_options(await read_form_field(part, _MAX_OPTIONS_SIZE))
         else:
-            raise against_rule(f"the form has no field {str(part.name)[:60]!r}")
-    if not 0 < len(files) <= _FILES:
-        raise against_rule(f"the form must have 1 to {_FILES} files in the field files")
-    return files, wanted
+            raise invalid_request(f"the form has an unknown field {str(part.name)[:60]!r}")
+    if not 0 < len(files) <= _MAX_FILES:
+        raise invalid_request(
+            f"the form must have 1 to {_MAX_FILES} files in the field files, got {len(files)}"
+        )
+    return files, options
 
 
-def _file(name: str, headers: Mapping[str, str], data: bytes) -> File:
-    """Give a file with its type: that of the form, or where this says nothing, of its name."""
-    name = _clean(name)
-    said = _clean(headers.get("Content-Type", "")).partition(";")[0].strip().lower()
-    if said in ("", "application/octet-stream"):
-        known = formats.FORMATS.get(PurePath(name).suffix.lower())
-        said = known.kind if known else mimetypes.guess_type(name)[0] or "application/octet-stream"
-    return File(name, said, data)
+def _build_file(name: str, headers: Mapping[str, str], data: bytes) -> DocumentFile:
+    """Build a file with the media type of the form, or of its name if the form has none."""
+    name = _replace_invalid(name)
+    media_type = _replace_invalid(headers.get("Content-Type", "")).partition(";")[0].strip().lower()
+    if media_type in ("", "application/octet-stream"):
+        document_format = documents.FORMATS.get(PurePath(name).suffix.lower())
+        if document_format:
+            media_type = document_format.media_type
+        else:
+            media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return DocumentFile(name, media_type, data)
 
 
-def _clean(said: str) -> str:
-    """Replace what a header held that is no text."""
-    return said.encode(errors="replace").decode()
+def _replace_invalid(header: str) -> str:
+    """Replace the bytes of a header that are not text."""
+    return header.encode(errors="replace").decode()
 
 
-def _wanted(raw: bytes | None) -> Wanted:
-    """Read the options.
+def _parse_options(raw: bytes | None) -> ConversionOptions:
+    """Parse the conversion options.
 
     Raises:
-        Fault: They are no options, or ask for more.
+        ApiError: They are invalid, or an option is not supported.
     """
     try:
-        options: Any = orjson.loads(raw or b"")
+        document: Any = orjson.loads(raw or b"")
     except orjson.JSONDecodeError as exc:
-        raise against_rule("conversionOptions must be JSON, of at most 64 KiB") from exc
-    _need_object(options, "conversionOptions")
-    said: dict[str, Any] = {}
-    for name, part in options.items():
-        if not any(known.startswith(f"{name}.") for known in _OPTIONS):
-            raise _unknown(name)
-        _need_object(part, f"conversionOptions.{name}")
-        said |= {f"{name}.{inner}": value for inner, value in part.items()}
-    for name, value in said.items():
+        raise invalid_request("conversionOptions must be JSON of at most 64 KiB") from exc
+    _check_object(document, "conversionOptions")
+    values: dict[str, Any] = {}
+    for name, section in document.items():
+        if not any(option.startswith(f"{name}.") for option in _OPTIONS):
+            raise _unsupported_option(name)
+        _check_object(section, f"conversionOptions.{name}")
+        values |= {f"{name}.{key}": value for key, value in section.items()}
+    for name, value in values.items():
         if name not in _OPTIONS:
-            raise _unknown(name)
+            raise _unsupported_option(name)
         if value not in _OPTIONS[name]:
-            values = " or ".join(str(orjson.dumps(one), "ascii") for one in _OPTIONS[name])
-            raise against_rule(f"conversionOptions.{name} must be {values}, got {value!r:.60}")
-    plain = said.get("output.format") == "text"
-    return Wanted(plain=plain, metadata=said.get("pdf.metadata") is not False)
+            choices = " or ".join(str(orjson.dumps(choice), "ascii") for choice in _OPTIONS[name])
+            raise invalid_request(f"conversionOptions.{name} must be {choices}, got {value!r:.60}")
+    plain = values.get("output.format") == "text"
+    return ConversionOptions(plain=plain, metadata=values.get("pdf.metadata") is not False)
 
 
-def _need_object(value: object, name: str) -> None:
+def _check_object(value: object, name: str) -> None:
     if not isinstance(value, dict):
-        raise against_rule(f"{name} must be a JSON object")
+        raise invalid_request(f"{name} must be a JSON object")
 
 
-def _unknown(name: str) -> faults.Fault:
-    return not_here(f"conversionOptions.{name[:60]} is not known, only {', '.join(_OPTIONS)}")
+def _unsupported_option(name: str) -> ApiError:
+    supported = ", ".join(_OPTIONS)
+    return errors.not_supported(
+        f"conversionOptions.{name[:60]} is not supported (supported: {supported})"
+    )
 
 
-def _refusal(file: File) -> str | None:
-    """Say why a file is not converted here, if so."""
-    known = formats.of(file.name, file.kind)
-    if known is None:
-        return f"cfai local: {file.kind} is not converted here, only {', '.join(formats.FORMATS)}"
-    missing = known.missing
-    return missing and f"cfai local: this needs {missing}: pip install 'cfai[local]'"
+def _unsupported_reason(file: DocumentFile) -> str | None:
+    """Return why a file cannot be converted here; `None` if it can."""
+    document_format = documents.find_format(file.name, file.media_type)
+    if document_format is None:
+        extensions = ", ".join(documents.FORMATS)
+        return f"cfai local: {file.media_type} is not supported (supported: {extensions})"
+    library = document_format.missing_library
+    return library and f"cfai local: this needs {library}: pip install 'cfai[local]'"
 
 
-def _row(file: File, outcome: Outcome, wanted: Wanted) -> Row:
-    said: Row = {"id": str(uuid4()), "name": file.name, "mimeType": file.kind}
-    if outcome.text is None:
-        return {**said, "format": "error", "error": outcome.error}
-    tokens = -(-len(outcome.text.encode()) // _BYTES_A_TOKEN)
-    kind = "text" if wanted.plain else "markdown"
-    return {**said, "format": kind, "tokens": tokens, "data": outcome.text}
+def _build_row(file: DocumentFile, conversion: Conversion, options: ConversionOptions) -> Row:
+    row: Row = {"id": str(uuid4()), "name": file.name, "mimeType": file.media_type}
+    if conversion.text is None:
+        return {**row, "format": "error", "error": conversion.error}
+    tokens = -(-len(conversion.text.encode()) // _BYTES_PER_TOKEN)
+    format_name = "text" if options.plain else "markdown"
+    return {**row, "format": format_name, "tokens": tokens, "data": conversion.text}

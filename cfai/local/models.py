@@ -1,48 +1,260 @@
-"""The service's models, as far as the local server has to tell one from another."""
+"""The service's models: looked up by name, listed, searched, and described by JSON schemas.
+
+The schemas are built from the rules that requests are checked by. Source of the rows' form:
+github.com/cloudflare/workerd, `AiModelsSearchObject`.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 from attrs import frozen
 
-from cfai.profiles import profile
+from cfai import tasks
+from cfai.local import errors
+from cfai.local.requests import ApiRequest
+from cfai.profiles import TASKS, profile
+from cfai.tasks import Rule, Task, rules
 
-_WIDTH = 384
+Row = dict[str, Any]
+Schema = dict[str, Any]
 
-_NOT_TEXT = ("@cf/cloudflare/clef", "@cf/meta/llama-guard", "@hf/thebloke/llamaguard")
-"""Filed under text generation, but their answers are judgements, which no small model can stand
-in for."""
+_DEFAULT_DIMENSIONS = 384
+
+_JUDGES = ("@cf/cloudflare/clef", "@cf/meta/llama-guard", "@hf/thebloke/llamaguard")
+"""Listed under text generation, but they answer with judgements, which no local model can."""
 
 _OTHER_TASKS = {"@cf/baai/bge-reranker-base": "Reranking"}
-"""Filed under a task with another input and answer."""
+"""Models listed under a task with other fields than their own."""
 
 _TEXT_FIELDS = {"@cf/qwen/qwen3-embedding-0.6b": ("queries", "documents", "text")}
-"""Where an embedding model takes its texts, if not in `text` alone. Source: its input schema."""
+"""The fields for texts, if there are others than `text`. Source: the model's input schema."""
 
 
 @frozen
 class Model:
-    """A model of the service, which another one stands in for here."""
+    """A model of the service, for which a local one stands in."""
 
     name: str
     task: str
-    """The service's name of its task, or "Reranking"."""
+    """The service's name of its task, "Reranking" or "Judgement"."""
     dimensions: int
-    """How many numbers a vector of it has."""
+    """The length of its vectors."""
     texts_per_request: int | None
     text_fields: tuple[str, ...]
     takes_contexts: bool
     """Whether it also takes a query and contexts, as bge-m3 does."""
 
 
-def look_up(name: str) -> Model | None:
-    """Give what is known of a model; `None` where the service has no such model."""
-    known = profile(name)
-    if known.task is None:
+def find_model(name: str) -> Model | None:
+    """Look up a model; `None` if the service does not have it."""
+    known_profile = profile(name)
+    if known_profile.task is None:
         return None
-    judges = name.startswith(_NOT_TEXT)
+    task = "Judgement" if name.startswith(_JUDGES) else known_profile.task
     return Model(
         name,
-        task="Judgement" if judges else _OTHER_TASKS.get(name, known.task),
-        dimensions=known.dimension or _WIDTH,
-        texts_per_request=known.texts_per_request,
+        task=_OTHER_TASKS.get(name, task),
+        dimensions=known_profile.dimension or _DEFAULT_DIMENSIONS,
+        texts_per_request=known_profile.texts_per_request,
         text_fields=_TEXT_FIELDS.get(name, ("text",)),
         takes_contexts=name == "@cf/baai/bge-m3",
     )
+
+
+# The catalogue
+
+_PAGE_SIZE = 50
+
+_SOURCES = {"@cf": 1, "@hf": 2}
+"""The service's numbers for the source of a model."""
+
+_FLAGS = ("hide_experimental", "include_deprecated")
+
+
+async def search_models(request: ApiRequest) -> list[Row]:
+    """`GET models/search`. No model here is experimental or deprecated.
+
+    Raises:
+        ApiError: A filter has an invalid value, or another format is requested.
+    """
+    query = request.http.query
+    if "format" in query:
+        raise errors.not_supported("models are listed only in the default format: omit format")
+    for name in _FLAGS:
+        if query.get(name, "true") not in ("true", "false"):
+            raise errors.invalid_request(f"{name} must be true or false, got {query[name][:60]!r}")
+    page = request.read_number("page", 1, minimum=1)
+    size = request.read_number("per_page", _PAGE_SIZE, minimum=1)
+    source = request.read_number("source", 0) if "source" in query else None
+    rows = [row for row in _all_models() if _matches(row, query, source)]
+    return rows[(page - 1) * size : page * size]
+
+
+async def get_schema(request: ApiRequest) -> Row:
+    """`GET models/schema?model=`: the JSON schemas of a model's input and output.
+
+    Raises:
+        ApiError: The service does not have the model.
+    """
+    name = request.http.query.get("model", "")
+    model = find_model(name)
+    if model is None:
+        raise errors.unknown_model(name)
+    return _build_schema(model.task if model.task in _INPUTS else TASKS[name])
+
+
+async def list_tasks(request: ApiRequest) -> list[Row]:
+    """`GET tasks/search`: every task that has a model."""
+    return [_task_row(name) for name in sorted(set(TASKS.values()))]
+
+
+async def list_authors(request: ApiRequest) -> list[Row]:
+    """`GET authors/search`: the authors in the models' names. The API documents only "object"."""
+    return [{"name": name} for name in sorted({_author(model) for model in TASKS})]
+
+
+@lru_cache(maxsize=1)
+def _all_models() -> tuple[Row, ...]:
+    """Return a row for each model, sorted by name."""
+    return tuple(_model_row(name) for name in sorted(TASKS))
+
+
+def _matches(row: Row, query: Mapping[str, str], source: int | None) -> bool:
+    """Return whether a row matches every filter of the query."""
+    searchable = f"{row['name']} {row['description']}".casefold()
+    return (
+        all(word in searchable for word in query.get("search", "").casefold().split())
+        and ("task" not in query or row["task"]["name"].casefold() == query["task"].casefold())
+        and ("author" not in query or _author(row["name"]).casefold() == query["author"].casefold())
+        and (source is None or row["source"] == source)
+    )
+
+
+def _model_row(name: str) -> Row:
+    # Context windows and prices are the service's, not those of the local models.
+    properties = [{"property_id": "lora", "value": "true"}] if name.endswith("-lora") else []
+    return {
+        "id": _stable_id(f"model/{name}"),
+        "source": _SOURCES[name.partition("/")[0]],
+        "name": name,
+        "description": f"{TASKS[name]} by {_author(name)}",
+        "task": _task_row(TASKS[name]),
+        "tags": [],
+        "properties": properties,
+    }
+
+
+def _task_row(name: str) -> Row:
+    return {"id": _stable_id(f"task/{name}"), "name": name, "description": ""}
+
+
+def _author(model: str) -> str:
+    return model.split("/")[1]
+
+
+def _stable_id(name: str) -> str:
+    """Return an id that never changes. It is not the service's."""
+    return str(uuid5(NAMESPACE_URL, f"cfai:local/{name}"))
+
+
+# JSON schemas
+
+_TEXT: Schema = {"type": "string"}
+_NUMBER: Schema = {"type": "number"}
+_BYTES: Schema = {"type": "string", "format": "binary"}
+
+
+def _build_schema(task: str) -> Schema:
+    """Return the schemas of a task's input and output."""
+    inputs = [_input_schema(input_type) for input_type in _INPUTS.get(task, ())]
+    schema = inputs[0] if len(inputs) == 1 else {"type": "object", "oneOf": inputs}
+    return {"input": schema if inputs else {"type": "object"}, "output": _OUTPUTS.get(task, {})}
+
+
+def _input_schema(task: type[Task[Any]]) -> Schema:
+    fields = rules(task)
+    schema: Schema = {
+        "type": "object",
+        "properties": {name: _field_schema(rule) for name, rule in fields.items()},
+    }
+    required = [name for name, rule in fields.items() if rule.required]
+    return {**schema, "required": required} if required else schema
+
+
+def _field_schema(rule: Rule) -> Schema:
+    match rule.kind:
+        case "text":
+            return _text_schema(rule)
+        case "texts":
+            return _list_schema(rule, _text_schema(rule))
+        case "text or texts":
+            return {"oneOf": [_text_schema(rule), _list_schema(rule, _text_schema(rule))]}
+        case "number" | "integer":
+            return _without_none(type=rule.kind, minimum=rule.minimum, maximum=rule.maximum)
+        case "media":
+            return {"oneOf": [_BYTES, {"type": "array", "items": _NUMBER}]}
+        case "list":
+            return _list_schema(rule, {})
+        case _:
+            return {"type": rule.kind}
+
+
+def _text_schema(rule: Rule) -> Schema:
+    return _without_none(
+        type="string",
+        minLength=rule.min_length,
+        maxLength=rule.max_length,
+        enum=list(rule.choices) if rule.choices else None,
+    )
+
+
+def _list_schema(rule: Rule, item: Schema) -> Schema:
+    return _without_none(type="array", items=item, minItems=rule.min_items, maxItems=rule.max_items)
+
+
+def _without_none(**fields: Any) -> Schema:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _object(**properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties}
+
+
+def _list(item: Schema) -> Schema:
+    return {"type": "array", "items": item}
+
+
+_LABEL = {"label": _TEXT, "score": _NUMBER}
+_BOX = _object(xmin=_NUMBER, ymin=_NUMBER, xmax=_NUMBER, ymax=_NUMBER)
+
+_INPUTS: Mapping[str, tuple[type[Task[Any]], ...]] = {
+    "Automatic Speech Recognition": (tasks.AutomaticSpeechRecognition,),
+    "Image Classification": (tasks.ImageClassification,),
+    "Image-to-Text": (tasks.ImageToText,),
+    "Object Detection": (tasks.ObjectDetection,),
+    "Reranking": (tasks.Rerank,),
+    "Summarization": (tasks.Summarization,),
+    "Text Classification": (tasks.TextClassification,),
+    "Text Embeddings": (tasks.TextEmbeddings,),
+    "Text Generation": (tasks.Prompt, tasks.TextGeneration),
+    "Text-to-Image": (tasks.TextToImage,),
+    "Text-to-Speech": (tasks.TextToSpeech,),
+    "Translation": (tasks.Translation,),
+}
+
+_OUTPUTS: Mapping[str, Schema] = {
+    "Automatic Speech Recognition": _object(text=_TEXT),
+    "Image Classification": _list(_object(**_LABEL)),
+    "Image-to-Text": _object(description=_TEXT),
+    "Object Detection": _list(_object(**_LABEL, box=_BOX)),
+    "Reranking": _object(response=_list(_object(id={"type": "integer"}, score=_NUMBER))),
+    "Summarization": _object(summary=_TEXT),
+    "Text Classification": _list(_object(**_LABEL)),
+    "Text Embeddings": _object(shape=_list(_NUMBER), data=_list(_list(_NUMBER))),
+    "Text Generation": _object(response=_TEXT, usage={"type": "object"}),
+    "Text-to-Image": _BYTES,
+    "Text-to-Speech": _object(audio=_TEXT),
+    "Translation": _object(translated_text=_TEXT),
+}

@@ -1,122 +1,133 @@
-"""Runs: models compute what is asked for, and the result is sent, whole or streamed."""
+"""Running a model: finds the handler of its task, runs it in a thread, and builds the response."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 from aiohttp import web
 from attrs import frozen
 
-from cfai.local import backends, faults, replies, writing
-from cfai.local.answers import ANSWERS, Answer
-from cfai.local.backends.roles import Stopped
-from cfai.local.checks import Body
-from cfai.local.crew import Crew, Generation
-from cfai.local.faults import envelope
+from cfai.local import backends, errors
+from cfai.local.backends.roles import IsCancelled
+from cfai.local.errors import envelope
+from cfai.local.exchange import json_response
 from cfai.local.finetunes import Finetunes
-from cfai.local.journal import Note
-from cfai.local.models import Model, look_up
-from cfai.local.places import Visit
+from cfai.local.handlers import generation, text
+from cfai.local.handlers.generation import Generation
+from cfai.local.models import Model, find_model
+from cfai.local.requests import ApiRequest, JsonBody
+from cfai.local.workers import WorkerPool
+
+TaskHandler = Callable[[Model, JsonBody, IsCancelled], tuple[Any, str]]
+"""Returns a result and the name of the backend that computed it. Blocks."""
+
+HANDLERS: Mapping[str, TaskHandler] = {
+    "Reranking": text.rerank,
+    "Summarization": text.summarize,
+    "Text Classification": text.classify,
+    "Text Embeddings": text.embed,
+}
+"""The handler of each task, except text generation, which can stream."""
+
+_GENERATION = "Text Generation"
 
 _NOT_APPLIED = {"cfai-lora": "stored-not-applied"}
-"""An adapter is made for one model, and what answers here is another."""
+"""An adapter fits only its own base model, and the local model is another one."""
 
 
 @frozen
 class Runs:
-    """Runs models. What a text model is busy with has a crew of its own."""
+    """Runs models. Text generation has its own threads, so that it cannot block other tasks."""
 
-    writers: Crew
-    others: Crew
+    generators: WorkerPool
+    others: WorkerPool
     finetunes: Finetunes
 
-    async def run(self, visit: Visit, note: Note) -> web.StreamResponse:
-        """Answer a request to run the model in its path."""
-        model = runnable(visit.model or "")
-        body = await visit.body()
-        if model.task == "Text Generation":
-            return await self._write(visit, body, note)
-        return await self._compute(ANSWERS[model.task], model, body, note)
+    async def run(self, request: ApiRequest) -> web.StreamResponse:
+        """`POST run/{model}`."""
+        model = find_runnable_model(request.model or "")
+        body = await request.read_json()
+        if model.task == _GENERATION:
+            return await self._generate(request, body)
+        return await self._compute(request, model, body)
 
-    async def later(self, account: str, model: Model, body: Body) -> Any:
-        """Give the result of a run that nobody waits for, as soon as a thread is free for it.
+    async def run_queued(self, account: str, model: Model, body: JsonBody) -> Any:
+        """Return the result of a queued run, which starts as soon as a thread is free.
 
         Raises:
-            Fault: The request is no good.
+            ApiError: The request is invalid.
         """
         if body.get("stream") is True:
-            raise faults.bad_input("what is queued can't be streamed")
-        if model.task != "Text Generation":
-            answer = ANSWERS[model.task]
-            await self.others.free()
+            raise errors.bad_input("queued requests cannot be streamed")
+        if model.task != _GENERATION:
+            handler = HANDLERS[model.task]
+            await self.others.wait_for_thread()
             return await self.others.run(
-                lambda stopped: orjson.Fragment(_encoded(answer(model, body, stopped).result))
+                lambda is_cancelled: orjson.Fragment(
+                    _encode_json(handler(model, body, is_cancelled)[0])
+                )
             )
-        ask = writing.asked(body)
-        await self._adapted(account, body)
-        await self.writers.free()
-        async with Generation(backends.writer, ask) as generation:
-            ending = generation.start(self.writers, only_if_free=True)
-            return await writing.written(generation, ending, ask)
+        generation_request = generation.parse_generation_request(body)
+        await self._check_lora(account, body)
+        await self.generators.wait_for_thread()
+        async with Generation(backends.text_generator, generation_request) as pieces:
+            end = pieces.start(self.generators, only_if_free=True)
+            return await generation.collect_result(pieces, end, generation_request)
 
     async def _compute(
-        self, answer: Answer, model: Model, body: Body, note: Note
+        self, request: ApiRequest, model: Model, body: JsonBody
     ) -> web.StreamResponse:
-        def work(stopped: Stopped) -> tuple[bytes, str]:
-            answered = answer(model, body, stopped)
-            return _encoded(envelope(answered.result)), answered.backend
+        handler = HANDLERS[model.task]
+
+        def work(is_cancelled: IsCancelled) -> tuple[bytes, str]:
+            result, backend = handler(model, body, is_cancelled)
+            return _encode_json(envelope(result)), backend
 
         payload, backend = await self.others.run(work, only_if_free=_rejects_if_busy(body))
-        note.backend = backend
-        return replies.document(200, payload, replies.headers(backend))
+        return json_response(200, payload, request.recorder.start_response(backend))
 
-    async def _write(self, visit: Visit, body: Body, note: Note) -> web.StreamResponse:
-        ask = writing.asked(body)
+    async def _generate(self, request: ApiRequest, body: JsonBody) -> web.StreamResponse:
+        generation_request = generation.parse_generation_request(body)
         streams = body.get("stream") is True
-        if streams and ask.schema is not None:
-            raise faults.bad_input("JSON Mode is not supported with streaming")
-        adapted = await self._adapted(visit.account, body)
-
-        def begun(backend: str) -> dict[str, str]:
-            note.status, note.backend = 200, backend
-            return {**replies.headers(backend), **adapted}
-
-        async with Generation(backends.writer, ask) as generation:
-            ending = generation.start(self.writers, only_if_free=_rejects_if_busy(body))
-            note.ending = ending
+        if streams and generation_request.schema is not None:
+            raise errors.bad_input("JSON Mode is not supported with streaming")
+        headers = await self._check_lora(request.account, body)
+        async with Generation(backends.text_generator, generation_request) as pieces:
+            end = pieces.start(self.generators, only_if_free=_rejects_if_busy(body))
+            request.recorder.end = end
             if streams:
-                return await writing.stream(generation, ending, visit.request, begun)
-            result = await writing.written(generation, ending, ask)
-            payload = orjson.dumps(envelope(result))
-            return replies.document(200, payload, begun(generation.backend))
+                return await generation.stream_response(pieces, end, request, headers)
+            result = await generation.collect_result(pieces, end, generation_request)
+            headers = {**request.recorder.start_response(pieces.backend), **headers}
+            return json_response(200, envelope(result), headers)
 
-    async def _adapted(self, account: str, body: Body) -> Mapping[str, str]:
-        """Give the headers that say what became of the fine-tune that was asked for."""
-        named: Any = body.get("lora")
-        if named is None:
+    async def _check_lora(self, account: str, body: JsonBody) -> Mapping[str, str]:
+        """Check the requested fine-tune, if any, and return the headers that report its use."""
+        name: Any = body.get("lora")
+        if name is None:
             return {}
-        await self.finetunes.check_lora(account, named)
+        await self.finetunes.check_lora(account, name)
         return _NOT_APPLIED
 
 
-def runnable(name: str) -> Model:
-    """Give a model that something here can stand in for.
+def find_runnable_model(name: str) -> Model:
+    """Return a model that a local one can stand in for.
 
     Raises:
-        Fault: There is no such model, or nothing that can.
+        ApiError: The model is unknown, or there is no local model for its task.
     """
-    model = look_up(name)
+    model = find_model(name)
     if model is None:
-        raise faults.no_such_model(name)
-    if model.task != "Text Generation" and model.task not in ANSWERS:
-        raise faults.not_here(f"{model.task}: there is no local model for it")
+        raise errors.unknown_model(name)
+    if model.task != _GENERATION and model.task not in HANDLERS:
+        raise errors.not_supported(f"there is no local model for the task {model.task}")
     return model
 
 
-def _encoded(value: Any) -> bytes:
+def _encode_json(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _rejects_if_busy(body: Body) -> bool:
+def _rejects_if_busy(body: JsonBody) -> bool:
     options = body.get("options")
     return isinstance(options, dict) and options.get("rejectIfBusy") is True

@@ -1,38 +1,48 @@
-"""The local Workers AI as an async context manager: starts, says where it is, and stops."""
+"""The local Workers AI server as an async context manager: starting, stopping, answering HTTP.
 
+`routes` maps paths to handlers.
+"""
+
+import asyncio
+import hmac
+import ipaddress
+import logging
 import os
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypedDict
+from typing import Any, Self, TypedDict
+from urllib.parse import urlsplit
 
 from aiohttp import web
+from attrs import field, frozen
 
 from cfai.errors import ConfigError
-from cfai.local import backends, catalogue
-from cfai.local.app import Desk, is_loopback
+from cfai.local import backends, errors
 from cfai.local.backends.smollm2 import PARALLEL
-from cfai.local.crew import Crew
-from cfai.local.faults import Fault
+from cfai.local.errors import ApiError
+from cfai.local.exchange import Exchange, ExchangeRecorder, json_response
 from cfai.local.finetunes import Finetunes
-from cfai.local.journal import Exchange, Hear
 from cfai.local.markdown import Markdown
-from cfai.local.places import Places
-from cfai.local.queue import Queue
+from cfai.local.queue import BatchQueue
+from cfai.local.routes import Routes, build_routes, find_route
 from cfai.local.runs import Runs
 from cfai.local.store import Store
-from cfai.local.uploads import Uploads
+from cfai.local.workers import WorkerPool
 
 _ACCOUNT = "local"
-_TOKEN = "local-api-token"  # noqa: S105  # any will do, and the client asks for one
-_REMEMBERED = 10_000
+_TOKEN = "local-api-token"  # noqa: S105  # the client requires one; any value is accepted
+_LOG_SIZE = 10_000
 
-_PATIENCE = 1.0
-"""In seconds: for connections to close, once the requests on them are broken off."""
+_SHUTDOWN_TIMEOUT = 1.0
+"""Seconds to wait for connections to close after their requests were cancelled."""
+
+log: logging.Logger = logging.getLogger("cfai.local")
 
 
 class Credentials(TypedDict):
-    """The arguments of a client that is to talk to the server."""
+    """The arguments for a client of the server."""
 
     account_id: str
     api_token: str
@@ -40,29 +50,29 @@ class Credentials(TypedDict):
 
 
 class Server:
-    """A Workers AI on this machine, for this machine: `async with Server() as server`.
+    """A Workers AI server on this machine: `async with Server() as server`.
 
-    It speaks the service's protocol on a loopback address, and answers with small models. Text
-    generation, embeddings, classification, reranking and summaries are computed; everything else
-    is answered with 501. The models are loaded when they are first needed, and stay loaded until
-    the process ends; the server can be started and stopped as often as you like.
+    It implements the service's protocol on a loopback address and answers with small models: text
+    generation, embeddings, classification, reranking and summaries. Other tasks are refused with
+    status 501. Models are loaded on first use and stay loaded until the process ends. The server
+    can be started and stopped repeatedly.
 
     Args:
-        folder: Where fine-tunes, their files and batches are kept, for one server at a time; left
-            out, they go away with the server. It is made where there is none.
+        folder: Where to keep fine-tunes, their files and batches. Only one server at a time can
+            use a folder. It is created if missing. By default, the data is deleted with the server.
         host: A loopback address.
-        port: 0 for any that is free.
-        token: The only API token to accept; any, where it is left out.
-        waiting: How many requests may wait for a model before others are refused (429).
-        body_limit: The longest body of a request, in bytes.
-        prewarm: Load the text model before the server starts, rather than with the first request,
-            which stops the whole process for half a second.
-        on_request: Hears of each request when it is done.
+        port: The port to listen on; 0 chooses a free one.
+        token: The only API token to accept; by default, any token is accepted.
+        waiting: How many requests can wait for a model; more are refused (429).
+        body_limit: The largest request body, in bytes.
+        prewarm: Load the text model before the server starts instead of with the first request,
+            which blocks the process for half a second.
+        on_request: Called with each request when it is done.
 
     Raises:
-        ConfigError: *host* is no loopback address; or, when it starts, the port is taken, *folder*
-            can't be used or is another server's, or *prewarm* can't load the text model (it says
-            what is missing).
+        ConfigError: *host* is not a loopback address; or, at start: the port is taken, *folder*
+            cannot be used or is in use by another server, or *prewarm* cannot load the text model
+            (the message says what is missing).
     """
 
     def __init__(
@@ -75,11 +85,13 @@ class Server:
         waiting: int = 1024,
         body_limit: int = 32 << 20,
         prewarm: bool = False,
-        on_request: Hear | None = None,
+        on_request: Callable[[Exchange], object] | None = None,
     ) -> None:
+        if not _is_loopback(host):
+            raise ConfigError(f"host must be a loopback address, got {host!r}")
         self._folder = None if folder is None else Path(folder)
-        self._host = _loopback(host)
-        self._asked_port = port
+        self._host = "127.0.0.1" if host == "localhost" else host
+        self._requested_port = port
         self._token = token
         self._waiting = waiting
         self._body_limit = body_limit
@@ -87,48 +99,48 @@ class Server:
         self._on_request = on_request
         self._port = 0
         self._runner: web.AppRunner | None = None
-        self._crews: tuple[Crew, ...] = ()
+        self._pools: tuple[WorkerPool, ...] = ()
         self._store: Store | None = None
-        self._queue: Queue | None = None
-        self.requests: deque[Exchange] = deque(maxlen=_REMEMBERED)
-        """What was answered, the oldest first; the last ten thousand."""
+        self._queue: BatchQueue | None = None
+        self.requests: deque[Exchange] = deque(maxlen=_LOG_SIZE)
+        """The last ten thousand answered requests, oldest first."""
 
     @property
     def base_url(self) -> str:
-        """Where it answers: `http://127.0.0.1:PORT/client/v4`."""
+        """The server's address: `http://127.0.0.1:PORT/client/v4`."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}/client/v4"
 
     @property
     def credentials(self) -> Credentials:
-        """What a client needs: `WorkersAI(**server.credentials)`."""
+        """The arguments for a client: `WorkersAI(**server.credentials)`."""
         token = self._token or _TOKEN
         return {"account_id": _ACCOUNT, "api_token": token, "base_url": self.base_url}
 
     async def __aenter__(self) -> Self:
         if self._runner:
-            raise ConfigError("the server runs already: start another one")
+            raise ConfigError("the server is already running: create another one")
         self._store = store = Store(self._folder)
         await store.open()
-        writers = Crew("text", size=PARALLEL, waiting=self._waiting)
-        others = Crew("models", size=2, waiting=self._waiting)
-        documents = Crew("documents", size=2, waiting=self._waiting)
-        self._crews = (writers, others, documents)
+        generators = WorkerPool("text", size=PARALLEL, waiting=self._waiting)
+        others = WorkerPool("models", size=2, waiting=self._waiting)
+        documents = WorkerPool("documents", size=2, waiting=self._waiting)
+        self._pools = (generators, others, documents)
         finetunes = Finetunes(store)
-        runs = Runs(writers, others, finetunes)
-        self._queue = queue = Queue(store, runs)
-        served = places(finetunes, Markdown(documents))
-        desk = Desk(self._token, self._body_limit, runs, queue, served, self._heard)
+        runs = Runs(generators, others, finetunes)
+        self._queue = queue = BatchQueue(store, runs)
+        routes = build_routes(runs, queue, finetunes, Markdown(documents))
+        application = _Application(routes, self._token, self._body_limit, self._record)
         # Without cancellation, a client that leaves would be noticed only by the next write.
         self._runner = web.AppRunner(
-            desk.application(),
+            application.build(),
             handler_cancellation=True,
             access_log=None,
-            shutdown_timeout=_PATIENCE,
+            shutdown_timeout=_SHUTDOWN_TIMEOUT,
         )
         try:
             if self._prewarm:
-                await self._load(writers)
+                await _load_text_generator(generators)
             await self._runner.setup()
             await self._listen(self._runner)
             queue.start()
@@ -146,57 +158,130 @@ class Server:
         await self.close()
 
     async def close(self) -> None:
-        """Stop: break off what is under way, and wait until no thread is left. Safe to repeat."""
+        """Stop: cancel running requests and wait until every thread has ended. Safe to repeat."""
         runner, self._runner = self._runner, None
         if runner:
             await runner.cleanup()
         queue, self._queue = self._queue, None
         if queue:
             await queue.close()
-        crews, self._crews = self._crews, ()
-        for crew in crews:
-            await crew.close()
+        pools, self._pools = self._pools, ()
+        for pool in pools:
+            await pool.close()
         store, self._store = self._store, None
         if store:
             await store.close()
 
-    async def _load(self, writers: Crew) -> None:
-        try:
-            await writers.run(lambda _: backends.writer())
-        except Fault as fault:
-            raise ConfigError(fault.message) from fault
-
     async def _listen(self, runner: web.AppRunner) -> None:
-        site = web.TCPSite(runner, self._host, self._asked_port)
+        site = web.TCPSite(runner, self._host, self._requested_port)
         try:
             await site.start()
         except OSError as exc:
-            raise ConfigError(f"can't listen on {self._host}:{self._asked_port}: {exc}") from exc
+            address = f"{self._host}:{self._requested_port}"
+            raise ConfigError(f"cannot listen on {address}: {exc}") from exc
         self._port = runner.addresses[0][1]
 
-    def _heard(self, exchange: Exchange) -> None:
+    def _record(self, exchange: Exchange) -> None:
         self.requests.append(exchange)
         if self._on_request:
             self._on_request(exchange)
 
 
-def places(finetunes: Finetunes, markdown: Markdown) -> Places:
-    """Who answers what is no run. A path that stands first goes before one with a `*`."""
-    return {
-        "finetunes": {"GET": finetunes.own, "POST": finetunes.create},
-        "finetunes/public": {"GET": finetunes.public},
-        "finetunes/*/finetune-assets": {"POST": Uploads(finetunes).upload},
-        "models/search": {"GET": catalogue.search},
-        "models/schema": {"GET": catalogue.schema},
-        "tasks/search": {"GET": catalogue.tasks},
-        "authors/search": {"GET": catalogue.authors},
-        "tomarkdown": {"POST": markdown.convert},
-        "tomarkdown/supported": {"GET": markdown.supported},
-    }
+@frozen
+class _Application:
+    """The HTTP application: authenticates requests, calls their handlers, sends the responses."""
+
+    routes: Routes
+    token: str | None
+    """The only accepted token; if `None`, any is accepted."""
+    body_limit: int
+    """The largest request body, in bytes."""
+    record: Callable[[Exchange], object]
+    _tasks: "set[asyncio.Task[Any] | None]" = field(factory=set, init=False)
+
+    def build(self) -> web.Application:
+        app = web.Application(client_max_size=self.body_limit)
+        app.router.add_route("*", "/{path:.*}", self.answer)
+        app.on_shutdown.append(self._cancel_all)
+        return app
+
+    async def _cancel_all(self, app: web.Application) -> None:
+        # aiohttp would first wait until they end by themselves.
+        tasks = [task for task in self._tasks if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def answer(self, http_request: web.Request) -> web.StreamResponse:
+        """Answer any request; an error becomes a response."""
+        recorder, task = ExchangeRecorder(), asyncio.current_task()
+        self._tasks.add(task)
+        try:
+            response = await self._answer(http_request, recorder)
+            recorder.status = response.status
+            return response
+        except ApiError as error:
+            recorder.status = error.status
+            return json_response(error.status, error.body())
+        except ConnectionError:
+            raise
+        except Exception as exc:
+            log.exception("the local server failed to answer a request")
+            recorder.status = 500
+            return json_response(500, errors.internal_error(exc).body())
+        finally:
+            self._tasks.discard(task)
+            recorder.finish(self.record)
+
+    async def _answer(
+        self, http_request: web.Request, recorder: ExchangeRecorder
+    ) -> web.StreamResponse:
+        _check_origin(http_request)
+        request, handler = find_route(http_request, self.routes, recorder)
+        recorder.model = request.model
+        self._authenticate(http_request)
+        result = await handler(request)
+        if isinstance(result, web.StreamResponse):
+            return result
+        return json_response(200, errors.envelope(result))
+
+    def _authenticate(self, request: web.Request) -> None:
+        kind, _, token = request.headers.get("Authorization", "").strip().partition(" ")
+        if kind.lower() != "bearer":
+            token = request.headers.get("X-Auth-Key", "")
+            if not request.headers.get("X-Auth-Email"):
+                raise errors.not_authenticated()
+        valid = self.token is None or hmac.compare_digest(token.encode(), self.token.encode())
+        if not token.strip() or not valid:
+            raise errors.not_authenticated()
 
 
-def _loopback(host: str) -> str:
-    """Refuse to listen where other machines could ask."""
-    if not is_loopback(host):
-        raise ConfigError(f"the local server listens on loopback addresses only, not on {host!r}")
-    return "127.0.0.1" if host == "localhost" else host
+async def _load_text_generator(pool: WorkerPool) -> None:
+    try:
+        await pool.run(lambda _: backends.text_generator())
+    except ApiError as error:
+        raise ConfigError(error.message) from error
+
+
+def _check_origin(request: web.Request) -> None:
+    """Refuse requests from web pages of other origins, including rebound host names."""
+    origin = request.headers.get("Origin", f"http://{request.host}")
+    if origin != f"http://{request.host}" or not _names_loopback(request.host):
+        raise errors.forbidden_origin()
+
+
+def _names_loopback(authority: str) -> bool:
+    try:
+        return _is_loopback(urlsplit(f"//{authority}").hostname or "")
+    except ValueError:
+        return False
+
+
+def _is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach *host*, a name or an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

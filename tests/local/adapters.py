@@ -1,4 +1,4 @@
-"""Adapters that the service would take, and connections that are cut on the way."""
+"""Valid adapter files, upload forms, and interrupted uploads."""
 
 import asyncio
 from pathlib import Path
@@ -23,7 +23,7 @@ def head(size: int) -> bytes:
 
 
 def adapter(folder: Path, size: int = 64) -> Path:
-    """An adapter's folder, whose weights take no room on the disk."""
+    """Create an adapter's folder; its weights are a sparse file."""
     folder.mkdir()
     (folder / CONFIG).write_bytes(GOOD_CONFIG)
     with (folder / WEIGHTS).open("wb") as file:
@@ -33,7 +33,7 @@ def adapter(folder: Path, size: int = 64) -> Path:
 
 
 def form(*fields: tuple[str, bytes]) -> bytes:
-    """A form as it goes out, with the boundary `cut`; those of the name `file` are files."""
+    """Encode a form with the boundary `cut`; fields named `file` are files."""
     parts = [
         b'--cut\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
         % (name.encode(), b'; filename="blob"' if name == "file" else b"", value)
@@ -43,7 +43,7 @@ def form(*fields: tuple[str, bytes]) -> bytes:
 
 
 async def cut(base_url: str, path: str, body: bytes, *, after: int) -> None:
-    """Send the first bytes of a form, and hang up."""
+    """Send the first bytes of a form, then close the connection."""
     authority = base_url.split("/")[2]
     host, _, port = authority.partition(":")
     _, writer = await asyncio.open_connection(host, int(port))

@@ -1,4 +1,4 @@
-"""A local Workers AI per test, asked over a real socket with a client that is not ours."""
+"""A local server per test, and a plain HTTP client for it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -42,7 +42,7 @@ class Reply:
 
 @frozen
 class Local:
-    """A running server, and a plain HTTP client that has credentials for it."""
+    """A running server, and a plain HTTP client that has credentials for local_server."""
 
     server: Server
     http: ClientSession
@@ -62,15 +62,15 @@ class Local:
             return Reply(response.status, response.headers, await response.read())
 
     async def done(self) -> Exchange:
-        """Wait for the next request that the server is done with."""
+        """Wait for the next request that the server has finished."""
         async with asyncio.timeout(30):
             return await self.exchanges.get()
 
 
 def client(server: Server, account: str = "0") -> WorkersAI:
-    """The project's own client, for one of the server's accounts."""
-    told: dict[str, Any] = {**server.credentials, "account_id": account}
-    return WorkersAI(**told)
+    """Create a `WorkersAI` client for one of the server's accounts."""
+    arguments: dict[str, Any] = {**server.credentials, "account_id": account}
+    return WorkersAI(**arguments)
 
 
 @asynccontextmanager
@@ -85,11 +85,11 @@ async def running(**options: Any) -> AsyncIterator[Local]:
 
 @pytest.fixture
 async def local() -> AsyncIterator[Local]:
-    async with running() as it:
-        yield it
+    async with running() as local_server:
+        yield local_server
 
 
 @pytest.fixture(scope="session", autouse=True)
 def model_weights() -> Path:
-    """Fetch the text model's weights, once for all: they are no dependency."""
+    """Download the text model's weights once; no dependency installs them."""
     return weights.ensure()

@@ -1,4 +1,4 @@
-"""Small documents of each kind, made by hand; and some that nobody should open unprepared."""
+"""Small documents of each format, built by hand, and hostile ones."""
 
 import struct
 import zipfile
@@ -25,11 +25,11 @@ _LINK = (
 
 def archive(parts: Mapping[str, str | bytes], kind: int = zipfile.ZIP_DEFLATED) -> bytes:
     """A zip archive."""
-    made = BytesIO()
-    with zipfile.ZipFile(made, "w", kind) as target:
+    output = BytesIO()
+    with zipfile.ZipFile(output, "w", kind) as target:
         for name, content in parts.items():
             target.writestr(name, content)
-    return made.getvalue()
+    return output.getvalue()
 
 
 def cell(text: str) -> str:
@@ -41,12 +41,12 @@ def paragraph(text: str, before: str = "") -> str:
 
 
 def docx(body: str = "", link: str = "", start: str = "") -> bytes:
-    """A text document: a heading, then *body*. *start* stands before everything."""
+    """A text document: a heading, then *body*. *start* precedes the XML."""
     heading = paragraph("Tea", '<w:pPr><w:pStyle w:val="H1"/></w:pPr>')
-    said = f"<w:document {_WORD} {_PICTURES}><w:body>{heading}{body}</w:body></w:document>"
+    document = f"<w:document {_WORD} {_PICTURES}><w:body>{heading}{body}</w:body></w:document>"
     return archive(
         {
-            "word/document.xml": start + said,
+            "word/document.xml": start + document,
             "word/styles.xml": _STYLES,
             "word/_rels/document.xml.rels": _LINK.format(link),
         }
@@ -54,7 +54,7 @@ def docx(body: str = "", link: str = "", start: str = "") -> bytes:
 
 
 def picture(described: str) -> str:
-    """A picture that lies elsewhere: where the link of the document points."""
+    """An external image, at the target of the document's link."""
     return (
         f'<w:p><w:r><w:drawing><wp:inline><wp:docPr id="1" name="p" descr="{described}"/>'
         '<a:graphic><a:graphicData><pic:pic><pic:blipFill><a:blip r:link="r1"/></pic:blipFill>'
@@ -98,28 +98,28 @@ def pdf(*pages: str) -> bytes:
         "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
     ]
     for number, text in enumerate(pages):
-        said = f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET" if text else ""
+        stream = f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET" if text else ""
         fonts = "/Resources << /Font << /F1 3 0 R >> >>"
         objects += [
             f"<< /Type /Page /Parent 2 0 R /Contents {5 + 2 * number} 0 R {fonts} >>",
-            f"<< /Length {len(said)} >>\nstream\n{said}\nendstream",
+            f"<< /Length {len(stream)} >>\nstream\n{stream}\nendstream",
         ]
     objects.append("<< /Title (About\\ntea) >>")
-    made, places = bytearray(b"%PDF-1.4\n"), []
+    output, places = bytearray(b"%PDF-1.4\n"), []
     for number, content in enumerate(objects, 1):
-        places.append(len(made))
-        made += f"{number} 0 obj\n{content}\nendobj\n".encode()
-    table = len(made)
-    made += f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n".encode()
-    made += b"".join(b"%010d 00000 n \n" % place for place in places)
-    made += (
+        places.append(len(output))
+        output += f"{number} 0 obj\n{content}\nendobj\n".encode()
+    table = len(output)
+    output += f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n".encode()
+    output += b"".join(b"%010d 00000 n \n" % place for place in places)
+    output += (
         f"trailer\n<< /Size {len(objects) + 1} /Root 1 0 R /Info {len(objects)} 0 R >>\n".encode()
     )
-    return bytes(made) + b"startxref\n%d\n%%%%EOF\n" % table
+    return bytes(output) + b"startxref\n%d\n%%%%EOF\n" % table
 
 
-def lying(data: bytes, size: int) -> bytes:
-    """An archive of one part that says it is *size* bytes long, wherever it says so."""
+def with_false_size(data: bytes, size: int) -> bytes:
+    """An archive of one part with a false declared size."""
     (info,) = zipfile.ZipFile(BytesIO(data)).infolist()
     right, wrong = struct.pack("<I", info.file_size), struct.pack("<I", size)
     return data.replace(right, wrong)

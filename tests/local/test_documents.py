@@ -1,4 +1,4 @@
-"""Conversion in a process of its own: each kind of file, and what a hostile one can't do."""
+"""Document conversion in a child process: each format, damaged files and hostile ones."""
 
 import asyncio
 import sys
@@ -9,43 +9,50 @@ import pytest
 
 from cfai import Options, Retries, StatusError, TransportError
 from cfai.local import Server
-from cfai.local.documents import formats
-from cfai.local.documents.process import converted
-from cfai.local.documents.values import File, Limits, Outcome, Wanted
+from cfai.local.documents import (
+    FORMATS,
+    Conversion,
+    ConversionLimits,
+    ConversionOptions,
+    DocumentFile,
+    convert_files,
+    find_format,
+)
 
 from .conftest import client
-from .documents import LAUGHS, archive, cell, docx, lying, paragraph, pdf, picture, xlsx
+from .documents import LAUGHS, archive, cell, docx, paragraph, pdf, picture, with_false_size, xlsx
 
 TEA = "name,note\ntea,hot\n"
 ROW = '<row r="{0}"><c r="{1}{0}" t="inlineStr"><is><t>{2}</t></is></c></row>'
 
 
-def convert(name: str, data: bytes, wanted: Wanted | None = None) -> Outcome:
-    kind = formats.of(name, "")
-    assert kind
-    (outcome,) = converted(
-        [File(name, kind.kind, data)], wanted or Wanted(), Limits(), lambda: False
+def convert(name: str, data: bytes, options: ConversionOptions | None = None) -> Conversion:
+    document_format = find_format(name, "")
+    assert document_format
+    file = DocumentFile(name, document_format.media_type, data)
+    (conversion,) = convert_files(
+        [file], options or ConversionOptions(), ConversionLimits(), lambda: False
     )
-    return outcome
+    return conversion
 
 
-def text(name: str, data: bytes, wanted: Wanted | None = None) -> str:
-    outcome = convert(name, data, wanted)
-    assert outcome.text is not None, outcome
-    return outcome.text
+def text(name: str, data: bytes, options: ConversionOptions | None = None) -> str:
+    conversion = convert(name, data, options)
+    assert conversion.text is not None, conversion
+    return conversion.text
 
 
-def why_not(name: str, data: bytes) -> str:
-    outcome = convert(name, data)
-    assert outcome.error is not None, outcome
-    return outcome.error
+def error_of(name: str, data: bytes) -> str:
+    conversion = convert(name, data)
+    assert conversion.error is not None, conversion
+    return conversion.error
 
 
-# Each kind...
+# Formats
 
 
-def test_a_text_document() -> None:
-    """Headings, tables and what is said of a picture; the picture itself is never fetched."""
+def test_docx_is_converted() -> None:
+    """Headings, tables and the alternative text of an image; the image is never fetched."""
     body = (
         paragraph("Hot &amp; good.")
         + f"<w:tbl><w:tr>{cell('a')}{cell('b')}</w:tr><w:tr>{cell('1')}{cell('2')}</w:tr></w:tbl>"
@@ -56,11 +63,14 @@ def test_a_text_document() -> None:
     assert text("a.docx", data) == (
         "# Tea\n\nHot & good.\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n\n![A cup]()\n"
     )
-    assert text("a.docx", data, Wanted(plain=True)).splitlines()[:2] == ["Tea", "Hot & good."]
+    assert text("a.docx", data, ConversionOptions(plain=True)).splitlines()[:2] == [
+        "Tea",
+        "Hot & good.",
+    ]
 
 
-def test_a_workbook() -> None:
-    """A table for each sheet: no empty rows, and no wider than what stands there."""
+def test_workbooks_are_converted() -> None:
+    """One table per sheet, without empty rows and trailing empty cells."""
     strings = "<si><t>name</t></si><si><t>a|b</t></si>"
     rows = (
         '<row r="1"><c r="A1" t="s"><v>0</v></c><c r="B1" t="s"><v>1</v></c></row>'
@@ -68,28 +78,31 @@ def test_a_workbook() -> None:
         '<row r="4"><c r="A4"><f>1+1</f><v>2</v></c><c r="B4" t="d"><v>2024-01-02</v></c></row>'
     )
     data = xlsx(rows, strings)
-    said = text("a.xlsx", data)
-    assert said == (
+    expected = text("a.xlsx", data)
+    assert expected == (
         "## Tea\n\n| name | a\\|b |\n| --- | --- |\n| 1.5 | TRUE |\n| 2 | 2024-01-02 |\n"
     )
-    assert text("a.xlsm", data) == said
-    assert text("a.xlsx", data, Wanted(plain=True)).splitlines()[:2] == ["Tea", "name\ta|b"]
+    assert text("a.xlsm", data) == expected
+    assert text("a.xlsx", data, ConversionOptions(plain=True)).splitlines()[:2] == [
+        "Tea",
+        "name\ta|b",
+    ]
 
 
-def test_a_pdf() -> None:
-    """Page by page, with what it says of itself unless that isn't wanted."""
+def test_pdf_is_converted() -> None:
+    """Page by page, with the metadata unless disabled."""
     data = pdf("Green tea", "", "Black")
     assert text("a.pdf", data) == (
         "# a.pdf\n\n## Metadata\n\n- title: About tea\n\n## Contents\n\n"
         "### Page 1\n\nGreen tea\n\n### Page 2\n\n### Page 3\n\nBlack\n"
     )
-    assert "Metadata" not in text("a.pdf", data, Wanted(metadata=False))
-    assert text("a.pdf", data, Wanted(plain=True)) == "Green tea\n\n\n\nBlack\n"
-    assert "no page has text" in why_not("a.pdf", pdf(""))
+    assert "Metadata" not in text("a.pdf", data, ConversionOptions(metadata=False))
+    assert text("a.pdf", data, ConversionOptions(plain=True)) == "Green tea\n\n\n\nBlack\n"
+    assert "no page has text" in error_of("a.pdf", pdf(""))
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "expected"),
     [
         (b"<a>t</a>\n", "<a>t</a>"),
         (b"\xef\xbb\xbf<a>t</a>", "<a>t</a>"),
@@ -101,26 +114,29 @@ def test_a_pdf() -> None:
         ("<a>\u00e9</a>".encode("utf-16"), "<a>\u00e9</a>"),
     ],
 )
-def test_xml(data: bytes, said: str) -> None:
-    """It stays what it is, in a block of code."""
-    assert text("a.xml", data) == f"```xml\n{said}\n```\n"
-    assert text("a.xml", data, Wanted(plain=True)).strip() == said
+def test_xml_becomes_a_code_block(data: bytes, expected: str) -> None:
+    """The source is unchanged."""
+    assert text("a.xml", data) == f"```xml\n{expected}\n```\n"
+    assert text("a.xml", data, ConversionOptions(plain=True)).strip() == expected
 
 
-def test_a_fence_is_longer_than_those_inside() -> None:
+def test_the_code_fence_is_longer_than_fences_in_the_source() -> None:
     assert text("a.xml", b"<a>````</a>").startswith("`````xml\n")
 
 
 @pytest.mark.parametrize("data", [b"", b"no", b"PK\x03\x04", b"%PDF-1.4\n", docx()[:-30]])
-def test_what_is_damaged_has_a_reason(data: bytes) -> None:
-    """Whatever it says it is, and whatever it is."""
-    strict = [it for it in formats.FORMATS.items() if it[0] not in (".csv", ".html", ".htm")]
-    files = [File(f"a{end}", one.kind, data) for end, one in strict]
-    outcomes = converted(files, Wanted(), Limits(), lambda: False)
-    assert [bool(one.error) for one in outcomes] == [True] * len(files)
+def test_damaged_files_have_an_error(data: bytes) -> None:
+    """For every format and every kind of damage."""
+    strict = {name: FORMATS[name] for name in FORMATS.keys() - {".csv", ".html", ".htm"}}
+    files = [
+        DocumentFile(f"a{name}", document_format.media_type, data)
+        for name, document_format in strict.items()
+    ]
+    conversions = convert_files(files, ConversionOptions(), ConversionLimits(), lambda: False)
+    assert [bool(conversion.error) for conversion in conversions] == [True] * len(files)
 
 
-# Hostile ones...
+# Hostile files
 
 
 @pytest.mark.parametrize(
@@ -128,11 +144,15 @@ def test_what_is_damaged_has_a_reason(data: bytes) -> None:
     [
         ("a.docx", archive({"word/document.xml": bytes(65 << 20)}), "more than 64 MiB"),
         ("a.docx", archive({f"{n}.xml": "" for n in range(10_001)}), "or 10000 parts"),
-        ("a.docx", lying(archive({"word/document.xml": bytes(33 << 20)}), 77), "Bad CRC-32"),
+        (
+            "a.docx",
+            with_false_size(archive({"word/document.xml": bytes(33 << 20)}), 77),
+            "Bad CRC-32",
+        ),
         (
             "a.docx",
             archive({"word/document.xml": bytes(1 << 20)}, zipfile.ZIP_LZMA),
-            "in a way that is not usual",
+            "unsupported compression",
         ),
         ("a.docx", docx("&l9;", start=LAUGHS), "amplification"),
         ("a.xml", f"{LAUGHS}<a>&l9;</a>".encode(), "amplification"),
@@ -150,37 +170,46 @@ def test_what_is_damaged_has_a_reason(data: bytes) -> None:
         ("a.html", b"<![foo[", "ParserRejectedMarkup"),
     ],
 )
-def test_a_hostile_file_is_a_reason(name: str, data: bytes, reason: str) -> None:
-    """Small as it comes, and huge as it is meant: it is left before it is."""
-    assert reason in why_not(name, data)
+def test_a_hostile_file_has_an_error(name: str, data: bytes, reason: str) -> None:
+    """Files that would expand beyond the limits are refused before they do."""
+    assert reason in error_of(name, data)
 
 
-SLOW = File("slow.html", "text/html", b"<b>x</b>" * (2 << 20))
-QUICK = File("quick.csv", "text/csv", TEA.encode())
+SLOW = DocumentFile("slow.html", "text/html", b"<b>x</b>" * (2 << 20))
+QUICK = DocumentFile("quick.csv", "text/csv", TEA.encode())
 
 
-def test_what_takes_too_long_is_ended_and_loses_no_other() -> None:
-    """What stood before it and what stands behind it are converted all the same."""
-    outcomes = converted([QUICK, SLOW, QUICK], Wanted(), Limits(seconds=1.5), lambda: False)
-    assert [one.text is not None for one in outcomes] == [True, False, True]
-    assert outcomes[1].error == "the conversion took more than 1.5 s or 1024 MiB, or it crashed"
+def test_a_slow_conversion_is_ended_without_losing_other_files() -> None:
+    """The files before and after it are converted."""
+    conversions = convert_files(
+        [QUICK, SLOW, QUICK], ConversionOptions(), ConversionLimits(seconds=1.5), lambda: False
+    )
+    assert [conversion.text is not None for conversion in conversions] == [True, False, True]
+    assert conversions[1].error == "the conversion exceeded 1.5 s or 1024 MiB, or it crashed"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="where memory can be bounded")
-def test_what_takes_too_much_memory_is_ended_and_loses_no_other() -> None:
-    outcomes = converted([SLOW, QUICK], Wanted(), Limits(memory=96 << 20), lambda: False)
-    assert [one.text is not None for one in outcomes] == [False, True]
-    assert outcomes[0].error
+def test_a_conversion_with_too_much_memory_is_ended_without_losing_other_files() -> None:
+    conversions = convert_files(
+        [SLOW, QUICK], ConversionOptions(), ConversionLimits(memory=96 << 20), lambda: False
+    )
+    assert [conversion.text is not None for conversion in conversions] == [False, True]
+    assert conversions[0].error
 
 
-def test_nothing_goes_on_when_nobody_waits() -> None:
-    """The process ends, long before it is done."""
+def test_cancelling_ends_the_child_process() -> None:
+    """It ends long before the conversion is complete."""
     calls = count()
-    assert converted([SLOW, QUICK], Wanted(), Limits(), lambda: next(calls) > 0) == []
+    assert (
+        convert_files(
+            [SLOW, QUICK], ConversionOptions(), ConversionLimits(), lambda: next(calls) > 0
+        )
+        == []
+    )
 
 
-async def test_the_server_answers_others_meanwhile_and_stops_at_once() -> None:
-    """A file that takes long holds up neither the loop nor the end."""
+async def test_the_server_answers_during_a_conversion_and_stops_at_once() -> None:
+    """A slow file blocks neither the event loop nor `close`."""
     async with asyncio.timeout(15):
         async with Server() as server, client(server) as ai:
             never = Options(retries=Retries(max=0))
@@ -193,7 +222,7 @@ async def test_the_server_answers_others_meanwhile_and_stops_at_once() -> None:
                 await slow
 
 
-async def test_a_form_has_at_most_a_thousand_files() -> None:
+async def test_a_form_can_have_at_most_1000_files() -> None:
     async with Server() as server, client(server) as ai:
         rows = await ai.to_markdown([(f"{n}.csv", b"a\n") for n in range(1000)])
         assert [row.name for row in rows] == [f"{n}.csv" for n in range(1000)]

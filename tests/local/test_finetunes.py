@@ -1,4 +1,4 @@
-"""Fine-tunes over a real socket: made, filled, listed, kept, and named in a run."""
+"""Fine-tunes over HTTP: created, uploaded, listed, stored, and used in runs."""
 
 import asyncio
 import sys
@@ -22,7 +22,7 @@ MISTRAL = "@cf/mistral/mistral-7b-instruct-v0.2-lora"
 FORM = {"Content-Type": "multipart/form-data; boundary=cut"}
 
 
-async def ask(local: Local, method: str, path: str, **options: Any) -> Reply:
+async def send_request(local: Local, method: str, path: str, **options: Any) -> Reply:
     url = f"{local.server.base_url}/accounts/0/ai/{path}"
     async with local.http.request(method, url, **options) as response:
         return Reply(response.status, response.headers, await response.read())
@@ -30,51 +30,51 @@ async def ask(local: Local, method: str, path: str, **options: Any) -> Reply:
 
 async def create(local: Local, **fields: Any) -> Reply:
     body = orjson.dumps({"model": MISTRAL, "name": "pirate", **fields})
-    return await ask(local, "POST", "finetunes", data=body)
+    return await send_request(local, "POST", "finetunes", data=body)
 
 
-async def send(local: Local, *fields: tuple[str, bytes], to: str = "pirate") -> Reply:
+async def send_form(local: Local, *fields: tuple[str, bytes], to: str = "pirate") -> Reply:
     path = f"finetunes/{to}/finetune-assets"
-    return await ask(local, "POST", path, data=BytesIO(form(*fields)), headers=FORM)
+    return await send_request(local, "POST", path, data=BytesIO(form(*fields)), headers=FORM)
 
 
 async def send_file(local: Local, name: str, content: bytes) -> Reply:
-    return await send(local, ("file_name", name.encode()), ("file", content))
+    return await send_form(local, ("file_name", name.encode()), ("file", content))
 
 
-def kept(folder: Path) -> list[Path]:
+def stored_files(folder: Path) -> list[Path]:
     return sorted((folder / "files").iterdir())
 
 
-# Making and listing...
+# Creating and listing
 
 
-async def test_a_fine_tune_is_made_and_listed_as_documented(local: Local) -> None:
-    made = (await create(local, description="Arr", public=True)).result
-    assert set(made) == {
+async def test_a_fine_tune_is_created_and_listed_as_documented(local: Local) -> None:
+    created = (await create(local, description="Arr", public=True)).result
+    assert set(created) == {
         "id", "created_at", "model", "modified_at", "name", "public", "description",
     }  # fmt: skip
-    assert str(UUID(made["id"])) == made["id"]
-    (own,) = (await ask(local, "GET", "finetunes")).result
-    assert own == {name: made[name] for name in made if name != "public"}
-    assert (await ask(local, "GET", "finetunes/public")).result == [made]
+    assert str(UUID(created["id"])) == created["id"]
+    (own,) = (await send_request(local, "GET", "finetunes")).result
+    assert own == {name: created[name] for name in created if name != "public"}
+    assert (await send_request(local, "GET", "finetunes/public")).result == [created]
 
 
-async def test_an_account_sees_its_own_and_the_public_ones() -> None:
+async def test_an_account_sees_its_own_and_public_fine_tunes() -> None:
     async with Server() as server:
         mine = client(server)
         theirs = client(server, "other")
         async with mine, theirs:
             await mine.finetunes.create(MISTRAL, "private")
-            shown = await mine.finetunes.create(MISTRAL, "shown", public=True)
-            assert [one.name for one in await mine.finetunes.list().to_list()] == [
+            public = await mine.finetunes.create(MISTRAL, "public", public=True)
+            assert [finetune.name for finetune in await mine.finetunes.list().to_list()] == [
                 "private",
-                "shown",
+                "public",
             ]
             assert await theirs.finetunes.list().to_list() == []
-            assert await theirs.finetunes.public().to_list() == [shown]
+            assert await theirs.finetunes.public().to_list() == [public]
             with pytest.raises(NotFound):
-                await theirs.finetunes.upload(shown, GOOD_CONFIG, file_name=CONFIG)
+                await theirs.finetunes.upload(public, GOOD_CONFIG, file_name=CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -89,21 +89,21 @@ async def test_an_account_sees_its_own_and_the_public_ones() -> None:
         ({"description": 1}, 400, "description must be text, got 1"),
     ],
 )
-async def test_a_bad_fine_tune_is_named(
+async def test_an_invalid_field_is_named_in_the_error(
     local: Local, fields: dict[str, Any], status: int, message: str
 ) -> None:
     reply = await create(local, **fields)
     assert reply.error[0] == status
     assert message in reply.error[2]
-    assert (await ask(local, "GET", "finetunes")).result == []
+    assert (await send_request(local, "GET", "finetunes")).result == []
 
 
-async def test_names_are_taken_once_in_an_account(local: Local) -> None:
+async def test_names_are_unique_in_an_account(local: Local) -> None:
     assert (await create(local)).status == 200
-    assert (await create(local)).error == (400, 90003, "there is a finetune 'pirate' already")
+    assert (await create(local)).error == (400, 90003, "a finetune 'pirate' already exists")
 
 
-async def test_an_account_has_at_most_thirty() -> None:
+async def test_an_account_can_have_at_most_30_fine_tunes() -> None:
     async with Server() as server, client(server) as ai:
         for number in range(30):
             await ai.finetunes.create(MISTRAL, f"number {number}")
@@ -113,41 +113,41 @@ async def test_an_account_has_at_most_thirty() -> None:
 
 @pytest.mark.parametrize(("method", "path"), [("PUT", "finetunes"), ("POST", "finetunes/public")])
 async def test_other_methods_are_refused(local: Local, method: str, path: str) -> None:
-    assert (await ask(local, method, path)).error[:2] == (405, 7001)
+    assert (await send_request(local, method, path)).error[:2] == (405, 7001)
 
 
 @pytest.mark.parametrize("path", ["finetunes/", "finetunes/a/b", "finetunes//finetune-assets"])
 async def test_other_paths_are_not_routed(local: Local, path: str) -> None:
-    assert (await ask(local, "POST", path)).error[:2] == (404, 7003)
+    assert (await send_request(local, "POST", path)).error[:2] == (404, 7003)
 
 
-async def test_credentials_are_needed_for_lists_too(local: Local) -> None:
-    reply = await ask(local, "GET", "finetunes", headers={"Authorization": ""})
+async def test_lists_require_credentials(local: Local) -> None:
+    reply = await send_request(local, "GET", "finetunes", headers={"Authorization": ""})
     assert reply.error[:2] == (401, 10000)
 
 
-# Paging...
+# Paging
 
 
 @pytest.mark.parametrize("count", [0, 1, 49, 50, 51, 1000])
-async def test_every_public_one_is_listed_once(count: int) -> None:
+async def test_every_public_fine_tune_is_listed_once(count: int) -> None:
     async with Server() as server:
-        made = await _public(server, count)
+        names = await _public(server, count)
         async with client(server) as ai:
             for limit in (1, 50, 1000):
                 before = len(server.requests)
                 rows = await ai.finetunes.public(limit=limit, order_by="name").to_list()
-                assert [row.name for row in rows] == sorted(made)
+                assert [row.name for row in rows] == sorted(names)
                 needed = max(1, -(-count // limit))
                 assert len(server.requests) - before <= needed + 1
-            assert [row.name for row in await ai.finetunes.public().to_list()] == made
+            assert [row.name for row in await ai.finetunes.public().to_list()] == names
             assert len(await ai.finetunes.public(limit=7, offset=45).to_list()) == max(
                 0, count - 45
             )
 
 
 async def _public(server: Server, count: int) -> list[str]:
-    """Make public fine-tunes, thirty in an account; give their names in order."""
+    """Create public fine-tunes, 30 per account, and return their names in order."""
     names = [f"{number * 7919 % 1009:04}" for number in range(count)]
     for start in range(0, count, 30):
         async with client(server, f"account-{start}") as ai:
@@ -161,24 +161,24 @@ async def _public(server: Server, count: int) -> list[str]:
     ["limit=0", "limit=-1", "limit=x", "limit=1.5", "offset=-1", "limit=" + "9" * 30,
      "orderBy=account", "orderBy=name;drop", "orderBy="],
 )  # fmt: skip
-async def test_a_bad_page_is_named(local: Local, query: str) -> None:
-    status, code, message = (await ask(local, "GET", f"finetunes/public?{query}")).error
+async def test_an_invalid_page_is_named_in_the_error(local: Local, query: str) -> None:
+    status, code, message = (await send_request(local, "GET", f"finetunes/public?{query}")).error
     assert (status, code) == (400, 90003)
     assert query.partition("=")[0] in message
 
 
-# Files...
+# Files
 
 
-async def test_an_adapter_is_uploaded_and_runs_with_its_name_and_its_id(tmp_path: Path) -> None:
+async def test_an_uploaded_adapter_runs_by_name_and_by_id(tmp_path: Path) -> None:
     async with (
-        running(folder=tmp_path / "kept") as local,
+        running(folder=tmp_path / "store") as local,
         client(local.server) as ai,
     ):
         finetune = await ai.finetunes.create(MISTRAL, "my-pirate")
         both = await ai.finetunes.upload_adapter("my-pirate", adapter(tmp_path / "out"))
-        assert [one.file_name for one in both] == [WEIGHTS, CONFIG]
-        assert {one.finetune_id for one in both} == {finetune.id}
+        assert [asset.file_name for asset in both] == [WEIGHTS, CONFIG]
+        assert {asset.finetune_id for asset in both} == {finetune.id}
         (again,) = await ai.finetunes.list().to_list()
         assert again.modified_at
         assert finetune.modified_at
@@ -189,15 +189,15 @@ async def test_an_adapter_is_uploaded_and_runs_with_its_name_and_its_id(tmp_path
                 reply = await local.post(MISTRAL, {**body, "stream": streams})
                 assert reply.status == 200
                 assert reply.headers["cfai-lora"] == "stored-not-applied"
-        assert len(kept(tmp_path / "kept")) == 2
+        assert len(stored_files(tmp_path / "store")) == 2
 
 
-async def test_a_run_without_lora_says_nothing_of_one(local: Local) -> None:
+async def test_a_run_without_lora_has_no_lora_header(local: Local) -> None:
     reply = await local.post(LLAMA, {"prompt": "Hello", "max_tokens": 2})
     assert "cfai-lora" not in reply.headers
 
 
-async def test_an_unknown_fine_tune_and_one_without_files_are_refused(local: Local) -> None:
+async def test_unknown_and_incomplete_fine_tunes_are_refused(local: Local) -> None:
     body = {"prompt": "Hello", "lora": "pirate"}
     assert (await local.post(MISTRAL, body)).error[:2] == (400, 3037)
     await create(local)
@@ -208,13 +208,13 @@ async def test_an_unknown_fine_tune_and_one_without_files_are_refused(local: Loc
     assert (await local.post(MISTRAL, {**body, "max_tokens": 2})).status == 200
 
 
-async def test_the_answer_to_an_upload_is_as_documented(local: Local) -> None:
-    made = (await create(local)).result
+async def test_the_response_to_an_upload_has_the_documented_fields(local: Local) -> None:
+    finetune = (await create(local)).result
     result = (await send_file(local, CONFIG, GOOD_CONFIG)).result
     assert set(result) == {
         "id", "finetune_id", "file_name", "bucket_name", "created_at", "modified_at",
     }  # fmt: skip
-    assert result["finetune_id"] == made["id"]
+    assert result["finetune_id"] == finetune["id"]
 
 
 BAD_FILES = [
@@ -234,22 +234,22 @@ BAD_FILES = [
     (WEIGHTS, (1 << 62).to_bytes(8, "little") + b"{}", "safetensors"),
     (WEIGHTS, (2).to_bytes(8, "little") + b"{}", "all of its tensors"),
     (WEIGHTS, (2).to_bytes(8, "little") + b"[]", "JSON object"),
-    (WEIGHTS, (7).to_bytes(8, "little") + b'{"a":1}', "where its tensors lie"),
-    (WEIGHTS, weights().replace(b"[0,64]", b"[1,64]"), "one behind the other"),
-    (WEIGHTS, (5 << 20).to_bytes(8, "little") + b" " * (5 << 20), "with its header"),
+    (WEIGHTS, (7).to_bytes(8, "little") + b'{"a":1}', "no valid data_offsets"),
+    (WEIGHTS, weights().replace(b"[0,64]", b"[1,64]"), "must be contiguous"),
+    (WEIGHTS, (5 << 20).to_bytes(8, "little") + b" " * (5 << 20), "with a valid header"),
 ]
 
 
 @pytest.mark.parametrize(("name", "content", "message"), BAD_FILES)
-async def test_a_bad_file_is_named_and_not_kept(
+async def test_an_invalid_file_is_named_in_the_error_and_deleted(
     tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
     async with running(folder=tmp_path) as local:
         await create(local)
-        status, code, said = (await send_file(local, name, content)).error
+        status, code, text = (await send_file(local, name, content)).error
         assert (status, code) == (400, 90003)
-        assert message in said
-        assert kept(tmp_path) == []
+        assert message in text
+        assert stored_files(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -263,18 +263,18 @@ async def test_a_bad_file_is_named_and_not_kept(
         (("file_name", b"x" * 2000), ("file", GOOD_CONFIG)),
     ],
 )
-async def test_a_form_with_other_fields_is_refused(
+async def test_a_form_with_wrong_fields_is_refused(
     tmp_path: Path, fields: tuple[tuple[str, bytes], ...]
 ) -> None:
     async with running(folder=tmp_path) as local:
         await create(local)
-        assert (await send(local, *fields)).error[:2] == (400, 90003)
-        assert kept(tmp_path) == []
+        assert (await send_form(local, *fields)).error[:2] == (400, 90003)
+        assert stored_files(tmp_path) == []
 
 
-async def test_the_fields_come_in_any_order(local: Local) -> None:
+async def test_the_fields_can_be_in_any_order(local: Local) -> None:
     await create(local)
-    reply = await send(local, ("file", GOOD_CONFIG), ("file_name", CONFIG.encode()))
+    reply = await send_form(local, ("file", GOOD_CONFIG), ("file_name", CONFIG.encode()))
     assert reply.status == 200
 
 
@@ -289,41 +289,43 @@ async def test_the_fields_come_in_any_order(local: Local) -> None:
         (b"x", "multipart/form-data"),
     ],
 )
-async def test_what_is_no_form_is_refused(tmp_path: Path, body: bytes, kind: str) -> None:
+async def test_a_malformed_form_is_refused(tmp_path: Path, body: bytes, kind: str) -> None:
     async with running(folder=tmp_path) as local:
         await create(local)
         path = "finetunes/pirate/finetune-assets"
-        reply = await ask(local, "POST", path, data=body, headers={"Content-Type": kind})
+        reply = await send_request(local, "POST", path, data=body, headers={"Content-Type": kind})
         assert reply.error[:2] == (400, 90003)
-        assert kept(tmp_path) == []
+        assert stored_files(tmp_path) == []
 
 
-async def test_files_need_a_fine_tune(local: Local) -> None:
-    reply = await send(local, ("file_name", CONFIG.encode()), ("file", GOOD_CONFIG), to="nobody")
+async def test_a_file_needs_an_existing_fine_tune(local: Local) -> None:
+    reply = await send_form(
+        local, ("file_name", CONFIG.encode()), ("file", GOOD_CONFIG), to="nobody"
+    )
     assert reply.error == (404, 90003, "Finetune nobody not found")
 
 
-async def test_no_file_is_replaced(local: Local) -> None:
+async def test_files_cannot_be_replaced(local: Local) -> None:
     await create(local)
     assert (await send_file(local, CONFIG, GOOD_CONFIG)).status == 200
-    assert "no file can be replaced" in (await send_file(local, CONFIG, GOOD_CONFIG)).error[2]
+    assert "files cannot be replaced" in (await send_file(local, CONFIG, GOOD_CONFIG)).error[2]
 
 
-async def test_of_two_uploads_of_a_file_at_once_one_is_kept(tmp_path: Path) -> None:
+async def test_of_concurrent_uploads_of_a_file_one_is_stored(tmp_path: Path) -> None:
     async with running(folder=tmp_path) as local:
         await create(local)
         replies = await asyncio.gather(*(send_file(local, WEIGHTS, weights()) for _ in range(8)))
         assert sorted(reply.status for reply in replies) == [200] + [400] * 7
-        assert len(kept(tmp_path)) == 1
+        assert len(stored_files(tmp_path)) == 1
 
 
-async def test_a_file_that_says_it_is_too_large_is_not_read(local: Local) -> None:
+async def test_a_file_announced_as_too_large_is_not_read(local: Local) -> None:
     await create(local)
     with pytest.raises(asyncio.IncompleteReadError):
-        await _refused_early(local, 502 << 20)
+        await _expect_early_refusal(local, 502 << 20)
 
 
-async def _refused_early(local: Local, size: int) -> None:
+async def _expect_early_refusal(local: Local, size: int) -> None:
     authority = local.server.base_url.split("/")[2]
     host, _, port = authority.partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -342,7 +344,7 @@ async def _refused_early(local: Local, size: int) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.6, 0.999])
-async def test_a_cut_connection_leaves_nothing(tmp_path: Path, share: float) -> None:
+async def test_a_lost_connection_leaves_no_file(tmp_path: Path, share: float) -> None:
     async with running(folder=tmp_path) as local:
         await create(local)
         await local.done()
@@ -350,32 +352,32 @@ async def test_a_cut_connection_leaves_nothing(tmp_path: Path, share: float) -> 
         path = "/client/v4/accounts/0/ai/finetunes/pirate/finetune-assets"
         await cut(local.server.base_url, path, body, after=int(len(body) * share))
         await local.done()
-        assert kept(tmp_path) == []
+        assert stored_files(tmp_path) == []
         assert (await send_file(local, WEIGHTS, weights())).status == 200
 
 
-async def test_an_upload_cut_at_60_percent_is_an_error_here_and_nothing_there(
+async def test_an_upload_interrupted_at_60_percent_is_an_error_and_leaves_no_file(
     tmp_path: Path,
 ) -> None:
-    """The client says how much had gone out, and the server keeps no half of it."""
+    """The client reports how much was sent; the server deletes the incomplete file."""
     size = 40 << 20
-    async with running(folder=tmp_path / "kept") as local:
+    async with running(folder=tmp_path / "store") as local:
         await create(local)
         await local.done()
-        async with _cutting(local.server.base_url, after=size * 6 // 10) as base_url:
-            told: dict[str, Any] = {**local.server.credentials, "account_id": "0"}
-            async with WorkersAI(**{**told, "base_url": base_url}) as ai:
+        async with _cutting_proxy(local.server.base_url, after=size * 6 // 10) as base_url:
+            credentials: dict[str, Any] = {**local.server.credentials, "account_id": "0"}
+            async with WorkersAI(**{**credentials, "base_url": base_url}) as ai:
                 with pytest.raises(UploadInterrupted) as caught:
                     await ai.finetunes.upload("pirate", weights(size), file_name=WEIGHTS)
         await local.done()
         assert size * 6 // 10 <= caught.value.sent < size < caught.value.size
-        assert kept(tmp_path / "kept") == []
+        assert stored_files(tmp_path / "store") == []
         assert (await send_file(local, WEIGHTS, weights())).status == 200
 
 
 @asynccontextmanager
-async def _cutting(base_url: str, *, after: int) -> AsyncIterator[str]:
-    """Stand between a client and a server, and cut what goes out after so many bytes."""
+async def _cutting_proxy(base_url: str, *, after: int) -> AsyncIterator[str]:
+    """Run a proxy that aborts the connection after so many bytes of the request."""
     authority = base_url.split("/")[2]
     host, _, port = authority.partition(":")
 
@@ -393,42 +395,42 @@ async def _cutting(base_url: str, *, after: int) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/client/v4"
 
 
-# What stays...
+# Persistence
 
 
-async def test_a_folder_keeps_them(tmp_path: Path) -> None:
+async def test_a_named_folder_is_persistent(tmp_path: Path) -> None:
     async with running(folder=str(tmp_path)) as local:
         await create(local)
         await send_file(local, CONFIG, GOOD_CONFIG)
         await send_file(local, WEIGHTS, weights())
-        (before,) = (await ask(local, "GET", "finetunes")).result
+        (before,) = (await send_request(local, "GET", "finetunes")).result
     async with running(folder=tmp_path) as local:
-        assert (await ask(local, "GET", "finetunes")).result == [before]
+        assert (await send_request(local, "GET", "finetunes")).result == [before]
         body = {"prompt": "Hello", "max_tokens": 2, "lora": before["id"]}
         assert (await local.post(MISTRAL, body)).status == 200
 
 
-async def test_what_was_half_written_is_cleared_away_and_nothing_else(tmp_path: Path) -> None:
+async def test_incomplete_files_are_deleted_and_nothing_else(tmp_path: Path) -> None:
     async with Server(tmp_path):
         pass
     ours = tmp_path / "files" / "182bd5e5-6e1a-4fe4-a799-aa6d9a6ab26e"
     for path in (ours, ours.with_name(f"{ours.name}.part"), ours.with_name("notes.txt")):
         path.write_bytes(b"x")
     async with Server(tmp_path):
-        assert [path.name for path in kept(tmp_path)] == ["notes.txt"]
+        assert [path.name for path in stored_files(tmp_path)] == ["notes.txt"]
 
 
-async def test_a_folder_is_for_one_server(tmp_path: Path) -> None:
+async def test_a_folder_can_be_used_by_one_server_only(tmp_path: Path) -> None:
     async with Server(tmp_path):
-        with pytest.raises(ConfigError, match="can't be used"):
+        with pytest.raises(ConfigError, match="cannot be used"):
             await Server(tmp_path).__aenter__()
     async with Server(tmp_path):
         pass
 
 
-async def test_a_folder_that_is_a_file_is_no_folder(tmp_path: Path) -> None:
+async def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ConfigError, match="can't be used"):
+    with pytest.raises(ConfigError, match="cannot be used"):
         await Server(tmp_path / "file").__aenter__()
 
 
@@ -443,7 +445,7 @@ def peak():
     return int(next(line for line in status.splitlines() if "VmHWM" in line).split()[1])
 
 async def main(folder):
-    async with Server(folder / "kept") as server, WorkersAI(**server.credentials) as ai:
+    async with Server(folder / "store") as server, WorkersAI(**server.credentials) as ai:
         await ai.finetunes.create("@cf/mistral/mistral-7b-instruct-v0.2-lora", "small")
         await ai.finetunes.upload_adapter("small", folder / "small")
         await ai.finetunes.create("@cf/mistral/mistral-7b-instruct-v0.2-lora", "large")
@@ -456,15 +458,15 @@ asyncio.run(main(Path(sys.argv[1])))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-async def test_the_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+async def test_memory_does_not_grow_with_the_file_size(tmp_path: Path) -> None:
     adapter(tmp_path / "small")
     adapter(tmp_path / "large", 500_000_000)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", GROWTH, str(tmp_path), stdout=asyncio.subprocess.PIPE
     )
-    said, _ = await process.communicate()
+    output, _ = await process.communicate()
     assert process.returncode == 0
-    assert int(said) < 20_000, "kilobytes, of client and server together"
-    assert max(path.stat().st_size for path in kept(tmp_path / "kept")) == 500_000_000 + len(
-        head(500_000_000)
-    )
+    assert int(output) < 20_000, "kilobytes, of client and server together"
+    assert max(
+        path.stat().st_size for path in stored_files(tmp_path / "store")
+    ) == 500_000_000 + len(head(500_000_000))

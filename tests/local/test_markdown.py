@@ -1,4 +1,4 @@
-"""Files to Markdown over a real socket, sent by the project's own client and by hand."""
+"""Markdown conversion over HTTP, with `WorkersAI` and with raw forms."""
 
 from io import BytesIO
 from typing import Any
@@ -25,7 +25,7 @@ async def send(local: Local, data: bytes, kind: str = "multipart/form-data; boun
         return Reply(response.status, response.headers, await response.read())
 
 
-async def test_files_are_converted_and_one_that_can_not_be_is_a_result() -> None:
+async def test_files_are_converted_and_failures_are_results() -> None:
     async with Server() as server, client(server) as ai:
         page, table, picture, broken = await ai.to_markdown(
             {
@@ -48,21 +48,21 @@ async def test_files_are_converted_and_one_that_can_not_be_is_a_result() -> None
     )
     assert picture.failed
     assert picture.error
-    assert "image/png is not converted here" in picture.error
+    assert "image/png is not supported" in picture.error
     assert broken.failed
 
 
-async def test_what_a_pdf_says_of_itself_can_be_left_out() -> None:
+async def test_pdf_metadata_can_be_disabled() -> None:
     async with Server() as server, client(server) as ai:
-        (whole,) = await ai.to_markdown(("tea.pdf", pdf("Green")))
+        (complete,) = await ai.to_markdown(("tea.pdf", pdf("Green")))
         (text,) = await ai.to_markdown(("tea.pdf", pdf("Green")), {"pdf": {"metadata": False}})
-    assert whole.text == (
+    assert complete.text == (
         "# tea.pdf\n\n## Metadata\n\n- title: About tea\n\n## Contents\n\n### Page 1\n\nGreen\n"
     )
     assert text.text == "# tea.pdf\n\n## Contents\n\n### Page 1\n\nGreen\n"
 
 
-async def test_plain_text_is_without_markdown() -> None:
+async def test_plain_text_contains_no_markdown() -> None:
     async with Server() as server, client(server) as ai:
         (page,) = await ai.to_markdown(("tea.html", PAGE), {"output": {"format": "text"}})
     assert page.format == "text"
@@ -71,28 +71,31 @@ async def test_plain_text_is_without_markdown() -> None:
     assert "**" not in page.text
 
 
-async def test_a_type_that_says_nothing_is_that_of_the_name(local: Local) -> None:
-    """The types of office documents are not known to every system."""
+async def test_the_name_determines_a_missing_media_type(local: Local) -> None:
+    """Not every system knows the media types of office documents."""
     body = form(("files", docx())).replace(b'name="files"', b'name="files"; filename="a.DOCX"')
     (row,) = (await send(local, body)).result
     assert row["data"] == "# Tea\n"
     assert row["mimeType"].endswith("wordprocessingml.document")
 
 
-async def test_a_page_that_is_nested_too_deep_is_an_error_result() -> None:
+async def test_deeply_nested_html_is_an_error_result() -> None:
     async with Server() as server, client(server) as ai:
         deep, page = await ai.to_markdown({"deep.html": b"<b>" * 5000, "tea.html": PAGE})
     assert deep.failed
     assert not page.failed
 
 
-async def test_the_formats_are_those_that_are_converted() -> None:
+async def test_the_supported_formats_are_listed() -> None:
     async with Server() as server, client(server) as ai:
         formats = await ai.to_markdown_formats()
-    assert [one.extension for one in formats] == [
+    assert [item.extension for item in formats] == [
         ".pdf", ".html", ".htm", ".xml", ".xlsx", ".xlsm", ".docx", ".csv",
     ]  # fmt: skip
-    assert {one.extension for one in formats if one.mime_type == "text/html"} == {".html", ".htm"}
+    assert {item.extension for item in formats if item.mime_type == "text/html"} == {
+        ".html",
+        ".htm",
+    }
 
 
 @pytest.mark.parametrize(
@@ -106,14 +109,14 @@ async def test_the_formats_are_those_that_are_converted() -> None:
         ({"output": {"format": ["text"]}}, 400),
     ],
 )
-async def test_options_that_are_not_known_are_refused(options: Any, status: int) -> None:
+async def test_unknown_options_are_refused(options: Any, status: int) -> None:
     async with Server() as server, client(server) as ai:
         with pytest.raises(StatusError) as caught:
             await ai.to_markdown(("tea.html", PAGE), options)
     assert caught.value.status == status
 
 
-async def test_what_is_no_form_with_files_is_refused(local: Local) -> None:
+async def test_invalid_forms_are_refused(local: Local) -> None:
     assert (await send(local, b"{}", "application/json")).error[:2] == (400, 90003)
     assert (await send(local, form())).error[:2] == (400, 90003)
     assert (await send(local, form(("file", PAGE)))).error[:2] == (400, 90003)
@@ -123,14 +126,14 @@ async def test_what_is_no_form_with_files_is_refused(local: Local) -> None:
         assert (await send(local, body)).error[:2] == (400, 90003)
 
 
-async def test_too_much_is_refused() -> None:
+async def test_a_form_beyond_the_body_limit_is_refused() -> None:
     async with running(body_limit=1000) as local:
         assert (await send(local, form(("files", b"x" * 999)))).status == 200
         body = form(("files", b"x" * 999), ("files", b"xx"))
         assert (await send(local, body)).error[:2] == (413, 3006)
 
 
-async def test_a_name_that_is_no_text_is_no_reason_to_fail(local: Local) -> None:
+async def test_a_name_that_is_not_text_is_accepted(local: Local) -> None:
     body = form(("files", PAGE)).replace(b'name="files"', b'name="files"; filename="\xff\xfe.html"')
     (row,) = (await send(local, body)).result
     assert row["format"] == "markdown"

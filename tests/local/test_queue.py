@@ -1,4 +1,4 @@
-"""The local queue over a real socket: batches are taken, computed afterwards, and told of."""
+"""The batch queue over HTTP: batches are accepted, computed later, and polled."""
 
 import sqlite3
 from contextlib import closing
@@ -18,27 +18,27 @@ BGE = "@cf/baai/bge-small-en-v1.5"
 BATCH = {"requests": [{"text": "tea", "external_reference": "a"}, {"text": ["milk", "sugar"]}]}
 
 
-async def queued(local: Local, body: dict[str, Any], model: str = BGE, account: str = "0") -> Reply:
+async def submit(local: Local, body: dict[str, Any], model: str = BGE, account: str = "0") -> Reply:
     url = local.url(model).replace("/0/", f"/{account}/") + "?queueRequest=true"
     async with local.http.post(url, data=orjson.dumps(body)) as response:
         return Reply(response.status, response.headers, await response.read())
 
 
-async def done(local: Local, batch: str, model: str = BGE) -> Any:
+async def wait_for_batch(local: Local, batch: str, model: str = BGE) -> Any:
     while True:
-        result = (await queued(local, {"request_id": batch}, model)).result
+        result = (await submit(local, {"request_id": batch}, model)).result
         if "responses" in result:
             return result
         assert set(result) == {"status", "request_id", "model"}
         assert result["status"] in {"queued", "running"}
 
 
-async def test_a_batch_is_taken_and_done_afterwards(local: Local) -> None:
-    reply = await queued(local, BATCH)
+async def test_a_batch_is_accepted_and_computed_later(local: Local) -> None:
+    reply = await submit(local, BATCH)
     taken = reply.result
     assert (taken["status"], taken["model"]) == ("queued", BGE)
     assert str(UUID(taken["request_id"])) == taken["request_id"]
-    result = await done(local, taken["request_id"])
+    result = await wait_for_batch(local, taken["request_id"])
     first, second = result["responses"]
     assert set(first) == {"id", "result", "success", "external_reference"}
     assert (first["id"], first["success"], first["external_reference"]) == (0, True, "a")
@@ -49,7 +49,7 @@ async def test_a_batch_is_taken_and_done_afterwards(local: Local) -> None:
     assert first["result"] == alone.result
 
 
-async def test_texts_are_written_and_an_item_that_fails_is_an_item() -> None:
+async def test_a_failed_item_does_not_fail_the_batch() -> None:
     async with Server() as server, client(server) as ai:
         tasks = {
             "good": Prompt("Hello", max_tokens=3),
@@ -67,7 +67,7 @@ async def test_texts_are_written_and_an_item_that_fails_is_an_item() -> None:
         assert batch.usage.completion_tokens == 5
 
 
-async def test_batches_wait_for_each_other_and_not_for_their_clients() -> None:
+async def test_batches_run_one_after_another() -> None:
     async with Server() as server, client(server) as ai:
         batches = [await ai.queue(BGE, [TextEmbeddings(f"text {at}")]) for at in range(10)]
         for batch in batches:
@@ -75,21 +75,21 @@ async def test_batches_wait_for_each_other_and_not_for_their_clients() -> None:
             assert item.result().shape == (1, 384)
 
 
-async def test_a_batch_that_was_not_done_goes_on_with_the_next_server(tmp_path: Path) -> None:
+async def test_an_unfinished_batch_runs_on_the_next_server(tmp_path: Path) -> None:
     requests = [{"prompt": "Tell a long story", "max_tokens": 50} for _ in range(3)]
     async with running(folder=tmp_path) as local:
-        known = (await queued(local, {"requests": requests}, LLAMA)).result["request_id"]
+        batch = (await submit(local, {"requests": requests}, LLAMA)).result["request_id"]
     short = [{"prompt": "Hi", "max_tokens": 2}]
     async with running(folder=tmp_path) as local:
-        after = (await queued(local, {"requests": short}, LLAMA)).result["request_id"]
-        assert len((await done(local, known, LLAMA))["responses"]) == 3
-        assert len((await done(local, after, LLAMA))["responses"]) == 1
+        after = (await submit(local, {"requests": short}, LLAMA)).result["request_id"]
+        assert len((await wait_for_batch(local, batch, LLAMA))["responses"]) == 3
+        assert len((await wait_for_batch(local, after, LLAMA))["responses"]) == 1
     async with running(folder=tmp_path) as local:
-        assert len((await done(local, known, LLAMA))["responses"]) == 3
+        assert len((await wait_for_batch(local, batch, LLAMA))["responses"]) == 3
 
 
-async def test_a_batch_of_a_model_that_is_gone_stops_no_other(tmp_path: Path) -> None:
-    """A folder may be that of another version."""
+async def test_a_batch_of_a_removed_model_does_not_block_others(tmp_path: Path) -> None:
+    """The folder may have been written by another version."""
     async with running(folder=tmp_path):
         pass
     with closing(sqlite3.connect(tmp_path / "local.db")) as db, db:
@@ -98,15 +98,15 @@ async def test_a_batch_of_a_model_that_is_gone_stops_no_other(tmp_path: Path) ->
             ("old", "0", "@cf/gone/model", '[{"text": "x"}]'),
         )
     async with running(folder=tmp_path) as local:
-        after = (await queued(local, BATCH)).result["request_id"]
-        assert (await done(local, after))["responses"]
+        after = (await submit(local, BATCH)).result["request_id"]
+        assert (await wait_for_batch(local, after))["responses"]
 
 
-async def test_a_batch_is_known_to_its_account_and_model_only(local: Local) -> None:
-    known = {"request_id": (await queued(local, BATCH)).result["request_id"]}
-    assert (await queued(local, known, account="1")).error[:2] == (404, 90003)
-    assert (await queued(local, known, "@cf/baai/bge-m3")).error[:2] == (404, 90003)
-    assert (await queued(local, {"request_id": "no"})).error[:2] == (404, 90003)
+async def test_a_batch_belongs_to_its_account_and_model(local: Local) -> None:
+    batch = {"request_id": (await submit(local, BATCH)).result["request_id"]}
+    assert (await submit(local, batch, account="1")).error[:2] == (404, 90003)
+    assert (await submit(local, batch, "@cf/baai/bge-m3")).error[:2] == (404, 90003)
+    assert (await submit(local, {"request_id": "no"})).error[:2] == (404, 90003)
 
 
 @pytest.mark.parametrize(
@@ -120,10 +120,12 @@ async def test_a_batch_is_known_to_its_account_and_model_only(local: Local) -> N
         ({"request_id": 1}, "request_id must be text, got 1"),
     ],
 )
-async def test_a_bad_batch_is_named(local: Local, body: dict[str, Any], message: str) -> None:
-    status, code, said = (await queued(local, body)).error
+async def test_an_invalid_batch_is_named_in_the_error(
+    local: Local, body: dict[str, Any], message: str
+) -> None:
+    status, code, text = (await submit(local, body)).error
     assert (status, code) == (400, 5006)
-    assert message in said
+    assert message in text
 
 
 async def test_a_batch_of_ten_megabytes_is_too_large(local: Local) -> None:
@@ -137,14 +139,14 @@ async def test_a_batch_of_ten_megabytes_is_too_large(local: Local) -> None:
         assert response.status == 413
 
 
-async def test_what_nobody_can_run_is_not_queued(local: Local) -> None:
-    assert (await queued(local, BATCH, "@cf/no/such")).error[:2] == (400, 5007)
-    assert (await queued(local, BATCH, "@cf/openai/whisper")).error[:2] == (501, 90001)
+async def test_a_model_without_a_backend_is_not_queued(local: Local) -> None:
+    assert (await submit(local, BATCH, "@cf/no/such")).error[:2] == (400, 5007)
+    assert (await submit(local, BATCH, "@cf/openai/whisper")).error[:2] == (501, 90001)
 
 
-async def test_what_is_queued_is_not_streamed(local: Local) -> None:
+async def test_queued_requests_cannot_be_streamed(local: Local) -> None:
     body = {"requests": [{"prompt": "Hi", "stream": True}]}
-    known = (await queued(local, body, LLAMA)).result["request_id"]
-    (item,) = (await done(local, known, LLAMA))["responses"]
+    batch = (await submit(local, body, LLAMA)).result["request_id"]
+    (item,) = (await wait_for_batch(local, batch, LLAMA))["responses"]
     assert item["success"] is False
     assert item["errors"][0]["code"] == 5006

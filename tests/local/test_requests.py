@@ -1,4 +1,4 @@
-"""What is refused, and how: the codes, messages and bodies of the service, byte for byte."""
+"""Refused requests: the codes, messages and bodies of the service, byte for byte."""
 
 import gzip
 import re
@@ -18,10 +18,10 @@ RERANKER = "@cf/baai/bge-reranker-base"
 BART = "@cf/facebook/bart-large-cnn"
 
 
-# The envelope...
+# The envelope
 
 
-async def test_a_refusal_by_the_edge_has_its_literal_body(local: Local) -> None:
+async def test_an_error_before_the_model_has_the_exact_body_of_the_service(local: Local) -> None:
     reply = await local.post(BERT, b"{}", headers={"Authorization": ""})
     assert reply.status == 401
     assert reply.headers["Content-Type"] == "application/json"
@@ -31,7 +31,7 @@ async def test_a_refusal_by_the_edge_has_its_literal_body(local: Local) -> None:
     )
 
 
-async def test_a_refusal_by_a_model_has_the_recorded_form(local: Local) -> None:
+async def test_an_error_of_a_model_has_the_recorded_format(local: Local) -> None:
     reply = await local.post("@cf/no/such-model", b"{}")
     assert reply.status == 400
     assert re.fullmatch(
@@ -42,7 +42,7 @@ async def test_a_refusal_by_a_model_has_the_recorded_form(local: Local) -> None:
     )
 
 
-async def test_every_answer_says_that_it_is_local(local: Local) -> None:
+async def test_every_response_is_marked_as_local(local: Local) -> None:
     good = await local.post(BERT, b'{"text":"good"}')
     bad = await local.post(BERT, b"{}")
     for reply in (good, bad):
@@ -52,11 +52,11 @@ async def test_every_answer_says_that_it_is_local(local: Local) -> None:
     assert "cfai-backend" not in bad.headers
 
 
-# Paths and credentials...
+# Paths and credentials
 
 
 @pytest.mark.parametrize("model", ["@cf%2Fmeta%2Fllama-3.1-8b-instruct", "@cf/meta%2fllama"])
-async def test_a_model_with_encoded_slashes_has_no_route(local: Local, model: str) -> None:
+async def test_a_model_with_encoded_slashes_is_refused(local: Local, model: str) -> None:
     url = URL(local.url(model), encoded=True)
     async with local.http.post(url, data=b"{}") as response:
         assert response.status == 400
@@ -68,7 +68,7 @@ async def test_a_model_with_encoded_slashes_has_no_route(local: Local, model: st
 @pytest.mark.parametrize(
     "path", ["/", "/client/v4", "/client/v4/accounts/0/ai/run", "/client/v4/accounts//ai/run/@cf/x"]
 )
-async def test_another_path_is_not_routed(local: Local, path: str) -> None:
+async def test_an_unknown_path_is_refused(local: Local, path: str) -> None:
     root = local.server.base_url.removesuffix("/client/v4")
     async with local.http.post(root + path, data=b"{}") as response:
         assert response.status == 404
@@ -79,7 +79,7 @@ async def test_another_path_is_not_routed(local: Local, path: str) -> None:
         )
 
 
-async def test_models_are_run_with_post_only(local: Local) -> None:
+async def test_runs_require_post(local: Local) -> None:
     async with local.http.get(local.url(BERT)) as response:
         assert response.status == 405
         assert (await response.json())["errors"][0]["code"] == 7001
@@ -99,13 +99,13 @@ async def test_models_are_run_with_post_only(local: Local) -> None:
         ({"Authorization": "", "X-Auth-Key": "k"}, 401),
     ],
 )
-async def test_credentials_are_needed(local: Local, headers: dict[str, str], status: int) -> None:
+async def test_credentials_are_required(local: Local, headers: dict[str, str], status: int) -> None:
     reply = await local.post(BERT, b'{"text":"good"}', headers=headers)
     assert reply.status == status
 
 
 @pytest.mark.parametrize(("token", "status"), [("right", 200), ("wrong", 401), ("", 401)])
-async def test_a_strict_server_takes_one_token(token: str, status: int) -> None:
+async def test_a_server_with_a_token_accepts_only_that_one(token: str, status: int) -> None:
     async with running(token="right") as local:
         headers = {"Authorization": f"Bearer {token}"}
         reply = await local.post(BERT, b'{"text":"good"}', headers=headers)
@@ -122,18 +122,18 @@ async def test_a_strict_server_takes_one_token(token: str, status: int) -> None:
         {"Host": "127.0.0.1.example.org:80"},
     ],
 )
-async def test_pages_of_other_sites_are_refused(local: Local, headers: dict[str, str]) -> None:
+async def test_requests_of_other_origins_are_refused(local: Local, headers: dict[str, str]) -> None:
     reply = await local.post(BERT, b'{"text":"good"}', headers=headers)
     assert (reply.status, reply.json["success"]) == (403, False)
 
 
-async def test_a_page_of_its_own_is_not_refused(local: Local) -> None:
+async def test_requests_of_its_own_origin_are_accepted(local: Local) -> None:
     origin = local.server.base_url.removesuffix("/client/v4")
     reply = await local.post(BERT, b'{"text":"good"}', headers={"Origin": origin})
     assert reply.status == 200
 
 
-# Bodies...
+# Bodies
 
 
 @pytest.mark.parametrize(
@@ -153,13 +153,15 @@ async def test_a_page_of_its_own_is_not_refused(local: Local) -> None:
         (b'{"text":5}', 5006, "text must be a string, got 5"),
     ],
 )
-async def test_a_bad_body_is_named(local: Local, body: bytes, code: int, message: str) -> None:
-    status, found, said = (await local.post(BERT, body)).error
-    assert (status, found) == (400, code)
-    assert message in said
+async def test_an_invalid_body_is_named_in_the_error(
+    local: Local, body: bytes, code: int, message: str
+) -> None:
+    status, actual_code, text = (await local.post(BERT, body)).error
+    assert (status, actual_code) == (400, code)
+    assert message in text
 
 
-async def test_a_body_beyond_the_limit_is_too_large() -> None:
+async def test_a_body_beyond_the_limit_is_refused() -> None:
     async with running(body_limit=1000) as local:
         body = orjson.dumps({"text": "x" * 986})
         assert len(body) == 997
@@ -167,7 +169,7 @@ async def test_a_body_beyond_the_limit_is_too_large() -> None:
         assert (await local.post(BERT, body + b"    ")).error[:2] == (413, 3006)
 
 
-async def test_a_compressed_body_counts_as_what_it_becomes() -> None:
+async def test_the_limit_applies_to_the_decompressed_body() -> None:
     async with running(body_limit=1000) as local:
         body = gzip.compress(orjson.dumps({"text": "x" * 100_000}))
         assert len(body) < 1000
@@ -175,7 +177,7 @@ async def test_a_compressed_body_counts_as_what_it_becomes() -> None:
         assert reply.error[:2] == (413, 3006)
 
 
-async def test_a_body_that_is_not_what_it_says_is_bad_input(local: Local) -> None:
+async def test_a_body_with_a_wrong_content_encoding_is_refused(local: Local) -> None:
     reply = await local.post(BERT, b'{"text":"good"}', headers={"Content-Encoding": "gzip"})
     assert reply.status == 400
 
@@ -235,17 +237,17 @@ LONG = ["x"] * 101
         (LLAMA, {"prompt": "a", "stream": "yes"}, "stream must be true or false, got 'yes'"),
     ],
 )
-async def test_a_broken_rule_is_named(
+async def test_a_broken_rule_is_named_in_the_error(
     local: Local, model: str, body: dict[str, Any], message: str
 ) -> None:
-    """The field, the rule and the value; and the bounds are those of the tasks."""
-    status, code, said = (await local.post(model, body)).error
+    """The message names field, rule and value; the bounds are those of the tasks."""
+    status, code, text = (await local.post(model, body)).error
     assert (status, code) == (400, 5006)
-    assert said.startswith("AiError: AiError: Bad input: Error: ")
-    assert message in said
+    assert text.startswith("AiError: AiError: Bad input: Error: ")
+    assert message in text
 
 
-# What no small model can do...
+# Unsupported tasks and features
 
 
 @pytest.mark.parametrize(
@@ -262,7 +264,7 @@ async def test_a_broken_rule_is_named(
         "@cf/meta/llama-guard-3-8b",
     ],
 )
-async def test_a_task_without_a_model_is_not_answered(local: Local, model: str) -> None:
+async def test_a_task_without_a_backend_is_refused(local: Local, model: str) -> None:
     status, code, message = (await local.post(model, b"\x89PNG")).error
     assert (status, code) == (501, 90001)
     assert "no local model" in message
@@ -302,9 +304,9 @@ async def test_a_task_without_a_model_is_not_answered(local: Local, model: str) 
         ),
     ],
 )
-async def test_what_the_text_model_can_not_do_is_refused(
+async def test_unsupported_features_of_text_generation_are_refused(
     local: Local, body: dict[str, Any], status: tuple[int, int], message: str
 ) -> None:
-    *found, said = (await local.post(LLAMA, body)).error
-    assert tuple(found) == status
-    assert message in said
+    *actual, text = (await local.post(LLAMA, body)).error
+    assert tuple(actual) == status
+    assert message in text

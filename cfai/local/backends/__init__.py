@@ -1,7 +1,8 @@
-"""What answers each task on this machine, made when it is first asked for.
+"""Backends: the local models, one module each, loaded on first use and shared by the process.
 
-The whole process shares a backend. What it needs may not be installed: that is a `Fault`, which
-says so.
+`roles` defines the interface of each kind of backend. A new backend is a module here, a protocol
+in `roles` if its kind is new, and a function below. If something it needs is missing, loading it
+raises an `ApiError` that says so.
 """
 
 import platform
@@ -10,91 +11,86 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from cfai.local import weights
-from cfai.local.backends.roles import Classifier, Embedder, Ranker, Summarizer, Writer
-from cfai.local.faults import not_here
+from cfai.local.backends.roles import Classifier, Embedder, Reranker, Summarizer, TextGenerator
+from cfai.local.errors import not_supported
 
 T = TypeVar("T")
 
+_loaded: dict[str, Any] = {}
+_loading = threading.RLock()
 
-def writer() -> Writer:
-    """Give SmolLM2. The first call loads it, for about a second."""
-    return _shared("writer", _writer)
+
+def text_generator() -> TextGenerator:
+    """Return SmolLM2. The first call loads it, which takes about a second."""
+    return _load_once("text generator", _load_smollm2)
 
 
 def embedder() -> Embedder:
-    """Give MiniLM. The first call loads it."""
-    return _shared("embedder", _embedder)
+    """Return MiniLM. The first call loads it."""
+    return _load_once("embedder", _load_minilm)
 
 
-def ranker() -> Ranker:
-    """Give the ranking by MiniLM."""
-    return _shared("ranker", _ranker)
+def reranker() -> Reranker:
+    """Return the reranker that compares MiniLM's vectors."""
+    return _load_once("reranker", _load_cosine_reranker)
 
 
 def classifier() -> Classifier:
-    """Give VADER."""
-    return _shared("classifier", _classifier)
+    """Return VADER."""
+    return _load_once("classifier", _load_vader)
 
 
 def summarizer() -> Summarizer:
-    """Give TextRank."""
-    return _shared("summarizer", _summarizer)
+    """Return TextRank."""
+    return _load_once("summarizer", _load_textrank)
 
 
-_made: dict[str, Any] = {}
-_making = threading.RLock()
-
-
-def _shared(name: str, make: Callable[[], T]) -> T:
-    made: T | None = _made.get(name)
-    if made is not None:
-        return made
-    # One at a time: a model that is loaded twice would take its memory twice.
-    with _making:
-        if name not in _made:
-            _made[name] = _installed(make)
-        shared: T = _made[name]
+def _load_once(name: str, load: Callable[[], T]) -> T:
+    backend: T | None = _loaded.get(name)
+    if backend is not None:
+        return backend
+    # One at a time: loading a model twice would take its memory twice.
+    with _loading:
+        if name not in _loaded:
+            try:
+                _loaded[name] = load()
+            except ImportError as exc:
+                message = f"this needs {exc.name}: pip install 'cfai[local]'"
+                raise not_supported(message) from exc
+        shared: T = _loaded[name]
         return shared
 
 
-def _installed(make: Callable[[], T]) -> T:
-    try:
-        return make()
-    except ImportError as exc:
-        needed = f"this needs {exc.name}: pip install 'cfai[local]'"
-        raise not_here(needed) from exc
-
-
-def _writer() -> Writer:
+def _load_smollm2() -> TextGenerator:
     from cfai.local.backends import smollm2
 
     path = weights.find()
     if path is None:
-        raise not_here("the text model's weights are missing: fetch them with `cfai pull`")
+        raise not_supported("the text model's weights are missing: download them with `cfai pull`")
     if platform.machine().lower() in {"x86_64", "amd64"}:
         smollm2.check_processor(smollm2.processor_flags())
     return smollm2.SmolLM2(path)
 
 
-def _embedder() -> Embedder:
-    from cfai.local.backends.embeddings import MiniLM
+def _load_minilm() -> Embedder:
+    from cfai.local.backends.minilm import MiniLM
 
     return MiniLM()
 
 
-def _ranker() -> Ranker:
-    from cfai.local.backends.embeddings import CosineRanker
+def _load_cosine_reranker() -> Reranker:
+    from cfai.local.backends.minilm import CosineReranker
 
-    return CosineRanker(embedder())
+    return CosineReranker(embedder())
 
 
-def _classifier() -> Classifier:
-    from cfai.local.backends.sentiment import Vader
+def _load_vader() -> Classifier:
+    from cfai.local.backends.vader import Vader
 
     return Vader()
 
 
-def _summarizer() -> Summarizer:
+def _load_textrank() -> Summarizer:
     from cfai.local.backends.textrank import TextRank
 
     return TextRank()

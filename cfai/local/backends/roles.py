@@ -1,4 +1,4 @@
-"""What a backend does: one small protocol per task. All of them block, and are safe in threads."""
+"""The interfaces of the backends: one protocol per task. Every method blocks and is thread-safe."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -10,87 +10,85 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Pooling = Literal["mean", "cls"]
-"""How the vectors of tokens become one: their mean, or the one of `[CLS]`."""
+"""How the vectors of tokens are combined: their mean, or the vector of `[CLS]`."""
 
-Hear = Callable[[str], bool]
-"""Gets a piece of text as it is written, or an empty one now and then; true means: stop."""
+OnPiece = Callable[[str], bool]
+"""Called with each piece of text, and sometimes with an empty one; returning true stops."""
 
-Stopped = Callable[[], bool]
-"""Whether nobody waits for the result any more."""
+IsCancelled = Callable[[], bool]
+"""Returns whether the caller has gone, so that the work can end early."""
+
+
+class Backend(Protocol):
+    """What every backend has."""
+
+    name: str
+    """Reported to clients in the header `cfai-backend`."""
 
 
 @frozen
-class Ask:
-    """What a writer is asked for."""
+class GenerationRequest:
+    """The input of a text generator."""
 
-    text: str | Sequence[Mapping[str, Any]]
+    prompt: str | Sequence[Mapping[str, Any]]
     """A raw prompt, or the messages of a conversation."""
     max_tokens: int
     seed: int | None = None
     sampling: Mapping[str, float] = field(factory=dict)
-    """Under llama.cpp's names."""
+    """Sampling parameters, with llama.cpp's names."""
     schema: Mapping[str, Any] | None = None
-    """The JSON schema of the answer; `None` where it is free text."""
+    """The JSON schema of the output; `None` for free text."""
 
 
 @frozen
-class Ending:
-    """How a generation ended: "stop", "length", or "stopped" by whoever listened."""
+class GenerationEnd:
+    """How a generation ended."""
 
     reason: str
+    """`stop`, `length`, or `stopped` by the caller."""
     prompt_tokens: int
     completion_tokens: int
 
 
-class Writer(Protocol):
-    """Text generation."""
+class TextGenerator(Backend, Protocol):
+    """Generates text."""
 
-    name: str
-
-    def write(self, ask: Ask, hear: Hear) -> Ending:
-        """Write what *ask* wants; *hear* gets each piece, and stops it by returning true."""
+    def generate(self, request: GenerationRequest, on_piece: OnPiece) -> GenerationEnd:
+        """Generate text and call *on_piece* with each piece until it returns true."""
         ...
 
 
-class Embedder(Protocol):
-    """Text embeddings."""
-
-    name: str
+class Embedder(Backend, Protocol):
+    """Embeds texts."""
 
     def embed(
-        self, texts: Sequence[str], *, dimensions: int, pooling: Pooling, stopped: Stopped
+        self, texts: Sequence[str], *, dimensions: int, pooling: Pooling, is_cancelled: IsCancelled
     ) -> "NDArray[np.float32]":
-        """Give one vector per text: float32, shape (len(texts), *dimensions*)."""
+        """Return one vector per text: float32, shape (len(texts), *dimensions*)."""
         ...
 
 
-class Ranker(Protocol):
-    """Reranking."""
-
-    name: str
+class Reranker(Backend, Protocol):
+    """Ranks contexts by their relevance to a query."""
 
     def rank(
-        self, query: str, contexts: Sequence[str], *, stopped: Stopped
+        self, query: str, contexts: Sequence[str], *, is_cancelled: IsCancelled
     ) -> list[tuple[int, float]]:
-        """Give the index and the score of each context, the best first."""
+        """Return the index and the score of each context, best first."""
         ...
 
 
-class Classifier(Protocol):
-    """Text classification."""
-
-    name: str
+class Classifier(Backend, Protocol):
+    """Classifies texts."""
 
     def classify(self, text: str) -> list[tuple[str, float]]:
-        """Give the labels and their scores."""
+        """Return the labels and their scores."""
         ...
 
 
-class Summarizer(Protocol):
-    """Summaries."""
+class Summarizer(Backend, Protocol):
+    """Summarizes texts."""
 
-    name: str
-
-    def summarize(self, text: str, *, at_most: int) -> str:
-        """Give a summary of at most so many tokens."""
+    def summarize(self, text: str, *, max_tokens: int) -> str:
+        """Return a summary of at most *max_tokens* tokens."""
         ...

@@ -1,9 +1,9 @@
-"""Text by SmolLM2-135M-Instruct, run by llama.cpp (through `xllamacpp`) inside this process.
+"""The text generator: SmolLM2-135M-Instruct, run by llama.cpp (`xllamacpp`) in this process.
 
-llama.cpp brings an HTTP server of its own, which can't be switched off. It is given a random key,
-and where the system has Unix sockets, one in a private folder that is deleted as soon as the
-model is loaded: nothing can connect to it. On Windows, and where the name of that folder is too
-long, it listens on a loopback port: whoever has not the key learns only that it is there.
+llama.cpp starts an HTTP server of its own, which cannot be disabled. It gets a random key. On
+systems with Unix sockets it listens on one in a private folder, which is deleted as soon as the
+model is loaded, so that nothing can connect. On Windows, and if the folder's name is too long, it
+listens on a loopback port: without the key, a client learns only that it exists.
 """
 
 import os
@@ -14,28 +14,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cfai.local.backends.roles import Ask, Ending, Hear
-from cfai.local.faults import Fault, not_here, refused_by_model
+from cfai.local.backends.roles import GenerationEnd, GenerationRequest, OnPiece
+from cfai.local.errors import ApiError, not_supported, refused_by_model
 
 CONTEXT = 4096
-"""How many tokens a conversation may have, with its answer."""
+"""The most tokens of a conversation, including the answer."""
 
 PARALLEL = 4
-"""How many generations run at once; the memory of a context is held for each."""
+"""Generations that run at once; each reserves the memory of a context."""
 
-# Between two batches of a prompt, the model can be told to stop: a quarter of a second on a slow
-# machine, for a tenth more time on a long prompt.
-_BATCH = 64
+# Between two batches of a prompt the generation can be stopped: within a quarter of a second on a
+# slow machine, at the cost of a tenth more time for a long prompt.
+_BATCH_TOKENS = 64
 
-# In bytes: a Unix socket's name has 104 on macOS, 108 on Linux.
-_LONGEST_NAME = 104
+# In bytes: the path of a Unix socket is limited to 104 on macOS, 108 on Linux.
+_MAX_SOCKET_PATH = 104
 
-# xllamacpp's wheels use these without asking; a processor without them ends the whole process.
-_NEEDED = frozenset({"avx2", "fma", "f16c"})
+# xllamacpp's wheels use these without checking; on a processor without them the process crashes.
+_REQUIRED_FLAGS = frozenset({"avx2", "fma", "f16c"})
 
 
 class SmolLM2:
-    """The writer. Safe to use from several threads; loading it stops them all for a moment."""
+    """The text generator. Thread-safe; loading it blocks every thread for a moment."""
 
     name = "smollm2-135m-q4_1"
 
@@ -47,49 +47,49 @@ class SmolLM2:
             parameters.model.path = str(weights)
             parameters.n_ctx = CONTEXT * PARALLEL
             parameters.n_parallel = PARALLEL
-            parameters.n_batch = parameters.n_ubatch = _BATCH
+            parameters.n_batch = parameters.n_ubatch = _BATCH_TOKENS
             parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = _threads()
             parameters.verbosity = -1
             parameters.cache_ram_mib = 0
-            # Loading holds the interpreter's lock: neither trial runs nor a look for other memory.
+            # Loading holds the interpreter lock, so skip the warm-up and the memory fitting.
             parameters.warmup = parameters.fit_params = False
             parameters.ui = parameters.endpoint_slots = False
             parameters.api_keys = [secrets.token_hex(32)]
-            name = f"{private}/model.sock"
-            if os.name == "posix" and len(os.fsencode(name)) < _LONGEST_NAME:
-                parameters.hostnames = [name]
-            self._model: Any = _loaded(parameters)
+            socket_path = f"{private}/model.sock"
+            if os.name == "posix" and len(os.fsencode(socket_path)) < _MAX_SOCKET_PATH:
+                parameters.hostnames = [socket_path]
+            self._model: Any = _load(parameters)
 
-    def write(self, ask: Ask, hear: Hear) -> Ending:
-        """Write what *ask* wants; *hear* gets each piece, and stops it by returning true.
+    def generate(self, request: GenerationRequest, on_piece: OnPiece) -> GenerationEnd:
+        """Generate text and call *on_piece* with each piece until it returns true.
 
-        The same seed gives the same text, also while other generations run.
+        The same seed gives the same text, even while other generations run.
 
         Raises:
-            Fault: The model refuses: the text is too long, or the JSON schema is none.
+            ApiError: The model refuses: the prompt is too long, or the JSON schema is invalid.
         """
-        listener = _Listener(hear)
-        raw = isinstance(ask.text, str)
+        reader = _ChunkReader(on_piece)
+        raw = isinstance(request.prompt, str)
         run = self._model.handle_completions if raw else self._model.handle_chat_completions
         try:
-            run(_body(ask), listener.on_chunk)
+            run(_build_body(request), reader.on_chunk)
         except (ValueError, TypeError, RuntimeError) as exc:
             raise refused_by_model(str(exc)) from exc
-        return listener.ending()
+        return reader.end()
 
 
-class _Listener:
-    """Follows one generation, chunk by chunk."""
+class _ChunkReader:
+    """Reads the chunks of one generation."""
 
-    def __init__(self, hear: Hear) -> None:
-        self._hear = hear
+    def __init__(self, on_piece: OnPiece) -> None:
+        self._on_piece = on_piece
         self._error: Mapping[str, Any] | None = None
         self._usage: Mapping[str, Any] = {}
         self._reason = "stopped"
         self._pieces = 0
 
     def on_chunk(self, chunk: Mapping[str, Any]) -> bool:
-        """Take a chunk of llama.cpp's, and say whether to stop."""
+        """Read a chunk from llama.cpp and return whether to stop."""
         if "error" in chunk:
             self._error = chunk["error"]
             return True
@@ -99,50 +99,54 @@ class _Listener:
             text += choice.get("delta", {}).get("content") or choice.get("text") or ""
             self._reason = choice["finish_reason"] or self._reason
         self._pieces += bool(text)
-        # Without text it is the progress of reading the prompt: a moment to stop, all the same.
-        return self._hear(text)
+        # A chunk without text reports the progress of reading the prompt, and can stop it, too.
+        return self._on_piece(text)
 
-    def ending(self) -> Ending:
+    def end(self) -> GenerationEnd:
         if self._error:
-            raise _refusal(self._error)
-        prompt, written = (self._usage.get(f"{kind}_tokens") for kind in ("prompt", "completion"))
-        return Ending(self._reason, prompt or 0, self._pieces if written is None else written)
+            raise _read_refusal(self._error)
+        completion_tokens = self._usage.get("completion_tokens")
+        return GenerationEnd(
+            self._reason,
+            self._usage.get("prompt_tokens") or 0,
+            self._pieces if completion_tokens is None else completion_tokens,
+        )
 
 
-def _loaded(parameters: Any) -> Any:
+def _load(parameters: Any) -> Any:
     import xllamacpp
 
     try:
         return xllamacpp.Server(parameters)
     except RuntimeError as exc:
-        raise not_here(f"the text model could not be loaded: {exc}") from exc
+        raise not_supported(f"cannot load the text model: {exc}") from exc
 
 
-def _body(ask: Ask) -> dict[str, Any]:
+def _build_body(request: GenerationRequest) -> dict[str, Any]:
     body: dict[str, Any] = {
         "stream": True,
         "stream_options": {"include_usage": True},
         "return_progress": True,
-        "max_tokens": ask.max_tokens,
-        **ask.sampling,
+        "max_tokens": request.max_tokens,
+        **request.sampling,
     }
-    if ask.seed is not None:
-        # The highest value means "at random". What is remembered of an earlier prompt was
-        # computed in other batches, with other roundings: then it would not repeat.
-        body |= {"seed": (ask.seed - 1) % 0xFFFFFFFF, "cache_prompt": False}
-    if isinstance(ask.text, str):
-        body["prompt"] = ask.text
-        if ask.schema is not None:
-            body["json_schema"] = ask.schema
+    if request.seed is not None:
+        # The highest seed means "random". A cached prompt was computed in other batches with other
+        # rounding errors, so the text would not be reproducible.
+        body |= {"seed": (request.seed - 1) % 0xFFFFFFFF, "cache_prompt": False}
+    if isinstance(request.prompt, str):
+        body["prompt"] = request.prompt
+        if request.schema is not None:
+            body["json_schema"] = request.schema
     else:
-        body["messages"] = list(ask.text)
-        if ask.schema is not None:
-            wanted = {"type": "json_schema", "json_schema": {"schema": ask.schema}}
-            body["response_format"] = wanted
+        body["messages"] = list(request.prompt)
+        if request.schema is not None:
+            json_schema = {"schema": request.schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": json_schema}
     return body
 
 
-def _refusal(error: Mapping[str, Any]) -> Fault:
+def _read_refusal(error: Mapping[str, Any]) -> ApiError:
     message = str(error.get("message"))
     if error.get("type") == "exceed_context_size_error":
         tokens, window = error["n_prompt_tokens"], error["n_ctx"]
@@ -151,30 +155,32 @@ def _refusal(error: Mapping[str, Any]) -> Fault:
 
 
 def _threads() -> int:
-    # One core stays free: llama.cpp's threads wait for each other many times a token, and each
-    # time spin in vain when something else runs in one's place (measured: a tenth of the speed).
-    # More than four make so small a model no faster.
+    # Leave one core free: llama.cpp's threads synchronize many times per token and spin if one of
+    # them is preempted (measured: a tenth of the speed). More than four do not speed up a model
+    # of this size.
     return max(1, min(4, (os.cpu_count() or 1) - 1))
 
 
 def check_processor(flags: frozenset[str] | None) -> None:
-    """Refuse a processor that the model's library would crash on; `None` is not known.
+    """Refuse a processor on which the model's library would crash; `None` means unknown.
 
     Raises:
-        Fault: Something is missing, and it says what.
+        ApiError: The processor lacks a feature; the message names it.
     """
-    missing = sorted(_NEEDED - flags) if flags is not None else []
+    missing = sorted(_REQUIRED_FLAGS - flags) if flags is not None else []
     if missing:
-        raise not_here(f"the text model needs a processor with {', '.join(missing)}")
+        raise not_supported(f"the text model needs a processor with {', '.join(missing)}")
 
 
 def processor_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str] | None:
-    """Give the names of an x86 processor's abilities; `None` where that can't be read."""
+    """Return the feature flags of an x86 processor; `None` if they cannot be read."""
     if sys.platform == "win32":
         import ctypes
 
-        # PF_AVX2_INSTRUCTIONS_AVAILABLE; every processor that has AVX2 has the other two.
-        return _NEEDED if ctypes.windll.kernel32.IsProcessorFeaturePresent(40) else frozenset()
+        # PF_AVX2_INSTRUCTIONS_AVAILABLE; every processor with AVX2 has the other two.
+        return (
+            _REQUIRED_FLAGS if ctypes.windll.kernel32.IsProcessorFeaturePresent(40) else frozenset()
+        )
     try:
         lines = cpuinfo.read_text("utf-8", "replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""BERT's uncased WordPiece tokenizer: text to the numbers that MiniLM reads. Pure Python."""
+"""BERT's uncased WordPiece tokenizer, which MiniLM uses. Pure Python."""
 
 import unicodedata
 from collections.abc import Iterator
@@ -7,10 +7,10 @@ from pathlib import Path
 
 VOCABULARY = Path(__file__).parent.parent / "data" / "vocab.txt"
 
-_LONGEST_WORD = 100
+_MAX_WORD_LENGTH = 100
 """In characters; a longer word is unknown, as in BERT."""
 
-# The blocks that BERT takes for CJK: each of their characters is a word of its own.
+# The blocks that BERT treats as CJK: each character is a separate word.
 _CJK = (
     (0x4E00, 0x9FFF),
     (0x3400, 0x4DBF),
@@ -25,32 +25,32 @@ _CJK = (
 
 @cache
 def vocabulary() -> dict[str, int]:
-    """Give every piece and its number; a piece that continues a word begins with `##`."""
+    """Return the id of each token; a token that continues a word starts with `##`."""
     lines = VOCABULARY.read_text("utf-8").split("\n")
-    return {piece: number for number, piece in enumerate(lines[:-1])}
+    return {token: number for number, token in enumerate(lines[:-1])}
 
 
-def encode(text: str, *, longest: int = 512) -> list[int]:
-    """Give the numbers of *text* between `[CLS]` and `[SEP]`, cut to *longest* in all."""
-    pieces = vocabulary()
-    numbers = [pieces["[CLS]"]]
-    for word in words(text):
-        numbers.extend(_pieces(word))
-        if len(numbers) >= longest:
+def encode(text: str, *, max_tokens: int = 512) -> list[int]:
+    """Return the token ids of *text*, from `[CLS]` to `[SEP]`, truncated to *max_tokens*."""
+    tokens = vocabulary()
+    ids = [tokens["[CLS]"]]
+    for word in split_words(text):
+        ids.extend(_encode_word(word))
+        if len(ids) >= max_tokens:
             break
-    return [*numbers[: longest - 1], pieces["[SEP]"]]
+    return [*ids[: max_tokens - 1], tokens["[SEP]"]]
 
 
-def count(text: str) -> int:
+def count_tokens(text: str) -> int:
     """Count the tokens of *text*, without `[CLS]` and `[SEP]`."""
-    return sum(len(_pieces(word)) for word in words(text))
+    return sum(len(_encode_word(word)) for word in split_words(text))
 
 
-def words(text: str) -> Iterator[str]:
-    """Split *text* into words, lower-case and without accents; punctuation stands alone."""
-    for chunk in "".join(_spaced(character) for character in text).split():
-        apart = unicodedata.normalize("NFD", chunk.lower())
-        plain = "".join(c for c in apart if unicodedata.category(c) != "Mn")
+def split_words(text: str) -> Iterator[str]:
+    """Yield the words, lowercase and without accents; each punctuation mark is a word."""
+    for chunk in "".join(_clean_character(character) for character in text).split():
+        decomposed = unicodedata.normalize("NFD", chunk.lower())
+        plain = "".join(c for c in decomposed if unicodedata.category(c) != "Mn")
         start = 0
         for end, character in enumerate(plain):
             if _is_punctuation(character):
@@ -63,29 +63,29 @@ def words(text: str) -> Iterator[str]:
 
 
 @lru_cache(maxsize=50_000)
-def _pieces(word: str) -> tuple[int, ...]:
-    """Split one word into the longest pieces that the vocabulary has, from the left."""
-    known = vocabulary()
-    if len(word) > _LONGEST_WORD:
-        return (known["[UNK]"],)
-    found: list[int] = []
+def _encode_word(word: str) -> tuple[int, ...]:
+    """Split a word into the longest tokens of the vocabulary, from the left."""
+    tokens = vocabulary()
+    if len(word) > _MAX_WORD_LENGTH:
+        return (tokens["[UNK]"],)
+    ids: list[int] = []
     start = 0
     while start < len(word):
         prefix = "##" if start else ""
         for end in range(len(word), start, -1):
-            number = known.get(prefix + word[start:end])
+            number = tokens.get(prefix + word[start:end])
             if number is not None:
-                found.append(number)
+                ids.append(number)
                 start = end
                 break
         else:
-            return (known["[UNK]"],)
-    return tuple(found)
+            return (tokens["[UNK]"],)
+    return tuple(ids)
 
 
 @lru_cache(maxsize=10_000)
-def _spaced(character: str) -> str:
-    """Give what a character counts as before the text is split at whitespace."""
+def _clean_character(character: str) -> str:
+    """Return what replaces a character before the text is split at whitespace."""
     if character in "\t\n\r" or unicodedata.category(character) == "Zs":
         return " "
     code = ord(character)
@@ -98,7 +98,7 @@ def _spaced(character: str) -> str:
 
 @lru_cache(maxsize=10_000)
 def _is_punctuation(character: str) -> bool:
-    # BERT also counts the ASCII symbols ($, +, <, ...) that Unicode has in other categories.
+    # BERT includes the ASCII symbols ($, +, <, ...), which Unicode puts in other categories.
     if character.isascii():
         return character.isprintable() and not character.isalnum() and character != " "
     return unicodedata.category(character).startswith("P")

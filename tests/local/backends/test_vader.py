@@ -1,8 +1,8 @@
-"""Feelings are told by VADER, in the labels of the service."""
+"""Sentiment classification with the labels of the service."""
 
 import pytest
 
-from cfai.local.backends.sentiment import Vader
+from cfai.local.backends.vader import Vader
 
 
 @pytest.mark.parametrize(
@@ -16,18 +16,18 @@ from cfai.local.backends.sentiment import Vader
         ("This is not good", False),
     ],
 )
-def test_the_label_fits_the_feeling(text: str, *, positive: bool) -> None:
+def test_the_label_matches_the_sentiment(text: str, *, positive: bool) -> None:
     (_, negative_score), (_, positive_score) = Vader().classify(text)
     assert (positive_score > negative_score) is positive
 
 
 @pytest.mark.parametrize("text", ["", "table", "12", "I hate it.", "great " * 500])
-def test_there_are_both_labels_and_they_sum_to_one(text: str) -> None:
-    found = Vader().classify(text)
-    assert [label for label, _ in found] == ["NEGATIVE", "POSITIVE"]
-    assert sum(score for _, score in found) == pytest.approx(1)
-    assert all(0 <= score <= 1 for _, score in found)
+def test_the_scores_of_both_labels_sum_to_1(text: str) -> None:
+    labels = Vader().classify(text)
+    assert [label for label, _ in labels] == ["NEGATIVE", "POSITIVE"]
+    assert sum(score for _, score in labels) == pytest.approx(1)
+    assert all(0 <= score <= 1 for _, score in labels)
 
 
-def test_a_text_without_feeling_is_undecided() -> None:
+def test_a_neutral_text_has_equal_scores() -> None:
     assert Vader().classify("The table has four legs") == [("NEGATIVE", 0.5), ("POSITIVE", 0.5)]

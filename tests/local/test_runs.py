@@ -1,4 +1,4 @@
-"""A crowd: what a client sends at once by default, the local server answers."""
+"""Many runs at once."""
 
 import asyncio
 
@@ -6,8 +6,8 @@ from cfai import WorkersAI
 from cfai.local import Server
 
 
-async def test_hundreds_of_embeddings_at_once_are_all_answered() -> None:
-    """A client with its default limit is refused nothing."""
+async def test_hundreds_of_concurrent_embeddings_are_answered() -> None:
+    """The server refuses none of a client's requests with the default limit."""
     async with Server() as server, WorkersAI(**server.credentials) as ai:
         calls = (ai.embed("@cf/baai/bge-small-en-v1.5", [f"text {n}"]) for n in range(300))
         answers = await asyncio.gather(*calls)

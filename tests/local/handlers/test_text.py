@@ -1,16 +1,16 @@
-"""Answers in one piece, in the literal form of the service."""
+"""Results of text tasks, in the exact format of the service."""
 
 import re
 
 import pytest
 
-from .conftest import Local
+from tests.local.conftest import Local
 
 BGE = "@cf/baai/bge-{}-en-v1.5"
 M3 = "@cf/baai/bge-m3"
 
 
-async def test_a_classification_is_a_bare_list(local: Local) -> None:
+async def test_a_classification_is_a_plain_list(local: Local) -> None:
     reply = await local.post(
         "@cf/huggingface/distilbert-sst-2-int8", b'{"text":"This pizza is great!"}'
     )
@@ -21,7 +21,7 @@ async def test_a_classification_is_a_bare_list(local: Local) -> None:
     )
 
 
-async def test_a_summary_is_made_of_the_text(local: Local) -> None:
+async def test_a_summary_consists_of_sentences_of_the_text(local: Local) -> None:
     body = (
         b'{"input_text":"The harbour of Ostend was rebuilt in 1931. A bakery opened. '
         b'The rebuilt harbour gave boats a safe place.","max_length":20}'
@@ -34,30 +34,30 @@ async def test_a_summary_is_made_of_the_text(local: Local) -> None:
     )
 
 
-async def test_a_ranking_has_the_best_first(local: Local) -> None:
+async def test_a_ranking_is_sorted_best_first(local: Local) -> None:
     body = (
         b'{"query":"What is the capital of France?","contexts":[{"text":"Bananas are yellow"},'
         b'{"text":"Paris is the capital of France"},{"text":"France is in Europe"}]}'
     )
     reply = await local.post("@cf/baai/bge-reranker-base", body)
     assert reply.headers["cfai-backend"] == "minilm-int8"
-    found = reply.result["response"]
-    assert [row["id"] for row in found] == [1, 2, 0]
-    assert all(set(row) == {"id", "score"} for row in found)
-    scores = [row["score"] for row in found]
+    ranking = reply.result["response"]
+    assert [row["id"] for row in ranking] == [1, 2, 0]
+    assert all(set(row) == {"id", "score"} for row in ranking)
+    scores = [row["score"] for row in ranking]
     assert scores == sorted(scores, reverse=True)
     assert 0 < scores[-1] < scores[0] < 1
 
 
 @pytest.mark.parametrize(("top", "rows"), [(1, 1), (2, 2), (9, 3)])
-async def test_a_ranking_has_as_many_as_were_asked_for(local: Local, top: int, rows: int) -> None:
+async def test_top_k_limits_the_ranking(local: Local, top: int, rows: int) -> None:
     body = {"query": "a", "contexts": [{"text": "a"}, {"text": "b"}, {"text": "c"}], "top_k": top}
     reply = await local.post("@cf/baai/bge-reranker-base", body)
     assert len(reply.result["response"]) == rows
 
 
 @pytest.mark.parametrize(("size", "width"), [("small", 384), ("base", 768), ("large", 1024)])
-async def test_vectors_have_the_width_of_the_named_model(
+async def test_vectors_have_the_dimensions_of_the_requested_model(
     local: Local, size: str, width: int
 ) -> None:
     reply = await local.post(BGE.format(size), b'{"text":["one","two","one"]}')
@@ -71,24 +71,24 @@ async def test_vectors_have_the_width_of_the_named_model(
     assert first != pytest.approx(second, abs=1e-6)
 
 
-async def test_one_text_is_one_row(local: Local) -> None:
+async def test_a_single_text_gives_one_row(local: Local) -> None:
     reply = await local.post(BGE.format("small"), b'{"text":"one"}')
     assert re.match(rb'\{"result":\{"shape":\[1,384\],"data":\[\[-?0\.\d+', reply.body)
 
 
-async def test_a_hundred_texts_are_taken(local: Local) -> None:
+async def test_a_hundred_texts_are_accepted(local: Local) -> None:
     reply = await local.post(BGE.format("small"), {"text": ["x"] * 100})
     assert reply.result["shape"] == [100, 384]
 
 
-async def test_the_pooling_is_the_one_asked_for(local: Local) -> None:
+async def test_the_requested_pooling_is_used(local: Local) -> None:
     mean = (await local.post(BGE.format("small"), b'{"text":"a text"}')).result
     cls = (await local.post(BGE.format("small"), b'{"text":"a text","pooling":"cls"}')).result
     assert (mean["pooling"], cls["pooling"]) == ("mean", "cls")
     assert mean["data"] != cls["data"]
 
 
-async def test_bge_m3_has_three_forms(local: Local) -> None:
+async def test_bge_m3_answers_in_three_forms(local: Local) -> None:
     text = (await local.post(M3, b'{"text":"a"}')).result
     assert (text["shape"], len(text["data"])) == ([1, 1024], 1)
     contexts = (await local.post(M3, b'{"contexts":[{"text":"a"},{"text":"b"}]}')).result
@@ -99,7 +99,7 @@ async def test_bge_m3_has_three_forms(local: Local) -> None:
     assert [row["id"] for row in both["response"]] == [1, 0]
 
 
-async def test_qwen_takes_its_texts_in_more_than_one_field(local: Local) -> None:
+async def test_qwen_reads_texts_from_several_fields(local: Local) -> None:
     model = "@cf/qwen/qwen3-embedding-0.6b"
     queries = (await local.post(model, b'{"queries":"a"}')).result
     assert list(queries) == ["shape", "data"]

@@ -1,4 +1,4 @@
-"""The local catalogue, asked over a real socket by the project's own client and by a plain one."""
+"""The model catalogue, requested with `WorkersAI` and with plain HTTP."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from cfai.profiles import TASKS
 from .conftest import Local, client
 
 
-async def ask(local: Local, path: str) -> tuple[int, Any]:
+async def get(local: Local, path: str) -> tuple[int, Any]:
     url = f"{local.server.base_url}/accounts/0/ai/{path}"
     async with local.http.get(url) as response:
         return response.status, await response.json()
@@ -30,7 +30,7 @@ async def names(ai: WorkersAI, **filters: Any) -> set[str]:
     return {row.name async for row in ai.models.search(**filters)}
 
 
-async def test_filters_narrow_the_list() -> None:
+async def test_filters_select_models() -> None:
     async with Server() as server, client(server) as ai:
         embedders = {name for name, task in TASKS.items() if task == "Text Embeddings"}
         assert await names(ai, task="Text Embeddings") == embedders
@@ -46,19 +46,19 @@ async def test_filters_narrow_the_list() -> None:
         assert everything == set(TASKS)
 
 
-async def test_rows_have_the_documented_form(local: Local) -> None:
-    status, said = await ask(local, "models/search?search=mistral-7b-instruct-v0.2-lora")
-    assert (status, said["success"], said["errors"]) == (200, True, [])
-    (row,) = said["result"]
+async def test_rows_have_the_documented_fields(local: Local) -> None:
+    status, document = await get(local, "models/search?search=mistral-7b-instruct-v0.2-lora")
+    assert (status, document["success"], document["errors"]) == (200, True, [])
+    (row,) = document["result"]
     assert set(row) == {"id", "source", "name", "description", "task", "tags", "properties"}
     assert set(row["task"]) == {"id", "name", "description"}
     assert row["properties"] == [{"property_id": "lora", "value": "true"}]
 
 
-async def test_models_that_take_fine_tunes_say_so() -> None:
+async def test_models_that_support_fine_tunes_are_marked() -> None:
     async with Server() as server, client(server) as ai:
-        taking = {row.name async for row in ai.models.search() if row.lora}
-        assert taking == {name for name in TASKS if name.endswith("-lora")}
+        supporting = {row.name async for row in ai.models.search() if row.lora}
+        assert supporting == {name for name in TASKS if name.endswith("-lora")}
 
 
 async def test_tasks_and_authors_are_listed() -> None:
@@ -70,14 +70,14 @@ async def test_tasks_and_authors_are_listed() -> None:
         assert {"baai", "meta", "thebloke"} <= authors
 
 
-async def test_a_schema_is_that_of_the_rules() -> None:
+async def test_a_schema_matches_the_rules_of_the_task() -> None:
     async with Server() as server, client(server) as ai:
         schema = await ai.models.schema("@cf/baai/bge-base-en-v1.5")
         assert schema.input
         assert schema.input["required"] == ["text"]
-        one, many = schema.input["properties"]["text"]["oneOf"]
-        assert one == {"type": "string", "minLength": 1}
-        assert many == {"type": "array", "items": one, "minItems": 1}
+        single, several = schema.input["properties"]["text"]["oneOf"]
+        assert single == {"type": "string", "minLength": 1}
+        assert several == {"type": "array", "items": single, "minItems": 1}
         reranker = await ai.models.schema("@cf/baai/bge-reranker-base")
         assert reranker.input
         assert reranker.input["required"] == ["query", "contexts"]
@@ -112,7 +112,9 @@ async def test_an_unknown_model_has_no_schema() -> None:
         ("format=openrouter", 501, 90001),
     ],
 )
-async def test_a_bad_search_is_named(local: Local, query: str, status: int, code: int) -> None:
-    found, said = await ask(local, f"models/search?{query}")
-    assert (found, said["errors"][0]["code"]) == (status, code)
-    assert query.partition("=")[0] in said["errors"][0]["message"] or status == 501
+async def test_an_invalid_filter_is_named_in_the_error(
+    local: Local, query: str, status: int, code: int
+) -> None:
+    actual, document = await get(local, f"models/search?{query}")
+    assert (actual, document["errors"][0]["code"]) == (status, code)
+    assert query.partition("=")[0] in document["errors"][0]["message"] or status == 501

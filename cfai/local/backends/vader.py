@@ -1,10 +1,10 @@
-"""Sentiment by VADER's lexicon and rules, which come with the package `nltk-vader-sentiment`."""
+"""The classifier: VADER's lexicon and rules, from the package `nltk-vader-sentiment`."""
 
 from typing import Any
 
 
 class Vader:
-    """The text classifier: it gives the two labels of distilbert-sst-2."""
+    """Classifies sentiment with the two labels of distilbert-sst-2."""
 
     name = "vader"
 
@@ -14,10 +14,10 @@ class Vader:
         self._analyzer: Any = vader.SentimentIntensityAnalyzer()
 
     def classify(self, text: str) -> list[tuple[str, float]]:
-        """Give `NEGATIVE` and `POSITIVE`, in the service's order, with scores that sum to 1.
+        """Return `NEGATIVE` and `POSITIVE`, in the service's order, with scores that sum to 1.
 
-        The score is VADER's compound value, -1 to 1, moved to 0 to 1: a text without feeling
-        has 0.5 twice.
+        The score is VADER's compound value, mapped from -1..1 to 0..1: a neutral text has 0.5 for
+        both.
         """
         positive = (self._analyzer.polarity_scores(text)["compound"] + 1) / 2
         return [("NEGATIVE", round(1 - positive, 6)), ("POSITIVE", round(positive, 6))]

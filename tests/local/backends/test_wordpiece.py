@@ -1,13 +1,13 @@
-"""The tokenizer gives the numbers that BERT's own gives."""
+"""The tokenizer returns the same ids as BERT's own."""
 
 import pytest
 
-from cfai.local.backends.wordpiece import count, encode, vocabulary, words
+from cfai.local.backends.wordpiece import count_tokens, encode, split_words, vocabulary
 
 CLS, SEP, UNKNOWN = 101, 102, 100
 
 # Computed with the Rust tokenizer of the model's publisher, from the tokenizer.json beside it.
-PIECES = [
+TOKEN_IDS = [
     ("", []),
     ("   ", []),
     ("Hello, world!", [7592, 1010, 2088, 999]),
@@ -28,16 +28,16 @@ PIECES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "pieces"), PIECES)
-def test_a_text_becomes_the_numbers_of_its_pieces(text: str, pieces: list[int]) -> None:
-    assert encode(text) == [CLS, *pieces, SEP]
-    assert count(text) == len(pieces)
+@pytest.mark.parametrize(("text", "ids"), TOKEN_IDS)
+def test_a_text_is_encoded_as_token_ids(text: str, ids: list[int]) -> None:
+    assert encode(text) == [CLS, *ids, SEP]
+    assert count_tokens(text) == len(ids)
 
 
-def test_the_vocabulary_is_whole() -> None:
-    pieces = vocabulary()
-    assert len(pieces) == 30522
-    assert (pieces["[PAD]"], pieces["[UNK]"], pieces["[CLS]"], pieces["[SEP]"]) == (
+def test_the_vocabulary_is_complete() -> None:
+    tokens = vocabulary()
+    assert len(tokens) == 30522
+    assert (tokens["[PAD]"], tokens["[UNK]"], tokens["[CLS]"], tokens["[SEP]"]) == (
         0,
         100,
         101,
@@ -45,12 +45,12 @@ def test_the_vocabulary_is_whole() -> None:
     )
 
 
-def test_a_long_text_is_cut_and_still_ends_as_it_should() -> None:
-    numbers = encode("word " * 600, longest=512)
+def test_a_long_text_is_truncated_and_ends_with_sep() -> None:
+    numbers = encode("word " * 600, max_tokens=512)
     assert len(numbers) == 512
     assert (numbers[0], numbers[-1]) == (CLS, SEP)
 
 
-def test_names_of_special_tokens_in_a_text_are_only_words() -> None:
+def test_special_tokens_in_a_text_are_ordinary_words() -> None:
     assert SEP not in encode("[SEP]")[1:-1]
-    assert list(words("[SEP]")) == ["[", "sep", "]"]
+    assert list(split_words("[SEP]")) == ["[", "sep", "]"]

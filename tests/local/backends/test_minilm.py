@@ -1,11 +1,11 @@
-"""Vectors of texts that mean the same are near, whatever their length and their company."""
+"""Vectors: similar for paraphrases, independent of the batch."""
 
 from functools import cache
 
 import numpy as np
 import pytest
 
-from cfai.local.backends.embeddings import CosineRanker, MiniLM
+from cfai.local.backends.minilm import CosineReranker, MiniLM
 from cfai.local.backends.roles import Pooling
 
 PARAPHRASES = [
@@ -32,7 +32,7 @@ def model() -> MiniLM:
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("dimensions", [384, 768, 1024, 2048])
-def test_each_text_is_nearest_to_its_paraphrase(dimensions: int, pooling: Pooling) -> None:
+def test_each_text_is_most_similar_to_its_paraphrase(dimensions: int, pooling: Pooling) -> None:
     first = model().embed(FIRST, dimensions=dimensions, pooling=pooling)
     second = model().embed(SECOND, dimensions=dimensions, pooling=pooling)
     assert first.shape == (12, dimensions)
@@ -40,51 +40,51 @@ def test_each_text_is_nearest_to_its_paraphrase(dimensions: int, pooling: Poolin
     assert (first @ second.T).argmax(1).tolist() == list(range(12))
 
 
-def test_the_model_is_the_one_that_was_measured() -> None:
-    likeness = model().embed(FIRST) @ model().embed(SECOND).T
-    same = float(np.diag(likeness).mean())
-    other = float((likeness.sum() - np.trace(likeness)) / (12 * 11))
+def test_the_similarities_match_the_measured_ones() -> None:
+    similarity = model().embed(FIRST) @ model().embed(SECOND).T
+    same = float(np.diag(similarity).mean())
+    other = float((similarity.sum() - np.trace(similarity)) / (12 * 11))
     assert same == pytest.approx(0.60, abs=0.02)
     assert other == pytest.approx(0.04, abs=0.02)
 
 
 @pytest.mark.parametrize("dimensions", [384, 768, 1024])
-def test_vectors_have_length_one(dimensions: int) -> None:
+def test_vectors_have_length_1(dimensions: int) -> None:
     lengths = np.linalg.norm(model().embed(FIRST, dimensions=dimensions), axis=1)
     assert lengths == pytest.approx(np.ones(12), abs=1e-5)
 
 
 @pytest.mark.parametrize("dimensions", [768, 1024])
-def test_more_dimensions_keep_every_cosine(dimensions: int) -> None:
+def test_widening_keeps_every_cosine(dimensions: int) -> None:
     small, wide = model().embed(FIRST), model().embed(FIRST, dimensions=dimensions)
     assert np.abs(small @ small.T - wide @ wide.T).max() < 1e-5
 
 
-def test_pooling_is_honoured() -> None:
+def test_the_pooling_is_used() -> None:
     mean, cls = model().embed(["a text"]), model().embed(["a text"], pooling="cls")
     assert float((mean * cls).sum()) < 0.95
 
 
-def test_a_vector_depends_on_its_text_alone() -> None:
+def test_a_vector_does_not_depend_on_the_other_texts() -> None:
     texts = ["word " * length for length in (1, 90, 2, 30, 5, 200, 17)]
     together = model().embed(texts)
     alone = np.concatenate([model().embed([text]) for text in texts])
     assert np.abs(together - alone).max() < 1e-6
 
 
-def test_what_is_beyond_the_window_is_dropped() -> None:
+def test_text_beyond_the_window_is_dropped() -> None:
     window = model().embed(["word " * 510])
     assert np.array_equal(window, model().embed(["word " * 510 + "a different ending"]))
     assert not np.array_equal(window, model().embed(["word " * 509 + "ending"]))
 
 
-def test_work_ends_where_nobody_waits_for_it() -> None:
-    assert not model().embed(["a text"], stopped=lambda: True).any()
+def test_embedding_stops_when_cancelled() -> None:
+    assert not model().embed(["a text"], is_cancelled=lambda: True).any()
 
 
-def test_a_ranking_has_the_nearest_first() -> None:
+def test_a_ranking_is_sorted_best_first() -> None:
     contexts = ["Bananas are yellow", "Paris is the capital of France", "France is in Europe"]
-    ranked = CosineRanker(model()).rank("What is the capital of France?", contexts)
+    ranked = CosineReranker(model()).rank("What is the capital of France?", contexts)
     assert [index for index, _ in ranked] == [1, 2, 0]
     assert ranked[0][1] > 0.9
     assert ranked[-1][1] < 0.1

@@ -1,15 +1,19 @@
-"""Text generation: whole and streamed, repeatable, and stopped when nobody listens."""
+"""Text generation: streamed or not, reproducible, and stopped when the client leaves."""
 
 import asyncio
 import re
 import threading
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import orjson
 import pytest
 
-from .conftest import LLAMA, Local, running
+from cfai.local.backends.roles import GenerationEnd, GenerationRequest, OnPiece
+from cfai.local.handlers.generation import Generation
+from cfai.local.workers import WorkerPool
+from tests.local.conftest import LLAMA, Local, running
 
 PERSON = {
     "type": "object",
@@ -21,12 +25,12 @@ PERSON = {
 
 def events(body: bytes) -> list[bytes]:
     assert body.endswith(b"\n\n")
-    found = body[:-2].split(b"\n\n")
-    assert all(event.startswith(b"data: ") for event in found)
-    return [event.removeprefix(b"data: ") for event in found]
+    blocks = body[:-2].split(b"\n\n")
+    assert all(block.startswith(b"data: ") for block in blocks)
+    return [block.removeprefix(b"data: ") for block in blocks]
 
 
-def said(body: bytes) -> str:
+def text_of(body: bytes) -> str:
     *pieces, end = events(body)
     assert end == b"[DONE]"
     return "".join(orjson.loads(piece)["response"] for piece in pieces)
@@ -54,7 +58,7 @@ def said(body: bytes) -> str:
         ),
     ],
 )
-async def test_the_answer_has_its_literal_form(local: Local, body: bytes) -> None:
+async def test_the_answer_has_the_exact_format_of_the_service(local: Local, body: bytes) -> None:
     reply = await local.post(LLAMA, body)
     assert reply.headers["cfai-backend"] == "smollm2-135m-q4_1"
     assert reply.headers["Content-Type"] == "application/json"
@@ -63,15 +67,15 @@ async def test_the_answer_has_its_literal_form(local: Local, body: bytes) -> Non
         rb'"completion_tokens":(\d+),"total_tokens":(\d+)\}\},'
         rb'"success":true,"errors":\[\],"messages":\[\]\}'
     )
-    found = re.fullmatch(form, reply.body)
-    assert found, reply.body
-    prompt, written, total = map(int, found.groups())
+    match = re.fullmatch(form, reply.body)
+    assert match, reply.body
+    prompt, written, total = map(int, match.groups())
     assert prompt > 1
     assert 1 <= written <= 4
     assert total == prompt + written
 
 
-async def test_a_stream_has_its_literal_form(local: Local) -> None:
+async def test_a_stream_has_the_exact_format_of_the_service(local: Local) -> None:
     reply = await local.post(LLAMA, b'{"prompt":"Say hello.","max_tokens":5,"stream":true}')
     assert reply.status == 200
     assert reply.headers["Content-Type"] == "text/event-stream"
@@ -87,26 +91,26 @@ async def test_a_stream_has_its_literal_form(local: Local) -> None:
     )
 
 
-async def test_the_same_seed_gives_the_same_text_whole_and_streamed(local: Local) -> None:
+async def test_the_same_seed_gives_the_same_text_with_and_without_streaming(local: Local) -> None:
     body = {"prompt": "Name an animal.", "max_tokens": 12, "temperature": 2, "seed": 7}
-    whole = (await local.post(LLAMA, body)).result["response"]
-    assert said((await local.post(LLAMA, {**body, "stream": True})).body) == whole
+    complete = (await local.post(LLAMA, body)).result["response"]
+    assert text_of((await local.post(LLAMA, {**body, "stream": True})).body) == complete
     other = [(await local.post(LLAMA, {**body, "seed": seed})).result for seed in (8, 9, 10)]
-    assert {answer["response"] for answer in other} != {whole}
+    assert {answer["response"] for answer in other} != {complete}
 
 
-async def test_the_same_seed_gives_the_same_text_in_company(local: Local) -> None:
+async def test_the_same_seed_gives_the_same_text_among_concurrent_requests(local: Local) -> None:
     bodies = [
         {"prompt": f"Name {what}.", "max_tokens": 10, "temperature": 2, "seed": 3}
         for what in ("a colour", "a town", "a tree", "a colour", "a river", "a colour")
     ]
-    found = await asyncio.gather(*(local.post(LLAMA, body) for body in bodies))
-    texts = [reply.result["response"] for reply in found]
+    replies = await asyncio.gather(*(local.post(LLAMA, body) for body in bodies))
+    texts = [reply.result["response"] for reply in replies]
     assert texts[0] == texts[3] == texts[5]
     assert len(set(texts)) > 1
 
 
-async def test_text_is_not_longer_than_asked_for(local: Local) -> None:
+async def test_max_tokens_limits_the_text(local: Local) -> None:
     body = {"prompt": "Count to one hundred.", "seed": 1, "stream": True}
     *_, usage, _ = events((await local.post(LLAMA, {**body, "max_tokens": 3})).body)
     last = orjson.loads(usage)
@@ -114,16 +118,16 @@ async def test_text_is_not_longer_than_asked_for(local: Local) -> None:
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "response_format",
     [{"type": "json_schema", "json_schema": PERSON}, {"json_schema": PERSON}],
 )
 @pytest.mark.parametrize("raw", [False, True])
-async def test_json_that_fits_a_schema_comes_decoded(
-    local: Local, wanted: dict[str, Any], *, raw: bool
+async def test_json_output_is_decoded_and_matches_the_schema(
+    local: Local, response_format: dict[str, Any], *, raw: bool
 ) -> None:
     body = {
         "prompt": "Ana is 31 years old. As JSON:",
-        "response_format": wanted,
+        "response_format": response_format,
         "raw": raw,
         "temperature": 0,
         "max_tokens": 100,
@@ -133,7 +137,7 @@ async def test_json_that_fits_a_schema_comes_decoded(
     assert isinstance(person["age"], int)
 
 
-async def test_json_that_does_not_come_to_its_end_is_an_error(local: Local) -> None:
+async def test_truncated_json_output_is_an_error(local: Local) -> None:
     body = {"prompt": "Hi", "response_format": {"type": "json_object"}, "max_tokens": 1}
     status, _, message = (await local.post(LLAMA, body)).error
     assert status == 400
@@ -141,7 +145,7 @@ async def test_json_that_does_not_come_to_its_end_is_an_error(local: Local) -> N
 
 
 @pytest.mark.parametrize(
-    ("wanted", "message"),
+    ("response_format", "message"),
     [
         ({"type": "text"}, "response_format"),
         ("json", "response_format"),
@@ -154,24 +158,28 @@ async def test_json_that_does_not_come_to_its_end_is_an_error(local: Local) -> N
         ({"type": "json_schema", "json_schema": {"type": "nonsense"}}, "nonsense"),
     ],
 )
-async def test_a_format_that_is_none_is_refused(local: Local, wanted: Any, message: str) -> None:
+async def test_an_invalid_response_format_is_refused(
+    local: Local, response_format: Any, message: str
+) -> None:
     status, code, text = (
-        await local.post(LLAMA, {"prompt": "Hi", "response_format": wanted, "max_tokens": 1})
+        await local.post(
+            LLAMA, {"prompt": "Hi", "response_format": response_format, "max_tokens": 1}
+        )
     ).error
     assert (status, code) == (400, 5006)
     assert message in text
 
 
-async def test_json_is_not_streamed(local: Local) -> None:
-    wanted = {"type": "json_object"}
-    body = {"prompt": "Hi", "response_format": wanted, "stream": True}
+async def test_json_mode_cannot_be_streamed(local: Local) -> None:
+    response_format = {"type": "json_object"}
+    body = {"prompt": "Hi", "response_format": response_format, "stream": True}
     status, _, message = (await local.post(LLAMA, body)).error
     assert status == 400
     assert "JSON Mode is not supported with streaming" in message
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_more_than_the_context_is_refused_before_anything_is_sent(
+async def test_a_prompt_longer_than_the_context_is_refused_before_the_response_starts(
     local: Local, *, stream: bool
 ) -> None:
     status, _, message = (
@@ -183,19 +191,19 @@ async def test_more_than_the_context_is_refused_before_anything_is_sent(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_client_that_leaves_stops_the_generation(local: Local, *, stream: bool) -> None:
+async def test_the_generation_stops_when_the_client_leaves(local: Local, *, stream: bool) -> None:
     body = {"prompt": "Tell a very long story.", "max_tokens": 3000, "stream": stream}
     if stream:
         async with local.open(LLAMA, body) as response:
             assert (await response.content.readany()).startswith(b'data: {"response":"')
             response.close()
     else:
-        asking = asyncio.create_task(local.post(LLAMA, body))
+        task = asyncio.create_task(local.post(LLAMA, body))
         async with running() as other:
-            # Once this is answered, the other one is under way: the model takes them in turn.
+            # Once this is answered, the other one is running: the model starts them in order.
             await other.post(LLAMA, {"prompt": "Hi", "max_tokens": 1})
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
     exchange = await local.done()
     assert exchange.status == (200 if stream else 499)
     assert exchange.ending is not None
@@ -203,7 +211,7 @@ async def test_a_client_that_leaves_stops_the_generation(local: Local, *, stream
     assert exchange.ending.completion_tokens < 1000
 
 
-async def test_a_client_that_leaves_while_the_model_reads_stops_it_too(local: Local) -> None:
+async def test_the_generation_stops_when_the_client_leaves_during_the_prompt(local: Local) -> None:
     async with local.open(LLAMA, {"prompt": "word " * 3500, "stream": True}) as response:
         assert response.status == 200
         response.close()
@@ -212,7 +220,7 @@ async def test_a_client_that_leaves_while_the_model_reads_stops_it_too(local: Lo
     assert (exchange.ending.reason, exchange.ending.completion_tokens) == ("stopped", 0)
 
 
-async def test_streams_broken_off_leave_nothing(local: Local) -> None:
+async def test_aborted_streams_leave_no_threads(local: Local) -> None:
     threads = threading.active_count()
     for _ in range(25):
         async with local.open(LLAMA, LONG) as response:
@@ -220,7 +228,7 @@ async def test_streams_broken_off_leave_nothing(local: Local) -> None:
             response.close()
     endings = [(await local.done()).ending for _ in range(25)]
     assert {ending.reason for ending in endings if ending} == {"stopped"}
-    # Its threads are kept, and there are no more of them than models at once.
+    # The threads stay, but there are never more than concurrent generations.
     assert threading.active_count() <= threads + 4
     assert (await local.post(LLAMA, {"prompt": "Hi", "max_tokens": 1})).status == 200
 
@@ -229,41 +237,96 @@ LONG = {"prompt": "Tell a very long story.", "max_tokens": 3000, "stream": True}
 
 
 async def fill(local: Local, streams: AsyncExitStack) -> None:
-    """Keep all four places of the text model busy."""
+    """Keep all four threads of the text model busy."""
     for _ in range(4):
         response = await streams.enter_async_context(local.open(LLAMA, LONG))
         assert await response.content.readany()
         streams.callback(response.close)
 
 
-async def test_beyond_the_queue_there_is_no_capacity() -> None:
+async def test_requests_beyond_the_queue_are_refused() -> None:
     async with running(waiting=0) as local, AsyncExitStack() as streams:
         await fill(local, streams)
         status, code, message = (await local.post(LLAMA, {"prompt": "Hi"})).error
         assert (status, code) == (429, 3040)
         assert "Capacity temporarily exceeded, please try again." in message
-        # Other models are not concerned.
+        # Other models are not affected.
         reply = await local.post("@cf/baai/bge-small-en-v1.5", {"text": "a"})
         assert reply.status == 200
 
 
-async def test_a_request_can_refuse_to_wait(local: Local) -> None:
+async def test_reject_if_busy_refuses_to_wait(local: Local) -> None:
     async with AsyncExitStack() as streams:
         await fill(local, streams)
         body = {"prompt": "Hi", "max_tokens": 1, "options": {"rejectIfBusy": True}}
         assert (await local.post(LLAMA, body)).error[:2] == (429, 3040)
 
 
-async def test_a_request_waits_for_its_turn(local: Local) -> None:
+async def test_a_request_waits_for_a_free_thread(local: Local) -> None:
     async with AsyncExitStack() as streams:
         await fill(local, streams)
         waiting = asyncio.create_task(local.post(LLAMA, {"prompt": "Hi", "max_tokens": 1}))
     assert (await waiting).status == 200
 
 
-async def test_the_server_answers_while_the_model_computes(local: Local) -> None:
+async def test_the_server_answers_other_requests_during_a_generation(local: Local) -> None:
     async with AsyncExitStack() as streams:
         await fill(local, streams)
         for _ in range(20):
             assert (await local.post("@cf/no/such", {})).status == 400
-        assert not [one for one in local.server.requests if one.status == 200]
+        assert not [exchange for exchange in local.server.requests if exchange.status == 200]
+
+
+# The `Generation` class
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[WorkerPool]:
+    pool = WorkerPool("test", size=1, waiting=1)
+    yield pool
+    await pool.close()
+
+
+class Parrot:
+    """Generates the same word until stopped."""
+
+    name = "parrot"
+
+    def generate(self, request: GenerationRequest, on_piece: OnPiece) -> GenerationEnd:
+        count = 0
+        while not on_piece("word "):
+            count += 1
+        return GenerationEnd("stopped", 1, count)
+
+
+async def test_leaving_a_generation_stops_the_generator(pool: WorkerPool) -> None:
+    generation = Generation(Parrot, GenerationRequest("go on", max_tokens=1))
+    end = generation.start(pool, only_if_free=False)
+    async with generation:
+        assert await anext(generation) == "word "
+        assert generation.backend == "parrot"
+    assert (await end).reason == "stopped"
+
+
+async def test_a_generation_left_before_its_start_generates_nothing(pool: WorkerPool) -> None:
+    gate = threading.Event()
+    running = pool.start(gate.wait)
+    generation = Generation(Parrot, GenerationRequest("go on", max_tokens=1))
+    end = generation.start(pool, only_if_free=False)
+    async with generation:
+        pass
+    gate.set()
+    await running
+    assert await end == GenerationEnd("stopped", 0, 0)
+
+
+async def test_a_failing_generator_ends_the_iteration_and_raises(pool: WorkerPool) -> None:
+    def missing() -> Parrot:
+        raise LookupError("no parrot")
+
+    generation = Generation(missing, GenerationRequest("go on", max_tokens=1))
+    end = generation.start(pool, only_if_free=False)
+    async with generation:
+        assert [piece async for piece in generation] == []
+    with pytest.raises(LookupError, match="no parrot"):
+        await end

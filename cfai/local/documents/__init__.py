@@ -1,1 +1,0 @@
-"""Documents as text: what is converted with which library, in a process of its own."""

@@ -1,0 +1,266 @@
+"""Text generation: reads the request, follows the generation, and builds the answer or stream."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+from aiohttp import web
+
+from cfai.local import errors
+from cfai.local.backends.roles import GenerationEnd, GenerationRequest, TextGenerator
+from cfai.local.errors import ApiError
+from cfai.local.requests import ApiRequest, JsonBody, check_fields, missing_fields
+from cfai.local.workers import WorkerPool
+from cfai.tasks import Prompt, TextGeneration
+
+ChatMessage = dict[str, str]
+
+_TEXT_ONLY = "the local text model reads only text, no images, audio or files"
+
+# The service's defaults, from the input schemas of its models.
+_MAX_TOKENS = 256
+_TEMPERATURE = 0.6
+
+_SAMPLING = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "repetition_penalty": "repeat_penalty",
+    "frequency_penalty": "frequency_penalty",
+    "presence_penalty": "presence_penalty",
+}
+"""The service's names of the sampling parameters, and llama.cpp's."""
+
+
+class Generation:
+    """A running text generation: an async iterator of text pieces. Leaving it stops the generator.
+
+    An empty piece means that the generator has started or is still reading the prompt. There is no
+    backpressure: the context window limits the text, and so what can wait here for a slow reader.
+    """
+
+    def __init__(
+        self, load_generator: Callable[[], TextGenerator], request: GenerationRequest
+    ) -> None:
+        self._load_generator = load_generator
+        self._request = request
+        self._loop = asyncio.get_running_loop()
+        self._pieces: asyncio.Queue[str | None] = asyncio.Queue()
+        self._stop = threading.Event()
+        self.backend: str = ""
+        """The generator's name, set before the first piece."""
+
+    def start(self, pool: WorkerPool, *, only_if_free: bool) -> asyncio.Future[GenerationEnd]:
+        """Start in a thread of *pool*; the future resolves when the generation ends or is stopped.
+
+        Raises:
+            ApiError: The pool has no capacity.
+        """
+        return pool.start(self._generate, only_if_free=only_if_free)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        piece = await self._pieces.get()
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
+
+    # In the worker thread
+
+    def _generate(self) -> GenerationEnd:
+        try:
+            if self._stop.is_set():
+                return GenerationEnd("stopped", 0, 0)
+            generator = self._load_generator()
+            self.backend = generator.name
+            return generator.generate(self._request, self._on_piece)
+        finally:
+            self._put(None)
+
+    def _on_piece(self, piece: str) -> bool:
+        self._put(piece)
+        return self._stop.is_set()
+
+    def _put(self, piece: str | None) -> None:
+        self._loop.call_soon_threadsafe(self._pieces.put_nowait, piece)
+
+
+async def collect_result(
+    generation: Generation, end: asyncio.Future[GenerationEnd], request: GenerationRequest
+) -> Any:
+    """Wait for the complete text and return the result; JSON is decoded if it was requested.
+
+    Raises:
+        ApiError: The model refused, or its output is not the requested JSON.
+    """
+    text = "".join([piece async for piece in generation])
+    usage = _build_usage(await asyncio.shield(end))
+    return {"response": text if request.schema is None else _parse_output(text), "usage": usage}
+
+
+async def stream_response(
+    generation: Generation,
+    end: asyncio.Future[GenerationEnd],
+    request: ApiRequest,
+    headers: Mapping[str, str],
+) -> web.StreamResponse:
+    """Send the pieces as events while they are generated.
+
+    Raises:
+        ApiError: The model refused before anything was sent.
+    """
+    response: web.StreamResponse | None = None
+    async for piece in generation:
+        # The first piece, which may be empty, means that the model accepted the request.
+        response = response or await _start_stream(generation, request, headers)
+        if piece:
+            await response.write(_encode_sse({"response": piece}))
+    try:
+        result = await asyncio.shield(end)
+    except ApiError as error:
+        if response is None:
+            raise
+        # How the service fails here is not recorded. Without [DONE] the stream is incomplete.
+        await response.write(_encode_sse(error.body()))
+        return response
+    response = response or await _start_stream(generation, request, headers)
+    last = {"response": "", "finish_reason": result.reason, "usage": _build_usage(result)}
+    await response.write(_encode_sse(last) + b"data: [DONE]\n\n")
+    return response
+
+
+async def _start_stream(
+    generation: Generation, request: ApiRequest, headers: Mapping[str, str]
+) -> web.StreamResponse:
+    fields = {**request.recorder.start_response(generation.backend), **headers}
+    response = web.StreamResponse(headers=fields)
+    response.headers["Content-Type"] = "text/event-stream"
+    response.headers["Cache-Control"] = "no-cache"
+    await response.prepare(request.http)
+    return response
+
+
+def _encode_sse(document: Mapping[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(document) + b"\n\n"
+
+
+def _parse_output(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as exc:
+        raise errors.json_mode_failed() from exc
+
+
+def _build_usage(end: GenerationEnd) -> dict[str, int]:
+    return {
+        "prompt_tokens": end.prompt_tokens,
+        "completion_tokens": end.completion_tokens,
+        "total_tokens": end.prompt_tokens + end.completion_tokens,
+    }
+
+
+# Reading the request
+
+
+def parse_generation_request(body: JsonBody) -> GenerationRequest:
+    """Read a request for text.
+
+    Raises:
+        ApiError: It breaks a rule, or needs a capability that the local model lacks.
+    """
+    chat = body.get("messages") is not None
+    if not chat and body.get("prompt") is None:
+        raise missing_fields("prompt", "messages")
+    check_fields(TextGeneration if chat else Prompt, body)
+    _refuse_unsupported(body)
+    messages = _read_messages(
+        body["messages"] if chat else [{"role": "user", "content": body["prompt"]}]
+    )
+    raw = "\n".join(message["content"] for message in messages)
+    return GenerationRequest(
+        prompt=raw if body.get("raw") else messages,
+        max_tokens=_read_max_tokens(body),
+        seed=None if body.get("seed") is None else int(body["seed"]),
+        sampling=_read_sampling(body),
+        schema=_read_schema(body),
+    )
+
+
+def _refuse_unsupported(body: JsonBody) -> None:
+    for name in ("tools", "functions"):
+        if body.get(name):
+            raise errors.not_supported(f"the local text model can't call tools: omit {name}")
+    if body.get("image") is not None:
+        raise errors.not_supported(_TEXT_ONLY)
+
+
+def _read_messages(messages: Sequence[Mapping[str, Any]]) -> list[ChatMessage]:
+    return [
+        {"role": message["role"], "content": _read_content(message["content"])}
+        for message in messages
+    ]
+
+
+def _read_content(content: str | Sequence[str | Mapping[str, Any]]) -> str:
+    """Return the text of a message; several text parts are joined by line breaks."""
+    if isinstance(content, str):
+        return content
+    parts = [{"text": part} if isinstance(part, str) else part for part in content]
+    if any(part.get("type", "text") != "text" for part in parts):
+        raise errors.not_supported(_TEXT_ONLY)
+    return "\n".join(part["text"] for part in parts)
+
+
+def _read_max_tokens(body: JsonBody) -> int:
+    value = body.get("max_tokens")
+    if value is None:
+        return _MAX_TOKENS
+    if value < 1:
+        raise errors.bad_input(f"max_tokens must be at least 1, got {value}")
+    return int(value)
+
+
+def _read_sampling(body: JsonBody) -> dict[str, float]:
+    if body.get("repetition_penalty") == 0:
+        raise errors.bad_input("repetition_penalty must be above 0 for this model, got 0")
+    values = {
+        llama_name: body[name]
+        for name, llama_name in _SAMPLING.items()
+        if body.get(name) is not None
+    }
+    if "top_k" in values:
+        values["top_k"] = int(values["top_k"])
+    return {"temperature": _TEMPERATURE} | values
+
+
+def _read_schema(body: JsonBody) -> Mapping[str, Any] | None:
+    """Return the JSON schema of the answer; `None` for free text."""
+    match body.get("response_format"):
+        case None:
+            return None
+        case {"type": "json_object"}:
+            return {"type": "object"}
+        case {"json_schema": {"schema": dict(), **rest}} if "type" not in rest:
+            raise errors.bad_input(
+                "response_format.json_schema must be the schema itself, "
+                "not an object with the keys name, schema or strict around it"
+            )
+        case {"json_schema": dict() as schema}:
+            return schema
+    raise errors.bad_input("response_format must be json_object, or json_schema with a schema")

@@ -1,0 +1,179 @@
+"""Reading requests: path, query, JSON body and form fields, and checks of the body's fields.
+
+The bounds of the fields are defined in `cfai.tasks`.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import orjson
+from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
+from attrs import frozen
+
+from cfai.errors import InputError
+from cfai.local import errors
+from cfai.local.errors import ApiError
+from cfai.local.exchange import ExchangeRecorder
+from cfai.tasks import Task, rules
+
+JsonBody = Mapping[str, Any]
+
+_CHUNK_SIZE = 64 << 10
+_LARGEST_NUMBER = 2**63 - 1
+
+
+@frozen
+class ApiRequest:
+    """An HTTP request and the parts of its path."""
+
+    http: web.Request
+    account: str
+    """The account in the path."""
+    recorder: ExchangeRecorder
+    name: str = ""
+    """The text that the route's wildcard matched, such as the name of a fine-tune."""
+    model: str | None = None
+    """The model to run; `None` on every other route."""
+
+    def read_number(self, name: str, default: int, *, minimum: int = 0) -> int:
+        """Return a number of the query; *default* if it is omitted.
+
+        Raises:
+            ApiError: It is not an integer, or less than *minimum*.
+        """
+        text = self.http.query.get(name)
+        if text is None:
+            return default
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
+        if not minimum <= number <= _LARGEST_NUMBER:
+            raise errors.invalid_request(
+                f"{name} must be an integer of at least {minimum}, got {text[:60]!r}"
+            )
+        return number
+
+    async def read_body(self) -> bytes:
+        """Return the bytes of the body, decompressed.
+
+        Raises:
+            ApiError: The body is too large, or not encoded as its headers say.
+        """
+        try:
+            return await self.http.read()
+        except web.HTTPRequestEntityTooLarge as exc:
+            raise errors.request_too_large(self.http.client_max_size) from exc
+        except web.RequestPayloadError as exc:
+            raise errors.bad_input("the body is not encoded as its headers say") from exc
+
+    async def read_json(self) -> JsonBody:
+        """Return the JSON object in the body.
+
+        Raises:
+            ApiError: The body is not a JSON object.
+        """
+        return parse_json_object(await self.read_body())
+
+    async def form_fields(self) -> AsyncIterator[BodyPartReader]:
+        """Yield the fields of a form (multipart/form-data) as they arrive.
+
+        A field that was not read is skipped.
+
+        Raises:
+            ApiError: The body is not a form.
+        """
+        if self.http.content_type != "multipart/form-data":
+            raise errors.invalid_request("the body must be a form (multipart/form-data)")
+        try:
+            reader = await self.http.multipart()
+            while (part := await reader.next()) is not None:
+                if isinstance(part, MultipartReader):
+                    raise errors.invalid_request("a form must not contain another form")
+                yield part
+        except (ValueError, web.RequestPayloadError, EOFError, HttpProcessingError) as exc:
+            raise errors.invalid_request("the form is malformed or truncated") from exc
+
+
+async def read_form_field(part: BodyPartReader, size_limit: int) -> bytes | None:
+    """Return the content of a form field; `None` if it has more than *size_limit* bytes."""
+    content = bytearray()
+    while chunk := await part.read_chunk(_CHUNK_SIZE):
+        content += chunk
+        if len(content) > size_limit:
+            return None
+    return bytes(content)
+
+
+def parse_json_object(raw: bytes) -> JsonBody:
+    """Parse the body of a request.
+
+    Raises:
+        ApiError: It is empty or not a JSON object.
+    """
+    if not raw.strip():
+        raise errors.missing_body()
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as exc:
+        raise errors.bad_input(f"the body is not JSON: {exc}") from exc
+    if not isinstance(body, dict):
+        raise errors.bad_input("the body must be a JSON object")
+    return body
+
+
+def check_fields(task: type[Task[Any]], body: JsonBody) -> None:
+    """Check *body* against the rules of *task*. A null counts as omitted.
+
+    Raises:
+        ApiError: A field is missing or breaks its rule.
+    """
+    for name, rule in rules(task).items():
+        value = body.get(name)
+        if value is None:
+            if rule.required:
+                raise missing_fields(name)
+            continue
+        try:
+            rule.check(value)
+        except InputError as exc:
+            raise errors.bad_input(exc) from exc
+
+
+def missing_fields(*names: str) -> ApiError:
+    """Return the error for a body without any of these fields, in the service's words."""
+    return errors.bad_input(f"required properties at '/' are '{','.join(names)}'")
+
+
+def read_texts(name: str, value: Any, *, limit: int | None) -> list[str]:
+    """Return the text or texts in the field *name*, each of at least 1 character.
+
+    Raises:
+        ApiError: The value is something else, or has more than *limit* texts.
+    """
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise errors.bad_input(f"{name} must be text or a list of texts")
+    if limit is not None and len(texts) > limit:
+        raise errors.bad_input(f"{name} must have at most {limit} items, got {len(texts)}")
+    if not all(texts):
+        raise errors.bad_input(f"{name} must have at least 1 character, got ''")
+    return texts
+
+
+def read_contexts(body: JsonBody) -> list[str]:
+    """Return the texts in `contexts`, a list of objects with a `text` each.
+
+    Raises:
+        ApiError: The field is missing or something else.
+    """
+    contexts = body.get("contexts")
+    if contexts is None:
+        raise missing_fields("contexts")
+    if not isinstance(contexts, list) or not all(isinstance(item, dict) for item in contexts):
+        raise errors.bad_input("contexts must be a list of objects with a text")
+    texts = [item.get("text") for item in contexts]
+    for index, text in enumerate(texts):
+        if not isinstance(text, str) or not text:
+            raise errors.bad_input(
+                f"contexts[{index}].text must have at least 1 character, got {text!r}"
+            )
+    return [str(text) for text in texts]

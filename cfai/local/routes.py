@@ -1,0 +1,97 @@
+"""The routes of the API: which path and method calls which handler."""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from cfai.local import errors, models
+from cfai.local.exchange import ExchangeRecorder
+from cfai.local.finetunes import Finetunes
+from cfai.local.markdown import Markdown
+from cfai.local.queue import BatchQueue
+from cfai.local.requests import ApiRequest
+from cfai.local.runs import Runs
+
+RouteHandler = Callable[[ApiRequest], Awaitable[Any]]
+"""Returns a result, which is sent inside the envelope, or a complete response."""
+
+Routes = Mapping[str, Mapping[str, RouteHandler]]
+"""Handlers by path below `/ai/` and by method. `*` matches one segment, a final `**` the rest.
+
+The first matching path is used.
+"""
+
+_ACCOUNT_PATH = re.compile(r"/client/v4/accounts/(?P<account>[^/]+)/ai/(?P<rest>.+)")
+_RUN = "run/**"
+
+
+def build_routes(runs: Runs, queue: BatchQueue, finetunes: Finetunes, markdown: Markdown) -> Routes:
+    """Return the table of every route."""
+
+    async def run(request: ApiRequest) -> Any:
+        if request.http.query.get("queueRequest") == "true":
+            return await queue.submit_or_poll(request)
+        return await runs.run(request)
+
+    return {
+        _RUN: {"POST": run},
+        "finetunes": {"GET": finetunes.list_own, "POST": finetunes.create},
+        "finetunes/public": {"GET": finetunes.list_public},
+        "finetunes/*/finetune-assets": {"POST": finetunes.upload},
+        "models/search": {"GET": models.search_models},
+        "models/schema": {"GET": models.get_schema},
+        "tasks/search": {"GET": models.list_tasks},
+        "authors/search": {"GET": models.list_authors},
+        "tomarkdown": {"POST": markdown.convert},
+        "tomarkdown/supported": {"GET": markdown.list_formats},
+    }
+
+
+def find_route(
+    http_request: web.Request, routes: Routes, recorder: ExchangeRecorder
+) -> tuple[ApiRequest, RouteHandler]:
+    """Return the request with the parts of its path, and its handler.
+
+    Slashes are separated before the path is decoded.
+
+    Raises:
+        ApiError: No route matches, or it does not allow this method.
+    """
+    path = http_request.raw_path.partition("?")[0]
+    match = _ACCOUNT_PATH.fullmatch(path)
+    if not match:
+        raise errors.path_not_found(path)
+    for pattern, methods in routes.items():
+        name = _match(pattern, match["rest"])
+        if name is None:
+            continue
+        if pattern == _RUN and "%2f" in path.lower():
+            raise errors.no_route()
+        handler = methods.get(http_request.method)
+        if handler is None:
+            raise errors.method_not_allowed(http_request.method)
+        model = name if pattern == _RUN else None
+        account = unquote(match["account"])
+        return ApiRequest(http_request, account, recorder, name=name, model=model), handler
+    raise errors.path_not_found(path)
+
+
+def _match(pattern: str, path: str) -> str | None:
+    """Return the decoded text that the wildcard matches ("" without one); `None` if no match."""
+    if pattern.endswith("**"):
+        prefix = pattern.removesuffix("**")
+        rest = path.removeprefix(prefix)
+        return unquote(rest) if path.startswith(prefix) and rest else None
+    names, segments = pattern.split("/"), path.split("/")
+    if len(names) != len(segments):
+        return None
+    wildcard = ""
+    for name, segment in zip(names, segments, strict=True):
+        if name == "*" and segment:
+            wildcard = unquote(segment)
+        elif name != segment:
+            return None
+    return wildcard

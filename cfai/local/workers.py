@@ -1,0 +1,70 @@
+"""Threads for blocking work, such as models, with a bounded queue."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from cfai.local.backends.roles import IsCancelled
+from cfai.local.errors import capacity_exceeded
+
+T = TypeVar("T")
+
+
+class WorkerPool:
+    """A fixed number of threads. If all are busy, work waits; if the queue is full, it is refused.
+
+    Used from one event loop.
+    """
+
+    def __init__(self, name: str, *, size: int, waiting: int) -> None:
+        self._executor = ThreadPoolExecutor(size, thread_name_prefix=f"cfai-{name}")
+        self._size = size
+        self._waiting = waiting
+        self._pending = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._finished = asyncio.Event()
+
+    async def wait_for_thread(self) -> None:
+        """Wait until a thread is free. It stays free until the caller's next await."""
+        while self._pending >= self._size:
+            self._finished.clear()
+            await self._finished.wait()
+
+    def start(self, work: Callable[[], T], *, only_if_free: bool = False) -> asyncio.Future[T]:
+        """Call *work* in a thread. Cancelling the future does not stop it.
+
+        Raises:
+            ApiError: The queue is full; or, if *only_if_free*, every thread is busy.
+        """
+        if self._pending >= self._size + (0 if only_if_free else self._waiting):
+            raise capacity_exceeded()
+        loop = asyncio.get_running_loop()
+        self._pending += 1
+        self._idle.clear()
+        future = self._executor.submit(work)
+        wrapped = asyncio.wrap_future(future)
+        # Added after the wrapping, so that the caller gets the result before `close` returns.
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._finish))
+        return wrapped
+
+    async def run(self, work: Callable[[IsCancelled], T], *, only_if_free: bool = False) -> T:
+        """Call *work* in a thread, with a function that returns whether this call was cancelled."""
+        cancelled = threading.Event()
+        try:
+            return await self.start(lambda: work(cancelled.is_set), only_if_free=only_if_free)
+        finally:
+            cancelled.set()
+
+    async def close(self) -> None:
+        """Wait for running work and end the threads."""
+        await self._idle.wait()
+        self._executor.shutdown()
+
+    def _finish(self) -> None:
+        self._pending -= 1
+        self._finished.set()
+        if not self._pending:
+            self._idle.set()

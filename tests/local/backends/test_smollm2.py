@@ -1,0 +1,127 @@
+"""The text model: reproducible, stoppable, and not reachable by other processes."""
+
+import platform
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from cfai.local import backends
+from cfai.local.backends.roles import GenerationEnd, GenerationRequest, TextGenerator
+from cfai.local.backends.smollm2 import CONTEXT, check_processor, processor_flags
+from cfai.local.errors import ApiError
+
+
+@cache
+def model() -> TextGenerator:
+    return backends.text_generator()
+
+
+def generate(request: GenerationRequest) -> tuple[str, GenerationEnd]:
+    pieces: list[str] = []
+
+    def on_piece(piece: str) -> bool:
+        pieces.append(piece)
+        return False
+
+    end = model().generate(request, on_piece)
+    return "".join(pieces), end
+
+
+def chat(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def test_the_model_answers_and_counts_its_tokens() -> None:
+    text, end = generate(GenerationRequest(chat("Say hello."), max_tokens=6, seed=1))
+    assert text
+    assert (end.reason, end.completion_tokens) == ("length", 6)
+    assert end.prompt_tokens > 6
+
+
+def test_a_raw_prompt_is_continued() -> None:
+    _, end = generate(GenerationRequest("Once upon a time", max_tokens=4, seed=1))
+    assert (end.prompt_tokens, end.completion_tokens) == (4, 4)
+
+
+def test_a_generation_can_be_stopped_between_two_pieces() -> None:
+    pieces: list[str] = []
+
+    def on_piece(piece: str) -> bool:
+        pieces.append(piece)
+        return len("".join(pieces)) > 10
+
+    end = model().generate(
+        GenerationRequest(chat("Tell a long story."), max_tokens=1000, seed=1), on_piece
+    )
+    assert end.reason == "stopped"
+    assert end.completion_tokens < 20
+
+
+def test_a_generation_can_be_stopped_while_reading_the_prompt() -> None:
+    pieces: list[str] = []
+
+    def on_piece(piece: str) -> bool:
+        pieces.append(piece)
+        return len(pieces) > 1
+
+    end = model().generate(GenerationRequest(chat("word " * 3000), max_tokens=1000), on_piece)
+    assert (end, "".join(pieces)) == (GenerationEnd("stopped", 0, 0), "")
+
+
+def test_a_prompt_longer_than_the_context_is_refused() -> None:
+    with pytest.raises(ApiError, match=rf"the input has \d+ tokens.*context window is {CONTEXT}"):
+        generate(GenerationRequest(chat("word " * 5000), max_tokens=4))
+
+
+def test_an_invalid_schema_is_refused() -> None:
+    with pytest.raises(ApiError, match="nonsense"):
+        generate(GenerationRequest(chat("hi"), max_tokens=4, schema={"type": "nonsense"}))
+
+
+def test_text_that_is_not_unicode_is_refused() -> None:
+    with pytest.raises(ApiError, match="UTF-8"):
+        generate(GenerationRequest(chat("\ud83d"), max_tokens=4))
+
+
+@pytest.mark.parametrize(
+    ("flags", "missing"),
+    [
+        ("fpu avx2 fma f16c", None),
+        ("fpu fma f16c", "avx2"),
+        ("fpu", "avx2, f16c, fma"),
+    ],
+)
+def test_a_processor_without_the_required_features_is_refused(
+    flags: str, missing: str | None, tmp_path: Path
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
+    if missing is None:
+        check_processor(processor_flags(cpuinfo))
+        return
+    with pytest.raises(ApiError, match=f"a processor with {missing}") as caught:
+        check_processor(processor_flags(cpuinfo))
+    assert caught.value.status == 501
+
+
+def test_a_processor_with_unknown_features_is_not_refused(tmp_path: Path) -> None:
+    assert processor_flags(tmp_path / "nothing") is None
+    check_processor(None)
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="reads /proc")
+def test_other_processes_cannot_connect_to_the_model() -> None:
+    """llama.cpp's HTTP server has no port, and its Unix socket is deleted."""
+    model()
+    sockets = {
+        str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()
+    }
+    for table in ("tcp", "tcp6"):
+        listening = Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]
+        rows = [row.split() for row in listening]
+        inodes = {f"socket:[{row[9]}]" for row in rows if row[3] == "0A"}
+        assert not inodes & sockets
+    unix = [row.split() for row in Path("/proc/self/net/unix").read_text().splitlines()[1:]]
+    names = [Path(row[7]) for row in unix if len(row) > 7 and f"socket:[{row[6]}]" in sockets]
+    assert not [name for name in names if name.exists()]

@@ -1,0 +1,55 @@
+"""Summaries consist of sentences of the text, within the token limit."""
+
+import math
+
+import pytest
+
+from cfai.local.backends.textrank import TextRank, rank_sentences, split_sentences
+from cfai.local.backends.wordpiece import count_tokens
+
+TEXT = (
+    "The harbour of Ostend was rebuilt in 1931. Fishing boats filled the harbour every morning. "
+    "A bakery opened. The rebuilt harbour gave the fishing boats of Ostend a safe place. "
+    "Nobody remembers the weather of that year. Tourists came later."
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("", []),
+        ("One.", ["One."]),
+        ("One. Two!  Three? Four", ["One.", "Two!", "Three?", "Four"]),
+        ('He said "no." Then he left.', ['He said "no."', "Then he left."]),
+        ("A title\n\nA text.", ["A title", "A text."]),
+        ("一。二。", ["一。", "二。"]),
+        ("It costs 4.99 now.", ["It costs 4.99 now."]),
+    ],
+)
+def test_a_text_is_split_into_sentences(text: str, sentences: list[str]) -> None:
+    assert split_sentences(text) == sentences
+
+
+def test_the_most_central_sentences_are_selected_in_text_order() -> None:
+    assert TextRank().summarize(TEXT, max_tokens=1024) == (
+        "The harbour of Ostend was rebuilt in 1931. "
+        "The rebuilt harbour gave the fishing boats of Ostend a safe place."
+    )
+
+
+def test_ranks_are_positive_and_sum_to_1() -> None:
+    ranks = rank_sentences(split_sentences(TEXT))
+    assert math.isclose(sum(ranks), 1)
+    assert min(ranks) > 0
+
+
+@pytest.mark.parametrize("max_tokens", [1, 5, 12, 20, 40])
+def test_a_summary_does_not_exceed_max_tokens(max_tokens: int) -> None:
+    summary = TextRank().summarize(TEXT, max_tokens=max_tokens)
+    assert summary
+    assert count_tokens(summary) <= max_tokens
+
+
+@pytest.mark.parametrize("text", ["", " \n ", "...", "?! ?!", "same same. same same. same same."])
+def test_trivial_texts_have_summaries(text: str) -> None:
+    assert len(TextRank().summarize(text, max_tokens=10)) <= len(text)
