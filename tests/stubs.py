@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
-PACKAGES = ("cfai", "cfai.embedding", "cfai.tasks")
+PACKAGES = ("cfai", "cfai.embedding", "cfai.local", "cfai.tasks")
 
 _HEADER = """\
 # Written by `python -m tests.stubs` from the table in `__init__.py`: change that, not this.

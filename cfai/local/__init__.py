@@ -4,7 +4,9 @@ It implements the protocol independently of the client's modules, so that each s
 other's mistakes. Importing this package loads no model and none of the models' libraries.
 """
 
-from cfai.local.exchange import Exchange
-from cfai.local.server import Server
+from cfai._lazy import export
 
-__all__ = ["Exchange", "Server"]
+_EXPORTS = {"cfai.local.exchange": "Exchange", "cfai.local.server": "Server"}
+"""The public names by the modules that define them. After a change, run `python -m tests.stubs`."""
+
+__getattr__, __dir__, __all__ = export(__name__, _EXPORTS)

@@ -1,0 +1,8 @@
+# Written by `python -m tests.stubs` from the table in `__init__.py`: change that, not this.
+from cfai.local.exchange import Exchange
+from cfai.local.server import Server
+
+__all__ = [
+    "Exchange",
+    "Server",
+]
