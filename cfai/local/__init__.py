@@ -4,7 +4,13 @@ It implements the protocol independently of the client's modules, so that each s
 other's mistakes. Importing this package loads no model and none of the models' libraries.
 """
 
+from typing import TYPE_CHECKING
+
 from cfai._lazy import export
+
+if TYPE_CHECKING:
+    # Tools that freeze programs find modules by the import statements in the bytecode.
+    from cfai.local import exchange, server  # noqa: F401
 
 _EXPORTS = {"cfai.local.exchange": "Exchange", "cfai.local.server": "Server"}
 """The public names by the modules that define them. After a change, run `python -m tests.stubs`."""
