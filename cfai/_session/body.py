@@ -112,8 +112,8 @@ class StreamBody:
         settings: Settings,
         left: float | None,
     ) -> None:
-        self.meta = meta
-        self.settings = settings
+        self.meta: Meta = meta
+        self.settings: Settings = settings
         self._response = response
         self._content = response.content
         self._loop = loop

@@ -40,7 +40,7 @@ class CallObservation:
         self._model = ""
         self._observations: list[Observation] = []
         self._started: float | None = None
-        self.is_over = False
+        self.is_over: bool = False
         """Whether the end was reported."""
 
     @property

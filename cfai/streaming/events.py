@@ -51,9 +51,9 @@ class DecodedEvent:
     __slots__ = ("data", "is_error", "sse")
 
     def __init__(self, sse: ServerSentEvent) -> None:
-        self.data = sse.data
-        self.is_error = sse.event == "error"
-        self.sse = sse
+        self.data: str = sse.data
+        self.is_error: bool = sse.event == "error"
+        self.sse: ServerSentEvent = sse
 
 
 def _parse_data(event: bytes | DecodedEvent) -> Any:
@@ -82,11 +82,11 @@ class EventReader:
         self._body = body
         self._blocks = EventSplitter(body.settings.max_event_bytes)
         self._ready: deque[bytes | DecodedEvent] = deque()
-        self.count = 0
+        self.count: int = 0
         """How many events were taken."""
-        self.at_end = False
+        self.at_end: bool = False
         """Whether the body was read to its end. Events may still be left to take."""
-        self.ends_inside_event = False
+        self.ends_inside_event: bool = False
         """Whether no blank line ended the last event of the body."""
 
     @classmethod

@@ -87,7 +87,7 @@ class SseFormat:
     keep_alive = b": keep-alive\n\n"
 
     def __init__(self, retry: int | None) -> None:
-        self.preamble = b"" if retry is None else b"retry: %d\n\n" % retry
+        self.preamble: bytes = b"" if retry is None else b"retry: %d\n\n" % retry
 
     def frame(self, number: int, name: str, data: Mapping[str, Any]) -> bytes:
         """Write one event."""
