@@ -1,4 +1,4 @@
-"""The example apps, a scripted service behind them, and Debian's Chromium before them."""
+"""Fixtures: the example apps with a scripted service, in Debian's Chromium."""
 
 import asyncio
 import gc
@@ -23,25 +23,25 @@ from tests.web.conftest import on_uvicorn
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 PATIENCE = 60
-"""In seconds: for a machine that has much else to do. Nothing here waits for the time to pass."""
+"""Seconds; generous for busy machines. No test waits for this time to pass."""
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 on_one_loop = pytest_asyncio.fixture(loop_scope="session")
-"""A fixture on the loop that the browser is on, where the tests are, too."""
+"""A fixture on the event loop of the browser and the tests."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--pictures", type=Path, help="where to keep the pictures of the page")
+    parser.addoption("--pictures", type=Path, help="the folder for the pictures of the page")
 
 
 def example(name: str) -> ModuleType:
-    """One of the example apps, as a module."""
+    """An example app as a module."""
     spec = spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
-    sys.modules[name] = module  # where FastAPI looks for the types of its endpoints
+    sys.modules[name] = module  # FastAPI looks up the types of its endpoints there
     spec.loader.exec_module(module)
     return module
 
@@ -77,15 +77,15 @@ class Chat:
     browser: Any
     url: str
 
-    async def all_is_over(self) -> None:
-        """Wait until the app asks the service for nothing; it then holds no stream either."""
+    async def wait_until_closed(self) -> None:
+        """Wait until the app has no connection to the service; check that it holds no stream."""
         await self.fake.until(lambda: self.fake.connections == 0, within=PATIENCE)
         gc.collect()
-        held = [thing for thing in gc.get_objects() if isinstance(thing, Relay | TokenStream)]
-        assert not held
+        streams = [item for item in gc.get_objects() if isinstance(item, Relay | TokenStream)]
+        assert not streams
 
     async def tab(self, **options: Any) -> Any:
-        """A page of the app, in a window of its own."""
+        """Open the app in a new window."""
         context = await self.browser.new_context(viewport={"width": 900, "height": 720}, **options)
         return await self.open(context)
 
@@ -99,14 +99,14 @@ class Chat:
 
 @on_one_loop
 async def no_task_outlives_the_test() -> None:
-    """The browser's own tasks do; what the app holds is looked at by `Chat.all_is_over`."""
+    """Disabled, because the browser has tasks; `Chat.wait_until_closed` checks the app."""
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Any]:
-    """One for all tests, since its start takes longest; each test has windows of its own."""
+    """One browser for all tests, because starting it is slow; each test has its own windows."""
     if CHROMIUM is None:
-        pytest.skip("there is no Chromium: apt-get install chromium")
+        pytest.skip("Chromium is missing: apt-get install chromium")
     from playwright.async_api import async_playwright
 
     async with async_playwright() as playwright:

@@ -1,4 +1,4 @@
-// The texts on the page whose colour is too near to what is behind them.
+// Lists the texts on the page with too little contrast to their background.
 (() => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgba = (colour) => {
@@ -13,8 +13,8 @@
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const behind = (element) => {
-    for (let one = element; one; one = one.parentElement) {
-      const colour = getComputedStyle(one).backgroundColor;
+    for (let current = element; current; current = current.parentElement) {
+      const colour = getComputedStyle(current).backgroundColor;
       if (rgba(colour)[3] === 255) return colour;
     }
     return "white";

@@ -1,4 +1,4 @@
-"""The example apps in a real browser, with a service behind them that waits for the test."""
+"""The example apps in a real browser, with a scripted service that the test controls."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from cfai.testing import FakeWorkersAI, Recorded, Script
 from tests.browser.conftest import PATIENCE, Chat
 
 expect = pytest.importorskip(
-    "playwright.async_api", reason="for these: nox -s browser, or pip install playwright"
+    "playwright.async_api", reason="run nox -s browser, or pip install playwright"
 ).expect
 expect.set_options(timeout=PATIENCE * 1000)
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -53,8 +53,8 @@ async def ask(page: Any, text: str) -> None:
 # Streaming
 
 
-async def test_tokens_are_shown_one_after_another(chat: Chat) -> None:
-    """Each is on the page while the model has not yet said the next."""
+async def test_tokens_are_shown_as_they_arrive(chat: Chat) -> None:
+    """Each token is on the page before the model sends the next."""
     second, third = asyncio.Event(), asyncio.Event()
     chat.fake.streams("One", second, " two", third, " three")
     page = await chat.tab()
@@ -69,8 +69,8 @@ async def test_tokens_are_shown_one_after_another(chat: Chat) -> None:
     await expect(page.get_by_role("button", name="Send")).to_be_visible()
 
 
-async def test_what_was_said_goes_along(chat: Chat) -> None:
-    """Each question is asked with the conversation before it; a new one begins with nothing."""
+async def test_questions_are_sent_with_the_conversation(chat: Chat) -> None:
+    """Each question is sent with all messages before it; a new chat starts empty."""
     chat.fake.streams("Paris.").streams("Two million.").streams("Hello.")
     page = await chat.tab()
     await ask(page, "The capital of France?")
@@ -80,55 +80,56 @@ async def test_what_was_said_goes_along(chat: Chat) -> None:
     await page.get_by_role("button", name="New chat").click()
     await ask(page, "Hi")
     await expect(answer(page)).to_have_text("Hello.")
-    asked = [request.json()["messages"][1:] for request in chat.fake.requests]
-    assert asked[1] == [
+    sent = [request.json()["messages"][1:] for request in chat.fake.requests]
+    assert sent[1] == [
         {"role": "user", "content": "The capital of France?"},
         {"role": "assistant", "content": "Paris."},
         {"role": "user", "content": "And its people?"},
     ]
-    assert asked[2] == [{"role": "user", "content": "Hi"}]
+    assert sent[2] == [{"role": "user", "content": "Hi"}]
 
 
 async def test_every_character_arrives(chat: Chat) -> None:
-    """Line ends and separators of all kinds, and emoji, of which a token may be a part."""
+    """All kinds of line ends and separators, and emoji split across tokens."""
     chat.fake.streams("a\n", "b\u2028c\u2029", "d\x85e ", *"👩‍👩‍👧 ", "Grüezi")
     page = await chat.tab()
     await ask(page, "Hi")
     await expect(answer(page)).to_contain_text("Grüezi")
-    shown = await answer(page).locator("p").evaluate("p => p.textContent")
-    assert shown == "ab\u2028c\u2029d\x85e 👩‍👩‍👧 Grüezi"  # the line's end is a <br>
+    text = await answer(page).locator("p").evaluate("p => p.textContent")
+    assert text == "ab\u2028c\u2029d\x85e 👩‍👩‍👧 Grüezi"  # the line end is a <br>
     assert await answer(page).locator("br").count() == 1
 
 
-# Ending it
+# Stop
 
 
 async def test_stop_ends_the_generation(
     chat: Chat, record_property: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """At the service, within 200 ms of the click; what had come stays, and can be gone on from."""
+    """The request ends within 200 ms of the click; the partial answer stays in the conversation."""
     page = await chat.tab()
     await page.evaluate("addEventListener('click', () => { window.at = Date.now() }, true)")
-    took = []
+    durations = []
     for number in range(3):
         chat.fake.says(HEL, asyncio.Event())
         await ask(page, "Hi")
         await expect(answer(page)).to_have_text("Hel")
         await page.get_by_role("button", name="Stop").click()
         await chat.fake.until(lambda: chat.fake.connections == 0, within=PATIENCE)
-        ended = time.time()
+        end = time.time()
         await expect(answer(page)).to_have_text("HelStopped.")
-        took.append(ended - await page.evaluate("window.at") / 1000)
+        durations.append(end - await page.evaluate("window.at") / 1000)
         assert await page.get_by_text("Stopped.").count() >= number + 1
     with capsys.disabled():
-        print(f"\n  from the click to the service's end: {median(took) * 1000:.0f} ms, median of 3")
-    assert median(took) < 0.2
-    await chat.all_is_over()
+        milliseconds = median(durations) * 1000
+        print(f"\n  from the click to the end of the request: {milliseconds:.0f} ms, median of 3")
+    assert median(durations) < 0.2
+    await chat.wait_until_closed()
     assert chat.fake.requests[2].json()["messages"][-2] == {"role": "assistant", "content": "Hel"}
 
 
 async def test_a_double_click_sends_once_and_stops_nothing(chat: Chat) -> None:
-    """Send is Stop while an answer is written, and a hand may tremble."""
+    """While an answer is written, the Send button is the Stop button."""
     more = asyncio.Event()
     chat.fake.streams("Hel", more, "lo")
     page = await chat.tab()
@@ -141,13 +142,13 @@ async def test_a_double_click_sends_once_and_stops_nothing(chat: Chat) -> None:
 
 
 async def test_a_new_chat_ends_the_old_one(chat: Chat) -> None:
-    """A screen reader hears of the new one, and not that the old one was stopped."""
+    """The status announces the new chat, and not that the old answer was stopped."""
     chat.fake.says(HEL, asyncio.Event())
     page = await chat.tab()
     await ask(page, "Hi")
     await expect(answer(page)).to_have_text("Hel")
     await page.get_by_role("button", name="New chat").click()
-    await chat.all_is_over()
+    await chat.wait_until_closed()
     await expect(page.get_by_role("button", name="Send")).to_be_visible()
     await expect(page.get_by_role("status")).to_have_text("A new conversation.")
     await expect(box(page)).to_have_value("")
@@ -155,7 +156,7 @@ async def test_a_new_chat_ends_the_old_one(chat: Chat) -> None:
 
 @pytest.mark.parametrize("when", ["before the first token", "in the middle"])
 async def test_a_reload_leaks_nothing(chat: Chat, when: str) -> None:
-    """The app holds no stream any more, and the service writes to nobody."""
+    """The app closes its stream, and the service has no connection left."""
     if when == "in the middle":
         chat.fake.says(HEL, asyncio.Event())
     else:
@@ -166,7 +167,7 @@ async def test_a_reload_leaks_nothing(chat: Chat, when: str) -> None:
         await expect(answer(page)).to_have_text("Hel")
     await chat.fake.until(lambda: chat.fake.requests)
     await page.reload()
-    await chat.all_is_over()
+    await chat.wait_until_closed()
     await expect(page.get_by_text("What would you like to know?")).to_be_visible()
 
 
@@ -176,14 +177,14 @@ async def test_a_closed_tab_leaks_nothing(chat: Chat) -> None:
     await ask(page, "Hi")
     await expect(answer(page)).to_have_text("Hel")
     await page.close()
-    await chat.all_is_over()
+    await chat.wait_until_closed()
 
 
 # Errors
 
 
 async def test_an_error_in_the_middle_is_shown(chat: Chat) -> None:
-    """Beside what had come of the answer; trying again asks the same."""
+    """The error is next to the partial answer; "Try again" sends the same question."""
     chat.fake.says(HEL, b'data: {"error":"the model broke"}\n\n').streams("Hello")
     page = await chat.tab()
     await ask(page, "Hi")
@@ -198,7 +199,7 @@ async def test_an_error_in_the_middle_is_shown(chat: Chat) -> None:
 
 
 async def test_a_refusal_is_shown(chat: Chat) -> None:
-    """With what the app says of it, and how long to wait."""
+    """With the message of the app and the time to wait."""
     chat.fake.fails(400, 5006, "this model takes no such text")
     page = await chat.tab()
     await ask(page, "Hi")
@@ -210,14 +211,14 @@ async def test_a_refusal_is_shown(chat: Chat) -> None:
     assert "account 123" not in await page.content()
 
 
-def asked(chat: Chat) -> list[Sequence[Any]]:
-    """What was said to the model at last, by whom."""
-    said = chat.fake.requests[-1].json()["messages"][1:]
-    return [(one["role"], one["content"]) for one in said]
+def last_messages(chat: Chat) -> list[Sequence[Any]]:
+    """The messages of the last request, without the system message."""
+    messages = chat.fake.requests[-1].json()["messages"][1:]
+    return [(message["role"], message["content"]) for message in messages]
 
 
-async def test_a_question_that_was_refused_is_not_asked_again(chat: Chat) -> None:
-    """It would have every later one refused, too; it is back in the box, to be said otherwise."""
+async def test_a_refused_question_is_not_sent_again(chat: Chat) -> None:
+    """Later questions would be refused because of it. It is back in the box for editing."""
     chat.fake.fails(400, 5006, "too long").streams("Hello").streams("Again")
     page = await chat.tab()
     await ask(page, "bad")
@@ -225,25 +226,25 @@ async def test_a_question_that_was_refused_is_not_asked_again(chat: Chat) -> Non
     await expect(box(page)).to_have_value("bad")
     await ask(page, "good")
     await expect(answer(page)).to_have_text("Hello")
-    assert asked(chat) == [("user", "good")]
+    assert last_messages(chat) == [("user", "good")]
     await ask(page, "more")
     await expect(answer(page)).to_have_text("Again")
-    assert asked(chat) == [("user", "good"), ("assistant", "Hello"), ("user", "more")]
+    assert last_messages(chat) == [("user", "good"), ("assistant", "Hello"), ("user", "more")]
 
 
-async def test_more_than_the_app_takes_is_said_so(chat: Chat) -> None:
-    """And what is asked next is none the worse for it."""
+async def test_a_message_that_is_too_long_is_an_error(chat: Chat) -> None:
+    """The next question is not affected."""
     chat.fake.streams("Hello")
     page = await chat.tab()
     await ask(page, "x" * 1_100_000)
     await expect(page.get_by_role("alert")).to_contain_text("too long")
     await ask(page, "short")
     await expect(answer(page)).to_have_text("Hello")
-    assert asked(chat) == [("user", "short")]
+    assert last_messages(chat) == [("user", "short")]
 
 
-async def test_an_answer_without_text_says_so(chat: Chat) -> None:
-    """Where it was stopped before there was any, too: no two questions are sent in a row."""
+async def test_an_answer_without_text_is_shown_as_such(chat: Chat) -> None:
+    """Also if it was stopped before the first token; two questions are never sent in a row."""
     chat.fake.says(b"data: [DONE]\n\n").stalls().streams("Hello")
     page = await chat.tab()
     await ask(page, "Hi")
@@ -256,11 +257,11 @@ async def test_an_answer_without_text_says_so(chat: Chat) -> None:
     await expect(box(page)).to_have_value("Hi?")
     await ask(page, "Hi!")
     await expect(answer(page)).to_have_text("Hello")
-    assert asked(chat) == [("user", "Hi!")]
+    assert last_messages(chat) == [("user", "Hi!")]
 
 
-async def test_a_long_talk_sends_its_end(chat: Chat) -> None:
-    """No more than the app looks at, and from a question on."""
+async def test_a_long_conversation_is_sent_partially(chat: Chat) -> None:
+    """Only as many messages as the app uses, starting with a question."""
     echoes(chat.fake)
     page = await chat.tab()
     sent: list[Any] = []
@@ -274,18 +275,18 @@ async def test_a_long_talk_sends_its_end(chat: Chat) -> None:
     assert sent[-1]["messages"][-1] == {"role": "user", "content": "11"}
 
 
-async def test_an_app_that_is_gone_is_an_error_too(chat: Chat) -> None:
+async def test_an_unreachable_app_is_an_error(chat: Chat) -> None:
     page = await chat.tab()
     await page.context.set_offline(True)
     await ask(page, "Hi")
     await expect(page.get_by_role("alert")).to_contain_text("can't be reached")
 
 
-# What a model may write
+# Rendering
 
 
 async def test_no_answer_becomes_html(chat: Chat) -> None:
-    """Elements, scripts, attributes and addresses that a model writes are shown as text."""
+    """Elements, scripts, attributes and URLs written by a model are shown as text."""
     evil = (
         "<img src=x onerror='window.evil=1'><script>window.evil=1</script>\n\n"
         "[click](javascript:window.evil=1) [data](data:text/html,<script>1</script>)\n\n"
@@ -301,8 +302,8 @@ async def test_no_answer_becomes_html(chat: Chat) -> None:
     await expect(page.get_by_label("You")).to_have_text(question)
     for text in ("<img src=x", "<script>window.evil=1</script>", "<b onclick=", "<iframe", "<svg"):
         await expect(answer(page)).to_contain_text(text)
-    made = "img, script, iframe, svg, b, i"
-    assert await page.get_by_role("log").locator(made).count() == 0
+    forbidden = "img, script, iframe, svg, b, i"
+    assert await page.get_by_role("log").locator(forbidden).count() == 0
     links = (
         await answer(page)
         .locator("a")
@@ -313,8 +314,8 @@ async def test_no_answer_becomes_html(chat: Chat) -> None:
     assert await page.evaluate("window.evil") is None
 
 
-async def test_markdown_is_shown_as_what_it_means(chat: Chat) -> None:
-    """Also while it grows: nothing is doubled or lost on the way."""
+async def test_markdown_is_rendered(chat: Chat) -> None:
+    """Token by token, without duplicating or losing anything."""
     chat.fake.streams(*ANSWER)
     page = await chat.tab()
     await ask(page, "Why is snow white?")
@@ -329,8 +330,8 @@ async def test_markdown_is_shown_as_what_it_means(chat: Chat) -> None:
     await expect(answer(page).locator("pre")).to_have_count(1)
 
 
-async def test_an_address_may_have_brackets(chat: Chat) -> None:
-    """As those of encyclopaedias do; a picture is a link to it, since nothing is loaded."""
+async def test_a_url_may_contain_parentheses(chat: Chat) -> None:
+    """Images are shown as links, because the page loads nothing."""
     chat.fake.streams("[a](https://a.example/b_(c)) ![d](https://a.example/e.png).")
     page = await chat.tab()
     await ask(page, "Hi")
@@ -339,8 +340,8 @@ async def test_an_address_may_have_brackets(chat: Chat) -> None:
     assert links == ["https://a.example/b_(c)", "https://a.example/e.png"]
 
 
-async def test_a_sign_may_be_meant_as_itself(chat: Chat) -> None:
-    """Behind a backslash, but for code, where a backslash is one."""
+async def test_a_backslash_escapes_markdown(chat: Chat) -> None:
+    """Except in code."""
     chat.fake.streams(r"\*not\* so, 2\. and `\*`")
     page = await chat.tab()
     await ask(page, "Hi")
@@ -348,11 +349,11 @@ async def test_a_sign_may_be_meant_as_itself(chat: Chat) -> None:
     await expect(answer(page).locator("em")).to_have_count(0)
 
 
-# Many at once
+# Concurrency
 
 
 def echoes(fake: FakeWorkersAI, *parts: Any) -> None:
-    """Have every question answered with itself."""
+    """Answer every question with the question itself."""
 
     def reply(request: Recorded) -> Any:
         question = request.json()["messages"][-1]["content"]
@@ -362,7 +363,7 @@ def echoes(fake: FakeWorkersAI, *parts: Any) -> None:
 
 
 async def test_twenty_windows_stream_at_once(chat: Chat) -> None:
-    """All of them are answered while none is done."""
+    """All answers start before one of them ends."""
     more = asyncio.Event()
     echoes(chat.fake, more)
     pages = await asyncio.gather(*(chat.tab() for _ in range(20)))
@@ -376,7 +377,7 @@ async def test_twenty_windows_stream_at_once(chat: Chat) -> None:
 
 
 async def test_twenty_tabs_of_one_window_are_all_answered(chat: Chat) -> None:
-    """Six at a time, which is all that browsers do over HTTP/1.1; the others wait their turn."""
+    """Six at a time, the limit of browsers over HTTP/1.1; the others wait."""
     echoes(chat.fake)
     context = await chat.browser.new_context()
     pages = await asyncio.gather(*(chat.open(context) for _ in range(20)))
@@ -385,16 +386,16 @@ async def test_twenty_tabs_of_one_window_are_all_answered(chat: Chat) -> None:
         await expect(answer(page)).to_have_text(f"You said number {number}.")
 
 
-# For everybody
+# Accessibility
 
 
-async def test_it_is_used_with_the_keyboard_alone(chat: Chat) -> None:
-    """Enter sends, Shift and Enter begin a line, Escape stops; the focus is always seen."""
+async def test_the_keyboard_is_enough(chat: Chat) -> None:
+    """Enter sends, Shift Enter starts a new line, Escape stops; the focus is always visible."""
     chat.fake.says(HEL, asyncio.Event()).streams("Hello")
     page = await chat.tab()
     press, type_ = page.keyboard.press, page.keyboard.type
     await expect(box(page)).to_be_focused()
-    await press("Enter")  # says nothing, and sends nothing
+    await press("Enter")  # empty: sends nothing
     await type_("one")
     await press("Shift+Enter")
     await type_("two")
@@ -404,7 +405,7 @@ async def test_it_is_used_with_the_keyboard_alone(chat: Chat) -> None:
     await expect(box(page)).to_have_value("")
     await press("Escape")
     await expect(page.get_by_text("Stopped.").first).to_be_visible()
-    await chat.all_is_over()
+    await chat.wait_until_closed()
     await expect(box(page)).to_be_focused()
     await press("Tab")
     await expect(page.get_by_role("button", name="Send")).to_be_focused()
@@ -419,12 +420,12 @@ async def test_it_is_used_with_the_keyboard_alone(chat: Chat) -> None:
     await press("Enter")
     await expect(box(page)).to_be_focused()
     await press("Shift+Tab")
-    await press("Enter")  # the last of the questions to begin with
+    await press("Enter")  # the last of the example questions
     await expect(answer(page)).to_have_text("Hello")
 
 
-async def test_a_screen_reader_hears_of_it(chat: Chat) -> None:
-    """The answer is read when it is whole, not piece by piece; before, that it is being written."""
+async def test_a_screen_reader_announces_answers(chat: Chat) -> None:
+    """The answer is read when it is complete; before that, the status says that it is written."""
     more = asyncio.Event()
     chat.fake.streams("Hel", more, "lo")
     page = await chat.tab()
@@ -454,8 +455,8 @@ def brightness(colour: str) -> float:
     return sum(map(float, colour.removeprefix("rgb(").removesuffix(")").split(","))) / 3
 
 
-async def test_it_is_light_or_dark(chat: Chat) -> None:
-    """As the system has it; a choice made here outlives the page."""
+async def test_the_page_is_light_or_dark(chat: Chat) -> None:
+    """Follows the system setting; a choice made on the page survives a reload."""
     shade = "getComputedStyle(document.body).backgroundColor"
     page = await chat.tab(color_scheme="dark")
     assert brightness(await page.evaluate(shade)) < 60
@@ -469,8 +470,8 @@ async def test_it_is_light_or_dark(chat: Chat) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_contrast_is_enough(chat: Chat, scheme: Any) -> None:
-    """4.5 to 1 for every text on the page, as WCAG 2.2 asks (1.4.3)."""
+async def test_the_contrast_is_sufficient(chat: Chat, scheme: Any) -> None:
+    """4.5 to 1 for all text on the page, as WCAG 2.2 requires (1.4.3)."""
     chat.fake.streams(*ANSWER).fails(400, 5006, "no")
     page = await chat.tab(color_scheme=scheme)
     await ask(page, "Hi")
@@ -480,8 +481,8 @@ async def test_contrast_is_enough(chat: Chat, scheme: Any) -> None:
     assert await page.evaluate((Path(__file__).parent / "contrast.js").read_text()) == []
 
 
-async def test_the_focus_is_seen_where_colours_are_forced(chat: Chat) -> None:
-    """In high contrast, frames and shadows have no colour of their own; outlines are drawn."""
+async def test_the_focus_is_visible_with_forced_colours(chat: Chat) -> None:
+    """In high-contrast mode, borders and shadows lose their colours; outlines are drawn."""
     more = asyncio.Event()
     chat.fake.streams("Hel", more)
     page = await chat.tab(forced_colors="active")
@@ -497,14 +498,14 @@ async def test_the_focus_is_seen_where_colours_are_forced(chat: Chat) -> None:
 
 
 async def test_pictures(chat: Chat, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """As the docs show it: a whole answer, and one in the dark that is still being written."""
+    """The pictures of the docs: a complete answer, and a dark one that is still being written."""
     folder = request.config.getoption("pictures", None) or tmp_path
     half = ANSWER.index("mixed")
     chat.fake.streams(*ANSWER).streams(ANSWER[:half], asyncio.Event())
-    for scheme, shown in (("light", "light scattering"), ("dark", "come back out")):
+    for scheme, text in (("light", "light scattering"), ("dark", "come back out")):
         page = await chat.tab(color_scheme=scheme)
         await ask(page, "Why is snow white?")
-        await expect(answer(page)).to_contain_text(shown)
+        await expect(answer(page)).to_contain_text(text)
         path = folder / f"chat-{scheme}.png"
         await page.screenshot(path=path, animations="disabled")
         assert path.stat().st_size < 150_000
