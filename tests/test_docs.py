@@ -1,12 +1,12 @@
-"""Every code block of the README and the docs runs, in the order of its page, for real.
+"""Runs every code block of the README and the docs, in the order of the page.
 
-The environment points at a local Workers AI, as it would at an account. Python blocks of a page
-share their names and may `await` at the top level; a block that defines tests is given to pytest,
-with the imports and constants of the blocks before it.
-A block is left out only by a comment that says why, on the line before it:
-`<!-- not run: needs a browser -->`. A shell block says one or the other: `<!-- run -->` has it run.
-Where no local model could answer, `<!-- scripted: image -->` has the page's client, `ai`, talk to a
-scripted service for one block, and `<!-- scripted: cohere -->` does so with `cohere`.
+The environment points at a local Workers AI server instead of an account. The Python blocks of a
+page share their names and may `await` at the top level. A block that defines tests is run by
+pytest, with the imports and constants of the blocks before it.
+A comment on the line before a block changes that. `<!-- not run: needs a browser -->` skips the
+block; the reason is required. A shell block needs this comment or `<!-- run -->`.
+`<!-- scripted: image -->` replaces the page's client, `ai`, by one with a scripted service, for
+tasks without a local model; `<!-- scripted: cohere -->` does the same with `cohere`.
 """
 
 import ast
@@ -113,12 +113,12 @@ SCRIPTS: dict[str, Callable[[Any], object]] = {
     ),
     "translation": lambda fake: fake.answers({"translated_text": "Buenos días"}),
 }
-"""What the scripted service says, in the forms of the API's schema."""
+"""The responses of the scripted service, in the formats of the API's schema."""
 
 
 @frozen
 class Block:
-    """One fenced block of a page."""
+    """A fenced block of a page."""
 
     page: Path
     line: int
@@ -137,7 +137,7 @@ class Block:
 
     @property
     def is_explained(self) -> bool:
-        """Whether it is said, as far as it has to be, why the block runs or does not."""
+        """Whether the block has the comment that it needs."""
         if NOT_RUN.fullmatch(self.remark):
             return True
         if self.language == "python":
@@ -148,15 +148,15 @@ class Block:
 def blocks(page: Path) -> Iterator[Block]:
     """The fenced blocks of *page*, with the comment on the line before each."""
     text = page.read_text()
-    for found in FENCE.finditer(text):
-        before = text[: found.start()]
+    for fence in FENCE.finditer(text):
+        before = text[: fence.start()]
         remark = before.rstrip("\n").rpartition("\n")[2].strip()
-        code = inspect.cleandoc("\n" + found["code"]) + "\n"
-        yield Block(page, before.count("\n") + 2, found["language"], code, remark)
+        code = inspect.cleandoc("\n" + fence["code"]) + "\n"
+        yield Block(page, before.count("\n") + 2, fence["language"], code, remark)
 
 
 def anchors(page: Path) -> set[str]:
-    """The names under which the headings of *page* are linked to."""
+    """The link targets of the headings of *page*."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -167,7 +167,7 @@ BLOCKS = [block for page in PAGES for block in blocks(page) if block.runs]
 
 @pytest.fixture(scope="session")
 def credentials() -> Iterator[dict[str, str]]:
-    """What a client of a local server needs; it runs on a thread, as it would in a terminal."""
+    """The credentials of a local server, which runs in a thread."""
     started: Future[dict[str, str]] = Future()
     stop = asyncio.Event()
     loop = asyncio.new_event_loop()
@@ -196,7 +196,7 @@ def credentials() -> Iterator[dict[str, str]]:
 
 
 def run_outside(folder: Path, *command: str) -> None:
-    """Run *command* with this interpreter's programs first, and fail with all that it said."""
+    """Run *command* with this environment's programs, and fail with its output."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     run = subprocess.run(
         command,
@@ -212,7 +212,7 @@ def run_outside(folder: Path, *command: str) -> None:
 
 
 class Page:
-    """What the blocks of one page share: a folder, an event loop and their names."""
+    """The state shared by the blocks of a page: a folder, an event loop and their names."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -220,23 +220,23 @@ class Page:
         self.names: dict[str, Any] = {"__name__": "__main__"}
         self.heads: list[str] = []
 
-    def learn(self, block: Block) -> None:
-        """Keep the imports and constants of a block, for the tests of a later one."""
+    def remember(self, block: Block) -> None:
+        """Store the imports and constants of a block for the tests of a later block."""
         for node in ast.parse(block.code).body:
             constant = isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
             if constant or isinstance(node, ast.Import | ast.ImportFrom):
                 self.heads.append(ast.unparse(node))
 
     async def scripted(self, script: str, run: Awaitable[object]) -> None:
-        """Run a block with the page's client replaced by that of a scripted service."""
+        """Run a block with the page's client replaced by one with a scripted service."""
         name, service = ("cohere", FakeCohere) if script == "cohere" else ("ai", FakeWorkersAI)
-        usual = self.names[name]
+        original = self.names[name]
         async with service() as fake:
             SCRIPTS[script](fake)
             with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
                 self.names[name] = fake.client()
             await run
-        self.names[name] = usual
+        self.names[name] = original
 
     def run(self, block: Block) -> None:
         """Run a block in this process."""
@@ -252,7 +252,7 @@ class Page:
             exec(code, self.names)  # noqa: S102  # our own page
 
     def test(self, block: Block) -> None:
-        """Run a block's tests as its reader would, in a file of their own."""
+        """Run the tests of a block with pytest, in a file of their own."""
         (self.folder / "conftest.py").write_text('pytest_plugins = ["cfai.testing.plugin"]\n')
         (self.folder / "test_page.py").write_text("\n".join([*self.heads, block.code]))
         options = ["-q", "-W", "error", "-o", "asyncio_mode=auto", "-p", "no:cacheprovider"]
@@ -263,20 +263,20 @@ class Page:
 
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Path, Page]]:
-    found = {block.page for block in BLOCKS}
-    opened = {page: Page(tmp_path_factory.mktemp(page.stem)) for page in found}
-    yield opened
-    for page in opened.values():
+    paths = {block.page for block in BLOCKS}
+    pages = {path: Page(tmp_path_factory.mktemp(path.stem)) for path in paths}
+    yield pages
+    for page in pages.values():
         page.runner.close()
 
 
-def test_the_readme_is_there() -> None:
-    """An empty list of blocks would pass by doing nothing."""
+def test_the_readme_is_tested() -> None:
+    """An empty list of blocks would pass."""
     assert PAGES[0].is_file()
 
 
-def test_what_does_not_run_says_why() -> None:
-    """A remark that is nearly right is a mistake, not a way out; a shell block must have one."""
+def test_skipped_blocks_have_a_reason() -> None:
+    """A misspelled comment is an error; a shell block needs a comment."""
     for page in PAGES:
         for block in blocks(page):
             assert block.is_explained, f"{block}: {block.remark or 'no remark'}"
@@ -298,7 +298,7 @@ def test_what_does_not_run_says_why() -> None:
     ],
 )
 def test_which_remarks_explain_a_block(language: str, remark: str, explained: bool) -> None:
-    """The rule above finds what breaks it."""
+    """The rule above detects violations."""
     assert Block(ROOT / "README.md", 1, language, "", remark).is_explained == explained
 
 
@@ -313,9 +313,9 @@ def test_the_reference_lists_every_public_name() -> None:
     assert missing == ["__version__"]
 
 
-def test_the_links_between_the_pages_lead_somewhere() -> None:
-    """Each relative link is to a file that is there, and to a heading in it, where it names one."""
-    found = 0
+def test_the_links_between_the_pages_are_valid() -> None:
+    """Each relative link leads to an existing file, and to an existing heading if it has one."""
+    count = 0
     for page in PAGES:
         for link in LINK.findall(FENCE.sub("", page.read_text())):
             if "://" in link:
@@ -324,8 +324,8 @@ def test_the_links_between_the_pages_lead_somewhere() -> None:
             target = page.parent / path if path else page
             assert target.exists(), f"{page.name}: {link}"
             assert not heading or heading in anchors(target), f"{page.name}: {link}"
-            found += 1
-    assert found > 10
+            count += 1
+    assert count > 10
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
@@ -335,7 +335,7 @@ def test_the_block_runs(
     pages: dict[Path, Page],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is shown to a reader works as it is shown."""
+    """The block works as shown."""
     page = pages[block.page]
     monkeypatch.chdir(page.folder)
     for name, value in credentials.items():
@@ -344,7 +344,7 @@ def test_the_block_runs(
         code = re.sub(r"^\$ ", "", block.code, flags=re.MULTILINE)
         run_outside(page.folder, "bash", "-euo", "pipefail", "-c", code)
         return
-    page.learn(block)
+    page.remember(block)
     if re.search(r"^(async )?def test_", block.code, re.MULTILINE):
         page.test(block)
     else:

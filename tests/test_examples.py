@@ -1,4 +1,4 @@
-"""The example apps as their readers start them: one command, and small models answer."""
+"""The example apps, started as in the docs, with small local models."""
 
 import asyncio
 import json
@@ -21,15 +21,15 @@ APPS = ["chat_aiohttp.py", "chat_fastapi.py"]
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
         return port
 
 
 @asynccontextmanager
-async def started(app: str) -> AsyncIterator[str]:
-    """The app in a process of its own, once it says that it runs; its address."""
+async def running(app: str) -> AsyncIterator[str]:
+    """The app in its own process, once it is ready; yields its address."""
     port = free_port()
     environment = {key: value for key, value in os.environ.items() if "CLOUDFLARE" not in key}
     command = [sys.executable, str(EXAMPLES / app), "--local", "--port", str(port)]
@@ -38,11 +38,11 @@ async def started(app: str) -> AsyncIterator[str]:
     )
     assert process.stdout is not None
     try:
-        said = b""
-        while b"running on" not in said.lower():
+        output = b""
+        while b"running on" not in output.lower():
             line = await process.stdout.readline()
-            assert line, said.decode()
-            said += line
+            assert line, output.decode()
+            output += line
         yield f"http://127.0.0.1:{port}/"
     finally:
         process.terminate()
@@ -51,9 +51,9 @@ async def started(app: str) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("app", APPS)
 async def test_one_command_starts_a_chat(app: str) -> None:
-    """With its page, and answers from this machine; what is no question is refused."""
+    """It serves the page and local answers, and refuses invalid requests."""
     question = {"messages": [{"role": "user", "content": "Say hello."}]}
-    async with started(app) as url, aiohttp.ClientSession(url) as http:
+    async with running(app) as url, aiohttp.ClientSession(url) as http:
         async with http.get("") as response:
             assert "<title>Chat</title>" in await response.text()
             assert response.headers["content-security-policy"] == "frame-ancestors 'none'"
@@ -63,9 +63,9 @@ async def test_one_command_starts_a_chat(app: str) -> None:
         assert [part["type"] for part in parts] == ["text"] * 3
         system = {"messages": [{"role": "system", "content": "Obey."}]}
         half = {"messages": [{"role": "user", "content": "\ud800"}]}  # a character
-        bad: list[object] = [{}, [], {"messages": []}, {"messages": ["Hi"]}, system, half]
-        for refused in bad:
-            async with http.post("chat", json=refused) as response:
+        invalid: list[object] = [{}, [], {"messages": []}, {"messages": ["Hi"]}, system, half]
+        for body in invalid:
+            async with http.post("chat", json=body) as response:
                 assert response.status in (400, 422)
         for name in ("evil.example", "evil.example:8080", "localhost.evil.example"):
             async with http.post("chat", json=question, headers={"Host": name}) as response:
@@ -81,13 +81,13 @@ async def test_one_command_starts_a_chat(app: str) -> None:
 
 
 @pytest.mark.parametrize("page", sorted(EXAMPLES.parent.rglob("*.md")), ids=lambda page: page.stem)
-def test_no_page_waits_for_its_numbers(page: Path) -> None:
-    """A name in capitals between two signs stands where something is still to be filled in."""
+def test_no_page_has_a_placeholder(page: Path) -> None:
+    """`@NAME@` marks a figure that is still to be filled in."""
     assert re.findall(r"@[A-Z][A-Z_]*@", page.read_text()) == []
 
 
-def test_the_page_loads_nothing_and_makes_no_html() -> None:
-    """No address but this app's own, and none of the ways to make HTML of a text."""
+def test_the_page_loads_nothing_and_inserts_no_html() -> None:
+    """It uses no address but the app's own, and no function that turns text into HTML."""
     page = (EXAMPLES / "chat.html").read_text()
     assert "default-src 'none'; connect-src 'self'" in page
     code = page[page.index("<script>") :]

@@ -1,4 +1,4 @@
-"""The official cloudflare package gets from our local server what our client gets there."""
+"""The official cloudflare package and cfai send and read the same, with our local server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from cfai import NotFound, WorkersAI
 from cfai.local import Server
 from cfai.testing import FakeWorkersAI, Recorded
 
-pytestmark = pytest.mark.skipif(find_spec("cloudflare") is None, reason="only where the peers are")
+pytestmark = pytest.mark.skipif(
+    find_spec("cloudflare") is None, reason="needs the package cloudflare"
+)
 
 ACCOUNT = "a"
 MISTRAL = "@cf/mistral/mistral-7b-instruct-v0.2-lora"
@@ -26,27 +28,27 @@ PAGE = b"<h1>Tea</h1><p>Hot.</p>"
 
 @asynccontextmanager
 async def both() -> AsyncIterator[tuple[WorkersAI, Any, Server]]:
-    """Our client, theirs, and the server that both of them ask."""
+    """Our client, the official client, and the server of both."""
     from cloudflare import AsyncCloudflare
 
     async with Server() as server:
-        told: dict[str, Any] = {**server.credentials, "account_id": ACCOUNT}
+        options: dict[str, Any] = {**server.credentials, "account_id": ACCOUNT}
         theirs = AsyncCloudflare(
-            api_token=told["api_token"], base_url=told["base_url"], max_retries=0
+            api_token=options["api_token"], base_url=options["base_url"], max_retries=0
         )
-        async with WorkersAI(**told) as ours, theirs:
+        async with WorkersAI(**options) as ours, theirs:
             yield ours, theirs, server
 
 
-def same(one: Any, other: Any, *names: str) -> None:
-    """What both read of a row is equal."""
-    assert {name: getattr(one, name) for name in names} == {
-        name: getattr(other, name) for name in names
+def assert_same(ours: Any, theirs: Any, *names: str) -> None:
+    """The attributes of two rows are equal."""
+    assert {name: getattr(ours, name) for name in names} == {
+        name: getattr(theirs, name) for name in names
     }
 
 
-async def test_the_same_goes_out(fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """Method, path, query, JSON and the fields of a form are the same of either client."""
+async def test_both_send_the_same_requests(fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """Method, path, query, JSON and the form fields are equal."""
     from cloudflare import AsyncCloudflare
 
     path = tmp_path / "adapter_config.json"
@@ -54,29 +56,31 @@ async def test_the_same_goes_out(fake: FakeWorkersAI, tmp_path: Path) -> None:
     fake.always.says(b'{"success": true, "result": {"id": "%s", "model": "m", "name": "n"}}' % ID)
     client = AsyncCloudflare(api_token="t", base_url=fake.base_url, max_retries=0)
     async with fake.client(account_id=ACCOUNT) as ours, client as theirs:
-        there: Any = theirs.ai.finetunes
+        their_finetunes: Any = theirs.ai.finetunes
         await ours.finetunes.create("m", "n", description="d", public=False)
-        await there.create(account_id=ACCOUNT, model="m", name="n", description="d", public=False)
+        await their_finetunes.create(
+            account_id=ACCOUNT, model="m", name="n", description="d", public=False
+        )
         await ours.finetunes.create("m", "n")
-        await there.create(account_id=ACCOUNT, model="m", name="n")
+        await their_finetunes.create(account_id=ACCOUNT, model="m", name="n")
         await ours.finetunes.list().to_list()
-        await there.list(account_id=ACCOUNT)
+        await their_finetunes.list(account_id=ACCOUNT)
         await ours.finetunes.upload("n", path)
-        await there.assets.create("n", account_id=ACCOUNT, file_name=path.name, file=path)
+        await their_finetunes.assets.create("n", account_id=ACCOUNT, file_name=path.name, file=path)
     pairs = list(zip(fake.requests[::2], fake.requests[1::2], strict=True))
-    for one, other in pairs:
-        assert (one.method, one.target) == (other.method, other.target)
-        assert sent(one) == sent(other)
-    assert [one.method for one, _ in pairs] == ["POST", "POST", "GET", "POST"]
+    for mine, other in pairs:
+        assert (mine.method, mine.target) == (other.method, other.target)
+        assert content(mine) == content(other)
+    assert [mine.method for mine, _ in pairs] == ["POST", "POST", "GET", "POST"]
 
 
-def sent(request: Recorded) -> Any:
-    """A body without what either client may write as it likes: the order, boundaries and types."""
+def content(request: Recorded) -> Any:
+    """The content of a body, without order, boundaries and types, which clients may choose."""
     kind = request.headers.get("Content-Type", "")
     if not kind.startswith("multipart/"):
         return request.json() if request.body else None
-    read = BytesParser().parsebytes(f"Content-Type: {kind}\r\n\r\n".encode() + request.body)
-    parts: Any = read.get_payload()
+    message = BytesParser().parsebytes(f"Content-Type: {kind}\r\n\r\n".encode() + request.body)
+    parts: Any = message.get_payload()
     return [
         (part.get_param("name", header="content-disposition"), part.get_payload(decode=True))
         for part in parts
@@ -86,8 +90,8 @@ def sent(request: Recorded) -> Any:
 ROW = ("id", "model", "name", "description", "created_at", "modified_at")
 
 
-async def test_made_by_either_listed_by_both() -> None:
-    """Typed as one object, theirs still reads the list that it gets: row by row what ours reads."""
+async def test_both_list_what_either_created() -> None:
+    """The official type is a single object, but it reads the same list, row by row."""
     async with both() as (ours, theirs, _):
         first = await theirs.ai.finetunes.create(
             account_id=ACCOUNT, model=MISTRAL, name="a", description="d", public=True
@@ -98,13 +102,13 @@ async def test_made_by_either_listed_by_both() -> None:
         listed: Any = await theirs.ai.finetunes.list(account_id=ACCOUNT)
         assert [row.id for row in mine] == [first.id, second.id]
         for row, read in zip(mine, listed, strict=True):
-            same(row, read, *ROW)
-        (shown,) = await ours.finetunes.public().to_list()
-        same(shown, first, *ROW, "public")
+            assert_same(row, read, *ROW)
+        (public,) = await ours.finetunes.public().to_list()
+        assert_same(public, first, *ROW, "public")
 
 
-async def test_public_ones_page_by_page() -> None:
-    """The same order, limit and offset; theirs gives one page, ours goes on by itself."""
+async def test_public_finetunes_page_by_page() -> None:
+    """The same order, limit and offset; the official client returns one page, ours continues."""
     async with both() as (ours, theirs, _):
         for name in ("c", "a", "b"):
             await ours.finetunes.create(MISTRAL, name, public=True)
@@ -113,17 +117,17 @@ async def test_public_ones_page_by_page() -> None:
         )
         mine = ours.finetunes.public(limit=2, offset=1, order_by="name")
         for row, read in zip(await mine.to_list(), page.result, strict=True):
-            same(row, read, *ROW, "public")
+            assert_same(row, read, *ROW, "public")
 
-        # It counts a list without pages as a single page: what lies behind it is never asked for.
+        # It treats a list without page numbers as a single page and never requests the next.
         start = theirs.ai.finetunes.public.list(account_id=ACCOUNT, limit=2, order_by="name")
         assert [row.name async for row in start] == ["a", "b"]
         every = await ours.finetunes.public(limit=2, order_by="name").to_list()
         assert [row.name for row in every] == ["a", "b", "c"]
 
 
-async def test_an_asset_of_either(tmp_path: Path) -> None:
-    """The same form goes out, whoever sends it; what the server says of it, theirs doesn't read."""
+async def test_both_upload_an_asset(tmp_path: Path) -> None:
+    """Both send the same form; the official client does not read the asset in the response."""
     path = tmp_path / "adapter_config.json"
     path.write_bytes(CONFIG)
     async with both() as (ours, theirs, server):
@@ -138,8 +142,8 @@ async def test_an_asset_of_either(tmp_path: Path) -> None:
         assert [each.status for each in list(server.requests)[-2:]] == [200, 200]
 
 
-async def test_an_asset_of_nobody() -> None:
-    """Both say that there is no such fine-tune."""
+async def test_an_asset_of_an_unknown_finetune() -> None:
+    """Both raise their error for 404."""
     from cloudflare import NotFoundError
 
     async with both() as (ours, theirs, _):
@@ -153,17 +157,17 @@ async def test_an_asset_of_nobody() -> None:
 
 
 async def test_the_catalogue() -> None:
-    """The same models in the same order; theirs are plain mappings, and ours have them in `raw`."""
+    """The same models in the same order; the official mappings are equal to our `raw`."""
     async with both() as (ours, theirs, server):
         query: dict[str, Any] = {"search": "llama", "task": "Text Generation"}
         mine = await ours.models.search(**query, page_size=7).to_list()
-        asked = len(server.requests)
+        our_requests = len(server.requests)
         listed = theirs.ai.models.list(account_id=ACCOUNT, **query, per_page=7)
         assert [row async for row in listed] == [row.raw for row in mine]
         assert len(mine) > 7
-        # Ours sees by a short page that it is the last; theirs asks until a page is empty.
+        # Our client stops at a short page; the official one requests pages until one is empty.
         pages = -(-len(mine) // 7)
-        assert asked <= len(server.requests) - asked == pages + 1
+        assert our_requests <= len(server.requests) - our_requests == pages + 1
 
         schema = await theirs.ai.models.schema.get(account_id=ACCOUNT, model=mine[0].name)
         assert schema.to_dict() == (await ours.models.schema(mine[0].name)).raw
@@ -182,8 +186,8 @@ async def test_the_formats_of_markdown() -> None:
         ]
 
 
-async def test_their_markdown_never_leaves_the_process() -> None:
-    """In 5.9.0 `transform` fails before anything is sent; sent by hand, its answer is ours."""
+async def test_the_official_markdown_call_sends_nothing() -> None:
+    """In 5.9.0, `transform` fails before it sends; sent by hand, the answer is equal to ours."""
     async with both() as (ours, theirs, server):
         with pytest.raises(TypeError, match="unexpected keyword argument 'files'"):
             await theirs.ai.to_markdown.transform(
@@ -203,8 +207,8 @@ async def test_their_markdown_never_leaves_the_process() -> None:
         assert (row["data"], row["name"], row["format"]) == (mine.text, mine.name, mine.format)
 
 
-async def test_their_model_names_lose_their_slashes() -> None:
-    """In 5.9.0 `run` sends them as %2F, for which there is no route; ours arrives."""
+async def test_the_official_client_escapes_slashes_in_model_names() -> None:
+    """In 5.9.0, `run` sends them as %2F, for which there is no route; our client does not."""
     from cloudflare import APIStatusError
 
     async with both() as (ours, theirs, _):

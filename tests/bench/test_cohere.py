@@ -1,4 +1,4 @@
-"""The official cohere package lists and makes at our fake what ours lists and makes there."""
+"""The official cohere package and cfai work the same with our fake Cohere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from cfai.cohere import BaseModel, BaseType, Cohere, Hyperparameters, Settings
 from cfai.testing import FakeCohere
 
-pytestmark = pytest.mark.skipif(find_spec("cohere") is None, reason="only where the peers are")
+pytestmark = pytest.mark.skipif(find_spec("cohere") is None, reason="needs the package cohere")
 
 SETTINGS = {"base_model": {"base_type": "BASE_TYPE_CHAT"}, "dataset_id": "d"}
 OURS = Settings(BaseModel(BaseType.RERANK), "d", hyperparameters=Hyperparameters(train_epochs=1))
@@ -18,14 +18,13 @@ OURS = Settings(BaseModel(BaseType.RERANK), "d", hyperparameters=Hyperparameters
 
 @pytest.mark.filterwarnings("default")
 async def test_both_clients_see_the_same() -> None:
-    """Made by one, read by the other; pages, histories and refusals, too."""
+    """Created by one, read by the other: models, pages, histories and refusals."""
     import cohere
 
-    async with FakeCohere() as fake, AsyncExitStack() as held:
+    async with FakeCohere() as fake, AsyncExitStack() as stack:
         ours: Cohere = fake.client(client_name="name")
         client = cohere.AsyncClient(api_key="fake-key", base_url=fake.base_url, client_name="name")
-        opened = await held.enter_async_context(client)
-        theirs = opened.finetuning
+        theirs = (await stack.enter_async_context(client)).finetuning
         first = (
             await theirs.create_finetuned_model(request={"name": "a", "settings": SETTINGS})
         ).finetuned_model
@@ -39,8 +38,9 @@ async def test_both_clients_see_the_same() -> None:
         assert [row.id for row in rows] == [second.id, first.id]
         page = await theirs.list_finetuned_models(page_size=1, order_by="created_at desc,name")
         assert [row.id for row in page.finetuned_models] == [second.id]
-        one, other = (fake.requests[at] for at in (-3, -1))
-        assert (one.path, one.query) == (other.path, other.query)
+        our_request, their_request = fake.requests[-3], fake.requests[-1]
+        assert our_request.path == their_request.path
+        assert our_request.query == their_request.query
 
         events = (await theirs.list_events(second.id)).events
         mine = await ours.events(second).to_list()
