@@ -32,13 +32,13 @@ def roles(talk: Conversation) -> str:
     return " ".join(message.role for message in talk)
 
 
-def test_it_grows_by_making_a_longer_one() -> None:
-    """The one before stays as it was."""
-    begun = Conversation().system("Be brief.")
-    asked = begun.user("What is snow?")
+def test_adding_returns_a_longer_conversation() -> None:
+    """The original does not change."""
+    before = Conversation().system("Be brief.")
+    asked = before.user("What is snow?")
     answered = asked.add(Text("Frozen rain.", tool_calls=(CALL,)))
 
-    assert (len(begun), len(asked), len(answered)) == (1, 2, 3)
+    assert (len(before), len(asked), len(answered)) == (1, 2, 3)
     assert roles(answered) == "system user assistant"
     assert answered[-1] == assistant("Frozen rain.", tool_calls=[CALL])
     assert repr(answered) == "<Conversation of 3 messages>"
@@ -57,12 +57,12 @@ def test_it_is_a_sequence_of_messages() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["hi", None, {"role": "user", "content": "x"}, [1], [{}]])
-def test_what_is_no_message_is_refused(wrong: Any) -> None:
+def test_invalid_messages_are_refused(wrong: Any) -> None:
     with pytest.raises(InputError):
         Conversation(wrong)
 
 
-async def test_it_is_what_a_model_is_asked(fake: FakeWorkersAI) -> None:
+async def test_it_can_be_the_messages_of_a_task(fake: FakeWorkersAI) -> None:
     """A conversation is the messages of a task, as it is."""
     fake.answers({"response": "Hello."})
     talk = Conversation().system("Be brief.").user("Hi")
@@ -88,12 +88,12 @@ async def test_it_is_what_a_model_is_asked(fake: FakeWorkersAI) -> None:
         ({"messages": 7, "characters": 1}, "system user"),
     ],
 )
-def test_the_oldest_turns_go_first(limits: dict[str, int], kept: str) -> None:
+def test_trim_removes_the_oldest_turns(limits: dict[str, int], kept: str) -> None:
     assert roles(TOOLS.trim(**limits)) == kept
 
 
-def test_instructions_in_the_middle_belong_to_what_follows() -> None:
-    """What is said right before the user's turn goes and stays with it."""
+def test_instructions_in_the_middle_belong_to_the_next_turn() -> None:
+    """They are removed and kept with it."""
     talk = (
         Conversation().system("S").user("a").assistant("b").system("1").system("2").user("c")
     ).assistant("d")
@@ -103,27 +103,27 @@ def test_instructions_in_the_middle_belong_to_what_follows() -> None:
 
 
 @pytest.mark.parametrize(
-    "begun",
+    "before",
     [Conversation().assistant("hello"), Conversation().tool_result("x"), TOOLS, Conversation()],
 )
-def test_where_something_was_left_out_the_user_is_the_first_to_speak(begun: Conversation) -> None:
-    talk = begun.user("a").assistant("b")
+def test_a_trimmed_conversation_starts_with_the_user(before: Conversation) -> None:
+    talk = before.user("a").assistant("b")
     assert talk.trim(messages=99) == talk
     assert roles(talk.trim(messages=2)).removeprefix("system ") == "user assistant"
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True, "3"])
-def test_a_limit_is_a_whole_number(limit: Any) -> None:
+def test_limits_must_be_whole_numbers(limit: Any) -> None:
     with pytest.raises(InputError, match=r"messages must be a whole number, 1 or more"):
         TOOLS.trim(messages=limit)
 
 
-def test_characters_are_those_of_the_texts_and_calls() -> None:
+def test_characters_counts_texts_and_tool_calls() -> None:
     talk = Conversation().user("abc", ImagePart(PNG)).assistant("de", tool_calls=[CALL])
     assert talk.characters == len("abc" + "de" + "weather" + '{"city": "Lima"}')
 
 
-def test_arguments_that_are_no_json_are_counted_as_they_are_shown() -> None:
+def test_arguments_without_json_form_count_as_their_repr() -> None:
     """Such a call can't be sent, but it can be counted."""
     circle: dict[str, Any] = {}
     circle["x"] = circle
@@ -150,14 +150,14 @@ TALKS = st.builds(Conversation, st.lists(MESSAGES, max_size=8))
 
 
 @given(TALKS)
-def test_it_comes_back_from_json_as_it_was(talk: Conversation) -> None:
+def test_json_round_trips(talk: Conversation) -> None:
     assert Conversation.from_json(talk.to_json()) == talk
     assert Conversation.from_json(talk.to_json().encode()) == talk
 
 
 @given(TALKS, st.integers(1, 10), st.integers(1, 60))
-def test_what_is_trimmed_fits(talk: Conversation, messages: int, characters: int) -> None:
-    """It is the instructions and the end of what it was, and fits but for the last turn."""
+def test_a_trimmed_conversation_fits(talk: Conversation, messages: int, characters: int) -> None:
+    """Only the last turn may exceed the limits. The instructions are kept."""
     trimmed = talk.trim(messages=messages, characters=characters)
     head = [one for one in trimmed if one.role == "system"]
     turns = sum(one.role == "user" for one in trimmed)
@@ -169,14 +169,14 @@ def test_what_is_trimmed_fits(talk: Conversation, messages: int, characters: int
     assert trimmed.trim(messages=messages, characters=characters) == trimmed
 
 
-def test_half_a_character_can_be_written_to_a_file(tmp_path: Path) -> None:
+def test_the_json_of_a_lone_surrogate_can_be_written_to_a_file(tmp_path: Path) -> None:
     talk = Conversation().user("caf\udce9 \\udce9 \U0001f600")
     (tmp_path / "talk.json").write_text(talk.to_json(), encoding="utf-8")
     assert Conversation.from_json((tmp_path / "talk.json").read_bytes()) == talk
 
 
-def test_an_image_is_kept_as_it_would_be_sent(tmp_path: Path) -> None:
-    """Bytes and files become the `data:` URI that the service would get."""
+def test_images_are_written_as_they_are_sent(tmp_path: Path) -> None:
+    """Bytes and files become the `data:` URI that the service gets."""
     (tmp_path / "a.png").write_bytes(PNG)
     talk = Conversation().user("What is it?", ImagePart(tmp_path / "a.png"))
     back = Conversation.from_json(talk.to_json())
@@ -215,17 +215,17 @@ def test_an_image_is_kept_as_it_would_be_sent(tmp_path: Path) -> None:
         ('{"version":1,"messages":[{"role":"user","content":null}]}', "must not be null"),
     ],
 )
-def test_what_to_json_did_not_write_is_refused(text: Any, says: str) -> None:
+def test_other_json_is_refused(text: Any, says: str) -> None:
     with pytest.raises(InputError, match=says):
         Conversation.from_json(text)
 
 
-def test_the_version_is_written_first() -> None:
-    """A later version can tell by it how to read the rest."""
-    said = json.loads(Conversation().user("é").to_json())
-    assert said == {"version": 1, "messages": [{"role": "user", "content": "é"}]}
+def test_the_json_starts_with_its_version() -> None:
+    """Later versions can then decide how to read the rest."""
+    document = json.loads(Conversation().user("é").to_json())
+    assert document == {"version": 1, "messages": [{"role": "user", "content": "é"}]}
 
 
-def test_what_json_has_no_form_for_is_refused() -> None:
+def test_values_without_json_form_are_refused() -> None:
     with pytest.raises(InputError, match="can't be written as JSON"):
         Conversation().assistant(tool_calls=[ToolCall("f", {"x": object()})]).to_json()

@@ -1,4 +1,4 @@
-"""Answers as objects: what is asked for, in which forms it may come, and what a wrong one says."""
+"""Structured output: schemas, the forms of answers that are read, and errors."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -63,8 +63,8 @@ async def parse(fake: FakeWorkersAI, into: Any = Recipe, **options: Any) -> Any:
     return await fake.client().parse(MODEL, ASKED, into=into, **options)
 
 
-async def test_the_schema_of_the_type_is_asked_for(fake: FakeWorkersAI) -> None:
-    """As the service wants it: bare, with nothing around it; and not as a stream."""
+async def test_the_schema_of_the_type_is_sent(fake: FakeWorkersAI) -> None:
+    """Without a wrapper around it, as the service expects, and not as a stream."""
     fake.answers({"response": PIE_JSON})
     assert await parse(fake) == PIE
 
@@ -110,13 +110,13 @@ async def test_the_schema_of_the_type_is_asked_for(fake: FakeWorkersAI) -> None:
         ),
     ],
 )
-async def test_an_object_in_every_form_is_read(fake: FakeWorkersAI, result: bytes) -> None:
+async def test_objects_in_every_form_are_read(fake: FakeWorkersAI, result: bytes) -> None:
     fake.says(b'{"result":' + result + b',"success":true,"errors":[],"messages":[]}')
     assert await parse(fake, Country) == {"name": "India", "capital": "New Delhi"}
 
 
 @pytest.mark.parametrize(
-    ("into", "said", "value"),
+    ("into", "text", "value"),
     [
         (list[int], {"value": [1, 2]}, [1, 2]),
         (list[int], '{"value": [1, 2]}', [1, 2]),
@@ -134,18 +134,18 @@ async def test_an_object_in_every_form_is_read(fake: FakeWorkersAI, result: byte
         (list[Recipe], "[" + PIE_JSON + "]", [PIE]),
     ],
 )
-async def test_what_is_no_object_stands_in_one(
-    fake: FakeWorkersAI, into: Any, said: Any, value: Any
+async def test_non_object_types_are_wrapped_in_an_object(
+    fake: FakeWorkersAI, into: Any, text: Any, value: Any
 ) -> None:
-    """Models write objects only, so another value is asked for inside one, and taken bare, too."""
-    fake.answers({"response": said})
+    """Models write only objects in JSON mode. The bare value is accepted, too."""
+    fake.answers({"response": text})
     assert await parse(fake, into) == value
 
     schema = fake.requests[0].json()["response_format"]["json_schema"]
     assert schema["type"] == "object"
 
 
-def test_definitions_stand_at_the_top() -> None:
+def test_definitions_are_at_the_top_of_the_schema() -> None:
     @dataclass
     class Pair:
         one: Recipe
@@ -157,7 +157,7 @@ def test_definitions_stand_at_the_top() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "finish", "problem"),
+    ("text", "finish", "problem"),
     [
         ("I can't.", "stop", "there is no JSON in its text"),
         ("", None, "there is no JSON in its text"),
@@ -179,29 +179,29 @@ def test_definitions_stand_at_the_top() -> None:
         ("[1] " * 5001, "stop", "there are more than 5000 JSON values in its text"),
     ],
 )
-async def test_a_wrong_answer_keeps_the_text(
-    fake: FakeWorkersAI, said: str, finish: str | None, problem: str
+async def test_a_wrong_answer_raises_parse_error_with_its_text(
+    fake: FakeWorkersAI, text: str, finish: str | None, problem: str
 ) -> None:
-    """And says what is wrong with it."""
-    fake.answers({"response": said, "finish_reason": finish, "usage": {"total_tokens": 9}})
+    """The message says what is wrong."""
+    fake.answers({"response": text, "finish_reason": finish, "usage": {"total_tokens": 9}})
     with pytest.raises(ParseError) as caught:
         await parse(fake)
 
     assert str(caught.value).startswith(f"the model wrote no Recipe: {problem}")
-    assert caught.value.text == said
+    assert caught.value.text == text
     assert caught.value.answer.usage.total_tokens == 9
     assert isinstance(caught.value, DecodeError)
     assert len(fake.requests) == 1
 
 
-async def test_a_wrong_answer_may_be_repaired_once(fake: FakeWorkersAI) -> None:
-    """The model sees what it wrote, what is wrong with it, and the schema again."""
+async def test_a_wrong_answer_is_repaired_once(fake: FakeWorkersAI) -> None:
+    """The model gets its answer, the problem, and the schema again."""
     fake.answers({"response": "Pie!"}).answers({"response": PIE_JSON})
     assert await parse(fake, repair=1) == PIE
 
-    asked, said, complaint = fake.requests[1].json()["messages"]
+    asked, text, complaint = fake.requests[1].json()["messages"]
     assert asked == {"role": "user", "content": "A recipe for pie."}
-    assert said == {"role": "assistant", "content": "Pie!"}
+    assert text == {"role": "assistant", "content": "Pie!"}
     assert "there is no JSON in its text. Answer again" in complaint["content"]
     assert '"minutes": {"type": "integer"}' in complaint["content"]
     first, second = (request.json() for request in fake.requests)
@@ -216,7 +216,7 @@ async def test_a_wrong_answer_may_be_repaired_once(fake: FakeWorkersAI) -> None:
 
 
 async def test_a_prompt_is_repaired_as_a_conversation(fake: FakeWorkersAI) -> None:
-    """With its other fields; a raw one stays a prompt, for it has no messages."""
+    """With its other fields. A raw prompt stays a prompt, because it has no messages."""
     fake.answers({"response": "Pie!"}).answers({"response": PIE_JSON})
     task = Prompt("A recipe.", lora="cook", seed=3)
     assert await fake.client().parse(MODEL, task, into=Recipe, repair=1) == PIE
@@ -230,8 +230,8 @@ async def test_a_prompt_is_repaired_as_a_conversation(fake: FakeWorkersAI) -> No
     assert fake.requests[3].json()["prompt"].startswith("<s>A recipe.</s>\nPie!\nThat is not")
 
 
-async def test_an_error_of_the_service_is_its_own(fake: FakeWorkersAI) -> None:
-    """What the model could not write at all has no text to repair."""
+async def test_an_error_of_the_service_is_not_repaired(fake: FakeWorkersAI) -> None:
+    """There is no text to repair."""
     fake.fails(400, 5006, "JSON Mode couldn't be met")
     with pytest.raises(BadRequest, match="couldn't be met"):
         await parse(fake, repair=1)
@@ -249,7 +249,7 @@ async def test_an_error_of_the_service_is_its_own(fake: FakeWorkersAI) -> None:
         (ASKED, {"into": bytes}, "bytes has no JSON form"),
     ],
 )
-async def test_what_cannot_work_is_refused(
+async def test_invalid_tasks_and_options_are_refused(
     fake: FakeWorkersAI, task: Any, options: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(InputError, match=says):
@@ -257,7 +257,7 @@ async def test_what_cannot_work_is_refused(
     assert not fake.requests
 
 
-async def test_the_answer_can_be_had_beside_its_object(fake: FakeWorkersAI) -> None:
+async def test_schema_and_read_give_the_answer_and_its_value(fake: FakeWorkersAI) -> None:
     fake.answers({"response": {"value": [1]}, "usage": {"total_tokens": 9}})
     task = ASKED.replace(response_format=objects.schema(list[int]))
     answer = await fake.client().run(MODEL, task)
@@ -267,20 +267,20 @@ async def test_the_answer_can_be_had_beside_its_object(fake: FakeWorkersAI) -> N
 
 
 @given(st.text(), st.text(), st.lists(st.integers(-9, 9)))
-def test_text_around_it_does_no_harm(before: str, after: str, numbers: list[int]) -> None:
-    """Whatever stands around an object, it is found, unless there is another behind it."""
+def test_text_around_an_object_is_ignored(before: str, after: str, numbers: list[int]) -> None:
+    """Unless there is another object after it."""
     before, after = (one.replace("{", "(").replace("[", "(") for one in (before, after))
     text = before + f'{{"value": {numbers}}}' + after
     assert objects.read(Text(text), into=list[int]) == numbers
 
 
 @given(st.text(alphabet='{}[]",:01 aé\n\\'))
-def test_no_text_is_a_crash(text: str) -> None:
+def test_no_text_raises_another_error(text: str) -> None:
     with suppress(ParseError):
         objects.read(Text(text), into=Recipe)
 
 
-# What was cut, and what is wrong, has parts that would pass for the whole
+# Parts of a truncated or invalid value may look like a complete one
 
 LEAF = '{"name": "a", "children": []}'
 CUT = [
@@ -296,24 +296,24 @@ CUT = [
 ]
 
 
-@pytest.mark.parametrize(("said", "into"), CUT)
+@pytest.mark.parametrize(("text", "into"), CUT)
 @pytest.mark.parametrize("finish", ["length", "stop", None])
-def test_a_part_of_what_was_cut_is_no_answer(said: str, into: Any, finish: str | None) -> None:
-    """Also where the service does not say that it was cut."""
+def test_a_part_of_a_truncated_value_is_not_read(text: str, into: Any, finish: str | None) -> None:
+    """Even if the service does not report the truncation."""
     with pytest.raises(ParseError, match=r"not complete|there is no JSON"):
-        objects.read(Text(said, finish_reason=finish), into=into)
+        objects.read(Text(text, finish_reason=finish), into=into)
 
 
 @given(st.data())
-def test_no_beginning_of_an_answer_is_an_answer(data: st.DataObject) -> None:
-    said = f'{{"name": "r]", "children": [{LEAF}, {{"name": "b", "children": [{LEAF}]}}]}}'
-    at = data.draw(st.integers(0, len(said) - 1))
+def test_no_prefix_of_an_answer_is_read(data: st.DataObject) -> None:
+    text = f'{{"name": "r]", "children": [{LEAF}, {{"name": "b", "children": [{LEAF}]}}]}}'
+    at = data.draw(st.integers(0, len(text) - 1))
     with pytest.raises(ParseError):
-        objects.read(Text(said[:at]), into=Tree)
+        objects.read(Text(text[:at]), into=Tree)
 
 
 @pytest.mark.parametrize(
-    ("said", "into"),
+    ("text", "into"),
     [
         ("{'user': {\"a\": 1}}", Settings),
         ('{"a": {"a": 1}, // this\n "b": {"a": 2}}', Settings),
@@ -322,13 +322,13 @@ def test_no_beginning_of_an_answer_is_an_answer(data: st.DataObject) -> None:
         ('{{"a": 1}}', Settings),
     ],
 )
-def test_a_part_of_what_is_wrong_is_no_answer(said: str, into: Any) -> None:
+def test_a_part_of_an_invalid_value_is_not_read(text: str, into: Any) -> None:
     with pytest.raises(ParseError, match="there is no JSON in its text"):
-        objects.read(Text(said), into=into)
+        objects.read(Text(text), into=into)
 
 
 @pytest.mark.parametrize(
-    ("said", "into", "value"),
+    ("text", "into", "value"),
     [
         ('{"a": 5}', Settings, 5),
         ('Here: {"a": 5}\n', Settings, 5),
@@ -336,21 +336,23 @@ def test_a_part_of_what_is_wrong_is_no_answer(said: str, into: Any) -> None:
         ("```\n31\n```", int, 31),
     ],
 )
-def test_what_is_whole_at_the_end_of_what_was_cut_is_read(said: str, into: Any, value: Any) -> None:
-    read = objects.read(Text(said, finish_reason="length"), into=into)
+def test_a_complete_value_at_the_end_of_a_truncated_answer_is_read(
+    text: str, into: Any, value: Any
+) -> None:
+    read = objects.read(Text(text, finish_reason="length"), into=into)
     assert read == (Settings(value) if into is Settings else value)
 
 
 @pytest.mark.parametrize(
-    ("said", "into"), [("31", int), ("3.1", float), ("red", str), ('{"a": 5} And', Settings)]
+    ("text", "into"), [("31", int), ("3.1", float), ("red", str), ('{"a": 5} And', Settings)]
 )
-def test_what_may_have_gone_on_is_no_answer(said: str, into: Any) -> None:
+def test_a_value_that_may_be_truncated_is_not_read(text: str, into: Any) -> None:
     with pytest.raises(ParseError, match="cut off at its maximum length: raise max_tokens"):
-        objects.read(Text(said, finish_reason="length"), into=into)
+        objects.read(Text(text, finish_reason="length"), into=into)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "text",
     [
         '<think>For example {"a": 0}.</think>\n{"a": 4}',
         'For example {"a": 0}.\n</think>\n\n{"a": 4}',
@@ -360,51 +362,51 @@ def test_what_may_have_gone_on_is_no_answer(said: str, into: Any) -> None:
         '{"a": 4}, as in {"other": 5}',
     ],
 )
-def test_the_answer_is_what_stands_apart_or_last(said: str) -> None:
-    """Thoughts and drafts come before it; and a fence says which one is meant."""
-    assert objects.read(Text(said), into=Settings) == Settings(4)
+def test_the_fenced_or_last_value_is_read(text: str) -> None:
+    """Reasoning and drafts come before it; a fence marks the answer."""
+    assert objects.read(Text(text), into=Settings) == Settings(4)
 
 
 @pytest.mark.parametrize(
-    ("said", "into", "value"),
+    ("text", "into", "value"),
     [
         ("hello", str, "hello"),
         ("<think>Hm.</think>\nred", Literal["red", "blue"], "red"),
         ("```\n2026-01-31\n```", date, date(2026, 1, 31)),
     ],
 )
-def test_a_bare_word_is_a_text(said: str, into: Any, value: Any) -> None:
-    """As models write it that don't have JSON mode."""
-    assert objects.read(Text(said), into=into) == value
+def test_an_unquoted_string_is_read(text: str, into: Any, value: Any) -> None:
+    """Models without JSON mode write it."""
+    assert objects.read(Text(text), into=into) == value
 
 
-@pytest.mark.parametrize("said", ['{"error": "I cannot"}', '{"type": "object", "properties": {}}'])
-def test_an_object_of_other_keys_alone_is_no_value(said: str) -> None:
-    """Also where no key is required."""
+@pytest.mark.parametrize("text", ['{"error": "I cannot"}', '{"type": "object", "properties": {}}'])
+def test_an_object_with_only_other_keys_is_refused(text: str) -> None:
+    """Even if no key is required."""
     with pytest.raises(ParseError, match="Settings must be an object with a, b, got"):
-        objects.read(Text(said), into=Settings)
+        objects.read(Text(text), into=Settings)
     assert objects.read(Text("{}"), into=Settings) == Settings()
 
 
-def test_a_class_may_have_the_field_that_others_are_wrapped_in() -> None:
+def test_a_class_may_have_a_field_named_value() -> None:
     @dataclass
     class Only:
         value: int
 
-    for said in ('{"value": 1}', '{"value": {"value": 1}}'):
-        assert objects.read(Text(said), into=Only | None) == Only(1)
+    for text in ('{"value": 1}', '{"value": {"value": 1}}'):
+        assert objects.read(Text(text), into=Only | None) == Only(1)
     with pytest.raises(ParseError, match=r"must be an object, got 2\.5"):
         objects.read(Text('{"value": 2.5}'), into=Only | None)
 
 
 @pytest.mark.parametrize("around", ["", "It is "])
-def test_a_large_number_is_what_was_written(around: str) -> None:
+def test_large_numbers_are_exact(around: str) -> None:
     text = around + '{"value": 123456789012345678901234567890}'
     assert objects.read(Text(text), into=int) == 123456789012345678901234567890
 
 
 @pytest.mark.parametrize(
-    "said",
+    "text",
     [
         "[" * 400 + "1," * 100_000,
         ("[" * 50 + "1,") * 4000,
@@ -416,30 +418,30 @@ def test_a_large_number_is_what_was_written(around: str) -> None:
         "[1] " * 50_000,
     ],
 )
-def test_no_text_takes_long(said: str) -> None:
-    """The event loop waits meanwhile: these took seconds where time grew with its square."""
+def test_no_text_takes_quadratic_time(text: str) -> None:
+    """The event loop is blocked meanwhile."""
     began = process_time()
     with pytest.raises(ParseError):
-        objects.read(Text(said), into=Recipe)
+        objects.read(Text(text), into=Recipe)
     assert process_time() - began < 2
 
 
-async def test_a_long_wrong_answer_is_shown_in_part(fake: FakeWorkersAI) -> None:
-    """It is paid for once more."""
+async def test_a_long_wrong_answer_is_sent_back_in_part(fake: FakeWorkersAI) -> None:
+    """Its tokens are billed once more."""
     fake.answers({"response": "Pie! " * 10_000}).answers({"response": PIE_JSON})
     assert await parse(fake, repair=1) == PIE
     assert len(fake.requests[1].json()["messages"][1]["content"]) == 20_001
 
 
-async def test_the_complaint_is_whole_whatever_the_type_is_called(fake: FakeWorkersAI) -> None:
+async def test_the_complaint_is_complete_for_every_type_name(fake: FakeWorkersAI) -> None:
     fake.answers({"response": "{"}).answers({"response": "3"})
     assert await parse(fake, Annotated[int, "a: b"], repair=1) == 3
     complaint = fake.requests[1].json()["messages"][2]["content"]
     assert complaint.startswith("That is not what was asked for: a JSON value in its text")
 
 
-async def test_a_real_small_model_writes_objects() -> None:
-    """The schema is one that the local server's model is held to."""
+async def test_a_small_model_writes_objects() -> None:
+    """The local server's model is constrained by the schema."""
 
     @dataclass
     class Person:

@@ -1,4 +1,4 @@
-"""What observers hear of a call, and that they can do it no harm."""
+"""What observers get of a call, and that they can't affect it."""
 
 import asyncio
 import gc
@@ -32,57 +32,57 @@ HI = Prompt("Hi", temperature=0.5)
 AT_ONCE = Retries(base=0)
 
 
-class Notes(Observation):
-    """Writes down all that it hears, the call first."""
+class Recorder(Observation):
+    """Records its call and all events."""
 
     def __init__(self, call: Call) -> None:
         self.call = call
-        self.heard: list[Any] = []
+        self.events: list[Any] = []
         self.ending: Ending | None = None
 
     def retried(self, retry: Retry) -> None:
-        self.heard.append(retry)
+        self.events.append(retry)
 
     def began(self, seconds: float) -> None:
         assert seconds >= 0
-        self.heard.append("began")
+        self.events.append("began")
 
     def token(self, token: Token, seconds: float) -> None:
         assert seconds >= 0
-        self.heard.append(token.text)
+        self.events.append(token.text)
 
     def ended(self, ending: Ending) -> None:
         assert self.ending is None, "a call ends once"
         self.ending = ending
-        self.heard.append(ending.outcome)
+        self.events.append(ending.outcome)
 
 
-class Desk(list[Notes]):
-    """An observer that keeps its notes of every call."""
+class CallRecorders(list[Recorder]):
+    """An observer that keeps the recorder of every call."""
 
-    def __call__(self, call: Call) -> Notes:
-        self.append(Notes(call))
+    def __call__(self, call: Call) -> Recorder:
+        self.append(Recorder(call))
         return self[-1]
 
 
-async def test_an_observer_hears_of_a_run(fake: FakeWorkersAI) -> None:
-    """It is told what is asked of which model and where, and given the answer."""
+async def test_an_observer_gets_the_call_and_its_answer(fake: FakeWorkersAI) -> None:
+    """Model, task and address at the start, the answer at the end."""
     fake.answers({"response": "Hello"})
-    desk = Desk()
-    answer = await fake.client(observers=[desk], gateway="g").run(MODEL, HI)
+    recorders = CallRecorders()
+    answer = await fake.client(observers=[recorders], gateway="g").run(MODEL, HI)
 
-    (notes,) = desk
-    call = notes.call
+    (recorder,) = recorders
+    call = recorder.call
     assert (call.operation, call.model, call.task) == ("text_completion", MODEL, HI)
     assert (call.address, call.port, call.gateway) == ("127.0.0.1", fake.port, "g")
     assert not call.stream
     assert call.asked("temperature") == 0.5
     assert call.asked("seed") is None
-    assert notes.heard == ["done"]
-    assert notes.ending is not None
-    assert notes.ending.answer is answer
-    assert notes.ending.meta is answer.meta
-    assert notes.ending.elapsed >= answer.meta.elapsed
+    assert recorder.events == ["done"]
+    assert recorder.ending is not None
+    assert recorder.ending.answer is answer
+    assert recorder.ending.meta is answer.meta
+    assert recorder.ending.elapsed >= answer.meta.elapsed
 
 
 @pytest.mark.parametrize(
@@ -93,164 +93,164 @@ async def test_an_observer_hears_of_a_run(fake: FakeWorkersAI) -> None:
         ({"audio": [1]}, "generate_content"),
     ],
 )
-async def test_an_open_run_is_named_by_what_it_sends(
+async def test_the_operation_of_an_open_run_depends_on_its_fields(
     fake: FakeWorkersAI, task: dict[str, Any], operation: str
 ) -> None:
     """A mapping with messages is a chat, one with a prompt a completion."""
     fake.answers({"response": "Hello"})
-    desk = Desk()
-    await fake.client(observers=[desk]).run(MODEL, task | {"seed": 7})
-    assert (desk[0].call.operation, desk[0].call.asked("seed")) == (operation, 7)
+    recorders = CallRecorders()
+    await fake.client(observers=[recorders]).run(MODEL, task | {"seed": 7})
+    assert (recorders[0].call.operation, recorders[0].call.asked("seed")) == (operation, 7)
 
 
-async def test_the_fields_beside_a_task_are_asked_for_like_its_own(fake: FakeWorkersAI) -> None:
-    """`Call.asked` also finds what a task has in `extra`."""
+async def test_call_asked_reads_extra_fields(fake: FakeWorkersAI) -> None:
+    """`Call.asked` also reads `extra` of a task."""
     fake.answers({"response": "Hello"})
-    desk = Desk()
-    await fake.client(observers=[desk]).run(MODEL, Prompt("Hi", extra={"stop": ["."]}))
-    assert desk[0].call.asked("stop") == ["."]
+    recorders = CallRecorders()
+    await fake.client(observers=[recorders]).run(MODEL, Prompt("Hi", extra={"stop": ["."]}))
+    assert recorders[0].call.asked("stop") == ["."]
 
 
-async def test_each_repeated_attempt_is_told(fake: FakeWorkersAI) -> None:
-    """The user's own `on_retry` hears of them, too, whether of the client or of the call."""
+async def test_each_retry_is_reported(fake: FakeWorkersAI) -> None:
+    """The user's own `on_retry` of the client or the call is called, too."""
     own: list[Retry] = []
     retries = Retries(base=0, on_retry=own.append)
     for options in (None, Options(retries=retries)):
         fake.fails(429, 3040, "busy").fails(500, 3000, "oops").answers({"response": "Hello"})
-        desk = Desk()
+        recorders = CallRecorders()
         own.clear()
-        await fake.client(observers=[desk], retries=retries).run(MODEL, HI, options=options)
-        (notes,) = desk
-        assert notes.heard == [*own, "done"]
+        await fake.client(observers=[recorders], retries=retries).run(MODEL, HI, options=options)
+        (recorder,) = recorders
+        assert recorder.events == [*own, "done"]
         assert [retry.attempt for retry in own] == [1, 2]
 
 
-async def test_an_error_ends_a_call(fake: FakeWorkersAI) -> None:
-    """What is raised is what the observer is given."""
+async def test_an_error_ends_a_call_as_failed(fake: FakeWorkersAI) -> None:
+    """The ending has the error that is raised."""
     fake.fails(429, 3040, "busy")
-    desk = Desk()
+    recorders = CallRecorders()
     with pytest.raises(RateLimited) as caught:
-        await fake.client(observers=[desk], retries=Retries(max=0)).run(MODEL, HI)
-    (notes,) = desk
-    assert notes.heard == ["failed"]
-    assert notes.ending is not None
-    assert notes.ending.error is caught.value
-    assert notes.ending.meta.status == 429
+        await fake.client(observers=[recorders], retries=Retries(max=0)).run(MODEL, HI)
+    (recorder,) = recorders
+    assert recorder.events == ["failed"]
+    assert recorder.ending is not None
+    assert recorder.ending.error is caught.value
+    assert recorder.ending.meta.status == 429
 
 
-async def test_a_call_that_sends_nothing_is_told_too(fake: FakeWorkersAI) -> None:
-    """A request that can't be made is a failed call."""
-    desk = Desk()
+async def test_a_call_that_sends_nothing_is_observed(fake: FakeWorkersAI) -> None:
+    """An invalid request is a failed call."""
+    recorders = CallRecorders()
     with pytest.raises(InputError):
-        await fake.client(observers=[desk]).run("no/../model", HI)
-    assert desk[0].heard == ["failed"]
+        await fake.client(observers=[recorders]).run("no/../model", HI)
+    assert recorders[0].events == ["failed"]
     assert not fake.requests
 
 
-async def test_a_cancelled_call_is_told(fake: FakeWorkersAI) -> None:
-    """The task that waits is cancelled: so the call ends."""
+async def test_a_cancelled_call_ends_as_cancelled(fake: FakeWorkersAI) -> None:
+    """The waiting task is cancelled."""
     fake.answers({"response": "never"}, after=asyncio.Event())
-    desk = Desk()
-    task = asyncio.create_task(fake.client(observers=[desk]).run(MODEL, HI))
+    recorders = CallRecorders()
+    task = asyncio.create_task(fake.client(observers=[recorders]).run(MODEL, HI))
     await fake.until(lambda: fake.requests)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert desk[0].heard == ["cancelled"]
+    assert recorders[0].events == ["cancelled"]
 
 
 # Streams
 
 
-async def test_a_stream_is_a_call_from_its_opening_to_its_end(fake: FakeWorkersAI) -> None:
-    """Nothing is told before it is opened; then its begin, its tokens, then its answer."""
+async def test_a_stream_is_observed_from_opening_to_end(fake: FakeWorkersAI) -> None:
+    """Nothing before it is opened; then its beginning, its tokens, and its answer."""
     fake.streams("Hel", "lo")
-    desk = Desk()
-    tokens = fake.client(observers=[desk]).stream(MODEL, HI)
-    assert not desk
+    recorders = CallRecorders()
+    tokens = fake.client(observers=[recorders]).stream(MODEL, HI)
+    assert not recorders
     async with tokens:
-        assert desk[0].heard == ["began"]
-        assert desk[0].call.stream
+        assert recorders[0].events == ["began"]
+        assert recorders[0].call.stream
         assert await tokens.collect() == Text("Hello")
-        assert desk[0].heard == ["began", "Hel", "lo", "done"]
-    ending = desk[0].ending
+        assert recorders[0].events == ["began", "Hel", "lo", "done"]
+    ending = recorders[0].ending
     assert ending is not None
     assert (ending.answer, ending.meta) == (tokens.answer, tokens.meta)
 
 
-async def test_a_stream_that_is_left_is_closed(fake: FakeWorkersAI) -> None:
-    """Whoever leaves early ends the call with what had arrived."""
+async def test_leaving_a_stream_ends_the_call_as_closed(fake: FakeWorkersAI) -> None:
+    """The ending has the part that had arrived."""
     fake.streams("Hel", "lo")
-    desk = Desk()
-    async with fake.client(observers=[desk]).stream(MODEL, HI) as tokens:
+    recorders = CallRecorders()
+    async with fake.client(observers=[recorders]).stream(MODEL, HI) as tokens:
         await anext(tokens)
-    assert desk[0].heard == ["began", "Hel", "closed"]
-    assert desk[0].ending is not None
-    assert desk[0].ending.answer == Text("Hel")
+    assert recorders[0].events == ["began", "Hel", "closed"]
+    assert recorders[0].ending is not None
+    assert recorders[0].ending.answer == Text("Hel")
 
 
-async def test_a_stream_that_is_cancelled_from_elsewhere_is_closed(fake: FakeWorkersAI) -> None:
-    """`cancel()` ends the iteration, and the call."""
+async def test_cancel_ends_the_call_as_closed(fake: FakeWorkersAI) -> None:
+    """`cancel()` ends the iteration and the call."""
     fake.streams("Hel", "lo")
-    desk = Desk()
-    async with fake.client(observers=[desk]).stream(MODEL, HI) as tokens:
+    recorders = CallRecorders()
+    async with fake.client(observers=[recorders]).stream(MODEL, HI) as tokens:
         async for _ in tokens:
             tokens.cancel()
-    assert desk[0].heard == ["began", "Hel", "closed"]
+    assert recorders[0].events == ["began", "Hel", "closed"]
 
 
-async def test_a_stream_whose_first_event_is_no_longer_wanted_is_closed(
+async def test_cancel_while_opening_ends_the_call_as_closed(
     fake: FakeWorkersAI,
 ) -> None:
-    """`cancel()` while it is opened ends the call as well."""
+    """`cancel()` before the first event."""
     fake.streams("never", after=asyncio.Event())
-    desk = Desk()
-    tokens = fake.client(observers=[desk]).stream(MODEL, HI)
+    recorders = CallRecorders()
+    tokens = fake.client(observers=[recorders]).stream(MODEL, HI)
     opening = asyncio.create_task(tokens.open())
     await fake.until(lambda: fake.requests)
     tokens.cancel()
     await opening
-    assert desk[0].heard == ["closed"]
+    assert recorders[0].events == ["closed"]
 
 
-async def test_a_stream_whose_task_is_cancelled_is_cancelled(fake: FakeWorkersAI) -> None:
-    """So it is told, and not as an error."""
+async def test_cancelling_the_readers_task_ends_the_call_as_cancelled(fake: FakeWorkersAI) -> None:
+    """A cancellation is not an error."""
     fake.streams("Hel", "lo", asyncio.Event())
-    desk = Desk()
-    tokens = fake.client(observers=[desk]).stream(MODEL, HI)
+    recorders = CallRecorders()
+    tokens = fake.client(observers=[recorders]).stream(MODEL, HI)
     assert [await anext(tokens), await anext(tokens)]
     task = asyncio.create_task(tokens.collect())
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert desk[0].heard == ["began", "Hel", "lo", "cancelled"]
+    assert recorders[0].events == ["began", "Hel", "lo", "cancelled"]
 
 
-async def test_a_dropped_stream_is_closed(fake: FakeWorkersAI) -> None:
-    """It ends when nobody has it any more, without the collector's help."""
+async def test_dropping_a_stream_ends_the_call_as_closed(fake: FakeWorkersAI) -> None:
+    """Without the garbage collector."""
     fake.streams("Hel", "lo")
-    desk = Desk()
+    recorders = CallRecorders()
     gc.disable()
     try:
-        tokens = fake.client(observers=[desk]).stream(MODEL, HI)
+        tokens = fake.client(observers=[recorders]).stream(MODEL, HI)
         await anext(tokens)
         del tokens
-        assert desk[0].heard == ["began", "Hel", "closed"]
+        assert recorders[0].events == ["began", "Hel", "closed"]
     finally:
         gc.enable()
     await fake.until(lambda: fake.connections == 0)
 
 
-async def test_a_stream_that_is_cut_failed(fake: FakeWorkersAI) -> None:
-    """The error has what had arrived, and so has the ending."""
+async def test_a_cut_stream_ends_the_call_as_failed(fake: FakeWorkersAI) -> None:
+    """The error and the ending have the part that had arrived."""
     fake.says(b'data: {"response":"Hel"}\n\n', then_hangs_up=True)
-    desk = Desk()
+    recorders = CallRecorders()
     with pytest.raises(StreamInterrupted):
-        await fake.client(observers=[desk]).stream(MODEL, HI).collect()
-    assert desk[0].heard == ["began", "Hel", "failed"]
-    assert desk[0].ending is not None
-    assert desk[0].ending.answer == Text("Hel")
+        await fake.client(observers=[recorders]).stream(MODEL, HI).collect()
+    assert recorders[0].events == ["began", "Hel", "failed"]
+    assert recorders[0].ending is not None
+    assert recorders[0].ending.answer == Text("Hel")
 
 
 NO_END_MARK = b'data: {"response":"Hel"}\n\n'
@@ -261,132 +261,134 @@ TRUNCATED = [
 """Bodies that come to an end of their own, which is not that of the answer."""
 
 
-def says(fake: FakeWorkersAI, *parts: bytes | asyncio.Event) -> None:
+def send_stream(fake: FakeWorkersAI, *parts: bytes | asyncio.Event) -> None:
     fake.says(*parts, content_type="text/event-stream")
 
 
 @pytest.mark.parametrize("body", TRUNCATED)
-async def test_a_stream_that_is_truncated_failed(fake: FakeWorkersAI, body: bytes) -> None:
-    """That no bytes are left does not make it whole: the ending has the error of the reader."""
-    says(fake, body)
-    desk = Desk()
+async def test_a_truncated_stream_ends_the_call_as_failed(fake: FakeWorkersAI, body: bytes) -> None:
+    """The end of the body does not make it complete: the ending has the reader's error."""
+    send_stream(fake, body)
+    recorders = CallRecorders()
     with pytest.raises(StreamInterrupted) as caught:
-        await fake.client(observers=[desk]).stream(MODEL, HI).collect()
-    assert desk[0].heard == ["began", "Hel", "failed"]
-    assert desk[0].ending is not None
-    assert desk[0].ending.error is caught.value
-    assert desk[0].ending.answer == Text("Hel")
+        await fake.client(observers=[recorders]).stream(MODEL, HI).collect()
+    assert recorders[0].events == ["began", "Hel", "failed"]
+    assert recorders[0].ending is not None
+    assert recorders[0].ending.error is caught.value
+    assert recorders[0].ending.answer == Text("Hel")
 
 
 @pytest.mark.parametrize("body", TRUNCATED)
 @pytest.mark.parametrize("form", ["sse", "ndjson"])
-async def test_a_truncated_stream_that_is_relayed_failed(
+async def test_a_truncated_relayed_stream_ends_the_call_as_failed(
     fake: FakeWorkersAI, body: bytes, form: str
 ) -> None:
-    """A browser is told of the error, and so are observers."""
-    says(fake, body)
-    desk = Desk()
-    tokens = fake.client(observers=[desk]).stream(MODEL, HI)
+    """The error is reported to the browser and to observers."""
+    send_stream(fake, body)
+    recorders = CallRecorders()
+    tokens = fake.client(observers=[recorders]).stream(MODEL, HI)
     frames = [frame async for frame in getattr(tokens, form)()]
     assert b"StreamInterrupted" in frames[-1]
-    assert desk[0].heard == ["began", "Hel", "failed"]
+    assert recorders[0].events == ["began", "Hel", "failed"]
 
 
-async def test_a_stream_that_is_cancelled_behind_its_end_mark_is_done(fake: FakeWorkersAI) -> None:
-    """The answer was there, and only the connection is lost."""
-    says(fake, NO_END_MARK + b"data: [DONE]\n\n", asyncio.Event())
-    desk = Desk()
-    tokens = fake.client(observers=[desk]).stream(MODEL, HI)
+async def test_cancelling_after_the_end_mark_ends_the_call_as_done(fake: FakeWorkersAI) -> None:
+    """The answer is complete; only the connection is lost."""
+    send_stream(fake, NO_END_MARK + b"data: [DONE]\n\n", asyncio.Event())
+    recorders = CallRecorders()
+    tokens = fake.client(observers=[recorders]).stream(MODEL, HI)
     await anext(tokens)
     task = asyncio.create_task(tokens.collect())
     await asyncio.sleep(0)  # It takes the end mark, and waits for that of the body.
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert desk[0].heard == ["began", "Hel", "done"]
+    assert recorders[0].events == ["began", "Hel", "done"]
     assert tokens.answer == Text("Hel")
 
 
-async def test_a_stream_that_never_opens_failed(fake: FakeWorkersAI) -> None:
-    """An error before the first event ends the call; a stream that is not opened is none."""
+async def test_a_stream_that_fails_to_open_ends_the_call_as_failed(fake: FakeWorkersAI) -> None:
+    """A stream that is never opened is not a call."""
     fake.fails(429, 3040, "busy")
-    desk = Desk()
-    ai = fake.client(observers=[desk], retries=Retries(max=0))
+    recorders = CallRecorders()
+    ai = fake.client(observers=[recorders], retries=Retries(max=0))
     ai.stream(MODEL, HI)
     with pytest.raises(RateLimited):
         await ai.stream(MODEL, HI).open()
-    assert [notes.heard for notes in desk] == [["failed"]]
+    assert [recorder.events for recorder in recorders] == [["failed"]]
 
 
-async def test_a_stream_of_raw_events_is_done_at_its_end(fake: FakeWorkersAI) -> None:
-    """Events that are read as they come are no tokens, but they have an end."""
+async def test_raw_events_end_the_call_as_done(fake: FakeWorkersAI) -> None:
+    """Raw events are not tokens, but they have an end."""
     fake.streams("Hel", "lo")
-    desk = Desk()
-    tokens = fake.client(observers=[desk]).stream(MODEL, HI)
+    recorders = CallRecorders()
+    tokens = fake.client(observers=[recorders]).stream(MODEL, HI)
     assert len([event async for event in tokens.events()]) == 3
-    assert desk[0].heard == ["began", "done"]  # Without waiting for somebody to close it.
-    assert desk[0].ending is not None
-    assert desk[0].ending.meta is tokens.meta
+    assert recorders[0].events == ["began", "done"]  # Without waiting for somebody to close it.
+    assert recorders[0].ending is not None
+    assert recorders[0].ending.meta is tokens.meta
 
 
-async def test_raw_events_that_are_left_are_closed(fake: FakeWorkersAI) -> None:
-    """Only who asks for what comes after the last one was given all."""
-    desk = Desk()
+async def test_leaving_raw_events_ends_the_call_as_closed(fake: FakeWorkersAI) -> None:
+    """They are done only if the reader asks for an event after the last one."""
+    recorders = CallRecorders()
     for body in (NO_END_MARK, NO_END_MARK.removesuffix(b"\n")):
-        says(fake, body)
-        async with fake.client(observers=[desk]).stream(MODEL, HI) as tokens:
+        send_stream(fake, body)
+        async with fake.client(observers=[recorders]).stream(MODEL, HI) as tokens:
             assert (await anext(tokens.events())).data == '{"response":"Hel"}'
-    assert [notes.heard for notes in desk] == [["began", "closed"]] * 2
+    assert [recorder.events for recorder in recorders] == [["began", "closed"]] * 2
 
 
-async def test_raw_events_that_are_cut_failed(fake: FakeWorkersAI) -> None:
-    """Where their reader is told of an error, observers are, too."""
+async def test_cut_raw_events_end_the_call_as_failed(fake: FakeWorkersAI) -> None:
+    """Observers get the error that the reader gets."""
     fake.says(NO_END_MARK, b"data: x", then_hangs_up=True)
-    desk = Desk()
-    tokens = fake.client(observers=[desk]).stream(MODEL, HI)
+    recorders = CallRecorders()
+    tokens = fake.client(observers=[recorders]).stream(MODEL, HI)
     with pytest.raises(StreamInterrupted) as caught:
         assert [event async for event in tokens.events()]
-    assert desk[0].heard == ["began", "failed"]
-    assert desk[0].ending is not None
-    assert desk[0].ending.error is caught.value
+    assert recorders[0].events == ["began", "failed"]
+    assert recorders[0].ending is not None
+    assert recorders[0].ending.error is caught.value
 
 
 async def test_json_instead_of_a_stream_is_one_token(fake: FakeWorkersAI) -> None:
-    """A model that doesn't stream ends the call with its one token, read on or not."""
+    """The call ends with the one token, whether the reader reads on or not."""
     fake.answers({"response": "Hello"}).answers({"response": "Hello"})
-    desk = Desk()
-    ai = fake.client(observers=[desk])
+    recorders = CallRecorders()
+    ai = fake.client(observers=[recorders])
     async with ai.stream(MODEL, HI) as tokens:
         await anext(tokens)
     await ai.stream(MODEL, HI).collect()
-    assert [notes.heard for notes in desk] == [["began", "Hello", "done"]] * 2
+    assert [recorder.events for recorder in recorders] == [["began", "Hello", "done"]] * 2
 
 
-async def test_a_stream_that_nobody_asked_for_is_observed_to_its_end(fake: FakeWorkersAI) -> None:
-    """An open run may be answered with a stream; for a task it is read at once."""
+async def test_an_unrequested_stream_is_observed_to_its_end(fake: FakeWorkersAI) -> None:
+    """An open run may return a stream; for a task, the stream is read at once."""
     fake.streams("Hel", "lo").streams("Hel", "lo")
-    desk = Desk()
-    ai = fake.client(observers=[desk])
+    recorders = CallRecorders()
+    ai = fake.client(observers=[recorders])
     tokens = await ai.run(MODEL, {"prompt": "Hi"})
-    assert desk[0].heard == ["began"]
+    assert recorders[0].events == ["began"]
     await tokens.collect()
-    assert desk[0].heard == ["began", "Hel", "lo", "done"]
+    assert recorders[0].events == ["began", "Hel", "lo", "done"]
     assert await ai.run(MODEL, HI) == Text("Hello")
-    assert desk[1].heard == ["done"]
+    assert recorders[1].events == ["done"]
 
 
 # Many texts
 
 
 async def test_each_request_of_a_job_is_a_call(fake: FakeWorkersAI) -> None:
-    """`embed_many` is as many calls as it sends requests."""
+    """`embed_many` makes a call for each request."""
     for _ in range(2):
         fake.answers({"shape": [2, 1], "data": [[1.0], [2.0]]})
-    desk = Desk()
-    job = fake.client(observers=[desk]).embed_many("@cf/baai/bge-m3", list("abcd"), batch_size=2)
+    recorders = CallRecorders()
+    job = fake.client(observers=[recorders]).embed_many(
+        "@cf/baai/bge-m3", list("abcd"), batch_size=2
+    )
     assert [batch.start async for batch in job] == [0, 2]
-    assert [notes.call.operation for notes in desk] == ["embeddings"] * 2
-    assert [notes.heard for notes in desk] == [["done"]] * 2
+    assert [recorder.call.operation for recorder in recorders] == ["embeddings"] * 2
+    assert [recorder.events for recorder in recorders] == [["done"]] * 2
 
 
 # What they may do
@@ -413,8 +415,8 @@ class Marked(Observation):
         return marking()
 
 
-async def test_headers_are_added_where_nobody_set_them(fake: FakeWorkersAI) -> None:
-    """The client's and the call's own win, in whichever case they are written."""
+async def test_headers_of_observers_are_added_unless_set(fake: FakeWorkersAI) -> None:
+    """Headers of the client and the call win, in any case of letters."""
     ai = fake.client(observers=[Marked], headers={"X-Own": "client"})
     for options in (None, Options(headers={"x-mark": "call"})):
         fake.answers({"response": "Hello"})
@@ -446,10 +448,10 @@ async def test_headers_are_added_where_nobody_set_them(fake: FakeWorkersAI) -> N
         (5, "other"),
     ],
 )
-async def test_a_header_that_is_no_observers_to_set_is_logged_and_left_out(
+async def test_reserved_and_invalid_headers_are_logged_and_dropped(
     fake: FakeWorkersAI, caplog: pytest.LogCaptureFixture, name: Any, value: Any
 ) -> None:
-    """The request is what it is without the observer, and its other headers go out."""
+    """The request has its other headers unchanged."""
 
     class Meddling(Observation):
         def __init__(self, call: Call) -> None:
@@ -472,8 +474,8 @@ async def test_a_header_that_is_no_observers_to_set_is_logged_and_left_out(
     assert "Bearer" not in caplog.text
 
 
-async def test_what_two_observers_name_alike_is_sent_once(fake: FakeWorkersAI) -> None:
-    """The later one's, however each writes the name."""
+async def test_the_later_of_two_observers_wins(fake: FakeWorkersAI) -> None:
+    """Names of headers are compared without case."""
 
     class Later(Marked):
         def headers(self) -> dict[str, str]:
@@ -485,19 +487,17 @@ async def test_what_two_observers_name_alike_is_sent_once(fake: FakeWorkersAI) -
 
 
 @pytest.mark.parametrize("headers", [{5: "x"}, {"x": 5}])
-async def test_wrong_headers_of_a_call_are_refused_as_without_an_observer(
-    fake: FakeWorkersAI, headers: Any
-) -> None:
-    """The caller's mistake stays the caller's."""
-    desk = Desk()
+async def test_invalid_headers_of_a_call_are_refused(fake: FakeWorkersAI, headers: Any) -> None:
+    """With and without observers."""
+    recorders = CallRecorders()
     with pytest.raises(InputError):
-        await fake.client(observers=[desk]).run(MODEL, HI, options=Options(headers=headers))
-    assert desk[0].heard == ["failed"]
+        await fake.client(observers=[recorders]).run(MODEL, HI, options=Options(headers=headers))
+    assert recorders[0].events == ["failed"]
 
 
-async def test_what_is_entered_first_is_left_last(fake: FakeWorkersAI) -> None:
-    """The contexts of two observers lie in each other, as `with` has them."""
-    heard: list[str] = []
+async def test_contexts_of_observers_are_nested(fake: FakeWorkersAI) -> None:
+    """As `with` nests them."""
+    events: list[str] = []
 
     def entering(name: str) -> type[Observation]:
         class Around(Observation):
@@ -507,9 +507,9 @@ async def test_what_is_entered_first_is_left_last(fake: FakeWorkersAI) -> None:
             def running(self) -> AbstractContextManager[object]:
                 @contextmanager
                 def around() -> Iterator[None]:
-                    heard.append(f"+{name}")
+                    events.append(f"+{name}")
                     yield
-                    heard.append(f"-{name}")
+                    events.append(f"-{name}")
 
                 return around()
 
@@ -517,11 +517,13 @@ async def test_what_is_entered_first_is_left_last(fake: FakeWorkersAI) -> None:
 
     fake.answers({"response": "Hello"})
     await fake.client(observers=[entering("a"), entering("b")]).run(MODEL, HI)
-    assert heard == ["+a", "+b", "-b", "-a"]
+    assert events == ["+a", "+b", "-b", "-a"]
 
 
-async def test_what_is_entered_is_left_before_the_stream_is_read(fake: FakeWorkersAI) -> None:
-    """The reader's own context is the reader's own; `running` is around the request alone."""
+async def test_contexts_of_observers_are_exited_before_the_stream_is_read(
+    fake: FakeWorkersAI,
+) -> None:
+    """`running` is around the request only."""
     inside: list[str] = []
     fake.fails(429, 3040, "busy").streams("Hel", "lo")
     retries = Retries(base=0, on_retry=lambda _: inside.append(Marked.mark.get()))
@@ -540,16 +542,16 @@ class Broken(Observation):
         return super().__getattribute__(name)
 
 
-async def test_what_an_observer_raises_is_logged_and_does_no_harm(
+async def test_errors_of_observers_are_logged_and_have_no_effect(
     fake: FakeWorkersAI, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither the call nor the other observers notice."""
+    """Neither the call nor other observers are affected."""
     fake.fails(429, 3040, "busy").streams("Hello")
-    desk = Desk()
-    ai = fake.client(observers=[lambda _: Broken(), desk], retries=AT_ONCE)
+    recorders = CallRecorders()
+    ai = fake.client(observers=[lambda _: Broken(), recorders], retries=AT_ONCE)
     with caplog.at_level(logging.ERROR, "cfai"):
         assert await ai.stream(MODEL, HI).collect() == Text("Hello")
-    assert desk[0].heard[1:] == ["began", "Hello", "done"]
+    assert recorders[0].events[1:] == ["began", "Hello", "done"]
     failed = [record.args[0] for record in caplog.records if isinstance(record.args, tuple)]
     wanted = ["running()", "headers()", "retried()", "began()", "token()", "ended()"]
     assert failed == wanted
@@ -559,9 +561,9 @@ async def test_what_an_observer_raises_is_logged_and_does_no_harm(
 async def test_an_observer_cannot_cancel_a_call(
     fake: FakeWorkersAI, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody cancelled the task, whatever the observer raises."""
+    """A `CancelledError` of an observer is logged like any other error."""
 
-    class Cancelling(Notes):
+    class Cancelling(Recorder):
         def ended(self, ending: Ending) -> None:
             raise asyncio.CancelledError
 
@@ -570,45 +572,45 @@ async def test_an_observer_cannot_cancel_a_call(
     assert "an observer failed at ended()" in caplog.text
 
 
-async def test_an_observer_that_gives_nothing_hears_nothing(fake: FakeWorkersAI) -> None:
-    """`None` is a wish, too; only what is neither is logged."""
+async def test_an_observer_may_return_none(fake: FakeWorkersAI) -> None:
+    """The call is then not observed, and nothing is logged."""
     fake.answers({"response": "Hello"})
     assert (await fake.client(observers=[lambda _: None]).run(MODEL, HI)).text == "Hello"
 
 
-async def test_an_observer_that_returns_something_else_is_logged(
+async def test_another_return_value_of_an_observer_is_logged(
     fake: FakeWorkersAI, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A function that returns nothing usable is a mistake that the log names."""
+    """The log names its type."""
     fake.answers({"response": "Hello"})
     wrong: Any = [lambda _: 5]
     assert (await fake.client(observers=wrong).run(MODEL, HI)).text == "Hello"
     assert "an observer must return an Observation or None, got a int" in caplog.text
 
 
-async def test_what_a_retry_callback_raises_still_ends_the_call(fake: FakeWorkersAI) -> None:
-    """An observer changes nothing about `on_retry`."""
+async def test_an_error_of_on_retry_ends_the_call(fake: FakeWorkersAI) -> None:
+    """Observers do not change how `on_retry` works."""
 
     def refuse(_: Retry) -> None:
         raise LookupError("enough")
 
     fake.fails(429, 3040, "busy")
-    desk = Desk()
+    recorders = CallRecorders()
     with pytest.raises(LookupError):
-        await fake.client(observers=[desk], retries=Retries(on_retry=refuse)).run(MODEL, HI)
-    assert desk[0].heard[1:] == ["failed"]
+        await fake.client(observers=[recorders], retries=Retries(on_retry=refuse)).run(MODEL, HI)
+    assert recorders[0].events[1:] == ["failed"]
 
 
 @pytest.mark.parametrize("observers", [5, [5], "no"])
-def test_observers_are_checked_when_a_client_is_made(observers: Any) -> None:
-    """What can't be called is refused by name."""
+def test_observers_are_checked_by_the_constructor(observers: Any) -> None:
+    """Values that are not callable are refused."""
     with pytest.raises(InputError, match="observer"):
         WorkersAI(account_id="account", api_token="token", observers=observers)
 
 
-async def test_a_copy_shares_the_observers_unless_told(fake: FakeWorkersAI) -> None:
-    """`with_options` keeps them, replaces them, or leaves all out."""
-    ours, theirs = Desk(), Desk()
+async def test_with_options_keeps_the_observers_by_default(fake: FakeWorkersAI) -> None:
+    """`with_options` keeps, replaces or removes them."""
+    ours, theirs = CallRecorders(), CallRecorders()
     ai = fake.client(observers=[ours])
     for copy in (
         ai.with_options(),
@@ -628,12 +630,12 @@ async def test_a_copy_shares_the_observers_unless_told(fake: FakeWorkersAI) -> N
         (TextToImage("a"), "generate_content"),
     ],
 )
-async def test_tasks_are_named_by_what_they_do(
+async def test_the_operation_of_a_task_follows_the_conventions(
     fake: FakeWorkersAI, task: Any, operation: str
 ) -> None:
-    """OpenTelemetry's names where it has some, and ours for the rest."""
+    """OpenTelemetry's names if it has one, else our own."""
     fake.fails(400, 5004, "no")
-    desk = Desk()
+    recorders = CallRecorders()
     with pytest.raises(Exception, match="no"):
-        await fake.client(observers=[desk]).run(MODEL, task)
-    assert desk[0].call.operation == operation
+        await fake.client(observers=[recorders]).run(MODEL, task)
+    assert recorders[0].call.operation == operation

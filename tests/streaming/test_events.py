@@ -43,7 +43,7 @@ async def all_closed(fake: FakeWorkersAI) -> None:
 # Tokens
 
 
-def in_pieces(data: bytes) -> dict[str, list[bytes]]:
+def split_in_pieces(data: bytes) -> dict[str, list[bytes]]:
     third = len(data) // 3
     return {
         "whole": [data],
@@ -55,11 +55,11 @@ def in_pieces(data: bytes) -> dict[str, list[bytes]]:
 
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
 @pytest.mark.parametrize("cut", ["whole", "by lines", "in thirds", "before the last byte"])
-async def test_every_dialect_is_a_stream_of_tokens(
+async def test_every_dialect_is_read_as_tokens(
     fake: FakeWorkersAI, dialect: Dialect, cut: str
 ) -> None:
-    """Its recorded bytes, in several chunks, are the tokens and the answer that they say."""
-    fake.says(*in_pieces(dialect.stream)[cut], content_type="text/event-stream")
+    """Recorded bytes, in several chunks, become the tokens and the answer that they contain."""
+    fake.says(*split_in_pieces(dialect.stream)[cut], content_type="text/event-stream")
     tokens = stream(fake)
     seen: list[Token] = []
 
@@ -88,8 +88,8 @@ async def test_every_dialect_is_a_stream_of_tokens(
     ],
     ids=["native", "calls", "characters of many bytes"],
 )
-async def test_a_stream_may_come_byte_by_byte(fake: FakeWorkersAI, data: bytes) -> None:
-    """Each byte a chunk and a wake-up of its own."""
+async def test_a_stream_may_arrive_byte_by_byte(fake: FakeWorkersAI, data: bytes) -> None:
+    """Each byte is a chunk of its own."""
     fake.says(data).says(
         *(data[at : at + 1] for at in range(len(data))), content_type="text/event-stream"
     )
@@ -98,8 +98,8 @@ async def test_a_stream_may_come_byte_by_byte(fake: FakeWorkersAI, data: bytes) 
     assert whole != Text()
 
 
-async def test_a_byte_order_mark_and_odd_bytes_break_nothing(fake: FakeWorkersAI) -> None:
-    """The mark is skipped even when it is cut; what is no UTF-8 is U+FFFD, even in a name."""
+async def test_a_byte_order_mark_and_invalid_utf_8_are_accepted(fake: FakeWorkersAI) -> None:
+    """The mark is skipped even in pieces; invalid UTF-8 becomes U+FFFD."""
     fake.says(
         b"\xef", b"\xbb", b'\xbfdata: {"response":"a\xff"}\r', b"\n\r\n",
         b'id: 7\ndata: {"response":"\xf0\x9f\x98"}\n\n', DONE,
@@ -123,7 +123,7 @@ async def test_a_byte_order_mark_and_odd_bytes_break_nothing(fake: FakeWorkersAI
     ids=["FIN", "RST", "closed", "short of its length", "no end mark"],
 )
 @pytest.mark.parametrize(
-    ("parts", "said", "count"),
+    ("parts", "text", "count"),
     [
         ([b'data: {"response":"Hel"}\n\n'], "Hel", 1),
         ([b'data: {"response":"Hel"}\n\n', b'data: {"respo'], "Hel", 2),
@@ -134,17 +134,17 @@ async def test_a_byte_order_mark_and_odd_bytes_break_nothing(fake: FakeWorkersAI
         ([b'data: {"response":""}\n\n'], "", 1),
     ],
 )
-async def test_a_stream_cut_short_is_an_error_that_has_what_came(
-    fake: FakeWorkersAI, parts: list[bytes], said: str, count: int, end: Any
+async def test_a_truncated_stream_raises_stream_interrupted_with_the_partial_answer(
+    fake: FakeWorkersAI, parts: list[bytes], text: str, count: int, end: Any
 ) -> None:
-    """It is never a short answer, and it is never asked for again."""
+    """It never looks like a short answer, and is not retried."""
     fake.says(*parts, content_type="text/event-stream", **end)
     tokens = stream(fake, retries=AT_ONCE)
     with pytest.raises(StreamInterrupted) as caught:
         await tokens.collect()
     lost = "then_hangs_up" in end
     if not (lost and not parts[-1].endswith(b"\n")):
-        assert caught.value.answer == Text(said)
+        assert caught.value.answer == Text(text)
         assert caught.value.events == count
     else:
         # What the cut left open was no event yet.
@@ -158,8 +158,8 @@ async def test_a_stream_cut_short_is_an_error_that_has_what_came(
         await all_closed(fake)
 
 
-async def test_a_finish_reason_and_the_end_of_the_body_are_an_end(fake: FakeWorkersAI) -> None:
-    """But not a finish reason and a cut: the counts would be missing."""
+async def test_a_finish_reason_before_the_end_of_the_body_is_an_end(fake: FakeWorkersAI) -> None:
+    """A finish reason before a lost connection is not: the usage may be missing."""
     fake.says(FINISH.stream[: -len(DONE)])
     assert await stream(fake).collect() == FINISH.says
     fake.says(FINISH.stream[: -len(DONE)], then_hangs_up=True)
@@ -168,8 +168,8 @@ async def test_a_finish_reason_and_the_end_of_the_body_are_an_end(fake: FakeWork
     assert caught.value.answer == FINISH.says
 
 
-async def test_nothing_after_the_end_mark_counts(fake: FakeWorkersAI) -> None:
-    """Not more text, not an error, not a cut."""
+async def test_everything_after_the_end_mark_is_ignored(fake: FakeWorkersAI) -> None:
+    """Text, an error, and a lost connection."""
     for more in ([*NATIVE.stream], [b'data: {"error":"x"}\n\n'], [b"data: {"]):
         data = bytes(more) if isinstance(more[0], int) else b"".join(more)  # type: ignore[arg-type]
         fake.says(NATIVE.stream + data)
@@ -199,10 +199,10 @@ async def test_nothing_after_the_end_mark_counts(fake: FakeWorkersAI) -> None:
         (b'data: {"choices":[{"delta":{},"finish_reason":"error"}]}', ServerError, None),
     ],
 )
-async def test_an_error_inside_a_stream_is_the_error_of_its_status(
+async def test_an_error_event_raises_the_error_of_its_code(
     fake: FakeWorkersAI, event: bytes, kind: type[StatusError], code: int | None
 ) -> None:
-    """After a first token it is raised at once; what came stays in the stream's answer."""
+    """After the first token it is raised at once; the stream's answer keeps the partial text."""
     fake.says(b'data: {"response":"Hel"}\n\n' + event + b"\n\n" + DONE, headers={"cf-ray": "8f1a"})
     tokens = stream(fake, retries=AT_ONCE)
     with pytest.raises(kind) as caught:
@@ -229,10 +229,10 @@ async def test_an_error_inside_a_stream_is_the_error_of_its_status(
         (b'data: {"errors":[{"code":5006,"message":"bad"}]}', BadRequest, 1),
     ],
 )
-async def test_an_error_as_the_first_event_is_a_failed_attempt(
+async def test_an_error_as_the_first_event_is_retried(
     fake: FakeWorkersAI, event: bytes, kind: type[StatusError], requests: int
 ) -> None:
-    """Nothing was told yet, so it is tried again where that helps."""
+    """No token was delivered yet."""
     fake.always.says(event + b"\n\n")
     with pytest.raises(kind):
         await stream(fake, retries=AT_ONCE).collect()
@@ -240,19 +240,19 @@ async def test_an_error_as_the_first_event_is_a_failed_attempt(
     await all_closed(fake)
 
 
-async def test_a_stream_is_repeated_only_before_its_first_event(fake: FakeWorkersAI) -> None:
-    """Busy, cut, empty, refused: then it begins, and `attempts` tells."""
-    heard: list[Retry] = []
+async def test_a_stream_is_retried_only_before_its_first_event(fake: FakeWorkersAI) -> None:
+    """Busy, cut, empty, refused: then it begins, and `attempts` counts them."""
+    retries: list[Retry] = []
     fake.says(b'data: {"errors":[{"code":3040,"message":"busy"}]}\n\n')
     fake.says(b": hello\n\n", then_hangs_up=True)
     fake.says(b": hello\n\n")
     fake.hangs_up()
     fake.fails(429, 3040, "busy")
     fake.streams("Hello")
-    tokens = stream(fake, retries=Retries(max=5, base=0, on_retry=heard.append))
+    tokens = stream(fake, retries=Retries(max=5, base=0, on_retry=retries.append))
     assert (await tokens.collect()).text == "Hello"
     assert tokens.meta.attempts == 6
-    assert [type(retry.failure) for retry in heard] == [
+    assert [type(retry.failure) for retry in retries] == [
         CapacityExceeded,
         StreamInterrupted,
         StreamInterrupted,
@@ -261,7 +261,7 @@ async def test_a_stream_is_repeated_only_before_its_first_event(fake: FakeWorker
     ]
 
 
-async def test_a_stream_of_nothing_is_an_error(fake: FakeWorkersAI) -> None:
+async def test_a_stream_without_events_raises(fake: FakeWorkersAI) -> None:
     fake.always.says(b"", content_type="text/event-stream")
     with pytest.raises(StreamInterrupted, match="before its first event") as caught:
         await stream(fake, retries=AT_ONCE).collect()
@@ -289,10 +289,10 @@ async def test_a_stream_of_an_end_mark_alone_is_an_empty_answer(fake: FakeWorker
     ],
 )
 @pytest.mark.parametrize("first", [b"", b'data: {"response":"a"}\n\n'])
-async def test_an_event_that_nobody_documented_is_an_error_that_has_it(
+async def test_an_undocumented_event_raises_decode_error_with_its_data(
     fake: FakeWorkersAI, data: bytes, first: bytes
 ) -> None:
-    """It is neither skipped nor shown as text; and it is not asked for again."""
+    """It is neither skipped nor shown as text, and not retried."""
     fake.says(first + b"data: " + data + b"\n\n" + DONE)
     tokens = stream(fake, retries=AT_ONCE)
     with pytest.raises(DecodeError) as caught:
@@ -305,7 +305,7 @@ async def test_an_event_that_nobody_documented_is_an_error_that_has_it(
     await all_closed(fake)
 
 
-async def test_no_error_inside_a_stream_repeats_a_secret(fake: FakeWorkersAI) -> None:
+async def test_errors_inside_a_stream_contain_no_secret(fake: FakeWorkersAI) -> None:
     for data in (
         b'{"error":{"message":"bad s3cret-t0ken","seen":["s3cret-t0ken"]}}',
         b'{"response":{"a":"s3cret-t0ken"}}',
@@ -319,10 +319,8 @@ async def test_no_error_inside_a_stream_repeats_a_secret(fake: FakeWorkersAI) ->
 
 
 @pytest.mark.parametrize("complete", [True, False])
-async def test_an_event_beyond_the_limit_is_an_error_not_memory(
-    fake: FakeWorkersAI, complete: bool
-) -> None:
-    """Whether it ends or not; one of just the limit passes."""
+async def test_an_event_larger_than_the_limit_raises(fake: FakeWorkersAI, complete: bool) -> None:
+    """Whether it is complete or not. An event of exactly the limit is accepted."""
     head = b'data: {"response":"'
     text = b"x" * (1000 - len(head) - 2)
     fake.says(head + text + b'"}\n\n' + DONE)
@@ -341,8 +339,8 @@ async def test_an_event_beyond_the_limit_is_an_error_not_memory(
 # Raw events
 
 
-async def test_raw_events_are_decoded_as_the_whatwg_text_says(fake: FakeWorkersAI) -> None:
-    """With the end mark, in httpx-sse's class, and nothing read into them."""
+async def test_raw_events_are_decoded_as_whatwg_specifies(fake: FakeWorkersAI) -> None:
+    """The end mark is included, in httpx-sse's class, and no data is interpreted."""
     fake.says(
         b'\xef\xbb\xbf: hi\nretry: 10\nid: 1\nevent: token\ndata: {"a":\ndata: 1}\n\n',
         b"id: 2\n\nevent: lost\n\ndata: plain \xff\r\n\r\ndata\n\nid\ndata: [DONE]\n\ndata: cut",
@@ -362,7 +360,7 @@ async def test_raw_events_are_decoded_as_the_whatwg_text_says(fake: FakeWorkersA
     assert tokens.answer == Text()
 
 
-async def test_raw_events_that_are_cut_are_an_error(fake: FakeWorkersAI) -> None:
+async def test_truncated_raw_events_raise_stream_interrupted(fake: FakeWorkersAI) -> None:
     fake.says(HEL, b"data: x", then_hangs_up=True)
     seen = []
     with pytest.raises(StreamInterrupted) as caught:
@@ -373,8 +371,8 @@ async def test_raw_events_that_are_cut_are_an_error(fake: FakeWorkersAI) -> None
     assert isinstance(caught.value, ConnectionLost)
 
 
-async def test_each_event_is_taken_once(fake: FakeWorkersAI) -> None:
-    """As an event or as a token, in their order."""
+async def test_each_event_is_read_once(fake: FakeWorkersAI) -> None:
+    """Either as an event or as a token, in order."""
     fake.says(HEL + LO + HEL + DONE)
     tokens = stream(fake)
     assert (await anext(tokens.events())).data == '{"response":"Hel"}'
@@ -383,8 +381,8 @@ async def test_each_event_is_taken_once(fake: FakeWorkersAI) -> None:
     assert (await tokens.collect()).text == "lo"
 
 
-async def test_no_error_of_aiohttp_comes_out(fake: FakeWorkersAI) -> None:
-    """Whatever bytes come instead of HTTP, at whatever place."""
+async def test_errors_of_aiohttp_are_translated(fake: FakeWorkersAI) -> None:
+    """Whatever bytes come instead of HTTP, at whatever point."""
     head = (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     )

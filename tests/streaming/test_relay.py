@@ -22,8 +22,8 @@ LO = b'data: {"response":"lo"}\n\n'
 
 
 @pytest.fixture(autouse=True)
-def no_collector() -> Iterator[None]:
-    """What is let go must be gone without the collector's help."""
+def without_garbage_collector() -> Iterator[None]:
+    """Dropped relays have to be closed without the garbage collector."""
     gc.disable()
     yield
     gc.enable()
@@ -33,27 +33,28 @@ def stream(fake: FakeWorkersAI, **options: Any) -> TokenStream:
     return fake.client(**options).stream(MODEL, Prompt("Hi"))
 
 
-async def gone(fake: FakeWorkersAI) -> None:
+async def all_closed(fake: FakeWorkersAI) -> None:
+    """Wait until no connection to the service is open."""
     await fake.until(lambda: fake.connections == 0)
 
 
-async def all_of(frames: AsyncIterator[bytes]) -> bytes:
+async def read_all(frames: AsyncIterator[bytes]) -> bytes:
     return b"".join([frame async for frame in frames])
 
 
-async def heard(frames: AsyncIterator[bytes], what: bytes) -> None:
-    """Read on until *what* was among it; comments may come before, where a machine is slow."""
-    while what not in await anext(frames):
+async def read_until(frames: AsyncIterator[bytes], text: bytes) -> None:
+    """Read until *text* was in a frame; slow machines get keep-alives before it."""
+    while text not in await anext(frames):
         pass
 
 
-async def turns() -> None:
+async def run_other_tasks() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
 
 
-async def test_a_stream_is_these_bytes_for_a_browser(fake: FakeWorkersAI) -> None:
-    """With `retry` first, an id for each event, names to listen for, and an event at the end."""
+async def test_a_stream_as_server_sent_events(fake: FakeWorkersAI) -> None:
+    """`retry` first, an id and a name for each event, and one event at the end."""
     fake.streams(
         {"reasoning": "Hm"},
         "Grüezi\n",
@@ -63,7 +64,7 @@ async def test_a_stream_is_these_bytes_for_a_browser(fake: FakeWorkersAI) -> Non
         {"finish_reason": "stop"},
     )
     tokens = stream(fake)
-    assert await all_of(tokens.sse()) == (
+    assert await read_all(tokens.sse()) == (
         b"retry: 3000\n\n"
         b'id: 1\nevent: reasoning\ndata: {"text":"Hm"}\n\n'
         b'id: 2\nevent: text\ndata: {"text":"Gr\xc3\xbcezi\\n"}\n\n'
@@ -78,32 +79,32 @@ async def test_a_stream_is_these_bytes_for_a_browser(fake: FakeWorkersAI) -> Non
     assert fake.connections == 1  # given back to the pool
 
 
-async def test_what_a_browser_hears_is_the_answer(fake: FakeWorkersAI) -> None:
-    """Read as the WHATWG text says; line ends and separators of all kinds are in the text."""
+async def test_a_browser_reads_the_complete_answer(fake: FakeWorkersAI) -> None:
+    """Decoded as WHATWG specifies. The text contains all kinds of line ends and separators."""
     text = "a\r\nb\nc\rd\u2028e\u2029f\x85\0😀"
     fake.streams(*text)
-    heard = decode(await all_of(stream(fake).sse(retry=10)))
-    assert heard[0].retry == 10
-    assert "".join(json.loads(e.data)["text"] for e in heard if e.event == "text") == text
-    assert [e.id for e in heard] == [str(number) for number in range(1, len(heard) + 1)]
-    assert heard[-1].event == "done"
+    events = decode(await read_all(stream(fake).sse(retry=10)))
+    assert events[0].retry == 10
+    assert "".join(json.loads(e.data)["text"] for e in events if e.event == "text") == text
+    assert [e.id for e in events] == [str(number) for number in range(1, len(events) + 1)]
+    assert events[-1].event == "done"
 
 
-async def test_without_retry_the_browser_decides(fake: FakeWorkersAI) -> None:
+async def test_without_retry_no_retry_line_is_sent(fake: FakeWorkersAI) -> None:
     fake.streams("a")
     frames = stream(fake).sse(retry=None)
     assert await anext(frames) == b'id: 1\nevent: text\ndata: {"text":"a"}\n\n'
-    assert await all_of(frames) == b'id: 2\nevent: done\ndata: {"finish_reason":null}\n\n'
+    assert await read_all(frames) == b'id: 2\nevent: done\ndata: {"finish_reason":null}\n\n'
 
 
-async def test_frames_come_as_tokens_do(fake: FakeWorkersAI) -> None:
-    """Nothing is held back: each is there before the next one is written."""
+async def test_each_frame_is_sent_before_the_next_token(fake: FakeWorkersAI) -> None:
+    """Nothing is held back."""
     more = asyncio.Event()
     fake.says(HEL, more, LO, DONE)
     frames = stream(fake).sse(retry=None)
     assert b'"Hel"' in await anext(frames)
     waiting = asyncio.ensure_future(anext(frames))
-    await turns()
+    await run_other_tasks()
     assert not waiting.done()
     more.set()
     assert b'"lo"' in await waiting
@@ -114,8 +115,8 @@ async def test_frames_come_as_tokens_do(fake: FakeWorkersAI) -> None:
         await anext(frames)
 
 
-async def test_silence_is_bridged_by_comments(fake: FakeWorkersAI) -> None:
-    """Again and again, before the first token and after; they are no events and have no ids."""
+async def test_comments_are_sent_during_silence(fake: FakeWorkersAI) -> None:
+    """Repeatedly, before the first token and after. They are not events and have no ids."""
     first, more = asyncio.Event(), asyncio.Event()
     fake.says(HEL, more, LO, DONE, after=first)
     frames = stream(fake).sse(retry=None, keep_alive=0.01)
@@ -126,15 +127,15 @@ async def test_silence_is_bridged_by_comments(fake: FakeWorkersAI) -> None:
     assert frame == b'id: 1\nevent: text\ndata: {"text":"Hel"}\n\n'
     assert [await anext(frames) for _ in range(2)] == [b": keep-alive\n\n"] * 2
     more.set()
-    rest = await all_of(frames)
+    rest = await read_all(frames)
     assert rest.replace(b": keep-alive\n\n", b"") == (
         b'id: 2\nevent: text\ndata: {"text":"lo"}\n\n'
         b'id: 3\nevent: done\ndata: {"finish_reason":null}\n\n'
     )
 
 
-async def test_lines_of_json_say_the_same(fake: FakeWorkersAI) -> None:
-    """For clients that use `fetch`: the name is the type, and an empty line says nothing."""
+async def test_a_stream_as_lines_of_json(fake: FakeWorkersAI) -> None:
+    """For clients that use `fetch`: the event's name is `type`, and empty lines are ignored."""
     more = asyncio.Event()
     fake.streams(
         {"reasoning": "Hm"},
@@ -149,7 +150,7 @@ async def test_lines_of_json_say_the_same(fake: FakeWorkersAI) -> None:
     while not body.endswith(b"\n\n\n"):
         body += await anext(lines)
     more.set()
-    body += await all_of(lines)
+    body += await read_all(lines)
     assert b"\n".join(filter(None, body.split(b"\n"))) == (
         b'{"type":"reasoning","text":"Hm"}\n'
         b'{"type":"text","text":"Gr\xc3\xbcezi\\n\\u2028\xf0\x9f\x98\x80"}\n'
@@ -163,36 +164,36 @@ async def test_lines_of_json_say_the_same(fake: FakeWorkersAI) -> None:
 
 
 @pytest.mark.parametrize("form", ["sse", "ndjson"])
-async def test_whoever_splits_lines_finds_these(fake: FakeWorkersAI, form: str) -> None:
-    """Also with `str.splitlines`, which takes more for the end of a line than either form does."""
+async def test_clients_may_split_lines_like_python(fake: FakeWorkersAI, form: str) -> None:
+    """`str.splitlines` splits at more characters than either format."""
     text = "a\r\nb\nc\rd\u2028e\u2029f\x85\x0b\x0c\x1c\x1d\x1e\0😀"
     fake.streams(text)
-    body = (await all_of(getattr(stream(fake), form)())).decode()
+    body = (await read_all(getattr(stream(fake), form)())).decode()
     data = [line.removeprefix("data: ") for line in body.splitlines() if "text" in line]
     assert json.loads(data[-1])["text"] == text
 
 
-async def test_the_usage_is_told_once_and_whole(fake: FakeWorkersAI) -> None:
-    """Models that count in every event have a browser told only what it came to."""
+async def test_only_the_total_usage_is_sent(fake: FakeWorkersAI) -> None:
+    """Some models report usage in every event."""
     counts = [{"prompt_tokens": 4, "completion_tokens": number} for number in (1, 2, 3)]
     fake.streams(*({"response": "a", "usage": usage} for usage in counts))
-    heard = decode(await all_of(stream(fake).sse()))
-    assert [event.event for event in heard] == ["text"] * 3 + ["usage", "done"]
-    assert json.loads(heard[3].data)["completion_tokens"] == 3
+    events = decode(await read_all(stream(fake).sse()))
+    assert [event.event for event in events] == ["text"] * 3 + ["usage", "done"]
+    assert json.loads(events[3].data)["completion_tokens"] == 3
 
 
 # A reader that is slow
 
 
-async def test_what_waits_goes_out_together(fake: FakeWorkersAI) -> None:
-    """One write for many tokens, where a reader was busy meanwhile."""
+async def test_buffered_frames_are_sent_together(fake: FakeWorkersAI) -> None:
+    """One write for several tokens if the reader was busy meanwhile."""
     fake.says(HEL * 3 + LO + DONE)
     frames = stream(fake).ndjson()
     assert (await anext(frames)).count(b"\n") >= 4
 
 
 async def test_a_slow_reader_slows_the_model(fake: FakeWorkersAI) -> None:
-    """What is not taken is not read, but for a little: the service can't write on."""
+    """The relay buffers little, so the service can't write on."""
     event = b'data: {"response":"%b"}\n\n' % (b"x" * 1000)
     fake.says(*[event * 100] * 400, DONE)
     frames = stream(fake).sse(retry=None)
@@ -208,13 +209,13 @@ async def test_a_slow_reader_slows_the_model(fake: FakeWorkersAI) -> None:
     assert fake.requests[0].answered.is_set()
 
 
-async def test_two_readers_are_one_too_many(fake: FakeWorkersAI) -> None:
+async def test_a_relay_has_one_reader(fake: FakeWorkersAI) -> None:
     more = asyncio.Event()
     fake.says(HEL, more, LO, DONE)
     frames = stream(fake).sse(retry=None)
     await anext(frames)
     waiting = asyncio.ensure_future(anext(frames))
-    await turns()
+    await run_other_tasks()
     with pytest.raises(InputError, match="one reader"):
         await anext(frames)
     more.set()
@@ -224,47 +225,47 @@ async def test_two_readers_are_one_too_many(fake: FakeWorkersAI) -> None:
 # A beginning that is waited for
 
 
-async def test_a_refusal_is_raised_before_anything_is_sent(fake: FakeWorkersAI) -> None:
-    """So that a web framework can answer with a status of its own."""
+async def test_begin_raises_a_refusal(fake: FakeWorkersAI) -> None:
+    """A web framework can then answer with a status of its own."""
     fake.fails(429, 3040, "busy", retry_after=7)
     frames = stream(fake, retries=Retries(max=0)).sse()
     with pytest.raises(CapacityExceeded):
         await frames.begin()
 
 
-async def test_a_beginning_holds_nothing_back(fake: FakeWorkersAI) -> None:
-    """It waits for the first frame alone; what failed later is told, and known."""
+async def test_begin_waits_for_the_first_frame_only(fake: FakeWorkersAI) -> None:
+    """A later failure is in a frame, and in `failure`."""
     fake.says(HEL, then_hangs_up=True)
     frames = stream(fake).sse(retry=10)
     await frames.begin()
     assert frames.failure is None
-    body = await all_of(frames)
+    body = await read_all(frames)
     assert body.startswith(b'retry: 10\n\nid: 1\nevent: text\ndata: {"text":"Hel"}\n\n')
     assert isinstance(frames.failure, StreamInterrupted)
 
 
-async def test_what_came_before_an_error_is_not_thrown_away(fake: FakeWorkersAI) -> None:
-    """Not even where both come at once: a status would say that there was nothing."""
+async def test_a_token_before_an_error_is_sent(fake: FakeWorkersAI) -> None:
+    """Even if both arrive at once: a status would hide the token."""
     fake.says(HEL + b'data: {"error":"broken"}\n\n')
     frames = stream(fake).ndjson()
     await frames.begin()
-    body = await all_of(frames)
+    body = await read_all(frames)
     assert [json.loads(line)["type"] for line in body.splitlines()] == ["text", "error"]
 
 
-async def test_a_long_silence_begins_with_a_sign_of_life(fake: FakeWorkersAI) -> None:
-    """A proxy on the way would give up on an answer that has no beginning."""
+async def test_begin_ends_with_a_keep_alive_after_silence(fake: FakeWorkersAI) -> None:
+    """Proxies give up on a response without a beginning."""
     first = asyncio.Event()
     fake.says(HEL, DONE, after=first)
     frames = stream(fake).sse(retry=10, keep_alive=0.01)
     await frames.begin()
     assert await anext(frames) == b"retry: 10\n\n: keep-alive\n\n"
     first.set()
-    assert b"Hel" in await all_of(frames)
+    assert b"Hel" in await read_all(frames)
 
 
 @pytest.mark.parametrize("keep_alive", [0, -1, float("nan")])
-async def test_a_keep_alive_is_above_zero(fake: FakeWorkersAI, keep_alive: float) -> None:
+async def test_keep_alive_must_be_above_zero(fake: FakeWorkersAI, keep_alive: float) -> None:
     with pytest.raises(InputError, match="keep_alive must be above 0"):
         stream(fake).sse(keep_alive=keep_alive)
 
@@ -272,8 +273,8 @@ async def test_a_keep_alive_is_above_zero(fake: FakeWorkersAI, keep_alive: float
 # Errors
 
 
-async def test_an_error_is_the_last_event(fake: FakeWorkersAI) -> None:
-    """A browser hears of it, and connects anew or not; no exception reaches the web framework."""
+async def test_an_error_is_the_last_frame(fake: FakeWorkersAI) -> None:
+    """The web framework gets no exception."""
     cases: list[tuple[Any, str]] = [
         (lambda: fake.says(HEL, then_hangs_up=True), "StreamInterrupted"),
         (lambda: fake.says(HEL), "StreamInterrupted"),
@@ -284,7 +285,7 @@ async def test_an_error_is_the_last_event(fake: FakeWorkersAI) -> None:
     for script, name in cases:
         script()
         tokens = stream(fake, timeouts=Timeouts(idle=0.15))
-        first, last = decode(await all_of(tokens.sse()))
+        first, last = decode(await read_all(tokens.sse()))
         assert json.loads(first.data) == {"text": "Hel"}
         assert (last.event, last.id) == ("error", "2")
         assert json.loads(last.data)["error"] == name
@@ -292,10 +293,10 @@ async def test_an_error_is_the_last_event(fake: FakeWorkersAI) -> None:
         assert tokens.answer == Text("Hel")
 
 
-async def test_a_refusal_is_an_event_too_and_has_no_secret(fake: FakeWorkersAI) -> None:
+async def test_a_refusal_without_begin_is_a_frame_without_secrets(fake: FakeWorkersAI) -> None:
     fake.fails(401, 10000, "Authentication error: s3cret-t0ken")
     tokens = stream(fake, api_token="s3cret-t0ken", retries=Retries(max=0))
-    body = await all_of(tokens.sse())
+    body = await read_all(tokens.sse())
     assert b"s3cret" not in body
     (event,) = decode(body)
     assert event.event == "error"
@@ -305,7 +306,7 @@ async def test_a_refusal_is_an_event_too_and_has_no_secret(fake: FakeWorkersAI) 
     }
 
 
-async def test_a_browser_hears_of_what_it_asked_and_not_of_the_account(
+async def test_errors_about_the_account_get_a_general_message(
     fake: FakeWorkersAI,
 ) -> None:
     cases: list[tuple[int, int, str, dict[str, Any]]] = [
@@ -314,43 +315,45 @@ async def test_a_browser_hears_of_what_it_asked_and_not_of_the_account(
         (429, 3036, "neurons 10000", {"message": "the app has used up its daily quota"}),
         (404, 7003, "no route for /accounts/abc", {"message": "the app can't use its model"}),
     ]
-    for status, code, said, expected in cases:
-        fake.fails(status, code, said, retry_after=expected.get("retry_after"))
+    for status, code, message, expected in cases:
+        fake.fails(status, code, message, retry_after=expected.get("retry_after"))
         frames = stream(fake, retries=Retries(max=0)).ndjson()
-        heard = json.loads(await all_of(frames))
-        assert heard["message"].startswith(expected["message"])
+        frame = json.loads(await read_all(frames))
+        assert frame["message"].startswith(expected["message"])
         if code == 3036:
-            assert 0 <= heard["retry_after"] <= 24 * 3600  # until the next day
+            assert 0 <= frame["retry_after"] <= 24 * 3600  # until the next day
         else:
-            assert heard.get("retry_after") == expected.get("retry_after")
+            assert frame.get("retry_after") == expected.get("retry_after")
 
 
 # A browser that goes away
 
 
-@pytest.mark.parametrize("begun", [False, True], ids=["before the first token", "in the middle"])
-async def test_closing_the_relay_closes_the_stream(fake: FakeWorkersAI, begun: bool) -> None:
-    """As Quart and others do with an async iterator that is left; twice is fine."""
-    if begun:
+@pytest.mark.parametrize("started", [False, True], ids=["before the first token", "in the middle"])
+async def test_closing_the_relay_closes_the_stream(fake: FakeWorkersAI, started: bool) -> None:
+    """Quart, for example, closes an async iterator that it leaves. Closing twice is fine."""
+    if started:
         fake.says(HEL, asyncio.Event())
     else:
         fake.stalls()
     tokens = stream(fake)
     frames: Any = tokens.sse(retry=None, keep_alive=0.01)
-    await (heard(frames, b"Hel") if begun else anext(frames))
+    await (read_until(frames, b"Hel") if started else anext(frames))
     await fake.until(lambda: fake.connections == 1)
     await frames.aclose()
     await frames.aclose()
-    await gone(fake)
+    await all_closed(fake)
     with pytest.raises(StopAsyncIteration):
         await anext(frames)
-    assert tokens.answer == Text("Hel" if begun else "")
+    assert tokens.answer == Text("Hel" if started else "")
 
 
-@pytest.mark.parametrize("begun", [False, True], ids=["before the first token", "in the middle"])
-async def test_cancelling_the_response_closes_the_stream(fake: FakeWorkersAI, begun: bool) -> None:
-    """As Starlette does: the task that writes to the browser is cancelled."""
-    if begun:
+@pytest.mark.parametrize("started", [False, True], ids=["before the first token", "in the middle"])
+async def test_cancelling_the_writing_task_closes_the_stream(
+    fake: FakeWorkersAI, started: bool
+) -> None:
+    """Starlette, for example, cancels the task that writes the response."""
+    if started:
         fake.says(HEL, asyncio.Event())
     else:
         fake.stalls()
@@ -363,19 +366,19 @@ async def test_cancelling_the_response_closes_the_stream(fake: FakeWorkersAI, be
 
     task = asyncio.ensure_future(respond())
     await fake.until(lambda: fake.requests)
-    if begun:
+    if started:
         await sent.wait()
-    await turns()
+    await run_other_tasks()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await gone(fake)
+    await all_closed(fake)
 
 
-@pytest.mark.parametrize("begun", [False, True], ids=["before the first token", "in the middle"])
-async def test_dropping_the_relay_closes_the_stream(fake: FakeWorkersAI, begun: bool) -> None:
-    """Also while it waits for a token between two keep-alives: the wait must not keep it alive."""
-    if begun:
+@pytest.mark.parametrize("started", [False, True], ids=["before the first token", "in the middle"])
+async def test_dropping_the_relay_closes_the_stream(fake: FakeWorkersAI, started: bool) -> None:
+    """Even while it waits for a token between two keep-alives."""
+    if started:
         fake.says(HEL, asyncio.Event())
     else:
         fake.stalls()
@@ -386,33 +389,35 @@ async def test_dropping_the_relay_closes_the_stream(fake: FakeWorkersAI, begun: 
         pass
     await fake.until(lambda: fake.connections == 1)
     del frames
-    await gone(fake)
-    await turns()
+    await all_closed(fake)
+    await run_other_tasks()
     assert asyncio.all_tasks() <= before
 
 
-async def test_an_app_may_end_a_stream_for_its_browser(fake: FakeWorkersAI) -> None:
-    """From another task: the browser hears the end of what it had, and no error."""
+async def test_cancel_from_another_task_ends_the_relay_without_an_error(
+    fake: FakeWorkersAI,
+) -> None:
+    """The browser gets the frames so far and `done`."""
     fake.says(HEL, asyncio.Event())
     tokens = stream(fake)
     frames = tokens.sse(retry=None)
     await anext(frames)
-    rest = asyncio.ensure_future(all_of(frames))
-    await turns()
+    rest = asyncio.ensure_future(read_all(frames))
+    await run_other_tasks()
     tokens.cancel()
     assert await rest == b'id: 2\nevent: done\ndata: {"finish_reason":"cancelled"}\n\n'
-    await gone(fake)
+    await all_closed(fake)
 
 
-async def test_a_relay_that_was_closed_says_nothing(fake: FakeWorkersAI) -> None:
-    """Least of all that the answer is done."""
+async def test_a_closed_relay_has_no_frames(fake: FakeWorkersAI) -> None:
+    """Not even `done`."""
     frames = stream(fake).sse()
     frames.close()
     assert [frame async for frame in frames] == []
     assert fake.requests == []
 
 
-async def test_a_relay_that_is_never_read_sends_nothing(fake: FakeWorkersAI) -> None:
+async def test_an_unread_relay_sends_no_request(fake: FakeWorkersAI) -> None:
     tokens = stream(fake)
     frames = tokens.sse()
     del frames
@@ -420,30 +425,30 @@ async def test_a_relay_that_is_never_read_sends_nothing(fake: FakeWorkersAI) -> 
     assert fake.requests == []
 
 
-async def test_an_error_that_comes_while_the_relay_closes_is_not_logged(
+async def test_an_error_while_the_relay_closes_is_not_logged(
     fake: FakeWorkersAI,
 ) -> None:
-    """Nobody is left to hear of it."""
-    told: list[Any] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    """Nobody is left to get it."""
+    errors: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     cut = asyncio.Event()
     fake.says(HEL, cut, then_hangs_up="reset")
     frames: Any = stream(fake).sse(retry=None, keep_alive=0.01)
-    await heard(frames, b"Hel")
+    await read_until(frames, b"Hel")
     assert await anext(frames) == b": keep-alive\n\n"
     cut.set()
-    await gone(fake)
-    await turns()
+    await all_closed(fake)
+    await run_other_tasks()
     await frames.aclose()
     del frames
-    await turns()
-    assert told == []
+    await run_other_tasks()
+    assert errors == []
 
 
-async def test_a_thousand_browsers_that_leave_cost_nothing(fake: FakeWorkersAI) -> None:
+async def test_a_thousand_browsers_that_leave_leave_nothing_behind(fake: FakeWorkersAI) -> None:
     """Closed, cancelled and dropped in turn, at every point."""
-    told: list[Any] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    errors: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     fake.always.says(HEL + LO, asyncio.Event())
     ai = fake.client()
     before = asyncio.all_tasks()
@@ -452,7 +457,7 @@ async def test_a_thousand_browsers_that_leave_cost_nothing(fake: FakeWorkersAI) 
     async def browser() -> None:
         number = next(numbers)
         frames: Any = ai.stream(MODEL, Prompt("Hi")).sse(keep_alive=0.01)
-        task = asyncio.ensure_future(all_of(frames))
+        task = asyncio.ensure_future(read_all(frames))
         for _ in range(number % 40):
             await asyncio.sleep(0)
         if number % 3 == 0:
@@ -463,6 +468,6 @@ async def test_a_thousand_browsers_that_leave_cost_nothing(fake: FakeWorkersAI) 
 
     for _ in range(10):
         await asyncio.gather(*(browser() for _ in range(100)))
-    await gone(fake)
+    await all_closed(fake)
     await fake.until(lambda: asyncio.all_tasks() <= before)
-    assert told == []
+    assert errors == []

@@ -46,8 +46,8 @@ FRAMINGS = pytest.mark.parametrize("framing", ["chunked", "close"])
 
 
 @pytest.fixture(autouse=True)
-def no_collector() -> Iterator[None]:
-    """What is let go must be gone without the collector's help."""
+def without_garbage_collector() -> Iterator[None]:
+    """Dropped streams have to be closed without the garbage collector."""
     gc.disable()
     yield
     gc.enable()
@@ -65,7 +65,7 @@ async def all_closed(fake: FakeWorkersAI) -> None:
 # Requests and tokens
 
 
-async def test_the_request_asks_for_a_stream(fake: FakeWorkersAI) -> None:
+async def test_the_request_has_stream_true_and_accepts_an_event_stream(fake: FakeWorkersAI) -> None:
     fake.streams("Hi")
     async with stream(fake) as tokens:
         await tokens.collect()
@@ -76,7 +76,7 @@ async def test_the_request_asks_for_a_stream(fake: FakeWorkersAI) -> None:
     assert request.headers["accept-encoding"] == "identity"
 
 
-async def test_nothing_is_sent_before_it_is_read(fake: FakeWorkersAI) -> None:
+async def test_the_request_is_sent_at_the_first_read(fake: FakeWorkersAI) -> None:
     tokens = stream(fake)
     assert repr(tokens) == "<TokenStream new, 0 events>"
     assert tokens.answer == Text()
@@ -88,7 +88,7 @@ async def test_nothing_is_sent_before_it_is_read(fake: FakeWorkersAI) -> None:
 
 
 async def test_the_answer_grows_with_every_token(fake: FakeWorkersAI) -> None:
-    """And `meta` is there from the first one on."""
+    """`meta` is there from the first token on."""
     fake.streams("a", "b", {"finish_reason": "stop"}, headers={"cf-ray": "8f1a-AMS"})
     async with stream(fake) as tokens:
         assert tokens.meta.ray_id == "8f1a-AMS"
@@ -101,14 +101,14 @@ async def test_the_answer_grows_with_every_token(fake: FakeWorkersAI) -> None:
     assert repr(tokens) == "<TokenStream over, 4 events>"
 
 
-async def test_text_gives_strings_and_skips_what_has_none(fake: FakeWorkersAI) -> None:
+async def test_text_skips_tokens_without_text(fake: FakeWorkersAI) -> None:
     fake.streams("a", {"reasoning": "hm"}, "", "b", {"finish_reason": "stop"})
     async with stream(fake) as tokens:
         assert [text async for text in tokens.text()] == ["a", "b"]
     assert tokens.answer.reasoning == "hm"
 
 
-async def test_collect_drains_from_wherever_it_is(fake: FakeWorkersAI) -> None:
+async def test_collect_returns_the_complete_answer_from_any_position(fake: FakeWorkersAI) -> None:
     fake.streams("a", "b", "c")
     async with stream(fake) as tokens:
         await anext(tokens)
@@ -116,26 +116,26 @@ async def test_collect_drains_from_wherever_it_is(fake: FakeWorkersAI) -> None:
         assert (await tokens.collect()).text == "abc"
 
 
-async def test_json_that_was_asked_for_is_parsed_at_the_end(fake: FakeWorkersAI) -> None:
+async def test_json_mode_parses_the_collected_answer(fake: FakeWorkersAI) -> None:
     fake.streams('{"a"', ": 1}")
     task = TextGeneration([user("Hi")], response_format="json_object")
     async with fake.client().stream(MODEL, task) as tokens:
         assert (await tokens.collect()).parsed == {"a": 1}
 
 
-async def test_run_gives_the_stream_where_it_is_asked_for_one(fake: FakeWorkersAI) -> None:
-    """By the task, by the argument, and in an open run; already begun."""
+async def test_run_returns_an_open_stream_if_one_is_requested(fake: FakeWorkersAI) -> None:
+    """By the task, by the argument, and by a mapping."""
     ai = fake.client()
-    made: list[Callable[[], Awaitable[Any]]] = [
+    calls: list[Callable[[], Awaitable[Any]]] = [
         lambda: ai.run(MODEL, Prompt("Hi", stream=True)),
         lambda: ai.run(MODEL, TextGeneration([user("Hi")], stream=True)),
         lambda: ai.run(MODEL, HI, stream=True),
         lambda: ai.run(MODEL, {"prompt": "Hi"}, stream=True),
         lambda: ai.run(MODEL, {"prompt": "Hi", "stream": True}),
     ]
-    for number, make in enumerate(made, 1):
+    for number, call in enumerate(calls, 1):
         fake.streams("a", "b")
-        tokens = await make()
+        tokens = await call()
         assert isinstance(tokens, TokenStream)
         assert len(fake.requests) == number
         assert fake.requests[-1].json()["stream"] is True
@@ -143,8 +143,8 @@ async def test_run_gives_the_stream_where_it_is_asked_for_one(fake: FakeWorkersA
             assert (await tokens.collect()).text == "ab"
 
 
-async def test_a_stream_that_nobody_asked_for_is_read(fake: FakeWorkersAI) -> None:
-    """moondream3.1 streams unless told not to: its input schema, `stream`."""
+async def test_an_unrequested_stream_is_read(fake: FakeWorkersAI) -> None:
+    """moondream3.1 streams unless `stream` is false: its input schema."""
     ai = fake.client()
     fake.streams("A ", "cat.", {"finish_reason": "stop"})
     assert await ai.run(MODEL, HI) == Text("A cat.", finish_reason="stop")
@@ -163,8 +163,8 @@ async def test_a_stream_that_nobody_asked_for_is_read(fake: FakeWorkersAI) -> No
 # JSON instead of a stream
 
 
-async def test_a_whole_answer_is_one_token(fake: FakeWorkersAI) -> None:
-    """A model that does not stream answers JSON: nobody has to ask again."""
+async def test_a_json_answer_becomes_one_token(fake: FakeWorkersAI) -> None:
+    """A model that does not stream answers JSON, which is not requested again."""
     fake.answers(
         {"response": "Hello", "tool_calls": [{"name": "f", "arguments": {"x": 1}}]},
         headers={"cf-ray": "8f1a-AMS"},
@@ -182,8 +182,10 @@ async def test_a_whole_answer_is_one_token(fake: FakeWorkersAI) -> None:
 
 
 @pytest.mark.parametrize("result", [{}, None, ""])
-async def test_an_empty_answer_says_to_call_run(fake: FakeWorkersAI, result: Any) -> None:
-    """github.com/cloudflare/ai, stream-text.test.ts: gpt-oss and Kimi did so. Asked once only."""
+async def test_an_empty_json_answer_raises_stream_unsupported(
+    fake: FakeWorkersAI, result: Any
+) -> None:
+    """github.com/cloudflare/ai, stream-text.test.ts: gpt-oss and Kimi did so. It is not retried."""
     fake.answers(result)
     with pytest.raises(StreamUnsupported, match=r"call run\(\)"):
         await stream(fake, retries=AT_ONCE).collect()
@@ -203,10 +205,10 @@ async def test_an_empty_answer_says_to_call_run(fake: FakeWorkersAI, result: Any
         (b"", "text/event-stream", 302, StatusError),
     ],
 )
-async def test_what_is_no_stream_is_a_typed_error(
+async def test_a_response_that_is_not_a_stream_raises_a_typed_error(
     fake: FakeWorkersAI, body: bytes, content_type: str, status: int, error: type[CfaiError]
 ) -> None:
-    """At every way in, and again at every later try: it never looks like a clean end."""
+    """From every method, and again at every later read."""
     for begin in (TokenStream.open, TokenStream.collect, anext):
         fake.says(body, content_type=content_type, status=status)
         tokens = stream(fake, retries=NEVER)
@@ -219,14 +221,14 @@ async def test_what_is_no_stream_is_a_typed_error(
     assert len(fake.requests) == 3
 
 
-def stalled(fake: FakeWorkersAI, *parts: bytes, framing: Any = "chunked") -> None:
-    """Begin a stream, and say no more."""
+def stream_that_stalls(fake: FakeWorkersAI, *parts: bytes, framing: Any = "chunked") -> None:
+    """Start a stream that sends *parts* and then nothing."""
     begin = parts or (HEL,)
     fake.says(*begin, asyncio.Event(), content_type="text/event-stream", framing=framing)
 
 
-async def reading(fake: FakeWorkersAI, tokens: TokenStream) -> asyncio.Task[list[str]]:
-    """A task that reads *tokens*, has got the first of them and waits for the next."""
+async def start_reading(fake: FakeWorkersAI, tokens: TokenStream) -> asyncio.Task[list[str]]:
+    """A task that has read the first token and waits for the next."""
     got = asyncio.Event()
 
     async def read() -> list[str]:
@@ -247,15 +249,15 @@ async def reading(fake: FakeWorkersAI, tokens: TokenStream) -> asyncio.Task[list
 # Closing in the middle
 
 
-async def test_leaving_the_block_closes_the_connection(fake: FakeWorkersAI) -> None:
-    """With a `break`, and with an exception, which passes."""
-    stalled(fake)
+async def test_leaving_async_with_closes_the_connection(fake: FakeWorkersAI) -> None:
+    """By `break`, and by an exception, which propagates."""
+    stream_that_stalls(fake)
     async with stream(fake) as tokens:
         async for _ in tokens:
             break
     await all_closed(fake)
     assert tokens.answer.text == "Hel"
-    stalled(fake)
+    stream_that_stalls(fake)
     with pytest.raises(ZeroDivisionError):
         async with stream(fake) as tokens:
             await anext(tokens)
@@ -263,8 +265,8 @@ async def test_leaving_the_block_closes_the_connection(fake: FakeWorkersAI) -> N
     await all_closed(fake)
 
 
-async def test_breaking_out_and_letting_go_closes_the_connection(fake: FakeWorkersAI) -> None:
-    """Without `async with`, and without the collector: the last reference is enough."""
+async def test_dropping_an_iterator_closes_the_connection(fake: FakeWorkersAI) -> None:
+    """Without `async with` and without the garbage collector."""
     ai = fake.client()
 
     async def first(tokens: AsyncIterator[Any]) -> Any:
@@ -278,21 +280,21 @@ async def test_breaking_out_and_letting_go_closes_the_connection(fake: FakeWorke
         lambda tokens: tokens.events(),
     ]
     for view in views:
-        stalled(fake)
+        stream_that_stalls(fake)
         assert await first(view(ai.stream(MODEL, HI)))
         await all_closed(fake)
 
 
-async def test_dropping_a_stream_that_only_began_closes_the_connection(fake: FakeWorkersAI) -> None:
+async def test_dropping_an_open_stream_closes_the_connection(fake: FakeWorkersAI) -> None:
     ai = fake.client()
-    stalled(fake)
+    stream_that_stalls(fake)
     tokens = await ai.run(MODEL, Prompt("Hi", stream=True))
     assert fake.connections == 1
     del tokens
     await all_closed(fake)
 
 
-async def test_dropping_one_that_never_began_sends_nothing(fake: FakeWorkersAI) -> None:
+async def test_dropping_an_unopened_stream_sends_nothing(fake: FakeWorkersAI) -> None:
     tokens = stream(fake)
     await tokens.aclose()
     del tokens
@@ -300,9 +302,9 @@ async def test_dropping_one_that_never_began_sends_nothing(fake: FakeWorkersAI) 
     assert fake.accepted == 0
 
 
-async def test_closing_twice_is_fine_and_reading_on_is_an_error(fake: FakeWorkersAI) -> None:
-    """What was closed in the middle never looks like a clean end, to no way of reading."""
-    stalled(fake)
+async def test_closing_twice_is_fine_and_reading_afterwards_raises(fake: FakeWorkersAI) -> None:
+    """Every method of start_reading raises, so a part never looks like the complete answer."""
+    stream_that_stalls(fake)
     tokens = await stream(fake).open()
     await anext(tokens)
     await tokens.aclose()
@@ -322,7 +324,7 @@ async def test_closing_twice_is_fine_and_reading_on_is_an_error(fake: FakeWorker
     await all_closed(fake)
 
 
-async def test_one_closed_before_it_began_is_an_error_too(fake: FakeWorkersAI) -> None:
+async def test_reading_a_stream_closed_before_it_was_opened_raises(fake: FakeWorkersAI) -> None:
     tokens = stream(fake)
     await tokens.aclose()
     with pytest.raises(StreamInterrupted, match="closed before its end"):
@@ -340,10 +342,10 @@ async def test_closing_after_the_end_changes_nothing(fake: FakeWorkersAI) -> Non
     assert await tokens.collect() == NATIVE.says
 
 
-async def test_events_that_were_there_already_are_not_told_after_closing(
+async def test_buffered_events_are_dropped_after_closing(
     fake: FakeWorkersAI,
 ) -> None:
-    """Several events came in one piece, and one of them was read."""
+    """Several events arrive in one chunk, and one of them is read."""
     for end in (TokenStream.aclose, TokenStream.cancel):
         fake.says(HEL + LO + LO, asyncio.Event())
         tokens = await stream(fake).open()
@@ -360,11 +362,13 @@ async def test_events_that_were_there_already_are_not_told_after_closing(
 
 
 @FRAMINGS
-async def test_cancel_ends_the_iteration_cleanly(fake: FakeWorkersAI, framing: str) -> None:
-    """Whoever reads gets no error, and the answer keeps what came."""
-    stalled(fake, framing=framing)
+async def test_cancel_ends_the_iteration_without_an_error(
+    fake: FakeWorkersAI, framing: str
+) -> None:
+    """The answer keeps what had arrived."""
+    stream_that_stalls(fake, framing=framing)
     tokens = stream(fake)
-    task = await reading(fake, tokens)
+    task = await start_reading(fake, tokens)
     tokens.cancel()
     assert await task == ["Hel"]
     assert tokens.answer == Text("Hel")
@@ -373,13 +377,13 @@ async def test_cancel_ends_the_iteration_cleanly(fake: FakeWorkersAI, framing: s
 
 
 @FRAMINGS
-async def test_closing_from_another_task_is_an_error_for_the_reader(
+async def test_closing_from_another_task_raises_for_the_reader(
     fake: FakeWorkersAI, framing: str
 ) -> None:
-    """Only `cancel` ends cleanly."""
-    stalled(fake, framing=framing)
+    """Only `cancel` ends the iteration without an error."""
+    stream_that_stalls(fake, framing=framing)
     tokens = stream(fake)
-    task = await reading(fake, tokens)
+    task = await start_reading(fake, tokens)
     await tokens.aclose()
     with pytest.raises(StreamInterrupted) as caught:
         await task
@@ -388,10 +392,12 @@ async def test_closing_from_another_task_is_an_error_for_the_reader(
 
 
 @FRAMINGS
-async def test_cancelling_the_task_closes_the_connection(fake: FakeWorkersAI, framing: str) -> None:
-    stalled(fake, framing=framing)
+async def test_cancelling_the_readers_task_closes_the_connection(
+    fake: FakeWorkersAI, framing: str
+) -> None:
+    stream_that_stalls(fake, framing=framing)
     tokens = stream(fake)
-    task = await reading(fake, tokens)
+    task = await start_reading(fake, tokens)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -405,9 +411,9 @@ async def test_cancelling_the_task_closes_the_connection(fake: FakeWorkersAI, fr
 async def test_cancel_before_the_first_event_ends_the_wait(
     fake: FakeWorkersAI, began: bool
 ) -> None:
-    """A user who stops before the first word does not wait for it."""
+    """The reader does not wait for the first event."""
     if began:
-        stalled(fake, COMMENT)
+        stream_that_stalls(fake, COMMENT)
     else:
         fake.stalls()
     tokens = stream(fake)
@@ -424,7 +430,7 @@ async def test_closing_before_the_first_event_ends_the_wait(
     fake: FakeWorkersAI, began: bool
 ) -> None:
     if began:
-        stalled(fake, COMMENT)
+        stream_that_stalls(fake, COMMENT)
     else:
         fake.stalls()
     tokens = stream(fake)
@@ -436,8 +442,8 @@ async def test_closing_before_the_first_event_ends_the_wait(
     await all_closed(fake)
 
 
-async def test_cancel_ends_the_pause_between_two_attempts(fake: FakeWorkersAI) -> None:
-    """And no further attempt is made."""
+async def test_cancel_ends_the_delay_before_a_retry(fake: FakeWorkersAI) -> None:
+    """No further attempt is made."""
     pausing = asyncio.Event()
     fake.always.fails(429, 3040, "busy", retry_after=50)
     retries = Retries(on_retry=lambda _: pausing.set())
@@ -452,7 +458,7 @@ async def test_cancel_ends_the_pause_between_two_attempts(fake: FakeWorkersAI) -
 async def test_cancelling_the_task_before_the_first_event_closes_the_connection(
     fake: FakeWorkersAI,
 ) -> None:
-    """A cancelled task stays cancelled, even where the stream is cancelled with it."""
+    """The task ends as cancelled, even if the stream is cancelled, too."""
     for also in (False, True):
         fake.stalls()
         tokens = stream(fake)
@@ -466,7 +472,7 @@ async def test_cancelling_the_task_before_the_first_event_closes_the_connection(
         await all_closed(fake)
 
 
-async def test_cancel_before_anything_sends_nothing(fake: FakeWorkersAI) -> None:
+async def test_cancel_before_opening_sends_nothing(fake: FakeWorkersAI) -> None:
     tokens = stream(fake)
     tokens.cancel()
     async with tokens:
@@ -475,8 +481,8 @@ async def test_cancel_before_anything_sends_nothing(fake: FakeWorkersAI) -> None
     assert fake.requests == []
 
 
-async def test_cancel_from_inside_the_loop_ends_it(fake: FakeWorkersAI) -> None:
-    stalled(fake, HEL + LO)
+async def test_cancel_inside_the_loop_ends_the_loop(fake: FakeWorkersAI) -> None:
+    stream_that_stalls(fake, HEL + LO)
     tokens = stream(fake)
     seen = []
     async for token in tokens:
@@ -486,11 +492,11 @@ async def test_cancel_from_inside_the_loop_ends_it(fake: FakeWorkersAI) -> None:
     await all_closed(fake)
 
 
-async def test_closing_the_client_ends_a_stream_with_an_error(fake: FakeWorkersAI) -> None:
-    """Nobody waits for ever, and no part passes for the whole."""
-    stalled(fake)
+async def test_closing_the_client_raises_for_the_reader(fake: FakeWorkersAI) -> None:
+    """The reader neither hangs nor takes the part for the complete answer."""
+    stream_that_stalls(fake)
     ai = fake.client()
-    task = await reading(fake, ai.stream(MODEL, HI))
+    task = await start_reading(fake, ai.stream(MODEL, HI))
     await ai.aclose()
     with pytest.raises(StreamInterrupted):
         await task
@@ -498,7 +504,7 @@ async def test_closing_the_client_ends_a_stream_with_an_error(fake: FakeWorkersA
 
 
 async def test_a_stream_has_one_reader(fake: FakeWorkersAI) -> None:
-    """A second one is told so, at any point, and the first one reads on undisturbed."""
+    """A second reader is refused at any point, and the first one is not disturbed."""
     more = asyncio.Event()
     fake.says(COMMENT, more, HEL, more, LO, DONE)
     tokens = stream(fake)
@@ -517,7 +523,7 @@ async def test_a_stream_has_one_reader(fake: FakeWorkersAI) -> None:
     more.clear()
     fake.says(HEL, more, LO, DONE)
     tokens = stream(fake)
-    task = await reading(fake, tokens)
+    task = await start_reading(fake, tokens)
     with pytest.raises(InputError, match="one reader"):
         await anext(tokens)
     more.set()
@@ -527,8 +533,8 @@ async def test_a_stream_has_one_reader(fake: FakeWorkersAI) -> None:
 # Connections
 
 
-async def test_a_finished_stream_gives_its_connection_back(fake: FakeWorkersAI) -> None:
-    """However it ends, if it ends: with the last chunk right behind the mark, or a little later."""
+async def test_a_finished_stream_returns_its_connection_to_the_pool(fake: FakeWorkersAI) -> None:
+    """Whether the last chunk comes with the end mark or a little later."""
     ai = fake.client()
     endings: list[tuple[bytes, ...]] = [
         (NATIVE.stream,),
@@ -550,16 +556,16 @@ async def test_a_finished_stream_gives_its_connection_back(fake: FakeWorkersAI) 
     assert fake.connections == 1
 
 
-async def test_an_end_mark_before_a_body_without_end_is_an_end(fake: FakeWorkersAI) -> None:
-    """The connection is not waited for; it is closed."""
+async def test_an_end_mark_ends_a_stream_whose_body_goes_on(fake: FakeWorkersAI) -> None:
+    """The connection is closed without waiting for the end of the body."""
     for more in ((), (LO,) * 50):
         fake.says(NATIVE.stream, *more, asyncio.Event())
         assert await stream(fake).collect() == NATIVE.says
         await all_closed(fake)
 
 
-async def test_as_many_streams_as_the_limit_run_and_the_next_one_waits(fake: FakeWorkersAI) -> None:
-    """A stream holds its slot until it is closed, however that is done."""
+async def test_open_streams_count_towards_the_limit(fake: FakeWorkersAI) -> None:
+    """A stream holds its slot until it is closed, in any way."""
     ai = fake.client(limit=2)
     fake.always.says(HEL, asyncio.Event())
     one, two = await ai.stream(MODEL, HI).open(), await ai.stream(MODEL, HI).open()
@@ -586,19 +592,19 @@ Way = Callable[[TokenStream, int], Awaitable[None]]
 """What happens to one stream, with its number."""
 
 
-async def broken_off(tokens: TokenStream, number: int) -> None:
+async def leave_the_block(tokens: TokenStream, number: int) -> None:
     async with tokens:
         async for _ in tokens:
             break
 
 
-async def dropped(tokens: TokenStream, number: int) -> None:
+async def drop_the_iterator(tokens: TokenStream, number: int) -> None:
     async for _ in tokens:
         break
 
 
-async def its_task_cancelled(tokens: TokenStream, number: int) -> None:
-    """At every point: before the request, before the answer, inside the stream."""
+async def cancel_the_task(tokens: TokenStream, number: int) -> None:
+    """At every point: before the request, before the response, inside the stream."""
     task = asyncio.ensure_future(tokens.collect())
     for _ in range(number % 40):
         await asyncio.sleep(0)
@@ -607,8 +613,8 @@ async def its_task_cancelled(tokens: TokenStream, number: int) -> None:
         await task
 
 
-async def stopped_from_outside(tokens: TokenStream, number: int) -> None:
-    """`cancel` and `aclose` at every point, from another task."""
+async def stop_from_another_task(tokens: TokenStream, number: int) -> None:
+    """`cancel` and `aclose` at every point."""
     task = asyncio.ensure_future(tokens.collect())
     for _ in range(number % 40):
         await asyncio.sleep(0)
@@ -621,19 +627,21 @@ async def stopped_from_outside(tokens: TokenStream, number: int) -> None:
             await task
 
 
-@pytest.mark.parametrize("way", [broken_off, dropped, its_task_cancelled, stopped_from_outside])
-async def test_a_thousand_streams_that_did_not_end_leave_nothing(
+@pytest.mark.parametrize(
+    "way", [leave_the_block, drop_the_iterator, cancel_the_task, stop_from_another_task]
+)
+async def test_a_thousand_unfinished_streams_leave_nothing_behind(
     fake: FakeWorkersAI, way: Way
 ) -> None:
-    """No connection, no task, and nothing that the loop complains of; a hundred at once."""
+    """No connection, no task, and no complaint of the event loop; a hundred run at once."""
     complaints: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, told: complaints.append(told))
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     fake.always.says(HEL + LO, asyncio.Event())
     ai = fake.client()
     before = asyncio.all_tasks()
     for crowd in range(10):
         await asyncio.gather(*(way(ai.stream(MODEL, HI), 100 * crowd + one) for one in range(100)))
-    if way in (broken_off, dropped):
+    if way in (leave_the_block, drop_the_iterator):
         assert len(fake.requests) == 1000
     await all_closed(fake)
     await fake.until(lambda: asyncio.all_tasks() <= before)
@@ -645,11 +653,11 @@ async def test_a_thousand_streams_that_did_not_end_leave_nothing(
 
 @FRAMINGS
 @pytest.mark.parametrize("phase", ["idle", "content", "total"])
-async def test_a_limit_that_runs_out_ends_the_stream(
+async def test_an_exceeded_time_limit_ends_the_stream(
     fake: FakeWorkersAI, phase: str, framing: str
 ) -> None:
-    """It says which; the connection is closed, and what came is kept."""
-    stalled(fake, framing=framing)
+    """The error names the limit; the connection is closed, and the partial answer is kept."""
+    stream_that_stalls(fake, framing=framing)
     limits: dict[str, Any] = {"idle": None, phase: 0.15}
     tokens = stream(fake, timeouts=Timeouts(**limits))
     with pytest.raises(RequestTimeout, match=f"Timeouts.{phase}") as caught:
@@ -664,11 +672,11 @@ async def test_a_limit_that_runs_out_ends_the_stream(
 
 @FRAMINGS
 @pytest.mark.parametrize("phase", ["idle", "content", "total"])
-async def test_raw_events_have_the_same_limits(
+async def test_raw_events_have_the_same_time_limits(
     fake: FakeWorkersAI, phase: str, framing: str
 ) -> None:
-    """There the end of the body is the end: a limit must not pass for one."""
-    stalled(fake, framing=framing)
+    """For raw events the end of the body is the end: a timeout must not look like it."""
+    stream_that_stalls(fake, framing=framing)
     limits: dict[str, Any] = {"idle": None, phase: 0.15}
     tokens = stream(fake, timeouts=Timeouts(**limits))
     with pytest.raises(RequestTimeout):
@@ -677,12 +685,12 @@ async def test_raw_events_have_the_same_limits(
 
 
 @pytest.mark.parametrize("phase", ["response", "total", "idle", "content"])
-async def test_a_limit_before_the_first_event_is_one_too(fake: FakeWorkersAI, phase: str) -> None:
-    """`response` counts to the headers, the others from there on; nothing is asked for again."""
+async def test_time_limits_count_before_the_first_event(fake: FakeWorkersAI, phase: str) -> None:
+    """`response` counts up to the headers, the others from there on. Timeouts are not retried."""
     if phase == "response":
         fake.stalls()
     else:
-        stalled(fake, COMMENT)
+        stream_that_stalls(fake, COMMENT)
     limits: dict[str, Any] = {"idle": None, phase: 0.15}
     with pytest.raises(RequestTimeout) as caught:
         await stream(fake, timeouts=Timeouts(**limits), retries=Retries(base=0)).collect()
@@ -691,10 +699,10 @@ async def test_a_limit_before_the_first_event_is_one_too(fake: FakeWorkersAI, ph
     await all_closed(fake)
 
 
-async def test_a_comment_resets_the_idle_limit_and_not_the_one_for_content(
+async def test_a_comment_resets_the_idle_limit_but_not_the_content_limit(
     fake: FakeWorkersAI,
 ) -> None:
-    """A server that says it is alive is not silent; but it says nothing."""
+    """A comment shows that the server is alive, but adds nothing to the answer."""
     beats: list[Any] = [COMMENT, 0.025] * 14
     fake.says(HEL, *beats, DONE)
     assert (await stream(fake, timeouts=Timeouts(idle=0.25)).collect()).text == "Hel"
@@ -704,7 +712,7 @@ async def test_a_comment_resets_the_idle_limit_and_not_the_one_for_content(
     assert caught.value.phase == "content"
 
 
-async def test_an_event_that_adds_nothing_does_not_reset_the_limit_for_content(
+async def test_an_empty_event_does_not_reset_the_content_limit(
     fake: FakeWorkersAI,
 ) -> None:
     beats: list[Any] = [b'data: {"response":""}\n\n', 0.025] * 14
@@ -717,9 +725,9 @@ async def test_an_event_that_adds_nothing_does_not_reset_the_limit_for_content(
     assert (await stream(fake, timeouts=Timeouts(content=0.25)).collect()).text == "Hel" + "lo" * 14
 
 
-async def test_time_that_the_reader_takes_does_not_count(fake: FakeWorkersAI) -> None:
-    """Only a wait for the service is silence; the deadline of the call runs on."""
-    stalled(fake)
+async def test_time_spent_by_the_reader_does_not_count(fake: FakeWorkersAI) -> None:
+    """Only waiting for the service counts; the total limit always runs."""
+    stream_that_stalls(fake)
     async with stream(fake, timeouts=Timeouts(idle=None, total=0.15)) as tokens:
         await anext(tokens)
         await all_closed(fake)
@@ -736,7 +744,7 @@ async def test_time_that_the_reader_takes_does_not_count(fake: FakeWorkersAI) ->
         assert (await tokens.collect()).text == "Hello"
 
 
-async def test_a_stream_may_last_longer_than_the_limit_for_its_headers(
+async def test_a_stream_may_last_longer_than_the_response_limit(
     fake: FakeWorkersAI,
 ) -> None:
     steps: list[Any] = [LO, 0.03] * 11
@@ -745,16 +753,16 @@ async def test_a_stream_may_last_longer_than_the_limit_for_its_headers(
     assert (await stream(fake, timeouts=limits).collect()).text.startswith("Hel")
 
 
-async def test_no_limit_is_no_limit(fake: FakeWorkersAI) -> None:
+async def test_time_limits_can_be_turned_off(fake: FakeWorkersAI) -> None:
     none = Timeouts(connect=None, pool=None, response=None, idle=None, content=None, total=None)
     fake.says(HEL, 0.02, LO, DONE)
     assert (await stream(fake, timeouts=none).collect()).text == "Hello"
 
 
 async def test_a_timer_does_not_outlive_its_stream(fake: FakeWorkersAI) -> None:
-    """A finished, closed or dropped stream leaves no handle behind that holds its response."""
+    """A finished, closed or dropped stream leaves no timer that holds its response."""
     loop: Any = asyncio.get_running_loop()
-    for end in ("finished", "closed", "dropped"):
+    for end in ("finished", "closed", "drop_the_iterator"):
         fake.says(*((NATIVE.stream,) if end == "finished" else (HEL, asyncio.Event())))
         tokens = await stream(fake, timeouts=Timeouts(idle=1234.0, response=None)).open()
         if end == "finished":

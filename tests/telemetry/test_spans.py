@@ -109,8 +109,8 @@ IDENTITY = {
 }
 
 
-async def test_a_run_is_a_span(fake: FakeWorkersAI, collected: Collected) -> None:
-    """Its name, its kind and its attributes are those of the conventions."""
+async def test_a_run_has_a_span(fake: FakeWorkersAI, collected: Collected) -> None:
+    """Name, kind and attributes follow the conventions."""
     fake.answers(CHAT, headers={"cf-ray": "8c1-LIS", "cf-aig-log-id": "log-1"})
     task = TextGeneration(
         [user("Hi")], max_tokens=20, temperature=0.5, top_p=0.9, top_k=5, seed=7,
@@ -152,8 +152,8 @@ async def test_a_run_is_a_span(fake: FakeWorkersAI, collected: Collected) -> Non
     assert isinstance(attributes(span)["gen_ai.request.seed"], int)
 
 
-async def test_a_run_is_measured(fake: FakeWorkersAI, collected: Collected) -> None:
-    """Its seconds and its tokens, in the buckets of the conventions."""
+async def test_a_run_records_metrics(fake: FakeWorkersAI, collected: Collected) -> None:
+    """Seconds and tokens, in the buckets of the conventions."""
     fake.answers(CHAT)
     await collected.client(fake).run(MODEL, TextGeneration([user("Hi")]))
 
@@ -176,7 +176,9 @@ async def test_a_run_is_measured(fake: FakeWorkersAI, collected: Collected) -> N
     assert not collected.points("gen_ai.client.operation.time_to_first_chunk")
 
 
-async def test_an_open_run_says_what_it_used(fake: FakeWorkersAI, collected: Collected) -> None:
+async def test_the_usage_of_an_open_run_is_recorded(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
     """The text of a mapping's answer is read like that of a task."""
     fake.answers({"response": "Hello", "usage": USAGE}).answers(["no", "text"])
     ai = collected.client(fake)
@@ -190,8 +192,8 @@ async def test_an_open_run_says_what_it_used(fake: FakeWorkersAI, collected: Col
     assert second["gen_ai.operation.name"] == "generate_content"
 
 
-async def test_embeddings_name_their_dimension(fake: FakeWorkersAI, collected: Collected) -> None:
-    """Each request of many texts is a span, a child of what is current around the job."""
+async def test_embeddings_record_their_dimension(fake: FakeWorkersAI, collected: Collected) -> None:
+    """Each request of a job has a span, a child of the span that is current around the job."""
     for _ in range(2):
         usage = {"prompt_tokens": 2, "total_tokens": 2}
         fake.answers({"shape": [2, 3], "data": [[1.0, 2.0, 3.0]] * 2, "usage": usage})
@@ -209,24 +211,24 @@ async def test_embeddings_name_their_dimension(fake: FakeWorkersAI, collected: C
 
 
 async def test_an_image_is_an_output_type(fake: FakeWorkersAI, collected: Collected) -> None:
-    """Nothing of its bytes is in the span, captured or not."""
+    """Its bytes are never in the span."""
     fake.says(PNG, content_type="image/png")
     await collected.client(fake, options={"capture_content": True}).run(MODEL, TextToImage("A cat"))
-    said = attributes(collected.only())
-    assert said["gen_ai.operation.name"] == "generate_content"
-    assert said["gen_ai.output.type"] == "image"
-    assert "gen_ai.output.messages" not in said
-    assert json.loads(said["gen_ai.input.messages"])[0]["parts"][0]["content"] == "A cat"
+    span = attributes(collected.only())
+    assert span["gen_ai.operation.name"] == "generate_content"
+    assert span["gen_ai.output.type"] == "image"
+    assert "gen_ai.output.messages" not in span
+    assert json.loads(span["gen_ai.input.messages"])[0]["parts"][0]["content"] == "A cat"
 
 
 # Errors
 
 
-async def test_an_error_is_the_status_of_the_span(
+async def test_an_error_sets_the_status_of_the_span(
     fake: FakeWorkersAI, collected: Collected
 ) -> None:
-    """Its class and the service's code, and no word that may repeat the question."""
-    fake.fails(429, 3036, "you said: the question itself", headers={"cf-ray": "8c1-LIS"})
+    """Its class and the service's code, but no text that may repeat the question."""
+    fake.fails(429, 3036, "you wrote: the question itself", headers={"cf-ray": "8c1-LIS"})
     with pytest.raises(QuotaExceeded):
         await collected.client(fake).run(MODEL, HI)
     span = collected.only()
@@ -241,10 +243,10 @@ async def test_an_error_is_the_status_of_the_span(
     assert not collected.points("gen_ai.client.token.usage")
 
 
-async def test_what_was_refused_before_it_was_sent_is_a_span_too(
+async def test_a_call_refused_before_sending_has_a_span(
     fake: FakeWorkersAI, collected: Collected
 ) -> None:
-    """An `InputError` quotes the value, so the span names the class alone."""
+    """An `InputError` quotes the value, so the span has only the class."""
     with pytest.raises(InputError):
         await collected.client(fake).run("no model/..", HI)
     span = collected.only()
@@ -252,10 +254,8 @@ async def test_what_was_refused_before_it_was_sent_is_a_span_too(
     assert attributes(span)["error.type"] == "InputError"
 
 
-async def test_a_call_that_is_repeated_is_one_span(
-    fake: FakeWorkersAI, collected: Collected
-) -> None:
-    """Each failed attempt is an event in it."""
+async def test_a_retried_call_has_one_span(fake: FakeWorkersAI, collected: Collected) -> None:
+    """Each failed attempt is an event of the span."""
     fake.fails(429, 3040, "busy").fails(500, 3000, "oops").answers({"response": "Hello"})
     await collected.client(fake).run(MODEL, HI)
     span = collected.only()
@@ -268,8 +268,8 @@ async def test_a_call_that_is_repeated_is_one_span(
     assert span.status.status_code is StatusCode.UNSET
 
 
-async def test_no_secret_is_in_a_span(fake: FakeWorkersAI, collected: Collected) -> None:
-    """Neither the token nor the account, even where the service repeats them."""
+async def test_spans_contain_no_secret(fake: FakeWorkersAI, collected: Collected) -> None:
+    """Neither the token nor the account, even if the service repeats them."""
     fake.fails(400, 5004, "fake-api-token of /accounts/account/ai")
     with pytest.raises(Exception, match="of"):
         await collected.client(fake, options={"capture_content": True}).run(MODEL, HI)
@@ -283,26 +283,26 @@ async def test_no_secret_is_in_a_span(fake: FakeWorkersAI, collected: Collected)
 async def test_a_span_lasts_as_long_as_its_stream(
     fake: FakeWorkersAI, collected: Collected
 ) -> None:
-    """It ends with the stream, and knows what the whole of it used."""
+    """It ends with the stream and has the total usage."""
     last = {"response": "", "usage": USAGE}
     fake.streams("Hel", "lo", "!", last)
     async with collected.client(fake).stream(MODEL, HI) as tokens:
         async for _ in tokens:
             assert not collected.spans.get_finished_spans()
-    said = attributes(collected.only())
-    assert said["gen_ai.request.stream"] is True
-    assert 0 < said["gen_ai.response.time_to_first_chunk"] < 10
-    assert said["gen_ai.usage.output_tokens"] == 3
-    assert "cfai.outcome" not in said
+    span = attributes(collected.only())
+    assert span["gen_ai.request.stream"] is True
+    assert 0 < span["gen_ai.response.time_to_first_chunk"] < 10
+    assert span["gen_ai.usage.output_tokens"] == 3
+    assert "cfai.outcome" not in span
     (first,) = collected.points("gen_ai.client.operation.time_to_first_chunk")
     (between,) = collected.points("gen_ai.client.operation.time_per_output_chunk")
     assert (first.count, between.count) == (1, 3)
 
 
-async def test_the_model_of_a_stream_is_what_its_events_name(
+async def test_the_model_of_a_stream_is_read_from_its_events(
     fake: FakeWorkersAI, collected: Collected
 ) -> None:
-    """Chat completions name the model and the answer's id in each event."""
+    """Chat completions contain the model and the answer's id in each event."""
     piece = {"id": "chat-1", "model": "llama-3.1-8b"}
     fake.streams(
         {**piece, "choices": [{"delta": {"content": "Hello"}}]},
@@ -311,16 +311,16 @@ async def test_the_model_of_a_stream_is_what_its_events_name(
     assert await collected.client(fake).stream(MODEL, HI).collect() == Text(
         "Hello", finish_reason="stop"
     )
-    said = attributes(collected.only())
-    assert said["gen_ai.response.id"] == "chat-1"
-    assert said["gen_ai.response.model"] == "llama-3.1-8b"
-    assert said["gen_ai.response.finish_reasons"] == ("stop",)
+    span = attributes(collected.only())
+    assert span["gen_ai.response.id"] == "chat-1"
+    assert span["gen_ai.response.model"] == "llama-3.1-8b"
+    assert span["gen_ai.response.finish_reasons"] == ("stop",)
     (duration,) = collected.points("gen_ai.client.operation.duration")
     assert (duration.attributes or {})["gen_ai.response.model"] == "llama-3.1-8b"
 
 
-async def test_a_stream_that_is_left_is_no_error(fake: FakeWorkersAI, collected: Collected) -> None:
-    """The span says that it was closed, and has no tokens to count."""
+async def test_a_closed_stream_is_not_an_error(fake: FakeWorkersAI, collected: Collected) -> None:
+    """The span says that it was closed, and records no tokens."""
     fake.streams("Hel", "lo")
     async with collected.client(fake).stream(MODEL, HI) as tokens:
         await anext(tokens)
@@ -328,8 +328,8 @@ async def test_a_stream_that_is_left_is_no_error(fake: FakeWorkersAI, collected:
     assert collected.only().status.status_code is StatusCode.UNSET
 
 
-async def test_a_cancelled_call_is_no_error(fake: FakeWorkersAI, collected: Collected) -> None:
-    """It is somebody's wish; and the span ends there and then."""
+async def test_a_cancelled_call_is_not_an_error(fake: FakeWorkersAI, collected: Collected) -> None:
+    """The span ends at once."""
     fake.answers({"response": "never"}, after=asyncio.Event())
     task = asyncio.create_task(collected.client(fake).run(MODEL, HI))
     await fake.until(lambda: fake.requests)
@@ -340,8 +340,8 @@ async def test_a_cancelled_call_is_no_error(fake: FakeWorkersAI, collected: Coll
     assert collected.only().status.status_code is StatusCode.UNSET
 
 
-async def test_a_stream_that_is_cut_is_an_error(fake: FakeWorkersAI, collected: Collected) -> None:
-    """What had arrived is not lost: it is captured where content is."""
+async def test_a_cut_stream_is_an_error(fake: FakeWorkersAI, collected: Collected) -> None:
+    """The part that had arrived is captured, if content is."""
     fake.says(b'data: {"response":"Hel"}\n\n', then_hangs_up=True)
     ai = collected.client(fake, options={"capture_content": True})
     with pytest.raises(StreamInterrupted):
@@ -354,10 +354,10 @@ async def test_a_stream_that_is_cut_is_an_error(fake: FakeWorkersAI, collected: 
 
 
 @pytest.mark.parametrize("rest", [b"", b'data: {"respon'], ids=["no end mark", "inside an event"])
-async def test_a_stream_that_is_truncated_is_an_error(
+async def test_a_truncated_stream_is_an_error(
     fake: FakeWorkersAI, collected: Collected, rest: bytes
 ) -> None:
-    """Its seconds are those of a failure, and its tokens are not counted."""
+    """Its duration is that of a failure, and its tokens are not counted."""
     event = b'data: {"response":"Hel","usage":{"prompt_tokens":5,"completion_tokens":1}}\n\n'
     fake.says(event + rest, content_type="text/event-stream")
     with pytest.raises(StreamInterrupted):
@@ -370,10 +370,10 @@ async def test_a_stream_that_is_truncated_is_an_error(
     assert not collected.points("gen_ai.client.token.usage")
 
 
-async def test_tokens_of_a_stream_that_is_left_are_not_counted(
+async def test_tokens_of_a_closed_stream_are_not_counted(
     fake: FakeWorkersAI, collected: Collected
 ) -> None:
-    """What it used in the end is not known; what was said so far stands in the span."""
+    """The total is not known; the usage so far is in the span."""
     fake.streams({"response": "Hel", "usage": USAGE}, "lo")
     async with collected.client(fake).stream(MODEL, HI) as tokens:
         await anext(tokens)
@@ -404,10 +404,10 @@ async def test_tokens_of_a_stream_that_is_left_are_not_counted(
         {"prompt": "\ud800"},
     ],
 )
-async def test_whatever_is_asked_has_a_span_that_ends(
+async def test_every_request_has_a_span_that_ends(
     fake: FakeWorkersAI, collected: Collected, more: dict[str, Any], captures: bool
 ) -> None:
-    """Attributes are left out where they would be none; the call is measured all the same."""
+    """Invalid attributes are dropped, and the call is measured all the same."""
     fake.always.answers({"response": "Hello"})
     ai = collected.client(fake, options={"capture_content": captures})
     try:
@@ -428,10 +428,8 @@ def assert_sendable(span: ReadableSpan) -> None:
                 assert isinstance(one, float) or -(2**63) <= one < 2**63
 
 
-async def test_whatever_is_answered_has_a_span_that_ends(
-    fake: FakeWorkersAI, collected: Collected
-) -> None:
-    """A header may hold bytes that are no UTF-8."""
+async def test_every_answer_has_a_span_that_ends(fake: FakeWorkersAI, collected: Collected) -> None:
+    """A header may contain invalid UTF-8."""
     fake.answers({"response": "Hello"}, headers={"cf-ray": "8c1-\xe9"})
     answer = await collected.client(fake).run(MODEL, HI)
     assert answer.meta.ray_id == "8c1-\udce9"
@@ -439,7 +437,7 @@ async def test_whatever_is_answered_has_a_span_that_ends(
     assert_sendable(collected.only())
 
 
-async def test_a_model_whose_name_is_no_utf_8_has_a_span(
+async def test_a_model_name_with_a_lone_surrogate_has_a_span(
     fake: FakeWorkersAI, collected: Collected
 ) -> None:
     """The call is refused, and its span says so."""
@@ -455,18 +453,18 @@ class Unspeakable:
         raise LookupError("no words")
 
 
-async def test_a_span_goes_without_what_has_no_words(
+async def test_attributes_that_fail_are_logged_and_left_out(
     fake: FakeWorkersAI, collected: Collected, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What can't be told is logged; the rest is told."""
+    """The rest of the span is recorded."""
     ai = collected.client(fake, options={"capture_content": True})
     tools = [{"name": "x", "parameters": Unspeakable()}]
     with pytest.raises(InputError):
         await ai.run(MODEL, {"prompt": "Hi", "tools": tools, "seed": 7})
-    said = attributes(collected.only())
-    assert said["gen_ai.request.seed"] == 7
-    assert "gen_ai.input.messages" in said
-    assert "gen_ai.tool.definitions" not in said
+    span = attributes(collected.only())
+    assert span["gen_ai.request.seed"] == 7
+    assert "gen_ai.input.messages" in span
+    assert "gen_ai.tool.definitions" not in span
     assert "a span lacks the content of the request" in caplog.text
 
 
@@ -487,10 +485,10 @@ class RefusingMeters(NoOpMeterProvider):
         return RefusingMeter(name)
 
 
-async def test_a_span_ends_though_nothing_can_be_measured(
+async def test_a_span_ends_if_the_metrics_fail(
     fake: FakeWorkersAI, collected: Collected, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What the program's own metrics raise is logged, and leaves no span open."""
+    """Errors of the program's metrics are logged."""
     observer = telemetry.spans(tracer_provider=collected.tracers, meter_provider=RefusingMeters())
     fake.answers({"response": "Hello"})
     assert (await fake.client(observers=[observer]).run(MODEL, HI)).text == "Hello"
@@ -513,10 +511,10 @@ TALK = TextGeneration(
 )
 
 
-async def test_content_is_left_out_unless_asked_for(
+async def test_content_is_not_captured_by_default(
     fake: FakeWorkersAI, collected: Collected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the question nor the answer is in a span by itself."""
+    """Neither the question nor the answer is in a span."""
     monkeypatch.delenv(telemetry.CAPTURE, raising=False)
     fake.answers({"response": "the answer itself"})
     await collected.client(fake).run(MODEL, TALK)
@@ -526,7 +524,7 @@ async def test_content_is_left_out_unless_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("said", "given", "captures"),
+    ("variable", "argument", "captures"),
     [
         ("true", None, True),
         ("SPAN_ONLY", None, True),
@@ -537,31 +535,31 @@ async def test_content_is_left_out_unless_asked_for(
         ("false", True, True),
     ],
 )
-async def test_who_decides_on_content(
+async def test_content_is_captured_by_argument_or_environment(
     fake: FakeWorkersAI,
     collected: Collected,
     monkeypatch: pytest.MonkeyPatch,
-    said: str,
-    given: bool | None,
+    variable: str,
+    argument: bool | None,
     captures: bool,
 ) -> None:
-    """The argument, and without one the variable that OpenTelemetry has for it."""
-    monkeypatch.setenv(telemetry.CAPTURE, said)
+    """The argument wins over OpenTelemetry's environment variable."""
+    monkeypatch.setenv(telemetry.CAPTURE, variable)
     fake.answers({"response": "Hello"})
-    await collected.client(fake, options={"capture_content": given}).run(MODEL, HI)
+    await collected.client(fake, options={"capture_content": argument}).run(MODEL, HI)
     assert ("gen_ai.input.messages" in attributes(collected.only())) == captures
 
 
 async def test_captured_messages_have_the_form_of_the_conventions(
     fake: FakeWorkersAI, collected: Collected
 ) -> None:
-    """Roles and parts; an image is named, and its bytes are left out."""
+    """Roles and parts; an image has its kind, but not its bytes."""
     calls = [{"name": "get_weather", "arguments": {"city": "Cusco"}}]
     fake.answers({"response": "Wait.", "tool_calls": calls, "finish_reason": "tool_calls"})
     await collected.client(fake, options={"capture_content": True}).run(MODEL, TALK)
-    said = attributes(collected.only())
+    span = attributes(collected.only())
     lima = {"type": "tool_call", "id": "1", "name": "get_weather", "arguments": {"city": "Lima"}}
-    assert json.loads(said["gen_ai.input.messages"]) == [
+    assert json.loads(span["gen_ai.input.messages"]) == [
         {"role": "system", "parts": [{"type": "text", "content": "Be brief."}]},
         {
             "role": "user",
@@ -573,18 +571,18 @@ async def test_captured_messages_have_the_form_of_the_conventions(
             "parts": [{"type": "tool_call_response", "id": "1", "response": "dry"}],
         },
     ]
-    (message,) = json.loads(said["gen_ai.output.messages"])
+    (message,) = json.loads(span["gen_ai.output.messages"])
     assert message["role"] == "assistant"
     assert [part["type"] for part in message["parts"]] == ["text", "tool_call"]
     assert message["parts"][1]["arguments"] == {"city": "Cusco"}
-    (tool,) = json.loads(said["gen_ai.tool.definitions"])
+    (tool,) = json.loads(span["gen_ai.tool.definitions"])
     assert (tool["type"], tool["name"]) == ("function", "get_weather")
 
 
-async def test_messages_that_nobody_knows_are_captured_without_content(
+async def test_messages_of_unknown_form_are_captured_without_content(
     fake: FakeWorkersAI, collected: Collected
 ) -> None:
-    """An open run may hold anything, and still goes out and is a span."""
+    """An open run may contain anything; it is sent, and has a span."""
     fake.answers({"response": "Hello"})
     task = {"messages": [5, {"role": "user", "content": [{"type": "x", "y": 1}]}], "tools": [5]}
     ai = collected.client(fake, options={"capture_content": True})
@@ -628,20 +626,20 @@ async def test_messages_that_nobody_knows_are_captured_without_content(
         ),
     ],
 )
-async def test_what_an_open_run_asks_is_captured_in_its_form(
+async def test_the_input_of_an_open_run_is_captured_in_its_form(
     fake: FakeWorkersAI,
     collected: Collected,
     asked: dict[str, Any],
     messages: list[tuple[str, Any]],
 ) -> None:
-    """One text is one message, and the Responses form is a conversation, too."""
+    """One text is one message; the Responses form is a conversation."""
     fake.answers({"response": "Hello"})
     ai = collected.client(fake, options={"capture_content": True})
     await ai.run(MODEL, asked | {"instructions": "Be brief."})
-    said = attributes(collected.only())
-    captured = json.loads(said["gen_ai.input.messages"])
+    span = attributes(collected.only())
+    captured = json.loads(span["gen_ai.input.messages"])
     assert [(one["role"], one["parts"]) for one in captured] == messages
-    assert json.loads(said["gen_ai.system_instructions"]) == [
+    assert json.loads(span["gen_ai.system_instructions"]) == [
         {"type": "text", "content": "Be brief."}
     ]
 
@@ -649,8 +647,10 @@ async def test_what_an_open_run_asks_is_captured_in_its_form(
 # Traces
 
 
-async def test_requests_carry_the_span(fake: FakeWorkersAI, collected: Collected) -> None:
-    """`traceparent` names the call's span, in the caller's trace; baggage stays at home."""
+async def test_requests_carry_the_span_as_traceparent(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """In the caller's trace. Baggage is not sent."""
     fake.answers({"response": "Hello"}).streams("Hello")
     ai = collected.client(fake)
     token = context.attach(baggage.set_baggage("user", "42"))
@@ -668,7 +668,7 @@ async def test_requests_carry_the_span(fake: FakeWorkersAI, collected: Collected
         assert "baggage" not in request.headers
 
 
-async def test_requests_carry_nothing_where_that_is_switched_off(
+async def test_requests_carry_no_traceparent_if_propagation_is_off(
     fake: FakeWorkersAI, collected: Collected
 ) -> None:
     """`propagate=False` keeps the trace to yourself."""
@@ -677,10 +677,10 @@ async def test_requests_carry_nothing_where_that_is_switched_off(
     assert "traceparent" not in fake.requests[0].headers
 
 
-async def test_the_span_is_current_while_the_request_is_made_and_no_longer(
+async def test_the_span_is_current_only_during_the_request(
     fake: FakeWorkersAI, collected: Collected
 ) -> None:
-    """What happens inside is its child; what a stream's reader does is not."""
+    """Spans started meanwhile are its children; those of a stream's reader are not."""
     inside: list[Any] = []
     fake.fails(429, 3040, "busy").streams("Hel", "lo")
     ai = collected.client(fake).with_options(
@@ -696,10 +696,10 @@ async def test_the_span_is_current_while_the_request_is_made_and_no_longer(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_the_turns_and_the_tools_of_a_run_are_in_the_readers_trace(
+async def test_turns_and_tools_of_a_run_are_in_the_readers_trace(
     fake: FakeWorkersAI, collected: Collected, stream: bool
 ) -> None:
-    """Each turn is a span; those of the tools are their own, async ones' and threads' alike."""
+    """Each turn has a span. Tools may start their own, async or in threads."""
     tracer = collected.tracers.get_tracer("app")
 
     def near() -> str:
@@ -727,20 +727,20 @@ async def test_the_turns_and_the_tools_of_a_run_are_in_the_readers_trace(
     assert all(span.parent == reader.get_span_context() for span in spans)
 
 
-async def test_a_value_that_is_parsed_is_a_span_and_another_for_its_repair(
+async def test_parse_has_a_span_and_another_for_its_repair(
     fake: FakeWorkersAI, collected: Collected
 ) -> None:
-    """Both are answered, so that neither is an error."""
+    """The service answered both, so neither is an error."""
     fake.answers({"response": "four"}).answers({"response": "4"})
     assert await collected.client(fake).parse(MODEL, HI, into=int, repair=1) == 4
     spans = collected.spans.get_finished_spans()
     assert [span.status.status_code for span in spans] == [StatusCode.UNSET] * 2
 
 
-async def test_a_stream_may_be_read_elsewhere_than_it_was_opened(
+async def test_a_stream_may_be_opened_and_read_in_different_tasks(
     fake: FakeWorkersAI, collected: Collected, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Opened in one task and ended in another, the context of neither is touched."""
+    """The context of neither task changes."""
     fake.streams("Hel", "lo")
     tokens = await asyncio.create_task(collected.client(fake).stream(MODEL, HI).open())
     assert await asyncio.create_task(tokens.collect()) == Text("Hello")
@@ -748,8 +748,8 @@ async def test_a_stream_may_be_read_elsewhere_than_it_was_opened(
     assert not caplog.records
 
 
-async def test_calls_at_once_do_not_mix(fake: FakeWorkersAI, collected: Collected) -> None:
-    """A hundred calls in a hundred tasks: each span in its own trace, each request with its own."""
+async def test_concurrent_calls_do_not_mix(fake: FakeWorkersAI, collected: Collected) -> None:
+    """A hundred calls in a hundred tasks: each span and request in its own trace."""
     ai = collected.client(fake)
     tracer = collected.tracers.get_tracer("app")
     fake.always.streams("Hel", "lo")
@@ -775,10 +775,10 @@ async def test_calls_at_once_do_not_mix(fake: FakeWorkersAI, collected: Collecte
         assert calls[int(span_id, 16)].context.trace_id == int(trace_id, 16)
 
 
-async def test_spans_that_nobody_records_cost_no_content(
+async def test_spans_that_are_not_sampled_build_no_attributes(
     fake: FakeWorkersAI, collected: Collected
 ) -> None:
-    """A sampler that says no gets no attributes, and metrics are still recorded."""
+    """Metrics are still recorded."""
     quiet = Collected(tracers=TracerProvider(sampler=ALWAYS_OFF))
     fake.answers({"response": "Hello"})
     await quiet.client(fake, options={"capture_content": True}).run(MODEL, HI)
@@ -786,8 +786,8 @@ async def test_spans_that_nobody_records_cost_no_content(
     assert quiet.points("gen_ai.client.operation.duration")
 
 
-async def test_a_program_without_telemetry_loses_nothing(fake: FakeWorkersAI) -> None:
-    """With the API alone, and no SDK set up, runs go on as ever."""
+async def test_runs_work_without_a_configured_sdk(fake: FakeWorkersAI) -> None:
+    """With OpenTelemetry's API alone."""
     fake.answers({"response": "Hello"})
     ai = fake.client(observers=[telemetry.spans()])
     assert (await ai.run(MODEL, HI)).text == "Hello"

@@ -48,7 +48,7 @@ def get_weather(city: str, days: int = 1) -> str:
 
     Args:
         city: Its name.
-        days: How many days ahead.
+        days: How variadic_tool days ahead.
     """
     return f"{city}: dry for {days}"
 
@@ -96,7 +96,7 @@ def envelope(result: str) -> str:
     return f'{{"result":{result},"success":true,"errors":[],"messages":[]}}'
 
 
-def called(*calls: tuple[str, Any]) -> dict[str, Any]:
+def answer_with_calls(*calls: tuple[str, Any]) -> dict[str, Any]:
     return {"tool_calls": [{"name": name, "arguments": given} for name, given in calls]}
 
 
@@ -129,8 +129,8 @@ CALLS = {
 
 
 @pytest.mark.parametrize("form", CALLS)
-async def test_a_call_in_every_form_is_answered(fake: FakeWorkersAI, form: str) -> None:
-    """The function is run, and the model told in the one form that all models take."""
+async def test_calls_in_every_form_are_answered(fake: FakeWorkersAI, form: str) -> None:
+    """The function runs, and the model gets its result in the one form that all models accept."""
     fake.says(envelope(CALLS[form]), content_type="application/json")
     fake.answers({"response": "Dry."})
     outcome = await run(fake)
@@ -186,8 +186,8 @@ STREAMS = {
 
 
 @pytest.mark.parametrize("form", STREAMS)
-async def test_a_streamed_call_in_every_form_is_answered(fake: FakeWorkersAI, form: str) -> None:
-    """The events come in the order in which they happen, and the outcome last."""
+async def test_streamed_calls_in_every_form_are_answered(fake: FakeWorkersAI, form: str) -> None:
+    """The events come in order, the outcome last."""
     fake.streams(*(b"data: " + data + b"\n\n" for data in STREAMS[form]))
     fake.streams("Dry", ", in", " SF.")
     async with run(fake, stream=True) as running:
@@ -202,8 +202,8 @@ async def test_a_streamed_call_in_every_form_is_answered(fake: FakeWorkersAI, fo
     assert sent(fake)[2]["content"] == "SF: dry for 1"
 
 
-async def test_ids_that_repeat_are_told_apart(fake: FakeWorkersAI) -> None:
-    """Two calls of one turn, and of two turns, have one id: each result still names its own."""
+async def test_repeated_call_ids_are_replaced(fake: FakeWorkersAI) -> None:
+    """Within a turn and across turns: each result has the id of its own call."""
     call = {"id": "functions.get_weather:0", "type": "function"}
     again = {**call, "function": {"name": "get_weather", "arguments": '{"city":"b"}'}}
     call["function"] = {"name": "get_weather", "arguments": '{"city":"a"}'}  # type: ignore[assignment]
@@ -219,8 +219,8 @@ async def test_ids_that_repeat_are_told_apart(fake: FakeWorkersAI) -> None:
     assert named[0] == "functions.get_weather:0"
 
 
-async def test_ids_of_earlier_runs_are_not_given_again(fake: FakeWorkersAI) -> None:
-    """A model that names its calls the same each turn does so in the next run, too."""
+async def test_ids_of_earlier_runs_are_not_reused(fake: FakeWorkersAI) -> None:
+    """Some models use the same ids in every turn and run."""
     function = {"name": "get_weather", "arguments": '{"city":"a"}'}
     call = {"id": "functions.get_weather:0", "type": "function", "function": function}
     fake.answers({"response": "", "tool_calls": [call]})
@@ -239,8 +239,8 @@ async def test_ids_of_earlier_runs_are_not_given_again(fake: FakeWorkersAI) -> N
 # What is sent, and given
 
 
-async def test_the_model_is_told_of_the_function(fake: FakeWorkersAI) -> None:
-    """Name, docstring and types become a definition in the form of chat completions."""
+async def test_the_function_is_sent_as_a_definition(fake: FakeWorkersAI) -> None:
+    """Name, docstring and types, in the form of chat completions."""
     fake.answers({"response": "Hello."})
     await run(fake)
 
@@ -256,7 +256,7 @@ async def test_the_model_is_told_of_the_function(fake: FakeWorkersAI) -> None:
                         "city": {"type": "string", "description": "Its name."},
                         "days": {
                             "type": "integer",
-                            "description": "How many days ahead.",
+                            "description": "How variadic_tool days ahead.",
                             "default": 1,
                         },
                     },
@@ -268,7 +268,7 @@ async def test_the_model_is_told_of_the_function(fake: FakeWorkersAI) -> None:
     ]
 
 
-async def test_the_fields_of_a_task_go_along(fake: FakeWorkersAI) -> None:
+async def test_the_fields_of_a_task_are_sent(fake: FakeWorkersAI) -> None:
     fake.answers({"response": "Hello."})
     task = TextGeneration([user("Hi")], max_tokens=7, extra={"tool_choice": "auto"})
     await fake.client().run_tools(MODEL, task, tools=[])
@@ -284,14 +284,14 @@ class Place:
     kind: Literal["city", "village"] = "city"
 
 
-async def test_arguments_and_results_are_values(fake: FakeWorkersAI) -> None:
-    """The arguments are read into the parameters' types, and what comes back written as JSON."""
+async def test_arguments_and_results_are_converted(fake: FakeWorkersAI) -> None:
+    """Arguments are read as the parameters' types, and results are written as JSON."""
 
-    def neighbours(of: Place, *, at_most: Annotated[int, "how many"] = 3) -> list[Place]:
+    def neighbours(of: Place, *, at_most: Annotated[int, "how variadic_tool"] = 3) -> list[Place]:
         assert isinstance(of, Place)
         return [Place(f"{of.name}-{number}", "village") for number in range(at_most)]
 
-    fake.answers(called(("neighbours", {"of": {"name": "Lima"}, "at_most": 1.0})))
+    fake.answers(answer_with_calls(("neighbours", {"of": {"name": "Lima"}, "at_most": 1.0})))
     fake.answers({"response": "One."})
     outcome = await run(fake, neighbours)
 
@@ -301,9 +301,9 @@ async def test_arguments_and_results_are_values(fake: FakeWorkersAI) -> None:
     assert result.value == [Place("Lima-0", "village")]
 
 
-async def test_the_outcome_has_all_that_was_said_and_used(fake: FakeWorkersAI) -> None:
+async def test_the_outcome_has_messages_steps_and_usage(fake: FakeWorkersAI) -> None:
     used = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
-    fake.answers({**called(("get_weather", {"city": "a"})), "usage": used})
+    fake.answers({**answer_with_calls(("get_weather", {"city": "a"})), "usage": used})
     fake.answers({"response": "Dry.", "usage": {**used, "neurons": 0.5}})
     running = run(fake)
     outcome = await running
@@ -315,8 +315,8 @@ async def test_the_outcome_has_all_that_was_said_and_used(fake: FakeWorkersAI) -
     assert Conversation.from_json(outcome.messages.to_json()) == outcome.messages
 
 
-async def test_all_that_was_used_is_added_up() -> None:
-    """A count that only some of the turns tell is the sum of theirs."""
+async def test_usage_is_added_up() -> None:
+    """A count that only some turns report is the sum of these."""
     answers = iter(
         [
             Text(tool_calls=(ToolCall("get_weather", {"city": "a"}),), usage=Usage(1, 2, 3)),
@@ -335,14 +335,14 @@ async def test_all_that_was_used_is_added_up() -> None:
     assert outcome.usage == Usage(12, 24, 36, cached_tokens=44, reasoning_tokens=55)
 
 
-async def test_an_answer_of_ours_is_told_as_what_it_holds(fake: FakeWorkersAI) -> None:
-    """A tool that asks another model may hand on what it answered."""
+async def test_an_answer_as_a_result_is_written_as_its_fields(fake: FakeWorkersAI) -> None:
+    """A tool may return the answer of another model."""
     client = fake.client()
 
     async def ask(question: str) -> Any:
         return await client.run(MODEL, {"prompt": question})
 
-    fake.answers(called(("ask", {"question": "?"})))
+    fake.answers(answer_with_calls(("ask", {"question": "?"})))
     fake.answers({"response": "42"})
     fake.answers({"response": "It is 42."})
     await client.run_tools(MODEL, ASKED, tools=[ask])
@@ -354,7 +354,7 @@ async def test_an_answer_of_ours_is_told_as_what_it_holds(fake: FakeWorkersAI) -
 
 
 async def test_the_calls_of_one_turn_run_at_the_same_time(fake: FakeWorkersAI) -> None:
-    """The first can end only after the second; the results still come in the calls' order."""
+    """The first can end only after the second; the results keep the order of the calls."""
     fast_ended = asyncio.Event()
 
     async def slow() -> str:
@@ -364,7 +364,7 @@ async def test_the_calls_of_one_turn_run_at_the_same_time(fake: FakeWorkersAI) -
     def fast() -> str:
         return threading.current_thread().name
 
-    fake.answers(called(("slow", {}), ("fast", None)))
+    fake.answers(answer_with_calls(("slow", {}), ("fast", None)))
     fake.answers({"response": "Done."})
     ended = []
     async with run(fake, slow, fast) as running:
@@ -379,8 +379,8 @@ async def test_the_calls_of_one_turn_run_at_the_same_time(fake: FakeWorkersAI) -
     assert other["content"] != threading.current_thread().name
 
 
-async def test_functions_that_wait_run_at_the_same_time(fake: FakeWorkersAI) -> None:
-    """Also more of them than asyncio has threads: none ends before the last has begun."""
+async def test_blocking_functions_run_at_the_same_time(fake: FakeWorkersAI) -> None:
+    """More of them than asyncio has threads: none ends before the last has begun."""
     calls = 50
     all_began = threading.Barrier(calls)
 
@@ -388,15 +388,15 @@ async def test_functions_that_wait_run_at_the_same_time(fake: FakeWorkersAI) -> 
         all_began.wait(timeout=60)
         return number
 
-    fake.answers(called(*(("meet", {"number": number}) for number in range(calls))))
+    fake.answers(answer_with_calls(*(("meet", {"number": number}) for number in range(calls))))
     fake.answers({"response": "Done."})
     await run(fake, meet, on_error="raise")
 
     assert [one["content"] for one in sent(fake)[2:]] == [str(one) for one in range(calls)]
 
 
-async def test_a_function_that_hangs_takes_none_of_asyncios_threads(fake: FakeWorkersAI) -> None:
-    """Names are resolved in those: another client could not even begin. It runs on, to its end."""
+async def test_a_function_that_hangs_occupies_no_thread_of_asyncio(fake: FakeWorkersAI) -> None:
+    """asyncio's own threads resolve host names. The function runs to its end."""
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(1))
     began, release, ended = asyncio.Event(), threading.Event(), asyncio.Event()
@@ -406,7 +406,7 @@ async def test_a_function_that_hangs_takes_none_of_asyncios_threads(fake: FakeWo
         release.wait(60)
         loop.call_soon_threadsafe(ended.set)
 
-    fake.answers(called(("hang", {})))
+    fake.answers(answer_with_calls(("hang", {})))
     async with run(fake, hang) as running:
         await anext(running)
         await anext(running)
@@ -425,7 +425,7 @@ async def test_the_threads_of_a_run_end_with_it(fake: FakeWorkersAI) -> None:
     def where() -> None:
         threads.append(threading.current_thread())
 
-    fake.answers(called(("where", {})))
+    fake.answers(answer_with_calls(("where", {})))
     fake.answers({"response": "Done."})
     running = run(fake, where)
     assert isinstance([event async for event in running][-1], ToolOutcome)
@@ -433,8 +433,8 @@ async def test_the_threads_of_a_run_end_with_it(fake: FakeWorkersAI) -> None:
     assert not threads[0].is_alive()
 
 
-async def test_the_threads_of_a_run_that_failed_end_with_it() -> None:
-    """Also where the run is kept, to see what was said."""
+async def test_the_threads_of_a_failed_run_end_with_it() -> None:
+    """Even if the run is kept, to read its messages."""
     threads: list[threading.Thread] = []
 
     def raises() -> None:
@@ -460,22 +460,22 @@ class Counter:
         return number + 1
 
 
-def begun(number: int) -> Awaitable[int]:
-    """Give what is still to be awaited."""
+def count_on(number: int) -> Awaitable[int]:
+    """Return an awaitable."""
     return Counter()(number)
 
 
-@pytest.mark.parametrize("tool", [PythonTool(Counter(), name="begun"), begun])
-async def test_what_can_be_awaited_is(fake: FakeWorkersAI, tool: Any) -> None:
-    """An object whose call is async, and a plain function that gives an awaitable."""
-    fake.answers(called(("begun", {"number": 1})))
+@pytest.mark.parametrize("tool", [PythonTool(Counter(), name="count_on"), count_on])
+async def test_awaitable_results_are_awaited(fake: FakeWorkersAI, tool: Any) -> None:
+    """An object with an async call, and a plain function that returns an awaitable."""
+    fake.answers(answer_with_calls(("count_on", {"number": 1})))
     fake.answers({"response": "2"})
     await run(fake, tool)
 
     assert sent(fake)[2]["content"] == "2"
 
 
-async def test_an_object_whose_call_is_async_runs_on_the_loop() -> None:
+async def test_an_object_with_an_async_call_runs_on_the_loop() -> None:
     class Where:
         async def __call__(self) -> str:
             return threading.current_thread().name
@@ -490,7 +490,7 @@ async def test_an_object_whose_call_is_async_runs_on_the_loop() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "told"),
+    ("name", "given", "content"),
     [
         ("get_weather", {"city": 6}, "error: arguments.city must be a string, got 6"),
         (
@@ -507,17 +507,17 @@ async def test_an_object_whose_call_is_async_runs_on_the_loop() -> None:
         ("get_wether", {}, "error: there is no tool 'get_wether'; the tools are: get_weather"),
     ],
 )
-async def test_a_call_that_does_not_fit_is_told_to_the_model(
-    fake: FakeWorkersAI, name: str, given: Any, told: str
+async def test_an_invalid_call_is_reported_to_the_model(
+    fake: FakeWorkersAI, name: str, given: Any, content: str
 ) -> None:
-    """With the rule, so that it can do better; and with arguments that a service takes back."""
-    fake.answers(called((name, given)))
-    fake.answers(called(("get_weather", {"city": "SF"})))
+    """With the rule; and the call is sent back with valid arguments."""
+    fake.answers(answer_with_calls((name, given)))
+    fake.answers(answer_with_calls(("get_weather", {"city": "SF"})))
     fake.answers({"response": "Dry."})
     outcome = await run(fake, on_error="raise")
 
     assert str(outcome) == "Dry."
-    assert sent(fake)[2]["content"] == told
+    assert sent(fake)[2]["content"] == content
     arguments = json.loads(sent(fake)[1]["tool_calls"][0]["function"]["arguments"])
     assert isinstance(arguments, dict)
     (failed,) = outcome.steps[0].results
@@ -535,10 +535,10 @@ async def fails_later() -> str:
 
 
 @pytest.mark.parametrize("tool", [fails, fails_later])
-async def test_a_tool_that_raises_is_told_to_the_model(
+async def test_an_error_of_a_tool_is_reported_to_the_model(
     fake: FakeWorkersAI, tool: Callable[[], Any]
 ) -> None:
-    fake.answers(called((tool.__name__, {})))
+    fake.answers(answer_with_calls((tool.__name__, {})))
     fake.answers({"response": "Sorry."})
     outcome = await run(fake, tool)
 
@@ -549,10 +549,10 @@ async def test_a_tool_that_raises_is_told_to_the_model(
 
 
 @pytest.mark.parametrize("tool", [fails, fails_later])
-async def test_a_tool_that_raises_may_raise_here(
+async def test_on_error_raise_raises_the_error_of_a_tool(
     fake: FakeWorkersAI, tool: Callable[[], Any]
 ) -> None:
-    """The event comes first, the other tools are cancelled, and what was said before is kept."""
+    """After the event; the other tools are cancelled, and earlier messages are kept."""
     cancelled = asyncio.Event()
 
     async def waits() -> None:
@@ -561,7 +561,7 @@ async def test_a_tool_that_raises_may_raise_here(
         finally:
             cancelled.set()
 
-    fake.answers(called(("waits", {}), (tool.__name__, {})))
+    fake.answers(answer_with_calls(("waits", {}), (tool.__name__, {})))
     running = run(fake, tool, waits, on_error="raise")
     events = []
     with pytest.raises(LookupError, match="no such city") as caught:
@@ -575,29 +575,29 @@ async def test_a_tool_that_raises_may_raise_here(
         await running
 
 
-async def test_no_secret_is_told(fake: FakeWorkersAI) -> None:
-    """An error that repeats the client's token does not carry it into the conversation."""
+async def test_errors_reported_to_the_model_contain_no_secret(fake: FakeWorkersAI) -> None:
+    """The error repeats the client's token."""
     client = fake.client()
 
     def leaks() -> None:
         raise RuntimeError("401 with fake-api-token, Authorization: Bearer other " + "." * 9000)
 
-    fake.answers(called(("leaks", {})))
+    fake.answers(answer_with_calls(("leaks", {})))
     fake.answers({"response": "Sorry."})
     await client.run_tools(MODEL, ASKED, tools=[leaks])
 
-    told = sent(fake)[2]["content"]
-    assert told.startswith("error: RuntimeError: 401 with ***, Authorization: Bearer ***")
-    assert len(told) == 500
+    content = sent(fake)[2]["content"]
+    assert content.startswith("error: RuntimeError: 401 with ***, Authorization: Bearer ***")
+    assert len(content) == 500
 
 
-async def test_no_secret_is_told_of_a_result_either(fake: FakeWorkersAI) -> None:
-    """The function's caller sees it as it is."""
+async def test_results_sent_to_the_model_contain_no_secret(fake: FakeWorkersAI) -> None:
+    """The caller gets the value unchanged."""
 
     def settings() -> dict[str, str]:
         return {"token": "fake-api-token"}
 
-    fake.answers(called(("settings", {})))
+    fake.answers(answer_with_calls(("settings", {})))
     fake.answers({"response": "Thanks."})
     outcome = await run(fake, settings)
 
@@ -607,8 +607,8 @@ async def test_no_secret_is_told_of_a_result_either(fake: FakeWorkersAI) -> None
     assert result.value == {"token": "fake-api-token"}
 
 
-async def test_half_a_character_is_told_as_a_mark(fake: FakeWorkersAI) -> None:
-    """Names of files may hold what no request can carry."""
+async def test_lone_surrogates_are_replaced(fake: FakeWorkersAI) -> None:
+    """File names may contain them, and requests can't."""
 
     def name() -> str:
         return "caf\udce9, \ud83d\ude00"
@@ -619,7 +619,7 @@ async def test_half_a_character_is_told_as_a_mark(fake: FakeWorkersAI) -> None:
     def no_file() -> None:
         raise FileNotFoundError("caf\udce9")
 
-    fake.answers(called(("name", {}), ("names", {}), ("no_file", {})))
+    fake.answers(answer_with_calls(("name", {}), ("names", {}), ("no_file", {})))
     fake.answers({"response": "Thanks."})
     await run(fake, name, names, no_file)
 
@@ -630,7 +630,7 @@ async def test_half_a_character_is_told_as_a_mark(fake: FakeWorkersAI) -> None:
     ]
 
 
-async def test_an_error_without_words_is_told_by_its_class(fake: FakeWorkersAI) -> None:
+async def test_an_error_without_a_message_is_reported_by_its_class(fake: FakeWorkersAI) -> None:
     class Mute(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no words")
@@ -638,37 +638,37 @@ async def test_an_error_without_words_is_told_by_its_class(fake: FakeWorkersAI) 
     def fails_oddly() -> None:
         raise Mute
 
-    fake.answers(called(("fails_oddly", {})))
+    fake.answers(answer_with_calls(("fails_oddly", {})))
     fake.answers({"response": "Sorry."})
     await run(fake, fails_oddly)
 
     assert sent(fake)[2]["content"] == "error: Mute"
 
 
-@pytest.mark.parametrize(("length", "told"), [(10, "." * 10), (11, None)])
-async def test_what_is_told_of_a_result_has_a_limit(
-    fake: FakeWorkersAI, length: int, told: str | None
+@pytest.mark.parametrize(("length", "content"), [(10, "." * 10), (11, None)])
+async def test_max_characters_limits_the_result(
+    fake: FakeWorkersAI, length: int, content: str | None
 ) -> None:
     def dots() -> str:
         return "." * length
 
-    fake.answers(called(("dots", {})))
+    fake.answers(answer_with_calls(("dots", {})))
     fake.answers({"response": "Thanks."})
     await run(fake, PythonTool(dots, max_characters=10))
 
     too_long = "error: the tool returned 11 characters, the limit is 10"
-    assert sent(fake)[2]["content"] == (told or too_long)
+    assert sent(fake)[2]["content"] == (content or too_long)
 
 
-async def test_a_turn_runs_no_more_calls_than_it_may(fake: FakeWorkersAI) -> None:
-    """Those beyond fail, and so does each with wrong arguments, which takes no other's place."""
+async def test_a_turn_runs_at_most_100_calls(fake: FakeWorkersAI) -> None:
+    """Further calls fail. Invalid calls don't count."""
     count = 0
 
     async def counts() -> None:
         nonlocal count
         count += 1
 
-    fake.answers(called(("nothing", {}), *[("counts", {})] * 101))
+    fake.answers(answer_with_calls(("nothing", {}), *[("counts", {})] * 101))
     fake.answers({"response": "Done."})
     await run(fake, counts, on_error="raise")
 
@@ -680,10 +680,10 @@ async def test_a_turn_runs_no_more_calls_than_it_may(fake: FakeWorkersAI) -> Non
 @pytest.mark.parametrize(
     ("name", "repeated"), [("x\n\nSystem: é" * 40, "x__System___"), ("", "unnamed")]
 )
-async def test_a_name_that_no_tool_can_have_is_not_sent_back(
+async def test_an_invalid_tool_name_is_not_sent_back(
     fake: FakeWorkersAI, name: str, repeated: str
 ) -> None:
-    """A service may refuse it, and with it all that was said. The event has it as it was."""
+    """The service may refuse the whole conversation. The event has the name unchanged."""
     fake.answers({"tool_calls": [{"id": "1", "name": name, "arguments": {}}]})
     fake.answers({"response": "Sorry."})
     outcome = await run(fake)
@@ -695,26 +695,26 @@ async def test_a_name_that_no_tool_can_have_is_not_sent_back(
     assert outcome.steps[0].results[0].call.name == name
 
 
-async def test_a_name_that_a_definition_has_is_sent_back_as_it_is(fake: FakeWorkersAI) -> None:
-    fake.answers(called(("files.list", {})))
+async def test_the_name_of_a_definition_is_sent_back_unchanged(fake: FakeWorkersAI) -> None:
+    fake.answers(answer_with_calls(("files.list", {})))
     outcome = await run(fake, Function("files.list", "List."))
     assert outcome.messages[-1].payload()["tool_calls"][0]["function"]["name"] == "files.list"
 
 
-async def test_what_json_has_no_form_for_is_an_error(fake: FakeWorkersAI) -> None:
+async def test_a_result_that_json_cannot_express_fails(fake: FakeWorkersAI) -> None:
     def picture() -> bytes:
         return b"\x89PNG"
 
-    fake.answers(called(("picture", {})))
+    fake.answers(answer_with_calls(("picture", {})))
     fake.answers({"response": "Sorry."})
     await run(fake, picture)
 
-    told = "error: the tool returned a value of type bytes, which JSON can't express"
-    assert sent(fake)[2]["content"] == told
+    content = "error: the tool returned a value of type bytes, which JSON can't express"
+    assert sent(fake)[2]["content"] == content
 
 
-async def test_a_tool_that_ends_an_iteration_does_not_hang(fake: FakeWorkersAI) -> None:
-    """A future can't hold a StopIteration; it must not be lost in the thread."""
+async def test_a_tool_that_raises_stop_iteration_does_not_hang(fake: FakeWorkersAI) -> None:
+    """A future can't hold a StopIteration."""
 
     def first() -> int:
         return next(iter(()))
@@ -722,7 +722,7 @@ async def test_a_tool_that_ends_an_iteration_does_not_hang(fake: FakeWorkersAI) 
     async def gives_up() -> None:
         raise asyncio.CancelledError
 
-    fake.answers(called(("first", {}), ("gives_up", {})))
+    fake.answers(answer_with_calls(("first", {}), ("gives_up", {})))
     fake.answers({"response": "Sorry."})
     await run(fake, first, gives_up)
 
@@ -732,9 +732,11 @@ async def test_a_tool_that_ends_an_iteration_does_not_hang(fake: FakeWorkersAI) 
     ]
 
 
-async def test_a_loop_without_end_is_an_error(fake: FakeWorkersAI) -> None:
-    """It has what was said up to the last step, to go on from; the last calls are not run."""
-    fake.always.answers({"response": "Again.", "tool_calls": called(("count", {}))["tool_calls"]})
+async def test_too_many_steps_raise_tool_loop_exceeded(fake: FakeWorkersAI) -> None:
+    """The error has the messages up to the last step; its calls are not run."""
+    fake.always.answers(
+        {"response": "Again.", "tool_calls": answer_with_calls(("count", {}))["tool_calls"]}
+    )
     runs = 0
 
     def count() -> int:
@@ -750,8 +752,8 @@ async def test_a_loop_without_end_is_an_error(fake: FakeWorkersAI) -> None:
     assert [one.role for one in error.messages] == ["user"] + 2 * ["assistant", "tool"]
 
 
-async def test_an_error_of_the_service_keeps_what_was_said(fake: FakeWorkersAI) -> None:
-    fake.answers(called(("get_weather", {"city": "SF"})))
+async def test_an_error_of_the_service_keeps_the_messages(fake: FakeWorkersAI) -> None:
+    fake.answers(answer_with_calls(("get_weather", {"city": "SF"})))
     fake.fails(501, 1, "broken")
     running = run(fake)
     with pytest.raises(ServerError):
@@ -777,11 +779,11 @@ DEFINITIONS: list[Any] = [
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS)
-async def test_the_calls_of_a_bare_definition_are_the_callers(
+async def test_calls_of_definitions_without_function_are_the_callers(
     fake: FakeWorkersAI, definition: Any
 ) -> None:
-    """The functions beside it are run; then the outcome hands the rest over, to be gone on from."""
-    fake.answers(called(("look", {"url": "a"}), ("get_weather", {"city": "SF"})))
+    """Functions of the same turn run first; the outcome has the open calls."""
+    fake.answers(answer_with_calls(("look", {"url": "a"}), ("get_weather", {"city": "SF"})))
     outcome = await run(fake, definition, get_weather)
     (call,) = outcome.open_calls
     assert (call.name, call.arguments) == ("look", {"url": "a"})
@@ -813,7 +815,7 @@ class Patient:
 
 async def test_cancelling_cancels_the_tools(fake: FakeWorkersAI) -> None:
     tool = Patient()
-    fake.answers(called(("wait", {})))
+    fake.answers(answer_with_calls(("wait", {})))
     running = run(fake, tool.wait)
     task = asyncio.ensure_future(running)
     await tool.began.wait()
@@ -825,9 +827,9 @@ async def test_cancelling_cancels_the_tools(fake: FakeWorkersAI) -> None:
         await running
 
 
-async def test_leaving_cancels_the_tools(fake: FakeWorkersAI) -> None:
+async def test_leaving_async_with_cancels_the_tools(fake: FakeWorkersAI) -> None:
     tool = Patient()
-    fake.answers(called(("wait", {})))
+    fake.answers(answer_with_calls(("wait", {})))
     async with run(fake, tool.wait) as running:
         async for event in running:
             if isinstance(event, ToolStarted):
@@ -839,9 +841,9 @@ async def test_leaving_cancels_the_tools(fake: FakeWorkersAI) -> None:
 
 
 async def test_dropping_cancels_the_tools(fake: FakeWorkersAI) -> None:
-    """Also where nobody closed it."""
+    """Even if nobody closed the run."""
     tool = Patient()
-    fake.answers(called(("wait", {})))
+    fake.answers(answer_with_calls(("wait", {})))
     async for event in run(fake, tool.wait):
         if isinstance(event, ToolStarted):
             await tool.began.wait()
@@ -852,7 +854,7 @@ async def test_dropping_cancels_the_tools(fake: FakeWorkersAI) -> None:
 
 async def test_closing_from_another_task_ends_the_wait(fake: FakeWorkersAI) -> None:
     tool = Patient()
-    fake.answers(called(("wait", {})))
+    fake.answers(answer_with_calls(("wait", {})))
     running = run(fake, tool.wait)
     task = asyncio.ensure_future(running)
     await tool.began.wait()
@@ -865,7 +867,7 @@ async def test_closing_from_another_task_ends_the_wait(fake: FakeWorkersAI) -> N
 
 
 async def test_closing_ends_the_wait_for_the_model(fake: FakeWorkersAI) -> None:
-    """Whoever waits for its turn hears of it at once, and so does the service."""
+    """The waiting task ends at once, and so does the request."""
     arrived = asyncio.Event()
 
     def never(_: Recorded) -> Reply:
@@ -884,7 +886,7 @@ async def test_closing_ends_the_wait_for_the_model(fake: FakeWorkersAI) -> None:
 
 async def test_a_second_reader_is_refused_and_changes_nothing(fake: FakeWorkersAI) -> None:
     tool = Patient()
-    fake.answers(called(("wait", {})))
+    fake.answers(answer_with_calls(("wait", {})))
     fake.answers({"response": "Done."})
     running = run(fake, tool.wait)
     task = asyncio.ensure_future(running)
@@ -895,19 +897,19 @@ async def test_a_second_reader_is_refused_and_changes_nothing(fake: FakeWorkersA
     assert str(await task) == "Done."
 
 
-async def reads(running: ToolRun, events: list[ToolEvent]) -> None:
-    """Keep its events, those before an error, too."""
+async def read_events(running: ToolRun, events: list[ToolEvent]) -> None:
+    """Collect the events, also those before an error."""
     async for event in running:
         events.append(event)  # noqa: PERF401
 
 
-async def test_a_turn_that_comes_while_it_is_closed_starts_nothing() -> None:
-    """The answer is there already, but nobody has looked at it."""
+async def test_an_answer_that_arrives_while_closing_starts_nothing() -> None:
+    """The answer is there, but was not read yet."""
     answered: asyncio.Future[Text] = asyncio.get_running_loop().create_future()
     tool = Patient()
     running = run_scripted(lambda _: answered, tool.wait)
     events: list[ToolEvent] = []
-    task = asyncio.create_task(reads(running, events))
+    task = asyncio.create_task(read_events(running, events))
     await asyncio.sleep(0)
     answered.set_result(Text(tool_calls=(ToolCall("wait"),)))
     await running.aclose()
@@ -918,14 +920,14 @@ async def test_a_turn_that_comes_while_it_is_closed_starts_nothing() -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_a_result_that_comes_while_it_is_closed_is_no_end() -> None:
+async def test_a_result_that_arrives_while_closing_is_not_an_end() -> None:
     async def ask(_: TextGeneration) -> Text:
         return Text(tool_calls=(ToolCall("wait"),))
 
     tool = Patient()
     running = run_scripted(ask, tool.wait)
     events: list[ToolEvent] = []
-    task = asyncio.create_task(reads(running, events))
+    task = asyncio.create_task(read_events(running, events))
     await tool.began.wait()
     tool.may_end.set()
     await tool.ended.wait()
@@ -936,7 +938,7 @@ async def test_a_result_that_comes_while_it_is_closed_is_no_end() -> None:
     assert running.messages == ASKED
 
 
-def test_dropping_it_after_its_loop_is_nothing() -> None:
+def test_dropping_a_run_after_its_loop_was_closed_does_nothing() -> None:
     """The loop was closed, and its tasks with it."""
 
     async def ask(_: TextGeneration) -> Text:
@@ -951,17 +953,17 @@ def test_dropping_it_after_its_loop_is_nothing() -> None:
         return running
 
     loop = asyncio.new_event_loop()
-    loop.set_exception_handler(lambda _, context: said.append(context["message"]))
-    said: list[str] = []
+    loop.set_exception_handler(lambda _, context: errors.append(context["message"]))
+    errors: list[str] = []
     running = loop.run_until_complete(begins())
     loop.close()
     del running
     gc.collect()
-    assert said == ["Task was destroyed but it is pending!"]
+    assert errors == ["Task was destroyed but it is pending!"]
 
 
 async def test_cancelling_closes_the_stream(fake: FakeWorkersAI) -> None:
-    """The service sees at once that nobody reads any more."""
+    """The service sees the disconnect at once."""
     fake.streams("Dry", asyncio.Event())
     task: asyncio.Task[Any]
     running = run(fake, stream=True)
@@ -974,7 +976,7 @@ async def test_cancelling_closes_the_stream(fake: FakeWorkersAI) -> None:
     await fake.requests[0].gone.wait()
 
 
-async def test_nothing_is_sent_before_it_is_asked_for(fake: FakeWorkersAI) -> None:
+async def test_nothing_is_sent_before_the_first_read(fake: FakeWorkersAI) -> None:
     async with run(fake):
         pass
     run(fake)
@@ -992,15 +994,15 @@ def complex_type(number: complex) -> str:
     return str(number)
 
 
-def many(*cities: str) -> str:
+def variadic_tool(*cities: str) -> str:
     return str(cities)
 
 
-def one_by_one() -> Iterator[int]:
+def generator_tool() -> Iterator[int]:
     yield 1
 
 
-async def some_day() -> AsyncIterator[int]:
+async def async_generator_tool() -> AsyncIterator[int]:
     yield 1
 
 
@@ -1014,10 +1016,18 @@ class Yields:
     [
         ([no_type], {}, "no_type: the parameter city must have a type"),
         ([complex_type], {}, "complex_type.number: complex has no JSON form"),
-        ([many], {}, r"many: the parameter \*cities: str must be passable by name"),
+        (
+            [variadic_tool],
+            {},
+            r"variadic_tool: the parameter \*cities: str must be passable by name",
+        ),
         ([lambda: 1], {}, "the name of a tool must be 1 to 64 letters"),
-        ([one_by_one], {}, "one_by_one: a tool must return its result, not yield it"),
-        ([partial(some_day)], {}, "some_day: a tool must return its result"),
+        ([generator_tool], {}, "generator_tool: a tool must return its result, not yield it"),
+        (
+            [partial(async_generator_tool)],
+            {},
+            "async_generator_tool: a tool must return its result",
+        ),
         ([Yields()], {}, "Yields: a tool must return its result"),
         (get_weather, {}, "tools must be a list of functions or definitions, got <function get_we"),
         (None, {}, "tools must be a list of functions or definitions, got None"),
@@ -1035,7 +1045,7 @@ class Yields:
         ([get_weather], {"on_error": "ignore"}, "on_error must be 'tell' or 'raise', got 'ignore'"),
     ],
 )
-async def test_what_cannot_work_is_refused_at_once(
+async def test_invalid_tools_and_options_are_refused_at_once(
     fake: FakeWorkersAI, tools: Sequence[Any], options: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(InputError, match=says):
@@ -1043,12 +1053,12 @@ async def test_what_cannot_work_is_refused_at_once(
 
 
 @pytest.mark.parametrize("limit", [0, True, 1.5])
-def test_the_limit_of_a_tool_is_a_number(limit: Any) -> None:
+def test_max_characters_must_be_a_whole_number(limit: Any) -> None:
     with pytest.raises(InputError, match="max_characters must be a whole number, 1 or more, got"):
         PythonTool(get_weather, max_characters=limit)
 
 
-async def test_tools_are_given_once(fake: FakeWorkersAI) -> None:
+async def test_a_task_with_tools_is_refused(fake: FakeWorkersAI) -> None:
     task = TextGeneration([user("Hi")], tools=[DEFINITIONS[0]])
     with pytest.raises(InputError, match="must not have tools: pass them to run_tools"):
         fake.client().run_tools(MODEL, task, tools=[get_weather])
@@ -1056,10 +1066,10 @@ async def test_tools_are_given_once(fake: FakeWorkersAI) -> None:
 
 async def test_a_tool_may_have_another_name(fake: FakeWorkersAI) -> None:
     tool = PythonTool(get_weather, name="weather", description="Weather.")
-    fake.answers(called(("weather", {"city": "SF"})))
+    fake.answers(answer_with_calls(("weather", {"city": "SF"})))
     fake.answers({"response": "Dry."})
     await run(fake, tool)
 
-    told = fake.requests[0].json()["tools"][0]["function"]
-    assert (told["name"], told["description"]) == ("weather", "Weather.")
+    content = fake.requests[0].json()["tools"][0]["function"]
+    assert (content["name"], content["description"]) == ("weather", "Weather.")
     assert sent(fake)[2]["content"] == "SF: dry for 1"

@@ -23,8 +23,8 @@ def response(fake: FakeWorkersAI) -> asgi.TokenResponse:
     return asgi.TokenResponse(fake.client().stream(MODEL, Prompt("Hi")), form="ndjson")
 
 
-async def silent() -> dict[str, Any]:
-    """A browser that stays."""
+async def receive_nothing() -> dict[str, Any]:
+    """A browser that stays connected."""
     await asyncio.Event().wait()
     return {}
 
@@ -47,11 +47,11 @@ class Sent:
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
-async def test_a_server_may_raise_where_nobody_is_left(fake: FakeWorkersAI, after: int) -> None:
-    """As version 2.4 of ASGI has it: that is no error, and ends the stream."""
+async def test_an_os_error_of_send_ends_the_stream(fake: FakeWorkersAI, after: int) -> None:
+    """Since version 2.4 of ASGI, `send` raises if the browser is gone."""
     fake.says(HEL, asyncio.Event() if after == 1 else HEL, asyncio.Event())
     sent = Sent(gone_after=after)
-    task = asyncio.ensure_future(response(fake)(SCOPE, silent, sent))
+    task = asyncio.ensure_future(response(fake)(SCOPE, receive_nothing, sent))
     if after == 2:
         await fake.until(lambda: len(sent.messages) == 2 or task.done())
         task.cancel()
@@ -62,9 +62,9 @@ async def test_a_server_may_raise_where_nobody_is_left(fake: FakeWorkersAI, afte
     assert len(sent.messages) == after
 
 
-async def test_a_refusal_too_may_find_nobody(fake: FakeWorkersAI) -> None:
+async def test_an_os_error_while_sending_a_refusal_is_ignored(fake: FakeWorkersAI) -> None:
     fake.fails(400, 5006, "no")
-    await response(fake)(SCOPE, silent, Sent(gone_after=1))
+    await response(fake)(SCOPE, receive_nothing, Sent(gone_after=1))
 
 
 class Broken:
@@ -83,25 +83,25 @@ class Broken:
         """Has nothing to end."""
 
 
-async def test_an_error_of_the_source_is_no_departure() -> None:
-    """It is raised, for whoever looks after the app."""
+async def test_an_os_error_of_the_stream_is_raised() -> None:
+    """It does not mean that the browser is gone."""
     from cfai.streaming.relay import NdjsonFormat
 
     frames = Relay(Broken(), NdjsonFormat(), keep_alive=15)
     with pytest.raises(FileNotFoundError):
-        await asgi.respond(SCOPE, silent, Sent(), frames, [])
+        await asgi.respond(SCOPE, receive_nothing, Sent(), frames, [])
 
 
-async def test_a_middleware_may_repeat_the_body_for_ever(
+async def test_a_middleware_may_repeat_the_body_forever(
     fake: FakeWorkersAI, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without ever waiting: the answer is whole, and the app answers others meanwhile."""
-    told = 0
+    """Without awaiting: the answer is complete, and the app serves others meanwhile."""
+    count = 0
 
     async def repeat() -> dict[str, Any]:
-        nonlocal told
-        told += 1
-        assert told < 10
+        nonlocal count
+        count += 1
+        assert count < 10
         return {"type": "http.request", "body": b"{}", "more_body": False}
 
     fake.streams("a", "b")
@@ -111,10 +111,10 @@ async def test_a_middleware_may_repeat_the_body_for_ever(
     assert "a disconnect would go unnoticed" in caplog.text
 
 
-async def test_a_receive_that_fails_is_logged(
+async def test_an_error_of_receive_is_logged(
     fake: FakeWorkersAI, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The answer is whole all the same."""
+    """The answer is complete all the same."""
 
     async def fails() -> dict[str, Any]:
         raise RuntimeError("receive broke")
@@ -126,10 +126,10 @@ async def test_a_receive_that_fails_is_logged(
     assert "receive broke" in caplog.text
 
 
-async def test_a_body_that_comes_in_parts_is_heard_to_its_end(
+async def test_a_body_in_several_parts_is_received_to_its_end(
     fake: FakeWorkersAI, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An app that does not read it still hears that its browser leaves."""
+    """An app that does not read it still notices that its browser leaves."""
     parts = iter([True, True, False])
 
     async def receive() -> dict[str, Any]:
@@ -144,14 +144,14 @@ async def test_a_body_that_comes_in_parts_is_heard_to_its_end(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_nobody_watches_when_the_answer_is_over(fake: FakeWorkersAI) -> None:
-    """Until the connection is closed, perhaps hours later."""
+async def test_receive_is_cancelled_after_the_answer(fake: FakeWorkersAI) -> None:
+    """It may otherwise wait for hours, until the connection is closed."""
     asked, left = asyncio.Event(), asyncio.Event()
 
     async def receive() -> dict[str, Any]:
         asked.set()
         try:
-            return await silent()
+            return await receive_nothing()
         finally:
             left.set()
 
@@ -161,8 +161,8 @@ async def test_nobody_watches_when_the_answer_is_over(fake: FakeWorkersAI) -> No
     await asyncio.wait_for(left.wait(), 10)
 
 
-async def test_what_is_to_be_done_behind_the_answer_is_done(fake: FakeWorkersAI) -> None:
-    """Starlette's `background`, when the stream is over."""
+async def test_the_background_task_runs_after_the_stream(fake: FakeWorkersAI) -> None:
+    """Starlette's `background`."""
     sent, seen = Sent(), []
 
     async def note() -> None:
@@ -171,6 +171,6 @@ async def test_what_is_to_be_done_behind_the_answer_is_done(fake: FakeWorkersAI)
     fake.streams("a")
     tokens = fake.client().stream(MODEL, Prompt("Hi"))
     answer = starlette.TokenResponse(tokens, form="ndjson", background=BackgroundTask(note))
-    await answer(SCOPE, silent, sent)
+    await answer(SCOPE, receive_nothing, sent)
     assert len(seen) == 1
     assert b'"done"' in seen[0]

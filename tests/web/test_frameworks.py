@@ -34,7 +34,7 @@ def relays() -> list[Relay]:
 
 
 async def test_a_stream_arrives_as_events(site: Site) -> None:
-    """With headers that keep everybody on the way from holding it back, and the text unchanged."""
+    """With headers that keep proxies from buffering, and the text unchanged."""
     site.fake.streams(*TEXT, {"finish_reason": "stop"})
     async with site.get("/chat") as response:
         assert response.status == 200
@@ -42,14 +42,14 @@ async def test_a_stream_arrives_as_events(site: Site) -> None:
         assert response.headers["cache-control"] == "no-cache"
         assert response.headers["x-accel-buffering"] == "no"
         assert "content-length" not in response.headers
-        heard = decode(await response.read())
-    assert heard[0].retry == 3000
-    assert "".join(json.loads(e.data)["text"] for e in heard if e.event == "text") == TEXT
-    assert heard[-1].event == "done"
+        events = decode(await response.read())
+    assert events[0].retry == 3000
+    assert "".join(json.loads(e.data)["text"] for e in events if e.event == "text") == TEXT
+    assert events[-1].event == "done"
     assert site.fake.connections == 1  # given back to the pool
 
 
-async def test_a_stream_arrives_as_lines(site: Site) -> None:
+async def test_a_stream_arrives_as_lines_of_json(site: Site) -> None:
     site.fake.streams(*TEXT)
     async with site.get("/chat?form=ndjson") as response:
         assert response.headers["content-type"] == "application/x-ndjson"
@@ -59,7 +59,7 @@ async def test_a_stream_arrives_as_lines(site: Site) -> None:
 
 
 async def test_headers_are_added_or_replaced(site: Site) -> None:
-    """However they are written: never is one sent twice."""
+    """In any case of letters; no header is sent twice."""
     site.fake.streams("a")
     async with site.get("/chat?private=1") as response:
         assert response.headers.getall("cache-control") == ["private, no-store"]
@@ -68,8 +68,8 @@ async def test_headers_are_added_or_replaced(site: Site) -> None:
 
 
 @pytest.mark.parametrize("form", ["sse", "ndjson"])
-async def test_what_was_cut_off_is_not_generated_again(site: Site, form: str) -> None:
-    """An `EventSource` that lost its connection comes back with the last id, and is stopped."""
+async def test_a_reconnecting_event_source_is_stopped(site: Site, form: str) -> None:
+    """It sends the last id, and nothing is generated again."""
     url = f"http://127.0.0.1:{site.port}/chat?form={form}"
     async with site.http.get(url, headers={"Last-Event-ID": "3"}) as response:
         assert response.status == 204
@@ -78,7 +78,7 @@ async def test_what_was_cut_off_is_not_generated_again(site: Site, form: str) ->
 
 
 async def test_tokens_arrive_one_after_another(site: Site) -> None:
-    """Each is there before the model says the next."""
+    """Each arrives before the model sends the next."""
     more = asyncio.Event()
     site.fake.says(HEL, more, LO, DONE)
     browser = await site.connect()
@@ -89,8 +89,8 @@ async def test_tokens_arrive_one_after_another(site: Site) -> None:
     browser.leaves()
 
 
-async def test_a_connection_is_used_again(site: Site) -> None:
-    """A stream leaves it as it was, for the next request on it."""
+async def test_a_connection_is_reused(site: Site) -> None:
+    """A stream leaves the connection usable for the next request."""
     site.fake.always.says(HEL, LO, DONE)
     browser = await site.connect()
     for _ in range(3):
@@ -103,8 +103,8 @@ async def test_a_connection_is_used_again(site: Site) -> None:
     browser.leaves()
 
 
-async def test_silence_is_bridged(site: Site) -> None:
-    """Before the first token too: the answer begins, so that no proxy gives up."""
+async def test_keep_alives_are_sent_during_silence(site: Site) -> None:
+    """Before the first token, too: the response begins, so that no proxy gives up."""
     first = asyncio.Event()
     site.fake.says(HEL, DONE, after=first)
     browser = await site.connect("/chat?keep_alive=0.01")
@@ -123,7 +123,7 @@ async def test_silence_is_bridged(site: Site) -> None:
 async def test_a_browser_that_goes_away_ends_the_stream(
     site: Site, gone: Gone, when: str, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At once, although there is nothing to write: no keep-alive is due, and no token comes."""
+    """At once, although no token and no keep-alive is due."""
     caplog.set_level(logging.WARNING)
     if when == "in the middle":
         site.fake.says(HEL, asyncio.Event())
@@ -138,7 +138,7 @@ async def test_a_browser_that_goes_away_ends_the_stream(
     assert caplog.messages == []
 
 
-async def test_a_hundred_browsers_that_vanish_leave_nothing(site: Site, gone: Gone) -> None:
+async def test_a_hundred_browsers_that_vanish_leave_nothing_behind(site: Site, gone: Gone) -> None:
     site.fake.always.says(HEL, asyncio.Event())
     before = asyncio.all_tasks()
     browsers = [await site.connect() for _ in range(100)]
@@ -151,10 +151,10 @@ async def test_a_hundred_browsers_that_vanish_leave_nothing(site: Site, gone: Go
     await site.fake.until(lambda: asyncio.all_tasks() <= before)
 
 
-async def test_over_tls_it_is_the_same(
+async def test_tls_connections_are_reused_and_watched(
     fake: FakeWorkersAI, gone: Gone, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """aiohttp's own: a connection is used again, and one that breaks off ends its stream."""
+    """aiohttp's own: a connection is reused, and a lost one ends its stream."""
     fake.says(HEL, LO, DONE).says(HEL, asyncio.Event())
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(Path(__file__).with_name("localhost.pem"))
@@ -195,8 +195,8 @@ async def test_a_slow_browser_slows_the_model(
     assert caplog.messages == []
 
 
-async def test_a_browser_that_left_before_costs_nothing(fake: FakeWorkersAI) -> None:
-    """Where the handler was busy with something else: the service is not asked for nobody."""
+async def test_a_browser_that_left_before_sends_no_request(fake: FakeWorkersAI) -> None:
+    """The handler was busy with something else."""
     come, left, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def chat(request: web.Request) -> web.StreamResponse:
@@ -227,11 +227,11 @@ async def test_a_browser_that_left_before_costs_nothing(fake: FakeWorkersAI) -> 
 @pytest.mark.parametrize(
     ("status", "code", "answered", "error", "says"),
     [
-        (400, 5004, 400, "BadRequest", "said by the service"),
-        (413, 3006, 413, "RequestTooLarge", "said by the service"),
-        (429, 3040, 429, "CapacityExceeded", "said by the service"),
-        (408, 3007, 504, "ServiceTimeout", "said by the service"),
-        (500, 8005, 502, "ServerError", "said by the service"),
+        (400, 5004, 400, "BadRequest", "message of the service"),
+        (413, 3006, 413, "RequestTooLarge", "message of the service"),
+        (429, 3040, 429, "CapacityExceeded", "message of the service"),
+        (408, 3007, 504, "ServiceTimeout", "message of the service"),
+        (500, 8005, 502, "ServerError", "message of the service"),
         (429, 3036, 503, "QuotaExceeded", "the app has used up"),
         (401, 10000, 502, "AuthenticationError", "the app can't use its model"),
         (404, 7003, 502, "NotFound", "the app can't use its model"),
@@ -240,8 +240,8 @@ async def test_a_browser_that_left_before_costs_nothing(fake: FakeWorkersAI) -> 
 async def test_a_refusal_has_a_status(
     site: Site, status: int, code: int, answered: int, error: str, says: str
 ) -> None:
-    """Its own where it is about the request; never one that says something else to a browser."""
-    site.fake.fails(status, code, "said by the service")
+    """Its own status if it is about the request, and never one that misleads a browser."""
+    site.fake.fails(status, code, "message of the service")
     async with site.get("/chat") as response:
         assert response.status == answered
         assert response.headers["content-type"].startswith("application/json")
@@ -251,7 +251,7 @@ async def test_a_refusal_has_a_status(
     assert body["message"].startswith(says)
 
 
-async def test_a_refusal_says_how_long_to_wait(site: Site) -> None:
+async def test_a_refusal_has_retry_after(site: Site) -> None:
     """In seconds, rounded up."""
     site.fake.fails(429, 3040, "busy", retry_after=6.2)
     async with site.get("/chat") as response:
@@ -264,8 +264,8 @@ async def test_a_refusal_says_how_long_to_wait(site: Site) -> None:
 
 
 @pytest.mark.parametrize("framework", ["aiohttp", "fastapi"])
-async def test_an_app_that_is_full_says_so(fake: FakeWorkersAI, framework: str) -> None:
-    """Nothing was sent, and a moment later it may do: no time ran out at the service."""
+async def test_a_pool_timeout_is_answered_with_503(fake: FakeWorkersAI, framework: str) -> None:
+    """Nothing was sent, and a later request may succeed."""
     fake.says(HEL, asyncio.Event())
     ai = fake.client(limit=1, timeouts=Timeouts(pool=0.01))
     async with (
@@ -284,7 +284,7 @@ async def test_an_app_that_is_full_says_so(fake: FakeWorkersAI, framework: str) 
         }
 
 
-async def test_an_error_before_the_first_token_is_a_refusal_too(site: Site) -> None:
+async def test_an_error_before_the_first_token_is_a_refusal(site: Site) -> None:
     site.fake.says(b'data: {"error":"broken"}\n\n')
     async with site.get("/chat") as response:
         assert response.status == 502
@@ -293,21 +293,21 @@ async def test_an_error_before_the_first_token_is_a_refusal_too(site: Site) -> N
 async def test_an_error_in_the_middle_is_the_last_event(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A browser hears of it, and so does the app's log."""
+    """The app's log has it in full."""
     site.fake.says(HEL, then_hangs_up=True)
     async with site.get("/chat") as response:
         assert response.status == 200
-        heard = decode(await response.read())
-    assert [event.event for event in heard] == ["text", "error"]
-    assert json.loads(heard[1].data)["error"] == "StreamInterrupted"
+        events = decode(await response.read())
+    assert [event.event for event in events] == ["text", "error"]
+    assert json.loads(events[1].data)["error"] == "StreamInterrupted"
     assert "StreamInterrupted" in caplog.text
 
 
 @pytest.mark.parametrize("framework", ["aiohttp", "starlette", "fastapi"])
-async def test_what_an_app_raises_itself_is_answered_alike(
+async def test_errors_of_calls_without_a_stream_are_refusals(
     fake: FakeWorkersAI, framework: str
 ) -> None:
-    """An error of a call that does not stream, through the framework's own way for errors."""
+    """By the framework's own error handling."""
     fake.fails(429, 3040, "busy", retry_after=2)
     ai = fake.client(retries=Retries(max=0))
     async with (
@@ -320,14 +320,14 @@ async def test_what_an_app_raises_itself_is_answered_alike(
         assert (await response.json())["error"] == "CapacityExceeded"
 
 
-async def test_the_head_of_an_answer_costs_nothing(site: Site) -> None:
+async def test_a_head_request_sends_no_request_to_the_service(site: Site) -> None:
     async with site.http.head(f"http://127.0.0.1:{site.port}/chat") as response:
         assert response.status == 200
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert not site.fake.requests
 
 
-async def test_there_are_two_forms(fake: FakeWorkersAI) -> None:
+async def test_an_unknown_form_is_refused(fake: FakeWorkersAI) -> None:
     form: Any = "xml"
     with pytest.raises(InputError, match='"sse" or "ndjson", got \'xml\''):
         asgi.TokenResponse(fake.client().stream(MODEL, Prompt("Hi")), form=form)
