@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from typing import Any, Final, Generic, TypeVar
 
 from cfai._validators import check_at_least
-from cfai._wire.pagination import Cursor, ListPage, PageToken
+from cfai._wire.pagination import Cursor, ListPage, TokenCursor
 
 R = TypeVar("R")
 
@@ -44,7 +44,7 @@ class Pager(Generic[R]):
         count = repeated = 0
         while cursor is not None:
             page = await self._fetch(cursor)
-            rows, has_new = seen_rows.new_rows(page, has_token=isinstance(cursor, PageToken))
+            rows, has_new = seen_rows.new_rows(page, has_token=isinstance(cursor, TokenCursor))
             repeated = 0 if has_new else repeated + 1
             if repeated == _REPEATED_PAGES:
                 return

@@ -16,31 +16,31 @@ R = TypeVar("R")
 
 
 @frozen
-class Facts:
-    """What a page says of the list that it is from."""
+class PageFacts:
+    """What a page says about its list."""
 
     count: int
-    """How many rows are on it."""
+    """The rows on this page."""
 
     total: int | None = None
-    """How many rows the whole list has, where the service says so."""
+    """The rows of the whole list, if the service reports them."""
 
     token: str | None = None
-    """What the next page is asked for with, where the service says so."""
+    """The token of the next page, if the service sends one."""
 
 
 class Cursor(Protocol):
-    """A place in a list."""
+    """A position in a list."""
 
     def query(self) -> dict[str, str]:
-        """The query that asks for the page here. What the user left out is not in it."""
+        """The query of the request for this page. Omitted arguments are not in it."""
 
-    def after(self, facts: Facts, seen: int) -> "Cursor | None":
-        """The place of the next page; `None` at the end.
+    def after(self, facts: PageFacts, seen: int) -> "Cursor | None":
+        """The cursor of the next page; `None` at the end.
 
         Args:
-            facts: What the page here says.
-            seen: How many rows came so far, those of this page included.
+            facts: Of this page.
+            seen: The rows so far, including those of this page.
         """
 
 
@@ -52,105 +52,105 @@ def _at_least(minimum: int) -> Validator:
     return validate
 
 
-def _text(instance: object, attribute: Any, value: object) -> None:
+def _is_text(_: object, attribute: "Attribute[Any]", value: Any) -> None:
     if value is not None and (not isinstance(value, str) or not value):
-        name = attribute.name
-        raise InputError(f"{name} must be a text with something in it, got {value!r:.60}")
+        raise InputError(f"{attribute.name} must be a non-empty string, got {value!r:.60}")
 
 
-def _sent(**given: str | int | None) -> dict[str, str]:
-    return {name: str(value) for name, value in given.items() if value is not None}
+def _build_query(**fields: str | int | None) -> dict[str, str]:
+    return {name: str(value) for name, value in fields.items() if value is not None}
 
 
-def _ended(facts: Facts, seen: int, size: int | None) -> bool:
-    """Whether a page is the last one, *seen* rows into the list and of at most *size* rows."""
+def _is_last(facts: PageFacts, seen: int, size: int | None) -> bool:
+    """Whether a page is the last one, *seen* rows into the list and with at most *size* rows."""
     if not facts.count:
         return True
-    # A total that is smaller than the page at hand counts nothing.
+    # A total that is smaller than this page is ignored.
     if facts.total is not None and facts.total >= facts.count:
         return seen >= facts.total
     return size is not None and facts.count < size
 
 
 @frozen
-class Whole:
+class SinglePage:
     """A list that comes in one page."""
 
     def query(self) -> dict[str, str]:
-        """Nothing."""
+        """Empty."""
         return {}
 
-    def after(self, facts: Facts, seen: int) -> None:
-        """Nothing."""
+    def after(self, facts: PageFacts, seen: int) -> None:
+        """`None`."""
 
 
 @frozen(kw_only=True)
-class Offset:
-    """So many rows from the beginning: `?limit=&offset=&orderBy=`.
+class OffsetCursor:
+    """A number of rows from the beginning: `?limit=&offset=&orderBy=`.
 
     Source: Workers AI API, "List Public Finetunes".
     """
 
     limit: int | None = field(default=None, validator=_at_least(1))
-    """Rows a page. One with fewer is the last, so that no more may be asked for than are given."""
+    """Rows per page. A page with fewer is the last one, so a limit above the service's own maximum
+    ends the list early."""
 
     offset: int | None = field(default=None, validator=_at_least(0))
-    """Rows to pass over."""
+    """Rows to skip."""
 
-    order_by: str | None = field(default=None, validator=_text)
-    """The column whose order the rows are in."""
+    order_by: str | None = field(default=None, validator=_is_text)
+    """The column that the rows are sorted by."""
 
     def query(self) -> dict[str, str]:
         """`limit`, `offset` and `orderBy`."""
-        return _sent(limit=self.limit, offset=self.offset, orderBy=self.order_by)
+        return _build_query(limit=self.limit, offset=self.offset, orderBy=self.order_by)
 
-    def after(self, facts: Facts, seen: int) -> Self | None:
-        """As many rows on as there were."""
-        there = (self.offset or 0) + facts.count
-        return None if _ended(facts, there, self.limit) else evolve(self, offset=there)
+    def after(self, facts: PageFacts, seen: int) -> Self | None:
+        """The same, as many rows further as the page had."""
+        end = (self.offset or 0) + facts.count
+        return None if _is_last(facts, end, self.limit) else evolve(self, offset=end)
 
 
 @frozen(kw_only=True)
-class Page:
-    """The page of a number, counted from 1: `?page=&per_page=`.
+class NumberCursor:
+    """The number of a page, from 1: `?page=&per_page=`.
 
     Source: Workers AI API, "Model Search".
     """
 
     number: int | None = field(default=None, validator=_at_least(1))
     size: int | None = field(default=None, validator=_at_least(1))
-    """Rows a page."""
+    """Rows per page."""
 
     def query(self) -> dict[str, str]:
         """`page` and `per_page`."""
-        return _sent(page=self.number, per_page=self.size)
+        return _build_query(page=self.number, per_page=self.size)
 
-    def after(self, facts: Facts, seen: int) -> Self | None:
+    def after(self, facts: PageFacts, seen: int) -> Self | None:
         """The next number."""
-        # The rows are counted: with a total, a service may give fewer a page than were asked for.
+        # Rows are counted, not pages: a page may have fewer rows than requested.
         number = (self.number or 1) + 1
-        return None if _ended(facts, seen, self.size) else evolve(self, number=number)
+        return None if _is_last(facts, seen, self.size) else evolve(self, number=number)
 
 
 @frozen(kw_only=True)
-class PageToken:
-    """The page that the one before gave a token for: `?page_size=&page_token=&order_by=`.
+class TokenCursor:
+    """The token that the page before came with: `?page_size=&page_token=&order_by=`.
 
     Source: Cohere API, "Lists fine-tuned models".
     """
 
     size: int | None = field(default=None, validator=_at_least(0))
-    """Rows a page; 0 leaves it to the service."""
+    """Rows per page; with 0, the service decides."""
 
-    token: str | None = field(default=None, validator=_text)
-    order_by: str | None = field(default=None, validator=_text)
+    token: str | None = field(default=None, validator=_is_text)
+    order_by: str | None = field(default=None, validator=_is_text)
 
     def query(self) -> dict[str, str]:
         """`page_size`, `page_token` and `order_by`."""
-        return _sent(page_size=self.size, page_token=self.token, order_by=self.order_by)
+        return _build_query(page_size=self.size, page_token=self.token, order_by=self.order_by)
 
-    def after(self, facts: Facts, seen: int) -> Self | None:
-        """Where the token leads that the page came with."""
+    def after(self, facts: PageFacts, seen: int) -> Self | None:
+        """The same with the token of the page; `None` if the page has no rows or no new token."""
         if not facts.token or facts.token == self.token or not facts.count:
             return None
         return evolve(self, token=facts.token)
@@ -163,7 +163,7 @@ class ListPage(Generic[R]):
     rows: Sequence[R]
     raw: Sequence[Any]
     """The rows as decoded JSON."""
-    facts: Facts
+    facts: PageFacts
 
 
 def read_page(document: Any, read_row: Callable[[Any, str], R]) -> ListPage[R]:
@@ -181,7 +181,7 @@ def read_page(document: Any, read_row: Callable[[Any, str], R]) -> ListPage[R]:
         raise DecodeError(f"a list is documented, got {type(result).__name__}")
     raw = [] if result == {} else list(_flatten(result))
     rows = [read_row(row, f"result[{index}]") for index, row in enumerate(raw)]
-    return ListPage(rows, raw, Facts(count=len(raw), total=_total_count(document)))
+    return ListPage(rows, raw, PageFacts(count=len(raw), total=_total_count(document)))
 
 
 def _flatten(result: Any) -> Iterator[Any]:

@@ -14,7 +14,7 @@ from attrs import evolve
 from cfai._types.json import structure
 from cfai._wire.bodies import encode_json
 from cfai._wire.errors import read_document
-from cfai._wire.pagination import Facts, ListPage, PageToken
+from cfai._wire.pagination import ListPage, PageFacts, TokenCursor
 from cfai._wire.requests import Request, build_headers
 from cfai._wire.responses import Response
 from cfai.cohere.models import BaseType, Event, FinetunedModel, Settings, TrainingStepMetrics
@@ -53,7 +53,7 @@ def check_gateway(settings: ClientSettings) -> None:
         )
 
 
-def first_page(page_size: int | None, order_by: str | Iterable[str] | None = None) -> PageToken:
+def first_page(page_size: int | None, order_by: str | Iterable[str] | None = None) -> TokenCursor:
     """The cursor of the first page of a list.
 
     Raises:
@@ -63,7 +63,7 @@ def first_page(page_size: int | None, order_by: str | Iterable[str] | None = Non
         raise InputError(
             f"page_size must be an integer from 0 to 2147483647, got {page_size!r:.60}"
         )
-    return PageToken(size=page_size, order_by=_format_order(order_by))
+    return TokenCursor(size=page_size, order_by=_format_order(order_by))
 
 
 def _format_order(order_by: Any) -> str | None:
@@ -235,7 +235,7 @@ def _read_page(document: Any, key: str, read_row: Callable[[Any, str], R]) -> Li
     if not isinstance(raw, list) or not isinstance(token, str | None):
         raise DecodeError(f"{key} must be a list, and next_page_token a string")
     rows = [read_row(row, f"{key}[{index}]") for index, row in enumerate(raw)]
-    return ListPage(rows, raw, Facts(count=len(raw), token=token or None))
+    return ListPage(rows, raw, PageFacts(count=len(raw), token=token or None))
 
 
 def _read_model(row: Any, where: str) -> FinetunedModel:

@@ -17,7 +17,7 @@ from cfai._session.account import Account
 from cfai._session.pagination import Pager
 from cfai._types.json import structure
 from cfai._wire.multipart import File, FileSource, Progress, build_form, describe_os_error
-from cfai._wire.pagination import ListPage, Offset, Whole, read_page
+from cfai._wire.pagination import ListPage, OffsetCursor, SinglePage, read_page
 from cfai._wire.requests import (
     Request,
     build_form_request,
@@ -98,7 +98,7 @@ class Finetunes:
         Source: Workers AI API, `GET /accounts/{account_id}/ai/finetunes`. It is documented as one
         object, as a list and as a list in a list; all three are accepted.
         """
-        return self._account.pager(_OWN, read_finetunes, Whole(), options=options)
+        return self._account.pager(_OWN, read_finetunes, SinglePage(), options=options)
 
     def public(
         self,
@@ -119,7 +119,7 @@ class Finetunes:
 
         Source: Workers AI API, `GET /accounts/{account_id}/ai/finetunes/public`.
         """
-        start = Offset(limit=limit, offset=offset, order_by=order_by)
+        start = OffsetCursor(limit=limit, offset=offset, order_by=order_by)
         return self._account.pager(_PUBLIC, read_public_finetunes, start, options=options)
 
     async def create(

@@ -8,7 +8,7 @@ from attrs import field, frozen
 
 from cfai._session.account import Account
 from cfai._session.pagination import Pager
-from cfai._wire.pagination import ListPage, Page, Whole, read_page
+from cfai._wire.pagination import ListPage, NumberCursor, SinglePage, read_page
 from cfai._wire.requests import build_get_request, check_model_name
 from cfai._wire.responses import unwrap_result
 from cfai.errors import DecodeError, InputError
@@ -176,7 +176,9 @@ class Models:
             hide_experimental=hide_experimental,
             include_deprecated=include_deprecated,
         )
-        return self._account.pager(_MODELS, read_models, Page(size=page_size), query, options)
+        return self._account.pager(
+            _MODELS, read_models, NumberCursor(size=page_size), query, options
+        )
 
     async def schema(self, model: str, *, options: Options | None = None) -> ModelSchema:
         """Return the input and output of a model, as JSON schemas.
@@ -197,14 +199,14 @@ class Models:
 
         Source: Workers AI API, `GET /accounts/{account_id}/ai/tasks/search`.
         """
-        return self._account.pager(_TASKS, read_tasks, Whole(), options=options)
+        return self._account.pager(_TASKS, read_tasks, SinglePage(), options=options)
 
     def authors(self, *, options: Options | None = None) -> Pager[Author]:
         """List the authors of the catalogue's models.
 
         Source: Workers AI API, `GET /accounts/{account_id}/ai/authors/search`.
         """
-        return self._account.pager(_AUTHORS, read_authors, Whole(), options=options)
+        return self._account.pager(_AUTHORS, read_authors, SinglePage(), options=options)
 
 
 # Requests

@@ -78,7 +78,7 @@ async def test_rows_pages_first_and_to_list(fake: FakeWorkersAI) -> None:
     assert names(await pager.to_list(max=3)) == ["n0", "n1", "n2"]
     assert names(await pager.to_list(max=9)) == ["n0", "n1", "n2", "n3", "n4"]
     assert await pager.to_list(max=0) == []
-    assert "Offset(limit=2" in repr(pager)
+    assert "OffsetCursor(limit=2" in repr(pager)
 
 
 @pytest.mark.parametrize("most", [-1, 1.0, True])
@@ -213,7 +213,7 @@ async def test_options_apply_to_every_page(fake: FakeWorkersAI) -> None:
         (b'{"result":[1],"success":true}', r"result\[0\]"),
         (b'{"result":[{"id":null,"model":"m","name":"n"}],"success":true}', r"result\[0\]\.id"),
         (b'{"result":[{"id":"1","model":"m","name":"n"}],"success":true}', "UUID"),
-        (b"<html>", "no JSON"),
+        (b"<html>", "not JSON"),
         (b'data: {"a":1}\n\n', "a stream where JSON"),
     ],
 )
