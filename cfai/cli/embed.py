@@ -1,13 +1,20 @@
-"""`cfai embed`: a vector for each text, in order, with many requests under way at once."""
+"""`cfai embed`: a vector for each text, in order, with many requests at once."""
 
 import asyncio
-from collections.abc import Iterable
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from cfai.cli import clients, inputs, notices, options, output, texts as sources, vectors
-from cfai.errors import CfaiError, InputError
+from cfai.cli import clients, console, files
+from cfai.cli.console import Output, Target
+from cfai.embedding import EmbeddedBatch, EmbedFailure, tables
+from cfai.embedding.files import replace as replace_file
+from cfai.embedding.threads import to_its_end
+from cfai.errors import CfaiError, InputError, MissingExtra
 from cfai.tasks import TextEmbeddings
 
 if TYPE_CHECKING:
@@ -20,114 +27,116 @@ def embed(
     texts: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Texts; or one file of them: .txt (a line each), .jsonl, .csv or .parquet. "
-            "Left out: each line of what is piped in."
+            help="Texts, or one file of texts: .txt (one per line), .jsonl, .csv or .parquet. "
+            "If omitted, each line of standard input is a text."
         ),
     ] = None,
     *,
-    model: Annotated[str, typer.Option("--model", "-m")] = MODEL,
-    file: options.Output = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="The model's name.")] = MODEL,
+    file: Output = None,
     checkpoint: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="Keep what is finished there, and go on from it."),
+        typer.Option(metavar="FOLDER", help="Store finished texts there, and resume from it."),
     ] = None,
-    column: Annotated[str, typer.Option(help="What the texts of a file are called.")] = "text",
+    column: Annotated[str, typer.Option(help="The column of a file that has the texts.")] = "text",
     id_column: Annotated[
-        str | None, typer.Option("--id", metavar="COLUMN", help="What their ids are called.")
+        str | None, typer.Option("--id", metavar="COLUMN", help="The column that has the ids.")
     ] = None,
     skip_failed: Annotated[
-        bool, typer.Option("--skip-failed", help="Leave out what can't be embedded, and go on.")
+        bool, typer.Option("--skip-failed", help="Skip texts that can't be embedded.")
     ] = False,
-    local: options.Local = False,
+    local: clients.Local = False,
 ) -> None:
-    """Turn texts into vectors.
+    """Embed texts: print a vector for each.
 
-    A line of JSON for each, with `text` and `vector`, in the order of the texts; with -o, a file
-    that ends in .parquet or .npy has that form. Empty lines are left out.
+    Prints one line of JSON per text, with `text` and `vector`, in the order of the texts. With -o,
+    the suffix .parquet or .npy selects that format. Empty lines are skipped.
     """
-    target = output.Target(file)
+    target = Target(file)
     target.check()
-    vectors.check(target)
+    _check_format(target)
     if local and checkpoint is not None:
         raise InputError(
-            "--checkpoint and --local can't be used together: a checkpoint is of one endpoint, and"
-            " --local is another each time. `cfai serve` has one that stays"
+            "--checkpoint and --local can't be combined: a checkpoint belongs to one endpoint, and "
+            "--local starts a new one each time; use `cfai serve` instead"
         )
-    source, total = _source(texts or [], sources.Columns(column, id_column, skip_failed), target)
+    columns = files.Columns(column, id_column, skip_failed)
+    source, total = _find_source(texts or [], columns, target)
     if local:
-        clients.need(*clients.EMBEDDINGS, needed_for="embedding texts on this machine")
-    job: JobOptions = {"checkpoint": checkpoint}
+        clients.require(*clients.EMBEDDINGS, needed_for="embedding texts on this machine")
+    options: JobOptions = {"checkpoint": checkpoint}
     if skip_failed:
-        job["on_error"] = vectors.instead_of_failing(target)
+        # An array has no ids, so it has a row for each text.
+        options["on_error"] = "yield" if _suffix(target) == ".npy" else "skip"
     if local:
-        job["rate"] = None
+        options["rate"] = None
     with_ids = id_column is not None
-    asyncio.run(_embed(model, source, total, target, job, with_ids=with_ids, local=local))
+    asyncio.run(_embed(model, source, total, target, options, with_ids=with_ids, local=local))
 
 
-def _source(
-    given: list[str], columns: sources.Columns, target: output.Target
-) -> tuple[Iterable[sources.Entry], int]:
-    """The texts, and how many there are."""
-    path = sources.file_of(given)
+def _find_source(
+    arguments: list[str], columns: files.Columns, target: Target
+) -> tuple[Iterable[files.Entry], int]:
+    """Give the texts and their number."""
+    path = files.find_text_file(arguments)
     if path is not None:
         if target.path is not None and target.path.exists() and path.samefile(target.path):
             raise InputError(f"{path} can't be written while it is read: choose another file")
-        return sources.of_file(path, columns), sources.count(path)
-    if not given and inputs.stdin_is_a_terminal():
+        return files.read_texts(path, columns), files.count_texts(path)
+    if not arguments and files.stdin_is_terminal():
         raise InputError("there are no texts: give some, or pipe lines in")
     texts = (
-        [inputs.argument(text) for text in given]
-        if given
-        else list(sources.lines(inputs.stdin_text()))
+        [files.check_argument(argument) for argument in arguments]
+        if arguments
+        else list(files.split_lines(files.read_stdin_text()))
     )
     if not texts:
-        raise InputError("there are no texts: what was piped in is empty")
-    TextEmbeddings(texts)  # All are checked before the first is sent.
+        raise InputError("there are no texts: standard input is empty")
+    TextEmbeddings(texts)  # checks all texts before the first request
     return texts, len(texts)
 
 
 async def _embed(
     model: str,
-    source: Iterable[sources.Entry],
+    source: Iterable[files.Entry],
     total: int,
-    target: output.Target,
-    job: "JobOptions",
+    target: Target,
+    options: "JobOptions",
     *,
     with_ids: bool,
     local: bool,
 ) -> None:
-    async with clients.client(local=local) as ai:
-        with notices.progress_of_job(total, to_file=target.path is not None) as heard:
-            job["progress"] = heard
-            under_way = ai.embed_many(model, source, **job)
+    async with clients.open_client(local=local) as ai:
+        with console.show_job_progress(total, to_file=target.path is not None) as update:
+            options["progress"] = update
+            job = ai.embed_many(model, source, **options)
             try:
-                async with under_way:
-                    await vectors.write(under_way, target, with_ids=with_ids)
+                async with job:
+                    await write_vectors(job, target, with_ids=with_ids)
             except OSError as exc:
-                raise output.OutputError(f"can't write: {exc}") from exc
+                raise console.OutputError(f"can't write: {exc}") from exc
             except BaseException as exc:
-                if total > 1 and under_way.stats.texts:
-                    _advise(exc, job.get("checkpoint"))
+                if total > 1 and job.stats.texts:
+                    _advise_resume(exc, options.get("checkpoint"))
                 raise
-    _tell_of_failures(under_way)
+    _report_failures(job)
 
 
-def _advise(failure: BaseException, checkpoint: object) -> None:
-    """Say how to go on from what was paid for."""
+def _advise_resume(failure: BaseException, checkpoint: object) -> None:
+    """Say how to resume, since finished texts are paid for."""
     advice = (
-        f"what is finished is in {checkpoint}: the same command goes on from there"
+        f"what is finished is in {checkpoint}: run the same command again to resume"
         if checkpoint
-        else "with --checkpoint FOLDER, the same command goes on from what is finished"
+        else "with --checkpoint FOLDER, running the same command again resumes the job"
     )
     if isinstance(failure, CfaiError):
         failure.add_note(advice)
     elif isinstance(failure, asyncio.CancelledError):
-        notices.note(f"\n{advice}")
+        console.print_notice(f"\n{advice}")
 
 
-def _tell_of_failures(job: "EmbeddingJob[Any]") -> None:
-    """Say how many texts were left out.
+def _report_failures(job: "EmbeddingJob[Any]") -> None:
+    """Print how many texts were skipped.
 
     Raises:
         Exit: All were.
@@ -135,6 +144,87 @@ def _tell_of_failures(job: "EmbeddingJob[Any]") -> None:
     stats = job.stats
     if not stats.failed:
         return
-    notices.tell(f"{stats.failed} of {stats.texts + stats.failed} texts could not be embedded")
+    total = stats.texts + stats.failed
+    console.print_summary(f"{stats.failed} of {total} texts could not be embedded")
     if not stats.texts:
-        raise typer.Exit(notices.FAILED)
+        raise typer.Exit(console.EXIT_FAILED)
+
+
+# Output formats: lines of JSON, Parquet, NumPy
+
+
+def _suffix(target: Target) -> str:
+    return "" if target.path is None else target.path.suffix.lower()
+
+
+def _check_format(target: Target) -> None:
+    """Check that the format can be written, before anything is paid for.
+
+    Raises:
+        MissingExtra: The library for it is not installed.
+    """
+    if _suffix(target) == ".parquet":
+        tables.arrow_there("writing Parquet")
+    elif _suffix(target) == ".npy":
+        _import_numpy()
+
+
+def _import_numpy() -> Any:
+    try:
+        import numpy as np
+    except ImportError as exc:
+        raise MissingExtra("numpy", needed_for="writing .npy") from exc
+    return np
+
+
+async def write_vectors(job: "EmbeddingJob[Any]", target: Target, *, with_ids: bool) -> None:
+    """Write the vectors of a job in the format of the target's suffix."""
+    path = target.path
+    if path is not None and _suffix(target) == ".parquet":
+        await _write_parquet(job, path)
+    elif path is not None and _suffix(target) == ".npy":
+        save, array = _import_numpy().save, await job.numpy()
+        await to_its_end(lambda: replace_file(path, lambda file: save(file, array)))
+    else:
+        async for item in job:
+            for line in _json_rows(item, with_ids=with_ids):
+                target.write_line(line)
+        target.finish()
+
+
+def _json_rows(item: EmbeddedBatch | EmbedFailure, *, with_ids: bool) -> Iterator[dict[str, Any]]:
+    if isinstance(item, EmbedFailure):
+        return
+    for key, text, vector in zip(item.ids, item.texts, item.vectors, strict=True):
+        # Nine digits identify a 32-bit float; Python would write seventeen.
+        numbers = [float(f"{number:.9g}") for number in vector]
+        yield {**({"id": key} if with_ids else {}), "text": text, "vector": numbers}
+
+
+async def _write_parquet(job: "EmbeddingJob[Any]", path: Path) -> None:
+    """Write a temporary file, and rename it when it is complete."""
+    import pyarrow.parquet as pq
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.rough")
+    writer: Any = None
+    rows = tables.Rows()
+
+    def flush() -> None:
+        nonlocal writer
+        table = rows.take()
+        writer = writer or pq.ParquetWriter(temporary, table.schema, compression="none")
+        writer.write_table(table)
+
+    try:
+        async for item in job:
+            rows.add(item)
+            if rows.enough:
+                await to_its_end(flush)
+        if rows or writer is None:
+            await to_its_end(flush)
+        writer.close()
+        await to_its_end(lambda: temporary.replace(path))
+    finally:
+        if writer is not None:
+            writer.close()
+        temporary.unlink(missing_ok=True)

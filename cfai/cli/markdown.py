@@ -1,72 +1,72 @@
-"""`cfai markdown`: files turned into Markdown."""
+"""`cfai markdown`: convert files to Markdown."""
 
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cfai.cli import clients, notices, options, tables
-from cfai.cli.output import Target, json_line, say
+from cfai.cli import clients, console
+from cfai.cli.console import Output, Target, to_json_line, write_text
+from cfai.cli.lists import Json
 from cfai.errors import InputError
-from cfai.resources.markdown import Markdown
+
+if TYPE_CHECKING:
+    from cfai.resources.markdown import Markdown
 
 
 def markdown(
-    files: Annotated[list[Path] | None, typer.Argument(help="What to convert.")] = None,
+    files: Annotated[list[Path] | None, typer.Argument(help="The files to convert.")] = None,
     *,
-    formats: Annotated[bool, typer.Option("--formats", help="List what can be.")] = False,
-    output: options.Output = None,
-    as_json: tables.Json = False,
+    formats: Annotated[bool, typer.Option("--formats", help="List supported formats.")] = False,
+    output: Output = None,
+    as_json: Json = False,
 ) -> None:
-    """Turn documents and images into Markdown, all in one request.
+    """Convert documents and images to Markdown, all in one request.
 
-    The texts come in the order of the files. A file that fails is told on standard error; the
-    others are printed all the same, and the exit code is 1.
+    The texts are printed in the order of the files. If a file fails, its error is printed on
+    standard error and the exit code is 1; the other files are printed.
     """
     target = Target(output)
     target.check()
     if formats:
-        asyncio.run(_formats(as_json=as_json))
+        asyncio.run(_print_formats(as_json=as_json))
         return
     if not files:
-        raise InputError("there are no files: give some")
+        raise InputError("there are no files: give at least one")
     results = asyncio.run(_convert(files))
     for number, result in enumerate(results):
-        _write(result, target, as_json=as_json, follows=number > 0)
-    target.end()
+        _write_result(result, target, as_json=as_json, is_first=number == 0)
+    target.finish()
     if any(result.failed for result in results):
-        raise typer.Exit(notices.FAILED)
+        raise typer.Exit(console.EXIT_FAILED)
 
 
-async def _convert(files: list[Path]) -> list[Markdown]:
-    async with clients.client(local=False) as ai:
-        with notices.progress("converting"):
+async def _convert(files: list[Path]) -> "list[Markdown]":
+    async with clients.open_client(local=False) as ai:
+        with console.show_status("converting"):
             return await ai.to_markdown(files)
 
 
-async def _formats(*, as_json: bool) -> None:
-    async with clients.client(local=False) as ai:
-        for one in await ai.to_markdown_formats():
-            said = {"extension": one.extension, "mimeType": one.mime_type}
-            say(json_line(said) if as_json else f"{one.extension}\t{one.mime_type}\n")
+async def _print_formats(*, as_json: bool) -> None:
+    async with clients.open_client(local=False) as ai:
+        for row in await ai.to_markdown_formats():
+            fields = {"extension": row.extension, "mimeType": row.mime_type}
+            write_text(to_json_line(fields) if as_json else f"{row.extension}\t{row.mime_type}\n")
 
 
-def _write(result: Markdown, target: Target, *, as_json: bool, follows: bool) -> None:
+def _write_result(result: "Markdown", target: Target, *, as_json: bool, is_first: bool) -> None:
     if as_json:
         missing = {"name": result.name, "format": "error", "error": result.error}
-        target.line(result.raw if isinstance(result.raw, Mapping) else missing)
+        target.write_line(result.raw if isinstance(result.raw, Mapping) else missing)
     elif result.failed:
-        notices.report(f"{result.name}: {result.error}")
+        console.print_item_error(f"{result.name}: {result.error}")
     else:
-        # A line between them, or the last line of one would go on in the next.
-        text = "\n" * follows + _ended(str(result))
+        # An empty line separates the documents.
+        text = str(result)
+        text = ("" if is_first else "\n") + text + ("" if text.endswith("\n") else "\n")
         if target.path is None:
-            say(text)
+            write_text(text)
         else:
-            target.data(text.encode("utf-8", "replace"))
-
-
-def _ended(text: str) -> str:
-    return text if text.endswith("\n") else f"{text}\n"
+            target.write_bytes(text.encode("utf-8", "replace"))

@@ -1,4 +1,4 @@
-"""`cfai run`: any model, on whatever it takes, with its answer as the service gave it."""
+"""`cfai run`: run any model, and print its result as the service sent it."""
 
 import asyncio
 import json
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from cfai.cli import clients, inputs, options
-from cfai.cli.output import Target
+from cfai.cli import clients, files
+from cfai.cli.console import Output, Target
 from cfai.errors import BadRequest, InputError
 from cfai.profiles import profile
 from cfai.tasks import (
@@ -49,45 +49,45 @@ _TASKS: Final[Mapping[str, type[Task[Any]]]] = {
     "Translation": Translation,
 }
 _AURA: Final = "@cf/deepgram/aura-"
-"""These call the text to speak `text`, and the others `prompt`."""
+"""These models call the text to speak `text`, the others `prompt`."""
 
 _NO_INPUT: Final = "there is no input: give text, a JSON object, @FILE, or pipe one in"
-_NO_MODEL: Final = 5007
-_UNKNOWN: Final = (
-    "what {} reads is not known here, so text is sent as its prompt; give a JSON object to name "
+_NO_SUCH_MODEL: Final = 5007
+_UNKNOWN_MODEL: Final = (
+    "the input of {} is not known, so the text was sent as its prompt; give a JSON object to name "
     "the fields"
 )
 
 
 def run(
-    model: Annotated[str, typer.Argument(help="Its name, @cf/openai/whisper for one.")],
-    given: Annotated[
+    model: Annotated[str, typer.Argument(help="The model's name, such as @cf/openai/whisper.")],
+    argument: Annotated[
         str | None,
         typer.Argument(metavar="[INPUT]", help="Text, a JSON object, @FILE, or - for stdin."),
     ] = None,
     *,
-    output: options.Output = None,
-    local: options.Local = False,
+    output: Output = None,
+    local: clients.Local = False,
 ) -> None:
-    """Run any model; print JSON, a line per event, or a file's bytes.
+    """Run any model; print JSON, one line per event, or the bytes of a file.
 
-    INPUT that is no JSON object becomes the model's own text, image or sound. Without INPUT, it is
-    read from what is piped in.
+    INPUT that is not a JSON object is sent as the model's text, image or sound. Without INPUT,
+    standard input is the input.
     """
     target = Target(output)
     target.check()
-    task = asked(model, _given(given))
-    if not target.takes_bytes and isinstance(task, Task) and issubclass(task.answer, Binary):
-        raise InputError(f"{model} answers with a file: say where to with -o FILE")
-    writes = profile(model).task == "Text Generation"
-    if local and writes:
-        clients.need(*clients.TEXT, needed_for="text generation on this machine")
+    task = parse_input(model, _read_input(argument))
+    if not target.accepts_bytes and isinstance(task, Task) and issubclass(task.answer, Binary):
+        raise InputError(f"{model} returns a file: name one with -o FILE")
+    generates_text = profile(model).task == "Text Generation"
+    if local and generates_text:
+        clients.require(*clients.TEXT, needed_for="text generation on this machine")
         clients.fetch_weights()
     try:
-        asyncio.run(_run(model, task, target, local=local, writes=writes))
+        asyncio.run(_run(model, task, target, local=local, generates_text=generates_text))
     except BadRequest as exc:
-        if _kind(model) is None and exc.code != _NO_MODEL:
-            exc.add_note(_UNKNOWN.format(model))
+        if _task_class(model) is None and exc.code != _NO_SUCH_MODEL:
+            exc.add_note(_UNKNOWN_MODEL.format(model))
         raise
 
 
@@ -97,101 +97,105 @@ async def _run(
     target: Target,
     *,
     local: bool,
-    writes: bool,
+    generates_text: bool,
 ) -> None:
-    async with clients.client(local=local, writes=writes) as ai:
+    async with clients.open_client(local=local, generates_text=generates_text) as ai:
         answer = await ai.run(model, task)
         match answer:
             case Binary():
-                _keep(answer, target)
+                _write_file(answer, target)
             case Result():
-                target.json(answer.value)
+                target.write_json(answer.value)
             case Answer():
-                target.json(answer.raw)
+                target.write_json(answer.raw)
             case _:
-                await _follow(answer, target)
+                await _write_events(answer, target)
 
 
-def _keep(answer: Binary, target: Target) -> None:
-    if not target.takes_bytes:
+def _write_file(answer: Binary, target: Target) -> None:
+    if not target.accepts_bytes:
         size, kind = len(answer.data), answer.media_type
-        raise InputError(f"the answer is {size} bytes of {kind}: say where to with -o FILE")
-    target.data(answer.data)
+        raise InputError(f"the answer is {size} bytes of {kind}: name a file with -o FILE")
+    target.write_bytes(answer.data)
 
 
-async def _follow(tokens: "TokenStream", target: Target) -> None:
+async def _write_events(tokens: "TokenStream", target: Target) -> None:
     async with tokens:
         async for token in tokens:
-            target.line(token.raw)
+            target.write_line(token.raw)
 
 
-def asked(model: str, given: str | bytes) -> Task[Any] | Mapping[str, Any]:
-    """Make of what was given what *model* is asked: itself where it is a JSON object.
+def parse_input(model: str, data: str | bytes) -> Task[Any] | Mapping[str, Any]:
+    """Make the input of *model* from a JSON object, or from text or bytes for its main field.
 
     Raises:
-        InputError: The model can't be asked with that alone.
+        InputError: The model needs other input.
     """
-    kind = _kind(model)
-    fields = _object(given)
+    task_class = _task_class(model)
+    fields = _parse_object(data)
     if fields is not None:
-        return _named(kind, fields)
-    if not given.strip():
+        return _task_from_fields(task_class, fields)
+    if not data.strip():
         raise InputError(_NO_INPUT)
-    if kind is None:
-        kind = Prompt
-    first, *others = (rule for rule in rules(kind).values() if rule.required)
+    if task_class is None:
+        task_class = Prompt
+    first, *others = (rule for rule in rules(task_class).values() if rule.required)
     if others:
         names = ", ".join(rule.name for rule in (first, *others))
         raise InputError(f"{model} needs {names}: give a JSON object")
     if first.kind == "media":
-        if isinstance(given, str):
-            raise InputError(f"{model} takes a file: give @FILE")
-        return _made(kind, given)
-    text = given if isinstance(given, str) else inputs.text(given, f"what {model} reads")
+        if isinstance(data, str):
+            raise InputError(f"{model} needs a file: give @FILE")
+        return _build_task(task_class, data)
+    text = data if isinstance(data, str) else files.decode_text(data, f"the input of {model}")
     first.check(text)
-    # The open form, so that the service's own words come back; but bytes need their class.
-    return _made(kind, text) if issubclass(kind.answer, Binary) else {first.name: text}
+    # A plain dictionary returns the service's own result; but files need the task's class.
+    if issubclass(task_class.answer, Binary):
+        return _build_task(task_class, text)
+    return {first.name: text}
 
 
-def _made(kind: Callable[..., Task[Any]], value: Any, **rest: Any) -> Task[Any]:
-    """Make a task of its one required field."""
-    return kind(value, **rest)
+def _build_task(task_class: Callable[..., Task[Any]], value: Any, **rest: Any) -> Task[Any]:
+    """Build a task from its one required field."""
+    return task_class(value, **rest)
 
 
-def _kind(model: str) -> type[Task[Any]] | None:
+def _task_class(model: str) -> type[Task[Any]] | None:
     if model.startswith(_AURA):
         return SpeechSynthesis
     return _TASKS.get(profile(model).task or "")
 
 
-def _named(kind: type[Task[Any]] | None, fields: dict[str, Any]) -> Task[Any] | Mapping[str, Any]:
-    """What was asked by name is sent as it is; what answers with a file is known by its class."""
-    if kind is None or not issubclass(kind.answer, Binary):
+def _task_from_fields(
+    task_class: type[Task[Any]] | None, fields: dict[str, Any]
+) -> Task[Any] | Mapping[str, Any]:
+    """Send fields unchanged; only if the answer is a file, through the task's class."""
+    if task_class is None or not issubclass(task_class.answer, Binary):
         return fields
-    first = next(iter(rules(kind)))
+    first = next(iter(rules(task_class)))
     if first not in fields:
         return fields
     rest = {name: value for name, value in fields.items() if name != first}
-    return _made(kind, fields[first], extra=rest or None)
+    return _build_task(task_class, fields[first], extra=rest or None)
 
 
-def _object(given: str | bytes) -> dict[str, Any] | None:
-    """Give the JSON object that it is; `None` where it begins like something else."""
-    start = given[:64].lstrip()
+def _parse_object(data: str | bytes) -> dict[str, Any] | None:
+    """Decode a JSON object; `None` if the input starts like something else."""
+    start = data[:64].lstrip()
     if start[:1] not in ("{", b"{"):
         return None
     try:
-        fields: dict[str, Any] = json.loads(given)
+        fields: dict[str, Any] = json.loads(data)
     except ValueError as exc:
-        raise InputError(f"what begins with {{ must be a JSON object: {exc}") from exc
+        raise InputError(f"input that starts with {{ must be a JSON object: {exc}") from exc
     return fields
 
 
-def _given(given: str | None) -> str | bytes:
-    if given is None and inputs.stdin_is_a_terminal():
+def _read_input(argument: str | None) -> str | bytes:
+    if argument is None and files.stdin_is_terminal():
         raise InputError(_NO_INPUT)
-    if given in (None, "-"):
-        return inputs.stdin_bytes()
-    if given.startswith("@"):
-        return inputs.file_bytes(Path(given[1:]))
-    return inputs.argument(given)
+    if argument in (None, "-"):
+        return files.read_stdin()
+    if argument.startswith("@"):
+        return files.read_file(Path(argument[1:]))
+    return files.check_argument(argument)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from cfai import EmbeddedBatch, Embeddings
-from cfai.cli.output import Target
-from cfai.cli.vectors import write
+from cfai.cli.console import Target
+from cfai.cli.embed import write_vectors
 from cfai.testing import FakeWorkersAI, Recorded, Script
 
 from .conftest import needs_terminals
@@ -116,8 +116,9 @@ async def test_a_file_without_the_column(cfai: Cfai, fake: FakeWorkersAI, tmp_pa
     path.write_text(FORMS["texts.csv"])
     done = await cfai.run("embed", str(path), "--column", "body")
     assert done.code == 2
-    assert "row 1" in done.err
-    assert "'body'" in done.err
+    assert done.err == (
+        f"error: {path} has no column 'body' (found: 'id', 'text'); choose one with --column\n"
+    )
 
 
 async def test_into_parquet_and_out_of_it(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
@@ -216,10 +217,10 @@ async def test_a_long_cell(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["missing.txt"], "there is no file"),
-        (["one", "missing.jsonl"], "there is no file"),
-        (["there.txt", "one"], "alone"),
-        (["there.json"], "of these forms"),
+        (["missing.txt"], "error: missing.txt: no such file"),
+        (["one", "missing.jsonl"], "error: missing.jsonl: no such file"),
+        (["there.txt", "one"], "must be the only argument, got there.txt"),
+        (["there.json"], "must end in .txt, .jsonl, .csv, .parquet, got there.json"),
     ],
 )
 async def test_what_looks_like_a_file(
@@ -372,7 +373,7 @@ async def test_leaving_while_a_table_is_written(tmp_path: Path) -> None:
     job: Any = Endless()
     for turns in range(9, 15):
         target = Target(tmp_path / "out.parquet")
-        running = asyncio.create_task(write(job, target, with_ids=False))
+        running = asyncio.create_task(write_vectors(job, target, with_ids=False))
         for _ in range(turns):
             await asyncio.sleep(0)
         running.cancel()

@@ -1,4 +1,4 @@
-"""`cfai models`, `finetunes`, `markdown` and `queue`: lines for programs, tables for people."""
+"""`cfai models` and `cfai finetunes`: lines in a pipe, tables at a terminal."""
 
 import json
 from pathlib import Path
@@ -155,65 +155,3 @@ async def test_an_upload_shows_how_far_it_is(
         await terminal.shows("uploading")
         await terminal.shows("bytes")
         await fake.until(lambda: len(fake.requests) == 2, within=PATIENCE)
-
-
-async def test_markdown(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """The texts in order; a file that fails is told apart from them."""
-    for name in ("a.html", "b.pdf"):
-        (tmp_path / name).write_text("x")
-    files = [str(tmp_path / name) for name in ("a.html", "b.pdf")]
-    rows: list[dict[str, Any]] = [
-        {"name": "a.html", "format": "markdown", "data": "# Hi", "tokens": 2},
-        {"name": "b.pdf", "format": "error", "error": "no PDF"},
-    ]
-    fake.always.answers(rows)
-    done = await cfai.run("markdown", *files)
-    assert (done.code, done.text, done.err) == (1, "# Hi\n", "error: b.pdf: no PDF\n")
-    done = await cfai.run("markdown", "--json", *files)
-    assert [json.loads(line) for line in done.lines] == rows
-    fake.always.answers(rows[:1])
-    done = await cfai.run("markdown", "--json", *files)
-    assert json.loads(done.lines[1])["error"] == "the service gave no result for this file"
-    target = tmp_path / "out.md"
-    assert (await cfai.run("markdown", files[0], "-o", str(target))).code == 0
-    assert target.read_text() == "# Hi\n"  # it is small
-    assert (await cfai.run("markdown")).code == 2
-    fake.always.answers(rows[1:])
-    assert (await cfai.run("markdown", files[1], "-o", str(target))).code == 1
-    assert target.read_bytes() == b""
-    fake.always.answers([rows[0], rows[0] | {"name": "b.pdf"}])
-    assert (await cfai.run("markdown", *files)).text == "# Hi\n\n# Hi\n"
-    fake.always.answers([{"extension": ".html", "mimeType": "text/html"}])
-    assert (await cfai.run("markdown", "--formats")).text == ".html\ttext/html\n"
-    done = await cfai.run("markdown", "--formats", "--json")
-    assert json.loads(done.text) == {"extension": ".html", "mimeType": "text/html"}
-
-
-async def test_the_queue(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """A line for each run, in and out."""
-    fake.answers({"status": "queued", "request_id": ID})
-    lines = b'{"prompt": "a"}\n\n{"prompt": "b", "external_reference": "mine"}\n'
-    done = await cfai.run("queue", "submit", "@cf/a/b", stdin=lines)
-    assert (done.code, done.text) == (0, f"{ID}\n")
-    assert fake.requests[-1].json()["requests"] == [
-        {"prompt": "a", "external_reference": "0"},
-        {"prompt": "b", "external_reference": "mine"},
-    ]
-    rows = [{"id": 0, "success": True, "result": {"response": "A"}, "external_reference": "0"}]
-    fake.answers({"responses": rows})
-    done = await cfai.run("queue", "wait", "@cf/a/b", ID)
-    assert (done.code, [json.loads(line) for line in done.lines]) == (0, rows)
-    fake.answers({"responses": [{"id": 0, "success": False}]})
-    assert (await cfai.run("queue", "wait", "@cf/a/b", ID)).code == 1
-    fake.answers({"status": "queued", "request_id": ID})
-    assert (await cfai.run("queue", "wait", "@cf/a/b", ID, "--timeout", "0")).code == 5
-    lines = '{"prompt": "one\u2028line"}\r\n{"prompt": "b"}'.encode()
-    fake.answers({"responses": rows})
-    done = await cfai.run("queue", "submit", "@cf/a/b", stdin=lines)
-    assert [one["prompt"] for one in fake.requests[-1].json()["requests"]] == ["one\u2028line", "b"]
-    # It was done at once, and the second has no result.
-    first, second = (json.loads(line) for line in done.lines)
-    assert (done.code, first) == (1, rows[0])
-    assert (second["external_reference"], second["success"]) == ("1", False)
-    for bad in (b"", b"[1]\n", b"{\n"):
-        assert (await cfai.run("queue", "submit", "@cf/a/b", "-", stdin=bad)).code == 2

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cfai.cli.run import asked
+from cfai.cli.run import parse_input
 from cfai.errors import InputError
 from cfai.tasks import AutomaticSpeechRecognition, SpeechSynthesis, TextToImage, TextToSpeech
 from cfai.testing import FakeWorkersAI
@@ -41,7 +41,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 )
 def test_what_a_model_is_asked(model: str, given: str | bytes, task: Any) -> None:
     """A JSON object is sent as it is; anything else becomes what the model's task reads."""
-    assert asked(model, given) == task
+    assert parse_input(model, given) == task
 
 
 @pytest.mark.parametrize(
@@ -52,14 +52,14 @@ def test_what_a_model_is_asked(model: str, given: str | bytes, task: Any) -> Non
         ("@cf/new/model", b"\n", "there is no input"),
         (LLAMA, "{", "must be a JSON object"),
         (LLAMA, b"\xff", "must be UTF-8 text"),
-        ("@cf/openai/whisper", "speech.mp3", "takes a file: give @FILE"),
+        ("@cf/openai/whisper", "speech.mp3", "needs a file: give @FILE"),
         ("@cf/meta/m2m100-1.2b", "hi", "needs text, target_lang: give a JSON object"),
     ],
 )
 def test_what_can_not_be_asked(model: str, given: str | bytes, message: str) -> None:
     """What the model can't be asked with is refused, with what to give instead."""
     with pytest.raises(InputError) as caught:
-        asked(model, given)
+        parse_input(model, given)
     assert message in str(caught.value)
 
 
@@ -82,7 +82,7 @@ async def test_a_model_that_is_not_known_here(cfai: Cfai, fake: FakeWorkersAI) -
     fake.fails(400, 5006, "Error: required properties at '/' are 'text'")
     done = await cfai.run("run", "@cf/new/model", "hi")
     assert done.code == 1
-    assert "hint: what @cf/new/model reads is not known here" in done.err
+    assert "hint: the input of @cf/new/model is not known" in done.err
     fake.fails(400, 5007, "No such model")
     done = await cfai.run("run", "@cf/new/model", "hi")
     assert "prompt" not in done.err
@@ -159,7 +159,7 @@ async def test_a_file_that_can_not_be_read(cfai: Cfai, tmp_path: Path) -> None:
 async def test_no_bytes_to_a_terminal(cfai: Cfai, fake: FakeWorkersAI) -> None:
     """Where the answer will be a file, a terminal is refused before anything is sent."""
     async with cfai.at_a_terminal("run", FLUX, "a cat") as terminal:
-        await terminal.shows("say where to with -o FILE")
+        await terminal.shows("returns a file: name one with -o FILE")
         assert await terminal.ended() == 2
     assert not fake.requests
 

@@ -1,0 +1,311 @@
+"""What a command writes: answers to standard output or `-o FILE`, all else to standard error.
+
+Also the exit codes. Progress and notices are shown only if standard error is a terminal.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from attrs import define, field
+
+from cfai.errors import (
+    CfaiError,
+    ConfigError,
+    InputError,
+    MissingExtra,
+    QuotaExceeded,
+    RateLimited,
+    StatusError,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    from cfai.embedding import Progress
+
+# Exit codes
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+EXIT_BROKEN_PIPE: Final = 141
+"""The exit code that a shell reports for a process ended by SIGPIPE."""
+
+_EXIT_CODES: Final[tuple[tuple[type[CfaiError], int], ...]] = (
+    (InputError, EXIT_USAGE),
+    (ConfigError, EXIT_USAGE),
+    (MissingExtra, EXIT_USAGE),
+    (QuotaExceeded, 3),
+    (RateLimited, 4),
+    (TransportError, 5),
+)
+
+
+def exit_code(exc: BaseException) -> int:
+    """Give the exit code for an error; docs/cli.md lists them."""
+    if not isinstance(exc, CfaiError):
+        return EXIT_INTERRUPTED
+    return next((code for kind, code in _EXIT_CODES if isinstance(exc, kind)), EXIT_FAILED)
+
+
+class OutputError(CfaiError):
+    """There is an answer, but standard output does not accept it."""
+
+
+# Standard output
+
+# A terminal obeys control characters, and a model's text must not control it.
+_CONTROLS: Final[Mapping[int, None]] = dict.fromkeys(
+    {*range(0x20), *range(0x7F, 0xA0)} - {ord("\n"), ord("\t")}
+)
+
+
+def stdout_is_terminal() -> bool:
+    """Tell whether standard output is a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def strip_controls(text: str) -> str:
+    """Remove the characters that control a terminal."""
+    return text.translate(_CONTROLS)
+
+
+def write_text(text: str) -> None:
+    """Write *text* and flush; to a terminal, without control characters."""
+    text = strip_controls(text) if stdout_is_terminal() else text
+    _write_stdout(text.encode(_encoding(), "replace"))
+
+
+def write_styled(style: str, text: str) -> None:
+    """Write a line in one of rich's styles; without a style if it is not a terminal."""
+    if not stdout_is_terminal():
+        write_text(f"{text}\n")
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    with console.capture() as styled:
+        console.print(Text(strip_controls(text), style=style), soft_wrap=True)
+    _write_stdout(styled.get().encode(_encoding(), "replace"))
+
+
+def to_json_line(value: Any) -> str:
+    """Give *value* as one line of JSON with a newline."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the answer to a file.")
+]
+
+
+@define
+class Target:
+    """Where the answer is written: a file or standard output. The first byte replaces the file."""
+
+    path: Path | None
+    _started: bool = field(default=False, init=False)
+
+    def check(self) -> None:
+        """Check that the file can be written, before an answer is paid for.
+
+        Raises:
+            InputError: It can't.
+        """
+        if self.path is None:
+            return
+        existing = self.path if self.path.exists() else self.path.absolute().parent
+        if self.path.is_dir() or not existing.exists() or not os.access(existing, os.W_OK):
+            raise InputError(f"can't write to {self.path}")
+
+    def finish(self) -> None:
+        """End the answer: if nothing was written, the file becomes empty."""
+        if not self._started:
+            self.write_bytes(b"")
+
+    @property
+    def accepts_bytes(self) -> bool:
+        """Whether it is not a terminal."""
+        return self.path is not None or not stdout_is_terminal()
+
+    def write_json(self, value: Any) -> None:
+        """Write one value as JSON: indented at a terminal, otherwise as one line."""
+        if self.path is None and stdout_is_terminal():
+            write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+        else:
+            self.write_line(value)
+
+    def write_line(self, value: Any) -> None:
+        """Write one value as a line of JSON."""
+        if self.path is None:
+            write_text(to_json_line(value))
+        else:
+            self.write_bytes(to_json_line(value).encode("utf-8", "replace"))
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write bytes unchanged.
+
+        Raises:
+            InputError: The file can't be written.
+        """
+        if self.path is None:
+            _write_stdout(data)
+            return
+        try:
+            with self.path.open("ab" if self._started else "wb") as file:
+                file.write(data)
+        except OSError as exc:
+            raise InputError(f"can't write to {self.path}: {exc.strerror}") from exc
+        self._started = True
+
+
+def _encoding() -> str:
+    # A pipe is read by programs, and JSON is always UTF-8.
+    return sys.stdout.encoding if stdout_is_terminal() else "utf-8"
+
+
+def _write_stdout(data: bytes) -> None:
+    """Write to standard output and flush.
+
+    Raises:
+        OutputError: It is closed, full or broken.
+        Exit: The reader closed the pipe.
+    """
+    if sys.stdout is None:
+        raise OutputError("can't write the answer: standard output is closed")
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        _discard_stdout()
+        raise typer.Exit(EXIT_BROKEN_PIPE) from None
+    except OSError as exc:
+        raise stdout_error(exc) from exc
+
+
+def stdout_error(exc: OSError) -> OutputError:
+    """Discard further output, and give the error to raise."""
+    _discard_stdout()
+    return OutputError(f"can't write the answer: {exc.strerror or exc}")
+
+
+def _discard_stdout() -> None:
+    # Python flushes again at exit, which would fail again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# Standard error
+
+
+def print_error(exc: BaseException) -> None:
+    """Print an error: one line with the reason, then what to do about it, if that is known."""
+    if not isinstance(exc, CfaiError):
+        print_notice("")
+        return
+    hint = exc.hint if isinstance(exc, StatusError) else None
+    text = str(exc)
+    first, *rest = (text.removesuffix(f"\n{hint}") if hint else text).splitlines() or [""]
+    hints = [hint] if hint else []
+    _write_stderr(f"error: {first or type(exc).__name__}", *(f"  {line}" for line in rest))
+    _write_stderr(*(f"hint: {hint}" for hint in (*hints, *getattr(exc, "__notes__", ()))))
+
+
+def print_usage_error(exc: Any) -> None:
+    """Print click's error about the command line."""
+    _write_stderr(f"error: {exc.format_message()}")
+    if exc.ctx is not None:
+        _write_stderr(f"hint: {exc.ctx.command_path} --help")
+
+
+def print_item_error(text: str) -> None:
+    """Print the error of one item; the other items are not affected."""
+    _write_stderr(f"error: {text}")
+
+
+def print_summary(text: str) -> None:
+    """Print a line, also if standard error is not a terminal."""
+    _write_stderr(text)
+
+
+def print_notice(text: str) -> None:
+    """Print a line if standard error is a terminal."""
+    if _stderr_is_terminal():
+        _write_stderr(text)
+
+
+@contextmanager
+def show_status(text: str) -> Iterator[Callable[[str], object]]:
+    """Show a spinner at a terminal; call the function that it gives to change the text."""
+    if not _stderr_is_terminal():
+        yield lambda text: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text) as status:
+        yield status.update
+
+
+@contextmanager
+def show_job_progress(total: int, *, to_file: bool) -> Iterator[Callable[["Progress"], object]]:
+    """Show the progress of an embedding job of *total* texts, after every batch.
+
+    Not if the vectors go to the same terminal.
+    """
+    if not _stderr_is_terminal() or (stdout_is_terminal() and not to_file):
+        yield lambda progress: None
+        return
+    from rich import progress as bars
+    from rich.console import Console
+
+    columns = (
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.description}"),
+        bars.TimeRemainingColumn(),
+    )
+    with bars.Progress(*columns, console=Console(stderr=True)) as display:
+        bar = display.add_task("embedding", total=total)
+
+        def update(progress: "Progress") -> None:
+            stats = progress.stats
+            text = f"{stats.texts_per_second:.0f} texts/s, {stats.limit:.0f} at once"
+            if stats.refusals:
+                text += f", {stats.refusals} refused"
+            display.update(bar, completed=progress.done, description=text)
+
+        yield update
+
+
+@contextmanager
+def show_upload_progress(text: str) -> Iterator[Callable[[int, int], object] | None]:
+    """Show at a terminal how many bytes of an upload are sent."""
+    if not _stderr_is_terminal():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=Console(stderr=True)) as display:
+        bar = display.add_task(strip_controls(text), total=None)
+        yield lambda sent, size: display.update(bar, completed=sent, total=size)
+
+
+def _stderr_is_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def _write_stderr(*lines: str) -> None:
+    if sys.stderr is None:  # `print` would write to standard output instead.
+        return
+    # If standard error is closed or full, the exit code still reports the failure.
+    with suppress(OSError):
+        for line in lines:
+            print(strip_controls(line), file=sys.stderr, flush=True)

@@ -1,0 +1,267 @@
+"""`cfai models` and `cfai finetunes`: lists as tables or lines, and changes to fine-tunes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, TypeVar
+
+import typer
+from typer.core import TyperGroup
+
+from cfai.cli import clients, console
+from cfai.cli.console import Output, Target, to_json_line, write_text
+from cfai.errors import InputError
+
+if TYPE_CHECKING:
+    from cfai.resources.finetunes import Finetune, FinetuneAsset
+    from cfai.resources.models import Model
+
+
+class _Row(Protocol):
+    @property
+    def raw(self) -> Any: ...
+
+
+R = TypeVar("R", bound=_Row)
+
+# Lists
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one line of JSON per row, as the service sent it.")
+]
+
+_MAX_CELL: Final = 60
+"""In characters, at a terminal."""
+
+
+async def print_list(
+    rows: AsyncIterator[R],
+    columns: Sequence[str],
+    cells: Callable[[R], Sequence[object]],
+    *,
+    as_json: bool,
+) -> None:
+    """Print rows as JSON if *as_json*, as a table at a terminal, else as cells with tabs between.
+
+    Lines are printed as they arrive; a table needs all rows first.
+    """
+    if as_json or not console.stdout_is_terminal():
+        async for row in rows:
+            write_text(
+                to_json_line(row.raw) if as_json else "\t".join(map(_one_line, cells(row))) + "\n"
+            )
+        return
+    _print_table([[_one_line(cell) for cell in cells(row)] async for row in rows], columns)
+
+
+def _one_line(cell: object) -> str:
+    return "" if cell is None else " ".join(str(cell).split())
+
+
+def _print_table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    # The first column is an argument of other commands, so it is never cut.
+    heads = [Column(name, no_wrap=at == 0, overflow="fold") for at, name in enumerate(columns)]
+    table = Table(*heads, box=None, pad_edge=False)
+    for first, *others in rows:
+        cells = (Text(_cut(console.strip_controls(cell))) for cell in others)
+        table.add_row(Text(console.strip_controls(first)), *cells)
+    Console().print(table)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_CELL else f"{text[: _MAX_CELL - 1]}…"
+
+
+# Models
+
+
+class _ModelsGroup(TyperGroup):
+    """Runs `search` if the first argument is not a command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        first = args[0] if args else "search"
+        is_command = first in self.commands or first in ctx.help_option_names
+        return super().parse_args(ctx, args if args and is_command else ["search", *args])
+
+
+models_app: typer.Typer = typer.Typer(
+    cls=_ModelsGroup,
+    help="List the service's models and show their schemas. `search` can be omitted.",
+)
+
+_MODEL_COLUMNS: Final = ("model", "task", "context", "LoRA", "price")
+
+
+@models_app.command()
+def search(
+    words: Annotated[
+        str | None, typer.Argument(help="Words in the name or the description.")
+    ] = None,
+    *,
+    task: Annotated[str | None, typer.Option(help='The task, such as "Text Generation".')] = None,
+    author: Annotated[str | None, typer.Option(help="The model's author.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List all models, or those that match."""
+    asyncio.run(_search(words, task, author, as_json=as_json))
+
+
+async def _search(
+    words: str | None, task: str | None, author: str | None, *, as_json: bool
+) -> None:
+    async with clients.open_client(local=False) as ai:
+        models = ai.models.search(words, task=task, author=author)
+        await print_list(aiter(models), _MODEL_COLUMNS, _model_cells, as_json=as_json)
+
+
+def _model_cells(model: "Model") -> tuple[object, ...]:
+    prices = ", ".join(
+        f"{price.price:g} {price.currency or ''} {price.unit or ''}" for price in model.price
+    )
+    task = model.task.name if model.task else None
+    return model.name, task, model.context_window, "yes" if model.lora else None, prices
+
+
+@models_app.command()
+def schema(
+    model: Annotated[str, typer.Argument(help="The model's name, such as @cf/openai/whisper.")],
+    *,
+    output: Output = None,
+) -> None:
+    """Print the JSON schemas of a model's input and output."""
+    target = Target(output)
+    target.check()
+    asyncio.run(_schema(model, target))
+
+
+async def _schema(model: str, target: Target) -> None:
+    async with clients.open_client(local=False) as ai:
+        target.write_json((await ai.models.schema(model)).raw)
+
+
+@models_app.command()
+def tasks(*, as_json: Json = False) -> None:
+    """List the tasks of models."""
+    asyncio.run(_tasks(as_json=as_json))
+
+
+async def _tasks(*, as_json: bool) -> None:
+    async with clients.open_client(local=False) as ai:
+        await print_list(
+            aiter(ai.models.tasks()),
+            ("task", "description"),
+            lambda task: (task.name, task.description),
+            as_json=as_json,
+        )
+
+
+@models_app.command()
+def authors(*, as_json: Json = False) -> None:
+    """List the authors of models."""
+    asyncio.run(_authors(as_json=as_json))
+
+
+async def _authors(*, as_json: bool) -> None:
+    async with clients.open_client(local=False) as ai:
+        rows = aiter(ai.models.authors())
+        await print_list(rows, ("author",), lambda author: (author.name,), as_json=as_json)
+
+
+# Fine-tunes
+
+finetunes_app: typer.Typer = typer.Typer(
+    help="List, create and upload fine-tunes (LoRA).", no_args_is_help=True
+)
+
+_FINETUNE_COLUMNS: Final = ("id", "name", "model", "description")
+
+
+def _finetune_cells(row: "Finetune") -> tuple[object, ...]:
+    return row.id, row.name, row.model, row.description
+
+
+@finetunes_app.command("list")
+def list_own(*, as_json: Json = False) -> None:
+    """List the account's fine-tunes."""
+    asyncio.run(_list_own(as_json=as_json))
+
+
+async def _list_own(*, as_json: bool) -> None:
+    async with clients.open_client(local=False) as ai:
+        rows = aiter(ai.finetunes.list())
+        await print_list(rows, _FINETUNE_COLUMNS, _finetune_cells, as_json=as_json)
+
+
+@finetunes_app.command("public")
+def list_public(
+    *,
+    order_by: Annotated[str | None, typer.Option(help="The column to sort by.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Rows per request.")] = None,
+    offset: Annotated[int | None, typer.Option(help="Rows to skip.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the fine-tunes that every account can use."""
+    asyncio.run(_list_public(order_by, limit, offset, as_json=as_json))
+
+
+async def _list_public(
+    order_by: str | None, limit: int | None, offset: int | None, *, as_json: bool
+) -> None:
+    async with clients.open_client(local=False) as ai:
+        rows = aiter(ai.finetunes.public(limit=limit, offset=offset, order_by=order_by))
+        await print_list(rows, _FINETUNE_COLUMNS, _finetune_cells, as_json=as_json)
+
+
+@finetunes_app.command()
+def create(
+    model: Annotated[str, typer.Argument(help="The model that it was trained for.")],
+    name: Annotated[str, typer.Argument(help="The name to pass as `lora`.")],
+    *,
+    description: Annotated[str | None, typer.Option(help="A description for people.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="Let every account use it.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Create a fine-tune and print its id. Add its files with `upload`."""
+    asyncio.run(_create(model, name, description, public=public, as_json=as_json))
+
+
+async def _create(
+    model: str, name: str, description: str | None, *, public: bool, as_json: bool
+) -> None:
+    async with clients.open_client(local=False) as ai:
+        finetune = await ai.finetunes.create(
+            model, name, description=description, public=True if public else None
+        )
+        write_text(to_json_line(finetune.raw) if as_json else f"{finetune.id}\n")
+
+
+@finetunes_app.command()
+def upload(
+    finetune: Annotated[str, typer.Argument(help="The id or name of the fine-tune.")],
+    path: Annotated[Path, typer.Argument(help="The folder of an adapter, or one file.")],
+    *,
+    name: Annotated[str | None, typer.Option(help="The name to upload the file under.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Upload an adapter: both files of a folder, which are checked first, or a single file."""
+    is_folder = path.is_dir()
+    if is_folder and name is not None:
+        raise InputError("--name is for a single file: the files of a folder keep their names")
+    for asset in asyncio.run(_upload(finetune, path, name, is_folder=is_folder)):
+        if as_json:
+            write_text(to_json_line(asset.raw or {}))
+
+
+async def _upload(
+    finetune: str, path: Path, name: str | None, *, is_folder: bool
+) -> "tuple[FinetuneAsset, ...]":
+    async with clients.open_client(local=False) as ai:
+        with console.show_upload_progress(f"uploading {path.name}") as progress:
+            if is_folder:
+                return await ai.finetunes.upload_adapter(finetune, path, progress=progress)
+            asset = await ai.finetunes.upload(finetune, path, file_name=name, progress=progress)
+            return (asset,)

@@ -1,0 +1,41 @@
+"""`cfai markdown`: documents in order, and the errors of single files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cfai.testing import FakeWorkersAI
+
+from .processes import Cfai
+
+
+async def test_markdown(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """The texts in order; a file that fails is told apart from them."""
+    for name in ("a.html", "b.pdf"):
+        (tmp_path / name).write_text("x")
+    files = [str(tmp_path / name) for name in ("a.html", "b.pdf")]
+    rows: list[dict[str, Any]] = [
+        {"name": "a.html", "format": "markdown", "data": "# Hi", "tokens": 2},
+        {"name": "b.pdf", "format": "error", "error": "no PDF"},
+    ]
+    fake.always.answers(rows)
+    done = await cfai.run("markdown", *files)
+    assert (done.code, done.text, done.err) == (1, "# Hi\n", "error: b.pdf: no PDF\n")
+    done = await cfai.run("markdown", "--json", *files)
+    assert [json.loads(line) for line in done.lines] == rows
+    fake.always.answers(rows[:1])
+    done = await cfai.run("markdown", "--json", *files)
+    assert json.loads(done.lines[1])["error"] == "the service gave no result for this file"
+    target = tmp_path / "out.md"
+    assert (await cfai.run("markdown", files[0], "-o", str(target))).code == 0
+    assert target.read_text() == "# Hi\n"  # it is small
+    assert (await cfai.run("markdown")).code == 2
+    fake.always.answers(rows[1:])
+    assert (await cfai.run("markdown", files[1], "-o", str(target))).code == 1
+    assert target.read_bytes() == b""
+    fake.always.answers([rows[0], rows[0] | {"name": "b.pdf"}])
+    assert (await cfai.run("markdown", *files)).text == "# Hi\n\n# Hi\n"
+    fake.always.answers([{"extension": ".html", "mimeType": "text/html"}])
+    assert (await cfai.run("markdown", "--formats")).text == ".html\ttext/html\n"
+    done = await cfai.run("markdown", "--formats", "--json")
+    assert json.loads(done.text) == {"extension": ".html", "mimeType": "text/html"}
