@@ -1,4 +1,4 @@
-"""What an import costs, counted in modules: a program pays only for what it uses."""
+"""What an import loads, counted in modules: a program pays only for what it uses."""
 
 import json
 import subprocess
@@ -67,8 +67,8 @@ def loaded(code: str) -> set[str]:
     return set(json.loads(run.stdout))
 
 
-def test_the_face_costs_nothing() -> None:
-    """`import cfai` loads no library, and of its own only what hands names on."""
+def test_importing_cfai_loads_nothing() -> None:
+    """`import cfai` loads no library, and of its own modules only the one for lazy names."""
     modules = loaded("import cfai")
     assert not modules & HEAVY
     assert {name for name in modules if name.startswith("cfai.")} == {"cfai._lazy"}
@@ -76,13 +76,13 @@ def test_the_face_costs_nothing() -> None:
 
 @pytest.mark.parametrize("name", ["CfaiError", "Timeouts", "Prompt", "system", "Embeddings"])
 def test_values_need_no_transport(name: str) -> None:
-    """Errors, settings, tasks and answers are there without any HTTP library."""
+    """Errors, settings, tasks and answers load no HTTP library."""
     modules = loaded(f"from cfai import {name}")
     assert not modules & {"aiohttp", "httpx", "httpx_sse", "numpy", "cfai.workers_ai"}
 
 
 def test_a_client_needs_only_its_own_transport() -> None:
-    """A client loads aiohttp, and neither httpx nor anything of the extras."""
+    """A client loads aiohttp, but neither httpx nor an extra."""
     modules = loaded(CLIENT)
     assert "cfai.workers_ai" in modules
     unused = HEAVY - {"aiohttp", "attrs", "cattrs", "orjson", "ssl"}
@@ -90,19 +90,25 @@ def test_a_client_needs_only_its_own_transport() -> None:
 
 
 def test_only_a_stream_loads_httpx_sse() -> None:
-    """A stream loads what decodes it when it is opened, and still nothing of the extras."""
+    """The first stream loads its decoder, and no extra."""
     modules = loaded(STREAM)
     assert not modules & {"numpy", "opentelemetry", "cfai.local", "cfai.cli", "typer", "rich"}
 
 
-def test_the_local_server_is_asked_for_by_name() -> None:
-    """The command line's own module loads no model library before it has something to do."""
+def test_the_local_server_loads_no_models() -> None:
+    """Importing it loads no model library."""
     modules = loaded("import cfai.local")
     assert not modules & {"numpy", "onnxruntime", "xllamacpp", "vader", "typer", "rich"}
 
 
-def test_telemetry_that_is_not_installed_says_how_to() -> None:
-    """Without OpenTelemetry's API, asking for spans names the extra; observers need none."""
+def test_the_command_line_loads_no_transport() -> None:
+    """`cfai --help` must be quick."""
+    modules = loaded("import cfai.cli")
+    assert not modules & {"aiohttp", "httpx", "numpy", "cfai.workers_ai"}
+
+
+def test_telemetry_without_its_extra() -> None:
+    """Without OpenTelemetry, `spans` names the extra. Other observers work."""
     code = """
 import sys
 sys.modules["opentelemetry"] = None
