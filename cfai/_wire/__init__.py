@@ -1,1 +1,1 @@
-"""The protocol without a socket: requests, answers, failures, chunks. Values in, values out."""
+"""The protocol of Workers AI without I/O: requests are built and responses are read."""

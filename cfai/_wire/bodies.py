@@ -142,8 +142,8 @@ def _dump(value: Any, name: str = "") -> bytes:
     except TypeError as exc:
         raise InputError(f"the input must consist of JSON values: {exc}") from exc
     # The encoder writes nan and infinity as null, which would be another request.
-    if b"null" in text and (found := _find_not_finite(value)):
-        path, number = found
+    if b"null" in text and (problem := _find_not_finite(value)):
+        path, number = problem
         raise InputError(f"{name}{path} must be a finite number, got {number}".removeprefix("."))
     return text
 
@@ -159,8 +159,9 @@ def _find_not_finite(value: Any) -> tuple[str, float] | None:
     elif isinstance(value, list | tuple):
         items = enumerate(value)
     for key, item in items:
-        if found := _find_not_finite(item):
-            return step.format(key) + found[0], found[1]
+        if problem := _find_not_finite(item):
+            path, number = problem
+            return step.format(key) + path, number
     return None
 
 

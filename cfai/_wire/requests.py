@@ -88,7 +88,7 @@ def check_segment(name: str, value: str) -> str:
 
 @lru_cache(maxsize=256)
 def _model_problem(model: str) -> str | None:
-    return next((found for part in model.split("/") if (found := _segment_problem(part))), None)
+    return next((problem for part in model.split("/") if (problem := _segment_problem(part))), None)
 
 
 def check_model_name(model: str) -> str:
