@@ -41,7 +41,7 @@ class ExchangeRecorder:
     def start_response(self, backend: str) -> dict[str, str]:
         """Record a successful response by *backend* and return its headers."""
         self.status, self.backend = 200, backend
-        return response_headers(backend)
+        return common_headers(backend)
 
     def finish(self, record: Callable[[Exchange], object]) -> None:
         """Call *record* with the exchange, once its text generation has ended, too."""
@@ -57,7 +57,7 @@ class ExchangeRecorder:
         )
 
 
-def response_headers(backend: str = "") -> dict[str, str]:
+def common_headers(backend: str = "") -> dict[str, str]:
     """Return the headers of a response, with the name of the backend that computed it, if any."""
     names = {"cfai-backend": backend} if backend else {}
     return {"cf-ray": f"{secrets.token_hex(8)}-LOCAL", "cfai-local": "1"} | names
@@ -68,7 +68,7 @@ def json_response(
 ) -> web.Response:
     """Build a JSON response from a document, or from bytes that are already encoded."""
     body = document if isinstance(document, bytes) else orjson.dumps(document)
-    fields = response_headers() if headers is None else headers
+    fields = common_headers() if headers is None else headers
     return web.Response(
         status=status, body=body, headers={"Content-Type": "application/json", **fields}
     )

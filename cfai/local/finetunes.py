@@ -58,7 +58,7 @@ class _UploadForm:
 
 
 @frozen
-class Finetunes:
+class FinetuneRegistry:
     """The fine-tunes of every account."""
 
     store: Store
@@ -71,7 +71,7 @@ class Finetunes:
 
         def select(db: sqlite3.Connection) -> list[dict[str, Any]]:
             query = "SELECT * FROM finetune WHERE account = ? ORDER BY number"
-            return [_build_row(row) for row in db.execute(query, (request.account,))]
+            return [_finetune_row(row) for row in db.execute(query, (request.account,))]
 
         rows = await self.store.transact(select)
         return [{name: row[name] for name in row if name != "public"} for row in rows]
@@ -91,7 +91,7 @@ class Finetunes:
         # *order* is one of our column names; rows with equal values stay in creation order.
         query = f"SELECT * FROM finetune WHERE public ORDER BY {order}, number LIMIT ? OFFSET ?"  # noqa: S608
         return await self.store.transact(
-            lambda db: [_build_row(row) for row in db.execute(query, (limit, offset))]
+            lambda db: [_finetune_row(row) for row in db.execute(query, (limit, offset))]
         )
 
     async def create(self, request: ApiRequest) -> dict[str, Any]:
@@ -292,7 +292,7 @@ def _select_public(db: sqlite3.Connection, name: str) -> sqlite3.Row | None:
     return row
 
 
-def _build_row(row: sqlite3.Row) -> dict[str, Any]:
+def _finetune_row(row: sqlite3.Row) -> dict[str, Any]:
     """Return a fine-tune as the service sends it: without an absent description."""
     finetune = {name: row[name] for name in _COLUMNS}
     finetune["public"] = bool(finetune["public"])

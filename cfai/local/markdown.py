@@ -37,7 +37,7 @@ _OPTIONS: Mapping[str, tuple[object, ...]] = {
 
 
 @frozen
-class Markdown:
+class DocumentConverter:
     """Converts files. A thread of the pool waits for the conversion."""
 
     pool: WorkerPool
@@ -71,7 +71,7 @@ class Markdown:
         conversions = iter(documents.convert_files(supported, options, self.limits, is_cancelled))
         cancelled = Conversion(None, "the conversion was cancelled")
         return [
-            _build_row(
+            _file_row(
                 file,
                 next(conversions, cancelled) if reason is None else Conversion(None, reason),
                 options,
@@ -168,7 +168,7 @@ def _unsupported_reason(file: DocumentFile) -> str | None:
     return library and f"cfai local: this needs {library}: pip install 'cfai[local]'"
 
 
-def _build_row(file: DocumentFile, conversion: Conversion, options: ConversionOptions) -> Row:
+def _file_row(file: DocumentFile, conversion: Conversion, options: ConversionOptions) -> Row:
     row: Row = {"id": str(uuid4()), "name": file.name, "mimeType": file.media_type}
     if conversion.text is None:
         return {**row, "format": "error", "error": conversion.error}

@@ -33,7 +33,7 @@ _TEXT_FIELDS = {"@cf/qwen/qwen3-embedding-0.6b": ("queries", "documents", "text"
 
 
 @frozen
-class Model:
+class ServedModel:
     """A model of the service, for which a local one stands in."""
 
     name: str
@@ -47,13 +47,13 @@ class Model:
     """Whether it also takes a query and contexts, as bge-m3 does."""
 
 
-def find_model(name: str) -> Model | None:
+def find_model(name: str) -> ServedModel | None:
     """Look up a model; `None` if the service does not have it."""
     known_profile = profile(name)
     if known_profile.task is None:
         return None
     task = "Judgement" if name.startswith(_JUDGES) else known_profile.task
-    return Model(
+    return ServedModel(
         name,
         task=_OTHER_TASKS.get(name, task),
         dimensions=known_profile.dimension or _DEFAULT_DIMENSIONS,

@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 from cfai.local import errors
 from cfai.local.errors import ApiError
 from cfai.local.requests import ApiRequest, JsonBody, missing_fields, parse_json_object
-from cfai.local.runs import Runs, find_runnable_model
+from cfai.local.runs import ModelRunner, find_runnable_model
 from cfai.local.store import Store
 
 log: logging.Logger = logging.getLogger("cfai.local")
@@ -45,7 +45,7 @@ class BatchQueue:
     """
 
     store: Store
-    runs: Runs
+    runs: ModelRunner
     _wake: asyncio.Event = field(factory=asyncio.Event, init=False)
     _worker: "asyncio.Task[None] | None" = field(default=None, init=False)
     _running_id: str = field(default="", init=False)
@@ -77,7 +77,7 @@ class BatchQueue:
         batch = _PendingBatch(str(uuid4()), request.account, model, _read_requests(body))
         await self.store.transact(lambda db: _insert_batch(db, batch))
         self._wake.set()
-        return _status("queued", batch.id, model)
+        return _batch_status("queued", batch.id, model)
 
     async def _poll(self, account: str, model: str, batch_id: Any) -> dict[str, Any]:
         if not isinstance(batch_id, str):
@@ -90,7 +90,7 @@ class BatchQueue:
             raise errors.unknown_batch(batch_id)
         if row["done"] is None:
             status = "running" if batch_id == self._running_id else "queued"
-            return _status(status, batch_id, model)
+            return _batch_status(status, batch_id, model)
         responses: dict[str, Any] = orjson.loads(row["done"])
         return responses
 
@@ -141,7 +141,7 @@ def _add_usage(usage: dict[str, int], result: Any) -> None:
             usage[name] += result["usage"][name]
 
 
-def _status(status: str, batch_id: str, model: str) -> dict[str, Any]:
+def _batch_status(status: str, batch_id: str, model: str) -> dict[str, Any]:
     return {"status": status, "request_id": batch_id, "model": model}
 
 

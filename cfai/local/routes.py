@@ -9,11 +9,11 @@ from aiohttp import web
 
 from cfai.local import errors, models
 from cfai.local.exchange import ExchangeRecorder
-from cfai.local.finetunes import Finetunes
-from cfai.local.markdown import Markdown
+from cfai.local.finetunes import FinetuneRegistry
+from cfai.local.markdown import DocumentConverter
 from cfai.local.queue import BatchQueue
 from cfai.local.requests import ApiRequest
-from cfai.local.runs import Runs
+from cfai.local.runs import ModelRunner
 
 RouteHandler = Callable[[ApiRequest], Awaitable[Any]]
 """Returns a result, which is sent inside the envelope, or a complete response."""
@@ -28,7 +28,9 @@ _ACCOUNT_PATH = re.compile(r"/client/v4/accounts/(?P<account>[^/]+)/ai/(?P<rest>
 _RUN = "run/**"
 
 
-def build_routes(runs: Runs, queue: BatchQueue, finetunes: Finetunes, markdown: Markdown) -> Routes:
+def build_routes(
+    runs: ModelRunner, queue: BatchQueue, finetunes: FinetuneRegistry, markdown: DocumentConverter
+) -> Routes:
     """Return the table of every route."""
 
     async def run(request: ApiRequest) -> Any:

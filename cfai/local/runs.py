@@ -11,14 +11,14 @@ from cfai.local import backends, errors
 from cfai.local.backends.roles import IsCancelled
 from cfai.local.errors import envelope
 from cfai.local.exchange import json_response
-from cfai.local.finetunes import Finetunes
+from cfai.local.finetunes import FinetuneRegistry
 from cfai.local.handlers import generation, text
-from cfai.local.handlers.generation import Generation
-from cfai.local.models import Model, find_model
+from cfai.local.handlers.generation import RunningGeneration
+from cfai.local.models import ServedModel, find_model
 from cfai.local.requests import ApiRequest, JsonBody
 from cfai.local.workers import WorkerPool
 
-TaskHandler = Callable[[Model, JsonBody, IsCancelled], tuple[Any, str]]
+TaskHandler = Callable[[ServedModel, JsonBody, IsCancelled], tuple[Any, str]]
 """Returns a result and the name of the backend that computed it. Blocks."""
 
 HANDLERS: Mapping[str, TaskHandler] = {
@@ -36,12 +36,12 @@ _NOT_APPLIED = {"cfai-lora": "stored-not-applied"}
 
 
 @frozen
-class Runs:
+class ModelRunner:
     """Runs models. Text generation has its own threads, so that it cannot block other tasks."""
 
     generators: WorkerPool
     others: WorkerPool
-    finetunes: Finetunes
+    finetunes: FinetuneRegistry
 
     async def run(self, request: ApiRequest) -> web.StreamResponse:
         """`POST run/{model}`."""
@@ -51,7 +51,7 @@ class Runs:
             return await self._generate(request, body)
         return await self._compute(request, model, body)
 
-    async def run_queued(self, account: str, model: Model, body: JsonBody) -> Any:
+    async def run_queued(self, account: str, model: ServedModel, body: JsonBody) -> Any:
         """Return the result of a queued run, which starts as soon as a thread is free.
 
         Raises:
@@ -70,12 +70,12 @@ class Runs:
         generation_request = generation.parse_generation_request(body)
         await self._check_lora(account, body)
         await self.generators.wait_for_thread()
-        async with Generation(backends.text_generator, generation_request) as pieces:
+        async with RunningGeneration(backends.text_generator, generation_request) as pieces:
             end = pieces.start(self.generators, only_if_free=True)
             return await generation.collect_result(pieces, end, generation_request)
 
     async def _compute(
-        self, request: ApiRequest, model: Model, body: JsonBody
+        self, request: ApiRequest, model: ServedModel, body: JsonBody
     ) -> web.StreamResponse:
         handler = HANDLERS[model.task]
 
@@ -92,7 +92,7 @@ class Runs:
         if streams and generation_request.schema is not None:
             raise errors.bad_input("JSON Mode is not supported with streaming")
         headers = await self._check_lora(request.account, body)
-        async with Generation(backends.text_generator, generation_request) as pieces:
+        async with RunningGeneration(backends.text_generator, generation_request) as pieces:
             end = pieces.start(self.generators, only_if_free=_rejects_if_busy(body))
             request.recorder.end = end
             if streams:
@@ -110,7 +110,7 @@ class Runs:
         return _NOT_APPLIED
 
 
-def find_runnable_model(name: str) -> Model:
+def find_runnable_model(name: str) -> ServedModel:
     """Return a model that a local one can stand in for.
 
     Raises:

@@ -23,11 +23,11 @@ from cfai.local import backends, errors
 from cfai.local.backends.smollm2 import PARALLEL
 from cfai.local.errors import ApiError
 from cfai.local.exchange import Exchange, ExchangeRecorder, json_response
-from cfai.local.finetunes import Finetunes
-from cfai.local.markdown import Markdown
+from cfai.local.finetunes import FinetuneRegistry
+from cfai.local.markdown import DocumentConverter
 from cfai.local.queue import BatchQueue
 from cfai.local.routes import Routes, build_routes, find_route
-from cfai.local.runs import Runs
+from cfai.local.runs import ModelRunner
 from cfai.local.store import Store
 from cfai.local.workers import WorkerPool
 
@@ -126,10 +126,10 @@ class Server:
         others = WorkerPool("models", size=2, waiting=self._waiting)
         documents = WorkerPool("documents", size=2, waiting=self._waiting)
         self._pools = (generators, others, documents)
-        finetunes = Finetunes(store)
-        runs = Runs(generators, others, finetunes)
+        finetunes = FinetuneRegistry(store)
+        runs = ModelRunner(generators, others, finetunes)
         self._queue = queue = BatchQueue(store, runs)
-        routes = build_routes(runs, queue, finetunes, Markdown(documents))
+        routes = build_routes(runs, queue, finetunes, DocumentConverter(documents))
         application = _Application(routes, self._token, self._body_limit, self._record)
         # Without cancellation, a client that leaves would be noticed only by the next write.
         self._runner = web.AppRunner(

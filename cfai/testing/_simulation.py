@@ -81,7 +81,7 @@ class Counters:
 
 
 @define
-class _QueuedBatch:
+class _SimulatedBatch:
     requests: Sequence[Any]
     due: float
     lost: Literal["", "unknown", "expired"]
@@ -111,7 +111,7 @@ class Simulation:
         self._refilled_at = clock()
         self._busy: list[float] = []
         """The time at which each busy slot becomes free."""
-        self._batches: dict[str, _QueuedBatch] = {}
+        self._batches: dict[str, _SimulatedBatch] = {}
 
     def reply(self, request: Recorded) -> Reply:
         """Return the reply to a complete request: a function for `Script.answers_by`."""
@@ -155,22 +155,22 @@ class Simulation:
     def _answer(self, text: Any, now: float) -> Reply:
         service, counters = self.service, self.counters
         result = self._embed(text)
-        if isinstance(result, _Refusal):
+        if isinstance(result, _ServiceError):
             return _error_reply(*result, service.latency if result.status == 400 else None)
         self._busy.append(now + service.latency)
         counters.most_at_once = max(counters.most_at_once, len(self._busy))
         return take_reply(Script().answers(result, after=service.latency or None))
 
-    def _embed(self, text: Any) -> "dict[str, Any] | _Refusal":
+    def _embed(self, text: Any) -> "dict[str, Any] | _ServiceError":
         """Return the result for one text or several, or why there is none."""
         service, counters = self.service, self.counters
         texts: Sequence[str] = [text] if isinstance(text, str) else text
         if len(texts) > service.most_texts:
-            return _Refusal(400, 5006, f"at most {service.most_texts} texts")
+            return _ServiceError(400, 5006, f"at most {service.most_texts} texts")
         if service.poison is not None and any(map(service.poison, texts)):
-            return _Refusal(400, 5006, "Bad input")
+            return _ServiceError(400, 5006, "Bad input")
         if service.quota is not None and counters.texts + len(texts) > service.quota:
-            return _Refusal(429, 4006, "the daily free allocation is used up")
+            return _ServiceError(429, 4006, "the daily free allocation is used up")
         counters.texts += len(texts)
         if self._remembers:
             counters.answered.update(texts)
@@ -187,7 +187,7 @@ class Simulation:
             lost = "unknown" if self._random.random() < 0.5 else "expired"
         self.counters.batches += 1
         name = f"batch-{self.counters.batches}"
-        self._batches[name] = _QueuedBatch(requests, now + self.service.queue_time, lost)
+        self._batches[name] = _SimulatedBatch(requests, now + self.service.queue_time, lost)
         waiting = sum(not batch.done for batch in self._batches.values())
         self.counters.most_queued = max(self.counters.most_queued, waiting)
         return _result_reply({"status": "queued", "request_id": name})
@@ -213,12 +213,12 @@ class Simulation:
         items = []
         for number, request in enumerate(requests):
             item = {"id": number, "external_reference": request.get("external_reference")}
-            result: dict[str, Any] | _Refusal = _Refusal(500, 7009, "Internal error")
+            result: dict[str, Any] | _ServiceError = _ServiceError(500, 7009, "Internal error")
             if self._random.random() >= self.service.faults:
                 result = self._embed(request["text"])
             elif self._random.random() < 0.5:
                 continue
-            if isinstance(result, _Refusal):
+            if isinstance(result, _ServiceError):
                 error = {"code": result.code, "message": result.message}
                 item |= {"success": False, "errors": [error]}
             else:
@@ -228,7 +228,7 @@ class Simulation:
         return items
 
 
-class _Refusal(NamedTuple):
+class _ServiceError(NamedTuple):
     status: int
     code: int
     message: str

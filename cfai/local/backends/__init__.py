@@ -11,7 +11,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from cfai.local import weights
-from cfai.local.backends.roles import Classifier, Embedder, Reranker, Summarizer, TextGenerator
+from cfai.local.backends.roles import (
+    Reranker,
+    TextClassifier,
+    TextEmbedder,
+    TextGenerator,
+    TextSummarizer,
+)
 from cfai.local.errors import not_supported
 
 T = TypeVar("T")
@@ -25,7 +31,7 @@ def text_generator() -> TextGenerator:
     return _load_once("text generator", _load_smollm2)
 
 
-def embedder() -> Embedder:
+def embedder() -> TextEmbedder:
     """Return MiniLM. The first call loads it."""
     return _load_once("embedder", _load_minilm)
 
@@ -35,12 +41,12 @@ def reranker() -> Reranker:
     return _load_once("reranker", _load_cosine_reranker)
 
 
-def classifier() -> Classifier:
+def classifier() -> TextClassifier:
     """Return VADER."""
     return _load_once("classifier", _load_vader)
 
 
-def summarizer() -> Summarizer:
+def summarizer() -> TextSummarizer:
     """Return TextRank."""
     return _load_once("summarizer", _load_textrank)
 
@@ -72,7 +78,7 @@ def _load_smollm2() -> TextGenerator:
     return smollm2.SmolLM2(path)
 
 
-def _load_minilm() -> Embedder:
+def _load_minilm() -> TextEmbedder:
     from cfai.local.backends.minilm import MiniLM
 
     return MiniLM()
@@ -84,13 +90,13 @@ def _load_cosine_reranker() -> Reranker:
     return CosineReranker(embedder())
 
 
-def _load_vader() -> Classifier:
+def _load_vader() -> TextClassifier:
     from cfai.local.backends.vader import Vader
 
     return Vader()
 
 
-def _load_textrank() -> Summarizer:
+def _load_textrank() -> TextSummarizer:
     from cfai.local.backends.textrank import TextRank
 
     return TextRank()

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from cfai.local.backends import wordpiece
-from cfai.local.backends.roles import Embedder, IsCancelled, Pooling
+from cfai.local.backends.roles import IsCancelled, Pooling, TextEmbedder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,7 +91,7 @@ class MiniLM:
 class CosineReranker:
     """The reranker: the cosine of each context's vector and the query's."""
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: TextEmbedder) -> None:
         self._embedder = embedder
         self.name: str = embedder.name
 

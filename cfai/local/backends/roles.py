@@ -58,7 +58,7 @@ class TextGenerator(Backend, Protocol):
         ...
 
 
-class Embedder(Backend, Protocol):
+class TextEmbedder(Backend, Protocol):
     """Embeds texts."""
 
     def embed(
@@ -78,7 +78,7 @@ class Reranker(Backend, Protocol):
         ...
 
 
-class Classifier(Backend, Protocol):
+class TextClassifier(Backend, Protocol):
     """Classifies texts."""
 
     def classify(self, text: str) -> list[tuple[str, float]]:
@@ -86,7 +86,7 @@ class Classifier(Backend, Protocol):
         ...
 
 
-class Summarizer(Backend, Protocol):
+class TextSummarizer(Backend, Protocol):
     """Summarizes texts."""
 
     def summarize(self, text: str, *, max_tokens: int) -> str:

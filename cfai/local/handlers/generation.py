@@ -35,7 +35,7 @@ _SAMPLING = {
 """The service's names of the sampling parameters, and llama.cpp's."""
 
 
-class Generation:
+class RunningGeneration:
     """A running text generation: an async iterator of text pieces. Leaving it stops the generator.
 
     An empty piece means that the generator has started or is still reading the prompt. There is no
@@ -102,7 +102,7 @@ class Generation:
 
 
 async def collect_result(
-    generation: Generation, end: asyncio.Future[GenerationEnd], request: GenerationRequest
+    generation: RunningGeneration, end: asyncio.Future[GenerationEnd], request: GenerationRequest
 ) -> Any:
     """Wait for the complete text and return the result; JSON is decoded if it was requested.
 
@@ -115,7 +115,7 @@ async def collect_result(
 
 
 async def stream_response(
-    generation: Generation,
+    generation: RunningGeneration,
     end: asyncio.Future[GenerationEnd],
     request: ApiRequest,
     headers: Mapping[str, str],
@@ -146,7 +146,7 @@ async def stream_response(
 
 
 async def _start_stream(
-    generation: Generation, request: ApiRequest, headers: Mapping[str, str]
+    generation: RunningGeneration, request: ApiRequest, headers: Mapping[str, str]
 ) -> web.StreamResponse:
     fields = {**request.recorder.start_response(generation.backend), **headers}
     response = web.StreamResponse(headers=fields)
@@ -198,7 +198,7 @@ def parse_generation_request(body: JsonBody) -> GenerationRequest:
         max_tokens=_read_max_tokens(body),
         seed=None if body.get("seed") is None else int(body["seed"]),
         sampling=_read_sampling(body),
-        schema=_read_schema(body),
+        schema=_read_response_format(body),
     )
 
 
@@ -212,12 +212,12 @@ def _refuse_unsupported(body: JsonBody) -> None:
 
 def _read_messages(messages: Sequence[Mapping[str, Any]]) -> list[ChatMessage]:
     return [
-        {"role": message["role"], "content": _read_content(message["content"])}
+        {"role": message["role"], "content": _join_parts(message["content"])}
         for message in messages
     ]
 
 
-def _read_content(content: str | Sequence[str | Mapping[str, Any]]) -> str:
+def _join_parts(content: str | Sequence[str | Mapping[str, Any]]) -> str:
     """Return the text of a message; several text parts are joined by line breaks."""
     if isinstance(content, str):
         return content
@@ -249,7 +249,7 @@ def _read_sampling(body: JsonBody) -> dict[str, float]:
     return {"temperature": _TEMPERATURE} | values
 
 
-def _read_schema(body: JsonBody) -> Mapping[str, Any] | None:
+def _read_response_format(body: JsonBody) -> Mapping[str, Any] | None:
     """Return the JSON schema of the answer; `None` for free text."""
     match body.get("response_format"):
         case None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cfai.local import backends, errors
 from cfai.local.backends.roles import IsCancelled, Pooling
-from cfai.local.models import Model
+from cfai.local.models import ServedModel
 from cfai.local.requests import (
     JsonBody,
     check_fields,
@@ -21,7 +21,7 @@ _DEFAULT_MAX_LENGTH = 1024
 """In tokens: the default of @cf/facebook/bart-large-cnn."""
 
 
-def classify(model: Model, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:
+def classify(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:
     """Answer a text classification."""
     check_fields(TextClassification, body)
     backend = backends.classifier()
@@ -29,7 +29,7 @@ def classify(model: Model, body: JsonBody, is_cancelled: IsCancelled) -> tuple[A
     return [{"label": label, "score": score} for label, score in labels], backend.name
 
 
-def summarize(model: Model, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:
+def summarize(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:
     """Answer a summarization."""
     check_fields(Summarization, body)
     max_length = body.get("max_length")
@@ -41,7 +41,7 @@ def summarize(model: Model, body: JsonBody, is_cancelled: IsCancelled) -> tuple[
     return {"summary": summary}, backend.name
 
 
-def rerank(model: Model, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:
+def rerank(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:
     """Answer a reranking: the index and the score of each context, best first."""
     check_fields(Rerank, body)
     contexts = read_contexts(body)
@@ -50,17 +50,22 @@ def rerank(model: Model, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any
     return {"response": [{"id": index, "score": score} for index, score in ranking]}, backend.name
 
 
-def embed(model: Model, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:
+def embed(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:
     """Answer with vectors; or, as bge-m3 does, with a ranking of contexts by a query."""
     if not model.takes_contexts or body.get("contexts") is None:
-        return _embed(model, body, _read_texts(model, body), is_cancelled, result_field="data")
+        return _embed(model, body, _collect_texts(model, body), is_cancelled, result_field="data")
     if body.get("query") is None:
         return _embed(model, body, read_contexts(body), is_cancelled, result_field="response")
     return rerank(model, body, is_cancelled)
 
 
 def _embed(
-    model: Model, body: JsonBody, texts: list[str], is_cancelled: IsCancelled, *, result_field: str
+    model: ServedModel,
+    body: JsonBody,
+    texts: list[str],
+    is_cancelled: IsCancelled,
+    *,
+    result_field: str,
 ) -> tuple[Any, str]:
     pooling: Pooling = "cls" if body.get("pooling") == "cls" else "mean"
     backend = backends.embedder()
@@ -74,7 +79,7 @@ def _embed(
     return result, backend.name
 
 
-def _read_texts(model: Model, body: JsonBody) -> list[str]:
+def _collect_texts(model: ServedModel, body: JsonBody) -> list[str]:
     """Return the texts to embed, from every field that the model reads."""
     names = [name for name in model.text_fields if body.get(name) is not None]
     if not names:

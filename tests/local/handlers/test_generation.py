@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from cfai.local.backends.roles import GenerationEnd, GenerationRequest, OnPiece
-from cfai.local.handlers.generation import Generation
+from cfai.local.handlers.generation import RunningGeneration
 from cfai.local.workers import WorkerPool
 from tests.local.conftest import LLAMA, Local, running
 
@@ -300,7 +300,7 @@ class Parrot:
 
 
 async def test_leaving_a_generation_stops_the_generator(pool: WorkerPool) -> None:
-    generation = Generation(Parrot, GenerationRequest("go on", max_tokens=1))
+    generation = RunningGeneration(Parrot, GenerationRequest("go on", max_tokens=1))
     end = generation.start(pool, only_if_free=False)
     async with generation:
         assert await anext(generation) == "word "
@@ -311,7 +311,7 @@ async def test_leaving_a_generation_stops_the_generator(pool: WorkerPool) -> Non
 async def test_a_generation_left_before_its_start_generates_nothing(pool: WorkerPool) -> None:
     gate = threading.Event()
     running = pool.start(gate.wait)
-    generation = Generation(Parrot, GenerationRequest("go on", max_tokens=1))
+    generation = RunningGeneration(Parrot, GenerationRequest("go on", max_tokens=1))
     end = generation.start(pool, only_if_free=False)
     async with generation:
         pass
@@ -324,7 +324,7 @@ async def test_a_failing_generator_ends_the_iteration_and_raises(pool: WorkerPoo
     def missing() -> Parrot:
         raise LookupError("no parrot")
 
-    generation = Generation(missing, GenerationRequest("go on", max_tokens=1))
+    generation = RunningGeneration(missing, GenerationRequest("go on", max_tokens=1))
     end = generation.start(pool, only_if_free=False)
     async with generation:
         assert [piece async for piece in generation] == []
