@@ -39,6 +39,7 @@ FENCE = re.compile(
 )
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NOT_RUN = re.compile(r"<!-- not run: \S.* -->")
+SHOWN_ERROR = re.compile(r"print\(error\)[ ]+# (?P<message>.+)$", re.MULTILINE)
 SCRIPTED = re.compile(r"<!-- scripted: (?P<name>[a-z ]+) -->")
 
 PNG = bytes.fromhex(
@@ -334,8 +335,9 @@ def test_the_block_runs(
     credentials: dict[str, str],
     pages: dict[Path, Page],
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The block works as shown."""
+    """The block works as shown, and its errors have the messages shown."""
     page = pages[block.page]
     monkeypatch.chdir(page.folder)
     for name, value in credentials.items():
@@ -349,3 +351,6 @@ def test_the_block_runs(
         page.test(block)
     else:
         page.run(block)
+        output = capsys.readouterr().out.splitlines()
+        for shown in SHOWN_ERROR.finditer(block.code):
+            assert shown["message"] in output
