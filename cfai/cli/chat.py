@@ -45,10 +45,10 @@ def _check_options(**options: Any) -> dict[str, Any]:
     Raises:
         InputError: One is out of bounds.
     """
-    known = rules(TextGeneration)
+    fields = rules(TextGeneration)
     chosen = {name: value for name, value in options.items() if value is not None}
     for name, value in chosen.items():
-        known[name].check(value)
+        fields[name].check(value)
     return chosen
 
 

@@ -64,7 +64,7 @@ def _print_table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
     from rich.text import Text
 
     # The first column is an argument of other commands, so it is never cut.
-    heads = [Column(name, no_wrap=at == 0, overflow="fold") for at, name in enumerate(columns)]
+    heads = [Column(name, no_wrap=name == columns[0], overflow="fold") for name in columns]
     table = Table(*heads, box=None, pad_edge=False)
     for first, *others in rows:
         cells = (Text(_cut(console.strip_controls(cell))) for cell in others)
