@@ -27,7 +27,7 @@ from cfai.errors import (
     StreamInterrupted,
 )
 from cfai.tasks import Text, Token
-from cfai.tasks.base import to_plain
+from cfai.tasks.task import to_plain
 
 RelayForm = Literal["sse", "ndjson"]
 """Server-sent events for an `EventSource`, or lines of JSON."""

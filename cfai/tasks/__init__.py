@@ -6,7 +6,7 @@ from cfai._lazy import export
 
 if TYPE_CHECKING:
     # Tools that freeze programs find modules by the import statements in the bytecode.
-    from cfai.tasks import answers, base, embeddings, fields, language, media, messages, tools  # noqa: F401
+    from cfai.tasks import answers, embeddings, language, media, messages, task, tools  # noqa: F401
 
 _EXPORTS = {
     "cfai.tasks.answers": (
@@ -14,15 +14,14 @@ _EXPORTS = {
         "Ranked Ranking Result Segment Summary Text Token ToolCall ToolCallDelta Transcript "
         "Translated Usage Word"
     ),
-    "cfai.tasks.base": "Answer MediaTask Task rules texts_of",
     "cfai.tasks.embeddings": "MultimodalEmbeddings Pooling Rerank TextEmbeddings",
-    "cfai.tasks.fields": "Rule",
     "cfai.tasks.language": "Prompt Summarization TextClassification TextGeneration Translation",
     "cfai.tasks.media": (
         "AutomaticSpeechRecognition ImageClassification ImagePrompt ImageTextToText "
         "ImageToText ObjectDetection SpeechSynthesis TextToImage TextToSpeech"
     ),
     "cfai.tasks.messages": "ImagePart Message Part TextPart assistant system tool_result user",
+    "cfai.tasks.task": "Answer MediaTask Rule Task rules texts_of",
     "cfai.tasks.tools": "CodeFunction Function ResponseFormat Tool",
 }
 """The public names by the modules that define them. After a change, run `python -m tests.stubs`."""

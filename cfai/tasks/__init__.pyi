@@ -24,9 +24,7 @@ from cfai.tasks.answers import (
     Usage,
     Word,
 )
-from cfai.tasks.base import Answer, MediaTask, Task, rules, texts_of
 from cfai.tasks.embeddings import MultimodalEmbeddings, Pooling, Rerank, TextEmbeddings
-from cfai.tasks.fields import Rule
 from cfai.tasks.language import (
     Prompt,
     Summarization,
@@ -55,6 +53,7 @@ from cfai.tasks.messages import (
     tool_result,
     user,
 )
+from cfai.tasks.task import Answer, MediaTask, Rule, Task, rules, texts_of
 from cfai.tasks.tools import CodeFunction, Function, ResponseFormat, Tool
 
 __all__ = [

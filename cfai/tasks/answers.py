@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 from attrs import define, field, frozen
 
 from cfai.errors import MissingExtra
-from cfai.tasks.base import Answer, Value, fields_to_plain
+from cfai.tasks.task import Answer, Value, fields_to_plain
 
 if TYPE_CHECKING:
     from numpy import float32

@@ -6,8 +6,19 @@ from typing import Any, ClassVar, Literal
 from cfai.errors import InputError
 from cfai.media import MediaForm, Source
 from cfai.tasks.answers import Embeddings, Ranking
-from cfai.tasks.base import MediaTask, Task, task
-from cfai.tasks.fields import choice, flag, integer, many, media, shorten, string, strings
+from cfai.tasks.task import (
+    MediaTask,
+    Task,
+    choice,
+    flag,
+    integer,
+    many,
+    media,
+    shorten,
+    string,
+    strings,
+    task,
+)
 
 Pooling = Literal["mean", "cls"]
 """How a model combines token vectors into one. Vectors of different pooling can't be compared."""

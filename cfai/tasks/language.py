@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from cfai.tasks.answers import Labels, Summary, Text, Translated
-from cfai.tasks.base import Task, task
-from cfai.tasks.fields import flag, many, nested, number, string
 from cfai.tasks.messages import Message, any_blocks
+from cfai.tasks.task import Task, flag, many, nested, number, string, task
 from cfai.tasks.tools import (
     CodeFunction,
     Function,

@@ -6,9 +6,8 @@ from typing import Any, ClassVar
 from cfai.errors import InputError
 from cfai.media import MediaForm, Source
 from cfai.tasks.answers import Audio, Description, Detections, Image, Labels, Transcript
-from cfai.tasks.base import MediaTask, Task, task
-from cfai.tasks.fields import choice, flag, many, media, number, string
 from cfai.tasks.messages import Message, any_blocks
+from cfai.tasks.task import MediaTask, Task, choice, flag, many, media, number, string, task
 
 # Images
 

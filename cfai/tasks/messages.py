@@ -14,8 +14,7 @@ from cfai import media
 from cfai.errors import InputError
 from cfai.media import Base64, Source
 from cfai.tasks.answers import ToolCall
-from cfai.tasks.base import Value, copy_extra
-from cfai.tasks.fields import shorten
+from cfai.tasks.task import Value, copy_extra, shorten
 
 _URLS = ("http://", "https://", "data:")
 

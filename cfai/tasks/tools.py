@@ -8,8 +8,7 @@ from typing import Any
 from attrs import field, frozen
 
 from cfai.errors import InputError
-from cfai.tasks.base import Value
-from cfai.tasks.fields import shorten
+from cfai.tasks.task import Value, shorten
 
 
 def _check_name(value: object) -> str:
