@@ -19,7 +19,7 @@ from attrs import frozen
 from cfai import TokenStream
 from cfai.testing import FakeWorkersAI
 from cfai.web import Relay
-from tests.web.conftest import on_uvicorn
+from tests.web.conftest import serve_on_uvicorn
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 PATIENCE = 60
@@ -60,7 +60,7 @@ async def chat_aiohttp() -> AsyncIterator[int]:
 
 
 def chat_fastapi() -> AbstractAsyncContextManager[int]:
-    return on_uvicorn(example("chat_fastapi").application())
+    return serve_on_uvicorn(example("chat_fastapi").application())
 
 
 APPS: dict[str, Callable[[], AbstractAsyncContextManager[int]]] = {

@@ -27,11 +27,11 @@ from cfai.web.aiohttp import refusals, relay
 MODEL = "@cf/meta/llama-3.1-8b-instruct"
 
 Serve = Callable[[WorkersAI], AbstractAsyncContextManager[int]]
-"""Serves the app with a client, and gives its port."""
+"""Serves the app with a client, and yields its port."""
 
 
-def asked(ai: WorkersAI, query: Any) -> tuple[TokenStream, dict[str, Any]]:
-    """What a request asks for: a stream, and how to send it."""
+def requested_stream(ai: WorkersAI, query: Any) -> tuple[TokenStream, dict[str, Any]]:
+    """The stream that a request asks for, and the options of its response."""
     options: dict[str, Any] = {"form": query.get("form", "sse")}
     if "keep_alive" in query:
         options["keep_alive"] = float(query["keep_alive"])
@@ -41,11 +41,11 @@ def asked(ai: WorkersAI, query: Any) -> tuple[TokenStream, dict[str, Any]]:
 
 
 @asynccontextmanager
-async def on_aiohttp(
+async def serve_aiohttp(
     ai: WorkersAI, tls: ssl.SSLContext | None = None, **options: Any
 ) -> AsyncIterator[int]:
     async def chat(request: web.Request) -> web.StreamResponse:
-        tokens, how = asked(ai, request.query)
+        tokens, how = requested_stream(ai, request.query)
         return await relay(request, tokens, **how)
 
     async def run(request: web.Request) -> web.Response:
@@ -53,15 +53,15 @@ async def on_aiohttp(
 
     app = web.Application(middlewares=[refusals])
     app.add_routes([web.get("/chat", chat), web.post("/chat", chat), web.get("/run", run)])
-    async with served(app, tls, **options) as port:
+    async with serve_app(app, tls, **options) as port:
         yield port
 
 
 @asynccontextmanager
-async def served(
+async def serve_app(
     app: web.Application, tls: ssl.SSLContext | None = None, **options: Any
 ) -> AsyncIterator[int]:
-    """An app of aiohttp on a socket, as its users run it."""
+    """Serve an app of aiohttp on a socket."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, **options)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
@@ -71,12 +71,12 @@ async def served(
         await runner.cleanup()
 
 
-def on_aiohttp_with_cancellation(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
-    return on_aiohttp(ai, handler_cancellation=True)
+def serve_aiohttp_with_cancellation(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
+    return serve_aiohttp(ai, handler_cancellation=True)
 
 
 @asynccontextmanager
-async def on_uvicorn(app: Any) -> AsyncIterator[int]:
+async def serve_on_uvicorn(app: Any) -> AsyncIterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         config = uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
@@ -88,19 +88,19 @@ async def on_uvicorn(app: Any) -> AsyncIterator[int]:
         await serving
 
 
-def on_asgi(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
+def serve_asgi(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             query = Request(scope).query_params
-            tokens, how = asked(ai, query)
+            tokens, how = requested_stream(ai, query)
             await asgi.TokenResponse(tokens, **how)(scope, receive, send)
 
-    return on_uvicorn(app)
+    return serve_on_uvicorn(app)
 
 
-def on_starlette(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
+def serve_starlette(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
     async def chat(request: Request) -> starlette.TokenResponse:
-        tokens, how = asked(ai, request.query_params)
+        tokens, how = requested_stream(ai, request.query_params)
         return starlette.TokenResponse(tokens, **how)
 
     async def run(request: Request) -> fastapi.Response:
@@ -108,14 +108,14 @@ def on_starlette(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
 
     routes = [Route("/chat", chat, methods=["GET", "POST"]), Route("/run", run)]
     handlers: Any = {CfaiError: starlette.refusals}
-    return on_uvicorn(Starlette(routes=routes, exception_handlers=handlers))
+    return serve_on_uvicorn(Starlette(routes=routes, exception_handlers=handlers))
 
 
-def on_fastapi_with_middleware(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
-    return on_fastapi(ai, middleware=True)
+def serve_fastapi_with_middleware(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
+    return serve_fastapi(ai, middleware=True)
 
 
-def on_fastapi(ai: WorkersAI, *, middleware: bool = False) -> AbstractAsyncContextManager[int]:
+def serve_fastapi(ai: WorkersAI, *, middleware: bool = False) -> AbstractAsyncContextManager[int]:
     handlers: Any = {CfaiError: starlette.refusals}
     app = fastapi.FastAPI(exception_handlers=handlers)
     if middleware:
@@ -128,29 +128,29 @@ def on_fastapi(ai: WorkersAI, *, middleware: bool = False) -> AbstractAsyncConte
 
     @app.api_route("/chat", methods=["GET", "POST", "HEAD"])
     async def chat(request: fastapi.Request) -> starlette.TokenResponse:
-        tokens, how = asked(ai, request.query_params)
+        tokens, how = requested_stream(ai, request.query_params)
         return starlette.TokenResponse(tokens, **how)
 
     @app.get("/run")
     async def run() -> dict[str, Any]:
         return (await ai.run(MODEL, Prompt("Hi"))).to_dict()
 
-    return on_uvicorn(app)
+    return serve_on_uvicorn(app)
 
 
 FRAMEWORKS: dict[str, Serve] = {
-    "aiohttp": on_aiohttp,
-    "aiohttp with cancellation": on_aiohttp_with_cancellation,
-    "asgi": on_asgi,
-    "starlette": on_starlette,
-    "fastapi": on_fastapi,
-    "fastapi with middleware": on_fastapi_with_middleware,
+    "aiohttp": serve_aiohttp,
+    "aiohttp with cancellation": serve_aiohttp_with_cancellation,
+    "asgi": serve_asgi,
+    "starlette": serve_starlette,
+    "fastapi": serve_fastapi,
+    "fastapi with middleware": serve_fastapi_with_middleware,
 }
 
 
 @frozen
 class Site:
-    """The app while it is served, with the scripted service behind it."""
+    """A served app, with the scripted service behind it."""
 
     fake: FakeWorkersAI
     port: int
@@ -160,7 +160,7 @@ class Site:
         return self.http.get(f"http://127.0.0.1:{self.port}{path}")
 
     async def connect(self, path: str = "/chat", method: str = "GET") -> "Browser":
-        """Ask by hand, on a connection of one's own."""
+        """Send a request by hand, on a connection of its own."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(f"{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".encode())
         return Browser(reader, writer)
@@ -176,8 +176,8 @@ class Browser:
     async def until(self, what: bytes) -> bytes:
         return await self.reader.readuntil(what)
 
-    def leaves(self) -> None:
-        """Go away without a word."""
+    def disconnect(self) -> None:
+        """Abort the connection."""
         self.writer.transport.abort()
 
 
@@ -189,8 +189,8 @@ async def site(request: pytest.FixtureRequest, fake: FakeWorkersAI) -> AsyncIter
 
 
 @pytest.fixture
-def gone(fake: FakeWorkersAI) -> Callable[[], Awaitable[None]]:
-    """Waits until no connection to the service is left."""
+def all_closed(fake: FakeWorkersAI) -> Callable[[], Awaitable[None]]:
+    """Wait until no connection to the service is open."""
 
     async def wait() -> None:
         await fake.until(lambda: fake.connections == 0)

@@ -1,4 +1,4 @@
-"""A stream through the web frameworks to a browser: real sockets on both sides of each app."""
+"""A stream through each web framework to a browser, with real sockets on both sides."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ from cfai.settings import Retries, Timeouts
 from cfai.testing import FakeWorkersAI
 from cfai.web import Relay, asgi
 from cfai.web.aiohttp import relay
-from tests.web.conftest import FRAMEWORKS, MODEL, Site, on_aiohttp, served
+from tests.web.conftest import FRAMEWORKS, MODEL, Site, serve_aiohttp, serve_app
 from tests.wire.dialects import DONE
 from tests.wire.reference import decode
 
@@ -86,7 +86,7 @@ async def test_tokens_arrive_one_after_another(site: Site) -> None:
     more.set()
     await browser.until(b'"lo"}\n\n')
     await browser.until(b"event: done")
-    browser.leaves()
+    browser.disconnect()
 
 
 async def test_a_connection_is_reused(site: Site) -> None:
@@ -100,7 +100,7 @@ async def test_a_connection_is_reused(site: Site) -> None:
         assert not [thing for thing in gc.get_objects() if type(thing).__name__ == "_Departure"]
         browser.writer.write(b"GET /chat HTTP/1.1\r\nHost: a\r\n\r\n")
     await browser.until(b"event: done")
-    browser.leaves()
+    browser.disconnect()
 
 
 async def test_keep_alives_are_sent_during_silence(site: Site) -> None:
@@ -112,7 +112,7 @@ async def test_keep_alives_are_sent_during_silence(site: Site) -> None:
         await browser.until(b": keep-alive\n\n")
     first.set()
     await browser.until(b"event: done")
-    browser.leaves()
+    browser.disconnect()
 
 
 # A browser that goes away
@@ -121,7 +121,7 @@ async def test_keep_alives_are_sent_during_silence(site: Site) -> None:
 @pytest.mark.parametrize("when", ["before the first token", "in the middle"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_browser_that_goes_away_ends_the_stream(
-    site: Site, gone: Gone, when: str, method: str, caplog: pytest.LogCaptureFixture
+    site: Site, all_closed: Gone, when: str, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At once, although no token and no keep-alive is due."""
     caplog.set_level(logging.WARNING)
@@ -133,12 +133,14 @@ async def test_a_browser_that_goes_away_ends_the_stream(
     if when == "in the middle":
         await browser.until(b'"Hel"}\n\n')
     await site.fake.until(lambda: site.fake.requests)
-    browser.leaves()
-    await gone()
+    browser.disconnect()
+    await all_closed()
     assert caplog.messages == []
 
 
-async def test_a_hundred_browsers_that_vanish_leave_nothing_behind(site: Site, gone: Gone) -> None:
+async def test_a_hundred_browsers_that_vanish_leave_nothing_behind(
+    site: Site, all_closed: Gone
+) -> None:
     site.fake.always.says(HEL, asyncio.Event())
     before = asyncio.all_tasks()
     browsers = [await site.connect() for _ in range(100)]
@@ -146,13 +148,13 @@ async def test_a_hundred_browsers_that_vanish_leave_nothing_behind(site: Site, g
         await browser.until(b'"Hel"}\n\n')
     assert site.fake.connections == 100
     for browser in browsers:
-        browser.leaves()
-    await gone()
+        browser.disconnect()
+    await all_closed()
     await site.fake.until(lambda: asyncio.all_tasks() <= before)
 
 
 async def test_tls_connections_are_reused_and_watched(
-    fake: FakeWorkersAI, gone: Gone, caplog: pytest.LogCaptureFixture
+    fake: FakeWorkersAI, all_closed: Gone, caplog: pytest.LogCaptureFixture
 ) -> None:
     """aiohttp's own: a connection is reused, and a lost one ends its stream."""
     fake.says(HEL, LO, DONE).says(HEL, asyncio.Event())
@@ -160,7 +162,7 @@ async def test_tls_connections_are_reused_and_watched(
     tls.load_cert_chain(Path(__file__).with_name("localhost.pem"))
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trusting.load_verify_locations(Path(__file__).with_name("localhost.pem"))
-    async with on_aiohttp(fake.client(), tls) as port:
+    async with serve_aiohttp(fake.client(), tls) as port:
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", port, ssl=trusting, server_hostname="localhost"
         )
@@ -168,12 +170,12 @@ async def test_tls_connections_are_reused_and_watched(
             writer.write(b"GET /chat HTTP/1.1\r\nHost: a\r\n\r\n")
             await reader.readuntil(end)
         writer.transport.abort()
-        await gone()
+        await all_closed()
     assert caplog.messages == []
 
 
 async def test_a_slow_browser_slows_the_model(
-    site: Site, gone: Gone, caplog: pytest.LogCaptureFixture
+    site: Site, all_closed: Gone, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What it does not take stays at the service, but for the buffers on the way.
 
@@ -186,8 +188,8 @@ async def test_a_slow_browser_slows_the_model(
     for _ in range(20_000):
         await asyncio.sleep(0)
     assert not site.fake.requests[0].answered.is_set()
-    browser.leaves()  # with bytes that it never read: the connection is reset
-    await gone()
+    browser.disconnect()  # with bytes that it never read: the connection is reset
+    await all_closed()
     async with asyncio.timeout(60):
         while len(relays()) > len(before):
             for _ in range(1000):  # To look at all there is takes its time.
@@ -211,7 +213,7 @@ async def test_a_browser_that_left_before_sends_no_request(fake: FakeWorkersAI) 
 
     app = web.Application()
     app.add_routes([web.get("/", chat)])
-    async with served(app) as port:
+    async with serve_app(app) as port:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         await come.wait()
