@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from attrs import frozen
 
@@ -11,7 +11,7 @@ from cfai._session.pagination import Pager
 from cfai._session.redaction import redact_error
 from cfai._session.session import Session, reject_stream
 from cfai._session.throttle import Throttle
-from cfai._wire.errors import Decode, describe_decode_error, read_document
+from cfai._wire.errors import describe_decode_error, read_document
 from cfai._wire.pagination import Cursor, ListPage
 from cfai._wire.requests import Request, build_get_request
 from cfai._wire.responses import Response
@@ -21,14 +21,6 @@ from cfai.settings import Options, Settings
 
 R = TypeVar("R")
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-
-
-class ReadVectors(Protocol[T_co]):
-    """Reads a response; *decode* may leave its vectors for later."""
-
-    def __call__(self, response: Response, decode: Decode = ...) -> T_co:
-        """Return the answer."""
 
 
 @frozen
@@ -52,7 +44,7 @@ class Account:
         self,
         request: Request,
         settings: Settings,
-        read: ReadVectors[T],
+        read: Callable[[Response], T],
         *,
         read_stream: Callable[[StreamBody], Awaitable[T]] = reject_stream,
         throttle: Throttle | None = None,
@@ -65,7 +57,7 @@ class Account:
         answer = await self.session.call(
             request,
             settings,
-            read=lambda response: read(response, decoder.decode),
+            read=lambda response: read(decoder.wrap(response)),
             read_stream=read_stream,
             throttle=throttle,
         )

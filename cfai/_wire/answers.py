@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 from cfai import media
 from cfai._types.json import structure
-from cfai._wire.errors import Decode, raise_for_status, read_document
+from cfai._wire.errors import raise_for_status, read_document
 from cfai._wire.responses import Response, is_json_type, unwrap_result
 from cfai._wire.text import read_optional_string, read_text, read_usage, undocumented_error
 from cfai._wire.vectors import VectorRows, has_huge_number
@@ -74,14 +74,10 @@ def answer_spec(task: Task[Any] | Mapping[str, Any]) -> AnswerSpec:
 # Responses
 
 
-def read_answer(spec: AnswerSpec, response: Response, decode: Decode = Response.json) -> Answer:
+def read_answer(spec: AnswerSpec, response: Response) -> Answer:
     """Read a response into the answer of a task.
 
-    Args:
-        spec: Of the answer.
-        response: The response.
-        decode: Decodes its JSON. Vectors that it leaves for later (`VectorDecoder`) are missing
-            in the answer until then.
+    If a `VectorDecoder` wrapped the response, its vectors are empty until they are decoded.
 
     Raises:
         StatusError: The service refused, by the status or by `success: false`.
@@ -92,7 +88,7 @@ def read_answer(spec: AnswerSpec, response: Response, decode: Decode = Response.
         if response.media_type == "text/html" or not response.body:
             response.json()  # This raises an error that says so.
         return _complete(_read_binary(response, spec.answer), response.meta, None)
-    result = unwrap_result(read_document(response, decode))
+    result = unwrap_result(read_document(response))
     answer = _read_result(result, spec)
     return _complete(answer, response.meta, None if isinstance(answer, Binary) else result)
 

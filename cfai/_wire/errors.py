@@ -6,7 +6,7 @@ and the providers behind it. The tests pin each of them by its bytes.
 
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
@@ -15,8 +15,6 @@ from cfai._types.json import loads
 from cfai._wire.responses import Response, read_retry_after
 from cfai.errors import BODY_LIMIT, DecodeError, StatusError, status_error, status_of
 from cfai.meta import Meta
-
-Decode = Callable[[Response], Any]
 
 _MARKUP: Final = re.compile(r"<[^>]*>")
 _DEPTH: Final = 16
@@ -34,19 +32,15 @@ class ErrorBody(NamedTuple):
 _EMPTY: Final = ErrorBody(None, "", ())
 
 
-def read_document(response: Response, decode: Decode = Response.json) -> Any:
+def read_document(response: Response) -> Any:
     """Decode a response.
-
-    Args:
-        response: It.
-        decode: Decodes its body.
 
     Raises:
         StatusError: The service refused, by the status or by `success: false`.
         DecodeError: The body is not JSON.
     """
     raise_for_status(response)
-    document = decode(response)
+    document = response.json()
     if is_refusal(document):
         raise error_from_refusal(document, response)
     return document

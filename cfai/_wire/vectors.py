@@ -94,9 +94,16 @@ class VectorDecoder:
         self.response: Response
         self._lists: list[VectorRows] = []
 
-    def decode(self, response: Response) -> Any:
-        """Decode a response; if it is large, with `VectorRows` in the places of its vectors."""
+    def wrap(self, response: Response) -> Response:
+        """The same response; its `json` has `VectorRows` in the places of many vectors."""
         self.response, self._lists = response, []
+        return _WrappedResponse(
+            response.status, response.headers, response.body, response.meta, self
+        )
+
+    def decode(self) -> Any:
+        """Decode the wrapped response."""
+        response = self.response
         if len(response.body) >= _LARGE:
             mark = token_hex(8)  # No response contains it.
             rest, lists = _split(response.body, mark)
@@ -117,6 +124,14 @@ class VectorDecoder:
         """
         for rows in self._lists:
             yield from rows.steps()
+
+
+@define
+class _WrappedResponse(Response):
+    _decoder: VectorDecoder = field(repr=False)
+
+    def json(self) -> Any:
+        return self._decoder.decode()
 
 
 def _split(body: bytes, mark: str) -> tuple[bytes, list[VectorRows]]:

@@ -14,7 +14,7 @@ from cfai._session.account import Account
 from cfai._session.redaction import redact_error
 from cfai._session.throttle import Throttle
 from cfai._wire.answers import AnswerSpec, answer_spec, read_item
-from cfai._wire.errors import Decode, error_from_item, read_document
+from cfai._wire.errors import error_from_item, read_document
 from cfai._wire.requests import Request, build_json_request, check_model_name
 from cfai._wire.responses import Response, unwrap_result
 from cfai._wire.text import read_usage
@@ -239,8 +239,8 @@ async def send_batch(
         throttle: What each attempt goes through.
     """
 
-    def read(response: Response, decode: Decode = Response.json) -> BatchStatus[Any]:
-        return read_batch_status(read_document(response, decode), response.meta, tasks)
+    def read(response: Response) -> BatchStatus[Any]:
+        return read_batch_status(read_document(response), response.meta, tasks)
 
     if tasks and all(task.spec.answer is Embeddings for task in tasks):
         status = await account.send_for_vectors(request, settings, read, throttle=throttle)

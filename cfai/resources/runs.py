@@ -16,7 +16,6 @@ from cfai._session.body import StreamBody
 from cfai._session.throttle import Throttle, Throttles
 from cfai._wire import requests
 from cfai._wire.answers import AnswerSpec, answer_spec, read_answer, read_unstreamed_text
-from cfai._wire.errors import Decode
 from cfai._wire.responses import Response
 from cfai.resources import queue
 from cfai.resources.queue import BatchStatus, QueuedTask
@@ -65,8 +64,8 @@ class Runs:
         request = await _build_request(settings, model, task, options, stream=False)
         spec = answer_spec(task)
 
-        def read(response: Response, decode: Decode = Response.json) -> Any:
-            return read_answer(spec, response, decode)
+        def read(response: Response) -> Any:
+            return read_answer(spec, response)
 
         async def read_stream(body: StreamBody) -> Any:
             # What streams need is imported by the first of them.

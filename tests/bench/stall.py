@@ -65,7 +65,7 @@ async def _in_a_thread(data: bytes) -> int:
 
 def _read(data: bytes, vectors: VectorDecoder) -> Answer:
     response = Response(200, _HEADERS, data, read_meta(200, _HEADERS, attempts=1, elapsed=0))
-    return read_answer(AnswerSpec(Embeddings), response, vectors.decode)
+    return read_answer(AnswerSpec(Embeddings), vectors.wrap(response))
 
 
 async def _in_slices(data: bytes) -> int:

@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from cfai._wire import answers
-from cfai._wire.answers import AnswerSpec
+from cfai._wire.answers import AnswerSpec, read_answer
 from cfai._wire.errors import read_document
 from cfai._wire.responses import Response, read_meta
 from cfai._wire.vectors import UnusualVectors, VectorDecoder
@@ -29,13 +27,13 @@ def response(body: str | bytes) -> Response:
 
 
 def whole(body: str) -> Any:
-    return answers.read_answer(AnswerSpec(Embeddings), response(body))
+    return read_answer(AnswerSpec(Embeddings), response(body))
 
 
 def in_slices(body: str) -> tuple[Any, int]:
     """The answer, and how many steps it took."""
     vectors = VectorDecoder()
-    found = answers.read_answer(AnswerSpec(Embeddings), response(body), decode=vectors.decode)
+    found = read_answer(AnswerSpec(Embeddings), vectors.wrap(response(body)))
     return found, sum(1 for _ in vectors.steps())
 
 
@@ -81,7 +79,7 @@ def test_a_small_answer_is_not() -> None:
     """Nobody else needs a turn before it is there."""
     vectors = VectorDecoder()
     small = response('{"result":{"data":[[1,2]]}}')
-    found: Any = answers.read_answer(AnswerSpec(Embeddings), small, decode=vectors.decode)
+    found: Any = read_answer(AnswerSpec(Embeddings), vectors.wrap(small))
     assert found.tolist() == [[1, 2]]
     assert list(vectors.steps()) == []
 
@@ -162,18 +160,18 @@ def batch(*results: str) -> str:
     return f'{{"result":{{"responses":[{",".join(items)}]}},{ROOM}"success":true}}'
 
 
-def read(body: str, decode: Callable[[Response], Any] = Response.json) -> Any:
+def read(body: str, vectors: VectorDecoder | None = None) -> Any:
     tasks = build_queued_tasks(
         [TextEmbeddings("a") for _ in range(body.count("external_reference"))]
     )
-    received = response(body)
-    return read_batch_status(read_document(received, decode), received.meta, tasks)
+    received = response(body) if vectors is None else vectors.wrap(response(body))
+    return read_batch_status(read_document(received), received.meta, tasks)
 
 
 def test_every_item_of_a_batch_is_read_in_slices() -> None:
     vectors = VectorDecoder()
     body = batch("[[1,2]]", "[[3,4]]")
-    items = read(body, vectors.decode).items
+    items = read(body, vectors).items
     assert [item.answer.buffer.tolist() for item in items] == [[], []]
     assert len(list(vectors.steps())) == 2
     assert [item.answer.tolist() for item in items] == [[[1, 2]], [[3, 4]]]
@@ -181,7 +179,7 @@ def test_every_item_of_a_batch_is_read_in_slices() -> None:
 
 async def test_a_wrong_item_of_a_batch_fails_alone(fake: FakeWorkersAI) -> None:
     vectors = VectorDecoder()
-    read(batch("[[1,2]]", "[[true]]"), vectors.decode)
+    read(batch("[[1,2]]", "[[true]]"), vectors)
     with pytest.raises(UnusualVectors):
         list(vectors.steps())
     one, other = read(batch("[[1,2]]", "[[true]]")).items
@@ -204,7 +202,7 @@ async def test_others_have_their_turn(fake: FakeWorkersAI) -> None:
 
     vectors = VectorDecoder()
     body = f'{{"result":{{"data":[{",".join([row] * 500)}]}}}}'
-    answers.read_answer(AnswerSpec(Embeddings), response(body), decode=vectors.decode)
+    read_answer(AnswerSpec(Embeddings), vectors.wrap(response(body)))
     assert sum(1 for _ in vectors.steps()) >= 60
     counting = asyncio.create_task(count())
     await fake.client().run("@cf/a/b", TextEmbeddings(["one"] * 500))
