@@ -14,8 +14,8 @@ from attrs import define, field, frozen
 
 from cfai.local import errors
 from cfai.local.errors import ApiError
+from cfai.local.handlers import ModelRunner, find_runnable_model
 from cfai.local.requests import ApiRequest, JsonBody, missing_fields, parse_json_object
-from cfai.local.runs import ModelRunner, find_runnable_model
 from cfai.local.store import Store
 
 log: logging.Logger = logging.getLogger("cfai.local")

@@ -10,10 +10,10 @@ from aiohttp import web
 from cfai.local import errors, models
 from cfai.local.exchange import ExchangeRecorder
 from cfai.local.finetunes import FinetuneRegistry
+from cfai.local.handlers import ModelRunner
 from cfai.local.markdown import DocumentConverter
 from cfai.local.queue import BatchQueue
 from cfai.local.requests import ApiRequest
-from cfai.local.runs import ModelRunner
 
 RouteHandler = Callable[[ApiRequest], Awaitable[Any]]
 """Returns a result, which is sent inside the envelope, or a complete response."""

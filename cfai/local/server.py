@@ -24,10 +24,10 @@ from cfai.local.backends.smollm2 import PARALLEL
 from cfai.local.errors import ApiError
 from cfai.local.exchange import Exchange, ExchangeRecorder, json_response
 from cfai.local.finetunes import FinetuneRegistry
+from cfai.local.handlers import ModelRunner
 from cfai.local.markdown import DocumentConverter
 from cfai.local.queue import BatchQueue
 from cfai.local.routes import Routes, build_routes, find_route
-from cfai.local.runs import ModelRunner
 from cfai.local.store import Store
 from cfai.local.workers import WorkerPool
 
