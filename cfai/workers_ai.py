@@ -239,7 +239,8 @@ class WorkersAI(Client):
         _check_task(task)
         if stream or (stream is None and requests.wants_stream(task)):
             return await self.stream(model, task, options=options).open()
-        return await self._runs.run(model, task, options, self._runs.throttles.for_call(model))
+        throttle = self._session.connections.throttle_for_call(model)
+        return await self._runs.run(model, task, options, throttle)
 
     def stream(self, model: str, task: RunInput, *, options: Options | None = None) -> TokenStream:
         """Run *model* on *task* and return its answer token by token.

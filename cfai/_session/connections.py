@@ -8,7 +8,7 @@ from contextlib import suppress
 import aiohttp
 
 from cfai._session.limits import Concurrency
-from cfai._session.throttle import Throttles
+from cfai._session.throttle import Throttle, Throttles
 from cfai._session.timeouts import SharedTimer
 from cfai.errors import ConfigError
 
@@ -30,6 +30,10 @@ class Connections:
         self._loops: dict[asyncio.AbstractEventLoop, LoopSession] = {}
         self._inherited: list[object] = []
         self.closed: bool = False
+
+    def throttle_for_call(self, model: str) -> Throttle | None:
+        """The throttle of a single call of *model*, if one is needed."""
+        return self.throttles.for_call(model) if self.throttles.in_use else None
 
     def for_running_loop(self) -> "LoopSession":
         """The session and the slots of the running event loop.

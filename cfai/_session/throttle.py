@@ -268,6 +268,8 @@ class Throttles:
         concurrency_limit(concurrency)
         self._concurrency = concurrency
         self._most = most
+        self.in_use: bool = concurrency is not None
+        """Whether any attempt needs a permit, or must be counted towards the rate of a job."""
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopThrottles]
         self._loops = WeakKeyDictionary()
 
@@ -276,8 +278,6 @@ class Throttles:
 
         The attempts of a call count towards the rate limits of jobs, but are not delayed by them.
         """
-        if self._concurrency is None and not self._loops:
-            return None
         loop = self._for_running_loop()
         if self._concurrency is None and _rate_group(model) not in loop.rate_limits:
             return None
@@ -294,6 +294,7 @@ class Throttles:
         """
         limit = concurrency_limit(concurrency, self._most)
         per_minute = requests_per_minute(model, rate)
+        self.in_use = True
         loop = self._for_running_loop()
         rate_limits = loop.rate_limits.setdefault(_rate_group(model), RateLimits())
         upstream = None if self._concurrency is None else self._shared(loop, model)

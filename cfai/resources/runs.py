@@ -133,7 +133,7 @@ class Runs:
             settings,
             read=lambda response: read_unstreamed_text(spec, response),
             read_stream=EventReader.open,
-            throttle=self.throttles.for_call(model),
+            throttle=self.account.session.connections.throttle_for_call(model),
         )
 
     def _observe(self) -> CallObservation:
