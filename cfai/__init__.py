@@ -7,7 +7,6 @@ from cfai._lazy import export
 if TYPE_CHECKING:
     # Tools that freeze programs find modules by the import statements in the bytecode.
     from cfai import (  # noqa: F401
-        _version,
         cohere,
         conversation,
         embedding,
@@ -20,13 +19,14 @@ if TYPE_CHECKING:
         workers_ai,
     )
     from cfai._session import limits, pagination  # noqa: F401
+    from cfai._wire import version  # noqa: F401
     from cfai.resources import finetunes, markdown, models, queue  # noqa: F401
     from cfai.streaming import stream  # noqa: F401
 
 _EXPORTS = {
     "cfai._session.limits": "Adaptive",
     "cfai._session.pagination": "Pager",
-    "cfai._version": "__version__",
+    "cfai._wire.version": "__version__",
     "cfai.cohere": "Cohere",
     "cfai.conversation": "Conversation",
     "cfai.embedding": "EmbedFailure EmbeddedBatch EmbeddingJob JobOptions JobStats Progress",

@@ -16,7 +16,7 @@ import cfai
 ROOT = Path(cfai.__file__).parent
 
 LAYERS: tuple[set[str], ...] = (
-    {"meta", "_lazy", "_version"},
+    {"meta", "_lazy"},
     {"errors"},
     {"media", "_validators", "_types"},
     {"settings"},

@@ -138,7 +138,7 @@ _GATEWAY_HEADERS: Final = {
 @cache
 def user_agent() -> str:
     """The User-Agent of the SDK."""
-    from cfai._version import __version__
+    from cfai._wire.version import __version__
 
     return f"cfai/{__version__}"
 

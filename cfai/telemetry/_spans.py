@@ -20,7 +20,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from cfai._version import __version__
+from cfai._wire.version import __version__
 from cfai.observers import Call, Ending, Observation
 from cfai.settings import Retry
 from cfai.tasks import Token
