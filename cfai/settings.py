@@ -110,6 +110,7 @@ class Retry:
     attempt: int
     """Number of the failed attempt; 1 is the first."""
     failure: CfaiError
+    """The error of the failed attempt."""
     pause: float
     """Seconds until the next attempt."""
 
@@ -172,10 +173,13 @@ class Gateway:
     id: str = field(validator=is_text)
     """The name of the gateway in the account; Cloudflare creates "default" on first use."""
     skip_cache: bool | None = field(default=None, kw_only=True, validator=is_boolean)
+    """True to bypass the gateway's cache."""
     cache_ttl: int | None = field(default=None, kw_only=True, validator=at_least(0))
     """Seconds for which the gateway caches the answer."""
     cache_key: str | None = field(default=None, kw_only=True, validator=is_text)
+    """The key under which the gateway caches the answer."""
     collect_log: bool | None = field(default=None, kw_only=True, validator=is_boolean)
+    """Whether the gateway logs the request."""
     request_timeout: int | None = field(default=None, kw_only=True, validator=at_least(1))
     """Milliseconds that the gateway waits for the provider."""
     max_attempts: int | None = field(default=None, kw_only=True, validator=at_least(1))
@@ -183,13 +187,17 @@ class Gateway:
     retry_delay: int | None = field(default=None, kw_only=True, validator=at_least(0))
     """Milliseconds between the attempts of the gateway, at most 5000."""
     backoff: Literal["constant", "linear", "exponential"] | None = field(default=None, kw_only=True)
+    """How the delay between the attempts of the gateway grows."""
     metadata: Mapping[str, str | int | float | bool | None] | None = field(
         default=None, kw_only=True, validator=instance_of(Mapping, "a mapping")
     )
     """Stored with the log entry; at most 5 entries."""
     event_id: str | None = field(default=None, kw_only=True, validator=is_text)
+    """An id for the event in the gateway's logs."""
     byok_alias: str | None = field(default=None, kw_only=True, validator=is_text)
+    """The alias of the provider key that is stored in the gateway."""
     zdr: bool | None = field(default=None, kw_only=True, validator=is_boolean)
+    """Whether to require zero data retention."""
     authorization: str | None = field(default=None, kw_only=True, repr=False, validator=is_text)
     """The token of an authenticated gateway."""
 
@@ -247,10 +255,13 @@ class Options:
     """Settings for one call. Fields that are `None` keep the setting of the client."""
 
     timeouts: Timeouts | None = field(default=None, validator=_is_timeouts)
+    """Replaces the client's timeouts."""
     retries: Retries | None = field(default=None, validator=_is_retries)
+    """Replaces the client's retries."""
     headers: Mapping[str, str] | None = field(default=None, repr=False, validator=_is_headers)
     """Added to those of the client; a header that is in both is taken from here."""
     gateway: Gateway | None = field(default=None, converter=as_gateway, validator=_is_gateway)
+    """Replaces the client's gateway."""
     session_affinity: str | None = field(default=None, validator=is_text)
     """Calls with the same value reach the same machine, and can use its prefix cache.
     Sent as `x-session-affinity`. Source: Cloudflare docs, Workers AI, "Prompt caching"."""

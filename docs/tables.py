@@ -113,7 +113,7 @@ def options_table(names: str) -> list[str]:
 
 def names_table(names: str) -> list[str]:
     """Public names, with the first sentence of the docstring of each."""
-    lines = ["| Name | |", "|---|---|"]
+    lines = ["| Name | Summary |", "|---|---|"]
     for name in names.split():
         summary = (inspect.getdoc(lookup(name)) or "").partition("\n\n")[0]
         sentence = re.match(r".*?\.(?=\s|$)", summary.replace("\n", " "))

@@ -31,6 +31,7 @@ class Service:
     latency: float = 0.0
     """Seconds until a request is answered."""
     dimension: int = 4
+    """Numbers in a vector."""
     most_texts: int = 100
     """The most texts of one request; a request with more is refused (400)."""
     poison: Callable[[str], bool] | None = None
