@@ -9,6 +9,8 @@ import pytest
 
 import cfai
 
+from .test_layers import LAYERS
+
 TESTS = Path(__file__).parent
 TEST_PATHS = sorted(TESTS.rglob("*.py"))
 PACKAGE_PATHS = sorted(Path(cfai.__file__).parent.rglob("*.py"))
@@ -46,6 +48,12 @@ def test_no_test_sleeps(path: Path) -> None:
 def test_what_counts_as_sleep(call: str, seconds: str, sleeps: bool) -> None:
     """The rule above detects violations."""
     assert bool(SLEEP.search(f"await {call}({seconds})")) == sleeps
+
+
+def test_the_contributing_guide_has_all_layers() -> None:
+    text = (TESTS.parent / "docs" / "contributing.md").read_text(encoding="utf-8")
+    modules = {path.split("/")[0] for layer in LAYERS for path in layer} | {"local"}
+    assert [module for module in sorted(modules) if f"`{module}`" not in text] == []
 
 
 def bound_names(code: str) -> list[str]:

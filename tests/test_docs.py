@@ -287,7 +287,7 @@ def test_skipped_blocks_have_a_reason() -> None:
     ("language", "remark", "explained"),
     [
         ("bash", "<!-- run -->", True),
-        ("console", "<!-- not run: it serves until it is stopped -->", True),
+        ("console", "<!-- not run: serves until it is stopped -->", True),
         ("bash", "", False),
         ("sh", "as in:", False),
         ("console", "<!-- not run -->", False),
