@@ -1,1 +1,1 @@
-"""Tests of the protocol floor: values in, values out, and no socket."""
+"""Tests of the protocol without I/O: values in, values out."""

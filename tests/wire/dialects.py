@@ -1,4 +1,4 @@
-"""Streams of every dialect that models of Workers AI speak, as recorded, and what they say.
+"""Recorded streams of every dialect of Workers AI's models, and the text of each.
 
 The bytes are those of Cloudflare's own tests and of users' reports, each with its source; where a
 source shows single events, a beginning or an end mark in the usual form was put around them.
@@ -14,9 +14,9 @@ class Dialect(NamedTuple):
     says: Text
     """The whole answer."""
     tokens: int
-    """How many of its events add something."""
+    """How many of its events become tokens."""
     ended: bool = True
-    """Whether it says by itself that it is at its end."""
+    """Whether it has an end mark or a finish reason."""
 
 
 def events(*data: str) -> bytes:
@@ -32,7 +32,7 @@ NATIVE = Dialect(
     2,
 )
 
-# The same tests. `p` is padding that hides the length of a text; it says nothing.
+# The same tests. `p` is padding that hides the length of a text.
 PADDING = Dialect(
     events(
         '{"response":"Hi","p":"abcdefghijklm"}',

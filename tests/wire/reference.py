@@ -1,4 +1,4 @@
-"""The WHATWG text on event streams, written down as plainly as it reads, to hold ours against.
+"""The WHATWG standard on event streams, implemented literally, to compare the SDK with.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 """

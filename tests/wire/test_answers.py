@@ -1,4 +1,4 @@
-"""Every form of answer of every task, by literal bytes, and everything that is none of them."""
+"""Answers of every task: each documented form by its bytes, and undocumented ones."""
 
 from array import array
 from base64 import b64encode
@@ -339,10 +339,10 @@ RESULTS: dict[str, tuple[Task[Any] | dict[str, Any], str, Answer]] = {
 
 
 @pytest.mark.parametrize(("task", "result", "says"), RESULTS.values(), ids=RESULTS)
-def test_every_documented_result_is_the_answer_of_its_task(
+def test_every_documented_result_is_read(
     task: Task[Any] | dict[str, Any], result: str, says: Answer
 ) -> None:
-    """With the whole envelope, a part of it, and without it."""
+    """With the whole envelope, with a part of it, and without it."""
     read = answered(task, f'{{"result":{result},"success":true,"errors":[],"messages":[]}}')
     assert type(read) is type(says)
     assert read == says
@@ -389,10 +389,10 @@ def test_the_table_has_every_task() -> None:
         (OPEN, b"a,b\n", "text/csv", Binary(b"a,b\n", "text/csv")),
     ],
 )
-def test_bytes_are_taken_by_their_type(
+def test_bytes_are_read_by_their_content_type(
     task: Task[Any] | dict[str, Any], body: bytes, kind: str | None, says: Answer
 ) -> None:
-    """The same task gives JSON or bytes, as the model likes; they are not decoded."""
+    """For the same task, some models answer with JSON and others with bytes."""
     read = answered(task, body, kind)
     assert type(read) is type(says)
     assert read == says
@@ -401,12 +401,12 @@ def test_bytes_are_taken_by_their_type(
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "text/plain; charset=utf-8", "", None])
-def test_json_without_its_type_is_json(kind: str | None) -> None:
+def test_json_without_a_content_type_is_json(kind: str | None) -> None:
     assert answered(Prompt("a"), '{"result":{"response":"Hi"}}', kind) == Text("Hi")
     assert answered(OPEN, "[1]", kind) == Result([1])
 
 
-# What is none of them
+# Undocumented answers
 
 WRONG: list[tuple[Task[Any] | dict[str, Any], str]] = [
     *[
@@ -488,10 +488,10 @@ WRONG: list[tuple[Task[Any] | dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("task", "result"), WRONG, ids=str)
-def test_what_nobody_documented_is_an_error_that_has_it(
+def test_an_undocumented_answer_is_an_error_with_the_body(
     task: Task[Any] | dict[str, Any], result: str
 ) -> None:
-    """Never an `AttributeError` or `KeyError`, never the text "None", never an empty answer."""
+    """Never an `AttributeError` or `KeyError`, the text "None" or an empty answer."""
     body = f'{{"result":{result},"success":true,"errors":[],"messages":[]}}'
     with pytest.raises(DecodeError) as caught:
         answered(task, body)
@@ -527,10 +527,10 @@ TASKS: list[Task[Any] | dict[str, Any]] = [
         (b"[" * 2000, JSON),
     ],
 )
-def test_a_body_that_cannot_be_an_answer_is_a_typed_error(
+def test_a_body_that_is_not_an_answer_is_a_typed_error(
     task: Task[Any] | dict[str, Any], body: bytes, kind: str | None
 ) -> None:
-    """Nothing, half a document, a challenge page: with what is known of it."""
+    """An empty body, half a document, a challenge page: with the facts of the response."""
     with pytest.raises(DecodeError) as caught:
         answered(task, body, kind)
     assert caught.value.body == body[:4096]
@@ -554,8 +554,8 @@ def test_a_body_that_cannot_be_an_answer_is_a_typed_error(
         (TextClassification("a"), MP3, "audio/mpeg"),
     ],
 )
-def test_bytes_of_another_kind_are_an_error(task: Task[Any], body: bytes, kind: str | None) -> None:
-    """A wrong Content-Type is named with what was expected."""
+def test_bytes_of_another_type_are_an_error(task: Task[Any], body: bytes, kind: str | None) -> None:
+    """The message names the Content-Type and the expected class."""
     with pytest.raises(DecodeError, match=f"expected {task.answer.__name__}, got") as caught:
         answered(task, body, kind)
     assert caught.value.body == body
@@ -563,7 +563,7 @@ def test_bytes_of_another_kind_are_an_error(task: Task[Any], body: bytes, kind: 
 
 
 @pytest.mark.parametrize("task", TASKS, ids=repr)
-def test_a_refusal_is_one_whatever_was_asked(task: Task[Any] | dict[str, Any]) -> None:
+def test_a_refusal_is_an_error_for_every_task(task: Task[Any] | dict[str, Any]) -> None:
     """Under its own status, and as `success: false` under 200."""
     body = '{"result":null,"success":false,"errors":[{"code":5006,"message":"bad"}],"messages":[]}'
     for status in (200, 201, 400):
@@ -577,8 +577,8 @@ def test_a_refusal_is_one_whatever_was_asked(task: Task[Any] | dict[str, Any]) -
         answered(task, b"", None, 302)
 
 
-def test_what_the_service_said_is_kept_without_the_vectors() -> None:
-    """`raw` has unknown fields; vectors would be there twice, as lists of Python floats."""
+def test_raw_is_the_result_without_the_vectors() -> None:
+    """`raw` has unknown fields; the vectors would be in it as lists of Python floats."""
     read = answered(Prompt("a"), '{"result":{"response":"Hi","new":1},"success":true}')
     assert read.raw == {"response": "Hi", "new": 1}
     read = answered(TextEmbeddings("a"), '{"shape":[1,1],"data":[[1]],"new":1}')
@@ -589,7 +589,7 @@ def test_what_the_service_said_is_kept_without_the_vectors() -> None:
     assert answered(Rerank("q", ["a"]), '{"response":[]}').raw == {"response": []}
 
 
-def test_vectors_are_32_bit_floats_without_loss_of_order() -> None:
+def test_vectors_are_32_bit_floats_in_their_order() -> None:
     rows = [[float(row * 10 + column) for column in range(10)] for row in range(100)]
     body = dumps({"shape": [100, 10], "data": rows})
     read = answered(TextEmbeddings([str(row) for row in range(100)]), body)
@@ -599,13 +599,13 @@ def test_vectors_are_32_bit_floats_without_loss_of_order() -> None:
     assert read.buffer.itemsize == 4
 
 
-def test_a_wrong_count_of_vectors_says_both_numbers() -> None:
-    """A vector short would put every text after it beside its neighbour's."""
+def test_a_wrong_number_of_vectors_is_an_error_with_both_numbers() -> None:
+    """If one were missing, every later text would get its neighbour's vector."""
     with pytest.raises(DecodeError, match="3 texts were sent, and 2 vectors came back"):
         answered(TextEmbeddings(["a", "b", "c"]), '{"data":[[1],[2]]}')
 
 
-# JSON where a stream was asked for
+# JSON in response to a request for a stream
 
 
 @pytest.mark.parametrize(
@@ -620,13 +620,13 @@ def test_a_wrong_count_of_vectors_says_both_numbers() -> None:
         "null",
     ],
 )
-def test_an_empty_result_for_a_stream_says_to_call_run(body: str) -> None:
+def test_an_empty_result_instead_of_a_stream_is_an_error_that_suggests_run(body: str) -> None:
     with pytest.raises(StreamUnsupported, match=r"call run\(\)"):
         read_unstreamed_text(answer_spec(Prompt("a")), response(body))
 
 
-def test_a_whole_answer_for_a_stream_is_its_text() -> None:
-    """Whatever was asked: only texts are streamed as tokens."""
+def test_a_whole_answer_instead_of_a_stream_is_its_text() -> None:
+    """For every task: only texts are streamed as tokens."""
     body = '{"result":{"response":"{}"},"success":true}'
     for task in (Prompt("a"), OPEN, ImageToText(b"i")):
         read = read_unstreamed_text(answer_spec(task), response(body))
@@ -654,7 +654,7 @@ def test_a_whole_answer_for_a_stream_is_its_text() -> None:
         (b'{"result":', JSON, 200, DecodeError),
     ],
 )
-def test_no_text_for_a_stream_is_a_typed_error(
+def test_another_answer_instead_of_a_stream_is_a_typed_error(
     body: bytes, kind: str | None, status: int, error: type[CfaiError]
 ) -> None:
     with pytest.raises(error) as caught:
@@ -662,10 +662,10 @@ def test_no_text_for_a_stream_is_a_typed_error(
     assert caught.value.meta.ray_id == "8f1a-AMS"  # type: ignore[attr-defined]  # all have it
 
 
-# A stream where none was asked for (moondream3.1 streams unless told not to)
+# A stream that was not requested (moondream3.1 streams unless `stream` is false)
 
 
-def test_a_stream_becomes_the_text_or_description_that_was_asked_for() -> None:
+def test_a_stream_that_was_not_requested_becomes_a_text_or_a_description() -> None:
     said = Text("A cat.", finish_reason="stop", meta=Meta(status=200))
     assert answer_from_text(answer_spec(Prompt("a")), said) is said
     read = answer_from_text(answer_spec(ImageToText(b"i")), said)
@@ -692,7 +692,7 @@ def test_a_stream_becomes_the_text_or_description_that_was_asked_for() -> None:
     ],
 )
 def test_no_decode_error_repeats_a_secret(task: Task[Any], body: str) -> None:
-    """A server that echoes its request must not put the token into a log."""
+    """A server that echoes its request does not get the token into a log."""
     for kind in (JSON, "text/html", "application/pdf", None):
         try:
             answered(task, body, kind)
@@ -722,8 +722,10 @@ ANY: st.SearchStrategy[Any] = st.recursive(
 
 @given(ANY, st.sampled_from(TASKS))
 @settings(max_examples=400, deadline=None)
-def test_no_answer_breaks_a_reader(document: Any, task: Task[Any] | dict[str, Any]) -> None:
-    """Any JSON is an answer of the promised class, or one of our errors."""
+def test_any_json_is_an_answer_or_a_cfai_error(
+    document: Any, task: Task[Any] | dict[str, Any]
+) -> None:
+    """An answer of the expected class, or an error of this package."""
     wanted = task.answer if isinstance(task, Task) else Answer
     try:
         read = answered(task, dumps(document))

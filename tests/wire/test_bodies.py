@@ -1,4 +1,4 @@
-"""The body of a run, byte for byte: JSON, raw bytes and forms, with media the way a model wants."""
+"""The bodies of runs, byte for byte: JSON, raw bytes and forms, with media in every form."""
 
 import json
 import math
@@ -118,8 +118,8 @@ def made(
         ({}, "{}"),
     ],
 )
-def test_what_has_no_media_is_compact_json(task: Any, body: str) -> None:
-    """What is not set is not sent: the service's own defaults apply."""
+def test_a_task_without_media_is_compact_json(task: Any, body: str) -> None:
+    """Omitted fields are not sent: the service's own defaults apply."""
     sent = made(task)
     assert sent.content_type == "application/json"
     assert sent.query == {}
@@ -146,8 +146,8 @@ def test_the_client_adds_its_own_fields() -> None:
         Prompt("a", extra={"a": {b"x": 1}}),
     ],
 )
-def test_what_is_no_json_is_refused(task: Any) -> None:
-    """With a word on what it is, and before anything is sent."""
+def test_a_value_that_is_not_json_is_refused(task: Any) -> None:
+    """The message names it, and nothing is sent."""
     with pytest.raises(InputError, match="must consist of JSON values"):
         made(task)
 
@@ -175,14 +175,14 @@ TURN = {"role": "user", "content": "null"}
         ),
     ],
 )
-def test_a_number_that_json_cannot_write_is_named(task: Any, said: str) -> None:
-    """It would go out as null, and so be left to the service's default in silence."""
+def test_a_number_that_is_not_finite_is_refused_by_name(task: Any, said: str) -> None:
+    """It would be sent as null, and the service would use its default."""
     with pytest.raises(InputError) as caught:
         made(task)
     assert str(caught.value) == said
 
 
-def test_a_number_that_json_cannot_write_is_none_in_queries_and_forms_either() -> None:
+def test_a_number_that_is_not_finite_is_refused_in_queries_and_forms() -> None:
     task = AutomaticSpeechRecognition(MP3, extra={"utt_split": math.nan})
     with pytest.raises(InputError, match=r"^utt_split must be a finite number, got nan$"):
         made(task, "@cf/deepgram/nova-3")
@@ -190,8 +190,8 @@ def test_a_number_that_json_cannot_write_is_none_in_queries_and_forms_either() -
         made({"prompt": "a", "guidance": math.inf}, "@cf/black-forest-labs/flux-2-dev")
 
 
-def test_what_is_null_on_purpose_is_sent() -> None:
-    """And the word itself, inside a text."""
+def test_an_explicit_null_is_sent() -> None:
+    """And so is the word null inside a text."""
     assert written(made({"a": None, "b": [None]})) == b'{"a":null,"b":[null]}'
     assert written(made(TextGeneration([TURN]))) == (
         b'{"messages":[{"role":"user","content":"null"}]}'
@@ -297,7 +297,7 @@ MEDIA: dict[str, tuple[str, Task[Any], str, str | bytes]] = {
 
 
 @pytest.mark.parametrize(("model", "task", "kind", "body"), MEDIA.values(), ids=MEDIA)
-def test_media_travel_as_the_model_wants_them(
+def test_media_are_sent_in_the_form_that_the_model_takes(
     model: str, task: Task[Any], kind: str, body: str | bytes
 ) -> None:
     sent = made(task, model)
@@ -310,8 +310,8 @@ def test_media_travel_as_the_model_wants_them(
         assert json.loads(written(sent)) == json.loads(body)
 
 
-def test_integers_are_written_to_the_byte() -> None:
-    """Each byte takes four places, so that the length is known before the first is written."""
+def test_integers_are_encoded_byte_for_byte() -> None:
+    """Each byte takes four characters, so the length is known before the first one is written."""
     sent = made(ImageToText(b"\x00\x09\x63\xff", prompt="a"))
     assert written(sent) == b'{"prompt":"a","image":[  0,  9, 99,255]}'
 
@@ -333,8 +333,8 @@ def test_options_of_nova_3_go_into_the_query() -> None:
     }
 
 
-def test_raw_has_no_room_for_other_fields() -> None:
-    """Silence would lose the prompt."""
+def test_raw_media_with_other_fields_are_refused() -> None:
+    """Otherwise the prompt would be lost silently."""
     with pytest.raises(InputError, match="media_form must not be raw"):
         made(ImageToText(PNG, prompt="What?", media_form=MediaForm.RAW))
 
@@ -381,7 +381,7 @@ def parts(body: EncodedBody) -> dict[str, tuple[str | None, str, bytes]]:
     return found
 
 
-def test_a_form_is_this_to_the_byte() -> None:
+def test_a_form_byte_for_byte() -> None:
     """RFC 7578. github.com/cloudflare/cloudflare-docs, Flux-2.astro: fields, then files."""
     sent = made(TextToImage("ä cat", width=512, image=PNG), FLUX2)
     found = re.fullmatch(r"multipart/form-data; boundary=([A-Za-z0-9-]{20,70})", sent.content_type)
@@ -397,12 +397,12 @@ def test_a_form_is_this_to_the_byte() -> None:
     )
 
 
-def test_every_form_has_a_boundary_of_its_own() -> None:
+def test_every_form_has_its_own_boundary() -> None:
     assert made(TextToImage("a"), FLUX2).content_type != made(TextToImage("a"), FLUX2).content_type
 
 
-def test_a_form_of_a_task_without_media_is_still_a_form() -> None:
-    """Flux 2 answers 400 (code 5006) to JSON, whatever is in it."""
+def test_a_task_without_media_is_a_form_for_a_model_that_takes_forms() -> None:
+    """Flux 2 answers 400 (code 5006) to any JSON."""
     sent = made(TextToImage("a", extra={"steps": 25}), FLUX2)
     assert parts(sent) == {
         "prompt": (None, "text/plain", b"a"),
@@ -410,7 +410,7 @@ def test_a_form_of_a_task_without_media_is_still_a_form() -> None:
     }
 
 
-def test_an_open_run_of_such_a_model_is_a_form() -> None:
+def test_a_mapping_is_a_form_for_a_model_that_takes_forms() -> None:
     fields = {"prompt": "a", "image": PNG, "more": memoryview(MP3), "on": True, "list": [1]}
     assert parts(made(fields, FLUX2)) == {
         "prompt": (None, "text/plain", b"a"),
@@ -421,8 +421,8 @@ def test_an_open_run_of_such_a_model_is_a_form() -> None:
     }
 
 
-def test_a_form_cannot_be_broken_out_of() -> None:
-    """A name with a quote or a line end stays a name (RFC 7578, section 2; WHATWG, "multipart")."""
+def test_names_in_a_form_are_escaped() -> None:
+    """A quote or a line end in a name (RFC 7578, section 2; WHATWG, "multipart")."""
     sent = made({'a"\r\nX-Evil: 1\r\n\r\n': "b", "c\r\n--x": "--d--\r\n"}, FLUX2)
     assert b"\r\nX-Evil" not in written(sent)
     assert parts(sent) == {
@@ -434,12 +434,12 @@ def test_a_form_cannot_be_broken_out_of() -> None:
 @pytest.mark.parametrize(
     "task", [{"a": "\ud800"}, {"a": object()}, {"\ud800": "a"}, TextToImage("\ud800")]
 )
-def test_what_a_form_cannot_carry_is_refused(task: Any) -> None:
+def test_text_that_a_form_cannot_encode_is_refused(task: Any) -> None:
     with pytest.raises(InputError):
         made(task, FLUX2)
 
 
-def test_what_a_query_cannot_carry_is_refused() -> None:
+def test_text_that_a_query_cannot_encode_is_refused() -> None:
     with pytest.raises(InputError):
         made(AutomaticSpeechRecognition(MP3, source_lang="\ud800"), "@cf/deepgram/nova-3")
 
@@ -449,7 +449,7 @@ def test_what_a_query_cannot_carry_is_refused() -> None:
 
 @given(st.binary(min_size=1, max_size=300), st.text(max_size=5))
 def test_the_length_is_known_before_a_byte_is_written(data: bytes, prompt: str) -> None:
-    """And the pieces are the same at every attempt."""
+    """The parts are the same at every attempt."""
     sent = made(ImageToText(data, prompt=prompt))
     assert isinstance(sent.content, BodyParts)
     first, second = list(sent.content), list(sent.content)
@@ -458,8 +458,8 @@ def test_the_length_is_known_before_a_byte_is_written(data: bytes, prompt: str) 
     assert json.loads(b"".join(first)) == {"image": list(data), "prompt": prompt}
 
 
-def test_large_media_are_never_whole_in_memory_as_integers() -> None:
-    """A megabyte of sound is 4 MB of JSON, of which one piece is there at a time."""
+def test_large_media_are_never_in_memory_as_integers_at_once() -> None:
+    """A megabyte of audio is 4 MB of JSON, of which one part is in memory at a time."""
     data = bytes(range(256)) * 4096
     tracemalloc.start()
     try:
@@ -473,7 +473,7 @@ def test_large_media_are_never_whole_in_memory_as_integers() -> None:
     assert len(sent.content) > 4 * len(data)
 
 
-def test_pieces_do_not_show_what_they_hold() -> None:
+def test_the_repr_of_a_body_does_not_show_its_content() -> None:
     assert "137" not in repr(BodyParts((b"137", Integers(PNG))))
     assert "private" not in repr(made(Prompt("private")))
 
@@ -505,7 +505,9 @@ CALLED = assistant(tool_calls=[ToolCall("add", {"a": 1}, "c1"), ToolCall("é", "
         ),
     ],
 )
-def test_a_schema_goes_where_the_family_wants_it(model: str, asked: Any, sent: Any) -> None:
+def test_a_schema_goes_into_the_field_that_the_model_family_reads(
+    model: str, asked: Any, sent: Any
+) -> None:
     body = encode_run_body(model, Prompt("a", response_format=asked), {})
     assert json.loads(written(body)) == {"prompt": "a", **sent}
 
@@ -522,8 +524,8 @@ def test_a_schema_goes_where_the_family_wants_it(model: str, asked: Any, sent: A
         ("@cf/deepseek-ai/deepseek-r1-distill-llama-70b", ""),
     ],
 )
-def test_llama_reads_its_calls_as_text(model: str, content: str) -> None:
-    """It does not go on from their results otherwise; what else it said is left alone."""
+def test_llama_gets_its_calls_as_text(model: str, content: str) -> None:
+    """Otherwise it does not continue from the results. A turn with other text is left alone."""
     spoken = assistant("I look.", tool_calls=[ToolCall("add", {}, "c3")])
     body = encode_run_body(model, TextGeneration([user("a"), CALLED, spoken]), {})
     messages = json.loads(written(body))["messages"]

@@ -1,4 +1,4 @@
-"""What the service says when it says no: every form of body by its bytes, and no secret kept."""
+"""Errors that the service reports: every form of body by its bytes, without secrets."""
 
 import json
 import pickle
@@ -52,7 +52,7 @@ def refused(body: bytes | str, status: int, kind: str = "application/json") -> S
     return error
 
 
-# Body, status, and the class, code and message that they mean.
+# Body, status, and the class, code and message of the error.
 FORMS: dict[str, tuple[str, int, type[StatusError], int | None, str]] = {
     # 1. A run, live: github.com/cloudflare/cloudflare-docs, issues 23272 and 14757.
     "run": (
@@ -167,10 +167,10 @@ FORMS: dict[str, tuple[str, int, type[StatusError], int | None, str]] = {
 
 
 @pytest.mark.parametrize(("body", "status", "kind", "code", "message"), FORMS.values(), ids=FORMS)
-def test_every_form_of_body_is_one_kind_of_error(
+def test_every_form_of_body_becomes_an_error(
     body: str, status: int, kind: type[StatusError], code: int | None, message: str
 ) -> None:
-    """The class, the code and the words are there, whoever wrote the body."""
+    """With the class, the code and the message, whoever wrote the body."""
     error = refused(body, status)
     assert type(error) is kind
     assert (error.status, error.code, error.message) == (status, code, message)
@@ -180,7 +180,7 @@ def test_every_form_of_body_is_one_kind_of_error(
     assert TOKEN not in str(error) + repr(error) + repr(vars(error))
 
 
-# What Cloudflare's edge puts in front of a dead origin.
+# The page of Cloudflare's edge for an origin that is down.
 HTML = """<html>\r
 <head><title>502 Bad Gateway</title></head>\r
 <body>\r
@@ -213,37 +213,37 @@ HTML = """<html>\r
         (b"\xff\xfe\x00", "application/octet-stream", "\ufffd\ufffd\x00"),
     ],
 )  # fmt: skip
-def test_a_body_without_a_named_fault_is_still_told(
+def test_a_body_without_a_known_error_is_in_the_message(
     body: bytes | str, kind: str, message: str
 ) -> None:
-    """HTML, text, nothing, null, half a document: the status decides; what there is, is shown."""
+    """HTML, text, nothing, null, half a document: the status decides the class."""
     error = refused(body, 502, kind)
     assert type(error) is ServerError
     assert (error.status, error.code, error.message) == (502, None, message)
 
 
-def test_a_status_that_nobody_knows_has_words_too() -> None:
+def test_an_unknown_status_has_a_message() -> None:
     error = refused("", 599)
     assert type(error) is ServerError
     assert error.message == "no reason given"
 
 
-def test_a_redirect_is_named_as_one() -> None:
-    """It is not followed: the credentials go to one origin only."""
+def test_a_redirect_is_an_error_that_says_so() -> None:
+    """It is not followed: credentials are sent to one origin only."""
     error = refused("<html>Moved</html>", 302, "text/html")
     assert type(error) is StatusError
     assert "redirect" in error.message
 
 
-def test_the_time_to_wait_is_kept_on_every_status() -> None:
-    """Not only on the famous ones: the API's block lasts five minutes."""
+def test_retry_after_is_read_for_every_status() -> None:
+    """Not only for 429 and 503: the API's own block lasts five minutes."""
     for status in (400, 403, 408, 429, 503):
         said = response('{"errors":[]}', status, **{"Retry-After": "300"})
         assert error_from_response(said, now=NOW).retry_after == 300.0
 
 
 def test_a_large_body_is_cut() -> None:
-    """An error is small, wherever it came from."""
+    """An error stays small."""
     error = refused("x" * 10_000_000, 500, "text/plain")
     assert error.body is not None
     assert len(error.body) == 4096
@@ -266,7 +266,7 @@ CODES = [
 
 
 @pytest.mark.parametrize(("code", "status", "kind"), CODES)
-def test_every_code_is_its_class(code: int, status: int, kind: type[StatusError]) -> None:
+def test_every_code_has_its_class(code: int, status: int, kind: type[StatusError]) -> None:
     body = json.dumps({"errors": [{"message": "no", "code": code}], "success": False})
     error = refused(body, status)
     assert (type(error), error.code, error.status) == (kind, code, status)
@@ -279,7 +279,7 @@ def test_every_code_is_its_class(code: int, status: int, kind: type[StatusError]
 def test_a_refusal_under_status_200_is_the_same_error(
     code: int, status: int, kind: type[StatusError]
 ) -> None:
-    """The official SDK gives `None` for these."""
+    """The official SDK returns `None` for these."""
     document = {"result": None, "success": False, "errors": [{"code": code, "message": "no"}]}
     said = response(json.dumps(document), 200)
     assert is_refusal(document)
@@ -290,7 +290,7 @@ def test_a_refusal_under_status_200_is_the_same_error(
     assert (error.code, error.message) == (code, "no")
 
 
-def test_a_refusal_without_a_word_is_an_error() -> None:
+def test_a_refusal_without_a_reason_is_an_error() -> None:
     for document in ({"success": False}, {"success": False, "errors": [], "result": {}}):
         assert is_refusal(document)
         error = error_from_refusal(document, response(json.dumps(document), 200))
@@ -314,11 +314,11 @@ def test_a_refusal_without_a_word_is_an_error() -> None:
     ],
 )
 def test_only_success_false_is_a_refusal(document: Any) -> None:
-    """A zero is not false, and a result may say what it wants."""
+    """A zero is not false, and a result may contain anything."""
     assert not is_refusal(document)
 
 
-# Inside a stream: nobody has recorded one, so every form of body is read.
+# Inside a stream: no error event has been recorded, so every form of body is read.
 
 META = Meta(status=200, ray_id="8f1a-AMS")
 
@@ -346,10 +346,10 @@ def streamed(document: Any, *, named_error: bool = False) -> StatusError | None:
         ({"response": "a", "error": {"message": "broken"}}, ServerError, None, "broken"),
     ],
 )
-def test_an_error_event_is_the_error_that_its_status_would_have_been(
+def test_an_error_event_has_the_class_that_its_status_would_have_had(
     document: Any, kind: type[StatusError], code: int | None, message: str
 ) -> None:
-    """The answer's status is 200 and says nothing any more; the code says what was meant."""
+    """The status of the response is 200; the code tells what was meant."""
     error = streamed(document)
     assert error is not None
     assert type(error) is kind
@@ -371,7 +371,7 @@ def test_an_error_event_is_the_error_that_its_status_would_have_been(
         ({"errors": []}, "the stream reported an error without a reason"),
     ],
 )
-def test_an_event_named_error_is_one_whatever_it_holds(document: Any, message: str) -> None:
+def test_an_event_named_error_is_an_error_whatever_it_contains(document: Any, message: str) -> None:
     error = streamed(document, named_error=True)
     assert type(error) is ServerError
     assert error.message == message
@@ -391,7 +391,7 @@ def test_an_event_named_error_is_one_whatever_it_holds(document: Any, message: s
         6,
     ],
 )
-def test_an_event_that_is_no_error_is_none(document: Any) -> None:
+def test_an_event_without_an_error_reports_none(document: Any) -> None:
     assert streamed(document) is None
 
 
@@ -415,7 +415,7 @@ DEEP = "[" * 900 + "]" * 900
         f'{{"internalCode":{DEEP},"message":"no","success":false}}',
     ],
 )
-def test_a_hostile_body_is_an_error_of_ours(body: str) -> None:
+def test_a_hostile_body_is_a_cfai_error(body: str) -> None:
     """Under an error status, under 200, and inside a stream."""
     error = refused(body, 400)
     assert type(error) is BadRequest
@@ -448,8 +448,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 
 @given(JSON, st.booleans())
 @settings(max_examples=200, deadline=None)
-def test_no_document_breaks_the_reader(document: Any, named: bool) -> None:
-    """Any JSON is an error or none."""
+def test_any_json_is_an_error_or_none(document: Any, named: bool) -> None:
     parse_error_body(document)
     streamed(document, named_error=named)
     error_from_refusal(document, response("{}", 200))
@@ -477,7 +476,7 @@ def test_no_document_breaks_the_reader(document: Any, named: bool) -> None:
     ],
 )
 def test_no_error_repeats_a_secret(body: str) -> None:
-    """Not its message, its `repr`, its entries, its body, nor what is pickled of it."""
+    """Neither in its message, `repr`, entries or body, nor in its pickle."""
     error = refused(body, 401)
     shown = (str(error), repr(error), repr(vars(error)), repr(error.errors), repr(error.body))
     for text in (*shown, repr(pickle.dumps(error))):

@@ -1,4 +1,4 @@
-"""What goes out: paths, headers and options, to the letter and before any socket."""
+"""Requests: paths, headers and options, before any socket is involved."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -58,8 +58,8 @@ def asked(
     return build_run_request(settings(**changes), model, task, stream=stream, options=options)
 
 
-def test_a_run_is_this_request_to_the_letter() -> None:
-    """The official SDK sends `@cf%2Fmeta%2F…` here, and is answered 400 (code 7000)."""
+def test_a_run_byte_for_byte() -> None:
+    """The official SDK sends `@cf%2Fmeta%2F…` here, and gets 400 (code 7000)."""
     request = asked()
     assert request.method == "POST"
     assert request.path == (
@@ -75,7 +75,7 @@ def test_a_run_is_this_request_to_the_letter() -> None:
     assert request.repeatable
 
 
-def test_the_previous_scheme_of_credentials() -> None:
+def test_email_and_key_are_sent_in_their_headers() -> None:
     """Workers AI API, "Security"."""
     request = asked(credentials=Credentials(api_email="user@example.com", api_key="144c9d"))
     assert request.headers["X-Auth-Email"] == "user@example.com"
@@ -92,8 +92,8 @@ def test_a_request_does_not_show_its_secrets_or_its_body() -> None:
 # Streams
 
 
-def test_a_stream_is_asked_for_in_the_body_and_by_its_type() -> None:
-    """Uncompressed: whoever compresses a stream holds it back."""
+def test_a_stream_is_requested_in_the_body_and_by_its_type() -> None:
+    """Uncompressed: whoever compresses a stream buffers it."""
     request = asked(stream=True)
     assert request.body == b'{"prompt":"Hi","stream":true}'
     assert request.headers["Accept"] == "text/event-stream"
@@ -115,7 +115,7 @@ def test_a_stream_is_asked_for_in_the_body_and_by_its_type() -> None:
 def test_the_caller_decides_over_the_task(
     task: Task[Any] | Mapping[str, Any], stream: bool, body: Any
 ) -> None:
-    """And what was passed in is left as it is."""
+    """The task itself is not changed."""
     before = dict(task) if isinstance(task, Mapping) else task
     request = asked(task, stream=stream)
     assert isinstance(request.body, bytes)
@@ -127,13 +127,13 @@ def test_the_caller_decides_over_the_task(
 
 
 @pytest.mark.parametrize("model", ["", "@cf/..", "@cf/a?b", "@cf/a#b", "@cf%2Fa", "@cf/a b", "a\n"])
-def test_a_model_that_is_no_path_is_refused(model: str) -> None:
+def test_a_model_that_is_not_a_path_is_refused(model: str) -> None:
     with pytest.raises(InputError, match="model"):
         asked(model=model)
 
 
 @pytest.mark.parametrize("account", ["", "..", "a/b", "a?b", "a b", "a\r\nHost: x"])
-def test_an_account_that_is_no_segment_is_refused_and_not_shown(account: str) -> None:
+def test_an_account_that_is_not_a_segment_is_refused_and_not_shown(account: str) -> None:
     with pytest.raises(InputError, match="account_id must"):
         asked(account_id=account)
 
@@ -145,7 +145,7 @@ def test_a_path_below_the_account() -> None:
 # The gateway
 
 
-def test_a_gateway_is_asked_by_headers() -> None:
+def test_a_gateway_is_configured_by_headers() -> None:
     """Cloudflare docs, AI Gateway, "Request headers"; the last four: gateway-core's own list."""
     gateway = Gateway(
         "my-gateway",
@@ -185,7 +185,7 @@ def test_a_gateway_is_asked_by_headers() -> None:
 
 
 @pytest.mark.parametrize("value", [object(), b"a", float("nan"), float("inf")])
-def test_metadata_that_is_no_json_is_refused(value: Any) -> None:
+def test_metadata_that_is_not_json_is_refused(value: Any) -> None:
     with pytest.raises(InputError, match="JSON value"):
         asked(gateway=Gateway("g", metadata={"a": value}))
 
@@ -193,7 +193,7 @@ def test_metadata_that_is_no_json_is_refused(value: Any) -> None:
 # Options
 
 
-def test_every_option_has_its_place() -> None:
+def test_every_option_is_sent() -> None:
     """Cloudflare docs, "Reject if busy" and "Prompt caching"; tags: workerd, ai.d.ts."""
     request = asked(
         options=Options(
@@ -211,7 +211,7 @@ def test_every_option_has_its_place() -> None:
     )
 
 
-def test_options_of_a_stream_and_of_an_open_run() -> None:
+def test_options_of_a_stream_and_of_a_mapping() -> None:
     busy = Options(reject_if_busy=False)
     assert asked(stream=True, options=busy).body == (
         b'{"prompt":"Hi","stream":true,"options":{"rejectIfBusy":false}}'
@@ -223,8 +223,8 @@ def test_options_of_a_stream_and_of_an_open_run() -> None:
 @pytest.mark.parametrize(
     "task", [{"options": {"a": 1}}, {"options": {"a": 1, "rejectIfBusy": False}}]
 )
-def test_options_of_the_task_stay_beside_those_of_the_call(task: dict[str, Any]) -> None:
-    """What the call says of the same thing counts."""
+def test_options_of_the_task_are_merged_with_those_of_the_call(task: dict[str, Any]) -> None:
+    """If both set the same option, that of the call is used."""
     before = {"options": dict(task["options"])}
     busy = Options(reject_if_busy=True)
     assert asked(task, options=busy).body == b'{"options":{"a":1,"rejectIfBusy":true}}'
@@ -234,7 +234,7 @@ def test_options_of_the_task_stay_beside_those_of_the_call(task: dict[str, Any])
     assert task == before
 
 
-def test_options_of_the_task_without_room_are_refused() -> None:
+def test_options_of_the_task_that_are_not_a_mapping_are_refused() -> None:
     busy = Options(reject_if_busy=True)
     assert asked({"options": None}, options=busy).body == b'{"options":{"rejectIfBusy":true}}'
     with pytest.raises(
@@ -244,7 +244,7 @@ def test_options_of_the_task_without_room_are_refused() -> None:
 
 
 def test_later_headers_replace_earlier_ones_in_any_case() -> None:
-    """Names are compared without case: two lines with credentials would be anybody's guess."""
+    """Names are compared without case: credentials must not be sent twice."""
     request = asked(
         headers={"X-Mine": "client", "user-agent": "me/1", "CF-AIG-cache-ttl": "1"},
         gateway=Gateway("g", cache_ttl=3600),
@@ -267,7 +267,7 @@ def test_later_headers_replace_earlier_ones_in_any_case() -> None:
     "name",
     ["", " ", "a b", "a:b", "a\n", "ä", "Host", "content-LENGTH", "Transfer-Encoding", 5, None],
 )
-def test_a_header_that_cannot_be_one_is_refused(name: Any) -> None:
+def test_an_invalid_header_name_is_refused(name: Any) -> None:
     with pytest.raises(InputError, match="headers must not contain"):
         asked(headers={name: "a"})
     with pytest.raises(InputError, match="headers must not contain"):
@@ -278,8 +278,8 @@ def test_a_header_that_cannot_be_one_is_refused(name: Any) -> None:
     "value",
     ["s3cret\r\nX: y", "s3cret\n", "\rs3cret", "s3cret\0", "s3cret ", "s3\u2028", 5, None, b"a"],
 )
-def test_a_value_that_cannot_be_one_line_is_refused_and_not_shown(value: Any) -> None:
-    """No second header is smuggled in, and a secret with a stray line end is not printed."""
+def test_a_value_of_several_lines_is_refused_and_not_shown(value: Any) -> None:
+    """It could add a second header, and it may be a secret with a stray line end."""
     with pytest.raises(
         InputError, match="the value of the header x-key must be a string of one line"
     ) as caught:
@@ -289,15 +289,15 @@ def test_a_value_that_cannot_be_one_line_is_refused_and_not_shown(value: Any) ->
         asked(options=Options(session_affinity=value or "\n"))
 
 
-def test_an_empty_value_is_one() -> None:
+def test_an_empty_value_is_allowed() -> None:
     assert build_headers(settings(headers={"x-a": ""}), None, {})["x-a"] == ""
 
 
-# What is known not to work
+# Tasks that are known not to work
 
 
-def test_too_many_texts_are_refused_by_model() -> None:
-    """100 for the bge models, 32 for qwen3-embedding; what is not known is not limited."""
+def test_too_many_texts_for_a_model_are_refused() -> None:
+    """100 for the bge models, 32 for qwen3-embedding; other models are not limited."""
     assert asked(TextEmbeddings(["a"] * 100), BGE)
     with pytest.raises(InputError, match=r"text must have at most 100 texts .* got 101"):
         asked(TextEmbeddings(["a"] * 101), BGE)
@@ -308,7 +308,7 @@ def test_too_many_texts_are_refused_by_model() -> None:
     assert asked({"text": ["a"] * 5000}, BGE)
 
 
-def test_a_model_of_websockets_is_refused() -> None:
+def test_a_model_that_uses_websockets_is_refused() -> None:
     with pytest.raises(InputError, match="WebSockets"):
         asked({}, "@cf/deepgram/flux")
 
@@ -324,8 +324,8 @@ def test_a_model_of_websockets_is_refused() -> None:
         (MultimodalEmbeddings(text=["a"]), True),
     ],
 )
-def test_what_reads_files_or_encodes_media_is_told(task: Any, blocks: bool) -> None:
-    """It is done in a thread: the event loop is not for megabytes."""
+def test_a_task_that_reads_or_encodes_media_blocks(task: Any, blocks: bool) -> None:
+    """Its request is built in a thread."""
     assert has_media(task) is blocks
 
 
@@ -342,7 +342,7 @@ BAD = [
     "a\0", "\x7f", "a\x85", "ä", "a\u2028", "a\\b", 'a"b', "a<b", "a[b]", "a^b", "a`b", "{a}",
     "a|b", "\ud800", "．．", "a\u200b",
 ]  # fmt: skip
-"""What is no segment of a path, or would be another one after somebody's normalisation."""
+"""Names that are not one segment of a path, or change when a path is normalised."""
 
 GOOD = [
     "a",
@@ -361,7 +361,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_what_a_path_can_carry_is_kept(name: str) -> None:
+def test_a_valid_name_is_kept(name: str) -> None:
     assert check_segment("id", name) == name
     assert check_account_id(name) == name
     assert check_model_name(name) == name
@@ -369,8 +369,8 @@ def test_what_a_path_can_carry_is_kept(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*BAD, "a/b", "/", "../a"])
-def test_what_a_path_cannot_carry_is_refused(name: str) -> None:
-    """The message names the thing, the rule and the value; an account's value it hides."""
+def test_an_invalid_name_is_refused(name: str) -> None:
+    """The message contains the name, the rule and the value, but no account id."""
     with pytest.raises(InputError, match="finetune must") as caught:
         check_segment("finetune", name)
     assert repr(name) in str(caught.value)
@@ -385,7 +385,7 @@ def test_what_a_path_cannot_carry_is_refused(name: str) -> None:
         "a/", "a//b", "@cf/../../accounts/x", "@cf/./x", "https://x/y",
     ],
 )  # fmt: skip
-def test_every_part_of_a_model_is_checked(model: str) -> None:
+def test_every_part_of_a_model_name_is_checked(model: str) -> None:
     with pytest.raises(InputError, match="each part of model between slashes must"):
         check_model_name(model)
 
@@ -400,8 +400,8 @@ def test_every_part_of_a_model_is_checked(model: str) -> None:
         "some-model:latest",
     ],
 )
-def test_a_model_is_sent_to_the_letter(model: str) -> None:
-    """The service answers 400 (code 7000) where the slashes or the @ are percent-encoded."""
+def test_a_model_name_is_sent_literally(model: str) -> None:
+    """The service answers 400 (code 7000) if the slashes or the @ are percent-encoded."""
     assert check_model_name(model) == model
     assert "%" not in check_model_name(model)
 
@@ -410,13 +410,15 @@ def test_a_model_is_sent_to_the_letter(model: str) -> None:
 @pytest.mark.parametrize(
     "check", [check_model_name, check_account_id, lambda value: check_segment("id", value)]
 )
-def test_what_is_no_text_is_refused(value: object, check: Callable[[object], str]) -> None:
+def test_a_name_that_is_not_a_string_is_refused(
+    value: object, check: Callable[[object], str]
+) -> None:
     with pytest.raises(InputError, match="must be a string"):
         check(value)
 
 
 def test_an_account_is_never_shown() -> None:
-    """A token pasted into the wrong variable must not end in a log."""
+    """It may be a token in the wrong variable."""
     for wrong in ("s3cret token", "s3cret/token", "s3cret\n"):
         with pytest.raises(InputError) as caught:
             check_account_id(wrong)
@@ -431,8 +433,8 @@ def test_a_long_value_is_shown_in_part() -> None:
 
 
 @given(st.text(max_size=12))
-def test_what_passes_stays_one_segment_for_every_url_parser(name: str) -> None:
-    """It neither leaves its place in the path nor changes on the way."""
+def test_a_valid_name_stays_one_segment_for_every_url_parser(name: str) -> None:
+    """It does not change on the way."""
     try:
         check_segment("id", name)
     except InputError:

@@ -1,4 +1,4 @@
-"""What headers and envelopes say of a whole answer."""
+"""Responses: their headers and their envelopes."""
 
 import math
 from collections.abc import Mapping
@@ -58,7 +58,7 @@ def response(body: bytes, kind: str | None = "application/json", status: int = 2
         ({"retry-after-ms": "-1"}, None),
     ],
 )
-def test_the_time_to_wait_is_read_in_every_form(
+def test_retry_after_is_read_in_every_form(
     headers: Mapping[str, str], seconds: float | None
 ) -> None:
     assert read_retry_after(headers, NOW) == seconds
@@ -75,8 +75,8 @@ def test_the_time_to_wait_is_read_in_every_form(
 @example("Wed, 02 Sep 1 00:00:00 +2359")
 @example("0 Sep 0 0:3000000000 0")
 @settings(max_examples=300, deadline=None)
-def test_no_header_breaks_the_reader(value: str) -> None:
-    """A wait is a finite number of seconds, none below zero, or unknown."""
+def test_any_retry_after_is_seconds_or_none(value: str) -> None:
+    """A finite number, 0 or more."""
     seconds = read_retry_after({"Retry-After": value, "retry-after-ms": value}, NOW)
     assert seconds is None or 0 <= seconds < math.inf
 
@@ -103,7 +103,7 @@ def test_a_content_type_is_read_without_case_and_parameters(
     assert is_json_type(kind) is json
 
 
-def test_the_headers_are_told_as_facts() -> None:
+def test_headers_become_meta() -> None:
     """Cloudflare docs, "Rate limits" and AI Gateway; `cf-ai-req-id`: workerd, ai-api.ts."""
     headers = {
         "Content-Type": "application/json",
@@ -159,7 +159,7 @@ def test_the_envelope_may_be_missing(document: object, result: object) -> None:
         (b"<html>", "text/html", r"200 \(text/html\) with a body that is not JSON"),
     ],
 )
-def test_a_body_that_is_no_json_is_an_error_that_has_it(
+def test_a_body_that_is_not_json_is_an_error_with_the_body(
     body: bytes, kind: str | None, said: str
 ) -> None:
     with pytest.raises(DecodeError, match=said) as caught:
@@ -172,8 +172,8 @@ def test_invalid_utf8_in_json_is_replaced_as_a_browser_does() -> None:
     assert response(b'{"response":"a\xffb"}').json() == {"response": "a\ufffdb"}
 
 
-def test_a_reply_does_not_show_its_body_or_headers() -> None:
-    """They may hold what was asked, or who asked."""
+def test_the_repr_of_a_response_does_not_show_its_body_or_headers() -> None:
+    """They may contain private texts or credentials."""
     shown = repr(Response(200, {"x-secret": "s3cret"}, b"private", Meta()))
     assert "s3cret" not in shown
     assert "private" not in shown

@@ -1,4 +1,4 @@
-"""Bytes in pieces -> the blocks of events, held against the WHATWG text's own words."""
+"""Event streams are split as the WHATWG standard does, in chunks of any size."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ def fed(pieces: Iterable[bytes], limit: int = ROOMY) -> list[Block]:
 
 
 def read(block: Block) -> Heard:
-    """What the rest of the way makes of a block: httpx-sse decodes all but the plainest."""
+    """Decode a block: plain ones are data already, the others go through httpx-sse."""
     if isinstance(block, bytes):
         return Heard(block.decode("utf-8", "replace"))
     headers = {"Content-Type": "text/event-stream"}
@@ -127,8 +127,8 @@ STREAMS: dict[str, tuple[bytes, list[Heard]]] = {
 
 
 @pytest.mark.parametrize(("stream", "events"), STREAMS.values(), ids=STREAMS)
-def test_streams_are_read_as_the_whatwg_text_says(stream: bytes, events: list[Heard]) -> None:
-    """Whole, byte by byte, and cut at every position; and the reference agrees with the table."""
+def test_streams_are_split_as_the_standard_says(stream: bytes, events: list[Heard]) -> None:
+    """At once, byte by byte, and cut at every position; the reference agrees with the table."""
     assert decode(stream) == events
     assert heard(stream) == events
     assert heard(*singly(stream)) == events
@@ -136,8 +136,8 @@ def test_streams_are_read_as_the_whatwg_text_says(stream: bytes, events: list[He
         assert heard(*pieces) == events, pieces
 
 
-def test_the_plainest_event_is_its_data_alone() -> None:
-    """What is one `data` line needs no decoder; what has an id or a name does."""
+def test_a_plain_event_is_its_data() -> None:
+    """An event with one `data` line needs no decoder; one with an id or a name does."""
     assert fed([b'data: {"response":"a"}\n\n']) == [b'{"response":"a"}']
     assert fed([b"data: a\nid: 1\n\n"]) == ["data: a\nid: 1\n\n"]
     assert fed([b"id: 1\n\ndata: a\n\ndata: b\n\n"]) == ["data: a\nid: 1\n\n", "data: b\nid: 1\n\n"]
@@ -145,8 +145,8 @@ def test_the_plainest_event_is_its_data_alone() -> None:
     assert fed([b"retry: 1\ndata: a\n\ndata: b\n\n"])[-1] == b"b"
 
 
-def test_a_reconnection_time_of_any_length_breaks_nothing() -> None:
-    """Python refuses to read whole numbers beyond some thousand digits."""
+def test_a_retry_with_any_number_of_digits_is_read() -> None:
+    """Python refuses to parse integers of more than some thousand digits."""
     (event,) = heard(b"retry: " + b"9" * 5000 + b"\ndata: a\n\n")
     assert event.data == "a"
 
@@ -162,8 +162,8 @@ def test_a_reconnection_time_of_any_length_breaks_nothing() -> None:
         (b"data: a\n\n[DONE]x\n\n [DONE]\n\n: [DONE]\n\n", False),
     ],
 )
-def test_an_end_mark_without_a_name_is_noted(stream: bytes, bare: bool) -> None:
-    """Some models end with the bare line, which by the WHATWG text means nothing."""
+def test_an_end_mark_without_a_field_name_is_noticed(stream: bytes, bare: bool) -> None:
+    """Some models end with the bare line, which the standard ignores."""
     for pieces in [*cuts(stream), singly(stream)]:
         blocks = EventSplitter(ROOMY)
         for piece in pieces:
@@ -181,8 +181,10 @@ def event_of(size: int) -> bytes:
 
 @pytest.mark.parametrize("tail", [b"\n\n", b"\r\n\r\n", b"\r\r", b"\n", b""])
 @pytest.mark.parametrize("before", [b"", b"data: a\n\n", b"\xef\xbb\xbf", b"\n\n"])
-def test_an_event_of_the_limit_passes_however_it_is_cut(before: bytes, tail: bytes) -> None:
-    """The limit is in bytes of one event, its blank line aside, ended or not."""
+def test_an_event_as_large_as_the_limit_passes_however_it_is_cut(
+    before: bytes, tail: bytes
+) -> None:
+    """The limit counts the bytes of one event without its blank line."""
     stream = before + event_of(40) + tail
     for pieces in [*cuts(stream), singly(stream)]:
         assert read(fed(pieces, 40)[-1]) == Heard("x" * 34), pieces
@@ -190,7 +192,7 @@ def test_an_event_of_the_limit_passes_however_it_is_cut(before: bytes, tail: byt
 
 @pytest.mark.parametrize("tail", [b"\n\n", b"\r\n\r\n", b"\n", b""])
 def test_one_byte_beyond_the_limit_is_an_error_however_it_is_cut(tail: bytes) -> None:
-    """A complete event, and one that is still growing; what the error says is the limit."""
+    """For a complete event, and for one that is still growing."""
     stream = b"data: a\n\n" + event_of(41) + tail
     for pieces in [*cuts(stream), singly(stream)]:
         with pytest.raises(AnswerTooLarge, match=r"max_event_bytes \(40 bytes\)") as caught:
@@ -199,7 +201,7 @@ def test_one_byte_beyond_the_limit_is_an_error_however_it_is_cut(tail: bytes) ->
 
 
 def test_the_limit_is_for_one_event_not_for_the_stream() -> None:
-    """Many events that are each within it may come in one piece."""
+    """One chunk may have many events that are each within it."""
     stream = (event_of(40) + b"\n\n") * 100
     assert len(fed([stream], 40)) == 100
     assert len(fed([stream + event_of(40)], 40)) == 101
@@ -213,8 +215,8 @@ def test_a_growing_event_is_refused_before_it_ends() -> None:
             blocks.feed(b"data: 789\n")
 
 
-def test_lines_without_end_are_not_copied_again_for_every_piece() -> None:
-    """An event of many small pieces costs in proportion to its size."""
+def test_an_event_in_many_chunks_is_not_copied_for_each() -> None:
+    """It costs in proportion to its size."""
 
     def seconds(pieces: int) -> float:
         blocks, started = EventSplitter(1 << 30), time.process_time()
@@ -248,8 +250,10 @@ def a_stream_in_pieces(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
 @given(a_stream_in_pieces())
 @example((b"data: a\r\n\r\n", [b"data: a\r", b"", b"\n\r", b"\n"]))
 @settings(max_examples=400, deadline=None)
-def test_any_bytes_mean_the_same_however_they_are_cut(cut: tuple[bytes, list[bytes]]) -> None:
-    """The pieces that the network makes of a stream change nothing, and nothing breaks it."""
+def test_any_bytes_give_the_same_events_however_they_are_cut(
+    cut: tuple[bytes, list[bytes]],
+) -> None:
+    """The chunks of the network change nothing, and no bytes raise an error."""
     stream, pieces = cut
     expected = decode(stream)
     assert heard(stream) == expected
@@ -262,7 +266,7 @@ def test_any_bytes_mean_the_same_however_they_are_cut(cut: tuple[bytes, list[byt
 def test_the_limit_holds_however_a_stream_is_cut(
     cut: tuple[bytes, list[bytes]], limit: int
 ) -> None:
-    """Too large is too large in any pieces, and it is the only error that there is."""
+    """An event that is too large is the only error."""
 
     def outcome(pieces: Iterable[bytes]) -> list[Block] | None:
         try:

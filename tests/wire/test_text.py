@@ -1,31 +1,40 @@
-"""Whole text answers: every documented form by its bytes, and what is none of them."""
+"""Text answers, whole and streamed: every documented form by its bytes, and undocumented ones."""
 
+from collections.abc import Iterable
 from typing import Any
 
+import httpx
 import pytest
+from httpx_sse import EventSource
 from hypothesis import given, settings, strategies as st
 
-from cfai._types.json import loads
+from cfai._types.json import dumps, loads
+from cfai._wire.sse import EventSplitter
 from cfai._wire.text import (
+    TextBuilder,
+    UsageCounter,
     encode_value,
     parse_json_text,
     read_content,
     read_piece,
     read_text,
+    read_token,
     read_usage,
+    token_from_text,
     undocumented_error,
 )
 from cfai.errors import DecodeError
-from cfai.tasks import Text, ToolCall, Usage
+from cfai.tasks import Text, Token, ToolCall, ToolCallDelta, Usage
+from tests.wire.dialects import DIALECTS, Dialect, events
 
 
-def text(body: str, *, json_mode: bool = False) -> Text:
+def read(body: str, *, json_mode: bool = False) -> Text:
     return read_text(loads(body), json_mode=json_mode)
 
 
 LONDON = (ToolCall("get_weather", {"location": "London"}),)
 
-# Form, its bytes (the `result` of the envelope), and what it says.
+# Form, its bytes (the `result` of the envelope), and the text.
 FORMS: dict[str, tuple[str, Text]] = {
     # Workers AI API, "Execute AI model", Returns.
     "native": (
@@ -176,8 +185,8 @@ FORMS: dict[str, tuple[str, Text]] = {
 
 
 @pytest.mark.parametrize(("body", "says"), FORMS.values(), ids=FORMS)
-def test_every_documented_form_is_one_text(body: str, says: Text) -> None:
-    assert text(body) == says
+def test_every_documented_form_is_read(body: str, says: Text) -> None:
+    assert read(body) == says
 
 
 @pytest.mark.parametrize(
@@ -210,10 +219,10 @@ def test_every_documented_form_is_one_text(body: str, says: Text) -> None:
         '{"shape":[1,1],"data":[[0.5]]}',
     ],
 )
-def test_what_nobody_documented_is_an_error(body: str) -> None:
-    """A null is not the text "None", and nothing at all is not an empty text."""
+def test_an_undocumented_form_is_an_error(body: str) -> None:
+    """A null is not the text "None", and a missing text is not an empty one."""
     with pytest.raises(DecodeError, match="undocumented"):
-        text(body)
+        read(body)
 
 
 DEEP = "[" * 600 + "]" * 600
@@ -230,21 +239,21 @@ DEEP = "[" * 600 + "]" * 600
         f'{{"a":{DEEP}}}',
     ],
 )
-def test_json_too_deep_to_write_again_is_an_error_of_ours(body: str) -> None:
-    """The decoder reads deeper than the encoder writes."""
+def test_a_result_too_deep_to_encode_is_a_decode_error(body: str) -> None:
+    """The decoder accepts deeper JSON than the encoder."""
     with pytest.raises(DecodeError):
-        text(body)
+        read(body)
 
 
-def test_the_error_shows_little_of_a_large_value() -> None:
-    """Its message fits a line of a log, and the body is cut as in all errors."""
+def test_the_error_shows_a_part_of_a_large_value() -> None:
+    """Its message is short, and its body is cut as in all errors."""
     error = undocumented_error("data must be a list", {"data": ["x" * 100_000] * 1000})
     assert len(str(error)) < 400
     assert error.body is not None
     assert len(error.body) <= 4096
 
 
-# JSON that was asked for
+# JSON mode
 
 
 @pytest.mark.parametrize(
@@ -265,52 +274,52 @@ def test_the_error_shows_little_of_a_large_value() -> None:
     ],
 )
 def test_json_is_found_bare_or_fenced(said: str, value: Any) -> None:
-    """What is more than JSON, or less, is none."""
+    """Anything else is not JSON."""
     assert parse_json_text(said) == value
 
 
 @pytest.mark.parametrize("said", ["```json\n{\n", "```", "{", "", "```json\n{}"])
-def test_white_space_without_end_costs_no_more_than_any_text(said: str) -> None:
-    """Models in JSON mode are known to write it on and on; the event loop must not stand still."""
+def test_endless_whitespace_costs_no_more_than_other_text(said: str) -> None:
+    """Models in JSON mode may write it on and on; it must not block the event loop."""
     for blanks in ("\n", " \n", " "):
         assert parse_json_text(said + blanks * 200_000 + "x") is None
 
 
-def test_json_is_parsed_only_where_it_was_asked_for() -> None:
-    """A text that happens to be JSON stays one; an object is a value in any case."""
+def test_json_is_parsed_only_in_json_mode() -> None:
+    """Otherwise a text that happens to be JSON stays a text. An object is always parsed."""
     for body in (
         '{"response":"{\\"a\\":1}"}',
         '{"choices":[{"message":{"content":"{\\"a\\":1}"}}]}',
     ):
-        assert text(body).parsed is None
-        assert text(body, json_mode=True).parsed == {"a": 1}
+        assert read(body).parsed is None
+        assert read(body, json_mode=True).parsed == {"a": 1}
     body = '{"output":[{"type":"message","content":[{"text":"{\\"a\\":1}"}]}]}'
-    assert text(body, json_mode=True).parsed == {"a": 1}
-    assert text('"{}"', json_mode=True).parsed == {}
+    assert read(body, json_mode=True).parsed == {"a": 1}
+    assert read('"{}"', json_mode=True).parsed == {}
     for body in ('{"response":{"a":1}}', '{"choices":[{"message":{"content":{"a":1}}}]}'):
-        assert text(body).parsed == {"a": 1}
-        assert text(body).text == '{"a":1}'
+        assert read(body).parsed == {"a": 1}
+        assert read(body).text == '{"a":1}'
 
 
-# Pieces
+# Pieces of text
 
 
 @pytest.mark.parametrize(
     ("value", "said"),
     [("a", "a"), (None, ""), (6, "6"), (-0.5, "-0.5"), (True, "true"), (0, "0")],
 )
-def test_a_decoded_piece_is_its_json_text(value: Any, said: str) -> None:
-    """The service decodes a piece that happens to be JSON: a price loses its digits otherwise."""
+def test_a_decoded_piece_is_its_json(value: Any, said: str) -> None:
+    """The service decodes a piece that happens to be JSON; a price would lose its digits."""
     assert read_piece(value, "response") == said
 
 
 @pytest.mark.parametrize("value", [[], {}, ["a"], {"a": 1}])
-def test_a_piece_that_is_no_scalar_is_no_text(value: Any) -> None:
+def test_a_piece_that_is_a_list_or_an_object_is_an_error(value: Any) -> None:
     with pytest.raises(DecodeError, match="response must be a string"):
         read_piece(value, "response")
 
 
-def test_of_parts_those_with_text_count() -> None:
+def test_the_parts_with_text_are_joined() -> None:
     assert (
         read_content([{"text": "a"}, {"type": "image_url"}, "b", None, {"text": 6}], "content")
         == "a6"
@@ -318,7 +327,7 @@ def test_of_parts_those_with_text_count() -> None:
     assert read_content([], "content") == ""
 
 
-def test_what_is_written_again_is_compact_json() -> None:
+def test_encoded_values_are_compact_json() -> None:
     assert encode_value({"ä": [1, None]}) == '{"ä":[1,null]}'
 
 
@@ -339,12 +348,12 @@ def test_what_is_written_again_is_compact_json() -> None:
         ({"neurons": "many"}, Usage()),
     ],
 )
-def test_counts_are_read_in_either_vocabulary(value: Any, counts: Usage | None) -> None:
-    """An odd count is none: nobody loses a text over its price."""
+def test_usage_is_read_in_either_vocabulary(value: Any, counts: Usage | None) -> None:
+    """An odd count is ignored: no text is lost over it."""
     assert read_usage(value) == counts
 
 
-JSON: st.SearchStrategy[Any] = st.recursive(
+RESULTS: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(["", "a", "message"]),
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(
@@ -360,10 +369,9 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 )  # fmt: skip
 
 
-@given(JSON, st.booleans())
+@given(RESULTS, st.booleans())
 @settings(max_examples=300, deadline=None)
-def test_no_answer_breaks_the_reader(result: Any, json_mode: bool) -> None:
-    """Whatever JSON comes is a text or a `DecodeError`."""
+def test_any_json_is_a_text_or_a_decode_error(result: Any, json_mode: bool) -> None:
     try:
         read = read_text(result, json_mode=json_mode)
     except DecodeError:
@@ -372,3 +380,353 @@ def test_no_answer_breaks_the_reader(result: Any, json_mode: bool) -> None:
     assert isinstance(read.reasoning, str)
     assert isinstance(read.finish_reason, str | None)
     assert all(isinstance(call.id, str | None) for call in read.tool_calls)
+
+
+# Streams
+
+
+def data_of(pieces: Iterable[bytes]) -> list[bytes]:
+    """The data of the events of a stream."""
+    blocks = EventSplitter(1 << 20)
+    read = [block for piece in pieces for block in blocks.feed(piece)] + blocks.finish()
+    return [block if isinstance(block, bytes) else _decoded(block) for block in read]
+
+
+def _decoded(block: str) -> bytes:
+    headers = {"Content-Type": "text/event-stream"}
+    (event,) = EventSource(httpx.Response(200, text=block, headers=headers)).iter_sse()
+    return event.data.encode()
+
+
+def tokens_of(pieces: Iterable[bytes]) -> list[Token]:
+    """The tokens of a stream before its end mark."""
+    tokens = []
+    for data in data_of(pieces):
+        if data == b"[DONE]":
+            break
+        if (token := read_token(loads(data))) is not None:
+            tokens.append(token)
+    return tokens
+
+
+def build_text(tokens: Iterable[Token], *, json_mode: bool = False) -> Text:
+    builder = TextBuilder()
+    for token in tokens:
+        builder.add(token)
+    return builder.build(json_mode=json_mode)
+
+
+def read_stream(*data: str) -> Text:
+    return build_text(tokens_of([events(*data)]))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+def test_every_dialect_is_read(dialect: Dialect) -> None:
+    """The recorded bytes give the text, the calls, the reasoning and the usage."""
+    tokens = tokens_of([dialect.stream])
+    assert build_text(tokens) == dialect.says
+    assert len(tokens) == dialect.tokens
+    assert all(token.raw for token in tokens)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+def test_every_dialect_is_the_same_however_it_is_cut(dialect: Dialect) -> None:
+    """Byte by byte, and in two at every position."""
+    stream, expected = dialect.stream, data_of([dialect.stream])
+    for pieces in (
+        [stream[at : at + 1] for at in range(len(stream))],
+        *([stream[:at], stream[at:]] for at in range(len(stream))),
+    ):
+        assert data_of(pieces) == expected, pieces
+    assert build_text(tokens_of([stream[at : at + 1] for at in range(len(stream))])) == dialect.says
+
+
+# Single events
+
+
+@pytest.mark.parametrize(
+    ("event", "token"),
+    [
+        ({"response": "a"}, Token("a")),
+        ({"response": "a", "usage": None, "tool_calls": None}, Token("a")),
+        ({"response": 0}, Token("0")),
+        ({"response": False}, Token("false")),
+        ({"response": 2.50}, Token("2.5")),
+        ({"reasoning": "a"}, Token(reasoning="a")),
+        ({"reasoning_content": "a", "reasoning": "b"}, Token(reasoning="a")),
+        ({"choices": [{"delta": {"content": None, "reasoning": 4}}]}, Token(reasoning="4")),
+        ({"choices": [{"delta": {"content": "a"}}, {"delta": {"content": "b"}}]}, Token("a")),
+        ({"choices": [{"delta": {"content": [{"type": "text", "text": "a"}]}}]}, Token("a")),
+        ({"choices": [{"text": "a"}]}, Token("a")),
+        ({"choices": [{"message": {"content": "a"}}]}, Token("a")),
+        ({"choices": [{"delta": None, "finish_reason": "length"}]}, Token(finish_reason="length")),
+        ({"choices": [], "usage": {"total_tokens": 3}}, Token(usage=Usage(total_tokens=3))),
+        ({"type": "response.incomplete", "response": None}, Token(finish_reason="length")),
+        ({"type": "response.output_text.delta", "delta": 7}, Token("7")),
+        ({"response": "a", "type": "what"}, Token("a")),
+    ],
+)
+def test_an_event_becomes_a_token(event: Any, token: Token) -> None:
+    read = read_token(event)
+    assert read == token
+    assert read is not None
+    assert read.raw == event
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        {"response": ""},
+        {"response": None},
+        {"response": "", "tool_calls": [], "usage": {}},
+        {"p": "padding"},
+        {"tool_calls": [{"id": None, "type": None, "function": {"name": None, "arguments": ""}}]},
+        {"choices": []},
+        {"choices": None},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": None}]},
+        {"choices": [{"delta": {"role": "assistant", "content": ""}}]},
+        {"streamed_data": [{"response": ""}]},
+        {"type": "response.created", "response": {"id": "resp_1"}},
+        {"type": "ping"},
+    ],
+)
+def test_an_event_that_adds_nothing_is_not_a_token(event: Any) -> None:
+    """An empty piece, padding, an object of nulls, a role."""
+    assert read_token(event) is None
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        "text",
+        6,
+        [],
+        {"response": {"name": "India"}},
+        {"response": ["a"]},
+        {"choices": {"a": 1}},
+        {"choices": "text"},
+        {"choices": [None]},
+        {"choices": [{"delta": "text"}]},
+        {"choices": [{"delta": {"content": {"a": 1}}}]},
+        {"tool_calls": {"name": "a"}},
+        {"tool_calls": ["a"]},
+        {"reasoning": ["a"]},
+        {"streamed_data": {"response": "a"}},
+        {"streamed_data": ["a"]},
+        {"type": "response.output_text.delta", "delta": {"text": "a"}},
+    ],
+)
+def test_an_undocumented_event_is_an_error_with_its_data(event: Any) -> None:
+    """It is neither skipped nor taken for text."""
+    with pytest.raises(DecodeError, match="undocumented") as caught:
+        read_token(event)
+    assert isinstance(caught.value.body, bytes)
+    assert caught.value.body in dumps(event)
+
+
+NESTED = b"[" * 600 + b"]" * 600
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'{"response":%b}',
+        b'{"choices":%b}',
+        b'{"choices":[{"delta":{"content":{"a":%b}}}]}',
+        b'{"tool_calls":[{"name":"f","arguments":%b}]}',
+        b'{"tool_calls":[%b]}',
+    ],
+)
+def test_an_event_too_deep_to_encode_is_a_decode_error(event: bytes) -> None:
+    """The decoder accepts deeper JSON than the encoder, and than Python recurses."""
+    with pytest.raises(DecodeError):
+        read_token(loads(event % NESTED))
+
+
+EVENTS: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["", "a", "stop", "error", "response.completed", "response.created"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            ["response", "choices", "delta", "content", "message", "text", "reasoning", "usage",
+             "reasoning_content", "tool_calls", "function", "name", "arguments", "id", "index",
+             "finish_reason", "type", "streamed_data", "prompt_tokens", "total_tokens",
+             "prompt_tokens_details", "cached_tokens", "neurons"]
+        ),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(st.lists(EVENTS, max_size=6))
+@settings(max_examples=300, deadline=None)
+def test_any_json_is_a_token_or_a_decode_error(documents: list[Any]) -> None:
+    """And the text so far can be built at any time."""
+    builder = TextBuilder()
+    for document in documents:
+        try:
+            token = read_token(document)
+        except DecodeError:
+            continue
+        if token is not None:
+            builder.add(token)
+            assert isinstance(token.text, str)
+            assert isinstance(token.reasoning, str)
+    text = builder.build(json_mode=True)
+    assert all(isinstance(call.name, str) for call in text.tool_calls)
+
+
+# Tool calls
+
+
+def piece(
+    arguments: str = "", *, index: int | None = 0, of: str | None = None, name: str | None = None
+) -> Token:
+    """A piece of the call with the id *of*."""
+    return Token(tool_calls=(ToolCallDelta(index, of, name, arguments),))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "calls"),
+    [
+        # Two calls at once, in turns.
+        (
+            [
+                piece("", of="a", name="f"),
+                piece("", index=1, of="b", name="g"),
+                piece('{"x"', index=0),
+                piece('{"y"', index=1),
+                piece(":1}", index=0),
+                piece(":2}", index=1),
+            ],
+            [ToolCall("f", {"x": 1}, "a"), ToolCall("g", {"y": 2}, "b")],
+        ),
+        # One after the other, both under index 0.
+        (
+            [
+                piece('{"x":1', of="a", name="f"),
+                piece("}"),
+                piece('{"y":2', of="b", name="f"),
+                piece("}"),
+            ],
+            [ToolCall("f", {"x": 1}, "a"), ToolCall("f", {"y": 2}, "b")],
+        ),
+        # Without any index or id: each name begins a call, each nameless piece goes on.
+        (
+            [
+                piece('{"x":1', index=None, name="f"),
+                piece("}", index=None),
+                piece("{}", index=None, name="f"),
+            ],
+            [ToolCall("f", {"x": 1}), ToolCall("f", {})],
+        ),
+        # The id repeated in every piece, and the name as well.
+        (
+            [piece('{"x"', of="a", name="f"), piece(":1", of="a"), piece("}", of="a", name="f")],
+            [ToolCall("f", {"x": 1}, "a")],
+        ),
+        # The id last.
+        ([piece("{}", name="f"), piece("", of="a")], [ToolCall("f", {}, "a")]),
+        # No arguments at all, and arguments that are no JSON.
+        ([piece(name="f")], [ToolCall("f", {})]),
+        ([piece('{"x":', name="f")], [ToolCall("f", '{"x":')]),
+        # Never a name.
+        ([piece("{}")], [ToolCall("", {})]),
+    ],
+)
+def test_pieces_of_calls_are_joined(pieces: list[Token], calls: list[ToolCall]) -> None:
+    assert list(build_text(pieces).tool_calls) == calls
+
+
+def test_arguments_that_are_an_object_are_encoded_in_a_token() -> None:
+    """The arguments in a `Token` are always a string."""
+    token = read_token({"tool_calls": [{"name": "f", "arguments": {"x": [1, None]}}]})
+    assert token is not None
+    assert token.tool_calls == (ToolCallDelta(None, None, "f", '{"x":[1,null]}'),)
+
+
+# Usage
+
+
+def count_usage(*usages: Usage) -> Usage | None:
+    counting = UsageCounter()
+    for usage in usages:
+        counting.add(usage)
+    return counting.total
+
+
+@pytest.mark.parametrize(
+    ("usages", "total"),
+    [
+        ([], None),
+        ([Usage(5, 1, 6)], Usage(5, 1, 6)),
+        # Each the sum so far.
+        ([Usage(13, 3, 16), Usage(13, 4, 17), Usage(13, 5, 18)], Usage(13, 5, 18)),
+        ([Usage(13, 0, 13), Usage(13, 4, 17), Usage(13, 4, 17)], Usage(13, 4, 17)),
+        # Zeros first, the sum at the end (vLLM without continuous counts).
+        ([Usage(0, 0, 0), Usage(13, 4, 17)], Usage(13, 4, 17)),
+        # Each a share.
+        ([Usage(39, 0, 39), Usage(0, 1, 1), Usage(0, 1, 1)], Usage(39, 2, 41)),
+        ([Usage(39, 1, 40), Usage(0, 1, 1), Usage(0, 2, 2)], Usage(39, 4, 43)),
+        # Shares that begin in the middle, as in the event that was recorded live.
+        ([Usage(0, 1, 1), Usage(0, 1, 1)], Usage(0, 2, 2)),
+        # Shares, and then the sum of it all.
+        ([Usage(39, 0, 39), Usage(0, 1, 1), Usage(0, 1, 1), Usage(39, 2, 41)], Usage(39, 2, 41)),
+        # Cached tokens and neurons.
+        (
+            [Usage(39, 0, 39, 32, None, 1.0), Usage(0, 1, 1, 0, None, 0.5)],
+            Usage(39, 1, 40, 32, None, 1.5),
+        ),
+        ([Usage(39, 0, 39), Usage(0, 1, 1, None, None, 0.5)], Usage(39, 1, 40, None, None, 0.5)),
+    ],
+)
+def test_shares_and_sums_both_give_the_total(usages: list[Usage], total: Usage) -> None:
+    """Sums must not be added up, and of shares the last is not enough."""
+    assert count_usage(*usages) == total
+
+
+# The text so far
+
+
+def test_the_text_grows_with_every_token() -> None:
+    """It can be built at any time, and building changes nothing."""
+    builder = TextBuilder()
+    assert builder.build() == Text()
+    for expected in ("a", "ab", "abc"):
+        builder.add(Token(expected[-1]))
+        assert builder.build() == Text(expected)
+
+
+def test_json_of_a_stream_is_parsed_in_json_mode() -> None:
+    tokens = [Token('{"a"'), Token(": 1}")]
+    assert build_text(tokens).parsed is None
+    assert build_text(tokens, json_mode=True).parsed == {"a": 1}
+    assert build_text(tokens[:1], json_mode=True).parsed is None
+
+
+def test_the_last_finish_reason_is_used() -> None:
+    assert read_stream(
+        '{"finish_reason":"stop"}', '{"finish_reason":"tool_calls"}'
+    ).finish_reason == ("tool_calls")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        Text("a", reasoning="b", finish_reason="stop", usage=Usage(1, 2, 3)),
+        Text(
+            tool_calls=(ToolCall("f", {"x": 1}, "a"), ToolCall("f", "no json"), ToolCall("g", {}))
+        ),
+    ],
+)
+def test_a_whole_answer_as_one_token_is_the_same_text(text: Text) -> None:
+    """It is the token of a stream that the model answered with JSON."""
+    assert build_text([token_from_text(text)]) == text

@@ -18,7 +18,7 @@ from cfai.testing import FakeWorkersAI
 
 HEADERS = {"Content-Type": "application/json"}
 ROOM = " " * 70_000
-"""White space that makes an answer large enough to be read in slices."""
+"""Whitespace that makes a response large enough to be decoded in slices."""
 
 
 def response(body: str | bytes) -> Response:
@@ -59,15 +59,15 @@ def documents(draw: st.DrawFn) -> str:
 
 @settings(max_examples=100, deadline=None)
 @given(documents())
-def test_slices_say_what_the_whole_says(body: str) -> None:
-    """Any layout and any numbers: the same vectors, and the same facts around them."""
+def test_slices_give_the_same_answer_as_the_whole(body: str) -> None:
+    """For any layout and any numbers."""
     one, (other, _) = whole(body), in_slices(body)
     assert other.buffer == one.buffer
     assert (other.shape, other.pooling, other.usage) == (one.shape, one.pooling, one.usage)
     assert other.raw == one.raw
 
 
-def test_a_large_answer_is_read_in_slices() -> None:
+def test_a_large_response_is_decoded_in_slices() -> None:
     row = f"[{','.join(['0.5'] * 1024)}]"
     found, steps = in_slices(answer(f"[{','.join([row] * 100)}]"))
     assert found.shape == (100, 1024)
@@ -75,8 +75,8 @@ def test_a_large_answer_is_read_in_slices() -> None:
     assert steps == 13
 
 
-def test_a_small_answer_is_not() -> None:
-    """Nobody else needs a turn before it is there."""
+def test_a_small_response_is_decoded_at_once() -> None:
+    """It does not block the event loop for long."""
     vectors = VectorDecoder()
     small = response('{"result":{"data":[[1,2]]}}')
     found: Any = read_answer(AnswerSpec(Embeddings), vectors.wrap(small))
@@ -107,7 +107,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("data", WRONG)
-async def test_what_is_wrong_is_said(fake: FakeWorkersAI, data: str) -> None:
+async def test_wrong_vectors_are_an_error(fake: FakeWorkersAI, data: str) -> None:
     """Booleans, nulls, numbers too large, rows of several lengths: in slices as in the whole."""
     with pytest.raises(DecodeError) as one:
         whole(answer(data))
@@ -118,7 +118,7 @@ async def test_what_is_wrong_is_said(fake: FakeWorkersAI, data: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"[[1,2.5]]", b"[[true]]"])
-def test_small_answers_are_as_strict(data: bytes) -> None:
+def test_small_responses_are_checked_the_same(data: bytes) -> None:
     body = b'{"result":{"data":%b}}' % data
     if data == b"[[true]]":
         with pytest.raises(DecodeError, match="numbers only"):
@@ -136,16 +136,16 @@ def test_small_answers_are_as_strict(data: bytes) -> None:
         '{"result":{"data":[[1,2]],"response":[[3]]},"x":"%s"}',
     ],
 )
-def test_what_only_looks_like_vectors(body: str) -> None:
-    """The same words in a text, or in another place, are left where they are."""
+def test_text_that_looks_like_vectors_is_left_alone(body: str) -> None:
+    """In a string, or in another place."""
     body = body.replace("%s", "x" * 70_000)
     found, _ = in_slices(body)
     assert found.tolist() == [[1, 2]]
     assert found.raw == whole(body).raw
 
 
-def test_a_number_in_the_place_of_vectors_is_none() -> None:
-    """What stands in for the vectors can't be said by the service."""
+def test_a_number_instead_of_vectors_is_an_error() -> None:
+    """The service cannot guess the mark that stands for vectors."""
     with pytest.raises(DecodeError):
         in_slices(answer("0"))
     with pytest.raises(DecodeError):
@@ -168,7 +168,7 @@ def read(body: str, vectors: VectorDecoder | None = None) -> Any:
     return read_batch_status(read_document(received), received.meta, tasks)
 
 
-def test_every_item_of_a_batch_is_read_in_slices() -> None:
+def test_every_item_of_a_batch_is_decoded_in_slices() -> None:
     vectors = VectorDecoder()
     body = batch("[[1,2]]", "[[3,4]]")
     items = read(body, vectors).items
@@ -187,8 +187,8 @@ async def test_a_wrong_item_of_a_batch_fails_alone(fake: FakeWorkersAI) -> None:
     assert isinstance(other.error, DecodeError)
 
 
-async def test_others_have_their_turn(fake: FakeWorkersAI) -> None:
-    """While a large answer is read, the event loop goes round many times."""
+async def test_other_tasks_have_their_turn(fake: FakeWorkersAI) -> None:
+    """While a large response is decoded, the event loop runs many times."""
     row = f"[{','.join(['0.5'] * 1024)}]"
     fake.always.says(f'{{"result":{{"data":[{",".join([row] * 500)}]}}}}')
     turns = 0
