@@ -77,7 +77,7 @@ def accepted(rule: Rule) -> str:
     if rule.min_length:
         words.append(f"{rule.min_length} character or more")
     if rule.min_items:
-        words.append(f"{rule.min_items} or more")
+        words.append(f"{rule.min_items} item or more")
     return ", ".join(words)
 
 
