@@ -158,14 +158,10 @@ class Session:
                 response = await _request(loop, request, settings, content)
                 loop.track(response)
                 status, headers = response.status, response.headers
-                media_type = responses.read_media_type(headers)
-                if media_type == responses.EVENT_STREAM and 200 <= status < 300:
+                kind = responses.read_media_type(headers)
+                if kind == responses.EVENT_STREAM and 200 <= status < 300:
                     meta = responses.read_meta(
-                        status,
-                        headers,
-                        attempts=number,
-                        elapsed=deadline.elapsed,
-                        media_type=media_type,
+                        status, headers, attempts=number, elapsed=deadline.elapsed, media_type=kind
                     )
                     body = StreamBody(response, loop, meta, settings, deadline.left)
                     is_stream = True
@@ -177,11 +173,7 @@ class Session:
             if not is_stream:
                 loop.release(response)
         meta = responses.read_meta(
-            status,
-            headers,
-            attempts=number,
-            elapsed=deadline.elapsed,
-            media_type=media_type,
+            status, headers, attempts=number, elapsed=deadline.elapsed, media_type=kind
         )
         return Response(status, headers, data, meta)
 
