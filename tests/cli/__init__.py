@@ -1,1 +1,1 @@
-"""The command line as its users have it: real processes, pipes and terminals."""
+"""Tests of the command line: real processes, pipes and terminals."""

@@ -1,4 +1,4 @@
-"""The command with a scripted service behind it, and the weights for the one on this machine."""
+"""Fixtures: the command with a fake service, and the weights of the local text model."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ TOKEN = "nobody-may-see-this"  # noqa: S105  # and it opens nothing
 
 @pytest.fixture
 def cfai(fake: FakeWorkersAI) -> Cfai:
-    """The command, with an account at the fake."""
+    """The command with an account at the fake service."""
     return Cfai(
         {
             "CLOUDFLARE_BASE_URL": fake.base_url,
@@ -27,13 +27,13 @@ def cfai(fake: FakeWorkersAI) -> Cfai:
 
 @pytest.fixture
 def stranger() -> Cfai:
-    """The command, with no account."""
+    """The command without an account."""
     return Cfai({})
 
 
 @pytest.fixture(scope="session")
 def text_model() -> Path:
-    """The weights of the local text model, fetched where they are missing."""
+    """The weights of the local text model, downloaded if they are missing."""
     return weights.ensure()
 
 

@@ -1,4 +1,4 @@
-"""The command as a process of its own: with pipes, or at a pseudo-terminal."""
+"""Runs the command as a process, with pipes or at a pseudo-terminal."""
 
 import asyncio
 import os
@@ -17,23 +17,23 @@ COMMAND = (sys.executable, "-W", "error", "-m", "cfai")
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's environment without any account, and with *variables*."""
-    kept = {
+    """Give this process's environment without an account, and with *variables*."""
+    inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("CLOUDFLARE_", "CF_")) and name not in ("NO_COLOR", "COLUMNS")
     }
-    return {**kept, "TERM": "xterm", "PYTHONIOENCODING": "utf-8", **variables}
+    return {**inherited, "TERM": "xterm", "PYTHONIOENCODING": "utf-8", **variables}
 
 
-def _hears_ctrl_c() -> None:
-    """Undo what a shell does to what it runs in the background: it has Ctrl-C ignored."""
+def _restore_ctrl_c() -> None:
+    """Restore the default for Ctrl-C: a shell ignores it in background processes."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @frozen
 class Done:
-    """How a process ended."""
+    """The exit code and output of a process."""
 
     code: int
     out: bytes
@@ -50,7 +50,7 @@ class Done:
 
 @define
 class Running:
-    """A process with pipes."""
+    """A running process with pipes."""
 
     process: asyncio.subprocess.Process
 
@@ -90,7 +90,7 @@ class Cfai:
             stdout=stdout,
             stderr=asyncio.subprocess.PIPE,
             env=environment(**self.variables),
-            preexec_fn=_hears_ctrl_c,
+            preexec_fn=_restore_ctrl_c,
         )
         try:
             yield Running(process)
@@ -108,7 +108,7 @@ class Cfai:
 
 
 class Terminal:
-    """The command at a pseudo-terminal of its own, and what a person there sees and types."""
+    """The command at a pseudo-terminal: what it shows, and what is typed."""
 
     def __init__(self, arguments: tuple[str, ...], variables: Mapping[str, str]) -> None:
         self._arguments = arguments
@@ -126,7 +126,7 @@ class Terminal:
         def takes_the_terminal() -> None:
             # Only at its controlling terminal does a process hear of Ctrl-C.
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-            _hears_ctrl_c()
+            _restore_ctrl_c()
 
         self._master, slave = os.openpty()
         os.set_blocking(self._master, False)

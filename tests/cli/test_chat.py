@@ -13,8 +13,8 @@ from .conftest import TOKEN, needs_terminals
 from .processes import Cfai
 
 
-async def test_tokens_come_out_as_they_come_in(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """The first token is on the pipe while the service still holds back the rest."""
+async def test_tokens_are_printed_as_they_arrive(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """The first token is printed while the service still holds back the rest."""
     rest = asyncio.Event()
     fake.streams("Hel", rest, "lo")
 
@@ -26,8 +26,8 @@ async def test_tokens_come_out_as_they_come_in(cfai: Cfai, fake: FakeWorkersAI) 
     assert (done.code, done.out, done.err) == (0, b"lo\n", "")
 
 
-async def test_what_is_asked(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """Prompt and options go to the model as they were given; what was not given is not sent."""
+async def test_options_are_sent(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Prompt and options are sent unchanged; omitted options are not sent."""
     fake.streams("x")
     await cfai.run(
         *("chat", "Why?", "-m", "@cf/a/b", "-s", "Be brief.", "--max-tokens", "7"),
@@ -51,15 +51,15 @@ async def test_what_is_asked(cfai: Cfai, fake: FakeWorkersAI) -> None:
 async def test_a_prompt_can_be_piped_in(
     cfai: Cfai, fake: FakeWorkersAI, arguments: tuple[str, ...]
 ) -> None:
-    """Without a prompt, or with a dash for one, standard input is the prompt."""
+    """Without a prompt, or with "-", standard input is the prompt."""
     fake.streams("ja")
     done = await cfai.run(*arguments, stdin="Grüße\n".encode())
     assert done.text == "ja\n"
     assert fake.requests[0].json()["messages"] == [{"role": "user", "content": "Grüße\n"}]
 
 
-async def test_json_lines(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """With --json there is a line per token, and one for the whole answer."""
+async def test_json_prints_a_line_per_token_and_answer(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """--json prints one line per token and one for the answer."""
     fake.streams("Hel", "lo", {"response": "", "usage": {"prompt_tokens": 2, "total_tokens": 4}})
     done = await cfai.run("chat", "--json", "hi")
     *tokens, answer = [json.loads(line) for line in done.lines]
@@ -76,26 +76,28 @@ async def test_json_lines(cfai: Cfai, fake: FakeWorkersAI) -> None:
         ("--seed", "0", "seed must be between 1 and 9999999999, got 0"),
     ],
 )
-async def test_bounds(
+async def test_options_out_of_bounds_are_usage_errors(
     cfai: Cfai, fake: FakeWorkersAI, option: str, value: str, message: str
 ) -> None:
-    """What is out of bounds is misuse, and nothing is sent."""
+    """The exit code is 2, and nothing is sent."""
     done = await cfai.run("chat", option, value, "hi")
     assert (done.code, done.err) == (2, f"error: {message}\n")
     assert not fake.requests
 
 
-@pytest.mark.parametrize("said", [b"", b" \n", b"\xff"])
-async def test_nothing_to_say(cfai: Cfai, fake: FakeWorkersAI, said: bytes) -> None:
-    """An empty prompt, or one that is no text, is refused here."""
-    done = await cfai.run("chat", stdin=said)
+@pytest.mark.parametrize("stdin", [b"", b" \n", b"\xff"])
+async def test_an_empty_prompt_is_a_usage_error(
+    cfai: Cfai, fake: FakeWorkersAI, stdin: bytes
+) -> None:
+    """A prompt that is empty or not UTF-8 is refused before the request."""
+    done = await cfai.run("chat", stdin=stdin)
     assert done.code == 2
     assert done.err.startswith("error: ")
     assert not fake.requests
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "exit_code", "said"),
+    ("status", "code", "exit_code", "message"),
     [
         (400, 5007, 1, "No such model"),
         (401, 10000, 1, "Authentication error"),
@@ -105,22 +107,22 @@ async def test_nothing_to_say(cfai: Cfai, fake: FakeWorkersAI, said: bytes) -> N
     ],
 )
 async def test_exit_codes(
-    cfai: Cfai, fake: FakeWorkersAI, status: int, code: int, exit_code: int, said: str
+    cfai: Cfai, fake: FakeWorkersAI, status: int, code: int, exit_code: int, message: str
 ) -> None:
-    """A script can tell a spent quota from a busy service, and both from a refusal."""
+    """Quota, rate limit and other refusals have different exit codes."""
     # Longer than the client waits, so that it does not try again.
-    fake.always.fails(status, code, said, retry_after=3600)
+    fake.always.fails(status, code, message, retry_after=3600)
     done = await cfai.run("chat", "hi")
     first, *more = done.err.splitlines()
     assert done.code == exit_code
     assert done.out == b""
-    assert first.startswith(f"error: {status} (code {code}): {said}")
+    assert first.startswith(f"error: {status} (code {code}): {message}")
     assert all(line.startswith("hint: ") for line in more)
     assert TOKEN not in done.err
 
 
-async def test_nobody_answers(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """A connection that breaks inside the answer is a failure, and keeps what had come."""
+async def test_a_lost_connection_keeps_the_text_and_fails(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """The text that arrived is printed, and the exit code is 5."""
     fake.streams("Hel", then_hangs_up=True)
     done = await cfai.run("chat", "hi")
     assert done.code == 5
@@ -128,24 +130,24 @@ async def test_nobody_answers(cfai: Cfai, fake: FakeWorkersAI) -> None:
     assert done.err.startswith("error: ")
 
 
-async def test_a_part_is_never_printed_as_the_answer(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """With --json, a stream that was cut has tokens, but no answer."""
+async def test_json_prints_no_answer_for_a_cut_stream(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """A stream that was cut has lines of tokens but none of an answer."""
     fake.streams("Hel", then_hangs_up=True)
     done = await cfai.run("chat", "--json", "hi")
     assert [json.loads(line) for line in done.lines] == [{"token": "Hel"}]
     assert done.code == 5
 
 
-async def test_no_account(stranger: Cfai) -> None:
-    """Without an account it says which variables to set, and that there is --local."""
+async def test_without_an_account_the_variables_are_named(stranger: Cfai) -> None:
+    """The error names the variables, the hint --local."""
     done = await stranger.run("chat", "hi")
     assert done.code == 2
     assert "CLOUDFLARE_" in done.err
     assert "hint: --local" in done.err
 
 
-async def test_ctrl_c_ends_it(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """Ctrl-C inside an answer leaves at once, with the exit code that shells expect."""
+async def test_ctrl_c_exits_with_130(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Ctrl-C during an answer exits at once and cancels the request."""
     fake.streams("Hel", asyncio.Event())
     async with cfai.running("chat", "hi") as running:
         await running.reads(b"Hel")
@@ -156,8 +158,8 @@ async def test_ctrl_c_ends_it(cfai: Cfai, fake: FakeWorkersAI) -> None:
         await fake.requests[0].gone.wait()
 
 
-async def test_the_reader_leaves(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """A pipe that is closed by its reader ends the command quietly, and the request with it."""
+async def test_a_closed_pipe_exits_with_141(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """If the reader closes the pipe, command and request end without an error."""
     more = asyncio.Event()
     fake.streams("Hel", more, "lo", asyncio.Event())
     reader, writer = os.pipe()
@@ -170,8 +172,8 @@ async def test_the_reader_leaves(cfai: Cfai, fake: FakeWorkersAI) -> None:
     assert (done.code, done.err) == (141, "")
 
 
-async def test_a_pipe_gets_the_model_s_words_as_they_are(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """Only a terminal is spared control characters."""
+async def test_pipes_get_control_characters(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Control characters are removed only at a terminal."""
     words: dict[str, Any] = {"response": "\x1b[31mred"}
     fake.streams(words)
     assert (await cfai.run("chat", "hi")).out == b"\x1b[31mred\n"
@@ -181,13 +183,13 @@ async def test_a_pipe_gets_the_model_s_words_as_they_are(cfai: Cfai, fake: FakeW
 
 
 def messages(fake: FakeWorkersAI, number: int) -> list[tuple[str, str]]:
-    found: list[dict[str, Any]] = fake.requests[number].json()["messages"]
-    return [(message["role"], message["content"]) for message in found]
+    body: list[dict[str, Any]] = fake.requests[number].json()["messages"]
+    return [(message["role"], message["content"]) for message in body]
 
 
 @needs_terminals
-async def test_turns(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """Each turn knows those before it; /exit ends the conversation well."""
+async def test_each_turn_includes_the_earlier_ones(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Each request has the earlier messages; /exit exits with 0."""
     fake.streams("I am ", "well.")
     fake.streams("Paris.")
     async with cfai.at_a_terminal("chat", "--system", "Be brief.") as terminal:
@@ -213,7 +215,7 @@ async def test_turns(cfai: Cfai, fake: FakeWorkersAI) -> None:
 async def test_ctrl_c_stops_the_answer_and_not_the_conversation(
     cfai: Cfai, fake: FakeWorkersAI
 ) -> None:
-    """What had come of a stopped answer stays in the conversation, which goes on."""
+    """The text that arrived stays in the conversation, which continues."""
     fake.streams("Once upon", asyncio.Event())
     fake.streams("As you wish.")
     async with cfai.at_a_terminal("chat") as terminal:
@@ -238,8 +240,8 @@ async def test_ctrl_c_stops_the_answer_and_not_the_conversation(
 
 
 @needs_terminals
-async def test_ctrl_c_at_the_prompt_only_clears_the_line(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """Nothing is under way at the prompt, so Ctrl-C says how to leave."""
+async def test_ctrl_c_at_the_prompt_clears_the_line(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Ctrl-C at the prompt prints how to leave."""
     fake.streams("Yes.")
     async with cfai.at_a_terminal("chat") as terminal:
         await terminal.shows("> ")
@@ -255,8 +257,8 @@ async def test_ctrl_c_at_the_prompt_only_clears_the_line(cfai: Cfai, fake: FakeW
 
 
 @needs_terminals
-async def test_a_failed_turn_is_forgotten(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """The service's refusal is one line, and the next turn starts from before it."""
+async def test_a_failed_turn_is_not_remembered(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """The refusal is one line, and the next request does not include the failed message."""
     fake.fails(400, 5006, "Bad input")
     fake.streams("Better.")
     async with cfai.at_a_terminal("chat") as terminal:
@@ -273,8 +275,8 @@ async def test_a_failed_turn_is_forgotten(cfai: Cfai, fake: FakeWorkersAI) -> No
 
 
 @needs_terminals
-async def test_a_model_does_not_control_the_terminal(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """Control characters in an answer do not reach a terminal."""
+async def test_terminals_get_no_control_characters(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Control characters in an answer are removed."""
     fake.streams("a\x1b]0;title\x07b\tc\nd")
     async with cfai.at_a_terminal("chat", "hi") as terminal:
         assert await terminal.ended() == 0

@@ -1,4 +1,4 @@
-"""What the command does before it does anything: its version, its help, and what it lacks."""
+"""The version, the help, usage errors, and the message about a missing extra."""
 
 import re
 import subprocess
@@ -32,22 +32,22 @@ def python(code: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-async def test_it_tells_its_version(stranger: Cfai) -> None:
+async def test_version(stranger: Cfai) -> None:
     """`--version` prints the installed version."""
     done = await stranger.run("--version")
     assert (done.code, done.text, done.err) == (0, f"cfai {version('cfai')}\n", "")
 
 
-async def test_alone_it_explains_itself(stranger: Cfai) -> None:
-    """Without a command it lists the commands, and that is no failure."""
+async def test_without_a_command_help_is_printed(stranger: Cfai) -> None:
+    """Help lists the commands, and the exit code is 0."""
     done = await stranger.run()
     assert done.code == 0
     for command in _COMMANDS:
         assert re.search(rf"^ +{command} ", done.text, re.MULTILINE)
 
 
-async def test_help_gives_the_bounds_of_the_tasks(stranger: Cfai) -> None:
-    """The bounds in `--help` are those of the task's own rules."""
+async def test_help_shows_the_bounds_of_the_task(stranger: Cfai) -> None:
+    """The bounds in `--help` are those of the task's rules."""
     rule = rules(TextGeneration)["temperature"]
     done = await stranger.run("chat", "--help")
     assert f"from {rule.minimum} to {rule.maximum}" in " ".join(done.text.split())
@@ -63,8 +63,8 @@ async def test_help_gives_the_bounds_of_the_tasks(stranger: Cfai) -> None:
         ("run",),
     ],
 )
-async def test_a_wrong_command_line(stranger: Cfai, arguments: tuple[str, ...]) -> None:
-    """It is refused in one line, with a pointer to the help, as misuse. Secrets are no options."""
+async def test_usage_errors(stranger: Cfai, arguments: tuple[str, ...]) -> None:
+    """A line with the reason, one with the help command, exit code 2. No option takes a token."""
     done = await stranger.run(*arguments)
     error, hint = done.err.splitlines()
     assert done.code == 2
@@ -74,15 +74,15 @@ async def test_a_wrong_command_line(stranger: Cfai, arguments: tuple[str, ...]) 
     assert hint.endswith(" --help")
 
 
-def test_without_its_extra_it_says_how_to_install_it() -> None:
-    """Where the command line is not installed, one line names the `pip install`."""
+def test_a_missing_extra_is_named() -> None:
+    """Without typer and rich, one line names the `pip install`."""
     done = python("import sys; sys.modules['typer'] = None; import cfai.__main__ as it; it.main()")
     assert done.returncode == 2
     assert done.stderr == "error: the command line needs an extra: pip install 'cfai[cli]'\n"
 
 
-def test_a_mistake_of_ours_is_not_taken_for_a_missing_extra() -> None:
-    """Only what the extra brings is reported as missing; any other import error stays one."""
+def test_other_import_errors_are_not_reported_as_a_missing_extra() -> None:
+    """Only the extra's libraries are reported as missing."""
     done = python(
         "import sys; sys.modules['cfai.errors'] = None; import cfai.__main__; cfai.__main__.main()"
     )
@@ -90,8 +90,8 @@ def test_a_mistake_of_ours_is_not_taken_for_a_missing_extra() -> None:
     assert "pip install" not in done.stderr
 
 
-def test_an_interrupt_while_it_is_imported() -> None:
-    """Ctrl-C is exit code 130 and no traceback, however early it comes."""
+def test_ctrl_c_during_import() -> None:
+    """Ctrl-C exits with 130 and without a traceback, however early."""
     done = python(
         "import signal, sys\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -104,8 +104,8 @@ def test_an_interrupt_while_it_is_imported() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
-def test_help_waits_for_no_library() -> None:
-    """Explaining itself loads neither a transport nor a model."""
+def test_help_imports_no_heavy_library() -> None:
+    """`--help` imports no HTTP client and no model."""
     done = python(
         "import sys; sys.argv = ['cfai', '--help']\n"
         "from cfai.__main__ import main\n"
@@ -119,7 +119,7 @@ def test_help_waits_for_no_library() -> None:
     assert not loaded & {*heavy, "cfai.workers_ai", "cfai.local.server"}
 
 
-def test_the_module_is_the_command() -> None:
+def test_python_m_cfai_is_the_command() -> None:
     """`python -m cfai` is `cfai`."""
     assert COMMAND[-2:] == ("-m", "cfai")
     script = subprocess.run(

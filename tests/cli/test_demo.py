@@ -1,4 +1,4 @@
-"""`cfai demo`: the first thing that a newcomer sees."""
+"""`cfai demo`."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from .processes import Cfai
 
 
 async def test_demo(stranger: Cfai, text_model: Path) -> None:
-    """It chats, searches, says how fast, and ends well; in a pipe, with no colours or progress."""
+    """It chats, searches and prints the speed; in a pipe without colours or progress."""
     done = await stranger.run("demo")
     assert (done.code, done.err) == (0, "")
     assert "\x1b" not in done.text

@@ -1,4 +1,4 @@
-"""`cfai embed`: every text has its vector, in order, several requests at a time."""
+"""`cfai embed`: texts and files in, vectors in order out, several requests at once."""
 
 import asyncio
 import json
@@ -21,13 +21,13 @@ M3 = "@cf/baai/bge-m3"
 
 
 def vectors(request: Recorded) -> dict[str, Any]:
-    """A vector for each text, made of its number."""
+    """Answer with a vector for each text, made of the number in it."""
     rows = [[float(text), 0.1] for text in request.json()["text"]]
     return {"shape": [len(rows), 2], "data": rows}
 
 
-async def test_a_line_for_each_text(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """Arguments are texts; numbers have the digits that a 32-bit float has."""
+async def test_arguments_are_texts(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Each argument is a text; numbers have nine digits, as a 32-bit float needs."""
     fake.answers_by(vectors)
     done = await cfai.run("embed", "1", "2")
     assert (done.code, done.err) == (0, "")
@@ -38,17 +38,17 @@ async def test_a_line_for_each_text(cfai: Cfai, fake: FakeWorkersAI) -> None:
     assert fake.requests[0].path.endswith(f"/ai/run/{M3}")
 
 
-async def test_lines_in_batches(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """Piped lines go in requests as large as the model takes, and come back in their order."""
+async def test_piped_lines_are_sent_in_batches(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Requests are as large as the model allows, and lines stay in order."""
     fake.always.answers_by(vectors)
     lines = "".join(f"{number}\n\n" for number in range(250))
     done = await cfai.run("embed", stdin=lines.encode())
     assert [json.loads(line)["text"] for line in done.lines] == [str(n) for n in range(250)]
-    assert sorted(len(one.json()["text"]) for one in fake.requests) == [50, 100, 100]
+    assert sorted(len(request.json()["text"]) for request in fake.requests) == [50, 100, 100]
 
 
 async def test_requests_overlap(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """The second request is there before the first is answered."""
+    """The second request is sent before the first is answered."""
     both = asyncio.Event()
     for _ in range(2):
         fake.answers({"shape": [32, 1], "data": [[1.0]] * 32}, after=both)
@@ -61,11 +61,13 @@ async def test_requests_overlap(cfai: Cfai, fake: FakeWorkersAI) -> None:
     assert len(done.lines) == 64
 
 
-async def test_what_is_done_is_out_before_a_failure(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """A refusal ends the command; the lines before it were written."""
+async def test_finished_lines_are_printed_before_a_failure(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """A refusal ends the command after the finished lines are printed."""
     first = asyncio.Event()
     refusal = Script().fails(400, 5006, "Bad input", after=first).take()
-    fake.always.answers_by(lambda one: vectors(one) if len(one.json()["text"]) > 50 else refusal)
+    fake.always.answers_by(
+        lambda request: vectors(request) if len(request.json()["text"]) > 50 else refusal
+    )
     lines = "".join(f"{number}\n" for number in range(150))
     async with cfai.running("embed") as running:
         assert running.process.stdin is not None
@@ -82,7 +84,7 @@ async def test_what_is_done_is_out_before_a_failure(cfai: Cfai, fake: FakeWorker
 
 
 async def test_nothing_to_embed(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """No texts, or an empty one, are misuse; nothing is sent."""
+    """No texts, or an empty one, are a usage error; nothing is sent."""
     for arguments in (("embed",), ("embed", "one", "")):
         done = await cfai.run(*arguments, stdin=b"\n \n")
         assert done.code == 2
@@ -99,7 +101,7 @@ FORMS = {
 
 @pytest.mark.parametrize("name", FORMS)
 async def test_files_of_texts(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, name: str) -> None:
-    """The end of its name says how a file is read; ids come along where they are asked for."""
+    """The suffix selects the format; --id adds ids."""
     fake.always.answers_by(vectors)
     path = tmp_path / name
     path.write_text(FORMS[name])
@@ -121,8 +123,8 @@ async def test_a_file_without_the_column(cfai: Cfai, fake: FakeWorkersAI, tmp_pa
     )
 
 
-async def test_into_parquet_and_out_of_it(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """A table in one file, with ids; and a table with texts is read like any other file."""
+async def test_parquet_in_and_out(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """A table is read like other files, and written with ids."""
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     fake.always.answers_by(vectors)
     source, target = tmp_path / "texts.parquet", tmp_path / "out.parquet"
@@ -135,7 +137,7 @@ async def test_into_parquet_and_out_of_it(cfai: Cfai, fake: FakeWorkersAI, tmp_p
     assert [(row["id"], row["vector"][0]) for row in rows] == [(7, 1.0), (8, 2.0)]
 
 
-async def test_into_an_array(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+async def test_npy_output(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
     np = pytest.importorskip("numpy")
     fake.always.answers_by(vectors)
     target = tmp_path / "out.npy"
@@ -144,8 +146,8 @@ async def test_into_an_array(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) ->
     assert np.load(target).tolist() == [[1.0, np.float32(0.1)], [2.0, np.float32(0.1)]]
 
 
-async def test_running_it_again_goes_on(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """With a checkpoint, what is finished is not asked for again."""
+async def test_a_checkpoint_resumes(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """With a checkpoint, finished texts are not sent again."""
     pytest.importorskip("pyarrow")
     fake.always.answers_by(vectors)
     arguments = ("embed", "1", "2", "--checkpoint", str(tmp_path / "state"))
@@ -156,43 +158,45 @@ async def test_running_it_again_goes_on(cfai: Cfai, fake: FakeWorkersAI, tmp_pat
     assert len(fake.requests) == 1
 
 
-async def test_what_fails_can_be_left_out(cfai: Cfai, fake: FakeWorkersAI) -> None:
+async def test_skip_failed(cfai: Cfai, fake: FakeWorkersAI) -> None:
     refusal = Script().fails(400, 5006, "Bad input").take()
-    fake.always.answers_by(lambda one: refusal if "13" in one.json()["text"] else vectors(one))
+    fake.always.answers_by(
+        lambda request: refusal if "13" in request.json()["text"] else vectors(request)
+    )
     done = await cfai.run("embed", "1", "13", "2", "--skip-failed")
     assert [json.loads(line)["text"] for line in done.lines] == ["1", "2"]
 
 
 async def test_lines_end_at_newlines_only(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """As a file and piped alike: Unicode has more characters that may end a line of text."""
+    """Other line breaks of Unicode do not end a line, in files and in pipes."""
     fake.always.answers_by(one_each)
     text = "a\u2028b\nc\x0bd\r\ne\x85f"
     path = tmp_path / "texts.txt"
     path.write_text(text, newline="", encoding="utf-8")
     for done in (await cfai.run("embed", str(path)), await cfai.run("embed", stdin=text.encode())):
-        assert told(done) == ["a\u2028b", "c\x0bd", "e\x85f"]
+        assert read_texts(done) == ["a\u2028b", "c\x0bd", "e\x85f"]
     path = tmp_path / "texts.jsonl"
     path.write_text('{"text": "a\u2028b"}\n', encoding="utf-8")
     done = await cfai.run("embed", str(path))
-    assert told(done) == ["a\u2028b"]
+    assert read_texts(done) == ["a\u2028b"]
 
 
-def told(done: Done) -> list[str]:
-    """The texts of lines of JSON, which end at newlines, too."""
+def read_texts(done: Done) -> list[str]:
+    """Give the texts of lines of JSON."""
     return [json.loads(line)["text"] for line in done.out.splitlines()]
 
 
 def one_each(request: Recorded) -> dict[str, Any]:
-    """A vector for each text, whatever it is."""
+    """Answer with a vector for each text."""
     count = len(request.json()["text"])
     return {"shape": [count, 1], "data": [[1.0]] * count}
 
 
 @pytest.mark.parametrize("name", ["in.jsonl", "in.csv"])
-async def test_the_output_is_not_the_input(
+async def test_the_input_file_is_not_overwritten(
     cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, name: str
 ) -> None:
-    """A file that is read isn't written over, under whatever name."""
+    """The input file is not overwritten, also through a link."""
     path = tmp_path / name
     path.write_text(FORMS[f"texts{path.suffix}"])
     (tmp_path / "linked.jsonl").symlink_to(path)
@@ -204,8 +208,8 @@ async def test_the_output_is_not_the_input(
     assert not fake.requests
 
 
-async def test_a_long_cell(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """A text may be longer than what fields of CSV usually are."""
+async def test_long_csv_cells(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """A cell may be longer than the default limit of the csv module."""
     fake.always.answers_by(one_each)
     path = tmp_path / "long.csv"
     path.write_text("id,text\n1," + "word " * 40_000 + "\n")
@@ -215,7 +219,7 @@ async def test_a_long_cell(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["missing.txt"], "error: missing.txt: no such file"),
         (["one", "missing.jsonl"], "error: missing.jsonl: no such file"),
@@ -223,28 +227,28 @@ async def test_a_long_cell(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> N
         (["there.json"], "must end in .txt, .jsonl, .csv, .parquet, got there.json"),
     ],
 )
-async def test_what_looks_like_a_file(
+async def test_arguments_that_look_like_files(
     cfai: Cfai,
     fake: FakeWorkersAI,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: list[str],
-    said: str,
+    message: str,
 ) -> None:
-    """A name of a file is no text; a sentence that ends with one is."""
+    """A file name is not a text, but a sentence that ends with one is."""
     monkeypatch.chdir(tmp_path)
     fake.always.answers_by(one_each)
     for name in ("there.txt", "there.json"):
         (tmp_path / name).write_text("1\n")
     done = await cfai.run("embed", *arguments)
     assert done.code == 2
-    assert said in done.err
+    assert message in done.err
     assert not fake.requests
     assert (await cfai.run("embed", "I read it in missing.txt")).code == 0
 
 
-async def test_a_line_that_is_no_utf8(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """It is told by its number, however far into the file."""
+async def test_lines_must_be_utf8(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """The error has the number of the line."""
     fake.always.answers_by(one_each)
     path = tmp_path / "latin.txt"
     path.write_bytes(b"a\n" * 20_000 + b"caf\xe9\n")
@@ -260,10 +264,10 @@ async def test_a_line_that_is_no_utf8(cfai: Cfai, fake: FakeWorkersAI, tmp_path:
         ("texts.jsonl", '{"text": "1"}\n{"text": null}\n{"other": 3}\n{"text": "2"}\n'),
     ],
 )
-async def test_rows_without_a_text_can_be_left_out(
+async def test_skip_failed_skips_rows_without_a_text(
     cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, name: str, content: str
 ) -> None:
-    """With a word on how many; in an array, which has no ids, each has a row nevertheless."""
+    """Their number is printed; in .npy they have rows of NaN."""
     np = pytest.importorskip("numpy")
     fake.always.answers_by(vectors)
     path, target = tmp_path / name, tmp_path / "OUT.NPY"
@@ -280,7 +284,9 @@ async def test_rows_without_a_text_can_be_left_out(
     assert len(first) == 2 + failed
 
 
-async def test_nothing_could_be_embedded(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+async def test_skip_failed_fails_if_all_texts_fail(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
     path = tmp_path / "texts.jsonl"
     path.write_text('{"other": "1"}\n')
     done = await cfai.run("embed", str(path), "--skip-failed")
@@ -291,7 +297,7 @@ async def test_nothing_could_be_embedded(cfai: Cfai, fake: FakeWorkersAI, tmp_pa
 async def test_an_empty_file_gives_an_empty_file(
     cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
 ) -> None:
-    """What an earlier command wrote doesn't stay."""
+    """An existing output file is emptied."""
     source, target = tmp_path / "texts.txt", tmp_path / "out.jsonl"
     source.write_text("")
     target.write_text("stale")
@@ -301,12 +307,12 @@ async def test_an_empty_file_gives_an_empty_file(
 
 @pytest.mark.parametrize("name", ["mixed.parquet", "nulls.parquet"])
 async def test_ids_of_two_types(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, name: str) -> None:
-    """They are refused when they come, without a trace of them; missing ones are null."""
+    """They are refused and leave no file; missing ids are null."""
     pq = pytest.importorskip("pyarrow.parquet")
     fake.always.answers_by(one_each)
     source, target = tmp_path / "texts.jsonl", tmp_path / name
     ids: list[Any] = [*range(200), "x"] if name == "mixed.parquet" else [*[None] * 200, "x"]
-    source.write_text("".join(json.dumps({"id": one, "text": "t"}) + "\n" for one in ids))
+    source.write_text("".join(json.dumps({"id": key, "text": "t"}) + "\n" for key in ids))
     done = await cfai.run("embed", str(source), "--id", "id", "-o", str(target))
     if name == "mixed.parquet":
         assert done.code == 2
@@ -318,11 +324,15 @@ async def test_ids_of_two_types(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path,
         assert pq.read_table(target)["id"].to_pylist() == ids
 
 
-async def test_how_to_go_on(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """A failure behind what was paid for says where that is."""
+async def test_a_failure_says_how_to_resume(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    """The hint names the checkpoint."""
     pytest.importorskip("pyarrow")
     refusal = Script().fails(400, 5006, "Bad input").take()
-    fake.always.answers_by(lambda one: vectors(one) if len(one.json()["text"]) > 50 else refusal)
+    fake.always.answers_by(
+        lambda request: vectors(request) if len(request.json()["text"]) > 50 else refusal
+    )
     lines = "".join(f"{number}\n" for number in range(150))
     state = str(tmp_path / "state")
     done = await cfai.run(
@@ -333,15 +343,15 @@ async def test_how_to_go_on(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> 
     assert not (tmp_path / "o.npy").exists()
 
 
-async def test_a_checkpoint_is_not_for_local(cfai: Cfai, tmp_path: Path) -> None:
-    """The local endpoint is another each time."""
+async def test_checkpoint_and_local_exclude_each_other(cfai: Cfai, tmp_path: Path) -> None:
+    """--local starts a new endpoint each time."""
     done = await cfai.run("embed", "a", "--local", "--checkpoint", str(tmp_path / "state"))
     assert done.code == 2
     assert "cfai serve" in done.err
 
 
 async def test_a_checkpoint_without_a_name(cfai: Cfai) -> None:
-    """A variable that is not set must not mean the folder where one happens to stand."""
+    """An empty name, as of an unset variable, must not mean the current folder."""
     done = await cfai.run("embed", "a", "--checkpoint", "")
     assert (done.code, done.err) == (2, "error: checkpoint must be the path of a folder, got ''\n")
 
@@ -355,8 +365,8 @@ async def test_a_checkpoint_that_is_a_file(cfai: Cfai, fake: FakeWorkersAI, tmp_
     assert "can't be used" in done.err
 
 
-async def test_leaving_while_a_table_is_written(tmp_path: Path) -> None:
-    """The cancellation comes out when the thread that writes has ended, and no file is left."""
+async def test_cancelling_while_parquet_is_written(tmp_path: Path) -> None:
+    """The cancellation waits for the writing thread, and no file is left."""
     pytest.importorskip("pyarrow")
 
     class Endless:
@@ -383,8 +393,8 @@ async def test_leaving_while_a_table_is_written(tmp_path: Path) -> None:
 
 
 @needs_terminals
-async def test_a_person_sees_how_it_goes(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """How many, how fast, and how many at once, where the vectors go to a file."""
+async def test_progress_at_a_terminal(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """The bar shows texts, speed and concurrency if the vectors go to a file."""
     fake.always.answers_by(vectors)
     target = tmp_path / "out.jsonl"
     async with cfai.at_a_terminal("embed", "1", "2", "-o", str(target)) as terminal:

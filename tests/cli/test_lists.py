@@ -33,7 +33,7 @@ def adapter(folder: Path, config: dict[str, Any] = LORA) -> Path:
 
 
 async def test_models_in_lines(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """Cells with tabs between them, or all that the service said as JSON."""
+    """Cells with tabs between them, or the service's rows as JSON."""
     fake.always.answers([LLAMA])
     done = await cfai.run("models", "search", "llama", "--task", "Text Generation")
     assert (done.code, done.err) == (0, "")
@@ -52,10 +52,10 @@ async def test_models_in_lines(cfai: Cfai, fake: FakeWorkersAI) -> None:
         (["search", "tasks"], {"search": "tasks"}),
     ],
 )
-async def test_models_without_the_word_search(
+async def test_models_search_is_the_default(
     cfai: Cfai, fake: FakeWorkersAI, arguments: list[str], query: dict[str, str]
 ) -> None:
-    """What is no command is what is searched for."""
+    """An argument that is not a command is searched for."""
     fake.always.answers([LLAMA])
     done = await cfai.run("models", *arguments)
     assert (done.code, done.err) == (0, "")
@@ -63,14 +63,14 @@ async def test_models_without_the_word_search(
     assert fake.requests[0].query == query
 
 
-async def test_models_help_is_of_all_commands(cfai: Cfai) -> None:
+async def test_models_help_lists_all_commands(cfai: Cfai) -> None:
     done = await cfai.run("models", "--help")
     assert "schema" in done.text
 
 
 @needs_terminals
 async def test_models_in_a_table(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """At a terminal, the columns have names."""
+    """At a terminal, the columns have headers."""
     fake.always.answers([LLAMA])
     async with cfai.at_a_terminal("models", "search") as terminal:
         await terminal.shows("context")
@@ -78,7 +78,7 @@ async def test_models_in_a_table(cfai: Cfai, fake: FakeWorkersAI) -> None:
 
 
 async def test_a_schema_and_the_tasks(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """As the service said them."""
+    """They are printed as the service sent them."""
     fake.answers({"input": {"type": "object"}, "output": {}})
     done = await cfai.run("models", "schema", "@cf/a/b")
     assert json.loads(done.text) == {"input": {"type": "object"}, "output": {}}
@@ -88,8 +88,8 @@ async def test_a_schema_and_the_tasks(cfai: Cfai, fake: FakeWorkersAI) -> None:
     assert (await cfai.run("models", "authors")).text == "meta\n"
 
 
-async def test_finetunes_listed_and_made(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """A row in one line, whatever is in it."""
+async def test_finetunes_list_public_and_create(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Each row is one line, even with tabs or newlines in a cell."""
     fake.answers([PIRATE])
     assert (await cfai.run("finetunes", "list")).text == f"{ID}\tpirate\t@cf/a/b\tSays Arr\n"
     fake.answers([PIRATE]).answers([])
@@ -110,8 +110,8 @@ async def test_finetunes_listed_and_made(cfai: Cfai, fake: FakeWorkersAI) -> Non
     assert fake.requests[-1].json()["public"] is True
 
 
-async def test_an_upload(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """A folder is an adapter; a file is a file; what is wrong is told before anything is sent."""
+async def test_finetunes_upload(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """A folder is checked before anything is sent; a single file is sent unchecked."""
     fake.always.says(b'{"success":true}')
     done = await cfai.run("finetunes", "upload", "pirate", str(adapter(tmp_path)))
     assert (done.code, done.out, done.err) == (0, b"", "")
@@ -127,18 +127,16 @@ async def test_an_upload(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> Non
     assert len(fake.requests) == 3
 
 
-async def test_what_the_service_says_of_an_upload(
-    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
-) -> None:
-    """A line for each file."""
+async def test_finetunes_upload_json(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """One line per file."""
     fake.answers({"id": "1"}).says(b'{"success":true}')
     done = await cfai.run("finetunes", "upload", "pirate", str(adapter(tmp_path)), "--json")
     assert done.text == '{"id":"1"}\n{}\n'
 
 
 @needs_terminals
-async def test_an_id_is_never_cut(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """Other commands take it, however narrow the terminal is."""
+async def test_ids_are_never_cut(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Other commands need the id, however narrow the terminal is."""
     wordy = {**PIRATE, "model": "@cf/" + "m" * 50, "description": "Arr " * 40}
     fake.always.answers([wordy])
     async with cfai.at_a_terminal("finetunes", "list") as terminal:
@@ -146,10 +144,10 @@ async def test_an_id_is_never_cut(cfai: Cfai, fake: FakeWorkersAI) -> None:
 
 
 @needs_terminals
-async def test_an_upload_shows_how_far_it_is(
+async def test_upload_progress_at_a_terminal(
     cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
 ) -> None:
-    """At a terminal, in bytes."""
+    """The progress is shown in bytes."""
     fake.always.says(b'{"success":true}')
     async with cfai.at_a_terminal("finetunes", "upload", ID, str(adapter(tmp_path))) as terminal:
         await terminal.shows("uploading")

@@ -10,7 +10,7 @@ from .processes import Cfai
 
 
 async def test_markdown(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """The texts in order; a file that fails is told apart from them."""
+    """Documents are printed in order; a failed file is an error on standard error."""
     for name in ("a.html", "b.pdf"):
         (tmp_path / name).write_text("x")
     files = [str(tmp_path / name) for name in ("a.html", "b.pdf")]

@@ -9,8 +9,8 @@ from .processes import Cfai
 ID = "182bd5e5-6e1a-4fe4-a799-aa6d9a6ab26e"
 
 
-async def test_the_queue(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """A line for each run, in and out."""
+async def test_queue_submit_and_wait(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """One line per run in, one line per result out."""
     fake.answers({"status": "queued", "request_id": ID})
     lines = b'{"prompt": "a"}\n\n{"prompt": "b", "external_reference": "mine"}\n'
     done = await cfai.run("queue", "submit", "@cf/a/b", stdin=lines)
@@ -30,8 +30,11 @@ async def test_the_queue(cfai: Cfai, fake: FakeWorkersAI) -> None:
     lines = '{"prompt": "one\u2028line"}\r\n{"prompt": "b"}'.encode()
     fake.answers({"responses": rows})
     done = await cfai.run("queue", "submit", "@cf/a/b", stdin=lines)
-    assert [one["prompt"] for one in fake.requests[-1].json()["requests"]] == ["one\u2028line", "b"]
-    # It was done at once, and the second has no result.
+    assert [task["prompt"] for task in fake.requests[-1].json()["requests"]] == [
+        "one\u2028line",
+        "b",
+    ]
+    # The batch ran at once, and the second run has no result.
     first, second = (json.loads(line) for line in done.lines)
     assert (done.code, first) == (1, rows[0])
     assert (second["external_reference"], second["success"]) == ("1", False)

@@ -1,4 +1,4 @@
-"""`cfai run`: any input to any model, and its answer where it belongs."""
+"""`cfai run`: any input to any model, and where the answer is written."""
 
 import asyncio
 import json
@@ -39,8 +39,8 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
         ("@cf/openai/whisper", b"\xff\xfb", AutomaticSpeechRecognition(b"\xff\xfb")),
     ],
 )
-def test_what_a_model_is_asked(model: str, given: str | bytes, task: Any) -> None:
-    """A JSON object is sent as it is; anything else becomes what the model's task reads."""
+def test_input_becomes_a_task(model: str, given: str | bytes, task: Any) -> None:
+    """A JSON object is sent unchanged; other input becomes the task's main field."""
     assert parse_input(model, given) == task
 
 
@@ -56,18 +56,18 @@ def test_what_a_model_is_asked(model: str, given: str | bytes, task: Any) -> Non
         ("@cf/meta/m2m100-1.2b", "hi", "needs text, target_lang: give a JSON object"),
     ],
 )
-def test_what_can_not_be_asked(model: str, given: str | bytes, message: str) -> None:
-    """What the model can't be asked with is refused, with what to give instead."""
+def test_invalid_input_is_refused(model: str, given: str | bytes, message: str) -> None:
+    """The error says what input the model needs."""
     with pytest.raises(InputError) as caught:
         parse_input(model, given)
     assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("given", ["argument", "file", "dash", "pipe"])
-async def test_where_the_input_is_from(
+async def test_input_from_argument_file_and_stdin(
     cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, given: str
 ) -> None:
-    """An argument, a file, or standard input: all the same to the model."""
+    """Argument, file and standard input give the same request."""
     fake.answers({"response": "Grüße"})
     file = tmp_path / "in.json"
     file.write_text('{"prompt": "hi"}')
@@ -77,8 +77,8 @@ async def test_where_the_input_is_from(
     assert fake.requests[0].json() == {"prompt": "hi"}
 
 
-async def test_a_model_that_is_not_known_here(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """Text goes to it as its prompt; where that is refused, the guess is not kept a secret."""
+async def test_unknown_models_get_a_prompt(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Text is sent as the prompt; if that is refused, a hint says so."""
     fake.fails(400, 5006, "Error: required properties at '/' are 'text'")
     done = await cfai.run("run", "@cf/new/model", "hi")
     assert done.code == 1
@@ -91,8 +91,10 @@ async def test_a_model_that_is_not_known_here(cfai: Cfai, fake: FakeWorkersAI) -
     assert "there is no input" in done.err
 
 
-async def test_the_service_s_own_words(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """What is printed is the result as it came, also where the input was a recording."""
+async def test_the_result_is_printed_unchanged(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    """The result is printed as the service sent it, also for media."""
     result = {"text": "hello", "word_count": 1, "something": "new"}
     fake.answers(result)
     (tmp_path / "a.mp3").write_bytes(b"\xff\xfb\x90")
@@ -101,8 +103,8 @@ async def test_the_service_s_own_words(cfai: Cfai, fake: FakeWorkersAI, tmp_path
     assert fake.requests[0].body == b"\xff\xfb\x90"
 
 
-async def test_events_come_out_as_they_come_in(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """A stream is a line of JSON per event, each as soon as it is there."""
+async def test_events_are_printed_as_they_arrive(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """A stream is one line of JSON per event, printed when it arrives."""
     rest = asyncio.Event()
     fake.streams("Hel", rest, "lo")
     async with cfai.running("run", LLAMA, '{"prompt": "hi", "stream": true}') as running:
@@ -112,15 +114,15 @@ async def test_events_come_out_as_they_come_in(cfai: Cfai, fake: FakeWorkersAI) 
     assert done.out == b'{"response":"lo"}\n'
 
 
-async def test_bytes_into_a_pipe(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """A file that the model made goes into a pipe byte by byte."""
+async def test_bytes_to_a_pipe(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """A file is written to a pipe as bytes."""
     fake.says(PNG, content_type="image/png")
     done = await cfai.run("run", FLUX, "a cat")
     assert (done.code, done.out) == (0, PNG)
 
 
-async def test_bytes_into_a_file(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """-o replaces a file by the answer, decoded where the service sends it as base64."""
+async def test_bytes_to_a_file(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """-o replaces the file; base64 of the service is decoded."""
     fake.answers({"image": "iVBORw0KGgo="})
     target = tmp_path / "cat.png"
     target.write_bytes(b"what was there before, and was longer than the answer is")
@@ -130,25 +132,25 @@ async def test_bytes_into_a_file(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
     assert fake.requests[0].json() == {"prompt": "a cat", "steps": 4}
 
 
-async def test_lines_into_a_file(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """-o takes JSON, too, and all the lines of a stream."""
+async def test_lines_to_a_file(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """-o also writes JSON, and all lines of a stream."""
     fake.streams("Hel", "lo")
     target = tmp_path / "out.jsonl"
     await cfai.run("run", LLAMA, '{"prompt": "hi", "stream": true}', "-o", str(target))
     assert target.read_text() == '{"response":"Hel"}\n{"response":"lo"}\n'
 
 
-async def test_a_file_that_can_not_be_written(
+async def test_output_files_are_checked_before_the_request(
     cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
 ) -> None:
-    """It is refused before an answer is paid for."""
+    """Nothing is sent if the file can't be written."""
     for target in (tmp_path, tmp_path / "nowhere" / "cat.png"):
         done = await cfai.run("run", FLUX, "a cat", "-o", str(target))
         assert (done.code, done.err) == (2, f"error: can't write to {target}\n")
     assert not fake.requests
 
 
-async def test_a_file_that_can_not_be_read(cfai: Cfai, tmp_path: Path) -> None:
+async def test_input_files_must_be_readable(cfai: Cfai, tmp_path: Path) -> None:
     """The message names the file and the reason."""
     done = await cfai.run("run", LLAMA, f"@{tmp_path / 'no'}")
     assert done.code == 2
@@ -156,8 +158,8 @@ async def test_a_file_that_can_not_be_read(cfai: Cfai, tmp_path: Path) -> None:
 
 
 @needs_terminals
-async def test_no_bytes_to_a_terminal(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """Where the answer will be a file, a terminal is refused before anything is sent."""
+async def test_files_need_an_output_option_at_a_terminal(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Nothing is sent if the answer is a file and the output a terminal."""
     async with cfai.at_a_terminal("run", FLUX, "a cat") as terminal:
         await terminal.shows("returns a file: name one with -o FILE")
         assert await terminal.ended() == 2
@@ -165,8 +167,10 @@ async def test_no_bytes_to_a_terminal(cfai: Cfai, fake: FakeWorkersAI) -> None:
 
 
 @needs_terminals
-async def test_a_surprise_of_bytes_to_a_terminal(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """Where only the answer tells that it is a file, it is kept off the terminal all the same."""
+async def test_unexpected_bytes_are_not_printed_at_a_terminal(
+    cfai: Cfai, fake: FakeWorkersAI
+) -> None:
+    """A file that was not expected is not written to a terminal either."""
     fake.says(PNG, content_type="image/png")
     async with cfai.at_a_terminal("run", "@cf/new/model", "a cat") as terminal:
         await terminal.shows(f"the answer is {len(PNG)} bytes of image/png")
@@ -174,8 +178,8 @@ async def test_a_surprise_of_bytes_to_a_terminal(cfai: Cfai, fake: FakeWorkersAI
 
 
 @needs_terminals
-async def test_json_is_laid_out_at_a_terminal(cfai: Cfai, fake: FakeWorkersAI) -> None:
-    """A person reads it in many lines."""
+async def test_json_is_indented_at_a_terminal(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """At a terminal, JSON has many lines."""
     fake.answers({"response": "hi"})
     async with cfai.at_a_terminal("run", LLAMA, "hi") as terminal:
         await terminal.shows('{\r\n  "response": "hi"\r\n}\r\n')

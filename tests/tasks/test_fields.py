@@ -1,7 +1,7 @@
-"""The bounds of every field of every input: the numbers of the API's schema, and that they hold.
+"""The bounds of every field of every task, and that they are enforced.
 
-The table below was copied by hand from the API page, "Execute AI model", and from the input
-schemas of the models it names; a rule that differs from it is wrong.
+The table is copied by hand from the API page, "Execute AI model", and from the input schemas of the
+models that it names; a rule that differs from it is wrong.
 """
 
 import json
@@ -42,7 +42,7 @@ LIST: dict[str, Any] = {"kind": "list"}
 NEEDED: dict[str, Any] = {"required": True}
 FULL: dict[str, Any] = {"required": True, "min_length": 1}
 
-# Where the schema of Prompt and TextGeneration has bounds...
+# The schema of Prompt and TextGeneration has bounds ...
 SAMPLING = {
     "frequency_penalty": NUMBER | {"minimum": -2, "maximum": 2},
     "max_tokens": NUMBER,
@@ -57,7 +57,7 @@ SAMPLING = {
     "top_p": NUMBER | {"minimum": 0.001, "maximum": 1},
 }
 
-# ... that of the image models has none.
+# ... and that of the image models has none.
 UNBOUNDED = {
     "frequency_penalty": NUMBER,
     "max_tokens": NUMBER,
@@ -175,16 +175,16 @@ def ids(value: object) -> str:
     return value.name if isinstance(value, Rule) else getattr(value, "__name__", repr(value))
 
 
-def made(kind: type[Task[Any]], rule: Rule, value: object) -> Task[Any]:
-    """Make a task with that value in the field of that rule."""
+def build_task(kind: type[Task[Any]], rule: Rule, value: object) -> Task[Any]:
+    """Build a task with the value in the field of the rule."""
     field = "documents" if rule.name == "contexts" else rule.name
     return kind(**{**SAMPLES[kind], field: value})
 
 
-def refused(kind: type[Task[Any]], rule: Rule, value: object, *words: str) -> None:
-    """Both the task and the rule say no, and name the field, the rule and the value."""
+def assert_refused(kind: type[Task[Any]], rule: Rule, value: object, *words: str) -> None:
+    """Assert that task and rule refuse the value, and name the field, the rule and the value."""
     with pytest.raises(InputError) as by_task:
-        made(kind, rule, value)
+        build_task(kind, rule, value)
     with pytest.raises(InputError) as by_rule:
         rule.check(value)
     assert str(by_task.value) == str(by_rule.value)
@@ -192,20 +192,20 @@ def refused(kind: type[Task[Any]], rule: Rule, value: object, *words: str) -> No
         assert word in str(by_task.value)
 
 
-def test_there_are_fifteen_inputs_and_two_more() -> None:
+def test_the_table_has_all_seventeen_tasks() -> None:
     assert len(TABLE) == 15 + 2
 
 
 @pytest.mark.parametrize("kind", TABLE, ids=ids)
-def test_the_rules_are_those_of_the_schema(kind: type[Task[Any]]) -> None:
-    """Every documented field is there, with exactly the documented bounds, and no other."""
-    found = {
+def test_rules_match_the_documented_schema(kind: type[Task[Any]]) -> None:
+    """Every documented field exists, with exactly the documented bounds, and no other."""
+    actual = {
         name: {fact: getattr(rule, fact) for fact in FACTS} for name, rule in rules(kind).items()
     }
     nothing = dict.fromkeys(FACTS) | {"required": False}
     expected = {name: nothing | facts for name, facts in TABLE[kind].items()}
 
-    assert found == expected
+    assert actual == expected
 
 
 def steps_beyond(rule: Rule) -> list[float]:
@@ -219,43 +219,43 @@ NUMBERS = [(kind, rule) for kind, rule in FIELDS if rule.kind in ("number", "int
 
 
 @pytest.mark.parametrize(("kind", "rule"), NUMBERS, ids=ids)
-def test_a_number_passes_at_its_bounds_and_fails_one_step_beyond(
+def test_numbers_are_accepted_at_their_bounds_and_refused_beyond(
     kind: type[Task[Any]], rule: Rule
 ) -> None:
     for edge in (rule.minimum, rule.maximum):
         if edge is not None:
-            assert made(kind, rule, edge).payload()[rule.name] == edge
+            assert build_task(kind, rule, edge).payload()[rule.name] == edge
             rule.check(edge)
     for bound in steps_beyond(rule):
-        refused(kind, rule, bound, "must be", repr(bound))
+        assert_refused(kind, rule, bound, "must be", repr(bound))
 
 
 @pytest.mark.parametrize(("kind", "rule"), NUMBERS, ids=ids)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_no_number_is_endless_or_none(kind: type[Task[Any]], rule: Rule, value: float) -> None:
-    refused(kind, rule, value, "must be", repr(value))
+def test_nan_and_infinity_are_refused(kind: type[Task[Any]], rule: Rule, value: float) -> None:
+    assert_refused(kind, rule, value, "must be", repr(value))
 
 
 @pytest.mark.parametrize(("kind", "rule"), NUMBERS, ids=ids)
 @pytest.mark.parametrize("value", [True, "1", [1], 1j])
-def test_only_numbers_are_numbers(kind: type[Task[Any]], rule: Rule, value: object) -> None:
-    refused(kind, rule, value, "number", repr(value))
+def test_other_types_are_not_numbers(kind: type[Task[Any]], rule: Rule, value: object) -> None:
+    assert_refused(kind, rule, value, "number", repr(value))
 
 
 @pytest.mark.parametrize(("kind", "rule"), NUMBERS, ids=ids)
-def test_a_number_without_bounds_takes_any(kind: type[Task[Any]], rule: Rule) -> None:
-    """A bound that is not documented is not there."""
+def test_numbers_without_bounds_accept_any_number(kind: type[Task[Any]], rule: Rule) -> None:
+    """There are no undocumented bounds."""
     if rule.maximum is None:
-        assert made(kind, rule, 10**12).payload()[rule.name] == 10**12
+        assert build_task(kind, rule, 10**12).payload()[rule.name] == 10**12
     if rule.minimum is None:
-        assert made(kind, rule, -(10**12)).payload()[rule.name] == -(10**12)
+        assert build_task(kind, rule, -(10**12)).payload()[rule.name] == -(10**12)
 
 
-def test_a_count_takes_no_fraction() -> None:
-    refused(Rerank, rules(Rerank)["top_k"], 1.0, "whole number", "1.0")
+def test_counts_must_be_whole_numbers() -> None:
+    assert_refused(Rerank, rules(Rerank)["top_k"], 1.0, "whole number", "1.0")
 
 
-def test_a_bound_below_and_none_above_is_said_so() -> None:
+def test_messages_describe_one_sided_bounds() -> None:
     with pytest.raises(InputError, match=r"^top_k must be at least 1, got 0$"):
         Rerank("q", ["a"], top_k=0)
     with pytest.raises(InputError, match=r"^num_steps must be at most 20, got 21$"):
@@ -270,40 +270,40 @@ TEXTS = [(kind, rule) for kind, rule in FIELDS if rule.kind in ("text", "text or
 
 
 @pytest.mark.parametrize(("kind", "rule"), TEXTS, ids=ids)
-def test_a_text_is_text_of_the_documented_length(kind: type[Task[Any]], rule: Rule) -> None:
-    refused(kind, rule, 5, "string", "5")
-    refused(kind, rule, b"bytes", "string", "<5 bytes>")
+def test_texts_must_be_strings_of_the_documented_length(kind: type[Task[Any]], rule: Rule) -> None:
+    assert_refused(kind, rule, 5, "string", "5")
+    assert_refused(kind, rule, b"bytes", "string", "<5 bytes>")
     if rule.min_length:
         assert rule.min_length == 1
-        refused(kind, rule, "", "at least 1 character", "''")
+        assert_refused(kind, rule, "", "at least 1 character", "''")
     if not rule.choices:
-        assert made(kind, rule, "x").payload()[rule.name] == "x"
+        assert build_task(kind, rule, "x").payload()[rule.name] == "x"
 
 
 @pytest.mark.parametrize(("kind", "rule"), [(k, r) for k, r in TEXTS if r.choices], ids=ids)
-def test_a_choice_is_one_of_its_texts(kind: type[Task[Any]], rule: Rule) -> None:
+def test_choices_accept_only_the_documented_values(kind: type[Task[Any]], rule: Rule) -> None:
     assert rule.choices
     for value in rule.choices:
-        assert made(kind, rule, value).payload()[rule.name] == value
-    refused(kind, rule, "other", f"one of {', '.join(rule.choices)}", "'other'")
+        assert build_task(kind, rule, value).payload()[rule.name] == value
+    assert_refused(kind, rule, "other", f"one of {', '.join(rule.choices)}", "'other'")
 
 
 @pytest.mark.parametrize(
     ("kind", "rule"), [(kind, rule) for kind, rule in FIELDS if rule.kind == "boolean"], ids=ids
 )
-def test_a_flag_is_true_or_false(kind: type[Task[Any]], rule: Rule) -> None:
-    assert made(kind, rule, False).payload()[rule.name] is False
+def test_flags_must_be_booleans(kind: type[Task[Any]], rule: Rule) -> None:
+    assert build_task(kind, rule, False).payload()[rule.name] is False
     for value in (0, 1, "true", math.nan):
-        refused(kind, rule, value, "true or false", repr(value))
+        assert_refused(kind, rule, value, "true or false", repr(value))
 
 
 @pytest.mark.parametrize(
     ("kind", "rule"), [(kind, rule) for kind, rule in FIELDS if rule.required], ids=ids
 )
-def test_what_is_required_cannot_be_none_or_left_out(kind: type[Task[Any]], rule: Rule) -> None:
+def test_required_fields_must_be_set(kind: type[Task[Any]], rule: Rule) -> None:
     field = "documents" if rule.name == "contexts" else rule.name
     with pytest.raises(InputError, match=rule.name):
-        made(kind, rule, None)
+        build_task(kind, rule, None)
     with pytest.raises(TypeError, match=field):
         kind(**{name: value for name, value in SAMPLES[kind].items() if name != field})
 
@@ -311,10 +311,10 @@ def test_what_is_required_cannot_be_none_or_left_out(kind: type[Task[Any]], rule
 @pytest.mark.parametrize(
     ("kind", "rule"), [(kind, rule) for kind, rule in FIELDS if not rule.required], ids=ids
 )
-def test_what_is_optional_is_keyword_only_and_not_sent_as_none(
+def test_optional_fields_are_keyword_only_and_not_sent_as_none(
     kind: type[Task[Any]], rule: Rule
 ) -> None:
-    assert rule.name not in made(kind, rule, None).payload()
+    assert rule.name not in build_task(kind, rule, None).payload()
     untyped: Any = kind
     with pytest.raises(TypeError, match="positional"):
         untyped(*SAMPLES[kind].values(), "one too many")
@@ -323,33 +323,33 @@ def test_what_is_optional_is_keyword_only_and_not_sent_as_none(
 @pytest.mark.parametrize(
     ("kind", "rule"), [(kind, rule) for kind, rule in FIELDS if rule.kind == "media"], ids=ids
 )
-def test_media_is_checked_before_it_is_read(kind: type[Task[Any]], rule: Rule) -> None:
-    assert made(kind, rule, b"x").payload()[rule.name] == b"x"
+def test_media_sources_are_checked(kind: type[Task[Any]], rule: Rule) -> None:
+    assert build_task(kind, rule, b"x").payload()[rule.name] == b"x"
     for value in (b"", "", [], [256], [-1], ["a"], 5, "https://example.com/a.png", "data:,x"):
-        refused(kind, rule, value)
+        assert_refused(kind, rule, value)
 
 
 @pytest.mark.parametrize(
     ("kind", "rule"), [(k, r) for k, r in FIELDS if r.kind in ("list", "texts")], ids=ids
 )
-def test_a_list_is_a_list(kind: type[Task[Any]], rule: Rule) -> None:
+def test_lists_must_be_lists(kind: type[Task[Any]], rule: Rule) -> None:
     for value in ("text", b"bytes", {"role": "user"}, 5):
-        refused(kind, rule, value, "list")
+        assert_refused(kind, rule, value, "list")
     if rule.min_items:
-        refused(kind, rule, [], "at least 1 item", "[]")
+        assert_refused(kind, rule, [], "at least 1 item", "[]")
 
 
-def test_texts_may_be_many_but_none_of_them_empty() -> None:
+def test_lists_of_texts_must_not_contain_empty_texts() -> None:
     rule = rules(TextEmbeddings)["text"]
     many = ["one"] * 1000
 
-    assert made(TextEmbeddings, rule, many).payload()["text"] == many
+    assert build_task(TextEmbeddings, rule, many).payload()["text"] == many
     for value in ([], ["one", ""], ["one", None], ["one", 2]):
-        refused(TextEmbeddings, rule, value)
+        assert_refused(TextEmbeddings, rule, value)
 
 
-def test_a_bound_can_also_be_on_top() -> None:
-    """No documented input has these two bounds; models' own schemas do."""
+def test_maximum_lengths() -> None:
+    """No task uses these two bounds; schemas of models do."""
     rule = Rule(name="prompt", kind="text", max_length=3)
     rule.check("abc")
     with pytest.raises(InputError, match=r"^prompt must have at most 3 characters, got 'abcd'$"):
@@ -361,14 +361,14 @@ def test_a_bound_can_also_be_on_top() -> None:
         rule.check(["a", "b", "c"])
 
 
-def test_a_message_stays_short_whatever_the_value() -> None:
+def test_messages_stay_short() -> None:
     with pytest.raises(InputError) as caught:
         TextToImage("a cat", guidance="x" * 1_000_000)  # type: ignore[arg-type]  # on purpose
     assert len(str(caught.value)) < 120
 
 
-def test_a_number_is_sent_as_it_is() -> None:
-    """Whole numbers stay whole, and a subclass becomes what every encoder knows."""
+def test_numbers_keep_their_type() -> None:
+    """An int stays an int, and a subclass of float becomes a float."""
 
     class Half(float):
         pass
@@ -379,7 +379,7 @@ def test_a_number_is_sent_as_it_is() -> None:
     assert type(body["temperature"]) is float
 
 
-def test_no_number_hides_in_a_list_of_texts() -> None:
+def test_lists_of_texts_must_not_contain_numbers() -> None:
     anything: Any = [math.nan]
     with pytest.raises(InputError, match="text must be a string, got nan"):
         MultimodalEmbeddings(text=anything)

@@ -116,12 +116,12 @@ def test_a_message_is_sent_as_documented(message: Message, body: dict[str, Any])
         },
     ],
 )
-def test_a_mapping_of_the_documented_shape_is_a_message(body: dict[str, Any]) -> None:
-    """It is checked, and arrives as it was."""
+def test_mappings_of_the_documented_form_are_messages(body: dict[str, Any]) -> None:
+    """They are checked and sent unchanged."""
     assert TextGeneration([body]).payload() == {"messages": [body]}
 
 
-def test_calls_in_the_services_own_form_are_sent_in_the_nested_one() -> None:
+def test_flat_tool_calls_are_sent_nested() -> None:
     given = {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": {}}]}
 
     assert Message.of(given).tool_calls == (ToolCall("f", {}),)
@@ -150,7 +150,7 @@ def test_calls_in_the_services_own_form_are_sent_in_the_nested_one() -> None:
         ({"role": "assistant", "content": "", "tool_calls": [5]}, "tool_calls must be tool calls"),
     ],
 )
-def test_a_message_of_another_shape_is_refused(message: Any, words: str) -> None:
+def test_invalid_messages_are_refused(message: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         TextGeneration([message])
 
@@ -163,7 +163,7 @@ def test_an_image_in_a_message_is_read_when_it_is_sent(tmp_path: Path) -> None:
     assert message.payload()["content"][1] == {"type": "image_url", "image_url": {"url": PNG_URI}}
 
 
-def test_an_image_that_is_none_is_refused() -> None:
+def test_invalid_images_are_refused() -> None:
     with pytest.raises(InputError, match="image must not be empty"):
         ImagePart(b"")
     with pytest.raises(InputError, match="image must be bytes"):
@@ -173,7 +173,7 @@ def test_an_image_that_is_none_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("value", "words"),
     [
         (None, r"user\(\) must be called with texts and images, got None"),
         (1, r"user\(\) must be called with texts and images, got 1"),
@@ -184,11 +184,11 @@ def test_an_image_that_is_none_is_refused() -> None:
         ([], r"user\(\) must be called with its parts as separate arguments"),
     ],
 )
-def test_what_a_user_cannot_say_is_named(given: Any, words: str) -> None:
+def test_invalid_arguments_of_user_are_refused(value: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        user(given)
+        user(value)
     with pytest.raises(InputError, match=words):
-        user("look", given)
+        user("look", value)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_what_a_user_cannot_say_is_named(given: Any, words: str) -> None:
         ({"tool_call_id": [1]}, r"tool_call_id must be a string, got \[1\]"),
     ],
 )
-def test_a_field_of_a_message_of_another_kind_is_refused(fields: Any, words: str) -> None:
+def test_invalid_fields_of_a_message_are_refused(fields: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         Message("assistant", "x", **fields)
     with pytest.raises(InputError, match=words):
@@ -209,7 +209,7 @@ def test_a_field_of_a_message_of_another_kind_is_refused(fields: Any, words: str
 
 
 @pytest.mark.parametrize("name", ["role", "content", "name", "tool_call_id", "tool_calls"])
-def test_what_is_extra_in_a_message_changes_nothing_that_is_set(name: str) -> None:
+def test_extra_of_a_message_must_not_repeat_a_set_field(name: str) -> None:
     anything: Any = [1]
     with pytest.raises(InputError, match=f"extra must not repeat {name}, which is set already"):
         Message(
@@ -221,8 +221,8 @@ def test_what_is_extra_in_a_message_changes_nothing_that_is_set(name: str) -> No
 
 
 @pytest.mark.parametrize("content", [{}, {"content": None}, {"content": ""}])
-def test_a_message_of_calls_alone_has_an_empty_text(content: dict[str, Any]) -> None:
-    """Chat completions hand them back without content, or with a null for it."""
+def test_messages_with_tool_calls_need_no_content(content: dict[str, Any]) -> None:
+    """Chat completions return them without content, or with null."""
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     body = {"role": "assistant", **content, "tool_calls": [call]}
 
@@ -232,7 +232,7 @@ def test_a_message_of_calls_alone_has_an_empty_text(content: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("value", [math.nan, [math.inf], {"a": object()}, b"x"])
-def test_what_json_cannot_write_is_no_result_of_a_tool(value: Any) -> None:
+def test_tool_results_must_be_json(value: Any) -> None:
     with pytest.raises(InputError, match="content must be a string or made of JSON values, got "):
         tool_result(value)
     with pytest.raises(InputError, match="arguments must be a string or made of JSON values, got "):

@@ -55,7 +55,12 @@ PNG = b"\x89PNG\r\n\x1a\n"
 PNG_URI = "data:image/png;base64,iVBORw0KGgo="
 WEATHER = {"type": "object", "properties": {"city": {"type": "string", "description": "Where"}}}
 
-# Every input, with every field that it has, and the body that the API page documents for it.
+
+def class_name(value: object) -> str:
+    return type(value).__name__
+
+
+# Every task with every field, and the body that the API page documents for it.
 COMPLETE: list[tuple[Task[Any], type[Answer], dict[str, Any]]] = [
     (TextClassification("fine"), Labels, {"text": "fine"}),
     (
@@ -262,7 +267,7 @@ COMPLETE: list[tuple[Task[Any], type[Answer], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("task", "answer", "body"), COMPLETE, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize(("task", "answer", "body"), COMPLETE, ids=class_name)
 def test_a_task_is_sent_as_documented(
     task: Task[Any], answer: type[Answer], body: dict[str, Any]
 ) -> None:
@@ -270,9 +275,11 @@ def test_a_task_is_sent_as_documented(
     assert task.answer is answer
 
 
-@pytest.mark.parametrize(("task", "answer", "body"), COMPLETE, ids=lambda one: type(one).__name__)
-def test_a_task_is_a_value(task: Task[Any], answer: type[Answer], body: dict[str, Any]) -> None:
-    """It can be sent again, compared, stored, and never changes."""
+@pytest.mark.parametrize(("task", "answer", "body"), COMPLETE, ids=class_name)
+def test_tasks_can_be_pickled_compared_and_not_changed(
+    task: Task[Any], answer: type[Answer], body: dict[str, Any]
+) -> None:
+    """A task can be sent again, compared and stored, and never changes."""
     stored = pickle.loads(pickle.dumps(task))  # noqa: S301  # our own
 
     assert stored == task
@@ -283,8 +290,8 @@ def test_a_task_is_a_value(task: Task[Any], answer: type[Answer], body: dict[str
         task.extra = {}  # type: ignore[misc]  # on purpose
 
 
-def test_every_rule_is_of_a_field_that_the_table_above_holds() -> None:
-    """No field of any input is left out of the table of bodies."""
+def test_the_table_covers_every_field() -> None:
+    """The table of bodies above has every field of every task."""
     sent: dict[type[Task[Any]], set[str]] = {}
     for task, _, body in COMPLETE:
         sent.setdefault(type(task), set()).update(body)
@@ -294,34 +301,34 @@ def test_every_rule_is_of_a_field_that_the_table_above_holds() -> None:
 
 
 def test_equal_tasks_have_equal_hashes() -> None:
-    one, two = (TextGeneration([user("hi")], temperature=1) for _ in range(2))
+    first, second = (TextGeneration([user("hi")], temperature=1) for _ in range(2))
 
-    assert hash(one) == hash(two)
-    assert len({one, two, Prompt("hi")}) == 2
+    assert hash(first) == hash(second)
+    assert len({first, second, Prompt("hi")}) == 2
 
 
-def test_a_task_shows_what_is_set_and_no_more_than_fits() -> None:
+def test_repr_shows_set_fields_and_stays_short() -> None:
     assert repr(Prompt("hi", seed=3)) == "Prompt(prompt='hi', seed=3)"
     assert repr(ImageToText(PNG * 1000)) == "ImageToText(image=<8000 bytes>)"
     assert len(repr(Prompt("x" * 1_000_000))) < 100
 
 
 def answered(task: Task[A]) -> A:
-    """Stand for a client: give back what mypy believes the answer to be."""
+    """Stand in for a client: return the type that mypy infers for the answer."""
     kind: Any = task.answer
-    made: A = kind.__new__(kind)
-    return made
+    answer: A = kind.__new__(kind)
+    return answer
 
 
-def test_a_type_checker_knows_the_answer() -> None:
-    """mypy checks these lines; running them checks that it is right."""
+def test_type_checkers_know_the_answer_type() -> None:
+    """mypy checks these lines, and the test checks that it is right."""
     assert isinstance(assert_type(answered(Prompt("hi")), Text), Text)
     assert isinstance(assert_type(answered(ImageToText(PNG)), Description), Description)
     assert isinstance(assert_type(answered(TextToImage("a cat")), Image), Image)
     assert isinstance(assert_type(answered(Rerank("q", ["a"])), Ranking), Ranking)
 
 
-def test_replace_makes_another_and_checks_it() -> None:
+def test_replace_returns_a_checked_copy() -> None:
     task = Prompt("hi", temperature=1)
     changed = assert_type(task.replace(temperature=2), Prompt)
 
@@ -332,7 +339,7 @@ def test_replace_makes_another_and_checks_it() -> None:
         task.replace(warmth=1)
 
 
-def test_extra_is_sent_as_it_is_and_beyond_bounds() -> None:
+def test_extra_is_sent_unchecked() -> None:
     task = TextToImage("a cat", extra={"steps": 8, "num_steps": 40, "nested": {"a": None}})
 
     assert task.payload() == {
@@ -343,7 +350,7 @@ def test_extra_is_sent_as_it_is_and_beyond_bounds() -> None:
     }
 
 
-def test_extra_does_not_change_what_is_set() -> None:
+def test_extra_must_not_repeat_a_set_field() -> None:
     with pytest.raises(InputError, match="extra must not repeat num_steps"):
         TextToImage("a cat", num_steps=4, extra={"num_steps": 40})
     with pytest.raises(InputError, match="extra must not repeat contexts"):
@@ -364,7 +371,7 @@ def test_extra_is_a_mapping_of_names(extra: Any) -> None:
         Prompt("hi", extra=extra)
 
 
-def test_a_list_is_kept_as_it_was_when_given() -> None:
+def test_lists_are_copied() -> None:
     history = [user("one")]
     task = TextGeneration(history)
     history.append(user("two"))
@@ -372,18 +379,18 @@ def test_a_list_is_kept_as_it_was_when_given() -> None:
     assert len(task.payload()["messages"]) == 1
 
 
-def test_any_iterable_of_messages_will_do() -> None:
+def test_messages_can_be_any_iterable() -> None:
     assert TextGeneration(message for message in [user("a"), user("b")]).payload() == {  # type: ignore[arg-type]  # a generator
         "messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
     }
 
 
-def test_an_image_to_start_from_is_given_once() -> None:
+def test_image_and_image_b64_exclude_each_other() -> None:
     with pytest.raises(InputError, match="image and image_b64"):
         TextToImage("a cat", image=PNG, image_b64="iVBO")
 
 
-def test_the_media_form_is_not_sent_and_may_be_a_name() -> None:
+def test_media_form_can_be_a_string_and_is_not_sent() -> None:
     form: Any = "base64"
     task = AutomaticSpeechRecognition(b"RIFF", media_form=form)
 
@@ -408,5 +415,5 @@ def test_the_media_form_is_not_sent_and_may_be_a_name() -> None:
         (ImageTextToText(PNG, [user("hi", Path("a.png"))]), True),
     ],
 )
-def test_a_task_tells_whether_it_reads_files(task: Task[Any], blocks: bool) -> None:
+def test_blocks_is_true_if_a_file_is_read(task: Task[Any], blocks: bool) -> None:
     assert task.blocks() is blocks

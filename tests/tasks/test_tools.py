@@ -19,8 +19,8 @@ PNG_URI = "data:image/png;base64,iVBORw0KGgo="
 WEATHER = {"type": "object", "properties": {"city": {"type": "string", "description": "Where"}}}
 
 
-def test_a_tool_has_two_forms() -> None:
-    """Both of those that the API documents."""
+def test_tools_have_two_forms() -> None:
+    """The API documents both."""
     described = {"name": "weather", "description": "Tell it", "parameters": WEATHER}
 
     assert Tool("weather", "Tell it", WEATHER).payload() == described
@@ -30,7 +30,7 @@ def test_a_tool_has_two_forms() -> None:
     }
 
 
-def test_a_tool_can_be_given_its_properties_alone() -> None:
+def test_parameters_can_be_properties_alone() -> None:
     properties = {"type": {"type": "string", "description": "What kind"}}
 
     assert Tool("a", "b", properties, required=["type"]).payload()["parameters"] == {
@@ -41,7 +41,7 @@ def test_a_tool_can_be_given_its_properties_alone() -> None:
     assert Tool("a", "b").payload()["parameters"] == {"type": "object", "properties": {}}
 
 
-def test_a_schema_is_not_changed_by_the_tool_that_it_describes() -> None:
+def test_payload_does_not_change_the_schema() -> None:
     schema = dict(WEATHER)
     Tool("a", "b", schema, required=["city"]).payload()
 
@@ -49,7 +49,7 @@ def test_a_schema_is_not_changed_by_the_tool_that_it_describes() -> None:
 
 
 @pytest.mark.parametrize("form", ["flat", "nested"])
-def test_a_mapping_of_a_tool_passes_as_it_is(form: str) -> None:
+def test_mappings_of_tools_are_sent_unchanged(form: str) -> None:
     tool: dict[str, Any] = {"name": "a", "description": "b", "parameters": WEATHER, "strict": True}
     if form == "nested":
         tool = {"type": "function", "function": tool}
@@ -70,12 +70,12 @@ def test_a_mapping_of_a_tool_passes_as_it_is(form: str) -> None:
         ({"function": {"name": "a", "description": "b", "parameters": {}}}, "a tool must be"),
     ],
 )
-def test_a_tool_of_another_shape_is_refused(tool: Any, words: str) -> None:
+def test_invalid_tools_are_refused(tool: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         TextGeneration([user("hi")], tools=[tool])
 
 
-def test_a_function_has_a_name_and_code() -> None:
+def test_code_functions_need_a_name_and_code() -> None:
     for function in ({"name": "a"}, {"code": "b"}, {"name": "a", "code": 5}, 5):
         anything: Any = function
         with pytest.raises(InputError, match=r"functions\[0\]: a function must have a name"):
@@ -86,7 +86,7 @@ def test_a_function_has_a_name_and_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "sent"),
+    ("value", "sent"),
     [
         ("json_object", {"type": "json_object"}),
         ({"type": "json_object"}, {"type": "json_object"}),
@@ -119,16 +119,16 @@ def test_a_function_has_a_name_and_code() -> None:
         ),
     ],
 )
-def test_a_format_is_sent_with_the_bare_schema(given: Any, sent: dict[str, Any]) -> None:
-    assert Prompt("hi", response_format=given).payload()["response_format"] == sent
+def test_response_formats_are_sent_with_the_bare_schema(value: Any, sent: dict[str, Any]) -> None:
+    assert Prompt("hi", response_format=value).payload()["response_format"] == sent
 
 
-def test_plain_text_is_the_default_and_left_out() -> None:
-    """Chat completions have a name for it, which is no JSON schema."""
+def test_the_text_format_is_not_sent() -> None:
+    """Chat completions name it, but it is not a JSON schema."""
     assert Prompt("hi", response_format={"type": "text"}).payload() == {"prompt": "hi"}
 
 
-@pytest.mark.parametrize("given", ["xml", 5, {}, [], {"json_schema": 1, "type": "xml"}])
-def test_a_format_of_another_kind_is_refused(given: Any) -> None:
+@pytest.mark.parametrize("value", ["xml", 5, {}, [], {"json_schema": 1, "type": "xml"}])
+def test_invalid_response_formats_are_refused(value: Any) -> None:
     with pytest.raises(InputError, match=r"^response_format: "):
-        Prompt("hi", response_format=given)
+        Prompt("hi", response_format=value)

@@ -1,6 +1,6 @@
-"""Values of a user's own types: however these are written, and in a time that grows with them.
+"""Types in every spelling of annotations, and unions that nest, which are read in linear time.
 
-Without `from __future__ import annotations`, which would make one of the three spellings of all.
+Without `from __future__ import annotations`, which would turn all spellings into one.
 """
 
 import sys
@@ -29,7 +29,7 @@ from attrs import frozen
 from cfai._types.read import TypeMismatch, read_value, write_value
 from cfai._types.schema import json_schema
 
-# The spellings: all of an annotation in quotation marks, a part of it, and as it was once written.
+# The spellings: fully quoted, partly quoted, and with `typing.List` and `Optional`.
 
 
 @dataclass
@@ -74,11 +74,11 @@ class Named(NamedTuple):
 
 
 @pytest.mark.parametrize("kind", [Quoted, Part, Older, AttrsQuoted, AttrsPart, AttrsOlder, Named])
-def test_a_class_may_hold_itself_however_it_is_written(kind: Any) -> None:
-    said = {"name": "a", "kids": [{"name": "b", "kids": []}]}
-    made = read_value(said, kind, "it")
-    assert made == kind("a", [kind("b", [])])
-    assert write_value(made) == said
+def test_recursive_classes_in_every_spelling(kind: Any) -> None:
+    data = {"name": "a", "kids": [{"name": "b", "kids": []}]}
+    result = read_value(data, kind, "it")
+    assert result == kind("a", [kind("b", [])])
+    assert write_value(result) == data
     assert "$defs" in json_schema(kind)
     with pytest.raises(TypeMismatch, match=r"it\.kids\[0\]\.name must be a string, got 1"):
         read_value({"name": "a", "kids": [{"name": 1}]}, kind, "it")
@@ -96,21 +96,21 @@ class After:
     name: str
 
 
-def test_a_class_may_hold_a_later_one() -> None:
-    said = {"one": {"a": {"name": "b"}}, "other": {"name": "c"}, "more": {"d": {"name": "e"}}}
-    made = read_value(said, Before, "it")
-    assert made == Before({"a": After("b")}, After("c"), {"d": After("e")})
-    assert write_value(made) == said
+def test_forward_references() -> None:
+    data = {"one": {"a": {"name": "b"}}, "other": {"name": "c"}, "more": {"d": {"name": "e"}}}
+    result = read_value(data, Before, "it")
+    assert result == Before({"a": After("b")}, After("c"), {"d": After("e")})
+    assert write_value(result) == data
 
 
-def test_a_class_inside_a_function_may_hold_itself() -> None:
+def test_recursive_class_inside_a_function() -> None:
     @dataclass
     class Inner:
         kid: "Inner | None" = None
 
-    made = read_value({"kid": {"kid": None}}, Inner, "it")
-    assert made == Inner(Inner())
-    assert write_value(made) == {"kid": {"kid": None}}
+    result = read_value({"kid": {"kid": None}}, Inner, "it")
+    assert result == Inner(Inner())
+    assert write_value(result) == {"kid": {"kid": None}}
 
 
 class Keys(TypedDict):
@@ -149,7 +149,7 @@ Id = NewType("Id", int)
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "data"),
     [
         (str, "a"),
         (int, 1),
@@ -193,17 +193,17 @@ Id = NewType("Id", int)
         (Handed, {"a": 1, "b": 2}),
     ],
 )
-def test_what_has_a_schema_can_be_read(kind: Any, said: Any) -> None:
+def test_every_type_with_a_schema_can_be_read(kind: Any, data: Any) -> None:
     assert json_schema(kind) is not None
-    made = read_value(said, kind, "it")
+    result = read_value(data, kind, "it")
     if kind is Handed:
-        assert made.sum == 3
-        said = {"a": 1}
-    written = write_value(made)
-    assert (list(written) if isinstance(written, tuple) else written) == said
+        assert result.sum == 3
+        data = {"a": 1}
+    written = write_value(result)
+    assert (list(written) if isinstance(written, tuple) else written) == data
 
 
-# Members of unions that hold one another
+# Members of unions that contain one another
 
 
 @dataclass
@@ -229,15 +229,15 @@ class Others:
 @pytest.mark.parametrize(
     ("kind", "key", "is_listed"), [(One, "child", False), (Many, "children", True)]
 )
-def test_a_wrong_leaf_is_told_in_no_time(kind: Any, key: str, is_listed: bool) -> None:
-    """Each member is tried once for each value, not once more for each that holds it."""
-    said: Any = 7
+def test_nested_unions_fail_in_linear_time(kind: Any, key: str, is_listed: bool) -> None:
+    """Each member is tried once per value, not once per union around it."""
+    data: Any = 7
     for _ in range(40):
-        said = {key: [said] if is_listed else said}
-    began = process_time()
+        data = {key: [data] if is_listed else data}
+    start = process_time()
     with pytest.raises(TypeMismatch, match=r"must be an object, got 7"):
-        read_value(said, kind, "it")
-    assert process_time() - began < 2
+        read_value(data, kind, "it")
+    assert process_time() - start < 2
 
 
 @dataclass
@@ -260,16 +260,16 @@ class Mul:
     right: "Num | Add | Mul"
 
 
-def test_the_member_is_the_one_that_its_kind_says() -> None:
+def test_a_tag_selects_the_member_of_a_union() -> None:
     leaf = {"kind": "num", "value": 1}
-    said: Any = leaf
-    made: Any = Num("num", 1)
+    data: Any = leaf
+    result: Any = Num("num", 1)
     for _ in range(30):
-        said = {"kind": "mul", "left": said, "right": leaf}
-        made = Mul("mul", made, Num("num", 1))
-    began = process_time()
-    assert read_value({"value": said}, dict[str, Num | Add | Mul], "it") == {"value": made}
-    assert process_time() - began < 2
+        data = {"kind": "mul", "left": data, "right": leaf}
+        result = Mul("mul", result, Num("num", 1))
+    start = process_time()
+    assert read_value({"value": data}, dict[str, Num | Add | Mul], "it") == {"value": result}
+    assert process_time() - start < 2
 
     with pytest.raises(TypeMismatch, match=r"^it\.left\.value must be a number, got \"1\"$"):
         read_value(
@@ -282,17 +282,17 @@ def test_the_member_is_the_one_that_its_kind_says() -> None:
         read_value(wrong, Num | Add | Mul, "it")
 
 
-def test_a_union_nested_too_deep_is_no_crash() -> None:
-    said: Any = None
+def test_a_union_nested_too_deep_is_a_type_mismatch() -> None:
+    data: Any = None
     for _ in range(sys.getrecursionlimit()):
-        said = {"child": said}
-    began = process_time()
+        data = {"child": data}
+    start = process_time()
     with pytest.raises(TypeMismatch):
-        read_value(said, One, "it")
-    assert process_time() - began < 5
+        read_value(data, One, "it")
+    assert process_time() - start < 5
 
 
-def test_a_moment_is_read_as_it_is_written() -> None:
+def test_datetimes_round_trip() -> None:
     now = datetime(2026, 1, 31, 12, 0, 0, 5, tzinfo=UTC)
     assert read_value(write_value(now), datetime, "it") == now
     assert read_value("2026-01-31 12:00Z", datetime, "it") == now.replace(microsecond=0)

@@ -76,12 +76,12 @@ def sphinx(city: str, days: int = 3, *, unit: Literal["c", "f"] = "c") -> str:
 
 
 @pytest.mark.parametrize("function", [google, numpy, sphinx])
-def test_a_docstring_describes_a_function(function: Callable[..., Any]) -> None:
-    """In each of the three usual styles."""
-    made = define_function(function)
-    assert made.name == function.__name__
-    assert made.description == "Say how the weather is."
-    assert made.parameters == an_object(
+def test_docstrings_of_three_styles_describe_parameters(function: Callable[..., Any]) -> None:
+    """Google's style, NumPy's and Sphinx's."""
+    definition = define_function(function)
+    assert definition.name == function.__name__
+    assert definition.description == "Say how the weather is."
+    assert definition.parameters == an_object(
         ["city"],
         city={"type": "string", "description": "Its name."},
         days={"type": "integer", "description": "How many days ahead.", "default": 3},
@@ -94,26 +94,26 @@ def test_a_docstring_describes_a_function(function: Callable[..., Any]) -> None:
     )
 
 
-def test_a_method_is_a_function_without_its_self() -> None:
+def test_methods_have_no_self_parameter() -> None:
     class Shop:
         def price(self, of: str) -> float:
             return float(len(of))
 
-    made = define_function(Shop().price)
-    assert (made.name, made.description) == ("price", "price")
-    assert made.parameters["required"] == ["of"]
+    definition = define_function(Shop().price)
+    assert (definition.name, definition.description) == ("price", "price")
+    assert definition.parameters["required"] == ["of"]
 
 
-def test_what_is_given_already_is_not_told() -> None:
-    """A tool may hold what is not the model's to choose: a database, the user who asks."""
+def test_arguments_bound_by_nested_partials_are_left_out() -> None:
+    """A tool may bind what the model must not choose: a database, the current user."""
 
     def orders(database: bytes, customer: int, since: date) -> str:
         """List the orders."""
         return f"{database!r} {customer} {since}"
 
-    made = define_function(partial(partial(orders, database=b""), customer=7))
-    assert (made.name, made.description) == ("orders", "List the orders.")
-    assert list(made.parameters["properties"]) == ["since"]
+    definition = define_function(partial(partial(orders, database=b""), customer=7))
+    assert (definition.name, definition.description) == ("orders", "List the orders.")
+    assert list(definition.parameters["properties"]) == ["since"]
 
 
 def fetch(url: str, api_key: str, days: int = 3) -> DataFrame:  # type: ignore[name-defined]  # noqa: F821
@@ -124,28 +124,28 @@ def fetch(url: str, api_key: str, days: int = 3) -> DataFrame:  # type: ignore[n
     """
 
 
-def test_what_a_partial_binds_is_not_told_and_not_asked_for() -> None:
-    """It may be a secret, or whose things a tool may touch; and it has a name and a docstring."""
-    made = define_function(partial(fetch, api_key="sk-secret"))
-    assert (made.name, made.description) == ("fetch", "Fetch it.")
-    assert made.parameters == an_object(
+def test_arguments_bound_by_a_partial_are_left_out() -> None:
+    """They may be secrets; name and docstring are those of the function."""
+    definition = define_function(partial(fetch, api_key="sk-secret"))
+    assert (definition.name, definition.description) == ("fetch", "Fetch it.")
+    assert definition.parameters == an_object(
         ["url"],
         url={"type": "string", "description": "Where it is."},
         days={"type": "integer", "default": 3},
     )
-    assert [one.name for one in made.fields] == ["url", "days"]
+    assert [field.name for field in definition.fields] == ["url", "days"]
     assert define_function(partial(fetch, "here")).parameters["required"] == ["api_key"]
 
 
-def test_what_a_wrapped_partial_binds_is_not_told_either() -> None:
+def test_arguments_bound_inside_a_wrapper_are_left_out() -> None:
     inner = partial(fetch, api_key="sk-secret")
 
     @wraps(inner)
     def retried(*args: Any, **keywords: Any) -> Any:
         return inner(*args, **keywords)
 
-    made = define_function(partial(retried, days=1), name="fetch")
-    assert list(made.parameters["properties"]) == ["url"]
+    definition = define_function(partial(retried, days=1), name="fetch")
+    assert list(definition.parameters["properties"]) == ["url"]
 
 
 class Weather:
@@ -161,37 +161,40 @@ class Weather:
         return f"{city}{days}"
 
 
-def test_a_value_that_can_be_called_says_how_at_its_method() -> None:
-    """And a default of `None` is one that the model may give."""
-    made = define_function(Weather())
-    assert (made.name, made.description) == ("Weather", "Say how it is.")
-    assert made.parameters == an_object(
+def test_callable_objects_use_the_docstring_of_call() -> None:
+    """A default of `None` makes the type optional."""
+    definition = define_function(Weather())
+    assert (definition.name, definition.description) == ("Weather", "Say how it is.")
+    assert definition.parameters == an_object(
         ["city"],
         city={"type": "string", "description": "Its name."},
         days={"anyOf": [{"type": "integer"}, NULL]},
     )
 
 
-def test_quoted_types_of_parameters_are_resolved() -> None:
+def test_quoted_annotations_of_parameters_are_resolved() -> None:
     def plant(tree: list[Node], depth: int | None = 3) -> None: ...
 
-    made = define_function(plant)
-    assert [one.kind for one in made.fields] == [list[Node], int | None]
+    definition = define_function(plant)
+    assert [field.kind for field in definition.fields] == [list[Node], int | None]
 
 
-def test_a_default_that_does_not_fit_is_not_told() -> None:
-    """A model may send it back, and JSON lacks some."""
+def test_invalid_defaults_are_left_out() -> None:
+    """A model may send the default back, and JSON has no NaN."""
 
     def tool(a: int = "no", b: float = math.inf, c: float = math.nan, d: float = 1) -> None: ...  # type: ignore[assignment]
 
     properties = define_function(tool).parameters["properties"]
-    assert [name for name, said in properties.items() if "default" in said] == ["d"]
+    assert [name for name, schema in properties.items() if "default" in schema] == ["d"]
 
 
-def test_what_an_annotation_raises_is_an_error_of_ours() -> None:
+def test_errors_in_annotations_are_input_errors() -> None:
     def tool(a: int) -> None: ...
 
-    for said, says in (("pytest.Nope", "no attribute 'Nope'"), ("1/0", "division by zero")):
-        tool.__annotations__["a"] = said
-        with pytest.raises(InputError, match=f"tool: can't read its signature: .*{says}"):
+    for annotation, message in (
+        ("pytest.Nope", "no attribute 'Nope'"),
+        ("1/0", "division by zero"),
+    ):
+        tool.__annotations__["a"] = annotation
+        with pytest.raises(InputError, match=f"tool: can't read its signature: .*{message}"):
             define_function(tool)

@@ -1,4 +1,4 @@
-"""attrs classes <-> JSON: strict about meaning, tolerant about form."""
+"""attrs classes from JSON: strict about meaning, tolerant about form."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -18,7 +18,7 @@ class Row:
     count: int | None = None
     share: float | None = None
     public: bool | None = None
-    made: datetime | None = None
+    created: datetime | None = None
     labels: tuple[Label, ...] = field(default=())
     more: dict[str, Any] | None = None
 
@@ -31,7 +31,7 @@ def row(**fields: Any) -> Row:
     ("fields", "value"),
     [
         ({}, Row("a")),
-        ({"count": None, "share": None, "public": None, "made": None}, Row("a")),
+        ({"count": None, "share": None, "public": None, "created": None}, Row("a")),
         # Unknown keys: the service grows.
         ({"new": 1, "newer": {"a": []}}, Row("a")),
         # Counts are documented as "number": 12.0 is the count 12.
@@ -40,21 +40,21 @@ def row(**fields: Any) -> Row:
         ({"share": 1}, Row("a", share=1.0)),
         ({"public": False}, Row("a", public=False)),
         (
-            {"made": "2026-09-02T10:00:00Z"},
-            Row("a", made=datetime(2026, 9, 2, 10, tzinfo=UTC)),
+            {"created": "2026-09-02T10:00:00Z"},
+            Row("a", created=datetime(2026, 9, 2, 10, tzinfo=UTC)),
         ),
         (
-            {"made": "2026-09-02T10:00:00.123456+02:00"},
+            {"created": "2026-09-02T10:00:00.123456+02:00"},
             Row(
                 "a",
-                made=datetime(2026, 9, 2, 10, 0, 0, 123456, tzinfo=timezone(timedelta(hours=2))),
+                created=datetime(2026, 9, 2, 10, 0, 0, 123456, tzinfo=timezone(timedelta(hours=2))),
             ),
         ),
         ({"labels": [{"label": "x", "score": 1}]}, Row("a", labels=(Label("x", 1.0),))),
         ({"more": {"a": [None, 2.9]}}, Row("a", more={"a": [None, 2.9]})),
     ],
 )
-def test_what_is_documented_is_read(fields: dict[str, Any], value: Row) -> None:
+def test_documented_values_are_read(fields: dict[str, Any], value: Row) -> None:
     read = row(**fields)
     assert read == value
     assert type(read.count) is type(value.count)
@@ -75,34 +75,34 @@ def test_what_is_documented_is_read(fields: dict[str, Any], value: Row) -> None:
         ({"share": False}, "result.share"),
         ({"public": "false"}, "result.public"),
         ({"public": 0}, "result.public"),
-        ({"made": "2026-09-02T10:00:00"}, "result.made"),
-        ({"made": "yesterday"}, "result.made"),
-        ({"made": 1788378160}, "result.made"),
+        ({"created": "2026-09-02T10:00:00"}, "result.created"),
+        ({"created": "yesterday"}, "result.created"),
+        ({"created": 1788378160}, "result.created"),
         ({"labels": [{"label": "x", "score": None}]}, "result.labels"),
         ({"labels": [{"label": "x"}]}, "result.labels"),
         ({"labels": ["x"]}, "result.labels"),
         ({"labels": 6}, "result.labels"),
     ],
 )
-def test_what_is_not_is_an_error_that_names_the_place(fields: dict[str, Any], at: str) -> None:
+def test_undocumented_values_raise_with_their_path(fields: dict[str, Any], at: str) -> None:
     with pytest.raises(DecodeError, match="undocumented") as caught:
         row(**fields)
     assert at in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [None, [], {}, "a", 6, True, [{"name": "a"}]])
-def test_another_shape_is_an_error_of_ours(value: Any) -> None:
+def test_other_json_types_are_decode_errors(value: Any) -> None:
     with pytest.raises(DecodeError):
         structure(value, Row, "result")
 
 
 @pytest.mark.parametrize(("kind", "value"), [(str, None), (int, 2.9), (float, "1"), (bool, 0)])
-def test_a_single_value_is_as_strict(kind: type[Any], value: Any) -> None:
+def test_scalars_are_read_strictly(kind: type[Any], value: Any) -> None:
     with pytest.raises(DecodeError):
         structure(value, kind, "result")
 
 
-def test_values_inside_values() -> None:
+def test_nested_classes() -> None:
     box = {"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4.5}
     read = structure([{"label": "a", "score": 1, "box": box}], tuple[Detection, ...], "result")
     assert read == (Detection("a", 1.0, Box(1.0, 2.0, 3.0, 4.5)),)
@@ -110,7 +110,7 @@ def test_values_inside_values() -> None:
         structure([{"label": "a", "score": 1, "box": {}}], tuple[Detection, ...], "result")
 
 
-def test_many_faults_make_a_short_message() -> None:
+def test_messages_stay_short_with_many_errors() -> None:
     with pytest.raises(DecodeError) as caught:
         structure([{}] * 1000, tuple[Detection, ...], "result")
     assert len(str(caught.value)) < 1000
@@ -127,8 +127,8 @@ def test_many_faults_make_a_short_message() -> None:
         (b"18446744073709551616", 18446744073709551616.0),
     ],
 )
-def test_json_is_read_like_in_a_browser(data: bytes | str, value: Any) -> None:
-    """Bytes that are no UTF-8 do not lose an answer: they are one odd character in it."""
+def test_invalid_utf8_is_replaced(data: bytes | str, value: Any) -> None:
+    """Invalid UTF-8 becomes U+FFFD instead of losing the answer."""
     assert loads(data) == value
 
 
@@ -136,13 +136,13 @@ def test_json_is_read_like_in_a_browser(data: bytes | str, value: Any) -> None:
     "data",
     [b"", "", b"{", b"NaN", b"1e400", b"\xff", b'{"a":1}x', b'"\xff', b"[" * 2000, "{'a': 1}"],
 )
-def test_what_is_no_json_is_a_value_error(data: bytes | str) -> None:
+def test_invalid_json_is_a_value_error(data: bytes | str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # the message is the library's
         loads(data)
 
 
 @given(st.binary(max_size=40))
-def test_no_bytes_break_the_reader(data: bytes) -> None:
+def test_arbitrary_bytes_raise_nothing_but_value_error(data: bytes) -> None:
     try:
         loads(data)
     except ValueError:
@@ -157,9 +157,9 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(JSON)
-def test_json_survives_a_journey(value: Any) -> None:
+def test_json_round_trips(value: Any) -> None:
     assert loads(dumps(value)) == value
 
 
-def test_json_is_written_compact_and_as_utf8() -> None:
+def test_json_is_compact_utf8() -> None:
     assert dumps({"a": ["ä", None, 0.5]}) == '{"a":["ä",null,0.5]}'.encode()

@@ -42,12 +42,12 @@ from tests.types.classes import (
 
 
 @pytest.mark.parametrize(
-    ("value", "kind", "says"),
+    ("value", "kind", "message"),
     [
         (2.9, int, "it must be a whole number, got 2.9"),
         (True, int, "it must be a whole number, got true"),
         (float("inf"), int, "it must be a whole number"),
-        # What JSON has no whole number for was rounded on its way.
+        # What JSON has no root number for was rounded on its way.
         (float(2**60), int, "it must be a whole number"),
         ("3", int, 'it must be a whole number, got "3"'),
         ("false", bool, 'it must be true or false, got "false"'),
@@ -98,12 +98,12 @@ from tests.types.classes import (
         ("x" * 500, int, "got .{80}$"),
     ],
 )
-def test_a_value_that_does_not_fit_is_told_with_the_rule(value: Any, kind: Any, says: str) -> None:
-    with pytest.raises(TypeMismatch, match=says):
+def test_a_mismatch_names_path_rule_and_value(value: Any, kind: Any, message: str) -> None:
+    with pytest.raises(TypeMismatch, match=message):
         read_value(value, kind, "it")
 
 
-def test_a_class_that_raises_a_key_error_misses_nothing() -> None:
+def test_a_key_error_of_a_class_is_not_a_missing_field() -> None:
     @dataclass
     class Sure:
         it: int
@@ -115,8 +115,8 @@ def test_a_class_that_raises_a_key_error_misses_nothing() -> None:
         read_value({"it": 1}, Sure, "Sure")
 
 
-def test_the_rules_of_a_class_itself_count() -> None:
-    """Validators of attrs, and what a dataclass checks when it is made."""
+def test_validators_of_a_class_apply() -> None:
+    """Validators of attrs are run."""
 
     @frozen
     class Dice:
@@ -127,7 +127,7 @@ def test_the_rules_of_a_class_itself_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "kind", "meant"),
+    ("value", "kind", "expected"),
     [
         (3.0, int, 3),
         (3, float, 3.0),
@@ -154,10 +154,10 @@ def test_the_rules_of_a_class_itself_count() -> None:
         ([1, "a"], list[int | str], [1, "a"]),
     ],
 )
-def test_a_value_is_read_as_what_it_looks_most_like(value: Any, kind: Any, meant: Any) -> None:
-    made = read_value(value, kind, "it")
-    assert made == meant
-    assert type(made) is type(meant)
+def test_the_most_likely_member_of_a_union_is_read(value: Any, kind: Any, expected: Any) -> None:
+    result = read_value(value, kind, "it")
+    assert result == expected
+    assert type(result) is type(expected)
 
 
 # Values of generated types: to JSON, and back; and their JSON fits their schema
@@ -191,7 +191,7 @@ PLAIN: list[tuple[Any, st.SearchStrategy[Any]]] = [
 
 @frozen
 class Typed:
-    """A generated type with a value of it."""
+    """A generated type and a value of it."""
 
     kind: Any
     value: Any
@@ -215,26 +215,26 @@ def typed(draw: st.DrawFn, depth: int = 2) -> Typed:
     if form == "optional":
         return Typed(Optional[inner.kind], draw(st.sampled_from([None, inner.value])))  # noqa: UP045
     if form == "attrs":
-        made = attrs.make_class("Made", {"it": attrs.field(type=inner.kind)}, frozen=True)
-        return Typed(made, made(inner.value))
+        attrs_class = attrs.make_class("Made", {"it": attrs.field(type=inner.kind)}, frozen=True)
+        return Typed(attrs_class, attrs_class(inner.value))
     generated: Any = dataclasses.make_dataclass("Generated", [("it", inner.kind)])
     return Typed(generated, generated(inner.value))
 
 
-def fits(value: Any, rule: Mapping[str, Any], whole: Mapping[str, Any]) -> bool:
-    """Whether a JSON value fits a schema, as far as ours go."""
+def fits(value: Any, rule: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
+    """Tell whether a JSON value matches a schema, with the keywords that ours use."""
     if "$ref" in rule:
-        return fits(value, whole["$defs"][rule["$ref"].removeprefix("#/$defs/")], whole)
+        return fits(value, root["$defs"][rule["$ref"].removeprefix("#/$defs/")], root)
     if "anyOf" in rule:
-        return any(fits(value, one, whole) for one in rule["anyOf"])
+        return any(fits(value, member, root) for member in rule["anyOf"])
     if "enum" in rule and value not in rule["enum"]:
         return False
     match rule.get("type"):
         case "object":
-            return isinstance(value, dict) and fits_object(value, rule, whole)
+            return isinstance(value, dict) and fits_object(value, rule, root)
         case "array":
             rules = rule.get("prefixItems") or repeat(rule["items"])
-            return isinstance(value, list) and all(map(fits, value, rules, repeat(whole)))
+            return isinstance(value, list) and all(map(fits, value, rules, repeat(root)))
         case str(kind):
             return type(value) in KINDS[kind]
     return True
@@ -249,37 +249,37 @@ KINDS: dict[str, set[type[Any]]] = {
 }
 
 
-def fits_object(value: dict[str, Any], rule: Mapping[str, Any], whole: Mapping[str, Any]) -> bool:
-    known = rule.get("properties", {})
-    more = rule["additionalProperties"]
+def fits_object(value: dict[str, Any], rule: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
+    properties = rule.get("properties", {})
+    additional = rule["additionalProperties"]
     return set(rule.get("required", ())) <= value.keys() and all(
-        fits(one, known[key], whole)
-        if key in known
-        else more is not False and fits(one, more, whole)
-        for key, one in value.items()
+        fits(item, properties[key], root)
+        if key in properties
+        else additional is not False and fits(item, additional, root)
+        for key, item in value.items()
     )
 
 
 @given(typed())
-def test_a_value_of_any_type_goes_to_json_and_back(typed: Typed) -> None:
-    """It comes back as it was, and its JSON fits the schema of its type."""
+def test_values_of_generated_types_round_trip(typed: Typed) -> None:
+    """The value is unchanged, and its JSON matches the schema of its type."""
     text = json.dumps(write_value(typed.value), allow_nan=False)
     back = read_value(json.loads(text), typed.kind, "it")
 
     assert back == typed.value
-    made = json_schema(typed.kind)
-    assert fits(json.loads(text), made, made)
+    schema = json_schema(typed.kind)
+    assert fits(json.loads(text), schema, schema)
 
 
 @given(st.sets(st.integers(0, 9)))
-def test_sets_are_lists_without_an_order(value: set[int]) -> None:
+def test_sets_are_lists_in_json(value: set[int]) -> None:
     text = json.dumps(write_value(value))
     assert read_value(json.loads(text), set[int], "it") == value
     assert read_value(json.loads(text), frozenset[int], "it") == frozenset(value)
     assert read_value(json.loads(text), AbstractSet[int], "it") == value
 
 
-def test_what_is_nested_too_deep_is_no_crash() -> None:
+def test_values_nested_too_deep_are_type_mismatches() -> None:
     value: Any = []
     for _ in range(sys.getrecursionlimit() * 2):
         value = [value]

@@ -39,7 +39,7 @@ from tests.types.classes import (
 
 
 @pytest.mark.parametrize(
-    ("kind", "made"),
+    ("kind", "schema"),
     [
         (str, {"type": "string"}),
         (int, {"type": "integer"}),
@@ -108,31 +108,31 @@ from tests.types.classes import (
         ),
     ],
 )
-def test_a_type_has_its_schema(kind: Any, made: dict[str, Any]) -> None:
-    assert json_schema(kind) == made
+def test_schemas_of_types(kind: Any, schema: dict[str, Any]) -> None:
+    assert json_schema(kind) == schema
 
 
-def test_a_type_that_holds_itself_refers_to_itself() -> None:
-    made = json_schema(Node)
-    inner = made["$defs"]["Node"]
+def test_recursive_types_refer_to_themselves() -> None:
+    schema = json_schema(Node)
+    inner = schema["$defs"]["Node"]
 
-    assert {key: value for key, value in made.items() if key != "$defs"} == inner
+    assert {key: value for key, value in schema.items() if key != "$defs"} == inner
     assert inner["properties"]["children"] == {
         "type": "array",
         "items": {"$ref": "#/$defs/Node"},
     }
 
 
-def test_two_classes_of_one_name_are_two() -> None:
+def test_classes_of_the_same_name_are_kept_apart() -> None:
     other = dataclasses.make_dataclass("Address", [("planet", str)])
     kind = tuple[Address, Address, other, other]  # type: ignore[valid-type]
     assert list(json_schema(kind)["$defs"]) == ["Address", "Address2"]
 
 
-def test_keys_that_may_be_missing_are_not_required() -> None:
-    """Also where the annotations are texts, which TypedDict itself does not see through."""
-    made = json_schema(Remade)
-    assert sorted(made["required"]) == ["by", "title"]
+def test_optional_keys_of_typed_dicts_are_not_required() -> None:
+    """Also with quoted annotations, which TypedDict itself does not resolve."""
+    schema = json_schema(Remade)
+    assert sorted(schema["required"]) == ["by", "title"]
     assert read_value({"title": "a", "by": "b"}, Remade, "film") == {"title": "a", "by": "b"}
     with pytest.raises(TypeMismatch, match=r"film\.title is missing; film\.by must be a string"):
         read_value({"by": 1}, Remade, "film")
@@ -144,7 +144,7 @@ class Unknown:
 
 
 @pytest.mark.parametrize(
-    ("kind", "says"),
+    ("kind", "message"),
     [
         (bytes, "bytes: bytes has no JSON form"),
         (complex, "complex: complex has no JSON form"),
@@ -164,6 +164,6 @@ class Unknown:
         ),
     ],
 )
-def test_what_json_lacks_is_refused_where_it_stands(kind: Any, says: str) -> None:
-    with pytest.raises(InputError, match=says):
+def test_types_without_a_json_form_are_refused_with_their_path(kind: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         json_schema(kind)
