@@ -19,6 +19,8 @@ from cfai.web.refusal import (
     try_write,
 )
 
+__all__ = ["refusals", "relay"]
+
 
 async def relay(
     request: web.Request,

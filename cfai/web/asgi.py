@@ -18,6 +18,8 @@ from cfai.web.refusal import (
     try_write,
 )
 
+__all__ = ["TokenResponse", "respond"]
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -57,10 +59,10 @@ class TokenResponse:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream until it ends or the browser leaves."""
-        await respond(scope, receive, send, self._relay, raw(self._headers))
+        await respond(scope, receive, send, self._relay, encode_headers(self._headers))
 
 
-def raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+def encode_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     """Headers in the form of ASGI."""
     pairs = headers.items()
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
@@ -74,7 +76,7 @@ async def respond(
         await _send_complete(send, 200, headers, b"")
         return
     if any(name.lower() == LAST_EVENT_ID.encode() for name, _ in scope.get("headers", ())):
-        await _send_complete(send, NO_CONTENT, raw(NO_STORE), b"")
+        await _send_complete(send, NO_CONTENT, encode_headers(NO_STORE), b"")
         return
     watcher = asyncio.create_task(_close_on_disconnect(receive, relay))
     try:
@@ -104,7 +106,7 @@ async def _send_relay(send: Send, relay: Relay, headers: RawHeaders) -> None:
         await relay.begin()
     except CfaiError as exc:
         refusal = Refusal.of(exc)
-        await _send_complete(send, refusal.status, raw(refusal.headers), refusal.body)
+        await _send_complete(send, refusal.status, encode_headers(refusal.headers), refusal.body)
         return
     start = {"type": "http.response.start", "status": 200, "headers": list(headers)}
     if not await try_write(send(start)):

@@ -22,6 +22,8 @@ from cfai.errors import (
 )
 from cfai.streaming.relay import Relay, error_frame, is_pool_timeout, retry_after
 
+__all__ = ["Refusal"]
+
 log: logging.Logger = logging.getLogger("cfai.web")
 
 _STATUSES: tuple[tuple[type[CfaiError], int], ...] = (

@@ -13,6 +13,8 @@ from cfai.streaming.stream import TokenStream
 from cfai.web import asgi
 from cfai.web.refusal import Refusal, response_headers
 
+__all__ = ["TokenResponse", "refusals"]
+
 
 class TokenResponse(Response):
     """Answers with a stream, token by token: `return TokenResponse(ai.stream(...))`.
