@@ -1,8 +1,6 @@
 """`cfai embed`: a vector for each text, in order, with many requests at once."""
 
 import asyncio
-import os
-import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -11,9 +9,8 @@ import typer
 
 from cfai.cli import clients, console, files
 from cfai.cli.console import Output, Target
-from cfai.embedding import EmbeddedBatch, EmbedFailure, tables
-from cfai.embedding.files import replace as replace_file
-from cfai.embedding.threads import to_its_end
+from cfai.embedding import EmbeddedBatch, EmbedFailure, export
+from cfai.embedding.threads import run_in_thread
 from cfai.errors import CfaiError, InputError, MissingExtra
 from cfai.tasks import TextEmbeddings
 
@@ -36,7 +33,7 @@ def embed(
     file: Output = None,
     checkpoint: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="Store finished texts there, and resume from it."),
+        typer.Option(metavar="FILE", help="Store finished texts there, and resume from it."),
     ] = None,
     column: Annotated[str, typer.Option(help="The column of a file that has the texts.")] = "text",
     id_column: Annotated[
@@ -127,7 +124,7 @@ def _advise_resume(failure: BaseException, checkpoint: object) -> None:
     advice = (
         f"what is finished is in {checkpoint}: run the same command again to resume"
         if checkpoint
-        else "with --checkpoint FOLDER, running the same command again resumes the job"
+        else "with --checkpoint FILE, running the same command again resumes the job"
     )
     if isinstance(failure, CfaiError):
         failure.add_note(advice)
@@ -164,7 +161,7 @@ def _check_format(target: Target) -> None:
         MissingExtra: The library for it is not installed.
     """
     if _suffix(target) == ".parquet":
-        tables.arrow_there("writing Parquet")
+        export.check_arrow("writing Parquet")
     elif _suffix(target) == ".npy":
         _import_numpy()
 
@@ -183,13 +180,18 @@ async def write_vectors(job: "EmbeddingJob[Any]", target: Target, *, with_ids: b
     if path is not None and _suffix(target) == ".parquet":
         await _write_parquet(job, path)
     elif path is not None and _suffix(target) == ".npy":
-        save, array = _import_numpy().save, await job.numpy()
-        await to_its_end(lambda: replace_file(path, lambda file: save(file, array)))
+        _import_numpy()
+        await run_in_thread(_save_array, await job.numpy(), path)
     else:
         async for item in job:
             for line in _json_rows(item, with_ids=with_ids):
                 target.write_line(line)
         target.finish()
+
+
+def _save_array(array: Any, path: Path) -> None:
+    with export.replacement(path) as file:
+        _import_numpy().save(file, array)
 
 
 def _json_rows(item: EmbeddedBatch | EmbedFailure, *, with_ids: bool) -> Iterator[dict[str, Any]]:
@@ -205,25 +207,25 @@ async def _write_parquet(job: "EmbeddingJob[Any]", path: Path) -> None:
     """Write a temporary file, and rename it when it is complete."""
     import pyarrow.parquet as pq
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.rough")
+    temporary = export.temporary_path(path)
     writer: Any = None
-    rows = tables.Rows()
+    rows = export.TableRows()
 
     def flush() -> None:
         nonlocal writer
-        table = rows.take()
+        table = rows.take_table()
         writer = writer or pq.ParquetWriter(temporary, table.schema, compression="none")
         writer.write_table(table)
 
     try:
         async for item in job:
             rows.add(item)
-            if rows.enough:
-                await to_its_end(flush)
+            if rows.fill_a_file:
+                await run_in_thread(flush)
         if rows or writer is None:
-            await to_its_end(flush)
+            await run_in_thread(flush)
         writer.close()
-        await to_its_end(lambda: temporary.replace(path))
+        await run_in_thread(temporary.replace, path)
     finally:
         if writer is not None:
             writer.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from cfai.embedding.tables import vectors_column
+from cfai.embedding.export import build_vector_column
 from cfai.errors import InputError
 
 
@@ -136,7 +136,7 @@ def _texts(values: Iterable[Any]) -> list[str | None]:
 
 
 def _arrow(found: Found) -> Any:
-    return vectors_column(found.buffer, found.dimension, found.there)
+    return build_vector_column(found.buffer, found.dimension, found.there)
 
 
 def _strings(values: Sequence[str | None]) -> Any:

@@ -1,32 +1,39 @@
-"""`EmbeddingJob`: what the reader of a job has in hand; `work` does what there is to do."""
+"""`EmbeddingJob`: the public face of a job. `run` does the work."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from os import PathLike
+from pathlib import Path
 from types import TracebackType
-from typing import Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast
 
 from cfai._session.throttle import Throttles
-from cfai.embedding import source
-from cfai.embedding.asking import Service
-from cfai.embedding.plan import Plan
-from cfai.embedding.reports import Reports
-from cfai.embedding.source import Texts
-from cfai.embedding.values import EmbeddedBatch, EmbedFailure, JobStats
-from cfai.embedding.whole import Whole
-from cfai.embedding.work import Work
-from cfai.errors import ConfigError, InputError
+from cfai.embedding import export
+from cfai.embedding.options import Plan
+from cfai.embedding.results import EmbeddedBatch, EmbedFailure, JobReporter, JobStats
+from cfai.embedding.retry import EmbeddingService
+from cfai.embedding.run import JobRun
+from cfai.embedding.source import Texts, check_source, count_texts
+from cfai.embedding.threads import run_in_thread
+from cfai.errors import CfaiError, ConfigError, InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy import float32
+    from numpy.typing import NDArray
 
 Item_co = TypeVar("Item_co", bound=EmbeddedBatch | EmbedFailure, covariant=True)
-"""What a job gives: batches, and with `on_error="yield"` failures between them."""
+"""The items of a job: batches, and with `on_error="yield"` also failures."""
 
 
-class EmbeddingJob(Whole, Generic[Item_co]):
-    """Many texts on their way to vectors: an async iterator of `EmbeddedBatch`, used once.
+class EmbeddingJob(Generic[Item_co]):
+    """A job that embeds many texts: an async iterator of `EmbeddedBatch`, used once.
 
-    With `on_error="yield"` there are `EmbedFailure` between them. Nothing is read or sent before
-    it is iterated. Leaving the iteration, or the `async with`, stops what is under way; where the
-    job fails, what was finished comes first and the error last.
+    With `on_error="yield"` it also yields `EmbedFailure`. Nothing is read or sent before the
+    iteration starts. Leaving the iteration, or the `async with`, stops all requests; if the job
+    fails, the finished batches come first and the error last.
 
     ```python
     async with ai.embed_many("@cf/baai/bge-m3", texts) as job:
@@ -36,20 +43,25 @@ class EmbeddingJob(Whole, Generic[Item_co]):
     """
 
     def __init__(
-        self, service: Service, throttles: Throttles, texts: Texts, plan: Plan, *, endpoint: str
+        self,
+        service: EmbeddingService,
+        throttles: Throttles,
+        texts: Texts,
+        plan: Plan,
+        *,
+        endpoint: str,
     ) -> None:
-        source.check(texts)
+        check_source(texts)
         self._service = service
         self._throttles = throttles
         self._texts = texts
         self._plan = plan
         self._endpoint = endpoint
-        self._work: Work | None = None
+        self._run: JobRun | None = None
         self._closed = False
-        self._reports = Reports(source.length(texts), plan.progress)
+        self._reporter = JobReporter(count_texts(texts), plan.progress)
         self.finished: list[EmbeddedBatch] = []
-
-    # For the reader...
+        """The batches that `numpy()` or `arrow()` had when the job failed."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -63,40 +75,104 @@ class EmbeddingJob(Whole, Generic[Item_co]):
         await self.aclose()
 
     def __aiter__(self) -> AsyncGenerator[Item_co, None]:
-        self._is_new()
+        self._check_unused()
         return self._items()
 
     @property
     def stats(self) -> JobStats:
-        """How it goes, at this moment."""
-        return self._reports.stats(None if self._work is None else self._work.throttle)
+        """The current figures of the job."""
+        return self._reporter.stats(None if self._run is None else self._run.throttle)
 
     async def aclose(self) -> None:
-        """Stop what is under way. Safe to repeat."""
+        """Stop all requests. Safe to repeat."""
         self._closed = True
-        if self._work is not None:
-            await self._work.aclose()
-        self._reports.close()
+        if self._run is not None:
+            await self._run.aclose()
+        self._reporter.stop()
+
+    async def numpy(self) -> NDArray[float32]:
+        """Embed all texts into one array: a row for each text, in the order of the source.
+
+        The rows of failed texts are NaN with `on_error="yield"`, and left out with "skip".
+
+        Raises:
+            MissingExtra: NumPy is not installed. Nothing was sent.
+            CfaiError: The job failed; `finished` has the batches before the error.
+        """
+        export.check_numpy("EmbeddingJob.numpy()")
+        failed: list[int] = []
+        async with aclosing(self.__aiter__()) as items:
+            async for item in items:
+                if isinstance(item, EmbeddedBatch):
+                    self.finished.append(item)
+                else:
+                    failed.append(item.start)
+        return export.build_array(self.finished, failed)
+
+    async def arrow(self) -> pa.Table:
+        """Embed all texts into one table with the columns `place`, `id`, `vector` and `error`.
+
+        Raises:
+            MissingExtra: pyarrow is not installed. Nothing was sent.
+            InputError: The ids are not all of one type that Arrow has. As after every error,
+                `finished` has the batches before it.
+        """
+        export.check_arrow("EmbeddingJob.arrow()")
+        rows = export.TableRows()
+        async with aclosing(self.__aiter__()) as items:
+            async for item in items:
+                if isinstance(item, EmbeddedBatch):
+                    self.finished.append(item)
+                rows.add(item)
+        self.finished.clear()
+        return rows.take_table()
+
+    async def to_parquet(self, folder: str | PathLike[str]) -> None:
+        """Embed all texts into files `part-00000.parquet`, … of *folder*, as the results come.
+
+        The files have the columns of `arrow()`, and each is complete or absent. Those of an earlier
+        job are removed before the first is written. Memory does not grow with the number of texts.
+
+        Raises:
+            MissingExtra: pyarrow is not installed. Nothing was sent.
+            InputError: The ids are not all of one type that Arrow has.
+            OSError: A file cannot be written.
+            CfaiError: The job failed; the texts embedded before are in the files.
+        """
+        export.check_arrow("EmbeddingJob.to_parquet()")
+        parts = export.ParquetParts(Path(folder))
+        try:
+            async with aclosing(self.__aiter__()) as items:
+                async for item in items:
+                    if parts.add(item):
+                        await run_in_thread(parts.flush)
+        except BaseException as exc:
+            try:
+                await run_in_thread(parts.flush)
+            except (OSError, CfaiError) as lost:
+                exc.add_note(f"the last results could not be written: {lost}")
+            raise
+        await run_in_thread(parts.finish)
 
     async def _items(self) -> AsyncGenerator[Item_co, None]:
-        work = self._begin()
+        run = self._start()
         try:
-            while (item := await work.take()) is not None:
+            while (item := await run.next_item()) is not None:
                 yield cast("Item_co", item)
         finally:
             await self.aclose()
 
-    def _begin(self) -> Work:
-        self._is_new()
-        plan, reports = self._plan, self._reports
+    def _start(self) -> JobRun:
+        self._check_unused()
+        plan, reporter = self._plan, self._reporter
         throttle = self._throttles.for_job(plan.model, plan.concurrency, plan.rate)
-        self._work = Work(self._service, throttle, plan, reports, endpoint=self._endpoint)
-        reports.begin()
-        self._work.begin(self._texts)
-        return self._work
+        self._run = JobRun(self._service, throttle, plan, reporter, endpoint=self._endpoint)
+        reporter.start()
+        self._run.start(self._texts)
+        return self._run
 
-    def _is_new(self) -> None:
-        if self._work is not None:
-            raise InputError("a job goes over its texts once: make another")
+    def _check_unused(self) -> None:
+        if self._run is not None:
+            raise InputError("a job can be iterated only once: call embed_many again")
         if self._closed:
-            raise ConfigError("this job is closed: make another")
+            raise ConfigError("the job is closed: call embed_many again")

@@ -1,4 +1,4 @@
-"""A job's way through the service's queue: many requests are handed over, and looked at until done.
+"""Requests of a job that go through the service's queue: submitted in batches, polled until done.
 
 Source: Cloudflare docs, Workers AI, "Asynchronous Batch API".
 """
@@ -7,15 +7,13 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from attrs import define, field
 
 from cfai._session.retries import should_retry
 from cfai._wire.bodies import encode_json
-from cfai.embedding.asking import Asking, Service
-from cfai.embedding.pieces import ABOUT_TEXTS, Outcome, about_all
+from cfai.embedding.retry import TEXT_ERRORS, RetryingService, concerns_all_texts
 from cfai.errors import (
     BadRequest,
     CfaiError,
@@ -30,247 +28,254 @@ from cfai.resources.queue import BatchStatus, QueuedItem, QueuedTask
 from cfai.settings import Polling
 from cfai.tasks import Embeddings
 
-_BYTES: Final = 9_900_000
-"""In one batch. The service's bound is 10 MB, its envelope included."""
+RequestFuture: TypeAlias = "asyncio.Future[Embeddings | CfaiError]"
+"""The outcome of one request."""
 
-_TEXTS: Final = 1_000
+_MAX_BYTES: Final = 9_900_000
+"""In one batch. The service's limit is 10 MB, with its envelope."""
+
+_MAX_TEXTS: Final = 1_000
 """In one batch: their vectors come in one answer, which is 20 MB at 1024 dimensions."""
 
-_REQUESTS: Final = 100
+_MAX_REQUESTS: Final = 100
 """In one batch."""
 
-_BATCHES: Final = 64
-"""At once, where there is no limit on them."""
+_MAX_BATCHES: Final = 64
+"""At once, if `concurrency` sets no limit."""
 
-_FAILED_LOOKS: Final = 5
-"""In a row, each with its retries, after which it is given up to look at a batch."""
+_MAX_FAILED_POLLS: Final = 5
+"""In a row, each with its retries, before a batch is given up."""
 
-_LOST: Final = (BadRequest, NotFound, DecodeError)
-"""What a look at a batch says that was lost, or has expired."""
+_LOST_BATCH: Final = (BadRequest, NotFound, DecodeError)
+"""Errors of a poll if the batch is lost or expired."""
 
 
 @define(eq=False)
-class _Ask:
-    """One request's worth of texts on its way."""
+class _PendingRequest:
+    """A request whose outcome is not known yet."""
 
     request: QueuedTask
-    count: int
+    texts: int
     size: int
-    outcome: Outcome
+    """Bytes of its body."""
+    future: RequestFuture
     owner: "asyncio.Task[Any] | None"
-    again: int = field(default=0, init=False)
-    """How often it was handed over again."""
+    resubmissions: int = field(default=0, init=False)
 
 
-def under_way(limit: float, texts_per_request: int) -> float:
-    """How many requests are in *limit* batches, and in one more that is being filled."""
-    return (min(limit, _BATCHES) + 1) * min(_REQUESTS, max(1, _TEXTS // texts_per_request))
+def max_pending_requests(limit: float, texts_per_request: int) -> float:
+    """Return how many requests fill *limit* batches, and one more that is being collected."""
+    requests_per_batch = min(_MAX_REQUESTS, max(1, _MAX_TEXTS // texts_per_request))
+    return (min(limit, _MAX_BATCHES) + 1) * requests_per_batch
 
 
-class Queue:
-    """Hands requests over in batches, and gives each its answer.
+class BatchQueue:
+    """Submits requests in batches, polls the batches, and sets the outcome of each request.
 
-    A batch goes when it is full, or when one was waiting for as long as the first pause of the
-    polling.
+    A batch is submitted when it is full, or when it has waited for the first delay of the polling.
     """
 
-    def __init__(self, service: Service, asking: Asking, polling: Polling) -> None:
+    def __init__(self, service: RetryingService, polling: Polling) -> None:
         self._service = service
-        self._asking = asking
         self._polling = polling
-        self._waiting: deque[_Ask] = deque()
-        self._batches: dict[asyncio.Task[None], Sequence[_Ask]] = {}
-        self._handed_over: set[asyncio.Task[Any] | None] = set()
-        """Who carries a batch that the service has."""
-        self._ending = asyncio.Event()
+        self._waiting: deque[_PendingRequest] = deque()
+        self._batches: dict[asyncio.Task[None], Sequence[_PendingRequest]] = {}
+        self._submitted: set[asyncio.Task[Any] | None] = set()
+        """The tasks whose batch is in the service's queue."""
+        self._job_failed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._asked = 0
+        self._references = 0
 
-    def look_once_more(self) -> "set[asyncio.Task[Any] | None]":
-        """The job has failed: look at what was handed over now, and while it lets us.
+    def finish(self) -> "set[asyncio.Task[Any] | None]":
+        """The job has failed: poll the submitted batches at once, and as long as there is time.
 
-        Gives whose answers may come yet.
+        Returns the job tasks that may still get their outcomes.
         """
-        self._ending.set()
-        there = self._asking.throttle.active | self._handed_over
-        return {ask.owner for task, asks in self._batches.items() if task in there for ask in asks}
+        self._job_failed.set()
+        running = self._service.throttle.active | self._submitted
+        return {
+            pending.owner
+            for task, batch in self._batches.items()
+            if task in running
+            for pending in batch
+        }
 
-    def ask(self, texts: Sequence[str]) -> Outcome:
-        """What becomes of *texts*; who cancels it doesn't want it any more."""
-        outcome: Outcome = asyncio.get_running_loop().create_future()
-        self._asked += 1
+    def enqueue(self, texts: Sequence[str]) -> RequestFuture:
+        """Put one request into the next batch. Cancelling the future withdraws it."""
+        future: RequestFuture = asyncio.get_running_loop().create_future()
+        self._references += 1
         try:
-            request = self._service.queued(texts, str(self._asked))
+            request = self._service.build_request(texts, str(self._references))
             size = len(encode_json(request.fields))
-            if size > _BYTES:
+            if size > _MAX_BYTES:
                 raise InputError(f"the texts of a request must be under 10 MB, got {size} bytes")
         except CfaiError as exc:
-            outcome.set_result(exc)
-            return outcome
-        ask = _Ask(request, len(texts), size, outcome, asyncio.current_task())
-        outcome.add_done_callback(lambda done: self._withdraw() if done.cancelled() else None)
-        self._waiting.append(ask)
-        self._dispatch()
-        return outcome
+            future.set_result(exc)
+            return future
+        pending = _PendingRequest(request, len(texts), size, future, asyncio.current_task())
+        future.add_done_callback(self._future_done)
+        self._waiting.append(pending)
+        self._submit_batches()
+        return future
 
     async def aclose(self) -> None:
-        """Stop looking. What was handed over goes on at the service, and nobody hears of it."""
-        self._stop_timer()
+        """Stop polling. The service goes on with the submitted batches; their outcome is lost."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         for task in self._batches:
             task.cancel()
         await asyncio.gather(*self._batches, return_exceptions=True)
 
-    # Making batches...
+    # Collecting batches...
 
-    def _dispatch(self, *, due: bool = False) -> None:
-        """Hand over what fills a batch, and what was waiting for its *due* time."""
-        while self._waiting and len(self._batches) < min(self._asking.throttle.limit, _BATCHES):
-            asks, full = self._next()
+    def _submit_batches(self, *, due: bool = False) -> None:
+        """Submit full batches; if *due*, also one that is not full."""
+        limit = min(self._service.throttle.limit, _MAX_BATCHES)
+        while self._waiting and len(self._batches) < limit:
+            batch, full = self._next_batch()
             if not (full or due):
                 if self._timer is None:
                     loop = asyncio.get_running_loop()
-                    self._timer = loop.call_later(self._polling.base, self._waited)
+                    self._timer = loop.call_later(self._polling.base, self._timer_expired)
                 return
-            for _ in asks:
+            for _ in batch:
                 self._waiting.popleft()
-            task = asyncio.create_task(self._carry(asks))
-            self._batches[task] = asks
-            task.add_done_callback(self._carried)
+            task = asyncio.create_task(self._run_batch(batch))
+            self._batches[task] = batch
+            task.add_done_callback(self._batch_done)
 
-    def _next(self) -> tuple[list[_Ask], bool]:
-        """What would go into the next batch, and whether nothing more does."""
-        asks: list[_Ask] = []
+    def _next_batch(self) -> tuple[list[_PendingRequest], bool]:
+        """Return the next batch, and whether it is full."""
+        batch: list[_PendingRequest] = []
         texts = size = 0
-        for ask in self._waiting:
-            texts, size = texts + ask.count, size + ask.size
-            if asks and (len(asks) >= _REQUESTS or texts > _TEXTS or size > _BYTES):
-                return asks, True
-            asks.append(ask)
-        return asks, len(asks) >= _REQUESTS or texts >= _TEXTS
+        for pending in self._waiting:
+            texts, size = texts + pending.texts, size + pending.size
+            if batch and (len(batch) >= _MAX_REQUESTS or texts > _MAX_TEXTS or size > _MAX_BYTES):
+                return batch, True
+            batch.append(pending)
+        return batch, len(batch) >= _MAX_REQUESTS or texts >= _MAX_TEXTS
 
-    def _waited(self) -> None:
+    def _timer_expired(self) -> None:
         self._timer = None
-        self._dispatch(due=True)
+        self._submit_batches(due=True)
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _withdraw(self) -> None:
-        """Forget what nobody wants any more."""
-        self._waiting = deque(ask for ask in self._waiting if not ask.outcome.done())
-        for task, asks in self._batches.items():
-            if all(ask.outcome.done() for ask in asks):
+    def _future_done(self, future: RequestFuture) -> None:
+        """Drop a cancelled request, and batches of which every request is cancelled."""
+        if not future.cancelled():
+            return
+        self._waiting = deque(pending for pending in self._waiting if not pending.future.done())
+        for task, batch in self._batches.items():
+            if all(pending.future.done() for pending in batch):
                 task.cancel()
 
     # One batch...
 
-    def _carried(self, task: asyncio.Task[None]) -> None:
-        asks = self._batches.pop(task)
-        self._handed_over.discard(task)
+    def _batch_done(self, task: asyncio.Task[None]) -> None:
+        batch = self._batches.pop(task)
+        self._submitted.discard(task)
         error = None if task.cancelled() else task.exception()
         if task.cancelled() or error is not None:
-            for ask in asks:
-                if ask.outcome.done():
+            for pending in batch:
+                if pending.future.done():
                     continue
                 if error is None:
-                    ask.outcome.cancel()
+                    pending.future.cancel()
                 else:
-                    ask.outcome.set_exception(error)
-        self._dispatch()
+                    pending.future.set_exception(error)
+        self._submit_batches()
 
-    async def _carry(self, asks: Sequence[_Ask]) -> None:
-        """Hand a batch over, wait for it, and settle each request in it."""
-        requests = [ask.request for ask in asks]
+    async def _run_batch(self, batch: Sequence[_PendingRequest]) -> None:
+        """Submit a batch, wait for it, and settle each of its requests."""
+        requests = [pending.request for pending in batch]
         try:
-            batch = await self._asking.patiently(partial(self._service.hand_over, requests))
-        except ABOUT_TEXTS as exc:
-            if len(asks) > 1 and not about_all(exc):
-                half = len(asks) // 2
-                await self._carry(asks[:half])
-                await self._carry(asks[half:])
+            state = await self._service.submit(requests)
+        except TEXT_ERRORS as exc:
+            if len(batch) > 1 and not concerns_all_texts(exc):
+                half = len(batch) // 2
+                await self._run_batch(batch[:half])
+                await self._run_batch(batch[half:])
                 return
-            self._settle(asks, exc)
+            self._settle(batch, exc)
             return
         except CfaiError as exc:
-            self._settle(asks, exc)
+            self._settle(batch, exc)
             return
         try:
-            items = await self._done(batch, requests)
-        except _LOST as exc:
-            for ask in asks:
-                if not self._once_more(ask):
-                    self._settle([ask], exc)
+            items = await self._poll_until_done(state, requests)
+        except _LOST_BATCH as exc:
+            for pending in batch:
+                if not self._resubmit(pending):
+                    self._settle([pending], exc)
         except CfaiError as exc:
-            self._settle(asks, exc)
+            self._settle(batch, exc)
         else:
-            for ask, item in zip(asks, items, strict=False):
-                self._hear(ask, item)
+            for pending, item in zip(batch, items, strict=False):
+                self._settle_item(pending, item)
 
-    async def _done(
+    async def _poll_until_done(
         self, batch: BatchStatus[Embeddings], requests: Sequence[QueuedTask]
     ) -> Sequence[QueuedItem[Embeddings]]:
-        """The items of a batch, in the order of its requests."""
-        known = batch.request_id
-        looks = failed = 0
+        """Return the items of a batch, in the order of its requests."""
+        request_id = batch.request_id
+        polls = failed = 0
         while batch.items is None:
-            if batch.error is not None:  # It was given up, and every request of it is lost.
+            if batch.error is not None:  # The service gave up, and all requests are lost.
                 return [QueuedItem(None, error=batch.error) for _ in requests]
-            if known is None:
-                raise DecodeError("the service queued a batch and did not say what it knows it by")
-            self._handed_over.add(asyncio.current_task())
-            looks += 1
-            await self._pause(looks)
+            if request_id is None:
+                raise DecodeError("the service queued a batch and returned no request_id")
+            self._submitted.add(asyncio.current_task())
+            polls += 1
+            await self._wait_before_poll(polls)
             try:
-                look = partial(self._service.look, requests, known)
-                if self._ending.is_set():  # Past the throttle, which is closed.
-                    batch = await look(None)
+                if self._job_failed.is_set():
+                    batch = await self._service.poll_unthrottled(requests, request_id)
                 else:
-                    batch = await self._asking.patiently(look)
+                    batch = await self._service.poll(requests, request_id)
             except (TransportError, ServerError, ServiceTimeout):
                 failed += 1
-                if failed >= _FAILED_LOOKS:
+                if failed >= _MAX_FAILED_POLLS:
                     raise
             else:
                 failed = 0
         return batch.items
 
-    async def _pause(self, looks: int) -> None:
-        """Wait until the next look is due; the one after the job failed is due at once."""
-        if self._ending.is_set():
+    async def _wait_before_poll(self, polls: int) -> None:
+        """Wait until the next poll is due: at once when the job fails."""
+        if self._job_failed.is_set():
             await asyncio.sleep(self._polling.pause(1))
             return
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._polling.pause(looks)):
-                await self._ending.wait()
+            async with asyncio.timeout(self._polling.pause(polls)):
+                await self._job_failed.wait()
 
-    def _hear(self, ask: _Ask, item: QueuedItem[Embeddings]) -> None:
+    def _settle_item(self, pending: _PendingRequest, item: QueuedItem[Embeddings]) -> None:
         if item.answer is not None:
             try:
-                self._settle([ask], self._asking.checked(item.answer))
+                self._settle([pending], self._service.check_dimension(item.answer))
             except DecodeError as exc:
-                self._settle([ask], exc)
+                self._settle([pending], exc)
             return
-        error = item.error or DecodeError("the service gave no result for these texts")
-        told = item.raw is not None
-        if told and ask.count > 1 and isinstance(error, ServerError) and error.code is None:
-            # It doesn't say why. Of one item among others, it is about its texts, most likely.
+        error = item.error or DecodeError("the service returned no result for these texts")
+        in_results = item.raw is not None
+        several = in_results and pending.texts > 1
+        if several and isinstance(error, ServerError) and error.code is None:
+            # The service gives no reason. If others succeeded, the texts are probably at fault.
             error = BadRequest(error.message, status=error.status, meta=error.meta)
-        lost = not told and not about_all(error)
-        if not ((lost or should_retry(error, repeatable=True)) and self._once_more(ask)):
-            self._settle([ask], error)
+        lost = not in_results and not concerns_all_texts(error)
+        if not ((lost or should_retry(error, repeatable=True)) and self._resubmit(pending)):
+            self._settle([pending], error)
 
-    def _settle(self, asks: Sequence[_Ask], outcome: Embeddings | CfaiError) -> None:
-        for ask in asks:
-            if not ask.outcome.done():
-                ask.outcome.set_result(outcome)
+    def _settle(self, batch: Sequence[_PendingRequest], outcome: Embeddings | CfaiError) -> None:
+        for pending in batch:
+            if not pending.future.done():
+                pending.future.set_result(outcome)
 
-    def _once_more(self, ask: _Ask) -> bool:
-        """Put a request back, unless that was done too often."""
-        ask.again += 1
-        if ask.again > self._service.retries.max:
+    def _resubmit(self, pending: _PendingRequest) -> bool:
+        """Put a request back, unless that was done as often as `Retries` allows."""
+        pending.resubmissions += 1
+        if pending.resubmissions > self._service.retries.max:
             return False
-        if not ask.outcome.done():
-            self._waiting.append(ask)
+        if not pending.future.done():
+            self._waiting.append(pending)
         return True

@@ -1,4 +1,4 @@
-"""The texts of a job, read lazily and cut into batches."""
+"""The texts of a job, read as they are needed and cut into batches."""
 
 import asyncio
 from collections.abc import (
@@ -23,45 +23,48 @@ Texts = Iterable[str | tuple[Any, str]] | AsyncIterable[str | tuple[Any, str]]
 
 
 @frozen(eq=False)
-class Chunk:
-    """Texts that stand next to each other in the source, for one request."""
+class TextBatch:
+    """Consecutive texts of the source, for one request."""
 
     index: int
-    """Which chunk it is, from 0."""
+    """The number of the batch, from 0."""
     start: int
+    """The place of its first text in the source, from 0."""
     ids: Sequence[Any] = field(repr=False)
     texts: Sequence[str] = field(repr=False)
 
 
-def check(texts: object) -> None:
-    """Refuse what is no source of texts.
+def check_source(texts: object) -> None:
+    """Check that *texts* can be read as many texts.
 
     Raises:
-        InputError: It is one text, a mapping, or can't be iterated.
+        InputError: It is one text, a mapping, or not iterable.
     """
     if isinstance(texts, Mapping):
-        raise InputError("texts must be many texts, got a mapping: give its items() or values()")
-    one = isinstance(texts, str | bytes | bytearray | memoryview)
-    if one or not isinstance(texts, Iterable | AsyncIterable):
-        raise InputError(f"texts must be many texts, got {type(texts).__name__}")
+        raise InputError(
+            "texts must be an iterable of texts, got a mapping: pass its items() or values()"
+        )
+    is_text = isinstance(texts, str | bytes | bytearray | memoryview)
+    if is_text or not isinstance(texts, Iterable | AsyncIterable):
+        raise InputError(f"texts must be an iterable of texts, got {type(texts).__name__}")
 
 
-def length(texts: Texts) -> int | None:
-    """How many there are, where that is known without reading them."""
+def count_texts(texts: Texts) -> int | None:
+    """Return the number of texts if the source has a length."""
     return len(texts) if isinstance(texts, Sized) else None
 
 
-def _pair(entry: object, place: int) -> tuple[Any, str]:
+def _read_entry(entry: object, place: int) -> tuple[Any, str]:
     if isinstance(entry, str):
         return place, entry
     if isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], str):
         return entry
-    got = type(entry).__name__
-    raise InputError(f"texts must be of str or (id, str); number {place} is of {got}")
+    kind = type(entry).__name__
+    raise InputError(f"each text must be a str or a tuple (id, str); number {place} is a {kind}")
 
 
-async def _entries(texts: Texts) -> AsyncGenerator[object, None]:
-    """The entries of any source; it is left with all that a generator has to tidy up."""
+async def _iterate(texts: Texts) -> AsyncGenerator[object, None]:
+    """Yield the entries of any source, and close its generator at the end."""
     if not isinstance(texts, AsyncIterable):
         try:
             for entry in texts:
@@ -74,90 +77,90 @@ async def _entries(texts: Texts) -> AsyncGenerator[object, None]:
     try:
         async for entry in iterator:
             yield entry
-            _stop_if_cancelled()
+            _raise_if_cancelled()
     except asyncio.CancelledError as exc:
-        _stop_if_cancelled()
-        # Nobody cancelled this task: something that the source waited for was cancelled.
+        _raise_if_cancelled()
+        # This task was not cancelled: something that the source awaited was.
         raise InputError("the source of the texts was cancelled before it ended") from exc
     finally:
-        # A generator that is left in the middle would otherwise be ended by the collector.
+        # An abandoned generator would otherwise be closed by the garbage collector.
         close = getattr(iterator, "aclose", None)
         if close is not None:
             await close()
 
 
-def _stop_if_cancelled() -> None:
+def _raise_if_cancelled() -> None:
     """Raise the cancellation of this task, which the source may have swallowed."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
 
 
-async def chunks(
-    texts: Texts, most: int, most_characters: int | None
-) -> AsyncGenerator[Chunk, None]:
-    """Cut *texts* into chunks of up to *most* texts and *most_characters* characters.
+async def read_batches(
+    texts: Texts, max_texts: int, max_characters: int | None
+) -> AsyncGenerator[TextBatch, None]:
+    """Cut *texts* into batches of up to *max_texts* texts and *max_characters* characters.
 
-    A full one is given at once. Where the source fails, what it gave before comes first.
+    A full batch is yielded at once. If the source fails, the texts before the failure come first.
 
     Raises:
-        InputError: An entry is no text, and no pair of an id and a text; or the source was
-            cancelled by somebody else.
+        InputError: An entry is neither a text nor a pair of an id and a text; or something that the
+            source awaited was cancelled.
         BaseException: What the source raised.
     """
-    cut = _Cut(most, inf if most_characters is None else most_characters)
-    async with aclosing(_entries(texts)) as entries:
+    builder = _BatchBuilder(max_texts, inf if max_characters is None else max_characters)
+    async with aclosing(_iterate(texts)) as entries:
         while True:
             try:
-                key, text = _pair(await anext(entries), cut.place)
+                key, text = _read_entry(await anext(entries), builder.next_place)
             except StopAsyncIteration:
                 break
             except BaseException:
-                # Not where this task is cancelled: then nobody waits for the rest.
-                _stop_if_cancelled()
-                if cut.texts:
-                    yield cut.chunk()
+                # If this task was cancelled, nobody waits for the rest.
+                _raise_if_cancelled()
+                if builder.texts:
+                    yield builder.build()
                 raise
-            if not cut.takes(text):
-                yield cut.chunk()
-            if cut.add(key, text):
-                yield cut.chunk()
-    if cut.texts:
-        yield cut.chunk()
+            if not builder.has_room_for(text):
+                yield builder.build()
+            if builder.add(key, text):
+                yield builder.build()
+    if builder.texts:
+        yield builder.build()
 
 
 @define
-class _Cut:
-    """The texts that will be the next chunk."""
+class _BatchBuilder:
+    """The texts of the next batch."""
 
-    most: int
-    most_characters: float
+    max_texts: int
+    max_characters: float
     start: int = field(default=0, init=False)
-    """The place of the first of them."""
+    """The place of its first text."""
     texts: list[str] = field(factory=list, init=False)
     _ids: list[Any] = field(factory=list, init=False)
-    _size: int = field(default=0, init=False)
+    _characters: int = field(default=0, init=False)
     _index: int = field(default=0, init=False)
 
     @property
-    def place(self) -> int:
-        """Of the next text."""
+    def next_place(self) -> int:
+        """The place of the next text."""
         return self.start + len(self.texts)
 
-    def takes(self, text: str) -> bool:
-        """Whether there is room for *text*; a long one goes alone."""
-        return not self.texts or self._size + len(text) <= self.most_characters
+    def has_room_for(self, text: str) -> bool:
+        """Whether *text* fits; a text above the limit gets a batch of its own."""
+        return not self.texts or self._characters + len(text) <= self.max_characters
 
     def add(self, key: Any, text: str) -> bool:
-        """Take *text*; whether that was all."""
+        """Add *text*, and return whether the batch is full."""
         self._ids.append(key)
         self.texts.append(text)
-        self._size += len(text)
-        return len(self.texts) >= self.most or self._size >= self.most_characters
+        self._characters += len(text)
+        return len(self.texts) >= self.max_texts or self._characters >= self.max_characters
 
-    def chunk(self) -> Chunk:
-        """All that was taken, and begin anew."""
-        chunk = Chunk(self._index, self.start, self._ids, self.texts)
-        self.start, self._index = self.place, self._index + 1
-        self._ids, self.texts, self._size = [], [], 0
-        return chunk
+    def build(self) -> TextBatch:
+        """Return the batch, and start the next one."""
+        batch = TextBatch(self._index, self.start, self._ids, self.texts)
+        self.start, self._index = self.next_place, self._index + 1
+        self._ids, self.texts, self._characters = [], [], 0
+        return batch

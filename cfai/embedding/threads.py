@@ -1,29 +1,30 @@
-"""Work in threads that nobody leaves behind."""
+"""Blocking work in a thread, which always finishes before its caller goes on."""
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 
-async def to_its_end(work: Callable[[], T]) -> T:
-    """Give what *work* gives, done in a thread.
+async def run_in_thread(function: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+    """Call *function* in a thread and return its result.
 
-    Whoever waits isn't let go before it ended, even where cancelled: what it works on may be closed
-    then, and read by others.
+    A cancelled caller still waits for the thread: otherwise a file that the thread uses could be
+    closed, or read by others, in the meantime.
     """
-    # No task: cancelling all tasks would part it from its thread.
-    thread = asyncio.get_running_loop().run_in_executor(None, work)
+    # A future of the executor, not a task: cancelling all tasks does not detach it.
+    future = asyncio.get_running_loop().run_in_executor(None, function, *arguments)
     cancelled: asyncio.CancelledError | None = None
-    while not thread.done():
+    while not future.done():
         try:
-            await asyncio.wait([thread])
+            await asyncio.wait([future])
         except asyncio.CancelledError as exc:
             cancelled = exc
     if cancelled is None:
-        return thread.result()
-    failure = thread.exception()
-    if failure is not None:
-        cancelled.add_note(f"what was under way failed: {failure}")
+        return future.result()
+    error = future.exception()
+    if error is not None:
+        cancelled.add_note(f"the work in progress failed: {error}")
     raise cancelled

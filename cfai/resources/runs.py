@@ -176,18 +176,18 @@ class EmbeddingRuns:
     def _task(self, texts: Sequence[str]) -> TextEmbeddings:
         return TextEmbeddings(texts, pooling=self.pooling, truncate_inputs=self.truncate)
 
-    async def send(self, texts: Sequence[str], throttle: Throttle) -> Embeddings:
+    async def embed(self, texts: Sequence[str], throttle: Throttle) -> Embeddings:
         """Embed the texts of one request."""
         task = self._task(texts)
         answer: Embeddings = await self.runs.run(self.model, task, self.options, throttle)
         return answer
 
-    def queued(self, texts: Sequence[str], reference: str) -> QueuedTask:
+    def build_request(self, texts: Sequence[str], reference: str) -> QueuedTask:
         """The texts of one request as a task for the queue."""
         (task,) = queue.build_queued_tasks({reference: self._task(texts)})
         return task
 
-    async def hand_over(
+    async def submit(
         self, requests: Sequence[QueuedTask], throttle: Throttle
     ) -> BatchStatus[Embeddings]:
         """Submit a batch. It may be repeated, as a run may: at worst, vectors are made twice."""
@@ -197,7 +197,7 @@ class EmbeddingRuns:
         )
         return await queue.send_batch(self.runs.account, request, settings, requests, throttle)
 
-    async def look(
+    async def poll(
         self, requests: Sequence[QueuedTask], request_id: str, throttle: Throttle | None
     ) -> BatchStatus[Embeddings]:
         """Poll a batch."""

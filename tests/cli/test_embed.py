@@ -317,7 +317,7 @@ async def test_ids_of_two_types(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path,
     if name == "mixed.parquet":
         assert done.code == 2
         assert "the ids must be of one type" in done.err
-        assert "hint: with --checkpoint FOLDER" in done.err
+        assert "hint: with --checkpoint FILE" in done.err
         assert [path.name for path in os.scandir(tmp_path)] == ["texts.jsonl"]
     else:
         assert (done.code, done.err) == (0, "")
@@ -351,18 +351,20 @@ async def test_checkpoint_and_local_exclude_each_other(cfai: Cfai, tmp_path: Pat
 
 
 async def test_a_checkpoint_without_a_name(cfai: Cfai) -> None:
-    """An empty name, as of an unset variable, must not mean the current folder."""
+    """An empty name, as of an unset variable, must not mean any file."""
     done = await cfai.run("embed", "a", "--checkpoint", "")
-    assert (done.code, done.err) == (2, "error: checkpoint must be the path of a folder, got ''\n")
+    assert (done.code, done.err) == (2, "error: checkpoint must be the path of a file, got ''\n")
 
 
-async def test_a_checkpoint_that_is_a_file(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
+async def test_a_checkpoint_that_is_another_file(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
     path = tmp_path / "texts.txt"
     path.write_text("1\n")
     done = await cfai.run("embed", str(path), "--checkpoint", str(path))
     assert done.code == 2
-    assert "can't be used" in done.err
+    assert "texts.txt is not a checkpoint" in done.err
+    assert path.read_text() == "1\n"
 
 
 async def test_cancelling_while_parquet_is_written(tmp_path: Path) -> None:

@@ -330,8 +330,8 @@ def test_equal_texts_are_sent_once(elsewhere: Elsewhere) -> None:
             "errors needs on_error='null': otherwise the call ends at the first",
         ),
         ({"client": "x"}, "client must be a dict, got str"),
-        ({"rate": -1}, 'rate must be requests a minute, "auto" or None, got -1'),
-        ({"rate": "fast"}, "rate must be requests a minute, \"auto\" or None, got 'fast'"),
+        ({"rate": -1}, 'rate must be requests per minute, "auto" or None, got -1'),
+        ({"rate": "fast"}, "rate must be requests per minute, \"auto\" or None, got 'fast'"),
         ({"batch_size": 101}, "batch_size must be at most 100 for @cf/baai/bge-m3, got 101"),
         ({"client": {"session": None}}, "client can't have a session: it belongs to one process"),
         (

@@ -25,8 +25,7 @@ from cfai.embedding import Plan
 from cfai.errors import AuthenticationError, BadRequest, ConnectError, RequestTimeout
 from cfai.resources.queue import BatchStatus, QueuedTask
 from cfai.testing import FakeWorkersAI, Service, vector_of
-
-from . import virtual_time
+from tests import virtual_time
 
 M3 = "@cf/baai/bge-m3"
 QUICK = Retries(max=4, base=0.002, cap=0.01)
@@ -86,22 +85,22 @@ class Script:
     def retries(self) -> Retries:
         return self._retries
 
-    async def send(self, given: Sequence[str], throttle: Throttle) -> Embeddings:
+    async def embed(self, given: Sequence[str], throttle: Throttle) -> Embeddings:
         async with throttle.permit() as permit:
             permit.start()
             self.sent.append(asyncio.get_running_loop().time())
             self.tasks.append(asyncio.current_task())
             return await self._reply(given)
 
-    def queued(self, given: Sequence[str], reference: str) -> QueuedTask:
+    def build_request(self, given: Sequence[str], reference: str) -> QueuedTask:
         raise NotImplementedError
 
-    async def hand_over(
+    async def submit(
         self, requests: Sequence[QueuedTask], throttle: Throttle
     ) -> BatchStatus[Embeddings]:
         raise NotImplementedError
 
-    async def look(
+    async def poll(
         self, requests: Sequence[QueuedTask], request_id: str, throttle: Throttle | None
     ) -> BatchStatus[Embeddings]:
         raise NotImplementedError
@@ -464,7 +463,7 @@ async def test_a_source_that_swallows_its_cancellation(fake: FakeWorkersAI, ai: 
 @pytest.mark.parametrize("wrong", [{"id": "text"}, bytearray(b"x"), memoryview(b"x")])
 async def test_what_is_no_source(ai: WorkersAI, wrong: Any) -> None:
     """A mapping would be read by its keys."""
-    with pytest.raises(InputError, match="texts must be many texts"):
+    with pytest.raises(InputError, match="texts must be an iterable of texts"):
         ai.embed_many(M3, wrong)
 
 
@@ -472,7 +471,7 @@ async def test_pairs_are_tuples(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     """A list of two texts is no id and a text."""
     fake.simulates(Service())
     wrong: Any = [["one", "two"]]
-    with pytest.raises(InputError, match="number 0 is of list"):
+    with pytest.raises(InputError, match="number 0 is a list"):
         await everything(ai.embed_many(M3, wrong))
 
 
@@ -543,7 +542,7 @@ async def test_a_mistake_about_all_texts_is_found(
     )
     error = await until_it_ends(job, [])
     assert isinstance(error, BadRequest)
-    assert error.__notes__ == ["none of the first 20 texts was accepted, each by itself"]
+    assert error.__notes__ == ["each of the first 20 texts was refused"]
     assert service.counters.requests < 250
 
 

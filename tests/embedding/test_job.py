@@ -313,7 +313,7 @@ async def test_an_answer_of_another_length(fake: FakeWorkersAI, ai: WorkersAI) -
 async def test_vectors_of_another_dimension(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     fake.answers({"shape": [1, 2], "data": [[1.0, 2.0]]})
     fake.answers({"shape": [1, 3], "data": [[1.0, 2.0, 3.0]]})
-    with pytest.raises(DecodeError, match="vectors of 2 numbers"):
+    with pytest.raises(DecodeError, match="the vectors have 3 numbers, and earlier ones had 2"):
         await everything(ai.embed_many(M3, ["one", "two"], batch_size=1, concurrency=1))
 
 

@@ -382,14 +382,14 @@ async def test_what_is_not_about_the_texts(fake: FakeWorkersAI, ai: WorkersAI) -
 
 async def test_a_batch_without_a_name(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     fake.always.answers({"status": "queued"})
-    with pytest.raises(DecodeError, match="what it knows it by"):
+    with pytest.raises(DecodeError, match="returned no request_id"):
         await everything(queued(ai, ["one"]))
 
 
 async def test_vectors_of_another_dimension(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     other = {"success": True, "result": {"shape": [1, 1], "data": [[1.0]]}}
     fake.always.answers_by(lambda request: answers(request, r2=other))
-    with pytest.raises(DecodeError, match="vectors of 4 numbers"):
+    with pytest.raises(DecodeError, match="the vectors have 1 numbers, and earlier ones had 4"):
         await everything(queued(ai, texts(2), batch_size=1))
 
 
@@ -410,12 +410,17 @@ async def test_equal_texts_and_checkpoints(
     fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Any
 ) -> None:
     """What a job through the queue has finished, one that asks directly finds."""
-    pytest.importorskip("pyarrow")
     service = fake.simulates(Service(poison=poison))
     given = ["a", "b", "poison", "a"] * 20
     for mode in ("queue", "direct"):
         job = queued(
-            ai, given, batch_size=8, dedupe=True, checkpoint=tmp_path, on_error="yield", mode=mode
+            ai,
+            given,
+            batch_size=8,
+            dedupe=True,
+            checkpoint=tmp_path / "state.db",
+            on_error="yield",
+            mode=mode,
         )
         items = await everything(job)
         right([item for item in items if isinstance(item, EmbeddedBatch)], given)

@@ -1,0 +1,267 @@
+"""Results of a job as a NumPy array, an Arrow table, or Parquet files."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+from cfai.embedding.results import EmbeddedBatch, EmbedFailure
+from cfai.errors import InputError, MissingExtra
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy import float32
+    from numpy.typing import NDArray
+
+_ROWS_PER_FILE: Final = 10_000
+"""Rows of one Parquet file: 40 MB at 1024 dimensions."""
+
+
+def check_numpy(needed_for: str) -> None:
+    """Check that NumPy is installed.
+
+    Raises:
+        MissingExtra: It is not.
+    """
+    try:
+        import numpy  # noqa: F401, ICN001  # checks that it is installed
+    except ImportError as exc:
+        raise MissingExtra("numpy", needed_for=needed_for) from exc
+
+
+def check_arrow(needed_for: str) -> None:
+    """Check that pyarrow is installed.
+
+    Raises:
+        MissingExtra: It is not.
+    """
+    try:
+        import pyarrow.parquet  # noqa: F401  # checks that it is installed
+    except ImportError as exc:
+        raise MissingExtra("arrow", needed_for=needed_for) from exc
+
+
+def build_array(batches: list[EmbeddedBatch], failed: Sequence[int]) -> NDArray[float32]:
+    """Build an array with a row for each text, in the order of places; *failed* places are NaN.
+
+    It empties *batches* on the way, so that no vector is in memory twice.
+    """
+    import numpy as np
+
+    places = np.sort(
+        np.concatenate(
+            [np.arange(batch.start, batch.start + len(batch)) for batch in batches]
+            + [np.array(failed, dtype=np.intp)]
+        ).astype(np.intp)
+    )
+    width = batches[0].vectors.shape[1] if batches else 0
+    rows = np.full((len(places), width), np.nan, dtype=np.float32)
+    while batches:
+        batch = batches.pop()
+        first = np.searchsorted(places, batch.start)
+        rows[first : first + len(batch)] = batch.vectors.numpy()
+    return rows
+
+
+def build_vector_column(buffer: array[float], dimension: int, present: Sequence[bool]) -> Any:
+    """Build an Arrow column from the vectors of the rows that are *present*; the others are null.
+
+    Args:
+        buffer: The numbers, one vector after the other.
+        dimension: The length of a vector; 0 if there is none.
+        present: For each row, whether it has a vector.
+    """
+    import pyarrow as pa
+
+    if not dimension:
+        return pa.nulls(len(present), pa.list_(pa.float32()))
+    if all(present):
+        padded = buffer
+    else:
+        padded, position = array("f"), 0
+        padding = array("f", bytes(4 * dimension))
+        for is_present in present:
+            padded.extend(buffer[position : position + dimension] if is_present else padding)
+            position += dimension if is_present else 0
+    numbers = pa.Array.from_buffers(pa.float32(), len(padded), [None, pa.py_buffer(padded)])
+    mask = None if all(present) else pa.array([not is_present for is_present in present])
+    return pa.FixedSizeListArray.from_arrays(numbers, dimension, mask=mask)
+
+
+class TableRows:
+    """Collects items and turns them into tables: `place`, `id`, `vector`, and `error` on failure.
+
+    All tables have the same column types: the ids have the type of the first that is not `None`.
+    """
+
+    def __init__(self) -> None:
+        self._items: list[EmbeddedBatch | EmbedFailure] = []
+        self._id_type: pa.DataType | None = None
+        self._dimension = 0
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, item: EmbeddedBatch | EmbedFailure) -> None:
+        """Add an item.
+
+        Raises:
+            InputError: Its ids have another type than earlier ones, or one that Arrow does not
+                have.
+        """
+        if isinstance(item, EmbeddedBatch):
+            self._dimension = item.vectors.shape[1]
+        ids = item.ids if isinstance(item, EmbeddedBatch) else [item.id]
+        self._id_column(ids)
+        self._items.append(item)
+        self._count += len(ids)
+
+    @property
+    def fill_a_file(self) -> bool:
+        """Whether the rows are enough for a file, and the length of the vectors is known."""
+        return self._count >= _ROWS_PER_FILE and self._dimension > 0
+
+    def take_table(self) -> pa.Table:
+        """Remove all rows and return them as a table, in the order of the source."""
+        items, self._items, self._count = self._items, [], 0
+        return self._table(sorted(items, key=lambda item: item.start))
+
+    def _table(self, items: Iterable[EmbeddedBatch | EmbedFailure]) -> pa.Table:
+        import pyarrow as pa
+
+        places: list[int] = []
+        ids: list[Any] = []
+        errors: list[str | None] = []
+        buffer: array[float] = array("f")
+        for item in items:
+            if isinstance(item, EmbeddedBatch):
+                places += range(item.start, item.start + len(item))
+                ids += item.ids
+                errors += [None] * len(item)
+                buffer += item.vectors.buffer
+            else:
+                places.append(item.start)
+                ids.append(item.id)
+                errors.append(str(item.error).encode("utf-8", "replace").decode())
+        if self._id_type is None:
+            self._id_type = pa.string() if ids else pa.int64()
+        present = [error is None for error in errors]
+        return pa.table(
+            {
+                "place": pa.array(places, pa.int64()),
+                "id": self._id_column(ids),
+                "vector": build_vector_column(buffer, self._dimension, present),
+                "error": pa.array(errors, pa.string()),
+            }
+        )
+
+    def _id_column(self, ids: Sequence[Any]) -> pa.Array:
+        import pyarrow as pa
+
+        try:
+            column = pa.array(ids, self._id_type)
+        except (pa.ArrowException, OverflowError, TypeError, ValueError) as exc:
+            first = f", that of the first ids ({self._id_type})" if self._id_type else ""
+            raise InputError(f"the ids must be of one type that Arrow has{first}: {exc}") from exc
+        if self._id_type is None and not pa.types.is_null(column.type):
+            self._id_type = column.type
+        return column
+
+
+class ParquetParts:
+    """A folder of files `part-00000.parquet`, …, written as items come.
+
+    Those of an earlier job are removed before the first is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._rows = TableRows()
+        self._files = 0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, item: EmbeddedBatch | EmbedFailure) -> bool:
+        """Add an item, and return whether there are enough rows for a file.
+
+        Raises:
+            InputError: Its ids do not fit into one column with earlier ones.
+        """
+        self._rows.add(item)
+        return self._rows.fill_a_file
+
+    def flush(self) -> None:
+        """Write the rows as the next file.
+
+        Raises:
+            OSError: The file cannot be written. The rows are dropped.
+        """
+        if not self._rows:
+            return
+        import pyarrow.parquet as pq
+
+        table = self._rows.take_table()
+        if not self._files:
+            self._remove_old_files()
+        with replacement(self._folder / f"part-{self._files:05}.parquet") as file:
+            # Embeddings do not compress.
+            pq.write_table(
+                table, file, compression="none", use_dictionary=False, write_page_checksum=True
+            )
+        self._files += 1
+
+    def finish(self) -> None:
+        """Write the last file."""
+        self.flush()
+        if not self._files:
+            self._remove_old_files()
+
+    def _remove_old_files(self) -> None:
+        for path in self._folder.iterdir():
+            # Only our own names: Spark and Dask write parts, too.
+            if re.fullmatch(r"part-\d{5,}\.parquet|\.part-\d{5,}\.parquet\..*\.rough", path.name):
+                path.unlink()
+
+
+def temporary_path(path: Path) -> Path:
+    """Return a new name beside *path* for a file that is not complete yet."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.rough")
+
+
+@contextmanager
+def replacement(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to write, which is put at *path* at the end, when it is on the disk.
+
+    Raises:
+        OSError: It cannot be written. A file that was at *path* is still there.
+    """
+    temporary = temporary_path(path)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException as exc:
+        temporary.unlink(missing_ok=True)
+        if isinstance(exc, OSError) and exc.filename is None:
+            # Name the file: the writer does not.
+            raise OSError(exc.errno, exc.strerror or str(exc), str(path)) from exc
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return  # Folders cannot be opened there, and need no sync.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,175 @@
+"""Options of an embedding job, checked before anything is read or sent."""
+
+from collections.abc import Callable
+from inspect import iscoroutinefunction
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final, Literal, TypedDict, get_args
+
+from attrs import Attribute, field, frozen
+
+from cfai._session.limits import Adaptive, Concurrency, Rate, concurrency_limit, requests_per_minute
+from cfai._wire.requests import check_model_name
+from cfai.embedding.results import Progress
+from cfai.errors import InputError
+from cfai.profiles import profile
+from cfai.settings import Polling
+from cfai.tasks import Pooling, TextEmbeddings
+
+OnError = Literal["raise", "yield", "skip"]
+"""What a job does with a text that cannot be embedded."""
+
+Mode = Literal["direct", "queue"]
+"""Whether requests are answered at once, or go through the service's queue."""
+
+_DEFAULT_BATCH_SIZE: Final = 100
+"""Texts per request for models that are not in the profiles."""
+
+
+class BatchOptions(TypedDict, total=False):
+    """The options of `WorkersAI.embed_many` except `on_error`; all are optional."""
+
+    batch_size: int | None
+    """Texts per request; by default as many as the model takes (100 for bge models, 32 for
+    others)."""
+    max_batch_chars: int | None
+    """Characters per request; no limit by default. A longer text is sent alone."""
+    concurrency: Concurrency
+    """Concurrent requests: `Adaptive()` (the default), a number, or `None` for no limit. The
+    client's `limit` (100 by default) and its own `concurrency` apply as well."""
+    rate: Rate
+    """Requests per minute: "auto" (the default) is the documented limit of the model, `None` is no
+    limit. Up to 25 requests may be sent at once. Jobs of a client with the same number share it,
+    all its jobs together keep to the highest number or the documented limit, and its other calls
+    count towards it."""
+    ordered: bool
+    """Whether batches come in the order of the source (the default), or as soon as they are
+    embedded."""
+    mode: Mode
+    """"direct" (the default) waits for the answer to each request. "queue" sends requests through
+    the service's queue, up to 1,000 texts at a time, and polls until they are done. That takes
+    minutes, but requests are not refused for lack of capacity. *concurrency* then limits the
+    batches in the queue."""
+    polling: Polling | None
+    """How often to poll the queue; by default first after 1 second. A batch that is not full waits
+    for more texts as long as before the first poll."""
+    pooling: Pooling | None
+    """See `TextEmbeddings`."""
+    truncate: bool | None
+    """See `truncate_inputs` of `TextEmbeddings`."""
+    dedupe: bool
+    """Send equal texts once. All vectors then stay in memory until the job ends."""
+    checkpoint: str | PathLike[str] | None
+    """A file for finished texts. A job with an existing file resumes: no text is embedded twice,
+    and a killed process loses only the requests in progress."""
+    retry_failed: bool
+    """Embed texts again whose error is in the checkpoint; always so with `on_error="raise"`."""
+    progress: bool | Callable[[Progress], object]
+    """True shows a progress bar (needs the extra `progress`); a function is called after every
+    batch. An exception from the function ends the job."""
+
+
+class JobOptions(BatchOptions, total=False):
+    """All options of `WorkersAI.embed_many`: those of `BatchOptions`, and *on_error*."""
+
+    on_error: OnError
+    """What to do with a text that cannot be embedded: "raise" (the default) ends the job, "yield"
+    yields an `EmbedFailure` in its place, "skip" leaves it out. Errors that concern all texts
+    (credentials, the model, the quota) always end the job."""
+
+
+def _check_model(_: object, __: "Attribute[Any]", value: str) -> None:
+    check_model_name(value)
+
+
+def _check_concurrency(_: object, __: "Attribute[Any]", value: Concurrency) -> None:
+    concurrency_limit(value)
+
+
+def _check_bool(_: object, attribute: "Attribute[Any]", value: object) -> None:
+    if not isinstance(value, bool):
+        raise InputError(f"{attribute.name} must be true or false, got {value!r:.100}")
+
+
+def _check_progress(_: object, __: "Attribute[Any]", value: object) -> None:
+    if isinstance(value, bool):
+        return
+    if not callable(value):
+        raise InputError(f"progress must be true, false or a function, got {value!r:.100}")
+    if iscoroutinefunction(value) or iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004  # its type
+        raise InputError("progress must not be an async function: it is called and not awaited")
+
+
+def _check_path(value: object) -> Path | None:
+    if value is None:
+        return None
+    if not isinstance(value, str | PathLike) or not str(value):
+        raise InputError(f"checkpoint must be the path of a file, got {value!r:.100}")
+    return Path(value)
+
+
+def _check_count(_: object, attribute: "Attribute[Any]", value: int | None) -> None:
+    if value is not None and (type(value) is not int or value < 1):
+        raise InputError(f"{attribute.name} must be a whole number of at least 1, got {value!r}")
+
+
+def _check_choice(_: object, attribute: "Attribute[Any]", value: object) -> None:
+    choices = _CHOICES[attribute.name]
+    if value not in choices:
+        raise InputError(f"{attribute.name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+_CHOICES: Final = {"on_error": get_args(OnError), "mode": get_args(Mode)}
+
+
+def _default_polling(polling: Polling | None) -> Polling:
+    return Polling() if polling is None else polling
+
+
+def _check_polling(_: object, attribute: "Attribute[Any]", value: object) -> None:
+    if not isinstance(value, Polling):
+        raise InputError(f"{attribute.name} must be a Polling, got {type(value).__name__}")
+
+
+@frozen
+class Plan:
+    """The options of one job, validated. `JobOptions` documents them.
+
+    Raises:
+        InputError: An option is out of bounds, or more than the model accepts.
+    """
+
+    model: str = field(validator=_check_model)
+    batch_size: int | None = field(default=None, kw_only=True, validator=_check_count)
+    max_batch_chars: int | None = field(default=None, kw_only=True, validator=_check_count)
+    concurrency: Concurrency = field(default=Adaptive(), kw_only=True, validator=_check_concurrency)
+    rate: Rate = field(default="auto", kw_only=True)
+    ordered: bool = field(default=True, kw_only=True, validator=_check_bool)
+    on_error: OnError = field(default="raise", kw_only=True, validator=_check_choice)
+    mode: Mode = field(default="direct", kw_only=True, validator=_check_choice)
+    polling: Polling = field(
+        default=None, kw_only=True, converter=_default_polling, validator=_check_polling
+    )
+    pooling: Pooling | None = field(default=None, kw_only=True)
+    truncate: bool | None = field(default=None, kw_only=True)
+    dedupe: bool = field(default=False, kw_only=True, validator=_check_bool)
+    checkpoint: Path | None = field(default=None, kw_only=True, converter=_check_path)
+    retry_failed: bool = field(default=False, kw_only=True, validator=_check_bool)
+    progress: bool | Callable[[Progress], object] = field(
+        default=False, kw_only=True, validator=_check_progress
+    )
+
+    def __attrs_post_init__(self) -> None:
+        requests_per_minute(self.model, self.rate)
+        # The task of the requests has the bounds of these two.
+        TextEmbeddings(["x"], pooling=self.pooling, truncate_inputs=self.truncate)
+        most = profile(self.model).texts_per_request
+        if self.batch_size is not None and most is not None and self.batch_size > most:
+            raise InputError(
+                f"batch_size must be at most {most} for {self.model}, got {self.batch_size}"
+            )
+
+    @property
+    def texts_per_request(self) -> int:
+        """The most texts in one request."""
+        return self.batch_size or profile(self.model).texts_per_request or _DEFAULT_BATCH_SIZE

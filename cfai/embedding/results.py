@@ -1,0 +1,254 @@
+"""What a job yields and reports: batches of vectors, failures, statistics and progress."""
+
+import time
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from attrs import field, frozen
+
+from cfai._session.throttle import Throttle
+from cfai.embedding.source import TextBatch
+from cfai.errors import CfaiError, MissingExtra
+from cfai.tasks import Embeddings, Usage
+
+
+@frozen(eq=False)
+class EmbeddedBatch:
+    """The vectors of consecutive texts of the source."""
+
+    start: int
+    """The place of the first text in the source, from 0."""
+
+    ids: Sequence[Any]
+    """The ids of the texts; their places if they have none."""
+
+    vectors: Embeddings
+    """One vector for each text, in the same order."""
+
+    usage: Usage | None = None
+    """What the requests cost, if the service reported it; `None` if no request was sent. With a
+    checkpoint or `dedupe`, the usage of a request is on the first batch that resulted from it."""
+
+    texts: Sequence[str] = field(default=(), repr=False)
+
+    def __len__(self) -> int:
+        return self.vectors.shape[0]
+
+
+@frozen(eq=False)
+class EmbedFailure:
+    """A text without a vector, and the reason."""
+
+    start: int
+    """The place of the text in the source, from 0."""
+
+    id: Any
+    """The id of the text; its place if it has none."""
+
+    text: str = field(repr=False)
+
+    error: CfaiError
+
+
+@frozen(kw_only=True)
+class JobStats:
+    """The figures of a job, at one moment."""
+
+    texts: int = 0
+    """Texts with vectors."""
+    known: int = 0
+    """Those of them for which no request was sent: the vector came from the checkpoint, or from an
+    equal text (`dedupe`)."""
+    failed: int = 0
+    """Texts that failed."""
+    requests: int = 0
+    """Attempts that were sent."""
+    refusals: int = 0
+    """Attempts that the service refused with 429."""
+    retries: int = 0
+    """Attempts that repeated an earlier one."""
+    waited: float = 0.0
+    """Seconds that attempts waited for a permit, summed over all attempts."""
+    seconds: float = 0.0
+    """From the start of the job to now, or to its end."""
+    limit: float = 0.0
+    """The current limit on concurrent attempts; infinity if there is none."""
+
+    @property
+    def texts_per_second(self) -> float:
+        """Texts embedded per second since the start, without the known ones; 0 at the start."""
+        return (self.texts - self.known) / self.seconds if self.seconds else 0.0
+
+
+@frozen
+class Progress:
+    """The argument of a `progress` function, which is called after every batch."""
+
+    stats: JobStats
+
+    total: int | None
+    """The number of texts, if the source has a length."""
+
+    @property
+    def done(self) -> int:
+        """Texts that have a vector or have failed."""
+        return self.stats.texts + self.stats.failed
+
+    @property
+    def seconds_left(self) -> float | None:
+        """The remaining seconds at the current speed; `None` if unknown."""
+        embedded = self.done - self.stats.known
+        if self.total is None or (self.total > self.done and not embedded):
+            return None
+        return (self.total - self.done) * self.stats.seconds / max(embedded, 1)
+
+
+@frozen(eq=False)
+class SpanResult:
+    """The result of the texts *first* to *last* of a batch (*last* not included)."""
+
+    first: int
+    last: int
+    outcome: Embeddings | CfaiError
+
+
+def iterate_texts(
+    results: Iterable[SpanResult],
+) -> Iterator[tuple[int, "array[float] | CfaiError"]]:
+    """Yield each text's place in its batch, and its vector or error."""
+    for result in results:
+        outcome = result.outcome
+        for place in range(result.first, result.last):
+            if isinstance(outcome, Embeddings):
+                yield place, outcome[place - result.first]
+            else:
+                yield place, outcome
+
+
+def join_results(
+    outcomes: Iterable["array[float] | CfaiError | None"], sent: Iterable[SpanResult] = ()
+) -> list[SpanResult]:
+    """Join the outcomes of a batch's texts into spans; texts with `None` are in none of them.
+
+    The first span with vectors gets the usage of *sent*, the results of the requests behind it.
+    """
+    usage = _sum_usage(sent)
+    results: list[SpanResult] = []
+    vectors: array[float] = array("f")
+    count = 0
+    for place, outcome in enumerate((*outcomes, None)):
+        if isinstance(outcome, array):
+            vectors += outcome
+            count += 1
+            continue
+        if count:
+            embeddings = Embeddings((count, len(vectors) // count), vectors, usage=usage)
+            results.append(SpanResult(place - count, place, embeddings))
+            vectors, count, usage = array("f"), 0, None
+        if outcome is not None:
+            results.append(SpanResult(place, place + 1, outcome))
+    return results
+
+
+def _sum_usage(results: Iterable[SpanResult]) -> Usage | None:
+    reported = [
+        result.outcome.usage
+        for result in results
+        if isinstance(result.outcome, Embeddings) and result.outcome.usage is not None
+    ]
+    if not reported:
+        return None
+    neurons = [usage.neurons for usage in reported if usage.neurons is not None]
+    return Usage(
+        sum(usage.prompt_tokens for usage in reported),
+        sum(usage.completion_tokens for usage in reported),
+        sum(usage.total_tokens for usage in reported),
+        neurons=sum(neurons) if neurons else None,
+    )
+
+
+def build_items(
+    batch: TextBatch, results: Iterable[SpanResult]
+) -> Iterator[EmbeddedBatch | EmbedFailure]:
+    """Yield the results of a batch as the items of the job, in order."""
+    for result in results:
+        span = slice(result.first, result.last)
+        start, ids, texts = batch.start + result.first, batch.ids[span], batch.texts[span]
+        if isinstance(result.outcome, Embeddings):
+            vectors = result.outcome
+            yield EmbeddedBatch(start, ids, vectors, vectors.usage, texts)
+            continue
+        for place, (key, text) in enumerate(zip(ids, texts, strict=True), start=start):
+            yield EmbedFailure(place, key, text, result.outcome)
+
+
+class JobReporter:
+    """Counts the results of a job, and reports them to a function or a progress bar."""
+
+    def __init__(self, total: int | None, progress: bool | Callable[[Progress], object]) -> None:
+        self._total = total
+        self._callback = progress if callable(progress) else None
+        self._shows_bar = progress is True
+        self._bar: Any = None
+        self._started: float | None = None
+        self._stopped: float | None = None
+        self._texts = 0
+        self._failed = 0
+        self.embedded = 0
+        """Texts that the service has embedded."""
+        self.repeated_calls = 0
+        """How often the job repeated a call after all its attempts had failed."""
+
+    def start(self) -> None:
+        """Start the clock, and show the bar.
+
+        Raises:
+            MissingExtra: A bar is wanted, and tqdm is not installed.
+        """
+        self._started = time.monotonic()
+        if self._shows_bar:
+            try:
+                from tqdm import tqdm
+            except ImportError as exc:
+                raise MissingExtra("progress", needed_for="progress=True") from exc
+            self._bar = tqdm(total=self._total, unit="text")
+
+    def count(self, items: Iterable[EmbeddedBatch | EmbedFailure]) -> None:
+        """Add the texts of *items* to the figures."""
+        for item in items:
+            if isinstance(item, EmbeddedBatch):
+                self._texts += len(item)
+            else:
+                self._failed += 1
+
+    def report(self, throttle: Throttle) -> None:
+        """Update the bar, and call the `progress` function."""
+        if self._bar is not None:
+            self._bar.update(self._texts + self._failed - self._bar.n)
+            self._bar.set_postfix(refusals=throttle.refusals, limit=throttle.limit, refresh=False)
+        if self._callback is not None:
+            self._callback(Progress(self.stats(throttle), self._total))
+
+    def stop(self) -> None:
+        """Stop the clock; the bar stays on the screen."""
+        if self._started is not None and self._stopped is None:
+            self._stopped = time.monotonic()
+        if self._bar is not None:
+            self._bar.close()
+
+    def stats(self, throttle: Throttle | None) -> JobStats:
+        """Return the current figures."""
+        if self._started is None or throttle is None:
+            return JobStats()
+        return JobStats(
+            texts=self._texts,
+            known=max(0, self._texts - self.embedded),
+            failed=self._failed,
+            requests=throttle.attempts,
+            refusals=throttle.refusals,
+            retries=throttle.repeats + self.repeated_calls,
+            waited=throttle.waited,
+            seconds=(self._stopped or time.monotonic()) - self._started,
+            limit=throttle.limit,
+        )

@@ -1,0 +1,213 @@
+"""The service as a job uses it: a call whose attempts all failed may be repeated later."""
+
+import asyncio
+from collections.abc import Sequence
+from random import random
+from typing import Final, Protocol
+
+from cfai._session.retries import backoff_delay
+from cfai._session.throttle import Throttle
+from cfai.embedding.results import JobReporter
+from cfai.errors import (
+    AuthenticationError,
+    BadRequest,
+    CfaiError,
+    ConfigError,
+    ConnectError,
+    DecodeError,
+    InputError,
+    MethodNotAllowed,
+    NotFound,
+    PermissionDenied,
+    QuotaExceeded,
+    RateLimited,
+    RequestTimeout,
+    RequestTooLarge,
+    StatusError,
+)
+from cfai.resources.queue import BatchStatus, QueuedTask
+from cfai.settings import Retries, Retry
+from cfai.tasks import Embeddings
+
+_MAX_SILENCE: Final = 300.0
+"""Seconds after the first failure, with no answer since, after which the next failure ends the job.
+The service counts requests by the minute; until then, refusals only mean to wait."""
+
+_ERRORS_OF_ALL_TEXTS: Final = (
+    QuotaExceeded,
+    RateLimited,
+    ConnectError,
+    AuthenticationError,
+    PermissionDenied,
+    NotFound,
+    MethodNotAllowed,
+    ConfigError,
+)
+# No such model (5007) and no such path (7000, 7003) have the status 400.
+_CODES_OF_ALL_TEXTS: Final = frozenset({5007, 7000, 7003})
+
+TEXT_ERRORS: Final = (BadRequest, RequestTooLarge, InputError)
+"""Errors that a single text of a batch may cause."""
+
+
+def concerns_all_texts(error: CfaiError) -> bool:
+    """Whether every other text would fail in the same way."""
+    code = error.code if isinstance(error, StatusError) else None
+    return isinstance(error, _ERRORS_OF_ALL_TEXTS) or code in _CODES_OF_ALL_TEXTS
+
+
+class EmbeddingService(Protocol):
+    """The calls of a job. Each makes its attempts with permits of the throttle that it is given."""
+
+    @property
+    def retries(self) -> Retries:
+        """How often a failed attempt is repeated, and when."""
+
+    async def embed(self, texts: Sequence[str], throttle: Throttle) -> Embeddings:
+        """Embed the texts of one request."""
+
+    def build_request(self, texts: Sequence[str], reference: str) -> QueuedTask:
+        """Build one request for the queue."""
+
+    async def submit(
+        self, requests: Sequence[QueuedTask], throttle: Throttle
+    ) -> BatchStatus[Embeddings]:
+        """Put requests into the queue, as one batch."""
+
+    async def poll(
+        self, requests: Sequence[QueuedTask], request_id: str, throttle: Throttle | None
+    ) -> BatchStatus[Embeddings]:
+        """Get the state of a batch."""
+
+
+class RetryingService:
+    """The service of one job, which also waits out refusals and lost connections.
+
+    After all attempts of a call failed, the call is repeated: as long as the service refuses for
+    too many requests (for up to five minutes without any answer); if no connection can be made
+    after there was one; and after a response timeout, as often as `Retries` allows.
+    """
+
+    def __init__(
+        self, service: EmbeddingService, throttle: Throttle, reporter: JobReporter
+    ) -> None:
+        self.throttle = throttle
+        self.retries = service.retries
+        self._service = service
+        self._reporter = reporter
+        self._dimension: int | None = None
+        self._answered = False
+        self._silent_since: float | None = None
+        """When the first call failed since the last answer."""
+
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
+        """Embed the texts of one request.
+
+        Raises:
+            DecodeError: The vectors differ in length from earlier ones.
+        """
+        failures = 0
+        while True:
+            try:
+                vectors = await self._service.embed(texts, self.throttle)
+            except CfaiError as exc:
+                error = exc
+            else:
+                self._record_answer()
+                return self.check_dimension(vectors)
+            failures += 1
+            await self._wait(error, failures)
+
+    def build_request(self, texts: Sequence[str], reference: str) -> QueuedTask:
+        """Build one request for the queue."""
+        return self._service.build_request(texts, reference)
+
+    async def submit(self, requests: Sequence[QueuedTask]) -> BatchStatus[Embeddings]:
+        """Put requests into the queue, as one batch."""
+        failures = 0
+        while True:
+            try:
+                batch = await self._service.submit(requests, self.throttle)
+            except CfaiError as exc:
+                error = exc
+            else:
+                self._record_answer()
+                return batch
+            failures += 1
+            await self._wait(error, failures)
+
+    async def poll(
+        self, requests: Sequence[QueuedTask], request_id: str
+    ) -> BatchStatus[Embeddings]:
+        """Get the state of a batch."""
+        failures = 0
+        while True:
+            try:
+                batch = await self._service.poll(requests, request_id, self.throttle)
+            except CfaiError as exc:
+                error = exc
+            else:
+                self._record_answer()
+                return batch
+            failures += 1
+            await self._wait(error, failures)
+
+    async def poll_unthrottled(
+        self, requests: Sequence[QueuedTask], request_id: str
+    ) -> BatchStatus[Embeddings]:
+        """Get the state of a batch without a permit, after the throttle was closed."""
+        return await self._service.poll(requests, request_id, None)
+
+    def check_dimension(self, vectors: Embeddings) -> Embeddings:
+        """Return *vectors* if they are as long as earlier ones.
+
+        Raises:
+            DecodeError: They are not.
+        """
+        dimension = vectors.shape[1]
+        if self._dimension is None:
+            self._dimension = dimension
+        elif dimension != self._dimension:
+            raise DecodeError(
+                f"the vectors have {dimension} numbers, and earlier ones had {self._dimension}"
+            )
+        return vectors
+
+    def _record_answer(self) -> None:
+        self._answered, self._silent_since = True, None
+
+    async def _wait(self, error: CfaiError, failures: int) -> None:
+        """Wait before a call that failed *failures* times is repeated.
+
+        Raises:
+            CfaiError: *error*, if the call is not to be repeated.
+        """
+        delay = self._delay(error, failures)
+        if delay is None:
+            raise error
+        if self.retries.on_retry is not None:
+            self.retries.on_retry(Retry(self.retries.max + failures, error, delay))
+        await asyncio.sleep(delay)
+        self._reporter.repeated_calls += 1
+
+    def _delay(self, error: CfaiError, failures: int) -> float | None:
+        """Return the seconds until the call is repeated; `None` if it is not."""
+        retries, waits = self.retries, False
+        match error:
+            case RateLimited() | RequestTimeout(phase="pool"):
+                waits = True
+            case ConnectError() | RequestTimeout(phase="connect"):
+                waits = self._answered
+            case RequestTimeout(phase="response"):
+                if failures <= retries.max:
+                    return backoff_delay(retries, failures, error, random=random)
+            case StatusError() | DecodeError():
+                self._record_answer()
+        if not waits or not retries.max:
+            return None
+        now = asyncio.get_running_loop().time()
+        if self._silent_since is None:
+            self._silent_since = now
+        elif now - self._silent_since >= _MAX_SILENCE:
+            return None
+        return backoff_delay(retries, retries.max + failures, error, random=random)

@@ -1,0 +1,201 @@
+"""Results as one array, one table, or a folder of Parquet files."""
+
+import asyncio
+import gc
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from cfai import InputError, QuotaExceeded, WorkersAI
+from cfai.testing import FakeWorkersAI, Service, vector_of
+from tests.embedding.samples import M3, check_table, file_names, is_poison, texts
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+np = pytest.importorskip("numpy")
+
+
+class SlowDisk:
+    """Calls of `os.fsync`, which wait until they are allowed and are recorded."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.synced: dict[int, int] = {}
+        """The size that each file had, by its inode."""
+        self.called = Event()
+        self.allowed = Event()
+        self._fsync = os.fsync
+        monkeypatch.setattr(os, "fsync", self._sync)
+
+    def _sync(self, descriptor: int) -> None:
+        self.called.set()
+        assert self.allowed.wait(30)
+        self._fsync(descriptor)
+        status = os.fstat(descriptor)
+        self.synced[status.st_ino] = status.st_size
+
+    def has_all(self, folder: Path) -> bool:
+        """Whether each Parquet file was synced with its full size, and the folder too."""
+        files = [path.stat() for path in folder.iterdir() if path.suffix == ".parquet"]
+        synced = [self.synced.get(file.st_ino) == file.st_size for file in files]
+        return all(synced) and folder.stat().st_ino in self.synced
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> SlowDisk:
+    """A disk on which writes wait until they are allowed."""
+    return SlowDisk(monkeypatch)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_a_table_has_all_ids_vectors_and_errors(
+    fake: FakeWorkersAI, ai: WorkersAI, ordered: bool
+) -> None:
+    """Vectors are lists of one length, and null for texts that failed."""
+    fake.simulates(Service(poison=is_poison))
+    source = [*texts(20), "poison", *texts(10)]
+    pairs = [(f"id-{place}", text) for place, text in enumerate(source)]
+    job = ai.embed_many(M3, pairs, batch_size=7, on_error="yield", ordered=ordered)
+    table = await job.arrow()
+    check_table(table, source)
+    assert table["id"].to_pylist() == [key for key, _ in pairs]
+    assert table.schema.field("vector").type == pa.list_(pa.float32(), 4)
+
+
+async def test_no_texts_make_an_empty_table(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    assert (await ai.embed_many(M3, []).arrow()).num_rows == 0
+
+
+async def test_ids_of_several_types_are_refused(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    fake.simulates(Service())
+    with pytest.raises(InputError, match="the ids"):
+        await ai.embed_many(M3, [("one", "a"), (2, "b")]).arrow()
+
+
+async def test_a_folder_of_files_reads_as_one_table(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path
+) -> None:
+    """Files of an earlier job do not stay."""
+    fake.simulates(Service(poison=is_poison))
+    (tmp_path / "part-00007.parquet").write_bytes(b"of an earlier job")
+    source = [*texts(10_050), "poison"]
+    await ai.embed_many(M3, source, on_error="yield", rate=None).to_parquet(tmp_path)
+    assert file_names(tmp_path) == ["part-00000.parquet", "part-00001.parquet"]
+    check_table(pq.read_table(tmp_path), source)
+
+
+async def test_the_files_of_a_failed_job_have_what_came_before(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path
+) -> None:
+    fake.simulates(Service(quota=30))
+    with pytest.raises(QuotaExceeded):
+        await ai.embed_many(M3, texts(50), batch_size=10, concurrency=1).to_parquet(tmp_path)
+    check_table(pq.read_table(tmp_path), texts(30))
+
+
+async def test_files_of_an_earlier_job_are_removed_before_the_first_is_written(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path
+) -> None:
+    """A folder never reads as one table of two jobs. Files with other names stay."""
+    fake.simulates(Service())
+    for name in ("part-00001.parquet", "part-2024-backup.parquet", "part-9.parquet"):
+        (tmp_path / name).write_bytes(b"of others")
+    fake.simulates(Service(quota=30))
+    with pytest.raises(QuotaExceeded):
+        await ai.embed_many(M3, texts(50), batch_size=10, concurrency=1).to_parquet(tmp_path)
+    assert file_names(tmp_path) == [
+        "part-00000.parquet",
+        "part-2024-backup.parquet",
+        "part-9.parquet",
+    ]
+
+
+async def test_files_of_an_earlier_job_stay_if_nothing_was_embedded(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path
+) -> None:
+    fake.simulates(Service(quota=0))
+    (tmp_path / "part-00000.parquet").write_bytes(b"of an earlier job")
+    with pytest.raises(QuotaExceeded):
+        await ai.embed_many(M3, texts(5)).to_parquet(tmp_path)
+    assert file_names(tmp_path) == ["part-00000.parquet"]
+
+
+async def test_all_files_have_one_schema(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path
+) -> None:
+    """Also if ids are missing, or no text of the first file has a vector."""
+    fake.simulates(Service(poison=is_poison))
+    source = [(None, "")] * 10_001 + [("a", "one"), ("b", "two")]
+    job = ai.embed_many(M3, source, on_error="yield", rate=None)
+    await job.to_parquet(tmp_path)
+    table = pq.read_table(tmp_path)
+    assert table["id"].to_pylist()[-3:] == [None, "a", "b"]
+    assert table["vector"].to_pylist()[-2:] == [vector_of(one).tolist() for one in ("one", "two")]
+
+
+@pytest.mark.parametrize("unfit", ["x", 2**70, "\ud800", object()])
+async def test_an_unsuitable_id_ends_the_job_at_once(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, unfit: object
+) -> None:
+    """Before the other texts are paid for. What was embedded before is kept."""
+    service = fake.simulates(Service())
+    source: list[Any] = [(place, f"text {place}") for place in range(500)]
+    source[25] = (unfit, "text 25")
+    options: Any = {"batch_size": 10, "concurrency": 1}
+    job = ai.embed_many(M3, source, **options)
+    with pytest.raises(InputError, match="one type"):
+        await job.arrow()
+    assert [batch.start for batch in job.finished] == [0, 10, 20]
+    with pytest.raises(InputError, match="one type"):
+        await ai.embed_many(M3, source, **options).to_parquet(tmp_path)
+    assert pq.read_table(tmp_path)["id"].to_pylist() == list(range(20))
+    assert service.counters.texts < 400
+
+
+async def test_a_failed_table_leaves_its_batches_in_finished(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
+    fake.simulates(Service(quota=30))
+    job = ai.embed_many(M3, texts(50), batch_size=10, concurrency=1)
+    with pytest.raises(QuotaExceeded):
+        await job.arrow()
+    assert [batch.start for batch in job.finished] == [0, 10, 20]
+
+
+async def test_a_cancelled_export_ends_when_its_file_is_complete(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, disk: SlowDisk
+) -> None:
+    """Nobody else can write in the meantime."""
+    fake.simulates(Service())
+    job = ai.embed_many(M3, texts(10_100), rate=None)
+    running = asyncio.create_task(job.to_parquet(tmp_path))
+    assert await asyncio.to_thread(disk.called.wait, 30)
+    running.cancel()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not running.done()
+    disk.allowed.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not [name for name in file_names(tmp_path) if name.startswith(".")]
+    table = pq.read_table(tmp_path)
+    check_table(table, texts(table.num_rows))
+    assert disk.has_all(tmp_path)
+
+
+async def test_a_full_disk_is_an_error_that_names_the_file(
+    fake: FakeWorkersAI,
+    ai: WorkersAI,
+    tmp_path: Path,
+    limit_file_size: Callable[[int], AbstractContextManager[None]],
+) -> None:
+    """Nothing is left of the incomplete file."""
+    fake.simulates(Service(dimension=1024))
+    with limit_file_size(60_000), pytest.raises(OSError, match=r"part-00000\.parquet"):
+        await ai.embed_many(M3, texts(60), batch_size=20).to_parquet(tmp_path)
+    gc.collect()  # Would report an exception that was never retrieved.
+    assert file_names(tmp_path) == []
