@@ -1,22 +1,16 @@
-"""`Account`: what resources and runs send their requests with, and list rows from."""
+"""`Account`: what resources send their requests with, and list rows from."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from attrs import frozen
 
-from cfai._session.body import StreamBody
 from cfai._session.pagination import Pager
-from cfai._session.redaction import redact_error
-from cfai._session.session import Session, reject_stream
-from cfai._session.throttle import Throttle
-from cfai._wire.errors import describe_decode_error, read_document
+from cfai._session.session import Session
+from cfai._wire.errors import read_document
 from cfai._wire.pagination import Cursor, ListPage
 from cfai._wire.requests import Request, build_get_request
 from cfai._wire.responses import Response
-from cfai._wire.vectors import UnusualVectors, VectorDecoder
-from cfai.errors import DecodeError
 from cfai.settings import Options, Settings
 
 R = TypeVar("R")
@@ -39,39 +33,6 @@ class Account:
         return await self.session.call(
             request, settings, read=lambda response: self.read_response(response, read)
         )
-
-    async def send_for_vectors(
-        self,
-        request: Request,
-        settings: Settings,
-        read: Callable[[Response], T],
-        *,
-        read_stream: Callable[[StreamBody], Awaitable[T]] = reject_stream,
-        throttle: Throttle | None = None,
-    ) -> T:
-        """Like `Session.call`, for a response full of vectors, which are decoded afterwards.
-
-        They are decoded in slices; other tasks have their turn in between.
-        """
-        decoder = VectorDecoder()
-        answer = await self.session.call(
-            request,
-            settings,
-            read=lambda response: read(decoder.wrap(response)),
-            read_stream=read_stream,
-            throttle=throttle,
-        )
-        try:
-            for _ in decoder.steps():
-                await asyncio.sleep(0)
-        except UnusualVectors:
-            try:
-                return read(decoder.response)  # This raises the error.
-            except DecodeError as exc:
-                describe_decode_error(exc, decoder.response.body, decoder.response.meta)
-                redact_error(exc, settings.secrets)
-                raise
-        return answer
 
     def read_response(self, response: Response, read: Callable[[Any], T]) -> T:
         """Return what *read* makes of the decoded response, or raise the error that it reports."""

@@ -27,6 +27,7 @@ from cfai._wire.errors import describe_decode_error
 from cfai._wire.multipart import Form
 from cfai._wire.requests import Request
 from cfai._wire.responses import Response
+from cfai._wire.vectors import UnusualVectors, VectorDecoder
 from cfai.errors import AnswerTooLarge, CfaiError, ConfigError, DecodeError
 from cfai.settings import Retry, Settings
 
@@ -100,6 +101,39 @@ class Session:
                     settings.retries.on_retry(Retry(number, exc, delay))
             await asyncio.sleep(delay)
         raise AssertionError("the last attempt returns or raises")
+
+    async def call_for_vectors(
+        self,
+        request: Request,
+        settings: Settings,
+        read: Callable[[Response], T],
+        *,
+        read_stream: Callable[[StreamBody], Awaitable[T]] = reject_stream,
+        throttle: Throttle | None = None,
+    ) -> T:
+        """Like `call`, for a response full of vectors, which are decoded afterwards.
+
+        They are decoded in slices; other tasks have their turn in between.
+        """
+        decoder = VectorDecoder()
+        answer = await self.call(
+            request,
+            settings,
+            read=lambda response: read(decoder.wrap(response)),
+            read_stream=read_stream,
+            throttle=throttle,
+        )
+        try:
+            for _ in decoder.steps():
+                await asyncio.sleep(0)
+        except UnusualVectors:
+            try:
+                return read(decoder.response)  # This raises the error.
+            except DecodeError as exc:
+                describe_decode_error(exc, decoder.response.body, decoder.response.meta)
+                redact_error(exc, settings.secrets)
+                raise
+        return answer
 
     async def _run_attempt(
         self,

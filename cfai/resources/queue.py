@@ -243,7 +243,7 @@ async def send_batch(
         return read_batch_status(read_document(response), response.meta, tasks)
 
     if tasks and all(task.spec.answer is Embeddings for task in tasks):
-        status = await account.send_for_vectors(request, settings, read, throttle=throttle)
+        status = await account.session.call_for_vectors(request, settings, read, throttle=throttle)
     else:
         status = await account.session.call(request, settings, read=read, throttle=throttle)
     for error in status.errors:

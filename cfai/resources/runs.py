@@ -74,7 +74,7 @@ class Runs:
             return await read_unrequested_stream(spec, body, observation)
 
         if spec.answer is Embeddings:
-            return await self.account.send_for_vectors(
+            return await self.account.session.call_for_vectors(
                 request, settings, read, read_stream=read_stream, throttle=throttle
             )
         return await self.account.session.call(
@@ -166,7 +166,7 @@ class EmbeddingRuns:
     @property
     def settings(self) -> Settings:
         """The settings of the job's requests."""
-        return self.runs.account.for_call(self.options)
+        return self.runs.account.settings.for_call(self.options)
 
     @property
     def retries(self) -> Retries:
