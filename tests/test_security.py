@@ -1,4 +1,4 @@
-"""Secrets stay where they belong: in the headers of requests to the service, and nowhere else."""
+"""Secrets are sent in the headers of requests only: no error, log or repr contains them."""
 
 import asyncio
 import copy
@@ -44,7 +44,7 @@ async def stream(client: WorkersAI) -> Any:
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error with all that led to it, shown or not."""
+    """An error and all the errors that led to it."""
     seen: set[int] = set()
     waiting = [error]
     while waiting:
@@ -55,8 +55,8 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
             waiting += [one.__cause__, one.__context__]
 
 
-def told(error: CfaiError) -> str:
-    """Everything that anybody could print, log, store or send of an error."""
+def describe_fully(error: CfaiError) -> str:
+    """Everything of an error that could be printed, logged, stored or sent."""
     said = [*traceback.format_exception(error)]
     for one in chain(error):
         said += [str(one), repr(one), repr(one.args)]
@@ -66,8 +66,8 @@ def told(error: CfaiError) -> str:
     return "\n".join(said)
 
 
-def hides(error: CfaiError, *secrets: str) -> None:
-    text = told(error)
+def assert_hidden(error: CfaiError, *secrets: str) -> None:
+    text = describe_fully(error)
     for secret in secrets:
         assert secret not in text
         assert secret.lower() not in text.lower()
@@ -75,7 +75,7 @@ def hides(error: CfaiError, *secrets: str) -> None:
 
 @pytest.fixture(autouse=True)
 async def logged(caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
-    """Every test here logs all there is to log, and nothing of it may be secret."""
+    """Every test logs at level DEBUG, and no secret may be in the log."""
     caplog.set_level(logging.DEBUG)
     asyncio.get_running_loop().set_debug(True)
     yield
@@ -84,10 +84,10 @@ async def logged(caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
         assert all(secret not in repr(vars(record)) for record in caplog.records)
 
 
-# What a service may echo
+# A service that repeats the credentials
 
 
-def whole(body: bytes, status: bytes = b"200 OK", head: bytes = b"") -> bytes:
+def http_response(body: bytes, status: bytes = b"200 OK", head: bytes = b"") -> bytes:
     kind = b"" if b"Content-Type" in head else b"Content-Type: application/json\r\n"
     length = b"Content-Length: %d\r\n\r\n" % len(body)
     return b"HTTP/1.1 " + status + b"\r\n" + kind + head + length + body
@@ -95,12 +95,12 @@ def whole(body: bytes, status: bytes = b"200 OK", head: bytes = b"") -> bytes:
 
 ECHOES: dict[str, str] = {
     "in the message of an error": '{{"success":false,"errors":[{{"code":1,"message":"bad {0}"}}]}}',
-    "in a field nobody knows": '{{"success":false,"errors":[{{"code":1,"{0}":["{0}"]}}]}}',
+    "in an unknown field of an error": '{{"success":false,"errors":[{{"code":1,"{0}":["{0}"]}}]}}',
     "in a text instead of errors": '{{"success":false,"errors":"{0}"}}',
     "in an error of a gateway": '{{"error":[{{"code":2001,"message":"{0}"}}]}}',
     "in a message of a provider": '{{"error":{{"message":"Bearer {0} is wrong"}}}}',
     "in a page": "<html>Your header was Authorization: Bearer {0}</html>",
-    "as all there is": "{0}",
+    "as the whole body": "{0}",
     "as JSON text": '"{0}"',
     "in a list": '["{0}"]',
     "in a number's place": '{{"result":{{"shape":["{0}"],"data":[["{0}"],["{0}"]]}}}}',
@@ -120,9 +120,9 @@ ECHOES: dict[str, str] = {
 async def test_an_echo_in_a_body_is_hidden(
     fake: FakeWorkersAI, echo: str, status: bytes, call: Call, secret: str
 ) -> None:
-    """A service that repeats the credentials does not get them into an error."""
+    """Wherever the body contains the credentials, the error does not."""
     body = ECHOES[echo].format(secret).encode()
-    fake.always.says_raw(whole(body, status))
+    fake.always.says_raw(http_response(body, status))
     client = fake.client(
         **(
             {"api_token": TOKEN}
@@ -134,19 +134,19 @@ async def test_an_echo_in_a_body_is_hidden(
     outcome = (await asyncio.gather(call(client), return_exceptions=True))[0]
     if isinstance(outcome, BaseException):
         assert isinstance(outcome, CfaiError)
-        hides(outcome, secret)
+        assert_hidden(outcome, secret)
 
 
 RAW_ECHOES: dict[str, bytes] = {
-    "in a header": whole(b"{", b"200 OK", b"X-Echo: %b\r\n"),
-    "in the ray id": whole(b"{", b"400 Bad", b"cf-ray: %b\r\n"),
-    "in the request id": whole(b"{", b"400 Bad", b"cf-ai-req-id: %b\r\n"),
-    "in the limits": whole(b"{", b"429 Slow", b"Ratelimit: %b\r\nRetry-After: %b\r\n"),
-    "in the kind": whole(b"{", b"200 OK", b"Content-Type: text/%b\r\n"),
-    "in the reason": whole(b"", b"500 %b"),
-    "in a redirect": whole(b"", b"302 Found", b"Location: https://evil.example/%b\r\n"),
-    "in a cookie": whole(b"{", b"200 OK", b"Set-Cookie: a=%b\r\n"),
-    "in what is no HTTP": b"%b\r\n\r\n",
+    "in a header": http_response(b"{", b"200 OK", b"X-Echo: %b\r\n"),
+    "in the ray id": http_response(b"{", b"400 Bad", b"cf-ray: %b\r\n"),
+    "in the request id": http_response(b"{", b"400 Bad", b"cf-ai-req-id: %b\r\n"),
+    "in the limits": http_response(b"{", b"429 Slow", b"Ratelimit: %b\r\nRetry-After: %b\r\n"),
+    "in the kind": http_response(b"{", b"200 OK", b"Content-Type: text/%b\r\n"),
+    "in the reason": http_response(b"", b"500 %b"),
+    "in a redirect": http_response(b"", b"302 Found", b"Location: https://evil.example/%b\r\n"),
+    "in a cookie": http_response(b"{", b"200 OK", b"Set-Cookie: a=%b\r\n"),
+    "in bytes that are not HTTP": b"%b\r\n\r\n",
     "in a status": b"HTTP/1.1 %b OK\r\n\r\n",
     "in a broken header": b"HTTP/1.1 200 OK\r\nX-Echo %b\r\n\r\n",
     "in a header with a zero": b"HTTP/1.1 200 OK\r\nX-Echo: \x00%b\r\n\r\n",
@@ -159,7 +159,7 @@ RAW_ECHOES: dict[str, bytes] = {
     "in a trailer": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n%b\r\n\r\n",
     "in a cut body": b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n%b",
     "in an encoding": b"HTTP/1.1 200 OK\r\nContent-Encoding: %b\r\nContent-Length: 1\r\n\r\n{",
-    "in gzip that is none": b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n%b",
+    "in invalid gzip": b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n%b",
     "in an event": b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: %b\n\n",
     "in an event of an error": (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
@@ -169,7 +169,7 @@ RAW_ECHOES: dict[str, bytes] = {
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
         b'data: {"response":"a"}\n\ndata: {"errors":[{"message":"%b"}]}\n\n'
     ),
-    "in a second event that is no JSON": (
+    "in a second event that is not JSON": (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
         b'data: {"response":"a"}\n\ndata: {"%b\n\ndata: [DONE]\n\n'
     ),
@@ -187,7 +187,7 @@ RAW_ECHOES: dict[str, bytes] = {
 @pytest.mark.parametrize("call", [ask, stream])
 @pytest.mark.parametrize("echo", RAW_ECHOES)
 async def test_an_echo_anywhere_is_hidden(fake: FakeWorkersAI, echo: str, call: Call) -> None:
-    """Neither a head nor a broken body nor an event gets the credentials into an error."""
+    """In the head, in a broken body or in an event."""
     reply = RAW_ECHOES[echo].replace(b"%b", TOKEN.encode())
     fake.says_raw(reply, then_hangs_up=True)
     heard: list[Retry] = []
@@ -195,7 +195,7 @@ async def test_an_echo_anywhere_is_hidden(fake: FakeWorkersAI, echo: str, call: 
     outcome = (await asyncio.gather(call(client), return_exceptions=True))[0]
     assert isinstance(outcome, CfaiError)
     for error in (outcome, *(retry.failure for retry in heard)):
-        hides(error, TOKEN)
+        assert_hidden(error, TOKEN)
 
 
 # A secret that was cut in half
@@ -203,22 +203,26 @@ async def test_an_echo_anywhere_is_hidden(fake: FakeWorkersAI, echo: str, call: 
 
 CUT_ECHOES: dict[str, bytes] = {
     **{
-        f"{kept} characters at the edge of an excerpt": whole(b"." * (4096 - kept) + b"%b", status)
+        f"{kept} characters at the edge of an excerpt": http_response(
+            b"." * (4096 - kept) + b"%b", status
+        )
         for kept in (1, 7, 8, 20, len(TOKEN) - 1)
         for status in (b"200 OK", b"400 Bad Request")
     },
-    "at the edge of a message": whole(b"x " * 90 + b"%b and more", b"500 Oh"),
-    "in a long value": whole(b'{"result":{"response":["%b%b%b"]}}'),
-    "in a value that reprlib cuts": whole(
+    "at the edge of a message": http_response(b"x " * 90 + b"%b and more", b"500 Oh"),
+    "in a long value": http_response(b'{"result":{"response":["%b%b%b"]}}'),
+    "in a value that reprlib cuts": http_response(
         b'{"errors":[{"message":{"a":"%b","b":["%b"]}}]}', b"400 Bad Request"
     ),
-    "without its beginning": whole(
+    "without its beginning": http_response(
         b'{"errors":[{"message":"%b"}]}'.replace(b"%b", TOKEN[6:].encode()), b"400 Bad Request"
     ),
-    "without its end": whole(
+    "without its end": http_response(
         b'{"errors":[{"message":"%b"}]}'.replace(b"%b", TOKEN[:-6].encode()), b"400 Bad Request"
     ),
-    "in a header": whole(b"{", b"400 Bad", b"cf-ray: %b\r\n".replace(b"%b", TOKEN[:-6].encode())),
+    "in a header": http_response(
+        b"{", b"400 Bad", b"cf-ray: %b\r\n".replace(b"%b", TOKEN[:-6].encode())
+    ),
     "in a length": b"HTTP/1.1 200 OK\r\nContent-Length: %b\r\n\r\n".replace(
         b"%b", TOKEN[:-6].encode()
     ),
@@ -241,9 +245,9 @@ CUT_ECHOES: dict[str, bytes] = {
 }
 
 
-def hides_pieces(error: CfaiError) -> None:
+def assert_pieces_hidden(error: CfaiError) -> None:
     """No eight characters of the token in a row are in anything that the error shows."""
-    text = told(error).lower()
+    text = describe_fully(error).lower()
     for start in range(len(TOKEN) - 7):
         assert TOKEN[start : start + 8].lower() not in text
 
@@ -257,7 +261,7 @@ async def test_a_secret_that_was_cut_is_hidden(fake: FakeWorkersAI, echo: str, c
     outcome = (await asyncio.gather(call(client), return_exceptions=True))[0]
     if isinstance(outcome, BaseException):
         assert isinstance(outcome, CfaiError)
-        hides_pieces(outcome)
+        assert_pieces_hidden(outcome)
         body = getattr(outcome, "body", None) or b""
         text = body if isinstance(body, str) else body.decode("latin-1")
         assert not text.endswith(TOKEN[0])
@@ -284,26 +288,26 @@ async def test_the_error_of_an_item_in_a_batch_hides_a_secret(
     batch = await client.queue(MODEL, [TextEmbeddings("Hello")])
     (item,) = await batch.wait()
     assert item.error is not None
-    hides_pieces(item.error)
+    assert_pieces_hidden(item.error)
 
     job = client.embed_many(MODEL, ["Hello"], mode="queue", on_error="yield")
     (failure,) = [result async for result in job]
     assert isinstance(failure, EmbedFailure)
-    hides_pieces(failure.error)
+    assert_pieces_hidden(failure.error)
 
 
 async def test_a_compressed_echo_is_hidden(fake: FakeWorkersAI) -> None:
-    """Bodies are searched as they are read: decompressed."""
+    """Bodies are redacted after decompression."""
     body = gzip.compress(f"<html>{TOKEN}</html>".encode())
     fake.says(body, status=403, headers={"Content-Encoding": "gzip"}, content_type="text/html")
     with pytest.raises(CfaiError) as caught:
         await ask(fake.client(api_token=TOKEN))
-    hides(caught.value, TOKEN)
+    assert_hidden(caught.value, TOKEN)
     assert "***" in str(caught.value)
 
 
 async def test_an_echo_of_the_gateways_token_is_hidden(fake: FakeWorkersAI) -> None:
-    """The token of an authenticated gateway is a secret like the other, also for one call."""
+    """The token of an authenticated gateway is a secret, also if it is set for one call."""
     fake.always.fails(401, 2009, f"wrong: {KEY}")
     gateway = Gateway("gw", authorization=KEY)
     for client, options in (
@@ -312,25 +316,25 @@ async def test_an_echo_of_the_gateways_token_is_hidden(fake: FakeWorkersAI) -> N
     ):
         with pytest.raises(CfaiError) as caught:
             await client.run(MODEL, ASKED, options=options)
-        hides(caught.value, KEY)
+        assert_hidden(caught.value, KEY)
     assert all(
         request.headers["cf-aig-authorization"] == f"Bearer {KEY}" for request in fake.requests
     )
 
 
-# What fails on the way
+# Connections that fail
 
 
-def deaf() -> socket.socket:
+def silent_listener() -> socket.socket:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     return listener
 
 
-async def test_failures_on_the_way_hold_no_secret(fake: FakeWorkersAI) -> None:
-    """Refused, timed out, cut, misdirected: nothing shows who asked, nor for which account."""
+async def test_connection_errors_contain_no_secret(fake: FakeWorkersAI) -> None:
+    """Refused, timed out, cut, misdirected: no error shows the credentials or the account."""
     quick = Timeouts(response=0.02, pool=0.02, connect=0.02)
-    with deaf() as nobody:
+    with silent_listener() as nobody:
         refused = f"http://127.0.0.1:{nobody.getsockname()[1]}"
         for options in (
             {"base_url": refused},
@@ -347,23 +351,23 @@ async def test_failures_on_the_way_hold_no_secret(fake: FakeWorkersAI) -> None:
             for call in (ask, stream):
                 with pytest.raises(CfaiError) as caught:
                     await call(client)
-                hides(caught.value, TOKEN, KEY)
+                assert_hidden(caught.value, TOKEN, KEY)
 
 
-async def test_a_big_upload_that_breaks_holds_no_secret(fake: FakeWorkersAI) -> None:
-    """aiohttp names the address when a body can't be written; it does not come through."""
+async def test_the_error_of_a_failed_upload_contains_no_secret(fake: FakeWorkersAI) -> None:
+    """aiohttp's own error contains the address; ours does not."""
     fake.hangs_up(reset=True, before_body=True)
     client = fake.client(api_token=TOKEN, account_id=KEY, retries=NEVER)
     with pytest.raises(CfaiError) as caught:
         await client.run(MODEL, {"prompt": "x" * 10_000_000})
-    hides(caught.value, TOKEN, KEY)
+    assert_hidden(caught.value, TOKEN, KEY)
 
 
-# The account that is a token
+# A token instead of the account id
 
 
-async def test_a_token_in_the_place_of_the_account(fake: FakeWorkersAI) -> None:
-    """The edge repeats the path (code 7003), and with it a token that was pasted as the account."""
+async def test_a_token_instead_of_the_account_id_is_hidden(fake: FakeWorkersAI) -> None:
+    """The edge repeats the path (code 7003), which contains the account id."""
     fake.answers_by(
         lambda request: 1 / 0 if "/client/v4/accounts/" not in request.target else "checked"
     )
@@ -377,7 +381,7 @@ async def test_a_token_in_the_place_of_the_account(fake: FakeWorkersAI) -> None:
     for call in (ask, stream, embed):
         with pytest.raises(NotFound) as caught:
             await call(client)
-        hides(caught.value, TOKEN, KEY)
+        assert_hidden(caught.value, TOKEN, KEY)
         assert caught.value.code == 7003
         assert "account id" in str(caught.value)
 
@@ -386,18 +390,18 @@ async def test_a_token_in_the_place_of_the_account(fake: FakeWorkersAI) -> None:
     "account", [f"{KEY}\n", f" {KEY}", f"{KEY}/ai", f"Bearer {KEY}", f"{KEY}?"]
 )
 async def test_an_account_that_is_refused_is_not_shown(fake: FakeWorkersAI, account: str) -> None:
-    """It may be a secret in the wrong place."""
+    """It may be a token in the wrong place."""
     with pytest.raises(InputError) as caught:
         await ask(fake.client(account_id=account))
-    hides(caught.value, KEY)
+    assert_hidden(caught.value, KEY)
     assert fake.accepted == 0
 
 
-# Where credentials go
+# Where credentials are sent
 
 
 async def test_a_client_shows_no_secret(fake: FakeWorkersAI) -> None:
-    """Neither a client nor its parts show what they know."""
+    """Neither do its parts."""
     for given in (
         {"api_token": TOKEN},
         {"api_token": None, "api_email": "me@example.com", "api_key": KEY},
@@ -421,8 +425,8 @@ async def test_a_client_shows_no_secret(fake: FakeWorkersAI) -> None:
             assert "me@example.com" not in f"{shown!r} {shown}"
 
 
-async def test_secrets_are_in_headers_and_nowhere_else(fake: FakeWorkersAI) -> None:
-    """Not in the path, the query or the body of a request, and not in the answer."""
+async def test_secrets_are_sent_in_headers_only(fake: FakeWorkersAI) -> None:
+    """They are not in the path, the query or the body of a request, nor in the answer."""
     fake.always.answers({"response": "Hello"})
     answer = await fake.client(api_token=TOKEN).run(MODEL, ASKED, options=Options(tags=["a"]))
     await fake.client(api_token=None, api_email="me@example.com", api_key=KEY).run(MODEL, ASKED)
@@ -440,8 +444,8 @@ async def test_secrets_are_in_headers_and_nowhere_else(fake: FakeWorkersAI) -> N
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 305, 307, 308])
 @pytest.mark.parametrize("where", ["another origin", "itself", "nowhere", "no address"])
-async def test_credentials_follow_no_redirect(fake: FakeWorkersAI, status: int, where: str) -> None:
-    """A redirect is an error: nothing is sent to where it points, be it the same host."""
+async def test_redirects_are_not_followed(fake: FakeWorkersAI, status: int, where: str) -> None:
+    """A redirect is an error, even to the same host."""
     async with FakeWorkersAI() as other:
         location = {
             "another origin": {"Location": f"{other.origin}/client/v4"},
@@ -453,13 +457,13 @@ async def test_credentials_follow_no_redirect(fake: FakeWorkersAI, status: int, 
             fake.says(status=status, headers=location)
             with pytest.raises(CfaiError) as caught:
                 await call(fake.client(api_token=TOKEN))
-            hides(caught.value, TOKEN)
+            assert_hidden(caught.value, TOKEN)
         assert len(fake.requests) == 2
         assert other.accepted == 0
 
 
-async def test_a_refresh_or_an_alternative_is_not_followed(fake: FakeWorkersAI) -> None:
-    """Nor are other ways of pointing elsewhere."""
+async def test_other_headers_that_name_an_address_are_not_followed(fake: FakeWorkersAI) -> None:
+    """Refresh, Alt-Svc, Location and Link under status 200."""
     async with FakeWorkersAI() as other:
         fake.says(
             b'{"result":{"response":"Hello"}}',
@@ -493,10 +497,10 @@ async def test_a_refresh_or_an_alternative_is_not_followed(fake: FakeWorkersAI) 
         b"data: %b\n\n",
     ],
 )
-async def test_what_one_call_was_sent_with_is_a_secret_inside_its_stream_too(
+async def test_credentials_of_one_call_are_hidden_in_its_stream(
     fake: FakeWorkersAI, options: Options, secret: str, event: bytes
 ) -> None:
-    """The credentials of a call's own options are hidden as well as those of the client."""
+    """Those in the options of the call, like those of the client."""
     fake.says(b'data: {"response":"a"}\n\n' + event % secret.encode())
     with pytest.raises(CfaiError) as caught:
         await fake.client().stream(MODEL, Prompt("Hi"), options=options).collect()
@@ -505,8 +509,8 @@ async def test_what_one_call_was_sent_with_is_a_secret_inside_its_stream_too(
     assert "***" in said
 
 
-async def test_short_words_are_no_secrets(fake: FakeWorkersAI) -> None:
-    """A token as short as a word does not take that word out of every message."""
+async def test_a_short_token_is_not_hidden(fake: FakeWorkersAI) -> None:
+    """A token as short as a word would remove that word from every message."""
     fake.fails(501, 90001, "this needs onnxruntime: pip install 'cfai[local]'")
     with pytest.raises(ServerError, match=r"cfai\[local\]"):
         await fake.client(api_token="local", retries=Retries(max=0)).run(MODEL, Prompt("Hi"))
