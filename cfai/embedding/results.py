@@ -3,14 +3,16 @@
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from cfai._session.throttle import Throttle
 from cfai.embedding.source import TextBatch
 from cfai.errors import CfaiError, MissingExtra
 from cfai.tasks import Embeddings, Usage
+
+if TYPE_CHECKING:
+    from cfai._session.throttle import Throttle
 
 
 @frozen(eq=False)
@@ -222,7 +224,7 @@ class JobReporter:
             else:
                 self._failed += 1
 
-    def report(self, throttle: Throttle) -> None:
+    def report(self, throttle: "Throttle") -> None:
         """Update the bar, and call the `progress` function."""
         if self._bar is not None:
             self._bar.update(self._texts + self._failed - self._bar.n)
@@ -237,7 +239,7 @@ class JobReporter:
         if self._bar is not None:
             self._bar.close()
 
-    def stats(self, throttle: Throttle | None) -> JobStats:
+    def stats(self, throttle: "Throttle | None") -> JobStats:
         """Return the current figures."""
         if self._started is None or throttle is None:
             return JobStats()
