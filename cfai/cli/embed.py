@@ -9,13 +9,12 @@ import typer
 
 from cfai.cli import clients, console, files
 from cfai.cli.console import Output, Target
-from cfai.embedding import EmbeddedBatch, EmbedFailure, export
 from cfai.embedding.threads import run_in_thread
 from cfai.errors import CfaiError, InputError, MissingExtra
 from cfai.tasks import TextEmbeddings
 
 if TYPE_CHECKING:
-    from cfai.embedding import EmbeddingJob, JobOptions
+    from cfai.embedding import EmbeddedBatch, EmbeddingJob, EmbedFailure, JobOptions
 
 MODEL: Final = "@cf/baai/bge-m3"
 
@@ -160,6 +159,8 @@ def _check_format(target: Target) -> None:
     Raises:
         MissingExtra: The library for it is not installed.
     """
+    from cfai.embedding import export
+
     if _suffix(target) == ".parquet":
         export.check_arrow("writing Parquet")
     elif _suffix(target) == ".npy":
@@ -190,11 +191,15 @@ async def write_vectors(job: "EmbeddingJob[Any]", target: Target, *, with_ids: b
 
 
 def _save_array(array: Any, path: Path) -> None:
+    from cfai.embedding import export
+
     with export.replacement(path) as file:
         _import_numpy().save(file, array)
 
 
-def _json_rows(item: EmbeddedBatch | EmbedFailure, *, with_ids: bool) -> Iterator[dict[str, Any]]:
+def _json_rows(item: "EmbeddedBatch | EmbedFailure", *, with_ids: bool) -> Iterator[dict[str, Any]]:
+    from cfai.embedding import EmbedFailure
+
     if isinstance(item, EmbedFailure):
         return
     for key, text, vector in zip(item.ids, item.texts, item.vectors, strict=True):
@@ -206,6 +211,8 @@ def _json_rows(item: EmbeddedBatch | EmbedFailure, *, with_ids: bool) -> Iterato
 async def _write_parquet(job: "EmbeddingJob[Any]", path: Path) -> None:
     """Write a temporary file, and rename it when it is complete."""
     import pyarrow.parquet as pq
+
+    from cfai.embedding import export
 
     temporary = export.temporary_path(path)
     writer: Any = None
