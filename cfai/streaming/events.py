@@ -1,10 +1,10 @@
 """Reads the events of one response body: the SSE iterator below `TokenStream`.
 
 A body passes through three steps. `StreamBody` gives bytes and enforces the time limits.
-`_wire.sse.Blocks` cuts them into blocks between blank lines, cleaned so that each is decoded as the
-WHATWG specification says. `EventReader` turns blocks into events: the data of an event that is a
-single `data` line is used as is, every other block is decoded by httpx-sse's `EventSource`. What
-the data means is not decided here, except for errors, which are raised.
+`_wire.sse.EventSplitter` cuts them into blocks between blank lines, cleaned so that each is decoded
+as the WHATWG specification says. `EventReader` turns blocks into events: the data of an event that
+is a single `data` line is used as is, every other block is decoded by httpx-sse's `EventSource`.
+What the data means is not decided here, except for errors, which are raised.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 
-class Heard(NamedTuple):
+class Event(NamedTuple):
     """One dispatched event."""
 
     data: str
@@ -18,7 +18,7 @@ class Heard(NamedTuple):
 
 class _Reader:
     def __init__(self) -> None:
-        self.events: list[Heard] = []
+        self.events: list[Event] = []
         self.data = self.type = self.id = ""
         self.retry: int | None = None
 
@@ -42,13 +42,13 @@ class _Reader:
     def dispatch(self) -> None:
         if self.data:
             # A reconnection time is in force from where it stands; it is told with the next event.
-            heard = Heard(self.data[:-1], self.type or "message", self.id, self.retry)
+            heard = Event(self.data[:-1], self.type or "message", self.id, self.retry)
             self.events.append(heard)
             self.retry = None
         self.data = self.type = ""
 
 
-def decode(stream: bytes) -> list[Heard]:
+def decode(stream: bytes) -> list[Event]:
     """The events of a whole stream.
 
     One deviation, on purpose: an event that the end of the stream cuts off is delivered.

@@ -94,7 +94,7 @@ def response(body: bytes | str, kind: str | None = JSON, status: int = 200) -> R
     return Response(status, headers, data, read_meta(status, headers, attempts=1, elapsed=0.0))
 
 
-def answered(
+def read_task_answer(
     task: Task[Any] | dict[str, Any],
     body: bytes | str,
     kind: str | None = JSON,
@@ -343,12 +343,12 @@ def test_every_documented_result_is_read(
     task: Task[Any] | dict[str, Any], result: str, says: Answer
 ) -> None:
     """With the whole envelope, with a part of it, and without it."""
-    read = answered(task, f'{{"result":{result},"success":true,"errors":[],"messages":[]}}')
+    read = read_task_answer(task, f'{{"result":{result},"success":true,"errors":[],"messages":[]}}')
     assert type(read) is type(says)
     assert read == says
     assert read.meta == Meta(status=200, ray_id="8f1a-AMS", media_type=JSON)
-    assert answered(task, f'{{"result":{result}}}') == says
-    assert answered(task, result) == says
+    assert read_task_answer(task, f'{{"result":{result}}}') == says
+    assert read_task_answer(task, result) == says
 
 
 def test_the_table_has_every_task() -> None:
@@ -393,7 +393,7 @@ def test_bytes_are_read_by_their_content_type(
     task: Task[Any] | dict[str, Any], body: bytes, kind: str | None, says: Answer
 ) -> None:
     """For the same task, some models answer with JSON and others with bytes."""
-    read = answered(task, body, kind)
+    read = read_task_answer(task, body, kind)
     assert type(read) is type(says)
     assert read == says
     assert read.raw is None
@@ -402,8 +402,8 @@ def test_bytes_are_read_by_their_content_type(
 
 @pytest.mark.parametrize("kind", ["text/plain", "text/plain; charset=utf-8", "", None])
 def test_json_without_a_content_type_is_json(kind: str | None) -> None:
-    assert answered(Prompt("a"), '{"result":{"response":"Hi"}}', kind) == Text("Hi")
-    assert answered(OPEN, "[1]", kind) == Result([1])
+    assert read_task_answer(Prompt("a"), '{"result":{"response":"Hi"}}', kind) == Text("Hi")
+    assert read_task_answer(OPEN, "[1]", kind) == Result([1])
 
 
 # Undocumented answers
@@ -494,7 +494,7 @@ def test_an_undocumented_answer_is_an_error_with_the_body(
     """Never an `AttributeError` or `KeyError`, the text "None" or an empty answer."""
     body = f'{{"result":{result},"success":true,"errors":[],"messages":[]}}'
     with pytest.raises(DecodeError) as caught:
-        answered(task, body)
+        read_task_answer(task, body)
     assert caught.value.meta == Meta(status=200, ray_id="8f1a-AMS", media_type=JSON)
     assert caught.value.body
     assert str(caught.value)
@@ -532,7 +532,7 @@ def test_a_body_that_is_not_an_answer_is_a_typed_error(
 ) -> None:
     """An empty body, half a document, a challenge page: with the facts of the response."""
     with pytest.raises(DecodeError) as caught:
-        answered(task, body, kind)
+        read_task_answer(task, body, kind)
     assert caught.value.body == body[:4096]
     assert caught.value.meta is not None
     assert caught.value.meta.ray_id == "8f1a-AMS"
@@ -557,7 +557,7 @@ def test_a_body_that_is_not_an_answer_is_a_typed_error(
 def test_bytes_of_another_type_are_an_error(task: Task[Any], body: bytes, kind: str | None) -> None:
     """The message names the Content-Type and the expected class."""
     with pytest.raises(DecodeError, match=f"expected {task.answer.__name__}, got") as caught:
-        answered(task, body, kind)
+        read_task_answer(task, body, kind)
     assert caught.value.body == body
     assert caught.value.meta is not None
 
@@ -568,31 +568,31 @@ def test_a_refusal_is_an_error_for_every_task(task: Task[Any] | dict[str, Any]) 
     body = '{"result":null,"success":false,"errors":[{"code":5006,"message":"bad"}],"messages":[]}'
     for status in (200, 201, 400):
         with pytest.raises(BadRequest, match="bad"):
-            answered(task, body, status=status)
+            read_task_answer(task, body, status=status)
     with pytest.raises(ServerError, match="502"):
-        answered(task, b"<html>", "text/html", 502)
+        read_task_answer(task, b"<html>", "text/html", 502)
     with pytest.raises(ServerError):
-        answered(task, PNG, "image/png", 500)
+        read_task_answer(task, PNG, "image/png", 500)
     with pytest.raises(StatusError, match="redirect"):
-        answered(task, b"", None, 302)
+        read_task_answer(task, b"", None, 302)
 
 
 def test_raw_is_the_result_without_the_vectors() -> None:
     """`raw` has unknown fields; the vectors would be in it as lists of Python floats."""
-    read = answered(Prompt("a"), '{"result":{"response":"Hi","new":1},"success":true}')
+    read = read_task_answer(Prompt("a"), '{"result":{"response":"Hi","new":1},"success":true}')
     assert read.raw == {"response": "Hi", "new": 1}
-    read = answered(TextEmbeddings("a"), '{"shape":[1,1],"data":[[1]],"new":1}')
+    read = read_task_answer(TextEmbeddings("a"), '{"shape":[1,1],"data":[[1]],"new":1}')
     assert read.raw == {"shape": [1, 1], "new": 1}
-    read = answered(TextEmbeddings("a"), '{"shape":[1,1],"response":[[1]]}')
+    read = read_task_answer(TextEmbeddings("a"), '{"shape":[1,1],"response":[[1]]}')
     assert read.raw == {"shape": [1, 1]}
-    assert answered(TextToImage("a"), f'{{"image":"{PNG64}"}}').raw is None
-    assert answered(Rerank("q", ["a"]), '{"response":[]}').raw == {"response": []}
+    assert read_task_answer(TextToImage("a"), f'{{"image":"{PNG64}"}}').raw is None
+    assert read_task_answer(Rerank("q", ["a"]), '{"response":[]}').raw == {"response": []}
 
 
 def test_vectors_are_32_bit_floats_in_their_order() -> None:
     rows = [[float(row * 10 + column) for column in range(10)] for row in range(100)]
     body = dumps({"shape": [100, 10], "data": rows})
-    read = answered(TextEmbeddings([str(row) for row in range(100)]), body)
+    read = read_task_answer(TextEmbeddings([str(row) for row in range(100)]), body)
     assert isinstance(read, Embeddings)
     assert read.shape == (100, 10)
     assert read.tolist() == rows
@@ -602,7 +602,7 @@ def test_vectors_are_32_bit_floats_in_their_order() -> None:
 def test_a_wrong_number_of_vectors_is_an_error_with_both_numbers() -> None:
     """If one were missing, every later text would get its neighbour's vector."""
     with pytest.raises(DecodeError, match="3 texts were sent, and 2 vectors came back"):
-        answered(TextEmbeddings(["a", "b", "c"]), '{"data":[[1],[2]]}')
+        read_task_answer(TextEmbeddings(["a", "b", "c"]), '{"data":[[1],[2]]}')
 
 
 # JSON in response to a request for a stream
@@ -695,7 +695,7 @@ def test_no_decode_error_repeats_a_secret(task: Task[Any], body: str) -> None:
     """A server that echoes its request does not get the token into a log."""
     for kind in (JSON, "text/html", "application/pdf", None):
         try:
-            answered(task, body, kind)
+            read_task_answer(task, body, kind)
         except DecodeError as error:
             redact_error(error, [TOKEN])
             shown = "".join(format_exception(error)) + f"{error!r} {error.body!r}"
@@ -728,7 +728,7 @@ def test_any_json_is_an_answer_or_a_cfai_error(
     """An answer of the expected class, or an error of this package."""
     wanted = task.answer if isinstance(task, Task) else Answer
     try:
-        read = answered(task, dumps(document))
+        read = read_task_answer(task, dumps(document))
         assert isinstance(read, wanted)
         read.to_dict()
     except CfaiError:

@@ -51,11 +51,11 @@ MP364 = b64encode(MP3).decode()
 OTHER = "@cf/some/new-model"
 
 
-def written(body: EncodedBody) -> bytes:
+def bytes_of(body: EncodedBody) -> bytes:
     return body.content if isinstance(body.content, bytes) else b"".join(body.content)
 
 
-def made(
+def encode(
     task: Task[Any] | Mapping[str, Any], model: str = OTHER, added: Mapping[str, Any] | None = None
 ) -> EncodedBody:
     return encode_run_body(model, task, added or {})
@@ -120,16 +120,16 @@ def made(
 )
 def test_a_task_without_media_is_compact_json(task: Any, body: str) -> None:
     """Omitted fields are not sent: the service's own defaults apply."""
-    sent = made(task)
+    sent = encode(task)
     assert sent.content_type == "application/json"
     assert sent.query == {}
-    assert json.loads(written(sent)) == json.loads(body)
-    assert len(written(sent)) == len(body.encode())
+    assert json.loads(bytes_of(sent)) == json.loads(body)
+    assert len(bytes_of(sent)) == len(body.encode())
 
 
 def test_the_client_adds_its_own_fields() -> None:
-    assert written(made(Prompt("a"), added={"stream": True})) == b'{"prompt":"a","stream":true}'
-    assert written(made({"stream": False}, added={"stream": True})) == b'{"stream":true}'
+    assert bytes_of(encode(Prompt("a"), added={"stream": True})) == b'{"prompt":"a","stream":true}'
+    assert bytes_of(encode({"stream": False}, added={"stream": True})) == b'{"stream":true}'
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_the_client_adds_its_own_fields() -> None:
 def test_a_value_that_is_not_json_is_refused(task: Any) -> None:
     """The message names it, and nothing is sent."""
     with pytest.raises(InputError, match="must consist of JSON values"):
-        made(task)
+        encode(task)
 
 
 TURN = {"role": "user", "content": "null"}
@@ -178,22 +178,22 @@ TURN = {"role": "user", "content": "null"}
 def test_a_number_that_is_not_finite_is_refused_by_name(task: Any, said: str) -> None:
     """It would be sent as null, and the service would use its default."""
     with pytest.raises(InputError) as caught:
-        made(task)
+        encode(task)
     assert str(caught.value) == said
 
 
 def test_a_number_that_is_not_finite_is_refused_in_queries_and_forms() -> None:
     task = AutomaticSpeechRecognition(MP3, extra={"utt_split": math.nan})
     with pytest.raises(InputError, match=r"^utt_split must be a finite number, got nan$"):
-        made(task, "@cf/deepgram/nova-3")
+        encode(task, "@cf/deepgram/nova-3")
     with pytest.raises(InputError, match=r"^guidance must be a finite number, got inf$"):
-        made({"prompt": "a", "guidance": math.inf}, "@cf/black-forest-labs/flux-2-dev")
+        encode({"prompt": "a", "guidance": math.inf}, "@cf/black-forest-labs/flux-2-dev")
 
 
 def test_an_explicit_null_is_sent() -> None:
     """And so is the word null inside a text."""
-    assert written(made({"a": None, "b": [None]})) == b'{"a":null,"b":[null]}'
-    assert written(made(TextGeneration([TURN]))) == (
+    assert bytes_of(encode({"a": None, "b": [None]})) == b'{"a":null,"b":[null]}'
+    assert bytes_of(encode(TextGeneration([TURN]))) == (
         b'{"messages":[{"role":"user","content":"null"}]}'
     )
 
@@ -300,20 +300,20 @@ MEDIA: dict[str, tuple[str, Task[Any], str, str | bytes]] = {
 def test_media_are_sent_in_the_form_that_the_model_takes(
     model: str, task: Task[Any], kind: str, body: str | bytes
 ) -> None:
-    sent = made(task, model)
+    sent = encode(task, model)
     assert sent.content_type == kind
-    assert len(sent.content) == len(written(sent))
+    assert len(sent.content) == len(bytes_of(sent))
     if isinstance(body, bytes):
-        assert written(sent) == body
+        assert bytes_of(sent) == body
         assert sent.query == {}
     else:
-        assert json.loads(written(sent)) == json.loads(body)
+        assert json.loads(bytes_of(sent)) == json.loads(body)
 
 
 def test_integers_are_encoded_byte_for_byte() -> None:
     """Each byte takes four characters, so the length is known before the first one is written."""
-    sent = made(ImageToText(b"\x00\x09\x63\xff", prompt="a"))
-    assert written(sent) == b'{"prompt":"a","image":[  0,  9, 99,255]}'
+    sent = encode(ImageToText(b"\x00\x09\x63\xff", prompt="a"))
+    assert bytes_of(sent) == b'{"prompt":"a","image":[  0,  9, 99,255]}'
 
 
 def test_options_of_nova_3_go_into_the_query() -> None:
@@ -323,8 +323,8 @@ def test_options_of_nova_3_go_into_the_query() -> None:
         source_lang="en",
         extra={"detect_language": True, "keywords": ["a&b", "ü"], "utt_split": 0.5},
     )
-    sent = made(task, "@cf/deepgram/nova-3")
-    assert (sent.content_type, written(sent)) == ("audio/mpeg", MP3)
+    sent = encode(task, "@cf/deepgram/nova-3")
+    assert (sent.content_type, bytes_of(sent)) == ("audio/mpeg", MP3)
     assert sent.query == {
         "source_lang": "en",
         "detect_language": "true",
@@ -336,7 +336,7 @@ def test_options_of_nova_3_go_into_the_query() -> None:
 def test_raw_media_with_other_fields_are_refused() -> None:
     """Otherwise the prompt would be lost silently."""
     with pytest.raises(InputError, match="media_form must not be raw"):
-        made(ImageToText(PNG, prompt="What?", media_form=MediaForm.RAW))
+        encode(ImageToText(PNG, prompt="What?", media_form=MediaForm.RAW))
 
 
 @pytest.mark.parametrize("model", ["@cf/openai/whisper", "@cf/deepgram/nova-3", OTHER])
@@ -344,7 +344,7 @@ def test_media_that_cannot_be_read_is_refused(model: str, tmp_path: Path) -> Non
     (tmp_path / "empty").touch()
     for source in (tmp_path / "missing", tmp_path / "empty", tmp_path):
         with pytest.raises(InputError, match="media"):
-            made(AutomaticSpeechRecognition(source), model)
+            encode(AutomaticSpeechRecognition(source), model)
 
 
 def test_a_file_is_read_again_for_every_request(tmp_path: Path) -> None:
@@ -354,11 +354,11 @@ def test_a_file_is_read_again_for_every_request(tmp_path: Path) -> None:
     for source in (path, str(path)):
         task = ImageClassification(source)
         for model in ("@cf/microsoft/resnet-50", "@cf/microsoft/resnet-50"):
-            assert written(made(task, model)) == PNG
+            assert bytes_of(encode(task, model)) == PNG
     with path.open("rb") as file:
         task = ImageClassification(file)
-        assert written(made(task, "@cf/microsoft/resnet-50")) == PNG
-        assert written(made(task, "@cf/microsoft/resnet-50")) == PNG
+        assert bytes_of(encode(task, "@cf/microsoft/resnet-50")) == PNG
+        assert bytes_of(encode(task, "@cf/microsoft/resnet-50")) == PNG
 
 
 # Forms
@@ -369,7 +369,7 @@ FLUX2 = "@cf/black-forest-labs/flux-2-dev"
 def parts(body: EncodedBody) -> dict[str, tuple[str | None, str, bytes]]:
     """A form, read by Python's own parser: name -> file name, Content-Type, data."""
     head = f"Content-Type: {body.content_type}\r\n\r\n".encode()
-    message = BytesParser(policy=HTTP).parsebytes(head + written(body))
+    message = BytesParser(policy=HTTP).parsebytes(head + bytes_of(body))
     assert message.is_multipart()
     assert not message.defects
     found = {}
@@ -383,11 +383,11 @@ def parts(body: EncodedBody) -> dict[str, tuple[str | None, str, bytes]]:
 
 def test_a_form_byte_for_byte() -> None:
     """RFC 7578. github.com/cloudflare/cloudflare-docs, Flux-2.astro: fields, then files."""
-    sent = made(TextToImage("ä cat", width=512, image=PNG), FLUX2)
+    sent = encode(TextToImage("ä cat", width=512, image=PNG), FLUX2)
     found = re.fullmatch(r"multipart/form-data; boundary=([A-Za-z0-9-]{20,70})", sent.content_type)
     assert found
     boundary = found[1].encode()
-    assert written(sent) == (
+    assert bytes_of(sent) == (
         b"--" + boundary + b'\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n'
         b"\xc3\xa4 cat\r\n"
         b"--" + boundary + b'\r\nContent-Disposition: form-data; name="width"\r\n\r\n512\r\n'
@@ -398,12 +398,14 @@ def test_a_form_byte_for_byte() -> None:
 
 
 def test_every_form_has_its_own_boundary() -> None:
-    assert made(TextToImage("a"), FLUX2).content_type != made(TextToImage("a"), FLUX2).content_type
+    assert (
+        encode(TextToImage("a"), FLUX2).content_type != encode(TextToImage("a"), FLUX2).content_type
+    )
 
 
 def test_a_task_without_media_is_a_form_for_a_model_that_takes_forms() -> None:
     """Flux 2 answers 400 (code 5006) to any JSON."""
-    sent = made(TextToImage("a", extra={"steps": 25}), FLUX2)
+    sent = encode(TextToImage("a", extra={"steps": 25}), FLUX2)
     assert parts(sent) == {
         "prompt": (None, "text/plain", b"a"),
         "steps": (None, "text/plain", b"25"),
@@ -412,7 +414,7 @@ def test_a_task_without_media_is_a_form_for_a_model_that_takes_forms() -> None:
 
 def test_a_mapping_is_a_form_for_a_model_that_takes_forms() -> None:
     fields = {"prompt": "a", "image": PNG, "more": memoryview(MP3), "on": True, "list": [1]}
-    assert parts(made(fields, FLUX2)) == {
+    assert parts(encode(fields, FLUX2)) == {
         "prompt": (None, "text/plain", b"a"),
         "on": (None, "text/plain", b"true"),
         "list": (None, "text/plain", b"[1]"),
@@ -423,8 +425,8 @@ def test_a_mapping_is_a_form_for_a_model_that_takes_forms() -> None:
 
 def test_names_in_a_form_are_escaped() -> None:
     """A quote or a line end in a name (RFC 7578, section 2; WHATWG, "multipart")."""
-    sent = made({'a"\r\nX-Evil: 1\r\n\r\n': "b", "c\r\n--x": "--d--\r\n"}, FLUX2)
-    assert b"\r\nX-Evil" not in written(sent)
+    sent = encode({'a"\r\nX-Evil: 1\r\n\r\n': "b", "c\r\n--x": "--d--\r\n"}, FLUX2)
+    assert b"\r\nX-Evil" not in bytes_of(sent)
     assert parts(sent) == {
         "a%22%0D%0AX-Evil: 1%0D%0A%0D%0A": (None, "text/plain", b"b"),
         "c%0D%0A--x": (None, "text/plain", b"--d--\r\n"),
@@ -436,12 +438,12 @@ def test_names_in_a_form_are_escaped() -> None:
 )
 def test_text_that_a_form_cannot_encode_is_refused(task: Any) -> None:
     with pytest.raises(InputError):
-        made(task, FLUX2)
+        encode(task, FLUX2)
 
 
 def test_text_that_a_query_cannot_encode_is_refused() -> None:
     with pytest.raises(InputError):
-        made(AutomaticSpeechRecognition(MP3, source_lang="\ud800"), "@cf/deepgram/nova-3")
+        encode(AutomaticSpeechRecognition(MP3, source_lang="\ud800"), "@cf/deepgram/nova-3")
 
 
 # Size
@@ -450,7 +452,7 @@ def test_text_that_a_query_cannot_encode_is_refused() -> None:
 @given(st.binary(min_size=1, max_size=300), st.text(max_size=5))
 def test_the_length_is_known_before_a_byte_is_written(data: bytes, prompt: str) -> None:
     """The parts are the same at every attempt."""
-    sent = made(ImageToText(data, prompt=prompt))
+    sent = encode(ImageToText(data, prompt=prompt))
     assert isinstance(sent.content, BodyParts)
     first, second = list(sent.content), list(sent.content)
     assert first == second
@@ -463,7 +465,7 @@ def test_large_media_are_never_in_memory_as_integers_at_once() -> None:
     data = bytes(range(256)) * 4096
     tracemalloc.start()
     try:
-        sent = made(AutomaticSpeechRecognition(data, source_lang="en"), "@cf/openai/whisper")
+        sent = encode(AutomaticSpeechRecognition(data, source_lang="en"), "@cf/openai/whisper")
         before = tracemalloc.get_traced_memory()[0]
         tracemalloc.reset_peak()
         assert sum(map(len, sent.content)) == len(sent.content)  # type: ignore[arg-type]
@@ -475,7 +477,7 @@ def test_large_media_are_never_in_memory_as_integers_at_once() -> None:
 
 def test_the_repr_of_a_body_does_not_show_its_content() -> None:
     assert "137" not in repr(BodyParts((b"137", Integers(PNG))))
-    assert "private" not in repr(made(Prompt("private")))
+    assert "private" not in repr(encode(Prompt("private")))
 
 
 SCHEMA = {"type": "object"}
@@ -509,7 +511,7 @@ def test_a_schema_goes_into_the_field_that_the_model_family_reads(
     model: str, asked: Any, sent: Any
 ) -> None:
     body = encode_run_body(model, Prompt("a", response_format=asked), {})
-    assert json.loads(written(body)) == {"prompt": "a", **sent}
+    assert json.loads(bytes_of(body)) == {"prompt": "a", **sent}
 
 
 @pytest.mark.parametrize(
@@ -528,7 +530,7 @@ def test_llama_gets_its_calls_as_text(model: str, content: str) -> None:
     """Otherwise it does not continue from the results. A turn with other text is left alone."""
     spoken = assistant("I look.", tool_calls=[ToolCall("add", {}, "c3")])
     body = encode_run_body(model, TextGeneration([user("a"), CALLED, spoken]), {})
-    messages = json.loads(written(body))["messages"]
+    messages = json.loads(bytes_of(body))["messages"]
 
     assert messages[1]["content"].startswith(content)
     assert bool(messages[1]["content"]) == bool(content)

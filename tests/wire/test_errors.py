@@ -46,7 +46,7 @@ def response(
     return Response(status, headers, data, read_meta(status, headers, attempts=1, elapsed=0.0))
 
 
-def refused(body: bytes | str, status: int, kind: str = "application/json") -> StatusError:
+def error_of(body: bytes | str, status: int, kind: str = "application/json") -> StatusError:
     error = error_from_response(response(body, status, kind), now=NOW)
     redact_error(error, [TOKEN])
     return error
@@ -171,7 +171,7 @@ def test_every_form_of_body_becomes_an_error(
     body: str, status: int, kind: type[StatusError], code: int | None, message: str
 ) -> None:
     """With the class, the code and the message, whoever wrote the body."""
-    error = refused(body, status)
+    error = error_of(body, status)
     assert type(error) is kind
     assert (error.status, error.code, error.message) == (status, code, message)
     assert error.ray_id == "8f1a-AMS"
@@ -217,20 +217,20 @@ def test_a_body_without_a_known_error_is_in_the_message(
     body: bytes | str, kind: str, message: str
 ) -> None:
     """HTML, text, nothing, null, half a document: the status decides the class."""
-    error = refused(body, 502, kind)
+    error = error_of(body, 502, kind)
     assert type(error) is ServerError
     assert (error.status, error.code, error.message) == (502, None, message)
 
 
 def test_an_unknown_status_has_a_message() -> None:
-    error = refused("", 599)
+    error = error_of("", 599)
     assert type(error) is ServerError
     assert error.message == "no reason given"
 
 
 def test_a_redirect_is_an_error_that_says_so() -> None:
     """It is not followed: credentials are sent to one origin only."""
-    error = refused("<html>Moved</html>", 302, "text/html")
+    error = error_of("<html>Moved</html>", 302, "text/html")
     assert type(error) is StatusError
     assert "redirect" in error.message
 
@@ -244,7 +244,7 @@ def test_retry_after_is_read_for_every_status() -> None:
 
 def test_a_large_body_is_cut() -> None:
     """An error stays small."""
-    error = refused("x" * 10_000_000, 500, "text/plain")
+    error = error_of("x" * 10_000_000, 500, "text/plain")
     assert error.body is not None
     assert len(error.body) == 4096
     assert len(error.message) <= 200
@@ -268,7 +268,7 @@ CODES = [
 @pytest.mark.parametrize(("code", "status", "kind"), CODES)
 def test_every_code_has_its_class(code: int, status: int, kind: type[StatusError]) -> None:
     body = json.dumps({"errors": [{"message": "no", "code": code}], "success": False})
-    error = refused(body, status)
+    error = error_of(body, status)
     assert (type(error), error.code, error.status) == (kind, code, status)
 
 
@@ -323,7 +323,7 @@ def test_only_success_false_is_a_refusal(document: Any) -> None:
 META = Meta(status=200, ray_id="8f1a-AMS")
 
 
-def streamed(document: Any, *, named_error: bool = False) -> StatusError | None:
+def event_error(document: Any, *, named_error: bool = False) -> StatusError | None:
     return error_from_event(document, is_named_error=named_error, meta=META)
 
 
@@ -350,7 +350,7 @@ def test_an_error_event_has_the_class_that_its_status_would_have_had(
     document: Any, kind: type[StatusError], code: int | None, message: str
 ) -> None:
     """The status of the response is 200; the code tells what was meant."""
-    error = streamed(document)
+    error = event_error(document)
     assert error is not None
     assert type(error) is kind
     assert error.code == code
@@ -372,7 +372,7 @@ def test_an_error_event_has_the_class_that_its_status_would_have_had(
     ],
 )
 def test_an_event_named_error_is_an_error_whatever_it_contains(document: Any, message: str) -> None:
-    error = streamed(document, named_error=True)
+    error = event_error(document, named_error=True)
     assert type(error) is ServerError
     assert error.message == message
 
@@ -392,7 +392,7 @@ def test_an_event_named_error_is_an_error_whatever_it_contains(document: Any, me
     ],
 )
 def test_an_event_without_an_error_reports_none(document: Any) -> None:
-    assert streamed(document) is None
+    assert event_error(document) is None
 
 
 # Hostile bodies
@@ -417,7 +417,7 @@ DEEP = "[" * 900 + "]" * 900
 )
 def test_a_hostile_body_is_a_cfai_error(body: str) -> None:
     """Under an error status, under 200, and inside a stream."""
-    error = refused(body, 400)
+    error = error_of(body, 400)
     assert type(error) is BadRequest
     pickle.dumps(error)
     repr(error.errors)
@@ -427,7 +427,7 @@ def test_a_hostile_body_is_a_cfai_error(body: str) -> None:
         return
     assert is_refusal(document)
     assert isinstance(error_from_refusal(document, response(body, 200)), StatusError)
-    assert isinstance(streamed(document), StatusError)
+    assert isinstance(event_error(document), StatusError)
 
 
 JSON: st.SearchStrategy[Any] = st.recursive(
@@ -450,9 +450,9 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 @settings(max_examples=200, deadline=None)
 def test_any_json_is_an_error_or_none(document: Any, named: bool) -> None:
     parse_error_body(document)
-    streamed(document, named_error=named)
+    event_error(document, named_error=named)
     error_from_refusal(document, response("{}", 200))
-    assert isinstance(refused(json.dumps(document), 418), StatusError)
+    assert isinstance(error_of(json.dumps(document), 418), StatusError)
 
 
 # Secrets
@@ -477,7 +477,7 @@ def test_any_json_is_an_error_or_none(document: Any, named: bool) -> None:
 )
 def test_no_error_repeats_a_secret(body: str) -> None:
     """Neither in its message, `repr`, entries or body, nor in its pickle."""
-    error = refused(body, 401)
+    error = error_of(body, 401)
     shown = (str(error), repr(error), repr(vars(error)), repr(error.errors), repr(error.body))
     for text in (*shown, repr(pickle.dumps(error))):
         assert TOKEN not in text
@@ -485,4 +485,4 @@ def test_no_error_repeats_a_secret(body: str) -> None:
 
 
 def test_rate_limited_is_not_capacity() -> None:
-    assert type(refused('{"errors":[{"code":1,"message":"slow down"}]}', 429)) is RateLimited
+    assert type(error_of('{"errors":[{"code":1,"message":"slow down"}]}', 429)) is RateLimited

@@ -39,15 +39,15 @@ HI = Prompt("Hi")
 
 
 def settings(**changes: Any) -> Settings:
-    known: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "account_id": "0123456789abcdef0123456789abcdef",
         "credentials": Credentials(api_token="t0ken"),
         "base_url": "https://api.cloudflare.com/client/v4",
     }
-    return Settings(**(known | changes))
+    return Settings(**(defaults | changes))
 
 
-def asked(
+def build_run(
     task: Task[Any] | Mapping[str, Any] = HI,
     model: str = LLAMA,
     *,
@@ -60,7 +60,7 @@ def asked(
 
 def test_a_run_byte_for_byte() -> None:
     """The official SDK sends `@cf%2Fmeta%2F…` here, and gets 400 (code 7000)."""
-    request = asked()
+    request = build_run()
     assert request.method == "POST"
     assert request.path == (
         "/accounts/0123456789abcdef0123456789abcdef/ai/run/@cf/meta/llama-3.1-8b-instruct"
@@ -77,14 +77,14 @@ def test_a_run_byte_for_byte() -> None:
 
 def test_email_and_key_are_sent_in_their_headers() -> None:
     """Workers AI API, "Security"."""
-    request = asked(credentials=Credentials(api_email="user@example.com", api_key="144c9d"))
+    request = build_run(credentials=Credentials(api_email="user@example.com", api_key="144c9d"))
     assert request.headers["X-Auth-Email"] == "user@example.com"
     assert request.headers["X-Auth-Key"] == "144c9d"
     assert "Authorization" not in request.headers
 
 
 def test_a_request_does_not_show_its_secrets_or_its_body() -> None:
-    shown = repr(asked(Prompt("private")))
+    shown = repr(build_run(Prompt("private")))
     assert "t0ken" not in shown
     assert "private" not in shown
 
@@ -94,7 +94,7 @@ def test_a_request_does_not_show_its_secrets_or_its_body() -> None:
 
 def test_a_stream_is_requested_in_the_body_and_by_its_type() -> None:
     """Uncompressed: whoever compresses a stream buffers it."""
-    request = asked(stream=True)
+    request = build_run(stream=True)
     assert request.body == b'{"prompt":"Hi","stream":true}'
     assert request.headers["Accept"] == "text/event-stream"
     assert request.headers["Accept-Encoding"] == "identity"
@@ -117,7 +117,7 @@ def test_the_caller_decides_over_the_task(
 ) -> None:
     """The task itself is not changed."""
     before = dict(task) if isinstance(task, Mapping) else task
-    request = asked(task, stream=stream)
+    request = build_run(task, stream=stream)
     assert isinstance(request.body, bytes)
     assert loads(request.body) == body
     assert task == before
@@ -129,13 +129,13 @@ def test_the_caller_decides_over_the_task(
 @pytest.mark.parametrize("model", ["", "@cf/..", "@cf/a?b", "@cf/a#b", "@cf%2Fa", "@cf/a b", "a\n"])
 def test_a_model_that_is_not_a_path_is_refused(model: str) -> None:
     with pytest.raises(InputError, match="model"):
-        asked(model=model)
+        build_run(model=model)
 
 
 @pytest.mark.parametrize("account", ["", "..", "a/b", "a?b", "a b", "a\r\nHost: x"])
 def test_an_account_that_is_not_a_segment_is_refused_and_not_shown(account: str) -> None:
     with pytest.raises(InputError, match="account_id must"):
-        asked(account_id=account)
+        build_run(account_id=account)
 
 
 def test_a_path_below_the_account() -> None:
@@ -180,14 +180,14 @@ def test_a_gateway_is_configured_by_headers() -> None:
         "cf-aig-zdr": "true",
         "cf-aig-authorization": "Bearer g4teway",
     }
-    assert set(build_gateway_headers(gateway)) < set(asked(gateway=gateway).headers)
+    assert set(build_gateway_headers(gateway)) < set(build_run(gateway=gateway).headers)
     assert build_gateway_headers(Gateway("g")) == {"cf-aig-gateway-id": "g"}
 
 
 @pytest.mark.parametrize("value", [object(), b"a", float("nan"), float("inf")])
 def test_metadata_that_is_not_json_is_refused(value: Any) -> None:
     with pytest.raises(InputError, match="JSON value"):
-        asked(gateway=Gateway("g", metadata={"a": value}))
+        build_run(gateway=Gateway("g", metadata={"a": value}))
 
 
 # Options
@@ -195,7 +195,7 @@ def test_metadata_that_is_not_json_is_refused(value: Any) -> None:
 
 def test_every_option_is_sent() -> None:
     """Cloudflare docs, "Reject if busy" and "Prompt caching"; tags: workerd, ai.d.ts."""
-    request = asked(
+    request = build_run(
         options=Options(
             session_affinity="chat-1",
             reject_if_busy=True,
@@ -213,11 +213,11 @@ def test_every_option_is_sent() -> None:
 
 def test_options_of_a_stream_and_of_a_mapping() -> None:
     busy = Options(reject_if_busy=False)
-    assert asked(stream=True, options=busy).body == (
+    assert build_run(stream=True, options=busy).body == (
         b'{"prompt":"Hi","stream":true,"options":{"rejectIfBusy":false}}'
     )
-    assert asked({"a": 1}, options=busy).body == b'{"a":1,"options":{"rejectIfBusy":false}}'
-    assert asked(options=Options()).path == asked().path
+    assert build_run({"a": 1}, options=busy).body == b'{"a":1,"options":{"rejectIfBusy":false}}'
+    assert build_run(options=Options()).path == build_run().path
 
 
 @pytest.mark.parametrize(
@@ -227,8 +227,8 @@ def test_options_of_the_task_are_merged_with_those_of_the_call(task: dict[str, A
     """If both set the same option, that of the call is used."""
     before = {"options": dict(task["options"])}
     busy = Options(reject_if_busy=True)
-    assert asked(task, options=busy).body == b'{"options":{"a":1,"rejectIfBusy":true}}'
-    assert asked(Prompt("Hi", extra=task), options=busy).body == (
+    assert build_run(task, options=busy).body == b'{"options":{"a":1,"rejectIfBusy":true}}'
+    assert build_run(Prompt("Hi", extra=task), options=busy).body == (
         b'{"prompt":"Hi","options":{"a":1,"rejectIfBusy":true}}'
     )
     assert task == before
@@ -236,16 +236,16 @@ def test_options_of_the_task_are_merged_with_those_of_the_call(task: dict[str, A
 
 def test_options_of_the_task_that_are_not_a_mapping_are_refused() -> None:
     busy = Options(reject_if_busy=True)
-    assert asked({"options": None}, options=busy).body == b'{"options":{"rejectIfBusy":true}}'
+    assert build_run({"options": None}, options=busy).body == b'{"options":{"rejectIfBusy":true}}'
     with pytest.raises(
         InputError, match="options must be a mapping if reject_if_busy is set, got 'x'"
     ):
-        asked({"options": "x"}, options=busy)
+        build_run({"options": "x"}, options=busy)
 
 
 def test_later_headers_replace_earlier_ones_in_any_case() -> None:
     """Names are compared without case: credentials must not be sent twice."""
-    request = asked(
+    request = build_run(
         headers={"X-Mine": "client", "user-agent": "me/1", "CF-AIG-cache-ttl": "1"},
         gateway=Gateway("g", cache_ttl=3600),
         options=Options(
@@ -269,9 +269,9 @@ def test_later_headers_replace_earlier_ones_in_any_case() -> None:
 )
 def test_an_invalid_header_name_is_refused(name: Any) -> None:
     with pytest.raises(InputError, match="headers must not contain"):
-        asked(headers={name: "a"})
+        build_run(headers={name: "a"})
     with pytest.raises(InputError, match="headers must not contain"):
-        asked(options=Options(headers={name: "a"}))
+        build_run(options=Options(headers={name: "a"}))
 
 
 @pytest.mark.parametrize(
@@ -283,34 +283,34 @@ def test_a_value_of_several_lines_is_refused_and_not_shown(value: Any) -> None:
     with pytest.raises(
         InputError, match="the value of the header x-key must be a string of one line"
     ) as caught:
-        asked(headers={"x-key": value})
+        build_run(headers={"x-key": value})
     assert "s3" not in str(caught.value)
     with pytest.raises(InputError):
-        asked(options=Options(session_affinity=value or "\n"))
+        build_run(options=Options(session_affinity=value or "\n"))
 
 
 def test_an_empty_value_is_allowed() -> None:
     assert build_headers(settings(headers={"x-a": ""}), None, {})["x-a"] == ""
 
 
-# Tasks that are known not to work
+# Tasks that are defaults not to work
 
 
 def test_too_many_texts_for_a_model_are_refused() -> None:
     """100 for the bge models, 32 for qwen3-embedding; other models are not limited."""
-    assert asked(TextEmbeddings(["a"] * 100), BGE)
+    assert build_run(TextEmbeddings(["a"] * 100), BGE)
     with pytest.raises(InputError, match=r"text must have at most 100 texts .* got 101"):
-        asked(TextEmbeddings(["a"] * 101), BGE)
+        build_run(TextEmbeddings(["a"] * 101), BGE)
     with pytest.raises(InputError, match=r"text must have at most 32 texts .* got 33"):
-        asked(TextEmbeddings(["a"] * 33), "@cf/qwen/qwen3-embedding-0.6b")
-    assert asked(TextEmbeddings("a" * 1000), BGE)
-    assert asked(TextEmbeddings(["a"] * 5000), "@cf/google/embeddinggemma-300m")
-    assert asked({"text": ["a"] * 5000}, BGE)
+        build_run(TextEmbeddings(["a"] * 33), "@cf/qwen/qwen3-embedding-0.6b")
+    assert build_run(TextEmbeddings("a" * 1000), BGE)
+    assert build_run(TextEmbeddings(["a"] * 5000), "@cf/google/embeddinggemma-300m")
+    assert build_run({"text": ["a"] * 5000}, BGE)
 
 
 def test_a_model_that_uses_websockets_is_refused() -> None:
     with pytest.raises(InputError, match="WebSockets"):
-        asked({}, "@cf/deepgram/flux")
+        build_run({}, "@cf/deepgram/flux")
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_a_task_that_reads_or_encodes_media_blocks(task: Any, blocks: bool) -> N
 
 
 def test_two_calls_do_not_share_their_headers() -> None:
-    first, second = asked(headers={"x-a": "1"}), asked()
+    first, second = build_run(headers={"x-a": "1"}), build_run()
     assert "x-a" in first.headers
     assert "x-a" not in second.headers
 

@@ -11,143 +11,146 @@ from hypothesis import example, given, settings, strategies as st
 
 from cfai._wire.sse import Block, EventSplitter
 from cfai.errors import AnswerTooLarge
-from tests.wire.reference import Heard, decode
+from tests.wire.reference import Event, decode
 
 ROOMY = 1 << 20
 
 
-def fed(pieces: Iterable[bytes], limit: int = ROOMY) -> list[Block]:
+def feed(pieces: Iterable[bytes], limit: int = ROOMY) -> list[Block]:
     blocks = EventSplitter(limit)
     read = [block for piece in pieces for block in blocks.feed(piece)]
     return read + blocks.finish()
 
 
-def read(block: Block) -> Heard:
+def read(block: Block) -> Event:
     """Decode a block: plain ones are data already, the others go through httpx-sse."""
     if isinstance(block, bytes):
-        return Heard(block.decode("utf-8", "replace"))
+        return Event(block.decode("utf-8", "replace"))
     headers = {"Content-Type": "text/event-stream"}
     (event,) = EventSource(httpx.Response(200, text=block, headers=headers)).iter_sse()
-    return Heard(event.data, event.event, event.id, event.retry)
+    return Event(event.data, event.event, event.id, event.retry)
 
 
-def heard(*pieces: bytes) -> list[Heard]:
-    return [read(block) for block in fed(pieces)]
+def split(*pieces: bytes) -> list[Event]:
+    return [read(block) for block in feed(pieces)]
 
 
 def cuts(stream: bytes) -> Iterator[tuple[bytes, bytes]]:
     return ((stream[:at], stream[at:]) for at in range(len(stream) + 1))
 
 
-def singly(stream: bytes) -> list[bytes]:
+def single_bytes(stream: bytes) -> list[bytes]:
     return [stream[at : at + 1] for at in range(len(stream))]
 
 
 # Stream, and the events in it.
-STREAMS: dict[str, tuple[bytes, list[Heard]]] = {
+STREAMS: dict[str, tuple[bytes, list[Event]]] = {
     # The examples of the WHATWG text, section "Event stream interpretation".
     "three lines of data": (
         b"data: YHOO\ndata: +2\ndata: 10\n\n",
-        [Heard("YHOO\n+2\n10")],
+        [Event("YHOO\n+2\n10")],
     ),
     "comment, id, id reset, leading space": (
         b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event",
-        [Heard("first event", id="1"), Heard("second event"), Heard(" third event")],
+        [Event("first event", id="1"), Event("second event"), Event(" third event")],
     ),
     "data without a colon, twice, and unended": (
         b"data\n\ndata\ndata\n\ndata:",
-        [Heard(""), Heard("\n"), Heard("")],
+        [Event(""), Event("\n"), Event("")],
     ),
-    "one space is skipped, or none": (b"data:a\n\ndata: a\n\n", [Heard("a"), Heard("a")]),
+    "one space is skipped, or none": (b"data:a\n\ndata: a\n\n", [Event("a"), Event("a")]),
     # Line ends.
-    "LF": (b"data: a\n\ndata: b\n\n", [Heard("a"), Heard("b")]),
-    "CR": (b"data: a\r\rdata: b\r\r", [Heard("a"), Heard("b")]),
-    "CRLF": (b"data: a\r\n\r\ndata: b\r\n\r\n", [Heard("a"), Heard("b")]),
-    "mixed": (b"data: a\r\n\ndata: b\n\r\ndata: c\r\n\rdata: d\n\r", [Heard(x) for x in "abcd"]),
-    "LF CR is two line ends": (b"data: a\n\rdata: b\n\n", [Heard("a"), Heard("b")]),
+    "LF": (b"data: a\n\ndata: b\n\n", [Event("a"), Event("b")]),
+    "CR": (b"data: a\r\rdata: b\r\r", [Event("a"), Event("b")]),
+    "CRLF": (b"data: a\r\n\r\ndata: b\r\n\r\n", [Event("a"), Event("b")]),
+    "mixed": (b"data: a\r\n\ndata: b\n\r\ndata: c\r\n\rdata: d\n\r", [Event(x) for x in "abcd"]),
+    "LF CR is two line ends": (b"data: a\n\rdata: b\n\n", [Event("a"), Event("b")]),
     "blank lines before, between and behind": (
         b"\n\n\ndata: a\n\n\n\n\ndata: b\n\n\n",
-        [Heard("a"), Heard("b")],
+        [Event("a"), Event("b")],
     ),
     # The byte order mark.
-    "BOM": (b"\xef\xbb\xbfdata: a\n\n", [Heard("a")]),
+    "BOM": (b"\xef\xbb\xbfdata: a\n\n", [Event("a")]),
     "two BOMs are one and a name": (
         b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\ndata: b\n\n",
-        [Heard("b")],
+        [Event("b")],
     ),
-    "a later BOM is part of the name": (b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [Heard("a")]),
+    "a later BOM is part of the name": (b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [Event("a")]),
     "BOM and nothing else": (b"\xef\xbb\xbf", []),
     "half a BOM": (b"\xef\xbb", []),
-    "a BOM inside data stays": ("data: \ufeffa\n\n".encode(), [Heard("\ufeffa")]),
+    "a BOM inside data stays": ("data: \ufeffa\n\n".encode(), [Event("\ufeffa")]),
     # Comments and names.
     "comments alone make no event": (b": keep-alive\n\n:\n\n: more\n\n", []),
-    "a comment inside an event": (b"data: a\n: hm\ndata: b\n\n", [Heard("a\nb")]),
-    "unknown names": (b"Data: a\n\n data: b\n\nfoo: c\n\nfoo\ndata: d\n\n", [Heard("d")]),
-    "an event's name": (b"event: error\ndata: a\n\ndata: b\n\n", [Heard("a", "error"), Heard("b")]),
+    "a comment inside an event": (b"data: a\n: hm\ndata: b\n\n", [Event("a\nb")]),
+    "unknown names": (b"Data: a\n\n data: b\n\nfoo: c\n\nfoo\ndata: d\n\n", [Event("d")]),
+    "an event's name": (b"event: error\ndata: a\n\ndata: b\n\n", [Event("a", "error"), Event("b")]),
     "the last name counts, an empty one is none": (
         b"event: x\nevent: y\ndata: a\n\nevent: x\nevent\ndata: b\n\n",
-        [Heard("a", "y"), Heard("b")],
+        [Event("a", "y"), Event("b")],
     ),
     "a name does not outlive an event without data": (
         b"event: error\n\ndata: a\n\n",
-        [Heard("a")],
+        [Event("a")],
     ),
     # Ids.
-    "an id stays": (b"id: 7\ndata: a\n\ndata: b\n\n", [Heard("a", id="7"), Heard("b", id="7")]),
-    "an id without data is no event, and stays": (b"id: 7\n\ndata: a\n\n", [Heard("a", id="7")]),
-    "an empty id resets": (b"id: 7\ndata: a\n\nid:\ndata: b\n\n", [Heard("a", id="7"), Heard("b")]),
-    "an id with NUL is none": (b"id: 7\n\nid: 8\x009\ndata: a\n\n", [Heard("a", id="7")]),
-    "an id keeps its second space": (b"id:  7 \ndata: a\n\n", [Heard("a", id=" 7 ")]),
+    "an id stays": (b"id: 7\ndata: a\n\ndata: b\n\n", [Event("a", id="7"), Event("b", id="7")]),
+    "an id without data is no event, and stays": (b"id: 7\n\ndata: a\n\n", [Event("a", id="7")]),
+    "an empty id resets": (b"id: 7\ndata: a\n\nid:\ndata: b\n\n", [Event("a", id="7"), Event("b")]),
+    "an id with NUL is none": (b"id: 7\n\nid: 8\x009\ndata: a\n\n", [Event("a", id="7")]),
+    "an id keeps its second space": (b"id:  7 \ndata: a\n\n", [Event("a", id=" 7 ")]),
     # Reconnection times.
-    "retry": (b"retry: 3000\ndata: a\n\ndata: b\n\n", [Heard("a", retry=3000), Heard("b")]),
+    "retry": (b"retry: 3000\ndata: a\n\ndata: b\n\n", [Event("a", retry=3000), Event("b")]),
     "retry alone is no event": (b"retry: 10\n\nretry: 20\n\n", []),
-    "retry is told with the next event": (b"retry: 10\n\ndata: a\n\n", [Heard("a", retry=10)]),
+    "retry is told with the next event": (b"retry: 10\n\ndata: a\n\n", [Event("a", retry=10)]),
     "retry is ASCII digits": (
         b"retry: -1\nretry: +1\nretry: 1.5\nretry: 1_0\nretry:  1\nretry: \nretry\ndata: a\n\n",
-        [Heard("a")],
+        [Event("a")],
     ),
-    "retry in Arabic digits": ("retry: ٣\ndata: a\n\n".encode(), [Heard("a")]),
+    "retry in Arabic digits": ("retry: ٣\ndata: a\n\n".encode(), [Event("a")]),
     # Bytes that are no text, and text that is not ASCII.
-    "invalid UTF-8": (b"data: a\xffb\n\n", [Heard("a\ufffdb")]),
-    "a character cut off": (b"data: \xf0\x9f\x98\n\ndata: b\n\n", [Heard("\ufffd"), Heard("b")]),
-    "invalid UTF-8, with a name": (b"event: x\ndata: \xc3(\n\n", [Heard("\ufffd(", "x")]),
-    "characters of many bytes": ("data: Grüezi 😀\n\n".encode(), [Heard("Grüezi 😀")]),
+    "invalid UTF-8": (b"data: a\xffb\n\n", [Event("a\ufffdb")]),
+    "a character cut off": (b"data: \xf0\x9f\x98\n\ndata: b\n\n", [Event("\ufffd"), Event("b")]),
+    "invalid UTF-8, with a name": (b"event: x\ndata: \xc3(\n\n", [Event("\ufffd(", "x")]),
+    "characters of many bytes": ("data: Grüezi 😀\n\n".encode(), [Event("Grüezi 😀")]),
     "only CR and LF end a line": (
         "data: a\u2028b\x85c\x0bd\x1ce\n\nevent: x\ndata: a\u2029b\x85c\x0cd\x1ee\n\n".encode(),
-        [Heard("a\u2028b\x85c\x0bd\x1ce"), Heard("a\u2029b\x85c\x0cd\x1ee", "x")],
+        [Event("a\u2028b\x85c\x0bd\x1ce"), Event("a\u2029b\x85c\x0cd\x1ee", "x")],
     ),
-    "NUL in data": (b"data: a\0b\n\n", [Heard("a\0b")]),
+    "NUL in data": (b"data: a\0b\n\n", [Event("a\0b")]),
     # The end.
     "nothing": (b"", []),
-    "an event that nothing ended": (b"data: a\n\ndata: b", [Heard("a"), Heard("b")]),
-    "a line that ended, in an event that did not": (b"data: a\n", [Heard("a")]),
-    "the same with CR": (b"event: x\r\ndata: a\r", [Heard("a", "x")]),
-    "a name cut off": (b"data: a\n\ndat", [Heard("a")]),
+    "an event that nothing ended": (b"data: a\n\ndata: b", [Event("a"), Event("b")]),
+    "a line that ended, in an event that did not": (b"data: a\n", [Event("a")]),
+    "the same with CR": (b"event: x\r\ndata: a\r", [Event("a", "x")]),
+    "a name cut off": (b"data: a\n\ndat", [Event("a")]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("stream", "events"), STREAMS.values(), ids=STREAMS)
-def test_streams_are_split_as_the_standard_says(stream: bytes, events: list[Heard]) -> None:
+def test_streams_are_split_as_the_standard_says(stream: bytes, events: list[Event]) -> None:
     """At once, byte by byte, and cut at every position; the reference agrees with the table."""
     assert decode(stream) == events
-    assert heard(stream) == events
-    assert heard(*singly(stream)) == events
+    assert split(stream) == events
+    assert split(*single_bytes(stream)) == events
     for pieces in cuts(stream):
-        assert heard(*pieces) == events, pieces
+        assert split(*pieces) == events, pieces
 
 
 def test_a_plain_event_is_its_data() -> None:
     """An event with one `data` line needs no decoder; one with an id or a name does."""
-    assert fed([b'data: {"response":"a"}\n\n']) == [b'{"response":"a"}']
-    assert fed([b"data: a\nid: 1\n\n"]) == ["data: a\nid: 1\n\n"]
-    assert fed([b"id: 1\n\ndata: a\n\ndata: b\n\n"]) == ["data: a\nid: 1\n\n", "data: b\nid: 1\n\n"]
-    assert fed([b"id: 1\ndata: a\n\nid\ndata: b\n\ndata: c\n\n"])[-1] == b"c"
-    assert fed([b"retry: 1\ndata: a\n\ndata: b\n\n"])[-1] == b"b"
+    assert feed([b'data: {"response":"a"}\n\n']) == [b'{"response":"a"}']
+    assert feed([b"data: a\nid: 1\n\n"]) == ["data: a\nid: 1\n\n"]
+    assert feed([b"id: 1\n\ndata: a\n\ndata: b\n\n"]) == [
+        "data: a\nid: 1\n\n",
+        "data: b\nid: 1\n\n",
+    ]
+    assert feed([b"id: 1\ndata: a\n\nid\ndata: b\n\ndata: c\n\n"])[-1] == b"c"
+    assert feed([b"retry: 1\ndata: a\n\ndata: b\n\n"])[-1] == b"b"
 
 
 def test_a_retry_with_any_number_of_digits_is_read() -> None:
     """Python refuses to parse integers of more than some thousand digits."""
-    (event,) = heard(b"retry: " + b"9" * 5000 + b"\ndata: a\n\n")
+    (event,) = split(b"retry: " + b"9" * 5000 + b"\ndata: a\n\n")
     assert event.data == "a"
 
 
@@ -164,7 +167,7 @@ def test_a_retry_with_any_number_of_digits_is_read() -> None:
 )
 def test_an_end_mark_without_a_field_name_is_noticed(stream: bytes, bare: bool) -> None:
     """Some models end with the bare line, which the standard ignores."""
-    for pieces in [*cuts(stream), singly(stream)]:
+    for pieces in [*cuts(stream), single_bytes(stream)]:
         blocks = EventSplitter(ROOMY)
         for piece in pieces:
             blocks.feed(piece)
@@ -186,25 +189,25 @@ def test_an_event_as_large_as_the_limit_passes_however_it_is_cut(
 ) -> None:
     """The limit counts the bytes of one event without its blank line."""
     stream = before + event_of(40) + tail
-    for pieces in [*cuts(stream), singly(stream)]:
-        assert read(fed(pieces, 40)[-1]) == Heard("x" * 34), pieces
+    for pieces in [*cuts(stream), single_bytes(stream)]:
+        assert read(feed(pieces, 40)[-1]) == Event("x" * 34), pieces
 
 
 @pytest.mark.parametrize("tail", [b"\n\n", b"\r\n\r\n", b"\n", b""])
 def test_one_byte_beyond_the_limit_is_an_error_however_it_is_cut(tail: bytes) -> None:
     """For a complete event, and for one that is still growing."""
     stream = b"data: a\n\n" + event_of(41) + tail
-    for pieces in [*cuts(stream), singly(stream)]:
+    for pieces in [*cuts(stream), single_bytes(stream)]:
         with pytest.raises(AnswerTooLarge, match=r"max_event_bytes \(40 bytes\)") as caught:
-            fed(pieces, 40)
+            feed(pieces, 40)
         assert caught.value.limit == 40
 
 
 def test_the_limit_is_for_one_event_not_for_the_stream() -> None:
     """One chunk may have many events that are each within it."""
     stream = (event_of(40) + b"\n\n") * 100
-    assert len(fed([stream], 40)) == 100
-    assert len(fed([stream + event_of(40)], 40)) == 101
+    assert len(feed([stream], 40)) == 100
+    assert len(feed([stream + event_of(40)], 40)) == 101
 
 
 def test_a_growing_event_is_refused_before_it_ends() -> None:
@@ -256,9 +259,9 @@ def test_any_bytes_give_the_same_events_however_they_are_cut(
     """The chunks of the network change nothing, and no bytes raise an error."""
     stream, pieces = cut
     expected = decode(stream)
-    assert heard(stream) == expected
-    assert heard(*pieces) == expected
-    assert heard(*singly(stream)) == expected
+    assert split(stream) == expected
+    assert split(*pieces) == expected
+    assert split(*single_bytes(stream)) == expected
 
 
 @given(a_stream_in_pieces(), st.integers(4, 30))
@@ -270,9 +273,9 @@ def test_the_limit_holds_however_a_stream_is_cut(
 
     def outcome(pieces: Iterable[bytes]) -> list[Block] | None:
         try:
-            return fed(pieces, limit)
+            return feed(pieces, limit)
         except AnswerTooLarge:
             return None
 
     stream, pieces = cut
-    assert outcome([stream]) == outcome(pieces) == outcome(singly(stream))
+    assert outcome([stream]) == outcome(pieces) == outcome(single_bytes(stream))

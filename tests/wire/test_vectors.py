@@ -26,11 +26,11 @@ def response(body: str | bytes) -> Response:
     return Response(200, HEADERS, raw, read_meta(200, HEADERS, attempts=1, elapsed=0))
 
 
-def whole(body: str) -> Any:
+def read_whole(body: str) -> Any:
     return read_answer(AnswerSpec(Embeddings), response(body))
 
 
-def in_slices(body: str) -> tuple[Any, int]:
+def read_in_slices(body: str) -> tuple[Any, int]:
     """The answer, and how many steps it took."""
     vectors = VectorDecoder()
     found = read_answer(AnswerSpec(Embeddings), vectors.wrap(response(body)))
@@ -61,7 +61,7 @@ def documents(draw: st.DrawFn) -> str:
 @given(documents())
 def test_slices_give_the_same_answer_as_the_whole(body: str) -> None:
     """For any layout and any numbers."""
-    one, (other, _) = whole(body), in_slices(body)
+    one, (other, _) = read_whole(body), read_in_slices(body)
     assert other.buffer == one.buffer
     assert (other.shape, other.pooling, other.usage) == (one.shape, one.pooling, one.usage)
     assert other.raw == one.raw
@@ -69,7 +69,7 @@ def test_slices_give_the_same_answer_as_the_whole(body: str) -> None:
 
 def test_a_large_response_is_decoded_in_slices() -> None:
     row = f"[{','.join(['0.5'] * 1024)}]"
-    found, steps = in_slices(answer(f"[{','.join([row] * 100)}]"))
+    found, steps = read_in_slices(answer(f"[{','.join([row] * 100)}]"))
     assert found.shape == (100, 1024)
     assert set(found.buffer) == {0.5}
     assert steps == 13
@@ -110,7 +110,7 @@ WRONG = [
 async def test_wrong_vectors_are_an_error(fake: FakeWorkersAI, data: str) -> None:
     """Booleans, nulls, numbers too large, rows of several lengths: in slices as in the whole."""
     with pytest.raises(DecodeError) as one:
-        whole(answer(data))
+        read_whole(answer(data))
     fake.says(answer(data))
     with pytest.raises(DecodeError) as other:
         await fake.client().run("@cf/a/b", TextEmbeddings(["one"] * (data.count("],") + 1)))
@@ -122,9 +122,9 @@ def test_small_responses_are_checked_the_same(data: bytes) -> None:
     body = b'{"result":{"data":%b}}' % data
     if data == b"[[true]]":
         with pytest.raises(DecodeError, match="numbers only"):
-            whole(body.decode())
+            read_whole(body.decode())
     else:
-        assert whole(body.decode()).tolist() == [[1, 2.5]]
+        assert read_whole(body.decode()).tolist() == [[1, 2.5]]
 
 
 @pytest.mark.parametrize(
@@ -139,17 +139,17 @@ def test_small_responses_are_checked_the_same(data: bytes) -> None:
 def test_text_that_looks_like_vectors_is_left_alone(body: str) -> None:
     """In a string, or in another place."""
     body = body.replace("%s", "x" * 70_000)
-    found, _ = in_slices(body)
+    found, _ = read_in_slices(body)
     assert found.tolist() == [[1, 2]]
-    assert found.raw == whole(body).raw
+    assert found.raw == read_whole(body).raw
 
 
 def test_a_number_instead_of_vectors_is_an_error() -> None:
     """The service cannot guess the mark that stands for vectors."""
     with pytest.raises(DecodeError):
-        in_slices(answer("0"))
+        read_in_slices(answer("0"))
     with pytest.raises(DecodeError):
-        in_slices(answer("0", '"other":{"data":[[1]]}'))
+        read_in_slices(answer("0", '"other":{"data":[[1]]}'))
 
 
 def batch(*results: str) -> str:
@@ -160,7 +160,7 @@ def batch(*results: str) -> str:
     return f'{{"result":{{"responses":[{",".join(items)}]}},{ROOM}"success":true}}'
 
 
-def read(body: str, vectors: VectorDecoder | None = None) -> Any:
+def read_batch(body: str, vectors: VectorDecoder | None = None) -> Any:
     tasks = build_queued_tasks(
         [TextEmbeddings("a") for _ in range(body.count("external_reference"))]
     )
@@ -171,7 +171,7 @@ def read(body: str, vectors: VectorDecoder | None = None) -> Any:
 def test_every_item_of_a_batch_is_decoded_in_slices() -> None:
     vectors = VectorDecoder()
     body = batch("[[1,2]]", "[[3,4]]")
-    items = read(body, vectors).items
+    items = read_batch(body, vectors).items
     assert [item.answer.buffer.tolist() for item in items] == [[], []]
     assert len(list(vectors.steps())) == 2
     assert [item.answer.tolist() for item in items] == [[[1, 2]], [[3, 4]]]
@@ -179,10 +179,10 @@ def test_every_item_of_a_batch_is_decoded_in_slices() -> None:
 
 async def test_a_wrong_item_of_a_batch_fails_alone(fake: FakeWorkersAI) -> None:
     vectors = VectorDecoder()
-    read(batch("[[1,2]]", "[[true]]"), vectors)
+    read_batch(batch("[[1,2]]", "[[true]]"), vectors)
     with pytest.raises(UnusualVectors):
         list(vectors.steps())
-    one, other = read(batch("[[1,2]]", "[[true]]")).items
+    one, other = read_batch(batch("[[1,2]]", "[[true]]")).items
     assert one.answer.tolist() == [[1, 2]]
     assert isinstance(other.error, DecodeError)
 
