@@ -197,7 +197,7 @@ class _Database:
         """Holds the lock of this process on the file."""
         self._holders = 0
         self._dimension: int | None = None
-        self.next_id = 1
+        self.next_id: int = 1
         """The id of the next row. Ids grow with time, also where a row replaces another."""
 
     @classmethod

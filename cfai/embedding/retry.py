@@ -92,7 +92,7 @@ class RetryingService:
         self, service: EmbeddingService, throttle: Throttle, reporter: JobReporter
     ) -> None:
         self.throttle = throttle
-        self.retries = service.retries
+        self.retries: Retries = service.retries
         self._service = service
         self._reporter = reporter
         self._dimension: int | None = None
