@@ -17,9 +17,9 @@ import attrs
 from cfai._types.extract import (
     Candidate,
     ExtractError,
+    decode_json_text,
     find_candidates,
     is_prose,
-    parse_json_text,
     strip_fence,
     strip_reasoning,
 )
@@ -160,7 +160,7 @@ def _candidates(answer: Text, *, into: Any) -> Iterator[Any]:
         return
     text = strip_reasoning(answer.text)
     try:
-        value = parse_json_text(text)
+        value = decode_json_text(text)
     except ValueError:
         yield from _embedded_values(text, is_truncated=is_truncated)
         is_complete_value = not is_truncated and into is not None

@@ -63,7 +63,7 @@ def _parse_float(text: str) -> float:
 _DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_parse_float)
 
 
-def parse_json_text(text: str) -> Any:
+def decode_json_text(text: str) -> Any:
     """Decode a text that is JSON as a whole, with or without a fence around it.
 
     Raises:

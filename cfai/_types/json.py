@@ -47,32 +47,32 @@ class _WrongType(TypeError):
     """A value has another type than the documented one."""
 
 
-def _describe(value: object) -> str:
+def _describe_value(value: object) -> str:
     return "null" if value is None else f"{type(value).__name__} {value!r:.80}"
 
 
 def _structure_text(value: Any, _: Any) -> str:
     if not isinstance(value, str):
-        raise _WrongType(f"must be a string, got {_describe(value)}")
+        raise _WrongType(f"must be a string, got {_describe_value(value)}")
     return value
 
 
 def _structure_float(value: Any, _: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _WrongType(f"must be a number, got {_describe(value)}")
+        raise _WrongType(f"must be a number, got {_describe_value(value)}")
     return float(value)
 
 
 def _structure_int(value: Any, _: Any) -> int:
     # The API documents counts as "number": 12.0 is the count 12.
     if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-        raise _WrongType(f"must be a whole number, got {_describe(value)}")
+        raise _WrongType(f"must be a whole number, got {_describe_value(value)}")
     return int(value)
 
 
 def _structure_bool(value: Any, _: Any) -> bool:
     if not isinstance(value, bool):
-        raise _WrongType(f"must be true or false, got {_describe(value)}")
+        raise _WrongType(f"must be true or false, got {_describe_value(value)}")
     return value
 
 
@@ -80,14 +80,14 @@ def _structure_datetime(value: Any, _: Any) -> datetime:
     try:
         moment = datetime.fromisoformat(_structure_text(value, str))
     except ValueError as exc:
-        raise _WrongType(f"must be a date and time, got {_describe(value)}") from exc
+        raise _WrongType(f"must be a date and time, got {_describe_value(value)}") from exc
     if moment.tzinfo is None:
-        raise _WrongType(f"must be a date and time with a time zone, got {_describe(value)}")
+        raise _WrongType(f"must be a date and time with a time zone, got {_describe_value(value)}")
     return moment
 
 
 @cache
-def _converter() -> Converter:
+def _service_converter() -> Converter:
     from cattrs import Converter
     from cattrs.gen import make_dict_structure_fn
 
@@ -131,7 +131,7 @@ def structure(value: Any, kind: type[T], name: str) -> T:
     from cattrs import BaseValidationError, transform_error
 
     try:
-        return _converter().structure(value, kind)
+        return _service_converter().structure(value, kind)
     except (
         BaseValidationError,
         ArithmeticError,

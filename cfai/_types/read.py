@@ -59,7 +59,7 @@ def read_value(value: Any, kind: Any, name: str) -> Any:
 
     try:
         with _remember_unions():
-            return _converter().structure(value, strip_annotated(kind))
+            return _user_converter().structure(value, strip_annotated(kind))
     except Exception as exc:
         reasons = transform_error(exc, path=name, format_exception=_describe_error)
         raise TypeMismatch("; ".join(path_first(reason) for reason in reasons[:5])) from exc
@@ -67,7 +67,7 @@ def read_value(value: Any, kind: Any, name: str) -> Any:
 
 def write_value(value: Any) -> Any:
     """Give a value as JSON types: objects, lists, strings, numbers, true, false and null."""
-    return _converter().unstructure(value)
+    return _user_converter().unstructure(value)
 
 
 def _describe_error(exc: BaseException, _: Any) -> str:
@@ -75,7 +75,7 @@ def _describe_error(exc: BaseException, _: Any) -> str:
 
 
 @cache
-def _converter() -> Converter:
+def _user_converter() -> Converter:
     from cattrs import Converter
 
     converter = Converter(
@@ -421,15 +421,15 @@ def _list_hook(kind: Any, converter: Converter) -> _Hook:
             _refuse_value("a list", value)
         if not is_fixed:
             inner = arguments[0] if arguments else Any
-            return container(_read_items(converter, ((item, inner) for item in value)))
+            return container(_read_list_items(converter, ((item, inner) for item in value)))
         if len(value) != len(arguments):
             _refuse_value(f"a list of {len(arguments)}", value)
-        return container(_read_items(converter, zip(value, arguments, strict=True)))
+        return container(_read_list_items(converter, zip(value, arguments, strict=True)))
 
     return hook
 
 
-def _read_items(converter: Converter, pairs: Iterable[tuple[Any, Any]]) -> list[Any]:
+def _read_list_items(converter: Converter, pairs: Iterable[tuple[Any, Any]]) -> list[Any]:
     """Read (value, type) pairs. The error has the index of each item that is wrong."""
     from cattrs.errors import IterableValidationError, IterableValidationNote
 

@@ -113,7 +113,7 @@ class SchemaBuilder:
             return self.build(kind.__supertype__, path)
         if hasattr(kind, "__metadata__"):
             texts = (item for item in kind.__metadata__ if isinstance(item, str))
-            return _describe(self.build(get_args(kind)[0], path), next(texts, ""))
+            return _add_description(self.build(get_args(kind)[0], path), next(texts, ""))
         if is_enum(kind):
             return _build_choice([member.value for member in kind], path)
         if get_origin(kind) is Literal:
@@ -168,7 +168,7 @@ class SchemaBuilder:
             fields = fields_of(kind)
         except (NameError, TypeError) as exc:
             raise InputError(f"{path}: can't resolve the types of {kind.__name__}: {exc}") from exc
-        return _describe(
+        return _add_description(
             self.build_object(fields, parameter_descriptions(doc), path), first_paragraph(doc)
         )
 
@@ -180,7 +180,7 @@ class SchemaBuilder:
         required = []
         for field in fields:
             schema = self.build(field.kind, f"{path}.{field.name}")
-            schema = _describe(schema, field.description or descriptions.get(field.name, ""))
+            schema = _add_description(schema, field.description or descriptions.get(field.name, ""))
             if _is_valid_default(field.default, schema):
                 schema = {**schema, "default": field.default}
             properties[field.name] = schema
@@ -194,7 +194,7 @@ class SchemaBuilder:
         }
 
 
-def _describe(schema: Schema, text: str) -> Schema:
+def _add_description(schema: Schema, text: str) -> Schema:
     """Add a description, unless the schema has one."""
     if not text or "description" in schema:
         return schema

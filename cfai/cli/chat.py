@@ -82,7 +82,7 @@ def chat(
     """
     options = _check_options(max_tokens=max_tokens, temperature=temperature, seed=seed)
     is_conversation = prompt is None and files.stdin_is_terminal()
-    message = "" if is_conversation else _read_message(prompt)
+    message = "" if is_conversation else _read_prompt(prompt)
     if local:
         clients.require(*clients.TEXT, needed_for="text generation on this machine")
         clients.fetch_weights()
@@ -94,7 +94,7 @@ def chat(
         asyncio.run(_answer_once(session, message, local=local))
 
 
-def _read_message(prompt: str | None) -> str:
+def _read_prompt(prompt: str | None) -> str:
     if prompt is None or prompt == "-":
         message = files.read_stdin_text()
     else:

@@ -50,7 +50,7 @@ async def _demo() -> None:
     async with clients.open_client(local=True, generates_text=True) as ai:
         write_styled("dim", "A local Workers AI server is running on this machine.\n")
         await _chat(ai)
-        await _search(ai)
+        await _search_by_meaning(ai)
     write_styled("bold green", "no account, no requests left this machine")
 
 
@@ -74,7 +74,7 @@ def _describe_speed(answer: Text, wait: float, seconds: float) -> str:
     return f"{answer.meta.backend}: {count} tokens{rate}, the first after {wait:.2f} s"
 
 
-async def _search(ai: "WorkersAI") -> None:
+async def _search_by_meaning(ai: "WorkersAI") -> None:
     start = perf_counter()
     texts = (*_QUERIES, *_SENTENCES)
     answers = await asyncio.gather(*(ai.embed(_EMBEDDING_MODEL, text) for text in texts))

@@ -67,7 +67,7 @@ def embed(
     if local:
         options["rate"] = None
     with_ids = id_column is not None
-    asyncio.run(_embed(model, source, total, target, options, with_ids=with_ids, local=local))
+    asyncio.run(_run_job(model, source, total, target, options, with_ids=with_ids, local=local))
 
 
 def _find_source(
@@ -78,7 +78,7 @@ def _find_source(
     if path is not None:
         if target.path is not None and target.path.exists() and path.samefile(target.path):
             raise InputError(f"{path} can't be written while it is read: choose another file")
-        return files.read_texts(path, columns), files.count_texts(path)
+        return files.read_text_file(path, columns), files.count_file_texts(path)
     if not arguments and files.stdin_is_terminal():
         raise InputError("there are no texts: give some, or pipe lines in")
     texts = (
@@ -92,7 +92,7 @@ def _find_source(
     return texts, len(texts)
 
 
-async def _embed(
+async def _run_job(
     model: str,
     source: Iterable[files.Entry],
     total: int,

@@ -240,7 +240,7 @@ def _is_file(argument: str) -> bool:
         return False
 
 
-def read_texts(path: Path, columns: Columns) -> Iterator[Entry]:
+def read_text_file(path: Path, columns: Columns) -> Iterator[Entry]:
     """Read the texts of a file in the format of its suffix.
 
     Raises:
@@ -254,7 +254,7 @@ def read_texts(path: Path, columns: Columns) -> Iterator[Entry]:
         raise InputError(f"can't read {path}: {exc.strerror or exc}") from exc
 
 
-def count_texts(path: Path) -> int:
+def count_file_texts(path: Path) -> int:
     """Count the texts in a file without decoding them.
 
     Raises:

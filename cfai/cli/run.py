@@ -84,14 +84,14 @@ def run(
         clients.require(*clients.TEXT, needed_for="text generation on this machine")
         clients.fetch_weights()
     try:
-        asyncio.run(_run(model, task, target, local=local, generates_text=generates_text))
+        asyncio.run(_run_model(model, task, target, local=local, generates_text=generates_text))
     except BadRequest as exc:
         if _task_class(model) is None and exc.code != _NO_SUCH_MODEL:
             exc.add_note(_UNKNOWN_MODEL.format(model))
         raise
 
 
-async def _run(
+async def _run_model(
     model: str,
     task: Task[Any] | Mapping[str, Any],
     target: Target,
@@ -103,7 +103,7 @@ async def _run(
         answer = await ai.run(model, task)
         match answer:
             case Binary():
-                _write_file(answer, target)
+                _write_binary(answer, target)
             case Result():
                 target.write_json(answer.value)
             case Answer():
@@ -112,7 +112,7 @@ async def _run(
                 await _write_events(answer, target)
 
 
-def _write_file(answer: Binary, target: Target) -> None:
+def _write_binary(answer: Binary, target: Target) -> None:
     if not target.accepts_bytes:
         size, kind = len(answer.data), answer.media_type
         raise InputError(f"the answer is {size} bytes of {kind}: name a file with -o FILE")
@@ -132,7 +132,7 @@ def parse_input(model: str, data: str | bytes) -> Task[Any] | Mapping[str, Any]:
         InputError: The model needs other input.
     """
     task_class = _task_class(model)
-    fields = _parse_object(data)
+    fields = _parse_json_object(data)
     if fields is not None:
         return _task_from_fields(task_class, fields)
     if not data.strip():
@@ -179,7 +179,7 @@ def _task_from_fields(
     return _build_task(task_class, fields[first], extra=rest or None)
 
 
-def _parse_object(data: str | bytes) -> dict[str, Any] | None:
+def _parse_json_object(data: str | bytes) -> dict[str, Any] | None:
     """Decode a JSON object; `None` if the input starts like something else."""
     start = data[:64].lstrip()
     if start[:1] not in ("{", b"{"):

@@ -88,7 +88,7 @@ class Rule:
             InputError: The value breaks the rule; the message has the field, the rule and the
                 value.
         """
-        _READERS[self.kind](self, value)
+        _VALIDATORS[self.kind](self, value)
 
     def read(self, value: Any) -> Any:
         """Check a value and return it in the form that a task stores: lists become tuples.
@@ -97,14 +97,14 @@ class Rule:
         """
         if value is None and not self.required:
             return None
-        return _READERS[self.kind](self, value)
+        return _VALIDATORS[self.kind](self, value)
 
     def refuse(self, requirement: str, value: object) -> NoReturn:
         """Raise `InputError`: the field "must" + *requirement*."""
         raise InputError(f"{self.name} must {requirement}, got {shorten(value)}")
 
 
-def _read_text(rule: Rule, value: object) -> str:
+def _validate_text(rule: Rule, value: object) -> str:
     if not isinstance(value, str):
         rule.refuse("be a string", value)
     if rule.choices and value not in rule.choices:
@@ -116,23 +116,23 @@ def _read_text(rule: Rule, value: object) -> str:
     return value
 
 
-def _read_text_or_texts(rule: Rule, value: object) -> str | tuple[str, ...]:
-    return _read_text(rule, value) if isinstance(value, str) else _read_texts(rule, value)
+def _validate_text_or_texts(rule: Rule, value: object) -> str | tuple[str, ...]:
+    return _validate_text(rule, value) if isinstance(value, str) else _validate_texts(rule, value)
 
 
-def _read_texts(rule: Rule, value: object) -> tuple[str, ...]:
-    items = _read_items(rule, value, "strings")
+def _validate_texts(rule: Rule, value: object) -> tuple[str, ...]:
+    items = _validate_items(rule, value, "strings")
     for item in items:
-        _read_text(rule, item)
+        _validate_text(rule, item)
     return items
 
 
-def _read_list(rule: Rule, value: object) -> tuple[Any, ...]:
-    items = _read_items(rule, value, "values")
+def _validate_list(rule: Rule, value: object) -> tuple[Any, ...]:
+    items = _validate_items(rule, value, "values")
     return items if rule.parse is None else tuple(_parse_items(rule, items))
 
 
-def _read_items(rule: Rule, value: object, item_kind: str) -> tuple[Any, ...]:
+def _validate_items(rule: Rule, value: object, item_kind: str) -> tuple[Any, ...]:
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | bytearray | Mapping):
         rule.refuse(f"be a list of {item_kind}", value)
     items = tuple(value)
@@ -152,7 +152,7 @@ def _parse_items(rule: Rule, items: Iterable[Any]) -> Iterable[Any]:
             raise InputError(f"{rule.name}[{index}]: {exc}") from exc
 
 
-def _read_object(rule: Rule, value: object) -> Any:
+def _validate_object(rule: Rule, value: object) -> Any:
     if rule.parse is None:
         return value
     try:
@@ -161,7 +161,7 @@ def _read_object(rule: Rule, value: object) -> Any:
         raise InputError(f"{rule.name}: {exc}") from exc
 
 
-def _read_number(rule: Rule, value: object) -> float:
+def _validate_number(rule: Rule, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         rule.refuse("be a number", value)
     fits = -math.inf < value < math.inf
@@ -172,19 +172,19 @@ def _read_number(rule: Rule, value: object) -> float:
     return value if type(value) in (int, float) else float(value)
 
 
-def _read_integer(rule: Rule, value: object) -> float:
+def _validate_integer(rule: Rule, value: object) -> float:
     if not isinstance(value, int):
         rule.refuse("be a whole number", value)
-    return _read_number(rule, value)
+    return _validate_number(rule, value)
 
 
-def _read_boolean(rule: Rule, value: object) -> bool:
+def _validate_boolean(rule: Rule, value: object) -> bool:
     if not isinstance(value, bool):
         rule.refuse("be true or false", value)
     return value
 
 
-def _read_media(rule: Rule, value: Any) -> Any:
+def _validate_media(rule: Rule, value: Any) -> Any:
     problem = media_sources.problem(value)
     if problem:
         raise InputError(f"{rule.name} {problem}")
@@ -206,16 +206,16 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-_READERS: dict[Kind, Callable[[Rule, Any], Any]] = {
-    "text": _read_text,
-    "texts": _read_texts,
-    "text or texts": _read_text_or_texts,
-    "number": _read_number,
-    "integer": _read_integer,
-    "boolean": _read_boolean,
-    "media": _read_media,
-    "object": _read_object,
-    "list": _read_list,
+_VALIDATORS: dict[Kind, Callable[[Rule, Any], Any]] = {
+    "text": _validate_text,
+    "texts": _validate_texts,
+    "text or texts": _validate_text_or_texts,
+    "number": _validate_number,
+    "integer": _validate_integer,
+    "boolean": _validate_boolean,
+    "media": _validate_media,
+    "object": _validate_object,
+    "list": _validate_list,
 }
 
 
