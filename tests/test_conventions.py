@@ -23,7 +23,7 @@ VAGUE_NAMES = frozenset(
 )
 """Words that say nothing about the thing or the action; a few remain as public names."""
 
-VAGUE_NAMES_LIMIT = 1_300  # the limit at the end is 60
+VAGUE_NAMES_LIMIT = 60
 
 
 @pytest.mark.parametrize("path", TEST_PATHS, ids=lambda path: str(path.relative_to(TESTS)))
