@@ -187,12 +187,13 @@ def requests_per_minute(model: str, rate: Rate) -> float | None:
     Raises:
         InputError: *rate* is not a valid rate.
     """
-    number = profile(model).requests_per_minute if rate == "auto" else rate
-    if number is not None and not (is_finite_number(number) and number > 0):
+    if rate == "auto":
+        return profile(model).requests_per_minute
+    if rate is not None and not (is_finite_number(rate) and rate > 0):
         raise InputError(
             f'rate must be requests per minute, "auto" or None, got {format_value(rate)}'
         )
-    return number
+    return rate
 
 
 @define

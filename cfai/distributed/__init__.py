@@ -1,4 +1,4 @@
-"""Texts spread over many processes: a callable for the workers of Dask, Ray Data and Daft."""
+"""Embedding on many machines: a callable for the workers of Dask, Ray Data and Daft."""
 
 from cfai.distributed._embedder import ClientOptions, Embedder
 

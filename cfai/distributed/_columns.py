@@ -1,128 +1,161 @@
-"""Columns of texts, as the engines have them, and columns of the same kind to give back."""
+"""Columns of texts as engines pass them, and result columns of the same kind."""
 
 from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isnan
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from cfai.embedding.export import build_vector_column
 from cfai.errors import InputError
 
 
 @frozen(eq=False)
-class Found:
-    """What became of a column: a row for each text."""
+class ColumnResult:
+    """The vectors and errors of a column, with a row for each text."""
 
     buffer: array[float]
-    """The numbers of the vectors that are there, one vector after the other."""
+    """The numbers of all vectors, one vector after the other."""
     dimension: int
-    there: Sequence[bool]
+    present: Sequence[bool]
+    """For each row, whether it has a vector."""
     errors: Sequence[str | None]
-    """Why there is none, where a text was there."""
+    """For each row, why its text has no vector."""
 
     @property
     def rows(self) -> Iterator[array[float] | None]:
         """A vector for each row, or `None`."""
-        at = 0
-        for there in self.there:
-            yield self.buffer[at : at + self.dimension] if there else None
-            at += self.dimension if there else 0
+        position = 0
+        for is_present in self.present:
+            yield self.buffer[position : position + self.dimension] if is_present else None
+            position += self.dimension if is_present else 0
 
 
 @frozen(eq=False)
-class Column:
-    """Texts, and how what became of them is given back."""
+class TextColumn:
+    """The texts of a column, and the table that it is in."""
 
     texts: Sequence[str | None]
-    vectors: Callable[[Found], Any]
-    """Makes a column of vectors."""
-    words: Callable[[Sequence[str | None]], Any]
-    """Makes a column of texts."""
-    table: Callable[[Mapping[str, Any]], Any] | None = None
-    """Makes the table that the texts were in, with columns more; `None` where there was none."""
+    values: Any
+    """The column as it was passed: the result has the same kind."""
+    table: Any = None
+    """The table as it was passed; `None` if a column was."""
+
+    def build_vectors(self, result: ColumnResult) -> Any:
+        """Build a column of vectors."""
+        if _is_instance(self.values, "pandas", "Series"):
+            rows = zip(_build_matrix(result), result.present, strict=True)
+            return _build_series(
+                self.values, [row if is_present else None for row, is_present in rows]
+            )
+        if _is_instance(self.values, "numpy", "ndarray"):
+            return _build_matrix(result)
+        if _is_instance(self.values, "pyarrow", "Array", "ChunkedArray"):
+            column = build_vector_column(result.buffer, result.dimension, result.present)
+            return self._chunk(column)
+        return list(result.rows)
+
+    def build_strings(self, strings: Sequence[str | None]) -> Any:
+        """Build a column of strings."""
+        if _is_instance(self.values, "pandas", "Series"):
+            return _build_series(self.values, strings)
+        if _is_instance(self.values, "numpy", "ndarray"):
+            import numpy as np
+
+            return np.array(strings, dtype=object)
+        if _is_instance(self.values, "pyarrow", "Array", "ChunkedArray"):
+            import pyarrow as pa
+
+            return self._chunk(pa.array(strings, pa.string()))
+        return list(strings)
+
+    def _chunk(self, column: Any) -> Any:
+        """Return an Arrow array in chunks if the texts came in chunks."""
+        import pyarrow as pa
+
+        is_chunked = _is_instance(self.values, "pyarrow", "ChunkedArray")
+        return pa.chunked_array([column]) if is_chunked else column
+
+    def add_to_table(self, columns: Mapping[str, Any]) -> Any:
+        """Return the table with more columns."""
+        table = self.table
+        if isinstance(table, Mapping):
+            return {**table, **columns}
+        if _is_instance(table, "pandas", "DataFrame"):
+            return table.assign(**columns)
+        for name, column in columns.items():
+            names = table.schema.names
+            if name in names:
+                table = table.set_column(names.index(name), name, column)
+            else:
+                table = table.append_column(name, column)
+        return table
 
 
-def column(given: Any, name: str | None) -> Column:
-    """Read what an engine passes: a column, or a table with a column *name*.
+def read_column(data: Any, name: str | None) -> TextColumn:
+    """Read what an engine passes: a column, or a table with the column *name*.
 
     Raises:
-        InputError: It is neither, the column isn't there, or holds something else than texts.
+        InputError: It is neither, there is no such column, or its values are not texts.
     """
-    if _has_arrows_form(given):
-        given = given.to_arrow()
-    if isinstance(given, Mapping):
-        texts = _plain(_chosen(given, list(given), name))
-        return evolve(texts, table=lambda new: {**given, **new})
-    if _is(given, "pandas", "DataFrame"):
-        texts = _plain(_chosen(given, list(given.columns), name))
-        return evolve(texts, table=lambda new: given.assign(**new))
-    if _is(given, "pyarrow", "Table", "RecordBatch"):
-        texts = _plain(_chosen(given, given.schema.names, name))
-        return evolve(texts, table=partial(_with, given))
-    return _plain(given)
+    if _converts_to_arrow(data):
+        data = data.to_arrow()
+    if isinstance(data, Mapping):
+        values = _choose_column(data, list(data), name)
+    elif _is_instance(data, "pandas", "DataFrame"):
+        values = _choose_column(data, list(data.columns), name)
+    elif _is_instance(data, "pyarrow", "Table", "RecordBatch"):
+        values = _choose_column(data, data.schema.names, name)
+    else:
+        return TextColumn(_read_texts(data), data)
+    return TextColumn(_read_texts(values), values, data)
 
 
-def _is(given: object, library: str, *kinds: str) -> bool:
-    """Whether it is of one of the library's *kinds*; where it is, the library is loaded."""
+def _is_instance(value: object, library: str, *names: str) -> bool:
+    """Whether *value* is an instance of one of the library's classes, without importing it."""
     module = sys.modules.get(library)
-    classes = [getattr(module, kind, None) for kind in kinds]
-    return isinstance(given, tuple(one for one in classes if isinstance(one, type)))
+    classes = [getattr(module, name, None) for name in names]
+    return isinstance(value, tuple(kind for kind in classes if isinstance(kind, type)))
 
 
-def _has_arrows_form(given: object) -> bool:
-    """Whether it is of an engine whose columns and tables are Arrow's underneath: Daft, Polars."""
-    known = isinstance(given, Mapping) or _is(given, "pandas", "DataFrame", "Series")
-    return not known and hasattr(given, "to_arrow")
+def _converts_to_arrow(data: object) -> bool:
+    """Whether it is a column or table of an engine on top of Arrow, such as Daft or Polars."""
+    is_other = isinstance(data, Mapping) or _is_instance(data, "pandas", "DataFrame", "Series")
+    return not is_other and hasattr(data, "to_arrow")
 
 
-def _chosen(table: Any, names: Sequence[Any], name: str | None) -> Any:
+def _choose_column(table: Any, names: Sequence[Any], name: str | None) -> Any:
     listed = ", ".join(map(repr, names)) or "none"
     if name is None:
-        raise InputError(f"column must say which column has the texts, of these: {listed}")
+        raise InputError(f"column must name the column of texts, one of: {listed}")
     if name not in names:
-        raise InputError(f"column must be one of the table's ({listed}), got {name!r}")
+        raise InputError(f"column must be one of the table's columns ({listed}), got {name!r}")
     if list(names).count(name) > 1:
-        raise InputError(f"column must be one column, and several are called {name!r}")
+        raise InputError(f"column must name one column, but several are called {name!r}")
     return table[name]
 
 
-def _with(table: Any, new: Mapping[str, Any]) -> Any:
-    for name, values in new.items():
-        names = table.schema.names
-        if name in names:
-            table = table.set_column(names.index(name), name, values)
-        else:
-            table = table.append_column(name, values)
-    return table
+def _read_texts(values: Any) -> list[str | None]:
+    """Return the texts of a column; missing ones are `None`."""
+    if _is_instance(values, "pandas", "Series"):
+        pairs = zip(values.tolist(), values.isna(), strict=True)
+        return _check_texts(None if is_missing else value for value, is_missing in pairs)
+    if _is_instance(values, "numpy", "ndarray"):
+        if values.ndim != 1:
+            raise InputError(f"a column must have one dimension, got {values.ndim}")
+        return _check_texts(values.tolist())
+    if _is_instance(values, "pyarrow", "Array", "ChunkedArray"):
+        return _check_texts(values.to_pylist())
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise InputError(f"a column must be an iterable of texts, got {type(values).__name__}")
+    return _check_texts(values)
 
 
-def _plain(given: Any) -> Column:
-    """A column that stands for itself."""
-    if _is(given, "pandas", "Series"):
-        values = zip(given.tolist(), given.isna(), strict=True)
-        texts = _texts(None if missing else value for value, missing in values)
-        series = partial(_series, given)
-        return Column(texts, lambda found: series(_rows(found)), series)
-    if _is(given, "numpy", "ndarray"):
-        if given.ndim != 1:
-            raise InputError(f"a column must have one dimension, got {given.ndim}")
-        return Column(_texts(given.tolist()), _matrix, _objects)
-    if _is(given, "pyarrow", "ChunkedArray"):
-        return Column(_texts(given.to_pylist()), _chunked(_arrow), _chunked(_strings))
-    if _is(given, "pyarrow", "Array"):
-        return Column(_texts(given.to_pylist()), _arrow, _strings)
-    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
-        raise InputError(f"a column must be many texts, got {type(given).__name__}")
-    return Column(_texts(given), lambda found: list(found.rows), list)
-
-
-def _texts(values: Iterable[Any]) -> list[str | None]:
+def _check_texts(values: Iterable[Any]) -> list[str | None]:
     texts: list[str | None] = []
     for value in values:
         if isinstance(value, str):
@@ -130,50 +163,24 @@ def _texts(values: Iterable[Any]) -> list[str | None]:
         elif value is None or (isinstance(value, float) and isnan(value)):
             texts.append(None)
         else:
-            got = type(value).__name__
-            raise InputError(f"texts must be of str; number {len(texts)} is of {got}")
+            kind = type(value).__name__
+            raise InputError(f"each text must be a str; number {len(texts)} has the type {kind}")
     return texts
 
 
-def _arrow(found: Found) -> Any:
-    return build_vector_column(found.buffer, found.dimension, found.there)
-
-
-def _strings(values: Sequence[str | None]) -> Any:
-    import pyarrow as pa
-
-    return pa.array(values, pa.string())
-
-
-def _chunked(made: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    import pyarrow as pa
-
-    return lambda given: pa.chunked_array([made(given)])
-
-
-def _matrix(found: Found) -> Any:
+def _build_matrix(result: ColumnResult) -> Any:
+    """Build a NumPy array with a row for each text; rows without a vector are NaN."""
     import numpy as np
 
-    count = sum(found.there)
-    numbers = np.asarray(found.buffer, dtype=np.float32).reshape(count, found.dimension)
-    if count == len(found.there):
+    count = sum(result.present)
+    numbers = np.asarray(result.buffer, dtype=np.float32).reshape(count, result.dimension)
+    if count == len(result.present):
         return numbers
-    whole = np.full((len(found.there), found.dimension), np.nan, dtype=np.float32)
-    whole[np.array(found.there, dtype=bool)] = numbers
-    return whole
+    matrix = np.full((len(result.present), result.dimension), np.nan, dtype=np.float32)
+    matrix[np.array(result.present, dtype=bool)] = numbers
+    return matrix
 
 
-def _objects(values: Sequence[str | None]) -> Any:
-    import numpy as np
-
-    return np.array(values, dtype=object)
-
-
-def _rows(found: Found) -> list[Any]:
-    rows = zip(_matrix(found), found.there, strict=True)
-    return [row if there else None for row, there in rows]
-
-
-def _series(like: Any, values: Sequence[Any]) -> Any:
-    # Its own type, since pandas needn't be installed.
-    return type(like)(values, index=like.index, name=like.name, dtype=object)
+def _build_series(template: Any, values: Sequence[Any]) -> Any:
+    # The class of the template, since pandas need not be installed.
+    return type(template)(values, index=template.index, name=template.name, dtype=object)

@@ -1,19 +1,18 @@
-"""`Embedder`: a column of texts in, a column of vectors out, in whatever process it is called."""
+"""`Embedder`: turns a column of texts into a column of vectors, in any process."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
 from copy import copy
-from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 from attrs import Attribute, define, field, setters
 
 from cfai._session.limits import Adaptive, Concurrency, Rate, requests_per_minute
-from cfai.distributed import _columns, _worker
-from cfai.distributed._columns import Found
+from cfai.distributed import _worker
+from cfai.distributed._columns import ColumnResult, read_column
 from cfai.embedding import EmbedFailure, JobOptions, Plan
 from cfai.errors import InputError
 from cfai.profiles import profile
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ClientOptions(TypedDict, total=False):
-    """The arguments of `cfai.WorkersAI` that can go to another process: all but `session`."""
+    """The arguments of `cfai.WorkersAI` except `session`, which cannot go to another process."""
 
     account_id: str | None
     api_token: str | None
@@ -45,116 +44,122 @@ class ClientOptions(TypedDict, total=False):
     allow_insecure: bool
 
 
-_NAMES = frozenset(ClientOptions.__annotations__)
+_CLIENT_OPTIONS = frozenset(ClientOptions.__annotations__)
 
 
-def _workers(_: object, __: Attribute[Any], value: object) -> None:
+def _check_workers(_: object, __: Attribute[Any], value: object) -> None:
     if type(value) is not int or value < 1:
-        raise InputError(f"workers must be a whole number, 1 or more, got {value!r}")
+        raise InputError(f"workers must be a whole number of at least 1, got {value!r}")
 
 
-def _a_name(_: object, attribute: Attribute[Any], value: object) -> None:
+def _check_name(_: object, attribute: Attribute[Any], value: object) -> None:
+    if value is None and attribute.default is None:
+        return
     if not isinstance(value, str):
         raise InputError(f"{attribute.name} must be the name of a column, got {value!r}")
 
 
-def _maybe_a_name(_: object, attribute: Attribute[Any], value: object) -> None:
-    if value is not None:
-        _a_name(_, attribute, value)
-
-
-def _on_error(_: object, __: Attribute[Any], value: object) -> None:
+def _check_on_error(_: object, __: Attribute[Any], value: object) -> None:
     if value not in ("raise", "null"):
         raise InputError(f"on_error must be raise or null, got {value!r}")
 
 
-def _own(options: ClientOptions) -> ClientOptions:
-    """Options that the user no longer changes. What are none is for the validator to refuse."""
+def _copy_options(options: ClientOptions) -> ClientOptions:
+    """Return options that the caller cannot change; the validator refuses other values."""
     return copy(options)
 
 
-def _client(_: object, __: Attribute[Any], value: object) -> None:
+def _check_client(_: object, __: Attribute[Any], value: object) -> None:
     if not isinstance(value, dict):
         raise InputError(f"client must be a dict, got {type(value).__name__}")
     if "session" in value:
-        raise InputError("client can't have a session: it belongs to one process")
+        raise InputError("client must not have a session: it cannot go to another process")
     for name in value:
-        if name not in _NAMES:
-            raise InputError(f"client must have arguments of WorkersAI only, got {name!r}")
+        if name not in _CLIENT_OPTIONS:
+            raise InputError(f"client must have only arguments of WorkersAI, got {name!r}")
 
 
 # Not `frozen`: Ray derives a class of its own from this, whose instances have more attributes.
 @define(eq=False, on_setattr=setters.frozen)
 class Embedder:
-    """A callable that embeds a column of texts, made in one process and called in others.
+    """A callable that embeds a column of texts, created in one process and called in others.
 
-    It can be pickled. In each process where it is called it makes a client, and one event loop on a
-    thread, when it is first called there; all its threads share them. The credentials are read from
-    the environment of that process, unless they are in *client*, which travels along.
+    It can be pickled. The first call in a process creates a client, and a thread with an event
+    loop, which all threads of the process share. The credentials are read from the environment of
+    that process, unless they are in *client*, which is pickled along.
 
     ```python
     embedder = Embedder("@cf/baai/bge-m3", workers=4)
     vectors = embedder(["one", "two"])
     ```
 
-    What comes back is of the kind that went in, with a row for each text: a list, an array of
-    NumPy's or of pyarrow's, a Series. A table (a DataFrame, a Table, a RecordBatch, a dict of
-    columns) comes back with a column more. A text that is missing has no vector, and isn't sent.
+    The result has the kind of the argument, with a row for each text: a list, a NumPy array, an
+    Arrow array, or a Series. A table (a DataFrame, an Arrow Table or RecordBatch, a dict of
+    columns) is returned with one more column. A missing text is not sent and has no vector.
 
     Raises:
-        InputError: A value is out of its bounds.
+        InputError: An option is out of bounds.
     """
 
     model: str
 
-    workers: int = field(default=1, kw_only=True, validator=_workers)
-    """How many processes embed at the same time, at most. Each keeps to its share of *rate*."""
+    workers: int = field(default=1, kw_only=True, validator=_check_workers)
+    """The most processes that embed at the same time. Each keeps to its share of *rate*."""
 
-    column: str | None = field(default=None, kw_only=True, validator=_maybe_a_name)
-    """What the texts of a table are called."""
+    column: str | None = field(default=None, kw_only=True, validator=_check_name)
+    """The column of a table that has the texts."""
 
-    into: str = field(default="vector", kw_only=True, validator=_a_name)
-    """What the vectors of a table are called."""
+    into: str = field(default="vector", kw_only=True, validator=_check_name)
+    """The column of a table for the vectors."""
 
-    on_error: Literal["raise", "null"] = field(default="raise", kw_only=True, validator=_on_error)
-    """"raise" ends the call at the first text that can't be embedded; with "null" it has no vector.
-    What isn't about the texts (credentials, the model, a used-up quota) ends every call."""
+    on_error: Literal["raise", "null"] = field(
+        default="raise", kw_only=True, validator=_check_on_error
+    )
+    """What to do with a text that cannot be embedded: "raise" ends the call, "null" leaves it
+    without a vector. Errors that concern all texts (credentials, the model, the quota) always end
+    the call."""
 
-    errors: str | None = field(default=None, kw_only=True, validator=_maybe_a_name)
-    """What a column of a table is called that says why a text has no vector; with "null" only."""
+    errors: str | None = field(default=None, kw_only=True, validator=_check_name)
+    """The column of a table for the errors of texts without a vector; needs on_error="null"."""
 
     rate: Rate = field(default="auto", kw_only=True)
-    """Requests a minute of all workers together, as in `cfai.embedding.JobOptions`."""
+    """Requests per minute of all workers together; see `cfai.embedding.JobOptions`."""
 
     concurrency: Concurrency = field(default=Adaptive(), kw_only=True)
-    """Requests under way at once, of one call."""
+    """Concurrent requests of one call."""
 
     batch_size: int | None = field(default=None, kw_only=True)
-    """Texts in one request; as many as the model takes."""
+    """Texts per request; by default as many as the model takes."""
 
     max_batch_chars: int | None = field(default=None, kw_only=True)
-    """Characters in one request; no limit."""
+    """Characters per request; no limit by default."""
 
     pooling: Pooling | None = field(default=None, kw_only=True)
-    """As for `cfai.TextEmbeddings`."""
+    """See `cfai.TextEmbeddings`."""
 
     truncate: bool | None = field(default=None, kw_only=True)
-    """As `truncate_inputs` of `cfai.TextEmbeddings`."""
+    """See `truncate_inputs` of `cfai.TextEmbeddings`."""
 
     dedupe: bool = field(default=False, kw_only=True)
-    """Send texts that are equal, within one call, once."""
+    """Send equal texts of one call once."""
 
     options: Options | None = field(default=None, kw_only=True)
-    """What differs for its requests."""
+    """Options of its requests."""
 
     client: ClientOptions = field(
-        factory=ClientOptions, kw_only=True, repr=False, converter=_own, validator=_client
+        factory=ClientOptions,
+        kw_only=True,
+        repr=False,
+        converter=_copy_options,
+        validator=_check_client,
     )
-    """Arguments of `cfai.WorkersAI`. A secret among them is in every pickle of this."""
+    """Arguments of `cfai.WorkersAI`. Secrets among them are part of every pickle."""
 
     def __attrs_post_init__(self) -> None:
         if self.errors is not None and self.on_error != "null":
-            raise InputError("errors needs on_error='null': otherwise the call ends at the first")
+            raise InputError(
+                "errors needs on_error='null': with 'raise', the first error ends the call"
+            )
         requests_per_minute(self.model, self.rate)
         Plan(self.model, **self._job())
 
@@ -165,32 +170,32 @@ class Embedder:
     @overload
     def __call__(self, column: Any, /) -> Any: ...
     def __call__(self, column: Any, /) -> Any:
-        """Embed a column, or the column of a table; it blocks the thread until all is there.
+        """Embed a column, or the column of a table. It blocks the calling thread.
 
         Raises:
-            InputError: It is no column of texts. Nothing was sent.
+            InputError: It is not a column of texts. Nothing was sent.
             ConfigError: The environment of this process has no account or no credentials.
-            CfaiError: The texts couldn't be embedded.
+            CfaiError: A request failed.
         """
-        given = _columns.column(column, self.column)
-        texts = [text for text in given.texts if text is not None]
-        if texts:
-            worker = _worker.here()
-            found = worker.run(partial(self._embed, worker, given.texts, texts))
+        texts = read_column(column, self.column)
+        if any(text is not None for text in texts.texts):
+            worker = _worker.current_worker()
+            result = worker.run(self._embed, worker, texts.texts)
         else:
-            found = self._found(given.texts, array("f"), {})
-        if given.table is None:
-            return given.vectors(found)
-        new = {self.into: given.vectors(found)}
+            result = self._build_result(texts.texts, array("f"), {})
+        vectors = texts.build_vectors(result)
+        if texts.table is None:
+            return vectors
+        columns = {self.into: vectors}
         if self.errors is not None:
-            new[self.errors] = given.words(found.errors)
-        return given.table(new)
+            columns[self.errors] = texts.build_strings(result.errors)
+        return texts.add_to_table(columns)
 
-    async def _embed(
-        self, worker: _worker.Worker, rows: Sequence[str | None], texts: Sequence[str]
-    ) -> Found:
+    async def _embed(self, worker: _worker.Worker, rows: Sequence[str | None]) -> ColumnResult:
+        """Embed the rows that have a text."""
         buffer: array[float] = array("f")
         failed: dict[int, str] = {}
+        texts = [text for text in rows if text is not None]
         client = worker.client({**self.client})
         async with client.embed_many(self.model, texts, options=self.options, **self._job()) as job:
             async for item in job:
@@ -198,19 +203,22 @@ class Embedder:
                     failed[item.start] = str(item.error)
                 else:
                     buffer += item.vectors.buffer
-        return self._found(rows, buffer, failed)
+        return self._build_result(rows, buffer, failed)
 
-    def _found(
+    def _build_result(
         self, rows: Sequence[str | None], buffer: array[float], failed: Mapping[int, str]
-    ) -> Found:
-        """What became of all *rows*, of which only those with a text were sent."""
+    ) -> ColumnResult:
+        """Build the result of all rows; *failed* has the errors by the place among the texts."""
         places = count()
         errors = [None if text is None else failed.get(next(places)) for text in rows]
-        there = [
+        present = [
             text is not None and error is None for text, error in zip(rows, errors, strict=True)
         ]
-        known = profile(self.model).dimension or 0
-        return Found(buffer, len(buffer) // sum(there) if any(there) else known, there, errors)
+        if any(present):
+            dimension = len(buffer) // sum(present)
+        else:
+            dimension = profile(self.model).dimension or 0
+        return ColumnResult(buffer, dimension, present, errors)
 
     def _job(self) -> JobOptions:
         rate = requests_per_minute(self.model, self.rate)

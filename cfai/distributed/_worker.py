@@ -1,4 +1,4 @@
-"""What one process has: an event loop on a thread of its own, and the clients that live on it."""
+"""The event loop of one process, on a thread of its own, and the clients that use it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import os
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from threading import Lock, Thread
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 from cfai.errors import ConfigError
 from cfai.workers_ai import WorkersAI
 
 T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
-_AT_THE_END: Final = "this process is about to end, and embeds nothing any more"
+_PROCESS_ENDS: Final = "the process is ending: no more texts can be embedded"
 
-_FAREWELL: Final = 5.0
-"""Seconds that the end of a process waits at most for connections to close."""
+_CLOSE_TIMEOUT: Final = 5.0
+"""Seconds that the end of the process waits for connections to close."""
 
 
 class Worker:
-    """Runs coroutines for any thread of one process, and shares the clients that they use."""
+    """Runs coroutines for all threads of one process, and shares their clients."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
@@ -32,46 +33,47 @@ class Worker:
         self._ended = False
         self._clients: list[tuple[object, WorkersAI]] = []
 
-    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Do *work* on the loop, and wait for it: also where another loop runs in this thread.
+    def run(
+        self, function: Callable[[*Arguments], Coroutine[Any, Any, T]], *arguments: *Arguments
+    ) -> T:
+        """Run an async function on the loop, and wait for it in a thread with or without a loop.
 
         Raises:
-            ConfigError: The process is about to end.
+            ConfigError: The process is ending.
         """
         with self._lock:
-            loop = self._running()
-            done = asyncio.run_coroutine_threadsafe(work(), loop)
+            loop = self._running_loop()
+            future = asyncio.run_coroutine_threadsafe(function(*arguments), loop)
         try:
-            return done.result()
+            return future.result()
         except CancelledError as exc:
-            raise ConfigError(_AT_THE_END) from exc
+            raise ConfigError(_PROCESS_ENDS) from exc
         except BaseException:
-            done.cancel()  # Whoever waited was interrupted.
+            future.cancel()  # The waiting thread was interrupted.
             raise
 
     def client(self, options: dict[str, Any]) -> WorkersAI:
-        """The client of this process for *options* and what the environment says now.
+        """Return the client of this process for *options* and the current environment.
 
-        Equal ones are the same, so that they share a rate. To be called on the loop.
+        Calls with equal settings share a client, and thereby a rate. Call it on the loop.
 
         Raises:
             ConfigError: The account or the credentials are missing.
         """
-        made = WorkersAI(**options)
-        key = (made._settings, options.get("limit"), options.get("concurrency"))
-        for known, client in self._clients:
-            if known == key:
+        new_client = WorkersAI(**options)
+        key = (new_client._settings, options.get("limit"), options.get("concurrency"))
+        for client_key, client in self._clients:
+            if client_key == key:
                 return client
-        self._clients.append((key, made))
-        return made
+        self._clients.append((key, new_client))
+        return new_client
 
-    def _running(self) -> asyncio.AbstractEventLoop:
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._ended:
-            raise ConfigError(_AT_THE_END)
+            raise ConfigError(_PROCESS_ENDS)
         if self._loop is None:
             started: Future[asyncio.AbstractEventLoop] = Future()
-            # A daemon, since the interpreter waits for other threads before it tells anybody that
-            # it ends.
+            # A daemon thread: the interpreter waits for others before it calls `_end`.
             thread = Thread(target=self._serve, args=(started,), name="cfai-embedder", daemon=True)
             thread.start()
             self._thread, self._loop = thread, started.result()
@@ -84,35 +86,35 @@ class Worker:
         started.set_result(loop)
         try:
             loop.run_forever()
-            # Not an `asyncio.Runner`: to end the loop's threads it starts one, and a process that
-            # ends may start none.
-            loop.run_until_complete(_farewell())
+            # Not an `asyncio.Runner`: it starts a thread to end the loop's threads, which is not
+            # possible when the process ends.
+            loop.run_until_complete(_cancel_tasks())
         finally:
             loop.close()
 
     def _end(self) -> None:
         if self._pid != os.getpid() or self._loop is None or self._thread is None:
-            return  # A fork inherits what was registered, and the loop is its parent's.
+            return  # In a forked child: the loop belongs to the parent.
         with self._lock:
             self._ended = True
             self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_FAREWELL)
+        self._thread.join(_CLOSE_TIMEOUT)
 
 
-async def _farewell() -> None:
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
+async def _cancel_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
-    await asyncio.get_running_loop().shutdown_asyncgens()  # Which closes the connections.
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()  # This closes the connections.
 
 
 _workers: dict[int, Worker] = {}
-"""By process: after a fork, the parent's is still here. It is neither used nor dropped, since its
-loop would be closed then, and that is the parent's."""
+"""By process id. After a fork, the worker of the parent stays here and is not used: deleting it
+would close the loop of the parent."""
 
 
-def here() -> Worker:
-    """The worker of this process."""
+def current_worker() -> Worker:
+    """Return the worker of this process."""
     pid = os.getpid()
     return _workers.get(pid) or _workers.setdefault(pid, Worker())

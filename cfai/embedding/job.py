@@ -1,23 +1,42 @@
-"""`EmbeddingJob`: the public face of a job. `run` does the work."""
+"""An embedding job: `EmbeddingJob`, which callers iterate, and its run.
+
+The run reads batches of texts, embeds several at once, and holds their results for the caller.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from array import array
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Generic, Self, TypeAlias, TypeVar, cast
 
-from cfai._session.throttle import Throttles
+from attrs import field, frozen
+
+from cfai._session.throttle import Throttle, Throttles
 from cfai.embedding import export
+from cfai.embedding.checkpoint import Checkpoint, Outcome, is_permanent, text_hash
 from cfai.embedding.options import Plan
-from cfai.embedding.results import EmbeddedBatch, EmbedFailure, JobReporter, JobStats
-from cfai.embedding.retry import EmbeddingService
-from cfai.embedding.run import JobRun
-from cfai.embedding.source import Texts, check_source, count_texts
+from cfai.embedding.queue import BatchQueue, embed_batch_through_queue, max_pending_requests
+from cfai.embedding.recovery import EmbeddingService, FailureJudge, RetryingService, embed_batch
+from cfai.embedding.results import (
+    EmbeddedBatch,
+    EmbedFailure,
+    JobReporter,
+    JobStats,
+    SpanResult,
+    build_items,
+    iterate_texts,
+    join_results,
+)
+from cfai.embedding.source import TextBatch, Texts, check_source, count_texts, read_batches
 from cfai.embedding.threads import run_in_thread
 from cfai.errors import CfaiError, ConfigError, InputError
+from cfai.tasks import Embeddings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +45,12 @@ if TYPE_CHECKING:
 
 Item_co = TypeVar("Item_co", bound=EmbeddedBatch | EmbedFailure, covariant=True)
 """The items of a job: batches, and with `on_error="yield"` also failures."""
+
+
+Item: TypeAlias = EmbeddedBatch | EmbedFailure
+
+_GRACE: Final = 5.0
+"""Seconds that a failed job waits for the answers to requests that were sent."""
 
 
 class EmbeddingJob(Generic[Item_co]):
@@ -176,3 +201,387 @@ class EmbeddingJob(Generic[Item_co]):
             raise InputError("a job can be iterated only once: call embed_many again")
         if self._closed:
             raise ConfigError("the job is closed: call embed_many again")
+
+
+@frozen(eq=False)
+class _BatchWork:
+    """A batch, and its results so far."""
+
+    batch: TextBatch
+    results: list[SpanResult] = field(factory=list)
+
+
+class JobRun:
+    """Everything of a job from its start to its end, on one event loop."""
+
+    def __init__(
+        self,
+        service: EmbeddingService,
+        throttle: Throttle,
+        plan: Plan,
+        reporter: JobReporter,
+        *,
+        endpoint: str,
+    ) -> None:
+        self.throttle = throttle
+        self._plan = plan
+        self._reporter = reporter
+        self._endpoint = endpoint
+        self._service = RetryingService(service, throttle, reporter)
+        queued = plan.mode == "queue"
+        self._queue = BatchQueue(self._service, plan.polling) if queued else None
+        self._judge = FailureJudge()
+        self._checkpoint: Checkpoint | None = None
+        self._in_progress: dict[bytes, asyncio.Future[None]] = {}
+        """With a checkpoint: the texts that a batch is looking up or embedding, by hash."""
+        self._shared: dict[bytes, asyncio.Future[array[float] | CfaiError]] = {}
+        """With `dedupe`: the outcome of every text so far, by hash."""
+        self._reader: asyncio.Task[None] | None = None
+        self._tasks: dict[asyncio.Task[None], _BatchWork] = {}
+        self._ready: deque[Item] = deque()
+        self._early: dict[int, list[Item]] = {}
+        """Items of batches that finished before their turn, by index."""
+        self._turn = 0
+        self._changed = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._end = _End()
+        self._grace: asyncio.TimerHandle | None = None
+
+    # For the caller...
+
+    def start(self, texts: Texts) -> None:
+        """Start reading the texts."""
+        self._reader = asyncio.get_running_loop().create_task(self._read(texts))
+        self._reader.add_done_callback(self._reading_done)
+
+    async def next_item(self) -> Item | None:
+        """Return the next item; `None` at the end.
+
+        Raises:
+            BaseException: The error that ended the job, after everything that was finished.
+        """
+        while not self._ready:
+            if self._is_done():
+                self._end.raise_error()
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        self._has_room.set()
+        return self._ready.popleft()
+
+    async def aclose(self) -> None:
+        """Stop everything that is running."""
+        if not self._is_done():
+            self._end.close()
+        if self._grace is not None:
+            self._grace.cancel()
+        running = [*([self._reader] if self._reader else []), *self._tasks]
+        self._cancel(self._tasks)
+        try:
+            await asyncio.gather(*running, return_exceptions=True)
+            if self._queue is not None:
+                await self._queue.aclose()
+        finally:
+            if self._checkpoint is not None:
+                await self._checkpoint.aclose()
+        self._changed.set()
+
+    def _is_done(self) -> bool:
+        return not self._tasks and (self._reader is None or self._reader.done())
+
+    # Reading the source...
+
+    async def _read(self, texts: Texts) -> None:
+        """Start a task for each batch, as long as there is room for the results."""
+        plan, loop = self._plan, asyncio.get_running_loop()
+        batches = read_batches(texts, plan.texts_per_request, plan.max_batch_chars)
+        try:
+            await self._open_checkpoint()
+            async with aclosing(batches):
+                async for batch in batches:
+                    await self._wait_for_room()
+                    work = _BatchWork(batch)
+                    task = loop.create_task(self._embed(batch.texts, work.results))
+                    self._tasks[task] = work
+                    task.add_done_callback(self._batch_done)
+                    if self._queue is None:
+                        await asyncio.sleep(0)  # A source that never waits must not block others.
+        except asyncio.CancelledError:
+            raise
+        except BaseException as exc:
+            self._end.source_error = exc
+            if not isinstance(exc, Exception | GeneratorExit):
+                raise
+
+    def _reading_done(self, reader: asyncio.Task[None]) -> None:
+        if reader.cancelled():
+            self._fail(ConfigError("the task that reads the texts was cancelled from outside"))
+        else:
+            reader.exception()  # Marks it as retrieved; it is in `source_error`.
+        self._changed.set()
+
+    async def _open_checkpoint(self) -> None:
+        plan = self._plan
+        if plan.checkpoint is None:
+            return
+        facts = {
+            "model": plan.model,
+            "pooling": plan.pooling,
+            "truncate": plan.truncate,
+            "endpoint": self._endpoint,
+        }
+        retry_failed = plan.retry_failed or plan.on_error == "raise"
+        self._checkpoint = await Checkpoint.open(plan.checkpoint, facts, retry_failed=retry_failed)
+
+    async def _wait_for_room(self) -> None:
+        """Wait until another batch may start.
+
+        More batches are started than the limit allows requests, to use the permits of those that
+        wait before a retry; in order, as many finished ones may wait for one that is late.
+        """
+        while True:
+            most = 2 * self.throttle.limit + 8
+            if self._queue is not None:
+                most = max_pending_requests(self.throttle.limit, self._plan.texts_per_request)
+            held = len(self._ready) + len(self._early)
+            if len(self._tasks) < most and len(self._tasks) + held < 2 * most:
+                return
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    # One batch: equal texts, then the checkpoint, then the service...
+
+    async def _embed(self, texts: Sequence[str], results: list[SpanResult]) -> None:
+        """Embed *texts*, and append what becomes of them to *results*, in order."""
+        if self._plan.dedupe:
+            await self._embed_distinct(texts, results)
+        else:
+            await self._embed_missing(texts, results)
+
+    async def _embed_distinct(self, texts: Sequence[str], results: list[SpanResult]) -> None:
+        """Embed the texts that no batch has claimed, and wait for the outcome of the others."""
+        futures: list[asyncio.Future[array[float] | CfaiError]] = []
+        claimed: dict[str, asyncio.Future[array[float] | CfaiError]] = {}
+        for text in texts:
+            key = text_hash(text)
+            if key not in self._shared:
+                future = asyncio.get_running_loop().create_future()
+                claimed[text] = self._shared[key] = future
+            futures.append(self._shared[key])
+        sent: list[SpanResult] = []
+        try:
+            if claimed:
+                await self._embed_missing(list(claimed), sent)
+        finally:
+            unsettled = list(claimed.values())
+            for place, outcome in iterate_texts(sent):
+                unsettled[place].set_result(outcome)
+            # If the job fails, some futures are never done.
+            results += join_results([f.result() if f.done() else None for f in futures], sent)
+        # Other batches wait for the same futures: a cancellation here must not cancel them.
+        results[:] = join_results([await asyncio.shield(future) for future in futures], sent)
+
+    async def _embed_missing(self, texts: Sequence[str], results: list[SpanResult]) -> None:
+        """Embed the texts that are not in the checkpoint.
+
+        A text that another batch is embedding is waited for.
+        """
+        if self._checkpoint is None:
+            await self._send(texts, results)
+            return
+        hashes = [text_hash(text) for text in texts]
+        outcomes: dict[bytes, Outcome | CfaiError] = {}
+        sent: list[SpanResult] = []
+        try:
+            while missing := {
+                key: text for key, text in zip(hashes, texts, strict=True) if key not in outcomes
+            }:
+                free = {k: text for k, text in missing.items() if k not in self._in_progress}
+                if free:
+                    await self._load_or_send(self._checkpoint, free, outcomes, sent)
+                else:
+                    await asyncio.wait([self._in_progress[key] for key in missing])
+        finally:
+            # If all texts were sent at once, their results stay as the service gave them.
+            sent_texts = sum(result.last - result.first for result in sent)
+            all_sent = len(texts) == len(set(hashes)) == sent_texts
+            results += sent if all_sent else join_results(map(outcomes.get, hashes), sent)
+
+    async def _load_or_send(
+        self,
+        checkpoint: Checkpoint,
+        texts: Mapping[bytes, str],
+        outcomes: dict[bytes, Outcome | CfaiError],
+        sent: list[SpanResult],
+    ) -> None:
+        """Add what is on record of *texts* to *outcomes*, and embed the others."""
+        done = asyncio.get_running_loop().create_future()
+        self._in_progress.update(dict.fromkeys(texts, done))
+        try:
+            outcomes.update(await checkpoint.load(list(texts)))
+            unknown = {key: text for key, text in texts.items() if key not in outcomes}
+            if unknown:
+                await self._send_and_save(checkpoint, unknown, outcomes, sent)
+        finally:
+            for key in texts:
+                del self._in_progress[key]
+            done.set_result(None)
+
+    async def _send_and_save(
+        self,
+        checkpoint: Checkpoint,
+        texts: Mapping[bytes, str],
+        outcomes: dict[bytes, Outcome | CfaiError],
+        sent: list[SpanResult],
+    ) -> None:
+        """Embed *texts*, and record what becomes of them, also if the job ends."""
+        sent.clear()
+        try:
+            await self._send(list(texts.values()), sent)
+        except BaseException as exc:
+            try:
+                await checkpoint.save(_add_outcomes(outcomes, list(texts), sent))
+            except Exception as lost:  # The job ends with its first error.
+                exc.add_note(f"the last results could not be written to the checkpoint: {lost}")
+            raise
+        await checkpoint.save(_add_outcomes(outcomes, list(texts), sent))
+
+    async def _send(self, texts: Sequence[str], results: list[SpanResult]) -> None:
+        """Embed *texts* with the service."""
+        on_error, judge = self._plan.on_error, self._judge
+        try:
+            if self._queue is None:
+                await embed_batch(self._service, texts, results, on_error=on_error, judge=judge)
+            else:
+                await embed_batch_through_queue(
+                    self._queue, texts, results, on_error=on_error, judge=judge
+                )
+        except Exception as exc:
+            # Before another task gets a permit, and before the results are written.
+            self._fail(exc)
+            raise
+        finally:
+            embedded = [r for r in results if isinstance(r.outcome, Embeddings)]
+            self._reporter.embedded += sum(r.last - r.first for r in embedded)
+
+    # Results...
+
+    def _batch_done(self, task: asyncio.Task[None]) -> None:
+        """Deliver the results of a batch; if its task failed, end the job."""
+        work = self._tasks.pop(task)
+        items = list(build_items(work.batch, work.results))
+        error = _cancelled_error(work.batch) if task.cancelled() else task.exception()
+        if error is not None:
+            self._fail(error)
+            self._end.name_texts(error, items)
+        self._deliver(work.batch, items)
+        self._has_room.set()
+        self._changed.set()
+
+    def _deliver(self, batch: TextBatch, items: Sequence[Item]) -> None:
+        self._reporter.count(items)
+        if self._plan.on_error == "yield":
+            visible = [*items]
+        else:
+            visible = [item for item in items if isinstance(item, EmbeddedBatch)]
+        if not self._plan.ordered:
+            self._ready.extend(visible)
+        else:
+            self._early[batch.index] = visible
+            while self._turn in self._early:
+                self._ready.extend(self._early.pop(self._turn))
+                self._turn += 1
+        if items:
+            try:
+                self._reporter.report(self.throttle)
+            except Exception as exc:
+                self._fail(exc)
+
+    # The end...
+
+    def _fail(self, error: BaseException) -> None:
+        """End the job with *error*, unless it has ended before.
+
+        Nothing more is sent. Requests that were sent are paid for, and get a few seconds to finish.
+        """
+        if not self._end.fail(error):
+            return
+        self.throttle.close()
+        active = self.throttle.active if self._queue is None else self._queue.finish()
+        self._cancel(self._tasks.keys() - active - {asyncio.current_task()})
+        self._grace = asyncio.get_running_loop().call_later(_GRACE, self._cancel, self._tasks)
+
+    def _cancel(self, tasks: Iterable[asyncio.Task[None]]) -> None:
+        for task in [*([self._reader] if self._reader else []), *tasks]:
+            task.cancel()
+
+
+class _End:
+    """How a job ends: with the first error, closed by its reader, or at the end of its source."""
+
+    def __init__(self) -> None:
+        self._error: BaseException | None = None
+        self._closed = False
+        self._texts_named = False
+        self.source_error: BaseException | None = None
+        """Raised by the source. The texts before it are embedded all the same."""
+
+    def fail(self, error: BaseException) -> bool:
+        """End with *error*; returns False if the job has ended before."""
+        if self._closed or self._error is not None:
+            return False
+        self._error = error
+        return True
+
+    def close(self) -> None:
+        """End early, unless the job has ended before."""
+        self._closed = self._closed or self._error is None
+
+    def name_texts(self, error: BaseException, items: Sequence[Item]) -> None:
+        """If the job ends with *error*, add a note that names the texts it is about."""
+        failures = [
+            item for item in items if isinstance(item, EmbedFailure) and item.error is error
+        ]
+        if error is not self._error or self._texts_named or not failures:
+            return
+        self._texts_named = True
+        first, last = failures[0], failures[-1]
+        note = f"it is text number {first.start} (from 0)"
+        if last is not first:
+            note = f"it is one of the texts number {first.start} to {last.start} (from 0)"
+        elif first.id != first.start:
+            note += f", id {first.id!r:.100}"
+        error.add_note(note)
+
+    def raise_error(self) -> None:
+        """Raise the error that the job ended with, if there is one.
+
+        Raises:
+            ConfigError: The job was closed.
+            BaseException: The first error; otherwise that of the source.
+        """
+        if self._closed:
+            raise ConfigError("the job was closed while it was read")
+        error = self._error or self.source_error
+        if error is not None:
+            raise error
+
+
+def _add_outcomes(
+    outcomes: dict[bytes, Outcome | CfaiError], hashes: Sequence[bytes], sent: Iterable[SpanResult]
+) -> list[tuple[bytes, Outcome]]:
+    """Add the results of a request to *outcomes*, and return the rows to be recorded."""
+    rows: list[tuple[bytes, Outcome]] = []
+    for place, outcome in iterate_texts(sent):
+        outcomes[hashes[place]] = outcome
+        if isinstance(outcome, array) or is_permanent(outcome):
+            rows.append((hashes[place], outcome))
+    return rows
+
+
+def _cancelled_error(batch: TextBatch) -> ConfigError:
+    last = batch.start + len(batch.texts) - 1
+    return ConfigError(
+        "a task of this job was cancelled from outside:"
+        f" texts number {batch.start} to {last} are not embedded"
+    )

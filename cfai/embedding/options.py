@@ -122,8 +122,11 @@ def _check_choice(_: object, attribute: "Attribute[Any]", value: object) -> None
 _CHOICES: Final = {"on_error": get_args(OnError), "mode": get_args(Mode)}
 
 
+_DEFAULT_POLLING: Final = Polling()
+
+
 def _default_polling(polling: Polling | None) -> Polling:
-    return Polling() if polling is None else polling
+    return _DEFAULT_POLLING if polling is None else polling
 
 
 def _check_polling(_: object, attribute: "Attribute[Any]", value: object) -> None:

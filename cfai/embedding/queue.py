@@ -5,15 +5,22 @@ Source: Cloudflare docs, Workers AI, "Asynchronous Batch API".
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from cfai._session.retries import should_retry
 from cfai._wire.bodies import encode_json
-from cfai.embedding.retry import TEXT_ERRORS, RetryingService, concerns_all_texts
+from cfai.embedding.options import OnError
+from cfai.embedding.recovery import (
+    TEXT_ERRORS,
+    FailureJudge,
+    RetryingService,
+    concerns_all_texts,
+)
+from cfai.embedding.results import SpanResult
 from cfai.errors import (
     BadRequest,
     CfaiError,
@@ -279,3 +286,62 @@ class BatchQueue:
         if not pending.future.done():
             self._waiting.append(pending)
         return True
+
+
+async def embed_batch_through_queue(
+    queue: BatchQueue,
+    texts: Sequence[str],
+    results: list[SpanResult],
+    *,
+    on_error: OnError,
+    judge: FailureJudge,
+) -> None:
+    """As `embed_batch`, but all halves go into the queue at once, since each answer takes long."""
+    spans = [(0, len(texts))]
+    while spans:
+        futures = [queue.enqueue(texts[first:last]) for first, last in spans]
+        failed: list[CfaiError] = []
+        try:
+            await asyncio.wait(futures)
+        finally:
+            settling = _Settling(results, failed, on_error, judge)
+            spans = settling.settle(zip(spans, futures, strict=True))
+        if failed:
+            raise failed[0]
+        if any(future.cancelled() for future in futures):
+            raise asyncio.CancelledError
+
+
+@frozen(eq=False)
+class _Settling:
+    """Sorts the outcomes of one round into *results* and errors that end the job (*failed*)."""
+
+    results: list[SpanResult]
+    failed: list[CfaiError]
+    on_error: OnError
+    judge: FailureJudge
+
+    def settle(
+        self, requests: Iterable[tuple[tuple[int, int], RequestFuture]]
+    ) -> list[tuple[int, int]]:
+        """Settle each request, and return the spans of the next round."""
+        halves: list[tuple[int, int]] = []
+        for (first, last), future in requests:
+            future.cancel()  # Has no effect on one that is done.
+            if future.cancelled():
+                continue
+            outcome = future.result()
+            if isinstance(outcome, Embeddings):
+                self.judge.record_success()
+            elif self.judge.ends_job(outcome, last - first):
+                self.failed.append(outcome)
+                continue
+            elif isinstance(outcome, TEXT_ERRORS) and last - first > 1:
+                half = (first + last) // 2
+                halves += [(first, half), (half, last)]
+                continue
+            elif self.on_error == "raise":
+                self.failed.append(outcome)
+            self.results.append(SpanResult(first, last, outcome))
+        self.results.sort(key=lambda result: result.first)
+        return halves

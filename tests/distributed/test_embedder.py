@@ -216,19 +216,22 @@ def test_a_column_without_texts(elsewhere: Elsewhere) -> None:
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ("one text", "a column must be many texts, got str"),
-        (7, "a column must be many texts, got int"),
-        (["one", 2], "texts must be of str; number 1 is of int"),
-        (pa.array([1, 2]), "texts must be of str; number 0 is of int"),
+        ("one text", "a column must be an iterable of texts, got str"),
+        (7, "a column must be an iterable of texts, got int"),
+        (["one", 2], "each text must be a str; number 1 has the type int"),
+        (pa.array([1, 2]), "each text must be a str; number 0 has the type int"),
         (np.array([["one"], ["two"]]), "a column must have one dimension, got 2"),
-        ({"text": {"one": 1}}, "a column must be many texts, got dict"),
+        ({"text": {"one": 1}}, "a column must be an iterable of texts, got dict"),
         (
             pd.DataFrame([["one", "two"]], columns=["text", "text"]),
-            "column must be one column, and several are called 'text'",
+            "column must name one column, but several are called 'text'",
         ),
-        ({"a": ["one"]}, "column must be one of the table's ('a'), got 'text'"),
-        (pd.DataFrame({"a": ["one"]}), "column must be one of the table's ('a'), got 'text'"),
-        (pa.table({"a": ["one"]}), "column must be one of the table's ('a'), got 'text'"),
+        ({"a": ["one"]}, "column must be one of the table's columns ('a'), got 'text'"),
+        (
+            pd.DataFrame({"a": ["one"]}),
+            "column must be one of the table's columns ('a'), got 'text'",
+        ),
+        (pa.table({"a": ["one"]}), "column must be one of the table's columns ('a'), got 'text'"),
     ],
 )
 def test_what_is_no_column(column: Any, message: str) -> None:
@@ -240,7 +243,7 @@ def test_what_is_no_column(column: Any, message: str) -> None:
 
 def test_a_table_needs_a_name() -> None:
     """Which column has the texts isn't guessed."""
-    with pytest.raises(InputError, match=r"which column has the texts, of these: 'a', 'b'"):
+    with pytest.raises(InputError, match=r"column must name the column of texts, one of: 'a', 'b'"):
         Embedder(M3)({"a": ["one"], "b": ["two"]})
 
 
@@ -319,24 +322,27 @@ def test_equal_texts_are_sent_once(elsewhere: Elsewhere) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"workers": 0}, "workers must be a whole number, 1 or more, got 0"),
-        ({"workers": True}, "workers must be a whole number, 1 or more, got True"),
+        ({"workers": 0}, "workers must be a whole number of at least 1, got 0"),
+        ({"workers": True}, "workers must be a whole number of at least 1, got True"),
         ({"column": 1}, "column must be the name of a column, got 1"),
         ({"into": None}, "into must be the name of a column, got None"),
         ({"on_error": "yield"}, "on_error must be raise or null, got 'yield'"),
         ({"errors": 1}, "errors must be the name of a column, got 1"),
         (
             {"errors": "why"},
-            "errors needs on_error='null': otherwise the call ends at the first",
+            "errors needs on_error='null': with 'raise', the first error ends the call",
         ),
         ({"client": "x"}, "client must be a dict, got str"),
         ({"rate": -1}, 'rate must be requests per minute, "auto" or None, got -1'),
         ({"rate": "fast"}, "rate must be requests per minute, \"auto\" or None, got 'fast'"),
         ({"batch_size": 101}, "batch_size must be at most 100 for @cf/baai/bge-m3, got 101"),
-        ({"client": {"session": None}}, "client can't have a session: it belongs to one process"),
+        (
+            {"client": {"session": None}},
+            "client must not have a session: it cannot go to another process",
+        ),
         (
             {"client": {"token": "x"}},
-            "client must have arguments of WorkersAI only, got 'token'",
+            "client must have only arguments of WorkersAI, got 'token'",
         ),
     ],
 )
@@ -508,7 +514,7 @@ def until_the_end():
         while True:
             embedder(["three"])
     except ConfigError as error:
-        assert "about to end" in str(error)
+        assert "process is ending" in str(error)
 
 threading.Thread(target=until_the_end, daemon=True).start()
 """

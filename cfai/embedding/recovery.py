@@ -1,4 +1,7 @@
-"""The service as a job uses it: a call whose attempts all failed may be repeated later."""
+"""How a job recovers from errors: failed calls are repeated, and refused batches are split.
+
+Attempts within a call are repeated by the session; this repeats calls whose attempts all failed.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,7 +10,8 @@ from typing import Final, Protocol
 
 from cfai._session.retries import backoff_delay
 from cfai._session.throttle import Throttle
-from cfai.embedding.results import JobReporter
+from cfai.embedding.options import OnError
+from cfai.embedding.results import JobReporter, SpanResult
 from cfai.errors import (
     AuthenticationError,
     BadRequest,
@@ -48,6 +52,9 @@ _CODES_OF_ALL_TEXTS: Final = frozenset({5007, 7000, 7003})
 
 TEXT_ERRORS: Final = (BadRequest, RequestTooLarge, InputError)
 """Errors that a single text of a batch may cause."""
+
+_MAX_REFUSED: Final = 20
+"""After this many texts were refused one by one, and none embedded, the texts are not at fault."""
 
 
 def concerns_all_texts(error: CfaiError) -> bool:
@@ -211,3 +218,65 @@ class RetryingService:
         elif now - self._silent_since >= _MAX_SILENCE:
             return None
         return backoff_delay(retries, retries.max + failures, error, random=random)
+
+
+class FailureJudge:
+    """Decides whether an error concerns some texts or all of them, from earlier outcomes."""
+
+    def __init__(self) -> None:
+        self._embedded = False
+        self._refused = 0
+
+    def record_success(self) -> None:
+        """Record that some texts were embedded."""
+        self._embedded = True
+
+    def ends_job(self, error: CfaiError, texts: int) -> bool:
+        """Whether every other text would fail in the same way as these *texts*.
+
+        This is also so if the first texts of a job were refused one by one and none was embedded:
+        then something else is at fault, such as an option.
+        """
+        if concerns_all_texts(error):
+            return True
+        if self._embedded or texts > 1 or not isinstance(error, BadRequest):
+            return False
+        self._refused += 1
+        if self._refused < _MAX_REFUSED:
+            return False
+        error.add_note(f"each of the first {self._refused} texts was refused")
+        return True
+
+
+async def embed_batch(
+    service: RetryingService,
+    texts: Sequence[str],
+    results: list[SpanResult],
+    *,
+    on_error: OnError,
+    judge: FailureJudge,
+    first: int = 0,
+) -> None:
+    """Embed *texts*, and append what becomes of them to *results*, in order.
+
+    Raises:
+        CfaiError: A text failed and *on_error* is "raise", or the error concerns all texts. The
+            results before it are in *results*.
+    """
+    outcome: Embeddings | CfaiError
+    try:
+        outcome = await service.embed(texts)
+    except CfaiError as exc:
+        outcome = exc
+    if isinstance(outcome, Embeddings):
+        judge.record_success()
+    elif judge.ends_job(outcome, len(texts)):
+        raise outcome
+    elif isinstance(outcome, TEXT_ERRORS) and len(texts) > 1:
+        half = len(texts) // 2
+        for start, part in ((first, texts[:half]), (first + half, texts[half:])):
+            await embed_batch(service, part, results, on_error=on_error, judge=judge, first=start)
+        return
+    results.append(SpanResult(first, first + len(texts), outcome))
+    if on_error == "raise" and isinstance(outcome, CfaiError):
+        raise outcome
