@@ -13,7 +13,14 @@ import pytest
 
 from cfai import InputError, QuotaExceeded, WorkersAI
 from cfai.testing import FakeWorkersAI, Service, vector_of
-from tests.embedding.samples import M3, check_table, file_names, is_poison, texts
+from tests.embedding.samples import (
+    M3,
+    check_table,
+    file_names,
+    is_poison,
+    poisoned,
+    texts,
+)
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -199,3 +206,36 @@ async def test_a_full_disk_is_an_error_that_names_the_file(
         await ai.embed_many(M3, texts(60), batch_size=20).to_parquet(tmp_path)
     gc.collect()  # Would report an exception that was never retrieved.
     assert file_names(tmp_path) == []
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_an_array_has_a_row_for_each_text(
+    fake: FakeWorkersAI, ai: WorkersAI, ordered: bool
+) -> None:
+    """Rows of failed texts are NaN."""
+    fake.simulates(Service(poison=is_poison))
+    given = poisoned(50, 7, 30)
+    job = ai.embed_many(M3, given, batch_size=8, on_error="yield", ordered=ordered)
+    whole = await job.numpy()
+    assert (whole.shape, whole.dtype) == ((50, 4), np.float32)
+    for place, text in enumerate(given):
+        if place in (7, 30):
+            assert np.isnan(whole[place]).all()
+        else:
+            assert whole[place].tolist() == vector_of(text).tolist()
+
+
+async def test_skipped_texts_have_no_row(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    fake.simulates(Service(poison=is_poison))
+    assert (await ai.embed_many(M3, poisoned(50, 7), on_error="skip").numpy()).shape == (49, 4)
+    assert (await ai.embed_many(M3, []).numpy()).shape == (0, 0)
+
+
+async def test_a_failed_array_leaves_its_batches_in_finished(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
+    fake.simulates(Service(quota=30))
+    job = ai.embed_many(M3, texts(50), batch_size=10, concurrency=1)
+    with pytest.raises(QuotaExceeded):
+        await job.numpy()
+    assert [batch.start for batch in job.finished] == [0, 10, 20]

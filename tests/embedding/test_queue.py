@@ -1,4 +1,4 @@
-"""Many texts through the service's queue: handed over in batches, and matched by reference."""
+"""Jobs through the service's queue: submitted in batches, matched by reference."""
 
 import asyncio
 from typing import Any
@@ -24,14 +24,21 @@ from cfai.errors import (
     ServerError,
 )
 from cfai.testing import FakeWorkersAI, Recorded, Reply, Service, vector_of
+from tests.embedding.samples import (
+    M3,
+    batches_of,
+    check_vectors,
+    collect,
+    collect_into,
+    failures_of,
+    is_poison,
+    texts,
+)
 
-M3 = "@cf/baai/bge-m3"
 QUICK = Retries(max=3, base=0.002, cap=0.01)
+
+
 AT_ONCE = Polling(base=0)
-
-
-def texts(count: int) -> list[str]:
-    return [f"text {number}" for number in range(count)]
 
 
 @pytest.fixture
@@ -44,34 +51,18 @@ def queued(ai: WorkersAI, given: Any, **options: Any) -> Any:
     return ai.embed_many(M3, given, **chosen)
 
 
-async def everything(job: Any) -> list[Any]:
-    return [item async for item in job]
-
-
-async def until_it_fails(job: Any, items: list[Any]) -> None:
-    async for item in job:
-        items.append(item)  # noqa: PERF401  # `extend` would lose them
-
-
-def right(items: list[Any], given: list[str]) -> None:
-    for item in items:
-        assert isinstance(item, EmbeddedBatch)
-        for place, row in enumerate(item.vectors, start=item.start):
-            assert row == vector_of(given[place])
-
-
 def submitted(fake: FakeWorkersAI) -> list[list[Any]]:
-    """The requests of each batch that was handed over."""
+    """The requests of each submitted batch."""
     bodies = [one.json() for one in fake.requests]
     return [body["requests"] for body in bodies if "requests" in body]
 
 
-async def test_many_requests_in_one_batch(fake: FakeWorkersAI, ai: WorkersAI) -> None:
-    """Up to 1,000 texts go together, each request with a reference of its own, and in order."""
+async def test_requests_are_submitted_in_batches(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    """Of up to 1,000 texts, in order; each request has its own reference."""
     service = fake.simulates(Service())
     given = texts(2500)
-    items = await everything(queued(ai, given, polling=Polling(base=0.01)))
-    right(items, given)
+    items = await collect(queued(ai, given, polling=Polling(base=0.01)))
+    check_vectors(items, given)
     assert [item.start for item in items] == list(range(0, 2500, 100))
     batches = submitted(fake)
     assert [len(batch) for batch in batches] == [10, 10, 5]
@@ -83,7 +74,7 @@ async def test_many_requests_in_one_batch(fake: FakeWorkersAI, ai: WorkersAI) ->
 
 async def test_options_reach_the_queue(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     fake.simulates(Service())
-    await everything(queued(ai, ["one"], pooling="cls", truncate=True))
+    await collect(queued(ai, ["one"], pooling="cls", truncate=True))
     ((request,),) = submitted(fake)
     assert request == {
         "text": ["one"],
@@ -93,8 +84,8 @@ async def test_options_reach_the_queue(fake: FakeWorkersAI, ai: WorkersAI) -> No
     }
 
 
-async def test_the_documented_bytes(fake: FakeWorkersAI, ai: WorkersAI) -> None:
-    """Queued, running, done: as the service's documentation has it."""
+async def test_the_documented_responses_are_read(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    """Queued, running, done: the bytes of the service's documentation."""
     fake.says(
         b'{"result":{"status":"queued","request_id":"768f15b7-4fd6-4498-906e-ad94ffc7f8d2",'
         b'"model":"@cf/baai/bge-m3"},"success":true,"errors":[],"messages":[]}'
@@ -108,14 +99,16 @@ async def test_the_documented_bytes(fake: FakeWorkersAI, ai: WorkersAI) -> None:
         b'"success":true,"external_reference":"1"}],"usage":{"prompt_tokens":12,'
         b'"completion_tokens":0,"total_tokens":12}},"success":true,"errors":[],"messages":[]}'
     )
-    (item,) = await everything(queued(ai, ["a", "b"]))
+    (item,) = await collect(queued(ai, ["a", "b"]))
     assert item.vectors.tolist() == [[1, 2], [3, 4.5]]
     looks = [one.json() for one in fake.requests[1:]]
     assert looks == [{"request_id": "768f15b7-4fd6-4498-906e-ad94ffc7f8d2"}] * 2
 
 
-async def test_batches_under_way_are_bounded(fake: FakeWorkersAI, ai: WorkersAI) -> None:
-    """`concurrency` is how many; texts are read only as far as that needs."""
+async def test_concurrency_limits_the_batches_in_the_queue(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
+    """And how far the texts are read."""
     service = fake.simulates(Service(queue_time=0.02, dimension=1))
     read = 0
 
@@ -135,11 +128,11 @@ async def test_batches_under_way_are_bounded(fake: FakeWorkersAI, ai: WorkersAI)
     assert service.counters.most_queued == 2
 
 
-async def test_a_batch_is_bounded_in_bytes(fake: FakeWorkersAI, ai: WorkersAI) -> None:
-    """However long the texts, what is handed over stays under 10 MB."""
+async def test_a_batch_stays_below_ten_megabytes(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    """However long the texts are."""
     service = fake.simulates(Service(dimension=1))
     given = [f"{number}" + "é" * 1_000_000 for number in range(12)]
-    right_length = await everything(
+    right_length = await collect(
         queued(ai, given, batch_size=2, polling=Polling(base=0.01), concurrency=3)
     )
     assert sum(map(len, right_length)) == 12
@@ -147,54 +140,54 @@ async def test_a_batch_is_bounded_in_bytes(fake: FakeWorkersAI, ai: WorkersAI) -
     assert service.counters.batches == 3
 
 
-async def test_texts_too_long_for_any_batch(fake: FakeWorkersAI, ai: WorkersAI) -> None:
-    """A request is halved until it fits; a text that never fits is a failure, and isn't sent."""
+async def test_a_text_that_is_too_long_for_a_batch_fails(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
+    """A request is halved until it fits; a text that never fits is not sent."""
     fake.simulates(Service(dimension=1))
     given = ["a" * 6_000_000, "b" * 6_000_000, "c" * 10_000_000]
-    items = await everything(queued(ai, given, on_error="yield"))
+    items = await collect(queued(ai, given, on_error="yield"))
     assert [item.start for item in items] == [0, 1, 2]
     assert isinstance(items[2], EmbedFailure)
     assert isinstance(items[2].error, InputError)
     assert "10 MB" in str(items[2].error)
 
 
-def poison(text: str) -> bool:
-    return "poison" in text
-
-
-async def test_a_poison_text_stands_alone(fake: FakeWorkersAI, ai: WorkersAI) -> None:
-    """The halves of what failed are asked for at once: few rounds, however many texts."""
-    service = fake.simulates(Service(poison=poison))
+async def test_a_failed_request_is_halved_down_to_its_text(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
+    """All halves are submitted together, so that few rounds are needed."""
+    service = fake.simulates(Service(poison=is_poison))
     given = [f"poison {n}" if n in (5, 40, 199) else text for n, text in enumerate(texts(256))]
     job = queued(ai, given, batch_size=64, on_error="yield", polling=Polling(base=0.01))
-    items = await everything(job)
-    right([item for item in items if isinstance(item, EmbeddedBatch)], given)
-    failures = [item for item in items if isinstance(item, EmbedFailure)]
+    items = await collect(job)
+    check_vectors(batches_of(items), given)
+    failures = failures_of(items)
     assert [one.text for one in failures] == ["poison 5", "poison 40", "poison 199"]
     assert all(isinstance(one.error, BadRequest) for one in failures)
-    assert all(service.counters.answered[text] == 1 for text in given if not poison(text))
+    assert all(service.counters.answered[text] == 1 for text in given if not is_poison(text))
     assert service.counters.batches <= 1 + 6
 
 
-async def test_a_poison_text_ends_the_job(fake: FakeWorkersAI, ai: WorkersAI) -> None:
-    fake.simulates(Service(poison=poison))
+async def test_a_refused_text_ends_the_job_by_default(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    fake.simulates(Service(poison=is_poison))
     items: list[Any] = []
     given = [*texts(20), "poison", *texts(11)]
     with pytest.raises(BadRequest):
-        await until_it_fails(queued(ai, given, batch_size=8), items)
-    right(items, given)
+        await collect_into(queued(ai, given, batch_size=8), items)
+    check_vectors(items, given)
 
 
-async def test_texts_that_cannot_be_sent(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+async def test_invalid_texts_fail_alone(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     fake.simulates(Service())
     given = ["one", "", "two", "\ud800", "three"]
-    items = await everything(queued(ai, given, on_error="yield"))
+    items = await collect(queued(ai, given, on_error="yield"))
     assert [item.start for item in items if isinstance(item, EmbedFailure)] == [1, 3]
-    right([item for item in items if isinstance(item, EmbeddedBatch)], given)
+    check_vectors(batches_of(items), given)
 
 
 def answers(request: Recorded, **of_items: Any) -> Any:
-    """What each request of the batch gets: vectors, or what *of_items* says of its reference."""
+    """The response to a batch: vectors, or the value in *of_items* for a reference."""
     fake_answers = []
     for one in request.json()["requests"]:
         name = one["external_reference"]
@@ -204,8 +197,8 @@ def answers(request: Recorded, **of_items: Any) -> Any:
     return {"responses": fake_answers}
 
 
-async def test_an_item_that_fails_without_a_reason(fake: FakeWorkersAI, ai: WorkersAI) -> None:
-    """It is halved, too: of all items only this one failed, so it is about its texts."""
+async def test_an_item_without_a_reason_is_halved(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    """Only this item failed, so its texts are probably at fault."""
     said: dict[str, Any] = {"success": False, "errors": []}
 
     def reply(request: Recorded) -> Any:
@@ -217,30 +210,30 @@ async def test_an_item_that_fails_without_a_reason(fake: FakeWorkersAI, ai: Work
         return answers(request, **{f"r{name}": said for name in bad})
 
     fake.always.answers_by(reply)
-    items = await everything(queued(ai, ["a", "b", "poison", "c"], on_error="yield"))
+    items = await collect(queued(ai, ["a", "b", "poison", "c"], on_error="yield"))
     assert [item.start for item in items if isinstance(item, EmbedFailure)] == [2]
-    right([item for item in items if isinstance(item, EmbeddedBatch)], ["a", "b", "", "c"])
+    check_vectors(batches_of(items), ["a", "b", "", "c"])
 
 
-async def test_items_that_may_go_better_go_again(fake: FakeWorkersAI, ai: WorkersAI) -> None:
-    """An item that is missing or failed with a 500 is handed over again, and no other one."""
+async def test_temporary_failures_are_submitted_again(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    """Only items that are missing or failed with a 5xx."""
     busy = {"success": False, "errors": [{"code": 3040, "message": "busy"}]}
     missing = {"external_reference": "nobody's"}
     fake.answers_by(lambda request: answers(request, r1=busy, r3=missing))
     fake.answers_by(answers)
     given = texts(3)
-    right(await everything(queued(ai, given, batch_size=1)), given)
+    check_vectors(await collect(queued(ai, given, batch_size=1)), given)
     assert [[one["text"] for one in batch] for batch in submitted(fake)] == [
         [["text 0"], ["text 1"], ["text 2"]],
         [["text 0"], ["text 2"]],
     ]
 
 
-async def test_an_item_that_keeps_failing(fake: FakeWorkersAI, ai: WorkersAI) -> None:
-    """After as many repetitions as `Retries` allows, it is a failure; the others have theirs."""
+async def test_an_item_that_keeps_failing_is_a_failure(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    """After as many repetitions as `Retries` allows; other items are not affected."""
     broken = {"success": False, "errors": [{"code": 7009, "message": "broken"}]}
     fake.always.answers_by(lambda request: answers(request, r1=broken))
-    items = await everything(queued(ai, texts(2), batch_size=1, on_error="yield"))
+    items = await collect(queued(ai, texts(2), batch_size=1, on_error="yield"))
     assert isinstance(items[0], EmbedFailure)
     assert isinstance(items[0].error, ServerError)
     assert isinstance(items[1], EmbeddedBatch)
@@ -248,7 +241,7 @@ async def test_an_item_that_keeps_failing(fake: FakeWorkersAI, ai: WorkersAI) ->
 
 
 async def test_a_refused_batch_is_halved(fake: FakeWorkersAI, ai: WorkersAI) -> None:
-    """Where the service refuses a batch for one of its requests, the others don't suffer."""
+    """If one request causes the refusal, the others get their vectors."""
 
     def reply(request: Recorded) -> Any:
         if any("poison" in one["text"] for one in request.json()["requests"]):
@@ -261,17 +254,17 @@ async def test_a_refused_batch_is_halved(fake: FakeWorkersAI, ai: WorkersAI) -> 
     assert isinstance(refusal, Reply)
     fake.always.answers_by(reply)
     given = [*texts(7), "poison"]
-    items = await everything(queued(ai, given, batch_size=1, on_error="yield"))
-    right(items[:7], given)
+    items = await collect(queued(ai, given, batch_size=1, on_error="yield"))
+    check_vectors(items[:7], given)
     assert isinstance(items[7], EmbedFailure)
 
 
-async def test_a_batch_too_large_is_halved(fake: FakeWorkersAI, ai: WorkersAI) -> None:
-    """A service that takes less than documented refuses, and takes the halves."""
+async def test_a_batch_that_is_too_large_is_halved(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    """By a service that accepts less than documented."""
     fake.fails(413, 3006, "Request too large")
     fake.always.answers_by(answers)
     given = texts(4)
-    right(await everything(queued(ai, given, batch_size=1)), given)
+    check_vectors(await collect(queued(ai, given, batch_size=1)), given)
     assert [len(batch) for batch in submitted(fake)] == [4, 2, 2]
 
 
@@ -282,49 +275,51 @@ async def test_a_batch_too_large_is_halved(fake: FakeWorkersAI, ai: WorkersAI) -
         lambda fake: fake.answers({"status": "expired", "request_id": "b"}),
     ],
 )
-async def test_a_lost_batch_is_handed_over_again(
+async def test_a_lost_batch_is_submitted_again(
     fake: FakeWorkersAI, ai: WorkersAI, lost: Any
 ) -> None:
-    """Whether the service knows nothing of it any more, or says that it has expired."""
+    """Whether the service returns 404 or reports it as expired."""
     fake.answers({"status": "queued", "request_id": "b"})
     lost(fake)
     fake.always.answers_by(answers)
     given = texts(4)
-    right(await everything(queued(ai, given)), given)
+    check_vectors(await collect(queued(ai, given)), given)
     assert len(submitted(fake)) == 2
 
 
-async def test_batches_that_are_always_lost(fake: FakeWorkersAI, ai: WorkersAI) -> None:
-    """They end as failures: nothing goes round for ever."""
+async def test_batches_that_are_always_lost_end_as_failures(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
+    """After as many repetitions as `Retries` allows."""
     fake.simulates(Service(lost=1.0, seed=1))
     with pytest.raises((NotFound, ServerError)):
-        await everything(queued(ai, texts(3)))
+        await collect(queued(ai, texts(3)))
     assert len(submitted(fake)) == 1 + QUICK.max
 
 
-async def test_a_look_that_fails_is_no_lost_batch(fake: FakeWorkersAI) -> None:
-    """The service goes on without being looked at: it is looked at again."""
+async def test_a_failed_poll_is_repeated(fake: FakeWorkersAI) -> None:
+    """The service works on the batch all the same."""
     ai = fake.client(retries=Retries(max=0))
     fake.answers({"status": "queued", "request_id": "b"})
     fake.fails(500, 7009, "broken").hangs_up().fails(500, 7009, "broken").hangs_up()
     fake.answers_by(lambda _: answers(fake.requests[0]))
     given = texts(4)
-    right(await everything(queued(ai, given)), given)
+    check_vectors(await collect(queued(ai, given)), given)
     assert len(submitted(fake)) == 1
 
 
-async def test_looks_that_always_fail(fake: FakeWorkersAI) -> None:
-    """After five in a row, the texts of the batch are failures."""
+async def test_five_failed_polls_in_a_row_give_a_batch_up(fake: FakeWorkersAI) -> None:
+    """Its texts are failures."""
     ai = fake.client(retries=Retries(max=0))
     fake.answers({"status": "queued", "request_id": "b"})
     fake.always.fails(500, 7009, "broken")
     with pytest.raises(ServerError):
-        await everything(queued(ai, texts(4)))
+        await collect(queued(ai, texts(4)))
     assert len(fake.requests) == 1 + 5
 
 
-async def test_refusals_only_mean_to_wait(fake: FakeWorkersAI) -> None:
-    """For looks as for batches, however many there are; `stats` counts them all."""
+async def test_refusals_lose_no_text(fake: FakeWorkersAI) -> None:
+    """Neither of polls nor of submissions; `stats` counts them all."""
     for _ in range(3):
         fake.fails(429, 10429, "Rate limited")
     fake.answers({"status": "queued", "request_id": "b"})
@@ -333,72 +328,76 @@ async def test_refusals_only_mean_to_wait(fake: FakeWorkersAI) -> None:
     fake.answers_by(lambda _: answers(fake.requests[0]))
     ai = fake.client(retries=Retries(max=1, base=0.002))
     job = queued(ai, texts(4))
-    right(await everything(job), texts(4))
+    check_vectors(await collect(job), texts(4))
     assert (job.stats.requests, job.stats.refusals, job.stats.retries) == (9, 7, 7)
     assert job.stats.texts == 4
 
 
-async def test_a_used_up_quota_stops_at_once(fake: FakeWorkersAI, ai: WorkersAI) -> None:
-    """What is finished is kept, and nothing more is handed over."""
+async def test_a_used_up_quota_ends_the_job_at_once(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    """Finished batches are yielded, and nothing more is submitted."""
     service = fake.simulates(Service(quota=250))
     items: list[Any] = []
     job = queued(ai, texts(5000), batch_size=10, concurrency=1, on_error="skip")
     with pytest.raises(QuotaExceeded) as caught:
-        await until_it_fails(job, items)
-    right(items, texts(5000))
+        await collect_into(job, items)
+    check_vectors(items, texts(5000))
     assert sum(map(len, items)) == 250 == job.stats.texts
     assert caught.value.resets_at.tzinfo is not None
     assert service.counters.batches <= 2
 
 
 @pytest.mark.parametrize("concurrency", [4, None])
-async def test_what_is_under_way_at_the_end_of_a_quota_is_kept(
+async def test_submitted_batches_are_polled_once_more_when_the_quota_ends(
     fake: FakeWorkersAI, ai: WorkersAI, concurrency: int | None
 ) -> None:
-    """It is paid for: batches that were handed over are looked at once more, and soon."""
+    """They are paid for, and polled at once."""
     service = fake.simulates(Service(quota=1500))
     items: list[Any] = []
     polling = Polling(base=0.05, cap=60, factor=1000)
     job = queued(ai, texts(6000), concurrency=concurrency, on_error="skip", polling=polling)
     with pytest.raises(QuotaExceeded):
-        await until_it_fails(job, items)
-    right(items, texts(6000))
+        await collect_into(job, items)
+    check_vectors(items, texts(6000))
     assert sum(map(len, items)) == job.stats.texts == service.counters.texts > 0
 
 
-async def test_a_quota_that_refuses_the_batch(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+async def test_a_refused_submission_for_the_quota_ends_the_job(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
     fake.always.fails(429, 4006, "used up")
     with pytest.raises(QuotaExceeded):
-        await everything(queued(ai, texts(3)))
+        await collect(queued(ai, texts(3)))
     assert len(fake.requests) == 1
 
 
-async def test_what_is_not_about_the_texts(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+async def test_an_error_of_all_texts_ends_the_job(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     fake.always.fails(401, 10000, "Authentication error")
     with pytest.raises(AuthenticationError):
-        await everything(queued(ai, texts(300), on_error="skip"))
+        await collect(queued(ai, texts(300), on_error="skip"))
     assert len(fake.requests) == 1
 
 
-async def test_a_batch_without_a_name(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+async def test_a_batch_without_a_request_id_is_an_error(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     fake.always.answers({"status": "queued"})
     with pytest.raises(DecodeError, match="returned no request_id"):
-        await everything(queued(ai, ["one"]))
+        await collect(queued(ai, ["one"]))
 
 
-async def test_vectors_of_another_dimension(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+async def test_vectors_of_another_dimension_are_an_error(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
     other = {"success": True, "result": {"shape": [1, 1], "data": [[1.0]]}}
     fake.always.answers_by(lambda request: answers(request, r2=other))
     with pytest.raises(DecodeError, match="the vectors have 1 numbers, and earlier ones had 4"):
-        await everything(queued(ai, texts(2), batch_size=1))
+        await collect(queued(ai, texts(2), batch_size=1))
 
 
-async def test_leaving_stops_the_looks(fake: FakeWorkersAI, ai: WorkersAI) -> None:
-    """Nothing is looked at any more, and no task is left."""
+async def test_leaving_stops_the_polls(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    """No task is left."""
     fake.always.answers({"status": "queued", "request_id": "b"})
     before = asyncio.all_tasks()
     job = queued(ai, texts(9), polling=Polling(base=0.001, cap=0.001))
-    reader = asyncio.create_task(everything(job))
+    reader = asyncio.create_task(collect(job))
     await fake.until(lambda: len(fake.requests) >= 3)
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -406,11 +405,11 @@ async def test_leaving_stops_the_looks(fake: FakeWorkersAI, ai: WorkersAI) -> No
     assert asyncio.all_tasks() <= before | {one.task for one in fake._state.connections}
 
 
-async def test_equal_texts_and_checkpoints(
+async def test_dedupe_and_checkpoints_work_through_the_queue(
     fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Any
 ) -> None:
-    """What a job through the queue has finished, one that asks directly finds."""
-    service = fake.simulates(Service(poison=poison))
+    """A direct job resumes from the checkpoint of a job through the queue."""
+    service = fake.simulates(Service(poison=is_poison))
     given = ["a", "b", "poison", "a"] * 20
     for mode in ("queue", "direct"):
         job = queued(
@@ -422,20 +421,17 @@ async def test_equal_texts_and_checkpoints(
             on_error="yield",
             mode=mode,
         )
-        items = await everything(job)
-        right([item for item in items if isinstance(item, EmbeddedBatch)], given)
+        items = await collect(job)
+        check_vectors(batches_of(items), given)
         assert sum(isinstance(item, EmbedFailure) for item in items) == 20
         assert (mode == "queue") == (job.stats.requests > 0)
     assert service.counters.answered == {"a": 1, "b": 1}
 
 
 @pytest.mark.parametrize("wrong", [{"mode": "later"}, {"polling": 3}])
-async def test_bounds_of_the_options(ai: WorkersAI, wrong: Any) -> None:
+async def test_invalid_options_are_refused(ai: WorkersAI, wrong: Any) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
         ai.embed_many(M3, ["one"], **wrong)
-
-
-# Any mix of all that, cut off at any moment...
 
 
 @st.composite
@@ -447,7 +443,7 @@ def cuts(draw: st.DrawFn) -> tuple[list[str], Service, dict[str, Any], int]:
         lost=draw(st.sampled_from([0.0, 0.3])),
         quota=draw(st.none() | st.integers(1, 60)),
         seed=draw(st.integers(0, 99)),
-        poison=poison,
+        poison=is_poison,
     )
     options = {
         "mode": draw(st.sampled_from(["direct", "queue"])),
@@ -464,7 +460,7 @@ def cuts(draw: st.DrawFn) -> tuple[list[str], Service, dict[str, Any], int]:
 def test_a_job_may_be_cancelled_at_any_moment(
     cut: tuple[list[str], Service, dict[str, Any], int],
 ) -> None:
-    """What came is right and came once, and no task is left."""
+    """Every vector is right and comes once, and no task is left."""
     given_texts, service, options, turns = cut
 
     async def main() -> list[Any]:
@@ -474,7 +470,7 @@ def test_a_job_may_be_cancelled_at_any_moment(
             ai = fake.client(retries=Retries(max=25, base=0.0005, cap=0.001))
             before = asyncio.all_tasks()
             job = queued(ai, given_texts, **options)
-            reader = asyncio.create_task(until_it_fails(job, items))
+            reader = asyncio.create_task(collect_into(job, items))
             for _ in range(turns):
                 await asyncio.sleep(0)
             reader.cancel()
@@ -492,4 +488,4 @@ def test_a_job_may_be_cancelled_at_any_moment(
         for at in range(len(item) if isinstance(item, EmbeddedBatch) else 1)
     ]
     assert len(set(places)) == len(places)
-    right([item for item in items if isinstance(item, EmbeddedBatch)], given_texts)
+    check_vectors(batches_of(items), given_texts)

@@ -1,0 +1,81 @@
+"""Statistics, usage and progress of a job."""
+
+from typing import Any
+
+import pytest
+
+from cfai import Progress, Retries, WorkersAI
+from cfai.errors import AuthenticationError
+from cfai.testing import FakeWorkersAI, Service
+from tests.embedding.samples import (
+    M3,
+    collect,
+    error_of,
+    places_of,
+    texts,
+)
+
+
+async def test_progress_is_reported_after_each_batch(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    fake.simulates(Service())
+    heard: list[Progress] = []
+    await collect(ai.embed_many(M3, texts(30), batch_size=10, progress=heard.append))
+    assert [(one.done, one.total) for one in heard] == [(10, 30), (20, 30), (30, 30)]
+    assert heard[-1].seconds_left == 0
+    assert heard[-1].stats.texts_per_second > 0
+
+
+async def test_retries_are_counted_as_such(fake: FakeWorkersAI) -> None:
+    """Texts that fail without being sent do not count as attempts."""
+    service = fake.simulates(Service(faults=0.3, seed=4))
+    ai = fake.client(retries=Retries(max=25, base=0.001, cap=0.002))
+    job = ai.embed_many(M3, ["a", "", "b", ""] * 20, batch_size=8, on_error="yield")
+    await collect(job)
+    assert job.stats.requests == service.counters.requests
+    assert job.stats.retries == service.counters.faults > 0
+
+
+async def test_known_texts_do_not_count_towards_the_speed(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
+    """Nor towards the remaining time; they count as texts."""
+    fake.simulates(Service())
+    heard: list[Progress] = []
+    given = ["a", *["b"] * 19]
+    job = ai.embed_many(M3, given, batch_size=1, dedupe=True, progress=heard.append)
+    await collect(job)
+    assert (job.stats.texts, job.stats.known) == (20, 18)
+    assert job.stats.texts_per_second == pytest.approx(2 / job.stats.seconds)
+    assert heard[-1].seconds_left == 0
+    first = heard[0]
+    assert first.seconds_left is None or first.seconds_left >= 0
+
+
+async def test_equal_texts_have_the_usage_of_their_request(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
+    """With `dedupe` as well, a request is counted once."""
+    usage = {"prompt_tokens": 7, "total_tokens": 7}
+    fake.answers({"shape": [1, 1], "data": [[1.0]], "usage": usage})
+    (batch,) = await collect(ai.embed_many(M3, ["a", "a"], dedupe=True))
+    assert batch.usage.prompt_tokens == 7
+
+
+async def test_an_exception_of_the_progress_function_ends_the_job(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
+    """It does not hide the error of the job, and no result is lost."""
+
+    def listener(_: Progress) -> None:
+        raise LookupError("mine")
+
+    fake.simulates(Service(quota=20))
+    items: list[Any] = []
+    job = ai.embed_many(M3, texts(60), batch_size=10, concurrency=1, progress=listener)
+    assert isinstance(await error_of(job, items), LookupError)
+    assert places_of(items)[:10] == list(range(10))
+    fake.always.fails(401, 10000, "bad token")
+    error = await error_of(ai.embed_many(M3, [""], on_error="yield", progress=listener), [])
+    assert isinstance(error, LookupError)
+    error = await error_of(ai.embed_many(M3, ["a"], progress=listener), [])
+    assert isinstance(error, AuthenticationError)
