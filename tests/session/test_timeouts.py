@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from cfai._session.timeouts import SharedTimer
+from tests import virtual_time
 
 
 async def test_a_timeout_interrupts_its_body() -> None:
@@ -33,18 +34,25 @@ async def test_no_timeout_sets_no_timer() -> None:
     assert timer._handle is None
 
 
-async def test_timeouts_expire_in_order() -> None:
-    """Whatever the order of their starts."""
-    timer = SharedTimer()
+def test_timeouts_expire_in_order() -> None:
+    """Whatever the order of their starts, and each when it is due."""
+    durations = (0.05, 0.01, 0.03, 0.02, 0.04)
     ended: list[float] = []
+    moments: list[float] = []
 
-    async def call(seconds: float) -> None:
+    async def call(timer: SharedTimer, seconds: float) -> None:
         with pytest.raises(TimeoutError), timer.timeout(seconds):
             await asyncio.Event().wait()
         ended.append(seconds)
+        moments.append(timer.now())
 
-    await asyncio.gather(*(call(seconds) for seconds in (0.05, 0.01, 0.03, 0.02, 0.04)))
-    assert ended == sorted(ended)
+    async def main() -> None:
+        timer = SharedTimer()
+        await asyncio.gather(*(call(timer, seconds) for seconds in durations))
+
+    virtual_time.run(main())
+    assert ended == sorted(durations)
+    assert moments == pytest.approx(ended)
 
 
 async def test_a_cancellation_is_not_a_timeout() -> None:
