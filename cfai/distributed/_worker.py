@@ -41,15 +41,17 @@ class Worker:
         Raises:
             ConfigError: The process is ending.
         """
-        with self._lock:
-            loop = self._running_loop()
-            future = asyncio.run_coroutine_threadsafe(function(*arguments), loop)
+        future: Future[T] | None = None
         try:
+            with self._lock:
+                loop = self._running_loop()
+                future = asyncio.run_coroutine_threadsafe(function(*arguments), loop)
             return future.result()
         except CancelledError as exc:
             raise ConfigError(_PROCESS_ENDS) from exc
         except BaseException:
-            future.cancel()  # The waiting thread was interrupted.
+            if future is not None:
+                future.cancel()  # The waiting thread was interrupted.
             raise
 
     def client(self, options: dict[str, Any]) -> WorkersAI:

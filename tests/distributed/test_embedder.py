@@ -36,7 +36,7 @@ SECRET = "a-token-that-nobody-sees"  # noqa: S105  # it opens nothing
 
 
 @frozen
-class Elsewhere:
+class ThreadedService:
     """A scripted service on a thread of its own, so that a test may block."""
 
     fake: FakeWorkersAI
@@ -55,30 +55,30 @@ class Elsewhere:
 
 
 @contextmanager
-def served(service: Service) -> Iterator[Elsewhere]:
-    started: Future[tuple[Elsewhere, asyncio.Event]] = Future()
+def served(service: Service) -> Iterator[ThreadedService]:
+    started: Future[tuple[ThreadedService, asyncio.Event]] = Future()
 
     async def serve() -> None:
         stop = asyncio.Event()
         async with FakeWorkersAI() as fake:
-            here = Elsewhere(fake, fake.simulates(service), asyncio.get_running_loop())
-            started.set_result((here, stop))
+            running = ThreadedService(fake, fake.simulates(service), asyncio.get_running_loop())
+            started.set_result((running, stop))
             await stop.wait()
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    here, stop = started.result()
+    running, stop = started.result()
     try:
-        yield here
+        yield running
     finally:
-        here.loop.call_soon_threadsafe(stop.set)
+        running.loop.call_soon_threadsafe(stop.set)
         thread.join()
 
 
 @pytest.fixture
-def elsewhere() -> Iterator[Elsewhere]:
-    with served(Service()) as here:
-        yield here
+def service_thread() -> Iterator[ThreadedService]:
+    with served(Service()) as running:
+        yield running
 
 
 def texts(count: int) -> list[str]:
@@ -86,13 +86,13 @@ def texts(count: int) -> list[str]:
 
 
 def matrix(given: Iterable[str | None]) -> Any:
-    """What shall come back, as rows; NaN where there is no text."""
+    """The expected rows; NaN for missing texts."""
     nothing = array("f", [float("nan")] * 4)
     return np.array([nothing if text is None else vector_of(text) for text in given], np.float32)
 
 
 def as_matrix(vectors: Any) -> Any:
-    """The rows of a column of whichever kind."""
+    """The rows of a column of any kind."""
     rows = vectors.to_pylist() if isinstance(vectors, pa.Array | pa.ChunkedArray) else vectors
     nothing = [float("nan")] * 4
     return np.array([nothing if row is None else row for row in rows], np.float32)
@@ -116,18 +116,22 @@ COLUMNS: dict[str, Callable[[list[str | None]], Any]] = {
 
 
 @pytest.mark.parametrize("kind", COLUMNS)
-def test_every_kind_of_column(kind: str, elsewhere: Elsewhere) -> None:
-    """Each text has its own vector in its own row, and a missing one has none."""
-    found = elsewhere.embedder()(COLUMNS[kind](GIVEN))
-    assert np.array_equal(as_matrix(found), matrix(GIVEN), equal_nan=True)
-    assert elsewhere.simulation.counters.texts == 121
-    assert elsewhere.simulation.counters.requests == 2
+def test_each_text_of_any_column_gets_its_vector(
+    kind: str, service_thread: ThreadedService
+) -> None:
+    """In its own row; a missing text has no vector."""
+    result = service_thread.embedder()(COLUMNS[kind](GIVEN))
+    assert np.array_equal(as_matrix(result), matrix(GIVEN), equal_nan=True)
+    assert service_thread.simulation.counters.texts == 121
+    assert service_thread.simulation.counters.requests == 2
 
 
 @pytest.mark.parametrize("given", [GIVEN, texts(3)], ids=["with nulls", "without"])
-def test_the_types_of_columns(given: list[str | None], elsewhere: Elsewhere) -> None:
-    """What comes back is of the kind that went in."""
-    embedder = elsewhere.embedder()
+def test_the_result_has_the_kind_of_the_column(
+    given: list[str | None], service_thread: ThreadedService
+) -> None:
+    """And the same index and name, if there is one."""
+    embedder = service_thread.embedder()
 
     row = embedder(given)[0]
     assert isinstance(row, array)
@@ -151,21 +155,21 @@ def test_the_types_of_columns(given: list[str | None], elsewhere: Elsewhere) -> 
         assert vectors.null_count == given.count(None)
 
 
-def test_texts_of_numpys_own_type(elsewhere: Elsewhere) -> None:
-    """An array of texts of one width is one, too."""
-    assert np.array_equal(elsewhere.embedder()(np.array(texts(3))), matrix(texts(3)))
+def test_numpy_arrays_of_strings_are_columns(service_thread: ThreadedService) -> None:
+    """Arrays of strings with a fixed width."""
+    assert np.array_equal(service_thread.embedder()(np.array(texts(3))), matrix(texts(3)))
 
 
-def test_a_series_of_another_engine(elsewhere: Elsewhere) -> None:
-    """What has a form of Arrow's, as a Series of Daft or Polars, is given back as that."""
+def test_a_series_of_another_engine_becomes_an_arrow_array(service_thread: ThreadedService) -> None:
+    """Such as a Series of Daft or Polars, which converts to Arrow."""
 
     class Series:
         def to_arrow(self) -> Any:
             return pa.array(texts(3))
 
-    found = elsewhere.embedder()(Series())
-    assert found.type == pa.list_(pa.float32(), 4)
-    assert np.array_equal(as_matrix(found), matrix(texts(3)))
+    result = service_thread.embedder()(Series())
+    assert result.type == pa.list_(pa.float32(), 4)
+    assert np.array_equal(as_matrix(result), matrix(texts(3)))
 
 
 TABLES: dict[str, Callable[[], Any]] = {
@@ -178,30 +182,32 @@ TABLES: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_every_kind_of_table(kind: str, elsewhere: Elsewhere) -> None:
-    """A table comes back with a column more, and the one that was passed stays as it was."""
+def test_a_table_is_returned_with_one_more_column(
+    kind: str, service_thread: ThreadedService
+) -> None:
+    """The table that was passed is not changed."""
     table = TABLES[kind]()
-    found = elsewhere.embedder(column="text", into="v")(table)
-    assert type(found) is type(table)
-    names = found.schema.names if isinstance(found, pa.Table | pa.RecordBatch) else list(found)
+    result = service_thread.embedder(column="text", into="v")(table)
+    assert type(result) is type(table)
+    names = result.schema.names if isinstance(result, pa.Table | pa.RecordBatch) else list(result)
     assert names == ["id", "text", "v"]
-    assert [int(str(key)) for key in found["id"]] == [0, 1, 2]
-    assert np.array_equal(as_matrix(found["v"]), matrix(texts(3)))
+    assert [int(str(key)) for key in result["id"]] == [0, 1, 2]
+    assert np.array_equal(as_matrix(result["v"]), matrix(texts(3)))
     assert "v" not in (table.schema.names if hasattr(table, "schema") else table)
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_vectors_in_place_of_a_column(kind: str, elsewhere: Elsewhere) -> None:
-    """A column that is there already is replaced, where it stands."""
-    found = elsewhere.embedder(column="text", into="text")(TABLES[kind]())
-    names = found.schema.names if isinstance(found, pa.Table | pa.RecordBatch) else list(found)
+def test_vectors_can_replace_a_column(kind: str, service_thread: ThreadedService) -> None:
+    """An existing column is replaced in its place."""
+    result = service_thread.embedder(column="text", into="text")(TABLES[kind]())
+    names = result.schema.names if isinstance(result, pa.Table | pa.RecordBatch) else list(result)
     assert names == ["id", "text"]
-    assert np.array_equal(as_matrix(found["text"]), matrix(texts(3)))
+    assert np.array_equal(as_matrix(result["text"]), matrix(texts(3)))
 
 
-def test_a_column_without_texts(elsewhere: Elsewhere) -> None:
-    """Nothing is sent, and the type is that of a column with texts."""
-    embedder = elsewhere.embedder()
+def test_a_column_without_texts_sends_nothing(service_thread: ThreadedService) -> None:
+    """The result has the type of a column with texts."""
+    embedder = service_thread.embedder()
     assert embedder([]) == []
     assert embedder([None, None]) == [None, None]
     assert embedder(np.array([], dtype=object)).shape == (0, 1024)
@@ -210,7 +216,7 @@ def test_a_column_without_texts(elsewhere: Elsewhere) -> None:
     assert embedder(pa.nulls(2)).type == pa.list_(pa.float32(), 1024)
     assert list(embedder(pd.Series([], dtype=object))) == []
     assert Embedder("@cf/some/model")(pa.nulls(2)).null_count == 2
-    assert not elsewhere.fake.requests
+    assert not service_thread.fake.requests
 
 
 @pytest.mark.parametrize(
@@ -234,15 +240,15 @@ def test_a_column_without_texts(elsewhere: Elsewhere) -> None:
         (pa.table({"a": ["one"]}), "column must be one of the table's columns ('a'), got 'text'"),
     ],
 )
-def test_what_is_no_column(column: Any, message: str) -> None:
-    """It is refused, and the message names what is wrong with it."""
+def test_other_values_are_refused(column: Any, message: str) -> None:
+    """The message names what is wrong."""
     with pytest.raises(InputError) as caught:
         Embedder(M3, column="text")(column)
     assert str(caught.value) == message
 
 
-def test_a_table_needs_a_name() -> None:
-    """Which column has the texts isn't guessed."""
+def test_a_table_needs_the_name_of_its_column() -> None:
+    """It is not guessed."""
     with pytest.raises(InputError, match=r"column must name the column of texts, one of: 'a', 'b'"):
         Embedder(M3)({"a": ["one"], "b": ["two"]})
 
@@ -250,45 +256,45 @@ def test_a_table_needs_a_name() -> None:
 # What can't be embedded...
 
 
-def test_a_text_that_is_refused_ends_the_call() -> None:
+def test_a_refused_text_ends_the_call() -> None:
     """By default, as in a job."""
     with (
-        served(Service(poison=lambda text: text == "text 7")) as elsewhere,
+        served(Service(poison=lambda text: text == "text 7")) as service_thread,
         pytest.raises(BadRequest),
     ):
-        elsewhere.embedder()(texts(20))
+        service_thread.embedder()(texts(20))
 
 
-def test_a_text_that_is_refused_has_no_vector() -> None:
-    """With "null", the others have theirs, also beside texts that are missing."""
+def test_a_refused_text_can_be_left_without_a_vector() -> None:
+    """With "null", all other texts get their vectors."""
     given = [None, *texts(20), ""]
-    with served(Service(poison=lambda text: text == "text 7")) as elsewhere:
-        found = elsewhere.embedder(on_error="null")(pa.array(given))
+    with served(Service(poison=lambda text: text == "text 7")) as service_thread:
+        result = service_thread.embedder(on_error="null")(pa.array(given))
     refused = {0, 8, 21}
     expected = [None if row in refused else text for row, text in enumerate(given)]
-    assert np.array_equal(as_matrix(found), matrix(expected), equal_nan=True)
+    assert np.array_equal(as_matrix(result), matrix(expected), equal_nan=True)
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_a_table_says_why_there_is_no_vector(kind: str) -> None:
-    """In a column of its own, which is empty where there is one, and where there was no text."""
+def test_a_column_of_errors_says_why_a_text_has_no_vector(kind: str) -> None:
+    """It is null for texts with a vector and for missing texts."""
     table = TABLES[kind]()
     options = {"column": "text", "on_error": "null", "errors": "why"}
-    with served(Service(poison=lambda text: text == "text 1")) as elsewhere:
-        found = elsewhere.embedder(**options)(table)
-    said = found["why"].to_pylist() if hasattr(found["why"], "to_pylist") else list(found["why"])
+    with served(Service(poison=lambda text: text == "text 1")) as service_thread:
+        result = service_thread.embedder(**options)(table)
+    said = result["why"].to_pylist() if hasattr(result["why"], "to_pylist") else list(result["why"])
     assert said[::2] == [None, None]
     assert "Bad input" in said[1]
     assert np.array_equal(
-        as_matrix(found["vector"]), matrix(["text 0", None, "text 2"]), equal_nan=True
+        as_matrix(result["vector"]), matrix(["text 0", None, "text 2"]), equal_nan=True
     )
 
 
-def test_any_column() -> None:
-    """Whatever is in it, of whichever kind it is: each text its own vector, in its own row."""
+def test_any_mix_of_texts_in_any_kind_of_column() -> None:
+    """Each text gets its own vector, in its own row."""
     text = st.sampled_from(["one", "two", "three", "poison", "", None])
 
-    with served(Service(poison=lambda text: text == "poison")) as elsewhere:
+    with served(Service(poison=lambda text: text == "poison")) as service_thread:
 
         @given_by(
             given=st.lists(text, max_size=40),
@@ -298,25 +304,25 @@ def test_any_column() -> None:
         )
         @settings(max_examples=60, deadline=None, database=None)
         def holds(given: list[str | None], kind: str, batch_size: int, dedupe: bool) -> None:
-            embedder = elsewhere.embedder(
+            embedder = service_thread.embedder(
                 on_error="null", batch_size=batch_size, dedupe=dedupe, rate=None
             )
             typed = pa.array(given, pa.string())
             column = typed if kind in {"arrow", "dictionary"} else COLUMNS[kind](given)
             expected = [one if one not in {"poison", ""} else None for one in given]
-            found = as_matrix(embedder(column))
-            assert len(found) == len(given)
+            result = as_matrix(embedder(column))
+            assert len(result) == len(given)
             if any(expected):
-                assert np.array_equal(found, matrix(expected), equal_nan=True)
+                assert np.array_equal(result, matrix(expected), equal_nan=True)
 
         holds()
 
 
-def test_equal_texts_are_sent_once(elsewhere: Elsewhere) -> None:
-    """What a job can do, an embedder can."""
+def test_equal_texts_are_sent_once(service_thread: ThreadedService) -> None:
+    """With `dedupe`, as in a job."""
     given = ["one", "two"] * 60
-    assert np.array_equal(as_matrix(elsewhere.embedder(dedupe=True)(given)), matrix(given))
-    assert elsewhere.simulation.counters.texts == 2
+    assert np.array_equal(as_matrix(service_thread.embedder(dedupe=True)(given)), matrix(given))
+    assert service_thread.simulation.counters.texts == 2
 
 
 @pytest.mark.parametrize(
@@ -346,8 +352,8 @@ def test_equal_texts_are_sent_once(elsewhere: Elsewhere) -> None:
         ),
     ],
 )
-def test_options_are_checked_where_it_is_made(options: dict[str, Any], message: str) -> None:
-    """A slip is found before a cluster works on it."""
+def test_options_are_checked_when_it_is_created(options: dict[str, Any], message: str) -> None:
+    """A mistake is result before a cluster works on it."""
     with pytest.raises(InputError) as caught:
         Embedder(M3, **options)
     assert str(caught.value) == message
@@ -356,17 +362,17 @@ def test_options_are_checked_where_it_is_made(options: dict[str, Any], message: 
 # Where it is called...
 
 
-def test_it_is_called_where_a_loop_runs(elsewhere: Elsewhere) -> None:
-    """The calling thread may be that of an event loop, as in workers that are asynchronous."""
+def test_it_can_be_called_in_a_thread_with_a_loop(service_thread: ThreadedService) -> None:
+    """As in asynchronous workers."""
 
     async def main() -> Any:
-        return elsewhere.embedder()(texts(3))
+        return service_thread.embedder()(texts(3))
 
     assert np.array_equal(as_matrix(asyncio.run(main())), matrix(texts(3)))
 
 
 def copied(embedder: Embedder) -> Embedder:
-    """As it comes out of a pickle, in a worker."""
+    """The copy that a worker gets from a pickle."""
     copy = pickle.loads(pickle.dumps(embedder))  # noqa: S301  # our own
     assert isinstance(copy, Embedder)
     return copy
@@ -376,34 +382,34 @@ def loops() -> int:
     return sum(thread.name == "cfai-embedder" for thread in threading.enumerate())
 
 
-def test_the_threads_of_a_process_share_a_loop(elsewhere: Elsewhere) -> None:
-    """However many call at once, and however many copies there are."""
-    copies = [copied(elsewhere.embedder()) for _ in range(8)]
+def test_the_threads_of_a_process_share_a_loop(service_thread: ThreadedService) -> None:
+    """However many calls and copies there are."""
+    copies = [copied(service_thread.embedder()) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda copy: copy(texts(150)), copies))
-    for vectors in found:
+        result = list(pool.map(lambda copy: copy(texts(150)), copies))
+    for vectors in result:
         assert np.array_equal(as_matrix(vectors), matrix(texts(150)))
     assert loops() == 1
-    assert elsewhere.simulation.counters.requests == 16
+    assert service_thread.simulation.counters.requests == 16
 
 
 class Interrupted(Exception):
-    """As `KeyboardInterrupt`, which is for whoever runs the tests."""
+    """Stands for `KeyboardInterrupt`, which would end the tests."""
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs SIGUSR1")
-def test_who_is_interrupted_leaves_nothing_behind(elsewhere: Elsewhere) -> None:
-    """The request that was under way is given up, and the next call goes through."""
+def test_an_interrupted_call_cancels_its_request(service_thread: ThreadedService) -> None:
+    """The next call works."""
 
     def interrupt(*_: object) -> None:
         raise Interrupted
 
     def once_it_is_asked() -> None:
-        elsewhere.until(lambda: elsewhere.fake.requests)
+        service_thread.until(lambda: service_thread.fake.requests)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
-    elsewhere.fake.stalls()
-    embedder = elsewhere.embedder()
+    service_thread.fake.stalls()
+    embedder = service_thread.embedder()
     before = signal.signal(signal.SIGUSR1, interrupt)
     try:
         with ThreadPoolExecutor(1) as pool, pytest.raises(Interrupted):
@@ -411,13 +417,13 @@ def test_who_is_interrupted_leaves_nothing_behind(elsewhere: Elsewhere) -> None:
             embedder(["one"])
     finally:
         signal.signal(signal.SIGUSR1, before)
-    elsewhere.until(lambda: elsewhere.fake.connections == 0)
+    service_thread.until(lambda: service_thread.fake.connections == 0)
     assert np.array_equal(as_matrix(embedder(["one"])), matrix(["one"]))
 
 
-def test_copies_in_one_process_share_its_rate(elsewhere: Elsewhere) -> None:
-    """Equal clients are one client, so that threads don't multiply the rate."""
-    shared = elsewhere.embedder(rate=2400, workers=2, batch_size=1)
+def test_copies_in_one_process_share_its_rate(service_thread: ThreadedService) -> None:
+    """Copies with equal options share a client, so that threads do not multiply the rate."""
+    shared = service_thread.embedder(rate=2400, workers=2, batch_size=1)
     copies = [copied(shared), copied(shared)]
     began = time.monotonic()
     with ThreadPoolExecutor(2) as pool:
@@ -426,31 +432,31 @@ def test_copies_in_one_process_share_its_rate(elsewhere: Elsewhere) -> None:
     assert time.monotonic() - began >= (30 - 10) / 20
 
 
-def test_the_environment_is_read_where_it_is_called(
-    elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+def test_the_environment_is_read_at_each_call(
+    service_thread: ThreadedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And each time, so that a token which was set right is the one that is used."""
+    """So that a corrected token is used."""
     for name in ("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_ACCOUNT_ID", "CLOUDFLARE_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    embedder = Embedder(M3, client={"base_url": elsewhere.fake.base_url})
+    embedder = Embedder(M3, client={"base_url": service_thread.fake.base_url})
     with pytest.raises(ConfigError, match="CLOUDFLARE_API_TOKEN"):
         embedder(["one"])
     monkeypatch.setenv("CLOUDFLARE_ACCOUNT_ID", "account")
     for token in ("the-first-token", "the-second-token"):
         monkeypatch.setenv("CLOUDFLARE_API_TOKEN", token)
         embedder(["one"])
-    sent = [request.headers["Authorization"] for request in elsewhere.fake.requests]
+    sent = [request.headers["Authorization"] for request in service_thread.fake.requests]
     assert sent == ["Bearer the-first-token", "Bearer the-second-token"]
 
 
 @pytest.mark.parametrize("pickler", [pickle, cloudpickle], ids=lambda module: module.__name__)
-def test_it_travels_without_secrets(
-    pickler: Any, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+def test_a_pickle_has_no_secrets_of_the_environment(
+    pickler: Any, service_thread: ThreadedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of the environment stay where they are, also once it was used."""
+    """Also after it was called."""
     monkeypatch.setenv("CLOUDFLARE_ACCOUNT_ID", "account")
     monkeypatch.setenv("CLOUDFLARE_API_TOKEN", SECRET)
-    embedder = Embedder(M3, client={"base_url": elsewhere.fake.base_url}, workers=3)
+    embedder = Embedder(M3, client={"base_url": service_thread.fake.base_url}, workers=3)
     embedder(["one"])
     parcel = pickler.dumps(embedder)
     assert SECRET.encode() not in parcel
@@ -460,21 +466,21 @@ def test_it_travels_without_secrets(
     assert np.array_equal(as_matrix(copy(texts(2))), matrix(texts(2)))
 
 
-def test_a_secret_that_was_passed_travels_and_is_not_shown(elsewhere: Elsewhere) -> None:
-    """It is needed where it goes; no `repr` shows it."""
-    embedder = elsewhere.embedder()
+def test_a_secret_argument_is_pickled_and_not_shown(service_thread: ThreadedService) -> None:
+    """The other process needs it; no `repr` shows it."""
+    embedder = service_thread.embedder()
     assert SECRET.encode() in pickle.dumps(embedder)
     assert SECRET not in repr(embedder)
 
 
-def test_the_arguments_of_a_client() -> None:
-    """Every one but the session and the observers can go to another process."""
+def test_client_options_are_the_arguments_of_the_client() -> None:
+    """All but the session and the observers, which cannot go to another process."""
     known = set(inspect.signature(WorkersAI).parameters) - {"session", "observers"}
     assert known == set(ClientOptions.__annotations__)
 
 
-def test_a_class_can_be_made_of_it() -> None:
-    """Ray does, and its instances have attributes of their own; the options stay as they are."""
+def test_it_can_be_subclassed() -> None:
+    """As Ray does, whose instances have more attributes; the options cannot be changed."""
 
     @define(slots=False, eq=False)
     class Wrapped(Embedder):
@@ -509,14 +515,14 @@ if child:
 IN_USE = """
 from cfai import ConfigError
 
-def until_the_end():
+def embed_until_the_end():
     try:
         while True:
             embedder(["three"])
     except ConfigError as error:
         assert "process is ending" in str(error)
 
-threading.Thread(target=until_the_end, daemon=True).start()
+threading.Thread(target=embed_until_the_end, daemon=True).start()
 """
 
 
@@ -531,10 +537,10 @@ threading.Thread(target=until_the_end, daemon=True).start()
     ],
     ids=["used", "forked", "in use"],
 )
-def test_a_process_ends_silently(more: str, elsewhere: Elsewhere) -> None:
-    """Nothing is left open, waited for or warned of; a fork has a loop and a client of its own."""
+def test_a_process_ends_without_warnings(more: str, service_thread: ThreadedService) -> None:
+    """Nothing is left open; a forked child has its own loop and client."""
     # By a name that must be looked up: that takes threads of the loop's, and they end, too.
-    address = elsewhere.fake.base_url.replace("127.0.0.1", "localhost")
+    address = service_thread.fake.base_url.replace("127.0.0.1", "localhost")
     known = {"CLOUDFLARE_ACCOUNT_ID": "account", "CLOUDFLARE_API_TOKEN": SECRET}
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROCESS + more, address],
@@ -552,7 +558,7 @@ def test_a_process_ends_silently(more: str, elsewhere: Elsewhere) -> None:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[distributed.Client]:
-    """Two processes of two threads, with credentials of their own in their environment."""
+    """Two processes of two threads, with credentials in their environment."""
     known = {"CLOUDFLARE_ACCOUNT_ID": "account", "CLOUDFLARE_API_TOKEN": "the-workers-own-token"}
     with (
         distributed.LocalCluster(
@@ -563,8 +569,8 @@ def cluster() -> Iterator[distributed.Client]:
         yield client
 
 
-def on_workers(elsewhere: Elsewhere, **options: Any) -> Embedder:
-    return Embedder(M3, client={"base_url": elsewhere.fake.base_url}, workers=2, **options)
+def on_workers(service_thread: ThreadedService, **options: Any) -> Embedder:
+    return Embedder(M3, client={"base_url": service_thread.fake.base_url}, workers=2, **options)
 
 
 def embedding_processes(cluster: distributed.Client) -> int:
@@ -574,69 +580,79 @@ def embedding_processes(cluster: distributed.Client) -> int:
     return sum(cluster.run(embeds).values())
 
 
-def test_chunks_on_a_cluster(cluster: distributed.Client, elsewhere: Elsewhere) -> None:
-    """Both processes embed, with the credentials of their environment, and nothing gets lost."""
+def test_a_cluster_embeds_chunks(
+    cluster: distributed.Client, service_thread: ThreadedService
+) -> None:
+    """Both processes embed, and no text is lost."""
     chunks = [texts(400)[first : first + 20] for first in range(0, 400, 20)]
     # Where it goes is the scheduler's to decide, which may find one process enough.
     workers = list(cluster.scheduler_info()["workers"])
-    embedder = on_workers(elsewhere, batch_size=10)
-    found = [
+    embedder = on_workers(service_thread, batch_size=10)
+    result = [
         cluster.submit(embedder, chunk, workers=workers[number % 2], pure=False)
         for number, chunk in enumerate(chunks)
     ]
-    for chunk, vectors in zip(chunks, cluster.gather(found), strict=True):
+    for chunk, vectors in zip(chunks, cluster.gather(result), strict=True):
         assert np.array_equal(as_matrix(vectors), matrix(chunk))
     assert embedding_processes(cluster) == 2
-    sent = {request.headers["Authorization"] for request in elsewhere.fake.requests}
+    sent = {request.headers["Authorization"] for request in service_thread.fake.requests}
     assert sent == {"Bearer the-workers-own-token"}
-    assert elsewhere.simulation.counters.requests == 40
-    assert set(elsewhere.simulation.counters.answered.values()) == {1}
+    assert service_thread.simulation.counters.requests == 40
+    assert set(service_thread.simulation.counters.answered.values()) == {1}
 
 
-def test_a_dataframe_on_a_cluster(cluster: distributed.Client, elsewhere: Elsewhere) -> None:
-    """`map_partitions` takes it for a column, and for a table."""
+def test_a_cluster_embeds_dataframes(
+    cluster: distributed.Client, service_thread: ThreadedService
+) -> None:
+    """With `map_partitions`, by column and by table."""
     frame = pd.DataFrame({"id": range(90), "text": texts(90)}, index=range(100, 190))
     parts = dd.from_pandas(frame, npartitions=6)
     with_vectors = {**parts.dtypes, "vector": object}
 
-    table = parts.map_partitions(on_workers(elsewhere, column="text"), meta=with_vectors).compute()
+    table = parts.map_partitions(
+        on_workers(service_thread, column="text"), meta=with_vectors
+    ).compute()
     assert list(table["id"]) == list(range(90))
     assert np.array_equal(as_matrix(table["vector"]), matrix(texts(90)))
 
-    column = parts["text"].map_partitions(on_workers(elsewhere), meta=("vector", object)).compute()
+    column = (
+        parts["text"].map_partitions(on_workers(service_thread), meta=("vector", object)).compute()
+    )
     assert (column.name, list(column.index)) == ("vector", list(range(100, 190)))
     assert np.array_equal(as_matrix(column), matrix(texts(90)))
 
 
-def test_a_bag_on_a_cluster(cluster: distributed.Client, elsewhere: Elsewhere) -> None:
-    """The partitions of a bag may be iterators."""
+def test_a_cluster_embeds_bags(
+    cluster: distributed.Client, service_thread: ThreadedService
+) -> None:
+    """Whose partitions may be iterators."""
     bag = dask.bag.from_sequence(texts(60), npartitions=4).map(str.upper)
-    found = bag.map_partitions(on_workers(elsewhere)).compute()
-    assert np.array_equal(as_matrix(found), matrix(text.upper() for text in texts(60)))
+    result = bag.map_partitions(on_workers(service_thread)).compute()
+    assert np.array_equal(as_matrix(result), matrix(text.upper() for text in texts(60)))
 
 
-def test_an_error_comes_back_as_it_was_raised(cluster: distributed.Client) -> None:
-    """Through the pickles of a cluster, with what it says."""
+def test_errors_come_back_from_a_cluster_unchanged(cluster: distributed.Client) -> None:
+    """With their class and message."""
     with (
-        served(Service(poison=lambda text: text == "text 3")) as elsewhere,
+        served(Service(poison=lambda text: text == "text 3")) as service_thread,
         pytest.raises(BadRequest) as caught,
     ):
-        cluster.submit(on_workers(elsewhere), texts(5)).result()
+        cluster.submit(on_workers(service_thread), texts(5)).result()
     assert (caught.value.status, caught.value.code) == (400, 5006)
 
 
-def test_the_processes_share_the_rate(cluster: distributed.Client) -> None:
-    """Each keeps to its half, so that together they keep to the whole."""
+def test_the_processes_of_a_cluster_share_the_rate(cluster: distributed.Client) -> None:
+    """Each keeps to its half."""
     workers = list(cluster.scheduler_info()["workers"])
-    with served(Service()) as elsewhere:
-        embedder = on_workers(elsewhere, rate=2400, batch_size=1)
+    with served(Service()) as service_thread:
+        embedder = on_workers(service_thread, rate=2400, batch_size=1)
         began = time.monotonic()
-        found = [
+        result = [
             cluster.submit(embedder, texts(25), workers=workers[number], pure=False)
             for number in range(2)
         ]
-        cluster.gather(found)
+        cluster.gather(result)
         took = time.monotonic() - began
-        assert len(elsewhere.fake.requests) == 50
+        assert len(service_thread.fake.requests) == 50
     # 40 a second together, of which half a second's may go at once.
     assert took >= (50 - 20) / 40
