@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 
 import aiohttp
+from attrs import define, field
 
 from cfai._session.connections import LoopSession
 from cfai._session.errors import raise_error, timeout_error, translate_error
@@ -16,6 +17,7 @@ _DRAIN_SECONDS = 0.1
 reused. The openai SDK waits as long (`_streaming_cleanup.py`)."""
 
 
+@define(eq=False)
 class _StreamTimer:
     """The time limits of a stream, on one timer that is only moved when it goes off.
 
@@ -24,41 +26,29 @@ class _StreamTimer:
     is deleted at once.
     """
 
-    __slots__ = (
-        "_content", "_deadline", "_handle", "_idle", "_is_waiting", "_loop", "_response", "_since",
-        "_total", "_waited", "expired",
-    )  # fmt: skip
+    _response: aiohttp.ClientResponse
+    _timeouts: Timeouts
+    _deadline: float | None
+    """When the call has to end, by the clock of the loop."""
+    waited: float = field(default=0.0, init=False)
+    """Seconds spent waiting since the last event with content."""
+    expired: tuple[Phase, float] | None = field(default=None, init=False)
+    """The limit that was exceeded, and its length in seconds."""
+    _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, init=False)
+    _since: float | None = field(default=None, init=False)
+    """When the reader began to wait for bytes, if it does."""
+    _handle: asyncio.TimerHandle | None = field(default=None, init=False)
 
-    def __init__(
-        self, response: aiohttp.ClientResponse, timeouts: Timeouts, left: float | None
-    ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._response = response
-        self._idle, self._content, self._total = timeouts.idle, timeouts.content, timeouts.total
-        self._since = self._loop.time()
-        self._deadline = None if left is None else self._since + left
-        self._is_waiting = False
-        self._waited = 0.0
-        """Seconds spent waiting since the last event with content."""
-        self.expired: tuple[Phase, float] | None = None
-        """The limit that was exceeded, and its length in seconds."""
-        self._handle: asyncio.TimerHandle | None = None
+    def __attrs_post_init__(self) -> None:
         self._check()
 
     def start_waiting(self) -> None:
-        """Start to count: the reader waits for bytes."""
         self._since = self._loop.time()
-        self._is_waiting = True
 
     def stop_waiting(self) -> None:
-        """Stop counting: bytes arrived."""
-        self._is_waiting = False
-        if self._content is not None:
-            self._waited += self._loop.time() - self._since
-
-    def restart_content(self) -> None:
-        """Restart the content limit."""
-        self._waited = 0.0
+        if self._timeouts.content is not None and self._since is not None:
+            self.waited += self._loop.time() - self._since
+        self._since = None
 
     def stop(self) -> None:
         if self._handle is not None:
@@ -67,13 +57,14 @@ class _StreamTimer:
 
     def _expiries(self, now: float) -> Iterator[tuple[float, Phase, float]]:
         """When each limit expires if nothing happens until then, its phase, and its seconds."""
-        since = self._since if self._is_waiting else now
-        if self._idle is not None:
-            yield since + self._idle, "idle", self._idle
-        if self._content is not None:
-            yield since + self._content - self._waited, "content", self._content
-        if self._deadline is not None and self._total is not None:
-            yield self._deadline, "total", self._total
+        since = now if self._since is None else self._since
+        limits = self._timeouts
+        if limits.idle is not None:
+            yield since + limits.idle, "idle", limits.idle
+        if limits.content is not None:
+            yield since + limits.content - self.waited, "content", limits.content
+        if self._deadline is not None and limits.total is not None:
+            yield self._deadline, "total", limits.total
 
     def _check(self) -> None:
         now = self._loop.time()
@@ -93,16 +84,8 @@ class StreamBody:
     """The body of an event stream. The holder closes it; without references it closes itself."""
 
     __slots__ = (
-        "__weakref__",
-        "_cancelled",
-        "_content",
-        "_is_open",
-        "_loop",
-        "_response",
-        "_timer",
-        "meta",
-        "settings",
-    )
+        "__weakref__", "_cancelled", "_is_open", "_loop", "_response", "_timer", "meta", "settings",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -115,11 +98,11 @@ class StreamBody:
         self.meta: Meta = meta
         self.settings: Settings = settings
         self._response = response
-        self._content = response.content
         self._loop = loop
         self._is_open = False
         self._cancelled = False
-        self._timer = _StreamTimer(response, settings.timeouts, left)
+        deadline = None if left is None else asyncio.get_running_loop().time() + left
+        self._timer = _StreamTimer(response, settings.timeouts, deadline)
         self._is_open = True
 
     async def read_chunk(self) -> bytes:
@@ -131,7 +114,7 @@ class StreamBody:
         """
         self._timer.start_waiting()
         try:
-            data = await self._content.readany()
+            data = await self._response.content.readany()
         except (aiohttp.ClientError, ConnectionError) as exc:
             self.close()
             if self._cancelled:
@@ -148,7 +131,7 @@ class StreamBody:
 
     def restart_content_timeout(self) -> None:
         """Restart the limit `Timeouts.content`: an event with content arrived."""
-        self._timer.restart_content()
+        self._timer.waited = 0.0
 
     def cancel(self) -> None:
         """Stop reading, from any task: a pending `read_chunk` returns no bytes."""
@@ -159,8 +142,8 @@ class StreamBody:
         """Read to the end of the body if it is near, so that the connection can be reused."""
         try:
             async with asyncio.timeout(_DRAIN_SECONDS):
-                while not self._content.at_eof():
-                    await self._content.readany()
+                while not self._response.content.at_eof():
+                    await self._response.content.readany()
         except (TimeoutError, aiohttp.ClientError):
             pass  # The end is far, or the body was cut off: close() drops the connection.
         finally:

@@ -1,6 +1,5 @@
 """`Client`: the base of all clients."""
 
-from types import TracebackType
 from typing import Self
 
 from cfai._session.session import Session
@@ -21,12 +20,7 @@ class Client:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:

@@ -17,11 +17,7 @@ class Connections:
     """One aiohttp session per event loop, created on first use and closed with its loop."""
 
     def __init__(
-        self,
-        *,
-        limit: int,
-        session: aiohttp.ClientSession | None,
-        concurrency: Concurrency = None,
+        self, *, limit: int, session: aiohttp.ClientSession | None, concurrency: Concurrency = None
     ) -> None:
         self.limit = limit
         self.throttles: Throttles = Throttles(concurrency, limit)
@@ -53,14 +49,20 @@ class Connections:
         return loop_session
 
     def _add(self, loop: asyncio.AbstractEventLoop) -> "LoopSession":
-        if self._user_session is None:
+        session = self._user_session
+        if session is None:
             session = aiohttp.ClientSession(
                 # `LoopSession.slots` is the limit; the connector needs none of its own.
                 connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
-        else:
-            session = self._check_user_session(self._user_session, loop)
+        elif session.closed:
+            raise ConfigError("the session that was passed is closed")
+        elif self._inherited or any(other is not loop for other in list(self._loops)):
+            raise ConfigError(
+                "the session that was passed belongs to another event loop or process:"
+                " omit `session`, so that each loop gets its own"
+            )
         loop_session = LoopSession(session, self.limit)
         # Other threads may use the dictionary at the same time, so it is changed item by item.
         for other in [other for other in list(self._loops) if other.is_closed()]:
@@ -76,19 +78,6 @@ class Connections:
         # parent.
         self._inherited.append(self._loops)
         self._pid, self._loops = os.getpid(), {}
-
-    def _check_user_session(
-        self, session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop
-    ) -> aiohttp.ClientSession:
-        """Check that the session of the user is open and belongs to *loop*."""
-        if session.closed:
-            raise ConfigError("the session that was passed is closed")
-        if self._inherited or any(other is not loop for other in list(self._loops)):
-            raise ConfigError(
-                "the session that was passed belongs to another event loop or process:"
-                " omit `session`, so that each loop gets its own"
-            )
-        return session
 
     async def aclose(self) -> None:
         """Close all connections, except those of a session that the user passed."""

@@ -5,7 +5,7 @@ The limits decide; `throttle` makes attempts wait.
 
 from collections.abc import Sequence
 from math import inf
-from typing import Final, Literal, Protocol, Self
+from typing import Final, Literal, Self
 
 from attrs import define, evolve, field, frozen
 
@@ -73,28 +73,6 @@ Rate = float | Literal["auto"] | None
 """Requests per minute: a number, "auto" for the documented limit, or `None` for no limit."""
 
 
-class ConcurrencyLimit(Protocol):
-    """Decides how many attempts may be in flight, from the outcome of earlier ones."""
-
-    @property
-    def value(self) -> float:
-        """How many attempts may be in flight at once. A fraction does not admit another attempt."""
-
-    @property
-    def gap(self) -> float:
-        """Minimum seconds between the starts of two attempts."""
-
-    def record_answer(self, *, in_flight: int, seconds: float) -> None:
-        """Record an attempt that was answered after *seconds*; *in_flight* includes it."""
-
-    def record_refusal(self, *, sent: float, now: float) -> float:
-        """Record that the attempt sent at *sent* was refused (both on one clock, in seconds).
-
-        Returns:
-            Seconds during which its permit must stay unused.
-        """
-
-
 @frozen
 class FixedLimit:
     """A limit that never changes; infinity means no limit."""
@@ -103,19 +81,19 @@ class FixedLimit:
     gap: float = 0.0
 
     def record_answer(self, *, in_flight: int, seconds: float) -> None:
-        """Do nothing."""
+        pass
 
     def record_refusal(self, *, sent: float, now: float) -> float:
-        """Do nothing."""
         return 0.0
 
 
 @define
 class AdaptiveLimit:
-    """The current state of an `Adaptive` limit."""
+    """The current state of an `Adaptive` limit: it follows the outcome of earlier attempts."""
 
     bounds: Adaptive
     value: float = field(init=False)
+    """How many attempts may be in flight at once. A fraction does not admit another attempt."""
     _slow_start_below: float = field(default=inf, init=False)
     """Below this value the limit doubles each round trip: nothing was ever refused there."""
     _decreased_at: float = field(default=-inf, init=False)
@@ -127,21 +105,22 @@ class AdaptiveLimit:
 
     @property
     def gap(self) -> float:
-        """Spreads the attempts of one round trip evenly, with some room to spare.
+        """Minimum seconds between the starts of two attempts.
 
-        Attempts that start together are answered together, so the next group would be even larger,
-        and all of it would be sent before its first refusal arrives.
+        It spreads the attempts of one round trip evenly, with some room to spare. Attempts that
+        start together are answered together, so the next group would be even larger, and all of it
+        would be sent before its first refusal arrives.
         """
         slow_start = self.value < self._slow_start_below
-        return self._round_trip / (
-            self.value * (_SLOW_START_PACING if slow_start else _STEADY_PACING)
-        )
+        pacing = _SLOW_START_PACING if slow_start else _STEADY_PACING
+        return self._round_trip / (self.value * pacing)
 
     def record_answer(self, *, in_flight: int, seconds: float) -> None:
-        """Grow by one per answer during slow start, afterwards by one per round trip.
+        """Grow after an answer: by one during slow start, afterwards by one per round trip.
 
-        It stays if less than half of it is in use: then the answer says nothing about the limit.
-        (Netflix's AIMDLimit has the same rule.)
+        The answer took *seconds*; *in_flight* includes its attempt. The limit stays if less than
+        half of it is in use: then the answer says nothing about the limit. (Netflix's AIMDLimit has
+        the same rule.)
         """
         # Smoothed like TCP's round-trip time (RFC 6298, section 2).
         self._round_trip += (seconds - self._round_trip) / 8 if self._round_trip else seconds
@@ -151,16 +130,20 @@ class AdaptiveLimit:
         self.value = min(float(self.bounds.max), self.value + step)
 
     def record_refusal(self, *, sent: float, now: float) -> float:
-        """Halve the limit, unless the attempt was sent before the limit was last halved.
+        """Halve the limit, unless the refused attempt was sent before it was last halved.
 
-        Refusals come back faster than answers. The permit stays unused for the rest of a normal
-        round trip; otherwise a series of quick refusals would cut the limit to its minimum.
+        Returns the seconds during which the permit must stay unused: the rest of a normal round
+        trip. Refusals come back faster than answers, and a series of quick refusals would cut the
+        limit to its minimum.
         """
         if sent > self._decreased_at:
             self.value = max(float(self.bounds.min), self.value * _DECREASE)
             self._slow_start_below = self.value
             self._decreased_at = now
         return max(0.0, min(self._round_trip, _LONGEST_COOLDOWN) - (now - sent))
+
+
+ConcurrencyLimit = FixedLimit | AdaptiveLimit
 
 
 def concurrency_limit(concurrency: Concurrency, most: float = inf) -> ConcurrencyLimit:

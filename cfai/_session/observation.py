@@ -11,12 +11,12 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from attrs import evolve
+from attrs import define, evolve, field
 
 from cfai._wire.requests import check_header
 from cfai.errors import InputError
 from cfai.observers import Call, Ending, Observation, Observer, Outcome, operation_of
-from cfai.settings import Options, Retries, Retry, Settings
+from cfai.settings import Options, Retry, Settings
 from cfai.tasks import Answer, Task, Token
 
 _LOG: Final = logging.getLogger("cfai")
@@ -30,18 +30,16 @@ _RESERVED_HEADERS: Final = re.compile(
 )
 
 
+@define(eq=False)
 class CallObservation:
     """Passes what happens in one call on to its observers. It starts once and ends once."""
 
-    __slots__ = ("_model", "_observations", "_observers", "_started", "is_over")
-
-    def __init__(self, observers: tuple[Observer, ...]) -> None:
-        self._observers = observers
-        self._model = ""
-        self._observations: list[Observation] = []
-        self._started: float | None = None
-        self.is_over: bool = False
-        """Whether the end was reported."""
+    _observers: tuple[Observer, ...]
+    _model: str = field(default="", init=False)
+    _observations: list[Observation] = field(factory=list, init=False)
+    _started: float | None = field(default=None, init=False)
+    is_over: bool = field(default=False, init=False)
+    """Whether the end was reported."""
 
     @property
     def _elapsed(self) -> float:
@@ -74,12 +72,20 @@ class CallObservation:
 
     def call_options(self, options: Options | None, settings: Settings) -> Options:
         """The call's options, with the observers' headers and their calls on each retry."""
-        options = Options() if options is None else options
-        retries = settings.retries if options.retries is None else options.retries
+        options = options or Options()
+        retries = options.retries or settings.retries
         own = options.headers or {}
         headers = self._collect_headers({str(name).lower() for name in (*settings.headers, *own)})
         headers.update(own)
-        return evolve(options, retries=self._observe_retries(retries), headers=headers or None)
+
+        def on_retry(retry: Retry) -> None:
+            for observation in self._observations:
+                with _log_errors(self._model, "retried()"):
+                    observation.retried(retry)
+            if retries.on_retry is not None:
+                retries.on_retry(retry)
+
+        return evolve(options, retries=evolve(retries, on_retry=on_retry), headers=headers or None)
 
     def _collect_headers(self, taken: set[str]) -> dict[str, str]:
         """The observers' headers without those in *taken*. A later observer wins over an earlier.
@@ -99,18 +105,6 @@ class CallObservation:
                     if name.lower() not in taken:
                         headers[name.lower()] = (name, value)
         return dict(headers.values())
-
-    def _observe_retries(self, retries: Retries) -> Retries:
-        user_callback = retries.on_retry
-
-        def on_retry(retry: Retry) -> None:
-            for observation in self._observations:
-                with _log_errors(self._model, "retried()"):
-                    observation.retried(retry)
-            if user_callback is not None:
-                user_callback(retry)
-
-        return evolve(retries, on_retry=on_retry)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -145,17 +139,11 @@ class CallObservation:
 
     def fail(self, exc: BaseException, answer: Answer | None = None) -> None:
         """Report that *exc* ends the call."""
-        outcome: Outcome = "failed"
-        if isinstance(exc, asyncio.CancelledError | GeneratorExit):
-            outcome = "cancelled"
-        self.end(outcome, answer=answer, error=exc)
+        cancelled = isinstance(exc, asyncio.CancelledError | GeneratorExit)
+        self.end("cancelled" if cancelled else "failed", answer=answer, error=exc)
 
     def end(
-        self,
-        outcome: Outcome,
-        *,
-        answer: Answer | None = None,
-        error: BaseException | None = None,
+        self, outcome: Outcome, *, answer: Answer | None = None, error: BaseException | None = None
     ) -> None:
         """Report the end of the call: once, and only if it started."""
         if self.is_over or self._started is None:

@@ -20,7 +20,7 @@ from cfai._session.errors import raise_error, timeout_error, translate_error
 from cfai._session.redaction import redact_error
 from cfai._session.retries import retry_delay
 from cfai._session.throttle import Permit, Throttle
-from cfai._session.timeouts import Deadline, TimeLimit
+from cfai._session.timeouts import Deadline
 from cfai._session.uploads import Upload
 from cfai._wire import responses
 from cfai._wire.errors import describe_decode_error
@@ -162,11 +162,7 @@ class Session:
             raise
 
     async def _send(
-        self,
-        request: Request,
-        settings: Settings,
-        attempt: _Attempt,
-        upload: Upload | None = None,
+        self, request: Request, settings: Settings, attempt: _Attempt, upload: Upload | None = None
     ) -> Response | StreamBody:
         """Send the request once; returns a complete response, or a stream after its headers."""
         number, deadline, permit = attempt
@@ -201,8 +197,12 @@ class Session:
                     is_stream = True
                     return body
                 data = await _read_body(response, settings.max_answer_bytes)
-        except (aiohttp.ClientError, TimeoutError, ConnectionError) as exc:
-            raise_error(exc, _translate(exc, limit, settings.timeouts.connect))
+        except aiohttp.ConnectionTimeoutError as exc:
+            raise_error(exc, timeout_error("connect", settings.timeouts.connect))
+        except TimeoutError as exc:
+            raise_error(exc, limit.error())
+        except (aiohttp.ClientError, ConnectionError) as exc:
+            raise_error(exc, translate_error(exc))
         finally:
             if not is_stream:
                 loop.release(response)
@@ -286,10 +286,3 @@ async def _read_body(response: aiohttp.ClientResponse, limit: int) -> bytes:
             f"the answer is larger than max_answer_bytes ({limit} bytes)", limit=limit
         )
     return data
-
-
-def _translate(exc: Exception, limit: TimeLimit, connect: float | None) -> CfaiError:
-    """The error for an exception of aiohttp, under the time *limit* that was in force."""
-    if isinstance(exc, aiohttp.ConnectionTimeoutError):
-        return timeout_error("connect", connect)
-    return limit.error() if isinstance(exc, TimeoutError) else translate_error(exc)

@@ -7,11 +7,10 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from math import inf
-from types import TracebackType
 from typing import Final, Self
 from weakref import WeakKeyDictionary
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from cfai._session.limits import (
     Concurrency,
@@ -31,6 +30,7 @@ _GAP_TOLERANCE: Final = 0.005
 timer."""
 
 
+@define(eq=False)
 class Throttle:
     """Hands out permits on one event loop, first come, first served.
 
@@ -39,47 +39,37 @@ class Throttle:
         permit.start()
         ...  # one attempt, and no sleep before another
     ```
-
-    Args:
-        limit: How many permits may be held at once.
-        rate_limits: How often an attempt may start; all of them are kept.
-        counts: Counts each attempt that is sent, if there are no *rate_limits*.
-        upstream: A second throttle, whose permit is needed as well.
     """
 
-    def __init__(
-        self,
-        limit: ConcurrencyLimit,
-        rate_limits: Sequence[RateLimit] = (),
-        *,
-        counts: RateLimits | None = None,
-        upstream: "Throttle | None" = None,
-    ) -> None:
-        self._limit = limit
-        self._rate_limits = rate_limits
-        self._counts = counts
-        self._upstream = upstream
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._reserved = 0
-        """How many of the rate limits have a reservation that is due for the first in line."""
-        self._due: float | None = None
-        """When the reservation with the next rate limit is due, if there is one."""
-        self._next_start = 0.0
-        """The earliest time at which the next attempt may start."""
-        self._timer: asyncio.TimerHandle | None = None
-        self.active: set[asyncio.Task[object] | None] = set()
-        """The tasks whose attempts are being sent or answered."""
-        self._closed = False
-        self.in_flight: int = 0
-        """How many permits are held."""
-        self.attempts: int = 0
-        """How many attempts were sent."""
-        self.repeats: int = 0
-        """How many of them repeated an earlier attempt of the same call."""
-        self.refusals: int = 0
-        """How many of them were refused (429)."""
-        self.waited: float = 0.0
-        """Seconds spent waiting for permits, summed over all attempts."""
+    _limit: ConcurrencyLimit
+    """How many permits may be held at once."""
+    _rate_limits: Sequence[RateLimit] = ()
+    """How often an attempt may start; all of them are kept."""
+    _counts: RateLimits | None = field(default=None, kw_only=True)
+    """Counts each attempt that is sent, if there are no rate limits."""
+    _upstream: "Throttle | None" = field(default=None, kw_only=True)
+    """A second throttle, whose permit is needed as well."""
+    _waiting: deque[asyncio.Future[None]] = field(factory=deque, init=False)
+    _reserved: int = field(default=0, init=False)
+    """How many of the rate limits have a reservation that is due for the first in line."""
+    _due: float | None = field(default=None, init=False)
+    """When the reservation with the next rate limit is due, if there is one."""
+    _next_start: float = field(default=0.0, init=False)
+    """The earliest time at which the next attempt may start."""
+    _timer: asyncio.TimerHandle | None = field(default=None, init=False)
+    active: set[asyncio.Task[object] | None] = field(factory=set, init=False)
+    """The tasks whose attempts are being sent or answered."""
+    _closed: bool = field(default=False, init=False)
+    in_flight: int = field(default=0, init=False)
+    """How many permits are held."""
+    attempts: int = field(default=0, init=False)
+    """How many attempts were sent."""
+    repeats: int = field(default=0, init=False)
+    """How many of them repeated an earlier attempt of the same call."""
+    refusals: int = field(default=0, init=False)
+    """How many of them were refused (429)."""
+    waited: float = field(default=0.0, init=False)
+    """Seconds spent waiting for permits, summed over all attempts."""
 
     @property
     def limit(self) -> float:
@@ -89,7 +79,7 @@ class Throttle:
 
     def permit(self, deadline: Deadline | None = None) -> "Permit":
         """A context manager around one attempt, which waits for its permit until *deadline*."""
-        return Permit(self, deadline)
+        return Permit(self, deadline or Deadline())
 
     async def acquire(self) -> None:
         """Wait for a permit, here and upstream."""
@@ -198,6 +188,7 @@ class Throttle:
         return True
 
 
+@define(eq=False)
 class Permit:
     """The right to make one attempt; see `Throttle.permit`.
 
@@ -205,12 +196,9 @@ class Permit:
         RequestTimeout: The deadline passed while waiting for the permit.
     """
 
-    __slots__ = ("_deadline", "_sent", "_throttle")
-
-    def __init__(self, throttle: Throttle, deadline: Deadline | None) -> None:
-        self._throttle = throttle
-        self._deadline = deadline
-        self._sent = 0.0
+    _throttle: Throttle
+    _deadline: Deadline
+    _sent: float = field(default=0.0, init=False)
 
     def start(self, *, repeat: bool = False) -> None:
         """Record that the attempt is sent now; *repeat* if it repeats an earlier one."""
@@ -220,25 +208,16 @@ class Permit:
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        deadline = self._deadline
-        if deadline is None:
-            await self._throttle.acquire()
-        else:
-            try:
-                async with asyncio.timeout(deadline.left):
-                    await self._throttle.acquire()
-            except TimeoutError as exc:
-                raise deadline.error() from exc
+        try:
+            async with asyncio.timeout(self._deadline.left):
+                await self._throttle.acquire()
+        except TimeoutError as exc:
+            raise self._deadline.error() from exc
         self._sent = loop.time()
         self._throttle.waited += self._sent - started
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
         self._throttle.release(self._sent, exc)
 
 
@@ -270,8 +249,7 @@ class Throttles:
         self._most = most
         self.in_use: bool = concurrency is not None
         """Whether any attempt needs a permit, or must be counted towards the rate of a job."""
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopThrottles]
-        self._loops = WeakKeyDictionary()
+        self._loops = WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopThrottles]()
 
     def for_call(self, model: str) -> Throttle | None:
         """The throttle of a single call, if one is needed.

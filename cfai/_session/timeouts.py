@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from attrs import define, field
@@ -58,23 +57,21 @@ class TimeLimit(NamedTuple):
         return timeout_error(self.phase, self.configured)
 
 
+@define(eq=False)
 class Timeout:
     """A context manager that raises `TimeoutError` if its body takes too long."""
 
-    __slots__ = ("_before", "_expired", "_task", "_timer", "due")
-
-    def __init__(self, timer: "SharedTimer", due: float) -> None:
-        self.due: float = due
-        """When it expires, by the clock of the loop."""
-        self._timer = timer
-        self._expired = False
-        self._task: asyncio.Task[object] | None = None
-        self._before = 0
+    _timer: "SharedTimer"
+    due: float
+    """When it expires, by the clock of the loop."""
+    _expired: bool = field(default=False, init=False)
+    _task: asyncio.Task[object] | None = field(default=None, init=False)
+    _before: int = field(default=0, init=False)
 
     def renew(self, seconds: float | None) -> None:
         """Expire *seconds* from now instead, which must not be earlier than before."""
         if self.due != _NEVER and seconds is not None:
-            self.due = self._timer.now() + seconds
+            self.due = self._timer.loop.time() + seconds
 
     def __enter__(self) -> Self:
         if self.due == _NEVER:
@@ -86,18 +83,13 @@ class Timeout:
         self._timer.add(self)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
         self._timer.discard(self)
         if not self._expired or self._task is None:
             return
         # If somebody else cancelled the task, too, their cancellation wins.
         only_by_timer = self._task.uncancel() <= self._before
-        if only_by_timer and kind is not None and issubclass(kind, asyncio.CancelledError):
+        if only_by_timer and isinstance(exc, asyncio.CancelledError):
             raise TimeoutError from exc
 
     def expire(self) -> None:
@@ -107,6 +99,7 @@ class Timeout:
             self._task.cancel()
 
 
+@define(eq=False)
 class SharedTimer:
     """The timeouts of one event loop on one timer: like `asyncio.timeout`, but much cheaper.
 
@@ -114,21 +107,14 @@ class SharedTimer:
     the timeouts that are due, and is set to the next one.
     """
 
-    __slots__ = ("_active", "_handle", "_loop", "_when")
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._active: dict[Timeout, None] = {}
-        self._handle: asyncio.TimerHandle | None = None
-        self._when = _NEVER
+    loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, init=False)
+    _active: dict[Timeout, None] = field(factory=dict, init=False)
+    _handle: asyncio.TimerHandle | None = field(default=None, init=False)
+    _when: float = field(default=_NEVER, init=False)
 
     def timeout(self, seconds: float | None) -> Timeout:
         """A timeout that expires *seconds* from now; with `None`, never."""
-        return Timeout(self, _NEVER if seconds is None else self._loop.time() + seconds)
-
-    def now(self) -> float:
-        """The clock of the loop."""
-        return self._loop.time()
+        return Timeout(self, _NEVER if seconds is None else self.loop.time() + seconds)
 
     def add(self, timeout: Timeout) -> None:
         """Start to watch *timeout*."""
@@ -149,11 +135,11 @@ class SharedTimer:
     def _set(self, when: float) -> None:
         self.stop()
         self._when = when
-        self._handle = self._loop.call_at(when, self._check)
+        self._handle = self.loop.call_at(when, self._check)
 
     def _check(self) -> None:
         self.stop()
-        now = self._loop.time()
+        now = self.loop.time()
         for timeout in [timeout for timeout in self._active if timeout.due <= now]:
             self.discard(timeout)
             timeout.expire()

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from types import TracebackType
 from typing import BinaryIO, Final, Self
 
 from cfai._wire.multipart import File, Form
@@ -22,7 +21,7 @@ class Upload:
     def __init__(self, form: Form) -> None:
         self.sent = 0
         """Bytes given to the transport. The last of them may not have arrived."""
-        self.on_piece_sent: Callable[[], None] = _do_nothing
+        self.on_piece_sent: Callable[[], None] | None = None
         """Called after each piece."""
         self._form = form
         self._parts = iter(form.parts)
@@ -37,13 +36,8 @@ class Upload:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.on_piece_sent = _do_nothing
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
+        self.on_piece_sent = None
         self._close()
         if exc is None or isinstance(exc, asyncio.CancelledError):
             return
@@ -61,7 +55,13 @@ class Upload:
 
     async def __anext__(self) -> bytes:
         try:
-            self._count_sent_piece()
+            if self._pending:  # aiohttp wrote the previous piece, or it would not ask for another.
+                self.sent += self._pending
+                self._pending = 0
+                if self.on_piece_sent is not None:
+                    self.on_piece_sent()
+                if self._form.progress is not None:
+                    self._form.progress(self.sent, len(self._form))
             piece = await self._next_piece()
         except Exception as exc:
             self._error = exc
@@ -70,15 +70,6 @@ class Upload:
             raise StopAsyncIteration
         self._pending = len(piece)
         return piece
-
-    def _count_sent_piece(self) -> None:
-        """Count the previous piece: aiohttp only asks for another one when it was written."""
-        self.sent += self._pending
-        if self._pending:
-            self.on_piece_sent()
-            if self._form.progress is not None:
-                self._form.progress(self.sent, len(self._form))
-        self._pending = 0
 
     async def _next_piece(self) -> bytes:
         while self._file is None:
@@ -89,10 +80,7 @@ class Upload:
                 return part
             self._file, self._close_file = await _open_in_thread(part)
             self._unread = part.size
-        return await self._read(self._file)
-
-    async def _read(self, file: BinaryIO) -> bytes:
-        piece = await asyncio.to_thread(file.read, min(_PIECE_SIZE, self._unread))
+        piece = await asyncio.to_thread(self._file.read, min(_PIECE_SIZE, self._unread))
         self._unread -= len(piece)
         if not piece:
             size = len(self._form)
@@ -126,7 +114,3 @@ def _close_unused(future: "asyncio.Future[tuple[BinaryIO, bool]]") -> None:
         file, close_file = future.result()
         if close_file:
             file.close()
-
-
-def _do_nothing() -> None:
-    pass
