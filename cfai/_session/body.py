@@ -17,7 +17,7 @@ _DRAIN_SECONDS = 0.1
 reused. The openai SDK waits as long (`_streaming_cleanup.py`)."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _StreamTimer:
     """The time limits of a stream, on one timer that is only moved when it goes off.
 

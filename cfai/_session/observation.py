@@ -30,7 +30,7 @@ _RESERVED_HEADERS: Final = re.compile(
 )
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class CallObservation:
     """Passes what happens in one call on to its observers. It starts once and ends once."""
 

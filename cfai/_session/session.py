@@ -184,8 +184,7 @@ class Session:
                         timeout.renew(limit.seconds)
 
                     upload.on_piece_sent = renew
-                content = _content(request) if upload is None else upload
-                response = await _request(loop, request, settings, content)
+                response = await _request(loop, request, settings, upload or _content(request))
                 loop.track(response)
                 status, headers = response.status, response.headers
                 kind = responses.read_media_type(headers)

@@ -30,7 +30,7 @@ _GAP_TOLERANCE: Final = 0.005
 timer."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Throttle:
     """Hands out permits on one event loop, first come, first served.
 
@@ -188,7 +188,7 @@ class Throttle:
         return True
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Permit:
     """The right to make one attempt; see `Throttle.permit`.
 

@@ -57,7 +57,7 @@ class TimeLimit(NamedTuple):
         return timeout_error(self.phase, self.configured)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Timeout:
     """A context manager that raises `TimeoutError` if its body takes too long."""
 
@@ -99,7 +99,7 @@ class Timeout:
             self._task.cancel()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class SharedTimer:
     """The timeouts of one event loop on one timer: like `asyncio.timeout`, but much cheaper.
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+
+from attrs import define, field, frozen
 
 from cfai._session.body import StreamBody
 from cfai._session.redaction import redact_error
@@ -25,16 +27,15 @@ if TYPE_CHECKING:
     from httpx_sse import ServerSentEvent
 
 
+@frozen
 class _DecodedText:
     """The part of an httpx response that `EventSource` uses: the Content-Type and the text."""
 
-    headers = {"content-type": "text/event-stream"}
-
-    def __init__(self, text: str) -> None:
-        self._text = text
+    text: str
+    headers: ClassVar = {"content-type": "text/event-stream"}
 
     async def aiter_text(self) -> AsyncIterator[str]:
-        yield self._text
+        yield self.text
 
 
 async def _decode_block(text: str) -> list[ServerSentEvent]:
@@ -45,49 +46,38 @@ async def _decode_block(text: str) -> list[ServerSentEvent]:
     return [event async for event in source.aiter_sse()]
 
 
-class DecodedEvent:
-    """An event that httpx-sse decoded: it has a name, an id, or several lines of data."""
-
-    __slots__ = ("data", "is_error", "sse")
-
-    def __init__(self, sse: ServerSentEvent) -> None:
-        self.data: str = sse.data
-        self.is_error: bool = sse.event == "error"
-        self.sse: ServerSentEvent = sse
-
-
-def _parse_data(event: bytes | DecodedEvent) -> Any:
+def _parse_data(event: bytes | ServerSentEvent) -> Any:
     """The JSON of an event; the text itself if an event named `error` has no JSON.
 
     Raises:
         ValueError: The data is not JSON.
     """
-    data = event if isinstance(event, bytes) else event.data
+    if isinstance(event, bytes):
+        return loads(event)
     try:
-        return loads(data)
+        return loads(event.data)
     except ValueError:
-        if isinstance(event, DecodedEvent) and event.is_error:
-            return data
+        if event.event == "error":
+            return event.data
         raise
 
 
+@define(eq=False, repr=False)
 class EventReader:
     """The events of one body, which it owns: `take` an event, or `read_more` bytes first."""
 
-    __slots__ = (
-        "_blocks", "_body", "_ready", "at_end", "count", "ends_inside_event",
-    )  # fmt: skip
+    _body: StreamBody
+    _blocks: EventSplitter = field(init=False)
+    _ready: deque[bytes | ServerSentEvent] = field(factory=deque, init=False)
+    count: int = field(default=0, init=False)
+    """How many events were taken."""
+    at_end: bool = field(default=False, init=False)
+    """Whether the body was read to its end. Events may still be left to take."""
+    ends_inside_event: bool = field(default=False, init=False)
+    """Whether no blank line ended the last event of the body."""
 
-    def __init__(self, body: StreamBody) -> None:
-        self._body = body
-        self._blocks = EventSplitter(body.settings.max_event_bytes)
-        self._ready: deque[bytes | DecodedEvent] = deque()
-        self.count: int = 0
-        """How many events were taken."""
-        self.at_end: bool = False
-        """Whether the body was read to its end. Events may still be left to take."""
-        self.ends_inside_event: bool = False
-        """Whether no blank line ended the last event of the body."""
+    def __attrs_post_init__(self) -> None:
+        self._blocks = EventSplitter(self._body.settings.max_event_bytes)
 
     @classmethod
     async def open(cls, body: StreamBody) -> Self:
@@ -123,7 +113,7 @@ class EventReader:
         """Whether a line `[DONE]` outside any event ended the stream."""
         return self._blocks.bare_done
 
-    def take(self) -> bytes | DecodedEvent | None:
+    def take(self) -> bytes | ServerSentEvent | None:
         """The next event that was read already; `None` if there is none."""
         if not self._ready:
             return None
@@ -152,16 +142,16 @@ class EventReader:
             if isinstance(block, bytes):
                 self._ready.append(block)
             else:
-                self._ready.extend(DecodedEvent(sse) for sse in await _decode_block(block))
+                self._ready.extend(await _decode_block(block))
 
-    def _error_in(self, document: Any, event: bytes | DecodedEvent) -> StatusError | None:
+    def _error_in(self, document: Any, event: bytes | ServerSentEvent) -> StatusError | None:
         """The error that an event reports, if it reports one."""
         if type(event) is bytes and type(document) is dict and ERROR_KEYS.isdisjoint(document):
             return None
-        named = isinstance(event, DecodedEvent) and event.is_error
+        named = not isinstance(event, bytes) and event.event == "error"
         return error_from_event(document, is_named_error=named, meta=self.meta)
 
-    def parse(self, event: bytes | DecodedEvent) -> Any:
+    def parse(self, event: bytes | ServerSentEvent) -> Any:
         """The JSON of an event.
 
         Raises:
@@ -180,7 +170,7 @@ class EventReader:
             raise error
         return document
 
-    def add_context(self, error: DecodeError, event: bytes | DecodedEvent) -> None:
+    def add_context(self, error: DecodeError, event: bytes | ServerSentEvent) -> None:
         """Add the data of *event* and the facts of the exchange to *error*."""
         data = event if isinstance(event, bytes) else event.data.encode()
         describe_decode_error(error, data, self.meta)
@@ -189,8 +179,8 @@ class EventReader:
         """Remove the secrets of the call from an error that is about to leave the stream."""
         redact_error(error, self._body.settings.secrets)
 
-    def report_progress(self) -> None:
-        """Restart the time limit for content, because an event added something."""
+    def restart_content_timeout(self) -> None:
+        """Restart the limit `Timeouts.content`: an event added something."""
         self._body.restart_content_timeout()
 
     def cancel(self) -> None:
@@ -207,10 +197,10 @@ class EventReader:
         self._body.close()
 
 
-def as_server_sent_event(event: bytes | DecodedEvent) -> ServerSentEvent:
+def as_server_sent_event(event: bytes | ServerSentEvent) -> ServerSentEvent:
     """The event as an object of httpx-sse."""
-    if isinstance(event, DecodedEvent):
-        return event.sse
+    if not isinstance(event, bytes):
+        return event
     from httpx_sse import ServerSentEvent
 
     return ServerSentEvent(data=event.decode("utf-8", "replace"))

@@ -7,10 +7,12 @@ Both formats carry the same objects under the same names: `text`, `reasoning`, `
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from math import ceil
 from typing import Any, Literal, Protocol, Self
+
+from attrs import define, field
 
 from cfai._types.json import dumps
 from cfai.errors import (
@@ -65,29 +67,16 @@ class RelaySource(Protocol):
         """End the stream."""
 
 
-class RelayFormat(Protocol):
-    """How a relay writes its frames."""
-
-    media_type: str
-
-    preamble: bytes
-    """Bytes before the first frame."""
-
-    keep_alive: bytes
-    """Bytes that clients ignore, to send during silence."""
-
-    def frame(self, number: int, name: str, data: Mapping[str, Any]) -> bytes:
-        """Write one frame: its number, its name and its object."""
-
-
 class SseFormat:
     """Events for an `EventSource`, which reconnects after *retry* milliseconds."""
 
     media_type = "text/event-stream; charset=utf-8"
     keep_alive = b": keep-alive\n\n"
+    """Bytes that clients ignore, to send during silence."""
 
     def __init__(self, retry: int | None) -> None:
         self.preamble: bytes = b"" if retry is None else b"retry: %d\n\n" % retry
+        """Bytes before the first frame."""
 
     def frame(self, number: int, name: str, data: Mapping[str, Any]) -> bytes:
         """Write one event."""
@@ -106,6 +95,9 @@ class NdjsonFormat:
         return _json_line({"type": name, **data}) + b"\n"
 
 
+RelayFormat = SseFormat | NdjsonFormat
+
+
 def _json_line(data: Mapping[str, Any]) -> bytes:
     """JSON without any character that a client may take for the end of a line.
 
@@ -116,16 +108,6 @@ def _json_line(data: Mapping[str, Any]) -> bytes:
     if b"\xe2\x80" in text:
         text = text.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
     return text.replace(b"\xc2\x85", b"\\u0085") if b"\xc2\x85" in text else text
-
-
-def _token_frames(token: Token) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The frames of a token, without its usage: only the total usage is sent."""
-    if token.reasoning:
-        yield "reasoning", {"text": token.reasoning}
-    if token.text:
-        yield "text", {"text": token.text}
-    if token.tool_calls:
-        yield "tool_calls", {"tool_calls": to_plain(token.tool_calls)}
 
 
 def error_frame(error: CfaiError) -> dict[str, Any]:
@@ -163,48 +145,42 @@ def is_pool_timeout(error: CfaiError) -> bool:
     return isinstance(error, RequestTimeout) and error.phase == "pool"
 
 
+@define(eq=False, repr=False)
 class _FrameBuffer:
     """The frames between the task that reads the tokens and the reader of the relay.
 
     It refers to neither of them, so that an unreferenced relay is finalized at once.
     """
 
-    __slots__ = (
-        "_drained", "_format", "_keep_alive", "_loop", "_number", "_size", "_timer",
-        "_waiter", "_waiting_since", "failed_first", "failure", "frames", "is_over",
-    )  # fmt: skip
-
-    def __init__(self, format_: RelayFormat, keep_alive: float) -> None:
-        self._format = format_
-        self._keep_alive = keep_alive
-        self._loop = asyncio.get_running_loop()
-        self._number = 0
-        self._size = 0
-        self._waiting_since = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._waiter: asyncio.Future[bool] | None = None
-        """Set while the reader waits for a frame."""
-        self._drained: asyncio.Future[None] | None = None
-        """Set while the token task waits for the reader."""
-        self.frames: list[bytes] = []
-        self.is_over = False
-        self.failure: CfaiError | None = None
-        self.failed_first = False
-        """Whether the failure is the first frame."""
+    _format: RelayFormat
+    _keep_alive: float
+    _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, init=False)
+    _size: int = field(default=0, init=False)
+    _waiting_since: float = field(default=0.0, init=False)
+    _timer: asyncio.TimerHandle | None = field(default=None, init=False)
+    waiter: asyncio.Future[bool] | None = field(default=None, init=False)
+    """Set while the reader waits for a frame."""
+    _drained: asyncio.Future[None] | None = field(default=None, init=False)
+    """Set while the token task waits for the reader."""
+    frames: list[bytes] = field(factory=list, init=False)
+    count: int = field(default=0, init=False)
+    """How many frames were added."""
+    is_over: bool = field(default=False, init=False)
+    failure: CfaiError | None = field(default=None, init=False)
+    """The error in the last frame."""
 
     # For the task that reads the tokens
 
     def add(self, name: str, data: Mapping[str, Any]) -> None:
         """Add a frame and wake the reader."""
-        self._number += 1
-        frame = self._format.frame(self._number, name, data)
+        self.count += 1
+        frame = self._format.frame(self.count, name, data)
         self._size += len(frame)
         self.frames.append(frame)
         self._wake()
 
     def fail(self, error: CfaiError) -> None:
         """Add *error* as the last frame."""
-        self.failed_first = not self._number
         self.failure = error
         self.add("error", error_frame(error))
 
@@ -224,11 +200,6 @@ class _FrameBuffer:
 
     # For the reader
 
-    @property
-    def has_reader(self) -> bool:
-        """Whether a reader waits already."""
-        return self._waiter is not None
-
     def take(self) -> bytes:
         """Remove and return all frames."""
         data = b"".join(self.frames)
@@ -240,23 +211,23 @@ class _FrameBuffer:
 
     async def wait(self) -> bool:
         """Wait for a frame or the end; `False` after *keep_alive* seconds of silence."""
-        self._waiter = self._loop.create_future()
+        self.waiter = self._loop.create_future()
         self._waiting_since = self._loop.time()
         if self._timer is None:
             self._timer = self._loop.call_at(self._waiting_since + self._keep_alive, self._check)
         try:
-            return await self._waiter
+            return await self.waiter
         finally:
-            self._waiter = None
+            self.waiter = None
 
     def _wake(self, *, news: bool = True) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(news)
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(news)
 
     def _check(self) -> None:
         # One timer, rescheduled only when it fires: a timer per token would cost more than a token.
         self._timer = None
-        if self._waiter is None or self._waiter.done():
+        if self.waiter is None or self.waiter.done():
             return
         due = self._waiting_since + self._keep_alive
         if self._loop.time() < due:
@@ -271,9 +242,14 @@ async def _write_frames(tokens: RelaySource, buffer: _FrameBuffer) -> None:
     try:
         async for token in tokens:
             finish_reason = token.finish_reason or finish_reason
-            for name, data in _token_frames(token):
-                buffer.add(name, data)
+            if token.reasoning:
+                buffer.add("reasoning", {"text": token.reasoning})
+            if token.text:
+                buffer.add("text", {"text": token.text})
+            if token.tool_calls:
+                buffer.add("tool_calls", {"tool_calls": to_plain(token.tool_calls)})
             await buffer.wait_until_drained()
+        # A token's own usage is not sent, only the total.
         if usage := tokens.answer.usage:
             buffer.add("usage", to_plain(usage))
         # The service's finish_reason is often null, so a cancelled stream needs one of our own.
@@ -285,6 +261,7 @@ async def _write_frames(tokens: RelaySource, buffer: _FrameBuffer) -> None:
         buffer.end()
 
 
+@define(eq=False, repr=False)
 class Relay:
     """The bytes of a token stream for a client: an async iterator, used once, by one reader.
 
@@ -293,22 +270,19 @@ class Relay:
     the stream and the request behind it at once.
     """
 
-    __slots__ = (
-        "__weakref__", "_buffer", "_closed", "_format", "_keep_alive", "_pending", "_task",
-        "_tokens",
-    )  # fmt: skip
+    _tokens: RelaySource
+    _format: RelayFormat = field(alias="format_")
+    _keep_alive: float = field(kw_only=True)
+    _pending: bytes = field(init=False)
+    """Bytes to send before those of the next frame."""
+    _closed: bool = field(default=False, init=False)
+    _buffer: _FrameBuffer | None = field(default=None, init=False)
+    _task: asyncio.Task[None] | None = field(default=None, init=False)
 
-    def __init__(self, tokens: RelaySource, format_: RelayFormat, *, keep_alive: float) -> None:
-        if not keep_alive > 0:
-            raise InputError(f"keep_alive must be above 0 seconds, got {keep_alive!r}")
-        self._tokens = tokens
-        self._format = format_
-        self._keep_alive = keep_alive
-        self._pending = format_.preamble
-        """Bytes to send before those of the next frame."""
-        self._closed = False
-        self._buffer: _FrameBuffer | None = None
-        self._task: asyncio.Task[None] | None = None
+    def __attrs_post_init__(self) -> None:
+        if not self._keep_alive > 0:
+            raise InputError(f"keep_alive must be above 0 seconds, got {self._keep_alive!r}")
+        self._pending = self._format.preamble
 
     @property
     def headers(self) -> dict[str, str]:
@@ -334,7 +308,7 @@ class Relay:
         """
         first = await self._next()
         buffer = self._buffer
-        if buffer is not None and buffer.failed_first and buffer.failure is not None:
+        if buffer is not None and buffer.failure is not None and buffer.count == 1:
             raise buffer.failure
         self._pending += first
 
@@ -359,9 +333,11 @@ class Relay:
             self._task = asyncio.create_task(_write_frames(self._tokens, buffer))
         while not buffer.frames:
             if buffer.is_over:
-                self._raise_task_error()
+                # Errors that are not the SDK's are in no frame.
+                if self._task is not None and self._task.done() and not self._task.cancelled():
+                    self._task.result()
                 return b""
-            if buffer.has_reader:
+            if buffer.waiter is not None:
                 raise InputError("another task is reading this relay: a relay has one reader")
             try:
                 if not await buffer.wait():
@@ -370,11 +346,6 @@ class Relay:
                 self.close()
                 raise
         return buffer.take()
-
-    def _raise_task_error(self) -> None:
-        """Raise what is not an error of the SDK, and therefore not in a frame."""
-        if self._task is not None and self._task.done() and not self._task.cancelled():
-            self._task.result()
 
     def close(self) -> None:
         """End the stream and the request behind it at once: the reader went away."""
@@ -394,7 +365,7 @@ class Relay:
 
     def __del__(self) -> None:
         # The constructor may have raised.
-        if hasattr(self, "_buffer"):
+        if hasattr(self, "_pending"):
             self.close()
 
 

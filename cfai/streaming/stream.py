@@ -6,15 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Self
 
-from attrs import evolve
+from attrs import define, evolve, field
 
 from cfai._session.body import StreamBody
 from cfai._wire.answers import AnswerSpec, answer_from_text
 from cfai._wire.text import TextBuilder, read_token, token_from_text
 from cfai.errors import CfaiError, DecodeError, InputError, ServerError, StreamInterrupted
 from cfai.meta import Meta
-from cfai.observers import Outcome
-from cfai.streaming.events import DecodedEvent, EventReader, as_server_sent_event
+from cfai.streaming.events import EventReader, as_server_sent_event
 from cfai.streaming.relay import NdjsonFormat, Relay, SseFormat
 from cfai.tasks import Result, Text, Token
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 _DONE = b"[DONE]"
 
 
+@define(eq=False, repr=False)
 class TokenStream:
     """A text answer as it is generated: an async iterator of `Token`, and a context manager.
 
@@ -41,48 +41,25 @@ class TokenStream:
         DecodeError: An event has an undocumented form.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_ended",
-        "_events",
-        "_failure",
-        "_interrupted",
-        "_json_mode",
-        "_observation",
-        "_open_events",
-        "_progressed",
-        "_text_builder",
-        "_unstreamed",
-        "_waiter",
-        "cancelled",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        open_events: Callable[[], Awaitable[EventReader | Text]] | None,
-        *,
-        json_mode: bool = False,
-        observation: CallObservation | None = None,
-    ) -> None:
-        self._open_events = open_events
-        """Sends the request. `None` as soon as it was called."""
-        self._json_mode = json_mode
-        self._observation = observation
-        self._text_builder = TextBuilder()
-        self._events: EventReader | None = None
-        self._unstreamed: Text | None = None
-        """The answer of a model that does not stream."""
-        self._ended = False
-        self.cancelled: bool = False
-        """Whether `cancel` ended it, before the service did."""
-        self._progressed = False
-        """Whether an event added something since the last wait for bytes."""
-        self._failure: CfaiError | None = None
-        """Why it ended early. Raised again by every further read."""
-        self._waiter: asyncio.Task[Any] | None = None
-        """The task that waits for the first event, or for more bytes."""
-        self._interrupted = False
-        """Whether this stream cancelled that task."""
+    _open_events: Callable[[], Awaitable[EventReader | Text]] | None
+    """Sends the request. `None` as soon as it was called."""
+    _json_mode: bool = field(default=False, kw_only=True)
+    _observation: CallObservation | None = field(default=None, kw_only=True)
+    _text_builder: TextBuilder = field(factory=TextBuilder, init=False)
+    _events: EventReader | None = field(default=None, init=False)
+    _unstreamed: Text | None = field(default=None, init=False)
+    """The answer of a model that does not stream."""
+    _ended: bool = field(default=False, init=False)
+    cancelled: bool = field(default=False, init=False)
+    """Whether `cancel` ended it, before the service did."""
+    _progressed: bool = field(default=False, init=False)
+    """Whether an event added something since the last wait for bytes."""
+    _failure: CfaiError | None = field(default=None, init=False)
+    """Why it ended early. Raised again by every further read."""
+    _waiter: asyncio.Task[Any] | None = field(default=None, init=False)
+    """The task that waits for the first event, or for more bytes."""
+    _interrupted: bool = field(default=False, init=False)
+    """Whether this stream cancelled that task."""
 
     # Opening and closing
 
@@ -192,8 +169,7 @@ class TokenStream:
 
     def _report_end(self, *, complete: bool) -> None:
         if self._observation is not None and not self._observation.is_over:
-            outcome: Outcome = "done" if complete else "closed"
-            self._observation.end(outcome, answer=self._partial_answer)
+            self._observation.end("done" if complete else "closed", answer=self._partial_answer)
 
     # Reading
 
@@ -209,8 +185,10 @@ class TokenStream:
                 if event is None and (event := await self.next_event()) is None:
                     self._check_complete()
                     break
-                if event == _DONE or (isinstance(event, DecodedEvent) and event.data == "[DONE]"):
-                    await self._finish()
+                if event == _DONE or (not isinstance(event, bytes) and event.data == "[DONE]"):
+                    self._ended = True
+                    if self._events is not None:
+                        await self._events.finish()
                     break
                 if (token := self._read_event(event)) is not None:
                     return token
@@ -224,7 +202,7 @@ class TokenStream:
         self._report_end(complete=True)
         raise StopAsyncIteration
 
-    async def next_event(self) -> bytes | DecodedEvent | None:
+    async def next_event(self) -> bytes | ServerSentEvent | None:
         """The next event of any kind; `None` at the end of the body.
 
         Raises:
@@ -242,7 +220,7 @@ class TokenStream:
             if events.at_end:
                 return None
             if self._progressed:
-                events.report_progress()
+                events.restart_content_timeout()
                 self._progressed = False
             if not await self._wait_for_bytes(events):
                 return None
@@ -269,9 +247,9 @@ class TokenStream:
         if self._waiter is not None:
             raise InputError("another task is reading this stream: a stream has one reader")
 
-    def _read_event(self, event: bytes | DecodedEvent) -> Token | None:
+    def _read_event(self, event: bytes | ServerSentEvent) -> Token | None:
         events = self._events
-        has_data = event if isinstance(event, bytes) else event.data or event.is_error
+        has_data = event if isinstance(event, bytes) else event.data or event.event == "error"
         if events is None or not has_data:
             return None
         try:
@@ -293,12 +271,6 @@ class TokenStream:
             self._observation.token(token)
         self._text_builder.add(token)
         return token
-
-    async def _finish(self) -> None:
-        """Handle the end mark."""
-        self._ended = True
-        if self._events is not None:
-            await self._events.finish()
 
     def _check_complete(self) -> None:
         """Check that a body that ended also ended the answer."""
@@ -413,9 +385,7 @@ class _RawEventIterator:
 
 
 async def read_unrequested_stream(
-    spec: AnswerSpec,
-    body: StreamBody,
-    observation: CallObservation | None = None,
+    spec: AnswerSpec, body: StreamBody, observation: CallObservation | None = None
 ) -> Any:
     """Read a stream that the model sent although none was requested.
 

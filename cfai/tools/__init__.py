@@ -2,21 +2,15 @@
 
 from cfai.tools.events import (
     Step,
-    ToolEvent as ToolEvent,
-    ToolFailed as ToolFailed,
-    ToolOutcome as ToolOutcome,
-    ToolReturned as ToolReturned,
-    ToolStarted as ToolStarted,
-    Turn as Turn,
+    ToolEvent,
+    ToolFailed,
+    ToolOutcome,
+    ToolReturned,
+    ToolStarted,
+    Turn,
 )
-from cfai.tools.runner import (
-    ToolRun,
-)
-from cfai.tools.toolbox import (
-    AnyTool as AnyTool,
-    PythonTool as PythonTool,
-    Toolbox as Toolbox,
-)
+from cfai.tools.runner import ToolRun
+from cfai.tools.toolbox import AnyTool, PythonTool, Toolbox
 
 __all__ = [
     "AnyTool",

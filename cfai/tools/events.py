@@ -32,7 +32,6 @@ class ToolReturned:
     """A tool returned a value."""
 
     call: ToolCall
-
     value: Any
     """The return value."""
 
@@ -45,7 +44,6 @@ class ToolFailed:
     """A tool raised, or the call is invalid: wrong arguments, or an unknown name."""
 
     call: ToolCall
-
     error: Exception
     """What the tool raised; an `InputError` if the call is invalid."""
 
@@ -58,7 +56,6 @@ class Step:
     """One turn of the model, and the results of its calls."""
 
     answer: Text
-
     results: tuple[ToolReturned | ToolFailed, ...]
     """In the order of the calls; without those that the caller has to answer."""
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Generator, Iterator
 from contextlib import suppress
 from typing import Any, Literal, Protocol, Self
 
-from attrs import evolve
+from attrs import define, evolve, field
 
 from cfai._validators import check_at_least
 from cfai.conversation import Conversation
@@ -35,21 +35,15 @@ class ModelClient(Protocol):
     """What a run needs of `WorkersAI`."""
 
     def run(
-        self,
-        model: str,
-        task: TextGeneration,
-        *,
-        stream: Literal[False],
-        options: Options | None = None,
+        self, model: str, task: TextGeneration, *, stream: Literal[False], options: Options | None
     ) -> Awaitable[Text]:
         """Run *model* on *task*."""
 
-    def stream(
-        self, model: str, task: TextGeneration, *, options: Options | None = None
-    ) -> TokenStream:
+    def stream(self, model: str, task: TextGeneration, *, options: Options | None) -> TokenStream:
         """Run *model* on *task*, and return its answer token by token."""
 
 
+@define(eq=False, repr=False)
 class ToolRun:
     """A model that calls tools: an async iterator of `ToolEvent`, and a context manager.
 
@@ -61,52 +55,39 @@ class ToolRun:
         CfaiError: As `run` and `stream`. `messages` has the conversation up to then.
     """
 
-    __slots__ = (
-        "__weakref__", "_answer", "_client", "_events", "_failure", "_has_reader", "_ids",
-        "_max_steps", "_messages", "_model", "_on_error", "_options", "_outcome", "_results",
-        "_steps", "_stream", "_streams", "_task", "_toolbox", "_tools", "_turn",
-    )  # fmt: skip
+    _client: ModelClient
+    _model: str
+    _task: TextGeneration
+    _toolbox: Toolbox
+    _max_steps: int = field(kw_only=True)
+    _streams: bool = field(kw_only=True, alias="stream")
+    _on_error: OnError = field(kw_only=True)
+    _options: Options | None = field(kw_only=True)
+    _messages: Conversation = field(init=False)
+    _ids: set[str | None] = field(init=False)
+    _steps: list[Step] = field(factory=list, init=False)
+    _events: deque[ToolEvent] = field(factory=deque, init=False)
+    _has_reader: bool = field(default=False, init=False)
+    """Whether a task waits for the next event."""
+    _failure: BaseException | None = field(default=None, init=False)
+    """Why the run ended early. Raised again by every further read."""
+    _outcome: ToolOutcome | None = field(default=None, init=False)
+    # The current turn
+    _turn: asyncio.Future[Text] | None = field(default=None, init=False)
+    _stream: TokenStream | None = field(default=None, init=False)
+    _answer: Text | None = field(default=None, init=False)
+    _results: dict[int, ToolReturned | ToolFailed] = field(factory=dict, init=False)
+    _tools: dict[int, asyncio.Task[Any]] = field(factory=dict, init=False)
 
-    def __init__(
-        self,
-        client: ModelClient,
-        model: str,
-        task: TextGeneration,
-        toolbox: Toolbox,
-        *,
-        max_steps: int,
-        stream: bool,
-        on_error: OnError,
-        options: Options | None,
-    ) -> None:
-        check_at_least("max_steps", max_steps, 1)
-        if on_error not in ("tell", "raise"):
-            raise InputError(f"on_error must be 'tell' or 'raise', got {on_error!r:.80}")
-        if task.tools is not None:
+    def __attrs_post_init__(self) -> None:
+        check_at_least("max_steps", self._max_steps, 1)
+        if self._on_error not in ("tell", "raise"):
+            raise InputError(f"on_error must be 'tell' or 'raise', got {self._on_error!r:.80}")
+        if self._task.tools is not None:
             raise InputError("the task must not have tools: pass them to run_tools")
-        self._client = client
-        self._model = model
-        self._task = task.replace(tools=toolbox.definitions)
-        self._toolbox = toolbox
-        self._max_steps = max_steps
-        self._streams = stream
-        self._on_error = on_error
-        self._options = options
-        self._messages = Conversation(task.messages)
+        self._messages = Conversation(self._task.messages)
         self._ids = {call.id for message in self._messages for call in message.tool_calls or ()}
-        self._steps: list[Step] = []
-        self._events: deque[ToolEvent] = deque()
-        self._has_reader = False
-        """Whether a task waits for the next event."""
-        self._failure: BaseException | None = None
-        """Why the run ended early. Raised again by every further read."""
-        self._outcome: ToolOutcome | None = None
-        # The current turn
-        self._turn: asyncio.Future[Text] | None = None
-        self._stream: TokenStream | None = None
-        self._answer: Text | None = None
-        self._results: dict[int, ToolReturned | ToolFailed] = {}
-        self._tools: dict[int, asyncio.Task[Any]] = {}
+        self._task = self._task.replace(tools=self._toolbox.definitions)
 
     # Results
 
@@ -207,8 +188,12 @@ class ToolRun:
         """Go on to the next event, or to the next thing to wait for."""
         if self._tools:
             await self._wait_for_tools()
-        elif self._stream is not None:
-            await self._read_token(self._stream)
+        elif (stream := self._stream) is not None:
+            async for token in stream:
+                self._events.append(token)
+                return
+            self._stream = None
+            self._start_tools(stream.answer)
         else:
             task = self._task.replace(messages=self._messages)
             if self._streams:
@@ -229,13 +214,6 @@ class ToolRun:
         finally:
             self._turn = None
         self._start_tools(answer)
-
-    async def _read_token(self, stream: TokenStream) -> None:
-        async for token in stream:
-            self._events.append(token)
-            return
-        self._stream = None
-        self._start_tools(stream.answer)
 
     def _start_tools(self, answer: Text) -> None:
         """Record a turn of the model, and start the tools that it calls."""

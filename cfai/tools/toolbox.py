@@ -168,7 +168,8 @@ class Toolbox:
         self._functions: dict[str, PythonTool] = {}
         self._definitions: dict[str, Any] = {}
         self._secrets = secrets
-        self._threads: ThreadPoolExecutor | None = None
+        # A tool that hangs must not occupy asyncio's own threads, which resolve host names.
+        self._threads = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="cfai-tool")
         for item in tools:
             tool = item
             if not isinstance(tool, PythonTool | Tool | Function | Mapping):
@@ -176,8 +177,9 @@ class Toolbox:
             name = _tool_name(tool)
             if name in self._definitions:
                 raise InputError(f"tools must have different names, got two named {name}")
-            self._definitions[name] = tool.payload() if isinstance(tool, PythonTool) else tool
+            self._definitions[name] = tool
             if isinstance(tool, PythonTool):
+                self._definitions[name] = tool.payload()
                 self._functions[name] = tool
 
     @property
@@ -199,18 +201,11 @@ class Toolbox:
         if tool is None:
             names = ", ".join(self._definitions) or "none"
             raise InputError(f"there is no tool {call.name!r:.80}; the tools are: {names}")
-        return tool.run(tool.arguments(call), threads=self._own_threads())
-
-    def _own_threads(self) -> ThreadPoolExecutor:
-        # A tool that hangs must not occupy asyncio's own threads, which resolve host names.
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="cfai-tool")
-        return self._threads
+        return tool.run(tool.arguments(call), threads=self._threads)
 
     def close(self) -> None:
         """Let each thread end after its current call, without waiting for it."""
-        if self._threads is not None:
-            self._threads.shutdown(wait=False)
+        self._threads.shutdown(wait=False)
 
     def result_content(self, call: ToolCall, value: Any) -> str:
         """The text for the model of a return value, without secrets of the client.
