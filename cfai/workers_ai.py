@@ -17,8 +17,7 @@ from cfai._session.limits import Concurrency
 from cfai._session.session import Session
 from cfai._validators import check_at_least
 from cfai._wire import requests
-from cfai.errors import InputError
-from cfai.resources.runs import EmbeddingRuns, RunInput, Runs
+from cfai.resources.runs import EmbeddingRuns, RunInput, Runs, check_run_input
 from cfai.settings import (
     DEFAULT_RETRIES,
     DEFAULT_TIMEOUTS,
@@ -29,7 +28,6 @@ from cfai.settings import (
     Retries,
     Timeouts,
     Unset,
-    as_gateway,
 )
 from cfai.tasks import Answer, Embeddings, Task
 
@@ -37,14 +35,8 @@ if TYPE_CHECKING:
     import aiohttp
 
     from cfai._wire.multipart import FileSource
-    from cfai.embedding import (
-        BatchOptions,
-        EmbeddedBatch,
-        EmbeddingJob,
-        EmbedFailure,
-        JobOptions,
-        Texts,
-    )
+    from cfai.embedding import BatchOptions, EmbeddedBatch, EmbeddingJob, EmbedFailure, JobOptions
+    from cfai.embedding.source import Texts
     from cfai.observers import Observer
     from cfai.resources.finetunes import Finetunes
     from cfai.resources.markdown import Markdown, MarkdownFormat, ToConvert
@@ -135,12 +127,7 @@ class WorkersAI(Client):
             max_event_bytes=max_event_bytes,
         )
         connections = Connections(limit=limit, session=session, concurrency=concurrency)
-        self._connect(connections, _check_observers(observers), owns=True)
-
-    def _connect(
-        self, connections: Connections, observers: tuple[Observer, ...], *, owns: bool
-    ) -> None:
-        self._session, self._owns_connections = Session(connections), owns
+        self._session, self._owns_connections = Session(connections), True
         self._account = Account(self._session, self._settings)
         self._runs = Runs(self._account, observers)
 
@@ -166,38 +153,37 @@ class WorkersAI(Client):
             api_token: Another token.
             observers: Replace the client's.
         """
-        changes: dict[str, Any] = {
-            "timeouts": timeouts,
-            "retries": retries,
-            "account_id": account_id,
-            "credentials": None if api_token is None else resolve_credentials(api_token),
-        }
-        if headers is not None:
-            added = Options(headers=headers).headers or {}
-            changes["headers"] = {**self._settings.headers, **added}
-        changes = {name: value for name, value in changes.items() if value is not None}
+        settings = self._settings.for_call(
+            Options(timeouts=timeouts, retries=retries, headers=headers)
+        )
         if gateway is not UNSET:
-            changes["gateway"] = as_gateway(gateway)
+            settings = evolve(settings, gateway=gateway)
+        if account_id is not None:
+            settings = evolve(settings, account_id=account_id)
+        if api_token is not None:
+            settings = evolve(settings, credentials=resolve_credentials(api_token))
         changed = copy(self)
-        changed._settings = evolve(self._settings, **changes)
-        chosen = self._runs.observers if observers is None else _check_observers(observers)
-        changed._connect(self._session.connections, chosen, owns=False)
+        changed._settings, changed._owns_connections = settings, False
+        changed._account = Account(self._session, settings)
+        observers = self._runs.observers if observers is None else observers
+        changed._runs = Runs(changed._account, observers)
         return changed
 
     # Runs
 
     @overload
     async def run(
-        self, model: str, task: Task[A], *, stream: None = None, options: Options | None = None
+        self,
+        model: str,
+        task: Task[A],
+        *,
+        stream: Literal[False] | None = None,
+        options: Options | None = None,
     ) -> A: ...
     @overload
     async def run(
         self, model: str, task: Task[Any], *, stream: Literal[True], options: Options | None = None
     ) -> TokenStream: ...
-    @overload
-    async def run(
-        self, model: str, task: Task[A], *, stream: Literal[False], options: Options | None = None
-    ) -> A: ...
     @overload
     async def run(
         self,
@@ -236,7 +222,7 @@ class WorkersAI(Client):
 
         Source: Workers AI API, `POST /accounts/{account_id}/ai/run/{model_name}`.
         """
-        _check_task(task)
+        check_run_input(task)
         if stream or (stream is None and requests.wants_stream(task)):
             return await self.stream(model, task, options=options).open()
         throttle = self._session.connections.throttle_for_call(model)
@@ -259,7 +245,7 @@ class WorkersAI(Client):
             task: A `Prompt`, a `TextGeneration`, or any input of a model that streams.
             options: Options for this call only.
         """
-        _check_task(task)
+        check_run_input(task)
         return self._runs.stream(model, task, options)
 
     def run_tools(
@@ -413,12 +399,7 @@ class WorkersAI(Client):
     ) -> EmbeddingJob[EmbeddedBatch]: ...
     @overload
     def embed_many(
-        self,
-        model: str,
-        texts: Texts,
-        *,
-        options: Options | None = None,
-        **job: Unpack[JobOptions],
+        self, model: str, texts: Texts, *, options: Options | None = None, **job: Unpack[JobOptions]
     ) -> EmbeddingJob[EmbeddedBatch | EmbedFailure]: ...
     def embed_many(
         self, model: str, texts: Texts, *, options: Options | None = None, **job: Any
@@ -451,7 +432,7 @@ class WorkersAI(Client):
         self._settings.for_call(options)
         runs = EmbeddingRuns(self._runs, model, options, plan.pooling, plan.truncate)
         return EmbeddingJob(
-            runs, self._runs.throttles, texts, plan, endpoint=self._settings.base_url
+            runs, self._session.connections.throttles, texts, plan, endpoint=self._settings.base_url
         )
 
     # Resources
@@ -581,20 +562,3 @@ class WorkersAI(Client):
         from cfai.resources.queue import find_batch
 
         return find_batch(self._account, model, request_id, tasks, polling, options)
-
-
-def _check_task(task: object) -> None:
-    if not isinstance(task, Task | Mapping):
-        raise InputError(f"task must be a task or a mapping, got {type(task).__name__}")
-
-
-def _check_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
-    """Check that the observers are callable, and copy them: the list may change later."""
-    try:
-        checked = tuple(observers)
-    except TypeError as exc:
-        raise InputError(f"observers must be an iterable, got {observers!r:.60}") from exc
-    for observer in checked:
-        if not callable(observer):
-            raise InputError(f"an observer must be callable, got {observer!r:.60}")
-    return checked

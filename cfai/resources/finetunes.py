@@ -17,16 +17,15 @@ from cfai._session.account import Account
 from cfai._session.pagination import Pager
 from cfai._types.json import structure
 from cfai._wire.multipart import File, FileSource, Progress, build_form, describe_os_error
-from cfai._wire.pagination import ListPage, OffsetCursor, SinglePage, read_page
+from cfai._wire.pagination import OffsetCursor, SinglePage, read_page
 from cfai._wire.requests import (
-    Request,
     build_form_request,
     build_json_request,
     check_segment,
 )
 from cfai._wire.responses import unwrap_result
 from cfai.errors import DecodeError, InputError
-from cfai.settings import Options, Settings
+from cfai.settings import Options
 
 _OWN: Final = "finetunes"
 _PUBLIC: Final = "finetunes/public"
@@ -98,7 +97,9 @@ class Finetunes:
         Source: Workers AI API, `GET /accounts/{account_id}/ai/finetunes`. It is documented as one
         object, as a list and as a list in a list; all three are accepted.
         """
-        return self._account.pager(_OWN, read_finetunes, SinglePage(), options=options)
+        return self._account.pager(
+            _OWN, lambda page: read_page(page, _read_finetune), SinglePage(), options=options
+        )
 
     def public(
         self,
@@ -120,7 +121,9 @@ class Finetunes:
         Source: Workers AI API, `GET /accounts/{account_id}/ai/finetunes/public`.
         """
         start = OffsetCursor(limit=limit, offset=offset, order_by=order_by)
-        return self._account.pager(_PUBLIC, read_public_finetunes, start, options=options)
+        return self._account.pager(
+            _PUBLIC, lambda page: read_page(page, _read_finetune_with_uuid), start, options=options
+        )
 
     async def create(
         self,
@@ -149,10 +152,22 @@ class Finetunes:
         Source: Workers AI API, `POST /accounts/{account_id}/ai/finetunes`.
         """
         settings = self._account.for_call(options)
-        request = build_create_request(
-            settings, options, model=model, name=name, description=description, public=public
+        text: Any
+        for field_name, text in (("model", model), ("name", name)):
+            if not isinstance(text, str) or not text:
+                raise InputError(f"{field_name} must be a non-empty string, got {text!r:.60}")
+        if not isinstance(description, str | None):
+            raise InputError(f"description must be a string, got {description!r:.60}")
+        if not isinstance(public, bool | None):
+            raise InputError(f"public must be True or False, got {public!r:.60}")
+        fields = {"model": model, "name": name, "description": description, "public": public}
+        fields = {key: value for key, value in fields.items() if value is not None}
+        request = build_json_request(settings, options, _OWN, fields)
+        return await self._account.send(
+            request,
+            settings,
+            lambda document: _read_finetune_with_uuid(unwrap_result(document), "result"),
         )
-        return await self._account.send(request, settings, read_created_finetune)
 
     async def upload(
         self,
@@ -216,7 +231,7 @@ class Finetunes:
 
         Source: Cloudflare docs, Workers AI, "Using LoRA adapters".
         """
-        weights, config = await asyncio.to_thread(check_adapter, folder)
+        weights, config = await asyncio.to_thread(_check_adapter, folder)
         total = weights.size + config.size
         report = _offset_progress(progress, 0, weights.size, total)
         first = await self._upload(finetune, weights, report, options)
@@ -231,8 +246,12 @@ class Finetunes:
         options: Options | None,
     ) -> FinetuneAsset:
         settings = self._account.for_call(options)
-        request = build_upload_request(settings, options, finetune, file, progress)
-        return await self._account.send(request, settings, read_uploaded_asset)
+        name = finetune.id if isinstance(finetune, Finetune) else finetune
+        path = f"{_OWN}/{check_segment('finetune', name)}/finetune-assets"
+        # Name before file, as in Cloudflare's OpenAPI document of 2024-08 and workers-sdk.
+        form = build_form({"file_name": file.name}, [("file", file)], progress)
+        request = build_form_request(settings, options, path, form, repeatable=False)
+        return await self._account.send(request, settings, _read_uploaded_asset)
 
 
 def _offset_progress(
@@ -244,77 +263,7 @@ def _offset_progress(
     return lambda sent, _: progress(before + min(sent, size), total)
 
 
-# Requests
-
-
-def build_create_request(
-    settings: Settings,
-    options: Options | None,
-    *,
-    model: str,
-    name: str,
-    description: str | None,
-    public: bool | None,
-) -> Request:
-    """`POST /ai/finetunes`. It is not idempotent: sent twice, it creates two fine-tunes.
-
-    Source: Workers AI API, "Create a new Finetune".
-    """
-    fields: dict[str, Any] = {
-        "model": _check_text("model", model),
-        "name": _check_text("name", name),
-    }
-    if description is not None:
-        if not isinstance(description, str):
-            raise InputError(f"description must be a string, got {description!r:.60}")
-        fields["description"] = description
-    if public is not None:
-        if not isinstance(public, bool):
-            raise InputError(f"public must be True or False, got {public!r:.60}")
-        fields["public"] = public
-    return build_json_request(settings, options, _OWN, fields)
-
-
-def _check_text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise InputError(f"{name} must be a non-empty string, got {value!r:.60}")
-    return value
-
-
-def build_upload_request(
-    settings: Settings,
-    options: Options | None,
-    finetune: Finetune | str,
-    file: File,
-    progress: Progress | None,
-) -> Request:
-    """`POST /ai/finetunes/{finetune_id}/finetune-assets`: the name as a field, then the file.
-
-    An uploaded file can't be replaced, so the request must not be carried out twice.
-    Source: Cloudflare's OpenAPI document of 2024-08; the order: github.com/cloudflare/workers-sdk.
-    """
-    name = finetune.id if isinstance(finetune, Finetune) else finetune
-    path = f"{_OWN}/{check_segment('finetune', name)}/finetune-assets"
-    body = build_form({"file_name": file.name}, [("file", file)], progress)
-    return build_form_request(settings, options, path, body, repeatable=False)
-
-
 # Responses
-
-
-def read_finetunes(document: Any) -> ListPage[Finetune]:
-    """A page of the account's own fine-tunes."""
-    return read_page(document, _read_finetune)
-
-
-def read_public_finetunes(document: Any) -> ListPage[Finetune]:
-    """A page of the public fine-tunes."""
-    return read_page(document, _read_finetune_with_uuid)
-
-
-def read_created_finetune(document: Any) -> Finetune:
-    """The fine-tune that was created."""
-    return _read_finetune_with_uuid(unwrap_result(document), "result")
 
 
 def _read_finetune(row: Any, where: str) -> Finetune:
@@ -329,7 +278,7 @@ def _read_finetune_with_uuid(row: Any, where: str) -> Finetune:
     return finetune
 
 
-def read_uploaded_asset(document: Any) -> FinetuneAsset:
+def _read_uploaded_asset(document: Any) -> FinetuneAsset:
     """The file that was uploaded. Some sources document a result, others only `success`."""
     result = document.get("result") if isinstance(document, Mapping) else None
     if not result:
@@ -367,7 +316,7 @@ _BITS: Final[Mapping[str, int]] = {
 }
 
 
-def check_adapter(folder: Any) -> tuple[File, ...]:
+def _check_adapter(folder: Any) -> tuple[File, ...]:
     """Check the files of an adapter, and return them in the order of the upload. Blocks.
 
     Raises:
@@ -389,10 +338,12 @@ def check_adapter(folder: Any) -> tuple[File, ...]:
 
 def _parse_strict_json(data: bytes) -> Any:
     """JSON by its standard: UTF-8 without a mark, only finite numbers, each key once."""
-    return json.loads(data.decode(), object_pairs_hook=_pairs, parse_constant=_refuse_constant)
+    return json.loads(
+        data.decode(), object_pairs_hook=_unique_pairs, parse_constant=_refuse_constant
+    )
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
         raise ValueError("a key occurs twice")

@@ -12,10 +12,10 @@ from cfai._session.account import Account
 from cfai._wire.bodies import encode_json
 from cfai._wire.multipart import File, FileSource, build_form
 from cfai._wire.pagination import read_page
-from cfai._wire.requests import Request, build_form_request, build_get_request
+from cfai._wire.requests import build_form_request, build_get_request
 from cfai._wire.responses import unwrap_result
 from cfai.errors import DecodeError, InputError
-from cfai.settings import Options, Settings
+from cfai.settings import Options
 
 ToConvert = str | os.PathLike[str] | BinaryIO | tuple[str, FileSource]
 """A file to convert: a path, an open binary file, or a name and a source."""
@@ -76,29 +76,34 @@ async def convert(
     options: Options | None,
 ) -> list[Markdown]:
     """Convert *files* in one request; see `WorkersAI.to_markdown`."""
-    opened = await asyncio.to_thread(open_files, files)
+    opened = await asyncio.to_thread(_open_files, files)
     settings = account.for_call(options)
-    request = build_convert_request(settings, options, opened, conversion)
+    fields: dict[str, str] = {}
+    if conversion is not None:
+        if not isinstance(conversion, Mapping):
+            raise InputError(f"options must be a mapping, got {type(conversion).__name__}")
+        fields["conversionOptions"] = encode_json(conversion).decode()
+    # A part `files` for each file, and the options as JSON text.
+    form = build_form(fields, [("files", file) for file in opened])
+    request = build_form_request(settings, options, _CONVERT, form, repeatable=True)
     names = [file.name for file in opened]
-    return await account.send(request, settings, lambda document: read_results(document, names))
+    return await account.send(request, settings, lambda document: _read_results(document, names))
 
 
 async def list_formats(account: Account, options: Options | None) -> list[MarkdownFormat]:
     """List the supported formats; see `WorkersAI.to_markdown_formats`."""
     settings = account.for_call(options)
     request = build_get_request(settings, options, _FORMATS, {})
-    return await account.send(request, settings, read_formats)
+    return await account.send(
+        request, settings, lambda document: list(read_page(document, _read_format).rows)
+    )
 
 
 # Requests
 
 
-def open_files(files: Any) -> list[File]:
+def _open_files(files: Any) -> list[File]:
     """Check the files without reading their content. Blocks.
-
-    Args:
-        files: One file or several: each a path, an open file, or `(name, source)`. Or a mapping of
-            names to sources.
 
     Raises:
         InputError: There are no files, or one can't be sent.
@@ -130,30 +135,11 @@ def _open_file(file: Any) -> File:
     return File.from_source(file)
 
 
-def build_convert_request(
-    settings: Settings,
-    options: Options | None,
-    files: Iterable[File],
-    conversion: Mapping[str, Any] | None,
-) -> Request:
-    """`POST /ai/tomarkdown`: a part `files` for each file, and the options as JSON text.
-
-    Source: Cloudflare docs, Workers AI, "Markdown conversion", REST API and "Conversion options".
-    """
-    fields: dict[str, str] = {}
-    if conversion is not None:
-        if not isinstance(conversion, Mapping):
-            raise InputError(f"options must be a mapping, got {type(conversion).__name__}")
-        fields["conversionOptions"] = encode_json(conversion).decode()
-    body = build_form(fields, [("files", file) for file in files])
-    return build_form_request(settings, options, _CONVERT, body, repeatable=True)
-
-
 # Responses
 
 
-def read_results(document: Any, names: Sequence[str]) -> list[Markdown]:
-    """One result for each of the files called *names*.
+def _read_results(document: Any, names: Sequence[str]) -> list[Markdown]:
+    """One result for each of the files called *names*, in their order if it has their names.
 
     A row that can't be read is the failure of its file; the other files keep their results.
     """
@@ -164,23 +150,15 @@ def read_results(document: Any, names: Sequence[str]) -> list[Markdown]:
         raise DecodeError(f"a list of files is documented, got {type(result).__name__}")
     defaults = [*names, *[""] * len(result)]
     results = [_read_result(row, name) for row, name in zip(result, defaults, strict=False)]
-    return _in_order(names, [*results, *_missing(names, results)])
-
-
-def _in_order(names: Sequence[str], results: list[Markdown]) -> list[Markdown]:
-    """The results in the order of the files, if each result has the name of a file."""
-    if Counter(names) != Counter(result.name for result in results):
-        return results
-    indices = {name: [at for at, other in enumerate(names) if other == name] for name in names}
-    return sorted(results, key=lambda result: indices[result.name].pop(0))
-
-
-def _missing(names: Sequence[str], results: Sequence[Markdown]) -> list[Markdown]:
-    """Failures for the files without a row, if there are fewer rows than files."""
-    absent = Counter(names) - Counter(result.name for result in results)
-    count = max(0, len(names) - len(results))
+    sent = Counter(names)
+    absent = list((sent - Counter(result.name for result in results)).elements())
+    missing = max(0, len(names) - len(results))
     error = "the service gave no result for this file"
-    return [Markdown(name, error=error) for name in [*absent.elements()][:count]]
+    results += [Markdown(name, error=error) for name in absent[:missing]]
+    if sent == Counter(result.name for result in results):
+        indices = {name: [at for at, other in enumerate(names) if other == name] for name in sent}
+        results.sort(key=lambda result: indices[result.name].pop(0))
+    return results
 
 
 def _read_result(row: Any, default_name: str) -> Markdown:
@@ -193,11 +171,13 @@ def _read_result(row: Any, default_name: str) -> Markdown:
     failed = kind == "error" or not isinstance(text, str)
     if kind != "error" and failed and error is None:
         error = f"a text is documented, and the service sent {text!r:.80}"
+    elif not isinstance(error, str) or not error:
+        error = "the service gave no reason"
     tokens: Any = row.get("tokens")
     return Markdown(
         name if isinstance(name, str) else default_name,
         text=None if failed else text,
-        error=_reason(error) if failed else None,
+        error=error if failed else None,
         format=_text(kind),
         mime_type=_text(row.get("mimeType")) or _text(row.get("mimetype")),
         tokens=int(tokens) if type(tokens) in (int, float) and not failed else None,
@@ -206,17 +186,8 @@ def _read_result(row: Any, default_name: str) -> Markdown:
     )
 
 
-def _reason(error: Any) -> str:
-    return error if isinstance(error, str) and error else "the service gave no reason"
-
-
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def read_formats(document: Any) -> list[MarkdownFormat]:
-    """The supported formats."""
-    return list(read_page(document, _read_format).rows)
 
 
 def _read_format(row: Any, where: str) -> MarkdownFormat:

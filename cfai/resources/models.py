@@ -1,5 +1,6 @@
 """The model catalogue: models, their tasks, authors and schemas (`WorkersAI.models`)."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -8,7 +9,7 @@ from attrs import field, frozen
 
 from cfai._session.account import Account
 from cfai._session.pagination import Pager
-from cfai._wire.pagination import ListPage, NumberCursor, SinglePage, read_page
+from cfai._wire.pagination import NumberCursor, SinglePage, read_page
 from cfai._wire.requests import build_get_request, check_model_name
 from cfai._wire.responses import unwrap_result
 from cfai.errors import DecodeError, InputError
@@ -78,7 +79,15 @@ class Model:
     @property
     def context_window(self) -> int | None:
         """The most tokens in a request, input and output together; `None` if unknown."""
-        return _count(self.properties.get("context_window"))
+        value = self.properties.get("context_window")
+        if isinstance(value, str):
+            digits = value.strip()
+            # Longer numbers make no sense here, and are slow to convert.
+            is_count = digits.isascii() and digits.isdigit() and len(digits) < 20
+            return int(digits) if is_count else None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        return int(value) if value >= 0 and value == value // 1 else None
 
     @property
     def lora(self) -> bool:
@@ -88,9 +97,14 @@ class Model:
     @property
     def price(self) -> tuple[Price, ...]:
         """The prices, one per unit; empty if there are none."""
-        prices = self.properties.get("price")
-        rows = prices if isinstance(prices, list) else [prices]
-        return tuple(price for row in rows if (price := _price(row)) is not None)
+        rows = self.properties.get("price")
+        prices = []
+        for row in rows if isinstance(rows, list) else [rows]:
+            match row:
+                case {"price": int() | float() as price, **rest} if not isinstance(price, bool):
+                    unit, currency = _text(rest.get("unit")), _text(rest.get("currency"))
+                    prices.append(Price(float(price), unit, currency))
+        return tuple(prices)
 
     @property
     def deprecated(self) -> bool:
@@ -110,24 +124,6 @@ class ModelSchema:
 
 def _is_true(value: object) -> bool:
     return value is True or (isinstance(value, str) and value.strip().lower() == "true")
-
-
-def _count(value: object) -> int | None:
-    if isinstance(value, str):
-        digits = value.strip()
-        # Longer numbers make no sense here, and are slow to convert.
-        return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return int(value) if number and value >= 0 and value == value // 1 else None  # type: ignore[operator]  # a number
-
-
-def _price(row: object) -> Price | None:
-    if not isinstance(row, Mapping):
-        return None
-    price, unit, currency = (row.get(name) for name in ("price", "unit", "currency"))
-    if isinstance(price, bool) or not isinstance(price, int | float):
-        return None
-    return Price(float(price), _text(unit), _text(currency))
 
 
 class Models:
@@ -168,16 +164,25 @@ class Models:
 
         Source: Workers AI API, `GET /accounts/{account_id}/ai/models/search`.
         """
-        query = build_filters(
-            search=search,
-            task=task,
-            author=author,
-            source=source,
-            hide_experimental=hide_experimental,
-            include_deprecated=include_deprecated,
-        )
+        filters = {
+            "search": search,
+            "task": task,
+            "author": author,
+            "source": source,
+            "hide_experimental": hide_experimental,
+            "include_deprecated": include_deprecated,
+        }
+        query = {
+            name: _encode_filter(name, value)
+            for name, value in filters.items()
+            if value is not None
+        }
         return self._account.pager(
-            _MODELS, read_models, NumberCursor(size=page_size), query, options
+            _MODELS,
+            lambda page: read_page(page, _read_model),
+            NumberCursor(size=page_size),
+            query,
+            options,
         )
 
     async def schema(self, model: str, *, options: Options | None = None) -> ModelSchema:
@@ -192,79 +197,52 @@ class Models:
         settings = self._account.for_call(options)
         # In a query, unlike in a path, the name is escaped.
         request = build_get_request(settings, options, _SCHEMA, {"model": check_model_name(model)})
-        return await self._account.send(request, settings, read_schema)
+        return await self._account.send(request, settings, _read_schema)
 
     def tasks(self, *, options: Options | None = None) -> Pager[ModelTask]:
         """List the tasks of the catalogue's models.
 
         Source: Workers AI API, `GET /accounts/{account_id}/ai/tasks/search`.
         """
-        return self._account.pager(_TASKS, read_tasks, SinglePage(), options=options)
+        return self._account.pager(
+            _TASKS, lambda page: read_page(page, _read_task), SinglePage(), options=options
+        )
 
     def authors(self, *, options: Options | None = None) -> Pager[Author]:
         """List the authors of the catalogue's models.
 
         Source: Workers AI API, `GET /accounts/{account_id}/ai/authors/search`.
         """
-        return self._account.pager(_AUTHORS, read_authors, SinglePage(), options=options)
+        return self._account.pager(
+            _AUTHORS, lambda page: read_page(page, _read_author), SinglePage(), options=options
+        )
 
 
-# Requests
+_FILTER_TYPES: Final[Mapping[str, tuple[type, str]]] = {
+    "source": (int, "an integer"),
+    "hide_experimental": (bool, "True or False"),
+    "include_deprecated": (bool, "True or False"),
+}
+"""The types of the filters of a search that are not strings."""
 
 
-def build_filters(**filters: str | float | bool | None) -> dict[str, str]:
-    """The query of a search. Omitted filters are not in it.
-
-    Raises:
-        InputError: A filter has the wrong type.
-    """
-    return {
-        name: _filter_value(name, value) for name, value in filters.items() if value is not None
-    }
-
-
-def _filter_value(name: str, value: object) -> str:
-    if name in ("hide_experimental", "include_deprecated"):
-        if not isinstance(value, bool):
-            raise InputError(f"{name} must be True or False, got {value!r:.60}")
-        return "true" if value else "false"
-    if name == "source":
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise InputError(f"source must be an integer, got {value!r:.60}")
-        return str(value)
-    if not isinstance(value, str):
-        raise InputError(f"{name} must be a string, got {value!r:.60}")
-    return value
+def _encode_filter(name: str, value: object) -> str:
+    kind, rule = _FILTER_TYPES.get(name, (str, "a string"))
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise InputError(f"{name} must be {rule}, got {value!r:.60}")
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 # Responses: a field of an unexpected type is None, and the row is still usable.
 
 
-def read_models(document: Any) -> ListPage[Model]:
-    """A page of models."""
-    return read_page(document, _read_model)
-
-
-def read_tasks(document: Any) -> ListPage[ModelTask]:
-    """A page of tasks."""
-    return read_page(document, _read_task)
-
-
-def read_authors(document: Any) -> ListPage[Author]:
-    """A page of authors."""
-    return read_page(document, _read_author)
-
-
-def read_schema(document: Any) -> ModelSchema:
-    """The two schemas of a model."""
+def _read_schema(document: Any) -> ModelSchema:
     result = unwrap_result(document)
     if not isinstance(result, Mapping):
         raise DecodeError(f"a model's schema must be an object, got {type(result).__name__}")
-    return ModelSchema(_object(result.get("input")), _object(result.get("output")), raw=result)
-
-
-def _object(value: Any) -> Mapping[str, Any] | None:
-    return value if isinstance(value, Mapping) else None
+    schemas = (result.get("input"), result.get("output"))
+    read = (schema if isinstance(schema, Mapping) else None for schema in schemas)
+    return ModelSchema(*read, raw=result)
 
 
 def _text(value: Any) -> str | None:

@@ -8,19 +8,19 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from cfai._session.account import Account
 from cfai._session.redaction import redact_error
 from cfai._session.throttle import Throttle
 from cfai._wire.answers import AnswerSpec, answer_spec, read_item
 from cfai._wire.errors import error_from_item, read_document
-from cfai._wire.requests import Request, build_json_request, check_model_name
+from cfai._wire.requests import build_json_request, check_model_name
 from cfai._wire.responses import Response, unwrap_result
 from cfai._wire.text import read_usage
 from cfai.errors import CfaiError, DecodeError, InputError, RequestTimeout
 from cfai.meta import Meta
-from cfai.settings import Options, Polling, Settings
+from cfai.settings import Options, Polling
 from cfai.tasks import Answer, Embeddings, MediaTask, Result, Task, Usage
 
 A = TypeVar("A", bound=Answer)
@@ -84,6 +84,7 @@ class BatchStatus(Generic[A]):
         return [error for error in errors if error is not None]
 
 
+@define(eq=False, repr=False)
 class QueuedBatch(Generic[A]):
     """A batch in the service's queue: `async for item in batch` waits for it and yields its items.
 
@@ -91,23 +92,17 @@ class QueuedBatch(Generic[A]):
     results later with `request_id` (`WorkersAI.queued`).
     """
 
-    def __init__(
-        self,
-        account: Account,
-        model: str,
-        tasks: Sequence[QueuedTask],
-        status: BatchStatus[A],
-        *,
-        polling: Polling,
-        options: Options | None,
-    ) -> None:
-        self.model = model
-        self._account = account
-        self._tasks = tasks
-        self._status = status
-        self._polling = polling
-        self._options = options
-        self._id = status.request_id
+    model: str
+    _account: Account
+    _tasks: Sequence[QueuedTask]
+    _status: BatchStatus[A]
+    _polling: Polling
+    _options: Options | None
+    _id: str | None = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        # The response to a poll may not repeat the id.
+        self._id = self._status.request_id
 
     def __repr__(self) -> str:
         state = "done" if self.done else "queued"
@@ -137,9 +132,10 @@ class QueuedBatch(Generic[A]):
             StatusError: The service refused, does not know the batch, or gave it up.
         """
         if not self.done and self._status.error is None and self._id is not None:
-            settings = self._account.for_call(self._options)
-            request = build_poll_request(settings, self._options, self.model, self._id)
-            self._status = await send_batch(self._account, request, settings, self._tasks)
+            fields = {"request_id": self._id}
+            self._status = await send_batch(
+                self._account, self.model, fields, self._tasks, self._options, repeatable=True
+            )
         if self._status.error is not None:
             raise self._status.error
         return self._status.items
@@ -156,7 +152,9 @@ class QueuedBatch(Generic[A]):
         """
         if timeout is None:
             return await self._poll_until_done()
-        _check_timeout(timeout)
+        value: Any = timeout
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+            raise InputError(f"timeout must be 0 or more seconds, got {timeout!r:.60}")
         if timeout == 0:
             items = await self.poll()
         else:
@@ -181,27 +179,18 @@ class QueuedBatch(Generic[A]):
             yield item
 
 
-def _check_timeout(timeout: object) -> None:
-    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if not number or not timeout >= 0:  # type: ignore[operator]  # checked: a number
-        raise InputError(f"timeout must be 0 or more seconds, got {timeout!r:.60}")
-
-
 async def submit_batch(
     account: Account, model: str, tasks: Any, polling: Polling | None, options: Options | None
 ) -> QueuedBatch[Any]:
     """Submit tasks to the queue of *model*; see `WorkersAI.queue`."""
     queued = await asyncio.to_thread(build_queued_tasks, tasks)
-    settings = account.for_call(options)
-    request = build_submit_request(settings, options, model, queued)
-    status = await send_batch(account, request, settings, queued)
+    fields = {"requests": [task.fields for task in queued]}
+    status = await send_batch(account, model, fields, queued, options)
     if status.error is not None:
         raise status.error
     if status.items is None and status.request_id is None:
         raise DecodeError("the service queued the batch but sent no request_id")
-    return QueuedBatch(
-        account, model, queued, status, polling=polling or Polling(), options=options
-    )
+    return QueuedBatch(model, account, queued, status, polling or Polling(), options)
 
 
 def find_batch(
@@ -217,27 +206,33 @@ def find_batch(
         raise InputError(f"request_id must be a non-empty string, got {request_id!r:.60}")
     queued = () if tasks is None else build_queued_tasks(tasks)
     status: BatchStatus[Any] = BatchStatus(None, request_id)
-    return QueuedBatch(
-        account, model, queued, status, polling=polling or Polling(), options=options
-    )
+    return QueuedBatch(model, account, queued, status, polling or Polling(), options)
 
 
 async def send_batch(
     account: Account,
-    request: Request,
-    settings: Settings,
+    model: str,
+    fields: Mapping[str, Any],
     tasks: Sequence[QueuedTask],
+    options: Options | None,
+    *,
+    repeatable: bool = False,
     throttle: Throttle | None = None,
 ) -> BatchStatus[Any]:
     """Send a submit or a poll request, and read the status of the batch.
 
     Args:
         account: Who sends it.
-        request: The request.
-        settings: The settings of this call.
+        model: The model of the batch.
+        fields: The `requests` of a new batch, or the `request_id` of one to poll.
         tasks: The tasks that were queued; empty if they are not known.
+        options: Options for this call only.
+        repeatable: Whether it may be sent twice. A batch submitted twice is charged twice.
         throttle: What each attempt goes through.
     """
+    settings = account.for_call(options)
+    path = f"run/{check_model_name(model)}?queueRequest=true"
+    request = build_json_request(settings, options, path, fields, repeatable=repeatable)
 
     def read(response: Response) -> BatchStatus[Any]:
         return read_batch_status(read_document(response), response.meta, tasks)
@@ -293,31 +288,6 @@ def _build_queued_task(index: int, name: object, task: Any) -> QueuedTask:
             f"tasks[{index}]: external_reference must be a non-empty string, got {reference!r:.60}"
         )
     return QueuedTask(reference, {**fields, "external_reference": reference}, answer_spec(task))
-
-
-def build_submit_request(
-    settings: Settings,
-    options: Options | None,
-    model: str,
-    tasks: Sequence[QueuedTask],
-    *,
-    repeatable: bool = False,
-) -> Request:
-    """`POST /ai/run/{model_name}?queueRequest=true`. Sent twice, it would be charged twice."""
-    fields = {"requests": [task.fields for task in tasks]}
-    return build_json_request(settings, options, _path(model), fields, repeatable=repeatable)
-
-
-def build_poll_request(
-    settings: Settings, options: Options | None, model: str, request_id: str
-) -> Request:
-    """The same address with the id of a batch: returns its status."""
-    fields = {"request_id": request_id}
-    return build_json_request(settings, options, _path(model), fields, repeatable=True)
-
-
-def _path(model: str) -> str:
-    return f"run/{check_model_name(model)}?queueRequest=true"
 
 
 # Responses

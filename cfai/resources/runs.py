@@ -1,4 +1,4 @@
-"""One run of a model: the request is built, sent and read, and observers hear of it.
+"""One run of a model: builds and sends the request, reads the response, and calls the observers.
 
 `WorkersAI` and embedding jobs run models with this.
 """
@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from cfai._session.account import Account
 from cfai._session.body import StreamBody
-from cfai._session.throttle import Throttle, Throttles
+from cfai._session.throttle import Throttle
 from cfai._wire import requests
 from cfai._wire.answers import AnswerSpec, answer_spec, read_answer, read_unstreamed_text
 from cfai._wire.responses import Response
+from cfai.errors import InputError
 from cfai.resources import queue
 from cfai.resources.queue import BatchStatus, QueuedTask
 from cfai.settings import Options, Retries, Settings
@@ -32,17 +33,30 @@ RunInput = Task[Any] | Mapping[str, Any]
 """A task, or the JSON object that is sent."""
 
 
+def check_run_input(task: object) -> None:
+    """Check that *task* is a `RunInput`."""
+    if not isinstance(task, Task | Mapping):
+        raise InputError(f"task must be a task or a mapping, got {type(task).__name__}")
+
+
+def _check_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
+    """Check that the observers are callable, and copy them: the list may change later."""
+    try:
+        checked = tuple(observers)
+    except TypeError as exc:
+        raise InputError(f"observers must be an iterable, got {observers!r:.60}") from exc
+    for observer in checked:
+        if not callable(observer):
+            raise InputError(f"an observer must be callable, got {observer!r:.60}")
+    return checked
+
+
 @frozen
 class Runs:
     """Runs models for one account."""
 
     account: Account
-    observers: tuple[Observer, ...] = ()
-
-    @property
-    def throttles(self) -> Throttles:
-        """The throttles of the client, shared by all clients on its connections."""
-        return self.account.session.connections.throttles
+    observers: tuple[Observer, ...] = field(converter=_check_observers)
 
     def run(
         self, model: str, task: RunInput, options: Options | None, throttle: Throttle | None
@@ -164,14 +178,9 @@ class EmbeddingRuns:
     truncate: bool | None
 
     @property
-    def settings(self) -> Settings:
-        """The settings of the job's requests."""
-        return self.runs.account.settings.for_call(self.options)
-
-    @property
     def retries(self) -> Retries:
         """When failed attempts are repeated."""
-        return self.settings.retries
+        return self.runs.account.settings.for_call(self.options).retries
 
     def _task(self, texts: Sequence[str]) -> TextEmbeddings:
         return TextEmbeddings(texts, pooling=self.pooling, truncate_inputs=self.truncate)
@@ -191,16 +200,19 @@ class EmbeddingRuns:
         self, requests: Sequence[QueuedTask], throttle: Throttle
     ) -> BatchStatus[Embeddings]:
         """Submit a batch. It may be repeated, as a run may: at worst, vectors are made twice."""
-        settings = self.settings
-        request = queue.build_submit_request(
-            settings, self.options, self.model, requests, repeatable=True
-        )
-        return await queue.send_batch(self.runs.account, request, settings, requests, throttle)
+        fields = {"requests": [task.fields for task in requests]}
+        return await self._send(fields, requests, throttle)
 
     async def poll(
         self, requests: Sequence[QueuedTask], request_id: str, throttle: Throttle | None
     ) -> BatchStatus[Embeddings]:
         """Poll a batch."""
-        settings = self.settings
-        request = queue.build_poll_request(settings, self.options, self.model, request_id)
-        return await queue.send_batch(self.runs.account, request, settings, requests, throttle)
+        return await self._send({"request_id": request_id}, requests, throttle)
+
+    async def _send(
+        self, fields: Mapping[str, Any], requests: Sequence[QueuedTask], throttle: Throttle | None
+    ) -> BatchStatus[Embeddings]:
+        account, model, options = self.runs.account, self.model, self.options
+        return await queue.send_batch(
+            account, model, fields, requests, options, repeatable=True, throttle=throttle
+        )
