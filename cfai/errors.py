@@ -296,7 +296,7 @@ class MissingExtra(CfaiError, ImportError):
     """An optional dependency, *extra*, is not installed; the message says how to install it."""
 
     def __init__(self, extra: str, *, needed_for: str) -> None:
-        super().__init__(f"{needed_for} needs an extra: pip install 'cfai[{extra}]'")
+        super().__init__(f"{needed_for} needs an extra: pip install 'cfai-sdk[{extra}]'")
         self.extra = extra
 
 

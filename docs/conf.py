@@ -1,13 +1,14 @@
 """How Sphinx builds these pages."""
 
 import re
-from importlib.metadata import version as installed
 from typing import Any
+
+from cfai import __version__
 
 project = "cfai"
 author = "The cfai authors"
 copyright = "The cfai authors"  # noqa: A001  # Sphinx's name for it
-release = version = installed("cfai")
+release = version = __version__
 
 extensions = [
     "myst_parser",

@@ -244,7 +244,7 @@ def test_an_input_error_is_a_value_error_and_a_missing_extra_an_import_error() -
     assert issubclass(InputError, ValueError)
     assert issubclass(MissingExtra, ImportError)
     assert str(MissingExtra("numpy", needed_for="Embeddings.numpy()")) == (
-        "Embeddings.numpy() needs an extra: pip install 'cfai[numpy]'"
+        "Embeddings.numpy() needs an extra: pip install 'cfai-sdk[numpy]'"
     )
 
 

@@ -119,7 +119,7 @@ WorkersAI(account_id="account", api_token="token", observers=[lambda call: Obser
 try:
     telemetry.spans()
 except MissingExtra as error:
-    assert "cfai[otel]" in str(error)
+    assert "cfai-sdk[otel]" in str(error)
 else:
     raise SystemExit("spans without OpenTelemetry")
 """

@@ -4,9 +4,10 @@ import ast
 import inspect
 import pkgutil
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import import_module, resources
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,37 @@ def test_the_types_are_shipped() -> None:
 
 
 def test_the_version_is_a_version() -> None:
-    """The installed version has the form of one."""
-    assert re.fullmatch(r"\d+\.\d+\.\d+([a-z]+\d+)?", version("cfai"))
+    """The version has the form of one."""
+    assert re.fullmatch(r"\d+\.\d+\.\d+([a-z]+\d+)?", cfai.__version__)
+
+
+WITHOUT_METADATA = """
+import asyncio, importlib.metadata
+
+def fail(name):
+    raise importlib.metadata.PackageNotFoundError(name)
+
+importlib.metadata.distribution = importlib.metadata.version = fail
+
+from cfai import Prompt, __version__, cli
+from cfai.testing import FakeWorkersAI
+
+async def main():
+    async with FakeWorkersAI() as fake:
+        fake.answers({"response": "Hi"})
+        await fake.client().run("@cf/any/model", Prompt("Hi"))
+        assert fake.requests[0].headers["User-Agent"] == f"cfai/{__version__}"
+
+asyncio.run(main())
+cli.app(["--version"])
+"""
+
+
+def test_the_version_needs_no_metadata() -> None:
+    """Frozen applications and vendored copies have no metadata of the distribution."""
+    command = [sys.executable, "-W", "error", "-c", WITHOUT_METADATA]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"cfai {cfai.__version__}\n"
 
 
 def signatures(thing: Any, name: str) -> Iterator[tuple[str, inspect.Signature]]:

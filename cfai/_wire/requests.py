@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -11,6 +11,7 @@ from attrs import define, field
 
 from cfai._wire.bodies import BodyParts, Content, encode_json, encode_run_body
 from cfai._wire.multipart import Form
+from cfai._wire.version import __version__
 from cfai.errors import InputError
 from cfai.profiles import profile
 from cfai.settings import Gateway, Options, Settings
@@ -134,13 +135,7 @@ _GATEWAY_HEADERS: Final = {
     "zdr": "cf-aig-zdr",
 }
 
-
-@cache
-def user_agent() -> str:
-    """The User-Agent of the SDK."""
-    from cfai._wire.version import __version__
-
-    return f"cfai/{__version__}"
+_USER_AGENT: Final = f"cfai/{__version__}"
 
 
 def check_header(name: str, value: str) -> None:
@@ -196,7 +191,7 @@ def build_headers(
         options: Of the call.
         own: The headers that belong to the body. The user can't change them.
     """
-    base = {"User-Agent": user_agent(), **settings.credentials.headers()}
+    base = {"User-Agent": _USER_AGENT, **settings.credentials.headers()}
     if options is None and settings.gateway is None and not settings.headers:
         return {**base, **own}
     layers = [base, *_added_headers(settings, options), own]

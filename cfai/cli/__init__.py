@@ -6,6 +6,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from cfai._wire.version import __version__
 from cfai.cli import chat, console, demo, embed, lists, markdown, queue, run, serve
 from cfai.errors import CfaiError
 
@@ -44,9 +45,7 @@ def _run_without_command(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        from importlib.metadata import version as installed_version
-
-        console.write_text(f"cfai {installed_version('cfai')}\n")
+        console.write_text(f"cfai {__version__}\n")
         raise typer.Exit
     if context.invoked_subcommand is None:
         console.write_text(f"{context.get_help()}\n")

@@ -165,7 +165,7 @@ def _unsupported_reason(file: DocumentFile) -> str | None:
         extensions = ", ".join(documents.FORMATS)
         return f"cfai local: {file.media_type} is not supported (supported: {extensions})"
     library = document_format.missing_library
-    return library and f"cfai local: this needs {library}: pip install 'cfai[local]'"
+    return library and f"cfai local: this needs {library}: pip install 'cfai-sdk[local]'"
 
 
 def _file_row(file: DocumentFile, conversion: Conversion, options: ConversionOptions) -> Row:

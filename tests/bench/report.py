@@ -10,13 +10,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 
+from cfai import __version__
+
 from .contenders import CONTENDERS
 from .loopback import Cores
 from .measure import Budget, Outcome
 
 _SCALES = {"s": 1, "ms": 1e3, "µs": 1e6, "MB": 1e-6}
 _PACKAGES = (
-    "cfai",
     "aiohttp",
     "attrs",
     "cattrs",
@@ -126,7 +127,7 @@ def markdown(outcomes: Sequence[Outcome], *, rounds: int, cores: Cores, now: dat
             _INTRODUCTION,
             f"Measured on {now.astimezone(UTC):%d %B %Y}, {rounds} rounds. {_machine(cores)}",
             "",
-            f"Versions: {', '.join(_versions(_PACKAGES))}.",
+            f"Versions: cfai {__version__}, {', '.join(_versions(_PACKAGES))}.",
             "",
             "How each client is used:",
             "",

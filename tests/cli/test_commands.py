@@ -3,10 +3,10 @@
 import re
 import subprocess
 import sys
-from importlib.metadata import version
 
 import pytest
 
+from cfai import __version__
 from cfai.tasks import TextGeneration, rules
 
 from .processes import COMMAND, Cfai, environment
@@ -35,7 +35,7 @@ def python(code: str) -> "subprocess.CompletedProcess[str]":
 async def test_version(stranger: Cfai) -> None:
     """`--version` prints the installed version."""
     done = await stranger.run("--version")
-    assert (done.code, done.text, done.err) == (0, f"cfai {version('cfai')}\n", "")
+    assert (done.code, done.text, done.err) == (0, f"cfai {__version__}\n", "")
 
 
 async def test_without_a_command_help_is_printed(stranger: Cfai) -> None:
@@ -78,7 +78,7 @@ def test_a_missing_extra_is_named() -> None:
     """Without typer and rich, one line names the `pip install`."""
     done = python("import sys; sys.modules['typer'] = None; import cfai.__main__ as it; it.main()")
     assert done.returncode == 2
-    assert done.stderr == "error: the command line needs an extra: pip install 'cfai[cli]'\n"
+    assert done.stderr == "error: the command line needs an extra: pip install 'cfai-sdk[cli]'\n"
 
 
 def test_other_import_errors_are_not_reported_as_a_missing_extra() -> None:

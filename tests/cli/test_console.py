@@ -1,11 +1,11 @@
 """Standard streams that are full or closed: the message and the exit code."""
 
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from cfai import __version__
 from cfai.testing import FakeWorkersAI
 
 from .processes import Cfai, Done
@@ -71,7 +71,7 @@ async def test_a_closed_standard_output(stranger: Cfai, arguments: tuple[str, ..
 async def test_a_closed_standard_error(stranger: Cfai) -> None:
     """Only the messages on standard error are lost."""
     done = await run_redirected("2>&-", stranger, "--version")
-    assert (done.code, done.text) == (0, f"cfai {version('cfai')}\n")
+    assert (done.code, done.text) == (0, f"cfai {__version__}\n")
     done = await run_redirected("2>&-", stranger, "chatter")
     assert (done.code, done.text) == (2, "")
 

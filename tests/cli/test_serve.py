@@ -105,5 +105,5 @@ def test_missing_local_extra_is_named(arguments: str, library: str, tmp_path: Pa
     assert done.returncode == 2
     assert done.stdout == ""
     assert error.startswith("error: ")
-    assert error.endswith(" needs an extra: pip install 'cfai[local]'")
+    assert error.endswith(" needs an extra: pip install 'cfai-sdk[local]'")
     assert not list(tmp_path.iterdir())

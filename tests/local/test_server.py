@@ -160,7 +160,7 @@ def test_a_missing_library_is_named_in_the_error(model: str, body: str, library:
     )
     assert done.stdout.startswith("501 ")
     assert '"code":90001' in done.stdout
-    assert f"this needs {library}: pip install 'cfai[local]'" in done.stdout
+    assert f"this needs {library}: pip install 'cfai-sdk[local]'" in done.stdout
 
 
 WITHOUT_WEIGHTS = """

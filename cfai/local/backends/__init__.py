@@ -61,7 +61,7 @@ def _load_once(name: str, load: Callable[[], T]) -> T:
             try:
                 _loaded[name] = load()
             except ImportError as exc:
-                message = f"this needs {exc.name}: pip install 'cfai[local]'"
+                message = f"this needs {exc.name}: pip install 'cfai-sdk[local]'"
                 raise not_supported(message) from exc
         shared: T = _loaded[name]
         return shared
