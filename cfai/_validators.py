@@ -37,20 +37,6 @@ def check_at_least(name: str, value: object, minimum: int) -> None:
         raise InputError(f"{name} must be {rule}, got {format_value(value)}")
 
 
-def check_seconds(name: str, value: object) -> None:
-    """Check that *value* is a finite number of seconds, 0 or more."""
-    if not is_finite_number(value) or value < 0:
-        rule = "a finite number of seconds, 0 or more"
-        raise InputError(f"{name} must be {rule}, got {format_value(value)}")
-
-
-def check_positive_seconds(name: str, value: object) -> None:
-    """Check that *value* is a finite number of seconds above 0."""
-    if not is_finite_number(value) or value <= 0:
-        rule = "a finite number of seconds, above 0"
-        raise InputError(f"{name} must be {rule}, got {format_value(value)}")
-
-
 def _qualified_name(instance: object, attribute: attrs.Attribute[Any]) -> str:
     return f"{type(instance).__name__}.{attribute.name}"
 
@@ -84,13 +70,18 @@ def at_least(minimum: int) -> Validator:
 
 def seconds(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
     """The validator of a finite number of seconds, 0 or more."""
-    check_seconds(_qualified_name(instance, attribute), value)
+    if not is_finite_number(value) or value < 0:
+        rule = "a finite number of seconds, 0 or more"
+        name = _qualified_name(instance, attribute)
+        raise InputError(f"{name} must be {rule}, got {format_value(value)}")
 
 
 def positive_seconds_or_none(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
     """The validator of a finite number of seconds above 0, or `None`."""
-    if value is not None:
-        check_positive_seconds(_qualified_name(instance, attribute), value)
+    if value is not None and not (is_finite_number(value) and value > 0):
+        rule = "a finite number of seconds, above 0"
+        name = _qualified_name(instance, attribute)
+        raise InputError(f"{name} must be {rule}, got {format_value(value)}")
 
 
 def factor(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:

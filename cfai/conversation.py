@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Any, NoReturn, Self, cast, overload
 
 from attrs import evolve, field, frozen
@@ -127,7 +127,7 @@ class Conversation(Sequence[Message]):
         for name, limit in (("messages", messages), ("characters", characters)):
             if limit is not None:
                 check_at_least(name, limit, 1)
-        head = self._head()
+        head = tuple(takewhile(lambda message: message.role in _INSTRUCTION_ROLES, self))
         turns = list(_turns(self[len(head) :]))
         count, length = len(head), sum(map(_characters, head))
         first = len(turns)
@@ -142,15 +142,6 @@ class Conversation(Sequence[Message]):
             first -= 1
         return evolve(self, messages=(*head, *chain.from_iterable(turns[first:])))
 
-    def _head(self) -> tuple[Message, ...]:
-        """The instructions at the beginning."""
-        end = len(self)
-        for index, message in enumerate(self):
-            if message.role not in _INSTRUCTION_ROLES:
-                end = index
-                break
-        return tuple(self[:end])
-
     # JSON
 
     def to_json(self) -> str:
@@ -162,7 +153,7 @@ class Conversation(Sequence[Message]):
         document = {"version": VERSION, "messages": [_write_message(message) for message in self]}
         try:
             text = json.dumps(document, ensure_ascii=False, allow_nan=False)
-            return _LONE_SURROGATE.sub(_escape_surrogate, text)
+            return _LONE_SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
         except (TypeError, ValueError, RecursionError) as exc:
             raise InputError(f"the conversation can't be written as JSON: {exc}") from exc
 
@@ -211,26 +202,19 @@ class Conversation(Sequence[Message]):
 def _characters(message: Message) -> int:
     content = message.content
     parts = (content,) if isinstance(content, str) else tuple(content)
-    count = sum(len(_part_text(part)) for part in parts)
+    count = 0
+    for part in parts:
+        match part:
+            case str(text) | TextPart(text=text) | {"text": str(text)}:
+                count += len(text)
     for call in message.tool_calls or ():
-        arguments = call.arguments
-        count += len(call.name)
-        count += len(arguments if isinstance(arguments, str) else _arguments_text(arguments))
+        count += len(call.name) + len(_arguments_text(call.arguments))
     return count
 
 
-def _part_text(part: Any) -> str:
-    match part:
-        case str():
-            return part
-        case TextPart(text=text) | {"text": str(text)}:
-            return text
-    return ""
-
-
 def _arguments_text(value: Any) -> str:
-    if value is None:
-        return ""
+    if value is None or isinstance(value, str):
+        return value or ""
     try:
         return json.dumps(value, ensure_ascii=False, default=repr)
     except (TypeError, ValueError, RecursionError):
@@ -277,10 +261,6 @@ def _read_message(index: int, document: Any) -> Message:
         return evolve(Message.of(document), extra=extra)
     except InputError as exc:
         raise InputError(f"messages[{index}]: {exc}") from exc
-
-
-def _escape_surrogate(match: re.Match[str]) -> str:
-    return f"\\u{ord(match[0]):04x}"
 
 
 def _refuse_json_constant(name: str) -> NoReturn:

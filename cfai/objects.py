@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Awaitable, Iterable, Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import suppress
 from typing import Any, Literal, Protocol, TypeVar, get_args, overload
 
@@ -51,12 +51,7 @@ class TextClient(Protocol):
     """What `parse` needs of `WorkersAI`."""
 
     def run(
-        self,
-        model: str,
-        task: TextTask,
-        *,
-        stream: Literal[False],
-        options: Options | None = None,
+        self, model: str, task: TextTask, *, stream: Literal[False], options: Options | None
     ) -> Awaitable[Text]:
         """Run *model* on *task*."""
 
@@ -106,25 +101,19 @@ def _parse_error(answer: Text, into: Any, problem: TypeMismatch) -> ParseError:
 
 def _read_answer(answer: Text, into: Any) -> Any:
     is_wrapped = json_schema(into).get("type") != "object"
-    is_truncated = answer.finish_reason == "length"
+    problems: list[TypeMismatch] = []
     try:
-        candidates = _candidates(answer, into=into if is_wrapped else None)
-        return _read_first_match(candidates, into, is_wrapped)
+        for candidate in _candidates(answer, into=into if is_wrapped else None):
+            try:
+                return _read_candidate(candidate, into, is_wrapped)
+            except TypeMismatch as exc:
+                problems.append(exc)
+        raise problems[0] if problems else TypeMismatch("there is no JSON in its text")
     except TypeMismatch as exc:
-        if not is_truncated:
+        if answer.finish_reason != "length":
             raise
         message = f"{exc} (the answer was cut off at its maximum length: raise max_tokens)"
         raise TypeMismatch(message) from exc
-
-
-def _read_first_match(candidates: Iterable[Any], into: Any, is_wrapped: bool) -> Any:
-    problems: list[TypeMismatch] = []
-    for candidate in candidates:
-        try:
-            return _read_candidate(candidate, into, is_wrapped)
-        except TypeMismatch as exc:
-            problems.append(exc)
-    raise problems[0] if problems else TypeMismatch("there is no JSON in its text")
 
 
 def _type_name(into: Any) -> str:
@@ -165,7 +154,10 @@ def _candidates(answer: Text, *, into: Any) -> Iterator[Any]:
         yield from _embedded_values(text, is_truncated=is_truncated)
         is_complete_value = not is_truncated and into is not None
         if is_complete_value and (unquoted := strip_fence(text)) and is_prose(unquoted):
-            yield from _unquoted_value(unquoted, into)
+            # A string without its quotation marks, if *into* accepts it.
+            with suppress(TypeMismatch):
+                read_value(unquoted, into, "it")
+                yield unquoted
         return
     if is_truncated and text.rstrip()[-1:].isdigit():
         raise TypeMismatch("its number may be incomplete")
@@ -177,13 +169,6 @@ def _value_and_embedded(value: Any, *, is_truncated: bool) -> Iterator[Any]:
     if isinstance(value, str):
         # Some models encode the JSON twice.
         yield from _embedded_values(value, is_truncated=is_truncated)
-
-
-def _unquoted_value(text: str, into: Any) -> Iterator[str]:
-    """A string without its quotation marks, if *into* accepts it."""
-    with suppress(TypeMismatch):
-        read_value(text, into, "it")
-        yield text
 
 
 def _embedded_values(text: str, *, is_truncated: bool) -> list[Any]:

@@ -57,11 +57,14 @@ _TOOL_ITEMS: Final = ("function_call", "function_call_output")
 
 
 def drop_unsendable(attributes: Mapping[str, Any]) -> Attributes:
-    """Drop or clean values that some exporter rejects: one of them loses a batch of spans."""
+    """Drop or clean values that some exporter rejects: one of them loses a batch of spans.
+
+    `None` is dropped, too.
+    """
     return {
         name: replace_surrogates(value) if isinstance(value, str) else value
         for name, value in attributes.items()
-        if not isinstance(value, int | float) or _is_sendable(value)
+        if value is not None and (not isinstance(value, int | float) or _is_sendable(value))
     }
 
 
@@ -92,25 +95,20 @@ def call_attributes(call: Call) -> Attributes:
 
 def request_attributes(call: Call) -> Attributes:
     """The parameters of a request, without its content."""
-    attributes: Attributes = {}
+    choices = call.asked("n")
+    attributes: dict[str, Any] = {
+        "gen_ai.request.stream": call.stream or None,
+        "gen_ai.request.choice.count": choices if type(choices) is int and choices != 1 else None,
+        "gen_ai.request.stop_sequences": _string_tuple(call.asked("stop")) or None,
+        "gen_ai.output.type": _output_type(call),
+        "cloudflare.ai_gateway.id": call.gateway,
+    }
     for name, (attribute, kind) in _NUMBERS.items():
         value = call.asked(name)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        if _is_sendable(value):  # JSON and the models don't accept other numbers either.
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and _is_sendable(value):  # JSON and the models accept no others either.
             attributes[attribute] = kind(value)
-    if call.stream:
-        attributes["gen_ai.request.stream"] = True
-    choices = call.asked("n")
-    if type(choices) is int and choices != 1:
-        attributes["gen_ai.request.choice.count"] = choices
-    if stop := _string_tuple(call.asked("stop")):
-        attributes["gen_ai.request.stop_sequences"] = stop
-    if output_type := _output_type(call):
-        attributes["gen_ai.output.type"] = output_type
-    if call.gateway is not None:
-        attributes["cloudflare.ai_gateway.id"] = call.gateway
-    return attributes
+    return drop_unsendable(attributes)
 
 
 def _string_tuple(value: Any) -> tuple[str, ...]:
@@ -130,10 +128,8 @@ def _output_type(call: Call) -> str | None:
 
 def retry_attributes(retry: Retry) -> Attributes:
     """The attributes of a failed attempt that is repeated."""
-    return error_attributes(retry.failure) | {
-        "cfai.retry.attempt": retry.attempt,
-        "cfai.retry.pause": retry.pause,
-    }
+    own = {"cfai.retry.attempt": retry.attempt, "cfai.retry.pause": retry.pause}
+    return error_attributes(retry.failure) | drop_unsendable(own)
 
 
 # Answers
@@ -151,21 +147,18 @@ def text_answer(answer: Answer | None) -> Answer | None:
 
 def response_attributes(answer: Answer | None, raw: Any, meta: Meta) -> Attributes:
     """The attributes of an answer without its content; *raw* is the service's own document."""
-    attributes: Attributes = {}
-    if isinstance(answer, Embeddings):
-        attributes["gen_ai.embeddings.dimension.count"] = answer.shape[1]
-    if reason := getattr(answer, "finish_reason", None):
-        attributes["gen_ai.response.finish_reasons"] = (replace_surrogates(reason),)
-    attributes |= response_id_attributes(raw)
-    if meta.attempts > 1:
-        attributes["http.request.resend_count"] = meta.attempts - 1
-    optional = {
+    dimension = answer.shape[1] if isinstance(answer, Embeddings) else None
+    reason = getattr(answer, "finish_reason", None)
+    attributes: dict[str, Any] = {
+        "gen_ai.embeddings.dimension.count": dimension,
+        "gen_ai.response.finish_reasons": (replace_surrogates(reason),) if reason else None,
+        "http.request.resend_count": meta.attempts - 1 if meta.attempts > 1 else None,
         "http.response.status_code": meta.status,
         "cloudflare.ray_id": meta.ray_id,
         "cloudflare.ai_gateway.log_id": meta.gateway_log_id,
         "cloudflare.ai_gateway.cache_status": meta.cache_status,
     }
-    return attributes | {name: value for name, value in optional.items() if value is not None}
+    return drop_unsendable(attributes) | response_id_attributes(raw)
 
 
 def response_id_attributes(raw: Any) -> Attributes:
@@ -173,29 +166,29 @@ def response_id_attributes(raw: Any) -> Attributes:
     if not isinstance(raw, Mapping):
         return {}
     named = {"gen_ai.response.id": raw.get("id"), "gen_ai.response.model": raw.get("model")}
-    return {name: value for name, value in named.items() if isinstance(value, str) and value}
+    texts = {name: value for name, value in named.items() if isinstance(value, str) and value}
+    return drop_unsendable(texts)
 
 
 def usage_attributes(usage: Usage | None) -> Attributes:
     """What a call used. Zero tokens mean that the service did not report them."""
     if usage is None:
         return {}
-    counts = {
-        "gen_ai.usage.input_tokens": usage.prompt_tokens or None,
-        "gen_ai.usage.output_tokens": usage.completion_tokens or None,
-        "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens,
-        "gen_ai.usage.reasoning.output_tokens": usage.reasoning_tokens,
-        "cloudflare.workers_ai.neurons": usage.neurons,
-    }
-    return {name: value for name, value in counts.items() if value is not None}
+    return drop_unsendable(
+        {
+            "gen_ai.usage.input_tokens": usage.prompt_tokens or None,
+            "gen_ai.usage.output_tokens": usage.completion_tokens or None,
+            "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens,
+            "gen_ai.usage.reasoning.output_tokens": usage.reasoning_tokens,
+            "cloudflare.workers_ai.neurons": usage.neurons,
+        }
+    )
 
 
 def error_attributes(error: BaseException | None) -> Attributes:
     """The class of an error, and the service's code."""
-    attributes: Attributes = {"error.type": type(error).__name__}
-    if isinstance(error, StatusError) and error.code is not None:
-        attributes["cloudflare.error.code"] = error.code
-    return attributes
+    code = error.code if isinstance(error, StatusError) else None
+    return drop_unsendable({"error.type": type(error).__name__, "cloudflare.error.code": code})
 
 
 def status_description(error: BaseException | None) -> str | None:
@@ -325,4 +318,4 @@ def _tool_definition(tool: Any) -> Any:
 
 def _json_text(value: Any) -> str:
     # Not every exporter accepts nested values, so the conventions allow JSON as text.
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return replace_surrogates(json.dumps(value, ensure_ascii=False, default=str))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final
+from typing import Final
 
 from opentelemetry.metrics import Histogram, MeterProvider, get_meter
 from opentelemetry.trace import (
@@ -90,17 +90,12 @@ class _CallSpan(Observation):
         # An open run may contain anything. The span has to end even if its attributes fail.
         if span.is_recording():
             with _log_errors("attributes of the request"):
-                self._set(attributes.request_attributes(call))
+                span.set_attributes(attributes.request_attributes(call))
             if spans.captures:
-                with _log_errors("the content of the request"):
-                    self._set(attributes.input_content(call))
-                with _log_errors("the content of the request"):
-                    self._set(attributes.instruction_content(call))
-                with _log_errors("the content of the request"):
-                    self._set(attributes.tool_content(call))
-
-    def _set(self, values: Mapping[str, Any]) -> None:
-        self._span.set_attributes(attributes.drop_unsendable(values))
+                messages = attributes.input_content, attributes.instruction_content
+                for content in (*messages, attributes.tool_content):
+                    with _log_errors("the content of the request"):
+                        span.set_attributes(content(call))
 
     def headers(self) -> Mapping[str, str]:
         # No baggage: it belongs to the program, and the request goes to another party.
@@ -113,9 +108,7 @@ class _CallSpan(Observation):
         return use_span(self._span, record_exception=False, set_status_on_exception=False)
 
     def retried(self, retry: Retry) -> None:
-        self._span.add_event(
-            "retry", attributes.drop_unsendable(attributes.retry_attributes(retry))
-        )
+        self._span.add_event("retry", attributes.retry_attributes(retry))
 
     def began(self, seconds: float) -> None:
         self._latest = seconds
@@ -125,7 +118,7 @@ class _CallSpan(Observation):
     def token(self, token: Token, seconds: float) -> None:
         self._chunks += 1
         if self._chunks == 1:
-            ids = attributes.drop_unsendable(attributes.response_id_attributes(token.raw))
+            ids = attributes.response_id_attributes(token.raw)
             self._span.set_attributes(ids)
             if model := ids.get("gen_ai.response.model"):
                 self._metric_attributes["gen_ai.response.model"] = model
@@ -145,23 +138,19 @@ class _CallSpan(Observation):
         with _log_errors("attributes of the answer"):
             answer = attributes.text_answer(ending.answer)
             raw = getattr(ending.answer, "raw", None)
-            response = attributes.drop_unsendable(
-                attributes.response_attributes(answer, raw, ending.meta)
-            )
+            response = attributes.response_attributes(answer, raw, ending.meta)
         if model := response.get("gen_ai.response.model"):
             self._metric_attributes["gen_ai.response.model"] = model
-        usage = attributes.drop_unsendable(
-            attributes.usage_attributes(getattr(answer, "usage", None))
-        )
+        usage = attributes.usage_attributes(getattr(answer, "usage", None))
         self._spans.duration.record(ending.elapsed, self._metric_attributes | error)
         if ending.outcome == "done":
             self._record_tokens(usage)
         if self._span.is_recording():
-            self._set(response | usage | error)
+            self._span.set_attributes(response | usage | error)
             self._set_status(ending)
             if self._spans.captures:
                 with _log_errors("the content of the answer"):
-                    self._set(attributes.output_content(answer))
+                    self._span.set_attributes(attributes.output_content(answer))
 
     def _record_tokens(self, usage: attributes.Attributes) -> None:
         for kind in ("input", "output"):

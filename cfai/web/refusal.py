@@ -69,19 +69,15 @@ class Refusal:
     @classmethod
     def of(cls, error: CfaiError) -> Self:
         """Build the response to *error*, and log the error in full (logger `cfai.web`)."""
-        status = _status(error)
+        status = next((code for kind, code in _STATUSES if isinstance(error, kind)), _OTHER)
+        if is_pool_timeout(error):
+            status = _BUSY
         headers = {"content-type": "application/json", **NO_STORE}
         if (seconds := retry_after(error)) is not None:
             headers["retry-after"] = str(max(0, ceil(seconds)))
         level = logging.WARNING if status >= 500 else logging.INFO
         log.log(level, "answered with %d: %s: %s", status, type(error).__name__, error)
         return cls(status, headers, dumps(error_frame(error)))
-
-
-def _status(error: CfaiError) -> int:
-    if is_pool_timeout(error):
-        return _BUSY
-    return next((code for kind, code in _STATUSES if isinstance(error, kind)), _OTHER)
 
 
 def response_headers(relay: Relay, headers: Mapping[str, str] | None) -> dict[str, str]:
