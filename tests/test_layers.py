@@ -23,7 +23,6 @@ LAYERS: tuple[set[str], ...] = (
     {"tasks", "cohere/models"},
     {"profiles", "conversation", "observers"},
     {"_wire", "_session/limits", "_session/throttle"},
-    {"cohere/requests"},
     {"_session", "telemetry"},
     {"resources", "streaming"},
     {"resources/runs"},

@@ -1,4 +1,4 @@
-"""Cohere's fine-tuning API: its client, its requests and its models."""
+"""Cohere's fine-tuning API: its client and its models."""
 
 from cfai.cohere.client import Cohere
 from cfai.cohere.models import (

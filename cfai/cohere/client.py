@@ -1,11 +1,18 @@
-"""`Cohere`: the client of Cohere's fine-tuning API, which Cohere is retiring."""
+"""`Cohere`: the client of Cohere's fine-tuning API, which Cohere is retiring.
+
+It comes first, followed by the functions that check arguments and read responses.
+Source: Cohere API, v1/finetuning, and its OpenAPI document.
+"""
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
 
+import attrs
 from attrs import evolve, frozen
 
 from cfai._session.account import Account
@@ -15,17 +22,15 @@ from cfai._session.connections import Connections
 from cfai._session.credentials import check_header_value, value_or_environment
 from cfai._session.pagination import Pager
 from cfai._session.session import Session
+from cfai._types.json import structure
 from cfai._validators import check_at_least
-from cfai._wire.requests import Request
+from cfai._wire.bodies import encode_json
+from cfai._wire.errors import read_document
+from cfai._wire.pagination import ListPage, PageFacts, TokenCursor
+from cfai._wire.requests import Request, build_headers
 from cfai._wire.responses import Response
-from cfai.cohere import requests
-from cfai.cohere.models import (
-    Event,
-    FinetunedModel,
-    Settings,
-    TrainingStepMetrics,
-)
-from cfai.errors import ConfigError
+from cfai.cohere.models import BaseType, Event, FinetunedModel, Settings, TrainingStepMetrics
+from cfai.errors import ConfigError, DecodeError, InputError, StatusError
 from cfai.settings import (
     DEFAULT_RETRIES,
     DEFAULT_TIMEOUTS,
@@ -40,10 +45,23 @@ from cfai.settings import (
 if TYPE_CHECKING:
     import aiohttp
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 API: Final = "https://api.cohere.com"
 """The default of `base_url`."""
+
+_MODELS: Final = "/v1/finetuning/finetuned-models"
+
+_ORDER_FIELD: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*)(?: +desc)?")
+_READ_ONLY: Final = frozenset({"version", "multi_label"})
+
+# Protocol Buffers, "JSON Mapping": JSON has no numbers for these.
+_SPECIAL_NUMBERS: Final = {
+    "NaN": float("nan"),
+    "Infinity": float("inf"),
+    "-Infinity": float("-inf"),
+}
 
 # Cohere's release notes, 2025-09-15.
 _RETIRED: Final = (
@@ -63,18 +81,28 @@ class CohereAccount(Account):
             ConfigError: The options of a gateway would be sent to Cohere.
         """
         settings = self.settings.for_call(options)
-        requests.check_gateway(settings)
+        host = urlsplit(settings.base_url).hostname or ""
+        if settings.gateway is not None and host.endswith((".cohere.com", ".cohere.ai")):
+            raise ConfigError(
+                "gateway needs the base_url of an AI Gateway, and the base_url is Cohere's"
+            )
         return settings
 
     def read_response(self, response: Response, read: Callable[[Any], T]) -> T:
         """Return what *read* makes of the decoded response, or raise the error that it reports."""
-        return requests.read_response(response, read)
+        try:
+            return read(read_document(response))
+        except StatusError as exc:
+            exc.from_elsewhere()
+            raise
 
     def list_request(
         self, settings: ClientSettings, options: Options | None, path: str, query: Mapping[str, str]
     ) -> Request:
         """The request for one page of a list."""
-        return requests.build_list_request(settings, options, path, query)
+        # Commas are documented unescaped, which RFC 3986, section 3.4, allows.
+        text = urlencode(query, safe=",")
+        return Request("GET", f"{path}?{text}" if text else path, _headers(settings, options))
 
 
 class Cohere(Client):
@@ -130,11 +158,17 @@ class Cohere(Client):
         """
         warnings.warn(_RETIRED, DeprecationWarning, stacklevel=2)
         check_at_least("limit", limit, 1)
+        key = value_or_environment(api_key, "CO_API_KEY", "COHERE_API_KEY")
+        if key is None:
+            raise ConfigError("no key: pass api_key, or set CO_API_KEY")
+        url = value_or_environment(base_url, "CO_API_URL")
+        url = check_base_url(API if url is None else url, allow_insecure=allow_insecure)
+        # Every path begins with /v1, which some examples of AI Gateway include in the address.
+        url = url.removesuffix("/v1").rstrip("/")
         own_headers = {} if client_name is None else {"X-Client-Name": client_name}
-        url = _resolve_address(base_url, allow_insecure=allow_insecure)
         self._settings = ClientSettings(
             account_id="",
-            credentials=_resolve_credentials(api_key),
+            credentials=Credentials(api_token=check_header_value("api_key", key)),
             base_url=url,
             gateway=gateway,
             timeouts=timeouts,
@@ -143,10 +177,10 @@ class Cohere(Client):
             proxy=resolve_proxy(proxy, url),
             max_answer_bytes=max_answer_bytes,
         )
-        requests.check_gateway(self._settings)
         self._session = Session(Connections(limit=limit, session=session))
         self._owns_connections = True
         self._account = CohereAccount(self._session, self._settings)
+        self._account.for_call(None)
 
     def finetuned_models(
         self,
@@ -169,8 +203,12 @@ class Cohere(Client):
 
         Source: Cohere API, `GET /v1/finetuning/finetuned-models`.
         """
-        start = requests.first_page(page_size, order_by)
-        return self._account.pager(requests.MODELS, requests.read_models, start, options=options)
+        return self._account.pager(
+            _MODELS,
+            lambda page: _read_page(page, "finetuned_models", _read_model),
+            _first_page(page_size, order_by),
+            options=options,
+        )
 
     async def create(
         self, name: str, settings: Settings, *, options: Options | None = None
@@ -191,9 +229,7 @@ class Cohere(Client):
 
         Source: Cohere API, `POST /v1/finetuning/finetuned-models`.
         """
-        call = evolve(self._account.for_call(options), in_body=requests.body_secrets(settings))
-        request = requests.build_model_request(call, options, name, settings)
-        return await self._account.send(request, call, requests.read_model)
+        return await self._send_settings("POST", _MODELS, name, settings, options)
 
     async def get(
         self, model: FinetunedModel | str, *, options: Options | None = None
@@ -206,8 +242,8 @@ class Cohere(Client):
         Source: Cohere API, `GET /v1/finetuning/finetuned-models/{id}`.
         """
         call = self._account.for_call(options)
-        request = requests.build_request(call, options, requests.model_path(model))
-        return await self._account.send(request, call, requests.read_model)
+        request = Request("GET", _model_path(model), _headers(call, options))
+        return await self._account.send(request, call, _read_changed_model)
 
     async def update(
         self,
@@ -225,12 +261,26 @@ class Cohere(Client):
 
         Source: Cohere API, `PATCH /v1/finetuning/finetuned-models/{id}`.
         """
-        path = requests.model_path(model)
-        call = evolve(self._account.for_call(options), in_body=requests.body_secrets(settings))
-        request = requests.build_model_request(
-            call, options, name, settings, path=path, method="PATCH"
-        )
-        return await self._account.send(request, call, requests.read_model)
+        return await self._send_settings("PATCH", _model_path(model), name, settings, options)
+
+    async def _send_settings(
+        self, method: str, path: str, name: str, settings: Settings, options: Options | None
+    ) -> FinetunedModel:
+        """Create a model (`POST`, which must not be repeated) or change it (`PATCH`)."""
+        call = self._account.for_call(options)
+        if not isinstance(settings, Settings):
+            raise InputError(f"settings must be cohere.Settings, got {type(settings).__name__}")
+        base_type = getattr(settings.base_model, "base_type", None)
+        required = {"dataset_id": settings.dataset_id, "base_type": base_type, "name": name}
+        for field, value in required.items():
+            if not isinstance(value, str) or not value:
+                raise InputError(f"{field} must be a non-empty string, got {value!r:.60}")
+        key = getattr(settings.wandb, "api_key", None)
+        call = evolve(call, in_body=(key,) if isinstance(key, str) and key else ())
+        body = encode_json({"name": name, "settings": _to_json(settings)})
+        headers = _headers(call, options, **{"Content-Type": "application/json"})
+        request = Request(method, path, headers, body, repeatable=method != "POST")
+        return await self._account.send(request, call, _read_changed_model)
 
     async def delete(self, model: FinetunedModel | str, *, options: Options | None = None) -> None:
         """Delete a model permanently.
@@ -242,8 +292,14 @@ class Cohere(Client):
         Source: Cohere API, `DELETE /v1/finetuning/finetuned-models/{id}`.
         """
         call = self._account.for_call(options)
-        request = requests.build_request(call, options, requests.model_path(model), "DELETE")
-        await self._session.call(request, call, read=requests.read_deleted)
+        request = Request("DELETE", _model_path(model), _headers(call, options))
+
+        def read(response: Response) -> None:
+            # The body is {}, or empty.
+            if response.body or not 200 <= response.status < 300:
+                self._account.read_response(response, lambda _: None)
+
+        await self._session.call(request, call, read=read)
 
     def events(
         self,
@@ -263,9 +319,12 @@ class Cohere(Client):
 
         Source: Cohere API, `GET /v1/finetuning/finetuned-models/{finetuned_model_id}/events`.
         """
-        path = requests.model_path(model, "/events")
-        start = requests.first_page(page_size, order_by)
-        return self._account.pager(path, requests.read_events, start, options=options)
+        return self._account.pager(
+            _model_path(model) + "/events",
+            lambda page: _read_page(page, "events", _read_event),
+            _first_page(page_size, order_by),
+            options=options,
+        )
 
     def training_step_metrics(
         self,
@@ -283,20 +342,163 @@ class Cohere(Client):
 
         Source: Cohere API, `GET /v1/finetuning/finetuned-models/{…}/training-step-metrics`.
         """
-        path = requests.model_path(model, "/training-step-metrics")
-        start = requests.first_page(page_size)
-        return self._account.pager(path, requests.read_metrics, start, options=options)
+        return self._account.pager(
+            _model_path(model) + "/training-step-metrics",
+            lambda page: _read_page(page, "step_metrics", _read_metrics),
+            _first_page(page_size),
+            options=options,
+        )
 
 
-def _resolve_credentials(api_key: str | None) -> Credentials:
-    key = value_or_environment(api_key, "CO_API_KEY", "COHERE_API_KEY")
-    if key is None:
-        raise ConfigError("no key: pass api_key, or set CO_API_KEY")
-    return Credentials(api_token=check_header_value("api_key", key))
+# Requests
 
 
-def _resolve_address(base_url: str | None, *, allow_insecure: bool) -> str:
-    url = value_or_environment(base_url, "CO_API_URL")
-    url = check_base_url(API if url is None else url, allow_insecure=allow_insecure)
-    # Every path begins with /v1, which some examples of AI Gateway include in the address.
-    return url.removesuffix("/v1").rstrip("/")
+def _first_page(page_size: int | None, order_by: str | Iterable[str] | None = None) -> TokenCursor:
+    """The cursor of the first page of a list.
+
+    Raises:
+        InputError: The size or the order is invalid.
+    """
+    if page_size is not None and (type(page_size) is not int or not 0 <= page_size < 2**31):
+        raise InputError(
+            f"page_size must be an integer from 0 to 2147483647, got {page_size!r:.60}"
+        )
+    return TokenCursor(size=page_size, order_by=_format_order(order_by))
+
+
+def _format_order(order_by: Any) -> str | None:
+    """Check an order and normalize its spaces: `created_at desc,name`.
+
+    Raises:
+        InputError: It has no fields, invalid ones, or one twice.
+    """
+    if order_by is None:
+        return None
+    if not isinstance(order_by, Iterable):
+        raise InputError(f"order_by must be a string or several, got {order_by!r:.60}")
+    parts = order_by.split(",") if isinstance(order_by, str) else list(order_by)
+    fields = []
+    for part in parts:
+        match = _ORDER_FIELD.fullmatch(part.strip()) if isinstance(part, str) else None
+        if match is None:
+            raise InputError(f'order_by must consist of "field" or "field desc", got {part!r:.60}')
+        fields.append(match[1])
+    if not fields or len(set(fields)) < len(fields):
+        raise InputError(f"order_by must have fields, each only once, got {order_by!r:.100}")
+    return ",".join(" ".join(part.split()) for part in parts)
+
+
+def _model_path(model: FinetunedModel | str) -> str:
+    """The path of a fine-tuned model. Its id may contain any characters.
+
+    Raises:
+        InputError: The id is empty, or can't be part of a path.
+    """
+    model_id = model.id if isinstance(model, FinetunedModel) else model
+    if not isinstance(model_id, str) or model_id in ("", ".", ".."):
+        raise InputError(
+            f"id must be a non-empty string other than . and .., got {model_id!r:.100}"
+        )
+    try:
+        return f"{_MODELS}/{quote(model_id, safe='')}"
+    except UnicodeEncodeError as exc:
+        raise InputError(f"id must be valid Unicode, got {model_id!r:.100}") from exc
+
+
+def _headers(settings: ClientSettings, options: Options | None, **own: str) -> Mapping[str, str]:
+    headers = build_headers(settings, options, own)
+    # The address of a gateway contains its id.
+    return {name: value for name, value in headers.items() if name != "cf-aig-gateway-id"}
+
+
+def _to_json(value: Any) -> Any:
+    """A value as JSON, without omitted and read-only fields.
+
+    An empty key is omitted too: the service does not return keys, and an empty one would replace
+    the key that it has.
+    """
+    if not attrs.has(type(value)):
+        return value
+    fields = {field.name: getattr(value, field.name) for field in attrs.fields(type(value))}
+    return {
+        name: _to_json(item)
+        for name, item in fields.items()
+        if item is not None and name not in _READ_ONLY and (name != "api_key" or item)
+    }
+
+
+# Responses
+
+
+def _read_changed_model(document: Any) -> FinetunedModel:
+    """The model of a response about one model."""
+    row = document.get("finetuned_model") if isinstance(document, Mapping) else None
+    if not isinstance(row, Mapping):
+        raise DecodeError("the response must have a finetuned_model, and has none")
+    return _read_model(row, "finetuned_model")
+
+
+def _read_page(document: Any, key: str, read_row: Callable[[Any, str], R]) -> ListPage[R]:
+    """Read a page, whose rows are under *key*. An empty page may be `{}`."""
+    keys = {key, "next_page_token", "total_size"}
+    if not isinstance(document, Mapping) or (document and not keys & document.keys()):
+        raise DecodeError(f"the response must be a page of {key}")
+    raw, token = document.get(key), document.get("next_page_token")
+    raw = [] if raw is None else raw
+    if not isinstance(raw, list) or not isinstance(token, str | None):
+        raise DecodeError(f"{key} must be a list, and next_page_token a string")
+    rows = [read_row(row, f"{key}[{index}]") for index, row in enumerate(raw)]
+    return ListPage(rows, raw, PageFacts(count=len(raw), token=token or None))
+
+
+def _read_model(row: Any, where: str) -> FinetunedModel:
+    fields = _without_nulls(row)
+    if isinstance(fields, Mapping) and isinstance(fields.get("settings"), Mapping):
+        training = fields["settings"]
+        wandb = _with_defaults(training, "wandb", project="", api_key="")
+        if wandb and not isinstance(wandb["wandb"]["api_key"], str):
+            # The usual message would show the value.
+            raise DecodeError(f"{where}.settings.wandb.api_key must be a string")
+        base = _with_defaults(training, "base_model", base_type=BaseType.UNSPECIFIED.value)
+        settings = {"dataset_id": "", **training, **base, **wandb}
+        fields = {"name": "", **fields, "settings": settings}
+    return evolve(structure(fields, FinetunedModel, where), raw=_without_keys(row))
+
+
+def _read_event(row: Any, where: str) -> Event:
+    return evolve(structure(_without_nulls(row), Event, where), raw=row)
+
+
+def _read_metrics(row: Any, where: str) -> TrainingStepMetrics:
+    fields = _without_nulls(row)
+    if isinstance(fields, Mapping) and isinstance(fields.get("metrics"), Mapping):
+        metrics = {
+            name: _SPECIAL_NUMBERS.get(value, value) if isinstance(value, str) else value
+            for name, value in fields["metrics"].items()
+        }
+        fields = {**fields, "metrics": metrics}
+    return evolve(structure(fields, TrainingStepMetrics, where), raw=row)
+
+
+def _without_nulls(value: Any) -> Any:
+    """JSON without its nulls: here, null means the same as an omitted field."""
+    if isinstance(value, Mapping):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return value
+
+
+def _with_defaults(fields: Any, key: str, **defaults: str) -> dict[str, Any]:
+    """The object under *key*, with the empty strings that the service omits."""
+    if not isinstance(fields.get(key), Mapping):
+        return {}
+    return {key: {**defaults, **fields[key]}}
+
+
+def _without_keys(value: Any) -> Any:
+    """Decoded JSON with every `api_key` hidden."""
+    if isinstance(value, Mapping):
+        return {
+            name: "***" if name == "api_key" else _without_keys(item)
+            for name, item in value.items()
+        }
+    return [_without_keys(item) for item in value] if isinstance(value, list | tuple) else value
