@@ -6,7 +6,7 @@ I/O: connection slots, permits, time limits, and reading of bodies.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from functools import lru_cache
 from io import BytesIO
 from typing import NamedTuple, NoReturn, TypeVar
@@ -33,7 +33,7 @@ from cfai.settings import Retry, Settings
 
 T = TypeVar("T")
 
-_Content = bytes | AsyncIterator[bytes] | BytesIO | None
+_Content = bytes | AsyncIterable[bytes] | BytesIO | None
 
 _LARGEST_WRITE = 2**20
 """Bytes. aiohttp warns if it gets more at once, because the write would block the event loop."""
@@ -245,10 +245,10 @@ def _request(
 
 def _content(request: Request) -> _Content:
     """The body for one attempt. A large one becomes a file, which aiohttp writes in pieces."""
-    content = request.content()
-    if isinstance(content, bytes) and len(content) > _LARGEST_WRITE:
-        return BytesIO(content)
-    return content
+    body = request.body
+    if isinstance(body, bytes) and len(body) > _LARGEST_WRITE:
+        return BytesIO(body)
+    return None if isinstance(body, Form) else body
 
 
 @lru_cache(maxsize=256)

@@ -4,6 +4,7 @@ from array import array
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, TypeVar, cast
 
 from attrs import evolve, frozen
@@ -43,6 +44,7 @@ from cfai.tasks import (
 T = TypeVar("T")
 
 _NUMBERS: Final = frozenset({float, int})
+_MEDIA: Final[dict[str, type[Binary]]] = {"image": Image, "audio": Audio}
 
 
 @frozen
@@ -153,8 +155,7 @@ def _read_binary(response: Response, expected: type[Answer]) -> Binary:
     vague = media_type in ("", "application/octet-stream")
     if vague:
         media_type = media.media_type(data)
-    family = media_type.partition("/")[0]
-    named: type[Binary] = {"image": Image, "audio": Audio}.get(family, Binary)
+    named = _MEDIA.get(media_type.partition("/")[0], Binary)
     if expected is Result:
         return named(data, media_type)
     fits = issubclass(named, expected) or (vague and named is Binary)
@@ -170,17 +171,13 @@ def _read_result(result: Any, spec: AnswerSpec) -> Answer:
 
 
 def _complete(answer: Answer, meta: Meta, raw: Any) -> Answer:
+    if type(answer) is Embeddings and ("shape" in raw or "data" in raw):
+        # The vectors would stay in memory as lists of floats.
+        raw = {key: value for key, value in raw.items() if key not in ("data", "response")}
     # Nobody else has the new answer yet, and to fill it in costs less than a copy.
     object.__setattr__(answer, "meta", meta)
-    object.__setattr__(answer, "raw", _drop_vectors(raw) if type(answer) is Embeddings else raw)
+    object.__setattr__(answer, "raw", raw)
     return answer
-
-
-def _drop_vectors(result: Any) -> Any:
-    """The `raw` of embeddings: vectors would stay in memory as lists of floats."""
-    if not isinstance(result, dict) or not ("shape" in result or "data" in result):
-        return result
-    return {key: value for key, value in result.items() if key not in ("data", "response")}
 
 
 # Results
@@ -193,16 +190,15 @@ def _read_rows(value: Any, kind: type[T], name: str) -> tuple[T, ...]:
     return structure(value, tuple[kind, ...], name)  # type: ignore[valid-type]  # made at runtime
 
 
-def _read_labels(result: Any, _: AnswerSpec) -> Labels:
-    return Labels(_read_rows(result, Label, "result"))
+def _read_string(result: Any, key: str) -> str:
+    text = result.get(key) if isinstance(result, dict) else None
+    if not isinstance(text, str):
+        raise undocumented_error(f"{key} must be a string", result)
+    return text
 
 
-def _read_detections(result: Any, _: AnswerSpec) -> Detections:
-    return Detections(_read_rows(result, Detection, "result"))
-
-
-def _decode_base64(result: Any, key: str) -> bytes:
-    """The bytes of a base64 result: `{key: "…"}`, or the bare string of the API page."""
+def _read_media(result: Any, key: str) -> Binary:
+    """An image or audio in base64: `{key: "…"}`, or the bare string of the API page."""
     text = result.get(key) if isinstance(result, dict) else result
     if not isinstance(text, str) or not text:
         raise undocumented_error(f"{key} must be a base64 string", result)
@@ -214,17 +210,7 @@ def _decode_base64(result: Any, key: str) -> bytes:
         raise undocumented_error(f"{key} must be a base64 string", text[:60]) from exc
     if not data:
         raise undocumented_error(f"{key} must not be empty", result)
-    return data
-
-
-def _read_image(result: Any, _: AnswerSpec) -> Image:
-    data = _decode_base64(result, "image")
-    return Image(data, media.media_type(data))
-
-
-def _read_audio(result: Any, _: AnswerSpec) -> Audio:
-    data = _decode_base64(result, "audio")
-    return Audio(data, media.media_type(data))
+    return _MEDIA[key](data, media.media_type(data))
 
 
 def _read_embeddings(result: Any, spec: AnswerSpec) -> Embeddings:
@@ -269,15 +255,16 @@ def _read_optional(result: dict[str, Any], key: str, kind: type[T]) -> T | None:
 def _read_transcript(result: Any, _: AnswerSpec) -> Transcript:
     if isinstance(result, dict) and "results" in result:
         return _read_nova(result)
-    if not isinstance(result, dict) or not isinstance(result.get("text"), str):
-        raise undocumented_error("text must be a string", result)
+    text = _read_string(result, "text")
     info = result.get("transcription_info")
     if not isinstance(info, dict | None):
         raise undocumented_error("transcription_info must be an object", info)
-    segments = _read_segments(result.get("segments"))
+    entries = _read_rows(result.get("segments") or [], dict, "segments")
+    complete = [{**entry, "words": entry.get("words") or []} for entry in entries]
+    segments = _read_rows(complete, Segment, "segments")
     words = _read_words(result.get("words"))
     return Transcript(
-        result["text"],
+        text,
         vtt=_read_optional(result, "vtt", str),
         word_count=_read_optional(result, "word_count", int),
         words=words or tuple(word for segment in segments for word in segment.words),
@@ -300,16 +287,6 @@ def _read_words(value: Any) -> tuple[Word, ...]:
     return _read_rows(value or [], Word, "words")
 
 
-def _read_segments(value: Any) -> tuple[Segment, ...]:
-    entries = _read_rows(value or [], dict, "segments")
-    complete = [{**entry, "words": entry.get("words") or []} for entry in entries]
-    return _read_rows(complete, Segment, "segments")
-
-
-def _read_text(result: Any, spec: AnswerSpec) -> Text:
-    return read_text(result, json_mode=spec.json)
-
-
 def _read_translated(result: Any, _: AnswerSpec) -> Translated:
     match result:
         case {"translated_text": str(text)}:
@@ -318,13 +295,6 @@ def _read_translated(result: Any, _: AnswerSpec) -> Translated:
         case {"translations": [*texts]} if texts and all(isinstance(text, str) for text in texts):
             return Translated("\n".join(texts))
     raise undocumented_error("translated_text must be a string", result)
-
-
-def _read_summary(result: Any, _: AnswerSpec) -> Summary:
-    match result:
-        case {"summary": str(text)}:
-            return Summary(text)
-    raise undocumented_error("summary must be a string", result)
 
 
 def _read_description(result: Any, _: AnswerSpec) -> Description:
@@ -342,37 +312,31 @@ def _read_description(result: Any, _: AnswerSpec) -> Description:
 
 def _read_ranking(result: Any, spec: AnswerSpec) -> Ranking:
     rows = result.get("response") if isinstance(result, dict) else None
+    texts = dict(enumerate(spec.documents))
     ranked = _read_rows(rows, Ranked, "response")
-    texts = spec.documents
-    return Ranking(
-        tuple(
-            evolve(row, text=texts[row.id]) if 0 <= row.id < len(texts) else row for row in ranked
-        )
-    )
+    return Ranking(tuple(evolve(row, text=texts.get(row.id, row.text)) for row in ranked))
 
 
 def _read_open_result(result: Any, _: AnswerSpec) -> Answer:
     """The result of a mapping: any value, or one of the two documented forms of base64."""
     if isinstance(result, dict) and len(result) == 1:
-        for key, read in (("image", _read_image), ("audio", _read_audio)):
-            if isinstance(result.get(key), str):
-                try:
-                    return read(result, AnswerSpec(Result))
-                except DecodeError:
-                    break
+        ((key, value),) = result.items()
+        if key in _MEDIA and isinstance(value, str):
+            with suppress(DecodeError):
+                return _read_media(result, key)
     return Result(result)
 
 
 _READERS: Final[dict[type[Answer], Callable[[Any, AnswerSpec], Answer]]] = {
-    Labels: _read_labels,
-    Detections: _read_detections,
-    Image: _read_image,
-    Audio: _read_audio,
+    Labels: lambda result, _: Labels(_read_rows(result, Label, "result")),
+    Detections: lambda result, _: Detections(_read_rows(result, Detection, "result")),
+    Image: lambda result, _: _read_media(result, "image"),
+    Audio: lambda result, _: _read_media(result, "audio"),
     Embeddings: _read_embeddings,
     Transcript: _read_transcript,
-    Text: _read_text,
+    Text: lambda result, spec: read_text(result, json_mode=spec.json),
     Translated: _read_translated,
-    Summary: _read_summary,
+    Summary: lambda result, _: Summary(_read_string(result, "summary")),
     Description: _read_description,
     Ranking: _read_ranking,
     Result: _read_open_result,

@@ -1,7 +1,7 @@
 """Encodes the body of a run: JSON, raw bytes or a form, with media in the form the model takes."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -13,11 +13,7 @@ from cfai._wire.multipart import File, build_form
 from cfai.errors import InputError
 from cfai.media import Base64, Integers, MediaForm
 from cfai.profiles import Profile, profile
-from cfai.tasks import (
-    MediaTask,
-    Task,
-    rules,
-)
+from cfai.tasks import MediaTask, Task, rules
 
 
 @frozen
@@ -32,10 +28,11 @@ class BodyParts:
 
     def __iter__(self) -> Iterator[bytes]:
         for part in self.parts:
-            if isinstance(part, bytes):
-                yield part
-            else:
-                yield from part
+            yield from [part] if isinstance(part, bytes) else part
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self:
+            yield part
 
 
 Content = bytes | BodyParts
@@ -57,21 +54,20 @@ class EncodedBody:
 def encode_run_body(
     model: str, task: Task[Any] | Mapping[str, Any], added: Mapping[str, Any]
 ) -> EncodedBody:
-    """Encode the body of a run of *model*.
-
-    Args:
-        model: Its name.
-        task: A task, or the fields of any input.
-        added: Fields that the client adds to those of the task.
+    """Encode a task, or the fields of any input, and the fields *added* by the client.
 
     Raises:
         InputError: The media can't be read, or a value is not JSON.
     """
+    traits = profile(model)
     if not isinstance(task, Task):
-        return _encode_mapping(model, {**task, **added})
+        fields = {**task, **added}
+        if traits.media is not MediaForm.MULTIPART:
+            return _encode_fields(fields)
+        files = {name: bytes(value) for name, value in fields.items() if isinstance(value, _BYTES)}
+        return _encode_form({name: fields[name] for name in fields if name not in files}, files)
     fields = task.payload()
     fields.update(added)
-    traits = profile(model)
     if not isinstance(task, MediaTask):
         return _encode_fields(_adapt_fields(fields, traits))
     names = [rule.name for rule in rules(type(task)).values() if rule.kind == "media"]
@@ -81,7 +77,9 @@ def encode_run_body(
         files = {name: media.read(source) for name, source in sources.items()}
         return _encode_form(fields, files)
     if form is MediaForm.RAW and len(sources) == 1:
-        return _encode_raw(media.read(*sources.values()), fields)
+        content = media.read(*sources.values())
+        query = {name: _plain_text(value, name) for name, value in fields.items()}
+        return EncodedBody(content, media.media_type(content), query)
     return _encode_media_in_json(task, fields, sources, form)
 
 
@@ -107,7 +105,7 @@ def _write_calls_into_content(message: Any) -> Any:
             for call in calls:
                 match call:
                     case {"function": {"name": str(name), "arguments": str(arguments)}}:
-                        quoted = _dump(name, "name").decode()
+                        quoted = encode_json(name, "name").decode()
                         lines.append(f'{{"name": {quoted}, "parameters": {arguments}}}')
     return {**message, "content": "\n".join(lines)} if lines else message
 
@@ -115,28 +113,12 @@ def _write_calls_into_content(message: Any) -> Any:
 # JSON
 
 
-def encode_json(fields: Mapping[str, Any]) -> bytes:
-    """Encode a JSON object.
+def encode_json(value: Any, name: str = "") -> bytes:
+    """Encode the field *name* as JSON, or all fields if *name* is empty.
 
     Raises:
         InputError: A value is not JSON.
     """
-    return _dump(fields)
-
-
-def _encode_fields(fields: Mapping[str, Any]) -> EncodedBody:
-    if Integers not in map(type, fields.values()):
-        return EncodedBody(_dump(fields), "application/json")
-    parts: list[bytes | Integers] = []
-    for name, value in fields.items():
-        parts.append((b"," if parts else b"{") + _dump(name) + b":")
-        parts.append(value if isinstance(value, Integers) else _dump(value, name))
-    parts.append(b"}")
-    return EncodedBody(BodyParts(tuple(parts)), "application/json")
-
-
-def _dump(value: Any, name: str = "") -> bytes:
-    """The JSON of the field *name*, or of all fields if *name* is empty."""
     try:
         text = dumps(value)
     except TypeError as exc:
@@ -146,6 +128,17 @@ def _dump(value: Any, name: str = "") -> bytes:
         path, number = problem
         raise InputError(f"{name}{path} must be a finite number, got {number}".removeprefix("."))
     return text
+
+
+def _encode_fields(fields: Mapping[str, Any]) -> EncodedBody:
+    if Integers not in map(type, fields.values()):
+        return EncodedBody(encode_json(fields), "application/json")
+    parts: list[bytes | Integers] = []
+    for name, value in fields.items():
+        parts.append((b"," if parts else b"{") + encode_json(name) + b":")
+        parts.append(value if isinstance(value, Integers) else encode_json(value, name))
+    parts.append(b"}")
+    return EncodedBody(BodyParts(tuple(parts)), "application/json")
 
 
 def _find_not_finite(value: Any) -> tuple[str, float] | None:
@@ -165,14 +158,6 @@ def _find_not_finite(value: Any) -> tuple[str, float] | None:
     return None
 
 
-def _encode_mapping(model: str, fields: dict[str, Any]) -> EncodedBody:
-    """Encode any input: as JSON, or as a form for a model that takes forms only."""
-    if profile(model).media is not MediaForm.MULTIPART:
-        return _encode_fields(fields)
-    files = {name: bytes(value) for name, value in fields.items() if isinstance(value, _BYTES)}
-    return _encode_form({name: value for name, value in fields.items() if name not in files}, files)
-
-
 # Media
 
 
@@ -181,13 +166,10 @@ def _choose_media_form(task: MediaTask[Any], traits: Profile, *, is_alone: bool)
     takes_raw = is_alone or traits.options_in_query
     if task.media_form is MediaForm.RAW and not takes_raw:
         raise InputError("media_form must not be raw if other fields are set: leave it out")
-    if task.media_form is not None:
-        return task.media_form
-    if task.form is not None:
-        return task.form
-    if traits.media is MediaForm.RAW and not takes_raw:
-        return MediaForm.INTEGERS
-    return traits.media
+    default = traits.media
+    if default is MediaForm.RAW and not takes_raw:
+        default = MediaForm.INTEGERS
+    return task.media_form or task.form or default
 
 
 def _encode_media_in_json(
@@ -197,19 +179,11 @@ def _encode_media_in_json(
         # A mask is documented as integers only; an image to start from has a field for each form.
         if form is MediaForm.BASE64 and name != "mask":
             field_name = "image_b64" if "image_b64" in rules(type(task)) else name
-            fields[field_name] = _encode_base64(source)
+            encoded = isinstance(source, Base64)
+            fields[field_name] = source.text if encoded else media.base64_text(media.read(source))
         else:
             fields[name] = Integers(media.read(source))
     return _encode_fields(fields)
-
-
-def _encode_base64(source: Any) -> str:
-    return source.text if isinstance(source, Base64) else media.base64_text(media.read(source))
-
-
-def _encode_raw(data: bytes, rest: Mapping[str, Any]) -> EncodedBody:
-    query = {name: _plain_text(value, name) for name, value in rest.items()}
-    return EncodedBody(data, media.media_type(data), query)
 
 
 def _encode_form(fields: Mapping[str, Any], files: Mapping[str, bytes]) -> EncodedBody:
@@ -226,7 +200,7 @@ def _encode_form(fields: Mapping[str, Any], files: Mapping[str, bytes]) -> Encod
 def _plain_text(value: Any, name: str = "") -> str:
     """A field outside JSON: a string as it is, anything else as JSON."""
     if not isinstance(value, str):
-        return _dump(value, name).decode()
+        return encode_json(value, name).decode()
     try:
         value.encode()
     except UnicodeEncodeError as exc:

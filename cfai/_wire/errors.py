@@ -17,6 +17,7 @@ from cfai.errors import BODY_LIMIT, DecodeError, StatusError, status_error, stat
 from cfai.meta import Meta
 
 _MARKUP: Final = re.compile(r"<[^>]*>")
+_PHRASES: Final[Mapping[int, str]] = {status: status.phrase for status in HTTPStatus}
 _DEPTH: Final = 16
 """How many levels of an entry are kept. JSON can be nested deeper than Python recurses."""
 
@@ -149,7 +150,7 @@ def error_from_response(response: Response, *, now: datetime) -> StatusError:
     return _build_error(
         body,
         response.status,
-        _phrase(response.status),
+        _PHRASES.get(response.status, "no reason given"),
         meta=response.meta,
         body=excerpt,
         retry_after=read_retry_after(response.headers, now),
@@ -159,13 +160,6 @@ def error_from_response(response: Response, *, now: datetime) -> StatusError:
 def _excerpt(response: Response) -> str:
     # A character of UTF-8 has at most 4 bytes.
     return response.body[: 4 * BODY_LIMIT].decode("utf-8", "replace")[:BODY_LIMIT]
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "no reason given"
 
 
 def is_refusal(document: Any) -> bool:
@@ -193,11 +187,8 @@ def error_from_item(document: Any, *, meta: Meta) -> StatusError | None:
     """Build the error that one item of a batch reports; `None` if it reports none."""
     if not isinstance(document, dict) or document.get("success") is True:
         return None
-    body = parse_error_body(document)
-    if body is None:
-        return None
     default = "the service reported a failure without a reason"
-    return _build_error(body, _status_of(body, 500), default, meta=meta)
+    return _error_from_part(parse_error_body(document), default, meta)
 
 
 ERROR_KEYS: Final = frozenset({"success", "errors", "error", "internalCode"})
@@ -208,22 +199,23 @@ def error_from_event(document: Any, *, is_named_error: bool, meta: Meta) -> Stat
     """Build the error that one event of a stream reports; `None` if it reports none.
 
     Its class is the one that the HTTP status would have given; `meta.status` stays as it was. No
-    error event of the service has been recorded, so every form of body is read.
-
-    Args:
-        document: The decoded data of the event.
-        is_named_error: Whether the event itself is named `error`.
-        meta: The facts of the response.
+    error event of the service has been recorded, so every form of body is read. *document* is the
+    decoded data; *is_named_error* is whether the event itself is named `error`.
     """
+    body: ErrorBody | None = None
     if not isinstance(document, dict):
         body = ErrorBody(None, str(document), ()) if is_named_error else None
-    elif document.get("success") is False or is_named_error:
+    elif is_named_error:
         body = parse_error_body(document) or _EMPTY
-    elif document.get("errors") or document.get("error") or "internalCode" in document:
+    elif (
+        is_refusal(document)
+        or document.get("errors")
+        or document.get("error")
+        or "internalCode" in document
+    ):
         body = parse_error_body(document)
-    else:
-        return None
-    if body is None:
-        return None
-    default = "the stream reported an error without a reason"
-    return _build_error(body, _status_of(body, 500), default, meta=meta)
+    return _error_from_part(body, "the stream reported an error without a reason", meta)
+
+
+def _error_from_part(body: ErrorBody | None, default: str, meta: Meta) -> StatusError | None:
+    return None if body is None else _build_error(body, _status_of(body, 500), default, meta=meta)

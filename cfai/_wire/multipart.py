@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
@@ -76,13 +77,13 @@ class File:
             InputError: There is no such file, or it can't be read, can't be rewound, is empty or
                 has no name.
         """
-        content: Path | bytes | BinaryIO
-        if isinstance(source, str | os.PathLike):
-            content, start, size, own_name = _inspect_path(Path(source))
-        elif isinstance(source, bytes | bytearray | memoryview):
-            content, start, size, own_name = bytes(source), 0, memoryview(source).nbytes, None
-        else:
-            content, start, size, own_name = _inspect_open_file(source)
+        try:
+            content, start, size, own_name = _inspect(source)
+        except InputError:
+            raise
+        except (OSError, ValueError) as exc:
+            label = Path(source) if isinstance(source, str | os.PathLike) else "the open file"
+            raise InputError(f"{label} can't be read: {describe_os_error(exc)}") from exc
         file_name = own_name if name is None else name
         if not isinstance(file_name, str) or not file_name:
             raise InputError("a file must have a name: pass one with the bytes")
@@ -112,11 +113,8 @@ class File:
     def read(self) -> bytes:
         """The whole content. Blocks."""
         file, to_close = self.open()
-        try:
+        with file if to_close else nullcontext():
             return file.read(self.size)
-        finally:
-            if to_close:
-                file.close()
 
 
 def describe_os_error(exc: Exception) -> object:
@@ -124,37 +122,30 @@ def describe_os_error(exc: Exception) -> object:
     return getattr(exc, "strerror", None) or exc
 
 
-def _inspect_path(path: Path) -> tuple[Path, int, int, str]:
-    try:
+def _inspect(source: Any) -> tuple[Path | bytes | BinaryIO, int, int, str | None]:
+    """The content or where it is, its start, its size in bytes, and the file's own name."""
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
         if not path.is_file():
             problem = "not a file" if path.exists() else "no such file"
             raise InputError(f"{path}: {problem}")
         with path.open("rb"):
             return path, 0, path.stat().st_size, path.name
-    except InputError:
-        raise
-    except (OSError, ValueError) as exc:
-        raise InputError(f"{path} can't be read: {describe_os_error(exc)}") from exc
-
-
-def _inspect_open_file(file: Any) -> tuple[BinaryIO, int, int, str | None]:
-    if not callable(getattr(file, "read", None)):
-        kind = type(file).__name__
+    if isinstance(source, bytes | bytearray | memoryview):
+        data = bytes(source)
+        return data, 0, len(data), None
+    if not callable(getattr(source, "read", None)):
+        kind = type(source).__name__
         raise InputError(f"a file must be a path, bytes or an open binary file, got {kind}")
-    try:
-        if not getattr(file, "seekable", bool)():
-            raise InputError("an open file must be seekable: its size is needed")
-        if not isinstance(file.read(0), bytes):
-            raise InputError("an open file must be opened in binary mode")
-        start = file.tell()
-        size = file.seek(0, os.SEEK_END) - start
-        file.seek(start)
-    except (OSError, ValueError) as exc:
-        if isinstance(exc, InputError):
-            raise
-        raise InputError(f"the open file can't be read: {describe_os_error(exc)}") from exc
-    name = getattr(file, "name", None)
-    return file, start, size, Path(name).name if isinstance(name, str) else None
+    if not getattr(source, "seekable", bool)():
+        raise InputError("an open file must be seekable: its size is needed")
+    if not isinstance(source.read(0), bytes):
+        raise InputError("an open file must be opened in binary mode")
+    start = source.tell()
+    size = source.seek(0, os.SEEK_END) - start
+    source.seek(start)
+    name = getattr(source, "name", None)
+    return source, start, size, Path(name).name if isinstance(name, str) else None
 
 
 @frozen

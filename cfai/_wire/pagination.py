@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from attrs import Attribute, evolve, field, frozen
+from attrs.validators import optional
 
 from cfai._validators import Validator, check_at_least
 from cfai._wire.responses import unwrap_result
@@ -36,20 +37,14 @@ class Cursor(Protocol):
         """The query of the request for this page. Omitted arguments are not in it."""
 
     def after(self, facts: PageFacts, seen: int) -> "Cursor | None":
-        """The cursor of the next page; `None` at the end.
+        """The cursor of the page after one with *facts*; `None` at the end.
 
-        Args:
-            facts: Of this page.
-            seen: The rows so far, including those of this page.
+        *seen* counts the rows so far, including those of this page.
         """
 
 
 def _at_least(minimum: int) -> Validator:
-    def validate(_: object, attribute: "Attribute[Any]", value: Any) -> None:
-        if value is not None:
-            check_at_least(attribute.name, value, minimum)
-
-    return validate
+    return optional(lambda _, attribute, value: check_at_least(attribute.name, value, minimum))
 
 
 def _is_text(_: object, attribute: "Attribute[Any]", value: Any) -> None:
@@ -170,18 +165,18 @@ def read_page(document: Any, read_row: Callable[[Any, str], R]) -> ListPage[R]:
     """Read one page, whose result is a list, a nested list, or a single row.
 
     The API's schema has one object where its own clients read a list and its manual shows a list in
-    a list, so each form is accepted.
-
-    Args:
-        document: The decoded body.
-        read_row: Reads one row; its second argument names the row in error messages.
+    a list, so each form is accepted. The second argument of *read_row* names the row in error
+    messages.
     """
     result = unwrap_result(document)
     if not isinstance(result, list | Mapping | None):
         raise DecodeError(f"a list is documented, got {type(result).__name__}")
     raw = [] if result == {} else list(_flatten(result))
     rows = [read_row(row, f"result[{index}]") for index, row in enumerate(raw)]
-    return ListPage(rows, raw, PageFacts(count=len(raw), total=_total_count(document)))
+    info = document.get("result_info") if isinstance(document, Mapping) else None
+    total = info.get("total_count") if isinstance(info, Mapping) else None
+    facts = PageFacts(count=len(raw), total=total if type(total) is int else None)
+    return ListPage(rows, raw, facts)
 
 
 def _flatten(result: Any) -> Iterator[Any]:
@@ -190,9 +185,3 @@ def _flatten(result: Any) -> Iterator[Any]:
             yield from _flatten(item)
     elif result is not None:
         yield result
-
-
-def _total_count(document: Any) -> int | None:
-    info = document.get("result_info") if isinstance(document, Mapping) else None
-    total = info.get("total_count") if isinstance(info, Mapping) else None
-    return total if type(total) is int else None

@@ -2,14 +2,14 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from attrs import define, field
 
-from cfai._wire.bodies import BodyParts, Content, encode_json, encode_run_body
+from cfai._wire.bodies import Content, encode_json, encode_run_body
 from cfai._wire.multipart import Form
 from cfai._wire.version import __version__
 from cfai.errors import InputError
@@ -28,19 +28,9 @@ class Request:
     """Below the base address. It is checked, and sent literally."""
     headers: Mapping[str, str] = field(repr=False)
     body: Content | Form | None = field(default=None, repr=False)
+    """A form is read while it is sent."""
     repeatable: bool = True
     """Whether the service may process it twice."""
-
-    def content(self) -> bytes | AsyncIterator[bytes] | None:
-        """The body for one attempt; `None` for a form, which is read while it is sent."""
-        if isinstance(self.body, BodyParts):
-            return _iterate(self.body)
-        return None if isinstance(self.body, Form) else self.body
-
-
-async def _iterate(body: BodyParts) -> AsyncIterator[bytes]:
-    for part in body:
-        yield part
 
 
 # Paths: names are checked and then kept literally; nothing is percent-encoded
@@ -112,8 +102,8 @@ def account_path(settings: Settings, rest: str) -> str:
 
 # Headers
 
-# RFC 9110, section 5.5: visible characters with spaces between them, and no line end.
-_HEADER_VALUE: Final = re.compile(r"[\x21-\xff](?:[\x20-\xff\t]*[\x21-\xff])?", re.ASCII)
+# RFC 9110, section 5.5: visible characters with spaces between them, and no line end; or nothing.
+_HEADER_VALUE: Final = re.compile(r"[\x21-\xff](?:[\x20-\xff\t]*[\x21-\xff])?|", re.ASCII)
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~\-]+")
 _RESERVED_HEADERS: Final = frozenset({"content-length", "transfer-encoding", "host", "connection"})
 
@@ -138,25 +128,21 @@ _GATEWAY_HEADERS: Final = {
 _USER_AGENT: Final = f"cfai/{__version__}"
 
 
-def check_header(name: str, value: str) -> None:
+def check_header(name: object, value: object) -> None:
     """Check a header that the user adds.
 
     Raises:
         InputError: The name or the value is invalid, or the name is reserved.
     """
-    if not _is_header_name(name) or name.lower() in _RESERVED_HEADERS:
+    if (
+        not isinstance(name, str)
+        or not _HEADER_NAME.fullmatch(name)
+        or name.lower() in _RESERVED_HEADERS
+    ):
         raise InputError(f"headers must not contain {name!r:.60}: it is invalid or reserved")
-    if not _is_header_value(value):
+    if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
         # The value may be a secret, so the message does not show it.
         raise InputError(f"the value of the header {name} must be a string of one line")
-
-
-def _is_header_name(value: object) -> bool:
-    return isinstance(value, str) and _HEADER_NAME.fullmatch(value) is not None
-
-
-def _is_header_value(value: object) -> bool:
-    return isinstance(value, str) and (not value or _HEADER_VALUE.fullmatch(value) is not None)
 
 
 def build_gateway_headers(gateway: Gateway) -> dict[str, str]:
@@ -184,35 +170,27 @@ def _encode_header(value: object) -> str:
 def build_headers(
     settings: Settings, options: Options | None, own: Mapping[str, str]
 ) -> dict[str, str]:
-    """The headers of a request: credentials, gateway, and those that the user adds.
+    """The headers of a request: credentials, gateway, those that the user adds, and *own*.
 
-    Args:
-        settings: Of the call.
-        options: Of the call.
-        own: The headers that belong to the body. The user can't change them.
+    The headers in *own* belong to the body. The user can't change them.
     """
     base = {"User-Agent": _USER_AGENT, **settings.credentials.headers()}
     if options is None and settings.gateway is None and not settings.headers:
         return {**base, **own}
-    layers = [base, *_added_headers(settings, options), own]
-    for layer in layers[1:-1]:
+    added = [settings.headers]
+    if settings.gateway is not None:
+        added.insert(0, build_gateway_headers(settings.gateway))
+    if options is not None:
+        if options.session_affinity is not None:
+            added.append({"x-session-affinity": options.session_affinity})
+        added.append(options.headers or {})
+    for layer in added:
         for name, value in layer.items():
             check_header(name, value)
     # If a name is in two layers, in any case, the last one counts.
+    layers = (base, *added, own)
     merged = {name.lower(): (name, value) for layer in layers for name, value in layer.items()}
     return dict(merged.values())
-
-
-def _added_headers(settings: Settings, options: Options | None) -> Iterator[Mapping[str, str]]:
-    if settings.gateway is not None:
-        yield build_gateway_headers(settings.gateway)
-    if settings.headers:
-        yield settings.headers
-    if options is not None:
-        if options.session_affinity is not None:
-            yield {"x-session-affinity": options.session_affinity}
-        if options.headers:
-            yield options.headers
 
 
 # Requests to an account
@@ -244,12 +222,8 @@ def build_get_request(
     settings: Settings, options: Options | None, path: str, query: Mapping[str, str]
 ) -> Request:
     """`GET /accounts/{account_id}/ai/…`, with *query* if it is not empty."""
-    path = account_path(settings, path)
-    return Request(
-        method="GET",
-        path=f"{path}?{urlencode(query)}" if query else path,
-        headers=build_headers(settings, options, {}),
-    )
+    path = account_path(settings, f"{path}?{urlencode(query)}" if query else path)
+    return Request("GET", path, build_headers(settings, options, {}))
 
 
 # Runs of models
@@ -272,9 +246,7 @@ def build_run_request(
     """
     path = account_path(settings, f"run/{check_model_name(model)}")
     _check_model_takes(model, task)
-    added: dict[str, Any] = {"stream": True} if stream else {}
-    if not stream and wants_stream(task):
-        added["stream"] = False
+    added: dict[str, Any] = {"stream": stream} if stream or wants_stream(task) else {}
     if options is not None and options.reject_if_busy is not None:
         added["options"] = {**_task_options(task), "rejectIfBusy": options.reject_if_busy}
     body = encode_run_body(model, task, added)
@@ -287,12 +259,8 @@ def build_run_request(
         own |= {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
     if not isinstance(body.content, bytes):
         own["Content-Length"] = str(len(body.content))
-    return Request(
-        method="POST",
-        path=f"{path}?{urlencode(query)}" if query else path,
-        headers=build_headers(settings, options, own),
-        body=body.content,
-    )
+    path = f"{path}?{urlencode(query)}" if query else path
+    return Request("POST", path, build_headers(settings, options, own), body.content)
 
 
 def wants_stream(task: Task[Any] | Mapping[str, Any]) -> bool:

@@ -33,11 +33,7 @@ def read_meta(
     elapsed: float,
     media_type: str | None = None,
 ) -> Meta:
-    """Read the headers of a response into a `Meta`.
-
-    Args:
-        media_type: The Content-Type, if the caller has read it already.
-    """
+    """Read the headers of a response into a `Meta`, except a *media_type* that is already read."""
     get = headers.get
     return Meta(
         status,
@@ -60,11 +56,8 @@ def read_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     Source: RFC 9110, section 10.2.3. Negative and malformed values are ignored.
     """
     for name, unit in (("retry-after-ms", 1000.0), ("Retry-After", 1.0)):
-        value = headers.get(name)
-        if value is None:
-            continue
         try:
-            seconds = float(value) / unit
+            seconds = float(headers.get(name, "")) / unit
         except ValueError:
             continue
         if math.isfinite(seconds) and seconds >= 0:

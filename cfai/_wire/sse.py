@@ -8,6 +8,8 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-a
 
 from typing import Final
 
+from attrs import define, field
+
 from cfai.errors import AnswerTooLarge
 
 Block = bytes | str
@@ -15,38 +17,25 @@ Block = bytes | str
 `str`: the lines of any other event and a blank line, for a full decoder."""
 
 _BOM: Final = b"\xef\xbb\xbf"
-_DIGITS: Final = frozenset("0123456789")
 
 
+@define(eq=False)
 class EventSplitter:
     """Splits one stream, which is fed in chunks of any size, into blocks: one for each event."""
 
-    __slots__ = (
-        "_after_cr",
-        "_chunks",
-        "_is_plain",
-        "_last_id",
-        "_limit",
-        "_retry",
-        "_size",
-        "_started",
-        "bare_done",
-    )
-
-    def __init__(self, max_event_bytes: int) -> None:
-        self._limit = max_event_bytes
-        self._chunks: list[bytes] = []
-        """The bytes since the last blank line. They are joined at the next one only, so that a
-        large event is not copied for each of its chunks. Only the first chunk can be empty."""
-        self._size = 0
-        self._started = False
-        self._after_cr = False
-        self._last_id: str | None = None
-        self._retry: str | None = None
-        self._is_plain = True
-        """Whether no earlier `id` or `retry` applies to the next event."""
-        self.bare_done = False
-        """Whether a line `[DONE]` came without `data:`, with which some models end a stream."""
+    _max_event_bytes: int
+    _chunks: list[bytes] = field(factory=list, init=False)
+    """The bytes since the last blank line. They are joined at the next one only, so that a
+    large event is not copied for each of its chunks. Only the first chunk can be empty."""
+    _size: int = field(default=0, init=False)
+    _started: bool = field(default=False, init=False)
+    _after_cr: bool = field(default=False, init=False)
+    _last_id: str | None = field(default=None, init=False)
+    _retry: str | None = field(default=None, init=False)
+    _is_plain: bool = field(default=True, init=False)
+    """Whether no earlier `id` or `retry` applies to the next event."""
+    bare_done: bool = field(default=False, init=False)
+    """Whether a line `[DONE]` came without `data:`, with which some models end a stream."""
 
     def feed(self, data: bytes) -> list[Block]:
         """Add bytes, and return the blocks that they complete.
@@ -60,7 +49,9 @@ class EventSplitter:
             data = self._normalize_line_ends(data)
         if not data:
             return []
-        is_complete = b"\n\n" in data or self._ends_block(data)
+        is_complete = b"\n\n" in data or (
+            data.startswith(b"\n") and self._chunks and self._chunks[-1].endswith(b"\n")
+        )
         self._chunks.append(data)
         self._size += len(data)
         if not is_complete:
@@ -68,7 +59,7 @@ class EventSplitter:
             return []
         blocks = b"".join(self._chunks).split(b"\n\n")
         rest = blocks.pop()
-        if self._size > self._limit:
+        if self._size > self._max_event_bytes:
             self._check_size(max(map(len, (*blocks, rest.removesuffix(b"\n")))))
         self._chunks, self._size = [rest], len(rest)
         return self._build_blocks(blocks)
@@ -77,10 +68,6 @@ class EventSplitter:
         """Return the event at the end of the stream that no blank line ended, if there is one."""
         rest, self._chunks, self._size = b"".join(self._chunks), [], 0
         return self._build_blocks([rest.removesuffix(b"\n")]) if rest else []
-
-    def _ends_block(self, data: bytes) -> bool:
-        """Whether *data* begins with a line end, and the chunk before ends with one."""
-        return data.startswith(b"\n") and bool(self._chunks) and self._chunks[-1].endswith(b"\n")
 
     def _start(self, data: bytes) -> bytes:
         """Remove a byte order mark from the start, which may come in several chunks."""
@@ -96,11 +83,10 @@ class EventSplitter:
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _check_size(self, size: int) -> None:
-        if size > self._limit:
-            raise AnswerTooLarge(
-                f"one event of the stream is larger than max_event_bytes ({self._limit} bytes)",
-                limit=self._limit,
-            )
+        limit = self._max_event_bytes
+        if size > limit:
+            message = f"one event of the stream is larger than max_event_bytes ({limit} bytes)"
+            raise AnswerTooLarge(message, limit=limit)
 
     def _build_blocks(self, blocks: list[bytes]) -> list[Block]:
         events: list[Block] = []
@@ -126,7 +112,7 @@ class EventSplitter:
                 lines.append(line)
             elif name == "id" and "\0" not in value:
                 self._last_id = value or None
-            elif name == "retry" and value and _DIGITS.issuperset(value):
+            elif name == "retry" and value.isascii() and value.isdigit():
                 self._retry = line
             elif line == "[DONE]":
                 self.bare_done = True

@@ -7,10 +7,10 @@ Events come as native (`response`), chat completions (`choices[].delta`), Respon
 """
 
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from attrs import evolve
+from attrs import define, evolve, field
 
 from cfai._types.json import dumps, loads
 from cfai.errors import DecodeError
@@ -138,12 +138,15 @@ def _call_entries(value: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]
         yield entry, nested if isinstance(nested, dict) else entry
 
 
-def _read_tool_call(entry: dict[str, Any], function: dict[str, Any]) -> ToolCall:
-    name = function.get("name")
-    if not isinstance(name, str):
-        raise undocumented_error("a tool call must have a name", entry)
-    arguments = _read_arguments(function.get("arguments"))
-    return ToolCall(name, arguments, read_optional_string(entry.get("id")))
+def _read_tool_calls(value: Any) -> tuple[ToolCall, ...]:
+    calls = []
+    for entry, function in _call_entries(value):
+        name = function.get("name")
+        if not isinstance(name, str):
+            raise undocumented_error("a tool call must have a name", entry)
+        arguments = _read_arguments(function.get("arguments"))
+        calls.append(ToolCall(name, arguments, read_optional_string(entry.get("id"))))
+    return tuple(calls)
 
 
 def parse_json_text(text: str) -> Any:
@@ -162,43 +165,38 @@ def parse_json_text(text: str) -> Any:
 
 
 def read_text(result: Any, *, json_mode: bool = False) -> Text:
-    """Read a whole text answer in any form.
-
-    Args:
-        result: The decoded result.
-        json_mode: Whether the task requests JSON, so that `parsed` is read from the text.
+    """Read a whole text answer in any form; in *json_mode*, `parsed` is read from the text.
 
     Raises:
         DecodeError: No source documents this form.
     """
     if isinstance(result, str):
-        return Text(text=result, parsed=parse_json_text(result) if json_mode else None)
-    if not isinstance(result, dict):
+        answer = Text(text=result)
+    elif not isinstance(result, dict):
         raise undocumented_error("a text answer must be an object", result)
-    if "choices" in result:
-        return _read_chat_completion(result, json_mode=json_mode)
-    if "response" in result or "tool_calls" in result:
-        return _read_native(result, json_mode=json_mode)
-    if "output" in result:
-        return _read_responses_output(result, json_mode=json_mode)
-    raise undocumented_error("a text answer must have response, choices or output", result)
+    elif "choices" in result:
+        answer = _read_chat_completion(result)
+    elif "response" in result or "tool_calls" in result:
+        answer = _read_native(result)
+    elif "output" in result:
+        answer = _read_responses_output(result)
+    else:
+        raise undocumented_error("a text answer must have response, choices or output", result)
+    if json_mode and answer.parsed is None:
+        return evolve(answer, parsed=parse_json_text(answer.text))
+    return answer
 
 
-def _read_native(result: dict[str, Any], *, json_mode: bool) -> Text:
+def _read_native(result: dict[str, Any]) -> Text:
     response = result.get("response")
     calls = _read_tool_calls(result.get("tool_calls"))
     reasoning = _read_reasoning(result)
     if response is None and not calls and not reasoning:
         raise undocumented_error("response must be a string if there are no tool_calls", result)
-    parsed: Any = None
-    if isinstance(response, dict | list):
-        text, parsed = encode_value(response), response
-    else:
-        text = read_piece(response, "response")
-        parsed = parse_json_text(text) if json_mode else None
+    is_decoded = isinstance(response, dict | list)
     return Text(
-        text=text,
-        parsed=parsed,
+        text=encode_value(response) if is_decoded else read_piece(response, "response"),
+        parsed=response if is_decoded else None,
         tool_calls=calls,
         reasoning=reasoning,
         finish_reason=read_optional_string(result.get("finish_reason")),
@@ -206,7 +204,7 @@ def _read_native(result: dict[str, Any], *, json_mode: bool) -> Text:
     )
 
 
-def _read_chat_completion(result: dict[str, Any], *, json_mode: bool) -> Text:
+def _read_chat_completion(result: dict[str, Any]) -> Text:
     choices = result["choices"]
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise undocumented_error("choices must be a list of at least one object", result)
@@ -218,13 +216,10 @@ def _read_chat_completion(result: dict[str, Any], *, json_mode: bool) -> Text:
             raise undocumented_error("a choice must have a message", first)
         message = {"content": first["text"]}
     content = message.get("content")
-    parsed = content if isinstance(content, dict) else None
-    text = read_content(content, "content") if parsed is None else encode_value(content)
-    if parsed is None and json_mode:
-        parsed = parse_json_text(text)
+    is_decoded = isinstance(content, dict)
     return Text(
-        text=text,
-        parsed=parsed,
+        text=encode_value(content) if is_decoded else read_content(content, "content"),
+        parsed=content if is_decoded else None,
         tool_calls=_read_tool_calls(message.get("tool_calls")),
         reasoning=_read_reasoning(message),
         finish_reason=read_optional_string(first.get("finish_reason")),
@@ -232,17 +227,15 @@ def _read_chat_completion(result: dict[str, Any], *, json_mode: bool) -> Text:
     )
 
 
-def _read_responses_output(result: dict[str, Any], *, json_mode: bool) -> Text:
+def _read_responses_output(result: dict[str, Any]) -> Text:
     output = result["output"]
     if not isinstance(output, list):
         raise undocumented_error("output must be a list", result)
     items = [item for item in output if isinstance(item, dict)]
     messages = [item for item in items if item.get("type") == "message"]
     reasoning = [item for item in items if item.get("type") == "reasoning"]
-    text = "".join(read_content(item.get("content"), "content") for item in messages)
     return Text(
-        text=text,
-        parsed=parse_json_text(text) if json_mode else None,
+        text="".join(read_content(item.get("content"), "content") for item in messages),
         tool_calls=tuple(
             ToolCall(
                 read_piece(item.get("name"), "name"),
@@ -259,10 +252,6 @@ def _read_responses_output(result: dict[str, Any], *, json_mode: bool) -> Text:
         finish_reason=read_optional_string(result.get("status")),
         usage=read_usage(result.get("usage")),
     )
-
-
-def _read_tool_calls(value: Any) -> tuple[ToolCall, ...]:
-    return tuple(_read_tool_call(entry, function) for entry, function in _call_entries(value))
 
 
 # Events of a stream
@@ -318,7 +307,7 @@ def _build_token(
     if not (reasoning or calls or finish_reason or usage):
         return Token(text, "", (), None, None, raw) if text else None
     reasoning = read_piece(reasoning, "reasoning")
-    deltas = _read_call_deltas(calls)
+    deltas = _read_call_deltas(calls) if calls else ()
     if not (text or reasoning or deltas or finish_reason or usage):
         return None
     return Token(
@@ -332,29 +321,22 @@ def _build_token(
 
 
 def _read_call_deltas(value: Any) -> tuple[ToolCallDelta, ...]:
-    if not value:
-        return ()
-    return tuple(
-        delta
-        for entry, function in _call_entries(value)
-        if (delta := _read_call_delta(entry, function)) is not None
-    )
-
-
-def _read_call_delta(entry: dict[str, Any], function: dict[str, Any]) -> ToolCallDelta | None:
-    """A call, or a piece of one; `None` for the object of nulls that ends a call."""
-    arguments = function.get("arguments")
-    if arguments is not None and not isinstance(arguments, str):
-        arguments = encode_value(arguments)
-    name, index, call_id = function.get("name"), entry.get("index"), entry.get("id")
-    if not name and not arguments and not call_id:
-        return None
-    return ToolCallDelta(
-        index=index if isinstance(index, int) else None,
-        id=read_optional_string(call_id),
-        name=read_optional_string(name),
-        arguments=arguments or "",
-    )
+    """Calls, or pieces of them, without the objects of nulls that end calls."""
+    deltas = []
+    for entry, function in _call_entries(value):
+        arguments = function.get("arguments")
+        if arguments is not None and not isinstance(arguments, str):
+            arguments = encode_value(arguments)
+        name, index, call_id = function.get("name"), entry.get("index"), entry.get("id")
+        if name or arguments or call_id:
+            delta = ToolCallDelta(
+                index=index if isinstance(index, int) else None,
+                id=read_optional_string(call_id),
+                name=read_optional_string(name),
+                arguments=arguments or "",
+            )
+            deltas.append(delta)
+    return tuple(deltas)
 
 
 def _read_choice(document: dict[str, Any]) -> Token | None:
@@ -435,6 +417,7 @@ def token_from_text(text: Text) -> Token:
 # Tokens to a whole text
 
 
+@define(eq=False)
 class UsageCounter:
     """Adds up the token counts of a stream, whose events carry their own share or the sum so far.
 
@@ -443,12 +426,9 @@ class UsageCounter:
     (github.com/cloudflare/langchain-cloudflare, `_streaming_safe_usage`; the rule is inferred.)
     """
 
-    __slots__ = ("_has_shares", "_last", "_sum")
-
-    def __init__(self) -> None:
-        self._last: Usage | None = None
-        self._sum: Usage | None = None
-        self._has_shares = False
+    _last: Usage | None = field(default=None, init=False)
+    _sum: Usage | None = field(default=None, init=False)
+    _has_shares: bool = field(default=False, init=False)
 
     def add(self, usage: Usage) -> None:
         """Add the counts of one event."""
@@ -457,10 +437,9 @@ class UsageCounter:
             return
         if not usage.prompt_tokens:
             self._has_shares = True
-        last, total = self._last, self._sum
-        is_sum = usage.prompt_tokens and usage.total_tokens >= total.total_tokens
+        last, total, neurons = self._last, self._sum, self._sum.neurons
         self._last = usage
-        if is_sum:
+        if usage.prompt_tokens and usage.total_tokens >= total.total_tokens:
             # The sum at the end, or any event of a stream that counts up.
             self._sum = usage
         elif usage != last or not usage.prompt_tokens:
@@ -469,7 +448,7 @@ class UsageCounter:
                 prompt_tokens=total.prompt_tokens + usage.prompt_tokens,
                 completion_tokens=total.completion_tokens + usage.completion_tokens,
                 total_tokens=total.total_tokens + usage.total_tokens,
-                neurons=_add_optional(total.neurons, usage.neurons),
+                neurons=usage.neurons if neurons is None else neurons + (usage.neurons or 0),
                 cached_tokens=usage.cached_tokens or total.cached_tokens,
             )
 
@@ -479,47 +458,31 @@ class UsageCounter:
         return self._sum if self._has_shares else self._last
 
 
-def _add_optional(first: float | None, second: float | None) -> float | None:
-    return second if first is None else first if second is None else first + second
-
-
+@define(eq=False)
 class _PartialCall:
     """A tool call as it grows."""
 
-    __slots__ = ("arguments", "id", "index", "name")
-
-    def __init__(self, delta: ToolCallDelta) -> None:
-        self.index, self.id, self.name = delta.index, delta.id, delta.name
-        self.arguments = [delta.arguments]
+    index: int | None
+    id: str | None
+    name: str | None
+    arguments: list[str] = field(factory=list, init=False)
 
     def is_continued_by(self, delta: ToolCallDelta) -> bool:
-        """Whether *delta* belongs to this call, and does not begin another one."""
-        if delta.index is not None and self.index is not None and delta.index != self.index:
-            return False
+        """Whether *delta*, of the same index, belongs to this call and begins no other one."""
         if delta.id is not None and self.id is not None:
             return delta.id == self.id and (delta.name in (None, self.name) or self.name is None)
         return delta.name is None or self.name is None
 
-    def add(self, delta: ToolCallDelta) -> None:
-        self.id = delta.id if self.id is None else self.id
-        self.name = delta.name if self.name is None else self.name
-        self.arguments.append(delta.arguments)
 
-    def build(self) -> ToolCall:
-        return ToolCall(self.name or "", _read_arguments("".join(self.arguments)), self.id)
-
-
+@define(eq=False)
 class TextBuilder:
     """Builds an answer from its tokens. Nothing is parsed before `build` is called."""
 
-    __slots__ = ("_calls", "_reasoning", "_text", "_usage", "finish_reason")
-
-    def __init__(self) -> None:
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
-        self._calls: list[_PartialCall] = []
-        self._usage = UsageCounter()
-        self.finish_reason: str | None = None
+    _text: list[str] = field(factory=list, init=False)
+    _reasoning: list[str] = field(factory=list, init=False)
+    _calls: list[_PartialCall] = field(factory=list, init=False)
+    _usage: UsageCounter = field(factory=UsageCounter, init=False)
+    finish_reason: str | None = field(default=None, init=False)
 
     def add(self, token: Token) -> None:
         """Add one token."""
@@ -535,18 +498,17 @@ class TextBuilder:
             self._usage.add(token.usage)
 
     def _add_call(self, delta: ToolCallDelta) -> None:
-        for call in self._candidates(delta):
-            if call.is_continued_by(delta):
-                call.add(delta)
-                return
-        self._calls.append(_PartialCall(delta))
-
-    def _candidates(self, delta: ToolCallDelta) -> Iterator[_PartialCall]:
-        """The calls that *delta* may continue: the latest of its index, or the latest of all."""
-        if delta.index is None:
-            yield from self._calls[-1:]
-        else:
-            yield from (call for call in reversed(self._calls) if call.index == delta.index)
+        # A delta continues the latest call of its index, or the latest of all.
+        candidates: Iterable[_PartialCall] = self._calls[-1:]
+        if delta.index is not None:
+            candidates = (call for call in reversed(self._calls) if call.index == delta.index)
+        call = next((call for call in candidates if call.is_continued_by(delta)), None)
+        if call is None:
+            call = _PartialCall(delta.index, delta.id, delta.name)
+            self._calls.append(call)
+        call.id = delta.id if call.id is None else call.id
+        call.name = delta.name if call.name is None else call.name
+        call.arguments.append(delta.arguments)
 
     def build(self, *, json_mode: bool = False) -> Text:
         """The answer so far, without `meta` and `raw`."""
@@ -554,7 +516,10 @@ class TextBuilder:
         return Text(
             text=text,
             parsed=parse_json_text(text) if json_mode else None,
-            tool_calls=tuple(call.build() for call in self._calls),
+            tool_calls=tuple(
+                ToolCall(call.name or "", _read_arguments("".join(call.arguments)), call.id)
+                for call in self._calls
+            ),
             reasoning="".join(self._reasoning),
             finish_reason=self.finish_reason,
             usage=self._usage.total,

