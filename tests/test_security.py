@@ -512,5 +512,5 @@ async def test_credentials_of_one_call_are_hidden_in_its_stream(
 async def test_a_short_token_is_not_hidden(fake: FakeWorkersAI) -> None:
     """A token as short as a word would remove that word from every message."""
     fake.fails(501, 90001, "this needs onnxruntime: pip install 'cfai-sdk[local]'")
-    with pytest.raises(ServerError, match=r"cfai\[local\]"):
+    with pytest.raises(ServerError, match=r"cfai-sdk\[local\]"):
         await fake.client(api_token="local", retries=Retries(max=0)).run(MODEL, Prompt("Hi"))
