@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import PurePath
@@ -60,7 +60,7 @@ class ConversionLimits:
 class Conversion:
     """A file's text, or the reason why it has none."""
 
-    text: str | None = field(repr=False)
+    text: str | None = field(default=None, repr=False)
     error: str | None = None
 
 
@@ -158,17 +158,14 @@ def _convert_pdf(file: DocumentFile, options: ConversionOptions) -> str:
     if options.plain:
         return "\n\n".join(pages) + "\n"
     parts = [f"# {file.name}"]
-    if options.metadata and (metadata := _list_metadata(reader.metadata)):
-        parts += ["## Metadata", "\n".join(metadata)]
+    if options.metadata:
+        values = [(name, getattr(reader.metadata, name, None)) for name in _PDF_METADATA]
+        lines = [f"- {name}: {' '.join(str(value).split())}" for name, value in values if value]
+        parts += ["## Metadata", "\n".join(lines)] if lines else []
     parts.append("## Contents")
     for number, text in enumerate(pages, 1):
         parts += [f"### Page {number}", text] if text else [f"### Page {number}"]
     return "\n\n".join(parts) + "\n"
-
-
-def _list_metadata(metadata: Any) -> list[str]:
-    values = {name: getattr(metadata, name, None) for name in _PDF_METADATA}
-    return [f"- {name}: {' '.join(str(value).split())}" for name, value in values.items() if value]
 
 
 # Office documents: zip archives of XML. They are checked and repacked before a library opens them.
@@ -204,42 +201,39 @@ def _convert_workbook(file: DocumentFile, options: ConversionOptions) -> str:
     book = openpyxl.load_workbook(
         _repack(file.data), read_only=True, data_only=True, keep_links=False
     )
-    budget = _WorkbookBudget()
     parts = []
-    for sheet in book.worksheets:
-        # The size that the sheet declares may be wrong.
-        sheet.reset_dimensions()
-        rows = [row for row in map(budget.read_row, sheet.iter_rows(values_only=True)) if row]
+    for title, rows in _read_sheets(book):
         if options.plain:
-            parts.append("\n".join([sheet.title, *("\t".join(row) for row in rows)]) + "\n")
+            parts.append("\n".join([title, *("\t".join(row) for row in rows)]) + "\n")
         else:
-            parts.append(f"## {sheet.title}\n\n{_build_table(rows)}")
+            parts.append(f"## {title}\n\n{_build_table(rows)}")
     return "\n".join(parts)
 
 
-class _WorkbookBudget:
-    """Limits a workbook's cells and characters: many cells can share one stored text."""
+def _read_sheets(book: Any) -> Iterator[tuple[str, list[list[str]]]]:
+    """Yield the title and the rows of each sheet, as texts, without trailing empty cells.
 
-    def __init__(self) -> None:
-        self._cells = _MAX_CELLS
-        self._characters = _MAX_CHARACTERS
-
-    def read_row(self, row: tuple[Any, ...]) -> list[str]:
-        """Return a row as texts, up to its last non-empty cell.
-
-        Raises:
-            ValueError: The workbook is too large.
-        """
-        self._cells -= len(row) + 1
-        if self._cells < 0:
-            raise ValueError(f"the workbook has more than {_MAX_CELLS} cells")
-        texts = [_format_cell(value) for value in row]
-        while texts and not texts[-1]:
-            texts.pop()
-        self._characters -= sum(map(len, texts))
-        if self._characters < 0:
-            raise ValueError(f"the workbook has more than {_MAX_CHARACTERS} characters")
-        return texts
+    Raises:
+        ValueError: The workbook is too large: many cells can share one stored text.
+    """
+    cells = characters = 0
+    for sheet in book.worksheets:
+        # The size that the sheet declares may be wrong.
+        sheet.reset_dimensions()
+        rows = []
+        for values in sheet.iter_rows(values_only=True):
+            cells += len(values) + 1
+            if cells > _MAX_CELLS:
+                raise ValueError(f"the workbook has more than {_MAX_CELLS} cells")
+            row = [_format_cell(value) for value in values]
+            while row and not row[-1]:
+                row.pop()
+            characters += sum(map(len, row))
+            if characters > _MAX_CHARACTERS:
+                raise ValueError(f"the workbook has more than {_MAX_CHARACTERS} characters")
+            if row:
+                rows.append(row)
+        yield sheet.title, rows
 
 
 def _format_cell(value: Any) -> str:
@@ -264,7 +258,9 @@ def _repack(data: bytes) -> io.BytesIO:
     copy = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(copy, "w") as target:
         members = {
-            member.filename: member for member in source.infolist() if _is_xml(member.filename)
+            member.filename: member
+            for member in source.infolist()
+            if member.filename.lower().endswith((".xml", ".rels"))
         }
         size = sum(member.file_size for member in members.values())
         if len(members) > _MAX_MEMBERS or size > _MAX_UNPACKED:
@@ -273,22 +269,14 @@ def _repack(data: bytes) -> io.BytesIO:
                 f" or {_MAX_MEMBERS} parts"
             )
         for name, member in members.items():
-            target.writestr(name, _unpack_member(source, member))
+            # Office documents use no other compression, and the readers of some ignore size limits.
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{name} uses an unsupported compression")
+            with source.open(member) as part:
+                # Without a limit, everything would be unpacked before the size is checked.
+                target.writestr(name, part.read(member.file_size + 1))
     copy.seek(0)
     return copy
-
-
-def _unpack_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    # Office documents use no other compression, and the readers of some ignore size limits.
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{member.filename} uses an unsupported compression")
-    with archive.open(member) as source:
-        # A limited read: reading to the end would unpack everything before checking the size.
-        return source.read(member.file_size + 1)
-
-
-def _is_xml(name: str) -> bool:
-    return name.lower().endswith((".xml", ".rels"))
 
 
 # Formats
@@ -328,9 +316,7 @@ FORMATS: Mapping[str, DocumentFormat] = {
 }
 """The supported formats by file extension."""
 
-_BY_MEDIA_TYPE = {
-    document_format.media_type: document_format for document_format in FORMATS.values()
-}
+_BY_MEDIA_TYPE = {supported.media_type: supported for supported in FORMATS.values()}
 
 
 def find_format(name: str, media_type: str) -> DocumentFormat | None:
@@ -374,23 +360,26 @@ def _run_child(
 ) -> list[Conversion]:
     """Convert *files* in a child process until it ends."""
     # Run as a script, so that the child imports nothing else of this package.
-    command = [sys.executable, "-P", __file__]
+    command = [sys.executable, "-P", __file__, str(limits.seconds), str(limits.memory)]
+    # The child gets the same import path, and starts no threads that it does not need.
+    paths = os.pathsep.join(path for path in sys.path if path)
+    environment = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
     # A file instead of a pipe, which would need feeding while the output is read.
     with tempfile.TemporaryFile() as frames:
         for file in files:
-            frames.write(_encode_frame(file, options))
+            head = {"name": file.name, "media_type": file.media_type, "size": len(file.data)}
+            frames.write(orjson.dumps({**head, "options": asdict(options)}) + b"\n" + file.data)
         frames.seek(0)
         with subprocess.Popen(  # noqa: S603  # this interpreter and this module
-            [*command, str(limits.seconds), str(limits.memory)],
+            command,
             stdin=frames,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=_child_environment(),
+            env=environment,
         ) as process:
             output = _read_output(process, is_cancelled)
     # The last line is incomplete or empty.
-    documents = [orjson.loads(line) for line in output.split(b"\n")[:-1]]
-    return [Conversion(document.get("text"), document.get("error")) for document in documents]
+    return [Conversion(**orjson.loads(line)) for line in output.split(b"\n")[:-1]]
 
 
 def _read_output(process: "subprocess.Popen[bytes]", is_cancelled: Callable[[], bool]) -> bytes:
@@ -403,22 +392,6 @@ def _read_output(process: "subprocess.Popen[bytes]", is_cancelled: Callable[[], 
                 process.kill()
 
 
-def _encode_frame(file: DocumentFile, options: ConversionOptions) -> bytes:
-    head = {
-        "name": file.name,
-        "media_type": file.media_type,
-        "size": len(file.data),
-        "options": asdict(options),
-    }
-    return orjson.dumps(head) + b"\n" + file.data
-
-
-def _child_environment() -> dict[str, str]:
-    """Give the child the same import path, and keep it from starting threads it does not need."""
-    paths = os.pathsep.join(path for path in sys.path if path)
-    return {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
-
-
 # The child process: reads files from standard input and writes one JSON line per file
 
 _MAX_TEXT_SIZE = 32 << 20
@@ -426,11 +399,13 @@ _MAX_TEXT_SIZE = 32 << 20
 
 
 def _run_as_child(seconds: float, memory: int) -> None:
-    """Convert every file from standard input."""
     source, target = sys.stdin.buffer, sys.stdout.buffer
     # Output printed by a library must not mix with ours.
     sys.stdout = sys.stderr
-    _limit_memory(memory)
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     while line := source.readline():
         # This timer needs no interpreter lock, so nothing can block it.
         faulthandler.dump_traceback_later(seconds, exit=True)
@@ -452,13 +427,6 @@ def _convert_frame(head: dict[str, Any], source: BinaryIO) -> dict[str, str]:
     except Exception as exc:  # a library may raise anything
         return {"error": f"{type(exc).__name__}: {exc}"[:500]}
     return {"text": text.encode(errors="replace").decode()}
-
-
-def _limit_memory(memory: int) -> None:
-    if sys.platform == "linux":
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
 
 
 if __name__ == "__main__":

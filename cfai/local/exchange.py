@@ -45,16 +45,15 @@ class ExchangeRecorder:
 
     def finish(self, record: Callable[[Exchange], object]) -> None:
         """Call *record* with the exchange, once its text generation has ended, too."""
+
+        def record_end(end: asyncio.Future[GenerationEnd]) -> None:
+            ending = None if end.cancelled() or end.exception() else end.result()
+            record(Exchange(self.model, self.status, self.backend, ending))
+
         if self.end is None:
             record(Exchange(self.model, self.status, self.backend))
         else:
-            self.end.add_done_callback(lambda end: record(self._with_end(end)))
-
-    def _with_end(self, end: asyncio.Future[GenerationEnd]) -> Exchange:
-        failed = end.cancelled() or end.exception() is not None
-        return Exchange(
-            self.model, self.status, self.backend, ending=None if failed else end.result()
-        )
+            self.end.add_done_callback(record_end)
 
 
 def common_headers(backend: str = "") -> dict[str, str]:

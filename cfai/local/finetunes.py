@@ -5,8 +5,6 @@ Source of the limits: Cloudflare docs, Workers AI, "Using LoRA adapters".
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,10 @@ from uuid import uuid4
 
 import orjson
 from aiohttp import BodyPartReader
-from attrs import define, frozen
+from attrs import frozen
 
 from cfai.local import errors
-from cfai.local.errors import ApiError, invalid_request
+from cfai.local.errors import invalid_request
 from cfai.local.models import find_model
 from cfai.local.requests import ApiRequest, JsonBody, missing_fields, read_form_field
 from cfai.local.store import Store
@@ -48,15 +46,6 @@ _MAX_HEADER_SIZE = 4 << 20
 _MAX_CONFIG_SIZE = 1 << 20
 
 
-@define
-class _UploadForm:
-    """The fields of an upload form, once received."""
-
-    file_name: str | None = None
-    size: int | None = None
-    """In bytes; `None` without a file."""
-
-
 @frozen
 class FinetuneRegistry:
     """The fine-tunes of every account."""
@@ -68,12 +57,10 @@ class FinetuneRegistry:
 
         The API documents a single object here, but its own clients read a list.
         """
-
-        def select(db: sqlite3.Connection) -> list[dict[str, Any]]:
-            query = "SELECT * FROM finetune WHERE account = ? ORDER BY number"
-            return [_finetune_row(row) for row in db.execute(query, (request.account,))]
-
-        rows = await self.store.transact(select)
+        query = "SELECT * FROM finetune WHERE account = ? ORDER BY number"
+        rows = await self.store.transact(
+            lambda db: [_finetune_row(row) for row in db.execute(query, (request.account,))]
+        )
         return [{name: row[name] for name in row if name != "public"} for row in rows]
 
     async def list_public(self, request: ApiRequest) -> list[dict[str, Any]]:
@@ -124,18 +111,16 @@ class FinetuneRegistry:
         Raises:
             ApiError: 3037, it is unknown; or 3039, a file is missing.
         """
-
-        def count_files(db: sqlite3.Connection) -> int | None:
-            row = _select_own(db, account, name) or _select_public(db, name)
-            if row is None:
-                return None
-            count = db.execute("SELECT count(*) FROM asset WHERE finetune = ?", (row["id"],))
-            return int(count.fetchone()[0])
-
-        files = await self.store.transact(count_files)
-        if files is None:
+        # Their own before public ones, an id before a name, then the oldest.
+        query = (
+            "SELECT (SELECT count(*) FROM asset WHERE asset.finetune = finetune.id) AS files"
+            " FROM finetune WHERE (account = ? OR public) AND (id = ? OR name = ?)"
+            " ORDER BY account = ? DESC, id = ? DESC, number"
+        )
+        row = await self.store.execute(query, account, name, name, account, name)
+        if row is None:
             raise errors.unknown_lora(name)
-        if files < len((_CONFIG, _WEIGHTS)):
+        if row["files"] < len((_CONFIG, _WEIGHTS)):
             raise errors.incomplete_lora(name)
 
     async def upload(self, request: ApiRequest) -> dict[str, Any]:
@@ -150,46 +135,54 @@ class FinetuneRegistry:
             raise errors.request_too_large(_MAX_FILE_SIZE)
         await self._check_accepts(request)
         asset_id = str(uuid4())
-        async with _deleted_afterwards(self.store.partial_path(asset_id)) as path:
-            form = await self._receive_form(request, path)
-            if form.file_name is None or form.size is None:
-                raise invalid_request("the form must have the fields file_name and file")
-            await asyncio.to_thread(_check_file, form.file_name, path)
-            return await self._save_file(request, path, asset_id, form)
+        path = self.store.partial_path(asset_id)
+        try:
+            file_name, size = await self._receive_form(request, path)
+            check = _check_config if file_name == _CONFIG else _check_weights
+            await asyncio.to_thread(check, path)
+            return await self._save_file(request, path, asset_id, file_name, size)
+        finally:
+            # Quick, and not awaited: a second cancellation must not interrupt it.
+            path.unlink(missing_ok=True)
 
-    async def _receive_form(self, request: ApiRequest, path: Path) -> _UploadForm:
-        form = _UploadForm()
+    async def _receive_form(self, request: ApiRequest, path: Path) -> tuple[str, int]:
+        """Return the name of the file and its size in bytes, and write the file."""
+        file_name: str | None = None
+        size: int | None = None
         async for part in request.form_fields():
-            if part.name == "file_name" and form.file_name is None:
-                content = await read_form_field(part, _MAX_NAME_SIZE)
-                form.file_name = (content or b"").decode(errors="replace").strip()
-                _check_file_name(form.file_name)
+            if part.name == "file_name" and file_name is None:
+                content = await read_form_field(part, _MAX_NAME_SIZE) or b""
+                file_name = content.decode(errors="replace").strip()
+                if file_name not in (_CONFIG, _WEIGHTS):
+                    rule = f"must be {_CONFIG} or {_WEIGHTS}"
+                    raise invalid_request(f"file_name {rule}, got {file_name[:100]!r}")
                 # Refused before the file arrives, which may take long.
-                await self._check_accepts(request, form.file_name)
-            elif part.name == "file" and form.size is None:
-                form.size = await _write_file(part, path)
+                await self._check_accepts(request, file_name)
+            elif part.name == "file" and size is None:
+                size = await _write_file(part, path)
             else:
                 name = str(part.name)[:60]
                 raise invalid_request(f"the form has an unknown or repeated field {name!r}")
-        return form
+        if file_name is None or size is None:
+            raise invalid_request("the form must have the fields file_name and file")
+        return file_name, size
 
     async def _check_accepts(self, request: ApiRequest, file_name: str = "") -> None:
-        account, name = request.account, request.name
-        await self.store.transact(lambda db: _find_upload_target(db, account, name, file_name))
+        await self.store.transact(lambda db: _find_upload_target(db, request, file_name))
 
     async def _save_file(
-        self, request: ApiRequest, path: Path, asset_id: str, form: _UploadForm
+        self, request: ApiRequest, path: Path, asset_id: str, file_name: str, size: int
     ) -> dict[str, Any]:
         """Move the file into place and insert its row: both, or neither."""
-        now, file_name, target = _now(), form.file_name or "", self.store.files / asset_id
+        now = _now()
 
         def insert(db: sqlite3.Connection) -> str:
             # Another upload of the same file may have completed meanwhile.
-            finetune_id = _find_upload_target(db, request.account, request.name, file_name)
-            values = (asset_id, finetune_id, file_name, form.size, now)
+            finetune_id = _find_upload_target(db, request, file_name)
+            values = (asset_id, finetune_id, file_name, size, now)
             db.execute("INSERT INTO asset VALUES (?, ?, ?, ?, ?)", values)
             db.execute("UPDATE finetune SET modified_at = ? WHERE id = ?", (now, finetune_id))
-            path.replace(target)
+            path.replace(self.store.files / asset_id)
             return finetune_id
 
         finetune_id = await self.store.transact(insert)
@@ -248,28 +241,18 @@ async def _write_file(part: BodyPartReader, path: Path) -> int:
     return size
 
 
-@asynccontextmanager
-async def _deleted_afterwards(path: Path) -> AsyncIterator[Path]:
-    """Delete a file at the end, unless it was moved."""
-    try:
-        yield path
-    finally:
-        # Quick, and not awaited: a second cancellation must not interrupt it.
-        path.unlink(missing_ok=True)  # noqa: ASYNC240
-
-
 # In the database thread
 
 
-def _find_upload_target(db: sqlite3.Connection, account: str, name: str, file_name: str) -> str:
+def _find_upload_target(db: sqlite3.Connection, request: ApiRequest, file_name: str) -> str:
     """Return the id of a fine-tune that does not have the file *file_name* yet.
 
     Raises:
         ApiError: There is no such fine-tune, or it has that file.
     """
-    row = _select_own(db, account, name)
+    row = _select_own(db, request.account, request.name)
     if row is None:
-        raise errors.unknown_finetune(name)
+        raise errors.unknown_finetune(request.name)
     query = "SELECT 1 FROM asset WHERE finetune = ? AND file_name = ?"
     if db.execute(query, (row["id"], file_name)).fetchone():
         raise invalid_request(f"{file_name} already exists, and files cannot be replaced")
@@ -283,42 +266,13 @@ def _select_own(db: sqlite3.Connection, account: str, name: str) -> sqlite3.Row 
     return row
 
 
-def _select_public(db: sqlite3.Connection, name: str) -> sqlite3.Row | None:
-    """Find a public fine-tune by its id, otherwise the oldest with this name."""
-    query = (
-        "SELECT * FROM finetune WHERE public AND (id = ? OR name = ?) ORDER BY id = ? DESC, number"
-    )
-    row: sqlite3.Row | None = db.execute(query, (name, name, name)).fetchone()
-    return row
-
-
 def _finetune_row(row: sqlite3.Row) -> dict[str, Any]:
     """Return a fine-tune as the service sends it: without an absent description."""
-    finetune = {name: row[name] for name in _COLUMNS}
-    finetune["public"] = bool(finetune["public"])
-    if finetune["description"] is None:
-        del finetune["description"]
-    return finetune
+    finetune = {name: row[name] for name in _COLUMNS if row[name] is not None}
+    return {**finetune, "public": bool(row["public"])}
 
 
-# Checks of an adapter's files
-
-
-def _check_file_name(name: str) -> None:
-    if name not in (_CONFIG, _WEIGHTS):
-        raise invalid_request(f"file_name must be {_CONFIG} or {_WEIGHTS}, got {name[:100]!r}")
-
-
-def _check_file(name: str, path: Path) -> None:
-    """Check the file at *path*, uploaded as *name*. Blocks.
-
-    Raises:
-        ApiError: The service would refuse the file.
-    """
-    if name == _CONFIG:
-        _check_config(path)
-    else:
-        _check_weights(path)
+# Checks of an adapter's files. They block, and raise an `ApiError` if the service would refuse.
 
 
 def _check_config(path: Path) -> None:
@@ -367,11 +321,10 @@ def _tensor_span(name: str, entry: Any) -> tuple[int, int]:
 
 
 def _parse_object(raw: bytes, message: str) -> dict[str, Any]:
-    error: ApiError = invalid_request(message)
     try:
         document = orjson.loads(raw)
     except orjson.JSONDecodeError as exc:
-        raise error from exc
+        raise invalid_request(message) from exc
     if not isinstance(document, dict):
-        raise error
+        raise invalid_request(message)
     return document

@@ -5,7 +5,6 @@ Source: Cloudflare docs, Workers AI, "Markdown conversion", REST API and "Conver
 
 import mimetypes
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import Any
 from uuid import uuid4
 
@@ -66,17 +65,13 @@ class DocumentConverter:
         self, files: list[DocumentFile], options: ConversionOptions, is_cancelled: IsCancelled
     ) -> list[Row]:
         """Convert the files that have a supported format. Blocks."""
-        reasons = [_unsupported_reason(file) for file in files]
-        supported = [file for file, reason in zip(files, reasons, strict=True) if reason is None]
+        refusals = [_refuse_unsupported(file) for file in files]
+        supported = [file for file, refusal in zip(files, refusals, strict=True) if not refusal]
         conversions = iter(documents.convert_files(supported, options, self.limits, is_cancelled))
         cancelled = Conversion(None, "the conversion was cancelled")
         return [
-            _file_row(
-                file,
-                next(conversions, cancelled) if reason is None else Conversion(None, reason),
-                options,
-            )
-            for file, reason in zip(files, reasons, strict=True)
+            _file_row(file, refusal or next(conversions, cancelled), options)
+            for file, refusal in zip(files, refusals, strict=True)
         ]
 
 
@@ -106,11 +101,9 @@ def _build_file(name: str, headers: Mapping[str, str], data: bytes) -> DocumentF
     name = _replace_invalid(name)
     media_type = _replace_invalid(headers.get("Content-Type", "")).partition(";")[0].strip().lower()
     if media_type in ("", "application/octet-stream"):
-        document_format = documents.FORMATS.get(PurePath(name).suffix.lower())
-        if document_format:
-            media_type = document_format.media_type
-        else:
-            media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        by_name = documents.find_format(name, "")
+        guess = by_name.media_type if by_name else mimetypes.guess_type(name)[0]
+        media_type = guess or "application/octet-stream"
     return DocumentFile(name, media_type, data)
 
 
@@ -158,14 +151,17 @@ def _unsupported_option(name: str) -> ApiError:
     )
 
 
-def _unsupported_reason(file: DocumentFile) -> str | None:
+def _refuse_unsupported(file: DocumentFile) -> Conversion | None:
     """Return why a file cannot be converted here; `None` if it can."""
     document_format = documents.find_format(file.name, file.media_type)
     if document_format is None:
-        extensions = ", ".join(documents.FORMATS)
-        return f"cfai local: {file.media_type} is not supported (supported: {extensions})"
-    library = document_format.missing_library
-    return library and f"cfai local: this needs {library}: pip install 'cfai-sdk[local]'"
+        supported = f"supported: {', '.join(documents.FORMATS)}"
+        reason = f"{file.media_type} is not supported ({supported})"
+    elif library := document_format.missing_library:
+        reason = f"this needs {library}: pip install 'cfai-sdk[local]'"
+    else:
+        return None
+    return Conversion(None, f"cfai local: {reason}")
 
 
 def _file_row(file: DocumentFile, conversion: Conversion, options: ConversionOptions) -> Row:

@@ -5,7 +5,7 @@ github.com/cloudflare/workerd, `AiModelsSearchObject`.
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -88,7 +88,7 @@ async def search_models(request: ApiRequest) -> list[Row]:
     page = request.read_number("page", 1, minimum=1)
     size = request.read_number("per_page", _PAGE_SIZE, minimum=1)
     source = request.read_number("source", 0) if "source" in query else None
-    rows = [row for row in _all_models() if _matches(row, query, source)]
+    rows = [row for row in map(_model_row, sorted(TASKS)) if _matches(row, query, source)]
     return rows[(page - 1) * size : page * size]
 
 
@@ -102,7 +102,10 @@ async def get_schema(request: ApiRequest) -> Row:
     model = find_model(name)
     if model is None:
         raise errors.unknown_model(name)
-    return _build_schema(model.task if model.task in _INPUTS else TASKS[name])
+    task = model.task if model.task in _INPUTS else TASKS[name]
+    inputs = [_input_schema(input_type) for input_type in _INPUTS.get(task, ())]
+    schema = inputs[0] if len(inputs) == 1 else {"type": "object", "oneOf": inputs}
+    return {"input": schema if inputs else {"type": "object"}, "output": _OUTPUTS.get(task, {})}
 
 
 async def list_tasks(request: ApiRequest) -> list[Row]:
@@ -115,14 +118,7 @@ async def list_authors(request: ApiRequest) -> list[Row]:
     return [{"name": name} for name in sorted({_author(model) for model in TASKS})]
 
 
-@lru_cache(maxsize=1)
-def _all_models() -> tuple[Row, ...]:
-    """Return a row for each model, sorted by name."""
-    return tuple(_model_row(name) for name in sorted(TASKS))
-
-
 def _matches(row: Row, query: Mapping[str, str], source: int | None) -> bool:
-    """Return whether a row matches every filter of the query."""
     searchable = f"{row['name']} {row['description']}".casefold()
     return (
         all(word in searchable for word in query.get("search", "").casefold().split())
@@ -132,6 +128,7 @@ def _matches(row: Row, query: Mapping[str, str], source: int | None) -> bool:
     )
 
 
+@cache
 def _model_row(name: str) -> Row:
     # Context windows and prices are the service's, not those of the local models.
     properties = [{"property_id": "lora", "value": "true"}] if name.endswith("-lora") else []
@@ -166,21 +163,13 @@ _NUMBER: Schema = {"type": "number"}
 _BYTES: Schema = {"type": "string", "format": "binary"}
 
 
-def _build_schema(task: str) -> Schema:
-    """Return the schemas of a task's input and output."""
-    inputs = [_input_schema(input_type) for input_type in _INPUTS.get(task, ())]
-    schema = inputs[0] if len(inputs) == 1 else {"type": "object", "oneOf": inputs}
-    return {"input": schema if inputs else {"type": "object"}, "output": _OUTPUTS.get(task, {})}
-
-
 def _input_schema(task: type[Task[Any]]) -> Schema:
     fields = rules(task)
-    schema: Schema = {
-        "type": "object",
-        "properties": {name: _field_schema(rule) for name, rule in fields.items()},
-    }
-    required = [name for name, rule in fields.items() if rule.required]
-    return {**schema, "required": required} if required else schema
+    return _without_none(
+        type="object",
+        properties={name: _field_schema(rule) for name, rule in fields.items()},
+        required=[name for name, rule in fields.items() if rule.required] or None,
+    )
 
 
 def _field_schema(rule: Rule) -> Schema:

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import orjson
-from attrs import define, field, frozen
+from attrs import define, field
 
 from cfai.local import errors
 from cfai.local.errors import ApiError
@@ -24,16 +24,6 @@ _SIZE_LIMIT = 10_000_000
 """In bytes: a body must be shorter."""
 
 _USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
-
-
-@frozen
-class _PendingBatch:
-    """A batch that is not done."""
-
-    id: str
-    account: str
-    model: str
-    requests: list[JsonBody]
 
 
 @define
@@ -56,10 +46,9 @@ class BatchQueue:
 
     async def close(self) -> None:
         """Cancel the running batch. Safe to repeat."""
-        worker, self._worker = self._worker, None
-        if worker:
-            worker.cancel()
-            await asyncio.gather(worker, return_exceptions=True)
+        if self._worker:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
 
     async def submit_or_poll(self, request: ApiRequest) -> dict[str, Any]:
         """`POST run/{model}?queueRequest=true`: submit a batch, or poll one by its id.
@@ -74,18 +63,18 @@ class BatchQueue:
         body = parse_json_object(raw)
         if "request_id" in body:
             return await self._poll(request.account, model, body["request_id"])
-        batch = _PendingBatch(str(uuid4()), request.account, model, _read_requests(body))
-        await self.store.transact(lambda db: _insert_batch(db, batch))
+        batch_id = str(uuid4())
+        requests = orjson.dumps(_read_requests(body))
+        insert = "INSERT INTO batch (id, account, model, requests) VALUES (?, ?, ?, ?)"
+        await self.store.execute(insert, batch_id, request.account, model, requests)
         self._wake.set()
-        return _batch_status("queued", batch.id, model)
+        return _batch_status("queued", batch_id, model)
 
     async def _poll(self, account: str, model: str, batch_id: Any) -> dict[str, Any]:
         if not isinstance(batch_id, str):
             raise errors.bad_input(f"request_id must be text, got {batch_id!r:.60}")
         select = "SELECT done FROM batch WHERE id = ? AND account = ? AND model = ?"
-        row = await self.store.transact(
-            lambda db: db.execute(select, (batch_id, account, model)).fetchone()
-        )
+        row = await self.store.execute(select, batch_id, account, model)
         if row is None:
             raise errors.unknown_batch(batch_id)
         if row["done"] is None:
@@ -95,10 +84,11 @@ class BatchQueue:
         return responses
 
     async def _work(self) -> None:
+        oldest = "SELECT * FROM batch WHERE done IS NULL ORDER BY number LIMIT 1"
         while True:
             self._wake.clear()
             try:
-                batch = await self.store.transact(_select_oldest)
+                batch = await self.store.execute(oldest)
                 if batch is not None:
                     await self._complete(batch)
                     continue
@@ -107,38 +97,31 @@ class BatchQueue:
                 log.exception("the local server failed to store a batch")
             await self._wake.wait()
 
-    async def _complete(self, batch: _PendingBatch) -> None:
-        self._running_id = batch.id
-        responses = await self._run(batch)
-        await self.store.transact(lambda db: _save_responses(db, batch, responses))
-
-    async def _run(self, batch: _PendingBatch) -> bytes:
+    async def _complete(self, batch: sqlite3.Row) -> None:
+        """Run a batch and store its responses."""
+        self._running_id = batch["id"]
         responses, usage = [], dict.fromkeys(_USAGE, 0)
-        for number, body in enumerate(batch.requests):
+        for number, body in enumerate(orjson.loads(batch["requests"])):
             response: dict[str, Any] = {"id": number}
             try:
                 # A folder of another version may hold batches of models that this one lacks.
-                model = find_runnable_model(batch.model)
-                result = await self.runs.run_queued(batch.account, model, body)
+                model = find_runnable_model(batch["model"])
+                result = await self.runs.run_queued(batch["account"], model, body)
                 response |= {"result": result, "success": True}
-                _add_usage(usage, result)
+                # Only text generations have a usage.
+                for name in _USAGE if isinstance(result, dict) else ():
+                    usage[name] += result["usage"][name]
             except ApiError as error:
                 response |= {"success": False, "errors": error.body()["errors"]}
             except Exception as exc:
                 log.exception("the local server failed to run a queued request")
-                response |= {
-                    "success": False,
-                    "errors": errors.internal_error(exc).body()["errors"],
-                }
+                failure = errors.internal_error(exc).body()
+                response |= {"success": False, "errors": failure["errors"]}
             responses.append({**response, "external_reference": body.get("external_reference")})
-        return orjson.dumps({"responses": responses, "usage": usage})
-
-
-def _add_usage(usage: dict[str, int], result: Any) -> None:
-    """Add the usage of a text generation; other results have none."""
-    if isinstance(result, dict):
-        for name in _USAGE:
-            usage[name] += result["usage"][name]
+        done = orjson.dumps({"responses": responses, "usage": usage})
+        # The requests are no longer needed and may be long.
+        update = "UPDATE batch SET done = ?, requests = '' WHERE id = ?"
+        await self.store.execute(update, done, batch["id"])
 
 
 def _batch_status(status: str, batch_id: str, model: str) -> dict[str, Any]:
@@ -160,24 +143,3 @@ def _read_requests(body: JsonBody) -> list[JsonBody]:
             name = f"requests[{index}].external_reference"
             raise errors.bad_input(f"{name} must be text, got {reference!r:.60}")
     return requests
-
-
-# In the store's thread
-
-
-def _insert_batch(db: sqlite3.Connection, batch: _PendingBatch) -> None:
-    values = (batch.id, batch.account, batch.model, orjson.dumps(batch.requests))
-    db.execute("INSERT INTO batch (id, account, model, requests) VALUES (?, ?, ?, ?)", values)
-
-
-def _select_oldest(db: sqlite3.Connection) -> _PendingBatch | None:
-    select = "SELECT * FROM batch WHERE done IS NULL ORDER BY number LIMIT 1"
-    row = db.execute(select).fetchone()
-    if row is None:
-        return None
-    return _PendingBatch(row["id"], row["account"], row["model"], orjson.loads(row["requests"]))
-
-
-def _save_responses(db: sqlite3.Connection, batch: _PendingBatch, responses: bytes) -> None:
-    # The requests are no longer needed and may be long.
-    db.execute("UPDATE batch SET done = ?, requests = '' WHERE id = ?", (responses, batch.id))

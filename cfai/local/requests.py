@@ -143,22 +143,6 @@ def missing_fields(*names: str) -> ApiError:
     return errors.bad_input(f"required properties at '/' are '{','.join(names)}'")
 
 
-def read_texts(name: str, value: Any, *, limit: int | None) -> list[str]:
-    """Return the text or texts in the field *name*, each of at least 1 character.
-
-    Raises:
-        ApiError: The value is something else, or has more than *limit* texts.
-    """
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise errors.bad_input(f"{name} must be text or a list of texts")
-    if limit is not None and len(texts) > limit:
-        raise errors.bad_input(f"{name} must have at most {limit} items, got {len(texts)}")
-    if not all(texts):
-        raise errors.bad_input(f"{name} must have at least 1 character, got ''")
-    return texts
-
-
 def read_contexts(body: JsonBody) -> list[str]:
     """Return the texts in `contexts`, a list of objects with a `text` each.
 
@@ -173,7 +157,6 @@ def read_contexts(body: JsonBody) -> list[str]:
     texts = [item.get("text") for item in contexts]
     for index, text in enumerate(texts):
         if not isinstance(text, str) or not text:
-            raise errors.bad_input(
-                f"contexts[{index}].text must have at least 1 character, got {text!r}"
-            )
-    return [str(text) for text in texts]
+            rule = "must have at least 1 character"
+            raise errors.bad_input(f"contexts[{index}].text {rule}, got {text!r}")
+    return texts

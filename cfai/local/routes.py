@@ -19,13 +19,13 @@ RouteHandler = Callable[[ApiRequest], Awaitable[Any]]
 """Returns a result, which is sent inside the envelope, or a complete response."""
 
 Routes = Mapping[str, Mapping[str, RouteHandler]]
-"""Handlers by path below `/ai/` and by method. `*` matches one segment, a final `**` the rest.
+"""Handlers by a pattern of the path below `/ai/` and by method. A group becomes the request's name.
 
-The first matching path is used.
+The first matching pattern is used.
 """
 
 _ACCOUNT_PATH = re.compile(r"/client/v4/accounts/(?P<account>[^/]+)/ai/(?P<rest>.+)")
-_RUN = "run/**"
+_RUN = "run/(.+)"
 
 
 def build_routes(
@@ -42,7 +42,7 @@ def build_routes(
         _RUN: {"POST": run},
         "finetunes": {"GET": finetunes.list_own, "POST": finetunes.create},
         "finetunes/public": {"GET": finetunes.list_public},
-        "finetunes/*/finetune-assets": {"POST": finetunes.upload},
+        "finetunes/([^/]+)/finetune-assets": {"POST": finetunes.upload},
         "models/search": {"GET": models.search_models},
         "models/schema": {"GET": models.get_schema},
         "tasks/search": {"GET": models.list_tasks},
@@ -63,37 +63,20 @@ def find_route(
         ApiError: No route matches, or it does not allow this method.
     """
     path = http_request.raw_path.partition("?")[0]
-    match = _ACCOUNT_PATH.fullmatch(path)
-    if not match:
+    account_match = _ACCOUNT_PATH.fullmatch(path)
+    if not account_match:
         raise errors.path_not_found(path)
     for pattern, methods in routes.items():
-        name = _match(pattern, match["rest"])
-        if name is None:
+        match = re.fullmatch(pattern, account_match["rest"])
+        if not match:
             continue
         if pattern == _RUN and "%2f" in path.lower():
             raise errors.no_route()
         handler = methods.get(http_request.method)
         if handler is None:
             raise errors.method_not_allowed(http_request.method)
+        name = unquote("".join(match.groups()))
         model = name if pattern == _RUN else None
-        account = unquote(match["account"])
+        account = unquote(account_match["account"])
         return ApiRequest(http_request, account, recorder, name=name, model=model), handler
     raise errors.path_not_found(path)
-
-
-def _match(pattern: str, path: str) -> str | None:
-    """Return the decoded text that the wildcard matches ("" without one); `None` if no match."""
-    if pattern.endswith("**"):
-        prefix = pattern.removesuffix("**")
-        rest = path.removeprefix(prefix)
-        return unquote(rest) if path.startswith(prefix) and rest else None
-    names, segments = pattern.split("/"), path.split("/")
-    if len(names) != len(segments):
-        return None
-    wildcard = ""
-    for name, segment in zip(names, segments, strict=True):
-        if name == "*" and segment:
-            wildcard = unquote(segment)
-        elif name != segment:
-            return None
-    return wildcard

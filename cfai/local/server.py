@@ -10,13 +10,12 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypedDict
 from urllib.parse import urlsplit
 
 from aiohttp import web
-from attrs import field, frozen
 
 from cfai.errors import ConfigError
 from cfai.local import backends, errors
@@ -99,9 +98,9 @@ class Server:
         self._on_request = on_request
         self._port = 0
         self._runner: web.AppRunner | None = None
-        self._pools: tuple[WorkerPool, ...] = ()
-        self._store: Store | None = None
-        self._queue: BatchQueue | None = None
+        self._resources = AsyncExitStack()
+        self._routes: Routes = {}
+        self._tasks: set[asyncio.Task[Any] | None] = set()
         self.requests: deque[Exchange] = deque(maxlen=_LOG_SIZE)
         """The last ten thousand answered requests, oldest first."""
 
@@ -120,57 +119,50 @@ class Server:
     async def __aenter__(self) -> Self:
         if self._runner:
             raise ConfigError("the server is already running: create another one")
-        self._store = store = Store(self._folder)
+        store = Store(self._folder)
         await store.open()
         generators = WorkerPool("text", size=PARALLEL, waiting=self._waiting)
         others = WorkerPool("models", size=2, waiting=self._waiting)
         documents = WorkerPool("documents", size=2, waiting=self._waiting)
-        self._pools = (generators, others, documents)
         finetunes = FinetuneRegistry(store)
         runs = ModelRunner(generators, others, finetunes)
-        self._queue = queue = BatchQueue(store, runs)
-        routes = build_routes(runs, queue, finetunes, DocumentConverter(documents))
-        application = _Application(routes, self._token, self._body_limit, self._record)
+        queue = BatchQueue(store, runs)
+        self._routes = build_routes(runs, queue, finetunes, DocumentConverter(documents))
+        application = web.Application(client_max_size=self._body_limit)
+        application.router.add_route("*", "/{path:.*}", self._answer)
+        application.on_shutdown.append(self._cancel_all)
         # Without cancellation, a client that leaves would be noticed only by the next write.
         self._runner = web.AppRunner(
-            application.build(),
+            application,
             handler_cancellation=True,
             access_log=None,
             shutdown_timeout=_SHUTDOWN_TIMEOUT,
         )
+        # Closed in the opposite order.
+        for resource in (store, documents, others, generators, queue):
+            self._resources.push_async_callback(resource.close)
+        self._resources.push_async_callback(self._runner.cleanup)
         try:
             if self._prewarm:
-                await _load_text_generator(generators)
+                await generators.run(lambda _: backends.text_generator())
             await self._runner.setup()
             await self._listen(self._runner)
             queue.start()
+        except ApiError as error:
+            await self.close()
+            raise ConfigError(error.message) from error
         except BaseException:
             await self.close()
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
     async def close(self) -> None:
         """Stop: cancel running requests and wait until every thread has ended. Safe to repeat."""
-        runner, self._runner = self._runner, None
-        if runner:
-            await runner.cleanup()
-        queue, self._queue = self._queue, None
-        if queue:
-            await queue.close()
-        pools, self._pools = self._pools, ()
-        for pool in pools:
-            await pool.close()
-        store, self._store = self._store, None
-        if store:
-            await store.close()
+        self._runner = None
+        await self._resources.aclose()
 
     async def _listen(self, runner: web.AppRunner) -> None:
         site = web.TCPSite(runner, self._host, self._requested_port)
@@ -186,25 +178,6 @@ class Server:
         if self._on_request:
             self._on_request(exchange)
 
-
-@frozen
-class _Application:
-    """The HTTP application: authenticates requests, calls their handlers, sends the responses."""
-
-    routes: Routes
-    token: str | None
-    """The only accepted token; if `None`, any is accepted."""
-    body_limit: int
-    """The largest request body, in bytes."""
-    record: Callable[[Exchange], object]
-    _tasks: "set[asyncio.Task[Any] | None]" = field(factory=set, init=False)
-
-    def build(self) -> web.Application:
-        app = web.Application(client_max_size=self.body_limit)
-        app.router.add_route("*", "/{path:.*}", self.answer)
-        app.on_shutdown.append(self._cancel_all)
-        return app
-
     async def _cancel_all(self, app: web.Application) -> None:
         # aiohttp would first wait until they end by themselves.
         tasks = [task for task in self._tasks if task]
@@ -212,12 +185,12 @@ class _Application:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def answer(self, http_request: web.Request) -> web.StreamResponse:
+    async def _answer(self, http_request: web.Request) -> web.StreamResponse:
         """Answer any request; an error becomes a response."""
         recorder, task = ExchangeRecorder(), asyncio.current_task()
         self._tasks.add(task)
         try:
-            response = await self._answer(http_request, recorder)
+            response = await self._call_handler(http_request, recorder)
             recorder.status = response.status
             return response
         except ApiError as error:
@@ -231,13 +204,13 @@ class _Application:
             return json_response(500, errors.internal_error(exc).body())
         finally:
             self._tasks.discard(task)
-            recorder.finish(self.record)
+            recorder.finish(self._record)
 
-    async def _answer(
+    async def _call_handler(
         self, http_request: web.Request, recorder: ExchangeRecorder
     ) -> web.StreamResponse:
         _check_origin(http_request)
-        request, handler = find_route(http_request, self.routes, recorder)
+        request, handler = find_route(http_request, self._routes, recorder)
         recorder.model = request.model
         self._authenticate(http_request)
         result = await handler(request)
@@ -251,30 +224,20 @@ class _Application:
             token = request.headers.get("X-Auth-Key", "")
             if not request.headers.get("X-Auth-Email"):
                 raise errors.not_authenticated()
-        valid = self.token is None or hmac.compare_digest(token.encode(), self.token.encode())
+        valid = self._token is None or hmac.compare_digest(token.encode(), self._token.encode())
         if not token.strip() or not valid:
             raise errors.not_authenticated()
-
-
-async def _load_text_generator(pool: WorkerPool) -> None:
-    try:
-        await pool.run(lambda _: backends.text_generator())
-    except ApiError as error:
-        raise ConfigError(error.message) from error
 
 
 def _check_origin(request: web.Request) -> None:
     """Refuse requests from web pages of other origins, including rebound host names."""
     origin = request.headers.get("Origin", f"http://{request.host}")
-    if origin != f"http://{request.host}" or not _names_loopback(request.host):
-        raise errors.forbidden_origin()
-
-
-def _names_loopback(authority: str) -> bool:
     try:
-        return _is_loopback(urlsplit(f"//{authority}").hostname or "")
+        host = urlsplit(f"//{request.host}").hostname or ""
     except ValueError:
-        return False
+        host = ""
+    if origin != f"http://{request.host}" or not _is_loopback(host):
+        raise errors.forbidden_origin()
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,14 +1,13 @@
 """The server's storage: a folder with files and a SQLite database of fine-tunes and batches."""
 
 import asyncio
+import re
 import sqlite3
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
-from uuid import UUID
+from typing import Any, TypeVar
 
 from cfai.errors import ConfigError
 
@@ -46,6 +45,7 @@ _TABLES = """
 """
 
 _PARTIAL = ".part"
+_FILE_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Store:
@@ -77,7 +77,19 @@ class Store:
 
     async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Call *work* with the database in one transaction, rolled back if it raises."""
-        return await asyncio.wrap_future(self._thread.submit(self._transact, work))
+
+        def run() -> T:
+            if self._db is None:
+                raise RuntimeError("the store is closed")
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                return work(self._db)
+
+        return await asyncio.wrap_future(self._thread.submit(run))
+
+    async def execute(self, statement: str, *values: Any) -> Any:
+        """Execute one statement in a transaction and return its first row; `None` without rows."""
+        return await self.transact(lambda db: db.execute(statement, values).fetchone())
 
     async def close(self) -> None:
         """Close the database and delete a temporary folder. Safe to repeat."""
@@ -106,28 +118,12 @@ class Store:
         self._db.execute("COMMIT")
         self._db.executescript(_TABLES)
         self._db.row_factory = sqlite3.Row
-        self._delete_orphans(self._db)
-
-    def _delete_orphans(self, db: sqlite3.Connection) -> None:
-        """Delete the server's files that have no row; leave other files alone."""
-        with closing(db.execute("SELECT id FROM asset")) as rows:
-            stored = {row["id"] for row in rows}
+        # Delete the server's files that have no row; leave other files alone.
+        stored = {row["id"] for row in self._db.execute("SELECT id FROM asset")}
         for path in self.files.iterdir():
             name = path.name.removesuffix(_PARTIAL)
-            if _is_file_id(name) and (name not in stored or name != path.name):
+            if _FILE_ID.fullmatch(name) and (name not in stored or name != path.name):
                 path.unlink()
-
-    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self._db is None:
-            raise RuntimeError("the store is closed")
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            result = work(self._db)
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
-        return result
 
     def _close(self) -> None:
         if self._db:
@@ -135,10 +131,3 @@ class Store:
         self._db = None
         if self._temporary:
             self._temporary.cleanup()
-
-
-def _is_file_id(name: str) -> bool:
-    try:
-        return str(UUID(name)) == name
-    except ValueError:
-        return False

@@ -131,8 +131,13 @@ def unpack(packed: IO[bytes], *, weights: Weights = SMOLLM2, folder: Path) -> Pa
                 f"{digest.hexdigest()}, expected {weights.sha256}. It was deleted. Try again; "
                 "if it happens again, do not use this source."
             )
-        with _ignore_if_present(target, weights):
+        try:
             Path(partial).replace(target)
+        except PermissionError:
+            # Windows cannot replace an open file: another process may have stored the same file
+            # meanwhile. On other systems this is a real error.
+            if not _matches_hash(target, weights):
+                raise
     finally:
         Path(partial).unlink(missing_ok=True)
     _write_record(target, weights)
@@ -141,11 +146,9 @@ def unpack(packed: IO[bytes], *, weights: Weights = SMOLLM2, folder: Path) -> Pa
 
 def cache_folder() -> Path:
     """Return the folder for downloads: `CFAI_CACHE`, or `cfai` in the user's cache folder."""
-    folder = os.environ.get("CFAI_CACHE")
-    if folder:
+    if folder := os.environ.get("CFAI_CACHE"):
         return Path(folder)
-    parent = os.environ.get("XDG_CACHE_HOME")
-    if parent:
+    if parent := os.environ.get("XDG_CACHE_HOME"):
         return Path(parent) / "cfai"
     if sys.platform == "win32":
         local = os.environ.get("LOCALAPPDATA")
@@ -160,11 +163,9 @@ def _find_installed(weights: Weights) -> Path | None:
     # The package is not imported: that would load its other dependencies.
     top, *rest = PurePosixPath(weights.member).parts
     spec = importlib.util.find_spec(top)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder).joinpath(*rest)
-        if path.is_file():
-            return path
-    return None
+    folders = (spec.submodule_search_locations or []) if spec else []
+    paths = (Path(folder).joinpath(*rest) for folder in folders)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _record_path(path: Path) -> Path:
@@ -188,17 +189,6 @@ def _write_record(path: Path, weights: Weights) -> None:
     # If the record cannot be written, the file is hashed each time.
     with suppress(OSError):
         _record_path(path).write_bytes(orjson.dumps(_build_record(path, weights)))
-
-
-@contextmanager
-def _ignore_if_present(target: Path, weights: Weights) -> Iterator[None]:
-    """Ignore a failed replacement if another process has stored the same file meanwhile."""
-    try:
-        yield
-    except PermissionError:
-        # Windows cannot replace an open file; on other systems this is a real error.
-        if not _matches_hash(target, weights):
-            raise
 
 
 def _matches_hash(path: Path, weights: Weights) -> bool:

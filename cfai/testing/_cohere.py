@@ -3,12 +3,14 @@
 import base64
 import json
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote
 from uuid import uuid4
+
+from attrs import define
 
 from cfai.cohere import Cohere
 from cfai.testing._fake import FakeWorkersAI
@@ -21,12 +23,12 @@ _DEFAULT_SIZE = 50
 Json = dict[str, Any]
 
 
+@define
 class _Refused(Exception):  # a response, not an error of the fake
     """The request is answered with a status and a message."""
 
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+    status: int
+    message: str
 
 
 class FakeCohere:
@@ -51,22 +53,17 @@ class FakeCohere:
         self.script.always.answers_by(self._answer)
         self.models: dict[str, Json] = {}
         """Every model by its id, as it is sent to clients."""
-        self._lists: dict[tuple[str, str], list[Json]] = {}
+        self._lists: defaultdict[tuple[str, str], list[Json]] = defaultdict(list)
         self._clients: list[Cohere] = []
 
     async def __aenter__(self) -> Self:
         await self.script.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         while self._clients:
             await self._clients.pop().aclose()
-        await self.script.__aexit__(kind, error, trace)
+        await self.script.__aexit__(*exc_info)
 
     @property
     def base_url(self) -> str:
@@ -104,16 +101,13 @@ class FakeCohere:
     def happens(self, model_id: str, status: str) -> None:
         """Change a model's status and add the event for it."""
         self.models[model_id]["status"] = status
-        self._list(model_id, "events").append({"status": status, "created_at": _now()})
+        self._lists[model_id, "events"].append({"status": status, "created_at": _now()})
 
     def measures(self, model_id: str, **metrics: float) -> None:
         """Add the metrics of a model's next training step, counted from 0."""
-        steps = self._list(model_id, "step_metrics")
+        steps = self._lists[model_id, "step_metrics"]
         step = {"created_at": _now(), "step_number": len(steps), "metrics": metrics}
         steps.append(_without_zeros(step))
-
-    def _list(self, model_id: str, name: str) -> list[Json]:
-        return self._lists.setdefault((model_id, name), [])
 
     # Endpoints
 
@@ -121,7 +115,7 @@ class FakeCohere:
         try:
             return _json_reply(self._dispatch(request))
         except _Refused as refused:
-            return _json_reply({"message": str(refused)}, refused.status)
+            return _json_reply({"message": refused.message}, refused.status)
 
     def _dispatch(self, request: Recorded) -> Json:
         if not request.headers.get("Authorization", "").startswith("Bearer "):
@@ -137,7 +131,11 @@ class FakeCohere:
         if model_id not in self.models:
             raise _Refused(404, f"finetuned model {model_id} not found")
         if rest in _LISTS and request.method == "GET":
-            return self._history(model_id, _LISTS[rest], request.query)
+            page = _build_page(_LISTS[rest], self._lists[model_id, _LISTS[rest]], request.query)
+            if rest == "training-step-metrics":
+                # This is the only list of the API without a total.
+                page.pop("total_size", None)
+            return page
         if rest is None:
             return self._change(model_id, request)
         raise _Refused(404, f"404 page not found: {request.path}")
@@ -159,11 +157,6 @@ class FakeCohere:
         elif request.method != "GET":
             raise _Refused(405, "method not allowed")
         return {"finetuned_model": self.models[model_id]}
-
-    def _history(self, model_id: str, name: str, query: dict[str, str]) -> Json:
-        page = _build_page(name, self._list(model_id, name), query)
-        # This is the only list of the API without a total.
-        return {key: page[key] for key in page if (name, key) != ("step_metrics", "total_size")}
 
 
 def _now() -> str:

@@ -8,8 +8,9 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Callable
 from typing import cast
+
+from attrs import define, field
 
 from cfai.testing._script import HangUp, Headers, Recorded, Reply, Script, build_error_reply
 
@@ -25,32 +26,18 @@ async def yield_to_client() -> None:
         await asyncio.sleep(0)
 
 
+@define
 class FakeState:
     """The scripts, recorded requests and open connections of one fake server."""
 
-    def __init__(self, script: Script) -> None:
-        self.script = script
-        self.routes: dict[str, Script] = {}
-        self.requests: list[Recorded] = []
-        self.connections: set[Connection] = set()
-        self.accepted = 0
-        self.errors: list[Exception] = []
-        self._change = asyncio.Event()
-
-    def add_connection(self, connection: "Connection") -> int:
-        """Register a connection and return its number, counted from 1."""
-        self.connections.add(connection)
-        self.accepted += 1
-        self.notify()
-        return self.accepted
-
-    def remove_connection(self, connection: "Connection") -> None:
-        self.connections.discard(connection)
-        self.notify()
-
-    def record_request(self, request: Recorded) -> None:
-        self.requests.append(request)
-        self.notify()
+    script: Script
+    routes: dict[str, Script] = field(factory=dict)
+    requests: list[Recorded] = field(factory=list)
+    connections: "set[Connection]" = field(factory=set)
+    accepted: int = 0
+    errors: list[Exception] = field(factory=list)
+    changed: asyncio.Event = field(factory=asyncio.Event)
+    """Set and replaced at every change."""
 
     def choose_reply(self, request: Recorded) -> Reply:
         """Take the next scripted reply for a request whose head has arrived."""
@@ -75,19 +62,9 @@ class FakeState:
             return build_error_reply(f"the scripted function raised {error!r}")
 
     def notify(self) -> None:
-        """Wake every `wait_until`."""
-        self._change.set()
-        self._change = asyncio.Event()
-
-    async def wait_until(self, condition: Callable[[], object], within: float) -> None:
-        try:
-            async with asyncio.timeout(within):
-                while not condition():
-                    await self._change.wait()
-            await yield_to_client()
-        except TimeoutError:
-            counts = f"{len(self.connections)} open connections, {len(self.requests)} requests"
-            raise TimeoutError(f"the condition is false after {within:g} s: {counts}") from None
+        """Wake everything that waits for a change."""
+        self.changed.set()
+        self.changed = asyncio.Event()
 
 
 class Connection(asyncio.Protocol):
@@ -111,7 +88,10 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=0)
         self._reader.set_transport(transport)
         self._writable.set()
-        self._number = self._state.add_connection(self)
+        self._state.connections.add(self)
+        self._state.accepted += 1
+        self._number = self._state.accepted
+        self._state.notify()
         self.task = asyncio.get_running_loop().create_task(self._serve())
 
     def data_received(self, data: bytes) -> None:
@@ -127,7 +107,8 @@ class Connection(asyncio.Protocol):
         self.task.cancel()
         for request in self._requests:
             request.gone.set()
-        self._state.remove_connection(self)
+        self._state.connections.discard(self)
+        self._state.notify()
 
     # Closing
 
@@ -163,7 +144,8 @@ class Connection(asyncio.Protocol):
         reply = self._state.choose_reply(request)
         if not reply.before_body:
             request.body = await self._read_body(request.headers)
-        self._state.record_request(request)
+        self._state.requests.append(request)
+        self._state.notify()
         self._requests.append(request)
         reply = self._state.compute_reply(reply, request)
         reusable = await self._write_reply(reply)
@@ -183,11 +165,8 @@ class Connection(asyncio.Protocol):
     async def _read_body(self, headers: Headers) -> bytes:
         if headers.get("expect", "").lower() == "100-continue":
             await self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if "chunked" in headers.get("transfer-encoding", "").lower():
-            return await self._read_chunks()
-        return await self._reader.readexactly(int(headers.get("content-length", 0)))
-
-    async def _read_chunks(self) -> bytes:
+        if "chunked" not in headers.get("transfer-encoding", "").lower():
+            return await self._reader.readexactly(int(headers.get("content-length", 0)))
         body = bytearray()
         while size := int((await self._reader.readuntil(b"\r\n")).partition(b";")[0], 16):
             body += await self._reader.readexactly(size)

@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any, Self
 
-from cfai.testing._connection import Connection, FakeState
+from cfai.testing._connection import Connection, FakeState, yield_to_client
 from cfai.testing._script import HangUp, Recorded, Script
 from cfai.testing._simulation import Service, Simulation
 from cfai.workers_ai import WorkersAI
@@ -40,12 +39,7 @@ class FakeWorkersAI(Script):
         self._server = await loop.create_server(lambda: Connection(self._state), "127.0.0.1", 0)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
         await self.aclose()
         if self._state.errors and error is None:
             raise self._state.errors[0]
@@ -92,12 +86,8 @@ class FakeWorkersAI(Script):
             options: Arguments of `WorkersAI`. Defaults: `account_id="account"`,
                 `api_token="fake-api-token"` and this server as `base_url`.
         """
-        defaults = {
-            "account_id": "account",
-            "api_token": "fake-api-token",
-            "base_url": self.base_url,
-        }
-        client = WorkersAI(**(defaults | options))
+        defaults = {"account_id": "account", "api_token": "fake-api-token"}
+        client = WorkersAI(**(defaults | {"base_url": self.base_url} | options))
         self._clients.append(client)
         return client
 
@@ -158,4 +148,11 @@ class FakeWorkersAI(Script):
         Raises:
             TimeoutError: The condition did not hold within *within* seconds.
         """
-        await self._state.wait_until(condition, within)
+        try:
+            async with asyncio.timeout(within):
+                while not condition():
+                    await self._state.changed.wait()
+            await yield_to_client()
+        except TimeoutError:
+            counts = f"{self.connections} open connections, {len(self.requests)} requests"
+            raise TimeoutError(f"the condition is false after {within:g} s: {counts}") from None

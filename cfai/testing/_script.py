@@ -102,12 +102,8 @@ class Recorded:
         return json.loads(self.body)
 
 
-def _encode_text(part: Part) -> bytes | float | asyncio.Event:
-    return part.encode() if isinstance(part, str) else part
-
-
 def _encode_texts(parts: tuple[Part, ...]) -> tuple[bytes | float | asyncio.Event, ...]:
-    return tuple(_encode_text(part) for part in parts)
+    return tuple(part.encode() if isinstance(part, str) else part for part in parts)
 
 
 @frozen
@@ -141,9 +137,16 @@ class Reply:
         if self.framing is None:
             return b""
         phrase = HTTPStatus(self.status).phrase if self.status in set(HTTPStatus) else ""
-        headers = (*self.headers.items(), *self._framing_headers())
         lines = [f"HTTP/1.1 {self.status} {phrase}"]
-        lines += [f"{name}: {value}" for name, value in headers]
+        lines += [f"{name}: {value}" for name, value in self.headers.items()]
+        if not (self.header("content-length") or self.header("transfer-encoding")):
+            size = sum(len(part) for part in self.parts if isinstance(part, bytes))
+            framing_headers = {
+                "length": f"Content-Length: {size}",
+                "chunked": "Transfer-Encoding: chunked",
+                "close": "Connection: close",
+            }
+            lines.append(framing_headers[self.framing])
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     def header(self, name: str) -> str | None:
@@ -156,16 +159,6 @@ class Reply:
         if self.header("content-length"):
             return False
         return self.framing == "chunked" or "chunked" in (self.header("transfer-encoding") or "")
-
-    def _framing_headers(self) -> tuple[tuple[str, str], ...]:
-        if self.header("content-length") or self.header("transfer-encoding"):
-            return ()
-        if self.framing == "chunked":
-            return (("Transfer-Encoding", "chunked"),)
-        if self.framing == "length":
-            size = sum(len(part) for part in self.parts if isinstance(part, bytes))
-            return (("Content-Length", str(size)),)
-        return (("Connection", "close"),)
 
 
 def _encode_json(value: Any) -> bytes:
@@ -185,9 +178,9 @@ def _encode_event(value: Part | Mapping[str, Any]) -> Part:
 
 
 def _looks_like_events(parts: tuple[Part, ...]) -> bool:
-    first = next((_encode_text(part) for part in parts if isinstance(part, bytes | str)), b"")
+    first = next((part for part in _encode_texts(parts) if isinstance(part, bytes)), b"")
     fields = (b"data:", b"event:", b"id:", b"retry:", b":")
-    return isinstance(first, bytes) and first.removeprefix(b"\xef\xbb\xbf").startswith(fields)
+    return first.removeprefix(b"\xef\xbb\xbf").startswith(fields)
 
 
 class Script:

@@ -86,8 +86,7 @@ class _SimulatedBatch:
     requests: Sequence[Any]
     due: float
     lost: Literal["", "unknown", "expired"]
-    done: bool = False
-    responses: list[Any] = field(factory=list)
+    responses: list[Any] | None = None
     """The response to each request, once it is done."""
 
 
@@ -116,14 +115,19 @@ class Simulation:
 
     def reply(self, request: Recorded) -> Reply:
         """Return the reply to a complete request: a function for `Script.answers_by`."""
-        now = self._clock()
-        self.counters.requests += 1
+        service, counters, now = self.service, self.counters, self._clock()
+        counters.requests += 1
         refusal = self._refuse(now)
         if refusal is not None:
             return refusal
         body = request.json()
         if "queueRequest" not in request.query:
-            return self._answer(body.get("text"), now)
+            result = self._embed(body.get("text"))
+            if isinstance(result, _ServiceError):
+                return result.reply(service.latency if result.status == 400 else None)
+            self._busy.append(now + service.latency)
+            counters.most_at_once = max(counters.most_at_once, len(self._busy))
+            return take_reply(Script().answers(result, after=service.latency or None))
         if "request_id" in body:
             return self._check_batch(body["request_id"], now)
         return self._queue_batch(body["requests"], len(request.body), now)
@@ -145,22 +149,13 @@ class Simulation:
             self.counters.faults += 1
             if self._random.random() < 0.5:
                 return take_reply(Script().hangs_up())
-            return _error_reply(500, 7009, "Internal error", service.latency)
+            return _INTERNAL_ERROR.reply(service.latency)
         return None
 
     def _refuse_rate(self, now: float, code: int, message: str) -> Reply:
         self.counters.refusals += 1
         self.counters.refused_at.append(now)
-        return _error_reply(429, code, message, None)
-
-    def _answer(self, text: Any, now: float) -> Reply:
-        service, counters = self.service, self.counters
-        result = self._embed(text)
-        if isinstance(result, _ServiceError):
-            return _error_reply(*result, service.latency if result.status == 400 else None)
-        self._busy.append(now + service.latency)
-        counters.most_at_once = max(counters.most_at_once, len(self._busy))
-        return take_reply(Script().answers(result, after=service.latency or None))
+        return _ServiceError(429, code, message).reply()
 
     def _embed(self, text: Any) -> "dict[str, Any] | _ServiceError":
         """Return the result for one text or several, or why there is none."""
@@ -182,14 +177,14 @@ class Simulation:
 
     def _queue_batch(self, requests: Sequence[Any], size: int, now: float) -> Reply:
         if size >= _BATCH_SIZE_LIMIT:
-            return _error_reply(413, 3006, "Request too large", None)
+            return _ServiceError(413, 3006, "Request too large").reply()
         lost: Literal["", "unknown", "expired"] = ""
         if self._random.random() < self.service.lost:
             lost = "unknown" if self._random.random() < 0.5 else "expired"
         self.counters.batches += 1
         name = f"batch-{self.counters.batches}"
         self._batches[name] = _SimulatedBatch(requests, now + self.service.queue_time, lost)
-        waiting = sum(not batch.done for batch in self._batches.values())
+        waiting = sum(batch.responses is None for batch in self._batches.values())
         self.counters.most_queued = max(self.counters.most_queued, waiting)
         return _result_reply({"status": "queued", "request_id": name})
 
@@ -198,15 +193,14 @@ class Simulation:
         batch = self._batches.get(name)
         if batch is None or batch.lost == "unknown":
             self._batches.pop(name, None)
-            return _error_reply(404, 7404, f"no batch {name}", None)
+            return _ServiceError(404, 7404, f"no batch {name}").reply()
         if now < batch.due:
             return _result_reply({"status": "running", "request_id": name})
         if batch.lost:
             del self._batches[name]
             return _result_reply({"status": "expired", "request_id": name})
-        if not batch.done:
-            batch.done = True
-            batch.responses.extend(self._run_batch(batch.requests))
+        if batch.responses is None:
+            batch.responses = self._run_batch(batch.requests)
         return _result_reply({"responses": batch.responses})
 
     def _run_batch(self, requests: Sequence[Any]) -> list[Any]:
@@ -214,7 +208,7 @@ class Simulation:
         items = []
         for number, request in enumerate(requests):
             item = {"id": number, "external_reference": request.get("external_reference")}
-            result: dict[str, Any] | _ServiceError = _ServiceError(500, 7009, "Internal error")
+            result: dict[str, Any] | _ServiceError = _INTERNAL_ERROR
             if self._random.random() >= self.service.faults:
                 result = self._embed(request["text"])
             elif self._random.random() < 0.5:
@@ -234,10 +228,12 @@ class _ServiceError(NamedTuple):
     code: int
     message: str
 
+    def reply(self, after: float | None = None) -> Reply:
+        return take_reply(Script().fails(*self, after=after or None))
+
+
+_INTERNAL_ERROR = _ServiceError(500, 7009, "Internal error")
+
 
 def _result_reply(result: Any) -> Reply:
     return take_reply(Script().answers(result))
-
-
-def _error_reply(status: int, code: int, message: str, after: float | None) -> Reply:
-    return take_reply(Script().fails(status, code, message, after=after or None))

@@ -11,13 +11,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from cfai.local import weights
-from cfai.local.backends.roles import (
-    Reranker,
-    TextClassifier,
-    TextEmbedder,
-    TextGenerator,
-    TextSummarizer,
-)
+from cfai.local.backends import roles, smollm2
+from cfai.local.backends.minilm import CosineReranker, MiniLM
+from cfai.local.backends.textrank import TextRank
+from cfai.local.backends.vader import Vader
 from cfai.local.errors import not_supported
 
 T = TypeVar("T")
@@ -26,77 +23,48 @@ _loaded: dict[str, Any] = {}
 _loading = threading.RLock()
 
 
-def text_generator() -> TextGenerator:
+def text_generator() -> roles.TextGenerator:
     """Return SmolLM2. The first call loads it, which takes about a second."""
     return _load_once("text generator", _load_smollm2)
 
 
-def embedder() -> TextEmbedder:
+def embedder() -> roles.TextEmbedder:
     """Return MiniLM. The first call loads it."""
-    return _load_once("embedder", _load_minilm)
+    return _load_once("embedder", MiniLM)
 
 
-def reranker() -> Reranker:
+def reranker() -> roles.Reranker:
     """Return the reranker that compares MiniLM's vectors."""
-    return _load_once("reranker", _load_cosine_reranker)
+    return _load_once("reranker", lambda: CosineReranker(embedder()))
 
 
-def classifier() -> TextClassifier:
+def classifier() -> roles.TextClassifier:
     """Return VADER."""
-    return _load_once("classifier", _load_vader)
+    return _load_once("classifier", Vader)
 
 
-def summarizer() -> TextSummarizer:
+def summarizer() -> roles.TextSummarizer:
     """Return TextRank."""
-    return _load_once("summarizer", _load_textrank)
+    return _load_once("summarizer", TextRank)
 
 
 def _load_once(name: str, load: Callable[[], T]) -> T:
-    backend: T | None = _loaded.get(name)
-    if backend is not None:
-        return backend
-    # One at a time: loading a model twice would take its memory twice.
-    with _loading:
-        if name not in _loaded:
+    if name not in _loaded:
+        # One at a time: loading a model twice would take its memory twice.
+        with _loading:
             try:
-                _loaded[name] = load()
+                _loaded[name] = _loaded.get(name) or load()
             except ImportError as exc:
                 message = f"this needs {exc.name}: pip install 'cfai-sdk[local]'"
                 raise not_supported(message) from exc
-        shared: T = _loaded[name]
-        return shared
+    shared: T = _loaded[name]
+    return shared
 
 
-def _load_smollm2() -> TextGenerator:
-    from cfai.local.backends import smollm2
-
+def _load_smollm2() -> roles.TextGenerator:
     path = weights.find()
     if path is None:
         raise not_supported("the text model's weights are missing: download them with `cfai pull`")
     if platform.machine().lower() in {"x86_64", "amd64"}:
         smollm2.check_processor(smollm2.processor_flags())
     return smollm2.SmolLM2(path)
-
-
-def _load_minilm() -> TextEmbedder:
-    from cfai.local.backends.minilm import MiniLM
-
-    return MiniLM()
-
-
-def _load_cosine_reranker() -> Reranker:
-    from cfai.local.backends.minilm import CosineReranker
-
-    return CosineReranker(embedder())
-
-
-def _load_vader() -> TextClassifier:
-    from cfai.local.backends.vader import Vader
-
-    return Vader()
-
-
-def _load_textrank() -> TextSummarizer:
-    from cfai.local.backends.textrank import TextRank
-
-    return TextRank()

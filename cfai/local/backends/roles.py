@@ -55,7 +55,6 @@ class TextGenerator(Backend, Protocol):
 
     def generate(self, request: GenerationRequest, on_piece: OnPiece) -> GenerationEnd:
         """Generate text and call *on_piece* with each piece until it returns true."""
-        ...
 
 
 class TextEmbedder(Backend, Protocol):
@@ -65,7 +64,6 @@ class TextEmbedder(Backend, Protocol):
         self, texts: Sequence[str], *, dimensions: int, pooling: Pooling, is_cancelled: IsCancelled
     ) -> "NDArray[np.float32]":
         """Return one vector per text: float32, shape (len(texts), *dimensions*)."""
-        ...
 
 
 class Reranker(Backend, Protocol):
@@ -75,7 +73,6 @@ class Reranker(Backend, Protocol):
         self, query: str, contexts: Sequence[str], *, is_cancelled: IsCancelled
     ) -> list[tuple[int, float]]:
         """Return the index and the score of each context, best first."""
-        ...
 
 
 class TextClassifier(Backend, Protocol):
@@ -83,7 +80,6 @@ class TextClassifier(Backend, Protocol):
 
     def classify(self, text: str) -> list[tuple[str, float]]:
         """Return the labels and their scores."""
-        ...
 
 
 class TextSummarizer(Backend, Protocol):
@@ -91,4 +87,3 @@ class TextSummarizer(Backend, Protocol):
 
     def summarize(self, text: str, *, max_tokens: int) -> str:
         """Return a summary of at most *max_tokens* tokens."""
-        ...

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cfai.local.backends.roles import GenerationEnd, GenerationRequest, OnPiece
-from cfai.local.errors import ApiError, not_supported, refused_by_model
+from cfai.local.errors import not_supported, refused_by_model
 
 CONTEXT = 4096
 """The most tokens of a conversation, including the answer."""
@@ -48,7 +48,11 @@ class SmolLM2:
             parameters.n_ctx = CONTEXT * PARALLEL
             parameters.n_parallel = PARALLEL
             parameters.n_batch = parameters.n_ubatch = _BATCH_TOKENS
-            parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = _threads()
+            # Leave one core free: the threads synchronize many times per token and spin if one of
+            # them is preempted (measured: a tenth of the speed). More than four do not speed up a
+            # model of this size.
+            threads = max(1, min(4, (os.cpu_count() or 1) - 1))
+            parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
             parameters.verbosity = -1
             parameters.cache_ram_mib = 0
             # Loading holds the interpreter lock, so skip the warm-up and the memory fitting.
@@ -58,7 +62,10 @@ class SmolLM2:
             socket_path = f"{private}/model.sock"
             if os.name == "posix" and len(os.fsencode(socket_path)) < _MAX_SOCKET_PATH:
                 parameters.hostnames = [socket_path]
-            self._model: Any = _load(parameters)
+            try:
+                self._model: Any = xllamacpp.Server(parameters)
+            except RuntimeError as exc:
+                raise not_supported(f"cannot load the text model: {exc}") from exc
 
     def generate(self, request: GenerationRequest, on_piece: OnPiece) -> GenerationEnd:
         """Generate text and call *on_piece* with each piece until it returns true.
@@ -104,22 +111,19 @@ class _ChunkReader:
 
     def end(self) -> GenerationEnd:
         if self._error:
-            raise _read_refusal(self._error)
+            message = str(self._error.get("message"))
+            if self._error.get("type") == "exceed_context_size_error":
+                tokens, window = self._error["n_prompt_tokens"], self._error["n_ctx"]
+                message = (
+                    f"the input has {tokens} tokens, and the model's context window is {window}"
+                )
+            raise refused_by_model(message)
         completion_tokens = self._usage.get("completion_tokens")
         return GenerationEnd(
             self._reason,
             self._usage.get("prompt_tokens") or 0,
             self._pieces if completion_tokens is None else completion_tokens,
         )
-
-
-def _load(parameters: Any) -> Any:
-    import xllamacpp
-
-    try:
-        return xllamacpp.Server(parameters)
-    except RuntimeError as exc:
-        raise not_supported(f"cannot load the text model: {exc}") from exc
 
 
 def _build_body(request: GenerationRequest) -> dict[str, Any]:
@@ -144,21 +148,6 @@ def _build_body(request: GenerationRequest) -> dict[str, Any]:
             json_schema = {"schema": request.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": json_schema}
     return body
-
-
-def _read_refusal(error: Mapping[str, Any]) -> ApiError:
-    message = str(error.get("message"))
-    if error.get("type") == "exceed_context_size_error":
-        tokens, window = error["n_prompt_tokens"], error["n_ctx"]
-        message = f"the input has {tokens} tokens, and the model's context window is {window}"
-    return refused_by_model(message)
-
-
-def _threads() -> int:
-    # Leave one core free: llama.cpp's threads synchronize many times per token and spin if one of
-    # them is preempted (measured: a tenth of the speed). More than four do not speed up a model
-    # of this size.
-    return max(1, min(4, (os.cpu_count() or 1) - 1))
 
 
 def check_processor(flags: frozenset[str] | None) -> None:

@@ -7,6 +7,8 @@ The sentences are unchanged and in the order of the text; the result is determin
 import math
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterable
+from itertools import accumulate, takewhile
 
 from cfai.local.backends import wordpiece
 
@@ -35,12 +37,12 @@ class TextRank:
         # Rounded, so that among equals the first wins, regardless of rounding errors.
         ranks = [round(rank, 9) for rank in rank_sentences(sentences)]
         best_first = sorted(range(len(sentences)), key=lambda i: -ranks[i])
-        selected = _select_fitting(
-            sentences,
-            best_first[: max(1, round(len(sentences) / _SENTENCES_PER_SELECTED))],
-            max_tokens,
-        )
-        return " ".join(selected) or _truncate(sentences[best_first[0]], max_tokens)
+        best_first = best_first[: max(1, round(len(sentences) / _SENTENCES_PER_SELECTED))]
+        fitting = _count_fitting((sentences[i] for i in best_first), max_tokens)
+        if fitting:
+            return " ".join(sentences[i] for i in sorted(best_first[:fitting]))
+        words = sentences[best_first[0]].split()
+        return " ".join(words[: _count_fitting(words, max_tokens)])
 
 
 def split_sentences(text: str) -> list[str]:
@@ -59,10 +61,8 @@ def rank_sentences(sentences: list[str]) -> list[float]:
         shares = [
             rank / total if total > 0 else 0.0 for rank, total in zip(ranks, totals, strict=True)
         ]
-        ranks = [
-            (1 - _DAMPING) / n + _DAMPING * received
-            for received in _multiply_similarities(rows, shares)
-        ]
+        received = _multiply_similarities(rows, shares)
+        ranks = [(1 - _DAMPING) / n + _DAMPING * amount for amount in received]
     total = sum(ranks)
     return [rank / total for rank in ranks]
 
@@ -100,23 +100,7 @@ def _multiply_similarities(rows: list[WordWeights], vector: list[float]) -> list
     ]
 
 
-def _select_fitting(sentences: list[str], best_first: list[int], max_tokens: int) -> list[str]:
-    """Return the best sentences that fit together, in the order of the text."""
-    selected: list[int] = []
-    for i in best_first:
-        max_tokens -= wordpiece.count_tokens(sentences[i])
-        if max_tokens < 0:
-            break
-        selected.append(i)
-    return [sentences[i] for i in sorted(selected)]
-
-
-def _truncate(sentence: str, max_tokens: int) -> str:
-    """Return the first words of *sentence*, as many as fit."""
-    words: list[str] = []
-    for word in sentence.split():
-        max_tokens -= wordpiece.count_tokens(word)
-        if max_tokens < 0:
-            break
-        words.append(word)
-    return " ".join(words)
+def _count_fitting(texts: Iterable[str], max_tokens: int) -> int:
+    """Return how many of the first texts fit together."""
+    totals = accumulate(map(wordpiece.count_tokens, texts))
+    return sum(1 for _ in takewhile(lambda total: total <= max_tokens, totals))

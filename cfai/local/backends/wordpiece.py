@@ -1,5 +1,6 @@
 """BERT's uncased WordPiece tokenizer, which MiniLM uses. Pure Python."""
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from functools import cache, lru_cache
@@ -11,15 +12,9 @@ _MAX_WORD_LENGTH = 100
 """In characters; a longer word is unknown, as in BERT."""
 
 # The blocks that BERT treats as CJK: each character is a separate word.
-_CJK = (
-    (0x4E00, 0x9FFF),
-    (0x3400, 0x4DBF),
-    (0x20000, 0x2A6DF),
-    (0x2A700, 0x2B73F),
-    (0x2B740, 0x2B81F),
-    (0x2B820, 0x2CEAF),
-    (0xF900, 0xFAFF),
-    (0x2F800, 0x2FA1F),
+_CJK = re.compile(
+    r"[\u3400-\u4DBF\u4E00-\u9FFF\uF900-\uFAFF"
+    r"\U00020000-\U0002A6DF\U0002A700-\U0002CEAF\U0002F800-\U0002FA1F]"
 )
 
 
@@ -88,10 +83,9 @@ def _clean_character(character: str) -> str:
     """Return what replaces a character before the text is split at whitespace."""
     if character in "\t\n\r" or unicodedata.category(character) == "Zs":
         return " "
-    code = ord(character)
-    if code in (0, 0xFFFD) or unicodedata.category(character).startswith("C"):
+    if character == "\ufffd" or unicodedata.category(character).startswith("C"):
         return ""
-    if any(first <= code <= last for first, last in _CJK):
+    if _CJK.match(character):
         return f" {character} "
     return character
 

@@ -53,7 +53,13 @@ class ModelRunner:
         body = await request.read_json()
         if model.task == _GENERATION:
             return await self._generate(request, body)
-        return await self._compute(request, model, body)
+
+        def work(is_cancelled: IsCancelled) -> tuple[bytes, str]:
+            result, backend = HANDLERS[model.task](model, body, is_cancelled)
+            return _encode_json(envelope(result)), backend
+
+        payload, backend = await self.others.run(work, only_if_free=_rejects_if_busy(body))
+        return json_response(200, payload, request.recorder.start_response(backend))
 
     async def run_queued(self, account: str, model: ServedModel, body: JsonBody) -> Any:
         """Return the result of a queued run, which starts as soon as a thread is free.
@@ -66,29 +72,16 @@ class ModelRunner:
         if model.task != _GENERATION:
             handler = HANDLERS[model.task]
             await self.others.wait_for_thread()
-            return await self.others.run(
-                lambda is_cancelled: orjson.Fragment(
-                    _encode_json(handler(model, body, is_cancelled)[0])
-                )
+            result = await self.others.run(
+                lambda is_cancelled: _encode_json(handler(model, body, is_cancelled)[0])
             )
+            return orjson.Fragment(result)
         generation_request = generation.parse_generation_request(body)
         await self._check_lora(account, body)
         await self.generators.wait_for_thread()
         async with RunningGeneration(backends.text_generator, generation_request) as pieces:
             end = pieces.start(self.generators, only_if_free=True)
             return await generation.collect_result(pieces, end, generation_request)
-
-    async def _compute(
-        self, request: ApiRequest, model: ServedModel, body: JsonBody
-    ) -> web.StreamResponse:
-        handler = HANDLERS[model.task]
-
-        def work(is_cancelled: IsCancelled) -> tuple[bytes, str]:
-            result, backend = handler(model, body, is_cancelled)
-            return _encode_json(envelope(result)), backend
-
-        payload, backend = await self.others.run(work, only_if_free=_rejects_if_busy(body))
-        return json_response(200, payload, request.recorder.start_response(backend))
 
     async def _generate(self, request: ApiRequest, body: JsonBody) -> web.StreamResponse:
         generation_request = generation.parse_generation_request(body)

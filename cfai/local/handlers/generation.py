@@ -3,11 +3,11 @@
 import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 import orjson
 from aiohttp import web
+from attrs import define, field
 
 from cfai.local import errors
 from cfai.local.backends.roles import GenerationEnd, GenerationRequest, TextGenerator
@@ -15,8 +15,6 @@ from cfai.local.errors import ApiError
 from cfai.local.requests import ApiRequest, JsonBody, check_fields, missing_fields
 from cfai.local.workers import WorkerPool
 from cfai.tasks import Prompt, TextGeneration
-
-ChatMessage = dict[str, str]
 
 _TEXT_ONLY = "the local text model reads only text, no images, audio or files"
 
@@ -35,6 +33,7 @@ _SAMPLING = {
 """The service's names of the sampling parameters, and llama.cpp's."""
 
 
+@define(eq=False)
 class RunningGeneration:
     """A running text generation: an async iterator of text pieces. Leaving it stops the generator.
 
@@ -42,16 +41,13 @@ class RunningGeneration:
     backpressure: the context window limits the text, and so what can wait here for a slow reader.
     """
 
-    def __init__(
-        self, load_generator: Callable[[], TextGenerator], request: GenerationRequest
-    ) -> None:
-        self._load_generator = load_generator
-        self._request = request
-        self._loop = asyncio.get_running_loop()
-        self._pieces: asyncio.Queue[str | None] = asyncio.Queue()
-        self._stop = threading.Event()
-        self.backend: str = ""
-        """The generator's name, set before the first piece."""
+    _load_generator: Callable[[], TextGenerator]
+    _request: GenerationRequest
+    backend: str = field(default="", init=False)
+    """The generator's name, set before the first piece."""
+    _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, init=False)
+    _pieces: "asyncio.Queue[str | None]" = field(factory=asyncio.Queue, init=False)
+    _stop: threading.Event = field(factory=threading.Event, init=False)
 
     def start(self, pool: WorkerPool, *, only_if_free: bool) -> asyncio.Future[GenerationEnd]:
         """Start in a thread of *pool*; the future resolves when the generation ends or is stopped.
@@ -64,12 +60,7 @@ class RunningGeneration:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         self._stop.set()
 
     def __aiter__(self) -> Self:
@@ -89,16 +80,14 @@ class RunningGeneration:
                 return GenerationEnd("stopped", 0, 0)
             generator = self._load_generator()
             self.backend = generator.name
-            return generator.generate(self._request, self._on_piece)
+            return generator.generate(self._request, self._put)
         finally:
             self._put(None)
 
-    def _on_piece(self, piece: str) -> bool:
-        self._put(piece)
-        return self._stop.is_set()
-
-    def _put(self, piece: str | None) -> None:
+    def _put(self, piece: str | None) -> bool:
+        """Hand over a piece, or `None` at the end; return whether to stop."""
         self._loop.call_soon_threadsafe(self._pieces.put_nowait, piece)
+        return self._stop.is_set()
 
 
 async def collect_result(
@@ -111,7 +100,11 @@ async def collect_result(
     """
     text = "".join([piece async for piece in generation])
     usage = _build_usage(await asyncio.shield(end))
-    return {"response": text if request.schema is None else _parse_output(text), "usage": usage}
+    try:
+        response = text if request.schema is None else orjson.loads(text)
+    except orjson.JSONDecodeError as exc:
+        raise errors.json_mode_failed() from exc
+    return {"response": response, "usage": usage}
 
 
 async def stream_response(
@@ -148,23 +141,15 @@ async def stream_response(
 async def _start_stream(
     generation: RunningGeneration, request: ApiRequest, headers: Mapping[str, str]
 ) -> web.StreamResponse:
-    fields = {**request.recorder.start_response(generation.backend), **headers}
+    fields = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", **headers}
+    fields |= request.recorder.start_response(generation.backend)
     response = web.StreamResponse(headers=fields)
-    response.headers["Content-Type"] = "text/event-stream"
-    response.headers["Cache-Control"] = "no-cache"
     await response.prepare(request.http)
     return response
 
 
 def _encode_sse(document: Mapping[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(document) + b"\n\n"
-
-
-def _parse_output(text: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as exc:
-        raise errors.json_mode_failed() from exc
 
 
 def _build_usage(end: GenerationEnd) -> dict[str, int]:
@@ -188,33 +173,26 @@ def parse_generation_request(body: JsonBody) -> GenerationRequest:
     if not chat and body.get("prompt") is None:
         raise missing_fields("prompt", "messages")
     check_fields(TextGeneration if chat else Prompt, body)
-    _refuse_unsupported(body)
-    messages = _read_messages(
-        body["messages"] if chat else [{"role": "user", "content": body["prompt"]}]
-    )
-    raw = "\n".join(message["content"] for message in messages)
-    return GenerationRequest(
-        prompt=raw if body.get("raw") else messages,
-        max_tokens=_read_max_tokens(body),
-        seed=None if body.get("seed") is None else int(body["seed"]),
-        sampling=_read_sampling(body),
-        schema=_read_response_format(body),
-    )
-
-
-def _refuse_unsupported(body: JsonBody) -> None:
     for name in ("tools", "functions"):
         if body.get(name):
             raise errors.not_supported(f"the local text model can't call tools: omit {name}")
     if body.get("image") is not None:
         raise errors.not_supported(_TEXT_ONLY)
-
-
-def _read_messages(messages: Sequence[Mapping[str, Any]]) -> list[ChatMessage]:
-    return [
+    messages = [
         {"role": message["role"], "content": _join_parts(message["content"])}
-        for message in messages
+        for message in (body["messages"] if chat else [{"role": "user", "content": body["prompt"]}])
     ]
+    raw = "\n".join(message["content"] for message in messages)
+    max_tokens = _MAX_TOKENS if body.get("max_tokens") is None else body["max_tokens"]
+    if max_tokens < 1:
+        raise errors.bad_input(f"max_tokens must be at least 1, got {max_tokens}")
+    return GenerationRequest(
+        prompt=raw if body.get("raw") else messages,
+        max_tokens=int(max_tokens),
+        seed=None if body.get("seed") is None else int(body["seed"]),
+        sampling=_read_sampling(body),
+        schema=_read_response_format(body),
+    )
 
 
 def _join_parts(content: str | Sequence[str | Mapping[str, Any]]) -> str:
@@ -225,15 +203,6 @@ def _join_parts(content: str | Sequence[str | Mapping[str, Any]]) -> str:
     if any(part.get("type", "text") != "text" for part in parts):
         raise errors.not_supported(_TEXT_ONLY)
     return "\n".join(part["text"] for part in parts)
-
-
-def _read_max_tokens(body: JsonBody) -> int:
-    value = body.get("max_tokens")
-    if value is None:
-        return _MAX_TOKENS
-    if value < 1:
-        raise errors.bad_input(f"max_tokens must be at least 1, got {value}")
-    return int(value)
 
 
 def _read_sampling(body: JsonBody) -> dict[str, float]:

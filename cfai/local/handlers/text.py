@@ -8,13 +8,7 @@ from typing import Any
 from cfai.local import backends, errors
 from cfai.local.backends.roles import IsCancelled, Pooling
 from cfai.local.models import ServedModel
-from cfai.local.requests import (
-    JsonBody,
-    check_fields,
-    missing_fields,
-    read_contexts,
-    read_texts,
-)
+from cfai.local.requests import JsonBody, check_fields, missing_fields, read_contexts
 from cfai.tasks import Rerank, Summarization, TextClassification, TextEmbeddings
 
 _DEFAULT_MAX_LENGTH = 1024
@@ -52,27 +46,16 @@ def rerank(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tup
 
 def embed(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:
     """Answer with vectors; or, as bge-m3 does, with a ranking of contexts by a query."""
-    if not model.takes_contexts or body.get("contexts") is None:
-        return _embed(model, body, _collect_texts(model, body), is_cancelled, result_field="data")
-    if body.get("query") is None:
-        return _embed(model, body, read_contexts(body), is_cancelled, result_field="response")
-    return rerank(model, body, is_cancelled)
-
-
-def _embed(
-    model: ServedModel,
-    body: JsonBody,
-    texts: list[str],
-    is_cancelled: IsCancelled,
-    *,
-    result_field: str,
-) -> tuple[Any, str]:
+    with_contexts = model.takes_contexts and body.get("contexts") is not None
+    if with_contexts and body.get("query") is not None:
+        return rerank(model, body, is_cancelled)
+    texts = read_contexts(body) if with_contexts else _collect_texts(model, body)
     pooling: Pooling = "cls" if body.get("pooling") == "cls" else "mean"
     backend = backends.embedder()
     vectors = backend.embed(
         texts, dimensions=model.dimensions, pooling=pooling, is_cancelled=is_cancelled
     )
-    result = {"shape": list(vectors.shape), result_field: vectors}
+    result = {"shape": list(vectors.shape), "response" if with_contexts else "data": vectors}
     # Models of other vendors do not report their pooling.
     if model.name.startswith("@cf/baai/"):
         result["pooling"] = pooling
@@ -88,5 +71,9 @@ def _collect_texts(model: ServedModel, body: JsonBody) -> list[str]:
     for name in names:
         # Some models take the same texts in other fields; the rules are those of `text`.
         check_fields(TextEmbeddings, {**body, "text": body[name]})
-        texts += read_texts(name, body[name], limit=model.texts_per_request)
+        values = [body[name]] if isinstance(body[name], str) else body[name]
+        limit = model.texts_per_request
+        if limit is not None and len(values) > limit:
+            raise errors.bad_input(f"{name} must have at most {limit} items, got {len(values)}")
+        texts += values
     return texts
