@@ -99,7 +99,6 @@ class Ending:
     """How a call ended."""
 
     outcome: Outcome
-
     elapsed: float
     """Seconds from the beginning of the call to its end; for a stream, to the end of the stream."""
 

@@ -11,12 +11,7 @@ from attrs import frozen
 
 from cfai.media import MediaForm
 
-__all__ = [
-    "TASKS",
-    "Profile",
-    "models",
-    "profile",
-]
+__all__ = ["TASKS", "Profile", "models", "profile"]
 
 
 @frozen
@@ -24,7 +19,6 @@ class Profile:
     """Known facts about one model. `None` means unknown or unlimited."""
 
     model: str
-
     task: str | None = None
     """The service's name of its task, such as "Text Generation"; `None` for an unknown model."""
 

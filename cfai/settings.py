@@ -148,10 +148,8 @@ class Polling:
 
     base: float = field(default=1.0, validator=seconds)
     """Seconds; the first delay."""
-
     factor: float = field(default=1.5, validator=factor)
     """Factor between each delay and the one before."""
-
     cap: float = field(default=30.0, validator=seconds)
     """Seconds; no delay is longer."""
 
@@ -230,11 +228,7 @@ _TAG: Final = re.compile(r"[A-Za-z0-9:\-./@]{1,50}")
 
 
 def _tags(value: Iterable[str] | None) -> tuple[str, ...] | None:
-    if isinstance(value, str):
-        raise InputError(
-            f"Options.tags must be a list of tags, got the string {format_value(value)}"
-        )
-    if not isinstance(value, Iterable | None):
+    if isinstance(value, str) or not isinstance(value, Iterable | None):
         raise InputError(f"Options.tags must be a list of tags, got {format_value(value)}")
     return None if value is None else tuple(value)
 

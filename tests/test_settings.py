@@ -138,7 +138,7 @@ def test_backoff_and_metadata_of_the_gateway_are_checked() -> None:
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
-        ("one", "must be a list of tags, got the string"),
+        ("one", "must be a list of tags, got 'one'"),
         ([*"abcdef"], "at most 5 tags, got 6"),
         (["a" * 51], "1 to 50"),
         ([""], "1 to 50"),

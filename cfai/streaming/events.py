@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 from attrs import define, field, frozen
 
 from cfai._session.body import StreamBody
-from cfai._session.redaction import redact_error
 from cfai._types.json import loads
 from cfai._wire.errors import ERROR_KEYS, describe_decode_error, error_from_event
 from cfai._wire.sse import EventSplitter
-from cfai.errors import CfaiError, ConnectionLost, DecodeError, StatusError, StreamInterrupted
-from cfai.meta import Meta
+from cfai.errors import ConnectionLost, DecodeError, StatusError, StreamInterrupted
 
 if TYPE_CHECKING:
     from httpx_sse import ServerSentEvent
@@ -66,7 +64,7 @@ def _parse_data(event: bytes | ServerSentEvent) -> Any:
 class EventReader:
     """The events of one body, which it owns: `take` an event, or `read_more` bytes first."""
 
-    _body: StreamBody
+    body: StreamBody
     _blocks: EventSplitter = field(init=False)
     _ready: deque[bytes | ServerSentEvent] = field(factory=deque, init=False)
     count: int = field(default=0, init=False)
@@ -77,7 +75,7 @@ class EventReader:
     """Whether no blank line ended the last event of the body."""
 
     def __attrs_post_init__(self) -> None:
-        self._blocks = EventSplitter(self._body.settings.max_event_bytes)
+        self._blocks = EventSplitter(self.body.settings.max_event_bytes)
 
     @classmethod
     async def open(cls, body: StreamBody) -> Self:
@@ -104,11 +102,6 @@ class EventReader:
         return reader
 
     @property
-    def meta(self) -> Meta:
-        """The facts of the exchange."""
-        return self._body.meta
-
-    @property
     def bare_done(self) -> bool:
         """Whether a line `[DONE]` outside any event ended the stream."""
         return self._blocks.bare_done
@@ -129,7 +122,7 @@ class EventReader:
             AnswerTooLarge: One event is larger than the limit.
         """
         try:
-            chunk = await self._body.read_chunk()
+            chunk = await self.body.read_chunk()
         except ConnectionLost as exc:
             count = self.count + len(self._ready)
             message = f"the stream was cut after {count} events: {exc}"
@@ -149,7 +142,7 @@ class EventReader:
         if type(event) is bytes and type(document) is dict and ERROR_KEYS.isdisjoint(document):
             return None
         named = not isinstance(event, bytes) and event.event == "error"
-        return error_from_event(document, is_named_error=named, meta=self.meta)
+        return error_from_event(document, is_named_error=named, meta=self.body.meta)
 
     def parse(self, event: bytes | ServerSentEvent) -> Any:
         """The JSON of an event.
@@ -173,28 +166,12 @@ class EventReader:
     def add_context(self, error: DecodeError, event: bytes | ServerSentEvent) -> None:
         """Add the data of *event* and the facts of the exchange to *error*."""
         data = event if isinstance(event, bytes) else event.data.encode()
-        describe_decode_error(error, data, self.meta)
-
-    def redact(self, error: CfaiError) -> None:
-        """Remove the secrets of the call from an error that is about to leave the stream."""
-        redact_error(error, self._body.settings.secrets)
-
-    def restart_content_timeout(self) -> None:
-        """Restart the limit `Timeouts.content`: an event added something."""
-        self._body.restart_content_timeout()
-
-    def cancel(self) -> None:
-        """End the reading, from any task."""
-        self._body.cancel()
+        describe_decode_error(error, data, self.body.meta)
 
     async def finish(self) -> None:
         """Drop what is left, and read to a near end so that the connection can be reused."""
         self._ready.clear()
-        await self._body.drain()
-
-    def close(self) -> None:
-        """Close the connection at once, unless the body was read to its end."""
-        self._body.close()
+        await self.body.drain()
 
 
 def as_server_sent_event(event: bytes | ServerSentEvent) -> ServerSentEvent:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from attrs import define, evolve, field
 
 from cfai._session.body import StreamBody
+from cfai._session.redaction import redact_error
 from cfai._wire.answers import AnswerSpec, answer_from_text
 from cfai._wire.text import TextBuilder, read_token, token_from_text
 from cfai.errors import CfaiError, DecodeError, InputError, ServerError, StreamInterrupted
@@ -121,7 +122,7 @@ class TokenStream:
         self.cancelled = self.cancelled or not self._ended
         self._open_events, self._ended = None, True
         if self._events is not None:
-            self._events.cancel()
+            self._events.body.cancel()
         self._interrupt()
         self._report_end(complete=complete)
 
@@ -141,10 +142,10 @@ class TokenStream:
             if isinstance(failure, StreamInterrupted):
                 failure.answer, failure.events = self.answer, self._event_count
             if self._events is not None:
-                self._events.redact(failure)
+                redact_error(failure, self._events.body.settings.secrets)
             self._failure = failure
         if self._events is not None:
-            self._events.close()
+            self._events.body.close()
         self._interrupt()
         if exc is None or complete:
             self._report_end(complete=complete)
@@ -220,7 +221,7 @@ class TokenStream:
             if events.at_end:
                 return None
             if self._progressed:
-                events.restart_content_timeout()
+                events.body.restart_content_timeout()
                 self._progressed = False
             if not await self._wait_for_bytes(events):
                 return None
@@ -299,7 +300,7 @@ class TokenStream:
         """The facts of the exchange, once the response began."""
         if self._unstreamed is not None:
             return self._unstreamed.meta
-        return Meta() if self._events is None else self._events.meta
+        return Meta() if self._events is None else self._events.body.meta
 
     async def collect(self) -> Text:
         """Read to the end and return the complete answer.

@@ -104,12 +104,22 @@ class PythonTool:
         return await value if inspect.isawaitable(value) else value
 
     def written(self, value: Any) -> str:
-        """Write a return value of the function as the text for the model.
+        """Write a return value as the text for the model: a string as is, anything else as JSON.
 
         Raises:
             InputError: JSON can't express the value, or the text is too long.
         """
-        text = write_result(value)
+        text = value
+        if not isinstance(value, str):
+            try:
+                document = value.to_dict() if isinstance(value, Answer) else write_value(value)
+                text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+            except Exception as exc:
+                kind = type(value).__name__
+                raise InputError(
+                    f"the tool returned a value of type {kind}, which JSON can't express"
+                ) from exc
+        text = _encodable(text)
         if len(text) > self.max_characters:
             raise InputError(
                 f"the tool returned {len(text)} characters, the limit is {self.max_characters}"
@@ -248,24 +258,6 @@ def _tool_name(tool: PythonTool | Tool | Function | Mapping[str, Any]) -> str:
     if not isinstance(name, str):
         raise InputError(f"a tool must have a name, got {tool!r:.80}")
     return name
-
-
-def write_result(value: Any) -> str:
-    """Write the return value of a tool as the text for the model: a string as is, or JSON.
-
-    Raises:
-        InputError: JSON can't express the value.
-    """
-    if isinstance(value, str):
-        return _encodable(value)
-    try:
-        document = value.to_dict() if isinstance(value, Answer) else write_value(value)
-        return _encodable(json.dumps(document, ensure_ascii=False, allow_nan=False))
-    except Exception as exc:
-        kind = type(value).__name__
-        raise InputError(
-            f"the tool returned a value of type {kind}, which JSON can't express"
-        ) from exc
 
 
 def _encodable(text: str) -> str:
