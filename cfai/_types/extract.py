@@ -30,7 +30,6 @@ _FENCE_CLOSES: Final = re.compile(r"\s*+```")
 _FENCE_AND_END: Final = re.compile(r"\s*+(?:```\s*+)?\Z")
 _MAX_FENCE: Final = 40
 
-
 _MAX_VALUES: Final = 5000
 """A text with more values than this is not an answer, and would take long."""
 

@@ -49,7 +49,9 @@ def define_function(
     """
     if not callable(function):
         raise InputError(f"a tool must be a function or a definition, got {function!r:.80}")
-    inner = _strip_partial(function)
+    inner: Any = function
+    while isinstance(inner, partial):  # whose own name and docstring say nothing
+        inner = inner.func
     tool_name = name or str(getattr(inner, "__name__", type(inner).__name__))
     if not _NAME.fullmatch(tool_name):
         raise InputError(
@@ -61,13 +63,6 @@ def define_function(
     schema = builder.build_object(fields, parameter_descriptions(doc), tool_name)
     text = first_paragraph(doc) if description is None else description
     return FunctionDefinition(tool_name, text or tool_name, builder.resolve(schema), fields)
-
-
-def _strip_partial(function: Any) -> Any:
-    """Give the function inside a partial, whose own name and docstring say nothing."""
-    while isinstance(function, partial):
-        function = function.func
-    return function
 
 
 def _docstring(function: Any) -> str:

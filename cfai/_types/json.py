@@ -6,11 +6,11 @@ about form: unknown keys are ignored, so that the service can add some.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import attrs
 import orjson
 
 from cfai.errors import DecodeError
@@ -86,25 +86,22 @@ def _structure_datetime(value: Any, _: Any) -> datetime:
     return moment
 
 
+_HOOKS: Final[dict[type[Any], Callable[[Any, Any], Any]]] = {
+    str: _structure_text,
+    float: _structure_float,
+    int: _structure_int,
+    bool: _structure_bool,
+    datetime: _structure_datetime,
+}
+
+
 @cache
 def _service_converter() -> Converter:
     from cattrs import Converter
-    from cattrs.gen import make_dict_structure_fn
 
-    converter = Converter(detailed_validation=True)
-    for kind, hook in (
-        (str, _structure_text),
-        (float, _structure_float),
-        (int, _structure_int),
-        (bool, _structure_bool),
-    ):
+    converter = Converter(detailed_validation=True, forbid_extra_keys=False)
+    for kind, hook in _HOOKS.items():
         converter.register_structure_hook(kind, hook)
-    converter.register_structure_hook(datetime, _structure_datetime)
-
-    def attrs_hook(cls: type[Any]) -> Any:
-        return make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=False)
-
-    converter.register_structure_hook_factory(attrs.has, attrs_hook)
     return converter
 
 

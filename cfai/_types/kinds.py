@@ -17,6 +17,7 @@ from types import UnionType
 from typing import (
     Annotated,
     Any,
+    Literal,
     NotRequired,
     Required,
     Union,
@@ -48,6 +49,15 @@ def strip_annotated(kind: Any) -> Any:
 def is_enum(kind: Any) -> bool:
     """Tell whether it is an enumeration, including those of strings or numbers."""
     return isinstance(kind, type) and issubclass(kind, Enum)
+
+
+def choices_of(kind: Any) -> tuple[Any, ...]:
+    """Give the values of a literal or an enumeration; nothing for other types."""
+    if is_enum(kind):
+        return tuple(member.value for member in kind)
+    if get_origin(kind) is Literal:
+        return tuple(v.value if isinstance(v, Enum) else v for v in get_args(kind))
+    return ()
 
 
 def is_union(kind: Any) -> bool:
@@ -102,12 +112,10 @@ class Field:
 
 def stored_names(kind: Any) -> tuple[str, ...]:
     """Give the names of the attributes that hold the `__init__` arguments of a class."""
-    if attrs.has(kind):
-        return tuple(attribute.name for attribute in attrs.fields(kind) if attribute.init)
-    if dataclasses.is_dataclass(kind):
-        return tuple(attribute.name for attribute in dataclasses.fields(kind) if attribute.init)
-    named_tuple: Any = kind
-    return tuple(named_tuple._fields)
+    if is_named_tuple(kind):
+        return tuple(kind._fields)
+    attributes: Any = attrs.fields(kind) if attrs.has(kind) else dataclasses.fields(kind)
+    return tuple(attribute.name for attribute in attributes if attribute.init)
 
 
 def fields_of(kind: Any) -> tuple[Field, ...]:
@@ -116,28 +124,23 @@ def fields_of(kind: Any) -> tuple[Field, ...]:
     Raises:
         NameError: An annotation names something that can't be found.
     """
-    hints = _type_hints(kind)
+    try:
+        hints = get_type_hints(kind, include_extras=True)
+    except NameError:
+        # A class defined inside a function is not found by its own name in the module.
+        names = {**vars(kind), kind.__name__: kind}
+        hints = get_type_hints(kind, localns=names, include_extras=True)
     if attrs.has(kind):
         return tuple(_attrs_fields(kind, hints))
     if dataclasses.is_dataclass(kind):
         return tuple(_dataclass_fields(kind, hints))
     if is_typeddict(kind):
         return tuple(_typeddict_fields(kind, hints))
-    named_tuple: Any = kind
-    defaults = named_tuple._field_defaults
+    defaults = kind._field_defaults
     return tuple(
         Field(name, hints.get(name, Any), name not in defaults, defaults.get(name))
-        for name in named_tuple._fields
+        for name in kind._fields
     )
-
-
-def _type_hints(kind: Any) -> dict[str, Any]:
-    try:
-        return get_type_hints(kind, include_extras=True)
-    except NameError:
-        # A class defined inside a function is not found by its own name in the module.
-        names = {**vars(kind), kind.__name__: kind}
-        return get_type_hints(kind, localns=names, include_extras=True)
 
 
 def _attrs_fields(kind: Any, hints: Mapping[str, Any]) -> Iterator[Field]:

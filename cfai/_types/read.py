@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import date, datetime, time
 from decimal import Decimal, InvalidOperation
@@ -26,6 +26,7 @@ from cfai._types.json import path_first
 from cfai._types.kinds import (
     SETS,
     Field,
+    choices_of,
     fields_of,
     is_class,
     is_enum,
@@ -57,21 +58,21 @@ def read_value(value: Any, kind: Any, name: str) -> Any:
     """
     from cattrs import transform_error
 
+    token = _ATTEMPTS.set({})
     try:
-        with _remember_unions():
-            return _user_converter().structure(value, strip_annotated(kind))
+        return _user_converter().structure(value, strip_annotated(kind))
     except Exception as exc:
-        reasons = transform_error(exc, path=name, format_exception=_describe_error)
+        reasons = transform_error(
+            exc, path=name, format_exception=lambda exc, _: str(exc) or type(exc).__name__
+        )
         raise TypeMismatch("; ".join(path_first(reason) for reason in reasons[:5])) from exc
+    finally:
+        _ATTEMPTS.reset(token)
 
 
 def write_value(value: Any) -> Any:
     """Give a value as JSON types: objects, lists, strings, numbers, true, false and null."""
     return _user_converter().unstructure(value)
-
-
-def _describe_error(exc: BaseException, _: Any) -> str:
-    return str(exc) or type(exc).__name__
 
 
 @cache
@@ -85,7 +86,10 @@ def _user_converter() -> Converter:
         converter.register_structure_hook(kind, hook)
     converter.register_structure_hook_func(lambda kind: kind is NoneType, _read_null)
     converter.register_structure_hook_func(lambda kind: kind is object, lambda value, _: value)
-    converter.register_structure_hook_func(lambda kind: origin_of(kind) is Literal, _read_literal)
+    converter.register_structure_hook_func(
+        lambda kind: origin_of(kind) is Literal,
+        lambda value, kind: _pick_choice(value, get_args(kind)),
+    )
     for matches, factory in (
         (is_mapping, _mapping_hook),
         (is_list, _list_hook),
@@ -145,10 +149,6 @@ def _pick_choice(value: Any, choices: Iterable[Any]) -> Any:
             return choice
         shown.append(_show_json(choice_value))
     _refuse_value(f"one of {', '.join(shown)}", value)
-
-
-def _read_literal(value: Any, kind: Any) -> Any:
-    return _pick_choice(value, get_args(kind))
 
 
 def _read_null(value: Any, _: Any) -> None:
@@ -239,7 +239,7 @@ _SCALARS: Final[dict[type[Any], _Hook]] = {
 _Attempts = dict[tuple[int, int], tuple[Any, list[Exception]]]
 
 _ATTEMPTS: ContextVar[_Attempts | None] = ContextVar("_ATTEMPTS", default=None)
-"""The results so far, by the id of the value and of the union's members."""
+"""The results until the whole value is read, by the id of the value and of the union's members."""
 
 _IMPOSSIBLE: Final = (9.0,)
 _ANYTHING: Final = (8.0,)
@@ -255,16 +255,6 @@ _JSON_TYPES: Final[dict[Any, frozenset[type[Any]]]] = {
     Decimal: _NUMBERS | {str},
     **dict.fromkeys((datetime, date, time, UUID), frozenset({str})),
 }
-
-
-@contextmanager
-def _remember_unions() -> Iterator[None]:
-    """Remember the values that were read as a union until the whole value is read."""
-    token = _ATTEMPTS.set({})
-    try:
-        yield
-    finally:
-        _ATTEMPTS.reset(token)
 
 
 def _union_hook(kind: Any, converter: Converter) -> _Hook:
@@ -341,7 +331,7 @@ class _Member:
             return cls(kind, origin_of(inner), _json_types(inner))
         kinds = {field.name: _unwrap(field.kind) for field in fields_of(inner)}
         required = frozenset(field.name for field in fields_of(inner) if field.required)
-        choices = {name: values for name, field in kinds.items() if (values := _choices(field))}
+        choices = {name: values for name, field in kinds.items() if (values := choices_of(field))}
         types = {name: types for name, field in kinds.items() if (types := _json_types(field))}
         return cls(kind, inner, frozenset({dict}), frozenset(kinds), required, choices, types)
 
@@ -382,21 +372,13 @@ def _unwrap(kind: Any) -> Any:
     return kind
 
 
-def _choices(kind: Any) -> tuple[Any, ...]:
-    if is_enum(kind):
-        return tuple(member.value for member in kind)
-    if origin_of(kind) is Literal:
-        return tuple(v.value if isinstance(v, Enum) else v for v in get_args(kind))
-    return ()
-
-
 def _json_types(kind: Any) -> frozenset[type[Any]] | None:
     kind = _unwrap(kind)
     if is_union(kind):
         members = [_json_types(member) for member in get_args(kind)]
         return None if None in members else frozenset().union(*filter(None, members))
     if is_enum(kind) or origin_of(kind) is Literal:
-        types = frozenset(type(choice) for choice in _choices(kind))
+        types = frozenset(type(choice) for choice in choices_of(kind))
         return types | _NUMBERS if types & _NUMBERS else types
     if is_class(kind) or is_mapping(kind):
         return frozenset({dict})
@@ -409,11 +391,9 @@ def _json_types(kind: Any) -> frozenset[type[Any]] | None:
 def _list_hook(kind: Any, converter: Converter) -> _Hook:
     """Read only a list: strings and objects can be iterated, too."""
     origin, arguments = origin_of(kind), get_args(kind)
-    container: Callable[[list[Any]], Any] = list
+    container: Any = set if origin in SETS else list
     if origin in (tuple, frozenset):
         container = origin
-    elif origin in SETS:
-        container = set
     is_fixed = is_fixed_tuple(kind)
 
     def hook(value: Any, _: Any) -> Any:

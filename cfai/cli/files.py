@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+import os
 import string
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,10 +43,19 @@ def read_file(path: Path) -> bytes:
     Raises:
         InputError: It can't be read.
     """
-    try:
+    with _translate_errors(path):
         return path.read_bytes()
+
+
+@contextmanager
+def _translate_errors(path: Path) -> Iterator[None]:
+    """Raise `InputError` for a file that can't be read."""
+    try:
+        yield
+    except csv.Error as exc:
+        raise InputError(f"{path} can't be read as CSV: {exc}") from exc
     except OSError as exc:
-        raise InputError(f"can't read {path}: {exc.strerror}") from exc
+        raise InputError(f"can't read {path}: {exc.strerror or exc}") from exc
 
 
 def read_lines(path: Path, newline: str | None = None) -> Iterator[str]:
@@ -134,8 +145,8 @@ class Columns:
         Raises:
             InputError: A field is missing, or the text is not a string.
         """
-        for name in (self.text, self.id):
-            if name is not None and name not in row and not self.lenient:
+        for name in () if self.lenient else self.names:
+            if name not in row:
                 raise InputError(f"{place} has no field {name!r}; {self._advise(name)}")
         text = row.get(self.text)
         if not isinstance(text, str):
@@ -220,7 +231,8 @@ def find_text_file(arguments: Sequence[str]) -> Path | None:
     suffixes = ", ".join(_READERS)
     for argument in arguments:
         suffix = Path(argument).suffix.lower()
-        exists = _is_file(argument) if suffix else False
+        # Unlike the method of `Path`, this accepts a text that is too long for a file name.
+        exists = bool(suffix) and os.path.isfile(argument)  # noqa: PTH113
         if suffix in _READERS and exists and len(arguments) == 1:
             return Path(argument)
         if exists:
@@ -233,25 +245,14 @@ def find_text_file(arguments: Sequence[str]) -> Path | None:
     return None
 
 
-def _is_file(argument: str) -> bool:
-    try:
-        return Path(argument).is_file()
-    except OSError:  # too long for a file name
-        return False
-
-
 def read_text_file(path: Path, columns: Columns) -> Iterator[Entry]:
     """Read the texts of a file in the format of its suffix.
 
     Raises:
         InputError: It can't be read, or has another format.
     """
-    try:
+    with _translate_errors(path):
         yield from _READERS[path.suffix.lower()](path, columns)
-    except csv.Error as exc:
-        raise InputError(f"{path} can't be read as CSV: {exc}") from exc
-    except OSError as exc:
-        raise InputError(f"can't read {path}: {exc.strerror or exc}") from exc
 
 
 def count_file_texts(path: Path) -> int:
@@ -260,17 +261,12 @@ def count_file_texts(path: Path) -> int:
     Raises:
         InputError: It can't be read.
     """
-    try:
+    with _translate_errors(path):
         if path.suffix.lower() == ".parquet":
-            rows: int = _open_parquet(path).metadata.num_rows
-            return rows
+            return int(_open_parquet(path).metadata.num_rows)
         if path.suffix.lower() == ".csv":
             csv.field_size_limit(_MAX_CSV_FIELD)
             with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
                 return max(0, sum(1 for _ in csv.reader(file)) - 1)
         with path.open("rb") as lines:
             return sum(1 for line in lines if line.strip())
-    except csv.Error as exc:
-        raise InputError(f"{path} can't be read as CSV: {exc}") from exc
-    except OSError as exc:
-        raise InputError(f"can't read {path}: {exc.strerror or exc}") from exc

@@ -1,7 +1,6 @@
 """`cfai models` and `cfai finetunes`: lists as tables or lines, and changes to fine-tunes."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, TypeVar
 
@@ -13,7 +12,7 @@ from cfai.cli.console import Output, Target, to_json_line, write_text
 from cfai.errors import InputError
 
 if TYPE_CHECKING:
-    from cfai.resources.finetunes import Finetune, FinetuneAsset
+    from cfai.resources.finetunes import Finetune
     from cfai.resources.models import Model
 
 
@@ -35,7 +34,7 @@ _MAX_CELL: Final = 60
 
 
 async def print_list(
-    rows: AsyncIterator[R],
+    rows: AsyncIterable[R],
     columns: Sequence[str],
     cells: Callable[[R], Sequence[object]],
     *,
@@ -67,13 +66,10 @@ def _print_table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
     heads = [Column(name, no_wrap=name == columns[0], overflow="fold") for name in columns]
     table = Table(*heads, box=None, pad_edge=False)
     for first, *others in rows:
-        cells = (Text(_cut(console.strip_controls(cell))) for cell in others)
-        table.add_row(Text(console.strip_controls(first)), *cells)
+        cells = map(console.strip_controls, others)
+        shortened = (t if len(t) <= _MAX_CELL else f"{t[: _MAX_CELL - 1]}…" for t in cells)
+        table.add_row(Text(console.strip_controls(first)), *map(Text, shortened))
     Console().print(table)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _MAX_CELL else f"{text[: _MAX_CELL - 1]}…"
 
 
 # Models
@@ -97,7 +93,8 @@ _MODEL_COLUMNS: Final = ("model", "task", "context", "LoRA", "price")
 
 
 @models_app.command()
-def search(
+@clients.async_command
+async def search(
     words: Annotated[
         str | None, typer.Argument(help="Words in the name or the description.")
     ] = None,
@@ -107,15 +104,9 @@ def search(
     as_json: Json = False,
 ) -> None:
     """List all models, or those that match."""
-    asyncio.run(_search(words, task, author, as_json=as_json))
-
-
-async def _search(
-    words: str | None, task: str | None, author: str | None, *, as_json: bool
-) -> None:
     async with clients.open_client(local=False) as ai:
         models = ai.models.search(words, task=task, author=author)
-        await print_list(aiter(models), _MODEL_COLUMNS, _model_cells, as_json=as_json)
+        await print_list(models, _MODEL_COLUMNS, _model_cells, as_json=as_json)
 
 
 def _model_cells(model: "Model") -> tuple[object, ...]:
@@ -127,48 +118,34 @@ def _model_cells(model: "Model") -> tuple[object, ...]:
 
 
 @models_app.command()
-def schema(
+@clients.async_command
+async def schema(
     model: Annotated[str, typer.Argument(help="The model's name, such as @cf/openai/whisper.")],
     *,
     output: Output = None,
 ) -> None:
     """Print the JSON schemas of a model's input and output."""
     target = Target(output)
-    target.check()
-    asyncio.run(_schema(model, target))
-
-
-async def _schema(model: str, target: Target) -> None:
     async with clients.open_client(local=False) as ai:
         target.write_json((await ai.models.schema(model)).raw)
 
 
 @models_app.command()
-def tasks(*, as_json: Json = False) -> None:
+@clients.async_command
+async def tasks(*, as_json: Json = False) -> None:
     """List the tasks of models."""
-    asyncio.run(_tasks(as_json=as_json))
-
-
-async def _tasks(*, as_json: bool) -> None:
     async with clients.open_client(local=False) as ai:
-        await print_list(
-            aiter(ai.models.tasks()),
-            ("task", "description"),
-            lambda task: (task.name, task.description),
-            as_json=as_json,
-        )
+        rows, columns = ai.models.tasks(), ("task", "description")
+        await print_list(rows, columns, lambda row: (row.name, row.description), as_json=as_json)
 
 
 @models_app.command()
-def authors(*, as_json: Json = False) -> None:
+@clients.async_command
+async def authors(*, as_json: Json = False) -> None:
     """List the authors of models."""
-    asyncio.run(_authors(as_json=as_json))
-
-
-async def _authors(*, as_json: bool) -> None:
     async with clients.open_client(local=False) as ai:
-        rows = aiter(ai.models.authors())
-        await print_list(rows, ("author",), lambda author: (author.name,), as_json=as_json)
+        rows = ai.models.authors()
+        await print_list(rows, ("author",), lambda row: (row.name,), as_json=as_json)
 
 
 # Fine-tunes
@@ -185,19 +162,16 @@ def _finetune_cells(row: "Finetune") -> tuple[object, ...]:
 
 
 @finetunes_app.command("list")
-def list_own(*, as_json: Json = False) -> None:
+@clients.async_command
+async def list_own(*, as_json: Json = False) -> None:
     """List the account's fine-tunes."""
-    asyncio.run(_list_own(as_json=as_json))
-
-
-async def _list_own(*, as_json: bool) -> None:
     async with clients.open_client(local=False) as ai:
-        rows = aiter(ai.finetunes.list())
-        await print_list(rows, _FINETUNE_COLUMNS, _finetune_cells, as_json=as_json)
+        await print_list(ai.finetunes.list(), _FINETUNE_COLUMNS, _finetune_cells, as_json=as_json)
 
 
 @finetunes_app.command("public")
-def list_public(
+@clients.async_command
+async def list_public(
     *,
     order_by: Annotated[str | None, typer.Option(help="The column to sort by.")] = None,
     limit: Annotated[int | None, typer.Option(help="Rows per request.")] = None,
@@ -205,19 +179,14 @@ def list_public(
     as_json: Json = False,
 ) -> None:
     """List the fine-tunes that every account can use."""
-    asyncio.run(_list_public(order_by, limit, offset, as_json=as_json))
-
-
-async def _list_public(
-    order_by: str | None, limit: int | None, offset: int | None, *, as_json: bool
-) -> None:
     async with clients.open_client(local=False) as ai:
-        rows = aiter(ai.finetunes.public(limit=limit, offset=offset, order_by=order_by))
+        rows = ai.finetunes.public(limit=limit, offset=offset, order_by=order_by)
         await print_list(rows, _FINETUNE_COLUMNS, _finetune_cells, as_json=as_json)
 
 
 @finetunes_app.command()
-def create(
+@clients.async_command
+async def create(
     model: Annotated[str, typer.Argument(help="The model that it was trained for.")],
     name: Annotated[str, typer.Argument(help="The name to pass as `lora`.")],
     *,
@@ -226,21 +195,16 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Create a fine-tune and print its id. Add its files with `upload`."""
-    asyncio.run(_create(model, name, description, public=public, as_json=as_json))
-
-
-async def _create(
-    model: str, name: str, description: str | None, *, public: bool, as_json: bool
-) -> None:
     async with clients.open_client(local=False) as ai:
         finetune = await ai.finetunes.create(
-            model, name, description=description, public=True if public else None
+            model, name, description=description, public=public or None
         )
         write_text(to_json_line(finetune.raw) if as_json else f"{finetune.id}\n")
 
 
 @finetunes_app.command()
-def upload(
+@clients.async_command
+async def upload(
     finetune: Annotated[str, typer.Argument(help="The id or name of the fine-tune.")],
     path: Annotated[Path, typer.Argument(help="The folder of an adapter, or one file.")],
     *,
@@ -251,17 +215,12 @@ def upload(
     is_folder = path.is_dir()
     if is_folder and name is not None:
         raise InputError("--name is for a single file: the files of a folder keep their names")
-    for asset in asyncio.run(_upload(finetune, path, name, is_folder=is_folder)):
-        if as_json:
-            write_text(to_json_line(asset.raw or {}))
-
-
-async def _upload(
-    finetune: str, path: Path, name: str | None, *, is_folder: bool
-) -> "tuple[FinetuneAsset, ...]":
     async with clients.open_client(local=False) as ai:
         with console.show_upload_progress(f"uploading {path.name}") as progress:
             if is_folder:
-                return await ai.finetunes.upload_adapter(finetune, path, progress=progress)
-            asset = await ai.finetunes.upload(finetune, path, file_name=name, progress=progress)
-            return (asset,)
+                assets = [*await ai.finetunes.upload_adapter(finetune, path, progress=progress)]
+            else:
+                asset = await ai.finetunes.upload(finetune, path, file_name=name, progress=progress)
+                assets = [asset]
+    for asset in assets if as_json else ():
+        write_text(to_json_line(asset.raw or {}))

@@ -1,6 +1,5 @@
 """`cfai markdown`: convert files to Markdown."""
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +15,8 @@ if TYPE_CHECKING:
     from cfai.resources.markdown import Markdown
 
 
-def markdown(
+@clients.async_command
+async def markdown(
     files: Annotated[list[Path] | None, typer.Argument(help="The files to convert.")] = None,
     *,
     formats: Annotated[bool, typer.Option("--formats", help="List supported formats.")] = False,
@@ -29,13 +29,18 @@ def markdown(
     standard error and the exit code is 1; the other files are printed.
     """
     target = Target(output)
-    target.check()
-    if formats:
-        asyncio.run(_print_formats(as_json=as_json))
-        return
-    if not files:
+    files = files or []
+    if not (files or formats):
         raise InputError("there are no files: give at least one")
-    results = asyncio.run(_convert(files))
+    async with clients.open_client(local=False) as ai:
+        if formats:
+            for row in await ai.to_markdown_formats():
+                fields = {"extension": row.extension, "mimeType": row.mime_type}
+                line = f"{row.extension}\t{row.mime_type}\n"
+                write_text(to_json_line(fields) if as_json else line)
+            return
+        with console.show_status("converting"):
+            results = await ai.to_markdown(files)
     for number, result in enumerate(results):
         _write_result(result, target, as_json=as_json, is_first=number == 0)
     target.finish()
@@ -43,25 +48,12 @@ def markdown(
         raise typer.Exit(console.EXIT_FAILED)
 
 
-async def _convert(files: list[Path]) -> "list[Markdown]":
-    async with clients.open_client(local=False) as ai:
-        with console.show_status("converting"):
-            return await ai.to_markdown(files)
-
-
-async def _print_formats(*, as_json: bool) -> None:
-    async with clients.open_client(local=False) as ai:
-        for row in await ai.to_markdown_formats():
-            fields = {"extension": row.extension, "mimeType": row.mime_type}
-            write_text(to_json_line(fields) if as_json else f"{row.extension}\t{row.mime_type}\n")
-
-
 def _write_result(result: "Markdown", target: Target, *, as_json: bool, is_first: bool) -> None:
     if as_json:
         missing = {"name": result.name, "format": "error", "error": result.error}
         target.write_line(result.raw if isinstance(result.raw, Mapping) else missing)
     elif result.failed:
-        console.print_item_error(f"{result.name}: {result.error}")
+        console.write_stderr(f"error: {result.name}: {result.error}")
     else:
         # An empty line separates the documents.
         text = str(result)

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -32,9 +32,6 @@ from cfai.tasks import (
     rules,
 )
 
-if TYPE_CHECKING:
-    from cfai import TokenStream
-
 _TASKS: Final[Mapping[str, type[Task[Any]]]] = {
     "Automatic Speech Recognition": AutomaticSpeechRecognition,
     "Image Classification": ImageClassification,
@@ -53,10 +50,6 @@ _AURA: Final = "@cf/deepgram/aura-"
 
 _NO_INPUT: Final = "there is no input: give text, a JSON object, @FILE, or pipe one in"
 _NO_SUCH_MODEL: Final = 5007
-_UNKNOWN_MODEL: Final = (
-    "the input of {} is not known, so the text was sent as its prompt; give a JSON object to name "
-    "the fields"
-)
 
 
 def run(
@@ -75,7 +68,6 @@ def run(
     standard input is the input.
     """
     target = Target(output)
-    target.check()
     task = parse_input(model, _read_input(argument))
     if not target.accepts_bytes and isinstance(task, Task) and issubclass(task.answer, Binary):
         raise InputError(f"{model} returns a file: name one with -o FILE")
@@ -87,7 +79,10 @@ def run(
         asyncio.run(_run_model(model, task, target, local=local, generates_text=generates_text))
     except BadRequest as exc:
         if _task_class(model) is None and exc.code != _NO_SUCH_MODEL:
-            exc.add_note(_UNKNOWN_MODEL.format(model))
+            exc.add_note(
+                f"the input of {model} is not known, so the text was sent as its prompt; give a "
+                "JSON object to name the fields"
+            )
         raise
 
 
@@ -103,26 +98,20 @@ async def _run_model(
         answer = await ai.run(model, task)
         match answer:
             case Binary():
-                _write_binary(answer, target)
+                if not target.accepts_bytes:
+                    size, kind = len(answer.data), answer.media_type
+                    raise InputError(
+                        f"the answer is {size} bytes of {kind}: name a file with -o FILE"
+                    )
+                target.write_bytes(answer.data)
             case Result():
                 target.write_json(answer.value)
             case Answer():
                 target.write_json(answer.raw)
             case _:
-                await _write_events(answer, target)
-
-
-def _write_binary(answer: Binary, target: Target) -> None:
-    if not target.accepts_bytes:
-        size, kind = len(answer.data), answer.media_type
-        raise InputError(f"the answer is {size} bytes of {kind}: name a file with -o FILE")
-    target.write_bytes(answer.data)
-
-
-async def _write_events(tokens: "TokenStream", target: Target) -> None:
-    async with tokens:
-        async for token in tokens:
-            target.write_line(token.raw)
+                async with answer as tokens:
+                    async for token in tokens:
+                        target.write_line(token.raw)
 
 
 def parse_input(model: str, data: str | bytes) -> Task[Any] | Mapping[str, Any]:

@@ -8,7 +8,7 @@ import os
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from attrs import define, field, frozen
 
@@ -18,6 +18,8 @@ from cfai.tasks.task import Answer, Value, fields_to_plain
 if TYPE_CHECKING:
     from numpy import float32
     from numpy.typing import NDArray
+
+V = TypeVar("V", bound=Value)
 
 # Text
 
@@ -33,7 +35,6 @@ class Usage(Value):
     """Tokens generated, including reasoning."""
 
     total_tokens: int = 0
-
     cached_tokens: int | None = None
     """How many of the input tokens came from the prefix cache."""
 
@@ -71,7 +72,15 @@ class ToolCallDelta(Value):
 
 
 @frozen(eq=False, repr=False)
-class Text(Answer):
+class _WrittenAnswer(Answer):
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@frozen(eq=False, repr=False)
+class Text(_WrittenAnswer):
     """The text that a language model generated. `str()` of the answer is the text."""
 
     text: str = ""
@@ -91,9 +100,6 @@ class Text(Answer):
 
     usage: Usage | None = None
     """The token usage."""
-
-    def __str__(self) -> str:
-        return self.text
 
 
 # Not frozen: a stream creates one per event, and freezing doubles the cost.
@@ -124,36 +130,21 @@ class Token:
 
 
 @frozen(eq=False, repr=False)
-class Translated(Answer):
+class Translated(_WrittenAnswer):
     """A translation. `str()` of the answer is the text."""
 
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
 
 @frozen(eq=False, repr=False)
-class Summary(Answer):
+class Summary(_WrittenAnswer):
     """A summary. `str()` of the answer is the text."""
 
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
 
 @frozen(eq=False, repr=False)
-class Description(Answer):
+class Description(_WrittenAnswer):
     """A text about an image. `str()` of the answer is the text."""
-
-    text: str
 
     finish_reason: str | None = None
     """Why generation ended, if the model reports it."""
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @frozen(eq=False, repr=False)
@@ -208,7 +199,6 @@ class Word(Value):
     """A word of a recording."""
 
     word: str
-
     start: float | None = None
     """Where the word starts, in seconds from the beginning."""
 
@@ -221,7 +211,6 @@ class Segment(Value):
     """A part of a recording, often a sentence."""
 
     text: str
-
     start: float | None = None
     """Where the segment starts, in seconds from the beginning."""
 
@@ -232,29 +221,37 @@ class Segment(Value):
 
 
 @frozen(eq=False, repr=False)
-class Transcript(Answer):
+class Transcript(_WrittenAnswer):
     """The text of a recording. `str()` of the answer is the text."""
-
-    text: str
 
     vtt: str | None = None
     """Subtitles (WebVTT), if the model generates them."""
 
     word_count: int | None = None
-
     words: tuple[Word, ...] = ()
     """All words, with their times."""
 
     segments: tuple[Segment, ...] = ()
-
     info: Mapping[str, Any] | None = None
     """Further facts about the recording, such as its language and duration."""
 
-    def __str__(self) -> str:
-        return self.text
-
 
 # Labels, boxes, ranks and vectors
+
+
+@frozen(eq=False, repr=False)
+class _AnswerItems(Answer, Sequence[V]):
+    items: tuple[V, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @overload
+    def __getitem__(self, index: int) -> V: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[V, ...]: ...
+    def __getitem__(self, index: int | slice) -> V | tuple[V, ...]:
+        return self.items[index]
 
 
 @frozen(eq=False, repr=False)
@@ -262,31 +259,18 @@ class Label(Value):
     """A class and the model's confidence in it."""
 
     label: str
-
     score: float
     """From 0 to 1."""
 
 
 @frozen(eq=False, repr=False)
-class Labels(Answer, Sequence[Label]):
+class Labels(_AnswerItems[Label]):
     """Labels, in the service's order."""
-
-    items: tuple[Label, ...] = ()
 
     @property
     def best(self) -> Label:
         """The label with the highest score. Raises `ValueError` if there are no labels."""
         return max(self.items, key=lambda label: label.score)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @overload
-    def __getitem__(self, index: int) -> Label: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Label, ...]: ...
-    def __getitem__(self, index: int | slice) -> Label | tuple[Label, ...]:
-        return self.items[index]
 
 
 @frozen(eq=False, repr=False)
@@ -304,7 +288,6 @@ class Detection(Value):
     """An object detected in an image."""
 
     label: str
-
     score: float
     """From 0 to 1."""
 
@@ -312,20 +295,8 @@ class Detection(Value):
 
 
 @frozen(eq=False, repr=False)
-class Detections(Answer, Sequence[Detection]):
+class Detections(_AnswerItems[Detection]):
     """The objects in an image, in the service's order."""
-
-    items: tuple[Detection, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @overload
-    def __getitem__(self, index: int) -> Detection: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Detection, ...]: ...
-    def __getitem__(self, index: int | slice) -> Detection | tuple[Detection, ...]:
-        return self.items[index]
 
 
 @frozen(eq=False, repr=False)
@@ -343,20 +314,8 @@ class Ranked(Value):
 
 
 @frozen(eq=False, repr=False)
-class Ranking(Answer, Sequence[Ranked]):
+class Ranking(_AnswerItems[Ranked]):
     """Documents in the service's order, best first."""
-
-    items: tuple[Ranked, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @overload
-    def __getitem__(self, index: int) -> Ranked: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Ranked, ...]: ...
-    def __getitem__(self, index: int | slice) -> Ranked | tuple[Ranked, ...]:
-        return self.items[index]
 
 
 @frozen(eq=False, repr=False)

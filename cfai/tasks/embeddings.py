@@ -70,10 +70,6 @@ def _parse_document(value: Any) -> str:
     return text
 
 
-def _encode_document(text: str) -> dict[str, str]:
-    return {"text": text}
-
-
 @task
 class Rerank(Task[Ranking]):
     """Order documents by how well they answer a query.
@@ -87,7 +83,7 @@ class Rerank(Task[Ranking]):
     """The question; at least 1 character."""
 
     documents: Sequence[str] = many(
-        _parse_document, name="contexts", encode=_encode_document, kw_only=False
+        _parse_document, name="contexts", encode=lambda text: {"text": text}, kw_only=False
     )
     """The texts to order, each of at least 1 character. Stored as a tuple; sent as `contexts`."""
 

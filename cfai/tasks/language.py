@@ -12,6 +12,7 @@ from cfai.tasks.tools import (
     ResponseFormat,
     Tool,
     parse_code_function,
+    parse_response_format,
     parse_tool,
 )
 
@@ -38,7 +39,7 @@ class _Generation(Task[Text]):
     """From 0 to 2; higher values make repeated tokens less likely."""
 
     response_format: ResponseFormat | Mapping[str, Any] | str | None = nested(
-        ResponseFormat.of, default=None
+        parse_response_format, default=None
     )
     """The JSON to generate: a `ResponseFormat` or a JSON schema. Not possible in a stream."""
 
@@ -57,6 +58,10 @@ class _Generation(Task[Text]):
     top_p: float | None = number(0.001, 1, default=None)
     """From 0.001 to 1; lower values make the text more predictable."""
 
+    lora: str | None = string(default=None)
+    """The fine-tune (LoRA) to apply to the model: its name or id.
+    Source: Cloudflare docs, Workers AI, "Using LoRA adapters"."""
+
 
 @task
 class Prompt(_Generation):
@@ -68,9 +73,6 @@ class Prompt(_Generation):
     prompt: str = string(at_least=1, kw_only=False)
     """The text or instruction; at least 1 character."""
 
-    lora: str | None = string(default=None)
-    """The fine-tune (LoRA) to apply to the model: its name or id."""
-
 
 @task
 class TextGeneration(_Generation):
@@ -81,10 +83,6 @@ class TextGeneration(_Generation):
 
     messages: Sequence[Message | Mapping[str, Any]] = many(Message.of, at_least=1, kw_only=False)
     """The conversation so far, at least one message. Stored as a tuple."""
-
-    lora: str | None = string(default=None)
-    """The fine-tune (LoRA) to apply to the model: its name or id.
-    Source: Cloudflare docs, Workers AI, "Using LoRA adapters"."""
 
     functions: Sequence[CodeFunction | Mapping[str, Any]] | None = many(
         parse_code_function, default=None

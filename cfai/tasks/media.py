@@ -95,9 +95,12 @@ class ObjectDetection(MediaTask[Detections]):
 
 @task
 class _ImageDescription(MediaTask[Description]):
-    """The sampling options of tasks that write about an image. The API states no bounds."""
+    """The image and the sampling options of tasks that write about it. The API states no bounds."""
 
     answer: ClassVar[type[Description]] = Description
+
+    image: Source = media(kw_only=False)
+    """The image: bytes, a path, an open binary file or `Base64`."""
 
     frequency_penalty: float | None = number(default=None)
     """Higher values make repetition of the same lines less likely."""
@@ -131,9 +134,6 @@ class ImageToText(_ImageDescription):
     Source: Workers AI API, `POST /ai/run/{model_name}`, input "Image To Text".
     """
 
-    image: Source = media(kw_only=False)
-    """The image: bytes, a path, an open binary file or `Base64`."""
-
     prompt: str | None = string(default=None)
     """The question or instruction."""
 
@@ -151,9 +151,6 @@ class ImagePrompt(_ImageDescription):
 
     form: ClassVar[MediaForm | None] = MediaForm.BASE64
 
-    image: Source = media(kw_only=False)
-    """The image: bytes, a path, an open binary file or `Base64`."""
-
     prompt: str = string(at_least=1, kw_only=False)
     """The question or instruction; at least 1 character."""
 
@@ -169,9 +166,6 @@ class ImageTextToText(_ImageDescription):
     """
 
     form: ClassVar[MediaForm | None] = MediaForm.BASE64
-
-    image: Source = media(kw_only=False)
-    """The image: bytes, a path, an open binary file or `Base64`."""
 
     messages: Sequence[Message | Mapping[str, Any]] = many(Message.of, at_least=1, kw_only=False)
     """The conversation so far, at least one message. Stored as a tuple."""

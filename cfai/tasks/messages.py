@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import attrs
 from attrs import field, frozen
+from attrs.validators import optional
 
 from cfai import media
 from cfai.errors import InputError
@@ -50,7 +51,9 @@ class ImagePart(Value):
 
     def payload(self) -> dict[str, Any]:
         """Give the part as JSON. Reads the image if it is a file."""
-        return {"type": "image_url", "image_url": {"url": self._url()}}
+        is_url, image = self._is_url(), self.image
+        url = image if is_url else media.data_uri(media.read(image))
+        return {"type": "image_url", "image_url": {"url": url}}
 
     def blocks(self) -> bool:
         """Tell whether `payload` reads a file."""
@@ -58,11 +61,6 @@ class ImagePart(Value):
 
     def _is_url(self) -> bool:
         return isinstance(self.image, str) and self.image.startswith(_URLS)
-
-    def _url(self) -> str:
-        if isinstance(self.image, str) and self._is_url():
-            return self.image
-        return media.data_uri(media.read(self.image))
 
 
 Part = TextPart | ImagePart | Mapping[str, Any]
@@ -89,17 +87,7 @@ def _has_more_keys(part: Mapping[str, Any]) -> bool:
     return len(part) > 2 or (isinstance(image, Mapping) and len(image) > 1)
 
 
-def _encode_part(part: Any) -> Any:
-    return part if isinstance(part, Mapping) else part.payload()
-
-
 # The fields of a message
-
-
-def _check_role(value: object) -> str:
-    if not isinstance(value, str):
-        raise InputError(f"role must be a string, got {shorten(value)}")
-    return value
 
 
 def _parse_content(value: str | Iterable[str | Part]) -> str | tuple[Part, ...]:
@@ -150,8 +138,8 @@ def _encode_call(call: ToolCall) -> dict[str, Any]:
     return body if call.id is None else {"id": call.id, **body}
 
 
-def _check_optional_text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and not isinstance(value, str):
+def _check_text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str):
         raise InputError(f"{attribute.name} must be a string, got {shorten(value)}")
 
 
@@ -173,16 +161,16 @@ class Message(Value):
     Source: Workers AI API, `POST /ai/run/{model_name}`, input "Text Generation".
     """
 
-    role: str = field(converter=_check_role)
+    role: str = field(validator=_check_text)
     """The author: "system", "user", "assistant" or "tool"."""
 
     content: str | tuple[Part, ...] = field(converter=_parse_content)
     """A text, or a tuple of parts."""
 
-    tool_call_id: str | None = field(default=None, kw_only=True, validator=_check_optional_text)
+    tool_call_id: str | None = field(default=None, kw_only=True, validator=optional(_check_text))
     """The id of the call that a tool's result answers."""
 
-    name: str | None = field(default=None, kw_only=True, validator=_check_optional_text)
+    name: str | None = field(default=None, kw_only=True, validator=optional(_check_text))
     """The author's name; mostly the name of the tool."""
 
     tool_calls: tuple[ToolCall, ...] = field(default=(), kw_only=True, converter=_parse_calls)
@@ -221,7 +209,8 @@ class Message(Value):
         """Give the message as JSON. Reads the images that are files."""
         body: dict[str, Any] = {"role": self.role, "content": self.content}
         if not isinstance(self.content, str):
-            body["content"] = [_encode_part(part) for part in self.content]
+            parts = self.content
+            body["content"] = [p if isinstance(p, Mapping) else p.payload() for p in parts]
         if self.tool_calls:
             body["tool_calls"] = [_encode_call(call) for call in self.tool_calls]
         if self.tool_call_id is not None:

@@ -10,7 +10,8 @@ To add a field to a task, add one line and its docstring to the class:
 * Bound: choose the function for the type (`string`, `number`, `media`, ...) and pass the bounds.
   They are written nowhere else: the docs table, `--help` and the local server read them from here.
 * Source: name it in the class docstring ("Source: ..."), or in the field's if it differs.
-* Converter: `nested` and `many` take `parse=` (checks and converts) and `encode=` (back to JSON).
+* Converter: `nested` and `many` take a function that checks and converts; the value's `payload`, or
+  `encode=` of `many`, makes it JSON again.
 * Without `default=None`, the field is required. `name=` is needed if the wire name differs.
 * Add an example to the table in `tests/tasks/test_task.py`, the bounds to `test_fields.py`.
 """
@@ -129,7 +130,15 @@ def _validate_texts(rule: Rule, value: object) -> tuple[str, ...]:
 
 def _validate_list(rule: Rule, value: object) -> tuple[Any, ...]:
     items = _validate_items(rule, value, "values")
-    return items if rule.parse is None else tuple(_parse_items(rule, items))
+    if rule.parse is None:
+        return items
+    parsed = []
+    for index, item in enumerate(items):
+        try:
+            parsed.append(rule.parse(item))
+        except InputError as exc:
+            raise InputError(f"{rule.name}[{index}]: {exc}") from exc
+    return tuple(parsed)
 
 
 def _validate_items(rule: Rule, value: object, item_kind: str) -> tuple[Any, ...]:
@@ -167,7 +176,7 @@ def _validate_number(rule: Rule, value: object) -> float:
     fits = -math.inf < value < math.inf
     fits = fits and (rule.minimum is None or value >= rule.minimum)
     if not fits or (rule.maximum is not None and value > rule.maximum):
-        rule.refuse(_describe_range(rule), value)
+        rule.refuse(f"be {describe_bounds(rule) or 'a finite number'}", value)
     # JSON encoders may not know subclasses such as NumPy's float64.
     return value if type(value) in (int, float) else float(value)
 
@@ -191,15 +200,16 @@ def _validate_media(rule: Rule, value: Any) -> Any:
     return value
 
 
-def _describe_range(rule: Rule) -> str:
+def describe_bounds(rule: Rule) -> str:
+    """Give the bounds of a number in words; an empty string if there are none."""
     match rule.minimum, rule.maximum:
         case None, None:
-            return "be a finite number"
+            return ""
         case low, None:
-            return f"be at least {low}"
+            return f"at least {low}"
         case None, high:
-            return f"be at most {high}"
-    return f"be between {rule.minimum} and {rule.maximum}"
+            return f"at most {high}"
+    return f"between {rule.minimum} and {rule.maximum}"
 
 
 def _plural(count: int, noun: str) -> str:
@@ -222,21 +232,15 @@ _VALIDATORS: dict[Kind, Callable[[Rule, Any], Any]] = {
 # Declarations
 
 
-def _declare(rule: Rule, default: Any, kw_only: bool, encode: Any = None) -> Any:
+def _declare(rule: Rule, default: Any, kw_only: bool = True, encode: Any = None) -> Any:
     rule = attrs.evolve(rule, required=default is NOTHING)
     metadata = {"rule": rule, "encode": encode}
     return field(default=default, kw_only=kw_only, metadata=metadata, converter=rule.read)
 
 
-def string(
-    *,
-    at_least: int | None = None,
-    at_most: int | None = None,
-    default: Any = NOTHING,
-    kw_only: bool = True,
-) -> Any:
-    """Declare a string; the bounds are its length in characters."""
-    return _declare(Rule(kind="text", min_length=at_least, max_length=at_most), default, kw_only)
+def string(*, at_least: int | None = None, default: Any = NOTHING, kw_only: bool = True) -> Any:
+    """Declare a string; *at_least* is its length in characters."""
+    return _declare(Rule(kind="text", min_length=at_least), default, kw_only)
 
 
 def strings(
@@ -253,39 +257,29 @@ def strings(
     """
     kind: Kind = "text or texts" if one else "texts"
     rule = Rule(kind=kind, min_length=at_least, min_items=at_least_items)
-    return _declare(rule, default, kw_only, encode=_encode_strings)
+    return _declare(rule, default, kw_only, lambda v: v if isinstance(v, str) else list(v))
 
 
 def number(
-    minimum: float | None = None,
-    maximum: float | None = None,
-    *,
-    default: Any = NOTHING,
-    kw_only: bool = True,
+    minimum: float | None = None, maximum: float | None = None, *, default: Any = NOTHING
 ) -> Any:
     """Declare an int or float within inclusive bounds."""
-    return _declare(Rule(kind="number", minimum=minimum, maximum=maximum), default, kw_only)
+    return _declare(Rule(kind="number", minimum=minimum, maximum=maximum), default)
 
 
-def integer(
-    minimum: int | None = None,
-    maximum: int | None = None,
-    *,
-    default: Any = NOTHING,
-    kw_only: bool = True,
-) -> Any:
-    """Declare an int within inclusive bounds."""
-    return _declare(Rule(kind="integer", minimum=minimum, maximum=maximum), default, kw_only)
+def integer(minimum: int, *, default: Any = NOTHING) -> Any:
+    """Declare an int of at least *minimum*."""
+    return _declare(Rule(kind="integer", minimum=minimum), default)
 
 
-def flag(*, default: Any = NOTHING, kw_only: bool = True) -> Any:
+def flag(*, default: Any = NOTHING) -> Any:
     """Declare a bool."""
-    return _declare(Rule(kind="boolean"), default, kw_only)
+    return _declare(Rule(kind="boolean"), default)
 
 
-def choice(*choices: str, default: Any = NOTHING, kw_only: bool = True) -> Any:
+def choice(*choices: str, default: Any = NOTHING) -> Any:
     """Declare a string that is one of *choices*."""
-    return _declare(Rule(kind="text", choices=choices), default, kw_only)
+    return _declare(Rule(kind="text", choices=choices), default)
 
 
 def media(*, default: Any = NOTHING, kw_only: bool = True) -> Any:
@@ -293,25 +287,15 @@ def media(*, default: Any = NOTHING, kw_only: bool = True) -> Any:
     return _declare(Rule(kind="media"), default, kw_only)
 
 
-def nested(
-    parse: Callable[[Any], Any],
-    *,
-    encode: Callable[[Any], Any] | None = None,
-    default: Any = NOTHING,
-    kw_only: bool = True,
-) -> Any:
-    """Declare a structured value; *parse* checks and converts it, *encode* makes it JSON again."""
-
-    def parse_unless_plain_text(value: Any) -> Any:
-        return None if value == _PLAIN_TEXT else parse(value)
-
-    rule = Rule(kind="object", parse=parse_unless_plain_text)
-    return _declare(rule, default, kw_only, encode=encode or _encode_value)
+def _encode_value(value: Any) -> Any:
+    # A mapping is checked by `parse` and sent unchanged.
+    encode = getattr(value, "payload", None)
+    return value if encode is None else encode()
 
 
-# Other services name the default response format. Workers AI has no name for it: the field is
-# left out.
-_PLAIN_TEXT = {"type": "text"}
+def nested(parse: Callable[[Any], Any], *, default: Any = NOTHING) -> Any:
+    """Declare a structured value; *parse* checks and converts it."""
+    return _declare(Rule(kind="object", parse=parse), default, encode=_encode_value)
 
 
 def many(
@@ -319,7 +303,7 @@ def many(
     *,
     name: str = "",
     at_least: int | None = None,
-    encode: Callable[[Any], Any] | None = None,
+    encode: Callable[[Any], Any] = _encode_value,
     default: Any = NOTHING,
     kw_only: bool = True,
 ) -> Any:
@@ -332,20 +316,7 @@ def many(
         encode: Makes one item JSON again.
     """
     rule = Rule(name=name, kind="list", min_items=at_least, parse=parse)
-    encode_item = encode or _encode_value
-    return _declare(
-        rule, default, kw_only, encode=lambda items: [encode_item(item) for item in items]
-    )
-
-
-def _encode_value(value: Any) -> Any:
-    # A mapping is checked by `parse` and sent unchanged.
-    encode = getattr(value, "payload", None)
-    return value if encode is None else encode()
-
-
-def _encode_strings(value: Any) -> Any:
-    return value if isinstance(value, str) else list(value)
+    return _declare(rule, default, kw_only, lambda items: [encode(item) for item in items])
 
 
 # Values
@@ -404,7 +375,7 @@ A = TypeVar("A", bound=Answer)
 
 def fields_to_plain(value: Any, *exclude: str) -> dict[str, Any]:
     """Give the fields of an attrs value as a dictionary that JSON can encode."""
-    names = (attribute.name for attribute in attrs.fields(type(value)))
+    names = (attribute.name for attribute in _attributes(value))
     return {name: to_plain(getattr(value, name)) for name in names if name not in exclude}
 
 
@@ -430,22 +401,17 @@ def to_plain(value: Any) -> Any:
 )
 def task(cls: type[T]) -> type[T]:
     """Turn a class into a task: frozen, slotted, with rules that know the names of their fields."""
-    task_class = frozen(cls, eq=False, repr=False)
-    _collect_rules(task_class)
-    return task_class
-
-
-def _collect_rules(task_class: Any) -> None:
+    task_class: Any = frozen(cls, eq=False, repr=False)
     attributes = [a for a in attrs.fields(task_class) if "rule" in a.metadata]
-    for attribute in attributes:
-        rule = attribute.metadata["rule"]
+    task_class._rules, task_class._encoders = {}, ()
+    for attribute in sorted(attributes, key=lambda a: not a.metadata["rule"].required):
+        rule, encode = attribute.metadata["rule"], attribute.metadata["encode"]
         # The rule exists before the class gives its field a name. Frozen values are set like this.
         object.__setattr__(rule, "name", rule.name or attribute.name)
-    attributes.sort(key=lambda attribute: not attribute.metadata["rule"].required)
-    task_class._rules = {a.metadata["rule"].name: a.metadata["rule"] for a in attributes}
-    task_class._encoders = tuple(
-        (a.name, a.metadata["rule"].name, a.metadata["encode"]) for a in attributes
-    )
+        task_class._rules[rule.name] = rule
+        task_class._encoders += ((attribute.name, rule.name, encode),)
+    decorated: type[T] = task_class
+    return decorated
 
 
 def copy_extra(value: Any) -> dict[str, Any] | None:
@@ -465,10 +431,6 @@ def _check_extra(task: Task[Any], attribute: Any, extra: dict[str, Any] | None) 
     for name, wire_name, _ in task._encoders if extra else ():
         if extra and wire_name in extra and getattr(task, name) is not None:
             raise InputError(f"extra must not repeat {wire_name}, which is set already")
-
-
-def _media_form(value: MediaForm | str | None) -> MediaForm | None:
-    return None if value is None else MediaForm.of(value)
 
 
 @task
@@ -531,7 +493,9 @@ class MediaTask(Task[A]):
     form: ClassVar[MediaForm | None] = None
     """The form of media that the API documents for this task; `None` means integers."""
 
-    media_form: MediaForm | None = field(default=None, kw_only=True, converter=_media_form)
+    media_form: MediaForm | None = field(
+        default=None, kw_only=True, converter=attrs.converters.optional(MediaForm.of)
+    )
     """How to send the media. Overrides the model's profile; not sent."""
 
     def blocks(self) -> bool:

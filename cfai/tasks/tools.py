@@ -143,30 +143,28 @@ class ResponseFormat(Value):
         return {name: value for name, value in body.items() if value is not None}
 
 
+def parse_response_format(value: Any) -> ResponseFormat | None:
+    """Read a format. `None` is the default format, for which only other services have a name."""
+    return None if value == {"type": "text"} else ResponseFormat.of(value)
+
+
 def parse_tool(value: Any) -> Tool | Function | Mapping[str, Any]:
     """Check a tool. A mapping of either documented form is returned unchanged.
 
     Raises:
         InputError: It is not a tool, or has no name, description or parameters.
     """
-    if isinstance(value, Tool | Function):
-        return value
     match value:
-        case {"function": Mapping() as description, "type": str()}:
-            _check_tool_description(description)
-        case {"name": _}:
-            _check_tool_description(value)
-        case _:
-            raise InputError(f"a tool must be a Tool, Function or mapping, got {shorten(value)}")
-    tool: Mapping[str, Any] = value
-    return tool
-
-
-def _check_tool_description(value: Mapping[str, Any]) -> None:
-    _check_name(value.get("name"))
-    _check_description(value.get("description"))
-    if not isinstance(value.get("parameters"), Mapping):
-        raise InputError(f"parameters must be a JSON schema, got {shorten(value)}")
+        case Tool() | Function():
+            return value
+        case {"function": Mapping() as description, "type": str()} | ({"name": _} as description):
+            _check_name(description.get("name"))
+            _check_description(description.get("description"))
+            if not isinstance(description.get("parameters"), Mapping):
+                raise InputError(f"parameters must be a JSON schema, got {shorten(description)}")
+            tool: Mapping[str, Any] = value
+            return tool
+    raise InputError(f"a tool must be a Tool, Function or mapping, got {shorten(value)}")
 
 
 def parse_code_function(value: Any) -> CodeFunction:

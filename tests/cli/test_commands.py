@@ -50,7 +50,7 @@ async def test_help_shows_the_bounds_of_the_task(stranger: Cfai) -> None:
     """The bounds in `--help` are those of the task's rules."""
     rule = rules(TextGeneration)["temperature"]
     done = await stranger.run("chat", "--help")
-    assert f"from {rule.minimum} to {rule.maximum}" in " ".join(done.text.split())
+    assert f"between {rule.minimum} and {rule.maximum}" in " ".join(done.text.split())
 
 
 @pytest.mark.parametrize(
