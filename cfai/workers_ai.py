@@ -8,28 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from attrs import evolve
 
-from cfai import tasks
 from cfai._session.account import Account
 from cfai._session.client import Client
 from cfai._session.connections import Connections
 from cfai._session.credentials import resolve_credentials, resolve_settings
 from cfai._session.limits import Concurrency
 from cfai._session.session import Session
-from cfai._validators import check_at_least
-from cfai._wire import requests
-from cfai.resources.runs import EmbeddingRuns, RunInput, Runs, check_run_input
-from cfai.settings import (
-    DEFAULT_RETRIES,
-    DEFAULT_TIMEOUTS,
-    UNSET,
-    Gateway,
-    Options,
-    Polling,
-    Retries,
-    Timeouts,
-    Unset,
-)
-from cfai.tasks import Answer, Embeddings, Task
+from cfai.resources.queue import QueuedBatch, find_batch, submit_batch
+from cfai.resources.runs import EmbeddingRuns, RunInput, Runs
+from cfai.settings import DEFAULT_RETRIES, DEFAULT_TIMEOUTS, UNSET, Options
+from cfai.tasks import Answer, Embeddings, Task, TextEmbeddings, TextGeneration
 
 if TYPE_CHECKING:
     import aiohttp
@@ -41,8 +29,9 @@ if TYPE_CHECKING:
     from cfai.resources.finetunes import Finetunes
     from cfai.resources.markdown import Markdown, MarkdownFormat, ToConvert
     from cfai.resources.models import Models
-    from cfai.resources.queue import QueuedBatch
+    from cfai.settings import Gateway, Polling, Retries, Timeouts, Unset
     from cfai.streaming.stream import TokenStream
+    from cfai.tasks import Message, Pooling, Prompt
     from cfai.tools import AnyTool, ToolRun
 
 __all__ = ["WorkersAI"]
@@ -111,7 +100,6 @@ class WorkersAI(Client):
         Raises:
             ConfigError: The account or the credentials are missing or invalid.
         """
-        check_at_least("limit", limit, 1)
         self._settings = resolve_settings(
             account_id=account_id,
             credentials=resolve_credentials(api_token, api_email, api_key),
@@ -126,8 +114,8 @@ class WorkersAI(Client):
             max_answer_bytes=max_answer_bytes,
             max_event_bytes=max_event_bytes,
         )
-        connections = Connections(limit=limit, session=session, concurrency=concurrency)
-        self._session, self._owns_connections = Session(connections), True
+        self._session = Session(Connections(limit=limit, session=session, concurrency=concurrency))
+        self._owns_connections = True
         self._account = Account(self._session, self._settings)
         self._runs = Runs(self._account, observers)
 
@@ -153,17 +141,16 @@ class WorkersAI(Client):
             api_token: Another token.
             observers: Replace the client's.
         """
-        settings = self._settings.for_call(
-            Options(timeouts=timeouts, retries=retries, headers=headers)
-        )
-        if gateway is not UNSET:
-            settings = evolve(settings, gateway=gateway)
+        options = Options(timeouts=timeouts, retries=retries, headers=headers)
+        changes: dict[str, Any] = {} if gateway is UNSET else {"gateway": gateway}
         if account_id is not None:
-            settings = evolve(settings, account_id=account_id)
+            changes["account_id"] = account_id
         if api_token is not None:
-            settings = evolve(settings, credentials=resolve_credentials(api_token))
+            changes["credentials"] = resolve_credentials(api_token)
+        settings = evolve(self._settings.for_call(options), **changes)
         changed = copy(self)
-        changed._settings, changed._owns_connections = settings, False
+        changed._settings = settings
+        changed._owns_connections = False
         changed._account = Account(self._session, settings)
         observers = self._runs.observers if observers is None else observers
         changed._runs = Runs(changed._account, observers)
@@ -222,11 +209,7 @@ class WorkersAI(Client):
 
         Source: Workers AI API, `POST /accounts/{account_id}/ai/run/{model_name}`.
         """
-        check_run_input(task)
-        if stream or (stream is None and requests.wants_stream(task)):
-            return await self.stream(model, task, options=options).open()
-        throttle = self._session.connections.throttle_for_call(model)
-        return await self._runs.run(model, task, options, throttle)
+        return await self._runs.run(model, task, options, stream=stream)
 
     def stream(self, model: str, task: RunInput, *, options: Options | None = None) -> TokenStream:
         """Run *model* on *task* and return its answer token by token.
@@ -245,13 +228,12 @@ class WorkersAI(Client):
             task: A `Prompt`, a `TextGeneration`, or any input of a model that streams.
             options: Options for this call only.
         """
-        check_run_input(task)
         return self._runs.stream(model, task, options)
 
     def run_tools(
         self,
         model: str,
-        messages: tasks.TextGeneration | Sequence[tasks.Message | Mapping[str, Any]],
+        messages: TextGeneration | Sequence[Message | Mapping[str, Any]],
         *,
         tools: Iterable[AnyTool],
         max_steps: int = 10,
@@ -291,9 +273,7 @@ class WorkersAI(Client):
         """
         from cfai.tools import Toolbox, ToolRun
 
-        task = messages
-        if not isinstance(task, tasks.TextGeneration):
-            task = tasks.TextGeneration(task)
+        task = messages if isinstance(messages, TextGeneration) else TextGeneration(messages)
         toolbox = Toolbox(tools, secrets=self._settings.for_call(options).secrets)
         return ToolRun(
             self,
@@ -310,7 +290,7 @@ class WorkersAI(Client):
     async def parse(
         self,
         model: str,
-        task: tasks.Prompt | tasks.TextGeneration,
+        task: Prompt | TextGeneration,
         *,
         into: type[T],
         repair: Literal[0, 1] = 0,
@@ -320,7 +300,7 @@ class WorkersAI(Client):
     async def parse(
         self,
         model: str,
-        task: tasks.Prompt | tasks.TextGeneration,
+        task: Prompt | TextGeneration,
         *,
         into: Any,
         repair: Literal[0, 1] = 0,
@@ -329,7 +309,7 @@ class WorkersAI(Client):
     async def parse(
         self,
         model: str,
-        task: tasks.Prompt | tasks.TextGeneration,
+        task: Prompt | TextGeneration,
         *,
         into: Any,
         repair: Literal[0, 1] = 0,
@@ -364,7 +344,7 @@ class WorkersAI(Client):
         model: str,
         texts: str | Sequence[str],
         *,
-        pooling: tasks.Pooling | None = None,
+        pooling: Pooling | None = None,
         options: Options | None = None,
     ) -> Embeddings:
         """Embed *texts* in one request.
@@ -385,7 +365,7 @@ class WorkersAI(Client):
 
         Source: Workers AI API, `POST /ai/run/{model_name}`, input "Text Embeddings".
         """
-        return await self.run(model, tasks.TextEmbeddings(texts, pooling=pooling), options=options)
+        return await self.run(model, TextEmbeddings(texts, pooling=pooling), options=options)
 
     @overload
     def embed_many(
@@ -536,8 +516,6 @@ class WorkersAI(Client):
 
         Source: Cloudflare docs, Workers AI, "Batch API", `POST …/ai/run/{model}?queueRequest=true`.
         """
-        from cfai.resources.queue import submit_batch
-
         return await submit_batch(self._account, model, tasks, polling, options)
 
     def queued(
@@ -559,6 +537,4 @@ class WorkersAI(Client):
             polling: As for `queue`.
             options: Options for the polls.
         """
-        from cfai.resources.queue import find_batch
-
         return find_batch(self._account, model, request_id, tasks, polling, options)

@@ -10,6 +10,7 @@ import aiohttp
 from cfai._session.limits import Concurrency
 from cfai._session.throttle import Throttle, Throttles
 from cfai._session.timeouts import SharedTimer
+from cfai._validators import check_at_least
 from cfai.errors import ConfigError
 
 
@@ -19,6 +20,7 @@ class Connections:
     def __init__(
         self, *, limit: int, session: aiohttp.ClientSession | None, concurrency: Concurrency = None
     ) -> None:
+        check_at_least("limit", limit, 1)
         self.limit = limit
         self.throttles: Throttles = Throttles(concurrency, limit)
         self._user_session = session

@@ -23,7 +23,6 @@ from cfai._session.credentials import check_header_value, value_or_environment
 from cfai._session.pagination import Pager
 from cfai._session.session import Session
 from cfai._types.json import structure
-from cfai._validators import check_at_least
 from cfai._wire.bodies import encode_json
 from cfai._wire.errors import read_document
 from cfai._wire.pagination import ListPage, PageFacts, TokenCursor
@@ -157,7 +156,6 @@ class Cohere(Client):
             ConfigError: The key is missing, or the key or the address is invalid.
         """
         warnings.warn(_RETIRED, DeprecationWarning, stacklevel=2)
-        check_at_least("limit", limit, 1)
         key = value_or_environment(api_key, "CO_API_KEY", "COHERE_API_KEY")
         if key is None:
             raise ConfigError("no key: pass api_key, or set CO_API_KEY")
@@ -411,20 +409,20 @@ def _headers(settings: ClientSettings, options: Options | None, **own: str) -> M
     return {name: value for name, value in headers.items() if name != "cf-aig-gateway-id"}
 
 
-def _to_json(value: Any) -> Any:
+def _to_json(value: Settings) -> dict[str, Any]:
     """A value as JSON, without omitted and read-only fields.
 
     An empty key is omitted too: the service does not return keys, and an empty one would replace
     the key that it has.
     """
-    if not attrs.has(type(value)):
-        return value
-    fields = {field.name: getattr(value, field.name) for field in attrs.fields(type(value))}
-    return {
-        name: _to_json(item)
-        for name, item in fields.items()
-        if item is not None and name not in _READ_ONLY and (name != "api_key" or item)
-    }
+    return attrs.asdict(
+        value,
+        filter=lambda field, item: (
+            item is not None
+            and field.name not in _READ_ONLY
+            and (field.name != "api_key" or item != "")
+        ),
+    )
 
 
 # Responses

@@ -102,8 +102,9 @@ def read_column(data: Any, name: str | None) -> TextColumn:
     Raises:
         InputError: It is neither, there is no such column, or its values are not texts.
     """
-    if _converts_to_arrow(data):
-        data = data.to_arrow()
+    has_own_kind = isinstance(data, Mapping) or _is_instance(data, "pandas", "DataFrame", "Series")
+    if not has_own_kind and hasattr(data, "to_arrow"):
+        data = data.to_arrow()  # An engine on top of Arrow, such as Daft or Polars.
     if isinstance(data, Mapping):
         values = _choose_column(data, list(data), name)
     elif _is_instance(data, "pandas", "DataFrame"):
@@ -120,12 +121,6 @@ def _is_instance(value: object, library: str, *names: str) -> bool:
     module = sys.modules.get(library)
     classes = [getattr(module, name, None) for name in names]
     return isinstance(value, tuple(kind for kind in classes if isinstance(kind, type)))
-
-
-def _converts_to_arrow(data: object) -> bool:
-    """Whether it is a column or table of an engine on top of Arrow, such as Daft or Polars."""
-    is_other = isinstance(data, Mapping) or _is_instance(data, "pandas", "DataFrame", "Series")
-    return not is_other and hasattr(data, "to_arrow")
 
 
 def _choose_column(table: Any, names: Sequence[Any], name: str | None) -> Any:

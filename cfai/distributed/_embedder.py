@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 from attrs import Attribute, define, field, setters
 
 from cfai._session.limits import Adaptive, Concurrency, Rate, requests_per_minute
+from cfai._validators import at_least, instance_of
 from cfai.distributed import _worker
 from cfai.distributed._columns import ColumnResult, read_column
 from cfai.embedding import EmbedFailure, JobOptions, Plan
@@ -47,16 +48,7 @@ class ClientOptions(TypedDict, total=False):
 _CLIENT_OPTIONS = frozenset(ClientOptions.__annotations__)
 
 
-def _check_workers(_: object, __: Attribute[Any], value: object) -> None:
-    if type(value) is not int or value < 1:
-        raise InputError(f"workers must be a whole number of at least 1, got {value!r}")
-
-
-def _check_name(_: object, attribute: Attribute[Any], value: object) -> None:
-    if value is None and attribute.default is None:
-        return
-    if not isinstance(value, str):
-        raise InputError(f"{attribute.name} must be the name of a column, got {value!r}")
+_is_column_name = instance_of(str, "the name of a column")
 
 
 def _check_on_error(_: object, __: Attribute[Any], value: object) -> None:
@@ -103,13 +95,13 @@ class Embedder:
 
     model: str
 
-    workers: int = field(default=1, kw_only=True, validator=_check_workers)
+    workers: int = field(default=1, kw_only=True, validator=at_least(1))
     """The most processes that embed at the same time. Each keeps to its share of *rate*."""
 
-    column: str | None = field(default=None, kw_only=True, validator=_check_name)
+    column: str | None = field(default=None, kw_only=True, validator=_is_column_name)
     """The column of a table that has the texts."""
 
-    into: str = field(default="vector", kw_only=True, validator=_check_name)
+    into: str = field(default="vector", kw_only=True, validator=_is_column_name)
     """The column of a table for the vectors."""
 
     on_error: Literal["raise", "null"] = field(
@@ -119,7 +111,7 @@ class Embedder:
     without a vector. Errors that concern all texts (credentials, the model, the quota) always end
     the call."""
 
-    errors: str | None = field(default=None, kw_only=True, validator=_check_name)
+    errors: str | None = field(default=None, kw_only=True, validator=_is_column_name)
     """The column of a table for the errors of texts without a vector; needs on_error="null"."""
 
     rate: Rate = field(default="auto", kw_only=True)

@@ -33,8 +33,7 @@ RunInput = Task[Any] | Mapping[str, Any]
 """A task, or the JSON object that is sent."""
 
 
-def check_run_input(task: object) -> None:
-    """Check that *task* is a `RunInput`."""
+def _check_task(task: object) -> None:
     if not isinstance(task, Task | Mapping):
         raise InputError(f"task must be a task or a mapping, got {type(task).__name__}")
 
@@ -59,9 +58,20 @@ class Runs:
     observers: tuple[Observer, ...] = field(converter=_check_observers)
 
     def run(
-        self, model: str, task: RunInput, options: Options | None, throttle: Throttle | None
+        self,
+        model: str,
+        task: RunInput,
+        options: Options | None,
+        *,
+        stream: bool | None = None,
+        throttle: Throttle | None = None,
     ) -> Awaitable[Any]:
-        """Run *model* and return its answer. For a mapping, that can be an open stream."""
+        """Run *model* and return its answer, or an open stream. *throttle* replaces the model's."""
+        _check_task(task)
+        if stream or (stream is None and requests.wants_stream(task)):
+            return self.stream(model, task, options).open()
+        if throttle is None:
+            throttle = self.account.session.connections.throttle_for_call(model)
         if self.observers:
             return self._run_observed(model, task, options, throttle)
         return self._run(model, task, options, throttle)
@@ -118,6 +128,7 @@ class Runs:
         """Return a stream of the answer. It sends the request when it is opened."""
         from cfai.streaming.stream import TokenStream
 
+        _check_task(task)
         spec = answer_spec(task)
         observation = self._observe() if self.observers else None
 
@@ -188,7 +199,9 @@ class EmbeddingRuns:
     async def embed(self, texts: Sequence[str], throttle: Throttle) -> Embeddings:
         """Embed the texts of one request."""
         task = self._task(texts)
-        answer: Embeddings = await self.runs.run(self.model, task, self.options, throttle)
+        answer: Embeddings = await self.runs.run(
+            self.model, task, self.options, stream=False, throttle=throttle
+        )
         return answer
 
     def build_request(self, texts: Sequence[str], reference: str) -> QueuedTask:

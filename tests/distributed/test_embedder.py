@@ -328,12 +328,12 @@ def test_equal_texts_are_sent_once(service_thread: ThreadedService) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"workers": 0}, "workers must be a whole number of at least 1, got 0"),
-        ({"workers": True}, "workers must be a whole number of at least 1, got True"),
-        ({"column": 1}, "column must be the name of a column, got 1"),
-        ({"into": None}, "into must be the name of a column, got None"),
+        ({"workers": 0}, "Embedder.workers must be a whole number, 1 or more, got 0"),
+        ({"workers": True}, "Embedder.workers must be a whole number, 1 or more, got True"),
+        ({"column": 1}, "Embedder.column must be the name of a column, got 1"),
+        ({"into": None}, "Embedder.into must be the name of a column, got None"),
         ({"on_error": "yield"}, "on_error must be raise or null, got 'yield'"),
-        ({"errors": 1}, "errors must be the name of a column, got 1"),
+        ({"errors": 1}, "Embedder.errors must be the name of a column, got 1"),
         (
             {"errors": "why"},
             "errors needs on_error='null': with 'raise', the first error ends the call",
