@@ -48,7 +48,7 @@ class WorkersAI(Client):
 
     ```python
     async with WorkersAI() as ai:
-        answer = await ai.run("@cf/meta/llama-3.1-8b-instruct", Prompt("Why is the sky blue?"))
+        answer = await ai.run("@cf/meta/llama-3.1-8b-instruct-fast", Prompt("Why is the sky blue?"))
     ```
     """
 
@@ -191,7 +191,7 @@ class WorkersAI(Client):
         """Run *model* on *task*.
 
         Args:
-            model: The model's name, such as `@cf/meta/llama-3.1-8b-instruct`.
+            model: The model's name, such as `@cf/meta/llama-3.1-8b-instruct-fast`.
             task: The input. A mapping is sent as it is, for any model and any input.
             stream: Return an open `TokenStream`. If omitted, the task's own `stream` decides, which
                 type checkers can't see: prefer `stream()`.

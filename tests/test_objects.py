@@ -452,6 +452,6 @@ async def test_a_small_model_writes_objects() -> None:
 
     async with Server() as server, WorkersAI(**server.credentials) as ai:
         task = TextGeneration([user("Ana is 31. Say so as JSON.")], max_tokens=200, seed=1)
-        person = await ai.parse("@cf/meta/llama-3.1-8b-instruct", task, into=Person)
+        person = await ai.parse("@cf/meta/llama-3.1-8b-instruct-fast", task, into=Person)
     assert isinstance(person, Person)
     assert type(person.age) is int

@@ -27,7 +27,7 @@ from cfai.observers import Call, Ending, Observation
 from cfai.tasks import Rerank, Text, TextToImage
 from cfai.testing import FakeWorkersAI
 
-MODEL = "@cf/meta/llama-3.1-8b-instruct"
+MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
 HI = Prompt("Hi", temperature=0.5)
 AT_ONCE = Retries(base=0)
 

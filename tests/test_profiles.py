@@ -9,7 +9,7 @@ from cfai.profiles import TASKS, Profile, models, profile
 @pytest.mark.parametrize(
     ("model", "task"),
     [
-        ("@cf/meta/llama-3.1-8b-instruct", "Text Generation"),
+        ("@cf/meta/llama-3.1-8b-instruct-fast", "Text Generation"),
         ("@hf/thebloke/llamaguard-7b-awq", "Text Generation"),
         ("@cf/baai/bge-m3", "Text Embeddings"),
         ("@cf/baai/bge-reranker-base", "Text Classification"),
@@ -74,7 +74,7 @@ def test_models_with_options_in_the_query_or_only_websockets() -> None:
         ("@cf/qwen/qwen3-embedding-0.6b", 32, 8192, 1024),
         ("@cf/google/embeddinggemma-300m", None, None, 768),
         ("@cf/pfnet/plamo-embedding-1b", None, None, 2048),
-        ("@cf/meta/llama-3.1-8b-instruct", None, None, None),
+        ("@cf/meta/llama-3.1-8b-instruct-fast", None, None, None),
     ],
 )
 def test_limits_of_embedding_models(
@@ -102,7 +102,7 @@ def test_every_embedding_model_has_a_dimension() -> None:
         ("@cf/huggingface/distilbert-sst-2-int8", 2000),
         ("@cf/baai/bge-m3", 3000),
         ("@cf/baai/bge-large-en-v1.5", 1500),
-        ("@cf/meta/llama-3.1-8b-instruct", 300),
+        ("@cf/meta/llama-3.1-8b-instruct-fast", 300),
         ("@hf/thebloke/mistral-7b-instruct-v0.1-awq", 400),
         ("@cf/microsoft/phi-2", 720),
         ("@cf/qwen/qwen1.5-0.5b-chat", 1500),

@@ -17,7 +17,7 @@ from cfai.errors import CfaiError, InputError, NotFound, ServerError
 from cfai.settings import Gateway, Options, Retries, Retry, Timeouts
 from cfai.testing import FakeWorkersAI
 
-MODEL = "@cf/meta/llama-3.1-8b-instruct"
+MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
 ASKED = Prompt("Hello?")
 TOKEN = "v1_0-S3CR3T-T0KEN-0123456789abcdefghij"  # noqa: S105  # made up
 KEY = "c0ffee0123456789c0ffee0123456789c0ffe"

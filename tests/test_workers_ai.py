@@ -44,7 +44,7 @@ from cfai.settings import Options, Retries
 from cfai.tasks import Binary
 from cfai.testing import FakeWorkersAI, Reply
 
-LLAMA = "@cf/meta/llama-3.1-8b-instruct"
+LLAMA = "@cf/meta/llama-3.1-8b-instruct-fast"
 WHISPER = "@cf/openai/whisper"
 TURBO = "@cf/openai/whisper-large-v3-turbo"
 BGE = "@cf/baai/bge-base-en-v1.5"
@@ -64,7 +64,7 @@ TRANSCRIPT = {"text": "hello"}
     "model",
     [
         LLAMA,
-        "@hf/thebloke/mistral-7b-instruct-v0.1-awq",
+        "@hf/thebloke/mistral-7b",
         "plain",
         "deepgram/nova-3",
         "a/b/c/d",

@@ -83,7 +83,7 @@ def _model_problem(model: str) -> str | None:
 
 
 def check_model_name(model: str) -> str:
-    """Check a model name: `@cf/meta/llama-3.1-8b-instruct`. Its slashes and @ stay as they are.
+    """Check the name of a model, such as `@cf/openai/whisper`. Its slashes and @ stay as they are.
 
     Raises:
         InputError: It is empty, or a part of it can't be a segment of a path.

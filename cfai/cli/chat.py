@@ -16,7 +16,7 @@ from cfai.tasks.task import describe_bounds
 if TYPE_CHECKING:
     from cfai import WorkersAI
 
-MODEL: Final = "@cf/meta/llama-3.1-8b-instruct"
+MODEL: Final = "@cf/meta/llama-3.1-8b-instruct-fast"
 
 _PROMPT: Final = "> "
 

@@ -12,7 +12,7 @@ from cfai.tasks import TextGeneration, user
 if TYPE_CHECKING:
     from cfai import WorkersAI
 
-_TEXT_MODEL: Final = "@cf/meta/llama-3.1-8b-instruct"
+_TEXT_MODEL: Final = "@cf/meta/llama-3.1-8b-instruct-fast"
 _EMBEDDING_MODEL: Final = "@cf/baai/bge-small-en-v1.5"
 
 _QUESTION: Final = "What is the capital of France, and what is it known for?"

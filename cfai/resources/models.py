@@ -60,7 +60,7 @@ class Model:
     """
 
     name: str
-    """What `run` takes: `@cf/meta/llama-3.1-8b-instruct`."""
+    """What `run` takes: `@cf/meta/llama-3.1-8b-instruct-fast`."""
 
     id: str | None = field(default=None, kw_only=True)
     source: int | None = field(default=None, kw_only=True)

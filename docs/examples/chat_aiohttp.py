@@ -20,7 +20,7 @@ from aiohttp.typedefs import Handler
 from cfai import Conversation, InputError, Message, TextGeneration, WorkersAI, system
 from cfai.web.aiohttp import refusals, relay
 
-MODEL = "@cf/meta/llama-3.1-8b-instruct"
+MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
 INSTRUCTION = system("You are a friendly assistant. Answer briefly.")
 MAX_CHARACTERS = 10_000  # of one message
 HISTORY = {"messages": 20, "characters": 40_000}

@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field
 from cfai import CfaiError, Conversation, InputError, Message, TextGeneration, WorkersAI, system
 from cfai.web.starlette import TokenResponse, refusals
 
-MODEL = "@cf/meta/llama-3.1-8b-instruct"
+MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
 INSTRUCTION = system("You are a friendly assistant. Answer briefly.")
 MAX_CHARACTERS = 10_000  # of one message
 MAX_BYTES = 2**20  # of a request

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from .server import TEXTS
 
-MODEL = "@cf/meta/llama-3.1-8b-instruct"
+MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
 EMBEDDER = "@cf/baai/bge-large-en-v1.5"
 QUESTION = "Why is the sky blue?"
 MESSAGES = [{"role": "user", "content": QUESTION}]

@@ -27,7 +27,7 @@ _USAGE = {"prompt_tokens": 12, "completion_tokens": 10, "total_tokens": 22}
 _CHAT_FIELDS = {
     "id": "chatcmpl-edc84a6e6a5e4bb0a3ed1b0f9a6d8c11",
     "created": 1751570976,
-    "model": "@cf/meta/llama-3.1-8b-instruct",
+    "model": "@cf/meta/llama-3.1-8b-instruct-fast",
 }
 
 RUN_CHARACTERS = len(_TEXT)

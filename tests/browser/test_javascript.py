@@ -20,7 +20,7 @@ from tests.browser.conftest import PATIENCE, on_one_loop
 pytest.importorskip("playwright.async_api", reason="run nox -s browser")
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-MODEL = "@cf/meta/llama-3.1-8b-instruct"
+MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
 HEL = b'data: {"response":"Hel"}\n\n'
 TRUNCATED = {
     "sse": b'id: 1\nevent: text\ndata: {"text":"Hel"}\n\n',

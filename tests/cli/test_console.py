@@ -10,7 +10,7 @@ from cfai.testing import FakeWorkersAI
 
 from .processes import Cfai, Done
 
-LLAMA = "@cf/meta/llama-3.1-8b-instruct"
+LLAMA = "@cf/meta/llama-3.1-8b-instruct-fast"
 FULL = Path("/dev/full")
 
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")

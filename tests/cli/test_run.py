@@ -9,13 +9,15 @@ import pytest
 
 from cfai.cli.run import parse_input
 from cfai.errors import InputError
+from cfai.profiles import TASKS
 from cfai.tasks import AutomaticSpeechRecognition, SpeechSynthesis, TextToImage, TextToSpeech
 from cfai.testing import FakeWorkersAI
 
 from .conftest import needs_terminals
 from .processes import Cfai
 
-LLAMA = "@cf/meta/llama-3.1-8b-instruct"
+LLAMA = "@cf/meta/llama-3.1-8b-instruct-fast"
+SUMMARIZER = next(model for model, task in TASKS.items() if task == "Summarization")
 FLUX = "@cf/black-forest-labs/flux-1-schnell"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 
@@ -30,7 +32,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
         ("@cf/new/model", "hi", {"prompt": "hi"}),
         ("@cf/baai/bge-m3", "hi", {"text": "hi"}),
         ("@cf/huggingface/distilbert-sst-2-int8", "hi", {"text": "hi"}),
-        ("@cf/facebook/bart-large-cnn", "hi", {"input_text": "hi"}),
+        (SUMMARIZER, "hi", {"input_text": "hi"}),
         (FLUX, "a cat", TextToImage("a cat")),
         (FLUX, '{"prompt": "a cat", "steps": 4}', TextToImage("a cat", extra={"steps": 4})),
         (FLUX, '{"steps": 4}', {"steps": 4}),

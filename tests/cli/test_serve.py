@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from cfai import WorkersAI
+from cfai.profiles import TASKS
 
 from .processes import PATIENCE, Cfai, Running, environment
 
-LLAMA = "@cf/meta/llama-3.1-8b-instruct"
+SUMMARIZER = next(model for model, task in TASKS.items() if task == "Summarization")
+LLAMA = "@cf/meta/llama-3.1-8b-instruct-fast"
 
 
 async def exported(running: Running) -> dict[str, str]:
@@ -64,7 +66,7 @@ async def test_chat_local(stranger: Cfai, text_model: Path) -> None:
 
 async def test_run_local(stranger: Cfai) -> None:
     """--local runs models that exist on this machine and refuses others."""
-    done = await stranger.run("run", "--local", "@cf/facebook/bart-large-cnn", "One. Two.")
+    done = await stranger.run("run", "--local", SUMMARIZER, "One. Two.")
     assert json.loads(done.text)["summary"]
     done = await stranger.run("run", "--local", "@cf/myshell-ai/melotts", "hi")
     assert done.code == 1

@@ -14,7 +14,7 @@ from attrs import frozen
 from cfai import WorkersAI
 from cfai.local import Exchange, Server, weights
 
-LLAMA = "@cf/meta/llama-3.1-8b-instruct"
+LLAMA = "@cf/meta/llama-3.1-8b-instruct-fast"
 
 
 @frozen

@@ -8,6 +8,8 @@ import orjson
 import pytest
 from yarl import URL
 
+from cfai.profiles import TASKS
+
 from .conftest import LLAMA, Local, running
 
 BERT = "@cf/huggingface/distilbert-sst-2-int8"
@@ -15,7 +17,7 @@ BGE = "@cf/baai/bge-base-en-v1.5"
 QWEN = "@cf/qwen/qwen3-embedding-0.6b"
 M3 = "@cf/baai/bge-m3"
 RERANKER = "@cf/baai/bge-reranker-base"
-BART = "@cf/facebook/bart-large-cnn"
+SUMMARIZER = next(model for model, task in TASKS.items() if task == "Summarization")
 
 
 # The envelope
@@ -206,8 +208,8 @@ LONG = ["x"] * 101
         (RERANKER, {"contexts": [{"text": "a"}]}, "required properties at '/' are 'query'"),
         (RERANKER, {"query": "a"}, "required properties at '/' are 'contexts'"),
         (RERANKER, {"query": "a", "contexts": [{"text": "a"}], "top_k": 0}, "top_k must be at"),
-        (BART, {"input_text": ""}, "input_text must have at least 1 character, got ''"),
-        (BART, {"input_text": "a", "max_length": 0}, "max_length must be at least 1, got 0"),
+        (SUMMARIZER, {"input_text": ""}, "input_text must have at least 1 character, got ''"),
+        (SUMMARIZER, {"input_text": "a", "max_length": 0}, "max_length must be at least 1, got 0"),
         (LLAMA, {}, "required properties at '/' are 'prompt,messages'"),
         (LLAMA, {"prompt": ""}, "prompt must have at least 1 character, got ''"),
         (LLAMA, {"messages": []}, "messages must have at least 1 item"),

@@ -171,7 +171,7 @@ from cfai.local import Server
 
 async def main():
     async with Server() as server, ClientSession(headers={"Authorization": "Bearer x"}) as http:
-        url = f"{server.base_url}/accounts/0/ai/run/@cf/meta/llama-3.1-8b-instruct"
+        url = f"{server.base_url}/accounts/0/ai/run/@cf/meta/llama-3.1-8b-instruct-fast"
         async with http.post(url, json={"prompt": "Hi"}) as response:
             print(response.status, await response.text())
     try:

@@ -28,7 +28,7 @@ from cfai.errors import (
 from cfai.settings import Gateway, Options, Retries, Timeouts
 from cfai.testing import FakeWorkersAI
 
-MODEL = "@cf/meta/llama-3.1-8b-instruct"
+MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
 PROMPT = Prompt("Hello?")
 OK = {"response": "Hello"}
 NEVER = Retries(max=0)

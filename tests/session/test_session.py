@@ -32,7 +32,7 @@ from cfai.errors import (
 from cfai.settings import Options, Retries, Retry, Timeouts
 from cfai.testing import FakeWorkersAI, Script
 
-MODEL = "@cf/meta/llama-3.1-8b-instruct"
+MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
 PROMPT = Prompt("Hello?")
 OK = {"response": "Hello"}
 NO_DELAY = Retries(max=2, base=0)

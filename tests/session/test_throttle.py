@@ -186,7 +186,7 @@ def test_calls_count_towards_the_rate_of_jobs() -> None:
         log: list[float] = []
         assert throttles.for_call(M3) is None
         throttle = throttles.for_job(M3, None, 60)
-        assert throttles.for_call("@cf/meta/llama-3.1-8b-instruct") is None
+        assert throttles.for_call("@cf/meta/llama-3.1-8b-instruct-fast") is None
         call = throttles.for_call(M3)
         assert call is not None
         await asyncio.gather(*(run_attempt(call, 0.0, []) for _ in range(3)))

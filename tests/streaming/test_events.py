@@ -24,7 +24,7 @@ from cfai.tasks import Prompt, Text, Token
 from cfai.testing import FakeWorkersAI
 from tests.wire.dialects import CALL_IN_PIECES, DIALECTS, DONE, FINISH, NATIVE, Dialect
 
-MODEL = "@cf/meta/llama-3.1-8b-instruct"
+MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
 HI = Prompt("Hi")
 AT_ONCE = Retries(base=0)
 HEL = b'data: {"response":"Hel"}\n\n'

@@ -16,7 +16,7 @@ from cfai.testing import FakeWorkersAI
 from tests.wire.dialects import DONE
 from tests.wire.reference import decode
 
-MODEL = "@cf/meta/llama-3.1-8b-instruct"
+MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
 HEL = b'data: {"response":"Hel"}\n\n'
 LO = b'data: {"response":"lo"}\n\n'
 

@@ -33,7 +33,7 @@ from cfai.tasks import (
 from cfai.testing import FakeWorkersAI
 from tests.wire.dialects import DONE, NATIVE
 
-MODEL = "@cf/meta/llama-3.1-8b-instruct"
+MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
 HI = Prompt("Hi")
 AT_ONCE = Retries(base=0)
 NEVER = Retries(max=0)
@@ -71,7 +71,9 @@ async def test_the_request_has_stream_true_and_accepts_an_event_stream(fake: Fak
         await tokens.collect()
     (request,) = fake.requests
     assert request.json() == {"prompt": "Hi", "stream": True}
-    assert request.target == ("/client/v4/accounts/account/ai/run/@cf/meta/llama-3.1-8b-instruct")
+    assert request.target == (
+        "/client/v4/accounts/account/ai/run/@cf/meta/llama-3.1-8b-instruct-fast"
+    )
     assert request.headers["accept"] == "text/event-stream"
     assert request.headers["accept-encoding"] == "identity"
 

@@ -45,7 +45,7 @@ from cfai.errors import StreamInterrupted
 from cfai.tasks import ImagePart, Text
 from cfai.testing import FakeWorkersAI
 
-MODEL = "@cf/meta/llama-3.1-8b-instruct"
+MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
 EMBEDDER = "@cf/baai/bge-m3"
 HI = Prompt("the question itself")
 USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}

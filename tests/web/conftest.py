@@ -24,7 +24,7 @@ from cfai.testing import FakeWorkersAI
 from cfai.web import asgi, starlette
 from cfai.web.aiohttp import refusals, relay
 
-MODEL = "@cf/meta/llama-3.1-8b-instruct"
+MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
 
 Serve = Callable[[WorkersAI], AbstractAsyncContextManager[int]]
 """Serves the app with a client, and yields its port."""

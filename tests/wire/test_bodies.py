@@ -489,14 +489,14 @@ CALLED = assistant(tool_calls=[ToolCall("add", {"a": 1}, "c1"), ToolCall("é", "
     [
         # github.com/cloudflare/langchain-cloudflare, MODEL_BEHAVIORS: Mistral's own field.
         ("@cf/mistralai/mistral-small-3.1-24b-instruct", SCHEMA, {"guided_json": SCHEMA}),
-        ("@cf/mistral/mistral-7b-instruct-v0.1", SCHEMA, {"guided_json": SCHEMA}),
+        ("@cf/mistral/mistral-7b-instruct-v0.2-lora", SCHEMA, {"guided_json": SCHEMA}),
         (
-            "@cf/mistral/mistral-7b-instruct-v0.1",
+            "@cf/mistral/mistral-7b-instruct-v0.2-lora",
             "json_object",
             {"response_format": {"type": "json_object"}},
         ),
         (
-            "@hf/nousresearch/hermes-2-pro-mistral-7b",
+            "@cf/deepseek-ai/deepseek-r1-distill-qwen-32b",
             SCHEMA,
             {"response_format": {"type": "json_schema", "json_schema": SCHEMA}},
         ),
@@ -521,7 +521,7 @@ def test_a_schema_goes_into_the_field_that_the_model_family_reads(
             "@cf/meta/llama-3.3-70b-instruct-fp8-fast",
             '{"name": "add", "parameters": {"a": 1}}\n{"name": "é", "parameters": {}}',
         ),
-        ("@hf/meta-llama/meta-llama-3-8b-instruct", '{"name": "add", '),
+        ("@cf/meta-llama/llama-2-7b-chat-hf-lora", '{"name": "add", '),
         ("@cf/qwen/qwen3-30b-a3b-fp8", ""),
         ("@cf/deepseek-ai/deepseek-r1-distill-llama-70b", ""),
     ],

@@ -33,7 +33,7 @@ from cfai.tasks import (
     user,
 )
 
-LLAMA = "@cf/meta/llama-3.1-8b-instruct"
+LLAMA = "@cf/meta/llama-3.1-8b-instruct-fast"
 BGE = "@cf/baai/bge-base-en-v1.5"
 HI = Prompt("Hi")
 
@@ -63,7 +63,7 @@ def test_a_run_byte_for_byte() -> None:
     request = build_run()
     assert request.method == "POST"
     assert request.path == (
-        "/accounts/0123456789abcdef0123456789abcdef/ai/run/@cf/meta/llama-3.1-8b-instruct"
+        "/accounts/0123456789abcdef0123456789abcdef/ai/run/@cf/meta/llama-3.1-8b-instruct-fast"
     )
     assert request.headers == {
         "User-Agent": f"cfai/{cfai.__version__}",
@@ -207,7 +207,7 @@ def test_every_option_is_sent() -> None:
     assert request.headers["x-mine"] == "1"
     assert request.body == b'{"prompt":"Hi","options":{"rejectIfBusy":true}}'
     assert request.path.endswith(
-        "/@cf/meta/llama-3.1-8b-instruct?tags=team%3Asearch%2Ca%2Fb%40c.d-e"
+        "/@cf/meta/llama-3.1-8b-instruct-fast?tags=team%3Asearch%2Ca%2Fb%40c.d-e"
     )
 
 
@@ -393,8 +393,8 @@ def test_every_part_of_a_model_name_is_checked(model: str) -> None:
 @pytest.mark.parametrize(
     "model",
     [
-        "@cf/meta/llama-3.1-8b-instruct",
-        "@hf/thebloke/mistral-7b-instruct-v0.1-awq",
+        "@cf/meta/llama-3.1-8b-instruct-fast",
+        "@hf/thebloke/mistral-7b",
         "@cf/black-forest-labs/flux-1-schnell",
         "anthropic/claude-sonnet-4.5",
         "some-model:latest",

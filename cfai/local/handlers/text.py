@@ -12,7 +12,7 @@ from cfai.local.requests import JsonBody, check_fields, missing_fields, read_con
 from cfai.tasks import Rerank, Summarization, TextClassification, TextEmbeddings
 
 _DEFAULT_MAX_LENGTH = 1024
-"""In tokens: the default of @cf/facebook/bart-large-cnn."""
+"""In tokens. Source: Workers AI API, input "Summarization"."""
 
 
 def classify(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:

@@ -4,9 +4,11 @@ import re
 
 import pytest
 
+from cfai.profiles import TASKS
 from tests.local.conftest import Local
 
 BGE = "@cf/baai/bge-{}-en-v1.5"
+SUMMARIZER = next(model for model, task in TASKS.items() if task == "Summarization")
 M3 = "@cf/baai/bge-m3"
 
 
@@ -26,7 +28,7 @@ async def test_a_summary_consists_of_sentences_of_the_text(local: Local) -> None
         b'{"input_text":"The harbour of Ostend was rebuilt in 1931. A bakery opened. '
         b'The rebuilt harbour gave boats a safe place.","max_length":20}'
     )
-    reply = await local.post("@cf/facebook/bart-large-cnn", body)
+    reply = await local.post(SUMMARIZER, body)
     assert reply.headers["cfai-backend"] == "textrank"
     assert reply.body == (
         b'{"result":{"summary":"The harbour of Ostend was rebuilt in 1931."},'
