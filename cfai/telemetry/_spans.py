@@ -144,21 +144,16 @@ class _CallSpan(Observation):
         usage = attributes.usage_attributes(getattr(answer, "usage", None))
         self._spans.duration.record(ending.elapsed, self._metric_attributes | error)
         if ending.outcome == "done":
-            self._record_tokens(usage)
+            for kind in ("input", "output"):
+                if isinstance(count := usage.get(f"gen_ai.usage.{kind}_tokens"), int):
+                    measured = self._metric_attributes | {"gen_ai.token.type": kind}
+                    self._spans.tokens.record(count, measured)
         if self._span.is_recording():
             self._span.set_attributes(response | usage | error)
             self._set_status(ending)
             if self._spans.captures:
                 with _log_errors("the content of the answer"):
                     self._span.set_attributes(attributes.output_content(answer))
-
-    def _record_tokens(self, usage: attributes.Attributes) -> None:
-        for kind in ("input", "output"):
-            count = usage.get(f"gen_ai.usage.{kind}_tokens")
-            if isinstance(count, int):
-                self._spans.tokens.record(
-                    count, self._metric_attributes | {"gen_ai.token.type": kind}
-                )
 
     def _set_status(self, ending: Ending) -> None:
         if ending.outcome == "failed":
