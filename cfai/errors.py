@@ -10,12 +10,12 @@ CfaiError
 │       ├── UploadInterrupted       during an upload (.sent, .size)
 │       └── StreamInterrupted       after a stream started (.answer, .events)
 ├── StatusError                     the service answered with an error (.status, .code, .message, …)
-│   ├── BadRequest                  400, 422
+│   ├── BadRequest                  400, 422; an unknown code without an HTTP error status
 │   ├── AuthenticationError         401
 │   ├── PermissionDenied            403
 │   ├── NotFound                    404
 │   ├── MethodNotAllowed            405
-│   ├── ServiceTimeout              408; codes 3007, 3008
+│   ├── ServiceTimeout              408; codes 3007, 3008, 3046
 │   ├── Conflict                    409
 │   ├── RequestTooLarge             413; code 3006
 │   ├── RateLimited                 429
@@ -128,7 +128,7 @@ class StatusError(CfaiError):
         message: The message of the service, or a description of the status if it sent none.
         status: The HTTP status. It may be 200, if only the body reports the error.
         code: The service's own code (the first of several); see `CODES`.
-        errors: All errors in the body, as received.
+        errors: All errors in the body, as received, with their `error_chain`.
         ray_id: Cloudflare's id of the request.
         retry_after: Seconds that the service asks to wait.
         body: The beginning of the body.
@@ -163,7 +163,8 @@ class StatusError(CfaiError):
     @property
     def hint(self) -> str | None:
         """What you can do about the error, if known."""
-        hint = CODES[self.code].hint if self.code in CODES else ""
+        entry = _find_code(self.code, self.message)
+        hint = entry.hint_for(self.message) if entry is not None else ""
         return hint or (_STATUS_HINTS.get(self.status) if self._has_status_hints else None)
 
     def from_elsewhere(self) -> None:
@@ -181,7 +182,11 @@ class StatusError(CfaiError):
 
 
 class BadRequest(StatusError):
-    """400 or 422: the service does not accept the input."""
+    """400 or 422: the service does not accept the input.
+
+    So is an unknown code without an HTTP error status: in an item of a batch, in an event of a
+    stream, or in a body under status 200.
+    """
 
 
 class AuthenticationError(StatusError):
@@ -222,6 +227,8 @@ class CapacityExceeded(RateLimited):
 
 class QuotaExceeded(StatusError):
     """Codes 3036, 4006: the daily allocation is used up. Retrying does not help.
+
+    Without a known code, so does a message with "daily free allocation".
 
     Attributes:
         resets_at: When the next allocation starts (aware): the next 00:00 UTC.
@@ -307,13 +314,24 @@ class Code(NamedTuple):
     """The HTTP status that belongs to it, if there is one."""
     overrides: bool
     """Whether this status replaces the one of the response."""
-    hint: str
-    """What the user can do about it."""
+    hint: str = ""
+    """What the user can do about it, whatever the message says."""
+    hints: tuple[tuple[str, str], ...] = ()
+    """For a code of several meanings: words of a message, in lower case, and the hint for it."""
+    kind: type[StatusError] | None = None
+    """The class of the error, if it is not that of the status."""
+
+    def hint_for(self, message: str) -> str:
+        """The hint for an error with this message; empty if there is none."""
+        words = message.lower() if self.hints else ""
+        return next((hint for word, hint in self.hints if word in words), self.hint)
 
 
 _QUOTA = "The daily allocation is used up: wait until 00:00 UTC, or use a paid plan."
 _PRIVATE = "The model is private, and this account has no access to it."
 _NO_MODEL = "Check the name of the model: developers.cloudflare.com/workers-ai/models lists all."
+_BAD_IMAGE = "Send images as parts of a message: a data URI inside a text is read as an image, too."
+_RAISE_MAX_TOKENS = "Raise `max_tokens`: reasoning used all of it before the forced call."
 
 # Source: developers.cloudflare.com/workers-ai/platform/errors for the codes down to 3040. The rest
 # were observed, some of them with several statuses; for those the status of the response counts.
@@ -321,26 +339,37 @@ CODES: dict[int, Code] = {
     5007: Code(400, True, _NO_MODEL),
     5004: Code(400, True, "The model needs this media in another form; see `media_form`."),
     3039: Code(400, True, "Upload both adapter_config.json and adapter_model.safetensors."),
-    3003: Code(400, True, ""),
+    3003: Code(400, True),
     5018: Code(403, True, _PRIVATE),
     3041: Code(403, True, _PRIVATE),
     5016: Code(403, True, 'Accept the model\'s licence: run it with Prompt("agree").'),
     3023: Code(403, True, "The account is blocked: contact Cloudflare's support."),
-    5019: Code(405, True, ""),
+    5019: Code(405, True),
     5005: Code(405, True, "The model does not support LoRA: choose one that does."),
     3042: Code(404, True, _NO_MODEL),
     3006: Code(413, True, "Send less in one request: a smaller file, or fewer texts."),
     3007: Code(408, True, "Request less at once (`max_tokens`), or stream."),
-    3008: Code(408, True, ""),
-    3036: Code(429, True, _QUOTA),
-    3040: Code(429, True, "The model is busy: try again soon, or use another model."),
-    4006: Code(429, True, _QUOTA),
+    3008: Code(408, True),
+    3036: Code(429, True, _QUOTA, kind=QuotaExceeded),
+    3040: Code(
+        429, True, "The model is busy: try again soon, or use another model.", kind=CapacityExceeded
+    ),
+    4006: Code(429, True, _QUOTA, kind=QuotaExceeded),
     3037: Code(400, False, "Check the fine-tune's id and account, and that both files are there."),
     5006: Code(400, False, "See the input schema on the model's page in the catalogue."),
-    8001: Code(400, False, ""),
-    8005: Code(500, False, ""),
-    8006: Code(400, False, "Raise `max_tokens`: reasoning used all of it before the forced call."),
-    1001: Code(400, False, ""),
+    8001: Code(400, False),
+    8005: Code(500, False),
+    # cloudflare/ai, pull 575 (no message is known); anomalyco/opencode, issues 35753 and 35879.
+    8006: Code(
+        400,
+        False,
+        hints=(
+            ("image", _BAD_IMAGE),
+            ("max_tokens", _RAISE_MAX_TOKENS),
+            ("tool", _RAISE_MAX_TOKENS),
+        ),
+    ),
+    1001: Code(400, False),
     7000: Code(400, False, "No such endpoint: check the name of the model and `base_url`."),
     7003: Code(404, False, "Check the account id: 32 hexadecimal digits, not the token."),
     10000: Code(401, False, 'The token needs the permission "Workers AI Read" on this account.'),
@@ -349,8 +378,47 @@ CODES: dict[int, Code] = {
     2016: Code(None, False, "The guardrails of the AI Gateway blocked the prompt."),
     2017: Code(None, False, "The guardrails of the AI Gateway blocked the answer."),
     2021: Code(402, False, "The account has no credit for unified billing."),
+    # Refusals of the AI Gateway, with several 4xx statuses. Their meaning is not documented.
+    2003: Code(400, False),
+    2008: Code(400, False),
+    # Captured live by several public projects: bge-m3 ("Sequence too long: 9003 > 8192", "Max
+    # context reached 85920 tokens but model supports only 60000"), "output flagged", "input tensor
+    # not present".
+    3030: Code(
+        400,
+        False,
+        hints=(
+            ("sequence too long", "Shorten the text, or cut it into parts."),
+            ("max context reached", "Send fewer texts in one request."),
+            ("flagged", "The model's safety filter refused the result: change the prompt."),
+            ("not present", "The model needs another input: see the schema on its page."),
+        ),
+    ),
+    3046: Code(408, True, "Request less at once (`max_tokens`), or stream."),
+    3010: Code(500, True),
+    # Clef: 422 if the input is not valid, 529 if the inference failed. The status decides.
+    # Source for the next two: juspay/neurolink, cloudflare-clef.md (live, October 2026).
+    5012: Code(422, False),
+    5021: Code(413, False, "The input is larger than the model's context: send less."),
+    # cloudflare/agents, issue 1685.
+    5023: Code(400, False, "Call `run` instead of `stream`, or leave out `response_format`."),
+    # With status 500, but it is the request that is at fault.
+    5030: Code(400, True, "Every parameter of a WebSocket must be a string."),
+    # cloudflare-docs, changelog of 2026-07-28.
+    5035: Code(403, True, "The model needs the Workers Paid plan."),
+    # cloudflare/workers-sdk, issue 5175 (6111, in `error_chain`); a body that is not JSON.
+    6003: Code(
+        400,
+        False,
+        hints=(
+            ("authorization header", "The API token is malformed: copy it again, without spaces."),
+        ),
+    ),
 }
 """The service's own codes."""
+
+_QUOTA_WORDS = "daily free allocation"
+"""In the message of codes 3036 and 4006, which was also seen without a code."""
 
 _STATUS_CLASSES: dict[int, type[StatusError]] = {
     400: BadRequest,
@@ -364,36 +432,41 @@ _STATUS_CLASSES: dict[int, type[StatusError]] = {
     422: BadRequest,
     429: RateLimited,
 }
-_CODE_CLASSES: dict[int | None, type[StatusError]] = {
-    3036: QuotaExceeded,
-    4006: QuotaExceeded,
-    3040: CapacityExceeded,
-}
 _STATUS_HINTS = {401: CODES[10000].hint, 413: CODES[3006].hint}
 
 
-def status_error(status: int, code: int | None, message: str, **facts: Any) -> StatusError:
+def status_error(status: int | None, code: int | None, message: str, **facts: Any) -> StatusError:
     """The error for a status and a code, of the class that the code or else the status names.
 
+    If there is no HTTP error status, the error has the status of its code; an unknown code then
+    counts as a refusal of the request, and not as a failure of the service.
+
     Args:
-        status: The HTTP status. It may be 200 (`success: false`, or an event in a stream).
+        status: The HTTP status; `None` if there is none (an item of a batch, an event of a stream).
         code: The first of the service's codes.
         message: The message of the service.
         facts: Other keyword arguments of `StatusError`.
     """
-    entry = CODES.get(code) if code is not None else None
-    effective = status
-    if entry is not None and entry.status and (entry.overrides or status < 400):
-        effective = entry.status
+    entry = _find_code(code, message)
+    own = entry.status if entry is not None else None
+    if status is None or 200 <= status < 300:
+        if own is None and code is not None:
+            # vLLM puts the status into the code of an error event.
+            own = code if 400 <= code < 600 else 400
+        status = effective = own or status or 500
+    else:
+        effective = own if own and entry is not None and entry.overrides else status
     kind = ServerError if effective >= 500 else _STATUS_CLASSES.get(effective, StatusError)
-    kind = _CODE_CLASSES.get(code, kind)
+    if entry is not None and entry.kind is not None:
+        kind = entry.kind
     return kind(message, status=status, code=code, **facts)
 
 
-def status_of(code: int) -> int | None:
-    """The HTTP status that belongs to a code, for an error without a status."""
-    entry = CODES.get(code)
-    return entry.status if entry else None
+def _find_code(code: int | None, message: str) -> Code | None:
+    """What a code means, or else the message; `None` if both are unknown."""
+    if code not in CODES and _QUOTA_WORDS in message.lower():
+        return CODES[4006]
+    return CODES.get(code) if code is not None else None
 
 
 def next_reset(now: datetime) -> datetime:

@@ -120,8 +120,9 @@ class Retries:
     """When and how often a failed attempt is repeated.
 
     Repeated are failed connects, 408, 429 (but not a used-up quota: 3036, 4006), 5xx, the codes
-    3007, 3008 and 3040, and connections lost before an answer. The delay before retry *n* (from 0)
-    is random, uniform from 0 to `min(cap, base * 2**n)` seconds, unless the service sends one.
+    3007, 3008, 3010, 3040 and 3046, and connections lost before an answer. The delay before retry
+    *n* (from 0) is random, uniform from 0 to `min(cap, base * 2**n)` seconds, unless the service
+    sends one.
     """
 
     max: int = field(default=2, validator=at_least(0))

@@ -38,7 +38,6 @@ from cfai.errors import (
     UploadInterrupted,
     next_reset,
     status_error,
-    status_of,
 )
 from cfai.meta import Meta
 from cfai.tasks import Text
@@ -175,6 +174,17 @@ CODE_TABLE = [
     (2016, None, StatusError),
     (2017, None, StatusError),
     (2021, 402, StatusError),
+    (2003, 400, BadRequest),
+    (2008, 400, BadRequest),
+    (3010, 500, ServerError),
+    (3030, 400, BadRequest),
+    (3046, 408, ServiceTimeout),
+    (5012, 422, BadRequest),
+    (5021, 413, RequestTooLarge),
+    (5023, 400, BadRequest),
+    (5030, 400, BadRequest),
+    (5035, 403, PermissionDenied),
+    (6003, 400, BadRequest),
 ]
 
 
@@ -186,8 +196,10 @@ def test_the_table_covers_all_codes() -> None:
 def test_the_class_for_a_code(code: int, status: int | None, kind: type[StatusError]) -> None:
     """With its own status, and with HTTP 200."""
     assert type(status_error(status or 424, code, "no")) is kind
-    assert type(status_error(200, code, "no")) is kind
-    assert status_of(code) == status
+    for none in (None, 200):
+        error = status_error(none, code, "no")
+        assert type(error) is (kind if status else BadRequest)
+        assert error.status == (status or 400)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +220,7 @@ def test_a_documented_code_overrides_the_status(
     error = status_error(status, code, "no")
 
     assert type(error) is kind
-    assert error.status == status
+    assert error.status == (CODES[code].status if status == 200 else status)
 
 
 @pytest.mark.parametrize(
@@ -221,17 +233,23 @@ def test_a_documented_code_overrides_the_status(
         (400, 8005, BadRequest),
         (404, 3037, NotFound),
         (429, 12345, RateLimited),
-        (200, 12345, StatusError),
+        (200, 12345, BadRequest),
+        (None, 12345, BadRequest),
+        (200, None, StatusError),
+        (None, None, ServerError),
+        (302, 12345, StatusError),
+        (422, 5012, BadRequest),
+        (529, 5012, ServerError),
+        (200, 503, ServerError),
+        (None, 500, ServerError),
+        (None, 429, RateLimited),
+        (404, 500, NotFound),
     ],
 )
 def test_the_status_overrides_an_undocumented_code(
-    status: int, code: int, kind: type[StatusError]
+    status: int | None, code: int | None, kind: type[StatusError]
 ) -> None:
     assert type(status_error(status, code, "no")) is kind
-
-
-def test_an_unknown_code_has_no_status() -> None:
-    assert status_of(12345) is None
 
 
 def test_quota_exceeded_is_not_rate_limited() -> None:
@@ -305,6 +323,56 @@ def test_hints(status: int, code: int | None, words: str) -> None:
     assert error.hint is not None
     assert words in error.hint
     assert error.hint in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "words"),
+    [
+        # anomalyco/opencode, issue 35753.
+        (400, 8006, "Invalid data for image - reason invalid base64 encoding", "data URI"),
+        (400, 8006, "max_tokens is too small for a forced tool call", "max_tokens"),
+        (400, 8006, "something else", None),
+        # Captured live: the limit of one text, and that of a request.
+        (400, 3030, "AiError: AiError: Sequence too long: 9003 > 8192 (f660)", "Shorten the text"),
+        (
+            400,
+            3030,
+            "Max context reached 85920 tokens but model supports only 60000",
+            "fewer texts",
+        ),
+        (400, 3030, "output flagged", "safety filter"),
+        (400, 3030, "input tensor not present", "schema"),
+        (400, 3030, "something else", None),
+        (400, 6003, "Invalid format for Authorization header (code 6111)", "token"),
+        (400, 6003, "Invalid request headers", None),
+        (403, 5035, "no", "Workers Paid"),
+        (400, 5023, "no", "`run`"),
+        (413, 5021, "no", "send less"),
+        (500, 5030, "no", "string"),
+        (429, None, "You have used up your daily free allocation of 10,000 neurons", "00:00 UTC"),
+    ],
+)
+def test_a_hint_fits_the_message(
+    status: int, code: int | None, message: str, words: str | None
+) -> None:
+    """A code with several meanings has a hint for each of them, and none for others."""
+    hint = status_error(status, code, message).hint
+    assert words in hint if words is not None and hint is not None else hint is words
+
+
+@pytest.mark.parametrize("status", [None, 200, 400, 429, 500])
+@pytest.mark.parametrize("code", [None, 12345])
+def test_a_used_up_quota_is_recognised_by_its_text(status: int | None, code: int | None) -> None:
+    """Source of the text: code 4006, live."""
+    message = "you have used up your daily free allocation of 10,000 neurons"
+    error = status_error(status, code, message)
+
+    assert type(error) is QuotaExceeded
+    assert (error.code, error.status) == (code, 429 if status in (None, 200) else status)
+
+
+def test_the_code_decides_over_the_text() -> None:
+    assert type(status_error(400, 5006, "prompt: 'daily free allocation'")) is BadRequest
 
 
 def test_errors_keep_the_beginning_of_the_body() -> None:

@@ -1,47 +1,40 @@
 """Decides whether a failed attempt is repeated, and after how many seconds. Pure functions."""
 
 from collections.abc import Callable
-from typing import Final
 
 from cfai.errors import (
-    CapacityExceeded,
     CfaiError,
     ConnectError,
     ConnectionLost,
-    QuotaExceeded,
+    RateLimited,
     RequestTimeout,
+    ServerError,
+    ServiceTimeout,
     StatusError,
     StreamInterrupted,
 )
 from cfai.settings import Retries
 
-# Cloudflare docs, Workers AI, "Errors": 3007 timeout, 3008 aborted, 3040 out of capacity.
-_RETRYABLE_CODES: Final = frozenset({3007, 3008, 3040})
-
 
 def should_retry(error: CfaiError, *, repeatable: bool) -> bool:
     """Whether another attempt may help and does no harm, regardless of time.
+
+    The class of an error counts and not its status, because the service's code decides over the
+    status: a used-up quota is a 429, too, and a bad parameter of a WebSocket is a 500.
 
     Args:
         repeatable: Whether the request may be carried out twice. If not, only refusals (429) and
             failed connects are retried, because then nothing was carried out.
     """
     match error:
-        case QuotaExceeded():
-            return False
-        case ConnectError() | CapacityExceeded():
+        case ConnectError() | RateLimited():
             return True
         case RequestTimeout():
             return error.phase == "connect"
         case StreamInterrupted():
             return repeatable and not error.events
-        case ConnectionLost():
+        case ConnectionLost() | ServerError() | ServiceTimeout():
             return repeatable
-        case StatusError():
-            if error.status == 429:
-                return True
-            temporary = error.status >= 500 or error.status == 408
-            return repeatable and (temporary or error.code in _RETRYABLE_CODES)
     return False
 
 

@@ -9,15 +9,18 @@ import reprlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
+from json import JSONDecoder
 from typing import Any, Final, NamedTuple
 
 from cfai._types.json import loads
 from cfai._wire.responses import Response, read_retry_after
-from cfai.errors import BODY_LIMIT, DecodeError, StatusError, status_error, status_of
+from cfai.errors import BODY_LIMIT, DecodeError, StatusError, status_error
 from cfai.meta import Meta
 
 _MARKUP: Final = re.compile(r"<[^>]*>")
 _PHRASES: Final[Mapping[int, str]] = {status: status.phrase for status in HTTPStatus}
+_JSON_PREFIX: Final = re.compile(r"(?:\w*Error: ?)*(?=\{)")
+_JSON_DECODER: Final = JSONDecoder()
 _DEPTH: Final = 16
 """How many levels of an entry are kept. JSON can be nested deeper than Python recurses."""
 
@@ -37,12 +40,12 @@ def read_document(response: Response) -> Any:
     """Decode a response.
 
     Raises:
-        StatusError: The service refused, by the status or by `success: false`.
+        StatusError: The service refused, by the status or in the body.
         DecodeError: The body is not JSON.
     """
     raise_for_status(response)
     document = response.json()
-    if is_refusal(document):
+    if reports_error(document):
         raise error_from_refusal(document, response)
     return document
 
@@ -93,7 +96,34 @@ def _parse_entry(entry: Any) -> tuple[int | None, str]:
     if code is None:
         code = _parse_code(entry.get("internalCode"))
     message = entry.get("message") or entry.get("description") or entry.get("error") or ""
-    return code, message if isinstance(message, str) else reprlib.repr(message)
+    message = _unwrap_message(message) if isinstance(message, str) else reprlib.repr(message)
+    chain = entry.get("error_chain")
+    causes = [_describe_cause(cause) for cause in chain] if isinstance(chain, list) else []
+    return code, "; ".join(filter(None, [message, *causes]))
+
+
+def _describe_cause(cause: Any) -> str:
+    """One entry of an `error_chain`, which says why: its message and its code."""
+    if not isinstance(cause, dict) or not isinstance(message := cause.get("message"), str):
+        return ""
+    code = _parse_code(cause.get("code"))
+    return message if code is None else f"{message} (code {code})"
+
+
+def _unwrap_message(message: str) -> str:
+    """The message inside a message that is itself the JSON of an error, with an id after it.
+
+    Source: juspay/neurolink, cloudflare-clef.md: Clef's code 5012 (live, October 2026).
+    """
+    prefix = _JSON_PREFIX.match(message)
+    if prefix is None:
+        return message
+    try:
+        document, _ = _JSON_DECODER.raw_decode(message, prefix.end())
+    except (ValueError, RecursionError):
+        return message
+    inner = parse_error_body(document)
+    return inner.message if inner is not None and inner.message else message
 
 
 def _parse_code(value: Any) -> int | None:
@@ -104,7 +134,7 @@ def _parse_code(value: Any) -> int | None:
 
 
 def _build_error(
-    body: ErrorBody, status: int, default: str, /, *, meta: Meta, **facts: Any
+    body: ErrorBody, status: int | None, default: str, /, *, meta: Meta, **facts: Any
 ) -> StatusError:
     return status_error(
         status,
@@ -127,22 +157,13 @@ def _limit_depth(value: Any, depth: int = _DEPTH) -> Any:
     return value
 
 
-def _status_of(body: ErrorBody, default: int) -> int:
-    """The status that belongs to the code of an error that came under another status."""
-    status = status_of(body.code) if body.code is not None else None
-    return default if status is None else status
-
-
 # Responses
 
 
 def error_from_response(response: Response, *, now: datetime) -> StatusError:
     """Build the error for a response whose status is not 2xx, whatever form its body has."""
     excerpt = _excerpt(response)
-    try:
-        body = parse_error_body(loads(response.body))
-    except ValueError:
-        body = None
+    body = _parse_body(response)
     if 300 <= response.status < 400:
         body = ErrorBody(None, "a redirect, which is not followed", ())
     if body is None:
@@ -157,6 +178,23 @@ def error_from_response(response: Response, *, now: datetime) -> StatusError:
     )
 
 
+def _parse_body(response: Response) -> ErrorBody | None:
+    """Find the errors in a body of JSON, or in an event of a stream; `None` if there are none."""
+    try:
+        return parse_error_body(loads(response.body))
+    except ValueError:
+        pass
+    # A quota was refused with status 429 and `text/event-stream`: data: {"errors":[…4006…]}
+    for line in response.body[: 16 * BODY_LIMIT].splitlines():
+        try:
+            body = parse_error_body(loads(line.removeprefix(b"data:")))
+        except ValueError:
+            continue
+        if body is not None:
+            return body
+    return None
+
+
 def _excerpt(response: Response) -> str:
     # A character of UTF-8 has at most 4 bytes.
     return response.body[: 4 * BODY_LIMIT].decode("utf-8", "replace")[:BODY_LIMIT]
@@ -167,12 +205,28 @@ def is_refusal(document: Any) -> bool:
     return isinstance(document, dict) and document.get("success") is False
 
 
+_ANSWER_KEYS: Final = ("result", "response", "choices", "data", "output")
+
+
+def reports_error(document: Any) -> bool:
+    """Whether a document under status 2xx is an error: `success: false`, or errors and no answer.
+
+    Errors without `success: false` were seen as `{"error":{"message":…}}` and `{"errors":["…"]}`.
+    """
+    if not isinstance(document, dict) or (success := document.get("success")) is True:
+        return False
+    if success is False:
+        return True
+    errors = document.get("errors") or document.get("error") or document.get("internalCode")
+    return bool(errors) and not any(document.get(key) for key in _ANSWER_KEYS)
+
+
 def error_from_refusal(document: Any, response: Response) -> StatusError:
-    """Build the error for a response of status 2xx whose document says `success: false`."""
+    """Build the error for a response of status 2xx whose document reports it."""
     body = parse_error_body(document) or _EMPTY
     return _build_error(
         body,
-        _status_of(body, response.status),
+        response.status,
         "the service answered success: false without a reason",
         meta=response.meta,
         body=_excerpt(response),
@@ -198,9 +252,9 @@ ERROR_KEYS: Final = frozenset({"success", "errors", "error", "internalCode"})
 def error_from_event(document: Any, *, is_named_error: bool, meta: Meta) -> StatusError | None:
     """Build the error that one event of a stream reports; `None` if it reports none.
 
-    Its class is the one that the HTTP status would have given; `meta.status` stays as it was. No
-    error event of the service has been recorded, so every form of body is read. *document* is the
-    decoded data; *is_named_error* is whether the event itself is named `error`.
+    Its class is the one that the HTTP status would have given; `meta.status` stays as it was. Every
+    form of body is read. *document* is the decoded data; *is_named_error* is whether the event
+    itself is named `error`.
     """
     body: ErrorBody | None = None
     if not isinstance(document, dict):
@@ -218,4 +272,4 @@ def error_from_event(document: Any, *, is_named_error: bool, meta: Meta) -> Stat
 
 
 def _error_from_part(body: ErrorBody | None, default: str, meta: Meta) -> StatusError | None:
-    return None if body is None else _build_error(body, _status_of(body, 500), default, meta=meta)
+    return None if body is None else _build_error(body, None, default, meta=meta)

@@ -48,7 +48,7 @@ _HASHES_PER_QUERY: Final = 500
 _BUSY_TIMEOUT: Final = 5.0
 """Seconds to wait for other programs that read the file, such as `sqlite3`."""
 
-_PERMANENT_CODES: Final = frozenset({5006})
+_PERMANENT_CODES: Final = frozenset({3030, 5006})
 """The service's codes of errors that the same text always causes."""
 
 _SCHEMA: Final = (

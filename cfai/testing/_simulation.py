@@ -44,7 +44,7 @@ class Service:
     """The number of texts after which the daily allocation is used up (429, code 4006)."""
     faults: float = 0.0
     """The share of requests that fail at random: half with status 500, half by hanging up. Batch
-    items fail at the same rate: half with status 500, half are missing."""
+    items fail at the same rate: half with code 8005, half are missing."""
     seed: int = 0
     """The seed of the random failures."""
 
@@ -232,7 +232,7 @@ class _ServiceError(NamedTuple):
         return take_reply(Script().fails(*self, after=after or None))
 
 
-_INTERNAL_ERROR = _ServiceError(500, 7009, "Internal error")
+_INTERNAL_ERROR = _ServiceError(500, 8005, "Internal Server Error")
 
 
 def _result_reply(result: Any) -> Reply:

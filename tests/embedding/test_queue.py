@@ -215,6 +215,33 @@ async def test_an_item_without_a_reason_is_halved(fake: FakeWorkersAI, ai: Worke
     check_vectors(batches_of(items), ["a", "b", "", "c"])
 
 
+# Code 3030 was captured live with status 400; an item of a batch has no status.
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "AiError: AiError: Sequence too long: 10000 > 8192 (f660721d)", "code": 3030},
+        {"message": "AiError: no reason that is known", "code": 3999},
+    ],
+)
+async def test_an_item_with_a_refusal_is_halved_and_not_submitted_again(
+    fake: FakeWorkersAI, ai: WorkersAI, error: dict[str, Any]
+) -> None:
+    """A code that is not known is a refusal of the texts, not a failure of the service."""
+    refusal: dict[str, Any] = {"result": {}, "success": False, "errors": [error]}
+
+    def reply(request: Recorded) -> Any:
+        sent = request.json()["requests"]
+        bad = [item["external_reference"] for item in sent if "poison" in item["text"]]
+        return answers(request, **{f"r{name}": refusal for name in bad})
+
+    fake.always.answers_by(reply)
+    items = await collect(queued(ai, ["a", "b", "poison", "c"], on_error="yield"))
+    (failure,) = [item for item in items if isinstance(item, EmbedFailure)]
+    assert (failure.start, type(failure.error)) == (2, BadRequest)
+    check_vectors(batches_of(items), ["a", "b", "", "c"])
+    assert len(submitted(fake)) == 3
+
+
 async def test_temporary_failures_are_submitted_again(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     """Only items that are missing or failed with a 5xx."""
     busy = {"success": False, "errors": [{"code": 3040, "message": "busy"}]}
@@ -231,7 +258,7 @@ async def test_temporary_failures_are_submitted_again(fake: FakeWorkersAI, ai: W
 
 async def test_an_item_that_keeps_failing_is_a_failure(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     """After as many repetitions as `Retries` allows; other items are not affected."""
-    broken = {"success": False, "errors": [{"code": 7009, "message": "broken"}]}
+    broken = {"success": False, "errors": [{"code": 8005, "message": "broken"}]}
     fake.always.answers_by(lambda request: answers(request, r1=broken))
     items = await collect(queued(ai, texts(2), batch_size=1, on_error="yield"))
     assert isinstance(items[0], EmbedFailure)

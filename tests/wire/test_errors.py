@@ -15,6 +15,7 @@ from cfai._wire.errors import (
     error_from_response,
     is_refusal,
     parse_error_body,
+    read_document,
 )
 from cfai._wire.responses import Response, read_meta
 from cfai.errors import (
@@ -130,7 +131,72 @@ FORMS: dict[str, tuple[str, int, type[StatusError], int | None, str]] = {
         2001,
         "Please configure AI Gateway",
     ),
-    # 6. Providers behind it, and edges that speak HTML or plain text.
+    # 6. The edge, with a chain of causes: cloudflare/workers-sdk, issue 5175.
+    "chain": (
+        (
+            '{"success":false,"errors":[{"code":6003,"message":"Invalid request headers",'
+            '"error_chain":[{"code":6111,"message":"Invalid format for Authorization header"}]}],'
+            '"messages":[],"result":null}'
+        ),
+        400,
+        BadRequest,
+        6003,
+        "Invalid request headers; Invalid format for Authorization header (code 6111)",
+    ),
+    # 7. Clef's message is the JSON of another envelope, with an id: juspay/neurolink,
+    # cloudflare-clef.md (the form in words; the bytes are ours).
+    "envelope in the message": (
+        (
+            '{"errors":[{"message":"AiError: AiError: {\\"success\\":false,\\"errors\\":'
+            '[{\\"code\\":5012,\\"message\\":\\"questions: at most 64 items\\"}]} (0b0b)",'
+            '"code":5012}],"success":false,"result":{},"messages":[]}'
+        ),
+        422,
+        BadRequest,
+        5012,
+        "questions: at most 64 items",
+    ),
+    "inference failed": (
+        (
+            '{"errors":[{"message":"AiError: AiError: {\\"error\\":{\\"type\\":'
+            '\\"inference_error\\",\\"message\\":\\"Clef inference failed\\"}} (0b0b)",'
+            '"code":5012}],"success":false,"result":{},"messages":[]}'
+        ),
+        529,
+        ServerError,
+        5012,
+        "Clef inference failed",
+    ),
+    "no envelope in the message": (
+        '{"errors":[{"message":"AiError: {not JSON","code":5012}],"success":false}',
+        422,
+        BadRequest,
+        5012,
+        "AiError: {not JSON",
+    ),
+    "JSON inside a sentence": (
+        '{"errors":[{"message":"Bad input: {\\"message\\":\\"a\\"} is no text","code":5006}]}',
+        400,
+        BadRequest,
+        5006,
+        'Bad input: {"message":"a"} is no text',
+    ),
+    # 8. The quota, without a code: the text is that of code 4006.
+    "quota without a code": (
+        (
+            '{"errors":[{"message":"you have used up your daily free allocation of 10,000 neurons,'
+            " please upgrade to Cloudflare's Workers Paid plan"
+            '"}],"success":false}'
+        ),
+        429,
+        QuotaExceeded,
+        None,
+        (
+            "you have used up your daily free allocation of 10,000 neurons, please upgrade to"
+            " Cloudflare's Workers Paid plan"
+        ),
+    ),
+    # 9. Providers behind it, and edges that speak HTML or plain text.
     "provider": (
         '{"error":{"message":"Overloaded","type":"overloaded_error","param":null,"code":null}}',
         529,
@@ -318,6 +384,65 @@ def test_only_success_false_is_a_refusal(document: Any) -> None:
     assert not is_refusal(document)
 
 
+@pytest.mark.parametrize(
+    ("body", "kind", "message"),
+    [
+        # A public client's test of JSON mode.
+        (
+            '{"error":{"message":"JSON Mode couldn\'t be met: invalid schema"}}',
+            StatusError,
+            "JSON Mode couldn't be met: invalid schema",
+        ),
+        # chroma-core/chroma, issue 7284.
+        ('{"errors":["rate limited"]}', StatusError, "rate limited"),
+        ('{"errors":["you have used up your daily free allocation"]}', QuotaExceeded, "you have"),
+        ('{"errors":[{"code":4006,"message":"no"}],"result":{}}', QuotaExceeded, "no"),
+        ('{"errors":[{"code":3040,"message":"no"}],"result":null}', CapacityExceeded, "no"),
+        ('{"internalCode":1001,"message":"InvalidInput: x"}', BadRequest, "InvalidInput: x"),
+        ('{"error":"no","output":[],"choices":[]}', StatusError, "no"),
+        ('{"errors":[{"code":12345,"message":"no"}]}', BadRequest, "no"),
+    ],
+)
+def test_errors_under_status_200_need_no_success_false(
+    body: str, kind: type[StatusError], message: str
+) -> None:
+    with pytest.raises(StatusError) as caught:
+        read_document(response(body, 200))
+    assert type(caught.value) is kind
+    assert caught.value.message.startswith(message)
+    assert caught.value.body == body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"result":{"response":"a"},"errors":["a warning"]}',
+        '{"success":true,"errors":["a warning"]}',
+        '{"choices":[{}],"error":{"message":"a warning"}}',
+        '{"response":"a","error":"a warning"}',
+        '{"errors":[],"error":null,"message":"hello"}',
+        '[{"error":"no"}]',
+        '{"result":{"error":"no"}}',
+    ],
+)
+def test_an_answer_beside_errors_is_not_lost(body: str) -> None:
+    assert read_document(response(body, 200)) == json.loads(body)
+
+
+# The body of code 4006 as an event, with status 429.
+QUOTA_EVENT = (
+    b'data: {"errors":[{"message":"AiError: AiError: you have used up your daily free allocation'
+    b' of 10,000 neurons (0b0b)","code":4006}],"success":false,"result":{},"messages":[]}\n\n'
+)
+
+
+@pytest.mark.parametrize("prefix", [b"", b": ping\n\n", b"event: error\n"])
+def test_an_error_status_with_an_event_is_read(prefix: bytes) -> None:
+    error = error_of(prefix + QUOTA_EVENT, 429, "text/event-stream")
+    assert (type(error), error.code) == (QuotaExceeded, 4006)
+    assert error.message.startswith("AiError: AiError: you have used up")
+
+
 # Inside a stream: no error event has been recorded, so every form of body is read.
 
 META = Meta(status=200, ray_id="8f1a-AMS")
@@ -338,6 +463,8 @@ def event_error(document: Any, *, named_error: bool = False) -> StatusError | No
         ({"errors": "broken"}, ServerError, None, "broken"),
         ({"error": "broken"}, ServerError, None, "broken"),
         ({"error": {"message": "broken", "code": 8005}}, ServerError, 8005, "broken"),
+        ({"error": {"message": "broken", "code": 503}}, ServerError, 503, "broken"),
+        ({"error": {"message": "broken", "code": 12345}}, BadRequest, 12345, "broken"),
         ({"error": [{"code": 2009, "message": "who?"}]}, AuthenticationError, 2009, "who?"),
         ({"error": {"type": "server_error"}}, ServerError, None, "the stream reported an error"),
         ({"internalCode": 1001, "message": "InvalidInput: x"}, BadRequest, 1001, "InvalidInput: x"),
