@@ -2,7 +2,8 @@
 
 httpx-sse decodes an event after this module has handled what it does not: a byte order mark, line
 ends cut in two, blocks without data, a `retry` with other characters than digits, events of any
-size, invalid UTF-8, and a last event without a blank line (delivered, as in Cloudflare's client).
+size, invalid UTF-8, and a last event without a blank line (delivered, as in Cloudflare's client). A
+bare line with the JSON of an error, which the standard ignores, is an event, too.
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 """
 
@@ -10,6 +11,8 @@ from typing import Final
 
 from attrs import define, field
 
+from cfai._types.json import loads
+from cfai._wire.errors import reports_error
 from cfai.errors import AnswerTooLarge
 
 Block = bytes | str
@@ -93,18 +96,21 @@ class EventSplitter:
         for block in blocks:
             if block[:6] == b"data: " and b"\n" not in block and self._is_plain:
                 events.append(block[6:])
-            elif block and (text := self._filter_lines(block.decode("utf-8", "replace"))):
-                events.append(text)
+            elif block:
+                lines = block.decode("utf-8", "replace").split("\n")
+                if text := self._filter_lines(lines):
+                    events.append(text)
+                events += [line.encode() for line in lines if _is_bare_error(line)]
         return events
 
-    def _filter_lines(self, block: str) -> str | None:
+    def _filter_lines(self, block: list[str]) -> str | None:
         """The meaningful lines of a block; `None` if it is not an event.
 
         A block without data is not an event, but its `id` and `retry` apply to the next one.
         """
         lines: list[str] = []
         has_data = False
-        for line in block.split("\n"):
+        for line in block:
             name, _, value = line.partition(":")
             value = value.removeprefix(" ")
             if name == "data" or name == "event":
@@ -125,3 +131,16 @@ class EventSplitter:
             lines.append(self._retry)
             self._retry = None
         return "\n".join(lines) + "\n\n"
+
+
+def _is_bare_error(line: str) -> bool:
+    """Whether a line without `data:` is the JSON of an error.
+
+    The standard ignores it, but the service was seen to end a stream with one.
+    """
+    if not line.startswith("{"):
+        return False
+    try:
+        return reports_error(loads(line))
+    except ValueError:
+        return False

@@ -195,6 +195,8 @@ async def test_everything_after_the_end_mark_is_ignored(fake: FakeWorkersAI) -> 
         (b'event: error\ndata: {"message":"broken"}', ServerError, None),
         (b"event: error\ndata: broken", ServerError, None),
         (b"event: error\ndata", ServerError, None),
+        (b'{"errors":[{"message":"AiError: no","code":4006}]}', QuotaExceeded, 4006),
+        (b'{"errors":[{"code":12345,"message":"x"}],"success":false}', BadRequest, 12345),
         (b'data: {"response":"","finish_reason":"error"}', ServerError, None),
         (b'data: {"choices":[{"delta":{},"finish_reason":"error"}]}', ServerError, None),
     ],
@@ -227,17 +229,42 @@ async def test_an_error_event_raises_the_error_of_its_code(
         (b"event: error\ndata: broken", ServerError, 3),
         (b'data: {"errors":[{"code":4006,"message":"used"}]}', QuotaExceeded, 1),
         (b'data: {"errors":[{"code":5006,"message":"bad"}]}', BadRequest, 1),
+        (b'data: {"errors":[{"code":12345,"message":"bad"}]}', BadRequest, 1),
+        (b'{"errors":["daily free allocation"]}', QuotaExceeded, 1),
+        (b'{"errors":[{"code":3040,"message":"busy"}]}', CapacityExceeded, 3),
     ],
 )
 async def test_an_error_as_the_first_event_is_retried(
     fake: FakeWorkersAI, event: bytes, kind: type[StatusError], requests: int
 ) -> None:
     """No token was delivered yet."""
-    fake.always.says(event + b"\n\n")
+    fake.always.says(event + b"\n\n", content_type="text/event-stream")
     with pytest.raises(kind):
         await stream(fake, retries=AT_ONCE).collect()
     assert len(fake.requests) == requests
     await all_closed(fake)
+
+
+async def test_a_bare_error_that_is_cut_off_interrupts_the_stream(fake: FakeWorkersAI) -> None:
+    """However much of it arrived, the stream does not look finished."""
+    line = b'{"errors":[{"code":3007,"message":"slow"}]}'
+    for size in range(len(line) + 1):
+        fake.says(HEL + line[:size], content_type="text/event-stream")
+        kind = StreamInterrupted if size < len(line) else ServiceTimeout
+        with pytest.raises(kind):
+            await stream(fake).collect()
+
+
+async def test_a_quota_under_an_error_status_may_be_an_event(fake: FakeWorkersAI) -> None:
+    fake.says(
+        b'data: {"errors":[{"message":"AiError: you have used up","code":4006}]}\n\n',
+        status=429,
+        content_type="text/event-stream",
+    )
+    with pytest.raises(QuotaExceeded, match="you have used up") as caught:
+        await stream(fake, retries=AT_ONCE).collect()
+    assert caught.value.code == 4006
+    assert len(fake.requests) == 1
 
 
 async def test_a_stream_is_retried_only_before_its_first_event(fake: FakeWorkersAI) -> None:

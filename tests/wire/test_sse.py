@@ -175,6 +175,46 @@ def test_an_end_mark_without_a_field_name_is_noticed(stream: bytes, bare: bool) 
         assert blocks.bare_done is bare, pieces
 
 
+# An error as a bare JSON line.
+BARE = b'{"errors":[{"message":"AiError: AiError: no","code":3007}],"success":false,"result":{}}'
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"data: a\n\n" + BARE + b"\n\n",
+        b"data: a\n\n" + BARE + b"\n",
+        b"data: a\n\n" + BARE,
+        b"data: a\n" + BARE + b"\n\n",
+        b"data: a\r\n\r\n" + BARE + b"\r\n\r\n",
+        BARE + b"\ndata: a\n\n",
+        b"event: x\ndata: a\n" + BARE,
+    ],
+)
+def test_the_json_of_an_error_without_a_field_name_is_an_event(stream: bytes) -> None:
+    """The standard ignores the line; its code and message would be lost."""
+    for pieces in [*cuts(stream), single_bytes(stream)]:
+        events = split(*pieces)
+        assert [event.data for event in events] == ["a", BARE.decode()]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"response":"a"}',
+        b'{"errors":[]}',
+        b"{",
+        BARE[:-1],
+        b" " + BARE,
+        b"x" + BARE,
+        b": " + BARE,
+    ],
+)
+def test_other_lines_without_a_field_name_are_ignored(line: bytes) -> None:
+    assert split(line + b"\n\n" + line) == []
+    assert split(b"data: a\n" + line + b"\n\n") == [Event("a")]
+
+
 # Bounds
 
 
