@@ -27,6 +27,7 @@ from cfai._types.read import TypeMismatch, read_value
 from cfai._types.schema import json_schema
 from cfai.conversation import Conversation
 from cfai.errors import InputError, ParseError
+from cfai.resources.runs import RunInput
 from cfai.settings import Options
 from cfai.tasks import Prompt, Text, TextGeneration
 
@@ -190,7 +191,7 @@ def _rank(candidate: Candidate) -> tuple[bool, ...]:
 async def parse(
     client: TextClient,
     model: str,
-    task: TextTask,
+    task: RunInput,
     *,
     into: Any,
     repair: int,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, Unpack, overload
 
 from attrs import evolve
 
@@ -15,9 +15,9 @@ from cfai._session.credentials import resolve_credentials, resolve_settings
 from cfai._session.limits import Concurrency
 from cfai._session.session import Session
 from cfai.resources.queue import QueuedBatch, find_batch, submit_batch
-from cfai.resources.runs import EmbeddingRuns, RunInput, Runs
+from cfai.resources.runs import EmbeddingRuns, RunInput, Runs, TextInput, check_keywords, read_task
 from cfai.settings import DEFAULT_RETRIES, DEFAULT_TIMEOUTS, UNSET, Options
-from cfai.tasks import Answer, Embeddings, Task, TextEmbeddings, TextGeneration
+from cfai.tasks import Answer, Embeddings, Task, TextEmbeddings, TextGeneration, user
 
 if TYPE_CHECKING:
     import aiohttp
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cfai.resources.models import Models
     from cfai.settings import Gateway, Polling, Retries, Timeouts, Unset
     from cfai.streaming.stream import TokenStream
-    from cfai.tasks import Message, Pooling, Prompt
+    from cfai.tasks import Pooling, Prompt, Text
     from cfai.tools import AnyTool, ToolRun
 
 __all__ = ["WorkersAI"]
@@ -48,7 +48,7 @@ class WorkersAI(Client):
 
     ```python
     async with WorkersAI() as ai:
-        answer = await ai.run("@cf/meta/llama-3.1-8b-instruct-fast", Prompt("Why is the sky blue?"))
+        answer = await ai.run("@cf/meta/llama-3.1-8b-instruct-fast", "Why is the sky blue?")
     ```
     """
 
@@ -169,7 +169,21 @@ class WorkersAI(Client):
     ) -> A: ...
     @overload
     async def run(
-        self, model: str, task: Task[Any], *, stream: Literal[True], options: Options | None = None
+        self,
+        model: str,
+        task: TextInput,
+        *,
+        stream: Literal[False] | None = None,
+        options: Options | None = None,
+    ) -> Text: ...
+    @overload
+    async def run(
+        self,
+        model: str,
+        task: Task[Any] | TextInput,
+        *,
+        stream: Literal[True],
+        options: Options | None = None,
     ) -> TokenStream: ...
     @overload
     async def run(
@@ -183,16 +197,18 @@ class WorkersAI(Client):
     async def run(
         self,
         model: str,
-        task: RunInput,
+        task: RunInput | TextInput,
         *,
         stream: bool | None = None,
         options: Options | None = None,
+        **unknown: Never,
     ) -> Any:
         """Run *model* on *task*.
 
         Args:
             model: The model's name, such as `@cf/meta/llama-3.1-8b-instruct-fast`.
-            task: The input. A mapping is sent as it is, for any model and any input.
+            task: The input. A string is short for a `Prompt`, a list of messages for a
+                `TextGeneration`. A mapping is sent as it is, for any model and any input.
             stream: Return an open `TokenStream`. If omitted, the task's own `stream` decides, which
                 type checkers can't see: prefer `stream()`.
             options: Options for this call only.
@@ -202,22 +218,31 @@ class WorkersAI(Client):
             `Result` of decoded JSON, an `Image`, `Audio` or `Binary`, or a `TokenStream`.
 
         Raises:
-            InputError: The model's name or the media are invalid. Nothing was sent.
+            InputError: The model's name, the input or the media are invalid. Nothing was sent.
             StatusError: The service refused; its subclass says why.
             TransportError: There was no complete response.
             DecodeError: The response has an undocumented form.
 
         Source: Workers AI API, `POST /accounts/{account_id}/ai/run/{model_name}`.
         """
+        if unknown:
+            check_keywords("run", unknown)
         return await self._runs.run(model, task, options, stream=stream)
 
-    def stream(self, model: str, task: RunInput, *, options: Options | None = None) -> TokenStream:
+    def stream(
+        self,
+        model: str,
+        task: RunInput | TextInput,
+        *,
+        options: Options | None = None,
+        **unknown: Never,
+    ) -> TokenStream:
         """Run *model* on *task* and return its answer token by token.
 
         Nothing is sent until the stream is entered or iterated.
 
         ```python
-        async with ai.stream(model, TextGeneration([user("Hi")])) as tokens:
+        async with ai.stream(model, "Tell me a story.") as tokens:
             async for token in tokens:
                 print(token, end="", flush=True)
         print(tokens.answer.usage)
@@ -225,21 +250,24 @@ class WorkersAI(Client):
 
         Args:
             model: The model's name.
-            task: A `Prompt`, a `TextGeneration`, or any input of a model that streams.
+            task: A string or a `Prompt`, a list of messages or a `TextGeneration`, or any input of
+                a model that streams.
             options: Options for this call only.
         """
+        check_keywords("stream", unknown)
         return self._runs.stream(model, task, options)
 
     def run_tools(
         self,
         model: str,
-        messages: TextGeneration | Sequence[Message | Mapping[str, Any]],
+        messages: TextGeneration | TextInput,
         *,
         tools: Iterable[AnyTool],
         max_steps: int = 10,
         stream: bool = False,
         on_error: Literal["tell", "raise"] = "tell",
         options: Options | None = None,
+        **unknown: Never,
     ) -> ToolRun:
         """Let *model* call Python functions until it gives its answer.
 
@@ -247,7 +275,7 @@ class WorkersAI(Client):
         def get_weather(city: str) -> str:
             return f"{city}: dry, 22 degrees"
 
-        outcome = await ai.run_tools(model, Conversation().user("Lima?"), tools=[get_weather])
+        outcome = await ai.run_tools(model, "How is the weather in Lima?", tools=[get_weather])
         ```
 
         The calls of one turn run concurrently: async functions as tasks, others in threads. If the
@@ -255,7 +283,8 @@ class WorkersAI(Client):
 
         Args:
             model: The model's name.
-            messages: The conversation so far; or a `TextGeneration`, to set its other fields.
+            messages: The conversation so far, or a string for a single message of the user; or a
+                `TextGeneration`, to set its other fields.
             tools: Functions with typed parameters and a docstring, or `PythonTool` for another
                 name. Calls of a tool that is only a definition (`Tool`, `Function`, a mapping) are
                 returned in `ToolOutcome.open_calls`.
@@ -273,6 +302,9 @@ class WorkersAI(Client):
         """
         from cfai.tools import Toolbox, ToolRun
 
+        check_keywords("run_tools", unknown)
+        if isinstance(messages, str):
+            messages = [user(messages)]
         task = messages if isinstance(messages, TextGeneration) else TextGeneration(messages)
         toolbox = Toolbox(tools, secrets=self._settings.for_call(options).secrets)
         return ToolRun(
@@ -290,7 +322,7 @@ class WorkersAI(Client):
     async def parse(
         self,
         model: str,
-        task: Prompt | TextGeneration,
+        task: Prompt | TextGeneration | TextInput,
         *,
         into: type[T],
         repair: Literal[0, 1] = 0,
@@ -300,7 +332,7 @@ class WorkersAI(Client):
     async def parse(
         self,
         model: str,
-        task: Prompt | TextGeneration,
+        task: Prompt | TextGeneration | TextInput,
         *,
         into: Any,
         repair: Literal[0, 1] = 0,
@@ -309,17 +341,19 @@ class WorkersAI(Client):
     async def parse(
         self,
         model: str,
-        task: Prompt | TextGeneration,
+        task: RunInput | TextInput,
         *,
         into: Any,
         repair: Literal[0, 1] = 0,
         options: Options | None = None,
+        **unknown: Never,
     ) -> Any:
         """Run *model* on *task* and return its answer as a value of type *into*.
 
         Args:
             model: The name of a model that has JSON mode.
-            task: The input.
+            task: The input. A string is short for a `Prompt`, a list of messages for a
+                `TextGeneration`.
             into: An attrs class, a dataclass, a TypedDict or a named tuple; or strings, numbers,
                 dates, choices, lists, dictionaries and unions of them.
             repair: 1 to send a wrong answer back to the model once, with what is wrong with it.
@@ -335,6 +369,8 @@ class WorkersAI(Client):
         """
         from cfai import objects
 
+        check_keywords("parse", unknown)
+        task = read_task(model, task)
         return await objects.parse(self, model, task, into=into, repair=repair, options=options)
 
     # Embeddings
@@ -346,6 +382,7 @@ class WorkersAI(Client):
         *,
         pooling: Pooling | None = None,
         options: Options | None = None,
+        **unknown: Never,
     ) -> Embeddings:
         """Embed *texts* in one request.
 
@@ -365,6 +402,7 @@ class WorkersAI(Client):
 
         Source: Workers AI API, `POST /ai/run/{model_name}`, input "Text Embeddings".
         """
+        check_keywords("embed", unknown)
         return await self.run(model, TextEmbeddings(texts, pooling=pooling), options=options)
 
     @overload
@@ -406,8 +444,7 @@ class WorkersAI(Client):
         """
         from cfai.embedding import EmbeddingJob, JobOptions, Plan
 
-        for name in job.keys() - JobOptions.__annotations__.keys():
-            raise TypeError(f"embed_many() got an unexpected keyword argument {name!r}")
+        check_keywords("embed_many", job.keys() - JobOptions.__annotations__.keys())
         plan = Plan(model, **job)
         self._settings.for_call(options)
         runs = EmbeddingRuns(self._runs, model, options, plan.pooling, plan.truncate)

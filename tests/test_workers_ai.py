@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cfai import (
     Audio,
     AutomaticSpeechRecognition,
     Base64,
+    Conversation,
     Description,
     Embeddings,
     Image,
@@ -40,6 +42,7 @@ from cfai.errors import (
     StreamInterrupted,
     StreamUnsupported,
 )
+from cfai.profiles import TASKS, models
 from cfai.settings import Options, Retries
 from cfai.tasks import Binary
 from cfai.testing import FakeWorkersAI, Reply
@@ -409,14 +412,141 @@ async def test_a_mapping_that_is_not_json_is_refused(fake: FakeWorkersAI, task: 
     assert fake.accepted == 0
 
 
-@pytest.mark.parametrize("task", [None, "text", b"text", 7, [], [("a", 1)], Prompt])
-async def test_other_inputs_are_refused(fake: FakeWorkersAI, task: Any) -> None:
+@pytest.mark.parametrize(
+    ("task", "field"),
+    [
+        *[(task, "task") for task in (None, b"text", bytearray(b"text"), 7, {"a"}, Prompt)],
+        ("", "prompt"),
+        *[(task, "messages") for task in ([], (), [("a", 1)], ["text"])],
+    ],
+)
+async def test_other_inputs_are_refused(fake: FakeWorkersAI, task: Any, field: str) -> None:
     """The error says what is accepted."""
     client = fake.client()
-    with pytest.raises(InputError, match="task"):
+    with pytest.raises(InputError, match=field):
         await client.run(LLAMA, task)
-    with pytest.raises(InputError, match="task"):
+    with pytest.raises(InputError, match=field):
         await client.stream(LLAMA, task).collect()
+    with pytest.raises(InputError, match=field):
+        await client.parse(LLAMA, task, into=int)
+    assert fake.accepted == 0
+
+
+# Short forms
+
+
+@pytest.mark.parametrize("model", [LLAMA, "@cf/new/model", "@cf/google/gemma-4-26b-a4b-it"])
+@pytest.mark.parametrize(
+    ("task", "fields"),
+    [
+        ("Hi", {"prompt": "Hi"}),
+        ([user("Hi")], {"messages": [{"role": "user", "content": "Hi"}]}),
+        (({"role": "user", "content": "Hi"},), {"messages": [{"role": "user", "content": "Hi"}]}),
+        (Conversation().user("Hi"), {"messages": [{"role": "user", "content": "Hi"}]}),
+    ],
+)
+async def test_texts_and_messages_are_short_for_tasks(
+    fake: FakeWorkersAI, model: str, task: Any, fields: dict[str, Any]
+) -> None:
+    """A text is a `Prompt`, messages are a `TextGeneration`, in every method."""
+    client = fake.client()
+    fake.answers({"response": "Hello"})
+    assert isinstance(await client.run(model, task), Text)
+    assert fake.requests[-1].json() == fields
+    for _ in range(2):
+        fake.streams({"response": "Hello"})
+    assert (await client.stream(model, task).collect()).text == "Hello"
+    assert fake.requests[-1].json() == fields | {"stream": True}
+    assert (await (await client.run(model, task, stream=True)).collect()).text == "Hello"
+    fake.answers({"response": "7"})
+    assert await client.parse(model, task, into=int) == 7
+    assert fake.requests[-1].json().items() >= fields.items()
+    fake.answers({"response": "Hello"})
+    await client.run_tools(model, task, tools=[])
+    assert fake.requests[-1].json()["messages"] == [{"role": "user", "content": "Hi"}]
+
+
+@pytest.mark.parametrize("task", ["Hi", [user("Hi")]])
+@pytest.mark.parametrize("kind", sorted(set(TASKS.values()) - {"Text Generation"}))
+async def test_models_without_text_refuse_short_forms(
+    fake: FakeWorkersAI, kind: str, task: Any
+) -> None:
+    """The error names the model's task and what to use. Nothing is sent."""
+    way = "use embed()" if kind == "Text Embeddings" else "pass a"
+    expected = re.escape(f"does not generate text (its task is {kind}): {way}")
+    client = fake.client()
+    for model in models(kind):
+        with pytest.raises(InputError, match=expected):
+            await client.run(model, task)
+        with pytest.raises(InputError, match=expected):
+            client.stream(model, task)
+        with pytest.raises(InputError, match=expected):
+            await client.parse(model, task, into=int)
+    assert fake.accepted == 0
+
+
+# Mistakes in calls
+
+NEEDED: dict[str, dict[str, Any]] = {"parse": {"into": int}, "run_tools": {"tools": []}}
+"""Keyword arguments that a method can't do without."""
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "way"),
+    [
+        *[
+            (method, name, way)
+            for method in ("run", "stream", "parse", "run_tools", "embed", "embed_many")
+            for name, way in [
+                ("timeout", "pass options=Options(timeouts=Timeouts(total=...))"),
+                ("timeouts", "pass options=Options(timeouts=...)"),
+                ("max_retries", "pass options=Options(retries=Retries(max=...))"),
+                ("headers", "pass options=Options(headers=...)"),
+            ]
+        ],
+        *[
+            (method, name, way)
+            for method in ("run", "stream", "parse", "run_tools")
+            for name, way in [
+                ("temperature", "set it on the task: Prompt(text, temperature=...)"),
+                ("functions", "set it on the task: TextGeneration(messages, functions=...)"),
+            ]
+        ],
+        ("embed", "truncate_inputs", "run a task: TextEmbeddings(texts, truncate_inputs=...)"),
+    ],
+)
+async def test_unknown_keywords_are_explained(
+    fake: FakeWorkersAI, method: str, name: str, way: str
+) -> None:
+    """The error names the place of the argument. Nothing is sent."""
+    problem = f"{method}() got an unexpected keyword argument '{name}'; {way}"
+    with pytest.raises(TypeError, match=f"^{re.escape(problem)}$"):
+        await getattr(fake.client(), method)(LLAMA, "Hi", **NEEDED.get(method, {}), **{name: 1})
+    assert fake.accepted == 0
+
+
+@pytest.mark.parametrize("method", ["run", "stream", "parse", "run_tools", "embed", "embed_many"])
+async def test_meaningless_keywords_are_refused(fake: FakeWorkersAI, method: str) -> None:
+    """As Python does it."""
+    problem = f"{method}() got an unexpected keyword argument 'nonsense'"
+    with pytest.raises(TypeError, match=f"^{re.escape(problem)}$"):
+        await getattr(fake.client(), method)(LLAMA, "Hi", **NEEDED.get(method, {}), nonsense=1)
+
+
+@pytest.mark.parametrize(
+    ("start", "way"),
+    [
+        (lambda ai: ai.embed_many(BGE, ["a"]), r"async for batch in job.*await job\.numpy\(\)"),
+        (lambda ai: ai.stream(LLAMA, "a"), r"async for token in .*await stream\.collect\(\)"),
+        (lambda ai: ai.models.search(), r"async for row in pager.*await pager\.to_list\(\)"),
+    ],
+)
+async def test_awaiting_what_is_iterated_is_explained(
+    fake: FakeWorkersAI, start: Any, way: str
+) -> None:
+    """The error says how to iterate it. Nothing is sent."""
+    with pytest.raises(TypeError, match=way):
+        await start(fake.client())
     assert fake.accepted == 0
 
 

@@ -87,6 +87,18 @@ async def every_task_names_its_answer(ai: WorkersAI, m: str, media: bytes) -> No
     assert_type(await ai.run(m, Rerank("x", ["y"])), Ranking)
 
 
+async def short_forms_generate_text(ai: WorkersAI, m: str, talk: Conversation) -> None:
+    assert_type(await ai.run(m, "x"), Text)
+    assert_type(await ai.run(m, [user("x")]), Text)
+    assert_type(await ai.run(m, [{"role": "user", "content": "x"}]), Text)
+    assert_type(await ai.run(m, talk), Text)
+    assert_type(await ai.run(m, "x", stream=True), TokenStream)
+    assert_type(ai.stream(m, "x"), TokenStream)
+    assert_type(ai.stream(m, (user("x"),)), TokenStream)
+    assert_type(await ai.parse(m, "x", into=Recipe), Recipe)
+    assert_type(await ai.run_tools(m, "x", tools=[]), ToolOutcome)
+
+
 async def a_stream_is_a_stream(ai: WorkersAI, m: str, maybe: bool) -> None:
     streamed: TokenStream = await ai.run(m, Prompt("x"), stream=True)
     assert_type(await streamed.collect(), Text)
@@ -204,7 +216,13 @@ async def the_client_is_a_context(ai: WorkersAI) -> None:
 
 async def mistakes_are_seen(ai: WorkersAI, m: str) -> None:
     wrong: Labels = await ai.run(m, Prompt("x"))  # type: ignore[arg-type]  # it is a Text
-    await ai.run(m, "x")  # type: ignore[call-overload]  # no task, no mapping
+    await ai.run(m, b"x")  # type: ignore[arg-type]  # no task, no mapping
+    await ai.run(m, "x", timeout=1)  # type: ignore[call-overload]  # an option of the call
+    ai.stream(m, "x", temperature=1)  # type: ignore[arg-type]  # a field of the task
+    ai.run_tools(m, "x", tools=[], timeout=1)  # type: ignore[arg-type]  # an option of the call
+    await ai.embed(m, "x", timeout=1)  # type: ignore[arg-type]  # an option of the call
+    await ai.embed_many(m, ["x"])  # type: ignore[misc]  # it is iterated
+    await ai.stream(m, "x")  # type: ignore[misc]  # it is iterated
     await ai.run(Prompt("x"), m)  # type: ignore[call-overload]  # the other way round
     await ai.embed(m, ["x"], pooling="max")  # type: ignore[arg-type]  # there is no such pooling
     Embedder(m, client={"session": None})  # type: ignore[typeddict-unknown-key]  # it stays here

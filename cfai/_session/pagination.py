@@ -2,7 +2,7 @@
 
 import marshal
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from cfai._validators import check_at_least
 from cfai._wire.pagination import Cursor, ListPage, TokenCursor
@@ -31,6 +31,12 @@ class Pager(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<Pager from {self._start}>"
+
+    if not TYPE_CHECKING:  # Type checkers report an `await` by themselves.
+
+        def __await__(self):
+            message = "a list can't be awaited: iterate it (`async for row in pager`)"
+            raise TypeError(f"{message}, or collect its rows (`await pager.to_list()`)")
 
     async def __aiter__(self) -> AsyncIterator[R]:
         async for page in self.pages():

@@ -103,6 +103,12 @@ class EmbeddingJob(Generic[Item_co]):
         self._check_unused()
         return self._items()
 
+    if not TYPE_CHECKING:  # Type checkers report an `await` by themselves.
+
+        def __await__(self):
+            message = "a job can't be awaited: iterate it (`async for batch in job`)"
+            raise TypeError(f"{message}, or collect its vectors (`await job.numpy()`)")
+
     @property
     def stats(self) -> JobStats:
         """The current figures of the job."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import attrs
 from attrs import field, frozen
 
 from cfai._session.account import Account
@@ -18,10 +19,22 @@ from cfai._wire import requests
 from cfai._wire.answers import AnswerSpec, answer_spec, read_answer, read_unstreamed_text
 from cfai._wire.responses import Response
 from cfai.errors import InputError
+from cfai.profiles import profile
 from cfai.resources import queue
 from cfai.resources.queue import BatchStatus, QueuedTask
 from cfai.settings import Options, Retries, Settings
-from cfai.tasks import Answer, Embeddings, Pooling, Task, Text, TextEmbeddings
+from cfai.tasks import (
+    Answer,
+    Embeddings,
+    Message,
+    Pooling,
+    Prompt,
+    Task,
+    Text,
+    TextEmbeddings,
+    TextGeneration,
+    rules,
+)
 
 if TYPE_CHECKING:
     from cfai._session.observation import CallObservation
@@ -32,10 +45,69 @@ if TYPE_CHECKING:
 RunInput = Task[Any] | Mapping[str, Any]
 """A task, or the JSON object that is sent."""
 
+TextInput = str | Sequence[Message | Mapping[str, Any]]
+"""Short for the task of a language model: a text for a `Prompt`, messages for `TextGeneration`."""
 
-def _check_task(task: object) -> None:
-    if not isinstance(task, Task | Mapping):
-        raise InputError(f"task must be a task or a mapping, got {type(task).__name__}")
+_OTHER_INPUTS: Final = {
+    "Automatic Speech Recognition": "pass an AutomaticSpeechRecognition",
+    "Image Classification": "pass an ImageClassification",
+    "Image-to-Text": "pass an ImageToText or an ImageTextToText",
+    "Object Detection": "pass an ObjectDetection",
+    "Summarization": "pass a Summarization",
+    "Text Classification": "pass a TextClassification or a Rerank",
+    "Text Embeddings": "use embed() or embed_many()",
+    "Text-to-Image": "pass a TextToImage",
+    "Text-to-Speech": "pass a TextToSpeech or a SpeechSynthesis",
+    "Translation": "pass a Translation",
+}
+"""What models that don't generate text take, by the service's name of their task."""
+
+
+def read_task(model: str, task: Any) -> RunInput:
+    """Return the task that *task* is short for. A task or a mapping is returned unchanged.
+
+    Raises:
+        InputError: It is something else, or *model* is known not to generate text.
+    """
+    if isinstance(task, Task | Mapping):
+        return task
+    if not isinstance(task, Sequence) or isinstance(task, bytes | bytearray):
+        kinds = "a string, a list of messages, a task or a mapping"
+        raise InputError(f"task must be {kinds}, got {type(task).__name__}")
+    kind = profile(str(model)).task
+    if kind not in (None, "Text Generation"):
+        way = _OTHER_INPUTS.get(kind, "pass a mapping of its fields")
+        raise InputError(f"{model} does not generate text (its task is {kind}): {way}")
+    return Prompt(task) if isinstance(task, str) else TextGeneration(task)
+
+
+def check_keywords(method: str, unknown: Iterable[str]) -> None:
+    """Refuse keyword arguments that *method* does not have.
+
+    Raises:
+        TypeError: There is one. The message names where it belongs, if that is known.
+    """
+    for name in unknown:
+        way = _keyword_hint(method, name)
+        problem = f"{method}() got an unexpected keyword argument {name!r}"
+        raise TypeError(f"{problem}; {way}" if way else problem)
+
+
+def _keyword_hint(method: str, name: str) -> str:
+    if name == "timeout":
+        return "pass options=Options(timeouts=Timeouts(total=...))"
+    if name == "max_retries":
+        return "pass options=Options(retries=Retries(max=...))"
+    if name in attrs.fields_dict(Options):
+        return f"pass options=Options({name}=...)"
+    if method == "embed":
+        fields = rules(TextEmbeddings)
+        return f"run a task: TextEmbeddings(texts, {name}=...)" if name in fields else ""
+    if method != "embed_many":
+        for task, argument in ((Prompt, "text"), (TextGeneration, "messages")):
+            if name in rules(task):
+                return f"set it on the task: {task.__name__}({argument}, {name}=...)"
+    return ""
 
 
 def _check_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
@@ -60,14 +132,14 @@ class Runs:
     def run(
         self,
         model: str,
-        task: RunInput,
+        task: RunInput | TextInput,
         options: Options | None,
         *,
         stream: bool | None = None,
         throttle: Throttle | None = None,
     ) -> Awaitable[Any]:
         """Run *model* and return its answer, or an open stream. *throttle* replaces the model's."""
-        _check_task(task)
+        task = read_task(model, task)
         if stream or (stream is None and requests.wants_stream(task)):
             return self.stream(model, task, options).open()
         if throttle is None:
@@ -124,11 +196,13 @@ class Runs:
             observation.stream_began()
         return answer
 
-    def stream(self, model: str, task: RunInput, options: Options | None) -> TokenStream:
+    def stream(
+        self, model: str, task: RunInput | TextInput, options: Options | None
+    ) -> TokenStream:
         """Return a stream of the answer. It sends the request when it is opened."""
         from cfai.streaming.stream import TokenStream
 
-        _check_task(task)
+        task = read_task(model, task)
         spec = answer_spec(task)
         observation = self._observe() if self.observers else None
 

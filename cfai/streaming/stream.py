@@ -174,6 +174,12 @@ class TokenStream:
 
     # Reading
 
+    if not TYPE_CHECKING:  # Type checkers report an `await` by themselves.
+
+        def __await__(self):
+            message = "a stream can't be awaited: iterate it (`async for token in stream`)"
+            raise TypeError(f"{message}, or collect its answer (`await stream.collect()`)")
+
     def __aiter__(self) -> Self:
         return self
 
