@@ -52,7 +52,9 @@ _EXPORTS = {
         "Prompt Ranked Ranking Rerank ResponseFormat Result Segment SpeechSynthesis Summarization "
         "Summary Task Text TextClassification TextEmbeddings TextGeneration TextPart TextToImage "
         "TextToSpeech Token Tool ToolCall ToolCallDelta Transcript Translated Translation Usage "
-        "Word assistant system tool_result user"
+        "Word assistant system tool_result user "
+        "Choice ChoiceDecision Decide Decisions Noul NoulDecision Question Score "
+        "ScoreDecision"
     ),
     "cfai.tools": (
         "AnyTool PythonTool Step ToolEvent ToolFailed ToolOutcome ToolReturned ToolRun "

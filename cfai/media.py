@@ -25,6 +25,7 @@ __all__ = [
     "base64_text",
     "blocks",
     "data_uri",
+    "image_size",
     "media_type",
     "problem",
     "read",
@@ -257,3 +258,45 @@ def _read_file(file: BinaryIO) -> bytes:
     if not isinstance(data, bytes):
         raise InputError(f"media must be opened in binary mode: {name} is a text file")
     return data
+
+
+def image_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height in pixels of a PNG, JPEG or WebP, from its header; `None` if it has none."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR":
+        return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+    if data.startswith(b"\xff\xd8\xff"):
+        return _jpeg_size(data)
+    return _webp_size(data) if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """The size in the first frame header (SOF) among the segments."""
+    position = 2
+    while position + 9 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker in _JPEG_FRAMES:
+            height = int.from_bytes(data[position + 5 : position + 7])
+            return int.from_bytes(data[position + 7 : position + 9]), height
+        # A fill byte is alone, and a marker without a segment has two bytes.
+        bare = marker == 0x01 or 0xD0 <= marker <= 0xD9
+        length = int.from_bytes(data[position + 2 : position + 4])
+        position += 1 if marker == 0xFF else 2 if bare else 2 + length
+    return None
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    def number(start: int, end: int) -> int:
+        return int.from_bytes(data[start:end], "little")
+
+    match data[12:16]:
+        case b"VP8 ":
+            return number(26, 28) & 0x3FFF, number(28, 30) & 0x3FFF
+        case b"VP8L":
+            return (number(21, 25) & 0x3FFF) + 1, (number(21, 25) >> 14 & 0x3FFF) + 1
+        case b"VP8X":
+            return number(24, 27) + 1, number(27, 30) + 1
+    return None
+
+
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""The markers of frame headers."""

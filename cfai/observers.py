@@ -17,6 +17,7 @@ from cfai.settings import Retry
 from cfai.tasks import (
     Answer,
     AutomaticSpeechRecognition,
+    Decide,
     ImageClassification,
     ImageTextToText,
     MultimodalEmbeddings,
@@ -44,6 +45,7 @@ _OPERATIONS: Final[dict[type[Task[Any]], str]] = {
     TextEmbeddings: "embeddings",
     MultimodalEmbeddings: "embeddings",
     AutomaticSpeechRecognition: "transcription",
+    Decide: "decision",
     TextClassification: "classification",
     ImageClassification: "classification",
     ObjectDetection: "object_detection",

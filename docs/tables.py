@@ -68,6 +68,10 @@ def accepted(rule: Rule) -> str:
     if rule.choices:
         return ", ".join(f"`{choice}`" for choice in rule.choices)
     words = [rule.kind]
+    if rule.min_items and rule.max_items:
+        words.append(f"{rule.min_items} to {rule.max_items} items")
+    elif rule.max_items:
+        words.append(f"at most {rule.max_items} items")
     if rule.minimum is not None and rule.maximum is not None:
         words.append(f"{rule.minimum:.10g} to {rule.maximum:.10g}")
     elif rule.minimum is not None:
@@ -76,7 +80,7 @@ def accepted(rule: Rule) -> str:
         words.append(f"at most {rule.maximum:.10g}")
     if rule.min_length:
         words.append(f"{rule.min_length} character or more")
-    if rule.min_items:
+    if rule.min_items and not rule.max_items:
         words.append(f"{rule.min_items} item or more")
     return ", ".join(words)
 

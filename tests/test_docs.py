@@ -65,6 +65,28 @@ WEATHER = {
 }
 SCRIPTS: dict[str, Callable[[Any], object]] = {
     "cohere": lambda fake: fake.adds("chat-ft"),
+    "decisions": lambda fake: fake.always.answers(
+        {
+            "model": "clef",
+            "answers": {
+                "refund": {"type": "noul", "noul": 0.97},
+                "team": {
+                    "type": "choice",
+                    "choice": "billing",
+                    "probabilities": {"billing": 0.9, "support": 0.1},
+                    "confidence": 0.8,
+                },
+                "anger": {
+                    "type": "score",
+                    "score": 1.6,
+                    "legend": {"0": "calm", "1": "upset", "2": "furious"},
+                    "probabilities": {"0": 0.1, "1": 0.2, "2": 0.7},
+                    "confidence": 0.5,
+                },
+            },
+            "usage": {"input_tokens": 213, "output_tokens": 0},
+        }
+    ),
     "description": lambda fake: fake.answers({"description": "In the snow."}),
     "fine tune": lambda fake: (
         fake.answers({"id": FINETUNE, "model": "@cf/mistral/mistral-7b", "name": "pirate"})

@@ -167,7 +167,15 @@ def _read_binary(response: Response, expected: type[Answer]) -> Binary:
 
 def _read_result(result: Any, spec: AnswerSpec) -> Answer:
     reader = _READERS.get(spec.answer)
-    return structure(result, spec.answer, "result") if reader is None else reader(result, spec)
+    if reader is not None:
+        return reader(result, spec)
+    # What these answers need is imported by the first of them.
+    from cfai._wire import decisions
+
+    typed_reader = decisions.READERS.get(spec.answer)
+    if typed_reader is not None:
+        return typed_reader(result)
+    return structure(result, spec.answer, "result")
 
 
 def _complete(answer: Answer, meta: Meta, raw: Any) -> Answer:

@@ -66,7 +66,7 @@ def encode_run_body(
             return _encode_fields(fields)
         files = {name: bytes(value) for name, value in fields.items() if isinstance(value, _BYTES)}
         return _encode_form({name: fields[name] for name in fields if name not in files}, files)
-    fields = task.payload()
+    fields = task.payload_for(model)
     fields.update(added)
     if not isinstance(task, MediaTask):
         return _encode_fields(_adapt_fields(fields, traits))

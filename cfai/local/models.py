@@ -22,11 +22,14 @@ Schema = dict[str, Any]
 
 _DEFAULT_DIMENSIONS = 384
 
-_JUDGES = ("@cf/cloudflare/clef", "@cf/meta/llama-guard", "@hf/thebloke/llamaguard")
-"""Listed under text generation, but they answer with judgements, which no local model can."""
-
-_OTHER_TASKS = {"@cf/baai/bge-reranker-base": "Reranking"}
-"""Models listed under a task with other fields than their own."""
+_OTHER_TASKS = {
+    "@cf/baai/bge-reranker-base": "Reranking",
+    "@cf/cloudflare/clef": "Decisions",
+    "@cf/meta/llama-guard": "Judgement",
+    "@hf/thebloke/llamaguard": "Judgement",
+}
+"""Models listed under a task with other fields or answers than their own, by the beginning of
+their names. No local model can do decisions and judgements."""
 
 _TEXT_FIELDS = {"@cf/qwen/qwen3-embedding-0.6b": ("queries", "documents", "text")}
 """The fields for texts, if there are others than `text`. Source: the model's input schema."""
@@ -38,7 +41,7 @@ class ServedModel:
 
     name: str
     task: str
-    """The service's name of its task, "Reranking" or "Judgement"."""
+    """The service's name of its task, or one of `_OTHER_TASKS`."""
     dimensions: int
     """The length of its vectors."""
     texts_per_request: int | None
@@ -52,10 +55,10 @@ def find_model(name: str) -> ServedModel | None:
     known_profile = profile(name)
     if known_profile.task is None:
         return None
-    task = "Judgement" if name.startswith(_JUDGES) else known_profile.task
+    others = (task for start, task in _OTHER_TASKS.items() if name.startswith(start))
     return ServedModel(
         name,
-        task=_OTHER_TASKS.get(name, task),
+        task=next(others, known_profile.task),
         dimensions=known_profile.dimension or _DEFAULT_DIMENSIONS,
         texts_per_request=known_profile.texts_per_request,
         text_fields=_TEXT_FIELDS.get(name, ("text",)),
@@ -186,6 +189,15 @@ def _field_schema(rule: Rule) -> Schema:
             return {"oneOf": [_BYTES, {"type": "array", "items": _NUMBER}]}
         case "list":
             return _list_schema(rule, {})
+        case "JSON":
+            return {}
+        case "mapping":
+            return _without_none(
+                type="object",
+                minProperties=rule.min_items,
+                maxProperties=rule.max_items,
+                propertyNames=_without_none(pattern=rule.names),
+            )
         case _:
             return {"type": rule.kind}
 
@@ -220,6 +232,7 @@ _BOX = _object(xmin=_NUMBER, ymin=_NUMBER, xmax=_NUMBER, ymax=_NUMBER)
 
 _INPUTS: Mapping[str, tuple[type[Task[Any]], ...]] = {
     "Automatic Speech Recognition": (tasks.AutomaticSpeechRecognition,),
+    "Decisions": (tasks.Decide,),
     "Image Classification": (tasks.ImageClassification,),
     "Image-to-Text": (tasks.ImageToText,),
     "Object Detection": (tasks.ObjectDetection,),
@@ -235,6 +248,7 @@ _INPUTS: Mapping[str, tuple[type[Task[Any]], ...]] = {
 
 _OUTPUTS: Mapping[str, Schema] = {
     "Automatic Speech Recognition": _object(text=_TEXT),
+    "Decisions": _object(model=_TEXT, answers={"type": "object"}, usage={"type": "object"}),
     "Image Classification": _list(_object(**_LABEL)),
     "Image-to-Text": _object(description=_TEXT),
     "Object Detection": _list(_object(**_LABEL, box=_BOX)),

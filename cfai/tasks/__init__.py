@@ -6,13 +6,26 @@ from cfai._lazy import export
 
 if TYPE_CHECKING:
     # Tools that freeze programs find modules by the import statements in the bytecode.
-    from cfai.tasks import answers, embeddings, language, media, messages, task, tools  # noqa: F401
+    from cfai.tasks import (  # noqa: F401
+        answers,
+        decisions,
+        embeddings,
+        language,
+        media,
+        messages,
+        task,
+        tools,
+    )
 
 _EXPORTS = {
     "cfai.tasks.answers": (
         "Audio Binary Box Description Detection Detections Embeddings Image Label Labels "
         "Ranked Ranking Result Segment Summary Text Token ToolCall ToolCallDelta Transcript "
         "Translated Usage Word"
+    ),
+    "cfai.tasks.decisions": (
+        "Choice ChoiceDecision Decide Decision Decisions Noul NoulDecision Question Score "
+        "ScoreDecision"
     ),
     "cfai.tasks.embeddings": "MultimodalEmbeddings Pooling Rerank TextEmbeddings",
     "cfai.tasks.language": "Prompt Summarization TextClassification TextGeneration Translation",

@@ -19,6 +19,7 @@ To add a field to a task, add one line and its docstring to the class:
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
@@ -35,8 +36,9 @@ from cfai.meta import Meta
 T = TypeVar("T")
 
 Kind = Literal[
-    "text", "texts", "text or texts", "number", "integer", "boolean", "media", "object", "list"
-]
+    "text", "texts", "text or texts", "number", "integer", "boolean", "media", "object", "list",
+    "mapping", "JSON",
+]  # fmt: skip
 
 _MAX_REPR = 60
 
@@ -60,7 +62,8 @@ class Rule:
     """The name on the wire."""
 
     kind: Kind
-    """The type: "texts" is a list of strings, "list" a list of structured values."""
+    """The type: "texts" is a list of strings, "list" a list of structured values, "mapping" an
+    object of them under names that the caller chooses, and "JSON" any value but null."""
 
     required: bool = False
     """Whether a request without the field is refused."""
@@ -78,6 +81,9 @@ class Rule:
 
     choices: tuple[str, ...] | None = None
     """The only strings allowed."""
+
+    names: str | None = None
+    """The regular expression of the names in a mapping."""
 
     parse: Callable[[Any], Any] | None = field(default=None, repr=False, eq=False)
     """Checks and converts a structured value, or one item of a list of them."""
@@ -145,11 +151,31 @@ def _validate_items(rule: Rule, value: object, item_kind: str) -> tuple[Any, ...
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | bytearray | Mapping):
         rule.refuse(f"be a list of {item_kind}", value)
     items = tuple(value)
-    if rule.min_items is not None and len(items) < rule.min_items:
-        rule.refuse(f"have at least {_plural(rule.min_items, 'item')}", value)
-    if rule.max_items is not None and len(items) > rule.max_items:
-        rule.refuse(f"have at most {_plural(rule.max_items, 'item')}, not {len(items)}", value)
+    _check_count(rule, len(items), value)
     return items
+
+
+def _check_count(rule: Rule, count: int, value: object) -> None:
+    if rule.min_items is not None and count < rule.min_items:
+        rule.refuse(f"have at least {_plural(rule.min_items, 'item')}", value)
+    if rule.max_items is not None and count > rule.max_items:
+        rule.refuse(f"have at most {_plural(rule.max_items, 'item')}, not {count}", value)
+
+
+def _validate_mapping(rule: Rule, value: object) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        rule.refuse("be a mapping of names to values", value)
+    _check_count(rule, len(value), dict(value))
+    parse: Any = rule.parse
+    parsed = {}
+    for name, item in value.items():
+        if not isinstance(name, str) or not re.fullmatch(rule.names or "(?s:.+)", name):
+            rule.refuse(f"have names that match {rule.names}" if rule.names else "have names", name)
+        try:
+            parsed[name] = parse(item)
+        except InputError as exc:
+            raise InputError(f"{rule.name}[{shorten(name)}]: {exc}") from exc
+    return parsed
 
 
 def _parse_items(rule: Rule, items: Iterable[Any]) -> Iterable[Any]:
@@ -226,6 +252,8 @@ _VALIDATORS: dict[Kind, Callable[[Rule, Any], Any]] = {
     "media": _validate_media,
     "object": _validate_object,
     "list": _validate_list,
+    "mapping": _validate_mapping,
+    "JSON": _validate_object,
 }
 
 
@@ -293,9 +321,31 @@ def _encode_value(value: Any) -> Any:
     return value if encode is None else encode()
 
 
-def nested(parse: Callable[[Any], Any], *, default: Any = NOTHING) -> Any:
+def nested(
+    parse: Callable[[Any], Any],
+    *,
+    kind: Kind = "object",
+    default: Any = NOTHING,
+    kw_only: bool = True,
+) -> Any:
     """Declare a structured value; *parse* checks and converts it."""
-    return _declare(Rule(kind="object", parse=parse), default, encode=_encode_value)
+    return _declare(Rule(kind=kind, parse=parse), default, kw_only, _encode_value)
+
+
+def mapping(
+    parse: Callable[[Any], Any],
+    *,
+    names: str | None = None,
+    at_least: int | None = None,
+    at_most: int | None = None,
+    default: Any = NOTHING,
+    kw_only: bool = True,
+) -> Any:
+    """Declare a mapping of names, which match the expression *names*, to structured values."""
+    rule = Rule(kind="mapping", min_items=at_least, max_items=at_most, names=names, parse=parse)
+    return _declare(
+        rule, default, kw_only, lambda values: {k: _encode_value(v) for k, v in values.items()}
+    )
 
 
 def many(
@@ -303,6 +353,7 @@ def many(
     *,
     name: str = "",
     at_least: int | None = None,
+    at_most: int | None = None,
     encode: Callable[[Any], Any] = _encode_value,
     default: Any = NOTHING,
     kw_only: bool = True,
@@ -313,9 +364,10 @@ def many(
         parse: Checks and converts one item; returns an item that is converted already.
         name: The name on the wire, if it is not the field's.
         at_least: The smallest number of items.
+        at_most: The largest number of items.
         encode: Makes one item JSON again.
     """
-    rule = Rule(name=name, kind="list", min_items=at_least, parse=parse)
+    rule = Rule(name=name, kind="list", min_items=at_least, max_items=at_most, parse=parse)
     return _declare(rule, default, kw_only, lambda items: [encode(item) for item in items])
 
 
@@ -397,10 +449,15 @@ def to_plain(value: Any) -> Any:
 @dataclass_transform(
     frozen_default=True,
     kw_only_default=True,
-    field_specifiers=(string, strings, number, integer, flag, choice, media, nested, many, field),
-)
+    field_specifiers=(
+        string, strings, number, integer, flag, choice, media, nested, many, mapping, field,
+    ),
+)  # fmt: skip
 def task(cls: type[T]) -> type[T]:
-    """Turn a class into a task: frozen, slotted, with rules that know the names of their fields."""
+    """Turn a class into a task: frozen, slotted, with rules that know the names of their fields.
+
+    Also for the class of a value inside a task, if it is a `Declared`.
+    """
     task_class: Any = frozen(cls, eq=False, repr=False)
     attributes = [a for a in attrs.fields(task_class) if "rule" in a.metadata]
     task_class._rules, task_class._encoders = {}, ()
@@ -433,8 +490,28 @@ def _check_extra(task: Task[Any], attribute: Any, extra: dict[str, Any] | None) 
             raise InputError(f"extra must not repeat {wire_name}, which is set already")
 
 
+class Declared(Value):
+    """A value whose fields are declared with rules."""
+
+    __slots__ = ()
+
+    _encoders: ClassVar[tuple[tuple[str, str, Callable[[Any], Any] | None], ...]] = ()
+    """Of each field: its name, its name on the wire, and the function that makes it JSON."""
+
+    _rules: ClassVar[Mapping[str, Rule]] = {}
+
+    def payload(self) -> dict[str, Any]:
+        """Give the fields that are set as JSON, under their wire names."""
+        body = {}
+        for name, wire_name, encode in self._encoders:
+            value = getattr(self, name)
+            if value is not None:
+                body[wire_name] = value if encode is None else encode(value)
+        return body
+
+
 @task
-class Task(Value, Generic[A]):
+class Task(Declared, Generic[A]):
     """The input of a model: a value that can be stored, compared and sent to many models."""
 
     answer: ClassVar[type[Answer]] = Answer
@@ -442,11 +519,6 @@ class Task(Value, Generic[A]):
 
     texts: ClassVar[str | None] = None
     """The field whose texts get one vector each; `None` if the task has no such field."""
-
-    _encoders: ClassVar[tuple[tuple[str, str, Callable[[Any], Any] | None], ...]] = ()
-    """Of each field: its name, its name on the wire, and the function that makes it JSON."""
-
-    _rules: ClassVar[Mapping[str, Rule]] = {}
 
     extra: Mapping[str, Any] | None = field(
         default=None, kw_only=True, converter=copy_extra, validator=_check_extra
@@ -467,14 +539,14 @@ class Task(Value, Generic[A]):
 
         Media are left as they were passed, since their form depends on the model.
         """
-        body = {}
-        for name, wire_name, encode in self._encoders:
-            value = getattr(self, name)
-            if value is not None:
-                body[wire_name] = value if encode is None else encode(value)
+        body = Declared.payload(self)
         if self.extra:
             body.update(self.extra)
         return body
+
+    def payload_for(self, model: str) -> dict[str, Any]:
+        """Give the JSON body of the request for *model*."""
+        return self.payload()
 
     def blocks(self) -> bool:
         """Tell whether building the request reads a file. If so, build it in a thread."""
@@ -512,6 +584,6 @@ def texts_of(task: Task[Any]) -> tuple[str, ...] | None:
     return (texts,) if isinstance(texts, str) else tuple(texts)
 
 
-def rules(task_class: type[Task[Any]]) -> dict[str, Rule]:
+def rules(task_class: type[Declared]) -> dict[str, Rule]:
     """Give the rules of a task's fields by wire name, required fields first."""
     return dict(task_class._rules)

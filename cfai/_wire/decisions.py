@@ -1,0 +1,88 @@
+"""Reads the answers of typed decisions and extractions.
+
+An answer to one question that can't be read spoils neither the others nor the whole answer.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from cfai._validators import is_finite_number
+from cfai._wire.text import read_optional_string, read_usage, undocumented_error
+from cfai.tasks import Answer, ChoiceDecision, Decision, Decisions, NoulDecision, ScoreDecision
+
+V = TypeVar("V")
+
+
+class _UnreadableError(ValueError):
+    """The reason why one answer can't be read."""
+
+
+def _read_entries(
+    result: Any, read: Callable[[Mapping[str, Any]], V]
+) -> tuple[dict[str, V], dict[str, str]]:
+    """The answers of a result that can be read, and why the others can't."""
+    entries = result.get("answers") if isinstance(result, dict) else None
+    if not isinstance(entries, dict):
+        raise undocumented_error("answers must be an object", result)
+    answers, unread = {}, {}
+    for name, entry in entries.items():
+        try:
+            if not isinstance(entry, dict):
+                raise _UnreadableError(f"no object: {entry!r:.80}")
+            answers[name] = read(entry)
+        except _UnreadableError as exc:
+            unread[name] = str(exc)
+    return answers, unread
+
+
+def _number(value: Any) -> float | None:
+    """A number; anything else is dropped."""
+    return float(value) if is_finite_number(value) else None
+
+
+def _main_number(entry: Mapping[str, Any], key: str) -> float:
+    number = _number(entry.get(key))
+    if number is None:
+        raise _UnreadableError(f"undocumented: {key} must be a number, got {entry.get(key)!r:.80}")
+    return number
+
+
+def _probabilities(value: Any) -> dict[str, float]:
+    """The probabilities among the entries of an object."""
+    if not isinstance(value, dict):
+        return {}
+    numbers = ((name, _number(number)) for name, number in value.items())
+    return {name: number for name, number in numbers if number is not None}
+
+
+def _read_decision(entry: Mapping[str, Any]) -> Decision:
+    match entry:
+        case {"type": "noul"}:
+            return NoulDecision(_main_number(entry, "noul"))
+        case {"type": "choice", "choice": str(choice)}:
+            return ChoiceDecision(
+                choice, _probabilities(entry.get("probabilities")), _number(entry.get("confidence"))
+            )
+        case {"type": "score"}:
+            legend = entry.get("legend")
+            return ScoreDecision(
+                _main_number(entry, "score"),
+                _probabilities(entry.get("probabilities")),
+                legend if isinstance(legend, dict) else {},
+                _number(entry.get("confidence")),
+            )
+    raise _UnreadableError(f"undocumented: {entry!r:.80}")
+
+
+def read_decisions(result: Any) -> Decisions:
+    """Read the result of a Clef model. Source: the model card of @cf/cloudflare/clef."""
+    answers, unread = _read_entries(result, _read_decision)
+    return Decisions(
+        answers,
+        unread,
+        model=read_optional_string(result.get("model")),
+        usage=read_usage(result.get("usage")),
+    )
+
+
+READERS: Final[dict[type[Answer], Callable[[Any], Answer]]] = {Decisions: read_decisions}
