@@ -33,9 +33,10 @@ _EXPORTS = {
     "cfai.errors": (
         "AnswerTooLarge AuthenticationError BadRequest CapacityExceeded CfaiError ConfigError "
         "Conflict ConnectError ConnectionLost DecodeError InputError MethodNotAllowed "
-        "MissingExtra NotFound ParseError PermissionDenied QuotaExceeded RateLimited "
-        "RequestTimeout RequestTooLarge ServerError ServiceTimeout StatusError StreamInterrupted "
-        "StreamUnsupported ToolLoopExceeded TransportError UploadInterrupted"
+        "MissingExtra ModelRetired ModelRetiredWarning NotFound ParseError PermissionDenied "
+        "QuotaExceeded RateLimited RequestTimeout RequestTooLarge ServerError ServiceTimeout "
+        "StatusError StreamInterrupted StreamUnsupported ToolLoopExceeded TransportError "
+        "UploadInterrupted"
     ),
     "cfai.media": "Base64 MediaForm",
     "cfai.meta": "Meta",

@@ -21,6 +21,7 @@ CfaiError
 │   ├── RateLimited                 429
 │   │   └── CapacityExceeded        code 3040
 │   ├── QuotaExceeded               codes 3036, 4006 (.resets_at); retrying does not help
+│   ├── ModelRetired                code 5028 (.model, .retired, .successor); use another model
 │   └── ServerError                 5xx
 ├── DecodeError                     the answer has an undocumented form (.body, .meta)
 │   ├── AnswerTooLarge              the answer exceeds a size limit (.limit)
@@ -30,20 +31,23 @@ CfaiError
 └── MissingExtra(ImportError)       an optional part of the SDK is not installed (.extra)
 
 The service's code decides over the HTTP status; see `CODES`.
+
+`ModelRetiredWarning` is a warning: the model of a call is known to be retired.
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal, NamedTuple
 
 from cfai.meta import Meta
 
 __all__ = ["CODES", "AnswerTooLarge", "AuthenticationError", "BadRequest", "CapacityExceeded",
     "CfaiError", "ConfigError", "Conflict", "ConnectError", "ConnectionLost", "DecodeError",
-    "InputError", "MethodNotAllowed", "MissingExtra", "NotFound", "PermissionDenied", "Phase",
-    "QuotaExceeded", "RateLimited", "RequestTimeout", "RequestTooLarge", "ServerError",
-    "ServiceTimeout", "StatusError", "StreamInterrupted", "StreamUnsupported", "TransportError",
-    "UploadInterrupted"]  # fmt: skip
+    "InputError", "MethodNotAllowed", "MissingExtra", "ModelRetired", "ModelRetiredWarning",
+    "NotFound", "PermissionDenied", "Phase", "QuotaExceeded", "RateLimited", "RequestTimeout",
+    "RequestTooLarge", "ServerError", "ServiceTimeout", "StatusError", "StreamInterrupted",
+    "StreamUnsupported", "TransportError", "UploadInterrupted"]  # fmt: skip
 
 BODY_LIMIT = 4096
 """How much of a body an error keeps, in characters or bytes."""
@@ -239,6 +243,43 @@ class QuotaExceeded(StatusError):
         self.resets_at: datetime = next_reset(datetime.now(UTC))
 
 
+class ModelRetired(StatusError):
+    """Code 5028 (410, or 400): the model is retired. Retrying does not help; use another model.
+
+    Attributes:
+        model: The name of the model, if known.
+        retired: The day of its retirement, from the message or the catalogue; `None` if unknown.
+        successor: The model that replaces it, if Cloudflare named one.
+
+    Source: Cloudflare docs, Workers AI changelog, 2026-05-08; sepandhaghighi/mytext#95.
+    """
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.model: str | None = None
+        self.retired: date | None = _retirement_date(message)
+        self.successor: str | None = None
+
+    @property
+    def hint(self) -> str:
+        """What you can do about it."""
+        day = f" on {self.retired}" if self.retired else ""
+        instead = self.successor or "another model (developers.cloudflare.com/workers-ai/models)"
+        return f"{self.model or 'The model'} was retired{day}: use {instead}."
+
+
+class ModelRetiredWarning(UserWarning):
+    """A call uses a model that is known to be retired. Emitted once per process and model."""
+
+
+def _retirement_date(message: str) -> date | None:
+    match = re.search(r"\bdeprecated on (\d{4}-\d\d-\d\d)\b", message, re.ASCII)
+    try:
+        return date.fromisoformat(match[1]) if match else None
+    except ValueError:
+        return None
+
+
 class ServerError(StatusError):
     """5xx: the service failed. A retry may help."""
 
@@ -402,6 +443,8 @@ CODES: dict[int, Code] = {
     5021: Code(413, False, "The input is larger than the model's context: send less."),
     # cloudflare/agents, issue 1685.
     5023: Code(400, False, "Call `run` instead of `stream`, or leave out `response_format`."),
+    # cloudflare-docs, changelog of 2026-05-08; sepandhaghighi/mytext#95. One report has 400.
+    5028: Code(410, False, kind=ModelRetired),
     # With status 500, but it is the request that is at fault.
     5030: Code(400, True, "Every parameter of a WebSocket must be a string."),
     # cloudflare-docs, changelog of 2026-07-28.

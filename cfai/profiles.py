@@ -4,14 +4,18 @@ These are defaults, which the service may have changed since; arguments such as 
 override them.
 """
 
+import sys
+import warnings
+from datetime import date
 from functools import lru_cache
 from types import MappingProxyType
 
 from attrs import frozen
 
+from cfai.errors import ModelRetired, ModelRetiredWarning
 from cfai.media import MediaForm
 
-__all__ = ["TASKS", "Profile", "models", "profile"]
+__all__ = ["TASKS", "Profile", "identify_retired_model", "models", "profile", "warn_if_retired"]
 
 
 @frozen
@@ -22,6 +26,10 @@ class Profile:
     task: str | None = None
     """The service's name of its task, such as "Text Generation"; `None` for an unknown model."""
 
+    retired: date | None = None
+    """The day on which the service retired it; `None` for a live or unknown model."""
+    successor: str | None = None
+    """The model that replaces a retired one, if Cloudflare named one."""
     media: MediaForm = MediaForm.INTEGERS
     """The form of its media; for an unknown model, the form in the API's schema.
 
@@ -57,13 +65,14 @@ class Profile:
     """Whether its earlier tool calls must also be sent as text, to make sense of their results."""
 
 
-# Source: the model type list of cloudflare/workerd of 2026-08-22, the model cards of
-# cloudflare/cloudflare-docs, and Cloudflare's OpenAPI document of August 2024. A model that is not
-# listed may exist, and a listed one may be gone: only defaults depend on this.
+# Written by `python docs/catalogue.py`; see there for the sources. A model that is not listed may
+# exist: only defaults, and the warning about retired models, depend on this.
+# <catalogue>
 _MODELS = {
     "Automatic Speech Recognition": """
         @cf/deepgram/flux
         @cf/deepgram/nova-3
+        @cf/nvidia/nemotron-speech-streaming-en-0.6b
         @cf/openai/whisper
         @cf/openai/whisper-large-v3-turbo
         @cf/openai/whisper-tiny-en
@@ -95,9 +104,12 @@ _MODELS = {
         @cf/google/embeddinggemma-300m
         @cf/pfnet/plamo-embedding-1b
         @cf/qwen/qwen3-embedding-0.6b
+        @cf/qwen/qwen3-vl-embedding-2b
     """,
     "Text Generation": """
         @cf/aisingapore/gemma-sea-lion-v4-27b-it
+        @cf/cloudflare/clairic
+        @cf/cloudflare/clairic-flash
         @cf/cloudflare/clef
         @cf/cloudflare/clef-flash
         @cf/cloudflare/clef-omni
@@ -197,11 +209,62 @@ _MODELS = {
         @cf/pipecat-ai/smart-turn-v2
     """,
 }
+_RETIRED = {
+    "2025-10-01": """
+        @cf/deepseek-ai/deepseek-math-7b-instruct
+        @cf/fblgit/una-cybertron-7b-v2-bf16
+        @cf/openchat/openchat-3.5-0106
+        @cf/qwen/qwen1.5-0.5b-chat
+        @cf/qwen/qwen1.5-1.8b-chat
+        @cf/qwen/qwen1.5-14b-chat-awq
+        @cf/qwen/qwen1.5-7b-chat-awq
+        @cf/thebloke/discolm-german-7b-v1-awq
+        @cf/tiiuae/falcon-7b-instruct
+        @cf/tinyllama/tinyllama-1.1b-chat-v1.0
+        @hf/nexusflow/starling-lm-7b-beta
+        @hf/thebloke/deepseek-coder-6.7b-base-awq
+        @hf/thebloke/deepseek-coder-6.7b-instruct-awq
+        @hf/thebloke/llama-2-13b-chat-awq
+        @hf/thebloke/llamaguard-7b-awq
+        @hf/thebloke/mistral-7b-instruct-v0.1-awq
+        @hf/thebloke/neural-chat-7b-v3-1-awq
+        @hf/thebloke/openhermes-2.5-mistral-7b-awq
+        @hf/thebloke/zephyr-7b-beta-awq
+    """,
+    "2026-05-30": """
+        @cf/defog/sqlcoder-7b-2
+        @cf/facebook/bart-large-cnn
+        @cf/google/gemma-3-12b-it
+        @cf/meta/llama-2-7b-chat-fp16
+        @cf/meta/llama-2-7b-chat-int8
+        @cf/meta/llama-3-8b-instruct
+        @cf/meta/llama-3-8b-instruct-awq
+        @cf/meta/llama-3.1-70b-instruct
+        @cf/meta/llama-3.1-8b-instruct
+        @cf/meta/llama-3.1-8b-instruct-awq
+        @cf/microsoft/phi-2
+        @cf/mistral/mistral-7b-instruct-v0.1
+        @cf/moonshotai/kimi-k2.5
+        @cf/unum/uform-gen2-qwen-500m
+        @hf/google/gemma-7b-it
+        @hf/meta-llama/meta-llama-3-8b-instruct
+        @hf/mistral/mistral-7b-instruct-v0.2
+        @hf/nousresearch/hermes-2-pro-mistral-7b
+    """,
+}
+_SUCCESSORS = {
+    "@cf/moonshotai/kimi-k2.5": "@cf/moonshotai/kimi-k2.6",
+}
+# </catalogue>
 
 TASKS = MappingProxyType(
     {model: task for task, models in _MODELS.items() for model in models.split()}
 )
 """The task of each known model, in the service's words: "Text Generation", "Text-to-Image", ..."""
+
+_RETIREMENTS = {
+    model: date.fromisoformat(day) for day, models in _RETIRED.items() for model in models.split()
+}
 
 # Source: developers.cloudflare.com/workers-ai/platform/limits.
 _TASK_REQUESTS = {
@@ -219,13 +282,7 @@ _TASK_REQUESTS = {
 _MODEL_REQUESTS = {
     "@cf/baai/bge-large-en-v1.5": 1500,
     "@cf/baai/bge-reranker-base": None,
-    "@cf/microsoft/phi-2": 720,
-    "@cf/qwen/qwen1.5-0.5b-chat": 1500,
-    "@cf/qwen/qwen1.5-1.8b-chat": 720,
-    "@cf/qwen/qwen1.5-14b-chat-awq": 150,
     "@cf/runwayml/stable-diffusion-v1-5-img2img": 1500,
-    "@cf/tinyllama/tinyllama-1.1b-chat-v1.0": 720,
-    "@hf/thebloke/mistral-7b-instruct-v0.1-awq": 400,
 }
 
 # Texts per request, tokens per text, and dimension. Source: the models' input schemas and cards, or
@@ -239,6 +296,7 @@ _EMBEDDING_LIMITS: dict[str, tuple[int | None, int | None, int]] = {
     "@cf/qwen/qwen3-embedding-0.6b": (32, 8192, 1024),
     "@cf/google/embeddinggemma-300m": (None, None, 768),
     "@cf/pfnet/plamo-embedding-1b": (None, None, 2048),
+    "@cf/qwen/qwen3-vl-embedding-2b": (None, None, 2048),
 }
 
 # Source: the models' input schemas. RAW models accept the bytes as the body, or integers in JSON.
@@ -248,7 +306,6 @@ _MODEL_FORMS = {
     "@cf/microsoft/resnet-50": MediaForm.RAW,
     "@cf/openai/whisper": MediaForm.RAW,
     "@cf/openai/whisper-tiny-en": MediaForm.RAW,
-    "@cf/unum/uform-gen2-qwen-500m": MediaForm.RAW,
     "@cf/deepgram/nova-3": MediaForm.RAW,
     "@cf/openai/whisper-large-v3-turbo": MediaForm.BASE64,
     "@cf/pipecat-ai/smart-turn-v2": MediaForm.BASE64,
@@ -274,6 +331,8 @@ def profile(model: str) -> Profile:
     return Profile(
         model,
         task or None,
+        retired=_RETIREMENTS.get(model),
+        successor=_SUCCESSORS.get(model),
         media=_MODEL_FORMS.get(model) or _TASK_FORMS.get(task, MediaForm.INTEGERS),
         options_in_query=model == "@cf/deepgram/nova-3",
         websocket_only=model == "@cf/deepgram/flux",
@@ -289,5 +348,36 @@ def profile(model: str) -> Profile:
 
 
 def models(task: str) -> tuple[str, ...]:
-    """The known models of a task, in the service's words ("Text Embeddings")."""
-    return tuple(_MODELS.get(task, "").split())
+    """The known live models of a task, in the service's words ("Text Embeddings")."""
+    return tuple(model for model in _MODELS.get(task, "").split() if model not in _RETIREMENTS)
+
+
+# Retired models
+
+_warned: set[str] = set()
+
+
+def warn_if_retired(model: str) -> None:
+    """Warn that *model* is retired, once per process and model, if the catalogue says so."""
+    known = profile(model)
+    if known.retired is None or model in _warned:
+        return
+    message = f"{model} was retired on {known.retired}: use {known.successor or 'another model'}"
+    warnings.warn(message, ModelRetiredWarning, stacklevel=_stack_level_of_caller())
+    _warned.add(model)
+
+
+def _stack_level_of_caller() -> int:
+    """The level of the first frame outside of the SDK, as `warnings.warn` counts."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("cfai."):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def identify_retired_model(error: ModelRetired, model: str) -> None:
+    """Add to *error*, which the service sent for *model*, what the catalogue knows of it."""
+    known = profile(model)
+    error.model = model
+    error.retired = error.retired or known.retired
+    error.successor = known.successor

@@ -28,7 +28,8 @@ from cfai._wire.multipart import Form
 from cfai._wire.requests import Request
 from cfai._wire.responses import Response
 from cfai._wire.vectors import UnusualVectors, VectorDecoder
-from cfai.errors import AnswerTooLarge, CfaiError, ConfigError, DecodeError
+from cfai.errors import AnswerTooLarge, CfaiError, ConfigError, DecodeError, ModelRetired
+from cfai.profiles import identify_retired_model
 from cfai.settings import Retry, Settings
 
 T = TypeVar("T")
@@ -86,6 +87,8 @@ class Session:
                     attempt = _Attempt(number, deadline, permit)
                     return await self._run_attempt(request, settings, attempt, read, read_stream)
             except CfaiError as exc:
+                if isinstance(exc, ModelRetired) and request.model is not None:
+                    identify_retired_model(exc, request.model)
                 redact_error(exc, settings.secrets)
                 delay = retry_delay(
                     settings.retries,

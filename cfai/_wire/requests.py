@@ -13,7 +13,7 @@ from cfai._wire.bodies import Content, encode_json, encode_run_body
 from cfai._wire.multipart import Form
 from cfai._wire.version import __version__
 from cfai.errors import InputError
-from cfai.profiles import profile
+from cfai.profiles import profile, warn_if_retired
 from cfai.settings import Gateway, Options, Settings
 from cfai.tasks import MediaTask, Task, texts_of
 
@@ -31,6 +31,8 @@ class Request:
     """A form is read while it is sent."""
     repeatable: bool = True
     """Whether the service may process it twice."""
+    model: str | None = None
+    """The model that it runs, if it runs one."""
 
 
 # Paths: names are checked and then kept literally; nothing is percent-encoded
@@ -203,10 +205,12 @@ def build_json_request(
     fields: Mapping[str, Any],
     *,
     repeatable: bool = False,
+    model: str | None = None,
 ) -> Request:
     """`POST /accounts/{account_id}/ai/…` with a JSON object."""
     headers = build_headers(settings, options, {"Content-Type": "application/json"})
-    return Request("POST", account_path(settings, path), headers, encode_json(fields), repeatable)
+    body = encode_json(fields)
+    return Request("POST", account_path(settings, path), headers, body, repeatable, model)
 
 
 def build_form_request(
@@ -260,7 +264,8 @@ def build_run_request(
     if not isinstance(body.content, bytes):
         own["Content-Length"] = str(len(body.content))
     path = f"{path}?{urlencode(query)}" if query else path
-    return Request("POST", path, build_headers(settings, options, own), body.content)
+    headers = build_headers(settings, options, own)
+    return Request("POST", path, headers, body.content, model=model)
 
 
 def wants_stream(task: Task[Any] | Mapping[str, Any]) -> bool:
@@ -279,6 +284,8 @@ def _check_model_takes(model: str, task: Task[Any] | Mapping[str, Any]) -> None:
     traits = profile(model)
     if traits.websocket_only:
         raise InputError(f"model must answer over HTTP, and {model} uses WebSockets only")
+    if traits.retired is not None:
+        warn_if_retired(model)
     limit = traits.texts_per_request
     if limit is not None and isinstance(task, Task) and task.texts is not None:
         count = len(texts_of(task) or ())

@@ -21,6 +21,7 @@ from cfai.errors import (
     DecodeError,
     InputError,
     MethodNotAllowed,
+    ModelRetired,
     NotFound,
     PermissionDenied,
     QuotaExceeded,
@@ -44,6 +45,7 @@ _ERRORS_OF_ALL_TEXTS: Final = (
     AuthenticationError,
     PermissionDenied,
     NotFound,
+    ModelRetired,
     MethodNotAllowed,
     ConfigError,
 )

@@ -18,8 +18,9 @@ from cfai._wire.errors import error_from_item, read_document
 from cfai._wire.requests import build_json_request, check_model_name
 from cfai._wire.responses import Response, unwrap_result
 from cfai._wire.text import read_usage
-from cfai.errors import CfaiError, DecodeError, InputError, RequestTimeout
+from cfai.errors import CfaiError, DecodeError, InputError, ModelRetired, RequestTimeout
 from cfai.meta import Meta
+from cfai.profiles import identify_retired_model, warn_if_retired
 from cfai.settings import Options, Polling
 from cfai.tasks import Answer, Embeddings, MediaTask, Result, Task, Usage
 
@@ -232,7 +233,10 @@ async def send_batch(
     """
     settings = account.for_call(options)
     path = f"run/{check_model_name(model)}?queueRequest=true"
-    request = build_json_request(settings, options, path, fields, repeatable=repeatable)
+    warn_if_retired(model)
+    request = build_json_request(
+        settings, options, path, fields, repeatable=repeatable, model=model
+    )
 
     def read(response: Response) -> BatchStatus[Any]:
         return read_batch_status(read_document(response), response.meta, tasks)
@@ -242,6 +246,8 @@ async def send_batch(
     else:
         status = await account.session.call(request, settings, read=read, throttle=throttle)
     for error in status.errors:
+        if isinstance(error, ModelRetired):
+            identify_retired_model(error, model)
         redact_error(error, settings.secrets)
     return status
 

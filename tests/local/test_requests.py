@@ -57,7 +57,7 @@ async def test_every_response_is_marked_as_local(local: Local) -> None:
 # Paths and credentials
 
 
-@pytest.mark.parametrize("model", ["@cf%2Fmeta%2Fllama-3.1-8b-instruct", "@cf/meta%2fllama"])
+@pytest.mark.parametrize("model", ["@cf%2Fmeta%2Fllama-3.1-8b-instruct-fast", "@cf/meta%2fllama"])
 async def test_a_model_with_encoded_slashes_is_refused(local: Local, model: str) -> None:
     url = URL(local.url(model), encoded=True)
     async with local.http.post(url, data=b"{}") as response:

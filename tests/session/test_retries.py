@@ -19,6 +19,7 @@ from cfai.errors import (
     DecodeError,
     InputError,
     MissingExtra,
+    ModelRetired,
     NotFound,
     PermissionDenied,
     Phase,
@@ -84,6 +85,8 @@ ERRORS: list[tuple[CfaiError, bool, bool]] = [
     (status(429, 4006), False, False),
     (status(503, 4006), False, False),
     (status(429, 3036, retry_after=1.0), False, False),
+    # A retired model does not come back.
+    *[(status(number, 5028), False, False) for number in (200, 400, 410, 429, 500)],
     # After the first event, another attempt would repeat it.
     (StreamInterrupted("cut", events=1), False, False),
     # A limit set by the user.
@@ -137,6 +140,8 @@ CODES: list[tuple[int | None, int, type[StatusError], bool]] = [
     (3036, 429, QuotaExceeded, False),
     (3040, 429, CapacityExceeded, True),
     (4006, 429, QuotaExceeded, False),
+    (5028, 410, ModelRetired, False),
+    (5028, 400, ModelRetired, False),
     (3037, 400, BadRequest, False),
     (5006, 400, BadRequest, False),
     (8001, 400, BadRequest, False),

@@ -1,0 +1,126 @@
+"""Writes the catalogue of known models into `cfai/profiles.py`.
+
+`python docs/catalogue.py TYPES RETIRED CARDS` reads three JSON files:
+
+- TYPES: `{"models": {name: {"class": …, "declaration": …, "types": {…}}}}`, the interface
+  `AiModels` of the npm package @cloudflare/workers-types, with the TypeScript text of each model;
+- RETIRED: `{"YYYY-MM-DD": [name, …], "stay_active": [name, …]}`, from Cloudflare's changelog; a
+  name may be followed by "(aliased to NAME)", its successor;
+- CARDS: `{file: {"name": …, "task": …}}`, from the model cards of cloudflare/cloudflare-docs.
+
+With `--check` it only fails if the catalogue differs. Models that the files lack, and tasks that
+they don't tell, are in `OTHER_MODELS`.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+PROFILES = Path(__file__).parents[1] / "cfai" / "profiles.py"
+REGION = re.compile(r"(?<=^# <catalogue>\n).*?(?=^# </catalogue>$)", re.MULTILINE | re.DOTALL)
+
+OTHER_MODELS = {
+    # Source: the model type list of cloudflare/workerd of 2026-08-22.
+    "@cf/swiss-ai/apertus-v1.5-8b": "Text Generation",
+    "@cf/utter-project/eurollm-9b-it": "Text Generation",
+    # Source: the card of clef names them, and its task.
+    "@cf/cloudflare/clef-flash": "Text Generation",
+    "@cf/cloudflare/clef-omni": "Text Generation",
+    # Source: clairic 0.1.0 on PyPI. No card was available, so the task is clef's.
+    "@cf/cloudflare/clairic": "Text Generation",
+    "@cf/cloudflare/clairic-flash": "Text Generation",
+    # Announced without a type or a card.
+    "@cf/qwen/qwen3-vl-embedding-2b": "Text Embeddings",
+    # It is typed, but without a task: audio in, text out.
+    "@cf/nvidia/nemotron-speech-streaming-en-0.6b": "Automatic Speech Recognition",
+}
+
+TASKS_OF_CLASSES = {
+    "BaseAiImageClassification": "Image Classification",
+    "BaseAiImageToText": "Image-to-Text",
+    "BaseAiObjectDetection": "Object Detection",
+    "BaseAiSummarization": "Summarization",
+    "BaseAiTextClassification": "Text Classification",
+    "BaseAiTextEmbeddings": "Text Embeddings",
+    "BaseAiTextGeneration": "Text Generation",
+    "BaseAiTextToImage": "Text-to-Image",
+    "BaseAiTextToSpeech": "Text-to-Speech",
+    "BaseAiTranslation": "Translation",
+}
+"""The classes that several models share; most models have a class of their own."""
+
+_CHAT = re.compile(r"\bmessages\??:|ResponsesInput|ChatCompletions")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_RETIREMENT = re.compile(r"(?P<model>\S+)(?: \(aliased to (?P<successor>\S+)\))?")
+
+
+def task_of(model: str, typed: Mapping[str, Any]) -> str:
+    """The task of a model that has a type and no card."""
+    if task := OTHER_MODELS.get(model) or TASKS_OF_CLASSES.get(typed["class"]):
+        return task
+    if _CHAT.search(f"{typed['declaration']}{typed['types']}"):
+        return "Text Generation"
+    sys.exit(f"add the task of {model} to OTHER_MODELS: its type does not tell it")
+
+
+def collect(types: Any, retired: Any, cards: Any) -> str:
+    """The lines of the catalogue."""
+    tasks = {card["name"]: card["task"] for card in cards.values()}
+    for model, typed in types["models"].items():
+        if model not in tasks:
+            tasks[model] = task_of(model, typed)
+    retirements: dict[str, list[str]] = {}
+    successors: dict[str, str] = {}
+    for date in sorted(key for key in retired if _DATE.fullmatch(key)):
+        for entry in retired[date]:
+            match = _RETIREMENT.fullmatch(entry)
+            if match is None:
+                sys.exit(f"{entry!r} must be NAME or NAME (aliased to NAME)")
+            retirements.setdefault(date, []).append(match["model"])
+            if match["successor"]:
+                successors[match["model"]] = match["successor"]
+    # The announcements don't tell tasks. All models without a type and a card are text models.
+    for names in (retired["stay_active"], *retirements.values()):
+        for model in names:
+            tasks.setdefault(model, "Text Generation")
+    tasks = OTHER_MODELS | tasks
+    by_task = {
+        task: [model for model in tasks if tasks[model] == task] for task in set(tasks.values())
+    }
+    lines = [
+        *_table("_MODELS", by_task),
+        *_table("_RETIRED", retirements),
+        "_SUCCESSORS = {",
+        *(f'    "{model}": "{successors[model]}",' for model in sorted(successors)),
+        "}",
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _table(name: str, groups: Mapping[str, Iterable[str]]) -> Iterable[str]:
+    yield f"{name} = {{"
+    for group in sorted(groups):
+        yield f'    "{group}": """'
+        yield from (f"        {model}" for model in sorted(groups[group]))
+        yield '    """,'
+    yield "}"
+
+
+def main() -> None:
+    """Write the catalogue, or check it."""
+    paths = [argument for argument in sys.argv[1:] if argument != "--check"]
+    if len(paths) != 3:
+        sys.exit(__doc__)
+    catalogue = collect(*(json.loads(Path(path).read_text(encoding="utf-8")) for path in paths))
+    text = PROFILES.read_text(encoding="utf-8")
+    new = REGION.sub(lambda _: catalogue, text)
+    if "--check" in sys.argv and new != text:
+        sys.exit("the catalogue is out of date: run this without --check")
+    PROFILES.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
