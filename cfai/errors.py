@@ -171,7 +171,7 @@ class StatusError(CfaiError):
         hint = entry.hint_for(self.message) if entry is not None else ""
         return hint or (_STATUS_HINTS.get(self.status) if self._has_status_hints else None)
 
-    def from_elsewhere(self) -> None:
+    def drop_status_hint(self) -> None:
         """Give no hint for the status: the error came from another provider."""
         self._has_status_hints = False
 

@@ -31,7 +31,7 @@ class Account:
     async def send(self, request: Request, settings: Settings, read: Callable[[Any], T]) -> T:
         """Send a request, and return what *read* makes of the decoded response."""
         return await self.session.call(
-            request, settings, read=lambda response: self.read_response(response, read)
+            request, settings, read_response=lambda response: self.read_response(response, read)
         )
 
     def read_response(self, response: Response, read: Callable[[Any], T]) -> T:

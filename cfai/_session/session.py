@@ -65,15 +65,16 @@ class Session:
         request: Request,
         settings: Settings,
         *,
-        read: Callable[[Response], T],
-        read_stream: Callable[[StreamBody], Awaitable[T]] = reject_stream,
+        read_response: Callable[[Response], T],
+        open_stream: Callable[[StreamBody], Awaitable[T]] = reject_stream,
         throttle: Throttle | None = None,
     ) -> T:
         """Send *request*; failed attempts are repeated according to `settings.retries`.
 
         Args:
-            read: Reads a complete response. An error that it raises counts as a failed attempt.
-            read_stream: The same for an event stream, whose body it must close.
+            read_response: Reads a complete response, and raises `StatusError` if it is an error
+                response. An error that it raises counts as a failed attempt.
+            open_stream: The same for an event stream, whose body it must close.
             throttle: Grants a permit for each attempt. A permit is held until the response was read
                 or the stream was opened.
         """
@@ -82,10 +83,14 @@ class Session:
             try:
                 if throttle is None:
                     attempt = _Attempt(number, deadline, None)
-                    return await self._run_attempt(request, settings, attempt, read, read_stream)
+                    return await self._run_attempt(
+                        request, settings, attempt, read_response, open_stream
+                    )
                 async with throttle.permit(deadline) as permit:
                     attempt = _Attempt(number, deadline, permit)
-                    return await self._run_attempt(request, settings, attempt, read, read_stream)
+                    return await self._run_attempt(
+                        request, settings, attempt, read_response, open_stream
+                    )
             except CfaiError as exc:
                 if isinstance(exc, ModelRetired) and request.model is not None:
                     identify_retired_model(exc, request.model)
@@ -109,9 +114,9 @@ class Session:
         self,
         request: Request,
         settings: Settings,
-        read: Callable[[Response], T],
+        read_response: Callable[[Response], T],
         *,
-        read_stream: Callable[[StreamBody], Awaitable[T]] = reject_stream,
+        open_stream: Callable[[StreamBody], Awaitable[T]] = reject_stream,
         throttle: Throttle | None = None,
     ) -> T:
         """Like `call`, for a response full of vectors, which are decoded afterwards.
@@ -122,8 +127,8 @@ class Session:
         answer = await self.call(
             request,
             settings,
-            read=lambda response: read(decoder.wrap(response)),
-            read_stream=read_stream,
+            read_response=lambda response: read_response(decoder.wrap(response)),
+            open_stream=open_stream,
             throttle=throttle,
         )
         try:
@@ -131,7 +136,7 @@ class Session:
                 await asyncio.sleep(0)
         except UnusualVectors:
             try:
-                return read(decoder.response)  # This raises the error.
+                return read_response(decoder.response)  # This raises the error.
             except DecodeError as exc:
                 describe_decode_error(exc, decoder.response.body, decoder.response.meta)
                 redact_error(exc, settings.secrets)
@@ -143,10 +148,16 @@ class Session:
         request: Request,
         settings: Settings,
         attempt: _Attempt,
-        read: Callable[[Response], T],
-        read_stream: Callable[[StreamBody], Awaitable[T]],
+        read_response: Callable[[Response], T],
+        open_stream: Callable[[StreamBody], Awaitable[T]],
     ) -> T:
-        """Send the request once, and read its response."""
+        """Send the request once, and read its response.
+
+        Raises:
+            StatusError: An error response. The status is not checked before: *read_response* raises
+                it, with `_wire.errors`, since some errors are in a body under status 200.
+            CfaiError: The attempt failed for another reason; see `call`.
+        """
         if isinstance(request.body, Form):
             with Upload(request.body) as upload:
                 response = await self._send(request, settings, attempt, upload)
@@ -154,12 +165,12 @@ class Session:
             response = await self._send(request, settings, attempt)
         if isinstance(response, Response):
             try:
-                return read(response)
+                return read_response(response)
             except DecodeError as exc:
                 describe_decode_error(exc, response.body, response.meta)
                 raise
         try:
-            return await read_stream(response)
+            return await open_stream(response)
         except BaseException:
             response.close()
             raise

@@ -113,13 +113,13 @@ def _describe_error(exc: BaseException, kind: type[Any] | None) -> str:
     return str(exc) if isinstance(exc, _WrongType) else format_exception(exc, kind)
 
 
-def path_first(reason: str) -> str:
+def format_reason(reason: str) -> str:
     """Turn an error of cattrs, "reason @ path", into "path reason"."""
     text, _, path = reason.rpartition(" @ ")
     return f"{path} {text}"
 
 
-def structure(value: Any, kind: type[T], name: str) -> T:
+def read_as(value: Any, kind: type[T], name: str) -> T:
     """Read decoded JSON of the service as a *kind*; *name* stands for the value in the error.
 
     Raises:
@@ -138,5 +138,5 @@ def structure(value: Any, kind: type[T], name: str) -> T:
         TypeError,
     ) as exc:
         reasons = transform_error(exc, path=name, format_exception=_describe_error)
-        details = "; ".join(path_first(reason) for reason in reasons[:3])
+        details = "; ".join(format_reason(reason) for reason in reasons[:3])
         raise DecodeError(f"the service sent an undocumented result: {details}") from exc

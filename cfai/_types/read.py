@@ -22,7 +22,7 @@ from uuid import UUID
 
 from attrs import evolve, frozen
 
-from cfai._types.json import path_first
+from cfai._types.json import format_reason
 from cfai._types.kinds import (
     SETS,
     Field,
@@ -65,7 +65,7 @@ def read_value(value: Any, kind: Any, name: str) -> Any:
         reasons = transform_error(
             exc, path=name, format_exception=lambda exc, _: str(exc) or type(exc).__name__
         )
-        raise TypeMismatch("; ".join(path_first(reason) for reason in reasons[:5])) from exc
+        raise TypeMismatch("; ".join(format_reason(reason) for reason in reasons[:5])) from exc
     finally:
         _ATTEMPTS.reset(token)
 

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar, cast
 from attrs import evolve, frozen
 
 from cfai import media
-from cfai._types.json import structure
+from cfai._types.json import read_as
 from cfai._wire.errors import raise_for_status, read_document
 from cfai._wire.responses import Response, is_json_type, unwrap_result
 from cfai._wire.text import read_optional_string, read_text, read_usage, undocumented_error
@@ -104,7 +104,7 @@ def read_item(spec: AnswerSpec, result: Any, meta: Meta) -> Answer:
     return _complete(_read_result(result, spec), meta, result)
 
 
-def read_unstreamed_text(spec: AnswerSpec, response: Response) -> Text:
+def read_whole_text(spec: AnswerSpec, response: Response) -> Text:
     """Read the whole text from a response that should have been a stream.
 
     gpt-oss and Kimi have answered a request for a stream with an empty result
@@ -175,7 +175,7 @@ def _read_result(result: Any, spec: AnswerSpec) -> Answer:
     typed_reader = decisions.READERS.get(spec.answer)
     if typed_reader is not None:
         return typed_reader(result)
-    return structure(result, spec.answer, "result")
+    return read_as(result, spec.answer, "result")
 
 
 def _complete(answer: Answer, meta: Meta, raw: Any) -> Answer:
@@ -195,7 +195,7 @@ def _read_rows(value: Any, kind: type[T], name: str) -> tuple[T, ...]:
     if not isinstance(value, list):
         # cattrs would take an empty object or string for an iterable without items.
         raise undocumented_error(f"{name} must be a list", value)
-    return structure(value, tuple[kind, ...], name)  # type: ignore[valid-type]  # made at runtime
+    return read_as(value, tuple[kind, ...], name)  # type: ignore[valid-type]  # made at runtime
 
 
 def _read_string(result: Any, key: str) -> str:
@@ -257,7 +257,7 @@ def _read_floats(rows: list[list[Any]], width: int) -> "array[float]":
 
 def _read_optional(result: dict[str, Any], key: str, kind: type[T]) -> T | None:
     value = result.get(key)
-    return None if value is None else structure(value, kind, key)
+    return None if value is None else read_as(value, kind, key)
 
 
 def _read_transcript(result: Any, _: AnswerSpec) -> Transcript:

@@ -276,7 +276,7 @@ def wants_stream(task: Task[Any] | Mapping[str, Any]) -> bool:
 
 def has_media(task: Task[Any] | Mapping[str, Any]) -> bool:
     """Whether building the request blocks, to read files or to encode media."""
-    return isinstance(task, MediaTask) or (isinstance(task, Task) and task.blocks())
+    return isinstance(task, MediaTask) or (isinstance(task, Task) and task.reads_files())
 
 
 def _check_model_takes(model: str, task: Task[Any] | Mapping[str, Any]) -> None:

@@ -42,17 +42,17 @@ class VectorRows:
     """A list of vectors that are not decoded yet."""
 
     _body: bytes
-    _spans: list[tuple[int, int]]
+    _ranges: list[tuple[int, int]]
     buffer: "array[float]" = field(factory=lambda: array("f"), init=False)
     """The decoded numbers, row after row."""
 
     def __len__(self) -> int:
-        return len(self._spans)
+        return len(self._ranges)
 
     @property
     def width(self) -> int:
         """The numbers of the first row."""
-        start, end = self._spans[0]
+        start, end = self._ranges[0]
         commas = self._body.count(b",", start, end)
         return commas + 1 if self._body[start + 1 : end - 1].strip() else 0
 
@@ -63,7 +63,7 @@ class VectorRows:
             UnusualVectors: The rows differ in length, or contain something else than numbers.
         """
         body, buffer, width, checked = memoryview(self._body), self.buffer, self.width, 0
-        for start, end in self._spans:
+        for start, end in self._ranges:
             try:
                 row = loads(body[start:end])
                 buffer.fromlist(row)
@@ -73,7 +73,7 @@ class VectorRows:
             has_letter = any(self._body.find(letter, start, end) >= 0 for letter in (b"t", b"f"))
             if len(row) != width or has_letter:
                 raise UnusualVectors
-            if len(buffer) - checked >= _SLICE or end == self._spans[-1][1]:
+            if len(buffer) - checked >= _SLICE or end == self._ranges[-1][1]:
                 if has_huge_number(buffer[checked:]):
                     raise UnusualVectors
                 checked = len(buffer)
@@ -133,8 +133,8 @@ def _split(body: bytes, mark: str) -> tuple[bytes, list[VectorRows]]:
     lists: list[VectorRows] = []
     position = 0
     while match := _LIST.search(body, position):
-        spans, end = _find_rows(body, match.end())
-        rows = VectorRows(body, spans)
+        ranges, end = _find_rows(body, match.end())
+        rows = VectorRows(body, ranges)
         if end is None or not rows.width:
             break
         parts += [body[position : match.end()], b'"%b%d"' % (mark.encode(), len(lists))]
@@ -145,16 +145,16 @@ def _split(body: bytes, mark: str) -> tuple[bytes, list[VectorRows]]:
 
 def _find_rows(body: bytes, position: int) -> tuple[list[tuple[int, int]], int | None]:
     """The rows of the list at *position*, and its end; `None` if it is not a list of lists."""
-    spans: list[tuple[int, int]] = []
+    ranges: list[tuple[int, int]] = []
     step = _FIRST_ROW.match(body, position)
     while step:
         start = step.end()
         end = body.find(b"]", start) + 1
         step = _NEXT_ROW.match(body, end) if end else None
-        spans.append((start, end))
+        ranges.append((start, end))
         if step and step[1]:
-            return spans, step.end()
-    return spans, None
+            return ranges, step.end()
+    return ranges, None
 
 
 def _insert(document: Any, lists: list[VectorRows], mark: str) -> int:

@@ -22,7 +22,7 @@ from cfai._session.connections import Connections
 from cfai._session.credentials import check_header_value, value_or_environment
 from cfai._session.pagination import Pager
 from cfai._session.session import Session
-from cfai._types.json import structure
+from cfai._types.json import read_as
 from cfai._wire.bodies import encode_json
 from cfai._wire.errors import read_document
 from cfai._wire.pagination import ListPage, PageFacts, TokenCursor
@@ -92,7 +92,7 @@ class CohereAccount(Account):
         try:
             return read(read_document(response))
         except StatusError as exc:
-            exc.from_elsewhere()
+            exc.drop_status_hint()
             raise
 
     def list_request(
@@ -203,7 +203,7 @@ class Cohere(Client):
         """
         return self._account.pager(
             _MODELS,
-            lambda page: _read_page(page, "finetuned_models", _read_model),
+            lambda document: _read_page(document, "finetuned_models", _read_model),
             _first_page(page_size, order_by),
             options=options,
         )
@@ -297,7 +297,7 @@ class Cohere(Client):
             if response.body or not 200 <= response.status < 300:
                 self._account.read_response(response, lambda _: None)
 
-        await self._session.call(request, call, read=read)
+        await self._session.call(request, call, read_response=read)
 
     def events(
         self,
@@ -319,7 +319,7 @@ class Cohere(Client):
         """
         return self._account.pager(
             _model_path(model) + "/events",
-            lambda page: _read_page(page, "events", _read_event),
+            lambda document: _read_page(document, "events", _read_event),
             _first_page(page_size, order_by),
             options=options,
         )
@@ -342,7 +342,7 @@ class Cohere(Client):
         """
         return self._account.pager(
             _model_path(model) + "/training-step-metrics",
-            lambda page: _read_page(page, "step_metrics", _read_metrics),
+            lambda document: _read_page(document, "step_metrics", _read_metrics),
             _first_page(page_size),
             options=options,
         )
@@ -460,11 +460,11 @@ def _read_model(row: Any, where: str) -> FinetunedModel:
         base = _with_defaults(training, "base_model", base_type=BaseType.UNSPECIFIED.value)
         settings = {"dataset_id": "", **training, **base, **wandb}
         fields = {"name": "", **fields, "settings": settings}
-    return evolve(structure(fields, FinetunedModel, where), raw=_without_keys(row))
+    return evolve(read_as(fields, FinetunedModel, where), raw=_without_keys(row))
 
 
 def _read_event(row: Any, where: str) -> Event:
-    return evolve(structure(_without_nulls(row), Event, where), raw=row)
+    return evolve(read_as(_without_nulls(row), Event, where), raw=row)
 
 
 def _read_metrics(row: Any, where: str) -> TrainingStepMetrics:
@@ -475,7 +475,7 @@ def _read_metrics(row: Any, where: str) -> TrainingStepMetrics:
             for name, value in fields["metrics"].items()
         }
         fields = {**fields, "metrics": metrics}
-    return evolve(structure(fields, TrainingStepMetrics, where), raw=row)
+    return evolve(read_as(fields, TrainingStepMetrics, where), raw=row)
 
 
 def _without_nulls(value: Any) -> Any:

@@ -28,7 +28,7 @@ from cfai.embedding.results import (
     EmbedFailure,
     JobReporter,
     JobStats,
-    SpanResult,
+    RangeResult,
     build_items,
     iterate_texts,
     join_results,
@@ -214,7 +214,7 @@ class _BatchWork:
     """A batch, and its results so far."""
 
     batch: TextBatch
-    results: list[SpanResult] = field(factory=list)
+    results: list[RangeResult] = field(factory=list)
 
 
 class JobRun:
@@ -357,14 +357,14 @@ class JobRun:
 
     # One batch: equal texts, then the checkpoint, then the service...
 
-    async def _embed(self, texts: Sequence[str], results: list[SpanResult]) -> None:
+    async def _embed(self, texts: Sequence[str], results: list[RangeResult]) -> None:
         """Embed *texts*, and append what becomes of them to *results*, in order."""
         if self._plan.dedupe:
             await self._embed_distinct(texts, results)
         else:
             await self._embed_missing(texts, results)
 
-    async def _embed_distinct(self, texts: Sequence[str], results: list[SpanResult]) -> None:
+    async def _embed_distinct(self, texts: Sequence[str], results: list[RangeResult]) -> None:
         """Embed the texts that no batch has claimed, and wait for the outcome of the others."""
         futures: list[asyncio.Future[array[float] | CfaiError]] = []
         claimed: dict[str, asyncio.Future[array[float] | CfaiError]] = {}
@@ -374,7 +374,7 @@ class JobRun:
                 future = asyncio.get_running_loop().create_future()
                 claimed[text] = self._shared[key] = future
             futures.append(self._shared[key])
-        sent: list[SpanResult] = []
+        sent: list[RangeResult] = []
         try:
             if claimed:
                 await self._embed_missing(list(claimed), sent)
@@ -387,7 +387,7 @@ class JobRun:
         # Other batches wait for the same futures: a cancellation here must not cancel them.
         results[:] = join_results([await asyncio.shield(future) for future in futures], sent)
 
-    async def _embed_missing(self, texts: Sequence[str], results: list[SpanResult]) -> None:
+    async def _embed_missing(self, texts: Sequence[str], results: list[RangeResult]) -> None:
         """Embed the texts that are not in the checkpoint.
 
         A text that another batch is embedding is waited for.
@@ -397,7 +397,7 @@ class JobRun:
             return
         hashes = [text_hash(text) for text in texts]
         outcomes: dict[bytes, Outcome | CfaiError] = {}
-        sent: list[SpanResult] = []
+        sent: list[RangeResult] = []
         try:
             while missing := {
                 key: text for key, text in zip(hashes, texts, strict=True) if key not in outcomes
@@ -418,7 +418,7 @@ class JobRun:
         checkpoint: Checkpoint,
         texts: Mapping[bytes, str],
         outcomes: dict[bytes, Outcome | CfaiError],
-        sent: list[SpanResult],
+        sent: list[RangeResult],
     ) -> None:
         """Add what is on record of *texts* to *outcomes*, and embed the others."""
         done = asyncio.get_running_loop().create_future()
@@ -438,7 +438,7 @@ class JobRun:
         checkpoint: Checkpoint,
         texts: Mapping[bytes, str],
         outcomes: dict[bytes, Outcome | CfaiError],
-        sent: list[SpanResult],
+        sent: list[RangeResult],
     ) -> None:
         """Embed *texts*, and record what becomes of them, also if the job ends."""
         sent.clear()
@@ -452,7 +452,7 @@ class JobRun:
             raise
         await checkpoint.save(_add_outcomes(outcomes, list(texts), sent))
 
-    async def _send(self, texts: Sequence[str], results: list[SpanResult]) -> None:
+    async def _send(self, texts: Sequence[str], results: list[RangeResult]) -> None:
         """Embed *texts* with the service."""
         on_error, judge = self._plan.on_error, self._judge
         try:
@@ -574,7 +574,7 @@ class _End:
 
 
 def _add_outcomes(
-    outcomes: dict[bytes, Outcome | CfaiError], hashes: Sequence[bytes], sent: Iterable[SpanResult]
+    outcomes: dict[bytes, Outcome | CfaiError], hashes: Sequence[bytes], sent: Iterable[RangeResult]
 ) -> list[tuple[bytes, Outcome]]:
     """Add the results of a request to *outcomes*, and return the rows to be recorded."""
     rows: list[tuple[bytes, Outcome]] = []

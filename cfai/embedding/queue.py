@@ -20,7 +20,7 @@ from cfai.embedding.recovery import (
     RetryingService,
     concerns_all_texts,
 )
-from cfai.embedding.results import SpanResult
+from cfai.embedding.results import RangeResult
 from cfai.errors import (
     BadRequest,
     CfaiError,
@@ -291,21 +291,21 @@ class BatchQueue:
 async def embed_batch_through_queue(
     queue: BatchQueue,
     texts: Sequence[str],
-    results: list[SpanResult],
+    results: list[RangeResult],
     *,
     on_error: OnError,
     judge: FailureJudge,
 ) -> None:
     """As `embed_batch`, but all halves go into the queue at once, since each answer takes long."""
-    spans = [(0, len(texts))]
-    while spans:
-        futures = [queue.enqueue(texts[first:last]) for first, last in spans]
+    ranges = [(0, len(texts))]
+    while ranges:
+        futures = [queue.enqueue(texts[first:last]) for first, last in ranges]
         failed: list[CfaiError] = []
         try:
             await asyncio.wait(futures)
         finally:
             settling = _Settling(results, failed, on_error, judge)
-            spans = settling.settle(zip(spans, futures, strict=True))
+            ranges = settling.settle(zip(ranges, futures, strict=True))
         if failed:
             raise failed[0]
         if any(future.cancelled() for future in futures):
@@ -316,7 +316,7 @@ async def embed_batch_through_queue(
 class _Settling:
     """Sorts the outcomes of one round into *results* and errors that end the job (*failed*)."""
 
-    results: list[SpanResult]
+    results: list[RangeResult]
     failed: list[CfaiError]
     on_error: OnError
     judge: FailureJudge
@@ -324,7 +324,7 @@ class _Settling:
     def settle(
         self, requests: Iterable[tuple[tuple[int, int], RequestFuture]]
     ) -> list[tuple[int, int]]:
-        """Settle each request, and return the spans of the next round."""
+        """Settle each request, and return the ranges of the next round."""
         halves: list[tuple[int, int]] = []
         for (first, last), future in requests:
             future.cancel()  # Has no effect on one that is done.
@@ -342,6 +342,6 @@ class _Settling:
                 continue
             elif self.on_error == "raise":
                 self.failed.append(outcome)
-            self.results.append(SpanResult(first, last, outcome))
+            self.results.append(RangeResult(first, last, outcome))
         self.results.sort(key=lambda result: result.first)
         return halves

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from cfai._session.retries import backoff_delay
 from cfai._session.throttle import Throttle
 from cfai.embedding.options import OnError
-from cfai.embedding.results import JobReporter, SpanResult
+from cfai.embedding.results import JobReporter, RangeResult
 from cfai.errors import (
     AuthenticationError,
     BadRequest,
@@ -253,7 +253,7 @@ class FailureJudge:
 async def embed_batch(
     service: RetryingService,
     texts: Sequence[str],
-    results: list[SpanResult],
+    results: list[RangeResult],
     *,
     on_error: OnError,
     judge: FailureJudge,
@@ -279,6 +279,6 @@ async def embed_batch(
         for start, part in ((first, texts[:half]), (first + half, texts[half:])):
             await embed_batch(service, part, results, on_error=on_error, judge=judge, first=start)
         return
-    results.append(SpanResult(first, first + len(texts), outcome))
+    results.append(RangeResult(first, first + len(texts), outcome))
     if on_error == "raise" and isinstance(outcome, CfaiError):
         raise outcome

@@ -107,7 +107,7 @@ class Progress:
 
 
 @frozen(eq=False)
-class SpanResult:
+class RangeResult:
     """The result of the texts *first* to *last* of a batch (*last* not included)."""
 
     first: int
@@ -116,7 +116,7 @@ class SpanResult:
 
 
 def iterate_texts(
-    results: Iterable[SpanResult],
+    results: Iterable[RangeResult],
 ) -> Iterator[tuple[int, "array[float] | CfaiError"]]:
     """Yield each text's place in its batch, and its vector or error."""
     for result in results:
@@ -129,14 +129,14 @@ def iterate_texts(
 
 
 def join_results(
-    outcomes: Iterable["array[float] | CfaiError | None"], sent: Iterable[SpanResult] = ()
-) -> list[SpanResult]:
-    """Join the outcomes of a batch's texts into spans; texts with `None` are in none of them.
+    outcomes: Iterable["array[float] | CfaiError | None"], sent: Iterable[RangeResult] = ()
+) -> list[RangeResult]:
+    """Join the outcomes of a batch's texts into ranges; texts with `None` are in none of them.
 
-    The first span with vectors gets the usage of *sent*, the results of the requests behind it.
+    The first range with vectors gets the usage of *sent*, the results of the requests behind it.
     """
     usage = _sum_usage(sent)
-    results: list[SpanResult] = []
+    results: list[RangeResult] = []
     vectors: array[float] = array("f")
     count = 0
     for place, outcome in enumerate((*outcomes, None)):
@@ -146,14 +146,14 @@ def join_results(
             continue
         if count:
             embeddings = Embeddings((count, len(vectors) // count), vectors, usage=usage)
-            results.append(SpanResult(place - count, place, embeddings))
+            results.append(RangeResult(place - count, place, embeddings))
             vectors, count, usage = array("f"), 0, None
         if outcome is not None:
-            results.append(SpanResult(place, place + 1, outcome))
+            results.append(RangeResult(place, place + 1, outcome))
     return results
 
 
-def _sum_usage(results: Iterable[SpanResult]) -> Usage | None:
+def _sum_usage(results: Iterable[RangeResult]) -> Usage | None:
     reported = [
         result.outcome.usage
         for result in results
@@ -171,12 +171,12 @@ def _sum_usage(results: Iterable[SpanResult]) -> Usage | None:
 
 
 def build_items(
-    batch: TextBatch, results: Iterable[SpanResult]
+    batch: TextBatch, results: Iterable[RangeResult]
 ) -> Iterator[EmbeddedBatch | EmbedFailure]:
     """Yield the results of a batch as the items of the job, in order."""
     for result in results:
-        span = slice(result.first, result.last)
-        start, ids, texts = batch.start + result.first, batch.ids[span], batch.texts[span]
+        part = slice(result.first, result.last)
+        start, ids, texts = batch.start + result.first, batch.ids[part], batch.texts[part]
         if isinstance(result.outcome, Embeddings):
             vectors = result.outcome
             yield EmbeddedBatch(start, ids, vectors, vectors.usage, texts)

@@ -27,7 +27,7 @@ _USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 @define
-class BatchQueue:
+class BatchRunner:
     """Keeps batches in the store and runs them one after another, item by item.
 
     A batch that was not done when the server stopped starts again with the next server on the same

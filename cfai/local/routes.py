@@ -12,7 +12,7 @@ from cfai.local.exchange import ExchangeRecorder
 from cfai.local.finetunes import FinetuneRegistry
 from cfai.local.handlers import ModelRunner
 from cfai.local.markdown import DocumentConverter
-from cfai.local.queue import BatchQueue
+from cfai.local.queue import BatchRunner
 from cfai.local.requests import ApiRequest
 
 RouteHandler = Callable[[ApiRequest], Awaitable[Any]]
@@ -29,7 +29,7 @@ _RUN = "run/(.+)"
 
 
 def build_routes(
-    runs: ModelRunner, queue: BatchQueue, finetunes: FinetuneRegistry, markdown: DocumentConverter
+    runs: ModelRunner, queue: BatchRunner, finetunes: FinetuneRegistry, markdown: DocumentConverter
 ) -> Routes:
     """Return the table of every route."""
 

@@ -25,7 +25,7 @@ from cfai.local.exchange import Exchange, ExchangeRecorder, json_response
 from cfai.local.finetunes import FinetuneRegistry
 from cfai.local.handlers import ModelRunner
 from cfai.local.markdown import DocumentConverter
-from cfai.local.queue import BatchQueue
+from cfai.local.queue import BatchRunner
 from cfai.local.routes import Routes, build_routes, find_route
 from cfai.local.store import Store
 from cfai.local.workers import WorkerPool
@@ -126,7 +126,7 @@ class Server:
         documents = WorkerPool("documents", size=2, waiting=self._waiting)
         finetunes = FinetuneRegistry(store)
         runs = ModelRunner(generators, others, finetunes)
-        queue = BatchQueue(store, runs)
+        queue = BatchRunner(store, runs)
         self._routes = build_routes(runs, queue, finetunes, DocumentConverter(documents))
         application = web.Application(client_max_size=self._body_limit)
         application.router.add_route("*", "/{path:.*}", self._answer)

@@ -15,7 +15,7 @@ from attrs import evolve, field, frozen
 
 from cfai._session.account import Account
 from cfai._session.pagination import Pager
-from cfai._types.json import structure
+from cfai._types.json import read_as
 from cfai._wire.multipart import File, FileSource, Progress, build_form, describe_os_error
 from cfai._wire.pagination import OffsetCursor, SinglePage, read_page
 from cfai._wire.requests import (
@@ -98,7 +98,10 @@ class Finetunes:
         object, as a list and as a list in a list; all three are accepted.
         """
         return self._account.pager(
-            _OWN, lambda page: read_page(page, _read_finetune), SinglePage(), options=options
+            _OWN,
+            lambda document: read_page(document, _read_finetune),
+            SinglePage(),
+            options=options,
         )
 
     def public(
@@ -122,7 +125,10 @@ class Finetunes:
         """
         start = OffsetCursor(limit=limit, offset=offset, order_by=order_by)
         return self._account.pager(
-            _PUBLIC, lambda page: read_page(page, _read_finetune_with_uuid), start, options=options
+            _PUBLIC,
+            lambda document: read_page(document, _read_finetune_with_uuid),
+            start,
+            options=options,
         )
 
     async def create(
@@ -267,7 +273,7 @@ def _offset_progress(
 
 
 def _read_finetune(row: Any, where: str) -> Finetune:
-    return evolve(structure(row, Finetune, where), raw=row)
+    return evolve(read_as(row, Finetune, where), raw=row)
 
 
 def _read_finetune_with_uuid(row: Any, where: str) -> Finetune:
@@ -284,7 +290,7 @@ def _read_uploaded_asset(document: Any) -> FinetuneAsset:
     if not result:
         return FinetuneAsset()
     try:
-        return evolve(structure(result, FinetuneAsset, "result"), raw=result)
+        return evolve(read_as(result, FinetuneAsset, "result"), raw=result)
     except DecodeError:
         # The file is uploaded and can't be sent again: an unusual result must not be an error.
         return FinetuneAsset(raw=result if isinstance(result, Mapping) else None)

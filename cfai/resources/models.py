@@ -179,7 +179,7 @@ class Models:
         }
         return self._account.pager(
             _MODELS,
-            lambda page: read_page(page, _read_model),
+            lambda document: read_page(document, _read_model),
             NumberCursor(size=page_size),
             query,
             options,
@@ -205,7 +205,7 @@ class Models:
         Source: Workers AI API, `GET /accounts/{account_id}/ai/tasks/search`.
         """
         return self._account.pager(
-            _TASKS, lambda page: read_page(page, _read_task), SinglePage(), options=options
+            _TASKS, lambda document: read_page(document, _read_task), SinglePage(), options=options
         )
 
     def authors(self, *, options: Options | None = None) -> Pager[Author]:
@@ -214,7 +214,10 @@ class Models:
         Source: Workers AI API, `GET /accounts/{account_id}/ai/authors/search`.
         """
         return self._account.pager(
-            _AUTHORS, lambda page: read_page(page, _read_author), SinglePage(), options=options
+            _AUTHORS,
+            lambda document: read_page(document, _read_author),
+            SinglePage(),
+            options=options,
         )
 
 

@@ -244,7 +244,9 @@ async def send_batch(
     if tasks and all(task.spec.answer is Embeddings for task in tasks):
         status = await account.session.call_for_vectors(request, settings, read, throttle=throttle)
     else:
-        status = await account.session.call(request, settings, read=read, throttle=throttle)
+        status = await account.session.call(
+            request, settings, read_response=read, throttle=throttle
+        )
     for error in status.errors:
         if isinstance(error, ModelRetired):
             identify_retired_model(error, model)

@@ -15,8 +15,8 @@ from attrs import field, frozen
 from cfai._session.account import Account
 from cfai._session.body import StreamBody
 from cfai._session.throttle import Throttle
-from cfai._wire import requests
-from cfai._wire.answers import AnswerSpec, answer_spec, read_answer, read_unstreamed_text
+from cfai._wire.answers import AnswerSpec, answer_spec, read_answer, read_whole_text
+from cfai._wire.requests import Request, build_run_request, has_media, wants_stream
 from cfai._wire.responses import Response
 from cfai.errors import InputError
 from cfai.profiles import profile
@@ -140,7 +140,7 @@ class Runs:
     ) -> Awaitable[Any]:
         """Run *model* and return its answer, or an open stream. *throttle* replaces the model's."""
         task = read_task(model, task)
-        if stream or (stream is None and requests.wants_stream(task)):
+        if stream or (stream is None and wants_stream(task)):
             return self.stream(model, task, options).open()
         if throttle is None:
             throttle = self.account.session.connections.throttle_for_call(model)
@@ -160,21 +160,25 @@ class Runs:
         request = await _build_request(settings, model, task, options, stream=False)
         spec = answer_spec(task)
 
-        def read(response: Response) -> Any:
+        def read_response(response: Response) -> Any:
             return read_answer(spec, response)
 
-        async def read_stream(body: StreamBody) -> Any:
+        async def open_stream(body: StreamBody) -> Any:
             # What streams need is imported by the first of them.
-            from cfai.streaming.stream import read_unrequested_stream
+            from cfai.streaming.stream import read_unexpected_stream
 
-            return await read_unrequested_stream(spec, body, observation)
+            return await read_unexpected_stream(spec, body, observation)
 
         if spec.answer is Embeddings:
             return await self.account.session.call_for_vectors(
-                request, settings, read, read_stream=read_stream, throttle=throttle
+                request, settings, read_response, open_stream=open_stream, throttle=throttle
             )
         return await self.account.session.call(
-            request, settings, read=read, read_stream=read_stream, throttle=throttle
+            request,
+            settings,
+            read_response=read_response,
+            open_stream=open_stream,
+            throttle=throttle,
         )
 
     async def _run_observed(
@@ -206,20 +210,20 @@ class Runs:
         spec = answer_spec(task)
         observation = self._observe() if self.observers else None
 
-        async def open_stream() -> EventReader | Text:
+        async def open_events() -> EventReader | Text:
             if observation is None:
-                return await self._open_stream(model, task, spec, options)
+                return await self._open_events(model, task, spec, options)
             settings = self.account.settings.for_call(options)
             observation.start(settings, model, task, stream=True)
             with observation.running():
                 observed_options = observation.call_options(options, settings)
-                events = await self._open_stream(model, task, spec, observed_options)
+                events = await self._open_events(model, task, spec, observed_options)
             observation.stream_began()
             return events
 
-        return TokenStream(open_stream, json_mode=spec.json, observation=observation)
+        return TokenStream(open_events, json_mode=spec.json, observation=observation)
 
-    async def _open_stream(
+    async def _open_events(
         self, model: str, task: RunInput, spec: AnswerSpec, options: Options | None
     ) -> EventReader | Text:
         """The events of a stream, or the whole text if the model does not stream."""
@@ -230,8 +234,8 @@ class Runs:
         return await self.account.session.call(
             request,
             settings,
-            read=lambda response: read_unstreamed_text(spec, response),
-            read_stream=EventReader.open,
+            read_response=lambda response: read_whole_text(spec, response),
+            open_stream=EventReader.open,
             throttle=self.account.session.connections.throttle_for_call(model),
         )
 
@@ -243,12 +247,12 @@ class Runs:
 
 async def _build_request(
     settings: Settings, model: str, task: RunInput, options: Options | None, *, stream: bool
-) -> requests.Request:
+) -> Request:
     """Build a request, in a thread if media have to be read and encoded."""
-    if not requests.has_media(task):
-        return requests.build_run_request(settings, model, task, stream=stream, options=options)
+    if not has_media(task):
+        return build_run_request(settings, model, task, stream=stream, options=options)
     return await asyncio.to_thread(
-        requests.build_run_request, settings, model, task, stream=stream, options=options
+        build_run_request, settings, model, task, stream=stream, options=options
     )
 
 

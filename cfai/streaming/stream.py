@@ -48,7 +48,7 @@ class TokenStream:
     _observation: CallObservation | None = field(default=None, kw_only=True)
     _text_builder: TextBuilder = field(factory=TextBuilder, init=False)
     _events: EventReader | None = field(default=None, init=False)
-    _unstreamed: Text | None = field(default=None, init=False)
+    _whole_answer: Text | None = field(default=None, init=False)
     """The answer of a model that does not stream."""
     _ended: bool = field(default=False, init=False)
     cancelled: bool = field(default=False, init=False)
@@ -59,7 +59,7 @@ class TokenStream:
     """Why it ended early. Raised again by every further read."""
     _waiter: asyncio.Task[Any] | None = field(default=None, init=False)
     """The task that waits for the first event, or for more bytes."""
-    _interrupted: bool = field(default=False, init=False)
+    _waiter_cancelled: bool = field(default=False, init=False)
     """Whether this stream cancelled that task."""
 
     # Opening and closing
@@ -80,7 +80,7 @@ class TokenStream:
             self._stop(exc)
             raise
         if isinstance(source, Text):
-            self._unstreamed = source
+            self._whole_answer = source
         else:
             self._events = source
         return self
@@ -95,7 +95,7 @@ class TokenStream:
             return await open_events()
         except asyncio.CancelledError:
             # As in `asyncio.timeout`: re-raise only if somebody else cancelled the task, too.
-            ours = self._interrupted and waiter is not None and waiter.uncancel() <= before
+            ours = self._waiter_cancelled and waiter is not None and waiter.uncancel() <= before
             if not ours:
                 raise
             if self._failure is not None:
@@ -123,13 +123,13 @@ class TokenStream:
         self._open_events, self._ended = None, True
         if self._events is not None:
             self._events.body.cancel()
-        self._interrupt()
+        self._cancel_waiter()
         self._report_end(complete=complete)
 
-    def _interrupt(self) -> None:
+    def _cancel_waiter(self) -> None:
         """End the wait for a first event."""
-        if self._waiter is not None and self._events is None and not self._interrupted:
-            self._interrupted = True
+        if self._waiter is not None and self._events is None and not self._waiter_cancelled:
+            self._waiter_cancelled = True
             self._waiter.cancel()
 
     def _stop(self, exc: BaseException | None) -> None:
@@ -146,7 +146,7 @@ class TokenStream:
             self._failure = failure
         if self._events is not None:
             self._events.body.close()
-        self._interrupt()
+        self._cancel_waiter()
         if exc is None or complete:
             self._report_end(complete=complete)
         elif self._observation is not None:
@@ -166,7 +166,7 @@ class TokenStream:
 
     @property
     def _partial_answer(self) -> Text | None:
-        return None if self._events is None and self._unstreamed is None else self.answer
+        return None if self._events is None and self._whole_answer is None else self.answer
 
     def _report_end(self, *, complete: bool) -> None:
         if self._observation is not None and not self._observation.is_over:
@@ -202,9 +202,9 @@ class TokenStream:
         except BaseException as exc:
             self._stop(exc)
             raise
-        if self._unstreamed is not None and not self._ended:
+        if self._whole_answer is not None and not self._ended:
             self._ended = True
-            return self._deliver(token_from_text(self._unstreamed))
+            return self._deliver(token_from_text(self._whole_answer))
         self._ended = True
         self._report_end(complete=True)
         raise StopAsyncIteration
@@ -297,15 +297,15 @@ class TokenStream:
     @property
     def answer(self) -> Text:
         """The answer so far; after the end, the complete answer."""
-        if self._unstreamed is not None:
-            return self._unstreamed
+        if self._whole_answer is not None:
+            return self._whole_answer
         return evolve(self._text_builder.build(json_mode=self._json_mode), meta=self.meta)
 
     @property
     def meta(self) -> Meta:
         """The facts of the exchange, once the response began."""
-        if self._unstreamed is not None:
-            return self._unstreamed.meta
+        if self._whole_answer is not None:
+            return self._whole_answer.meta
         return Meta() if self._events is None else self._events.body.meta
 
     async def collect(self) -> Text:
@@ -391,7 +391,7 @@ class _RawEventIterator:
         return as_server_sent_event(event)
 
 
-async def read_unrequested_stream(
+async def read_unexpected_stream(
     spec: AnswerSpec, body: StreamBody, observation: CallObservation | None = None
 ) -> Any:
     """Read a stream that the model sent although none was requested.

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from cfai.tasks.answers import Labels, Summary, Text, Translated
-from cfai.tasks.messages import Message, any_blocks
+from cfai.tasks.messages import Message, any_read_files
 from cfai.tasks.task import Task, flag, many, nested, number, string, task
 from cfai.tasks.tools import (
     CodeFunction,
@@ -92,9 +92,9 @@ class TextGeneration(_Generation):
     tools: Sequence[Tool | Function | Mapping[str, Any]] | None = many(parse_tool, default=None)
     """The tools that the model may call. Stored as a tuple."""
 
-    def blocks(self) -> bool:
+    def reads_files(self) -> bool:
         """Tell whether an image in the messages is a file."""
-        return any_blocks(self.messages)
+        return any_read_files(self.messages)
 
 
 @task

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from cfai.errors import InputError
 from cfai.media import MediaForm, Source
 from cfai.tasks.answers import Audio, Description, Detections, Image, Labels, Transcript
-from cfai.tasks.messages import Message, any_blocks
+from cfai.tasks.messages import Message, any_read_files
 from cfai.tasks.task import MediaTask, Task, choice, flag, many, media, number, string, task
 
 # Images
@@ -173,9 +173,9 @@ class ImageTextToText(_ImageDescription):
     ignore_eos: bool | None = flag(default=None)
     """True to continue after the model's end-of-sequence token."""
 
-    def blocks(self) -> bool:
+    def reads_files(self) -> bool:
         """Tell whether the image, or one in the messages, is a file."""
-        return super().blocks() or any_blocks(self.messages)
+        return super().reads_files() or any_read_files(self.messages)
 
 
 # Audio

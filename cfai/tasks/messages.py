@@ -55,7 +55,7 @@ class ImagePart(Value):
         url = image if is_url else media.data_uri(media.read(image))
         return {"type": "image_url", "image_url": {"url": url}}
 
-    def blocks(self) -> bool:
+    def reads_files(self) -> bool:
         """Tell whether `payload` reads a file."""
         return not self._is_url() and media.blocks(self.image)
 
@@ -221,16 +221,16 @@ class Message(Value):
             body.update(self.extra)
         return body
 
-    def blocks(self) -> bool:
+    def reads_files(self) -> bool:
         """Tell whether `payload` reads a file."""
         if isinstance(self.content, str):
             return False
-        return any(isinstance(part, ImagePart) and part.blocks() for part in self.content)
+        return any(isinstance(part, ImagePart) and part.reads_files() for part in self.content)
 
 
-def any_blocks(messages: Iterable[Any]) -> bool:
+def any_read_files(messages: Iterable[Any]) -> bool:
     """Tell whether the payload of one of the messages reads a file."""
-    return any(isinstance(message, Message) and message.blocks() for message in messages)
+    return any(isinstance(message, Message) and message.reads_files() for message in messages)
 
 
 # Shorter ways to create a message

@@ -548,7 +548,7 @@ class Task(Declared, Generic[A]):
         """Give the JSON body of the request for *model*."""
         return self.payload()
 
-    def blocks(self) -> bool:
+    def reads_files(self) -> bool:
         """Tell whether building the request reads a file. If so, build it in a thread."""
         return False
 
@@ -570,7 +570,7 @@ class MediaTask(Task[A]):
     )
     """How to send the media. Overrides the model's profile; not sent."""
 
-    def blocks(self) -> bool:
+    def reads_files(self) -> bool:
         """Tell whether a media field is a file that is read when the request is built."""
         names = (name for name, rule in self._rules.items() if rule.kind == "media")
         return any(media_blocks(getattr(self, name)) for name in names)

@@ -103,7 +103,7 @@ class PythonTool:
         value = await asyncio.get_running_loop().run_in_executor(threads, call)
         return await value if inspect.isawaitable(value) else value
 
-    def written(self, value: Any) -> str:
+    def encode_result(self, value: Any) -> str:
         """Write a return value as the text for the model: a string as is, anything else as JSON.
 
         Raises:
@@ -223,7 +223,7 @@ class Toolbox:
         Raises:
             InputError: JSON can't express the value, or the text is too long.
         """
-        return hide_secrets(self._functions[call.name].written(value), self._secrets)
+        return hide_secrets(self._functions[call.name].encode_result(value), self._secrets)
 
     def error_content(self, error: BaseException) -> str:
         """The text for the model of an error, without secrets of the client and traceback."""

@@ -195,8 +195,8 @@ def test_every_source_of_an_image_is_sent_as_documented(tmp_path: Path) -> None:
     ] == [URL, f"DATA:image/png;base64,{PNG64}"]
     with path.open("rb") as file:
         assert Decide("x", SPAM, images=[file]).payload()["images"] == [URL]
-    assert task.blocks()
-    assert not Decide("x", SPAM).blocks()
+    assert task.reads_files()
+    assert not Decide("x", SPAM).reads_files()
 
 
 def test_sounds_and_videos_are_for_omni() -> None:

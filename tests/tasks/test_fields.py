@@ -39,8 +39,8 @@ NUMBER: dict[str, Any] = {"kind": "number"}
 FLAG: dict[str, Any] = {"kind": "boolean"}
 MEDIA: dict[str, Any] = {"kind": "media"}
 LIST: dict[str, Any] = {"kind": "list"}
-NEEDED: dict[str, Any] = {"required": True}
-FULL: dict[str, Any] = {"required": True, "min_length": 1}
+REQUIRED: dict[str, Any] = {"required": True}
+REQUIRED_TEXT: dict[str, Any] = {"required": True, "min_length": 1}
 
 # The schema of Prompt and TextGeneration has bounds ...
 SAMPLING = {
@@ -70,9 +70,9 @@ UNBOUNDED = {
 }
 
 TABLE: dict[type[Task[Any]], dict[str, dict[str, Any]]] = {
-    TextClassification: {"text": TEXT | FULL},
+    TextClassification: {"text": TEXT | REQUIRED_TEXT},
     TextToImage: {
-        "prompt": TEXT | FULL,
+        "prompt": TEXT | REQUIRED_TEXT,
         "guidance": NUMBER,
         "height": NUMBER | {"minimum": 256, "maximum": 2048},
         "image": MEDIA,
@@ -84,49 +84,58 @@ TABLE: dict[type[Task[Any]], dict[str, dict[str, Any]]] = {
         "strength": NUMBER | {"minimum": 0, "maximum": 1},
         "width": NUMBER | {"minimum": 256, "maximum": 2048},
     },
-    TextToSpeech: {"prompt": TEXT | FULL, "lang": TEXT},
+    TextToSpeech: {"prompt": TEXT | REQUIRED_TEXT, "lang": TEXT},
     TextEmbeddings: {
         # The lengths and the two options are those of the bge models' own schemas.
-        "text": FULL | {"kind": "text or texts", "min_items": 1},
+        "text": REQUIRED_TEXT | {"kind": "text or texts", "min_items": 1},
         "pooling": TEXT | {"choices": ("mean", "cls")},
         "truncate_inputs": FLAG,
     },
     AutomaticSpeechRecognition: {
-        "audio": MEDIA | NEEDED,
+        "audio": MEDIA | REQUIRED,
         "source_lang": TEXT,
         "target_lang": TEXT,
     },
-    ImageClassification: {"image": MEDIA | NEEDED},
-    ObjectDetection: {"image": MEDIA | NEEDED},
-    Prompt: {"prompt": TEXT | FULL, "lora": TEXT, **SAMPLING},
+    ImageClassification: {"image": MEDIA | REQUIRED},
+    ObjectDetection: {"image": MEDIA | REQUIRED},
+    Prompt: {"prompt": TEXT | REQUIRED_TEXT, "lora": TEXT, **SAMPLING},
     TextGeneration: {
-        "messages": LIST | NEEDED | {"min_items": 1},
+        "messages": LIST | REQUIRED | {"min_items": 1},
         # Not in the schema: Cloudflare docs, Workers AI, "Using LoRA adapters".
         "lora": TEXT,
         "functions": LIST,
         "tools": LIST,
         **SAMPLING,
     },
-    Translation: {"text": TEXT | FULL, "target_lang": TEXT | NEEDED, "source_lang": TEXT},
-    Summarization: {"input_text": TEXT | FULL, "max_length": NUMBER},
-    ImageToText: {"image": MEDIA | NEEDED, "prompt": TEXT, "raw": FLAG, **UNBOUNDED},
-    ImagePrompt: {"image": MEDIA | NEEDED, "prompt": TEXT | FULL, "ignore_eos": FLAG, **UNBOUNDED},
+    Translation: {
+        "text": TEXT | REQUIRED_TEXT,
+        "target_lang": TEXT | REQUIRED,
+        "source_lang": TEXT,
+    },
+    Summarization: {"input_text": TEXT | REQUIRED_TEXT, "max_length": NUMBER},
+    ImageToText: {"image": MEDIA | REQUIRED, "prompt": TEXT, "raw": FLAG, **UNBOUNDED},
+    ImagePrompt: {
+        "image": MEDIA | REQUIRED,
+        "prompt": TEXT | REQUIRED_TEXT,
+        "ignore_eos": FLAG,
+        **UNBOUNDED,
+    },
     ImageTextToText: {
-        "image": MEDIA | NEEDED,
-        "messages": LIST | NEEDED | {"min_items": 1},
+        "image": MEDIA | REQUIRED,
+        "messages": LIST | REQUIRED | {"min_items": 1},
         "ignore_eos": FLAG,
         **UNBOUNDED,
     },
     MultimodalEmbeddings: {"image": MEDIA, "text": {"kind": "texts"}},
     # @cf/baai/bge-reranker-base
     Rerank: {
-        "query": TEXT | FULL,
-        "contexts": LIST | NEEDED,
+        "query": TEXT | REQUIRED_TEXT,
+        "contexts": LIST | REQUIRED,
         "top_k": {"kind": "integer", "minimum": 1},
     },
     # @cf/deepgram/aura-1
     SpeechSynthesis: {
-        "text": TEXT | NEEDED,
+        "text": TEXT | REQUIRED,
         "speaker": TEXT,
         "encoding": TEXT | {"choices": ("linear16", "flac", "mulaw", "alaw", "mp3", "opus", "aac")},
         "container": TEXT | {"choices": ("none", "wav", "ogg")},

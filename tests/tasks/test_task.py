@@ -416,4 +416,4 @@ def test_media_form_can_be_a_string_and_is_not_sent() -> None:
     ],
 )
 def test_blocks_is_true_if_a_file_is_read(task: Task[Any], blocks: bool) -> None:
-    assert task.blocks() is blocks
+    assert task.reads_files() is blocks

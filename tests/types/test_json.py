@@ -7,7 +7,7 @@ import pytest
 from attrs import field, frozen
 from hypothesis import given, strategies as st
 
-from cfai._types.json import dumps, loads, structure
+from cfai._types.json import dumps, loads, read_as
 from cfai.errors import DecodeError
 from cfai.tasks import Box, Detection, Label
 
@@ -24,7 +24,7 @@ class Row:
 
 
 def row(**fields: Any) -> Row:
-    return structure({"name": "a", **fields}, Row, "result")
+    return read_as({"name": "a", **fields}, Row, "result")
 
 
 @pytest.mark.parametrize(
@@ -93,26 +93,26 @@ def test_undocumented_values_raise_with_their_path(fields: dict[str, Any], at: s
 @pytest.mark.parametrize("value", [None, [], {}, "a", 6, True, [{"name": "a"}]])
 def test_other_json_types_are_decode_errors(value: Any) -> None:
     with pytest.raises(DecodeError):
-        structure(value, Row, "result")
+        read_as(value, Row, "result")
 
 
 @pytest.mark.parametrize(("kind", "value"), [(str, None), (int, 2.9), (float, "1"), (bool, 0)])
 def test_scalars_are_read_strictly(kind: type[Any], value: Any) -> None:
     with pytest.raises(DecodeError):
-        structure(value, kind, "result")
+        read_as(value, kind, "result")
 
 
 def test_nested_classes() -> None:
     box = {"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4.5}
-    read = structure([{"label": "a", "score": 1, "box": box}], tuple[Detection, ...], "result")
+    read = read_as([{"label": "a", "score": 1, "box": box}], tuple[Detection, ...], "result")
     assert read == (Detection("a", 1.0, Box(1.0, 2.0, 3.0, 4.5)),)
     with pytest.raises(DecodeError, match=r"result\[0\]\.box"):
-        structure([{"label": "a", "score": 1, "box": {}}], tuple[Detection, ...], "result")
+        read_as([{"label": "a", "score": 1, "box": {}}], tuple[Detection, ...], "result")
 
 
 def test_messages_stay_short_with_many_errors() -> None:
     with pytest.raises(DecodeError) as caught:
-        structure([{}] * 1000, tuple[Detection, ...], "result")
+        read_as([{}] * 1000, tuple[Detection, ...], "result")
     assert len(str(caught.value)) < 1000
 
 

@@ -17,7 +17,7 @@ from cfai._wire.answers import (
     answer_from_text,
     answer_spec,
     read_answer,
-    read_unstreamed_text,
+    read_whole_text,
 )
 from cfai._wire.errors import describe_decode_error
 from cfai._wire.responses import Response, read_meta
@@ -622,21 +622,21 @@ def test_a_wrong_number_of_vectors_is_an_error_with_both_numbers() -> None:
 )
 def test_an_empty_result_instead_of_a_stream_is_an_error_that_suggests_run(body: str) -> None:
     with pytest.raises(StreamUnsupported, match=r"call run\(\)"):
-        read_unstreamed_text(answer_spec(Prompt("a")), response(body))
+        read_whole_text(answer_spec(Prompt("a")), response(body))
 
 
 def test_a_whole_answer_instead_of_a_stream_is_its_text() -> None:
     """For every task: only texts are streamed as tokens."""
     body = '{"result":{"response":"{}"},"success":true}'
     for task in (Prompt("a"), OPEN, ImageToText(b"i")):
-        read = read_unstreamed_text(answer_spec(task), response(body))
+        read = read_whole_text(answer_spec(task), response(body))
         assert read == Text("{}")
         assert read.raw == {"response": "{}"}
         assert read.meta.ray_id == "8f1a-AMS"
     wanted = TextGeneration([user("a")], response_format="json_object")
-    assert read_unstreamed_text(answer_spec(wanted), response(body)).parsed == {}
+    assert read_whole_text(answer_spec(wanted), response(body)).parsed == {}
     asked_openly = {"prompt": "a", "response_format": {"type": "json_object"}}
-    assert read_unstreamed_text(answer_spec(asked_openly), response(body)).parsed == {}
+    assert read_whole_text(answer_spec(asked_openly), response(body)).parsed == {}
 
 
 @pytest.mark.parametrize(
@@ -658,7 +658,7 @@ def test_another_answer_instead_of_a_stream_is_a_typed_error(
     body: bytes, kind: str | None, status: int, error: type[CfaiError]
 ) -> None:
     with pytest.raises(error) as caught:
-        read_described(read_unstreamed_text, Prompt("a"), response(body, kind, status))
+        read_described(read_whole_text, Prompt("a"), response(body, kind, status))
     assert caught.value.meta.ray_id == "8f1a-AMS"  # type: ignore[attr-defined]  # all have it
 
 
@@ -734,4 +734,4 @@ def test_any_json_is_an_answer_or_a_cfai_error(
     except CfaiError:
         pass
     with suppress(CfaiError):
-        read_unstreamed_text(answer_spec(task), response(dumps(document)))
+        read_whole_text(answer_spec(task), response(dumps(document)))
