@@ -1,4 +1,4 @@
-"""`Meta`: ids, attempts, time and limits of one exchange with the service."""
+"""`Meta`: ids, attempts, time, limits and cost of one exchange with the service."""
 
 from attrs import frozen
 
@@ -41,3 +41,27 @@ class Meta:
 
     backend: str | None = None
     """The backend that computed the answer; only the local server sends it (`cfai-backend`)."""
+
+    neurons: float | None = None
+    """What the answer cost, in neurons (`cf-ai-neurons`), also for images and raw audio."""
+
+    gateway_request_id: str | None = None
+    """The AI Gateway's id of the request (`cf-aig-request-id`)."""
+
+    gateway_event_id: str | None = None
+    """The AI Gateway's id of the event in its logs (`cf-aig-event-id`)."""
+
+    gateway_run_id: str | None = None
+    """The AI Gateway's id of the run (`cf-aig-run-id`)."""
+
+    gateway_step: str | None = None
+    """The step of a dynamic route that answered (`cf-aig-step`)."""
+
+    routed_model: str | None = None
+    """The model that the AI Gateway's Auto Router chose (`cf-aig-routed-model`)."""
+
+    routing_reason: str | None = None
+    """Why it chose the model, such as "cost_optimal_within_pool" (`cf-aig-routing-reason`)."""
+
+    routing_decision_id: str | None = None
+    """The id of the choice (`cf-aig-routing-decision-id`)."""

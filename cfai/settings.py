@@ -162,11 +162,36 @@ class Polling:
             return self.cap
 
 
+_ENTRY: Final = re.compile(r"[\x21-\x2b\x2d-\x7e]+")
+"""Printable ASCII without spaces and commas, because a header joins the entries with commas."""
+
+
+def _as_tuple(value: Iterable[str] | None) -> tuple[str, ...] | None:
+    """A copy of a list, which later changes by the user don't affect."""
+    if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
+        return value  # type: ignore[return-value]  # the validator refuses it
+    return tuple(value)
+
+
+def _check_entries(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is None:
+        return
+    name = f"{type(instance).__name__}.{attribute.name}"
+    if not isinstance(value, tuple) or not value:
+        rule = "a list of at least one name"
+        raise InputError(f"{name} must be {rule}, got {format_value(value)}")
+    for entry in value:
+        if not isinstance(entry, str) or not _ENTRY.fullmatch(entry):
+            rule = "printable ASCII without spaces and commas"
+            raise InputError(f"each name in {name} must be {rule}, got {format_value(entry)}")
+
+
 @frozen
 class Gateway:
     """The AI Gateway that requests go through, and its options for them.
 
-    Sent as `cf-aig-*` headers. Source: Cloudflare docs, AI Gateway, "Request headers".
+    Sent as `cf-aig-*` headers. Source: Cloudflare docs, AI Gateway, "Request headers" and "Auto
+    Router".
     """
 
     id: str = field(validator=is_text)
@@ -197,6 +222,23 @@ class Gateway:
     """The alias of the provider key that is stored in the gateway."""
     zdr: bool | None = field(default=None, kw_only=True, validator=is_boolean)
     """Whether to require zero data retention."""
+    collect_log_payload: bool | None = field(default=None, kw_only=True, validator=is_boolean)
+    """Whether log entries keep the bodies of request and answer; by default they do."""
+    allowed_models: tuple[str, ...] | None = field(
+        default=None, kw_only=True, converter=_as_tuple, validator=_check_entries
+    )
+    """The models that `cloudflare/auto` chooses from, instead of its default ones. `*` matches
+    anything but a slash: `["anthropic/*"]`."""
+    allowed_providers: tuple[str, ...] | None = field(
+        default=None, kw_only=True, converter=_as_tuple, validator=_check_entries
+    )
+    """The providers that `cloudflare/auto` chooses from: `["openai", "workers-ai"]`."""
+    session_id: str | None = field(default=None, kw_only=True, validator=is_text)
+    """The conversation that a request belongs to: `cloudflare/auto` keeps its model for a turn."""
+    turn_id: str | None = field(default=None, kw_only=True, validator=is_text)
+    """The turn that a request belongs to, if `cloudflare/auto` is not to find that out itself."""
+    no_session_affinity: bool | None = field(default=None, kw_only=True, validator=is_boolean)
+    """True to let `cloudflare/auto` choose a model for each request."""
     authorization: str | None = field(default=None, kw_only=True, repr=False, validator=is_text)
     """The token of an authenticated gateway."""
 

@@ -135,6 +135,14 @@ def test_backoff_and_metadata_of_the_gateway_are_checked() -> None:
         Gateway("g", metadata=dict.fromkeys("abcdef", 1))
 
 
+def test_the_lists_of_a_gateway_are_copied() -> None:
+    models = ["anthropic/*"]
+    gateway = Gateway("g", allowed_models=models, allowed_providers=(name for name in ["openai"]))
+    models.append("openai/*")
+    assert gateway.allowed_models == ("anthropic/*",)
+    assert gateway.allowed_providers == ("openai",)
+
+
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
@@ -154,6 +162,9 @@ def test_tags_are_few_and_short(tags: Any, message: str) -> None:
     assert Options(tags=["a" * 50, *"bcde"]).tags == ("a" * 50, *"bcde")
 
 
+NO_LISTS: list[Any] = ["openai", b"openai", [], (), {"openai": 1}, 3]
+
+
 @pytest.mark.parametrize(
     ("kind", "fields", "message"),
     [
@@ -163,6 +174,20 @@ def test_tags_are_few_and_short(tags: Any, message: str) -> None:
         (Gateway, {"collect_log": 1}, "Gateway.collect_log must be true or false, got 1"),
         (Gateway, {"cache_key": 3}, "Gateway.cache_key must be text, got 3"),
         (Gateway, {"metadata": [1]}, "Gateway.metadata must be a mapping, got [1]"),
+        (Gateway, {"collect_log_payload": 1}, "Gateway.collect_log_payload must be true or false"),
+        (Gateway, {"no_session_affinity": "true"}, "Gateway.no_session_affinity must be true or"),
+        (Gateway, {"session_id": 3}, "Gateway.session_id must be text, got 3"),
+        (Gateway, {"turn_id": 3}, "Gateway.turn_id must be text, got 3"),
+        *[
+            (Gateway, {name: value}, f"Gateway.{name} must be a list of at least one name, got ")
+            for name in ("allowed_models", "allowed_providers")
+            for value in NO_LISTS
+        ],
+        *[
+            (Gateway, {name: ["a", value]}, f"each name in Gateway.{name} must be printable ASCII")
+            for name in ("allowed_models", "allowed_providers")
+            for value in ("", "a,b", "a b", "a\n", "ü", 3, None)
+        ],
         (Gateway, {"authorization": b"s3"}, "Gateway.authorization must be text, got a value of"),
         (Options, {"tags": 3}, "Options.tags must be a list of tags, got 3"),
         (

@@ -109,8 +109,8 @@ _HEADER_VALUE: Final = re.compile(r"[\x21-\xff](?:[\x20-\xff\t]*[\x21-\xff])?|",
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~\-]+")
 _RESERVED_HEADERS: Final = frozenset({"content-length", "transfer-encoding", "host", "connection"})
 
-# Cloudflare docs, AI Gateway, "Request headers"; the last three: github.com/cloudflare/ai,
-# gateway-core/src/gateway-fetch.ts.
+# Cloudflare docs, AI Gateway, "Request headers"; the next three: github.com/cloudflare/ai,
+# gateway-core/src/gateway-fetch.ts; payloads: changelog of 2026-03-17; the last: "Auto Router".
 _GATEWAY_HEADERS: Final = {
     "id": "cf-aig-gateway-id",
     "skip_cache": "cf-aig-skip-cache",
@@ -125,6 +125,12 @@ _GATEWAY_HEADERS: Final = {
     "event_id": "cf-aig-event-id",
     "byok_alias": "cf-aig-byok-alias",
     "zdr": "cf-aig-zdr",
+    "collect_log_payload": "cf-aig-collect-log-payload",
+    "allowed_models": "cf-aig-allowed-models",
+    "allowed_providers": "cf-aig-allowed-providers",
+    "session_id": "cf-aig-session-id",
+    "turn_id": "cf-aig-turn-id",
+    "no_session_affinity": "cf-aig-no-session-affinity",
 }
 
 _USER_AGENT: Final = f"cfai/{__version__}"
@@ -162,6 +168,8 @@ def build_gateway_headers(gateway: Gateway) -> dict[str, str]:
 def _encode_header(value: object) -> str:
     if isinstance(value, str):
         return value
+    if isinstance(value, tuple):
+        return ",".join(value)
     try:
         # Headers are ASCII, and so is JSON as Python's own encoder writes it.
         return json.dumps(value, separators=(",", ":"), allow_nan=False)

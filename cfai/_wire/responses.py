@@ -35,6 +35,7 @@ def read_meta(
 ) -> Meta:
     """Read the headers of a response into a `Meta`, except a *media_type* that is already read."""
     get = headers.get
+    neurons = get("cf-ai-neurons")
     return Meta(
         status,
         get("cf-ray"),
@@ -47,7 +48,24 @@ def read_meta(
         get("cf-aig-cache-status"),
         (read_media_type(headers) if media_type is None else media_type) or None,
         get("cfai-backend"),
+        None if neurons is None else _read_neurons(neurons),
+        get("cf-aig-request-id"),
+        get("cf-aig-event-id"),
+        get("cf-aig-run-id"),
+        get("cf-aig-step"),
+        get("cf-aig-routed-model"),
+        get("cf-aig-routing-reason"),
+        get("cf-aig-routing-decision-id"),
     )
+
+
+def _read_neurons(value: str) -> float | None:
+    """A number of neurons; `None` if it is none, because the answer was paid for."""
+    try:
+        neurons = float(value)
+    except ValueError:
+        return None
+    return neurons if math.isfinite(neurons) and neurons >= 0 else None
 
 
 def read_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:

@@ -157,6 +157,7 @@ def response_attributes(answer: Answer | None, raw: Any, meta: Meta) -> Attribut
         "cloudflare.ray_id": meta.ray_id,
         "cloudflare.ai_gateway.log_id": meta.gateway_log_id,
         "cloudflare.ai_gateway.cache_status": meta.cache_status,
+        "cloudflare.workers_ai.neurons": meta.neurons,
     }
     return drop_unsendable(attributes) | response_id_attributes(raw)
 

@@ -146,7 +146,8 @@ def test_a_path_below_the_account() -> None:
 
 
 def test_a_gateway_is_configured_by_headers() -> None:
-    """Cloudflare docs, AI Gateway, "Request headers"; the last four: gateway-core's own list."""
+    """Cloudflare docs, AI Gateway, "Request headers"; four more: gateway-core's own list; payloads:
+    changelog of 2026-03-17; the last five: "Auto Router"."""
     gateway = Gateway(
         "my-gateway",
         skip_cache=True,
@@ -162,6 +163,12 @@ def test_a_gateway_is_configured_by_headers() -> None:
         byok_alias="alias",
         zdr=True,
         authorization="g4teway",
+        collect_log_payload=False,
+        allowed_models=["anthropic/*", "@cf/openai/gpt-oss-20b"],
+        allowed_providers=["openai", "anthropic"],
+        session_id="session",
+        turn_id="turn",
+        no_session_affinity=True,
     )
     assert build_gateway_headers(gateway) == {
         "cf-aig-gateway-id": "my-gateway",
@@ -179,6 +186,12 @@ def test_a_gateway_is_configured_by_headers() -> None:
         "cf-aig-byok-alias": "alias",
         "cf-aig-zdr": "true",
         "cf-aig-authorization": "Bearer g4teway",
+        "cf-aig-collect-log-payload": "false",
+        "cf-aig-allowed-models": "anthropic/*,@cf/openai/gpt-oss-20b",
+        "cf-aig-allowed-providers": "openai,anthropic",
+        "cf-aig-session-id": "session",
+        "cf-aig-turn-id": "turn",
+        "cf-aig-no-session-affinity": "true",
     }
     assert set(build_gateway_headers(gateway)) < set(build_run(gateway=gateway).headers)
     assert build_gateway_headers(Gateway("g")) == {"cf-aig-gateway-id": "g"}

@@ -104,7 +104,8 @@ def test_a_content_type_is_read_without_case_and_parameters(
 
 
 def test_headers_become_meta() -> None:
-    """Cloudflare docs, "Rate limits" and AI Gateway; `cf-ai-req-id`: workerd, ai-api.ts."""
+    """Cloudflare docs, "Rate limits" and AI Gateway ("Auto Router" has the values of the last
+    three); `cf-ai-req-id`: workerd, ai-api.ts; `cf-ai-neurons`: xujialiu/Zotero-TTS, pull 72."""
     headers = {
         "Content-Type": "application/json",
         "cf-ray": "8f1a-AMS",
@@ -114,6 +115,14 @@ def test_headers_become_meta() -> None:
         "cf-aig-log-id": "log-1",
         "cf-aig-cache-status": "HIT",
         "cfai-backend": "smollm2",
+        "cf-ai-neurons": "2.73",
+        "cf-aig-request-id": "gateway-1",
+        "cf-aig-event-id": "event-1",
+        "cf-aig-run-id": "run-1",
+        "cf-aig-step": "2",
+        "cf-aig-routed-model": "openai/gpt-5.6-luna",
+        "cf-aig-routing-reason": "cost_optimal_within_pool",
+        "cf-aig-routing-decision-id": "91e0b970-33f0-4921-b8dc-127412e7b103",
     }
     assert read_meta(200, headers, attempts=2, elapsed=1.5) == Meta(
         status=200,
@@ -127,8 +136,36 @@ def test_headers_become_meta() -> None:
         cache_status="HIT",
         media_type="application/json",
         backend="smollm2",
+        neurons=2.73,
+        gateway_request_id="gateway-1",
+        gateway_event_id="event-1",
+        gateway_run_id="run-1",
+        gateway_step="2",
+        routed_model="openai/gpt-5.6-luna",
+        routing_reason="cost_optimal_within_pool",
+        routing_decision_id="91e0b970-33f0-4921-b8dc-127412e7b103",
     )
     assert read_meta(200, {}, attempts=1, elapsed=0.0) == Meta(status=200)
+
+
+@pytest.mark.parametrize(
+    ("header", "neurons"),
+    [
+        ("0", 0.0),
+        ("57.6", 57.6),
+        ("1e-3", 0.001),
+        ("", None),
+        ("many", None),
+        ("-1", None),
+        ("nan", None),
+        ("inf", None),
+    ],
+)
+def test_a_malformed_number_of_neurons_does_not_lose_the_answer(
+    header: str, neurons: float | None
+) -> None:
+    headers = {"cf-ai-neurons": header}
+    assert read_meta(200, headers, attempts=1, elapsed=0.0).neurons == neurons
 
 
 @pytest.mark.parametrize(
