@@ -311,7 +311,7 @@ class StateTask(Task[A]):
             )
         return {"model": name, **self.payload()}
 
-    def blocks(self) -> bool:
+    def reads_files(self) -> bool:
         """Tell whether building the request reads or encodes media."""
         return bool(self.images)
 
@@ -372,6 +372,6 @@ class Decide(StateTask[Decisions]):
             )
         return StateTask.payload_for(self, model)
 
-    def blocks(self) -> bool:
+    def reads_files(self) -> bool:
         """Tell whether building the request reads or encodes media."""
         return bool(self.images or self.audio or self.videos)
