@@ -54,7 +54,7 @@ _EXPORTS = {
         "Summary Task Text TextClassification TextEmbeddings TextGeneration TextPart TextToImage "
         "TextToSpeech Token Tool ToolCall ToolCallDelta Transcript Translated Translation Usage "
         "Word assistant system tool_result user "
-        "Choice ChoiceDecision Decide Decisions Noul NoulDecision Question Score "
+        "Choice ChoiceDecision Decide Decided Decisions Noul NoulDecision Question Score "
         "ScoreDecision"
     ),
     "cfai.tools": (

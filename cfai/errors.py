@@ -311,7 +311,7 @@ class ParseError(DecodeError):
 
     Attributes:
         text: The complete text.
-        answer: The `cfai.Text`, with its usage.
+        answer: The `cfai.Text`, with its usage; of `WorkersAI.decide`, the `cfai.Decisions`.
     """
 
     def __init__(self, message: str, *, answer: Any = None) -> None:

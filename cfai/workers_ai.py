@@ -16,6 +16,7 @@ from cfai._session.limits import Concurrency
 from cfai._session.session import Session
 from cfai.resources.queue import QueuedBatch, find_batch, submit_batch
 from cfai.resources.runs import EmbeddingRuns, RunInput, Runs, TextInput, check_keywords, read_task
+from cfai.resources.typed import TypedRuns
 from cfai.settings import DEFAULT_RETRIES, DEFAULT_TIMEOUTS, UNSET, Options
 from cfai.tasks import Answer, Embeddings, Task, TextEmbeddings, TextGeneration, user
 
@@ -40,7 +41,7 @@ A = TypeVar("A", bound=Answer)
 T = TypeVar("T")
 
 
-class WorkersAI(Client):
+class WorkersAI(Client, TypedRuns):
     """A client of Workers AI for one account.
 
     Create one for the whole program and share it between tasks, event loops and threads. Creating

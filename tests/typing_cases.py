@@ -13,6 +13,9 @@ from cfai import (
     Audio,
     AutomaticSpeechRecognition,
     Conversation,
+    Decide,
+    Decided,
+    Decisions,
     Description,
     Detections,
     EmbeddedBatch,
@@ -28,6 +31,7 @@ from cfai import (
     Labels,
     Message,
     MultimodalEmbeddings,
+    Noul,
     ObjectDetection,
     Options,
     Prompt,
@@ -88,6 +92,8 @@ async def every_task_names_its_answer(ai: WorkersAI, m: str, media: bytes) -> No
 
 
 async def short_forms_generate_text(ai: WorkersAI, m: str, talk: Conversation) -> None:
+    assert_type(await ai.run(m, Decide("x", {"q": Noul("?")})), Decisions)
+    assert_type(await ai.decide(m, ["x"], into=Recipe), Decided[Recipe])
     assert_type(await ai.run(m, "x"), Text)
     assert_type(await ai.run(m, [user("x")]), Text)
     assert_type(await ai.run(m, [{"role": "user", "content": "x"}]), Text)

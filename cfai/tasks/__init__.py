@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     # Tools that freeze programs find modules by the import statements in the bytecode.
     from cfai.tasks import (  # noqa: F401
         answers,
+        classes,
         decisions,
         embeddings,
         language,
@@ -23,6 +24,7 @@ _EXPORTS = {
         "Ranked Ranking Result Segment Summary Text Token ToolCall ToolCallDelta Transcript "
         "Translated Usage Word"
     ),
+    "cfai.tasks.classes": "Decided",
     "cfai.tasks.decisions": (
         "Choice ChoiceDecision Decide Decision Decisions Noul NoulDecision Question Score "
         "ScoreDecision"

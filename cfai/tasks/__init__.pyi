@@ -24,6 +24,7 @@ from cfai.tasks.answers import (
     Usage,
     Word,
 )
+from cfai.tasks.classes import Decided
 from cfai.tasks.decisions import (
     Choice,
     ChoiceDecision,
@@ -78,6 +79,7 @@ __all__ = [
     "ChoiceDecision",
     "CodeFunction",
     "Decide",
+    "Decided",
     "Decision",
     "Decisions",
     "Description",

@@ -272,6 +272,11 @@ async def test_a_task_without_a_backend_is_refused(local: Local, model: str) -> 
     assert "no local model" in message
 
 
+async def test_the_refusal_names_the_task(local: Local) -> None:
+    error = (await local.post("@cf/cloudflare/clef-omni", {"state": "x", "questions": {}})).error
+    assert error[2] == "cfai local: there is no local model for the task Decisions"
+
+
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [

@@ -1,0 +1,250 @@
+"""Classes as questions, and the answers as instances of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field as data_field
+from enum import Enum, Flag, IntEnum
+from typing import Annotated, Any, Literal, NamedTuple, NewType, TypedDict
+
+import attrs
+import pytest
+
+from cfai import (
+    Choice,
+    Decided,
+    Decisions,
+    InputError,
+    Noul,
+    ParseError,
+    Score,
+)
+from cfai.testing import FakeWorkersAI
+
+MODEL = "@cf/cloudflare/clef"
+
+
+class Team(Enum):
+    BILLING = "billing"
+    NEW_SALES = 1
+
+
+class Urgency(IntEnum):
+    HIGH = 3
+    CAN_WAIT = 1
+    SOON = 2
+
+
+Flagged = NewType("Flagged", bool)
+
+
+@attrs.frozen
+class Ticket:
+    """A ticket.
+
+    Args:
+        spam: Is it spam?
+        team: Not used.
+    """
+
+    spam: bool
+    team: Annotated[Team, "Which team?"]
+    urgency: Urgency
+    language: Literal["de", "en", 3] = attrs.field(metadata={"description": "Written in?"})
+    _is_public: Flagged = Flagged(False)
+    refund: Annotated[float, Noul("Money back?", {"true": "yes"})] = 0.0
+    mood: Annotated[int, Score("Mood?", ["bad", "so-so", "good"])] = 0
+    heat: Annotated[float, Score("Heat?", ["low", "high"])] = 0.0
+    plan: Annotated[str, Choice("Plan?", {"a": "the first", "b": None})] = ""
+    size: Annotated[Literal["s", "m"], Score("Size?", ["small", "medium"])] = "s"
+    area: Annotated[Literal["eu", "us"], Choice("Area?", {"us": "America", "eu": None})] = "eu"
+
+
+QUESTIONS = {
+    "spam": {"type": "noul", "instructions": "Is it spam?"},
+    "team": {
+        "type": "choice",
+        "instructions": "Which team?",
+        "criteria": {"billing": None, "NEW_SALES": None},
+    },
+    "urgency": {
+        "type": "score",
+        "instructions": "urgency",
+        "criteria": ["can wait", "soon", "high"],
+    },
+    "language": {
+        "type": "choice",
+        "instructions": "Written in?",
+        "criteria": {"de": None, "en": None, "3": None},
+    },
+    "_is_public": {"type": "noul", "instructions": " is public"},
+    "refund": {"type": "noul", "instructions": "Money back?", "criteria": {"true": "yes"}},
+    "mood": {"type": "score", "instructions": "Mood?", "criteria": ["bad", "so-so", "good"]},
+    "heat": {"type": "score", "instructions": "Heat?", "criteria": ["low", "high"]},
+    "plan": {
+        "type": "choice",
+        "instructions": "Plan?",
+        "criteria": {"a": "the first", "b": None},
+    },
+    "size": {"type": "score", "instructions": "Size?", "criteria": ["small", "medium"]},
+    "area": {
+        "type": "choice",
+        "instructions": "Area?",
+        "criteria": {"us": "America", "eu": None},
+    },
+}
+
+ANSWERS: dict[str, Any] = {
+    "spam": {"type": "noul", "noul": 0.5},
+    "team": {"type": "choice", "choice": "NEW_SALES", "probabilities": {"NEW_SALES": 0.6}},
+    "urgency": {"type": "score", "score": 1.6},
+    "language": {"type": "choice", "choice": "3"},
+    "_is_public": {"type": "noul", "noul": 0.49},
+    "refund": {"type": "noul", "noul": 0.3},
+    "mood": {"type": "score", "score": 0.5},
+    "heat": {"type": "score", "score": 0.4},
+    "plan": {"type": "choice", "choice": "b"},
+    "size": {"type": "score", "score": 1.0},
+    "area": {"type": "choice", "choice": "us"},
+}
+
+
+async def test_a_class_becomes_questions_and_the_answers_an_instance(fake: FakeWorkersAI) -> None:
+    fake.answers({"model": "clef", "answers": ANSWERS, "usage": {"input_tokens": 9}})
+    ticket = await fake.client().decide(MODEL, {"text": "Hi"}, into=Ticket)
+    assert fake.requests[0].json() == {
+        "model": "clef",
+        "state": {"text": "Hi"},
+        "questions": QUESTIONS,
+    }
+    assert ticket.value == Ticket(
+        spam=True,
+        team=Team.NEW_SALES,
+        urgency=Urgency.HIGH,
+        language=3,
+        is_public=Flagged(False),
+        refund=0.3,
+        mood=1,
+        heat=0.4,
+        plan="b",
+        size="m",
+        area="us",
+    )
+    assert ticket.decisions.choice("team").probabilities == {"NEW_SALES": 0.6}
+    assert ticket.decisions.usage is not None
+    assert ticket.decisions.usage.prompt_tokens == 9
+    assert isinstance(ticket, Decided)
+
+
+@dataclass
+class Data:
+    spam: bool
+    skipped: int = data_field(default=0, init=False)
+
+
+class Typed(TypedDict):
+    spam: bool
+
+
+class Named(NamedTuple):
+    spam: bool
+
+
+@pytest.mark.parametrize("into", [Data, Typed, Named])
+async def test_every_kind_of_class_can_be_decided(fake: FakeWorkersAI, into: Any) -> None:
+    fake.answers({"answers": {"spam": {"type": "noul", "noul": 1}}})
+    decided = await fake.client().decide(MODEL, "Hi", into=into, images=[])
+    assert decided.value == into(spam=True)
+    assert fake.requests[0].json()["questions"] == {
+        "spam": {"type": "noul", "instructions": "spam"}
+    }
+
+
+def of_kind(kind: Any) -> Any:
+    return attrs.make_class("Wrong", {"field": attrs.field(type=kind)})
+
+
+class Empty:
+    pass
+
+
+class Many(IntEnum):
+    A, B, C, D, E, F, G, H, I, J, K = range(11)  # noqa: E741
+
+
+class Bits(Flag):
+    A = 1
+    B = 2
+
+
+@pytest.mark.parametrize(
+    ("into", "message"),
+    [
+        (Empty, "into must be an attrs class, a dataclass, a TypedDict or a named tuple, got <cl"),
+        (bool, "into must be an attrs class"),
+        (attrs.make_class("Nothing", {}), "questions must have at least 1 item"),
+        (of_kind(str), "Wrong.field: str is no answer to a question; use bool, a Literal, an Enum"),
+        (of_kind(float), "Wrong.field: float is no answer"),
+        (of_kind(bool | None), "Wrong.field: bool | None is no answer"),
+        (of_kind(list[bool]), r"Wrong.field: list\[bool\] is no answer"),
+        (of_kind(Bits), "Wrong.field: Bits is no answer"),
+        (of_kind(Literal["a"]), "Wrong.field: criteria must have at least 2 items"),
+        (of_kind(Literal["1", 1]), "Wrong.field: its values must differ as text, got 1, 1"),
+        (of_kind(Many), "Wrong.field: criteria must have at most 10 items, not 11"),
+        (of_kind("Nowhere"), "into: can't resolve the types of Wrong"),
+        (of_kind(Annotated[str, Noul("?")]), "Wrong.field: a Noul gives no str"),
+        (of_kind(Annotated[bool, Score("?", ["a", "b"])]), "Wrong.field: a Score gives no bool"),
+        (
+            of_kind(Annotated[Literal["a", "b"], Choice.of("?", ["a", "c"])]),
+            r"Wrong.field: a Choice gives no Literal\['a', 'b'\], whose values are a, b",
+        ),
+        (
+            of_kind(Annotated[Urgency, Score("?", ["low", "high"])]),
+            "Wrong.field: a Score gives no Urgency, whose values are can wait, soon, high",
+        ),
+    ],
+)
+async def test_a_class_that_is_no_set_of_questions_is_refused(
+    fake: FakeWorkersAI, into: Any, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        await fake.client().decide(MODEL, "Hi", into=into)
+    assert not fake.requests
+
+
+@attrs.frozen
+class Strict:
+    team: Literal["a", "b"]
+    level: Urgency
+
+    def __attrs_post_init__(self) -> None:
+        if self.team == "b":
+            raise ValueError("not b")
+
+
+TEAM = {"type": "choice", "choice": "a"}
+LEVEL = {"type": "score", "score": 0}
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ({"level": LEVEL}, "the model decided no Strict: team: there is no answer"),
+        ({"team": TEAM | {"choice": "c"}, "level": LEVEL}, "Strict: team: there is no option 'c'"),
+        ({"team": TEAM | {"choice": None}, "level": LEVEL}, "team: the answer to 'team' is undoc"),
+        ({"team": LEVEL, "level": LEVEL}, "team: the answer to 'team' must be a ChoiceDecision"),
+        (
+            {"team": TEAM, "level": {"type": "score", "score": 3}},
+            "level: there is no level 3",
+        ),
+        ({"team": TEAM, "level": {"type": "score", "score": -1}}, "level: there is no level -1"),
+        ({"team": TEAM | {"choice": "b"}, "level": LEVEL}, "Strict refused the values .*: not b"),
+    ],
+)
+async def test_answers_that_are_no_instance_are_kept_in_the_error(
+    fake: FakeWorkersAI, answers: Mapping[str, Any], message: str
+) -> None:
+    fake.answers({"answers": answers})
+    with pytest.raises(ParseError, match=message) as error:
+        await fake.client().decide(MODEL, "Hi", into=Strict)
+    assert isinstance(error.value.answer, Decisions)
+    assert error.value.answer.raw == {"answers": answers}
+    assert error.value.meta is not None
