@@ -14,8 +14,17 @@ from attrs import frozen
 
 from cfai.errors import ModelRetired, ModelRetiredWarning
 from cfai.media import MediaForm
+from cfai.settings import Route
 
-__all__ = ["TASKS", "Profile", "identify_retired_model", "models", "profile", "warn_if_retired"]
+__all__ = [
+    "TASKS",
+    "Profile",
+    "identify_retired_model",
+    "is_gateway_route",
+    "models",
+    "profile",
+    "warn_if_retired",
+]
 
 
 @frozen
@@ -60,6 +69,9 @@ class Profile:
 
     guided_json: bool = False
     """Whether it needs a JSON schema as `guided_json` instead of in `response_format`."""
+
+    route: Route = "run"
+    """The path that it is run on, unless `Options.route` names another."""
 
     reads_calls: bool = False
     """Whether its earlier tool calls must also be sent as text, to make sense of their results."""
@@ -323,6 +335,15 @@ def _is_in_family(family: str, model: str) -> bool:
     return f"/{family}" in model.lower() and not model.startswith("dynamic/")
 
 
+def is_gateway_route(model: str) -> bool:
+    """Whether *model* names a route of AI Gateway, or its router, and not a model.
+
+    Source: github.com/cloudflare/langchain-cloudflare, `validate_environment`: `/ai/run` answers
+    400 (code 7000) to these names, `/ai/v1/chat/completions` takes them.
+    """
+    return model.startswith("dynamic/") or model == "cloudflare/auto"
+
+
 @lru_cache(maxsize=256)
 def profile(model: str) -> Profile:
     """The profile of *model*; of an unknown model, the defaults of the API."""
@@ -343,6 +364,7 @@ def profile(model: str) -> Profile:
         shares_requests_with=model if model in _MODEL_REQUESTS else task or None,
         # Source: github.com/cloudflare/langchain-cloudflare, MODEL_BEHAVIORS.
         guided_json=_is_in_family("mistral", model),
+        route="chat" if is_gateway_route(model) else "run",
         reads_calls=_is_in_family("llama", model) or _is_in_family("meta-llama", model),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import attrs
 from attrs import field, frozen
@@ -36,6 +36,7 @@ __all__ = [
     "Polling",
     "Retries",
     "Retry",
+    "Route",
     "Settings",
     "Timeouts",
     "Unset",
@@ -287,6 +288,18 @@ def _check_tags(_: object, __: object, tags: tuple[Any, ...] | None) -> None:
             raise InputError(f"a tag must be {rule}, got {format_value(tag)}")
 
 
+Route = Literal["run", "chat"]
+"""A path that runs a model: `/ai/run/{model}` or `/ai/v1/chat/completions`."""
+
+_ROUTES: Final[tuple[str, ...]] = get_args(Route)
+
+
+def _check_route(_: object, __: object, route: object) -> None:
+    if route is not None and route not in _ROUTES:
+        names = " or ".join(_ROUTES)
+        raise InputError(f"Options.route must be {names}, got {format_value(route)}")
+
+
 @frozen(kw_only=True)
 class Options:
     """Settings for one call. Fields that are `None` keep the setting of the client."""
@@ -307,6 +320,8 @@ class Options:
     Source: Cloudflare docs, Workers AI, "Reject if busy"."""
     tags: tuple[str, ...] | None = field(default=None, converter=_tags, validator=_check_tags)
     """At most 5 tags for the logs, each of 1 to 50 letters, digits and `:-./@`."""
+    route: Route | None = field(default=None, validator=_check_route)
+    """The path that the model is run on: "run" or "chat". By default, its name decides."""
 
 
 def _copy_headers(headers: Any) -> Any:

@@ -69,7 +69,7 @@ def encode_run_body(
     fields = task.payload_for(model)
     fields.update(added)
     if not isinstance(task, MediaTask):
-        return _encode_fields(_adapt_fields(fields, traits))
+        return _encode_fields(adapt_fields(fields, traits))
     names = [rule.name for rule in rules(type(task)).values() if rule.kind == "media"]
     sources = {name: fields.pop(name) for name in names if name in fields}
     form = _choose_media_form(task, traits, is_alone=not fields)
@@ -83,7 +83,7 @@ def encode_run_body(
     return _encode_media_in_json(task, fields, sources, form)
 
 
-def _adapt_fields(fields: dict[str, Any], traits: Profile) -> dict[str, Any]:
+def adapt_fields(fields: dict[str, Any], traits: Profile) -> dict[str, Any]:
     """Change the fields for model families that deviate from the API's schema."""
     match fields:
         case {"response_format": {"json_schema": schema}, **rest} if traits.guided_json:

@@ -10,11 +10,12 @@ from urllib.parse import urlencode
 from attrs import define, field
 
 from cfai._wire.bodies import Content, encode_json, encode_run_body
+from cfai._wire.chat import chat_fields
 from cfai._wire.multipart import Form
 from cfai._wire.version import __version__
 from cfai.errors import InputError
-from cfai.profiles import profile, warn_if_retired
-from cfai.settings import Gateway, Options, Settings
+from cfai.profiles import Profile, is_gateway_route, profile, warn_if_retired
+from cfai.settings import Gateway, Options, Route, Settings
 from cfai.tasks import MediaTask, Task, texts_of
 
 
@@ -94,6 +95,17 @@ def check_model_name(model: str) -> str:
         raise InputError(f"model must be a string, got {model!r:.100}")
     if problem := _model_problem(model):
         raise InputError(f"each part of model between slashes {problem}, got {model!r:.200}")
+    return model
+
+
+def check_run_model(model: str) -> str:
+    """Check the name of a model for calls that only `/ai/run/{model_name}` takes.
+
+    Raises:
+        InputError: The name is invalid, or other paths run it.
+    """
+    if profile(check_model_name(model)).route != "run":
+        raise InputError(f"model must be one of Workers AI's own for this call, got {model!r:.200}")
     return model
 
 
@@ -241,6 +253,10 @@ def build_get_request(
 # Runs of models
 
 
+# A compressed stream is buffered by whoever compresses it.
+_STREAM_HEADERS: Final = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
+
+
 def build_run_request(
     settings: Settings,
     model: str,
@@ -249,31 +265,81 @@ def build_run_request(
     stream: bool,
     options: Options | None = None,
 ) -> Request:
-    """`POST /accounts/{account_id}/ai/run/{model_name}`. Blocks if the task has media to read.
+    """`POST /accounts/{account_id}/ai/run/{model_name}`, or the path of another route.
+
+    Blocks if the task has media to read.
 
     Source: Workers AI API, "Execute AI model"; the query: github.com/cloudflare/ai, `createRun`.
 
     Raises:
-        InputError: The model or the account can't be part of a path, or the media can't be read.
+        InputError: The model or the account can't be part of a path, the route does not take the
+            model or the task, or the media can't be read.
     """
-    path = account_path(settings, f"run/{check_model_name(model)}")
-    _check_model_takes(model, task)
-    added: dict[str, Any] = {"stream": stream} if stream or wants_stream(task) else {}
-    if options is not None and options.reject_if_busy is not None:
-        added["options"] = {**_task_options(task), "rejectIfBusy": options.reject_if_busy}
-    body = encode_run_body(model, task, added)
+    traits = profile(check_model_name(model))
+    _check_model_takes(traits, task)
+    if traits.route != "run" or (options is not None and options.route is not None):
+        route = _choose_route(traits, options)
+        if route == "chat":
+            return _build_chat_request(settings, model, task, stream=stream, options=options)
+    path = account_path(settings, f"run/{model}")
+    body = encode_run_body(model, task, _added_fields(task, stream, options))
     query = body.query
     if options is not None and options.tags:
         query = {**query, "tags": ",".join(options.tags)}
     own = {"Content-Type": body.content_type}
     if stream:
-        # A compressed stream is buffered by whoever compresses it.
-        own |= {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
+        own |= _STREAM_HEADERS
     if not isinstance(body.content, bytes):
         own["Content-Length"] = str(len(body.content))
     path = f"{path}?{urlencode(query)}" if query else path
     headers = build_headers(settings, options, own)
     return Request("POST", path, headers, body.content, model=model)
+
+
+def _added_fields(
+    task: Task[Any] | Mapping[str, Any], stream: bool, options: Options | None
+) -> dict[str, Any]:
+    """The fields that the client adds to those of the task."""
+    added: dict[str, Any] = {"stream": stream} if stream or wants_stream(task) else {}
+    if options is not None and options.reject_if_busy is not None:
+        added["options"] = {**_task_options(task), "rejectIfBusy": options.reject_if_busy}
+    return added
+
+
+def _choose_route(traits: Profile, options: Options | None) -> Route:
+    """The route of a run: the one in *options*, or the one of the model's profile."""
+    if options is None or options.route is None:
+        return traits.route
+    if options.route != "chat" and is_gateway_route(traits.model):
+        raise InputError(
+            f"Options.route must be chat for {traits.model}, got {options.route}: leave it out"
+        )
+    return options.route
+
+
+def _build_chat_request(
+    settings: Settings,
+    model: str,
+    task: Task[Any] | Mapping[str, Any],
+    *,
+    stream: bool,
+    options: Options | None,
+) -> Request:
+    """`POST /accounts/{account_id}/ai/v1/chat/completions`.
+
+    Source: Cloudflare docs, Workers AI, "OpenAI compatible API endpoints"; `options` at the top
+    level: "Reject if busy".
+    """
+    if options is not None and options.tags:
+        raise InputError(
+            "Options.tags must not be set on the route chat, which has none: use"
+            " Gateway(metadata=…) to mark a call in the gateway's logs"
+        )
+    own = {"Content-Type": "application/json", **(_STREAM_HEADERS if stream else {})}
+    content = encode_json(chat_fields(model, task, _added_fields(task, stream, options)))
+    path = account_path(settings, "v1/chat/completions")
+    headers = build_headers(settings, options, own)
+    return Request("POST", path, headers, content, model=model)
 
 
 def wants_stream(task: Task[Any] | Mapping[str, Any]) -> bool:
@@ -287,9 +353,9 @@ def has_media(task: Task[Any] | Mapping[str, Any]) -> bool:
     return isinstance(task, MediaTask) or (isinstance(task, Task) and task.reads_files())
 
 
-def _check_model_takes(model: str, task: Task[Any] | Mapping[str, Any]) -> None:
-    """Refuse a task that is known not to work with *model*."""
-    traits = profile(model)
+def _check_model_takes(traits: Profile, task: Task[Any] | Mapping[str, Any]) -> None:
+    """Refuse a task that is known not to work with a model."""
+    model = traits.model
     if traits.websocket_only:
         raise InputError(f"model must answer over HTTP, and {model} uses WebSockets only")
     if traits.retired is not None:

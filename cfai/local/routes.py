@@ -38,8 +38,15 @@ def build_routes(
             return await queue.submit_or_poll(request)
         return await runs.run(request)
 
+    async def refuse(request: ApiRequest) -> Any:
+        raise errors.not_supported(
+            f"{request.http.path} is not served here, only /ai/run/{{model}}: pass"
+            ' Options(route="run")'
+        )
+
     return {
         _RUN: {"POST": run},
+        "v1/(?:.+)": {"GET": refuse, "POST": refuse},
         "finetunes": {"GET": finetunes.list_own, "POST": finetunes.create},
         "finetunes/public": {"GET": finetunes.list_public},
         "finetunes/([^/]+)/finetune-assets": {"POST": finetunes.upload},

@@ -15,7 +15,7 @@ from cfai._session.redaction import redact_error
 from cfai._session.throttle import Throttle
 from cfai._wire.answers import AnswerSpec, answer_spec, read_item
 from cfai._wire.errors import error_from_item, read_document
-from cfai._wire.requests import build_json_request, check_model_name
+from cfai._wire.requests import build_json_request, check_run_model
 from cfai._wire.responses import Response, unwrap_result
 from cfai._wire.text import read_usage
 from cfai.errors import CfaiError, DecodeError, InputError, ModelRetired, RequestTimeout
@@ -232,7 +232,7 @@ async def send_batch(
         throttle: What each attempt goes through.
     """
     settings = account.for_call(options)
-    path = f"run/{check_model_name(model)}?queueRequest=true"
+    path = f"run/{check_run_model(model)}?queueRequest=true"
     warn_if_retired(model)
     request = build_json_request(
         settings, options, path, fields, repeatable=repeatable, model=model

@@ -282,6 +282,43 @@ RESPONSES = Dialect(
     3,
 )
 
+# Cloudflare docs, Workers AI changelog of 2026-02-17: `/ai/v1/chat/completions` keeps the ids of
+# calls, says `tool_calls` in the last chunk, and has the finish reason on the chunk with the usage.
+_CHUNK = (
+    '{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1771286400,'
+    '"model":"@cf/zai-org/glm-4.7-flash","choices":[{"index":0,"delta":'
+)
+OPENAI_ROUTE = Dialect(
+    events(
+        _CHUNK + '{"role":"assistant","content":""},"finish_reason":null}]}',
+        _CHUNK + '{"content":"Hel"},"finish_reason":null}]}',
+        _CHUNK + '{"content":"lo"},"finish_reason":null}]}',
+        _CHUNK + '{},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":2,'
+        '"total_tokens":11}}',
+    )
+    + DONE,
+    Text("Hello", finish_reason="stop", usage=Usage(9, 2, 11)),
+    3,
+)
+OPENAI_ROUTE_CALLS = Dialect(
+    events(
+        _CHUNK + '{"role":"assistant","content":null},"finish_reason":null}]}',
+        _CHUNK + '{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":'
+        '{"name":"add","arguments":"{\\"a\\":"}}]},"finish_reason":null}]}',
+        _CHUNK
+        + '{"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]},"finish_reason":null}]}',
+        _CHUNK + '{},"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":9,'
+        '"completion_tokens":7,"total_tokens":16}}',
+    )
+    + DONE,
+    Text(
+        tool_calls=(ToolCall("add", {"a": 1}, "call_1"),),
+        finish_reason="tool_calls",
+        usage=Usage(9, 7, 16),
+    ),
+    3,
+)
+
 DIALECTS: dict[str, Dialect] = {
     "native": NATIVE,
     "padding": PADDING,
@@ -300,6 +337,8 @@ DIALECTS: dict[str, Dialect] = {
     "streamed_data": STREAMED_DATA,
     "shares": SHARES,
     "responses": RESPONSES,
+    "openai route": OPENAI_ROUTE,
+    "openai route with calls": OPENAI_ROUTE_CALLS,
     # The ends.
     "no space after the colon": NATIVE._replace(stream=NATIVE.stream.replace(b": {", b":{")),
     "CRLF": NATIVE._replace(stream=NATIVE.stream.replace(b"\n", b"\r\n")),

@@ -1,0 +1,131 @@
+"""The routes of a run, over real sockets: requests, whole answers, streams and tools."""
+
+import pytest
+
+from cfai import Options, Prompt, Result, Text, TextGeneration, ToolCall, Usage, user
+from cfai.errors import BadRequest, InputError
+from cfai.testing import FakeWorkersAI
+from tests.wire.dialects import OPENAI_ROUTE, OPENAI_ROUTE_CALLS
+
+LLAMA = "@cf/meta/llama-3.3-70b-instruct-fp8-fast"
+CHAT_PATH = "/client/v4/accounts/account/ai/v1/chat/completions"
+CHAT = Options(route="chat")
+
+# Cloudflare docs, open-ai-compatibility.mdx@161af78: no `result` around the answer.
+# github.com/cloudflare/langchain-cloudflare, its tests, also have it inside.
+COMPLETION = (
+    '{"id":"chatcmpl-1","object":"chat.completion","created":1771286400,'
+    '"model":"@cf/zai-org/glm-4.7-flash","choices":[{"index":0,"message":{"role":"assistant",'
+    '"content":"Hello"},"finish_reason":"stop"}],'
+    '"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11}}'
+)
+CALLS = (
+    '{"id":"chatcmpl-1","object":"chat.completion","choices":[{"index":0,"message":'
+    '{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function",'
+    '"function":{"name":"add","arguments":"{\\"a\\":1,\\"b\\":2}"}}]},'
+    '"finish_reason":"tool_calls"}],'
+    '"usage":{"prompt_tokens":9,"completion_tokens":7,"total_tokens":16}}'
+)
+
+
+def in_envelope(body: str) -> str:
+    return f'{{"result":{body},"success":true,"errors":[],"messages":[]}}'
+
+
+# Chat completions
+
+
+@pytest.mark.parametrize("body", [COMPLETION, in_envelope(COMPLETION)], ids=["bare", "enveloped"])
+@pytest.mark.parametrize(
+    ("model", "options"), [("dynamic/support", None), ("cloudflare/auto", None), (LLAMA, CHAT)]
+)
+async def test_a_whole_chat(
+    fake: FakeWorkersAI, model: str, options: Options | None, body: str
+) -> None:
+    fake.says(body)
+    answer = await fake.client().run(model, Prompt("Hi"), options=options)
+    assert answer == Text("Hello", finish_reason="stop", usage=Usage(9, 2, 11))
+    (request,) = fake.requests
+    assert request.target == CHAT_PATH
+    assert request.json() == {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.mark.parametrize(
+    ("model", "options"), [("dynamic/support", None), ("cloudflare/auto", None), (LLAMA, CHAT)]
+)
+async def test_a_streamed_chat(fake: FakeWorkersAI, model: str, options: Options | None) -> None:
+    fake.says(OPENAI_ROUTE.stream)
+    task = TextGeneration([user("Hi")])
+    async with fake.client().stream(model, task, options=options) as tokens:
+        assert [token.text async for token in tokens if token.text] == ["Hel", "lo"]
+    assert tokens.answer == OPENAI_ROUTE.says
+    (request,) = fake.requests
+    assert request.target == CHAT_PATH
+    assert request.json()["stream"] is True
+
+
+async def test_a_mapping_gives_the_completion_as_it_came(fake: FakeWorkersAI) -> None:
+    fake.says(COMPLETION)
+    task = {"messages": [{"role": "user", "content": "Hi"}]}
+    answer = await fake.client().run("dynamic/support", task)
+    assert isinstance(answer, Result)
+    assert answer.value["choices"][0]["message"]["content"] == "Hello"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_tools_of_a_chat(fake: FakeWorkersAI, stream: bool) -> None:
+    """The ids of the calls come back with the results."""
+
+    def add(a: int, b: int = 2) -> int:
+        """Add two numbers."""
+        return a + b
+
+    fake.says(OPENAI_ROUTE_CALLS.stream if stream else CALLS)
+    fake.says(OPENAI_ROUTE.stream if stream else COMPLETION)
+    outcome = await fake.client().run_tools(
+        "dynamic/support", [user("1+2?")], tools=[add], stream=stream
+    )
+    assert outcome.answer.text == "Hello"
+    first, second = (request.json() for request in fake.requests)
+    assert {request.target for request in fake.requests} == {CHAT_PATH}
+    assert first["tools"][0]["function"]["name"] == "add"
+    assert second["messages"][1]["tool_calls"][0]["id"] == "call_1"
+    assert second["messages"][2] == {
+        "role": "tool",
+        "content": "3",
+        "tool_call_id": "call_1",
+        "name": "add",
+    }
+
+
+async def test_a_call_of_a_chat_has_its_id(fake: FakeWorkersAI) -> None:
+    fake.says(CALLS)
+    answer = await fake.client().run("dynamic/support", Prompt("1+2?"))
+    assert answer.tool_calls == (ToolCall("add", {"a": 1, "b": 2}, "call_1"),)
+    assert answer.finish_reason == "tool_calls"
+
+
+async def test_parse_over_chat_completions(fake: FakeWorkersAI) -> None:
+    fake.says(COMPLETION.replace("Hello", "[1,2]"))
+    assert await fake.client().parse("dynamic/support", Prompt("?"), into=list[int]) == [1, 2]
+
+
+async def test_an_error_of_a_chat_is_read_like_any_other(fake: FakeWorkersAI) -> None:
+    """The form of the API's edge: github.com/sst/opencode, issue 23773."""
+    fake.fails(400, 7003, "Could not route to /client/v4/accounts/x/ai/v1/chat/completions")
+    with pytest.raises(BadRequest, match="Could not route"):
+        await fake.client().run("dynamic/support", Prompt("Hi"))
+
+
+@pytest.mark.parametrize("model", ["dynamic/support", "cloudflare/auto"])
+async def test_what_is_no_chat_sends_nothing(fake: FakeWorkersAI, model: str) -> None:
+    client = fake.client()
+    calls = [
+        client.embed(model, "a"),
+        client.run(model, {"prompt": "Hi"}),
+        client.queue(model, [Prompt("Hi")]),
+    ]
+    for call in calls:
+        with pytest.raises(InputError, match=r"route chat|one of Workers AI's own"):
+            await call
+    assert not fake.requests
