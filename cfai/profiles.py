@@ -376,6 +376,8 @@ def models(task: str) -> tuple[str, ...]:
 
 # Retired models
 
+_NOT_CALLERS = ("cfai.", "asyncio.")
+
 _warned: set[str] = set()
 
 
@@ -390,9 +392,9 @@ def warn_if_retired(model: str) -> None:
 
 
 def _stack_level_of_caller() -> int:
-    """The level of the first frame outside of the SDK, as `warnings.warn` counts."""
+    """The level of the first frame outside of the SDK and asyncio, as `warnings.warn` counts."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals["__name__"].startswith("cfai."):
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(_NOT_CALLERS):
         frame, level = frame.f_back, level + 1
     return level
 

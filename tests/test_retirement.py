@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 
 from cfai import ModelRetired, ModelRetiredWarning, Prompt, StatusError, TextEmbeddings, WorkersAI
 from cfai.errors import status_error
+from cfai.local import Server
 from cfai.profiles import TASKS, models, profile
 from cfai.settings import Options, Retries
 from cfai.testing import FakeWorkersAI
@@ -234,6 +236,31 @@ async def test_a_retired_model_ends_an_embedding_job(fake: FakeWorkersAI) -> Non
         async for _ in fake.client().embed_many("@cf/new/but-old", texts, concurrency=1):
             pass
     assert len(fake.requests) == 1
+
+
+# The local server
+
+
+@pytest.mark.parametrize("model", RETIRED)
+async def test_the_local_server_refuses_retired_models(model: str) -> None:
+    """With the recorded answer of the service, unless no live model has the task."""
+    headers = {"Authorization": "Bearer any"}
+    async with Server() as server, ClientSession(headers=headers) as http:
+        url = f"{server.base_url}/accounts/0/ai/run/{model}"
+        async with http.post(url, json={"input_text": "One. Two."}) as response:
+            status, document = response.status, await response.json()
+    if not models(TASKS[model]):
+        assert status == 200
+        return
+    assert status == 410
+    (error,) = document["errors"]
+    (recorded,) = json.loads(BODY)["errors"]
+    assert document == {**json.loads(BODY), "errors": [error]}
+    assert error["code"] == recorded["code"]
+    ids = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+    assert ids.sub("ID", error["message"]) == ids.sub("ID", recorded["message"]).replace(
+        "2026-05-30", str(profile(model).retired)
+    )
 
 
 # The warning

@@ -1,6 +1,7 @@
 """The command line: its commands, and how their errors become messages and exit codes."""
 
 import sys
+import warnings
 from errno import ENOSPC
 from typing import Annotated, Any, cast
 
@@ -8,7 +9,7 @@ import typer
 
 from cfai._wire.version import __version__
 from cfai.cli import chat, console, demo, embed, lists, markdown, queue, run, serve
-from cfai.errors import CfaiError
+from cfai.errors import CfaiError, ModelRetiredWarning
 
 __all__ = [
     "app",
@@ -58,6 +59,8 @@ def run_app() -> int:
         # A stream that was closed before the start is None.
         if stream is not None:
             cast("Any", stream).reconfigure(errors="replace")
+    warnings.showwarning = console.print_warning
+    warnings.simplefilter("always", ModelRetiredWarning)
     try:
         return app(prog_name="cfai", standalone_mode=False) or 0
     except (CfaiError, KeyboardInterrupt, typer.Abort) as exc:

@@ -222,6 +222,11 @@ def print_usage_error(exc: Any) -> None:
         write_stderr(f"hint: {exc.ctx.command_path} --help")
 
 
+def print_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning (that a model is retired): the line of code that caused it is not shown."""
+    write_stderr(f"warning: {message}")
+
+
 def print_notice(text: str) -> None:
     """Print a line if standard error is a terminal."""
     if _stderr_is_terminal():

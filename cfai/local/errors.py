@@ -4,6 +4,7 @@ Codes 90001 to 90003 exist only in this server: the service's codes for them are
 Sources: developers.cloudflare.com/workers-ai/platform/errors; bodies recorded from the service.
 """
 
+from datetime import date
 from typing import Any
 from uuid import uuid4
 
@@ -13,19 +14,29 @@ from cfai.errors import InputError
 class ApiError(Exception):
     """A request that is answered with an error."""
 
-    def __init__(self, status: int, code: int, message: str, *, by_model: bool = True) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: int,
+        message: str,
+        *,
+        by_model: bool = True,
+        prefix: str = "AiError: AiError: ",
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.by_model = by_model
         """Whether the model layer raised it: its errors have a format of their own."""
+        self.prefix = prefix
+        """What stands before the message of an error of the model layer."""
 
     def body(self) -> dict[str, Any]:
         """Return the body of the response."""
         if not self.by_model:
             return envelope(None, errors=[{"code": self.code, "message": self.message}])
-        message = f"AiError: AiError: {self.message} ({uuid4()})"
+        message = f"{self.prefix}{self.message} ({uuid4()})"
         return envelope({}, errors=[{"message": message, "code": self.code}])
 
 
@@ -70,6 +81,15 @@ def method_not_allowed(method: str) -> ApiError:
 def unknown_model(model: str) -> ApiError:
     """400: a model that the service does not have."""
     return ApiError(400, 5007, f"No such model {model} or task")
+
+
+def retired_model(day: date) -> ApiError:
+    """410: a model that the service has retired. Source: sepandhaghighi/mytext#95."""
+    message = (
+        f"Model has been deprecated: This model was deprecated on {day}. "
+        "Please use an alternative model."
+    )
+    return ApiError(410, 5028, message, prefix="AiError: ")
 
 
 def missing_body() -> ApiError:

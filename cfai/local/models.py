@@ -5,6 +5,7 @@ github.com/cloudflare/workerd, `AiModelsSearchObject`.
 """
 
 from collections.abc import Mapping
+from datetime import date
 from functools import cache
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -14,7 +15,7 @@ from attrs import frozen
 from cfai import tasks
 from cfai.local import errors
 from cfai.local.requests import ApiRequest
-from cfai.profiles import TASKS, profile
+from cfai.profiles import TASKS, models, profile
 from cfai.tasks import Rule, Task, rules
 
 Row = dict[str, Any]
@@ -25,11 +26,11 @@ _DEFAULT_DIMENSIONS = 384
 _OTHER_TASKS = {
     "@cf/baai/bge-reranker-base": "Reranking",
     "@cf/cloudflare/clef": "Decisions",
+    "@cf/cloudflare/clairic": "Extraction",
     "@cf/meta/llama-guard": "Judgement",
-    "@hf/thebloke/llamaguard": "Judgement",
 }
 """Models listed under a task with other fields or answers than their own, by the beginning of
-their names. No local model can do decisions and judgements."""
+their names. No local model can do decisions, extractions and judgements."""
 
 _TEXT_FIELDS = {"@cf/qwen/qwen3-embedding-0.6b": ("queries", "documents", "text")}
 """The fields for texts, if there are others than `text`. Source: the model's input schema."""
@@ -66,6 +67,16 @@ def find_model(name: str) -> ServedModel | None:
     )
 
 
+def find_retirement(name: str) -> date | None:
+    """Return the day since which a model is refused as retired; `None` if it is not.
+
+    If the service has no other model for a task (summaries), the retired ones stay available here.
+    """
+    known_profile = profile(name)
+    is_last = known_profile.retired is not None and not models(known_profile.task or "")
+    return None if is_last else known_profile.retired
+
+
 # The catalogue
 
 _PAGE_SIZE = 50
@@ -77,7 +88,7 @@ _FLAGS = ("hide_experimental", "include_deprecated")
 
 
 async def search_models(request: ApiRequest) -> list[Row]:
-    """`GET models/search`. No model here is experimental or deprecated.
+    """`GET models/search`. No model here is experimental or deprecated, and retired ones are gone.
 
     Raises:
         ApiError: A filter has an invalid value, or another format is requested.
@@ -91,7 +102,7 @@ async def search_models(request: ApiRequest) -> list[Row]:
     page = request.read_number("page", 1, minimum=1)
     size = request.read_number("per_page", _PAGE_SIZE, minimum=1)
     source = request.read_number("source", 0) if "source" in query else None
-    rows = [row for row in map(_model_row, sorted(TASKS)) if _matches(row, query, source)]
+    rows = [row for row in map(_model_row, _listed_models()) if _matches(row, query, source)]
     return rows[(page - 1) * size : page * size]
 
 
@@ -113,12 +124,17 @@ async def get_schema(request: ApiRequest) -> Row:
 
 async def list_tasks(request: ApiRequest) -> list[Row]:
     """`GET tasks/search`: every task that has a model."""
-    return [_task_row(name) for name in sorted(set(TASKS.values()))]
+    return [_task_row(task) for task in sorted({TASKS[name] for name in _listed_models()})]
 
 
 async def list_authors(request: ApiRequest) -> list[Row]:
     """`GET authors/search`: the authors in the models' names. The API documents only "object"."""
-    return [{"name": name} for name in sorted({_author(model) for model in TASKS})]
+    return [{"name": name} for name in sorted({_author(model) for model in _listed_models()})]
+
+
+@cache
+def _listed_models() -> tuple[str, ...]:
+    return tuple(name for name in sorted(TASKS) if find_retirement(name) is None)
 
 
 def _matches(row: Row, query: Mapping[str, str], source: int | None) -> bool:

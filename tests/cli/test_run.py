@@ -93,6 +93,14 @@ async def test_unknown_models_get_a_prompt(cfai: Cfai, fake: FakeWorkersAI) -> N
     assert "there is no input" in done.err
 
 
+async def test_a_retired_model_is_named_in_one_line(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Without the line of code that a warning otherwise shows."""
+    fake.answers({"summary": "Hi"})
+    done = await cfai.run("run", SUMMARIZER, "Hi")
+    assert (done.code, done.text) == (0, '{"summary":"Hi"}\n')
+    assert done.err == (f"warning: {SUMMARIZER} was retired on 2026-05-30: use another model\n")
+
+
 async def test_the_result_is_printed_unchanged(
     cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
 ) -> None:

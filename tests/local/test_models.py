@@ -6,9 +6,14 @@ import pytest
 
 from cfai import BadRequest, WorkersAI
 from cfai.local import Server
-from cfai.profiles import TASKS
+from cfai.profiles import TASKS, models
 
 from .conftest import Local, client
+
+LIVE = {name for task in set(TASKS.values()) for name in models(task)}
+SUMMARIZERS = {name for name, task in TASKS.items() if task == "Summarization"}
+LISTED = LIVE | SUMMARIZERS
+"""The service has no model for summaries any more, so the last one stays."""
 
 
 async def get(local: Local, path: str) -> tuple[int, Any]:
@@ -17,12 +22,12 @@ async def get(local: Local, path: str) -> tuple[int, Any]:
         return response.status, await response.json()
 
 
-@pytest.mark.parametrize("size", [None, 1, 7, 50, len(TASKS), 1000])
+@pytest.mark.parametrize("size", [None, 1, 7, 50, len(LISTED), 1000])
 async def test_every_model_is_listed_once(size: int | None) -> None:
     async with Server() as server, client(server) as ai:
         rows = await ai.models.search(page_size=size).to_list()
-        assert [row.name for row in rows] == sorted(TASKS)
-        needed = -(-len(TASKS) // (size or 50))
+        assert [row.name for row in rows] == sorted(LISTED)
+        needed = -(-len(LISTED) // (size or 50))
         assert len(server.requests) <= needed + 1
 
 
@@ -32,18 +37,18 @@ async def names(ai: WorkersAI, **filters: Any) -> set[str]:
 
 async def test_filters_select_models() -> None:
     async with Server() as server, client(server) as ai:
-        embedders = {name for name, task in TASKS.items() if task == "Text Embeddings"}
-        assert await names(ai, task="Text Embeddings") == embedders
+        assert await names(ai, task="Text Embeddings") == set(models("Text Embeddings"))
         assert await names(ai, task="text embeddings", search="BGE small") == {
             "@cf/baai/bge-small-en-v1.5"
         }
         assert await names(ai, author="openai") == {
             name for name in TASKS if name.startswith("@cf/openai/")
         }
-        assert await names(ai, source=2) == {name for name in TASKS if name.startswith("@hf/")}
+        assert await names(ai, source=1) == LISTED
+        assert await names(ai, source=2) == set()
         assert await names(ai, search="no such thing") == set()
         everything = await names(ai, hide_experimental=True, include_deprecated=True)
-        assert everything == set(TASKS)
+        assert everything == LISTED
 
 
 async def test_rows_have_the_documented_fields(local: Local) -> None:
@@ -67,7 +72,7 @@ async def test_tasks_and_authors_are_listed() -> None:
             set(TASKS.values())
         )
         authors = {author.name for author in await ai.models.authors().to_list()}
-        assert {"baai", "meta", "thebloke"} <= authors
+        assert authors == {name.split("/")[1] for name in LISTED}
 
 
 async def test_a_schema_matches_the_rules_of_the_task() -> None:

@@ -18,7 +18,7 @@ from cfai.local.exchange import json_response
 from cfai.local.finetunes import FinetuneRegistry
 from cfai.local.handlers import generation, text
 from cfai.local.handlers.generation import RunningGeneration
-from cfai.local.models import ServedModel, find_model
+from cfai.local.models import ServedModel, find_model, find_retirement
 from cfai.local.requests import ApiRequest, JsonBody
 from cfai.local.workers import WorkerPool
 
@@ -111,11 +111,13 @@ def find_runnable_model(name: str) -> ServedModel:
     """Return a model that a local one can stand in for.
 
     Raises:
-        ApiError: The model is unknown, or there is no local model for its task.
+        ApiError: The model is unknown or retired, or there is no local model for its task.
     """
     model = find_model(name)
     if model is None:
         raise errors.unknown_model(name)
+    if (day := find_retirement(name)) is not None:
+        raise errors.retired_model(day)
     if model.task != _GENERATION and model.task not in HANDLERS:
         raise errors.not_supported(f"there is no local model for the task {model.task}")
     return model
