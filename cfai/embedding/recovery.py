@@ -50,8 +50,9 @@ _ERRORS_OF_ALL_TEXTS: Final = (
     MethodNotAllowed,
     ConfigError,
 )
-# No such model (5007) and no such path (7000, 7003) have the status 400.
-_CODES_OF_ALL_TEXTS: Final = frozenset({5007, 7000, 7003})
+# No such model (5007), path (7000, 7003) or gateway (2001), refusals by the gateway (2003, 2008),
+# no credit (2021) and bad headers (6003): most of them have the status 400.
+_CODES_OF_ALL_TEXTS: Final = frozenset({2001, 2003, 2008, 2021, 5007, 6003, 7000, 7003})
 
 TEXT_ERRORS: Final = (BadRequest, RequestTooLarge, InputError)
 """Errors that a single text of a batch may cause."""
