@@ -55,7 +55,10 @@ _EXPORTS = {
         "TextToSpeech Token Tool ToolCall ToolCallDelta Transcript Translated Translation Usage "
         "Word assistant system tool_result user "
         "Choice ChoiceDecision Decide Decided Decisions Noul NoulDecision Question Score "
-        "ScoreDecision"
+        "ScoreDecision "
+        "DateField DateTimeField DurationField Estimate EstimateField Extract Extracted "
+        "ExtractedField Extraction ExtractionField ForecastField ListField NumberField TextField "
+        "TimeField"
     ),
     "cfai.tools": (
         "AnyTool PythonTool Step ToolEvent ToolFailed ToolOutcome ToolReturned ToolRun "

@@ -88,6 +88,28 @@ SCRIPTS: dict[str, Callable[[Any], object]] = {
         }
     ),
     "description": lambda fake: fake.answers({"description": "In the snow."}),
+    "extraction": lambda fake: fake.always.answers(
+        {
+            "model": "clairic",
+            "answers": {
+                "number": {
+                    "type": "text",
+                    "value": "A1",
+                    "guess": "A1",
+                    "p_null": 0.01,
+                    "confidence": 0.98,
+                    "span": [8, 10],
+                },
+                "total": {"type": "number", "value": 125, "confidence": 0.9},
+                "due": {"type": "date", "value": None, "p_null": 0.97},
+                "items": {"type": "list", "value": ["a lamp", "a desk"]},
+                "cost": {"type": "estimate", "value": 130, "median": 130, "p90": 250},
+                "orders": {"type": "forecast", "value": None, "steps": [{"median": 95}] * 7},
+            },
+            "truncated": False,
+            "usage": {"input_tokens": 80, "output_tokens": 0},
+        }
+    ),
     "fine tune": lambda fake: (
         fake.answers({"id": FINETUNE, "model": "@cf/mistral/mistral-7b", "name": "pirate"})
         .says(b'{"success":true}')

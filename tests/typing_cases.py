@@ -22,6 +22,9 @@ from cfai import (
     EmbeddingJob,
     Embeddings,
     EmbedFailure,
+    Extract,
+    Extracted,
+    Extraction,
     Image,
     ImageClassification,
     ImagePart,
@@ -44,6 +47,7 @@ from cfai import (
     Text,
     TextClassification,
     TextEmbeddings,
+    TextField,
     TextGeneration,
     TextToImage,
     TextToSpeech,
@@ -89,11 +93,13 @@ async def every_task_names_its_answer(ai: WorkersAI, m: str, media: bytes) -> No
     assert_type(await ai.run(m, ImagePrompt(media, "x")), Description)
     assert_type(await ai.run(m, ImageTextToText(media, [user("x")])), Description)
     assert_type(await ai.run(m, Rerank("x", ["y"])), Ranking)
+    assert_type(await ai.run(m, Decide("x", {"q": Noul("?")})), Decisions)
+    assert_type(await ai.decide(m, ["x"], into=Recipe), Decided[Recipe])
+    assert_type(await ai.run(m, Extract("x", {"f": TextField()})), Extraction)
+    assert_type(await ai.extract(m, "x", into=Recipe), Extracted[Recipe])
 
 
 async def short_forms_generate_text(ai: WorkersAI, m: str, talk: Conversation) -> None:
-    assert_type(await ai.run(m, Decide("x", {"q": Noul("?")})), Decisions)
-    assert_type(await ai.decide(m, ["x"], into=Recipe), Decided[Recipe])
     assert_type(await ai.run(m, "x"), Text)
     assert_type(await ai.run(m, [user("x")]), Text)
     assert_type(await ai.run(m, [{"role": "user", "content": "x"}]), Text)

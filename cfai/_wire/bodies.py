@@ -67,6 +67,8 @@ def encode_run_body(
         files = {name: bytes(value) for name, value in fields.items() if isinstance(value, _BYTES)}
         return _encode_form({name: fields[name] for name in fields if name not in files}, files)
     fields = task.payload_for(model)
+    if "options" in fields and "options" in added:
+        added = {**added, "options": {**fields["options"], **added["options"]}}
     fields.update(added)
     if not isinstance(task, MediaTask):
         return _encode_fields(adapt_fields(fields, traits))

@@ -8,7 +8,17 @@ from typing import Any, Final, TypeVar
 
 from cfai._validators import is_finite_number
 from cfai._wire.text import read_optional_string, read_usage, undocumented_error
-from cfai.tasks import Answer, ChoiceDecision, Decision, Decisions, NoulDecision, ScoreDecision
+from cfai.tasks import (
+    Answer,
+    ChoiceDecision,
+    Decision,
+    Decisions,
+    Estimate,
+    ExtractedField,
+    Extraction,
+    NoulDecision,
+    ScoreDecision,
+)
 
 V = TypeVar("V")
 
@@ -85,4 +95,79 @@ def read_decisions(result: Any) -> Decisions:
     )
 
 
-READERS: Final[dict[type[Answer], Callable[[Any], Answer]]] = {Decisions: read_decisions}
+# Extractions. Clairic has no official schema: every form that its clients know is accepted.
+
+
+def _read_field(entry: Mapping[str, Any]) -> ExtractedField:
+    if "value" not in entry:
+        raise _UnreadableError(f"undocumented: it has no value: {entry!r:.80}")
+    steps = entry.get("steps")
+    has_estimate = not _ESTIMATES.isdisjoint(entry)
+    return ExtractedField(
+        read_optional_string(entry.get("type")) or "",
+        entry["value"],
+        guess=entry.get("guess"),
+        p_null=_number(entry.get("p_null")),
+        confidence=_number(entry.get("confidence")),
+        span=_read_span(entry.get("span")),
+        source=read_optional_string(entry.get("source")),
+        spans=tuple(_read_span(span) for span in _items(entry.get("spans"))),
+        confidences=tuple(_number(number) for number in _items(entry.get("confidences"))),
+        unit=read_optional_string(entry.get("unit")),
+        estimate=_read_estimate(entry) if has_estimate else None,
+        steps=tuple(_read_estimate(step) for step in _items(steps) if isinstance(step, dict)),
+        raw=entry,
+    )
+
+
+_ESTIMATES: Final = frozenset({"mean", "median", "p10", "p90", "p_below", "p_above", "quantiles"})
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _read_span(value: Any) -> tuple[int, int] | None:
+    match value:
+        case [int(start), int(end)]:
+            return start, end
+    return None
+
+
+def _read_point(value: Any) -> float | str | None:
+    """A number, or a date as text."""
+    return value if isinstance(value, str) or is_finite_number(value) else None
+
+
+def _read_estimate(entry: Mapping[str, Any]) -> Estimate:
+    points = (_read_point(value) for value in _items(entry.get("quantiles")))
+    return Estimate(
+        _read_point(entry.get("value")),
+        _read_point(entry.get("mean")),
+        _read_point(entry.get("median")),
+        _read_point(entry.get("p10")),
+        _read_point(entry.get("p90")),
+        _number(entry.get("p_below")),
+        _number(entry.get("p_above")),
+        tuple(point for point in points if point is not None),
+    )
+
+
+def read_extraction(result: Any) -> Extraction:
+    """Read the result of a Clairic model."""
+    answers, unread = _read_entries(result, _read_field)
+    truncated = result.get("truncated")
+    return Extraction(
+        answers,
+        unread,
+        truncated if isinstance(truncated, bool) else None,
+        read_optional_string(result.get("state_text")),
+        read_optional_string(result.get("model")),
+        read_usage(result.get("usage")),
+    )
+
+
+READERS: Final[dict[type[Answer], Callable[[Any], Answer]]] = {
+    Decisions: read_decisions,
+    Extraction: read_extraction,
+}

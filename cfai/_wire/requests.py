@@ -371,6 +371,9 @@ def _check_model_takes(traits: Profile, task: Task[Any] | Mapping[str, Any]) -> 
 
 def _task_options(task: Task[Any] | Mapping[str, Any]) -> Mapping[str, Any]:
     """The `options` field of the task itself, which `reject_if_busy` is added to."""
+    if isinstance(task, Task) and not task.takes_options:
+        kind = type(task).__name__
+        raise InputError(f"reject_if_busy must not be set for {kind}: its models refuse options")
     options = ((task.extra or {}) if isinstance(task, Task) else task).get("options")
     if options is None:
         return {}

@@ -16,6 +16,10 @@ from cfai.tasks import (
     Answer,
     AutomaticSpeechRecognition,
     Binary,
+    Decide,
+    Decisions,
+    Extract,
+    Extraction,
     ImageClassification,
     ImageToText,
     ObjectDetection,
@@ -45,8 +49,13 @@ _TASKS: Final[Mapping[str, type[Task[Any]]]] = {
     "Text-to-Speech": TextToSpeech,
     "Translation": Translation,
 }
-_AURA: Final = "@cf/deepgram/aura-"
-"""These models call the text to speak `text`, the others `prompt`."""
+_OWN_TASKS: Final[Mapping[str, type[Task[Any]]]] = {
+    "@cf/cloudflare/clairic": Extract,
+    "@cf/cloudflare/clef": Decide,
+    "@cf/deepgram/aura-": SpeechSynthesis,
+}
+"""The models with other fields than the task that they are listed under, by the beginning of their
+names."""
 
 _NO_INPUT: Final = "there is no input: give text, a JSON object, @FILE, or pipe one in"
 _NO_SUCH_MODEL: Final = 5007
@@ -144,28 +153,29 @@ def parse_input(model: str, data: str | bytes) -> Task[Any] | Mapping[str, Any]:
     return {first.name: text}
 
 
-def _build_task(task_class: Callable[..., Task[Any]], value: Any, **rest: Any) -> Task[Any]:
-    """Build a task from its one required field."""
-    return task_class(value, **rest)
+def _build_task(task_class: Callable[..., Task[Any]], *values: Any, **rest: Any) -> Task[Any]:
+    """Build a task from its required fields."""
+    return task_class(*values, **rest)
 
 
 def _task_class(model: str) -> type[Task[Any]] | None:
-    if model.startswith(_AURA):
-        return SpeechSynthesis
-    return _TASKS.get(profile(model).task or "")
+    own = (task for start, task in _OWN_TASKS.items() if model.startswith(start))
+    return next(own, _TASKS.get(profile(model).task or ""))
 
 
 def _task_from_fields(
     task_class: type[Task[Any]] | None, fields: dict[str, Any]
 ) -> Task[Any] | Mapping[str, Any]:
-    """Send fields unchanged; only if the answer is a file, through the task's class."""
-    if task_class is None or not issubclass(task_class.answer, Binary):
+    """Send fields unchanged; through the task's class only if its answer is a file, or if it adds
+    the model to them.
+    """
+    if task_class is None or not issubclass(task_class.answer, Binary | Decisions | Extraction):
         return fields
-    first = next(iter(rules(task_class)))
-    if first not in fields:
+    required = [rule.name for rule in rules(task_class).values() if rule.required]
+    if not fields.keys() >= set(required):
         return fields
-    rest = {name: value for name, value in fields.items() if name != first}
-    return _build_task(task_class, fields[first], extra=rest or None)
+    rest = {name: value for name, value in fields.items() if name not in required}
+    return _build_task(task_class, *(fields[name] for name in required), extra=rest or None)
 
 
 def _parse_json_object(data: str | bytes) -> dict[str, Any] | None:

@@ -249,6 +249,7 @@ _BOX = _object(xmin=_NUMBER, ymin=_NUMBER, xmax=_NUMBER, ymax=_NUMBER)
 _INPUTS: Mapping[str, tuple[type[Task[Any]], ...]] = {
     "Automatic Speech Recognition": (tasks.AutomaticSpeechRecognition,),
     "Decisions": (tasks.Decide,),
+    "Extraction": (tasks.Extract,),
     "Image Classification": (tasks.ImageClassification,),
     "Image-to-Text": (tasks.ImageToText,),
     "Object Detection": (tasks.ObjectDetection,),
@@ -265,6 +266,7 @@ _INPUTS: Mapping[str, tuple[type[Task[Any]], ...]] = {
 _OUTPUTS: Mapping[str, Schema] = {
     "Automatic Speech Recognition": _object(text=_TEXT),
     "Decisions": _object(model=_TEXT, answers={"type": "object"}, usage={"type": "object"}),
+    "Extraction": _object(model=_TEXT, answers={"type": "object"}, usage={"type": "object"}),
     "Image Classification": _list(_object(**_LABEL)),
     "Image-to-Text": _object(description=_TEXT),
     "Object Detection": _list(_object(**_LABEL, box=_BOX)),

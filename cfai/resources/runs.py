@@ -62,6 +62,12 @@ _OTHER_INPUTS: Final = {
 }
 """What models that don't generate text take, by the service's name of their task."""
 
+_TYPED: Final = {
+    "@cf/cloudflare/clef": "call decide(), or pass a Decide",
+    "@cf/cloudflare/clairic": "call extract(), or pass an Extract",
+}
+"""The same for models whose task is text generation in the service's words, or is not known."""
+
 
 def read_task(model: str, task: Any) -> RunInput:
     """Return the task that *task* is short for. A task or a mapping is returned unchanged.
@@ -74,6 +80,9 @@ def read_task(model: str, task: Any) -> RunInput:
     if not isinstance(task, Sequence) or isinstance(task, bytes | bytearray):
         kinds = "a string, a list of messages, a task or a mapping"
         raise InputError(f"task must be {kinds}, got {type(task).__name__}")
+    for start, way in _TYPED.items():
+        if str(model).startswith(start):
+            raise InputError(f"{model} does not generate text: {way}")
     kind = profile(str(model)).task
     if kind not in (None, "Text Generation"):
         way = _OTHER_INPUTS.get(kind, "pass a mapping of its fields")

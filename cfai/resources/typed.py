@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from cfai.settings import Options
@@ -10,7 +11,7 @@ from cfai.tasks import Answer, Task
 
 if TYPE_CHECKING:
     from cfai.tasks.attachments import Attachment
-    from cfai.tasks.classes import Decided
+    from cfai.tasks.classes import Decided, Extracted
 
 A = TypeVar("A", bound=Answer)
 T = TypeVar("T")
@@ -87,3 +88,56 @@ class TypedRuns:
         task = Decide(state, questions, images=images, audio=audio, videos=videos)
         decisions = await self.run(model, task, stream=False, options=options)
         return Decided(read_decided(into, deciders, decisions), decisions)
+
+    async def extract(
+        self: _Runner,
+        model: str,
+        text: str,
+        *,
+        into: type[T],
+        images: Sequence[Attachment] | None = None,
+        reference_date: date | str | None = None,
+        options: Options | None = None,
+    ) -> Extracted[T]:
+        """Extract the fields of a class from *text* (the Clairic models).
+
+        A field is `str`, `int`, `float`, `Decimal`, `date`, `time`, `datetime`, `timedelta`, or a
+        list of texts, numbers or dates; with `| None`, it is `None` if the text does not determine
+        it. The instructions are found as by `decide`. A field of `Extract` inside `Annotated`
+        replaces the one that the type would give.
+
+        ```python
+        @dataclass
+        class Invoice:
+            number: str
+            total: Annotated[float, NumberField("With shipping", unit="USD", decimals=2)]
+            due: date | None
+
+        invoice = await ai.extract("@cf/cloudflare/clairic", mail, into=Invoice)
+        print(invoice.value.total, invoice.extraction["total"].span)
+        ```
+
+        The facts about Clairic are compiled and not official; see `Extract`.
+
+        Args:
+            model: The model's name, such as `@cf/cloudflare/clairic`.
+            text: The text. It may be empty only if there are images.
+            into: An attrs class, a dataclass, a TypedDict or a named tuple of 1 to 100 fields.
+            images: Up to 4 images, as in `Extract`.
+            reference_date: The date that "tomorrow" and the like refer to.
+            options: Options for this call only.
+
+        Raises:
+            InputError: A field can't be extracted, or the media are invalid. Nothing was sent.
+            ParseError: An answer is missing, null or no value of its field; the error holds the
+                `Extraction`.
+            StatusError: The service refused.
+        """
+        from cfai.tasks import Extract
+        from cfai.tasks.classes import Extracted, extractors_of, read_extracted
+
+        extractors = extractors_of(into)
+        fields = {name: extractor.request for name, extractor in extractors.items()}
+        task = Extract(text, fields, images=images, reference_date=reference_date)
+        extraction = await self.run(model, task, stream=False, options=options)
+        return Extracted(read_extracted(into, extractors, extraction), extraction)

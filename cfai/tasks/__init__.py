@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         classes,
         decisions,
         embeddings,
+        extraction,
         language,
         media,
         messages,
@@ -24,12 +25,16 @@ _EXPORTS = {
         "Ranked Ranking Result Segment Summary Text Token ToolCall ToolCallDelta Transcript "
         "Translated Usage Word"
     ),
-    "cfai.tasks.classes": "Decided",
+    "cfai.tasks.classes": "Decided Extracted",
     "cfai.tasks.decisions": (
         "Choice ChoiceDecision Decide Decision Decisions Noul NoulDecision Question Score "
         "ScoreDecision"
     ),
     "cfai.tasks.embeddings": "MultimodalEmbeddings Pooling Rerank TextEmbeddings",
+    "cfai.tasks.extraction": (
+        "DateField DateTimeField DurationField Estimate EstimateField Extract ExtractedField "
+        "Extraction ExtractionField ForecastField ListField NumberField TextField TimeField"
+    ),
     "cfai.tasks.language": "Prompt Summarization TextClassification TextGeneration Translation",
     "cfai.tasks.media": (
         "AutomaticSpeechRecognition ImageClassification ImagePrompt ImageTextToText "

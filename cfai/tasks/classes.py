@@ -1,17 +1,45 @@
-"""The caller's classes as the questions of a `Decide`, and its answers as instances of them."""
+"""Classes of the caller: as the questions of a `Decide` or the fields of an `Extract`, and as the
+values that are read from their answers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from enum import Enum, Flag
+from types import NoneType
 from typing import Any, Final, Generic, Literal, NewType, TypeVar, get_args, is_typeddict
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from cfai._types.kinds import Field, fields_of, is_class, is_enum, origin_of
+from cfai._types.kinds import (
+    Field,
+    fields_of,
+    is_class,
+    is_enum,
+    is_fixed_tuple,
+    is_list,
+    is_union,
+    origin_of,
+)
+from cfai._types.read import TypeMismatch, read_value
 from cfai._types.schema import parameter_descriptions
 from cfai.errors import DecodeError, InputError, ParseError
 from cfai.tasks.decisions import Choice, Decisions, Noul, Question, Score
+from cfai.tasks.extraction import (
+    DateField,
+    DateTimeField,
+    DurationField,
+    ExtractedField,
+    Extraction,
+    ExtractionField,
+    ForecastField,
+    ListField,
+    NumberField,
+    TextField,
+    TimeField,
+)
 from cfai.tasks.task import Value
 
 T = TypeVar("T")
@@ -32,6 +60,17 @@ class Decided(Value, Generic[T]):
     """The probabilities of every field by its name, and `usage`, `meta` and `raw`."""
 
 
+@frozen(eq=False, repr=False)
+class Extracted(Value, Generic[T]):
+    """An instance of a class, and the extraction that it was made from."""
+
+    value: T
+    """The instance."""
+
+    extraction: Extraction
+    """The span and the confidence of every field by its name, and `usage`, `meta` and `raw`."""
+
+
 @frozen
 class _ClassField:
     """A field of a class, with the parts of its type."""
@@ -45,6 +84,17 @@ class _ClassField:
     """The values inside `Annotated`."""
 
     description: str
+
+    def of_kind(self, kind: Any) -> _ClassField:
+        """Give the field with a type, whose first text is its description."""
+        kind, metadata = _unwrap(kind)
+        texts = (item for item in metadata if isinstance(item, str))
+        return evolve(
+            self,
+            kind=kind,
+            metadata=(*self.metadata, *metadata),
+            description=next(texts, self.description),
+        )
 
     def find(self, kind: Any) -> Any:
         """The first value of a kind inside `Annotated`; `None` if there is none."""
@@ -67,11 +117,9 @@ def class_fields(into: Any) -> Iterator[_ClassField]:
         raise InputError(f"into: can't resolve the types of {into.__name__}: {exc}") from exc
     descriptions = parameter_descriptions(into.__doc__)
     for field in fields:
-        kind, metadata = _unwrap(field.kind)
-        texts = (item for item in metadata if isinstance(item, str))
-        description = next(texts, "") or field.description or descriptions.get(field.name, "")
+        description = field.description or descriptions.get(field.name, "")
         path = f"{into.__name__}.{field.name}"
-        yield _ClassField(field, path, kind, metadata, description)
+        yield _ClassField(field, path, Any, (), description).of_kind(field.kind)
 
 
 def _unwrap(kind: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -94,7 +142,7 @@ def build_instance(into: Any, values: Mapping[str, Any], answer: Any) -> Any:
         return dict(values)
     try:
         return into(**{field.alias or field.name: values[field.name] for field in fields_of(into)})
-    except (TypeError, ValueError) as exc:
+    except Exception as exc:  # The class is the caller's own code, which can raise anything.
         message = f"{into.__name__} refused the values of the answer: {exc}"
         raise ParseError(message, answer=answer) from exc
 
@@ -223,3 +271,129 @@ def _members(item: _ClassField) -> dict[str, Any]:
 def _type_name(kind: Any) -> str:
     is_simple = isinstance(kind, type) and not get_args(kind)
     return kind.__name__ if is_simple else str(kind).replace("typing.", "")
+
+
+# Extractions
+
+_SECONDS: Final = {
+    "seconds": 1, "minutes": 60, "hours": 3600, "days": 86_400, "weeks": 604_800,
+}  # fmt: skip
+"""The length of each unit of durations, except for months and years, whose length varies."""
+
+_FIELD_TYPES: Final[Mapping[Any, type[ExtractionField]]] = {
+    str: TextField,
+    int: NumberField,
+    float: NumberField,
+    Decimal: NumberField,
+    date: DateField,
+    time: TimeField,
+    datetime: DateTimeField,
+    timedelta: DurationField,
+}
+
+_ITEMS: Final = {str: "text", int: "number", float: "number", Decimal: "number", date: "date"}
+
+_USE_FIELD: Final = (
+    "use str, int, float, Decimal, date, time, datetime, timedelta or a list, or None beside them"
+)
+
+
+@frozen
+class _Extractor:
+    """The request for one field, and how its answer becomes the value of the field."""
+
+    request: ExtractionField
+    kind: Any
+    is_optional: bool
+
+    def read(self, answer: ExtractedField, name: str) -> Any:
+        """Give the value of the field.
+
+        Raises:
+            TypeMismatch: The value is null, or of another type.
+        """
+        if answer.value is None:
+            if self.is_optional:
+                return None
+            raise TypeMismatch(f"{name} is null: the input does not determine it")
+        if self.kind is timedelta:
+            return self._read_duration(answer, name)
+        return read_value(answer.value, self.kind, name)
+
+    def _read_duration(self, answer: ExtractedField, name: str) -> timedelta:
+        unit = answer.unit or getattr(self.request, "unit", None) or "seconds"
+        if unit not in _SECONDS:
+            raise TypeMismatch(f"{name} must be in a unit up to weeks, got {unit}")
+        number = read_value(answer.value, float, name)
+        try:
+            return timedelta(seconds=number * _SECONDS[unit])
+        except OverflowError as exc:
+            raise TypeMismatch(f"{name} is too long: {number} {unit}") from exc
+
+
+def extractors_of(into: Any) -> dict[str, _Extractor]:
+    """Build the fields to extract for the fields of a class.
+
+    Raises:
+        InputError: A field has a type that can't be extracted.
+    """
+    return {item.field.name: _build_extractor(item) for item in class_fields(into)}
+
+
+def read_extracted(into: Any, extractors: Mapping[str, _Extractor], extraction: Extraction) -> Any:
+    """Create an instance of a class from the answers to its fields.
+
+    Raises:
+        ParseError: An answer is missing, or is no value of its field.
+    """
+    values = {}
+    for name, extractor in extractors.items():
+        try:
+            if name not in extraction:
+                reason = extraction.unread.get(name)
+                problem = "there is no answer" if reason is None else f"the answer is {reason}"
+                raise TypeMismatch(f"{name}: {problem}")
+            values[name] = extractor.read(extraction[name], name)
+        except TypeMismatch as exc:
+            message = f"the model extracted no {into.__name__}: {exc}"
+            raise ParseError(message, answer=extraction) from exc
+    return build_instance(into, values, extraction)
+
+
+def _build_extractor(item: _ClassField) -> _Extractor:
+    members = get_args(item.kind) if is_union(item.kind) else (item.kind,)
+    others = [member for member in members if member is not NoneType]
+    is_optional = len(members) > len(others) == 1
+    if is_optional:
+        item = item.of_kind(others[0])
+    kind, request = item.kind, item.find(ExtractionField)
+    try:
+        if request is None:
+            request = _build_request(kind, item.description or None)
+    except InputError as exc:
+        raise InputError(f"{item.path}: {exc}") from exc
+    if isinstance(request, ForecastField):
+        raise InputError(f"{item.path}: a forecast has no single value; run Extract and read steps")
+    if kind is timedelta and getattr(request, "unit", None) in ("months", "years"):
+        raise InputError(f"{item.path}: the unit must be up to weeks for timedelta, or use float")
+    return _Extractor(request, kind, is_optional)
+
+
+def _build_request(kind: Any, instructions: str | None) -> ExtractionField:
+    if kind is int:
+        return NumberField(instructions, integer=True)
+    if kind is timedelta:
+        return DurationField(instructions, unit="seconds")
+    if is_list(kind) and not is_fixed_tuple(kind):
+        item_kind = _unwrap((get_args(kind) or (str,))[0])[0]
+        items: Any = _ITEMS.get(item_kind)
+        if items is None:
+            name = _type_name(item_kind)
+            raise InputError(f"a list of {name} can't be extracted: use str, numbers or date")
+        return ListField(instructions, items=items, integer=True if item_kind is int else None)
+    try:
+        build: Any = _FIELD_TYPES[kind]
+    except (KeyError, TypeError):
+        raise InputError(f"{_type_name(kind)} can't be extracted; {_USE_FIELD}") from None
+    request: ExtractionField = build(instructions)
+    return request

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from cfai.errors import DecodeError, InputError
 from cfai.tasks.answers import Usage
@@ -36,11 +36,7 @@ D = TypeVar("D", bound="Decision")
 State = str | Mapping[str, Any] | Sequence[Any]
 """Text, or structured data that JSON can encode."""
 
-# Source: the model cards of @cf/cloudflare/clef and clef-omni. The cards don't say how many pixels
-# a megapixel has; by the larger reading, nothing is refused that the service accepts.
-_IMAGE: Final = AttachmentLimit(
-    r"image/(png|jpeg|webp)", "a PNG, JPEG or WebP image", 4 * MIB, max_pixels=16 * MIB
-)
+# Source: the model cards of @cf/cloudflare/clef and clef-omni.
 _AUDIO: Final = AttachmentLimit(r"audio/.+", "a sound (pass {content_type, base64})", 8 * MIB)
 _VIDEO: Final = AttachmentLimit(r"video/.+", "a video (pass {content_type, base64})", 16 * MIB)
 _IMAGES_TOTAL: Final = 8 * MIB
@@ -286,16 +282,20 @@ class StateTask(Task[A]):
     family: ClassVar[str] = ""
     """The beginning of the models' names."""
 
+    image_limit: ClassVar[AttachmentLimit] = AttachmentLimit(
+        r"image/(png|jpeg|webp)", "a PNG, JPEG or WebP image", 4 * MIB
+    )
+
     images: Sequence[Attachment] | None = many(parse_attachment, at_most=4, default=None)
     """Up to 4 images, placed before the state: bytes, paths, open binary files, `Base64`, `data:`
-    URLs or `{content_type, base64}`. PNG, JPEG or WebP; each up to 4 MiB and 16 megapixels,
-    together up to 8 MiB."""
+    URLs or `{content_type, base64}`. PNG, JPEG or WebP; each up to 4 MiB, together up to 8 MiB. For
+    Clef models, each up to 16 megapixels."""
 
     def payload(self) -> dict[str, Any]:
         """Give the JSON body of the request, except for the model. Reads the files among it."""
         body = Task.payload(self)
         if self.images is not None:
-            body["images"], total = encode_attachments("images", self.images, _IMAGE)
+            body["images"], total = encode_attachments("images", self.images, self.image_limit)
             _check_total("images", total, _IMAGES_TOTAL)
         return body
 
@@ -333,6 +333,11 @@ class Decide(StateTask[Decisions]):
 
     answer: ClassVar[type[Decisions]] = Decisions
     family: ClassVar[str] = "clef"
+    # The cards don't say how many pixels a megapixel has. By the larger reading, nothing is refused
+    # that the service accepts.
+    image_limit: ClassVar[AttachmentLimit] = evolve(StateTask.image_limit, max_pixels=16 * 2**20)
+    # Source: README of langchain-cloudflare: the validator answers 422 to options.
+    takes_options: ClassVar[bool] = False
 
     state: State = nested(_parse_state, kind="JSON", kw_only=False)
     """What to decide about: text, an object or a list. The service truncates long text."""

@@ -295,9 +295,9 @@ def number(
     return _declare(Rule(kind="number", minimum=minimum, maximum=maximum), default)
 
 
-def integer(minimum: int, *, default: Any = NOTHING) -> Any:
-    """Declare an int of at least *minimum*."""
-    return _declare(Rule(kind="integer", minimum=minimum), default)
+def integer(minimum: int, maximum: int | None = None, *, default: Any = NOTHING) -> Any:
+    """Declare an int within inclusive bounds."""
+    return _declare(Rule(kind="integer", minimum=minimum, maximum=maximum), default)
 
 
 def flag(*, default: Any = NOTHING) -> Any:
@@ -519,6 +519,9 @@ class Task(Declared, Generic[A]):
 
     texts: ClassVar[str | None] = None
     """The field whose texts get one vector each; `None` if the task has no such field."""
+
+    takes_options: ClassVar[bool] = True
+    """Whether the service accepts `options` such as `rejectIfBusy` for it."""
 
     extra: Mapping[str, Any] | None = field(
         default=None, kw_only=True, converter=copy_extra, validator=_check_extra

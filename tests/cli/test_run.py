@@ -10,7 +10,14 @@ import pytest
 from cfai.cli.run import parse_input
 from cfai.errors import InputError
 from cfai.profiles import TASKS
-from cfai.tasks import AutomaticSpeechRecognition, SpeechSynthesis, TextToImage, TextToSpeech
+from cfai.tasks import (
+    AutomaticSpeechRecognition,
+    Decide,
+    Extract,
+    SpeechSynthesis,
+    TextToImage,
+    TextToSpeech,
+)
 from cfai.testing import FakeWorkersAI
 
 from .conftest import needs_terminals
@@ -39,6 +46,17 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
         ("@cf/myshell-ai/melotts", "hi", TextToSpeech("hi")),
         ("@cf/deepgram/aura-1", "hi", SpeechSynthesis("hi")),
         ("@cf/openai/whisper", b"\xff\xfb", AutomaticSpeechRecognition(b"\xff\xfb")),
+        (
+            "@cf/cloudflare/clef-flash",
+            '{"state": "a", "questions": {"q": {"type": "noul", "instructions": "?"}}, "seed": 1}',
+            Decide("a", {"q": {"type": "noul", "instructions": "?"}}, extra={"seed": 1}),
+        ),
+        ("@cf/cloudflare/clef", '{"state": "a"}', {"state": "a"}),
+        (
+            "@cf/cloudflare/clairic",
+            '{"state": "a", "fields": {"f": {"type": "text"}}}',
+            Extract("a", {"f": {"type": "text"}}),
+        ),
     ],
 )
 def test_input_becomes_a_task(model: str, given: str | bytes, task: Any) -> None:
@@ -56,6 +74,8 @@ def test_input_becomes_a_task(model: str, given: str | bytes, task: Any) -> None
         (LLAMA, b"\xff", "must be UTF-8 text"),
         ("@cf/openai/whisper", "speech.mp3", "needs a file: give @FILE"),
         ("@cf/meta/m2m100-1.2b", "hi", "needs text, target_lang: give a JSON object"),
+        ("@cf/cloudflare/clef", "hi", "needs state, questions: give a JSON object"),
+        ("@cf/cloudflare/clairic", "hi", "needs state, fields: give a JSON object"),
     ],
 )
 def test_invalid_input_is_refused(model: str, given: str | bytes, message: str) -> None:

@@ -284,9 +284,18 @@ async def test_a_task_without_a_backend_is_refused(local: Local, model: str) -> 
     assert "no local model" in message
 
 
-async def test_the_refusal_names_the_task(local: Local) -> None:
-    error = (await local.post("@cf/cloudflare/clef-omni", {"state": "x", "questions": {}})).error
-    assert error[2] == "cfai local: there is no local model for the task Decisions"
+@pytest.mark.parametrize(
+    ("model", "task"),
+    [
+        ("@cf/cloudflare/clef-omni", "Decisions"),
+        ("@cf/cloudflare/clairic", "Extraction"),
+        ("@cf/cloudflare/clairic-flash", "Extraction"),
+    ],
+)
+async def test_the_refusal_names_the_task(local: Local, model: str, task: str) -> None:
+    status, code, message = (await local.post(model, {"state": "x"})).error
+    assert (status, code) == (501, 90001)
+    assert message == f"cfai local: there is no local model for the task {task}"
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
-"""Classes as questions, and the answers as instances of them."""
+"""Classes as questions or as fields to extract, and the answers as instances of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field as data_field
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from enum import Enum, Flag, IntEnum
-from typing import Annotated, Any, Literal, NamedTuple, NewType, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, NewType, Optional, TypedDict
 
 import attrs
 import pytest
@@ -12,8 +14,14 @@ from cfai import (
     Choice,
     Decided,
     Decisions,
+    DurationField,
+    EstimateField,
+    Extracted,
+    Extraction,
+    ForecastField,
     InputError,
     Noul,
+    NumberField,
     ParseError,
     Score,
 )
@@ -248,3 +256,186 @@ async def test_answers_that_are_no_instance_are_kept_in_the_error(
     assert isinstance(error.value.answer, Decisions)
     assert error.value.answer.raw == {"answers": answers}
     assert error.value.meta is not None
+
+
+# Extractions
+
+CLAIRIC = "@cf/cloudflare/clairic"
+
+
+@attrs.frozen
+class Invoice:
+    """An invoice.
+
+    Args:
+        number: The number of the invoice.
+    """
+
+    number: str
+    total: Annotated[float, NumberField("With shipping", unit="USD", decimals=2)]
+    count: int
+    price: Annotated[Decimal, "Of one"]
+    due: date | None
+    at: time
+    sent_at: datetime
+    term: timedelta
+    pause: Annotated[timedelta, DurationField(unit="days")]
+    names: list[str]
+    counts: tuple[int, ...]
+    days: Sequence[date]
+    cost: Annotated[float, EstimateField(min=0, max=9)]
+    note: Optional[Annotated[str, "Anything else"]]  # noqa: UP045
+
+
+FIELDS = {
+    "number": {"type": "text", "instructions": "The number of the invoice."},
+    "total": {"type": "number", "instructions": "With shipping", "unit": "USD", "decimals": 2},
+    "count": {"type": "number", "integer": True},
+    "price": {"type": "number", "instructions": "Of one"},
+    "due": {"type": "date"},
+    "at": {"type": "time"},
+    "sent_at": {"type": "datetime"},
+    "term": {"type": "duration", "unit": "seconds"},
+    "pause": {"type": "duration", "unit": "days"},
+    "names": {"type": "list", "items": "text"},
+    "counts": {"type": "list", "items": "number", "integer": True},
+    "days": {"type": "list", "items": "date"},
+    "cost": {"type": "estimate", "min": 0, "max": 9},
+    "note": {"type": "text", "instructions": "Anything else"},
+}
+
+VALUES: dict[str, Any] = {
+    "number": "A1",
+    "total": 12,
+    "count": 3.0,
+    "price": 4.5,
+    "due": None,
+    "at": "10:30",
+    "sent_at": "2026-11-28T10:30:00Z",
+    "term": 90,
+    "pause": 2,
+    "names": ["a"],
+    "counts": [1, 2],
+    "days": ["2026-11-28"],
+    "cost": 2.5,
+    "note": None,
+}
+
+
+def extracted(**changes: Any) -> dict[str, Any]:
+    """The result of an extraction."""
+    values = {**VALUES, **changes}
+    return {"answers": {name: {"type": "?", "value": value} for name, value in values.items()}}
+
+
+async def test_a_class_becomes_fields_and_the_answers_an_instance(fake: FakeWorkersAI) -> None:
+    result = extracted()
+    result["answers"]["term"]["unit"] = "minutes"
+    result["answers"]["number"] |= {"span": [0, 2], "confidence": 0.9}
+    fake.answers(result)
+    invoice = await fake.client().extract(
+        CLAIRIC, "A1", into=Invoice, reference_date=date(2026, 11, 28)
+    )
+    assert fake.requests[0].json() == {
+        "model": "clairic",
+        "state": "A1",
+        "fields": FIELDS,
+        "reference_date": "2026-11-28",
+    }
+    assert invoice.value == Invoice(
+        number="A1",
+        total=12.0,
+        count=3,
+        price=Decimal("4.5"),
+        due=None,
+        at=time(10, 30),
+        sent_at=datetime(2026, 11, 28, 10, 30, tzinfo=UTC),
+        term=timedelta(minutes=90),
+        pause=timedelta(days=2),
+        names=["a"],
+        counts=(1, 2),
+        days=[date(2026, 11, 28)],
+        cost=2.5,
+        note=None,
+    )
+    assert invoice.extraction["number"].span == (0, 2)
+    assert invoice.extraction["number"].confidence == 0.9
+    assert isinstance(invoice, Extracted)
+
+
+@pytest.mark.parametrize(
+    ("into", "message"),
+    [
+        (Empty, "into must be an attrs class"),
+        (attrs.make_class("Nothing", {}), "fields must have at least 1 item"),
+        (of_kind(bool), "Wrong.field: bool can't be extracted; use str, int, float, Decimal, date"),
+        (of_kind(Team), "Wrong.field: Team can't be extracted"),
+        (of_kind(int | str), r"Wrong.field: int \| str can't be extracted"),
+        (of_kind(dict[str, int]), "Wrong.field: .* can't be extracted"),
+        (of_kind(tuple[int, str]), "Wrong.field: .* can't be extracted"),
+        (
+            of_kind(list[list[str]]),
+            r"Wrong.field: a list of list\[str\] can't be extracted: use st",
+        ),
+        (of_kind(list[datetime]), "Wrong.field: a list of datetime can't be extracted"),
+        (
+            of_kind(Annotated[list[float], ForecastField(min=0, max=1)]),
+            "Wrong.field: a forecast has no single value; run Extract and read steps",
+        ),
+        (
+            of_kind(Annotated[timedelta, DurationField(unit="months")]),
+            "Wrong.field: the unit must be up to weeks for timedelta, or use float",
+        ),
+    ],
+)
+async def test_a_class_that_is_no_set_of_fields_is_refused(
+    fake: FakeWorkersAI, into: Any, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        await fake.client().extract(CLAIRIC, "Hi", into=into)
+    assert not fake.requests
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"number": None}, "extracted no Invoice: number is null: the input does not determine it"),
+        ({"count": 2.5}, "extracted no Invoice: count must be a whole number, got 2.5"),
+        ({"due": "30 November"}, "extracted no Invoice: due must be a date"),
+        ({"days": ["soon"]}, r"extracted no Invoice: days\[0\] must be a date"),
+        ({"term": "PT1H"}, "extracted no Invoice: term must be a number"),
+        ({"term": 1e300}, "extracted no Invoice: term is too long: 1e"),
+    ],
+)
+async def test_values_that_are_no_instance_are_kept_in_the_error(
+    fake: FakeWorkersAI, change: Mapping[str, Any], message: str
+) -> None:
+    fake.answers(extracted(**change))
+    with pytest.raises(ParseError, match=message) as error:
+        await fake.client().extract(CLAIRIC, "Hi", into=Invoice)
+    assert isinstance(error.value.answer, Extraction)
+    assert error.value.answer.raw == extracted(**change)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (None, "extracted no Named: spam: the answer is no object: None"),
+        ({"type": "number"}, "spam: the answer is undocumented: it has no value"),
+        ({"value": 1, "unit": "months"}, "spam must be in a unit up to weeks, got months"),
+    ],
+)
+async def test_answers_that_cannot_be_read_are_named(
+    fake: FakeWorkersAI, entry: Any, message: str
+) -> None:
+    into = attrs.make_class("Named", {"spam": attrs.field(type=timedelta)})
+    fake.answers({"answers": {"spam": entry}})
+    with pytest.raises(ParseError, match=message):
+        await fake.client().extract(CLAIRIC, "Hi", into=into)
+
+
+async def test_a_missing_answer_is_named(fake: FakeWorkersAI) -> None:
+    into = attrs.make_class("Named", {"spam": attrs.field(type=str)})
+    fake.answers({"answers": {}})
+    with pytest.raises(ParseError, match="extracted no Named: spam: there is no answer"):
+        await fake.client().extract(CLAIRIC, "Hi", into=into)
