@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         tools,
         workers_ai,
     )
-    from cfai._session import limits, pagination  # noqa: F401
+    from cfai._session import limits, pagination, spending  # noqa: F401
     from cfai._wire import version  # noqa: F401
     from cfai.resources import finetunes, markdown, models, queue  # noqa: F401
     from cfai.streaming import stream  # noqa: F401
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "cfai._session.limits": "Adaptive",
     "cfai._session.pagination": "Pager",
+    "cfai._session.spending": "Spent",
     "cfai._wire.version": "__version__",
     "cfai.cohere": "Cohere",
     "cfai.conversation": "Conversation",
     "cfai.embedding": "EmbedFailure EmbeddedBatch EmbeddingJob JobOptions JobStats Progress",
     "cfai.errors": (
-        "AnswerTooLarge AuthenticationError BadRequest CapacityExceeded CfaiError ConfigError "
-        "Conflict ConnectError ConnectionLost DecodeError InputError MethodNotAllowed "
+        "AnswerTooLarge AuthenticationError BadRequest BudgetExceeded CapacityExceeded CfaiError "
+        "ConfigError Conflict ConnectError ConnectionLost DecodeError InputError MethodNotAllowed "
         "MissingExtra ModelRetired ModelRetiredWarning NotFound ParseError PermissionDenied "
         "QuotaExceeded RateLimited RequestTimeout RequestTooLarge ServerError ServiceTimeout "
         "StatusError StreamInterrupted StreamUnsupported ToolLoopExceeded TransportError "

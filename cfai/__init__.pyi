@@ -1,6 +1,7 @@
 # Written by `python -m tests.stubs` from the table in `__init__.py`: change that, not this.
 from cfai._session.limits import Adaptive
 from cfai._session.pagination import Pager
+from cfai._session.spending import Spent
 from cfai._wire.version import __version__
 from cfai.cohere import Cohere
 from cfai.conversation import Conversation
@@ -9,6 +10,7 @@ from cfai.errors import (
     AnswerTooLarge,
     AuthenticationError,
     BadRequest,
+    BudgetExceeded,
     CapacityExceeded,
     CfaiError,
     ConfigError,
@@ -152,6 +154,7 @@ __all__ = [
     "Base64",
     "Binary",
     "Box",
+    "BudgetExceeded",
     "CapacityExceeded",
     "CfaiError",
     "Choice",
@@ -250,6 +253,7 @@ __all__ = [
     "ServerError",
     "ServiceTimeout",
     "SpeechSynthesis",
+    "Spent",
     "StatusError",
     "Step",
     "StreamInterrupted",

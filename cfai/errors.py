@@ -3,6 +3,7 @@
 CfaiError
 ├── ConfigError                     no account, no credentials, or settings that cannot work
 ├── InputError(ValueError)          an argument was refused; nothing was sent
+│   └── BudgetExceeded              the client's budget is used up (.budget, .spent)
 ├── TransportError                  no complete answer arrived
 │   ├── ConnectError                no connection was made
 │   ├── RequestTimeout              a limit of `Timeouts` was exceeded (.phase, .limit)
@@ -42,12 +43,12 @@ from typing import Any, Literal, NamedTuple
 
 from cfai.meta import Meta
 
-__all__ = ["CODES", "AnswerTooLarge", "AuthenticationError", "BadRequest", "CapacityExceeded",
-    "CfaiError", "ConfigError", "Conflict", "ConnectError", "ConnectionLost", "DecodeError",
-    "InputError", "MethodNotAllowed", "MissingExtra", "ModelRetired", "ModelRetiredWarning",
-    "NotFound", "PermissionDenied", "Phase", "QuotaExceeded", "RateLimited", "RequestTimeout",
-    "RequestTooLarge", "ServerError", "ServiceTimeout", "StatusError", "StreamInterrupted",
-    "StreamUnsupported", "TransportError", "UploadInterrupted"]  # fmt: skip
+__all__ = ["CODES", "AnswerTooLarge", "AuthenticationError", "BadRequest", "BudgetExceeded",
+    "CapacityExceeded", "CfaiError", "ConfigError", "Conflict", "ConnectError", "ConnectionLost",
+    "DecodeError", "InputError", "MethodNotAllowed", "MissingExtra", "ModelRetired",
+    "ModelRetiredWarning", "NotFound", "PermissionDenied", "Phase", "QuotaExceeded", "RateLimited",
+    "RequestTimeout", "RequestTooLarge", "ServerError", "ServiceTimeout", "StatusError",
+    "StreamInterrupted", "StreamUnsupported", "TransportError", "UploadInterrupted"]  # fmt: skip
 
 BODY_LIMIT = 4096
 """How much of a body an error keeps, in characters or bytes."""
@@ -69,6 +70,20 @@ class ConfigError(CfaiError):
 
 class InputError(CfaiError, ValueError):
     """An argument was refused; nothing was sent. The message names it."""
+
+
+class BudgetExceeded(InputError):
+    """The client's budget is used up; nothing was sent.
+
+    Attributes:
+        budget: The budget in neurons, as passed to `WorkersAI`.
+        spent: The neurons that are spent.
+    """
+
+    def __init__(self, message: str, *, budget: float, spent: float) -> None:
+        super().__init__(message)
+        self.budget = budget
+        self.spent = spent
 
 
 class TransportError(CfaiError):

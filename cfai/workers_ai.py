@@ -14,6 +14,7 @@ from cfai._session.connections import Connections
 from cfai._session.credentials import resolve_credentials, resolve_settings
 from cfai._session.limits import Concurrency
 from cfai._session.session import Session
+from cfai._session.spending import Spending, Spent
 from cfai.resources.queue import QueuedBatch, find_batch, submit_batch
 from cfai.resources.runs import EmbeddingRuns, RunInput, Runs, TextInput, check_keywords, read_task
 from cfai.resources.typed import TypedRuns
@@ -66,6 +67,7 @@ class WorkersAI(Client, TypedRuns):
         retries: Retries = DEFAULT_RETRIES,
         limit: int = 100,
         concurrency: Concurrency = None,
+        budget: float | None = None,
         headers: Mapping[str, str] | None = None,
         proxy: str | None = None,
         session: aiohttp.ClientSession | None = None,
@@ -89,6 +91,8 @@ class WorkersAI(Client, TypedRuns):
             concurrency: The most concurrent attempts per model, per event loop: a number, or an
                 `Adaptive` limit that falls when the service refuses (429). Attempts of embedding
                 jobs count too. A stream counts until its first event.
+            budget: The most neurons to spend, 0 or more, as counted by `spent`: once they are used
+                up, calls raise `BudgetExceeded` and are not sent. Calls in flight are completed.
             headers: Sent with every request.
             proxy: The address of a proxy. Defaults to the environment's (`HTTPS_PROXY`, …).
             session: An aiohttp session to use instead; the client does not close it.
@@ -117,7 +121,7 @@ class WorkersAI(Client, TypedRuns):
         )
         self._session = Session(Connections(limit=limit, session=session, concurrency=concurrency))
         self._owns_connections = True
-        self._account = Account(self._session, self._settings)
+        self._account = Account(self._session, self._settings, Spending(budget))
         self._runs = Runs(self._account, observers)
 
     def with_options(
@@ -132,6 +136,8 @@ class WorkersAI(Client, TypedRuns):
         observers: Iterable[Observer] | None = None,
     ) -> Self:
         """Return a copy with other options. It shares the connections and does not close them.
+
+        It also shares `spent` and the budget.
 
         Args:
             timeouts: Replace the client's.
@@ -152,7 +158,7 @@ class WorkersAI(Client, TypedRuns):
         changed = copy(self)
         changed._settings = settings
         changed._owns_connections = False
-        changed._account = Account(self._session, settings)
+        changed._account = Account(self._session, settings, self._account.spending)
         observers = self._runs.observers if observers is None else observers
         changed._runs = Runs(changed._account, observers)
         return changed
@@ -452,6 +458,11 @@ class WorkersAI(Client, TypedRuns):
         return EmbeddingJob(
             runs, self._session.connections.throttles, texts, plan, endpoint=self._settings.base_url
         )
+
+    @property
+    def spent(self) -> Spent:
+        """What the calls of this client and its copies have cost, as the service reported it."""
+        return self._account.spending.spent
 
     # Resources
 

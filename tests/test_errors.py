@@ -16,6 +16,7 @@ from cfai.errors import (
     AnswerTooLarge,
     AuthenticationError,
     BadRequest,
+    BudgetExceeded,
     CapacityExceeded,
     CfaiError,
     Conflict,
@@ -54,35 +55,41 @@ def all_error_classes(root: type[CfaiError] = CfaiError) -> Iterator[type[CfaiEr
             yield from all_error_classes(child)
 
 
+EXAMPLES: list[tuple[type[CfaiError], str, dict[str, Any]]] = [
+    (
+        StatusError,
+        "no",
+        {
+            "status": 429,
+            "code": 3040,
+            "errors": [{"code": 3040, "message": "no"}],
+            "ray_id": "8f1-AMS",
+            "retry_after": 1.5,
+            "body": b'{"success":false}',
+            "meta": META,
+        },
+    ),
+    (BudgetExceeded, "used up", {"budget": 10, "spent": 10.5}),
+    (RequestTimeout, "too slow", {"phase": "idle", "limit": 60.0}),
+    (UploadInterrupted, "cut", {"sent": 6, "size": 10}),
+    (StreamInterrupted, "cut", {"answer": Text("Hel"), "events": 2}),
+    (AnswerTooLarge, "too much", {"limit": 1024, "meta": META}),
+    (ParseError, "no Recipe", {"answer": Text("Hm.", meta=META)}),
+    (
+        ToolLoopExceeded,
+        "too many",
+        {"limit": 3, "answer": Text("Hm."), "messages": Conversation().user("Hi")},
+    ),
+    (DecodeError, "what?", {"body": "<html>", "meta": META}),
+    (MissingExtra, "numpy", {"needed_for": "Embeddings.numpy()"}),
+    (CfaiError, "something is wrong", {}),
+]
+"""The arguments of each class with arguments of its own; a subclass has those of its base."""
+
+
 def example(kind: type[CfaiError]) -> CfaiError:
-    if issubclass(kind, StatusError):
-        return kind(
-            "no",
-            status=429,
-            code=3040,
-            errors=[{"code": 3040, "message": "no"}],
-            ray_id="8f1-AMS",
-            retry_after=1.5,
-            body=b'{"success":false}',
-            meta=META,
-        )
-    if issubclass(kind, RequestTimeout):
-        return kind("too slow", phase="idle", limit=60.0)
-    if issubclass(kind, UploadInterrupted):
-        return kind("cut", sent=6, size=10)
-    if issubclass(kind, StreamInterrupted):
-        return kind("cut", answer=Text("Hel"), events=2)
-    if issubclass(kind, AnswerTooLarge):
-        return kind("too much", limit=1024, meta=META)
-    if issubclass(kind, ParseError):
-        return kind("no Recipe", answer=Text("Hm.", meta=META))
-    if issubclass(kind, ToolLoopExceeded):
-        return kind("too many", limit=3, answer=Text("Hm."), messages=Conversation().user("Hi"))
-    if issubclass(kind, DecodeError):
-        return kind("what?", body="<html>", meta=META)
-    if issubclass(kind, MissingExtra):
-        return kind("numpy", needed_for="Embeddings.numpy()")
-    return kind("something is wrong")
+    message, facts = next((row[1], row[2]) for row in EXAMPLES if issubclass(kind, row[0]))
+    return kind(message, **facts)
 
 
 def pickle_and_unpickle(error: CfaiError) -> Any:

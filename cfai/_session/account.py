@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from attrs import frozen
+from attrs import field, frozen
 
 from cfai._session.pagination import Pager
 from cfai._session.session import Session
+from cfai._session.spending import Spending
 from cfai._wire.errors import read_document
 from cfai._wire.pagination import Cursor, ListPage
 from cfai._wire.requests import Request, build_get_request
@@ -19,10 +20,11 @@ T = TypeVar("T")
 
 @frozen
 class Account:
-    """A client's session and settings."""
+    """A client's session, settings and spending."""
 
     session: Session
     settings: Settings
+    spending: Spending = field(factory=Spending)
 
     def for_call(self, options: Options | None) -> Settings:
         """The settings of one call."""

@@ -114,8 +114,8 @@ class Session:
         self,
         request: Request,
         settings: Settings,
-        read_response: Callable[[Response], T],
         *,
+        read_response: Callable[[Response], T],
         open_stream: Callable[[StreamBody], Awaitable[T]] = reject_stream,
         throttle: Throttle | None = None,
     ) -> T:

@@ -188,6 +188,22 @@ def _complete(answer: Answer, meta: Meta, raw: Any) -> Answer:
     return answer
 
 
+def read_neurons(answer: Answer, *, shared: bool = False) -> float | None:
+    """The cost of an answer as the service reported it: with its usage, or else in the header.
+
+    Args:
+        answer: A complete answer.
+        shared: Whether the response has several answers, so that the header is not about this one.
+    """
+    usage = getattr(answer, "usage", None)
+    neurons = None if usage is None else usage.neurons
+    if neurons is None and isinstance(answer.raw, dict):
+        counts = answer.raw.get("usage")
+        value = counts.get("neurons") if isinstance(counts, dict) else None
+        neurons = float(value) if isinstance(value, float | int) else None
+    return answer.meta.neurons if neurons is None and not shared else neurons
+
+
 # Results
 
 

@@ -510,6 +510,11 @@ class TextBuilder:
         call.name = delta.name if call.name is None else call.name
         call.arguments.append(delta.arguments)
 
+    @property
+    def usage(self) -> Usage | None:
+        """The token counts so far."""
+        return self._usage.total
+
     def build(self, *, json_mode: bool = False) -> Text:
         """The answer so far, without `meta` and `raw`."""
         text = "".join(self._text)
@@ -522,5 +527,5 @@ class TextBuilder:
             ),
             reasoning="".join(self._reasoning),
             finish_reason=self.finish_reason,
-            usage=self._usage.total,
+            usage=self.usage,
         )

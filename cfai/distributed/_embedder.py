@@ -38,6 +38,7 @@ class ClientOptions(TypedDict, total=False):
     retries: Retries
     limit: int
     concurrency: Concurrency
+    budget: float | None
     headers: Mapping[str, str] | None
     proxy: str | None
     max_answer_bytes: int

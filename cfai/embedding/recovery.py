@@ -15,6 +15,7 @@ from cfai.embedding.results import JobReporter, RangeResult
 from cfai.errors import (
     AuthenticationError,
     BadRequest,
+    BudgetExceeded,
     CfaiError,
     ConfigError,
     ConnectError,
@@ -48,6 +49,7 @@ _ERRORS_OF_ALL_TEXTS: Final = (
     ModelRetired,
     MethodNotAllowed,
     ConfigError,
+    BudgetExceeded,
 )
 # No such model (5007) and no such path (7000, 7003) have the status 400.
 _CODES_OF_ALL_TEXTS: Final = frozenset({5007, 7000, 7003})

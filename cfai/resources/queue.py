@@ -12,8 +12,9 @@ from attrs import define, field, frozen
 
 from cfai._session.account import Account
 from cfai._session.redaction import redact_error
+from cfai._session.spending import Spending
 from cfai._session.throttle import Throttle
-from cfai._wire.answers import AnswerSpec, answer_spec, read_item
+from cfai._wire.answers import AnswerSpec, answer_spec, read_item, read_neurons
 from cfai._wire.errors import error_from_item, read_document
 from cfai._wire.requests import build_json_request, check_run_model
 from cfai._wire.responses import Response, unwrap_result
@@ -184,6 +185,7 @@ async def submit_batch(
     account: Account, model: str, tasks: Any, polling: Polling | None, options: Options | None
 ) -> QueuedBatch[Any]:
     """Submit tasks to the queue of *model*; see `WorkersAI.queue`."""
+    account.spending.check_budget()
     queued = await asyncio.to_thread(build_queued_tasks, tasks)
     fields = {"requests": [task.fields for task in queued]}
     status = await send_batch(account, model, fields, queued, options)
@@ -242,7 +244,9 @@ async def send_batch(
         return read_batch_status(read_document(response), response.meta, tasks)
 
     if tasks and all(task.spec.answer is Embeddings for task in tasks):
-        status = await account.session.call_for_vectors(request, settings, read, throttle=throttle)
+        status = await account.session.call_for_vectors(
+            request, settings, read_response=read, throttle=throttle
+        )
     else:
         status = await account.session.call(
             request, settings, read_response=read, throttle=throttle
@@ -251,7 +255,23 @@ async def send_batch(
         if isinstance(error, ModelRetired):
             identify_retired_model(error, model)
         redact_error(error, settings.secrets)
+    _count_cost(account.spending, status)
     return status
+
+
+def _count_cost(spending: Spending, status: BatchStatus[Any]) -> None:
+    """Count the answers of a batch, with the cost of the batch or else their own."""
+    answers = [item.answer for item in status.items or () if item.answer is not None]
+    if not answers:
+        return
+    total = None if status.usage is None else status.usage.neurons
+    costs = [read_neurons(answer, shared=True) for answer in answers]
+    if total is None and all(cost is None for cost in costs):
+        total = answers[0].meta.neurons
+    if total is not None:
+        costs = [total, *([0.0] * (len(answers) - 1))]
+    for cost in costs:
+        spending.add(cost)
 
 
 # Requests

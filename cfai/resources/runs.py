@@ -15,10 +15,16 @@ from attrs import field, frozen
 from cfai._session.account import Account
 from cfai._session.body import StreamBody
 from cfai._session.throttle import Throttle
-from cfai._wire.answers import AnswerSpec, answer_spec, read_answer, read_whole_text
+from cfai._wire.answers import (
+    AnswerSpec,
+    answer_spec,
+    read_answer,
+    read_neurons,
+    read_whole_text,
+)
 from cfai._wire.requests import Request, build_run_request, has_media, wants_stream
 from cfai._wire.responses import Response
-from cfai.errors import InputError
+from cfai.errors import DecodeError, InputError
 from cfai.profiles import profile
 from cfai.resources import queue
 from cfai.resources.queue import BatchStatus, QueuedTask
@@ -165,6 +171,8 @@ class Runs:
         throttle: Throttle | None,
         observation: CallObservation | None = None,
     ) -> Any:
+        session, spending = self.account.session, self.account.spending
+        spending.check_budget()
         settings = self.account.settings.for_call(options)
         request = await _build_request(settings, model, task, options, stream=False)
         spec = answer_spec(task)
@@ -176,19 +184,23 @@ class Runs:
             # What streams need is imported by the first of them.
             from cfai.streaming.stream import read_unexpected_stream
 
-            return await read_unexpected_stream(spec, body, observation)
+            return await read_unexpected_stream(spec, body, observation, spending)
 
-        if spec.answer is Embeddings:
-            return await self.account.session.call_for_vectors(
-                request, settings, read_response, open_stream=open_stream, throttle=throttle
+        call = session.call_for_vectors if spec.answer is Embeddings else session.call
+        try:
+            answer = await call(
+                request,
+                settings,
+                read_response=read_response,
+                open_stream=open_stream,
+                throttle=throttle,
             )
-        return await self.account.session.call(
-            request,
-            settings,
-            read_response=read_response,
-            open_stream=open_stream,
-            throttle=throttle,
-        )
+        except DecodeError as exc:
+            spending.add(None if exc.meta is None else exc.meta.neurons)
+            raise
+        if isinstance(answer, Answer):
+            spending.add(read_neurons(answer))
+        return answer
 
     async def _run_observed(
         self, model: str, task: RunInput, options: Options | None, throttle: Throttle | None
@@ -230,7 +242,12 @@ class Runs:
             observation.stream_began()
             return events
 
-        return TokenStream(open_events, json_mode=spec.json, observation=observation)
+        return TokenStream(
+            open_events,
+            json_mode=spec.json,
+            observation=observation,
+            spending=self.account.spending,
+        )
 
     async def _open_events(
         self, model: str, task: RunInput, spec: AnswerSpec, options: Options | None
@@ -238,6 +255,7 @@ class Runs:
         """The events of a stream, or the whole text if the model does not stream."""
         from cfai.streaming.events import EventReader
 
+        self.account.spending.check_budget()
         settings = self.account.settings.for_call(options)
         request = await _build_request(settings, model, task, options, stream=True)
         return await self.account.session.call(
@@ -300,6 +318,7 @@ class EmbeddingRuns:
         self, requests: Sequence[QueuedTask], throttle: Throttle
     ) -> BatchStatus[Embeddings]:
         """Submit a batch. It may be repeated, as a run may: at worst, vectors are made twice."""
+        self.runs.account.spending.check_budget()
         fields = {"requests": [task.fields for task in requests]}
         return await self._send(fields, requests, throttle)
 

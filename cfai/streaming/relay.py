@@ -17,6 +17,7 @@ from attrs import define, field
 from cfai._types.json import dumps
 from cfai.errors import (
     BadRequest,
+    BudgetExceeded,
     CfaiError,
     InputError,
     QuotaExceeded,
@@ -46,6 +47,7 @@ _PUBLIC_ERRORS = (
 _APP_FAILED = "the app can't use its model; see the app's log"
 _APP_BUSY = "the app is at its limit of concurrent answers; try again in a moment"
 _QUOTA_USED_UP = "the app has used up its daily quota of model usage"
+_BUDGET_USED_UP = "the app has used up its budget for model usage"
 _BUSY_DELAY = 1
 """Seconds: each answer that ends frees a connection."""
 
@@ -118,6 +120,8 @@ def error_frame(error: CfaiError) -> dict[str, Any]:
     """
     if isinstance(error, QuotaExceeded):
         message = _QUOTA_USED_UP
+    elif isinstance(error, BudgetExceeded):
+        message = _BUDGET_USED_UP
     elif is_pool_timeout(error):
         message = _APP_BUSY
     elif isinstance(error, _PUBLIC_ERRORS):

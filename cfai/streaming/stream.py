@@ -10,6 +10,7 @@ from attrs import define, evolve, field
 
 from cfai._session.body import StreamBody
 from cfai._session.redaction import redact_error
+from cfai._session.spending import Spending
 from cfai._wire.answers import AnswerSpec, answer_from_text
 from cfai._wire.text import TextBuilder, read_token, token_from_text
 from cfai.errors import CfaiError, DecodeError, InputError, ServerError, StreamInterrupted
@@ -46,6 +47,8 @@ class TokenStream:
     """Sends the request. `None` as soon as it was called."""
     _json_mode: bool = field(default=False, kw_only=True)
     _observation: CallObservation | None = field(default=None, kw_only=True)
+    _spending: Spending | None = field(default=None, kw_only=True)
+    """Where the cost is added at the end. `None` as soon as it was."""
     _text_builder: TextBuilder = field(factory=TextBuilder, init=False)
     _events: EventReader | None = field(default=None, init=False)
     _whole_answer: Text | None = field(default=None, init=False)
@@ -149,15 +152,28 @@ class TokenStream:
         self._cancel_waiter()
         if exc is None or complete:
             self._report_end(complete=complete)
-        elif self._observation is not None:
+            return
+        self._count_cost()
+        if self._observation is not None:
             self._observation.fail(exc, self._partial_answer)
 
     def __del__(self) -> None:
         # A stream that was never opened has an observation that never started, and does not end.
-        if getattr(self, "_observation", None) is not None:
+        # The constructor may have raised.
+        if hasattr(self, "_failure"):
             self._report_end(complete=self._is_complete)
 
-    # Observation
+    # Cost and observation
+
+    def _count_cost(self) -> None:
+        """Add what the stream cost: once, and only if it began."""
+        spending, text = self._spending, self._whole_answer
+        if spending is None or (self._events is None and text is None):
+            return
+        self._spending = None
+        usage = self._text_builder.usage if text is None else text.usage
+        neurons = None if usage is None else usage.neurons
+        spending.add(self.meta.neurons if neurons is None else neurons)
 
     @property
     def _is_complete(self) -> bool:
@@ -169,6 +185,7 @@ class TokenStream:
         return None if self._events is None and self._whole_answer is None else self.answer
 
     def _report_end(self, *, complete: bool) -> None:
+        self._count_cost()
         if self._observation is not None and not self._observation.is_over:
             self._observation.end("done" if complete else "closed", answer=self._partial_answer)
 
@@ -392,16 +409,22 @@ class _RawEventIterator:
 
 
 async def read_unexpected_stream(
-    spec: AnswerSpec, body: StreamBody, observation: CallObservation | None = None
+    spec: AnswerSpec, body: StreamBody, observation: CallObservation | None, spending: Spending
 ) -> Any:
     """Read a stream that the model sent although none was requested.
 
     Returns:
-        The complete answer of a task; the open stream of a mapping, observed by *observation*.
+        The complete answer of a task; the open stream of a mapping, observed by *observation*,
+        whose cost is added to *spending* at its end.
     """
     events = await EventReader.open(body)
     is_task = spec.answer is not Result
-    stream = TokenStream(None, json_mode=spec.json, observation=None if is_task else observation)
+    stream = TokenStream(
+        None,
+        json_mode=spec.json,
+        observation=None if is_task else observation,
+        spending=None if is_task else spending,
+    )
     stream._events = events
     if not is_task:
         return stream

@@ -10,6 +10,7 @@ from attrs import frozen
 from cfai._types.json import dumps
 from cfai.errors import (
     BadRequest,
+    BudgetExceeded,
     CfaiError,
     ConfigError,
     InputError,
@@ -27,6 +28,7 @@ __all__ = ["Refusal"]
 log: logging.Logger = logging.getLogger("cfai.web")
 
 _STATUSES: tuple[tuple[type[CfaiError], int], ...] = (
+    (BudgetExceeded, 503),
     (InputError, 400),
     (BadRequest, 400),
     (RequestTooLarge, 413),

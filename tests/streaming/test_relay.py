@@ -326,6 +326,12 @@ async def test_errors_about_the_account_get_a_general_message(
             assert frame.get("retry_after") == expected.get("retry_after")
 
 
+async def test_a_used_up_budget_is_not_the_browsers_business(fake: FakeWorkersAI) -> None:
+    frame = json.loads(await read_all(stream(fake, budget=0).ndjson()))
+    message = "the app has used up its budget for model usage"
+    assert frame == {"type": "error", "error": "BudgetExceeded", "message": message}
+
+
 # A browser that goes away
 
 
