@@ -431,7 +431,12 @@ CODES: dict[int, Code] = {
     7003: Code(404, False, "Check the account id: 32 hexadecimal digits, not the token."),
     10000: Code(401, False, 'The token needs the permission "Workers AI Read" on this account.'),
     2001: Code(400, False, "Create the AI Gateway first, or check its name."),
-    2009: Code(401, False, "The AI Gateway needs its own token (cf-aig-authorization)."),
+    # For a third-party model, since 2026-10-06: cloudflare-docs, changelog of AI Gateway.
+    2009: Code(
+        401,
+        False,
+        "The AI Gateway needs its own token (cf-aig-authorization), or a provider refused its key.",
+    ),
     2016: Code(None, False, "The guardrails of the AI Gateway blocked the prompt."),
     2017: Code(None, False, "The guardrails of the AI Gateway blocked the answer."),
     2021: Code(402, False, "The account has no credit for unified billing."),

@@ -58,6 +58,9 @@ class Profile:
     tokens_per_text: int | None = None
     """The maximum length of one text, in tokens."""
 
+    tokens_per_request: int | None = None
+    """The maximum length of all texts of a request together, in tokens."""
+
     dimension: int | None = None
     """The dimension of its vectors."""
 
@@ -304,12 +307,16 @@ _EMBEDDING_LIMITS: dict[str, tuple[int | None, int | None, int]] = {
     "@cf/baai/bge-base-en-v1.5": (100, 512, 768),
     "@cf/baai/bge-large-en-v1.5": (100, 512, 1024),
     "@cf/baai/omni-bge-base-en-v1.5": (100, 512, 768),
-    "@cf/baai/bge-m3": (100, 60000, 1024),
+    "@cf/baai/bge-m3": (100, 8192, 1024),
     "@cf/qwen/qwen3-embedding-0.6b": (32, 8192, 1024),
     "@cf/google/embeddinggemma-300m": (None, None, 768),
     "@cf/pfnet/plamo-embedding-1b": (None, None, 2048),
     "@cf/qwen/qwen3-vl-embedding-2b": (None, None, 2048),
 }
+
+# Source: live refusals with code 3030: "Sequence too long: 9003 > 8192" is about one text, "Max
+# context reached 85920 tokens but model supports only 60000" about all texts of a request.
+_REQUEST_TOKENS = {"@cf/baai/bge-m3": 60000}
 
 # Source: the models' input schemas. RAW models accept the bytes as the body, or integers in JSON.
 _MODEL_FORMS = {
@@ -359,6 +366,7 @@ def profile(model: str) -> Profile:
         websocket_only=model == "@cf/deepgram/flux",
         texts_per_request=texts,
         tokens_per_text=tokens,
+        tokens_per_request=_REQUEST_TOKENS.get(model),
         dimension=dimension,
         requests_per_minute=_MODEL_REQUESTS.get(model, _TASK_REQUESTS.get(task)),
         shares_requests_with=model if model in _MODEL_REQUESTS else task or None,

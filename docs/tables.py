@@ -1,4 +1,4 @@
-"""Writes the tables of fields, options and names in these pages, from the code itself.
+"""Writes the tables of fields, options, names and codes in these pages, from the code itself.
 
 A table stands between `<!-- table: KIND NAMES -->` and `<!-- end of table -->`. `python
 docs/tables.py` writes all of them anew; with `--check` it only fails if one is out of date.
@@ -15,11 +15,13 @@ from typing import Any
 
 import attrs
 
+from cfai._session.retries import should_retry
+from cfai.errors import status_error
 from cfai.tasks import Rule, rules
 
 ROOT = Path(__file__).parents[1]
 TABLE = re.compile(
-    r"^<!-- table: (?P<kind>fields|options|names) (?P<names>.+?) -->\n"
+    r"^<!-- table: (?P<kind>fields|options|names|codes) (?P<names>.+?) -->\n"
     r".*?^<!-- end of table -->$",
     re.MULTILINE | re.DOTALL,
 )
@@ -126,18 +128,42 @@ def names_table(names: str) -> list[str]:
     return lines
 
 
+def codes_table(name: str) -> list[str]:
+    """The service's own codes: what each raises, whether it is retried, and its hints."""
+    lines = ["| Code | Status | Error | Retried | Hint |", "|---|---|---|---|---|"]
+    for code, entry in sorted(lookup(name).items()):
+        status = "any" if entry.status is None else f"{entry.status}"
+        error = status_error(entry.status or 400, code, "")
+        hints = [entry.hint, *(f'"{words}": {hint}' for words, hint in entry.hints)]
+        cells = [
+            f"{code}",
+            status if entry.overrides or entry.status is None else f"usually {status}",
+            f"`{type(error).__name__}`",
+            "yes" if should_retry(error, repeatable=True) else "no",
+            cell(" ".join(filter(None, hints))),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def renewed(page: str) -> str:
     """The text of a page with its tables written anew."""
 
     def table(match: re.Match[str]) -> str:
         kind, names = match["kind"], match["names"]
-        lines = {"fields": fields_table, "options": options_table, "names": names_table}[kind](
-            names
-        )
+        lines = TABLES[kind](names)
         start = f"<!-- table: {kind} {names} -->"
         return "\n".join([start, "", *lines, "", "<!-- end of table -->"])
 
     return TABLE.sub(table, page)
+
+
+TABLES = {
+    "fields": fields_table,
+    "options": options_table,
+    "names": names_table,
+    "codes": codes_table,
+}
 
 
 def main() -> None:

@@ -68,7 +68,7 @@ def test_models_with_options_in_the_query_or_only_websockets() -> None:
         ("@cf/baai/bge-base-en-v1.5", 100, 512, 768),
         ("@cf/baai/bge-large-en-v1.5", 100, 512, 1024),
         ("@cf/baai/omni-bge-base-en-v1.5", 100, 512, 768),
-        ("@cf/baai/bge-m3", 100, 60000, 1024),
+        ("@cf/baai/bge-m3", 100, 8192, 1024),
         ("@cf/qwen/qwen3-embedding-0.6b", 32, 8192, 1024),
         ("@cf/google/embeddinggemma-300m", None, None, 768),
         ("@cf/pfnet/plamo-embedding-1b", None, None, 2048),
@@ -82,6 +82,13 @@ def test_limits_of_embedding_models(
 
     assert (limits.texts_per_request, limits.tokens_per_text) == (texts, tokens)
     assert limits.dimension == dimension
+
+
+def test_bge_m3_has_a_limit_for_all_texts_of_a_request() -> None:
+    """Live, code 3030: "Max context reached 85920 tokens but model supports only 60000"."""
+    limited = [model for model in TASKS if profile(model).tokens_per_request is not None]
+    assert limited == ["@cf/baai/bge-m3"]
+    assert profile("@cf/baai/bge-m3").tokens_per_request == 60_000
 
 
 def test_every_embedding_model_has_a_dimension() -> None:

@@ -236,7 +236,8 @@ class JobRun:
         self._service = RetryingService(service, throttle, reporter)
         queued = plan.mode == "queue"
         self._queue = BatchQueue(self._service, plan.polling) if queued else None
-        self._judge = FailureJudge()
+        self._limits = plan.token_limits()
+        self._judge = FailureJudge(self._limits)
         self._checkpoint: Checkpoint | None = None
         self._in_progress: dict[bytes, asyncio.Future[None]] = {}
         """With a checkpoint: the texts that a batch is looking up or embedding, by hash."""
@@ -300,7 +301,8 @@ class JobRun:
     async def _read(self, texts: Texts) -> None:
         """Start a task for each batch, as long as there is room for the results."""
         plan, loop = self._plan, asyncio.get_running_loop()
-        batches = read_batches(texts, plan.texts_per_request, plan.max_batch_chars)
+        most, most_chars = plan.texts_per_request, plan.max_batch_chars
+        batches = read_batches(texts, most, most_chars, self._limits)
         try:
             await self._open_checkpoint()
             async with aclosing(batches):

@@ -11,6 +11,7 @@ from attrs import Attribute, field, frozen
 from cfai._session.limits import Adaptive, Concurrency, Rate, concurrency_limit, requests_per_minute
 from cfai._wire.requests import check_model_name
 from cfai.embedding.results import Progress
+from cfai.embedding.source import TokenLimits
 from cfai.errors import InputError
 from cfai.profiles import profile
 from cfai.settings import Polling
@@ -33,7 +34,8 @@ class BatchOptions(TypedDict, total=False):
     """Texts per request; by default as many as the model takes (100 for bge models, 32 for
     others)."""
     max_batch_chars: int | None
-    """Characters per request; no limit by default. A longer text is sent alone."""
+    """Characters per request; no limit by default. A longer text is sent alone. A limit in tokens,
+    which bge-m3 has (60,000 per request and 8,192 per text), is respected by an estimate."""
     concurrency: Concurrency
     """Concurrent requests: `Adaptive()` (the default), a number, or `None` for no limit. The
     client's `limit` (100 by default) and its own `concurrency` apply as well."""
@@ -176,3 +178,14 @@ class Plan:
     def texts_per_request(self) -> int:
         """The most texts in one request."""
         return self.batch_size or profile(self.model).texts_per_request or _DEFAULT_BATCH_SIZE
+
+    def token_limits(self) -> TokenLimits | None:
+        """The limits of the model in tokens, for one job; `None` if it has none per request."""
+        known = profile(self.model)
+        if known.tokens_per_request is None:
+            return None
+        return TokenLimits(
+            known.tokens_per_text or known.tokens_per_request,
+            known.tokens_per_request,
+            truncates=self.truncate is True,
+        )

@@ -304,7 +304,7 @@ async def embed_batch_through_queue(
         try:
             await asyncio.wait(futures)
         finally:
-            settling = _Settling(results, failed, on_error, judge)
+            settling = _Settling(texts, results, failed, on_error, judge)
             ranges = settling.settle(zip(ranges, futures, strict=True))
         if failed:
             raise failed[0]
@@ -316,6 +316,7 @@ async def embed_batch_through_queue(
 class _Settling:
     """Sorts the outcomes of one round into *results* and errors that end the job (*failed*)."""
 
+    texts: Sequence[str]
     results: list[RangeResult]
     failed: list[CfaiError]
     on_error: OnError
@@ -337,6 +338,7 @@ class _Settling:
                 self.failed.append(outcome)
                 continue
             elif isinstance(outcome, TEXT_ERRORS) and last - first > 1:
+                self.judge.record_refusal(outcome, self.texts[first:last])
                 half = (first + last) // 2
                 halves += [(first, half), (half, last)]
                 continue

@@ -12,6 +12,7 @@ from cfai._session.retries import backoff_delay
 from cfai._session.throttle import Throttle
 from cfai.embedding.options import OnError
 from cfai.embedding.results import JobReporter, RangeResult
+from cfai.embedding.source import TokenLimits
 from cfai.errors import (
     AuthenticationError,
     BadRequest,
@@ -51,8 +52,9 @@ _ERRORS_OF_ALL_TEXTS: Final = (
     ConfigError,
     BudgetExceeded,
 )
-# No such model (5007) and no such path (7000, 7003) have the status 400.
-_CODES_OF_ALL_TEXTS: Final = frozenset({5007, 7000, 7003})
+# No such model (5007), path (7000, 7003) or gateway (2001), refusals by the gateway (2003, 2008),
+# no credit (2021) and bad headers (6003): most of them have the status 400.
+_CODES_OF_ALL_TEXTS: Final = frozenset({2001, 2003, 2008, 2021, 5007, 6003, 7000, 7003})
 
 TEXT_ERRORS: Final = (BadRequest, RequestTooLarge, InputError)
 """Errors that a single text of a batch may cause."""
@@ -227,13 +229,19 @@ class RetryingService:
 class FailureJudge:
     """Decides whether an error concerns some texts or all of them, from earlier outcomes."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: TokenLimits | None = None) -> None:
+        self._limits = limits
         self._embedded = False
         self._refused = 0
 
     def record_success(self) -> None:
         """Record that some texts were embedded."""
         self._embedded = True
+
+    def record_refusal(self, error: CfaiError, texts: Sequence[str]) -> None:
+        """Record that several texts were refused, so that later batches may be smaller."""
+        if self._limits is not None:
+            self._limits.learn(error, texts)
 
     def ends_job(self, error: CfaiError, texts: int) -> bool:
         """Whether every other text would fail in the same way as these *texts*.
@@ -277,6 +285,7 @@ async def embed_batch(
     elif judge.ends_job(outcome, len(texts)):
         raise outcome
     elif isinstance(outcome, TEXT_ERRORS) and len(texts) > 1:
+        judge.record_refusal(outcome, texts)
         half = len(texts) // 2
         for start, part in ((first, texts[:half]), (first + half, texts[half:])):
             await embed_batch(service, part, results, on_error=on_error, judge=judge, first=start)

@@ -1,6 +1,7 @@
 """The texts of a job, read as they are needed and cut into batches."""
 
 import asyncio
+import re
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -16,7 +17,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from cfai.errors import InputError
+from cfai.errors import CfaiError, InputError
 
 Texts = Iterable[str | tuple[Any, str]] | AsyncIterable[str | tuple[Any, str]]
 """Texts, or pairs of an id and a text; read as they are needed."""
@@ -96,19 +97,59 @@ def _raise_if_cancelled() -> None:
         raise asyncio.CancelledError
 
 
+@define
+class TokenLimits:
+    """How many tokens a model takes, and how many a text has.
+
+    Only the model can count them. The estimate begins with 3 bytes of UTF-8 per token, which is
+    rather too many tokens for prose, and learns from refusals that name the number.
+    """
+
+    per_text: float
+    """A text that may be longer is sent alone, so that only it is refused."""
+    per_request: float
+    truncates: bool = field(default=False, kw_only=True)
+    """Whether the model cuts texts that are too long."""
+    bytes_per_token: float = field(default=3.0, init=False)
+
+    def estimate(self, text: str) -> float:
+        """About how many tokens *text* takes of a request; infinite if it is to be sent alone."""
+        tokens = _size(text) / self.bytes_per_token
+        if tokens <= self.per_text:
+            return tokens
+        return self.per_text if self.truncates else inf
+
+    def learn(self, error: CfaiError, texts: Iterable[str]) -> None:
+        """Correct the estimate if the service refused *texts* and counted their tokens."""
+        # Live, code 3030: "Max context reached 85920 tokens but model supports only 60000".
+        counted = re.search(r"context reached (\d{1,9}) tokens", str(error))
+        if counted is not None and (tokens := int(counted[1])) > self.per_request:
+            measured = sum(map(_size, texts)) / tokens
+            self.bytes_per_token = min(self.bytes_per_token, max(measured, 0.5))
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
 async def read_batches(
-    texts: Texts, max_texts: int, max_characters: int | None
+    texts: Texts, max_texts: int, max_characters: int | None, limits: TokenLimits | None = None
 ) -> AsyncGenerator[TextBatch, None]:
     """Cut *texts* into batches of up to *max_texts* texts and *max_characters* characters.
 
-    A full batch is yielded at once. If the source fails, the texts before the failure come first.
+    With *limits*, the texts of a batch have about as many tokens as the model takes. A full batch
+    is yielded at once. If the source fails, the texts before the failure come first.
 
     Raises:
         InputError: An entry is neither a text nor a pair of an id and a text; or something that the
             source awaited was cancelled.
         BaseException: What the source raised.
     """
-    builder = _BatchBuilder(max_texts, inf if max_characters is None else max_characters)
+    builder = _BatchBuilder(
+        max_texts,
+        inf if max_characters is None else max_characters,
+        inf if limits is None else limits.per_request,
+    )
     async with aclosing(_iterate(texts)) as entries:
         while True:
             try:
@@ -121,9 +162,10 @@ async def read_batches(
                 if builder.texts:
                     yield builder.build()
                 raise
-            if not builder.has_room_for(text):
+            tokens = 0.0 if limits is None else limits.estimate(text)
+            if not builder.has_room_for(text, tokens):
                 yield builder.build()
-            if builder.add(key, text):
+            if builder.add(key, text, tokens):
                 yield builder.build()
     if builder.texts:
         yield builder.build()
@@ -135,11 +177,13 @@ class _BatchBuilder:
 
     max_texts: int
     max_characters: float
+    max_tokens: float
     start: int = field(default=0, init=False)
     """The place of its first text."""
     texts: list[str] = field(factory=list, init=False)
     _ids: list[Any] = field(factory=list, init=False)
     _characters: int = field(default=0, init=False)
+    _tokens: float = field(default=0.0, init=False)
     _index: int = field(default=0, init=False)
 
     @property
@@ -147,20 +191,28 @@ class _BatchBuilder:
         """The place of the next text."""
         return self.start + len(self.texts)
 
-    def has_room_for(self, text: str) -> bool:
-        """Whether *text* fits; a text above the limit gets a batch of its own."""
-        return not self.texts or self._characters + len(text) <= self.max_characters
+    def has_room_for(self, text: str, tokens: float) -> bool:
+        """Whether *text* fits; a text above a limit gets a batch of its own."""
+        return not self.texts or (
+            self._characters + len(text) <= self.max_characters
+            and self._tokens + tokens <= self.max_tokens
+        )
 
-    def add(self, key: Any, text: str) -> bool:
+    def add(self, key: Any, text: str, tokens: float) -> bool:
         """Add *text*, and return whether the batch is full."""
         self._ids.append(key)
         self.texts.append(text)
         self._characters += len(text)
-        return len(self.texts) >= self.max_texts or self._characters >= self.max_characters
+        self._tokens += tokens
+        return (
+            len(self.texts) >= self.max_texts
+            or self._characters >= self.max_characters
+            or self._tokens >= self.max_tokens
+        )
 
     def build(self) -> TextBatch:
         """Return the batch, and start the next one."""
         batch = TextBatch(self._index, self.start, self._ids, self.texts)
         self.start, self._index = self.next_place, self._index + 1
-        self._ids, self.texts, self._characters = [], [], 0
+        self._ids, self.texts, self._characters, self._tokens = [], [], 0, 0.0
         return batch

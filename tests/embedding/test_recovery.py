@@ -21,6 +21,7 @@ from cfai.errors import (
     DecodeError,
     NotFound,
     RequestTimeout,
+    StatusError,
 )
 from cfai.testing import FakeWorkersAI, Service
 from tests import virtual_time
@@ -219,6 +220,31 @@ async def test_an_error_of_all_texts_ends_the_job(
     fake.always.fails(404, 7404, "Not found")
     with pytest.raises(NotFound):
         await collect(ai.embed_many(M3, texts(100), concurrency=1, on_error=on_error))
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, 2001),
+        (400, 2003),
+        (400, 2008),
+        (401, 2009),
+        (402, 2021),
+        (403, 5035),
+        (400, 6003),
+        (400, 7000),
+        (404, 7003),
+        (410, 5028),
+        (400, 5028),
+    ],
+)
+async def test_a_refusal_that_is_not_about_a_text_ends_the_job(
+    fake: FakeWorkersAI, ai: WorkersAI, status: int, code: int
+) -> None:
+    fake.always.fails(status, code, "no")
+    job = ai.embed_many(M3, texts(300), concurrency=1, on_error="skip")
+    assert isinstance(await error_of(job, []), StatusError)
+    assert len(fake.requests) == 1
 
 
 async def test_an_answer_with_too_few_vectors_fails_its_texts(

@@ -8,10 +8,13 @@ import pytest
 
 from cfai import (
     EmbeddedBatch,
+    EmbedFailure,
     InputError,
     WorkersAI,
 )
-from cfai.testing import FakeWorkersAI, Service
+from cfai.embedding.source import TokenLimits
+from cfai.errors import status_error
+from cfai.testing import FakeWorkersAI, Recorded, Reply, Service
 from tests.embedding.samples import (
     M3,
     check_vectors,
@@ -62,6 +65,115 @@ async def test_the_batch_size_depends_on_the_model(fake: FakeWorkersAI, ai: Work
     fake.simulates(Service())
     await collect(ai.embed_many("@cf/qwen/qwen3-embedding-0.6b", texts(64), rate=None))
     assert [len(one.json()["text"]) for one in fake.requests] == [32, 32]
+
+
+# Code 3030, captured live by several public projects.
+TOO_LONG = "AiError: AiError: Sequence too long: {} > 8192 (f660721d)"
+TOO_MANY = (
+    "AiError: AiError: Max context reached {} tokens but model supports only 60000 (f660721d)"
+)
+
+
+class LimitedModel:
+    """A service like bge-m3, for texts with a known number of tokens per character."""
+
+    def __init__(self, per_character: float, truncates: bool = False) -> None:
+        self.per_character = per_character
+        self.truncates = truncates
+        self.refused = 0
+
+    def __call__(self, request: Recorded) -> Reply:
+        given = request.json()["text"]
+        tokens = [int(len(text) * self.per_character) for text in given]
+        if self.truncates:
+            tokens = [min(count, 8192) for count in tokens]
+        script = FakeWorkersAI()
+        if max(tokens) > 8192:
+            self.refused += 1
+            script.fails(400, 3030, TOO_LONG.format(max(tokens)))
+        elif sum(tokens) > 60_000:
+            self.refused += 1
+            script.fails(400, 3030, TOO_MANY.format(sum(tokens)))
+        else:
+            script.answers({"shape": [len(given), 2], "data": [[1.0, 2.0]] * len(given)})
+        reply = script.take()
+        assert isinstance(reply, Reply)
+        return reply
+
+
+@pytest.mark.parametrize(
+    ("letter", "length", "per_character"),
+    [("x", 12_000, 0.25), ("x", 3_000, 0.25), ("x", 100, 0.25), ("文", 8_000, 0.75)],
+)
+async def test_the_tokens_of_a_request_are_limited(
+    fake: FakeWorkersAI, ai: WorkersAI, letter: str, length: int, per_character: float
+) -> None:
+    """No request with texts of usual density is refused for its number of tokens."""
+    service = LimitedModel(per_character)
+    fake.always.answers_by(service)
+    given = [letter * length] * 300
+    items = await collect(ai.embed_many(M3, given, rate=None))
+    assert sum(len(item.ids) for item in items if isinstance(item, EmbeddedBatch)) == 300
+    assert service.refused == 0
+    most = max(len(one.json()["text"]) for one in fake.requests)
+    assert most == min(100, int(180_000 / len((letter * length).encode())))
+
+
+async def test_the_density_of_the_texts_is_learned_from_refusals(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
+    """Digits are a token each: the service says how many there were."""
+    service = LimitedModel(1.0)
+    fake.always.answers_by(service)
+    items = await collect(ai.embed_many(M3, ["1" * 2_000] * 2_000, rate=None, concurrency=1))
+    assert sum(len(item.ids) for item in items if isinstance(item, EmbeddedBatch)) == 2_000
+    # Those that were read before the first refusal came back, and their halves.
+    assert service.refused < 40
+    assert len(fake.requests[-1].json()["text"]) <= 30
+
+
+async def test_a_text_that_may_be_too_long_is_sent_alone(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
+    """Its neighbours are not refused with it."""
+    service = LimitedModel(0.25)
+    fake.always.answers_by(service)
+    given = ["a", "b", "x" * 40_000, "c", "y" * 30_000, "d"]
+    items = await collect(ai.embed_many(M3, given, rate=None, on_error="yield"))
+    failed = [item.start for item in items if isinstance(item, EmbedFailure)]
+    assert (failed, service.refused) == ([2], 1)
+    assert len(fake.requests) == 5
+
+
+async def test_texts_that_the_model_cuts_share_requests(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    service = LimitedModel(0.25, truncates=True)
+    fake.always.answers_by(service)
+    items = await collect(ai.embed_many(M3, ["x" * 100_000] * 14, rate=None, truncate=True))
+    assert sum(len(item.ids) for item in items if isinstance(item, EmbeddedBatch)) == 14
+    assert service.refused == 0
+    assert [len(one.json()["text"]) for one in fake.requests] == [7, 7]
+
+
+async def test_models_without_a_limit_per_request_get_full_batches(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
+    fake.simulates(Service())
+    await collect(ai.embed_many("@cf/baai/bge-base-en-v1.5", ["x" * 5_000] * 100, rate=None))
+    assert [len(one.json()["text"]) for one in fake.requests] == [100]
+
+
+def test_an_estimate_is_corrected_only_by_a_refusal_that_counts() -> None:
+    limits = TokenLimits(8192, 60_000)
+    for message in ("Bad input", TOO_LONG.format(9003), TOO_MANY.format(50_000)):
+        limits.learn(status_error(400, 3030, message), ["x" * 60_000])
+        assert limits.bytes_per_token == 3.0
+    limits.learn(status_error(400, 3030, TOO_MANY.format(85_920)), ["x" * 85_920])
+    assert limits.bytes_per_token == 1.0
+    limits.learn(status_error(400, 3030, TOO_MANY.format(85_920)), ["x" * 200_000])
+    assert limits.bytes_per_token == 1.0
+    limits.learn(status_error(400, 3030, TOO_MANY.format("9" * 40)), ["x"])
+    assert limits.bytes_per_token >= 0.5
+    assert limits.estimate("\ud800" * 10) > 0
 
 
 async def test_the_source_is_read_as_needed(fake: FakeWorkersAI, ai: WorkersAI) -> None:
