@@ -688,7 +688,7 @@ async def test_a_stream_answered_by_json(fake: FakeWorkersAI) -> None:
     fake.answers({"response": "Hello"})
     tokens = client.stream(LLAMA, Prompt("x"))
     assert [str(token) async for token in tokens] == ["Hello"]
-    fake.answers({})
+    fake.answers({}).answers({})
     with pytest.raises(StreamUnsupported, match="run"):
         await client.stream(LLAMA, Prompt("x")).collect()
 

@@ -68,6 +68,7 @@ class Session:
         read_response: Callable[[Response], T],
         open_stream: Callable[[StreamBody], Awaitable[T]] = reject_stream,
         throttle: Throttle | None = None,
+        deadline: Deadline | None = None,
     ) -> T:
         """Send *request*; failed attempts are repeated according to `settings.retries`.
 
@@ -77,8 +78,10 @@ class Session:
             open_stream: The same for an event stream, whose body it must close.
             throttle: Grants a permit for each attempt. A permit is held until the response was read
                 or the stream was opened.
+            deadline: Of the whole call, if it began before this request.
         """
-        deadline = Deadline(total=settings.timeouts.total)
+        if deadline is None:
+            deadline = Deadline(total=settings.timeouts.total)
         for number in range(1, settings.retries.max + 2):
             try:
                 if throttle is None:

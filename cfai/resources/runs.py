@@ -15,6 +15,7 @@ from attrs import field, frozen
 from cfai._session.account import Account
 from cfai._session.body import StreamBody
 from cfai._session.throttle import Throttle
+from cfai._session.timeouts import Deadline
 from cfai._wire.answers import (
     AnswerSpec,
     answer_spec,
@@ -24,11 +25,11 @@ from cfai._wire.answers import (
 )
 from cfai._wire.requests import Request, build_run_request, has_media, wants_stream
 from cfai._wire.responses import Response
-from cfai.errors import DecodeError, InputError
+from cfai.errors import DecodeError, InputError, StreamUnsupported
 from cfai.profiles import profile
 from cfai.resources import queue
 from cfai.resources.queue import BatchStatus, QueuedTask
-from cfai.settings import Options, Retries, Settings
+from cfai.settings import Options, Retries, Retry, Settings
 from cfai.tasks import (
     Answer,
     Embeddings,
@@ -257,14 +258,32 @@ class Runs:
 
         self.account.spending.check_budget()
         settings = self.account.settings.for_call(options)
-        request = await _build_request(settings, model, task, options, stream=True)
-        return await self.account.session.call(
-            request,
-            settings,
-            read_response=lambda response: read_whole_text(spec, response),
-            open_stream=EventReader.open,
-            throttle=self.account.session.connections.throttle_for_call(model),
-        )
+        deadline = Deadline(total=settings.timeouts.total)
+
+        async def send(request: Request) -> EventReader | Text:
+            return await self.account.session.call(
+                request,
+                settings,
+                read_response=lambda response: read_whole_text(spec, response),
+                open_stream=EventReader.open,
+                throttle=self.account.session.connections.throttle_for_call(model),
+                deadline=deadline,
+            )
+
+        try:
+            return await send(await _build_request(settings, model, task, options, stream=True))
+        except StreamUnsupported as exc:
+            if profile(model).route != "run" or (options is not None and options.route is not None):
+                raise
+            # Models that send an empty stream here do stream as chats.
+            options = attrs.evolve(options or Options(), route="chat")
+            try:
+                request = await _build_request(settings, model, task, options, stream=True)
+            except InputError:
+                raise exc from None  # The task is no chat.
+            if settings.retries.on_retry is not None:
+                settings.retries.on_retry(Retry(1, exc, 0.0))
+            return await send(request)
 
     def _observe(self) -> CallObservation:
         from cfai._session.observation import CallObservation

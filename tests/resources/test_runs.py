@@ -1,9 +1,25 @@
 """The routes of a run, over real sockets: requests, whole answers, streams and tools."""
 
+import asyncio
+from typing import Any
+
 import pytest
 
-from cfai import Options, Prompt, Result, Text, TextGeneration, ToolCall, Usage, user
-from cfai.errors import BadRequest, InputError
+from cfai import (
+    Options,
+    Prompt,
+    Result,
+    Retries,
+    Text,
+    TextGeneration,
+    Timeouts,
+    ToolCall,
+    Usage,
+    user,
+)
+from cfai.errors import BadRequest, InputError, RequestTimeout, StreamUnsupported
+from cfai.observers import Call, Observation
+from cfai.settings import Retry
 from cfai.testing import FakeWorkersAI
 from tests.wire.dialects import OPENAI_ROUTE, OPENAI_ROUTE_CALLS
 
@@ -129,3 +145,107 @@ async def test_what_is_no_chat_sends_nothing(fake: FakeWorkersAI, model: str) ->
         with pytest.raises(InputError, match=r"route chat|one of Workers AI's own"):
             await call
     assert not fake.requests
+
+
+# Empty streams
+
+# github.com/cloudflare/ai, stream-text.test.ts, "should retry without streaming": gpt-oss and Kimi.
+NOTHING = '{"result":{},"success":true,"errors":[],"messages":[]}'
+RUN_PATH = f"/client/v4/accounts/account/ai/run/{LLAMA}"
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Prompt("Hi"),
+        TextGeneration([user("Hi")]),
+        {"messages": [{"role": "user", "content": "Hi"}]},
+    ],
+    ids=["prompt", "messages", "mapping"],
+)
+@pytest.mark.parametrize("retries", [Retries(), Retries(max=0)], ids=["retries", "no retries"])
+async def test_an_empty_stream_is_requested_from_the_other_route(
+    fake: FakeWorkersAI, task: Any, retries: Retries
+) -> None:
+    fake.says(NOTHING).says(OPENAI_ROUTE.stream)
+    answer = await fake.client(retries=retries).stream(LLAMA, task).collect()
+    assert answer == OPENAI_ROUTE.says
+    first, second = fake.requests
+    assert (first.target, second.target) == (RUN_PATH, CHAT_PATH)
+    assert second.json() == {
+        "model": LLAMA,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "stream": True,
+    }
+    assert second.headers["accept"] == "text/event-stream"
+
+
+async def test_both_routes_are_tried_once(fake: FakeWorkersAI) -> None:
+    fake.says(NOTHING).says(NOTHING)
+    with pytest.raises(StreamUnsupported, match=r"call run\(\)"):
+        await fake.client().stream(LLAMA, Prompt("Hi")).collect()
+    assert len(fake.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "options"),
+    [
+        (LLAMA, Prompt("Hi"), Options(route="run")),
+        (LLAMA, Prompt("Hi"), Options(route="chat")),
+        ("dynamic/support", Prompt("Hi"), None),
+        (LLAMA, Prompt("Hi", raw=True), None),
+        (LLAMA, {"prompt": "Hi"}, None),
+        (LLAMA, Prompt("Hi"), Options(tags=["a"])),
+    ],
+    ids=["run", "chat", "gateway", "raw", "no chat", "tags"],
+)
+async def test_an_empty_stream_without_another_route_is_an_error(
+    fake: FakeWorkersAI, model: str, task: Any, options: Options | None
+) -> None:
+    fake.says(NOTHING)
+    with pytest.raises(StreamUnsupported):
+        await fake.client().stream(model, task, options=options).collect()
+    assert len(fake.requests) == 1
+
+
+async def test_observers_see_the_change_of_the_route(fake: FakeWorkersAI) -> None:
+    seen: list[Retry] = []
+
+    class Watching(Observation):
+        def retried(self, retry: Retry) -> None:
+            seen.append(retry)
+
+    def watch(call: Call) -> Observation:
+        return Watching()
+
+    fake.says(NOTHING).says(OPENAI_ROUTE.stream)
+    await fake.client(observers=[watch]).stream(LLAMA, Prompt("Hi")).collect()
+    (retry,) = seen
+    assert isinstance(retry.failure, StreamUnsupported)
+    assert retry.pause == 0
+
+
+async def test_tools_run_on_the_other_route(fake: FakeWorkersAI) -> None:
+    def add(a: int, b: int = 2) -> int:
+        """Add two numbers."""
+        return a + b
+
+    fake.says(NOTHING).says(OPENAI_ROUTE_CALLS.stream)
+    fake.says(NOTHING).says(OPENAI_ROUTE.stream)
+    client = fake.client()
+    outcome = await client.run_tools(LLAMA, [user("1+2?")], tools=[add], stream=True)
+    assert outcome.answer.text == "Hello"
+    assert [request.target for request in fake.requests] == [RUN_PATH, CHAT_PATH] * 2
+
+
+async def test_the_deadline_is_that_of_the_whole_call(fake: FakeWorkersAI) -> None:
+    """The time of the first request counts, too."""
+    fake.says(NOTHING, after=0.3).stalls()
+    client = fake.client(timeouts=Timeouts(total=0.4))
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    with pytest.raises(RequestTimeout) as caught:
+        await client.stream(LLAMA, Prompt("Hi")).collect()
+    assert caught.value.phase == "total"
+    assert loop.time() - start < 0.65
+    assert len(fake.requests) == 2
