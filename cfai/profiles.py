@@ -338,8 +338,8 @@ _TASK_FORMS = {"Text-to-Image": MediaForm.BASE64}
 
 def _is_in_family(family: str, model: str) -> bool:
     """Whether the publisher or the name of the model starts with *family*."""
-    # The user chooses the name of a gateway's route, so it says nothing about the model.
-    return f"/{family}" in model.lower() and not model.startswith("dynamic/")
+    # Names of others say nothing about the form: the user chooses that of a gateway's route.
+    return model.startswith("@") and f"/{family}" in model.lower()
 
 
 def is_gateway_route(model: str) -> bool:
@@ -349,6 +349,14 @@ def is_gateway_route(model: str) -> bool:
     400 (code 7000) to these names, `/ai/v1/chat/completions` takes them.
     """
     return model.startswith("dynamic/") or model == "cloudflare/auto"
+
+
+def _default_route(model: str) -> Route:
+    if is_gateway_route(model):
+        return "chat"
+    # Cloudflare docs, ai-gateway/usage/rest-api.mdx@0309c8b: models of other providers are named
+    # author/model, those of Workers AI @cf/author/model.
+    return "universal" if "/" in model and not model.startswith("@") else "run"
 
 
 @lru_cache(maxsize=256)
@@ -372,7 +380,7 @@ def profile(model: str) -> Profile:
         shares_requests_with=model if model in _MODEL_REQUESTS else task or None,
         # Source: github.com/cloudflare/langchain-cloudflare, MODEL_BEHAVIORS.
         guided_json=_is_in_family("mistral", model),
-        route="chat" if is_gateway_route(model) else "run",
+        route=_default_route(model),
         reads_calls=_is_in_family("llama", model) or _is_in_family("meta-llama", model),
     )
 

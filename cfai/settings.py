@@ -288,16 +288,17 @@ def _check_tags(_: object, __: object, tags: tuple[Any, ...] | None) -> None:
             raise InputError(f"a tag must be {rule}, got {format_value(tag)}")
 
 
-Route = Literal["run", "chat"]
-"""A path that runs a model: `/ai/run/{model}` or `/ai/v1/chat/completions`."""
+Route = Literal["run", "chat", "universal"]
+"""A path that runs a model: `/ai/run/{model}`, `/ai/v1/chat/completions` or `/ai/run`."""
 
 _ROUTES: Final[tuple[str, ...]] = get_args(Route)
 
 
 def _check_route(_: object, __: object, route: object) -> None:
     if route is not None and route not in _ROUTES:
-        names = " or ".join(_ROUTES)
-        raise InputError(f"Options.route must be {names}, got {format_value(route)}")
+        raise InputError(
+            f"Options.route must be one of {', '.join(_ROUTES)}, got {format_value(route)}"
+        )
 
 
 @frozen(kw_only=True)
@@ -321,7 +322,8 @@ class Options:
     tags: tuple[str, ...] | None = field(default=None, converter=_tags, validator=_check_tags)
     """At most 5 tags for the logs, each of 1 to 50 letters, digits and `:-./@`."""
     route: Route | None = field(default=None, validator=_check_route)
-    """The path that the model is run on: "run" or "chat". By default, its name decides."""
+    """The path that the model is run on: "run", "chat" or "universal". By default, its name
+    decides."""
 
 
 def _copy_headers(headers: Any) -> Any:

@@ -119,9 +119,11 @@ SCRIPTS: dict[str, Callable[[Any], object]] = {
     "fine tunes": lambda fake: fake.always.answers(
         [{"id": FINETUNE, "model": "@cf/mistral/mistral-7b", "name": "pirate"}]
     ),
-    "routes": lambda fake: fake.says(
-        '{"choices":[{"message":{"content":"Hello"},"finish_reason":"stop"}]}'
-    ).says(b'data: {"choices":[{"delta":{"content":"Hello"}}]}\n\ndata: [DONE]\n\n'),
+    "routes": lambda fake: (
+        fake.says('{"choices":[{"message":{"content":"Hello"},"finish_reason":"stop"}]}')
+        .answers({"state": "Completed", "result": {"choices": [{"message": {"content": "Hi"}}]}})
+        .says(b'data: {"choices":[{"delta":{"content":"Hello"}}]}\n\ndata: [DONE]\n\n')
+    ),
     "catalogue": lambda fake: fake.always.answers([LLAMA]),
     "image": lambda fake: fake.says(PNG, content_type="image/png"),
     "labels": lambda fake: fake.answers(

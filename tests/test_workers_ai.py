@@ -69,8 +69,7 @@ TRANSCRIPT = {"text": "hello"}
         LLAMA,
         "@hf/thebloke/mistral-7b",
         "plain",
-        "deepgram/nova-3",
-        "a/b/c/d",
+        "@cf/a/b/c/d",
         "@cf/x/~._!$&'()*+,;=:-1",
     ],
 )

@@ -11,7 +11,14 @@ from attrs import evolve, frozen
 
 from cfai import media
 from cfai._types.json import read_as
-from cfai._wire.errors import raise_for_status, read_document
+from cfai._wire.errors import (
+    error_from_failed_run,
+    error_from_refusal,
+    is_failed_run,
+    raise_for_status,
+    read_document,
+    reports_error,
+)
 from cfai._wire.responses import Response, is_json_type, unwrap_result
 from cfai._wire.text import read_optional_string, read_text, read_usage, undocumented_error
 from cfai._wire.vectors import VectorRows, has_huge_number
@@ -93,6 +100,63 @@ def read_answer(spec: AnswerSpec, response: Response) -> Answer:
     result = unwrap_result(read_document(response))
     answer = _read_result(result, spec)
     return _complete(answer, response.meta, None if isinstance(answer, Binary) else result)
+
+
+@frozen
+class RemoteMedia:
+    """An image or a sound that the service left at an address, to be downloaded."""
+
+    url: str
+    spec: AnswerSpec
+    meta: Meta
+    raw: Any
+
+
+def read_universal_answer(spec: AnswerSpec, response: Response) -> Answer | RemoteMedia:
+    """Read a response of the route universal, whose result is inside a second envelope.
+
+    The second envelope is `{state, result, provider, model}`, or `{state, error, model}`. It was
+    also documented without the first one, and need not be there.
+
+    Source: Cloudflare docs, ai-gateway/usage/run-api.mdx@0a26bf7.
+
+    Raises:
+        StatusError: The service refused, or the provider failed.
+        DecodeError: The response has an undocumented form.
+    """
+    if not _holds_json(response, spec.answer):
+        return read_answer(spec, response)
+    raise_for_status(response)
+    document = response.json()
+    result = unwrap_result(document)
+    for envelope in (document, result):
+        if is_failed_run(envelope):
+            raise error_from_failed_run(envelope, response)
+    if reports_error(document):
+        raise error_from_refusal(document, response)
+    if isinstance(result, dict) and "state" in result and "result" in result:
+        result = result["result"]
+    if (url := _find_media_url(result, spec.answer)) is not None:
+        return RemoteMedia(url, spec, response.meta, result)
+    answer = _read_result(result, spec)
+    return _complete(answer, response.meta, None if isinstance(answer, Binary) else result)
+
+
+def _find_media_url(result: Any, expected: type[Answer]) -> str | None:
+    key = next((key for key, media_class in _MEDIA.items() if media_class is expected), None)
+    url = result.get(key) if isinstance(result, dict) and key is not None else None
+    return url if isinstance(url, str) and url.startswith(("https://", "http://")) else None
+
+
+def read_media(remote: RemoteMedia, response: Response) -> Answer:
+    """Read downloaded media into the answer that they belong to.
+
+    Raises:
+        StatusError: The address refused.
+        DecodeError: It sent something else.
+    """
+    raise_for_status(response)
+    return _complete(_read_binary(response, remote.spec.answer), remote.meta, remote.raw)
 
 
 def read_item(spec: AnswerSpec, result: Any, meta: Meta) -> Answer:

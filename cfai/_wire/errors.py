@@ -234,6 +234,32 @@ def error_from_refusal(document: Any, response: Response) -> StatusError:
     )
 
 
+# Source: Cloudflare docs, ai-gateway/usage/run-api.mdx@0a26bf7: "All providers for this model are
+# currently unavailable." Other codes are not documented, and count as refusals of the request.
+_FAILED_RUNS: Final = {"provider_unavailable": 503}
+
+
+def is_failed_run(document: Any) -> bool:
+    """Whether a document is the `state` of a run that failed at another provider."""
+    return isinstance(document, dict) and document.get("state") == "Failed"
+
+
+def error_from_failed_run(document: dict[str, Any], response: Response) -> StatusError:
+    """Build the error for a run that failed at another provider: `{state, error}`."""
+    body = parse_error_body(document) or _EMPTY
+    entry = document.get("error")
+    code = entry.get("code") if isinstance(entry, dict) else None
+    named = isinstance(code, str) and body.code is None
+    return _build_error(
+        body,
+        _FAILED_RUNS.get(str(code), 400) if named else None,
+        "the provider failed without a reason",
+        meta=response.meta,
+        body=_excerpt(response),
+        retry_after=read_retry_after(response.headers, datetime.now(UTC)),
+    )
+
+
 # Parts of a response
 
 

@@ -5,16 +5,16 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from attrs import define, field
 
 from cfai._wire.bodies import Content, encode_json, encode_run_body
-from cfai._wire.chat import chat_fields
 from cfai._wire.multipart import Form
+from cfai._wire.routes import chat_fields, choose_route, universal_fields
 from cfai._wire.version import __version__
 from cfai.errors import InputError
-from cfai.profiles import Profile, is_gateway_route, profile, warn_if_retired
+from cfai.profiles import Profile, profile, warn_if_retired
 from cfai.settings import Gateway, Options, Route, Settings
 from cfai.tasks import MediaTask, Task, texts_of
 
@@ -34,6 +34,8 @@ class Request:
     """Whether the service may process it twice."""
     model: str | None = None
     """The model that it runs, if it runs one."""
+    route: Route = "run"
+    """The route of a run."""
 
 
 # Paths: names are checked and then kept literally; nothing is percent-encoded
@@ -278,9 +280,12 @@ def build_run_request(
     traits = profile(check_model_name(model))
     _check_model_takes(traits, task)
     if traits.route != "run" or (options is not None and options.route is not None):
-        route = _choose_route(traits, options)
-        if route == "chat":
-            return _build_chat_request(settings, model, task, stream=stream, options=options)
+        chosen = None if options is None else options.route
+        route = choose_route(traits, task, chosen, stream=stream)
+        if route != "run":
+            return _build_routed_request(
+                settings, model, task, route, stream=stream, options=options
+            )
     path = account_path(settings, f"run/{model}")
     body = encode_run_body(model, task, _added_fields(task, stream, options))
     query = body.query
@@ -306,40 +311,48 @@ def _added_fields(
     return added
 
 
-def _choose_route(traits: Profile, options: Options | None) -> Route:
-    """The route of a run: the one in *options*, or the one of the model's profile."""
-    if options is None or options.route is None:
-        return traits.route
-    if options.route != "chat" and is_gateway_route(traits.model):
-        raise InputError(
-            f"Options.route must be chat for {traits.model}, got {options.route}: leave it out"
-        )
-    return options.route
-
-
-def _build_chat_request(
+def _build_routed_request(
     settings: Settings,
     model: str,
     task: Task[Any] | Mapping[str, Any],
+    route: Route,
     *,
     stream: bool,
     options: Options | None,
 ) -> Request:
-    """`POST /accounts/{account_id}/ai/v1/chat/completions`.
+    """`POST /accounts/{account_id}/ai/v1/chat/completions` or `…/ai/run`.
 
-    Source: Cloudflare docs, Workers AI, "OpenAI compatible API endpoints"; `options` at the top
-    level: "Reject if busy".
+    Source: Cloudflare docs, ai-gateway/usage/rest-api.mdx@0309c8b; `options` at the top level:
+    Workers AI, "Reject if busy".
     """
     if options is not None and options.tags:
         raise InputError(
-            "Options.tags must not be set on the route chat, which has none: use"
+            f"Options.tags must not be set on the route {route}, which has none: use"
             " Gateway(metadata=…) to mark a call in the gateway's logs"
         )
+    added = _added_fields(task, stream, options)
+    if route == "chat":
+        path, fields = "v1/chat/completions", chat_fields(model, task, added)
+    else:
+        if "options" in added:
+            problem = "Options.reject_if_busy must not be set on the route universal"
+            raise InputError(f"{problem}, whose models are not Workers AI's: leave it out")
+        path, fields = "run", universal_fields(model, task, added)
     own = {"Content-Type": "application/json", **(_STREAM_HEADERS if stream else {})}
-    content = encode_json(chat_fields(model, task, _added_fields(task, stream, options)))
-    path = account_path(settings, "v1/chat/completions")
     headers = build_headers(settings, options, own)
-    return Request("POST", path, headers, content, model=model)
+    is_own = route == "universal" and model.startswith("@")
+    if is_own and "cf-aig-gateway-id" not in map(str.lower, headers):
+        problem = f"{model} needs a gateway on the route universal"
+        raise InputError(f'{problem}: set Options(gateway="default"), or leave the route out')
+    content = encode_json(fields)
+    return Request("POST", account_path(settings, path), headers, content, model=model, route=route)
+
+
+def build_download_request(url: str) -> Request:
+    """`GET` an address outside the API, without credentials; its origin is the base address."""
+    parts = urlsplit(url)
+    path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+    return Request("GET", path, {"User-Agent": _USER_AGENT})
 
 
 def wants_stream(task: Task[Any] | Mapping[str, Any]) -> bool:

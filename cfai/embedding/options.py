@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypedDict, get_args
 from attrs import Attribute, field, frozen
 
 from cfai._session.limits import Adaptive, Concurrency, Rate, concurrency_limit, requests_per_minute
-from cfai._wire.requests import check_model_name
+from cfai._wire.requests import check_run_model
 from cfai.embedding.results import Progress
 from cfai.embedding.source import TokenLimits
 from cfai.errors import InputError
@@ -81,7 +81,7 @@ class JobOptions(BatchOptions, total=False):
 
 
 def _check_model(_: object, __: "Attribute[Any]", value: str) -> None:
-    check_model_name(value)
+    check_run_model(value)
 
 
 def _check_concurrency(_: object, __: "Attribute[Any]", value: Concurrency) -> None:

@@ -46,6 +46,7 @@ def build_routes(
 
     return {
         _RUN: {"POST": run},
+        "run": {"POST": refuse},
         "v1/(?:.+)": {"GET": refuse, "POST": refuse},
         "finetunes": {"GET": finetunes.list_own, "POST": finetunes.create},
         "finetunes/public": {"GET": finetunes.list_public},

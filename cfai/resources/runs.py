@@ -6,26 +6,38 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import attrs
 from attrs import field, frozen
 
 from cfai._session.account import Account
+from cfai._session.addresses import is_loopback
 from cfai._session.body import StreamBody
 from cfai._session.throttle import Throttle
 from cfai._session.timeouts import Deadline
 from cfai._wire.answers import (
     AnswerSpec,
+    RemoteMedia,
     answer_spec,
     read_answer,
+    read_media,
     read_neurons,
+    read_universal_answer,
     read_whole_text,
 )
-from cfai._wire.requests import Request, build_run_request, has_media, wants_stream
+from cfai._wire.requests import (
+    Request,
+    build_download_request,
+    build_run_request,
+    has_media,
+    wants_stream,
+)
 from cfai._wire.responses import Response
-from cfai.errors import DecodeError, InputError, StreamUnsupported
+from cfai.errors import CfaiError, DecodeError, InputError, StreamUnsupported
 from cfai.profiles import profile
 from cfai.resources import queue
 from cfai.resources.queue import BatchStatus, QueuedTask
@@ -177,9 +189,10 @@ class Runs:
         settings = self.account.settings.for_call(options)
         request = await _build_request(settings, model, task, options, stream=False)
         spec = answer_spec(task)
+        read = read_universal_answer if request.route == "universal" else read_answer
 
         def read_response(response: Response) -> Any:
-            return read_answer(spec, response)
+            return read(spec, response)
 
         async def open_stream(body: StreamBody) -> Any:
             # What streams need is imported by the first of them.
@@ -201,7 +214,27 @@ class Runs:
             raise
         if isinstance(answer, Answer):
             spending.add(read_neurons(answer))
+        elif isinstance(answer, RemoteMedia):
+            spending.add(answer.meta.neurons)
+            return await self._download(answer, settings)
         return answer
+
+    async def _download(self, media: RemoteMedia, settings: Settings) -> Answer:
+        """Fetch media from their address, without the account's credentials."""
+        parts = urlsplit(media.url)
+        started = time.monotonic() - media.meta.elapsed
+        try:
+            if parts.scheme != "https" and not is_loopback(parts.hostname):
+                raise DecodeError("expected media at an https address", meta=media.meta)
+            return await self.account.session.call(
+                build_download_request(media.url),
+                attrs.evolve(settings, base_url=f"{parts.scheme}://{parts.netloc}"),
+                read_response=lambda response: read_media(media, response),
+                deadline=Deadline(started=started, total=settings.timeouts.total),
+            )
+        except CfaiError as exc:
+            exc.add_note(f"the model answered; its media are at {media.url}")
+            raise
 
     async def _run_observed(
         self, model: str, task: RunInput, options: Options | None, throttle: Throttle | None

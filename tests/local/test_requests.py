@@ -68,7 +68,7 @@ async def test_a_model_with_encoded_slashes_is_refused(local: Local, model: str)
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/client/v4", "/client/v4/accounts/0/ai/run", "/client/v4/accounts//ai/run/@cf/x"]
+    "path", ["/", "/client/v4", "/client/v4/accounts/0/ai", "/client/v4/accounts//ai/run/@cf/x"]
 )
 async def test_an_unknown_path_is_refused(local: Local, path: str) -> None:
     root = local.server.base_url.removesuffix("/client/v4")
@@ -81,7 +81,7 @@ async def test_an_unknown_path_is_refused(local: Local, path: str) -> None:
         )
 
 
-@pytest.mark.parametrize("path", ["v1/chat/completions", "v1/embeddings", "v1/responses"])
+@pytest.mark.parametrize("path", ["run", "v1/chat/completions", "v1/embeddings"])
 async def test_paths_of_other_protocols_are_not_supported(local: Local, path: str) -> None:
     """Not 404 with code 7003, whose message blames the account id."""
     url = f"{local.server.base_url}/accounts/0/ai/{path}"

@@ -1,6 +1,7 @@
 """The routes of a run, over real sockets: requests, whole answers, streams and tools."""
 
 import asyncio
+import base64
 from typing import Any
 
 import pytest
@@ -12,12 +13,21 @@ from cfai import (
     Retries,
     Text,
     TextGeneration,
+    TextToImage,
     Timeouts,
     ToolCall,
     Usage,
     user,
 )
-from cfai.errors import BadRequest, InputError, RequestTimeout, StreamUnsupported
+from cfai.errors import (
+    BadRequest,
+    DecodeError,
+    InputError,
+    RequestTimeout,
+    ServerError,
+    StatusError,
+    StreamUnsupported,
+)
 from cfai.observers import Call, Observation
 from cfai.settings import Retry
 from cfai.testing import FakeWorkersAI
@@ -249,3 +259,153 @@ async def test_the_deadline_is_that_of_the_whole_call(fake: FakeWorkersAI) -> No
     assert caught.value.phase == "total"
     assert loop.time() - start < 0.65
     assert len(fake.requests) == 2
+
+
+# Models of other providers
+
+GPT = "openai/gpt-4.1"
+UNIVERSAL_PATH = "/client/v4/accounts/account/ai/run"
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+
+# Cloudflare docs, ai-gateway/usage/run-api.mdx@0a26bf7.
+UNAVAILABLE = (
+    '{"state":"Failed","error":{"code":"provider_unavailable",'
+    '"message":"All providers for this model are currently unavailable."},'
+    '"model":"google/nano-banana"}'
+)
+
+
+def completed(result: str) -> str:
+    return (
+        f'{{"state":"Completed","result":{result},'
+        '"provider":"google-vertex-ai","model":"google/nano-banana"}'
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        in_envelope(completed(COMPLETION)),
+        completed(COMPLETION),
+        in_envelope(COMPLETION),
+        COMPLETION,
+    ],
+    ids=["double", "state only", "envelope only", "bare"],
+)
+async def test_a_chat_of_another_provider(fake: FakeWorkersAI, body: str) -> None:
+    fake.says(body)
+    answer = await fake.client().run(GPT, Prompt("Hi"))
+    assert answer == Text("Hello", finish_reason="stop", usage=Usage(9, 2, 11))
+    assert answer.raw["id"] == "chatcmpl-1"
+    (request,) = fake.requests
+    assert request.target == UNIVERSAL_PATH
+    assert request.json() == {
+        "model": GPT,
+        "input": {"messages": [{"role": "user", "content": "Hi"}]},
+    }
+
+
+async def test_a_streamed_chat_of_another_provider(fake: FakeWorkersAI) -> None:
+    fake.says(OPENAI_ROUTE.stream)
+    assert await fake.client().stream(GPT, Prompt("Hi")).collect() == OPENAI_ROUTE.says
+    assert fake.requests[0].target == CHAT_PATH
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_tools_of_another_provider(fake: FakeWorkersAI, stream: bool) -> None:
+    def add(a: int, b: int = 2) -> int:
+        """Add two numbers."""
+        return a + b
+
+    fake.says(OPENAI_ROUTE_CALLS.stream if stream else in_envelope(completed(CALLS)))
+    fake.says(OPENAI_ROUTE.stream if stream else in_envelope(completed(COMPLETION)))
+    client = fake.client()
+    outcome = await client.run_tools(GPT, [user("1+2?")], tools=[add], stream=stream)
+    assert outcome.answer.text == "Hello"
+    assert len(fake.requests) == 2
+
+
+async def test_a_mapping_for_another_provider_gives_the_inner_result(fake: FakeWorkersAI) -> None:
+    fake.says(in_envelope(completed('{"image":"https://example.com/a.png"}')))
+    answer = await fake.client().run("google/nano-banana", {"prompt": "a cat"})
+    assert isinstance(answer, Result)
+    assert answer.value == {"image": "https://example.com/a.png"}
+
+
+@pytest.mark.parametrize("body", [in_envelope(UNAVAILABLE), UNAVAILABLE])
+async def test_a_provider_that_is_unavailable_is_a_server_error(
+    fake: FakeWorkersAI, body: str
+) -> None:
+    fake.says(body)
+    client = fake.client(retries=Retries(max=0))
+    with pytest.raises(ServerError, match="All providers for this model") as caught:
+        await client.run("google/nano-banana", TextToImage("a cat"))
+    assert caught.value.status == 503
+    assert caught.value.errors[0]["code"] == "provider_unavailable"
+
+
+async def test_a_provider_that_is_unavailable_is_asked_again(fake: FakeWorkersAI) -> None:
+    fake.says(in_envelope(UNAVAILABLE)).says(in_envelope(completed(COMPLETION)))
+    client = fake.client(retries=Retries(base=0))
+    assert (await client.run(GPT, Prompt("Hi"))).text == "Hello"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ('{"code":"content_filtered","message":"no"}', BadRequest),
+        ('{"code":2021,"message":"no credit"}', StatusError),
+        ('"broken"', ServerError),
+        ("null", ServerError),
+    ],
+)
+async def test_other_failures_of_a_provider(
+    fake: FakeWorkersAI, error: str, kind: type[StatusError]
+) -> None:
+    fake.says(in_envelope(f'{{"state":"Failed","error":{error}}}'))
+    with pytest.raises(kind):
+        await fake.client(retries=Retries(max=0)).run(GPT, Prompt("Hi"))
+    assert len(fake.requests) == 1
+
+
+async def test_an_image_is_downloaded_without_credentials(fake: FakeWorkersAI) -> None:
+    """run-api.mdx@0a26bf7: `image` is the address of the image."""
+    url = f"{fake.origin}/r2/a.png?X-Amz-Signature=abc%2F"
+    fake.says(in_envelope(completed(f'{{"image":"{url}"}}')), headers={"cf-ray": "8f1a-AMS"})
+    fake.on("/r2/").says(PNG, content_type="image/png")
+    answer = await fake.client().run("google/nano-banana", TextToImage("a cat"))
+    assert (answer.data, answer.media_type) == (PNG, "image/png")
+    assert answer.raw == {"image": url}
+    assert answer.meta.ray_id == "8f1a-AMS"
+    download = fake.requests[1]
+    assert download.method == "GET"
+    assert download.target == "/r2/a.png?X-Amz-Signature=abc%2F"
+    assert "authorization" not in download.headers
+    assert "x-auth-key" not in download.headers
+
+
+async def test_an_image_as_a_data_uri(fake: FakeWorkersAI) -> None:
+    uri = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+    fake.says(in_envelope(completed(f'{{"image":"{uri}"}}')))
+    answer = await fake.client().run("google/nano-banana", TextToImage("a cat"))
+    assert (answer.data, answer.media_type) == (PNG, "image/png")
+
+
+async def test_a_failed_download_names_the_address(fake: FakeWorkersAI) -> None:
+    """The answer was paid for."""
+    url = f"{fake.origin}/r2/a.png"
+    fake.says(in_envelope(completed(f'{{"image":"{url}"}}')))
+    fake.on("/r2/").says("<Error/>", status=403, content_type="application/xml")
+    with pytest.raises(StatusError) as caught:
+        await fake.client().run("google/nano-banana", TextToImage("a cat"))
+    assert caught.value.status == 403
+    assert url in caught.value.__notes__[0]
+
+
+async def test_media_are_not_downloaded_in_clear(fake: FakeWorkersAI) -> None:
+    url = "http://example.com/a.png"
+    fake.says(in_envelope(completed(f'{{"image":"{url}"}}')))
+    with pytest.raises(DecodeError, match="https") as caught:
+        await fake.client().run("google/nano-banana", TextToImage("a cat"))
+    assert url in caught.value.__notes__[0]
+    assert len(fake.requests) == 1

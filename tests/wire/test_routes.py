@@ -1,4 +1,4 @@
-"""Requests of `/ai/v1/chat/completions`, byte for byte, and what this path refuses."""
+"""Requests of `/ai/v1/chat/completions` and `/ai/run`, byte for byte, and what they refuse."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -159,11 +159,11 @@ def test_calls_and_their_results_are_sent_byte_for_byte() -> None:
     )
 
 
-@pytest.mark.parametrize("model", GATEWAY_ROUTES)
+@pytest.mark.parametrize("model", [*GATEWAY_ROUTES, "openai/gpt-4.1"])
 def test_a_schema_has_a_name_for_models_of_others(model: str) -> None:
     """OpenAI's form; Workers AI's own models take the bare schema (docs, "JSON Mode")."""
     task = HI.replace(response_format=SCHEMA)
-    assert fields(task, model)["response_format"] == {
+    assert fields(task, model, options=CHAT)["response_format"] == {
         "type": "json_schema",
         "json_schema": {"name": "answer", "schema": SCHEMA},
     }
@@ -172,7 +172,8 @@ def test_a_schema_has_a_name_for_models_of_others(model: str) -> None:
         "json_schema": SCHEMA,
     }
     json_object = HI.replace(response_format="json_object")
-    assert fields(json_object, model)["response_format"] == {"type": "json_object"}
+    sent = fields(json_object, model, options=CHAT)
+    assert sent["response_format"] == {"type": "json_object"}
 
 
 def test_images_are_parts_of_the_messages() -> None:
@@ -218,14 +219,15 @@ def test_what_is_no_chat_is_refused_with_the_way_out(
 
 @pytest.mark.parametrize("model", GATEWAY_ROUTES)
 def test_routes_of_the_gateway_are_refused_elsewhere(model: str) -> None:
-    message = f"Options.route must be chat for {model}, got run: leave it out"
-    with pytest.raises(InputError, match=message):
-        build(model=model, options=Options(route="run"))
+    for route in ("run", "universal"):
+        message = f"Options.route must be chat for {model}, got {route}: leave it out"
+        with pytest.raises(InputError, match=message):
+            build(model=model, options=Options(route=route))
 
 
 @pytest.mark.parametrize("route", ["", "Chat", "v1", "/ai/run", 1, True, ["chat"]])
 def test_an_unknown_route_is_refused(route: Any) -> None:
-    with pytest.raises(InputError, match=r"Options\.route must be run or chat"):
+    with pytest.raises(InputError, match=r"Options\.route must be one of run, chat, universal"):
         Options(route=route)
 
 
@@ -238,3 +240,103 @@ def test_tags_are_refused_on_a_path_that_has_none() -> None:
 def test_the_name_of_a_route_is_checked_like_one_of_a_model(model: str) -> None:
     with pytest.raises(InputError, match="model"):
         build(model=model)
+
+
+# Models of other providers
+
+RUN = f"/accounts/{ACCOUNT}/ai/run"
+GPT = "openai/gpt-4.1"
+
+
+def test_the_universal_request_of_the_docs_byte_for_byte() -> None:
+    """Cloudflare docs, ai-gateway/usage/rest-api.mdx@0309c8b."""
+    request = build(TextGeneration([user("What is Cloudflare?")], max_tokens=512), GPT)
+    assert (request.method, request.path) == ("POST", RUN)
+    assert request.body == (
+        b'{"model":"openai/gpt-4.1","input":{"messages":[{"role":"user",'
+        b'"content":"What is Cloudflare?"}],"max_tokens":512}}'
+    )
+    assert request.headers["Content-Type"] == "application/json"
+    assert "Accept" not in request.headers
+
+
+def test_an_image_of_another_provider_byte_for_byte() -> None:
+    """Cloudflare docs, ai-gateway/usage/run-api.mdx@0a26bf7."""
+    request = build(TextToImage("a cat riding a burrito"), "google/nano-banana")
+    assert request.body == (
+        b'{"model":"google/nano-banana","input":{"prompt":"a cat riding a burrito"}}'
+    )
+    task = {"prompt": "a cat riding a burrito", "aspect_ratio": "16:9"}
+    assert fields(task, "google/nano-banana") == {"model": "google/nano-banana", "input": task}
+
+
+@pytest.mark.parametrize(
+    "model", ["openai/gpt-4.1", "anthropic/claude-sonnet-4-5", "xai/grok-3", "a/b/c"]
+)
+def test_names_of_authors_are_those_of_other_providers(model: str) -> None:
+    assert build(model=model).path == RUN
+    assert build(model=model, options=Options(route="run")).path == f"{RUN}/{model}"
+    assert build(model=model, options=CHAT).path == PATH
+
+
+def test_a_chat_of_another_provider_is_streamed_as_a_chat() -> None:
+    """rest-api.mdx@0309c8b streams `openai/gpt-4.1` there; `/ai/run` has "no streaming"."""
+    for task in (HI, Prompt("Hi"), {"messages": [{"role": "user", "content": "Hi"}]}):
+        request = build(task, GPT, stream=True)
+        assert request.path == PATH
+        assert request.body == (
+            b'{"model":"openai/gpt-4.1","messages":[{"role":"user","content":"Hi"}],"stream":true}'
+        )
+
+
+def test_tools_and_prompts_of_another_provider_are_in_openais_form() -> None:
+    sent = fields(HI.replace(tools=[Tool("add", "Add.", SCHEMA)]), GPT)
+    assert sent["input"]["tools"][0]["type"] == "function"
+    assert fields(Prompt("Hi"), GPT)["input"] == {"messages": [{"role": "user", "content": "Hi"}]}
+
+
+def test_a_model_of_workers_ai_needs_a_gateway_there() -> None:
+    """rest-api.mdx@0309c8b: "Workers AI requests always require this header"."""
+    with pytest.raises(InputError, match=r"needs a gateway .*Options\(gateway=\"default\"\)"):
+        build(model=LLAMA, options=Options(route="universal"))
+    headers = {"CF-AIG-Gateway-Id": "default"}
+    request = build_with_gateway()
+    assert request.path == RUN
+    assert request.headers["cf-aig-gateway-id"] == "default"
+    assert request.body == (
+        b'{"model":"@cf/meta/llama-3.3-70b-instruct-fp8-fast",'
+        b'"input":{"messages":[{"role":"user","content":"Hi"}]}}'
+    )
+    assert build_with_gateway(headers=headers).path == RUN
+
+
+def build_with_gateway(**changes: Any) -> Request:
+    changes = changes or {"gateway": Gateway("default")}
+    settings = Settings(
+        account_id=ACCOUNT,
+        credentials=Credentials(api_token="t0ken"),
+        base_url="https://api.cloudflare.com/client/v4",
+        **changes,
+    )
+    options = Options(route="universal")
+    return build_run_request(settings, LLAMA, HI, stream=False, options=options)
+
+
+@pytest.mark.parametrize(
+    ("task", "stream", "options", "message"),
+    [
+        (TextEmbeddings(["a"]), False, None, "does not take TextEmbeddings; pass a mapping"),
+        (AutomaticSpeechRecognition(b"ID3a"), False, None, "does not take Auto.*pass a mapping"),
+        (HI.replace(raw=True), False, None, "raw .* route universal; pass a mapping"),
+        ({"prompt": "a"}, True, None, "does not stream: call run"),
+        (HI, True, Options(route="universal"), "does not stream: call run"),
+        (HI, False, Options(tags=["a"]), "tags must not be set on the route universal"),
+        (HI, False, Options(reject_if_busy=True), "reject_if_busy must not .* universal"),
+        ({"audio": b"abc"}, False, None, "JSON values"),
+    ],
+)
+def test_what_other_providers_do_not_take_is_refused(
+    task: Any, stream: bool, options: Options | None, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        build(task, GPT, stream=stream, options=options)
