@@ -81,6 +81,8 @@ def parse_error_body(document: Any) -> ErrorBody | None:
         code = next((code for code, _ in parsed if code is not None), None)
         message = "; ".join(message for _, message in parsed if message)
         return ErrorBody(code, message, entries)
+    if is_failed_run(result := document.get("result")):
+        return parse_error_body(result)
     if "internalCode" in document or document.get("message"):
         code, message = _parse_entry(document)
         return ErrorBody(code, message, (document,))

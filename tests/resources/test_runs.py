@@ -11,6 +11,7 @@ from cfai import (
     Prompt,
     Result,
     Retries,
+    Spent,
     Text,
     TextGeneration,
     TextToImage,
@@ -344,6 +345,14 @@ async def test_a_provider_that_is_unavailable_is_a_server_error(
     assert caught.value.errors[0]["code"] == "provider_unavailable"
 
 
+async def test_a_failed_run_under_an_error_status_has_its_message(fake: FakeWorkersAI) -> None:
+    fake.says(f'{{"result":{UNAVAILABLE},"success":false,"errors":[]}}', status=502)
+    client = fake.client(retries=Retries(max=0))
+    with pytest.raises(ServerError, match="502: All providers for this model") as caught:
+        await client.run("google/nano-banana", TextToImage("a cat"))
+    assert caught.value.status == 502
+
+
 async def test_a_provider_that_is_unavailable_is_asked_again(fake: FakeWorkersAI) -> None:
     fake.says(in_envelope(UNAVAILABLE)).says(in_envelope(completed(COMPLETION)))
     client = fake.client(retries=Retries(base=0))
@@ -371,11 +380,14 @@ async def test_other_failures_of_a_provider(
 async def test_an_image_is_downloaded_without_credentials(fake: FakeWorkersAI) -> None:
     """run-api.mdx@0a26bf7: `image` is the address of the image."""
     url = f"{fake.origin}/r2/a.png?X-Amz-Signature=abc%2F"
-    fake.says(in_envelope(completed(f'{{"image":"{url}"}}')), headers={"cf-ray": "8f1a-AMS"})
+    headers = {"cf-ray": "8f1a-AMS", "cf-ai-neurons": "3.5"}
+    fake.says(in_envelope(completed(f'{{"image":"{url}"}}')), headers=headers)
     fake.on("/r2/").says(PNG, content_type="image/png")
-    answer = await fake.client().run("google/nano-banana", TextToImage("a cat"))
+    client = fake.client()
+    answer = await client.run("google/nano-banana", TextToImage("a cat"))
     assert (answer.data, answer.media_type) == (PNG, "image/png")
     assert answer.raw == {"image": url}
+    assert client.spent == Spent(neurons=3.5, calls=1)
     assert answer.meta.ray_id == "8f1a-AMS"
     download = fake.requests[1]
     assert download.method == "GET"
