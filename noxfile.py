@@ -79,7 +79,7 @@ def build(session: nox.Session) -> None:
     session.install(*group("build"))
     session.run("python", "-m", "build", "--outdir", str(dist), ".")
     session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
-    (wheel,) = dist.glob("*.whl")
+    (wheel,) = dist.glob("cfai_sdk-*.whl")
     source = {str(path) for path in Path("cfai").rglob("*.*") if path.suffix != ".pyc"}
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     if packed != source:

@@ -131,7 +131,7 @@ class Translation(Task[Translated]):
 
 @task
 class Summarization(Task[Summary]):
-    """Summarize a text.
+    """Summarize a text. The service retired its last model for this on 2026-05-30.
 
     Source: Workers AI API, `POST /ai/run/{model_name}`, input "Summarization".
     """
