@@ -65,7 +65,7 @@ def chat_fields(
         raise InputError(f"the route {route} {_describe_chats(task)}; {_way_out(model)}")
     if not isinstance(task, Task):
         return {"model": model, **task, **added} | {"model": model}
-    fields = task.payload()
+    fields = task.payload_for(model)
     if isinstance(task, Prompt):
         fields = {"messages": [{"role": "user", "content": fields.pop("prompt")}], **fields}
     if fields.pop("raw", False):
@@ -97,7 +97,7 @@ def universal_fields(
         fields = chat_fields(model, task, added, route="universal")
         del fields["model"]
     elif isinstance(task, Task):
-        fields = {**task.payload(), **added}
+        fields = {**task.payload_for(model), **added}
         media = [name for name, rule in rules(type(task)).items() if rule.kind == "media"]
         if task.texts is not None or any(name in fields for name in media):
             kind = type(task).__name__
