@@ -186,7 +186,7 @@ async def submit_batch(
 ) -> QueuedBatch[Any]:
     """Submit tasks to the queue of *model*; see `WorkersAI.queue`."""
     account.spending.check_budget()
-    queued = await asyncio.to_thread(build_queued_tasks, tasks)
+    queued = await asyncio.to_thread(build_queued_tasks, model, tasks)
     fields = {"requests": [task.fields for task in queued]}
     status = await send_batch(account, model, fields, queued, options)
     if status.error is not None:
@@ -207,7 +207,7 @@ def find_batch(
     """A batch that was submitted before, here or elsewhere; see `WorkersAI.queued`."""
     if not request_id or not isinstance(request_id, str):
         raise InputError(f"request_id must be a non-empty string, got {request_id!r:.60}")
-    queued = () if tasks is None else build_queued_tasks(tasks)
+    queued = () if tasks is None else build_queued_tasks(model, tasks)
     status: BatchStatus[Any] = BatchStatus(None, request_id)
     return QueuedBatch(model, account, queued, status, polling or Polling(), options)
 
@@ -277,10 +277,11 @@ def _count_cost(spending: Spending, status: BatchStatus[Any]) -> None:
 # Requests
 
 
-def build_queued_tasks(tasks: Any) -> tuple[QueuedTask, ...]:
+def build_queued_tasks(model: str, tasks: Any) -> tuple[QueuedTask, ...]:
     """Check the tasks and give each a reference. Blocks if a message contains a file.
 
     Args:
+        model: The model they are for.
         tasks: Several tasks, or a mapping of references to tasks. A task keeps the reference it
             has; the others get their number, from 0.
 
@@ -291,7 +292,7 @@ def build_queued_tasks(tasks: Any) -> tuple[QueuedTask, ...]:
         raise InputError(f"tasks must be an iterable of tasks, got {type(tasks).__name__}")
     pairs = tasks.items() if isinstance(tasks, Mapping) else ((None, task) for task in tasks)
     queued = tuple(
-        _build_queued_task(index, name, task) for index, (name, task) in enumerate(pairs)
+        _build_queued_task(model, index, name, task) for index, (name, task) in enumerate(pairs)
     )
     if not queued:
         raise InputError("tasks must not be empty")
@@ -300,13 +301,13 @@ def build_queued_tasks(tasks: Any) -> tuple[QueuedTask, ...]:
     return queued
 
 
-def _build_queued_task(index: int, name: object, task: Any) -> QueuedTask:
+def _build_queued_task(model: str, index: int, name: object, task: Any) -> QueuedTask:
     if isinstance(task, MediaTask):
         raise InputError(f"tasks[{index}] must not contain media: the queue takes JSON only")
     if not isinstance(task, Task | Mapping):
         kind = type(task).__name__
         raise InputError(f"tasks[{index}] must be a task or a mapping, got {kind}")
-    fields = task.payload() if isinstance(task, Task) else dict(task)
+    fields = task.payload_for(model) if isinstance(task, Task) else dict(task)
     if fields.pop("stream", None):
         raise InputError(f"tasks[{index}] must not request a stream: the queue sends none")
     own = fields.get("external_reference")

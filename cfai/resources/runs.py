@@ -363,7 +363,7 @@ class EmbeddingRuns:
 
     def build_request(self, texts: Sequence[str], reference: str) -> QueuedTask:
         """The texts of one request as a task for the queue."""
-        (task,) = queue.build_queued_tasks({reference: self._task(texts)})
+        (task,) = queue.build_queued_tasks(self.model, {reference: self._task(texts)})
         return task
 
     async def submit(

@@ -152,10 +152,7 @@ class DurationField(_FieldOptions):
 
 @task
 class ListField(_FieldOptions):
-    """A list of texts, numbers or dates.
-
-    Compiled from clients of Clairic; no official schema was available.
-    """
+    """A list of texts, numbers or dates. Compiled from clients of Clairic, like `TextField`."""
 
     type: ClassVar[str] = "list"
 
@@ -208,10 +205,7 @@ class EstimateField(_FieldOptions):
 
 @task
 class ForecastField(EstimateField):
-    """A series of estimates, one for each step into the future.
-
-    Compiled from clients of Clairic; no official schema was available.
-    """
+    """Estimates for the next steps in time. Compiled from clients of Clairic, like `TextField`."""
 
     type: ClassVar[str] = "forecast"
 

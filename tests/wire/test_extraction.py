@@ -174,3 +174,15 @@ async def test_a_plain_text_is_refused(fake: FakeWorkersAI, model: str, way: str
     with pytest.raises(InputError, match=f"{model} does not generate text: {way}"):
         await fake.client().run(model, "Hi")
     assert not fake.requests
+
+
+async def test_a_queued_task_has_the_model_in_its_body(fake: FakeWorkersAI) -> None:
+    fake.answers({"status": "queued", "request_id": "1"})
+    await fake.client().queue(MODEL, [TASK])
+    (queued,) = fake.requests[0].json()["requests"]
+    assert queued == {
+        "model": "clairic",
+        "state": "Ann paid $12.50.",
+        "fields": {"name": {"type": "text"}},
+        "external_reference": "0",
+    }

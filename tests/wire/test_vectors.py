@@ -162,7 +162,7 @@ def batch(*results: str) -> str:
 
 def read_batch(body: str, vectors: VectorDecoder | None = None) -> Any:
     tasks = build_queued_tasks(
-        [TextEmbeddings("a") for _ in range(body.count("external_reference"))]
+        "@cf/baai/bge-m3", [TextEmbeddings("a") for _ in range(body.count("external_reference"))]
     )
     received = response(body) if vectors is None else vectors.wrap(response(body))
     return read_batch_status(read_document(received), received.meta, tasks)
