@@ -113,7 +113,8 @@ def _read_answer(answer: Text, into: Any) -> Any:
     except TypeMismatch as exc:
         if answer.finish_reason != "length":
             raise
-        message = f"{exc} (the answer was cut off at its maximum length: raise max_tokens)"
+        hint = answer.hint or "the answer was cut off at its maximum length: raise max_tokens"
+        message = f"{exc} ({hint})"
         raise TypeMismatch(message) from exc
 
 

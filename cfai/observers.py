@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from attrs import field, frozen
 
 from cfai.meta import Meta
-from cfai.settings import Retry
+from cfai.settings import UNSET, Retry
 from cfai.tasks import (
     Answer,
     AutomaticSpeechRecognition,
@@ -95,7 +95,7 @@ class Call:
         if isinstance(self.task, Mapping):
             return self.task.get(name)
         own = getattr(self.task, name, None)
-        return (self.task.extra or {}).get(name) if own is None else own
+        return (self.task.extra or {}).get(name) if own is None or own is UNSET else own
 
 
 @frozen(kw_only=True)

@@ -76,6 +76,12 @@ class Profile:
     route: Route = "run"
     """The path that it is run on, unless `Options.route` names another."""
 
+    thinking_switches: tuple[str, ...] = ()
+    """The names in `chat_template_kwargs` that turn its thinking on and off."""
+
+    always_thinks: bool = False
+    """Whether it thinks before each text, and can't be told not to."""
+
     reads_calls: bool = False
     """Whether its earlier tool calls must also be sent as text, to make sense of their results."""
 
@@ -336,6 +342,27 @@ _MODEL_FORMS = {
 _TASK_FORMS = {"Text-to-Image": MediaForm.BASE64}
 
 
+# Source: the input types of the models in @cloudflare/workers-types 5.20261117.1. Kimi's have
+# `enable_thinking`; Cloudflare's changelog of 2026-04-20 says that kimi-k2.6 replaced it by
+# `thinking`. Chat templates ignore names that they don't know, so both are sent. The types of
+# qwen3-30b-a3b do not list the field.
+_ALWAYS_THINK = ("@cf/moonshotai/kimi-k2.7-code", "@cf/openai/gpt-oss", "@cf/zai-org/glm-5.3")
+_THINKING_SWITCHES = {
+    "@cf/deepseek-ai/deepseek-v4": ("enable_thinking",),
+    "@cf/google/gemma-4": ("enable_thinking",),
+    "@cf/moonshotai/kimi-k2": ("thinking", "enable_thinking"),
+    "@cf/nvidia/nemotron-3-120b": ("enable_thinking",),
+    "@cf/qwen/qwen3": ("enable_thinking",),
+    "@cf/zai-org/glm-": ("enable_thinking",),
+}
+"""By the start of the names of a family."""
+
+
+def _find_thinking_switches(model: str) -> tuple[str, ...]:
+    families = (family for family in _THINKING_SWITCHES if model.startswith(family))
+    return next((_THINKING_SWITCHES[family] for family in families), ())
+
+
 def _is_in_family(family: str, model: str) -> bool:
     """Whether the publisher or the name of the model starts with *family*."""
     # Names of others say nothing about the form: the user chooses that of a gateway's route.
@@ -381,6 +408,8 @@ def profile(model: str) -> Profile:
         # Source: github.com/cloudflare/langchain-cloudflare, MODEL_BEHAVIORS.
         guided_json=_is_in_family("mistral", model),
         route=_default_route(model),
+        thinking_switches=_find_thinking_switches(model),
+        always_thinks=model.startswith(_ALWAYS_THINK),
         reads_calls=_is_in_family("llama", model) or _is_in_family("meta-llama", model),
     )
 

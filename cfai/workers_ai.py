@@ -291,7 +291,8 @@ class WorkersAI(Client, TypedRuns):
         Args:
             model: The model's name.
             messages: The conversation so far, or a string for a single message of the user; or a
-                `TextGeneration`, to set its other fields.
+                `TextGeneration`, to set its other fields. Its `tool_choice` holds for the first
+                turn, so that a forced call is not forced again.
             tools: Functions with typed parameters and a docstring, or `PythonTool` for another
                 name. Calls of a tool that is only a definition (`Tool`, `Function`, a mapping) are
                 returned in `ToolOutcome.open_calls`.

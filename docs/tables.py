@@ -74,17 +74,23 @@ def accepted(rule: Rule) -> str:
         words.append(f"{rule.min_items} to {rule.max_items} items")
     elif rule.max_items:
         words.append(f"at most {rule.max_items} items")
-    if rule.minimum is not None and rule.maximum is not None:
-        words.append(f"{rule.minimum:.10g} to {rule.maximum:.10g}")
-    elif rule.minimum is not None:
-        words.append(f"{rule.minimum:.10g} or more")
-    elif rule.maximum is not None:
-        words.append(f"at most {rule.maximum:.10g}")
+    words += _bounds(rule)
     if rule.min_length:
         words.append(f"{rule.min_length} character or more")
     if rule.min_items and not rule.max_items:
         words.append(f"{rule.min_items} item or more")
+    if rule.nullable:
+        words.append("or null")
     return ", ".join(words)
+
+
+def _bounds(rule: Rule) -> list[str]:
+    low, high = rule.minimum, rule.maximum
+    if low is not None and high is not None:
+        return [f"only {low:.10g}" if low == high else f"{low:.10g} to {high:.10g}"]
+    if low is not None:
+        return [f"{low:.10g} or more"]
+    return [] if high is None else [f"at most {high:.10g}"]
 
 
 def fields_table(name: str) -> list[str]:

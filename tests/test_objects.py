@@ -342,6 +342,12 @@ def test_a_complete_value_at_the_end_of_a_truncated_answer_is_read(
     assert read == (Settings(value) if into is Settings else value)
 
 
+def test_an_answer_used_up_by_reasoning_is_explained() -> None:
+    answer = Text("", reasoning="Let me see", finish_reason="length")
+    with pytest.raises(ParseError, match="the reasoning used up all tokens: raise max_tokens, or"):
+        objects.read(answer, into=int)
+
+
 @pytest.mark.parametrize(
     ("text", "into"), [("31", int), ("3.1", float), ("red", str), ('{"a": 5} And', Settings)]
 )

@@ -484,6 +484,23 @@ async def test_models_without_text_refuse_short_forms(
     assert fake.accepted == 0
 
 
+@pytest.mark.parametrize(
+    ("model", "way"),
+    [
+        ("@cf/cloudflare/clef", "call decide()"),
+        ("@cf/cloudflare/clef-omni", "call decide()"),
+        ("@cf/cloudflare/clairic-flash", "call extract()"),
+    ],
+)
+async def test_models_of_typed_answers_refuse_short_forms(
+    fake: FakeWorkersAI, model: str, way: str
+) -> None:
+    """The service lists them under text generation, but they take no prompt."""
+    with pytest.raises(InputError, match=re.escape(f"{model} does not generate text: {way}")):
+        await fake.client().run(model, "Hi")
+    assert fake.accepted == 0
+
+
 # Mistakes in calls
 
 NEEDED: dict[str, dict[str, Any]] = {"parse": {"into": int}, "run_tools": {"tools": []}}

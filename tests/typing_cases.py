@@ -111,6 +111,15 @@ async def short_forms_generate_text(ai: WorkersAI, m: str, talk: Conversation) -
     assert_type(await ai.run_tools(m, "x", tools=[]), ToolOutcome)
 
 
+def fields_of_a_chat(tool: Tool) -> str | None:
+    task = TextGeneration([user("x")], tool_choice=tool, stop=["a"], thinking=False)
+    Prompt("x", reasoning_effort=None, n=1, stop="a", stream_options={"include_usage": True})
+    Prompt("x", n=2)  # type: ignore[arg-type]  # an answer has one text
+    Prompt("x", tool_choice="auto")  # type: ignore[call-arg]  # only with messages
+    assert_type(task.thinking, bool | None)
+    return Text("", reasoning="x").hint
+
+
 async def a_stream_is_a_stream(ai: WorkersAI, m: str, maybe: bool) -> None:
     streamed: TokenStream = await ai.run(m, Prompt("x"), stream=True)
     assert_type(await streamed.collect(), Text)

@@ -93,6 +93,9 @@ def adapt_fields(fields: dict[str, Any], traits: Profile) -> dict[str, Any]:
     match fields:
         case {"messages": [*messages]} if traits.reads_calls:
             fields = {**fields, "messages": list(map(_write_calls_into_content, messages))}
+    if "stream_options" in fields and fields.get("stream") is not True:
+        # Servers of chat completions refuse it in other requests.
+        fields = {name: value for name, value in fields.items() if name != "stream_options"}
     return fields
 
 

@@ -78,7 +78,7 @@ def chat_fields(
         fields["tools"] = [_nest_tool(tool) for tool in fields["tools"]]
     if not model.startswith("@"):
         fields = _wrap_schema(fields)
-    return {"model": model, **adapt_fields(fields, profile(model)), **added}
+    return {"model": model, **adapt_fields({**fields, **added}, profile(model))}
 
 
 def universal_fields(

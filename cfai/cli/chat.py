@@ -186,6 +186,8 @@ class ChatSession:
                     console.write_text("\n")
         if self._as_json:
             console.write_text(console.to_json_line({"answer": answer.to_dict()}))
+        elif answer.hint:
+            console.print_notice("(the reasoning used up all tokens; raise them with --max-tokens)")
         elif answer.finish_reason == "length":
             console.print_notice("(cut at the maximum length; raise it with --max-tokens)")
 

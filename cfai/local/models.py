@@ -183,7 +183,7 @@ _BYTES: Schema = {"type": "string", "format": "binary"}
 
 
 def _input_schema(task: type[Task[Any]]) -> Schema:
-    fields = rules(task)
+    fields = {name: rule for name, rule in rules(task).items() if not rule.translated}
     return _without_none(
         type="object",
         properties={name: _field_schema(rule) for name, rule in fields.items()},
@@ -220,7 +220,7 @@ def _field_schema(rule: Rule) -> Schema:
 
 def _text_schema(rule: Rule) -> Schema:
     return _without_none(
-        type="string",
+        type=["string", "null"] if rule.nullable else "string",
         minLength=rule.min_length,
         maxLength=rule.max_length,
         enum=list(rule.choices) if rule.choices else None,

@@ -127,6 +127,8 @@ def check_fields(task: type[Task[Any]], body: JsonBody) -> None:
         ApiError: A field is missing or breaks its rule.
     """
     for name, rule in rules(task).items():
+        if rule.translated:
+            continue
         value = body.get(name)
         if value is None:
             if rule.required:

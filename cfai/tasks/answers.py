@@ -101,6 +101,20 @@ class Text(_WrittenAnswer):
     usage: Usage | None = None
     """The token usage."""
 
+    @property
+    def hint(self) -> str | None:
+        """What to change if the model's reasoning used up all tokens, so that there is no text.
+
+        `None` for every other answer.
+        """
+        has_reasoning = self.reasoning or (self.usage and self.usage.reasoning_tokens)
+        if self.finish_reason != "length" or self.text or self.tool_calls or not has_reasoning:
+            return None
+        return (
+            "the reasoning used up all tokens: raise max_tokens, or reduce it with thinking=False "
+            "or reasoning_effort"
+        )
+
 
 # Not frozen: a stream creates one per event, and freezing doubles the cost.
 @define

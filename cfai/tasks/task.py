@@ -12,7 +12,7 @@ To add a field to a task, add one line and its docstring to the class:
 * Source: name it in the class docstring ("Source: ..."), or in the field's if it differs.
 * Converter: `nested` and `many` take a function that checks and converts; the value's `payload`, or
   `encode=` of `many`, makes it JSON again.
-* Without `default=None`, the field is required. `name=` is needed if the wire name differs.
+* Default: `None`, or `UNSET` to send `None` as null. Without one, the field is required.
 * Add an example to the table in `tests/tasks/test_task.py`, the bounds to `test_fields.py`.
 """
 
@@ -32,6 +32,7 @@ from cfai import media as media_sources
 from cfai.errors import InputError
 from cfai.media import MediaForm, blocks as media_blocks
 from cfai.meta import Meta
+from cfai.settings import UNSET
 
 T = TypeVar("T")
 
@@ -85,6 +86,12 @@ class Rule:
     names: str | None = None
     """The regular expression of the names in a mapping."""
 
+    nullable: bool = False
+    """Whether null is a value that is sent. `UNSET` then means "not sent"."""
+
+    translated: bool = False
+    """Whether it is no field of the request: `Task.payload_for` writes it as the model needs it."""
+
     parse: Callable[[Any], Any] | None = field(default=None, repr=False, eq=False)
     """Checks and converts a structured value, or one item of a list of them."""
 
@@ -100,10 +107,10 @@ class Rule:
     def read(self, value: Any) -> Any:
         """Check a value and return it in the form that a task stores: lists become tuples.
 
-        `None` means "not sent" and is allowed unless the field is required.
+        `None` means "not sent", or null, and is allowed unless the field is required.
         """
-        if value is None and not self.required:
-            return None
+        if (value is None and not self.required) or (value is UNSET and self.nullable):
+            return value
         return _VALIDATORS[self.kind](self, value)
 
     def refuse(self, requirement: str, value: object) -> NoReturn:
@@ -231,6 +238,8 @@ def describe_bounds(rule: Rule) -> str:
     match rule.minimum, rule.maximum:
         case None, None:
             return ""
+        case low, high if low == high:
+            return f"{low}"
         case low, None:
             return f"at least {low}"
         case None, high:
@@ -261,7 +270,7 @@ _VALIDATORS: dict[Kind, Callable[[Rule, Any], Any]] = {
 
 
 def _declare(rule: Rule, default: Any, kw_only: bool = True, encode: Any = None) -> Any:
-    rule = attrs.evolve(rule, required=default is NOTHING)
+    rule = attrs.evolve(rule, required=default is NOTHING, nullable=default is UNSET)
     metadata = {"rule": rule, "encode": encode}
     return field(default=default, kw_only=kw_only, metadata=metadata, converter=rule.read)
 
@@ -300,9 +309,9 @@ def integer(minimum: int, maximum: int | None = None, *, default: Any = NOTHING)
     return _declare(Rule(kind="integer", minimum=minimum, maximum=maximum), default)
 
 
-def flag(*, default: Any = NOTHING) -> Any:
-    """Declare a bool."""
-    return _declare(Rule(kind="boolean"), default)
+def flag(*, translated: bool = False, default: Any = NOTHING) -> Any:
+    """Declare a bool. If it is *translated*, `payload_for` replaces it."""
+    return _declare(Rule(kind="boolean", translated=translated), default)
 
 
 def choice(*choices: str, default: Any = NOTHING) -> Any:
@@ -466,7 +475,8 @@ def task(cls: type[T]) -> type[T]:
         # The rule exists before the class gives its field a name. Frozen values are set like this.
         object.__setattr__(rule, "name", rule.name or attribute.name)
         task_class._rules[rule.name] = rule
-        task_class._encoders += ((attribute.name, rule.name, encode),)
+        unset = UNSET if rule.nullable else None
+        task_class._encoders += ((attribute.name, rule.name, unset, encode),)
     decorated: type[T] = task_class
     return decorated
 
@@ -485,8 +495,8 @@ def copy_extra(value: Any) -> dict[str, Any] | None:
 
 
 def _check_extra(task: Task[Any], attribute: Any, extra: dict[str, Any] | None) -> None:
-    for name, wire_name, _ in task._encoders if extra else ():
-        if extra and wire_name in extra and getattr(task, name) is not None:
+    for name, wire_name, unset, _ in task._encoders if extra else ():
+        if extra and wire_name in extra and getattr(task, name) is not unset:
             raise InputError(f"extra must not repeat {wire_name}, which is set already")
 
 
@@ -495,17 +505,17 @@ class Declared(Value):
 
     __slots__ = ()
 
-    _encoders: ClassVar[tuple[tuple[str, str, Callable[[Any], Any] | None], ...]] = ()
-    """Of each field: its name, its name on the wire, and the function that makes it JSON."""
+    _encoders: ClassVar[tuple[tuple[str, str, Any, Callable[[Any], Any] | None], ...]] = ()
+    """Of each field: its name, its wire name, what means "not sent", and what makes it JSON."""
 
     _rules: ClassVar[Mapping[str, Rule]] = {}
 
     def payload(self) -> dict[str, Any]:
         """Give the fields that are set as JSON, under their wire names."""
         body = {}
-        for name, wire_name, encode in self._encoders:
+        for name, wire_name, unset, encode in self._encoders:
             value = getattr(self, name)
-            if value is not None:
+            if value is not unset:
                 body[wire_name] = value if encode is None else encode(value)
         return body
 
@@ -532,16 +542,13 @@ class Task(Declared, Generic[A]):
     """
 
     def __repr__(self) -> str:
-        names = [*(name for name, *_ in self._encoders), "extra"]
-        values = {name: getattr(self, name) for name in names}
-        parts = (f"{name}={shorten(v)}" for name, v in values.items() if v is not None)
+        values = {name: (getattr(self, name), unset) for name, _, unset, _ in self._encoders}
+        values["extra"] = (self.extra, None)
+        parts = [f"{name}={shorten(v)}" for name, (v, unset) in values.items() if v is not unset]
         return f"{type(self).__name__}({', '.join(parts)})"
 
     def payload(self) -> dict[str, Any]:
-        """Give the JSON body of the request: the fields that are set, under their wire names.
-
-        Media are left as they were passed, since their form depends on the model.
-        """
+        """Give the fields that are set as JSON; media and `thinking` as they were passed."""
         body = Declared.payload(self)
         if self.extra:
             body.update(self.extra)

@@ -179,3 +179,38 @@ def parse_code_function(value: Any) -> CodeFunction:
         case {"name": str(name), "code": str(code)}:
             return CodeFunction(name, code)
     raise InputError(f"a function must have a name and code, got {shorten(value)}")
+
+
+def parse_tool_choice(value: Any) -> str | Mapping[str, Any]:
+    """Check a choice of tools; a tool becomes the mapping that names it.
+
+    Raises:
+        InputError: It is none of the documented forms.
+    """
+    match value:
+        case "auto" | "none" | "required":
+            choice: str = value
+            return choice
+        case Tool() | Function():
+            return {"type": "function", "function": {"name": value.name}}
+        case {"type": str()}:
+            return dict(value)
+    raise InputError(
+        f"must be auto, none, required, a tool or a mapping with a type, got {shorten(value)}"
+    )
+
+
+def parse_template_value(value: Any) -> Any:
+    """Accept any value: the names and their values depend on the model's template."""
+    return value
+
+
+def parse_stream_option(value: Any) -> bool:
+    """Check the value of an option of a stream.
+
+    Raises:
+        InputError: It is not a boolean.
+    """
+    if not isinstance(value, bool):
+        raise InputError(f"must be true or false, got {shorten(value)}")
+    return value

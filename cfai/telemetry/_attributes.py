@@ -41,6 +41,7 @@ PROVIDER: Final = "cloudflare.workers_ai"
 
 _NUMBERS: Final[dict[str, tuple[str, type[int | float]]]] = {
     "max_tokens": ("gen_ai.request.max_tokens", int),
+    "max_completion_tokens": ("gen_ai.request.max_tokens", int),
     "temperature": ("gen_ai.request.temperature", float),
     "top_p": ("gen_ai.request.top_p", float),
     "top_k": ("gen_ai.request.top_k", float),

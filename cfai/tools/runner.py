@@ -195,7 +195,9 @@ class ToolRun:
             self._stream = None
             self._start_tools(stream.answer)
         else:
-            task = self._task.replace(messages=self._messages)
+            # A forced call in every turn would never end.
+            first_only = {"tool_choice": None} if self._steps else {}
+            task = self._task.replace(messages=self._messages, **first_only)
             if self._streams:
                 self._stream = self._client.stream(self._model, task, options=self._options)
             else:

@@ -88,6 +88,16 @@ async def test_a_schema_matches_the_rules_of_the_task() -> None:
         assert reranker.input["required"] == ["query", "contexts"]
 
 
+async def test_the_schema_of_a_chat_has_the_fields_of_the_request() -> None:
+    async with Server() as server, client(server) as ai:
+        schema = await ai.models.schema("@cf/google/gemma-4-26b-a4b-it")
+        assert schema.input
+        for form in schema.input["oneOf"]:
+            assert "thinking" not in form["properties"]
+            assert form["properties"]["reasoning_effort"] == {"type": ["string", "null"]}
+            assert form["properties"]["n"] == {"type": "integer", "minimum": 1, "maximum": 1}
+
+
 @pytest.mark.parametrize(
     "model", sorted(set({task: name for name, task in TASKS.items()}.values()))
 )

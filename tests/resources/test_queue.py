@@ -202,6 +202,17 @@ async def test_references(fake: FakeWorkersAI) -> None:
     ] == [["0", "mine"], ["x", "y"], ["e", "f"]]
 
 
+async def test_tasks_are_written_as_the_model_needs_them(fake: FakeWorkersAI) -> None:
+    """As for a run."""
+    fake.says(QUEUED)
+    await queue(fake.client(), [Prompt("a", thinking=False)], "@cf/google/gemma-4-26b-a4b-it")
+    (sent,) = fake.requests[-1].json()["requests"]
+    assert sent["chat_template_kwargs"] == {"enable_thinking": False}
+    assert "thinking" not in sent
+    with pytest.raises(InputError, match="thinking must not be set"):
+        await queue(fake.client(), [Prompt("a", thinking=False)])
+
+
 @pytest.mark.parametrize(
     ("tasks", "reason"),
     [

@@ -103,6 +103,21 @@ async def test_the_answer_grows_with_every_token(fake: FakeWorkersAI) -> None:
     assert repr(tokens) == "<TokenStream over, 4 events>"
 
 
+async def test_a_stream_used_up_by_reasoning_has_a_hint(fake: FakeWorkersAI) -> None:
+    """gemma-4 thinks by default; its events name the reasoning in two ways."""
+    fake.streams(
+        {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]},
+        {"choices": [{"index": 0, "delta": {"reasoning": "Let me"}}]},
+        {"choices": [{"index": 0, "delta": {"reasoning_content": " see"}}]},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]},
+        {"response": "", "usage": {"prompt_tokens": 9, "completion_tokens": 400}},
+    )
+    answer = await stream(fake).collect()
+    assert (answer.text, answer.reasoning) == ("", "Let me see")
+    assert answer.hint
+    assert answer.hint.startswith("the reasoning used up all tokens: raise max_tokens, or")
+
+
 async def test_text_skips_tokens_without_text(fake: FakeWorkersAI) -> None:
     fake.streams("a", {"reasoning": "hm"}, "", "b", {"finish_reason": "stop"})
     async with stream(fake) as tokens:

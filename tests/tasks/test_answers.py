@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from cfai.meta import Meta
 from cfai.tasks import (
@@ -37,6 +38,32 @@ from cfai.tasks import (
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_URI = "data:image/png;base64,iVBORw0KGgo="
 WEATHER = {"type": "object", "properties": {"city": {"type": "string", "description": "Where"}}}
+
+THOUGHTS = Text("", reasoning="Let me see", finish_reason="length")
+
+
+@pytest.mark.parametrize(
+    ("answer", "has_hint"),
+    [
+        (THOUGHTS, True),
+        (evolve(THOUGHTS, reasoning="", usage=Usage(reasoning_tokens=400)), True),
+        (evolve(THOUGHTS, text="So"), False),
+        (evolve(THOUGHTS, finish_reason="stop"), False),
+        (evolve(THOUGHTS, finish_reason=None), False),
+        (evolve(THOUGHTS, reasoning=""), False),
+        (evolve(THOUGHTS, reasoning="", usage=Usage(1, 2, 3)), False),
+        (evolve(THOUGHTS, tool_calls=(ToolCall("f"),)), False),
+    ],
+)
+def test_a_text_that_was_used_up_by_reasoning_has_a_hint(answer: Text, has_hint: bool) -> None:
+    """It names what to change. Other answers have none."""
+    assert (answer.hint is not None) == has_hint
+    if has_hint:
+        assert answer.hint == (
+            "the reasoning used up all tokens: raise max_tokens, or reduce it with thinking=False "
+            "or reasoning_effort"
+        )
+    assert "hint" not in answer.to_dict()
 
 
 META = Meta(status=200, ray_id="8f1")

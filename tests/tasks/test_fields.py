@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cfai.errors import InputError
+from cfai.settings import UNSET
 from cfai.tasks import (
     AutomaticSpeechRecognition,
     ImageClassification,
@@ -57,7 +58,21 @@ SAMPLING = {
     "top_p": NUMBER | {"minimum": 0.001, "maximum": 1},
 }
 
-# ... and that of the image models has none.
+# ... that of the newer models' fields, `ChatCompletionsCommonOptions` of
+# @cloudflare/workers-types, has none: `n` is limited by this package, and `thinking` is its own ...
+COMMON = {
+    "max_completion_tokens": NUMBER,
+    "stop": {"kind": "text or texts"},
+    "reasoning_effort": TEXT | {"nullable": True},
+    "chat_template_kwargs": {"kind": "mapping"},
+    "logprobs": FLAG,
+    "top_logprobs": NUMBER,
+    "n": {"kind": "integer", "minimum": 1, "maximum": 1},
+    "stream_options": {"kind": "mapping"},
+    "thinking": FLAG | {"translated": True},
+}
+
+# ... and that of the image models has none either.
 UNBOUNDED = {
     "frequency_penalty": NUMBER,
     "max_tokens": NUMBER,
@@ -98,14 +113,18 @@ TABLE: dict[type[Task[Any]], dict[str, dict[str, Any]]] = {
     },
     ImageClassification: {"image": MEDIA | REQUIRED},
     ObjectDetection: {"image": MEDIA | REQUIRED},
-    Prompt: {"prompt": TEXT | REQUIRED_TEXT, "lora": TEXT, **SAMPLING},
+    Prompt: {"prompt": TEXT | REQUIRED_TEXT, "lora": TEXT, **SAMPLING, **COMMON},
     TextGeneration: {
         "messages": LIST | REQUIRED | {"min_items": 1},
         # Not in the schema: Cloudflare docs, Workers AI, "Using LoRA adapters".
         "lora": TEXT,
         "functions": LIST,
         "tools": LIST,
+        # `ChatCompletionToolChoiceOption` of @cloudflare/workers-types
+        "tool_choice": {"kind": "JSON"},
+        "parallel_tool_calls": FLAG,
         **SAMPLING,
+        **COMMON,
     },
     Translation: {
         "text": TEXT | REQUIRED_TEXT,
@@ -154,6 +173,8 @@ FACTS = (
     "min_items",
     "max_items",
     "choices",
+    "nullable",
+    "translated",
 )
 
 SAMPLES: dict[type[Task[Any]], dict[str, Any]] = {
@@ -211,7 +232,7 @@ def test_rules_match_the_documented_schema(kind: type[Task[Any]]) -> None:
     actual = {
         name: {fact: getattr(rule, fact) for fact in FACTS} for name, rule in rules(kind).items()
     }
-    nothing = dict.fromkeys(FACTS) | {"required": False}
+    nothing = dict.fromkeys(FACTS) | dict.fromkeys(("required", "nullable", "translated"), False)
     expected = {name: nothing | facts for name, facts in TABLE[kind].items()}
 
     assert actual == expected
@@ -323,7 +344,8 @@ def test_required_fields_must_be_set(kind: type[Task[Any]], rule: Rule) -> None:
 def test_optional_fields_are_keyword_only_and_not_sent_as_none(
     kind: type[Task[Any]], rule: Rule
 ) -> None:
-    assert rule.name not in build_task(kind, rule, None).payload()
+    unset = UNSET if rule.nullable else None
+    assert rule.name not in build_task(kind, rule, unset).payload()
     untyped: Any = kind
     with pytest.raises(TypeError, match="positional"):
         untyped(*SAMPLES[kind].values(), "one too many")

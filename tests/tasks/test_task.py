@@ -9,6 +9,7 @@ import pytest
 
 from cfai.errors import InputError
 from cfai.media import MediaForm
+from cfai.settings import UNSET
 from cfai.tasks import (
     Answer,
     Audio,
@@ -110,7 +111,16 @@ COMPLETE: list[tuple[Task[Any], type[Answer], dict[str, Any]]] = [
             "why?",
             frequency_penalty=-2,
             lora="mine",
+            logprobs=True,
+            max_completion_tokens=20,
             max_tokens=10,
+            n=1,
+            reasoning_effort="low",
+            stop="\n",
+            stream_options={"include_usage": True},
+            thinking=False,
+            top_logprobs=3,
+            chat_template_kwargs={"clear_thinking": False},
             presence_penalty=2,
             raw=True,
             repetition_penalty=1.1,
@@ -126,7 +136,16 @@ COMPLETE: list[tuple[Task[Any], type[Answer], dict[str, Any]]] = [
             "prompt": "why?",
             "frequency_penalty": -2,
             "lora": "mine",
+            "logprobs": True,
+            "max_completion_tokens": 20,
             "max_tokens": 10,
+            "n": 1,
+            "reasoning_effort": "low",
+            "stop": "\n",
+            "stream_options": {"include_usage": True},
+            "thinking": False,
+            "top_logprobs": 3,
+            "chat_template_kwargs": {"clear_thinking": False},
             "presence_penalty": 2,
             "raw": True,
             "repetition_penalty": 1.1,
@@ -144,7 +163,18 @@ COMPLETE: list[tuple[Task[Any], type[Answer], dict[str, Any]]] = [
             frequency_penalty=1,
             functions=[CodeFunction("now", "return Date()"), {"name": "f", "code": "1"}],
             lora="mine",
+            logprobs=True,
+            max_completion_tokens=20,
             max_tokens=10,
+            n=1,
+            reasoning_effort=None,
+            stop=["a", "b"],
+            stream_options={"include_usage": True},
+            thinking=False,
+            top_logprobs=3,
+            chat_template_kwargs={"clear_thinking": False},
+            parallel_tool_calls=False,
+            tool_choice="required",
             presence_penalty=1,
             raw=False,
             repetition_penalty=2,
@@ -168,7 +198,18 @@ COMPLETE: list[tuple[Task[Any], type[Answer], dict[str, Any]]] = [
                 {"name": "f", "code": "1"},
             ],
             "lora": "mine",
+            "logprobs": True,
+            "max_completion_tokens": 20,
             "max_tokens": 10,
+            "n": 1,
+            "reasoning_effort": None,
+            "stop": ["a", "b"],
+            "stream_options": {"include_usage": True},
+            "thinking": False,
+            "top_logprobs": 3,
+            "chat_template_kwargs": {"clear_thinking": False},
+            "parallel_tool_calls": False,
+            "tool_choice": "required",
             "presence_penalty": 1,
             "raw": False,
             "repetition_penalty": 2,
@@ -363,6 +404,48 @@ def test_extra_is_a_copy() -> None:
     given["steps"] = 9
 
     assert task.payload()["steps"] == 8
+
+
+def test_null_is_a_value_of_the_effort() -> None:
+    """It is sent; only a field that is not set is not."""
+    task = Prompt("hi", reasoning_effort=None)
+    assert task.payload() == {"prompt": "hi", "reasoning_effort": None}
+    assert repr(task) == "Prompt(prompt='hi', reasoning_effort=None)"
+    assert task != Prompt("hi")
+    assert "reasoning_effort" not in Prompt("hi").payload()
+    assert repr(Prompt("hi")) == "Prompt(prompt='hi')"
+    assert task.replace(reasoning_effort=UNSET) == Prompt("hi")
+    assert Prompt("hi", extra={"reasoning_effort": 1}).payload()["reasoning_effort"] == 1
+    with pytest.raises(InputError, match="extra must not repeat reasoning_effort"):
+        Prompt("hi", reasoning_effort=None, extra={"reasoning_effort": "low"})
+    with pytest.raises(InputError, match="max_tokens must be a number, got UNSET"):
+        Prompt("hi", max_tokens=UNSET)  # type: ignore[arg-type]  # null is no value of it
+
+
+def test_one_text_is_asked_for() -> None:
+    """An answer has one text, so others would be paid for and lost."""
+    with pytest.raises(InputError, match=r"^n must be 1, got 2$"):
+        Prompt("hi", n=2)  # type: ignore[arg-type]  # on purpose
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("chat_template_kwargs", ["a"], "chat_template_kwargs must be a mapping"),
+        ("chat_template_kwargs", {1: True}, "chat_template_kwargs must have names"),
+        ("stream_options", True, "stream_options must be a mapping"),
+        ("stream_options", {"include_usage": 1}, "must be true or false, got 1"),
+        ("stop", 5, "stop must be a list of strings, got 5"),
+        ("stop", ["a", None], "stop must be a string, got None"),
+        ("tool_choice", "weather", "tool_choice: must be auto, none, required, a tool or a map"),
+        ("tool_choice", {"function": {"name": "f"}}, "tool_choice: must be auto, none, required"),
+    ],
+)
+def test_invalid_options_of_a_chat_are_refused(name: str, value: Any, problem: str) -> None:
+    """The error names the field, the rule and the value."""
+    options = {name: value}
+    with pytest.raises(InputError, match=problem):
+        TextGeneration([user("hi")], **options)
 
 
 @pytest.mark.parametrize("extra", [[], "a", {1: 2}, 5])

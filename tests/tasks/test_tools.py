@@ -30,6 +30,29 @@ def test_tools_have_two_forms() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("choice", "sent"),
+    [
+        ("auto", "auto"),
+        ("none", "none"),
+        ("required", "required"),
+        (Tool("f", "F."), {"type": "function", "function": {"name": "f"}}),
+        (Function("f", "F."), {"type": "function", "function": {"name": "f"}}),
+        *[
+            (choice, choice)
+            for choice in (
+                {"type": "function", "function": {"name": "f"}},
+                {"type": "custom", "custom": {"name": "f"}},
+                {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}},
+            )
+        ],
+    ],
+)
+def test_a_choice_of_tools_has_every_documented_form(choice: Any, sent: object) -> None:
+    """Source: `ChatCompletionToolChoiceOption` in @cloudflare/workers-types."""
+    assert TextGeneration([user("hi")], tool_choice=choice).payload()["tool_choice"] == sent
+
+
 def test_parameters_can_be_properties_alone() -> None:
     properties = {"type": {"type": "string", "description": "What kind"}}
 

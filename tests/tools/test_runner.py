@@ -171,6 +171,22 @@ async def test_streamed_calls_in_every_form_are_answered(fake: FakeWorkersAI, fo
     assert sent(fake)[2]["content"] == "SF: dry for 1"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "f"}}])
+async def test_a_forced_call_is_not_forced_again(
+    fake: FakeWorkersAI, choice: Any, stream: bool
+) -> None:
+    """The choice holds for the first turn, or the run would never end."""
+    call = {"tool_calls": [{"name": "get_weather", "arguments": {"city": "SF"}}]}
+    for answer in (call, call, {"response": "Dry."}):
+        fake.streams(answer) if stream else fake.answers(answer)
+    task = TextGeneration([user("Hi")], tool_choice=choice, parallel_tool_calls=False)
+    await fake.client().run_tools(MODEL, task, tools=[get_weather], stream=stream)
+    bodies = [request.json() for request in fake.requests]
+    assert [body.get("tool_choice") for body in bodies] == [choice, None, None]
+    assert [body["parallel_tool_calls"] for body in bodies] == [False] * 3
+
+
 async def test_repeated_call_ids_are_replaced(fake: FakeWorkersAI) -> None:
     """Within a turn and across turns: each result has the id of its own call."""
     call = {"id": "functions.get_weather:0", "type": "function"}

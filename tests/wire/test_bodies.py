@@ -536,3 +536,89 @@ def test_llama_gets_its_calls_as_text(model: str, content: str) -> None:
     assert bool(messages[1]["content"]) == bool(content)
     assert [one["id"] for one in messages[1]["tool_calls"]] == ["c1", "c2"]
     assert messages[2]["content"] == "I look."
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        ("@cf/google/gemma-4-26b-a4b-it", ["enable_thinking"]),
+        ("@cf/zai-org/glm-4.7-flash", ["enable_thinking"]),
+        ("@cf/zai-org/glm-5.2", ["enable_thinking"]),
+        ("@cf/qwen/qwen3.8-27b", ["enable_thinking"]),
+        ("@cf/qwen/qwen3-30b-a3b-fp8", ["enable_thinking"]),
+        ("@cf/deepseek-ai/deepseek-v4-pro-0813", ["enable_thinking"]),
+        ("@cf/nvidia/nemotron-3-120b-a12b", ["enable_thinking"]),
+        ("@cf/moonshotai/kimi-k2.6", ["thinking", "enable_thinking"]),
+    ],
+)
+@pytest.mark.parametrize("thinking", [False, True])
+def test_thinking_is_switched_in_the_way_of_the_family(
+    model: str, names: list[str], thinking: bool
+) -> None:
+    """In the options of the chat template. Source: the models' types; changelog of 2026-04-20."""
+    written = ",".join(f'"{name}":{json.dumps(thinking)}' for name in names)
+    prompt = Prompt("Hi", thinking=thinking)
+    expected = f'{{"prompt":"Hi","chat_template_kwargs":{{{written}}}}}'
+    assert bytes_of(encode(prompt, model)).decode() == expected
+    chat = TextGeneration(
+        [user("Hi")], thinking=thinking, chat_template_kwargs={"clear_thinking": False}
+    )
+    expected = (
+        '{"messages":[{"role":"user","content":"Hi"}],'
+        f'"chat_template_kwargs":{{"clear_thinking":false,{written}}}}}'
+    )
+    assert json.loads(bytes_of(encode(chat, model))) == json.loads(expected)
+    chat = TextGeneration(
+        [user("Hi")], thinking=thinking, extra={"chat_template_kwargs": {"clear_thinking": False}}
+    )
+    assert json.loads(bytes_of(encode(chat, model))) == json.loads(expected)
+    clash = TextGeneration(
+        [user("Hi")], thinking=thinking, chat_template_kwargs={names[0]: thinking}
+    )
+    with pytest.raises(InputError, match=f"chat_template_kwargs must not repeat {names[0]}"):
+        encode(clash, model)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "@cf/openai/gpt-oss-120b",
+        "@cf/openai/gpt-oss-20b",
+        "@cf/moonshotai/kimi-k2.7-code",
+        "@cf/zai-org/glm-5.3",
+        "@cf/zai-org/glm-5.3-flash",
+    ],
+)
+def test_models_that_always_think_refuse_to_be_told_not_to(model: str) -> None:
+    """Source: the models' types, "Reasoning is always enabled"."""
+    with pytest.raises(InputError, match=f"thinking must not be false for {model}, which always"):
+        encode(Prompt("Hi", thinking=False), model)
+    assert bytes_of(encode(Prompt("Hi", thinking=True), model)) == b'{"prompt":"Hi"}'
+
+
+@pytest.mark.parametrize(
+    "model",
+    [OTHER, "@cf/meta/llama-3.1-8b-instruct-fast", "openai/gpt-4.1", "dynamic/gemma-4", "qwen3"],
+)
+@pytest.mark.parametrize("thinking", [False, True])
+def test_thinking_is_refused_for_other_models(model: str, thinking: bool) -> None:
+    """It would be ignored, or refused by the service."""
+    with pytest.raises(InputError, match=f"thinking must not be set for {model}: it is not known"):
+        encode(Prompt("Hi", thinking=thinking), model)
+
+
+def test_a_field_that_is_called_thinking_is_sent_unchanged() -> None:
+    """Models of other providers have one."""
+    task = Prompt("Hi", extra={"thinking": {"type": "disabled"}})
+    expected = b'{"prompt":"Hi","thinking":{"type":"disabled"}}'
+    for model in (OTHER, "@cf/google/gemma-4-26b-a4b-it"):
+        assert bytes_of(encode(task, model)) == expected
+
+
+def test_options_of_a_stream_are_sent_only_with_a_stream() -> None:
+    """One task can be run and streamed."""
+    task = Prompt("Hi", stream_options={"include_usage": True})
+    assert bytes_of(encode(task)) == b'{"prompt":"Hi"}'
+    assert bytes_of(encode(task, added={"stream": False})) == b'{"prompt":"Hi","stream":false}'
+    expected = b'{"prompt":"Hi","stream_options":{"include_usage":true},"stream":true}'
+    assert bytes_of(encode(task, added={"stream": True})) == expected

@@ -340,3 +340,29 @@ def test_what_other_providers_do_not_take_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         build(task, GPT, stream=stream, options=options)
+
+
+def test_the_fields_of_a_chat_are_those_of_a_run() -> None:
+    """Thinking is switched for the model; options of a stream are sent only with a stream."""
+    task = TextGeneration(
+        [user("Hi")],
+        thinking=False,
+        reasoning_effort=None,
+        stop=["a"],
+        tool_choice="auto",
+        stream_options={"include_usage": True},
+    )
+    model = "@cf/google/gemma-4-26b-a4b-it"
+    whole = {
+        "model": model,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "chat_template_kwargs": {"enable_thinking": False},
+        "reasoning_effort": None,
+        "stop": ["a"],
+        "tool_choice": "auto",
+    }
+    assert fields(task, model, options=CHAT) == whole
+    streamed = {**whole, "stream": True, "stream_options": {"include_usage": True}}
+    assert fields(task, model, options=CHAT, stream=True) == streamed
+    with pytest.raises(InputError, match="thinking must not be set for dynamic/support"):
+        fields(task)

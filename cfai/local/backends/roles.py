@@ -34,6 +34,8 @@ class GenerationRequest:
     """A raw prompt, or the messages of a conversation."""
     max_tokens: int
     seed: int | None = None
+    stop: Sequence[str] = ()
+    """The texts at which the generation ends; they are not part of the output."""
     sampling: Mapping[str, float] = field(factory=dict)
     """Sampling parameters, with llama.cpp's names."""
     schema: Mapping[str, Any] | None = None

@@ -134,6 +134,8 @@ def _build_body(request: GenerationRequest) -> dict[str, Any]:
         "max_tokens": request.max_tokens,
         **request.sampling,
     }
+    if request.stop:
+        body["stop"] = list(request.stop)
     if request.seed is not None:
         # The highest seed means "random". A cached prompt was computed in other batches with other
         # rounding errors, so the text would not be reproducible.

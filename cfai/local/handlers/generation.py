@@ -176,6 +176,7 @@ def parse_generation_request(body: JsonBody) -> GenerationRequest:
     for name in ("tools", "functions"):
         if body.get(name):
             raise errors.not_supported(f"the local text model can't call tools: omit {name}")
+    _check_unsupported_fields(body)
     if body.get("image") is not None:
         raise errors.not_supported(_TEXT_ONLY)
     messages = [
@@ -183,16 +184,59 @@ def parse_generation_request(body: JsonBody) -> GenerationRequest:
         for message in (body["messages"] if chat else [{"role": "user", "content": body["prompt"]}])
     ]
     raw = "\n".join(message["content"] for message in messages)
-    max_tokens = _MAX_TOKENS if body.get("max_tokens") is None else body["max_tokens"]
-    if max_tokens < 1:
-        raise errors.bad_input(f"max_tokens must be at least 1, got {max_tokens}")
     return GenerationRequest(
         prompt=raw if body.get("raw") else messages,
-        max_tokens=int(max_tokens),
+        max_tokens=_read_max_tokens(body),
         seed=None if body.get("seed") is None else int(body["seed"]),
+        stop=_read_stop(body),
         sampling=_read_sampling(body),
         schema=_read_response_format(body),
     )
+
+
+_WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = {
+    "tool_choice": (None, "auto", "none"),
+    "reasoning_effort": (None, "none"),
+    "logprobs": (None, False),
+    "top_logprobs": (None, 0),
+}
+"""The values that ask for nothing, of fields that the local text model does not support."""
+
+
+def _check_unsupported_fields(body: JsonBody) -> None:
+    problem = "must be omitted: the local text model does not support it"
+    for name, values in _WITHOUT_EFFECT.items():
+        if body.get(name) not in values:
+            raise errors.bad_input(f"{name} {problem}")
+    options: dict[str, Any] = body.get("chat_template_kwargs") or {}
+    for name in ("enable_thinking", "thinking"):
+        if options.get(name):
+            raise errors.bad_input(f"chat_template_kwargs.{name} {problem}")
+    if (body.get("stream_options") or {}).get("include_obfuscation"):
+        raise errors.bad_input(f"stream_options.include_obfuscation {problem}")
+
+
+def _read_max_tokens(body: JsonBody) -> int:
+    """Return the lower one of the two limits, if there are both."""
+    limits = {
+        name: body[name]
+        for name in ("max_tokens", "max_completion_tokens")
+        if body.get(name) is not None
+    }
+    for name, limit in limits.items():
+        if limit < 1:
+            raise errors.bad_input(f"{name} must be at least 1, got {limit}")
+    return int(min(limits.values(), default=_MAX_TOKENS))
+
+
+def _read_stop(body: JsonBody) -> tuple[str, ...]:
+    stop = body.get("stop")
+    if stop is None:
+        return ()
+    texts = (stop,) if isinstance(stop, str) else tuple(stop)
+    if not all(texts):
+        raise errors.bad_input("stop must not contain an empty text")
+    return texts
 
 
 def _join_parts(content: str | Sequence[str | Mapping[str, Any]]) -> str:

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from cfai.local import backends
 from cfai.local.backends.roles import GenerationEnd, GenerationRequest, TextGenerator
@@ -56,6 +57,18 @@ def test_a_generation_can_be_stopped_between_two_pieces() -> None:
     )
     assert end.reason == "stopped"
     assert end.completion_tokens < 20
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_generation_ends_before_a_stop_text(*, raw: bool) -> None:
+    question = "Count from one to ten."
+    prompt = question if raw else chat(question)
+    request = GenerationRequest(prompt, max_tokens=30, seed=1)
+    text, _ = generate(request)
+    word = text.split()[2]
+    stopped, end = generate(evolve(request, stop=(word, "never written")))
+    assert stopped == text.partition(word)[0]
+    assert end.reason == "stop"
 
 
 def test_a_generation_can_be_stopped_while_reading_the_prompt() -> None:

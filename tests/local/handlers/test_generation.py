@@ -118,6 +118,81 @@ async def test_max_tokens_limits_the_text(local: Local) -> None:
 
 
 @pytest.mark.parametrize(
+    ("limits", "length"),
+    [
+        ({"max_completion_tokens": 3}, 3),
+        ({"max_completion_tokens": 3, "max_tokens": 5}, 3),
+        ({"max_completion_tokens": 5, "max_tokens": 3}, 3),
+    ],
+)
+async def test_the_lower_limit_counts(local: Local, limits: dict[str, int], length: int) -> None:
+    body = {"prompt": "Count to one hundred.", "seed": 1, **limits}
+    usage = (await local.post(LLAMA, body)).result["usage"]
+    assert usage["completion_tokens"] == length
+
+
+async def test_the_text_ends_before_a_stop_text(local: Local) -> None:
+    body = {"prompt": "Count to one hundred.", "seed": 1, "max_tokens": 20}
+    text = (await local.post(LLAMA, body)).result["response"]
+    word = text.split()[1]
+    for stop in (word, [word], ["never written", word]):
+        stopped = (await local.post(LLAMA, {**body, "stop": stop})).result["response"]
+        assert stopped == text.partition(word)[0]
+        streamed = await local.post(LLAMA, {**body, "stop": stop, "stream": True})
+        assert text_of(streamed.body) == stopped
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"reasoning_effort": None},
+        {"reasoning_effort": "none"},
+        {"chat_template_kwargs": {"enable_thinking": False, "thinking": False}},
+        {"chat_template_kwargs": {"clear_thinking": False}},
+        {"logprobs": False, "top_logprobs": 0},
+        {"tool_choice": "auto", "parallel_tool_calls": False},
+        {"tool_choice": "none", "tools": []},
+        {"n": 1},
+        {"stream_options": {"include_usage": True}, "stream": True},
+    ],
+)
+async def test_fields_that_ask_for_nothing_are_accepted(
+    local: Local, fields: dict[str, Any]
+) -> None:
+    messages = [{"role": "user", "content": "Hi"}]
+    reply = await local.post(LLAMA, {"messages": messages, "max_tokens": 1, **fields})
+    assert reply.status == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"reasoning_effort": "low"}, "reasoning_effort"),
+        ({"chat_template_kwargs": {"enable_thinking": True}}, r"chat_template_kwargs\.enable_thi"),
+        ({"chat_template_kwargs": {"thinking": True}}, r"chat_template_kwargs\.thinking"),
+        ({"chat_template_kwargs": []}, "chat_template_kwargs"),
+        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
+        ({"n": 2}, "n must be 1"),
+        ({"stop": ""}, "stop"),
+        ({"stop": ["a", ""]}, "stop"),
+        ({"max_completion_tokens": 0}, "max_completion_tokens"),
+        ({"stream_options": {"include_obfuscation": True}}, "stream_options"),
+    ],
+)
+async def test_fields_that_cannot_be_honoured_are_refused(
+    local: Local, fields: dict[str, Any], name: str
+) -> None:
+    """By name, and not ignored."""
+    messages = [{"role": "user", "content": "Hi"}]
+    status, code, message = (await local.post(LLAMA, {"messages": messages, **fields})).error
+    assert (status, code) == (400, 5006)
+    assert re.search(name, message)
+
+
+@pytest.mark.parametrize(
     "response_format",
     [{"type": "json_schema", "json_schema": PERSON}, {"json_schema": PERSON}],
 )
