@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cfai._session import limits, pagination, spending  # noqa: F401
     from cfai._wire import version  # noqa: F401
     from cfai.resources import finetunes, markdown, models, queue  # noqa: F401
-    from cfai.streaming import stream  # noqa: F401
+    from cfai.streaming import audio, stream  # noqa: F401
 
 _EXPORTS = {
     "cfai._session.limits": "Adaptive",
@@ -46,6 +46,7 @@ _EXPORTS = {
     "cfai.resources.models": "Author Model ModelSchema ModelTask Models Price",
     "cfai.resources.queue": "QueuedBatch QueuedItem",
     "cfai.settings": "Gateway Options Polling Retries Retry Timeouts",
+    "cfai.streaming.audio": "AudioStream",
     "cfai.streaming.stream": "TokenStream",
     "cfai.tasks": (
         "Answer Audio AutomaticSpeechRecognition Binary Box CodeFunction Description Detection "

@@ -46,6 +46,7 @@ from cfai.resources.markdown import Markdown, MarkdownFormat
 from cfai.resources.models import Author, Model, Models, ModelSchema, ModelTask, Price
 from cfai.resources.queue import QueuedBatch, QueuedItem
 from cfai.settings import Gateway, Options, Polling, Retries, Retry, Timeouts
+from cfai.streaming.audio import AudioStream
 from cfai.streaming.stream import TokenStream
 from cfai.tasks import (
     Answer,
@@ -147,6 +148,7 @@ __all__ = [
     "AnswerTooLarge",
     "AnyTool",
     "Audio",
+    "AudioStream",
     "AuthenticationError",
     "Author",
     "AutomaticSpeechRecognition",

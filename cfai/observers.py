@@ -107,7 +107,8 @@ class Ending:
     """Seconds from the beginning of the call to its end; for a stream, to the end of the stream."""
 
     answer: Answer | None = field(default=None, repr=False)
-    """The answer; of a stream that ended early, the part that had arrived."""
+    """The answer; of a stream that ended early, the part that had arrived. Of a sound that was read
+    as it arrived, an `Audio` without its bytes."""
 
     error: BaseException | None = None
     """The error that ended it."""

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from cfai.resources.markdown import Markdown, MarkdownFormat, ToConvert
     from cfai.resources.models import Models
     from cfai.settings import Gateway, Polling, Retries, Timeouts, Unset
+    from cfai.streaming.audio import AudioStream
     from cfai.streaming.stream import TokenStream
-    from cfai.tasks import Pooling, Prompt, Text
+    from cfai.tasks import Audio, Pooling, Prompt, Text
     from cfai.tools import AnyTool, ToolRun
 
 __all__ = ["WorkersAI"]
@@ -91,16 +92,14 @@ class WorkersAI(Client, TypedRuns):
             concurrency: The most concurrent attempts per model, per event loop: a number, or an
                 `Adaptive` limit that falls when the service refuses (429). Attempts of embedding
                 jobs count too. A stream counts until its first event.
-            budget: The most neurons to spend, 0 or more, as counted by `spent`: once they are used
-                up, calls raise `BudgetExceeded` and are not sent. Calls in flight are completed.
+            budget: Once `spent` has as many neurons, calls raise `BudgetExceeded` and are not sent.
             headers: Sent with every request.
             proxy: The address of a proxy. Defaults to the environment's (`HTTPS_PROXY`, …).
             session: An aiohttp session to use instead; the client does not close it.
             max_answer_bytes: The size limit of a response, decompressed. Streams have none.
             max_event_bytes: The size limit of one event of a stream.
             allow_insecure: Send credentials over plain http to other machines, too.
-            observers: Called with each run: its start, its retries, its tokens and its end, for
-                example `cfai.telemetry.spans()` (see `cfai.observers`).
+            observers: Called with each run, as `cfai.telemetry.spans()` is; see `cfai.observers`.
 
         Raises:
             ConfigError: The account or the credentials are missing or invalid.
@@ -136,8 +135,6 @@ class WorkersAI(Client, TypedRuns):
         observers: Iterable[Observer] | None = None,
     ) -> Self:
         """Return a copy with other options. It shares the connections and does not close them.
-
-        It also shares `spent` and the budget.
 
         Args:
             timeouts: Replace the client's.
@@ -263,6 +260,20 @@ class WorkersAI(Client, TypedRuns):
         """
         check_keywords("stream", unknown)
         return self._runs.stream(model, task, options)
+
+    def audio(
+        self, model: str, task: Task[Audio] | Mapping[str, Any], *, options: Options | None = None
+    ) -> AudioStream:
+        """Run a text-to-speech *model* and return its sound as it arrives.
+
+        Nothing is sent until the stream is entered, iterated or saved.
+
+        Args:
+            model: The model's name, such as `@cf/deepgram/aura-1`.
+            task: A `SpeechSynthesis`, a `TextToSpeech`, or a mapping for any model that speaks.
+            options: Options for this call only.
+        """
+        return self._runs.audio(model, task, options)
 
     def run_tools(
         self,
@@ -462,7 +473,7 @@ class WorkersAI(Client, TypedRuns):
 
     @property
     def spent(self) -> Spent:
-        """What the calls of this client and its copies have cost, as the service reported it."""
+        """What this client and its copies, which share a budget, have cost, as reported."""
         return self._account.spending.spent
 
     # Resources

@@ -75,7 +75,8 @@ class Session:
         Args:
             read_response: Reads a complete response, and raises `StatusError` if it is an error
                 response. An error that it raises counts as a failed attempt.
-            open_stream: The same for an event stream, whose body it must close.
+            open_stream: The same for an event stream, and for media if `request.streams_media`,
+                whose body it must close.
             throttle: Grants a permit for each attempt. A permit is held until the response was read
                 or the stream was opened.
             deadline: Of the whole call, if it began before this request.
@@ -205,7 +206,7 @@ class Session:
                 loop.track(response)
                 status, headers = response.status, response.headers
                 kind = responses.read_media_type(headers)
-                if kind == responses.EVENT_STREAM and 200 <= status < 300:
+                if responses.is_stream(status, kind, media=request.streams_media):
                     meta = responses.read_meta(
                         status, headers, attempts=number, elapsed=deadline.elapsed, media_type=kind
                     )

@@ -96,7 +96,8 @@ def read_answer(spec: AnswerSpec, response: Response) -> Answer:
         raise_for_status(response)
         if response.media_type == "text/html" or not response.body:
             response.json()  # This raises an error that says so.
-        return _complete(_read_binary(response, spec.answer), response.meta, None)
+        binary = _read_binary(response.body, response.media_type, spec.answer)
+        return _complete(binary, response.meta, None)
     result = unwrap_result(read_document(response))
     answer = _read_result(result, spec)
     return _complete(answer, response.meta, None if isinstance(answer, Binary) else result)
@@ -156,7 +157,8 @@ def read_media(remote: RemoteMedia, response: Response) -> Answer:
         DecodeError: It sent something else.
     """
     raise_for_status(response)
-    return _complete(_read_binary(response, remote.spec.answer), remote.meta, remote.raw)
+    binary = _read_binary(response.body, response.media_type, remote.spec.answer)
+    return _complete(binary, remote.meta, remote.raw)
 
 
 def read_item(spec: AnswerSpec, result: Any, meta: Meta) -> Answer:
@@ -213,9 +215,18 @@ def _holds_json(response: Response, expected: type[Answer]) -> bool:
     return vague and response.body[:1] in (b"{", b"[")
 
 
-def _read_binary(response: Response, expected: type[Answer]) -> Binary:
+def read_sound(data: bytes, media_type: str) -> Audio:
+    """The first bytes of a body as a sound.
+
+    Raises:
+        DecodeError: The Content-Type, or else the bytes, name something else.
+    """
+    return cast("Audio", _read_binary(data, media_type, Audio))
+
+
+def _read_binary(data: bytes, content_type: str, expected: type[Answer]) -> Binary:
     """The bytes of a response, in the expected class or in the one that their type names."""
-    data, media_type = response.body, response.media_type
+    media_type = content_type
     vague = media_type in ("", "application/octet-stream")
     if vague:
         media_type = media.media_type(data)
@@ -224,7 +235,7 @@ def _read_binary(response: Response, expected: type[Answer]) -> Binary:
         return named(data, media_type)
     fits = issubclass(named, expected) or (vague and named is Binary)
     if not (fits and issubclass(expected, Binary)):
-        received = f"{len(data)} bytes of {response.media_type or 'no Content-Type'}"
+        received = content_type or f"no Content-Type, and bytes of {media_type}"
         raise DecodeError(f"expected {expected.__name__}, got {received}")
     return expected(data, media_type)
 

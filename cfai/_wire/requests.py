@@ -36,6 +36,8 @@ class Request:
     """The model that it runs, if it runs one."""
     route: Route = "run"
     """The route of a run."""
+    streams_media: bool = False
+    """Whether a successful response of a type other than JSON and text is read as it arrives."""
 
 
 # Paths: names are checked and then kept literally; nothing is percent-encoded

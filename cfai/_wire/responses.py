@@ -25,6 +25,15 @@ def is_json_type(media_type: str) -> bool:
     return media_type == "application/json" or media_type.endswith("+json")
 
 
+def is_stream(status: int, media_type: str, *, media: bool) -> bool:
+    """Whether a response is read as it arrives: events, and *media* if requested; but no errors."""
+    if not 200 <= status < 300:
+        return False
+    if media_type == EVENT_STREAM:
+        return True
+    return media and not is_json_type(media_type) and not media_type.startswith("text/")
+
+
 def read_meta(
     status: int,
     headers: Mapping[str, str],

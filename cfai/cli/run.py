@@ -14,6 +14,7 @@ from cfai.errors import BadRequest, InputError
 from cfai.profiles import profile
 from cfai.tasks import (
     Answer,
+    Audio,
     AutomaticSpeechRecognition,
     Binary,
     Decide,
@@ -104,6 +105,11 @@ async def _run_model(
     generates_text: bool,
 ) -> None:
     async with clients.open_client(local=local, generates_text=generates_text) as ai:
+        if isinstance(task, Task) and task.answer is Audio and target.path is None:
+            async with ai.audio(model, task) as audio:
+                async for chunk in audio:
+                    target.write_bytes(chunk)
+            return
         answer = await ai.run(model, task)
         match answer:
             case Binary():

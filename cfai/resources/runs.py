@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 import attrs
@@ -44,6 +45,7 @@ from cfai.resources.queue import BatchStatus, QueuedTask
 from cfai.settings import Options, Retries, Retry, Settings
 from cfai.tasks import (
     Answer,
+    Audio,
     Embeddings,
     Message,
     Pooling,
@@ -58,6 +60,7 @@ from cfai.tasks import (
 if TYPE_CHECKING:
     from cfai._session.observation import CallObservation
     from cfai.observers import Observer
+    from cfai.streaming.audio import AudioStream, OpenedAudio
     from cfai.streaming.events import EventReader
     from cfai.streaming.stream import TokenStream
 
@@ -268,13 +271,8 @@ class Runs:
         async def open_events() -> EventReader | Text:
             if observation is None:
                 return await self._open_events(model, task, spec, options)
-            settings = self.account.settings.for_call(options)
-            observation.start(settings, model, task, stream=True)
-            with observation.running():
-                observed_options = observation.call_options(options, settings)
-                events = await self._open_events(model, task, spec, observed_options)
-            observation.stream_began()
-            return events
+            with self._opening(observation, model, task, options) as observed:
+                return await self._open_events(model, task, spec, observed)
 
         return TokenStream(
             open_events,
@@ -282,6 +280,61 @@ class Runs:
             observation=observation,
             spending=self.account.spending,
         )
+
+    def audio(self, model: str, task: Any, options: Options | None) -> AudioStream:
+        """Return a stream of a sound. It sends the request when it is opened."""
+        from cfai.streaming.audio import AudioStream
+
+        speaks = isinstance(task, Task) and issubclass(task.answer, Audio)
+        if not speaks and not isinstance(task, Mapping):
+            kinds = "a SpeechSynthesis, a TextToSpeech or a mapping of fields"
+            raise InputError(f"task must be {kinds}, got {type(task).__name__}")
+        observation = self._observe() if self.observers else None
+
+        async def open_source() -> OpenedAudio:
+            if observation is None:
+                return await self._open_audio(model, task, options)
+            with self._opening(observation, model, task, options) as observed:
+                return await self._open_audio(model, task, observed)
+
+        return AudioStream(open_source, observation=observation, spending=self.account.spending)
+
+    async def _open_audio(self, model: str, task: RunInput, options: Options | None) -> OpenedAudio:
+        """The first bytes of a sound with the body of the rest, or the whole sound."""
+        from cfai.streaming.audio import open_audio
+
+        self.account.spending.check_budget()
+        settings = self.account.settings.for_call(options)
+        request = await _build_request(settings, model, task, options, stream=False)
+        request.streams_media = True
+        spec = AnswerSpec(Audio)
+        read = read_universal_answer if request.route == "universal" else read_answer
+
+        def read_response(response: Response) -> OpenedAudio | RemoteMedia:
+            answer = read(spec, response)
+            return answer if isinstance(answer, RemoteMedia) else (cast("Audio", answer), None)
+
+        opened = await self.account.session.call(
+            request,
+            settings,
+            read_response=read_response,
+            open_stream=open_audio,
+            throttle=self.account.session.connections.throttle_for_call(model),
+        )
+        if isinstance(opened, RemoteMedia):
+            return cast("Audio", await self._download(opened, settings)), None
+        return opened
+
+    @contextmanager
+    def _opening(
+        self, observation: CallObservation, model: str, task: RunInput, options: Options | None
+    ) -> Iterator[Options]:
+        """Observe the opening of a stream; gives the options to open it with."""
+        settings = self.account.settings.for_call(options)
+        observation.start(settings, model, task, stream=True)
+        with observation.running():
+            yield observation.call_options(options, settings)
+        observation.stream_began()
 
     async def _open_events(
         self, model: str, task: RunInput, spec: AnswerSpec, options: Options | None

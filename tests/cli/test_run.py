@@ -151,6 +151,16 @@ async def test_bytes_to_a_pipe(cfai: Cfai, fake: FakeWorkersAI) -> None:
     assert (done.code, done.out) == (0, PNG)
 
 
+async def test_speech_is_piped_as_it_arrives(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    rest = asyncio.Event()
+    fake.says(b"ID3\x04", rest, b"more", content_type="audio/mpeg", framing="chunked")
+    async with cfai.running("run", "@cf/deepgram/aura-1", "Good day") as running:
+        await running.reads(b"ID3\x04")
+        rest.set()
+        done = await running.done()
+    assert (done.code, done.out) == (0, b"more")
+
+
 async def test_bytes_to_a_file(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
     """-o replaces the file; base64 of the service is decoded."""
     fake.answers({"image": "iVBORw0KGgo="})
