@@ -38,6 +38,9 @@ class MediaForm(StrEnum):
     RAW = "raw"
     """The bytes are the request body, which cannot contain other fields."""
 
+    DATA_URI = "data_uri"
+    """A `data:` URI in the JSON: base64 with the media type."""
+
     BASE64 = "base64"
     """A base64 string in the JSON: 1.33 times the size."""
 

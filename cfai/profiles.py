@@ -6,11 +6,13 @@ override them.
 
 import sys
 import warnings
+from collections.abc import Mapping
 from datetime import date
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from cfai.errors import ModelRetired, ModelRetiredWarning
 from cfai.media import MediaForm
@@ -45,6 +47,19 @@ class Profile:
     A raw body cannot contain other fields. If a task has any, integers are sent instead, unless
     `options_in_query`.
     """
+
+    raw_type: str | None = None
+    """The Content-Type of a raw body; `None` is the detected type of the media."""
+
+    field_names: Mapping[str, str | None] = field(default=MappingProxyType({}), hash=False)
+    """Its names of the fields that tasks call otherwise; `None` for a field that it does not
+    have."""
+
+    queue_field_names: Mapping[str, str | None] = field(default=MappingProxyType({}), hash=False)
+    """The same for its queue, if that takes other fields."""
+
+    default_fields: Mapping[str, Any] = field(default=MappingProxyType({}), hash=False)
+    """Fields that are sent unless the task sets them."""
 
     options_in_query: bool = False
     """Whether the other fields are sent in the query string of a request with a raw body."""
@@ -332,6 +347,8 @@ _MODEL_FORMS = {
     "@cf/openai/whisper": MediaForm.RAW,
     "@cf/openai/whisper-tiny-en": MediaForm.RAW,
     "@cf/deepgram/nova-3": MediaForm.RAW,
+    "@cf/moondream/moondream3.1-9B-A2B": MediaForm.DATA_URI,
+    "@cf/nvidia/nemotron-speech-streaming-en-0.6b": MediaForm.BASE64,
     "@cf/openai/whisper-large-v3-turbo": MediaForm.BASE64,
     "@cf/pipecat-ai/smart-turn-v2": MediaForm.BASE64,
     "@cf/black-forest-labs/flux-2-dev": MediaForm.MULTIPART,
@@ -340,6 +357,95 @@ _MODEL_FORMS = {
 }
 # The API's schema has a field for base64 (`image_b64`) for this task, besides the one for integers.
 _TASK_FORMS = {"Text-to-Image": MediaForm.BASE64}
+
+# Source: Cloudflare's OpenAPI document of August 2024, and `format: binary` in the input schemas.
+# nova-3 needs the real type (Cloudflare docs, nova-3).
+_RAW_TYPES = dict.fromkeys(
+    [model for model, form in _MODEL_FORMS.items() if form is MediaForm.RAW],
+    "application/octet-stream",
+)
+del _RAW_TYPES["@cf/deepgram/nova-3"]
+
+# Source: the models' input schemas.
+_NO_IMAGE: Mapping[str, str | None] = dict.fromkeys(["image", "image_b64", "mask", "strength"])
+_AURA: Mapping[str, str | None] = {"prompt": "text", "lang": None}
+_LANGUAGE: Mapping[str, str | None] = {"source_lang": "language", "target_lang": None}
+_FLUX_2: Mapping[str, str | None] = {
+    **dict.fromkeys(["image_b64", "mask", "strength", "negative_prompt"]),
+    "image": "input_image_0",
+    "num_steps": "steps",
+}
+_FIELD_NAMES: Mapping[str, Mapping[str, str | None]] = {
+    # It translates from English only.
+    "@cf/ai4bharat/indictrans2-en-indic-1B": {
+        "target_lang": "target_language",
+        "source_lang": None,
+    },
+    # The schema has no seed, but the example on the model's page sends one.
+    "@cf/black-forest-labs/flux-1-schnell": {
+        **_NO_IMAGE,
+        **dict.fromkeys(["guidance", "height", "negative_prompt", "width"]),
+        "num_steps": "steps",
+    },
+    # The parts of the form, which the schema leaves open. Source: Cloudflare docs, flux-2; the
+    # image: public projects that use these models.
+    "@cf/black-forest-labs/flux-2-dev": _FLUX_2,
+    "@cf/black-forest-labs/flux-2-klein-4b": _FLUX_2,
+    "@cf/black-forest-labs/flux-2-klein-9b": _FLUX_2,
+    "@cf/deepgram/aura-1": _AURA,
+    "@cf/deepgram/aura-2-en": _AURA,
+    "@cf/deepgram/aura-2-es": _AURA,
+    "@cf/deepgram/nova-3": _LANGUAGE,
+    "@cf/leonardo/lucid-origin": {**_NO_IMAGE, "negative_prompt": None},
+    "@cf/leonardo/phoenix-1.0": _NO_IMAGE,
+    "@cf/moondream/moondream3.1-9B-A2B": {
+        "prompt": "question",
+        **dict.fromkeys(
+            [
+                "frequency_penalty",
+                "ignore_eos",
+                "messages",
+                "presence_penalty",
+                "raw",
+                "repetition_penalty",
+                "seed",
+                "top_k",
+            ]
+        ),
+    },
+    "@cf/myshell-ai/melotts": {
+        "text": "prompt",
+        **dict.fromkeys(["speaker", "encoding", "container", "sample_rate", "bit_rate"]),
+    },
+    "@cf/nvidia/nemotron-speech-streaming-en-0.6b": dict.fromkeys(["source_lang", "target_lang"]),
+    "@cf/openai/whisper-large-v3-turbo": _LANGUAGE,
+}
+
+# The queue of gpt-oss takes the input of OpenAI's Responses.
+_RESPONSES: Mapping[str, str | None] = {
+    "prompt": "input",
+    "messages": "input",
+    "max_tokens": "max_output_tokens",
+    **dict.fromkeys(
+        [
+            "frequency_penalty",
+            "functions",
+            "lora",
+            "presence_penalty",
+            "raw",
+            "repetition_penalty",
+            "response_format",
+            "seed",
+            "tools",
+            "top_k",
+        ]
+    ),
+}
+_QUEUE_FIELD_NAMES = {"@cf/openai/gpt-oss-120b": _RESPONSES, "@cf/openai/gpt-oss-20b": _RESPONSES}
+
+# moondream streams unless it is told not to.
+_DEFAULT_FIELDS = {"@cf/moondream/moondream3.1-9B-A2B": {"stream": False}}
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 # Source: the input types of the models in @cloudflare/workers-types 5.20261117.1. Kimi's have
@@ -397,6 +503,10 @@ def profile(model: str) -> Profile:
         retired=_RETIREMENTS.get(model),
         successor=_SUCCESSORS.get(model),
         media=_MODEL_FORMS.get(model) or _TASK_FORMS.get(task, MediaForm.INTEGERS),
+        raw_type=_RAW_TYPES.get(model),
+        field_names=_FIELD_NAMES.get(model, _NONE),
+        queue_field_names=_QUEUE_FIELD_NAMES.get(model, _NONE),
+        default_fields=_DEFAULT_FIELDS.get(model, _NONE),
         options_in_query=model == "@cf/deepgram/nova-3",
         websocket_only=model == "@cf/deepgram/flux",
         texts_per_request=texts,

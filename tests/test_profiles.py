@@ -45,6 +45,8 @@ def test_an_unknown_model_has_the_defaults_of_the_api() -> None:
         ("@cf/deepgram/nova-3", MediaForm.RAW),
         ("@cf/openai/whisper-large-v3-turbo", MediaForm.BASE64),
         ("@cf/pipecat-ai/smart-turn-v2", MediaForm.BASE64),
+        ("@cf/moondream/moondream3.1-9B-A2B", MediaForm.DATA_URI),
+        ("@cf/nvidia/nemotron-speech-streaming-en-0.6b", MediaForm.BASE64),
         ("@cf/runwayml/stable-diffusion-v1-5-img2img", MediaForm.BASE64),
         ("@cf/runwayml/stable-diffusion-v1-5-inpainting", MediaForm.BASE64),
         ("@cf/black-forest-labs/flux-2-dev", MediaForm.MULTIPART),
@@ -54,6 +56,14 @@ def test_an_unknown_model_has_the_defaults_of_the_api() -> None:
 )
 def test_media_forms_of_models(model: str, form: MediaForm) -> None:
     assert profile(model).media is form
+
+
+def test_raw_media_have_their_own_type_for_nova_3_only() -> None:
+    raw = [model for model in TASKS if profile(model).media is MediaForm.RAW]
+    types = {model: profile(model).raw_type for model in raw}
+    assert types.pop("@cf/deepgram/nova-3") is None
+    assert set(types.values()) == {"application/octet-stream"}
+    assert profile("@cf/some/model").raw_type is None
 
 
 def test_models_with_options_in_the_query_or_only_websockets() -> None:

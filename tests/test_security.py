@@ -175,7 +175,7 @@ RAW_ECHOES: dict[str, bytes] = {
     ),
     "in an event of an odd form": (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
-        b'data: {"response":"a"}\n\ndata: {"response":["%b"]}\n\ndata: [DONE]\n\n'
+        b'data: {"response":"a"}\n\ndata: {"tool_calls":{"a":"%b"}}\n\ndata: [DONE]\n\n'
     ),
     "in the id of an event": (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
@@ -228,7 +228,7 @@ CUT_ECHOES: dict[str, bytes] = {
     ),
     "in an event": (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
-        b'data: {"response":"a"}\n\ndata: {"response":["%b%b%b"]}\n\n'
+        b'data: {"response":"a"}\n\ndata: {"tool_calls":["%b%b%b"]}\n\n'
     ),
     "in an event of an error": (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"

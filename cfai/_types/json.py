@@ -6,9 +6,12 @@ about form: unknown keys are ignored, so that the service can add some.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
@@ -26,8 +29,13 @@ def dumps(value: Any) -> bytes:
     return orjson.dumps(value)
 
 
-def loads(data: bytes | bytearray | memoryview | str) -> Any:
-    """Decode JSON. Invalid UTF-8 is decoded as U+FFFD, as in a browser.
+def loads(data: bytes | bytearray | memoryview | str, *, allow_nan: bool = False) -> Any:
+    """Decode JSON. Invalid UTF-8 and half an escaped surrogate pair are decoded as U+FFFD.
+
+    Args:
+        data: The JSON text.
+        allow_nan: Whether `NaN`, `Infinity` and `-Infinity`, which Python's own encoder writes, are
+            numbers.
 
     Raises:
         ValueError: It is not JSON.
@@ -35,12 +43,34 @@ def loads(data: bytes | bytearray | memoryview | str) -> Any:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
-        if isinstance(data, str):
+        text = data if isinstance(data, str) else bytes(data).decode("utf-8", "replace")
+        repaired = _SURROGATES.sub(_replace_half, text)
+        if allow_nan and _NOT_FINITE.search(repaired):
+            return _loads_with_nan(repaired)
+        if repaired == text and (isinstance(data, str) or "\ufffd" not in text):
             raise
-        text = bytes(data).decode("utf-8", "replace")
-        if "\ufffd" not in text:
-            raise
-        return orjson.loads(text)
+        return orjson.loads(repaired)
+
+
+_NOT_FINITE: Final = re.compile("NaN|Infinity")
+
+# An escaped backslash, a whole surrogate pair, or half of one. A service in JavaScript writes half
+# an emoji as valid JSON (ECMA-262, well-formed JSON.stringify).
+_SURROGATES: Final = re.compile(
+    r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+
+
+def _replace_half(match: re.Match[str]) -> str:
+    return r"\ufffd" if match["half"] else match[0]
+
+
+def _loads_with_nan(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError as exc:
+        raise ValueError("the JSON is nested too deep") from exc
 
 
 class _WrongType(TypeError):
@@ -58,14 +88,14 @@ def _structure_text(value: Any, _: Any) -> str:
 
 
 def _structure_float(value: Any, _: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         raise _WrongType(f"must be a number, got {_describe_value(value)}")
     return float(value)
 
 
 def _structure_int(value: Any, _: Any) -> int:
     # The API documents counts as "number": 12.0 is the count 12.
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value % 1:
         raise _WrongType(f"must be a whole number, got {_describe_value(value)}")
     return int(value)
 

@@ -22,6 +22,7 @@ from cfai._wire.errors import (
 from cfai._wire.responses import Response, is_json_type, unwrap_result
 from cfai._wire.text import read_optional_string, read_text, read_usage, undocumented_error
 from cfai._wire.vectors import VectorRows, has_huge_number
+from cfai._wire.written_calls import recover_tool_calls
 from cfai.errors import DecodeError, StreamUnsupported
 from cfai.meta import Meta
 from cfai.tasks import (
@@ -65,19 +66,35 @@ class AnswerSpec:
     """The texts that a ranking refers to."""
     count: int | None = None
     """How many vectors are expected."""
+    tools: frozenset[str] = frozenset()
+    """The names of the tools that the model may call."""
 
 
 def answer_spec(task: Task[Any] | Mapping[str, Any]) -> AnswerSpec:
     """Build the spec of the answer to *task*."""
     if not isinstance(task, Task):
-        return AnswerSpec(Result, bool(task.get("response_format")))
+        tools = _tool_names(task.get("tools"))
+        return AnswerSpec(Result, bool(task.get("response_format")), tools=tools)
     json = getattr(task, "response_format", None) is not None
     documents = getattr(task, "documents", ())
+    tools = _tool_names(getattr(task, "tools", None))
     texts = texts_of(task)
-    if texts is None and not (json or documents):
+    if texts is None and not (json or documents or tools):
         return _PLAIN_SPECS.get(task.answer) or AnswerSpec(task.answer)
     count = None if texts is None else len(texts)
-    return AnswerSpec(task.answer, json=json, documents=tuple(documents), count=count)
+    return AnswerSpec(task.answer, json, tuple(documents), count, tools)
+
+
+def _tool_names(tools: Any) -> frozenset[str]:
+    """The names in a list of tools of either form. The list of a mapping may hold anything."""
+    if not isinstance(tools, list | tuple):
+        return frozenset()
+    names = []
+    for tool in tools:
+        described = tool.get("function", tool) if isinstance(tool, Mapping) else tool
+        is_mapping = isinstance(described, Mapping)
+        names.append(described.get("name") if is_mapping else getattr(tool, "name", None))
+    return frozenset(name for name in names if isinstance(name, str))
 
 
 # Responses
@@ -189,7 +206,7 @@ def read_whole_text(spec: AnswerSpec, response: Response) -> Text:
     result = unwrap_result(read_document(response))
     if not result:
         raise StreamUnsupported("the model answered nothing to a request for a stream: call run()")
-    text = _read_result(result, AnswerSpec(Text, spec.json))
+    text = _read_result(result, AnswerSpec(Text, spec.json, tools=spec.tools))
     return cast("Text", _complete(text, response.meta, result))
 
 
@@ -254,7 +271,7 @@ def _read_result(result: Any, spec: AnswerSpec) -> Answer:
 
 
 def _complete(answer: Answer, meta: Meta, raw: Any) -> Answer:
-    if type(answer) is Embeddings and ("shape" in raw or "data" in raw):
+    if type(answer) is Embeddings:
         # The vectors would stay in memory as lists of floats.
         raw = {key: value for key, value in raw.items() if key not in ("data", "response")}
     # Nobody else has the new answer yet, and to fill it in costs less than a copy.
@@ -309,7 +326,9 @@ def _read_media(result: Any, key: str) -> Binary:
         raise undocumented_error(f"{key} must be a base64 string", text[:60]) from exc
     if not data:
         raise undocumented_error(f"{key} must not be empty", result)
-    return _MEDIA[key](data, media.media_type(data))
+    binary = _MEDIA[key](data, media.media_type(data))
+    usage = read_usage(result.get("usage")) if isinstance(result, dict) else None
+    return binary if usage is None else evolve(binary, usage=usage)
 
 
 def _read_embeddings(result: Any, spec: AnswerSpec) -> Embeddings:
@@ -328,7 +347,7 @@ def _read_embeddings(result: Any, spec: AnswerSpec) -> Embeddings:
     reported = result.get("shape")
     if reported is not None and reported != list(shape):
         raise undocumented_error(f"shape must be that of the data, {list(shape)}", reported)
-    pooling = _read_optional(result, "pooling", str)
+    pooling = read_optional_string(result.get("pooling"))
     return Embeddings(shape, buffer, pooling=pooling, usage=read_usage(result.get("usage")))
 
 
@@ -346,44 +365,55 @@ def _read_floats(rows: list[list[Any]], width: int) -> "array[float]":
     return buffer
 
 
-def _read_optional(result: dict[str, Any], key: str, kind: type[T]) -> T | None:
-    value = result.get(key)
-    return None if value is None else read_as(value, kind, key)
+def _read_side(value: Any, kind: type[T]) -> T | None:
+    """A fact beside the answer itself: `None` if it has another form. `raw` has it as it came."""
+    with suppress(DecodeError):
+        return read_as(value, kind, "value")
+    return None
+
+
+def _read_side_rows(value: Any, kind: type[T]) -> tuple[T, ...]:
+    """The rows of a list beside the answer itself; those of another form are left out."""
+    rows = value if isinstance(value, list) else []
+    read = (_read_side(row, kind) for row in rows)
+    return tuple(row for row in read if row is not None)
 
 
 def _read_transcript(result: Any, _: AnswerSpec) -> Transcript:
     if isinstance(result, dict) and "results" in result:
         return _read_nova(result)
     text = _read_string(result, "text")
-    info = result.get("transcription_info")
-    if not isinstance(info, dict | None):
-        raise undocumented_error("transcription_info must be an object", info)
-    entries = _read_rows(result.get("segments") or [], dict, "segments")
-    complete = [{**entry, "words": entry.get("words") or []} for entry in entries]
-    segments = _read_rows(complete, Segment, "segments")
-    words = _read_words(result.get("words"))
+    info, vtt = result.get("transcription_info"), result.get("vtt")
+    segments = _read_segments(result.get("segments"))
+    words = _read_side_rows(result.get("words"), Word)
     return Transcript(
         text,
-        vtt=_read_optional(result, "vtt", str),
-        word_count=_read_optional(result, "word_count", int),
+        vtt=read_optional_string(vtt),
+        word_count=_read_side(result.get("word_count"), int),
         words=words or tuple(word for segment in segments for word in segment.words),
         segments=segments,
-        info=info,
+        info=info if isinstance(info, dict) else None,
     )
+
+
+def _read_segments(value: Any) -> tuple[Segment, ...]:
+    segments = []
+    for row in value if isinstance(value, list) else []:
+        words = _read_side_rows(row.get("words"), Word) if isinstance(row, dict) else ()
+        segment = _read_side({**row, "words": []}, Segment) if isinstance(row, dict) else None
+        if segment is not None:
+            segments.append(evolve(segment, words=words))
+    return tuple(segments)
 
 
 def _read_nova(result: dict[str, Any]) -> Transcript:
     """Deepgram's form: the first alternative of the first channel."""
     match result["results"]:
         case {"channels": [{"alternatives": [{"transcript": str(text)} as best, *_]}, *_]}:
-            words = _read_words(best.get("words"))
+            words = _read_side_rows(best.get("words"), Word)
             info = {key: value for key, value in best.items() if key == "confidence"}
             return Transcript(text, word_count=len(words) or None, words=words, info=info or None)
     raise undocumented_error("results must have a channel with a transcript", result)
-
-
-def _read_words(value: Any) -> tuple[Word, ...]:
-    return _read_rows(value or [], Word, "words")
 
 
 def _read_translated(result: Any, _: AnswerSpec) -> Translated:
@@ -413,16 +443,24 @@ def _read_ranking(result: Any, spec: AnswerSpec) -> Ranking:
     rows = result.get("response") if isinstance(result, dict) else None
     texts = dict(enumerate(spec.documents))
     ranked = _read_rows(rows, Ranked, "response")
-    return Ranking(tuple(evolve(row, text=texts.get(row.id, row.text)) for row in ranked))
+    # The service sends the rows in any order.
+    best_first = sorted(ranked, key=lambda row: -row.score)
+    items = tuple(evolve(row, text=texts.get(row.id, row.text)) for row in best_first)
+    return Ranking(items, usage=read_usage(result.get("usage")))
+
+
+def _read_text(result: Any, spec: AnswerSpec) -> Text:
+    answer = read_text(result, json_mode=spec.json)
+    return recover_tool_calls(answer, spec.tools) if spec.tools else answer
 
 
 def _read_open_result(result: Any, _: AnswerSpec) -> Answer:
     """The result of a mapping: any value, or one of the two documented forms of base64."""
-    if isinstance(result, dict) and len(result) == 1:
-        ((key, value),) = result.items()
-        if key in _MEDIA and isinstance(value, str):
+    if isinstance(result, dict):
+        keys = list(result.keys() - {"usage"})
+        if len(keys) == 1 and keys[0] in _MEDIA and isinstance(result[keys[0]], str):
             with suppress(DecodeError):
-                return _read_media(result, key)
+                return _read_media(result, keys[0])
     return Result(result)
 
 
@@ -433,7 +471,7 @@ _READERS: Final[dict[type[Answer], Callable[[Any, AnswerSpec], Answer]]] = {
     Audio: lambda result, _: _read_media(result, "audio"),
     Embeddings: _read_embeddings,
     Transcript: _read_transcript,
-    Text: lambda result, spec: read_text(result, json_mode=spec.json),
+    Text: _read_text,
     Translated: _read_translated,
     Summary: lambda result, _: Summary(_read_string(result, "summary")),
     Description: _read_description,

@@ -66,14 +66,12 @@ def encode_run_body(
             return _encode_fields(fields)
         files = {name: bytes(value) for name, value in fields.items() if isinstance(value, _BYTES)}
         return _encode_form({name: fields[name] for name in fields if name not in files}, files)
-    fields = task.payload_for(model)
-    if "options" in fields and "options" in added:
-        added = {**added, "options": {**fields["options"], **added["options"]}}
-    fields.update(added)
+    fields = task_fields(task, traits, traits.field_names, added)
     if not isinstance(task, MediaTask):
-        return _encode_fields(adapt_fields(fields, traits))
-    names = [rule.name for rule in rules(type(task)).values() if rule.kind == "media"]
-    sources = {name: fields.pop(name) for name in names if name in fields}
+        return _encode_fields(fields)
+    media_rules = [rule for rule in rules(type(task)).values() if rule.kind == "media"]
+    names = [traits.field_names.get(rule.name, rule.name) for rule in media_rules]
+    sources = {name: fields.pop(name) for name in names if name is not None and name in fields}
     form = _choose_media_form(task, traits, is_alone=not fields)
     if form is MediaForm.MULTIPART:
         files = {name: media.read(source) for name, source in sources.items()}
@@ -81,12 +79,50 @@ def encode_run_body(
     if form is MediaForm.RAW and len(sources) == 1:
         content = media.read(*sources.values())
         query = {name: _plain_text(value, name) for name, value in fields.items()}
-        return EncodedBody(content, media.media_type(content), query)
+        return EncodedBody(content, traits.raw_type or media.media_type(content), query)
     return _encode_media_in_json(task, fields, sources, form)
+
+
+def task_fields(
+    task: Task[Any], traits: Profile, names: Mapping[str, str | None], added: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The JSON of a task in the form that a model takes, under its own *names* of the fields.
+
+    Raises:
+        InputError: A field is set that the model does not have.
+    """
+    fields = task.payload_for(traits.model)
+    if "options" in fields and "options" in added:
+        added = {**added, "options": {**fields["options"], **added["options"]}}
+    fields.update(added)
+    fields = adapt_fields(fields, traits)
+    if names:
+        fields = _rename_fields(fields, names, task.extra or {}, traits.model)
+    return {**traits.default_fields, **fields} if traits.default_fields else fields
+
+
+def _rename_fields(
+    fields: Mapping[str, Any],
+    names: Mapping[str, str | None],
+    extra: Mapping[str, Any],
+    model: str,
+) -> dict[str, Any]:
+    renamed: dict[str, Any] = {}
+    for name, value in fields.items():
+        own = name if name in extra else names.get(name, name)
+        if own is None:
+            raise InputError(f"{name} must be left out: {model} has no such field")
+        if own != name and own in fields:
+            raise InputError(f"extra must not repeat {own}, which is {name} of the task")
+        renamed[own] = value
+    return renamed
 
 
 def adapt_fields(fields: dict[str, Any], traits: Profile) -> dict[str, Any]:
     """Change the fields for model families that deviate from the API's schema."""
+    match fields:
+        case {"messages": [*messages]}:
+            fields = {**fields, "messages": list(map(_join_texts, messages))}
     match fields:
         case {"response_format": {"json_schema": schema}, **rest} if traits.guided_json:
             fields = {"guided_json": schema, **rest}
@@ -97,6 +133,22 @@ def adapt_fields(fields: dict[str, Any], traits: Profile) -> dict[str, Any]:
         # Servers of chat completions refuse it in other requests.
         fields = {name: value for name, value in fields.items() if name != "stream_options"}
     return fields
+
+
+def _join_texts(message: Any) -> Any:
+    """Make one text of content that has only texts: most models take no list of parts.
+
+    Such a model answers 400 (code 5006): "Type mismatch of '/messages/0/content', 'array' not in
+    'string'". The texts become lines, as in vLLM.
+    """
+    match message:
+        case {"content": [_, *_] as parts} if all(map(_is_plain_text, parts)):
+            return {**message, "content": "\n".join(part["text"] for part in parts)}
+    return message
+
+
+def _is_plain_text(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.keys() == {"type", "text"} and part["type"] == "text"
 
 
 def _write_calls_into_content(message: Any) -> Any:
@@ -172,6 +224,8 @@ def _choose_media_form(task: MediaTask[Any], traits: Profile, *, is_alone: bool)
     if task.media_form is MediaForm.RAW and not takes_raw:
         raise InputError("media_form must not be raw if other fields are set: leave it out")
     default = traits.media
+    if default is MediaForm.DATA_URI:
+        return task.media_form or default
     if default is MediaForm.RAW and not takes_raw:
         default = MediaForm.INTEGERS
     return task.media_form or task.form or default
@@ -181,6 +235,9 @@ def _encode_media_in_json(
     task: Task[Any], fields: dict[str, Any], sources: Mapping[str, Any], form: MediaForm
 ) -> EncodedBody:
     for name, source in sources.items():
+        if form is MediaForm.DATA_URI:
+            fields[name] = media.data_uri(media.read(source))
+            continue
         # A mask is documented as integers only; an image to start from has a field for each form.
         if form is MediaForm.BASE64 and name != "mask":
             field_name = "image_b64" if "image_b64" in rules(type(task)) else name

@@ -183,7 +183,7 @@ def error_from_response(response: Response, *, now: datetime) -> StatusError:
 def _parse_body(response: Response) -> ErrorBody | None:
     """Find the errors in a body of JSON, or in an event of a stream; `None` if there are none."""
     try:
-        return parse_error_body(loads(response.body))
+        return parse_error_body(loads(response.body, allow_nan=True))
     except ValueError:
         pass
     # A quota was refused with status 429 and `text/event-stream`: data: {"errors":[…4006…]}

@@ -120,7 +120,7 @@ class Response:
             DecodeError: The body is not JSON.
         """
         try:
-            return loads(self.body)
+            return loads(self.body, allow_nan=True)
         except ValueError as exc:
             problem = "a body that is not JSON" if self.body else "an empty body"
             media_type = self.media_type or "no Content-Type"

@@ -3,11 +3,16 @@
 Whole texts come in these forms: native (`response`), chat completions (`choices`), OpenAI Responses
 (`output`), JSON mode (an object under `response`, or fenced text), with tool calls flat or nested.
 Events come as native (`response`), chat completions (`choices[].delta`), Responses events
-(`type: response.…`), and `streamed_data`, a list of native events in one.
+(`type: response.…`), and `streamed_data`, a list of native events in one. A stream of chat
+completions may end with a native event that has the token counts of all of it.
+
+The service decodes a generated text that happens to be JSON: it becomes JSON text again.
 """
 
+import json
 import reprlib
 from collections.abc import Iterable, Iterator
+from math import isfinite
 from typing import Any, Final
 
 from attrs import define, evolve, field
@@ -61,9 +66,16 @@ def read_piece(value: Any, name: str) -> str:
         return value
     if value is None:
         return ""
+    if isinstance(value, float) and not isfinite(value):
+        return json.dumps(value)
     if isinstance(value, bool | int | float):
         return dumps(value).decode()
     raise undocumented_error(f"{name} must be a string", value)
+
+
+def read_generated(value: Any, name: str) -> str:
+    """A generated text or a piece of it, which the service may have decoded to any JSON value."""
+    return encode_value(value) if isinstance(value, dict | list) else read_piece(value, name)
 
 
 def read_content(value: Any, name: str) -> str:
@@ -72,6 +84,18 @@ def read_content(value: Any, name: str) -> str:
         parts = (part.get("text") for part in value if isinstance(part, dict))
         return "".join(read_piece(part, name) for part in parts)
     return read_piece(value, name)
+
+
+def _is_decoded(content: Any) -> bool:
+    """Whether the content of a chat message is JSON that the service decoded, not its parts."""
+    if isinstance(content, list):
+        return not any(_is_text_part(item) for item in content)
+    return isinstance(content, dict)
+
+
+def _is_text_part(item: Any) -> bool:
+    # A generated object may have a text, too, but not the type of a part beside it.
+    return isinstance(item, dict) and "text" in item and ("type" in item or len(item) == 1)
 
 
 def _read_reasoning(message: dict[str, Any]) -> str:
@@ -102,7 +126,7 @@ def read_usage(value: Any) -> Usage | None:
         total,
         _read_count(inputs, "cached_tokens") if isinstance(inputs, dict) else None,
         _read_count(outputs, "reasoning_tokens") if isinstance(outputs, dict) else None,
-        float(neurons) if isinstance(neurons, _NUMBER) else None,
+        float(neurons) if isinstance(neurons, _NUMBER) and isfinite(neurons) else None,
     )
 
 
@@ -110,10 +134,10 @@ def _read_count(counts: dict[str, Any], name: str, alias: str = "") -> int | Non
     count = counts.get(name)
     if count is None:
         count = counts.get(alias)
-    return int(count) if isinstance(count, _NUMBER) else None
+    return int(count) if isinstance(count, _NUMBER) and isfinite(count) else None
 
 
-def _read_arguments(value: Any) -> Any:
+def decode_arguments(value: Any) -> Any:
     """The arguments of a call: decoded if they are JSON, else the text that the model wrote."""
     if not isinstance(value, str):
         return {} if value is None else value
@@ -144,7 +168,7 @@ def _read_tool_calls(value: Any) -> tuple[ToolCall, ...]:
         name = function.get("name")
         if not isinstance(name, str):
             raise undocumented_error("a tool call must have a name", entry)
-        arguments = _read_arguments(function.get("arguments"))
+        arguments = decode_arguments(function.get("arguments"))
         calls.append(ToolCall(name, arguments, read_optional_string(entry.get("id"))))
     return tuple(calls)
 
@@ -191,12 +215,13 @@ def _read_native(result: dict[str, Any]) -> Text:
     response = result.get("response")
     calls = _read_tool_calls(result.get("tool_calls"))
     reasoning = _read_reasoning(result)
-    if response is None and not calls and not reasoning:
+    # Null beside an empty list of calls is an empty text, as it is in chat completions.
+    is_empty = "response" in result and "tool_calls" in result
+    if response is None and not (calls or reasoning or is_empty):
         raise undocumented_error("response must be a string if there are no tool_calls", result)
-    is_decoded = isinstance(response, dict | list)
     return Text(
-        text=encode_value(response) if is_decoded else read_piece(response, "response"),
-        parsed=response if is_decoded else None,
+        text=read_generated(response, "response"),
+        parsed=response if isinstance(response, dict | list) else None,
         tool_calls=calls,
         reasoning=reasoning,
         finish_reason=read_optional_string(result.get("finish_reason")),
@@ -216,7 +241,7 @@ def _read_chat_completion(result: dict[str, Any]) -> Text:
             raise undocumented_error("a choice must have a message", first)
         message = {"content": first["text"]}
     content = message.get("content")
-    is_decoded = isinstance(content, dict)
+    is_decoded = _is_decoded(content)
     return Text(
         text=encode_value(content) if is_decoded else read_content(content, "content"),
         parsed=content if is_decoded else None,
@@ -239,7 +264,7 @@ def _read_responses_output(result: dict[str, Any]) -> Text:
         tool_calls=tuple(
             ToolCall(
                 read_piece(item.get("name"), "name"),
-                _read_arguments(item.get("arguments")),
+                decode_arguments(item.get("arguments")),
                 read_optional_string(item.get("call_id") or item.get("id")),
             )
             for item in items
@@ -291,7 +316,7 @@ def read_token(document: Any) -> Token | None:
     if "streamed_data" in document:
         return _read_streamed_data(document)
     if not isinstance(text, str):
-        text = read_piece(text, "response")
+        text = read_generated(text, "response")
     return _build_token(
         document, text, document.get("finish_reason"), document.get("usage"), document
     )
@@ -355,8 +380,9 @@ def _read_choice(document: dict[str, Any]) -> Token | None:
         delta = {"content": first.get("text")}
     if not isinstance(delta, dict):
         raise undocumented_error("a choice must have a delta", first)
-    content = delta.get("content")
-    text = content if isinstance(content, str) else read_content(content, "content")
+    text = delta.get("content")
+    if not isinstance(text, str):
+        text = encode_value(text) if _is_decoded(text) else read_content(text, "content")
     return _build_token(delta, text, first.get("finish_reason"), usage, document)
 
 
@@ -424,11 +450,24 @@ class UsageCounter:
     Llama-style streams report the prompt once and then 0 for it, with one token per event;
     vLLM-style streams repeat the prompt and count up. So a prompt of 0 tokens means shares.
     (github.com/cloudflare/langchain-cloudflare, `_streaming_safe_usage`; the rule is inferred.)
+
+    gemma-4 and qwen3.8 send chat completions with shares, and then a native event with the total,
+    which replaces what was added up; an event of zeros may come before or after it.
     """
 
     _last: Usage | None = field(default=None, init=False)
     _sum: Usage | None = field(default=None, init=False)
     _has_shares: bool = field(default=False, init=False)
+    _total: Usage | None = field(default=None, init=False)
+
+    def set_total(self, usage: Usage) -> None:
+        """Replace what was added up by the counts of the whole stream."""
+        counted = self.total
+        if counted is not None and usage.neurons is None:
+            usage = evolve(usage, neurons=counted.neurons)
+        if counted is not None and usage.cached_tokens is None:
+            usage = evolve(usage, cached_tokens=counted.cached_tokens)
+        self._total = usage
 
     def add(self, usage: Usage) -> None:
         """Add the counts of one event."""
@@ -455,7 +494,7 @@ class UsageCounter:
     @property
     def total(self) -> Usage | None:
         """The counts of the stream so far."""
-        return self._sum if self._has_shares else self._last
+        return self._total or (self._sum if self._has_shares else self._last)
 
 
 @define(eq=False)
@@ -482,6 +521,8 @@ class TextBuilder:
     _reasoning: list[str] = field(factory=list, init=False)
     _calls: list[_PartialCall] = field(factory=list, init=False)
     _usage: UsageCounter = field(factory=UsageCounter, init=False)
+    _has_choices: bool = field(default=False, init=False)
+    """Whether an event of chat completions had token counts."""
     finish_reason: str | None = field(default=None, init=False)
 
     def add(self, token: Token) -> None:
@@ -495,7 +536,15 @@ class TextBuilder:
         if token.finish_reason:
             self.finish_reason = token.finish_reason
         if token.usage:
-            self._usage.add(token.usage)
+            self._add_usage(token.usage, token.raw)
+
+    def _add_usage(self, usage: Usage, event: Any) -> None:
+        if isinstance(event, dict) and "choices" in event:
+            self._has_choices = True
+        elif self._has_choices and usage.total_tokens:
+            self._usage.set_total(usage)
+            return
+        self._usage.add(usage)
 
     def _add_call(self, delta: ToolCallDelta) -> None:
         # A delta continues the latest call of its index, or the latest of all.
@@ -522,7 +571,7 @@ class TextBuilder:
             text=text,
             parsed=parse_json_text(text) if json_mode else None,
             tool_calls=tuple(
-                ToolCall(call.name or "", _read_arguments("".join(call.arguments)), call.id)
+                ToolCall(call.name or "", decode_arguments("".join(call.arguments)), call.id)
                 for call in self._calls
             ),
             reasoning="".join(self._reasoning),

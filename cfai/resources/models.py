@@ -60,7 +60,8 @@ class Model:
     """
 
     name: str
-    """What `run` takes: `@cf/meta/llama-3.1-8b-instruct-fast`."""
+    """What `run` takes: `@cf/meta/llama-3.1-8b-instruct-fast`. Empty if the service sends none; see
+    *raw*."""
 
     id: str | None = field(default=None, kw_only=True)
     source: int | None = field(default=None, kw_only=True)
@@ -253,12 +254,11 @@ def _text(value: Any) -> str | None:
 
 
 def _read_model(row: Any, where: str) -> Model:
-    name = row.get("name") if isinstance(row, Mapping) else None
-    if not isinstance(name, str) or not name:
-        raise DecodeError(f"{where} must be a model with a name, got {row!r:.80}")
+    if not isinstance(row, Mapping):
+        raise DecodeError(f"{where} must be a model, got {row!r:.80}")
     source, task, tags = (row.get(key) for key in ("source", "task", "tags"))
     return Model(
-        name,
+        _text(row.get("name")) or "",
         id=_text(row.get("id")),
         source=source if type(source) is int else None,
         description=_text(row.get("description")),

@@ -15,13 +15,14 @@ from cfai._session.redaction import redact_error
 from cfai._session.spending import Spending
 from cfai._session.throttle import Throttle
 from cfai._wire.answers import AnswerSpec, answer_spec, read_item, read_neurons
+from cfai._wire.bodies import task_fields
 from cfai._wire.errors import error_from_item, read_document
 from cfai._wire.requests import build_json_request, check_run_model
 from cfai._wire.responses import Response, unwrap_result
 from cfai._wire.text import read_usage
 from cfai.errors import CfaiError, DecodeError, InputError, ModelRetired, RequestTimeout
 from cfai.meta import Meta
-from cfai.profiles import identify_retired_model, warn_if_retired
+from cfai.profiles import Profile, identify_retired_model, profile, warn_if_retired
 from cfai.settings import Options, Polling
 from cfai.tasks import Answer, Embeddings, MediaTask, Result, Task, Usage
 
@@ -46,7 +47,7 @@ class QueuedItem(Generic[A]):
     """Why the task failed; `None` if it did not."""
 
     raw: Any = field(default=None, kw_only=True, repr=False, eq=False)
-    """The item as decoded JSON."""
+    """The item as decoded JSON, without vectors."""
 
     @property
     def failed(self) -> bool:
@@ -281,7 +282,7 @@ def build_queued_tasks(model: str, tasks: Any) -> tuple[QueuedTask, ...]:
     """Check the tasks and give each a reference. Blocks if a message contains a file.
 
     Args:
-        model: The model they are for.
+        model: The model of the queue.
         tasks: Several tasks, or a mapping of references to tasks. A task keeps the reference it
             has; the others get their number, from 0.
 
@@ -291,8 +292,9 @@ def build_queued_tasks(model: str, tasks: Any) -> tuple[QueuedTask, ...]:
     if not isinstance(tasks, Iterable) or isinstance(tasks, str | bytes):
         raise InputError(f"tasks must be an iterable of tasks, got {type(tasks).__name__}")
     pairs = tasks.items() if isinstance(tasks, Mapping) else ((None, task) for task in tasks)
+    traits = profile(check_run_model(model))
     queued = tuple(
-        _build_queued_task(model, index, name, task) for index, (name, task) in enumerate(pairs)
+        _build_queued_task(traits, index, name, task) for index, (name, task) in enumerate(pairs)
     )
     if not queued:
         raise InputError("tasks must not be empty")
@@ -301,13 +303,13 @@ def build_queued_tasks(model: str, tasks: Any) -> tuple[QueuedTask, ...]:
     return queued
 
 
-def _build_queued_task(model: str, index: int, name: object, task: Any) -> QueuedTask:
+def _build_queued_task(traits: Profile, index: int, name: object, task: Any) -> QueuedTask:
     if isinstance(task, MediaTask):
         raise InputError(f"tasks[{index}] must not contain media: the queue takes JSON only")
     if not isinstance(task, Task | Mapping):
         kind = type(task).__name__
         raise InputError(f"tasks[{index}] must be a task or a mapping, got {kind}")
-    fields = task.payload_for(model) if isinstance(task, Task) else dict(task)
+    fields = _queue_fields(task, traits) if isinstance(task, Task) else dict(task)
     if fields.pop("stream", None):
         raise InputError(f"tasks[{index}] must not request a stream: the queue sends none")
     own = fields.get("external_reference")
@@ -317,6 +319,10 @@ def _build_queued_task(model: str, index: int, name: object, task: Any) -> Queue
             f"tasks[{index}]: external_reference must be a non-empty string, got {reference!r:.60}"
         )
     return QueuedTask(reference, {**fields, "external_reference": reference}, answer_spec(task))
+
+
+def _queue_fields(task: Task[Any], traits: Profile) -> dict[str, Any]:
+    return task_fields(task, traits, {**traits.field_names, **traits.queue_field_names}, {})
 
 
 # Responses
@@ -391,7 +397,10 @@ def _read_item(
         if not isinstance(row, Mapping) or "result" not in row:
             raise DecodeError(f"an item must have a result, got {row!r:.80}")
         spec = AnswerSpec(Result) if task is None else task.spec
-        return QueuedItem(reference, answer=read_item(spec, row["result"], meta), raw=row)
+        answer = read_item(spec, row["result"], meta)
+        if isinstance(answer, Embeddings):
+            row = {**row, "result": answer.raw}
+        return QueuedItem(reference, answer=answer, raw=row)
     except DecodeError as exc:
         # An item that can't be read must not cost the others.
         exc.meta = meta

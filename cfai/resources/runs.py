@@ -277,6 +277,7 @@ class Runs:
         return TokenStream(
             open_events,
             json_mode=spec.json,
+            tools=spec.tools,
             observation=observation,
             spending=self.account.spending,
         )

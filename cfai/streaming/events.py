@@ -51,9 +51,9 @@ def _parse_data(event: bytes | ServerSentEvent) -> Any:
         ValueError: The data is not JSON.
     """
     if isinstance(event, bytes):
-        return loads(event)
+        return loads(event, allow_nan=True)
     try:
-        return loads(event.data)
+        return loads(event.data, allow_nan=True)
     except ValueError:
         if event.event == "error":
             return event.data

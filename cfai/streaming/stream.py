@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any, Self
 
 from attrs import define, evolve, field
@@ -13,6 +13,7 @@ from cfai._session.redaction import redact_error
 from cfai._session.spending import Spending
 from cfai._wire.answers import AnswerSpec, answer_from_text
 from cfai._wire.text import TextBuilder, read_token, token_from_text
+from cfai._wire.written_calls import recover_tool_calls
 from cfai.errors import CfaiError, DecodeError, InputError, ServerError, StreamInterrupted
 from cfai.meta import Meta
 from cfai.streaming.events import EventReader, as_server_sent_event
@@ -46,6 +47,8 @@ class TokenStream:
     _open_events: Callable[[], Awaitable[EventReader | Text]] | None
     """Sends the request. `None` as soon as it was called."""
     _json_mode: bool = field(default=False, kw_only=True)
+    _tools: Collection[str] = field(default=(), kw_only=True)
+    """The names of the tools that the model was given."""
     _observation: CallObservation | None = field(default=None, kw_only=True)
     _spending: Spending | None = field(default=None, kw_only=True)
     """Where the cost is added at the end. `None` as soon as it was."""
@@ -142,11 +145,11 @@ class TokenStream:
             self._open_events, self._ended = None, True
             message = "the stream was closed before its end"
             failure = exc if isinstance(exc, CfaiError) else StreamInterrupted(message)
+            self._failure = failure
             if isinstance(failure, StreamInterrupted):
                 failure.answer, failure.events = self.answer, self._event_count
             if self._events is not None:
                 redact_error(failure, self._events.body.settings.secrets)
-            self._failure = failure
         if self._events is not None:
             self._events.body.close()
         self._cancel_waiter()
@@ -316,7 +319,11 @@ class TokenStream:
         """The answer so far; after the end, the complete answer."""
         if self._whole_answer is not None:
             return self._whole_answer
-        return evolve(self._text_builder.build(json_mode=self._json_mode), meta=self.meta)
+        answer = self._text_builder.build(json_mode=self._json_mode)
+        # What looks like a written call may go on as another text until the stream ends.
+        if self._tools and self._is_complete and not self.cancelled:
+            answer = recover_tool_calls(answer, self._tools)
+        return evolve(answer, meta=self.meta)
 
     @property
     def meta(self) -> Meta:
@@ -422,6 +429,7 @@ async def read_unexpected_stream(
     stream = TokenStream(
         None,
         json_mode=spec.json,
+        tools=spec.tools,
         observation=None if is_task else observation,
         spending=None if is_task else spending,
     )

@@ -84,7 +84,7 @@ class Text(_WrittenAnswer):
     """The text that a language model generated. `str()` of the answer is the text."""
 
     text: str = ""
-    """The text; empty if the model only called tools."""
+    """The text; empty if the model only called tools, also if it wrote the calls as its text."""
 
     parsed: Any = None
     """The decoded value, if JSON was requested."""
@@ -187,6 +187,9 @@ class Binary(Answer):
 
     media_type: str
     """The media type, such as "image/png"."""
+
+    usage: Usage | None = field(default=None, kw_only=True)
+    """The usage, if the model reports it beside the file."""
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the file to *path* and return the path. An existing file is overwritten.
@@ -329,7 +332,10 @@ class Ranked(Value):
 
 @frozen(eq=False, repr=False)
 class Ranking(_AnswerItems[Ranked]):
-    """Documents in the service's order, best first."""
+    """Documents, best first."""
+
+    usage: Usage | None = field(default=None, kw_only=True)
+    """The token usage, if the model reports it."""
 
 
 @frozen(eq=False, repr=False)

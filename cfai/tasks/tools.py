@@ -93,10 +93,18 @@ class CodeFunction(Value):
 
 
 def _unwrap_schema(schema: Any) -> Any:
-    """Take the schema out of the `{name, schema, strict}` object that other services use."""
+    """Take the schema out of the `{name, description, schema, strict}` that other services use.
+
+    What the name and the description tell the model is kept: as those of the schema, which may have
+    its own.
+    """
     match schema:
         case {"schema": Mapping() as inner} if "type" not in schema and "properties" not in schema:
-            return inner
+            outer = {
+                "title": schema.get("title", schema.get("name")),
+                "description": schema.get("description"),
+            }
+            return {**{key: text for key, text in outer.items() if isinstance(text, str)}, **inner}
     return schema
 
 
@@ -117,7 +125,8 @@ class ResponseFormat(Value):
     """ "json_object" for any JSON, "json_schema" for JSON that matches *json_schema*."""
 
     json_schema: Any = field(default=None, kw_only=True, converter=_unwrap_schema)
-    """The schema. Of `{name, schema, strict}`, only the schema is used."""
+    """The schema. Of `{name, description, schema, strict}`, the schema is used, with the name and
+    the description as its title and description unless it has its own."""
 
     @classmethod
     def of(cls, value: ResponseFormat | Mapping[str, Any] | str) -> ResponseFormat:

@@ -127,10 +127,21 @@ async def test_unexpected_fields_are_omitted(fake: FakeWorkersAI, odd: dict[str,
     assert model == Model("@cf/a/b")
 
 
-async def test_a_model_requires_a_name(fake: FakeWorkersAI) -> None:
-    """The row is an error."""
-    fake.says(page(b'{"id":"1"}'))
-    with pytest.raises(DecodeError, match=r"result\[0\] must be a model with a name"):
+@pytest.mark.parametrize("row", [b'{"id":"1"}', b'{"id":"1","name":null}', b'{"id":"1","name":5}'])
+async def test_a_model_without_a_name_does_not_lose_the_list(
+    fake: FakeWorkersAI, row: bytes
+) -> None:
+    """Its row is kept, with what the service sent."""
+    fake.says(page(row, LLAMA)).says(page())
+    models = [model async for model in fake.client().models.search()]
+    assert [model.name for model in models] == ["", json.loads(LLAMA)["name"]]
+    assert models[0].id == "1"
+    assert models[0].raw == json.loads(row)
+
+
+async def test_a_row_that_is_no_object_is_an_error(fake: FakeWorkersAI) -> None:
+    fake.says(page(b'"@cf/a/b"'))
+    with pytest.raises(DecodeError, match=r"result\[0\] must be a model, got '@cf/a/b'"):
         await fake.client().models.search().first()
 
 

@@ -26,7 +26,10 @@ from cfai.tasks import (
     Result,
     Text,
     TextEmbeddings,
+    TextGeneration,
+    Tool,
     Usage,
+    user,
 )
 from cfai.testing import FakeWorkersAI
 
@@ -375,3 +378,71 @@ def test_polling_is_checked(field: str, value: Any) -> None:
     """A pause is 0 or more."""
     with pytest.raises(InputError, match=rf"Polling\.{field} must be a finite number"):
         Polling(**{field: value})
+
+
+GPT_OSS = "@cf/openai/gpt-oss-120b"
+
+
+async def test_the_queue_of_gpt_oss_takes_the_input_of_responses(fake: FakeWorkersAI) -> None:
+    """The card of @cf/openai/gpt-oss-120b, "Responses_Async": `requests` of `input`."""
+    fake.says(QUEUED)
+    tasks = [
+        Prompt("one", max_tokens=5, temperature=0.5),
+        TextGeneration([user("two", "three")], extra={"reasoning": {"effort": "low"}}),
+        {"messages": [], "external_reference": "open"},
+    ]
+    await queue(fake.client(), tasks, GPT_OSS)
+    assert fake.requests[0].json() == {
+        "requests": [
+            {
+                "input": "one",
+                "max_output_tokens": 5,
+                "temperature": 0.5,
+                "external_reference": "0",
+            },
+            {
+                "input": [{"role": "user", "content": "two\nthree"}],
+                "reasoning": {"effort": "low"},
+                "external_reference": "1",
+            },
+            {"messages": [], "external_reference": "open"},
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        (Prompt("a", seed=1), "seed"),
+        (Prompt("a", response_format="json_object"), "response_format"),
+        (TextGeneration([user("a")], tools=[Tool("b", "c", {})]), "tools"),
+    ],
+)
+async def test_the_queue_of_gpt_oss_refuses_what_responses_do_not_have(
+    fake: FakeWorkersAI, task: Any, name: str
+) -> None:
+    with pytest.raises(InputError, match=f"{name} must be left out: {GPT_OSS} has no"):
+        await queue(fake.client(), [task], GPT_OSS)
+    assert not fake.requests
+
+
+async def test_queued_tasks_are_adapted_to_their_model(fake: FakeWorkersAI) -> None:
+    """As in a run."""
+    fake.says(QUEUED)
+    model = "@cf/mistralai/mistral-small-3.1-24b-instruct"
+    schema = {"type": "object"}
+    await queue(fake.client(), [Prompt("a", response_format=schema)], model)
+    (sent,) = fake.requests[0].json()["requests"]
+    assert sent == {"guided_json": schema, "prompt": "a", "external_reference": "0"}
+
+
+async def test_the_raw_item_of_a_batch_has_no_vectors(fake: FakeWorkersAI) -> None:
+    item = (
+        b'{"id":0,"external_reference":"0","success":true,'
+        b'"result":{"shape":[1,2],"data":[[1,2]],"pooling":"cls"}}'
+    )
+    fake.says(b'{"result":{"responses":[' + item + b']},"success":true}')
+    batch = await queue(fake.client(), [TextEmbeddings("a")], M3)
+    (done,) = await batch.wait()
+    assert done.result().tolist() == [[1.0, 2.0]]
+    assert done.raw["result"] == {"shape": [1, 2], "pooling": "cls"}

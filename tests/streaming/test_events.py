@@ -311,7 +311,7 @@ async def test_a_stream_of_an_end_mark_alone_is_an_empty_answer(fake: FakeWorker
         b"[]",
         b"null",
         b'"a"',
-        b'{"response":{"a":1}}',
+        b'{"tool_calls":{"a":1}}',
         b'{"choices":5}',
     ],
 )
@@ -335,7 +335,7 @@ async def test_an_undocumented_event_raises_decode_error_with_its_data(
 async def test_errors_inside_a_stream_contain_no_secret(fake: FakeWorkersAI) -> None:
     for data in (
         b'{"error":{"message":"bad s3cret-t0ken","seen":["s3cret-t0ken"]}}',
-        b'{"response":{"a":"s3cret-t0ken"}}',
+        b'{"tool_calls":{"a":"s3cret-t0ken"}}',
         b"s3cret-t0ken",
     ):
         fake.says(b'data: {"response":"a"}\n\ndata: ' + data + b"\n\n" + DONE)

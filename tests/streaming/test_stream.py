@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -27,6 +28,7 @@ from cfai.tasks import (
     Prompt,
     Text,
     TextGeneration,
+    Tool,
     ToolCall,
     user,
 )
@@ -138,6 +140,50 @@ async def test_json_mode_parses_the_collected_answer(fake: FakeWorkersAI) -> Non
     task = TextGeneration([user("Hi")], response_format="json_object")
     async with fake.client().stream(MODEL, task) as tokens:
         assert (await tokens.collect()).parsed == {"a": 1}
+
+
+WRITTEN_CALL = '{"type":"function","name":"get_weather","parameters":{"city":"Paris"}}'
+WITH_TOOLS = TextGeneration([user("Hi")], tools=[Tool("get_weather", "a", {})])
+
+
+async def test_calls_written_as_text_are_in_the_answer_at_its_end(fake: FakeWorkersAI) -> None:
+    """Before, the text may still go on as another one. The tokens are as the service sent them."""
+    fake.streams(WRITTEN_CALL[:20], WRITTEN_CALL[20:])
+    async with fake.client().stream(MODEL, WITH_TOOLS) as tokens:
+        assert [str(await anext(tokens)), str(await anext(tokens))] == [
+            WRITTEN_CALL[:20],
+            WRITTEN_CALL[20:],
+        ]
+        assert tokens.answer.text == WRITTEN_CALL
+        assert not tokens.answer.tool_calls
+        answer = await tokens.collect()
+    assert answer == Text(tool_calls=(ToolCall("get_weather", {"city": "Paris"}),))
+
+
+@pytest.mark.parametrize("text", [WRITTEN_CALL, f"I call {WRITTEN_CALL}"])
+async def test_calls_are_not_read_from_a_stream_without_tools_or_without_its_end(
+    fake: FakeWorkersAI, text: str
+) -> None:
+    fake.streams(text)
+    assert (await fake.client().stream(MODEL, HI).collect()).text == text
+    fake.says(
+        f"data: {json.dumps({'response': text})}\n\n".encode(),
+        headers={"Content-Type": "text/event-stream"},
+    )
+    with pytest.raises(StreamInterrupted) as caught:
+        await fake.client().stream(MODEL, WITH_TOOLS).collect()
+    assert caught.value.answer is not None
+    assert caught.value.answer.text == text
+
+
+async def test_calls_written_in_an_unrequested_stream_or_a_whole_answer_are_read(
+    fake: FakeWorkersAI,
+) -> None:
+    expected = (ToolCall("get_weather", {"city": "Paris"}),)
+    fake.streams(WRITTEN_CALL)
+    assert (await fake.client().run(MODEL, WITH_TOOLS)).tool_calls == expected
+    fake.answers({"response": WRITTEN_CALL})
+    assert (await fake.client().stream(MODEL, WITH_TOOLS).collect()).tool_calls == expected
 
 
 async def test_run_returns_an_open_stream_if_one_is_requested(fake: FakeWorkersAI) -> None:

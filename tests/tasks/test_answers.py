@@ -110,7 +110,21 @@ def test_answers_are_compared_without_meta_and_raw() -> None:
                 ]
             },
         ),
-        (Image(PNG, "image/png"), {"data": "iVBORw0KGgo=", "media_type": "image/png"}),
+        (
+            Image(PNG, "image/png", usage=Usage(3, 0, 3)),
+            {
+                "data": "iVBORw0KGgo=",
+                "media_type": "image/png",
+                "usage": {
+                    "prompt_tokens": 3,
+                    "completion_tokens": 0,
+                    "total_tokens": 3,
+                    "cached_tokens": None,
+                    "reasoning_tokens": None,
+                    "neurons": None,
+                },
+            },
+        ),
         (
             Embeddings((1, 2), array("f", [1, 0.5]), pooling="cls"),
             {"shape": [1, 2], "pooling": "cls", "usage": None, "vectors": [[1.0, 0.5]]},
@@ -133,7 +147,10 @@ def test_answers_are_compared_without_meta_and_raw() -> None:
                 "info": None,
             },
         ),
-        (Ranking((Ranked(1, 0.5, "so"),)), {"items": [{"id": 1, "score": 0.5, "text": "so"}]}),
+        (
+            Ranking((Ranked(1, 0.5, "so"),)),
+            {"items": [{"id": 1, "score": 0.5, "text": "so"}], "usage": None},
+        ),
         (Translated("uno"), {"text": "uno"}),
         (Summary("short"), {"text": "short"}),
         (Description("a cat", "stop"), {"text": "a cat", "finish_reason": "stop"}),

@@ -122,13 +122,40 @@ def test_code_functions_need_a_name_and_code() -> None:
         (
             {
                 "type": "json_schema",
-                "json_schema": {"name": "weather", "schema": WEATHER, "strict": True},
+                "json_schema": {
+                    "name": "weather",
+                    "description": "Today's weather",
+                    "schema": WEATHER,
+                    "strict": True,
+                },
             },
-            {"type": "json_schema", "json_schema": WEATHER},
+            {
+                "type": "json_schema",
+                "json_schema": {
+                    "title": "weather",
+                    "description": "Today's weather",
+                    **WEATHER,
+                },
+            },
         ),
         (
-            ResponseFormat("json_schema", json_schema={"name": "weather", "schema": WEATHER}),
-            {"type": "json_schema", "json_schema": WEATHER},
+            ResponseFormat("json_schema", json_schema={"title": "Today", "schema": WEATHER}),
+            {"type": "json_schema", "json_schema": {"title": "Today", **WEATHER}},
+        ),
+        (
+            # The schema's own title and description are more precise.
+            {
+                "json_schema": {
+                    "name": "a",
+                    "description": "b",
+                    "schema": {**WEATHER, "title": "c", "description": "d"},
+                },
+            },
+            {"json_schema": {**WEATHER, "title": "c", "description": "d"}},
+        ),
+        (
+            {"json_schema": {"schema": WEATHER, "name": None, "description": 5}},
+            {"json_schema": WEATHER},
         ),
         ({"json_schema": WEATHER}, {"json_schema": WEATHER}),
         ({"enum": ["a", "b"]}, {"type": "json_schema", "json_schema": {"enum": ["a", "b"]}}),

@@ -1,5 +1,6 @@
 """attrs classes from JSON: strict about meaning, tolerant about form."""
 
+import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -71,6 +72,9 @@ def test_documented_values_are_read(fields: dict[str, Any], value: Row) -> None:
         ({"count": 2.9}, "result.count"),
         ({"count": "2"}, "result.count"),
         ({"count": True}, "result.count"),
+        ({"count": float("inf")}, "result.count"),
+        ({"count": float("nan")}, "result.count"),
+        ({"share": float("nan")}, "result.share"),
         ({"share": "0.5"}, "result.share"),
         ({"share": False}, "result.share"),
         ({"public": "false"}, "result.public"),
@@ -159,6 +163,35 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 @given(JSON)
 def test_json_round_trips(value: Any) -> None:
     assert loads(dumps(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (rb'"\ud83d"', "\ufffd"),
+        (r'"\uDE00a"', "\ufffda"),
+        (rb'["\ud83d\ude00", "\ude00\ud83d"]', ["\U0001f600", "\ufffd\ufffd"]),
+        (rb'"\\ud83d \\\ud83d"', "\\ud83d \\\ufffd"),
+        (b'{"\\ud83d":"\xff"}', {"\ufffd": "\ufffd"}),
+    ],
+)
+def test_half_a_surrogate_pair_is_a_replacement_character(data: bytes | str, value: Any) -> None:
+    """JSON.stringify writes it as an escape. An escaped backslash before `ud83d` begins no pair."""
+    assert loads(data) == value
+
+
+@pytest.mark.parametrize("data", ['{"a":NaN}', '[Infinity,"NaN"]', "[-Infinity,1]"])
+def test_numbers_that_are_not_finite_are_read_only_if_allowed(data: str) -> None:
+    for form in (data, data.encode()):
+        assert repr(loads(form, allow_nan=True)) == repr(json.loads(data))
+        with pytest.raises(ValueError):  # noqa: PT011  # the message depends on the place
+            loads(form)
+
+
+@pytest.mark.parametrize("data", ["NaNa", '{"a":NaN', "[" * 100_000 + "NaN", '"NaN', "nan"])
+def test_other_text_stays_an_error(data: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # of either decoder
+        loads(data, allow_nan=True)
 
 
 def test_json_is_compact_utf8() -> None:

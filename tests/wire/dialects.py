@@ -319,6 +319,75 @@ OPENAI_ROUTE_CALLS = Dialect(
     3,
 )
 
+
+def _share(delta: str, prompt: int, completion: int) -> str:
+    return (
+        '{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1791331200,'
+        '"model":"@cf/google/gemma-4-26b-a4b-it","choices":'
+        f'[{{"index":0,"delta":{delta},"finish_reason":null}}],"p":"abcdef","usage":'
+        f'{{"prompt_tokens":{prompt},"completion_tokens":{completion},'
+        f'"total_tokens":{prompt + completion}}}}}'
+    )
+
+
+_SHARES = [
+    _share('{"role":"assistant","content":""}', 19, 0),
+    _share('{"reasoning":"Hm"}', 0, 1),
+    _share('{"reasoning_content":"."}', 0, 1),
+    _share('{"content":"Hel"}', 0, 1),
+    _share('{"content":"lo"}', 0, 1),
+]
+_NO_COUNTS = (
+    '{"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[],'
+    '"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}}'
+)
+_TOTAL = (
+    '{"response":"","usage":{"prompt_tokens":19,"completion_tokens":6,"total_tokens":25,'
+    '"neurons":0.25}}'
+)
+_MIXED_SAYS = Text("Hello", reasoning="Hm.", usage=Usage(19, 6, 25, neurons=0.25))
+
+# gemma-4 on 2026-10-07 and qwen3.8 on 2026-08-19, compiled from reports: shares beside choices,
+# then a native event with the counts of the whole stream, and an event of zeros on either side.
+MIXED = Dialect(events(*_SHARES, _TOTAL) + DONE, _MIXED_SAYS, 6)
+ZEROS_FIRST = Dialect(events(*_SHARES, _NO_COUNTS, _TOTAL) + DONE, _MIXED_SAYS, 7)
+ZEROS_LAST = Dialect(events(*_SHARES, _TOTAL, _NO_COUNTS) + DONE, _MIXED_SAYS, 7)
+
+# JSON.stringify writes half a surrogate pair as an escape; Python's json writes NaN.
+HALF_A_PAIR = Dialect(
+    events(
+        r'{"response":"I am happy \ud83d"}',
+        r'{"response":"\ud83d\ude00"}',
+        r'{"choices":[{"delta":{"content":"\\ud83d \ude00"}}]}',
+    )
+    + DONE,
+    Text("I am happy \ufffd\U0001f600\\ud83d \ufffd"),
+    3,
+)
+NOT_FINITE = Dialect(
+    events(
+        '{"choices":[{"delta":{"content":"Hel"},"logprobs":NaN}]}',
+        '{"response":"lo ","score":-Infinity}',
+        '{"response":NaN,"usage":{"prompt_tokens":NaN,"total_tokens":3}}',
+    )
+    + DONE,
+    Text("Hello NaN", usage=Usage(0, 0, 3)),
+    3,
+)
+
+# Not recorded; the service decodes a piece that happens to be JSON (issue 651).
+DECODED = Dialect(
+    events(
+        '{"choices":[{"delta":{"content":"See "}}]}',
+        '{"choices":[{"delta":{"content":[1]}}]}',
+        '{"choices":[{"delta":{"content":{}}}]}',
+        '{"response":[]}',
+    )
+    + DONE,
+    Text("See [1]{}[]"),
+    4,
+)
+
 DIALECTS: dict[str, Dialect] = {
     "native": NATIVE,
     "padding": PADDING,
@@ -339,6 +408,12 @@ DIALECTS: dict[str, Dialect] = {
     "responses": RESPONSES,
     "openai route": OPENAI_ROUTE,
     "openai route with calls": OPENAI_ROUTE_CALLS,
+    "mixed": MIXED,
+    "mixed, zeros first": ZEROS_FIRST,
+    "mixed, zeros last": ZEROS_LAST,
+    "half a surrogate pair": HALF_A_PAIR,
+    "not finite": NOT_FINITE,
+    "decoded pieces": DECODED,
     # The ends.
     "no space after the colon": NATIVE._replace(stream=NATIVE.stream.replace(b": {", b":{")),
     "CRLF": NATIVE._replace(stream=NATIVE.stream.replace(b"\n", b"\r\n")),

@@ -40,6 +40,7 @@ from cfai.tasks import (
     Detection,
     Detections,
     Embeddings,
+    Function,
     Image,
     ImageClassification,
     ImagePrompt,
@@ -65,6 +66,7 @@ from cfai.tasks import (
     TextGeneration,
     TextToImage,
     TextToSpeech,
+    Tool,
     ToolCall,
     Transcript,
     Translated,
@@ -416,7 +418,8 @@ WRONG: list[tuple[Task[Any] | dict[str, Any], str]] = [
             "null", "{}", '""', '"a"', "6", '{"a":1}', "[null]", '["a"]', "[{}]", "[[]]",
             '[{"label":null,"score":1}]', '[{"label":"a","score":null}]',
             '[{"label":"a","score":"1"}]', '[{"label":"a","score":true}]',
-            '[{"label":1,"score":1}]',
+            '[{"label":1,"score":1}]', '[{"label":"a","score":NaN}]',
+            '[{"label":"a","score":Infinity}]',
         )
     ],
     (ObjectDetection(b"i"), '[{"label":"a","score":1,"box":null}]'),
@@ -439,6 +442,7 @@ WRONG: list[tuple[Task[Any] | dict[str, Any], str]] = [
             '{"data":[[1],null]}', '{"data":[[1],["a"]]}', '{"data":[[1],[null]]}',
             '{"data":[[1],[[2]]]}', '{"data":[[1,2],[3]]}',
             '{"data":[[1],[2]],"shape":[1,2]}', '{"data":[[1],[2]],"shape":[2,2]}',
+            '{"data":[[1],[NaN]]}', '{"data":[[1],[-Infinity]]}',
             '{"data":[[1],[2]],"shape":"2,1"}', '{"request_id":"x"}',
             '{"response":[{"id":0,"score":1},{"id":1,"score":1}]}', '{"data":[[],[]]}',
         )
@@ -447,16 +451,9 @@ WRONG: list[tuple[Task[Any] | dict[str, Any], str]] = [
         (AUDIO, result)
         for result in (
             "null", "{}", "[]", '"hi"', '{"text":null}', '{"text":6}', '{"text":["hi"]}',
-            '{"text":"hi","words":[{}]}', '{"text":"hi","words":[{"word":null}]}',
-            '{"text":"hi","words":"hi"}', '{"text":"hi","word_count":"2"}',
-            '{"text":"hi","word_count":2.5}', '{"text":"hi","segments":[1]}',
-            '{"text":"hi","segments":[{"text":["a"]}]}', '{"text":"hi","segments":"a"}',
-            '{"text":"hi","segments":[{"text":"a","start":"0"}]}', '{"text":"hi","vtt":6}',
-            '{"text":"hi","transcription_info":"en"}', '{"text":"hi","words":{"a":1}}',
-            '{"results":null}', '{"results":{}}', '{"results":{"channels":[]}}',
+            '{"text":NaN}', '{"results":null}', '{"results":{}}', '{"results":{"channels":[]}}',
             '{"results":{"channels":[{"alternatives":[]}]}}',
             '{"results":{"channels":[{"alternatives":[{"transcript":null}]}]}}',
-            '{"results":{"channels":[{"alternatives":[{"transcript":"a","words":[6]}]}]}}',
         )
     ],
     *[(Prompt("a"), result) for result in ("null", "{}", "[]", '{"response":null}', "6")],
@@ -523,7 +520,8 @@ TASKS: list[Task[Any] | dict[str, Any]] = [
         (b'{"result":{}', "text/plain"),
         (b"undefined", JSON),
         (PNG, JSON),
-        (b'{"a":NaN}', JSON),
+        (b'{"a":NaN', JSON),
+        (b'{"a":NaN,"b":' + b"[" * 100_000, JSON),
         (b"[" * 2000, JSON),
     ],
 )
@@ -585,8 +583,125 @@ def test_raw_is_the_result_without_the_vectors() -> None:
     assert read.raw == {"shape": [1, 1], "new": 1}
     read = read_task_answer(TextEmbeddings("a"), '{"shape":[1,1],"response":[[1]]}')
     assert read.raw == {"shape": [1, 1]}
+    read = read_task_answer(TextEmbeddings("a"), '{"response":[[1]],"pooling":"cls"}')
+    assert read.raw == {"pooling": "cls"}
     assert read_task_answer(TextToImage("a"), f'{{"image":"{PNG64}"}}').raw is None
     assert read_task_answer(Rerank("q", ["a"]), '{"response":[]}').raw == {"response": []}
+
+
+def test_a_ranking_is_sorted_best_first() -> None:
+    """The service sends its rows in any order. Of equal scores, the first stays the first."""
+    body = (
+        '{"response":[{"id":2,"score":0.1},{"id":0,"score":0.9},{"id":3,"score":0.1},'
+        '{"id":1,"score":0.5}],"usage":{"prompt_tokens":3,"completion_tokens":0,"total_tokens":3}}'
+    )
+    ranking = read_task_answer(Rerank("q", ["a", "b", "c", "d"]), body)
+    assert isinstance(ranking, Ranking)
+    assert [(row.id, row.text) for row in ranking] == [(0, "a"), (1, "b"), (2, "c"), (3, "d")]
+    assert ranking.usage == Usage(3, 0, 3)
+
+
+@pytest.mark.parametrize("task", [TextToImage("a"), OPEN], ids=repr)
+def test_the_usage_beside_an_image_is_kept(task: Task[Any] | dict[str, Any]) -> None:
+    usage = '{"prompt_tokens":3,"completion_tokens":0,"total_tokens":3,"neurons":4.5}'
+    image = read_task_answer(task, f'{{"image":"{PNG64}","usage":{usage}}}')
+    assert image == Image(PNG, "image/png", usage=Usage(3, 0, 3, neurons=4.5))
+    image = read_task_answer(task, f'{{"image":"{PNG64}","usage":"free"}}')
+    assert image == Image(PNG, "image/png")
+
+
+@pytest.mark.parametrize(
+    ("fields", "transcript"),
+    [
+        ('"word_count":2.5', Transcript("hi")),
+        ('"word_count":"2"', Transcript("hi")),
+        ('"word_count":NaN', Transcript("hi")),
+        ('"word_count":2.0', Transcript("hi", word_count=2)),
+        ('"vtt":6', Transcript("hi")),
+        ('"transcription_info":"en"', Transcript("hi")),
+        ('"transcription_info":{"duration":NaN}', None),
+        ('"words":"hi"', Transcript("hi")),
+        ('"words":{"a":1}', Transcript("hi")),
+        ('"words":[{},{"word":null},6,{"word":"hi"}]', Transcript("hi", words=(Word("hi"),))),
+        ('"segments":"hi"', Transcript("hi")),
+        (
+            '"segments":[1,{"text":["a"]},{"text":"a","start":"0"},{"text":"hi","words":[6]}]',
+            Transcript("hi", segments=(Segment("hi"),)),
+        ),
+    ],
+)
+def test_a_transcript_is_not_lost_to_a_side_field(
+    fields: str, transcript: Transcript | None
+) -> None:
+    """The field is missing, and `raw` has what the service sent."""
+    read = read_task_answer(AUDIO, f'{{"text":"hi",{fields}}}')
+    assert str(read) == "hi"
+    assert transcript is None or read == transcript
+    assert read.raw.keys() == {"text", fields.split('"')[1]}
+
+
+def test_a_transcript_of_nova_is_not_lost_to_its_words() -> None:
+    body = '{"results":{"channels":[{"alternatives":[{"transcript":"a","words":[6]}]}]}}'
+    assert read_task_answer(AUDIO, body) == Transcript("a")
+
+
+@pytest.mark.parametrize(
+    ("task", "body", "answer"),
+    [
+        (Prompt("a"), rb'{"result":{"response":"Hi \ud83d"}}', Text("Hi \ufffd")),
+        (AUDIO, rb'{"result":{"text":"Hi \udE00","vtt":""}}', Transcript("Hi \ufffd", vtt="")),
+        (OPEN, rb'["\ud83d\ude00\ude00", "\\ud83d"]', Result(["\U0001f600\ufffd", r"\ud83d"])),
+        (Prompt("a"), b'{"result":{"response":"Hi","score":NaN}}', Text("Hi")),
+        (Prompt("a"), rb'{"response":"\ud83d","score":-Infinity}', Text("\ufffd")),
+        (Prompt("a"), b'{"response":"\xff NaN","score":Infinity}', Text("\ufffd NaN")),
+    ],
+    ids=str,
+)
+def test_half_a_pair_and_nan_do_not_spoil_an_answer(
+    task: Task[Any] | dict[str, Any], body: bytes, answer: Answer
+) -> None:
+    """JSON.stringify writes half a surrogate pair as an escape; Python's json writes NaN."""
+    assert read_task_answer(task, body) == answer
+
+
+WEATHER_SCHEMA = {"type": "object", "properties": {}}
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        [Tool("ip-info", "a", {})],
+        [Function("ip-info", "a", {})],
+        [{"name": "ip-info", "description": "a", "parameters": WEATHER_SCHEMA}],
+        [
+            {
+                "type": "function",
+                "function": {"name": "ip-info", "description": "a", "parameters": WEATHER_SCHEMA},
+            }
+        ],
+    ],
+    ids=repr,
+)
+def test_written_calls_of_the_tools_of_a_task_are_recovered(tools: Any) -> None:
+    """Recorded of @cf/qwen/qwen2.5-coder-32b-instruct, with `tool_calls` empty."""
+    body = (
+        '{"result":{"response":{"name":"ip-info","arguments":{}},"tool_calls":[],"usage":'
+        '{"prompt_tokens":265,"completion_tokens":13,"total_tokens":278}},"success":true}'
+    )
+    expected = Text(tool_calls=(ToolCall("ip-info", {}),), usage=Usage(265, 13, 278))
+    task = TextGeneration([user("a")], tools=tools)
+    read = read_task_answer(task, body)
+    assert read == expected
+    assert read.raw["response"] == {"name": "ip-info", "arguments": {}}
+    assert read_whole_text(answer_spec(task), response(body)) == expected
+    asked_openly = {"messages": [], "tools": tools, "stream": True}
+    assert read_whole_text(answer_spec(asked_openly), response(body)) == expected
+    assert not read_task_answer(TextGeneration([user("a")]), body).tool_calls  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("tools", [None, "ip-info", 5, [5], [{}], [{"function": 5}], [{"name": 5}]])
+def test_the_tools_of_a_mapping_may_be_anything(tools: Any) -> None:
+    assert answer_spec({"tools": tools}).tools == frozenset()
 
 
 def test_vectors_are_32_bit_floats_in_their_order() -> None:

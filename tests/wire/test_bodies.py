@@ -20,6 +20,7 @@ from cfai.media import Base64, Integers, MediaForm
 from cfai.tasks import (
     AutomaticSpeechRecognition,
     ImageClassification,
+    ImagePart,
     ImagePrompt,
     ImageTextToText,
     ImageToText,
@@ -33,6 +34,7 @@ from cfai.tasks import (
     TextClassification,
     TextEmbeddings,
     TextGeneration,
+    TextPart,
     TextToImage,
     TextToSpeech,
     Tool,
@@ -200,6 +202,8 @@ def test_an_explicit_null_is_sent() -> None:
 
 # Media: form, model, task, Content-Type and body.
 
+OCTETS = "application/octet-stream"
+PNG_URI = f"data:image/png;base64,{PNG64}"
 INTEGERS = "[137, 80, 78, 71, 13, 10, 26, 10, 0, 255]"
 
 MEDIA: dict[str, tuple[str, Task[Any], str, str | bytes]] = {
@@ -211,10 +215,15 @@ MEDIA: dict[str, tuple[str, Task[Any], str, str | bytes]] = {
         "application/json",
         f'{{"image":{INTEGERS},"prompt":"What?","max_tokens":5}}',
     ),
-    # The models' own schemas: raw bytes, or integers beside other fields.
-    "whisper": ("@cf/openai/whisper", AutomaticSpeechRecognition(MP3), "audio/mpeg", MP3),
-    "resnet": ("@cf/microsoft/resnet-50", ImageClassification(PNG), "image/png", PNG),
-    "detr": ("@cf/facebook/detr-resnet-50", ObjectDetection(PNG), "image/png", PNG),
+    # The models' own schemas: raw bytes, or integers beside other fields. Cloudflare's OpenAPI
+    # document of August 2024 has these under application/octet-stream only.
+    "whisper": ("@cf/openai/whisper", AutomaticSpeechRecognition(MP3), OCTETS, MP3),
+    "whisper-tiny": ("@cf/openai/whisper-tiny-en", AutomaticSpeechRecognition(MP3), OCTETS, MP3),
+    "resnet": ("@cf/microsoft/resnet-50", ImageClassification(PNG), OCTETS, PNG),
+    "detr": ("@cf/facebook/detr-resnet-50", ObjectDetection(PNG), OCTETS, PNG),
+    "llava alone": ("@cf/llava-hf/llava-1.5-7b-hf", ImageToText(PNG), OCTETS, PNG),
+    # Cloudflare docs, DeepgramNova.astro: the real type.
+    "nova-3": ("@cf/deepgram/nova-3", AutomaticSpeechRecognition(MP3), "audio/mpeg", MP3),
     "unknown bytes": (
         "@cf/openai/whisper",
         AutomaticSpeechRecognition(b"\0\1"),
@@ -238,7 +247,32 @@ MEDIA: dict[str, tuple[str, Task[Any], str, str | bytes]] = {
         "@cf/openai/whisper-large-v3-turbo",
         AutomaticSpeechRecognition(MP3, source_lang="en"),
         "application/json",
-        f'{{"audio":"{MP364}","source_lang":"en"}}',
+        f'{{"audio":"{MP364}","language":"en"}}',
+    ),
+    "nemotron-speech": (
+        "@cf/nvidia/nemotron-speech-streaming-en-0.6b",
+        AutomaticSpeechRecognition(MP3),
+        "application/json",
+        f'{{"audio":"{MP364}"}}',
+    ),
+    # Its own schema: a data URI, a question, and `stream`, which is true by default.
+    "moondream": (
+        "@cf/moondream/moondream3.1-9B-A2B",
+        ImageToText(PNG, prompt="What?", max_tokens=5),
+        "application/json",
+        f'{{"stream":false,"question":"What?","max_tokens":5,"image":"{PNG_URI}"}}',
+    ),
+    "moondream, base64 given": (
+        "@cf/moondream/moondream3.1-9B-A2B",
+        ImagePrompt(Base64(PNG64), "What?"),
+        "application/json",
+        f'{{"stream":false,"question":"What?","image":"{PNG_URI}"}}',
+    ),
+    "moondream, open fields": (
+        "@cf/moondream/moondream3.1-9B-A2B",
+        ImageToText(PNG, extra={"task": "caption", "stream": True, "seed": 1}),
+        "application/json",
+        f'{{"stream":true,"task":"caption","seed":1,"image":"{PNG_URI}"}}',
     ),
     # The API page: base64 for these.
     "image and prompt": (
@@ -326,11 +360,126 @@ def test_options_of_nova_3_go_into_the_query() -> None:
     sent = encode(task, "@cf/deepgram/nova-3")
     assert (sent.content_type, bytes_of(sent)) == ("audio/mpeg", MP3)
     assert sent.query == {
-        "source_lang": "en",
+        "language": "en",
         "detect_language": "true",
         "keywords": '["a&b","ü"]',
         "utt_split": "0.5",
     }
+
+
+# The model's own names of the fields. Source: the models' input schemas.
+
+RENAMED: dict[str, tuple[str, Task[Any], dict[str, Any]]] = {
+    "indictrans2": (
+        "@cf/ai4bharat/indictrans2-en-indic-1B",
+        Translation("a", "hin_Deva"),
+        {"text": "a", "target_language": "hin_Deva"},
+    ),
+    "m2m100": (
+        "@cf/meta/m2m100-1.2b",
+        Translation("a", "fr", source_lang="en"),
+        {"text": "a", "target_lang": "fr", "source_lang": "en"},
+    ),
+    "flux-1": (
+        "@cf/black-forest-labs/flux-1-schnell",
+        TextToImage("a", num_steps=4, seed=1),
+        {"prompt": "a", "steps": 4, "seed": 1},
+    ),
+    "aura": ("@cf/deepgram/aura-1", TextToSpeech("a"), {"text": "a"}),
+    "melotts": ("@cf/myshell-ai/melotts", SpeechSynthesis("a"), {"prompt": "a"}),
+    "phoenix": (
+        "@cf/leonardo/phoenix-1.0",
+        TextToImage("a", negative_prompt="b", extra={"image": "c"}),
+        {"prompt": "a", "negative_prompt": "b", "image": "c"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("model", "task", "fields"), RENAMED.values(), ids=RENAMED)
+def test_fields_are_sent_under_the_names_of_the_model(
+    model: str, task: Task[Any], fields: dict[str, Any]
+) -> None:
+    assert json.loads(bytes_of(encode(task, model))) == fields
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "name"),
+    [
+        ("@cf/leonardo/phoenix-1.0", TextToImage("a", image=PNG), "image"),
+        ("@cf/leonardo/phoenix-1.0", TextToImage("a", image_b64=PNG64), "image_b64"),
+        ("@cf/leonardo/lucid-origin", TextToImage("a", mask=PNG), "mask"),
+        ("@cf/leonardo/lucid-origin", TextToImage("a", negative_prompt="b"), "negative_prompt"),
+        ("@cf/black-forest-labs/flux-1-schnell", TextToImage("a", width=512), "width"),
+        (
+            "@cf/ai4bharat/indictrans2-en-indic-1B",
+            Translation("a", "hin_Deva", source_lang="eng_Latn"),
+            "source_lang",
+        ),
+        (
+            "@cf/openai/whisper-large-v3-turbo",
+            AutomaticSpeechRecognition(MP3, target_lang="en"),
+            "target_lang",
+        ),
+        ("@cf/deepgram/nova-3", AutomaticSpeechRecognition(MP3, target_lang="en"), "target_lang"),
+        ("@cf/deepgram/aura-2-en", TextToSpeech("a", lang="en"), "lang"),
+        ("@cf/moondream/moondream3.1-9B-A2B", ImageToText(PNG, seed=1), "seed"),
+        (
+            "@cf/moondream/moondream3.1-9B-A2B",
+            ImageTextToText(PNG, [user("What?")]),
+            "messages",
+        ),
+    ],
+)
+def test_a_field_that_the_model_does_not_have_is_refused(
+    model: str, task: Task[Any], name: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{name} must be left out: {model} has no such field"):
+        encode(task, model)
+
+
+def test_a_renamed_field_is_not_repeated_in_extra() -> None:
+    task = Translation("a", "hin_Deva", extra={"target_language": "tam_Taml"})
+    with pytest.raises(InputError, match="extra must not repeat target_language"):
+        encode(task, "@cf/ai4bharat/indictrans2-en-indic-1B")
+
+
+# Messages
+
+
+@pytest.mark.parametrize(
+    ("message", "content"),
+    [
+        (user("a", "b"), "a\nb"),
+        (user(TextPart("a")), "a"),
+        ({"role": "user", "content": [{"type": "text", "text": "a"}]}, "a"),
+        ({"role": "tool", "content": [{"text": "a"}, "b"]}, "a\nb"),
+        ({"role": "user", "content": []}, []),
+        (
+            user("a", ImagePart("https://example.com/a.png")),
+            [
+                {"type": "text", "text": "a"},
+                {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+            ],
+        ),
+        (
+            {"role": "user", "content": [{"type": "text", "text": "a", "cache_control": {}}]},
+            [{"type": "text", "text": "a", "cache_control": {}}],
+        ),
+    ],
+)
+def test_parts_that_are_all_text_are_sent_as_one_text(message: Any, content: Any) -> None:
+    """Otherwise most models answer 400 (code 5006): 'array' not in 'string'."""
+    for task in (
+        TextGeneration([user("first"), message]),
+        ImageTextToText(PNG, [user("first"), message]),
+    ):
+        messages = json.loads(bytes_of(encode(task)))["messages"]
+        assert [one["content"] for one in messages] == ["first", content]
+
+
+def test_the_messages_of_a_mapping_are_sent_unchanged() -> None:
+    fields = {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]}
+    assert json.loads(bytes_of(encode(fields))) == fields
 
 
 def test_raw_media_with_other_fields_are_refused() -> None:
@@ -391,7 +540,8 @@ def test_a_form_byte_for_byte() -> None:
         b"--" + boundary + b'\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n'
         b"\xc3\xa4 cat\r\n"
         b"--" + boundary + b'\r\nContent-Disposition: form-data; name="width"\r\n\r\n512\r\n'
-        b"--" + boundary + b'\r\nContent-Disposition: form-data; name="image"; filename="image"\r\n'
+        b"--" + boundary + b'\r\nContent-Disposition: form-data; name="input_image_0"; '
+        b'filename="input_image_0"\r\n'
         b"Content-Type: image/png\r\n\r\n" + PNG + b"\r\n"
         b"--" + boundary + b"--\r\n"
     )
