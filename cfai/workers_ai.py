@@ -593,8 +593,7 @@ class WorkersAI(Client, TypedRuns):
         Args:
             model: The model it was submitted to.
             request_id: `QueuedBatch.request_id`.
-            tasks: The tasks, as they were given to `queue`; they decide the classes of the answers.
-                If omitted, each answer is a `Result`.
+            tasks: The tasks, as given to `queue`. If omitted, each answer is a `Result`.
             polling: As for `queue`.
             options: Options for the polls.
         """
