@@ -19,7 +19,7 @@ WRITTEN: dict[str, tuple[str, tuple[ToolCall, ...]]] = {
         '{"type":"function","name":"get_weather","parameters":{"city":"Paris"}}',
         (WEATHER,),
     ),
-    # @hf/nousresearch/hermes-2-pro-mistral-7b, whose chat template has these tags.
+    # Hermes 2 Pro, whose chat template has these tags.
     "hermes": (
         '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>',
         (WEATHER,),
