@@ -59,8 +59,9 @@ class Unset(Enum):
 UNSET: Final = Unset.UNSET
 """The default of arguments that are left unchanged, where `None` has a meaning ("no gateway")."""
 
-_SHORTEST_SECRET: Final = 8
-"""Characters. Shorter values are not hidden in messages, or ordinary words would be, too."""
+SHORTEST_SECRET: Final = 8
+"""Characters. A shorter value, or piece of a secret, is not hidden in errors: ordinary words would
+be, too."""
 
 _SECRET_HEADER: Final = re.compile(r".*(authorization|cookie|key|token|secret)", re.IGNORECASE)
 
@@ -347,7 +348,7 @@ class Settings:
     proxy: str | None = field(default=None, repr=False)
     max_answer_bytes: int = field(default=256 * 2**20, validator=at_least(1))
     max_event_bytes: int = field(default=16 * 2**20, validator=at_least(1))
-    in_body: tuple[str, ...] = field(default=(), repr=False)
+    body_secrets: tuple[str, ...] = field(default=(), repr=False)
     """Secrets that are sent in the body of a call."""
 
     @property
@@ -356,12 +357,12 @@ class Settings:
         gateway_token = self.gateway.authorization if self.gateway else None
         secrets = [
             *self.credentials.secrets,
-            *self.in_body,
+            *self.body_secrets,
             *([gateway_token] if gateway_token else []),
             *(value for name, value in self.headers.items() if _SECRET_HEADER.fullmatch(name)),
         ]
         bare = {secret.removeprefix("Bearer ") for secret in secrets}
-        hidden = [secret for secret in bare if len(secret) >= _SHORTEST_SECRET]
+        hidden = [secret for secret in bare if len(secret) >= SHORTEST_SECRET]
         return tuple(sorted(hidden, key=len, reverse=True))
 
     def for_call(self, options: Options | None) -> Settings:

@@ -1,9 +1,11 @@
 """Hides secrets in errors where they leave the SDK: the only place that does.
 
 The service, a gateway or a proxy may repeat the credentials it was sent. Errors are built from
-what it answers, so `Session.call` and `TokenStream` redact each error before they raise it. Errors
-that are kept as values (the items of a batch) and texts shown to a model are redacted by their
-owners, with the same functions.
+what it answers. These callers redact what leaves the SDK:
+
+* `Session.call` and `TokenStream`, each error before it is raised or retried;
+* `resources/queue.py`, the errors that the items of a batch keep as values;
+* `tools/toolbox.py`, the errors and results of tools that a model is shown.
 """
 
 import re
@@ -15,11 +17,13 @@ from attrs import asdict, evolve
 
 from cfai.errors import BODY_LIMIT, CfaiError
 from cfai.meta import Meta
+from cfai.settings import SHORTEST_SECRET
 
 _HIDDEN: Final = "***"
 
-_SHORTEST_PIECE: Final = 8
-"""Characters. A shorter piece of a secret is not hidden: ordinary words would go with it."""
+_SHORTEST_END: Final = 3
+"""Characters. A text does not always show that it was cut, so the beginning of a secret at the end
+of any text is hidden from this length on: a word rarely ends so."""
 
 _PATTERNS: Final = (
     # A key of Weights & Biases in Cohere's JSON, also if it is cut or not a string.
@@ -54,15 +58,15 @@ def redact_error(error: CfaiError, secrets: Sequence[str]) -> None:
         error.__cause__ = error.__context__ = None
 
 
-def redact_text(text: str, secrets: Sequence[str]) -> str:
+def redact_error_text(text: str, secrets: Sequence[str]) -> str:
     """Remove *secrets*, pieces of them, and credentials in a known form from an error's text."""
     return _Redactor(secrets).text(text)
 
 
-def hide_secrets(text: str, secrets: Sequence[str]) -> str:
+def redact_whole_secrets(text: str, secrets: Sequence[str]) -> str:
     """Remove *secrets* from a text that is no error's, where a piece of one may be a word."""
     for secret in secrets:
-        text = _hide(text, secret, len(secret))
+        text = _replace_pieces(text, secret, len(secret))
     return text
 
 
@@ -104,15 +108,21 @@ class _Redactor:
         for pattern, replacement in _PATTERNS:
             redacted = pattern.sub(replacement, redacted)
         for secret in self._secrets:
-            if len(text) == BODY_LIMIT:
-                redacted = _hide_cut_end(redacted, secret)
-            redacted = _hide(redacted, secret, min(_SHORTEST_PIECE, len(secret)))
+            redacted = _replace_cut_secret(redacted, secret, 1 if _was_cut(text) else _SHORTEST_END)
+            redacted = _replace_pieces(redacted, secret, min(SHORTEST_SECRET, len(secret)))
         self.has_hidden = self.has_hidden or redacted != text
         # A header's stray bytes are read as lone surrogates, which cannot be written or printed.
         return redacted.encode("utf-8", "replace").decode()
 
 
-def _hide(text: str, secret: str, shortest: int) -> str:
+def _was_cut(text: str) -> bool:
+    """Whether a text is known to be cut at its end."""
+    # Errors keep the first BODY_LIMIT characters of a body. A body of exactly this length counts
+    # as cut, too: at worst, its last character is hidden although it belongs to no secret.
+    return len(text) == BODY_LIMIT or text.endswith("…")
+
+
+def _replace_pieces(text: str, secret: str, shortest: int) -> str:
     """Hide *secret*, and every piece of it that has at least *shortest* characters.
 
     Bodies and messages are cut, at the end or in the middle, and may keep half of a secret.
@@ -139,11 +149,13 @@ def _lower(text: str) -> str:
     return text.translate(_LOWER)
 
 
-def _hide_cut_end(text: str, secret: str) -> str:
-    """Hide the beginning of *secret*, however short, at the end of a text that was cut there."""
-    for size in range(min(len(secret), _SHORTEST_PIECE) - 1, 0, -1):
-        if _lower(text).endswith(_lower(secret[:size])):
-            return text[:-size] + _HIDDEN
+def _replace_cut_secret(text: str, secret: str, shortest: int) -> str:
+    """Hide the beginning of *secret* at the end of a text, if it has *shortest* characters."""
+    kept = text.removesuffix("…")
+    end = _lower(kept[-SHORTEST_SECRET:])
+    for size in range(min(len(secret), SHORTEST_SECRET) - 1, shortest - 1, -1):
+        if end.endswith(_lower(secret[:size])):
+            return kept[:-size] + _HIDDEN + text[len(kept) :]
     return text
 
 

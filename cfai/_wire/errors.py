@@ -21,6 +21,8 @@ _MARKUP: Final = re.compile(r"<[^>]*>")
 _PHRASES: Final[Mapping[int, str]] = {status: status.phrase for status in HTTPStatus}
 _JSON_PREFIX: Final = re.compile(r"(?:\w*Error: ?)*(?=\{)")
 _JSON_DECODER: Final = JSONDecoder()
+_MESSAGE_LIMIT: Final = 200
+"""Characters of a message that is taken from a page."""
 _DEPTH: Final = 16
 """How many levels of an entry are kept. JSON can be nested deeper than Python recurses."""
 
@@ -169,7 +171,7 @@ def error_from_response(response: Response, *, now: datetime) -> StatusError:
     if 300 <= response.status < 400:
         body = ErrorBody(None, "a redirect, which is not followed", ())
     if body is None:
-        body = ErrorBody(None, " ".join(_MARKUP.sub(" ", excerpt).split())[:200], ())
+        body = ErrorBody(None, _page_text(excerpt), ())
     return _build_error(
         body,
         response.status,
@@ -178,6 +180,13 @@ def error_from_response(response: Response, *, now: datetime) -> StatusError:
         body=excerpt,
         retry_after=read_retry_after(response.headers, now),
     )
+
+
+def _page_text(excerpt: str) -> str:
+    """The text of a page, with "…" at its end if it was cut: redaction looks for a mark there."""
+    text = " ".join(_MARKUP.sub(" ", excerpt).split())
+    was_cut = len(text) > _MESSAGE_LIMIT or len(excerpt) == BODY_LIMIT
+    return f"{text[: _MESSAGE_LIMIT - 1]}…" if text and was_cut else text
 
 
 def _parse_body(response: Response) -> ErrorBody | None:

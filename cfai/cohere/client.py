@@ -274,7 +274,7 @@ class Cohere(Client):
             if not isinstance(value, str) or not value:
                 raise InputError(f"{field} must be a non-empty string, got {value!r:.60}")
         key = getattr(settings.wandb, "api_key", None)
-        call = evolve(call, in_body=(key,) if isinstance(key, str) and key else ())
+        call = evolve(call, body_secrets=(key,) if isinstance(key, str) and key else ())
         body = encode_json({"name": name, "settings": _to_json(settings)})
         headers = _headers(call, options, **{"Content-Type": "application/json"})
         request = Request(method, path, headers, body, repeatable=method != "POST")

@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from cfai._session.redaction import hide_secrets, redact_text
+from cfai._session.redaction import redact_error_text, redact_whole_secrets
 from cfai._types.function import FunctionDefinition, define_function
 from cfai._types.json import loads
 from cfai._types.read import TypeMismatch, read_value, write_value
@@ -223,7 +223,7 @@ class Toolbox:
         Raises:
             InputError: JSON can't express the value, or the text is too long.
         """
-        return hide_secrets(self._functions[call.name].encode_result(value), self._secrets)
+        return redact_whole_secrets(self._functions[call.name].encode_result(value), self._secrets)
 
     def error_content(self, error: BaseException) -> str:
         """The text for the model of an error, without secrets of the client and traceback."""
@@ -234,7 +234,7 @@ class Toolbox:
             message = ""
         if not isinstance(error, InputError):
             message = f"{kind}: {message}" if message else kind
-        return f"error: {redact_text(message, self._secrets)}"[:_MAX_ERROR_LENGTH]
+        return f"error: {redact_error_text(message, self._secrets)}"[:_MAX_ERROR_LENGTH]
 
     def sendable_call(self, call: ToolCall) -> ToolCall:
         """A call as the service accepts it back: with a valid name, and an object of arguments."""

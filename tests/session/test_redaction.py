@@ -1,11 +1,14 @@
 """Secrets are removed from errors, whole or cut, wherever an error keeps a text."""
 
 import reprlib
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from cfai._session.redaction import hide_secrets, redact_error, redact_text
+from cfai._session.redaction import redact_error, redact_error_text, redact_whole_secrets
+from cfai._wire.errors import error_from_response
+from cfai._wire.responses import Response
 from cfai.errors import (
     BODY_LIMIT,
     BadRequest,
@@ -45,7 +48,7 @@ def test_a_secret_cut_at_the_edge_of_an_excerpt_is_hidden(kept: int, form: Any) 
 def test_a_piece_of_a_secret_in_a_message_is_hidden(size: int, pattern: str) -> None:
     """Its beginning or its end, from 8 characters on, wherever it stands."""
     for piece in pieces(SECRET, size):
-        redacted = redact_text(pattern.format(piece, piece), [SECRET])
+        redacted = redact_error_text(pattern.format(piece, piece), [SECRET])
         assert redacted.replace("***", "") == pattern.replace("{}", "")
 
 
@@ -71,29 +74,48 @@ def test_a_secret_that_a_format_cut_is_hidden(limit: int) -> None:
 @pytest.mark.parametrize("piece", [SECRET[5:], SECRET[:-5], SECRET[5:-5], SECRET[9:17]])
 def test_any_long_piece_of_a_secret_is_hidden(piece: str) -> None:
     """Without its beginning, its end, or both."""
-    assert redact_text(f"{piece} is unknown", [SECRET]) == "*** is unknown"
+    assert redact_error_text(f"{piece} is unknown", [SECRET]) == "*** is unknown"
 
 
 def test_a_piece_that_repeats_itself_is_hidden_as_a_whole() -> None:
     secret = "abcabcabcabd" + "xyz" * 3
-    assert redact_text(f"abc{secret}abc", [secret]) == "***abc"
+    assert redact_error_text(f"abc{secret}abc.", [secret]) == "***abc."
+
+
+@pytest.mark.parametrize("kept", range(1, len(SECRET)))
+@pytest.mark.parametrize("before", ["." * 199, f"<!--{'.' * (BODY_LIMIT - 7)}-->"])
+def test_a_secret_that_a_message_from_a_page_cut_is_hidden(kept: int, before: str) -> None:
+    """However little of it is left, and however short the text of the page is."""
+    page = before.replace("." * kept, "", 1) + SECRET + "." * BODY_LIMIT
+    answer = Response(502, {"Content-Type": "text/html"}, page.encode(), Meta())
+    error = error_from_response(answer, now=datetime.now(UTC))
+    redact_error(error, [SECRET])
+    text = "" if before.startswith("<") else before[kept:]
+    assert error.message == f"{text}***…"
+
+
+@pytest.mark.parametrize("kept", range(3, len(SECRET)))
+def test_the_beginning_of_a_secret_at_the_end_of_any_text_is_hidden(kept: int) -> None:
+    """A text does not always show that it was cut."""
+    assert redact_error_text(f"got 'a {SECRET[:kept]}", [SECRET]).startswith("got 'a ***")
+    assert SECRET[:3] not in redact_error_text(f"got 'a {SECRET[:kept]}", [SECRET])
 
 
 def test_a_few_characters_of_a_secret_are_left_alone() -> None:
     """They could be a word."""
-    assert redact_text("v1_0-S3 hij", [SECRET]) == "v1_0-S3 hij"
+    assert redact_error_text("v1_0-S3 hij", [SECRET]) == "v1_0-S3 hij"
 
 
 def test_longer_secrets_are_hidden_before_their_beginnings() -> None:
     """One secret may be a part of another; an empty one hides nothing."""
-    assert redact_text("abcdef abc x", ["abcdef", "abc", ""]) == "*** *** x"
-    assert redact_text("abc", []) == "abc"
+    assert redact_error_text("abcdef abc x", ["abcdef", "abc", ""]) == "*** *** x"
+    assert redact_error_text("abc", []) == "abc"
 
 
 @pytest.mark.parametrize("text", [SECRET, SECRET.lower(), SECRET.upper(), f"İ{SECRET.lower()}"])
 def test_case_does_not_matter(text: str) -> None:
     """A Content-Type is kept in lower case."""
-    assert redact_text(text, [SECRET]).removeprefix("İ") == "***"
+    assert redact_error_text(text, [SECRET]).removeprefix("İ") == "***"
 
 
 @pytest.mark.parametrize("piece", [SECRET, *pieces(SECRET, 12)])
@@ -182,7 +204,7 @@ def test_the_account_and_the_token_that_the_service_repeats_are_hidden() -> None
     ],
 )
 def test_a_key_of_another_service_is_hidden(text: str) -> None:
-    redacted = redact_text(text, [])
+    redacted = redact_error_text(text, [])
     assert "another" not in redacted
     assert "api_key" in redacted
 
@@ -202,5 +224,5 @@ def test_a_stray_byte_of_a_header_can_be_printed_afterwards() -> None:
 def test_only_whole_secrets_are_hidden_in_the_result_of_a_tool() -> None:
     """It is data, in which a piece of a secret may be an ordinary word."""
     secret = "documentation-2026"  # noqa: S105
-    text = hide_secrets("documentation of documentation-2026", [secret])
+    text = redact_whole_secrets("documentation of documentation-2026", [secret])
     assert text == "documentation of ***"
