@@ -9,7 +9,7 @@ CfaiError
 │   ├── RequestTimeout              a limit of `Timeouts` was exceeded (.phase, .limit)
 │   └── ConnectionLost              the connection ended before the answer did
 │       ├── UploadInterrupted       during an upload (.sent, .size)
-│       └── StreamInterrupted       after a stream started (.answer, .events)
+│       └── StreamInterrupted       before a stream was complete (.answer, .events)
 ├── StatusError                     the service answered with an error (.status, .code, .message, …)
 │   ├── BadRequest                  400, 422; an unknown code without an HTTP error status
 │   ├── AuthenticationError         401
@@ -127,11 +127,13 @@ class UploadInterrupted(ConnectionLost):
 
 
 class StreamInterrupted(ConnectionLost):
-    """A stream started and did not end. The exception keeps the part that arrived.
+    """A stream ended before it was complete, or was closed. The exception keeps what arrived.
 
     Attributes:
-        answer: The `cfai.tasks.Text` so far, or `None` if raw events were read.
-        events: How many events arrived.
+        answer: The `cfai.Text` so far. It is empty if no token was read: before the first one, and
+            if raw events were read. `None` if there was no `TokenStream` (`run` got a stream that
+            it did not request), and in a tool run before the first answer.
+        events: How many events were read.
     """
 
     def __init__(self, message: str, *, answer: Any = None, events: int = 0) -> None:
@@ -253,8 +255,8 @@ class QuotaExceeded(StatusError):
         resets_at: When the next allocation starts (aware): the next 00:00 UTC.
     """
 
-    def __init__(self, message: str, **facts: Any) -> None:
-        super().__init__(message, **facts)
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message, **details)
         self.resets_at: datetime = next_reset(datetime.now(UTC))
 
 
@@ -269,8 +271,8 @@ class ModelRetired(StatusError):
     Source: Cloudflare docs, Workers AI changelog, 2026-05-08; sepandhaghighi/mytext#95.
     """
 
-    def __init__(self, message: str, **facts: Any) -> None:
-        super().__init__(message, **facts)
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message, **details)
         self.model: str | None = None
         self.retired: date | None = _retirement_date(message)
         self.successor: str | None = None
@@ -499,7 +501,7 @@ _STATUS_CLASSES: dict[int, type[StatusError]] = {
 _STATUS_HINTS = {401: CODES[10000].hint, 413: CODES[3006].hint}
 
 
-def status_error(status: int | None, code: int | None, message: str, **facts: Any) -> StatusError:
+def status_error(status: int | None, code: int | None, message: str, **details: Any) -> StatusError:
     """The error for a status and a code, of the class that the code or else the status names.
 
     If there is no HTTP error status, the error has the status of its code; an unknown code then
@@ -509,21 +511,21 @@ def status_error(status: int | None, code: int | None, message: str, **facts: An
         status: The HTTP status; `None` if there is none (an item of a batch, an event of a stream).
         code: The first of the service's codes.
         message: The message of the service.
-        facts: Other keyword arguments of `StatusError`.
+        details: Other keyword arguments of `StatusError`.
     """
     entry = _find_code(code, message)
-    own = entry.status if entry is not None else None
+    code_status = entry.status if entry is not None else None
     if status is None or 200 <= status < 300:
-        if own is None and code is not None:
+        if code_status is None and code is not None:
             # vLLM puts the status into the code of an error event.
-            own = code if 400 <= code < 600 else 400
-        status = effective = own or status or 500
+            code_status = code if 400 <= code < 600 else 400
+        status = effective = code_status or status or 500
     else:
-        effective = own if own and entry is not None and entry.overrides else status
+        effective = code_status if code_status and entry is not None and entry.overrides else status
     kind = ServerError if effective >= 500 else _STATUS_CLASSES.get(effective, StatusError)
     if entry is not None and entry.kind is not None:
         kind = entry.kind
-    return kind(message, status=status, code=code, **facts)
+    return kind(message, status=status, code=code, **details)
 
 
 def _find_code(code: int | None, message: str) -> Code | None:

@@ -247,10 +247,10 @@ class Gateway:
     def __attrs_post_init__(self) -> None:
         if not re.fullmatch(r"[\x21-\x7e]+", self.id):
             raise InputError(f"Gateway.id must be printable ASCII without spaces, got {self.id!r}")
-        for name, most in (("max_attempts", 5), ("retry_delay", 5000)):
+        for name, maximum in (("max_attempts", 5), ("retry_delay", 5000)):
             value = getattr(self, name)
-            if value is not None and value > most:
-                raise InputError(f"Gateway.{name} must be at most {most}, got {value}")
+            if value is not None and value > maximum:
+                raise InputError(f"Gateway.{name} must be at most {maximum}, got {value}")
         if self.backoff not in (None, "constant", "linear", "exponential"):
             kinds = "constant, linear or exponential"
             raise InputError(f"Gateway.backoff must be {kinds}, got {self.backoff!r}")

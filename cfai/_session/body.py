@@ -93,7 +93,7 @@ class StreamBody:
         loop: LoopSession,
         meta: Meta,
         settings: Settings,
-        left: float | None,
+        seconds_left: float | None,
     ) -> None:
         self.meta: Meta = meta
         self.settings: Settings = settings
@@ -101,7 +101,9 @@ class StreamBody:
         self._loop = loop
         self._is_open = False
         self._cancelled = False
-        deadline = None if left is None else asyncio.get_running_loop().time() + left
+        deadline = (
+            None if seconds_left is None else asyncio.get_running_loop().time() + seconds_left
+        )
         self._timer = _StreamTimer(response, settings.timeouts, deadline)
         self._is_open = True
 

@@ -25,8 +25,8 @@ _LONGEST_COOLDOWN: Final = 1.0
 """Seconds. The permit of a refused attempt stays unused for at most this long."""
 
 _BURST_SECONDS: Final = 0.5
-"""Seconds of the rate that may start at once after a pause. The service counts per minute, so a
-burst this short does not matter to it, and a job starts without delay."""
+"""Seconds of the rate that may start at once after an idle time. The service counts per minute, so
+a burst this short does not matter to it, and a job starts without delay."""
 
 _BURST_ATTEMPTS: Final = 25
 """Attempts that may start at once, however high the rate is."""
@@ -58,11 +58,11 @@ class Adaptive:
             values = f"{self.min}, {self.start} and {self.max}"
             raise InputError(f"Adaptive needs min <= start <= max, got {values}")
 
-    def within(self, most: float) -> Self:
-        """The same limit with all values capped at *most*."""
-        if self.max <= most:
+    def within(self, ceiling: float) -> Self:
+        """The same limit with all values capped at *ceiling*."""
+        if self.max <= ceiling:
             return self
-        start, minimum, maximum = (int(min(most, n)) for n in (self.start, self.min, self.max))
+        start, minimum, maximum = (int(min(ceiling, n)) for n in (self.start, self.min, self.max))
         return evolve(self, start=start, min=minimum, max=maximum)
 
 
@@ -146,21 +146,21 @@ class AdaptiveLimit:
 ConcurrencyLimit = FixedLimit | AdaptiveLimit
 
 
-def concurrency_limit(concurrency: Concurrency, most: float = inf) -> ConcurrencyLimit:
-    """The limit that *concurrency* describes, never above *most*.
+def concurrency_limit(concurrency: Concurrency, ceiling: float = inf) -> ConcurrencyLimit:
+    """The limit that *concurrency* describes, never above *ceiling*.
 
     Raises:
         InputError: *concurrency* is not a valid limit.
     """
     match concurrency:
         case None:
-            return FixedLimit(most)
+            return FixedLimit(ceiling)
         case Adaptive():
-            return AdaptiveLimit(concurrency.within(most))
+            return AdaptiveLimit(concurrency.within(ceiling))
         case bool():
             pass
         case int() if concurrency >= 1:
-            return FixedLimit(min(concurrency, most))
+            return FixedLimit(min(concurrency, ceiling))
     raise InputError(f"concurrency must be Adaptive(), 1 or more, or None, got {concurrency!r}")
 
 
@@ -222,8 +222,8 @@ class RateLimits:
             documented: The documented rate of the service; the total is never below it.
         """
         self._total.per_second = max(self._total.per_second, per_second, documented)
-        own = self._by_rate.setdefault(per_second, RateLimit(per_second))
-        return own, self._total
+        rate_limit = self._by_rate.setdefault(per_second, RateLimit(per_second))
+        return rate_limit, self._total
 
     def count(self, now: float) -> None:
         """Count an attempt that started without a reservation."""

@@ -74,9 +74,11 @@ class CallObservation:
         """The call's options, with the observers' headers and their calls on each retry."""
         options = options or Options()
         retries = options.retries or settings.retries
-        own = options.headers or {}
-        headers = self._collect_headers({str(name).lower() for name in (*settings.headers, *own)})
-        headers.update(own)
+        call_headers = options.headers or {}
+        headers = self._collect_headers(
+            {str(name).lower() for name in (*settings.headers, *call_headers)}
+        )
+        headers.update(call_headers)
 
         def on_retry(retry: Retry) -> None:
             for observation in self._observations:
@@ -94,10 +96,10 @@ class CallObservation:
         """
         headers: dict[str, tuple[str, str]] = {}
         for observation in self._observations:
-            own: dict[str, str] = {}
+            added: dict[str, str] = {}
             with _log_errors(self._model, "headers()"):
-                own |= observation.headers()
-            for name, value in own.items():
+                added |= observation.headers()
+            for name, value in added.items():
                 with _log_errors(self._model, "headers()"):
                     check_header(name, value)
                     if _RESERVED_HEADERS.fullmatch(name):

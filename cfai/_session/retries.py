@@ -44,7 +44,7 @@ def retry_delay(
     error: CfaiError,
     *,
     repeatable: bool,
-    left: float | None,
+    seconds_left: float | None,
     random: Callable[[], float],
 ) -> float | None:
     """Seconds to wait before the next attempt; `None` if there is none.
@@ -52,13 +52,13 @@ def retry_delay(
     Args:
         attempt: Number of the failed attempt; 1 is the first.
         repeatable: Whether the request may be carried out twice; see `should_retry`.
-        left: Seconds to the deadline of the call; `None` if it has no deadline.
+        seconds_left: Seconds to the deadline of the call; `None` if it has no deadline.
         random: Uniform over [0, 1): full jitter, so that many clients don't return at once.
     """
     if attempt > retries.max or not should_retry(error, repeatable=repeatable):
         return None
     delay = backoff_delay(retries, attempt, error, random=random)
-    return delay if delay is None or left is None or delay < left else None
+    return delay if delay is None or seconds_left is None or delay < seconds_left else None
 
 
 def backoff_delay(

@@ -104,7 +104,7 @@ class Session:
                     number,
                     exc,
                     repeatable=request.repeatable,
-                    left=deadline.left,
+                    seconds_left=deadline.seconds_left,
                     random=random.random,
                 )
                 if delay is None:
@@ -186,20 +186,20 @@ class Session:
         number, deadline, permit = attempt
         loop = self.connections.for_running_loop()
         await _acquire_slot(loop, deadline, settings.timeouts.pool)
-        limit = deadline.limit("response", settings.timeouts.response)
+        time_limit = deadline.limit("response", settings.timeouts.response)
         is_stream = False
         response: aiohttp.ClientResponse | None = None
         try:
             if permit is not None:
                 permit.start(repeat=number > 1)
-            with loop.timer.timeout(limit.seconds) as timeout:
+            with loop.timer.timeout(time_limit.seconds) as timeout:
                 if upload is not None:
 
                     def renew() -> None:
                         # A large upload takes long: the time limit counts from its last piece.
-                        nonlocal limit
-                        limit = deadline.limit("response", settings.timeouts.response)
-                        timeout.renew(limit.seconds)
+                        nonlocal time_limit
+                        time_limit = deadline.limit("response", settings.timeouts.response)
+                        timeout.renew(time_limit.seconds)
 
                     upload.on_piece_sent = renew
                 response = await _request(loop, request, settings, upload or _content(request))
@@ -210,14 +210,14 @@ class Session:
                     meta = responses.read_meta(
                         status, headers, attempts=number, elapsed=deadline.elapsed, media_type=kind
                     )
-                    body = StreamBody(response, loop, meta, settings, deadline.left)
+                    body = StreamBody(response, loop, meta, settings, deadline.seconds_left)
                     is_stream = True
                     return body
                 data = await _read_body(response, settings.max_answer_bytes)
         except aiohttp.ConnectionTimeoutError as exc:
             raise_error(exc, timeout_error("connect", settings.timeouts.connect))
         except TimeoutError as exc:
-            raise_error(exc, limit.error())
+            raise_error(exc, time_limit.error())
         except (aiohttp.ClientError, ConnectionError) as exc:
             raise_error(exc, translate_error(exc))
         finally:
@@ -230,16 +230,16 @@ class Session:
 
 
 async def _acquire_slot(loop: LoopSession, deadline: Deadline, seconds: float | None) -> None:
-    """Wait until fewer than `limit` requests are in flight."""
+    """Wait until fewer requests are in flight than the client's `limit`."""
     if not loop.slots.locked():
         await loop.slots.acquire()
         return
-    limit = deadline.limit("pool", seconds)
+    time_limit = deadline.limit("pool", seconds)
     try:
-        async with asyncio.timeout(limit.seconds):
+        async with asyncio.timeout(time_limit.seconds):
             await loop.slots.acquire()
     except TimeoutError as exc:
-        raise limit.error() from exc
+        raise time_limit.error() from exc
     if loop.session.closed:
         loop.release(None)
         raise ConfigError("the client was closed while the call waited for a connection")
@@ -280,26 +280,26 @@ def _connect_timeout(seconds: float | None) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, connect=seconds, ceil_threshold=float("inf"))
 
 
-async def _read_body(response: aiohttp.ClientResponse, limit: int) -> bytes:
+async def _read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     """The complete, decompressed body.
 
     Raises:
-        AnswerTooLarge: It has more than *limit* bytes. Reading stops soon after the limit.
+        AnswerTooLarge: It has more than *max_bytes* bytes. Reading stops soon after them.
     """
     content = response.content
     try:
         data = await content.readany()
         if not content.at_eof():
             buffer = bytearray(data)
-            while len(buffer) <= limit and (chunk := await content.readany()):
+            while len(buffer) <= max_bytes and (chunk := await content.readany()):
                 buffer += chunk
             data = bytes(buffer)
     except BaseException:
         response.close()
         raise
-    if len(data) > limit:
+    if len(data) > max_bytes:
         response.close()
         raise AnswerTooLarge(
-            f"the answer is larger than max_answer_bytes ({limit} bytes)", limit=limit
+            f"the answer is larger than max_answer_bytes ({max_bytes} bytes)", limit=max_bytes
         )
     return data

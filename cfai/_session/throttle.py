@@ -74,8 +74,8 @@ class Throttle:
     @property
     def limit(self) -> float:
         """How many permits may be held at once at present."""
-        own = self._limit.value
-        return own if self._upstream is None else min(own, self._upstream.limit)
+        value = self._limit.value
+        return value if self._upstream is None else min(value, self._upstream.limit)
 
     def permit(self, deadline: Deadline | None = None) -> "Permit":
         """A context manager around one attempt, which waits for its permit until *deadline*."""
@@ -209,7 +209,7 @@ class Permit:
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
-            async with asyncio.timeout(self._deadline.left):
+            async with asyncio.timeout(self._deadline.seconds_left):
                 await self._throttle.acquire()
         except TimeoutError as exc:
             raise self._deadline.error() from exc
@@ -237,16 +237,16 @@ class Throttles:
     Args:
         concurrency: The limit on the attempts of each model, over all calls and jobs; `None` for no
             limit.
-        most: How many requests the client sends at once, whatever *concurrency* is.
+        max_requests: How many requests the client sends at once, whatever *concurrency* is.
 
     Raises:
         InputError: *concurrency* is not a valid limit.
     """
 
-    def __init__(self, concurrency: Concurrency = None, most: float = inf) -> None:
+    def __init__(self, concurrency: Concurrency = None, max_requests: float = inf) -> None:
         concurrency_limit(concurrency)
         self._concurrency = concurrency
-        self._most = most
+        self._max_requests = max_requests
         self.in_use: bool = concurrency is not None
         """Whether any attempt needs a permit, or must be counted towards the rate of a job."""
         self._loops = WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopThrottles]()
@@ -270,7 +270,7 @@ class Throttles:
         Raises:
             InputError: The concurrency or the rate is not a valid limit.
         """
-        limit = concurrency_limit(concurrency, self._most)
+        limit = concurrency_limit(concurrency, self._max_requests)
         per_minute = requests_per_minute(model, rate)
         self.in_use = True
         loop = self._for_running_loop()
@@ -286,7 +286,7 @@ class Throttles:
         """The throttle of all calls of *model*."""
         if model not in loop.throttles:
             counts = loop.rate_limits.setdefault(_rate_group(model), RateLimits())
-            limit = concurrency_limit(self._concurrency, self._most)
+            limit = concurrency_limit(self._concurrency, self._max_requests)
             loop.throttles[model] = Throttle(limit, counts=counts)
         return loop.throttles[model]
 

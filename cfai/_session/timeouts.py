@@ -26,16 +26,16 @@ class Deadline:
         return time.monotonic() - self.started
 
     @property
-    def left(self) -> float | None:
+    def seconds_left(self) -> float | None:
         """Seconds to the deadline, at least 0; `None` if there is no deadline."""
         return None if self.total is None else max(0.0, self.total - self.elapsed)
 
     def limit(self, phase: Phase, seconds: float | None) -> "TimeLimit":
         """The time limit of a phase: its own, or the deadline if that is nearer."""
         if self.total is not None:
-            left = max(0.0, self.total - self.elapsed)
-            if seconds is None or left < seconds:
-                return TimeLimit("total", left, self.total)
+            seconds_left = max(0.0, self.total - self.elapsed)
+            if seconds is None or seconds_left < seconds:
+                return TimeLimit("total", seconds_left, self.total)
         return TimeLimit(phase, seconds, seconds)
 
     def error(self) -> RequestTimeout:

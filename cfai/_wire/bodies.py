@@ -59,10 +59,10 @@ def encode_run_body(
     Raises:
         InputError: The media can't be read, or a value is not JSON.
     """
-    traits = profile(model)
+    model_profile = profile(model)
     if not isinstance(task, Task):
         fields = {**task, **added}
-        if traits.media is not MediaForm.MULTIPART:
+        if model_profile.media is not MediaForm.MULTIPART:
             return _encode_fields(fields)
         files = {name: bytes(value) for name, value in fields.items() if isinstance(value, _BYTES)}
         return _encode_form({name: fields[name] for name in fields if name not in files}, files)
@@ -70,35 +70,35 @@ def encode_run_body(
     if not isinstance(task, MediaTask):
         return _encode_fields(fields)
     media_rules = [rule for rule in rules(type(task)).values() if rule.kind == "media"]
-    names = [traits.field_names.get(rule.name, rule.name) for rule in media_rules]
+    names = [model_profile.field_names.get(rule.name, rule.name) for rule in media_rules]
     sources = {name: fields.pop(name) for name in names if name is not None and name in fields}
-    form = _choose_media_form(task, traits, is_alone=not fields)
-    if form is MediaForm.MULTIPART:
+    media_form = _choose_media_form(task, model_profile, is_alone=not fields)
+    if media_form is MediaForm.MULTIPART:
         files = {name: media.read(source) for name, source in sources.items()}
         return _encode_form(fields, files)
-    if form is MediaForm.RAW and len(sources) == 1:
+    if media_form is MediaForm.RAW and len(sources) == 1:
         content = media.read(*sources.values())
         query = {name: _plain_text(value, name) for name, value in fields.items()}
-        return EncodedBody(content, traits.raw_type or media.media_type(content), query)
-    return _encode_media_in_json(task, fields, sources, form)
+        return EncodedBody(content, model_profile.raw_type or media.media_type(content), query)
+    return _encode_media_in_json(task, fields, sources, media_form)
 
 
 def task_fields(
-    task: Task[Any], traits: Profile, names: Mapping[str, str | None], added: Mapping[str, Any]
+    task: Task[Any], model_profile: Profile, names: Mapping[str, str | None], added: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The JSON of a task in the form that a model takes, under its own *names* of the fields.
+    """The JSON of a task in the form that a model takes, under its body_headers *names* of the fields.
 
     Raises:
         InputError: A field is set that the model does not have.
     """
-    fields = task.payload_for(traits.model)
+    fields = task.payload_for(model_profile.model)
     if "options" in fields and "options" in added:
         added = {**added, "options": {**fields["options"], **added["options"]}}
     fields.update(added)
-    fields = adapt_fields(fields, traits)
+    fields = adapt_fields(fields, model_profile)
     if names:
-        fields = _rename_fields(fields, names, task.extra or {}, traits.model)
-    return {**traits.default_fields, **fields} if traits.default_fields else fields
+        fields = _rename_fields(fields, names, task.extra or {}, model_profile.model)
+    return {**model_profile.default_fields, **fields} if model_profile.default_fields else fields
 
 
 def _rename_fields(
@@ -109,25 +109,25 @@ def _rename_fields(
 ) -> dict[str, Any]:
     renamed: dict[str, Any] = {}
     for name, value in fields.items():
-        own = name if name in extra else names.get(name, name)
-        if own is None:
+        body_headers = name if name in extra else names.get(name, name)
+        if body_headers is None:
             raise InputError(f"{name} must be left out: {model} has no such field")
-        if own != name and own in fields:
-            raise InputError(f"extra must not repeat {own}, which is {name} of the task")
-        renamed[own] = value
+        if body_headers != name and body_headers in fields:
+            raise InputError(f"extra must not repeat {body_headers}, which is {name} of the task")
+        renamed[body_headers] = value
     return renamed
 
 
-def adapt_fields(fields: dict[str, Any], traits: Profile) -> dict[str, Any]:
+def adapt_fields(fields: dict[str, Any], model_profile: Profile) -> dict[str, Any]:
     """Change the fields for model families that deviate from the API's schema."""
     match fields:
         case {"messages": [*messages]}:
             fields = {**fields, "messages": list(map(_join_texts, messages))}
     match fields:
-        case {"response_format": {"json_schema": schema}, **rest} if traits.guided_json:
+        case {"response_format": {"json_schema": schema}, **rest} if model_profile.guided_json:
             fields = {"guided_json": schema, **rest}
     match fields:
-        case {"messages": [*messages]} if traits.reads_calls:
+        case {"messages": [*messages]} if model_profile.reads_calls:
             fields = {**fields, "messages": list(map(_write_calls_into_content, messages))}
     if "stream_options" in fields and fields.get("stream") is not True:
         # Servers of chat completions refuse it in other requests.
@@ -218,12 +218,14 @@ def _find_not_finite(value: Any) -> tuple[str, float] | None:
 # Media
 
 
-def _choose_media_form(task: MediaTask[Any], traits: Profile, *, is_alone: bool) -> MediaForm:
+def _choose_media_form(
+    task: MediaTask[Any], model_profile: Profile, *, is_alone: bool
+) -> MediaForm:
     """Choose the form of a task's media. *is_alone*: there are no other fields."""
-    takes_raw = is_alone or traits.options_in_query
+    takes_raw = is_alone or model_profile.options_in_query
     if task.media_form is MediaForm.RAW and not takes_raw:
         raise InputError("media_form must not be raw if other fields are set: leave it out")
-    default = traits.media
+    default = model_profile.media
     if default is MediaForm.DATA_URI:
         return task.media_form or default
     if default is MediaForm.RAW and not takes_raw:
@@ -232,14 +234,14 @@ def _choose_media_form(task: MediaTask[Any], traits: Profile, *, is_alone: bool)
 
 
 def _encode_media_in_json(
-    task: Task[Any], fields: dict[str, Any], sources: Mapping[str, Any], form: MediaForm
+    task: Task[Any], fields: dict[str, Any], sources: Mapping[str, Any], media_form: MediaForm
 ) -> EncodedBody:
     for name, source in sources.items():
         if form is MediaForm.DATA_URI:
             fields[name] = media.data_uri(media.read(source))
             continue
         # A mask is documented as integers only; an image to start from has a field for each form.
-        if form is MediaForm.BASE64 and name != "mask":
+        if media_form is MediaForm.BASE64 and name != "mask":
             field_name = "image_b64" if "image_b64" in rules(type(task)) else name
             encoded = isinstance(source, Base64)
             fields[field_name] = source.text if encoded else media.base64_text(media.read(source))

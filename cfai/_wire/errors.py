@@ -138,7 +138,7 @@ def _parse_code(value: Any) -> int | None:
 
 
 def _build_error(
-    body: ErrorBody, status: int | None, default: str, /, *, meta: Meta, **facts: Any
+    body: ErrorBody, status: int | None, default: str, /, *, meta: Meta, **details: Any
 ) -> StatusError:
     return status_error(
         status,
@@ -147,7 +147,7 @@ def _build_error(
         errors=[_limit_depth(entry) for entry in body.entries if isinstance(entry, Mapping)],
         ray_id=meta.ray_id,
         meta=meta,
-        **facts,
+        **details,
     )
 
 

@@ -194,15 +194,15 @@ def _encode_header(value: object) -> str:
 
 
 def build_headers(
-    settings: Settings, options: Options | None, own: Mapping[str, str]
+    settings: Settings, options: Options | None, body_headers: Mapping[str, str]
 ) -> dict[str, str]:
-    """The headers of a request: credentials, gateway, those that the user adds, and *own*.
+    """The headers of a request: credentials, gateway, those that the user adds, and *body_headers*.
 
-    The headers in *own* belong to the body. The user can't change them.
+    The headers in *body_headers* belong to the body. The user can't change them.
     """
     base = {"User-Agent": _USER_AGENT, **settings.credentials.headers()}
     if options is None and settings.gateway is None and not settings.headers:
-        return {**base, **own}
+        return {**base, **body_headers}
     added = [settings.headers]
     if settings.gateway is not None:
         added.insert(0, build_gateway_headers(settings.gateway))
@@ -214,7 +214,7 @@ def build_headers(
         for name, value in layer.items():
             check_header(name, value)
     # If a name is in two layers, in any case, the last one counts.
-    layers = (base, *added, own)
+    layers = (base, *added, body_headers)
     merged = {name.lower(): (name, value) for layer in layers for name, value in layer.items()}
     return dict(merged.values())
 
@@ -241,8 +241,8 @@ def build_form_request(
     settings: Settings, options: Options | None, path: str, form: Form, *, repeatable: bool
 ) -> Request:
     """`POST /accounts/{account_id}/ai/…` with a form."""
-    own = {"Content-Type": form.content_type, "Content-Length": str(len(form))}
-    headers = build_headers(settings, options, own)
+    body_headers = {"Content-Type": form.content_type, "Content-Length": str(len(form))}
+    headers = build_headers(settings, options, body_headers)
     return Request("POST", account_path(settings, path), headers, form, repeatable)
 
 
@@ -279,11 +279,11 @@ def build_run_request(
         InputError: The model or the account can't be part of a path, the route does not take the
             model or the task, or the media can't be read.
     """
-    traits = profile(check_model_name(model))
-    _check_model_takes(traits, task)
-    if traits.route != "run" or (options is not None and options.route is not None):
+    model_profile = profile(check_model_name(model))
+    _check_model_takes(model_profile, task)
+    if model_profile.route != "run" or (options is not None and options.route is not None):
         chosen = None if options is None else options.route
-        route = choose_route(traits, task, chosen, stream=stream)
+        route = choose_route(model_profile, task, chosen, stream=stream)
         if route != "run":
             return _build_routed_request(
                 settings, model, task, route, stream=stream, options=options
@@ -293,13 +293,13 @@ def build_run_request(
     query = body.query
     if options is not None and options.tags:
         query = {**query, "tags": ",".join(options.tags)}
-    own = {"Content-Type": body.content_type}
+    body_headers = {"Content-Type": body.content_type}
     if stream:
-        own |= _STREAM_HEADERS
+        body_headers |= _STREAM_HEADERS
     if not isinstance(body.content, bytes):
-        own["Content-Length"] = str(len(body.content))
+        body_headers["Content-Length"] = str(len(body.content))
     path = f"{path}?{urlencode(query)}" if query else path
-    headers = build_headers(settings, options, own)
+    headers = build_headers(settings, options, body_headers)
     return Request("POST", path, headers, body.content, model=model)
 
 
@@ -340,8 +340,8 @@ def _build_routed_request(
             problem = "Options.reject_if_busy must not be set on the route universal"
             raise InputError(f"{problem}, whose models are not Workers AI's: leave it out")
         path, fields = "run", universal_fields(model, task, added)
-    own = {"Content-Type": "application/json", **(_STREAM_HEADERS if stream else {})}
-    headers = build_headers(settings, options, own)
+    body_headers = {"Content-Type": "application/json", **(_STREAM_HEADERS if stream else {})}
+    headers = build_headers(settings, options, body_headers)
     is_own = route == "universal" and model.startswith("@")
     if is_own and "cf-aig-gateway-id" not in map(str.lower, headers):
         problem = f"{model} needs a gateway on the route universal"
@@ -368,14 +368,14 @@ def has_media(task: Task[Any] | Mapping[str, Any]) -> bool:
     return isinstance(task, MediaTask) or (isinstance(task, Task) and task.reads_files())
 
 
-def _check_model_takes(traits: Profile, task: Task[Any] | Mapping[str, Any]) -> None:
+def _check_model_takes(model_profile: Profile, task: Task[Any] | Mapping[str, Any]) -> None:
     """Refuse a task that is known not to work with a model."""
-    model = traits.model
-    if traits.websocket_only:
+    model = model_profile.model
+    if model_profile.websocket_only:
         raise InputError(f"model must answer over HTTP, and {model} uses WebSockets only")
-    if traits.retired is not None:
+    if model_profile.retired is not None:
         warn_if_retired(model)
-    limit = traits.texts_per_request
+    limit = model_profile.texts_per_request
     if limit is not None and isinstance(task, Task) and task.texts is not None:
         count = len(texts_of(task) or ())
         if count > limit:

@@ -82,9 +82,9 @@ def read_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
 
     Source: RFC 9110, section 10.2.3. Negative and malformed values are ignored.
     """
-    for name, unit in (("retry-after-ms", 1000.0), ("Retry-After", 1.0)):
+    for name, per_second in (("retry-after-ms", 1000.0), ("Retry-After", 1.0)):
         try:
-            seconds = float(headers.get(name, "")) / unit
+            seconds = float(headers.get(name, "")) / per_second
         except ValueError:
             continue
         if math.isfinite(seconds) and seconds >= 0:

@@ -139,7 +139,7 @@ class Columns:
                     f"{path} has no column {name!r} (found: {shown:.200}); {self._advise(name)}"
                 )
 
-    def read_row(self, row: Mapping[str, Any], place: str) -> Entry:
+    def read_row(self, row: Mapping[str, Any], where: str) -> Entry:
         """Read the text of a row, and its id if there is an id column.
 
         Raises:
@@ -147,11 +147,11 @@ class Columns:
         """
         for name in () if self.lenient else self.names:
             if name not in row:
-                raise InputError(f"{place} has no field {name!r}; {self._advise(name)}")
+                raise InputError(f"{where} has no field {name!r}; {self._advise(name)}")
         text = row.get(self.text)
         if not isinstance(text, str):
             if not self.lenient:
-                raise InputError(f"{self.text!r} of {place} must be a string, got {text!r:.60}")
+                raise InputError(f"{self.text!r} of {where} must be a string, got {text!r:.60}")
             text = ""
         return text if self.id is None else (row.get(self.id), text)
 
@@ -173,16 +173,16 @@ def _read_jsonl(path: Path, columns: Columns) -> Iterator[Entry]:
     for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
-        place = f"line {number} of {path}"
+        where = f"line {number} of {path}"
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as exc:
-            raise InputError(f"{place} is not JSON") from exc
+            raise InputError(f"{where} is not JSON") from exc
         if isinstance(row, str):
             row = {columns.text: row}
         if not isinstance(row, dict):
-            raise InputError(f"{place} must be an object or a string")
-        yield columns.read_row(row, place)
+            raise InputError(f"{where} must be an object or a string")
+        yield columns.read_row(row, where)
 
 
 def _read_csv(path: Path, columns: Columns) -> Iterator[Entry]:

@@ -403,8 +403,10 @@ def _model_path(model: FinetunedModel | str) -> str:
         raise InputError(f"id must be valid Unicode, got {model_id!r:.100}") from exc
 
 
-def _headers(settings: ClientSettings, options: Options | None, **own: str) -> Mapping[str, str]:
-    headers = build_headers(settings, options, own)
+def _headers(
+    settings: ClientSettings, options: Options | None, **body_headers: str
+) -> Mapping[str, str]:
+    headers = build_headers(settings, options, body_headers)
     # The address of a gateway contains its id.
     return {name: value for name, value in headers.items() if name != "cf-aig-gateway-id"}
 

@@ -201,9 +201,9 @@ class Embedder:
     def _build_result(
         self, rows: Sequence[str | None], buffer: array[float], failed: Mapping[int, str]
     ) -> ColumnResult:
-        """Build the result of all rows; *failed* has the errors by the place among the texts."""
-        places = count()
-        errors = [None if text is None else failed.get(next(places)) for text in rows]
+        """Build the result of all rows; *failed* has the errors by the index among the texts."""
+        indices = count()
+        errors = [None if text is None else failed.get(next(indices)) for text in rows]
         present = [
             text is not None and error is None for text, error in zip(rows, errors, strict=True)
         ]

@@ -348,11 +348,11 @@ class JobRun:
         wait before a retry; in order, as many finished ones may wait for one that is late.
         """
         while True:
-            most = 2 * self.throttle.limit + 8
+            max_tasks = 2 * self.throttle.limit + 8
             if self._queue is not None:
-                most = max_pending_requests(self.throttle.limit, self._plan.texts_per_request)
+                max_tasks = max_pending_requests(self.throttle.limit, self._plan.texts_per_request)
             held = len(self._ready) + len(self._early)
-            if len(self._tasks) < most and len(self._tasks) + held < 2 * most:
+            if len(self._tasks) < max_tasks and len(self._tasks) + held < 2 * max_tasks:
                 return
             self._has_room.clear()
             await self._has_room.wait()
@@ -382,8 +382,8 @@ class JobRun:
                 await self._embed_missing(list(claimed), sent)
         finally:
             unsettled = list(claimed.values())
-            for place, outcome in iterate_texts(sent):
-                unsettled[place].set_result(outcome)
+            for index, outcome in iterate_texts(sent):
+                unsettled[index].set_result(outcome)
             # If the job fails, some futures are never done.
             results += join_results([f.result() if f.done() else None for f in futures], sent)
         # Other batches wait for the same futures: a cancellation here must not cancel them.
@@ -580,10 +580,10 @@ def _add_outcomes(
 ) -> list[tuple[bytes, Outcome]]:
     """Add the results of a request to *outcomes*, and return the rows to be recorded."""
     rows: list[tuple[bytes, Outcome]] = []
-    for place, outcome in iterate_texts(sent):
-        outcomes[hashes[place]] = outcome
+    for index, outcome in iterate_texts(sent):
+        outcomes[hashes[index]] = outcome
         if isinstance(outcome, array) or is_permanent(outcome):
-            rows.append((hashes[place], outcome))
+            rows.append((hashes[index], outcome))
     return rows
 
 

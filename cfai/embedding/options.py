@@ -168,10 +168,10 @@ class Plan:
         requests_per_minute(self.model, self.rate)
         # The task of the requests has the bounds of these two.
         TextEmbeddings(["x"], pooling=self.pooling, truncate_inputs=self.truncate)
-        most = profile(self.model).texts_per_request
-        if self.batch_size is not None and most is not None and self.batch_size > most:
+        max_texts = profile(self.model).texts_per_request
+        if self.batch_size is not None and max_texts is not None and self.batch_size > max_texts:
             raise InputError(
-                f"batch_size must be at most {most} for {self.model}, got {self.batch_size}"
+                f"batch_size must be at most {max_texts} for {self.model}, got {self.batch_size}"
             )
 
     @property

@@ -118,14 +118,14 @@ class RangeResult:
 def iterate_texts(
     results: Iterable[RangeResult],
 ) -> Iterator[tuple[int, "array[float] | CfaiError"]]:
-    """Yield each text's place in its batch, and its vector or error."""
+    """Yield each text's index in its batch, and its vector or error."""
     for result in results:
         outcome = result.outcome
-        for place in range(result.first, result.last):
+        for index in range(result.first, result.last):
             if isinstance(outcome, Embeddings):
-                yield place, outcome[place - result.first]
+                yield index, outcome[index - result.first]
             else:
-                yield place, outcome
+                yield index, outcome
 
 
 def join_results(
@@ -139,17 +139,17 @@ def join_results(
     results: list[RangeResult] = []
     vectors: array[float] = array("f")
     count = 0
-    for place, outcome in enumerate((*outcomes, None)):
+    for index, outcome in enumerate((*outcomes, None)):
         if isinstance(outcome, array):
             vectors += outcome
             count += 1
             continue
         if count:
             embeddings = Embeddings((count, len(vectors) // count), vectors, usage=usage)
-            results.append(RangeResult(place - count, place, embeddings))
+            results.append(RangeResult(index - count, index, embeddings))
             vectors, count, usage = array("f"), 0, None
         if outcome is not None:
-            results.append(RangeResult(place, place + 1, outcome))
+            results.append(RangeResult(index, index + 1, outcome))
     return results
 
 

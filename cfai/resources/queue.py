@@ -144,7 +144,7 @@ class QueuedBatch(Generic[A]):
         return self._status.items
 
     async def wait(self, timeout: float | None = None) -> list[QueuedItem[A]]:  # noqa: ASYNC109
-        """Poll until the batch is done, with growing pauses (`Polling`).
+        """Poll until the batch is done, with growing delays (`Polling`).
 
         Args:
             timeout: Seconds to wait in all, requests included. 0 checks once; `None` waits as long
@@ -312,8 +312,8 @@ def _build_queued_task(traits: Profile, index: int, name: object, task: Any) -> 
     fields = _queue_fields(task, traits) if isinstance(task, Task) else dict(task)
     if fields.pop("stream", None):
         raise InputError(f"tasks[{index}] must not request a stream: the queue sends none")
-    own = fields.get("external_reference")
-    reference = name if name is not None else str(index) if own is None else own
+    named = fields.get("external_reference")
+    reference = name if name is not None else str(index) if named is None else named
     if not isinstance(reference, str) or not reference:
         raise InputError(
             f"tasks[{index}]: external_reference must be a non-empty string, got {reference!r:.60}"

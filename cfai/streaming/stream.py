@@ -40,10 +40,17 @@ class TokenStream:
     Raises:
         StreamInterrupted: The stream was cut; `answer` has the part that had arrived.
         RequestTimeout: `Timeouts.idle`, `.content` or `.total` ran out.
-        StatusError: The service refused the request, or reported an error inside the stream.
+        StatusError: An error response, or an error inside the stream.
         DecodeError: An event has an undocumented form.
     """
 
+    # The state of a stream, and the fields that tell it:
+    #   new         `_open_events` is set: no request was sent.
+    #   open        `_events` or `_whole_answer` is set, and `_ended` is false. While the first event
+    #               is awaited, neither is set, and `_waiter` is.
+    #   complete    `_ended`, and neither of the following two.
+    #   failed      `_ended` and `_failure`: an error, or closed by the user before the end.
+    #   cancelled   `_ended` and `cancelled`: ended by `cancel`, without an error.
     _open_events: Callable[[], Awaitable[EventReader | Text]] | None
     """Sends the request. `None` as soon as it was called."""
     _json_mode: bool = field(default=False, kw_only=True)
@@ -66,7 +73,7 @@ class TokenStream:
     _waiter: asyncio.Task[Any] | None = field(default=None, init=False)
     """The task that waits for the first event, or for more bytes."""
     _waiter_cancelled: bool = field(default=False, init=False)
-    """Whether this stream cancelled that task."""
+    """Whether this stream cancelled that task, as it waited for the first event."""
 
     # Opening and closing
 
@@ -75,7 +82,7 @@ class TokenStream:
 
         Raises:
             StreamUnsupported: The model does not stream.
-            StatusError: The service refused the request.
+            StatusError: An error response.
         """
         open_events, self._open_events = self._open_events, None
         if open_events is None:

@@ -129,8 +129,8 @@ def _output_type(call: Call) -> str | None:
 
 def retry_attributes(retry: Retry) -> Attributes:
     """The attributes of a failed attempt that is repeated."""
-    own = {"cfai.retry.attempt": retry.attempt, "cfai.retry.pause": retry.pause}
-    return error_attributes(retry.failure) | drop_unsendable(own)
+    attributes = {"cfai.retry.attempt": retry.attempt, "cfai.retry.pause": retry.pause}
+    return error_attributes(retry.failure) | drop_unsendable(attributes)
 
 
 # Answers

@@ -84,8 +84,8 @@ class Refusal:
 
 def response_headers(relay: Relay, headers: Mapping[str, str] | None) -> dict[str, str]:
     """The relay's headers in lower case, overridden and extended by the app's own."""
-    own = {name.lower(): value for name, value in (headers or {}).items()}
-    return {**relay.headers, **own}
+    extra = {name.lower(): value for name, value in (headers or {}).items()}
+    return {**relay.headers, **extra}
 
 
 async def try_write(write: Awaitable[object]) -> bool:

@@ -12,8 +12,8 @@ from cfai._session.limits import AdaptiveLimit, RateLimit
 # Concurrency limits
 
 
-def adaptive_limit(start: int = 8, least: int = 1, most: int = 64) -> AdaptiveLimit:
-    return AdaptiveLimit(Adaptive(start=start, min=least, max=most))
+def adaptive_limit(start: int = 8, least: int = 1, ceiling: int = 64) -> AdaptiveLimit:
+    return AdaptiveLimit(Adaptive(start=start, min=least, max=ceiling))
 
 
 def test_slow_start_doubles_the_limit_each_round_trip() -> None:
@@ -25,7 +25,7 @@ def test_slow_start_doubles_the_limit_each_round_trip() -> None:
 
 
 def test_the_limit_never_grows_beyond_max() -> None:
-    limit = adaptive_limit(8, most=10)
+    limit = adaptive_limit(8, ceiling=10)
     for _ in range(8):
         limit.record_answer(in_flight=10, seconds=0.1)
     assert limit.value == 10
@@ -42,7 +42,7 @@ def test_refusals_halve_the_limit_once_per_round_trip() -> None:
 
 
 def test_the_permit_of_a_refused_attempt_stays_unused() -> None:
-    """For the rest of a normal round trip, and for a second at most."""
+    """For the rest of a normal round trip, and for a second at ceiling."""
     limit = adaptive_limit(8)
     assert limit.record_refusal(sent=0.0, now=0.1) == 0
     limit.record_answer(in_flight=8, seconds=0.5)

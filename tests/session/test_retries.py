@@ -44,11 +44,16 @@ def delay(
     *,
     retries: Retries = RETRIES,
     repeatable: bool = True,
-    left: float | None = None,
+    seconds_left: float | None = None,
     fraction: float = 1.0,
 ) -> float | None:
     return retry_delay(
-        retries, attempt, error, repeatable=repeatable, left=left, random=lambda: fraction
+        retries,
+        attempt,
+        error,
+        repeatable=repeatable,
+        seconds_left=seconds_left,
+        random=lambda: fraction,
     )
 
 
@@ -199,7 +204,7 @@ def test_the_delay_has_full_jitter_up_to_a_cap(attempt: int, longest: float) -> 
 
 
 @pytest.mark.parametrize(
-    ("retry_after", "left", "seconds"),
+    ("retry_after", "seconds_left", "seconds"),
     [
         # A Retry-After is obeyed exactly, up to max_wait.
         (0.0, None, 0.0),
@@ -220,18 +225,18 @@ def test_the_delay_has_full_jitter_up_to_a_cap(attempt: int, longest: float) -> 
 @pytest.mark.parametrize(("number", "code"), [(429, None), (429, 3040), (503, None), (408, 3007)])
 def test_retry_after_and_the_deadline_are_kept(
     retry_after: float | None,
-    left: float | None,
+    seconds_left: float | None,
     seconds: float | None,
     number: int,
     code: int | None,
 ) -> None:
-    assert delay(status(number, code, retry_after), left=left) == seconds
+    assert delay(status(number, code, retry_after), seconds_left=seconds_left) == seconds
 
 
 def test_the_deadline_is_kept_after_connection_errors() -> None:
     for error in (ConnectError("no"), ConnectionLost("cut")):
-        assert delay(error, left=0.4) is None
-        assert delay(error, left=0.6) == 0.5
+        assert delay(error, seconds_left=0.4) is None
+        assert delay(error, seconds_left=0.6) == 0.5
 
 
 @given(
@@ -250,17 +255,17 @@ def test_the_deadline_is_kept_after_connection_errors() -> None:
 def test_a_delay_is_never_longer_than_allowed(
     row: tuple[CfaiError, bool, bool],
     attempt: int,
-    left: float | None,
+    seconds_left: float | None,
     fraction: float,
     retries: Retries,
 ) -> None:
     """For any settings: finite, not negative, within the deadline and the bounds."""
-    seconds = delay(row[0], attempt, retries=retries, left=left, fraction=fraction)
+    seconds = delay(row[0], attempt, retries=retries, seconds_left=seconds_left, fraction=fraction)
     if seconds is not None:
         assert attempt <= retries.max
         assert 0 <= seconds <= max(retries.cap, retries.max_wait)
         assert math.isfinite(seconds)
-        assert left is None or seconds < left
+        assert seconds_left is None or seconds < seconds_left
 
 
 def test_the_table_covers_every_phase() -> None:
