@@ -165,7 +165,7 @@ class Conversation(Sequence[Message]):
             InputError: The JSON has another form, or an unknown version.
         """
         try:
-            document = json.loads(text, parse_constant=_refuse_json_constant)
+            document = json.loads(text, parse_constant=_raise_invalid_constant)
         except (TypeError, ValueError, RecursionError) as exc:
             raise InputError(f"a conversation must be JSON: {exc}") from exc
         match document:
@@ -263,5 +263,5 @@ def _read_message(index: int, document: Any) -> Message:
         raise InputError(f"messages[{index}]: {exc}") from exc
 
 
-def _refuse_json_constant(name: str) -> NoReturn:
+def _raise_invalid_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")

@@ -2,7 +2,7 @@
 
 CfaiError
 ├── ConfigError                     no account, no credentials, or settings that cannot work
-├── InputError(ValueError)          an argument was refused; nothing was sent
+├── InputError(ValueError)          an argument is invalid; nothing was sent
 │   └── BudgetExceeded              the client's budget is used up (.budget, .spent)
 ├── TransportError                  no complete answer arrived
 │   ├── ConnectError                no connection was made
@@ -69,7 +69,7 @@ class ConfigError(CfaiError):
 
 
 class InputError(CfaiError, ValueError):
-    """An argument was refused; nothing was sent. The message names it."""
+    """An argument is invalid; nothing was sent. The message names it."""
 
 
 class BudgetExceeded(InputError):
@@ -442,7 +442,7 @@ CODES: dict[int, Code] = {
     2016: Code(None, False, "The guardrails of the AI Gateway blocked the prompt."),
     2017: Code(None, False, "The guardrails of the AI Gateway blocked the answer."),
     2021: Code(402, False, "The account has no credit for unified billing."),
-    # Refusals of the AI Gateway, with several 4xx statuses. Their meaning is not documented.
+    # Error responses of the AI Gateway, with several 4xx statuses. Their meaning is not documented.
     2003: Code(400, False),
     2008: Code(400, False),
     # Captured live by several public projects: bge-m3 ("Sequence too long: 9003 > 8192", "Max
@@ -505,7 +505,7 @@ def status_error(status: int | None, code: int | None, message: str, **details: 
     """The error for a status and a code, of the class that the code or else the status names.
 
     If there is no HTTP error status, the error has the status of its code; an unknown code then
-    counts as a refusal of the request, and not as a failure of the service.
+    counts as a bad request, and not as a failure of the service.
 
     Args:
         status: The HTTP status; `None` if there is none (an item of a batch, an event of a stream).

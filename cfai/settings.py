@@ -171,7 +171,7 @@ _ENTRY: Final = re.compile(r"[\x21-\x2b\x2d-\x7e]+")
 def _as_tuple(value: Iterable[str] | None) -> tuple[str, ...] | None:
     """A copy of a list, which later changes by the user don't affect."""
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
-        return value  # type: ignore[return-value]  # the validator refuses it
+        return value  # type: ignore[return-value]  # the validator raises for it
     return tuple(value)
 
 
@@ -318,7 +318,7 @@ class Options:
     """Calls with the same value reach the same machine, and can use its prefix cache.
     Sent as `x-session-affinity`. Source: Cloudflare docs, Workers AI, "Prompt caching"."""
     reject_if_busy: bool | None = field(default=None, validator=is_boolean)
-    """Refuse the call at once (429, code 3040) instead of queueing it.
+    """Fail the call at once (429, code 3040) instead of queueing it.
     Source: Cloudflare docs, Workers AI, "Reject if busy"."""
     tags: tuple[str, ...] | None = field(default=None, converter=_tags, validator=_check_tags)
     """At most 5 tags for the logs, each of 1 to 50 letters, digits and `:-./@`."""

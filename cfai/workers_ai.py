@@ -90,8 +90,8 @@ class WorkersAI(Client, TypedRuns):
             retries: When failed attempts are repeated.
             limit: The most concurrent requests, per event loop.
             concurrency: The most concurrent attempts per model, per event loop: a number, or an
-                `Adaptive` limit that falls when the service refuses (429). Attempts of embedding
-                jobs count too. A stream counts until its first event.
+                `Adaptive` limit that falls after a 429. Attempts of embedding jobs count too. A
+                stream counts until its first event.
             budget: Once `spent` has as many neurons, calls raise `BudgetExceeded` and are not sent.
             headers: Sent with every request.
             proxy: The address of a proxy. Defaults to the environment's (`HTTPS_PROXY`, …).
@@ -223,7 +223,7 @@ class WorkersAI(Client, TypedRuns):
 
         Raises:
             InputError: The model's name, the input or the media are invalid. Nothing was sent.
-            StatusError: The service refused; its subclass says why.
+            StatusError: An error response; its subclass says why.
             TransportError: There was no complete response.
             DecodeError: The response has an undocumented form.
 
@@ -382,7 +382,7 @@ class WorkersAI(Client, TypedRuns):
         Raises:
             ParseError: The text is not such a value. The error holds the text and the answer.
             InputError: *into* has no JSON form. Nothing was sent.
-            StatusError: The service refused, perhaps because the model could not write such JSON.
+            StatusError: An error response, perhaps because the model could not write such JSON.
 
         Source: Cloudflare docs, Workers AI, "JSON Mode".
         """
@@ -516,7 +516,7 @@ class WorkersAI(Client, TypedRuns):
 
         Raises:
             InputError: There are no files, or one is empty or can't be read. Nothing was sent.
-            StatusError: The service refused all files.
+            StatusError: An error response, for all files.
 
         Source: Cloudflare docs, Workers AI, "Markdown conversion", `POST …/ai/tomarkdown`.
         """
@@ -561,8 +561,8 @@ class WorkersAI(Client, TypedRuns):
     ) -> QueuedBatch[Any]:
         """Submit many runs of a model to the service's queue, to be done when it has capacity.
 
-        That takes minutes, and is not refused for lack of capacity. To avoid submitting it twice,
-        only a refusal (429) and a failed connect are retried.
+        That takes minutes, and is not rate-limited for lack of capacity. To avoid submitting it
+        twice, only a 429 and a failed connect are retried.
 
         Args:
             model: The model's name. Not every model has a queue (`async_queue` in its properties).
@@ -573,7 +573,7 @@ class WorkersAI(Client, TypedRuns):
 
         Raises:
             InputError: There are no tasks, or one can't be queued. Nothing was sent.
-            StatusError: The service refused the batch.
+            StatusError: An error response.
 
         Source: Cloudflare docs, Workers AI, "Batch API", `POST …/ai/run/{model}?queueRequest=true`.
         """

@@ -30,7 +30,7 @@ def check_base_url(url: str, *, allow_insecure: bool) -> str:
     parts = _split_address("base_url", url)
     if "@" in parts.netloc:
         raise ConfigError("base_url must not contain a user name or password")
-    # An empty query or fragment is refused, too: it would swallow the path that is appended.
+    # An empty query or fragment is invalid, too: it would swallow the path that is appended.
     if "?" in url or "#" in url:
         raise ConfigError("base_url must not have a query or fragment")
     if parts.scheme == "http" and not allow_insecure and not is_loopback(parts.hostname):

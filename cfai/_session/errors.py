@@ -46,7 +46,7 @@ def translate_error(exc: Exception) -> CfaiError:
         case aiohttp.ClientConnectorError() | aiohttp.ClientSSLError():
             return ConnectError(f"cannot connect: {exc}")
         case aiohttp.ClientResponseError():
-            # Not a refusal, which never raises: the bytes received are not HTTP.
+            # Not an error response, which aiohttp does not raise: the bytes received are not HTTP.
             return DecodeError("the answer is not valid HTTP")
         case aiohttp.ClientPayloadError() if isinstance(exc.__cause__, ContentEncodingError):
             return DecodeError("the answer cannot be decompressed: it does not match its encoding")

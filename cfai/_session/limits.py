@@ -14,7 +14,7 @@ from cfai.errors import InputError
 from cfai.profiles import profile
 
 _DECREASE: Final = 0.5
-"""Factor applied to a limit after a refusal, as in TCP (RFC 5681, section 3.1)."""
+"""Factor applied to a limit after a 429, as in TCP (RFC 5681, section 3.1)."""
 
 _SLOW_START_PACING: Final = 2.0
 _STEADY_PACING: Final = 1.2
@@ -22,7 +22,7 @@ _STEADY_PACING: Final = 1.2
 paces TCP by the same two factors."""
 
 _LONGEST_COOLDOWN: Final = 1.0
-"""Seconds. The permit of a refused attempt stays unused for at most this long."""
+"""Seconds. The permit of a rate-limited attempt stays unused for at most this long."""
 
 _BURST_SECONDS: Final = 0.5
 """Seconds of the rate that may start at once after an idle time. The service counts per minute, so
@@ -39,7 +39,7 @@ _LONGEST_DEBT: Final = 1.0
 class Adaptive:
     """A limit on concurrent attempts that adapts to what the service accepts.
 
-    It doubles each round trip until the service first refuses a request (429). A refusal halves it,
+    It doubles each round trip until the service first rate-limits a request (429). That halves it,
     at most once per round trip; from then on it grows by one per round trip.
 
     Raises:
@@ -83,7 +83,7 @@ class FixedLimit:
     def record_answer(self, *, in_flight: int, seconds: float) -> None:
         pass
 
-    def record_refusal(self, *, sent: float, now: float) -> float:
+    def record_rate_limited(self, *, sent: float, now: float) -> float:
         return 0.0
 
 
@@ -95,7 +95,7 @@ class AdaptiveLimit:
     value: float = field(init=False)
     """How many attempts may be in flight at once. A fraction does not admit another attempt."""
     _slow_start_below: float = field(default=inf, init=False)
-    """Below this value the limit doubles each round trip: nothing was ever refused there."""
+    """Below this value the limit doubles each round trip: there was never a 429 there."""
     _decreased_at: float = field(default=-inf, init=False)
     _round_trip: float = field(default=0.0, init=False)
     """Smoothed seconds from sending a request to its answer."""
@@ -109,7 +109,7 @@ class AdaptiveLimit:
 
         It spreads the attempts of one round trip evenly, with some room to spare. Attempts that
         start together are answered together, so the next group would be even larger, and all of it
-        would be sent before its first refusal arrives.
+        would be sent before its first 429 arrives.
         """
         slow_start = self.value < self._slow_start_below
         pacing = _SLOW_START_PACING if slow_start else _STEADY_PACING
@@ -129,12 +129,12 @@ class AdaptiveLimit:
         step = 1.0 if self.value < self._slow_start_below else 1.0 / self.value
         self.value = min(float(self.bounds.max), self.value + step)
 
-    def record_refusal(self, *, sent: float, now: float) -> float:
-        """Halve the limit, unless the refused attempt was sent before it was last halved.
+    def record_rate_limited(self, *, sent: float, now: float) -> float:
+        """Halve the limit, unless the rate-limited attempt was sent before it was last halved.
 
         Returns the seconds during which the permit must stay unused: the rest of a normal round
-        trip. Refusals come back faster than answers, and a series of quick refusals would cut the
-        limit to its minimum.
+        trip. A 429 comes back faster than an answer, and a series of quick ones would cut the limit
+        to its minimum.
         """
         if sent > self._decreased_at:
             self.value = max(float(self.bounds.min), self.value * _DECREASE)

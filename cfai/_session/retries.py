@@ -23,7 +23,7 @@ def should_retry(error: CfaiError, *, repeatable: bool) -> bool:
     status: a used-up quota is a 429, too, and a bad parameter of a WebSocket is a 500.
 
     Args:
-        repeatable: Whether the request may be carried out twice. If not, only refusals (429) and
+        repeatable: Whether the request may be carried out twice. If not, only 429s and
             failed connects are retried, because then nothing was carried out.
     """
     match error:

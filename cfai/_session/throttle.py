@@ -66,8 +66,8 @@ class Throttle:
     """How many attempts were sent."""
     repeats: int = field(default=0, init=False)
     """How many of them repeated an earlier attempt of the same call."""
-    refusals: int = field(default=0, init=False)
-    """How many of them were refused (429)."""
+    rate_limited: int = field(default=0, init=False)
+    """How many of them were rate-limited (429)."""
     waited: float = field(default=0.0, init=False)
     """Seconds spent waiting for permits, summed over all attempts."""
 
@@ -118,8 +118,8 @@ class Throttle:
         self.active.discard(task)
         cooldown = 0.0
         if isinstance(error, RateLimited):
-            self.refusals += 1
-            cooldown = self._limit.record_refusal(sent=sent, now=loop.time())
+            self.rate_limited += 1
+            cooldown = self._limit.record_rate_limited(sent=sent, now=loop.time())
         elif error is None:
             self._limit.record_answer(in_flight=self.in_flight, seconds=loop.time() - sent)
         if cooldown:

@@ -48,7 +48,7 @@ class Candidate:
     """Nothing follows but the end of its fence."""
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _raise_invalid_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
@@ -59,7 +59,7 @@ def _parse_float(text: str) -> float:
     return value
 
 
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_parse_float)
+_DECODER: Final = json.JSONDecoder(parse_constant=_raise_invalid_constant, parse_float=_parse_float)
 
 
 def decode_json_text(text: str) -> Any:

@@ -54,7 +54,7 @@ def read_value(value: Any, kind: Any, name: str) -> Any:
     """Read decoded JSON as a value of *kind*; *name* stands for the value in the error.
 
     Raises:
-        TypeMismatch: It does not match, or the class itself refused it.
+        TypeMismatch: It does not match, or the class itself does not accept it.
     """
     from cattrs import transform_error
 
@@ -119,10 +119,10 @@ _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 class _InvalidValue(TypeError):
-    """The reason why one value is refused."""
+    """The reason why one value is invalid."""
 
 
-def _refuse_value(rule: str, value: object) -> NoReturn:
+def _raise_invalid(rule: str, value: object) -> NoReturn:
     raise _InvalidValue(f"must be {rule}, got {_show_json(value)}")
 
 
@@ -148,18 +148,18 @@ def _pick_choice(value: Any, choices: Iterable[Any]) -> Any:
         if _json_equal(choice_value, value):
             return choice
         shown.append(_show_json(choice_value))
-    _refuse_value(f"one of {', '.join(shown)}", value)
+    _raise_invalid(f"one of {', '.join(shown)}", value)
 
 
 def _read_null(value: Any, _: Any) -> None:
     if value is not None:
-        _refuse_value("null", value)
+        _raise_invalid("null", value)
 
 
 def _exact_hook(kind: type[Any], rule: str) -> _Hook:
     def hook(value: Any, _: Any) -> Any:
         if type(value) is not kind:
-            _refuse_value(rule, value)
+            _raise_invalid(rule, value)
         return value
 
     return hook
@@ -170,17 +170,17 @@ def _read_int(value: Any, _: Any) -> int:
     if isinstance(value, float) and value.is_integer() and abs(value) <= _MAX_EXACT_FLOAT:
         return int(value)
     if type(value) is not int:
-        _refuse_value("a whole number", value)
+        _raise_invalid("a whole number", value)
     return value
 
 
 def _read_float(value: Any, _: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        _refuse_value("a number", value)
+        _raise_invalid("a number", value)
     with suppress(OverflowError):
         if math.isfinite(value):
             return float(value)
-    _refuse_value("a 64-bit number", value)
+    _raise_invalid("a 64-bit number", value)
 
 
 def _read_decimal(value: Any, _: Any) -> Decimal:
@@ -189,7 +189,7 @@ def _read_decimal(value: Any, _: Any) -> Decimal:
         with suppress(InvalidOperation, ValueError):
             if _DECIMAL.fullmatch(text):
                 return Decimal(text)
-    _refuse_value("a decimal number", value)
+    _raise_invalid("a decimal number", value)
 
 
 def _string_hook(parse: Callable[[str], Any], rule: str, form: str = "(?s:.*)") -> _Hook:
@@ -198,11 +198,11 @@ def _string_hook(parse: Callable[[str], Any], rule: str, form: str = "(?s:.*)") 
 
     def hook(value: Any, _: Any) -> Any:
         if not isinstance(value, str) or not pattern.fullmatch(value):
-            _refuse_value(rule, value)
+            _raise_invalid(rule, value)
         try:
             return parse(value)
         except ValueError:
-            _refuse_value(rule, value)
+            _raise_invalid(rule, value)
 
     return hook
 
@@ -398,12 +398,12 @@ def _list_hook(kind: Any, converter: Converter) -> _Hook:
 
     def hook(value: Any, _: Any) -> Any:
         if not isinstance(value, list):
-            _refuse_value("a list", value)
+            _raise_invalid("a list", value)
         if not is_fixed:
             inner = arguments[0] if arguments else Any
             return container(_read_list_items(converter, ((item, inner) for item in value)))
         if len(value) != len(arguments):
-            _refuse_value(f"a list of {len(arguments)}", value)
+            _raise_invalid(f"a list of {len(arguments)}", value)
         return container(_read_list_items(converter, zip(value, arguments, strict=True)))
 
     return hook
@@ -441,7 +441,7 @@ def _class_hook(kind: Any, converter: Converter) -> _Hook:
 
     def hook(value: dict[str, Any], _: Any) -> Any:
         if matches_anything and value and value.keys().isdisjoint(names):
-            _refuse_value(
+            _raise_invalid(
                 f"an object with {', '.join(names)}" if names else "an object without keys", value
             )
         return construct(**_read_fields(converter, fields, value, kind))
@@ -474,7 +474,7 @@ def _read_fields(
 def _object_hook(read: _Hook) -> _Hook:
     def hook(value: Any, kind: Any) -> Any:
         if not isinstance(value, dict):
-            _refuse_value("an object", value)
+            _raise_invalid("an object", value)
         return read(value, kind)
 
     return hook

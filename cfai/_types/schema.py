@@ -135,7 +135,7 @@ class SchemaBuilder:
     def _build_mapping(self, kind: Any, path: str) -> Schema:
         key, value = get_args(kind) or (str, Any)
         if key is not str:
-            _refuse_type(kind, path, "the keys of an object must be strings")
+            _raise_unsupported(kind, path, "the keys of an object must be strings")
         return {"type": "object", "additionalProperties": self.build(value, f"{path}{{}}")}
 
     def _refer_to(self, kind: type[Any], path: str) -> Schema:
@@ -223,10 +223,10 @@ def _build_scalar(kind: Any, path: str) -> Schema:
     try:
         return _SCALARS[kind]
     except (KeyError, TypeError):
-        _refuse_type(kind, path, "use a type that JSON has")
+        _raise_unsupported(kind, path, "use a type that JSON has")
 
 
-def _refuse_type(kind: Any, path: str, advice: str) -> NoReturn:
+def _raise_unsupported(kind: Any, path: str, advice: str) -> NoReturn:
     name = kind.__qualname__ if isinstance(kind, type) and not get_args(kind) else str(kind)
     raise InputError(f"{path}: {name:.80} has no JSON form; {advice}")
 

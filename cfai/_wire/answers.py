@@ -106,7 +106,7 @@ def read_answer(spec: AnswerSpec, response: Response) -> Answer:
     If a `VectorDecoder` wrapped the response, its vectors are empty until they are decoded.
 
     Raises:
-        StatusError: The service refused, by the status or by `success: false`.
+        StatusError: An error response, by its status or by `success: false`.
         DecodeError: The response has an undocumented form.
     """
     if not _holds_json(response, spec.answer):
@@ -195,7 +195,7 @@ def read_whole_text(spec: AnswerSpec, response: Response) -> Text:
 
     Raises:
         StreamUnsupported: The result is empty.
-        StatusError: The service refused.
+        StatusError: An error response.
         DecodeError: The result is not text.
     """
     if not _holds_json(response, Text):

@@ -42,13 +42,13 @@ def read_document(response: Response) -> Any:
     """Decode a response.
 
     Raises:
-        StatusError: The service refused, by the status or in the body.
+        StatusError: An error response, by its status or in its body.
         DecodeError: The body is not JSON.
     """
     raise_for_status(response)
     document = response.json()
     if reports_error(document):
-        raise error_from_refusal(document, response)
+        raise error_from_document(document, response)
     return document
 
 
@@ -88,7 +88,7 @@ def parse_error_body(document: Any) -> ErrorBody | None:
     if "internalCode" in document or document.get("message"):
         code, message = _parse_entry(document)
         return ErrorBody(code, message, (document,))
-    return _EMPTY if is_refusal(document) else None
+    return _EMPTY if is_unsuccessful(document) else None
 
 
 def _parse_entry(entry: Any) -> tuple[int | None, str]:
@@ -195,7 +195,7 @@ def _parse_body(response: Response) -> ErrorBody | None:
         return parse_error_body(loads(response.body, allow_nan=True))
     except ValueError:
         pass
-    # A quota was refused with status 429 and `text/event-stream`: data: {"errors":[…4006…]}
+    # A used-up quota comes with status 429 and `text/event-stream`: data: {"errors":[…4006…]}
     for line in response.body[: 16 * BODY_LIMIT].splitlines():
         try:
             body = parse_error_body(loads(line.removeprefix(b"data:")))
@@ -211,7 +211,7 @@ def _excerpt(response: Response) -> str:
     return response.body[: 4 * BODY_LIMIT].decode("utf-8", "replace")[:BODY_LIMIT]
 
 
-def is_refusal(document: Any) -> bool:
+def is_unsuccessful(document: Any) -> bool:
     """Whether a document says `success: false`."""
     return isinstance(document, dict) and document.get("success") is False
 
@@ -232,7 +232,7 @@ def reports_error(document: Any) -> bool:
     return bool(errors) and not any(document.get(key) for key in _ANSWER_KEYS)
 
 
-def error_from_refusal(document: Any, response: Response) -> StatusError:
+def error_from_document(document: Any, response: Response) -> StatusError:
     """Build the error for a response of status 2xx whose document reports it."""
     body = parse_error_body(document) or _EMPTY
     return _build_error(
@@ -299,7 +299,7 @@ def error_from_event(document: Any, *, is_named_error: bool, meta: Meta) -> Stat
     elif is_named_error:
         body = parse_error_body(document) or _EMPTY
     elif (
-        is_refusal(document)
+        is_unsuccessful(document)
         or document.get("errors")
         or document.get("error")
         or "internalCode" in document

@@ -369,7 +369,7 @@ def has_media(task: Task[Any] | Mapping[str, Any]) -> bool:
 
 
 def _check_model_takes(model_profile: Profile, task: Task[Any] | Mapping[str, Any]) -> None:
-    """Refuse a task that is known not to work with a model."""
+    """Check that a task is not known to fail with a model."""
     model = model_profile.model
     if model_profile.websocket_only:
         raise InputError(f"model must answer over HTTP, and {model} uses WebSockets only")

@@ -213,7 +213,7 @@ class Cohere(Client):
     ) -> FinetunedModel:
         """Start the training of a model. It goes on afterwards; `status` reports its state.
 
-        To avoid creating it twice, only a refusal (429) and a failed connect are retried.
+        To avoid creating it twice, only a 429 and a failed connect are retried.
 
         Args:
             name: The model's name.
@@ -223,7 +223,7 @@ class Cohere(Client):
 
         Raises:
             InputError: A required field is empty. Nothing was sent.
-            StatusError: The service refused the request.
+            StatusError: An error response.
 
         Source: Cohere API, `POST /v1/finetuning/finetuned-models`.
         """

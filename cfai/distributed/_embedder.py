@@ -58,7 +58,7 @@ def _check_on_error(_: object, __: Attribute[Any], value: object) -> None:
 
 
 def _copy_options(options: ClientOptions) -> ClientOptions:
-    """Return options that the caller cannot change; the validator refuses other values."""
+    """Return options that the caller cannot change; the validator raises for other values."""
     return copy(options)
 
 

@@ -50,7 +50,7 @@ class BatchOptions(TypedDict, total=False):
     mode: Mode
     """"direct" (the default) waits for the answer to each request. "queue" sends requests through
     the service's queue, up to 1,000 texts at a time, and polls until they are done. That takes
-    minutes, but requests are not refused for lack of capacity. *concurrency* then limits the
+    minutes, but requests are not rate-limited for lack of capacity. *concurrency* then limits the
     batches in the queue."""
     polling: Polling | None
     """How often to poll the queue; by default first after 1 second. A batch that is not full waits

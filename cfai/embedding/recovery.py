@@ -1,4 +1,4 @@
-"""How a job recovers from errors: failed calls are repeated, and refused batches are split.
+"""How a job recovers from errors: failed calls are repeated, and batches with a bad text are split.
 
 Attempts within a call are repeated by the session; this repeats calls whose attempts all failed.
 """
@@ -38,7 +38,7 @@ from cfai.tasks import Embeddings
 
 _MAX_SILENCE: Final = 300.0
 """Seconds after the first failure, with no answer since, after which the next failure ends the job.
-The service counts requests by the minute; until then, refusals only mean to wait."""
+The service counts requests by the minute; until then, a 429 only means to wait."""
 
 _ERRORS_OF_ALL_TEXTS: Final = (
     QuotaExceeded,
@@ -59,8 +59,8 @@ _CODES_OF_ALL_TEXTS: Final = frozenset({2001, 2003, 2008, 2021, 5007, 6003, 7000
 TEXT_ERRORS: Final = (BadRequest, RequestTooLarge, InputError)
 """Errors that a single text of a batch may cause."""
 
-_MAX_REFUSED: Final = 20
-"""After this many texts were refused one by one, and none embedded, the texts are not at fault."""
+_MAX_FAILED_TEXTS: Final = 20
+"""After this many texts failed one by one, and none was embedded, the texts are not at fault."""
 
 
 def concerns_all_texts(error: CfaiError) -> bool:
@@ -94,11 +94,11 @@ class EmbeddingService(Protocol):
 
 
 class RetryingService:
-    """The service of one job, which also waits out refusals and lost connections.
+    """The service of one job, which also waits out rate limits and lost connections.
 
-    After all attempts of a call failed, the call is repeated: as long as the service refuses for
-    too many requests (for up to five minutes without any answer); if no connection can be made
-    after there was one; and after a response timeout, as often as `Retries` allows.
+    After all attempts of a call failed, the call is repeated: as long as it is rate-limited (for
+    up to five minutes without any answer); if no connection can be made after there was one; and
+    after a response timeout, as often as `Retries` allows.
     """
 
     def __init__(
@@ -232,7 +232,7 @@ class FailureJudge:
     def __init__(self, limits: TokenLimits | None = None) -> None:
         self._limits = limits
         self._embedded = False
-        self._refused = 0
+        self._failed_texts = 0
 
     def record_success(self) -> None:
         """Record that some texts were embedded."""
@@ -246,17 +246,17 @@ class FailureJudge:
     def ends_job(self, error: CfaiError, texts: int) -> bool:
         """Whether every other text would fail in the same way as these *texts*.
 
-        This is also so if the first texts of a job were refused one by one and none was embedded:
+        This is also so if the first texts of a job failed one by one and none was embedded:
         then something else is at fault, such as an option.
         """
         if concerns_all_texts(error):
             return True
         if self._embedded or texts > 1 or not isinstance(error, BadRequest):
             return False
-        self._refused += 1
-        if self._refused < _MAX_REFUSED:
+        self._failed_texts += 1
+        if self._failed_texts < _MAX_FAILED_TEXTS:
             return False
-        error.add_note(f"each of the first {self._refused} texts was refused")
+        error.add_note(f"each of the first {self._failed_texts} texts was refused")
         return True
 
 

@@ -67,7 +67,7 @@ class JobStats:
     requests: int = 0
     """Attempts that were sent."""
     refusals: int = 0
-    """Attempts that the service refused with 429."""
+    """Attempts that were rate-limited (429)."""
     retries: int = 0
     """Attempts that repeated an earlier one."""
     waited: float = 0.0
@@ -228,7 +228,9 @@ class JobReporter:
         """Update the bar, and call the `progress` function."""
         if self._bar is not None:
             self._bar.update(self._texts + self._failed - self._bar.n)
-            self._bar.set_postfix(refusals=throttle.refusals, limit=throttle.limit, refresh=False)
+            self._bar.set_postfix(
+                refusals=throttle.rate_limited, limit=throttle.limit, refresh=False
+            )
         if self._callback is not None:
             self._callback(Progress(self.stats(throttle), self._total))
 
@@ -248,7 +250,7 @@ class JobReporter:
             known=max(0, self._texts - self.embedded),
             failed=self._failed,
             requests=throttle.attempts,
-            refusals=throttle.refusals,
+            refusals=throttle.rate_limited,
             retries=throttle.repeats + self.repeated_calls,
             waited=throttle.waited,
             seconds=(self._stopped or time.monotonic()) - self._started,

@@ -45,7 +45,7 @@ def envelope(result: Any, *, errors: list[dict[str, Any]] | None = None) -> dict
     return {"result": result, "success": not errors, "errors": errors or [], "messages": []}
 
 
-# Refused before a model is involved
+# Rejected before a model is involved
 
 
 def forbidden_origin() -> ApiError:
@@ -75,7 +75,7 @@ def method_not_allowed(method: str) -> ApiError:
     return ApiError(405, 7001, f"Method {method} not available for that URI.", by_model=False)
 
 
-# Refused because of the request's content
+# Rejected because of the request's content
 
 
 def unknown_model(model: str) -> ApiError:
@@ -132,7 +132,7 @@ def invalid_request(reason: str) -> ApiError:
     return ApiError(400, 90003, reason, by_model=False)
 
 
-# Refused because of the models
+# Rejected because of the models
 
 
 def capacity_exceeded() -> ApiError:
@@ -140,8 +140,8 @@ def capacity_exceeded() -> ApiError:
     return ApiError(429, 3040, "Capacity temporarily exceeded, please try again.")
 
 
-def refused_by_model(reason: str) -> ApiError:
-    """400: the model refused the input, for example because it is too long."""
+def rejected_by_model(reason: str) -> ApiError:
+    """400: the model rejected the input, for example because it is too long."""
     return ApiError(400, 5006, reason)
 
 

@@ -126,7 +126,7 @@ class FinetuneRegistry:
     async def upload(self, request: ApiRequest) -> dict[str, Any]:
         """`POST finetunes/{id or name}/finetune-assets`: `file_name` and `file`, in any order.
 
-        The file is written to disk as it arrives; a truncated or refused one is deleted.
+        The file is written to disk as it arrives; a truncated or rejected one is deleted.
 
         Raises:
             ApiError: The fine-tune is unknown, already has such a file, or the file is invalid.
@@ -156,7 +156,7 @@ class FinetuneRegistry:
                 if file_name not in (_CONFIG, _WEIGHTS):
                     rule = f"must be {_CONFIG} or {_WEIGHTS}"
                     raise invalid_request(f"file_name {rule}, got {file_name[:100]!r}")
-                # Refused before the file arrives, which may take long.
+                # Rejected before the file arrives, which may take long.
                 await self._check_accepts(request, file_name)
             elif part.name == "file" and size is None:
                 size = await _write_file(part, path)
@@ -272,7 +272,7 @@ def _finetune_row(row: sqlite3.Row) -> dict[str, Any]:
     return {**finetune, "public": bool(row["public"])}
 
 
-# Checks of an adapter's files. They block, and raise an `ApiError` if the service would refuse.
+# Checks of an adapter's files. They block, and raise an `ApiError` for what the service rejects.
 
 
 def _check_config(path: Path) -> None:

@@ -65,13 +65,15 @@ class DocumentConverter:
         self, files: list[DocumentFile], options: ConversionOptions, is_cancelled: IsCancelled
     ) -> list[Row]:
         """Convert the files that have a supported format. Blocks."""
-        refusals = [_refuse_unsupported(file) for file in files]
-        supported = [file for file, refusal in zip(files, refusals, strict=True) if not refusal]
+        rejections = [_reject_unsupported(file) for file in files]
+        supported = [
+            file for file, rejection in zip(files, rejections, strict=True) if not rejection
+        ]
         conversions = iter(documents.convert_files(supported, options, self.limits, is_cancelled))
         cancelled = Conversion(None, "the conversion was cancelled")
         return [
-            _file_row(file, refusal or next(conversions, cancelled), options)
-            for file, refusal in zip(files, refusals, strict=True)
+            _file_row(file, rejection or next(conversions, cancelled), options)
+            for file, rejection in zip(files, rejections, strict=True)
         ]
 
 
@@ -151,7 +153,7 @@ def _unsupported_option(name: str) -> ApiError:
     )
 
 
-def _refuse_unsupported(file: DocumentFile) -> Conversion | None:
+def _reject_unsupported(file: DocumentFile) -> Conversion | None:
     """Return why a file cannot be converted here; `None` if it can."""
     document_format = documents.find_format(file.name, file.media_type)
     if document_format is None:

@@ -68,7 +68,7 @@ def find_model(name: str) -> ServedModel | None:
 
 
 def find_retirement(name: str) -> date | None:
-    """Return the day since which a model is refused as retired; `None` if it is not.
+    """Return the day since which a model is rejected as retired; `None` if it is not.
 
     If the service has no other model for a task (summaries), the retired ones stay available here.
     """

@@ -38,7 +38,7 @@ def build_routes(
             return await queue.submit_or_poll(request)
         return await runs.run(request)
 
-    async def refuse(request: ApiRequest) -> Any:
+    async def reject(request: ApiRequest) -> Any:
         raise errors.not_supported(
             f"{request.http.path} is not served here, only /ai/run/{{model}}: pass"
             ' Options(route="run")'
@@ -46,8 +46,8 @@ def build_routes(
 
     return {
         _RUN: {"POST": run},
-        "run": {"POST": refuse},
-        "v1/(?:.+)": {"GET": refuse, "POST": refuse},
+        "run": {"POST": reject},
+        "v1/(?:.+)": {"GET": reject, "POST": reject},
         "finetunes": {"GET": finetunes.list_own, "POST": finetunes.create},
         "finetunes/public": {"GET": finetunes.list_public},
         "finetunes/([^/]+)/finetune-assets": {"POST": finetunes.upload},

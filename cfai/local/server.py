@@ -52,7 +52,7 @@ class Server:
     """A Workers AI server on this machine: `async with Server() as server`.
 
     It implements the service's protocol on a loopback address and answers with small models: text
-    generation, embeddings, classification, reranking and summaries. Other tasks are refused with
+    generation, embeddings, classification, reranking and summaries. Other tasks are rejected with
     status 501. Models are loaded on first use and stay loaded until the process ends. The server
     can be started and stopped repeatedly.
 
@@ -62,7 +62,7 @@ class Server:
         host: A loopback address.
         port: The port to listen on; 0 chooses a free one.
         token: The only API token to accept; by default, any token is accepted.
-        waiting: How many requests can wait for a model; more are refused (429).
+        waiting: How many requests can wait for a model; more are rejected (429).
         body_limit: The largest request body, in bytes.
         prewarm: Load the text model before the server starts instead of with the first request,
             which blocks the process for half a second.
@@ -230,7 +230,7 @@ class Server:
 
 
 def _check_origin(request: web.Request) -> None:
-    """Refuse requests from web pages of other origins, including rebound host names."""
+    """Reject requests from web pages of other origins, including rebound host names."""
     origin = request.headers.get("Origin", f"http://{request.host}")
     try:
         host = urlsplit(f"//{request.host}").hostname or ""

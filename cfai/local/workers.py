@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class WorkerPool:
-    """A fixed number of threads. If all are busy, work waits; if the queue is full, it is refused.
+    """A fixed number of threads. If all are busy, work waits; if the queue is full, it is rejected.
 
     Used from one event loop.
     """

@@ -142,7 +142,7 @@ class Finetunes:
     ) -> Finetune:
         """Create a fine-tune. It has no files yet; upload them next.
 
-        To avoid creating it twice, only a refusal (429) and a failed connect are retried.
+        To avoid creating it twice, only a 429 and a failed connect are retried.
 
         Args:
             model: The model the adapter was trained for. It must support fine-tunes.
@@ -153,7 +153,7 @@ class Finetunes:
 
         Raises:
             InputError: The model or the name is empty. Nothing was sent.
-            StatusError: The service refused the request.
+            StatusError: An error response.
 
         Source: Workers AI API, `POST /accounts/{account_id}/ai/finetunes`.
         """
@@ -187,7 +187,7 @@ class Finetunes:
         """Upload one file of a fine-tune. It is read from disk while it is sent.
 
         An uploaded file can't be replaced. So once bytes were sent, the upload is retried only if
-        the service refused it (429).
+        it was rate-limited (429).
 
         Args:
             finetune: The fine-tune, its id or its name.
@@ -197,14 +197,14 @@ class Finetunes:
                 the file's own name. The service takes `adapter_config.json` and
                 `adapter_model.safetensors`.
             progress: Called with the number of bytes sent and the total, both including the form
-                around the file. The count restarts if a refused upload is retried. An exception
+                around the file. The count restarts if the upload is retried (429). An exception
                 raised here ends the upload.
             options: Options for this call only. `Timeouts.response` restarts with each piece sent.
 
         Raises:
             InputError: The file is empty or can't be read. Nothing was sent.
             UploadInterrupted: The connection was lost; it has the number of bytes sent.
-            StatusError: The service refused the file.
+            StatusError: An error response.
 
         Source: Workers AI API, `POST …/ai/finetunes/{finetune_id}/finetune-assets`.
         """
@@ -233,7 +233,7 @@ class Finetunes:
             InputError: A file is missing or damaged, or the service does not support such an
                 adapter. Nothing was sent.
             UploadInterrupted: The connection was lost. A file that was already uploaded remains.
-            StatusError: The service refused a file.
+            StatusError: An error response, for one of the files.
 
         Source: Cloudflare docs, Workers AI, "Using LoRA adapters".
         """
@@ -345,7 +345,7 @@ def _check_adapter(folder: Any) -> tuple[File, ...]:
 def _parse_strict_json(data: bytes) -> Any:
     """JSON by its standard: UTF-8 without a mark, only finite numbers, each key once."""
     return json.loads(
-        data.decode(), object_pairs_hook=_unique_pairs, parse_constant=_refuse_constant
+        data.decode(), object_pairs_hook=_unique_pairs, parse_constant=_raise_invalid_number
     )
 
 
@@ -356,7 +356,7 @@ def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _raise_invalid_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number")
 
 

@@ -132,7 +132,7 @@ class QueuedBatch(Generic[A]):
         A failed task is an item with an error; the other items keep their answers.
 
         Raises:
-            StatusError: The service refused, does not know the batch, or gave it up.
+            StatusError: An error response, or the service gave the batch up.
         """
         if not self.done and self._status.error is None and self._id is not None:
             fields = {"request_id": self._id}

@@ -113,7 +113,7 @@ def read_task(model: str, task: Any) -> RunInput:
 
 
 def check_keywords(method: str, unknown: Iterable[str]) -> None:
-    """Refuse keyword arguments that *method* does not have.
+    """Check for keyword arguments that *method* does not have.
 
     Raises:
         TypeError: There is one. The message names where it belongs, if that is known.

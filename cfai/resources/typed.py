@@ -76,7 +76,7 @@ class TypedRuns:
             InputError: A field is no question, or the media are invalid. Nothing was sent.
             ParseError: An answer is missing or no value of its field; the error holds the
                 `Decisions`.
-            StatusError: The service refused.
+            StatusError: An error response.
 
         Source: the model card of @cf/cloudflare/clef.
         """

@@ -96,7 +96,7 @@ class EventReader:
         try:
             document = _parse_data(first)
         except ValueError:
-            return reader  # It is `[DONE]`, or an event that `parse` refuses later.
+            return reader  # It is `[DONE]`, or an event that `parse` fails on later.
         if error := reader._error_in(document, first):
             raise error
         return reader

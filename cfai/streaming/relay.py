@@ -303,7 +303,7 @@ class Relay:
         return None if self._buffer is None else self._buffer.failure
 
     async def begin(self) -> None:
-        """Wait for the first frame, so that a refusal can still become a status.
+        """Wait for the first frame, so that an error response can still become a status.
 
         It waits for at most *keep_alive* seconds: then the first bytes are a keep-alive.
 

@@ -46,8 +46,8 @@ class TokenStream:
 
     # The state of a stream, and the fields that tell it:
     #   new         `_open_events` is set: no request was sent.
-    #   open        `_events` or `_whole_answer` is set, and `_ended` is false. While the first event
-    #               is awaited, neither is set, and `_waiter` is.
+    #   open        `_events` or `_whole_answer` is set, and `_ended` is false. While it waits for
+    #               the first event, neither is set, and `_waiter` is.
     #   complete    `_ended`, and neither of the following two.
     #   failed      `_ended` and `_failure`: an error, or closed by the user before the end.
     #   cancelled   `_ended` and `cancelled`: ended by `cancel`, without an error.

@@ -136,7 +136,7 @@ def build_instance(into: Any, values: Mapping[str, Any], answer: Any) -> Any:
     """Create an instance of a class from the values of its fields.
 
     Raises:
-        ParseError: The class refused them.
+        ParseError: The class does not accept them.
     """
     if is_typeddict(into):
         return dict(values)

@@ -276,7 +276,7 @@ class Decisions(Answer, Mapping[str, Decision]):
 class StateTask(Task[A]):
     """A task about a state, of a family of models that need their own name in the body.
 
-    The service refuses a name that differs from that in the path.
+    A name that differs from that in the path is an error at the service.
     """
 
     family: ClassVar[str] = ""

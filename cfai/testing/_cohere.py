@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 
 @define
-class _Refused(Exception):  # a response, not an error of the fake
+class _ErrorReply(Exception):  # a response, not an error of the fake
     """The request is answered with a status and a message."""
 
     status: int
@@ -114,22 +114,22 @@ class FakeCohere:
     def _answer(self, request: Recorded) -> Reply:
         try:
             return _json_reply(self._dispatch(request))
-        except _Refused as refused:
-            return _json_reply({"message": refused.message}, refused.status)
+        except _ErrorReply as reply:
+            return _json_reply({"message": reply.message}, reply.status)
 
     def _dispatch(self, request: Recorded) -> Json:
         if not request.headers.get("Authorization", "").startswith("Bearer "):
-            raise _Refused(401, "no api key supplied")
+            raise _ErrorReply(401, "no api key supplied")
         match = _PATH.fullmatch(request.path)
         if match is None:
-            raise _Refused(404, f"404 page not found: {request.path}")
+            raise _ErrorReply(404, f"404 page not found: {request.path}")
         model_id, rest = match[1] and unquote(match[1]), match[2]
         if model_id is None and request.method == "POST":
             return self._create(_read_settings(request))
         if model_id is None and request.method == "GET":
             return _build_page("finetuned_models", list(self.models.values()), request.query)
         if model_id not in self.models:
-            raise _Refused(404, f"finetuned model {model_id} not found")
+            raise _ErrorReply(404, f"finetuned model {model_id} not found")
         if rest in _LISTS and request.method == "GET":
             page = _build_page(_LISTS[rest], self._lists[model_id, _LISTS[rest]], request.query)
             if rest == "training-step-metrics":
@@ -138,7 +138,7 @@ class FakeCohere:
             return page
         if rest is None:
             return self._change(model_id, request)
-        raise _Refused(404, f"404 page not found: {request.path}")
+        raise _ErrorReply(404, f"404 page not found: {request.path}")
 
     def _create(self, settings: Json) -> Json:
         now, model_id = _now(), str(uuid4())
@@ -155,7 +155,7 @@ class FakeCohere:
         if request.method == "PATCH":
             self.models[model_id] |= {**_read_settings(request), "updated_at": _now()}
         elif request.method != "GET":
-            raise _Refused(405, "method not allowed")
+            raise _ErrorReply(405, "method not allowed")
         return {"finetuned_model": self.models[model_id]}
 
 
@@ -179,9 +179,9 @@ def _read_settings(request: Recorded) -> Json:
         settings = body["settings"]
         required = (body["name"], settings["dataset_id"], settings["base_model"]["base_type"])
     except (ValueError, KeyError, TypeError) as exc:
-        raise _Refused(400, f"invalid request: {exc}") from exc
+        raise _ErrorReply(400, f"invalid request: {exc}") from exc
     if not all(isinstance(text, str) and text for text in required):
-        raise _Refused(400, "name, settings.dataset_id and base_type must not be empty")
+        raise _ErrorReply(400, "name, settings.dataset_id and base_type must not be empty")
     return {"name": body["name"], "settings": settings}
 
 
@@ -192,15 +192,15 @@ def _build_page(key: str, rows: list[Json], query: dict[str, str]) -> Json:
     for part in reversed(order.split(",")):
         field, _, direction = part.partition(" ")
         if field not in ("created_at", "name") or direction not in ("", "desc"):
-            raise _Refused(400, f"invalid order_by: {part}")
+            raise _ErrorReply(400, f"invalid order_by: {part}")
         rows = sorted(rows, key=lambda row: str(row.get(field, "")), reverse=bool(direction))
     try:
         size = int(query.get("page_size", 0)) or _DEFAULT_SIZE
         start = int(base64.b64decode(query.get("page_token", ""), validate=True) or 0)
     except ValueError as exc:
-        raise _Refused(400, "invalid page_size or page_token") from exc
+        raise _ErrorReply(400, "invalid page_size or page_token") from exc
     if size < 0 or start < 0:
-        raise _Refused(400, "invalid page_size or page_token")
+        raise _ErrorReply(400, "invalid page_size or page_token")
     end = start + size
     token = base64.b64encode(b"%d" % end).decode() if end < len(rows) else ""
     page = {"next_page_token": token, "total_size": len(rows)}

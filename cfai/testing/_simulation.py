@@ -23,19 +23,19 @@ class Service:
     """How a simulated service behaves. The figures are not Cloudflare's unless noted."""
 
     per_second: float | None = None
-    """Requests per second that its token bucket allows; more are refused (429)."""
+    """Requests per second that its token bucket allows; more are rate-limited (429)."""
     burst: int = 50
     """The capacity of the token bucket, which starts full."""
     slots: int | None = None
-    """Requests processed at once; more are refused (429, code 3040)."""
+    """Requests processed at once; more are rate-limited (429, code 3040)."""
     latency: float = 0.0
     """Seconds until a request is answered."""
     dimension: int = 4
     """Numbers in a vector."""
     most_texts: int = 100
-    """The most texts of one request; a request with more is refused (400)."""
+    """The most texts of one request; a request with more is an error (400)."""
     poison: Callable[[str], bool] | None = None
-    """Returns true for texts that make the service refuse the whole request (400, code 5006)."""
+    """Returns true for texts that make the whole request an error (400, code 5006)."""
     queue_time: float = 0.0
     """Seconds that a batch spends in the queue. It is never done before its first status check."""
     lost: float = 0.0
@@ -65,7 +65,7 @@ class Counters:
 
     requests: int = 0
     refusals: int = 0
-    """Requests refused for their rate (429), not counting the quota."""
+    """Requests that were rate-limited (429), not counting the quota."""
     faults: int = 0
     texts: int = 0
     """Texts answered, including repetitions."""
@@ -117,9 +117,9 @@ class Simulation:
         """Return the reply to a complete request: a function for `Script.answers_by`."""
         service, counters, now = self.service, self.counters, self._clock()
         counters.requests += 1
-        refusal = self._refuse(now)
-        if refusal is not None:
-            return refusal
+        failure = self._fail_early(now)
+        if failure is not None:
+            return failure
         body = request.json()
         if "queueRequest" not in request.query:
             result = self._embed(body.get("text"))
@@ -132,19 +132,19 @@ class Simulation:
             return self._check_batch(body["request_id"], now)
         return self._queue_batch(body["requests"], len(request.body), now)
 
-    def _refuse(self, now: float) -> Reply | None:
-        """Return a refusal because of the request rate, a random failure, or `None`."""
+    def _fail_early(self, now: float) -> Reply | None:
+        """Return a 429 because of the request rate, a random failure, or `None`."""
         service = self.service
         if service.per_second is not None:
             gained = (now - self._refilled_at) * service.per_second
             self._tokens = min(self._tokens + gained, float(service.burst))
             self._refilled_at = now
             if self._tokens < 1:
-                return self._refuse_rate(now, 10429, "Rate limited")
+                return self._rate_limit(now, 10429, "Rate limited")
             self._tokens -= 1
         self._busy = [until for until in self._busy if until > now]
         if service.slots is not None and len(self._busy) >= service.slots:
-            return self._refuse_rate(now, 3040, "Capacity temporarily exceeded")
+            return self._rate_limit(now, 3040, "Capacity temporarily exceeded")
         if self._random.random() < service.faults:
             self.counters.faults += 1
             if self._random.random() < 0.5:
@@ -152,7 +152,7 @@ class Simulation:
             return _INTERNAL_ERROR.reply(service.latency)
         return None
 
-    def _refuse_rate(self, now: float, code: int, message: str) -> Reply:
+    def _rate_limit(self, now: float, code: int, message: str) -> Reply:
         self.counters.refusals += 1
         self.counters.refused_at.append(now)
         return _ServiceError(429, code, message).reply()

@@ -222,9 +222,9 @@ def test_only_refusals_lower_the_limit() -> None:
         throttle = Throttle(AdaptiveLimit(Adaptive()))
         log: list[float] = []
         await run_attempt(throttle, 1.0, log, NotFound("no", status=404))
-        assert (throttle.limit, throttle.refusals) == (8, 0)
+        assert (throttle.limit, throttle.rate_limited) == (8, 0)
         await asyncio.gather(*(run_attempt(throttle, 1.0, log, REFUSED) for _ in range(8)))
-        assert (throttle.limit, throttle.refusals) == (4, 8)
+        assert (throttle.limit, throttle.rate_limited) == (4, 8)
 
     virtual_time.run(main())
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings, strategies as st
 
 from cfai._session.redaction import redact_error
 from cfai._wire.errors import (
+    error_from_document,
     error_from_event,
-    error_from_refusal,
     error_from_response,
-    is_refusal,
+    is_unsuccessful,
     parse_error_body,
     read_document,
 )
@@ -348,8 +348,8 @@ def test_a_refusal_under_status_200_is_the_same_error(
     """The official SDK returns `None` for these."""
     document = {"result": None, "success": False, "errors": [{"code": code, "message": "no"}]}
     said = response(json.dumps(document), 200)
-    assert is_refusal(document)
-    error = error_from_refusal(document, said)
+    assert is_unsuccessful(document)
+    error = error_from_document(document, said)
     if (code, status) != (10000, 403):
         assert type(error) is kind
         assert error.status == status
@@ -358,8 +358,8 @@ def test_a_refusal_under_status_200_is_the_same_error(
 
 def test_a_refusal_without_a_reason_is_an_error() -> None:
     for document in ({"success": False}, {"success": False, "errors": [], "result": {}}):
-        assert is_refusal(document)
-        error = error_from_refusal(document, response(json.dumps(document), 200))
+        assert is_unsuccessful(document)
+        error = error_from_document(document, response(json.dumps(document), 200))
         assert type(error) is StatusError
         assert error.status == 200
         assert "success: false" in error.message
@@ -381,7 +381,7 @@ def test_a_refusal_without_a_reason_is_an_error() -> None:
 )
 def test_only_success_false_is_a_refusal(document: Any) -> None:
     """A zero is not false, and a result may contain anything."""
-    assert not is_refusal(document)
+    assert not is_unsuccessful(document)
 
 
 @pytest.mark.parametrize(
@@ -552,8 +552,8 @@ def test_a_hostile_body_is_a_cfai_error(body: str) -> None:
         document = json.loads(body)
     except (ValueError, RecursionError):
         return
-    assert is_refusal(document)
-    assert isinstance(error_from_refusal(document, response(body, 200)), StatusError)
+    assert is_unsuccessful(document)
+    assert isinstance(error_from_document(document, response(body, 200)), StatusError)
     assert isinstance(event_error(document), StatusError)
 
 
@@ -578,7 +578,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 def test_any_json_is_an_error_or_none(document: Any, named: bool) -> None:
     parse_error_body(document)
     event_error(document, named_error=named)
-    error_from_refusal(document, response("{}", 200))
+    error_from_document(document, response("{}", 200))
     assert isinstance(error_of(json.dumps(document), 418), StatusError)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cfai.local.backends.roles import GenerationEnd, GenerationRequest, OnPiece
-from cfai.local.errors import not_supported, refused_by_model
+from cfai.local.errors import not_supported, rejected_by_model
 
 CONTEXT = 4096
 """The most tokens of a conversation, including the answer."""
@@ -73,7 +73,7 @@ class SmolLM2:
         The same seed gives the same text, even while other generations run.
 
         Raises:
-            ApiError: The model refuses: the prompt is too long, or the JSON schema is invalid.
+            ApiError: The prompt is too long for the model, or the JSON schema is invalid.
         """
         reader = _ChunkReader(on_piece)
         raw = isinstance(request.prompt, str)
@@ -81,7 +81,7 @@ class SmolLM2:
         try:
             run(_build_body(request), reader.on_chunk)
         except (ValueError, TypeError, RuntimeError) as exc:
-            raise refused_by_model(str(exc)) from exc
+            raise rejected_by_model(str(exc)) from exc
         return reader.end()
 
 
@@ -117,7 +117,7 @@ class _ChunkReader:
                 message = (
                     f"the input has {tokens} tokens, and the model's context window is {window}"
                 )
-            raise refused_by_model(message)
+            raise rejected_by_model(message)
         completion_tokens = self._usage.get("completion_tokens")
         return GenerationEnd(
             self._reason,
@@ -153,7 +153,7 @@ def _build_body(request: GenerationRequest) -> dict[str, Any]:
 
 
 def check_processor(flags: frozenset[str] | None) -> None:
-    """Refuse a processor on which the model's library would crash; `None` means unknown.
+    """Reject a processor on which the model's library would crash; `None` means unknown.
 
     Raises:
         ApiError: The processor lacks a feature; the message names it.

@@ -96,7 +96,7 @@ async def collect_result(
     """Wait for the complete text and return the result; JSON is decoded if it was requested.
 
     Raises:
-        ApiError: The model refused, or its output is not the requested JSON.
+        ApiError: The model rejected the input, or its output is not the requested JSON.
     """
     text = "".join([piece async for piece in generation])
     usage = _build_usage(await asyncio.shield(end))
@@ -116,7 +116,7 @@ async def stream_response(
     """Send the pieces as events while they are generated.
 
     Raises:
-        ApiError: The model refused before anything was sent.
+        ApiError: The model rejected the input before anything was sent.
     """
     response: web.StreamResponse | None = None
     async for piece in generation:
