@@ -538,10 +538,11 @@ _warned: set[str] = set()
 
 def warn_if_retired(model: str) -> None:
     """Warn that *model* is retired, once per process and model, if the catalogue says so."""
-    known = profile(model)
-    if known.retired is None or model in _warned:
+    model_profile = profile(model)
+    if model_profile.retired is None or model in _warned:
         return
-    message = f"{model} was retired on {known.retired}: use {known.successor or 'another model'}"
+    successor = model_profile.successor or "another model"
+    message = f"{model} was retired on {model_profile.retired}: use {successor}"
     warnings.warn(message, ModelRetiredWarning, stacklevel=_stack_level_of_caller())
     _warned.add(model)
 
@@ -556,7 +557,7 @@ def _stack_level_of_caller() -> int:
 
 def identify_retired_model(error: ModelRetired, model: str) -> None:
     """Add to *error*, which the service sent for *model*, what the catalogue knows of it."""
-    known = profile(model)
+    model_profile = profile(model)
     error.model = model
-    error.retired = error.retired or known.retired
-    error.successor = known.successor
+    error.retired = error.retired or model_profile.retired
+    error.successor = model_profile.successor

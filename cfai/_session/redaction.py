@@ -151,11 +151,11 @@ def _lower(text: str) -> str:
 
 def _replace_cut_secret(text: str, secret: str, shortest: int) -> str:
     """Hide the beginning of *secret* at the end of a text, if it has *shortest* characters."""
-    kept = text.removesuffix("…")
-    end = _lower(kept[-SHORTEST_SECRET:])
+    body = text.removesuffix("…")
+    end = _lower(body[-SHORTEST_SECRET:])
     for size in range(min(len(secret), SHORTEST_SECRET) - 1, shortest - 1, -1):
         if end.endswith(_lower(secret[:size])):
-            return kept[:-size] + _HIDDEN + text[len(kept) :]
+            return body[:-size] + _HIDDEN + text[len(body) :]
     return text
 
 

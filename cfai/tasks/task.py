@@ -8,12 +8,13 @@ To add a field to a task, add one line and its docstring to the class:
     "Sample from the *top_k* most likely tokens; from 1 to 50."
 
 * Bound: choose the function for the type (`string`, `number`, `media`, ...) and pass the bounds.
-  They are written nowhere else: the docs table, `--help` and the local server read them from here.
+  They are written nowhere else: the docs table, the local server and its schemas read them here,
+  and so do the options that `cfai chat` has. Other fields appear in no `--help`.
 * Source: name it in the class docstring ("Source: ..."), or in the field's if it differs.
 * Converter: `nested` and `many` take a function that checks and converts; the value's `payload`, or
   `encode=` of `many`, makes it JSON again.
 * Default: `None`, or `UNSET` to send `None` as null. Without one, the field is required.
-* Add an example to the table in `tests/tasks/test_task.py`, the bounds to `test_fields.py`.
+* "Add a field to a task" in `docs/contributing.md` lists the tests and pages.
 """
 
 from __future__ import annotations

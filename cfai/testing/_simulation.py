@@ -33,9 +33,9 @@ class Service:
     dimension: int = 4
     """Numbers in a vector."""
     most_texts: int = 100
-    """The most texts of one request; a request with more is an error (400)."""
+    """The most texts of one request; a request with more gets an error (400)."""
     poison: Callable[[str], bool] | None = None
-    """Returns true for texts that make the whole request an error (400, code 5006)."""
+    """Returns true for texts that fail the whole request (400, code 5006)."""
     queue_time: float = 0.0
     """Seconds that a batch spends in the queue. It is never done before its first status check."""
     lost: float = 0.0

@@ -35,26 +35,26 @@ def test_refusals_halve_the_limit_once_per_round_trip() -> None:
     """Refusals of attempts that were sent before the limit was halved do not halve it again."""
     limit = adaptive_limit(16)
     for sent in (0.0, 0.5, 1.0):
-        limit.record_refusal(sent=sent, now=1.0)
+        limit.record_rate_limited(sent=sent, now=1.0)
     assert limit.value == 8
-    limit.record_refusal(sent=1.01, now=1.2)
+    limit.record_rate_limited(sent=1.01, now=1.2)
     assert limit.value == 4
 
 
 def test_the_permit_of_a_refused_attempt_stays_unused() -> None:
     """For the rest of a normal round trip, and for a second at ceiling."""
     limit = adaptive_limit(8)
-    assert limit.record_refusal(sent=0.0, now=0.1) == 0
+    assert limit.record_rate_limited(sent=0.0, now=0.1) == 0
     limit.record_answer(in_flight=8, seconds=0.5)
-    assert limit.record_refusal(sent=1.0, now=1.1) == pytest.approx(0.4)
+    assert limit.record_rate_limited(sent=1.0, now=1.1) == pytest.approx(0.4)
     for _ in range(99):
         limit.record_answer(in_flight=8, seconds=60)
-    assert limit.record_refusal(sent=1.0, now=1.1) == pytest.approx(0.9)
+    assert limit.record_rate_limited(sent=1.0, now=1.1) == pytest.approx(0.9)
 
 
 def test_after_a_refusal_the_limit_grows_by_one_per_round_trip() -> None:
     limit = adaptive_limit(16)
-    limit.record_refusal(sent=0.0, now=1.0)
+    limit.record_rate_limited(sent=0.0, now=1.0)
     for _ in range(8):
         limit.record_answer(in_flight=8, seconds=0.1)
     assert 8.9 < limit.value <= 9
@@ -73,7 +73,7 @@ def test_the_limit_stays_within_its_bounds(start: int, refusals: list[bool]) -> 
     limit = adaptive_limit(start)
     for moment, refused in enumerate(refusals):
         if refused:
-            limit.record_refusal(sent=moment, now=moment + 0.5)
+            limit.record_rate_limited(sent=moment, now=moment + 0.5)
         else:
             limit.record_answer(in_flight=64, seconds=0.1)
         assert 1 <= limit.value <= 64
