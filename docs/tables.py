@@ -69,7 +69,7 @@ def accepted(rule: Rule) -> str:
     """What a field accepts, in a few words."""
     if rule.choices:
         return ", ".join(f"`{choice}`" for choice in rule.choices)
-    words = [rule.kind]
+    words: list[str] = [rule.kind]
     if rule.min_items and rule.max_items:
         words.append(f"{rule.min_items} to {rule.max_items} items")
     elif rule.max_items:
