@@ -131,7 +131,7 @@ class TypedRuns:
             InputError: A field can't be extracted, or the media are invalid. Nothing was sent.
             ParseError: An answer is missing, null or no value of its field; the error holds the
                 `Extraction`.
-            StatusError: The service refused.
+            StatusError: An error response.
         """
         from cfai.tasks import Extract
         from cfai.tasks.classes import Extracted, extractors_of, read_extracted
