@@ -12,8 +12,8 @@ from attrs import evolve, frozen
 from cfai import media
 from cfai._types.json import read_as
 from cfai._wire.errors import (
+    error_from_document,
     error_from_failed_run,
-    error_from_refusal,
     is_failed_run,
     raise_for_status,
     read_document,
@@ -151,7 +151,7 @@ def read_universal_answer(spec: AnswerSpec, response: Response) -> Answer | Remo
         if is_failed_run(envelope):
             raise error_from_failed_run(envelope, response)
     if reports_error(document):
-        raise error_from_refusal(document, response)
+        raise error_from_document(document, response)
     if isinstance(result, dict) and "state" in result and "result" in result:
         result = result["result"]
     if (url := _find_media_url(result, spec.answer)) is not None:

@@ -15,7 +15,7 @@ from cfai.tasks import Prompt, Task, TextGeneration, rules
 
 
 def choose_route(
-    traits: Profile,
+    model_profile: Profile,
     task: Task[Any] | Mapping[str, Any],
     chosen: Route | None,
     *,
@@ -26,10 +26,10 @@ def choose_route(
     Raises:
         InputError: The chosen route does not take the model, or does not stream.
     """
-    route = chosen or traits.route
-    if route != "chat" and is_gateway_route(traits.model):
+    route = chosen or model_profile.route
+    if route != "chat" and is_gateway_route(model_profile.model):
         raise InputError(
-            f"Options.route must be chat for {traits.model}, got {route}: leave it out"
+            f"Options.route must be chat for {model_profile.model}, got {route}: leave it out"
         )
     if route == "universal" and stream:
         # Cloudflare docs, ai-gateway/usage: run-api.mdx@0a26bf7 has "no streaming", and

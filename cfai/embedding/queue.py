@@ -338,7 +338,7 @@ class _Settling:
                 self.failed.append(outcome)
                 continue
             elif isinstance(outcome, TEXT_ERRORS) and last - first > 1:
-                self.judge.record_refusal(outcome, self.texts[first:last])
+                self.judge.record_text_error(outcome, self.texts[first:last])
                 half = (first + last) // 2
                 halves += [(first, half), (half, last)]
                 continue

@@ -238,8 +238,8 @@ class FailureJudge:
         """Record that some texts were embedded."""
         self._embedded = True
 
-    def record_refusal(self, error: CfaiError, texts: Sequence[str]) -> None:
-        """Record that several texts were refused, so that later batches may be smaller."""
+    def record_text_error(self, error: CfaiError, texts: Sequence[str]) -> None:
+        """Record that a batch got an error response, so that later batches may be smaller."""
         if self._limits is not None:
             self._limits.learn(error, texts)
 
@@ -285,7 +285,7 @@ async def embed_batch(
     elif judge.ends_job(outcome, len(texts)):
         raise outcome
     elif isinstance(outcome, TEXT_ERRORS) and len(texts) > 1:
-        judge.record_refusal(outcome, texts)
+        judge.record_text_error(outcome, texts)
         half = len(texts) // 2
         for start, part in ((first, texts[:half]), (first + half, texts[half:])):
             await embed_batch(service, part, results, on_error=on_error, judge=judge, first=start)
