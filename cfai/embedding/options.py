@@ -181,11 +181,11 @@ class Plan:
 
     def token_limits(self) -> TokenLimits | None:
         """The limits of the model in tokens, for one job; `None` if it has none per request."""
-        known = profile(self.model)
-        if known.tokens_per_request is None:
+        model_profile = profile(self.model)
+        if model_profile.tokens_per_request is None:
             return None
         return TokenLimits(
-            known.tokens_per_text or known.tokens_per_request,
-            known.tokens_per_request,
+            model_profile.tokens_per_text or model_profile.tokens_per_request,
+            model_profile.tokens_per_request,
             truncates=self.truncate is True,
         )
