@@ -133,20 +133,20 @@ class _Generation(Task[Text]):
 
 def _switch_thinking(model: str, thinking: bool, options: Mapping[str, Any]) -> dict[str, Any]:
     """Give the options of the chat template that turn the thinking of *model* on or off."""
-    known = profile(model)
-    if known.always_thinks and thinking:
+    model_profile = profile(model)
+    if model_profile.always_thinks and thinking:
         return dict(options)
-    if known.always_thinks:
+    if model_profile.always_thinks:
         raise InputError(f"thinking must not be false for {model}, which always thinks")
-    if not known.thinking_switches:
+    if not model_profile.thinking_switches:
         raise InputError(
             f"thinking must not be set for {model}: it is not known how to turn it on or off; "
             "leave it out, or set the model's own field, such as reasoning_effort"
         )
-    for name in known.thinking_switches:
+    for name in model_profile.thinking_switches:
         if name in options:
             raise InputError(f"chat_template_kwargs must not repeat {name}, which thinking sets")
-    return {**options, **dict.fromkeys(known.thinking_switches, thinking)}
+    return {**options, **dict.fromkeys(model_profile.thinking_switches, thinking)}
 
 
 @task
