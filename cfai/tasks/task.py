@@ -8,8 +8,7 @@ To add a field to a task, add one line and its docstring to the class:
     "Sample from the *top_k* most likely tokens; from 1 to 50."
 
 * Bound: choose the function for the type (`string`, `number`, `media`, ...) and pass the bounds.
-  They are written nowhere else: the docs table, the local server and its schemas read them here,
-  and so do the options that `cfai chat` has. Other fields appear in no `--help`.
+  The docs table, the local server and the three options of `cfai chat` read them from here.
 * Source: name it in the class docstring ("Source: ..."), or in the field's if it differs.
 * Converter: `nested` and `many` take a function that checks and converts; the value's `payload`, or
   `encode=` of `many`, makes it JSON again.
