@@ -113,20 +113,20 @@ class Rule:
             return value
         return _VALIDATORS[self.kind](self, value)
 
-    def raise_invalid(self, requirement: str, value: object) -> NoReturn:
+    def fail(self, requirement: str, value: object) -> NoReturn:
         """Raise `InputError`: the field "must" + *requirement*."""
         raise InputError(f"{self.name} must {requirement}, got {shorten(value)}")
 
 
 def _validate_text(rule: Rule, value: object) -> str:
     if not isinstance(value, str):
-        rule.raise_invalid("be a string", value)
+        rule.fail("be a string", value)
     if rule.choices and value not in rule.choices:
-        rule.raise_invalid(f"be one of {', '.join(rule.choices)}", value)
+        rule.fail(f"be one of {', '.join(rule.choices)}", value)
     if rule.min_length is not None and len(value) < rule.min_length:
-        rule.raise_invalid(f"have at least {_plural(rule.min_length, 'character')}", value)
+        rule.fail(f"have at least {_plural(rule.min_length, 'character')}", value)
     if rule.max_length is not None and len(value) > rule.max_length:
-        rule.raise_invalid(f"have at most {_plural(rule.max_length, 'character')}", value)
+        rule.fail(f"have at most {_plural(rule.max_length, 'character')}", value)
     return value
 
 
@@ -156,7 +156,7 @@ def _validate_list(rule: Rule, value: object) -> tuple[Any, ...]:
 
 def _validate_items(rule: Rule, value: object, item_kind: str) -> tuple[Any, ...]:
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | bytearray | Mapping):
-        rule.raise_invalid(f"be a list of {item_kind}", value)
+        rule.fail(f"be a list of {item_kind}", value)
     items = tuple(value)
     _check_count(rule, len(items), value)
     return items
@@ -164,22 +164,20 @@ def _validate_items(rule: Rule, value: object, item_kind: str) -> tuple[Any, ...
 
 def _check_count(rule: Rule, count: int, value: object) -> None:
     if rule.min_items is not None and count < rule.min_items:
-        rule.raise_invalid(f"have at least {_plural(rule.min_items, 'item')}", value)
+        rule.fail(f"have at least {_plural(rule.min_items, 'item')}", value)
     if rule.max_items is not None and count > rule.max_items:
-        rule.raise_invalid(f"have at most {_plural(rule.max_items, 'item')}, not {count}", value)
+        rule.fail(f"have at most {_plural(rule.max_items, 'item')}, not {count}", value)
 
 
 def _validate_mapping(rule: Rule, value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        rule.raise_invalid("be a mapping of names to values", value)
+        rule.fail("be a mapping of names to values", value)
     _check_count(rule, len(value), dict(value))
     parse: Any = rule.parse
     parsed = {}
     for name, item in value.items():
         if not isinstance(name, str) or not re.fullmatch(rule.names or "(?s:.+)", name):
-            rule.raise_invalid(
-                f"have names that match {rule.names}" if rule.names else "have names", name
-            )
+            rule.fail(f"have names that match {rule.names}" if rule.names else "have names", name)
         try:
             parsed[name] = parse(item)
         except InputError as exc:
@@ -207,24 +205,24 @@ def _validate_object(rule: Rule, value: object) -> Any:
 
 def _validate_number(rule: Rule, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        rule.raise_invalid("be a number", value)
+        rule.fail("be a number", value)
     fits = -math.inf < value < math.inf
     fits = fits and (rule.minimum is None or value >= rule.minimum)
     if not fits or (rule.maximum is not None and value > rule.maximum):
-        rule.raise_invalid(f"be {describe_bounds(rule) or 'a finite number'}", value)
+        rule.fail(f"be {describe_bounds(rule) or 'a finite number'}", value)
     # JSON encoders may not know subclasses such as NumPy's float64.
     return value if type(value) in (int, float) else float(value)
 
 
 def _validate_integer(rule: Rule, value: object) -> float:
     if not isinstance(value, int):
-        rule.raise_invalid("be a whole number", value)
+        rule.fail("be a whole number", value)
     return _validate_number(rule, value)
 
 
 def _validate_boolean(rule: Rule, value: object) -> bool:
     if not isinstance(value, bool):
-        rule.raise_invalid("be true or false", value)
+        rule.fail("be true or false", value)
     return value
 
 
