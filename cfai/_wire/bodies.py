@@ -66,7 +66,7 @@ def encode_run_body(
             return _encode_fields(fields)
         files = {name: bytes(value) for name, value in fields.items() if isinstance(value, _BYTES)}
         return _encode_form({name: fields[name] for name in fields if name not in files}, files)
-    fields = task_fields(task, traits, traits.field_names, added)
+    fields = task_fields(task, model_profile, model_profile.field_names, added)
     if not isinstance(task, MediaTask):
         return _encode_fields(fields)
     media_rules = [rule for rule in rules(type(task)).values() if rule.kind == "media"]
@@ -84,9 +84,12 @@ def encode_run_body(
 
 
 def task_fields(
-    task: Task[Any], model_profile: Profile, names: Mapping[str, str | None], added: Mapping[str, Any]
+    task: Task[Any],
+    model_profile: Profile,
+    names: Mapping[str, str | None],
+    added: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The JSON of a task in the form that a model takes, under its body_headers *names* of the fields.
+    """The JSON of a task in the form that a model takes, under its *names* of the fields.
 
     Raises:
         InputError: A field is set that the model does not have.
@@ -109,12 +112,12 @@ def _rename_fields(
 ) -> dict[str, Any]:
     renamed: dict[str, Any] = {}
     for name, value in fields.items():
-        body_headers = name if name in extra else names.get(name, name)
-        if body_headers is None:
+        new_name = name if name in extra else names.get(name, name)
+        if new_name is None:
             raise InputError(f"{name} must be left out: {model} has no such field")
-        if body_headers != name and body_headers in fields:
-            raise InputError(f"extra must not repeat {body_headers}, which is {name} of the task")
-        renamed[body_headers] = value
+        if new_name != name and new_name in fields:
+            raise InputError(f"extra must not repeat {new_name}, which is {name} of the task")
+        renamed[new_name] = value
     return renamed
 
 
@@ -237,7 +240,7 @@ def _encode_media_in_json(
     task: Task[Any], fields: dict[str, Any], sources: Mapping[str, Any], media_form: MediaForm
 ) -> EncodedBody:
     for name, source in sources.items():
-        if form is MediaForm.DATA_URI:
+        if media_form is MediaForm.DATA_URI:
             fields[name] = media.data_uri(media.read(source))
             continue
         # A mask is documented as integers only; an image to start from has a field for each form.
