@@ -240,12 +240,14 @@ def test_a_megabyte_of_integers_needs_little_memory() -> None:
 
 
 def test_a_media_form_from_its_name() -> None:
-    assert [MediaForm.of(name) for name in ("raw", "base64", "integers", "multipart")] == [
+    names = ("raw", "data_uri", "base64", "integers", "multipart")
+    assert [MediaForm.of(name) for name in names] == [
         MediaForm.RAW,
+        MediaForm.DATA_URI,
         MediaForm.BASE64,
         MediaForm.INTEGERS,
         MediaForm.MULTIPART,
     ]
     assert MediaForm.of(MediaForm.RAW) is MediaForm.RAW
-    with pytest.raises(InputError, match="one of raw, base64, integers, multipart, got 'ints'"):
+    with pytest.raises(InputError, match=r"one of raw, data_uri, base64, .*, got 'ints'"):
         MediaForm.of("ints")

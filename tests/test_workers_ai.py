@@ -136,18 +136,22 @@ async def test_invalid_accounts_are_refused(fake: FakeWorkersAI, account: str) -
 
 
 @pytest.mark.parametrize(
-    ("data", "kind"),
+    ("model", "data", "kind"),
     [
-        (MP3, "audio/mpeg"),
-        (WAV, "audio/wav"),
-        (b"OggS" + bytes(9), "audio/ogg"),
-        (b"?", "application/octet-stream"),
+        (WHISPER, MP3, "application/octet-stream"),
+        (WHISPER, b"?", "application/octet-stream"),
+        ("@cf/deepgram/nova-3", MP3, "audio/mpeg"),
+        ("@cf/deepgram/nova-3", WAV, "audio/wav"),
+        ("@cf/deepgram/nova-3", b"OggS" + bytes(9), "audio/ogg"),
+        ("@cf/deepgram/nova-3", b"?", "application/octet-stream"),
     ],
 )
-async def test_whisper_is_sent_raw_bytes(fake: FakeWorkersAI, data: bytes, kind: str) -> None:
-    """A raw body has the type of its content."""
+async def test_a_recording_is_sent_as_raw_bytes(
+    fake: FakeWorkersAI, model: str, data: bytes, kind: str
+) -> None:
+    """With the type of its content, if the model needs it."""
     fake.answers(TRANSCRIPT)
-    transcript = await fake.client().run(WHISPER, AutomaticSpeechRecognition(data))
+    transcript = await fake.client().run(model, AutomaticSpeechRecognition(data))
     [request] = fake.requests
     assert transcript.text == "hello"
     assert request.body == data
@@ -181,7 +185,9 @@ async def test_every_source_of_media_is_the_same_request(
         ):
             await client.run(WHISPER, AutomaticSpeechRecognition(source))
     assert [request.body for request in fake.requests] == [WAV] * 11
-    assert {request.headers["Content-Type"] for request in fake.requests} == {"audio/wav"}
+    assert {request.headers["Content-Type"] for request in fake.requests} == {
+        "application/octet-stream"
+    }
 
 
 async def test_media_are_sent_as_the_model_wants(fake: FakeWorkersAI) -> None:
@@ -248,7 +254,7 @@ async def test_a_large_body_is_sent_completely(fake: FakeWorkersAI, size: int) -
     for request in fake.requests:
         assert request.body == data
         assert request.headers.all("Content-Length") == [str(size)]
-        assert request.headers.all("Content-Type") == ["audio/mpeg"]
+        assert request.headers.all("Content-Type") == ["application/octet-stream"]
         assert "Transfer-Encoding" not in request.headers
 
 
