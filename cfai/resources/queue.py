@@ -292,9 +292,10 @@ def build_queued_tasks(model: str, tasks: Any) -> tuple[QueuedTask, ...]:
     if not isinstance(tasks, Iterable) or isinstance(tasks, str | bytes):
         raise InputError(f"tasks must be an iterable of tasks, got {type(tasks).__name__}")
     pairs = tasks.items() if isinstance(tasks, Mapping) else ((None, task) for task in tasks)
-    traits = profile(check_run_model(model))
+    model_profile = profile(check_run_model(model))
     queued = tuple(
-        _build_queued_task(traits, index, name, task) for index, (name, task) in enumerate(pairs)
+        _build_queued_task(model_profile, index, name, task)
+        for index, (name, task) in enumerate(pairs)
     )
     if not queued:
         raise InputError("tasks must not be empty")
@@ -303,13 +304,13 @@ def build_queued_tasks(model: str, tasks: Any) -> tuple[QueuedTask, ...]:
     return queued
 
 
-def _build_queued_task(traits: Profile, index: int, name: object, task: Any) -> QueuedTask:
+def _build_queued_task(model_profile: Profile, index: int, name: object, task: Any) -> QueuedTask:
     if isinstance(task, MediaTask):
         raise InputError(f"tasks[{index}] must not contain media: the queue takes JSON only")
     if not isinstance(task, Task | Mapping):
         kind = type(task).__name__
         raise InputError(f"tasks[{index}] must be a task or a mapping, got {kind}")
-    fields = _queue_fields(task, traits) if isinstance(task, Task) else dict(task)
+    fields = _queue_fields(task, model_profile) if isinstance(task, Task) else dict(task)
     if fields.pop("stream", None):
         raise InputError(f"tasks[{index}] must not request a stream: the queue sends none")
     named = fields.get("external_reference")
@@ -321,8 +322,10 @@ def _build_queued_task(traits: Profile, index: int, name: object, task: Any) -> 
     return QueuedTask(reference, {**fields, "external_reference": reference}, answer_spec(task))
 
 
-def _queue_fields(task: Task[Any], traits: Profile) -> dict[str, Any]:
-    return task_fields(task, traits, {**traits.field_names, **traits.queue_field_names}, {})
+def _queue_fields(task: Task[Any], model_profile: Profile) -> dict[str, Any]:
+    return task_fields(
+        task, model_profile, {**model_profile.field_names, **model_profile.queue_field_names}, {}
+    )
 
 
 # Responses
