@@ -13,8 +13,7 @@ from cfai._session.client import Client
 from cfai._session.connections import Connections
 from cfai._session.credentials import resolve_credentials, resolve_settings
 from cfai._session.limits import Concurrency
-from cfai._session.session import Session
-from cfai._session.spending import Spending, Spent
+from cfai._session.session import Session, Spending, Spent
 from cfai.resources.queue import QueuedBatch, find_batch, submit_batch
 from cfai.resources.runs import EmbeddingRuns, RunInput, Runs, TextInput, check_keywords, read_task
 from cfai.resources.typed import TypedRuns

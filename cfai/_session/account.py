@@ -6,8 +6,7 @@ from typing import Any, TypeVar
 from attrs import field, frozen
 
 from cfai._session.pagination import Pager
-from cfai._session.session import Session
-from cfai._session.spending import Spending
+from cfai._session.session import Session, Spending
 from cfai._wire.errors import read_document
 from cfai._wire.pagination import Cursor, ListPage
 from cfai._wire.requests import Request, build_get_request

@@ -1,7 +1,8 @@
 """The session: sends requests, retries failed attempts, and returns what the caller reads.
 
 `_wire` builds requests and reads responses; `retries` decides about repeating. This module does the
-I/O: connection slots, permits, time limits, and reading of bodies.
+I/O: connection slots, permits, time limits, and reading of bodies. `Spending` adds up what the
+answers of a client cost, as the service reports it, and holds its budget.
 """
 
 import asyncio
@@ -9,9 +10,12 @@ import random
 from collections.abc import AsyncIterable, Awaitable, Callable
 from functools import lru_cache
 from io import BytesIO
+from math import inf
+from threading import RLock
 from typing import NamedTuple, NoReturn, TypeVar
 
 import aiohttp
+from attrs import frozen
 from yarl import URL
 
 from cfai._session.body import StreamBody
@@ -22,13 +26,22 @@ from cfai._session.retries import retry_delay
 from cfai._session.throttle import Permit, Throttle
 from cfai._session.timeouts import Deadline
 from cfai._session.uploads import Upload
+from cfai._validators import format_value, is_finite_number
 from cfai._wire import responses
 from cfai._wire.errors import describe_decode_error
 from cfai._wire.multipart import Form
 from cfai._wire.requests import Request
 from cfai._wire.responses import Response
 from cfai._wire.vectors import UnusualVectors, VectorDecoder
-from cfai.errors import AnswerTooLarge, CfaiError, ConfigError, DecodeError, ModelRetired
+from cfai.errors import (
+    AnswerTooLarge,
+    BudgetExceeded,
+    CfaiError,
+    ConfigError,
+    DecodeError,
+    InputError,
+    ModelRetired,
+)
 from cfai.profiles import identify_retired_model
 from cfai.settings import Retry, Settings
 
@@ -52,6 +65,65 @@ class _Attempt(NamedTuple):
 async def reject_stream(body: StreamBody) -> NoReturn:
     """Raise an error, for calls whose response is documented as JSON."""
     raise DecodeError("the service sent a stream where JSON is documented", meta=body.meta)
+
+
+@frozen
+class Spent:
+    """What a client's calls have cost so far, as far as the service reported it."""
+
+    neurons: float = 0.0
+    """The sum of the reported costs, in neurons, the unit that Cloudflare bills."""
+
+    calls: int = 0
+    """How many calls were answered."""
+
+    unreported: int = 0
+    """How many of these answers had no cost with them. What they cost is not in `neurons`."""
+
+
+class Spending:
+    """Adds up the costs of a client and its copies, which may run in several threads."""
+
+    def __init__(self, budget: float | None = None) -> None:
+        if budget is not None and not (is_finite_number(budget) and budget >= 0):
+            rule = "a finite number of neurons, 0 or more"
+            raise InputError(f"budget must be {rule}, got {format_value(budget)}")
+        self._budget = budget
+        # Reentrant, because a stream that is collected as garbage adds its cost, too.
+        self._lock = RLock()
+        self._neurons = 0.0
+        self._calls = 0
+        self._unreported = 0
+
+    @property
+    def spent(self) -> Spent:
+        """The sums so far."""
+        with self._lock:
+            return Spent(self._neurons, self._calls, self._unreported)
+
+    def check_budget(self) -> None:
+        """Check that a call may be sent.
+
+        Raises:
+            BudgetExceeded: The budget is used up.
+        """
+        if self._budget is not None and self._neurons >= self._budget:
+            spent, budget = self._neurons, self._budget
+            raise BudgetExceeded(
+                f"the client's budget is used up: {spent:g} of {budget:g} neurons are spent;"
+                " create a client with a larger budget, or without one",
+                budget=budget,
+                spent=spent,
+            )
+
+    def add(self, neurons: float | None) -> None:
+        """Add the cost of one answer; `None` if the service reported none."""
+        with self._lock:
+            self._calls += 1
+            if neurons is not None and 0 <= neurons < inf:
+                self._neurons += neurons
+            else:
+                self._unreported += 1
 
 
 class Session:

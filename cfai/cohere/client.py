@@ -471,13 +471,18 @@ def _read_event(row: Any, where: str) -> Event:
 
 def _read_metrics(row: Any, where: str) -> TrainingStepMetrics:
     fields = _without_nulls(row)
+    special: dict[str, float] = {}
     if isinstance(fields, Mapping) and isinstance(fields.get("metrics"), Mapping):
-        metrics = {
-            name: _SPECIAL_NUMBERS.get(value, value) if isinstance(value, str) else value
-            for name, value in fields["metrics"].items()
+        metrics = fields["metrics"].items()
+        special = {
+            name: _SPECIAL_NUMBERS[value]
+            for name, value in metrics
+            if isinstance(value, str) and value in _SPECIAL_NUMBERS
         }
-        fields = {**fields, "metrics": metrics}
-    return evolve(read_as(fields, TrainingStepMetrics, where), raw=row)
+        rest = {name: value for name, value in metrics if name not in special}
+        fields = {**fields, "metrics": rest}
+    step = read_as(fields, TrainingStepMetrics, where)
+    return evolve(step, metrics={**step.metrics, **special}, raw=row)
 
 
 def _without_nulls(value: Any) -> Any:

@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 
 from cfai._session.account import Account
 from cfai._session.redaction import redact_error
-from cfai._session.spending import Spending
+from cfai._session.session import Spending
 from cfai._session.throttle import Throttle
 from cfai._wire.answers import AnswerSpec, answer_spec, read_item, read_neurons
 from cfai._wire.bodies import task_fields

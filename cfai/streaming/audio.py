@@ -12,7 +12,7 @@ from attrs import define, evolve, field
 
 from cfai._session.body import StreamBody
 from cfai._session.redaction import redact_error
-from cfai._session.spending import Spending
+from cfai._session.session import Spending
 from cfai._wire.answers import read_neurons, read_sound
 from cfai._wire.responses import EVENT_STREAM
 from cfai.errors import CfaiError, ConnectionLost, DecodeError, InputError, StreamInterrupted

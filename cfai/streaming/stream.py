@@ -10,7 +10,7 @@ from attrs import define, evolve, field
 
 from cfai._session.body import StreamBody
 from cfai._session.redaction import redact_error
-from cfai._session.spending import Spending
+from cfai._session.session import Spending
 from cfai._wire.answers import AnswerSpec, answer_from_text
 from cfai._wire.text import TextBuilder, read_token, token_from_text
 from cfai._wire.written_calls import recover_tool_calls
