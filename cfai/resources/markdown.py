@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO, Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from cfai._session.account import Account
+from cfai._session.redaction import redact_error_text
 from cfai._wire.bodies import encode_json
 from cfai._wire.multipart import File, FileSource, build_form
 from cfai._wire.pagination import read_page
@@ -87,7 +88,14 @@ async def convert(
     form = build_form(fields, [("files", file) for file in opened])
     request = build_form_request(settings, options, _CONVERT, form, repeatable=True)
     names = [file.name for file in opened]
-    return await account.send(request, settings, lambda document: _read_results(document, names))
+    results = await account.send(request, settings, lambda document: _read_results(document, names))
+    # The error of one file is a value: it is not raised, so the session does not redact it.
+    return [
+        result
+        if result.error is None
+        else evolve(result, error=redact_error_text(result.error, settings.secrets))
+        for result in results
+    ]
 
 
 async def list_formats(account: Account, options: Options | None) -> list[MarkdownFormat]:

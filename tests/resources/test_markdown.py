@@ -188,6 +188,16 @@ async def test_an_error_without_a_message(fake: FakeWorkersAI, row: dict[str, An
     assert (result.failed, result.error) == (True, "the service gave no reason")
 
 
+@pytest.mark.parametrize("cut", [0, 12], ids=["whole", "cut"])
+async def test_the_error_of_a_file_has_no_secret(fake: FakeWorkersAI, cut: int) -> None:
+    """The service may repeat a token, or a part of it, in the error of one file."""
+    token = "wmd7GqX2vTz9LkPb4RnS"  # noqa: S105  # a made-up one
+    echo = f"could not fetch with {token[: len(token) - cut]}"
+    fake.answers([{"name": "a.html", "format": "error", "error": echo}])
+    (result,) = await fake.client(api_token=token).to_markdown(("a.html", b"x"))
+    assert result.error == "could not fetch with ***"
+
+
 async def test_formats(fake: FakeWorkersAI) -> None:
     """As documented."""
     fake.says(
