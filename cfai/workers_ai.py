@@ -16,11 +16,12 @@ from cfai._session.limits import Concurrency
 from cfai._session.session import Session, Spending, Spent
 from cfai.resources.queue import QueuedBatch, find_batch, submit_batch
 from cfai.resources.runs import EmbeddingRuns, RunInput, Runs, TextInput, check_keywords, read_task
-from cfai.resources.typed import TypedRuns
 from cfai.settings import DEFAULT_RETRIES, DEFAULT_TIMEOUTS, UNSET, Options
 from cfai.tasks import Answer, Embeddings, Task, TextEmbeddings, TextGeneration, user
 
 if TYPE_CHECKING:
+    from datetime import date
+
     import aiohttp
 
     from cfai._wire.multipart import FileSource
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from cfai.streaming.audio import AudioStream
     from cfai.streaming.stream import TokenStream
     from cfai.tasks import Audio, Pooling, Prompt, Text
+    from cfai.tasks.attachments import Attachment
+    from cfai.tasks.classes import Decided, Extracted
     from cfai.tools import AnyTool, ToolRun
 
 __all__ = ["WorkersAI"]
@@ -42,7 +45,7 @@ A = TypeVar("A", bound=Answer)
 T = TypeVar("T")
 
 
-class WorkersAI(Client, TypedRuns):
+class WorkersAI(Client):
     """A client of Workers AI for one account.
 
     Create one for the whole program and share it between tasks, event loops and threads. Creating
@@ -392,6 +395,114 @@ class WorkersAI(Client, TypedRuns):
         return await objects.parse(self, model, task, into=into, repair=repair, options=options)
 
     # Embeddings
+
+    async def decide(
+        self,
+        model: str,
+        state: str | Mapping[str, Any] | Sequence[Any],
+        *,
+        into: type[T],
+        images: Sequence[Attachment] | None = None,
+        audio: Sequence[Attachment] | None = None,
+        videos: Sequence[Attachment] | None = None,
+        options: Options | None = None,
+    ) -> Decided[T]:
+        """Decide the fields of a class from *state* (the Clef models).
+
+        Each field is a question: `bool` and `float` with a `Noul` a yes/no question, which is
+        true from a probability of 0.5; a `Literal` or an `Enum` a choice; an `IntEnum` a score
+        from its lowest to its highest member. The first text in `Annotated`, the `description` in
+        the metadata, or the docstring of the class is the instructions; without them, the name.
+
+        ```python
+        @dataclass
+        class Ticket:
+            refund: Annotated[bool, "Does the customer want money back?"]
+            team: Literal["billing", "support"]
+            anger: Annotated[float, Score("How angry is the customer?", ["calm", "furious"])]
+
+        ticket = await ai.decide("@cf/cloudflare/clef", mail, into=Ticket)
+        print(ticket.value.team, ticket.decisions.choice("team").probabilities)
+        ```
+
+        Args:
+            model: The model's name, such as `@cf/cloudflare/clef`.
+            state: What to decide about: text, an object or a list.
+            into: An attrs class, a dataclass, a TypedDict or a named tuple of 1 to 64 fields.
+            images: Up to 4 images, as in `Decide`.
+            audio: Up to 4 sounds, as in `Decide` (clef-omni).
+            videos: Up to 2 videos, as in `Decide` (clef-omni).
+            options: Options for this call only.
+
+        Raises:
+            InputError: A field is no question, or the media are invalid. Nothing was sent.
+            ParseError: An answer is missing or no value of its field; the error holds the
+                `Decisions`.
+            StatusError: An error response.
+
+        Source: the model card of @cf/cloudflare/clef.
+        """
+        from cfai.tasks import Decide
+        from cfai.tasks.classes import Decided, questions_of, read_decided
+
+        deciders = questions_of(into)
+        questions = {name: decider.question for name, decider in deciders.items()}
+        task = Decide(state, questions, images=images, audio=audio, videos=videos)
+        decisions = await self.run(model, task, stream=False, options=options)
+        return Decided(read_decided(into, deciders, decisions), decisions)
+
+    async def extract(
+        self,
+        model: str,
+        text: str,
+        *,
+        into: type[T],
+        images: Sequence[Attachment] | None = None,
+        reference_date: date | str | None = None,
+        options: Options | None = None,
+    ) -> Extracted[T]:
+        """Extract the fields of a class from *text* (the Clairic models).
+
+        A field is `str`, `int`, `float`, `Decimal`, `date`, `time`, `datetime`, `timedelta`, or a
+        list of texts, numbers or dates; with `| None`, it is `None` if the text does not determine
+        it. The instructions are found as by `decide`. A field of `Extract` inside `Annotated`
+        replaces the one that the type would give.
+
+        ```python
+        @dataclass
+        class Invoice:
+            number: str
+            total: Annotated[float, NumberField("With shipping", unit="USD", decimals=2)]
+            due: date | None
+
+        invoice = await ai.extract("@cf/cloudflare/clairic", mail, into=Invoice)
+        print(invoice.value.total, invoice.extraction["total"].span)
+        ```
+
+        The facts about Clairic are compiled and not official; see `Extract`.
+
+        Args:
+            model: The model's name, such as `@cf/cloudflare/clairic`.
+            text: The text. It may be empty only if there are images.
+            into: An attrs class, a dataclass, a TypedDict or a named tuple of 1 to 100 fields.
+            images: Up to 4 images, as in `Extract`.
+            reference_date: The date that "tomorrow" and the like refer to.
+            options: Options for this call only.
+
+        Raises:
+            InputError: A field can't be extracted, or the media are invalid. Nothing was sent.
+            ParseError: An answer is missing, null or no value of its field; the error holds the
+                `Extraction`.
+            StatusError: An error response.
+        """
+        from cfai.tasks import Extract
+        from cfai.tasks.classes import Extracted, extractors_of, read_extracted
+
+        extractors = extractors_of(into)
+        fields = {name: extractor.request for name, extractor in extractors.items()}
+        task = Extract(text, fields, images=images, reference_date=reference_date)
+        extraction = await self.run(model, task, stream=False, options=options)
+        return Extracted(read_extracted(into, extractors, extraction), extraction)
 
     async def embed(
         self,
