@@ -41,6 +41,8 @@ nitpick_ignore_regex = [
     ("py:.*", r"cfai\.(?!web\b)[a-z]+\.[a-z_]+\..*"),
     ("py:.*", r"cfai\..*\.([A-Z]|[A-Z]\w*_co)"),  # type variables
 ]
+# Python's `type[...]` in a signature also matches the attributes called `type` of several classes.
+suppress_warnings = ["ref.python"]
 
 
 def fences_to_directives(
