@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cfai import EmbedFailure, Prompt, TextEmbeddings, WorkersAI
+from cfai import EmbedFailure, Prompt, TextEmbeddings, TextToImage, WorkersAI
 from cfai.errors import CfaiError, InputError, NotFound, ServerError
 from cfai.settings import Gateway, Options, Retries, Retry, Timeouts
 from cfai.testing import FakeWorkersAI
@@ -507,6 +507,20 @@ async def test_credentials_of_one_call_are_hidden_in_its_stream(
     said = f"{caught.value!s} {caught.value!r} {vars(caught.value)}"
     assert secret not in said
     assert "***" in said
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1/image", "http://example.invalid/image"])
+async def test_the_address_of_remote_media_shows_no_secret(
+    fake: FakeWorkersAI, address: str
+) -> None:
+    """A media address that can't be read, and the headers beside it, may repeat the token."""
+    image = {"state": "Completed", "result": {"image": f"{address}?key={TOKEN}"}}
+    fake.answers(image, headers={"cf-aig-log-id": TOKEN})
+    async with fake.client(api_token=TOKEN, retries=NEVER) as client:
+        with pytest.raises(CfaiError) as caught:
+            await client.run("openai/gpt-image-1", TextToImage("a cat"))
+    assert any("the model answered" in note for note in caught.value.__notes__)
+    assert TOKEN not in describe_fully(caught.value)
 
 
 async def test_a_short_token_is_not_hidden(fake: FakeWorkersAI) -> None:

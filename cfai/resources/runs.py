@@ -18,6 +18,7 @@ from attrs import field, frozen
 from cfai._session.account import Account
 from cfai._session.addresses import is_loopback
 from cfai._session.body import StreamBody
+from cfai._session.redaction import redact_error
 from cfai._session.throttle import Throttle
 from cfai._session.timeouts import Deadline
 from cfai._wire.answers import (
@@ -237,6 +238,8 @@ class Runs:
             )
         except CfaiError as exc:
             exc.add_note(f"the model answered; its media are at {media.url}")
+            # The service wrote the address and the metadata: they can repeat a credential.
+            redact_error(exc, settings.secrets)
             raise
 
     async def _run_observed(
