@@ -238,7 +238,7 @@ class Gateway:
     session_id: str | None = field(default=None, kw_only=True, validator=is_text)
     """The conversation that a request belongs to: `cloudflare/auto` keeps its model for a turn."""
     turn_id: str | None = field(default=None, kw_only=True, validator=is_text)
-    """The turn that a request belongs to, if `cloudflare/auto` is not to find that out itself."""
+    """The turn that a request belongs to. Without it, `cloudflare/auto` determines the turn."""
     no_session_affinity: bool | None = field(default=None, kw_only=True, validator=is_boolean)
     """True to let `cloudflare/auto` choose a model for each request."""
     authorization: str | None = field(default=None, kw_only=True, repr=False, validator=is_text)

@@ -3,9 +3,11 @@
 The service, a gateway or a proxy may repeat the credentials it was sent. Errors are built from
 what it answers. These callers redact what leaves the SDK:
 
-* `Session.call` and `TokenStream`, each error before it is raised or retried;
+* `Session.call` and `Session.call_for_vectors`, each error before it is raised or retried;
+* `TokenStream` and `AudioStream` (`streaming/audio.py`), the error that ends a stream;
 * `resources/queue.py`, the errors that the items of a batch keep as values;
-* `tools/toolbox.py`, the errors and results of tools that a model is shown.
+* `resources/markdown.py`, the errors of single files, which are values too;
+* `Toolbox` (`tools/toolbox.py`), the errors and results of tools that a model is shown.
 """
 
 import re

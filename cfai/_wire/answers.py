@@ -139,7 +139,7 @@ def read_universal_answer(spec: AnswerSpec, response: Response) -> Answer | Remo
     Source: Cloudflare docs, ai-gateway/usage/run-api.mdx@0a26bf7.
 
     Raises:
-        StatusError: The service refused, or the provider failed.
+        StatusError: The service sent an error response, or the provider failed.
         DecodeError: The response has an undocumented form.
     """
     if not _holds_json(response, spec.answer):
@@ -170,7 +170,7 @@ def read_media(remote: RemoteMedia, response: Response) -> Answer:
     """Read downloaded media into the answer that they belong to.
 
     Raises:
-        StatusError: The address refused.
+        StatusError: The address sent an error response.
         DecodeError: It sent something else.
     """
     raise_for_status(response)

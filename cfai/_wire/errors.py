@@ -246,7 +246,7 @@ def error_from_document(document: Any, response: Response) -> StatusError:
 
 
 # Source: Cloudflare docs, ai-gateway/usage/run-api.mdx@0a26bf7: "All providers for this model are
-# currently unavailable." Other codes are not documented, and count as refusals of the request.
+# currently unavailable." Other codes are not documented, and count as errors in the request.
 _FAILED_RUNS: Final = {"provider_unavailable": 503}
 
 

@@ -62,10 +62,12 @@ class BatchOptions(TypedDict, total=False):
     dedupe: bool
     """Send equal texts once. All vectors then stay in memory until the job ends."""
     checkpoint: str | PathLike[str] | None
-    """A file for finished texts. A job with an existing file resumes: no text is embedded twice,
-    and a killed process loses only the requests in progress."""
+    """A file for finished texts. A job with an existing file resumes, and embeds only the texts
+    that are not in it. A killed process can lose the batches in flight, and batches that were
+    answered but not written yet; never one that the job has returned."""
     retry_failed: bool
-    """Embed texts again whose error is in the checkpoint; always so with `on_error="raise"`."""
+    """Embed the texts again whose error is in the checkpoint. Always on with
+    `on_error="raise"`."""
     progress: bool | Callable[[Progress], object]
     """True shows a progress bar (needs the extra `progress`); a function is called after every
     batch. An exception from the function ends the job."""

@@ -52,7 +52,7 @@ _ERRORS_OF_ALL_TEXTS: Final = (
     ConfigError,
     BudgetExceeded,
 )
-# No such model (5007), path (7000, 7003) or gateway (2001), refusals by the gateway (2003, 2008),
+# No such model (5007), path (7000, 7003) or gateway (2001), errors of the gateway (2003, 2008),
 # no credit (2021) and bad headers (6003): most of them have the status 400.
 _CODES_OF_ALL_TEXTS: Final = frozenset({2001, 2003, 2008, 2021, 5007, 6003, 7000, 7003})
 

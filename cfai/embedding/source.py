@@ -102,11 +102,11 @@ class TokenLimits:
     """How many tokens a model takes, and how many a text has.
 
     Only the model can count them. The estimate begins with 3 bytes of UTF-8 per token, which is
-    rather too many tokens for prose, and learns from refusals that name the number.
+    rather too many tokens for prose, and learns from error responses that name the number.
     """
 
     per_text: float
-    """A text that may be longer is sent alone, so that only it is refused."""
+    """A text that may be longer is sent alone, so that only it fails."""
     per_request: float
     truncates: bool = field(default=False, kw_only=True)
     """Whether the model cuts texts that are too long."""
@@ -120,7 +120,7 @@ class TokenLimits:
         return self.per_text if self.truncates else inf
 
     def learn(self, error: CfaiError, texts: Iterable[str]) -> None:
-        """Correct the estimate if the service refused *texts* and counted their tokens."""
+        """Correct the estimate if the error response for *texts* has the number of their tokens."""
         # Live, code 3030: "Max context reached 85920 tokens but model supports only 60000".
         counted = re.search(r"context reached (\d{1,9}) tokens", str(error))
         if counted is not None and (tokens := int(counted[1])) > self.per_request:

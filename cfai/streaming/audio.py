@@ -84,7 +84,7 @@ class AudioStream:
     Raises:
         StreamInterrupted: The sound was cut.
         RequestTimeout: `Timeouts.idle`, `.content` or `.total` ran out. Each chunk is content.
-        StatusError: The service refused the request.
+        StatusError: The service sent an error response.
         DecodeError: The answer is not a sound.
     """
 
@@ -111,7 +111,7 @@ class AudioStream:
         """Send the request and wait for the first bytes. Entering and iterating do the same.
 
         Raises:
-            StatusError: The service refused the request.
+            StatusError: The service sent an error response.
             DecodeError: The answer is not a sound.
         """
         open_source, self._open_source = self._open_source, None
