@@ -6,7 +6,7 @@ Each raises `InputError`, whose message contains the name, the rule and the valu
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
 import attrs
@@ -37,19 +37,32 @@ def check_at_least(name: str, value: object, minimum: int) -> None:
         raise InputError(f"{name} must be {rule}, got {format_value(value)}")
 
 
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Check that *value* is one of *choices*."""
+    if value not in choices:
+        rule = f"one of {', '.join(choices)}"
+        raise InputError(f"{name} must be {rule}, got {format_value(value)}")
+
+
 def _qualified_name(instance: object, attribute: attrs.Attribute[Any]) -> str:
     return f"{type(instance).__name__}.{attribute.name}"
 
 
-def instance_of(kinds: Any, rule: str, *, error: type[CfaiError] = InputError) -> Validator:
-    """The validator of a field of some *kinds*, or `None` if that is its default."""
+def instance_of(
+    kinds: Any, rule: str, *, error: type[CfaiError] = InputError, qualified: bool = True
+) -> Validator:
+    """The validator of a field of some *kinds*, or `None` if that is its default.
+
+    The name in its message has the class in front if *qualified*.
+    """
 
     def validate(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
         if isinstance(value, kinds) or (value is None and attribute.default is None):
             return
         # A field without a repr may hold a secret, which must not be in the message, either.
         got = format_value(value) if attribute.repr else f"a value of type {type(value).__name__}"
-        raise error(f"{_qualified_name(instance, attribute)} must be {rule}, got {got}")
+        name = _qualified_name(instance, attribute) if qualified else attribute.name
+        raise error(f"{name} must be {rule}, got {got}")
 
     return validate
 
@@ -58,14 +71,23 @@ is_text = instance_of(str, "text")
 is_boolean = instance_of(bool, "true or false")
 
 
-def at_least(minimum: int) -> Validator:
-    """The validator of an integer of at least *minimum*, or `None` if that is the default."""
+def at_least(minimum: int, *, qualified: bool = True) -> Validator:
+    """The validator of an integer of at least *minimum*, or `None` if that is the default.
+
+    The name in its message has the class in front if *qualified*.
+    """
 
     def validate(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value is not None or attribute.default is not None:
-            check_at_least(_qualified_name(instance, attribute), value, minimum)
+            name = _qualified_name(instance, attribute) if qualified else attribute.name
+            check_at_least(name, value, minimum)
 
     return validate
+
+
+def one_of(choices: Sequence[str]) -> Validator:
+    """The validator of one of *choices*. The name in its message is that of the field alone."""
+    return lambda _, attribute, value: check_choice(attribute.name, value, choices)
 
 
 def seconds(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:

@@ -7,10 +7,11 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, takewhile
-from typing import Any, NoReturn, Self, cast, overload
+from typing import Any, Self, cast, overload
 
 from attrs import evolve, field, frozen
 
+from cfai._types.extract import raise_invalid_constant
 from cfai._validators import check_at_least, format_value
 from cfai.errors import InputError
 from cfai.media import Base64
@@ -165,7 +166,7 @@ class Conversation(Sequence[Message]):
             InputError: The JSON has another form, or an unknown version.
         """
         try:
-            document = json.loads(text, parse_constant=_raise_invalid_constant)
+            document = json.loads(text, parse_constant=raise_invalid_constant)
         except (TypeError, ValueError, RecursionError) as exc:
             raise InputError(f"a conversation must be JSON: {exc}") from exc
         match document:
@@ -261,7 +262,3 @@ def _read_message(index: int, document: Any) -> Message:
         return evolve(Message.of(document), extra=extra)
     except InputError as exc:
         raise InputError(f"messages[{index}]: {exc}") from exc
-
-
-def _raise_invalid_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")

@@ -48,7 +48,8 @@ class Candidate:
     """Nothing follows but the end of its fence."""
 
 
-def _raise_invalid_constant(name: str) -> NoReturn:
+def raise_invalid_constant(name: str) -> NoReturn:
+    """Raise for NaN and infinities: the `parse_constant` of a reader of JSON."""
     raise ValueError(f"{name} is not JSON")
 
 
@@ -59,7 +60,7 @@ def _parse_float(text: str) -> float:
     return value
 
 
-_DECODER: Final = json.JSONDecoder(parse_constant=_raise_invalid_constant, parse_float=_parse_float)
+_DECODER: Final = json.JSONDecoder(parse_constant=raise_invalid_constant, parse_float=_parse_float)
 
 
 def decode_json_text(text: str) -> Any:

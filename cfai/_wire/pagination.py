@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from attrs import Attribute, evolve, field, frozen
-from attrs.validators import optional
 
-from cfai._validators import Validator, check_at_least
+from cfai._validators import at_least
 from cfai._wire.responses import unwrap_result
 from cfai.errors import DecodeError, InputError
 
@@ -43,11 +42,7 @@ class Cursor(Protocol):
         """
 
 
-def _at_least(minimum: int) -> Validator:
-    return optional(lambda _, attribute, value: check_at_least(attribute.name, value, minimum))
-
-
-def _is_text(_: object, attribute: "Attribute[Any]", value: Any) -> None:
+def _is_nonempty_text(_: object, attribute: "Attribute[Any]", value: Any) -> None:
     if value is not None and (not isinstance(value, str) or not value):
         raise InputError(f"{attribute.name} must be a non-empty string, got {value!r:.60}")
 
@@ -85,14 +80,14 @@ class OffsetCursor:
     Source: Workers AI API, "List Public Finetunes".
     """
 
-    limit: int | None = field(default=None, validator=_at_least(1))
+    limit: int | None = field(default=None, validator=at_least(1, qualified=False))
     """Rows per page. A page with fewer is the last one, so a limit above the service's own maximum
     ends the list early."""
 
-    offset: int | None = field(default=None, validator=_at_least(0))
+    offset: int | None = field(default=None, validator=at_least(0, qualified=False))
     """Rows to skip."""
 
-    order_by: str | None = field(default=None, validator=_is_text)
+    order_by: str | None = field(default=None, validator=_is_nonempty_text)
     """The column that the rows are sorted by."""
 
     def query(self) -> dict[str, str]:
@@ -112,8 +107,8 @@ class NumberCursor:
     Source: Workers AI API, "Model Search".
     """
 
-    number: int | None = field(default=None, validator=_at_least(1))
-    size: int | None = field(default=None, validator=_at_least(1))
+    number: int | None = field(default=None, validator=at_least(1, qualified=False))
+    size: int | None = field(default=None, validator=at_least(1, qualified=False))
     """Rows per page."""
 
     def query(self) -> dict[str, str]:
@@ -134,11 +129,11 @@ class TokenCursor:
     Source: Cohere API, "Lists fine-tuned models".
     """
 
-    size: int | None = field(default=None, validator=_at_least(0))
+    size: int | None = field(default=None, validator=at_least(0, qualified=False))
     """Rows per page; with 0, the service decides."""
 
-    token: str | None = field(default=None, validator=_is_text)
-    order_by: str | None = field(default=None, validator=_is_text)
+    token: str | None = field(default=None, validator=_is_nonempty_text)
+    order_by: str | None = field(default=None, validator=_is_nonempty_text)
 
     def query(self) -> dict[str, str]:
         """`page_size`, `page_token` and `order_by`."""

@@ -68,7 +68,7 @@ def _is_finite(instance: object, attribute: "Attribute[Any]", value: object) -> 
         raise InputError(f"{name} must be a finite number, got {value!r:.60}")
 
 
-def _is_text(instance: object, attribute: "Attribute[Any]", value: object) -> None:
+def _is_unshown_text(instance: object, attribute: "Attribute[Any]", value: object) -> None:
     # The value may be a key that was passed by mistake, so the message does not show it.
     if value is not None and not isinstance(value, str):
         name = f"{type(instance).__name__}.{attribute.name}"
@@ -82,14 +82,14 @@ class BaseModel:
     Source: Cohere API, "Trains and deploys a fine-tuned model", `BaseModel`.
     """
 
-    base_type: str = field(validator=_is_text)
+    base_type: str = field(validator=_is_unshown_text)
     """One of `BaseType`, or a value newer than this package."""
 
-    name: str | None = field(default=None, kw_only=True, validator=_is_text)
-    version: str | None = field(default=None, kw_only=True, validator=_is_text)
+    name: str | None = field(default=None, kw_only=True, validator=_is_unshown_text)
+    version: str | None = field(default=None, kw_only=True, validator=_is_unshown_text)
     """Set by the service; not sent."""
 
-    strategy: str | None = field(default=None, kw_only=True, validator=_is_text)
+    strategy: str | None = field(default=None, kw_only=True, validator=_is_unshown_text)
     """One of `Strategy`, or another value."""
 
 
@@ -111,7 +111,7 @@ class Hyperparameters:
     learning_rate: float | None = field(default=None, validator=_is_finite)
     lora_alpha: int | None = field(default=None, validator=_is_int32)
     lora_rank: int | None = field(default=None, validator=_is_int32)
-    lora_target_modules: str | None = field(default=None, validator=_is_text)
+    lora_target_modules: str | None = field(default=None, validator=_is_unshown_text)
     """One of `LoraTargetModules`, or another value."""
 
 
@@ -122,11 +122,11 @@ class WandbConfig:
     Source: Cohere API, "Trains and deploys a fine-tuned model", `WandbConfig`.
     """
 
-    project: str = field(validator=_is_text)
-    api_key: str = field(repr=False, validator=_is_text)
+    project: str = field(validator=_is_unshown_text)
+    api_key: str = field(repr=False, validator=_is_unshown_text)
     """A secret. It never appears in a `repr`, an error or `raw`."""
 
-    entity: str | None = field(default=None, kw_only=True, validator=_is_text)
+    entity: str | None = field(default=None, kw_only=True, validator=_is_unshown_text)
     """The owner of the project; if omitted, the owner of the key."""
 
 
@@ -138,7 +138,7 @@ class Settings:
     """
 
     base_model: BaseModel
-    dataset_id: str = field(validator=_is_text)
+    dataset_id: str = field(validator=_is_unshown_text)
     hyperparameters: Hyperparameters | None = field(default=None, kw_only=True)
     multi_label: bool = field(default=False, kw_only=True)
     """Set by the service for classification models; not sent."""

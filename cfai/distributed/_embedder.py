@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 from attrs import Attribute, define, field, setters
 
 from cfai._session.limits import Adaptive, Concurrency, Rate, requests_per_minute
-from cfai._validators import at_least, instance_of
+from cfai._validators import at_least, instance_of, one_of
 from cfai.distributed import _worker
 from cfai.distributed._columns import ColumnResult, read_column
 from cfai.embedding import EmbedFailure, JobOptions, Plan
@@ -50,11 +50,6 @@ _CLIENT_OPTIONS = frozenset(ClientOptions.__annotations__)
 
 
 _is_column_name = instance_of(str, "the name of a column")
-
-
-def _check_on_error(_: object, __: Attribute[Any], value: object) -> None:
-    if value not in ("raise", "null"):
-        raise InputError(f"on_error must be raise or null, got {value!r}")
 
 
 def _copy_options(options: ClientOptions) -> ClientOptions:
@@ -106,7 +101,7 @@ class Embedder:
     """The column of a table for the vectors."""
 
     on_error: Literal["raise", "null"] = field(
-        default="raise", kw_only=True, validator=_check_on_error
+        default="raise", kw_only=True, validator=one_of(("raise", "null"))
     )
     """What to do with a text that cannot be embedded: "raise" ends the call, "null" leaves it
     without a vector. Errors that concern all texts (credentials, the model, the quota) always end
@@ -154,7 +149,7 @@ class Embedder:
                 "errors needs on_error='null': with 'raise', the first error ends the call"
             )
         requests_per_minute(self.model, self.rate)
-        Plan(self.model, **self._job())
+        Plan(self.model, **self._build_job_options())
 
     @overload
     def __call__(self, column: Sequence[str | None], /) -> list[array[float] | None]: ...
@@ -190,7 +185,9 @@ class Embedder:
         failed: dict[int, str] = {}
         texts = [text for text in rows if text is not None]
         client = worker.client({**self.client})
-        async with client.embed_many(self.model, texts, options=self.options, **self._job()) as job:
+        async with client.embed_many(
+            self.model, texts, options=self.options, **self._build_job_options()
+        ) as job:
             async for item in job:
                 if isinstance(item, EmbedFailure):
                     failed[item.start] = str(item.error)
@@ -213,7 +210,7 @@ class Embedder:
             dimension = profile(self.model).dimension or 0
         return ColumnResult(buffer, dimension, present, errors)
 
-    def _job(self) -> JobOptions:
+    def _build_job_options(self) -> JobOptions:
         rate = requests_per_minute(self.model, self.rate)
         return {
             "batch_size": self.batch_size,

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypedDict, get_args
 from attrs import Attribute, field, frozen
 
 from cfai._session.limits import Adaptive, Concurrency, Rate, concurrency_limit, requests_per_minute
+from cfai._validators import at_least, instance_of, one_of
 from cfai._wire.requests import check_run_model
 from cfai.embedding.results import Progress
 from cfai.embedding.source import TokenLimits
@@ -90,11 +91,6 @@ def _check_concurrency(_: object, __: "Attribute[Any]", value: Concurrency) -> N
     concurrency_limit(value)
 
 
-def _check_bool(_: object, attribute: "Attribute[Any]", value: object) -> None:
-    if not isinstance(value, bool):
-        raise InputError(f"{attribute.name} must be true or false, got {value!r:.100}")
-
-
 def _check_progress(_: object, __: "Attribute[Any]", value: object) -> None:
     if isinstance(value, bool):
         return
@@ -112,19 +108,9 @@ def _check_path(value: object) -> Path | None:
     return Path(value)
 
 
-def _check_count(_: object, attribute: "Attribute[Any]", value: int | None) -> None:
-    if value is not None and (type(value) is not int or value < 1):
-        raise InputError(f"{attribute.name} must be a whole number of at least 1, got {value!r}")
-
-
-def _check_choice(_: object, attribute: "Attribute[Any]", value: object) -> None:
-    choices = _CHOICES[attribute.name]
-    if value not in choices:
-        raise InputError(f"{attribute.name} must be one of {', '.join(choices)}, got {value!r}")
-
-
-_CHOICES: Final = {"on_error": get_args(OnError), "mode": get_args(Mode)}
-
+# The names are those of the arguments of `embed_many`, without the class.
+_is_boolean: Final = instance_of(bool, "true or false", qualified=False)
+_is_count: Final = at_least(1, qualified=False)
 
 _DEFAULT_POLLING: Final = Polling()
 
@@ -147,21 +133,21 @@ class Plan:
     """
 
     model: str = field(validator=_check_model)
-    batch_size: int | None = field(default=None, kw_only=True, validator=_check_count)
-    max_batch_chars: int | None = field(default=None, kw_only=True, validator=_check_count)
+    batch_size: int | None = field(default=None, kw_only=True, validator=_is_count)
+    max_batch_chars: int | None = field(default=None, kw_only=True, validator=_is_count)
     concurrency: Concurrency = field(default=Adaptive(), kw_only=True, validator=_check_concurrency)
     rate: Rate = field(default="auto", kw_only=True)
-    ordered: bool = field(default=True, kw_only=True, validator=_check_bool)
-    on_error: OnError = field(default="raise", kw_only=True, validator=_check_choice)
-    mode: Mode = field(default="direct", kw_only=True, validator=_check_choice)
+    ordered: bool = field(default=True, kw_only=True, validator=_is_boolean)
+    on_error: OnError = field(default="raise", kw_only=True, validator=one_of(get_args(OnError)))
+    mode: Mode = field(default="direct", kw_only=True, validator=one_of(get_args(Mode)))
     polling: Polling = field(
         default=None, kw_only=True, converter=_default_polling, validator=_check_polling
     )
     pooling: Pooling | None = field(default=None, kw_only=True)
     truncate: bool | None = field(default=None, kw_only=True)
-    dedupe: bool = field(default=False, kw_only=True, validator=_check_bool)
+    dedupe: bool = field(default=False, kw_only=True, validator=_is_boolean)
     checkpoint: Path | None = field(default=None, kw_only=True, converter=_check_path)
-    retry_failed: bool = field(default=False, kw_only=True, validator=_check_bool)
+    retry_failed: bool = field(default=False, kw_only=True, validator=_is_boolean)
     progress: bool | Callable[[Progress], object] = field(
         default=False, kw_only=True, validator=_check_progress
     )

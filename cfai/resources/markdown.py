@@ -157,7 +157,7 @@ def _read_results(document: Any, names: Sequence[str]) -> list[Markdown]:
     if not isinstance(result, list):
         raise DecodeError(f"a list of files is documented, got {type(result).__name__}")
     defaults = [*names, *[""] * len(result)]
-    results = [_read_result(row, name) for row, name in zip(result, defaults, strict=False)]
+    results = [_read_file_result(row, name) for row, name in zip(result, defaults, strict=False)]
     sent = Counter(names)
     absent = list((sent - Counter(result.name for result in results)).elements())
     missing = max(0, len(names) - len(results))
@@ -169,7 +169,7 @@ def _read_results(document: Any, names: Sequence[str]) -> list[Markdown]:
     return results
 
 
-def _read_result(row: Any, default_name: str) -> Markdown:
+def _read_file_result(row: Any, default_name: str) -> Markdown:
     """Read one row; if it has no name, it gets the name of the file sent in its place."""
     if not isinstance(row, Mapping):
         return Markdown(

@@ -247,7 +247,7 @@ class AudioStream:
             raise InputError("the sound was read already: save it instead of iterating over it")
         if self._failure is not None:
             raise self._failure
-        target, part = _places(path)
+        target, part = _resolve_paths(path)
         try:
             # Closing waits for a write in a thread that was cancelled.
             with part.open("wb") as file:  # as quick as a lookup
@@ -280,7 +280,7 @@ class AudioStream:
         return f"<AudioStream {state}, {self.received} bytes>"
 
 
-def _places(path: str | os.PathLike[str]) -> tuple[Path, Path]:
+def _resolve_paths(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     """The file that *path* names, through links, and the file for its bytes until the end.
 
     Raises:

@@ -369,7 +369,7 @@ def _build_extractor(item: _ClassField) -> _Extractor:
     kind, request = item.kind, item.find(ExtractionField)
     try:
         if request is None:
-            request = _build_request(kind, item.description or None)
+            request = _build_field(kind, item.description or None)
     except InputError as exc:
         raise InputError(f"{item.path}: {exc}") from exc
     if isinstance(request, ForecastField):
@@ -379,7 +379,7 @@ def _build_extractor(item: _ClassField) -> _Extractor:
     return _Extractor(request, kind, is_optional)
 
 
-def _build_request(kind: Any, instructions: str | None) -> ExtractionField:
+def _build_field(kind: Any, instructions: str | None) -> ExtractionField:
     if kind is int:
         return NumberField(instructions, integer=True)
     if kind is timedelta:

@@ -7,11 +7,10 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-import attrs
 from attrs import field, frozen
-from attrs.validators import optional
 
 from cfai import media
+from cfai._validators import instance_of
 from cfai.errors import InputError
 from cfai.media import Base64, Source
 from cfai.tasks.answers import ToolCall
@@ -138,9 +137,7 @@ def _encode_call(call: ToolCall) -> dict[str, Any]:
     return body if call.id is None else {"id": call.id, **body}
 
 
-def _check_text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, str):
-        raise InputError(f"{attribute.name} must be a string, got {shorten(value)}")
+_is_string = instance_of(str, "a string", qualified=False)
 
 
 def _check_extra(message: Message, _: object, extra: Mapping[str, Any] | None) -> None:
@@ -161,16 +158,16 @@ class Message(Value):
     Source: Workers AI API, `POST /ai/run/{model_name}`, input "Text Generation".
     """
 
-    role: str = field(validator=_check_text)
+    role: str = field(validator=_is_string)
     """The author: "system", "user", "assistant" or "tool"."""
 
     content: str | tuple[Part, ...] = field(converter=_parse_content)
     """A text, or a tuple of parts."""
 
-    tool_call_id: str | None = field(default=None, kw_only=True, validator=optional(_check_text))
+    tool_call_id: str | None = field(default=None, kw_only=True, validator=_is_string)
     """The id of the call that a tool's result answers."""
 
-    name: str | None = field(default=None, kw_only=True, validator=optional(_check_text))
+    name: str | None = field(default=None, kw_only=True, validator=_is_string)
     """The author's name; mostly the name of the tool."""
 
     tool_calls: tuple[ToolCall, ...] = field(default=(), kw_only=True, converter=_parse_calls)

@@ -140,11 +140,11 @@ class Simulation:
             self._tokens = min(self._tokens + gained, float(service.burst))
             self._refilled_at = now
             if self._tokens < 1:
-                return self._rate_limit(now, 10429, "Rate limited")
+                return self._refuse(now, 10429, "Rate limited")
             self._tokens -= 1
         self._busy = [until for until in self._busy if until > now]
         if service.slots is not None and len(self._busy) >= service.slots:
-            return self._rate_limit(now, 3040, "Capacity temporarily exceeded")
+            return self._refuse(now, 3040, "Capacity temporarily exceeded")
         if self._random.random() < service.faults:
             self.counters.faults += 1
             if self._random.random() < 0.5:
@@ -152,7 +152,7 @@ class Simulation:
             return _INTERNAL_ERROR.reply(service.latency)
         return None
 
-    def _rate_limit(self, now: float, code: int, message: str) -> Reply:
+    def _refuse(self, now: float, code: int, message: str) -> Reply:
         self.counters.refusals += 1
         self.counters.refused_at.append(now)
         return _ServiceError(429, code, message).reply()

@@ -332,7 +332,7 @@ def test_equal_texts_are_sent_once(service_thread: ThreadedService) -> None:
         ({"workers": True}, "Embedder.workers must be a whole number, 1 or more, got True"),
         ({"column": 1}, "Embedder.column must be the name of a column, got 1"),
         ({"into": None}, "Embedder.into must be the name of a column, got None"),
-        ({"on_error": "yield"}, "on_error must be raise or null, got 'yield'"),
+        ({"on_error": "yield"}, "on_error must be one of raise, null, got 'yield'"),
         ({"errors": 1}, "Embedder.errors must be the name of a column, got 1"),
         (
             {"errors": "why"},
