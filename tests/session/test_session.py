@@ -557,8 +557,8 @@ BROKEN: dict[str, bytes] = {
     "a redirect to nowhere": response(b"", b"text/html", b"302 Found"),
 }  # fmt: skip
 
-BEARABLE = {"a text", "an unknown transfer"}
-"""Unusual, but complete: read like in a browser or curl."""
+BEARABLE = {"a text", "an unknown transfer", "NaN", "half a surrogate"}
+"""Unusual, but complete: the first two are read as in a browser or curl, the others are a text."""
 
 
 @pytest.mark.parametrize("call", [ask, stream])
