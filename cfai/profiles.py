@@ -443,7 +443,7 @@ _RESPONSES: Mapping[str, str | None] = {
 }
 _QUEUE_FIELD_NAMES = {"@cf/openai/gpt-oss-120b": _RESPONSES, "@cf/openai/gpt-oss-20b": _RESPONSES}
 
-# moondream streams unless it is told not to.
+# moondream streams by default.
 _DEFAULT_FIELDS = {"@cf/moondream/moondream3.1-9B-A2B": {"stream": False}}
 _NONE: Mapping[str, Any] = MappingProxyType({})
 

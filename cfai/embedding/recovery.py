@@ -4,7 +4,7 @@ Attempts within a call are repeated by the session; this repeats calls whose att
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from random import random
 from typing import Final, Protocol
 
@@ -137,26 +137,22 @@ class RetryingService:
 
     async def submit(self, requests: Sequence[QueuedTask]) -> BatchStatus[Embeddings]:
         """Put requests into the queue, as one batch."""
-        failures = 0
-        while True:
-            try:
-                batch = await self._service.submit(requests, self.throttle)
-            except CfaiError as exc:
-                error = exc
-            else:
-                self._record_answer()
-                return batch
-            failures += 1
-            await self._wait(error, failures)
+        return await self._retry(lambda: self._service.submit(requests, self.throttle))
 
     async def poll(
         self, requests: Sequence[QueuedTask], request_id: str
     ) -> BatchStatus[Embeddings]:
         """Get the state of a batch."""
+        return await self._retry(lambda: self._service.poll(requests, request_id, self.throttle))
+
+    async def _retry(
+        self, send: Callable[[], Awaitable[BatchStatus[Embeddings]]]
+    ) -> BatchStatus[Embeddings]:
+        """Send a request of the queue until it is answered, or until `_wait` gives up."""
         failures = 0
         while True:
             try:
-                batch = await self._service.poll(requests, request_id, self.throttle)
+                batch = await send()
             except CfaiError as exc:
                 error = exc
             else:
