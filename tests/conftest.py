@@ -1,8 +1,11 @@
-"""Fixtures of all tests: a scripted service, and a check that no task is left running."""
+"""Fixtures of all tests: a scripted service, and checks that no task is left and no test hangs."""
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+import signal
+import sys
+from collections.abc import AsyncIterator, Generator
+from contextlib import suppress
 
 import pytest
 from hypothesis import settings
@@ -61,3 +64,29 @@ def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Print the name and the tasks of a test that hangs, shortly before pytest ends the run.
+
+    The stacks of the threads that pytest prints (`faulthandler_timeout`) show neither.
+    """
+    if not hasattr(signal, "setitimer"):  # Windows
+        return (yield)
+
+    def describe(*_: object) -> None:
+        with item.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            print(f"\n{item.nodeid} hangs", file=sys.stderr)
+            with suppress(RuntimeError):  # No event loop is running.
+                for task in asyncio.all_tasks():
+                    task.print_stack()
+
+    seconds = float(item.config.getini("faulthandler_timeout"))
+    before = signal.signal(signal.SIGALRM, describe)
+    signal.setitimer(signal.ITIMER_REAL, 0.9 * seconds)
+    try:
+        return (yield)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
