@@ -285,7 +285,7 @@ class Session:
                     body = StreamBody(response, loop, meta, settings, deadline.seconds_left)
                     is_stream = True
                     return body
-                data = await _read_body(response, settings.max_answer_bytes)
+                data = await _read_body(response, settings.max_answer_bytes, attempt)
         except aiohttp.ConnectionTimeoutError as exc:
             raise_error(exc, timeout_error("connect", settings.timeouts.connect))
         except TimeoutError as exc:
@@ -352,7 +352,7 @@ def _connect_timeout(seconds: float | None) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, connect=seconds, ceil_threshold=float("inf"))
 
 
-async def _read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+async def _read_body(response: aiohttp.ClientResponse, max_bytes: int, attempt: _Attempt) -> bytes:
     """The complete, decompressed body.
 
     Raises:
@@ -371,7 +371,13 @@ async def _read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
         raise
     if len(data) > max_bytes:
         response.close()
-        raise AnswerTooLarge(
-            f"the answer is larger than max_answer_bytes ({max_bytes} bytes)", limit=max_bytes
+        meta = responses.read_meta(
+            response.status,
+            response.headers,
+            attempts=attempt.number,
+            elapsed=attempt.deadline.elapsed,
+            media_type=responses.read_media_type(response.headers),
         )
+        message = f"the answer is larger than max_answer_bytes ({max_bytes} bytes)"
+        raise AnswerTooLarge(message, limit=max_bytes, meta=meta)
     return data

@@ -59,14 +59,22 @@ def embed(
     source, total = _find_source(texts or [], columns, target)
     if local:
         clients.require(*clients.EMBEDDINGS, needed_for="embedding texts on this machine")
+    options = build_job_options(target, checkpoint, skip_failed=skip_failed, local=local)
+    with_ids = id_column is not None
+    asyncio.run(_run_job(model, source, total, target, options, with_ids=with_ids, local=local))
+
+
+def build_job_options(
+    target: Target, checkpoint: str | None, *, skip_failed: bool, local: bool
+) -> "JobOptions":
+    """Give the options of the job. Nothing limits the rate of models on this machine."""
     options: JobOptions = {"checkpoint": checkpoint}
     if skip_failed:
         # An array has no ids, so it has a row for each text.
         options["on_error"] = "yield" if _suffix(target) == ".npy" else "skip"
     if local:
         options["rate"] = None
-    with_ids = id_column is not None
-    asyncio.run(_run_job(model, source, total, target, options, with_ids=with_ids, local=local))
+    return options
 
 
 def _find_source(

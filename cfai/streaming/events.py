@@ -19,7 +19,13 @@ from cfai._session.body import StreamBody
 from cfai._types.json import loads
 from cfai._wire.errors import ERROR_KEYS, describe_decode_error, error_from_event
 from cfai._wire.sse import EventSplitter
-from cfai.errors import ConnectionLost, DecodeError, StatusError, StreamInterrupted
+from cfai.errors import (
+    AnswerTooLarge,
+    ConnectionLost,
+    DecodeError,
+    StatusError,
+    StreamInterrupted,
+)
 
 if TYPE_CHECKING:
     from httpx_sse import ServerSentEvent
@@ -129,7 +135,11 @@ class EventReader:
             raise StreamInterrupted(message, events=count) from exc
         if not chunk:
             self.at_end = True
-        blocks = self._blocks.feed(chunk) if chunk else self._blocks.finish()
+        try:
+            blocks = self._blocks.feed(chunk) if chunk else self._blocks.finish()
+        except AnswerTooLarge as exc:
+            exc.meta = self.body.meta
+            raise
         self.ends_inside_event = not chunk and bool(blocks)
         for block in blocks:
             if isinstance(block, bytes):

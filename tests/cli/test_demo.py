@@ -12,7 +12,11 @@ async def test_demo(stranger: Cfai, text_model: Path) -> None:
     assert (done.code, done.err) == (0, "")
     assert "\x1b" not in done.text
     assert "Paris" in done.text
-    assert re.search(r"\d+ tokens, \d+ tokens per second", done.text)
+    speed = re.search(
+        r"\d+ tokens, \d+ tokens per second, the first after (\d+\.\d\d) s", done.text
+    )
+    assert speed is not None
+    assert float(speed[1]) > 0
     assert done.lines[-1] == "no account, no requests left this machine"
     # The nearest sentence answers the question, though they share no word.
     at = done.lines.index("> How do I get my money back?")

@@ -11,7 +11,7 @@ import pytest
 
 from cfai import EmbeddedBatch, Embeddings
 from cfai.cli.console import Target
-from cfai.cli.embed import write_vectors
+from cfai.cli.embed import build_job_options, write_vectors
 from cfai.testing import FakeWorkersAI, Recorded, Script
 
 from .conftest import needs_terminals
@@ -341,6 +341,40 @@ async def test_a_failure_says_how_to_resume(
     assert done.code == 1
     assert f"hint: what is finished is in {state}" in done.err
     assert not (tmp_path / "o.npy").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "options"),
+    [
+        (None, {}, {"checkpoint": None}),
+        ("v.npy", {"local": True}, {"checkpoint": None, "rate": None}),
+        (None, {"skip_failed": True}, {"checkpoint": None, "on_error": "skip"}),
+        ("v.parquet", {"skip_failed": True}, {"checkpoint": None, "on_error": "skip"}),
+        ("v.NPY", {"skip_failed": True}, {"checkpoint": None, "on_error": "yield"}),
+    ],
+)
+def test_the_options_of_a_job(
+    tmp_path: Path, name: str | None, flags: dict[str, bool], options: dict[str, Any]
+) -> None:
+    """Models on this machine have no rate limit; an array has a row for each text."""
+    target = Target(None if name is None else tmp_path / name)
+    chosen = {"skip_failed": False, "local": False, **flags}
+    assert build_job_options(target, None, **chosen) == options
+
+
+async def test_what_numpy_is_needed_for(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """Only .npy: without it, nothing is sent, and lines of JSON are written as always."""
+    (tmp_path / "numpy.py").write_text("raise ImportError('hidden by a test')")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    without = Cfai({**cfai.variables, "PYTHONPATH": path})
+    done = await without.run("embed", "1", "--output", str(tmp_path / "v.npy"))
+    assert done.code == 2
+    assert "writing .npy needs an extra: pip install 'cfai-sdk[numpy]'" in done.err
+    assert not fake.requests
+    fake.answers_by(vectors)
+    done = await without.run("embed", "1", "--output", str(tmp_path / "v.jsonl"))
+    assert (done.code, done.err) == (0, "")
+    assert json.loads((tmp_path / "v.jsonl").read_text())["text"] == "1"
 
 
 async def test_checkpoint_and_local_exclude_each_other(cfai: Cfai, tmp_path: Path) -> None:

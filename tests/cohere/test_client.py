@@ -108,6 +108,7 @@ def test_invalid_options_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         Cohere(api_key="key", base_url="http://cohere.example")
     with pytest.raises(InputError, match="limit"):
         Cohere(api_key="key", limit=0)
+    Cohere(api_key="key", limit=1)
     assert repr(Cohere(api_key="key")) == "<Cohere https://api.cohere.com>"
 
 

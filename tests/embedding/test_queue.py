@@ -72,6 +72,25 @@ async def test_requests_are_submitted_in_batches(fake: FakeWorkersAI, ai: Worker
     assert service.counters.batches == 3
 
 
+@pytest.mark.parametrize(
+    ("count", "size", "length"), [(1000, 100, 0), (100, 1, 0), (20, 1, 500_000)]
+)
+async def test_a_full_batch_is_submitted_at_once(
+    fake: FakeWorkersAI, ai: WorkersAI, count: int, size: int, length: int
+) -> None:
+    """If it has 1,000 texts, 100 requests or almost 10 MB. Others wait for more requests."""
+    fake.always.answers({"status": "queued", "request_id": "b"})
+    given = [f"{number} {'x' * length}" for number in range(count)]
+    polling = Polling(base=3600, cap=3600)
+    async with queued(ai, given, batch_size=size, polling=polling) as job:
+        reader = asyncio.create_task(collect(job))
+        await fake.until(lambda: len(fake.requests) == 1)
+        reader.cancel()
+        await asyncio.wait([reader])
+    (batch,) = submitted(fake)
+    assert len(batch) == (19 if length else count / size)
+
+
 async def test_options_reach_the_queue(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     fake.simulates(Service())
     await collect(queued(ai, ["one"], pooling="cls", truncate=True))

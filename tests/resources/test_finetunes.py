@@ -575,6 +575,7 @@ async def test_upload_adapter(fake: FakeWorkersAI, tmp_path: Path) -> None:
     ]
     assert form_of(fake.requests[0])[1][3] == safetensors()
     size = len(safetensors()) + len(json.dumps(CONFIG))
+    assert (len(safetensors()), size) in calls
     assert calls[-1] == (size, size)
     assert [sent for sent, _ in calls] == sorted(sent for sent, _ in calls)
 

@@ -426,6 +426,31 @@ async def test_the_users_session_is_refused_in_another_event_loop(fake: FakeWork
         assert await ask(client) == "Hello"
 
 
+async def test_closing_a_client_ends_its_streams_on_the_users_session(
+    fake: FakeWorkersAI,
+) -> None:
+    """And only its own."""
+    async with aiohttp.ClientSession() as session:
+        client, other = fake.client(session=session), fake.client(session=session)
+        fake.streams("Hel", asyncio.Event())
+        rest = asyncio.Event()
+        fake.streams("Hel", rest, "lo")
+        async with (
+            client.stream(MODEL, PROMPT) as tokens,
+            other.stream(MODEL, PROMPT) as others,
+        ):
+            assert str(await anext(tokens)) == "Hel"
+            assert str(await anext(others)) == "Hel"
+            reading = asyncio.ensure_future(anext(tokens))
+            await asyncio.sleep(0)
+            await client.aclose()
+            with pytest.raises(CfaiError):
+                await reading
+            rest.set()
+            assert str(await others.collect()) == "Hello"
+        assert not session.closed
+
+
 async def test_defaults_of_the_users_session_do_not_apply(fake: FakeWorkersAI) -> None:
     """Its raise_for_status, timeout and redirects are overridden."""
     async with aiohttp.ClientSession(

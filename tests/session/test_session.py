@@ -732,6 +732,9 @@ async def test_max_answer_bytes(fake: FakeWorkersAI, encoding: str, framing: Any
     with pytest.raises(AnswerTooLarge) as caught:
         await ask(client)
     assert caught.value.limit == 1000
+    assert caught.value.body is None
+    assert caught.value.meta is not None
+    assert caught.value.meta.attempts == 1
     assert len(fake.requests) == 3
 
 

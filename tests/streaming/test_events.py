@@ -359,6 +359,7 @@ async def test_an_event_larger_than_the_limit_raises(fake: FakeWorkersAI, comple
     with pytest.raises(AnswerTooLarge) as caught:
         await tokens.collect()
     assert caught.value.limit == 1000
+    assert caught.value.meta == tokens.meta
     assert tokens.answer == NATIVE.says
     await all_closed(fake)
 

@@ -159,6 +159,14 @@ def test_code_functions_need_a_name_and_code() -> None:
         ),
         ({"json_schema": WEATHER}, {"json_schema": WEATHER}),
         ({"enum": ["a", "b"]}, {"type": "json_schema", "json_schema": {"enum": ["a", "b"]}}),
+        # With only one of its own keywords, it is a schema, too.
+        *[
+            (
+                {"json_schema": {**keyword, "schema": {"type": "string"}}},
+                {"json_schema": {**keyword, "schema": {"type": "string"}}},
+            )
+            for keyword in ({"type": "object"}, {"properties": {"schema": {}}})
+        ],
         (
             # A schema may speak of a thing called "schema".
             {"type": "object", "properties": {"schema": {"type": "string"}}},

@@ -25,13 +25,17 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 from cfai import (
+    Audio,
     InputError,
     Options,
     Prompt,
     QuotaExceeded,
     Retries,
+    SpeechSynthesis,
+    Task,
     TextGeneration,
     TextToImage,
+    TextToSpeech,
     Tool,
     ToolCall,
     WorkersAI,
@@ -219,6 +223,15 @@ async def test_an_image_is_an_output_type(fake: FakeWorkersAI, collected: Collec
     assert span["gen_ai.output.type"] == "image"
     assert "gen_ai.output.messages" not in span
     assert json.loads(span["gen_ai.input.messages"])[0]["parts"][0]["content"] == "A cat"
+
+
+@pytest.mark.parametrize("task", [TextToSpeech("Hi"), SpeechSynthesis("Hi")])
+async def test_speech_is_an_output_type(
+    fake: FakeWorkersAI, collected: Collected, task: Task[Audio]
+) -> None:
+    fake.says(b"ID3" + bytes(16), content_type="audio/mpeg")
+    await collected.client(fake).run(MODEL, task)
+    assert attributes(collected.only())["gen_ai.output.type"] == "speech"
 
 
 # Errors

@@ -11,8 +11,8 @@ from typing import Any, Self
 import aiohttp
 import pytest
 
-from cfai import CfaiError, Prompt
-from cfai.testing import FakeWorkersAI, Recorded, Reply
+from cfai import BadRequest, CfaiError, Prompt, Retries
+from cfai.testing import FakeCohere, FakeWorkersAI, Recorded, Reply, Service
 
 
 @pytest.fixture
@@ -503,6 +503,56 @@ async def test_an_exception_in_a_scripted_function_is_raised_on_exit(
         async with FakeWorkersAI() as fake:
             fake.answers_by(lambda request: 1 / 0)
             assert b"ZeroDivisionError" in await post(fake, http)
+
+
+# The simulated service
+
+
+@pytest.mark.parametrize("most", [1, 100])
+async def test_the_simulated_service_limits_the_texts_of_a_request(
+    fake: FakeWorkersAI, most: int
+) -> None:
+    """With code 5006, and no vector is computed."""
+    service = fake.simulates(Service(most_texts=most))
+    ai = fake.client(retries=Retries(max=0))
+    model = "@cf/a/b"
+    assert len(await ai.embed(model, ["text"] * most)) == most
+    with pytest.raises(BadRequest, match=f"at most {most} texts") as caught:
+        await ai.embed(model, ["text"] * (most + 1))
+    assert caught.value.code == 5006
+    assert service.counters.texts == most
+
+
+# The fake of Cohere
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"name":"a"}',
+        b'{"name":"a","settings":[]}',
+        b'{"name":"a","settings":{"dataset_id":"d"}}',
+        b'{"name":"a","settings":{"dataset_id":"d","base_model":{}}}',
+        b'{"name":"","settings":{"dataset_id":"d","base_model":{"base_type":"b"}}}',
+        b'{"name":"a","settings":{"dataset_id":1,"base_model":{"base_type":"b"}}}',
+    ],
+)
+async def test_the_fake_of_cohere_refuses_invalid_models(
+    http: aiohttp.ClientSession, body: bytes
+) -> None:
+    async with FakeCohere() as cohere:
+        url = f"{cohere.base_url}/v1/finetuning/finetuned-models"
+        headers = {"Authorization": "Bearer any"}
+        async with http.post(url, data=body, headers=headers) as response:
+            assert response.status == 400
+            assert (await response.json())["message"]
+        assert not cohere.models
 
 
 # Clients

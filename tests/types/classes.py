@@ -104,6 +104,16 @@ class Numbered:
 
 
 @dataclass
+class Measured:
+    size: int | list[int]
+
+
+@dataclass
+class Named:
+    size: str | None
+
+
+@dataclass
 class Plus:
     kind: Literal["plus"]
     of: int

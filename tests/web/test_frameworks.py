@@ -12,11 +12,12 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from starlette.requests import Request
 
 from cfai import InputError, Prompt
 from cfai.settings import Retries, Timeouts
 from cfai.testing import FakeWorkersAI
-from cfai.web import Relay, asgi
+from cfai.web import Relay, asgi, starlette
 from cfai.web.aiohttp import relay
 from tests.web.conftest import FRAMEWORKS, MODEL, Site, serve_aiohttp, serve_app
 from tests.wire.dialects import DONE
@@ -320,6 +321,14 @@ async def test_errors_of_calls_without_a_stream_are_refusals(
         assert response.status == 429
         assert response.headers["retry-after"] == "2"
         assert (await response.json())["error"] == "CapacityExceeded"
+
+
+async def test_an_error_of_the_app_is_not_answered_as_a_refusal() -> None:
+    """Registered for all exceptions, the handler raises those of others again."""
+    error = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError) as caught:
+        await starlette.refusals(Request({"type": "http"}), error)
+    assert caught.value is error
 
 
 async def test_a_head_request_sends_no_request_to_the_service(site: Site) -> None:

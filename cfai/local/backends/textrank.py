@@ -91,11 +91,10 @@ def _multiply_similarities(rows: list[WordWeights], vector: list[float]) -> list
     for row, amount in zip(rows, vector, strict=True):
         for word, weight in row.items():
             by_word[word] += weight * amount
-    # A sentence's similarity to itself (1) is subtracted; an empty sentence has none.
+    # A sentence's similarity to itself is subtracted word by word: for a word of no other sentence,
+    # exactly 0 remains, and not a rounding error, by which a rank would be divided.
     return [
-        max(0.0, sum(weight * by_word[word] for word, weight in row.items()) - amount)
-        if row
-        else 0.0
+        max(0.0, sum(weight * (by_word[word] - weight * amount) for word, weight in row.items()))
         for row, amount in zip(rows, vector, strict=True)
     ]
 

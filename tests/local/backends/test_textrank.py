@@ -43,6 +43,24 @@ def test_ranks_are_positive_and_sum_to_1() -> None:
     assert min(ranks) > 0
 
 
+@pytest.mark.parametrize(
+    "third",
+    [
+        "weather changed",
+        "weather",
+        "storms changed the weather",
+        "a b",
+        "snow snow rain",
+    ],
+)
+def test_the_similarity_of_a_sentence_to_itself_does_not_count(third: str) -> None:
+    """Two sentences that share words rank equally; a third one gets only the minimum."""
+    related, other, alone = rank_sentences(["cats chase mice", "mice fear cats", third])
+    assert math.isclose(related, other)
+    # Before they are normalized: 1/3 each for the pair, and (1 - 0.85) / 3 for the third.
+    assert math.isclose(alone, 0.05 / (1 / 3 + 1 / 3 + 0.05), rel_tol=5e-3)
+
+
 @pytest.mark.parametrize("max_tokens", [1, 5, 12, 20, 40])
 def test_a_summary_does_not_exceed_max_tokens(max_tokens: int) -> None:
     summary = TextRank().summarize(TEXT, max_tokens=max_tokens)
