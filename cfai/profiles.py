@@ -426,18 +426,27 @@ _RESPONSES: Mapping[str, str | None] = {
     "prompt": "input",
     "messages": "input",
     "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
     **dict.fromkeys(
         [
+            "chat_template_kwargs",
             "frequency_penalty",
             "functions",
+            "logprobs",
             "lora",
+            "n",
+            "parallel_tool_calls",
             "presence_penalty",
             "raw",
+            "reasoning_effort",
             "repetition_penalty",
             "response_format",
             "seed",
+            "stop",
+            "tool_choice",
             "tools",
             "top_k",
+            "top_logprobs",
         ]
     ),
 }

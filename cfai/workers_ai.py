@@ -14,8 +14,16 @@ from cfai._session.connections import Connections
 from cfai._session.credentials import resolve_credentials, resolve_settings
 from cfai._session.limits import Concurrency
 from cfai._session.session import Session, Spending, Spent
+from cfai.resources.keywords import check_keywords
 from cfai.resources.queue import QueuedBatch, find_batch, submit_batch
-from cfai.resources.runs import EmbeddingRuns, RunInput, Runs, TextInput, check_keywords, read_task
+from cfai.resources.runs import (
+    EmbeddingRuns,
+    RunInput,
+    Runs,
+    TextInput,
+    check_generates_text,
+    read_task,
+)
 from cfai.settings import DEFAULT_RETRIES, DEFAULT_TIMEOUTS, UNSET, Options
 from cfai.tasks import Answer, Embeddings, Task, TextEmbeddings, TextGeneration, user
 
@@ -78,6 +86,7 @@ class WorkersAI(Client):
         max_event_bytes: int = 16 * 2**20,
         allow_insecure: bool = False,
         observers: Iterable[Observer] = (),
+        **unknown: Never,
     ) -> None:
         """Create a client. Environment variables are read here and nowhere else.
 
@@ -106,6 +115,7 @@ class WorkersAI(Client):
         Raises:
             ConfigError: The account or the credentials are missing or invalid.
         """
+        check_keywords("WorkersAI", unknown)
         self._settings = resolve_settings(
             account_id=account_id,
             credentials=resolve_credentials(api_token, api_email, api_key),
@@ -135,6 +145,7 @@ class WorkersAI(Client):
         account_id: str | None = None,
         api_token: str | None = None,
         observers: Iterable[Observer] | None = None,
+        **unknown: Never,
     ) -> Self:
         """Return a copy with other options. It shares the connections and does not close them.
 
@@ -147,6 +158,7 @@ class WorkersAI(Client):
             api_token: Another token.
             observers: Replace the client's.
         """
+        check_keywords("with_options", unknown)
         options = Options(timeouts=timeouts, retries=retries, headers=headers)
         changes: dict[str, Any] = {} if gateway is UNSET else {"gateway": gateway}
         if account_id is not None:
@@ -264,7 +276,12 @@ class WorkersAI(Client):
         return self._runs.stream(model, task, options)
 
     def audio(
-        self, model: str, task: Task[Audio] | Mapping[str, Any], *, options: Options | None = None
+        self,
+        model: str,
+        task: Task[Audio] | Mapping[str, Any],
+        *,
+        options: Options | None = None,
+        **unknown: Never,
     ) -> AudioStream:
         """Run a text-to-speech *model* and return its sound as it arrives.
 
@@ -275,6 +292,7 @@ class WorkersAI(Client):
             task: A `SpeechSynthesis`, a `TextToSpeech`, or a mapping for any model that speaks.
             options: Options for this call only.
         """
+        check_keywords("audio", unknown)
         return self._runs.audio(model, task, options)
 
     def run_tools(
@@ -319,14 +337,16 @@ class WorkersAI(Client):
             A run: `await` it for its `ToolOutcome`, or iterate it for its events.
 
         Raises:
-            InputError: A tool can't be described to a model. The run raises its own errors.
+            InputError: A tool can't be described to a model, or *model* is known not to generate
+                text. The run raises its own errors.
         """
         from cfai.tools import Toolbox, ToolRun
 
         check_keywords("run_tools", unknown)
-        if isinstance(messages, str):
-            messages = [user(messages)]
-        task = messages if isinstance(messages, TextGeneration) else TextGeneration(messages)
+        task = messages
+        if not isinstance(task, TextGeneration):
+            check_generates_text(model)
+            task = TextGeneration([user(task)] if isinstance(task, str) else task)
         toolbox = Toolbox(tools, secrets=self._settings.for_call(options).secrets)
         return ToolRun(
             self,
@@ -394,7 +414,7 @@ class WorkersAI(Client):
         task = read_task(model, task)
         return await objects.parse(self, model, task, into=into, repair=repair, options=options)
 
-    # Embeddings
+    # Decisions and extraction
 
     async def decide(
         self,
@@ -406,6 +426,7 @@ class WorkersAI(Client):
         audio: Sequence[Attachment] | None = None,
         videos: Sequence[Attachment] | None = None,
         options: Options | None = None,
+        **unknown: Never,
     ) -> Decided[T]:
         """Decide the fields of a class from *state* (the Clef models).
 
@@ -445,6 +466,7 @@ class WorkersAI(Client):
         from cfai.tasks import Decide
         from cfai.tasks.classes import Decided, questions_of, read_decided
 
+        check_keywords("decide", unknown)
         deciders = questions_of(into)
         questions = {name: decider.question for name, decider in deciders.items()}
         task = Decide(state, questions, images=images, audio=audio, videos=videos)
@@ -460,6 +482,7 @@ class WorkersAI(Client):
         images: Sequence[Attachment] | None = None,
         reference_date: date | str | None = None,
         options: Options | None = None,
+        **unknown: Never,
     ) -> Extracted[T]:
         """Extract the fields of a class from *text* (the Clairic models).
 
@@ -498,11 +521,14 @@ class WorkersAI(Client):
         from cfai.tasks import Extract
         from cfai.tasks.classes import Extracted, extractors_of, read_extracted
 
+        check_keywords("extract", unknown)
         extractors = extractors_of(into)
         fields = {name: extractor.request for name, extractor in extractors.items()}
         task = Extract(text, fields, images=images, reference_date=reference_date)
         extraction = await self.run(model, task, stream=False, options=options)
         return Extracted(read_extracted(into, extractors, extraction), extraction)
+
+    # Embeddings
 
     async def embed(
         self,
@@ -608,6 +634,7 @@ class WorkersAI(Client):
         options: Mapping[str, Any] | None = None,
         *,
         call: Options | None = None,
+        **unknown: Never,
     ) -> list[Markdown]:
         """Convert files to Markdown, all in one request.
 
@@ -632,6 +659,7 @@ class WorkersAI(Client):
         """
         from cfai.resources import markdown
 
+        check_keywords("to_markdown", unknown, options="call")
         return await markdown.convert(self._account, files, options, call)
 
     async def to_markdown_formats(self, *, options: Options | None = None) -> list[MarkdownFormat]:
@@ -668,6 +696,7 @@ class WorkersAI(Client):
         *,
         polling: Polling | None = None,
         options: Options | None = None,
+        **unknown: Never,
     ) -> QueuedBatch[Any]:
         """Submit many runs of a model to the service's queue, to be done when it has capacity.
 
@@ -687,6 +716,7 @@ class WorkersAI(Client):
 
         Source: Cloudflare docs, Workers AI, "Batch API", `POST …/ai/run/{model}?queueRequest=true`.
         """
+        check_keywords("queue", unknown)
         return await submit_batch(self._account, model, tasks, polling, options)
 
     def queued(
@@ -697,6 +727,7 @@ class WorkersAI(Client):
         *,
         polling: Polling | None = None,
         options: Options | None = None,
+        **unknown: Never,
     ) -> QueuedBatch[Any]:
         """Return a batch that was submitted before. Nothing is sent until it is polled.
 
@@ -707,4 +738,5 @@ class WorkersAI(Client):
             polling: As for `queue`.
             options: Options for the polls.
         """
+        check_keywords("queued", unknown)
         return find_batch(self._account, model, request_id, tasks, polling, options)

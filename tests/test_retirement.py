@@ -219,6 +219,16 @@ async def test_the_catalogue_completes_the_error(fake: FakeWorkersAI, call: Call
     )
 
 
+@pytest.mark.parametrize("before", [b"", b'data: {"response":"a"}\n\n'])
+async def test_a_retired_model_in_an_event(fake: FakeWorkersAI, before: bytes) -> None:
+    """The first event, or one after it."""
+    fake.says(before, b"data: ", BODY, b"\n\n", content_type="text/event-stream")
+    with pytest.raises(ModelRetired) as caught:
+        await fake.client().stream("@cf/new/but-old", "Hi").collect()
+    assert caught.value.model == "@cf/new/but-old"
+    assert "@cf/new/but-old was retired on 2026-05-30" in str(caught.value)
+
+
 async def test_a_retired_model_in_one_item_of_a_batch(fake: FakeWorkersAI) -> None:
     item = {"id": 0, "success": False, "error": {"code": 5028, "message": "deprecated"}}
     fake.answers(SUBMITTED).answers({"responses": [item], "usage": {}})

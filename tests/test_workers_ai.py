@@ -16,21 +16,29 @@ from cfai import (
     AutomaticSpeechRecognition,
     Base64,
     Conversation,
+    Decide,
     Description,
     Embeddings,
+    Extract,
     Image,
     ImageClassification,
     ImageToText,
     Labels,
     MediaForm,
+    Noul,
     Prompt,
+    Rerank,
     Result,
+    SpeechSynthesis,
     Text,
     TextClassification,
     TextEmbeddings,
+    TextField,
     TextGeneration,
     TextToImage,
+    TextToSpeech,
     TokenStream,
+    Translation,
     WorkersAI,
     user,
 )
@@ -44,7 +52,7 @@ from cfai.errors import (
 )
 from cfai.profiles import TASKS, models
 from cfai.settings import Options, Retries
-from cfai.tasks import Binary
+from cfai.tasks import Binary, Task
 from cfai.testing import FakeWorkersAI, Reply
 
 LLAMA = "@cf/meta/llama-3.1-8b-instruct-fast"
@@ -487,6 +495,34 @@ async def test_models_without_text_refuse_short_forms(
             client.stream(model, task)
         with pytest.raises(InputError, match=expected):
             await client.parse(model, task, into=int)
+        with pytest.raises(InputError, match=expected):
+            client.run_tools(model, task, tools=[])
+    assert fake.accepted == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "way"),
+    [
+        (TextEmbeddings("a"), "run"),
+        (Rerank("a", ["b"]), "run"),
+        (Decide("a", {"b": Noul("c")}), "run"),
+        (Extract("a", {"b": TextField()}), "run"),
+        (TextToImage("a"), "run"),
+        (TextToSpeech("a"), "audio"),
+        (SpeechSynthesis("a"), "audio"),
+        (AutomaticSpeechRecognition(WAV), "run"),
+        (Translation("a", "de"), "run"),
+    ],
+)
+async def test_tasks_without_text_are_not_streamed(
+    fake: FakeWorkersAI, task: Task[Any], way: str
+) -> None:
+    """The answer would be paid for and then lost. Nothing is sent."""
+    expected = re.escape(f"{type(task).__name__} has none: call {way}()")
+    with pytest.raises(InputError, match=expected):
+        fake.client().stream("@cf/new/model", task)
+    with pytest.raises(InputError, match=expected):
+        await fake.client().run("@cf/new/model", task, stream=True)
     assert fake.accepted == 0
 
 
@@ -509,32 +545,57 @@ async def test_models_of_typed_answers_refuse_short_forms(
 
 # Mistakes in calls
 
-NEEDED: dict[str, dict[str, Any]] = {"parse": {"into": int}, "run_tools": {"tools": []}}
+NEEDED: dict[str, dict[str, Any]] = {
+    "parse": {"into": int},
+    "decide": {"into": int},
+    "extract": {"into": int},
+    "run_tools": {"tools": []},
+    "to_markdown": {},
+}
 """Keyword arguments that a method can't do without."""
+
+METHODS = (
+    "run", "stream", "audio", "parse", "run_tools", "embed", "embed_many", "decide", "extract",
+    "queue", "queued",
+)  # fmt: skip
+"""The methods of a model that have options of a call."""
+
+OPTIONS = [
+    ("timeout", "pass options=Options(timeouts=Timeouts(total=...))"),
+    ("timeouts", "pass options=Options(timeouts=...)"),
+    ("max_retries", "pass options=Options(retries=Retries(max=...))"),
+    ("headers", "pass options=Options(headers=...)"),
+    ("extra_headers", "pass options=Options(headers=...)"),
+    ("route", "pass options=Options(route=...)"),
+]
 
 
 @pytest.mark.parametrize(
     ("method", "name", "way"),
     [
+        *[(method, name, way) for method in METHODS for name, way in OPTIONS],
         *[
             (method, name, way)
-            for method in ("run", "stream", "parse", "run_tools", "embed", "embed_many")
-            for name, way in [
-                ("timeout", "pass options=Options(timeouts=Timeouts(total=...))"),
-                ("timeouts", "pass options=Options(timeouts=...)"),
-                ("max_retries", "pass options=Options(retries=Retries(max=...))"),
-                ("headers", "pass options=Options(headers=...)"),
-            ]
-        ],
-        *[
-            (method, name, way)
-            for method in ("run", "stream", "parse", "run_tools")
+            for method in ("run", "stream", "parse", "queue")
             for name, way in [
                 ("temperature", "set it on the task: Prompt(text, temperature=...)"),
                 ("functions", "set it on the task: TextGeneration(messages, functions=...)"),
             ]
         ],
+        (
+            "run_tools",
+            "temperature",
+            "set it on the task: TextGeneration(messages, temperature=...)",
+        ),
+        ("audio", "speaker", "set it on the task: SpeechSynthesis(text, speaker=...)"),
+        ("audio", "lang", "set it on the task: TextToSpeech(prompt, lang=...)"),
         ("embed", "truncate_inputs", "run a task: TextEmbeddings(texts, truncate_inputs=...)"),
+        ("decide", "questions", "run a task: Decide(state, questions)"),
+        (
+            "extract",
+            "include_quantiles",
+            "run a task: Extract(text, fields, include_quantiles=...)",
+        ),
     ],
 )
 async def test_unknown_keywords_are_explained(
@@ -547,12 +608,43 @@ async def test_unknown_keywords_are_explained(
     assert fake.accepted == 0
 
 
-@pytest.mark.parametrize("method", ["run", "stream", "parse", "run_tools", "embed", "embed_many"])
+@pytest.mark.parametrize("method", METHODS)
 async def test_meaningless_keywords_are_refused(fake: FakeWorkersAI, method: str) -> None:
     """As Python does it."""
     problem = f"{method}() got an unexpected keyword argument 'nonsense'"
     with pytest.raises(TypeError, match=f"^{re.escape(problem)}$"):
         await getattr(fake.client(), method)(LLAMA, "Hi", **NEEDED.get(method, {}), nonsense=1)
+
+
+async def test_unknown_keywords_of_a_conversion_name_its_own_argument(fake: FakeWorkersAI) -> None:
+    """Whose `options` are those of the conversion."""
+    way = "pass call=Options(timeouts=Timeouts(total=...))"
+    with pytest.raises(TypeError, match=f"^to_markdown.*'timeout'; {re.escape(way)}$"):
+        await fake.client().to_markdown("a.txt", timeout=5)  # type: ignore[arg-type]
+    assert fake.accepted == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("timeout", "; pass timeouts=Timeouts(total=...)"),
+        ("max_retries", "; pass retries=Retries(max=...)"),
+        ("default_headers", "; pass headers=..."),
+        ("token", "; pass api_token=..."),
+        ("route", "; pass options=Options(route=...) to the call"),
+        ("nonsense", ""),
+    ],
+)
+async def test_unknown_keywords_of_a_client_are_explained(
+    fake: FakeWorkersAI, name: str, way: str
+) -> None:
+    """When it is created, and when it is copied."""
+    problem = f"got an unexpected keyword argument '{name}'{way}"
+    with pytest.raises(TypeError, match=f"^{re.escape(f'WorkersAI() {problem}')}$"):
+        fake.client(**{name: 1})
+    changes: dict[str, Any] = {name: 1}
+    with pytest.raises(TypeError, match=f"^{re.escape(f'with_options() {problem}')}$"):
+        fake.client().with_options(**changes)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from attrs import define, field
 
 from cfai._session.connections import LoopSession
 from cfai._session.errors import raise_error, timeout_error, translate_error
+from cfai._session.timeouts import Deadline
 from cfai.errors import Phase
 from cfai.meta import Meta
 from cfai.settings import Settings, Timeouts
@@ -84,7 +85,8 @@ class StreamBody:
     """The body of an event stream. The holder closes it; without references it closes itself."""
 
     __slots__ = (
-        "__weakref__", "_cancelled", "_is_open", "_loop", "_response", "_timer", "meta", "settings",
+        "__weakref__", "_cancelled", "_is_open", "_loop", "_response", "_timer", "meta", "model",
+        "settings",
     )  # fmt: skip
 
     def __init__(
@@ -93,18 +95,19 @@ class StreamBody:
         loop: LoopSession,
         meta: Meta,
         settings: Settings,
-        seconds_left: float | None,
+        deadline: Deadline,
+        model: str | None,
     ) -> None:
         self.meta: Meta = meta
+        self.model: str | None = model
         self.settings: Settings = settings
         self._response = response
         self._loop = loop
         self._is_open = False
         self._cancelled = False
-        deadline = (
-            None if seconds_left is None else asyncio.get_running_loop().time() + seconds_left
-        )
-        self._timer = _StreamTimer(response, settings.timeouts, deadline)
+        left = deadline.seconds_left
+        due = None if left is None else asyncio.get_running_loop().time() + left
+        self._timer = _StreamTimer(response, settings.timeouts, due)
         self._is_open = True
 
     async def read_chunk(self) -> bytes:

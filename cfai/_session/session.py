@@ -282,7 +282,7 @@ class Session:
                     meta = responses.read_meta(
                         status, headers, attempts=number, elapsed=deadline.elapsed, media_type=kind
                     )
-                    body = StreamBody(response, loop, meta, settings, deadline.seconds_left)
+                    body = StreamBody(response, loop, meta, settings, deadline, request.model)
                     is_stream = True
                     return body
                 data = await _read_body(response, settings.max_answer_bytes, attempt)

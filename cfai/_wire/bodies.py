@@ -117,6 +117,8 @@ def _rename_fields(
             raise InputError(f"{name} must be left out: {model} has no such field")
         if new_name != name and new_name in fields:
             raise InputError(f"extra must not repeat {new_name}, which is {name} of the task")
+        if new_name in renamed:
+            raise InputError(f"{name} must be left out: {new_name} of {model} is set already")
         renamed[new_name] = value
     return renamed
 

@@ -11,7 +11,8 @@ from cfai._wire.bodies import adapt_fields
 from cfai.errors import InputError
 from cfai.profiles import Profile, is_gateway_route, profile
 from cfai.settings import Route
-from cfai.tasks import Prompt, Task, TextGeneration, rules
+from cfai.tasks import Prompt, ResponseFormat, Task, TextGeneration, rules
+from cfai.tasks.tools import is_wrapped_schema
 
 
 def choose_route(
@@ -77,7 +78,7 @@ def chat_fields(
     if "tools" in fields:
         fields["tools"] = [_nest_tool(tool) for tool in fields["tools"]]
     if not model.startswith("@"):
-        fields = _wrap_schema(fields)
+        fields = _wrap_schema(fields, getattr(task, "response_format", None))
     return {"model": model, **adapt_fields({**fields, **added}, profile(model))}
 
 
@@ -131,14 +132,15 @@ def _nest_tool(tool: Any) -> Any:
     return tool
 
 
-def _wrap_schema(fields: dict[str, Any]) -> dict[str, Any]:
-    """Give a JSON schema the wrapper with a name that OpenAI's models need.
+def _wrap_schema(fields: dict[str, Any], chosen: ResponseFormat | None) -> dict[str, Any]:
+    """Give a JSON schema the wrapper with a name that OpenAI's models need: the user's, if any.
 
     Workers AI's own models take the schema alone ("JSON Mode").
     """
     match fields:
         case {"response_format": {"json_schema": Mapping() as schema} as response_format}:
-            if not isinstance(schema.get("schema"), Mapping):
-                wrapped = {"name": "answer", "schema": schema}
-                return {**fields, "response_format": {**response_format, "json_schema": wrapped}}
+            given = schema if chosen is None else chosen.json_schema
+            wrapped = dict(given) if is_wrapped_schema(given) else {"schema": schema}
+            wrapped["name"] = wrapped.get("name") or "answer"
+            return {**fields, "response_format": {**response_format, "json_schema": wrapped}}
     return fields

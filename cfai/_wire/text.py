@@ -252,8 +252,12 @@ def _read_chat_completion(result: dict[str, Any]) -> Text:
     )
 
 
+_STATUSES: Final = {"completed": "stop", "incomplete": "length"}
+"""The finish reasons of chat completions by the states of OpenAI Responses."""
+
+
 def _read_responses_output(result: dict[str, Any]) -> Text:
-    output = result["output"]
+    output, status = result["output"], read_optional_string(result.get("status"))
     if not isinstance(output, list):
         raise undocumented_error("output must be a list", result)
     items = [item for item in output if isinstance(item, dict)]
@@ -274,7 +278,7 @@ def _read_responses_output(result: dict[str, Any]) -> Text:
             read_content(item.get("content") or item.get("summary"), "reasoning")
             for item in reasoning
         ),
-        finish_reason=read_optional_string(result.get("status")),
+        finish_reason=_STATUSES.get(status, status) if status else None,
         usage=read_usage(result.get("usage")),
     )
 
@@ -393,10 +397,10 @@ def _read_responses_event(document: dict[str, Any]) -> Token | None:
             return _build_token({}, text, None, None, document)
         case "response.reasoning_text.delta" | "response.reasoning_summary_text.delta":
             return _build_token({"reasoning": document.get("delta")}, "", None, None, document)
-        case "response.completed" | "response.incomplete":
+        case "response.completed" | "response.incomplete" as kind:
             response = document.get("response")
             usage = response.get("usage") if isinstance(response, dict) else None
-            finish_reason = "stop" if document["type"] == "response.completed" else "length"
+            finish_reason = _STATUSES[kind.removeprefix("response.")]
             return _build_token({}, "", finish_reason, usage, document)
     return None
 

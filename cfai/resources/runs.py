@@ -47,15 +47,16 @@ from cfai.settings import Options, Retries, Retry, Settings
 from cfai.tasks import (
     Answer,
     Audio,
+    Description,
     Embeddings,
     Message,
     Pooling,
     Prompt,
+    Result,
     Task,
     Text,
     TextEmbeddings,
     TextGeneration,
-    rules,
 )
 
 if TYPE_CHECKING:
@@ -103,6 +104,16 @@ def read_task(model: str, task: Any) -> RunInput:
     if not isinstance(task, Sequence) or isinstance(task, bytes | bytearray):
         kinds = "a string, a list of messages, a task or a mapping"
         raise InputError(f"task must be {kinds}, got {type(task).__name__}")
+    check_generates_text(model)
+    return Prompt(task) if isinstance(task, str) else TextGeneration(task)
+
+
+def check_generates_text(model: str) -> None:
+    """Check that a model is not known to do something else.
+
+    Raises:
+        InputError: It does. The message names what it takes.
+    """
     for start, way in _TYPED.items():
         if str(model).startswith(start):
             raise InputError(f"{model} does not generate text: {way}")
@@ -110,36 +121,19 @@ def read_task(model: str, task: Any) -> RunInput:
     if kind not in (None, "Text Generation"):
         way = _OTHER_INPUTS.get(kind, "pass a mapping of its fields")
         raise InputError(f"{model} does not generate text (its task is {kind}): {way}")
-    return Prompt(task) if isinstance(task, str) else TextGeneration(task)
 
 
-def check_keywords(method: str, unknown: Iterable[str]) -> None:
-    """Check for keyword arguments that *method* does not have.
+def _check_streams(task: RunInput) -> None:
+    """Check that the answer of a task is text. Other answers don't come in events.
 
     Raises:
-        TypeError: There is one. The message names where it belongs, if that is known.
+        InputError: It is something else.
     """
-    for name in unknown:
-        way = _keyword_hint(method, name)
-        problem = f"{method}() got an unexpected keyword argument {name!r}"
-        raise TypeError(f"{problem}; {way}" if way else problem)
-
-
-def _keyword_hint(method: str, name: str) -> str:
-    if name == "timeout":
-        return "pass options=Options(timeouts=Timeouts(total=...))"
-    if name == "max_retries":
-        return "pass options=Options(retries=Retries(max=...))"
-    if name in attrs.fields_dict(Options):
-        return f"pass options=Options({name}=...)"
-    if method == "embed":
-        fields = rules(TextEmbeddings)
-        return f"run a task: TextEmbeddings(texts, {name}=...)" if name in fields else ""
-    if method != "embed_many":
-        for task, argument in ((Prompt, "text"), (TextGeneration, "messages")):
-            if name in rules(task):
-                return f"set it on the task: {task.__name__}({argument}, {name}=...)"
-    return ""
+    if isinstance(task, Task) and not issubclass(task.answer, Text | Description | Result):
+        way = "audio()" if issubclass(task.answer, Audio) else "run()"
+        raise InputError(
+            f"a stream is made of text, and {type(task).__name__} has none: call {way}"
+        )
 
 
 def _check_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
@@ -268,6 +262,7 @@ class Runs:
         from cfai.streaming.stream import TokenStream
 
         task = read_task(model, task)
+        _check_streams(task)
         spec = answer_spec(task)
         observation = self._observe() if self.observers else None
 

@@ -23,9 +23,11 @@ from cfai.errors import (
     AnswerTooLarge,
     ConnectionLost,
     DecodeError,
+    ModelRetired,
     StatusError,
     StreamInterrupted,
 )
+from cfai.profiles import identify_retired_model
 
 if TYPE_CHECKING:
     from httpx_sse import ServerSentEvent
@@ -152,7 +154,10 @@ class EventReader:
         if type(event) is bytes and type(document) is dict and ERROR_KEYS.isdisjoint(document):
             return None
         named = not isinstance(event, bytes) and event.event == "error"
-        return error_from_event(document, is_named_error=named, meta=self.body.meta)
+        error = error_from_event(document, is_named_error=named, meta=self.body.meta)
+        if isinstance(error, ModelRetired) and self.body.model is not None:
+            identify_retired_model(error, self.body.model)
+        return error
 
     def parse(self, event: bytes | ServerSentEvent) -> Any:
         """The JSON of an event.

@@ -103,17 +103,27 @@ class Text(_WrittenAnswer):
 
     @property
     def hint(self) -> str | None:
-        """What to change if the model's reasoning used up all tokens, so that there is no text.
+        """What to change if there is no text because the reasoning used up all tokens.
 
-        `None` for every other answer.
+        Or because the service did not send the text that it counted. `None` for every other answer.
         """
-        has_reasoning = self.reasoning or (self.usage and self.usage.reasoning_tokens)
-        if self.finish_reason != "length" or self.text or self.tool_calls or not has_reasoning:
+        if self.text.strip() or self.tool_calls:
             return None
-        return (
-            "the reasoning used up all tokens: raise max_tokens, or reduce it with thinking=False "
-            "or reasoning_effort"
-        )
+        if self.reasoning or (self.usage and self.usage.reasoning_tokens):
+            if self.finish_reason != "length":
+                return None
+            return (
+                "the reasoning used up all tokens: raise max_tokens, or reduce it with "
+                "thinking=False or reasoning_effort"
+            )
+        # An empty answer has one token, its end. llama-4-scout was reported (2026-08-23) to stream
+        # no text if it has tools.
+        if self.usage and self.usage.completion_tokens > 1 and not self.text:
+            count = self.usage.completion_tokens
+            return (
+                f"the model generated {count} tokens, but sent no text: call run() if it streamed"
+            )
+        return None
 
 
 # Not frozen: a stream creates one per event, and freezing doubles the cost.

@@ -221,7 +221,7 @@ def read_decided(into: Any, deciders: Mapping[str, _Decider], decisions: Decisio
 
 def _build_decider(item: _ClassField) -> _Decider:
     question = item.find(Question)
-    instructions = item.description or item.field.name.replace("_", " ")
+    instructions = item.description or item.field.name.replace("_", " ").strip()
     try:
         members = _members(item)
         if question is None:

@@ -92,20 +92,28 @@ class CodeFunction(Value):
         return {"name": self.name, "code": self.code}
 
 
+def is_wrapped_schema(schema: Any) -> bool:
+    """Whether *schema* is the `{name, description, schema, strict}` that other services use."""
+    match schema:
+        case {"schema": Mapping()}:
+            return "type" not in schema and "properties" not in schema
+    return False
+
+
 def _unwrap_schema(schema: Any) -> Any:
-    """Take the schema out of the `{name, description, schema, strict}` that other services use.
+    """Take the schema out of `{name, description, schema, strict}`.
 
     What the name and the description tell the model is kept: as those of the schema, which may have
     its own.
     """
-    match schema:
-        case {"schema": Mapping() as inner} if "type" not in schema and "properties" not in schema:
-            outer = {
-                "title": schema.get("title", schema.get("name")),
-                "description": schema.get("description"),
-            }
-            return {**{key: text for key, text in outer.items() if isinstance(text, str)}, **inner}
-    return schema
+    if not is_wrapped_schema(schema):
+        return schema
+    outer = {
+        "title": schema.get("title", schema.get("name")),
+        "description": schema.get("description"),
+    }
+    texts = {key: text for key, text in outer.items() if isinstance(text, str)}
+    return {**texts, **schema["schema"]}
 
 
 def _check_format_type(value: Any) -> Any:
@@ -124,9 +132,10 @@ class ResponseFormat(Value):
     type: str | None = field(default=None, converter=_check_format_type)
     """ "json_object" for any JSON, "json_schema" for JSON that matches *json_schema*."""
 
-    json_schema: Any = field(default=None, kw_only=True, converter=_unwrap_schema)
-    """The schema. Of `{name, description, schema, strict}`, the schema is used, with the name and
-    the description as its title and description unless it has its own."""
+    json_schema: Any = field(default=None, kw_only=True)
+    """The schema, or `{name, description, schema, strict}`, which models of other providers receive
+    as it is. Workers AI's own models receive the schema, with the name and the description as its
+    title and description unless it has its own."""
 
     @classmethod
     def of(cls, value: ResponseFormat | Mapping[str, Any] | str) -> ResponseFormat:
@@ -148,7 +157,7 @@ class ResponseFormat(Value):
 
     def payload(self) -> dict[str, Any]:
         """Give the format as JSON."""
-        body = {"type": self.type, "json_schema": self.json_schema}
+        body = {"type": self.type, "json_schema": _unwrap_schema(self.json_schema)}
         return {name: value for name, value in body.items() if value is not None}
 
 

@@ -389,6 +389,7 @@ async def test_the_queue_of_gpt_oss_takes_the_input_of_responses(fake: FakeWorke
     tasks = [
         Prompt("one", max_tokens=5, temperature=0.5),
         TextGeneration([user("two", "three")], extra={"reasoning": {"effort": "low"}}),
+        TextGeneration([user("four")], max_completion_tokens=6, top_p=0.5, thinking=True),
         {"messages": [], "external_reference": "open"},
     ]
     await queue(fake.client(), tasks, GPT_OSS)
@@ -405,6 +406,12 @@ async def test_the_queue_of_gpt_oss_takes_the_input_of_responses(fake: FakeWorke
                 "reasoning": {"effort": "low"},
                 "external_reference": "1",
             },
+            {
+                "input": [{"role": "user", "content": "four"}],
+                "max_output_tokens": 6,
+                "top_p": 0.5,
+                "external_reference": "2",
+            },
             {"messages": [], "external_reference": "open"},
         ]
     }
@@ -414,6 +421,15 @@ async def test_the_queue_of_gpt_oss_takes_the_input_of_responses(fake: FakeWorke
     ("task", "name"),
     [
         (Prompt("a", seed=1), "seed"),
+        (Prompt("a", stop="b"), "stop"),
+        (Prompt("a", n=1), "n"),
+        (Prompt("a", logprobs=True), "logprobs"),
+        (Prompt("a", top_logprobs=1), "top_logprobs"),
+        (Prompt("a", reasoning_effort="low"), "reasoning_effort"),
+        (Prompt("a", reasoning_effort=None), "reasoning_effort"),
+        (Prompt("a", chat_template_kwargs={"b": 1}), "chat_template_kwargs"),
+        (TextGeneration([user("a")], tool_choice="auto"), "tool_choice"),
+        (TextGeneration([user("a")], parallel_tool_calls=False), "parallel_tool_calls"),
         (Prompt("a", response_format="json_object"), "response_format"),
         (TextGeneration([user("a")], tools=[Tool("b", "c", {})]), "tools"),
     ],
@@ -423,6 +439,15 @@ async def test_the_queue_of_gpt_oss_refuses_what_responses_do_not_have(
 ) -> None:
     with pytest.raises(InputError, match=f"{name} must be left out: {GPT_OSS} has no"):
         await queue(fake.client(), [task], GPT_OSS)
+    assert not fake.requests
+
+
+async def test_two_fields_of_one_name_are_refused(fake: FakeWorkersAI) -> None:
+    """Which of them would count is not known."""
+    both = Prompt("a", max_tokens=1, max_completion_tokens=2)
+    expected = f"max_completion_tokens must be left out: max_output_tokens of {GPT_OSS} is set"
+    with pytest.raises(InputError, match=expected):
+        await queue(fake.client(), [both], GPT_OSS)
     assert not fake.requests
 
 

@@ -47,11 +47,12 @@ THOUGHTS = Text("", reasoning="Let me see", finish_reason="length")
     [
         (THOUGHTS, True),
         (evolve(THOUGHTS, reasoning="", usage=Usage(reasoning_tokens=400)), True),
+        (evolve(THOUGHTS, text=" \n"), True),
         (evolve(THOUGHTS, text="So"), False),
         (evolve(THOUGHTS, finish_reason="stop"), False),
         (evolve(THOUGHTS, finish_reason=None), False),
         (evolve(THOUGHTS, reasoning=""), False),
-        (evolve(THOUGHTS, reasoning="", usage=Usage(1, 2, 3)), False),
+        (evolve(THOUGHTS, reasoning="", usage=Usage(1, 1, 2)), False),
         (evolve(THOUGHTS, tool_calls=(ToolCall("f"),)), False),
     ],
 )
@@ -64,6 +65,31 @@ def test_a_text_that_was_used_up_by_reasoning_has_a_hint(answer: Text, has_hint:
             "or reasoning_effort"
         )
     assert "hint" not in answer.to_dict()
+
+
+BILLED = Text("", usage=Usage(10, 40, 50))
+
+
+@pytest.mark.parametrize(
+    ("answer", "has_hint"),
+    [
+        (BILLED, True),
+        (evolve(BILLED, finish_reason="stop"), True),
+        (evolve(BILLED, usage=None), False),
+        (evolve(BILLED, usage=Usage(10, 1, 11)), False),
+        (evolve(BILLED, text="So"), False),
+        (evolve(BILLED, text=" "), False),
+        (evolve(BILLED, reasoning="Let me see"), False),
+        (evolve(BILLED, tool_calls=(ToolCall("f"),)), False),
+    ],
+)
+def test_tokens_that_never_arrived_have_a_hint(answer: Text, has_hint: bool) -> None:
+    """As llama-4-scout's did, in streams with tools. An empty answer has one token, its end."""
+    assert (answer.hint is not None) == has_hint
+    if has_hint:
+        assert answer.hint == (
+            "the model generated 40 tokens, but sent no text: call run() if it streamed"
+        )
 
 
 META = Meta(status=200, ray_id="8f1")

@@ -83,7 +83,7 @@ QUESTIONS = {
         "instructions": "Written in?",
         "criteria": {"de": None, "en": None, "3": None},
     },
-    "_is_public": {"type": "noul", "instructions": " is public"},
+    "_is_public": {"type": "noul", "instructions": "is public"},
     "refund": {"type": "noul", "instructions": "Money back?", "criteria": {"true": "yes"}},
     "mood": {"type": "score", "instructions": "Mood?", "criteria": ["bad", "so-so", "good"]},
     "heat": {"type": "score", "instructions": "Heat?", "criteria": ["low", "high"]},

@@ -15,6 +15,7 @@ from cfai.tasks import (
     Function,
     ImagePart,
     Prompt,
+    ResponseFormat,
     Task,
     TextEmbeddings,
     TextGeneration,
@@ -174,6 +175,30 @@ def test_a_schema_has_a_name_for_models_of_others(model: str) -> None:
     json_object = HI.replace(response_format="json_object")
     sent = fields(json_object, model, options=CHAT)
     assert sent["response_format"] == {"type": "json_object"}
+
+
+@pytest.mark.parametrize("model", [*GATEWAY_ROUTES, "openai/gpt-4.1"])
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({"name": "point", "schema": SCHEMA, "strict": True}, None),
+        ({"name": "point", "description": "A point.", "schema": SCHEMA}, None),
+        ({"schema": SCHEMA}, {"name": "answer", "schema": SCHEMA}),
+        ({"name": None, "schema": SCHEMA}, {"name": "answer", "schema": SCHEMA}),
+    ],
+)
+@pytest.mark.parametrize("build_format", [dict, ResponseFormat.of])
+def test_a_wrapped_schema_stays_as_it_is_for_models_of_others(
+    model: str, given: dict[str, Any], sent: dict[str, Any] | None, build_format: Any
+) -> None:
+    """With its name and `strict`. Workers AI's own models take what is inside."""
+    value = build_format({"type": "json_schema", "json_schema": given})
+    task = HI.replace(response_format=value)
+    described = fields(task, model, options=CHAT)["response_format"]
+    assert described == {"type": "json_schema", "json_schema": sent or given}
+    own = fields(task, LLAMA, options=CHAT)["response_format"]["json_schema"]
+    assert own.items() >= SCHEMA.items()
+    assert not own.keys() & {"schema", "strict", "name"}
 
 
 def test_images_are_parts_of_the_messages() -> None:

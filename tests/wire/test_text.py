@@ -194,7 +194,7 @@ FORMS: dict[str, tuple[str, Text]] = {
             "Hello",
             tool_calls=(ToolCall("get_weather", {"location": "London"}, "call_1"),),
             reasoning="Hm",
-            finish_reason="completed",
+            finish_reason="stop",
             usage=Usage(5, 7, 12, cached_tokens=1, reasoning_tokens=2),
         ),
     ),
