@@ -178,6 +178,31 @@ class Conversation(Sequence[Message]):
             f"a conversation must have version and messages, got {format_value(document)}"
         )
 
+    @classmethod
+    def from_ai_sdk(cls, messages: Any) -> Self:
+        """Read the messages that the AI SDK's `useChat` posts: `body["messages"]`.
+
+        Texts and images (`data:` and `https:` URLs) are read, and the calls of tools with their
+        results. Reasoning, sources, the app's own data parts and calls without a result are left
+        out. A browser can post anything: check lengths, and do not rely on results of tools.
+
+        Raises:
+            InputError: The messages have another form, or one is an instruction (role `system`),
+                which only the app should write; or a file is not an image.
+
+        Source: `UIMessage` of npm's ai 6.0.
+        """
+        if not isinstance(messages, list):
+            raise InputError(f"messages must be a list, got {format_value(messages)}")
+        return cls(
+            list(
+                chain.from_iterable(
+                    _read_ui_message(f"messages[{index}]", message)
+                    for index, message in enumerate(messages)
+                )
+            )
+        )
+
     # Sequence
 
     def __len__(self) -> int:
@@ -262,3 +287,84 @@ def _read_message(index: int, document: Any) -> Message:
         return evolve(Message.of(document), extra=extra)
     except InputError as exc:
         raise InputError(f"messages[{index}]: {exc}") from exc
+
+
+# Messages of the AI SDK: https://ai-sdk.dev/docs/reference/ai-sdk-core/ui-message
+
+
+def _read_ui_message(name: str, document: Any) -> Iterator[Message]:
+    match document:
+        case {"role": "user", "parts": [*parts]}:
+            yield user(*_user_parts(name, parts))
+        case {"role": "assistant", "parts": [*parts]}:
+            yield from _assistant_messages(name, parts)
+        case {"role": "system"}:
+            raise InputError(
+                f"{name} must not have the role system: add instructions in the app, not in the "
+                f"browser"
+            )
+        case _:
+            raise InputError(f"{name} must have a role and parts, got {format_value(document)}")
+
+
+def _user_parts(name: str, parts: list[Any]) -> Iterator[str | ImagePart]:
+    for index, part in enumerate(parts):
+        match part:
+            case {"type": "text", "text": str(text)}:
+                yield text
+            case {"type": "file", "mediaType": str(media_type), "url": str(url)}:
+                if not media_type.startswith("image/"):
+                    raise InputError(
+                        f"{name}.parts[{index}] must be an image, got {media_type:.80}"
+                    )
+                if not url.startswith(("data:", "https:")):
+                    raise InputError(
+                        f"{name}.parts[{index}].url must be a data: or https: URL, got {url!r:.80}"
+                    )
+                yield ImagePart(url)
+            case {"type": "text" | "file"}:
+                raise InputError(
+                    f"{name}.parts[{index}] must be a text or a file, got {format_value(part)}"
+                )
+
+
+def _assistant_messages(name: str, parts: list[Any]) -> Iterator[Message]:
+    """The messages of each step: the model's text and calls, and their results."""
+    text = ""
+    calls: list[ToolCall] = []
+    results: list[Message] = []
+    for index, part in enumerate([*parts, {"type": "step-start"}]):
+        match part:
+            case {"type": "step-start"}:
+                if text or calls:
+                    yield assistant(text, tool_calls=calls)
+                    yield from results
+                text, calls, results = "", [], []
+            case {"type": "text", "text": str(more)}:
+                text += more
+            case {"type": str(kind)} if kind == "dynamic-tool" or kind.startswith("tool-"):
+                tool = part.get("toolName", kind.removeprefix("tool-"))
+                content = _tool_output(part)
+                if content is None:
+                    continue
+                call_id = part.get("toolCallId")
+                if not isinstance(call_id, str) or not isinstance(tool, str):
+                    raise InputError(
+                        f"{name}.parts[{index}] must have toolCallId and a name, "
+                        f"got {format_value(part)}"
+                    )
+                arguments = part.get("input", part.get("rawInput"))
+                calls.append(ToolCall(tool, arguments, call_id))
+                results.append(tool_result(content, call_id, name=tool))
+
+
+def _tool_output(part: Mapping[str, Any]) -> Any:
+    """What the model gets as the result of a call; `None` if there is no result yet."""
+    match part:
+        case {"state": "output-available", "output": output}:
+            return output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
+        case {"state": "output-error", "errorText": str(message)}:
+            return message if message.startswith("error: ") else f"error: {message}"
+        case {"state": "output-denied"}:
+            return "error: the user did not allow this call"
+    return None

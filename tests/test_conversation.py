@@ -229,3 +229,158 @@ def test_the_json_starts_with_its_version() -> None:
 def test_values_without_json_form_are_refused() -> None:
     with pytest.raises(InputError, match="can't be written as JSON"):
         Conversation().assistant(tool_calls=[ToolCall("f", {"x": object()})]).to_json()
+
+
+# Messages of the AI SDK
+
+# What `useChat` of npm's @ai-sdk/react 3.0 posts: the message that `readUIMessageStream` built.
+POSTED: list[Any] = [
+    {"id": "1", "role": "user", "parts": [{"type": "text", "text": "Weather in Lima and X?"}]},
+    {
+        "id": "2",
+        "role": "assistant",
+        "metadata": {"usage": {"prompt_tokens": 4}},
+        "parts": [
+            {"type": "step-start"},
+            {"type": "reasoning", "id": "1", "text": "Hm", "state": "done"},
+            {"type": "text", "text": "Let me ", "state": "done"},
+            {"type": "text", "text": "see.", "state": "done"},
+            {
+                "type": "tool-get_weather",
+                "toolCallId": "a",
+                "state": "output-available",
+                "input": {"city": "Lima"},
+                "output": {"dry": True, "note": "Grüezi"},
+            },
+            {
+                "type": "dynamic-tool",
+                "toolName": "get_weather",
+                "toolCallId": "b",
+                "state": "output-error",
+                "rawInput": {"town": "X"},
+                "errorText": "error: arguments.city is missing",
+            },
+            {
+                "type": "tool-get_weather",
+                "toolCallId": "c",
+                "state": "input-available",
+                "input": {"city": "never answered"},
+            },
+            {"type": "data-note", "data": 1},
+            {"type": "source-url", "sourceId": "1", "url": "https://example.com"},
+            {"type": "step-start"},
+            {"type": "text", "text": "Dry.", "state": "streaming"},
+        ],
+    },
+    {
+        "id": "3",
+        "role": "user",
+        "parts": [
+            {"type": "text", "text": "And this?"},
+            {"type": "file", "mediaType": "image/png", "url": "data:image/png;base64,AAAA"},
+            {"type": "data-place", "data": {}},
+        ],
+    },
+]
+
+
+def test_messages_of_the_ai_sdk_are_read() -> None:
+    """Each step is a message with its calls, and the results follow."""
+
+    def function(arguments: str) -> dict[str, Any]:
+        return {"type": "function", "function": {"name": "get_weather", "arguments": arguments}}
+
+    assert [message.payload() for message in Conversation.from_ai_sdk(POSTED)] == [
+        {"role": "user", "content": "Weather in Lima and X?"},
+        {
+            "role": "assistant",
+            "content": "Let me see.",
+            "tool_calls": [
+                {"id": "a", **function('{"city": "Lima"}')},
+                {"id": "b", **function('{"town": "X"}')},
+            ],
+        },
+        {
+            "role": "tool",
+            "content": '{"dry": true, "note": "Grüezi"}',
+            "tool_call_id": "a",
+            "name": "get_weather",
+        },
+        {
+            "role": "tool",
+            "content": "error: arguments.city is missing",
+            "tool_call_id": "b",
+            "name": "get_weather",
+        },
+        {"role": "assistant", "content": "Dry."},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "And this?"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+            ],
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("part", "content"),
+    [
+        ({"state": "output-available", "output": "as is"}, "as is"),
+        ({"state": "output-available", "output": None}, "null"),
+        ({"state": "output-available", "output": [1]}, "[1]"),
+        ({"state": "output-error", "errorText": "get_weather failed"}, "error: get_weather failed"),
+        ({"state": "output-denied"}, "error: the user did not allow this call"),
+    ],
+)
+def test_results_of_tools_are_read_from_the_ai_sdk(part: Any, content: str) -> None:
+    parts = [{"type": "tool-f", "toolCallId": "a", "input": {}, **part}]
+    messages = Conversation.from_ai_sdk([{"role": "assistant", "parts": parts}])
+    assert [message.role for message in messages] == ["assistant", "tool"]
+    assert messages[1].content == content
+
+
+@pytest.mark.parametrize(
+    ("messages", "problem"),
+    [
+        ({"messages": []}, r"messages must be a list, got \{'messages'"),
+        (["hi"], r"messages\[0\] must have a role and parts, got 'hi'"),
+        ([{"role": "user", "content": "hi"}], r"messages\[0\] must have a role and parts"),
+        ([{"role": "system", "parts": []}], r"messages\[0\] must not have the role system: add"),
+        ([{"role": "tool", "parts": []}], r"messages\[0\] must have a role and parts"),
+        (
+            [{"role": "user", "parts": [{"type": "text", "text": 1}]}],
+            r"messages\[0\]\.parts\[0\] must be a text or a file",
+        ),
+        (
+            [
+                {
+                    "role": "user",
+                    "parts": [{"type": "file", "mediaType": "text/plain", "url": "data:,a"}],
+                }
+            ],
+            r"messages\[0\]\.parts\[0\] must be an image, got text/plain",
+        ),
+        (
+            [
+                {
+                    "role": "user",
+                    "parts": [{"type": "file", "mediaType": "image/png", "url": "file:///etc"}],
+                }
+            ],
+            r"parts\[0\]\.url must be a data: or https: URL, got 'file:///etc'",
+        ),
+        (
+            [
+                {
+                    "role": "assistant",
+                    "parts": [{"type": "tool-f", "state": "output-available", "output": 1}],
+                }
+            ],
+            r"messages\[0\]\.parts\[0\] must have toolCallId and a name",
+        ),
+    ],
+)
+def test_wrong_messages_of_the_ai_sdk_are_refused(messages: Any, problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        Conversation.from_ai_sdk(messages)

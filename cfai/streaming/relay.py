@@ -1,20 +1,23 @@
-"""Sends a token stream on to a browser or a program, as server-sent events or lines of JSON.
+"""Sends a token stream or a tool run on to a browser or a program.
 
-Both formats carry the same objects under the same names: `text`, `reasoning`, `tool_calls`,
-`usage`, and at the end `done` or `error`.
+Server-sent events and lines of JSON carry the same objects under the same names: `text`,
+`reasoning`, `tool_calls`, `tool_call`, `tool_result`, `tool_error`, `step`, `usage`, and at the end
+`done` or `error`. The formats are in `streaming/formats.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import logging
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from datetime import UTC, datetime
 from math import ceil
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Self
 
 from attrs import define, field
 
-from cfai._types.json import dumps
 from cfai.errors import (
     BadRequest,
     BudgetExceeded,
@@ -29,11 +32,17 @@ from cfai.errors import (
     StatusError,
     StreamInterrupted,
 )
-from cfai.tasks import Text, Token
-from cfai.tasks.task import to_plain
+from cfai.streaming.formats import AiSdkFormat, NdjsonFormat, RelayFormat, SseFormat
+from cfai.tasks import ToolCall
 
-RelayForm = Literal["sse", "ndjson"]
-"""Server-sent events for an `EventSource`, or lines of JSON."""
+RelayProtocol = Literal["sse", "ndjson", "ai-sdk"]
+"""Server-sent events for an `EventSource`, lines of JSON, or the AI SDK's UI message stream."""
+
+Frame = tuple[str, Mapping[str, Any]]
+"""The name of an event for a browser, and its data."""
+
+LOGGER = logging.getLogger("cfai.web")
+"""Where the app finds what a browser does not get of an error."""
 
 _MAX_BUFFERED = 16 * 1024
 """Bytes buffered for a slow reader before reading from the model pauses."""
@@ -50,66 +59,6 @@ _QUOTA_USED_UP = "the app has used up its daily quota of model usage"
 _BUDGET_USED_UP = "the app has used up its budget for model usage"
 _BUSY_DELAY = 1
 """Seconds: each answer that ends frees a connection."""
-
-
-class RelaySource(Protocol):
-    """What a relay sends on: a `TokenStream`."""
-
-    def __aiter__(self) -> AsyncIterator[Token]: ...
-
-    @property
-    def answer(self) -> Text:
-        """The answer so far."""
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether `cancel` ended the stream."""
-
-    def cancel(self) -> None:
-        """End the stream."""
-
-
-class SseFormat:
-    """Events for an `EventSource`, which reconnects after *retry* milliseconds."""
-
-    media_type = "text/event-stream; charset=utf-8"
-    keep_alive = b": keep-alive\n\n"
-    """Bytes that clients ignore, to send during silence."""
-
-    def __init__(self, retry: int | None) -> None:
-        self.preamble: bytes = b"" if retry is None else b"retry: %d\n\n" % retry
-        """Bytes before the first frame."""
-
-    def frame(self, number: int, name: str, data: Mapping[str, Any]) -> bytes:
-        """Write one event."""
-        return b"id: %d\nevent: %b\ndata: %b\n\n" % (number, name.encode(), _json_line(data))
-
-
-class NdjsonFormat:
-    """Lines of JSON, with the frame's name as `type`. Clients skip empty lines."""
-
-    media_type = "application/x-ndjson"
-    preamble = b""
-    keep_alive = b"\n"
-
-    def frame(self, number: int, name: str, data: Mapping[str, Any]) -> bytes:
-        """Write one line."""
-        return _json_line({"type": name, **data}) + b"\n"
-
-
-RelayFormat = SseFormat | NdjsonFormat
-
-
-def _json_line(data: Mapping[str, Any]) -> bytes:
-    """JSON without any character that a client may take for the end of a line.
-
-    JSON escapes CR and LF. Clients that split lines like Python's `str.splitlines`, such as httpx's
-    `aiter_lines`, also split at U+2028, U+2029 and U+0085.
-    """
-    text = dumps(data)
-    if b"\xe2\x80" in text:
-        text = text.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
-    return text.replace(b"\xc2\x85", b"\\u0085") if b"\xc2\x85" in text else text
 
 
 def error_frame(error: CfaiError) -> dict[str, Any]:
@@ -177,8 +126,10 @@ class _FrameBuffer:
 
     def add(self, name: str, data: Mapping[str, Any]) -> None:
         """Add a frame and wake the reader."""
+        frame = self._format.frame(self.count + 1, name, data)
+        if not frame:
+            return
         self.count += 1
-        frame = self._format.frame(self.count, name, data)
         self._size += len(frame)
         self.frames.append(frame)
         self._wake()
@@ -240,41 +191,36 @@ class _FrameBuffer:
             self._wake(news=False)
 
 
-async def _write_frames(tokens: RelaySource, buffer: _FrameBuffer) -> None:
-    """Write the tokens into *buffer* until they end, no faster than they are read."""
-    finish_reason = None
+async def _write_frames(frames: AsyncGenerator[Frame, None], buffer: _FrameBuffer) -> None:
+    """Write the frames into *buffer* until they end, no faster than they are read."""
     try:
-        async for token in tokens:
-            finish_reason = token.finish_reason or finish_reason
-            if token.reasoning:
-                buffer.add("reasoning", {"text": token.reasoning})
-            if token.text:
-                buffer.add("text", {"text": token.text})
-            if token.tool_calls:
-                buffer.add("tool_calls", {"tool_calls": to_plain(token.tool_calls)})
-            await buffer.wait_until_drained()
-        # A token's own usage is not sent, only the total.
-        if usage := tokens.answer.usage:
-            buffer.add("usage", to_plain(usage))
-        # The service's finish_reason is often null, so a cancelled stream needs one of our own.
-        fallback = "cancelled" if tokens.cancelled else None
-        buffer.add("done", {"finish_reason": finish_reason or fallback})
+        async with aclosing(frames):
+            async for name, data in frames:
+                buffer.add(name, data)
+                await buffer.wait_until_drained()
     except CfaiError as exc:
         buffer.fail(exc)
+    except Exception:
+        # An error of the app itself. Its reader raises it after this frame.
+        if buffer.count:
+            buffer.add("error", {"error": "Exception", "message": _APP_FAILED})
+        raise
     finally:
         buffer.end()
 
 
 @define(eq=False, repr=False)
 class Relay:
-    """The bytes of a token stream for a client: an async iterator, used once, by one reader.
+    """The bytes of an answer for a client: an async iterator, used once, by one reader.
 
     Each item is one frame, or several if the reader is slow. A reader that is slower still slows
     the model's stream. Leaving the relay, closing it, cancelling its reader or dropping it closes
     the stream and the request behind it at once.
     """
 
-    _tokens: RelaySource
+    _frames: AsyncGenerator[Frame, None]
+    _cancel: Callable[[], None]
+    """Ends the frames, and the request behind them."""
     _format: RelayFormat = field(alias="format_")
     _keep_alive: float = field(kw_only=True)
     _pending: bytes = field(init=False)
@@ -292,7 +238,7 @@ class Relay:
     def headers(self) -> dict[str, str]:
         """Headers of a response with these bytes: its type, and that proxies must not buffer it."""
         return {
-            "content-type": self._format.media_type,
+            **self._format.headers,
             "cache-control": "no-cache",
             "x-accel-buffering": "no",
         }
@@ -334,7 +280,7 @@ class Relay:
             if self._closed:
                 return b""
             buffer = self._buffer = _FrameBuffer(self._format, self._keep_alive)
-            self._task = asyncio.create_task(_write_frames(self._tokens, buffer))
+            self._task = asyncio.create_task(_write_frames(self._frames, buffer))
         while not buffer.frames:
             if buffer.is_over:
                 # Errors that are not the SDK's are in no frame.
@@ -355,7 +301,7 @@ class Relay:
         """End the stream and the request behind it at once: the reader went away."""
         self._pending = b""
         self._closed = True
-        self._tokens.cancel()
+        self._cancel()
         if self._buffer is None:
             return
         self._buffer.frames.clear()
@@ -373,16 +319,76 @@ class Relay:
             self.close()
 
 
+def call_frame(call: ToolCall) -> Frame:
+    """What a browser gets of a complete tool call: the name of its event, and the data."""
+    return "tool_call", {"id": call.id, "name": call.name, "arguments": call.arguments}
+
+
+class RelaySource:
+    """What can be sent on to a browser: a `TokenStream` or a `ToolRun`."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _frames(self) -> AsyncGenerator[Frame, None]:
+        """The events for a browser, each as its name and its data."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """End the iteration without an error, from any task."""
+
+    def sse(self, *, retry: int | None = 3000, keep_alive: float = 15.0) -> Relay:
+        """The answer as bytes for a browser's `EventSource`, for any web framework.
+
+        Each event has a name and a JSON object as its data: `text`, `reasoning` and `tool_calls`
+        as they are generated, and `tool_call` for each complete call. In a tool run, calls come
+        only complete, each is followed by its `tool_result` or `tool_error`, and `step` begins
+        each further turn of the model. The last events are one `usage`, if it is known, and then
+        `done`, or `error` with the class and a message.
+
+        Args:
+            retry: Milliseconds after which a browser reconnects; `None` leaves that to the browser.
+            keep_alive: Seconds of silence after which a comment is sent, repeatedly.
+        """
+        return Relay(self._frames(), self.cancel, SseFormat(retry), keep_alive=keep_alive)
+
+    def ndjson(self, *, keep_alive: float = 15.0) -> Relay:
+        """The answer as lines of JSON, for programs and for clients that read it with `fetch`.
+
+        The lines carry the same objects as the events of `sse`, with the event's name as `type`.
+        Empty lines carry nothing.
+
+        Args:
+            keep_alive: Seconds of silence after which an empty line is sent, repeatedly.
+        """
+        return Relay(self._frames(), self.cancel, NdjsonFormat(), keep_alive=keep_alive)
+
+    def ai_sdk(self, *, keep_alive: float = 15.0) -> Relay:
+        """The answer as the UI message stream of the AI SDK, version 1, which `useChat` reads.
+
+        Text, reasoning, tool calls with their results, errors and `cancel` become the parts of one
+        message. Its metadata has the `usage`, if it is known.
+
+        Args:
+            keep_alive: Seconds of silence after which a comment is sent, repeatedly.
+
+        Source: AI SDK docs, AI SDK UI, "Stream Protocols"; `uiMessageChunkSchema` of npm's ai 6.0.
+        """
+        return Relay(self._frames(), self.cancel, AiSdkFormat(), keep_alive=keep_alive)
+
+
 def build_relay(
-    tokens: RelaySource, form: RelayForm, *, retry: int | None, keep_alive: float
+    source: RelaySource, protocol: RelayProtocol, *, retry: int | None, keep_alive: float
 ) -> Relay:
-    """Build the relay that sends *tokens* on as *form*.
+    """Build the relay that sends *source* on in a protocol.
 
     Raises:
-        InputError: The form is unknown, or a number is out of bounds.
+        InputError: The protocol is unknown, or a number is out of bounds.
     """
-    if form == "sse":
-        return Relay(tokens, SseFormat(retry), keep_alive=keep_alive)
-    if form == "ndjson":
-        return Relay(tokens, NdjsonFormat(), keep_alive=keep_alive)
-    raise InputError(f'form must be "sse" or "ndjson", got {form!r}')
+    if protocol == "sse":
+        return source.sse(retry=retry, keep_alive=keep_alive)
+    if protocol == "ndjson":
+        return source.ndjson(keep_alive=keep_alive)
+    if protocol == "ai-sdk":
+        return source.ai_sdk(keep_alive=keep_alive)
+    raise InputError(f'protocol must be "sse", "ndjson" or "ai-sdk", got {protocol!r}')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any, Self
 
 from attrs import define, evolve, field
@@ -17,8 +17,9 @@ from cfai._wire.written_calls import recover_tool_calls
 from cfai.errors import CfaiError, DecodeError, InputError, ServerError, StreamInterrupted
 from cfai.meta import Meta
 from cfai.streaming.events import EventReader, as_server_sent_event
-from cfai.streaming.relay import NdjsonFormat, Relay, SseFormat
+from cfai.streaming.relay import Frame, RelaySource, call_frame
 from cfai.tasks import Result, Text, Token
+from cfai.tasks.task import to_plain
 
 if TYPE_CHECKING:
     from httpx_sse import ServerSentEvent
@@ -29,7 +30,7 @@ _DONE = b"[DONE]"
 
 
 @define(eq=False, repr=False)
-class TokenStream:
+class TokenStream(RelaySource):
     """A text answer as it is generated: an async iterator of `Token`, and a context manager.
 
     The request is sent when the stream is entered, opened or iterated. It has one reader, once.
@@ -361,29 +362,26 @@ class TokenStream:
         """
         return _RawEventIterator(self)
 
-    def sse(self, *, retry: int | None = 3000, keep_alive: float = 15.0) -> Relay:
-        """The stream as bytes for a browser's `EventSource`, for any web framework.
-
-        Tokens become events named `text`, `reasoning` and `tool_calls`, with a JSON object as their
-        data. The last events are one `usage`, if it is known, and then `done`, or `error` with the
-        class and a message.
-
-        Args:
-            retry: Milliseconds after which a browser reconnects; `None` leaves that to the browser.
-            keep_alive: Seconds of silence after which a comment is sent, repeatedly.
-        """
-        return Relay(self, SseFormat(retry), keep_alive=keep_alive)
-
-    def ndjson(self, *, keep_alive: float = 15.0) -> Relay:
-        """The stream as lines of JSON, for programs and for clients that read it with `fetch`.
-
-        The lines carry the same objects as the events of `sse`, with the event's name as `type`.
-        Empty lines carry nothing.
-
-        Args:
-            keep_alive: Seconds of silence after which an empty line is sent, repeatedly.
-        """
-        return Relay(self, NdjsonFormat(), keep_alive=keep_alive)
+    async def _frames(self) -> AsyncGenerator[Frame, None]:
+        """The events for a browser, as `sse` describes them, each as its name and its data."""
+        finish_reason = None
+        async for token in self:
+            finish_reason = token.finish_reason or finish_reason
+            if token.reasoning:
+                yield "reasoning", {"text": token.reasoning}
+            if token.text:
+                yield "text", {"text": token.text}
+            if token.tool_calls:
+                yield "tool_calls", {"tool_calls": to_plain(token.tool_calls)}
+        answer = self.answer
+        if not self.cancelled:
+            for call in answer.tool_calls:
+                yield call_frame(call)
+        # A token's own usage is not sent, only the total.
+        if usage := answer.usage:
+            yield "usage", to_plain(usage)
+        # The service's finish_reason is often null, so a cancelled stream needs one of our own.
+        yield "done", {"finish_reason": finish_reason or ("cancelled" if self.cancelled else None)}
 
     def __repr__(self) -> str:
         state = "over" if self._ended else "new" if self._events is None else "open"

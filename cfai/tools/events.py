@@ -7,7 +7,9 @@ from typing import Any
 
 from attrs import frozen
 
+from cfai._types.json import loads
 from cfai.conversation import Conversation
+from cfai.streaming.relay import LOGGER, Frame
 from cfai.tasks import Text, Token, ToolCall, Usage
 
 
@@ -37,6 +39,11 @@ class ToolReturned:
 
     content: str
     """The text sent to the model: a string as is, anything else as JSON."""
+
+    @property
+    def output(self) -> Any:
+        """`content` as a JSON value: without secrets of the client, unlike `value`."""
+        return self.content if isinstance(self.value, str) else loads(self.content)
 
 
 @frozen
@@ -90,6 +97,22 @@ class ToolOutcome:
 
 ToolEvent = Token | Turn | ToolStarted | ToolReturned | ToolFailed | ToolOutcome
 """What `ToolRun` iterates: `Token` only with `stream=True`."""
+
+
+def result_frame(result: ToolReturned | ToolFailed, *, is_valid: bool) -> Frame:
+    """What a browser gets of a result: the name of its event, and the data.
+
+    An invalid call has no event of its own, so its failure has the arguments.
+    """
+    call = result.call
+    data = {"id": call.id, "name": call.name}
+    if isinstance(result, ToolReturned):
+        return "tool_result", {**data, "output": result.output}
+    if not is_valid:
+        return "tool_error", {**data, "arguments": call.arguments, "message": result.content}
+    # What a tool raises is an error of the app, which only the app's log gets.
+    LOGGER.warning("the tool %s failed: %s", call.name, result.content)
+    return "tool_error", {**data, "message": f"{call.name} failed; see the app's log"}
 
 
 def sum_usage(answers: Iterable[Text]) -> Usage | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Generator, Iterator
 from contextlib import suppress
 from typing import Any, Literal, Protocol, Self
 
@@ -14,8 +14,10 @@ from cfai._validators import check_at_least
 from cfai.conversation import Conversation
 from cfai.errors import InputError, StreamInterrupted, ToolLoopExceeded
 from cfai.settings import Options
+from cfai.streaming.relay import Frame, RelaySource, call_frame
 from cfai.streaming.stream import TokenStream
-from cfai.tasks import Text, TextGeneration, ToolCall, Usage
+from cfai.tasks import Text, TextGeneration, Token, ToolCall, Usage
+from cfai.tasks.task import to_plain
 from cfai.tools.events import (
     Step,
     ToolEvent,
@@ -24,6 +26,7 @@ from cfai.tools.events import (
     ToolReturned,
     ToolStarted,
     Turn,
+    result_frame,
     sum_usage,
 )
 from cfai.tools.toolbox import MAX_CALLS, Toolbox
@@ -44,7 +47,7 @@ class ModelClient(Protocol):
 
 
 @define(eq=False, repr=False)
-class ToolRun:
+class ToolRun(RelaySource):
     """A model that calls tools: an async iterator of `ToolEvent`, and a context manager.
 
     `await` it for the outcome alone. Nothing is sent before it is entered, iterated or awaited.
@@ -72,6 +75,8 @@ class ToolRun:
     _failure: BaseException | None = field(default=None, init=False)
     """Why the run ended early. Raised again by every further read."""
     _outcome: ToolOutcome | None = field(default=None, init=False)
+    cancelled: bool = field(default=False, init=False)
+    """Whether `cancel` ended it, before the model's last answer."""
     # The current turn
     _turn: asyncio.Future[Text] | None = field(default=None, init=False)
     _stream: TokenStream | None = field(default=None, init=False)
@@ -116,9 +121,11 @@ class ToolRun:
             while not self._events:
                 if self._failure is not None:
                     raise self._failure
-                if self._outcome is not None:
+                if self._outcome is not None or self.cancelled:
                     break
                 await self._advance()
+            if self.cancelled:
+                await self._release()
         except BaseException as exc:
             await self._stop(exc)
             raise
@@ -141,6 +148,8 @@ class ToolRun:
         async with self:
             async for _ in self:
                 pass
+        if self.cancelled:
+            return ToolOutcome(self._answer or Text(), self._messages, self.steps)
         if self._outcome is None:
             raise InputError("the run is closed")
         return self._outcome
@@ -160,12 +169,35 @@ class ToolRun:
 
     close = aclose
 
+    def cancel(self) -> None:
+        """End the run without an error, from any task; the tools and the stream are cancelled.
+
+        `messages` and `steps` keep the complete steps. Awaiting the run then gives an outcome with
+        these, and with the last answer, as far as it had arrived.
+        """
+        if self._outcome is not None or self._failure is not None or self.cancelled:
+            return
+        self.cancelled = True
+        self._events.clear()
+        if self._stream is not None:
+            self._stream.cancel()
+            self._answer = self._stream.answer
+        if self._turn is not None:
+            self._turn.cancel()
+        for task in self._tools.values():
+            task.cancel()
+        self._toolbox.close()
+
     async def _stop(self, exc: BaseException) -> None:
-        """End the run because of *exc*, unless it ended, and release everything."""
-        if self._outcome is None and self._failure is None:
+        """End the run because of *exc*, unless it ended."""
+        if self._outcome is None and self._failure is None and not self.cancelled:
             cancelled = not isinstance(exc, Exception)
             message = "the run was cancelled"
             self._failure = StreamInterrupted(message, answer=self._answer) if cancelled else exc
+        await self._release()
+
+    async def _release(self) -> None:
+        """Close the stream, and wait until the cancelled tools ended."""
         stream, self._stream = self._stream, None
         if stream is not None:
             await stream.aclose()
@@ -181,6 +213,45 @@ class ToolRun:
         for task in getattr(self, "_tools", {}).values():
             with suppress(RuntimeError):  # The loop is closed.
                 task.get_loop().call_soon_threadsafe(task.cancel)
+
+    # For a browser
+
+    async def _frames(self) -> AsyncGenerator[Frame, None]:
+        """The events for a browser, as `sse` describes them, each as its name and its data."""
+        started: set[str | None] = set()
+        turn_is_over = False
+        outcome = None
+        async for event in self:
+            match event:
+                case Token() | Turn():
+                    if turn_is_over:
+                        yield "step", {}
+                    turn_is_over = isinstance(event, Turn)
+                    for frame in self._text_frames(event):
+                        yield frame
+                case ToolStarted(call=call):
+                    started.add(call.id)
+                    yield call_frame(call)
+                case ToolReturned() | ToolFailed():
+                    yield result_frame(event, is_valid=event.call.id in started)
+                case ToolOutcome():
+                    outcome = event
+                    for call in event.open_calls:
+                        yield call_frame(call)
+        if usage := self.usage:
+            yield "usage", to_plain(usage)
+        reason = "cancelled" if outcome is None else outcome.answer.finish_reason
+        yield "done", {"finish_reason": reason}
+
+    def _text_frames(self, event: Token | Turn) -> Iterator[Frame]:
+        """The text as it is generated: of each token, or of a turn that was not streamed."""
+        text = event.answer if isinstance(event, Turn) else event
+        if isinstance(event, Turn) and self._streams:
+            return
+        if text.reasoning:
+            yield "reasoning", {"text": text.reasoning}
+        if text.text:
+            yield "text", {"text": text.text}
 
     # The loop
 
@@ -210,17 +281,18 @@ class ToolRun:
             answer = await turn
         except asyncio.CancelledError:
             reader = asyncio.current_task()
-            if self._failure is None or (reader is not None and reader.cancelling()):
+            ended = self._failure is not None or self.cancelled
+            if not ended or (reader is not None and reader.cancelling()):
                 raise
-            return  # Another task closed the run; `_failure` is raised next.
+            return  # Another task closed or cancelled the run.
         finally:
             self._turn = None
         self._start_tools(answer)
 
     def _start_tools(self, answer: Text) -> None:
         """Record a turn of the model, and start the tools that it calls."""
-        if self._failure is not None:
-            return  # Another task closed the run meanwhile.
+        if self._failure is not None or self.cancelled:
+            return  # Another task closed or cancelled the run meanwhile.
         answer = evolve(answer, tool_calls=tuple(self._with_unique_ids(answer.tool_calls)))
         self._answer = answer
         self._events.append(Turn(answer))
@@ -265,7 +337,7 @@ class ToolRun:
     async def _wait_for_tools(self) -> None:
         answer = self._answer
         await asyncio.wait(self._tools.values(), return_when=asyncio.FIRST_COMPLETED)
-        if self._failure is not None or answer is None:
+        if self._failure is not None or self.cancelled or answer is None:
             return
         for index, task in list(self._tools.items()):
             if task.done():

@@ -7,8 +7,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from cfai.errors import CfaiError
-from cfai.streaming.relay import Relay, RelayForm, build_relay
-from cfai.streaming.stream import TokenStream
+from cfai.streaming.relay import Relay, RelayProtocol, RelaySource, build_relay
 from cfai.web.refusal import (
     LAST_EVENT_ID,
     NO_CONTENT,
@@ -24,9 +23,9 @@ __all__ = ["refusals", "relay"]
 
 async def relay(
     request: web.Request,
-    tokens: TokenStream,
+    answer: RelaySource,
     *,
-    form: RelayForm = "sse",
+    protocol: RelayProtocol = "sse",
     retry: int | None = 3000,
     keep_alive: float = 15.0,
     headers: Mapping[str, str] | None = None,
@@ -40,13 +39,15 @@ async def relay(
 
     Args:
         request: The request to answer.
-        tokens: A stream that nobody reads yet: `ai.stream(...)`.
-        form: `"sse"` for an `EventSource`, `"ndjson"` for lines of JSON.
+        answer: A stream or a tool run that nobody reads yet: `ai.stream(...)`, or
+            `ai.run_tools(..., stream=True)`.
+        protocol: `"sse"` for an `EventSource`, `"ndjson"` for lines of JSON, `"ai-sdk"` for the
+            AI SDK's `useChat`.
         retry: Milliseconds after which an `EventSource` reconnects; `None`: the browser decides.
         keep_alive: Seconds of silence after which a keep-alive is sent, repeatedly.
         headers: Headers of the response, in addition to or in place of the default ones.
     """
-    stream_relay = build_relay(tokens, form, retry=retry, keep_alive=keep_alive)
+    stream_relay = build_relay(answer, protocol, retry=retry, keep_alive=keep_alive)
     response = web.StreamResponse(headers=response_headers(stream_relay, headers))
     if request.method == "HEAD":
         return response

@@ -5,14 +5,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from typing import Any
 
 from cfai.errors import CfaiError
-from cfai.streaming.relay import Relay, RelayForm, build_relay
-from cfai.streaming.stream import TokenStream
+from cfai.streaming.relay import LOGGER, Relay, RelayProtocol, RelaySource, build_relay
 from cfai.web.refusal import (
     LAST_EVENT_ID,
     NO_CONTENT,
     NO_STORE,
     Refusal,
-    log,
     log_failure,
     response_headers,
     try_write,
@@ -38,8 +36,10 @@ class TokenResponse:
     204, which stops it, and nothing is generated again.
 
     Args:
-        tokens: A stream that nobody reads yet: `ai.stream(...)`.
-        form: `"sse"` for an `EventSource`, `"ndjson"` for lines of JSON.
+        answer: A stream or a tool run that nobody reads yet: `ai.stream(...)`, or
+            `ai.run_tools(..., stream=True)`.
+        protocol: `"sse"` for an `EventSource`, `"ndjson"` for lines of JSON, `"ai-sdk"` for the
+            AI SDK's `useChat`.
         retry: Milliseconds after which an `EventSource` reconnects; `None`: the browser decides.
         keep_alive: Seconds of silence after which a keep-alive is sent, repeatedly.
         headers: Headers of the response, in addition to or in place of the default ones.
@@ -47,14 +47,14 @@ class TokenResponse:
 
     def __init__(
         self,
-        tokens: TokenStream,
+        answer: RelaySource,
         *,
-        form: RelayForm = "sse",
+        protocol: RelayProtocol = "sse",
         retry: int | None = 3000,
         keep_alive: float = 15.0,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        self._relay = build_relay(tokens, form, retry=retry, keep_alive=keep_alive)
+        self._relay = build_relay(answer, protocol, retry=retry, keep_alive=keep_alive)
         self._headers = response_headers(self._relay, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,11 +92,11 @@ async def _close_on_disconnect(receive: Receive, relay: Relay) -> None:
         while (message := await receive())["type"] != "http.disconnect":
             if body_complete:
                 # Some middleware repeats the body, possibly forever and without awaiting.
-                log.warning("`receive` repeats the request: a disconnect would go unnoticed")
+                LOGGER.warning("`receive` repeats the request: a disconnect would go unnoticed")
                 return
             body_complete = not message.get("more_body", False)
     except Exception:
-        log.exception("`receive` failed: a disconnect would go unnoticed")
+        LOGGER.exception("`receive` failed: a disconnect would go unnoticed")
         return
     relay.close()
 

@@ -21,11 +21,9 @@ from cfai.errors import (
     RequestTooLarge,
     ServiceTimeout,
 )
-from cfai.streaming.relay import Relay, error_frame, is_pool_timeout, retry_after
+from cfai.streaming.relay import LOGGER, Relay, error_frame, is_pool_timeout, retry_after
 
 __all__ = ["Refusal"]
-
-log: logging.Logger = logging.getLogger("cfai.web")
 
 _STATUSES: tuple[tuple[type[CfaiError], int], ...] = (
     (BudgetExceeded, 503),
@@ -78,7 +76,7 @@ class Refusal:
         if (seconds := retry_after(error)) is not None:
             headers["retry-after"] = str(max(0, ceil(seconds)))
         level = logging.WARNING if status >= 500 else logging.INFO
-        log.log(level, "answered with %d: %s: %s", status, type(error).__name__, error)
+        LOGGER.log(level, "answered with %d: %s: %s", status, type(error).__name__, error)
         return cls(status, headers, dumps(error_frame(error)))
 
 
@@ -104,4 +102,4 @@ def log_failure(relay: Relay) -> None:
     """Log in full why a stream failed after its response had begun."""
     if relay.failure is not None:
         kind = type(relay.failure).__name__
-        log.warning("a stream failed after its beginning: %s: %s", kind, relay.failure)
+        LOGGER.warning("a stream failed after its beginning: %s: %s", kind, relay.failure)

@@ -8,8 +8,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from cfai.errors import CfaiError
-from cfai.streaming.relay import RelayForm, build_relay
-from cfai.streaming.stream import TokenStream
+from cfai.streaming.relay import RelayProtocol, RelaySource, build_relay
 from cfai.web import asgi
 from cfai.web.refusal import Refusal, response_headers
 
@@ -25,8 +24,10 @@ class TokenResponse(Response):
     204, which stops it, and nothing is generated again.
 
     Args:
-        tokens: A stream that nobody reads yet: `ai.stream(...)`.
-        form: `"sse"` for an `EventSource`, `"ndjson"` for lines of JSON.
+        answer: A stream or a tool run that nobody reads yet: `ai.stream(...)`, or
+            `ai.run_tools(..., stream=True)`.
+        protocol: `"sse"` for an `EventSource`, `"ndjson"` for lines of JSON, `"ai-sdk"` for the
+            AI SDK's `useChat`.
         retry: Milliseconds after which an `EventSource` reconnects; `None`: the browser decides.
         keep_alive: Seconds of silence after which a keep-alive is sent, repeatedly.
         headers: Headers of the response, in addition to or in place of the default ones.
@@ -35,15 +36,15 @@ class TokenResponse(Response):
 
     def __init__(
         self,
-        tokens: TokenStream,
+        answer: RelaySource,
         *,
-        form: RelayForm = "sse",
+        protocol: RelayProtocol = "sse",
         retry: int | None = 3000,
         keep_alive: float = 15.0,
         headers: Mapping[str, str] | None = None,
         background: BackgroundTask | None = None,
     ) -> None:
-        self._relay = build_relay(tokens, form, retry=retry, keep_alive=keep_alive)
+        self._relay = build_relay(answer, protocol, retry=retry, keep_alive=keep_alive)
         super().__init__(headers=response_headers(self._relay, headers), background=background)
         del self.headers["content-length"]
 

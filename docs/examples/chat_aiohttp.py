@@ -87,7 +87,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
         # A form on a page of another site cannot send this type.
         raise InputError("the body must be application/json")
     tokens = request.app[AI].stream(MODEL, parse_request(await request.read()))
-    return await relay(request, tokens, form="ndjson")
+    return await relay(request, tokens, protocol="ndjson")
 
 
 def application(*, local: bool = False) -> web.Application:

@@ -79,7 +79,7 @@ async def chat(body: ChatRequest, request: Request) -> TokenResponse:
         raise InputError(f"a message may have up to {MAX_CHARACTERS} characters")
     messages = [Message(message.role, message.content) for message in body.messages]
     task = TextGeneration(Conversation([INSTRUCTION, *messages]).trim(**HISTORY), max_tokens=512)
-    return TokenResponse(request.state.ai.stream(MODEL, task), form="ndjson")
+    return TokenResponse(request.state.ai.stream(MODEL, task), protocol="ndjson")
 
 
 if __name__ == "__main__":

@@ -65,10 +65,10 @@ async def site(fake: FakeWorkersAI, browser: Any) -> AsyncIterator[Site]:
         return web.Response(text="<title>Empty</title>", content_type="text/html")
 
     async def chat(request: web.Request) -> web.StreamResponse:
-        form: Any = "ndjson" if request.method == "POST" else "sse"
+        protocol: Any = "ndjson" if request.method == "POST" else "sse"
         if truncates.is_set():  # As by a proxy that gives up: the response itself ends properly.
-            return web.Response(body=TRUNCATED[form], content_type=TYPES[form])
-        return await relay(request, ai.stream(MODEL, Prompt("Hi")), form=form, retry=1)
+            return web.Response(body=TRUNCATED[protocol], content_type=TYPES[protocol])
+        return await relay(request, ai.stream(MODEL, Prompt("Hi")), protocol=protocol, retry=1)
 
     truncates = asyncio.Event()
     app = web.Application()

@@ -71,9 +71,10 @@ async def test_a_stream_as_server_sent_events(fake: FakeWorkersAI) -> None:
         b'id: 3\nevent: text\ndata: {"text":"!"}\n\n'
         b'id: 4\nevent: tool_calls\ndata: {"tool_calls":'
         b'[{"index":0,"id":"c1","name":"f","arguments":"{}"}]}\n\n'
-        b'id: 5\nevent: usage\ndata: {"prompt_tokens":4,"completion_tokens":2,"total_tokens":6,'
+        b'id: 5\nevent: tool_call\ndata: {"id":"c1","name":"f","arguments":{}}\n\n'
+        b'id: 6\nevent: usage\ndata: {"prompt_tokens":4,"completion_tokens":2,"total_tokens":6,'
         b'"cached_tokens":null,"reasoning_tokens":null,"neurons":null}\n\n'
-        b'id: 6\nevent: done\ndata: {"finish_reason":"stop"}\n\n'
+        b'id: 7\nevent: done\ndata: {"finish_reason":"stop"}\n\n'
     )
     assert tokens.answer.text == "Grüezi\n!"
     assert fake.connections == 1  # given back to the pool
@@ -157,6 +158,7 @@ async def test_a_stream_as_lines_of_json(fake: FakeWorkersAI) -> None:
         b'{"type":"tool_calls","tool_calls":'
         b'[{"index":0,"id":"c1","name":"f","arguments":"{}"}]}\n'
         b'{"type":"text","text":"!"}\n'
+        b'{"type":"tool_call","id":"c1","name":"f","arguments":{}}\n'
         b'{"type":"usage","prompt_tokens":4,"completion_tokens":2,"total_tokens":6,'
         b'"cached_tokens":null,"reasoning_tokens":null,"neurons":null}\n'
         b'{"type":"done","finish_reason":"stop"}'

@@ -636,6 +636,83 @@ async def test_cancelling_closes_the_stream(fake: FakeWorkersAI) -> None:
     await fake.requests[0].gone.wait()
 
 
+# `cancel`: an end without an error
+
+
+async def read_after_cancel(running: ToolRun, task: asyncio.Task[Any]) -> ToolOutcome:
+    """What the reader, and everybody after it, gets of a cancelled run."""
+    running.cancel()
+    running.cancel()
+    await task
+    assert running.cancelled
+    assert [event async for event in running] == []
+    return await running
+
+
+async def test_cancel_ends_the_tools(fake: FakeWorkersAI) -> None:
+    """Complete steps are kept; the step that was cut is not."""
+    tool = Patient()
+    fake.answers(answer_with_calls(("get_weather", {"city": "SF"})))
+    fake.answers({"response": "And now?", **answer_with_calls(("wait", {}))})
+    running = run(fake, tool.wait, get_weather)
+    task = asyncio.create_task(read_events(running, []))
+    await tool.began.wait()
+    outcome = await read_after_cancel(running, task)
+    assert tool.ended.is_set()
+    assert len(outcome.steps) == len(running.steps) == 1
+    assert outcome.messages == running.messages
+    assert len(outcome.messages) == 3
+    assert outcome.answer.text == "And now?"
+
+
+async def test_cancel_ends_the_stream(fake: FakeWorkersAI) -> None:
+    """What had arrived is the answer."""
+    fake.streams("Dry", asyncio.Event())
+    running = run(fake, stream=True)
+    assert str(await anext(running)) == "Dry"
+    task = asyncio.create_task(read_events(running, []))
+    await asyncio.sleep(0)
+    outcome = await read_after_cancel(running, task)
+    assert str(outcome) == "Dry"
+    await fake.requests[0].gone.wait()
+
+
+async def test_cancel_ends_the_wait_for_the_model(fake: FakeWorkersAI) -> None:
+    fake.stalls()
+    running = run(fake)
+    task = asyncio.create_task(read_events(running, []))
+    await fake.until(lambda: fake.requests)
+    assert str(await read_after_cancel(running, task)) == ""
+    await fake.requests[0].gone.wait()
+
+
+async def test_cancel_before_the_first_read_sends_nothing(fake: FakeWorkersAI) -> None:
+    running = run(fake)
+    running.cancel()
+    assert await running == await running
+    assert fake.requests == []
+
+
+async def test_cancel_after_the_end_changes_nothing(fake: FakeWorkersAI) -> None:
+    fake.answers({"response": "Dry."})
+    running = run(fake)
+    outcome = await running
+    running.cancel()
+    assert not running.cancelled
+    assert await running is outcome
+
+
+async def test_cancelling_the_reader_of_a_cancelled_run_is_not_swallowed() -> None:
+    answered: asyncio.Future[Text] = asyncio.get_running_loop().create_future()
+    running = run_scripted(lambda _: answered)
+    task = asyncio.create_task(read_events(running, []))
+    await asyncio.sleep(0)
+    running.cancel()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_nothing_is_sent_before_the_first_read(fake: FakeWorkersAI) -> None:
     async with run(fake):
         pass

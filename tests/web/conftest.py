@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
 
-from cfai import Prompt, TokenStream, WorkersAI
+from cfai import Prompt, TokenStream, ToolRun, WorkersAI
 from cfai.errors import CfaiError
 from cfai.settings import Retries
 from cfai.testing import FakeWorkersAI
@@ -30,13 +30,45 @@ Serve = Callable[[WorkersAI], AbstractAsyncContextManager[int]]
 """Serves the app with a client, and yields its port."""
 
 
-def requested_stream(ai: WorkersAI, query: Any) -> tuple[TokenStream, dict[str, Any]]:
-    """The stream that a request asks for, and the options of its response."""
-    options: dict[str, Any] = {"form": query.get("form", "sse")}
+class Clock:
+    """A tool that takes until the test ends it."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget earlier tests."""
+        self.began = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    async def wait(self) -> str:
+        """Wait."""
+        self.began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+        return "never"
+
+
+clock = Clock()
+
+
+def now() -> str:
+    """The time."""
+    return "12:00"
+
+
+def requested_answer(ai: WorkersAI, query: Any) -> tuple[TokenStream | ToolRun, dict[str, Any]]:
+    """The stream or tool run that a request asks for, and the options of its response."""
+    options: dict[str, Any] = {"protocol": query.get("protocol", "sse")}
     if "keep_alive" in query:
         options["keep_alive"] = float(query["keep_alive"])
     if "private" in query:
         options["headers"] = {"Cache-Control": "private, no-store", "X-App": "one"}
+    if "tools" in query:
+        tools = [now, clock.wait]
+        return ai.run_tools(MODEL, "Hi", tools=tools, stream=True), options
     return ai.stream(MODEL, Prompt(query.get("q", "Hi"))), options
 
 
@@ -45,8 +77,8 @@ async def serve_aiohttp(
     ai: WorkersAI, tls: ssl.SSLContext | None = None, **options: Any
 ) -> AsyncIterator[int]:
     async def chat(request: web.Request) -> web.StreamResponse:
-        tokens, how = requested_stream(ai, request.query)
-        return await relay(request, tokens, **how)
+        answer, how = requested_answer(ai, request.query)
+        return await relay(request, answer, **how)
 
     async def run(request: web.Request) -> web.Response:
         return web.json_response((await ai.run(MODEL, Prompt("Hi"))).to_dict())
@@ -92,16 +124,16 @@ def serve_asgi(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             query = Request(scope).query_params
-            tokens, how = requested_stream(ai, query)
-            await asgi.TokenResponse(tokens, **how)(scope, receive, send)
+            answer, how = requested_answer(ai, query)
+            await asgi.TokenResponse(answer, **how)(scope, receive, send)
 
     return serve_on_uvicorn(app)
 
 
 def serve_starlette(ai: WorkersAI) -> AbstractAsyncContextManager[int]:
     async def chat(request: Request) -> starlette.TokenResponse:
-        tokens, how = requested_stream(ai, request.query_params)
-        return starlette.TokenResponse(tokens, **how)
+        answer, how = requested_answer(ai, request.query_params)
+        return starlette.TokenResponse(answer, **how)
 
     async def run(request: Request) -> fastapi.Response:
         return fastapi.responses.JSONResponse((await ai.run(MODEL, Prompt("Hi"))).to_dict())
@@ -128,8 +160,8 @@ def serve_fastapi(ai: WorkersAI, *, middleware: bool = False) -> AbstractAsyncCo
 
     @app.api_route("/chat", methods=["GET", "POST", "HEAD"])
     async def chat(request: fastapi.Request) -> starlette.TokenResponse:
-        tokens, how = requested_stream(ai, request.query_params)
-        return starlette.TokenResponse(tokens, **how)
+        answer, how = requested_answer(ai, request.query_params)
+        return starlette.TokenResponse(answer, **how)
 
     @app.get("/run")
     async def run() -> dict[str, Any]:

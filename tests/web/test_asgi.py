@@ -2,13 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.background import BackgroundTask
 
 from cfai import Prompt
+from cfai.streaming.formats import NdjsonFormat
+from cfai.streaming.relay import Frame
 from cfai.testing import FakeWorkersAI
 from cfai.web import Relay, asgi, starlette
 from tests.web.conftest import MODEL
@@ -20,7 +23,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 
 def response(fake: FakeWorkersAI) -> asgi.TokenResponse:
-    return asgi.TokenResponse(fake.client().stream(MODEL, Prompt("Hi")), form="ndjson")
+    return asgi.TokenResponse(fake.client().stream(MODEL, Prompt("Hi")), protocol="ndjson")
 
 
 async def receive_nothing() -> dict[str, Any]:
@@ -67,27 +70,14 @@ async def test_an_os_error_while_sending_a_refusal_is_ignored(fake: FakeWorkersA
     await response(fake)(SCOPE, receive_nothing, Sent(gone_after=1))
 
 
-class Broken:
-    """A source whose own file is gone, which is no departure of a browser."""
-
-    answer: Any = None
-    cancelled = False
-
-    def __aiter__(self) -> "Broken":
-        return self
-
-    async def __anext__(self) -> Any:
-        raise FileNotFoundError("weights.bin")
-
-    def cancel(self) -> None:
-        """Has nothing to end."""
+async def broken_frames() -> AsyncGenerator[Frame, None]:
+    """A source whose own file is gone, which does not mean that the browser is gone."""
+    yield "text", {"text": Path("no-such-file").stat().st_size}  # noqa: ASYNC240
 
 
 async def test_an_os_error_of_the_stream_is_raised() -> None:
     """It does not mean that the browser is gone."""
-    from cfai.streaming.relay import NdjsonFormat
-
-    frames = Relay(Broken(), NdjsonFormat(), keep_alive=15)
+    frames = Relay(broken_frames(), lambda: None, NdjsonFormat(), keep_alive=15)
     with pytest.raises(FileNotFoundError):
         await asgi.respond(SCOPE, receive_nothing, Sent(), frames, [])
 
@@ -170,7 +160,7 @@ async def test_the_background_task_runs_after_the_stream(fake: FakeWorkersAI) ->
 
     fake.streams("a")
     tokens = fake.client().stream(MODEL, Prompt("Hi"))
-    answer = starlette.TokenResponse(tokens, form="ndjson", background=BackgroundTask(note))
+    answer = starlette.TokenResponse(tokens, protocol="ndjson", background=BackgroundTask(note))
     await answer(SCOPE, receive_nothing, sent)
     assert len(seen) == 1
     assert b'"done"' in seen[0]

@@ -16,10 +16,10 @@ from starlette.requests import Request
 
 from cfai import InputError, Prompt
 from cfai.settings import Retries, Timeouts
-from cfai.testing import FakeWorkersAI
+from cfai.testing import FakeWorkersAI, Recorded, Reply
 from cfai.web import Relay, asgi, starlette
 from cfai.web.aiohttp import relay
-from tests.web.conftest import FRAMEWORKS, MODEL, Site, serve_aiohttp, serve_app
+from tests.web.conftest import FRAMEWORKS, MODEL, Site, clock, serve_aiohttp, serve_app
 from tests.wire.dialects import DONE
 from tests.wire.reference import decode
 
@@ -52,7 +52,7 @@ async def test_a_stream_arrives_as_events(site: Site) -> None:
 
 async def test_a_stream_arrives_as_lines_of_json(site: Site) -> None:
     site.fake.streams(*TEXT)
-    async with site.get("/chat?form=ndjson") as response:
+    async with site.get("/chat?protocol=ndjson") as response:
         assert response.headers["content-type"] == "application/x-ndjson"
         lines = [json.loads(line) for line in (await response.read()).splitlines()]
     assert "".join(line["text"] for line in lines if line["type"] == "text") == TEXT
@@ -68,10 +68,10 @@ async def test_headers_are_added_or_replaced(site: Site) -> None:
         assert response.headers.getall("content-type") == ["text/event-stream; charset=utf-8"]
 
 
-@pytest.mark.parametrize("form", ["sse", "ndjson"])
-async def test_a_reconnecting_event_source_is_stopped(site: Site, form: str) -> None:
+@pytest.mark.parametrize("protocol", ["sse", "ndjson"])
+async def test_a_reconnecting_event_source_is_stopped(site: Site, protocol: str) -> None:
     """It sends the last id, and nothing is generated again."""
-    url = f"http://127.0.0.1:{site.port}/chat?form={form}"
+    url = f"http://127.0.0.1:{site.port}/chat?protocol={protocol}"
     async with site.http.get(url, headers={"Last-Event-ID": "3"}) as response:
         assert response.status == 204
         assert await response.read() == b""
@@ -114,6 +114,93 @@ async def test_keep_alives_are_sent_during_silence(site: Site) -> None:
     first.set()
     await browser.until(b"event: done")
     browser.disconnect()
+
+
+# Tool runs
+
+
+def called(name: str) -> dict[str, Any]:
+    """A streamed piece that calls a tool."""
+    function = {"name": name, "arguments": "{}"}
+    return {"tool_calls": [{"index": 0, "id": "c1", "function": function}]}
+
+
+async def test_a_tool_run_arrives(site: Site) -> None:
+    site.fake.streams("Wait. ", called("now")).streams("Noon.")
+    async with site.get("/chat?tools=1&protocol=ndjson") as response:
+        assert response.headers["content-type"] == "application/x-ndjson"
+        lines = [json.loads(line) for line in (await response.read()).splitlines()]
+    assert lines == [
+        {"type": "text", "text": "Wait. "},
+        {"type": "tool_call", "id": "c1", "name": "now", "arguments": {}},
+        {"type": "tool_result", "id": "c1", "name": "now", "output": "12:00"},
+        {"type": "step"},
+        {"type": "text", "text": "Noon."},
+        {"type": "done", "finish_reason": None},
+    ]
+
+
+async def test_a_tool_run_arrives_in_the_protocol_of_the_ai_sdk(site: Site) -> None:
+    site.fake.streams(called("now")).streams("Noon.")
+    async with site.get("/chat?tools=1&protocol=ai-sdk") as response:
+        assert response.headers["x-vercel-ai-ui-message-stream"] == "v1"
+        body = await response.read()
+    assert b'"type":"tool-output-available","output":"12:00"' in body
+    assert body.endswith(b"data: [DONE]\n\n")
+
+
+async def test_a_tool_run_that_is_refused_has_a_status(site: Site) -> None:
+    site.fake.fails(400, 5004, "message of the service")
+    async with site.get("/chat?tools=1&protocol=ai-sdk") as response:
+        assert response.status == 400
+        assert (await response.json())["error"] == "BadRequest"
+
+
+async def test_a_reconnecting_event_source_starts_no_tool_run(site: Site) -> None:
+    url = f"http://127.0.0.1:{site.port}/chat?tools=1"
+    async with site.http.get(url, headers={"Last-Event-ID": "3"}) as response:
+        assert response.status == 204
+    assert site.fake.requests == []
+
+
+async def test_a_browser_that_goes_away_ends_the_tools(site: Site) -> None:
+    clock.reset()
+    site.fake.streams("Wait. ", called("wait"))
+    browser = await site.connect("/chat?tools=1")
+    await browser.until(b"tool_call\n")
+    await clock.began.wait()
+    browser.disconnect()
+    await clock.ended.wait()
+
+
+async def test_five_hundred_tool_runs_at_once_leave_nothing_behind(
+    fake: FakeWorkersAI, all_closed: Gone
+) -> None:
+    """Nothing is lost, and no task, tool or connection is left."""
+
+    def answer(request: Recorded) -> Reply:
+        has_result = any(m["role"] == "tool" for m in request.json()["messages"])
+        piece = {"response": "Noon."} if has_result else called("now")
+        parts = (b"data: %b\n\n" % json.dumps(piece).encode(), DONE)
+        return Reply(parts, headers={"content-type": "text/event-stream"}, framing="chunked")
+
+    fake.always.answers_by(answer)
+    before = asyncio.all_tasks()
+    ai = fake.client(limit=500)
+    async with FRAMEWORKS["aiohttp"](ai) as port, aiohttp.ClientSession() as http:
+        url = f"http://127.0.0.1:{port}/chat?tools=1&protocol=ndjson"
+
+        async def read() -> bytes:
+            async with http.get(url) as response:
+                return await response.read()
+
+        bodies = await asyncio.gather(*(read() for _ in range(500)))
+    assert len(set(bodies)) == 1
+    assert b"12:00" in bodies[0]
+    assert bodies[0].endswith(b'{"type":"done","finish_reason":null}\n')
+    await ai.aclose()
+    await all_closed()
+    await fake.until(lambda: asyncio.all_tasks() <= before)
 
 
 # A browser that goes away
@@ -338,7 +425,7 @@ async def test_a_head_request_sends_no_request_to_the_service(site: Site) -> Non
     assert not site.fake.requests
 
 
-async def test_an_unknown_form_is_refused(fake: FakeWorkersAI) -> None:
-    form: Any = "xml"
-    with pytest.raises(InputError, match='"sse" or "ndjson", got \'xml\''):
-        asgi.TokenResponse(fake.client().stream(MODEL, Prompt("Hi")), form=form)
+async def test_an_unknown_protocol_is_refused(fake: FakeWorkersAI) -> None:
+    protocol: Any = "xml"
+    with pytest.raises(InputError, match='"sse", "ndjson" or "ai-sdk", got \'xml\''):
+        asgi.TokenResponse(fake.client().stream(MODEL, Prompt("Hi")), protocol=protocol)
