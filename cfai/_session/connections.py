@@ -8,6 +8,7 @@ from contextlib import suppress
 import aiohttp
 
 from cfai._session.limits import Concurrency
+from cfai._session.pool import Connector
 from cfai._session.throttle import Throttle, Throttles
 from cfai._session.timeouts import SharedTimer
 from cfai._validators import check_at_least
@@ -51,12 +52,12 @@ class Connections:
         return loop_session
 
     def _add(self, loop: asyncio.AbstractEventLoop) -> "LoopSession":
-        session = self._user_session
+        session, connector = self._user_session, None
         if session is None:
+            # `LoopSession.slots` is the limit; the connector needs none of its own.
+            connector = Connector(limit=0)
             session = aiohttp.ClientSession(
-                # `LoopSession.slots` is the limit; the connector needs none of its own.
-                connector=aiohttp.TCPConnector(limit=0),
-                cookie_jar=aiohttp.DummyCookieJar(),
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar()
             )
         elif session.closed:
             raise ConfigError("the session that was passed is closed")
@@ -65,7 +66,7 @@ class Connections:
                 "the session that was passed belongs to another event loop or process:"
                 " omit `session`, so that each loop gets its own"
             )
-        loop_session = LoopSession(session, self.limit)
+        loop_session = LoopSession(session, connector, self.limit)
         # Other threads may use the dictionary at the same time, so it is changed item by item.
         for other in [other for other in list(self._loops) if other.is_closed()]:
             self._loops.pop(other, None)
@@ -99,8 +100,12 @@ class Connections:
 class LoopSession:
     """The aiohttp session of one event loop, with its slots, its timer and its open responses."""
 
-    def __init__(self, session: aiohttp.ClientSession, limit: int) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, connector: Connector | None, limit: int
+    ) -> None:
         self.session = session
+        self._connector = connector
+        """The session's, unless the session is the user's."""
         self.slots: asyncio.Semaphore = asyncio.Semaphore(limit)
         self.timer: SharedTimer = SharedTimer()
         self._open: set[aiohttp.ClientResponse] = set()
@@ -115,6 +120,11 @@ class LoopSession:
         if response is not None:
             self._open.discard(response)
         self.slots.release()
+
+    def distrust_idle(self) -> None:
+        """Open a new connection for the next request: one of the idle ones was dead."""
+        if self._connector is not None:
+            self._connector.distrust_idle()
 
     def close_with_loop(self) -> None:
         """Close the session when its event loop shuts down.

@@ -6,6 +6,7 @@ from typing import NoReturn
 import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError
 
+from cfai._session.pool import ReusedConnectionLost
 from cfai.errors import (
     CfaiError,
     ConnectError,
@@ -39,6 +40,8 @@ def translate_error(exc: Exception) -> CfaiError:
     The exception was raised while a request was sent or its response was read.
     """
     match exc:
+        case ReusedConnectionLost(__cause__=Exception() as cause):
+            return translate_error(cause)
         case aiohttp.InvalidURL():
             return InputError("base_url is not a valid address")
         case aiohttp.ClientHttpProxyError():

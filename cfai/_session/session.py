@@ -21,6 +21,7 @@ from yarl import URL
 from cfai._session.body import StreamBody
 from cfai._session.connections import Connections, LoopSession
 from cfai._session.errors import raise_error, timeout_error, translate_error
+from cfai._session.pool import ReusedConnectionLost
 from cfai._session.redaction import redact_error
 from cfai._session.retries import retry_delay
 from cfai._session.throttle import Permit, Throttle
@@ -274,7 +275,7 @@ class Session:
                         timeout.renew(time_limit.seconds)
 
                     upload.on_piece_sent = renew
-                response = await _request(loop, request, settings, upload or _content(request))
+                response = await _request(loop, request, settings, upload)
                 loop.track(response)
                 status, headers = response.status, response.headers
                 kind = responses.read_media_type(headers)
@@ -317,20 +318,31 @@ async def _acquire_slot(loop: LoopSession, deadline: Deadline, seconds: float | 
         raise ConfigError("the client was closed while the call waited for a connection")
 
 
-def _request(
-    loop: LoopSession, request: Request, settings: Settings, content: _Content
-) -> Awaitable[aiohttp.ClientResponse]:
-    """Send the request with aiohttp; the response is returned after its headers."""
-    return loop.session.request(
-        request.method,
-        _parse_url(settings.base_url + request.path),
-        data=content,
-        headers=request.headers,
-        allow_redirects=False,
-        raise_for_status=False,
-        proxy=settings.proxy,
-        timeout=_connect_timeout(settings.timeouts.connect),
-    )
+async def _request(
+    loop: LoopSession, request: Request, settings: Settings, upload: Upload | None
+) -> aiohttp.ClientResponse:
+    """Send the request with aiohttp; the response is returned after its headers.
+
+    If a reused connection turns out to be dead, the request is sent on a new one at once.
+    """
+    while True:
+        try:
+            return await loop.session.request(
+                request.method,
+                _parse_url(settings.base_url + request.path),
+                data=_content(request) if upload is None else upload,
+                headers=request.headers,
+                allow_redirects=False,
+                raise_for_status=False,
+                proxy=settings.proxy,
+                timeout=_connect_timeout(settings.timeouts.connect),
+            )
+        except ReusedConnectionLost:
+            loop.distrust_idle()
+            if not request.repeatable or loop.session.closed:
+                raise
+            if upload is not None:
+                upload.restart()
 
 
 def _content(request: Request) -> _Content:

@@ -33,6 +33,13 @@ class Upload:
         """Bytes of the piece that is being written."""
         self._error: BaseException | None = None
 
+    def restart(self) -> None:
+        """Send the form from its beginning, on another connection."""
+        self._close()
+        self._parts = iter(self._form.parts)
+        self.sent = self._pending = 0
+        self._error = None
+
     def __enter__(self) -> Self:
         return self
 

@@ -322,6 +322,9 @@ class Script:
     def hangs_up(self, *, reset: bool = False, before_body: bool = False) -> Self:
         """Read the request, then close the connection without a reply.
 
+        If the connection was used before, a client may take it for one that died while it was idle,
+        and repeat the request on a new one without counting an attempt.
+
         Args:
             reset: Reset the connection (RST) instead of closing it (FIN).
             before_body: Close as soon as the request's headers have arrived, while the client is

@@ -273,6 +273,7 @@ async def test_a_stream_is_retried_only_before_its_first_event(fake: FakeWorkers
     fake.says(b'data: {"errors":[{"code":3040,"message":"busy"}]}\n\n')
     fake.says(b": hello\n\n", then_hangs_up=True)
     fake.says(b": hello\n\n")
+    fake.hangs_up()  # A reused connection: this costs no attempt.
     fake.hangs_up()
     fake.fails(429, 3040, "busy")
     fake.streams("Hello")
