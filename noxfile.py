@@ -90,6 +90,13 @@ def build(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Send random responses to every public call: `nox -s fuzz -- --seconds 600 --seed 7`."""
+    session.install("-e", ".[all]", *group("tests"))
+    session.run("python", "-W", "error", "-m", "tests.fuzz", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Compare the speed of cfai and other clients, which are installed only here."""
     session.install("-e", ".[arrow,local]", "-r", "tests/bench/peers.txt", *group("tests"))
