@@ -16,11 +16,12 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from chat_tools import TOOLS
 
 from cfai import Conversation, InputError, Message, TextGeneration, WorkersAI, system
 from cfai.web.aiohttp import refusals, relay
 
-MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
+MODEL = "@cf/qwen/qwen3-30b-a3b-fp8"
 INSTRUCTION = system("You are a friendly assistant. Answer briefly.")
 MAX_CHARACTERS = 10_000  # of one message
 HISTORY = {"messages": 20, "characters": 40_000}
@@ -67,7 +68,7 @@ def parse_request(body: bytes) -> TextGeneration:
     match document:
         case {"messages": [_, *_] as messages}:
             chat = Conversation([INSTRUCTION, *map(parse_message, messages)]).trim(**HISTORY)
-            return TextGeneration(chat, max_tokens=512)
+            return TextGeneration(chat, max_tokens=1024)
     raise InputError("messages must be a list of messages")
 
 
@@ -86,8 +87,10 @@ async def chat(request: web.Request) -> web.StreamResponse:
     if request.content_type != "application/json":
         # A form on a page of another site cannot send this type.
         raise InputError("the body must be application/json")
-    tokens = request.app[AI].stream(MODEL, parse_request(await request.read()))
-    return await relay(request, tokens, protocol="ndjson")
+    task = parse_request(await request.read())
+    tools = [] if request.app[LOCAL] else TOOLS  # the small local model can't call tools
+    run = request.app[AI].run_tools(MODEL, task, tools=tools, max_steps=5, stream=True)
+    return await relay(request, run, protocol="ndjson")
 
 
 def application(*, local: bool = False) -> web.Application:

@@ -8,12 +8,13 @@ With small local models, or with the account in CLOUDFLARE_ACCOUNT_ID and CLOUDF
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import uvicorn
+from chat_tools import TOOLS
 from fastapi import FastAPI, Request
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import FileResponse
@@ -22,7 +23,7 @@ from pydantic import BaseModel, Field
 from cfai import CfaiError, Conversation, InputError, Message, TextGeneration, WorkersAI, system
 from cfai.web.starlette import TokenResponse, refusals
 
-MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
+MODEL = "@cf/qwen/qwen3-30b-a3b-fp8"
 INSTRUCTION = system("You are a friendly assistant. Answer briefly.")
 MAX_CHARACTERS = 10_000  # of one message
 MAX_BYTES = 2**20  # of a request
@@ -36,6 +37,7 @@ HOSTS = ["127.0.0.1", "localhost"]
 
 class State(TypedDict):
     ai: WorkersAI
+    tools: list[Callable[..., Any]]
 
 
 class ChatMessage(BaseModel):
@@ -60,7 +62,10 @@ def application(*, local: bool = False) -> FastAPI:
                 ai = WorkersAI(limit=MAX_STREAMS, **server.credentials)
             else:
                 ai = WorkersAI(limit=MAX_STREAMS)
-            yield {"ai": await stack.enter_async_context(ai)}
+            tools: list[Callable[..., Any]] = (
+                [] if local else TOOLS
+            )  # a small model can't call tools
+            yield {"ai": await stack.enter_async_context(ai), "tools": tools}
 
     handlers = {CfaiError: refusals}
     app = FastAPI(lifespan=lifespan, exception_handlers=handlers, max_body_size=MAX_BYTES)
@@ -78,8 +83,10 @@ async def chat(body: ChatRequest, request: Request) -> TokenResponse:
     if any(len(message.content) > MAX_CHARACTERS for message in body.messages):
         raise InputError(f"a message may have up to {MAX_CHARACTERS} characters")
     messages = [Message(message.role, message.content) for message in body.messages]
-    task = TextGeneration(Conversation([INSTRUCTION, *messages]).trim(**HISTORY), max_tokens=512)
-    return TokenResponse(request.state.ai.stream(MODEL, task), protocol="ndjson")
+    task = TextGeneration(Conversation([INSTRUCTION, *messages]).trim(**HISTORY), max_tokens=1024)
+    ai, tools = request.state.ai, request.state.tools
+    run = ai.run_tools(MODEL, task, tools=tools, max_steps=5, stream=True)
+    return TokenResponse(run, protocol="ndjson")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import pytest_asyncio
 from aiohttp import web
 from attrs import frozen
 
-from cfai import TokenStream
+from cfai import TokenStream, ToolRun
 from cfai.testing import FakeWorkersAI
 from cfai.web import Relay
 from tests.web.conftest import serve_on_uvicorn
@@ -37,6 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def example(name: str) -> ModuleType:
     """An example app as a module."""
+    if str(EXAMPLES) not in sys.path:  # for the module that they share
+        sys.path.append(str(EXAMPLES))
     spec = spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -81,7 +83,9 @@ class Chat:
         """Wait until the app has no connection to the service; check that it holds no stream."""
         await self.fake.until(lambda: self.fake.connections == 0, within=PATIENCE)
         gc.collect()
-        streams = [item for item in gc.get_objects() if isinstance(item, Relay | TokenStream)]
+        streams = [
+            item for item in gc.get_objects() if isinstance(item, Relay | TokenStream | ToolRun)
+        ]
         assert not streams
 
     async def tab(self, **options: Any) -> Any:
@@ -89,12 +93,48 @@ class Chat:
         context = await self.browser.new_context(viewport={"width": 900, "height": 720}, **options)
         return await self.open(context)
 
-    async def open(self, context: Any) -> Any:
+    async def open(self, context: Any, url: str | None = None) -> Any:
         page = await context.new_page()
         page.set_default_timeout(PATIENCE * 1000)
         page.on("pageerror", lambda error: pytest.fail(f"the page raised {error}"))
-        await page.goto(self.url)
+        await page.goto(url or self.url)
         return page
+
+
+class Wire:
+    """A connection to an app that can be cut."""
+
+    def __init__(self, url: str) -> None:
+        self._port = int(url.rstrip("/").rpartition(":")[2])
+        self._writers: list[asyncio.StreamWriter] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> str:
+        self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.cut()
+        self._server.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        """Reset all connections."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, requests = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers += [writer, requests]
+        self._tasks += [
+            asyncio.create_task(self._copy(reader, requests)),
+            asyncio.create_task(self._copy(answers, writer)),
+        ]
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(2**16):
+            writer.write(data)
+        writer.close()
 
 
 @on_one_loop

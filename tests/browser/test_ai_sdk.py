@@ -18,6 +18,7 @@ from cfai.web.aiohttp import refusals, relay
 from tests.browser.conftest import on_one_loop
 from tests.web.conftest import serve_app
 
+pytest.importorskip("playwright", reason="run nox -s browser")
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MODEL = "@cf/qwen/qwen3-30b-a3b-fp8"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cfai.testing import FakeWorkersAI, Recorded, Script
-from tests.browser.conftest import PATIENCE, Chat
+from tests.browser.conftest import PATIENCE, Chat, Wire
 
 expect = pytest.importorskip(
     "playwright.async_api", reason="run nox -s browser, or pip install playwright"
@@ -180,6 +180,58 @@ async def test_a_closed_tab_leaks_nothing(chat: Chat) -> None:
     await chat.wait_until_closed()
 
 
+# Tools
+
+
+def called(name: str, arguments: str) -> dict[str, Any]:
+    """A streamed piece that calls a tool."""
+    function = {"name": name, "arguments": arguments}
+    return {"tool_calls": [{"index": 0, "id": f"{name}1", "function": function}]}
+
+
+async def test_a_tool_call_is_shown_with_its_result(chat: Chat) -> None:
+    """The app's own docs are searched, and the model gets what was found."""
+    chat.fake.streams("I'll look. ", called("search_docs", '{"query": "retries"}'))
+    chat.fake.streams("See Settings.")
+    page = await chat.tab()
+    await ask(page, "How are requests retried?")
+    await expect(answer(page).locator(".text")).to_contain_text("See Settings.")
+    call = answer(page).locator(".tool")
+    await expect(call.locator("summary")).to_have_text("search_docs")
+    await call.locator("summary").click()
+    await expect(call.locator("pre")).to_contain_text('"query": "retries"')
+    await expect(call.locator("pre")).to_contain_text('"page": "settings"')
+    result = chat.fake.requests[1].json()["messages"][-1]
+    assert result["role"] == "tool"
+    assert "settings" in result["content"]
+
+
+async def test_a_tool_that_fails_is_shown(chat: Chat) -> None:
+    """The page does not get what the tool raised; wrong arguments it does."""
+    chat.fake.streams(called("get_time", '{"zone": "Nowhere/At all"}'))
+    chat.fake.streams(called("search_docs", '{"text": "x"}')).streams("Sorry.")
+    page = await chat.tab()
+    await ask(page, "What time is it?")
+    await expect(answer(page).locator(".text")).to_have_text("Sorry.")
+    calls = answer(page).locator(".tool.failed")
+    await expect(calls).to_have_count(2)
+    await expect(calls.locator("pre").first).to_contain_text("get_time failed; see the app's log")
+    await expect(calls.locator("pre").last).to_contain_text("arguments.text is not a parameter")
+
+
+# Copying
+
+
+async def test_an_answer_is_copied(chat: Chat) -> None:
+    """As Markdown, the way the model wrote it."""
+    chat.fake.streams("**Snow**\n\n- is white")
+    page = await chat.tab(permissions=["clipboard-read", "clipboard-write"])
+    await ask(page, "Hi")
+    await answer(page).get_by_role("button", name="Copy the answer").click()
+    await expect(page.get_by_role("status")).to_have_text("Copied.")
+    assert await page.evaluate("navigator.clipboard.readText()") == "**Snow**\n\n- is white"
+
+
 # Errors
 
 
@@ -204,10 +256,12 @@ async def test_a_refusal_is_shown(chat: Chat) -> None:
     page = await chat.tab()
     await ask(page, "Hi")
     await expect(page.get_by_role("alert")).to_contain_text("this model takes no such text")
+    await expect(page.get_by_role("button", name="Try again")).to_have_count(0)
     chat.fake.fails(429, 3036, "neurons of account 123 are used up")
     await ask(page, "Hi again")
     await expect(page.get_by_role("alert").last).to_contain_text("used up its daily quota")
     await expect(page.get_by_role("alert").last).to_contain_text("Try again in")
+    await expect(page.get_by_role("button", name="Try again")).to_have_count(1)
     assert "account 123" not in await page.content()
 
 
@@ -280,6 +334,21 @@ async def test_an_unreachable_app_is_an_error(chat: Chat) -> None:
     await page.context.set_offline(True)
     await ask(page, "Hi")
     await expect(page.get_by_role("alert")).to_contain_text("can't be reached")
+    await expect(page.get_by_role("button", name="Try again")).to_be_visible()
+
+
+async def test_a_lost_connection_is_an_error(chat: Chat) -> None:
+    """Not to be confused with an app that can't be reached."""
+    chat.fake.streams("Hel", asyncio.Event())
+    wire = Wire(chat.url)
+    async with wire as url:
+        page = await chat.open(await chat.browser.new_context(), url)
+        await ask(page, "Hi")
+        await expect(answer(page)).to_have_text("Hel")
+        wire.cut()
+        await expect(page.get_by_role("alert")).to_contain_text("The connection was lost")
+        await expect(page.get_by_role("button", name="Try again")).to_be_visible()
+    await chat.wait_until_closed()
 
 
 # Rendering
