@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import runpy
 import socket
 import sys
 from asyncio.subprocess import PIPE, STDOUT
@@ -11,9 +12,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
+
+from cfai.testing import FakeWorkersAI
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 JSON = {"content-type": "application/json"}
@@ -78,6 +82,35 @@ async def test_one_command_starts_a_chat(app: str) -> None:
             assert response.status in (400, 422)
         async with http.post("chat", data="{}", headers={"content-type": "text/plain"}) as response:
             assert response.status in (400, 422)
+
+
+def test_the_app_on_fastapi_is_tested_without_a_process(
+    empty_environment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the docs recommend, with a scripted service: its streams, its refusals and its errors."""
+    from fastapi.testclient import TestClient
+
+    question = {"messages": [{"role": "user", "content": "Say hello."}]}
+    with FakeWorkersAI() as fake:
+        for name, value in fake.environment.items():
+            monkeypatch.setenv(name, value)
+        app = runpy.run_path(str(EXAMPLES / "chat_fastapi.py"))["application"]()
+        fake.streams("Hel", "lo").fails(429, 4006, "used up")
+        fake.says(b'data: {"response":"Hel"}\n\n', then_hangs_up=True)
+        with TestClient(app, base_url="http://localhost") as http:
+            assert "<title>Chat</title>" in http.get("/").text
+            parts = read_parts(http.post("/chat", json=question).text)
+            assert [part["text"] for part in parts if part["type"] == "text"] == ["Hel", "lo"]
+            assert fake.requests[0].json()["messages"][1:] == question["messages"]
+            assert http.post("/chat", json=question).status_code == 503
+            assert read_parts(http.post("/chat", json=question).text)[-1]["type"] == "error"
+            assert http.post("/chat", json={}).status_code == 422
+        fake.until(lambda: fake.connections == 0)
+        assert len(fake.requests) == 3
+
+
+def read_parts(body: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in body.splitlines()]
 
 
 @pytest.mark.parametrize("page", sorted(EXAMPLES.parent.rglob("*.md")), ids=lambda page: page.stem)

@@ -12,12 +12,22 @@ from typing import cast
 
 from attrs import define, field
 
-from cfai.testing._script import HangUp, Headers, Recorded, Reply, Script, build_error_reply
+from cfai.testing._script import (
+    Delay,
+    HangUp,
+    Headers,
+    Recorded,
+    Reply,
+    Script,
+    build_error_reply,
+)
 
 # A client on the same event loop needs one turn to be notified of its bytes, one to run its parser
 # and one to wake its reader. A few more turns keep it from reading two writes as one.
 _TURNS = 5
 _HEAD_LIMIT = 1 << 20
+POLL_SECONDS = 0.005
+"""The pause between two looks at something that does not report its changes."""
 
 
 async def yield_to_client() -> None:
@@ -38,6 +48,8 @@ class FakeState:
     errors: list[Exception] = field(factory=list)
     changed: asyncio.Event = field(factory=asyncio.Event)
     """Set and replaced at every change."""
+    has_thread: bool = False
+    """Whether the fake has a thread of its own, so that other threads set the events of scripts."""
 
     def choose_reply(self, request: Recorded) -> Reply:
         """Take the next scripted reply for a request whose head has arrived."""
@@ -53,10 +65,10 @@ class FakeState:
 
     def compute_reply(self, reply: Reply, request: Recorded) -> Reply:
         """Call the reply's `compute` function, if it has one, with the complete request."""
-        if reply.compute is None:
-            return reply
         try:
-            return reply.compute(request)
+            while reply.compute is not None:
+                reply = reply.compute(request)
+            return reply
         except Exception as error:
             self.errors.append(error)
             return build_error_reply(f"the scripted function raised {error!r}")
@@ -202,11 +214,15 @@ class Connection(asyncio.Protocol):
         await self._writable.wait()
         await yield_to_client()
 
-    async def _wait(self, delay: float | asyncio.Event) -> None:
-        if isinstance(delay, asyncio.Event):
+    async def _wait(self, delay: Delay) -> None:
+        if isinstance(delay, float | int):
+            await asyncio.sleep(delay)
+        elif isinstance(delay, asyncio.Event) and not self._state.has_thread:
             await delay.wait()
         else:
-            await asyncio.sleep(delay)
+            # An event does not wake the loop of another thread.
+            while not delay.is_set():  # noqa: ASYNC110
+                await asyncio.sleep(POLL_SECONDS)
 
 
 def _encode_chunk(data: bytes) -> bytes:

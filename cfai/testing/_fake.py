@@ -1,13 +1,31 @@
 """`FakeWorkersAI`: a scripted server on the loopback, and what a test can observe of it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, Self
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from contextlib import suppress
+from typing import Any, Self, TypedDict
 
-from cfai.testing._connection import Connection, FakeState, yield_to_client
+from cfai.testing._connection import POLL_SECONDS, Connection, FakeState, yield_to_client
 from cfai.testing._script import HangUp, Recorded, Script
 from cfai.testing._simulation import Service, Simulation
+from cfai.testing._thread import LoopThread
 from cfai.workers_ai import WorkersAI
+
+
+class Credentials(TypedDict):
+    """The arguments of a client that every account needs."""
+
+    account_id: str
+    api_token: str
+    base_url: str
+
+
+class _Done:
+    """What was done already; awaiting it returns at once."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from ()
 
 
 class FakeWorkersAI(Script):
@@ -26,6 +44,9 @@ class FakeWorkersAI(Script):
     ```
 
     Leaving the `async with` closes the clients it created, every connection and the server.
+
+    In a plain `with`, for tests without an event loop, the fake runs in a thread of its own. Its
+    methods are the same; those that are awaited in an `async with` return when they are done.
     """
 
     def __init__(self) -> None:
@@ -33,6 +54,8 @@ class FakeWorkersAI(Script):
         self._state = FakeState(self)
         self._clients: list[WorkersAI] = []
         self._server: asyncio.Server | None = None
+        self._thread: LoopThread | None = None
+        """The thread of a plain `with`."""
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -40,12 +63,41 @@ class FakeWorkersAI(Script):
         return self
 
     async def __aexit__(self, kind: object, error: object, trace: object) -> None:
-        await self.aclose()
+        await self._aclose()
+        self._raise_error_of_script(error)
+
+    def __enter__(self) -> Self:
+        self._thread = LoopThread()
+        self._state.has_thread = True
+        self._thread.run(self.__aenter__)
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self._thread is None:
+            raise RuntimeError("the fake was not entered by a plain `with`")
+        try:
+            self._thread.run(self._aclose)
+        finally:
+            self._thread.stop()
+            self._thread = None
+        self._raise_error_of_script(error)
+
+    def _raise_error_of_script(self, error: object) -> None:
         if self._state.errors and error is None:
             raise self._state.errors[0]
 
-    async def aclose(self) -> None:
+    def _do(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Awaitable[None]:
+        """Do *work* now if the fake has a thread, or else when the result is awaited."""
+        if self._thread is None:
+            return work()
+        self._thread.run(work)
+        return _Done()
+
+    def aclose(self) -> Awaitable[None]:
         """Close the clients it created, every connection and the server. Safe to repeat."""
+        return self._do(self._aclose)
+
+    async def _aclose(self) -> None:
         while self._clients:
             await self._clients.pop().aclose()
         if self._server is None:
@@ -55,7 +107,7 @@ class FakeWorkersAI(Script):
         tasks = [connection.task for connection in self._state.connections]
         for connection in self._state.connections:
             connection.abort()
-        await self.until(lambda: self.connections == 0)
+        await self._wait_until(lambda: self.connections == 0, within=10)
         await asyncio.gather(*tasks, return_exceptions=True)
         await server.wait_closed()
 
@@ -65,7 +117,7 @@ class FakeWorkersAI(Script):
     def port(self) -> int:
         """The port on 127.0.0.1; a different one for each fake."""
         if self._server is None:
-            raise RuntimeError("the fake is not listening: use it inside its `async with`")
+            raise RuntimeError("the fake is not listening: use it inside its `with`")
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
@@ -79,15 +131,27 @@ class FakeWorkersAI(Script):
         """The `base_url` for a client."""
         return f"{self.origin}/client/v4"
 
+    @property
+    def credentials(self) -> Credentials:
+        """The arguments for a client that your program creates: `WorkersAI(**fake.credentials)`."""
+        return {
+            "account_id": "account",
+            "api_token": "fake-api-token",
+            "base_url": self.base_url,
+        }
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The same as environment variables, for a program that creates `WorkersAI()`."""
+        return {f"CLOUDFLARE_{name.upper()}": str(text) for name, text in self.credentials.items()}
+
     def client(self, **options: Any) -> WorkersAI:
         """Create a real client of this server. The fake closes it.
 
         Args:
-            options: Arguments of `WorkersAI`. Defaults: `account_id="account"`,
-                `api_token="fake-api-token"` and this server as `base_url`.
+            options: Arguments of `WorkersAI`. The defaults are `credentials`.
         """
-        defaults = {"account_id": "account", "api_token": "fake-api-token"}
-        client = WorkersAI(**(defaults | {"base_url": self.base_url} | options))
+        client = WorkersAI(**{**self.credentials, **options})
         self._clients.append(client)
         return client
 
@@ -107,19 +171,24 @@ class FakeWorkersAI(Script):
             service: How the service behaves.
             remembers: Whether to count how often each text was answered.
         """
-        simulation = Simulation(service, asyncio.get_running_loop().time, remembers=remembers)
+        loop = asyncio.get_running_loop() if self._thread is None else self._thread.loop
+        simulation = Simulation(service, loop.time, remembers=remembers)
         self.always.answers_by(simulation.reply)
         return simulation
 
-    async def drops_connections(self, how: HangUp = True) -> None:
+    def drops_connections(self, how: HangUp = True) -> Awaitable[None]:
         """Close every open connection now, including idle ones; `"reset"` sends an RST.
 
         A client on the same event loop has been notified when this returns.
         """
-        dropped = set(self._state.connections)
-        for connection in dropped:
-            connection.hang_up(how)
-        await self.until(lambda: not dropped & self._state.connections)
+
+        async def drop() -> None:
+            dropped = set(self._state.connections)
+            for connection in dropped:
+                connection.hang_up(how)
+            await self._wait_until(lambda: not dropped & self._state.connections, within=10)
+
+        return self._do(drop)
 
     # Observations
 
@@ -138,21 +207,42 @@ class FakeWorkersAI(Script):
         """The number of connections accepted so far."""
         return self._state.accepted
 
-    async def until(self, condition: Callable[[], object], *, within: float = 10) -> None:
+    def until(self, condition: Callable[[], object], *, within: float = 10) -> Awaitable[None]:
         """Wait until *condition* holds: `await fake.until(lambda: fake.connections == 0)`.
 
-        The condition is checked whenever a connection opens or closes and whenever a request was
-        received or answered; it is not polled. A client on the same event loop has been notified,
-        too, when this returns.
+        The condition may be about the fake or about anything else, such as the state of your app.
+        It is checked at once whenever a connection opens or closes and whenever a request was
+        received or answered, and otherwise every 5 ms. A client on the same event loop has been
+        notified, too, when this returns.
 
         Raises:
             TimeoutError: The condition did not hold within *within* seconds.
         """
+        if self._thread is None:
+            return self._wait_until(condition, within=within)
+        # It is checked in the calling thread, whose connection to a database it may use.
+        deadline = time.monotonic() + within
+        while not condition():
+            if time.monotonic() > deadline:
+                raise self._timeout_error(within)
+            self._thread.run(self._wait_for_change)
+        return _Done()
+
+    async def _wait_until(self, condition: Callable[[], object], *, within: float) -> None:
         try:
             async with asyncio.timeout(within):
                 while not condition():
-                    await self._state.changed.wait()
+                    await self._wait_for_change()
             await yield_to_client()
         except TimeoutError:
-            counts = f"{self.connections} open connections, {len(self.requests)} requests"
-            raise TimeoutError(f"the condition is false after {within:g} s: {counts}") from None
+            raise self._timeout_error(within) from None
+
+    async def _wait_for_change(self) -> None:
+        """Wait for a change of the fake, or for 5 ms."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._state.changed.wait()
+
+    def _timeout_error(self, seconds: float) -> TimeoutError:
+        counts = f"{self.connections} open connections, {len(self.requests)} requests"
+        return TimeoutError(f"the condition is false after {seconds:g} s: {counts}")

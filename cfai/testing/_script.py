@@ -5,6 +5,7 @@ No sockets here: `_connection` writes the replies.
 
 import asyncio
 import json
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
@@ -13,7 +14,10 @@ from urllib.parse import parse_qsl
 
 from attrs import define, field, frozen
 
-Part = bytes | str | float | asyncio.Event
+Delay = float | asyncio.Event | threading.Event
+"""Seconds to pause, or an event to wait for."""
+
+Part = bytes | str | Delay
 """Part of a reply: bytes or text (sent as UTF-8), seconds to pause, or an event to wait for."""
 
 Framing = Literal["length", "chunked", "close"]
@@ -102,7 +106,7 @@ class Recorded:
         return json.loads(self.body)
 
 
-def _encode_texts(parts: tuple[Part, ...]) -> tuple[bytes | float | asyncio.Event, ...]:
+def _encode_texts(parts: tuple[Part, ...]) -> tuple[bytes | Delay, ...]:
     return tuple(part.encode() if isinstance(part, str) else part for part in parts)
 
 
@@ -110,7 +114,7 @@ def _encode_texts(parts: tuple[Part, ...]) -> tuple[bytes | float | asyncio.Even
 class Reply:
     """One scripted reply. `Script` has a method for each common kind."""
 
-    parts: tuple[bytes | float | asyncio.Event, ...] = field(default=(), converter=_encode_texts)
+    parts: tuple[bytes | Delay, ...] = field(default=(), converter=_encode_texts)
     """Each bytes part is one write, and one chunk if the body is chunked."""
 
     status: int = field(default=200, kw_only=True)
@@ -120,7 +124,7 @@ class Reply:
     framing: Framing | None = field(default=None, kw_only=True)
     """If `None`, no status line or headers are written: the parts are the complete reply."""
 
-    after: float | asyncio.Event | None = field(default=None, kw_only=True)
+    after: Delay | None = field(default=None, kw_only=True)
     """Seconds to pause, or an event to wait for, before the first byte."""
 
     then_hangs_up: HangUp = field(default=False, kw_only=True)
@@ -212,7 +216,7 @@ class Script:
         content_type: str | None = None,
         headers: Mapping[str, str] | None = None,
         framing: Framing | None = None,
-        after: float | asyncio.Event | None = None,
+        after: Delay | None = None,
         then_hangs_up: HangUp = False,
     ) -> Self:
         """Reply with literal bytes.
@@ -221,7 +225,8 @@ class Script:
             parts: The body. Each bytes or str is one write (and one chunk if the body is
                 chunked), followed by a few turns of the event loop, so that a client on the same
                 loop reads it separately. A number pauses for that many seconds; an
-                `asyncio.Event` waits until it is set (if it never is, until the client leaves).
+                `asyncio.Event` or a `threading.Event` waits until it is set (if it never is,
+                until the client leaves).
             content_type: Default: `text/event-stream` if the first bytes look like an event
                 stream, otherwise `application/json`.
             headers: Sent unchanged, before those that the framing adds. A Content-Length given
@@ -258,19 +263,26 @@ class Script:
         *,
         status: int = 200,
         headers: Mapping[str, str] | None = None,
-        after: float | asyncio.Event | None = None,
+        after: Delay | None = None,
     ) -> Self:
         """Answer with *result*, any JSON value, inside the service's envelope."""
         return self.says(_encode_envelope(result, []), status=status, headers=headers, after=after)
 
     def answers_by(self, function: Callable[[Recorded], Any]) -> Self:
-        """Answer with what *function* returns for the request: a result, or a complete `Reply`.
+        """Answer with what *function* returns for the request.
+
+        Args:
+            function: Returns a result; or a `Script` whose first reply is sent, such as
+                `Script().fails(429, 3040, "busy")`; or a complete `Reply`. A fake in a plain
+                `with` calls it in its own thread.
 
         If it raises, the reply has status 500, and the fake raises the exception when it closes.
         """
 
         def compute(request: Recorded) -> Reply:
             result = function(request)
+            if isinstance(result, Script):
+                result = take_reply(result)
             return result if isinstance(result, Reply) else take_reply(Script().answers(result))
 
         return self.replies(Reply(compute=compute))
@@ -283,7 +295,7 @@ class Script:
         *,
         retry_after: float | None = None,
         headers: Mapping[str, str] | None = None,
-        after: float | asyncio.Event | None = None,
+        after: Delay | None = None,
     ) -> Self:
         """Answer with one error inside the service's envelope; *retry_after* is in seconds."""
         retry = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
@@ -295,7 +307,7 @@ class Script:
         *events: Part | Mapping[str, Any],
         done: bool = True,
         headers: Mapping[str, str] | None = None,
-        after: float | asyncio.Event | None = None,
+        after: Delay | None = None,
         then_hangs_up: HangUp = False,
     ) -> Self:
         """Stream tokens in the service's native format.

@@ -1,4 +1,4 @@
-"""The pytest fixture `fake_workers_ai`, for pytest-asyncio in both modes and for anyio.
+"""The pytest fixture `fake_workers_ai`, for synchronous tests, pytest-asyncio and anyio.
 
 (anyio's tests do not work with pytest-asyncio's auto mode, with this fixture or any other.)
 The plugin is not an entry point, so it costs nothing unless enabled in the top `conftest.py`:
@@ -6,7 +6,8 @@ The plugin is not an entry point, so it costs nothing unless enabled in the top 
     pytest_plugins = ["cfai.testing.plugin"]
 """
 
-from collections.abc import AsyncIterator
+import inspect
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -31,9 +32,30 @@ _asyncio_fake = asyncio_fixture(name="_asyncio_fake_workers_ai")(_open_fake)
 _anyio_fake = pytest.fixture(name="_anyio_fake_workers_ai")(_open_fake)
 
 
+@pytest.fixture(name="_sync_fake_workers_ai")
+def _sync_fake() -> Iterator[FakeWorkersAI]:
+    with FakeWorkersAI() as fake:
+        yield fake
+
+
 @pytest.fixture
 def fake_workers_ai(request: pytest.FixtureRequest) -> FakeWorkersAI:
-    """A `FakeWorkersAI` that listens during the test, on the test's event loop."""
-    library = "anyio" if "anyio_backend" in request.fixturenames else "asyncio"
-    fake: FakeWorkersAI = request.getfixturevalue(f"_{library}_fake_workers_ai")
+    """A `FakeWorkersAI` that listens during the test.
+
+    On the event loop of an async test, or else in a thread of its own.
+    """
+    fake: FakeWorkersAI = request.getfixturevalue(f"_{_library(request)}_fake_workers_ai")
     return fake
+
+
+def _library(request: pytest.FixtureRequest) -> str:
+    """What runs the test: asyncio, anyio, or neither (sync)."""
+    function = getattr(request.node, "obj", None)
+    # Hypothesis runs an async test from a function that is not.
+    inner = getattr(getattr(function, "hypothesis", None), "inner_test", None)
+    if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(inner)):
+        return "sync"
+    if "anyio_backend" in request.fixturenames:
+        return "anyio"
+    # Other runners of async tests have a loop that this plugin does not know.
+    return "asyncio" if request.node.get_closest_marker("asyncio") else "sync"

@@ -433,7 +433,7 @@ async def test_closing_ends_pending_replies() -> None:
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
     await fake.aclose()
-    with pytest.raises(RuntimeError, match="async with"):
+    with pytest.raises(RuntimeError, match="inside its `with`"):
         _ = fake.base_url
 
 
@@ -441,6 +441,14 @@ async def test_until_times_out(fake: FakeWorkersAI) -> None:
     """The error reports the current counts."""
     with pytest.raises(TimeoutError, match="0 open connections, 0 requests"):
         await fake.until(lambda: fake.accepted, within=0.01)
+
+
+async def test_until_also_waits_for_the_state_of_the_app(fake: FakeWorkersAI) -> None:
+    """Which changes without any request."""
+    done: list[int] = []
+    asyncio.get_running_loop().call_later(0.01, done.append, 1)
+    await fake.until(lambda: done)
+    assert not fake.requests
 
 
 # Scripts

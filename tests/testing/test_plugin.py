@@ -35,11 +35,75 @@ def test_the_fixture_works_with_every_asyncio_plugin(
                 writer.close()
         """)
     )
+    outcome = run_pytest(tmp_path, mode)
+    assert "1 passed" in outcome, outcome
+
+
+def run_pytest(folder: Path, mode: str = "strict") -> str:
+    """Run the tests of *folder* in a pytest of its own, and return its output."""
     loops = "asyncio_default_fixture_loop_scope=function"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"]
-    command += ["-o", f"asyncio_mode={mode}", "-o", loops, "--rootdir", str(tmp_path)]
-    run = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
-    assert "1 passed" in run.stdout, run.stdout + run.stderr
+    command += ["-o", f"asyncio_mode={mode}", "-o", loops, "--rootdir", str(folder)]
+    run = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
+    return run.stdout + run.stderr
+
+
+def test_the_fixture_has_a_thread_in_tests_without_a_known_loop(tmp_path: Path) -> None:
+    """Synchronous ones, also with a marker or with hypothesis, and those with a loop of their own.
+
+    An async test of hypothesis has the loop of its plugin.
+    """
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["cfai.testing.plugin"]\n')
+    (tmp_path / "test_it.py").write_text(
+        textwrap.dedent("""
+            import asyncio, unittest
+            import pytest
+            from hypothesis import HealthCheck, given, settings, strategies
+
+            MODEL = "@cf/any/model"
+            relaxed = settings(suppress_health_check=list(HealthCheck), max_examples=2)
+
+            def ask(fake):
+                fake.answers({"response": "Hello"})
+                assert asyncio.run(fake.client().run(MODEL, "Hi")).text == "Hello"
+
+            @pytest.fixture
+            def app(fake_workers_ai):
+                return fake_workers_ai
+
+            def test_sync(app, fake_workers_ai):
+                assert app is fake_workers_ai
+                ask(fake_workers_ai)
+
+            class TestClass:
+                def test_method(self, fake_workers_ai):
+                    ask(fake_workers_ai)
+
+            @relaxed
+            @given(strategies.text())
+            def test_given(fake_workers_ai, text):
+                ask(fake_workers_ai)
+
+            @pytest.mark.asyncio
+            @relaxed
+            @given(strategies.text())
+            async def test_given_async(fake_workers_ai, text):
+                fake_workers_ai.answers({"response": "Hello"})
+                assert (await fake_workers_ai.client().run(MODEL, "Hi")).text == "Hello"
+
+            class TestUnittest(unittest.IsolatedAsyncioTestCase):
+                @pytest.fixture(autouse=True)
+                def use(self, fake_workers_ai):
+                    self.fake = fake_workers_ai
+
+                async def test_own_loop(self):
+                    self.fake.answers({"response": "Hello"})
+                    async with self.fake.client() as ai:
+                        assert (await ai.run(MODEL, "Hi")).text == "Hello"
+        """)
+    )
+    outcome = run_pytest(tmp_path, "auto")
+    assert "5 passed" in outcome, outcome
 
 
 def test_cfai_testing_does_not_import_pytest() -> None:
