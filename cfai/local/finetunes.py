@@ -17,8 +17,9 @@ from attrs import frozen
 from cfai.local import errors
 from cfai.local.errors import invalid_request
 from cfai.local.models import find_model
-from cfai.local.requests import ApiRequest, JsonBody, missing_fields, read_form_field
+from cfai.local.requests import ApiRequest, JsonBody, missing_fields, read_chunks, read_form_field
 from cfai.local.store import Store
+from cfai.tasks.task import shorten
 
 _MAX_FINETUNES = 30
 """The most fine-tunes of an account."""
@@ -211,7 +212,7 @@ def _parse_finetune(body: JsonBody) -> dict[str, Any]:
         value = body.get(name)
         if value is not None and (type(value) is not kind or (value == "" and name in required)):
             expected = "true or false" if kind is bool else "text"
-            raise invalid_request(f"{name} must be {expected}, got {value!r:.60}")
+            raise invalid_request(f"{name} must be {expected}, got {shorten(value)}")
     model = find_model(body["model"])
     if model is None or model.task != "Text Generation":
         raise errors.unknown_model(body["model"])
@@ -233,7 +234,7 @@ async def _write_file(part: BodyPartReader, path: Path) -> int:
     size = 0
     # A buffered file: its lock keeps `close` from overlapping a write that outlives this task.
     with await asyncio.to_thread(path.open, "wb") as file:
-        while chunk := await part.read_chunk(_CHUNK_SIZE):
+        async for chunk in read_chunks(part, _CHUNK_SIZE):
             size += len(chunk)
             if size > _MAX_FILE_SIZE:
                 raise errors.request_too_large(_MAX_FILE_SIZE)
@@ -282,11 +283,11 @@ def _check_config(path: Path) -> None:
     config = _parse_object(path.read_bytes(), f"{_CONFIG} must be a JSON object")
     rank, model_type = config.get("r"), config.get("model_type")
     if type(rank) is not int or rank not in _RANKS:
-        raise invalid_request(f"{_CONFIG}: r must be from 1 to {_RANKS[-1]}, got {rank!r:.60}")
+        raise invalid_request(f"{_CONFIG}: r must be from 1 to {_RANKS[-1]}, got {shorten(rank)}")
     if model_type not in _MODEL_TYPES:
         names = ", ".join(_MODEL_TYPES)
         raise invalid_request(
-            f"{_CONFIG}: model_type must be one of {names}, got {model_type!r:.60}"
+            f"{_CONFIG}: model_type must be one of {names}, got {shorten(model_type)}"
         )
 
 

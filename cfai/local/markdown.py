@@ -17,6 +17,7 @@ from cfai.local.documents import Conversion, ConversionLimits, ConversionOptions
 from cfai.local.errors import ApiError, invalid_request
 from cfai.local.requests import ApiRequest, read_form_field
 from cfai.local.workers import WorkerPool
+from cfai.tasks.task import shorten
 
 Row = dict[str, Any]
 
@@ -82,6 +83,8 @@ async def _read_form(request: ApiRequest) -> tuple[list[DocumentFile], Conversio
     options, remaining = ConversionOptions(), request.http.client_max_size
     async for part in request.form_fields():
         if part.name == "files":
+            if len(files) == _MAX_FILES:
+                raise invalid_request(f"the form must have at most {_MAX_FILES} files")
             data = await read_form_field(part, remaining)
             if data is None:
                 raise errors.request_too_large(request.http.client_max_size)
@@ -91,10 +94,8 @@ async def _read_form(request: ApiRequest) -> tuple[list[DocumentFile], Conversio
             options = _parse_options(await read_form_field(part, _MAX_OPTIONS_SIZE))
         else:
             raise invalid_request(f"the form has an unknown field {str(part.name)[:60]!r}")
-    if not 0 < len(files) <= _MAX_FILES:
-        raise invalid_request(
-            f"the form must have 1 to {_MAX_FILES} files in the field files, got {len(files)}"
-        )
+    if not files:
+        raise invalid_request("the form must have at least 1 file in the field files")
     return files, options
 
 
@@ -136,7 +137,9 @@ def _parse_options(raw: bytes | None) -> ConversionOptions:
             raise _unsupported_option(name)
         if value not in _OPTIONS[name]:
             choices = " or ".join(str(orjson.dumps(choice), "ascii") for choice in _OPTIONS[name])
-            raise invalid_request(f"conversionOptions.{name} must be {choices}, got {value!r:.60}")
+            raise invalid_request(
+                f"conversionOptions.{name} must be {choices}, got {shorten(value)}"
+            )
     plain = values.get("output.format") == "text"
     return ConversionOptions(plain=plain, metadata=values.get("pdf.metadata") is not False)
 

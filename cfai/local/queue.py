@@ -17,6 +17,7 @@ from cfai.local.errors import ApiError
 from cfai.local.handlers import ModelRunner, find_runnable_model
 from cfai.local.requests import ApiRequest, JsonBody, missing_fields, parse_json_object
 from cfai.local.store import Store
+from cfai.tasks.task import shorten
 
 log: logging.Logger = logging.getLogger("cfai.local")
 
@@ -72,7 +73,7 @@ class BatchRunner:
 
     async def _poll(self, account: str, model: str, batch_id: Any) -> dict[str, Any]:
         if not isinstance(batch_id, str):
-            raise errors.bad_input(f"request_id must be text, got {batch_id!r:.60}")
+            raise errors.bad_input(f"request_id must be text, got {shorten(batch_id)}")
         select = "SELECT done FROM batch WHERE id = ? AND account = ? AND model = ?"
         row = await self.store.execute(select, batch_id, account, model)
         if row is None:
@@ -137,9 +138,9 @@ def _read_requests(body: JsonBody) -> list[JsonBody]:
         raise errors.bad_input("requests must be a list of at least 1 object")
     for index, item in enumerate(requests):
         if not isinstance(item, dict):
-            raise errors.bad_input(f"requests[{index}] must be an object, got {item!r:.60}")
+            raise errors.bad_input(f"requests[{index}] must be an object, got {shorten(item)}")
         reference = item.get("external_reference")
         if reference is not None and not isinstance(reference, str):
             name = f"requests[{index}].external_reference"
-            raise errors.bad_input(f"{name} must be text, got {reference!r:.60}")
+            raise errors.bad_input(f"{name} must be text, got {shorten(reference)}")
     return requests

@@ -16,10 +16,22 @@ from cfai.local import errors
 from cfai.local.errors import ApiError
 from cfai.local.exchange import ExchangeRecorder
 from cfai.tasks import Task, rules
+from cfai.tasks.task import shorten
 
 JsonBody = Mapping[str, Any]
 
 _CHUNK_SIZE = 64 << 10
+
+_MALFORMED_FORM = (
+    ValueError,
+    EOFError,
+    web.RequestPayloadError,
+    HttpProcessingError,
+    RuntimeError,
+    RuntimeWarning,  # Raised if warnings are errors.
+)
+"""What aiohttp raises for a form that it cannot read."""
+
 _LARGEST_NUMBER = 2**63 - 1
 
 
@@ -88,19 +100,38 @@ class ApiRequest:
             while (part := await reader.next()) is not None:
                 if isinstance(part, MultipartReader):
                     raise errors.invalid_request("a form must not contain another form")
+                # Parsed when first read, and kept: a malformed name is found here.
+                _ = part.name, part.filename
                 yield part
-        except (ValueError, web.RequestPayloadError, EOFError, HttpProcessingError) as exc:
-            raise errors.invalid_request("the form is malformed or truncated") from exc
+        except _MALFORMED_FORM as exc:
+            raise _malformed_form() from exc
 
 
 async def read_form_field(part: BodyPartReader, size_limit: int) -> bytes | None:
     """Return the content of a form field; `None` if it has more than *size_limit* bytes."""
     content = bytearray()
-    while chunk := await part.read_chunk(_CHUNK_SIZE):
+    async for chunk in read_chunks(part):
         content += chunk
         if len(content) > size_limit:
             return None
     return bytes(content)
+
+
+async def read_chunks(part: BodyPartReader, size: int = _CHUNK_SIZE) -> AsyncIterator[bytes]:
+    """Yield the content of a form field as it arrives.
+
+    Raises:
+        ApiError: The field is not complete, or malformed.
+    """
+    try:
+        while chunk := await part.read_chunk(size):
+            yield chunk
+    except _MALFORMED_FORM as exc:
+        raise _malformed_form() from exc
+
+
+def _malformed_form() -> ApiError:
+    return errors.invalid_request("the form is malformed or truncated")
 
 
 def parse_json_object(raw: bytes) -> JsonBody:
@@ -117,6 +148,11 @@ def parse_json_object(raw: bytes) -> JsonBody:
         raise errors.bad_input(f"the body is not JSON: {exc}") from exc
     if not isinstance(body, dict):
         raise errors.bad_input("the body must be a JSON object")
+    try:
+        # Whatever follows recurses at most as deep as this, which ends at 254 levels.
+        orjson.dumps(body)
+    except orjson.JSONEncodeError as exc:
+        raise errors.bad_input("the body is nested too deeply") from exc
     return body
 
 
@@ -160,5 +196,5 @@ def read_contexts(body: JsonBody) -> list[str]:
     for index, text in enumerate(texts):
         if not isinstance(text, str) or not text:
             rule = "must have at least 1 character"
-            raise errors.bad_input(f"contexts[{index}].text {rule}, got {text!r}")
+            raise errors.bad_input(f"contexts[{index}].text {rule}, got {shorten(text)}")
     return texts

@@ -16,6 +16,7 @@ from typing import Any, Self, TypedDict
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from cfai.errors import ConfigError
 from cfai.local import backends, errors
@@ -38,6 +39,16 @@ _SHUTDOWN_TIMEOUT = 1.0
 """Seconds to wait for connections to close after their requests were cancelled."""
 
 log: logging.Logger = logging.getLogger("cfai.local")
+
+
+class _ProtocolLog(logging.LoggerAdapter[logging.Logger]):
+    """aiohttp's log: what a client did wrong, or a client that left, is no error of the server."""
+
+    def exception(self, msg: object, *args: object, exc_info: Any = True, **options: Any) -> None:
+        if isinstance(exc_info, HttpProcessingError | web.RequestPayloadError | ConnectionError):
+            self.debug(f"{msg}: %s", *args, exc_info, **options)
+        else:
+            super().exception(msg, *args, exc_info=exc_info, **options)
 
 
 class Credentials(TypedDict):
@@ -136,6 +147,7 @@ class Server:
             application,
             handler_cancellation=True,
             access_log=None,
+            logger=_ProtocolLog(log, {}),
             shutdown_timeout=_SHUTDOWN_TIMEOUT,
         )
         # Closed in the opposite order.

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from array import array
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
@@ -43,12 +44,18 @@ Kind = Literal[
 
 _MAX_REPR = 60
 
+_EXCERPTS = reprlib.Repr()
+"""Represents the beginning of a value: `repr` of a deep one exceeds the recursion limit."""
+_EXCERPTS.maxlevel = 10
+_EXCERPTS.maxlist = _EXCERPTS.maxtuple = _EXCERPTS.maxdict = _EXCERPTS.maxset = _MAX_REPR
+_EXCERPTS.maxstring = _EXCERPTS.maxother = 2 * _MAX_REPR
+
 
 def shorten(value: object) -> str:
     """Give a representation of *value* that is short enough for an error message."""
     if isinstance(value, bytes | bytearray | memoryview):
         return f"<{memoryview(value).nbytes} bytes>"
-    text = repr(value[: 2 * _MAX_REPR] if isinstance(value, str | list | tuple) else value)
+    text = repr(value[: 2 * _MAX_REPR]) if isinstance(value, str) else _EXCERPTS.repr(value)
     return text if len(text) <= _MAX_REPR else f"{text[: _MAX_REPR - 1]}…"
 
 

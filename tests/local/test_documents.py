@@ -227,5 +227,5 @@ async def test_a_form_can_have_at_most_1000_files() -> None:
         rows = await ai.to_markdown([(f"{n}.csv", b"a\n") for n in range(1000)])
         assert [row.name for row in rows] == [f"{n}.csv" for n in range(1000)]
         assert not any(row.failed for row in rows)
-        with pytest.raises(StatusError, match="1 to 1000 files"):
+        with pytest.raises(StatusError, match="at most 1000 files"):
             await ai.to_markdown([(f"{n}.csv", b"a\n") for n in range(1001)])

@@ -1,7 +1,9 @@
 """Refused requests: the codes, messages and bodies of the service, byte for byte."""
 
+import asyncio
 import gzip
 import re
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -149,6 +151,8 @@ async def test_requests_of_its_own_origin_are_accepted(local: Local) -> None:
 
 # Bodies
 
+GZIP = gzip.compress(b'{"text":"good"}', mtime=0)
+
 
 @pytest.mark.parametrize(
     ("body", "code", "message"),
@@ -194,6 +198,52 @@ async def test_the_limit_applies_to_the_decompressed_body() -> None:
 async def test_a_body_with_a_wrong_content_encoding_is_refused(local: Local) -> None:
     reply = await local.post(BERT, b'{"text":"good"}', headers={"Content-Encoding": "gzip"})
     assert reply.status == 400
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+@pytest.mark.parametrize(
+    "path",
+    [f"run/{BERT}", f"run/{BGE}", f"run/{BERT}?queueRequest=true", "finetunes", "tomarkdown"],
+)
+@pytest.mark.parametrize("body", [b"plain", GZIP[:-14], GZIP[:20] + b"x" * 20, GZIP[:12]], ids=str)
+async def test_a_body_that_cannot_be_decompressed_is_refused_without_a_traceback(
+    local: Local, path: str, body: bytes, encoding: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"{local.server.base_url}/accounts/0/ai/{path}"
+    headers = {"Content-Encoding": encoding, "Content-Type": "multipart/form-data; boundary=b"}
+    async with local.http.post(url, data=body, headers=headers) as response:
+        assert response.status == 400
+        assert (await response.json())["success"] is False
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("depth", [255, 1000, 5000])
+@pytest.mark.parametrize(
+    "path",
+    [f"run/{LLAMA}", f"run/{BGE}", f"run/{RERANKER}", f"run/{BGE}?queueRequest=true", "finetunes"],
+)
+@pytest.mark.parametrize("name", ["text", "messages", "contexts", "requests", "name", "x"])
+async def test_a_deep_body_is_refused(local: Local, path: str, name: str, depth: int) -> None:
+    url = f"{local.server.base_url}/accounts/0/ai/{path}"
+    for opening, closing in (("[", "]"), ('{"a":', "}")):
+        body = f'{{"{name}":{opening * depth}1{closing * depth}}}'
+        async with local.http.post(url, data=body) as response:
+            assert response.status == 400
+
+
+async def test_a_form_of_too_many_parts_is_refused_before_its_end(local: Local) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        part = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.csv"\r\n\r\na\r\n'
+        yield part * 3000
+        await answered.wait()
+
+    answered = asyncio.Event()
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    url = f"{local.server.base_url}/accounts/0/ai/tomarkdown"
+    async with local.http.post(url, data=endless(), headers=headers) as response:
+        assert response.status == 400
+        assert "at most 1000 files" in await response.text()
+        answered.set()
 
 
 LONG = ["x"] * 101

@@ -27,6 +27,9 @@ PARALLEL = 4
 # slow machine, at the cost of a tenth more time for a long prompt.
 _BATCH_TOKENS = 64
 
+_BYTES_PER_TOKEN = 81
+"""The longest token of the vocabulary: a line break and 80 spaces."""
+
 # In bytes: the path of a Unix socket is limited to 104 on macOS, 108 on Linux.
 _MAX_SOCKET_PATH = 104
 
@@ -75,6 +78,7 @@ class SmolLM2:
         Raises:
             ApiError: The prompt is too long for the model, or the JSON schema is invalid.
         """
+        _check_size(request)
         reader = _ChunkReader(on_piece)
         raw = isinstance(request.prompt, str)
         run = self._model.handle_completions if raw else self._model.handle_chat_completions
@@ -123,6 +127,24 @@ class _ChunkReader:
             self._reason,
             self._usage.get("prompt_tokens") or 0,
             self._pieces if completion_tokens is None else completion_tokens,
+        )
+
+
+def _check_size(request: GenerationRequest) -> None:
+    """Reject a prompt that cannot fit, before llama.cpp needs a hundred times its size to count.
+
+    Raises:
+        ApiError: It has more bytes than the most that the context window can hold.
+    """
+    texts = [request.prompt]
+    if not isinstance(request.prompt, str):
+        # Each message adds at least one token.
+        texts = [f"{message['content']} " for message in request.prompt]
+    size = sum(len(text.encode()) for text in texts)
+    if size > CONTEXT * _BYTES_PER_TOKEN or len(texts) > CONTEXT:
+        raise rejected_by_model(
+            f"the input has {size} bytes in {len(texts)} messages, more than the model's context "
+            f"window of {CONTEXT} tokens can hold"
         )
 
 

@@ -11,6 +11,10 @@ VOCABULARY = Path(__file__).parent.parent / "data" / "vocab.txt"
 _MAX_WORD_LENGTH = 100
 """In characters; a longer word is unknown, as in BERT."""
 
+_RUN = re.compile(r"[^\t\n\r \xa0\u1680\u2000-\u200a\u202f\u205f\u3000]{1,4096}")
+"""Characters between those that `_clean_character` replaces by a space. A longer run is cut: in
+languages with spaces, it is no word."""
+
 # The blocks that BERT treats as CJK: each character is a separate word.
 _CJK = re.compile(
     r"[\u3400-\u4DBF\u4E00-\u9FFF\uF900-\uFAFF"
@@ -43,7 +47,13 @@ def count_tokens(text: str) -> int:
 
 def split_words(text: str) -> Iterator[str]:
     """Yield the words, lowercase and without accents; each punctuation mark is a word."""
-    for chunk in "".join(_clean_character(character) for character in text).split():
+    # Piece by piece: the caller may need only the first words of a text of many megabytes.
+    chunks = (
+        chunk
+        for run in _RUN.finditer(text)
+        for chunk in "".join(map(_clean_character, run[0])).split()
+    )
+    for chunk in chunks:
         decomposed = unicodedata.normalize("NFD", chunk.lower())
         plain = "".join(c for c in decomposed if unicodedata.category(c) != "Mn")
         start = 0

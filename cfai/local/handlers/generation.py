@@ -180,7 +180,7 @@ def parse_generation_request(body: JsonBody) -> GenerationRequest:
     if body.get("image") is not None:
         raise errors.not_supported(_TEXT_ONLY)
     messages = [
-        {"role": message["role"], "content": _join_parts(message["content"])}
+        {"role": message["role"], "content": _join_parts(message.get("content") or "")}
         for message in (body["messages"] if chat else [{"role": "user", "content": body["prompt"]}])
     ]
     raw = "\n".join(message["content"] for message in messages)

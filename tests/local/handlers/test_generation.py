@@ -265,6 +265,32 @@ async def test_a_prompt_longer_than_the_context_is_refused_before_the_response_s
     assert "context window is 4096" in message
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prompt": "x" * 1_000_000},
+        {"prompt": "x" * 1_000_000, "raw": True},
+        {"messages": [{"role": "user", "content": "x" * 400}] * 1000},
+        {"messages": [{"role": "user", "content": ""}] * 5000},
+    ],
+    ids=["prompt", "raw", "long messages", "many messages"],
+)
+async def test_a_prompt_far_beyond_the_context_is_refused_before_it_is_tokenized(
+    local: Local, body: dict[str, Any]
+) -> None:
+    """Tokenizing takes about a hundred times the memory of the prompt."""
+    status, code, message = (await local.post(LLAMA, body)).error
+    assert (status, code) == (400, 5006)
+    assert re.search(r"has \d+ bytes in \d+ messages, more than .* 4096 tokens can hold", message)
+
+
+async def test_a_prompt_of_the_longest_tokens_is_tokenized(local: Local) -> None:
+    """The limit in bytes refuses nothing that fits."""
+    prompt = ("\n" + " " * 80) * 4096
+    _, _, message = (await local.post(LLAMA, {"prompt": prompt, "raw": True})).error
+    assert "has 4096 tokens" in message
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_the_generation_stops_when_the_client_leaves(local: Local, *, stream: bool) -> None:
     body = {"prompt": "Tell a very long story.", "max_tokens": 3000, "stream": stream}
