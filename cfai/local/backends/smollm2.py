@@ -136,11 +136,10 @@ def _check_size(request: GenerationRequest) -> None:
     Raises:
         ApiError: It has more bytes than the most that the context window can hold.
     """
-    texts = [request.prompt]
-    if not isinstance(request.prompt, str):
-        # Each message adds at least one token.
-        texts = [f"{message['content']} " for message in request.prompt]
+    prompt = request.prompt
+    texts = [prompt] if isinstance(prompt, str) else [message["content"] for message in prompt]
     size = sum(len(text.encode()) for text in texts)
+    # Each message adds at least one token.
     if size > CONTEXT * _BYTES_PER_TOKEN or len(texts) > CONTEXT:
         raise rejected_by_model(
             f"the input has {size} bytes in {len(texts)} messages, more than the model's context "
