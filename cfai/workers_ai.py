@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from copy import copy
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, Unpack, overload
 
 from attrs import evolve
@@ -166,13 +165,15 @@ class WorkersAI(Client):
         if api_token is not None:
             changes["credentials"] = resolve_credentials(api_token)
         settings = evolve(self._settings.for_call(options), **changes)
-        changed = copy(self)
-        changed._settings = settings
-        changed._owns_connections = False
-        changed._account = Account(self._session, settings, self._account.spending)
-        observers = self._runs.observers if observers is None else observers
-        changed._runs = Runs(changed._account, observers)
+        changed = self._copy(evolve(self._account, settings=settings), owns_connections=False)
+        if observers is not None:
+            changed._runs = Runs(changed._account, observers)
         return changed
+
+    def _copy(self, account: Account, *, owns_connections: bool) -> Self:
+        copied = super()._copy(account, owns_connections=owns_connections)
+        copied._runs = Runs(account, self._runs.observers)
+        return copied
 
     # Runs
 

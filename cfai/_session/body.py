@@ -1,7 +1,8 @@
 """`StreamBody`: the body of an event stream, read chunk by chunk under its time limits."""
 
 import asyncio
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 import aiohttp
 from attrs import define, field
@@ -52,9 +53,9 @@ class _StreamTimer:
         self._since = None
 
     def stop(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
+        handle, self._handle = self._handle, None
+        if handle is not None and not self._loop.is_closed():
+            handle.cancel()
 
     def _expiries(self, now: float) -> Iterator[tuple[float, Phase, float]]:
         """When each limit expires if nothing happens until then, its phase, and its seconds."""
@@ -163,5 +164,6 @@ class StreamBody:
         self._response.close()
         self._loop.release(self._response)
 
-    def __del__(self) -> None:
-        self.close()
+    def __del__(self, is_exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_exiting():  # The modules that closing needs may be gone.
+            self.close()

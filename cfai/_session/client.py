@@ -1,14 +1,23 @@
 """`Client`: the base of all clients."""
 
-from typing import Self
+from copy import deepcopy
+from typing import Any, NoReturn, Self
 
+from attrs import evolve
+
+from cfai._session.account import Account
 from cfai._session.session import Session
 from cfai.settings import Settings
 
 
 class Client:
-    """A client with settings and a session. Use it in `async with`, or close it with `aclose`."""
+    """A client with settings and a session. Use it in `async with`, or close it with `aclose`.
 
+    A copy (`copy.copy`) shares the connections and does not close them. A deep copy has the same
+    settings, credentials and budget, and opens its own connections. A client cannot be pickled.
+    """
+
+    _account: Account
     _settings: Settings
     _session: Session
     _owns_connections: bool
@@ -16,6 +25,28 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._settings.base_url}>"
+
+    def __copy__(self) -> Self:
+        return self._copy(self._account, owns_connections=False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        account = evolve(self._account, session=deepcopy(self._session, memo))
+        return self._copy(account, owns_connections=True)
+
+    def __reduce__(self) -> NoReturn:
+        name = type(self).__name__
+        raise TypeError(
+            f"a {name} can't be pickled, because it has connections and credentials:"
+            f" create a {name} in the other process"
+        )
+
+    def _copy(self, account: Account, *, owns_connections: bool) -> Self:
+        """A client with the same attributes and another account."""
+        copied = object.__new__(type(self))
+        vars(copied).update(vars(self))
+        copied._account, copied._owns_connections = account, owns_connections
+        copied._settings, copied._session = account.settings, account.session
+        return copied
 
     async def __aenter__(self) -> Self:
         return self

@@ -2,8 +2,11 @@
 
 import asyncio
 import os
+import warnings
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from typing import Any, NoReturn, Self
+from weakref import finalize, ref
 
 import aiohttp
 
@@ -16,7 +19,10 @@ from cfai.errors import ConfigError
 
 
 class Connections:
-    """One aiohttp session per event loop, created on first use and closed with its loop."""
+    """One aiohttp session per event loop, created on first use and closed with its loop.
+
+    A copy by `deepcopy` has the same limits and no connections yet.
+    """
 
     def __init__(
         self, *, limit: int, session: aiohttp.ClientSession | None, concurrency: Concurrency = None
@@ -24,11 +30,25 @@ class Connections:
         check_at_least("limit", limit, 1)
         self.limit = limit
         self.throttles: Throttles = Throttles(concurrency, limit)
+        self._concurrency = concurrency
         self._user_session = session
+        self._was_forked = False
+        self.closed: bool = False
+        self._start()
+
+    def _start(self) -> None:
+        """Begin without sessions, and close those to come if nobody else does."""
         self._pid = os.getpid()
         self._loops: dict[asyncio.AbstractEventLoop, LoopSession] = {}
-        self._inherited: list[object] = []
-        self.closed: bool = False
+        self._finalizer = finalize(self, _close_forgotten, self._loops, self._pid, ref(self))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return type(self)(
+            limit=self.limit, session=self._user_session, concurrency=self._concurrency
+        )
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("connections can't be pickled: create a client in the other process")
 
     def throttle_for_call(self, model: str) -> Throttle | None:
         """The throttle of a single call of *model*, if one is needed."""
@@ -61,7 +81,7 @@ class Connections:
             )
         elif session.closed:
             raise ConfigError("the session that was passed is closed")
-        elif self._inherited or any(other is not loop for other in list(self._loops)):
+        elif self._was_forked or any(other is not loop for other in list(self._loops)):
             raise ConfigError(
                 "the session that was passed belongs to another event loop or process:"
                 " omit `session`, so that each loop gets its own"
@@ -69,7 +89,8 @@ class Connections:
         loop_session = LoopSession(session, connector, self.limit)
         # Other threads may use the dictionary at the same time, so it is changed item by item.
         for other in [other for other in list(self._loops) if other.is_closed()]:
-            self._loops.pop(other, None)
+            if (unused := self._loops.pop(other, None)) is not None:
+                unused.close_outside_loop()
         self._loops[loop] = loop_session
         if self._user_session is None:
             loop_session.close_with_loop()
@@ -77,10 +98,10 @@ class Connections:
 
     def _leave_to_parent(self) -> None:
         """After a fork, forget the sessions: their sockets belong to the parent process."""
-        # References stay: deleting the sockets would remove them from the poll set shared with the
-        # parent.
-        self._inherited.append(self._loops)
-        self._pid, self._loops = os.getpid(), {}
+        _inherited.append(self._loops)
+        self._finalizer.detach()
+        self._was_forked = True
+        self._start()
 
     async def aclose(self) -> None:
         """Close all connections, except those of a session that the user passed."""
@@ -93,8 +114,36 @@ class Connections:
             elif loop.is_running():
                 asyncio.run_coroutine_threadsafe(loop_session.aclose(), loop)
             else:
-                continue  # The session is closed when its loop shuts down.
+                loop_session.close_outside_loop()
             self._loops.pop(loop, None)
+
+
+_inherited: list[object] = []
+"""The sessions of clients that a fork copied. Deleting their sockets would remove them from the
+poll set that is shared with the parent process."""
+
+
+def _close_forgotten(
+    loops: "dict[asyncio.AbstractEventLoop, LoopSession]",
+    pid: int,
+    connections: "ref[Connections]",
+) -> None:
+    """Close the sessions of a client that is deleted, or exists when the interpreter exits."""
+    if pid != os.getpid():
+        _inherited.append(loops)
+        return
+    was_deleted = connections() is None
+    was_forgotten = False
+    for loop, loop_session in list(loops.items()):
+        was_forgotten |= loop_session.is_open and not loop.is_closed()
+        # Without references, a session is closed by its running loop; see `close_with_loop`.
+        if not loop.is_running():
+            loop_session.close_outside_loop()
+    if was_deleted:
+        loops.clear()
+        if was_forgotten:
+            message = "a client of cfai was never closed: use `async with`, or await its `aclose()`"
+            warnings.warn(message, ResourceWarning, stacklevel=2)
 
 
 class LoopSession:
@@ -137,6 +186,27 @@ class LoopSession:
         with suppress(StopIteration):
             self._closer.asend(None).send(None)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a session to close. The user's is not ours to close."""
+        return self._closer is not None and not self.session.closed
+
+    def close_outside_loop(self) -> None:
+        """Close the session without waiting. Its loop does not run, and perhaps never will."""
+        self.timer.stop()
+        if self._closer is None or self._connector is None:
+            return
+        if not self.timer.loop.is_closed():
+            _close_responses(self._open)
+            self._connector.close_idle()
+            self.session.detach()
+        # With a closed loop or a detached session, there is nothing to wait for.
+        with suppress(StopIteration):
+            self._closer.aclose().send(None)
+        for response in self._open:  # aiohttp keeps their connections if the loop is closed.
+            if response.connection is not None:
+                response.connection.close()
+
     async def aclose(self) -> None:
         """Close the responses, and the session unless it is the user's."""
         _close_responses(self._open)
@@ -158,4 +228,5 @@ async def _close_at_exit(
 def _close_responses(responses: set[aiohttp.ClientResponse]) -> None:
     # If only the session were closed, tasks that read from a response would wait forever.
     for response in list(responses):
-        response.close()
+        with suppress(RuntimeError):  # The event loop is closed, and whoever waits on it is lost.
+            response.close()

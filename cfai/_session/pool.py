@@ -105,3 +105,13 @@ class Connector(aiohttp.TCPConnector):
                 protocol.take(connection)
                 return connection
             connection.close()
+
+    def close_idle(self) -> None:
+        """Close the connections that no request uses, while the event loop does not run."""
+        for connections in self._conns.values():
+            for protocol, _ in connections:
+                protocol.close()
+
+    def __del__(self) -> None:
+        # aiohttp's would log "Unclosed connector". `LoopSession` closes it, or its loop is gone.
+        pass

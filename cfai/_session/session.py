@@ -12,7 +12,7 @@ from functools import lru_cache
 from io import BytesIO
 from math import inf
 from threading import RLock
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, Self, TypeVar
 
 import aiohttp
 from attrs import frozen
@@ -83,7 +83,10 @@ class Spent:
 
 
 class Spending:
-    """Adds up the costs of a client and its copies, which may run in several threads."""
+    """Adds up the costs of a client and its copies, which may run in several threads.
+
+    All copies share it, deep ones too: a budget is for all of them together.
+    """
 
     def __init__(self, budget: float | None = None) -> None:
         if budget is not None and not (is_finite_number(budget) and budget >= 0):
@@ -95,6 +98,9 @@ class Spending:
         self._neurons = 0.0
         self._calls = 0
         self._unreported = 0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
 
     @property
     def spent(self) -> Spent:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
@@ -313,9 +314,9 @@ class Relay:
         """Close as async generators do. Closing twice is fine."""
         self.close()
 
-    def __del__(self) -> None:
-        # The constructor may have raised.
-        if hasattr(self, "_pending"):
+    def __del__(self, is_exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        # The constructor may have raised. At exit, the modules that closing needs may be gone.
+        if hasattr(self, "_pending") and not is_exiting():
             self.close()
 
 

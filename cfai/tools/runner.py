@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextlib import suppress
 from typing import Any, Literal, Protocol, Self
 
@@ -209,7 +210,9 @@ class ToolRun(RelaySource):
         self._tools.clear()
         self._toolbox.close()
 
-    def __del__(self) -> None:
+    def __del__(self, is_exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        if is_exiting():  # The tasks ended with their loop.
+            return
         for task in getattr(self, "_tools", {}).values():
             with suppress(RuntimeError):  # The loop is closed.
                 task.get_loop().call_soon_threadsafe(task.cancel)

@@ -57,10 +57,12 @@ async def ask(client=ai):
 """
 
 
-async def run_program(program: str, fake: FakeWorkersAI) -> tuple[int | None, str, str]:
-    """Run a program that talks to *fake*, with all warnings as errors."""
+async def run_program(
+    program: str, fake: FakeWorkersAI, *flags: str
+) -> tuple[int | None, str, str]:
+    """Run a program that talks to *fake*, by default with all warnings as errors."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", "-c", PROGRAM + program, fake.base_url),
+        *(sys.executable, *(flags or ("-W", "error")), "-c", PROGRAM + program, fake.base_url),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -105,19 +107,6 @@ except ConfigError as exc:
 """,
         "True\n",
         1,
-    ),
-    "dropped in its loop": (
-        """
-async def main():
-    client = WorkersAI(account_id="a", api_token="t", base_url=sys.argv[1])
-    print(await ask(client))
-    del client
-    gc.collect()
-    print(await ask())
-asyncio.run(main())
-""",
-        "Hello\nHello\n",
-        2,
     ),
     "a stream left open": (
         """
@@ -204,6 +193,182 @@ async def test_one_client_for_many_event_loops(fake: FakeWorkersAI, name: str) -
     assert await run_program(program, fake) == (0, printed, "")
     await fake.until(lambda: fake.connections == 0)
     assert fake.accepted == connections
+
+
+# What asyncio's debug mode logs about a slow machine.
+NO_DELAYS = """
+import logging
+logging.getLogger("asyncio").addFilter(lambda record: "Executing" not in record.msg)
+"""
+
+STREAMS = {
+    "a stream": 'kept = await ai.stream("@cf/stream/x", Prompt("Hello?")).open()',
+    "a stream that was read": """
+    kept = ai.stream("@cf/stream/x", Prompt("Hello?"))
+    await anext(kept)
+""",
+    "the relay of a stream": """
+    kept = ai.stream("@cf/stream/x", Prompt("Hello?")).sse()
+    await anext(kept)
+""",
+    "a tool run": """
+    kept = ai.run_tools("@cf/stream/x", "Hello?", tools=[], stream=True)
+    await anext(kept)
+""",
+    "a client": 'kept = WorkersAI(account_id="a", api_token="t", base_url=sys.argv[1])\n'
+    "    await ask(kept)",
+}
+
+
+@pytest.mark.parametrize("in_cycle", [False, True])
+@pytest.mark.parametrize("name", STREAMS)
+async def test_what_is_open_at_exit_prints_nothing(
+    fake: FakeWorkersAI, name: str, in_cycle: bool
+) -> None:
+    """Not in Python's development mode, either."""
+    fake.on("@cf/stream").streams("Hel", asyncio.Event())
+    fake.always.answers(OK)
+    program = f"""{NO_DELAYS}
+async def main():
+    global kept
+    {STREAMS[name]}
+asyncio.run(main())
+kept = [kept]
+{"kept.append(kept)" if in_cycle else ""}
+"""
+    assert await run_program(program, fake, "-X", "dev") == (0, "", "")
+    await fake.until(lambda: fake.connections == 0)
+
+
+NO_SHUTDOWN = {
+    "closed loops": """
+for _ in range(3):
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(ask())
+    loop.close()
+""",
+    "a loop that is never closed": """
+loop = asyncio.new_event_loop()
+loop.run_until_complete(ask())
+""",
+    "a stream of a closed loop": """
+loop = asyncio.new_event_loop()
+kept = loop.run_until_complete(ai.stream("@cf/stream/x", Prompt("Hello?")).open())
+loop.close()
+""",
+    "a stream of a loop that is never closed": """
+loop = asyncio.new_event_loop()
+kept = loop.run_until_complete(ai.stream("@cf/stream/x", Prompt("Hello?")).open())
+""",
+    "a client that is closed in another loop": """
+loop = asyncio.new_event_loop()
+loop.run_until_complete(ask())
+asyncio.run(ai.aclose())
+""",
+    "a client that is deleted after its loop was closed": """
+loop = asyncio.new_event_loop()
+loop.run_until_complete(ask())
+loop.close()
+ask.__defaults__ = ()
+ai.cycle = ai
+del ai
+gc.collect()
+""",
+    "a client that is deleted before its loop is closed": """
+loop = asyncio.new_event_loop()
+loop.run_until_complete(ask())
+ask.__defaults__ = ()
+ai.cycle = ai
+del ai
+gc.collect()
+loop.close()
+""",
+    "a client and a loop that are deleted together": """
+def work():
+    client = WorkersAI(account_id="a", api_token="t", base_url=sys.argv[1])
+    asyncio.new_event_loop().run_until_complete(ask(client))
+work()
+gc.collect()
+""",
+    "a thread that still runs": """
+reads = threading.Event()
+async def read():
+    kept = await ai.stream("@cf/stream/x", Prompt("Hello?")).open()
+    await anext(kept)
+    reads.set()
+    await anext(kept)
+threading.Thread(target=asyncio.run, args=[read()], daemon=True).start()
+reads.wait()
+""",
+}
+
+
+@pytest.mark.parametrize("name", NO_SHUTDOWN)
+async def test_loops_without_a_shutdown_leave_no_noise(fake: FakeWorkersAI, name: str) -> None:
+    """Nothing about unclosed sessions or connections is logged."""
+    fake.on("@cf/stream").streams("Hel", asyncio.Event())
+    fake.always.answers(OK)
+    assert await run_program(NO_SHUTDOWN[name], fake, "-u") == (0, "", "")
+    await fake.until(lambda: fake.connections == 0)
+
+
+FORGOTTEN = {
+    "without references": "del client",
+    "in a cycle": "client.cycle = client; del client; gc.collect()",
+    "in a cycle with its stream": """
+    client.kept = [client, await client.stream("@cf/stream/x", Prompt("Hello?")).open()]
+    del client
+    gc.collect()
+""",
+    "with its copies": """
+    client.kept = [client, client.with_options(), client.with_options()]
+    del client
+    gc.collect()
+""",
+}
+
+
+@pytest.mark.parametrize("name", FORGOTTEN)
+async def test_a_client_that_is_never_closed_warns_once(fake: FakeWorkersAI, name: str) -> None:
+    """In the SDK's words, and its connections are closed."""
+    fake.on("@cf/stream").streams("Hel", asyncio.Event())
+    fake.always.answers(OK)
+    program = f"""
+async def main():
+    client = WorkersAI(account_id="a", api_token="t", base_url=sys.argv[1])
+    await ask(client)
+    {FORGOTTEN[name]}
+    print("goes on")
+    await ask()
+asyncio.run(main())
+"""
+    await check_warning(fake, program, "goes on\n")
+
+
+async def check_warning(fake: FakeWorkersAI, program: str, printed: str) -> None:
+    code, out, errors = await run_program(program, fake, "-W", "always::ResourceWarning")
+    assert (code, out, errors.count("never closed")) == (0, printed, 1), errors
+    assert "ResourceWarning: a client of cfai was never closed: use `async with`" in errors
+    assert "Unclosed" not in errors
+    await fake.until(lambda: fake.connections == 0)
+
+
+async def test_a_client_forgotten_between_two_runs_of_its_loop_warns_once(
+    fake: FakeWorkersAI,
+) -> None:
+    """Its connections are closed when the loop runs again."""
+    fake.always.answers(OK)
+    program = """
+loop = asyncio.new_event_loop()
+loop.run_until_complete(ask())
+ask.__defaults__ = ()
+ai.cycle = ai
+del ai
+gc.collect()
+loop.run_until_complete(asyncio.sleep(0))
+loop.close()
+"""
+    await check_warning(fake, program, "")
 
 
 FORKS = {
