@@ -112,6 +112,6 @@ class Connector(aiohttp.TCPConnector):
             for protocol, _ in connections:
                 protocol.close()
 
-    def __del__(self) -> None:
+    def __del__(self, *_: Any) -> None:
         # aiohttp's would log "Unclosed connector". `LoopSession` closes it, or its loop is gone.
         pass
