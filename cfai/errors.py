@@ -1,6 +1,6 @@
 """All exceptions of the SDK.
 
-CfaiError
+CfaiError                           (.failed_models)
 ├── ConfigError                     no account, no credentials, or settings that cannot work
 ├── InputError(ValueError)          an argument is invalid; nothing was sent
 │   └── BudgetExceeded              the client's budget is used up (.budget, .spent)
@@ -39,6 +39,7 @@ The service's code decides over the HTTP status; see `CODES`.
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from cfai.meta import Meta
@@ -57,7 +58,23 @@ Phase = Literal["connect", "pool", "response", "idle", "content", "total"]
 
 
 class CfaiError(Exception):
-    """The base of all exceptions of the SDK."""
+    """The base of all exceptions of the SDK.
+
+    Attributes:
+        failed_models: If the call named several models: those that failed before this error, in
+            order, each with its own error. They are notes of the error, too.
+    """
+
+    failed_models: Mapping[str, "CfaiError"] = MappingProxyType({})
+
+    def add_failed_models(self, failed: Mapping[str, "CfaiError"]) -> None:
+        """Keep the errors of the models that were asked before."""
+        if not failed:
+            return
+        self.failed_models = dict(failed)
+        for model, error in failed.items():
+            problem = str(error).partition("\n")[0]
+            self.add_note(f"before that, {model} failed: {type(error).__name__}: {problem}")
 
     # The default would call the class with `args` only, without the keyword arguments.
     def __reduce__(self) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ class Meta:
     """The id of the inference in Workers AI (`cf-ai-req-id`)."""
 
     attempts: int = 1
-    """How many times the request was sent, including the successful attempt."""
+    """How many requests the call has sent: all attempts, on every route and to every model."""
 
     elapsed: float = 0.0
     """Seconds from the call to the answer, with all attempts and the delays between them."""
@@ -65,3 +65,6 @@ class Meta:
 
     routing_decision_id: str | None = None
     """The id of the choice (`cf-aig-routing-decision-id`)."""
+
+    model: str | None = None
+    """The model that answered, as named in the call, which may have named several."""

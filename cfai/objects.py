@@ -27,6 +27,7 @@ from cfai._types.read import TypeMismatch, read_value
 from cfai._types.schema import json_schema
 from cfai.conversation import Conversation
 from cfai.errors import InputError, ParseError
+from cfai.resources.fallback import ModelNames, move_to_front
 from cfai.resources.runs import RunInput
 from cfai.settings import Options
 from cfai.tasks import Prompt, Text, TextGeneration
@@ -52,7 +53,7 @@ class TextClient(Protocol):
     """What `parse` needs of `WorkersAI`."""
 
     def run(
-        self, model: str, task: TextTask, *, stream: Literal[False], options: Options | None
+        self, model: ModelNames, task: TextTask, *, stream: Literal[False], options: Options | None
     ) -> Awaitable[Text]:
         """Run *model* on *task*."""
 
@@ -191,7 +192,7 @@ def _rank(candidate: Candidate) -> tuple[bool, ...]:
 
 async def parse(
     client: TextClient,
-    model: str,
+    model: ModelNames,
     task: RunInput,
     *,
     into: Any,
@@ -213,6 +214,7 @@ async def parse(
         if not repair:
             raise _parse_error(answer, into, problem) from problem
         task = _repair_task(task, answer.text, problem)
+        model = move_to_front(model, answer.meta.model)
     return read(await client.run(model, task, stream=False, options=options), into)
 
 

@@ -110,11 +110,13 @@ class Retry:
     """A failed attempt that will be repeated; the argument of `Retries.on_retry`."""
 
     attempt: int
-    """Number of the failed attempt; 1 is the first."""
+    """Number of the failed attempt, counted over the whole call; 1 is the first."""
     failure: CfaiError
     """The error of the failed attempt."""
     pause: float
     """Seconds until the next attempt."""
+    model: str | None = field(default=None, kw_only=True)
+    """The model that is asked next, if it is another one of a list; `None` for the same."""
 
 
 @frozen(kw_only=True)
@@ -124,13 +126,17 @@ class Retries:
     Repeated are failed connects, 408, 429 (but not a used-up quota: 3036, 4006), 5xx, the codes
     3007, 3008, 3010, 3040 and 3046, and connections lost before an answer. The delay before retry
     *n* (from 0) is random, uniform from 0 to `min(cap, base * 2**n)` seconds, unless the service
-    sends one.
+    sends one. If the service is busy (429 with code 3040 or another, 503, 529), it is uniform over
+    the upper half of 0 to `min(cap, base * 2**(n + 1))` seconds.
     """
 
     max: int = field(default=2, validator=at_least(0))
     """Attempts after the first; 0 disables retries."""
+    max_busy: int = field(default=6, validator=at_least(0))
+    """The same if the service is busy (429, 503, 529), with longer delays: by default, 15 to 31
+    seconds in all. Not used unless it is larger than `max`, and `max` is not 0."""
     base: float = field(default=0.5, validator=seconds)
-    """Seconds; the upper bound of the first delay."""
+    """Seconds; the upper bound of the first delay. Twice that if the service is busy."""
     cap: float = field(default=8.0, validator=seconds)
     """Seconds; the upper bound of all random delays."""
     max_wait: float = field(default=60.0, validator=seconds)
@@ -318,7 +324,7 @@ class Options:
     """Calls with the same value reach the same machine, and can use its prefix cache.
     Sent as `x-session-affinity`. Source: Cloudflare docs, Workers AI, "Prompt caching"."""
     reject_if_busy: bool | None = field(default=None, validator=is_boolean)
-    """Fail the call at once (429, code 3040) instead of queueing it.
+    """Fail the call at once (429, code 3040) instead of queueing it, without `Retries.max_busy`.
     Source: Cloudflare docs, Workers AI, "Reject if busy"."""
     tags: tuple[str, ...] | None = field(default=None, converter=_tags, validator=_check_tags)
     """At most 5 tags for the logs, each of 1 to 50 letters, digits and `:-./@`."""
@@ -375,11 +381,14 @@ class Settings:
             return self
         if not isinstance(options, Options):
             raise InputError(f"options must be Options, got {format_value(options)}")
-        changes = {
+        changes: dict[str, Any] = {
             name: value
             for name in ("timeouts", "retries", "gateway")
             if (value := getattr(options, name)) is not None
         }
+        if options.reject_if_busy:
+            retries = changes.get("retries", self.retries)
+            changes["retries"] = attrs.evolve(retries, max_busy=0)
         if options.headers:
             changes["headers"] = {**self.headers, **options.headers}
         return attrs.evolve(self, **changes) if changes else self

@@ -13,6 +13,7 @@ from cfai._session.connections import Connections
 from cfai._session.credentials import resolve_credentials, resolve_settings
 from cfai._session.limits import Concurrency
 from cfai._session.session import Session, Spending, Spent
+from cfai.resources.fallback import ModelNames, read_models
 from cfai.resources.keywords import check_keywords
 from cfai.resources.queue import QueuedBatch, find_batch, submit_batch
 from cfai.resources.runs import (
@@ -180,7 +181,7 @@ class WorkersAI(Client):
     @overload
     async def run(
         self,
-        model: str,
+        model: ModelNames,
         task: Task[A],
         *,
         stream: Literal[False] | None = None,
@@ -189,7 +190,7 @@ class WorkersAI(Client):
     @overload
     async def run(
         self,
-        model: str,
+        model: ModelNames,
         task: TextInput,
         *,
         stream: Literal[False] | None = None,
@@ -198,7 +199,7 @@ class WorkersAI(Client):
     @overload
     async def run(
         self,
-        model: str,
+        model: ModelNames,
         task: Task[Any] | TextInput,
         *,
         stream: Literal[True],
@@ -207,7 +208,7 @@ class WorkersAI(Client):
     @overload
     async def run(
         self,
-        model: str,
+        model: ModelNames,
         task: Mapping[str, Any],
         *,
         stream: bool | None = None,
@@ -215,7 +216,7 @@ class WorkersAI(Client):
     ) -> Any: ...
     async def run(
         self,
-        model: str,
+        model: ModelNames,
         task: RunInput | TextInput,
         *,
         stream: bool | None = None,
@@ -225,7 +226,8 @@ class WorkersAI(Client):
         """Run *model* on *task*.
 
         Args:
-            model: The model's name, such as `@cf/meta/llama-3.1-8b-instruct-fast`.
+            model: The model's name, such as `@cf/meta/llama-3.1-8b-instruct-fast`; or a list: if
+                one is retired, busy or failing, the next is asked, and `meta.model` names it.
             task: The input. A string is short for a `Prompt`, a list of messages for a
                 `TextGeneration`. A mapping is sent as it is, for any model and any input.
             stream: Return an open `TokenStream`. If omitted, the task's own `stream` decides, which
@@ -250,7 +252,7 @@ class WorkersAI(Client):
 
     def stream(
         self,
-        model: str,
+        model: ModelNames,
         task: RunInput | TextInput,
         *,
         options: Options | None = None,
@@ -268,7 +270,8 @@ class WorkersAI(Client):
         ```
 
         Args:
-            model: The model's name.
+            model: The model's name, or a list of names as for `run`. After the first event of a
+                stream, no other model is asked.
             task: A string or a `Prompt`, a list of messages or a `TextGeneration`, or any input of
                 a model that streams.
             options: Options for this call only.
@@ -298,7 +301,7 @@ class WorkersAI(Client):
 
     def run_tools(
         self,
-        model: str,
+        model: ModelNames,
         messages: TextGeneration | TextInput,
         *,
         tools: Iterable[AnyTool],
@@ -321,7 +324,8 @@ class WorkersAI(Client):
         model passes wrong arguments or an unknown name, it is told so and can correct itself.
 
         Args:
-            model: The model's name.
+            model: The model's name, or a list of names as for `run`. The model that answered a turn
+                is asked first in the next.
             messages: The conversation so far, or a string for a single message of the user; or a
                 `TextGeneration`, to set its other fields. Its `tool_choice` holds for the first
                 turn, so that a forced call is not forced again.
@@ -351,7 +355,7 @@ class WorkersAI(Client):
         toolbox = Toolbox(tools, secrets=self._settings.for_call(options).secrets)
         return ToolRun(
             self,
-            model,
+            model if isinstance(model, str) else read_models(model),
             task,
             toolbox,
             max_steps=max_steps,
@@ -363,7 +367,7 @@ class WorkersAI(Client):
     @overload
     async def parse(
         self,
-        model: str,
+        model: ModelNames,
         task: Prompt | TextGeneration | TextInput,
         *,
         into: type[T],
@@ -373,7 +377,7 @@ class WorkersAI(Client):
     @overload
     async def parse(
         self,
-        model: str,
+        model: ModelNames,
         task: Prompt | TextGeneration | TextInput,
         *,
         into: Any,
@@ -382,7 +386,7 @@ class WorkersAI(Client):
     ) -> Any: ...
     async def parse(
         self,
-        model: str,
+        model: ModelNames,
         task: RunInput | TextInput,
         *,
         into: Any,
@@ -393,7 +397,7 @@ class WorkersAI(Client):
         """Run *model* on *task* and return its answer as a value of type *into*.
 
         Args:
-            model: The name of a model that has JSON mode.
+            model: The name of a model that has JSON mode, or a list of names as for `run`.
             task: The input. A string is short for a `Prompt`, a list of messages for a
                 `TextGeneration`.
             into: An attrs class, a dataclass, a TypedDict or a named tuple; or strings, numbers,
@@ -419,7 +423,7 @@ class WorkersAI(Client):
 
     async def decide(
         self,
-        model: str,
+        model: ModelNames,
         state: str | Mapping[str, Any] | Sequence[Any],
         *,
         into: type[T],
@@ -448,7 +452,7 @@ class WorkersAI(Client):
         ```
 
         Args:
-            model: The model's name, such as `@cf/cloudflare/clef`.
+            model: The model's name, such as `@cf/cloudflare/clef`, or a list of names as for `run`.
             state: What to decide about: text, an object or a list.
             into: An attrs class, a dataclass, a TypedDict or a named tuple of 1 to 64 fields.
             images: Up to 4 images, as in `Decide`.
@@ -476,7 +480,7 @@ class WorkersAI(Client):
 
     async def extract(
         self,
-        model: str,
+        model: ModelNames,
         text: str,
         *,
         into: type[T],
@@ -506,7 +510,8 @@ class WorkersAI(Client):
         The facts about Clairic are compiled and not official; see `Extract`.
 
         Args:
-            model: The model's name, such as `@cf/cloudflare/clairic`.
+            model: The model's name, such as `@cf/cloudflare/clairic`, or a list of names as for
+                `run`.
             text: The text. It may be empty only if there are images.
             into: An attrs class, a dataclass, a TypedDict or a named tuple of 1 to 100 fields.
             images: Up to 4 images, as in `Extract`.
@@ -602,8 +607,13 @@ class WorkersAI(Client):
 
         check_keywords("embed_many", job.keys() - JobOptions.__annotations__.keys())
         plan = Plan(model, **job)
-        self._settings.for_call(options)
-        runs = EmbeddingRuns(self._runs, model, options, plan.pooling, plan.truncate)
+        # The job waits for a busy model by itself.
+        retries = evolve(self._settings.for_call(options).retries, max_busy=0)
+        account = evolve(self._account, settings=evolve(self._settings, retries=retries))
+        options = None if options is None else evolve(options, retries=None)
+        runs = EmbeddingRuns(
+            Runs(account, self._runs.observers), model, options, plan.pooling, plan.truncate
+        )
         return EmbeddingJob(
             runs, self._session.connections.throttles, texts, plan, endpoint=self._settings.base_url
         )

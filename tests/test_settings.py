@@ -77,6 +77,7 @@ def test_delays_are_finite_and_not_negative(name: str) -> None:
     ("kind", "name", "least"),
     [
         (Retries, "max", 0),
+        (Retries, "max_busy", 0),
         (Gateway, "cache_ttl", 0),
         (Gateway, "request_timeout", 1),
         (Gateway, "max_attempts", 1),

@@ -114,7 +114,13 @@ async def test_the_model_is_sent_literally_in_the_path(fake: FakeWorkersAI, mode
         None,
         7,
         b"@cf/a",
-        ["@cf/a"],
+        [],
+        ["@cf/a?b"],
+        ["@cf/a", "@cf/../a"],
+        ["@cf/a", None],
+        [["@cf/a"]],
+        {"@cf/a"},
+        iter(["@cf/a"]),
     ],
 )
 async def test_invalid_models_are_refused(fake: FakeWorkersAI, model: Any) -> None:

@@ -111,6 +111,17 @@ async def short_forms_generate_text(ai: WorkersAI, m: str, talk: Conversation) -
     assert_type(await ai.run_tools(m, "x", tools=[]), ToolOutcome)
 
 
+async def a_model_may_be_a_list(ai: WorkersAI, names: list[str], fixed: tuple[str, str]) -> None:
+    assert_type(await ai.run(names, "x"), Text)
+    assert_type(await ai.run(fixed, [user("x")]), Text)
+    assert_type(await ai.run(names, Translation("x", "fr")), Translated)
+    assert_type(await ai.run(names, "x", stream=True), TokenStream)
+    assert_type(ai.stream(fixed, "x"), TokenStream)
+    assert_type(await ai.parse(names, "x", into=Recipe), Recipe)
+    assert_type(await ai.run_tools(names, "x", tools=[]), ToolOutcome)
+    assert_type((await ai.run(names, "x")).meta.model, str | None)
+
+
 def fields_of_a_chat(tool: Tool) -> str | None:
     task = TextGeneration([user("x")], tool_choice=tool, stop=["a"], thinking=False)
     Prompt("x", reasoning_effort=None, n=1, stop="a", stream_options={"include_usage": True})

@@ -32,7 +32,10 @@ _RESERVED_HEADERS: Final = re.compile(
 
 @define(eq=False, repr=False)
 class CallObservation:
-    """Passes what happens in one call on to its observers. It starts once and ends once."""
+    """Passes what happens in one call on to its observers. It starts once and ends once.
+
+    If the call falls back to another model, that starts and ends in turn.
+    """
 
     _observers: tuple[Observer, ...]
     _model: str = field(default="", init=False)
@@ -51,6 +54,7 @@ class CallObservation:
         """Report the start of a call to each observer, and keep the observations they return."""
         self._started = time.monotonic()
         self._model = model
+        self.is_over = False
         address = urlsplit(settings.base_url)
         call = Call(
             operation_of(task),

@@ -1,11 +1,18 @@
-"""Decides whether a failed attempt is repeated, and after how many seconds. Pure functions."""
+"""Decides whether and when a failed attempt is repeated, and whether another model is asked.
+
+All functions are pure.
+"""
 
 from collections.abc import Callable
+from typing import Final
 
 from cfai.errors import (
+    CapacityExceeded,
     CfaiError,
     ConnectError,
     ConnectionLost,
+    ModelRetired,
+    PermissionDenied,
     RateLimited,
     RequestTimeout,
     ServerError,
@@ -38,6 +45,23 @@ def should_retry(error: CfaiError, *, repeatable: bool) -> bool:
     return False
 
 
+_BUSY_STATUSES: Final = frozenset({503, 529})
+"""503: "a temporary overload or scheduled maintenance, which will likely be alleviated after some
+delay" (RFC 9110, section 15.6.4). 529: `overloaded_error` (Anthropic API, "Errors"); of Clef, too.
+"""
+
+
+def waits_for_capacity(retries: Retries, error: CfaiError) -> bool:
+    """Whether *error* says that the service is busy, and *retries* are more patient with that.
+
+    A blip is over after a second, and lack of capacity is not (NousResearch/hermes-agent#100470).
+    """
+    is_patient = retries.max_busy > retries.max > 0
+    if not is_patient or not isinstance(error, RateLimited | ServerError):
+        return False
+    return isinstance(error, RateLimited) or error.status in _BUSY_STATUSES
+
+
 def retry_delay(
     retries: Retries,
     attempt: int,
@@ -55,10 +79,29 @@ def retry_delay(
         seconds_left: Seconds to the deadline of the call; `None` if it has no deadline.
         random: Uniform over [0, 1): full jitter, so that many clients don't return at once.
     """
-    if attempt > retries.max or not should_retry(error, repeatable=repeatable):
+    limit = retries.max_busy if waits_for_capacity(retries, error) else retries.max
+    if attempt > limit or not should_retry(error, repeatable=repeatable):
         return None
     delay = backoff_delay(retries, attempt, error, random=random)
     return delay if delay is None or seconds_left is None or delay < seconds_left else None
+
+
+_CODE_OF_PAID_PLANS: Final = 5035
+
+
+def should_fall_back(error: CfaiError) -> bool:
+    """Whether another model may answer what one model failed at, after its retries.
+
+    It may if the model is retired, not part of the account's plan or busy, or if the service failed
+    on its way there. It would fail likewise at what concerns the request (400, 413, 422) or the
+    account (401, 403, the quota, a rate limit), and it must not be asked if the first one may still
+    answer (`Timeouts.response`), or has (`DecodeError`).
+    """
+    if isinstance(error, ModelRetired | CapacityExceeded):
+        return True
+    if isinstance(error, PermissionDenied):
+        return error.code == _CODE_OF_PAID_PLANS
+    return not isinstance(error, RateLimited) and should_retry(error, repeatable=True)
 
 
 def backoff_delay(
@@ -69,6 +112,11 @@ def backoff_delay(
     `None` if the service asks for a longer delay than `retries.max_wait`.
     """
     retry_after = error.retry_after if isinstance(error, StatusError) else None
-    if retry_after is None:
-        return random() * min(retries.cap, retries.base * 2.0 ** min(attempt - 1, 64))
-    return retry_after if retry_after <= retries.max_wait else None
+    if retry_after is not None:
+        return retry_after if retry_after <= retries.max_wait else None
+    doublings = min(attempt - 1, 64)
+    if waits_for_capacity(retries, error):
+        # Full jitter could use up all attempts within a second.
+        longest = min(retries.cap, retries.base * 2.0 ** (doublings + 1))
+        return longest * (1 + random()) / 2
+    return random() * min(retries.cap, retries.base * 2.0**doublings)

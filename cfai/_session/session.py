@@ -7,7 +7,7 @@ answers of a client cost, as the service reports it, and holds its budget.
 
 import asyncio
 import random
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from functools import lru_cache
 from io import BytesIO
 from math import inf
@@ -15,7 +15,7 @@ from threading import RLock
 from typing import Any, NamedTuple, NoReturn, Self, TypeVar
 
 import aiohttp
-from attrs import frozen
+from attrs import evolve, frozen
 from yarl import URL
 
 from cfai._session.body import StreamBody
@@ -23,7 +23,7 @@ from cfai._session.connections import Connections, LoopSession
 from cfai._session.errors import raise_error, timeout_error, translate_error
 from cfai._session.pool import ReusedConnectionLost
 from cfai._session.redaction import redact_error
-from cfai._session.retries import retry_delay
+from cfai._session.retries import retry_delay, should_fall_back
 from cfai._session.throttle import Permit, Throttle
 from cfai._session.timeouts import Deadline
 from cfai._session.uploads import Upload
@@ -43,6 +43,7 @@ from cfai.errors import (
     InputError,
     ModelRetired,
 )
+from cfai.meta import Meta
 from cfai.profiles import identify_retired_model
 from cfai.settings import Retry, Settings
 
@@ -162,7 +163,10 @@ class Session:
         """
         if deadline is None:
             deadline = Deadline(total=settings.timeouts.total)
-        for number in range(1, settings.retries.max + 2):
+        number = 0
+        while True:
+            number += 1
+            deadline.attempts += 1
             try:
                 if throttle is None:
                     attempt = _Attempt(number, deadline, None)
@@ -178,8 +182,11 @@ class Session:
                 if isinstance(exc, ModelRetired) and request.model is not None:
                     identify_retired_model(exc, request.model)
                 redact_error(exc, settings.secrets)
+                retries = settings.retries
+                if deadline.may_fall_back and should_fall_back(exc):
+                    retries = evolve(retries, max_busy=0)
                 delay = retry_delay(
-                    settings.retries,
+                    retries,
                     number,
                     exc,
                     repeatable=request.repeatable,
@@ -188,10 +195,9 @@ class Session:
                 )
                 if delay is None:
                     raise
-                if settings.retries.on_retry is not None:
-                    settings.retries.on_retry(Retry(number, exc, delay))
+                if retries.on_retry is not None:
+                    retries.on_retry(Retry(deadline.attempts, exc, delay))
             await asyncio.sleep(delay)
-        raise AssertionError("the last attempt returns or raises")
 
     async def call_for_vectors(
         self,
@@ -201,6 +207,7 @@ class Session:
         read_response: Callable[[Response], T],
         open_stream: Callable[[StreamBody], Awaitable[T]] = reject_stream,
         throttle: Throttle | None = None,
+        deadline: Deadline | None = None,
     ) -> T:
         """Like `call`, for a response full of vectors, which are decoded afterwards.
 
@@ -213,6 +220,7 @@ class Session:
             read_response=lambda response: read_response(decoder.wrap(response)),
             open_stream=open_stream,
             throttle=throttle,
+            deadline=deadline,
         )
         try:
             for _ in decoder.steps():
@@ -286,9 +294,7 @@ class Session:
                 status, headers = response.status, response.headers
                 kind = responses.read_media_type(headers)
                 if responses.is_stream(status, kind, media=request.streams_media):
-                    meta = responses.read_meta(
-                        status, headers, attempts=number, elapsed=deadline.elapsed, media_type=kind
-                    )
+                    meta = _read_meta(request, status, headers, kind, deadline)
                     body = StreamBody(response, loop, meta, settings, deadline, request.model)
                     is_stream = True
                     return body
@@ -302,10 +308,21 @@ class Session:
         finally:
             if not is_stream:
                 loop.release(response)
-        meta = responses.read_meta(
-            status, headers, attempts=number, elapsed=deadline.elapsed, media_type=kind
-        )
+        meta = _read_meta(request, status, headers, kind, deadline)
         return Response(status, headers, data, meta)
+
+
+def _read_meta(
+    request: Request, status: int, headers: Mapping[str, str], media_type: str, deadline: Deadline
+) -> Meta:
+    return responses.read_meta(
+        status,
+        headers,
+        attempts=deadline.attempts,
+        elapsed=deadline.elapsed,
+        media_type=media_type,
+        model=request.model,
+    )
 
 
 async def _acquire_slot(loop: LoopSession, deadline: Deadline, seconds: float | None) -> None:

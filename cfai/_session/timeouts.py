@@ -14,11 +14,15 @@ _NEVER: Final = float("inf")
 
 @define(eq=False)
 class Deadline:
-    """When a call started, and how long it may take in total."""
+    """When a call started, how long it may take in total, and how many attempts it has made."""
 
     started: float = field(factory=time.monotonic)
     total: float | None = None
     """Seconds; `None` is no limit."""
+    attempts: int = 0
+    """Requests sent so far, on every route and to every model."""
+    may_fall_back: bool = False
+    """Whether another model is asked if the current one is busy."""
 
     @property
     def elapsed(self) -> float:

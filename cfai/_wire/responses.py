@@ -41,6 +41,7 @@ def read_meta(
     attempts: int,
     elapsed: float,
     media_type: str | None = None,
+    model: str | None = None,
 ) -> Meta:
     """Read the headers of a response into a `Meta`, except a *media_type* that is already read."""
     get = headers.get
@@ -65,6 +66,7 @@ def read_meta(
         get("cf-aig-routed-model"),
         get("cf-aig-routing-reason"),
         get("cf-aig-routing-decision-id"),
+        model,
     )
 
 

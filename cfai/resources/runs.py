@@ -42,6 +42,7 @@ from cfai._wire.responses import Response
 from cfai.errors import CfaiError, DecodeError, InputError, StreamUnsupported
 from cfai.profiles import profile
 from cfai.resources import queue
+from cfai.resources.fallback import ModelNames, ask_in_turn, read_models
 from cfai.resources.queue import BatchStatus, QueuedTask
 from cfai.settings import Options, Retries, Retry, Settings
 from cfai.tasks import (
@@ -93,7 +94,7 @@ _TYPED: Final = {
 """The same for models whose task is text generation in the service's words, or is not known."""
 
 
-def read_task(model: str, task: Any) -> RunInput:
+def read_task(model: ModelNames, task: Any) -> RunInput:
     """Return the task that *task* is short for. A task or a mapping is returned unchanged.
 
     Raises:
@@ -108,19 +109,34 @@ def read_task(model: str, task: Any) -> RunInput:
     return Prompt(task) if isinstance(task, str) else TextGeneration(task)
 
 
-def check_generates_text(model: str) -> None:
-    """Check that a model is not known to do something else.
+def check_generates_text(model: ModelNames) -> None:
+    """Check that a model, and each one of a list, is not known to do something else.
 
     Raises:
         InputError: It does. The message names what it takes.
     """
+    for name in read_models(model):
+        _check_generates_text(name)
+
+
+def _check_generates_text(model: str) -> None:
     for start, way in _TYPED.items():
-        if str(model).startswith(start):
+        if model.startswith(start):
             raise InputError(f"{model} does not generate text: {way}")
-    kind = profile(str(model)).task
+    kind = profile(model).task
     if kind not in (None, "Text Generation"):
         way = _OTHER_INPUTS.get(kind, "pass a mapping of its fields")
         raise InputError(f"{model} does not generate text (its task is {kind}): {way}")
+
+
+def _check_no_embeddings(models: Sequence[str], task: RunInput) -> None:
+    """Check that no vectors of another model can stand in for those of the first."""
+    kinds = {profile(model).task for model in models}
+    if answer_spec(task).answer is Embeddings or kinds & {"Text Embeddings"}:
+        raise InputError(
+            "model must be a single name for embeddings: vectors of different models can't be"
+            f" compared, got {list(models)!r:.200}"
+        )
 
 
 def _check_streams(task: RunInput) -> None:
@@ -157,7 +173,7 @@ class Runs:
 
     def run(
         self,
-        model: str,
+        model: ModelNames,
         task: RunInput | TextInput,
         options: Options | None,
         *,
@@ -165,6 +181,8 @@ class Runs:
         throttle: Throttle | None = None,
     ) -> Awaitable[Any]:
         """Run *model* and return its answer, or an open stream. *throttle* replaces the model's."""
+        if not isinstance(model, str):
+            return self._run_with_fallback(read_models(model), task, options, stream)
         task = read_task(model, task)
         if stream or (stream is None and wants_stream(task)):
             return self.stream(model, task, options).open()
@@ -174,6 +192,44 @@ class Runs:
             return self._run_observed(model, task, options, throttle)
         return self._run(model, task, options, throttle)
 
+    async def _run_with_fallback(
+        self,
+        models: Sequence[str],
+        task: RunInput | TextInput,
+        options: Options | None,
+        stream: bool | None,
+    ) -> Any:
+        """Run the first of *models* that answers."""
+        task = read_task(models, task)
+        if stream or (stream is None and wants_stream(task)):
+            return await self.stream(models, task, options).open()
+
+        async def run(model: str, deadline: Deadline) -> Any:
+            throttle = self.account.session.connections.throttle_for_call(model)
+            if self.observers:
+                return await self._run_observed(model, task, options, throttle, deadline)
+            return await self._run(model, task, options, throttle, deadline=deadline)
+
+        settings = await self._check_models(models, task, options, stream=False)
+        return await ask_in_turn(models, settings, run)
+
+    async def _check_models(
+        self, models: Sequence[str], task: RunInput, options: Options | None, *, stream: bool
+    ) -> Settings:
+        """Check that each model takes the task, before the first one is asked.
+
+        Only the requests of the others are built here; they are built again if they are needed.
+
+        Returns:
+            The settings of the call.
+        """
+        settings = self.account.settings.for_call(options)
+        if len(models) > 1:
+            _check_no_embeddings(models, task)
+        for model in models[1:]:
+            await _build_request(settings, model, task, options, stream=stream)
+        return settings
+
     async def _run(
         self,
         model: str,
@@ -181,6 +237,7 @@ class Runs:
         options: Options | None,
         throttle: Throttle | None,
         observation: CallObservation | None = None,
+        deadline: Deadline | None = None,
     ) -> Any:
         session, spending = self.account.session, self.account.spending
         spending.check_budget()
@@ -206,6 +263,7 @@ class Runs:
                 read_response=read_response,
                 open_stream=open_stream,
                 throttle=throttle,
+                deadline=deadline,
             )
         except DecodeError as exc:
             spending.add(None if exc.meta is None else exc.meta.neurons)
@@ -237,7 +295,12 @@ class Runs:
             raise
 
     async def _run_observed(
-        self, model: str, task: RunInput, options: Options | None, throttle: Throttle | None
+        self,
+        model: str,
+        task: RunInput,
+        options: Options | None,
+        throttle: Throttle | None,
+        deadline: Deadline | None = None,
     ) -> Any:
         observation = self._observe()
         settings = self.account.settings.for_call(options)
@@ -245,7 +308,7 @@ class Runs:
         try:
             with observation.running():
                 options = observation.call_options(options, settings)
-                answer = await self._run(model, task, options, throttle, observation)
+                answer = await self._run(model, task, options, throttle, observation, deadline)
         except BaseException as exc:
             observation.fail(exc)
             raise
@@ -256,21 +319,28 @@ class Runs:
         return answer
 
     def stream(
-        self, model: str, task: RunInput | TextInput, options: Options | None
+        self, model: ModelNames, task: RunInput | TextInput, options: Options | None
     ) -> TokenStream:
         """Return a stream of the answer. It sends the request when it is opened."""
         from cfai.streaming.stream import TokenStream
 
-        task = read_task(model, task)
+        models = read_models(model)
+        task = read_task(models, task)
         _check_streams(task)
         spec = answer_spec(task)
         observation = self._observe() if self.observers else None
 
-        async def open_events() -> EventReader | Text:
+        async def open_model(model: str, deadline: Deadline | None = None) -> EventReader | Text:
             if observation is None:
-                return await self._open_events(model, task, spec, options)
+                return await self._open_events(model, task, spec, options, deadline)
             with self._opening(observation, model, task, options) as observed:
-                return await self._open_events(model, task, spec, observed)
+                return await self._open_events(model, task, spec, observed, deadline)
+
+        async def open_events() -> EventReader | Text:
+            if len(models) == 1:
+                return await open_model(models[0])
+            settings = await self._check_models(models, task, options, stream=True)
+            return await ask_in_turn(models, settings, open_model)
 
         return TokenStream(
             open_events,
@@ -331,19 +401,28 @@ class Runs:
         """Observe the opening of a stream; gives the options to open it with."""
         settings = self.account.settings.for_call(options)
         observation.start(settings, model, task, stream=True)
-        with observation.running():
-            yield observation.call_options(options, settings)
+        try:
+            with observation.running():
+                yield observation.call_options(options, settings)
+        except BaseException as exc:
+            observation.fail(exc)
+            raise
         observation.stream_began()
 
     async def _open_events(
-        self, model: str, task: RunInput, spec: AnswerSpec, options: Options | None
+        self,
+        model: str,
+        task: RunInput,
+        spec: AnswerSpec,
+        options: Options | None,
+        deadline: Deadline | None,
     ) -> EventReader | Text:
         """The events of a stream, or the whole text if the model does not stream."""
         from cfai.streaming.events import EventReader
 
         self.account.spending.check_budget()
         settings = self.account.settings.for_call(options)
-        deadline = Deadline(total=settings.timeouts.total)
+        deadline = deadline or Deadline(total=settings.timeouts.total)
 
         async def send(request: Request) -> EventReader | Text:
             return await self.account.session.call(
@@ -367,7 +446,7 @@ class Runs:
             except InputError:
                 raise exc from None  # The task is no chat.
             if settings.retries.on_retry is not None:
-                settings.retries.on_retry(Retry(1, exc, 0.0))
+                settings.retries.on_retry(Retry(deadline.attempts, exc, 0.0))
             return await send(request)
 
     def _observe(self) -> CallObservation:

@@ -153,7 +153,6 @@ def response_attributes(answer: Answer | None, raw: Any, meta: Meta) -> Attribut
     attributes: dict[str, Any] = {
         "gen_ai.embeddings.dimension.count": dimension,
         "gen_ai.response.finish_reasons": (replace_surrogates(reason),) if reason else None,
-        "http.request.resend_count": meta.attempts - 1 if meta.attempts > 1 else None,
         "http.response.status_code": meta.status,
         "cloudflare.ray_id": meta.ray_id,
         "cloudflare.ai_gateway.log_id": meta.gateway_log_id,

@@ -87,6 +87,7 @@ class _CallSpan(Observation):
         self._latest = 0.0
         """When the latest chunk arrived, in seconds since the call began."""
         self._chunks = 0
+        self._retries = 0
         # An open run may contain anything. The span has to end even if its attributes fail.
         if span.is_recording():
             with _log_errors("attributes of the request"):
@@ -108,6 +109,7 @@ class _CallSpan(Observation):
         return use_span(self._span, record_exception=False, set_status_on_exception=False)
 
     def retried(self, retry: Retry) -> None:
+        self._retries += 1
         self._span.add_event("retry", attributes.retry_attributes(retry))
 
     def began(self, seconds: float) -> None:
@@ -139,6 +141,8 @@ class _CallSpan(Observation):
             answer = attributes.text_answer(ending.answer)
             raw = getattr(ending.answer, "raw", None)
             response = attributes.response_attributes(answer, raw, ending.meta)
+        if self._retries:
+            response["http.request.resend_count"] = self._retries
         if model := response.get("gen_ai.response.model"):
             self._metric_attributes["gen_ai.response.model"] = model
         usage = attributes.usage_attributes(getattr(answer, "usage", None))

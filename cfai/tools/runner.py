@@ -14,6 +14,7 @@ from attrs import define, evolve, field
 from cfai._validators import check_at_least
 from cfai.conversation import Conversation
 from cfai.errors import InputError, StreamInterrupted, ToolLoopExceeded
+from cfai.resources.fallback import ModelNames, move_to_front
 from cfai.settings import Options
 from cfai.streaming.relay import Frame, RelaySource, call_frame
 from cfai.streaming.stream import TokenStream
@@ -39,11 +40,18 @@ class ModelClient(Protocol):
     """What a run needs of `WorkersAI`."""
 
     def run(
-        self, model: str, task: TextGeneration, *, stream: Literal[False], options: Options | None
+        self,
+        model: ModelNames,
+        task: TextGeneration,
+        *,
+        stream: Literal[False],
+        options: Options | None,
     ) -> Awaitable[Text]:
         """Run *model* on *task*."""
 
-    def stream(self, model: str, task: TextGeneration, *, options: Options | None) -> TokenStream:
+    def stream(
+        self, model: ModelNames, task: TextGeneration, *, options: Options | None
+    ) -> TokenStream:
         """Run *model* on *task*, and return its answer token by token."""
 
 
@@ -60,7 +68,8 @@ class ToolRun(RelaySource):
     """
 
     _client: ModelClient
-    _model: str
+    _model: ModelNames
+    """Of several models, the one that answered the latest turn comes first."""
     _task: TextGeneration
     _toolbox: Toolbox
     _max_steps: int = field(kw_only=True)
@@ -296,6 +305,7 @@ class ToolRun(RelaySource):
         """Record a turn of the model, and start the tools that it calls."""
         if self._failure is not None or self.cancelled:
             return  # Another task closed or cancelled the run meanwhile.
+        self._model = move_to_front(self._model, answer.meta.model)
         answer = evolve(answer, tool_calls=tuple(self._with_unique_ids(answer.tool_calls)))
         self._answer = answer
         self._events.append(Turn(answer))

@@ -35,7 +35,7 @@ from cfai.errors import (
 )
 from cfai.settings import Retries
 
-RETRIES = Retries(max=3, base=0.5, cap=8.0, max_wait=60.0)
+RETRIES = Retries(max=3, max_busy=0, base=0.5, cap=8.0, max_wait=60.0)
 
 
 def delay(
@@ -233,6 +233,82 @@ def test_retry_after_and_the_deadline_are_kept(
     assert delay(status(number, code, retry_after), seconds_left=seconds_left) == seconds
 
 
+# Error, and whether it says that the service is busy.
+BUSY: list[tuple[CfaiError, bool]] = [
+    (status(429), True),
+    (status(429, 3040), True),
+    (status(200, 3040), True),
+    (status(503), True),
+    (status(503, 3040), True),
+    (status(529), True),
+    (status(529, 5012), True),
+    (status(500), False),
+    (status(500, 3010), False),
+    (status(500, 8005), False),
+    (status(502), False),
+    (status(504), False),
+    (status(408, 3007), False),
+    (status(408, 3046), False),
+    (ConnectError("no"), False),
+    (ConnectionLost("cut"), False),
+    (StreamInterrupted("cut"), False),
+    (RequestTimeout("slow", phase="connect"), False),
+]
+
+
+@pytest.mark.parametrize(("error", "busy"), BUSY, ids=repr)
+def test_a_busy_service_is_waited_for(error: CfaiError, busy: bool) -> None:
+    """More attempts, whose delays have a lower bound: six of them could be over in a second."""
+    retries = Retries()
+    bounds = [(0.5, 1.0), (1.0, 2.0), (2.0, 4.0), (4.0, 8.0), (4.0, 8.0), (4.0, 8.0)]
+    if not busy:
+        bounds = [(0.0, 0.5), (0.0, 1.0)]
+    for attempt, (shortest, longest) in enumerate(bounds, 1):
+        assert delay(error, attempt, retries=retries, fraction=0.0) == shortest
+        assert delay(error, attempt, retries=retries, fraction=1.0) == longest
+    assert delay(error, len(bounds) + 1, retries=retries) is None
+
+
+@pytest.mark.parametrize(
+    ("retries", "attempts", "first_delay"),
+    [
+        (Retries(max=0), 0, None),
+        (Retries(max=0, max_busy=9), 0, None),
+        (Retries(max=1, max_busy=0), 1, 0.5),
+        (Retries(max=2, max_busy=2), 2, 0.5),
+        (Retries(max=2, max_busy=3), 3, 1.0),
+        (Retries(max=1), 6, 1.0),
+        (Retries(max=5), 6, 1.0),
+        (Retries(max=6), 6, 0.5),
+        (Retries(max=8), 8, 0.5),
+        (Retries(base=0), 6, 0.0),
+        (Retries(base=6), 6, 8.0),
+        (Retries(cap=0.25), 6, 0.25),
+    ],
+    ids=repr,
+)
+def test_max_busy_counts_if_it_is_larger_than_max(
+    retries: Retries, attempts: int, first_delay: float | None
+) -> None:
+    delays = [delay(status(429, 3040), attempt, retries=retries) for attempt in range(1, 10)]
+    assert delays[0] == first_delay
+    assert [found is not None for found in delays] == [True] * attempts + [False] * (9 - attempts)
+
+
+@pytest.mark.parametrize(("retry_after", "seconds"), [(0.0, 0.0), (20.0, 20.0), (61.0, None)])
+def test_a_busy_service_that_names_a_delay_is_obeyed(
+    retry_after: float, seconds: float | None
+) -> None:
+    for attempt in range(1, 7):
+        found = delay(status(429, 3040, retry_after), attempt, retries=Retries())
+        assert found == seconds
+
+
+def test_a_busy_service_is_waited_for_within_the_deadline() -> None:
+    assert delay(status(429, 3040), 5, retries=Retries(), seconds_left=8.0) is None
+    assert delay(status(429, 3040), 5, retries=Retries(), seconds_left=8.1) == 8.0
+
+
 def test_the_deadline_is_kept_after_connection_errors() -> None:
     for error in (ConnectError("no"), ConnectionLost("cut")):
         assert delay(error, seconds_left=0.4) is None
@@ -241,12 +317,13 @@ def test_the_deadline_is_kept_after_connection_errors() -> None:
 
 @given(
     st.sampled_from(ERRORS),
-    st.integers(1, 6),
+    st.integers(1, 10),
     st.none() | st.floats(0, 1e6),
     st.floats(0, 1, exclude_max=True),
     st.builds(
         Retries,
         max=st.integers(0, 5),
+        max_busy=st.integers(0, 8),
         base=st.floats(0, 100),
         cap=st.floats(0, 100),
         max_wait=st.floats(0, 100),
@@ -262,7 +339,7 @@ def test_a_delay_is_never_longer_than_allowed(
     """For any settings: finite, not negative, within the deadline and the bounds."""
     seconds = delay(row[0], attempt, retries=retries, seconds_left=seconds_left, fraction=fraction)
     if seconds is not None:
-        assert attempt <= retries.max
+        assert attempt <= max(retries.max, retries.max_busy)
         assert 0 <= seconds <= max(retries.cap, retries.max_wait)
         assert math.isfinite(seconds)
         assert seconds_left is None or seconds < seconds_left

@@ -137,7 +137,7 @@ async def test_permanent_errors_are_raised_at_once(
 
 async def test_the_last_error_is_raised(fake: FakeWorkersAI) -> None:
     """After `max` retries; its `meta` counts the attempts."""
-    fake.always.fails(503, 0, "down")
+    fake.always.fails(500, 0, "down")
     with pytest.raises(ServerError) as caught:
         await ask(fake.client(retries=Retries(max=3, base=0)))
     assert len(fake.requests) == 4
@@ -154,6 +154,27 @@ async def test_retries_can_be_turned_off(fake: FakeWorkersAI) -> None:
     with pytest.raises(ConnectionLost):
         await ask(fake.client(retries=NO_DELAY), retries=NO_RETRIES)
     assert len(fake.requests) == 2
+
+
+@pytest.mark.parametrize("status", [429, 503, 529])
+async def test_a_busy_service_is_tried_more_often(fake: FakeWorkersAI, status: int) -> None:
+    """`max_busy` times; with `reject_if_busy`, `max` times."""
+    client = fake.client(retries=Retries(max=1, max_busy=4, base=0))
+    fake.always.fails(status, 3040 if status == 429 else 0, "busy")
+    for options, requests in ((None, 5), (Options(reject_if_busy=True), 2)):
+        before = len(fake.requests)
+        with pytest.raises(StatusError):
+            await client.run(MODEL, PROMPT, options=options)
+        assert len(fake.requests) - before == requests
+
+
+async def test_the_patience_with_a_busy_service_ends_at_the_deadline(fake: FakeWorkersAI) -> None:
+    """The error is raised at once if the next delay does not fit."""
+    client = fake.client(retries=Retries(base=30, cap=60), timeouts=Timeouts(total=5))
+    fake.fails(429, 3040, "busy")
+    with pytest.raises(CapacityExceeded):
+        await ask(client)
+    assert len(fake.requests) == 1
 
 
 async def test_meta_counts_attempts_and_time(fake: FakeWorkersAI) -> None:

@@ -223,7 +223,7 @@ async def test_an_error_event_raises_the_error_of_its_code(
 @pytest.mark.parametrize(
     ("event", "kind", "requests"),
     [
-        (b'data: {"errors":[{"code":3040,"message":"busy"}]}', CapacityExceeded, 3),
+        (b'data: {"errors":[{"code":3040,"message":"busy"}]}', CapacityExceeded, 7),
         (b'data: {"errors":[{"code":3007,"message":"slow"}]}', ServiceTimeout, 3),
         (b'data: {"error":"broken"}', ServerError, 3),
         (b"event: error\ndata: broken", ServerError, 3),
@@ -231,7 +231,7 @@ async def test_an_error_event_raises_the_error_of_its_code(
         (b'data: {"errors":[{"code":5006,"message":"bad"}]}', BadRequest, 1),
         (b'data: {"errors":[{"code":12345,"message":"bad"}]}', BadRequest, 1),
         (b'{"errors":["daily free allocation"]}', QuotaExceeded, 1),
-        (b'{"errors":[{"code":3040,"message":"busy"}]}', CapacityExceeded, 3),
+        (b'{"errors":[{"code":3040,"message":"busy"}]}', CapacityExceeded, 7),
     ],
 )
 async def test_an_error_as_the_first_event_is_retried(

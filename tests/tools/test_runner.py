@@ -31,6 +31,7 @@ from cfai import (
     tool_result,
     user,
 )
+from cfai.resources.fallback import ModelNames
 from cfai.testing import FakeWorkersAI, Recorded, Reply
 from cfai.tools import Toolbox, ToolEvent
 from tests.tools.conftest import ASKED, MODEL, answer_with_calls, get_weather, run, sent
@@ -42,10 +43,10 @@ class ScriptedClient:
     def __init__(self, answer: Callable[[TextGeneration], Awaitable[Text]]) -> None:
         self._answer = answer
 
-    def run(self, model: str, task: TextGeneration, **_: Any) -> Awaitable[Text]:
+    def run(self, model: ModelNames, task: TextGeneration, **_: Any) -> Awaitable[Text]:
         return self._answer(task)
 
-    def stream(self, model: str, task: TextGeneration, **_: Any) -> TokenStream:
+    def stream(self, model: ModelNames, task: TextGeneration, **_: Any) -> TokenStream:
         raise NotImplementedError
 
 
