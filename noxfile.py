@@ -43,8 +43,9 @@ def browser(session: nox.Session) -> None:
 @nox.session
 def peers(session: nox.Session) -> None:
     """Compare the official packages with cfai, against our servers."""
-    session.install("-e", ".[local]", "cloudflare", "cohere", *group("tests"))
-    session.run("pytest", "tests/bench/test_cloudflare.py", "tests/bench/test_cohere.py")
+    session.install("-e", ".[local]", "cloudflare", "cohere", "openai", *group("tests"))
+    names = ("cloudflare", "cohere", "openai")
+    session.run("pytest", *(f"tests/bench/test_{name}.py" for name in names))
 
 
 @nox.session
