@@ -40,6 +40,8 @@ def should_retry(error: CfaiError, *, repeatable: bool) -> bool:
             return error.phase == "connect"
         case StreamInterrupted():
             return repeatable and not error.events
+        case ServerError(status=501):
+            return False  # What is not implemented now is not implemented a second later.
         case ConnectionLost() | ServerError() | ServiceTimeout():
             return repeatable
     return False
@@ -97,7 +99,7 @@ def should_fall_back(error: CfaiError) -> bool:
     account (401, 403, the quota, a rate limit), and it must not be asked if the first one may still
     answer (`Timeouts.response`), or has (`DecodeError`).
     """
-    if isinstance(error, ModelRetired | CapacityExceeded):
+    if isinstance(error, ModelRetired | CapacityExceeded | ServerError):
         return True
     if isinstance(error, PermissionDenied):
         return error.code == _CODE_OF_PAID_PLANS

@@ -102,7 +102,10 @@ def universal_fields(
         media = [name for name, rule in rules(type(task)).items() if rule.kind == "media"]
         if task.texts is not None or any(name in fields for name in media):
             kind = type(task).__name__
-            raise InputError(f"the route universal does not take {kind}; {_way_out(model)}")
+            raise InputError(
+                f"the route universal does not take {kind}, because each provider has its own form"
+                f" of these fields; {_way_out(model)}"
+            )
     else:
         fields = {**task, **added}
     return {"model": model, "input": fields}

@@ -16,7 +16,7 @@ from attrs import frozen
 
 from cfai.local import errors
 from cfai.local.errors import invalid_request
-from cfai.local.models import find_model
+from cfai.local.models import find_model, find_retirement
 from cfai.local.requests import ApiRequest, JsonBody, missing_fields, read_chunks, read_form_field
 from cfai.local.store import Store
 from cfai.tasks.task import shorten
@@ -86,7 +86,8 @@ class FinetuneRegistry:
         """`POST finetunes`.
 
         Raises:
-            ApiError: A field breaks its rule, the name is taken, or the account has too many.
+            ApiError: A field breaks its rule, the model is unknown or retired, the name is
+            taken, or the account has too many.
         """
         finetune, account = _parse_finetune(await request.read_json()), request.account
 
@@ -216,6 +217,8 @@ def _parse_finetune(body: JsonBody) -> dict[str, Any]:
     model = find_model(body["model"])
     if model is None or model.task != "Text Generation":
         raise errors.unknown_model(body["model"])
+    if (day := find_retirement(model.name)) is not None:
+        raise errors.retired_model(day)
     now = _now()
     row = {
         "id": str(uuid4()),

@@ -14,6 +14,7 @@ import pytest
 
 from cfai import BadRequest, ConfigError, NotFound, UploadInterrupted, WorkersAI
 from cfai.local import Server
+from cfai.profiles import TASKS, profile
 
 from .adapters import CONFIG, GOOD_CONFIG, WEIGHTS, adapter, cut, form, head, weights
 from .conftest import LLAMA, Local, Reply, client, running
@@ -95,6 +96,18 @@ async def test_an_invalid_field_is_named_in_the_error(
     reply = await create(local, **fields)
     assert reply.error[0] == status
     assert message in reply.error[2]
+    assert (await send_request(local, "GET", "finetunes")).result == []
+
+
+async def test_fine_tunes_of_retired_models_are_refused(local: Local) -> None:
+    """As runs of them are."""
+    profiles = [profile(model) for model in TASKS]
+    retired = [each for each in profiles if each.task == "Text Generation" and each.retired]
+    assert len(retired) > 20
+    for each in retired:
+        reply = await create(local, model=each.model)
+        assert reply.error[:2] == (410, 5028)
+        assert f"deprecated on {each.retired}" in reply.error[2]
     assert (await send_request(local, "GET", "finetunes")).result == []
 
 
@@ -439,6 +452,7 @@ import asyncio, sys
 from pathlib import Path
 from cfai import WorkersAI
 from cfai.local import Server
+from cfai.profiles import TASKS, profile
 
 def peak():
     status = Path("/proc/self/status").read_text()

@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given, strategies as st
 
-from cfai._session.retries import retry_delay
+from cfai._session.retries import retry_delay, should_fall_back
 from cfai.errors import (
     AnswerTooLarge,
     AuthenticationError,
@@ -82,6 +82,9 @@ ERRORS: list[tuple[CfaiError, bool, bool]] = [
     (status(503), True, False),
     (status(504), True, False),
     (status(529), True, False),
+    # It is not implemented; 90001 is a code of the local server.
+    (status(501), False, False),
+    (status(501, 90001), False, False),
     # Code 3040 means that nothing was carried out, with any status.
     (status(200, 3040), True, True),
     (status(503, 3040), True, True),
@@ -307,6 +310,63 @@ def test_a_busy_service_that_names_a_delay_is_obeyed(
 def test_a_busy_service_is_waited_for_within_the_deadline() -> None:
     assert delay(status(429, 3040), 5, retries=Retries(), seconds_left=8.0) is None
     assert delay(status(429, 3040), 5, retries=Retries(), seconds_left=8.1) == 8.0
+
+
+# Error, and whether another model is asked after it.
+FALLBACK: list[tuple[CfaiError, bool]] = [
+    *[(status(number, 5028), True) for number in (200, 400, 410)],
+    (status(403, 5035), True),
+    *[(status(number, 3040), True) for number in (200, 429, 503)],
+    *[(status(number), True) for number in (500, 501, 502, 503, 504, 520, 524, 529)],
+    (status(500, 3010), True),
+    (status(500, 8005), True),
+    (status(501, 90001), True),
+    (status(529, 5012), True),
+    (status(408), True),
+    *[(status(408, code), True) for code in (3007, 3008, 3046)],
+    (ConnectError("no"), True),
+    (RequestTimeout("slow", phase="connect"), True),
+    (ConnectionLost("cut"), True),
+    (StreamInterrupted("cut"), True),
+    # The reader has a part of the answer.
+    (StreamInterrupted("cut", events=1), False),
+    # The account.
+    (status(429), False),
+    (status(429, 3036), False),
+    (status(429, 4006), False),
+    (status(503, 4006), False),
+    (status(401, 10000), False),
+    (status(401, 2009), False),
+    (status(402, 2021), False),
+    (status(403), False),
+    *[(status(403, code), False) for code in (5016, 5018, 3041, 3023, 10000)],
+    # The request.
+    *[(status(number), False) for number in (300, 400, 404, 405, 409, 410, 413, 415, 422, 451)],
+    *[(status(400, code), False) for code in (5004, 5006, 5007, 3030, 5023, 7000, 8006, 2016)],
+    (status(404, 3042), False),
+    (status(405, 5005), False),
+    (status(413, 5021), False),
+    (status(422, 5012), False),
+    (status(500, 5030), False),
+    # The model may still answer, or has.
+    *[
+        (RequestTimeout("slow", phase=phase), False)
+        for phase in ("pool", "response", "idle", "content", "total")
+    ],
+    (DecodeError("what?"), False),
+    (AnswerTooLarge("much", limit=1), False),
+    (StreamUnsupported("no"), False),
+    # Nothing was sent.
+    (InputError("no"), False),
+    (ConfigError("no"), False),
+    (CfaiError("what?"), False),
+]
+
+
+@pytest.mark.parametrize(("error", "falls_back"), FALLBACK, ids=repr)
+def test_after_which_errors_another_model_is_asked(error: CfaiError, falls_back: bool) -> None:
+    """What is wrong with the model or on the way to it, and not with the request or the account."""
+    assert should_fall_back(error) is falls_back
 
 
 def test_the_deadline_is_kept_after_connection_errors() -> None:

@@ -350,7 +350,7 @@ def build_with_gateway(**changes: Any) -> Request:
 @pytest.mark.parametrize(
     ("task", "stream", "options", "message"),
     [
-        (TextEmbeddings(["a"]), False, None, "does not take TextEmbeddings; pass a mapping"),
+        (TextEmbeddings(["a"]), False, None, "TextEmbeddings, because each .*; pass a mapping"),
         (AutomaticSpeechRecognition(b"ID3a"), False, None, "does not take Auto.*pass a mapping"),
         (HI.replace(raw=True), False, None, "raw .* route universal; pass a mapping"),
         ({"prompt": "a"}, True, None, "does not stream: call run"),
