@@ -98,6 +98,14 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def mutants(session: nox.Session) -> None:
+    """Change the code at random, and run the tests: `nox -s mutants -- --count 200 --seed 7`."""
+    session.install("-e", ".[all]", "cosmic-ray>=8.7", *group("tests"))
+    session.run("pytest", "tests/mutants")
+    session.run("python", "-m", "tests.mutants", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Compare the speed of cfai and other clients, which are installed only here."""
     session.install("-e", ".[arrow,local]", "-r", "tests/bench/peers.txt", *group("tests"))
