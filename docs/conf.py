@@ -18,7 +18,7 @@ extensions = [
 ]
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "**/node_modules"]
 
 html_theme = "furo"
 html_title = f"cfai {release}"
