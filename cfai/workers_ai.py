@@ -605,7 +605,8 @@ class WorkersAI(Client):
         """
         from cfai.embedding import EmbeddingJob, JobOptions, Plan
 
-        check_keywords("embed_many", job.keys() - JobOptions.__annotations__.keys())
+        if unknown := job.keys() - JobOptions.__annotations__.keys():
+            check_keywords("embed_many", unknown)
         plan = Plan(model, **job)
         # The job waits for a busy model by itself.
         retries = evolve(self._settings.for_call(options).retries, max_busy=0)

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from attrs import define, evolve, field
 
 from cfai._session.body import StreamBody
-from cfai._session.redaction import redact_error
-from cfai._session.session import Spending
 from cfai._wire.answers import read_neurons, read_sound
 from cfai._wire.responses import EVENT_STREAM
 from cfai.errors import CfaiError, ConnectionLost, DecodeError, InputError, StreamInterrupted
 from cfai.meta import Meta
+from cfai.streaming.answer_stream import AnswerStream
 from cfai.streaming.events import EventReader
 from cfai.tasks import Audio
-
-if TYPE_CHECKING:
-    from cfai._session.observation import CallObservation
 
 _SIGNATURE_BYTES = 12
 """As many bytes as the detection of a media type reads."""
@@ -71,7 +66,7 @@ async def _read_chunk(body: StreamBody, received: int) -> bytes:
 
 
 @define(eq=False, repr=False)
-class AudioStream:
+class AudioStream(AnswerStream[OpenedAudio]):
     """A sound as a model speaks it: an async iterator of bytes, and a context manager.
 
     The request is sent when the stream is entered, opened, iterated or saved. It has one reader,
@@ -88,97 +83,34 @@ class AudioStream:
         DecodeError: The answer is not a sound.
     """
 
-    _open_source: Callable[[], Awaitable[OpenedAudio]] | None
-    """Sends the request. `None` as soon as it was called."""
-    _observation: CallObservation | None = field(default=None, kw_only=True)
-    _spending: Spending | None = field(default=None, kw_only=True)
-    """Where the cost is added at the end. `None` as soon as it was."""
     _sound: Audio | None = field(default=None, init=False)
     """The sound as it is reported: without its bytes, unless they came at once."""
-    _body: StreamBody | None = field(default=None, init=False)
     _first: bytes = field(default=b"", init=False)
     """The first chunk, until it is read."""
     received: int = field(default=0, init=False)
     """How many bytes the reader got."""
-    _has_reader: bool = field(default=False, init=False)
-    _ended: bool = field(default=False, init=False)
-    _failure: CfaiError | None = field(default=None, init=False)
-    """Why it ended early. Raised again by every further read."""
 
-    # Opening and closing
+    # What kind of stream it is
 
-    async def open(self) -> Self:
-        """Send the request and wait for the first bytes. Entering and iterating do the same.
-
-        Raises:
-            StatusError: The service sent an error response.
-            DecodeError: The answer is not a sound.
-        """
-        open_source, self._open_source = self._open_source, None
-        if open_source is None:
-            return self
-        try:
-            sound, self._body = await open_source()
-        except BaseException as exc:
-            self._stop(exc)
-            raise
+    def _accept(self, source: OpenedAudio) -> None:
+        sound, self._body = source
         self._first = sound.data
         self._sound = sound if self._body is None else evolve(sound, data=b"")
-        if self._failure is not None:  # Another task closed it meanwhile.
-            self._stop(self._failure)
-            raise self._failure
-        return self
-
-    async def __aenter__(self) -> Self:
-        return await self.open()
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Close the connection at once, unless the sound ended. Closing twice is fine."""
-        self._stop(None)
-
-    close = aclose
-
-    def _stop(self, exc: BaseException | None) -> None:
-        """End the stream because of *exc*, or because the user closes it (`None`)."""
-        complete = self._is_complete
-        if not self._ended:
-            self._open_source, self._ended, self._first = None, True, b""
-            message = f"the sound was closed after {self.received} bytes, before its end"
-            self._failure = exc if isinstance(exc, CfaiError) else StreamInterrupted(message)
-            if self._body is not None:
-                redact_error(self._failure, self._body.settings.secrets)
-        if self._body is not None:
-            self._body.close()
-        if exc is None or complete:
-            self._report_end(complete=complete)
-            return
-        self._count_cost()
-        if self._observation is not None:
-            self._observation.fail(exc, self._sound)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_failure"):  # The constructor may have raised.
-            self._report_end(complete=self._is_complete)
-
-    # Cost and observation
 
     @property
-    def _is_complete(self) -> bool:
-        return self._ended and self._failure is None
+    def _began(self) -> bool:
+        return self._sound is not None
 
-    def _count_cost(self) -> None:
-        """Add what the sound cost: once, and only if it began."""
-        if self._spending is not None and self._sound is not None:
-            spending, self._spending = self._spending, None
-            spending.add(read_neurons(self._sound))
+    @property
+    def _partial_answer(self) -> Audio | None:
+        return self._sound
 
-    def _report_end(self, *, complete: bool) -> None:
-        self._count_cost()
-        if self._observation is not None and not self._observation.is_over:
-            self._observation.end("done" if complete else "closed", answer=self._sound)
+    def _read_cost(self) -> float | None:
+        return None if self._sound is None else read_neurons(self._sound)
+
+    def _closed_error(self) -> CfaiError:
+        message = f"the sound was closed after {self.received} bytes, before its end"
+        return StreamInterrupted(message)
 
     # Reading
 
@@ -188,29 +120,20 @@ class AudioStream:
             message = "a sound can't be awaited: iterate it (`async for chunk in audio`), save it"
             raise TypeError(f"{message} (`await audio.save(path)`), or call `run`")
 
-    def __aiter__(self) -> Self:
-        return self
-
     async def __anext__(self) -> bytes:
-        self._check_single_reader()
-        self._has_reader = True
+        if self._waiter is not None:
+            raise self._second_reader_error()
         try:
             chunk = await self._next_chunk()
         except BaseException as exc:
             self._stop(exc)
             raise
-        finally:
-            self._has_reader = False
         if chunk:
             self.received += len(chunk)
             return chunk
         self._ended = True
         self._report_end(complete=True)
         raise StopAsyncIteration
-
-    def _check_single_reader(self) -> None:
-        if self._has_reader:
-            raise InputError("another task is reading this sound: a sound has one reader")
 
     async def _next_chunk(self) -> bytes:
         """The next bytes; empty at the end."""
@@ -222,12 +145,15 @@ class AudioStream:
             return chunk
         if self._ended or self._body is None:
             return b""
+        self._waiter = asyncio.current_task()
         try:
             chunk = await _read_chunk(self._body, self.received)
         except StreamInterrupted:
             if self._failure is not None:  # Another task closed it meanwhile.
                 raise self._failure from None
             raise
+        finally:
+            self._waiter = None
         if self._failure is not None:
             raise self._failure
         return chunk
@@ -242,7 +168,8 @@ class AudioStream:
             InputError: A part was read already, or *path* is not a regular file.
             OSError: The file can't be written.
         """
-        self._check_single_reader()
+        if self._waiter is not None:
+            raise self._second_reader_error()
         if self.received or self._is_complete:
             raise InputError("the sound was read already: save it instead of iterating over it")
         if self._failure is not None:

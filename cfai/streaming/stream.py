@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from typing import TYPE_CHECKING, Any, Self
 
 from attrs import define, evolve, field
 
 from cfai._session.body import StreamBody
-from cfai._session.redaction import redact_error
 from cfai._session.session import Spending
 from cfai._wire.answers import AnswerSpec, answer_from_text
 from cfai._wire.text import TextBuilder, read_token, token_from_text
 from cfai._wire.written_calls import recover_tool_calls
-from cfai.errors import CfaiError, DecodeError, InputError, ServerError, StreamInterrupted
+from cfai.errors import CfaiError, DecodeError, ServerError, StreamInterrupted
 from cfai.meta import Meta
+from cfai.streaming.answer_stream import AnswerStream
 from cfai.streaming.events import EventReader, as_server_sent_event
 from cfai.streaming.relay import Frame, RelaySource, call_frame
 from cfai.tasks import Result, Text, Token
@@ -30,7 +30,7 @@ _DONE = b"[DONE]"
 
 
 @define(eq=False, repr=False)
-class TokenStream(RelaySource):
+class TokenStream(AnswerStream[EventReader | Text], RelaySource):
     """A text answer as it is generated: an async iterator of `Token`, and a context manager.
 
     The request is sent when the stream is entered, opened or iterated. It has one reader, once.
@@ -45,160 +45,56 @@ class TokenStream(RelaySource):
         DecodeError: An event has an undocumented form.
     """
 
-    # The state of a stream, and the fields that tell it:
-    #   new         `_open_events` is set: no request was sent.
-    #   open        `_events` or `_whole_answer` is set, and `_ended` is false. While it waits for
-    #               the first event, neither is set, and `_waiter` is.
-    #   complete    `_ended`, and neither of the following two.
-    #   failed      `_ended` and `_failure`: an error, or closed by the user before the end.
-    #   cancelled   `_ended` and `cancelled`: ended by `cancel`, without an error.
-    _open_events: Callable[[], Awaitable[EventReader | Text]] | None
-    """Sends the request. `None` as soon as it was called."""
     _json_mode: bool = field(default=False, kw_only=True)
     _tools: Collection[str] = field(default=(), kw_only=True)
     """The names of the tools that the model was given."""
-    _observation: CallObservation | None = field(default=None, kw_only=True)
-    _spending: Spending | None = field(default=None, kw_only=True)
-    """Where the cost is added at the end. `None` as soon as it was."""
     _text_builder: TextBuilder = field(factory=TextBuilder, init=False)
     _events: EventReader | None = field(default=None, init=False)
     _whole_answer: Text | None = field(default=None, init=False)
     """The answer of a model that does not stream."""
-    _ended: bool = field(default=False, init=False)
     cancelled: bool = field(default=False, init=False)
     """Whether `cancel` ended it, before the service did."""
     _progressed: bool = field(default=False, init=False)
     """Whether an event added something since the last wait for bytes."""
-    _failure: CfaiError | None = field(default=None, init=False)
-    """Why it ended early. Raised again by every further read."""
-    _waiter: asyncio.Task[Any] | None = field(default=None, init=False)
-    """The task that waits for the first event, or for more bytes."""
-    _waiter_cancelled: bool = field(default=False, init=False)
-    """Whether this stream cancelled that task, as it waited for the first event."""
 
-    # Opening and closing
+    # What kind of stream it is
 
-    async def open(self) -> Self:
-        """Send the request and wait for the first event. Entering and iterating do the same.
-
-        Raises:
-            StreamUnsupported: The model does not stream.
-            StatusError: An error response.
-        """
-        open_events, self._open_events = self._open_events, None
-        if open_events is None:
-            return self
-        try:
-            source = await self._wait_for_first_event(open_events)
-        except BaseException as exc:
-            self._stop(exc)
-            raise
+    def _accept(self, source: EventReader | Text) -> None:
         if isinstance(source, Text):
             self._whole_answer = source
         else:
-            self._events = source
-        return self
+            self._events, self._body = source, source.body
 
-    async def _wait_for_first_event(
-        self, open_events: Callable[[], Awaitable[EventReader | Text]]
-    ) -> EventReader | Text | None:
-        """Call *open_events*; `None` if another task calls `cancel` meanwhile."""
-        waiter = self._waiter = asyncio.current_task()
-        before = waiter.cancelling() if waiter is not None else 0
-        try:
-            return await open_events()
-        except asyncio.CancelledError:
-            # As in `asyncio.timeout`: re-raise only if somebody else cancelled the task, too.
-            ours = self._waiter_cancelled and waiter is not None and waiter.uncancel() <= before
-            if not ours:
-                raise
-            if self._failure is not None:
-                raise self._failure from None
-            return None
-        finally:
-            self._waiter = None
+    @property
+    def _began(self) -> bool:
+        return self._events is not None or self._whole_answer is not None
 
-    async def __aenter__(self) -> Self:
-        return await self.open()
+    @property
+    def _partial_answer(self) -> Text | None:
+        return self.answer if self._began else None
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.aclose()
+    def _read_cost(self) -> float | None:
+        text = self._whole_answer
+        usage = self._text_builder.usage if text is None else text.usage
+        neurons = None if usage is None else usage.neurons
+        return self.meta.neurons if neurons is None else neurons
 
-    async def aclose(self) -> None:
-        """Close the connection at once, unless the stream ended. Closing twice is fine."""
-        self._stop(None)
+    def _closed_error(self) -> CfaiError:
+        return StreamInterrupted("the stream was closed before its end")
 
-    close = aclose
+    def _complete_error(self, error: CfaiError) -> None:
+        if isinstance(error, StreamInterrupted):
+            error.answer, error.events = self.answer, self._event_count
 
     def cancel(self) -> None:
         """End the iteration without an error, from any task. `answer` keeps what had arrived."""
         complete = self._is_complete
         self.cancelled = self.cancelled or not self._ended
-        self._open_events, self._ended = None, True
-        if self._events is not None:
-            self._events.body.cancel()
+        self._open_source, self._ended = None, True
+        if self._body is not None:
+            self._body.cancel()
         self._cancel_waiter()
         self._report_end(complete=complete)
-
-    def _cancel_waiter(self) -> None:
-        """End the wait for a first event."""
-        if self._waiter is not None and self._events is None and not self._waiter_cancelled:
-            self._waiter_cancelled = True
-            self._waiter.cancel()
-
-    def _stop(self, exc: BaseException | None) -> None:
-        """End the stream because of *exc*, or because the user closes it (`None`)."""
-        complete = self._is_complete
-        if not self._ended:
-            self._open_events, self._ended = None, True
-            message = "the stream was closed before its end"
-            failure = exc if isinstance(exc, CfaiError) else StreamInterrupted(message)
-            self._failure = failure
-            if isinstance(failure, StreamInterrupted):
-                failure.answer, failure.events = self.answer, self._event_count
-            if self._events is not None:
-                redact_error(failure, self._events.body.settings.secrets)
-        if self._events is not None:
-            self._events.body.close()
-        self._cancel_waiter()
-        if exc is None or complete:
-            self._report_end(complete=complete)
-            return
-        self._count_cost()
-        if self._observation is not None:
-            self._observation.fail(exc, self._partial_answer)
-
-    def __del__(self) -> None:
-        # A stream that was never opened has an observation that never started, and does not end.
-        # The constructor may have raised.
-        if hasattr(self, "_failure"):
-            self._report_end(complete=self._is_complete)
-
-    # Cost and observation
-
-    def _count_cost(self) -> None:
-        """Add what the stream cost: once, and only if it began."""
-        spending, text = self._spending, self._whole_answer
-        if spending is None or (self._events is None and text is None):
-            return
-        self._spending = None
-        usage = self._text_builder.usage if text is None else text.usage
-        neurons = None if usage is None else usage.neurons
-        spending.add(self.meta.neurons if neurons is None else neurons)
-
-    @property
-    def _is_complete(self) -> bool:
-        """Whether the end of the answer was read. A body without more bytes may be truncated."""
-        return self._ended and self._failure is None
-
-    @property
-    def _partial_answer(self) -> Text | None:
-        return None if self._events is None and self._whole_answer is None else self.answer
-
-    def _report_end(self, *, complete: bool) -> None:
-        self._count_cost()
-        if self._observation is not None and not self._observation.is_over:
-            self._observation.end("done" if complete else "closed", answer=self._partial_answer)
 
     # Reading
 
@@ -208,11 +104,9 @@ class TokenStream(RelaySource):
             message = "a stream can't be awaited: iterate it (`async for token in stream`)"
             raise TypeError(f"{message}, or collect its answer (`await stream.collect()`)")
 
-    def __aiter__(self) -> Self:
-        return self
-
     async def __anext__(self) -> Token:
-        self._check_single_reader()
+        if self._waiter is not None:
+            raise self._second_reader_error()
         try:
             while True:
                 # Usually the next event is already there, and nothing has to be awaited.
@@ -243,10 +137,11 @@ class TokenStream(RelaySource):
         Raises:
             CfaiError: The stream was cut or closed, now or before.
         """
-        self._check_single_reader()
+        if self._waiter is not None:
+            raise self._second_reader_error()
         if self._failure is not None:
             raise self._failure
-        if self._open_events is not None:
+        if self._open_source is not None:
             await self.open()
         events = self._events
         if events is None or self._ended:
@@ -277,10 +172,6 @@ class TokenStream(RelaySource):
         if self._failure is not None:
             raise self._failure
         return not self._ended
-
-    def _check_single_reader(self) -> None:
-        if self._waiter is not None:
-            raise InputError("another task is reading this stream: a stream has one reader")
 
     def _read_event(self, event: bytes | ServerSentEvent) -> Token | None:
         events = self._events
@@ -438,7 +329,7 @@ async def read_unexpected_stream(
         observation=None if is_task else observation,
         spending=None if is_task else spending,
     )
-    stream._events = events
+    stream._accept(events)
     if not is_task:
         return stream
     async with stream:

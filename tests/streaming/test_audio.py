@@ -4,7 +4,7 @@ import asyncio
 import base64
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -334,6 +334,50 @@ async def test_closing_from_another_task_raises_for_the_reader(fake: FakeWorkers
         await anext(sound)
     await sound.aclose()
     with pytest.raises(StreamInterrupted, match="closed"):
+        await reader
+    await all_closed(fake)
+
+
+@pytest.mark.parametrize("headers_arrive", [False, True])
+@pytest.mark.parametrize("way", ["enter", "iterate", "save"])
+async def test_closing_before_the_first_bytes_takes_effect_at_once(
+    fake: FakeWorkersAI, tmp_path: Path, headers_arrive: bool, way: str
+) -> None:
+    """A model may need seconds for them."""
+    never = asyncio.Event()
+    if headers_arrive:
+        speaks(fake, never)
+    else:
+        speaks(fake, MP3, after=never)
+    sound = audio(fake)
+    ways: dict[str, Callable[[], Awaitable[object]]] = {
+        "enter": sound.open,
+        "iterate": sound.__anext__,
+        "save": lambda: sound.save(tmp_path / "a"),
+    }
+    reader = asyncio.ensure_future(ways[way]())
+    await fake.until(lambda: fake.requests)
+    with pytest.raises(InputError, match="one reader"):
+        await anext(sound)
+    await sound.aclose()
+    with pytest.raises(StreamInterrupted, match="closed after 0 bytes"):
+        await reader
+    await all_closed(fake)
+    assert not files(tmp_path)
+    assert reader.cancelling() == 0
+    with pytest.raises(StreamInterrupted, match="closed after 0 bytes"):
+        await anext(sound)
+
+
+async def test_cancelling_the_reader_while_it_is_closed_cancels_it(fake: FakeWorkersAI) -> None:
+    """Its own cancellation is not mistaken for that of the stream."""
+    speaks(fake, MP3, after=asyncio.Event())
+    sound = audio(fake)
+    reader = asyncio.ensure_future(sound.open())
+    await fake.until(lambda: fake.requests)
+    await sound.aclose()
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
         await reader
     await all_closed(fake)
 
