@@ -5,7 +5,7 @@ CfaiError                           (.failed_models)
 ├── InputError(ValueError)          an argument is invalid; nothing was sent
 │   └── BudgetExceeded              the client's budget is used up (.budget, .spent)
 ├── TransportError                  no complete answer arrived
-│   ├── ConnectError                no connection was made
+│   ├── ConnectError                no connection was made (.permanent)
 │   ├── RequestTimeout              a limit of `Timeouts` was exceeded (.phase, .limit)
 │   └── ConnectionLost              the connection ended before the answer did
 │       ├── UploadInterrupted       during an upload (.sent, .size)
@@ -108,7 +108,16 @@ class TransportError(CfaiError):
 
 
 class ConnectError(TransportError):
-    """No connection was made: DNS, the network, the proxy or TLS failed. Nothing was sent."""
+    """No connection was made: DNS, the network, the proxy or TLS failed. Nothing was sent.
+
+    Attributes:
+        permanent: Whether another attempt would fail in the same way: the certificate of the other
+            side is not trusted, or the proxy requires a login.
+    """
+
+    def __init__(self, message: str, *, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.permanent = permanent
 
 
 class RequestTimeout(TransportError):

@@ -125,9 +125,9 @@ class Retries:
 
     Repeated are failed connects, 408, 429 (but not a used-up quota: 3036, 4006), 5xx, the codes
     3007, 3008, 3010, 3040 and 3046, and connections lost before an answer. The delay before retry
-    *n* (from 0) is random, uniform from 0 to `min(cap, base * 2**n)` seconds, unless the service
-    sends one. If the service is busy (429 with code 3040 or another, 503, 529), it is uniform over
-    the upper half of 0 to `min(cap, base * 2**(n + 1))` seconds.
+    *n* (from 0) is random, uniform from 0 to `min(cap, base * 2**n)` seconds, and not shorter than
+    the `Retry-After` of the service. If the service is busy (429 with code 3040 or another, 503,
+    529), it is uniform over the upper half of 0 to `min(cap, base * 2**(n + 1))` seconds.
     """
 
     max: int = field(default=2, validator=at_least(0))

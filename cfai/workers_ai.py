@@ -29,6 +29,7 @@ from cfai.tasks import Answer, Embeddings, Task, TextEmbeddings, TextGeneration,
 
 if TYPE_CHECKING:
     from datetime import date
+    from ssl import SSLContext
 
     import aiohttp
 
@@ -81,6 +82,7 @@ class WorkersAI(Client):
         budget: float | None = None,
         headers: Mapping[str, str] | None = None,
         proxy: str | None = None,
+        ssl: SSLContext | None = None,
         session: aiohttp.ClientSession | None = None,
         max_answer_bytes: int = 256 * 2**20,
         max_event_bytes: int = 16 * 2**20,
@@ -106,6 +108,7 @@ class WorkersAI(Client):
             budget: Once `spent` has as many neurons, calls raise `BudgetExceeded` and are not sent.
             headers: Sent with every request.
             proxy: The address of a proxy. Defaults to the environment's (`HTTPS_PROXY`, …).
+            ssl: Trusted certificates, as of `ssl.create_default_context(cafile=…)`.
             session: An aiohttp session to use instead; the client does not close it.
             max_answer_bytes: The size limit of a response, decompressed. Streams have none.
             max_event_bytes: The size limit of one event of a stream.
@@ -130,7 +133,9 @@ class WorkersAI(Client):
             max_answer_bytes=max_answer_bytes,
             max_event_bytes=max_event_bytes,
         )
-        self._session = Session(Connections(limit=limit, session=session, concurrency=concurrency))
+        self._session = Session(
+            Connections(limit=limit, session=session, ssl=ssl, concurrency=concurrency)
+        )
         self._owns_connections = True
         self._account = Account(self._session, self._settings, Spending(budget))
         self._runs = Runs(self._account, observers)

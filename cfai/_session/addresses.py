@@ -50,10 +50,17 @@ def resolve_proxy(proxy: str | None, base_url: str | None) -> str | None:
     Raises:
         ConfigError: The proxy is not a usable address.
     """
+    name = "proxy"
     if proxy is None and base_url is not None:
-        proxy = _environment_proxy(urlsplit(base_url))
-    if proxy is not None:
-        _split_address("proxy", proxy)
+        name, proxy = _environment_proxy(urlsplit(base_url))
+    if proxy is None:
+        return None
+    if str(proxy).lower().startswith("socks"):
+        raise ConfigError(
+            f"{name} names a SOCKS proxy, which needs a session of yours: install aiohttp-socks,"
+            " and pass session=aiohttp.ClientSession(connector=ProxyConnector.from_url(…))"
+        )
+    _split_address(name, proxy)
     return proxy
 
 
@@ -69,15 +76,17 @@ def _split_address(name: str, url: str) -> SplitResult:
     raise ConfigError(f"{name} must be an http:// or https:// address with a host")
 
 
-def _environment_proxy(parts: SplitResult) -> str | None:
+def _environment_proxy(parts: SplitResult) -> tuple[str, str | None]:
+    """The variable that names the proxy for an address, and its value if there is a proxy."""
     # A proxy cannot reach the loopback of this machine, and would get the credentials in clear.
     if is_loopback(parts.hostname):
-        return None
+        return "", None
     from urllib.request import getproxies_environment, proxy_bypass
 
     proxies = getproxies_environment()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    kind = parts.scheme if proxies.get(parts.scheme) else "all"
+    proxy = proxies.get(kind)
     if not proxy or proxy_bypass(parts.netloc):
-        return None
+        return "", None
     # Environments may name a proxy by host and port only, which curl and requests take for http.
-    return proxy if "://" in proxy else f"http://{proxy}"
+    return f"{kind.upper()}_PROXY", proxy if "://" in proxy else f"http://{proxy}"

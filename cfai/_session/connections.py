@@ -5,7 +5,8 @@ import os
 import warnings
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import Any, NoReturn, Self
+from ssl import SSLContext
+from typing import Any, Final, NoReturn, Self
 from weakref import finalize, ref
 
 import aiohttp
@@ -14,8 +15,11 @@ from cfai._session.limits import Concurrency
 from cfai._session.pool import Connector
 from cfai._session.throttle import Throttle, Throttles
 from cfai._session.timeouts import SharedTimer
-from cfai._validators import check_at_least
-from cfai.errors import ConfigError
+from cfai._validators import check_at_least, format_value
+from cfai.errors import ConfigError, InputError
+
+_LONGEST_LINE: Final = 2**16
+"""Bytes of one header of a response. aiohttp's default is 8190, and proxies add long ones."""
 
 
 class Connections:
@@ -25,13 +29,20 @@ class Connections:
     """
 
     def __init__(
-        self, *, limit: int, session: aiohttp.ClientSession | None, concurrency: Concurrency = None
+        self,
+        *,
+        limit: int,
+        session: aiohttp.ClientSession | None,
+        ssl: SSLContext | None = None,
+        concurrency: Concurrency = None,
     ) -> None:
         check_at_least("limit", limit, 1)
+        _check_session(session, ssl)
         self.limit = limit
         self.throttles: Throttles = Throttles(concurrency, limit)
         self._concurrency = concurrency
         self._user_session = session
+        self._ssl = ssl
         self._was_forked = False
         self.closed: bool = False
         self._start()
@@ -44,7 +55,10 @@ class Connections:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return type(self)(
-            limit=self.limit, session=self._user_session, concurrency=self._concurrency
+            limit=self.limit,
+            session=self._user_session,
+            ssl=self._ssl,
+            concurrency=self._concurrency,
         )
 
     def __reduce__(self) -> NoReturn:
@@ -75,9 +89,12 @@ class Connections:
         session, connector = self._user_session, None
         if session is None:
             # `LoopSession.slots` is the limit; the connector needs none of its own.
-            connector = Connector(limit=0)
+            connector = Connector(limit=0, ssl=self._ssl or True)
             session = aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar()
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                max_line_size=_LONGEST_LINE,
+                max_field_size=_LONGEST_LINE,
             )
         elif session.closed:
             raise ConfigError("the session that was passed is closed")
@@ -230,3 +247,19 @@ def _close_responses(responses: set[aiohttp.ClientResponse]) -> None:
     for response in list(responses):
         with suppress(RuntimeError):  # The event loop is closed, and whoever waits on it is lost.
             response.close()
+
+
+def _check_session(session: aiohttp.ClientSession | None, ssl: SSLContext | None) -> None:
+    if ssl is not None and not isinstance(ssl, SSLContext):
+        raise InputError(f"ssl must be an ssl.SSLContext, got {format_value(ssl)}")
+    if session is None:
+        return
+    if ssl is not None:
+        raise InputError(
+            "ssl must not be passed with a session: give it to the session's connector"
+        )
+    if session.auth is not None:
+        raise InputError(
+            "the session that was passed must not have auth of its own, because requests have the"
+            " credentials of the client: create it without `auth`"
+        )

@@ -1,10 +1,11 @@
 """Translates the exceptions of aiohttp into those of `cfai.errors`, where they enter."""
 
 import os
-from typing import NoReturn
+import re
+from typing import Final, NoReturn
 
 import aiohttp
-from aiohttp.http_exceptions import ContentEncodingError
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
 from cfai._session.pool import ReusedConnectionLost
 from cfai.errors import (
@@ -26,6 +27,9 @@ _TIMEOUT_MESSAGES: dict[Phase, str] = {
     "total": "the call took longer than {} s in total",
 }
 
+_EXCERPT: Final = re.compile(r"""b?['"]|bytearray\(""")
+"""Where an excerpt of the answer begins in a message of aiohttp's parser."""
+
 
 def timeout_error(phase: Phase, seconds: float | None) -> RequestTimeout:
     """The error for one of the limits of `Timeouts`, set to *seconds*, that was exceeded."""
@@ -44,20 +48,61 @@ def translate_error(exc: Exception) -> CfaiError:
             return translate_error(cause)
         case aiohttp.InvalidURL():
             return InputError("base_url is not a valid address")
-        case aiohttp.ClientHttpProxyError():
-            return ConnectError(f"the proxy refused the connection: {exc.status}")
-        case aiohttp.ClientConnectorError() | aiohttp.ClientSSLError():
-            return ConnectError(f"cannot connect: {exc}")
+        case aiohttp.ClientHttpProxyError() | aiohttp.ClientConnectorError():
+            return _translate_connect_error(exc)
         case aiohttp.ClientResponseError():
             # Not an error response, which aiohttp does not raise: the bytes received are not HTTP.
-            return DecodeError("the answer is not valid HTTP")
-        case aiohttp.ClientPayloadError() if isinstance(exc.__cause__, ContentEncodingError):
-            return DecodeError("the answer cannot be decompressed: it does not match its encoding")
+            return DecodeError(f"the answer is not valid HTTP{_reason(exc.message)}")
+        case aiohttp.ClientPayloadError(__cause__=HttpProcessingError() as cause):
+            return _translate_body_error(cause)
         case aiohttp.ClientPayloadError():
             return ConnectionLost("the connection was lost in the middle of the answer")
+        case aiohttp.ServerDisconnectedError() if not isinstance(exc.message, str):
+            return ConnectionLost("the connection was lost in the headers of the answer")
         case OSError() if exc.errno:
             return ConnectionLost(f"the connection was lost: {os.strerror(exc.errno)}")
     return ConnectionLost("the connection was lost before an answer arrived")
+
+
+def _translate_connect_error(
+    exc: aiohttp.ClientHttpProxyError | aiohttp.ClientConnectorError,
+) -> ConnectError:
+    match exc:
+        case aiohttp.ClientHttpProxyError(status=407):
+            problem = "the proxy requires a login (407)"
+            remedy = "put the user name and the password into its address, http://user:password@…"
+            return ConnectError(f"{problem}: {remedy}", permanent=True)
+        case aiohttp.ClientHttpProxyError():
+            return ConnectError(f"the proxy refused the connection: {exc.status}")
+        case aiohttp.ClientConnectorCertificateError():
+            return ConnectError(_describe_certificate_error(exc), permanent=True)
+    return ConnectError(f"cannot connect: {exc}")
+
+
+def _translate_body_error(exc: HttpProcessingError) -> CfaiError:
+    reason = _reason(exc.message)
+    if isinstance(exc, ContentEncodingError):
+        problem = "the answer cannot be decompressed: it does not match its encoding"
+        return DecodeError(problem + reason)
+    if "Not enough data" in exc.message:
+        return ConnectionLost(f"the connection was lost in the middle of the answer{reason}")
+    return DecodeError(f"the body of the answer is not valid HTTP{reason}")
+
+
+def _reason(message: str) -> str:
+    """What aiohttp's parser said, without the excerpt of the answer at its end."""
+    words, _, _ = _EXCERPT.split(message, maxsplit=1)[0].rstrip(" :.\n").partition("\n\n")
+    return f" ({' '.join(words.split())})" if words else ""
+
+
+def _describe_certificate_error(exc: aiohttp.ClientConnectorCertificateError) -> str:
+    cause = exc.certificate_error
+    reason = getattr(cause, "verify_message", None) or str(cause)
+    return (
+        f"cannot connect to {exc.host}: its certificate is not trusted ({reason}). If a proxy or a"
+        " private CA issued it, set SSL_CERT_FILE to the file of that CA before the program starts,"
+        " or pass ssl=ssl.create_default_context(cafile=…)"
+    )
 
 
 def raise_error(exc: Exception, error: CfaiError) -> NoReturn:

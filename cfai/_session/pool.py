@@ -1,4 +1,4 @@
-"""The pool of kept-alive connections: aiohttp's, without its dead and its polluted connections.
+"""Connections: aiohttp's pool, without connections that are dead or have unread bytes.
 
 aiohttp reuses a connection that the other side forgot, or on which bytes arrived that nobody
 requested. A request fails on the former; on the latter, it would get somebody else's answer.
@@ -12,6 +12,7 @@ from typing import Any, cast
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
 
 
 class ReusedConnectionLost(aiohttp.ClientConnectionError):
@@ -71,7 +72,11 @@ class _Protocol(ResponseHandler):
         super().data_received(data)
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-        """Report an error to whoever waits for an answer."""
+        """Report an error to whoever waits for an answer, or for the rest of its body."""
+        body = self._payload
+        if isinstance(exc, HttpProcessingError) and body is not None and not body.is_eof():
+            # aiohttp does not report a bad chunk to the reader, who would wait for a timeout.
+            body.set_exception(aiohttp.ClientPayloadError(), exc)
         lost = isinstance(exc, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError)
         if lost and self.uses > 1 and not self._has_answered:
             reused = ReusedConnectionLost()

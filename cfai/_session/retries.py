@@ -34,7 +34,9 @@ def should_retry(error: CfaiError, *, repeatable: bool) -> bool:
             failed connects are retried, because then nothing was carried out.
     """
     match error:
-        case ConnectError() | RateLimited():
+        case ConnectError():
+            return not error.permanent
+        case RateLimited():
             return True
         case RequestTimeout():
             return error.phase == "connect"
@@ -109,16 +111,20 @@ def should_fall_back(error: CfaiError) -> bool:
 def backoff_delay(
     retries: Retries, attempt: int, error: CfaiError, *, random: Callable[[], float]
 ) -> float | None:
-    """Seconds to wait after a failed attempt: the `Retry-After` of the service, or random.
+    """Seconds to wait after a failed attempt: random, and at least the service's `Retry-After`.
+
+    A `Retry-After` of 0 or in the past alone would let all clients return at once.
 
     `None` if the service asks for a longer delay than `retries.max_wait`.
     """
     retry_after = error.retry_after if isinstance(error, StatusError) else None
-    if retry_after is not None:
-        return retry_after if retry_after <= retries.max_wait else None
     doublings = min(attempt - 1, 64)
     if waits_for_capacity(retries, error):
         # Full jitter could use up all attempts within a second.
         longest = min(retries.cap, retries.base * 2.0 ** (doublings + 1))
-        return longest * (1 + random()) / 2
-    return random() * min(retries.cap, retries.base * 2.0**doublings)
+        delay = longest * (1 + random()) / 2
+    else:
+        delay = random() * min(retries.cap, retries.base * 2.0**doublings)
+    if retry_after is None:
+        return delay
+    return max(delay, retry_after) if retry_after <= retries.max_wait else None

@@ -14,6 +14,9 @@ from cfai.meta import Meta
 
 EVENT_STREAM: Final = "text/event-stream"
 
+_DECODED: Final = ("", "identity", "gzip", "deflate", "br", "zstd")
+"""The encodings that aiohttp decodes. It leaves a body in any other as it is."""
+
 
 def read_media_type(headers: Mapping[str, str]) -> str:
     """The Content-Type in lower case and without parameters; empty if there is none."""
@@ -82,7 +85,9 @@ def _read_neurons(value: str) -> float | None:
 def read_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     """Seconds that the service asks to wait: `retry-after-ms`, or `Retry-After` in either form.
 
-    Source: RFC 9110, section 10.2.3. Negative and malformed values are ignored.
+    A date is compared with the `Date` of the response, by the same clock; without one, with *now*.
+
+    Source: RFC 9110, sections 10.2.3 and 6.6.1. Negative and malformed values are ignored.
     """
     for name, per_second in (("retry-after-ms", 1000.0), ("Retry-After", 1.0)):
         try:
@@ -91,13 +96,20 @@ def read_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
             continue
         if math.isfinite(seconds) and seconds >= 0:
             return seconds
+    moment = _read_date(headers.get("Retry-After", ""))
+    if moment is None:
+        return None
+    sent = _read_date(headers.get("Date", "")) or now
+    return max(0.0, (moment - sent).total_seconds())
+
+
+def _read_date(value: str) -> datetime | None:
+    """A date of HTTP; `None` if it is none."""
     try:
-        moment = parsedate_to_datetime(headers.get("Retry-After", ""))
+        moment = parsedate_to_datetime(value)
     except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - now).total_seconds())
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 # Not frozen: every call creates one, and a frozen class takes twice as long to create.
@@ -126,6 +138,9 @@ class Response:
         except ValueError as exc:
             problem = "a body that is not JSON" if self.body else "an empty body"
             media_type = self.media_type or "no Content-Type"
+            encoding = self.headers.get("Content-Encoding", "").lower()
+            if encoding not in _DECODED:
+                problem += f" in the unknown encoding {encoding!r:.60}"
             message = f"the service answered {self.status} ({media_type}) with {problem}"
             raise DecodeError(message, body=self.body, meta=self.meta) from exc
 

@@ -42,6 +42,8 @@ from cfai.settings import (
 )
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     import aiohttp
 
 R = TypeVar("R")
@@ -129,6 +131,7 @@ class Cohere(Client):
         limit: int = 100,
         headers: Mapping[str, str] | None = None,
         proxy: str | None = None,
+        ssl: SSLContext | None = None,
         session: aiohttp.ClientSession | None = None,
         max_answer_bytes: int = 256 * 2**20,
         allow_insecure: bool = False,
@@ -148,6 +151,7 @@ class Cohere(Client):
             limit: The most concurrent requests, per event loop.
             headers: Sent with every request.
             proxy: The address of a proxy. Defaults to the environment's (`HTTPS_PROXY`, …).
+            ssl: Trusted certificates, as of `ssl.create_default_context(cafile=…)`.
             session: An aiohttp session to use instead; the client does not close it.
             max_answer_bytes: The size limit of a response, decompressed.
             allow_insecure: Send the key over plain http to other machines, too.
@@ -172,10 +176,10 @@ class Cohere(Client):
             timeouts=timeouts,
             retries=retries,
             headers={**own_headers, **(headers or {})},
-            proxy=resolve_proxy(proxy, url),
+            proxy=resolve_proxy(proxy, url if session is None else None),
             max_answer_bytes=max_answer_bytes,
         )
-        self._session = Session(Connections(limit=limit, session=session))
+        self._session = Session(Connections(limit=limit, session=session, ssl=ssl))
         self._owns_connections = True
         self._account = CohereAccount(self._session, self._settings)
         self._account.for_call(None)

@@ -736,6 +736,22 @@ async def test_the_proxy_of_the_environment(
         await far.aclose()
 
 
+async def test_a_proxy_that_requires_a_login_is_asked_once() -> None:
+    """Its 407 is not retried, and the message says where the login belongs."""
+    async with proxy(refusal=b"407 Proxy Authentication Required") as way:
+        client = WorkersAI(
+            account_id="a",
+            api_token="t",
+            base_url="https://far.invalid",
+            proxy=way.url,
+            retries=Retries(max=3, base=0),
+        )
+        async with client:
+            with pytest.raises(ConnectError, match=r"requires a login \(407\).*user:password@"):
+                await ask(client)
+    assert len(way.heads) == 1
+
+
 @pytest.mark.parametrize("refusal", [b"407 Proxy Authentication Required", b"403 Forbidden"])
 async def test_a_proxy_that_refuses_the_connection(fake: FakeWorkersAI, refusal: bytes) -> None:
     """A connect error for https; for http, the response of the proxy."""
@@ -749,6 +765,7 @@ async def test_a_proxy_that_refuses_the_connection(fake: FakeWorkersAI, refusal:
         )
         with pytest.raises(ConnectError, match=refusal[:3].decode()) as caught:
             await ask(far)
+        assert caught.value.permanent == (refusal[:3] == b"407")
         assert "s3cr3t" not in str(caught.value)
         near = fake.client(proxy=url, retries=NEVER)
         with pytest.raises(StatusError) as answered:

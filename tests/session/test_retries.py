@@ -209,8 +209,9 @@ def test_the_delay_has_full_jitter_up_to_a_cap(attempt: int, longest: float) -> 
 @pytest.mark.parametrize(
     ("retry_after", "seconds_left", "seconds"),
     [
-        # A Retry-After is obeyed exactly, up to max_wait.
-        (0.0, None, 0.0),
+        # A Retry-After is obeyed exactly, up to max_wait, but is not shorter than the backoff.
+        (0.0, None, 0.5),
+        (0.001, None, 0.5),
         (1.5, None, 1.5),
         (60.0, None, 60.0),
         (60.001, None, None),
@@ -222,7 +223,8 @@ def test_the_delay_has_full_jitter_up_to_a_cap(attempt: int, longest: float) -> 
         (10.0, 10.0, None),
         (10.0, 10.001, 10.0),
         (0.0, 0.0, None),
-        (0.0, 0.001, 0.0),
+        (0.0, 0.501, 0.5),
+        (0.0, 0.001, None),
     ],
 )
 @pytest.mark.parametrize(("number", "code"), [(429, None), (429, 3040), (503, None), (408, 3007)])

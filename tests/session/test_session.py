@@ -393,7 +393,7 @@ async def test_the_total_timeout_covers_all_attempts(fake: FakeWorkersAI) -> Non
     timeouts = Timeouts(total=0.1, response=5)
     fake.fails(503, 0, "down", headers={"retry-after-ms": "20"}).stalls()
     with pytest.raises(RequestTimeout) as caught:
-        await ask(fake.client(timeouts=timeouts))
+        await ask(fake.client(timeouts=timeouts, retries=NO_DELAY))
     expect(caught, "total", 0.1)
     assert len(fake.requests) == 2
 

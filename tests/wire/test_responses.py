@@ -64,6 +64,23 @@ def test_retry_after_is_read_in_every_form(
     assert read_retry_after(headers, NOW) == seconds
 
 
+@pytest.mark.parametrize(
+    ("date", "seconds"),
+    [
+        ("Fri, 13 Nov 2026 11:59:40 GMT", 20.0),
+        ("Fri, 13 Nov 2026 12:00:00 GMT", 0.0),
+        ("Fri, 13 Nov 2026 12:00:01 GMT", 0.0),
+        ("yesterday", 60.0),
+        ("", 60.0),
+    ],
+)
+def test_a_retry_after_is_compared_with_the_date_of_its_response(date: str, seconds: float) -> None:
+    """The clock of this machine may be wrong. It is used if the response has no valid date."""
+    headers = {"Retry-After": "Fri, 13 Nov 2026 12:00:00 GMT", "Date": date}
+    now = datetime(2026, 11, 13, 11, 59, tzinfo=UTC)
+    assert read_retry_after(headers, now) == seconds
+
+
 @given(
     st.lists(
         st.sampled_from(["Wed", ",", " ", " ", ":", "-", "+", "Sep", "GMT", "PM", "."])
