@@ -12,6 +12,7 @@ from cfai._session.client import Client
 from cfai._session.connections import Connections
 from cfai._session.credentials import resolve_credentials, resolve_settings
 from cfai._session.limits import Concurrency
+from cfai._session.logs import configure_logging
 from cfai._session.session import Session, Spending, Spent
 from cfai.resources.fallback import ModelNames, read_models
 from cfai.resources.keywords import check_keywords
@@ -119,6 +120,7 @@ class WorkersAI(Client):
             ConfigError: The account or the credentials are missing or invalid.
         """
         check_keywords("WorkersAI", unknown)
+        configure_logging()
         self._settings = resolve_settings(
             account_id=account_id,
             credentials=resolve_credentials(api_token, api_email, api_key),

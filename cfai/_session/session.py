@@ -18,6 +18,7 @@ import aiohttp
 from attrs import evolve, frozen
 from yarl import URL
 
+from cfai._session import logs
 from cfai._session.body import StreamBody
 from cfai._session.connections import Connections, LoopSession
 from cfai._session.errors import raise_error, timeout_error, translate_error
@@ -62,6 +63,13 @@ class _Attempt(NamedTuple):
     """1 is the first."""
     deadline: Deadline
     permit: Permit | None
+    began: float
+    """Seconds from the start of the call."""
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the attempt began."""
+        return self.deadline.elapsed - self.began
 
 
 async def reject_stream(body: StreamBody) -> NoReturn:
@@ -163,18 +171,19 @@ class Session:
         """
         if deadline is None:
             deadline = Deadline(total=settings.timeouts.total)
+        began = deadline.elapsed if deadline.attempts else 0.0
         number = 0
         while True:
             number += 1
             deadline.attempts += 1
             try:
                 if throttle is None:
-                    attempt = _Attempt(number, deadline, None)
+                    attempt = _Attempt(number, deadline, None, began)
                     return await self._run_attempt(
                         request, settings, attempt, read_response, open_stream
                     )
                 async with throttle.permit(deadline) as permit:
-                    attempt = _Attempt(number, deadline, permit)
+                    attempt = _Attempt(number, deadline, permit, began)
                     return await self._run_attempt(
                         request, settings, attempt, read_response, open_stream
                     )
@@ -193,11 +202,17 @@ class Session:
                     seconds_left=deadline.seconds_left,
                     random=random.random,
                 )
+                if logs.logs_attempts():
+                    seconds = deadline.elapsed - began
+                    logs.log_failure(
+                        request, settings, exc, deadline.attempts, seconds, pause=delay
+                    )
                 if delay is None:
                     raise
                 if retries.on_retry is not None:
                     retries.on_retry(Retry(deadline.attempts, exc, delay))
             await asyncio.sleep(delay)
+            began = deadline.elapsed
 
     async def call_for_vectors(
         self,
@@ -254,6 +269,8 @@ class Session:
                 response = await self._send(request, settings, attempt, upload)
         else:
             response = await self._send(request, settings, attempt)
+        if logs.logs_attempts():
+            logs.log_response(request, settings, response.meta, attempt.elapsed)
         if isinstance(response, Response):
             try:
                 return read_response(response)
@@ -270,7 +287,7 @@ class Session:
         self, request: Request, settings: Settings, attempt: _Attempt, upload: Upload | None = None
     ) -> Response | StreamBody:
         """Send the request once; returns a complete response, or a stream after its headers."""
-        number, deadline, permit = attempt
+        number, deadline, permit, _ = attempt
         loop = self.connections.for_running_loop()
         await _acquire_slot(loop, deadline, settings.timeouts.pool)
         time_limit = deadline.limit("response", settings.timeouts.response)

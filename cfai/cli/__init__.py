@@ -43,8 +43,15 @@ _UsageError = cast("type[Exception]", typer.BadParameter.__mro__[2])
 @app.callback(invoke_without_command=True)
 def _run_without_command(
     context: typer.Context,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log each request on standard error.")
+    ] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
+    if verbose:
+        from cfai._session.logs import configure_logging
+
+        configure_logging("debug")
     if version:
         console.write_text(f"cfai {__version__}\n")
         raise typer.Exit

@@ -20,6 +20,7 @@ from cfai._session.addresses import check_base_url, resolve_proxy
 from cfai._session.client import Client
 from cfai._session.connections import Connections
 from cfai._session.credentials import check_header_value, value_or_environment
+from cfai._session.logs import configure_logging
 from cfai._session.pagination import Pager
 from cfai._session.session import Session
 from cfai._types.json import read_as
@@ -160,6 +161,7 @@ class Cohere(Client):
             ConfigError: The key is missing, or the key or the address is invalid.
         """
         warnings.warn(_RETIRED, DeprecationWarning, stacklevel=2)
+        configure_logging()
         key = value_or_environment(api_key, "CO_API_KEY", "COHERE_API_KEY")
         if key is None:
             raise ConfigError("no key: pass api_key, or set CO_API_KEY")

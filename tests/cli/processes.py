@@ -10,7 +10,7 @@ from typing import Self
 
 from attrs import define, frozen
 
-PATIENCE = 180
+PATIENCE = 50
 """Seconds after which a test fails instead of waiting on."""
 
 COMMAND = (sys.executable, "-W", "error", "-m", "cfai")

@@ -8,6 +8,7 @@ import pytest
 
 from cfai import __version__
 from cfai.tasks import TextGeneration, rules
+from cfai.testing import FakeWorkersAI
 
 from .processes import COMMAND, Cfai, environment
 
@@ -126,3 +127,12 @@ def test_python_m_cfai_is_the_command() -> None:
         [*COMMAND, "--help"], capture_output=True, text=True, check=True, env=environment()
     )
     assert script.stdout.startswith("Usage: cfai ")
+
+
+@pytest.mark.parametrize("flag", ["-v", "--verbose"])
+async def test_verbose_logs_each_request(cfai: Cfai, fake: FakeWorkersAI, flag: str) -> None:
+    """On standard error; without it, nothing is logged."""
+    fake.always.streams("Hi")
+    loud, quiet = await cfai.run(flag, "chat", "Hello?"), await cfai.run("chat", "Hello?")
+    assert (loud.code, loud.text, quiet.code, quiet.err) == (0, "Hi\n", 0, "")
+    assert re.search(r"cfai DEBUG POST /accounts/\*\*\*/ai/run/\S+: 200 in ", loud.err)
