@@ -106,7 +106,8 @@ class WorkersAI(Client):
             concurrency: The most concurrent attempts per model, per event loop: a number, or an
                 `Adaptive` limit that falls after a 429. Attempts of embedding jobs count too. A
                 stream counts until its first event.
-            budget: Once `spent` has as many neurons, calls raise `BudgetExceeded` and are not sent.
+            budget: Once `spent` has as many neurons, calls raise `BudgetExceeded` and are not sent;
+                requests that are already on their way are completed.
             headers: Sent with every request.
             proxy: The address of a proxy. Defaults to the environment's (`HTTPS_PROXY`, …).
             ssl: Trusted certificates, as of `ssl.create_default_context(cafile=…)`.
@@ -135,11 +136,10 @@ class WorkersAI(Client):
             max_answer_bytes=max_answer_bytes,
             max_event_bytes=max_event_bytes,
         )
-        self._session = Session(
-            Connections(limit=limit, session=session, ssl=ssl, concurrency=concurrency)
-        )
+        connections = Connections(limit=limit, session=session, ssl=ssl, concurrency=concurrency)
+        self._session = Session(connections, Spending(budget))
         self._owns_connections = True
-        self._account = Account(self._session, self._settings, Spending(budget))
+        self._account = Account(self._session, self._settings)
         self._runs = Runs(self._account, observers)
 
     def with_options(

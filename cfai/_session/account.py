@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from attrs import field, frozen
+from attrs import frozen
 
 from cfai._session.pagination import Pager
 from cfai._session.session import Session, Spending
@@ -19,11 +19,15 @@ T = TypeVar("T")
 
 @frozen
 class Account:
-    """A client's session, settings and spending."""
+    """A client's session and settings."""
 
     session: Session
     settings: Settings
-    spending: Spending = field(factory=Spending)
+
+    @property
+    def spending(self) -> Spending:
+        """What all calls of the session cost, and their budget."""
+        return self.session.spending
 
     def for_call(self, options: Options | None) -> Settings:
         """The settings of one call."""

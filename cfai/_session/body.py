@@ -86,8 +86,7 @@ class StreamBody:
     """The body of an event stream. The holder closes it; without references it closes itself."""
 
     __slots__ = (
-        "__weakref__", "_cancelled", "_is_open", "_loop", "_response", "_timer", "meta", "model",
-        "settings",
+        "__weakref__", "_cancelled", "_is_open", "_loop", "_response", "_timer", "meta", "settings",
     )  # fmt: skip
 
     def __init__(
@@ -97,10 +96,8 @@ class StreamBody:
         meta: Meta,
         settings: Settings,
         deadline: Deadline,
-        model: str | None,
     ) -> None:
         self.meta: Meta = meta
-        self.model: str | None = model
         self.settings: Settings = settings
         self._response = response
         self._loop = loop

@@ -71,6 +71,11 @@ class _Attempt(NamedTuple):
         """Seconds since the attempt began."""
         return self.deadline.elapsed - self.began
 
+    def start(self) -> None:
+        """Report that it is sent now, and not only waiting."""
+        if self.permit is not None:
+            self.permit.start(repeat=self.number > 1)
+
 
 async def reject_stream(body: StreamBody) -> NoReturn:
     """Raise an error, for calls whose response is documented as JSON."""
@@ -145,8 +150,11 @@ class Spending:
 class Session:
     """Sends requests, repeats failed attempts, and returns what the caller reads."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, spending: Spending | None = None) -> None:
         self.connections = connections
+        self.spending: Spending = spending or Spending()
+        self.chat_models: set[str] = set()
+        """Models whose streams came back empty on the route run, and came on the route chat."""
 
     async def call(
         self,
@@ -287,15 +295,17 @@ class Session:
         self, request: Request, settings: Settings, attempt: _Attempt, upload: Upload | None = None
     ) -> Response | StreamBody:
         """Send the request once; returns a complete response, or a stream after its headers."""
-        number, deadline, permit, _ = attempt
+        deadline = attempt.deadline
         loop = self.connections.for_running_loop()
         await _acquire_slot(loop, deadline, settings.timeouts.pool)
         time_limit = deadline.limit("response", settings.timeouts.response)
         is_stream = False
         response: aiohttp.ClientResponse | None = None
         try:
-            if permit is not None:
-                permit.start(repeat=number > 1)
+            if request.costs:
+                # Calls that waited until now may have been overtaken by the cost of others.
+                self.spending.check_budget()
+            attempt.start()
             with loop.timer.timeout(time_limit.seconds) as timeout:
                 if upload is not None:
 
@@ -312,7 +322,7 @@ class Session:
                 kind = responses.read_media_type(headers)
                 if responses.is_stream(status, kind, media=request.streams_media):
                     meta = _read_meta(request, status, headers, kind, deadline)
-                    body = StreamBody(response, loop, meta, settings, deadline, request.model)
+                    body = StreamBody(response, loop, meta, settings, deadline)
                     is_stream = True
                     return body
                 data = await _read_body(response, settings.max_answer_bytes, attempt)

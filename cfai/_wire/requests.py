@@ -38,6 +38,8 @@ class Request:
     """The route of a run."""
     streams_media: bool = False
     """Whether a successful response of a type other than JSON and text is read as it arrives."""
+    costs: bool = False
+    """Whether it runs a model, so that a used-up budget refuses it."""
 
 
 # Paths: names are checked and then kept literally; nothing is percent-encoded
@@ -300,7 +302,7 @@ def build_run_request(
         body_headers["Content-Length"] = str(len(body.content))
     path = f"{path}?{urlencode(query)}" if query else path
     headers = build_headers(settings, options, body_headers)
-    return Request("POST", path, headers, body.content, model=model)
+    return Request("POST", path, headers, body.content, model=model, costs=True)
 
 
 def _added_fields(
@@ -347,7 +349,8 @@ def _build_routed_request(
         problem = f"{model} needs a gateway on the route universal"
         raise InputError(f'{problem}: set Options(gateway="default"), or leave the route out')
     content = encode_json(fields)
-    return Request("POST", account_path(settings, path), headers, content, model=model, route=route)
+    path = account_path(settings, path)
+    return Request("POST", path, headers, content, model=model, route=route, costs=True)
 
 
 def build_download_request(url: str) -> Request:

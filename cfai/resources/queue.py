@@ -186,7 +186,6 @@ async def submit_batch(
     account: Account, model: str, tasks: Any, polling: Polling | None, options: Options | None
 ) -> QueuedBatch[Any]:
     """Submit tasks to the queue of *model*; see `WorkersAI.queue`."""
-    account.spending.check_budget()
     queued = await asyncio.to_thread(build_queued_tasks, model, tasks)
     fields = {"requests": [task.fields for task in queued]}
     status = await send_batch(account, model, fields, queued, options)
@@ -240,6 +239,7 @@ async def send_batch(
     request = build_json_request(
         settings, options, path, fields, repeatable=repeatable, model=model
     )
+    request.costs = "requests" in fields
 
     def read(response: Response) -> BatchStatus[Any]:
         return read_batch_status(read_document(response), response.meta, tasks)

@@ -240,7 +240,6 @@ class Runs:
         deadline: Deadline | None = None,
     ) -> Any:
         session, spending = self.account.session, self.account.spending
-        spending.check_budget()
         settings = self.account.settings.for_call(options)
         request = await _build_request(settings, model, task, options, stream=False)
         spec = answer_spec(task)
@@ -372,7 +371,6 @@ class Runs:
         """The first bytes of a sound with the body of the rest, or the whole sound."""
         from cfai.streaming.audio import open_audio
 
-        self.account.spending.check_budget()
         settings = self.account.settings.for_call(options)
         request = await _build_request(settings, model, task, options, stream=False)
         request.streams_media = True
@@ -420,7 +418,6 @@ class Runs:
         """The events of a stream, or the whole text if the model does not stream."""
         from cfai.streaming.events import EventReader
 
-        self.account.spending.check_budget()
         settings = self.account.settings.for_call(options)
         deadline = deadline or Deadline(total=settings.timeouts.total)
 
@@ -434,20 +431,31 @@ class Runs:
                 deadline=deadline,
             )
 
+        async def build_chat() -> Request | None:
+            """The same on the other route; `None` if the task or the options don't fit it."""
+            if profile(model).route != "run" or (options is not None and options.route is not None):
+                return None
+            as_chat = attrs.evolve(options or Options(), route="chat")
+            try:
+                return await _build_request(settings, model, task, as_chat, stream=True)
+            except InputError:
+                return None
+
+        chat_models = self.account.session.chat_models
+        if model in chat_models and (request := await build_chat()) is not None:
+            return await send(request)
         try:
             return await send(await _build_request(settings, model, task, options, stream=True))
         except StreamUnsupported as exc:
-            if profile(model).route != "run" or (options is not None and options.route is not None):
-                raise
             # Models that send an empty stream here do stream as chats.
-            options = attrs.evolve(options or Options(), route="chat")
-            try:
-                request = await _build_request(settings, model, task, options, stream=True)
-            except InputError:
-                raise exc from None  # The task is no chat.
+            request = await build_chat()
+            if request is None:
+                raise
             if settings.retries.on_retry is not None:
                 settings.retries.on_retry(Retry(deadline.attempts, exc, 0.0))
-            return await send(request)
+            source = await send(request)
+        chat_models.add(model)
+        return source
 
     def _observe(self) -> CallObservation:
         from cfai._session.observation import CallObservation
@@ -501,7 +509,6 @@ class EmbeddingRuns:
         self, requests: Sequence[QueuedTask], throttle: Throttle
     ) -> BatchStatus[Embeddings]:
         """Submit a batch. It may be repeated, as a run may: at worst, vectors are made twice."""
-        self.runs.account.spending.check_budget()
         fields = {"requests": [task.fields for task in requests]}
         return await self._send(fields, requests, throttle)
 

@@ -155,8 +155,8 @@ class EventReader:
             return None
         named = not isinstance(event, bytes) and event.event == "error"
         error = error_from_event(document, is_named_error=named, meta=self.body.meta)
-        if isinstance(error, ModelRetired) and self.body.model is not None:
-            identify_retired_model(error, self.body.model)
+        if isinstance(error, ModelRetired) and self.body.meta.model is not None:
+            identify_retired_model(error, self.body.meta.model)
         return error
 
     def parse(self, event: bytes | ServerSentEvent) -> Any:

@@ -18,6 +18,8 @@ import pytest
 from attrs import frozen
 from yarl import URL
 
+from cfai.profiles import TASKS
+
 from .conftest import LLAMA, Local, running
 
 ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "40"))
@@ -26,7 +28,7 @@ ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "40"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 
 BERT = "@cf/huggingface/distilbert-sst-2-int8"
-SUMMARIZER = "@cf/facebook/bart-large-cnn"
+SUMMARIZER = next(model for model, task in TASKS.items() if task == "Summarization")
 RERANKER = "@cf/baai/bge-reranker-base"
 BGE = "@cf/baai/bge-small-en-v1.5"
 M3 = "@cf/baai/bge-m3"

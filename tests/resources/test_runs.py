@@ -24,6 +24,7 @@ from cfai.errors import (
     BadRequest,
     DecodeError,
     InputError,
+    NotFound,
     RequestTimeout,
     ServerError,
     StatusError,
@@ -241,12 +242,47 @@ async def test_tools_run_on_the_other_route(fake: FakeWorkersAI) -> None:
         """Add two numbers."""
         return a + b
 
-    fake.says(NOTHING).says(OPENAI_ROUTE_CALLS.stream)
-    fake.says(NOTHING).says(OPENAI_ROUTE.stream)
+    fake.says(NOTHING).says(OPENAI_ROUTE_CALLS.stream).says(OPENAI_ROUTE.stream)
     client = fake.client()
     outcome = await client.run_tools(LLAMA, [user("1+2?")], tools=[add], stream=True)
     assert outcome.answer.text == "Hello"
-    assert [request.target for request in fake.requests] == [RUN_PATH, CHAT_PATH] * 2
+    assert [request.target for request in fake.requests] == [RUN_PATH, CHAT_PATH, CHAT_PATH]
+
+
+async def test_a_client_remembers_the_route_of_a_model(fake: FakeWorkersAI) -> None:
+    """Every further stream costs one request, also of a copy; what is no chat stays as it is."""
+    fake.says(NOTHING).says(OPENAI_ROUTE.stream)
+    client = fake.client()
+    await client.stream(LLAMA, Prompt("Hi")).collect()
+    fake.always.says(OPENAI_ROUTE.stream)
+    other = client.with_options(headers={"X-Team": "search"})
+    for ai, model, task, options, path in (
+        (client, LLAMA, Prompt("Hi"), None, CHAT_PATH),
+        (other, LLAMA, TextGeneration([user("Hi")]), None, CHAT_PATH),
+        (client, LLAMA, Prompt("Hi", raw=True), None, RUN_PATH),
+        (client, LLAMA, Prompt("Hi"), Options(route="run"), RUN_PATH),
+        (client, "@cf/new/model", Prompt("Hi"), None, RUN_PATH.replace(LLAMA, "@cf/new/model")),
+        (fake.client(), LLAMA, Prompt("Hi"), None, RUN_PATH),
+    ):
+        await ai.stream(model, task, options=options).collect()
+        assert fake.requests[-1].target == path
+    fake.always.answers({"response": "Hi"})
+    await client.run(LLAMA, Prompt("Hi"))
+    assert fake.requests[-1].target == RUN_PATH
+    assert len(fake.requests) == 2 + 7
+
+
+async def test_a_route_without_an_answer_is_not_remembered(fake: FakeWorkersAI) -> None:
+    fake.says(NOTHING).says(NOTHING)
+    client = fake.client()
+    with pytest.raises(StreamUnsupported):
+        await client.stream(LLAMA, Prompt("Hi")).collect()
+    fake.says(NOTHING).fails(404, 7000, "no route")
+    with pytest.raises(NotFound):
+        await client.stream(LLAMA, Prompt("Hi")).collect()
+    fake.streams("Hello")
+    await client.stream(LLAMA, Prompt("Hi")).collect()
+    assert fake.requests[-1].target == RUN_PATH
 
 
 async def test_the_deadline_is_that_of_the_whole_call(fake: FakeWorkersAI) -> None:

@@ -22,7 +22,7 @@ from cfai import (
 )
 from cfai._session.session import Spending
 from cfai.errors import DecodeError, InputError, ServerError, StreamInterrupted
-from cfai.settings import Retries
+from cfai.settings import Options, Retries, Retry
 from cfai.testing import FakeWorkersAI
 
 LLAMA = "@cf/meta/llama-3.1-8b-instruct-fast"
@@ -314,6 +314,42 @@ async def test_a_used_up_budget_refuses_before_sending(fake: FakeWorkersAI) -> N
         with pytest.raises(BudgetExceeded):
             await client.run_tools(LLAMA, [user("Hi")], tools=[])
     assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"concurrency": 1}, {"limit": 1}, {"concurrency": 1, "limit": 1}]
+)
+async def test_calls_that_wait_for_their_turn_are_refused_when_it_comes(
+    fake: FakeWorkersAI, options: dict[str, Any]
+) -> None:
+    """The cost of the calls before them is known by then."""
+    fake.always.answers({"response": "Hi"}, headers={"cf-ai-neurons": "2"})
+    ai = fake.client(budget=3, **options)
+    outcomes = await asyncio.gather(
+        *(ai.run(LLAMA, Prompt("Hi")) for _ in range(10)), return_exceptions=True
+    )
+    assert len(fake.requests) == 2
+    assert sum(isinstance(outcome, BudgetExceeded) for outcome in outcomes) == 8
+    assert ai.spent == Spent(4, 2, 0)
+
+
+async def test_a_call_is_not_repeated_after_the_budget_is_used_up(fake: FakeWorkersAI) -> None:
+    """By another call, during the delay."""
+    retrying = asyncio.Event()
+
+    def report(retry: Retry) -> None:
+        retrying.set()
+
+    fake.fails(500, 8005, "Internal Server Error")
+    fake.always.answers({"response": "Hi"}, headers={"cf-ai-neurons": "2"})
+    retries = Retries(base=0.1, on_retry=report)
+    ai = fake.client(budget=1)
+    failing = asyncio.ensure_future(ai.run(LLAMA, "Hi", options=Options(retries=retries)))
+    await retrying.wait()
+    await ai.run(LLAMA, "Hi")
+    with pytest.raises(BudgetExceeded):
+        await failing
+    assert len(fake.requests) == 2
 
 
 async def test_a_budget_of_zero_sends_nothing(fake: FakeWorkersAI) -> None:
