@@ -1,14 +1,11 @@
 """The base classes of tasks and answers, and the fields that tasks are declared with.
 
-A field declares its type, its bounds and its name on the wire.
-
 To add a field to a task, add one line and its docstring to the class:
 
     top_k: float | None = number(1, 50, default=None)
     "Sample from the *top_k* most likely tokens; from 1 to 50."
 
 * Bound: choose the function for the type (`string`, `number`, `media`, ...) and pass the bounds.
-  The docs table, the local server and the three options of `cfai chat` read them from here.
 * Source: name it in the class docstring ("Source: ..."), or in the field's if it differs.
 * Converter: `nested` and `many` take a function that checks and converts; the value's `payload`, or
   `encode=` of `many`, makes it JSON again.
@@ -43,12 +40,9 @@ Kind = Literal[
 ]  # fmt: skip
 
 _MAX_REPR = 60
-
-_EXCERPTS = reprlib.Repr()
-"""Represents the beginning of a value: `repr` of a deep one exceeds the recursion limit."""
-_EXCERPTS.maxlevel = 10
+_EXCERPTS = reprlib.Repr()  # `repr` of a deep value exceeds the recursion limit.
+_EXCERPTS.maxlevel, _EXCERPTS.maxstring, _EXCERPTS.maxother = 10, 2 * _MAX_REPR, 2 * _MAX_REPR
 _EXCERPTS.maxlist = _EXCERPTS.maxtuple = _EXCERPTS.maxdict = _EXCERPTS.maxset = _MAX_REPR
-_EXCERPTS.maxstring = _EXCERPTS.maxother = 2 * _MAX_REPR
 
 
 def shorten(value: object) -> str:
