@@ -158,6 +158,13 @@ SCRIPTS: dict[str, Callable[[Any], object]] = {
     "repaired recipe": lambda fake: fake.answers({"response": "Pancakes are easy!"}).answers(
         {"response": {"title": "Pancakes", "minutes": 20, "ingredients": []}}
     ),
+    "pydantic": lambda fake: (
+        fake.answers(
+            {"response": {"steps": [{"explanation": "Boil it.", "minutes": 5}], "result": "Tea"}}
+        )
+        .answers({"response": {"value": [{"explanation": "Boil it.", "minutes": 5}]}})
+        .answers({"response": {"value": 4}})
+    ),
     "transcript": lambda fake: fake.answers(
         {"text": "Hello there", "words": [{"word": "Hello", "start": 0, "end": 0.4}]}
     ),

@@ -1,14 +1,17 @@
 """Structured output: schemas, the forms of answers that are read, and errors."""
 
+import json
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from time import process_time
 from typing import Annotated, Any, Literal, TypedDict
 
+import msgspec
 import pytest
 from attrs import frozen
 from hypothesis import given, strategies as st
+from pydantic import BaseModel, Field, RootModel
 
 from cfai import (
     BadRequest,
@@ -254,6 +257,57 @@ async def test_invalid_tasks_and_options_are_refused(
     with pytest.raises(InputError, match=says):
         await fake.client().parse(MODEL, task, **{"into": Recipe, **options})
     assert not fake.requests
+
+
+class Step(BaseModel):
+    """A step of a plan."""
+
+    explanation: str
+    minutes: int = Field(ge=1)
+
+
+class Row(msgspec.Struct):
+    minutes: int
+
+
+@pytest.mark.parametrize(
+    ("into", "answer", "value"),
+    [
+        (Step, {"explanation": "x", "minutes": 5}, Step(explanation="x", minutes=5)),
+        (
+            list[Step],
+            {"value": [{"explanation": "x", "minutes": 5}]},
+            [Step(explanation="x", minutes=5)],
+        ),
+        (Step | None, {"value": None}, None),
+        (Annotated[int, Field(ge=1)], {"value": 5}, 5),
+        (RootModel[list[int]], {"value": [5]}, RootModel[list[int]]([5])),
+        (Row, {"minutes": 5}, Row(5)),
+        (list[Row], {"value": [{"minutes": 5}]}, [Row(5)]),
+    ],
+)
+async def test_models_of_other_libraries_are_parsed(
+    fake: FakeWorkersAI, into: Any, answer: Any, value: Any
+) -> None:
+    """The schema is the library's own; what is no object is wrapped, as always."""
+    text = f"Here it is: ```json\n{json.dumps(answer)}\n```"
+    fake.answers({"response": answer}).answers({"response": text})
+    for _ in range(2):
+        assert await fake.client().parse(MODEL, "x", into=into) == value
+    sent = fake.requests[0].json()["response_format"]["json_schema"]
+    assert sent["type"] == "object"
+    assert sent == objects.schema(into)
+    if into is Step:
+        assert sent == Step.model_json_schema()
+
+
+async def test_the_model_is_told_what_pydantic_says(fake: FakeWorkersAI) -> None:
+    fake.answers({"response": {"explanation": "x", "minutes": 0}})
+    fake.answers({"response": {"explanation": "x", "minutes": 1}})
+    step = await fake.client().parse(MODEL, "x", into=Step, repair=1)
+    assert step == Step(explanation="x", minutes=1)
+    complaint = fake.requests[1].json()["messages"][-1]["content"]
+    assert "Step.minutes must be greater than or equal to 1, got 0" in complaint
 
 
 async def test_schema_and_read_give_the_answer_and_its_value(fake: FakeWorkersAI) -> None:

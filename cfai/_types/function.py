@@ -117,6 +117,11 @@ def _field(tool_name: str, parameter: inspect.Parameter) -> Field:
         raise InputError(f"{tool_name}: the parameter {parameter.name} must have a type")
     if parameter.default is parameter.empty:
         return Field(parameter.name, parameter.annotation, True)
+    if type(parameter.default).__name__ == "FieldInfo":
+        raise InputError(
+            f"{tool_name}: the default of {parameter.name} must be a value: put the Field into the"
+            f" type, Annotated[..., Field(...)]"
+        )
     kind = parameter.annotation
     if parameter.default is None and kind not in (Any, object):
         # The older way to write it: `unit: str = None`.

@@ -22,6 +22,15 @@ from uuid import UUID
 
 from attrs import evolve, frozen
 
+from cfai._types.foreign import (
+    ForeignError,
+    Problem,
+    contains_foreign_metadata,
+    foreign_type,
+    is_foreign,
+    read_foreign,
+    write_foreign,
+)
 from cfai._types.json import format_reason
 from cfai._types.kinds import (
     SETS,
@@ -60,7 +69,7 @@ def read_value(value: Any, kind: Any, name: str) -> Any:
 
     token = _ATTEMPTS.set({})
     try:
-        return _user_converter().structure(value, strip_annotated(kind))
+        return _user_converter().structure(value, _strip_own_annotations(kind))
     except Exception as exc:
         reasons = transform_error(
             exc, path=name, format_exception=lambda exc, _: str(exc) or type(exc).__name__
@@ -68,6 +77,11 @@ def read_value(value: Any, kind: Any, name: str) -> Any:
         raise TypeMismatch("; ".join(format_reason(reason) for reason in reasons[:5])) from exc
     finally:
         _ATTEMPTS.reset(token)
+
+
+def _strip_own_annotations(kind: Any) -> Any:
+    """Give the type without `Annotated`, unless another library has to check its metadata."""
+    return kind if contains_foreign_metadata(kind) else strip_annotated(kind)
 
 
 def write_value(value: Any) -> Any:
@@ -95,6 +109,7 @@ def _user_converter() -> Converter:
         (is_list, _list_hook),
         (is_union, _union_hook),
         (is_class, _class_hook),
+        (is_foreign, _foreign_hook),
     ):
         converter.register_structure_hook_factory(matches, factory)
     for moment in (datetime, date, time):
@@ -104,6 +119,7 @@ def _user_converter() -> Converter:
     converter.register_unstructure_hook_factory(
         lambda kind: is_class(kind) and not is_typeddict(kind), _unstructure_class
     )
+    converter.register_unstructure_hook_func(is_foreign, write_foreign)
     return converter
 
 
@@ -257,6 +273,17 @@ _JSON_TYPES: Final[dict[Any, frozenset[type[Any]]]] = {
 }
 
 
+_SCHEMA_TYPES: Final = {
+    "object": frozenset({dict}),
+    "array": frozenset({list}),
+    "string": frozenset({str}),
+    "boolean": frozenset({bool}),
+    "null": frozenset({NoneType}),
+    "integer": _NUMBERS,
+    "number": _NUMBERS,
+}
+
+
 def _union_hook(kind: Any, converter: Converter) -> _Hook:
     """Read a value as the most likely member, or else as the next one."""
     members = [_Member.of(member_kind) for member_kind in get_args(kind)]
@@ -327,6 +354,8 @@ class _Member:
     @classmethod
     def of(cls, kind: Any) -> _Member:
         inner = _unwrap(kind)
+        if (foreign := foreign_type(inner)) is not None:
+            return cls._of_schema(kind, inner, foreign.json_schema())
         if not is_class(inner):
             return cls(kind, origin_of(inner), _json_types(inner))
         kinds = {field.name: _unwrap(field.kind) for field in fields_of(inner)}
@@ -334,6 +363,20 @@ class _Member:
         choices = {name: values for name, field in kinds.items() if (values := choices_of(field))}
         types = {name: types for name, field in kinds.items() if (types := _json_types(field))}
         return cls(kind, inner, frozenset({dict}), frozenset(kinds), required, choices, types)
+
+    @classmethod
+    def _of_schema(cls, kind: Any, inner: Any, schema: dict[str, Any]) -> _Member:
+        name = str(schema.get("$ref", "")).rpartition("/")[2]
+        schema = schema.get("$defs", {}).get(name, schema)
+        types = _SCHEMA_TYPES.get(str(schema.get("type")))
+        properties = schema.get("properties", {})
+        choices = {
+            name: tuple(found.get("enum", [found.get("const")]))
+            for name, found in properties.items()
+            if "enum" in found or "const" in found
+        }
+        required = frozenset(schema.get("required", ()))
+        return cls(kind, inner, types, frozenset(properties), required, choices)
 
     def unlikeliness(self, value: Any) -> tuple[float, ...]:
         """Rank how unlikely it is that the value belongs to this member."""
@@ -343,7 +386,8 @@ class _Member:
             return _IMPOSSIBLE
         if isinstance(value, dict):
             # A class goes before an object with arbitrary keys, which matches everything.
-            return self._rank_object(value) if is_class(self.origin) else (0, 0, 0, math.inf)
+            is_object = bool(self.names) or is_class(self.origin)
+            return self._rank_object(value) if is_object else (0, 0, 0, math.inf)
         if self.origin is Literal or is_enum(self.origin):
             return (0,)
         # Every date is a string, and every number a decimal: the more specific type goes first.
@@ -433,7 +477,7 @@ def _mapping_hook(kind: Any, converter: Converter) -> _Hook:
 
 
 def _class_hook(kind: Any, converter: Converter) -> _Hook:
-    fields = [evolve(field, kind=strip_annotated(field.kind)) for field in fields_of(kind)]
+    fields = [evolve(field, kind=_strip_own_annotations(field.kind)) for field in fields_of(kind)]
     names = [field.name for field in fields]
     construct = dict if is_typeddict(kind) else kind
     # If no field is required, an unrelated object would match.
@@ -478,6 +522,60 @@ def _object_hook(read: _Hook) -> _Hook:
         return read(value, kind)
 
     return hook
+
+
+# Types of other libraries
+
+
+def _foreign_hook(kind: Any, _: Converter) -> _Hook:
+    foreign = foreign_type(kind)
+
+    def hook(value: Any, _: Any) -> Any:
+        if foreign is None:
+            raise AssertionError("the kind was foreign when the hook was made")
+        try:
+            return read_foreign(foreign, value)
+        except ForeignError as exc:
+            raise _join_located([_locate(problem, kind) for problem in exc.problems]) from exc
+
+    return hook
+
+
+def _locate(problem: Problem, kind: Any) -> Exception:
+    """The problem as an error of cattrs, which knows its path."""
+    from cattrs.errors import (
+        AttributeValidationNote,
+        ClassValidationError,
+        IterableValidationError,
+        IterableValidationNote,
+    )
+
+    error: Exception = _InvalidValue(problem.message)
+    for key in reversed(problem.path):
+        if isinstance(key, int):
+            error.add_note(IterableValidationNote(f"item {key}", key, Any))
+            error = IterableValidationError("wrong items", [error], list)
+        else:
+            error.add_note(AttributeValidationNote(f"field {key}", key, Any))
+            error = ClassValidationError("wrong fields", [error], kind)
+    return error
+
+
+def _join_located(errors: list[Exception]) -> Exception:
+    """One error with all the parts, if they have a common container."""
+    from cattrs import BaseValidationError
+
+    first = errors[0]
+    alike = [error for error in errors if type(error) is type(first)]
+    if not isinstance(first, BaseValidationError) or len(alike) == 1:
+        return first
+    parts = [
+        part
+        for error in alike
+        if isinstance(error, BaseValidationError)
+        for part in error.exceptions
+    ]
+    return first.derive(parts)
 
 
 def _unstructure_class(kind: Any, converter: Converter) -> Callable[[Any], dict[str, Any]]:

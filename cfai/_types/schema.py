@@ -14,6 +14,7 @@ from types import NoneType
 from typing import Any, Final, Literal, NewType, NoReturn, get_args, get_origin
 from uuid import UUID
 
+from cfai._types.foreign import ForeignType, foreign_type, is_foreign
 from cfai._types.kinds import (
     SETS,
     Field,
@@ -97,8 +98,7 @@ class SchemaBuilder:
             return [self._inline(item) for item in schema]
         if not isinstance(schema, dict):
             return schema
-        name = str(schema.get("$ref", "")).removeprefix(_REF)
-        if name and self._uses[name] == 1:
+        while self._uses[name := str(schema.get("$ref", "")).removeprefix(_REF)] == 1:
             schema = {**self._definitions[name], **_without(schema, "$ref")}
         return {key: self._inline(value) for key, value in schema.items()}
 
@@ -107,19 +107,27 @@ class SchemaBuilder:
         if isinstance(kind, NewType):
             return self.build(kind.__supertype__, path)
         if hasattr(kind, "__metadata__"):
-            texts = (item for item in kind.__metadata__ if isinstance(item, str))
-            return _add_description(self.build(get_args(kind)[0], path), next(texts, ""))
+            return self._build_annotated(kind, path)
         if is_enum(kind) or get_origin(kind) is Literal:
             return _build_choice(list(choices_of(kind)), path)
         if is_union(kind):
             return {"anyOf": [self.build(member, path) for member in get_args(kind)]}
-        if is_class(kind):
+        if is_class(kind) or is_foreign(kind):
             return self._refer_to(kind, path)
         if is_list(kind):
             return self._build_list(kind, path)
         if is_mapping(kind):
             return self._build_mapping(kind, path)
         return dict(_build_scalar(kind, path))
+
+    def _build_annotated(self, kind: Any, path: str) -> Schema:
+        foreign = _find_foreign(kind, path)
+        if foreign is None:
+            schema = self.build(get_args(kind)[0], path)
+        else:
+            schema = self._build_foreign(foreign, kind, path)
+        texts = filter(None, map(_description_in, kind.__metadata__))
+        return _add_description(schema, next(texts, ""))
 
     def _build_list(self, kind: Any, path: str) -> Schema:
         arguments = get_args(kind)
@@ -140,12 +148,65 @@ class SchemaBuilder:
 
     def _refer_to(self, kind: type[Any], path: str) -> Schema:
         if kind not in self._names:
-            taken = set(self._names.values())
-            names = chain([kind.__name__], (f"{kind.__name__}{number}" for number in count(2)))
-            name = self._names[kind] = next(name for name in names if name not in taken)
-            self._definitions[name] = self._build_class(kind, path)
+            foreign = _find_foreign(kind, path)
+            if foreign is None:
+                name = self._names[kind] = self._free_name(kind.__name__)
+                self._definitions[name] = self._build_class(kind, path)
+            else:
+                self._names[kind] = self._define_foreign(foreign, kind, path)
         self._uses[self._names[kind]] += 1
         return {"$ref": _REF + self._names[kind]}
+
+    def _free_name(self, name: str) -> str:
+        taken = {*self._names.values(), *self._definitions}
+        names = chain([name], (f"{name}{number}" for number in count(2)))
+        return next(name for name in names if name not in taken)
+
+    def _define_foreign(self, foreign: ForeignType, kind: type[Any], path: str) -> str:
+        """Define a class of another library, and return the name of its definition."""
+        schema = self._build_foreign(foreign, kind, path)
+        if schema.keys() == {"$ref"}:  # It is among its own definitions, since it is recursive.
+            name: str = schema["$ref"].removeprefix(_REF)
+            self._uses[name] -= 1
+            return name
+        name = self._free_name(kind.__name__)
+        self._definitions[name] = schema
+        return name
+
+    def _build_foreign(self, foreign: ForeignType, kind: Any, path: str) -> Schema:
+        """Take over the schema of another library, with its definitions under free names."""
+        try:
+            schema = foreign.json_schema()
+        except Exception as exc:
+            name = getattr(kind, "__name__", str(kind))
+            problem = str(exc).partition("\n")[0]
+            raise InputError(f"{path}: {name} has no JSON schema: {problem}") from exc
+        definitions = schema.get("$defs", {})
+        names: dict[str, str] = {}
+        for name in definitions:
+            new_name = self._free_name(name)
+            names[_REF + name] = _REF + new_name
+            self._definitions[new_name] = {}
+        for name, definition in definitions.items():
+            new_name = names[_REF + name].removeprefix(_REF)
+            self._definitions[new_name] = self._rename_references(definition, names)
+        renamed: Schema = self._rename_references(_without(schema, "$defs"), names)
+        return renamed
+
+    def _rename_references(self, schema: Any, names: Mapping[str, str]) -> Any:
+        if isinstance(schema, list):
+            return [self._rename_references(item, names) for item in schema]
+        if not isinstance(schema, dict):
+            return schema
+        renamed = {
+            key: self._rename_references(value, names)
+            for key, value in schema.items()
+            if not _is_discriminator(key, value)
+        }
+        if isinstance(reference := schema.get("$ref"), str) and reference in names:
+            renamed["$ref"] = names[reference]
+            self._uses[names[reference].removeprefix(_REF)] += 1
+        return renamed
 
     def _build_class(self, kind: type[Any], path: str) -> Schema:
         doc = kind.__doc__ or ""
@@ -179,6 +240,26 @@ class SchemaBuilder:
             "required": required,
             "additionalProperties": False,
         }
+
+
+def _find_foreign(kind: Any, path: str) -> ForeignType | None:
+    try:
+        return foreign_type(kind)
+    except InputError as exc:
+        raise InputError(f"{path}: {exc}") from exc
+
+
+def _is_discriminator(key: str, value: Any) -> bool:
+    """Tell whether it is OpenAPI's keyword for unions, which JSON schema does not have."""
+    return key == "discriminator" and isinstance(value, dict) and "propertyName" in value
+
+
+def _description_in(metadata: Any) -> str:
+    """Give the description in an item of an `Annotated`: a string, or what describes itself."""
+    for text in (metadata, getattr(metadata, "description", None)):
+        if isinstance(text, str):
+            return text
+    return ""
 
 
 def _add_description(schema: Schema, text: str) -> Schema:

@@ -278,8 +278,9 @@ async def test_other_calls_are_retried(fake: FakeCohere) -> None:
         fake.refuses(500, "oh").script.hangs_up()
         await call()
     assert len(fake.requests) == 10
-    fake.refuses(429, "a").refuses(429, "b").refuses(429, "c")
-    with pytest.raises(RateLimited, match="c"):
+    for number in range(7):
+        fake.refuses(429, f"refusal {number}")
+    with pytest.raises(RateLimited, match="refusal 6"):
         await cohere.finetuned_models().first()
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from attrs import frozen
+from pydantic import BaseModel, Field
 
 from cfai import (
     Function,
@@ -72,6 +73,42 @@ async def test_arguments_and_results_are_converted(fake: FakeWorkersAI) -> None:
     (result,) = outcome.steps[0].results
     assert isinstance(result, ToolReturned)
     assert result.value == [Place("Lima-0", "village")]
+
+
+class Trip(BaseModel):
+    """A trip."""
+
+    to: str
+    days: int = Field(ge=1)
+
+
+async def test_models_of_pydantic_are_arguments_and_results(fake: FakeWorkersAI) -> None:
+    """They are checked by pydantic; the model gets its words and can correct itself."""
+
+    def plan(trip: Trip, stars: Annotated[int, Field(le=5, description="How good.")] = 3) -> Trip:
+        assert isinstance(trip, Trip)
+        return Trip(to=f"{trip.to} ({stars})", days=trip.days + 1)
+
+    wrong = {"trip": {"to": "Lima", "days": 0}, "stars": 6}
+    fake.answers(answer_with_calls(("plan", wrong)))
+    fake.answers(answer_with_calls(("plan", {"trip": {"to": "Lima", "days": 2}})))
+    fake.answers({"response": "Three days."})
+    outcome = await run(fake, plan)
+
+    parameters = fake.requests[0].json()["tools"][0]["function"]["parameters"]
+    assert parameters["properties"] == {
+        "trip": Trip.model_json_schema(),
+        "stars": {"type": "integer", "maximum": 5, "description": "How good.", "default": 3},
+    }
+    (failed,), (returned,) = (step.results for step in outcome.steps[:2])
+    assert isinstance(failed, ToolFailed)
+    assert str(failed.error) == (
+        "arguments.trip.days must be greater than or equal to 1, got 0; "
+        "arguments.stars must be less than or equal to 5, got 6"
+    )
+    assert isinstance(returned, ToolReturned)
+    assert returned.value == Trip(to="Lima (3)", days=3)
+    assert json.loads(returned.content) == {"to": "Lima (3)", "days": 3}
 
 
 async def test_an_answer_as_a_result_is_written_as_its_fields(fake: FakeWorkersAI) -> None:

@@ -1,0 +1,190 @@
+"""Types that describe, read and write their values by themselves: those of pydantic and msgspec.
+
+They are recognized by their methods and metadata. Neither library is imported: who passes such a
+type has loaded it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, get_args
+
+from cfai.errors import InputError
+
+_ADAPTED: Final = {
+    "pydantic": "pydantic",
+    "pydantic_core": "pydantic",
+    "annotated_types": "pydantic",
+    "msgspec": "msgspec",
+}
+"""The library that understands the metadata of an `Annotated`, by the package of their class."""
+
+
+_RULE: Final = re.compile(r"^[A-Z]\w* should ")
+"""The beginning of pydantic's messages: "Input should be a valid string"."""
+
+_MSGSPEC_KEY: Final = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+"""One step of a path in msgspec's messages: "Expected `int`, got `str` - at `$.rows[0].a`"."""
+
+
+class Problem(NamedTuple):
+    """What is wrong with one part of a value."""
+
+    path: tuple[str | int, ...]
+    """The keys and indexes that lead to it."""
+    message: str
+
+
+class ForeignError(ValueError):
+    """A value does not match a foreign type."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(problem.message for problem in problems))
+        self.problems = problems
+
+
+class ForeignType(NamedTuple):
+    """A type of another library."""
+
+    json_schema: Callable[[], dict[str, Any]]
+    read: Callable[[Any], Any]
+    """Reads decoded JSON; raises an error of the library."""
+
+
+def foreign_type(kind: Any) -> ForeignType | None:
+    """The type with its own methods; `None` if it is none of another library.
+
+    Raises:
+        InputError: Its library can't check it.
+    """
+    if hasattr(kind, "__metadata__"):
+        library = next(_libraries(kind.__metadata__), None)
+        return None if library is None else _adapt_annotated(kind, library)
+    if not isinstance(kind, type):
+        return None
+    if has_model_methods(kind):
+        return _model(kind)
+    if hasattr(kind, "__get_pydantic_core_schema__") or hasattr(kind, "__pydantic_validator__"):
+        return _adapt_for_pydantic(kind)
+    if hasattr(kind, "__struct_fields__") and "msgspec" in sys.modules:
+        return _adapt_for_msgspec(kind)
+    return None
+
+
+def is_foreign(kind: Any) -> bool:
+    """Whether a type, or the metadata of an `Annotated`, belongs to another library."""
+    try:
+        return foreign_type(kind) is not None
+    except InputError:
+        return True
+
+
+def contains_foreign_metadata(kind: Any) -> bool:
+    """Whether an `Annotated` of another library is in a type or in its arguments."""
+    if hasattr(kind, "__metadata__") and is_foreign(kind):
+        return True
+    return any(contains_foreign_metadata(argument) for argument in get_args(kind))
+
+
+def has_model_methods(kind: Any) -> bool:
+    """Whether a class has the methods of pydantic's models."""
+    names = ("model_json_schema", "model_validate")
+    return isinstance(kind, type) and all(callable(getattr(kind, name, None)) for name in names)
+
+
+def read_foreign(found: ForeignType, value: Any) -> Any:
+    """Read decoded JSON as a value of a foreign type.
+
+    Raises:
+        ForeignError: It does not match.
+    """
+    try:
+        return found.read(value)
+    except Exception as exc:
+        raise ForeignError(list(_problems(exc))) from exc
+
+
+def write_foreign(value: Any) -> Any:
+    """Give a value of a foreign type as JSON types."""
+    if callable(dump := getattr(value, "model_dump", None)):
+        return dump(mode="json")
+    if hasattr(value, "__struct_fields__"):
+        return sys.modules["msgspec"].to_builtins(value)
+    return sys.modules["pydantic"].TypeAdapter(type(value)).dump_python(value, mode="json")
+
+
+def _libraries(metadata: tuple[Any, ...]) -> Iterator[str]:
+    for item in metadata:
+        package = type(item).__module__.partition(".")[0]
+        library = _ADAPTED.get(package)
+        if library is not None and library in sys.modules:
+            yield library
+
+
+def _model(kind: Any) -> ForeignType:
+    # Strict models accept the string of a date and the list of a tuple only from JSON.
+    validate_json = getattr(kind, "model_validate_json", None)
+    if callable(validate_json):
+        return ForeignType(kind.model_json_schema, lambda value: validate_json(json.dumps(value)))
+    return ForeignType(kind.model_json_schema, kind.model_validate)
+
+
+def _adapt_annotated(kind: Any, library: str) -> ForeignType | None:
+    if library == "msgspec":
+        return _adapt_for_msgspec(kind)
+    try:
+        return _adapt_for_pydantic(kind)
+    except InputError:
+        # A description applies to any type, such as an attrs class, and needs no checks.
+        if any(_has_constraints(item) for item in kind.__metadata__):
+            raise
+        return None
+
+
+def _has_constraints(metadata: Any) -> bool:
+    """Whether an item of an `Annotated` does more than to describe the value."""
+    if isinstance(getattr(metadata, "description", None), str):
+        return bool(getattr(metadata, "metadata", True))
+    return not isinstance(metadata, str)
+
+
+@lru_cache(maxsize=256)
+def _adapt_for_pydantic(kind: Any) -> ForeignType:
+    pydantic: Any = sys.modules["pydantic"]
+    try:
+        adapter = pydantic.TypeAdapter(kind)
+    except pydantic.PydanticSchemaGenerationError as exc:
+        problem = str(exc).partition("\n")[0]
+        raise InputError(f"pydantic can't check {kind!s:.100}: {problem:.200}") from exc
+    return ForeignType(adapter.json_schema, lambda value: adapter.validate_json(json.dumps(value)))
+
+
+def _adapt_for_msgspec(kind: Any) -> ForeignType:
+    msgspec: Any = sys.modules["msgspec"]
+    return ForeignType(
+        lambda: msgspec.json.schema(kind), lambda value: msgspec.convert(value, kind)
+    )
+
+
+def _problems(exc: Exception) -> Iterator[Problem]:
+    """What an error of pydantic says of each part; of any other error, its text."""
+    errors = getattr(exc, "errors", None)
+    if not callable(errors):
+        message, _, path = str(exc).partition(" - at `$")
+        keys = _MSGSPEC_KEY.findall(path.removesuffix("`"))
+        yield Problem(
+            tuple(int(index) if index else key for key, index in keys),
+            message or type(exc).__name__,
+        )
+        return
+    for error in errors(include_url=False):
+        message = _RULE.sub("must ", str(error["msg"]))
+        if error.get("type") == "missing":
+            message = "is missing"
+        elif not isinstance(value := error.get("input"), Mapping | list):
+            message = f"{message}, got {value!r:.80}"
+        yield Problem(tuple(error.get("loc", ())), message)

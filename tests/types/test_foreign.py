@@ -1,0 +1,381 @@
+"""Classes of pydantic and msgspec: their schemas among our own, their values, and their errors."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from enum import Enum
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import attrs
+import msgspec
+import pytest
+from annotated_types import Ge
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    PositiveInt,
+    RootModel,
+    StringConstraints,
+    field_validator,
+)
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from cfai import InputError
+from cfai._types.function import define_function
+from cfai._types.read import TypeMismatch, read_value, write_value
+from cfai._types.schema import json_schema
+
+
+class Step(BaseModel):
+    """One step."""
+
+    explanation: str
+    seconds: int = Field(default=1, ge=1, description="How long it takes.")
+
+
+class Tree(BaseModel):
+    name: str
+    children: "list[Tree]" = []
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+    lives: int
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+    lives: int
+    name: str = "Rex"
+
+
+class Size(Enum):
+    SMALL = "s"
+
+
+class Zoo(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    pets: list[Annotated[Cat | Dog, Field(discriminator="kind")]]
+    opened: date = Field(alias="since")
+    price: Decimal = Decimal("1.5")
+    sizes: set[Size] = set()
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    day: date
+    pair: tuple[int, int]
+    number: UUID
+
+
+class Checked(BaseModel):
+    name: str
+
+    @field_validator("name")
+    @classmethod
+    def check_name(cls, name: str) -> str:
+        if name == "nobody":
+            raise ValueError("nobody is no name")
+        return name
+
+
+@pydantic_dataclass
+class Point:
+    x: int = Field(ge=0, description="To the right.")
+
+
+class Row(msgspec.Struct):
+    number: int
+    rows: "list[Row]" = []
+    label: Annotated[str, msgspec.Meta(max_length=3)] = "x"
+
+
+@attrs.frozen
+class Own:
+    """A class of ours around them."""
+
+    step: Step
+    again: Step
+    stars: Annotated[int, Field(ge=1, le=5, description="From 1 to 5.")]
+    row: Row | None = None
+    tag: Annotated[str, "A word."] | Annotated[int, Field(ge=100)] = ""
+
+
+ID = "01234567-89ab-cdef-0123-456789abcdef"
+
+VALUES: list[tuple[Any, Any, Any]] = [
+    (Step, {"explanation": "x"}, Step(explanation="x")),
+    (Step, {"explanation": "x", "seconds": "3"}, Step(explanation="x", seconds=3)),
+    (
+        Tree,
+        {"name": "a", "children": [{"name": "b"}]},
+        Tree(name="a", children=[Tree(name="b")]),
+    ),
+    (
+        Zoo,
+        {"pets": [{"kind": "dog", "lives": 1}, {"kind": "cat", "lives": 9}], "since": "2026-01-31"},
+        Zoo(pets=[Dog(kind="dog", lives=1), Cat(kind="cat", lives=9)], since=date(2026, 1, 31)),
+    ),
+    (
+        Strict,
+        {"day": "2026-01-31", "pair": [1, 2], "number": ID},
+        Strict(day=date(2026, 1, 31), pair=(1, 2), number=UUID(ID)),
+    ),
+    (list[Step], [{"explanation": "x"}], [Step(explanation="x")]),
+    (dict[str, Step], {"a": {"explanation": "x"}}, {"a": Step(explanation="x")}),
+    (tuple[int, Step], [1, {"explanation": "x"}], (1, Step(explanation="x"))),
+    (Step | None, None, None),
+    (Step | None, {"explanation": "x"}, Step(explanation="x")),
+    # Both would accept it without the tag.
+    (Cat | Dog, {"kind": "dog", "lives": 1}, Dog(kind="dog", lives=1)),
+    (Dog | Cat, {"kind": "cat", "lives": 1}, Cat(kind="cat", lives=1)),
+    (Step | str, "x", "x"),
+    (Step | Tree, {"name": "a"}, Tree(name="a")),
+    (RootModel[list[int]], [1, 2], RootModel[list[int]]([1, 2])),
+    (RootModel[list[int]] | int, 3, 3),
+    (RootModel[list[int]] | int, [3], RootModel[list[int]]([3])),
+    (HttpUrl, "https://a.example/", HttpUrl("https://a.example/")),
+    (PositiveInt, 3, 3),
+    (Annotated[int, Field(ge=1, description="x")], 3, 3),
+    (Annotated[int, Ge(1)], 3, 3),
+    (list[Annotated[str, StringConstraints(pattern="^a")]], ["ab"], ["ab"]),
+    (Point, {"x": 1}, Point(x=1)),
+    (Row, {"number": 1, "rows": [{"number": 2}]}, Row(1, [Row(2)])),
+    (list[Row], [{"number": 1}], [Row(1)]),
+    (Annotated[int, msgspec.Meta(ge=1)], 3, 3),
+    (
+        Own,
+        {
+            "step": {"explanation": "x"},
+            "again": {"explanation": "y"},
+            "stars": 5,
+            "row": {"number": 1},
+            "tag": 200,
+        },
+        Own(Step(explanation="x"), Step(explanation="y"), 5, Row(1), 200),
+    ),
+    (Annotated[Own | None, Field(description="A description applies to any type.")], None, None),
+]
+
+
+@pytest.mark.parametrize(("kind", "value", "expected"), VALUES, ids=repr)
+def test_values_are_read_by_their_own_library(kind: Any, value: Any, expected: Any) -> None:
+    found = read_value(value, kind, "it")
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(("kind", "value", "expected"), VALUES, ids=repr)
+def test_values_are_written_as_json_that_is_read_again(
+    kind: Any, value: Any, expected: Any
+) -> None:
+    written = write_value(expected)
+    assert json.loads(json.dumps(written)) == written
+    if kind is not Zoo:  # Its aliases are for reading.
+        assert read_value(written, kind, "it") == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "message"),
+    [
+        (Step, {}, "it.explanation is missing"),
+        (Step, {"explanation": 5}, "it.explanation must be a valid string, got 5"),
+        (
+            Step,
+            {"explanation": 5, "seconds": 0},
+            "it.explanation must be a valid string, got 5; it.seconds must be greater than or ",
+        ),
+        (Step, [], "it must be an object"),
+        (Tree, {"name": "a", "children": [{"name": "b"}, {}]}, "it.children[1].name is missing"),
+        (Checked, {"name": "nobody"}, "it.name Value error, nobody is no name, got 'nobody'"),
+        (Strict, {"day": 5, "pair": [1, 2], "number": ID}, "it.day must be a valid date, got 5"),
+        (Cat | Dog, {"kind": "cow", "lives": 1}, 'it.kind must be one of "cat", "dog", got "cow"'),
+        (list[Step], [{"explanation": "x"}, {}], "it[1].explanation is missing"),
+        (list[Step], {}, "it must be a list, got {}"),
+        (dict[str, Step], {"a": {}}, "it['a'].explanation is missing"),
+        (RootModel[list[int]], [1, "a"], "it[1] must be a valid integer"),
+        (HttpUrl, "x", "it must be a valid URL"),
+        (Annotated[int, Field(ge=1)], 0, "it must be greater than or equal to 1, got 0"),
+        (list[Annotated[int, Field(ge=1)]], [1, 0], "it[1] must be greater than or equal to 1"),
+        (Annotated[str, Field(min_length=2)], "a", "it must have at least 2 characters"),
+        (Point, {"x": -1}, "it.x must be greater than or equal to 0, got -1"),
+        (Row, {"number": "a"}, "it.number Expected `int`, got `str`"),
+        (Row, {"number": 1, "rows": [{}]}, "it.rows[0] Object missing required field `number`"),
+        (Annotated[int, msgspec.Meta(ge=1)], 0, "it Expected `int` >= 1"),
+        (
+            Own,
+            {"step": {}, "again": {"explanation": "x"}, "stars": 6},
+            "it.step.explanation is missing; it.stars must be less than or equal to 5, got 6",
+        ),
+    ],
+)
+def test_an_error_has_the_place_and_the_rule(kind: Any, value: Any, message: str) -> None:
+    """In the words of the library, at the path that our own errors have."""
+    with pytest.raises(TypeMismatch) as caught:
+        read_value(value, kind, "it")
+    assert str(caught.value).startswith(message)
+
+
+# Schemas
+
+
+def references(schema: Any) -> set[str]:
+    """All definitions that a schema refers to."""
+    if isinstance(schema, list):
+        return set().union(*map(references, schema))
+    if not isinstance(schema, dict):
+        return set()
+    own = {schema["$ref"]} if isinstance(schema.get("$ref"), str) else set()
+    return own.union(*map(references, schema.values()))
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _, _ in VALUES], ids=repr)
+def test_every_reference_has_a_definition(kind: Any) -> None:
+    schema = json_schema(kind)
+    assert references(schema) == {f"#/$defs/{name}" for name in schema.get("$defs", {})}
+    assert "discriminator" not in json.dumps(schema)
+
+
+def test_the_schema_is_that_of_the_library() -> None:
+    assert json_schema(Step) == Step.model_json_schema()
+    assert json_schema(Annotated[int, Field(ge=1)]) == {"type": "integer", "minimum": 1}
+    assert json_schema(PositiveInt) == {"type": "integer", "exclusiveMinimum": 0}
+    assert json_schema(Annotated[int, msgspec.Meta(ge=1)]) == {"type": "integer", "minimum": 1}
+
+
+def test_a_recursive_model_is_defined_once() -> None:
+    schema = json_schema(list[Tree])
+    assert schema["items"] == {"$ref": "#/$defs/Tree"}
+    assert list(schema["$defs"]) == ["Tree"]
+    assert list(json_schema(Row)["$defs"]) == ["Row"]
+
+
+def test_models_of_one_name_get_different_definitions() -> None:
+    """Also if one of them is of our own kind."""
+
+    def make(field: str) -> Any:
+        class Item(BaseModel):
+            __annotations__ = {field: str}
+
+        class Pair(BaseModel):
+            left: Item
+            right: Item
+
+        return Pair
+
+    @dataclass
+    class Item:
+        own: int
+
+    @dataclass
+    class All:
+        first: make("a")  # type: ignore[valid-type]  # made at runtime
+        second: make("b")  # type: ignore[valid-type]
+        mine: Item
+        also_mine: Item
+
+    definitions = json_schema(All)["$defs"]
+    assert [list(each["properties"]) for each in definitions.values()] == [["a"], ["b"], ["own"]]
+
+
+def test_our_own_classes_keep_their_rules_around_them() -> None:
+    schema = json_schema(Own)
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["stars"] == {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 5,
+        "description": "From 1 to 5.",
+    }
+    assert schema["$defs"]["Step"] == Step.model_json_schema()
+
+
+def test_the_parameters_of_a_tool() -> None:
+    def walk(
+        step: Step,
+        stars: Annotated[int, Field(ge=1, description="How good.")] = 3,
+        day: date | None = None,
+    ) -> str:
+        """Walk."""
+        return f"{step} {stars} {day}"
+
+    schema = define_function(walk).parameters
+    assert schema["required"] == ["step"]
+    assert schema["properties"]["step"] == Step.model_json_schema()
+    assert schema["properties"]["stars"] == {
+        "type": "integer",
+        "minimum": 1,
+        "description": "How good.",
+        "default": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Annotated[list[Own], Field(min_length=1)], "pydantic can't check .*list.*Own"),
+        (list[Annotated[Own, Ge(1)]], r"list\[\]: pydantic can't check .*Own"),
+    ],
+)
+def test_constraints_that_nobody_checks_are_refused(kind: Any, message: str) -> None:
+    """Pydantic does not know attrs classes."""
+    with pytest.raises(InputError, match=message):
+        json_schema(kind)
+
+
+def test_a_model_without_a_schema_is_named() -> None:
+    class Callback(BaseModel):
+        model_config = ConfigDict(arbitrary_types_allowed=True)
+        done: type(print)  # type: ignore[valid-type]  # on purpose
+
+    with pytest.raises(InputError, match="Callback: Callback has no JSON schema: Cannot generate"):
+        json_schema(Callback)
+
+
+def test_a_field_as_the_default_of_a_parameter_is_refused() -> None:
+    """The function itself would get it as the argument."""
+
+    def walk(stars: int = Field(ge=1)) -> str:
+        return str(stars)
+
+    with pytest.raises(InputError, match=r"walk: the default of stars must be a value: put"):
+        define_function(walk)
+
+
+def test_classes_with_the_two_methods_are_models() -> None:
+    """Whichever library they come from."""
+
+    class Duck:
+        @classmethod
+        def model_json_schema(cls) -> dict[str, Any]:
+            return {"type": "object", "properties": {"quack": {"type": "string"}}}
+
+        @classmethod
+        def model_validate(cls, value: Any) -> "Duck":
+            if "quack" not in value:
+                raise ValueError("it does not quack")
+            return cls()
+
+    assert json_schema(Duck) == Duck.model_json_schema()
+    assert isinstance(read_value([{"quack": "!"}], list[Duck], "it")[0], Duck)
+    with pytest.raises(TypeMismatch, match=r"^it\[0\] it does not quack$"):
+        read_value([{}], list[Duck], "it")
+
+
+def test_neither_library_is_imported() -> None:
+    code = (
+        "import sys; from cfai import objects; from dataclasses import dataclass\n"
+        "from typing import Annotated\n"
+        "@dataclass\nclass A:\n    x: Annotated[int, 'A number.']\n"
+        "objects.schema(list[A])\n"
+        "assert not {'pydantic', 'msgspec'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
