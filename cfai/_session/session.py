@@ -196,29 +196,12 @@ class Session:
                         request, settings, attempt, read_response, open_stream
                     )
             except CfaiError as exc:
-                if isinstance(exc, ModelRetired) and request.model is not None:
-                    identify_retired_model(exc, request.model)
-                redact_error(exc, settings.secrets)
-                retries = settings.retries
-                if deadline.may_fall_back and should_fall_back(exc):
-                    retries = evolve(retries, max_busy=0)
-                delay = retry_delay(
-                    retries,
-                    number,
-                    exc,
-                    repeatable=request.repeatable,
-                    seconds_left=deadline.seconds_left,
-                    random=random.random,
-                )
-                if logs.logs_attempts():
-                    seconds = deadline.elapsed - began
-                    logs.log_failure(
-                        request, settings, exc, deadline.attempts, seconds, pause=delay
-                    )
+                failed = _Attempt(number, deadline, None, began)
+                delay = _complete_failure(exc, request, settings, failed)
                 if delay is None:
                     raise
-                if retries.on_retry is not None:
-                    retries.on_retry(Retry(deadline.attempts, exc, delay))
+                if settings.retries.on_retry is not None:
+                    settings.retries.on_retry(Retry(deadline.attempts, exc, delay))
             await asyncio.sleep(delay)
             began = deadline.elapsed
 
@@ -337,6 +320,33 @@ class Session:
                 loop.release(response)
         meta = _read_meta(request, status, headers, kind, deadline)
         return Response(status, headers, data, meta)
+
+
+def _complete_failure(
+    error: CfaiError, request: Request, settings: Settings, attempt: _Attempt
+) -> float | None:
+    """Complete, redact and log the error of an attempt.
+
+    Returns:
+        Seconds until the next attempt; `None` if there is none.
+    """
+    deadline, retries = attempt.deadline, settings.retries
+    if isinstance(error, ModelRetired) and request.model is not None:
+        identify_retired_model(error, request.model)
+    redact_error(error, settings.secrets)
+    if deadline.may_fall_back and should_fall_back(error):
+        retries = evolve(retries, max_busy=0)
+    delay = retry_delay(
+        retries,
+        attempt.number,
+        error,
+        repeatable=request.repeatable,
+        seconds_left=deadline.seconds_left,
+        random=random.random,
+    )
+    if logs.logs_attempts():
+        logs.log_failure(request, settings, error, deadline.attempts, attempt.elapsed, pause=delay)
+    return delay
 
 
 def _read_meta(
