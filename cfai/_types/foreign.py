@@ -96,14 +96,14 @@ def has_model_methods(kind: Any) -> bool:
     return isinstance(kind, type) and all(callable(getattr(kind, name, None)) for name in names)
 
 
-def read_foreign(found: ForeignType, value: Any) -> Any:
+def read_foreign(foreign: ForeignType, value: Any) -> Any:
     """Read decoded JSON as a value of a foreign type.
 
     Raises:
         ForeignError: It does not match.
     """
     try:
-        return found.read(value)
+        return foreign.read(value)
     except Exception as exc:
         raise ForeignError(list(_problems(exc))) from exc
 

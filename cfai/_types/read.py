@@ -371,9 +371,9 @@ class _Member:
         types = _SCHEMA_TYPES.get(str(schema.get("type")))
         properties = schema.get("properties", {})
         choices = {
-            name: tuple(found.get("enum", [found.get("const")]))
-            for name, found in properties.items()
-            if "enum" in found or "const" in found
+            name: tuple(rule.get("enum", [rule.get("const")]))
+            for name, rule in properties.items()
+            if "enum" in rule or "const" in rule
         }
         required = frozenset(schema.get("required", ()))
         return cls(kind, inner, types, frozenset(properties), required, choices)
