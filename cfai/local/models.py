@@ -7,7 +7,7 @@ github.com/cloudflare/workerd, `AiModelsSearchObject`.
 from collections.abc import Mapping
 from datetime import date
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 from uuid import NAMESPACE_URL, uuid5
 
 from attrs import frozen
@@ -15,13 +15,15 @@ from attrs import frozen
 from cfai import tasks
 from cfai.local import errors
 from cfai.local.requests import ApiRequest
-from cfai.profiles import TASKS, models, profile
+from cfai.profiles import TASKS, is_gateway_route, models, profile
 from cfai.tasks import Rule, Task, rules
 
 Row = dict[str, Any]
 Schema = dict[str, Any]
 
 _DEFAULT_DIMENSIONS = 384
+
+_GENERATION = "Text Generation"
 
 _OTHER_TASKS = {
     "@cf/baai/bge-reranker-base": "Reranking",
@@ -36,6 +38,24 @@ _TEXT_FIELDS = {"@cf/qwen/qwen3-embedding-0.6b": ("queries", "documents", "text"
 """The fields for texts, if there are others than `text`. Source: the model's input schema."""
 
 
+AnswerForm = Literal["native", "chat", "responses"]
+"""How a language model answers a run: with `response`, or as chat completions do; "responses" are
+chat completions, or OpenAI's Responses to a request with `input`."""
+
+_CHAT_MODELS = (
+    "@cf/deepseek-ai/deepseek-v4",
+    "@cf/google/gemma-4",
+    "@cf/moonshotai/kimi-k2",
+    "@cf/nvidia/nemotron-3",
+    "@cf/qwen/qwen3",
+    "@cf/zai-org/glm-",
+)
+"""The models that answer as chat completions do, by the beginning of their names. Source: the
+output types in @cloudflare/workers-types 5.20261117.1."""
+
+_RESPONSES_MODELS = ("@cf/openai/gpt-oss",)
+
+
 @frozen
 class ServedModel:
     """A model of the service, for which a local one stands in."""
@@ -43,12 +63,13 @@ class ServedModel:
     name: str
     task: str
     """The service's name of its task, or one of `_OTHER_TASKS`."""
-    dimensions: int
+    dimensions: int = _DEFAULT_DIMENSIONS
     """The length of its vectors."""
-    texts_per_request: int | None
-    text_fields: tuple[str, ...]
-    takes_contexts: bool
+    texts_per_request: int | None = None
+    text_fields: tuple[str, ...] = ("text",)
+    takes_contexts: bool = False
     """Whether it also takes a query and contexts, as bge-m3 does."""
+    speaks: AnswerForm = "native"
 
 
 def find_model(name: str) -> ServedModel | None:
@@ -64,7 +85,21 @@ def find_model(name: str) -> ServedModel | None:
         texts_per_request=known_profile.texts_per_request,
         text_fields=_TEXT_FIELDS.get(name, ("text",)),
         takes_contexts=name == "@cf/baai/bge-m3",
+        speaks=_find_protocol(name),
     )
+
+
+def _find_protocol(name: str) -> AnswerForm:
+    if name.startswith(_RESPONSES_MODELS):
+        return "responses"
+    return "chat" if name.startswith(_CHAT_MODELS) else "native"
+
+
+def find_chat_model(name: str) -> ServedModel | None:
+    """Look up a model for `/ai/v1/chat/completions`, which also takes routes of AI Gateway."""
+    if is_gateway_route(name):
+        return ServedModel(name, _GENERATION)
+    return find_model(name)
 
 
 def find_retirement(name: str) -> date | None:
@@ -102,7 +137,7 @@ async def search_models(request: ApiRequest) -> list[Row]:
     page = request.read_number("page", 1, minimum=1)
     size = request.read_number("per_page", _PAGE_SIZE, minimum=1)
     source = request.read_number("source", 0) if "source" in query else None
-    rows = [row for row in map(_model_row, _listed_models()) if _matches(row, query, source)]
+    rows = [row for row in map(_model_row, list_models()) if _matches(row, query, source)]
     return rows[(page - 1) * size : page * size]
 
 
@@ -124,16 +159,17 @@ async def get_schema(request: ApiRequest) -> Row:
 
 async def list_tasks(request: ApiRequest) -> list[Row]:
     """`GET tasks/search`: every task that has a model."""
-    return [_task_row(task) for task in sorted({TASKS[name] for name in _listed_models()})]
+    return [_task_row(task) for task in sorted({TASKS[name] for name in list_models()})]
 
 
 async def list_authors(request: ApiRequest) -> list[Row]:
     """`GET authors/search`: the authors in the models' names. The API documents only "object"."""
-    return [{"name": name} for name in sorted({_author(model) for model in _listed_models()})]
+    return [{"name": name} for name in sorted({author_of(model) for model in list_models()})]
 
 
 @cache
-def _listed_models() -> tuple[str, ...]:
+def list_models() -> tuple[str, ...]:
+    """Return the names of the models that are not retired, sorted."""
     return tuple(name for name in sorted(TASKS) if find_retirement(name) is None)
 
 
@@ -142,7 +178,8 @@ def _matches(row: Row, query: Mapping[str, str], source: int | None) -> bool:
     return (
         all(word in searchable for word in query.get("search", "").casefold().split())
         and ("task" not in query or row["task"]["name"].casefold() == query["task"].casefold())
-        and ("author" not in query or _author(row["name"]).casefold() == query["author"].casefold())
+        and query.get("author", author_of(row["name"])).casefold()
+        == author_of(row["name"]).casefold()
         and (source is None or row["source"] == source)
     )
 
@@ -155,7 +192,7 @@ def _model_row(name: str) -> Row:
         "id": _stable_id(f"model/{name}"),
         "source": _SOURCES[name.partition("/")[0]],
         "name": name,
-        "description": f"{TASKS[name]} by {_author(name)}",
+        "description": f"{TASKS[name]} by {author_of(name)}",
         "task": _task_row(TASKS[name]),
         "tags": [],
         "properties": properties,
@@ -166,7 +203,8 @@ def _task_row(name: str) -> Row:
     return {"id": _stable_id(f"task/{name}"), "name": name, "description": ""}
 
 
-def _author(model: str) -> str:
+def author_of(model: str) -> str:
+    """Return the author in the name of a model."""
     return model.split("/")[1]
 
 

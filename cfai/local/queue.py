@@ -24,7 +24,14 @@ log: logging.Logger = logging.getLogger("cfai.local")
 _SIZE_LIMIT = 10_000_000
 """In bytes: a body must be shorter."""
 
-_USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
+_USAGE = {
+    "prompt_tokens": "prompt_tokens",
+    "completion_tokens": "completion_tokens",
+    "total_tokens": "total_tokens",
+    "input_tokens": "prompt_tokens",
+    "output_tokens": "completion_tokens",
+}
+"""The counts of a batch by the names in its results; the last two are those of Responses."""
 
 
 @define
@@ -101,17 +108,18 @@ class BatchRunner:
     async def _complete(self, batch: sqlite3.Row) -> None:
         """Run a batch and store its responses."""
         self._running_id = batch["id"]
-        responses, usage = [], dict.fromkeys(_USAGE, 0)
+        responses, usage = [], dict.fromkeys(_USAGE.values(), 0)
         for number, body in enumerate(orjson.loads(batch["requests"])):
             response: dict[str, Any] = {"id": number}
             try:
                 # A folder of another version may hold batches of models that this one lacks.
                 model = find_runnable_model(batch["model"])
-                result = await self.runs.run_queued(batch["account"], model, body)
+                fields = {name: body[name] for name in body if name != "external_reference"}
+                result = await self.runs.run_queued(batch["account"], model, fields)
                 response |= {"result": result, "success": True}
                 # Only text generations have a usage.
                 for name in _USAGE if isinstance(result, dict) else ():
-                    usage[name] += result["usage"][name]
+                    usage[_USAGE[name]] += result["usage"].get(name, 0)
             except ApiError as error:
                 response |= {"success": False, "errors": error.body()["errors"]}
             except Exception as exc:

@@ -46,7 +46,7 @@ class ApiRequest:
     name: str = ""
     """The text that the route's wildcard matched, such as the name of a fine-tune."""
     model: str | None = None
-    """The model to run; `None` on every other route."""
+    """The model in the path; `None` if it names none."""
 
     def read_number(self, name: str, default: int, *, minimum: int = 0) -> int:
         """Return a number of the query; *default* if it is omitted.
@@ -154,6 +154,38 @@ def parse_json_object(raw: bytes) -> JsonBody:
     except orjson.JSONEncodeError as exc:
         raise errors.bad_input("the body is nested too deeply") from exc
     return body
+
+
+def check_names(body: JsonBody, *used: str) -> None:
+    """Refuse fields that would be ignored: all but *used* and `options`.
+
+    Raises:
+        ApiError: There is such a field, or `options` has an unknown one.
+    """
+    for name in body:
+        if name not in used and name != "options":
+            raise unknown_field(name)
+    rejects_if_busy(body)
+
+
+def rejects_if_busy(body: JsonBody) -> bool:
+    """Return whether the request must not wait for a model (`options.rejectIfBusy`).
+
+    Raises:
+        ApiError: The options are invalid.
+    """
+    options = body.get("options") or {}
+    if not isinstance(options, dict) or not options.keys() <= {"rejectIfBusy"}:
+        raise errors.bad_input(f"options must have only rejectIfBusy, got {shorten(options)}")
+    value = options.get("rejectIfBusy") or False
+    if not isinstance(value, bool):
+        raise errors.bad_input(f"options.rejectIfBusy must be true or false, got {shorten(value)}")
+    return value
+
+
+def unknown_field(name: str) -> ApiError:
+    """Return the error for a field that no model of the task has."""
+    return errors.bad_input(f"unknown field {shorten(name)}")
 
 
 def check_fields(task: type[Task[Any]], body: JsonBody) -> None:

@@ -11,6 +11,7 @@ from cfai.local import errors, models
 from cfai.local.exchange import ExchangeRecorder
 from cfai.local.finetunes import FinetuneRegistry
 from cfai.local.handlers import ModelRunner
+from cfai.local.handlers.openai import OpenAIRoutes
 from cfai.local.markdown import DocumentConverter
 from cfai.local.queue import BatchRunner
 from cfai.local.requests import ApiRequest
@@ -24,7 +25,15 @@ Routes = Mapping[str, Mapping[str, RouteHandler]]
 The first matching pattern is used.
 """
 
-_ACCOUNT_PATH = re.compile(r"/client/v4/accounts/(?P<account>[^/]+)/ai/(?P<rest>.+)")
+_PATHS = (
+    re.compile(r"/client/v4/accounts/(?P<account>[^/]+)/ai/(?P<rest>.+?)/?"),
+    # AI Gateway's own host. Source: Cloudflare docs, AI Gateway, "Workers AI" and "Unified API".
+    re.compile(r"/v1/(?P<account>[^/]+)/[^/]+/workers-ai/(?P<rest>(?:run|v1)/.+?)/?"),
+    re.compile(r"/v1/(?P<account>[^/]+)/[^/]+/workers-ai/(?P<model>@.+?)/?"),
+    re.compile(r"/v1/(?P<account>[^/]+)/[^/]+/compat/(?P<compat>chat/completions)/?"),
+)
+"""The forms of a path. The API is below `/ai/`; a path of a gateway stands for one of those."""
+
 _RUN = "run/(.+)"
 
 
@@ -38,16 +47,17 @@ def build_routes(
             return await queue.submit_or_poll(request)
         return await runs.run(request)
 
-    async def reject(request: ApiRequest) -> Any:
-        raise errors.not_supported(
-            f"{request.http.path} is not served here, only /ai/run/{{model}}: pass"
-            ' Options(route="run")'
-        )
-
+    openai = OpenAIRoutes(runs)
     return {
         _RUN: {"POST": run},
-        "run": {"POST": reject},
-        "v1/(?:.+)": {"GET": reject, "POST": reject},
+        "run": {"POST": runs.run_named},
+        "v1/chat/completions": {"POST": openai.chat},
+        "v1/completions": {"POST": openai.complete},
+        "v1/embeddings": {"POST": openai.embed},
+        "v1/responses": {"POST": openai.respond},
+        "v1/messages": {"POST": openai.refuse_messages},
+        "v1/models": {"GET": openai.list_models},
+        "v1/models/(.+)": {"GET": openai.get_model},
         "finetunes": {"GET": finetunes.list_own, "POST": finetunes.create},
         "finetunes/public": {"GET": finetunes.list_public},
         "finetunes/([^/]+)/finetune-assets": {"POST": finetunes.upload},
@@ -71,11 +81,9 @@ def find_route(
         ApiError: No route matches, or it does not allow this method.
     """
     path = http_request.raw_path.partition("?")[0]
-    account_match = _ACCOUNT_PATH.fullmatch(path)
-    if not account_match:
-        raise errors.path_not_found(path)
+    account, rest = _split_path(path)
     for pattern, methods in routes.items():
-        match = re.fullmatch(pattern, account_match["rest"])
+        match = re.fullmatch(pattern, rest)
         if not match:
             continue
         if pattern == _RUN and "%2f" in path.lower():
@@ -85,6 +93,20 @@ def find_route(
             raise errors.method_not_allowed(http_request.method)
         name = unquote("".join(match.groups()))
         model = name if pattern == _RUN else None
-        account = unquote(account_match["account"])
         return ApiRequest(http_request, account, recorder, name=name, model=model), handler
+    raise errors.path_not_found(path)
+
+
+def _split_path(path: str) -> tuple[str, str]:
+    """Return the account in a path, and what follows `/ai/`, both without a final slash."""
+    for form in _PATHS:
+        match = form.fullmatch(path)
+        if match is None:
+            continue
+        parts = match.groupdict()
+        if "model" in parts:
+            rest = f"run/{parts['model']}"
+        else:
+            rest = parts.get("rest") or f"v1/{parts['compat']}"
+        return unquote(parts["account"]), rest
     raise errors.path_not_found(path)

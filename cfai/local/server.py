@@ -75,14 +75,14 @@ class Server:
         token: The only API token to accept; by default, any token is accepted.
         waiting: How many requests can wait for a model; more are rejected (429).
         body_limit: The largest request body, in bytes.
-        prewarm: Load the text model before the server starts instead of with the first request,
-            which blocks the process for half a second.
+        prewarm: Load the models for text and for embeddings before the server starts instead of
+            with the first request, which blocks the process for half a second.
         on_request: Called with each request when it is done.
 
     Raises:
         ConfigError: *host* is not a loopback address; or, at start: the port is taken, *folder*
-            cannot be used or is in use by another server, or *prewarm* cannot load the text model
-            (the message says what is missing).
+            cannot be used or is in use by another server, or *prewarm* cannot load a model (the
+            message says what is missing).
     """
 
     def __init__(
@@ -156,7 +156,10 @@ class Server:
         self._resources.push_async_callback(self._runner.cleanup)
         try:
             if self._prewarm:
-                await generators.run(lambda _: backends.text_generator())
+                await asyncio.gather(
+                    generators.run(lambda _: backends.text_generator()),
+                    others.run(lambda _: backends.warm_embedder()),
+                )
             await self._runner.setup()
             await self._listen(self._runner)
             queue.start()
@@ -222,6 +225,8 @@ class Server:
         self, http_request: web.Request, recorder: ExchangeRecorder
     ) -> web.StreamResponse:
         _check_origin(http_request)
+        if http_request.path == "/health":
+            return json_response(200, {"status": "ok"})
         request, handler = find_route(http_request, self._routes, recorder)
         recorder.model = request.model
         self._authenticate(http_request)

@@ -83,18 +83,6 @@ async def test_an_unknown_path_is_refused(local: Local, path: str) -> None:
         )
 
 
-@pytest.mark.parametrize("path", ["run", "v1/chat/completions", "v1/embeddings"])
-async def test_paths_of_other_protocols_are_not_supported(local: Local, path: str) -> None:
-    """Not 404 with code 7003, whose message blames the account id."""
-    url = f"{local.server.base_url}/accounts/0/ai/{path}"
-    headers = {"Authorization": "Bearer a"}
-    async with local.http.post(url, data=b"{}", headers=headers) as response:
-        assert response.status == 501
-        (error,) = (await response.json())["errors"]
-        assert error["code"] == 90001
-        assert f"/ai/{path} is not served here" in error["message"]
-
-
 async def test_runs_require_post(local: Local) -> None:
     async with local.http.get(local.url(BERT)) as response:
         assert response.status == 405

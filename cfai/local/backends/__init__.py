@@ -33,6 +33,11 @@ def embedder() -> roles.TextEmbedder:
     return _load_once("embedder", MiniLM)
 
 
+def warm_embedder() -> None:
+    """Load MiniLM, with its vocabulary, and make its first run, which takes longer than others."""
+    embedder().embed(["warm"], dimensions=384, pooling="mean", is_cancelled=lambda: False)
+
+
 def reranker() -> roles.Reranker:
     """Return the reranker that compares MiniLM's vectors."""
     return _load_once("reranker", lambda: CosineReranker(embedder()))

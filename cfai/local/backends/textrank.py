@@ -20,7 +20,13 @@ _SENTENCES_PER_SELECTED = 3
 """A summary has about one sentence in three."""
 
 # After a full stop and closing quotes; in Chinese and Japanese without a space.
-_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[.!?…][\"'”’)\]])\s+|(?<=[。！？])|\n\s*\n")
+_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[.!?…][\"'”’)\]])\s+|(?<=[。！？])")
+_PARAGRAPH_END = re.compile(r"\n\s*\n")
+# At the end of a part that is no whole sentence: titles, initials, and abbreviations in a sentence.
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s(\[\"'“‘])(?:(?:Mr|Mrs|Ms|Dr|Prof|Rev|Hon|St|Gen|Col|Capt|Lt|Sgt|Gov|Sen|Rep|No|Nos|vs|cf"
+    r"|Fig|Figs|Eq|Vol|pp|ed|eds|approx|ca|e\.g|i\.e|[A-Z])\.)$"
+)
 _WORD = re.compile(r"[^\W\d_]{4,}")
 
 
@@ -46,9 +52,27 @@ class TextRank:
 
 
 def split_sentences(text: str) -> list[str]:
-    """Split *text* at the ends of sentences and at empty lines."""
-    parts = (" ".join(part.split()) for part in _SENTENCE_END.split(text) if part)
-    return [part for part in parts if part]
+    """Split *text* at the ends of sentences and at empty lines, but not after "Mr." and the like.
+
+    A part that begins with a lowercase letter continues the sentence before, as after "etc.".
+    """
+    sentences: list[str] = []
+    for paragraph in _PARAGRAPH_END.split(text):
+        parts = (" ".join(part.split()) for part in _SENTENCE_END.split(paragraph) if part)
+        begins = True
+        for part in filter(None, parts):
+            if not begins and _continues(sentences[-1], part):
+                sentences[-1] += f" {part}"
+            else:
+                sentences.append(part)
+            begins = False
+    return sentences
+
+
+def _continues(sentence: str, part: str) -> bool:
+    return sentence.endswith(".") and (
+        part[0].islower() or _ABBREVIATION.search(sentence) is not None
+    )
 
 
 def rank_sentences(sentences: list[str]) -> list[float]:

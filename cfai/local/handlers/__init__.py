@@ -16,11 +16,19 @@ from cfai.local.backends.roles import IsCancelled
 from cfai.local.errors import envelope
 from cfai.local.exchange import json_response
 from cfai.local.finetunes import FinetuneRegistry
-from cfai.local.handlers import generation, text
+from cfai.local.handlers import generation, inputs, text
 from cfai.local.handlers.generation import RunningGeneration
+from cfai.local.handlers.inputs import GenerationInput
 from cfai.local.models import ServedModel, find_model, find_retirement
-from cfai.local.requests import ApiRequest, JsonBody
+from cfai.local.requests import (
+    ApiRequest,
+    JsonBody,
+    check_names,
+    missing_fields,
+    rejects_if_busy,
+)
 from cfai.local.workers import WorkerPool
+from cfai.tasks.task import shorten
 
 TaskHandler = Callable[[ServedModel, JsonBody, IsCancelled], tuple[Any, str]]
 """Returns a result and the name of the backend that computed it. Blocks."""
@@ -50,15 +58,33 @@ class ModelRunner:
     async def run(self, request: ApiRequest) -> web.StreamResponse:
         """`POST run/{model}`."""
         model = find_runnable_model(request.model or "")
+        return await self._run_model(request, model, await request.read_json())
+
+    async def run_named(self, request: ApiRequest) -> web.StreamResponse:
+        """`POST run`: the model in the body, beside the `input` with the fields of the run.
+
+        Source: Cloudflare docs, ai-gateway/usage/rest-api.mdx@0309c8b.
+        """
         body = await request.read_json()
+        check_names(body, "model", "input")
+        model = find_runnable_model(read_model_name(request, body))
+        if not isinstance(body.get("input"), dict):
+            raise errors.bad_input("input must be an object with the fields of the run")
+        return await self._run_model(request, model, body["input"])
+
+    async def _run_model(
+        self, request: ApiRequest, model: ServedModel, body: JsonBody
+    ) -> web.StreamResponse:
         if model.task == _GENERATION:
-            return await self._generate(request, body)
+            parsed = inputs.parse_run(model, body)
+            return await self.generate(request, parsed, body, in_envelope=True)
+        handler = HANDLERS[model.task]
 
         def work(is_cancelled: IsCancelled) -> tuple[bytes, str]:
-            result, backend = HANDLERS[model.task](model, body, is_cancelled)
-            return _encode_json(envelope(result)), backend
+            result, backend = handler(model, body, is_cancelled)
+            return encode_json(envelope(result)), backend
 
-        payload, backend = await self.others.run(work, only_if_free=_rejects_if_busy(body))
+        payload, backend = await self.others.run(work, only_if_free=rejects_if_busy(body))
         return json_response(200, payload, request.recorder.start_response(backend))
 
     async def run_queued(self, account: str, model: ServedModel, body: JsonBody) -> Any:
@@ -73,30 +99,32 @@ class ModelRunner:
             handler = HANDLERS[model.task]
             await self.others.wait_for_thread()
             result = await self.others.run(
-                lambda is_cancelled: _encode_json(handler(model, body, is_cancelled)[0])
+                lambda is_cancelled: encode_json(handler(model, body, is_cancelled)[0])
             )
             return orjson.Fragment(result)
-        generation_request = generation.parse_generation_request(body)
+        parsed = inputs.parse_run(model, body)
         await self._check_lora(account, body)
         await self.generators.wait_for_thread()
-        async with RunningGeneration(backends.text_generator, generation_request) as pieces:
+        async with RunningGeneration(backends.text_generator, parsed.request) as pieces:
             end = pieces.start(self.generators, only_if_free=True)
-            return await generation.collect_result(pieces, end, generation_request)
+            return await generation.collect_result(pieces, end, parsed.dialect)
 
-    async def _generate(self, request: ApiRequest, body: JsonBody) -> web.StreamResponse:
-        generation_request = generation.parse_generation_request(body)
-        streams = body.get("stream") is True
-        if streams and generation_request.schema is not None:
-            raise errors.bad_input("JSON Mode is not supported with streaming")
+    async def generate(
+        self, request: ApiRequest, parsed: GenerationInput, body: JsonBody, *, in_envelope: bool
+    ) -> web.StreamResponse:
+        """Answer a request for text."""
+        only_if_free = rejects_if_busy(body)
         headers = await self._check_lora(request.account, body)
-        async with RunningGeneration(backends.text_generator, generation_request) as pieces:
-            end = pieces.start(self.generators, only_if_free=_rejects_if_busy(body))
+        async with RunningGeneration(backends.text_generator, parsed.request) as pieces:
+            end = pieces.start(self.generators, only_if_free=only_if_free)
             request.recorder.end = end
-            if streams:
-                return await generation.stream_response(pieces, end, request, headers)
-            result = await generation.collect_result(pieces, end, generation_request)
+            if parsed.stream is not None:
+                return await generation.stream_response(
+                    pieces, end, parsed.stream, request, headers
+                )
+            result = await generation.collect_result(pieces, end, parsed.dialect)
             headers = {**request.recorder.start_response(pieces.backend), **headers}
-            return json_response(200, envelope(result), headers)
+            return json_response(200, envelope(result) if in_envelope else result, headers)
 
     async def _check_lora(self, account: str, body: JsonBody) -> Mapping[str, str]:
         """Check the requested fine-tune, if any, and return the headers that report its use."""
@@ -113,7 +141,11 @@ def find_runnable_model(name: str) -> ServedModel:
     Raises:
         ApiError: The model is unknown or retired, or there is no local model for its task.
     """
-    model = find_model(name)
+    return check_runnable(name, find_model(name))
+
+
+def check_runnable(name: str, model: ServedModel | None) -> ServedModel:
+    """Return *model*, if a local one can stand in for it. Raises like `find_runnable_model`."""
     if model is None:
         raise errors.unknown_model(name)
     if (day := find_retirement(name)) is not None:
@@ -123,10 +155,22 @@ def find_runnable_model(name: str) -> ServedModel:
     return model
 
 
-def _encode_json(value: Any) -> bytes:
+def read_model_name(request: ApiRequest, body: JsonBody) -> str:
+    """Return the model that a body names, and record it.
+
+    Raises:
+        ApiError: It names none.
+    """
+    name = body.get("model")
+    if name is None:
+        raise missing_fields("model")
+    if not isinstance(name, str):
+        raise errors.bad_input(f"model must be a string, got {shorten(name)}")
+    # The name that AI Gateway's compatible paths use.
+    request.recorder.model = name = name.removeprefix("workers-ai/")
+    return name
+
+
+def encode_json(value: Any) -> bytes:
+    """Encode a result, which can have vectors."""
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _rejects_if_busy(body: JsonBody) -> bool:
-    options = body.get("options")
-    return isinstance(options, dict) and options.get("rejectIfBusy") is True

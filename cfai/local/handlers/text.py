@@ -6,10 +6,19 @@ Everything here blocks and runs in a worker thread.
 from typing import Any
 
 from cfai.local import backends, errors
+from cfai.local.backends import wordpiece
+from cfai.local.backends.minilm import WINDOW
 from cfai.local.backends.roles import IsCancelled, Pooling
 from cfai.local.models import ServedModel
-from cfai.local.requests import JsonBody, check_fields, missing_fields, read_contexts
+from cfai.local.requests import (
+    JsonBody,
+    check_fields,
+    check_names,
+    missing_fields,
+    read_contexts,
+)
 from cfai.tasks import Rerank, Summarization, TextClassification, TextEmbeddings
+from cfai.tasks.task import shorten
 
 _DEFAULT_MAX_LENGTH = 1024
 """In tokens. Source: Workers AI API, input "Summarization"."""
@@ -17,6 +26,7 @@ _DEFAULT_MAX_LENGTH = 1024
 
 def classify(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:
     """Answer a text classification."""
+    check_names(body, "text")
     check_fields(TextClassification, body)
     backend = backends.classifier()
     labels = backend.classify(body["text"])
@@ -25,6 +35,7 @@ def classify(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> t
 
 def summarize(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:
     """Answer a summarization."""
+    check_names(body, "input_text", "max_length")
     check_fields(Summarization, body)
     max_length = body.get("max_length")
     limit = _DEFAULT_MAX_LENGTH if max_length is None else int(max_length)
@@ -35,8 +46,14 @@ def summarize(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> 
     return {"summary": summary}, backend.name
 
 
-def rerank(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:
-    """Answer a reranking: the index and the score of each context, best first."""
+def rerank(
+    model: ServedModel, body: JsonBody, is_cancelled: IsCancelled, *also: str
+) -> tuple[Any, str]:
+    """Answer a reranking: the index and the score of each context, best first.
+
+    The fields *also* are allowed.
+    """
+    check_names(body, "query", "contexts", "top_k", *also)
     check_fields(Rerank, body)
     contexts = read_contexts(body)
     backend = backends.reranker()
@@ -48,8 +65,14 @@ def embed(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tupl
     """Answer with vectors; or, as bge-m3 does, with a ranking of contexts by a query."""
     with_contexts = model.takes_contexts and body.get("contexts") is not None
     if with_contexts and body.get("query") is not None:
-        return rerank(model, body, is_cancelled)
-    texts = read_contexts(body) if with_contexts else _collect_texts(model, body)
+        _check_truncation(body, [body["query"], *read_contexts(body)])
+        return rerank(model, body, is_cancelled, "truncate_inputs")
+    if with_contexts:
+        check_names(body, "contexts", *_EMBEDDING_OPTIONS)
+        texts = read_contexts(body)
+    else:
+        texts = _collect_texts(model, body)
+    _check_truncation(body, texts)
     pooling: Pooling = "cls" if body.get("pooling") == "cls" else "mean"
     backend = backends.embedder()
     vectors = backend.embed(
@@ -62,8 +85,27 @@ def embed(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tupl
     return result, backend.name
 
 
+_EMBEDDING_OPTIONS = ("pooling", "truncate_inputs")
+
+
+def _check_truncation(body: JsonBody, texts: list[Any]) -> None:
+    """Refuse texts that are too long, if the request says that they must not be truncated."""
+    if body.get("truncate_inputs") is not False:
+        return
+    for text in texts:
+        # One more than the model reads, so that a longer text is noticed.
+        if isinstance(text, str) and len(wordpiece.encode(text, max_tokens=WINDOW + 1)) > WINDOW:
+            raise errors.bad_input(
+                f"truncate_inputs must be true for a text of more than {WINDOW} tokens, the window "
+                f"of the local model, got {shorten(text)}"
+            )
+
+
 def _collect_texts(model: ServedModel, body: JsonBody) -> list[str]:
     """Return the texts to embed, from every field that the model reads."""
+    instruction = body.get("instruction") if "queries" in model.text_fields else None
+    used = model.text_fields if instruction is None else (*model.text_fields, "instruction")
+    check_names(body, *used, *_EMBEDDING_OPTIONS)
     names = [name for name in model.text_fields if body.get(name) is not None]
     if not names:
         raise missing_fields(model.text_fields[0])
@@ -75,5 +117,14 @@ def _collect_texts(model: ServedModel, body: JsonBody) -> list[str]:
         limit = model.texts_per_request
         if limit is not None and len(values) > limit:
             raise errors.bad_input(f"{name} must have at most {limit} items, got {len(values)}")
-        texts += values
+        texts += values if name != "queries" else _instruct(instruction, values)
     return texts
+
+
+def _instruct(instruction: Any, queries: list[str]) -> list[str]:
+    """Put the instruction before each query, in the format of the card of qwen3-embedding."""
+    if instruction is None:
+        return queries
+    if not isinstance(instruction, str):
+        raise errors.bad_input(f"instruction must be a string, got {shorten(instruction)}")
+    return [f"Instruct: {instruction}\nQuery:{query}" for query in queries]

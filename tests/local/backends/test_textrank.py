@@ -71,3 +71,21 @@ def test_a_summary_does_not_exceed_max_tokens(max_tokens: int) -> None:
 @pytest.mark.parametrize("text", ["", " \n ", "...", "?! ?!", "same same. same same. same same."])
 def test_trivial_texts_have_summaries(text: str) -> None:
     assert len(TextRank().summarize(text, max_tokens=10)) <= len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("Mr. Smith came. He left.", ["Mr. Smith came.", "He left."]),
+        ("We saw Dr. Who (Prof. Song). Yes.", ["We saw Dr. Who (Prof. Song).", "Yes."]),
+        ("J. R. R. Tolkien wrote. A lot.", ["J. R. R. Tolkien wrote.", "A lot."]),
+        ("Fruit, e.g. Apples. Good.", ["Fruit, e.g. Apples.", "Good."]),
+        ("Tea, milk, etc. are sold. Now.", ["Tea, milk, etc. are sold.", "Now."]),
+        ("See No. 5. It is new.", ["See No. 5.", "It is new."]),
+        ("Mr.\n\nNew paragraph.", ["Mr.", "New paragraph."]),
+        ("It ends. it goes on.", ["It ends. it goes on."]),
+        ("Really? yes.", ["Really?", "yes."]),
+    ],
+)
+def test_abbreviations_do_not_end_a_sentence(text: str, sentences: list[str]) -> None:
+    assert split_sentences(text) == sentences

@@ -1,0 +1,218 @@
+"""The forms of a generated text: Workers AI's own, and those of the OpenAI protocols.
+
+A dialect turns a text and its end into the documents of a response: whole, or as events.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+from uuid import uuid4
+
+import orjson
+from attrs import field, frozen
+
+from cfai.local import errors
+from cfai.local.backends.roles import GenerationEnd
+
+Document = Mapping[str, Any]
+
+
+class Dialect(Protocol):
+    """The form of a whole response."""
+
+    def build_result(self, text: str, end: GenerationEnd) -> Any:
+        """Return the result with the complete text."""
+
+
+class StreamDialect(Dialect, Protocol):
+    """The form of a response that can also be streamed."""
+
+    def build_first_chunks(self) -> Iterator[Document]:
+        """Yield the events before the first piece."""
+
+    def build_chunks(self, piece: str) -> Iterator[Document]:
+        """Yield the events for a piece of text."""
+
+    def build_last_chunks(self, end: GenerationEnd) -> Iterator[Document]:
+        """Yield the events after the last piece, without `[DONE]`."""
+
+
+@frozen
+class NativeDialect:
+    """Workers AI's own: `response` and `usage`."""
+
+    decodes_json: bool = False
+    """Whether the text is JSON, which is returned decoded."""
+
+    def build_result(self, text: str, end: GenerationEnd) -> Any:
+        """Return the result.
+
+        Raises:
+            ApiError: The text is not the requested JSON.
+        """
+        response = parse_json(text) if self.decodes_json else text
+        return {"response": response, "usage": build_usage(end)}
+
+    def build_first_chunks(self) -> Iterator[Document]:
+        """Yield nothing."""
+        yield from ()
+
+    def build_chunks(self, piece: str) -> Iterator[Document]:
+        """Yield the event for a piece of text."""
+        yield {"response": piece}
+
+    def build_last_chunks(self, end: GenerationEnd) -> Iterator[Document]:
+        """Yield an event with the end and the usage."""
+        yield {"response": "", "finish_reason": end.reason, "usage": build_usage(end)}
+
+
+@frozen
+class ChatDialect:
+    """Chat completions: `choices` with a message. Source: platform.openai.com/docs/api-reference.
+
+    Events for the usage are sent as OpenAI does: one at the end, without choices.
+    """
+
+    model: str
+    includes_usage: bool = True
+    """Whether a stream ends with the usage."""
+    checks_json: bool = False
+    """Whether the text must be JSON."""
+    id: str = field(factory=lambda: f"chatcmpl-{uuid4()}")
+    created: int = field(factory=lambda: int(time.time()))
+
+    def build_result(self, text: str, end: GenerationEnd) -> Any:
+        """Return a `chat.completion`.
+
+        Raises:
+            ApiError: The text is not the requested JSON.
+        """
+        if self.checks_json:
+            parse_json(text)
+        message = {"role": "assistant", "content": text}
+        choice = _choice("message", message, end.reason)
+        return {**self._head("chat.completion"), "choices": [choice], "usage": build_usage(end)}
+
+    def build_first_chunks(self) -> Iterator[Document]:
+        """Yield a `chat.completion.chunk` with the role."""
+        yield self._chunk({"role": "assistant", "content": ""})
+
+    def build_chunks(self, piece: str) -> Iterator[Document]:
+        """Yield a `chat.completion.chunk` with a piece of text."""
+        yield self._chunk({"content": piece})
+
+    def build_last_chunks(self, end: GenerationEnd) -> Iterator[Document]:
+        """Yield a chunk with the end, and one with the usage."""
+        yield self._chunk({}, end.reason)
+        if self.includes_usage:
+            usage = build_usage(end)
+            yield {**self._head("chat.completion.chunk"), "choices": [], "usage": usage}
+
+    def _chunk(self, delta: Document, reason: str | None = None) -> Document:
+        choices = [_choice("delta", delta, reason)]
+        return {**self._head("chat.completion.chunk"), "choices": choices}
+
+    def _head(self, kind: str) -> Document:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+
+@frozen
+class CompletionDialect:
+    """Completions of a prompt: `choices` with a text."""
+
+    model: str
+    includes_usage: bool = True
+    id: str = field(factory=lambda: f"cmpl-{uuid4()}")
+    created: int = field(factory=lambda: int(time.time()))
+
+    def build_result(self, text: str, end: GenerationEnd) -> Any:
+        """Return a `text_completion`."""
+        choice = _choice("text", text, end.reason)
+        return {**self._head(), "choices": [choice], "usage": build_usage(end)}
+
+    def build_first_chunks(self) -> Iterator[Document]:
+        """Yield nothing."""
+        yield from ()
+
+    def build_chunks(self, piece: str) -> Iterator[Document]:
+        """Yield a `text_completion` with a piece of text."""
+        yield {**self._head(), "choices": [_choice("text", piece, None)]}
+
+    def build_last_chunks(self, end: GenerationEnd) -> Iterator[Document]:
+        """Yield an event with the end, and one with the usage."""
+        yield {**self._head(), "choices": [_choice("text", "", end.reason)]}
+        if self.includes_usage:
+            yield {**self._head(), "choices": [], "usage": build_usage(end)}
+
+    def _head(self) -> Document:
+        return {
+            "id": self.id,
+            "object": "text_completion",
+            "created": self.created,
+            "model": self.model,
+        }
+
+
+@frozen
+class ResponsesDialect:
+    """OpenAI's Responses: `output` with a message. It is never streamed, as at the service."""
+
+    model: str
+
+    def build_result(self, text: str, end: GenerationEnd) -> Any:
+        """Return a `response`."""
+        is_complete = end.reason == "stop"
+        status = "completed" if is_complete else "incomplete"
+        part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+        message = {
+            "id": f"msg_{uuid4().hex}",
+            "type": "message",
+            "role": "assistant",
+            "status": status,
+            "content": [part],
+        }
+        return {
+            "id": f"resp_{uuid4().hex}",
+            "object": "response",
+            "created_at": int(time.time()),
+            "status": status,
+            "error": None,
+            "incomplete_details": None if is_complete else {"reason": "max_output_tokens"},
+            "model": self.model,
+            "output": [message],
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+            "usage": {
+                "input_tokens": end.prompt_tokens,
+                "input_tokens_details": {"cached_tokens": 0},
+                "output_tokens": end.completion_tokens,
+                "output_tokens_details": {"reasoning_tokens": 0},
+                "total_tokens": end.prompt_tokens + end.completion_tokens,
+            },
+        }
+
+
+def parse_json(text: str) -> Any:
+    """Parse a text that must be JSON.
+
+    Raises:
+        ApiError: It is not.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as exc:
+        raise errors.json_mode_failed() from exc
+
+
+def build_usage(end: GenerationEnd) -> dict[str, int]:
+    """Return the token counts with Workers AI's names, which are also those of completions."""
+    return {
+        "prompt_tokens": end.prompt_tokens,
+        "completion_tokens": end.completion_tokens,
+        "total_tokens": end.prompt_tokens + end.completion_tokens,
+    }
+
+
+def _choice(name: str, content: str | Document | Sequence[Any], reason: str | None) -> Document:
+    return {"index": 0, name: content, "logprobs": None, "finish_reason": reason}

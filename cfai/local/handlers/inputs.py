@@ -1,0 +1,417 @@
+"""Reading requests for text: the bodies of Workers AI, chat completions, completions and Responses.
+
+No field is ignored: each is used, has a value that asks for nothing, or is refused by its name.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import orjson
+from attrs import frozen
+
+from cfai.local import errors
+from cfai.local.backends.roles import GenerationRequest
+from cfai.local.handlers.dialects import (
+    ChatDialect,
+    CompletionDialect,
+    Dialect,
+    NativeDialect,
+    ResponsesDialect,
+    StreamDialect,
+)
+from cfai.local.models import ServedModel
+from cfai.local.requests import JsonBody, check_fields, missing_fields, unknown_field
+from cfai.tasks import Prompt, TextGeneration, rules
+from cfai.tasks.task import shorten
+
+_TEXT_ONLY = "the local text model reads only text, no images, audio or files"
+
+_MAX_TOKENS = 256
+"""The service's default, from the input schemas of its models."""
+
+_TEMPERATURE = 0.2
+"""Not the service's 0.6, with which a model of this size answers half as many questions right."""
+
+_SYSTEM = "You are a helpful assistant. Answer correctly and briefly."
+"""The system message of a conversation that has none. The model's own names the model."""
+
+_SAMPLING = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "repetition_penalty": "repeat_penalty",
+    "frequency_penalty": "frequency_penalty",
+    "presence_penalty": "presence_penalty",
+}
+"""The service's names of the sampling parameters, and llama.cpp's."""
+
+_FIELDS = frozenset({*rules(Prompt), *rules(TextGeneration), "guided_json", "image", "options"})
+"""The fields of a run that are used, or refused with a reason of their own."""
+
+_FOR_THE_ACCOUNT = frozenset(
+    {
+        "metadata",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "user",
+    }
+)
+"""Fields of the OpenAI protocols that do not concern the text."""
+
+_ASK_FOR_NOTHING: Mapping[str, tuple[object, ...]] = {
+    "audio": (None,),
+    "background": (None, False),
+    "best_of": (None, 1),
+    "echo": (None, False),
+    "function_call": (None, "auto", "none"),
+    "include": (None, []),
+    "logit_bias": (None, {}),
+    "logprobs": (None, False),
+    "modalities": (None, ["text"]),
+    "prediction": (None,),
+    "previous_response_id": (None,),
+    "reasoning": (None, {}),
+    "reasoning_effort": (None, "none"),
+    "skip_special_tokens": (None, True),
+    "suffix": (None, ""),
+    "tool_choice": (None, "auto", "none"),
+    "top_logprobs": (None, 0),
+    "truncation": (None, "disabled"),
+    "verbosity": (None, "medium"),
+    "web_search_options": (None,),
+}
+"""The values that ask for nothing, of fields that the local text model does not support."""
+
+
+@frozen
+class GenerationInput:
+    """What a request asks for, and the form of its response."""
+
+    request: GenerationRequest
+    dialect: Dialect
+    stream: StreamDialect | None = None
+    """The form of the events, if the response is a stream."""
+
+
+def parse_run(model: ServedModel, body: JsonBody) -> GenerationInput:
+    """Read the body of a run.
+
+    Raises:
+        ApiError: It breaks a rule, or needs a capability that the local model lacks.
+    """
+    if model.speaks == "responses" and body.get("input") is not None:
+        return parse_responses(model, body)
+    _check_names(body, _FIELDS)
+    request = _read_request(body)
+    dialect: StreamDialect
+    if model.speaks == "native":
+        dialect = NativeDialect(decodes_json=request.schema is not None)
+    else:
+        dialect = ChatDialect(model.name, checks_json=request.schema is not None)
+    return _build_input(body, request, dialect)
+
+
+def parse_chat(model: ServedModel, body: JsonBody) -> GenerationInput:
+    """Read the body of a chat completion. Raises like `parse_run`."""
+    _check_names(body, _FIELDS - {"prompt"} | {"model"} | _FOR_THE_ACCOUNT)
+    if body.get("messages") is None:
+        raise missing_fields("messages")
+    request = _read_request({**body, "response_format": _unwrap_format(body)})
+    dialect = ChatDialect(
+        model.name,
+        includes_usage=_includes_usage(body),
+        checks_json=request.schema is not None,
+    )
+    return _build_input(body, request, dialect)
+
+
+def parse_completion(model: ServedModel, body: JsonBody) -> GenerationInput:
+    """Read the body of a completion, whose prompt the model continues. Raises like `parse_run`."""
+    _check_names(body, frozenset({*rules(Prompt), "model", "options"}) | _FOR_THE_ACCOUNT)
+    match body.get("prompt"):
+        case [str(prompt)]:
+            body = {**body, "prompt": prompt}
+        case list():
+            raise errors.bad_input("prompt must be one text")
+    if body.get("prompt") is None:
+        raise missing_fields("prompt")
+    request = _read_request({**body, "raw": True})
+    dialect = CompletionDialect(model.name, includes_usage=_includes_usage(body))
+    return _build_input(body, request, dialect)
+
+
+_RESPONSES = frozenset(
+    {
+        "input",
+        "instructions",
+        "max_output_tokens",
+        "model",
+        "options",
+        "parallel_tool_calls",
+        "stream",
+        "temperature",
+        "text",
+        "tools",
+        "top_p",
+    }
+)
+
+
+def parse_responses(model: ServedModel, body: JsonBody) -> GenerationInput:
+    """Read the body of OpenAI's Responses. Raises like `parse_run`."""
+    _check_names(body, _RESPONSES | _FOR_THE_ACCOUNT)
+    if body.get("input") is None:
+        raise missing_fields("input")
+    if body.get("stream"):
+        raise errors.bad_input("stream must be false: the service does not stream Responses")
+    if body.get("tools"):
+        raise _no_tools("tools")
+    instructions = body.get("instructions")
+    first = [] if instructions is None else [{"role": "system", "content": instructions}]
+    names = ("temperature", "top_p")
+    options = {name: body[name] for name in names if body.get(name) is not None}
+    if body.get("max_output_tokens") is not None:
+        options["max_completion_tokens"] = body["max_output_tokens"]
+    messages = [*first, *_read_items(body["input"])]
+    response_format = _read_text_format(body.get("text"))
+    request = _read_request({**options, "messages": messages, "response_format": response_format})
+    return GenerationInput(request, ResponsesDialect(model.name))
+
+
+def _read_items(value: Any) -> list[Any]:
+    """Return the messages in the `input` of Responses."""
+    if isinstance(value, str):
+        return [{"role": "user", "content": value}]
+    if not isinstance(value, list):
+        raise errors.bad_input(f"input must be a text or a list of messages, got {shorten(value)}")
+    messages = []
+    for index, item in enumerate(value):
+        match item:
+            case {"role": str(role), "content": list(parts)} if (
+                "type" not in item or item["type"] == "message"
+            ):
+                messages.append({"role": role, "content": [_read_part(part) for part in parts]})
+            case {"role": str(), "content": str()}:
+                messages.append({"role": item["role"], "content": item["content"]})
+            case _:
+                raise errors.bad_input(f"input[{index}] must be a message, got {shorten(item)}")
+    return messages
+
+
+def _read_part(part: Any) -> Any:
+    match part:
+        case {"type": "input_text" | "output_text", "text": str(text)}:
+            return {"type": "text", "text": text}
+        case {"type": "input_image" | "input_file"}:
+            raise errors.not_supported(_TEXT_ONLY)
+    return part
+
+
+def _read_text_format(text: Any) -> Any:
+    match text:
+        case None | {"format": None | {"type": "text"}}:
+            return None
+        case {"format": {"type": "json_object"} as value}:
+            return value
+        case {"format": {"type": "json_schema", "schema": dict(schema)}}:
+            return {"type": "json_schema", "json_schema": schema}
+        case {"verbosity": "medium", **rest} if not rest:
+            return None
+    raise errors.bad_input(f"text must be a format of the answer, got {shorten(text)}")
+
+
+# Fields
+
+
+def _check_names(body: JsonBody, used: Collection[str]) -> None:
+    """Refuse the fields that are not used, unless their values ask for nothing."""
+    for name, value in body.items():
+        if name in _ASK_FOR_NOTHING:
+            if value not in _ASK_FOR_NOTHING[name]:
+                problem = "must be omitted: the local text model does not support it"
+                raise errors.bad_input(f"{name} {problem}, got {shorten(value)}")
+        elif name not in used:
+            raise unknown_field(name)
+
+
+def _read_request(body: JsonBody) -> GenerationRequest:
+    chat = body.get("messages") is not None
+    if not chat and body.get("prompt") is None:
+        raise missing_fields("prompt", "messages")
+    if chat and body.get("prompt") is not None:
+        raise errors.bad_input("prompt must be omitted if there are messages")
+    if chat:
+        body = {**body, "messages": _prepare_messages(body["messages"])}
+    for name in ("tools", "functions"):
+        if body.get(name):
+            raise _no_tools(name)
+    check_fields(TextGeneration if chat else Prompt, body)
+    _check_templates(body)
+    if body.get("image") is not None:
+        raise errors.not_supported(_TEXT_ONLY)
+    if chat:
+        messages = [_render_message(message) for message in body["messages"]]
+    else:
+        messages = [{"role": "user", "content": body["prompt"]}]
+    return GenerationRequest(
+        prompt=_build_prompt(messages, raw=bool(body.get("raw"))),
+        max_tokens=_read_max_tokens(body),
+        seed=None if body.get("seed") is None else int(body["seed"]),
+        stop=_read_stop(body),
+        sampling=_read_sampling(body),
+        schema=_read_schema(body),
+    )
+
+
+def _no_tools(name: str) -> errors.ApiError:
+    return errors.not_supported(f"the local text model can't call tools: omit {name}")
+
+
+def _build_prompt(messages: list[dict[str, str]], *, raw: bool) -> str | list[dict[str, str]]:
+    if raw:
+        return "\n".join(message["content"] for message in messages)
+    if messages[0]["role"] != "system":
+        return [{"role": "system", "content": _SYSTEM}, *messages]
+    return messages
+
+
+def _prepare_messages(messages: Any) -> Any:
+    """Give the messages of newer protocols the form that the rules know.
+
+    Source: Cloudflare changelog, 2026-02-17: `/ai/v1/chat/completions` accepts `content: null`.
+    """
+    if not isinstance(messages, list):
+        return messages
+    return [
+        {**message, "content": ""}
+        if isinstance(message, dict) and message.get("tool_calls") and not message.get("content")
+        else message
+        for message in messages
+    ]
+
+
+def _render_message(message: Mapping[str, Any]) -> dict[str, str]:
+    """Return the role and the text of a message; its tool calls become a part of the text."""
+    role = "system" if message["role"] == "developer" else message["role"]
+    texts = [_join_parts(message["content"])]
+    texts += [_render_call(call) for call in message.get("tool_calls") or ()]
+    return {"role": role, "content": "\n".join(text for text in texts if text)}
+
+
+def _render_call(call: Mapping[str, Any]) -> str:
+    function = call.get("function", call)
+    arguments = function.get("arguments")
+    if not isinstance(arguments, str):
+        arguments = orjson.dumps(arguments or {}).decode()
+    return f'{{"name": "{function["name"]}", "arguments": {arguments}}}'
+
+
+def _check_templates(body: JsonBody) -> None:
+    problem = "must be omitted: the local text model does not support it"
+    options: dict[str, Any] = body.get("chat_template_kwargs") or {}
+    for name in ("enable_thinking", "thinking"):
+        if options.get(name):
+            raise errors.bad_input(f"chat_template_kwargs.{name} {problem}")
+    if (body.get("stream_options") or {}).get("include_obfuscation"):
+        raise errors.bad_input(f"stream_options.include_obfuscation {problem}")
+
+
+def _includes_usage(body: JsonBody) -> bool:
+    options = body.get("stream_options")
+    return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def _build_input(
+    body: JsonBody, request: GenerationRequest, dialect: StreamDialect
+) -> GenerationInput:
+    if not body.get("stream"):
+        return GenerationInput(request, dialect)
+    if request.schema is not None:
+        raise errors.bad_input("JSON Mode is not supported with streaming")
+    return GenerationInput(request, dialect, dialect)
+
+
+def _read_max_tokens(body: JsonBody) -> int:
+    """Return the lower one of the two limits, if there are both."""
+    limits = {
+        name: body[name]
+        for name in ("max_tokens", "max_completion_tokens")
+        if body.get(name) is not None
+    }
+    for name, limit in limits.items():
+        if limit < 1:
+            raise errors.bad_input(f"{name} must be at least 1, got {limit}")
+    return int(min(limits.values(), default=_MAX_TOKENS))
+
+
+def _read_stop(body: JsonBody) -> tuple[str, ...]:
+    stop = body.get("stop")
+    if stop is None:
+        return ()
+    texts = (stop,) if isinstance(stop, str) else tuple(stop)
+    if not all(texts):
+        raise errors.bad_input("stop must not contain an empty text")
+    return texts
+
+
+def _join_parts(content: str | Sequence[str | Mapping[str, Any]]) -> str:
+    """Return the text of a message; several text parts are joined by line breaks."""
+    if isinstance(content, str):
+        return content
+    parts = [{"text": part} if isinstance(part, str) else part for part in content]
+    if any(part.get("type", "text") != "text" for part in parts):
+        raise errors.not_supported(_TEXT_ONLY)
+    return "\n".join(part["text"] for part in parts)
+
+
+def _read_sampling(body: JsonBody) -> dict[str, float]:
+    if body.get("repetition_penalty") == 0:
+        raise errors.bad_input("repetition_penalty must be above 0 for this model, got 0")
+    values = {
+        llama_name: body[name]
+        for name, llama_name in _SAMPLING.items()
+        if body.get(name) is not None
+    }
+    if "top_k" in values:
+        values["top_k"] = int(values["top_k"])
+    return {"temperature": _TEMPERATURE} | values
+
+
+def _read_schema(body: JsonBody) -> Mapping[str, Any] | None:
+    """Return the JSON schema of the answer; `None` for free text."""
+    schema = body.get("guided_json")
+    if schema is not None and body.get("response_format") is not None:
+        raise errors.bad_input("guided_json must be omitted if there is a response_format")
+    if schema is not None and not isinstance(schema, dict):
+        raise errors.bad_input(f"guided_json must be a JSON schema, got {shorten(schema)}")
+    return schema if schema is not None else _read_response_format(body.get("response_format"))
+
+
+def _read_response_format(value: Any) -> Mapping[str, Any] | None:
+    match value:
+        case None:
+            return None
+        case {"type": "json_object"}:
+            return {"type": "object"}
+        case {"json_schema": {"schema": dict(), **rest}} if "type" not in rest:
+            raise errors.bad_input(
+                "response_format.json_schema must be the schema itself, "
+                "not an object with the keys name, schema or strict around it"
+            )
+        case {"json_schema": dict() as schema}:
+            return schema
+    raise errors.bad_input("response_format must be json_object, or json_schema with a schema")
+
+
+def _unwrap_format(body: JsonBody) -> Any:
+    """Return the format of a chat completion as one of a run: the schema without its wrapper."""
+    match body.get("response_format"):
+        case {"type": "text"}:
+            return None
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
+            return {"type": "json_schema", "json_schema": schema}
+        case value:
+            return value

@@ -1,0 +1,205 @@
+"""No field of any input schema is ignored: it changes the answer, or is refused by its name."""
+
+from typing import Any
+
+import pytest
+
+from cfai.local.errors import ApiError
+from cfai.local.handlers import HANDLERS, find_runnable_model
+from cfai.local.handlers.inputs import GenerationInput, parse_chat, parse_run
+from tests.local.conftest import LLAMA, Local
+
+BERT = "@cf/huggingface/distilbert-sst-2-int8"
+SUMMARIZER = "@cf/facebook/bart-large-cnn"
+RERANKER = "@cf/baai/bge-reranker-base"
+BGE = "@cf/baai/bge-small-en-v1.5"
+M3 = "@cf/baai/bge-m3"
+QWEN = "@cf/qwen/qwen3-embedding-0.6b"
+
+MESSAGES = [{"role": "user", "content": "Hi"}]
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+TOOL = {"name": "f", "description": "d", "parameters": SCHEMA}
+
+# A value of each field of text generation that asks for something.
+VALUES: dict[str, Any] = {
+    "prompt": "Hello",
+    "messages": [{"role": "user", "content": "Hello"}],
+    "image": [1, 2],
+    "frequency_penalty": 1,
+    "presence_penalty": 1,
+    "repetition_penalty": 1.5,
+    "max_tokens": 7,
+    "max_completion_tokens": 7,
+    "raw": True,
+    "response_format": {"type": "json_object"},
+    "guided_json": SCHEMA,
+    "seed": 5,
+    "stream": True,
+    "temperature": 1,
+    "top_k": 5,
+    "top_p": 0.5,
+    "stop": "x",
+    "reasoning_effort": "high",
+    "chat_template_kwargs": {"enable_thinking": True},
+    "logprobs": True,
+    "top_logprobs": 3,
+    "n": 2,
+    "stream_options": {"include_obfuscation": True},
+    "functions": [{"name": "f", "code": "c"}],
+    "tools": [TOOL],
+    "tool_choice": "required",
+}
+
+# These have an effect elsewhere: the first is checked before a generation, with tests of its own;
+# the second limits the calls of a turn, and one is made at most.
+ELSEWHERE = {"lora", "parallel_tool_calls"}
+
+
+async def fields_of(local: Local, model: str) -> set[str]:
+    """The names in the input schemas that the server publishes for a model."""
+    url = f"{local.server.base_url}/accounts/0/ai/models/schema"
+    async with local.http.get(url, params={"model": model}) as response:
+        schema = (await response.json())["result"]["input"]
+    return {name for part in schema.get("oneOf", [schema]) for name in part["properties"]}
+
+
+def comparable(value: GenerationInput) -> Any:
+    """What is asked for; the ids of two answers always differ."""
+    dialect = value.dialect
+    usage = getattr(dialect, "includes_usage", None)
+    checks = getattr(dialect, "checks_json", getattr(dialect, "decodes_json", None))
+    return value.request, type(dialect), usage, checks, value.stream is None
+
+
+def try_parse(parse: Any, body: dict[str, Any]) -> GenerationInput | ApiError:
+    try:
+        parsed: GenerationInput = parse(find_runnable_model(LLAMA), body)
+    except ApiError as error:
+        return error
+    return parsed
+
+
+@pytest.mark.parametrize("base", [{"prompt": "Hi"}, {"messages": MESSAGES}])
+@pytest.mark.parametrize("parse", [parse_run, parse_chat])
+async def test_every_field_of_text_generation_is_used_or_refused(
+    local: Local, base: dict[str, Any], parse: Any
+) -> None:
+    if parse is parse_chat and "prompt" in base:
+        base = {"messages": MESSAGES}
+    model = find_runnable_model(LLAMA)
+    names = await fields_of(local, LLAMA) | {"guided_json", "image"}
+    assert names >= {"stop", "max_completion_tokens", "raw", "n", "top_k"}
+    plain = comparable(parse(model, base))
+    for name in sorted(names - ELSEWHERE):
+        changed = try_parse(parse, {**base, name: VALUES[name]})
+        if isinstance(changed, ApiError):
+            assert changed.status in (400, 501)
+            assert name in changed.message or "reads only text" in changed.message
+        else:
+            assert comparable(changed) != plain, f"{name} is ignored"
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "changes"),
+    [
+        (BERT, {"text": "good"}, {"text": "bad"}),
+        (
+            SUMMARIZER,
+            {"input_text": "A tea. Tea is a hot tea. Rain falls."},
+            {"input_text": "Rain.", "max_length": 1},
+        ),
+        (
+            RERANKER,
+            {"query": "tea", "contexts": [{"text": "tea"}, {"text": "rain"}]},
+            {"query": "rain", "contexts": [{"text": "sun"}], "top_k": 1},
+        ),
+        (
+            BGE,
+            {"text": "tea " * 600},
+            {"text": "rain", "pooling": "cls", "truncate_inputs": False},
+        ),
+        (
+            M3,
+            {"text": "tea " * 600},
+            {"text": "rain", "pooling": "cls", "truncate_inputs": False},
+        ),
+    ],
+)
+async def test_every_field_of_the_other_tasks_is_used_or_refused(
+    local: Local, model: str, body: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    assert set(changes) == await fields_of(local, model)
+    plain = (await local.post(model, body)).result
+    for name, value in changes.items():
+        reply = await local.post(model, {**body, name: value})
+        if reply.status == 200:
+            assert reply.result != plain, f"{name} is ignored"
+        else:
+            assert reply.status == 400
+            assert name in reply.error[2]
+
+
+async def test_all_tasks_are_walked() -> None:
+    assert set(HANDLERS) == {
+        "Reranking",
+        "Summarization",
+        "Text Classification",
+        "Text Embeddings",
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "name"),
+    [
+        (LLAMA, {"prompt": "Hi", "maxTokens": 5}, "maxTokens"),
+        (LLAMA, {"messages": MESSAGES, "prompt": "Hi"}, "prompt"),
+        (LLAMA, {"prompt": "Hi", "guided_json": "x"}, "guided_json"),
+        (
+            LLAMA,
+            {"prompt": "Hi", "guided_json": SCHEMA, "response_format": {"type": "json_object"}},
+            "guided_json",
+        ),
+        (LLAMA, {"prompt": "Hi", "options": {"x": 1}}, "options"),
+        (LLAMA, {"prompt": "Hi", "options": 5}, "options"),
+        (LLAMA, {"prompt": "Hi", "options": {"rejectIfBusy": 1}}, "rejectIfBusy"),
+        (BERT, {"text": "good", "stream": True}, "stream"),
+        (SUMMARIZER, {"input_text": "a", "min_length": 5}, "min_length"),
+        (RERANKER, {"query": "a", "contexts": [{"text": "a"}], "topK": 5}, "topK"),
+        (BGE, {"text": "a", "queries": "b"}, "queries"),
+        (BGE, {"requests": [{"text": "a"}]}, "requests"),
+        (M3, {"contexts": [{"text": "a"}], "text": "b"}, "text"),
+        (M3, {"text": "a", "query": "b"}, "query"),
+        (QWEN, {"queries": "a", "instruction": 5}, "instruction"),
+        (BGE, {"text": "a", "options": {"x": 1}}, "options"),
+    ],
+)
+async def test_unknown_fields_and_fields_that_exclude_each_other_are_refused(
+    local: Local, model: str, body: dict[str, Any], name: str
+) -> None:
+    status, code, message = (await local.post(model, body)).error
+    assert (status, code) == (400, 5006)
+    assert name in message
+
+
+async def test_an_instruction_changes_the_vectors_of_queries_only(local: Local) -> None:
+    texts = {"queries": ["tea"], "documents": ["rain"]}
+    plain = (await local.post(QWEN, texts)).result["data"]
+    instructed = (await local.post(QWEN, {**texts, "instruction": "Find drinks"})).result["data"]
+    assert instructed[0] != plain[0]
+    assert instructed[1] == pytest.approx(plain[1], abs=1e-6)
+
+
+async def test_a_conversation_without_a_system_message_gets_a_plain_one() -> None:
+    model = find_runnable_model(LLAMA)
+    plain = "You are a helpful assistant. Answer correctly and briefly."
+    system = {"role": "system", "content": "Rhyme."}
+    for body, content in (
+        ({"prompt": "Hi"}, plain),
+        ({"messages": MESSAGES}, plain),
+        ({"messages": [system, *MESSAGES]}, "Rhyme."),
+        ({"messages": [{**system, "role": "developer"}, *MESSAGES]}, "Rhyme."),
+    ):
+        messages = parse_run(model, body).request.prompt
+        assert messages[0] == {"role": "system", "content": content}
+    assert parse_run(model, {"prompt": "Hi", "raw": True}).request.prompt == "Hi"
+    assert parse_run(model, {"prompt": "Hi"}).request.sampling == {"temperature": 0.2}
