@@ -11,17 +11,10 @@ from typing import Any, TypeGuard
 
 import attrs
 
+from cfai._types.excerpts import format_value
 from cfai.errors import CfaiError, InputError
 
 Validator = Callable[[object, "attrs.Attribute[Any]", Any], None]
-
-
-def format_value(value: object) -> str:
-    """The `repr` of any value, short enough for a message."""
-    try:
-        return f"{value!r:.80}"
-    except ValueError:  # Python refuses to write integers of more than 4300 digits.
-        return "a number with too many digits"
 
 
 def is_finite_number(value: object) -> TypeGuard[int | float]:

@@ -11,8 +11,9 @@ from typing import Any, Self, cast, overload
 
 from attrs import evolve, field, frozen
 
-from cfai._types.extract import raise_invalid_constant
-from cfai._validators import check_at_least, format_value
+from cfai._types.excerpts import format_value
+from cfai._types.json import loads_strictly
+from cfai._validators import check_at_least
 from cfai.errors import InputError
 from cfai.media import Base64
 from cfai.tasks import (
@@ -166,8 +167,8 @@ class Conversation(Sequence[Message]):
             InputError: The JSON has another form, or an unknown version.
         """
         try:
-            document = json.loads(text, parse_constant=raise_invalid_constant)
-        except (TypeError, ValueError, RecursionError) as exc:
+            document = loads_strictly(_decode(text))
+        except (TypeError, ValueError) as exc:
             raise InputError(f"a conversation must be JSON: {exc}") from exc
         match document:
             case {"version": int(version)} if version != VERSION or version is True:
@@ -225,6 +226,12 @@ class Conversation(Sequence[Message]):
         return f"<Conversation of {len(self)} message{'' if len(self) == 1 else 's'}>"
 
 
+def _decode(text: str | bytes) -> str:
+    if isinstance(text, str):
+        return text
+    return bytes(text).decode(json.detect_encoding(text))
+
+
 def _characters(message: Message) -> int:
     content = message.content
     parts = (content,) if isinstance(content, str) else tuple(content)
@@ -244,7 +251,7 @@ def _arguments_text(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, default=repr)
     except (TypeError, ValueError, RecursionError):
-        return repr(value)
+        return format_value(value)  # It can't be sent, either.
 
 
 def _turns(messages: Iterable[Message]) -> Iterator[list[Message]]:
@@ -319,7 +326,8 @@ def _user_parts(name: str, parts: list[Any]) -> Iterator[str | ImagePart]:
                     )
                 if not url.startswith(("data:", "https:")):
                     raise InputError(
-                        f"{name}.parts[{index}].url must be a data: or https: URL, got {url!r:.80}"
+                        f"{name}.parts[{index}].url must be a data: or https: URL, "
+                        f"got {format_value(url)}"
                     )
                 yield ImagePart(url)
             case {"type": "text" | "file"}:

@@ -512,6 +512,14 @@ CODES: dict[int, Code] = {
 _QUOTA_WORDS = "daily free allocation"
 """In the message of codes 3036 and 4006, which was also seen without a code."""
 
+_WORDS = (
+    ("rate limit", Code(429, False)),
+    ("too many requests", Code(429, False)),
+    ("capacity temporarily exceeded", CODES[3040]),
+)
+"""What the message of an error says that has neither a status nor a code. `{"errors":["rate
+limited"]}` was seen under status 200."""
+
 _STATUS_CLASSES: dict[int, type[StatusError]] = {
     400: BadRequest,
     401: AuthenticationError,
@@ -540,6 +548,9 @@ def status_error(status: int | None, code: int | None, message: str, **details: 
         details: Other keyword arguments of `StatusError`.
     """
     entry = _find_code(code, message)
+    if entry is None and (status is None or 200 <= status < 300) and code in (None, 429):
+        words = message.lower()
+        entry = next((entry for word, entry in _WORDS if word in words), None)
     code_status = entry.status if entry is not None else None
     if status is None or 200 <= status < 300:
         if code_status is None and code is not None:
@@ -559,6 +570,11 @@ def _find_code(code: int | None, message: str) -> Code | None:
     if code not in CODES and _QUOTA_WORDS in message.lower():
         return CODES[4006]
     return CODES.get(code) if code is not None else None
+
+
+def is_quota_code(code: int | None) -> bool:
+    """Whether a code says that the account's quota is used up."""
+    return code in CODES and CODES[code].kind is QuotaExceeded
 
 
 def next_reset(now: datetime) -> datetime:

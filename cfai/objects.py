@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeVar, get_args, overload
 
 import attrs
 
+from cfai._types.excerpts import format_value
 from cfai._types.extract import (
     Candidate,
     ExtractError,
@@ -205,7 +206,7 @@ async def parse(
     if task.response_format is not None:
         raise InputError("the task must not have a response_format: parse builds it from the type")
     if repair not in (0, 1) or isinstance(repair, bool):
-        raise InputError(f"repair must be 0 or 1, got {repair!r:.80}")
+        raise InputError(f"repair must be 0 or 1, got {format_value(repair)}")
     task = task.replace(response_format=schema(into), stream=None)
     answer = await client.run(model, task, stream=False, options=options)
     try:

@@ -13,10 +13,10 @@ from typing import Any, Final, Literal, get_args
 import attrs
 from attrs import field, frozen
 
+from cfai._types.excerpts import format_value
 from cfai._validators import (
     at_least,
     factor,
-    format_value,
     instance_of,
     is_boolean,
     is_text,

@@ -79,6 +79,16 @@ def bound_names(code: str) -> list[str]:
     return [name for name in names if name]
 
 
+def test_excerpts_are_not_cut_from_a_whole_repr() -> None:
+    """A value can be large or nested deep: `format_value` reads only what it shows.
+
+    The local server is independent of it, and limits the depth of what it reads.
+    """
+    paths = [path for path in PACKAGE_PATHS if "local" not in path.parts]
+    cut = [path.name for path in paths if re.search(r"!r:\.\d", path.read_text())]
+    assert not cut
+
+
 def test_names_are_standard_terms() -> None:
     """No name in the package is a word that no reader can guess, but for two public ones."""
     names = (name.strip("_") for path in PACKAGE_PATHS for name in bound_names(path.read_text()))

@@ -18,7 +18,8 @@ ROOT = Path(cfai.__file__).parent
 LAYERS: tuple[set[str], ...] = (
     {"meta", "_lazy"},
     {"errors"},
-    {"media", "_validators", "_types"},
+    {"_types"},
+    {"media", "_validators"},
     {"settings"},
     {"profiles"},
     {"tasks", "cohere/models"},

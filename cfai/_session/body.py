@@ -86,7 +86,8 @@ class StreamBody:
     """The body of an event stream. The holder closes it; without references it closes itself."""
 
     __slots__ = (
-        "__weakref__", "_cancelled", "_is_open", "_loop", "_response", "_timer", "meta", "settings",
+        "__weakref__", "_cancelled", "_first", "_is_open", "_loop", "_response", "_timer", "meta",
+        "settings",
     )  # fmt: skip
 
     def __init__(
@@ -96,10 +97,12 @@ class StreamBody:
         meta: Meta,
         settings: Settings,
         deadline: Deadline,
+        first: bytes = b"",
     ) -> None:
         self.meta: Meta = meta
         self.settings: Settings = settings
         self._response = response
+        self._first = first  # Bytes that were read already, to find out what the body is.
         self._loop = loop
         self._is_open = False
         self._cancelled = False
@@ -115,6 +118,9 @@ class StreamBody:
             RequestTimeout: A time limit of the stream was exceeded.
             ConnectionLost: The body was cut off.
         """
+        if self._first:
+            first, self._first = self._first, b""
+            return first
         self._timer.start_waiting()
         try:
             data = await self._response.content.readany()

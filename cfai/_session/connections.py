@@ -15,7 +15,8 @@ from cfai._session.limits import Concurrency
 from cfai._session.pool import Connector
 from cfai._session.throttle import Throttle, Throttles
 from cfai._session.timeouts import SharedTimer
-from cfai._validators import check_at_least, format_value
+from cfai._types.excerpts import format_value
+from cfai._validators import check_at_least
 from cfai.errors import ConfigError, InputError
 
 _LONGEST_LINE: Final = 2**16

@@ -9,7 +9,8 @@ from typing import Final, Literal, Self
 
 from attrs import define, evolve, field, frozen
 
-from cfai._validators import at_least, format_value, is_finite_number
+from cfai._types.excerpts import format_value
+from cfai._validators import at_least, is_finite_number
 from cfai.errors import InputError
 from cfai.profiles import profile
 

@@ -6,6 +6,7 @@ import sys
 from typing import Final
 
 from cfai._session.redaction import redact_error_text
+from cfai._types.excerpts import format_value
 from cfai._wire.requests import Request
 from cfai.errors import CfaiError, ConfigError, StatusError, TransportError
 from cfai.meta import Meta
@@ -31,7 +32,9 @@ def configure_logging(level: str | None = None) -> None:
     if not level:
         return
     if level.lower() not in _LEVELS:
-        raise ConfigError(f"CFAI_LOG must be one of {', '.join(_LEVELS)}, got {level!r:.40}")
+        raise ConfigError(
+            f"CFAI_LOG must be one of {', '.join(_LEVELS)}, got {format_value(level)}"
+        )
     LOGGER.setLevel(level.upper())
     if not LOGGER.hasHandlers() and sys.stderr is not None:
         handler = logging.StreamHandler()

@@ -28,6 +28,8 @@ class Pager(Generic[R]):
     def __init__(self, fetch: Callable[[Cursor], Awaitable[ListPage[R]]], start: Cursor) -> None:
         self._fetch = fetch
         self._start = start
+        self.skipped: list[Any] = []
+        """The decoded JSON of the rows that the last iteration could not read, and skipped."""
 
     def __repr__(self) -> str:
         return f"<Pager from {self._start}>"
@@ -47,6 +49,7 @@ class Pager(Generic[R]):
         """The rows page by page; no page is empty."""
         cursor: Cursor | None = self._start
         seen_rows = _SeenRows()
+        self.skipped = []
         count = repeated = 0
         while cursor is not None:
             page = await self._fetch(cursor)
@@ -54,6 +57,7 @@ class Pager(Generic[R]):
             repeated = 0 if has_new else repeated + 1
             if repeated == _REPEATED_PAGES:
                 return
+            self.skipped += page.skipped
             count += page.facts.count
             cursor = cursor.after(page.facts, count)
             if rows:

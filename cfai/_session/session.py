@@ -28,7 +28,8 @@ from cfai._session.retries import retry_delay, should_fall_back
 from cfai._session.throttle import Permit, Throttle
 from cfai._session.timeouts import Deadline
 from cfai._session.uploads import Upload
-from cfai._validators import format_value, is_finite_number
+from cfai._types.excerpts import format_value
+from cfai._validators import is_finite_number
 from cfai._wire import responses
 from cfai._wire.errors import describe_decode_error
 from cfai._wire.multipart import Form
@@ -303,12 +304,11 @@ class Session:
                 loop.track(response)
                 status, headers = response.status, response.headers
                 kind = responses.read_media_type(headers)
-                if responses.is_stream(status, kind, media=request.streams_media):
-                    meta = _read_meta(request, status, headers, kind, deadline)
-                    body = StreamBody(response, loop, meta, settings, deadline)
-                    is_stream = True
-                    return body
-                data = await _read_body(response, settings.max_answer_bytes, attempt)
+                is_stream = responses.is_stream(status, kind, media=request.streams_media)
+                data = b""
+                if not is_stream:
+                    limit = settings.max_answer_bytes
+                    data, is_stream = await _read_body(response, request, kind, limit, attempt)
         except aiohttp.ConnectionTimeoutError as exc:
             raise_error(exc, timeout_error("connect", settings.timeouts.connect))
         except TimeoutError as exc:
@@ -319,6 +319,8 @@ class Session:
             if not is_stream:
                 loop.release(response)
         meta = _read_meta(request, status, headers, kind, deadline)
+        if is_stream:
+            return StreamBody(response, loop, meta, settings, deadline, data)
         return Response(status, headers, data, meta)
 
 
@@ -424,8 +426,16 @@ def _connect_timeout(seconds: float | None) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, connect=seconds, ceil_threshold=float("inf"))
 
 
-async def _read_body(response: aiohttp.ClientResponse, max_bytes: int, attempt: _Attempt) -> bytes:
-    """The complete, decompressed body.
+async def _read_body(
+    response: aiohttp.ClientResponse,
+    request: Request,
+    media_type: str,
+    max_bytes: int,
+    attempt: _Attempt,
+) -> tuple[bytes, bool]:
+    """The complete, decompressed body, and whether it is the beginning of a stream instead.
+
+    A proxy may have changed or dropped the Content-Type of a stream.
 
     Raises:
         AnswerTooLarge: It has more than *max_bytes* bytes. Reading stops soon after them.
@@ -433,6 +443,14 @@ async def _read_body(response: aiohttp.ClientResponse, max_bytes: int, attempt: 
     content = response.content
     try:
         data = await content.readany()
+        if not data.startswith((b"{", b"[")) and 200 <= response.status < 300:
+            while (is_stream := responses.begins_events(data)) is None and not content.at_eof():
+                data += await content.readany()
+            if is_stream:
+                return data, True
+            if request.streams_events and not responses.is_json_type(media_type):
+                response.close()
+                return data, False
         if not content.at_eof():
             buffer = bytearray(data)
             while len(buffer) <= max_bytes and (chunk := await content.readany()):
@@ -452,4 +470,4 @@ async def _read_body(response: aiohttp.ClientResponse, max_bytes: int, attempt: 
         )
         message = f"the answer is larger than max_answer_bytes ({max_bytes} bytes)"
         raise AnswerTooLarge(message, limit=max_bytes, meta=meta)
-    return data
+    return data, False

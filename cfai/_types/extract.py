@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from attrs import frozen
+
+from cfai._types.json import loads_strictly
 
 _START: Final = re.compile(
     r"""\{\s*+(?:["'\[{}/]|\w++\s*+:|\Z)|\[\s*+(?:["'\[{\]/\d-]|true|false|null|\Z)"""
@@ -48,31 +48,13 @@ class Candidate:
     """Nothing follows but the end of its fence."""
 
 
-def raise_invalid_constant(name: str) -> NoReturn:
-    """Raise for NaN and infinities: the `parse_constant` of a reader of JSON."""
-    raise ValueError(f"{name} is not JSON")
-
-
-def _parse_float(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"{text:.40} is not a 64-bit number")
-    return value
-
-
-_DECODER: Final = json.JSONDecoder(parse_constant=raise_invalid_constant, parse_float=_parse_float)
-
-
 def decode_json_text(text: str) -> Any:
     """Decode a text that is JSON as a whole, with or without a fence around it.
 
     Raises:
         ValueError: It is not.
     """
-    try:
-        return _DECODER.decode(strip_fence(text))
-    except RecursionError as exc:
-        raise ValueError("it is nested too deep") from exc
+    return loads_strictly(strip_fence(text))
 
 
 def strip_fence(text: str) -> str:
@@ -105,8 +87,8 @@ def find_candidates(text: str) -> Iterator[Candidate]:
             raise ExtractError(f"there are more than {_MAX_VALUES} JSON values in its text")
         start, at = match.start(), _find_end(text, match.start())
         # Decode only this slice: an error counts the lines before it, which takes time.
-        with suppress(ValueError, RecursionError):
-            value = _DECODER.decode(text[start:at])
+        with suppress(ValueError):
+            value = loads_strictly(text[start:at])
             opens = _FENCE_OPENS.search(text[max(0, start - _MAX_FENCE) : start])
             is_fenced = bool(opens and _FENCE_CLOSES.match(text, at))
             yield Candidate(value, is_fenced, bool(_FENCE_AND_END.match(text, at)))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, get_args
 
+from cfai._types.excerpts import format_value
 from cfai.errors import InputError
 
 _ADAPTED: Final = {
@@ -186,5 +187,5 @@ def _problems(exc: Exception) -> Iterator[Problem]:
         if error.get("type") == "missing":
             message = "is missing"
         elif not isinstance(value := error.get("input"), Mapping | list):
-            message = f"{message}, got {value!r:.80}"
+            message = f"{message}, got {format_value(value)}"
         yield Problem(tuple(error.get("loc", ())), message)

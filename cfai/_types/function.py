@@ -10,6 +10,7 @@ from typing import Any, Optional, get_type_hints
 
 from attrs import frozen
 
+from cfai._types.excerpts import format_value
 from cfai._types.kinds import Field
 from cfai._types.schema import Schema, SchemaBuilder, first_paragraph, parameter_descriptions
 from cfai.errors import InputError
@@ -48,14 +49,15 @@ def define_function(
         InputError: It can't be described; the message has the parameter and the rule.
     """
     if not callable(function):
-        raise InputError(f"a tool must be a function or a definition, got {function!r:.80}")
+        raise InputError(f"a tool must be a function or a definition, got {format_value(function)}")
     inner: Any = function
     while isinstance(inner, partial):  # whose own name and docstring say nothing
         inner = inner.func
     tool_name = name or str(getattr(inner, "__name__", type(inner).__name__))
     if not _NAME.fullmatch(tool_name):
         raise InputError(
-            f"the name of a tool must be 1 to 64 letters, digits, _ or -, got {tool_name!r:.80}"
+            f"the name of a tool must be 1 to 64 letters, digits, _ or -"
+            f", got {format_value(tool_name)}"
         )
     doc = _docstring(inner)
     fields = tuple(_field(tool_name, p) for p in _parameters(function, tool_name))

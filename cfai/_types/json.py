@@ -11,11 +11,13 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache
-from math import isfinite
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from gc import get_referents
+from math import isfinite, isinf
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import orjson
 
+from cfai._types.excerpts import format_value
 from cfai.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -29,30 +31,111 @@ def dumps(value: Any) -> bytes:
     return orjson.dumps(value)
 
 
-def loads(data: bytes | bytearray | memoryview | str, *, allow_nan: bool = False) -> Any:
+def encode_decoded(value: Any) -> str:
+    """Encode a value that was decoded from JSON, and so is not nested too deep, as JSON again."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # An integer beyond 64 bits, or half of a surrogate pair.
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+MAX_DEPTH: Final = 200
+"""How many levels of objects and lists are read. Nothing that the service or a model sends on
+purpose comes near; Python's recursion, which repr, copies and comparisons need, ends at 1000."""
+
+
+class NestedTooDeep(ValueError):
+    """JSON has more than `MAX_DEPTH` levels."""
+
+    def __init__(self) -> None:
+        super().__init__(f"it is nested deeper than {MAX_DEPTH} levels")
+
+
+def loads(
+    data: bytes | bytearray | str, *, allow_nan: bool = False, big_integers: bool = False
+) -> Any:
     """Decode JSON. Invalid UTF-8 and half an escaped surrogate pair are decoded as U+FFFD.
 
     Args:
         data: The JSON text.
         allow_nan: Whether `NaN`, `Infinity` and `-Infinity`, which Python's own encoder writes, are
-            numbers.
+            numbers, and numbers beyond 64 bits infinite.
+        big_integers: Whether integers beyond 64 bits stay integers, instead of the nearest float.
 
     Raises:
+        NestedTooDeep: It has more than `MAX_DEPTH` levels.
         ValueError: It is not JSON.
     """
     try:
-        return orjson.loads(data)
+        value = orjson.loads(data)
     except orjson.JSONDecodeError:
-        text = data if isinstance(data, str) else bytes(data).decode("utf-8", "replace")
-        repaired = _SURROGATES.sub(_replace_half, text)
-        if allow_nan and _NOT_FINITE.search(repaired):
-            return _loads_with_nan(repaired)
-        if repaired == text and (isinstance(data, str) or "\ufffd" not in text):
-            raise
-        return orjson.loads(repaired)
+        value = _loads_repaired(data, allow_nan=allow_nan)
+    else:
+        if big_integers and _has_long_integer(data):
+            text = data if isinstance(data, str) else data.decode()
+            value = _loads_in_python(text, allow_nan=True)
+    # A level needs two bytes. Most answers and events are too short to be deep.
+    if len(data) > 2 * MAX_DEPTH and _count_opening(data) > MAX_DEPTH:
+        check_depth(value)
+    return value
 
 
-_NOT_FINITE: Final = re.compile("NaN|Infinity")
+def loads_plain(data: bytes) -> Any:
+    """Decode JSON that needs no repair.
+
+    Raises:
+        ValueError: It needs some (see `loads`), is nested too deep, or is not JSON.
+    """
+    value = orjson.loads(data)
+    if len(data) > 2 * MAX_DEPTH and _count_opening(data) > MAX_DEPTH:
+        check_depth(value)
+    return value
+
+
+def check_depth(value: Any) -> None:
+    """Check that decoded JSON has at most `MAX_DEPTH` levels.
+
+    Raises:
+        NestedTooDeep: It has more.
+    """
+    # Level by level, without recursion, in C: this takes a fraction of the time of decoding.
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = get_referents(*level)
+        if not level:
+            return
+    if any(isinstance(item, list | dict) for item in level):
+        raise NestedTooDeep
+
+
+def _count_opening(data: bytes | bytearray | str) -> int:
+    if isinstance(data, str):
+        return data.count("[") + data.count("{")
+    return data.count(b"[") + data.count(b"{")
+
+
+def has_half_pair(data: bytes | str) -> bool:
+    """Whether a string in JSON has an escaped half of a surrogate pair."""
+    text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+    return any(match["half"] for match in _SURROGATES.finditer(text))
+
+
+def replace_half_pairs(text: str) -> str:
+    """Join the halves of surrogate pairs, and replace lone ones, which can't be sent, by U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def loads_with_half_pairs(data: bytes | str) -> Any:
+    """Decode JSON, with each half of a surrogate pair as it is, which no encoding accepts.
+
+    Raises:
+        ValueError: It is not JSON, or nested too deep.
+    """
+    text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+    value = _loads_in_python(text, allow_nan=True)
+    check_depth(value)
+    return value
+
 
 # An escaped backslash, a whole surrogate pair, or half of one. A service in JavaScript writes half
 # an emoji as valid JSON (ECMA-262, well-formed JSON.stringify).
@@ -62,15 +145,76 @@ _SURROGATES: Final = re.compile(
 )
 
 
+def _loads_repaired(data: bytes | bytearray | str, *, allow_nan: bool) -> Any:
+    """Decode what orjson does not accept."""
+    text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+    repaired = _SURROGATES.sub(_replace_half, text)
+    return _loads_in_python(repaired, allow_nan=allow_nan)
+
+
 def _replace_half(match: re.Match[str]) -> str:
     return r"\ufffd" if match["half"] else match[0]
 
 
-def _loads_with_nan(text: str) -> Any:
+def _loads_in_python(text: str, *, allow_nan: bool) -> Any:
     try:
-        return json.loads(text)
+        return (_LENIENT if allow_nan else _STRICT).decode(text)
     except RecursionError as exc:
-        raise ValueError("the JSON is nested too deep") from exc
+        raise NestedTooDeep from exc
+
+
+def raise_invalid_constant(name: str) -> NoReturn:
+    """Raise for NaN and infinities: the `parse_constant` of a reader of JSON."""
+    raise ValueError(f"{name} is not JSON")
+
+
+def _parse_finite(text: str) -> float:
+    value = float(text)
+    if isinf(value):
+        raise ValueError(f"{text:.40} is not a 64-bit number")
+    return value
+
+
+def _parse_any_integer(text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:  # Python refuses more than 4300 digits.
+        return float(text)
+
+
+_STRICT: Final = json.JSONDecoder(parse_constant=raise_invalid_constant, parse_float=_parse_finite)
+_LENIENT: Final = json.JSONDecoder(parse_int=_parse_any_integer)
+
+
+def loads_strictly(text: str) -> Any:
+    """Decode JSON in which every integer is exact, every float finite and nothing repaired.
+
+    Raises:
+        NestedTooDeep: It has more than `MAX_DEPTH` levels.
+        ValueError: It is not JSON.
+    """
+    value = _loads_in_python(text, allow_nan=False)
+    if len(text) > 2 * MAX_DEPTH and _count_opening(text) > MAX_DEPTH:
+        check_depth(value)
+    return value
+
+
+# orjson decodes an integer beyond 64 bits as the nearest float. It has at least 19 digits.
+_LONG: Final = b"0" * 19
+_DIGITS: Final = bytes(
+    ord("0") if chr(byte).isdecimal() and byte < 128 else byte if byte == ord(".") else ord(" ")
+    for byte in range(256)
+)
+
+
+def _has_long_integer(data: bytes | bytearray | str) -> bool:
+    """Whether JSON may have an integer beyond 64 bits. The digits after a point do not count."""
+    encoded = data.encode("utf-8", "replace") if isinstance(data, str) else data
+    digits = encoded.translate(_DIGITS)
+    position = digits.find(_LONG)
+    while position >= 0 and digits[position - 1 : position] == b".":
+        position = digits.find(_LONG, position + len(_LONG))
+    return position >= 0
 
 
 class _WrongType(TypeError):
@@ -78,7 +222,7 @@ class _WrongType(TypeError):
 
 
 def _describe_value(value: object) -> str:
-    return "null" if value is None else f"{type(value).__name__} {value!r:.80}"
+    return "null" if value is None else f"{type(value).__name__} {format_value(value)}"
 
 
 def _structure_text(value: Any, _: Any) -> str:

@@ -6,7 +6,6 @@ themselves by them. Scalars come first, then unions, then containers and classes
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +21,7 @@ from uuid import UUID
 
 from attrs import evolve, frozen
 
+from cfai._types.excerpts import format_json
 from cfai._types.foreign import (
     ForeignError,
     Problem,
@@ -125,8 +125,6 @@ def _user_converter() -> Converter:
 
 # Scalars
 
-_MAX_SHOWN = 80
-
 _MAX_EXACT_FLOAT = 2**53
 
 _DATE = r"\d{4}-\d\d-\d\d"
@@ -139,15 +137,7 @@ class _InvalidValue(TypeError):
 
 
 def _raise_invalid(rule: str, value: object) -> NoReturn:
-    raise _InvalidValue(f"must be {rule}, got {_show_json(value)}")
-
-
-def _show_json(value: object) -> str:
-    try:
-        text = json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):
-        text = f"{value!r:.{_MAX_SHOWN}}"
-    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"
+    raise _InvalidValue(f"must be {rule}, got {format_json(value)}")
 
 
 def _json_equal(left: object, right: object) -> bool:
@@ -163,7 +153,7 @@ def _pick_choice(value: Any, choices: Iterable[Any]) -> Any:
         choice_value = choice.value if isinstance(choice, Enum) else choice
         if _json_equal(choice_value, value):
             return choice
-        shown.append(_show_json(choice_value))
+        shown.append(format_json(choice_value))
     _raise_invalid(f"one of {', '.join(shown)}", value)
 
 

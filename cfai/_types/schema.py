@@ -14,6 +14,7 @@ from types import NoneType
 from typing import Any, Final, Literal, NewType, NoReturn, get_args, get_origin
 from uuid import UUID
 
+from cfai._types.excerpts import format_value
 from cfai._types.foreign import ForeignType, foreign_type, is_foreign
 from cfai._types.kinds import (
     SETS,
@@ -292,7 +293,7 @@ def _build_choice(values: list[Any], path: str) -> Schema:
     for value in values:
         if type(value) not in _TYPE_NAMES:
             raise InputError(
-                f"{path}: a choice must be a string, a number or null, got {value!r:.60}"
+                f"{path}: a choice must be a string, a number or null, got {format_value(value)}"
             )
     if not values:
         raise InputError(f"{path}: a choice must have at least one value")

@@ -20,7 +20,13 @@ from cfai._wire.errors import (
     reports_error,
 )
 from cfai._wire.responses import Response, is_json_type, unwrap_result
-from cfai._wire.text import read_optional_string, read_text, read_usage, undocumented_error
+from cfai._wire.text import (
+    read_count,
+    read_optional_string,
+    read_text,
+    read_usage,
+    undocumented_error,
+)
 from cfai._wire.vectors import VectorRows, has_huge_number
 from cfai._wire.written_calls import recover_tool_calls
 from cfai.errors import DecodeError, StreamUnsupported
@@ -53,6 +59,9 @@ T = TypeVar("T")
 
 _NUMBERS: Final = frozenset({float, int})
 _MEDIA: Final[dict[str, type[Binary]]] = {"image": Image, "audio": Audio}
+_BIG_INTEGERS: Final = frozenset({Result, Text})
+"""The answers whose integers are the caller's or the model's own, of any size. The service decodes
+a generated text that is a number."""
 
 
 @frozen
@@ -115,7 +124,8 @@ def read_answer(spec: AnswerSpec, response: Response) -> Answer:
             response.json()  # This raises an error that says so.
         binary = _read_binary(response.body, response.media_type, spec.answer)
         return _complete(binary, response.meta, None)
-    result = unwrap_result(read_document(response))
+    big_integers = spec.answer in _BIG_INTEGERS
+    result = unwrap_result(read_document(response, big_integers=big_integers))
     answer = _read_result(result, spec)
     return _complete(answer, response.meta, None if isinstance(answer, Binary) else result)
 
@@ -145,7 +155,7 @@ def read_universal_answer(spec: AnswerSpec, response: Response) -> Answer | Remo
     if not _holds_json(response, spec.answer):
         return read_answer(spec, response)
     raise_for_status(response)
-    document = response.json()
+    document = response.json(big_integers=spec.answer in _BIG_INTEGERS)
     result = unwrap_result(document)
     for envelope in (document, result):
         if is_failed_run(envelope):
@@ -201,9 +211,8 @@ def read_whole_text(spec: AnswerSpec, response: Response) -> Text:
     if not _holds_json(response, Text):
         raise_for_status(response)
         media_type = response.media_type or "no Content-Type"
-        size = len(response.body)
-        raise DecodeError(f"expected a stream, got {size} bytes of {media_type}")
-    result = unwrap_result(read_document(response))
+        raise DecodeError(f"expected a stream of events, got {media_type}")
+    result = unwrap_result(read_document(response, big_integers=True))
     if not result:
         raise StreamUnsupported("the model answered nothing to a request for a stream: call run()")
     text = _read_result(result, AnswerSpec(Text, spec.json, tools=spec.tools))
@@ -300,10 +309,21 @@ def read_neurons(answer: Answer, *, shared: bool = False) -> float | None:
 
 
 def _read_rows(value: Any, kind: type[T], name: str) -> tuple[T, ...]:
+    """Read the rows of an answer. Those that can't be read are skipped; `raw` has them.
+
+    Raises:
+        DecodeError: There are rows, and none can be read.
+    """
     if not isinstance(value, list):
         # cattrs would take an empty object or string for an iterable without items.
         raise undocumented_error(f"{name} must be a list", value)
-    return read_as(value, tuple[kind, ...], name)  # type: ignore[valid-type]  # made at runtime
+    try:
+        return read_as(value, tuple[kind, ...], name)  # type: ignore[valid-type]  # made at runtime
+    except DecodeError:
+        rows = _read_side_rows(value, kind)
+        if not rows:
+            raise
+        return rows
 
 
 def _read_string(result: Any, key: str) -> str:
@@ -389,7 +409,7 @@ def _read_transcript(result: Any, _: AnswerSpec) -> Transcript:
     return Transcript(
         text,
         vtt=read_optional_string(vtt),
-        word_count=_read_side(result.get("word_count"), int),
+        word_count=read_count(result.get("word_count")),
         words=words or tuple(word for segment in segments for word in segment.words),
         segments=segments,
         info=info if isinstance(info, dict) else None,

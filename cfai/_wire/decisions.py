@@ -6,6 +6,7 @@ An answer to one question that can't be read spoils neither the others nor the w
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
+from cfai._types.excerpts import format_value
 from cfai._validators import is_finite_number
 from cfai._wire.text import read_optional_string, read_usage, undocumented_error
 from cfai.tasks import (
@@ -38,7 +39,7 @@ def _read_entries(
     for name, entry in entries.items():
         try:
             if not isinstance(entry, dict):
-                raise _UnreadableError(f"no object: {entry!r:.80}")
+                raise _UnreadableError(f"no object: {format_value(entry)}")
             answers[name] = read(entry)
         except _UnreadableError as exc:
             unread[name] = str(exc)
@@ -53,7 +54,9 @@ def _number(value: Any) -> float | None:
 def _main_number(entry: Mapping[str, Any], key: str) -> float:
     number = _number(entry.get(key))
     if number is None:
-        raise _UnreadableError(f"undocumented: {key} must be a number, got {entry.get(key)!r:.80}")
+        raise _UnreadableError(
+            f"undocumented: {key} must be a number, got {format_value(entry.get(key))}"
+        )
     return number
 
 
@@ -81,7 +84,7 @@ def _read_decision(entry: Mapping[str, Any]) -> Decision:
                 legend if isinstance(legend, dict) else {},
                 _number(entry.get("confidence")),
             )
-    raise _UnreadableError(f"undocumented: {entry!r:.80}")
+    raise _UnreadableError(f"undocumented: {format_value(entry)}")
 
 
 def read_decisions(result: Any) -> Decisions:
@@ -100,7 +103,7 @@ def read_decisions(result: Any) -> Decisions:
 
 def _read_field(entry: Mapping[str, Any]) -> ExtractedField:
     if "value" not in entry:
-        raise _UnreadableError(f"undocumented: it has no value: {entry!r:.80}")
+        raise _UnreadableError(f"undocumented: it has no value: {format_value(entry)}")
     steps = entry.get("steps")
     has_estimate = not _ESTIMATES.isdisjoint(entry)
     return ExtractedField(

@@ -5,16 +5,16 @@ and the providers behind it. The tests pin each of them by its bytes.
 """
 
 import re
-import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from json import JSONDecoder
 from typing import Any, Final, NamedTuple
 
-from cfai._types.json import loads
+from cfai._types.excerpts import format_value
+from cfai._types.json import check_depth, loads
 from cfai._wire.responses import Response, read_retry_after
-from cfai.errors import BODY_LIMIT, DecodeError, StatusError, status_error
+from cfai.errors import BODY_LIMIT, DecodeError, StatusError, is_quota_code, status_error
 from cfai.meta import Meta
 
 _MARKUP: Final = re.compile(r"<[^>]*>")
@@ -38,15 +38,15 @@ class ErrorBody(NamedTuple):
 _EMPTY: Final = ErrorBody(None, "", ())
 
 
-def read_document(response: Response) -> Any:
-    """Decode a response.
+def read_document(response: Response, *, big_integers: bool = False) -> Any:
+    """Decode a response. Integers beyond 64 bits are floats unless *big_integers*.
 
     Raises:
         StatusError: An error response, by its status or in its body.
         DecodeError: The body is not JSON.
     """
     raise_for_status(response)
-    document = response.json()
+    document = response.json(big_integers=big_integers)
     if reports_error(document):
         raise error_from_document(document, response)
     return document
@@ -80,9 +80,8 @@ def parse_error_body(document: Any) -> ErrorBody | None:
             continue
         entries = tuple(value) if isinstance(value, list) else (value,)
         parsed = [_parse_entry(entry) for entry in entries]
-        code = next((code for code, _ in parsed if code is not None), None)
         message = "; ".join(message for _, message in parsed if message)
-        return ErrorBody(code, message, entries)
+        return ErrorBody(_first_code([code for code, _ in parsed]), message, entries)
     if is_failed_run(result := document.get("result")):
         return parse_error_body(result)
     if "internalCode" in document or document.get("message"):
@@ -91,43 +90,64 @@ def parse_error_body(document: Any) -> ErrorBody | None:
     return _EMPTY if is_unsuccessful(document) else None
 
 
+def _first_code(codes: Sequence[int | None]) -> int | None:
+    """The code that counts: a used-up quota, wherever it stands, or else the first."""
+    present = [code for code in codes if code is not None]
+    return next((code for code in present if is_quota_code(code)), present[0] if present else None)
+
+
 def _parse_entry(entry: Any) -> tuple[int | None, str]:
     if isinstance(entry, str):
         return None, entry
     if not isinstance(entry, dict):
         return None, ""
-    code = _parse_code(entry.get("code"))
-    if code is None:
-        code = _parse_code(entry.get("internalCode"))
+    codes = [_parse_code(entry.get("code")), _parse_code(entry.get("internalCode"))]
     message = entry.get("message") or entry.get("description") or entry.get("error") or ""
-    message = _unwrap_message(message) if isinstance(message, str) else reprlib.repr(message)
+    if isinstance(message, str):
+        inner_code, message = _unwrap_message(message)
+        codes.append(inner_code)
+    elif isinstance(message, dict):
+        # `{"error":{"error":{"message":…}}}`
+        inner_code, inner = _parse_entry(message)
+        codes.append(inner_code)
+        message = inner or format_value(message)
+    else:
+        message = format_value(message)
     chain = entry.get("error_chain")
-    causes = [_describe_cause(cause) for cause in chain] if isinstance(chain, list) else []
-    return code, "; ".join(filter(None, [message, *causes]))
+    chain = chain if isinstance(chain, list) else []
+    causes = [cause for cause in chain if isinstance(cause, dict)]
+    own = _first_code(codes)
+    if not is_quota_code(own):
+        # The codes of causes say why, and not what, unless a quota is used up.
+        own = next(filter(is_quota_code, (_parse_code(c.get("code")) for c in causes)), own)
+    return own, "; ".join(filter(None, [message, *map(_describe_cause, causes)]))
 
 
-def _describe_cause(cause: Any) -> str:
+def _describe_cause(cause: dict[str, Any]) -> str:
     """One entry of an `error_chain`, which says why: its message and its code."""
-    if not isinstance(cause, dict) or not isinstance(message := cause.get("message"), str):
+    if not isinstance(message := cause.get("message"), str):
         return ""
     code = _parse_code(cause.get("code"))
     return message if code is None else f"{message} (code {code})"
 
 
-def _unwrap_message(message: str) -> str:
-    """The message inside a message that is itself the JSON of an error, with an id after it.
+def _unwrap_message(message: str) -> tuple[int | None, str]:
+    """The code and the message inside a message that is the JSON of an error, with an id after it.
 
     Source: juspay/neurolink, cloudflare-clef.md: Clef's code 5012 (live, October 2026).
     """
     prefix = _JSON_PREFIX.match(message)
     if prefix is None:
-        return message
+        return None, message
     try:
         document, _ = _JSON_DECODER.raw_decode(message, prefix.end())
+        check_depth(document)
     except (ValueError, RecursionError):
-        return message
+        return None, message
     inner = parse_error_body(document)
-    return inner.message if inner is not None and inner.message else message
+    if inner is None:
+        return None, message
+    return inner.code, inner.message or message
 
 
 def _parse_code(value: Any) -> int | None:
@@ -198,7 +218,7 @@ def _parse_body(response: Response) -> ErrorBody | None:
     # A used-up quota comes with status 429 and `text/event-stream`: data: {"errors":[…4006…]}
     for line in response.body[: 16 * BODY_LIMIT].splitlines():
         try:
-            body = parse_error_body(loads(line.removeprefix(b"data:")))
+            body = parse_error_body(loads(line.removeprefix(b"data:"), allow_nan=True))
         except ValueError:
             continue
         if body is not None:

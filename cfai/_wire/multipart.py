@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Final, Self
 
 from attrs import field, frozen
 
+from cfai._types.excerpts import format_value
 from cfai.errors import InputError
 
 FileSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
@@ -88,7 +89,7 @@ class File:
         if not isinstance(file_name, str) or not file_name:
             raise InputError("a file must have a name: pass one with the bytes")
         if file_name != file_name.encode(errors="ignore").decode():
-            raise InputError(f"the name of a file must be text, got {file_name!r:.100}")
+            raise InputError(f"the name of a file must be text, got {format_value(file_name)}")
         if not size:
             raise InputError(f"a file must not be empty: {file_name}")
         media_type = content_type or guess_media_type(file_name)

@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from attrs import Attribute, evolve, field, frozen
 
+from cfai._types.excerpts import format_value
 from cfai._validators import at_least
 from cfai._wire.responses import unwrap_result
 from cfai.errors import DecodeError, InputError
@@ -44,7 +45,7 @@ class Cursor(Protocol):
 
 def _is_nonempty_text(_: object, attribute: "Attribute[Any]", value: Any) -> None:
     if value is not None and (not isinstance(value, str) or not value):
-        raise InputError(f"{attribute.name} must be a non-empty string, got {value!r:.60}")
+        raise InputError(f"{attribute.name} must be a non-empty string, got {format_value(value)}")
 
 
 def _build_query(**fields: str | int | None) -> dict[str, str]:
@@ -154,6 +155,8 @@ class ListPage(Generic[R]):
     raw: Sequence[Any]
     """The rows as decoded JSON."""
     facts: PageFacts
+    skipped: Sequence[Any] = ()
+    """The decoded JSON of the rows that can't be read."""
 
 
 def read_page(document: Any, read_row: Callable[[Any, str], R]) -> ListPage[R]:
@@ -167,11 +170,34 @@ def read_page(document: Any, read_row: Callable[[Any, str], R]) -> ListPage[R]:
     if not isinstance(result, list | Mapping | None):
         raise DecodeError(f"a list is documented, got {type(result).__name__}")
     raw = [] if result == {} else list(_flatten(result))
-    rows = [read_row(row, f"result[{index}]") for index, row in enumerate(raw)]
     info = document.get("result_info") if isinstance(document, Mapping) else None
     total = info.get("total_count") if isinstance(info, Mapping) else None
     facts = PageFacts(count=len(raw), total=total if type(total) is int else None)
-    return ListPage(rows, raw, facts)
+    return build_page(raw, read_row, "result", facts)
+
+
+def build_page(
+    raw: Sequence[Any], read_row: Callable[[Any, str], R], name: str, facts: PageFacts
+) -> ListPage[R]:
+    """Read the rows of a page. A row that can't be read is skipped.
+
+    Raises:
+        DecodeError: There are rows, and none can be read.
+    """
+    rows: list[R] = []
+    readable: list[Any] = []
+    skipped: list[Any] = []
+    problem: DecodeError | None = None
+    for index, row in enumerate(raw):
+        try:
+            rows.append(read_row(row, f"{name}[{index}]"))
+            readable.append(row)
+        except DecodeError as exc:
+            problem = problem or exc
+            skipped.append(row)
+    if problem is not None and not rows:
+        raise problem
+    return ListPage(rows, readable, facts, skipped)
 
 
 def _flatten(result: Any) -> Iterator[Any]:

@@ -9,6 +9,7 @@ from urllib.parse import urlencode, urlsplit
 
 from attrs import define, field
 
+from cfai._types.excerpts import format_value
 from cfai._wire.bodies import Content, encode_json, encode_run_body
 from cfai._wire.multipart import Form
 from cfai._wire.routes import chat_fields, choose_route, universal_fields
@@ -40,6 +41,9 @@ class Request:
     """Whether a successful response of a type other than JSON and text is read as it arrives."""
     costs: bool = False
     """Whether it runs a model, so that a used-up budget refuses it."""
+    streams_events: bool = False
+    """Whether a stream of events is requested, so that a body of neither events nor JSON is refused
+    before it was read."""
 
 
 # Paths: names are checked and then kept literally; nothing is percent-encoded
@@ -80,9 +84,9 @@ def check_segment(name: str, value: str) -> str:
         InputError: It can't be one segment of a path.
     """
     if not isinstance(value, str):
-        raise InputError(f"{name} must be a string, got {value!r:.100}")
+        raise InputError(f"{name} must be a string, got {format_value(value)}")
     if problem := _segment_problem(value):
-        raise InputError(f"{name} {problem}, got {value!r:.100}")
+        raise InputError(f"{name} {problem}, got {format_value(value)}")
     return value
 
 
@@ -98,9 +102,11 @@ def check_model_name(model: str) -> str:
         InputError: It is empty, or a part of it can't be a segment of a path.
     """
     if not isinstance(model, str):
-        raise InputError(f"model must be a string, got {model!r:.100}")
+        raise InputError(f"model must be a string, got {format_value(model)}")
     if problem := _model_problem(model):
-        raise InputError(f"each part of model between slashes {problem}, got {model!r:.200}")
+        raise InputError(
+            f"each part of model between slashes {problem}, got {format_value(model, 200)}"
+        )
     return model
 
 
@@ -111,7 +117,9 @@ def check_run_model(model: str) -> str:
         InputError: The name is invalid, or other paths run it.
     """
     if profile(check_model_name(model)).route != "run":
-        raise InputError(f"model must be one of Workers AI's own for this call, got {model!r:.200}")
+        raise InputError(
+            f"model must be one of Workers AI's own for this call, got {format_value(model, 200)}"
+        )
     return model
 
 
@@ -165,7 +173,9 @@ def check_header(name: object, value: object) -> None:
         or not _HEADER_NAME.fullmatch(name)
         or name.lower() in _RESERVED_HEADERS
     ):
-        raise InputError(f"headers must not contain {name!r:.60}: it is invalid or reserved")
+        raise InputError(
+            f"headers must not contain {format_value(name)}: it is invalid or reserved"
+        )
     if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
         # The value may be a secret, so the message does not show it.
         raise InputError(f"the value of the header {name} must be a string of one line")
@@ -396,5 +406,7 @@ def _task_options(task: Task[Any] | Mapping[str, Any]) -> Mapping[str, Any]:
     if options is None:
         return {}
     if not isinstance(options, Mapping):
-        raise InputError(f"options must be a mapping if reject_if_busy is set, got {options!r:.60}")
+        raise InputError(
+            f"options must be a mapping if reject_if_busy is set, got {format_value(options)}"
+        )
     return options

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from cfai._types.json import loads
+from cfai._types.excerpts import format_value
+from cfai._types.json import NestedTooDeep, loads
 from cfai.errors import DecodeError
 from cfai.meta import Meta
 
@@ -21,6 +22,19 @@ _DECODED: Final = ("", "identity", "gzip", "deflate", "br", "zstd")
 def read_media_type(headers: Mapping[str, str]) -> str:
     """The Content-Type in lower case and without parameters; empty if there is none."""
     return headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+_BOM: Final = b"\xef\xbb\xbf"
+_EVENT_FIELDS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
+
+
+def begins_events(data: bytes) -> bool | None:
+    """Whether a body begins as an event stream does; `None` if more of it is needed to tell."""
+    start = data.removeprefix(_BOM).lstrip(b"\r\n")
+    if start.startswith(_EVENT_FIELDS):
+        return True
+    may_begin = any(field.startswith(start) for field in (*_EVENT_FIELDS, _BOM))
+    return None if may_begin else False
 
 
 def is_json_type(media_type: str) -> bool:
@@ -127,20 +141,22 @@ class Response:
         """The Content-Type in lower case and without parameters; empty if there is none."""
         return self.meta.media_type or ""
 
-    def json(self) -> Any:
-        """Decode the body as JSON.
+    def json(self, *, big_integers: bool = False) -> Any:
+        """Decode the body as JSON. Integers beyond 64 bits are floats unless *big_integers*.
 
         Raises:
             DecodeError: The body is not JSON.
         """
         try:
-            return loads(self.body, allow_nan=True)
+            return loads(self.body, allow_nan=True, big_integers=big_integers)
         except ValueError as exc:
             problem = "a body that is not JSON" if self.body else "an empty body"
+            if isinstance(exc, NestedTooDeep):
+                problem = f"JSON that can't be read: {exc}"
             media_type = self.media_type or "no Content-Type"
             encoding = self.headers.get("Content-Encoding", "").lower()
             if encoding not in _DECODED:
-                problem += f" in the unknown encoding {encoding!r:.60}"
+                problem += f" in the unknown encoding {format_value(encoding)}"
             message = f"the service answered {self.status} ({media_type}) with {problem}"
             raise DecodeError(message, body=self.body, meta=self.meta) from exc
 

@@ -7,6 +7,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from cfai._types.excerpts import format_value
 from cfai._wire.bodies import adapt_fields
 from cfai.errors import InputError
 from cfai.profiles import Profile, is_gateway_route, profile
@@ -116,7 +117,7 @@ def _describe_chats(task: Task[Any] | Mapping[str, Any]) -> str:
         return "has no raw prompts"
     if isinstance(task, Task):
         return f"takes a Prompt or a TextGeneration, got {type(task).__name__}"
-    return f"takes a mapping with messages, got the fields {list(task)!r:.100}"
+    return f"takes a mapping with messages, got the fields {format_value(list(task))}"
 
 
 def _way_out(model: str) -> str:

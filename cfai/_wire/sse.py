@@ -7,6 +7,8 @@ bare line with the JSON of an error, which the standard ignores, is an event, to
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 """
 
+import re
+from collections.abc import Iterator
 from typing import Final
 
 from attrs import define, field
@@ -21,6 +23,8 @@ Block = bytes | str
 
 _BOM: Final = b"\xef\xbb\xbf"
 
+_COMMENT: Final = re.compile(rb"^:[^\n]*(?:\n|\Z)", re.MULTILINE)
+
 
 @define(eq=False)
 class EventSplitter:
@@ -29,7 +33,7 @@ class EventSplitter:
     _max_event_bytes: int
     _chunks: list[bytes] = field(factory=list, init=False)
     """The bytes since the last blank line. They are joined at the next one only, so that a
-    large event is not copied for each of its chunks. Only the first chunk can be empty."""
+    large event is not copied for each of its chunks. No chunk is empty."""
     _size: int = field(default=0, init=False)
     _started: bool = field(default=False, init=False)
     _after_cr: bool = field(default=False, init=False)
@@ -37,6 +41,8 @@ class EventSplitter:
     _retry: str | None = field(default=None, init=False)
     _is_plain: bool = field(default=True, init=False)
     """Whether no earlier `id` or `retry` applies to the next event."""
+    _in_comment: bool = field(default=False, init=False)
+    """Whether the last line so far is a comment, of which nothing is kept."""
     bare_done: bool = field(default=False, init=False)
     """Whether a line `[DONE]` came without `data:`, with which some models end a stream."""
 
@@ -50,21 +56,21 @@ class EventSplitter:
             data = self._start(data)
         if self._after_cr or b"\r" in data:
             data = self._normalize_line_ends(data)
+        if self._in_comment:
+            data = self._end_comment(data)
         if not data:
             return []
-        is_complete = b"\n\n" in data or (
-            data.startswith(b"\n") and self._chunks and self._chunks[-1].endswith(b"\n")
-        )
-        self._chunks.append(data)
-        self._size += len(data)
+        is_complete = b"\n\n" in data or (data.startswith(b"\n") and self._ends_line())
         if not is_complete:
-            self._check_size(self._size - data.endswith(b"\n"))
+            self._keep(data)
+            self._check_size(self._size - self._ends_line())
             return []
-        blocks = b"".join(self._chunks).split(b"\n\n")
+        blocks = b"".join([*self._chunks, data]).split(b"\n\n")
         rest = blocks.pop()
-        if self._size > self._max_event_bytes:
-            self._check_size(max(map(len, (*blocks, rest.removesuffix(b"\n")))))
-        self._chunks, self._size = [rest], len(rest)
+        if self._size + len(data) > self._max_event_bytes:
+            self._check_size(max(map(_size_without_comments, (*blocks, rest))))
+        self._chunks, self._size = [], 0
+        self._keep(rest)
         return self._build_blocks(blocks)
 
     def finish(self) -> list[Block]:
@@ -85,6 +91,30 @@ class EventSplitter:
         self._after_cr = data.endswith(b"\r") or self._after_cr
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
+    def _keep(self, data: bytes) -> None:
+        """Keep bytes in which no event ends, without their comments."""
+        if not self._chunks:
+            data = data.lstrip(b"\n")
+        starts_line = not self._chunks or self._ends_line()
+        start = 0 if starts_line else data.find(b"\n") + 1 or len(data)
+        if data.startswith(b":", start) or data.find(b"\n:", start) >= 0:
+            last_line = data.rfind(b"\n") + 1
+            self._in_comment = last_line >= start and data.startswith(b":", last_line)
+            data = data[:start] + _COMMENT.sub(b"", data[start:])
+        if data:
+            self._chunks.append(data)
+            self._size += len(data)
+
+    def _ends_line(self) -> bool:
+        """Whether the bytes that are kept end with the end of a line."""
+        return bool(self._chunks) and self._chunks[-1].endswith(b"\n")
+
+    def _end_comment(self, data: bytes) -> bytes:
+        """What follows a comment that began in an earlier chunk."""
+        end = data.find(b"\n") + 1
+        self._in_comment = not end
+        return data[end:] if end else b""
+
     def _check_size(self, size: int) -> None:
         limit = self._max_event_bytes
         if size > limit:
@@ -97,11 +127,20 @@ class EventSplitter:
             if block[:6] == b"data: " and b"\n" not in block and self._is_plain:
                 events.append(block[6:])
             elif block:
-                lines = block.decode("utf-8", "replace").split("\n")
-                if text := self._filter_lines(lines):
-                    events.append(text)
-                events += [line.encode() for line in lines if _is_bare_error(line)]
+                events += self._build_unusual(_COMMENT.sub(b"", block).strip(b"\n"))
         return events
+
+    def _build_unusual(self, block: bytes) -> Iterator[Block]:
+        """The event of a block that had comments, or that has other lines than one of data."""
+        if block[:6] == b"data: " and b"\n" not in block and self._is_plain:
+            yield block[6:]
+            return
+        lines = block.decode("utf-8", "replace").split("\n")
+        if text := self._filter_lines(lines):
+            yield text
+        for line in lines:
+            if _is_bare_error(line):
+                yield line.encode()
 
     def _filter_lines(self, block: list[str]) -> str | None:
         """The meaningful lines of a block; `None` if it is not an event.
@@ -133,6 +172,10 @@ class EventSplitter:
         return "\n".join(lines) + "\n\n"
 
 
+def _size_without_comments(block: bytes) -> int:
+    return len(_COMMENT.sub(b"", block).strip(b"\n"))
+
+
 def _is_bare_error(line: str) -> bool:
     """Whether a line without `data:` is the JSON of an error.
 
@@ -141,6 +184,6 @@ def _is_bare_error(line: str) -> bool:
     if not line.startswith("{"):
         return False
     try:
-        return reports_error(loads(line))
+        return reports_error(loads(line, allow_nan=True))
     except ValueError:
         return False

@@ -10,25 +10,21 @@ The service decodes a generated text that happens to be JSON: it becomes JSON te
 """
 
 import json
-import reprlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from math import isfinite
 from typing import Any, Final
 
 from attrs import define, evolve, field
 
-from cfai._types.json import dumps, loads
+from cfai._types.excerpts import format_value
+from cfai._types.json import dumps, encode_decoded, loads
 from cfai.errors import DecodeError
 from cfai.tasks import Text, Token, ToolCall, ToolCallDelta, Usage
-
-# A value can be large, and nested deeper than Python or the encoder goes: this stops early.
-_BRIEF: Final = reprlib.Repr()
-_BRIEF.maxstring, _BRIEF.maxdict, _BRIEF.maxlist = 100, 10, 10
 
 
 def undocumented_error(expected: str, value: Any) -> DecodeError:
     """Build the error for a form that no source documents; its body is *value*."""
-    excerpt = f"{_BRIEF.repr(value):.200}"
+    excerpt = format_value(value, 200)
     message = f"the service answered something undocumented: {expected}, got {excerpt}"
     try:
         return DecodeError(message, body=dumps(value))
@@ -44,18 +40,6 @@ def read_optional_string(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def encode_value(value: Any) -> str:
-    """Encode a decoded value as JSON again.
-
-    Raises:
-        DecodeError: The value is nested too deep.
-    """
-    try:
-        return dumps(value).decode()
-    except TypeError as exc:
-        raise undocumented_error("a value must not be nested so deep", value) from exc
-
-
 def read_piece(value: Any, name: str) -> str:
     """A piece of text: null is empty; a number or a boolean is its JSON.
 
@@ -69,13 +53,18 @@ def read_piece(value: Any, name: str) -> str:
     if isinstance(value, float) and not isfinite(value):
         return json.dumps(value)
     if isinstance(value, bool | int | float):
-        return dumps(value).decode()
+        return encode_decoded(value)
     raise undocumented_error(f"{name} must be a string", value)
 
 
 def read_generated(value: Any, name: str) -> str:
     """A generated text or a piece of it, which the service may have decoded to any JSON value."""
-    return encode_value(value) if isinstance(value, dict | list) else read_piece(value, name)
+    return encode_decoded(value) if isinstance(value, dict | list) else read_piece(value, name)
+
+
+def read_stream_piece(value: Any, name: str) -> str:
+    """A generated piece in an event: null and an empty object add nothing."""
+    return "" if value is None or value == {} else read_generated(value, name)
 
 
 def read_content(value: Any, name: str) -> str:
@@ -132,9 +121,12 @@ def read_usage(value: Any) -> Usage | None:
 
 def _read_count(counts: dict[str, Any], name: str, alias: str = "") -> int | None:
     count = counts.get(name)
-    if count is None:
-        count = counts.get(alias)
-    return int(count) if isinstance(count, _NUMBER) and isfinite(count) else None
+    return read_count(counts.get(alias) if count is None else count)
+
+
+def read_count(value: Any) -> int | None:
+    """A count; anything but a finite number is dropped. 2.5 counts as 2."""
+    return int(value) if isinstance(value, _NUMBER) and isfinite(value) else None
 
 
 def decode_arguments(value: Any) -> Any:
@@ -144,7 +136,7 @@ def decode_arguments(value: Any) -> Any:
     if not value.strip():
         return {}
     try:
-        return loads(value)
+        return loads(value, big_integers=True)
     except ValueError:
         return value
 
@@ -156,6 +148,8 @@ def _call_entries(value: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]
     if not isinstance(value, list):
         raise undocumented_error("tool_calls must be a list", value)
     for entry in value:
+        if entry is None or entry == {}:
+            continue
         if not isinstance(entry, dict):
             raise undocumented_error("a tool call must be an object", entry)
         nested = entry.get("function")
@@ -180,7 +174,7 @@ def parse_json_text(text: str) -> Any:
     if text.startswith("```") and text.endswith("```"):
         text = text[3:-3].removeprefix("json")
     try:
-        return loads(text)
+        return loads(text, big_integers=True)
     except ValueError:
         return None
 
@@ -243,7 +237,7 @@ def _read_chat_completion(result: dict[str, Any]) -> Text:
     content = message.get("content")
     is_decoded = _is_decoded(content)
     return Text(
-        text=encode_value(content) if is_decoded else read_content(content, "content"),
+        text=encode_decoded(content) if is_decoded else read_content(content, "content"),
         parsed=content if is_decoded else None,
         tool_calls=_read_tool_calls(message.get("tool_calls")),
         reasoning=_read_reasoning(message),
@@ -305,6 +299,8 @@ def read_token(document: Any) -> Token | None:
     Raises:
         DecodeError: No source documents this form.
     """
+    if document is None:
+        return None
     if not isinstance(document, dict):
         raise undocumented_error("an event of a text stream must be an object", document)
     text = document.get("response")
@@ -320,7 +316,7 @@ def read_token(document: Any) -> Token | None:
     if "streamed_data" in document:
         return _read_streamed_data(document)
     if not isinstance(text, str):
-        text = read_generated(text, "response")
+        text = read_stream_piece(text, "response")
     return _build_token(
         document, text, document.get("finish_reason"), document.get("usage"), document
     )
@@ -332,10 +328,11 @@ def _build_token(
     reasoning = delta.get("reasoning_content")
     if reasoning is None:
         reasoning = delta.get("reasoning")
+    if not isinstance(reasoning, str):
+        reasoning = "" if not reasoning and reasoning != 0 else read_piece(reasoning, "reasoning")
     calls = delta.get("tool_calls")
     if not (reasoning or calls or finish_reason or usage):
         return Token(text, "", (), None, None, raw) if text else None
-    reasoning = read_piece(reasoning, "reasoning")
     deltas = _read_call_deltas(calls) if calls else ()
     if not (text or reasoning or deltas or finish_reason or usage):
         return None
@@ -354,15 +351,16 @@ def _read_call_deltas(value: Any) -> tuple[ToolCallDelta, ...]:
     deltas = []
     for entry, function in _call_entries(value):
         arguments = function.get("arguments")
-        if arguments is not None and not isinstance(arguments, str):
-            arguments = encode_value(arguments)
+        if not isinstance(arguments, str):
+            # An empty object may come before the pieces of the arguments.
+            arguments = "" if arguments is None or arguments == {} else encode_decoded(arguments)
         name, index, call_id = function.get("name"), entry.get("index"), entry.get("id")
         if name or arguments or call_id:
             delta = ToolCallDelta(
                 index=index if isinstance(index, int) else None,
                 id=read_optional_string(call_id),
                 name=read_optional_string(name),
-                arguments=arguments or "",
+                arguments=arguments,
             )
             deltas.append(delta)
     return tuple(deltas)
@@ -373,10 +371,10 @@ def _read_choice(document: dict[str, Any]) -> Token | None:
     usage = document.get("usage")
     if not choices:
         return _build_token({}, "", None, usage, document)
-    if not isinstance(choices, list) or not isinstance(choices[0], dict):
+    if not isinstance(choices, list) or not isinstance(choices[0], dict | None):
         raise undocumented_error("choices must be a list of objects", document)
     # Only the first choice is read: several choices are not one text. `raw` has them all.
-    first = choices[0]
+    first = choices[0] or {}
     delta = first.get("delta")
     if delta is None:
         delta = first.get("message")
@@ -386,14 +384,18 @@ def _read_choice(document: dict[str, Any]) -> Token | None:
         raise undocumented_error("a choice must have a delta", first)
     text = delta.get("content")
     if not isinstance(text, str):
-        text = encode_value(text) if _is_decoded(text) else read_content(text, "content")
+        if _is_decoded(text):
+            text = read_stream_piece(text, "content")
+        else:
+            text = read_content(text, "content")
     return _build_token(delta, text, first.get("finish_reason"), usage, document)
 
 
 def _read_responses_event(document: dict[str, Any]) -> Token | None:
     match document["type"]:
         case "response.output_text.delta":
-            text = read_piece(document.get("delta"), "delta")
+            delta = document.get("delta")
+            text = "" if delta == {} else read_piece(delta, "delta")
             return _build_token({}, text, None, None, document)
         case "response.reasoning_text.delta" | "response.reasoning_summary_text.delta":
             return _build_token({"reasoning": document.get("delta")}, "", None, None, document)
@@ -434,7 +436,7 @@ def token_from_text(text: Text) -> Token:
                 name=call.name,
                 arguments=call.arguments
                 if isinstance(call.arguments, str)
-                else encode_value(call.arguments),
+                else encode_decoded(call.arguments),
             )
             for index, call in enumerate(text.tool_calls)
         ),
@@ -524,6 +526,11 @@ class TextBuilder:
     _text: list[str] = field(factory=list, init=False)
     _reasoning: list[str] = field(factory=list, init=False)
     _calls: list[_PartialCall] = field(factory=list, init=False)
+    _latest: dict[int | tuple[int | None, str] | None, _PartialCall] = field(
+        factory=dict, init=False
+    )
+    """The latest call of each index, and of each index and id, so that a stream of many calls is
+    not searched for each piece. `None` is the latest of all."""
     _usage: UsageCounter = field(factory=UsageCounter, init=False)
     _has_choices: bool = field(default=False, init=False)
     """Whether an event of chat completions had token counts."""
@@ -551,17 +558,20 @@ class TextBuilder:
         self._usage.add(usage)
 
     def _add_call(self, delta: ToolCallDelta) -> None:
-        # A delta continues the latest call of its index, or the latest of all.
-        candidates: Iterable[_PartialCall] = self._calls[-1:]
-        if delta.index is not None:
-            candidates = (call for call in reversed(self._calls) if call.index == delta.index)
-        call = next((call for call in candidates if call.is_continued_by(delta)), None)
-        if call is None:
-            call = _PartialCall(delta.index, delta.id, delta.name)
+        # A delta continues the latest call of its index and id, or of its index, or of all.
+        latest, index = self._latest, delta.index
+        call = latest.get(index)
+        if call is None or not call.is_continued_by(delta):
+            call = None if index is None or delta.id is None else latest.get((index, delta.id))
+        if call is None or not call.is_continued_by(delta):
+            call = _PartialCall(index, delta.id, delta.name)
             self._calls.append(call)
         call.id = delta.id if call.id is None else call.id
         call.name = delta.name if call.name is None else call.name
         call.arguments.append(delta.arguments)
+        latest[None] = latest[index] = call
+        if call.id is not None:
+            latest[index, call.id] = call
 
     @property
     def usage(self) -> Usage | None:

@@ -62,7 +62,7 @@ class VectorRows:
         Raises:
             UnusualVectors: The rows differ in length, or contain something else than numbers.
         """
-        body, buffer, width, checked = memoryview(self._body), self.buffer, self.width, 0
+        body, buffer, width, checked = self._body, self.buffer, self.width, 0
         for start, end in self._ranges:
             try:
                 row = loads(body[start:end])
@@ -115,7 +115,7 @@ class _VectorResponse(Response):
     _lists: list[VectorRows] = field(repr=False)
     """Filled by `json`."""
 
-    def json(self) -> Any:
+    def json(self, *, big_integers: bool = False) -> Any:
         if len(self.body) >= _LARGE:
             mark = token_hex(8)  # No response contains it.
             rest, lists = _split(self.body, mark)
@@ -124,7 +124,7 @@ class _VectorResponse(Response):
                 if lists and _insert(document, lists, mark) == len(lists):
                     self._lists[:] = lists
                     return document
-        return super().json()
+        return super().json(big_integers=big_integers)
 
 
 def _split(body: bytes, mark: str) -> tuple[bytes, list[VectorRows]]:

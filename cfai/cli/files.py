@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 import string
 import sys
@@ -13,6 +12,8 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from cfai._types.excerpts import format_value
+from cfai._types.json import loads_strictly
 from cfai.errors import InputError, MissingExtra
 
 # Any input
@@ -151,7 +152,9 @@ class Columns:
         text = row.get(self.text)
         if not isinstance(text, str):
             if not self.lenient:
-                raise InputError(f"{self.text!r} of {where} must be a string, got {text!r:.60}")
+                raise InputError(
+                    f"{self.text!r} of {where} must be a string, got {format_value(text)}"
+                )
             text = ""
         return text if self.id is None else (row.get(self.id), text)
 
@@ -175,8 +178,8 @@ def _read_jsonl(path: Path, columns: Columns) -> Iterator[Entry]:
             continue
         where = f"line {number} of {path}"
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as exc:
+            row = loads_strictly(line)
+        except ValueError as exc:
             raise InputError(f"{where} is not JSON") from exc
         if isinstance(row, str):
             row = {columns.text: row}

@@ -1,13 +1,13 @@
 """`cfai queue`: submit many runs at once, and wait for their results."""
 
 import asyncio
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cfai._types.json import loads_strictly
 from cfai.cli import clients, console, files
 from cfai.cli.console import Output, Target, write_text
 from cfai.errors import InputError
@@ -47,7 +47,7 @@ def _parse_tasks(text: str) -> Iterator[Mapping[str, Any]]:
         if not line.strip():
             continue
         try:
-            fields = json.loads(line)
+            fields = loads_strictly(line)
         except ValueError as exc:
             raise InputError(f"line {number} must be a JSON object: {exc}") from exc
         if not isinstance(fields, dict):

@@ -1,13 +1,13 @@
 """`cfai run`: run any model, and print its result as the service sent it."""
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
+from cfai._types.json import loads_strictly
 from cfai.cli import clients, files
 from cfai.cli.console import Output, Target
 from cfai.errors import BadRequest, InputError
@@ -190,7 +190,7 @@ def _parse_json_object(data: str | bytes) -> dict[str, Any] | None:
     if start[:1] not in ("{", b"{"):
         return None
     try:
-        fields: dict[str, Any] = json.loads(data)
+        fields: dict[str, Any] = loads_strictly(data if isinstance(data, str) else data.decode())
     except ValueError as exc:
         raise InputError(f"input that starts with {{ must be a JSON object: {exc}") from exc
     return fields

@@ -23,10 +23,11 @@ from cfai._session.credentials import check_header_value, value_or_environment
 from cfai._session.logs import configure_logging
 from cfai._session.pagination import Pager
 from cfai._session.session import Session
+from cfai._types.excerpts import format_value
 from cfai._types.json import read_as
 from cfai._wire.bodies import encode_json
 from cfai._wire.errors import read_document
-from cfai._wire.pagination import ListPage, PageFacts, TokenCursor
+from cfai._wire.pagination import ListPage, PageFacts, TokenCursor, build_page
 from cfai._wire.requests import Request, build_headers
 from cfai._wire.responses import Response
 from cfai.cohere.models import BaseType, Event, FinetunedModel, Settings, TrainingStepMetrics
@@ -278,7 +279,7 @@ class Cohere(Client):
         required = {"dataset_id": settings.dataset_id, "base_type": base_type, "name": name}
         for field, value in required.items():
             if not isinstance(value, str) or not value:
-                raise InputError(f"{field} must be a non-empty string, got {value!r:.60}")
+                raise InputError(f"{field} must be a non-empty string, got {format_value(value)}")
         key = getattr(settings.wandb, "api_key", None)
         call = evolve(call, body_secrets=(key,) if isinstance(key, str) and key else ())
         body = encode_json({"name": name, "settings": _to_json(settings)})
@@ -365,7 +366,7 @@ def _first_page(page_size: int | None, order_by: str | Iterable[str] | None = No
     """
     if page_size is not None and (type(page_size) is not int or not 0 <= page_size < 2**31):
         raise InputError(
-            f"page_size must be an integer from 0 to 2147483647, got {page_size!r:.60}"
+            f"page_size must be an integer from 0 to 2147483647, got {format_value(page_size)}"
         )
     return TokenCursor(size=page_size, order_by=_format_order(order_by))
 
@@ -379,16 +380,18 @@ def _format_order(order_by: Any) -> str | None:
     if order_by is None:
         return None
     if not isinstance(order_by, Iterable):
-        raise InputError(f"order_by must be a string or several, got {order_by!r:.60}")
+        raise InputError(f"order_by must be a string or several, got {format_value(order_by)}")
     parts = order_by.split(",") if isinstance(order_by, str) else list(order_by)
     fields = []
     for part in parts:
         match = _ORDER_FIELD.fullmatch(part.strip()) if isinstance(part, str) else None
         if match is None:
-            raise InputError(f'order_by must consist of "field" or "field desc", got {part!r:.60}')
+            raise InputError(
+                f'order_by must consist of "field" or "field desc", got {format_value(part)}'
+            )
         fields.append(match[1])
     if not fields or len(set(fields)) < len(fields):
-        raise InputError(f"order_by must have fields, each only once, got {order_by!r:.100}")
+        raise InputError(f"order_by must have fields, each only once, got {format_value(order_by)}")
     return ",".join(" ".join(part.split()) for part in parts)
 
 
@@ -401,12 +404,12 @@ def _model_path(model: FinetunedModel | str) -> str:
     model_id = model.id if isinstance(model, FinetunedModel) else model
     if not isinstance(model_id, str) or model_id in ("", ".", ".."):
         raise InputError(
-            f"id must be a non-empty string other than . and .., got {model_id!r:.100}"
+            f"id must be a non-empty string other than . and .., got {format_value(model_id)}"
         )
     try:
         return f"{_MODELS}/{quote(model_id, safe='')}"
     except UnicodeEncodeError as exc:
-        raise InputError(f"id must be valid Unicode, got {model_id!r:.100}") from exc
+        raise InputError(f"id must be valid Unicode, got {format_value(model_id)}") from exc
 
 
 def _headers(
@@ -453,8 +456,7 @@ def _read_page(document: Any, key: str, read_row: Callable[[Any, str], R]) -> Li
     raw = [] if raw is None else raw
     if not isinstance(raw, list) or not isinstance(token, str | None):
         raise DecodeError(f"{key} must be a list, and next_page_token a string")
-    rows = [read_row(row, f"{key}[{index}]") for index, row in enumerate(raw)]
-    return ListPage(rows, raw, PageFacts(count=len(raw), token=token or None))
+    return build_page(raw, read_row, key, PageFacts(count=len(raw), token=token or None))
 
 
 def _read_model(row: Any, where: str) -> FinetunedModel:

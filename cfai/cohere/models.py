@@ -11,6 +11,7 @@ from typing import Any
 
 from attrs import Attribute, field, frozen
 
+from cfai._types.excerpts import format_value
 from cfai._validators import is_finite_number
 from cfai.errors import InputError
 
@@ -59,13 +60,13 @@ class LoraTargetModules(StrEnum):
 def _is_int32(instance: object, attribute: "Attribute[Any]", value: object) -> None:
     if value is not None and (type(value) is not int or abs(value) >= 2**31):
         name = f"{type(instance).__name__}.{attribute.name}"
-        raise InputError(f"{name} must be a 32-bit integer, got {value!r:.60}")
+        raise InputError(f"{name} must be a 32-bit integer, got {format_value(value)}")
 
 
 def _is_finite(instance: object, attribute: "Attribute[Any]", value: object) -> None:
     if value is not None and not is_finite_number(value):
         name = f"{type(instance).__name__}.{attribute.name}"
-        raise InputError(f"{name} must be a finite number, got {value!r:.60}")
+        raise InputError(f"{name} must be a finite number, got {format_value(value)}")
 
 
 def _is_unshown_text(instance: object, attribute: "Attribute[Any]", value: object) -> None:

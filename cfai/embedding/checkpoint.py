@@ -19,6 +19,8 @@ from threading import Lock
 from typing import Any, Final, Self, TypeAlias, TypeGuard
 from zlib import crc32
 
+from cfai._types.excerpts import format_value
+from cfai._types.json import loads_strictly
 from cfai.embedding.threads import run_in_thread
 from cfai.errors import CfaiError, ConfigError, RequestTooLarge, StatusError, status_error
 
@@ -332,7 +334,7 @@ class _Database:
         wanted = {"format": _FORMAT, **facts}
         try:
             stored = dict(self._execute("SELECT name, value FROM manifest"))
-            stored = {name: json.loads(value) for name, value in stored.items()}
+            stored = {name: loads_strictly(value) for name, value in stored.items()}
         except (TypeError, ValueError) as exc:
             raise self._damaged("its manifest is unreadable") from exc
         if not stored:
@@ -347,8 +349,8 @@ class _Database:
     def _check_fact(self, name: str, stored: object, wanted: object) -> None:
         if stored != wanted:
             raise ConfigError(
-                f"the checkpoint {self._path} belongs to another {name}: it has {stored!r}, and"
-                f" this job {wanted!r}; use another file"
+                f"the checkpoint {self._path} belongs to another {name}: it has"
+                f" {format_value(stored)}, and this job {format_value(wanted)}; use another file"
             )
 
     def _check_dimension(self, dimension: int) -> None:
@@ -371,7 +373,7 @@ class _Database:
             if sys.byteorder == "big":
                 numbers.byteswap()
             return numbers
-        fields = json.loads(data)
+        fields = loads_strictly(data.decode())
         return status_error(fields["status"], fields["code"], fields["message"])
 
     @contextmanager

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Generic, Self, TypeAlias, TypeVar, cast
 from attrs import field, frozen
 
 from cfai._session.throttle import Throttle, Throttles
+from cfai._types.excerpts import format_value
 from cfai.embedding import export
 from cfai.embedding.checkpoint import Checkpoint, Outcome, is_permanent, text_hash
 from cfai.embedding.options import Plan
@@ -558,7 +559,7 @@ class _End:
         if last is not first:
             note = f"it is one of the texts number {first.start} to {last.start} (from 0)"
         elif first.id != first.start:
-            note += f", id {first.id!r:.100}"
+            note += f", id {format_value(first.id)}"
         error.add_note(note)
 
     def raise_error(self) -> None:

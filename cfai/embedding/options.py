@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypedDict, get_args
 from attrs import Attribute, field, frozen
 
 from cfai._session.limits import Adaptive, Concurrency, Rate, concurrency_limit, requests_per_minute
+from cfai._types.excerpts import format_value
 from cfai._validators import at_least, instance_of, one_of
 from cfai._wire.requests import check_run_model
 from cfai.embedding.results import Progress
@@ -95,7 +96,7 @@ def _check_progress(_: object, __: "Attribute[Any]", value: object) -> None:
     if isinstance(value, bool):
         return
     if not callable(value):
-        raise InputError(f"progress must be true, false or a function, got {value!r:.100}")
+        raise InputError(f"progress must be true, false or a function, got {format_value(value)}")
     if iscoroutinefunction(value) or iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004  # its type
         raise InputError("progress must not be an async function: it is called and not awaited")
 
@@ -104,7 +105,7 @@ def _check_path(value: object) -> Path | None:
     if value is None:
         return None
     if not isinstance(value, str | PathLike) or not str(value):
-        raise InputError(f"checkpoint must be the path of a file, got {value!r:.100}")
+        raise InputError(f"checkpoint must be the path of a file, got {format_value(value)}")
     return Path(value)
 
 

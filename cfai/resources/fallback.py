@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from cfai._session.retries import should_fall_back
 from cfai._session.timeouts import Deadline
+from cfai._types.excerpts import format_value
 from cfai.errors import CfaiError, InputError
 from cfai.settings import Retry, Settings
 
@@ -26,10 +27,10 @@ def read_models(model: object) -> tuple[str, ...]:
     if isinstance(model, str):
         return (model,)
     if not isinstance(model, Sequence) or isinstance(model, bytes):
-        raise InputError(f"model must be a name or a list of names, got {model!r:.100}")
+        raise InputError(f"model must be a name or a list of names, got {format_value(model)}")
     for index, name in enumerate(model):
         if not isinstance(name, str):
-            raise InputError(f"model[{index}] must be a string, got {name!r:.100}")
+            raise InputError(f"model[{index}] must be a string, got {format_value(name)}")
     if not model:
         raise InputError("model must list at least one name, got an empty list")
     return tuple(dict.fromkeys(model))

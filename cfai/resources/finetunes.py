@@ -9,13 +9,14 @@ from datetime import datetime
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from attrs import evolve, field, frozen
 
 from cfai._session.account import Account
 from cfai._session.pagination import Pager
-from cfai._types.json import read_as
+from cfai._types.excerpts import format_value
+from cfai._types.json import check_depth, raise_invalid_constant, read_as
 from cfai._wire.multipart import File, FileSource, Progress, build_form, describe_os_error
 from cfai._wire.pagination import OffsetCursor, SinglePage, read_page
 from cfai._wire.requests import (
@@ -161,11 +162,13 @@ class Finetunes:
         text: Any
         for field_name, text in (("model", model), ("name", name)):
             if not isinstance(text, str) or not text:
-                raise InputError(f"{field_name} must be a non-empty string, got {text!r:.60}")
+                raise InputError(
+                    f"{field_name} must be a non-empty string, got {format_value(text)}"
+                )
         if not isinstance(description, str | None):
-            raise InputError(f"description must be a string, got {description!r:.60}")
+            raise InputError(f"description must be a string, got {format_value(description)}")
         if not isinstance(public, bool | None):
-            raise InputError(f"public must be True or False, got {public!r:.60}")
+            raise InputError(f"public must be True or False, got {format_value(public)}")
         fields = {"model": model, "name": name, "description": description, "public": public}
         fields = {key: value for key, value in fields.items() if value is not None}
         request = build_json_request(settings, options, _OWN, fields)
@@ -280,7 +283,7 @@ def _read_finetune_with_uuid(row: Any, where: str) -> Finetune:
     """A row whose id is documented as a UUID: in the public list, and after creation."""
     finetune = _read_finetune(row, where)
     if not _UUID.fullmatch(finetune.id):
-        raise DecodeError(f"{where}.id must be a UUID, got {finetune.id!r:.60}")
+        raise DecodeError(f"{where}.id must be a UUID, got {format_value(finetune.id)}")
     return finetune
 
 
@@ -330,7 +333,7 @@ def _check_adapter(folder: Any) -> tuple[File, ...]:
     """
     try:
         if not isinstance(folder, str | os.PathLike) or not Path(folder).is_dir():
-            raise InputError(f"folder must be a folder, got {folder!r:.100}")
+            raise InputError(f"folder must be a folder, got {format_value(folder)}")
         for name in _ADAPTER_FILES:
             if not Path(folder, name).is_file():
                 raise InputError(f"{folder} must contain {' and '.join(_ADAPTER_FILES)}: no {name}")
@@ -344,9 +347,11 @@ def _check_adapter(folder: Any) -> tuple[File, ...]:
 
 def _parse_strict_json(data: bytes) -> Any:
     """JSON by its standard: UTF-8 without a mark, only finite numbers, each key once."""
-    return json.loads(
-        data.decode(), object_pairs_hook=_unique_pairs, parse_constant=_raise_invalid_number
+    document = json.loads(
+        data.decode(), object_pairs_hook=_unique_pairs, parse_constant=raise_invalid_constant
     )
+    check_depth(document)
+    return document
 
 
 def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -354,10 +359,6 @@ def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) < len(pairs):
         raise ValueError("a key occurs twice")
     return fields
-
-
-def _raise_invalid_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number")
 
 
 def _check_config(path: Path) -> None:
@@ -369,11 +370,13 @@ def _check_config(path: Path) -> None:
         raise InputError(f"{path.name} must be a JSON object")
     rank, model_type = config.get("r"), config.get("model_type")
     if type(rank) is not int or not 1 <= rank <= _MAX_RANK:
-        raise InputError(f"{path.name}: r must be between 1 and {_MAX_RANK}, got {rank!r:.60}")
+        raise InputError(
+            f"{path.name}: r must be between 1 and {_MAX_RANK}, got {format_value(rank)}"
+        )
     if model_type not in _MODEL_TYPES:
         allowed = ", ".join(_MODEL_TYPES)
         raise InputError(
-            f"{path.name}: model_type must be one of {allowed}, got {model_type!r:.60}"
+            f"{path.name}: model_type must be one of {allowed}, got {format_value(model_type)}"
         )
 
 
@@ -412,6 +415,9 @@ def _check_tensor(path: Path, name: str, entry: Any) -> tuple[int, int]:
             if bits is not None and prod(shape) * bits == (end - start) * 8:
                 return start, end
             raise InputError(
-                f"{path.name}: {name!r:.60} must be as long as {shape} of {dtype!r:.20} are"
+                f"{path.name}: "
+                f"{format_value(name)} must be as long as {shape} of {format_value(dtype, 20)} are"
             )
-    raise InputError(f"{path.name} must give the offsets of its tensors: {name!r:.60} has none")
+    raise InputError(
+        f"{path.name} must give the offsets of its tensors: {format_value(name)} has none"
+    )

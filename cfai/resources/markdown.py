@@ -10,6 +10,7 @@ from attrs import evolve, field, frozen
 
 from cfai._session.account import Account
 from cfai._session.redaction import redact_error_text
+from cfai._types.excerpts import format_value
 from cfai._wire.bodies import encode_json
 from cfai._wire.multipart import File, FileSource, build_form
 from cfai._wire.pagination import read_page
@@ -173,12 +174,12 @@ def _read_file_result(row: Any, default_name: str) -> Markdown:
     """Read one row; if it has no name, it gets the name of the file sent in its place."""
     if not isinstance(row, Mapping):
         return Markdown(
-            default_name, error=f"a file is documented, and the service sent {row!r:.80}"
+            default_name, error=f"a file is documented, and the service sent {format_value(row)}"
         )
     name, kind, text, error = (row.get(key) for key in ("name", "format", "data", "error"))
     failed = kind == "error" or not isinstance(text, str)
     if kind != "error" and failed and error is None:
-        error = f"a text is documented, and the service sent {text!r:.80}"
+        error = f"a text is documented, and the service sent {format_value(text)}"
     elif not isinstance(error, str) or not error:
         error = "the service gave no reason"
     tokens: Any = row.get("tokens")
@@ -202,4 +203,4 @@ def _read_format(row: Any, where: str) -> MarkdownFormat:
     match row:
         case {"extension": str(extension), "mimeType": str(kind)}:
             return MarkdownFormat(extension, kind)
-    raise DecodeError(f"{where} must have an extension and a mimeType, got {row!r:.80}")
+    raise DecodeError(f"{where} must have an extension and a mimeType, got {format_value(row)}")

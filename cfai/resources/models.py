@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from cfai._session.account import Account
 from cfai._session.pagination import Pager
+from cfai._types.excerpts import format_value
 from cfai._wire.pagination import NumberCursor, SinglePage, read_page
 from cfai._wire.requests import build_get_request, check_model_name
 from cfai._wire.responses import unwrap_result
@@ -233,7 +234,7 @@ _FILTER_TYPES: Final[Mapping[str, tuple[type, str]]] = {
 def _encode_filter(name: str, value: object) -> str:
     kind, rule = _FILTER_TYPES.get(name, (str, "a string"))
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise InputError(f"{name} must be {rule}, got {value!r:.60}")
+        raise InputError(f"{name} must be {rule}, got {format_value(value)}")
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -255,7 +256,7 @@ def _text(value: Any) -> str | None:
 
 def _read_model(row: Any, where: str) -> Model:
     if not isinstance(row, Mapping):
-        raise DecodeError(f"{where} must be a model, got {row!r:.80}")
+        raise DecodeError(f"{where} must be a model, got {format_value(row)}")
     source, task, tags = (row.get(key) for key in ("source", "task", "tags"))
     return Model(
         _text(row.get("name")) or "",

@@ -14,6 +14,7 @@ from cfai._session.account import Account
 from cfai._session.redaction import redact_error
 from cfai._session.session import Spending
 from cfai._session.throttle import Throttle
+from cfai._types.excerpts import format_value
 from cfai._wire.answers import AnswerSpec, answer_spec, read_item, read_neurons
 from cfai._wire.bodies import task_fields
 from cfai._wire.errors import error_from_item, read_document
@@ -157,7 +158,7 @@ class QueuedBatch(Generic[A]):
             return await self._poll_until_done()
         value: Any = timeout
         if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-            raise InputError(f"timeout must be 0 or more seconds, got {timeout!r:.60}")
+            raise InputError(f"timeout must be 0 or more seconds, got {format_value(timeout)}")
         if timeout == 0:
             items = await self.poll()
         else:
@@ -206,7 +207,7 @@ def find_batch(
 ) -> QueuedBatch[Any]:
     """A batch that was submitted before, here or elsewhere; see `WorkersAI.queued`."""
     if not request_id or not isinstance(request_id, str):
-        raise InputError(f"request_id must be a non-empty string, got {request_id!r:.60}")
+        raise InputError(f"request_id must be a non-empty string, got {format_value(request_id)}")
     queued = () if tasks is None else build_queued_tasks(model, tasks)
     status: BatchStatus[Any] = BatchStatus(None, request_id)
     return QueuedBatch(model, account, queued, status, polling or Polling(), options)
@@ -317,7 +318,8 @@ def _build_queued_task(model_profile: Profile, index: int, name: object, task: A
     reference = name if name is not None else str(index) if named is None else named
     if not isinstance(reference, str) or not reference:
         raise InputError(
-            f"tasks[{index}]: external_reference must be a non-empty string, got {reference!r:.60}"
+            f"tasks[{index}]: external_reference must be a non-empty string"
+            f", got {format_value(reference)}"
         )
     return QueuedTask(reference, {**fields, "external_reference": reference}, answer_spec(task))
 
@@ -349,7 +351,7 @@ def read_batch_status(document: Any, meta: Meta, tasks: Sequence[QueuedTask]) ->
         return BatchStatus(items, request_id, read_usage(result.get("usage")))
     status = result.get("status")
     if not isinstance(status, str) or status.casefold() in _DONE:
-        raise DecodeError(f"a batch must have a status or results, got {status!r:.60}")
+        raise DecodeError(f"a batch must have a status or results, got {format_value(status)}")
     if status.casefold() in _FAILED:
         message = f"the batch ended with status {status[:60]!r}"
         failure = {"message": message, **result, "success": False}
@@ -398,7 +400,7 @@ def _read_item(
         return QueuedItem(reference, error=error, raw=row)
     try:
         if not isinstance(row, Mapping) or "result" not in row:
-            raise DecodeError(f"an item must have a result, got {row!r:.80}")
+            raise DecodeError(f"an item must have a result, got {format_value(row)}")
         spec = AnswerSpec(Result) if task is None else task.spec
         answer = read_item(spec, row["result"], meta)
         if isinstance(answer, Embeddings):

@@ -21,6 +21,7 @@ from cfai._session.body import StreamBody
 from cfai._session.redaction import redact_error
 from cfai._session.throttle import Throttle
 from cfai._session.timeouts import Deadline
+from cfai._types.excerpts import format_value
 from cfai._wire.answers import (
     AnswerSpec,
     RemoteMedia,
@@ -135,7 +136,7 @@ def _check_no_embeddings(models: Sequence[str], task: RunInput) -> None:
     if answer_spec(task).answer is Embeddings or kinds & {"Text Embeddings"}:
         raise InputError(
             "model must be a single name for embeddings: vectors of different models can't be"
-            f" compared, got {list(models)!r:.200}"
+            f" compared, got {format_value(list(models), 200)}"
         )
 
 
@@ -157,10 +158,10 @@ def _check_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
     try:
         checked = tuple(observers)
     except TypeError as exc:
-        raise InputError(f"observers must be an iterable, got {observers!r:.60}") from exc
+        raise InputError(f"observers must be an iterable, got {format_value(observers)}") from exc
     for observer in checked:
         if not callable(observer):
-            raise InputError(f"an observer must be callable, got {observer!r:.60}")
+            raise InputError(f"an observer must be callable, got {format_value(observer)}")
     return checked
 
 
@@ -329,13 +330,15 @@ class Runs:
         spec = answer_spec(task)
         observation = self._observe() if self.observers else None
 
-        async def open_model(model: str, deadline: Deadline | None = None) -> EventReader | Text:
-            if observation is None:
-                return await self._open_events(model, task, spec, options, deadline)
-            with self._opening(observation, model, task, options) as observed:
-                return await self._open_events(model, task, spec, observed, deadline)
+        async def open_events(*, raw: bool = False) -> EventReader | Text:
+            async def open_model(
+                model: str, deadline: Deadline | None = None
+            ) -> EventReader | Text:
+                if observation is None:
+                    return await self._open_events(model, task, spec, options, deadline, raw=raw)
+                with self._opening(observation, model, task, options) as observed:
+                    return await self._open_events(model, task, spec, observed, deadline, raw=raw)
 
-        async def open_events() -> EventReader | Text:
             if len(models) == 1:
                 return await open_model(models[0])
             settings = await self._check_models(models, task, options, stream=True)
@@ -414,19 +417,25 @@ class Runs:
         spec: AnswerSpec,
         options: Options | None,
         deadline: Deadline | None,
+        *,
+        raw: bool,
     ) -> EventReader | Text:
-        """The events of a stream, or the whole text if the model does not stream."""
+        """The events of a stream, or the whole text if the model does not stream.
+
+        The first event may be an error, and there may be none, only if the events are *raw*.
+        """
         from cfai.streaming.events import EventReader
 
         settings = self.account.settings.for_call(options)
         deadline = deadline or Deadline(total=settings.timeouts.total)
 
         async def send(request: Request) -> EventReader | Text:
+            request.streams_events = True
             return await self.account.session.call(
                 request,
                 settings,
                 read_response=lambda response: read_whole_text(spec, response),
-                open_stream=EventReader.open,
+                open_stream=EventReader.open_raw if raw else EventReader.open,
                 throttle=self.account.session.connections.throttle_for_call(model),
                 deadline=deadline,
             )

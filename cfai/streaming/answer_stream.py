@@ -34,7 +34,7 @@ class AnswerStream(Generic[S]):
     #   open        `_began`, and not `_ended`.
     #   complete    `_ended`, and no `_failure`; of a `TokenStream` also not `cancelled`.
     #   failed      `_ended` and `_failure`: an error, or closed by the user before the end.
-    _open_source: Callable[[], Awaitable[S]] | None
+    _open_source: Callable[..., Awaitable[S]] | None
     """Sends the request. `None` as soon as it was called."""
     _observation: CallObservation | None = field(default=None, kw_only=True)
     _spending: Spending | None = field(default=None, kw_only=True)
@@ -98,7 +98,7 @@ class AnswerStream(Generic[S]):
             self._accept(source)
         return self
 
-    async def _wait_for_source(self, open_source: Callable[[], Awaitable[S]]) -> S | None:
+    async def _wait_for_source(self, open_source: Callable[..., Awaitable[S]]) -> S | None:
         """Call *open_source*; `None` if another task ends the stream without an error meanwhile."""
         waiter = self._waiter = asyncio.current_task()
         before = waiter.cancelling() if waiter is not None else 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from attrs import define, evolve, field
 
 from cfai._session.body import StreamBody
+from cfai._types.excerpts import format_value
 from cfai._wire.answers import read_neurons, read_sound
 from cfai._wire.responses import EVENT_STREAM
 from cfai.errors import CfaiError, ConnectionLost, DecodeError, InputError, StreamInterrupted
@@ -215,5 +216,5 @@ def _resolve_paths(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     """
     target = Path(path).resolve()
     if target.exists() and not target.is_file():
-        raise InputError(f"path must be a regular file, got {str(path)!r:.200}")
+        raise InputError(f"path must be a regular file, got {format_value(str(path), 200)}")
     return target, target.with_name(f"{target.name}.part")

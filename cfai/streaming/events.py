@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 from attrs import define, field, frozen
 
 from cfai._session.body import StreamBody
-from cfai._types.json import loads
+from cfai._types.json import (
+    NestedTooDeep,
+    has_half_pair,
+    loads,
+    loads_plain,
+    loads_with_half_pairs,
+)
 from cfai._wire.errors import ERROR_KEYS, describe_decode_error, error_from_event
 from cfai._wire.sse import EventSplitter
 from cfai.errors import (
@@ -79,6 +85,8 @@ class EventReader:
     """How many events were taken."""
     at_end: bool = field(default=False, init=False)
     """Whether the body was read to its end. Events may still be left to take."""
+    has_half_pairs: bool = field(default=False, init=False)
+    """Whether a parsed event had half of a surrogate pair."""
     ends_inside_event: bool = field(default=False, init=False)
     """Whether no blank line ended the last event of the body."""
 
@@ -93,13 +101,11 @@ class EventReader:
             StatusError: The first event is an error.
             StreamInterrupted: The body ended without any event.
         """
-        reader = cls(body)
-        while not reader._ready:
-            if reader.at_end and reader.bare_done:
+        reader = await cls.open_raw(body)
+        if not reader._ready:
+            if reader.bare_done:
                 return reader
-            if reader.at_end:
-                raise StreamInterrupted("the stream ended before its first event")
-            await reader.read_more()
+            raise StreamInterrupted("the stream ended before its first event")
         first = reader._ready[0]
         try:
             document = _parse_data(first)
@@ -107,6 +113,14 @@ class EventReader:
             return reader  # It is `[DONE]`, or an event that `parse` fails on later.
         if error := reader._error_in(document, first):
             raise error
+        return reader
+
+    @classmethod
+    async def open_raw(cls, body: StreamBody) -> Self:
+        """Wait for the first event of *body*, or its end. The event is not interpreted."""
+        reader = cls(body)
+        while not (reader._ready or reader.at_end):
+            await reader.read_more()
         return reader
 
     @property
@@ -168,15 +182,34 @@ class EventReader:
             DecodeError: The data is not JSON.
         """
         try:
+            document = loads_plain(event if isinstance(event, bytes) else event.data.encode())
+        except ValueError:
+            document = self._parse_unusual(event)
+        if error := self._error_in(document, event):
+            raise error
+        return document
+
+    def _parse_unusual(self, event: bytes | ServerSentEvent) -> Any:
+        """The JSON of an event that may need repair, or be cut off."""
+        try:
             document = _parse_data(event)
         except ValueError as exc:
             if self.ends_inside_event and not self._ready:
                 message = f"the stream was cut inside event {self.count}"
                 raise StreamInterrupted(message, events=self.count) from exc
-            raise DecodeError(f"event {self.count} of the stream is not JSON") from exc
-        if error := self._error_in(document, event):
-            raise error
+            problem = str(exc) if isinstance(exc, NestedTooDeep) else "it is not JSON"
+            raise DecodeError(f"event {self.count} of the stream can't be read: {problem}") from exc
+        data = event if isinstance(event, bytes) else event.data
+        self.has_half_pairs = self.has_half_pairs or has_half_pair(data)
         return document
+
+    def parse_with_half_pairs(self, event: bytes | ServerSentEvent) -> Any:
+        """The JSON of an event that was parsed, if it has halves of surrogate pairs; else `None`.
+
+        `parse` has U+FFFD in their place.
+        """
+        data = event if isinstance(event, bytes) else event.data
+        return loads_with_half_pairs(data) if has_half_pair(data) else None
 
     def add_context(self, error: DecodeError, event: bytes | ServerSentEvent) -> None:
         """Add the data of *event* and the facts of the exchange to *error*."""

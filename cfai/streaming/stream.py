@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from attrs import define, evolve, field
@@ -11,6 +12,7 @@ from attrs import define, evolve, field
 from cfai._session.body import StreamBody
 from cfai._session.session import Spending
 from cfai._wire.answers import AnswerSpec, answer_from_text
+from cfai._wire.pairs import PairJoiner
 from cfai._wire.text import TextBuilder, read_token, token_from_text
 from cfai._wire.written_calls import recover_tool_calls
 from cfai.errors import CfaiError, DecodeError, ServerError, StreamInterrupted
@@ -54,6 +56,8 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
     """The answer of a model that does not stream."""
     cancelled: bool = field(default=False, init=False)
     """Whether `cancel` ended it, before the service did."""
+    _pairs: PairJoiner | None = field(default=None, init=False)
+    """Set once an event had half of a surrogate pair."""
     _progressed: bool = field(default=False, init=False)
     """Whether an event added something since the last wait for bytes."""
 
@@ -128,11 +132,15 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
             self._ended = True
             return self._deliver(token_from_text(self._whole_answer))
         self._ended = True
+        if self._pairs is not None and (rest := self._pairs.finish()) is not None:
+            return self._deliver(rest)
         self._report_end(complete=True)
         raise StopAsyncIteration
 
-    async def next_event(self) -> bytes | ServerSentEvent | None:
+    async def next_event(self, *, raw: bool = False) -> bytes | ServerSentEvent | None:
         """The next event of any kind; `None` at the end of the body.
+
+        If this sends the request, an error in its first event is raised unless *raw*.
 
         Raises:
             CfaiError: The stream was cut or closed, now or before.
@@ -142,6 +150,8 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
         if self._failure is not None:
             raise self._failure
         if self._open_source is not None:
+            if raw:
+                self._open_source = partial(self._open_source, raw=True)
             await self.open()
         events = self._events
         if events is None or self._ended:
@@ -180,6 +190,8 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
             return None
         try:
             token = read_token(events.parse(event))
+            if events.has_half_pairs:
+                token = self._join_pairs(token, events.parse_with_half_pairs(event))
         except DecodeError as exc:
             events.add_context(exc, event)
             raise
@@ -191,6 +203,14 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
             meta = self.meta
             raise ServerError(message, status=500, ray_id=meta.ray_id, meta=meta)
         return self._deliver(token)
+
+    def _join_pairs(self, token: Token | None, document: Any) -> Token | None:
+        """The token with the halves of its *document*, which its own document has as U+FFFD."""
+        if self._pairs is None:
+            self._pairs = PairJoiner()
+        if token is not None and document is not None:
+            token = evolve(read_token(document) or token, raw=token.raw)
+        return None if token is None else self._pairs.join(token)
 
     def _deliver(self, token: Token) -> Token:
         if self._observation is not None:
@@ -248,8 +268,10 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
     def events(self) -> AsyncIterator[ServerSentEvent]:
         """Iterate over the events as sent, end mark included, decoded as WHATWG specifies.
 
-        For models that stream something other than text: the data is not interpreted, and the end
-        of the body is the end of the stream. Each event is read either here or as a token.
+        For models that stream something other than text: the data is not interpreted, not even that
+        of an error, and the end of the body is the end of the stream. Each event is read either
+        here or as a token. If the stream was entered before, as a stream of tokens, an error in its
+        first event was raised there.
         """
         return _RawEventIterator(self)
 
@@ -304,7 +326,7 @@ class _RawEventIterator:
         return self
 
     async def __anext__(self) -> ServerSentEvent:
-        event = await self._stream.next_event()
+        event = await self._stream.next_event(raw=True)
         if event is None:
             self._stream._report_end(complete=True)
             raise StopAsyncIteration

@@ -9,6 +9,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from cfai import media
+from cfai._types.excerpts import format_value
 from cfai.errors import InputError
 from cfai.media import Base64, Source
 
@@ -104,7 +105,9 @@ def _decode_mapping(value: Mapping[str, Any]) -> tuple[str, bytes]:
     match value:
         case {"content_type": str(media_type), "base64": str(text)}:
             return media_type.lower(), Base64(text).decode()
-    raise InputError(f"an attachment must be {{content_type, base64}}, got {sorted(value)!r:.60}")
+    raise InputError(
+        f"an attachment must be {{content_type, base64}}, got {format_value(sorted(value))}"
+    )
 
 
 def _check(name: str, media_type: str, data: bytes, limit: AttachmentLimit) -> None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from attrs import evolve, field, frozen
 
+from cfai._types.excerpts import format_value
 from cfai.errors import DecodeError, InputError
 from cfai.tasks.answers import Usage
 from cfai.tasks.attachments import (
@@ -307,7 +308,7 @@ class StateTask(Task[A]):
             kind = type(self).__name__
             raise InputError(
                 f"model must be a {self.family.capitalize()} model for {kind}, such as "
-                f"@cf/cloudflare/{self.family}, got {model!r:.80}"
+                f"@cf/cloudflare/{self.family}, got {format_value(model)}"
             )
         return {"model": name, **self.payload()}
 
@@ -373,7 +374,7 @@ class Decide(StateTask[Decisions]):
         if (self.audio or self.videos) and model.startswith("@cf/") and "omni" not in model:
             raise InputError(
                 "audio and videos must not be set except for @cf/cloudflare/clef-omni, "
-                f"got {model!r:.80}"
+                f"got {format_value(model)}"
             )
         return StateTask.payload_for(self, model)
 

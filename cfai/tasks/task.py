@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 import re
-import reprlib
 from array import array
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
@@ -27,6 +26,7 @@ import attrs
 from attrs import NOTHING, field, frozen
 
 from cfai import media as media_sources
+from cfai._types.excerpts import format_value
 from cfai.errors import InputError
 from cfai.media import MediaForm, blocks as media_blocks
 from cfai.meta import Meta
@@ -40,16 +40,13 @@ Kind = Literal[
 ]  # fmt: skip
 
 _MAX_REPR = 60
-_EXCERPTS = reprlib.Repr()  # `repr` of a deep value exceeds the recursion limit.
-_EXCERPTS.maxlevel, _EXCERPTS.maxstring, _EXCERPTS.maxother = 10, 2 * _MAX_REPR, 2 * _MAX_REPR
-_EXCERPTS.maxlist = _EXCERPTS.maxtuple = _EXCERPTS.maxdict = _EXCERPTS.maxset = _MAX_REPR
 
 
 def shorten(value: object) -> str:
     """Give a representation of *value* that is short enough for an error message."""
     if isinstance(value, bytes | bytearray | memoryview):
         return f"<{memoryview(value).nbytes} bytes>"
-    text = repr(value[: 2 * _MAX_REPR]) if isinstance(value, str) else _EXCERPTS.repr(value)
+    text = format_value(value, _MAX_REPR + 1)
     return text if len(text) <= _MAX_REPR else f"{text[: _MAX_REPR - 1]}…"
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, Self
 
 from attrs import define, evolve, field
 
+from cfai._types.excerpts import format_value
 from cfai._validators import check_at_least
 from cfai.conversation import Conversation
 from cfai.errors import InputError, StreamInterrupted, ToolLoopExceeded
@@ -97,7 +98,9 @@ class ToolRun(RelaySource):
     def __attrs_post_init__(self) -> None:
         check_at_least("max_steps", self._max_steps, 1)
         if self._on_error not in ("tell", "raise"):
-            raise InputError(f"on_error must be 'tell' or 'raise', got {self._on_error!r:.80}")
+            raise InputError(
+                f"on_error must be 'tell' or 'raise', got {format_value(self._on_error)}"
+            )
         if self._task.tools is not None:
             raise InputError("the task must not have tools: pass them to run_tools")
         self._messages = Conversation(self._task.messages)

@@ -15,8 +15,9 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from cfai._session.redaction import redact_error_text, redact_whole_secrets
+from cfai._types.excerpts import format_value
 from cfai._types.function import FunctionDefinition, define_function
-from cfai._types.json import loads
+from cfai._types.json import loads, replace_half_pairs
 from cfai._types.read import TypeMismatch, read_value, write_value
 from cfai._validators import check_at_least
 from cfai.errors import InputError
@@ -119,7 +120,7 @@ class PythonTool:
                 raise InputError(
                     f"the tool returned a value of type {kind}, which JSON can't express"
                 ) from exc
-        text = _encodable(text)
+        text = replace_half_pairs(text)
         if len(text) > self.max_characters:
             raise InputError(
                 f"the tool returned {len(text)} characters, the limit is {self.max_characters}"
@@ -155,13 +156,13 @@ def read_arguments(call: ToolCall) -> dict[str, Any]:
     # Some models encode the JSON twice.
     if isinstance(arguments, str):
         try:
-            arguments = loads(arguments)
+            arguments = loads(arguments, big_integers=True)
         except ValueError:
-            raise InputError(f"arguments must be JSON, got {arguments!r:.80}") from None
+            raise InputError(f"arguments must be JSON, got {format_value(arguments)}") from None
     if arguments is None:
         return {}
     if not isinstance(arguments, dict):
-        raise InputError(f"arguments must be an object, got {arguments!r:.80}")
+        raise InputError(f"arguments must be an object, got {format_value(arguments)}")
     return arguments
 
 
@@ -174,7 +175,9 @@ class Toolbox:
 
     def __init__(self, tools: Iterable[AnyTool], *, secrets: Sequence[str]) -> None:
         if isinstance(tools, str | bytes | Mapping) or not isinstance(tools, Iterable):
-            raise InputError(f"tools must be a list of functions or definitions, got {tools!r:.80}")
+            raise InputError(
+                f"tools must be a list of functions or definitions, got {format_value(tools)}"
+            )
         self._functions: dict[str, PythonTool] = {}
         self._definitions: dict[str, Any] = {}
         self._secrets = secrets
@@ -210,7 +213,7 @@ class Toolbox:
         tool = self._functions.get(call.name)
         if tool is None:
             names = ", ".join(self._definitions) or "none"
-            raise InputError(f"there is no tool {call.name!r:.80}; the tools are: {names}")
+            raise InputError(f"there is no tool {format_value(call.name)}; the tools are: {names}")
         return tool.run(tool.arguments(call), threads=self._threads)
 
     def close(self) -> None:
@@ -229,7 +232,7 @@ class Toolbox:
         """The text for the model of an error, without secrets of the client and traceback."""
         kind = type(error).__name__
         try:
-            message = _encodable(str(error))
+            message = replace_half_pairs(str(error))
         except Exception:  # `__str__` of the error failed: the class name has to do.
             message = ""
         if not isinstance(error, InputError):
@@ -256,10 +259,5 @@ def _tool_name(tool: PythonTool | Tool | Function | Mapping[str, Any]) -> str:
     function = tool.get("function", tool)
     name = function.get("name") if isinstance(function, Mapping) else None
     if not isinstance(name, str):
-        raise InputError(f"a tool must have a name, got {tool!r:.80}")
+        raise InputError(f"a tool must have a name, got {format_value(tool)}")
     return name
-
-
-def _encodable(text: str) -> str:
-    """Replace lone surrogates, which can't be sent and occur in file names, for example."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -587,7 +587,7 @@ async def test_upload_adapter(fake: FakeWorkersAI, tmp_path: Path) -> None:
         ("[]", "must be a JSON object"),
         ("\ufeff{}", "adapter_config.json must be JSON"),
         ('{"r": 8, "r": 64}', "a key occurs twice"),
-        ('{"r": 8, "lora_dropout": NaN}', "NaN is not a number"),
+        ('{"r": 8, "lora_dropout": NaN}', "NaN is not JSON"),
         ({**CONFIG, "r": 33}, "r must be between 1 and 32, got 33"),
         ({**CONFIG, "r": 0}, "r must be between 1 and 32, got 0"),
         ({**CONFIG, "r": "8"}, "r must be between 1 and 32, got '8'"),

@@ -63,6 +63,23 @@ async def test_the_query_of_each_page(fake: FakeWorkersAI) -> None:
     assert all("Content-Type" not in request.headers for request in fake.requests)
 
 
+async def test_an_odd_row_is_skipped(fake: FakeWorkersAI) -> None:
+    """And kept in `skipped`, for the last iteration. It counts as a row of its page."""
+    listed: list[Any] = rows(6)
+    listed[1], listed[4] = {"id": 5}, "odd"
+    fake.always.answers_by(serve_pages(listed))
+    pager = fake.client().finetunes.public(limit=2)
+    for _ in range(2):
+        assert names(await pager.to_list()) == ["n0", "n2", "n3", "n5"]
+        assert pager.skipped == [{"id": 5}, "odd"]
+
+
+async def test_a_page_of_odd_rows_is_an_error(fake: FakeWorkersAI) -> None:
+    fake.always.answers_by(serve_pages([{"id": 5}, "odd"]))  # type: ignore[list-item]  # odd
+    with pytest.raises(DecodeError, match=r"result\[0\]"):
+        await fake.client().finetunes.public().to_list()
+
+
 async def test_rows_pages_first_and_to_list(fake: FakeWorkersAI) -> None:
     """Each starts at the beginning of the list."""
     fake.always.answers_by(serve_pages(rows(5)))
@@ -151,7 +168,7 @@ async def test_rows_added_between_pages(fake: FakeWorkersAI, limit: int, added: 
 
 async def test_deeply_nested_rows(fake: FakeWorkersAI) -> None:
     """Fields that are not read cannot fail the list."""
-    deep = b'{"name":"@cf/a/b","properties":' + b'{"a":' * 300 + b"1" + b"}" * 301
+    deep = b'{"name":"@cf/a/b","properties":' + b'{"a":' * 180 + b"1" + b"}" * 181
     fake.says(b'{"result":[' + deep + b'],"success":true}').answers([])
     assert len(await fake.client().models.search().to_list()) == 1
 

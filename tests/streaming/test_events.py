@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from cfai import TokenStream
+from cfai._types.json import dumps
 from cfai.errors import (
     AnswerTooLarge,
     BadRequest,
@@ -22,6 +23,7 @@ from cfai.errors import (
 from cfai.settings import Retries, Retry
 from cfai.tasks import Prompt, Text, Token
 from cfai.testing import FakeWorkersAI
+from cfai.testing._script import Reply
 from tests.wire.dialects import CALL_IN_PIECES, DIALECTS, DONE, FINISH, NATIVE, Dialect
 
 MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
@@ -310,7 +312,6 @@ async def test_a_stream_of_an_end_mark_alone_is_an_empty_answer(fake: FakeWorker
         b"not json",
         b'{"response":',
         b"[]",
-        b"null",
         b'"a"',
         b'{"tool_calls":{"a":1}}',
         b'{"choices":5}',
@@ -365,6 +366,85 @@ async def test_an_event_larger_than_the_limit_raises(fake: FakeWorkersAI, comple
     await all_closed(fake)
 
 
+# Half of a character
+
+
+@pytest.mark.parametrize(
+    ("parts", "texts"),
+    [
+        ([rb"I am \ud83d", rb"\ude00!"], ["I am ", "😀!"]),
+        ([rb"\ud83d", rb"\ude00", "ä".encode()], ["😀", "ä"]),
+        ([rb"a\uD83D", b"b"], ["a", "\ufffdb"]),
+        ([rb"a\ud83d"], ["a", "\ufffd"]),
+    ],
+)
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_character_cut_by_an_event_is_joined(
+    fake: FakeWorkersAI, parts: list[bytes], texts: list[str], together: bool
+) -> None:
+    """`raw` has U+FFFD for each half, because nothing can write a half."""
+    events = [b'data: {"response":"' + part + b'"}\n\n' for part in parts] + [DONE]
+    fake.says(*([b"".join(events)] if together else events), content_type="text/event-stream")
+    tokens = stream(fake)
+    seen = [token async for token in tokens]
+    assert [token.text for token in seen] == texts
+    assert tokens.answer.text == "".join(texts)
+    dumps([token.raw for token in seen])
+
+
+async def test_a_stream_that_is_cut_after_half_a_character_has_the_text_before_it(
+    fake: FakeWorkersAI,
+) -> None:
+    fake.says(rb'data: {"response":"a\ud83d"}' + b"\n\n", then_hangs_up=True)
+    with pytest.raises(StreamInterrupted) as caught:
+        await stream(fake).collect()
+    assert caught.value.answer is not None
+    assert caught.value.answer.text == "a"
+
+
+# Another Content-Type
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["text/plain; charset=utf-8", "", "application/json", "application/octet-stream", "text/html"],
+)
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b"\r\n", b": hi\n\n", b"id: 1\n"])
+async def test_events_under_another_content_type_are_read_as_they_arrive(
+    fake: FakeWorkersAI, content_type: str, before: bytes
+) -> None:
+    """A proxy may change or drop it. The first token does not wait for the end of the stream."""
+    rest = asyncio.Event()
+    headers = {"Content-Type": content_type} if content_type else {}
+    data = before + HEL
+    first = [data[at : at + 1] for at in range(len(data))]
+    fake.replies(Reply((*first, rest, LO + DONE), headers=headers, framing="chunked"))
+    tokens = stream(fake)
+    assert (await anext(tokens)).text == "Hel"
+    rest.set()
+    assert (await tokens.collect()).text == "Hello"
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/octet-stream", "image/png"])
+async def test_a_body_that_is_no_stream_is_refused_at_its_first_bytes(
+    fake: FakeWorkersAI, content_type: str
+) -> None:
+    """Not after its end, which may be far."""
+    fake.says(b"Hello", asyncio.Event(), content_type=content_type, framing="chunked")
+    with pytest.raises(DecodeError, match=f"expected a stream of events, got {content_type}") as e:
+        await stream(fake, retries=AT_ONCE).collect()
+    assert e.value.body == b"Hello"
+    assert len(fake.requests) == 1
+    await all_closed(fake)
+
+
+async def test_an_unrequested_stream_under_another_content_type_is_read(
+    fake: FakeWorkersAI,
+) -> None:
+    fake.says(HEL + LO + DONE, content_type="application/json")
+    assert (await fake.client().run(MODEL, HI)).text == "Hello"
+
+
 # Raw events
 
 
@@ -387,6 +467,33 @@ async def test_raw_events_are_decoded_as_whatwg_specifies(fake: FakeWorkersAI) -
     assert type(seen[0]).__module__.startswith("httpx_sse")
     assert [event async for event in tokens.events()] == []
     assert tokens.answer == Text()
+
+
+@pytest.mark.parametrize("first", [b"", HEL])
+async def test_errors_are_raw_events_like_any_other(fake: FakeWorkersAI, first: bytes) -> None:
+    """Nothing is read into them, so nothing is retried."""
+    error = b'{"errors":[{"code":3040,"message":"busy"}],"success":false}'
+    fake.says(
+        first + b"data: " + error + b"\n\nevent: error\ndata: no\n\n",
+        content_type="text/event-stream",
+    )
+    seen = [event.data async for event in stream(fake, retries=AT_ONCE).events()]
+    assert seen == ['{"response":"Hel"}'] * bool(first) + [error.decode(), "no"]
+    assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize("body", [b"", b": keep-alive\n\n", b"\n\n", b"id: 1\n\n"])
+async def test_a_body_without_events_has_no_raw_events(fake: FakeWorkersAI, body: bytes) -> None:
+    fake.says(body, content_type="text/event-stream")
+    assert [event async for event in stream(fake, retries=AT_ONCE).events()] == []
+    assert len(fake.requests) == 1
+
+
+async def test_an_entered_stream_raised_the_error_of_its_first_event(fake: FakeWorkersAI) -> None:
+    fake.says(b'data: {"error":"no"}\n\n', content_type="text/event-stream")
+    with pytest.raises(ServerError):
+        async with stream(fake, retries=AT_ONCE) as tokens:
+            tokens.events()
 
 
 async def test_truncated_raw_events_raise_stream_interrupted(fake: FakeWorkersAI) -> None:

@@ -1,6 +1,8 @@
 """attrs classes from JSON: strict about meaning, tolerant about form."""
 
+import copy
 import json
+import pickle
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -8,9 +10,18 @@ import pytest
 from attrs import field, frozen
 from hypothesis import given, strategies as st
 
-from cfai._types.json import dumps, loads, read_as
+from cfai._types.json import (
+    MAX_DEPTH,
+    NestedTooDeep,
+    dumps,
+    encode_decoded,
+    loads,
+    loads_with_half_pairs,
+    read_as,
+)
 from cfai.errors import DecodeError
 from cfai.tasks import Box, Detection, Label
+from cfai.tasks.task import to_plain
 
 
 @frozen
@@ -126,7 +137,6 @@ def test_messages_stay_short_with_many_errors() -> None:
         (b'{"a":"\xff"}', {"a": "\ufffd"}),
         (b'{"a":"\xf0\x9f\x98"}', {"a": "\ufffd"}),
         (bytearray(b'"\xc3("'), "\ufffd("),
-        (memoryview(b'"\xff"'), "\ufffd"),
         ('"ä"', "ä"),
         (b"18446744073709551616", 18446744073709551616.0),
     ],
@@ -196,3 +206,89 @@ def test_other_text_stays_an_error(data: str) -> None:
 
 def test_json_is_compact_utf8() -> None:
     assert dumps({"a": ["ä", None, 0.5]}) == '{"a":["ä",null,0.5]}'.encode()
+
+
+# Depth
+
+
+def nested(levels: int) -> str:
+    return "[" * levels + "]" * levels
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["{}", '{{"a":{}}}', '[{{"a":[{}]}},1,"["]', '{{"a":{},"b":NaN}}', '"{}"', '{{"\\ud83d":{}}}'],
+)
+def test_json_is_read_to_a_limit_of_levels(form: str) -> None:
+    """With every decoder; brackets inside a string are no levels."""
+    outer = form.count("{{") + form.count("[") - form.count('"["')
+    for levels in (MAX_DEPTH - outer, MAX_DEPTH - outer + 1, 500, 1010, 100_000):
+        data = form.format(nested(levels))
+        if levels + outer <= MAX_DEPTH or form == '"{}"':
+            loads(data, allow_nan=True)
+            loads(data.encode(), allow_nan=True, big_integers=True)
+            loads_with_half_pairs(data)
+            continue
+        with pytest.raises(ValueError):  # noqa: PT011  # orjson has a limit of its own
+            loads(data, allow_nan=True)
+        with pytest.raises(NestedTooDeep, match="nested deeper than 200 levels"):
+            loads_with_half_pairs(data)
+
+
+def test_a_value_at_the_limit_can_be_used_deep_in_a_program() -> None:
+    """Compared, copied, shown and encoded, with 200 frames of the program above."""
+    for inner in ("[{}]", '{{"a":{}}}'):
+        data = "1"
+        for _ in range(MAX_DEPTH):
+            data = inner.format(data)
+        value = loads(data)
+
+        def use(frames: int, data: str = data, value: Any = value) -> None:
+            if frames:
+                return use(frames - 1)
+            assert value == loads(data)
+            assert copy.deepcopy(value) == value
+            assert pickle.loads(pickle.dumps(value)) == value  # noqa: S301  # our own
+            assert len(repr(value)) > MAX_DEPTH
+            assert encode_decoded(value) == data
+            assert to_plain(value) == value
+            return None
+
+        use(200)
+
+
+# Integers beyond 64 bits, and numbers beyond a float
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 10**22, -(10**30), 12345678901234567890123,
+    ],
+)  # fmt: skip
+def test_integers_beyond_64_bits_stay_integers_if_wanted(number: int) -> None:
+    for form in ('{{"a":[{}]}}', '{{"a":[ {}\n]}}', '{{"b":0.1234567890123456789,"a":[{}]}}'):
+        data = form.format(number)
+        for given_data in (data, data.encode()):
+            (value,) = loads(given_data, big_integers=True)["a"]
+            assert type(value) is int
+            assert value == number
+
+
+@pytest.mark.parametrize("data", ['{"a":0.12345678901234567890123}', '["1234567890123456789012"]'])
+def test_other_long_digits_are_read_as_ever(data: str) -> None:
+    assert loads(data, big_integers=True) == loads(data)
+
+
+def test_a_number_beyond_a_float_is_infinite_if_allowed() -> None:
+    digits = "1" + "0" * 5000
+    for data in ("1e400", digits, f"[{digits}]", f'{{"a":-{digits}}}'):
+        assert "inf" in repr(loads(data, allow_nan=True))
+        with pytest.raises(ValueError):  # noqa: PT011  # of either decoder
+            loads(data)
+
+
+@pytest.mark.parametrize("value", [2**70, [2**64, "\ud83d"], {"ä": [1, None]}])
+def test_a_decoded_value_can_be_encoded_again(value: Any) -> None:
+    assert json.loads(encode_decoded(value)) == value
+    assert " " not in encode_decoded(value)

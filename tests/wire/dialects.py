@@ -380,12 +380,40 @@ DECODED = Dialect(
     events(
         '{"choices":[{"delta":{"content":"See "}}]}',
         '{"choices":[{"delta":{"content":[1]}}]}',
-        '{"choices":[{"delta":{"content":{}}}]}',
+        '{"choices":[{"delta":{"content":{"a":1}}}]}',
         '{"response":[]}',
     )
     + DONE,
-    Text("See [1]{}[]"),
+    Text('See [1]{"a":1}[]'),
     4,
+)
+
+# Not recorded: null, or an empty object, in the place of each piece and of the event itself.
+NOTHING = Dialect(
+    events(
+        "null",
+        "{}",
+        '{"response":"a"}',
+        '{"response":{}}',
+        '{"response":null,"tool_calls":null,"usage":null}',
+        '{"response":{},"reasoning":{},"tool_calls":[null,{}],"usage":{}}',
+        '{"choices":[null]}',
+        '{"choices":[{}]}',
+        '{"choices":[{"delta":null}]}',
+        '{"choices":[{"delta":{}}]}',
+        '{"choices":[{"delta":{"content":{},"reasoning_content":{}}}]}',
+        '{"choices":[{"delta":{"tool_calls":[{"index":0,"function":null}]}}]}',
+        '{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{}}]}}]}',
+        '{"streamed_data":[null,{}]}',
+        '{"type":"response.output_text.delta","delta":{}}',
+        '{"choices":[{"delta":{"tool_calls":'
+        '[{"index":0,"id":"a","function":{"name":"f","arguments":{}}}]}}]}',
+        '{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":null}}]}}]}',
+        '{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\\"x\\":1}"}}]}}]}',
+    )
+    + DONE,
+    Text("a", tool_calls=(ToolCall("f", {"x": 1}, "a"),)),
+    3,
 )
 
 DIALECTS: dict[str, Dialect] = {
@@ -414,6 +442,7 @@ DIALECTS: dict[str, Dialect] = {
     "half a surrogate pair": HALF_A_PAIR,
     "not finite": NOT_FINITE,
     "decoded pieces": DECODED,
+    "pieces of nothing": NOTHING,
     # The ends.
     "no space after the colon": NATIVE._replace(stream=NATIVE.stream.replace(b": {", b":{")),
     "CRLF": NATIVE._replace(stream=NATIVE.stream.replace(b"\n", b"\r\n")),

@@ -1,5 +1,6 @@
 """Answers of every task: each documented form by its bytes, and undocumented ones."""
 
+import json
 from array import array
 from base64 import b64encode
 from collections.abc import Callable
@@ -611,9 +612,49 @@ def test_the_usage_beside_an_image_is_kept(task: Task[Any] | dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
+    ("task", "body", "answer"),
+    [
+        (
+            TextClassification("a"),
+            '[{"label":"A","score":1},{"label":null,"score":1},null,{"score":1}]',
+            Labels((Label("A", 1.0),)),
+        ),
+        (
+            ObjectDetection(PNG),
+            '[{"label":"A"},{"label":"A","score":1,"box":{"xmin":1,"ymin":2,"xmax":3,"ymax":4}}]',
+            Detections((Detection("A", 1.0, Box(1, 2, 3, 4)),)),
+        ),
+        (
+            Rerank("a", ["x", "y"]),
+            '{"response":[{"id":0.5,"score":1},{"id":1,"score":0.5},{"id":0,"score":NaN}]}',
+            Ranking((Ranked(1, 0.5, "y"),)),
+        ),
+    ],
+)
+def test_an_odd_row_is_skipped(task: Task[Any], body: str, answer: Answer) -> None:
+    """`raw` has it. If no row can be read, the answer is an error."""
+    result = json.loads(body)
+    got = read_answer(answer_spec(task), response(f'{{"result":{body}}}'.encode()))
+    assert got == answer
+    assert repr(got.raw) == repr(result)
+
+
+@pytest.mark.parametrize("number", [2**64, -(10**30), 12345678901234567890123])
+def test_integers_of_any_size_stay_integers(number: int) -> None:
+    """In the answer of a mapping, in a text that the service decoded, and in arguments."""
+    body = b'{"result":{"a":[%d]}}' % number
+    assert read_answer(answer_spec({"x": 1}), response(body)) == Result({"a": [number]})
+    body = b'{"result":{"response":%d}}' % number
+    assert read_answer(answer_spec(Prompt("a")), response(body)) == Text(str(number))
+    body = b'{"result":{"tool_calls":[{"name":"f","arguments":"{\\"a\\":%d}"}]}}' % number
+    text = read_answer(answer_spec(Prompt("a")), response(body))
+    assert text == Text(tool_calls=(ToolCall("f", {"a": number}),))
+
+
+@pytest.mark.parametrize(
     ("fields", "transcript"),
     [
-        ('"word_count":2.5', Transcript("hi")),
+        ('"word_count":2.5', Transcript("hi", word_count=2)),
         ('"word_count":"2"', Transcript("hi")),
         ('"word_count":NaN', Transcript("hi")),
         ('"word_count":2.0', Transcript("hi", word_count=2)),

@@ -394,7 +394,28 @@ def test_only_success_false_is_a_refusal(document: Any) -> None:
             "JSON Mode couldn't be met: invalid schema",
         ),
         # chroma-core/chroma, issue 7284.
-        ('{"errors":["rate limited"]}', StatusError, "rate limited"),
+        ('{"errors":["rate limited"]}', RateLimited, "rate limited"),
+        ('{"error":"Too Many Requests"}', RateLimited, "Too Many"),
+        ('{"error":{"message":"You hit the rate limit"}}', RateLimited, "You hit"),
+        ('{"errors":[{"code":429,"message":"Rate limit exceeded"}]}', RateLimited, "Rate limit"),
+        ('{"errors":["Capacity temporarily exceeded."]}', CapacityExceeded, "Capacity"),
+        # A used-up quota counts wherever it stands: it must not be asked for twice.
+        (
+            '{"errors":[{"code":3040,"message":"busy"},{"code":4006,"message":"no"}]}',
+            QuotaExceeded,
+            "busy; no",
+        ),
+        (
+            '{"errors":[{"code":1000,"message":"no","error_chain":[{"code":3036,"message":"x"}]}]}',
+            QuotaExceeded,
+            "no; x (code 3036)",
+        ),
+        (
+            '{"error":{"code":5012,"message":"Error: {\\"errors\\":[{\\"code\\":4006}]} (a-1)"}}',
+            QuotaExceeded,
+            "Error: {",
+        ),
+        ('{"error":{"error":{"code":"4006","message":"no"}}}', QuotaExceeded, "no"),
         ('{"errors":["you have used up your daily free allocation"]}', QuotaExceeded, "you have"),
         ('{"errors":[{"code":4006,"message":"no"}],"result":{}}', QuotaExceeded, "no"),
         ('{"errors":[{"code":3040,"message":"no"}],"result":null}', CapacityExceeded, "no"),

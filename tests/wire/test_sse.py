@@ -1,6 +1,7 @@
 """Event streams are split as the WHATWG standard does, in chunks of any size."""
 
 import time
+import tracemalloc
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
@@ -134,6 +135,25 @@ def test_streams_are_split_as_the_standard_says(stream: bytes, events: list[Even
     assert split(*single_bytes(stream)) == events
     for pieces in cuts(stream):
         assert split(*pieces) == events, pieces
+
+
+@pytest.mark.parametrize("comment", [b": keep-alive\n", b": keep-alive\n\n", b":" + b"x" * 999])
+def test_comments_are_not_kept_and_do_not_count(comment: bytes) -> None:
+    """8 MiB of them before an event and inside it, in chunks of any size."""
+    splitter = EventSplitter(100)
+    blocks: list[Block] = []
+    tracemalloc.start()
+    for lead in (b"", b"data: a\n"):
+        blocks += splitter.feed(lead)
+        chunk = comment * 100
+        for _ in range((1 << 22) // len(chunk)):
+            blocks += splitter.feed(chunk[:50])
+            blocks += splitter.feed(chunk[50:])
+        blocks += splitter.feed(b"\ndata: b\n\n")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
+    assert [read(block).data for block in blocks] in (["b", "a\nb"], ["b", "a", "b"])
 
 
 def test_a_plain_event_is_its_data() -> None:

@@ -1,0 +1,99 @@
+"""Excerpts of values: what they show, and that they cost no more than what they show."""
+
+from collections import UserDict
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from cfai._types.excerpts import format_json, format_value
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: (
+        st.lists(inner)
+        | st.tuples(inner)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(), inner)
+        | st.sets(st.integers(), max_size=1)
+        | st.frozensets(st.integers(), max_size=1)
+    ),
+)
+
+
+@given(VALUES, st.integers(1, 100))
+def test_an_excerpt_is_the_beginning_of_the_repr(value: Any, limit: int) -> None:
+    excerpt = format_value(value, limit)
+    assert len(excerpt) <= limit
+    # The quotation marks of a text depend on all of its characters, which are not read.
+    plain = repr(value).translate({ord("'"): '"', ord("\\"): '"'})
+    if '"' not in plain:
+        assert excerpt == repr(value)[:limit]
+
+
+def deep(levels: int, kind: type = list) -> Any:
+    value: Any = kind()
+    for _ in range(levels):
+        value = {"a": value} if kind is dict else kind([value])
+    return value
+
+
+class Unshowable:
+    def __repr__(self) -> str:
+        raise RecursionError
+
+
+class Counted(UserDict[str, Any]):
+    """Counts how often it is shown."""
+
+    shown = 0
+
+    def __repr__(self) -> str:
+        Counted.shown += 1
+        return "{}"
+
+
+@pytest.mark.parametrize("write", [format_value, format_json])
+@pytest.mark.parametrize("kind", [list, tuple, dict])
+def test_a_deep_value_is_shown_to_the_limit(write: Any, kind: type) -> None:
+    for limit in (1, 80, 200):
+        assert len(write(deep(100_000, kind), limit)) == limit
+
+
+def test_a_value_is_read_only_as_far_as_it_is_shown() -> None:
+    Counted.shown = 0
+    format_value([Counted() for _ in range(100_000)])
+    assert Counted.shown <= 20
+    assert len(format_value("x" * 10**7)) == 80
+    assert len(format_value(b"x" * 10**7, 40)) == 40
+    assert len(format_value(dict.fromkeys(range(10**5)))) == 80
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ([10**5000, 1], "[a number with too many digits, 1]"),
+        (Unshowable(), "<Unshowable>"),
+        ({"a": (1,)}, "{'a': (1,)}"),
+        ((), "()"),
+        (set(), "set()"),
+        (frozenset({1}), "frozenset({1})"),
+    ],
+)
+def test_every_value_has_an_excerpt(value: Any, text: str) -> None:
+    assert format_value(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"a": [None, True, 1.5, "ä"]}, '{"a": [null, true, 1.5, "ä"]}'),
+        ((1, [2]), "[1, [2]]"),
+        ("x" * 100, '"' + "x" * 78 + "…"),
+        ("x" * 78, '"' + "x" * 78 + '"'),
+        (float("nan"), "NaN"),
+        (b"x", "b'x'"),
+    ],
+)
+def test_json_is_shown_as_json(value: Any, text: str) -> None:
+    assert format_json(value) == text
