@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain, takewhile
 from typing import Any, Self, cast, overload
 
@@ -251,6 +252,8 @@ def _arguments_text(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, default=repr)
     except (TypeError, ValueError, RecursionError):
+        with suppress(RecursionError):
+            return repr(value)
         return format_value(value)  # It can't be sent, either.
 
 

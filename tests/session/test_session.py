@@ -578,7 +578,7 @@ BROKEN: dict[str, bytes] = {
     "a redirect to nowhere": response(b"", b"text/html", b"302 Found"),
 }  # fmt: skip
 
-BEARABLE = {"a text", "an unknown transfer", "NaN", "half a surrogate"}
+BEARABLE = {"a text", "an unknown transfer", "NaN", "a huge number", "half a surrogate"}
 """Unusual, but complete: the first two are read as in a browser or curl, the others are a text."""
 
 
