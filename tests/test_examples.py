@@ -5,7 +5,9 @@ import json
 import os
 import re
 import runpy
+import shutil
 import socket
+import subprocess
 import sys
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
@@ -126,3 +128,65 @@ def test_the_page_loads_nothing_and_inserts_no_html() -> None:
     code = page[page.index("<script>") :]
     assert not re.search(r"\.(inner|outer)HTML|insertAdjacentHTML|document\.write|eval\(", code)
     assert not re.search(r"""(src|href)\s*=\s*["'](?!data:)""", page)
+
+
+RENDER = """
+const element = (name, attributes, ...children) => `<${name}>${children.join("")}</${name}>`;
+const text = require("fs").readFileSync(0, "utf8");
+console.log(JSON.stringify(inline(text)), kindOf(text), inline(heading(text)).length);
+"""
+
+
+def rendered(text: str, *, within: float = 30) -> str:
+    """What the functions of the page that render Markdown make of a line."""
+    page = (EXAMPLES / "chat.html").read_text()
+    code = page[page.index("const INLINE") : page.index("function blocks")]
+    node = str(shutil.which("node"))
+    done = subprocess.run(  # our own program
+        [node, "-e", code + RENDER],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=within,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("a `b` ``c`d`` e", ["a ", "<code>b</code>", " ", "<code>c`d</code>", " e"]),
+        ("`a ``b`", ["", "<code>a ``b</code>", ""]),
+        ("`a ``b", ["", "`", "a ", "``", "b"]),
+        (r"\`a` `b`", ["", "`", "a", "<code> </code>", "b", "`", ""]),
+        (
+            "**a *b* `c`** _d_",
+            ["", "<strong>a <em>b</em> <code>c</code></strong>", " ", "<em>d</em>", ""],
+        ),
+        ("[a [b](https://c.example/(d))", ["[a ", "<a>b</a>", ""]),
+        ("# a #", ["# a #"]),
+        (r"\``", ["", "`", "", "`", ""]),
+    ],
+)
+def test_the_page_renders_a_subset_of_markdown(text: str, parts: list[str]) -> None:
+    shown = json.loads(rendered(text).rpartition("]")[0] + "]")
+    assert shown == parts
+
+
+@needs_node
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "[", "![", "[a", "](http://", "[a](http://", "[a](http://a(", "`", "``a`", "*", "*a ", "**",
+        "**a", "_", "_a ", "\\", " ", "# ", "- ", "-", "a  ", "#", "( ", "[a] ",
+    ],
+)  # fmt: skip
+def test_the_page_renders_in_time_proportional_to_the_text(piece: str) -> None:
+    """A model may repeat itself: work that grows with the square would take hours here."""
+    for end in ("", "x"):
+        rendered(f"# {piece * (400_000 // len(piece))}{end}", within=60)

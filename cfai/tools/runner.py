@@ -19,7 +19,7 @@ from cfai.resources.fallback import ModelNames, move_to_front
 from cfai.settings import Options
 from cfai.streaming.relay import Frame, RelaySource, call_frame
 from cfai.streaming.stream import TokenStream
-from cfai.tasks import Text, TextGeneration, Token, ToolCall, Usage
+from cfai.tasks import Text, TextGeneration, Token, ToolCall, Usage, tool_result
 from cfai.tasks.task import to_plain
 from cfai.tools.events import (
     Step,
@@ -330,8 +330,9 @@ class ToolRun(RelaySource):
 
     def _with_unique_ids(self, calls: tuple[ToolCall, ...]) -> Iterator[ToolCall]:
         """Replace missing and repeated ids: some models give none, some the same in each turn."""
+        number = len(self._ids)
         for call in calls:
-            call_id, number = call.id, len(self._ids)
+            call_id = call.id
             while not call_id or call_id in self._ids:
                 # Nine letters and digits: some chat templates accept nothing else.
                 number += 1
@@ -383,10 +384,12 @@ class ToolRun(RelaySource):
         self._results.clear()
         self._steps.append(Step(answer, results))
         calls = tuple(map(self._toolbox.sendable_call, answer.tool_calls))
-        self._messages = self._messages.add(evolve(answer, tool_calls=calls))
+        # Added at once: each `add` copies the conversation, and a model may call any number.
+        messages = []
         for result in results:
             call = self._toolbox.sendable_call(result.call)
-            self._messages = self._messages.tool_result(result.content, call.id, name=call.name)
+            messages.append(tool_result(result.content, call.id, name=call.name))
+        self._messages = self._messages.add(evolve(answer, tool_calls=calls), *messages)
         open_calls = tuple(call for call in answer.tool_calls if self._toolbox.is_open(call))
         if open_calls or not results:
             self._outcome = ToolOutcome(answer, self._messages, self.steps, open_calls)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -392,6 +393,40 @@ async def test_a_turn_runs_at_most_100_calls(fake: FakeWorkersAI) -> None:
     assert count == 100
     contents = [one["content"] for one in sent(fake)[2:]]
     assert contents[100:] == ["null", "error: not run: a turn runs at most 100 calls"]
+
+
+@pytest.mark.parametrize("form", ["no ids", "one id", "ids that look like ours"])
+async def test_the_work_grows_with_the_number_of_calls(fake: FakeWorkersAI, form: str) -> None:
+    """A model can make any number of calls in one turn. All but 100 fail."""
+
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    def call(number: int, count: int) -> dict[str, Any]:
+        ids = {"no ids": None, "one id": "a"}
+        taken = f"call{number + count // 2:05d}" if number < count // 2 else None
+        return {"id": ids.get(form, taken), "name": "add", "arguments": {"a": 1, "b": 2}}
+
+    async def work(count: int) -> int:
+        calls = 0
+
+        def profile(_frame: object, event: str, _argument: object) -> None:
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        fake.answers({"response": "", "tool_calls": [call(n, count) for n in range(count)]})
+        fake.answers({"response": "done"})
+        sys.setprofile(profile)
+        try:
+            outcome = await fake.client().run_tools(MODEL, [user("x")], tools=[add])
+        finally:
+            sys.setprofile(None)
+        assert len(outcome.messages) == count + 3
+        assert len({call.id for call in outcome.messages[1].tool_calls}) == count
+        return calls
+
+    await work(10)
+    assert await work(1600) < 5 * await work(400)
 
 
 async def test_too_many_steps_raise_tool_loop_exceeded(fake: FakeWorkersAI) -> None:

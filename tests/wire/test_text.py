@@ -2,7 +2,8 @@
 
 import copy
 import pickle
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import httpx
@@ -676,6 +677,56 @@ def piece(
     ],
 )
 def test_pieces_of_calls_are_joined(pieces: list[Token], calls: list[ToolCall]) -> None:
+    assert list(build_text(pieces).tool_calls) == calls
+
+
+def count_calls(work: Callable[[], object]) -> int:
+    """How many Python and C functions *work* calls."""
+    count = 0
+
+    def profile(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(profile)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        lambda n: ToolCallDelta(n, f"c{n}", "f", "{}"),
+        lambda n: ToolCallDelta(0, f"c{n}", "f", "{}"),
+        lambda n: ToolCallDelta(None, f"c{n}", "f", "{}"),
+        lambda n: ToolCallDelta(n, None, None, "{}"),
+        lambda n: ToolCallDelta(0, None, "f", "{}"),
+        lambda n: ToolCallDelta(n % 7, f"c{n % 7}", None, "1"),
+    ],
+)
+def test_the_work_grows_with_the_number_of_pieces(delta: Callable[[int], ToolCallDelta]) -> None:
+    """In one event as in many; a model can send any number."""
+
+    def work(count: int) -> int:
+        tokens = [Token(tool_calls=(delta(n), delta(n))) for n in range(count)]
+        together = [Token(tool_calls=tuple(d for token in tokens for d in token.tool_calls))]
+        return count_calls(lambda: (build_text(tokens), build_text(together)))
+
+    assert work(2000) < 5 * work(500)
+
+
+def test_pieces_of_calls_with_the_same_index_are_told_apart_by_id() -> None:
+    """In turns, and with a call without an id between them."""
+    pieces = [
+        piece('{"x"', of="a", name="f"),
+        piece('{"y"', of="b", name="g"),
+        piece(":1}", of="a"),
+        piece(":2}", of="b"),
+    ]
+    calls = [ToolCall("f", {"x": 1}, "a"), ToolCall("g", {"y": 2}, "b")]
     assert list(build_text(pieces).tool_calls) == calls
 
 
