@@ -5,9 +5,10 @@ Each raises `InputError`, whose message contains the name, the rule and the valu
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, TypeGuard
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeGuard
 
 import attrs
 
@@ -35,6 +36,62 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     if value not in choices:
         rule = f"one of {', '.join(choices)}"
         raise InputError(f"{name} must be {rule}, got {format_value(value)}")
+
+
+# RFC 9110, section 5.5: visible characters with spaces between them, and no line end; or nothing.
+_HEADER_VALUE: Final = re.compile(
+    r"[\x21-\x7e\x80-\xff](?:[\x20-\x7e\x80-\xff\t]*[\x21-\x7e\x80-\xff])?|", re.ASCII
+)
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~\-]+")
+_RESERVED_HEADERS: Final = frozenset({"content-length", "transfer-encoding", "host", "connection"})
+
+
+def is_header_value(value: object) -> bool:
+    """Whether *value* is a text that a header can carry."""
+    return isinstance(value, str) and _HEADER_VALUE.fullmatch(value) is not None
+
+
+def check_header(name: object, value: object) -> None:
+    """Check a header that the user adds.
+
+    Raises:
+        InputError: The name or the value is invalid, or the name is reserved.
+    """
+    if (
+        not isinstance(name, str)
+        or not _HEADER_NAME.fullmatch(name)
+        or name.lower() in _RESERVED_HEADERS
+    ):
+        raise InputError(
+            f"headers must not contain {format_value(name)}: it is invalid or reserved"
+        )
+    if not is_header_value(value):
+        # The value may be a secret, so the message does not show it.
+        raise InputError(
+            f"the value of the header {name} must be a string of one line without control"
+            " characters, in Latin-1"
+        )
+
+
+def headers(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """The validator of a mapping of headers, or of `None` if that is the default."""
+    if value is None and attribute.default is None:
+        return
+    if not isinstance(value, Mapping):
+        rule = "a mapping of names to values"
+        name = _qualified_name(instance, attribute)
+        raise InputError(f"{name} must be {rule}, got a value of type {type(value).__name__}")
+    for header, text in value.items():
+        check_header(header, text)
+
+
+def header_text(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """The validator of a text that is sent in a header, or of `None` if that is the default."""
+    is_text(instance, attribute, value)
+    if value is not None and not is_header_value(value):
+        rule = "one line of Latin-1 without control characters, and without spaces around it"
+        got = format_value(value) if attribute.repr else "another text"
+        raise InputError(f"{_qualified_name(instance, attribute)} must be {rule}, got {got}")
 
 
 def _qualified_name(instance: object, attribute: attrs.Attribute[Any]) -> str:

@@ -5,6 +5,7 @@ Nothing here reads the environment or opens a connection; `_wire` turns settings
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
@@ -17,6 +18,8 @@ from cfai._types.excerpts import format_value
 from cfai._validators import (
     at_least,
     factor,
+    header_text,
+    headers,
     instance_of,
     is_boolean,
     is_text,
@@ -208,7 +211,7 @@ class Gateway:
     """True to bypass the gateway's cache."""
     cache_ttl: int | None = field(default=None, kw_only=True, validator=at_least(0))
     """Seconds for which the gateway caches the answer."""
-    cache_key: str | None = field(default=None, kw_only=True, validator=is_text)
+    cache_key: str | None = field(default=None, kw_only=True, validator=header_text)
     """The key under which the gateway caches the answer."""
     collect_log: bool | None = field(default=None, kw_only=True, validator=is_boolean)
     """Whether the gateway logs the request."""
@@ -224,9 +227,9 @@ class Gateway:
         default=None, kw_only=True, validator=instance_of(Mapping, "a mapping")
     )
     """Stored with the log entry; at most 5 entries."""
-    event_id: str | None = field(default=None, kw_only=True, validator=is_text)
+    event_id: str | None = field(default=None, kw_only=True, validator=header_text)
     """An id for the event in the gateway's logs."""
-    byok_alias: str | None = field(default=None, kw_only=True, validator=is_text)
+    byok_alias: str | None = field(default=None, kw_only=True, validator=header_text)
     """The alias of the provider key that is stored in the gateway."""
     zdr: bool | None = field(default=None, kw_only=True, validator=is_boolean)
     """Whether to require zero data retention."""
@@ -241,13 +244,13 @@ class Gateway:
         default=None, kw_only=True, converter=_as_tuple, validator=_check_entries
     )
     """The providers that `cloudflare/auto` chooses from: `["openai", "workers-ai"]`."""
-    session_id: str | None = field(default=None, kw_only=True, validator=is_text)
+    session_id: str | None = field(default=None, kw_only=True, validator=header_text)
     """The conversation that a request belongs to: `cloudflare/auto` keeps its model for a turn."""
-    turn_id: str | None = field(default=None, kw_only=True, validator=is_text)
+    turn_id: str | None = field(default=None, kw_only=True, validator=header_text)
     """The turn that a request belongs to. Without it, `cloudflare/auto` determines the turn."""
     no_session_affinity: bool | None = field(default=None, kw_only=True, validator=is_boolean)
     """True to let `cloudflare/auto` choose a model for each request."""
-    authorization: str | None = field(default=None, kw_only=True, repr=False, validator=is_text)
+    authorization: str | None = field(default=None, kw_only=True, repr=False, validator=header_text)
     """The token of an authenticated gateway."""
 
     def __attrs_post_init__(self) -> None:
@@ -260,9 +263,17 @@ class Gateway:
         if self.backoff not in (None, "constant", "linear", "exponential"):
             kinds = "constant, linear or exponential"
             raise InputError(f"Gateway.backoff must be {kinds}, got {self.backoff!r}")
-        if self.metadata is not None and len(self.metadata) > 5:
-            count = len(self.metadata)
-            raise InputError(f"Gateway.metadata must have at most 5 entries, got {count}")
+        if self.metadata is not None:
+            _check_metadata(self.metadata)
+
+
+def _check_metadata(metadata: Mapping[str, Any]) -> None:
+    if len(metadata) > 5:
+        raise InputError(f"Gateway.metadata must have at most 5 entries, got {len(metadata)}")
+    try:
+        json.dumps(metadata, allow_nan=False)
+    except (TypeError, ValueError) as exc:
+        raise InputError(f"Gateway.metadata must be a JSON object: {exc}") from exc
 
 
 def as_gateway(gateway: Gateway | str | None) -> Gateway | None:
@@ -271,7 +282,6 @@ def as_gateway(gateway: Gateway | str | None) -> Gateway | None:
 
 
 _is_gateway: Final = instance_of(Gateway, "a Gateway or its id")
-_is_headers: Final = instance_of(Mapping, "a mapping of names to values")
 _is_timeouts: Final = instance_of(Timeouts, "Timeouts")
 _is_retries: Final = instance_of(Retries, "Retries")
 
@@ -308,6 +318,11 @@ def _check_route(_: object, __: object, route: object) -> None:
         )
 
 
+def _copy_mapping(value: Any) -> Any:
+    """A copy of a mapping, which later changes by the user don't affect."""
+    return dict(value) if isinstance(value, Mapping) else value
+
+
 @frozen(kw_only=True)
 class Options:
     """Settings for one call. Fields that are `None` keep the setting of the client."""
@@ -316,11 +331,13 @@ class Options:
     """Replaces the client's timeouts."""
     retries: Retries | None = field(default=None, validator=_is_retries)
     """Replaces the client's retries."""
-    headers: Mapping[str, str] | None = field(default=None, repr=False, validator=_is_headers)
+    headers: Mapping[str, str] | None = field(
+        default=None, repr=False, converter=_copy_mapping, validator=headers
+    )
     """Added to those of the client; a header that is in both is taken from here."""
     gateway: Gateway | None = field(default=None, converter=as_gateway, validator=_is_gateway)
     """Replaces the client's gateway."""
-    session_affinity: str | None = field(default=None, validator=is_text)
+    session_affinity: str | None = field(default=None, validator=header_text)
     """Calls with the same value reach the same machine, and can use its prefix cache.
     Sent as `x-session-affinity`. Source: Cloudflare docs, Workers AI, "Prompt caching"."""
     reject_if_busy: bool | None = field(default=None, validator=is_boolean)
@@ -334,8 +351,7 @@ class Options:
 
 
 def _copy_headers(headers: Any) -> Any:
-    """A copy of the headers, which later changes by the user don't affect."""
-    return dict(headers or {}) if isinstance(headers, Mapping | None) else headers
+    return {} if headers is None else _copy_mapping(headers)
 
 
 @frozen(kw_only=True)
@@ -349,7 +365,7 @@ class Settings:
     timeouts: Timeouts = field(default=DEFAULT_TIMEOUTS, validator=_is_timeouts)
     retries: Retries = field(default=DEFAULT_RETRIES, validator=_is_retries)
     headers: Mapping[str, str] = field(
-        factory=dict, repr=False, converter=_copy_headers, validator=_is_headers
+        factory=dict, repr=False, converter=_copy_headers, validator=headers
     )
     proxy: str | None = field(default=None, repr=False)
     max_answer_bytes: int = field(default=256 * 2**20, validator=at_least(1))

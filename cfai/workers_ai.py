@@ -14,6 +14,7 @@ from cfai._session.credentials import resolve_credentials, resolve_settings
 from cfai._session.limits import Concurrency
 from cfai._session.logs import configure_logging
 from cfai._session.session import Session, Spending, Spent
+from cfai._wire.requests import check_account_id
 from cfai.resources.fallback import ModelNames, read_models
 from cfai.resources.keywords import check_keywords
 from cfai.resources.queue import QueuedBatch, find_batch, submit_batch
@@ -169,7 +170,7 @@ class WorkersAI(Client):
         options = Options(timeouts=timeouts, retries=retries, headers=headers)
         changes: dict[str, Any] = {} if gateway is UNSET else {"gateway": gateway}
         if account_id is not None:
-            changes["account_id"] = account_id
+            changes["account_id"] = check_account_id(account_id)
         if api_token is not None:
             changes["credentials"] = resolve_credentials(api_token)
         settings = evolve(self._settings.for_call(options), **changes)

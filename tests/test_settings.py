@@ -233,7 +233,7 @@ def test_wrong_types_of_client_arguments_are_refused(name: str, value: Any, mess
 
 
 def test_an_account_of_a_wrong_type_is_refused_without_its_value() -> None:
-    with pytest.raises(ConfigError, match=r"account_id must be text, got a value of type int"):
+    with pytest.raises(InputError, match=r"account_id must be a string, got int"):
         settings(account_id=12345)
 
 

@@ -2,11 +2,16 @@
 
 import ipaddress
 import re
+from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from cfai.errors import ConfigError
 
-_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+_PRINTABLE: Final = re.compile(r"[\x21-\x7e]+")
+_HOST_AND_PORT: Final = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[^\[\]:]+))(?::[0-9]*)?")
+_LABEL: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_LONGEST_HOST: Final = 253
+"""Characters."""
 
 
 def is_loopback(host: str | None) -> bool:
@@ -68,12 +73,29 @@ def _split_address(name: str, url: str) -> SplitResult:
     """The parts of an http or https address. It may contain a password, so no message shows it."""
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        if usable and _PRINTABLE.fullmatch(url):
+        usable = parts.scheme in ("http", "https") and parts.port != 0
+        if usable and _PRINTABLE.fullmatch(url) and _is_host(parts.netloc.rpartition("@")[2]):
             return parts
     except (AttributeError, TypeError, ValueError):
         pass  # Not a string, or the port or the host is not valid.
     raise ConfigError(f"{name} must be an http:// or https:// address with a host")
+
+
+def _is_host(text: str) -> bool:
+    """Whether a text is a host name or an IP address, with or without a port."""
+    match = _HOST_AND_PORT.fullmatch(text)
+    if match is None:
+        return False
+    if match["ipv6"] is not None:
+        ipaddress.IPv6Address(match["ipv6"])
+        return True
+    host = match["host"].removesuffix(".")
+    labels = host.split(".")
+    if labels[-1].isdecimal():
+        # Resolvers read 127.1 and 2130706433 as addresses, which lists of allowed hosts miss.
+        ipaddress.IPv4Address(host)
+    # RFC 1035, section 2.3.4.
+    return len(host) <= _LONGEST_HOST and all(map(_LABEL.fullmatch, labels))
 
 
 def _environment_proxy(parts: SplitResult) -> tuple[str, str | None]:

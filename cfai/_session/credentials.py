@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from cfai._session.addresses import check_base_url, resolve_proxy
+from cfai._wire.requests import check_account_id
 from cfai.errors import ConfigError
 from cfai.settings import CLOUDFLARE, Credentials, Gateway, Settings
 
@@ -91,7 +92,7 @@ def resolve_settings(
     if gateway is None:
         gateway = value_or_environment(None, "CLOUDFLARE_GATEWAY_ID")
     return Settings(
-        account_id=account,
+        account_id=check_account_id(account),
         credentials=credentials,
         base_url=url,
         proxy=resolve_proxy(proxy, url if use_environment_proxy else None),

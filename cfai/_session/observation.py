@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from attrs import define, evolve, field
 
-from cfai._wire.requests import check_header
+from cfai._validators import check_header
 from cfai.errors import InputError
 from cfai.observers import Call, Ending, Observation, Observer, Outcome, operation_of
 from cfai.settings import Options, Retry, Settings

@@ -130,11 +130,6 @@ def account_path(settings: Settings, rest: str) -> str:
 
 # Headers
 
-# RFC 9110, section 5.5: visible characters with spaces between them, and no line end; or nothing.
-_HEADER_VALUE: Final = re.compile(r"[\x21-\xff](?:[\x20-\xff\t]*[\x21-\xff])?|", re.ASCII)
-_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~\-]+")
-_RESERVED_HEADERS: Final = frozenset({"content-length", "transfer-encoding", "host", "connection"})
-
 # Cloudflare docs, AI Gateway, "Request headers"; the next three: github.com/cloudflare/ai,
 # gateway-core/src/gateway-fetch.ts; payloads: changelog of 2026-03-17; the last: "Auto Router".
 _GATEWAY_HEADERS: Final = {
@@ -160,25 +155,6 @@ _GATEWAY_HEADERS: Final = {
 }
 
 _USER_AGENT: Final = f"cfai/{__version__}"
-
-
-def check_header(name: object, value: object) -> None:
-    """Check a header that the user adds.
-
-    Raises:
-        InputError: The name or the value is invalid, or the name is reserved.
-    """
-    if (
-        not isinstance(name, str)
-        or not _HEADER_NAME.fullmatch(name)
-        or name.lower() in _RESERVED_HEADERS
-    ):
-        raise InputError(
-            f"headers must not contain {format_value(name)}: it is invalid or reserved"
-        )
-    if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
-        # The value may be a secret, so the message does not show it.
-        raise InputError(f"the value of the header {name} must be a string of one line")
 
 
 def build_gateway_headers(gateway: Gateway) -> dict[str, str]:
@@ -222,13 +198,26 @@ def build_headers(
         if options.session_affinity is not None:
             added.append({"x-session-affinity": options.session_affinity})
         added.append(options.headers or {})
-    for layer in added:
-        for name, value in layer.items():
-            check_header(name, value)
     # If a name is in two layers, in any case, the last one counts.
     layers = (base, *added, body_headers)
     merged = {name.lower(): (name, value) for layer in layers for name, value in layer.items()}
     return dict(merged.values())
+
+
+def encode_query(query: Mapping[str, str], *, safe: str = "") -> str:
+    """The query of an address, in UTF-8; *safe* are characters that are not escaped.
+
+    Raises:
+        InputError: A value is not valid Unicode.
+    """
+    try:
+        return urlencode(query, safe=safe)
+    except UnicodeEncodeError:
+        for name, value in query.items():
+            if value != value.encode(errors="ignore").decode():
+                problem = f"{name} must be valid Unicode"
+                raise InputError(f"{problem}, got {format_value(value)}") from None
+        raise
 
 
 # Requests to an account
@@ -262,7 +251,7 @@ def build_get_request(
     settings: Settings, options: Options | None, path: str, query: Mapping[str, str]
 ) -> Request:
     """`GET /accounts/{account_id}/ai/…`, with *query* if it is not empty."""
-    path = account_path(settings, f"{path}?{urlencode(query)}" if query else path)
+    path = account_path(settings, f"{path}?{encode_query(query)}" if query else path)
     return Request("GET", path, build_headers(settings, options, {}))
 
 
@@ -310,7 +299,7 @@ def build_run_request(
         body_headers |= _STREAM_HEADERS
     if not isinstance(body.content, bytes):
         body_headers["Content-Length"] = str(len(body.content))
-    path = f"{path}?{urlencode(query)}" if query else path
+    path = f"{path}?{encode_query(query)}" if query else path
     headers = build_headers(settings, options, body_headers)
     return Request("POST", path, headers, body.content, model=model, costs=True)
 

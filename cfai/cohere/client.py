@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlsplit
 
 import attrs
 from attrs import evolve, frozen
@@ -28,7 +28,7 @@ from cfai._types.json import read_as
 from cfai._wire.bodies import encode_json
 from cfai._wire.errors import read_document
 from cfai._wire.pagination import ListPage, PageFacts, TokenCursor, build_page
-from cfai._wire.requests import Request, build_headers
+from cfai._wire.requests import Request, build_headers, encode_query
 from cfai._wire.responses import Response
 from cfai.cohere.models import BaseType, Event, FinetunedModel, Settings, TrainingStepMetrics
 from cfai.errors import ConfigError, DecodeError, InputError, StatusError
@@ -104,7 +104,7 @@ class CohereAccount(Account):
     ) -> Request:
         """The request for one page of a list."""
         # Commas are documented unescaped, which RFC 3986, section 3.4, allows.
-        text = urlencode(query, safe=",")
+        text = encode_query(query, safe=",")
         return Request("GET", f"{path}?{text}" if text else path, _headers(settings, options))
 
 

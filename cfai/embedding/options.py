@@ -1,8 +1,8 @@
 """Options of an embedding job, checked before anything is read or sent."""
 
+import os
 from collections.abc import Callable
 from inspect import iscoroutinefunction
-from os import PathLike
 from pathlib import Path
 from typing import Any, Final, Literal, TypedDict, get_args
 
@@ -63,7 +63,7 @@ class BatchOptions(TypedDict, total=False):
     """See `truncate_inputs` of `TextEmbeddings`."""
     dedupe: bool
     """Send equal texts once. All vectors then stay in memory until the job ends."""
-    checkpoint: str | PathLike[str] | None
+    checkpoint: str | os.PathLike[str] | None
     """A file for finished texts. A job with an existing file resumes, and embeds only the texts
     that are not in it. A killed process can lose the batches in flight, and batches that were
     answered but not written yet; never one that the job has returned."""
@@ -104,9 +104,17 @@ def _check_progress(_: object, __: "Attribute[Any]", value: object) -> None:
 def _check_path(value: object) -> Path | None:
     if value is None:
         return None
-    if not isinstance(value, str | PathLike) or not str(value):
+    if not isinstance(value, str | os.PathLike) or not str(value):
         raise InputError(f"checkpoint must be the path of a file, got {format_value(value)}")
-    return Path(value)
+    path = Path(value)
+    try:
+        is_possible = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        is_possible = False
+    if not is_possible:
+        problem = "checkpoint must be a path that a file can have"
+        raise InputError(f"{problem}, got {format_value(value)}")
+    return path
 
 
 # The names are those of the arguments of `embed_many`, without the class.

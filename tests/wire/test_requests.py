@@ -199,8 +199,8 @@ def test_a_gateway_is_configured_by_headers() -> None:
 
 @pytest.mark.parametrize("value", [object(), b"a", float("nan"), float("inf")])
 def test_metadata_that_is_not_json_is_refused(value: Any) -> None:
-    with pytest.raises(InputError, match="JSON value"):
-        build_run(gateway=Gateway("g", metadata={"a": value}))
+    with pytest.raises(InputError, match="JSON object"):
+        Gateway("g", metadata={"a": value})
 
 
 # Options
