@@ -48,6 +48,19 @@ def peers(session: nox.Session) -> None:
     session.run("pytest", *(f"tests/bench/test_{name}.py" for name in names))
 
 
+@nox.session(default=False)
+def clients(session: nox.Session) -> None:
+    """Run clients of other makers against the local server; those in JavaScript if there is npm."""
+    session.install("-e", ".[local]", "-r", "tests/local/clients/python.txt", *group("tests"))
+    if shutil.which("npm"):
+        project = session.create_tmp()
+        packages = Path("tests/local/clients/node.txt").read_text().split()
+        session.run("npm", "install", "--silent", "--prefix", project, *packages, external=True)
+        session.env["CFAI_NODE_PROJECT"] = project
+    # Some leave connections open.
+    session.run("pytest", "tests/local/clients", "-W", "default", *session.posargs)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check the style of the code."""

@@ -4,6 +4,7 @@ Codes 90001 to 90003 exist only in this server: the service's codes for them are
 Sources: developers.cloudflare.com/workers-ai/platform/errors; bodies recorded from the service.
 """
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 from uuid import uuid4
@@ -38,6 +39,21 @@ class ApiError(Exception):
             return envelope(None, errors=[{"code": self.code, "message": self.message}])
         message = f"{self.prefix}{self.message} ({uuid4()})"
         return envelope({}, errors=[{"message": message, "code": self.code}])
+
+
+def with_openai_error(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the error in OpenAI's form, of which its clients show the message.
+
+    Whether the service does this is not known.
+    """
+    message, code = body["errors"][0]["message"], body["errors"][0]["code"]
+    error = {
+        "message": message,
+        "type": "invalid_request_error",
+        "param": None,
+        "code": str(code),
+    }
+    return {**body, "error": error}
 
 
 def envelope(result: Any, *, errors: list[dict[str, Any]] | None = None) -> dict[str, Any]:

@@ -97,6 +97,11 @@ def find_route(
     raise errors.path_not_found(path)
 
 
+def is_openai_path(path: str) -> bool:
+    """Return whether a path belongs to OpenAI's protocols."""
+    return any(part in path for part in ("/ai/v1/", "/workers-ai/v1/", "/compat/"))
+
+
 def _split_path(path: str) -> tuple[str, str]:
     """Return the account in a path, and what follows `/ai/`, both without a final slash."""
     for form in _PATHS:

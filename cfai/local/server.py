@@ -27,7 +27,7 @@ from cfai.local.finetunes import FinetuneRegistry
 from cfai.local.handlers import ModelRunner
 from cfai.local.markdown import DocumentConverter
 from cfai.local.queue import BatchRunner
-from cfai.local.routes import Routes, build_routes, find_route
+from cfai.local.routes import Routes, build_routes, find_route, is_openai_path
 from cfai.local.store import Store
 from cfai.local.workers import WorkerPool
 
@@ -210,7 +210,10 @@ class Server:
             return response
         except ApiError as error:
             recorder.status = error.status
-            return json_response(error.status, error.body())
+            body = error.body()
+            if is_openai_path(http_request.path):
+                body = errors.with_openai_error(body)
+            return json_response(error.status, body)
         except ConnectionError:
             raise
         except Exception as exc:

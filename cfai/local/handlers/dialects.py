@@ -103,7 +103,8 @@ class ChatDialect:
 
     def build_last_chunks(self, end: GenerationEnd) -> Iterator[Document]:
         """Yield a chunk with the end, and one with the usage."""
-        yield self._chunk({}, end.reason)
+        # As vLLM does, which the service uses: some clients need a content in each chunk.
+        yield self._chunk({"content": ""}, end.reason)
         if self.includes_usage:
             usage = build_usage(end)
             yield {**self._head("chat.completion.chunk"), "choices": [], "usage": usage}

@@ -68,7 +68,7 @@ async def test_a_streamed_chat_completion_has_the_form_of_openai(
     assert not any("usage" in document for document in documents)
     deltas = [document["choices"][0]["delta"] for document in documents]
     assert deltas[0] == {"role": "assistant", "content": ""}
-    assert deltas[-1] == {}
+    assert deltas[-1] == {"content": ""}
     assert all(set(delta) == {"content"} for delta in deltas[1:-1])
     reasons = [document["choices"][0]["finish_reason"] for document in documents]
     assert reasons[-1] in ("stop", "length")
@@ -124,6 +124,20 @@ async def test_fields_of_chat_completions_are_never_ignored(
     status, code, message = (await v1(local, "chat/completions", body)).error
     assert (status, code) == (400, 5006)
     assert name in message
+
+
+async def test_errors_also_have_the_form_of_openai(local: Local) -> None:
+    """Its clients show only the message in `error`."""
+    reply = await v1(local, "chat/completions", {"model": "@cf/no/model", "messages": HI})
+    assert reply.error[:2] == (400, 5007)
+    assert reply.json["error"] == {
+        "message": reply.error[2],
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "5007",
+    }
+    native = await local.post("@cf/no/model", {"prompt": "Hi"})
+    assert "error" not in native.json
 
 
 async def test_fields_that_do_not_concern_the_text_are_accepted(local: Local) -> None:

@@ -1,0 +1,50 @@
+// Calls of JavaScript clients, one per line of the output: its name, and what it returned.
+const { API, ACCOUNT, TOKEN, LLAMA, BGE } = process.env;
+const messages = [{ role: "user", content: "Say hello." }];
+
+const print = (name, value) => console.log(JSON.stringify([name, value]));
+
+async function openai() {
+  const { default: OpenAI } = await import("openai");
+  const client = new OpenAI({ baseURL: `${API}/accounts/${ACCOUNT}/ai/v1`, apiKey: TOKEN, maxRetries: 0 });
+  const body = { model: LLAMA, messages, max_tokens: 8, seed: 1 };
+  const whole = await client.chat.completions.create(body);
+  print("openai chat", whole.choices[0].message.content);
+  let streamed = "";
+  for await (const chunk of await client.chat.completions.create({ ...body, stream: true })) {
+    streamed += chunk.choices[0]?.delta?.content ?? "";
+  }
+  print("openai stream", streamed);
+  const { data } = await client.embeddings.create({ model: BGE, input: ["one", "two"] });
+  print("openai embeddings", data.map((row) => row.embedding.length));
+}
+
+async function cloudflare() {
+  const { default: Cloudflare } = await import("cloudflare");
+  const client = new Cloudflare({ baseURL: API, apiToken: TOKEN, maxRetries: 0 });
+  const path = (model) => `/accounts/${ACCOUNT}/ai/run/${model}`;
+  const chat = await client.post(path(LLAMA), { body: { messages, max_tokens: 8 } });
+  print("cloudflare chat", chat.result.response);
+  const vectors = await client.post(path(BGE), { body: { text: ["one", "two"] } });
+  print("cloudflare embeddings", vectors.result.shape);
+}
+
+async function workersAiProvider() {
+  const { createWorkersAI } = await import("workers-ai-provider");
+  const { embedMany, generateText, streamText } = await import("ai");
+  // The package has no setting for the address.
+  const send = globalThis.fetch;
+  globalThis.fetch = (url, options) =>
+    send(String(url).replace("https://api.cloudflare.com/client/v4", API), options);
+  const provider = createWorkersAI({ accountId: ACCOUNT, apiKey: TOKEN });
+  const options = { model: provider(LLAMA), prompt: "Say hello.", maxOutputTokens: 8, maxRetries: 0 };
+  print("provider text", (await generateText(options)).text);
+  let streamed = "";
+  for await (const piece of streamText(options).textStream) streamed += piece;
+  print("provider stream", streamed);
+  const model = provider.textEmbedding(BGE);
+  const { embeddings } = await embedMany({ model, values: ["one", "two"], maxRetries: 0 });
+  print("provider embeddings", embeddings.map((vector) => vector.length));
+}
+
+await { openai, cloudflare, workersAiProvider }[process.argv[2]]();
