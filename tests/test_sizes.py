@@ -17,8 +17,12 @@ LONG_MODULES = {"cfai.workers_ai": 800}
 FUNCTION_LINES = 40
 PARAMETERS = 8
 
-MANY_PARAMETERS = {"cfai.workers_ai.WorkersAI.__init__", "cfai.cohere.client.Cohere.__init__"}
-"""Constructors whose parameters are the settings."""
+MANY_PARAMETERS = {
+    "cfai.cli.chat.chat",
+    "cfai.cohere.client.Cohere.__init__",
+    "cfai.workers_ai.WorkersAI.__init__",
+}
+"""Constructors whose parameters are the settings, and commands whose parameters are the options."""
 
 VAGUE_MODULE_NAMES = {"utils", "util", "helpers", "common", "base", "manager", "misc"}
 

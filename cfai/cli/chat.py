@@ -41,7 +41,7 @@ def _check_options(**options: Any) -> dict[str, Any]:
     return chosen
 
 
-def chat(
+def chat(  # noqa: PLR0913  # every option of the command
     prompt: Annotated[
         str | None, typer.Argument(help="The message; if omitted, see above.")
     ] = None,
@@ -59,6 +59,10 @@ def chat(
     seed: Annotated[
         int | None, _bounded_option("seed", "The same seed gives the same answer")
     ] = None,
+    thinking: Annotated[
+        bool | None,
+        typer.Option("--thinking/--no-thinking", help="Turn the model's reasoning on or off."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one line of JSON per token and for the answer.")
     ] = False,
@@ -69,7 +73,9 @@ def chat(
     Without PROMPT, standard input is the prompt. At a terminal, it starts a conversation: Ctrl-C
     stops an answer, Ctrl-D or /exit ends the conversation.
     """
-    options = _check_options(max_tokens=max_tokens, temperature=temperature, seed=seed)
+    options = _check_options(
+        max_tokens=max_tokens, temperature=temperature, seed=seed, thinking=thinking
+    )
     is_conversation = prompt is None and files.stdin_is_terminal()
     message = "" if is_conversation else _read_prompt(prompt)
     if local:
@@ -186,8 +192,13 @@ class ChatSession:
                     console.write_text("\n")
         if self._as_json:
             console.write_text(console.to_json_line({"answer": answer.to_dict()}))
+        elif answer.hint and answer.finish_reason == "length":
+            console.print_notice(
+                "(the reasoning used up all tokens; raise them with --max-tokens, or turn it off"
+                " with --no-thinking)"
+            )
         elif answer.hint:
-            console.print_notice("(the reasoning used up all tokens; raise them with --max-tokens)")
+            console.print_notice(f"({answer.hint})")
         elif answer.finish_reason == "length":
             console.print_notice("(cut at the maximum length; raise it with --max-tokens)")
 

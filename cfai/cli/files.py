@@ -13,7 +13,6 @@ from typing import Any, Final
 from attrs import frozen
 
 from cfai._types.excerpts import format_value
-from cfai._types.json import loads_strictly
 from cfai.errors import InputError, MissingExtra
 
 # Any input
@@ -173,6 +172,8 @@ def _read_txt(path: Path, _: Columns) -> Iterator[Entry]:
 
 
 def _read_jsonl(path: Path, columns: Columns) -> Iterator[Entry]:
+    from cfai._types.json import loads_strictly
+
     for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue

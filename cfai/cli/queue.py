@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfai._types.json import loads_strictly
 from cfai.cli import clients, console, files
 from cfai.cli.console import Output, Target, write_text
 from cfai.errors import InputError
@@ -42,6 +41,8 @@ def submit(
 
 
 def _parse_tasks(text: str) -> Iterator[Mapping[str, Any]]:
+    from cfai._types.json import loads_strictly
+
     # Not `splitlines`: JSON strings may contain other line breaks of Unicode.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():

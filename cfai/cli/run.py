@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from cfai._types.json import loads_strictly
 from cfai.cli import clients, files
 from cfai.cli.console import Output, Target
 from cfai.errors import BadRequest, InputError
@@ -186,6 +185,8 @@ def _task_from_fields(
 
 def _parse_json_object(data: str | bytes) -> dict[str, Any] | None:
     """Decode a JSON object; `None` if the input starts like something else."""
+    from cfai._types.json import loads_strictly
+
     start = data[:64].lstrip()
     if start[:1] not in ("{", b"{"):
         return None

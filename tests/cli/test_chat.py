@@ -47,6 +47,20 @@ async def test_options_are_sent(cfai: Cfai, fake: FakeWorkersAI) -> None:
     }
 
 
+@pytest.mark.parametrize(("option", "thinks"), [("--no-thinking", False), ("--thinking", True)])
+async def test_thinking_is_turned_on_or_off(
+    cfai: Cfai, fake: FakeWorkersAI, option: str, thinks: bool
+) -> None:
+    """In the way of the model. A model without a known way is a usage error."""
+    fake.streams("x")
+    await cfai.run("chat", "Why?", "-m", "@cf/google/gemma-4-26b-a4b-it", option)
+    assert fake.requests[0].json()["chat_template_kwargs"] == {"enable_thinking": thinks}
+    done = await cfai.run("chat", "Why?", option)
+    assert done.code == 2
+    assert "thinking must not be set for" in done.err
+    assert len(fake.requests) == 1
+
+
 @pytest.mark.parametrize("arguments", [("chat",), ("chat", "-")])
 async def test_a_prompt_can_be_piped_in(
     cfai: Cfai, fake: FakeWorkersAI, arguments: tuple[str, ...]
@@ -281,3 +295,30 @@ async def test_terminals_get_no_control_characters(cfai: Cfai, fake: FakeWorkers
     async with cfai.at_a_terminal("chat", "hi") as terminal:
         assert await terminal.ended() == 0
         assert "a]0;titleb\tc\r\nd" in terminal.screen
+
+
+@needs_terminals
+@pytest.mark.parametrize(
+    ("events", "notice"),
+    [
+        (
+            [{"choices": [{"delta": {"reasoning": "Let"}, "finish_reason": "length"}]}],
+            "or turn it off with --no-thinking",
+        ),
+        (
+            [{"response": "", "usage": {"prompt_tokens": 9, "completion_tokens": 40}}],
+            "the model generated 40 tokens, but sent no text",
+        ),
+        (
+            [{"choices": [{"delta": {"content": "So"}, "finish_reason": "length"}]}],
+            "cut at the maximum length",
+        ),
+    ],
+)
+async def test_a_missing_text_is_explained(
+    cfai: Cfai, fake: FakeWorkersAI, events: list[Any], notice: str
+) -> None:
+    fake.streams(*events)
+    async with cfai.at_a_terminal("chat", "Why?") as terminal:
+        await terminal.shows(notice)
+        assert await terminal.ended() == 0
