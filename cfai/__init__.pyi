@@ -41,6 +41,7 @@ from cfai.errors import (
 )
 from cfai.media import Base64, MediaForm
 from cfai.meta import Meta
+from cfai.objects import ObjectStream
 from cfai.resources.finetunes import Finetune, FinetuneAsset, Finetunes
 from cfai.resources.markdown import Markdown, MarkdownFormat
 from cfai.resources.models import Author, Model, Models, ModelSchema, ModelTask, Price
@@ -226,6 +227,7 @@ __all__ = [
     "NoulDecision",
     "NumberField",
     "ObjectDetection",
+    "ObjectStream",
     "Options",
     "Pager",
     "ParseError",

@@ -1,7 +1,8 @@
 """Structured output: the JSON schema of a type, and a model's text as a value of that type.
 
-`WorkersAI.parse` does both in one call. The separate functions are for callers who also need the
-answer itself, with its usage and metadata.
+`WorkersAI.parse` does both in one call, and `WorkersAI.parse_stream` shows the value as it is
+written. The separate functions are for callers who also need the answer itself, with its usage and
+metadata.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import json
 from collections import deque
 from collections.abc import Awaitable, Iterator
 from contextlib import suppress
-from typing import Any, Literal, Protocol, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar, get_args, overload
 
 import attrs
+from attrs import define, field
 
 from cfai._types.excerpts import format_value
 from cfai._types.extract import (
@@ -24,16 +26,22 @@ from cfai._types.extract import (
     strip_fence,
     strip_reasoning,
 )
+from cfai._types.partial import NOTHING, PartialJson
 from cfai._types.read import TypeMismatch, read_value
 from cfai._types.schema import json_schema
 from cfai.conversation import Conversation
 from cfai.errors import InputError, ParseError
-from cfai.resources.fallback import ModelNames, move_to_front
+from cfai.profiles import profile
+from cfai.resources.fallback import ModelNames, move_to_front, read_models
 from cfai.resources.runs import RunInput
 from cfai.settings import Options
-from cfai.tasks import Prompt, Text, TextGeneration
+from cfai.tasks import Message, Prompt, Text, TextGeneration, system
 
-__all__ = ["read", "schema"]
+if TYPE_CHECKING:
+    from cfai.meta import Meta
+    from cfai.streaming.stream import TokenStream
+
+__all__ = ["ObjectStream", "read", "schema"]
 
 T = TypeVar("T")
 
@@ -201,10 +209,7 @@ async def parse(
     options: Options | None,
 ) -> Any:
     """Run *model* for a value of *into*; if the answer has none and *repair* is 1, run it again."""
-    if not isinstance(task, Prompt | TextGeneration):
-        raise InputError(f"task must be a Prompt or a TextGeneration, got {type(task).__name__}")
-    if task.response_format is not None:
-        raise InputError("the task must not have a response_format: parse builds it from the type")
+    task = _check_task(task)
     if repair not in (0, 1) or isinstance(repair, bool):
         raise InputError(f"repair must be 0 or 1, got {format_value(repair)}")
     task = task.replace(response_format=schema(into), stream=None)
@@ -217,6 +222,14 @@ async def parse(
         task = _repair_task(task, answer.text, problem)
         model = move_to_front(model, answer.meta.model)
     return read(await client.run(model, task, stream=False, options=options), into)
+
+
+def _check_task(task: RunInput) -> TextTask:
+    if not isinstance(task, Prompt | TextGeneration):
+        raise InputError(f"task must be a Prompt or a TextGeneration, got {type(task).__name__}")
+    if task.response_format is not None:
+        raise InputError("the task must not have a response_format: parse builds it from the type")
+    return task
 
 
 def _repair_task(task: TextTask, text: str, problem: TypeMismatch) -> TextTask:
@@ -236,3 +249,124 @@ def _repair_task(task: TextTask, text: str, problem: TypeMismatch) -> TextTask:
     prompt_class: Any = Prompt
     shared = [field.name for field in attrs.fields(prompt_class) if field.name != "prompt"]
     return TextGeneration(messages, **{name: getattr(task, name) for name in shared})
+
+
+# Streams
+
+
+def build_stream_task(model: ModelNames, task: RunInput, into: Any) -> TextTask:
+    """The task of a stream that writes a value of *into*.
+
+    JSON mode does not stream, so the models of Workers AI get the schema as an instruction. Source:
+    Cloudflare docs, Workers AI, "JSON Mode"; code 5023.
+    """
+    task, form = _check_task(task).replace(stream=None), schema(into)
+    if all(profile(name).route != "run" for name in read_models(model)):
+        return task.replace(response_format=form)
+    instruction = f"Answer with nothing but JSON that fits this schema: {json.dumps(form)}"
+    if isinstance(task, Prompt):
+        return task.replace(prompt=f"{task.prompt}\n\n{instruction}")
+    first, *others = map(Message.of, task.messages)
+    if first.role == "system" and isinstance(first.content, str):
+        first = attrs.evolve(first, content=f"{first.content}\n\n{instruction}")
+        return task.replace(messages=(first, *others))
+    return task.replace(messages=(system(instruction), first, *others))
+
+
+@define(eq=False, repr=False)
+class ObjectStream(Generic[T]):
+    """A value as a model writes it: an async iterator of what is there so far.
+
+    Each item but the last is one and the same dict, which grows (a list, if the type is a list):
+    copy it to keep a state of it. It is not checked: keys may be missing, and strings may be cut.
+    The last item is the complete value, read and checked as by `parse`.
+
+    The request is sent when the stream is entered or iterated. It has one reader, once. Leaving the
+    `async with`, breaking out, cancelling or dropping it closes the connection at once.
+
+    Raises:
+        ParseError: The complete answer is no such value.
+        CfaiError: As a `TokenStream`.
+    """
+
+    _tokens: TokenStream
+    _into: Any
+    _is_wrapped: bool = field(init=False)
+    """Whether the type is no object, and stands in one."""
+    _json: PartialJson = field(init=False)
+    value: T | None = field(default=None, init=False)
+    """The complete value, after it was checked."""
+    _is_complete: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._is_wrapped = json_schema(self._into).get("type") != "object"
+        # Some models leave out the object around a list.
+        self._json = PartialJson("{[" if self._is_wrapped else "{")
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> dict[str, Any] | list[Any] | T:
+        if self._is_complete:
+            raise StopAsyncIteration
+        async for token in self._tokens:
+            if token.text and self._json.feed(token.text):
+                partial = self._json.value
+                if self._is_wrapped and isinstance(partial, dict):
+                    partial = partial.get(_KEY, NOTHING)
+                if isinstance(partial, dict | list):
+                    return partial
+        if self._tokens.cancelled:
+            raise StopAsyncIteration
+        self._is_complete = True
+        value: T = read(self._tokens.answer, self._into)
+        self.value = value
+        return value
+
+    if not TYPE_CHECKING:  # Type checkers report an `await` by themselves.
+
+        def __await__(self):
+            message = "a stream can't be awaited: iterate it (`async for partial in stream`)"
+            raise TypeError(f"{message}, or read it to its end (`await stream.collect()`)")
+
+    async def collect(self) -> T:
+        """Read to the end, and return the complete value.
+
+        Raises:
+            InputError: The stream was cancelled.
+        """
+        async for _ in self:
+            pass
+        if not self._is_complete:
+            raise InputError("the stream was cancelled before its end")
+        return self.value  # type: ignore[return-value]  # it was set, perhaps to None
+
+    @property
+    def answer(self) -> Text:
+        """The answer so far, with its text and usage."""
+        return self._tokens.answer
+
+    @property
+    def meta(self) -> Meta:
+        """The facts of the exchange, once the response began."""
+        return self._tokens.meta
+
+    async def __aenter__(self) -> Self:
+        await self._tokens.open()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection at once, unless the stream ended. Closing twice is fine."""
+        await self._tokens.aclose()
+
+    close = aclose
+
+    def cancel(self) -> None:
+        """End the iteration without an error and without a value, from any task."""
+        self._tokens.cancel()
+
+    def __repr__(self) -> str:
+        return f"<ObjectStream of {_type_name(self._into)}>"

@@ -19,6 +19,7 @@ from cfai.resources.fallback import ModelNames, read_models
 from cfai.resources.keywords import check_keywords
 from cfai.resources.queue import QueuedBatch, find_batch, submit_batch
 from cfai.resources.runs import (
+    ChatInput,
     EmbeddingRuns,
     RunInput,
     Runs,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from cfai._wire.multipart import FileSource
     from cfai.embedding import BatchOptions, EmbeddedBatch, EmbeddingJob, EmbedFailure, JobOptions
     from cfai.embedding.source import Texts
+    from cfai.objects import ObjectStream
     from cfai.observers import Observer
     from cfai.resources.finetunes import Finetunes
     from cfai.resources.markdown import Markdown, MarkdownFormat, ToConvert
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from cfai.settings import Gateway, Polling, Retries, Timeouts, Unset
     from cfai.streaming.audio import AudioStream
     from cfai.streaming.stream import TokenStream
-    from cfai.tasks import Audio, Pooling, Prompt, Text
+    from cfai.tasks import Audio, Pooling, Text
     from cfai.tasks.attachments import Attachment
     from cfai.tasks.classes import Decided, Extracted
     from cfai.tools import AnyTool, ToolRun
@@ -376,7 +378,7 @@ class WorkersAI(Client):
     async def parse(
         self,
         model: ModelNames,
-        task: Prompt | TextGeneration | TextInput,
+        task: ChatInput,
         *,
         into: type[T],
         repair: Literal[0, 1] = 0,
@@ -386,7 +388,7 @@ class WorkersAI(Client):
     async def parse(
         self,
         model: ModelNames,
-        task: Prompt | TextGeneration | TextInput,
+        task: ChatInput,
         *,
         into: Any,
         repair: Literal[0, 1] = 0,
@@ -408,8 +410,8 @@ class WorkersAI(Client):
             model: The name of a model that has JSON mode, or a list of names as for `run`.
             task: The input. A string is short for a `Prompt`, a list of messages for a
                 `TextGeneration`.
-            into: An attrs class, a dataclass, a TypedDict or a named tuple; or strings, numbers,
-                dates, choices, lists, dictionaries and unions of them.
+            into: An attrs class, a dataclass, a TypedDict, a named tuple or a pydantic model; or
+                strings, numbers, dates, choices, lists, dictionaries and unions of them.
             repair: 1 to send a wrong answer back to the model once, with what is wrong with it.
                 That is a second run.
             options: Options for this call only.
@@ -426,6 +428,48 @@ class WorkersAI(Client):
         check_keywords("parse", unknown)
         task = read_task(model, task)
         return await objects.parse(self, model, task, into=into, repair=repair, options=options)
+
+    @overload
+    def parse_stream(
+        self, model: ModelNames, task: ChatInput, *, into: type[T], options: Options | None = None
+    ) -> ObjectStream[T]: ...
+    @overload
+    def parse_stream(
+        self, model: ModelNames, task: ChatInput, *, into: Any, options: Options | None = None
+    ) -> ObjectStream[Any]: ...
+    def parse_stream(
+        self,
+        model: ModelNames,
+        task: RunInput | TextInput,
+        *,
+        into: Any,
+        options: Options | None = None,
+        **unknown: Never,
+    ) -> ObjectStream[Any]:
+        """Run *model* on *task* and show its answer as it becomes a value of type *into*.
+
+        Nothing is sent until the stream is entered or iterated.
+
+        ```python
+        async for city in ai.parse_stream(model, "Describe Lima.", into=City):
+            print(city)  # a dict of what is there so far, and at last a City
+        ```
+
+        Args:
+            model: The model's name, or a list of names as for `stream`. JSON mode does not stream:
+                the schema is a part of the instructions instead, which any model can follow.
+            task: As for `parse`.
+            into: As for `parse`.
+            options: Options for this call only.
+
+        Raises:
+            InputError: *into* has no JSON form. The stream raises its own errors.
+        """
+        from cfai import objects
+
+        check_keywords("parse_stream", unknown)
+        task = objects.build_stream_task(model, read_task(model, task), into)
+        return objects.ObjectStream(self.stream(model, task, options=options), into)
 
     # Decisions and extraction
 
@@ -616,13 +660,7 @@ class WorkersAI(Client):
         if unknown := job.keys() - JobOptions.__annotations__.keys():
             check_keywords("embed_many", unknown)
         plan = Plan(model, **job)
-        # The job waits for a busy model by itself.
-        retries = evolve(self._settings.for_call(options).retries, max_busy=0)
-        account = evolve(self._account, settings=evolve(self._settings, retries=retries))
-        options = None if options is None else evolve(options, retries=None)
-        runs = EmbeddingRuns(
-            Runs(account, self._runs.observers), model, options, plan.pooling, plan.truncate
-        )
+        runs = EmbeddingRuns.of_job(self._runs, model, options, plan.pooling, plan.truncate)
         return EmbeddingJob(
             runs, self._session.connections.throttles, texts, plan, endpoint=self._settings.base_url
         )

@@ -165,6 +165,9 @@ SCRIPTS: dict[str, Callable[[Any], object]] = {
         .answers({"response": {"value": [{"explanation": "Boil it.", "minutes": 5}]}})
         .answers({"response": {"value": 4}})
     ),
+    "streamed plan": lambda fake: fake.streams(
+        '{"steps": [{"explanation": "Boil it.",', ' "minutes": 5}],', ' "result": "Tea"}'
+    ),
     "transcript": lambda fake: fake.answers(
         {"text": "Hello there", "words": [{"word": "Hello", "start": 0, "end": 0.4}]}
     ),

@@ -1,5 +1,7 @@
 """Structured output: schemas, the forms of answers that are read, and errors."""
 
+import asyncio
+import copy
 import json
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,10 +21,12 @@ from cfai import (
     InputError,
     ParseError,
     Prompt,
+    StreamInterrupted,
     Text,
     TextGeneration,
     WorkersAI,
     objects,
+    system,
     user,
 )
 from cfai.local import Server
@@ -308,6 +312,167 @@ async def test_the_model_is_told_what_pydantic_says(fake: FakeWorkersAI) -> None
     assert step == Step(explanation="x", minutes=1)
     complaint = fake.requests[1].json()["messages"][-1]["content"]
     assert "Step.minutes must be greater than or equal to 1, got 0" in complaint
+
+
+# Streams
+
+PLAN = [
+    "Sure: ```json\n{",
+    '"explanation": "Boil',
+    ' it.", "min',
+    'utes": 5',
+    "}\n``` Done.",
+]
+
+
+async def test_an_object_is_shown_as_it_is_written(fake: FakeWorkersAI) -> None:
+    """Each item is what is there so far, and the last one is the checked value."""
+    fake.streams(*PLAN)
+    stream = fake.client().parse_stream(MODEL, "How do I make tea?", into=Step)
+    assert not stream.value
+    seen = [copy.copy(partial) async for partial in stream]
+    assert seen == [
+        {},
+        {"explanation": "Boil"},
+        {"explanation": "Boil it."},
+        {"explanation": "Boil it.", "minutes": 5},
+        Step(explanation="Boil it.", minutes=5),
+    ]
+    assert stream.value == seen[-1]
+    assert stream.answer.text == "".join(PLAN)
+    assert stream.meta.status == 200
+    assert [partial async for partial in stream] == []
+    assert await stream.collect() == seen[-1]
+
+
+async def test_a_partial_object_grows_in_place(fake: FakeWorkersAI) -> None:
+    """So a long answer costs no copies."""
+    fake.streams(*PLAN)
+    async with fake.client().parse_stream(MODEL, "x", into=Step) as stream:
+        *partials, value = [partial async for partial in stream]
+    assert all(partial is partials[0] for partial in partials)
+    assert partials[0] == {"explanation": "Boil it.", "minutes": 5}
+    assert value is stream.value
+
+
+@pytest.mark.parametrize(
+    ("into", "pieces", "items"),
+    [
+        (list[Step], ['{"value": [{"expl', 'anation": "x", "minutes": 1}', "]}"], 3),
+        # Without the object around it.
+        (list[Step], ['[{"expl', 'anation": "x", "minutes": 1}', "]"], 3),
+        (dict[str, int], ['{"a": 1', ', "b": 2', "}"], 4),
+        # No object and no list: only the value itself is shown.
+        (int, ['{"value": 1', "2}"], 1),
+        (str, ['{"value": "a', 'b"}'], 1),
+        (Literal["a", "b"], ['{"value": "b"}'], 1),
+        (Recipe, [PIE_JSON], 2),
+        (Row, ['{"minutes": 5', "}"], 3),
+        (Recipe | None, ['{"value": null}'], 1),
+    ],
+)
+async def test_every_type_can_be_streamed(
+    fake: FakeWorkersAI, into: Any, pieces: list[str], items: int
+) -> None:
+    fake.streams(*pieces).answers({"response": "".join(pieces)})
+    client = fake.client()
+    seen = [partial async for partial in client.parse_stream(MODEL, "x", into=into)]
+    assert len(seen) == items
+    assert seen[-1] == await client.parse(MODEL, "x", into=into)
+
+
+async def test_the_schema_is_an_instruction(fake: FakeWorkersAI) -> None:
+    """JSON mode does not stream (code 5023)."""
+    rule = f"Answer with nothing but JSON that fits this schema: {json.dumps(objects.schema(Step))}"
+    fake.always.streams('{"explanation": "x", "minutes": 1}')
+    client = fake.client()
+    chat = [user("Tea?")]
+    await client.parse_stream(MODEL, "Tea?", into=Step).collect()
+    await client.parse_stream(MODEL, chat, into=Step).collect()
+    await client.parse_stream(MODEL, [system("Be brief."), *chat], into=Step).collect()
+    await client.parse_stream(MODEL, Prompt("Tea?", max_tokens=9, raw=True), into=Step).collect()
+    sent = [request.json() for request in fake.requests]
+    asked = {"role": "user", "content": "Tea?"}
+    assert sent[0] == {"prompt": f"Tea?\n\n{rule}", "stream": True}
+    assert sent[1]["messages"] == [{"role": "system", "content": rule}, asked]
+    assert sent[2]["messages"][0]["content"] == f"Be brief.\n\n{rule}"
+    assert sent[2]["messages"][1:] == [asked]
+    assert sent[3] == {"prompt": f"Tea?\n\n{rule}", "max_tokens": 9, "raw": True, "stream": True}
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-4.1", ["openai/gpt-4.1", "dynamic/support"]])
+async def test_other_providers_get_the_schema_itself(fake: FakeWorkersAI, model: Any) -> None:
+    fake.streams('{"explanation": "x", "minutes": 1}')
+    await fake.client().parse_stream(model, "Tea?", into=Step).collect()
+    sent = fake.requests[0].json()
+    assert sent["messages"] == [{"role": "user", "content": "Tea?"}]
+    assert sent["response_format"]["type"] == "json_schema"
+
+
+async def test_the_end_of_a_stream_is_checked(fake: FakeWorkersAI) -> None:
+    """A wrong or a truncated value raises what `parse` raises, after what was there."""
+    seen: Any = None
+    fake.streams('{"explanation": "x", "minutes": 0}')
+    stream = fake.client().parse_stream(MODEL, "x", into=Step)
+    with pytest.raises(ParseError, match=r"Step.minutes must be greater than or equal to 1, got 0"):
+        async for partial in stream:
+            seen = partial
+    assert seen == {"explanation": "x", "minutes": 0}
+    assert stream.value is None
+    fake.streams('{"explanation": "x"', then_hangs_up=True)
+    with pytest.raises(StreamInterrupted) as caught:
+        await fake.client().parse_stream(MODEL, "x", into=Step).collect()
+    assert caught.value.answer.text == '{"explanation": "x"'
+    fake.streams("Tea is hot.")
+    with pytest.raises(ParseError, match="there is no JSON in its text"):
+        await fake.client().parse_stream(MODEL, "x", into=Step).collect()
+
+
+async def test_a_cancelled_stream_has_no_value(fake: FakeWorkersAI) -> None:
+    fake.says('data: {"response": "{\\"explanation\\": 1,"}\n\n', asyncio.Event(),
+              content_type="text/event-stream")  # fmt: skip
+    stream = fake.client().parse_stream(MODEL, "x", into=Step)
+    async for partial in stream:
+        assert partial == {"explanation": 1}
+        stream.cancel()
+    assert stream.value is None
+    with pytest.raises(InputError, match="cancelled before its end"):
+        await stream.collect()
+    await fake.until(lambda: fake.connections == 0)
+
+
+async def test_a_stream_that_is_left_closes_its_connection(fake: FakeWorkersAI) -> None:
+    for leave in ("break", "close"):
+        fake.says('data: {"response": "{"}\n\n', asyncio.Event(), content_type="text/event-stream")
+        stream = fake.client().parse_stream(MODEL, "x", into=Step)
+        if leave == "break":
+            async with stream:
+                async for _ in stream:
+                    break
+        else:
+            await anext(stream)
+            await stream.aclose()
+        await fake.until(lambda: fake.connections == 0)
+        with pytest.raises(StreamInterrupted):
+            await anext(stream)
+
+
+async def test_a_stream_is_refused_before_it_is_sent(fake: FakeWorkersAI) -> None:
+    client = fake.client()
+    task = Prompt("x", response_format=objects.schema(Step))
+    with pytest.raises(InputError, match="response_format"):
+        client.parse_stream(MODEL, task, into=Step)
+    with pytest.raises(InputError, match="bytes has no JSON form"):
+        client.parse_stream(MODEL, "x", into=bytes)
+    with pytest.raises(InputError, match="does not generate text"):
+        client.parse_stream("@cf/baai/bge-m3", "x", into=Step)
+    with pytest.raises(TypeError, match="can't be awaited: iterate it"):
+        await client.parse_stream(MODEL, "x", into=Step)  # type: ignore[misc]  # on purpose
+    with pytest.raises(
+        TypeError, match=r"parse_stream\(\) got .* 'temperature'; set it on the task"
+    ):
+        client.parse_stream(MODEL, "x", into=Step, temperature=1)  # type: ignore[call-overload]
+    assert fake.accepted == 0
 
 
 async def test_schema_and_read_give_the_answer_and_its_value(fake: FakeWorkersAI) -> None:

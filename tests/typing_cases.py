@@ -36,6 +36,7 @@ from cfai import (
     MultimodalEmbeddings,
     Noul,
     ObjectDetection,
+    ObjectStream,
     Options,
     Prompt,
     PythonTool,
@@ -109,6 +110,17 @@ async def short_forms_generate_text(ai: WorkersAI, m: str, talk: Conversation) -
     assert_type(ai.stream(m, (user("x"),)), TokenStream)
     assert_type(await ai.parse(m, "x", into=Recipe), Recipe)
     assert_type(await ai.run_tools(m, "x", tools=[]), ToolOutcome)
+
+
+async def objects_are_streamed(ai: WorkersAI, m: str) -> None:
+    assert_type(ai.parse_stream(m, "x", into=Recipe), ObjectStream[Recipe])
+    async with ai.parse_stream(m, [user("x")], into=Recipe) as recipes:
+        async for partial in recipes:
+            assert_type(partial, dict[str, Any] | list[Any] | Recipe)
+    assert_type(recipes.value, Recipe | None)
+    assert_type(await recipes.collect(), Recipe)
+    assert_type(recipes.answer, Text)
+    assert_type(await ai.parse_stream(m, "x", into=list[Recipe]).collect(), list[Recipe])
 
 
 async def a_model_may_be_a_list(ai: WorkersAI, names: list[str], fixed: tuple[str, str]) -> None:

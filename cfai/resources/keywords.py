@@ -23,6 +23,7 @@ _TASKS: Final[Mapping[str, Mapping[str, str]]] = {
     "run": _GENERATION,
     "stream": _GENERATION,
     "parse": _GENERATION,
+    "parse_stream": _GENERATION,
     "queue": _GENERATION,
     "run_tools": {"TextGeneration": "messages"},
     "audio": {"SpeechSynthesis": "text", "TextToSpeech": "prompt"},

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 from urllib.parse import urlsplit
 
 import attrs
@@ -73,6 +73,9 @@ RunInput = Task[Any] | Mapping[str, Any]
 
 TextInput = str | Sequence[Message | Mapping[str, Any]]
 """Short for the task of a language model: a text for a `Prompt`, messages for `TextGeneration`."""
+
+ChatInput = Prompt | TextGeneration | TextInput
+"""A text, or a conversation."""
 
 _OTHER_INPUTS: Final = {
     "Automatic Speech Recognition": "pass an AutomaticSpeechRecognition",
@@ -492,6 +495,23 @@ class EmbeddingRuns:
     options: Options | None
     pooling: Pooling | None
     truncate: bool | None
+
+    @classmethod
+    def of_job(
+        cls,
+        runs: Runs,
+        model: str,
+        options: Options | None,
+        pooling: Pooling | None,
+        truncate: bool | None,
+    ) -> Self:
+        """The requests of a job, which waits for a busy model by itself."""
+        account = runs.account
+        retries = attrs.evolve(account.settings.for_call(options).retries, max_busy=0)
+        settings = attrs.evolve(account.settings, retries=retries)
+        options = None if options is None else attrs.evolve(options, retries=None)
+        runs = Runs(attrs.evolve(account, settings=settings), runs.observers)
+        return cls(runs, model, options, pooling, truncate)
 
     @property
     def retries(self) -> Retries:
