@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
 import attrs
@@ -67,6 +66,8 @@ if TYPE_CHECKING:
     from cfai.streaming.audio import AudioStream, OpenedAudio
     from cfai.streaming.events import EventReader
     from cfai.streaming.stream import TokenStream
+
+T = TypeVar("T")
 
 RunInput = Task[Any] | Mapping[str, Any]
 """A task, or the JSON object that is sent."""
@@ -337,10 +338,15 @@ class Runs:
             async def open_model(
                 model: str, deadline: Deadline | None = None
             ) -> EventReader | Text:
-                if observation is None:
-                    return await self._open_events(model, task, spec, options, deadline, raw=raw)
-                with self._opening(observation, model, task, options) as observed:
-                    return await self._open_events(model, task, spec, observed, deadline, raw=raw)
+                return await self._open(
+                    observation,
+                    model,
+                    task,
+                    options,
+                    lambda options: self._open_events(
+                        model, task, spec, options, deadline, raw=raw
+                    ),
+                )
 
             if len(models) == 1:
                 return await open_model(models[0])
@@ -366,10 +372,13 @@ class Runs:
         observation = self._observe() if self.observers else None
 
         async def open_source() -> OpenedAudio:
-            if observation is None:
-                return await self._open_audio(model, task, options)
-            with self._opening(observation, model, task, options) as observed:
-                return await self._open_audio(model, task, observed)
+            return await self._open(
+                observation,
+                model,
+                task,
+                options,
+                lambda options: self._open_audio(model, task, options),
+            )
 
         return AudioStream(open_source, observation=observation, spending=self.account.spending)
 
@@ -398,20 +407,27 @@ class Runs:
             return cast("Audio", await self._download(opened, settings)), None
         return opened
 
-    @contextmanager
-    def _opening(
-        self, observation: CallObservation, model: str, task: RunInput, options: Options | None
-    ) -> Iterator[Options]:
-        """Observe the opening of a stream; gives the options to open it with."""
+    async def _open(
+        self,
+        observation: CallObservation | None,
+        model: str,
+        task: RunInput,
+        options: Options | None,
+        open_source: Callable[[Options | None], Awaitable[T]],
+    ) -> T:
+        """Call *open_source* with the options to open a stream with, and report how it goes."""
+        if observation is None:
+            return await open_source(options)
         settings = self.account.settings.for_call(options)
         observation.start(settings, model, task, stream=True)
         try:
             with observation.running():
-                yield observation.call_options(options, settings)
+                source = await open_source(observation.call_options(options, settings))
         except BaseException as exc:
             observation.fail(exc)
             raise
         observation.stream_began()
+        return source
 
     async def _open_events(
         self,
