@@ -61,6 +61,7 @@ def main() -> None:
         _copy_repository(root)
         os.chdir(root)
         os.environ.update(environment(root))
+        _check_that_tests_run()
         reach = None if arguments.by_name else _measure(arguments.reach, root, Path(folder))
         modules = [
             path
@@ -69,6 +70,13 @@ def main() -> None:
         ]
         sample = draw_sample(modules, arguments.count, Random(arguments.seed))
         _run_sample(sample, reach, arguments.patience, arguments.slow)
+
+
+def _check_that_tests_run() -> None:
+    command = f"{sys.executable} -m pytest -q -p no:cacheprovider tests/test_layers.py"
+    outcome, output = run_tests(command, 600)
+    if outcome != TestOutcome.SURVIVED:
+        raise SystemExit(f"the tests fail without a change of the code:\n{output}")
 
 
 def _measure(kept: Path, root: Path, scratch: Path) -> Reach:

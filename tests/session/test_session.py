@@ -786,6 +786,26 @@ async def test_an_endless_response_is_dropped(fake: FakeWorkersAI) -> None:
     await fake.until(lambda: fake.connections == 0)
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+@pytest.mark.parametrize("size", [1000, 1_000_000])
+@pytest.mark.parametrize("lost", [1, 9])
+async def test_a_compressed_response_without_its_end(
+    fake: FakeWorkersAI, encoding: str, size: int, lost: int
+) -> None:
+    """It is an error at once, also if the rest of it is decompressed after a pause.
+
+    If only a part of the checksum is missing, it is an answer.
+    """
+    body = ENCODINGS[encoding](json_of_size(size))[:-lost]
+    head = f"Content-Type: application/json\r\nContent-Encoding: {encoding}\r\n"
+    # In one piece: aiohttp pauses in the middle of decompressing it.
+    fake.says_raw(f"HTTP/1.1 200 OK\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    try:
+        assert len(await ask(fake.client(retries=NO_RETRIES))) == size - len(json_of_size(50)) + 9
+    except CfaiError as error:
+        assert isinstance(error, ConnectionLost | DecodeError)
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS)
 async def test_a_compressed_response_in_chunks(fake: FakeWorkersAI, encoding: str) -> None:
     """However the bytes are split."""
