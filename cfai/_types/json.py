@@ -12,7 +12,8 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import cache
 from gc import get_referents
-from math import isfinite, isinf
+from math import isinf
+from sys import float_info
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import orjson
@@ -232,7 +233,8 @@ def _structure_text(value: Any, _: Any) -> str:
 
 
 def _structure_float(value: Any, _: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and abs(value) <= float_info.max):
         raise _WrongType(f"must be a number, got {_describe_value(value)}")
     return float(value)
 

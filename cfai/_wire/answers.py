@@ -5,6 +5,7 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from math import inf
 from typing import Any, Final, TypeVar, cast
 
 from attrs import evolve, frozen
@@ -22,6 +23,7 @@ from cfai._wire.errors import (
 from cfai._wire.responses import Response, is_json_type, unwrap_result
 from cfai._wire.text import (
     read_count,
+    read_number,
     read_optional_string,
     read_text,
     read_usage,
@@ -300,8 +302,7 @@ def read_neurons(answer: Answer, *, shared: bool = False) -> float | None:
     neurons = None if usage is None else usage.neurons
     if neurons is None and isinstance(answer.raw, dict):
         counts = answer.raw.get("usage")
-        value = counts.get("neurons") if isinstance(counts, dict) else None
-        neurons = float(value) if isinstance(value, float | int) else None
+        neurons = read_number(counts.get("neurons")) if isinstance(counts, dict) else None
     return answer.meta.neurons if neurons is None and not shared else neurons
 
 
@@ -379,7 +380,10 @@ def _read_floats(rows: list[list[Any]], width: int) -> "array[float]":
             raise undocumented_error("all vectors must have the same length", lengths)
         if not _NUMBERS.issuperset(map(type, row)):
             raise DecodeError("a vector must contain numbers only")
-        buffer.fromlist(row)
+        try:
+            buffer.fromlist(row)
+        except OverflowError:  # An integer of more than 308 digits.
+            buffer.append(inf)
     if has_huge_number(buffer):
         raise DecodeError("the numbers of a vector must be below 1e38")
     return buffer

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from cfai._types.excerpts import format_value
 from cfai._validators import is_finite_number
-from cfai._wire.text import read_optional_string, read_usage, undocumented_error
+from cfai._wire.text import read_number, read_optional_string, read_usage, undocumented_error
 from cfai.tasks import (
     Answer,
     ChoiceDecision,
@@ -46,13 +46,8 @@ def _read_entries(
     return answers, unread
 
 
-def _number(value: Any) -> float | None:
-    """A number; anything else is dropped."""
-    return float(value) if is_finite_number(value) else None
-
-
 def _main_number(entry: Mapping[str, Any], key: str) -> float:
-    number = _number(entry.get(key))
+    number = read_number(entry.get(key))
     if number is None:
         raise _UnreadableError(
             f"undocumented: {key} must be a number, got {format_value(entry.get(key))}"
@@ -64,7 +59,7 @@ def _probabilities(value: Any) -> dict[str, float]:
     """The probabilities among the entries of an object."""
     if not isinstance(value, dict):
         return {}
-    numbers = ((name, _number(number)) for name, number in value.items())
+    numbers = ((name, read_number(number)) for name, number in value.items())
     return {name: number for name, number in numbers if number is not None}
 
 
@@ -74,7 +69,9 @@ def _read_decision(entry: Mapping[str, Any]) -> Decision:
             return NoulDecision(_main_number(entry, "noul"))
         case {"type": "choice", "choice": str(choice)}:
             return ChoiceDecision(
-                choice, _probabilities(entry.get("probabilities")), _number(entry.get("confidence"))
+                choice,
+                _probabilities(entry.get("probabilities")),
+                read_number(entry.get("confidence")),
             )
         case {"type": "score"}:
             legend = entry.get("legend")
@@ -82,7 +79,7 @@ def _read_decision(entry: Mapping[str, Any]) -> Decision:
                 _main_number(entry, "score"),
                 _probabilities(entry.get("probabilities")),
                 legend if isinstance(legend, dict) else {},
-                _number(entry.get("confidence")),
+                read_number(entry.get("confidence")),
             )
     raise _UnreadableError(f"undocumented: {format_value(entry)}")
 
@@ -110,12 +107,12 @@ def _read_field(entry: Mapping[str, Any]) -> ExtractedField:
         read_optional_string(entry.get("type")) or "",
         entry["value"],
         guess=entry.get("guess"),
-        p_null=_number(entry.get("p_null")),
-        confidence=_number(entry.get("confidence")),
+        p_null=read_number(entry.get("p_null")),
+        confidence=read_number(entry.get("confidence")),
         span=_read_span(entry.get("span")),
         source=read_optional_string(entry.get("source")),
         spans=tuple(_read_span(span) for span in _items(entry.get("spans"))),
-        confidences=tuple(_number(number) for number in _items(entry.get("confidences"))),
+        confidences=tuple(read_number(number) for number in _items(entry.get("confidences"))),
         unit=read_optional_string(entry.get("unit")),
         estimate=_read_estimate(entry) if has_estimate else None,
         steps=tuple(_read_estimate(step) for step in _items(steps) if isinstance(step, dict)),
@@ -150,8 +147,8 @@ def _read_estimate(entry: Mapping[str, Any]) -> Estimate:
         _read_point(entry.get("median")),
         _read_point(entry.get("p10")),
         _read_point(entry.get("p90")),
-        _number(entry.get("p_below")),
-        _number(entry.get("p_above")),
+        read_number(entry.get("p_below")),
+        read_number(entry.get("p_above")),
         tuple(point for point in points if point is not None),
     )
 

@@ -18,6 +18,7 @@ from attrs import define, evolve, field
 
 from cfai._types.excerpts import format_value
 from cfai._types.json import dumps, encode_decoded, loads
+from cfai._validators import is_finite_number
 from cfai.errors import DecodeError
 from cfai.tasks import Text, Token, ToolCall, ToolCallDelta, Usage
 
@@ -93,7 +94,6 @@ def _read_reasoning(message: dict[str, Any]) -> str:
 
 
 _COUNTS: Final = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
-_NUMBER: Final = (int, float)
 
 
 def read_usage(value: Any) -> Usage | None:
@@ -108,14 +108,13 @@ def read_usage(value: Any) -> Usage | None:
         return Usage(prompt, completion, total)
     inputs = value.get("prompt_tokens_details") or value.get("input_tokens_details")
     outputs = value.get("completion_tokens_details") or value.get("output_tokens_details")
-    neurons = value.get("neurons")
     return Usage(
         prompt,
         completion,
         total,
         _read_count(inputs, "cached_tokens") if isinstance(inputs, dict) else None,
         _read_count(outputs, "reasoning_tokens") if isinstance(outputs, dict) else None,
-        float(neurons) if isinstance(neurons, _NUMBER) and isfinite(neurons) else None,
+        read_number(value.get("neurons")),
     )
 
 
@@ -126,7 +125,12 @@ def _read_count(counts: dict[str, Any], name: str, alias: str = "") -> int | Non
 
 def read_count(value: Any) -> int | None:
     """A count; anything but a finite number is dropped. 2.5 counts as 2."""
-    return int(value) if isinstance(value, _NUMBER) and isfinite(value) else None
+    return int(value) if is_finite_number(value) else None
+
+
+def read_number(value: Any) -> float | None:
+    """A number; anything but one that is finite as a float is dropped."""
+    return float(value) if is_finite_number(value) else None
 
 
 def decode_arguments(value: Any) -> Any:

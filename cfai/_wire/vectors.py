@@ -67,7 +67,7 @@ class VectorRows:
             try:
                 row = loads(body[start:end])
                 buffer.fromlist(row)
-            except (TypeError, ValueError) as exc:
+            except (OverflowError, TypeError, ValueError) as exc:
                 raise UnusualVectors from exc
             # An array takes true for 1. Numbers do not contain these letters.
             has_letter = any(self._body.find(letter, start, end) >= 0 for letter in (b"t", b"f"))

@@ -16,6 +16,7 @@ from cfai._wire.multipart import File, FileSource, build_form
 from cfai._wire.pagination import read_page
 from cfai._wire.requests import build_form_request, build_get_request
 from cfai._wire.responses import unwrap_result
+from cfai._wire.text import read_count
 from cfai.errors import DecodeError, InputError
 from cfai.settings import Options
 
@@ -182,14 +183,13 @@ def _read_file_result(row: Any, default_name: str) -> Markdown:
         error = f"a text is documented, and the service sent {format_value(text)}"
     elif not isinstance(error, str) or not error:
         error = "the service gave no reason"
-    tokens: Any = row.get("tokens")
     return Markdown(
         name if isinstance(name, str) else default_name,
         text=None if failed else text,
         error=error if failed else None,
         format=_text(kind),
         mime_type=_text(row.get("mimeType")) or _text(row.get("mimetype")),
-        tokens=int(tokens) if type(tokens) in (int, float) and not failed else None,
+        tokens=None if failed else read_count(row.get("tokens")),
         id=_text(row.get("id")),
         raw=row,
     )

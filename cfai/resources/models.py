@@ -13,6 +13,7 @@ from cfai._types.excerpts import format_value
 from cfai._wire.pagination import NumberCursor, SinglePage, read_page
 from cfai._wire.requests import build_get_request, check_model_name
 from cfai._wire.responses import unwrap_result
+from cfai._wire.text import read_number
 from cfai.errors import DecodeError, InputError
 from cfai.settings import Options
 
@@ -87,9 +88,8 @@ class Model:
             # Longer numbers make no sense here, and are slow to convert.
             is_count = digits.isascii() and digits.isdigit() and len(digits) < 20
             return int(digits) if is_count else None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return None
-        return int(value) if value >= 0 and value == value // 1 else None
+        number = read_number(value)
+        return None if number is None or number < 0 or number % 1 else int(number)
 
     @property
     def lora(self) -> bool:
@@ -103,9 +103,9 @@ class Model:
         prices = []
         for row in rows if isinstance(rows, list) else [rows]:
             match row:
-                case {"price": int() | float() as price, **rest} if not isinstance(price, bool):
+                case {"price": amount, **rest} if (price := read_number(amount)) is not None:
                     unit, currency = _text(rest.get("unit")), _text(rest.get("currency"))
-                    prices.append(Price(float(price), unit, currency))
+                    prices.append(Price(price, unit, currency))
         return tuple(prices)
 
     @property

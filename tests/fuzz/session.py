@@ -184,7 +184,7 @@ class Session:
         """Run one input, and if it breaks a promise, record its smallest form."""
         call, replies = draw(seed, self.calls)
         start = time.perf_counter()
-        reason = await self._try(call, replies)
+        reason = await self.attempt(call, replies)
         seconds = time.perf_counter() - start
         self.slowest = max(self.slowest, (seconds, f"{seed} ({call.name})"))
         if reason is None:
@@ -199,7 +199,7 @@ class Session:
         if reason is not None:
             self.failures.setdefault(_kind(reason), Failure(seed, "any", reason))
 
-    async def _try(self, call: Call, replies: list[RawReply]) -> str | None:
+    async def attempt(self, call: Call, replies: list[RawReply]) -> str | None:
         """Run a call, and give the reason why its outcome is wrong."""
         self.server.set_replies(replies)
         outcome = "answer"
@@ -262,7 +262,7 @@ class Session:
         async def still_fails(candidate: list[RawReply]) -> bool:
             nonlocal budget
             budget -= 1
-            found = await self._try(call, candidate)
+            found = await self.attempt(call, candidate)
             return found is not None and _kind(found) == _kind(reason)
 
         for at in range(len(replies) - 1, 0, -1):

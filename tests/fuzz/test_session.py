@@ -1,6 +1,9 @@
 """Random responses for every public call: a short session, and that a session finds faults."""
 
 import asyncio
+import re
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ import pytest
 from cfai.errors import DecodeError
 from tests.fuzz.calls import CALLS, Call, Clients
 from tests.fuzz.inputs import RawReply
-from tests.fuzz.session import draw, run_session
+from tests.fuzz.session import Session, draw, run_session, running_clients
 
 BODIES = (b'{"response":"Hello","usage":{"prompt_tokens":1}}',)
 INPUTS = 400
@@ -122,3 +125,33 @@ async def test_a_connection_that_is_left_is_reported(tmp_path: Path) -> None:
 
 def test_the_bytes_of_a_reply_are_those_of_its_parts() -> None:
     assert RawReply((b"a", b"", b"bc"), closes=False).raw == b"abc"
+
+
+# Each number of every documented body
+
+NUMBER = re.compile(rb"(?<![\w.\"-])-?\d+(?:\.\d+)?(?![\w.\"])")
+ODD_NUMBERS = (b"1e999", b"-1e999", b"9" * 400, b"9" * 5000, b"NaN", b"-1", b"0.5", b"null", b'"1"')
+
+
+def with_odd_numbers(body: bytes) -> Iterator[bytes]:
+    """The body once for each of its first numbers and each odd number in its place."""
+    for number in islice(NUMBER.finditer(body), 12):
+        for odd in ODD_NUMBERS:
+            yield body[: number.start()] + odd + body[number.end() :]
+
+
+@pytest.mark.parametrize(
+    "call", [call for call in CALLS if "stream" not in call.name], ids=lambda call: call.name
+)
+async def test_any_number_may_be_odd(tmp_path: Path, call: Call) -> None:
+    """Huge, negative, no number at all: an answer without it, or a typed error."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+    async with running_clients(tmp_path) as (server, clients):
+        session = Session(server, clients, CALLS)
+        for body in call.fitting:
+            if b"data:" in body:
+                continue
+            for odd in with_odd_numbers(body):
+                reply = RawReply((head % (len(odd), odd),), closes=False)
+                reason = await session.attempt(call, [reply])
+                assert reason is None, f"{odd.decode()}\n{reason}"
