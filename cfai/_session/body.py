@@ -10,7 +10,7 @@ from attrs import define, field
 from cfai._session.connections import LoopSession
 from cfai._session.errors import raise_error, timeout_error, translate_error
 from cfai._session.timeouts import Deadline
-from cfai.errors import Phase
+from cfai.errors import ConnectionLost, Phase
 from cfai.meta import Meta
 from cfai.settings import Settings, Timeouts
 
@@ -128,8 +128,11 @@ class StreamBody:
             self.close()
             if self._cancelled:
                 return b""
-            expired = self._timer.expired
-            raise_error(exc, translate_error(exc) if expired is None else timeout_error(*expired))
+            if self._timer.expired is not None:
+                raise_error(exc, timeout_error(*self._timer.expired))
+            if self._loop.was_closed:
+                raise_error(exc, ConnectionLost("the client was closed"))
+            raise_error(exc, translate_error(exc))
         except BaseException:
             self.close()
             raise

@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn, Self
 from weakref import finalize, ref
 
 import aiohttp
+from attrs import define, field
 
 from cfai._session.limits import Concurrency
 from cfai._session.pool import Connector
@@ -121,8 +122,25 @@ class Connections:
         self._was_forked = True
         self._start()
 
+    def open_call(self) -> "OpenCall":
+        """A context manager that ends with a `ConfigError` as soon as the client is closed.
+
+        Raises:
+            ConfigError: The client is closed already; see `for_running_loop`.
+        """
+        return OpenCall(self.for_running_loop().calls)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, but not longer than the client is open.
+
+        Raises:
+            ConfigError: The client was closed.
+        """
+        with self.open_call():
+            await asyncio.sleep(seconds)
+
     async def aclose(self) -> None:
-        """Close all connections, except those of a session that the user passed."""
+        """End all calls, and close all connections except those of the user's own session."""
         self.closed = True
         if self._pid != os.getpid():
             self._leave_to_parent()
@@ -164,6 +182,40 @@ def _close_forgotten(
             warnings.warn(message, ResourceWarning, stacklevel=2)
 
 
+@define(eq=False, repr=False)
+class OpenCall:
+    """What a call does and waits for, whether it is sent or not; see `Connections.open_call`."""
+
+    _calls: "dict[OpenCall, None]"
+    """All of one event loop."""
+    _task: asyncio.Task[object] | None = field(default=None, init=False)
+    _cancellations: int = field(default=0, init=False)
+    """Of the task, from before the call."""
+    _was_ended: bool = field(default=False, init=False)
+
+    def __enter__(self) -> None:
+        self._task = asyncio.current_task()
+        if self._task is None:
+            raise RuntimeError("a call must run inside an asyncio task")
+        self._cancellations = self._task.cancelling()
+        self._calls[self] = None
+
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
+        self._calls.pop(self, None)
+        if not self._was_ended or self._task is None:
+            return
+        # If somebody else cancelled the task, too, their cancellation wins.
+        only_by_closing = self._task.uncancel() <= self._cancellations
+        if only_by_closing and isinstance(exc, asyncio.CancelledError):
+            raise ConfigError("the client was closed during the call") from None
+
+    def end(self) -> None:
+        """Interrupt the task."""
+        if self._task is not None and not self._was_ended:
+            self._was_ended = True
+            self._task.cancel()
+
+
 class LoopSession:
     """The aiohttp session of one event loop, with its slots, its timer and its open responses."""
 
@@ -175,6 +227,9 @@ class LoopSession:
         """The session's, unless the session is the user's."""
         self.slots: asyncio.Semaphore = asyncio.Semaphore(limit)
         self.timer: SharedTimer = SharedTimer()
+        self.calls: dict[OpenCall, None] = {}
+        self.was_closed: bool = False
+        """Whether the client was closed."""
         self._open: set[aiohttp.ClientResponse] = set()
         self._closer: AsyncGenerator[None, None] | None = None
 
@@ -226,7 +281,10 @@ class LoopSession:
                 response.connection.close()
 
     async def aclose(self) -> None:
-        """Close the responses, and the session unless it is the user's."""
+        """End the calls, and close the responses and the session, unless it is the user's."""
+        self.was_closed = True
+        for call in list(self.calls):
+            call.end()
         _close_responses(self._open)
         self.timer.stop()
         if self._closer is not None:

@@ -180,6 +180,20 @@ class Session:
         """
         if deadline is None:
             deadline = Deadline(total=settings.timeouts.total)
+        with self.connections.open_call():
+            return await self._call(
+                request, settings, read_response, open_stream, throttle, deadline
+            )
+
+    async def _call(
+        self,
+        request: Request,
+        settings: Settings,
+        read_response: Callable[[Response], T],
+        open_stream: Callable[[StreamBody], Awaitable[T]],
+        throttle: Throttle | None,
+        deadline: Deadline,
+    ) -> T:
         began = deadline.elapsed if deadline.attempts else 0.0
         number = 0
         while True:

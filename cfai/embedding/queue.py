@@ -249,12 +249,13 @@ class BatchQueue:
 
     async def _wait_before_poll(self, polls: int) -> None:
         """Wait until the next poll is due: at once when the job fails."""
-        if self._job_failed.is_set():
-            await asyncio.sleep(self._polling.pause(1))
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._polling.pause(polls)):
-                await self._job_failed.wait()
+        with self._service.open_call():
+            if self._job_failed.is_set():
+                await asyncio.sleep(self._polling.pause(1))
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._polling.pause(polls)):
+                    await self._job_failed.wait()
 
     def _settle_item(self, pending: _PendingRequest, item: QueuedItem[Embeddings]) -> None:
         if item.answer is not None:

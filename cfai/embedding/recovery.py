@@ -5,6 +5,7 @@ Attempts within a call are repeated by the session; this repeats calls whose att
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from random import random
 from typing import Final, Protocol
 
@@ -76,6 +77,9 @@ class EmbeddingService(Protocol):
     def retries(self) -> Retries:
         """How often a failed attempt is repeated, and when."""
 
+    def open_call(self) -> AbstractContextManager[None]:
+        """A context that ends with a `ConfigError` as soon as the client is closed."""
+
     async def embed(self, texts: Sequence[str], throttle: Throttle) -> Embeddings:
         """Embed the texts of one request."""
 
@@ -112,6 +116,10 @@ class RetryingService:
         self._answered = False
         self._silent_since: float | None = None
         """When the first call failed since the last answer."""
+
+    def open_call(self) -> AbstractContextManager[None]:
+        """A context that ends with a `ConfigError` as soon as the client is closed."""
+        return self._service.open_call()
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
         """Embed the texts of one request.
@@ -196,7 +204,8 @@ class RetryingService:
             raise error
         if self.retries.on_retry is not None:
             self.retries.on_retry(Retry(self.retries.max + failures, error, delay))
-        await asyncio.sleep(delay)
+        with self._service.open_call():
+            await asyncio.sleep(delay)
         self._reporter.repeated_calls += 1
 
     def _delay(self, error: CfaiError, failures: int) -> float | None:

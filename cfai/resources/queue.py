@@ -175,7 +175,7 @@ class QueuedBatch(Generic[A]):
         polls = 0
         while (items := await self.poll()) is None:
             polls += 1
-            await asyncio.sleep(self._polling.pause(polls))
+            await self._account.session.connections.sleep(self._polling.pause(polls))
         return items
 
     async def __aiter__(self) -> AsyncIterator[QueuedItem[A]]:

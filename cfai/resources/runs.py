@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -536,6 +537,10 @@ class EmbeddingRuns:
 
     def _task(self, texts: Sequence[str]) -> TextEmbeddings:
         return TextEmbeddings(texts, pooling=self.pooling, truncate_inputs=self.truncate)
+
+    def open_call(self) -> AbstractContextManager[None]:
+        """A context that ends with a `ConfigError` as soon as the client is closed."""
+        return self.runs.account.session.connections.open_call()
 
     async def embed(self, texts: Sequence[str], throttle: Throttle) -> Embeddings:
         """Embed the texts of one request."""

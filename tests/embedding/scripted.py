@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from cfai import (
@@ -44,6 +45,9 @@ class ScriptedService:
     @property
     def retries(self) -> Retries:
         return self._retries
+
+    def open_call(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     async def embed(self, given: Sequence[str], throttle: Throttle) -> Embeddings:
         async with throttle.permit() as permit:
