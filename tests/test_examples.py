@@ -89,13 +89,14 @@ async def test_one_command_starts_a_chat(app: str) -> None:
 def test_the_app_on_fastapi_is_tested_without_a_process(
     empty_environment: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the docs recommend, with a scripted service: its streams, its refusals and its errors."""
+    """As the docs recommend, with a scripted service: its streams, tools, refusals and errors."""
     from fastapi.testclient import TestClient
 
     question = {"messages": [{"role": "user", "content": "Say hello."}]}
     with FakeWorkersAI() as fake:
         for name, value in fake.environment.items():
             monkeypatch.setenv(name, value)
+        monkeypatch.syspath_prepend(EXAMPLES)
         app = runpy.run_path(str(EXAMPLES / "chat_fastapi.py"))["application"]()
         fake.streams("Hel", "lo").fails(429, 4006, "used up")
         fake.says(b'data: {"response":"Hel"}\n\n', then_hangs_up=True)
@@ -106,9 +107,14 @@ def test_the_app_on_fastapi_is_tested_without_a_process(
             assert fake.requests[0].json()["messages"][1:] == question["messages"]
             assert http.post("/chat", json=question).status_code == 503
             assert read_parts(http.post("/chat", json=question).text)[-1]["type"] == "error"
+            fake.streams({"tool_calls": [{"name": "get_time", "arguments": {"zone": "UTC"}}]})
+            fake.streams("It is late.")
+            parts = read_parts(http.post("/chat", json=question).text)
+            assert "UTC" in next(p["output"] for p in parts if p["type"] == "tool_result")
+            assert "UTC" in fake.requests[-1].json()["messages"][-1]["content"]
             assert http.post("/chat", json={}).status_code == 422
         fake.until(lambda: fake.connections == 0)
-        assert len(fake.requests) == 3
+        assert len(fake.requests) == 5
 
 
 def read_parts(body: str) -> list[dict[str, Any]]:

@@ -58,6 +58,8 @@ class FakeWorkersAI(Script):
         """The thread of a plain `with`."""
 
     async def __aenter__(self) -> Self:
+        if self._server is not None:
+            raise RuntimeError("the fake is listening already: create another one")
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Connection(self._state), "127.0.0.1", 0)
         return self
@@ -67,9 +69,13 @@ class FakeWorkersAI(Script):
         self._raise_error_of_script(error)
 
     def __enter__(self) -> Self:
-        self._thread = LoopThread()
-        self._state.has_thread = True
-        self._thread.run(self.__aenter__)
+        thread = LoopThread()
+        try:
+            thread.run(self.__aenter__)
+        except BaseException:
+            thread.stop()
+            raise
+        self._thread, self._state.has_thread = thread, True
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:

@@ -4,6 +4,7 @@ No sockets here: `_connection` writes the replies.
 """
 
 import asyncio
+import inspect
 import json
 import threading
 from collections import deque
@@ -278,6 +279,8 @@ class Script:
 
         If it raises, the reply has status 500, and the fake raises the exception when it closes.
         """
+        if inspect.iscoroutinefunction(function):
+            raise TypeError("function must not be async: it is called, and not awaited")
 
         def compute(request: Recorded) -> Reply:
             result = function(request)

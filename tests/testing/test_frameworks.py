@@ -49,7 +49,7 @@ def test_fastapi(fake: FakeWorkersAI, environment: None) -> None:
         return {"answer": (await request.state.ai.run(MODEL, text)).text}
 
     async def stream(text: str, request: Request) -> TokenResponse:
-        return TokenResponse(request.state.ai.stream(MODEL, Prompt(text)), form="ndjson")
+        return TokenResponse(request.state.ai.stream(MODEL, Prompt(text)), protocol="ndjson")
 
     app.get("/answer")(answer)
     app.get("/stream", response_model=None)(stream)

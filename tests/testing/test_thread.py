@@ -178,6 +178,32 @@ def test_only_a_plain_with_is_left_by_one() -> None:
         FakeWorkersAI().__exit__(None, None, None)
 
 
+async def test_a_fake_is_entered_once_at_a_time() -> None:
+    """And in a new `with` after it was left."""
+    before = set(threading.enumerate())
+    fake = FakeWorkersAI()
+    for _ in range(2):
+        with fake:
+            with pytest.raises(RuntimeError, match="listening already"):
+                fake.__enter__()
+            with pytest.raises(RuntimeError, match="listening already"):
+                await fake.__aenter__()
+            fake.answers({"response": "Hello"})
+            assert post(fake)[0] == 200
+    async with fake:
+        with pytest.raises(RuntimeError, match="listening already"):
+            fake.__enter__()
+    assert set(threading.enumerate()) == before
+
+
+def test_async_functions_do_not_answer() -> None:
+    async def answer(request: Recorded) -> str:
+        raise AssertionError
+
+    with pytest.raises(TypeError, match="must not be async"):
+        FakeWorkersAI().answers_by(answer)
+
+
 def test_functions_answer_with_any_reply() -> None:
     """A result, an error or a stream, chosen by the request."""
 
