@@ -22,7 +22,7 @@ class Deadline:
     attempts: int = 0
     """Requests sent so far, on every route and to every model."""
     may_fall_back: bool = False
-    """Whether another model is asked if the current one is busy."""
+    """Whether another model is asked if the current one fails: there is one, and none answered."""
 
     @property
     def elapsed(self) -> float:

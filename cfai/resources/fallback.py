@@ -64,7 +64,8 @@ async def ask_in_turn(
                 return await ask(model, deadline)
             except CfaiError as exc:
                 exc.add_failed_models(failed)
-                if following is None or not should_fall_back(exc) or deadline.seconds_left == 0:
+                may_fall_back = deadline.may_fall_back and should_fall_back(exc)
+                if not may_fall_back or deadline.seconds_left == 0:
                     raise
                 failed[model] = exc
                 if settings.retries.on_retry is not None:

@@ -277,6 +277,8 @@ class Runs:
             spending.add(read_neurons(answer))
         elif isinstance(answer, RemoteMedia):
             spending.add(answer.meta.neurons)
+            if deadline is not None:
+                deadline.may_fall_back = False  # The model has answered, whatever happens next.
             return await self._download(answer, settings)
         return answer
 

@@ -28,6 +28,7 @@ from cfai import (
     Retries,
     Retry,
     ServerError,
+    StatusError,
     Summarization,
     Text,
     TextEmbeddings,
@@ -263,6 +264,23 @@ async def test_a_stream_that_is_cancelled_asks_no_other_model(fake: FakeWorkersA
     gate.set()
     assert (await reader).text == ""
     assert models_asked(fake) == [A]
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+async def test_a_failed_download_asks_no_other_model(fake: FakeWorkersAI, status: int) -> None:
+    """The model has answered, and was paid; only its image is elsewhere."""
+    image = json.dumps({"image": f"{fake.origin}/r2/a.png"})
+    answer = f'{{"result":{{"state":"Completed","result":{image}}},"success":true}}'
+    fake.on("/ai/run").says(answer, headers={"cf-ai-neurons": "3.5"})
+    fake.on("/r2/").always.says(b"", status=status)
+    client = fake.client(retries=Retries(max=0))
+    models = ["google/nano-banana", "@cf/black-forest-labs/flux-1-schnell"]
+    with pytest.raises(StatusError) as caught:
+        await client.run(models, TextToImage("a cat"))
+    assert caught.value.status == status
+    assert not caught.value.failed_models
+    assert [request.method for request in fake.requests] == ["POST", "GET"]
+    assert client.spent.neurons == 3.5
 
 
 # Checks before anything is sent

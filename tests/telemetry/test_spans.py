@@ -281,6 +281,21 @@ async def test_a_retried_call_has_one_span(fake: FakeWorkersAI, collected: Colle
     assert span.status.status_code is StatusCode.UNSET
 
 
+async def test_each_model_of_a_list_has_a_span(fake: FakeWorkersAI, collected: Collected) -> None:
+    """With its own name, retries and outcome."""
+    fake.on("example/a").fails(410, 5028, "This model was deprecated on 2026-05-30.")
+    fake.on("example/b").fails(500, 3000, "oops").answers({"response": "Hello"})
+    models = ["@cf/example/a", "@cf/example/b"]
+    await collected.client(fake).run(models, HI)
+    first, second = collected.spans.get_finished_spans()
+    assert [span.name.partition(" ")[2] for span in (first, second)] == models
+    assert first.status.status_code is StatusCode.ERROR
+    assert attributes(first)["error.type"] == "ModelRetired"
+    assert "http.request.resend_count" not in attributes(first)
+    assert second.status.status_code is StatusCode.UNSET
+    assert attributes(second)["http.request.resend_count"] == 1
+
+
 async def test_spans_contain_no_secret(fake: FakeWorkersAI, collected: Collected) -> None:
     """Neither the token nor the account, even if the service repeats them."""
     fake.fails(400, 5004, "fake-api-token of /accounts/account/ai")
