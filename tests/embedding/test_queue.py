@@ -354,6 +354,19 @@ async def test_a_failed_poll_is_repeated(fake: FakeWorkersAI) -> None:
     assert len(submitted(fake)) == 1
 
 
+async def test_only_failed_polls_in_a_row_are_counted(fake: FakeWorkersAI) -> None:
+    ai = fake.client(retries=Retries(max=0))
+    running = {"status": "running", "request_id": "b"}
+    fake.answers({"status": "queued", "request_id": "b"})
+    for _ in range(3):
+        for _ in range(4):
+            fake.fails(500, 7009, "broken")
+        fake.answers(running)
+    fake.answers_by(lambda _: answers(fake.requests[0]))
+    given = texts(4)
+    check_vectors(await collect(queued(ai, given)), given)
+
+
 async def test_five_failed_polls_in_a_row_give_a_batch_up(fake: FakeWorkersAI) -> None:
     """Its texts are failures."""
     ai = fake.client(retries=Retries(max=0))

@@ -523,6 +523,33 @@ async def test_cancelling_cancels_the_tools(fake: FakeWorkersAI) -> None:
         await running
 
 
+@pytest.mark.parametrize("end", ["cancel", "aclose", "answer"])
+async def test_the_threads_of_tools_end_with_the_run(fake: FakeWorkersAI, end: str) -> None:
+    """Also if somebody keeps the run: each thread ends after its current call."""
+    loop, may_end = asyncio.get_running_loop(), threading.Event()
+    began: asyncio.Future[threading.Thread] = loop.create_future()
+
+    def wait() -> str:
+        loop.call_soon_threadsafe(began.set_result, threading.current_thread())
+        may_end.wait()
+        return "done"
+
+    fake.answers(answer_with_calls(("wait", {})))
+    fake.answers({"response": "Dry."})
+    running = run(fake, wait)
+    waiting = asyncio.ensure_future(running)
+    thread = await began
+    if end == "cancel":
+        running.cancel()
+    elif end == "aclose":
+        await running.aclose()
+    may_end.set()
+    await asyncio.wait([waiting])
+    await asyncio.to_thread(thread.join, 30)
+    assert not thread.is_alive()
+    assert waiting.cancelled() or waiting.exception() is None or end == "aclose"
+
+
 async def test_leaving_async_with_cancels_the_tools(fake: FakeWorkersAI) -> None:
     tool = Patient()
     fake.answers(answer_with_calls(("wait", {})))
