@@ -69,6 +69,7 @@ LIBRARIES: dict[str, set[str]] = {
     "pypdf": {"local"},
     "pytest": {"testing"},
     "pytest_asyncio": {"testing"},
+    "charset_normalizer": {"cli"},
     "rich": {"cli"},
     "starlette": {"web"},
     "tqdm": {"cli", "embedding", "local"},

@@ -19,6 +19,7 @@ PARAMETERS = 8
 
 MANY_PARAMETERS = {
     "cfai.cli.chat.chat",
+    "cfai.cli.embed.embed",
     "cfai.cohere.client.Cohere.__init__",
     "cfai.workers_ai.WorkersAI.__init__",
 }

@@ -246,8 +246,10 @@ def show_status(text: str) -> Iterator[Callable[[str], object]]:
 
 
 @contextmanager
-def show_job_progress(total: int, *, to_file: bool) -> Iterator[Callable[["Progress"], object]]:
-    """Show the progress of an embedding job of *total* texts, after every batch.
+def show_job_progress(
+    total: int | None, *, to_file: bool
+) -> Iterator[Callable[["Progress"], object]]:
+    """Show the progress of an embedding job of *total* texts, if known, after every batch.
 
     Not if the vectors go to the same terminal.
     """

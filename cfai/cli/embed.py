@@ -1,30 +1,37 @@
 """`cfai embed`: a vector for each text, in order, with many requests at once."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from cfai.cli import clients, console, files
+from cfai.cli import clients, console, files, texts as text_files
 from cfai.cli.console import Output, Target
+from cfai.cli.texts import Entry, Format, Reading
 from cfai.embedding.threads import run_in_thread
 from cfai.errors import CfaiError, InputError
 from cfai.tasks import TextEmbeddings
 
 if TYPE_CHECKING:
-    from cfai.embedding import EmbeddingJob, JobOptions
+    from cfai.embedding import EmbeddingJob, EmbedFailure, JobOptions
 
 MODEL: Final = "@cf/baai/bge-m3"
 
+_ROWS_AT_ONCE: Final = 1000
+"""Rows that a thread reads, before it hands them to the job."""
 
-def embed(
+_SHOWN_FAILURES: Final = 3
+
+
+def embed(  # noqa: PLR0913  # one for each option
     texts: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Texts, or one file of texts: .txt (one per line), .jsonl, .csv or .parquet. "
-            "If omitted, each line of standard input is a text."
+            help="Texts, or files of texts: txt (one per line), csv, tsv, jsonl, json or parquet, "
+            "also compressed (.gz, .zst). If omitted, or `-`, standard input is read."
         ),
     ] = None,
     *,
@@ -34,96 +41,133 @@ def embed(
         str | None,
         typer.Option(metavar="FILE", help="Store finished texts there, and resume from it."),
     ] = None,
-    column: Annotated[str, typer.Option(help="The column of a file that has the texts.")] = "text",
+    column: Annotated[
+        str, typer.Option(help="The column that has the texts; `a.b` for a field inside a field.")
+    ] = "text",
     id_column: Annotated[
-        str | None, typer.Option("--id", metavar="COLUMN", help="The column that has the ids.")
+        str | None, typer.Option(metavar="COLUMN", help="The column that has the ids.")
+    ] = None,
+    format_: Annotated[
+        Format | None,
+        typer.Option("--format", help="The format of the files; by default that of the suffix."),
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The encoding of the files; detected by default."),
+    ] = None,
+    delimiter: Annotated[
+        str | None,
+        typer.Option(metavar="CHARACTER", help="What separates the columns; detected by default."),
     ] = None,
     skip_failed: Annotated[
-        bool, typer.Option("--skip-failed", help="Skip texts that can't be embedded.")
+        bool,
+        typer.Option(
+            "--skip-failed",
+            help="Go on if a text can't be embedded, and list it in OUTPUT.failed.jsonl.",
+        ),
+    ] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed", help="Embed the texts again that failed, according to --checkpoint."
+        ),
     ] = False,
     local: clients.Local = False,
 ) -> None:
     """Embed texts: print a vector for each.
 
     Prints one line of JSON per text, with `text` and `vector`, in the order of the texts. With -o,
-    the suffix .parquet or .npy selects that format. Empty lines are skipped.
+    the suffix .jsonl, .parquet or .npy selects the format. Empty lines are skipped.
     """
     target = Target(file)
     _check_format(target)
+    _check_options(checkpoint, retry_failed=retry_failed, local=local)
+    reading = Reading(
+        column,
+        id_column,
+        format=format_,
+        encoding=encoding,
+        delimiter=delimiter,
+        lenient=skip_failed or retry_failed,
+    )
+    source, total = _find_source(texts or [], reading, target)
+    if local:
+        clients.require(*clients.EMBEDDINGS, needed_for="embedding texts on this machine")
+    options: JobOptions = {"checkpoint": checkpoint, "retry_failed": retry_failed}
+    options["on_error"] = "yield" if reading.lenient else "raise"
+    if local:
+        # Nothing limits the rate of models on this machine.
+        options["rate"] = None
+    writer = Writer(target, with_ids=id_column is not None)
+    asyncio.run(_run_job(model, source, total, writer, options, local=local))
+
+
+def _check_options(checkpoint: str | None, *, retry_failed: bool, local: bool) -> None:
     if local and checkpoint is not None:
         raise InputError(
             "--checkpoint and --local can't be combined: a checkpoint belongs to one endpoint, and "
             "--local starts a new one each time; use `cfai serve` instead"
         )
-    columns = files.Columns(column, id_column, skip_failed)
-    source, total = _find_source(texts or [], columns, target)
-    if local:
-        clients.require(*clients.EMBEDDINGS, needed_for="embedding texts on this machine")
-    options = build_job_options(target, checkpoint, skip_failed=skip_failed, local=local)
-    with_ids = id_column is not None
-    asyncio.run(_run_job(model, source, total, target, options, with_ids=with_ids, local=local))
-
-
-def build_job_options(
-    target: Target, checkpoint: str | None, *, skip_failed: bool, local: bool
-) -> "JobOptions":
-    """Give the options of the job. Nothing limits the rate of models on this machine."""
-    options: JobOptions = {"checkpoint": checkpoint}
-    if skip_failed:
-        # An array has no ids, so it has a row for each text.
-        options["on_error"] = "yield" if _suffix(target) == ".npy" else "skip"
-    if local:
-        options["rate"] = None
-    return options
+    if retry_failed and checkpoint is None:
+        raise InputError("--retry-failed needs the --checkpoint of the earlier run")
 
 
 def _find_source(
-    arguments: list[str], columns: files.Columns, target: Target
-) -> tuple[Iterable[files.Entry], int]:
-    """Give the texts and their number."""
-    path = files.find_text_file(arguments)
-    if path is not None:
-        if target.path is not None and target.path.exists() and path.samefile(target.path):
-            raise InputError(f"{path} can't be written while it is read: choose another file")
-        return files.read_text_file(path, columns), files.count_file_texts(path)
-    texts = [files.check_argument(argument) for argument in arguments]
-    if not arguments:
-        if files.stdin_is_terminal():
-            raise InputError("there are no texts: give some, or pipe lines in")
-        texts = list(files.split_lines(files.read_stdin_text()))
-    if not texts:
-        raise InputError("there are no texts: standard input is empty")
-    TextEmbeddings(texts)  # checks all texts before the first request
-    return texts, len(texts)
+    arguments: list[str], reading: Reading, target: Target
+) -> tuple[Iterable[Entry] | AsyncIterator[Entry], int | None]:
+    """Give the texts, and their number if it is known."""
+    found = text_files.find_files(arguments or ["-"], reading)
+    if not found:
+        texts = [files.check_argument(argument) for argument in arguments]
+        TextEmbeddings(texts)  # checks all texts before the first request
+        return texts, len(texts)
+    for file in found:
+        if file.path is None and files.stdin_is_terminal():
+            raise InputError("there are no texts: give some, or pipe them in")
+        if target.path is not None and target.path.exists() and file.is_same_as(target.path):
+            raise InputError(f"{file.name} can't be written while it is read: choose another file")
+    return _read_in_thread(text_files.read_all(found)), text_files.count_all(found)
+
+
+async def _read_in_thread(entries: Iterator[Entry]) -> AsyncIterator[Entry]:
+    """Read the entries without blocking the requests that are under way."""
+    while rows := await run_in_thread(_take, entries):
+        for row in rows:
+            yield row
+
+
+def _take(entries: Iterator[Entry]) -> list[Entry]:
+    return list(islice(entries, _ROWS_AT_ONCE))
 
 
 async def _run_job(
     model: str,
-    source: Iterable[files.Entry],
-    total: int,
-    target: Target,
+    source: Iterable[Entry] | AsyncIterator[Entry],
+    total: int | None,
+    writer: "Writer",
     options: "JobOptions",
     *,
-    with_ids: bool,
     local: bool,
 ) -> None:
     async with clients.open_client(local=local) as ai:
-        with console.show_job_progress(total, to_file=target.path is not None) as update:
+        to_file = writer.target.path is not None
+        with console.show_job_progress(total, to_file=to_file) as update:
             options["progress"] = update
             job = ai.embed_many(model, source, **options)
             try:
                 async with job:
-                    await write_vectors(job, target, with_ids=with_ids)
+                    await writer.write(job)
             except OSError as exc:
                 raise console.OutputError(f"can't write: {exc}") from exc
             except BaseException as exc:
-                if total > 1 and job.stats.texts:
+                if total != 1 and job.stats.texts:
                     _advise_resume(exc, options.get("checkpoint"))
                 raise
     stats = job.stats
+    if not stats.texts and not stats.failed and total is None:
+        raise InputError("there are no texts: the input is empty")
     if stats.failed:
-        total = stats.texts + stats.failed
-        console.write_stderr(f"{stats.failed} of {total} texts could not be embedded")
+        writer.report_failures(stats.failed, stats.texts + stats.failed)
         if not stats.texts:
             raise typer.Exit(console.EXIT_FAILED)
 
@@ -141,45 +185,133 @@ def _advise_resume(failure: BaseException, checkpoint: object) -> None:
         console.print_notice(f"\n{advice}")
 
 
-# Output formats: lines of JSON, Parquet, NumPy
+# Output: lines of JSON, Parquet, NumPy
+
+_SUFFIXES: Final = (".jsonl", ".ndjson", ".parquet", ".npy")
 
 
 def _suffix(target: Target) -> str:
-    return "" if target.path is None else target.path.suffix.lower()
+    return ".jsonl" if target.path is None else target.path.suffix.lower()
 
 
 def _check_format(target: Target) -> None:
     """Check that the format can be written, before anything is paid for.
 
     Raises:
+        InputError: The suffix is unknown.
         MissingExtra: The library for it is not installed.
     """
     from cfai.embedding import export
 
-    if _suffix(target) == ".parquet":
+    suffix = _suffix(target)
+    if suffix not in _SUFFIXES:
+        raise InputError(f"{target.path} must end in {', '.join(_SUFFIXES)}")
+    if suffix == ".parquet":
         export.check_arrow("writing Parquet")
-    elif _suffix(target) == ".npy":
+    elif suffix == ".npy":
         export.check_numpy("writing .npy")
 
 
-async def write_vectors(job: "EmbeddingJob[Any]", target: Target, *, with_ids: bool) -> None:
-    """Write the vectors of a job in the format of the target's suffix."""
-    from cfai.embedding import EmbeddedBatch
+class Writer:
+    """Writes the vectors in the format of the target's suffix, and the failures beside them."""
 
-    path = target.path
-    if path is not None and _suffix(target) == ".parquet":
-        await _write_parquet(job, path)
-    elif path is not None and _suffix(target) == ".npy":
-        await run_in_thread(_save_array, await job.numpy(), path)
-    else:
+    def __init__(self, target: Target, *, with_ids: bool) -> None:
+        self.target = target
+        self._with_ids = with_ids
+        self._first_failures: list[str] = []
+        path = target.path
+        self._failures = (
+            None if path is None else Target(path.with_name(f"{path.name}.failed.jsonl"))
+        )
+
+    async def write(self, job: "EmbeddingJob[Any]") -> None:
+        """Write the items of a job."""
+        if self._failures is not None and self._failures.path is not None:
+            self._failures.path.unlink(missing_ok=True)  # that of an earlier run
+        if self.target.path is None or _suffix(self.target) not in (".parquet", ".npy"):
+            await self._write_lines(job)
+        elif _suffix(self.target) == ".parquet":
+            await self._write_parquet(job, self.target.path)
+        else:
+            await self._write_array(job, self.target.path)
+
+    def report_failures(self, failed: int, total: int) -> None:
+        """Print that *failed* of *total* texts failed, and why the first ones did."""
+        for line in self._first_failures:
+            console.write_stderr(line)
+        where = "" if self._failures is None else f"; see {self._failures.path}"
+        console.write_stderr(f"{failed} of {total} texts could not be embedded{where}")
+
+    def _add_failure(self, failure: "EmbedFailure") -> None:
+        key = {"id": failure.id} if self._with_ids else {}
+        reason = str(failure.error)
+        if len(self._first_failures) < _SHOWN_FAILURES:
+            shown = f" (id {failure.id!r:.60})" if self._with_ids else ""
+            first_line = reason.splitlines()[0]  # without the hints
+            self._first_failures.append(f"row {failure.start + 1}{shown}: {first_line}")
+        if self._failures is not None:
+            self._failures.write_line({**key, "row": failure.start + 1, "reason": reason})
+
+    async def _write_lines(self, job: "EmbeddingJob[Any]") -> None:
+        from cfai.embedding import EmbedFailure
+
         async for item in job:
-            if isinstance(item, EmbeddedBatch):
-                for key, text, vector in zip(item.ids, item.texts, item.vectors, strict=True):
-                    ids = {"id": key} if with_ids else {}
-                    # Nine digits identify a 32-bit float; Python would write seventeen.
-                    numbers = [float(f"{number:.9g}") for number in vector]
-                    target.write_line({**ids, "text": text, "vector": numbers})
-        target.finish()
+            if isinstance(item, EmbedFailure):
+                self._add_failure(item)
+                continue
+            for key, text, vector in zip(item.ids, item.texts, item.vectors, strict=True):
+                ids = {"id": key} if self._with_ids else {}
+                # Nine digits identify a 32-bit float; Python would write seventeen.
+                numbers = [float(f"{number:.9g}") for number in vector]
+                self.target.write_line({**ids, "text": text, "vector": numbers})
+        self.target.finish()
+
+    async def _write_array(self, job: "EmbeddingJob[Any]", path: Path) -> None:
+        """An array has no ids, so it has a row for each text."""
+        from cfai.embedding import EmbeddedBatch, EmbedFailure, export
+
+        batches: list[EmbeddedBatch] = []
+        failed: list[int] = []
+        async for item in job:
+            if isinstance(item, EmbedFailure):
+                self._add_failure(item)
+                failed.append(item.start)
+            else:
+                batches.append(item)
+        array = await run_in_thread(export.build_array, batches, failed)
+        await run_in_thread(_save_array, array, path)
+
+    async def _write_parquet(self, job: "EmbeddingJob[Any]", path: Path) -> None:
+        """Write a temporary file, and rename it when it is complete."""
+        import pyarrow.parquet as pq
+
+        from cfai.embedding import EmbedFailure, export
+
+        temporary = export.temporary_path(path)
+        writer: Any = None
+        rows = export.TableRows()
+
+        def flush() -> None:
+            nonlocal writer
+            table = rows.take_table()
+            writer = writer or pq.ParquetWriter(temporary, table.schema, compression="none")
+            writer.write_table(table)
+
+        try:
+            async for item in job:
+                if isinstance(item, EmbedFailure):
+                    self._add_failure(item)
+                rows.add(item)
+                if rows.fill_a_file:
+                    await run_in_thread(flush)
+            if rows or writer is None:
+                await run_in_thread(flush)
+            writer.close()
+            await run_in_thread(temporary.replace, path)
+        finally:
+            if writer is not None:
+                writer.close()
+            temporary.unlink(missing_ok=True)
 
 
 def _save_array(array: Any, path: Path) -> None:
@@ -189,34 +321,3 @@ def _save_array(array: Any, path: Path) -> None:
 
     with export.replacement(path) as file:
         np.save(file, array)
-
-
-async def _write_parquet(job: "EmbeddingJob[Any]", path: Path) -> None:
-    """Write a temporary file, and rename it when it is complete."""
-    import pyarrow.parquet as pq
-
-    from cfai.embedding import export
-
-    temporary = export.temporary_path(path)
-    writer: Any = None
-    rows = export.TableRows()
-
-    def flush() -> None:
-        nonlocal writer
-        table = rows.take_table()
-        writer = writer or pq.ParquetWriter(temporary, table.schema, compression="none")
-        writer.write_table(table)
-
-    try:
-        async for item in job:
-            rows.add(item)
-            if rows.fill_a_file:
-                await run_in_thread(flush)
-        if rows or writer is None:
-            await run_in_thread(flush)
-        writer.close()
-        await run_in_thread(temporary.replace, path)
-    finally:
-        if writer is not None:
-            writer.close()
-        temporary.unlink(missing_ok=True)

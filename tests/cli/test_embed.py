@@ -1,6 +1,7 @@
 """`cfai embed`: texts and files in, vectors in order out, several requests at once."""
 
 import asyncio
+import gzip
 import json
 import os
 from array import array
@@ -11,7 +12,7 @@ import pytest
 
 from cfai import EmbeddedBatch, Embeddings
 from cfai.cli.console import Target
-from cfai.cli.embed import build_job_options, write_vectors
+from cfai.cli.embed import Writer
 from cfai.testing import FakeWorkersAI, Recorded, Script
 
 from .conftest import needs_terminals
@@ -105,7 +106,7 @@ async def test_files_of_texts(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, n
     fake.always.answers_by(vectors)
     path = tmp_path / name
     path.write_text(FORMS[name])
-    ids = [] if name.endswith(".txt") else ["--id", "id"]
+    ids = [] if name.endswith(".txt") else ["--id-column", "id"]
     done = await cfai.run("embed", str(path), *ids)
     assert (done.code, done.err) == (0, "")
     lines = [json.loads(line) for line in done.lines]
@@ -130,7 +131,7 @@ async def test_parquet_in_and_out(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Pat
     source, target = tmp_path / "texts.parquet", tmp_path / "out.parquet"
     pq.write_table(pa.table({"key": [7, 8], "body": ["1", "2"]}), source)
     done = await cfai.run(
-        "embed", str(source), "--column", "body", "--id", "key", "-o", str(target)
+        "embed", str(source), "--column", "body", "--id-column", "key", "-o", str(target)
     )
     assert (done.code, done.out, done.err) == (0, b"", "")
     rows = pq.read_table(target).to_pylist()
@@ -167,6 +168,97 @@ async def test_skip_failed(cfai: Cfai, fake: FakeWorkersAI) -> None:
     assert [json.loads(line)["text"] for line in done.lines] == ["1", "2"]
 
 
+async def test_failures_are_listed(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """By row and id in a file, with the reason; the first three also on standard error."""
+    refusal = Script().fails(400, 5006, "Bad input").take()
+    fake.always.answers_by(
+        lambda request: refusal if "13" in request.json()["text"] else vectors(request)
+    )
+    source, target = tmp_path / "in.csv", tmp_path / "out.parquet"
+    source.write_text("id,text\n" + "".join(f"k{n},{13 if n % 2 else n}\n" for n in range(9)))
+    done = await cfai.run(
+        "embed", str(source), "--id-column", "id", "--skip-failed", "-o", str(target)
+    )
+    lines = (tmp_path / "out.parquet.failed.jsonl").read_text().splitlines()
+    failures = [json.loads(line) for line in lines]
+    assert [row["id"] for row in failures] == ["k1", "k3", "k5", "k7"]
+    assert [row["row"] for row in failures] == [2, 4, 6, 8]
+    assert all("Bad input" in row["reason"] for row in failures)
+    *rows, summary = done.err.splitlines()
+    assert [row.partition(":")[0] for row in rows] == [
+        "row 2 (id 'k1')",
+        "row 4 (id 'k3')",
+        "row 6 (id 'k5')",
+    ]
+    assert summary == f"4 of 9 texts could not be embedded; see {target}.failed.jsonl"
+    table = pytest.importorskip("pyarrow.parquet").read_table(target).to_pylist()
+    assert ["Bad input" in (row["error"] or "") for row in table] == [n % 2 == 1 for n in range(9)]
+
+    fake.always.answers_by(vectors)  # a later run without failures leaves no old list
+    done = await cfai.run("embed", str(source), "--skip-failed", "-o", str(target))
+    assert not (tmp_path / "out.parquet.failed.jsonl").exists()
+
+
+async def test_failed_texts_are_embedded_again(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    """Only those are sent again, and the output is complete."""
+    refusal = Script().fails(400, 5006, "Bad input").take()
+    fake.always.answers_by(
+        lambda request: refusal if "13" in request.json()["text"] else vectors(request)
+    )
+    target = tmp_path / "out.jsonl"
+    command = ("embed", "1", "13", "2", "--checkpoint", str(tmp_path / "state"), "-o", str(target))
+    await cfai.run(*command, "--skip-failed")
+    fake.always.answers_by(vectors)
+    before = len(fake.requests)
+    done = await cfai.run(*command, "--skip-failed")
+    assert (done.code, len(fake.requests)) == (0, before)  # the error is on record
+    done = await cfai.run(*command, "--retry-failed")
+    assert (done.code, done.err) == (0, "")
+    assert [request.json()["text"] for request in fake.requests[before:]] == [["13"]]
+    assert [json.loads(line)["text"] for line in target.read_text().splitlines()] == [
+        "1",
+        "13",
+        "2",
+    ]
+    done = await cfai.run("embed", "1", "--retry-failed")
+    assert (done.code, done.err) == (
+        2,
+        "error: --retry-failed needs the --checkpoint of the earlier run\n",
+    )
+
+
+async def test_a_pipe_has_any_format(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Also compressed; `-` stands for it."""
+    fake.always.answers_by(vectors)
+    table = b"id;text\nk;1\n"
+    for data in (table, gzip.compress(table)):
+        done = await cfai.run("embed", "-", "--format", "csv", "--id-column", "id", stdin=data)
+        assert [json.loads(line)["id"] for line in done.lines] == ["k"]
+    done = await cfai.run("embed", "--format", "json", stdin=b'["1", "2"]')
+    assert read_texts(done) == ["1", "2"]
+
+
+async def test_several_files(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    fake.always.answers_by(vectors)
+    for name, content in FORMS.items():
+        (tmp_path / name).write_text(content)
+    done = await cfai.run("embed", str(tmp_path / "*.csv"), str(tmp_path / "texts.txt"))
+    assert read_texts(done) == ["1", "2", "3"] * 2
+
+
+async def test_an_unknown_output_format_is_refused(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    """Before anything is sent."""
+    for name in ("out.csv", "out"):
+        done = await cfai.run("embed", "1", "-o", str(tmp_path / name))
+        assert done.code == 2
+        assert f"{name} must end in .jsonl, .ndjson, .parquet, .npy" in done.err
+    assert fake.requests == []
+
+
 async def test_lines_end_at_newlines_only(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
     """Other line breaks of Unicode do not end a line, in files and in pipes."""
     fake.always.answers_by(one_each)
@@ -192,19 +284,19 @@ def one_each(request: Recorded) -> dict[str, Any]:
     return {"shape": [count, 1], "data": [[1.0]] * count}
 
 
-@pytest.mark.parametrize("name", ["in.jsonl", "in.csv"])
+@pytest.mark.parametrize("name", ["in.jsonl", "in.ndjson"])
 async def test_the_input_file_is_not_overwritten(
     cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, name: str
 ) -> None:
     """The input file is not overwritten, also through a link."""
     path = tmp_path / name
-    path.write_text(FORMS[f"texts{path.suffix}"])
+    path.write_text(FORMS["texts.jsonl"])
     (tmp_path / "linked.jsonl").symlink_to(path)
     for target in (path, tmp_path / "linked.jsonl"):
         done = await cfai.run("embed", str(path), "-o", str(target))
         assert done.code == 2
         assert "while it is read" in done.err
-    assert path.read_text() == FORMS[f"texts{path.suffix}"]
+    assert path.read_text() == FORMS["texts.jsonl"]
     assert not fake.requests
 
 
@@ -223,8 +315,8 @@ async def test_long_csv_cells(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -
     [
         (["missing.txt"], "error: missing.txt: no such file"),
         (["one", "missing.jsonl"], "error: missing.jsonl: no such file"),
-        (["there.txt", "one"], "must be the only argument, got there.txt"),
-        (["there.json"], "must end in .txt, .jsonl, .csv, .parquet, got there.json"),
+        (["there.txt", "one"], "must be texts or files, not both: 'one' is no file"),
+        (["there.doc"], "there.doc must end in .txt, .csv, .tsv, .jsonl, .ndjson, .json, .parquet"),
     ],
 )
 async def test_arguments_that_look_like_files(
@@ -238,7 +330,7 @@ async def test_arguments_that_look_like_files(
     """A file name is not a text, but a sentence that ends with one is."""
     monkeypatch.chdir(tmp_path)
     fake.always.answers_by(one_each)
-    for name in ("there.txt", "there.json"):
+    for name in ("there.txt", "there.doc"):
         (tmp_path / name).write_text("1\n")
     done = await cfai.run("embed", *arguments)
     assert done.code == 2
@@ -247,14 +339,15 @@ async def test_arguments_that_look_like_files(
     assert (await cfai.run("embed", "I read it in missing.txt")).code == 0
 
 
-async def test_lines_must_be_utf8(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """The error has the number of the line."""
+async def test_lines_in_another_encoding(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """The encoding is detected at the beginning; later, the error has the number of the line."""
     fake.always.answers_by(one_each)
     path = tmp_path / "latin.txt"
-    path.write_bytes(b"a\n" * 20_000 + b"caf\xe9\n")
+    path.write_bytes(b"a\n" * 200_000 + b"caf\xe9\n")
     done = await cfai.run("embed", str(path), "-o", str(tmp_path / "out.jsonl"))
     assert done.code == 2
-    assert f"line 20001 of {path} must be UTF-8" in done.err
+    assert f"line 200001 of {path} is not UTF-8 text" in done.err
+    assert "name the encoding of the file with --encoding" in done.err
 
 
 @pytest.mark.parametrize(
@@ -276,7 +369,10 @@ async def test_skip_failed_skips_rows_without_a_text(
     done = await cfai.run("embed", str(path), "--skip-failed")
     assert [json.loads(line)["text"] for line in done.lines] == ["1", "2"]
     failed = 1 if name.endswith(".csv") else 2
-    assert (done.code, done.err) == (0, f"{failed} of {2 + failed} texts could not be embedded\n")
+    reason = "text must have at least 1 character, got ''"
+    lines = [f"row {row}: {reason}" for row in range(2, 2 + failed)]
+    lines.append(f"{failed} of {2 + failed} texts could not be embedded")
+    assert (done.code, done.err.splitlines()) == (0, lines)
     await cfai.run("embed", str(path), "--skip-failed", "-o", str(target))
     first = np.load(target)[:, 0]
     assert first[[0, -1]].tolist() == [1.0, 2.0]
@@ -313,7 +409,7 @@ async def test_ids_of_two_types(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path,
     source, target = tmp_path / "texts.jsonl", tmp_path / name
     ids: list[Any] = [*range(200), "x"] if name == "mixed.parquet" else [*[None] * 200, "x"]
     source.write_text("".join(json.dumps({"id": key, "text": "t"}) + "\n" for key in ids))
-    done = await cfai.run("embed", str(source), "--id", "id", "-o", str(target))
+    done = await cfai.run("embed", str(source), "--id-column", "id", "-o", str(target))
     if name == "mixed.parquet":
         assert done.code == 2
         assert "the ids must be of one type" in done.err
@@ -341,25 +437,6 @@ async def test_a_failure_says_how_to_resume(
     assert done.code == 1
     assert f"hint: what is finished is in {state}" in done.err
     assert not (tmp_path / "o.npy").exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "flags", "options"),
-    [
-        (None, {}, {"checkpoint": None}),
-        ("v.npy", {"local": True}, {"checkpoint": None, "rate": None}),
-        (None, {"skip_failed": True}, {"checkpoint": None, "on_error": "skip"}),
-        ("v.parquet", {"skip_failed": True}, {"checkpoint": None, "on_error": "skip"}),
-        ("v.NPY", {"skip_failed": True}, {"checkpoint": None, "on_error": "yield"}),
-    ],
-)
-def test_the_options_of_a_job(
-    tmp_path: Path, name: str | None, flags: dict[str, bool], options: dict[str, Any]
-) -> None:
-    """Models on this machine have no rate limit; an array has a row for each text."""
-    target = Target(None if name is None else tmp_path / name)
-    chosen = {"skip_failed": False, "local": False, **flags}
-    assert build_job_options(target, None, **chosen) == options
 
 
 async def test_what_numpy_is_needed_for(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
@@ -419,7 +496,7 @@ async def test_cancelling_while_parquet_is_written(tmp_path: Path) -> None:
     job: Any = Endless()
     for turns in range(9, 15):
         target = Target(tmp_path / "out.parquet")
-        running = asyncio.create_task(write_vectors(job, target, with_ids=False))
+        running = asyncio.create_task(Writer(target, with_ids=False).write(job))
         for _ in range(turns):
             await asyncio.sleep(0)
         running.cancel()

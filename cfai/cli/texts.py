@@ -1,0 +1,559 @@
+"""The texts of `cfai embed`, row by row, from files and pipes of any common format and encoding."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from glob import glob
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO, Any, Final, Literal, NoReturn, get_args
+
+from attrs import field, frozen
+
+from cfai._types.excerpts import format_value
+from cfai._types.json import loads_strictly
+from cfai.cli import console
+from cfai.errors import InputError, MissingExtra
+
+Format = Literal["txt", "csv", "tsv", "jsonl", "json", "parquet"]
+"""The format of a file. In txt, each line is a text."""
+
+Entry = str | tuple[Any, str]
+"""A text, or an id and a text."""
+
+_FORMATS: Final[Mapping[str, Format]] = {
+    ".txt": "txt",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+}
+"""The format of each suffix."""
+
+_COMPRESSIONS: Final = (".gz", ".zst")
+
+SUFFIXES: Final = ", ".join(_FORMATS)
+
+_DELIMITERS: Final = ",;\t|"
+"""The delimiters that are tried, in this order, until one gives the columns."""
+
+_MAX_FIELD: Final = 2**27
+"""The longest field of a CSV file, in characters. An open quote would read the whole file."""
+
+_SAMPLE: Final = 2**18
+"""The bytes from which the encoding is detected."""
+
+_BOMS: Final = {
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+
+_OTHER_FILES: Final = {
+    b"PK\3\4": "a ZIP archive or an Excel file: save it as CSV",
+    b"%PDF": "a PDF: convert it with `cfai markdown`",
+    b"ARROW1": "an Arrow file: save it as Parquet",
+    b"SQLite format 3": "an SQLite database: export the table as CSV",
+}
+"""The first bytes of files that people pass by mistake, and what to do."""
+
+_MISSING: Final = object()
+
+
+@frozen
+class Reading:
+    """How files are read, as the options of the command say.
+
+    Raises:
+        InputError: The delimiter is not one character, or the encoding is unknown.
+    """
+
+    column: str
+    id_column: str | None = None
+    format: Format | None = field(default=None, kw_only=True)
+    encoding: str | None = field(default=None, kw_only=True)
+    delimiter: str | None = field(default=None, kw_only=True)
+    lenient: bool = field(default=False, kw_only=True)
+    """Whether a row without a text counts as an empty text, which fails later."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.format is not None and self.format not in get_args(Format):
+            raise InputError(
+                f"--format must be one of {', '.join(get_args(Format))}, got {self.format}"
+            )
+        if self.delimiter is not None and len(self.delimiter) != 1:
+            raise InputError(f"--delimiter must be one character, got {self.delimiter!r}")
+        if self.encoding is not None:
+            try:
+                "".encode(self.encoding)
+            except LookupError:
+                raise InputError(f"--encoding: there is no encoding {self.encoding!r}") from None
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns to read."""
+        return [self.column] if self.id_column is None else [self.column, self.id_column]
+
+    def check_columns(self, existing: Sequence[str], name: str) -> None:
+        """Check that a table has the columns.
+
+        Raises:
+            InputError: One is missing, or is there twice.
+        """
+        for column in self.columns:
+            if column not in existing:
+                shown = ", ".join(map(repr, existing))
+                raise InputError(
+                    f"{name} has no column {column!r} (found: {shown:.200}); {self._advise(column)}"
+                )
+            if existing.count(column) > 1:
+                raise InputError(f"{name} has more than one column {column!r}; rename one of them")
+
+    def entry(self, text: Any, key: Any, where: str) -> Entry:
+        """Check one row's text, and add its id if there is an id column.
+
+        Raises:
+            InputError: The text is missing or not a string, or the id is missing.
+        """
+        if key is _MISSING:
+            raise InputError(f"{where} has no {self.id_column!r}; {self._advise(self.id_column)}")
+        if not isinstance(text, str):
+            if not self.lenient or not (text is None or text is _MISSING):
+                self._refuse(text, where)
+            text = ""
+        return text if self.id_column is None else (key, text)
+
+    def _refuse(self, text: Any, where: str) -> NoReturn:
+        if text is _MISSING:
+            raise InputError(f"{where} has no field {self.column!r}; {self._advise(self.column)}")
+        if text is None:
+            raise InputError(
+                f"{where} has no text in {self.column!r}; --skip-failed skips such rows"
+            )
+        raise InputError(f"{self.column!r} of {where} must be a string, got {format_value(text)}")
+
+    def _advise(self, column: str | None) -> str:
+        return f"choose one with {'--column' if column == self.column else '--id-column'}"
+
+
+@frozen
+class TextFile:
+    """A file of texts, or standard input if there is no path.
+
+    Compressed files are recognized by their first bytes.
+    """
+
+    path: Path | None
+    reading: Reading
+
+    @property
+    def name(self) -> str:
+        """The name for messages."""
+        return "standard input" if self.path is None else str(self.path)
+
+    @property
+    def format(self) -> Format:
+        """The chosen format, or the one of the suffix; txt for standard input."""
+        if self.reading.format is not None:
+            return self.reading.format
+        return "txt" if self.path is None else _FORMATS[_suffix(self.path)]
+
+    def is_same_as(self, path: Path) -> bool:
+        """Whether it is the file at *path*."""
+        return self.path is not None and self.path.samefile(path)
+
+    def read(self) -> Iterator[Entry]:
+        """Read the entries, one row at a time; only a JSON document is read as a whole.
+
+        Raises:
+            InputError: The file can't be read, or has another format or encoding.
+        """
+        with self._translate_errors(), self._open() as data:
+            self._check_kind(data)
+            if self.format == "parquet":
+                yield from _read_parquet(self, data)
+                return
+            newline = "" if self.format in ("csv", "tsv") else None
+            encoding = self.reading.encoding or self._detect_encoding(data)
+            # A wrong byte of UTF-8 is found in its line, which the error names.
+            errors = "surrogateescape" if encoding.startswith("utf-8") else "strict"
+            text = io.TextIOWrapper(data, encoding, errors, newline)
+            yield from _READERS[self.format](self, text)
+
+    def count(self) -> int | None:
+        """Count the rows without decoding them; `None` if that takes as long as reading them."""
+        if self.path is None or self.format == "json":
+            return None
+        with self._translate_errors(), self._open() as data:
+            if not isinstance(data.raw, io.FileIO):
+                return None
+            if self.format == "parquet":
+                return int(_open_parquet(self, data).metadata.num_rows)
+            lines = sum(1 for line in data if line.strip())
+            return max(0, lines - 1) if self.format in ("csv", "tsv") else lines
+
+    @contextmanager
+    def _translate_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+            raise InputError(f"{self.name} is damaged or truncated: {exc}") from exc
+        except UnicodeError as exc:
+            raise InputError(
+                f"{self.name} has another encoding ({exc}); name it with --encoding"
+            ) from exc
+        except OSError as exc:
+            raise InputError(f"can't read {self.name}: {exc.strerror or exc}") from exc
+
+    @contextmanager
+    def _open(self) -> Iterator[io.BufferedReader[Any]]:
+        """Open the file, decompressed."""
+        is_file = self.path is not None
+        opened = io.FileIO(str(self.path) if is_file else 0, closefd=is_file)
+        raw: Any = io.BufferedReader(opened, _SAMPLE)
+        try:
+            head = raw.peek(4)[:4]
+            if head.startswith(b"\x1f\x8b"):
+                yield io.BufferedReader(gzip.GzipFile(fileobj=raw), _SAMPLE)
+            elif head == b"\x28\xb5\x2f\xfd":
+                yield io.BufferedReader(_open_zstd(raw), _SAMPLE)
+            else:
+                yield raw
+        finally:
+            raw.close()
+
+    def _check_kind(self, data: io.BufferedReader[Any]) -> None:
+        """Check by the first bytes that it is no file of another kind."""
+        head = data.peek(16)[:16]
+        for magic, kind in _OTHER_FILES.items():
+            if head.startswith(magic):
+                raise InputError(f"{self.name} is {kind}")
+        if head.startswith(b"PAR1") and self.format != "parquet":
+            raise InputError(f"{self.name} is a Parquet file: read it with --format parquet")
+
+    def _detect_encoding(self, data: io.BufferedReader[Any]) -> str:
+        """Detect the encoding, and say so if it is not UTF-8."""
+        sample = data.peek(_SAMPLE)[:_SAMPLE]
+        for bom, encoding in _BOMS.items():
+            if sample.startswith(bom):
+                return encoding
+        if b"\0" in sample:
+            encoding = _guess_utf16(sample, self.name)
+        else:
+            try:
+                # The sample may end in the middle of a character.
+                sample[: len(sample) - 3 if len(sample) > 3 else None].decode()
+            except UnicodeDecodeError as exc:
+                if len(sample) > 3 and exc.start >= len(sample) - 6:
+                    return "utf-8"
+                encoding = _guess_encoding(sample, self.name)
+            else:
+                return "utf-8"
+        console.write_stderr(
+            f"{self.name} is not UTF-8; it is read as {encoding} (another: --encoding NAME)"
+        )
+        return encoding
+
+
+def find_files(arguments: Sequence[str], reading: Reading) -> list[TextFile]:
+    """Find the files that the arguments name; none if they are texts.
+
+    With a chosen format, all arguments are files; otherwise those are whose suffix is known. `*`,
+    `?` and `[` select several files; `-` is standard input.
+
+    Raises:
+        InputError: A file is missing or has an unknown suffix, or there are files and texts.
+    """
+    found: list[TextFile] = []
+    texts: list[str] = []
+    for argument in arguments:
+        paths = _find_paths(argument, reading)
+        if paths is None:
+            texts.append(argument)
+        else:
+            found += [TextFile(path, reading) for path in paths]
+    if found and texts:
+        raise InputError(
+            f"the arguments must be texts or files, not both: {texts[0]!r:.60} is no file"
+        )
+    return found
+
+
+def _find_paths(argument: str, reading: Reading) -> list[Path | None] | None:
+    """The files that an argument names; `None` if it is a text."""
+    if argument == "-":
+        return [None]
+    path = Path(argument)
+    known = _suffix(path) in _FORMATS or reading.format is not None
+    # A text may be the name of a file without a suffix by chance, or end with the name of a file.
+    is_name = reading.format is not None or (path.suffix and not set(argument) & set("\n\r\t "))
+    if _is_file(path) and (known or path.suffix):
+        if not known:
+            raise InputError(
+                f"{argument} must end in {SUFFIXES}, perhaps with .gz or .zst; or choose its "
+                f"format with --format"
+            )
+        return [path]
+    if not (known and is_name):
+        return None
+    matches = sorted(glob(argument, recursive=True))  # noqa: PTH207  # may be absolute
+    if not matches:
+        error = InputError(f"{argument}: no such file")
+        error.add_note("if it is a text, pipe it in")
+        raise error
+    return [Path(match) for match in matches]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # A text: too long for a file name, or with a NUL.
+        return False
+
+
+def _suffix(path: Path) -> str:
+    """The suffix of the format, in lower case, without that of a compression."""
+    suffix = path.suffix.lower()
+    return path.with_suffix("").suffix.lower() if suffix in _COMPRESSIONS else suffix
+
+
+def read_all(files: Iterable[TextFile]) -> Iterator[Entry]:
+    """Read the files one after the other."""
+    return chain.from_iterable(file.read() for file in files)
+
+
+def count_all(files: Sequence[TextFile]) -> int | None:
+    """Count the rows of all files; `None` if one of them can't be counted quickly."""
+    counts = [file.count() for file in files]
+    return None if None in counts else sum(filter(None, counts))
+
+
+# Encodings and compressions
+
+
+def _guess_utf16(sample: bytes, name: str) -> str:
+    """UTF-16 of Western text has a zero in every other byte."""
+    if b"\0" not in sample[0::2] and sample[1::2].count(0) > len(sample) / 4:
+        return "utf-16-le"
+    if b"\0" not in sample[1::2] and sample[0::2].count(0) > len(sample) / 4:
+        return "utf-16-be"
+    raise InputError(f"{name} is not a text file; choose what it is with --format or --encoding")
+
+
+def _guess_encoding(sample: bytes, name: str) -> str:
+    try:
+        from charset_normalizer import from_bytes
+    except ImportError as exc:
+        raise MissingExtra("cli", needed_for="detecting an encoding") from exc
+    best = from_bytes(sample).best()
+    if best is None:
+        raise InputError(f"{name} has no known encoding; name it with --encoding")
+    return str(best.encoding)
+
+
+def _open_zstd(raw: IO[bytes]) -> Any:
+    try:
+        import pyarrow as pa
+    except ImportError as exc:
+        raise MissingExtra("arrow", needed_for="reading .zst") from exc
+    return pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
+
+
+# Formats
+
+
+def _read_lines(file: TextFile, lines: Iterable[str]) -> Iterator[str]:
+    """Check each line. Bytes that are not UTF-8 are lone surrogates by now."""
+    for number, line in enumerate(lines, start=1):
+        if not line.isascii():
+            try:
+                line.encode()
+            except UnicodeEncodeError as exc:
+                raise InputError(
+                    f"line {number} of {file.name} is not UTF-8 text; name the encoding of the "
+                    f"file with --encoding"
+                ) from exc
+        yield line
+
+
+def _read_txt(file: TextFile, stream: io.TextIOWrapper) -> Iterator[Entry]:
+    # Only newlines end a line, not the other line breaks of Unicode.
+    for line in _read_lines(file, stream):
+        if line.strip():
+            yield line.rstrip("\n")
+
+
+def _read_csv(file: TextFile, stream: io.TextIOWrapper) -> Iterator[Entry]:
+    csv.field_size_limit(_MAX_FIELD)
+    reading, lines = file.reading, _read_lines(file, stream)
+    head = list(islice(lines, 1))
+    if not head:
+        return
+    delimiter = reading.delimiter or _choose_delimiter(file, head[0])
+    rows = csv.reader(chain(head, lines), delimiter=delimiter, strict=True)
+    header = [name.strip() for name in _next_row(file, rows, 1)]
+    reading.check_columns(header, file.name)
+    column = header.index(reading.column)
+    id_column = None if reading.id_column is None else header.index(reading.id_column)
+    width = len(header)
+    while True:
+        begin = rows.line_num + 1
+        row = _next_row(file, rows, begin)
+        if len(row) != width:
+            if not row:
+                if rows.line_num < begin:  # the end
+                    return
+                continue  # an empty line
+            if len(row) > width:
+                raise InputError(
+                    f"line {begin} of {file.name} has {len(row)} fields, the header has {width}; "
+                    f"put a field that contains {delimiter!r} in quotes"
+                )
+        where = f"line {begin} of {file.name}"
+        text = row[column] or None if column < len(row) else None
+        key: Any = None
+        if id_column is not None:
+            key = row[id_column] if id_column < len(row) else _MISSING
+        yield reading.entry(text, key, where)
+
+
+def _next_row(file: TextFile, rows: Any, begin: int) -> list[str]:
+    """The next row, which begins in line *begin*; empty at the end."""
+    try:
+        row: list[str] = next(rows, [])
+    except csv.Error as exc:
+        if "unexpected end of data" in str(exc):
+            raise InputError(
+                f"line {begin} of {file.name} has a quote that is never closed"
+            ) from exc
+        if "field larger" in str(exc):
+            raise InputError(
+                f"line {begin} of {file.name} has a field of more than {_MAX_FIELD} characters; "
+                f"is a quote not closed?"
+            ) from exc
+        raise InputError(f"line {rows.line_num} of {file.name} is not CSV: {exc}") from exc
+    return row
+
+
+def _choose_delimiter(file: TextFile, header: str) -> str:
+    """The first delimiter that gives the wanted columns; that of the format if none does."""
+    usual = "\t" if file.format == "tsv" else ","
+    delimiters: list[str] = [usual, *_DELIMITERS]
+    for delimiter in delimiters:
+        try:
+            names = next(csv.reader([header], delimiter=delimiter), [])
+        except csv.Error:
+            continue
+        if set(file.reading.columns) <= {name.strip() for name in names}:
+            return delimiter
+    # So that the error lists the columns.
+    return usual if usual in header else max(delimiters, key=header.count)
+
+
+def _read_jsonl(file: TextFile, stream: io.TextIOWrapper) -> Iterator[Entry]:
+    for number, line in enumerate(_read_lines(file, stream), start=1):
+        if not line.strip():
+            continue
+        where = f"line {number} of {file.name}"
+        try:
+            row = loads_strictly(line)
+        except ValueError as exc:
+            hint = "; a file that is one JSON document is read with --format json"
+            raise InputError(f"{where} is not JSON{hint if number == 1 else ''}: {exc}") from exc
+        yield _json_entry(file, row, where)
+
+
+def _read_json(file: TextFile, stream: io.TextIOWrapper) -> Iterator[Entry]:
+    text = "".join(_read_lines(file, stream))
+    if not text.strip():
+        return
+    try:
+        document = loads_strictly(text)
+    except ValueError as exc:
+        raise InputError(
+            f"{file.name} is not one JSON document ({exc}); if each line is one, use --format jsonl"
+        ) from exc
+    rows = document
+    if isinstance(document, dict):
+        lists = [name for name, value in document.items() if isinstance(value, list)]
+        rows = document[lists[0]] if len(lists) == 1 else [document]
+    if not isinstance(rows, list):
+        raise InputError(f"{file.name} must be a list of rows, got {format_value(document)}")
+    for number, row in enumerate(rows, start=1):
+        yield _json_entry(file, row, f"row {number} of {file.name}")
+
+
+def _json_entry(file: TextFile, row: Any, where: str) -> Entry:
+    reading = file.reading
+    if isinstance(row, str):
+        row = {reading.column: row}
+    if not isinstance(row, dict):
+        raise InputError(f"{where} must be an object or a string, got {format_value(row)}")
+    text = _look_up(row, reading.column)
+    if text is _MISSING and not reading.lenient:
+        reading.check_columns(list(row), where)
+    key = None if reading.id_column is None else _look_up(row, reading.id_column)
+    return reading.entry(text, None if key is _MISSING and reading.lenient else key, where)
+
+
+def _look_up(row: dict[str, Any], column: str) -> Any:
+    """The value of a field, or of a field of an inner object: `message.text`."""
+    if column in row:
+        return row[column]
+    value: Any = row
+    for name in column.split("."):
+        if not isinstance(value, dict) or name not in value:
+            return _MISSING
+        value = value[name]
+    return value
+
+
+def _open_parquet(file: TextFile, data: Any) -> Any:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as exc:
+        raise MissingExtra("arrow", needed_for="reading Parquet") from exc
+    if isinstance(data, io.BufferedReader) and not isinstance(data.raw, io.FileIO):
+        data = io.BytesIO(data.read())  # from a pipe, or compressed once more
+    try:
+        return pq.ParquetFile(data)
+    except pa.ArrowInvalid as exc:
+        raise InputError(f"{file.name} is not a Parquet file, or it is truncated") from exc
+
+
+def _read_parquet(file: TextFile, data: io.BufferedReader[Any]) -> Iterator[Entry]:
+    import pyarrow as pa
+
+    parquet, reading = _open_parquet(file, data), file.reading
+    reading.check_columns(parquet.schema_arrow.names, file.name)
+    number = 0
+    try:
+        for batch in parquet.iter_batches(1000, columns=reading.columns):
+            texts = batch.column(reading.column).to_pylist()
+            keys = [None] * len(texts)
+            if reading.id_column is not None:
+                keys = batch.column(reading.id_column).to_pylist()
+            for text, key in zip(texts, keys, strict=True):
+                number += 1
+                yield reading.entry(text, key, f"row {number} of {file.name}")
+    except pa.ArrowException as exc:
+        raise InputError(f"{file.name} is damaged after row {number}: {exc}") from exc
+
+
+_READERS: Final[Mapping[Format, Callable[[TextFile, io.TextIOWrapper], Iterator[Entry]]]] = {
+    "txt": _read_txt,
+    "csv": _read_csv,
+    "tsv": _read_csv,
+    "jsonl": _read_jsonl,
+    "json": _read_json,
+}

@@ -1,0 +1,157 @@
+"""The texts of files as people have them: encodings, delimiters, quotes, gaps, damaged archives.
+
+The files are in tests/data/texts. `cases.json` has for each what is read, or the error.
+"""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cfai.cli.texts import Reading, TextFile, count_all, find_files, read_all
+from cfai.errors import InputError
+
+FILES = Path(__file__).parents[1] / "data" / "texts"
+CASES: list[dict[str, Any]] = json.loads((FILES / "cases.json").read_text())
+
+
+def reading(**options: Any) -> Reading:
+    return Reading(options.pop("column", "text"), options.pop("id_column", None), **options)
+
+
+def read(path: Path, **options: Any) -> list[Any]:
+    """The entries of a file, with pairs as lists and empty texts as `None`, as in the cases."""
+    entries = TextFile(path, reading(**options)).read()
+    return [list(entry) if isinstance(entry, tuple) else entry or None for entry in entries]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
+def test_every_file_is_read_or_explained(
+    case: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The right rows; or an error that names the file, the line, and what to do."""
+    pytest.importorskip("pyarrow")
+    path, options = FILES / case["file"], case.get("options", {})
+    if "error" in case:
+        with pytest.raises(InputError) as caught:
+            read(path, **options)
+        assert case["error"].replace("{path}", str(path)) in str(caught.value)
+        assert path.name in str(caught.value)
+    else:
+        assert read(path, **options) == case["rows"]
+    assert case.get("notice", "") in capsys.readouterr().err
+
+
+def test_files_are_counted_without_reading_them() -> None:
+    """Except for archives and JSON documents."""
+    names = ["plain.txt", "plain.csv", "plain.jsonl", "blank-lines.csv"]
+    files = [TextFile(FILES / name, reading()) for name in names]
+    assert [file.count() for file in files] == [3, 2, 3, 2]
+    assert count_all(files) == 10
+    for name in ("objects.json", "plain.csv.gz"):
+        assert count_all([*files, TextFile(FILES / name, reading())]) is None
+
+
+def test_a_long_line_is_read(tmp_path: Path) -> None:
+    """10 MB in one line, in every format of text."""
+    text = "word " * 2_000_000
+    for name, content in {
+        "long.txt": text,
+        "long.csv": f"text\n{text}\n",
+        "long.jsonl": json.dumps({"text": text}),
+        "long.json": json.dumps([text]),
+    }.items():
+        (tmp_path / name).write_text(content)
+        assert read(tmp_path / name) == [text]
+
+
+def test_an_open_quote_does_not_read_the_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "open.csv"
+    with path.open("w") as file:
+        file.write('text\none\n"two\n')
+        for _ in range(150):
+            file.write("x" * 1_000_000 + "\n")
+    with pytest.raises(InputError, match=r"line 3 of .* has a field of more than .* not closed"):
+        read(path)
+
+
+def test_texts_before_an_error_are_read(tmp_path: Path) -> None:
+    lines = b"".join(b"%d\n" % number for number in range(200_000))
+    path = tmp_path / "long.txt.gz"
+    path.write_bytes(gzip.compress(lines)[:-1000])
+    entries = TextFile(path, reading()).read()
+    assert [next(entries) for _ in range(100_000)] == [str(number) for number in range(100_000)]
+    with pytest.raises(InputError, match="truncated"):
+        list(entries)
+
+
+# Choosing files
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.csv", "a.csv", "c.jsonl", "notes"):
+        Path(name).write_text('text\n"one"\n' if name.endswith("csv") else '"two"\n')
+    return tmp_path
+
+
+@pytest.mark.usefixtures("folder")
+def test_several_files_and_patterns_are_read_in_order() -> None:
+    """A pattern gives the files in the order of their names."""
+    files = find_files(["c.jsonl", "*.csv"], reading())
+    assert [file.name for file in files] == ["c.jsonl", "a.csv", "b.csv"]
+    assert list(read_all(files)) == ["two", "one", "one"]
+    assert [file.path for file in find_files(["-", "a.csv"], reading())] == [None, Path("a.csv")]
+
+
+@pytest.mark.usefixtures("folder")
+def test_texts_are_no_files() -> None:
+    """Not even with the name of a file without a suffix, or with a suffix in a sentence."""
+    texts = ["notes", "I read it in a.csv", "what?", "*", "x" * 10_000, ""]
+    assert find_files(texts, reading()) == []
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_chosen_format_makes_every_argument_a_file() -> None:
+    (file,) = find_files(["notes"], reading(format="jsonl"))
+    assert list(file.read()) == ["two"]
+    with pytest.raises(InputError, match="nothing: no such file"):
+        find_files(["nothing"], reading(format="jsonl"))
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["missing.csv"], r"missing\.csv: no such file"),
+        (["missing*.csv"], r"missing\*\.csv: no such file"),
+        (["a.csv", "a text"], "must be texts or files, not both: 'a text' is no file"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments: list[str], problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        find_files(arguments, reading())
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"format": "xlsx"}, "--format must be one of txt, csv, .*, got xlsx"),
+        ({"delimiter": ";;"}, "--delimiter must be one character, got ';;'"),
+        ({"delimiter": ""}, "--delimiter must be one character, got ''"),
+        ({"encoding": "utf-9"}, "--encoding: there is no encoding 'utf-9'"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        reading(**options)
+
+
+def test_a_folder_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "folder.csv"
+    path.mkdir()
+    with pytest.raises(InputError, match=r"can't read .*folder\.csv"):
+        read(path)
