@@ -16,7 +16,7 @@ from typing import IO, Any, Final, Literal, NoReturn, get_args
 from attrs import field, frozen
 
 from cfai._types.excerpts import format_value
-from cfai._types.json import loads_strictly
+from cfai._types.json import loads
 from cfai.cli import console
 from cfai.errors import InputError, MissingExtra
 
@@ -465,7 +465,7 @@ def _read_jsonl(file: TextFile, stream: io.TextIOWrapper) -> Iterator[Entry]:
             continue
         where = f"line {number} of {file.name}"
         try:
-            row = loads_strictly(line)
+            row = loads(line, allow_nan=True, big_integers=True)
         except ValueError as exc:
             hint = "; a file that is one JSON document is read with --format json"
             raise InputError(f"{where} is not JSON{hint if number == 1 else ''}: {exc}") from exc
@@ -477,7 +477,7 @@ def _read_json(file: TextFile, stream: io.TextIOWrapper) -> Iterator[Entry]:
     if not text.strip():
         return
     try:
-        document = loads_strictly(text)
+        document = loads(text, allow_nan=True, big_integers=True)
     except ValueError as exc:
         raise InputError(
             f"{file.name} is not one JSON document ({exc}); if each line is one, use --format jsonl"
