@@ -1,12 +1,13 @@
 """Writes the catalogue of known models into `cfai/profiles.py`.
 
-`python docs/catalogue.py TYPES RETIRED CARDS` reads three JSON files:
+`python docs/catalogue.py TYPES RETIRED CARDS` reads JSON files:
 
 - TYPES: `{"models": {name: {"class": …, "declaration": …, "types": {…}}}}`, the interface
   `AiModels` of the npm package @cloudflare/workers-types, with the TypeScript text of each model;
 - RETIRED: `{"YYYY-MM-DD": [name, …], "stay_active": [name, …]}`, from Cloudflare's changelog; a
   name may be followed by "(aliased to NAME)", its successor;
-- CARDS: `{file: {"name": …, "task": …}}`, from the model cards of cloudflare/cloudflare-docs.
+- CARDS: the folder of model cards of cloudflare/cloudflare-docs (src/content/workers-ai-models), or
+  one file of all of them: `{file: {"name": …, "task": …}}`.
 
 With `--check` it only fails if the catalogue differs. Models that the files lack, and tasks that
 they don't tell, are in `OTHER_MODELS`.
@@ -66,9 +67,23 @@ def task_of(model: str, typed: Mapping[str, Any]) -> str:
     sys.exit(f"add the task of {model} to OTHER_MODELS: its type does not tell it")
 
 
+def task_of_card(card: Mapping[str, Any]) -> str:
+    """The task of a card, which has its name, or an object with it."""
+    task = card["task"]
+    name: str = task["name"] if isinstance(task, Mapping) else task
+    return name
+
+
+def read(path: Path) -> Any:
+    """Read a file of JSON, or all of a folder by their names."""
+    if path.is_dir():
+        return {file.name: read(file) for file in sorted(path.glob("*.json"))}
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def collect(types: Any, retired: Any, cards: Any) -> str:
     """The lines of the catalogue."""
-    tasks = {card["name"]: card["task"] for card in cards.values()}
+    tasks = {card["name"]: task_of_card(card) for card in cards.values() if "task" in card}
     for model, typed in types["models"].items():
         if model not in tasks:
             tasks[model] = task_of(model, typed)
@@ -114,12 +129,13 @@ def main() -> None:
     paths = [argument for argument in sys.argv[1:] if argument != "--check"]
     if len(paths) != 3:
         sys.exit(__doc__)
-    catalogue = collect(*(json.loads(Path(path).read_text(encoding="utf-8")) for path in paths))
+    catalogue = collect(*(read(Path(path)) for path in paths))
     text = PROFILES.read_text(encoding="utf-8")
     new = REGION.sub(lambda _: catalogue, text)
-    if "--check" in sys.argv and new != text:
+    if "--check" not in sys.argv:
+        PROFILES.write_text(new, encoding="utf-8")
+    elif new != text:
         sys.exit("the catalogue is out of date: run this without --check")
-    PROFILES.write_text(new, encoding="utf-8")
 
 
 if __name__ == "__main__":

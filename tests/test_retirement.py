@@ -117,7 +117,7 @@ def own_class(inputs: str) -> dict[str, Any]:
     return {"class": "Base_Ai_Cf_A", "declaration": "", "types": {"Input": inputs}}
 
 
-def test_the_script_that_makes_the_catalogue() -> None:
+def test_the_script_that_makes_the_catalogue(tmp_path: Path) -> None:
     """A task comes from the card, the shared class, or the model's own type, in that order."""
     script = runpy.run_path(str(ROOT / "docs" / "catalogue.py"))
     script["collect"].__globals__["OTHER_MODELS"] = {}
@@ -133,6 +133,12 @@ def test_the_script_that_makes_the_catalogue() -> None:
         "stay_active": ["@cf/a/active"],
     }
     cards = {"carded.json": {"name": "@cf/a/carded", "task": "Automatic Speech Recognition"}}
+    assert script["collect"]({"models": types}, retired, cards) == CATALOGUE
+    # As Cloudflare publishes them: a file for each model, whose task is an object.
+    card = {"name": "@cf/a/carded", "task": {"id": "1", "name": "Automatic Speech Recognition"}}
+    (tmp_path / "carded.json").write_text(json.dumps(card))
+    (tmp_path / "other.json").write_text("{}")
+    cards = script["read"](tmp_path)
     assert script["collect"]({"models": types}, retired, cards) == CATALOGUE
     types["@cf/a/odd"] = own_class("anything: number")
     with pytest.raises(SystemExit, match="add the task of @cf/a/odd to OTHER_MODELS"):
