@@ -166,6 +166,11 @@ def json_mode_failed() -> ApiError:
     return ApiError(400, 90002, "JSON Mode couldn't be met")
 
 
+def truncated_call(tokens: int) -> ApiError:
+    """400: a tool call that ended at the limit of tokens."""
+    return ApiError(400, 8006, f"max_tokens is too low for the tool call: it ended after {tokens}")
+
+
 def not_supported(reason: str) -> ApiError:
     """501: no local model can answer this; *reason* says why."""
     return ApiError(501, 90001, f"cfai local: {reason}", by_model=False)

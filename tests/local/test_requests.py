@@ -343,10 +343,10 @@ async def test_the_refusal_names_the_task(local: Local, model: str, task: str) -
         (
             {
                 "messages": [{"role": "user", "content": "a"}],
-                "tools": [{"name": "t", "description": "d", "parameters": {"type": "object"}}],
+                "functions": [{"name": "t", "code": "c"}],
             },
             (501, 90001),
-            "can't call tools",
+            "runs no code: omit functions",
         ),
         (
             {

@@ -102,7 +102,7 @@ class ModelRunner:
                 lambda is_cancelled: encode_json(handler(model, body, is_cancelled)[0])
             )
             return orjson.Fragment(result)
-        parsed = inputs.parse_run(model, body)
+        parsed = await self._choose_tool(inputs.parse_run(model, body))
         await self._check_lora(account, body)
         await self.generators.wait_for_thread()
         async with RunningGeneration(backends.text_generator, parsed.request) as pieces:
@@ -115,6 +115,7 @@ class ModelRunner:
         """Answer a request for text."""
         only_if_free = rejects_if_busy(body)
         headers = await self._check_lora(request.account, body)
+        parsed = await self._choose_tool(parsed)
         async with RunningGeneration(backends.text_generator, parsed.request) as pieces:
             end = pieces.start(self.generators, only_if_free=only_if_free)
             request.recorder.end = end
@@ -125,6 +126,14 @@ class ModelRunner:
             result = await generation.collect_result(pieces, end, parsed.dialect)
             headers = {**request.recorder.start_response(pieces.backend), **headers}
             return json_response(200, envelope(result) if in_envelope else result, headers)
+
+    async def _choose_tool(self, parsed: GenerationInput) -> GenerationInput:
+        """Replace the request by one for the arguments of a tool, if one is called."""
+        choice = parsed.tools
+        if choice is None:
+            return parsed
+        tool = await self.others.run(lambda _: choice.choose(backends.embedder()))
+        return parsed if tool is None else parsed.with_call(tool)
 
     async def _check_lora(self, account: str, body: JsonBody) -> Mapping[str, str]:
         """Check the requested fine-tune, if any, and return the headers that report its use."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 import orjson
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from cfai.local import errors
 from cfai.local.backends.roles import GenerationEnd
@@ -89,27 +89,31 @@ class ChatDialect:
         """
         if self.checks_json:
             parse_json(text)
-        message = {"role": "assistant", "content": text}
-        choice = _choice("message", message, end.reason)
+        return self.build_document({"role": "assistant", "content": text}, end.reason, end)
+
+    def build_document(self, message: Document, reason: str, end: GenerationEnd) -> Document:
+        """Return a `chat.completion` with any message."""
+        choice = _choice("message", message, reason)
         return {**self._head("chat.completion"), "choices": [choice], "usage": build_usage(end)}
 
     def build_first_chunks(self) -> Iterator[Document]:
         """Yield a `chat.completion.chunk` with the role."""
-        yield self._chunk({"role": "assistant", "content": ""})
+        yield self.build_chunk({"role": "assistant", "content": ""})
 
     def build_chunks(self, piece: str) -> Iterator[Document]:
         """Yield a `chat.completion.chunk` with a piece of text."""
-        yield self._chunk({"content": piece})
+        yield self.build_chunk({"content": piece})
 
     def build_last_chunks(self, end: GenerationEnd) -> Iterator[Document]:
         """Yield a chunk with the end, and one with the usage."""
         # As vLLM does, which the service uses: some clients need a content in each chunk.
-        yield self._chunk({"content": ""}, end.reason)
+        yield self.build_chunk({"content": ""}, end.reason)
         if self.includes_usage:
             usage = build_usage(end)
             yield {**self._head("chat.completion.chunk"), "choices": [], "usage": usage}
 
-    def _chunk(self, delta: Document, reason: str | None = None) -> Document:
+    def build_chunk(self, delta: Document, reason: str | None = None) -> Document:
+        """Return a `chat.completion.chunk` with any delta."""
         choices = [_choice("delta", delta, reason)]
         return {**self._head("chat.completion.chunk"), "choices": choices}
 
@@ -192,6 +196,85 @@ class ResponsesDialect:
                 "total_tokens": end.prompt_tokens + end.completion_tokens,
             },
         }
+
+
+@frozen
+class NativeToolDialect:
+    """A tool call in Workers AI's own form."""
+
+    tool: str
+    id: str = field(factory=lambda: f"call_{uuid4().hex}")
+
+    def build_result(self, text: str, end: GenerationEnd) -> Any:
+        """Return the call with its arguments as an object.
+
+        Raises:
+            ApiError: The arguments are not complete.
+        """
+        call = {"name": self.tool, "arguments": _parse_arguments(text, end)}
+        return {"response": None, "tool_calls": [call], "usage": build_usage(end)}
+
+    def build_first_chunks(self) -> Iterator[Document]:
+        """Yield the beginning of the call."""
+        yield {"tool_calls": [_begin_call(self.id, self.tool)]}
+
+    def build_chunks(self, piece: str) -> Iterator[Document]:
+        """Yield a piece of the arguments."""
+        yield {"tool_calls": [_continue_call(piece)]}
+
+    def build_last_chunks(self, end: GenerationEnd) -> Iterator[Document]:
+        """Yield an event with the end and the usage."""
+        reason = _end_call(end)
+        yield {"response": "", "finish_reason": reason, "usage": build_usage(end)}
+
+
+@frozen
+class ChatToolDialect:
+    """A tool call in the form of chat completions."""
+
+    chat: ChatDialect
+    tool: str
+    id: str = field(factory=lambda: f"call_{uuid4().hex}")
+
+    def build_result(self, text: str, end: GenerationEnd) -> Any:
+        """Return a `chat.completion` with the call. Raises like `NativeToolDialect`."""
+        _parse_arguments(text, end)
+        function = {"name": self.tool, "arguments": text}
+        calls = [{"id": self.id, "type": "function", "function": function}]
+        message = {"role": "assistant", "content": None, "tool_calls": calls}
+        return self.chat.build_document(message, "tool_calls", end)
+
+    def build_first_chunks(self) -> Iterator[Document]:
+        """Yield a chunk with the beginning of the call."""
+        call = _begin_call(self.id, self.tool)
+        yield self.chat.build_chunk({"role": "assistant", "content": None, "tool_calls": [call]})
+
+    def build_chunks(self, piece: str) -> Iterator[Document]:
+        """Yield a chunk with a piece of the arguments."""
+        yield self.chat.build_chunk({"tool_calls": [_continue_call(piece)]})
+
+    def build_last_chunks(self, end: GenerationEnd) -> Iterator[Document]:
+        """Yield a chunk with the end, and one with the usage."""
+        yield from self.chat.build_last_chunks(evolve(end, reason=_end_call(end)))
+
+
+def _begin_call(call_id: str, name: str) -> Document:
+    function = {"name": name, "arguments": ""}
+    return {"id": call_id, "type": "function", "index": 0, "function": function}
+
+
+def _continue_call(piece: str) -> Document:
+    return {"index": 0, "function": {"arguments": piece}}
+
+
+def _end_call(end: GenerationEnd) -> str:
+    return "tool_calls" if end.reason == "stop" else end.reason
+
+
+def _parse_arguments(text: str, end: GenerationEnd) -> Any:
+    if end.reason == "length":
+        raise errors.truncated_call(end.completion_tokens)
+    return parse_json(text)
 
 
 def parse_json(text: str) -> Any:

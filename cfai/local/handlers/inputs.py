@@ -13,11 +13,19 @@ from cfai.local import errors
 from cfai.local.backends.roles import GenerationRequest
 from cfai.local.handlers.dialects import (
     ChatDialect,
+    ChatToolDialect,
     CompletionDialect,
     Dialect,
     NativeDialect,
+    NativeToolDialect,
     ResponsesDialect,
     StreamDialect,
+)
+from cfai.local.handlers.tool_calls import (
+    ToolChoice,
+    ToolDescription,
+    ask_for_arguments,
+    read_tool_choice,
 )
 from cfai.local.models import ServedModel
 from cfai.local.requests import JsonBody, check_fields, missing_fields, unknown_field
@@ -77,7 +85,6 @@ _ASK_FOR_NOTHING: Mapping[str, tuple[object, ...]] = {
     "reasoning_effort": (None, "none"),
     "skip_special_tokens": (None, True),
     "suffix": (None, ""),
-    "tool_choice": (None, "auto", "none"),
     "top_logprobs": (None, 0),
     "truncation": (None, "disabled"),
     "verbosity": (None, "medium"),
@@ -94,6 +101,19 @@ class GenerationInput:
     dialect: Dialect
     stream: StreamDialect | None = None
     """The form of the events, if the response is a stream."""
+    tools: ToolChoice | None = None
+    """The tools, if one may be called."""
+
+    def with_call(self, tool: ToolDescription) -> "GenerationInput":
+        """Return what to generate instead, if a tool is called: its arguments."""
+        message = self.tools.message if self.tools else ""
+        dialect: StreamDialect
+        if isinstance(self.dialect, ChatDialect):
+            dialect = ChatToolDialect(self.dialect, tool.name)
+        else:
+            dialect = NativeToolDialect(tool.name)
+        request = ask_for_arguments(self.request, tool, message)
+        return GenerationInput(request, dialect, dialect if self.stream else None)
 
 
 def parse_run(model: ServedModel, body: JsonBody) -> GenerationInput:
@@ -168,7 +188,7 @@ def parse_responses(model: ServedModel, body: JsonBody) -> GenerationInput:
     if body.get("stream"):
         raise errors.bad_input("stream must be false: the service does not stream Responses")
     if body.get("tools"):
-        raise _no_tools("tools")
+        raise errors.not_supported("tools are not supported in Responses: use chat completions")
     instructions = body.get("instructions")
     first = [] if instructions is None else [{"role": "system", "content": instructions}]
     names = ("temperature", "top_p")
@@ -245,9 +265,8 @@ def _read_request(body: JsonBody) -> GenerationRequest:
         raise errors.bad_input("prompt must be omitted if there are messages")
     if chat:
         body = {**body, "messages": _prepare_messages(body["messages"])}
-    for name in ("tools", "functions"):
-        if body.get(name):
-            raise _no_tools(name)
+    if body.get("functions"):
+        raise errors.not_supported("the local server runs no code: omit functions")
     check_fields(TextGeneration if chat else Prompt, body)
     _check_templates(body)
     if body.get("image") is not None:
@@ -264,10 +283,6 @@ def _read_request(body: JsonBody) -> GenerationRequest:
         sampling=_read_sampling(body),
         schema=_read_schema(body),
     )
-
-
-def _no_tools(name: str) -> errors.ApiError:
-    return errors.not_supported(f"the local text model can't call tools: omit {name}")
 
 
 def _build_prompt(messages: list[dict[str, str]], *, raw: bool) -> str | list[dict[str, str]]:
@@ -327,11 +342,15 @@ def _includes_usage(body: JsonBody) -> bool:
 def _build_input(
     body: JsonBody, request: GenerationRequest, dialect: StreamDialect
 ) -> GenerationInput:
+    messages = request.prompt
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    tools = read_tool_choice(body, messages)
     if not body.get("stream"):
-        return GenerationInput(request, dialect)
+        return GenerationInput(request, dialect, None, tools)
     if request.schema is not None:
         raise errors.bad_input("JSON Mode is not supported with streaming")
-    return GenerationInput(request, dialect, dialect)
+    return GenerationInput(request, dialect, dialect, tools)
 
 
 def _read_max_tokens(body: JsonBody) -> int:

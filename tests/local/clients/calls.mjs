@@ -2,6 +2,10 @@
 const { API, ACCOUNT, TOKEN, LLAMA, BGE } = process.env;
 const messages = [{ role: "user", content: "Say hello." }];
 
+const schema = { type: "object", properties: { city: { type: "string" } }, required: ["city"] };
+const description = "Get the current weather for a city";
+const question = "What is the weather in Paris?";
+
 const print = (name, value) => console.log(JSON.stringify([name, value]));
 
 async function openai() {
@@ -15,6 +19,12 @@ async function openai() {
     streamed += chunk.choices[0]?.delta?.content ?? "";
   }
   print("openai stream", streamed);
+  const tool = { type: "function", function: { name: "get_weather", description, parameters: schema } };
+  const called = await client.chat.completions.create({
+    model: LLAMA, messages: [{ role: "user", content: question }], tools: [tool], max_tokens: 60,
+  });
+  const { name, arguments: text } = called.choices[0].message.tool_calls[0].function;
+  print("openai call", [name, JSON.parse(text)]);
   const { data } = await client.embeddings.create({ model: BGE, input: ["one", "two"] });
   print("openai embeddings", data.map((row) => row.embedding.length));
 }
@@ -31,7 +41,7 @@ async function cloudflare() {
 
 async function workersAiProvider() {
   const { createWorkersAI } = await import("workers-ai-provider");
-  const { embedMany, generateText, streamText } = await import("ai");
+  const { embedMany, generateText, jsonSchema, streamText, tool } = await import("ai");
   // The package has no setting for the address.
   const send = globalThis.fetch;
   globalThis.fetch = (url, options) =>
@@ -42,6 +52,9 @@ async function workersAiProvider() {
   let streamed = "";
   for await (const piece of streamText(options).textStream) streamed += piece;
   print("provider stream", streamed);
+  const tools = { get_weather: tool({ description, inputSchema: jsonSchema(schema) }) };
+  const { toolCalls } = await generateText({ ...options, prompt: question, tools, maxOutputTokens: 60 });
+  print("provider call", toolCalls.map((call) => [call.toolName, call.input])[0]);
   const model = provider.textEmbedding(BGE);
   const { embeddings } = await embedMany({ model, values: ["one", "two"], maxRetries: 0 });
   print("provider embeddings", embeddings.map((vector) => vector.length));

@@ -51,6 +51,7 @@ async def test_openai_chats_streams_and_embeds(address: Address) -> None:
     results = await call("openai", address)
     assert results["openai chat"]
     assert results["openai stream"] == results["openai chat"]
+    assert results["openai call"] == ["get_weather", {"city": "Paris"}]
     assert results["openai embeddings"] == [384, 384]
 
 
@@ -64,4 +65,5 @@ async def test_workers_ai_provider_chats_streams_and_embeds(address: Address) ->
     results = await call("workersAiProvider", address)
     assert results["provider text"]
     assert results["provider stream"]
+    assert results["provider call"] == ["get_weather", {"city": "Paris"}]
     assert results["provider embeddings"] == [384, 384]

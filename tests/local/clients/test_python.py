@@ -45,6 +45,33 @@ async def test_openai_chats(openai_client: Any, model: str) -> None:
     assert chunks[-1].usage == whole.usage
 
 
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the current weather for a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+        },
+    },
+}
+PARIS: Any = [{"role": "user", "content": "What is the weather in Paris?"}]
+
+
+async def test_openai_calls_tools(openai_client: Any) -> None:
+    chat = openai_client.chat.completions
+    options: Any = {"model": LLAMA, "messages": PARIS, "tools": [WEATHER], "max_tokens": 60}
+    whole = await chat.create(**options)
+    (call,) = whole.choices[0].message.tool_calls
+    assert (call.function.name, call.function.arguments.count("Paris")) == ("get_weather", 1)
+    async with chat.stream(**options) as stream:
+        final = await stream.get_final_completion()
+    (call,) = final.choices[0].message.tool_calls
+    assert (call.function.name, call.function.arguments.count("Paris")) == ("get_weather", 1)
+
+
 async def test_openai_parses_an_answer(openai_client: Any) -> None:
     pydantic = pytest.importorskip("pydantic")
     person = pydantic.create_model("Person", name=str, age=int)
@@ -134,6 +161,22 @@ async def test_litellm_chats(address: Address, provider: str) -> None:
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
 
 
+async def test_litellm_calls_tools(address: Address) -> None:
+    litellm = pytest.importorskip("litellm")
+    answer = await asyncio.to_thread(
+        lambda: litellm.completion(
+            model=f"openai/{LLAMA}",
+            messages=PARIS,
+            tools=[WEATHER],
+            max_tokens=60,
+            api_base=address.v1,
+            api_key=address.token,
+        )
+    )
+    (call,) = answer.choices[0].message.tool_calls
+    assert call.function.name == "get_weather"
+
+
 async def test_litellm_embeds(address: Address) -> None:
     litellm = pytest.importorskip("litellm")
     answer = await asyncio.to_thread(
@@ -164,6 +207,20 @@ async def test_langchain_chats(address: Address) -> None:
     assert whole.content
     pieces = [chunk.content async for chunk in chat.astream(HELLO)]
     assert "".join(pieces)
+
+
+async def test_langchain_calls_tools(address: Address) -> None:
+    package = pytest.importorskip("langchain_cloudflare")
+    chat = package.ChatCloudflareWorkersAI(
+        model=LLAMA,
+        account_id=address.account,
+        api_token=address.token,
+        base_url=address.api,
+        max_tokens=60,
+    )
+    answer = await chat.bind_tools([WEATHER]).ainvoke("What is the weather in Paris?")
+    (call,) = answer.tool_calls
+    assert (call["name"], call["args"]) == ("get_weather", {"city": "Paris"})
 
 
 async def test_langchain_embeds(address: Address) -> None:
@@ -209,6 +266,28 @@ async def test_pydantic_ai_chats(address: Address) -> None:
     assert whole.output
     async with agent.run_stream(HELLO) as stream:
         assert "".join([text async for text in stream.stream_text(delta=True)])
+
+
+async def test_pydantic_ai_calls_tools(address: Address) -> None:
+    """The tool is called, and its result becomes a text."""
+    agents = pytest.importorskip("pydantic_ai")
+    models = pytest.importorskip("pydantic_ai.models.openai")
+    providers = pytest.importorskip("pydantic_ai.providers.openai")
+    provider = providers.OpenAIProvider(base_url=address.v1, api_key=address.token)
+    agent = agents.Agent(
+        models.OpenAIChatModel(LLAMA, provider=provider), model_settings={"max_tokens": 60}
+    )
+    cities = []
+
+    def get_weather(city: str) -> str:
+        """Get the current weather for a city."""
+        cities.append(city)
+        return "sunny"
+
+    agent.tool_plain(get_weather)
+    answer = await agent.run("What is the weather in Paris?")
+    assert cities == ["Paris"]
+    assert answer.output
 
 
 async def test_reranking_needs_no_client(address: Address) -> None:

@@ -68,7 +68,7 @@ def comparable(value: GenerationInput) -> Any:
     dialect = value.dialect
     usage = getattr(dialect, "includes_usage", None)
     checks = getattr(dialect, "checks_json", getattr(dialect, "decodes_json", None))
-    return value.request, type(dialect), usage, checks, value.stream is None
+    return value.request, type(dialect), usage, checks, value.stream is None, value.tools
 
 
 def try_parse(parse: Any, body: dict[str, Any]) -> GenerationInput | ApiError:
