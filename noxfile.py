@@ -119,6 +119,14 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def stores(session: nox.Session) -> None:
+    """Run the page about vector stores, whose libraries are large and installed only here."""
+    libraries = ["duckdb", "lancedb", "qdrant-client", "chromadb", "psycopg[binary]", "pgvector"]
+    session.install("-e", ".[arrow,local]", *libraries, *group("tests"))
+    session.run("pytest", "tests/test_docs.py", "-k", "vector-stores", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Compare the speed of cfai and other clients, which are installed only here."""
     session.install("-e", ".[arrow,local]", "-r", "tests/bench/peers.txt", *group("tests"))

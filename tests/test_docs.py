@@ -5,6 +5,7 @@ page share their names and may `await` at the top level. A block that defines te
 pytest, with the imports and constants of the blocks before it.
 A comment on the line before a block changes that. `<!-- not run: needs a browser -->` skips the
 block; the reason is required. A shell block needs this comment or `<!-- run -->`.
+`<!-- needs: duckdb -->` skips the block if that module, or Postgres with pgvector, is missing.
 `<!-- scripted: image -->` replaces the page's client, `ai`, by one with a scripted service, for
 tasks without a local model; `<!-- scripted: cohere -->` does the same with `cohere`.
 """
@@ -14,6 +15,8 @@ import asyncio
 import inspect
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +24,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -40,6 +44,7 @@ FENCE = re.compile(
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NOT_RUN = re.compile(r"<!-- not run: \S.* -->")
 SHOWN_ERROR = re.compile(r"print\(error\)[ ]+# (?P<message>.+)$", re.MULTILINE)
+NEEDS = re.compile(r"<!-- needs: (?P<name>[a-z_]+) -->")
 SCRIPTED = re.compile(r"<!-- scripted: (?P<name>[a-z ]+) -->")
 
 PNG = bytes.fromhex(
@@ -201,7 +206,8 @@ class Block:
         if NOT_RUN.fullmatch(self.remark):
             return True
         if self.language == "python":
-            return not self.remark.startswith("<!--") or bool(SCRIPTED.fullmatch(self.remark))
+            known = SCRIPTED.fullmatch(self.remark) or NEEDS.fullmatch(self.remark)
+            return not self.remark.startswith("<!--") or bool(known)
         return self.remark == "<!-- run -->"
 
 
@@ -322,6 +328,32 @@ class Page:
 
 
 @pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a Postgres with pgvector, which is started for these tests if it is there."""
+    for module in ("psycopg", "pgvector"):
+        pytest.importorskip(module, reason="run nox -s stores")
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not folders or not list(Path("/usr/share/postgresql").glob("*/extension/vector.control")):
+        pytest.skip("Postgres with pgvector is missing: apt-get install postgresql-NN-pgvector")
+    programs = folders[-1]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
+    with TemporaryDirectory() as folder:
+        # It refuses to run as root, and another user can't enter root's folder of tests.
+        prefix = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+        if prefix:
+            shutil.chown(folder, "postgres")
+        data = f"{folder}/data"
+        home = Path(folder)
+        run_outside(home, *prefix, f"{programs}/initdb", "-D", data, "-U", "tests", "-A", "trust")
+        control = [*prefix, f"{programs}/pg_ctl", "-D", data, "-w"]
+        run_outside(home, *control, "-l", f"{data}/log", "-o", settings, "start")
+        yield f"postgresql://tests@127.0.0.1:{port}/postgres"
+        run_outside(home, *control, "-m", "immediate", "stop")
+
+
+@pytest.fixture(scope="session")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Path, Page]]:
     paths = {block.page for block in BLOCKS}
     pages = {path: Page(tmp_path_factory.mktemp(path.stem)) for path in paths}
@@ -353,6 +385,8 @@ def test_skipped_blocks_have_a_reason() -> None:
         ("bash", "<!-- scripted: image -->", False),
         ("python", "as in:", True),
         ("python", "<!-- scripted: image -->", True),
+        ("python", "<!-- needs: duckdb -->", True),
+        ("bash", "<!-- needs: duckdb -->", False),
         ("python", "<!-- skip -->", False),
         ("python", "<!-- not run: -->", False),
     ],
@@ -390,6 +424,7 @@ def test_the_links_between_the_pages_are_valid() -> None:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_the_block_runs(
+    request: pytest.FixtureRequest,
     block: Block,
     credentials: dict[str, str],
     pages: dict[Path, Page],
@@ -398,6 +433,11 @@ def test_the_block_runs(
 ) -> None:
     """The block works as shown, and its errors have the messages shown."""
     page = pages[block.page]
+    if needed := NEEDS.fullmatch(block.remark):
+        if needed["name"] == "postgres":
+            monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgres"))
+        else:
+            pytest.importorskip(needed["name"], reason="run nox -s stores")
     monkeypatch.chdir(page.folder)
     for name, value in credentials.items():
         monkeypatch.setenv(f"CLOUDFLARE_{name.upper()}", value)
