@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from cfai._types.excerpts import format_value
 from cfai.cli import clients, console, files, texts as text_files
 from cfai.cli.console import Output, Target
 from cfai.cli.texts import Entry, Format, Reading
@@ -116,17 +117,17 @@ def _find_source(
     arguments: list[str], reading: Reading, target: Target
 ) -> tuple[Iterable[Entry] | AsyncIterator[Entry], int | None]:
     """Give the texts, and their number if it is known."""
-    found = text_files.find_files(arguments or ["-"], reading)
-    if not found:
+    sources = text_files.find_files(arguments or ["-"], reading)
+    if not sources:
         texts = [files.check_argument(argument) for argument in arguments]
         TextEmbeddings(texts)  # checks all texts before the first request
         return texts, len(texts)
-    for file in found:
+    for file in sources:
         if file.path is None and files.stdin_is_terminal():
             raise InputError("there are no texts: give some, or pipe them in")
         if target.path is not None and target.path.exists() and file.is_same_as(target.path):
             raise InputError(f"{file.name} can't be written while it is read: choose another file")
-    return _read_in_thread(text_files.read_all(found)), text_files.count_all(found)
+    return _read_in_thread(text_files.read_all(sources)), text_files.count_all(sources)
 
 
 async def _read_in_thread(entries: Iterator[Entry]) -> AsyncIterator[Entry]:
@@ -246,7 +247,7 @@ class Writer:
         key = {"id": failure.id} if self._with_ids else {}
         reason = str(failure.error)
         if len(self._first_failures) < _SHOWN_FAILURES:
-            shown = f" (id {failure.id!r:.60})" if self._with_ids else ""
+            shown = f" (id {format_value(failure.id, 60)})" if self._with_ids else ""
             first_line = reason.splitlines()[0]  # without the hints
             self._first_failures.append(f"row {failure.start + 1}{shown}: {first_line}")
         if self._failures is not None:

@@ -273,19 +273,18 @@ def find_files(arguments: Sequence[str], reading: Reading) -> list[TextFile]:
     Raises:
         InputError: A file is missing or has an unknown suffix, or there are files and texts.
     """
-    found: list[TextFile] = []
+    text_files: list[TextFile] = []
     texts: list[str] = []
     for argument in arguments:
         paths = _find_paths(argument, reading)
         if paths is None:
             texts.append(argument)
         else:
-            found += [TextFile(path, reading) for path in paths]
-    if found and texts:
-        raise InputError(
-            f"the arguments must be texts or files, not both: {texts[0]!r:.60} is no file"
-        )
-    return found
+            text_files += [TextFile(path, reading) for path in paths]
+    if text_files and texts:
+        text = format_value(texts[0], 60)
+        raise InputError(f"the arguments must be texts or files, not both: {text} is no file")
+    return text_files
 
 
 def _find_paths(argument: str, reading: Reading) -> list[Path | None] | None:
@@ -293,17 +292,17 @@ def _find_paths(argument: str, reading: Reading) -> list[Path | None] | None:
     if argument == "-":
         return [None]
     path = Path(argument)
-    known = _suffix(path) in _FORMATS or reading.format is not None
+    has_format = _suffix(path) in _FORMATS or reading.format is not None
     # A text may be the name of a file without a suffix by chance, or end with the name of a file.
     is_name = reading.format is not None or (path.suffix and not set(argument) & set("\n\r\t "))
-    if _is_file(path) and (known or path.suffix):
-        if not known:
+    if _is_file(path) and (has_format or path.suffix):
+        if not has_format:
             raise InputError(
                 f"{argument} must end in {SUFFIXES}, perhaps with .gz or .zst; or choose its "
                 f"format with --format"
             )
         return [path]
-    if not (known and is_name):
+    if not (has_format and is_name):
         return None
     matches = sorted(glob(argument, recursive=True))  # noqa: PTH207  # may be absolute
     if not matches:

@@ -7,10 +7,11 @@ import pytest
 from cfai.local.errors import ApiError
 from cfai.local.handlers import HANDLERS, find_runnable_model
 from cfai.local.handlers.inputs import GenerationInput, parse_chat, parse_run
+from cfai.profiles import TASKS
 from tests.local.conftest import LLAMA, Local
 
 BERT = "@cf/huggingface/distilbert-sst-2-int8"
-SUMMARIZER = "@cf/facebook/bart-large-cnn"
+SUMMARIZER = next(model for model, task in TASKS.items() if task == "Summarization")
 RERANKER = "@cf/baai/bge-reranker-base"
 BGE = "@cf/baai/bge-small-en-v1.5"
 M3 = "@cf/baai/bge-m3"
