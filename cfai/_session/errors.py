@@ -7,7 +7,6 @@ from typing import Final, NoReturn
 import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
-from cfai._session.pool import ReusedConnectionLost
 from cfai.errors import (
     CfaiError,
     ConnectError,
@@ -29,6 +28,14 @@ _TIMEOUT_MESSAGES: dict[Phase, str] = {
 
 _EXCERPT: Final = re.compile(r"""b?['"]|bytearray\(""")
 """Where an excerpt of the answer begins in a message of aiohttp's parser."""
+
+
+class ReusedConnectionLost(aiohttp.ClientConnectionError):
+    """A reused connection failed before any byte of an answer; the cause says how.
+
+    The other side had probably dropped the connection while it was idle, so that the request never
+    reached anybody.
+    """
 
 
 def timeout_error(phase: Phase, seconds: float | None) -> RequestTimeout:

@@ -42,11 +42,6 @@ def configure_logging(level: str | None = None) -> None:
         LOGGER.addHandler(handler)
 
 
-def logs_attempts() -> bool:
-    """Whether attempts are logged. Nothing is computed for the log otherwise."""
-    return LOGGER.isEnabledFor(logging.DEBUG)
-
-
 def log_response(request: Request, settings: Settings, meta: Meta, seconds: float) -> None:
     """Log that an attempt got a response: all of it, or the beginning of a stream."""
     name = _name(request, settings)

@@ -6,6 +6,7 @@ answers of a client cost, as the service reports it, and holds its budget.
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from functools import lru_cache
@@ -21,8 +22,7 @@ from yarl import URL
 from cfai._session import logs
 from cfai._session.body import StreamBody
 from cfai._session.connections import Connections, LoopSession
-from cfai._session.errors import raise_error, timeout_error, translate_error
-from cfai._session.pool import ReusedConnectionLost
+from cfai._session.errors import ReusedConnectionLost, raise_error, timeout_error, translate_error
 from cfai._session.redaction import redact_error
 from cfai._session.retries import retry_delay, should_fall_back
 from cfai._session.throttle import Permit, Throttle
@@ -275,7 +275,7 @@ class Session:
                 response = await self._send(request, settings, attempt, upload)
         else:
             response = await self._send(request, settings, attempt)
-        if logs.logs_attempts():
+        if logs.LOGGER.isEnabledFor(logging.DEBUG):
             logs.log_response(request, settings, response.meta, attempt.elapsed)
         if isinstance(response, Response):
             try:
@@ -360,7 +360,7 @@ def _complete_failure(
         seconds_left=deadline.seconds_left,
         random=random.random,
     )
-    if logs.logs_attempts():
+    if logs.LOGGER.isEnabledFor(logging.DEBUG):
         logs.log_failure(request, settings, error, deadline.attempts, attempt.elapsed, pause=delay)
     return delay
 

@@ -125,12 +125,13 @@ def _read_count(counts: dict[str, Any], name: str, alias: str = "") -> int | Non
 
 def read_count(value: Any) -> int | None:
     """A count; anything but a finite number is dropped. 2.5 counts as 2."""
-    return int(value) if is_finite_number(value) else None
+    is_usual = type(value) is int and 0 <= value < 2**53
+    return int(value) if is_usual or is_finite_number(value) else None
 
 
 def read_number(value: Any) -> float | None:
     """A number; anything but one that is finite as a float is dropped."""
-    return float(value) if is_finite_number(value) else None
+    return float(value) if value is not None and is_finite_number(value) else None
 
 
 def decode_arguments(value: Any) -> Any:

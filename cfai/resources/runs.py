@@ -245,7 +245,8 @@ class Runs:
         observation: CallObservation | None = None,
         deadline: Deadline | None = None,
     ) -> Any:
-        session, spending = self.account.session, self.account.spending
+        session = self.account.session
+        spending = session.spending
         settings = self.account.settings.for_call(options)
         request = await _build_request(settings, model, task, options, stream=False)
         spec = answer_spec(task)
