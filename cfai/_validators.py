@@ -1,6 +1,7 @@
 """Checks of arguments, as functions (`check_…`) and as validators of attrs fields.
 
-Each raises `InputError`, whose message contains the name, the rule and the value.
+Each raises `InputError`, whose message contains the name, the rule and the value. `hide_arguments`
+is for functions whose arguments are secrets.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeGuard
+from functools import wraps
+from typing import Any, Final, ParamSpec, TypeGuard, TypeVar
 
 import attrs
 
@@ -16,6 +18,35 @@ from cfai._types.excerpts import format_value
 from cfai.errors import CfaiError, InputError
 
 Validator = Callable[[object, "attrs.Attribute[Any]", Any], None]
+
+C = TypeVar("C", bound=type)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def hide_arguments(function: Callable[P, T]) -> Callable[P, T]:
+    """Remove the frames of *function* from the errors of this package that it raises.
+
+    Their variables are the secrets that it was given, and error trackers collect variables.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except CfaiError as exc:
+            error = exc.with_traceback(None)
+            error.__cause__ = error.__context__ = None
+        del args, kwargs
+        raise error
+
+    return call
+
+
+def hide_arguments_of(cls: C) -> C:
+    """`hide_arguments` for the constructor of a class."""
+    cls.__init__ = hide_arguments(cls.__init__)  # type: ignore[misc]
+    return cls
 
 
 def is_finite_number(value: object) -> TypeGuard[int | float]:

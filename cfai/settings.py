@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, Final, Literal, get_args
+from urllib.parse import unquote, urlsplit
 
 import attrs
 from attrs import field, frozen
@@ -20,6 +21,7 @@ from cfai._validators import (
     factor,
     header_text,
     headers,
+    hide_arguments_of,
     instance_of,
     is_boolean,
     is_text,
@@ -66,7 +68,10 @@ SHORTEST_SECRET: Final = 8
 """Characters. A shorter value, or piece of a secret, is not hidden in errors: ordinary words would
 be, too."""
 
-_SECRET_HEADER: Final = re.compile(r".*(authorization|cookie|key|token|secret)", re.IGNORECASE)
+_SECRET_HEADER: Final = re.compile(
+    r"auth(?!or(?!i))|cookie|credential|jwt|key|passw|pwd|secret|signature|token", re.IGNORECASE
+)
+"""What the names of headers with a secret contain; but `X-Author` has none."""
 
 
 @frozen
@@ -197,6 +202,7 @@ def _check_entries(instance: object, attribute: attrs.Attribute[Any], value: Any
             raise InputError(f"each name in {name} must be {rule}, got {format_value(entry)}")
 
 
+@hide_arguments_of
 @frozen
 class Gateway:
     """The AI Gateway that requests go through, and its options for them.
@@ -323,6 +329,7 @@ def _copy_mapping(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
+@hide_arguments_of
 @frozen(kw_only=True)
 class Options:
     """Settings for one call. Fields that are `None` keep the setting of the client."""
@@ -354,6 +361,12 @@ def _copy_headers(headers: Any) -> Any:
     return {} if headers is None else _copy_mapping(headers)
 
 
+def _passwords(address: str) -> list[str]:
+    """The password in an address, as it is written and as it is meant."""
+    password = urlsplit(address).password
+    return [password, unquote(password)] if password else []
+
+
 @frozen(kw_only=True)
 class Settings:
     """All settings of a client, resolved and checked."""
@@ -381,9 +394,10 @@ class Settings:
             *self.credentials.secrets,
             *self.body_secrets,
             *([gateway_token] if gateway_token else []),
-            *(value for name, value in self.headers.items() if _SECRET_HEADER.fullmatch(name)),
+            *(value for name, value in self.headers.items() if _SECRET_HEADER.search(name)),
+            *([] if self.proxy is None else _passwords(self.proxy)),
         ]
-        bare = {secret.removeprefix("Bearer ") for secret in secrets}
+        bare = {secret.removeprefix("Bearer ").removeprefix("Basic ") for secret in secrets}
         hidden = [secret for secret in bare if len(secret) >= SHORTEST_SECRET]
         return tuple(sorted(hidden, key=len, reverse=True))
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, Unpack, ov
 from attrs import evolve
 
 from cfai._session.account import Account
-from cfai._session.client import Client
+from cfai._session.client import Client, redact_parse_errors
 from cfai._session.connections import Connections
 from cfai._session.credentials import resolve_credentials, resolve_settings
 from cfai._session.limits import Concurrency
 from cfai._session.logs import configure_logging
 from cfai._session.session import Session, Spending, Spent
+from cfai._validators import hide_arguments
 from cfai._wire.requests import check_account_id
 from cfai.resources.fallback import ModelNames, read_models
 from cfai.resources.keywords import check_keywords
@@ -70,6 +71,7 @@ class WorkersAI(Client):
     ```
     """
 
+    @hide_arguments
     def __init__(  # noqa: PLR0913  # every option of a client
         self,
         *,
@@ -145,6 +147,7 @@ class WorkersAI(Client):
         self._account = Account(self._session, self._settings)
         self._runs = Runs(self._account, observers)
 
+    @hide_arguments
     def with_options(
         self,
         *,
@@ -160,13 +163,9 @@ class WorkersAI(Client):
         """Return a copy with other options. It shares the connections and does not close them.
 
         Args:
-            timeouts: Replace the client's.
-            retries: Replace the client's.
+            timeouts, retries, observers: Replace the client's.
             headers: Added to the client's.
-            gateway: Another AI Gateway; `None` uses no gateway.
-            account_id: Another account.
-            api_token: Another token.
-            observers: Replace the client's.
+            gateway, account_id, api_token: Others; `gateway=None` uses no gateway.
         """
         check_keywords("with_options", unknown)
         options = Options(timeouts=timeouts, retries=retries, headers=headers)
@@ -394,6 +393,7 @@ class WorkersAI(Client):
         repair: Literal[0, 1] = 0,
         options: Options | None = None,
     ) -> Any: ...
+    @redact_parse_errors
     async def parse(
         self,
         model: ModelNames,
@@ -473,6 +473,7 @@ class WorkersAI(Client):
 
     # Decisions and extraction
 
+    @redact_parse_errors
     async def decide(
         self,
         model: ModelNames,
@@ -530,6 +531,7 @@ class WorkersAI(Client):
         decisions = await self.run(model, task, stream=False, options=options)
         return Decided(read_decided(into, deciders, decisions), decisions)
 
+    @redact_parse_errors
     async def extract(
         self,
         model: ModelNames,
@@ -645,9 +647,7 @@ class WorkersAI(Client):
             options: Options for these requests only.
             on_error: If a text can't be embedded, "raise" ends the job, "skip" omits the text, and
                 "yield" yields an `EmbedFailure` in its place.
-            job: Options of the job: batch_size, max_batch_chars, concurrency, rate, ordered, mode,
-                polling, pooling, truncate, dedupe, checkpoint, retry_failed and progress; see
-                `cfai.embedding.JobOptions`.
+            job: Options of the job; see `cfai.embedding.JobOptions`.
 
         Returns:
             A job, which starts when it is iterated. Each text becomes one vector or one failure.

@@ -528,3 +528,48 @@ async def test_a_short_token_is_not_hidden(fake: FakeWorkersAI) -> None:
     fake.fails(501, 90001, "this needs onnxruntime: pip install 'cfai-sdk[local]'")
     with pytest.raises(ServerError, match=r"cfai-sdk\[local\]"):
         await fake.client(api_token="local", retries=Retries(max=0)).run(MODEL, Prompt("Hi"))
+
+
+@pytest.mark.parametrize(
+    ("header", "hidden"),
+    [
+        *[
+            (header, True)
+            for header in (
+                "Authorization",
+                "X-Auth-Token-V2",
+                "X-Password",
+                "x-passwd-2",
+                "X-Signature",
+                "X-Signature-Ed25519",
+                "X-Hub-Signature-256",
+                "Ocp-Apim-Subscription-Key-1",
+                "X-Api-Key",
+                "X-API-KEYS",
+                "X-Access-Token-Next",
+                "CF-Access-Client-Secret",
+                "X-Amz-Credential",
+                "X-Jwt-Assertion",
+                "Cookie",
+                "X-Cookies",
+                "X-Oauth",
+                "X-Client-Pwd",
+                "X-AUTHORISATION",
+            )
+        ],
+        *[(header, False) for header in ("X-Author", "X-Authors", "X-Team", "X-Request-Id")],
+    ],
+)
+async def test_the_values_of_headers_with_secrets_are_hidden(
+    fake: FakeWorkersAI, header: str, hidden: bool
+) -> None:
+    """Those whose names say so, of the client and of a call; others are no secrets."""
+    value = "a-value-of-0123456789"
+    fake.always.fails(400, 1, f"bad {value}")
+    for client, options in (
+        (fake.client(headers={header: value}), None),
+        (fake.client(), Options(headers={header: value})),
+    ):
+        with pytest.raises(CfaiError) as caught:
+            await client.run(MODEL, ASKED, options=options)
+        assert (value not in f"{caught.value} {vars(caught.value)}") == hidden

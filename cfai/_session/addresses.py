@@ -46,18 +46,20 @@ def check_base_url(url: str, *, allow_insecure: bool) -> str:
     return url.rstrip("/")
 
 
-def resolve_proxy(proxy: str | None, base_url: str | None) -> str | None:
+def resolve_proxy(
+    proxy: str | None, base_url: str, *, use_environment: bool, allow_insecure: bool
+) -> str | None:
     """*proxy*, or if it is `None` the proxy that the environment names for *base_url*.
 
     The environment is read once, here. aiohttp's own look-up (`trust_env`) uses a thread twice per
     request, which triples the cost of a request, and a ~/.netrc can break the call.
 
     Raises:
-        ConfigError: The proxy is not a usable address.
+        ConfigError: The proxy is not a usable address, or it would get the credentials unencrypted.
     """
-    name = "proxy"
-    if proxy is None and base_url is not None:
-        name, proxy = _environment_proxy(urlsplit(base_url))
+    name, parts = "proxy", urlsplit(base_url)
+    if proxy is None and use_environment:
+        name, proxy = _environment_proxy(parts)
     if proxy is None:
         return None
     if str(proxy).lower().startswith("socks"):
@@ -65,7 +67,13 @@ def resolve_proxy(proxy: str | None, base_url: str | None) -> str | None:
             f"{name} names a SOCKS proxy, which needs a session of yours: install aiohttp-socks,"
             " and pass session=aiohttp.ClientSession(connector=ProxyConnector.from_url(…))"
         )
-    _split_address(name, proxy)
+    host = _split_address(name, proxy).hostname
+    # A request to an http:// address is not tunnelled: the proxy reads its headers.
+    if parts.scheme == "http" and not allow_insecure and not is_loopback(host):
+        raise ConfigError(
+            f"{name} would send the credentials unencrypted to {host}, because base_url is an"
+            " http:// address: omit the proxy, or use https:// or allow_insecure=True"
+        )
     return proxy
 
 

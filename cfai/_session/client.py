@@ -1,13 +1,19 @@
 """`Client`: the base of all clients."""
 
+from collections.abc import Awaitable, Callable
 from copy import deepcopy
-from typing import Any, NoReturn, Self
+from functools import wraps
+from typing import Any, NoReturn, Self, TypeVar, cast
 
 from attrs import evolve
 
 from cfai._session.account import Account
+from cfai._session.redaction import redact_error
 from cfai._session.session import Session
+from cfai.errors import ParseError
 from cfai.settings import Settings
+
+M = TypeVar("M", bound=Callable[..., Awaitable[Any]])
 
 
 class Client:
@@ -60,3 +66,20 @@ class Client:
             await self._session.connections.aclose()
 
     close = aclose
+
+
+def redact_parse_errors(method: M) -> M:
+    """Remove secrets from the `ParseError` of a method, whose complete answer the session passed.
+
+    The answer's metadata are headers, in which the service may repeat the secrets.
+    """
+
+    @wraps(method)
+    async def call(self: Client, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await method(self, *args, **kwargs)
+        except ParseError as exc:
+            redact_error(exc, self._settings.for_call(kwargs.get("options")).secrets)
+            raise
+
+    return cast("M", call)

@@ -95,7 +95,9 @@ def resolve_settings(
         account_id=check_account_id(account),
         credentials=credentials,
         base_url=url,
-        proxy=resolve_proxy(proxy, url if use_environment_proxy else None),
+        proxy=resolve_proxy(
+            proxy, url, use_environment=use_environment_proxy, allow_insecure=allow_insecure
+        ),
         gateway=gateway,
         **settings,
     )

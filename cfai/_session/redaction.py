@@ -5,6 +5,7 @@ what it answers. These callers redact what leaves the SDK:
 
 * `Session.call` and `Session.call_for_vectors`, each error before it is raised or retried;
 * `TokenStream` and `AudioStream` (`streaming/audio.py`), the error that ends a stream;
+* `WorkersAI.parse`, `decide` and `extract`, the error of a complete answer;
 * `resources/queue.py`, the errors that the items of a batch keep as values;
 * `resources/markdown.py`, the errors of single files, which are values too;
 * `Toolbox` (`tools/toolbox.py`), the errors and results of tools that a model is shown.
@@ -12,7 +13,8 @@ what it answers. These callers redact what leaves the SDK:
 
 import re
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from types import TracebackType
 from typing import Any, Final
 
 from attrs import asdict, evolve
@@ -22,6 +24,12 @@ from cfai.meta import Meta
 from cfai.settings import SHORTEST_SECRET
 
 _HIDDEN: Final = "***"
+
+_ANSWERS: Final = {"answer", "messages", "text"}
+"""The attributes of an error that hold what the model wrote, for the caller to use."""
+
+_INTERNAL: Final = {"aiohttp", "cfai", "codecs", "json"}
+"""The packages whose frames hold requests and responses."""
 
 _SHORTEST_END: Final = 3
 """Characters. A text does not always show that it was cut, so the beginning of a secret at the end
@@ -48,16 +56,46 @@ def redact_error(error: CfaiError, secrets: Sequence[str]) -> None:
     """Remove *secrets* and pieces of them from everything that *error* says and keeps.
 
     If anything was hidden, or if an error that led to this one shows a secret, its cause and its
-    context are dropped.
+    context are dropped. So are the frames of its traceback below the caller, because error trackers
+    collect their variables, such as the body of a response.
     """
     redactor = _Redactor(secrets)
     error.args = redactor.value(error.args)
     for name, value in vars(error).items():
-        setattr(error, name, redactor.value(value))
+        if name not in _ANSWERS:
+            setattr(error, name, redactor.value(value))
     for origin in _origins(error):
         redactor.text(f"{origin} {origin!r}")
     if redactor.has_hidden:
         error.__cause__ = error.__context__ = None
+    error.__traceback__ = None
+    for origin in _origins(error):
+        _cut_traceback(origin, _INTERNAL)
+
+
+def cut_tracebacks(error: BaseException) -> None:
+    """Remove the frames of aiohttp from the tracebacks of an error and of those that led to it.
+
+    Their variables hold the headers of the request, and error trackers collect variables.
+    """
+    for origin in (error, *_origins(error)):
+        _cut_traceback(origin, {"aiohttp"})
+
+
+def _cut_traceback(error: BaseException, packages: Container[str]) -> None:
+    """End the traceback of an error above its first frame in one of these packages."""
+    traceback = error.__traceback__
+    if traceback is not None and _package(traceback) in packages:
+        error.__traceback__ = None
+    while traceback is not None:
+        if traceback.tb_next is not None and _package(traceback.tb_next) in packages:
+            traceback.tb_next = None
+        traceback = traceback.tb_next
+
+
+def _package(traceback: TracebackType) -> str:
+    name: str = traceback.tb_frame.f_globals.get("__name__", "")
+    return name.partition(".")[0]
 
 
 def redact_error_text(text: str, secrets: Sequence[str]) -> str:

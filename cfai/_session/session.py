@@ -23,7 +23,7 @@ from cfai._session import logs
 from cfai._session.body import StreamBody
 from cfai._session.connections import Connections, LoopSession
 from cfai._session.errors import ReusedConnectionLost, raise_error, timeout_error, translate_error
-from cfai._session.redaction import redact_error
+from cfai._session.redaction import cut_tracebacks, redact_error
 from cfai._session.retries import retry_delay, should_fall_back
 from cfai._session.throttle import Permit, Throttle
 from cfai._session.timeouts import Deadline
@@ -419,6 +419,9 @@ async def _request(
                 raise
             if upload is not None:
                 upload.restart()
+        except BaseException as exc:
+            cut_tracebacks(exc)
+            raise
 
 
 def _content(request: Request) -> _Content:

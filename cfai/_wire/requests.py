@@ -10,6 +10,7 @@ from urllib.parse import urlencode, urlsplit
 from attrs import define, field
 
 from cfai._types.excerpts import format_value
+from cfai._validators import hide_arguments
 from cfai._wire.bodies import Content, encode_json, encode_run_body
 from cfai._wire.multipart import Form
 from cfai._wire.routes import chat_fields, choose_route, universal_fields
@@ -188,9 +189,19 @@ def build_headers(
 
     The headers in *body_headers* belong to the body. The user can't change them.
     """
-    base = {"User-Agent": _USER_AGENT, **settings.credentials.headers()}
     if options is None and settings.gateway is None and not settings.headers:
-        return {**base, **body_headers}
+        return {**_own_headers(settings), **body_headers}
+    return _merge_headers(settings, options, body_headers)
+
+
+def _own_headers(settings: Settings) -> dict[str, str]:
+    return {"User-Agent": _USER_AGENT, **settings.credentials.headers()}
+
+
+@hide_arguments
+def _merge_headers(
+    settings: Settings, options: Options | None, body_headers: Mapping[str, str]
+) -> dict[str, str]:
     added = [settings.headers]
     if settings.gateway is not None:
         added.insert(0, build_gateway_headers(settings.gateway))
@@ -199,7 +210,7 @@ def build_headers(
             added.append({"x-session-affinity": options.session_affinity})
         added.append(options.headers or {})
     # If a name is in two layers, in any case, the last one counts.
-    layers = (base, *added, body_headers)
+    layers = (_own_headers(settings), *added, body_headers)
     merged = {name.lower(): (name, value) for layer in layers for name, value in layer.items()}
     return dict(merged.values())
 

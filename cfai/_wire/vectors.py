@@ -90,8 +90,8 @@ def has_huge_number(buffer: "array[float]") -> bool:
 class VectorDecoder:
     """Decodes a response without its vectors, and the vectors afterwards."""
 
-    response: Response = field(init=False)
-    _lists: list[VectorRows] = field(factory=list, init=False)
+    response: Response = field(init=False, repr=False)
+    _lists: list[VectorRows] = field(factory=list, init=False, repr=False)
 
     def wrap(self, response: Response) -> Response:
         """The same response; its `json` has `VectorRows` in the places of many vectors."""

@@ -25,6 +25,7 @@ from cfai._session.pagination import Pager
 from cfai._session.session import Session
 from cfai._types.excerpts import format_value
 from cfai._types.json import read_as
+from cfai._validators import hide_arguments
 from cfai._wire.bodies import encode_json
 from cfai._wire.errors import read_document
 from cfai._wire.pagination import ListPage, PageFacts, TokenCursor, build_page
@@ -121,6 +122,7 @@ class Cohere(Client):
     ```
     """
 
+    @hide_arguments
     def __init__(  # noqa: PLR0913  # every option of a client
         self,
         *,
@@ -161,7 +163,7 @@ class Cohere(Client):
         Raises:
             ConfigError: The key is missing, or the key or the address is invalid.
         """
-        warnings.warn(_RETIRED, DeprecationWarning, stacklevel=2)
+        warnings.warn(_RETIRED, DeprecationWarning, stacklevel=3)
         configure_logging()
         key = value_or_environment(api_key, "CO_API_KEY", "COHERE_API_KEY")
         if key is None:
@@ -179,7 +181,9 @@ class Cohere(Client):
             timeouts=timeouts,
             retries=retries,
             headers={**own_headers, **(headers or {})},
-            proxy=resolve_proxy(proxy, url if session is None else None),
+            proxy=resolve_proxy(
+                proxy, url, use_environment=session is None, allow_insecure=allow_insecure
+            ),
             max_answer_bytes=max_answer_bytes,
         )
         self._session = Session(Connections(limit=limit, session=session, ssl=ssl))

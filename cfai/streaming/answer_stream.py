@@ -136,13 +136,14 @@ class AnswerStream(Generic[S]):
     def _stop(self, exc: BaseException | None) -> None:
         """End the stream because of *exc*, or because the user closes it (`None`)."""
         complete = self._is_complete
+        error = exc if isinstance(exc, CfaiError) else None
         if not self._ended:
             self._open_source, self._ended = None, True
-            self._failure = exc if isinstance(exc, CfaiError) else self._closed_error()
-            self._complete_error(self._failure)
-            if self._body is not None:
-                redact_error(self._failure, self._body.settings.secrets)
+            error = self._failure = error or self._closed_error()
+            self._complete_error(error)
         if self._body is not None:
+            if error is not None:
+                redact_error(error, self._body.settings.secrets)
             self._body.close()
         self._cancel_waiter()
         if exc is None or complete:

@@ -199,7 +199,20 @@ def test_the_proxy_argument_overrides_the_environment(monkeypatch: pytest.Monkey
     monkeypatch.setenv("HTTPS_PROXY", "http://other.example")
     monkeypatch.setenv("NO_PROXY", "*")
     assert settings(proxy=PROXY).proxy == PROXY
-    assert settings(proxy=PROXY, base_url="http://127.0.0.1:1").proxy == PROXY
+    own = "http://localhost:3128"
+    assert settings(proxy=own, base_url="http://127.0.0.1:1").proxy == own
+
+
+@pytest.mark.parametrize("base_url", ["http://127.0.0.1:1", "http://localhost", "http://[::1]:80"])
+@pytest.mark.parametrize("proxy", [PROXY, "https://proxy.example", "http://10.0.0.1:3128"])
+def test_a_proxy_elsewhere_gets_no_credentials_for_an_unencrypted_address(
+    base_url: str, proxy: str
+) -> None:
+    """A request to an http:// address is not tunnelled, not even if it is this machine's."""
+    with pytest.raises(ConfigError, match="proxy would send the credentials unencrypted to"):
+        settings(proxy=proxy, base_url=base_url)
+    assert settings(proxy=proxy, base_url=base_url, allow_insecure=True).proxy == proxy
+    assert settings(proxy=proxy, base_url="https://a.example").proxy == proxy
 
 
 @pytest.mark.parametrize(
