@@ -67,7 +67,7 @@ def operation_of(task: Task[Any] | Mapping[str, Any]) -> str:
 
 @frozen
 class Call:
-    """One run, at its beginning."""
+    """One run of one model, at its beginning. Of a list of models, each one asked has its own."""
 
     operation: str
     """The operation: "chat", "text_completion", "embeddings", "generate_content", ..."""
