@@ -28,6 +28,10 @@ def serve(
         Path | None,
         typer.Option(help="Where fine-tunes are stored; by default they are lost at the end."),
     ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help="A fault of responses, such as capacity,times=2; repeatable."),
+    ] = None,
 ) -> None:
     """Run a local Workers AI server until Ctrl-C.
 
@@ -36,13 +40,20 @@ def serve(
     """
     clients.require(*clients.TEXT, *clients.EMBEDDINGS, needed_for="the local server")
     clients.fetch_weights()
-    asyncio.run(_serve(host, port, folder))
+    from cfai.local import Fault, Server
+
+    server = Server(
+        folder,
+        host=host,
+        port=port,
+        prewarm=True,
+        on_request=_print_request,
+        faults=[Fault.of(text) for text in fault or ()],
+    )
+    asyncio.run(_serve(server))
 
 
-async def _serve(host: str, port: int, folder: Path | None) -> None:
-    from cfai.local import Server
-
-    server = Server(folder, host=host, port=port, prewarm=True, on_request=_print_request)
+async def _serve(server: "Server") -> None:
     with console.show_status("loading the text model"):
         await server.__aenter__()
     try:

@@ -10,9 +10,13 @@ from cfai._lazy import export
 
 if TYPE_CHECKING:
     # Tools that freeze programs find modules by the import statements in the bytecode.
-    from cfai.local import exchange, server  # noqa: F401
+    from cfai.local import exchange, faults, server  # noqa: F401
 
-_EXPORTS = {"cfai.local.exchange": "Exchange", "cfai.local.server": "Server"}
+_EXPORTS = {
+    "cfai.local.exchange": "Exchange",
+    "cfai.local.faults": "Fault",
+    "cfai.local.server": "Server",
+}
 """The public names by the modules that define them. After a change, run `python -m tests.stubs`."""
 
 __getattr__, __dir__, __all__ = export(__name__, _EXPORTS)

@@ -1,8 +1,10 @@
 # Written by `python -m tests.stubs` from the table in `__init__.py`: change that, not this.
 from cfai.local.exchange import Exchange
+from cfai.local.faults import Fault
 from cfai.local.server import Server
 
 __all__ = [
     "Exchange",
+    "Fault",
     "Server",
 ]

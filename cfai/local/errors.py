@@ -156,6 +156,12 @@ def capacity_exceeded() -> ApiError:
     return ApiError(429, 3040, "Capacity temporarily exceeded, please try again.")
 
 
+def quota_used_up() -> ApiError:
+    """429: the daily allocation is used up. Source: Cloudflare docs, Workers AI, "Errors"."""
+    message = "You have used up your daily free allocation of 10,000 neurons"
+    return ApiError(429, 3036, message)
+
+
 def rejected_by_model(reason: str) -> ApiError:
     """400: the model rejected the input, for example because it is too long."""
     return ApiError(400, 5006, reason)

@@ -15,6 +15,7 @@ from cfai.errors import InputError
 from cfai.local import errors
 from cfai.local.errors import ApiError
 from cfai.local.exchange import ExchangeRecorder
+from cfai.local.faults import Fault, FaultyStream
 from cfai.tasks import Task, rules
 from cfai.tasks.task import shorten
 
@@ -47,6 +48,18 @@ class ApiRequest:
     """The text that the route's wildcard matched, such as the name of a fine-tune."""
     model: str | None = None
     """The model in the path; `None` if it names none."""
+    fault: Fault | None = None
+    """The fault that the response gets."""
+
+    async def start_stream(self, headers: Mapping[str, str]) -> web.StreamResponse:
+        """Send the headers of a streamed response, which gets the fault."""
+        response = (
+            FaultyStream(self.fault, headers=headers)
+            if self.fault
+            else web.StreamResponse(headers=headers)
+        )
+        await response.prepare(self.http)
+        return response
 
     def read_number(self, name: str, default: int, *, minimum: int = 0) -> int:
         """Return a number of the query; *default* if it is omitted.

@@ -9,7 +9,7 @@ import ipaddress
 import logging
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self, TypedDict
@@ -17,17 +17,26 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from attrs import evolve
 
 from cfai.errors import ConfigError
 from cfai.local import backends, errors
 from cfai.local.backends.smollm2 import PARALLEL
 from cfai.local.errors import ApiError
 from cfai.local.exchange import Exchange, ExchangeRecorder, json_response
+from cfai.local.faults import Fault, FaultPlan, interrupt, send_partly
 from cfai.local.finetunes import FinetuneRegistry
 from cfai.local.handlers import ModelRunner
 from cfai.local.markdown import DocumentConverter
 from cfai.local.queue import BatchRunner
-from cfai.local.routes import Routes, build_routes, find_route, is_openai_path
+from cfai.local.requests import ApiRequest
+from cfai.local.routes import (
+    RouteHandler,
+    Routes,
+    build_routes,
+    find_route,
+    is_openai_path,
+)
 from cfai.local.store import Store
 from cfai.local.workers import WorkerPool
 
@@ -78,6 +87,7 @@ class Server:
         prewarm: Load the models for text and for embeddings before the server starts instead of
             with the first request, which blocks the process for half a second.
         on_request: Called with each request when it is done.
+        faults: Faults that requests get; the first that matches.
 
     Raises:
         ConfigError: *host* is not a loopback address; or, at start: the port is taken, *folder*
@@ -85,7 +95,7 @@ class Server:
             message says what is missing).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the settings
         self,
         folder: str | os.PathLike[str] | None = None,
         *,
@@ -96,6 +106,7 @@ class Server:
         body_limit: int = 32 << 20,
         prewarm: bool = False,
         on_request: Callable[[Exchange], object] | None = None,
+        faults: Iterable[Fault] = (),
     ) -> None:
         if not _is_loopback(host):
             raise ConfigError(f"host must be a loopback address, got {host!r}")
@@ -107,6 +118,7 @@ class Server:
         self._body_limit = body_limit
         self._prewarm = prewarm
         self._on_request = on_request
+        self._faults = FaultPlan(tuple(faults))
         self._port = 0
         self._runner: web.AppRunner | None = None
         self._resources = AsyncExitStack()
@@ -233,10 +245,17 @@ class Server:
         request, handler = find_route(http_request, self._routes, recorder)
         recorder.model = request.model
         self._authenticate(http_request)
-        result = await handler(request)
-        if isinstance(result, web.StreamResponse):
-            return result
-        return json_response(200, errors.envelope(result))
+        fault = self._faults.take(http_request)
+        if fault is None:
+            return await _get_response(handler, request)
+        if (early := fault.response()) is not None:
+            return early
+        if fault.kind == "reset":
+            await interrupt(fault, http_request)
+        response = await _get_response(handler, evolve(request, fault=fault))
+        if isinstance(response, web.Response):
+            return await send_partly(response, fault, http_request)
+        return response
 
     def _authenticate(self, request: web.Request) -> None:
         kind, _, token = request.headers.get("Authorization", "").strip().partition(" ")
@@ -247,6 +266,13 @@ class Server:
         valid = self._token is None or hmac.compare_digest(token.encode(), self._token.encode())
         if not token.strip() or not valid:
             raise errors.not_authenticated()
+
+
+async def _get_response(handler: RouteHandler, request: ApiRequest) -> web.StreamResponse:
+    result = await handler(request)
+    if isinstance(result, web.StreamResponse):
+        return result
+    return json_response(200, errors.envelope(result))
 
 
 def _check_origin(request: web.Request) -> None:

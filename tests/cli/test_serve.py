@@ -54,6 +54,12 @@ async def test_serve_only_on_loopback(stranger: Cfai, text_model: Path) -> None:
     assert "loopback" in done.err
 
 
+async def test_serve_names_an_invalid_fault(stranger: Cfai, text_model: Path) -> None:
+    done = await stranger.run("serve", "--fault", "boom")
+    assert done.code == 2
+    assert "a fault must be one of capacity" in done.err
+
+
 async def test_pull(stranger: Cfai, text_model: Path) -> None:
     """It prints only the path of the weights."""
     done = await stranger.run("pull")

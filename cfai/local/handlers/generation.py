@@ -124,8 +124,7 @@ async def _start_stream(
 ) -> web.StreamResponse:
     fields = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", **headers}
     fields |= request.recorder.start_response(generation.backend)
-    response = web.StreamResponse(headers=fields)
-    await response.prepare(request.http)
+    response = await request.start_stream(fields)
     if first := _encode_events(dialect.build_first_chunks()):
         await response.write(first)
     return response
