@@ -22,6 +22,7 @@ MANY_PARAMETERS = {
     "cfai.cli.embed.embed",
     "cfai.cohere.client.Cohere.__init__",
     "cfai.workers_ai.WorkersAI.__init__",
+    "cfai.local.server.Server.__init__",
 }
 """Constructors whose parameters are the settings, and commands whose parameters are the options."""
 
