@@ -30,9 +30,15 @@ class PairJoiner:
             text=self._join("text", token.text),
             reasoning=self._join("reasoning", token.reasoning),
             tool_calls=tuple(
-                evolve(delta, arguments=self._join(delta.index, delta.arguments))
+                evolve(
+                    delta,
+                    id=_replace_halves(delta.id),
+                    name=_replace_halves(delta.name),
+                    arguments=self._join(delta.index, delta.arguments),
+                )
                 for delta in token.tool_calls
             ),
+            finish_reason=_replace_halves(token.finish_reason),
         )
         if joined.finish_reason:
             joined.text += self._release("text")
@@ -55,3 +61,7 @@ class PairJoiner:
 
     def _release(self, channel: Any) -> str:
         return replace_half_pairs(self._held.pop(channel, ""))
+
+
+def _replace_halves(text: str | None) -> str | None:
+    return text and replace_half_pairs(text)

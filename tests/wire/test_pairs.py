@@ -4,16 +4,20 @@ Sources: elizaOS/eliza, issues 30904 and 18079; anthropics/claude-code, issue 56
 """
 
 import json
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given, strategies as st
 
-from cfai._types.json import loads_with_half_pairs
+from cfai import TextGeneration, user
+from cfai._types.json import dumps, loads_with_half_pairs
 from cfai._wire.pairs import PairJoiner
 from cfai._wire.text import TextBuilder, read_token
 from cfai.tasks import Text, Token, ToolCall
+from cfai.testing import FakeWorkersAI
 
 
 def join(*events: str) -> tuple[list[Token], Text]:
@@ -74,6 +78,30 @@ def test_reasoning_and_each_tool_call_have_halves_of_their_own() -> None:
     assert text.text == "😀"
     assert text.reasoning == "🌈"
     assert text.tool_calls == (ToolCall("f", {"a": "😀"}), ToolCall("f", {"b": "🌈"}))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        rb'{"response":"a","finish_reason":"\ud800"}',
+        rb'{"choices":[{"delta":{"content":"a"},"finish_reason":"st\udc00op"}]}',
+        rb'{"tool_calls":[{"id":"\ud8d2","name":"a","arguments":{}}]}',
+        rb'{"tool_calls":[{"index":0,"id":"c","function":{"name":"\ud800","arguments":"\ud801"}}]}',
+        rb'{"\ud800":1,"response":"\udc00","usage":{"prompt_tokens":1,"\udc00":2}}',
+    ],
+)
+async def test_no_token_or_frame_has_half_a_pair(fake: FakeWorkersAI, event: bytes) -> None:
+    """Wherever the service sends it: all of a token can be encoded, and relayed to a browser."""
+    fake.always.says(b"data: %b\n\ndata: [DONE]\n\n" % event, content_type="text/event-stream")
+    stream = partial(fake.client().stream, "@cf/a/b", TextGeneration([user("Hi")]))
+    async with stream() as tokens:
+        read = [token async for token in tokens]
+    values: list[Token | Text] = [*read, tokens.answer]
+    for value in values:
+        str(value).encode()
+        dumps(attrs.asdict(value))
+    for relay in (stream().sse(), stream().ndjson()):
+        assert b"".join([frame async for frame in relay]).decode()
 
 
 def test_half_a_pair_in_an_object_of_arguments_is_replaced() -> None:
