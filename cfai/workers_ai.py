@@ -660,7 +660,7 @@ class WorkersAI(Client):
         if unknown := job.keys() - JobOptions.__annotations__.keys():
             check_keywords("embed_many", unknown)
         plan = Plan(model, **job)
-        runs = EmbeddingRuns.of_job(self._runs, model, options, plan.pooling, plan.truncate)
+        runs = EmbeddingRuns(self._runs, model, options, plan.pooling, plan.truncate)
         return EmbeddingJob(
             runs, self._session.connections.throttles, texts, plan, endpoint=self._settings.base_url
         )

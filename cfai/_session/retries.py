@@ -66,6 +66,14 @@ def waits_for_capacity(retries: Retries, error: CfaiError) -> bool:
     return isinstance(error, RateLimited) or error.status in _BUSY_STATUSES
 
 
+def is_service_fault(error: CfaiError) -> bool:
+    """Whether the service or the network failed for now, and did not answer the request."""
+    if isinstance(error, RateLimited):
+        return False
+    is_late = isinstance(error, RequestTimeout) and error.phase == "response"
+    return is_late or should_retry(error, repeatable=True)
+
+
 def retry_delay(
     retries: Retries,
     attempt: int,

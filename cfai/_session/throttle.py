@@ -4,6 +4,7 @@ A throttle only waits; the limits of `limits` decide for how long.
 """
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import Sequence
 from math import inf
@@ -21,13 +22,19 @@ from cfai._session.limits import (
     concurrency_limit,
     requests_per_minute,
 )
+from cfai._session.retries import backoff_delay, is_service_fault
 from cfai._session.timeouts import Deadline
-from cfai.errors import RateLimited
+from cfai.errors import BadRequest, CfaiError, RateLimited, RequestTooLarge
 from cfai.profiles import profile
+from cfai.settings import Retries
 
 _GAP_TOLERANCE: Final = 0.005
 """Seconds by which an attempt may start before its gap has passed, so that small gaps need no
 timer."""
+
+
+_FAULTS_OF_OUTAGE: Final = 3
+"""Attempts that fail in a row, before the service is taken for down."""
 
 
 @define(eq=False, repr=False)
@@ -49,6 +56,10 @@ class Throttle:
     """Counts each attempt that is sent, if there are no rate limits."""
     _upstream: "Throttle | None" = field(default=None, kw_only=True)
     """A second throttle, whose permit is needed as well."""
+    _retries: Retries | None = field(default=None, kw_only=True)
+    """The delays between attempts while the service fails; `None` if failures set none."""
+    _faults: int = field(default=0, init=False)
+    """Attempts that failed by a fault of the service since its last answer."""
     _waiting: deque[asyncio.Future[None]] = field(factory=deque, init=False)
     _reserved: int = field(default=0, init=False)
     """How many of the rate limits have a reservation that is due for the first in line."""
@@ -122,6 +133,8 @@ class Throttle:
             cooldown = self._limit.record_rate_limited(sent=sent, now=loop.time())
         elif error is None:
             self._limit.record_answer(in_flight=self.in_flight, seconds=loop.time() - sent)
+        if self._retries is not None:
+            self._record_fault(error, self._retries, loop.time())
         if cooldown:
             loop.call_later(cooldown, self._free)
         else:
@@ -130,6 +143,22 @@ class Throttle:
             self._upstream.release(sent, error)
         if self._closed and error is not None and task is not None:
             task.cancel()  # Before it sleeps and asks for another permit.
+
+    @property
+    def _is_outage(self) -> bool:
+        """Whether the service fails every attempt; then one is made at a time."""
+        return self._faults >= _FAULTS_OF_OUTAGE
+
+    def _record_fault(self, error: BaseException | None, retries: Retries, now: float) -> None:
+        """Delay the next attempt in an outage, and no longer after an answer."""
+        if isinstance(error, CfaiError) and is_service_fault(error):
+            self._faults += 1
+            if self._is_outage:
+                number = self._faults - _FAULTS_OF_OUTAGE + 1
+                delay = backoff_delay(retries, number, error, random=random.random)
+                self._next_start = max(self._next_start, now + (delay or 0.0))
+        elif self._faults and (error is None or isinstance(error, BadRequest | RequestTooLarge)):
+            self._faults, self._next_start = 0, now
 
     def close(self) -> None:
         """Grant no more permits: those who wait are cancelled, active attempts may end."""
@@ -148,7 +177,7 @@ class Throttle:
             if self._waiting[0].done():  # It was cancelled.
                 self._waiting.popleft()
                 continue
-            if self.in_flight >= self._limit.value:
+            if self.in_flight >= (1 if self._is_outage else self._limit.value):
                 return
             if not (self._gap_has_passed() and self._is_within_rates()):
                 return
@@ -261,11 +290,18 @@ class Throttles:
             return None
         return self._shared(loop, model)
 
-    def for_job(self, model: str, concurrency: Concurrency, rate: Rate) -> Throttle:
+    def for_job(
+        self,
+        model: str,
+        concurrency: Concurrency,
+        rate: Rate,
+        retries: Retries | None = None,
+    ) -> Throttle:
         """A throttle for one job, in front of the one for calls.
 
         Jobs with the same rate share it. All jobs of the model together keep to the documented rate
-        or to the highest rate that one of them was given.
+        or to the highest rate that one of them was given. While the service answers nothing, the
+        job makes one attempt at a time, with the delays of *retries*.
 
         Raises:
             InputError: The concurrency or the rate is not a valid limit.
@@ -277,10 +313,10 @@ class Throttles:
         rate_limits = loop.rate_limits.setdefault(_rate_group(model), RateLimits())
         upstream = None if self._concurrency is None else self._shared(loop, model)
         if per_minute is None:
-            return Throttle(limit, counts=rate_limits, upstream=upstream)
+            return Throttle(limit, counts=rate_limits, upstream=upstream, retries=retries)
         documented = requests_per_minute(model, "auto") or 0.0
         both = rate_limits.at(per_minute / 60, documented / 60)
-        return Throttle(limit, both, upstream=upstream)
+        return Throttle(limit, both, upstream=upstream, retries=retries)
 
     def _shared(self, loop: _LoopThrottles, model: str) -> Throttle:
         """The throttle of all calls of *model*."""

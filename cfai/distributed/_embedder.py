@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from copy import copy
-from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 from attrs import Attribute, define, field, setters
@@ -15,6 +14,7 @@ from cfai._validators import at_least, instance_of, one_of
 from cfai.distributed import _worker
 from cfai.distributed._columns import ColumnResult, read_column
 from cfai.embedding import EmbedFailure, JobOptions, Plan
+from cfai.embedding.results import find_missing_texts
 from cfai.errors import InputError
 from cfai.profiles import profile
 from cfai.settings import Gateway, Options, Retries, Timeouts
@@ -83,7 +83,8 @@ class Embedder:
 
     The result has the kind of the argument, with a row for each text: a list, a NumPy array, an
     Arrow array, or a Series. A table (a DataFrame, an Arrow Table or RecordBatch, a dict of
-    columns) is returned with one more column. A missing text is not sent and has no vector.
+    columns) is returned with one more column. A missing text is not sent; *on_error* says what
+    becomes of its row.
 
     Raises:
         InputError: An option is out of bounds.
@@ -103,9 +104,9 @@ class Embedder:
     on_error: Literal["raise", "null"] = field(
         default="raise", kw_only=True, validator=one_of(("raise", "null"))
     )
-    """What to do with a text that cannot be embedded: "raise" ends the call, "null" leaves it
-    without a vector. Errors that concern all texts (credentials, the model, the quota) always end
-    the call."""
+    """What to do with a text that is missing or cannot be embedded: "raise" ends the call, "null"
+    leaves it without a vector. Errors that concern all texts (credentials, the model, the quota)
+    always end the call."""
 
     errors: str | None = field(default=None, kw_only=True, validator=_is_column_name)
     """The column of a table for the errors of texts without a vector; needs on_error="null"."""
@@ -166,11 +167,13 @@ class Embedder:
             CfaiError: A request failed.
         """
         texts = read_column(column, self.column)
-        if any(text is not None for text in texts.texts):
+        if any(texts.texts) or (texts.texts and self.on_error == "raise"):
             worker = _worker.current_worker()
             result = worker.run(self._embed, worker, texts.texts)
-        else:
-            result = self._build_result(texts.texts, array("f"), {})
+        else:  # Nothing is to be sent, so no credentials are needed.
+            missing = find_missing_texts(texts.texts)
+            failed = {row: str(error) for row, error in missing.items()}
+            result = self._build_result(len(texts.texts), array("f"), failed)
         vectors = texts.build_vectors(result)
         if texts.table is None:
             return vectors
@@ -180,30 +183,26 @@ class Embedder:
         return texts.add_to_table(columns)
 
     async def _embed(self, worker: _worker.Worker, rows: Sequence[str | None]) -> ColumnResult:
-        """Embed the rows that have a text."""
+        """Embed the rows."""
         buffer: array[float] = array("f")
         failed: dict[int, str] = {}
-        texts = [text for text in rows if text is not None]
         client = worker.client({**self.client})
         async with client.embed_many(
-            self.model, texts, options=self.options, **self._build_job_options()
+            self.model, rows, options=self.options, **self._build_job_options()
         ) as job:
             async for item in job:
                 if isinstance(item, EmbedFailure):
                     failed[item.start] = str(item.error)
                 else:
                     buffer += item.vectors.buffer
-        return self._build_result(rows, buffer, failed)
+        return self._build_result(len(rows), buffer, failed)
 
     def _build_result(
-        self, rows: Sequence[str | None], buffer: array[float], failed: Mapping[int, str]
+        self, rows: int, buffer: array[float], failed: Mapping[int, str]
     ) -> ColumnResult:
-        """Build the result of all rows; *failed* has the errors by the index among the texts."""
-        indices = count()
-        errors = [None if text is None else failed.get(next(indices)) for text in rows]
-        present = [
-            text is not None and error is None for text, error in zip(rows, errors, strict=True)
-        ]
+        """Build the result of all rows; *failed* has the errors by row."""
+        errors = [failed.get(row) for row in range(rows)]
+        present = [error is None for error in errors]
         if any(present):
             dimension = len(buffer) // sum(present)
         else:

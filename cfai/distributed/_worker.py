@@ -41,17 +41,17 @@ class Worker:
         Raises:
             ConfigError: The process is ending.
         """
-        future: Future[T] | None = None
+        # It exists before the work does, so that an interrupt at any moment cancels the work.
+        future: Future[T] = Future()
         try:
             with self._lock:
                 loop = self._running_loop()
-                future = asyncio.run_coroutine_threadsafe(function(*arguments), loop)
+                loop.call_soon_threadsafe(_start, future, function, arguments)
             return future.result()
         except CancelledError as exc:
             raise ConfigError(_PROCESS_ENDS) from exc
         except BaseException:
-            if future is not None:
-                future.cancel()  # The waiting thread was interrupted.
+            future.cancel()  # The waiting thread was interrupted.
             raise
 
     def client(self, options: dict[str, Any]) -> WorkersAI:
@@ -101,6 +101,36 @@ class Worker:
             self._ended = True
             self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CLOSE_TIMEOUT)
+
+
+def _start(
+    future: Future[T],
+    function: Callable[[*Arguments], Coroutine[Any, Any, T]],
+    arguments: tuple[*Arguments],
+) -> None:
+    """Start a task on the loop that sets *future*; cancelling the future cancels the task."""
+    if future.cancelled():
+        return
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(function(*arguments))
+
+    def future_done(_: Future[T]) -> None:
+        if future.cancelled():
+            loop.call_soon_threadsafe(task.cancel)
+
+    def task_done(_: asyncio.Task[T]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled():
+            future.cancel()
+        elif not future.set_running_or_notify_cancel():
+            return  # Nobody waits for it.
+        elif error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(task.result())
+
+    task.add_done_callback(task_done)
+    future.add_done_callback(future_done)
 
 
 async def _cancel_tasks() -> None:

@@ -22,8 +22,8 @@ from cfai._types.excerpts import format_value
 from cfai.embedding import export
 from cfai.embedding.checkpoint import Checkpoint, Outcome, is_permanent, text_hash
 from cfai.embedding.options import Plan
-from cfai.embedding.queue import BatchQueue, embed_batch_through_queue, max_pending_requests
-from cfai.embedding.recovery import EmbeddingService, FailureJudge, RetryingService, embed_batch
+from cfai.embedding.queue import BatchQueue, QueueRecovery, max_pending_requests
+from cfai.embedding.recovery import BatchRecovery, EmbeddingService, PatientService
 from cfai.embedding.results import (
     EmbeddedBatch,
     EmbedFailure,
@@ -31,6 +31,8 @@ from cfai.embedding.results import (
     JobStats,
     RangeResult,
     build_items,
+    find_missing_texts,
+    insert_failures,
     iterate_texts,
     join_results,
 )
@@ -197,7 +199,9 @@ class EmbeddingJob(Generic[Item_co]):
     def _start(self) -> JobRun:
         self._check_unused()
         plan, reporter = self._plan, self._reporter
-        throttle = self._throttles.for_job(plan.model, plan.concurrency, plan.rate)
+        throttle = self._throttles.for_job(
+            plan.model, plan.concurrency, plan.rate, self._service.retries
+        )
         self._run = JobRun(self._service, throttle, plan, reporter, endpoint=self._endpoint)
         reporter.start()
         self._run.start(self._texts)
@@ -234,11 +238,10 @@ class JobRun:
         self._plan = plan
         self._reporter = reporter
         self._endpoint = endpoint
-        self._service = RetryingService(service, throttle, reporter)
+        self._service = PatientService(service, throttle, reporter)
         queued = plan.mode == "queue"
         self._queue = BatchQueue(self._service, plan.polling) if queued else None
         self._limits = plan.token_limits()
-        self._judge = FailureJudge(self._limits)
         self._checkpoint: Checkpoint | None = None
         self._in_progress: dict[bytes, asyncio.Future[None]] = {}
         """With a checkpoint: the texts that a batch is looking up or embedding, by hash."""
@@ -358,14 +361,33 @@ class JobRun:
             self._has_room.clear()
             await self._has_room.wait()
 
-    # One batch: equal texts, then the checkpoint, then the service...
+    # One batch: missing texts, equal texts, then the checkpoint, then the service...
 
-    async def _embed(self, texts: Sequence[str], results: list[RangeResult]) -> None:
+    async def _embed(self, texts: Sequence[str | None], results: list[RangeResult]) -> None:
         """Embed *texts*, and append what becomes of them to *results*, in order."""
+        present = [text for text in texts if text]
+        if len(present) == len(texts):
+            await self._embed_present(present, results)
+            return
+        failures = find_missing_texts(texts)
+        if self._plan.on_error == "raise":
+            index, error = next(iter(failures.items()))
+            if index:
+                await self._embed_present(present[:index], results)
+            results.append(RangeResult(index, index + 1, error))
+            raise error
+        sent: list[RangeResult] = []
+        try:
+            if present:
+                await self._embed_present(present, sent)
+        finally:
+            results += insert_failures(sent, failures, len(texts))
+
+    async def _embed_present(self, texts: Sequence[str], results: list[RangeResult]) -> None:
         if self._plan.dedupe:
             await self._embed_distinct(texts, results)
         else:
-            await self._embed_missing(texts, results)
+            await self._embed_unknown(texts, results)
 
     async def _embed_distinct(self, texts: Sequence[str], results: list[RangeResult]) -> None:
         """Embed the texts that no batch has claimed, and wait for the outcome of the others."""
@@ -380,7 +402,7 @@ class JobRun:
         sent: list[RangeResult] = []
         try:
             if claimed:
-                await self._embed_missing(list(claimed), sent)
+                await self._embed_unknown(list(claimed), sent)
         finally:
             unsettled = list(claimed.values())
             for index, outcome in iterate_texts(sent):
@@ -390,7 +412,7 @@ class JobRun:
         # Other batches wait for the same futures: a cancellation here must not cancel them.
         results[:] = join_results([await asyncio.shield(future) for future in futures], sent)
 
-    async def _embed_missing(self, texts: Sequence[str], results: list[RangeResult]) -> None:
+    async def _embed_unknown(self, texts: Sequence[str], results: list[RangeResult]) -> None:
         """Embed the texts that are not in the checkpoint.
 
         A text that another batch is embedding is waited for.
@@ -457,14 +479,12 @@ class JobRun:
 
     async def _send(self, texts: Sequence[str], results: list[RangeResult]) -> None:
         """Embed *texts* with the service."""
-        on_error, judge = self._plan.on_error, self._judge
+        on_error, limits = self._plan.on_error, self._limits
         try:
             if self._queue is None:
-                await embed_batch(self._service, texts, results, on_error=on_error, judge=judge)
+                await BatchRecovery(self._service, texts, results, on_error, limits).run()
             else:
-                await embed_batch_through_queue(
-                    self._queue, texts, results, on_error=on_error, judge=judge
-                )
+                await QueueRecovery(self._queue, texts, results, on_error, limits).run()
         except Exception as exc:
             # Before another task gets a permit, and before the results are written.
             self._fail(exc)
@@ -482,7 +502,7 @@ class JobRun:
         error = _cancelled_error(work.batch) if task.cancelled() else task.exception()
         if error is not None:
             self._fail(error)
-            self._end.name_texts(error, items)
+            self._end.name_text(error, items)
         self._deliver(work.batch, items)
         self._has_room.set()
         self._changed.set()
@@ -531,7 +551,7 @@ class _End:
     def __init__(self) -> None:
         self._error: BaseException | None = None
         self._closed = False
-        self._texts_named = False
+        self._text_named = False
         self.source_error: BaseException | None = None
         """Raised by the source. The texts before it are embedded all the same."""
 
@@ -546,20 +566,16 @@ class _End:
         """End early, unless the job has ended before."""
         self._closed = self._closed or self._error is None
 
-    def name_texts(self, error: BaseException, items: Sequence[Item]) -> None:
-        """If the job ends with *error*, add a note that names the texts it is about."""
-        failures = [
-            item for item in items if isinstance(item, EmbedFailure) and item.error is error
-        ]
-        if error is not self._error or self._texts_named or not failures:
+    def name_text(self, error: BaseException, items: Sequence[Item]) -> None:
+        """If the job ends with *error*, add a note that names the text it is about."""
+        failures = (item for item in items if isinstance(item, EmbedFailure))
+        failure = next((item for item in failures if item.error is error), None)
+        if error is not self._error or self._text_named or failure is None:
             return
-        self._texts_named = True
-        first, last = failures[0], failures[-1]
-        note = f"it is text number {first.start} (from 0)"
-        if last is not first:
-            note = f"it is one of the texts number {first.start} to {last.start} (from 0)"
-        elif first.id != first.start:
-            note += f", id {format_value(first.id)}"
+        self._text_named = True
+        note = f"it is text number {failure.start} (from 0)"
+        if failure.id != failure.start:
+            note += f", id {format_value(failure.id)}"
         error.add_note(note)
 
     def raise_error(self) -> None:

@@ -9,24 +9,21 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from cfai._session.retries import should_retry
 from cfai._wire.bodies import encode_json
 from cfai.embedding.options import OnError
-from cfai.embedding.recovery import (
-    TEXT_ERRORS,
-    FailureJudge,
-    RetryingService,
-    concerns_all_texts,
-)
+from cfai.embedding.recovery import PatientService, concerns_all_texts, is_text_error
 from cfai.embedding.results import RangeResult
+from cfai.embedding.source import TokenLimits
 from cfai.errors import (
     BadRequest,
     CfaiError,
     DecodeError,
     InputError,
     NotFound,
+    RateLimited,
     ServerError,
     ServiceTimeout,
     TransportError,
@@ -50,8 +47,8 @@ _MAX_REQUESTS: Final = 100
 _MAX_BATCHES: Final = 64
 """At once, if `concurrency` sets no limit."""
 
-_MAX_FAILED_POLLS: Final = 5
-"""In a row, each with its retries, before a batch is given up."""
+_MAX_FAILED_POLLS: Final = 16
+"""In a row, before the job ends: about five minutes with the default delays."""
 
 _LOST_BATCH: Final = (BadRequest, NotFound, DecodeError)
 """Errors of a poll if the batch is lost or expired."""
@@ -82,7 +79,7 @@ class BatchQueue:
     A batch is submitted when it is full, or when it has waited for the first delay of the polling.
     """
 
-    def __init__(self, service: RetryingService, polling: Polling) -> None:
+    def __init__(self, service: PatientService, polling: Polling) -> None:
         self._service = service
         self._polling = polling
         self._waiting: deque[_PendingRequest] = deque()
@@ -124,6 +121,14 @@ class BatchQueue:
         self._waiting.append(pending)
         self._submit_batches()
         return future
+
+    def record_embedded(self, text: str) -> None:
+        """Record that *text* was embedded."""
+        self._service.sample = self._service.sample or text
+
+    def record_failed_text(self, error: CfaiError) -> None:
+        """See `PatientService.record_failed_text`."""
+        self._service.record_failed_text(error)
 
     async def aclose(self) -> None:
         """Stop polling. The service goes on with the submitted batches; their outcome is lost."""
@@ -197,16 +202,15 @@ class BatchQueue:
         requests = [pending.request for pending in batch]
         try:
             state = await self._service.submit(requests)
-        except TEXT_ERRORS as exc:
-            if len(batch) > 1 and not concerns_all_texts(exc):
-                half = len(batch) // 2
-                await self._run_batch(batch[:half])
-                await self._run_batch(batch[half:])
-                return
-            self._settle(batch, exc)
-            return
         except CfaiError as exc:
-            self._settle(batch, exc)
+            if not (is_text_error(exc) or isinstance(exc, DecodeError)) or concerns_all_texts(exc):
+                raise  # It ends the job.
+            if len(batch) == 1:
+                self._settle(batch, exc)
+                return
+            half = len(batch) // 2
+            await self._run_batch(batch[:half])
+            await self._run_batch(batch[half:])
             return
         try:
             items = await self._poll_until_done(state, requests)
@@ -214,8 +218,6 @@ class BatchQueue:
             for pending in batch:
                 if not self._resubmit(pending):
                     self._settle([pending], exc)
-        except CfaiError as exc:
-            self._settle(batch, exc)
         else:
             for pending, item in zip(batch, items, strict=False):
                 self._settle_item(pending, item)
@@ -289,62 +291,81 @@ class BatchQueue:
         return True
 
 
-async def embed_batch_through_queue(
-    queue: BatchQueue,
-    texts: Sequence[str],
-    results: list[RangeResult],
-    *,
-    on_error: OnError,
-    judge: FailureJudge,
-) -> None:
-    """As `embed_batch`, but all halves go into the queue at once, since each answer takes long."""
-    ranges = [(0, len(texts))]
-    while ranges:
-        futures = [queue.enqueue(texts[first:last]) for first, last in ranges]
-        failed: list[CfaiError] = []
-        try:
-            await asyncio.wait(futures)
-        finally:
-            settling = _Settling(texts, results, failed, on_error, judge)
-            ranges = settling.settle(zip(ranges, futures, strict=True))
-        if failed:
-            raise failed[0]
-        if any(future.cancelled() for future in futures):
-            raise asyncio.CancelledError
+@define(eq=False)
+class QueueRecovery:
+    """Like `BatchRecovery`; all halves go into the queue at once, since each answer takes long."""
 
+    _queue: BatchQueue
+    _texts: Sequence[str]
+    _results: list[RangeResult]
+    _on_error: OnError
+    _limits: TokenLimits | None = None
 
-@frozen(eq=False)
-class _Settling:
-    """Sorts the outcomes of one round into *results* and errors that end the job (*failed*)."""
+    async def run(self) -> None:
+        """Embed the texts; see `BatchRecovery.run`."""
+        ranges = [(0, len(self._texts))]
+        while ranges:
+            futures = [self._queue.enqueue(self._texts[first:last]) for first, last in ranges]
+            failed: list[BaseException] = []
+            try:
+                await asyncio.wait(futures)
+            finally:
+                ranges = self._settle(zip(ranges, futures, strict=True), failed)
+            if failed:
+                raise failed[0]
+            if any(future.cancelled() for future in futures):
+                raise asyncio.CancelledError
 
-    texts: Sequence[str]
-    results: list[RangeResult]
-    failed: list[CfaiError]
-    on_error: OnError
-    judge: FailureJudge
-
-    def settle(
-        self, requests: Iterable[tuple[tuple[int, int], RequestFuture]]
+    def _settle(
+        self,
+        requests: Iterable[tuple[tuple[int, int], RequestFuture]],
+        failed: list[BaseException],
     ) -> list[tuple[int, int]]:
-        """Settle each request, and return the ranges of the next round."""
+        """Sort the outcomes into results and errors that end the job (*failed*).
+
+        Returns:
+            The ranges of the next round.
+        """
         halves: list[tuple[int, int]] = []
         for (first, last), future in requests:
             future.cancel()  # Has no effect on one that is done.
             if future.cancelled():
                 continue
+            if (error := future.exception()) is not None:
+                failed.append(error)
+                continue
             outcome = future.result()
             if isinstance(outcome, Embeddings):
-                self.judge.record_success()
-            elif self.judge.ends_job(outcome, last - first):
-                self.failed.append(outcome)
-                continue
-            elif isinstance(outcome, TEXT_ERRORS) and last - first > 1:
-                self.judge.record_text_error(outcome, self.texts[first:last])
-                half = (first + last) // 2
-                halves += [(first, half), (half, last)]
-                continue
-            elif self.on_error == "raise":
-                self.failed.append(outcome)
-            self.results.append(RangeResult(first, last, outcome))
-        self.results.sort(key=lambda result: result.first)
+                self._queue.record_embedded(self._texts[first])
+                self._results.append(RangeResult(first, last, outcome))
+            elif _ends_job(outcome):
+                failed.append(outcome)
+            elif last - first > 1:
+                halves += self._halve(first, last, outcome)
+            else:
+                self._give_up(first, outcome, failed)
+        self._results.sort(key=lambda result: result.first)
         return halves
+
+    def _halve(self, first: int, last: int, error: CfaiError) -> list[tuple[int, int]]:
+        if self._limits is not None and is_text_error(error):
+            self._limits.learn(error, self._texts[first:last])
+        half = (first + last) // 2
+        return [(first, half), (half, last)]
+
+    def _give_up(self, first: int, error: CfaiError, failed: list[BaseException]) -> None:
+        """Record that a text failed alone; this may end the job."""
+        if self._on_error == "raise":
+            failed.append(error)
+        else:
+            try:
+                self._queue.record_failed_text(error)
+            except CfaiError:
+                failed.append(error)
+                return
+        self._results.append(RangeResult(first, first + 1, error))
+
+
+def _ends_job(error: CfaiError) -> bool:
+    """Whether the error of a request is one of all texts, or of a service that is busy for long."""
+    return concerns_all_texts(error) or isinstance(error, RateLimited)

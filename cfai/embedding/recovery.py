@@ -1,37 +1,40 @@
-"""How a job recovers from errors: failed calls are repeated, and batches with a bad text are split.
+"""How a job recovers from errors: it waits for a service that fails, and finds the texts at fault.
 
-Attempts within a call are repeated by the session; this repeats calls whose attempts all failed.
+Errors of three kinds: those of all texts end the job. Those of a text (400, 413) split its batch.
+For the rest, the service may be at fault or a text, and what becomes of other requests decides.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from random import random
 from typing import Final, Protocol
 
-from cfai._session.retries import backoff_delay
+from attrs import define, field, frozen
+
+from cfai._session.logs import LOGGER, describe_reason
+from cfai._session.retries import backoff_delay, should_retry
 from cfai._session.throttle import Throttle
 from cfai.embedding.options import OnError
 from cfai.embedding.results import JobReporter, RangeResult
 from cfai.embedding.source import TokenLimits
 from cfai.errors import (
-    AuthenticationError,
+    AnswerTooLarge,
     BadRequest,
     BudgetExceeded,
     CfaiError,
-    ConfigError,
+    Conflict,
     ConnectError,
     DecodeError,
     InputError,
-    MethodNotAllowed,
-    ModelRetired,
-    NotFound,
-    PermissionDenied,
-    QuotaExceeded,
     RateLimited,
     RequestTimeout,
     RequestTooLarge,
+    ServerError,
+    ServiceTimeout,
     StatusError,
+    TransportError,
 )
 from cfai.resources.queue import BatchStatus, QueuedTask
 from cfai.settings import Retries, Retry
@@ -41,37 +44,49 @@ _MAX_SILENCE: Final = 300.0
 """Seconds after the first failure, with no answer since, after which the next failure ends the job.
 The service counts requests by the minute; until then, a 429 only means to wait."""
 
-_ERRORS_OF_ALL_TEXTS: Final = (
-    QuotaExceeded,
-    RateLimited,
-    ConnectError,
-    AuthenticationError,
-    PermissionDenied,
-    NotFound,
-    ModelRetired,
-    MethodNotAllowed,
-    ConfigError,
-    BudgetExceeded,
-)
 # No such model (5007), path (7000, 7003) or gateway (2001), errors of the gateway (2003, 2008),
 # no credit (2021) and bad headers (6003): most of them have the status 400.
 _CODES_OF_ALL_TEXTS: Final = frozenset({2001, 2003, 2008, 2021, 5007, 6003, 7000, 7003})
 
-TEXT_ERRORS: Final = (BadRequest, RequestTooLarge, InputError)
-"""Errors that a single text of a batch may cause."""
+TEXT_ERRORS: Final = (BadRequest, RequestTooLarge, AnswerTooLarge, InputError)
+"""Errors that a single text of a batch may cause, and nothing else."""
+
+_FAULTS: Final = (TransportError, ServerError, ServiceTimeout, Conflict, DecodeError)
+"""Errors of the service or the network, which a text may cause, too."""
 
 _MAX_FAILED_TEXTS: Final = 20
 """After this many texts failed one by one, and none was embedded, the texts are not at fault."""
 
+# A batch that fails is split, and a text that fails alone is given up, if a service that fails as
+# many other requests as it does would hardly have failed this one so often: with this probability.
+_SPLIT_BATCH: Final = 0.05
+_SPLIT_PART: Final = 0.3
+"""Of a batch that was split: one of its parts is bad. A service that fails at random thereby causes
+0.6 further splits for each at most, so that there is no avalanche."""
+_GIVE_UP: Final = 1e-4
+
+
+class _OtherDimension(DecodeError):
+    """The vectors differ in length from earlier ones, so that one of both is wrong."""
+
 
 def concerns_all_texts(error: CfaiError) -> bool:
-    """Whether every other text would fail in the same way."""
+    """Whether every other text would fail in the same way, also later."""
     code = error.code if isinstance(error, StatusError) else None
-    return isinstance(error, _ERRORS_OF_ALL_TEXTS) or code in _CODES_OF_ALL_TEXTS
+    if isinstance(error, BudgetExceeded | _OtherDimension) or code in _CODES_OF_ALL_TEXTS:
+        return True
+    if isinstance(error, ServerError | ConnectError) and not should_retry(error, repeatable=True):
+        return True
+    return not (is_text_error(error) or isinstance(error, (*_FAULTS, RateLimited)))
+
+
+def is_text_error(error: CfaiError) -> bool:
+    """Whether a text of the request caused the error, and not the service."""
+    return isinstance(error, TEXT_ERRORS) or type(error) is StatusError
 
 
 class EmbeddingService(Protocol):
-    """The calls of a job. Each makes its attempts with permits of the throttle that it is given."""
+    """The calls of a job. Each is one attempt, with a permit of the throttle that it is given."""
 
     @property
     def retries(self) -> Retries:
@@ -97,77 +112,119 @@ class EmbeddingService(Protocol):
         """Get the state of a batch."""
 
 
-class RetryingService:
-    """The service of one job, which also waits out rate limits and lost connections.
+@frozen
+class Moment:
+    """The state of a job when one of its requests failed."""
 
-    After all attempts of a call failed, the call is repeated: as long as it is rate-limited (for
-    up to five minutes without any answer); if no connection can be made after there was one; and
-    after a response timeout, as often as `Retries` allows.
-    """
+    sent: int
+    answers: int
+    faults: int
+
+
+class PatientService:
+    """The service of one job, which knows whether it answers, and waits until it does."""
 
     def __init__(
         self, service: EmbeddingService, throttle: Throttle, reporter: JobReporter
     ) -> None:
         self.throttle = throttle
         self.retries: Retries = service.retries
+        self.sample: str | None = None
+        """A text that was embedded: it shows whether the service answers."""
+        self.first_search: asyncio.Lock = asyncio.Lock()
+        """Held by the batch that looks for a first text that can be embedded."""
+        self._failed_texts = 0
+        """Texts that failed alone while there is no sample."""
         self._service = service
         self._reporter = reporter
         self._dimension: int | None = None
-        self._answered = False
+        self._sent = 0
+        """Requests so far; the number of the last one."""
+        self._answers = 0
+        """Those that were answered at the first try."""
+        self._last_answered = 0
+        """The highest number of an answered request."""
+        self._faults = 0
+        """Those that failed at the first try, without parts of failed batches."""
+        self._under_way: set[int] = set()
+        """The numbers of requests that have neither been answered nor failed."""
+        self._ended = asyncio.Event()
+        """Set, and replaced, when a request was answered or failed."""
+        self._watch = asyncio.Lock()
+        """Held by the one who tries whether the service answers again."""
+        self._was_answered = False
+        """Whether the service ever answered."""
         self._silent_since: float | None = None
-        """When the first call failed since the last answer."""
+        """When the first request failed since the last answer."""
 
     def open_call(self) -> AbstractContextManager[None]:
         """A context that ends with a `ConfigError` as soon as the client is closed."""
         return self._service.open_call()
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
-        """Embed the texts of one request.
+        """Embed the texts of one request, with one attempt.
 
         Raises:
             DecodeError: The vectors differ in length from earlier ones.
         """
-        failures = 0
-        while True:
-            try:
-                vectors = await self._service.embed(texts, self.throttle)
-            except CfaiError as exc:
-                error = exc
-            else:
-                self._record_answer()
-                return self.check_dimension(vectors)
-            failures += 1
-            await self._wait(error, failures)
+        self._sent += 1
+        number = self._sent
+        self._under_way.add(number)
+        try:
+            vectors = await self._service.embed(texts, self.throttle)
+        except (BadRequest, RequestTooLarge, AnswerTooLarge):
+            self._record_answer(number)
+            raise
+        finally:
+            self._under_way.discard(number)
+            self._ended.set()
+            self._ended = asyncio.Event()
+        self._record_answer(number)
+        self.check_dimension(vectors)
+        if self.sample is None:
+            self.sample = min(texts, key=len)
+        return vectors
 
     def build_request(self, texts: Sequence[str], reference: str) -> QueuedTask:
         """Build one request for the queue."""
         return self._service.build_request(texts, reference)
 
     async def submit(self, requests: Sequence[QueuedTask]) -> BatchStatus[Embeddings]:
-        """Put requests into the queue, as one batch."""
-        return await self._retry(lambda: self._service.submit(requests, self.throttle))
+        """Put requests into the queue, as one batch; repeated until it is answered.
+
+        After a lost answer, the service may compute the batch twice.
+        """
+        return await self._retry(
+            lambda: self._service.submit(requests, self.throttle), (*_FAULTS, RateLimited)
+        )
 
     async def poll(
         self, requests: Sequence[QueuedTask], request_id: str
     ) -> BatchStatus[Embeddings]:
-        """Get the state of a batch."""
-        return await self._retry(lambda: self._service.poll(requests, request_id, self.throttle))
+        """Get the state of a batch. Only rate-limited polls are repeated."""
+        return await self._retry(
+            lambda: self._service.poll(requests, request_id, self.throttle), (RateLimited,)
+        )
 
     async def _retry(
-        self, send: Callable[[], Awaitable[BatchStatus[Embeddings]]]
+        self,
+        send: Callable[[], Awaitable[BatchStatus[Embeddings]]],
+        temporary: tuple[type[CfaiError], ...],
     ) -> BatchStatus[Embeddings]:
-        """Send a request of the queue until it is answered, or until `_wait` gives up."""
+        """Send a request of the queue again until it does not fail with a *temporary* error."""
         failures = 0
         while True:
             try:
                 batch = await send()
-            except CfaiError as exc:
+            except temporary as exc:
+                if isinstance(exc, DecodeError):
+                    raise
                 error = exc
             else:
                 self._record_answer()
                 return batch
             failures += 1
-            await self._wait(error, failures)
+            await self.wait(error, failures)
 
     async def poll_unthrottled(
         self, requests: Sequence[QueuedTask], request_id: str
@@ -185,116 +242,293 @@ class RetryingService:
         if self._dimension is None:
             self._dimension = dimension
         elif dimension != self._dimension:
-            raise DecodeError(
+            raise _OtherDimension(
                 f"the vectors have {dimension} numbers, and earlier ones had {self._dimension}"
             )
         return vectors
 
-    def _record_answer(self) -> None:
-        self._answered, self._silent_since = True, None
+    # Whether the service or a text is at fault...
 
-    async def _wait(self, error: CfaiError, failures: int) -> None:
-        """Wait before a call that failed *failures* times is repeated.
+    def record_failed_text(self, error: CfaiError) -> None:
+        """Record that a text failed alone.
 
         Raises:
-            CfaiError: *error*, if the call is not to be repeated.
+            CfaiError: *error*, if many have, and no text was ever embedded.
         """
-        delay = self._delay(error, failures)
-        if delay is None:
+        if self.sample is not None or isinstance(error, InputError):
+            return
+        self._failed_texts += 1
+        if self._failed_texts >= _MAX_FAILED_TEXTS:
+            error.add_note(f"none of the first {self._failed_texts} texts was embedded, each alone")
             raise error
-        if self.retries.on_retry is not None:
-            self.retries.on_retry(Retry(self.retries.max + failures, error, delay))
-        with self._service.open_call():
-            await asyncio.sleep(delay)
-        self._reporter.repeated_calls += 1
 
-    def _delay(self, error: CfaiError, failures: int) -> float | None:
-        """Return the seconds until the call is repeated; `None` if it is not."""
-        retries, waits = self.retries, False
-        match error:
-            case RateLimited() | RequestTimeout(phase="pool"):
-                waits = True
-            case ConnectError() | RequestTimeout(phase="connect"):
-                waits = self._answered
-            case RequestTimeout(phase="response"):
-                if failures <= retries.max:
-                    return backoff_delay(retries, failures, error, random=random)
-            case StatusError() | DecodeError():
-                self._record_answer()
-        if not waits or not retries.max:
-            return None
+    def record_first_try(self, *, answered: bool) -> None:
+        """Record whether the service answered a request that had not failed before."""
+        self._answers += answered
+        self._faults += not answered
+
+    def fault_rate_since(self, moment: Moment) -> float:
+        """The probability that the service fails any request, estimated from those since *moment*.
+
+        This is Laplace's rule of succession.
+        """
+        answers, faults = self._answers - moment.answers, self._faults - moment.faults
+        return (faults + 1) / (answers + faults + 2)
+
+    def moment(self) -> Moment:
+        """Return the state of the job now."""
+        return Moment(self._sent, self._answers, self._faults)
+
+    def has_answered_since(self, moment: Moment) -> bool:
+        """Whether a request that was sent after *moment* was answered."""
+        return self._last_answered > moment.sent
+
+    def _record_answer(self, number: int = 0) -> None:
+        self._was_answered = True
+        self._last_answered = max(self._last_answered, number)
+        self._silent_since = None
+
+    # Waiting...
+
+    async def wait(self, error: CfaiError, failures: int) -> None:
+        """Wait before a request that failed *failures* times is repeated.
+
+        Raises:
+            CfaiError: *error*, if it is not to be repeated.
+        """
+        delay = self._plan_retry(error, failures)
+        with self.open_call():
+            await asyncio.sleep(delay)
+
+    async def wait_for_answer(self, error: CfaiError, failures: int, since: Moment) -> None:
+        """Wait until the service has answered a request that was sent after *since*.
+
+        If no other request is under way, the sample is sent. As long as there is no sample, this
+        only waits for some time.
+
+        Raises:
+            CfaiError: The service does not answer, and the request is not to be repeated.
+        """
+        delay = self._plan_retry(error, failures)
+        if isinstance(error, StatusError) and error.retry_after:
+            with self.open_call():
+                await asyncio.sleep(delay)
+        async with self._watch:
+            while not self.has_answered_since(since):
+                with self.open_call():
+                    await self._watch_others(delay, since)
+                if self.sample is None or self.has_answered_since(since):
+                    return
+                failures += 1
+                delay = await self._send_sample(self.sample, failures)
+
+    async def _watch_others(self, delay: float, since: Moment) -> None:
+        """Wait for an answer, at least *delay* seconds and until no other request is under way."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                while not self.has_answered_since(since):
+                    await self._ended.wait()
+        while not self.has_answered_since(since) and max(self._under_way, default=0) > since.sent:
+            await self._ended.wait()
+
+    async def _send_sample(self, sample: str, failures: int) -> float:
+        """Try whether the service answers; returns for how long to wait if it does not."""
+        try:
+            await self.embed([sample])
+        except CfaiError as exc:
+            if concerns_all_texts(exc):
+                raise
+            if not is_text_error(exc):
+                self.record_first_try(answered=False)
+                return self._plan_retry(exc, failures)
+        self.record_first_try(answered=True)
+        return 0.0
+
+    def _plan_retry(self, error: CfaiError, failures: int) -> float:
+        """Return the seconds until a request is repeated that failed *failures* times.
+
+        Raises:
+            CfaiError: *error*, if it is not to be repeated.
+        """
         now = asyncio.get_running_loop().time()
         if self._silent_since is None:
             self._silent_since = now
-        elif now - self._silent_since >= _MAX_SILENCE:
-            return None
-        return backoff_delay(retries, retries.max + failures, error, random=random)
+        delay = backoff_delay(self.retries, failures, error, random=random)
+        if delay is None or not self.retries.max or not self._is_temporary(error, failures):
+            raise error
+        if now - self._silent_since >= _MAX_SILENCE:
+            error.add_note(f"the service has answered no request for {_MAX_SILENCE / 60:g} minutes")
+            raise error
+        self._reporter.repeated_calls += 1
+        LOGGER.info("embedding: %s; again in %.3f s at most", describe_reason(error), delay)
+        if self.retries.on_retry is not None:
+            self.retries.on_retry(Retry(failures, error, delay))
+        return delay
+
+    def _is_temporary(self, error: CfaiError, failures: int) -> bool:
+        """Whether the service may answer later: if it never did, only some failures are waited for.
+
+        If no connection was ever made, the address is probably wrong.
+        """
+        match error:
+            case RateLimited():
+                return True
+            case ConnectError() | RequestTimeout(phase="connect"):
+                return self._was_answered or failures <= self.retries.max
+        return self._was_answered or failures < _MAX_FAILED_TEXTS
 
 
-class FailureJudge:
-    """Decides whether an error concerns some texts or all of them, from earlier outcomes."""
+@define(eq=False)
+class _Part:
+    """Texts of a batch, from *first* to *last* (not included), that are sent together."""
 
-    def __init__(self, limits: TokenLimits | None = None) -> None:
-        self._limits = limits
-        self._embedded = False
-        self._failed_texts = 0
+    first: int
+    last: int
+    suspected: bool = False
+    """Whether one of its texts is probably at fault."""
+    origin: Moment | None = None
+    """When its batch failed for the first time."""
+    since: Moment | None = None
+    """When it failed the last time, or the part that it was split from."""
+    error: CfaiError | None = field(default=None, init=False)
+    """Why it failed the last time."""
+    failures: int = field(default=0, init=False)
+    """How often it failed."""
+    faults: int = field(default=0, init=False)
+    """How often it failed while the service answered other requests."""
 
-    def record_success(self) -> None:
-        """Record that some texts were embedded."""
-        self._embedded = True
+    @property
+    def size(self) -> int:
+        return self.last - self.first
 
-    def record_text_error(self, error: CfaiError, texts: Sequence[str]) -> None:
-        """Record that a batch got an error response, so that later batches may be smaller."""
-        if self._limits is not None:
-            self._limits.learn(error, texts)
+    @property
+    def threshold(self) -> float:
+        """Up to which probability its failures are not blamed on the service."""
+        if self.size == 1:
+            return _GIVE_UP
+        return _SPLIT_PART if self.suspected else _SPLIT_BATCH
 
-    def ends_job(self, error: CfaiError, texts: int) -> bool:
-        """Whether every other text would fail in the same way as these *texts*.
+    def split(self, at: int) -> "tuple[_Part, _Part]":
+        """Return the texts before and after index *at*, as parts of their own."""
+        return (
+            _Part(self.first, at, True, self.origin, self.since),
+            _Part(at, self.last, True, self.origin, self.since),
+        )
 
-        This is also so if the first texts of a job failed one by one and none was embedded:
-        then something else is at fault, such as an option.
+
+@define(eq=False)
+class BatchRecovery:
+    """The texts of one batch, sent together or in parts until each has its vector or its failure.
+
+    What becomes of them is appended to *results*, in the order of the texts at the end.
+    """
+
+    _service: PatientService
+    _texts: Sequence[str]
+    _results: list[RangeResult]
+    _on_error: OnError
+    _limits: TokenLimits | None = None
+    _parts: deque[_Part] = field(factory=deque, init=False)
+
+    async def run(self) -> None:
+        """Embed the texts.
+
+        Raises:
+            CfaiError: A text failed and *on_error* is "raise", or the error concerns all texts. The
+                results before it are in *results*.
+        """
+        self._parts.append(_Part(0, len(self._texts)))
+        try:
+            while self._parts:
+                await self._send_next()
+        finally:
+            self._results.sort(key=lambda result: result.first)
+
+    async def _send_next(self) -> None:
+        part = self._parts.popleft()
+        if not part.suspected or self._service.sample is not None:
+            await self._send(part)
+            return
+        # As long as no text was embedded, it is unknown whether texts are at fault at all.
+        async with self._service.first_search:
+            if part.size > 1 and self._service.sample is None:
+                part, rest = part.split(part.first + 1)
+                self._parts.appendleft(rest)
+            await self._send(part)
+
+    async def _send(self, part: _Part) -> None:
+        service = self._service
+        if isinstance(part.error, RateLimited):
+            await service.wait(part.error, part.failures)
+        elif part.error is not None and part.since is not None:
+            await service.wait_for_answer(part.error, part.failures, part.since)
+            if part.suspected and part.size > 1 and service.has_answered_since(part.since):
+                part.faults += 1
+                if self._is_at_fault(part):
+                    self._split(part, part.error)
+                    return
+        try:
+            vectors = await service.embed(self._texts[part.first : part.last])
+        except CfaiError as exc:
+            self._handle_error(part, exc)
+            return
+        if not part.failures:
+            service.record_first_try(answered=True)
+        self._results.append(RangeResult(part.first, part.last, vectors))
+
+    def _handle_error(self, part: _Part, error: CfaiError) -> None:
+        """Split the part, give it up, or put it back.
+
+        Raises:
+            CfaiError: *error*, if it ends the job.
         """
         if concerns_all_texts(error):
-            return True
-        if self._embedded or texts > 1 or not isinstance(error, BadRequest):
+            raise error
+        service = self._service
+        if is_text_error(error):
+            if not (part.failures or isinstance(error, InputError)):
+                service.record_first_try(answered=True)
+            self._split(part, error)
+            return
+        part.error = error
+        part.failures += 1
+        if isinstance(error, RateLimited):
+            self._parts.appendleft(part)
+            return
+        if part.failures == 1 and not part.suspected:
+            service.record_first_try(answered=False)
+        if part.since is None or service.has_answered_since(part.since):
+            part.faults += 1
+        part.since = service.moment()
+        part.origin = part.origin or part.since
+        if service.sample is None:
+            part.suspected = part.suspected or part.failures > service.retries.max
+            if part.suspected and part.size == 1:
+                service.record_failed_text(error)
+        elif self._is_at_fault(part):
+            self._split(part, error)
+            return
+        self._parts.append(part)
+
+    def _is_at_fault(self, part: _Part) -> bool:
+        """Whether a text of the part is at fault, and not the service."""
+        if part.origin is None or self._service.sample is None:
             return False
-        self._failed_texts += 1
-        if self._failed_texts < _MAX_FAILED_TEXTS:
-            return False
-        error.add_note(f"each of the first {self._failed_texts} texts was refused")
-        return True
+        return self._service.fault_rate_since(part.origin) ** part.faults <= part.threshold
 
-
-async def embed_batch(
-    service: RetryingService,
-    texts: Sequence[str],
-    results: list[RangeResult],
-    *,
-    on_error: OnError,
-    judge: FailureJudge,
-    first: int = 0,
-) -> None:
-    """Embed *texts*, and append what becomes of them to *results*, in order.
-
-    Raises:
-        CfaiError: A text failed and *on_error* is "raise", or the error concerns all texts. The
-            results before it are in *results*.
-    """
-    outcome: Embeddings | CfaiError
-    try:
-        outcome = await service.embed(texts)
-    except CfaiError as exc:
-        outcome = exc
-    if isinstance(outcome, Embeddings):
-        judge.record_success()
-    elif judge.ends_job(outcome, len(texts)):
-        raise outcome
-    elif isinstance(outcome, TEXT_ERRORS) and len(texts) > 1:
-        judge.record_text_error(outcome, texts)
-        half = len(texts) // 2
-        for start, part in ((first, texts[:half]), (first + half, texts[half:])):
-            await embed_batch(service, part, results, on_error=on_error, judge=judge, first=start)
-        return
-    results.append(RangeResult(first, first + len(texts), outcome))
-    if on_error == "raise" and isinstance(outcome, CfaiError):
-        raise outcome
+    def _split(self, part: _Part, error: CfaiError) -> None:
+        """Halve a part because of a text in it, or give its only text up."""
+        if part.size == 1:
+            if self._on_error != "raise":
+                self._service.record_failed_text(error)
+            self._results.append(RangeResult(part.first, part.last, error))
+            if self._on_error == "raise":
+                raise error
+            return
+        if self._limits is not None:
+            self._limits.learn(error, self._texts[part.first : part.last])
+        if self._service.sample is None and not isinstance(error, InputError):
+            part.suspected, part.error = True, None
+            self._parts.appendleft(part)
+            return
+        self._parts.extendleft(reversed(part.split((part.first + part.last) // 2)))

@@ -2,13 +2,13 @@
 
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import field, frozen
 
 from cfai.embedding.source import TextBatch
-from cfai.errors import CfaiError, MissingExtra
+from cfai.errors import CfaiError, InputError, MissingExtra
 from cfai.tasks import Embeddings, Usage
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ class EmbedFailure:
     id: Any
     """The id of the text; its place if it has none."""
 
-    text: str = field(repr=False)
+    text: str | None = field(repr=False)
+    """The text; `None` if it is missing."""
 
     error: CfaiError
 
@@ -153,6 +154,27 @@ def join_results(
     return results
 
 
+def find_missing_texts(texts: Sequence[str | None]) -> dict[int, InputError]:
+    """Return the errors of texts that are missing or empty, by their index, in order."""
+    return {
+        index: InputError("the text is missing" if text is None else "the text is empty")
+        for index, text in enumerate(texts)
+        if not text
+    }
+
+
+def insert_failures(
+    results: Iterable[RangeResult], failures: Mapping[int, CfaiError], count: int
+) -> list[RangeResult]:
+    """Return the results of *count* texts, from those of the texts that are not in *failures*."""
+    sent = list(results)
+    outcomes: list[array[float] | CfaiError | None] = [failures.get(i) for i in range(count)]
+    places = [index for index in range(count) if index not in failures]
+    for index, outcome in iterate_texts(sent):
+        outcomes[places[index]] = outcome
+    return join_results(outcomes, sent)
+
+
 def _sum_usage(results: Iterable[RangeResult]) -> Usage | None:
     reported = [
         result.outcome.usage
@@ -179,7 +201,7 @@ def build_items(
         start, ids, texts = batch.start + result.first, batch.ids[part], batch.texts[part]
         if isinstance(result.outcome, Embeddings):
             vectors = result.outcome
-            yield EmbeddedBatch(start, ids, vectors, vectors.usage, texts)
+            yield EmbeddedBatch(start, ids, vectors, vectors.usage, cast("Sequence[str]", texts))
             continue
         for place, (key, text) in enumerate(zip(ids, texts, strict=True), start=start):
             yield EmbedFailure(place, key, text, result.outcome)

@@ -13,14 +13,20 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from math import inf
-from typing import Any
+from numbers import Number
+from typing import Any, Final
 
 from attrs import define, field, frozen
 
 from cfai.errors import CfaiError, InputError
 
-Texts = Iterable[str | tuple[Any, str]] | AsyncIterable[str | tuple[Any, str]]
-"""Texts, or pairs of an id and a text; read as they are needed."""
+Texts = Iterable[Any] | AsyncIterable[Any]
+"""Texts, or pairs of an id and a text; read as they are needed. A missing text is `None`, NaN, or
+what pandas or Arrow have for it."""
+
+
+_MOST_ENTRIES: Final = 4
+"""Texts of a batch, with missing ones, for each text that a request may have."""
 
 
 @frozen(eq=False)
@@ -32,7 +38,8 @@ class TextBatch:
     start: int
     """The place of its first text in the source, from 0."""
     ids: Sequence[Any] = field(repr=False)
-    texts: Sequence[str] = field(repr=False)
+    texts: Sequence[str | None] = field(repr=False)
+    """`None` for a missing text."""
 
 
 def check_source(texts: object) -> None:
@@ -55,11 +62,25 @@ def count_texts(texts: Texts) -> int | None:
     return len(texts) if isinstance(texts, Sized) else None
 
 
-def _read_entry(entry: object, place: int) -> tuple[Any, str]:
+def is_missing(value: object) -> bool:
+    """Whether *value* stands for a missing text: `None`, NaN, and those of pandas and Arrow."""
+    if value is None or getattr(value, "is_valid", True) is False:
+        return True
+    if isinstance(value, Number):
+        return value != value  # Only NaN is not equal to itself.
+    return type(value).__name__ in ("NAType", "NaTType")
+
+
+def _read_entry(entry: object, place: int) -> tuple[Any, str | None]:
     if isinstance(entry, str):
         return place, entry
-    if isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], str):
-        return entry
+    if isinstance(entry, tuple) and len(entry) == 2:
+        if isinstance(entry[1], str):
+            return entry
+        if is_missing(entry[1]):
+            return entry[0], None
+    if is_missing(entry):
+        return place, None
     kind = type(entry).__name__
     raise InputError(f"each text must be a str or a tuple (id, str); number {place} is a {kind}")
 
@@ -162,7 +183,7 @@ async def read_batches(
                 if builder.texts:
                     yield builder.build()
                 raise
-            tokens = 0.0 if limits is None else limits.estimate(text)
+            tokens = 0.0 if limits is None or text is None else limits.estimate(text)
             if not builder.has_room_for(text, tokens):
                 yield builder.build()
             if builder.add(key, text, tokens):
@@ -180,7 +201,9 @@ class _BatchBuilder:
     max_tokens: float
     start: int = field(default=0, init=False)
     """The place of its first text."""
-    texts: list[str] = field(factory=list, init=False)
+    texts: list[str | None] = field(factory=list, init=False)
+    _present: int = field(default=0, init=False)
+    """How many of the texts are not missing."""
     _ids: list[Any] = field(factory=list, init=False)
     _characters: int = field(default=0, init=False)
     _tokens: float = field(default=0.0, init=False)
@@ -191,21 +214,27 @@ class _BatchBuilder:
         """The place of the next text."""
         return self.start + len(self.texts)
 
-    def has_room_for(self, text: str, tokens: float) -> bool:
+    def has_room_for(self, text: str | None, tokens: float) -> bool:
         """Whether *text* fits; a text above a limit gets a batch of its own."""
-        return not self.texts or (
-            self._characters + len(text) <= self.max_characters
+        return not self._present or (
+            self._characters + len(text or "") <= self.max_characters
             and self._tokens + tokens <= self.max_tokens
         )
 
-    def add(self, key: Any, text: str, tokens: float) -> bool:
-        """Add *text*, and return whether the batch is full."""
+    def add(self, key: Any, text: str | None, tokens: float) -> bool:
+        """Add *text*, and return whether the batch is full. Texts without characters are not sent.
+
+        So they count only towards the size of the batch in memory.
+        """
         self._ids.append(key)
         self.texts.append(text)
-        self._characters += len(text)
-        self._tokens += tokens
+        if text:
+            self._present += 1
+            self._characters += len(text)
+            self._tokens += tokens
         return (
-            len(self.texts) >= self.max_texts
+            self._present >= self.max_texts
+            or len(self.texts) >= _MOST_ENTRIES * self.max_texts
             or self._characters >= self.max_characters
             or self._tokens >= self.max_tokens
         )
@@ -214,5 +243,6 @@ class _BatchBuilder:
         """Return the batch, and start the next one."""
         batch = TextBatch(self._index, self.start, self._ids, self.texts)
         self.start, self._index = self.next_place, self._index + 1
-        self._ids, self.texts, self._characters, self._tokens = [], [], 0, 0.0
+        self._ids, self.texts = [], []
+        self._present, self._characters, self._tokens = 0, 0, 0.0
         return batch

@@ -4,7 +4,7 @@ Source: Cloudflare docs, Workers AI, "Asynchronous Batch API".
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
@@ -363,33 +363,48 @@ def _read_items(
     rows: Sequence[Any], tasks: Sequence[QueuedTask], meta: Meta
 ) -> list[QueuedItem[Any]]:
     """One item per task, in the order of the tasks; then the items that belong to no task."""
-    by_reference = {task.reference: task for task in tasks}
-    items: dict[str, QueuedItem[Any]] = {}
-    others: list[QueuedItem[Any]] = []
+    rows_of: dict[str, list[Any]] = {task.reference: [] for task in tasks}
+    contradicted: set[str] = set()
+    others: list[Any] = []
     for row in rows:
-        reference = _read_reference(row, tasks)
-        item = _read_item(row, reference, by_reference.get(reference or ""), meta)
-        if reference in by_reference and reference not in items:
-            items[reference] = item
+        names = _named_tasks(row, tasks, rows_of.keys())
+        if len(names) == 1:
+            rows_of[names.pop()].append(row)
         else:
-            others.append(item)
-    missing = DecodeError("the service gave no result for this task", meta=meta)
-    return [
-        *(items.get(name) or QueuedItem(name, error=missing) for name in by_reference),
-        *others,
-    ]
+            contradicted |= names
+            others.append(row)
+    items = []
+    for task in tasks:
+        found = rows_of[task.reference]
+        if len(found) == 1 and task.reference not in contradicted:
+            items.append(_read_item(found[0], task.reference, task, meta))
+            continue
+        others += found
+        problem = (
+            "contradictory results" if found or task.reference in contradicted else "no result"
+        )
+        error = DecodeError(f"the service gave {problem} for this task", meta=meta)
+        items.append(QueuedItem(task.reference, error=error))
+    return [*items, *(_read_item(row, _read_reference(row), None, meta) for row in others)]
 
 
-def _read_reference(row: Any, tasks: Sequence[QueuedTask]) -> str | None:
-    """The task that an item belongs to: by its reference, or else by its number."""
-    if not isinstance(row, Mapping):
-        return None
-    reference, number = row.get("external_reference"), row.get("id")
-    if isinstance(reference, str) and reference:
-        return reference
+def _named_tasks(row: Any, tasks: Sequence[QueuedTask], known: Collection[str]) -> set[str]:
+    """The references of the tasks that a row names: by its reference and by its number.
+
+    They are the same task, or the row contradicts itself. One with an unknown reference names none.
+    """
+    reference, number = _read_reference(row), row.get("id") if isinstance(row, Mapping) else None
+    if reference is not None and reference not in known:
+        return set()
+    names = set() if reference is None else {reference}
     if type(number) is int and 0 <= number < len(tasks):
-        return tasks[number].reference
-    return None
+        names.add(tasks[number].reference)
+    return names
+
+
+def _read_reference(row: Any) -> str | None:
+    reference = row.get("external_reference") if isinstance(row, Mapping) else None
+    return reference if isinstance(reference, str) and reference else None
 
 
 def _read_item(

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 import attrs
@@ -72,6 +72,8 @@ T = TypeVar("T")
 
 RunInput = Task[Any] | Mapping[str, Any]
 """A task, or the JSON object that is sent."""
+
+_NO_RETRIES: Final = Retries(max=0)
 
 TextInput = str | Sequence[Message | Mapping[str, Any]]
 """Short for the task of a language model: a text for a `Prompt`, messages for `TextGeneration`."""
@@ -508,35 +510,30 @@ async def _build_request(
 
 @frozen
 class EmbeddingRuns:
-    """The requests of one embedding job: directly, or through the service's queue."""
+    """The requests of one embedding job: directly, or through the service's queue.
+
+    Each is one attempt: the job decides over the next.
+    """
 
     runs: Runs
     model: str
     options: Options | None
     pooling: Pooling | None
     truncate: bool | None
+    retries: Retries = field(init=False)
+    """When failed attempts are repeated."""
+    _attempt: Options = field(init=False)
+    """The options of one attempt."""
 
-    @classmethod
-    def of_job(
-        cls,
-        runs: Runs,
-        model: str,
-        options: Options | None,
-        pooling: Pooling | None,
-        truncate: bool | None,
-    ) -> Self:
-        """The requests of a job, which waits for a busy model by itself."""
-        account = runs.account
-        retries = attrs.evolve(account.settings.for_call(options).retries, max_busy=0)
-        settings = attrs.evolve(account.settings, retries=retries)
-        options = None if options is None else attrs.evolve(options, retries=None)
-        runs = Runs(attrs.evolve(account, settings=settings), runs.observers)
-        return cls(runs, model, options, pooling, truncate)
+    @retries.default
+    def _find_retries(self) -> Retries:
+        # A job waits for a busy model by itself.
+        retries = self.runs.account.settings.for_call(self.options).retries
+        return attrs.evolve(retries, max_busy=0)
 
-    @property
-    def retries(self) -> Retries:
-        """When failed attempts are repeated."""
-        return self.runs.account.settings.for_call(self.options).retries
+    @_attempt.default
+    def _disable_retries(self) -> Options:
+        return attrs.evolve(self.options or Options(), retries=_NO_RETRIES)
 
     def _task(self, texts: Sequence[str]) -> TextEmbeddings:
         return TextEmbeddings(texts, pooling=self.pooling, truncate_inputs=self.truncate)
@@ -549,7 +546,7 @@ class EmbeddingRuns:
         """Embed the texts of one request."""
         task = self._task(texts)
         answer: Embeddings = await self.runs.run(
-            self.model, task, self.options, stream=False, throttle=throttle
+            self.model, task, self._attempt, stream=False, throttle=throttle
         )
         return answer
 
@@ -574,7 +571,7 @@ class EmbeddingRuns:
     async def _send(
         self, fields: Mapping[str, Any], requests: Sequence[QueuedTask], throttle: Throttle | None
     ) -> BatchStatus[Embeddings]:
-        account, model, options = self.runs.account, self.model, self.options
+        account, model, attempt = self.runs.account, self.model, self._attempt
         return await queue.send_batch(
-            account, model, fields, requests, options, repeatable=True, throttle=throttle
+            account, model, fields, requests, attempt, repeatable=True, throttle=throttle
         )

@@ -18,6 +18,10 @@ from cfai.testing._script import Recorded, Reply, Script, take_reply
 _BATCH_SIZE_LIMIT: Final = 10_000_000
 
 
+Poison = Literal["refused", "broken", "null"]
+"""How a text spoils its request: 400 (code 5006), 500 (code 8005), or nulls in its vector."""
+
+
 @frozen(kw_only=True)
 class Service:
     """How a simulated service behaves. The figures are not Cloudflare's unless noted."""
@@ -34,8 +38,12 @@ class Service:
     """Numbers in a vector."""
     most_texts: int = 100
     """The most texts of one request; a request with more gets an error (400)."""
-    poison: Callable[[str], bool] | None = None
-    """Returns true for texts that fail the whole request (400, code 5006)."""
+    poison: Callable[[str], bool | Poison] | None = None
+    """Returns for a text how it spoils the whole request, each time: "refused" or true (400, code
+    5006), "broken" (500, code 8005), or "null" (nulls in its vector). False if it does not."""
+    outages: Sequence[tuple[float, float]] = ()
+    """Periods in which every request fails (503): their begin and end, in seconds from the start of
+    the simulation."""
     queue_time: float = 0.0
     """Seconds that a batch spends in the queue. It is never done before its first status check."""
     lost: float = 0.0
@@ -105,6 +113,7 @@ class Simulation:
         self.service = service
         self.counters: Counters = Counters()
         self._clock = clock
+        self._started = clock()
         self._remembers = remembers
         self._random = Random(service.seed)  # noqa: S311  # not cryptographic
         self._tokens = float(service.burst)
@@ -133,8 +142,11 @@ class Simulation:
         return self._queue_batch(body["requests"], len(request.body), now)
 
     def _fail_early(self, now: float) -> Reply | None:
-        """Return a 429 because of the request rate, a random failure, or `None`."""
+        """Return a 503 in an outage, a 429 for the request rate, a random failure, or `None`."""
         service = self.service
+        if any(begin <= now - self._started < end for begin, end in service.outages):
+            self.counters.faults += 1
+            return _UNAVAILABLE.reply()
         if service.per_second is not None:
             gained = (now - self._refilled_at) * service.per_second
             self._tokens = min(self._tokens + gained, float(service.burst))
@@ -163,14 +175,21 @@ class Simulation:
         texts: Sequence[str] = [text] if isinstance(text, str) else text
         if len(texts) > service.most_texts:
             return _ServiceError(400, 5006, f"at most {service.most_texts} texts")
-        if service.poison is not None and any(map(service.poison, texts)):
+        poison = {service.poison(text) for text in texts} if service.poison is not None else set()
+        if not poison.isdisjoint({True, "refused"}):
             return _ServiceError(400, 5006, "Bad input")
+        if "broken" in poison:
+            return _INTERNAL_ERROR
         if service.quota is not None and counters.texts + len(texts) > service.quota:
             return _ServiceError(429, 4006, "the daily free allocation is used up")
         counters.texts += len(texts)
         if self._remembers:
             counters.answered.update(texts)
-        rows = [vector_of(text, service.dimension).tolist() for text in texts]
+        rows: list[Any] = [vector_of(text, service.dimension).tolist() for text in texts]
+        if service.poison is not None and "null" in poison:
+            is_null = [service.poison(text) == "null" for text in texts]
+            nulls = [None] * service.dimension
+            rows = [nulls if null else row for null, row in zip(is_null, rows, strict=True)]
         return {"shape": [len(rows), service.dimension], "data": rows, "pooling": "cls"}
 
     # Batches
@@ -233,6 +252,7 @@ class _ServiceError(NamedTuple):
 
 
 _INTERNAL_ERROR = _ServiceError(500, 8005, "Internal Server Error")
+_UNAVAILABLE = _ServiceError(503, 0, "Service Unavailable")
 
 
 def _result_reply(result: Any) -> Reply:

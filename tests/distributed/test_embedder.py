@@ -48,7 +48,11 @@ class ThreadedService:
 
     def until(self, condition: Callable[[], object]) -> None:
         """Wait until *condition* holds; the service's own loop asks."""
-        asyncio.run_coroutine_threadsafe(self.fake.until(condition), self.loop).result()
+
+        async def wait() -> None:
+            await self.fake.until(condition)
+
+        asyncio.run_coroutine_threadsafe(wait(), self.loop).result()
 
     def embedder(self, **options: Any) -> Embedder:
         return Embedder(M3, client=self.client(), **options)
@@ -119,8 +123,8 @@ COLUMNS: dict[str, Callable[[list[str | None]], Any]] = {
 def test_each_text_of_any_column_gets_its_vector(
     kind: str, service_thread: ThreadedService
 ) -> None:
-    """In its own row; a missing text has no vector."""
-    result = service_thread.embedder()(COLUMNS[kind](GIVEN))
+    """In its own row; with "null", a missing text has no vector."""
+    result = service_thread.embedder(on_error="null")(COLUMNS[kind](GIVEN))
     assert np.array_equal(as_matrix(result), matrix(GIVEN), equal_nan=True)
     assert service_thread.simulation.counters.texts == 121
     assert service_thread.simulation.counters.requests == 2
@@ -131,7 +135,7 @@ def test_the_result_has_the_kind_of_the_column(
     given: list[str | None], service_thread: ThreadedService
 ) -> None:
     """And the same index and name, if there is one."""
-    embedder = service_thread.embedder()
+    embedder = service_thread.embedder(on_error="null")
 
     row = embedder(given)[0]
     assert isinstance(row, array)
@@ -207,7 +211,7 @@ def test_vectors_can_replace_a_column(kind: str, service_thread: ThreadedService
 
 def test_a_column_without_texts_sends_nothing(service_thread: ThreadedService) -> None:
     """The result has the type of a column with texts."""
-    embedder = service_thread.embedder()
+    embedder = service_thread.embedder(on_error="null")
     assert embedder([]) == []
     assert embedder([None, None]) == [None, None]
     assert embedder(np.array([], dtype=object)).shape == (0, 1024)
@@ -215,7 +219,7 @@ def test_a_column_without_texts_sends_nothing(service_thread: ThreadedService) -
     assert embedder(pa.nulls(2)).null_count == 2
     assert embedder(pa.nulls(2)).type == pa.list_(pa.float32(), 1024)
     assert list(embedder(pd.Series([], dtype=object))) == []
-    assert Embedder("@cf/some/model")(pa.nulls(2)).null_count == 2
+    assert Embedder("@cf/some/model", on_error="null")(pa.nulls(2)).null_count == 2
     assert not service_thread.fake.requests
 
 
@@ -265,6 +269,14 @@ def test_a_refused_text_ends_the_call() -> None:
         service_thread.embedder()(texts(20))
 
 
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_a_missing_text_ends_the_call(kind: str, service_thread: ThreadedService) -> None:
+    """By default, as in a job. The error names its row."""
+    with pytest.raises(InputError, match="the text is missing") as caught:
+        service_thread.embedder()(COLUMNS[kind](GIVEN))
+    assert caught.value.__notes__ == ["it is text number 120 (from 0)"]
+
+
 def test_a_refused_text_can_be_left_without_a_vector() -> None:
     """With "null", all other texts get their vectors."""
     given = [None, *texts(20), ""]
@@ -277,7 +289,7 @@ def test_a_refused_text_can_be_left_without_a_vector() -> None:
 
 @pytest.mark.parametrize("kind", TABLES)
 def test_a_column_of_errors_says_why_a_text_has_no_vector(kind: str) -> None:
-    """It is null for texts with a vector and for missing texts."""
+    """It is null for texts with a vector."""
     table = TABLES[kind]()
     options = {"column": "text", "on_error": "null", "errors": "why"}
     with served(Service(poison=lambda text: text == "text 1")) as service_thread:
@@ -474,9 +486,9 @@ def test_a_secret_argument_is_pickled_and_not_shown(service_thread: ThreadedServ
 
 
 def test_client_options_are_the_arguments_of_the_client() -> None:
-    """All but the session and the observers, which cannot go to another process."""
-    known = set(inspect.signature(WorkersAI).parameters) - {"session", "observers"}
-    assert known == set(ClientOptions.__annotations__)
+    """All but objects of one process."""
+    known = set(inspect.signature(WorkersAI).parameters) - {"unknown"}
+    assert known - {"session", "observers", "ssl"} == set(ClientOptions.__annotations__)
 
 
 def test_it_can_be_subclassed() -> None:

@@ -22,7 +22,6 @@ from cfai import (
     EmbeddedBatch,
     EmbedFailure,
     QuotaExceeded,
-    Retries,
     WorkersAI,
 )
 from cfai.embedding.checkpoint import Checkpoint, text_hash
@@ -133,10 +132,9 @@ async def test_a_text_is_sent_again_if_the_batch_it_waited_for_failed(
     fake: FakeWorkersAI, ai: WorkersAI, state: Path
 ) -> None:
     answer = asyncio.Event()
-    fake.fails(500, 7009, "Internal error", after=answer)
+    fake.fails(400, 5021, "Account is being migrated", after=answer)
     fake.answers({"shape": [1, 4], "data": [[1, 2, 3, 4]]})
-    once = ai.with_options(retries=Retries(max=0))
-    job = embed(once, ["a", "a"], state, batch_size=1, on_error="yield", ordered=False)
+    job = embed(ai, ["a", "a"], state, batch_size=1, on_error="yield", ordered=False)
     running = asyncio.create_task(job)
     await fake.until(lambda: fake.requests)
     answer.set()
@@ -178,15 +176,14 @@ async def test_errors_of_texts_are_recorded(
 async def test_temporary_errors_are_not_recorded(
     fake: FakeWorkersAI, ai: WorkersAI, state: Path
 ) -> None:
-    fake.always.fails(500, 7009, "Internal error")
-    quick = ai.with_options(retries=Retries(max=0))
-    assert [type(item) for item in await embed(quick, ["a"], state, on_error="yield")] == [
-        EmbedFailure
-    ]
-    fake.simulates(Service())
-    assert [type(item) for item in await embed(quick, ["a"], state, on_error="yield")] == [
-        EmbeddedBatch
-    ]
+    options: Any = {"on_error": "yield", "batch_size": 1}
+    fake.simulates(Service(poison=lambda text: "broken" if text == "b" else False))
+    items = await embed(ai, ["a", "b"], state, **options)
+    assert [type(item) for item in items] == [EmbeddedBatch, EmbedFailure]
+    service = fake.simulates(Service())
+    items = await embed(ai, ["a", "b"], state, **options)
+    assert [type(item) for item in items] == [EmbeddedBatch, EmbeddedBatch]
+    assert service.counters.answered == {"b": 1}
 
 
 async def test_only_refusals_that_blame_the_text_are_recorded(
@@ -431,7 +428,7 @@ async def test_leaving_keeps_the_answered_part_of_a_batch(
 ) -> None:
     never = asyncio.Event()
     fake.fails(400, 5006, "Bad input")
-    fake.answers({"shape": [2, 4], "data": [[1, 2, 3, 4]] * 2})
+    fake.answers({"shape": [1, 4], "data": [[1, 2, 3, 4]]})
     fake.answers({}, after=never)
     running = asyncio.create_task(embed(ai, texts(4), state))
     await fake.until(lambda: len(fake.requests) == 3)
@@ -440,7 +437,7 @@ async def test_leaving_keeps_the_answered_part_of_a_batch(
         await running
     service = fake.simulates(Service())
     await embed(ai, texts(4), state)
-    assert service.counters.answered == {"text 2": 1, "text 3": 1}
+    assert service.counters.answered == {"text 1": 1, "text 2": 1, "text 3": 1}
 
 
 async def test_a_cancelled_job_ends_after_its_write(

@@ -431,15 +431,6 @@ async def test_a_note_of_the_error_names_the_refused_text(
     assert error.__notes__ == ["it is text number 1 (from 0)"]
 
 
-async def test_a_note_of_the_error_names_the_texts_of_a_failed_batch(
-    fake: FakeWorkersAI, ai: WorkersAI
-) -> None:
-    fake.always.fails(500, 7009, "broken")
-    error = await error_of(ai.embed_many(M3, texts(3)), [])
-    assert error is not None
-    assert error.__notes__ == ["it is one of the texts number 0 to 2 (from 0)"]
-
-
 async def test_closing_a_finished_job_is_not_an_error(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     """Even if its reader has not seen the end yet."""
     fake.simulates(Service())

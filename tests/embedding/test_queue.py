@@ -19,6 +19,7 @@ from cfai import (
 from cfai.errors import (
     AuthenticationError,
     BadRequest,
+    ConnectionLost,
     DecodeError,
     NotFound,
     ServerError,
@@ -355,11 +356,11 @@ async def test_a_failed_poll_is_repeated(fake: FakeWorkersAI) -> None:
 
 
 async def test_only_failed_polls_in_a_row_are_counted(fake: FakeWorkersAI) -> None:
-    ai = fake.client(retries=Retries(max=0))
+    ai = fake.client(retries=Retries(base=0.0005, cap=0.001))
     running = {"status": "running", "request_id": "b"}
     fake.answers({"status": "queued", "request_id": "b"})
     for _ in range(3):
-        for _ in range(4):
+        for _ in range(15):
             fake.fails(500, 7009, "broken")
         fake.answers(running)
     fake.answers_by(lambda _: answers(fake.requests[0]))
@@ -367,14 +368,39 @@ async def test_only_failed_polls_in_a_row_are_counted(fake: FakeWorkersAI) -> No
     check_vectors(await collect(queued(ai, given)), given)
 
 
-async def test_five_failed_polls_in_a_row_give_a_batch_up(fake: FakeWorkersAI) -> None:
-    """Its texts are failures."""
-    ai = fake.client(retries=Retries(max=0))
+@pytest.mark.parametrize("on_error", ["raise", "yield", "skip"])
+@pytest.mark.parametrize("failure", ["500", "hang-up"])
+async def test_sixteen_failed_polls_in_a_row_end_the_job(
+    fake: FakeWorkersAI, on_error: Any, failure: str
+) -> None:
+    """With the default delays, that takes about five minutes. The texts are not at fault."""
+    ai = fake.client(retries=Retries(max=3, base=0.0005, cap=0.001))
     fake.answers({"status": "queued", "request_id": "b"})
-    fake.always.fails(500, 7009, "broken")
-    with pytest.raises(ServerError):
-        await collect(queued(ai, texts(4)))
-    assert len(fake.requests) == 1 + 5
+    if failure == "500":
+        fake.always.fails(500, 7009, "broken")
+    else:
+        fake.always.hangs_up()
+    with pytest.raises((ServerError, ConnectionLost)):
+        await collect(queued(ai, texts(4), on_error=on_error))
+    # A poll on a connection that had answered before is repeated at once if it is lost.
+    assert 1 + 16 <= len(fake.requests) <= 1 + 16 + (failure == "hang-up")
+    polling = Polling()
+    assert 240 < sum(polling.pause(polls) for polls in range(1, 17)) < 360
+
+
+@pytest.mark.parametrize("failure", [(503, 0), (500, 7009), None])
+async def test_a_submission_waits_for_a_service_that_fails(
+    fake: FakeWorkersAI, ai: WorkersAI, failure: tuple[int, int] | None
+) -> None:
+    """Longer than the attempts of one call, and whatever `on_error` says."""
+    for _ in range(10):
+        if failure is None:
+            fake.hangs_up()
+        else:
+            fake.fails(*failure, "down")
+    fake.answers_by(answers)
+    check_vectors(await collect(queued(ai, texts(4), on_error="skip")), texts(4))
+    assert len(fake.requests) == 11
 
 
 async def test_refusals_lose_no_text(fake: FakeWorkersAI) -> None:

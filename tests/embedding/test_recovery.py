@@ -1,26 +1,36 @@
 """Recovery from errors: calls are repeated, refused batches are split."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given as given_by, settings, strategies as st
 
 from cfai import (
     Adaptive,
     EmbeddedBatch,
+    Embeddings,
     EmbedFailure,
+    InputError,
     Polling,
     RateLimited,
     Retries,
     WorkersAI,
 )
+from cfai._session.retries import is_service_fault
 from cfai.errors import (
     BadRequest,
+    CfaiError,
     ConnectError,
+    ConnectionLost,
     DecodeError,
     NotFound,
     RequestTimeout,
+    ServerError,
+    ServiceTimeout,
     StatusError,
 )
 from cfai.testing import FakeWorkersAI, Service
@@ -37,7 +47,7 @@ from tests.embedding.samples import (
     poisoned,
     texts,
 )
-from tests.embedding.scripted import BUSY, collect_virtually, replies, scripted
+from tests.embedding.scripted import BUSY, collect_virtually, replies, scripted, vectors_of
 
 
 def test_the_delay_that_the_service_asks_for_is_kept() -> None:
@@ -85,15 +95,27 @@ def late(phase: Any) -> RequestTimeout:
 
 @pytest.mark.parametrize(
     ("failure", "attempts"),
-    [(late("response"), 3), (ConnectError("nobody there"), 1), (late("connect"), 1)],
+    [
+        (ConnectError("nobody there"), 3),
+        (late("connect"), 3),
+        (late("response"), 20),
+        (ServerError("broken", status=500), 20),
+        (ServerError("unavailable", status=503), 20),
+        (ConnectionLost("reset"), 20),
+        (DecodeError("not JSON"), 20),
+    ],
 )
-def test_a_service_that_never_answers_ends_the_job_soon(failure: Exception, attempts: int) -> None:
-    """A response timeout is repeated as often as `Retries` allows; a failed connection is not
-    repeated, if there was none before."""
-    script, job = scripted(replies(failure), ["one"])
+@pytest.mark.parametrize("on_error", ["raise", "yield", "skip"])
+def test_a_service_that_never_answers_ends_the_job_soon(
+    failure: Exception, attempts: int, on_error: Any
+) -> None:
+    """A failed connection is repeated as often as `Retries` allows, since the address may be wrong;
+    other failures 20 times, which takes about a minute."""
+    script, job = scripted(replies(failure), ["one"], on_error=on_error)
     with pytest.raises(type(failure)):
         collect_virtually(job)
     assert len(script.sent) == attempts
+    assert script.sent[-1] < 120
 
 
 @pytest.mark.parametrize("failure", [late("pool"), ConnectError("gone"), late("connect")])
@@ -124,7 +146,7 @@ def test_on_retry_is_called_for_each_repetition() -> None:
     listening = Retries(max=1, base=1.0, on_retry=lambda retry: heard.append(retry.attempt))
     _, job = scripted(replies(BUSY, BUSY, None), ["one"], retries=listening)
     collect_virtually(job)
-    assert heard == [2, 3]
+    assert heard == [1, 2]
     assert job.stats.retries == 2
 
 
@@ -247,21 +269,20 @@ async def test_a_refusal_that_is_not_about_a_text_ends_the_job(
     assert len(fake.requests) == 1
 
 
-async def test_an_answer_with_too_few_vectors_fails_its_texts(
+async def test_an_answer_with_too_few_vectors_is_not_used(
     fake: FakeWorkersAI, ai: WorkersAI
 ) -> None:
-    """Its vectors cannot be matched to texts."""
+    """Its vectors cannot be matched to texts, so these are sent one by one."""
     fake.always.answers({"shape": [1, 2], "data": [[1.0, 2.0]]})
     items = await collect(ai.embed_many(M3, ["one", "two"], on_error="yield"))
-    assert [type(item) for item in items] == [EmbedFailure, EmbedFailure]
-    assert all(isinstance(getattr(item, "error", None), DecodeError) for item in items)
+    assert [(item.start, len(item)) for item in items] == [(0, 1), (1, 1)]
 
 
 async def test_vectors_of_another_dimension_are_an_error(
     fake: FakeWorkersAI, ai: WorkersAI
 ) -> None:
     fake.answers({"shape": [1, 2], "data": [[1.0, 2.0]]})
-    fake.answers({"shape": [1, 3], "data": [[1.0, 2.0, 3.0]]})
+    fake.always.answers({"shape": [1, 3], "data": [[1.0, 2.0, 3.0]]})
     with pytest.raises(DecodeError, match="the vectors have 3 numbers, and earlier ones had 2"):
         await collect(ai.embed_many(M3, ["one", "two"], batch_size=1, concurrency=1))
 
@@ -279,8 +300,8 @@ async def test_a_job_ends_if_each_of_its_first_texts_is_refused(
     )
     error = await error_of(job, [])
     assert isinstance(error, BadRequest)
-    assert error.__notes__ == ["each of the first 20 texts was refused"]
-    assert service.counters.requests < 250
+    assert error.__notes__ == ["none of the first 20 texts was embedded, each alone"]
+    assert service.counters.requests <= (20 + 10 if mode == "direct" else 100)
 
 
 async def test_many_refused_texts_do_not_end_a_job_with_a_good_one(
@@ -291,3 +312,277 @@ async def test_many_refused_texts_do_not_end_a_job_with_a_good_one(
     job = ai.embed_many(M3, texts(100), on_error="skip", concurrency=1, rate=None)
     assert places_of(await collect(job)) == [3]
     assert job.stats.failed == 99
+
+
+# Texts that spoil their batch...
+
+POISON = {"refused": BadRequest, "broken": ServerError, "null": DecodeError}
+"""How a text spoils its request, and the error that it ends with."""
+
+
+def spoil(text: str) -> Any:
+    """The kind of poison that a text names."""
+    word = text.partition(" ")[0]
+    return word if word in POISON else False
+
+
+@pytest.mark.parametrize("kind", POISON)
+@pytest.mark.parametrize("on_error", ["yield", "skip"])
+@pytest.mark.parametrize(
+    ("count", "bad"), [(300, [150]), (100, [0]), (100, [99]), (7, [2, 3, 6]), (2, [1]), (64, [5])]
+)
+async def test_a_text_that_spoils_its_batch_stands_alone(
+    fake: FakeWorkersAI, ai: WorkersAI, kind: str, on_error: Any, count: int, bad: list[int]
+) -> None:
+    """Whatever it makes the service do, and also if the job has only one batch."""
+    fake.simulates(Service(poison=spoil))
+    given = [f"{kind} {n}" if n in bad else text for n, text in enumerate(texts(count))]
+    job = ai.embed_many(M3, given, on_error=on_error, rate=None)
+    items = await collect(job)
+    check_vectors(batches_of(items), given)
+    assert (job.stats.texts, job.stats.failed) == (count - len(bad), len(bad))
+    failures = [item for item in items if isinstance(item, EmbedFailure)]
+    if on_error == "yield":
+        assert [(item.start, type(item.error)) for item in failures] == [
+            (place, POISON[kind]) for place in bad
+        ]
+
+
+@pytest.mark.parametrize("kind", POISON)
+async def test_a_text_that_spoils_its_batch_ends_the_job_by_default(
+    fake: FakeWorkersAI, ai: WorkersAI, kind: str
+) -> None:
+    """The error names the text."""
+    fake.simulates(Service(poison=spoil))
+    given = [f"{kind} {n}" if n == 50 else text for n, text in enumerate(texts(200))]
+    error = await error_of(ai.embed_many(M3, given, rate=None), [])
+    assert error is not None
+    assert type(error) is POISON[kind]
+    assert error.__notes__ == ["it is text number 50 (from 0)"]
+
+
+@pytest.mark.parametrize("kind", POISON)
+async def test_a_text_that_spoils_its_batch_costs_few_requests(
+    fake: FakeWorkersAI, ai: WorkersAI, kind: str
+) -> None:
+    """At most two thirds more than the halves down to it, and those only of this batch."""
+    service = fake.simulates(Service(poison=spoil, latency=0.002))
+    given = [f"{kind} {n}" if n == 1042 else text for n, text in enumerate(texts(2000))]
+    await collect(ai.embed_many(M3, given, on_error="skip", rate=None))
+    assert 20 + 14 <= service.counters.requests <= 20 + 23
+
+
+async def test_an_answer_that_is_too_large_is_requested_in_halves(fake: FakeWorkersAI) -> None:
+    service = fake.simulates(Service(dimension=100))
+    ai = fake.client(max_answer_bytes=30_000)
+    items = await collect(ai.embed_many(M3, texts(100), on_error="skip", rate=None))
+    assert places_of(items) == list(range(100))
+    assert service.counters.requests < 20
+
+
+# Outages...
+
+
+def outage(
+    failure: Exception, begin: float, end: float
+) -> Callable[[Sequence[str]], Awaitable[Embeddings]]:
+    """A service that answers after a tenth of a second, and fails between two moments."""
+
+    async def reply(given: Sequence[str]) -> Embeddings:
+        await asyncio.sleep(0.1)
+        if begin <= asyncio.get_running_loop().time() < end:
+            raise failure
+        return vectors_of(given)
+
+    return reply
+
+
+FAULTS = [
+    ServerError("unavailable", status=503),
+    ServerError("broken", status=500, code=8005),
+    ServerError("bad gateway", status=502),
+    ServiceTimeout("timed out", status=408, code=3007),
+    ConnectionLost("reset"),
+    ConnectError("refused"),
+    late("connect"),
+    late("response"),
+    late("total"),
+    DecodeError("a page of HTML"),
+    BUSY,
+]
+
+
+@pytest.mark.parametrize("failure", FAULTS, ids=lambda error: f"{type(error).__name__} {error}")
+@pytest.mark.parametrize(
+    ("on_error", "concurrency"), [("raise", Adaptive()), ("yield", 1), ("skip", 64)]
+)
+def test_an_outage_of_minutes_loses_no_text(
+    failure: CfaiError, on_error: Any, concurrency: Any
+) -> None:
+    """And costs few requests: those in flight at its begin, and then one at a time."""
+    given = texts(4000)
+    script, job = scripted(
+        outage(failure, 0.55, 240),
+        given,
+        batch_size=10,
+        on_error=on_error,
+        concurrency=concurrency,
+        retries=Retries(),
+    )
+    items = collect_virtually(job)
+    check_vectors(items, given)
+    assert [len(item) for item in items] == [10] * 400  # None was split.
+    assert script.sent[-1] > 240
+    if is_service_fault(failure):
+        assert len(script.sent) < 400 + 64 + 130
+
+
+@pytest.mark.parametrize("failure", FAULTS, ids=lambda error: f"{type(error).__name__} {error}")
+def test_a_job_ends_after_five_minutes_without_an_answer(failure: Exception) -> None:
+    """Whatever `on_error` says, and with the vectors from before."""
+    script, job = scripted(outage(failure, 0.55, 1e9), texts(4000), batch_size=10, on_error="skip")
+    items: list[Any] = []
+    with pytest.raises(type(failure)) as caught:
+        virtual_time.run(collect_into(job, items))
+    assert 300 <= script.sent[-1] < 330
+    assert len(places_of(items)) >= 80
+    assert caught.value.__notes__[0] == "the service has answered no request for 5 minutes"
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
+@pytest.mark.parametrize("size", [1, 100])
+def test_a_service_that_fails_many_requests_at_random_loses_no_text(
+    share: float, size: int
+) -> None:
+    """No text is taken for bad, and batches are rarely split."""
+    random = Random(7)
+
+    async def reply(given: Sequence[str]) -> Embeddings:
+        await asyncio.sleep(0.05 + random.random() / 10)
+        if random.random() < share:
+            raise ServerError("broken", status=500)
+        return vectors_of(given)
+
+    given = texts(400 * size)
+    script, job = scripted(reply, given, batch_size=size, on_error="skip", retries=Retries())
+    check_vectors(items := collect_virtually(job), given)
+    assert len(places_of(items)) == len(given)
+    assert len(script.sent) < 1.5 * 400 / (1 - share)
+
+
+async def test_retries_of_a_job_are_logged(
+    fake: FakeWorkersAI, ai: WorkersAI, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the reason, and nothing of the texts."""
+    caplog.set_level("INFO", logger="cfai")
+    fake.fails(503, 0, "secret words")
+    fake.fails(429, 3040, "secret words")
+    fake.simulates(Service())
+    await collect(ai.embed_many(M3, ["secret text"]))
+    lines = [re.sub(r"\d\.\d+", "N", record.getMessage()) for record in caplog.records]
+    assert lines == [
+        "embedding: ServerError (503, code 0); again in N s at most",
+        "embedding: CapacityExceeded (429, code 3040); again in N s at most",
+    ]
+
+
+# Mixes of everything...
+
+
+def fewest_requests(given: Sequence[Any], size: int) -> int:
+    """The requests of a job that knows which batches have a bad text, and halves only these."""
+
+    def count(part: Sequence[Any]) -> int:
+        bad = any(spoil(text) for text in part)
+        half = len(part) // 2
+        return 1 + (count(part[:half]) + count(part[half:]) if bad and len(part) > 1 else 0)
+
+    present = [text for text in given if text]
+    return sum(count(present[at : at + size]) for at in range(0, len(present), size))
+
+
+def check_mix(items: list[Any], given: Sequence[Any]) -> None:
+    """Every good text has its vector, and every bad one its failure."""
+    check_vectors(batches_of(items), [text or "" for text in given])
+    failures = {item.start: item for item in items if isinstance(item, EmbedFailure)}
+    good = [place for place, text in enumerate(given) if text and not spoil(text)]
+    assert sorted(places_of(batches_of(items))) == good
+    assert sorted(failures) == sorted({*range(len(given))} - {*good})
+    for place, failure in failures.items():
+        assert failure.text == given[place]
+        # A text that is tried several times may meet another fault the last time.
+        other = (ServerError, ConnectionLost) if spoil(given[place] or "") != "refused" else ()
+        expected = POISON[spoil(given[place])] if given[place] else InputError
+        assert isinstance(failure.error, (expected, *other))
+
+
+@st.composite
+def storms(draw: st.DrawFn) -> tuple[list[str | None], Service, dict[str, Any]]:
+    """Texts with poison, and a service with outages."""
+    kinds = st.sampled_from(["refused", "broken", "null", None])
+    bad = draw(st.dictionaries(st.integers(0, 199), kinds, max_size=6))
+    count = draw(st.integers(30, 200))
+    given = [
+        text if n not in bad else bad[n] and f"{bad[n]} {n}" for n, text in enumerate(texts(count))
+    ]
+    begins = draw(st.lists(st.integers(0, 30), max_size=3))
+    service = Service(
+        poison=spoil,
+        outages=[(begin / 100, begin / 100 + draw(st.integers(1, 8)) / 100) for begin in begins],
+        faults=draw(st.sampled_from([0.0, 0.02, 0.1])),
+        slots=draw(st.none() | st.integers(2, 4)),
+        latency=draw(st.sampled_from([0.0, 0.004])),
+        seed=draw(st.integers(0, 99)),
+    )
+    options = {
+        "batch_size": draw(st.sampled_from([1, 7, 20, 100])),
+        "concurrency": draw(st.sampled_from([1, 4, 64, Adaptive()])),
+        "dedupe": draw(st.booleans()),
+        "ordered": draw(st.booleans()),
+    }
+    return given, service, options
+
+
+@settings(max_examples=60, deadline=None)
+@given_by(storms())
+def test_outages_and_bad_texts_are_told_apart(
+    mix: tuple[list[str | None], Service, dict[str, Any]],
+) -> None:
+    given, service, options = mix
+
+    async def main() -> None:
+        async with FakeWorkersAI() as fake:
+            fake.simulates(service)
+            ai = fake.client(retries=Retries(max=2, base=0.005, cap=0.02))
+            job = ai.embed_many(M3, given, on_error="yield", rate=None, **options)
+            check_mix(await collect(job), given)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_a_stormy_day_costs_few_requests(fake: FakeWorkersAI, seed: int) -> None:
+    """20,000 texts with poison and nulls, through outages, resets and a busy service: at most 1.3
+    times the fewest requests."""
+    random = Random(seed)
+    given: list[str | None] = [*texts(20_000)]
+    for n in random.sample(range(20_000), 30):
+        given[n] = f"{random.choice([*POISON])} {n}"
+    for n in random.sample(range(20_000), 200):
+        given[n] = None
+    service = fake.simulates(
+        Service(
+            poison=spoil,
+            outages=[(0.2, 0.5), (0.9, 1.3), (2.0, 2.2)],
+            faults=0.02,
+            slots=24,
+            latency=0.02,
+            seed=seed,
+        )
+    )
+    ai = fake.client(retries=Retries(max=2, base=0.02, cap=0.2))
+    job = ai.embed_many(M3, given, on_error="yield", rate=None, concurrency=Adaptive(max=16))
+    check_mix(await collect(job), given)
+    fewest = fewest_requests(given, 100)
+    assert service.counters.requests <= 1.3 * fewest, (service.counters.requests, fewest)
+    assert service.counters.faults > 10

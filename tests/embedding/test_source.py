@@ -128,7 +128,7 @@ async def test_the_density_of_the_texts_is_learned_from_refusals(
     items = await collect(ai.embed_many(M3, ["1" * 2_000] * 2_000, rate=None, concurrency=1))
     assert sum(len(item.ids) for item in items if isinstance(item, EmbeddedBatch)) == 2_000
     # Those that were read before the first refusal came back, and their halves.
-    assert service.refused < 40
+    assert service.refused < 50
     assert len(fake.requests[-1].json()["text"]) <= 30
 
 

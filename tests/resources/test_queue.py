@@ -1,6 +1,7 @@
 """The queue over a real socket: a batch is submitted once, polled until done, one item per task."""
 
 import asyncio
+from types import NoneType
 from typing import Any
 
 import pytest
@@ -134,8 +135,8 @@ async def test_items_are_matched_by_reference(fake: FakeWorkersAI) -> None:
     """In the order of the tasks, whatever the order of the response."""
     one, two = await items(
         fake,
-        row(0, "second", external_reference="1"),
-        row(1, "first", external_reference="0"),
+        row(1, "second", external_reference="1"),
+        row(0, "first", external_reference="0"),
     )
     assert (one.reference, str(one.answer)) == ("0", "first")
     assert (two.reference, str(two.answer)) == ("1", "second")
@@ -185,11 +186,42 @@ async def test_missing_and_unknown_items(fake: FakeWorkersAI) -> None:
     one, two, *others = await items(
         fake, row(0, "a"), row(0, "again"), row(None, "nobody's"), row(9, "nobody's"), 5
     )
-    assert str(one.answer) == "a"
-    assert isinstance(two.error, DecodeError)
-    assert [other.reference for other in others] == ["0", None, None, None]
-    assert isinstance(others[1].answer, Result)
-    assert isinstance(others[3].error, DecodeError)
+    assert str(one.error) == "the service gave contradictory results for this task"
+    assert str(two.error) == "the service gave no result for this task"
+    assert [other.reference for other in others] == [None] * 5
+    assert [type(other.answer) for other in others] == [Result, Result, NoneType, Result, Result]
+
+
+@pytest.mark.parametrize(
+    ("rows", "failed"),
+    [
+        # The references are exchanged, and the numbers are not.
+        ([(0, "1"), (1, "0"), (2, "2")], {0, 1}),
+        # One reference is wrong.
+        ([(0, "0"), (1, "0"), (2, "2")], {0, 1}),
+        ([(0, "0"), (1, "x"), (2, "2")], {1}),
+        # Two rows for one task.
+        ([(0, "0"), (0, "0"), (1, "1"), (2, "2")], {0}),
+        ([(0, None), (None, "0"), (1, "1"), (2, "2")], {0}),
+        # All have the same reference.
+        ([(0, "1"), (1, "1"), (2, "1")], {0, 1, 2}),
+        # One of both is enough, also if the number makes no sense.
+        ([(None, "2"), (1, None), ("0", "0")], set()),
+        ([(7, "2"), (-1, "1"), (True, "0")], set()),
+    ],
+)
+async def test_rows_that_contradict_each_other_fail(
+    fake: FakeWorkersAI, rows: list[tuple[Any, str | None]], failed: set[int]
+) -> None:
+    """Nobody gets the answer of another task."""
+    result = await items(
+        fake,
+        *(row(number, f"{number} {name}", external_reference=name) for number, name in rows),
+        tasks=[Prompt(word) for word in "abc"],
+    )
+    assert {place for place, item in enumerate(result[:3]) if item.failed} == failed
+    for place in {0, 1, 2} - failed:
+        assert str(place) in str(result[place].answer)
 
 
 async def test_references(fake: FakeWorkersAI) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from cfai import Adaptive, Prompt, RateLimited, Retries
 from cfai._session.limits import AdaptiveLimit, FixedLimit
 from cfai._session.throttle import Throttle, Throttles
-from cfai.errors import NotFound, RequestTimeout
+from cfai.errors import BadRequest, CfaiError, NotFound, RequestTimeout, ServerError
 from cfai.settings import Timeouts
 from cfai.testing import FakeWorkersAI
 from tests import virtual_time
@@ -273,3 +275,52 @@ async def test_waiting_for_a_permit_counts_towards_the_deadline(fake: FakeWorker
     assert len(fake.requests) == 1
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
+
+
+# Outages
+
+DOWN = ServerError("unavailable", status=503)
+
+
+def test_an_outage_allows_one_attempt_at_a_time() -> None:
+    """With growing delays, until one is answered; then as many as before."""
+
+    async def main() -> list[float]:
+        retries = Retries(base=2.0, cap=16.0)
+        throttle = Throttles().for_job(M3, 8, None, retries)
+        log: list[float] = []
+
+        async def attempt() -> None:
+            now = asyncio.get_running_loop().time
+            with suppress(ServerError):
+                await run_attempt(throttle, 0.5, log, DOWN if now() < 100 else None)
+
+        async def worker() -> None:
+            for _ in range(60):
+                await attempt()
+
+        await asyncio.gather(*(worker() for _ in range(8)))
+        return log
+
+    log = virtual_time.run(main())
+    down = [moment for moment in log if moment < 100]
+    assert down[:8] == [0.0] * 8
+    assert 8 + 5 <= len(down) <= 8 + 60
+    assert all(after - before >= 0.5 for before, after in pairwise(down[10:]))
+    up = [moment for moment in log if moment > 118]
+    assert len(set(up)) < len(up)  # Several at once again.
+
+
+@pytest.mark.parametrize("answer", [None, BadRequest("bad text", status=400)])
+def test_single_failures_delay_nobody(answer: CfaiError | None) -> None:
+    """Neither two in a row, nor more with an answer in between."""
+
+    async def main() -> list[float]:
+        throttle = Throttles().for_job(M3, 4, None, Retries(base=100, cap=100))
+        log: list[float] = []
+        for error in (DOWN, DOWN, answer, DOWN, DOWN):
+            with suppress(CfaiError):
+                await run_attempt(throttle, 1.0, log, error)
+        return log
+
+    assert virtual_time.run(main()) == [0, 1, 2, 3, 4]
