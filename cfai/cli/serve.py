@@ -28,6 +28,10 @@ def serve(
         Path | None,
         typer.Option(help="Where fine-tunes are stored; by default they are lost at the end."),
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A GGUF file with the model to generate text with."),
+    ] = None,
     fault: Annotated[
         list[str] | None,
         typer.Option(help="A fault of responses, such as capacity,times=2; repeatable."),
@@ -39,7 +43,8 @@ def serve(
     programs use the server.
     """
     clients.require(*clients.TEXT, *clients.EMBEDDINGS, needed_for="the local server")
-    clients.fetch_weights()
+    if model is None:
+        clients.fetch_weights()
     from cfai.local import Fault, Server
 
     server = Server(
@@ -48,6 +53,7 @@ def serve(
         port=port,
         prewarm=True,
         on_request=_print_request,
+        model=model,
         faults=[Fault.of(text) for text in fault or ()],
     )
     asyncio.run(_serve(server))

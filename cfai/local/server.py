@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypedDict
 from urllib.parse import urlsplit
@@ -88,11 +89,12 @@ class Server:
             with the first request, which blocks the process for half a second.
         on_request: Called with each request when it is done.
         faults: Faults that requests get; the first that matches.
+        model: A GGUF file with the model to generate text with, instead of SmolLM2.
 
     Raises:
-        ConfigError: *host* is not a loopback address; or, at start: the port is taken, *folder*
-            cannot be used or is in use by another server, or *prewarm* cannot load a model (the
-            message says what is missing).
+        ConfigError: *host* is not a loopback address, or *model* no file; or, at start: the port
+            is taken, *folder* cannot be used or is in use by another server, or *prewarm* cannot
+            load a model (the message says what is missing).
     """
 
     def __init__(  # noqa: PLR0913  # the settings
@@ -107,9 +109,13 @@ class Server:
         prewarm: bool = False,
         on_request: Callable[[Exchange], object] | None = None,
         faults: Iterable[Fault] = (),
+        model: str | os.PathLike[str] | None = None,
     ) -> None:
         if not _is_loopback(host):
             raise ConfigError(f"host must be a loopback address, got {host!r}")
+        self._model = None if model is None else Path(model)
+        if self._model and not self._model.is_file():
+            raise ConfigError(f"{self._model}: no such file; model must be a GGUF file")
         self._folder = None if folder is None else Path(folder)
         self._host = "127.0.0.1" if host == "localhost" else host
         self._requested_port = port
@@ -148,7 +154,8 @@ class Server:
         others = WorkerPool("models", size=2, waiting=self._waiting)
         documents = WorkerPool("documents", size=2, waiting=self._waiting)
         finetunes = FinetuneRegistry(store)
-        runs = ModelRunner(generators, others, finetunes)
+        load_generator = partial(backends.text_generator, self._model)
+        runs = ModelRunner(generators, others, finetunes, load_generator)
         queue = BatchRunner(store, runs)
         self._routes = build_routes(runs, queue, finetunes, DocumentConverter(documents))
         application = web.Application(client_max_size=self._body_limit)
@@ -169,7 +176,7 @@ class Server:
         try:
             if self._prewarm:
                 await asyncio.gather(
-                    generators.run(lambda _: backends.text_generator()),
+                    generators.run(lambda _: load_generator()),
                     others.run(lambda _: backends.warm_embedder()),
                 )
             await self._runner.setup()

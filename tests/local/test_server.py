@@ -98,6 +98,26 @@ async def test_a_prewarmed_server_answers() -> None:
         assert (await local.post(LLAMA, {"prompt": "Hi", "max_tokens": 1})).status == 200
 
 
+async def test_another_model_generates_the_text(tmp_path: Path) -> None:
+    file = tmp_path / "My möde\n1.gguf"
+    file.symlink_to(weights.ensure())
+    async with running(model=file) as local:
+        body = {"prompt": "Say hello.", "max_tokens": 4, "seed": 1}
+        reply = await local.post(LLAMA, body)
+        assert reply.headers["cfai-backend"] == "My m-de-1"
+    async with running() as local:
+        assert (await local.post(LLAMA, body)).result == reply.result
+
+
+async def test_a_model_that_is_no_model_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        Server(model=tmp_path / "none.gguf")
+    file = tmp_path / "text.gguf"
+    file.write_text("text")
+    with pytest.raises(ConfigError, match="cannot load the text model"):
+        await Server(model=file, prewarm=True).__aenter__()
+
+
 async def test_requests_are_recorded(local: Local) -> None:
     await local.post(LLAMA, {"prompt": "Hi", "max_tokens": 2})
     await local.post("@cf/no/such", {})

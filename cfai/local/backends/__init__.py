@@ -8,6 +8,7 @@ raises an `ApiError` that says so.
 import platform
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from cfai.local import weights
@@ -23,9 +24,12 @@ _loaded: dict[str, Any] = {}
 _loading = threading.RLock()
 
 
-def text_generator() -> roles.TextGenerator:
-    """Return SmolLM2. The first call loads it, which takes about a second."""
-    return _load_once("text generator", _load_smollm2)
+def text_generator(path: Path | None = None) -> roles.TextGenerator:
+    """Return SmolLM2, or the model in a GGUF file. The first call loads it."""
+    if path is None:
+        return _load_once("text generator", _load_smollm2)
+    name = "".join(c if c.isascii() and c.isprintable() else "-" for c in path.stem)
+    return _load_once(f"text generator {path}", lambda: smollm2.SmolLM2(_check_machine(path), name))
 
 
 def embedder() -> roles.TextEmbedder:
@@ -70,6 +74,11 @@ def _load_smollm2() -> roles.TextGenerator:
     path = weights.find()
     if path is None:
         raise not_supported("the text model's weights are missing: download them with `cfai pull`")
+    return smollm2.SmolLM2(_check_machine(path))
+
+
+def _check_machine(weights_path: Path) -> Path:
+    """Return the path if the machine can run the model's library."""
     if platform.machine().lower() in {"x86_64", "amd64"}:
         smollm2.check_processor(smollm2.processor_flags())
-    return smollm2.SmolLM2(path)
+    return weights_path

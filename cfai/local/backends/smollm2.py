@@ -1,4 +1,5 @@
-"""The text generator: SmolLM2-135M-Instruct, run by llama.cpp (`xllamacpp`) in this process.
+"""The text generator: SmolLM2-135M-Instruct or the user's own model, run by llama.cpp (`xllamacpp`)
+in this process.
 
 llama.cpp starts an HTTP server of its own, which cannot be disabled. It gets a random key. On
 systems with Unix sockets it listens on one in a private folder, which is deleted as soon as the
@@ -28,7 +29,10 @@ PARALLEL = 4
 _BATCH_TOKENS = 64
 
 _BYTES_PER_TOKEN = 81
-"""The longest token of the vocabulary: a line break and 80 spaces."""
+"""The longest token of SmolLM2's vocabulary: a line break and 80 spaces."""
+
+_OTHER_BYTES_PER_TOKEN = 1024
+"""No vocabulary is known to have longer tokens."""
 
 # In bytes: the path of a Unix socket is limited to 104 on macOS, 108 on Linux.
 _MAX_SOCKET_PATH = 104
@@ -38,13 +42,18 @@ _REQUIRED_FLAGS = frozenset({"avx2", "fma", "f16c"})
 
 
 class SmolLM2:
-    """The text generator. Thread-safe; loading it blocks every thread for a moment."""
+    """The text generator. Thread-safe; loading it blocks every thread for a moment.
 
-    name = "smollm2-135m-q4_1"
+    Args:
+        weights: A GGUF file.
+        name: The name of another model than SmolLM2.
+    """
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path, name: str | None = None) -> None:
         import xllamacpp
 
+        self.name = name or "smollm2-135m-q4_1"
+        self._bytes_per_token = _BYTES_PER_TOKEN if name is None else _OTHER_BYTES_PER_TOKEN
         with tempfile.TemporaryDirectory(prefix="cfai-") as private:
             parameters = xllamacpp.CommonParams()
             parameters.model.path = str(weights)
@@ -78,7 +87,7 @@ class SmolLM2:
         Raises:
             ApiError: The prompt is too long for the model, or the JSON schema is invalid.
         """
-        _check_size(request)
+        _check_size(request, CONTEXT * self._bytes_per_token)
         reader = _ChunkReader(on_piece)
         raw = isinstance(request.prompt, str)
         run = self._model.handle_completions if raw else self._model.handle_chat_completions
@@ -130,7 +139,7 @@ class _ChunkReader:
         )
 
 
-def _check_size(request: GenerationRequest) -> None:
+def _check_size(request: GenerationRequest, limit: int) -> None:
     """Reject a prompt that cannot fit, before llama.cpp needs a hundred times its size to count.
 
     Raises:
@@ -140,7 +149,7 @@ def _check_size(request: GenerationRequest) -> None:
     texts = [prompt] if isinstance(prompt, str) else [message["content"] for message in prompt]
     size = sum(len(text.encode()) for text in texts)
     # Each message adds at least one token.
-    if size > CONTEXT * _BYTES_PER_TOKEN or len(texts) > CONTEXT:
+    if size > limit or len(texts) > CONTEXT:
         raise rejected_by_model(
             f"the input has {size} bytes in {len(texts)} messages, more than the model's context "
             f"window of {CONTEXT} tokens can hold"

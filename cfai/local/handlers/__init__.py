@@ -12,7 +12,7 @@ from aiohttp import web
 from attrs import frozen
 
 from cfai.local import backends, errors
-from cfai.local.backends.roles import IsCancelled
+from cfai.local.backends.roles import IsCancelled, TextGenerator
 from cfai.local.errors import envelope
 from cfai.local.exchange import json_response
 from cfai.local.finetunes import FinetuneRegistry
@@ -54,6 +54,7 @@ class ModelRunner:
     generators: WorkerPool
     others: WorkerPool
     finetunes: FinetuneRegistry
+    load_generator: Callable[[], TextGenerator] = backends.text_generator
 
     async def run(self, request: ApiRequest) -> web.StreamResponse:
         """`POST run/{model}`."""
@@ -105,7 +106,7 @@ class ModelRunner:
         parsed = await self._choose_tool(inputs.parse_run(model, body))
         await self._check_lora(account, body)
         await self.generators.wait_for_thread()
-        async with RunningGeneration(backends.text_generator, parsed.request) as pieces:
+        async with RunningGeneration(self.load_generator, parsed.request) as pieces:
             end = pieces.start(self.generators, only_if_free=True)
             return await generation.collect_result(pieces, end, parsed.dialect)
 
@@ -116,7 +117,7 @@ class ModelRunner:
         only_if_free = rejects_if_busy(body)
         headers = await self._check_lora(request.account, body)
         parsed = await self._choose_tool(parsed)
-        async with RunningGeneration(backends.text_generator, parsed.request) as pieces:
+        async with RunningGeneration(self.load_generator, parsed.request) as pieces:
             end = pieces.start(self.generators, only_if_free=only_if_free)
             request.recorder.end = end
             if parsed.stream is not None:
