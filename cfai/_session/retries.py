@@ -37,7 +37,7 @@ def should_retry(error: CfaiError, *, repeatable: bool) -> bool:
         case ConnectError():
             return not error.permanent
         case RateLimited():
-            return True
+            return not _is_known_by_words(error)
         case RequestTimeout():
             return error.phase == "connect"
         case StreamInterrupted():
@@ -47,6 +47,16 @@ def should_retry(error: CfaiError, *, repeatable: bool) -> bool:
         case ConnectionLost() | ServerError() | ServiceTimeout():
             return repeatable
     return False
+
+
+def _is_known_by_words(error: StatusError) -> bool:
+    """Whether only the message of an error says what it is, and neither its status nor a code.
+
+    Such a message may be about something else: `{"errors":["rate limited"]}` under status 200. A
+    job waits nevertheless, since it has other texts to wait for.
+    """
+    status = None if error.meta is None else error.meta.status
+    return error.code is None and status is not None and 200 <= status < 300
 
 
 _BUSY_STATUSES: Final = frozenset({503, 529})

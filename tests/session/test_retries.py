@@ -33,6 +33,7 @@ from cfai.errors import (
     StreamUnsupported,
     status_error,
 )
+from cfai.meta import Meta
 from cfai.settings import Retries
 
 RETRIES = Retries(max=3, max_busy=0, base=0.5, cap=8.0, max_wait=60.0)
@@ -107,6 +108,10 @@ ERRORS: list[tuple[CfaiError, bool, bool]] = [
     *[(status(number), False, False) for number in (410, 413, 415, 418, 422, 451)],
     (status(200), False, False),
     (DecodeError("what?"), False, False),
+    # Only the words of the message say what it is.
+    (status_error(200, None, "rate limited", meta=Meta(status=200)), False, False),
+    (status_error(429, None, "rate limited", meta=Meta(status=429)), True, True),
+    (status_error(200, 3040, "busy", meta=Meta(status=200)), True, True),
     (AnswerTooLarge("much", limit=1), False, False),
     (StreamUnsupported("no"), False, False),
     (InputError("no"), False, False),
