@@ -158,17 +158,7 @@ class Server:
         runs = ModelRunner(generators, others, finetunes, load_generator)
         queue = BatchRunner(store, runs)
         self._routes = build_routes(runs, queue, finetunes, DocumentConverter(documents))
-        application = web.Application(client_max_size=self._body_limit)
-        application.router.add_route("*", "/{path:.*}", self._answer)
-        application.on_shutdown.append(self._cancel_all)
-        # Without cancellation, a client that leaves would be noticed only by the next write.
-        self._runner = web.AppRunner(
-            application,
-            handler_cancellation=True,
-            access_log=None,
-            logger=_ProtocolLog(log, {}),
-            shutdown_timeout=_SHUTDOWN_TIMEOUT,
-        )
+        self._runner = self._build_runner()
         # Closed in the opposite order.
         for resource in (store, documents, others, generators, queue):
             self._resources.push_async_callback(resource.close)
@@ -197,6 +187,19 @@ class Server:
         """Stop: cancel running requests and wait until every thread has ended. Safe to repeat."""
         self._runner = None
         await self._resources.aclose()
+
+    def _build_runner(self) -> web.AppRunner:
+        application = web.Application(client_max_size=self._body_limit)
+        application.router.add_route("*", "/{path:.*}", self._answer)
+        application.on_shutdown.append(self._cancel_all)
+        # Without cancellation, a client that leaves would be noticed only by the next write.
+        return web.AppRunner(
+            application,
+            handler_cancellation=True,
+            access_log=None,
+            logger=_ProtocolLog(log, {}),
+            shutdown_timeout=_SHUTDOWN_TIMEOUT,
+        )
 
     async def _listen(self, runner: web.AppRunner) -> None:
         site = web.TCPSite(runner, self._host, self._requested_port)
