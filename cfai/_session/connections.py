@@ -10,6 +10,7 @@ import os
 import select
 import time
 import warnings
+from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from functools import partial
@@ -193,6 +194,44 @@ def _close_forgotten(
             warnings.warn(message, ResourceWarning, stacklevel=2)
 
 
+class Slots:
+    """Limits the requests in flight; who finds no slot waits, first come, first served.
+
+    An `asyncio.Semaphore` does the same for 2 µs more per call: it looks through its waiters twice.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def take(self) -> bool:
+        """Take a slot if one is free. None is while somebody waits."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    async def wait(self) -> None:
+        """Take the slot of a request that ends."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # The slot came at the moment of the cancellation.
+                self.release()
+            raise
+
+    def release(self) -> None:
+        """Hand a slot to whoever has waited longest, or put it back."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():  # It was not cancelled.
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
 @define(eq=False, repr=False)
 class OpenCall:
     """What a call does and waits for, whether it is sent or not; see `Connections.open_call`."""
@@ -335,7 +374,7 @@ class LoopSession:
         self.session = session
         self._connector = connector
         """The session's, unless the session is the user's."""
-        self.slots: asyncio.Semaphore = asyncio.Semaphore(limit)
+        self.slots: Slots = Slots(limit)
         self.timer: SharedTimer = SharedTimer()
         self.calls: dict[OpenCall, None] = {}
         self.was_closed: bool = False

@@ -72,8 +72,14 @@ class _Attempt(NamedTuple):
         """Seconds since the attempt began."""
         return self.deadline.elapsed - self.began
 
-    def start(self) -> None:
-        """Report that it is sent now, and not only waiting."""
+    def start(self, request: Request, spending: "Spending") -> None:
+        """Report that it is sent now, and not only waiting.
+
+        Raises:
+            BudgetExceeded: While it waited, the cost of other calls used up the budget.
+        """
+        if request.costs:
+            spending.check_budget()
         if self.permit is not None:
             self.permit.start(repeat=self.number > 1)
 
@@ -181,44 +187,31 @@ class Session:
         if deadline is None:
             deadline = Deadline(total=settings.timeouts.total)
         with self.connections.open_call():
-            return await self._call(
-                request, settings, read_response, open_stream, throttle, deadline
-            )
-
-    async def _call(
-        self,
-        request: Request,
-        settings: Settings,
-        read_response: Callable[[Response], T],
-        open_stream: Callable[[StreamBody], Awaitable[T]],
-        throttle: Throttle | None,
-        deadline: Deadline,
-    ) -> T:
-        began = deadline.elapsed if deadline.attempts else 0.0
-        number = 0
-        while True:
-            number += 1
-            deadline.attempts += 1
-            try:
-                if throttle is None:
-                    attempt = _Attempt(number, deadline, None, began)
-                    return await self._run_attempt(
-                        request, settings, attempt, read_response, open_stream
-                    )
-                async with throttle.permit(deadline) as permit:
-                    attempt = _Attempt(number, deadline, permit, began)
-                    return await self._run_attempt(
-                        request, settings, attempt, read_response, open_stream
-                    )
-            except CfaiError as exc:
-                failed = _Attempt(number, deadline, None, began)
-                delay = _complete_failure(exc, request, settings, failed)
-                if delay is None:
-                    raise
-                if settings.retries.on_retry is not None:
-                    settings.retries.on_retry(Retry(deadline.attempts, exc, delay))
-            await asyncio.sleep(delay)
-            began = deadline.elapsed
+            began = deadline.elapsed if deadline.attempts else 0.0
+            number = 0
+            while True:
+                number += 1
+                deadline.attempts += 1
+                try:
+                    if throttle is None:
+                        attempt = _Attempt(number, deadline, None, began)
+                        return await self._run_attempt(
+                            request, settings, attempt, read_response, open_stream
+                        )
+                    async with throttle.permit(deadline) as permit:
+                        attempt = _Attempt(number, deadline, permit, began)
+                        return await self._run_attempt(
+                            request, settings, attempt, read_response, open_stream
+                        )
+                except CfaiError as exc:
+                    failed = _Attempt(number, deadline, None, began)
+                    delay = _complete_failure(exc, request, settings, failed)
+                    if delay is None:
+                        raise
+                    if settings.retries.on_retry is not None:
+                        settings.retries.on_retry(Retry(deadline.attempts, exc, delay))
+                await asyncio.sleep(delay)
+                began = deadline.elapsed
 
     async def call_for_vectors(
         self,
@@ -295,15 +288,13 @@ class Session:
         """Send the request once; returns a complete response, or a stream after its headers."""
         deadline = attempt.deadline
         loop = self.connections.for_running_loop()
-        await _acquire_slot(loop, deadline, settings.timeouts.pool)
+        if not loop.slots.take():
+            await _wait_for_slot(loop, deadline, settings.timeouts.pool)
         time_limit = deadline.limit("response", settings.timeouts.response)
         is_stream = False
         response: aiohttp.ClientResponse | None = None
         try:
-            if request.costs:
-                # Calls that waited until now may have been overtaken by the cost of others.
-                self.spending.check_budget()
-            attempt.start()
+            attempt.start(request, self.spending)
             with loop.timer.timeout(time_limit.seconds) as timeout:
                 if upload is not None:
 
@@ -378,15 +369,12 @@ def _read_meta(
     )
 
 
-async def _acquire_slot(loop: LoopSession, deadline: Deadline, seconds: float | None) -> None:
+async def _wait_for_slot(loop: LoopSession, deadline: Deadline, seconds: float | None) -> None:
     """Wait until fewer requests are in flight than the client's `limit`."""
-    if not loop.slots.locked():
-        await loop.slots.acquire()
-        return
     time_limit = deadline.limit("pool", seconds)
     try:
         async with asyncio.timeout(time_limit.seconds):
-            await loop.slots.acquire()
+            await loop.slots.wait()
     except TimeoutError as exc:
         raise time_limit.error() from exc
     if loop.session.closed:

@@ -125,19 +125,26 @@ def _rename_fields(
 
 def adapt_fields(fields: dict[str, Any], model_profile: Profile) -> dict[str, Any]:
     """Change the fields for model families that deviate from the API's schema."""
-    match fields:
-        case {"messages": [*messages]}:
+    messages = fields.get("messages")
+    if isinstance(messages, list | tuple):
+        if not all(map(_has_text, messages)):
             fields = {**fields, "messages": list(map(_join_texts, messages))}
-    match fields:
-        case {"response_format": {"json_schema": schema}, **rest} if model_profile.guided_json:
-            fields = {"guided_json": schema, **rest}
-    match fields:
-        case {"messages": [*messages]} if model_profile.reads_calls:
-            fields = {**fields, "messages": list(map(_write_calls_into_content, messages))}
+        if model_profile.reads_calls:
+            messages = list(map(_write_calls_into_content, fields["messages"]))
+            fields = {**fields, "messages": messages}
+    if model_profile.guided_json:
+        match fields:
+            case {"response_format": {"json_schema": schema}, **rest}:
+                fields = {"guided_json": schema, **rest}
     if "stream_options" in fields and fields.get("stream") is not True:
         # Servers of chat completions refuse it in other requests.
         fields = {name: value for name, value in fields.items() if name != "stream_options"}
     return fields
+
+
+def _has_text(message: Any) -> bool:
+    """Whether the content of a message is a text, as of most: matching patterns costs more."""
+    return type(message) is dict and type(message.get("content")) is str
 
 
 def _join_texts(message: Any) -> Any:
@@ -161,7 +168,9 @@ def _write_calls_into_content(message: Any) -> Any:
 
     Source: github.com/cloudflare/langchain-cloudflare, `embed_tool_calls_in_content`.
     """
-    lines = []
+    lines: list[str] = []
+    if _has_text(message) and message["content"]:
+        return message
     match message:
         case {"content": "", "tool_calls": [*calls]}:
             for call in calls:

@@ -112,8 +112,11 @@ def _parse_call(value: Any) -> ToolCall:
     raise InputError(f"tool_calls must be tool calls, got {shorten(value)}")
 
 
+_NO_CALLS: tuple[ToolCall, ...] = ()
+
+
 def _parse_calls(value: Iterable[ToolCall | Mapping[str, Any]] | None) -> tuple[ToolCall, ...]:
-    if value is None:
+    if value is None or value is _NO_CALLS:  # Most messages have none.
         return ()
     is_single = isinstance(value, str | bytes | bytearray | Mapping)
     if is_single or not isinstance(value, Iterable):
@@ -170,7 +173,9 @@ class Message(Value):
     name: str | None = field(default=None, kw_only=True, validator=_is_string)
     """The author's name; mostly the name of the tool."""
 
-    tool_calls: tuple[ToolCall, ...] = field(default=(), kw_only=True, converter=_parse_calls)
+    tool_calls: tuple[ToolCall, ...] = field(
+        default=_NO_CALLS, kw_only=True, converter=_parse_calls
+    )
     """The tool calls of the assistant. Of a mapping, the name, the arguments and the id are
     kept."""
 
@@ -188,7 +193,7 @@ class Message(Value):
         """
         if isinstance(value, Message):
             return value
-        if not isinstance(value, Mapping):
+        if type(value) is not dict and not isinstance(value, Mapping):
             raise InputError(f"a message must be a Message or a mapping, got {shorten(value)}")
         if value.get("role") == "assistant" and value.get("tool_calls"):
             # Chat completions send null or no content in a message with tool calls.
