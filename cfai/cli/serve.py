@@ -1,6 +1,7 @@
 """`cfai serve` and `cfai pull`: a local Workers AI server, and the weights that it needs."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import typer
 from cfai.cli import clients, console
 
 if TYPE_CHECKING:
-    from cfai.local import Exchange, Server
+    from cfai.local import Exchange, Server, Upstream
 
 PORT: Final = 8799
 
@@ -32,6 +33,16 @@ def serve(
         Path | None,
         typer.Option(help="A GGUF file with the model to generate text with."),
     ] = None,
+    upstream: Annotated[
+        str | None,
+        typer.Option(
+            help="The base URL of another server (OpenAI's protocol) that generates text.",
+        ),
+    ] = None,
+    map: Annotated[  # noqa: A002  # the option's name
+        list[str] | None,
+        typer.Option(help="A model of that server: '@cf/meta/*=llama3.2'; repeatable."),
+    ] = None,
     fault: Annotated[
         list[str] | None,
         typer.Option(help="A fault of responses, such as capacity,times=2; repeatable."),
@@ -39,8 +50,8 @@ def serve(
 ) -> None:
     """Run a local Workers AI server until Ctrl-C.
 
-    Small models answer, and no request leaves the machine. Prints the shell commands that make
-    programs use the server.
+    Small models answer, and no request leaves the machine unless you name an upstream server, whose
+    key is in CFAI_UPSTREAM_KEY. Prints the shell commands that make programs use the server.
     """
     clients.require(*clients.TEXT, *clients.EMBEDDINGS, needed_for="the local server")
     if model is None:
@@ -54,9 +65,18 @@ def serve(
         prewarm=True,
         on_request=_print_request,
         model=model,
+        upstream=_read_upstream(upstream, map or []),
         faults=[Fault.of(text) for text in fault or ()],
     )
     asyncio.run(_serve(server))
+
+
+def _read_upstream(url: str | None, names: list[str]) -> "Upstream | None":
+    from cfai.local.backends.upstream import Upstream, parse_names
+
+    if url is None:
+        return None
+    return Upstream(url, parse_names(names), os.environ.get("CFAI_UPSTREAM_KEY"))
 
 
 async def _serve(server: "Server") -> None:

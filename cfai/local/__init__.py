@@ -11,8 +11,10 @@ from cfai._lazy import export
 if TYPE_CHECKING:
     # Tools that freeze programs find modules by the import statements in the bytecode.
     from cfai.local import exchange, faults, server  # noqa: F401
+    from cfai.local.backends import upstream  # noqa: F401
 
 _EXPORTS = {
+    "cfai.local.backends.upstream": "Upstream",
     "cfai.local.exchange": "Exchange",
     "cfai.local.faults": "Fault",
     "cfai.local.server": "Server",

@@ -1,4 +1,5 @@
 # Written by `python -m tests.stubs` from the table in `__init__.py`: change that, not this.
+from cfai.local.backends.upstream import Upstream
 from cfai.local.exchange import Exchange
 from cfai.local.faults import Fault
 from cfai.local.server import Server
@@ -7,4 +8,5 @@ __all__ = [
     "Exchange",
     "Fault",
     "Server",
+    "Upstream",
 ]

@@ -1,6 +1,6 @@
 """The errors of the API: status, code, message and body as Workers AI sends them.
 
-Codes 90001 to 90003 exist only in this server: the service's codes for them are unknown.
+Codes 90001 to 90004 exist only in this server: the service's codes for them are unknown.
 Sources: developers.cloudflare.com/workers-ai/platform/errors; bodies recorded from the service.
 """
 
@@ -180,6 +180,11 @@ def truncated_call(tokens: int) -> ApiError:
 def not_supported(reason: str) -> ApiError:
     """501: no local model can answer this; *reason* says why."""
     return ApiError(501, 90001, f"cfai local: {reason}", by_model=False)
+
+
+def upstream_failed(reason: str) -> ApiError:
+    """502: the upstream server failed; *reason* says how."""
+    return ApiError(502, 90004, f"cfai local: the upstream server failed: {reason}", by_model=False)
 
 
 def internal_error(exc: BaseException) -> ApiError:

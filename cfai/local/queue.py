@@ -14,7 +14,7 @@ from attrs import define, field
 
 from cfai.local import errors
 from cfai.local.errors import ApiError
-from cfai.local.handlers import ModelRunner, find_runnable_model
+from cfai.local.handlers import ModelRunner
 from cfai.local.requests import ApiRequest, JsonBody, missing_fields, parse_json_object
 from cfai.local.store import Store
 from cfai.tasks.task import shorten
@@ -64,7 +64,7 @@ class BatchRunner:
         Raises:
             ApiError: The body is neither, no local model can run it, or the batch is unknown.
         """
-        model = find_runnable_model(request.model or "").name
+        model = self.runs.find_model(request.model or "").name
         raw = await request.read_body()
         if len(raw) >= _SIZE_LIMIT:
             raise errors.request_too_large(_SIZE_LIMIT - 1)
@@ -113,7 +113,7 @@ class BatchRunner:
             response: dict[str, Any] = {"id": number}
             try:
                 # A folder of another version may hold batches of models that this one lacks.
-                model = find_runnable_model(batch["model"])
+                model = self.runs.find_model(batch["model"])
                 fields = {name: body[name] for name in body if name != "external_reference"}
                 result = await self.runs.run_queued(batch["account"], model, fields)
                 response |= {"result": result, "success": True}

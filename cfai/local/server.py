@@ -23,6 +23,7 @@ from attrs import evolve
 from cfai.errors import ConfigError
 from cfai.local import backends, errors
 from cfai.local.backends.smollm2 import PARALLEL
+from cfai.local.backends.upstream import Upstream
 from cfai.local.errors import ApiError
 from cfai.local.exchange import Exchange, ExchangeRecorder, json_response
 from cfai.local.faults import Fault, FaultPlan, interrupt, send_partly
@@ -90,6 +91,7 @@ class Server:
         on_request: Called with each request when it is done.
         faults: Faults that requests get; the first that matches.
         model: A GGUF file with the model to generate text with, instead of SmolLM2.
+        upstream: Another server that generates the text of some models.
 
     Raises:
         ConfigError: *host* is not a loopback address, or *model* no file; or, at start: the port
@@ -110,12 +112,14 @@ class Server:
         on_request: Callable[[Exchange], object] | None = None,
         faults: Iterable[Fault] = (),
         model: str | os.PathLike[str] | None = None,
+        upstream: Upstream | None = None,
     ) -> None:
         if not _is_loopback(host):
             raise ConfigError(f"host must be a loopback address, got {host!r}")
         self._model = None if model is None else Path(model)
         if self._model and not self._model.is_file():
             raise ConfigError(f"{self._model}: no such file; model must be a GGUF file")
+        self._upstream = upstream
         self._folder = None if folder is None else Path(folder)
         self._host = "127.0.0.1" if host == "localhost" else host
         self._requested_port = port
@@ -155,7 +159,7 @@ class Server:
         documents = WorkerPool("documents", size=2, waiting=self._waiting)
         finetunes = FinetuneRegistry(store)
         load_generator = partial(backends.text_generator, self._model)
-        runs = ModelRunner(generators, others, finetunes, load_generator)
+        runs = ModelRunner(generators, others, finetunes, load_generator, self._upstream)
         queue = BatchRunner(store, runs)
         self._routes = build_routes(runs, queue, finetunes, DocumentConverter(documents))
         self._runner = self._build_runner()

@@ -5,6 +5,7 @@ package hold the handlers, one module per kind of task; `HANDLERS` lists them.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from attrs import frozen
 
 from cfai.local import backends, errors
 from cfai.local.backends.roles import IsCancelled, TextGenerator
+from cfai.local.backends.upstream import Upstream, UpstreamGenerator
 from cfai.local.errors import envelope
 from cfai.local.exchange import json_response
 from cfai.local.finetunes import FinetuneRegistry
@@ -55,10 +57,28 @@ class ModelRunner:
     others: WorkerPool
     finetunes: FinetuneRegistry
     load_generator: Callable[[], TextGenerator] = backends.text_generator
+    upstream: Upstream | None = None
+
+    def find_model(
+        self, name: str, find: Callable[[str], ServedModel | None] = find_model
+    ) -> ServedModel:
+        """Return a model that a local or an upstream one can stand in for.
+
+        Names that are new to the catalogue, and retired ones, are answered if they are mapped.
+
+        Raises:
+            ApiError: The model is unknown or retired, or no model here can do its task.
+        """
+        model = find(name)
+        if self.upstream is not None and self.upstream.find_name(name) is not None:
+            model = model or ServedModel(name, _GENERATION)
+            if model.task == _GENERATION:
+                return model
+        return check_runnable(name, model)
 
     async def run(self, request: ApiRequest) -> web.StreamResponse:
         """`POST run/{model}`."""
-        model = find_runnable_model(request.model or "")
+        model = self.find_model(request.model or "")
         return await self._run_model(request, model, await request.read_json())
 
     async def run_named(self, request: ApiRequest) -> web.StreamResponse:
@@ -68,7 +88,7 @@ class ModelRunner:
         """
         body = await request.read_json()
         check_names(body, "model", "input")
-        model = find_runnable_model(read_model_name(request, body))
+        model = self.find_model(read_model_name(request, body))
         if not isinstance(body.get("input"), dict):
             raise errors.bad_input("input must be an object with the fields of the run")
         return await self._run_model(request, model, body["input"])
@@ -106,7 +126,7 @@ class ModelRunner:
         parsed = await self._choose_tool(inputs.parse_run(model, body))
         await self._check_lora(account, body)
         await self.generators.wait_for_thread()
-        async with RunningGeneration(self.load_generator, parsed.request) as pieces:
+        async with RunningGeneration(self._find_generator(parsed), parsed.request) as pieces:
             end = pieces.start(self.generators, only_if_free=True)
             return await generation.collect_result(pieces, end, parsed.dialect)
 
@@ -117,7 +137,7 @@ class ModelRunner:
         only_if_free = rejects_if_busy(body)
         headers = await self._check_lora(request.account, body)
         parsed = await self._choose_tool(parsed)
-        async with RunningGeneration(self.load_generator, parsed.request) as pieces:
+        async with RunningGeneration(self._find_generator(parsed), parsed.request) as pieces:
             end = pieces.start(self.generators, only_if_free=only_if_free)
             request.recorder.end = end
             if parsed.stream is not None:
@@ -127,6 +147,11 @@ class ModelRunner:
             result = await generation.collect_result(pieces, end, parsed.dialect)
             headers = {**request.recorder.start_response(pieces.backend), **headers}
             return json_response(200, envelope(result) if in_envelope else result, headers)
+
+    def _find_generator(self, parsed: GenerationInput) -> Callable[[], TextGenerator]:
+        if self.upstream is None or (name := self.upstream.find_name(parsed.model)) is None:
+            return self.load_generator
+        return partial(UpstreamGenerator, self.upstream, name)
 
     async def _choose_tool(self, parsed: GenerationInput) -> GenerationInput:
         """Replace the request by one for the arguments of a tool, if one is called."""

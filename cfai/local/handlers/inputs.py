@@ -97,6 +97,8 @@ _ASK_FOR_NOTHING: Mapping[str, tuple[object, ...]] = {
 class GenerationInput:
     """What a request asks for, and the form of its response."""
 
+    model: str
+    """The model in the request."""
     request: GenerationRequest
     dialect: Dialect
     stream: StreamDialect | None = None
@@ -113,7 +115,7 @@ class GenerationInput:
         else:
             dialect = NativeToolDialect(tool.name)
         request = ask_for_arguments(self.request, tool, message)
-        return GenerationInput(request, dialect, dialect if self.stream else None)
+        return GenerationInput(self.model, request, dialect, dialect if self.stream else None)
 
 
 def parse_run(model: ServedModel, body: JsonBody) -> GenerationInput:
@@ -131,7 +133,7 @@ def parse_run(model: ServedModel, body: JsonBody) -> GenerationInput:
         dialect = NativeDialect(decodes_json=request.schema is not None)
     else:
         dialect = ChatDialect(model.name, checks_json=request.schema is not None)
-    return _build_input(body, request, dialect)
+    return _build_input(model, body, request, dialect)
 
 
 def parse_chat(model: ServedModel, body: JsonBody) -> GenerationInput:
@@ -145,7 +147,7 @@ def parse_chat(model: ServedModel, body: JsonBody) -> GenerationInput:
         includes_usage=_includes_usage(body),
         checks_json=request.schema is not None,
     )
-    return _build_input(body, request, dialect)
+    return _build_input(model, body, request, dialect)
 
 
 def parse_completion(model: ServedModel, body: JsonBody) -> GenerationInput:
@@ -160,7 +162,7 @@ def parse_completion(model: ServedModel, body: JsonBody) -> GenerationInput:
         raise missing_fields("prompt")
     request = _read_request({**body, "raw": True})
     dialect = CompletionDialect(model.name, includes_usage=_includes_usage(body))
-    return _build_input(body, request, dialect)
+    return _build_input(model, body, request, dialect)
 
 
 _RESPONSES = frozenset(
@@ -198,7 +200,7 @@ def parse_responses(model: ServedModel, body: JsonBody) -> GenerationInput:
     messages = [*first, *_read_items(body["input"])]
     response_format = _read_text_format(body.get("text"))
     request = _read_request({**options, "messages": messages, "response_format": response_format})
-    return GenerationInput(request, ResponsesDialect(model.name))
+    return GenerationInput(model.name, request, ResponsesDialect(model.name))
 
 
 def _read_items(value: Any) -> list[Any]:
@@ -340,17 +342,17 @@ def _includes_usage(body: JsonBody) -> bool:
 
 
 def _build_input(
-    body: JsonBody, request: GenerationRequest, dialect: StreamDialect
+    model: ServedModel, body: JsonBody, request: GenerationRequest, dialect: StreamDialect
 ) -> GenerationInput:
     messages = request.prompt
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     tools = read_tool_choice(body, messages)
     if not body.get("stream"):
-        return GenerationInput(request, dialect, None, tools)
+        return GenerationInput(model.name, request, dialect, None, tools)
     if request.schema is not None:
         raise errors.bad_input("JSON Mode is not supported with streaming")
-    return GenerationInput(request, dialect, dialect, tools)
+    return GenerationInput(model.name, request, dialect, dialect, tools)
 
 
 def _read_max_tokens(body: JsonBody) -> int:

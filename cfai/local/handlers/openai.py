@@ -16,9 +16,7 @@ from cfai.local.backends.roles import IsCancelled
 from cfai.local.exchange import common_headers, json_response
 from cfai.local.handlers import (
     ModelRunner,
-    check_runnable,
     encode_json,
-    find_runnable_model,
     inputs,
     read_model_name,
 )
@@ -53,7 +51,7 @@ class OpenAIRoutes:
         """`POST v1/chat/completions`."""
         body = await request.read_json()
         name = read_model_name(request, body)
-        model = _check_task(check_runnable(name, find_chat_model(name)), _GENERATION)
+        model = _check_task(self.runs.find_model(name, find_chat_model), _GENERATION)
         return await self.runs.generate(
             request, inputs.parse_chat(model, body), body, in_envelope=False
         )
@@ -61,7 +59,7 @@ class OpenAIRoutes:
     async def complete(self, request: ApiRequest) -> web.StreamResponse:
         """`POST v1/completions`."""
         body = await request.read_json()
-        model = _check_task(find_runnable_model(read_model_name(request, body)), _GENERATION)
+        model = _check_task(self.runs.find_model(read_model_name(request, body)), _GENERATION)
         return await self.runs.generate(
             request, inputs.parse_completion(model, body), body, in_envelope=False
         )
@@ -72,7 +70,7 @@ class OpenAIRoutes:
         Source: the Workers AI team in cloudflare/cloudflare-docs#32116.
         """
         body = await request.read_json()
-        model = _check_task(find_runnable_model(read_model_name(request, body)), _GENERATION)
+        model = _check_task(self.runs.find_model(read_model_name(request, body)), _GENERATION)
         if model.speaks != "responses":
             raise errors.bad_input(f"{model.name} does not support Responses, only gpt-oss does")
         return await self.runs.generate(
@@ -82,7 +80,7 @@ class OpenAIRoutes:
     async def embed(self, request: ApiRequest) -> web.StreamResponse:
         """`POST v1/embeddings`: the vectors as numbers, or as base64 of float32."""
         body = await request.read_json()
-        model = _check_task(find_runnable_model(read_model_name(request, body)), _EMBEDDINGS)
+        model = _check_task(self.runs.find_model(read_model_name(request, body)), _EMBEDDINGS)
         texts, in_base64 = _read_embedding(model, body)
 
         def work(is_cancelled: IsCancelled) -> tuple[bytes, str]:

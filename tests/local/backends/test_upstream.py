@@ -1,0 +1,181 @@
+"""Text from another server: a second local one, and scripted failures."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from cfai import ConfigError, TextGeneration, user
+from cfai.local import Upstream
+from cfai.local.backends.upstream import parse_names
+from cfai.testing import FakeWorkersAI
+from tests.local.conftest import LLAMA, Local, client as client_of, running
+from tests.local.handlers.test_generation import PERSON, text_of
+from tests.local.handlers.test_openai import HI, v1
+
+OTHER = "@cf/qwen/qwen2.5-coder-32b-instruct"
+RETIRED = "@cf/meta/llama-3-8b-instruct"
+
+
+def base(local: Local) -> str:
+    return f"{local.server.base_url}/accounts/0/ai/v1"
+
+
+@pytest.fixture
+async def chain() -> AsyncIterator[tuple[Local, Local]]:
+    """A server that asks a second one for the text of most models, and that one."""
+    async with running(token="upstream key") as second:
+        names = {"@cf/meta/*": LLAMA, "@cf/new/*": OTHER}
+        upstream = Upstream(base(second), names, key="upstream key")
+        async with running(upstream=upstream) as first:
+            yield first, second
+
+
+async def test_mapped_models_are_answered_by_the_other_server(chain: tuple[Local, Local]) -> None:
+    first, second = chain
+    body = {"messages": HI, "max_tokens": 6, "seed": 1}
+    reply = await first.post(LLAMA, body)
+    assert reply.headers["cfai-backend"] == f"upstream:{LLAMA}"
+    headers = {"Authorization": "Bearer upstream key"}
+    direct = await second.post(LLAMA, body, headers=headers)
+    assert reply.result == direct.result
+    streamed = await first.post(LLAMA, {**body, "stream": True})
+    assert text_of(streamed.body) == reply.result["response"]
+    assert {exchange.model for exchange in second.server.requests} == {LLAMA}
+
+
+async def test_other_models_are_answered_locally(chain: tuple[Local, Local]) -> None:
+    first, second = chain
+    body = {"prompt": "Hi", "max_tokens": 1}
+    assert (await first.post(OTHER, body)).headers["cfai-backend"] == "smollm2-135m-q4_1"
+    vectors = await first.post("@cf/baai/bge-m3", {"text": "a"})
+    assert vectors.headers["cfai-backend"] == "minilm-int8"
+    assert not second.server.requests
+
+
+@pytest.mark.parametrize("model", ["@cf/new/model-of-tomorrow", RETIRED])
+async def test_new_and_retired_names_are_answered_if_they_are_mapped(
+    chain: tuple[Local, Local], model: str
+) -> None:
+    first, _ = chain
+    body = {"prompt": "Hi", "max_tokens": 1}
+    assert (await first.post(model, body)).status == 200
+    chat = await v1(first, "chat/completions", {"model": model, "messages": HI, "max_tokens": 1})
+    assert chat.json["model"] == model
+    assert (await first.post("@cf/other/unknown", body)).error[1] == 5007
+
+
+async def test_all_that_a_request_asks_for_is_passed_on(chain: tuple[Local, Local]) -> None:
+    first, second = chain
+    options = {"temperature": 0.5, "top_k": 5, "top_p": 0.5, "repetition_penalty": 1.1}
+    body = {"messages": HI, "max_tokens": 8, "seed": 2, "stop": ["!"], **options}
+    headers = {"Authorization": "Bearer upstream key"}
+    direct = await second.post(LLAMA, body, headers=headers)
+    assert (await first.post(LLAMA, body)).result == direct.result
+    raw = {"prompt": "Once", "raw": True, "max_tokens": 4, "seed": 1}
+    direct = await second.post(LLAMA, raw, headers=headers)
+    assert (await first.post(LLAMA, raw)).result == direct.result
+
+
+async def test_our_client_uses_it_like_the_service(chain: tuple[Local, Local]) -> None:
+    first, _ = chain
+    async with client_of(first.server) as ai:
+        answer = await ai.run(LLAMA, TextGeneration([user("Hi")], max_tokens=5))
+        assert answer.text
+        assert answer.meta.backend == f"upstream:{LLAMA}"
+
+
+# Failures
+
+
+@pytest.fixture
+async def scripted() -> AsyncIterator[tuple[Local, FakeWorkersAI]]:
+    async with FakeWorkersAI() as fake:
+        upstream = Upstream(fake.base_url, {"*": "m"}, key="a secret key")
+        async with running(upstream=upstream) as local:
+            yield local, fake
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (429, b"busy", (429, 3040)),
+        (400, b"too long", (400, 5006)),
+        (401, b"no key", (502, 90004)),
+        (404, b"no such model", (502, 90004)),
+        (500, b"oops", (502, 90004)),
+        (200, b"data: nonsense\n\n", (502, 90004)),
+        (200, b"", (502, 90004)),
+        (200, b'data: {"error":{"message":"lost"}}\n\n', (502, 90004)),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_failures_of_the_other_server_are_reported(
+    scripted: tuple[Local, FakeWorkersAI],
+    status: int,
+    body: bytes,
+    expected: tuple[int, int],
+    *,
+    stream: bool,
+) -> None:
+    local, fake = scripted
+    fake.says(body, status=status, content_type="text/event-stream")
+    reply = await local.post(LLAMA, {"prompt": "Hi", "stream": stream})
+    assert b"a secret key" not in reply.body
+    if stream and status == 200:
+        # The stream has begun; without [DONE] it is not complete.
+        assert f'"code":{expected[1]}'.encode() in reply.body
+        assert not reply.body.endswith(b"data: [DONE]\n\n")
+    else:
+        assert reply.error[:2] == expected
+        assert status == 200 or body.decode() in reply.error[2] or status == 429
+
+
+async def test_a_json_schema_is_passed_on(scripted: tuple[Local, FakeWorkersAI]) -> None:
+    local, fake = scripted
+    fake.says(
+        b'data: {"choices":[{"delta":{"content":"{\\"name\\":\\"A\\",\\"age\\":1}"},'
+        b'"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n',
+        content_type="text/event-stream",
+    )
+    response_format = {"type": "json_schema", "json_schema": PERSON}
+    reply = await local.post(LLAMA, {"prompt": "Hi", "response_format": response_format})
+    assert reply.result["response"] == {"name": "A", "age": 1}
+    sent = fake.requests[0].json()
+    assert sent["response_format"]["json_schema"]["schema"] == PERSON
+    assert fake.requests[0].headers["Authorization"] == "Bearer a secret key"
+
+
+async def test_a_server_that_is_not_there_is_reported() -> None:
+    async with running(upstream=Upstream("http://127.0.0.1:9", {"*": "m"})) as local:
+        reply = await local.post(LLAMA, {"prompt": "Hi"})
+    assert reply.error[:2] == (502, 90004)
+    assert "refused" in reply.error[2]
+
+
+@pytest.mark.parametrize(
+    ("url", "names", "message"),
+    [
+        ("ftp://x", {"*": "m"}, "http or https URL, got 'ftp://x'"),
+        ("localhost:1", {"*": "m"}, "http or https URL"),
+        ("http://", {"*": "m"}, "http or https URL"),
+        ("http://user:pw@host", {"*": "m"}, "without credentials"),
+        ("http://host", {}, "at least one model"),
+    ],
+)
+def test_invalid_upstreams_are_refused(url: str, names: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        Upstream(url, names)
+    assert "pw" not in str(caught.value)
+
+
+def test_the_key_is_not_shown() -> None:
+    assert "secret" not in repr(Upstream("http://host", {"*": "m"}, key="secret"))
+
+
+def test_maps_are_read() -> None:
+    assert parse_names(["@cf/meta/* = llama3.2", "*=a=b"]) == {
+        "@cf/meta/*": "llama3.2",
+        "*": "a=b",
+    }
+    with pytest.raises(ConfigError, match="map must be PATTERN=NAME, got 'x'"):
+        parse_names(["x"])
