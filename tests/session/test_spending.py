@@ -340,9 +340,9 @@ async def test_a_call_is_not_repeated_after_the_budget_is_used_up(fake: FakeWork
     def report(retry: Retry) -> None:
         retrying.set()
 
-    fake.fails(500, 8005, "Internal Server Error")
+    fake.fails(500, 8005, "Internal Server Error", retry_after=2)
     fake.always.answers({"response": "Hi"}, headers={"cf-ai-neurons": "2"})
-    retries = Retries(base=0.1, on_retry=report)
+    retries = Retries(base=0, on_retry=report)
     ai = fake.client(budget=1)
     failing = asyncio.ensure_future(ai.run(LLAMA, "Hi", options=Options(retries=retries)))
     await retrying.wait()
