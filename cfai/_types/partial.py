@@ -161,7 +161,7 @@ class PartialJson:
         if match.end() == len(text):
             return at  # It may go on.
         try:
-            value = loads(match[0])
+            value = loads(match[0], big_integers=True)
         except ValueError as exc:
             raise _InvalidJson from exc
         self._add(value)

@@ -9,9 +9,8 @@ What the data means is not decided here, except for errors, which are raised.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, Union, cast
 
 from attrs import define, field, frozen
 
@@ -21,6 +20,7 @@ from cfai._types.json import (
     has_half_pair,
     loads,
     loads_plain,
+    loads_together,
     loads_with_half_pairs,
 )
 from cfai._wire.errors import ERROR_KEYS, describe_decode_error, error_from_event
@@ -37,6 +37,12 @@ from cfai.profiles import identify_retired_model
 
 if TYPE_CHECKING:
     from httpx_sse import ServerSentEvent
+
+
+DONE: Final = b"[DONE]"
+
+Event = Union[bytes, "ServerSentEvent"]
+"""The data of an event without a name and an id, or any other event."""
 
 
 @frozen
@@ -58,7 +64,28 @@ async def _decode_block(text: str) -> list[ServerSentEvent]:
     return [event async for event in source.aiter_sse()]
 
 
-def _parse_data(event: bytes | ServerSentEvent) -> Any:
+def decode_events(events: Sequence[Event]) -> list[Any]:
+    """The JSON of several events; `None` for each that needs to be parsed by itself."""
+    if len(events) == 1:
+        return [_decode_plain(events[0])]
+    texts = events[:-1] if events[-1] == DONE else events
+    if set(map(type, texts)) == {bytes}:
+        documents = loads_together(cast("Sequence[bytes]", texts))
+        if documents is not None:
+            return documents if texts is events else [*documents, None]
+    return [_decode_plain(event) for event in events]
+
+
+def _decode_plain(event: Event) -> Any:
+    if not isinstance(event, bytes):
+        return None
+    try:
+        return loads_plain(event)
+    except ValueError:
+        return None
+
+
+def _parse_data(event: Event) -> Any:
     """The JSON of an event; the text itself if an event named `error` has no JSON.
 
     Raises:
@@ -80,7 +107,10 @@ class EventReader:
 
     body: StreamBody
     _blocks: EventSplitter = field(init=False)
-    _ready: deque[bytes | ServerSentEvent] = field(factory=deque, init=False)
+    _ready: list[Event] = field(factory=list, init=False)
+    """The events that came last."""
+    _next: int = field(default=0, init=False)
+    """The first of them that was not taken."""
     count: int = field(default=0, init=False)
     """How many events were taken."""
     at_end: bool = field(default=False, init=False)
@@ -124,19 +154,34 @@ class EventReader:
         return reader
 
     @property
+    def has_more(self) -> bool:
+        """Whether there is an event to take."""
+        return self._next < len(self._ready)
+
+    @property
+    def _left(self) -> int:
+        """How many events were read, and not taken."""
+        return len(self._ready) - self._next
+
+    @property
     def bare_done(self) -> bool:
         """Whether a line `[DONE]` outside any event ended the stream."""
         return self._blocks.bare_done
 
-    def take(self) -> bytes | ServerSentEvent | None:
-        """The next event that was read already; `None` if there is none."""
-        if not self._ready:
-            return None
-        self.count += 1
-        return self._ready.popleft()
+    def take(self, limit: int = 1) -> list[Event]:
+        """The next events that were read already, at most *limit*."""
+        events = self._ready[self._next : self._next + limit]
+        self._next += len(events)
+        self.count += len(events)
+        return events
+
+    def put_back(self, count: int) -> None:
+        """Undo the taking of the last *count* events."""
+        self._next -= count
+        self.count -= count
 
     async def read_more(self) -> None:
-        """Wait for more bytes, and keep the events that they complete.
+        """Wait for more bytes, and keep the events that they complete; all others were taken.
 
         Raises:
             StreamInterrupted: The connection was lost.
@@ -146,7 +191,7 @@ class EventReader:
         try:
             chunk = await self.body.read_chunk()
         except ConnectionLost as exc:
-            count = self.count + len(self._ready)
+            count = self.count + self._left
             message = f"the stream was cut after {count} events: {exc}"
             raise StreamInterrupted(message, events=count) from exc
         if not chunk:
@@ -157,13 +202,13 @@ class EventReader:
             exc.meta = self.body.meta
             raise
         self.ends_inside_event = not chunk and bool(blocks)
-        for block in blocks:
-            if isinstance(block, bytes):
-                self._ready.append(block)
-            else:
-                self._ready.extend(await _decode_block(block))
+        events: list[Event] = []
+        if str in map(type, blocks):
+            for block in blocks:
+                events += [block] if isinstance(block, bytes) else await _decode_block(block)
+        self._ready, self._next = events or cast("list[Event]", blocks), 0
 
-    def _error_in(self, document: Any, event: bytes | ServerSentEvent) -> StatusError | None:
+    def _error_in(self, document: Any, event: Event) -> StatusError | None:
         """The error that an event reports, if it reports one."""
         if type(event) is bytes and type(document) is dict and ERROR_KEYS.isdisjoint(document):
             return None
@@ -173,8 +218,8 @@ class EventReader:
             identify_retired_model(error, self.body.meta.model)
         return error
 
-    def parse(self, event: bytes | ServerSentEvent) -> Any:
-        """The JSON of an event.
+    def parse(self, event: Event, number: int) -> Any:
+        """The JSON of the event with a *number*, from 1.
 
         Raises:
             StatusError: The event reports an error.
@@ -184,26 +229,26 @@ class EventReader:
         try:
             document = loads_plain(event if isinstance(event, bytes) else event.data.encode())
         except ValueError:
-            document = self._parse_unusual(event)
+            document = self._parse_unusual(event, number)
         if error := self._error_in(document, event):
             raise error
         return document
 
-    def _parse_unusual(self, event: bytes | ServerSentEvent) -> Any:
+    def _parse_unusual(self, event: Event, number: int) -> Any:
         """The JSON of an event that may need repair, or be cut off."""
         try:
             document = _parse_data(event)
         except ValueError as exc:
-            if self.ends_inside_event and not self._ready:
-                message = f"the stream was cut inside event {self.count}"
-                raise StreamInterrupted(message, events=self.count) from exc
+            if self.ends_inside_event and number == self.count + self._left:
+                message = f"the stream was cut inside event {number}"
+                raise StreamInterrupted(message, events=number) from exc
             problem = str(exc) if isinstance(exc, NestedTooDeep) else "it is not JSON"
-            raise DecodeError(f"event {self.count} of the stream can't be read: {problem}") from exc
+            raise DecodeError(f"event {number} of the stream can't be read: {problem}") from exc
         data = event if isinstance(event, bytes) else event.data
         self.has_half_pairs = self.has_half_pairs or has_half_pair(data)
         return document
 
-    def parse_with_half_pairs(self, event: bytes | ServerSentEvent) -> Any:
+    def parse_with_half_pairs(self, event: Event) -> Any:
         """The JSON of an event that was parsed, if it has halves of surrogate pairs; else `None`.
 
         `parse` has U+FFFD in their place.
@@ -211,18 +256,18 @@ class EventReader:
         data = event if isinstance(event, bytes) else event.data
         return loads_with_half_pairs(data) if has_half_pair(data) else None
 
-    def add_context(self, error: DecodeError, event: bytes | ServerSentEvent) -> None:
+    def add_context(self, error: DecodeError, event: Event) -> None:
         """Add the data of *event* and the facts of the exchange to *error*."""
         data = event if isinstance(event, bytes) else event.data.encode()
         describe_decode_error(error, data, self.body.meta)
 
     async def finish(self) -> None:
         """Drop what is left, and read to a near end so that the connection can be reused."""
-        self._ready.clear()
+        self._ready, self._next = [], 0
         await self.body.drain()
 
 
-def as_server_sent_event(event: bytes | ServerSentEvent) -> ServerSentEvent:
+def as_server_sent_event(event: Event) -> ServerSentEvent:
     """The event as an object of httpx-sse."""
     if not isinstance(event, bytes):
         return event

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -13,12 +14,12 @@ from cfai._session.body import StreamBody
 from cfai._session.session import Spending
 from cfai._wire.answers import AnswerSpec, answer_from_text
 from cfai._wire.pairs import PairJoiner
-from cfai._wire.text import TextBuilder, read_token, token_from_text
+from cfai._wire.tokens import TextBuilder, read_ahead, read_token, token_from_text
 from cfai._wire.written_calls import recover_tool_calls
 from cfai.errors import CfaiError, DecodeError, ServerError, StreamInterrupted
 from cfai.meta import Meta
 from cfai.streaming.answer_stream import AnswerStream
-from cfai.streaming.events import EventReader, as_server_sent_event
+from cfai.streaming.events import DONE, Event, EventReader, as_server_sent_event, decode_events
 from cfai.streaming.relay import Frame, RelaySource, call_frame
 from cfai.tasks import Result, Text, Token
 from cfai.tasks.task import to_plain
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
     from cfai._session.observation import CallObservation
 
-_DONE = b"[DONE]"
+_GROUP = 64
+"""How many events are decoded at once. More would cost memory, and save nothing."""
 
 
 @define(eq=False, repr=False)
@@ -54,6 +56,11 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
     _events: EventReader | None = field(default=None, init=False)
     _whole_answer: Text | None = field(default=None, init=False)
     """The answer of a model that does not stream."""
+    _taken: list[Event] = field(factory=list, init=False)
+    """The events that were decoded last."""
+    _tokens: deque[Token | None] = field(factory=deque, init=False)
+    """The tokens of those that were not delivered yet; `None` for one that is read in its turn. It
+    is empty once the stream ended, so that a reader need not check."""
     cancelled: bool = field(default=False, init=False)
     """Whether `cancel` ended it, before the service did."""
     _pairs: PairJoiner | None = field(default=None, init=False)
@@ -86,6 +93,10 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
     def _closed_error(self) -> CfaiError:
         return StreamInterrupted("the stream was closed before its end")
 
+    def _stop(self, exc: BaseException | None) -> None:
+        self._put_back()
+        super()._stop(exc)
+
     def _complete_error(self, error: CfaiError) -> None:
         if isinstance(error, StreamInterrupted):
             error.answer, error.events = self.answer, self._event_count
@@ -93,6 +104,7 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
     def cancel(self) -> None:
         """End the iteration without an error, from any task. `answer` keeps what had arrived."""
         complete = self._is_complete
+        self._put_back()
         self.cancelled = self.cancelled or not self._ended
         self._open_source, self._ended = None, True
         if self._body is not None:
@@ -109,22 +121,37 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
             raise TypeError(f"{message}, or collect its answer (`await stream.collect()`)")
 
     async def __anext__(self) -> Token:
+        # Usually the next token is there already, and nothing has to be awaited or checked.
+        tokens = self._tokens
+        if tokens and (token := tokens[0]) is not None:
+            tokens.popleft()
+            self._progressed = True
+            if self._observation is not None:
+                self._observation.token(token)
+            self._text_builder.add(token)
+            return token
+        return await self._next_token()
+
+    async def _next_token(self) -> Token:
+        """The next token, of an event that may have to arrive first."""
         if self._waiter is not None:
             raise self._second_reader_error()
         try:
-            while True:
-                # Usually the next event is already there, and nothing has to be awaited.
-                event = None if self._ended or self._events is None else self._events.take()
-                if event is None and (event := await self.next_event()) is None:
-                    self._check_complete()
-                    break
-                if event == _DONE or (not isinstance(event, bytes) and event.data == "[DONE]"):
+            while self._tokens or await self._read_ahead():
+                token, event = self._tokens.popleft(), self._taken[-1 - len(self._tokens)]
+                if token is None and _is_end(event):
+                    self._put_back()
                     self._ended = True
                     if self._events is not None:
                         await self._events.finish()
                     break
-                if (token := self._read_event(event)) is not None:
-                    return token
+                if token is None:
+                    token = self._read_event(event)
+                if token is not None:
+                    self._progressed = True
+                    return self._deliver(token)
+            else:
+                self._check_complete()
         except BaseException as exc:
             self._stop(exc)
             raise
@@ -137,7 +164,25 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
         self._report_end(complete=True)
         raise StopAsyncIteration
 
-    async def next_event(self, *, raw: bool = False) -> bytes | ServerSentEvent | None:
+    async def _read_ahead(self) -> bool:
+        """Decode the next events, several at once; `False` at the end of the body."""
+        events = await self._wait_for_events(raw=False)
+        if events is None:
+            return False
+        self._taken = events.take(_GROUP)
+        if events.has_half_pairs:  # Each token may need a half of the one before.
+            self._tokens.extend([None] * len(self._taken))
+        else:
+            self._tokens.extend(map(read_ahead, decode_events(self._taken)))
+        return True
+
+    def _put_back(self) -> None:
+        """Leave the events that were read ahead to the next reader, or to nobody."""
+        if self._events is not None:
+            self._events.put_back(len(self._tokens))
+        self._tokens.clear()
+
+    async def next_event(self, *, raw: bool = False) -> Event | None:
         """The next event of any kind; `None` at the end of the body.
 
         If this sends the request, an error in its first event is raised unless *raw*.
@@ -145,6 +190,12 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
         Raises:
             CfaiError: The stream was cut or closed, now or before.
         """
+        self._put_back()
+        events = await self._wait_for_events(raw=raw)
+        return None if events is None else events.take()[0]
+
+    async def _wait_for_events(self, *, raw: bool) -> EventReader | None:
+        """The reader, once it has an event to take; `None` at the end of the body."""
         if self._waiter is not None:
             raise self._second_reader_error()
         if self._failure is not None:
@@ -156,7 +207,7 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
         events = self._events
         if events is None or self._ended:
             return None
-        while (event := events.take()) is None:
+        while not events.has_more:
             if events.at_end:
                 return None
             if self._progressed:
@@ -164,7 +215,7 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
                 self._progressed = False
             if not await self._wait_for_bytes(events):
                 return None
-        return event
+        return events
 
     async def _wait_for_bytes(self, events: EventReader) -> bool:
         """Wait for more bytes; `False` if another task calls `cancel` meanwhile."""
@@ -183,31 +234,31 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
             raise self._failure
         return not self._ended
 
-    def _read_event(self, event: bytes | ServerSentEvent) -> Token | None:
+    def _read_event(self, event: Event) -> Token | None:
+        """Read the event that was taken from `_taken` last."""
         events = self._events
         has_data = event if isinstance(event, bytes) else event.data or event.event == "error"
         if events is None or not has_data:
             return None
         try:
-            token = read_token(events.parse(event))
+            token = read_token(events.parse(event, self._event_count))
             if events.has_half_pairs:
                 token = self._join_pairs(token, events.parse_with_half_pairs(event))
         except DecodeError as exc:
             events.add_context(exc, event)
             raise
-        if token is None:
-            return None
-        self._progressed = True
-        if token.finish_reason == "error":
+        if token is not None and token.finish_reason == "error":
             message = "the model ended the stream with finish_reason error"
             meta = self.meta
             raise ServerError(message, status=500, ray_id=meta.ray_id, meta=meta)
-        return self._deliver(token)
+        return token
 
     def _join_pairs(self, token: Token | None, document: Any) -> Token | None:
         """The token with the halves of its *document*, which its own document has as U+FFFD."""
         if self._pairs is None:
             self._pairs = PairJoiner()
+            # Tokens that were read ahead may have the second half.
+            self._tokens = deque([None] * len(self._tokens))
         if token is not None and document is not None:
             token = evolve(read_token(document) or token, raw=token.raw)
         return None if token is None else self._pairs.join(token)
@@ -229,7 +280,8 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
 
     @property
     def _event_count(self) -> int:
-        return 0 if self._events is None else self._events.count
+        """How many events were delivered."""
+        return 0 if self._events is None else self._events.count - len(self._tokens)
 
     # Results
 
@@ -299,6 +351,11 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
     def __repr__(self) -> str:
         state = "over" if self._ended else "new" if self._events is None else "open"
         return f"<TokenStream {state}, {self._event_count} events>"
+
+
+def _is_end(event: Event) -> bool:
+    """Whether an event is the mark at the end of a stream."""
+    return event == DONE or (not isinstance(event, bytes) and event.data == "[DONE]")
 
 
 # The two iterators are classes, not generators: an unfinished generator would outlive its stream.

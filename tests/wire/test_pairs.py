@@ -15,7 +15,7 @@ from hypothesis import given, strategies as st
 from cfai import TextGeneration, user
 from cfai._types.json import dumps, loads_with_half_pairs
 from cfai._wire.pairs import PairJoiner
-from cfai._wire.text import TextBuilder, read_token
+from cfai._wire.tokens import TextBuilder, read_token
 from cfai.tasks import Text, Token, ToolCall
 from cfai.testing import FakeWorkersAI
 
