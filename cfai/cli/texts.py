@@ -23,8 +23,8 @@ from cfai.errors import InputError, MissingExtra
 Format = Literal["txt", "csv", "tsv", "jsonl", "json", "parquet"]
 """The format of a file. In txt, each line is a text."""
 
-Entry = str | tuple[Any, str]
-"""A text, or an id and a text."""
+Entry = str | None | tuple[Any, str | None]
+"""A text, or an id and a text; `None` for a missing text."""
 
 _FORMATS: Final[Mapping[str, Format]] = {
     ".txt": "txt",
@@ -83,7 +83,7 @@ class Reading:
     encoding: str | None = field(default=None, kw_only=True)
     delimiter: str | None = field(default=None, kw_only=True)
     lenient: bool = field(default=False, kw_only=True)
-    """Whether a row without a text counts as an empty text, which fails later."""
+    """Whether a row without a text is an entry of `None`, which fails later."""
 
     def __attrs_post_init__(self) -> None:
         if self.format is not None and self.format not in get_args(Format):
@@ -129,7 +129,7 @@ class Reading:
         if not isinstance(text, str):
             if not self.lenient or not (text is None or text is _MISSING):
                 self._refuse(text, where)
-            text = ""
+            text = None
         return text if self.id_column is None else (key, text)
 
     def _refuse(self, text: Any, where: str) -> NoReturn:

@@ -22,9 +22,9 @@ def reading(**options: Any) -> Reading:
 
 
 def read(path: Path, **options: Any) -> list[Any]:
-    """The entries of a file, with pairs as lists and empty texts as `None`, as in the cases."""
+    """The entries of a file, with pairs as lists, as in the cases."""
     entries = TextFile(path, reading(**options)).read()
-    return [list(entry) if isinstance(entry, tuple) else entry or None for entry in entries]
+    return [list(entry) if isinstance(entry, tuple) else entry for entry in entries]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
