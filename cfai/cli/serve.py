@@ -43,6 +43,9 @@ def serve(
         list[str] | None,
         typer.Option(help="A model of that server: '@cf/meta/*=llama3.2'; repeatable."),
     ] = None,
+    script: Annotated[
+        Path | None, typer.Option(help="A JSON file with exact replies for some requests.")
+    ] = None,
     fault: Annotated[
         list[str] | None,
         typer.Option(help="A fault of responses, such as capacity,times=2; repeatable."),
@@ -66,6 +69,7 @@ def serve(
         on_request=_print_request,
         model=model,
         upstream=_read_upstream(upstream, map or []),
+        script=script,
         faults=[Fault.of(text) for text in fault or ()],
     )
     asyncio.run(_serve(server))

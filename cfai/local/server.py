@@ -39,6 +39,7 @@ from cfai.local.routes import (
     find_route,
     is_openai_path,
 )
+from cfai.local.scripts import Script, load_script
 from cfai.local.store import Store
 from cfai.local.workers import WorkerPool
 
@@ -92,11 +93,12 @@ class Server:
         faults: Faults that requests get; the first that matches.
         model: A GGUF file with the model to generate text with, instead of SmolLM2.
         upstream: Another server that generates the text of some models.
+        script: A JSON file with exact replies for the requests that match.
 
     Raises:
-        ConfigError: *host* is not a loopback address, or *model* no file; or, at start: the port
-            is taken, *folder* cannot be used or is in use by another server, or *prewarm* cannot
-            load a model (the message says what is missing).
+        ConfigError: *host* is not a loopback address, *model* no file, or *script* invalid; or, at
+            start: the port is taken, *folder* cannot be used or is in use by another server, or
+            *prewarm* cannot load a model (the message says what is missing).
     """
 
     def __init__(  # noqa: PLR0913  # the settings
@@ -113,6 +115,7 @@ class Server:
         faults: Iterable[Fault] = (),
         model: str | os.PathLike[str] | None = None,
         upstream: Upstream | None = None,
+        script: str | os.PathLike[str] | None = None,
     ) -> None:
         if not _is_loopback(host):
             raise ConfigError(f"host must be a loopback address, got {host!r}")
@@ -120,6 +123,7 @@ class Server:
         if self._model and not self._model.is_file():
             raise ConfigError(f"{self._model}: no such file; model must be a GGUF file")
         self._upstream = upstream
+        self._script = Script() if script is None else load_script(script)
         self._folder = None if folder is None else Path(folder)
         self._host = "127.0.0.1" if host == "localhost" else host
         self._requested_port = port
@@ -261,15 +265,26 @@ class Server:
         self._authenticate(http_request)
         fault = self._faults.take(http_request)
         if fault is None:
-            return await _get_response(handler, request)
+            return await self._get_response(handler, request)
         if (early := fault.response()) is not None:
             return early
         if fault.kind == "reset":
             await interrupt(fault, http_request)
-        response = await _get_response(handler, evolve(request, fault=fault))
+        response = await self._get_response(handler, evolve(request, fault=fault))
         if isinstance(response, web.Response):
             return await send_partly(response, fault, http_request)
         return response
+
+    async def _get_response(self, handler: RouteHandler, request: ApiRequest) -> web.StreamResponse:
+        """Answer by the script, or else by the handler."""
+        reply = await self._script.take(request)
+        if reply is not None:
+            with_envelope = not is_openai_path(request.http.path)
+            return await reply.send(request, with_envelope=with_envelope)
+        result = await handler(request)
+        if isinstance(result, web.StreamResponse):
+            return result
+        return json_response(200, errors.envelope(result))
 
     def _authenticate(self, request: web.Request) -> None:
         kind, _, token = request.headers.get("Authorization", "").strip().partition(" ")
@@ -280,13 +295,6 @@ class Server:
         valid = self._token is None or hmac.compare_digest(token.encode(), self._token.encode())
         if not token.strip() or not valid:
             raise errors.not_authenticated()
-
-
-async def _get_response(handler: RouteHandler, request: ApiRequest) -> web.StreamResponse:
-    result = await handler(request)
-    if isinstance(result, web.StreamResponse):
-        return result
-    return json_response(200, errors.envelope(result))
 
 
 def _check_origin(request: web.Request) -> None:
