@@ -307,7 +307,7 @@ class ModelRetired(StatusError):
     def hint(self) -> str:
         """What you can do about it."""
         day = f" on {self.retired}" if self.retired else ""
-        instead = self.successor or "another model (developers.cloudflare.com/workers-ai/models)"
+        instead = self.successor or "another model (`cfai models` lists them)"
         return f"{self.model or 'The model'} was retired{day}: use {instead}."
 
 
@@ -414,7 +414,7 @@ class Code(NamedTuple):
 
 _QUOTA = "The daily allocation is used up: wait until 00:00 UTC, or use a paid plan."
 _PRIVATE = "The model is private, and this account has no access to it."
-_NO_MODEL = "Check the name of the model: developers.cloudflare.com/workers-ai/models lists all."
+_NO_MODEL = "Check the name of the model: `cfai models` lists all."
 _BAD_IMAGE = "Send images as parts of a message: a data URI inside a text is read as an image, too."
 _RAISE_MAX_TOKENS = "Raise `max_tokens`: reasoning used all of it before the forced call."
 

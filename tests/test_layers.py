@@ -65,6 +65,7 @@ LIBRARIES: dict[str, set[str]] = {
     "onnxruntime": {"local"},
     "openpyxl": {"local"},
     "opentelemetry": {"telemetry"},
+    "prompt_toolkit": {"cli"},
     "pyarrow": {"cli", "distributed", "embedding"},
     "pypdf": {"local"},
     "pytest": {"testing"},

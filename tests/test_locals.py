@@ -151,7 +151,7 @@ def frames(error: BaseException) -> Iterator[tuple[str, object]]:
 
 def find_secrets(error: BaseException) -> list[str]:
     """Where a secret is: in the variables of the frames, and as rich shows them."""
-    found = [
+    places = [
         where for where, value in frames(error) if any(secret in repr(value) for secret in SECRETS)
     ]
     shown = Traceback.from_exception(
@@ -168,16 +168,16 @@ def find_secrets(error: BaseException) -> list[str]:
                 for name, node in (frame.locals or {}).items():
                     text = str(node)
                     if any(secret in text for secret in SECRETS):
-                        found.append(f"rich: {Path(frame.filename).name}:{frame.lineno} {name}")
+                        places.append(f"rich: {Path(frame.filename).name}:{frame.lineno} {name}")
     for origin in (error, error.__cause__, error.__context__):
         if isinstance(origin, CfaiError):
-            found += [
+            places += [
                 f"{name} of the error"
                 for name, value in vars(origin).items()
                 if any(secret in repr(value) for secret in SECRETS)
                 and name not in ("answer", "text", "messages")
             ]
-    return found
+    return places
 
 
 def new_client(fake: FakeWorkersAI, **options: Any) -> WorkersAI:
@@ -198,8 +198,8 @@ async def check(call: Awaitable[Any]) -> BaseException | None:
     (error,) = outcome
     if not isinstance(error, Exception):
         return None
-    found = find_secrets(error)
-    assert not found
+    places = find_secrets(error)
+    assert not places
     return error
 
 

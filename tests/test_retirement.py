@@ -162,8 +162,7 @@ async def test_5028_is_never_retried_and_names_the_day(
     assert (error.model, error.retired) == ("@cf/new/but-old", date(2026, 5, 30))
     assert error.successor is None
     assert str(error).endswith(
-        "\n@cf/new/but-old was retired on 2026-05-30: use another model "
-        "(developers.cloudflare.com/workers-ai/models)."
+        "\n@cf/new/but-old was retired on 2026-05-30: use another model (`cfai models` lists them)."
     )
 
 

@@ -20,7 +20,7 @@ app: typer.Typer = typer.Typer(
     name="cfai",
     help="Cloudflare Workers AI from the command line.",
     epilog="Set CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN, or use --local without an account.",
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

@@ -1,16 +1,18 @@
 """`cfai chat`: one question, or a conversation at a terminal."""
 
 import asyncio
+import os
 import sys
-from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from cfai.cli import clients, console, files
 from cfai.errors import CfaiError, InputError
-from cfai.tasks import TextGeneration, Token, rules
+from cfai.tasks import TextGeneration, Token, rules, system as system_message
 from cfai.tasks.task import describe_bounds
 
 if TYPE_CHECKING:
@@ -43,12 +45,14 @@ def _check_options(**options: Any) -> dict[str, Any]:
 
 def chat(  # noqa: PLR0913  # every option of the command
     prompt: Annotated[
-        str | None, typer.Argument(help="The message; if omitted, see above.")
+        str | None,
+        typer.Argument(help="The message: text, @FILE, or - for stdin; if omitted, see above."),
     ] = None,
     *,
     model: Annotated[str, typer.Option("--model", "-m", help="The model's name.")] = MODEL,
     system: Annotated[
-        str | None, typer.Option("--system", "-s", help="How the model should behave.")
+        str | None,
+        typer.Option("--system", "-s", help="How the model should behave: text or @FILE."),
     ] = None,
     max_tokens: Annotated[
         int | None, _bounded_option("max_tokens", "Maximum length of the answer, in tokens")
@@ -70,8 +74,8 @@ def chat(  # noqa: PLR0913  # every option of the command
 ) -> None:
     """Chat with a model and print the answer while it is generated.
 
-    Without PROMPT, standard input is the prompt. At a terminal, it starts a conversation: Ctrl-C
-    stops an answer, Ctrl-D or /exit ends the conversation.
+    PROMPT follows what is piped in; without PROMPT, that is the prompt. At a terminal, no PROMPT
+    starts a conversation: Ctrl-C stops an answer, /help lists the commands, Ctrl-D or /exit ends.
     """
     options = _check_options(
         max_tokens=max_tokens, temperature=temperature, seed=seed, thinking=thinking
@@ -81,7 +85,8 @@ def chat(  # noqa: PLR0913  # every option of the command
     if local:
         clients.require(*clients.TEXT, needed_for="text generation on this machine")
         clients.fetch_weights()
-    session = ChatSession(model, system=system, options=options, as_json=as_json)
+    instructions = None if system is None else files.read_text_argument(system)
+    session = ChatSession(model, system=instructions, options=options, as_json=as_json)
     if is_conversation:
         _converse(session, local=local)
     else:
@@ -92,7 +97,7 @@ def _read_prompt(prompt: str | None) -> str:
     if prompt is None or prompt == "-":
         message = files.read_stdin_text()
     else:
-        message = files.check_argument(prompt)
+        message = files.join_piped(files.read_text_argument(prompt))
     if not message.strip():
         raise InputError("the prompt must not be empty: give one, or pipe one in")
     return message
@@ -112,9 +117,10 @@ def _converse(session: "ChatSession", *, local: bool) -> None:
         ai = runner.run(stack.enter_async_context(client))
         try:
             console.print_notice(
-                f"{session.model}. Ctrl-D or /exit leaves, Ctrl-C stops an answer."
+                f"{session.model}. Ctrl-C stops an answer, /help lists commands, /exit leaves."
             )
-            while (line := _next_message()) is not None:
+            read_line = _line_reader()
+            while (line := _next_message(read_line, session)) is not None:
                 try:
                     runner.run(session.send(ai, line))
                 except KeyboardInterrupt:
@@ -125,28 +131,69 @@ def _converse(session: "ChatSession", *, local: bool) -> None:
             runner.run(stack.aclose())
 
 
-def _next_message() -> str | None:
-    """Read the next line that is not empty; `None` when the user leaves."""
+_HELP: Final = """\
+/system TEXT  set how the model should behave; without TEXT, remove it
+/clear        forget the conversation, but not the instructions
+/help         show this
+/exit         leave, like Ctrl-D
+Enter sends a message; Alt-Enter begins a new line, and so does pasted text."""
+
+
+def _next_message(read_line: Callable[[], str], session: "ChatSession") -> str | None:
+    """Read the next message, and carry out commands; `None` when the user leaves."""
     while True:
         try:
-            line = _read_line().strip()
+            line = read_line().strip()
         except EOFError:
             console.print_notice("")
             return None
         except KeyboardInterrupt:
             console.print_notice("\n(Ctrl-D or /exit leaves)")
             continue
-        if line in ("/exit", "/quit"):
-            return None
-        if line:
-            return line
+        name, _, rest = line.partition(" ")
+        match name:
+            case "/exit" | "/quit":
+                return None
+            case "/system":
+                session.set_system(rest.strip() or None)
+            case "/clear":
+                session.clear()
+            case "/help":
+                console.write_stderr(*_HELP.split("\n"))
+            case _ if name.startswith("/") and name[1:].isalpha():
+                console.write_stderr(f"there is no command {name}; /help lists them")
+            case _ if line:
+                return line
 
 
-def _read_line() -> str:
-    if console.stdout_is_terminal():
-        with suppress(ImportError):
-            import readline  # noqa: F401  # gives `input` a history and line editing
-        return input(_PROMPT)
+def _line_reader() -> Callable[[], str]:
+    """What reads a message: with line editing at a terminal, otherwise a line."""
+    if not console.stdout_is_terminal():
+        return _read_plain_line
+    try:
+        return _edited_line_reader()
+    except ImportError:
+        return partial(input, _PROMPT)
+
+
+def _edited_line_reader() -> Callable[[], str]:
+    # Pasted lines arrive between two marks ("bracketed paste"), and so are one message.
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+    keys = KeyBindings()
+
+    @keys.add("escape", "enter")
+    def _begin_line(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    # It would ask the terminal for the position of the cursor, and wait for the answer.
+    os.environ["PROMPT_TOOLKIT_NO_CPR"] = "1"
+    editor = PromptSession[str](key_bindings=keys)
+    return partial(editor.prompt, _PROMPT)
+
+
+def _read_plain_line() -> str:
     # `input` would write its prompt into the answers.
     if sys.stderr is not None:
         print(_PROMPT, end="", file=sys.stderr, flush=True)
@@ -167,8 +214,16 @@ class ChatSession:
         self.model = model
         self._options = options
         self._as_json = as_json
-        messages = Conversation()
-        self._messages = messages if system is None else messages.system(system)
+        self._system = system
+        self._messages = Conversation()
+
+    def set_system(self, system: str | None) -> None:
+        """Change how the model should behave from the next message on."""
+        self._system = system
+
+    def clear(self) -> None:
+        """Forget the messages."""
+        self._messages = type(self._messages)()
 
     async def send(self, ai: "WorkersAI", message: str) -> None:
         """Send a message and print the answer while it arrives.
@@ -179,7 +234,9 @@ class ChatSession:
             CfaiError: There is no answer, or only a part of it.
         """
         messages = self._messages.user(message)
-        stream = ai.stream(self.model, TextGeneration(messages, **self._options))
+        instructions = [] if self._system is None else [system_message(self._system)]
+        task = TextGeneration([*instructions, *messages], **self._options)
+        stream = ai.stream(self.model, task)
         try:
             async with stream as tokens:
                 async for token in tokens:

@@ -25,6 +25,40 @@ def read_stdin_text() -> str:
     return decode_text(read_stdin(), "standard input")
 
 
+def read_argument(argument: str) -> str | bytes:
+    """What an argument stands for: `-` for standard input, `@FILE` for a file, else itself.
+
+    Raises:
+        InputError: The file can't be read, or the argument is not UTF-8.
+    """
+    if argument == "-":
+        return read_stdin()
+    if not argument.startswith("@"):
+        return check_argument(argument)
+    try:
+        return read_file(Path(argument[1:]))
+    except InputError as exc:
+        exc.add_note("@ names a file; a text that begins with @ can be piped in")
+        raise
+
+
+def read_text_argument(argument: str) -> str:
+    """As `read_argument`, but text.
+
+    Raises:
+        InputError: It can't be read, or is not UTF-8.
+    """
+    data = read_argument(argument)
+    name = "standard input" if argument == "-" else argument[1:]
+    return data if isinstance(data, str) else decode_text(data, name)
+
+
+def join_piped(text: str) -> str:
+    """A text after what is piped into the command, if anything is."""
+    piped = "" if stdin_is_terminal() else read_stdin_text()
+    return f"{piped.rstrip()}\n\n{text}" if piped.strip() else text
+
+
 def read_file(path: Path) -> bytes:
     """Read a file.
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -74,7 +73,7 @@ def run(
     """Run any model; print JSON, one line per event, or the bytes of a file.
 
     INPUT that is not a JSON object is sent as the model's text, image or sound. Without INPUT,
-    standard input is the input.
+    standard input is the input; a text follows what is piped in.
     """
     target = Target(output)
     task = parse_input(model, _read_input(argument))
@@ -200,8 +199,8 @@ def _parse_json_object(data: str | bytes) -> dict[str, Any] | None:
 def _read_input(argument: str | None) -> str | bytes:
     if argument is None and files.stdin_is_terminal():
         raise InputError(_NO_INPUT)
-    if argument in (None, "-"):
+    if argument is None:
         return files.read_stdin()
-    if argument.startswith("@"):
-        return files.read_file(Path(argument[1:]))
-    return files.check_argument(argument)
+    data = files.read_argument(argument)
+    is_text = data is argument and not data.lstrip().startswith("{")
+    return files.join_piped(argument) if is_text else data

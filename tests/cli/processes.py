@@ -78,7 +78,11 @@ class Cfai:
 
     @asynccontextmanager
     async def running(
-        self, *arguments: str, stdout: int = asyncio.subprocess.PIPE, redirection: str = ""
+        self,
+        *arguments: str,
+        stdin: int = asyncio.subprocess.DEVNULL,
+        stdout: int = asyncio.subprocess.PIPE,
+        redirection: str = "",
     ) -> AsyncIterator[Running]:
         """Start it; with *redirection*, as a shell does that was told of it."""
         started = ("sh", "-c", f'exec "$@" {redirection}', "sh") if redirection else ()
@@ -86,7 +90,7 @@ class Cfai:
             *started,
             *COMMAND,
             *arguments,
-            stdin=asyncio.subprocess.PIPE,
+            stdin=stdin,
             stdout=stdout,
             stderr=asyncio.subprocess.PIPE,
             env=environment(**self.variables),
@@ -100,7 +104,7 @@ class Cfai:
             await process.communicate()
 
     async def run(self, *arguments: str, stdin: bytes = b"") -> Done:
-        async with self.running(*arguments) as running:
+        async with self.running(*arguments, stdin=asyncio.subprocess.PIPE) as running:
             return await running.done(stdin)
 
     def at_a_terminal(self, *arguments: str) -> "Terminal":

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,6 +71,42 @@ async def test_a_prompt_can_be_piped_in(
     done = await cfai.run(*arguments, stdin="Grüße\n".encode())
     assert done.text == "ja\n"
     assert fake.requests[0].json()["messages"] == [{"role": "user", "content": "Grüße\n"}]
+
+
+PIPED = {
+    "a prompt": (["Summarize"], "note\n\nSummarize"),
+    "a file": (["@question.txt"], "note\n\nWhy?\n"),
+    "a dash": (["-"], "note\n"),
+    "nothing": ([], "note\n"),
+}
+
+
+@pytest.mark.parametrize("name", PIPED)
+async def test_a_prompt_follows_what_is_piped_in(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, name: str
+) -> None:
+    """`cat note.txt | cfai chat "Summarize"`: both are the message."""
+    (tmp_path / "question.txt").write_text("Why?\n")
+    arguments, message = PIPED[name]
+    fake.streams("x")
+    given = [argument.replace("@", f"@{tmp_path}/") for argument in arguments]
+    done = await cfai.run("chat", *given, stdin=b"note\n")
+    assert (done.code, done.err) == (0, "")
+    assert messages(fake, 0) == [("user", message)]
+
+
+async def test_files_are_arguments(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """`@FILE` is the same for the prompt and for --system; a missing file is a usage error."""
+    file = tmp_path / "it.txt"
+    file.write_text("Be brief.")
+    fake.streams("x")
+    await cfai.run("chat", f"@{file}", "--system", f"@{file}")
+    assert messages(fake, 0) == [("system", "Be brief."), ("user", "Be brief.")]
+    for arguments in (["@missing.txt"], ["Hi", "-s", "@missing.txt"]):
+        done = await cfai.run("chat", *arguments)
+        assert done.code == 2
+        assert "can't read missing.txt: No such file" in done.err
+        assert "hint: @ names a file" in done.err
 
 
 async def test_json_prints_a_line_per_token_and_answer(cfai: Cfai, fake: FakeWorkersAI) -> None:
@@ -207,13 +244,13 @@ async def test_each_turn_includes_the_earlier_ones(cfai: Cfai, fake: FakeWorkers
     fake.streams("I am ", "well.")
     fake.streams("Paris.")
     async with cfai.at_a_terminal("chat", "--system", "Be brief.") as terminal:
-        await terminal.shows("> ")
+        await terminal.shows(">")
         terminal.types("How are you?\n")
         await terminal.shows("I am well.\r\n")
-        await terminal.shows("> ")
+        await terminal.shows(">")
         terminal.types("And where?\n")
         await terminal.shows("Paris.\r\n")
-        await terminal.shows("> ")
+        await terminal.shows(">")
         terminal.types("/exit\n")
         assert await terminal.ended() == 0
 
@@ -233,15 +270,15 @@ async def test_ctrl_c_stops_the_answer_and_not_the_conversation(
     fake.streams("Once upon", asyncio.Event())
     fake.streams("As you wish.")
     async with cfai.at_a_terminal("chat") as terminal:
-        await terminal.shows("> ")
+        await terminal.shows(">")
         terminal.types("Tell me a story.\n")
         await terminal.shows("Once upon")
         terminal.types("\x03")
         await terminal.shows("(stopped)")
-        await terminal.shows("> ")
+        await terminal.shows(">")
         terminal.types("A short one.\n")
         await terminal.shows("As you wish.")
-        await terminal.shows("> ")
+        await terminal.shows(">")
         terminal.types("\x04")
         assert await terminal.ended() == 0
 
@@ -258,16 +295,66 @@ async def test_ctrl_c_at_the_prompt_clears_the_line(cfai: Cfai, fake: FakeWorker
     """Ctrl-C at the prompt prints how to leave."""
     fake.streams("Yes.")
     async with cfai.at_a_terminal("chat") as terminal:
-        await terminal.shows("> ")
-        # Python hears of a signal right behind the prompt only with the next key.
-        terminal.types("\x03\n")
+        await terminal.shows(">")
+        terminal.types("half a line\x03")
         await terminal.shows("Ctrl-D or /exit leaves)")
-        await terminal.shows("> ")
+        await terminal.shows(">")
         terminal.types("Still there?\n")
         await terminal.shows("Yes.")
-        await terminal.shows("> ")
+        await terminal.shows(">")
         terminal.types("\x04")
         assert await terminal.ended() == 0
+
+
+@needs_terminals
+async def test_pasted_lines_are_one_message(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """A terminal marks what is pasted; Alt-Enter begins a new line, too."""
+    fake.streams("One.")
+    fake.streams("Two.")
+    async with cfai.at_a_terminal("chat") as terminal:
+        await terminal.shows("\x1b[?2004h")
+        await terminal.shows(">")
+        terminal.types("\x1b[200~first\nsecond\nthird\x1b[201~\n")
+        await terminal.shows("One.")
+        await terminal.shows(">")
+        terminal.types("a\x1b\rb\n")
+        await terminal.shows("Two.")
+        await terminal.shows(">")
+        terminal.types("\x04")
+        assert await terminal.ended() == 0
+    assert messages(fake, 0) == [("user", "first\nsecond\nthird")]
+    assert messages(fake, 1)[-1] == ("user", "a\nb")
+
+
+@needs_terminals
+async def test_commands_of_a_conversation(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """They change the conversation, send nothing, and an unknown one is explained."""
+    for answer in ("One.", "Two.", "Three."):
+        fake.streams(answer)
+    async with cfai.at_a_terminal("chat", "-s", "Be brief.") as terminal:
+        for line, shown in (
+            ("first", "One."),
+            ("/help", "/clear  "),
+            ("/sing", "there is no command /sing; /help lists them"),
+            ("/system Be kind.", ""),
+            ("second", "Two."),
+            ("/clear", ""),
+            ("/system", ""),
+            ("/etc/hosts?", "Three."),
+        ):
+            await terminal.shows(">")
+            terminal.types(f"{line}\n")
+            await terminal.shows(shown)
+        await terminal.shows(">")
+        terminal.types("/quit\n")
+        assert await terminal.ended() == 0
+    assert messages(fake, 1) == [
+        ("system", "Be kind."),
+        ("user", "first"),
+        ("assistant", "One."),
+        ("user", "second"),
+    ]
+    assert messages(fake, 2) == [("user", "/etc/hosts?")]
 
 
 @needs_terminals
@@ -276,13 +363,13 @@ async def test_a_failed_turn_is_not_remembered(cfai: Cfai, fake: FakeWorkersAI) 
     fake.fails(400, 5006, "Bad input")
     fake.streams("Better.")
     async with cfai.at_a_terminal("chat") as terminal:
-        await terminal.shows("> ")
+        await terminal.shows(">")
         terminal.types("one\n")
         await terminal.shows("error: 400 (code 5006): Bad input")
-        await terminal.shows("> ")
+        await terminal.shows(">")
         terminal.types("two\n")
         await terminal.shows("Better.")
-        await terminal.shows("> ")
+        await terminal.shows(">")
         terminal.types("\x04")
         assert await terminal.ended() == 0
     assert messages(fake, 1) == [("user", "two")]

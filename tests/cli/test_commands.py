@@ -136,3 +136,16 @@ async def test_verbose_logs_each_request(cfai: Cfai, fake: FakeWorkersAI, flag: 
     loud, quiet = await cfai.run(flag, "chat", "Hello?"), await cfai.run("chat", "Hello?")
     assert (loud.code, loud.text, quiet.code, quiet.err) == (0, "Hi\n", 0, "")
     assert re.search(r"cfai DEBUG POST /accounts/\*\*\*/ai/run/\S+: 200 in ", loud.err)
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["chat", "-h"], ["models", "list", "-h"]])
+async def test_help_has_a_short_option(stranger: Cfai, arguments: list[str]) -> None:
+    done = await stranger.run(*arguments)
+    assert (done.code, done.err) == (0, "")
+    assert done.text.startswith("Usage: cfai") or " cfai " in done.text
+
+
+async def test_a_shell_can_complete_commands(stranger: Cfai) -> None:
+    """`--install-completion` writes the script that `--show-completion` prints."""
+    done = await stranger.run("--help")
+    assert "--install-completion" in done.text

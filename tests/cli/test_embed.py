@@ -54,7 +54,9 @@ async def test_requests_overlap(cfai: Cfai, fake: FakeWorkersAI) -> None:
     for _ in range(2):
         fake.answers({"shape": [32, 1], "data": [[1.0]] * 32}, after=both)
     lines = "".join(f"{number}\n" for number in range(64))
-    async with cfai.running("embed", "-m", "@cf/qwen/qwen3-embedding-0.6b") as running:
+    async with cfai.running(
+        *("embed", "-m", "@cf/qwen/qwen3-embedding-0.6b"), stdin=asyncio.subprocess.PIPE
+    ) as running:
         ending = asyncio.create_task(running.done(lines.encode()))
         await fake.until(lambda: len(fake.requests) == 2, within=PATIENCE)
         both.set()
@@ -70,7 +72,7 @@ async def test_finished_lines_are_printed_before_a_failure(cfai: Cfai, fake: Fak
         lambda request: vectors(request) if len(request.json()["text"]) > 50 else refusal
     )
     lines = "".join(f"{number}\n" for number in range(150))
-    async with cfai.running("embed") as running:
+    async with cfai.running("embed", stdin=asyncio.subprocess.PIPE) as running:
         assert running.process.stdin is not None
         assert running.process.stdout is not None
         running.process.stdin.write(lines.encode())

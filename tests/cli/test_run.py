@@ -99,6 +99,13 @@ async def test_input_from_argument_file_and_stdin(
     assert fake.requests[0].json() == {"prompt": "hi"}
 
 
+async def test_a_text_follows_what_is_piped_in(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """As in `cfai chat`."""
+    fake.answers({"response": "x"})
+    await cfai.run("run", LLAMA, "Summarize", stdin=b"note\n")
+    assert fake.requests[0].json() == {"prompt": "note\n\nSummarize"}
+
+
 async def test_unknown_models_get_a_prompt(cfai: Cfai, fake: FakeWorkersAI) -> None:
     """Text is sent as the prompt; if that is refused, a hint says so."""
     fake.fails(400, 5006, "Error: required properties at '/' are 'text'")
@@ -194,7 +201,9 @@ async def test_input_files_must_be_readable(cfai: Cfai, tmp_path: Path) -> None:
     """The message names the file and the reason."""
     done = await cfai.run("run", LLAMA, f"@{tmp_path / 'no'}")
     assert done.code == 2
-    assert done.err == f"error: can't read {tmp_path / 'no'}: No such file or directory\n"
+    error, hint = done.err.splitlines()
+    assert error == f"error: can't read {tmp_path / 'no'}: No such file or directory"
+    assert hint == "hint: @ names a file; a text that begins with @ can be piped in"
 
 
 @needs_terminals
