@@ -375,26 +375,26 @@ def _read_items(
             others.append(row)
     items = []
     for task in tasks:
-        found = rows_of[task.reference]
-        if len(found) == 1 and task.reference not in contradicted:
-            items.append(_read_item(found[0], task.reference, task, meta))
+        task_rows = rows_of[task.reference]
+        if len(task_rows) == 1 and task.reference not in contradicted:
+            items.append(_read_item(task_rows[0], task.reference, task, meta))
             continue
-        others += found
+        others += task_rows
         problem = (
-            "contradictory results" if found or task.reference in contradicted else "no result"
+            "contradictory results" if task_rows or task.reference in contradicted else "no result"
         )
         error = DecodeError(f"the service gave {problem} for this task", meta=meta)
         items.append(QueuedItem(task.reference, error=error))
     return [*items, *(_read_item(row, _read_reference(row), None, meta) for row in others)]
 
 
-def _named_tasks(row: Any, tasks: Sequence[QueuedTask], known: Collection[str]) -> set[str]:
+def _named_tasks(row: Any, tasks: Sequence[QueuedTask], references: Collection[str]) -> set[str]:
     """The references of the tasks that a row names: by its reference and by its number.
 
     They are the same task, or the row contradicts itself. One with an unknown reference names none.
     """
     reference, number = _read_reference(row), row.get("id") if isinstance(row, Mapping) else None
-    if reference is not None and reference not in known:
+    if reference is not None and reference not in references:
         return set()
     names = set() if reference is None else {reference}
     if type(number) is int and 0 <= number < len(tasks):

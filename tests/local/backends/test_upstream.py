@@ -7,13 +7,18 @@ import pytest
 from cfai import ConfigError, TextGeneration, user
 from cfai.local import Upstream
 from cfai.local.backends.upstream import parse_names
+from cfai.profiles import TASKS, profile
 from cfai.testing import FakeWorkersAI
 from tests.local.conftest import LLAMA, Local, client as client_of, running
 from tests.local.handlers.test_generation import PERSON, text_of
 from tests.local.handlers.test_openai import HI, v1
 
 OTHER = "@cf/qwen/qwen2.5-coder-32b-instruct"
-RETIRED = "@cf/meta/llama-3-8b-instruct"
+RETIRED = next(
+    model
+    for model, task in TASKS.items()
+    if task == "Text Generation" and profile(model).retired and model.startswith("@cf/meta/")
+)
 
 
 def base(local: Local) -> str:
