@@ -12,8 +12,14 @@ from attrs import Attribute, define, field, setters
 from cfai._session.limits import Adaptive, Concurrency, Rate, requests_per_minute
 from cfai._validators import at_least, instance_of, one_of
 from cfai.distributed import _worker
-from cfai.distributed._columns import ColumnResult, read_column
 from cfai.embedding import EmbedFailure, JobOptions, Plan
+from cfai.embedding.columns import (
+    ColumnResult,
+    add_to_table,
+    build_strings,
+    build_vectors,
+    read_column,
+)
 from cfai.embedding.results import find_missing_texts
 from cfai.errors import InputError
 from cfai.profiles import profile
@@ -174,13 +180,13 @@ class Embedder:
             missing = find_missing_texts(texts.texts)
             failed = {row: str(error) for row, error in missing.items()}
             result = self._build_result(len(texts.texts), array("f"), failed)
-        vectors = texts.build_vectors(result)
+        vectors = build_vectors(texts.values, result)
         if texts.table is None:
             return vectors
         columns = {self.into: vectors}
         if self.errors is not None:
-            columns[self.errors] = texts.build_strings(result.errors)
-        return texts.add_to_table(columns)
+            columns[self.errors] = build_strings(texts.values, result.errors)
+        return add_to_table(texts.table, columns)
 
     async def _embed(self, worker: _worker.Worker, rows: Sequence[str | None]) -> ColumnResult:
         """Embed the rows."""

@@ -32,6 +32,10 @@ _DEFAULT_BATCH_SIZE: Final = 100
 class BatchOptions(TypedDict, total=False):
     """The options of `WorkersAI.embed_many` except `on_error`; all are optional."""
 
+    column: str | int | None
+    """The column of texts, if they are in a table or in rows."""
+    id_column: str | int | None
+    """The column of ids; by default, ids are the places of the texts."""
     batch_size: int | None
     """Texts per request; by default as many as the model takes (100 for bge models, 32 for
     others)."""
@@ -142,6 +146,8 @@ class Plan:
     """
 
     model: str = field(validator=_check_model)
+    column: str | int | None = field(default=None, kw_only=True)
+    id_column: str | int | None = field(default=None, kw_only=True)
     batch_size: int | None = field(default=None, kw_only=True, validator=_is_count)
     max_batch_chars: int | None = field(default=None, kw_only=True, validator=_is_count)
     concurrency: Concurrency = field(default=Adaptive(), kw_only=True, validator=_check_concurrency)

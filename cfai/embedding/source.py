@@ -9,7 +9,6 @@ from collections.abc import (
     Iterable,
     Mapping,
     Sequence,
-    Sized,
 )
 from contextlib import aclosing
 from math import inf
@@ -42,26 +41,6 @@ class TextBatch:
     """`None` for a missing text."""
 
 
-def check_source(texts: object) -> None:
-    """Check that *texts* can be read as many texts.
-
-    Raises:
-        InputError: It is one text, a mapping, or not iterable.
-    """
-    if isinstance(texts, Mapping):
-        raise InputError(
-            "texts must be an iterable of texts, got a mapping: pass its items() or values()"
-        )
-    is_text = isinstance(texts, str | bytes | bytearray | memoryview)
-    if is_text or not isinstance(texts, Iterable | AsyncIterable):
-        raise InputError(f"texts must be an iterable of texts, got {type(texts).__name__}")
-
-
-def count_texts(texts: Texts) -> int | None:
-    """Return the number of texts if the source has a length."""
-    return len(texts) if isinstance(texts, Sized) else None
-
-
 def is_missing(value: object) -> bool:
     """Whether *value* stands for a missing text: `None`, NaN, and those of pandas and Arrow."""
     if value is None or getattr(value, "is_valid", True) is False:
@@ -82,6 +61,9 @@ def _read_entry(entry: object, place: int) -> tuple[Any, str | None]:
     if is_missing(entry):
         return place, None
     kind = type(entry).__name__
+    if isinstance(entry, Mapping) or hasattr(entry, "keys"):
+        names = ", ".join(map(repr, entry.keys()))
+        raise InputError(f"row {place} is a {kind}: choose its text with column= ({names:.500})")
     raise InputError(f"each text must be a str or a tuple (id, str); number {place} is a {kind}")
 
 

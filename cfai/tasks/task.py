@@ -133,6 +133,8 @@ def _validate_text_or_texts(rule: Rule, value: object) -> str | tuple[str, ...]:
 
 
 def _validate_texts(rule: Rule, value: object) -> tuple[str, ...]:
+    if hasattr(value, "columns"):  # Iterating over a data frame gives the names of its columns.
+        rule.fail("be a list of strings, such as one column of this table", value)
     items = _validate_items(rule, value, "strings")
     for item in items:
         _validate_text(rule, item)

@@ -1,0 +1,385 @@
+"""Columns of texts in the objects of pandas, Polars, Arrow and NumPy, and result columns like them.
+
+None of these libraries is imported to recognize its objects.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Sized,
+)
+from typing import Any, Final
+
+from attrs import frozen
+
+from cfai.embedding.export import build_vector_column, check_arrow, check_numpy
+from cfai.embedding.results import EmbeddedBatch
+from cfai.embedding.source import is_missing
+from cfai.errors import InputError
+
+_SLICE: Final = 1000
+"""Values that are read from a column at once."""
+
+
+@frozen(eq=False)
+class ColumnResult:
+    """The vectors and errors of a column, with a row for each text."""
+
+    buffer: array[float]
+    """The numbers of all vectors, one vector after the other."""
+    dimension: int
+    present: Sequence[bool]
+    """For each row, whether it has a vector."""
+    errors: Sequence[str | None]
+    """For each row, why its text has no vector."""
+
+    @property
+    def rows(self) -> Iterator[array[float] | None]:
+        """A vector for each row, or `None`."""
+        position = 0
+        for is_present in self.present:
+            yield self.buffer[position : position + self.dimension] if is_present else None
+            position += self.dimension if is_present else 0
+
+
+# Columns and tables
+
+
+def is_instance(value: object, library: str, *names: str) -> bool:
+    """Whether *value* is an instance of one of the library's classes, without importing it."""
+    module = sys.modules.get(library)
+    classes = [getattr(module, name, None) for name in names]
+    return isinstance(value, tuple(kind for kind in classes if isinstance(kind, type)))
+
+
+def column_names(data: object) -> list[Any] | None:
+    """The names of the columns of a table; `None` if *data* is no table.
+
+    Tables are mappings, and what has `columns` (pandas, Polars, DuckDB, Dask), a `schema` with
+    names (Arrow), or `column_names` (datasets).
+    """
+    if isinstance(data, Mapping):
+        return list(data)
+    if isinstance(data, str | bytes | type):
+        return None
+    schema = getattr(data, "schema", None)
+    for names in (
+        getattr(schema, "names", None),
+        getattr(data, "column_names", None),
+        None if is_instance(data, "polars", "LazyFrame") else getattr(data, "columns", None),
+    ):
+        if names is not None and isinstance(names, Iterable) and not callable(names):
+            return list(names)
+    return None
+
+
+def choose_column(table: Any, names: Sequence[Any], name: Any, option: str = "column") -> Any:
+    """The column *name* of a table.
+
+    Raises:
+        InputError: There is no such column, or several.
+    """
+    listed = ", ".join(map(repr, names)) or "none"
+    if name is None:
+        raise InputError(f"{option} must name the column of texts, one of: {listed:.500}")
+    if name not in names:
+        raise InputError(
+            f"{option} must be one of the table's columns ({listed:.500}), got {name!r}"
+        )
+    if list(names).count(name) > 1:
+        raise InputError(f"{option} must name one column, but several are called {name!r}")
+    return table[name]
+
+
+def iterate_values(column: Any) -> Iterator[Any]:
+    """Yield the values of a column as objects of Python, some at a time."""
+    convert = next((n for n in ("to_pylist", "tolist", "to_list") if hasattr(column, n)), None)
+    if convert is None:
+        yield from column
+        return
+    if getattr(column, "ndim", 1) != 1:
+        raise InputError(f"a column must have one dimension, got {column.ndim}")
+    # A Series of pandas is sliced by its labels unless `iloc` does it.
+    positions = getattr(column, "iloc", column)
+    for start in range(0, len(column), _SLICE):
+        yield from getattr(positions[start : start + _SLICE], convert)()
+
+
+def has_values(data: object) -> bool:
+    """Whether *data* is a column of a library, whose values `iterate_values` reads."""
+    return is_instance(data, "numpy", "ndarray") or (
+        hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__")
+    )
+
+
+# The source of a job
+
+
+@frozen(eq=False)
+class Source:
+    """Where a job reads its texts from, and the column that its result is to be like."""
+
+    entries: Iterable[Any] | AsyncIterable[Any]
+    """Texts, or pairs of an id and a text."""
+    count: int | None
+    """How many there are, if known."""
+    column: Any = None
+    """The column of a library that the texts are from; `None` if they are from elsewhere."""
+
+
+def open_source(texts: Any, column: Any = None, id_column: Any = None) -> Source:
+    """Find the texts in any object that may have them.
+
+    Args:
+        texts: Texts, pairs of an id and a text, a column, a table, or rows.
+        column: The name of the column of texts, for a table or rows.
+        id_column: The name of the column of ids.
+
+    Raises:
+        InputError: It is one text, not iterable, or a table without the column.
+    """
+    if id_column is not None and column is None:
+        raise InputError("id_column needs column, the name of the column of texts")
+    if is_instance(texts, "polars", "LazyFrame"):
+        raise InputError(
+            "texts must be an iterable of texts, got a LazyFrame: call collect() first"
+        )
+    names = column_names(texts)
+    if names is not None:
+        if column is None and isinstance(texts, Mapping):
+            raise InputError(
+                "texts must be an iterable of texts, got a mapping: pass its items() or values(),"
+                f" or column=, one of: {', '.join(map(repr, names)):.500}"
+            )
+        values = choose_column(texts, names, column)
+        entries: Iterable[Any] = iterate_values(values)
+        if id_column is not None:
+            ids = choose_column(texts, names, id_column, "id_column")
+            entries = zip(iterate_values(ids), entries, strict=True)
+        count = len(values) if hasattr(values, "__len__") else None
+        return Source(entries, count, values)
+    is_text = isinstance(texts, str | bytes | bytearray | memoryview)
+    if is_text or not isinstance(texts, Iterable | AsyncIterable):
+        raise InputError(f"texts must be an iterable of texts, got {type(texts).__name__}")
+    count = len(texts) if isinstance(texts, Sized) else None
+    if column is not None:
+        if isinstance(texts, AsyncIterable):
+            return Source(_read_async_rows(texts, column, id_column), count)
+        return Source(_read_rows(texts, column, id_column), count)
+    if has_values(texts):
+        return Source(iterate_values(texts), count, texts)
+    return Source(texts, count)
+
+
+def _read_rows(rows: Iterable[Any], column: Any, id_column: Any) -> Iterator[Any]:
+    try:
+        for place, row in enumerate(rows):
+            yield _read_row(row, place, column, id_column)
+    finally:
+        if isinstance(rows, Generator):
+            rows.close()
+
+
+async def _read_async_rows(
+    rows: AsyncIterable[Any], column: Any, id_column: Any
+) -> AsyncIterator[Any]:
+    place = 0
+    iterator = aiter(rows)
+    try:
+        async for row in iterator:
+            yield _read_row(row, place, column, id_column)
+            place += 1
+    finally:
+        close = getattr(iterator, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _read_row(row: Any, place: int, column: Any, id_column: Any) -> Any:
+    """The text of a row, and its id if there is a column of ids."""
+    name = column
+    try:
+        text = row[name]
+        if id_column is None:
+            return (place, text)
+        name = id_column
+        return (row[name], text)
+    except (IndexError, KeyError, TypeError) as exc:
+        keys = getattr(row, "keys", None)
+        found = f" (found: {', '.join(map(repr, keys()))})" if callable(keys) else ""
+        raise InputError(f"row {place} has no {name!r}{found:.500}") from exc
+
+
+# Results
+
+
+def build_vectors(like: Any, result: ColumnResult) -> Any:
+    """Build a column of vectors of the kind of the column *like*; otherwise a list."""
+    if is_instance(like, "pandas", "Series"):
+        rows = zip(_build_matrix(result), result.present, strict=True)
+        return _build_series(like, [row if is_present else None for row, is_present in rows])
+    if is_instance(like, "polars", "Series"):
+        return _build_polars_vectors(like, result)
+    if is_instance(like, "numpy", "ndarray"):
+        return _build_matrix(result)
+    if is_instance(like, "pyarrow", "Array", "ChunkedArray"):
+        return _chunk(like, build_vector_column(result.buffer, result.dimension, result.present))
+    return list(result.rows)
+
+
+def build_strings(like: Any, strings: Sequence[str | None]) -> Any:
+    """Build a column of strings of the kind of the column *like*; otherwise a list."""
+    if is_instance(like, "pandas", "Series"):
+        return _build_series(like, strings)
+    if is_instance(like, "polars", "Series"):
+        polars = sys.modules["polars"]
+        return polars.Series(like.name, strings, dtype=polars.String)
+    if is_instance(like, "numpy", "ndarray"):
+        import numpy as np
+
+        return np.array(strings, dtype=object)
+    if is_instance(like, "pyarrow", "Array", "ChunkedArray"):
+        import pyarrow as pa
+
+        return _chunk(like, pa.array(strings, pa.string()))
+    return list(strings)
+
+
+def add_to_table(table: Any, columns: Mapping[str, Any]) -> Any:
+    """Return a table with more columns."""
+    if isinstance(table, Mapping):
+        return {**table, **columns}
+    if is_instance(table, "pandas", "DataFrame"):
+        return table.assign(**columns)
+    if is_instance(table, "polars", "DataFrame"):
+        return table.with_columns(**columns)
+    for name, column in columns.items():
+        names = table.schema.names
+        if name in names:
+            table = table.set_column(names.index(name), name, column)
+        else:
+            table = table.append_column(name, column)
+    return table
+
+
+def _chunk(like: Any, column: Any) -> Any:
+    """Return an Arrow array in chunks if *like* has chunks."""
+    import pyarrow as pa
+
+    is_chunked = is_instance(like, "pyarrow", "ChunkedArray")
+    return pa.chunked_array([column]) if is_chunked else column
+
+
+def _build_matrix(result: ColumnResult) -> Any:
+    """Build a NumPy array with a row for each text; rows without a vector are NaN."""
+    import numpy as np
+
+    count = sum(result.present)
+    numbers = np.asarray(result.buffer, dtype=np.float32).reshape(count, result.dimension)
+    if count == len(result.present):
+        return numbers
+    matrix = np.full((len(result.present), result.dimension), np.nan, dtype=np.float32)
+    matrix[np.array(result.present, dtype=bool)] = numbers
+    return matrix
+
+
+def _build_series(like: Any, values: Sequence[Any]) -> Any:
+    # The class of the column, since pandas need not be installed.
+    return type(like)(values, index=like.index, name=like.name, dtype=object)
+
+
+def _build_polars_vectors(like: Any, result: ColumnResult) -> Any:
+    polars = sys.modules["polars"]
+    kind = polars.Array(polars.Float32, result.dimension)
+    matrix = _build_matrix(result)
+    if not len(matrix):
+        return polars.Series(like.name, [], dtype=kind)
+    vectors = polars.Series(like.name, matrix, dtype=kind)
+    if all(result.present):
+        return vectors
+    present = polars.Series(result.present, dtype=polars.Boolean)
+    return polars.select(polars.when(present).then(vectors)).to_series().rename(like.name)
+
+
+def join_batches(batches: list[EmbeddedBatch], rows: int, dimension: int) -> ColumnResult:
+    """Join the batches of a job of so many *rows*; *dimension* is used if there is no batch.
+
+    It empties *batches* on the way, so that no vector is in memory twice.
+    """
+    batches.sort(key=lambda batch: batch.start, reverse=True)
+    buffer, present = array("f"), [False] * rows
+    while batches:
+        batch = batches.pop()
+        buffer += batch.vectors.buffer
+        dimension = batch.vectors.shape[1]
+        present[batch.start : batch.start + len(batch)] = [True] * len(batch)
+    return ColumnResult(buffer, dimension, present, ())
+
+
+def check_libraries(like: Any, needed_for: str) -> None:
+    """Check that the libraries are installed that a column like *like* needs.
+
+    Raises:
+        MissingExtra: One is not.
+    """
+    if is_instance(like, "pyarrow", "Array", "ChunkedArray"):
+        check_arrow(needed_for)
+    elif like is not None:
+        check_numpy(needed_for)
+
+
+# What engines pass
+
+
+@frozen(eq=False)
+class TextColumn:
+    """The texts of a column, and the table that it is in."""
+
+    texts: Sequence[str | None]
+    values: Any
+    """The column as it was passed: the result has the same kind."""
+    table: Any = None
+    """The table as it was passed; `None` if a column was."""
+
+
+def read_column(data: Any, name: str | None) -> TextColumn:
+    """Read a column, or the column *name* of a table.
+
+    Raises:
+        InputError: It is neither, there is no such column, or its values are not texts.
+    """
+    is_known = isinstance(data, Mapping) or any(
+        is_instance(data, library, "DataFrame", "Series") for library in ("pandas", "polars")
+    )
+    if not is_known and hasattr(data, "to_arrow"):
+        data = data.to_arrow()  # An engine on top of Arrow, such as Daft.
+    names = column_names(data)
+    if names is not None:
+        values = choose_column(data, names, name)
+        return TextColumn(_read_texts(values), values, data)
+    return TextColumn(_read_texts(data), data)
+
+
+def _read_texts(values: Any) -> list[str | None]:
+    """Return the texts of a column; missing ones are `None`."""
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise InputError(f"a column must be an iterable of texts, got {type(values).__name__}")
+    texts: list[str | None] = []
+    for value in iterate_values(values):
+        if isinstance(value, str):
+            texts.append(value)
+        elif is_missing(value):
+            texts.append(None)
+        else:
+            kind = type(value).__name__
+            raise InputError(f"each text must be a str; number {len(texts)} has the type {kind}")
+    return texts

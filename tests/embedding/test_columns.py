@@ -1,0 +1,266 @@
+"""Columns and tables of other libraries: what goes in, and what comes back."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from cfai import EmbedFailure, InputError, WorkersAI
+from cfai.testing import FakeWorkersAI, Service, vector_of
+from tests.embedding.samples import M3, batches_of, check_vectors, collect, failures_of, texts
+
+GIVEN: list[str | None] = [*texts(1203), None, "last"]
+"""More than are read from a column at once, with a hole."""
+
+COLUMNS: dict[str, Callable[[list[Any]], Any]] = {
+    "list": list,
+    "tuple": tuple,
+    "iterator": iter,
+    "numpy": lambda given: np.array(given, dtype=object),
+    "pandas": lambda given: pd.Series(given, index=range(7, 7 + len(given)), name="text"),
+    "pandas strings": lambda given: pd.Series(given, dtype="string"),
+    "pandas categories": lambda given: pd.Series(given, dtype="category"),
+    "pandas of Arrow": lambda given: pd.Series(given, dtype=pd.ArrowDtype(pa.string())),
+    "polars": lambda given: pl.Series("text", given),
+    "polars categories": lambda given: pl.Series("text", given, dtype=pl.Categorical),
+    "arrow": pa.array,
+    "dictionary": lambda given: pa.array(given).dictionary_encode(),
+    "chunked": lambda given: pa.chunked_array([given[:50], given[50:]]),
+}
+
+
+def rows_of(column: Any) -> list[list[float] | None]:
+    """The vectors of a column of any kind; `None` for null or NaN."""
+    values = column.to_pylist() if hasattr(column, "to_pylist") else list(column)
+    rows = [None if value is None else list(value) for value in values]
+    return [None if row is None or row[0] != row[0] else row for row in rows]
+
+
+def expected_rows(given: list[Any]) -> list[list[float] | None]:
+    return [None if text is None else vector_of(text).tolist() for text in given]
+
+
+@pytest.mark.parametrize("on_error", ["yield", "skip"])
+@pytest.mark.parametrize("kind", COLUMNS)
+async def test_a_column_comes_back_as_it_went_in(
+    fake: FakeWorkersAI, ai: WorkersAI, kind: str, on_error: Any
+) -> None:
+    """With a row for each text, in order; a missing text has no vector."""
+    fake.simulates(Service())
+    column = COLUMNS[kind](GIVEN)
+    job = ai.embed_many(M3, column, on_error=on_error, rate=None, ordered=False)
+    result = await job.column()
+    assert rows_of(result) == expected_rows(GIVEN)
+    assert (job.stats.texts, job.stats.failed) == (1204, 1)
+    if isinstance(column, pd.Series):
+        assert isinstance(result, pd.Series)
+        assert list(result.index) == list(column.index)
+        assert result.name == column.name
+        assert result.iloc[0].dtype == np.float32
+    elif isinstance(column, pl.Series):
+        assert isinstance(result, pl.Series)
+        assert (result.name, result.dtype) == ("text", pl.Array(pl.Float32, 4))
+        assert result.null_count() == 1
+    elif isinstance(column, np.ndarray):
+        assert (result.shape, result.dtype) == ((1205, 4), np.float32)
+    elif isinstance(column, pa.Array | pa.ChunkedArray):
+        assert isinstance(result, pa.ChunkedArray) == isinstance(column, pa.ChunkedArray)
+        assert result.type == pa.list_(pa.float32(), 4)
+    else:
+        assert isinstance(result, list)
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+async def test_a_column_without_texts_comes_back_empty(
+    fake: FakeWorkersAI, ai: WorkersAI, kind: str
+) -> None:
+    fake.simulates(Service())
+    column = COLUMNS[kind]([]) if kind not in ("arrow", "dictionary") else pa.array([], pa.string())
+    if kind == "chunked":
+        column = pa.chunked_array([], pa.string())
+    result = await ai.embed_many(M3, column).column()
+    assert len(result) == 0
+    assert not fake.requests
+
+
+NAMED: dict[str, list[Any]] = {
+    "id": [f"id {n}" for n in range(1205)],
+    "text": GIVEN,
+    "other": list(range(1205)),
+}
+
+
+class Dataset:
+    """A table in the manner of the library `datasets`: it has the names of its columns."""
+
+    column_names = list(NAMED)
+
+    def __getitem__(self, name: str) -> Any:
+        return NAMED[name]
+
+    def __iter__(self) -> Iterator[Any]:
+        raise AssertionError("not read by rows")
+
+
+TABLES: dict[str, Callable[[], Any]] = {
+    "dict": lambda: NAMED,
+    "pandas": lambda: pd.DataFrame(NAMED),
+    "polars": lambda: pl.DataFrame(NAMED),
+    "arrow": lambda: pa.table(NAMED),
+    "record batch": lambda: pa.RecordBatch.from_pydict(NAMED),
+    "dataset": Dataset,
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+async def test_a_table_needs_the_name_of_its_column(
+    fake: FakeWorkersAI, ai: WorkersAI, kind: str
+) -> None:
+    """The error lists its columns. Nothing is sent."""
+    with pytest.raises(InputError, match="'id', 'text', 'other'"):
+        ai.embed_many(M3, TABLES[kind]())
+    with pytest.raises(InputError, match=r"'id', 'text', 'other'.* got 'txt'"):
+        ai.embed_many(M3, TABLES[kind](), column="txt")
+    with pytest.raises(InputError, match="id_column must be one of the table's columns"):
+        ai.embed_many(M3, TABLES[kind](), column="text", id_column="key")
+    assert not fake.requests
+
+
+@pytest.mark.parametrize("kind", TABLES)
+async def test_a_column_of_a_table_is_embedded(
+    fake: FakeWorkersAI, ai: WorkersAI, kind: str
+) -> None:
+    """With the ids of another column."""
+    fake.simulates(Service())
+    job = ai.embed_many(
+        M3, TABLES[kind](), column="text", id_column="id", on_error="yield", rate=None
+    )
+    items = await collect(job)
+    check_vectors(batches_of(items), [text or "" for text in GIVEN])
+    ids = [key for item in batches_of(items) for key in item.ids]
+    assert ids == [f"id {n}" for n in range(1205) if n != 1203]
+    (failure,) = failures_of(items)
+    assert (failure.start, failure.id, failure.text) == (1203, "id 1203", None)
+    result = await ai.embed_many(M3, TABLES[kind](), column="text", on_error="skip").column()
+    assert rows_of(result) == expected_rows(GIVEN)
+    column = TABLES[kind]()["text"]
+    assert type(result) is type(column) or isinstance(column, pa.Array)
+
+
+def database() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE documents (id TEXT, text TEXT)")
+    rows = zip(NAMED["id"], GIVEN, strict=True)
+    connection.executemany("INSERT INTO documents VALUES (?, ?)", rows)
+    return connection
+
+
+def named_rows() -> Iterator[Any]:
+    connection = database()
+    connection.row_factory = sqlite3.Row
+    yield from connection.execute("SELECT * FROM documents")
+    connection.close()
+
+
+def tuple_rows() -> Iterator[Any]:
+    connection = database()
+    yield from connection.execute("SELECT text, id FROM documents")
+    connection.close()
+
+
+async def async_rows() -> AsyncIterator[Any]:
+    for number, text in enumerate(GIVEN):
+        yield {"id": f"id {number}", "text": text}
+
+
+@pytest.mark.parametrize(
+    ("rows", "options"),
+    [
+        (named_rows, {"column": "text", "id_column": "id"}),
+        (tuple_rows, {"column": 0, "id_column": 1}),
+        (async_rows, {"column": "text", "id_column": "id"}),
+        (lambda: zip(NAMED["id"], GIVEN, strict=True), {}),
+    ],
+)
+async def test_rows_are_embedded(
+    fake: FakeWorkersAI, ai: WorkersAI, rows: Any, options: dict[str, Any]
+) -> None:
+    """Of a database, of any iterable, and pairs."""
+    fake.simulates(Service())
+    items = await collect(ai.embed_many(M3, rows(), on_error="yield", rate=None, **options))
+    check_vectors(batches_of(items), [text or "" for text in GIVEN])
+    ids = [key for item in batches_of(items) for key in item.ids]
+    assert ids == [f"id {n}" for n in range(1205) if n != 1203]
+
+
+async def test_rows_without_the_column_are_refused(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    """The error names the row, and what it has."""
+    fake.simulates(Service())
+    rows = [{"text": "a"}, {"txt": "b"}]
+    with pytest.raises(InputError, match=r"row 1 has no 'text' \(found: 'txt'\)"):
+        await collect(ai.embed_many(M3, rows, column="text"))
+    with pytest.raises(InputError, match="row 0 has no 'text'"):
+        await collect(ai.embed_many(M3, ["a"], column="text"))
+    with pytest.raises(InputError, match=r"row 0 is a dict: choose its text with column= \('text'"):
+        await collect(ai.embed_many(M3, rows))
+    with pytest.raises(InputError, match="id_column needs column"):
+        ai.embed_many(M3, rows, id_column="text")
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((2, 2)), pl.LazyFrame({"text": ["a"]}), "text", b"text", 7, None]
+)
+async def test_other_objects_are_refused(ai: WorkersAI, wrong: Any) -> None:
+    with pytest.raises(InputError):
+        await collect(ai.embed_many(M3, wrong))
+
+
+async def test_a_table_is_no_list_of_texts_for_one_request(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
+    """It would give the names of its columns."""
+    tables: list[Any] = [pd.DataFrame(NAMED), pl.DataFrame(NAMED), pa.table(NAMED)]
+    for table in tables:
+        with pytest.raises(InputError, match="one column of this table"):
+            await ai.embed(M3, table)
+    assert not fake.requests
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), np.float32("nan"), pd.NA, pd.NaT])
+@pytest.mark.parametrize("paired", [False, True])
+async def test_missing_texts_obey_on_error(
+    fake: FakeWorkersAI, ai: WorkersAI, value: Any, paired: bool
+) -> None:
+    """Nothing is sent for them; the error names the row."""
+    service = fake.simulates(Service())
+    given: list[Any] = ["a", value, "b", value]
+    if paired:
+        given = [(f"id {n}", text) for n, text in enumerate(given)]
+    failures = failures_of(await collect(ai.embed_many(M3, given, on_error="yield", rate=None)))
+    assert [(one.start, one.text) for one in failures] == [(1, None), (3, None)]
+    assert all(isinstance(one, EmbedFailure) for one in failures)
+    assert [one.id for one in failures] == (["id 1", "id 3"] if paired else [1, 3])
+    assert str(failures[0].error) == "the text is missing"
+    assert service.counters.requests == 1
+    skipped = await collect(ai.embed_many(M3, given, on_error="skip", rate=None))
+    assert [item.start for item in skipped] == [0, 2]
+    with pytest.raises(InputError, match="the text is missing") as caught:
+        await collect(ai.embed_many(M3, given, rate=None))
+    assert caught.value.__notes__[0].startswith("it is text number 1 (from 0)")
+
+
+async def test_missing_texts_do_not_fill_requests(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    """Nor does memory grow with a source of nothing else."""
+    service = fake.simulates(Service())
+    given = [text for one in texts(200) for text in (one, None)]
+    job = ai.embed_many(M3, given, on_error="skip", rate=None)
+    assert sum(map(len, await collect(job))) == 200
+    assert service.counters.requests == 2
+    items = await collect(ai.embed_many(M3, [None] * 3000, on_error="yield", rate=None))
+    assert len(items) == 3000
+    assert service.counters.requests == 2
