@@ -107,7 +107,7 @@ def read_usage(value: Any) -> Usage | None:
     """Token counts in either vocabulary (`prompt_tokens`, or `input_tokens` of Responses)."""
     if not isinstance(value, dict):
         return None
-    counts: dict[str, Any] = value
+    counts: Any = value
     if len(counts) == 3:
         # Most have these three whole numbers. A stream may have them in each event.
         prompt, total = counts.get("prompt_tokens"), counts.get("total_tokens")
