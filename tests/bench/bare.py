@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import aiohttp
 import orjson
@@ -73,6 +74,25 @@ class Bare(_Session):
                     if event != _DONE:
                         chunk = orjson.loads(event[_TO_JSON:])
                         characters += len(chunk["choices"][0]["delta"]["content"])
+        return characters
+
+    async def stream_reasoning(self) -> int:
+        return await self._stream_deltas(lambda delta: delta["reasoning_content"])
+
+    async def stream_calls(self) -> int:
+        return await self._stream_deltas(lambda d: d["tool_calls"][0]["function"]["arguments"])
+
+    async def _stream_deltas(self, piece: Callable[[dict[str, Any]], str]) -> int:
+        characters = 0
+        rest = b""
+        body = orjson.dumps({"prompt": QUESTION, "stream": True})
+        async with self._session.post(self._url, data=body) as response:
+            async for data in response.content.iter_any():
+                *events, rest = (rest + data).split(b"\n\n")
+                for event in events:
+                    if event != _DONE:
+                        chunk = orjson.loads(event[_TO_JSON:])
+                        characters += len(piece(chunk["choices"][0]["delta"]))
         return characters
 
     async def embed(self) -> int:

@@ -30,6 +30,20 @@ class Ours(Contender):
 
     stream_chat = stream
 
+    async def stream_reasoning(self) -> int:
+        characters = 0
+        async with self._ai.stream(MODEL, Prompt(QUESTION)) as tokens:
+            async for token in tokens:
+                characters += len(token.reasoning)
+        return characters
+
+    async def stream_calls(self) -> int:
+        characters = 0
+        async with self._ai.stream(MODEL, Prompt(QUESTION)) as tokens:
+            async for token in tokens:
+                characters += sum(len(delta.arguments) for delta in token.tool_calls)
+        return characters
+
     async def embed(self) -> int:
         texts, dimension = (await self._ai.embed(EMBEDDER, SENTENCES)).shape
         return texts * dimension

@@ -100,6 +100,24 @@ def _chat_event(word: str, *, last: bool = False) -> dict[str, object]:
     return {**event, "usage": _USAGE} if last else event
 
 
+def _usage_event(word: str, *, last: bool = False) -> dict[str, object]:
+    return {"response": word, "p": "abdefgh", "usage": _USAGE}
+
+
+def _delta_event(delta: dict[str, object], *, last: bool) -> dict[str, object]:
+    choice = {"index": 0, "delta": delta, "finish_reason": "stop" if last else None}
+    return {**_CHAT_FIELDS, "object": "chat.completion.chunk", "choices": [choice]}
+
+
+def _reasoning_event(word: str, *, last: bool = False) -> dict[str, object]:
+    return _delta_event({"reasoning_content": word}, last=last)
+
+
+def _call_event(word: str, *, last: bool = False) -> dict[str, object]:
+    call = {"index": 0, "function": {"arguments": word}}
+    return _delta_event({"tool_calls": [call]}, last=last)
+
+
 def _events(event: Callable[..., dict[str, object]], count: int) -> list[bytes]:
     words = [event(word) for word in islice(cycle(_WORDS), count)]
     lines = [json.dumps(each, separators=(",", ":")) for each in (*words, event("", last=True))]
@@ -159,6 +177,9 @@ SCENARIOS = {
     "run-20ms": Scenario(cache(_native_run), cache(_chat_run), latency=0.02),
     "burst": _streamed(_burst, BURST_EVENTS),
     "burst-chat": _streamed(_burst, BURST_EVENTS, _chat_event),
+    "burst-usage": _streamed(_burst, BURST_EVENTS, _usage_event),
+    "burst-reasoning": _streamed(_burst, BURST_EVENTS, _reasoning_event),
+    "burst-calls": _streamed(_burst, BURST_EVENTS, _call_event),
     "blocks": _streamed(_blocks, BURST_EVENTS),
     "paced": _streamed(_paced, PACED_EVENTS),
     "embed": Scenario(cache(_native_embeddings), cache(_openai_embeddings)),
