@@ -20,6 +20,7 @@ PARAMETERS = 8
 MANY_PARAMETERS = {
     "cfai.cli.chat.chat",
     "cfai.cli.embed.embed",
+    "cfai.cli.serve.serve",
     "cfai.cohere.client.Cohere.__init__",
     "cfai.workers_ai.WorkersAI.__init__",
     "cfai.local.server.Server.__init__",

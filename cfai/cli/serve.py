@@ -21,7 +21,7 @@ PORT: Final = 8799
 _SHELL_LINE: Final = '$env:{} = "{}"' if sys.platform == "win32" else "export {}={}"
 
 
-def serve(
+def serve(  # noqa: PLR0913  # every option of the command
     *,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free port.")] = PORT,
     host: Annotated[str, typer.Option(help="A loopback address.")] = "127.0.0.1",
@@ -46,6 +46,12 @@ def serve(
     script: Annotated[
         Path | None, typer.Option(help="A JSON file with exact replies for some requests.")
     ] = None,
+    ttft: Annotated[
+        float, typer.Option(min=0, help="Seconds until the first token of a text, at least.")
+    ] = 0,
+    tokens_per_second: Annotated[
+        float | None, typer.Option(help="How fast text is sent, at most.")
+    ] = None,
     fault: Annotated[
         list[str] | None,
         typer.Option(help="A fault of responses, such as capacity,times=2; repeatable."),
@@ -59,7 +65,7 @@ def serve(
     clients.require(*clients.TEXT, *clients.EMBEDDINGS, needed_for="the local server")
     if model is None:
         clients.fetch_weights()
-    from cfai.local import Fault, Server
+    from cfai.local import Fault, Latency, Server
 
     server = Server(
         folder,
@@ -70,6 +76,7 @@ def serve(
         model=model,
         upstream=_read_upstream(upstream, map or []),
         script=script,
+        latency=Latency(ttft, tokens_per_second),
         faults=[Fault.of(text) for text in fault or ()],
     )
     asyncio.run(_serve(server))

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     # Tools that freeze programs find modules by the import statements in the bytecode.
     from cfai.local import exchange, faults, server  # noqa: F401
     from cfai.local.backends import upstream  # noqa: F401
+    from cfai.local.handlers import generation  # noqa: F401
 
 _EXPORTS = {
     "cfai.local.backends.upstream": "Upstream",
     "cfai.local.exchange": "Exchange",
     "cfai.local.faults": "Fault",
+    "cfai.local.handlers.generation": "Latency",
     "cfai.local.server": "Server",
 }
 """The public names by the modules that define them. After a change, run `python -m tests.stubs`."""

@@ -2,11 +2,13 @@
 from cfai.local.backends.upstream import Upstream
 from cfai.local.exchange import Exchange
 from cfai.local.faults import Fault
+from cfai.local.handlers.generation import Latency
 from cfai.local.server import Server
 
 __all__ = [
     "Exchange",
     "Fault",
+    "Latency",
     "Server",
     "Upstream",
 ]

@@ -29,6 +29,7 @@ from cfai.local.exchange import Exchange, ExchangeRecorder, json_response
 from cfai.local.faults import Fault, FaultPlan, interrupt, send_partly
 from cfai.local.finetunes import FinetuneRegistry
 from cfai.local.handlers import ModelRunner
+from cfai.local.handlers.generation import Latency
 from cfai.local.markdown import DocumentConverter
 from cfai.local.queue import BatchRunner
 from cfai.local.requests import ApiRequest
@@ -94,6 +95,7 @@ class Server:
         model: A GGUF file with the model to generate text with, instead of SmolLM2.
         upstream: Another server that generates the text of some models.
         script: A JSON file with exact replies for the requests that match.
+        latency: How fast generated text is sent, at most.
 
     Raises:
         ConfigError: *host* is not a loopback address, *model* no file, or *script* invalid; or, at
@@ -116,6 +118,7 @@ class Server:
         model: str | os.PathLike[str] | None = None,
         upstream: Upstream | None = None,
         script: str | os.PathLike[str] | None = None,
+        latency: Latency | None = None,
     ) -> None:
         if not _is_loopback(host):
             raise ConfigError(f"host must be a loopback address, got {host!r}")
@@ -123,6 +126,7 @@ class Server:
         if self._model and not self._model.is_file():
             raise ConfigError(f"{self._model}: no such file; model must be a GGUF file")
         self._upstream = upstream
+        self._latency = latency or Latency()
         self._script = Script() if script is None else load_script(script)
         self._folder = None if folder is None else Path(folder)
         self._host = "127.0.0.1" if host == "localhost" else host
@@ -163,7 +167,9 @@ class Server:
         documents = WorkerPool("documents", size=2, waiting=self._waiting)
         finetunes = FinetuneRegistry(store)
         load_generator = partial(backends.text_generator, self._model)
-        runs = ModelRunner(generators, others, finetunes, load_generator, self._upstream)
+        runs = ModelRunner(
+            generators, others, finetunes, load_generator, self._upstream, self._latency
+        )
         queue = BatchRunner(store, runs)
         self._routes = build_routes(runs, queue, finetunes, DocumentConverter(documents))
         self._runner = self._build_runner()

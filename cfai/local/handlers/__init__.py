@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 from aiohttp import web
-from attrs import frozen
+from attrs import field, frozen
 
 from cfai.local import backends, errors
 from cfai.local.backends.roles import IsCancelled, TextGenerator
@@ -19,7 +19,7 @@ from cfai.local.errors import envelope
 from cfai.local.exchange import json_response
 from cfai.local.finetunes import FinetuneRegistry
 from cfai.local.handlers import generation, inputs, text
-from cfai.local.handlers.generation import RunningGeneration
+from cfai.local.handlers.generation import Latency, RunningGeneration
 from cfai.local.handlers.inputs import GenerationInput
 from cfai.local.models import ServedModel, find_model, find_retirement
 from cfai.local.requests import (
@@ -58,6 +58,7 @@ class ModelRunner:
     finetunes: FinetuneRegistry
     load_generator: Callable[[], TextGenerator] = backends.text_generator
     upstream: Upstream | None = None
+    latency: Latency = field(factory=Latency)
 
     def find_model(
         self, name: str, find: Callable[[str], ServedModel | None] = find_model
@@ -126,7 +127,7 @@ class ModelRunner:
         parsed = await self._choose_tool(inputs.parse_run(model, body))
         await self._check_lora(account, body)
         await self.generators.wait_for_thread()
-        async with RunningGeneration(self._find_generator(parsed), parsed.request) as pieces:
+        async with self._prepare(parsed) as pieces:
             end = pieces.start(self.generators, only_if_free=True)
             return await generation.collect_result(pieces, end, parsed.dialect)
 
@@ -137,7 +138,7 @@ class ModelRunner:
         only_if_free = rejects_if_busy(body)
         headers = await self._check_lora(request.account, body)
         parsed = await self._choose_tool(parsed)
-        async with RunningGeneration(self._find_generator(parsed), parsed.request) as pieces:
+        async with self._prepare(parsed) as pieces:
             end = pieces.start(self.generators, only_if_free=only_if_free)
             request.recorder.end = end
             if parsed.stream is not None:
@@ -147,6 +148,9 @@ class ModelRunner:
             result = await generation.collect_result(pieces, end, parsed.dialect)
             headers = {**request.recorder.start_response(pieces.backend), **headers}
             return json_response(200, envelope(result) if in_envelope else result, headers)
+
+    def _prepare(self, parsed: GenerationInput) -> RunningGeneration:
+        return RunningGeneration(self._find_generator(parsed), parsed.request, self.latency)
 
     def _find_generator(self, parsed: GenerationInput) -> Callable[[], TextGenerator]:
         if self.upstream is None or (name := self.upstream.find_name(parsed.model)) is None:

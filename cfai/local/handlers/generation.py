@@ -1,19 +1,42 @@
 """Text generation: follows a running generation and builds the answer or the stream."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 import orjson
 from aiohttp import web
-from attrs import define, field
+from attrs import define, field, frozen
 
+from cfai.errors import ConfigError
 from cfai.local.backends.roles import GenerationEnd, GenerationRequest, TextGenerator
 from cfai.local.errors import ApiError
 from cfai.local.handlers.dialects import Dialect, Document, StreamDialect
 from cfai.local.requests import ApiRequest
 from cfai.local.workers import WorkerPool
+
+
+@frozen
+class Latency:
+    """How fast text is sent, at most: a fast local model can be made as slow as the service."""
+
+    first_token: float = 0.0
+    """Seconds until the first piece of text."""
+    tokens_per_second: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        rate = self.tokens_per_second
+        if not 0 <= self.first_token < math.inf:
+            raise ConfigError(f"first_token must be at least 0, got {self.first_token}")
+        if rate is not None and not 0 < rate < math.inf:
+            raise ConfigError(f"tokens_per_second must be above 0, got {rate}")
+
+    def due(self, index: int) -> float:
+        """Return when the piece *index* is due, in seconds after the start."""
+        rate = self.tokens_per_second
+        return self.first_token + (index / rate if rate else 0.0)
 
 
 @define(eq=False)
@@ -26,11 +49,14 @@ class RunningGeneration:
 
     _load_generator: Callable[[], TextGenerator]
     _request: GenerationRequest
+    _latency: Latency = field(factory=Latency)
     backend: str = field(default="", init=False)
     """The generator's name, set before the first piece."""
     _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, init=False)
     _pieces: "asyncio.Queue[str | None]" = field(factory=asyncio.Queue, init=False)
     _stop: threading.Event = field(factory=threading.Event, init=False)
+    _started: float = field(default=0.0, init=False)
+    _count: int = field(default=0, init=False)
 
     def start(self, pool: WorkerPool, *, only_if_free: bool) -> asyncio.Future[GenerationEnd]:
         """Start in a thread of *pool*; the future resolves when the generation ends or is stopped.
@@ -38,6 +64,7 @@ class RunningGeneration:
         Raises:
             ApiError: The pool has no capacity.
         """
+        self._started = self._loop.time()
         return pool.start(self._generate, only_if_free=only_if_free)
 
     async def __aenter__(self) -> Self:
@@ -53,6 +80,11 @@ class RunningGeneration:
         piece = await self._pieces.get()
         if piece is None:
             raise StopAsyncIteration
+        if piece:
+            due = self._started + self._latency.due(self._count)
+            self._count += 1
+            if (delay := due - self._loop.time()) > 0:
+                await asyncio.sleep(delay)
         return piece
 
     # In the worker thread

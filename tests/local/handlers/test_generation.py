@@ -10,9 +10,11 @@ from typing import Any
 import orjson
 import pytest
 
+from cfai.errors import ConfigError
 from cfai.local.backends.roles import GenerationEnd, GenerationRequest, OnPiece
-from cfai.local.handlers.generation import RunningGeneration
+from cfai.local.handlers.generation import Latency, RunningGeneration
 from cfai.local.workers import WorkerPool
+from tests import virtual_time
 from tests.local.conftest import LLAMA, Local, running
 
 PERSON = {
@@ -431,3 +433,60 @@ async def test_a_failing_generator_ends_the_iteration_and_raises(pool: WorkerPoo
         assert [piece async for piece in generation] == []
     with pytest.raises(LookupError, match="no parrot"):
         await end
+
+
+# Latency
+
+
+class FourWords:
+    """Generates four words at once."""
+
+    name = "four-words"
+
+    def generate(self, request: GenerationRequest, on_piece: OnPiece) -> GenerationEnd:
+        on_piece("")
+        for _ in range(4):
+            on_piece("word ")
+        return GenerationEnd("stop", 1, 4)
+
+
+class Inline:
+    """A pool without threads, for a virtual clock."""
+
+    def start(self, work: Any, *, only_if_free: bool) -> "asyncio.Future[GenerationEnd]":
+        end: asyncio.Future[GenerationEnd] = asyncio.get_running_loop().create_future()
+        end.set_result(work())
+        return end
+
+
+@pytest.mark.parametrize(
+    ("latency", "times"),
+    [
+        (Latency(), [0, 0, 0, 0, 0]),
+        (Latency(2), [0, 2, 2, 2, 2]),
+        (Latency(tokens_per_second=4), [0, 0, 0.25, 0.5, 0.75]),
+        (Latency(1, 2), [0, 1, 1.5, 2, 2.5]),
+    ],
+)
+def test_pieces_are_sent_as_slowly_as_said(latency: Latency, times: list[float]) -> None:
+    """The empty piece, which starts the response, does not wait."""
+
+    async def main() -> list[float]:
+        generation = RunningGeneration(FourWords, GenerationRequest("go", max_tokens=1), latency)
+        pool: Any = Inline()
+        await generation.start(pool, only_if_free=False)
+        clock = asyncio.get_running_loop().time
+        return [clock() async for _ in generation]
+
+    assert virtual_time.run(main()) == pytest.approx(times)
+
+
+@pytest.mark.parametrize("options", [{"first_token": -1}, {"tokens_per_second": 0}])
+def test_an_impossible_latency_is_refused(options: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        Latency(**options)
+
+
+async def test_a_server_can_be_slow() -> None:
+    async with running(latency=Latency(0.01, 1000)) as local:
+        assert (await local.post(LLAMA, {"prompt": "Hi", "max_tokens": 2})).status == 200
