@@ -13,6 +13,7 @@ from pathlib import Path
 
 from attrs import evolve
 
+from .check import committed_ratios, find_worse
 from .contenders import CONTENDERS
 from .loopback import keep_apart, loopback
 from .measure import (
@@ -29,6 +30,8 @@ from .measure import (
 )
 from .report import markdown, plain
 from .rows import ROWS
+
+_PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -63,6 +66,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--markdown", type=Path, metavar="PATH", help="also write the results to this page"
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="compare with docs/benchmarks.md; fail if a row became worse by more than the noise",
     )
     parser.add_argument(
         "--profile",
@@ -131,10 +139,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 measured = _measure(row, origins, rounds=rounds, only=options.only)
                 print(*map(plain, measured), sep="\n\n", end="\n\n", flush=True)
                 outcomes += measured
+    committed = committed_ratios(_PAGE.read_text(encoding="utf-8"))
     if options.markdown:
         page = markdown(outcomes, rounds=rounds, cores=cores, now=datetime.now(UTC))
         options.markdown.write_text(page + _by_hand(options.markdown), encoding="utf-8")
         print(f"written: {options.markdown}", file=sys.stderr)
+    if options.check:
+        if worse := find_worse(outcomes, committed, "cfai"):
+            sys.exit("\n".join(["worse than on the page:", *worse]))
+        print("no row is worse than on the page, beyond the noise")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from .contender import EMBEDDER, MODEL, NATIVE, QUESTION, SENTENCES, Contender
+from .contender import CHAT, EMBEDDER, MODEL, NATIVE, QUESTION, SENTENCES, Contender
 from .server import DIMENSION, TEXTS
 
 _HEADERS = {"Authorization": "Bearer t", "Content-Type": "application/json"}
@@ -23,6 +23,7 @@ class _Session(Contender):
     async def open(self) -> None:
         self._session = aiohttp.ClientSession(
             headers=_HEADERS,
+            connector=aiohttp.TCPConnector(limit=500),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
         )
@@ -47,6 +48,14 @@ class Bare(_Session):
 
     async def run(self) -> int:
         body = orjson.dumps({"prompt": QUESTION})
+        async with self._session.post(self._url, data=body) as response:
+            answer = orjson.loads(await response.read())
+        return len(answer["result"]["response"])
+
+    run_in_crowd = run
+
+    async def chat(self) -> int:
+        body = orjson.dumps({"messages": CHAT})
         async with self._session.post(self._url, data=body) as response:
             answer = orjson.loads(await response.read())
         return len(answer["result"]["response"])

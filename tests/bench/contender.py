@@ -10,6 +10,7 @@ from .server import TEXTS
 MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
 EMBEDDER = "@cf/baai/bge-large-en-v1.5"
 QUESTION = "Why is the sky blue?"
+CHAT = [{"role": "system", "content": "You are terse."}, {"role": "user", "content": QUESTION}]
 MESSAGES = [{"role": "user", "content": QUESTION}]
 SENTENCES = [f"sentence number {number}" for number in range(TEXTS)]
 NATIVE = "/client/v4/accounts/a/ai/run/"

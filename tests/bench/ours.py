@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from cfai import Prompt, WorkersAI
 
-from .contender import EMBEDDER, MODEL, QUESTION, SENTENCES, Contender
+from .contender import CHAT, EMBEDDER, MODEL, QUESTION, SENTENCES, Contender
 
 
 class Ours(Contender):
     name = "cfai"
     packages = ("cfai",)
-    note = "all defaults: timeouts, retries, the complete typed answer; vectors as float32"
+    note = (
+        "all defaults but `limit=500`: timeouts, retries, the complete typed answer; vectors as "
+        "float32"
+    )
 
     async def open(self) -> None:
-        self._ai = WorkersAI(account_id="a", api_token="t", base_url=f"{self.origin}/client/v4")
+        base_url = f"{self.origin}/client/v4"
+        self._ai = WorkersAI(account_id="a", api_token="t", base_url=base_url, limit=500)
 
     async def aclose(self) -> None:
         await self._ai.aclose()
 
     async def run(self) -> int:
         return len((await self._ai.run(MODEL, Prompt(QUESTION))).text)
+
+    run_in_crowd = run
+
+    async def chat(self) -> int:
+        return len((await self._ai.run(MODEL, CHAT)).text)
 
     async def stream(self) -> int:
         characters = 0

@@ -92,16 +92,49 @@ asyncio.run(main())
 
 _AUDIO = random.Random(4).randbytes(1_000_000)
 
+_RUN_64 = evolve(
+    _RUN,
+    key="run-64",
+    title="Small JSON answers, 64 calls in flight",
+    about="The server takes 20 ms per call, and 64 calls are in flight at any time.",
+    scenario="run-20ms",
+    times=640,
+    in_flight=64,
+    budgets=(Budget(_OURS, 1.35),),
+)
+
+_CHAT = evolve(
+    _RUN,
+    key="chat",
+    title="A chat of two messages, one call at a time",
+    about="The request is a list of two messages; the answer is the same.",
+    work="chat",
+    budgets=(Budget(_OURS, 1.45),),
+)
+
 ROWS: tuple[Row, ...] = (
     _RUN,
+    _RUN_64,
+    _CHAT,
     evolve(
-        _RUN,
-        key="run-64",
-        title="Small JSON answers, 64 calls in flight",
+        _CHAT,
+        key="chat-64",
+        title="Chats of two messages, 64 calls in flight",
         about="The server takes 20 ms per call, and 64 calls are in flight at any time.",
         scenario="run-20ms",
         times=640,
         in_flight=64,
+        budgets=(Budget(_OURS, 1.5),),
+    ),
+    evolve(
+        _RUN_64,
+        key="run-500",
+        title="Small JSON answers, 500 calls in flight",
+        about="The server takes 20 ms per call; `limit` is 500, and 500 calls are in flight.",
+        work="run_in_crowd",
+        times=2000,
+        in_flight=500,
+        budgets=(),
     ),
     _BURST,
     evolve(

@@ -36,7 +36,18 @@ def test_the_command_measures_ours_and_the_floor(tmp_path: Path) -> None:
     """`python -m tests.bench --quick` runs the fast rows and writes the page."""
     page = tmp_path / "page.md"
     command = [sys.executable, "-m", "tests.bench", "--quick", "--only", "cfai"]
-    command += ["--rows", "run", "run-64", "burst", "blocks", "burst-chat", "embed", "audio"]
+    command += [
+        "--rows",
+        "run",
+        "run-64",
+        "chat",
+        "run-500",
+        "burst",
+        "blocks",
+        "burst-chat",
+        "embed",
+        "audio",
+    ]
 
     run = subprocess.run(
         [*command, "--markdown", str(page)], cwd=_TOP, capture_output=True, text=True, check=False
