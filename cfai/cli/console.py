@@ -146,6 +146,18 @@ class Target:
         else:
             self.write_bytes(to_json_line(value).encode("utf-8", "replace"))
 
+    def check_suffix(self, media_type: str) -> None:
+        """Warn if the name of the file does not fit what was written to it."""
+        if self.path is None:
+            return
+        import mimetypes
+
+        expected, _ = mimetypes.guess_type(self.path.name)
+        if expected is not None and expected.replace("/x-", "/") != media_type.replace("/x-", "/"):
+            suffix = mimetypes.guess_extension(media_type)
+            advice = f"; a better ending is {suffix}" if suffix else ""
+            print_warning(f"{self.path} contains {media_type}{advice}")
+
     def write_bytes(self, data: bytes) -> None:
         """Write bytes unchanged.
 

@@ -84,7 +84,7 @@ def run(
         clients.require(*clients.TEXT, needed_for="text generation on this machine")
         clients.fetch_weights()
     try:
-        asyncio.run(_run_model(model, task, target, local=local, generates_text=generates_text))
+        asyncio.run(run_model(model, task, target, local=local, generates_text=generates_text))
     except BadRequest as exc:
         if _task_class(model) is None and exc.code != _NO_SUCH_MODEL:
             exc.add_note(
@@ -94,7 +94,7 @@ def run(
         raise
 
 
-async def _run_model(
+async def run_model(
     model: str,
     task: Task[Any] | Mapping[str, Any],
     target: Target,
@@ -102,6 +102,7 @@ async def _run_model(
     local: bool,
     generates_text: bool,
 ) -> None:
+    """Run *model* on *task*, and write its answer to *target*."""
     async with clients.open_client(local=local, generates_text=generates_text) as ai:
         if isinstance(task, Task) and task.answer is Audio and target.path is None:
             async with ai.audio(model, task) as audio:
@@ -117,6 +118,7 @@ async def _run_model(
                         f"the answer is {size} bytes of {kind}: name a file with -o FILE"
                     )
                 target.write_bytes(answer.data)
+                target.check_suffix(answer.media_type)
             case Result():
                 target.write_json(answer.value)
             case Answer():
@@ -139,6 +141,16 @@ def parse_input(model: str, data: str | bytes) -> Task[Any] | Mapping[str, Any]:
         return _task_from_fields(task_class, fields)
     if not data.strip():
         raise InputError(_NO_INPUT)
+    return parse_text(model, data)
+
+
+def parse_text(model: str, data: str | bytes) -> Task[Any] | Mapping[str, Any]:
+    """Make the input of *model* from text or bytes for its main field.
+
+    Raises:
+        InputError: The model needs other input.
+    """
+    task_class = _task_class(model)
     if task_class is None:
         task_class = Prompt
     first, *others = (rule for rule in rules(task_class).values() if rule.required)

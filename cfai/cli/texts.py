@@ -16,7 +16,6 @@ from typing import IO, Any, Final, Literal, NoReturn, get_args
 from attrs import field, frozen
 
 from cfai._types.excerpts import format_value
-from cfai._types.json import loads
 from cfai.cli import console
 from cfai.errors import InputError, MissingExtra
 
@@ -459,6 +458,8 @@ def _choose_delimiter(file: TextFile, header: str) -> str:
 
 
 def _read_jsonl(file: TextFile, stream: io.TextIOWrapper) -> Iterator[Entry]:
+    from cfai._types.json import loads  # It takes as long to import as the rest of the help.
+
     for number, line in enumerate(_read_lines(file, stream), start=1):
         if not line.strip():
             continue
@@ -472,6 +473,8 @@ def _read_jsonl(file: TextFile, stream: io.TextIOWrapper) -> Iterator[Entry]:
 
 
 def _read_json(file: TextFile, stream: io.TextIOWrapper) -> Iterator[Entry]:
+    from cfai._types.json import loads
+
     text = "".join(_read_lines(file, stream))
     if not text.strip():
         return

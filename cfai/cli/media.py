@@ -1,0 +1,91 @@
+"""`cfai transcribe`, `cfai image` and `cfai speak`: media with a good model by default."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from cfai.cli import clients, files, run
+from cfai.cli.console import Output, Target, write_text
+from cfai.errors import InputError
+from cfai.tasks import AutomaticSpeechRecognition, Binary, Task, TextToImage
+
+_WHISPER: Final = "@cf/openai/whisper-large-v3-turbo"
+_FLUX: Final = "@cf/black-forest-labs/flux-1-schnell"
+_AURA: Final = "@cf/deepgram/aura-1"
+
+
+def _model_option() -> Any:
+    return typer.Option("--model", "-m", help="The model's name.")
+
+
+def transcribe(
+    audio: Annotated[str, typer.Argument(metavar="FILE", help="A recording, or - for stdin.")],
+    *,
+    model: Annotated[str, _model_option()] = _WHISPER,
+    language: Annotated[
+        str | None, typer.Option("--language", "-l", help="The code of the spoken language.")
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Print the text of a recording."""
+    target = Target(output)
+    name = audio.removeprefix("@")
+    data = files.read_stdin() if name == "-" else files.read_file(Path(name))
+    if not data:
+        raise InputError(f"{'standard input' if name == '-' else name} is empty")
+    asyncio.run(_transcribe(model, AutomaticSpeechRecognition(data, source_lang=language), target))
+
+
+async def _transcribe(model: str, task: AutomaticSpeechRecognition, target: Target) -> None:
+    async with clients.open_client(local=False) as ai:
+        answer = await ai.run(model, task)
+    text = f"{answer.text.strip()}\n"
+    if target.path is None:
+        write_text(text)
+    else:
+        target.write_bytes(text.encode())
+
+
+def image(
+    prompt: Annotated[
+        str | None, typer.Argument(help="What to draw: text, @FILE, or - for stdin.")
+    ] = None,
+    *,
+    model: Annotated[str, _model_option()] = _FLUX,
+    output: Output = None,
+) -> None:
+    """Generate an image from a description."""
+    _write_file(model, TextToImage(_read_text(prompt)), Target(output))
+
+
+def speak(
+    text: Annotated[
+        str | None, typer.Argument(help="What to say: text, @FILE, or - for stdin.")
+    ] = None,
+    *,
+    model: Annotated[str, _model_option()] = _AURA,
+    output: Output = None,
+) -> None:
+    """Speak a text. Without -o, the sound is written to standard output as it arrives."""
+    task = run.parse_text(model, _read_text(text))
+    if not (isinstance(task, Task) and issubclass(task.answer, Binary)):
+        raise InputError(f"{model} is not known to speak; `cfai run` runs any model")
+    _write_file(model, task, Target(output))
+
+
+def _read_text(argument: str | None) -> str:
+    if argument is None or argument == "-":
+        text = files.read_stdin_text() if not files.stdin_is_terminal() or argument else ""
+    else:
+        text = files.join_piped(files.read_text_argument(argument))
+    if not text.strip():
+        raise InputError("there is no text: give text, @FILE, or pipe one in")
+    return text
+
+
+def _write_file(model: str, task: Task[Any], target: Target) -> None:
+    if not target.accepts_bytes:
+        raise InputError("the answer is a file: name one with -o FILE")
+    asyncio.run(run.run_model(model, task, target, local=False, generates_text=False))

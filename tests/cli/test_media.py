@@ -1,0 +1,88 @@
+"""`cfai transcribe`, `cfai image` and `cfai speak`: thin commands over their tasks."""
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from cfai.testing import FakeWorkersAI
+
+from .conftest import needs_terminals
+from .processes import Cfai
+
+JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256))
+MP3 = b"ID3\x04" + bytes(range(256))
+
+
+@pytest.mark.parametrize("given", ["path", "file", "dash"])
+async def test_transcribe_prints_the_text(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, given: str
+) -> None:
+    """A path, `@FILE` and `-` give the same request."""
+    fake.answers({"text": " Good day. ", "word_count": 2})
+    file = tmp_path / "a.mp3"
+    file.write_bytes(MP3)
+    argument = {"path": f"{file}", "file": f"@{file}", "dash": "-"}[given]
+    done = await cfai.run("transcribe", argument, "--language", "en", stdin=MP3)
+    assert (done.code, done.text, done.err) == (0, "Good day.\n", "")
+    (request,) = fake.requests
+    assert request.path.endswith("/ai/run/@cf/openai/whisper-large-v3-turbo")
+    assert request.json() == {"audio": base64.b64encode(MP3).decode(), "language": "en"}
+
+
+async def test_image_writes_the_file(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """A name that does not fit the image is a warning: the image was paid for."""
+    for name, warning in (
+        ("cat.jpg", ""),
+        ("cat.JPEG", ""),
+        ("cat", ""),
+        ("cat.png", f"warning: {tmp_path}/cat.png contains image/jpeg; a better ending is .jpg\n"),
+    ):
+        fake.answers({"image": base64.b64encode(JPEG).decode()})
+        target = tmp_path / name
+        done = await cfai.run("image", "a cat", "-o", str(target))
+        assert (done.code, done.out, done.err) == (0, b"", warning)
+        assert target.read_bytes() == JPEG
+        assert fake.requests[-1].json()["prompt"] == "a cat"
+
+
+async def test_speak_writes_the_sound(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """To standard output or to a file. The text follows what is piped in."""
+    target = tmp_path / "a.mp3"
+    for arguments in (["-o", str(target)], []):
+        fake.says(MP3, content_type="audio/mpeg")
+        done = await cfai.run("speak", "Good day", *arguments, stdin=b"Hello.\n")
+        assert (done.code, done.out) == (0, b"" if arguments else MP3), done.err
+        assert fake.requests[-1].json() == {"text": "Hello.\n\nGood day"}
+    assert target.read_bytes() == MP3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["transcribe", "missing.mp3"], "can't read missing.mp3"),
+        (["transcribe", "-"], "standard input is empty"),
+        (["image", "-o", "a.png"], "there is no text"),
+        (["speak", "-"], "there is no text"),
+        (["speak", "Hi", "-m", "@cf/baai/bge-m3"], "is not known to speak"),
+    ],
+)
+async def test_wrong_arguments_are_usage_errors(
+    cfai: Cfai, fake: FakeWorkersAI, arguments: list[str], message: str
+) -> None:
+    """Nothing is sent."""
+    done = await cfai.run(*arguments)
+    assert done.code == 2
+    assert message in done.err
+    assert not fake.requests
+
+
+@needs_terminals
+@pytest.mark.parametrize("command", ["image", "speak"])
+async def test_a_file_is_not_printed_at_a_terminal(
+    cfai: Cfai, fake: FakeWorkersAI, command: str
+) -> None:
+    async with cfai.at_a_terminal(command, "hi") as terminal:
+        await terminal.shows("name one with -o FILE")
+        assert await terminal.ended() == 2
+    assert not fake.requests
