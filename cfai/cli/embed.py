@@ -283,36 +283,18 @@ class Writer:
         await run_in_thread(_save_array, array, path)
 
     async def _write_parquet(self, job: "EmbeddingJob[Any]", path: Path) -> None:
-        """Write a temporary file, and rename it when it is complete."""
-        import pyarrow.parquet as pq
-
         from cfai.embedding import EmbedFailure, export
 
-        temporary = export.temporary_path(path)
-        writer: Any = None
-        rows = export.TableRows()
-
-        def flush() -> None:
-            nonlocal writer
-            table = rows.take_table()
-            writer = writer or pq.ParquetWriter(temporary, table.schema, compression="none")
-            writer.write_table(table)
-
+        file = export.ParquetFile(path)
         try:
             async for item in job:
                 if isinstance(item, EmbedFailure):
                     self._add_failure(item)
-                rows.add(item)
-                if rows.fill_a_file:
-                    await run_in_thread(flush)
-            if rows or writer is None:
-                await run_in_thread(flush)
-            writer.close()
-            await run_in_thread(temporary.replace, path)
+                if file.add(item):
+                    await run_in_thread(file.flush)
+            await run_in_thread(file.finish)
         finally:
-            if writer is not None:
-                writer.close()
-            temporary.unlink(missing_ok=True)
+            await run_in_thread(file.discard)
 
 
 def _save_array(array: Any, path: Path) -> None:

@@ -7,7 +7,8 @@ import re
 import uuid
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -227,6 +228,83 @@ class ParquetParts:
             # Only our own names: Spark and Dask write parts, too.
             if re.fullmatch(r"part-\d{5,}\.parquet|\.part-\d{5,}\.parquet\..*\.rough", path.name):
                 path.unlink()
+
+
+class ParquetFile:
+    """One file, written as items come under another name, and put at its place when complete."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._temporary = temporary_path(path)
+        self._rows = TableRows()
+        self._writer: Any = None
+
+    def add(self, item: EmbeddedBatch | EmbedFailure) -> bool:
+        """Add an item, and return whether there are enough rows to write.
+
+        Raises:
+            InputError: Its ids do not fit into one column with earlier ones.
+        """
+        self._rows.add(item)
+        return self._rows.fill_a_file
+
+    def flush(self) -> None:
+        """Write the rows.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        import pyarrow.parquet as pq
+
+        if not self._rows and self._writer is not None:
+            return
+        table = self._rows.take_table()
+        with _errors_named(self._path):
+            if self._writer is None:
+                self._writer = pq.ParquetWriter(
+                    self._temporary,
+                    table.schema,
+                    compression="none",  # Embeddings do not compress.
+                    use_dictionary=False,
+                    write_page_checksum=True,
+                )
+            self._writer.write_table(table)
+
+    def finish(self) -> None:
+        """Write the last rows, and put the file at its place, when it is on the disk.
+
+        Raises:
+            OSError: The file cannot be written. One that was there before still is.
+        """
+        self.flush()
+        with _errors_named(self._path):
+            self._writer.close()
+            with self._temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            self._temporary.replace(self._path)
+            _sync_folder(self._path.parent)
+
+    def discard(self) -> None:
+        """Remove what was written, unless it is at its place."""
+        if self._writer is not None:
+            with suppress(OSError):  # It was closed, or it could not be written in the first place.
+                self._writer.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _errors_named(path: Path) -> Iterator[None]:
+    """Name the file in an `OSError`: the writer does not, or names the temporary file."""
+    try:
+        yield
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror or str(exc), str(path)) from exc
+
+
+def names_a_file(path: str | PathLike[str]) -> bool:
+    """Whether results go into one Parquet file at *path*, and not into a folder of files."""
+    text = os.fspath(path)
+    return text.lower().endswith(".parquet") and not Path(text).is_dir()
 
 
 def temporary_path(path: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from os import PathLike
 from pathlib import Path
@@ -94,6 +94,14 @@ class EmbeddingJob(Generic[Item_co]):
         """The current figures of the job."""
         return self._reporter.stats(None if self._run is None else self._run.throttle)
 
+    @property
+    def failures(self) -> Sequence[EmbedFailure]:
+        """The texts that failed so far, also those that `on_error="skip"` leaves out, as they came.
+
+        At most the first 10,000; `stats.failed` counts all.
+        """
+        return tuple(self._reporter.failures)
+
     async def aclose(self) -> None:
         """Stop all requests. Safe to repeat."""
         self._closed = True
@@ -158,20 +166,38 @@ class EmbeddingJob(Generic[Item_co]):
         self.finished.clear()
         return rows.take_table()
 
-    async def to_parquet(self, folder: str | PathLike[str]) -> None:
-        """Embed all texts into files `part-00000.parquet`, … of *folder*, as the results come.
+    async def to_parquet(self, path: str | PathLike[str]) -> None:
+        """Embed all texts into Parquet, as the results come: a file, or a folder of files.
 
-        The files have the columns of `arrow()`, and each is complete or absent. Those of an earlier
-        job are removed before the first is written. Memory does not grow with the number of texts.
+        If *path* ends in `.parquet`, it is one file, which appears when the job is complete.
+        Otherwise it is a folder with files `part-00000.parquet`, … of 10,000 rows, each of which is
+        complete or absent; those of an earlier job are removed before the first is written. The
+        columns are those of `arrow()`. Memory does not grow with the number of texts.
 
         Raises:
             MissingExtra: pyarrow is not installed. Nothing was sent.
             InputError: The ids are not all of one type that Arrow has.
             OSError: A file cannot be written.
-            CfaiError: The job failed; the texts embedded before are in the files.
+            CfaiError: The job failed. The texts embedded before are in the files of the folder; one
+                file is not written, but with a `checkpoint` the next job resumes.
         """
         export.check_arrow("EmbeddingJob.to_parquet()")
-        parts = export.ParquetParts(Path(folder))
+        if export.names_a_file(path):
+            await self._write_parquet_file(export.ParquetFile(Path(path)))
+        else:
+            await self._write_parquet_parts(export.ParquetParts(Path(path)))
+
+    async def _write_parquet_file(self, file: export.ParquetFile) -> None:
+        try:
+            async with aclosing(self.__aiter__()) as items:
+                async for item in items:
+                    if file.add(item):
+                        await run_in_thread(file.flush)
+            await run_in_thread(file.finish)
+        finally:
+            await run_in_thread(file.discard)
+
+    async def _write_parquet_parts(self, parts: export.ParquetParts) -> None:
         try:
             async with aclosing(self.__aiter__()) as items:
                 async for item in items:

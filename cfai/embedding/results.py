@@ -3,7 +3,7 @@
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import field, frozen
 
@@ -13,6 +13,10 @@ from cfai.tasks import Embeddings, Usage
 
 if TYPE_CHECKING:
     from cfai._session.throttle import Throttle
+
+
+_MOST_FAILURES: Final = 10_000
+"""Failures that a job keeps."""
 
 
 @frozen(eq=False)
@@ -219,6 +223,8 @@ class JobReporter:
         self._stopped: float | None = None
         self._texts = 0
         self._failed = 0
+        self.failures: list[EmbedFailure] = []
+        """The first failures."""
         self.embedded = 0
         """Texts that the service has embedded."""
         self.repeated_calls = 0
@@ -245,6 +251,8 @@ class JobReporter:
                 self._texts += len(item)
             else:
                 self._failed += 1
+                if len(self.failures) < _MOST_FAILURES:
+                    self.failures.append(item)
 
     def report(self, throttle: "Throttle") -> None:
         """Update the bar, and call the `progress` function."""

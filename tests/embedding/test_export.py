@@ -1,4 +1,4 @@
-"""Results as one array, one table, or a folder of Parquet files."""
+"""Results as one array, one table, a Parquet file or a folder of them; and the failures."""
 
 import asyncio
 import gc
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cfai import InputError, QuotaExceeded, WorkersAI
+from cfai import EmbedFailure, InputError, QuotaExceeded, WorkersAI
 from cfai.testing import FakeWorkersAI, Service, vector_of
 from tests.embedding.samples import (
     M3,
@@ -239,3 +239,100 @@ async def test_a_failed_array_leaves_its_batches_in_finished(
     with pytest.raises(QuotaExceeded):
         await job.numpy()
     assert [batch.start for batch in job.finished] == [0, 10, 20]
+
+
+# One Parquet file...
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_a_path_to_parquet_is_one_file(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, ordered: bool
+) -> None:
+    """With all rows and the reasons of failures, and nothing beside it."""
+    fake.simulates(Service(poison=is_poison))
+    given: list[Any] = poisoned(12_050, 5, 700, 12_049)
+    given[77] = None
+    path = tmp_path / "vectors.parquet"
+    path.write_text("an earlier file")
+    job = ai.embed_many(M3, given, on_error="yield", rate=None, ordered=ordered)
+    await job.to_parquet(path)
+    table = pq.read_table(path)
+    check_table(table, [text or "" for text in given])
+    errors = {row["place"]: row["error"] for row in table.to_pylist() if row["error"]}
+    assert errors[77] == "the text is missing"
+    assert "Bad input" in errors[700]
+    assert file_names(tmp_path) == ["vectors.parquet"]
+
+
+async def test_one_file_without_texts(fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path) -> None:
+    fake.simulates(Service())
+    await ai.embed_many(M3, []).to_parquet(str(tmp_path / "none.parquet"))
+    table = pq.read_table(tmp_path / "none.parquet")
+    assert (table.num_rows, table.column_names) == (0, ["place", "id", "vector", "error"])
+
+
+async def test_a_failed_job_leaves_the_earlier_file(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path
+) -> None:
+    """A short file would look complete."""
+    fake.simulates(Service(quota=11_000))
+    path = tmp_path / "vectors.parquet"
+    path.write_text("an earlier file")
+    with pytest.raises(QuotaExceeded):
+        await ai.embed_many(M3, texts(12_000), rate=None).to_parquet(path)
+    assert path.read_text() == "an earlier file"
+    assert file_names(tmp_path) == ["vectors.parquet"]
+
+
+@pytest.mark.parametrize("name", ["vectors", "vectors.parquet/", "there.parquet"])
+async def test_other_paths_are_folders(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, name: str
+) -> None:
+    """Also one that ends in a slash, or exists as a folder."""
+    fake.simulates(Service())
+    (tmp_path / "there.parquet").mkdir()
+    await ai.embed_many(M3, texts(3)).to_parquet(f"{tmp_path}/{name}")
+    assert file_names(tmp_path / name) == ["part-00000.parquet"]
+
+
+async def test_a_full_disk_leaves_no_part_of_the_file(
+    fake: FakeWorkersAI,
+    ai: WorkersAI,
+    tmp_path: Path,
+    limit_file_size: Callable[[int], AbstractContextManager[None]],
+) -> None:
+    fake.simulates(Service(dimension=64))
+    path = tmp_path / "vectors.parquet"
+    with limit_file_size(100_000), pytest.raises(OSError, match=r"vectors\.parquet'$"):
+        await ai.embed_many(M3, texts(12_000), rate=None).to_parquet(path)
+    assert file_names(tmp_path) == []
+
+
+# Failures...
+
+
+@pytest.mark.parametrize("on_error", ["yield", "skip"])
+async def test_a_job_names_every_text_that_failed(
+    fake: FakeWorkersAI, ai: WorkersAI, on_error: Any
+) -> None:
+    """Also those that are left out."""
+    fake.simulates(Service(poison=is_poison))
+    given = [(f"id {n}", text) for n, text in enumerate(poisoned(300, 7, 250))]
+    job = ai.embed_many(M3, [*given, ("hole", None)], on_error=on_error, rate=None)
+    assert job.failures == ()
+    await job.numpy()
+    failed: list[EmbedFailure] = sorted(job.failures, key=lambda failure: failure.start)
+    assert [(failure.start, failure.id) for failure in failed] == [
+        (7, "id 7"),
+        (250, "id 250"),
+        (300, "hole"),
+    ]
+    assert [failure.text for failure in failed] == ["poison 7", "poison 250", None]
+
+
+async def test_a_job_keeps_ten_thousand_failures(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    """All are counted."""
+    fake.simulates(Service())
+    job = ai.embed_many(M3, ["", *texts(1), *[""] * 12_000], on_error="skip", rate=None)
+    await job.numpy()
+    assert (len(job.failures), job.stats.failed) == (10_000, 12_001)
