@@ -9,11 +9,14 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module, resources
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import attrs
 import pytest
 
 import cfai
+from cfai import cohere
 
 from .stubs import PACKAGES, stub_path, stub_text
 
@@ -163,3 +166,73 @@ def test_public_modules_have_all(module: str) -> None:
     assert names or only_a_docstring or module.count(".") > 1
     assert sorted(names, key=_constants_first) == names
     assert all(hasattr(loaded, name) for name in names)
+
+
+# Arguments
+
+# Required arguments are positional, and optional ones are passed by name. These are the exceptions,
+# mostly fields of answers, which programs only read. To add one, add it at the end of its class.
+POSITIONAL = {
+    "ChoiceDecision": "probabilities confidence",
+    "Conversation": "messages",
+    "DateField": "instructions",
+    "DateTimeField": "instructions",
+    "Decisions": "unread model usage",
+    "Description": "finish_reason",
+    "Detections": "items",
+    "DurationField": "instructions",
+    "EmbeddedBatch": "usage texts",
+    "Embeddings": "pooling usage",
+    "Estimate": "value mean median p10 p90 p_below p_above quantiles",
+    "EstimateField": "instructions",
+    "ExtractedField": (
+        "guess p_null confidence span source spans confidences unit estimate steps raw"
+    ),
+    "Extraction": "unread truncated state_text model usage",
+    "ForecastField": "instructions",
+    "Function": "parameters",
+    "Labels": "items",
+    "ListField": "instructions",
+    "Meta": (
+        "status ray_id request_id attempts elapsed rate_limit rate_limit_policy "
+        "gateway_log_id cache_status media_type backend neurons gateway_request_id "
+        "gateway_event_id gateway_run_id gateway_step routed_model routing_reason "
+        "routing_decision_id model"
+    ),
+    "Noul": "criteria",
+    "NumberField": "instructions",
+    "Price": "unit currency",
+    "Ranked": "text",
+    "Ranking": "items",
+    "ResponseFormat": "type",
+    "ScoreDecision": "probabilities legend confidence",
+    "Segment": "start end words",
+    "Spent": "neurons calls unreported",
+    "Text": "text parsed tool_calls reasoning finish_reason usage",
+    "TextField": "instructions",
+    "TimeField": "instructions",
+    "Token": "text reasoning tool_calls finish_reason usage raw",
+    "Tool": "parameters",
+    "ToolCall": "arguments id",
+    "ToolCallDelta": "index id name arguments",
+    "ToolOutcome": "open_calls",
+    "Transcript": "vtt word_count words segments info",
+    "Usage": "prompt_tokens completion_tokens total_tokens cached_tokens reasoning_tokens neurons",
+    "Word": "start end",
+}
+
+
+@pytest.mark.parametrize("module", [cfai, cohere])
+def test_optional_arguments_are_passed_by_name(module: ModuleType) -> None:
+    """A program that passes them by position would break when a field is added before them."""
+    positional = {
+        name: " ".join(
+            field.alias or field.name
+            for field in attrs.fields(kind)
+            if field.init and not field.kw_only and field.default is not attrs.NOTHING
+        )
+        for name in module.__all__
+        if attrs.has(kind := getattr(module, name))
+    }
+    named = {name: POSITIONAL[name] for name in positional if name in POSITIONAL}
+    assert {name: fields for name, fields in positional.items() if fields} == named

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import attrs
 import pytest
 
 from cfai import Progress, Retries, WorkersAI
@@ -23,6 +24,17 @@ async def test_progress_is_reported_after_each_batch(fake: FakeWorkersAI, ai: Wo
     assert [(one.done, one.total) for one in heard] == [(10, 30), (20, 30), (30, 30)]
     assert heard[-1].seconds_left == 0
     assert heard[-1].stats.texts_per_second > 0
+
+
+async def test_the_figures_of_an_empty_job_are_zero(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    """Before it starts, and at its end. Only the limit of concurrency and the time are more."""
+    job = ai.embed_many(M3, [])
+    before = job.stats
+    assert await collect(job) == []
+    for stats in (before, job.stats):
+        figures = attrs.asdict(stats)
+        assert {name for name, figure in figures.items() if figure} <= {"limit", "seconds"}
+    assert fake.requests == []
 
 
 async def test_retries_are_counted_as_such(fake: FakeWorkersAI) -> None:

@@ -106,35 +106,42 @@ def _run_sample(
 ) -> None:
     drawn: Counter[str] = Counter()
     survived: Counter[str] = Counter()
-    for number, mutation in enumerate(sample, start=1):
-        part = part_of(mutation.path)
-        drawn[part] += 1
-        if reach is None:
-            tests = [
-                test for test in find_tests_by_name(mutation.path) if not test.startswith(_SKIPPED)
-            ]
-        else:
-            tests = reach.tests_of(mutation.path, mutation.line)
-        source = mutation.path.read_text("utf-8")
-        mutated = mutation.apply(source)
-        mutation.path.write_text(mutated, "utf-8")
-        try:
-            outcome = _try_tests(tests, reach or Reach(), patience, slow)
-        finally:
-            mutation.path.write_text(source, "utf-8")
-        print(
-            f"{number} {outcome}: {mutation.path}:{mutation.line} {mutation.operator}", flush=True
-        )
-        if outcome.startswith("survived"):
-            survived[part] += 1
-            print(_describe_change(source, mutated), flush=True)
+    try:
+        for number, mutation in enumerate(sample, start=1):
+            outcome, change = _run_mutation(mutation, reach, patience, slow)
+            drawn[part_of(mutation.path)] += 1
+            place = f"{mutation.path}:{mutation.line}"
+            print(f"{number} {outcome}: {place} {mutation.operator}", flush=True)
+            if outcome.startswith("survived"):
+                survived[part_of(mutation.path)] += 1
+                print(change, flush=True)
+    except KeyboardInterrupt:
+        print("interrupted: these are the scores so far")
     for part, count in sorted(drawn.items()):
-        print(
-            f"{part:14} {count - survived[part]:4} of {count:4}  {1 - survived[part] / count:.0%}"
-        )
+        missed = survived[part]
+        print(f"{part:14} {count - missed:4} of {count:4}  {1 - missed / count:.0%}")
     total, missed = drawn.total(), survived.total()
     print(f"{'all':14} {total - missed:4} of {total:4}  {1 - missed / max(total, 1):.0%}")
     print("A survivor may be equivalent to the code as it is: look at each of them.")
+
+
+def _run_mutation(
+    mutation: Mutation, reach: Reach | None, patience: float, slow: float
+) -> tuple[str, str]:
+    """Give what became of a mutation, and how it changes the code."""
+    if reach is None:
+        tests = find_tests_by_name(mutation.path)
+        tests = [test for test in tests if not test.startswith(_SKIPPED)]
+    else:
+        tests = reach.tests_of(mutation.path, mutation.line)
+    source = mutation.path.read_text("utf-8")
+    mutated = mutation.apply(source)
+    mutation.path.write_text(mutated, "utf-8")
+    try:
+        outcome = _try_tests(tests, reach or Reach(), patience, slow)
+    finally:
+        mutation.path.write_text(source, "utf-8")
+    return outcome, _describe_change(source, mutated)
 
 
 def _try_tests(tests: Sequence[str], reach: Reach, patience: float, slow: float) -> str:
