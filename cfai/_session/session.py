@@ -457,10 +457,12 @@ async def _read_body(
                 response.close()
                 return data, False
         if not content.at_eof():
-            buffer = bytearray(data)
-            while len(buffer) <= max_bytes and (chunk := await content.readany()):
-                buffer += chunk
-            data = bytes(buffer)
+            # Joined at the end: a growing buffer would be copied again and again.
+            chunks, size = [data], len(data)
+            while size <= max_bytes and (chunk := await content.readany()):
+                chunks.append(chunk)
+                size += len(chunk)
+            data = b"".join(chunks)
     except BaseException:
         response.close()
         raise

@@ -13,6 +13,7 @@ from contextlib import suppress
 from secrets import token_hex
 from typing import Any, Final
 
+import orjson
 from attrs import define, field
 
 from cfai._types.json import loads
@@ -62,16 +63,18 @@ class VectorRows:
         Raises:
             UnusualVectors: The rows differ in length, or contain something else than numbers.
         """
-        body, buffer, width, checked = self._body, self.buffer, self.width, 0
+        body, buffer, width, checked = memoryview(self._body), self.buffer, self.width, 0
+        find = self._body.find
         for start, end in self._ranges:
             try:
-                row = loads(body[start:end])
+                # A row ends at its first closing bracket, so its depth needs no check.
+                row = orjson.loads(body[start:end])
                 buffer.fromlist(row)
             except (OverflowError, TypeError, ValueError) as exc:
                 raise UnusualVectors from exc
             # An array takes true for 1. Numbers do not contain these letters.
-            has_letter = any(self._body.find(letter, start, end) >= 0 for letter in (b"t", b"f"))
-            if len(row) != width or has_letter:
+            has_letter = find(b"t", start, end) >= 0 or find(b"f", start, end) >= 0
+            if has_letter or len(row) != width:
                 raise UnusualVectors
             if len(buffer) - checked >= _SLICE or end == self._ranges[-1][1]:
                 if has_huge_number(buffer[checked:]):

@@ -47,7 +47,7 @@ _BURST = Race(
     expects=stream_characters(BURST_EVENTS),
     units=BURST_EVENTS,
     times=3,
-    budgets=(Budget(_OURS, 2.1),),
+    budgets=(Budget(_OURS, 1.7),),
 )
 
 _OURS_IMPORTED = "cfai imported"
@@ -215,7 +215,7 @@ ROWS: tuple[Row, ...] = (
         work="embed",
         expects=TEXTS * DIMENSION,
         times=5,
-        budgets=(Budget(_OURS, 1.7),),
+        budgets=(Budget(_OURS, 1.6),),
     ),
     Making(
         key="audio",
