@@ -596,6 +596,7 @@ class WorkersAI(Client):
         texts: str | Sequence[str],
         *,
         pooling: Pooling | None = None,
+        truncate: bool | None = None,
         options: Options | None = None,
         **unknown: Never,
     ) -> Embeddings:
@@ -603,9 +604,9 @@ class WorkersAI(Client):
 
         Args:
             model: The model's name, such as `@cf/baai/bge-m3`.
-            texts: One text or several, none of them empty, and no more than the model takes at once
-                (100 for bge models).
+            texts: One text or several, and no more than the model takes (100 for bge models).
             pooling: How token vectors are combined. Different poolings can't be compared.
+            truncate: See `truncate_inputs` of `TextEmbeddings`.
             options: Options for this call only.
 
         Returns:
@@ -615,10 +616,11 @@ class WorkersAI(Client):
             InputError: There are too many texts, or an empty one. Nothing was sent.
             DecodeError: The number of vectors differs from the number of texts.
 
-        Source: Workers AI API, `POST /ai/run/{model_name}`, input "Text Embeddings".
+        Source: Workers AI API, "Text Embeddings".
         """
         check_keywords("embed", unknown)
-        return await self.run(model, TextEmbeddings(texts, pooling=pooling), options=options)
+        task = TextEmbeddings(texts, pooling=pooling, truncate_inputs=truncate)
+        return await self.run(model, task, options=options)
 
     @overload
     def embed_many(
@@ -641,12 +643,10 @@ class WorkersAI(Client):
 
         Args:
             model: The model's name, such as `@cf/baai/bge-m3`.
-            texts: An iterable or async iterable of texts, or of tuples (id, text). They are read as
-                needed, so memory does not grow with their number. An iterable is read on the event
-                loop: use an async one if reading has to wait.
+            texts: An iterable or async iterable of texts, or of tuples (id, text), which is read as
+                needed on the event loop; a column; with `column=`, a table or rows.
             options: Options for these requests only.
-            on_error: If a text can't be embedded, "raise" ends the job, "skip" omits the text, and
-                "yield" yields an `EmbedFailure` in its place.
+            on_error: For a text that fails: "raise", "skip", or "yield" an `EmbedFailure`.
             job: Options of the job; see `cfai.embedding.JobOptions`.
 
         Returns:

@@ -22,6 +22,9 @@ from cfai.tasks import Pooling, TextEmbeddings
 OnError = Literal["raise", "yield", "skip"]
 """What a job does with a text that cannot be embedded."""
 
+LongTexts = Literal["warn", "fail"]
+"""What a job does with a text that is longer than the model reads."""
+
 Mode = Literal["direct", "queue"]
 """Whether requests are answered at once, or go through the service's queue."""
 
@@ -65,6 +68,11 @@ class BatchOptions(TypedDict, total=False):
     """See `TextEmbeddings`."""
     truncate: bool | None
     """See `truncate_inputs` of `TextEmbeddings`."""
+    long: LongTexts
+    """What to do with a text that is probably longer than the model reads (512 tokens for the
+    English bge models): "warn" (the default) lets the model cut it, counts it in `stats.truncated`
+    and logs one warning; "fail" makes it an error that `on_error` decides about. The length is an
+    estimate: 4 bytes of UTF-8 per token."""
     dedupe: bool
     """Send equal texts once. All vectors then stay in memory until the job ends."""
     checkpoint: str | os.PathLike[str] | None
@@ -160,6 +168,7 @@ class Plan:
     )
     pooling: Pooling | None = field(default=None, kw_only=True)
     truncate: bool | None = field(default=None, kw_only=True)
+    long: LongTexts = field(default="warn", kw_only=True, validator=one_of(get_args(LongTexts)))
     dedupe: bool = field(default=False, kw_only=True, validator=_is_boolean)
     checkpoint: Path | None = field(default=None, kw_only=True, converter=_check_path)
     retry_failed: bool = field(default=False, kw_only=True, validator=_is_boolean)
@@ -181,6 +190,14 @@ class Plan:
     def texts_per_request(self) -> int:
         """The most texts in one request."""
         return self.batch_size or profile(self.model).texts_per_request or _DEFAULT_BATCH_SIZE
+
+    @property
+    def window(self) -> int | None:
+        """The tokens that the model reads of a text; `None` if the job need not look for others."""
+        model_profile = profile(self.model)
+        # A model with a limit per request refuses longer texts, unless it is told to cut them.
+        cuts = self.truncate is True or model_profile.tokens_per_request is None
+        return model_profile.tokens_per_text if cuts or self.long == "fail" else None
 
     def token_limits(self) -> TokenLimits | None:
         """The limits of the model in tokens, for one job; `None` if it has none per request."""

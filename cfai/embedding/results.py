@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import field, frozen
 
-from cfai.embedding.source import TextBatch
+from cfai.embedding.source import TextBatch, estimate_tokens
 from cfai.errors import CfaiError, InputError, MissingExtra
 from cfai.tasks import Embeddings, Usage
 
@@ -69,6 +69,9 @@ class JobStats:
     equal text (`dedupe`)."""
     failed: int = 0
     """Texts that failed."""
+    truncated: int = 0
+    """Texts that are probably longer than the model reads, so that their vectors stand for their
+    beginning only. This is an estimate; see `long` of `cfai.embedding.JobOptions`."""
     requests: int = 0
     """Attempts that were sent."""
     refusals: int = 0
@@ -167,6 +170,19 @@ def find_missing_texts(texts: Sequence[str | None]) -> dict[int, InputError]:
     }
 
 
+def find_long_texts(texts: Sequence[str | None], window: int) -> dict[int, InputError]:
+    """Return the errors of texts that probably have more than *window* tokens, by their index."""
+    errors = {}
+    for index, text in enumerate(texts):
+        # A token has a byte at least: most texts need no estimate.
+        if text and len(text) > window and (tokens := estimate_tokens(text)) > window:
+            errors[index] = InputError(
+                f"the text has about {tokens} tokens, and the model reads {window}: split it, or"
+                " let the model cut it (long='warn')"
+            )
+    return errors
+
+
 def insert_failures(
     results: Iterable[RangeResult], failures: Mapping[int, CfaiError], count: int
 ) -> list[RangeResult]:
@@ -227,6 +243,8 @@ class JobReporter:
         """The first failures."""
         self.embedded = 0
         """Texts that the service has embedded."""
+        self.truncated = 0
+        """Texts that are longer than the model reads."""
         self.repeated_calls = 0
         """How often the job repeated a call after all its attempts had failed."""
 
@@ -279,6 +297,7 @@ class JobReporter:
             texts=self._texts,
             known=max(0, self._texts - self.embedded),
             failed=self._failed,
+            truncated=self.truncated,
             requests=throttle.attempts,
             refusals=throttle.rate_limited,
             retries=throttle.repeats + self.repeated_calls,

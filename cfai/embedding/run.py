@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 from attrs import field, frozen
 
+from cfai._session.logs import LOGGER
 from cfai._session.throttle import Throttle
 from cfai._types.excerpts import format_value
 from cfai.embedding.checkpoint import Checkpoint, Outcome, is_permanent, text_hash
@@ -23,13 +24,14 @@ from cfai.embedding.results import (
     JobReporter,
     RangeResult,
     build_items,
+    find_long_texts,
     find_missing_texts,
     insert_failures,
     iterate_texts,
     join_results,
 )
 from cfai.embedding.source import TextBatch, Texts, read_batches
-from cfai.errors import CfaiError, ConfigError
+from cfai.errors import CfaiError, ConfigError, InputError
 from cfai.tasks import Embeddings
 
 Item: TypeAlias = EmbeddedBatch | EmbedFailure
@@ -66,6 +68,7 @@ class JobRun:
         queued = plan.mode == "queue"
         self._queue = BatchQueue(self._service, plan.polling) if queued else None
         self._limits = plan.token_limits()
+        self._window = plan.window
         self._checkpoint: Checkpoint | None = None
         self._in_progress: dict[bytes, asyncio.Future[None]] = {}
         """With a checkpoint: the texts that a batch is looking up or embedding, by hash."""
@@ -189,11 +192,11 @@ class JobRun:
 
     async def _embed(self, texts: Sequence[str | None], results: list[RangeResult]) -> None:
         """Embed *texts*, and append what becomes of them to *results*, in order."""
-        present = [text for text in texts if text]
-        if len(present) == len(texts):
+        failures = self._find_failures(texts)
+        present = [text for index, text in enumerate(texts) if text and index not in failures]
+        if not failures:
             await self._embed_present(present, results)
             return
-        failures = find_missing_texts(texts)
         if self._plan.on_error == "raise":
             index, error = next(iter(failures.items()))
             if index:
@@ -206,6 +209,24 @@ class JobRun:
                 await self._embed_present(present, sent)
         finally:
             results += insert_failures(sent, failures, len(texts))
+
+    def _find_failures(self, texts: Sequence[str | None]) -> dict[int, InputError]:
+        """The texts that are not to be sent, by their index, in order."""
+        failures = {} if all(texts) else find_missing_texts(texts)
+        if self._window is None:
+            return failures
+        long = find_long_texts(texts, self._window)
+        if self._plan.long == "fail":
+            return dict(sorted({**failures, **long}.items()))
+        if long and not self._reporter.truncated:
+            LOGGER.warning(
+                "embedding: %s reads the first %d tokens of a text, and some are longer (by an"
+                " estimate from their length); long='fail' makes them errors",
+                self._plan.model,
+                self._window,
+            )
+        self._reporter.truncated += len(long)
+        return failures
 
     async def _embed_present(self, texts: Sequence[str], results: list[RangeResult]) -> None:
         if self._plan.dedupe:

@@ -358,3 +358,83 @@ async def test_pairs_must_be_tuples(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     wrong: Any = [["one", "two"]]
     with pytest.raises(InputError, match="number 0 is a list"):
         await collect(ai.embed_many(M3, wrong))
+
+
+# Texts that are longer than the model reads
+
+BASE = "@cf/baai/bge-base-en-v1.5"
+LONG = "long text " * 210
+"""2,100 bytes: about 525 tokens."""
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "truncated"),
+    [
+        (BASE, {}, 2),
+        (BASE, {"dedupe": True}, 2),
+        (M3, {}, 0),
+        (M3, {"truncate": True}, 0),
+        ("@cf/another/model", {}, 0),
+    ],
+)
+async def test_texts_that_the_model_cuts_are_counted(
+    fake: FakeWorkersAI,
+    ai: WorkersAI,
+    caplog: pytest.LogCaptureFixture,
+    model: str,
+    options: dict[str, Any],
+    truncated: int,
+) -> None:
+    """With one warning, and all get their vectors."""
+    fake.simulates(Service())
+    given = ["one", LONG[:2048], LONG, "é" * 1024, "é" * 1030]
+    job = ai.embed_many(model, given, batch_size=1, **options)
+    assert sum(map(len, [batch async for batch in job])) == 5
+    assert job.stats.truncated == truncated
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == min(truncated, 1)
+    if warnings:
+        assert "reads the first 512 tokens of a text" in warnings[0]
+        assert "estimate" in warnings[0]
+
+
+async def test_a_model_that_is_told_to_cut_texts_cuts_them(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
+    """bge-m3 reads 8,192 tokens; without `truncate` it refuses longer texts, which is no secret."""
+    fake.simulates(Service())
+    given = ["x" * 33_000, "one"]
+    for truncate, truncated in ((True, 1), (False, 0), (None, 0)):
+        job = ai.embed_many(M3, given, truncate=truncate)
+        assert sum(map(len, [batch async for batch in job])) == 2
+        assert job.stats.truncated == truncated
+
+
+@pytest.mark.parametrize("model", [BASE, M3])
+async def test_long_texts_can_be_errors(fake: FakeWorkersAI, ai: WorkersAI, model: str) -> None:
+    """They are not sent. The error has the estimate, and what the model reads."""
+    service = fake.simulates(Service())
+    window = 512 if model == BASE else 8192
+    given = ["one", "x" * (4 * window), "x" * (4 * window + 4), None, "two"]
+    job = ai.embed_many(model, given, long="fail", on_error="yield", rate=None)
+    items = [item async for item in job]
+    failures = [item for item in items if isinstance(item, EmbedFailure)]
+    assert [failure.start for failure in failures] == [2, 3]
+    assert str(failures[0].error) == (
+        f"the text has about {window + 1} tokens, and the model reads {window}: split it, or let"
+        " the model cut it (long='warn')"
+    )
+    assert str(failures[1].error) == "the text is missing"
+    assert job.stats.truncated == 0
+    assert set(service.counters.answered) == {"one", "two", "x" * (4 * window)}
+    with pytest.raises(InputError, match="tokens") as caught:
+        await ai.embed_many(model, given, long="fail").numpy()
+    assert caught.value.__notes__ == ["it is text number 2 (from 0)"]
+    with pytest.raises(InputError, match="long must be"):
+        ai.embed_many(model, given, long="cut")  # type: ignore[call-overload]
+
+
+async def test_one_request_may_ask_to_cut_texts(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    fake.simulates(Service())
+    await ai.embed(M3, ["one"], truncate=True)
+    assert fake.requests[0].json() == {"text": ["one"], "truncate_inputs": True}
