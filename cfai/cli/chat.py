@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from cfai.cli import clients, console, files
+from cfai.cli.inputs import AttachedFile, build_content, parse_schema
 from cfai.errors import CfaiError, InputError
 from cfai.tasks import TextGeneration, Token, rules, system as system_message
 from cfai.tasks.task import describe_bounds
@@ -67,6 +68,18 @@ def chat(  # noqa: PLR0913  # every option of the command
         bool | None,
         typer.Option("--thinking/--no-thinking", help="Turn the model's reasoning on or off."),
     ] = None,
+    attach: Annotated[
+        list[str] | None,
+        typer.Option(
+            *("--attach", "-a"),
+            metavar="FILE",
+            help="An image, a text or a document to go with the (first) message.",
+        ),
+    ] = None,
+    schema: Annotated[
+        str | None,
+        typer.Option(help='The form of the answer: a JSON schema, or "name:str, age:int".'),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one line of JSON per token and for the answer.")
     ] = False,
@@ -80,13 +93,18 @@ def chat(  # noqa: PLR0913  # every option of the command
     options = _check_options(
         max_tokens=max_tokens, temperature=temperature, seed=seed, thinking=thinking
     )
+    attached = [AttachedFile.read(name) for name in attach or []]
+    if schema is not None:
+        options["response_format"] = parse_schema(schema)
     is_conversation = prompt is None and files.stdin_is_terminal()
     message = "" if is_conversation else _read_prompt(prompt)
     if local:
         clients.require(*clients.TEXT, needed_for="text generation on this machine")
         clients.fetch_weights()
     instructions = None if system is None else files.read_text_argument(system)
-    session = ChatSession(model, system=instructions, options=options, as_json=as_json)
+    session = ChatSession(
+        model, system=instructions, options=options, as_json=as_json, attached=attached
+    )
     if is_conversation:
         _converse(session, local=local)
     else:
@@ -207,7 +225,13 @@ class ChatSession:
     """The messages so far. Of an answer that is cut, the text that arrived is kept."""
 
     def __init__(
-        self, model: str, *, system: str | None, options: Mapping[str, Any], as_json: bool
+        self,
+        model: str,
+        *,
+        system: str | None,
+        options: Mapping[str, Any],
+        as_json: bool,
+        attached: Sequence[AttachedFile] = (),
     ) -> None:
         from cfai.conversation import Conversation
 
@@ -215,6 +239,7 @@ class ChatSession:
         self._options = options
         self._as_json = as_json
         self._system = system
+        self._attached = attached
         self._messages = Conversation()
 
     def set_system(self, system: str | None) -> None:
@@ -233,9 +258,16 @@ class ChatSession:
         Raises:
             CfaiError: There is no answer, or only a part of it.
         """
-        messages = self._messages.user(message)
+        content = await build_content(ai, message, self._attached)
+        messages = self._messages.user(*content)
         instructions = [] if self._system is None else [system_message(self._system)]
         task = TextGeneration([*instructions, *messages], **self._options)
+        if task.response_format is not None:  # JSON mode does not stream.
+            answer = await ai.run(self.model, task)
+            self._attached, self._messages = (), messages.assistant(answer.text)
+            answer_line = console.to_json_line({"answer": answer.to_dict()})
+            console.write_text(answer_line if self._as_json else f"{answer.text.rstrip()}\n")
+            return
         stream = ai.stream(self.model, task)
         try:
             async with stream as tokens:
@@ -244,7 +276,7 @@ class ChatSession:
         finally:
             answer = stream.answer
             if answer.text:
-                self._messages = messages.assistant(answer.text)
+                self._attached, self._messages = (), messages.assistant(answer.text)
                 if not (self._as_json or answer.text.endswith("\n")):
                     console.write_text("\n")
         if self._as_json:
