@@ -33,6 +33,7 @@ RERANKER = "@cf/baai/bge-reranker-base"
 BGE = "@cf/baai/bge-small-en-v1.5"
 M3 = "@cf/baai/bge-m3"
 QWEN = "@cf/qwen/qwen3-embedding-0.6b"
+GLM = "@cf/zai-org/glm-4.7-flash"
 LORA = "@cf/mistral/mistral-7b-instruct-v0.2-lora"
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
@@ -124,6 +125,42 @@ DOCUMENTS: list[tuple[str, dict[str, Any]]] = [
     (f"run/{QWEN}", {"queries": ["a"], "documents": ["b"], "instruction": "c"}),
     (f"run/{LORA}", {"prompt": "a", "lora": "x", "max_tokens": 1}),
     ("run/@cf/cloudflare/clef", {"state": "x", "questions": {}}),
+    ("run", {"model": BGE, "input": {"text": ["a"]}}),
+    (
+        "v1/chat/completions",
+        {"model": LLAMA, "messages": CHAT, "max_tokens": 1, **SAMPLING, "user": "u"},
+    ),
+    (
+        "v1/chat/completions",
+        {"model": GLM, "messages": CHAT[:2], "max_tokens": 9, "tools": [TOOL], "stream": True},
+    ),
+    (
+        "v1/chat/completions",
+        {
+            "model": LLAMA,
+            "messages": CHAT[:2],
+            "max_tokens": 9,
+            "tools": [TOOL],
+            "tool_choice": {"type": "function", "function": {"name": "f"}},
+            "response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}},
+        },
+    ),
+    ("v1/completions", {"model": LLAMA, "prompt": ["Hi"], "max_tokens": 1, "echo": False}),
+    (
+        "v1/embeddings",
+        {"model": BGE, "input": ["a"], "encoding_format": "base64", "dimensions": 384},
+    ),
+    (
+        "v1/responses",
+        {
+            "model": "@cf/openai/gpt-oss-20b",
+            "input": [{"role": "user", "content": [{"type": "input_text", "text": "Hi"}]}],
+            "instructions": "Be brief.",
+            "max_output_tokens": 1,
+            "text": {"format": {"type": "json_schema", "schema": SCHEMA}},
+        },
+    ),
+    ("v1/messages", {"model": LLAMA, "messages": CHAT}),
     (
         f"run/{BGE}?queueRequest=true",
         {"requests": [{"text": "a", "external_reference": "r"}]},
@@ -202,6 +239,7 @@ HEADERS: list[tuple[str, tuple[str, ...]]] = [
     ("Range", ("bytes=9-1",)),
     ("If-Modified-Since", ("x",)),
     ("Expect", ("100-continue", "x")),
+    ("x-cfai-fault", ("", "capacity,retry_after=1", "error,status=1", "malformed,events=1", "é")),
     ("Cookie", ("a", "=;=;\x7f")),
     ("cf-aig-gateway-id", ("", "é")),
 ]
@@ -286,7 +324,10 @@ class Fuzzer:
         match self._random.randrange(6):
             case 0 if isinstance(container, dict):
                 container[self._random.choice(NAMES)] = copy.deepcopy(self._random.choice(ODD))
-            case 1 if key != "max_tokens":  # By default, the model writes for seconds.
+            case 1 if key not in (
+                "max_tokens",
+                "max_output_tokens",
+            ):  # By default, the model writes for seconds.
                 del container[key]
             case 2 if isinstance(container, list):
                 container.append(container[key])

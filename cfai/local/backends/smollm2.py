@@ -147,7 +147,7 @@ def _check_size(request: GenerationRequest, limit: int) -> None:
     """
     prompt = request.prompt
     texts = [prompt] if isinstance(prompt, str) else [message["content"] for message in prompt]
-    size = sum(len(text.encode()) for text in texts)
+    size = sum(len(text.encode(errors="surrogatepass")) for text in texts)
     # Each message adds at least one token.
     if size > limit or len(texts) > CONTEXT:
         raise rejected_by_model(

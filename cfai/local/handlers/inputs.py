@@ -270,6 +270,9 @@ def _read_request(body: JsonBody) -> GenerationRequest:
     if body.get("functions"):
         raise errors.not_supported("the local server runs no code: omit functions")
     check_fields(TextGeneration if chat else Prompt, body)
+    if not chat:
+        # A prompt can have tools, too, whose rules are those of a conversation.
+        check_fields(TextGeneration, {**body, "messages": [{"role": "user", "content": "x"}]})
     _check_templates(body)
     if body.get("image") is not None:
         raise errors.not_supported(_TEXT_ONLY)

@@ -150,6 +150,15 @@ async def test_invalid_tools_are_refused(
     assert message in text
 
 
+@pytest.mark.parametrize(
+    "fields", [{"tools": "x"}, {"tools": [5]}, {"tools": [TIMER], "tool_choice": 5}]
+)
+async def test_the_tools_of_a_prompt_are_checked(local: Local, fields: dict[str, Any]) -> None:
+    status, code, message = (await local.post(LLAMA, {"prompt": "Hi", **fields})).error
+    assert (status, code) == (400, 5006)
+    assert "tool" in message
+
+
 async def test_a_tool_without_parameters_is_called(local: Local) -> None:
     ping = {"name": "ping", "description": "Ping the server", "parameters": {}}
     result = (await local.post(LLAMA, request(tools=[ping], tool_choice="required"))).result
