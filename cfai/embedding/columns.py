@@ -215,8 +215,8 @@ def _read_row(row: Any, place: int, column: Any, id_column: Any) -> Any:
         return (row[name], text)
     except (IndexError, KeyError, TypeError) as exc:
         keys = getattr(row, "keys", None)
-        found = f" (found: {', '.join(map(repr, keys()))})" if callable(keys) else ""
-        raise InputError(f"row {place} has no {name!r}{found:.500}") from exc
+        present = f" (found: {', '.join(map(repr, keys()))})" if callable(keys) else ""
+        raise InputError(f"row {place} has no {name!r}{present:.500}") from exc
 
 
 # Results

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,7 +92,7 @@ def embed(
         "CLOUDFLARE_BASE_URL": base_url,
     }
     process = subprocess.Popen(command, env={**os.environ, **variables})
-    killed = False
+    killed, pause = False, threading.Event()
     while True:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         if pid:
@@ -99,7 +100,7 @@ def embed(
         if kill_at is not None and not killed and _finished(checkpoint) >= kill_at:
             process.send_signal(signal.SIGKILL)
             killed = True
-        time.sleep(0.02)
+        pause.wait(0.02)
     process.returncode = os.waitstatus_to_exitcode(status)
     if not killed and process.returncode:
         raise SystemExit(f"cfai embed ended with {process.returncode}")
