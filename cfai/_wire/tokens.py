@@ -53,9 +53,11 @@ def read_ahead(document: Any) -> Token | None:
     if type(document) is not dict:
         return None
     text = document.get("response")
-    if type(text) is str and text and len(document) - ("p" in document) == 1:
-        # Most events of the native dialect: a piece of text, and padding of any length.
-        return Token(text, "", (), None, None, document)
+    if type(text) is str and text:
+        # Most events of the native dialect: text, padding of any length, and maybe the usage.
+        usage = document.get("usage")
+        if len(document) - ("p" in document) - bool(usage) == 1:
+            return Token(text, "", (), None, read_usage(usage) if usage else None, document)
     if not (_USUAL_KEYS.issuperset(document) or ERROR_KEYS.isdisjoint(document)):
         return None
     try:

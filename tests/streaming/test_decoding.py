@@ -198,9 +198,9 @@ def chat(**delta: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("document", "most"),
     [
-        ({"response": "a", "p": "b"}, 6),
+        ({"response": "a", "p": "b"}, 7),
         (chat(content="a"), 14),
-        ({"response": "a", "usage": USAGE}, 30),
+        ({"response": "a", "usage": USAGE}, 16),
         ({**chat(content="a"), "usage": USAGE}, 24),
         (chat(reasoning_content="a"), 23),
         (chat(tool_calls=[CALL]), 36),
