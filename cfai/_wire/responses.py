@@ -21,7 +21,9 @@ _DECODED: Final = ("", "identity", "gzip", "deflate", "br", "zstd")
 
 def read_media_type(headers: Mapping[str, str]) -> str:
     """The Content-Type in lower case and without parameters; empty if there is none."""
-    return headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    # Bytes that are not UTF-8 are lone surrogates, which nobody could encode.
+    return kind if kind.isascii() else kind.encode("utf-8", "replace").decode()
 
 
 _BOM: Final = b"\xef\xbb\xbf"

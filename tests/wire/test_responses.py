@@ -232,3 +232,17 @@ def test_the_repr_of_a_response_does_not_show_its_body_or_headers() -> None:
     shown = repr(Response(200, {"x-secret": "s3cret"}, b"private", Meta()))
     assert "s3cret" not in shown
     assert "private" not in shown
+
+
+@pytest.mark.parametrize(
+    ("header", "kind"),
+    [
+        ("Text/HTML; charset=utf-8", "text/html"),
+        ("", ""),
+        ("image/\udcfe", "image/?"),
+        ("im\u00e4ge/png", "im\u00e4ge/png"),
+    ],
+)
+def test_a_media_type_can_be_encoded(header: str, kind: str) -> None:
+    """aiohttp decodes other bytes than UTF-8 to lone surrogates."""
+    assert read_media_type({"Content-Type": header}) == kind
