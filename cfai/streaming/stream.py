@@ -52,13 +52,14 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
     _json_mode: bool = field(default=False, kw_only=True)
     _tools: Collection[str] = field(default=(), kw_only=True)
     """The names of the tools that the model was given."""
-    _text_builder: TextBuilder = field(factory=TextBuilder, init=False)
-    _events: EventReader | None = field(default=None, init=False)
-    _whole_answer: Text | None = field(default=None, init=False)
+    # What was received is not for the `repr`, by which error trackers show a stream.
+    _text_builder: TextBuilder = field(factory=TextBuilder, init=False, repr=False)
+    _events: EventReader | None = field(default=None, init=False, repr=False)
+    _whole_answer: Text | None = field(default=None, init=False, repr=False)
     """The answer of a model that does not stream."""
-    _taken: list[Event] = field(factory=list, init=False)
+    _taken: list[Event] = field(factory=list, init=False, repr=False)
     """The events that were decoded last."""
-    _tokens: deque[Token | None] = field(factory=deque, init=False)
+    _tokens: deque[Token | None] = field(factory=deque, init=False, repr=False)
     """The tokens of those that were not delivered yet; `None` for one that is read in its turn. It
     is empty once the stream ended, so that a reader need not check."""
     cancelled: bool = field(default=False, init=False)
