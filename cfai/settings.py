@@ -69,7 +69,9 @@ SHORTEST_SECRET: Final = 8
 be, too."""
 
 _SECRET_HEADER: Final = re.compile(
-    r"auth(?!or(?!i))|cookie|credential|jwt|key|passw|pwd|secret|signature|token", re.IGNORECASE
+    r"auth(?!or(?!i))|bearer|cookie|credential|csrf|xsrf|hmac|jwt|key|passw|passphrase|passcode|pwd"
+    r"|secret|signature|\bsig\b|token",
+    re.IGNORECASE,
 )
 """What the names of headers with a secret contain; but `X-Author` has none."""
 

@@ -555,9 +555,26 @@ async def test_a_short_token_is_not_hidden(fake: FakeWorkersAI) -> None:
                 "X-Oauth",
                 "X-Client-Pwd",
                 "X-AUTHORISATION",
+                "X-Bearer",
+                "X-CSRF",
+                "X-Xsrf-2",
+                "X-Hmac-SHA256",
+                "X-Passphrase",
+                "X-Passcode",
+                "X-Sig",
+                "X-Sig-V1",
             )
         ],
-        *[(header, False) for header in ("X-Author", "X-Authors", "X-Team", "X-Request-Id")],
+        *[
+            (header, False)
+            for header in (
+                "X-Author",
+                "X-Authors",
+                "X-Design",
+                "X-Request-Id",
+                "X-Team",
+            )
+        ],
     ],
 )
 async def test_the_values_of_headers_with_secrets_are_hidden(

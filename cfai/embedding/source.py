@@ -11,6 +11,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
+from decimal import Decimal
 from math import inf
 from numbers import Number
 from typing import Any, Final
@@ -41,13 +42,20 @@ class TextBatch:
     """`None` for a missing text."""
 
 
+_MISSING: Final = frozenset({"NAType", "NaTType", "MaskedConstant"})
+"""The classes of pandas and NumPy whose only value stands for a missing one."""
+
+
 def is_missing(value: object) -> bool:
-    """Whether *value* stands for a missing text: `None`, NaN, and those of pandas and Arrow."""
-    if value is None or getattr(value, "is_valid", True) is False:
+    """Whether *value* stands for a missing text: `None`, NaN, and those of other libraries."""
+    kind = type(value).__name__
+    if value is None or kind in _MISSING or getattr(value, "is_valid", True) is False:
         return True
-    if isinstance(value, Number):
-        return value != value  # Only NaN is not equal to itself.
-    return type(value).__name__ in ("NAType", "NaTType")
+    if isinstance(value, Decimal):
+        return value.is_nan()  # A signaling NaN can't be compared.
+    if isinstance(value, Number) or kind == "datetime64":
+        return bool(value != value)  # Only NaN and NaT are not equal to themselves.
+    return False
 
 
 def _read_entry(entry: object, place: int) -> tuple[Any, str | None]:

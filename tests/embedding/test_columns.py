@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -231,7 +232,24 @@ async def test_a_table_is_no_list_of_texts_for_one_request(
     assert not fake.requests
 
 
-@pytest.mark.parametrize("value", [None, float("nan"), np.float32("nan"), pd.NA, pd.NaT])
+MISSING = [
+    None,
+    float("nan"),
+    complex("nan"),
+    Decimal("nan"),
+    Decimal("snan"),
+    np.float32("nan"),
+    np.datetime64("NaT"),
+    np.timedelta64("NaT"),
+    np.ma.masked,
+    pd.NA,
+    pd.NaT,
+    pa.scalar(None),
+    pa.scalar(None, pa.string()),
+]
+
+
+@pytest.mark.parametrize("value", MISSING, ids=lambda value: f"{type(value).__name__} {value}")
 @pytest.mark.parametrize("paired", [False, True])
 async def test_missing_texts_obey_on_error(
     fake: FakeWorkersAI, ai: WorkersAI, value: Any, paired: bool
