@@ -550,6 +550,29 @@ async def test_the_threads_of_tools_end_with_the_run(fake: FakeWorkersAI, end: s
     assert waiting.cancelled() or waiting.exception() is None or end == "aclose"
 
 
+async def test_the_threads_of_tools_end_with_a_run_that_nobody_reads_on(
+    fake: FakeWorkersAI,
+) -> None:
+    loop, may_end = asyncio.get_running_loop(), threading.Event()
+    began: asyncio.Future[threading.Thread] = loop.create_future()
+
+    def wait() -> None:
+        loop.call_soon_threadsafe(began.set_result, threading.current_thread())
+        may_end.wait()
+
+    fake.answers(answer_with_calls(("wait", {})))
+    running = run(fake, wait)
+    async for event in running:
+        if isinstance(event, ToolStarted):
+            break
+    thread = await began
+    running.cancel()
+    may_end.set()
+    await asyncio.to_thread(thread.join, 10)
+    assert not thread.is_alive()
+    await running.aclose()
+
+
 async def test_leaving_async_with_cancels_the_tools(fake: FakeWorkersAI) -> None:
     tool = Patient()
     fake.answers(answer_with_calls(("wait", {})))
