@@ -267,6 +267,8 @@ class BatchQueue:
                 self._settle([pending], exc)
             return
         error = item.error or DecodeError("the service returned no result for these texts")
+        if pending.texts > 1:
+            self._service.record_miscount(error)
         in_results = item.raw is not None
         several = in_results and pending.texts > 1
         if several and isinstance(error, ServerError) and error.code is None:

@@ -138,6 +138,10 @@ class PatientService:
         self._service = service
         self._reporter = reporter
         self._dimension: int | None = None
+        self._miscounted = False
+        """Whether an answer for several texts had the wrong number of vectors."""
+        self._counts = False
+        """Whether one had the right number."""
         self._sent = 0
         """Requests so far; the number of the last one."""
         self._answers = 0
@@ -232,13 +236,23 @@ class PatientService:
         """Get the state of a batch without a permit, after the throttle was closed."""
         return await self._service.poll(requests, request_id, None)
 
+    def record_miscount(self, error: CfaiError) -> None:
+        """Record that an answer for several texts had the wrong number of vectors, if so."""
+        self._miscounted = self._miscounted or "vectors came back" in str(error)
+
     def check_dimension(self, vectors: Embeddings) -> Embeddings:
         """Return *vectors* if they are as long as earlier ones.
 
         Raises:
             DecodeError: They are not.
         """
-        dimension = vectors.shape[1]
+        count, dimension = vectors.shape
+        self._counts = self._counts or count > 1
+        if self._miscounted and not self._counts:
+            raise DecodeError(
+                "the service gave the wrong number of vectors for several texts, and never the"
+                " right one: its vector for a single text is not trusted"
+            )
         if self._dimension is None:
             self._dimension = dimension
         elif dimension != self._dimension:
@@ -470,6 +484,8 @@ class BatchRecovery:
         try:
             vectors = await service.embed(self._texts[part.first : part.last])
         except CfaiError as exc:
+            if part.size > 1:
+                service.record_miscount(exc)
             self._handle_error(part, exc)
             return
         if not part.failures:

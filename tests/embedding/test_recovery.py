@@ -269,13 +269,27 @@ async def test_a_refusal_that_is_not_about_a_text_ends_the_job(
     assert len(fake.requests) == 1
 
 
-async def test_an_answer_with_too_few_vectors_is_not_used(
-    fake: FakeWorkersAI, ai: WorkersAI
+@pytest.mark.parametrize("mode", ["direct", "queue"])
+@pytest.mark.parametrize("on_error", ["raise", "yield", "skip"])
+async def test_a_service_that_always_gives_one_vector_is_not_trusted(
+    fake: FakeWorkersAI, ai: WorkersAI, mode: Any, on_error: Any
 ) -> None:
-    """Its vectors cannot be matched to texts, so these are sent one by one."""
-    fake.always.answers({"shape": [1, 2], "data": [[1.0, 2.0]]})
-    items = await collect(ai.embed_many(M3, ["one", "two"], on_error="yield"))
-    assert [(item.start, len(item)) for item in items] == [(0, 1), (1, 1)]
+    """Not even for a single text."""
+    one: Any = {"shape": [1, 2], "data": [[1.0, 2.0]]}
+
+    def reply(request: Any) -> Any:
+        names = [task["external_reference"] for task in request.json().get("requests", [])]
+        items = [{"external_reference": name, "success": True, "result": one} for name in names]
+        return {"responses": items} if names else one
+
+    fake.always.answers_by(reply)
+    polling = Polling(base=0)
+    job = ai.embed_many(
+        M3, texts(300), on_error=on_error, mode=mode, polling=polling, rate=None, concurrency=1
+    )
+    items: list[Any] = []
+    assert isinstance(await error_of(job, items), DecodeError)
+    assert not batches_of(items)
 
 
 async def test_vectors_of_another_dimension_are_an_error(
