@@ -392,6 +392,17 @@ class LoopSession:
             self._open.discard(response)
         self.slots.release()
 
+    def close_unread(self) -> None:
+        """Close the user's idle connections on which bytes arrived that nobody requested.
+
+        The client's own connector looks at the connection that it takes. aiohttp's does not.
+        """
+        if self._connector is None and self.session.connector is not None:
+            for connections in self.session.connector._conns.values():
+                for protocol, _ in connections:
+                    if protocol.should_close:
+                        protocol.close()
+
     def distrust_idle(self) -> None:
         """Open a new connection for the next request: one of the idle ones was dead."""
         if self._connector is not None:

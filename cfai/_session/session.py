@@ -390,6 +390,7 @@ async def _request(
     If a reused connection turns out to be dead, the request is sent on a new one at once.
     """
     while True:
+        loop.close_unread()
         try:
             return await loop.session.request(
                 request.method,

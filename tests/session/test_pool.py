@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import pytest
 
 from cfai import Prompt, WorkersAI
@@ -63,6 +64,28 @@ async def test_late_bytes_are_nobodys_answer(fake: FakeWorkersAI, late: str) -> 
     fake.always.answers({"response": "mine"})
     assert [await ask(client) for _ in range(2)] == ["mine"] * 2
     assert fake.accepted == 2
+
+
+@pytest.mark.parametrize(
+    "late", ["a second answer", "a 408 for the idle connection", "a head without its body"]
+)
+async def test_a_late_answer_is_nobodys_on_the_users_session(
+    fake: FakeWorkersAI, late: str
+) -> None:
+    """Whose connector would take it for the answer to the next request."""
+    go = asyncio.Event()
+    fake.says_raw(response(RIGHT), go, LATE[late])
+    async with aiohttp.ClientSession() as session:
+        client = fake.client(retries=NO_RETRIES, session=session)
+        assert await ask(client) == "Hello"
+        go.set()
+        first = fake.requests[0]
+        await fake.until(lambda: first.answered.is_set() or first.gone.is_set())
+        for _ in range(10):  # Until the event loop has read the bytes.
+            await asyncio.sleep(0)
+        fake.always.answers({"response": "mine"})
+        assert [await ask(client) for _ in range(2)] == ["mine"] * 2
+        assert fake.accepted == 2
 
 
 @pytest.mark.parametrize("late", LATE)
