@@ -249,7 +249,10 @@ class Server:
             body = error.body()
             if is_openai_path(http_request.path):
                 body = errors.with_openai_error(body)
-            return json_response(error.status, body)
+            response = json_response(error.status, body)
+            if http_request.content.exception() is not None:
+                response.force_close()  # aiohttp closes the connection, so the client must know.
+            return response
         except ConnectionError:
             raise
         except Exception as exc:

@@ -205,6 +205,18 @@ async def test_a_body_that_cannot_be_decompressed_is_refused_without_a_traceback
     assert not caplog.records
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+@pytest.mark.parametrize("body", [b"plain", GZIP[:20] + b"x" * 20], ids=str)
+async def test_after_such_a_body_the_client_opens_a_new_connection(
+    local: Local, body: bytes, encoding: str
+) -> None:
+    """The server closes the connection, and says so."""
+    for _ in range(3):
+        reply = await local.post(BERT, body, headers={"Content-Encoding": encoding})
+        assert reply.status == 400
+        assert reply.headers["Connection"] == "close"
+
+
 @pytest.mark.parametrize("depth", [255, 1000, 5000])
 @pytest.mark.parametrize(
     "path",
