@@ -52,7 +52,7 @@ class SmolLM2:
     def __init__(self, weights: Path, name: str | None = None) -> None:
         import xllamacpp
 
-        self.name = name or "smollm2-135m-q4_1"
+        self.name: str = name or "smollm2-135m-q4_1"
         self._bytes_per_token = _BYTES_PER_TOKEN if name is None else _OTHER_BYTES_PER_TOKEN
         with tempfile.TemporaryDirectory(prefix="cfai-") as private:
             parameters = xllamacpp.CommonParams()

@@ -63,7 +63,7 @@ class UpstreamGenerator:
 
     def __init__(self, upstream: Upstream, model: str) -> None:
         ascii_name = "".join(c if c.isascii() and c.isprintable() else "-" for c in model)
-        self.name = f"upstream:{ascii_name}"
+        self.name: str = f"upstream:{ascii_name}"
         self._upstream = upstream
         self._model = model
 
