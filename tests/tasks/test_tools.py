@@ -108,6 +108,9 @@ def test_code_functions_need_a_name_and_code() -> None:
 # The form of the answer
 
 
+OWN_KEYWORDS: list[dict[str, Any]] = [{"type": "object"}, {"properties": {"schema": {}}}]
+
+
 @pytest.mark.parametrize(
     ("value", "sent"),
     [
@@ -165,7 +168,7 @@ def test_code_functions_need_a_name_and_code() -> None:
                 {"json_schema": {**keyword, "schema": {"type": "string"}}},
                 {"json_schema": {**keyword, "schema": {"type": "string"}}},
             )
-            for keyword in ({"type": "object"}, {"properties": {"schema": {}}})
+            for keyword in OWN_KEYWORDS
         ],
         (
             # A schema may speak of a thing called "schema".
