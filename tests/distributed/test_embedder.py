@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import cloudpickle
@@ -28,7 +29,7 @@ from attrs import define, frozen
 from hypothesis import given as given_by, settings, strategies as st
 
 from cfai import WorkersAI
-from cfai.distributed import ClientOptions, Embedder
+from cfai.distributed import ClientOptions, Embedder, _worker
 from cfai.errors import BadRequest, ConfigError, InputError
 from cfai.testing import FakeWorkersAI, Service, Simulation, vector_of
 
@@ -440,6 +441,39 @@ def test_an_interrupted_call_cancels_its_request(service_thread: ThreadedService
         signal.signal(signal.SIGUSR1, before)
     service_thread.until(lambda: service_thread.fake.connections == 0)
     assert np.array_equal(as_matrix(embedder(["one"])), matrix(["one"]))
+
+
+@pytest.mark.parametrize("line", range(6))
+def test_an_interrupt_at_any_line_leaves_nothing_under_way(
+    service_thread: ThreadedService, line: int
+) -> None:
+    """Also between the start of the work and the wait for it."""
+    lines: set[int] = set()
+
+    def interrupt(frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code is not _worker.Worker.run.__code__:
+            return None
+        # At the second visit of `with`, before the lock is released, Python handles no signal.
+        if event == "line" and frame.f_lineno not in lines:
+            lines.add(frame.f_lineno)
+            if len(lines) > line:
+                raise Interrupted
+        return interrupt
+
+    async def wait_for_others() -> set[Any]:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        return (await asyncio.wait(others, timeout=10))[1] if others else set()
+
+    service_thread.fake.always.stalls()
+    embedder = service_thread.embedder()
+    before = sys.gettrace()
+    try:
+        with pytest.raises(Interrupted):
+            sys.settrace(interrupt)
+            embedder(["one"])
+    finally:
+        sys.settrace(before)
+    assert not _worker.current_worker().run(wait_for_others)
 
 
 def test_copies_in_one_process_share_its_rate(service_thread: ThreadedService) -> None:
