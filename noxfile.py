@@ -28,7 +28,8 @@ nox.options.reuse_venv = "yes"
 def tests(session: nox.Session) -> None:
     """Run pytest on every supported Python that this machine has."""
     session.install("-e", ".[all]", *group("tests"))
-    session.run("pytest", *session.posargs)
+    # In two processes, each with whole files: the blocks of a page of the docs need their order.
+    session.run("pytest", *(session.posargs or ["-n", "2", "--dist", "loadfile"]))
 
 
 @nox.session
