@@ -2,9 +2,10 @@
 
 import asyncio
 import gc
+import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import suppress
 
 import pytest
@@ -49,6 +50,16 @@ async def no_task_outlives_the_test() -> AsyncIterator[None]:
     # warning is an error. Collecting the young generations is enough to fail the right test.
     gc.collect(1)
     assert not left, f"left running: {left}"
+
+
+@pytest.fixture(autouse=True)
+def the_logger_is_as_before() -> Iterator[None]:
+    """`CFAI_LOG` and `cfai -v` set the level of a logger that all tests share."""
+    logger = logging.getLogger("cfai")
+    level, handlers = logger.level, logger.handlers[:]
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
 
 
 @pytest.fixture(autouse=True)

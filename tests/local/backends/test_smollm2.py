@@ -1,6 +1,9 @@
 """The text model: reproducible, stoppable, and not reachable by other processes."""
 
+import gc
+import os
 import platform
+import socket
 from functools import cache
 from pathlib import Path
 
@@ -130,6 +133,9 @@ def test_other_processes_cannot_connect_to_the_model() -> None:
     sockets = {
         str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()
     }
+    # Servers that other tests run in this process are Python's.
+    others = [item for item in gc.get_objects() if isinstance(item, socket.socket)]
+    sockets -= {f"socket:[{os.fstat(fd).st_ino}]" for item in others if (fd := item.fileno()) >= 0}
     for table in ("tcp", "tcp6"):
         listening = Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]
         rows = [row.split() for row in listening]
