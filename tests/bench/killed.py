@@ -7,9 +7,7 @@ both wrote the same vectors. The simulated service runs in its own process.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import hashlib
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -17,39 +15,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cfai.testing import FakeWorkersAI, Service as SimulatedService
+from cfai.testing import FakeWorkersAI, Service
+from tests.bench.memory import service
 
 ROWS_AT_ONCE = 50_000
 
 
-def _serve(pipe: Connection) -> None:
-    async def main() -> None:
-        async with FakeWorkersAI() as fake:
-            fake.simulates(SimulatedService(dimension=64))
-            pipe.send(fake.base_url)
-            await asyncio.to_thread(pipe.recv)
-
-    asyncio.run(main())
-
-
-@contextmanager
-def _service() -> Iterator[str]:
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs,))
-    process.start()
-    try:
-        yield ours.recv()
-    finally:
-        ours.send(None)
-        process.join(10)
+def _simulate(fake: FakeWorkersAI) -> None:
+    fake.simulates(Service(dimension=64))
 
 
 def write_source(path: Path, rows: int) -> None:
@@ -112,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.killed", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     rows = parser.parse_args().rows
-    with _service() as base_url, tempfile.TemporaryDirectory() as name:
+    with service(_simulate) as base_url, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = folder / "source.parquet"
         write_source(source, rows)

@@ -13,7 +13,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from multiprocessing.connection import Connection
@@ -39,10 +39,14 @@ def _reply(request: Recorded) -> Reply:
     return _answer(len(request.json()["text"]))
 
 
-def _serve(pipe: Connection) -> None:
+def _script(fake: FakeWorkersAI) -> None:
+    fake.always.answers_by(_reply)
+
+
+def _serve(pipe: Connection, script: Callable[[FakeWorkersAI], object]) -> None:
     async def main() -> None:
         async with FakeWorkersAI() as fake:
-            fake.always.answers_by(_reply)
+            script(fake)
             pipe.send(fake.base_url)
             await asyncio.to_thread(pipe.recv)
 
@@ -50,9 +54,10 @@ def _serve(pipe: Connection) -> None:
 
 
 @contextmanager
-def _service() -> Iterator[str]:
+def service(script: Callable[[FakeWorkersAI], object]) -> Iterator[str]:
+    """Run a scripted service in a process of its own, and yield its base URL."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs,))
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs, script))
     process.start()
     try:
         yield ours.recv()
@@ -92,7 +97,7 @@ def main() -> None:
         base_url, count, way = options.job
         asyncio.run(job(base_url, int(count), way))
         return
-    with _service() as base_url:
+    with service(_script) as base_url:
         for way in WAYS:
             peaks = [peak(base_url, count, way) for count in options.texts]
             figures = ", ".join(

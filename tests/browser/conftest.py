@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import shutil
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -163,16 +164,33 @@ async def fake() -> AsyncIterator[FakeWorkersAI]:
         yield fake
 
 
-@pytest_asyncio.fixture(params=APPS, loop_scope="session")
-async def chat(
-    request: pytest.FixtureRequest,
-    fake: FakeWorkersAI,
-    browser: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Chat]:
+@on_one_loop
+async def account(fake: FakeWorkersAI, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables that make an app use the scripted service."""
     monkeypatch.setenv("CLOUDFLARE_ACCOUNT_ID", "account")
     monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "fake-api-token")
     monkeypatch.setenv("CLOUDFLARE_BASE_URL", fake.base_url)
+
+
+def called(name: str, arguments: str) -> dict[str, Any]:
+    """A streamed piece that calls a tool."""
+    function = {"name": name, "arguments": arguments}
+    return {"tool_calls": [{"index": 0, "id": f"{name}1", "function": function}]}
+
+
+def install_npm_packages(source: Path, folder: Path) -> None:
+    """Copy a Node project to a new folder, and install what it needs there."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is missing")
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("node_modules", "dist"))
+    install = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"]
+    subprocess.run(install, cwd=folder, check=True, capture_output=True)
+
+
+@pytest_asyncio.fixture(params=APPS, loop_scope="session")
+async def chat(
+    request: pytest.FixtureRequest, fake: FakeWorkersAI, browser: Any, account: None
+) -> AsyncIterator[Chat]:
     async with APPS[request.param]() as port:
         yield Chat(fake, browser, f"http://127.0.0.1:{port}/")
         await asyncio.gather(*(context.close() for context in browser.contexts))

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from cfai import TokenStream, ToolRun, WorkersAI, user
 from cfai.settings import Retries
 from cfai.testing import FakeWorkersAI
 from cfai.web.aiohttp import refusals, relay
-from tests.browser.conftest import on_one_loop
+from tests.browser.conftest import install_npm_packages, on_one_loop
 from tests.web.conftest import serve_app
 
 pytest.importorskip("playwright", reason="run nox -s browser")
@@ -66,12 +65,8 @@ def start(ai: WorkersAI, kind: str) -> TokenStream | ToolRun:
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The scripts, with the AI SDK installed beside them."""
-    if shutil.which("npm") is None:
-        pytest.skip("npm is missing")
     folder = tmp_path_factory.mktemp("node") / "scripts"
-    shutil.copytree(Path(__file__).parent / "node", folder)
-    install = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"]
-    subprocess.run(install, cwd=folder, check=True)
+    install_npm_packages(Path(__file__).parent / "node", folder)
     return folder
 
 

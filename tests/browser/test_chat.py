@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cfai.testing import FakeWorkersAI, Recorded, Script
-from tests.browser.conftest import PATIENCE, Chat, Wire
+from tests.browser.conftest import PATIENCE, Chat, Wire, called
 
 expect = pytest.importorskip(
     "playwright.async_api", reason="run nox -s browser, or pip install playwright"
@@ -181,12 +181,6 @@ async def test_a_closed_tab_leaks_nothing(chat: Chat) -> None:
 
 
 # Tools
-
-
-def called(name: str, arguments: str) -> dict[str, Any]:
-    """A streamed piece that calls a tool."""
-    function = {"name": name, "arguments": arguments}
-    return {"tool_calls": [{"index": 0, "id": f"{name}1", "function": function}]}
 
 
 async def test_a_tool_call_is_shown_with_its_result(chat: Chat) -> None:

@@ -1,7 +1,6 @@
 """The React example in a real browser: built by Vite, with the AI SDK and a scripted service."""
 
 import asyncio
-import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +13,14 @@ from typing import Any
 import pytest
 
 from cfai.testing import FakeWorkersAI
-from tests.browser.conftest import EXAMPLES, PATIENCE, Chat, on_one_loop
+from tests.browser.conftest import (
+    EXAMPLES,
+    PATIENCE,
+    Chat,
+    called,
+    install_npm_packages,
+    on_one_loop,
+)
 from tests.web.conftest import serve_on_uvicorn
 
 expect = pytest.importorskip(
@@ -29,23 +35,21 @@ HEL = b'data: {"response":"Hel"}\n\n'
 @pytest.fixture(scope="session")
 def built_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page as built from its sources."""
-    if shutil.which("npm") is None:
-        pytest.skip("npm is missing")
     folder = tmp_path_factory.mktemp("react") / "page"
-    shutil.copytree(EXAMPLES / "chat_react", folder, ignore=shutil.ignore_patterns("node_modules"))
-    install = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"]
-    for command in (install, ["npm", "run", "build", "--silent"]):
-        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    install_npm_packages(EXAMPLES / "chat_react", folder)
+    build = ["npm", "run", "build", "--silent"]
+    subprocess.run(build, cwd=folder, check=True, capture_output=True)
     return folder / "dist"
 
 
 @on_one_loop
 async def chat(
-    fake: FakeWorkersAI, browser: Any, built_page: Path, monkeypatch: pytest.MonkeyPatch
+    fake: FakeWorkersAI,
+    browser: Any,
+    built_page: Path,
+    account: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Chat]:
-    monkeypatch.setenv("CLOUDFLARE_ACCOUNT_ID", "account")
-    monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "fake-api-token")
-    monkeypatch.setenv("CLOUDFLARE_BASE_URL", fake.base_url)
     monkeypatch.setattr(sys, "path", [str(EXAMPLES / "chat_react"), *sys.path])
     app = import_module("server").application(built_page)
     async with serve_on_uvicorn(app) as port:
@@ -60,12 +64,6 @@ def answer(page: Any) -> Any:
 async def ask(page: Any, text: str) -> None:
     await page.get_by_label("Message").fill(text)
     await page.keyboard.press("Enter")
-
-
-def called(name: str, arguments: str) -> dict[str, Any]:
-    """A streamed piece that calls a tool."""
-    function = {"name": name, "arguments": arguments}
-    return {"tool_calls": [{"index": 0, "id": f"{name}1", "function": function}]}
 
 
 async def test_tokens_are_shown_as_they_arrive(chat: Chat) -> None:
