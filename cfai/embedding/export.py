@@ -6,7 +6,7 @@ import os
 import re
 import uuid
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy import float32
     from numpy.typing import NDArray
+
+_PARQUET_OPTIONS: Final[Mapping[str, Any]] = {
+    "compression": "none",  # Embeddings do not compress.
+    "use_dictionary": False,
+    "write_page_checksum": True,
+}
 
 _ROWS_PER_FILE: Final = 10_000
 """Rows of one Parquet file: 40 MB at 1024 dimensions."""
@@ -211,10 +217,7 @@ class ParquetParts:
         if not self._files:
             self._remove_old_files()
         with replacement(self._folder / f"part-{self._files:05}.parquet") as file:
-            # Embeddings do not compress.
-            pq.write_table(
-                table, file, compression="none", use_dictionary=False, write_page_checksum=True
-            )
+            pq.write_table(table, file, **_PARQUET_OPTIONS)
         self._files += 1
 
     def finish(self) -> None:
@@ -261,13 +264,7 @@ class ParquetFile:
         table = self._rows.take_table()
         with _errors_named(self._path):
             if self._writer is None:
-                self._writer = pq.ParquetWriter(
-                    self._temporary,
-                    table.schema,
-                    compression="none",  # Embeddings do not compress.
-                    use_dictionary=False,
-                    write_page_checksum=True,
-                )
+                self._writer = pq.ParquetWriter(self._temporary, table.schema, **_PARQUET_OPTIONS)
             self._writer.write_table(table)
 
     def finish(self) -> None:
