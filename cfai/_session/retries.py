@@ -115,9 +115,9 @@ def should_fall_back(error: CfaiError) -> bool:
     """Whether another model may answer what one model failed at, after its retries.
 
     It may if the model is retired, not part of the account's plan or busy, or if the service failed
-    on its way there. It would fail likewise at what concerns the request (400, 413, 422) or the
-    account (401, 403, the quota, a rate limit), and it must not be asked if the first one may still
-    answer (`Timeouts.response`), or has (`DecodeError`).
+    on its way there. It would fail, too, because of the request (400, 413, 422) or the account
+    (401, 403, the quota, a rate limit), and it must not be asked if the first one may still answer
+    (`Timeouts.response`), or has (`DecodeError`).
     """
     if isinstance(error, ModelRetired | CapacityExceeded | ServerError):
         return True

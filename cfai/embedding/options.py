@@ -195,7 +195,7 @@ class Plan:
     def window(self) -> int | None:
         """The tokens that the model reads of a text; `None` if the job need not look for others."""
         model_profile = profile(self.model)
-        # A model with a limit per request refuses longer texts, unless it is told to cut them.
+        # A model with a limit per request refuses longer texts, unless it is asked to cut them.
         cuts = self.truncate is True or model_profile.tokens_per_request is None
         return model_profile.tokens_per_text if cuts or self.long == "fail" else None
 
