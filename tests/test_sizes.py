@@ -10,9 +10,9 @@ import pytest
 import cfai
 
 PACKAGE_ENTRIES = 30
-PACKAGE_MODULES = 185
+PACKAGE_MODULES = 215
 MODULE_LINES = 600
-LONG_MODULES = {"cfai.workers_ai": 800}
+LONG_MODULES = {"cfai.workers_ai": 860}
 """The client is one file, so that all of its methods stand together. Most of it is docstrings."""
 FUNCTION_LINES = 40
 PARAMETERS = 8
