@@ -228,6 +228,7 @@ class BatchQueue:
         """Return the items of a batch, in the order of its requests."""
         request_id = batch.request_id
         polls = failed = 0
+        delay = 0.0
         while batch.items is None:
             if batch.error is not None:  # The service gave up, and all requests are lost.
                 return [QueuedItem(None, error=batch.error) for _ in requests]
@@ -235,28 +236,29 @@ class BatchQueue:
                 raise DecodeError("the service queued a batch and returned no request_id")
             self._submitted.add(asyncio.current_task())
             polls += 1
-            await self._wait_before_poll(polls)
+            await self._wait_before_poll(max(delay, self._polling.pause(polls)))
             try:
                 if self._job_failed.is_set():
                     batch = await self._service.poll_unthrottled(requests, request_id)
                 else:
                     batch = await self._service.poll(requests, request_id)
-            except (TransportError, ServerError, ServiceTimeout):
+            except (TransportError, ServerError, ServiceTimeout) as exc:
                 failed += 1
                 if failed >= _MAX_FAILED_POLLS:
                     raise
+                delay = self._service.plan_retry(exc, failed)
             else:
-                failed = 0
+                failed, delay = 0, 0.0
         return batch.items
 
-    async def _wait_before_poll(self, polls: int) -> None:
+    async def _wait_before_poll(self, delay: float) -> None:
         """Wait until the next poll is due: at once when the job fails."""
         with self._service.open_call():
             if self._job_failed.is_set():
                 await asyncio.sleep(self._polling.pause(1))
                 return
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._polling.pause(polls)):
+                async with asyncio.timeout(delay):
                     await self._job_failed.wait()
 
     def _settle_item(self, pending: _PendingRequest, item: QueuedItem[Embeddings]) -> None:

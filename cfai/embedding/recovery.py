@@ -205,7 +205,7 @@ class PatientService:
     async def poll(
         self, requests: Sequence[QueuedTask], request_id: str
     ) -> BatchStatus[Embeddings]:
-        """Get the state of a batch. Only rate-limited polls are repeated."""
+        """Get the state of a batch. Only rate-limited polls are repeated here."""
         return await self._retry(
             lambda: self._service.poll(requests, request_id, self.throttle), (RateLimited,)
         )
@@ -310,7 +310,7 @@ class PatientService:
         Raises:
             CfaiError: *error*, if it is not to be repeated.
         """
-        delay = self._plan_retry(error, failures)
+        delay = self.plan_retry(error, failures)
         with self.open_call():
             await asyncio.sleep(delay)
 
@@ -323,7 +323,7 @@ class PatientService:
         Raises:
             CfaiError: The service does not answer, and the request is not to be repeated.
         """
-        delay = self._plan_retry(error, failures)
+        delay = self.plan_retry(error, failures)
         if isinstance(error, StatusError) and error.retry_after:
             with self.open_call():
                 await asyncio.sleep(delay)
@@ -354,11 +354,11 @@ class PatientService:
                 raise
             if not is_text_error(exc):
                 self.record_first_try(answered=False)
-                return self._plan_retry(exc, failures)
+                return self.plan_retry(exc, failures)
         self.record_first_try(answered=True)
         return 0.0
 
-    def _plan_retry(self, error: CfaiError, failures: int) -> float:
+    def plan_retry(self, error: CfaiError, failures: int) -> float:
         """Return the seconds until a request is repeated that failed *failures* times.
 
         Raises:

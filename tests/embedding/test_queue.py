@@ -13,6 +13,7 @@ from cfai import (
     InputError,
     Polling,
     QuotaExceeded,
+    RateLimited,
     Retries,
     WorkersAI,
 )
@@ -345,14 +346,40 @@ async def test_batches_that_are_always_lost_end_as_failures(
 
 
 async def test_a_failed_poll_is_repeated(fake: FakeWorkersAI) -> None:
-    """The service works on the batch all the same."""
-    ai = fake.client(retries=Retries(max=0))
+    """The service works on the batch all the same. Each repetition counts and is reported."""
+    attempts: list[int] = []
+    ai = fake.client(
+        retries=Retries(base=0.0005, on_retry=lambda retry: attempts.append(retry.attempt))
+    )
     fake.answers({"status": "queued", "request_id": "b"})
     fake.fails(500, 7009, "broken").hangs_up().fails(500, 7009, "broken").hangs_up()
     fake.answers_by(lambda _: answers(fake.requests[0]))
     given = texts(4)
-    check_vectors(await collect(queued(ai, given)), given)
+    job = queued(ai, given)
+    check_vectors(await collect(job), given)
     assert len(submitted(fake)) == 1
+    # The hang-ups are replaced at once: their connections had answered before.
+    assert attempts == [1, 2]
+    assert job.stats.retries == 2
+
+
+@pytest.mark.parametrize("failure", [429, 500, 503, 522, "hang-up"])
+@pytest.mark.parametrize("poll", [False, True])
+async def test_without_retries_the_first_fault_ends_the_job(
+    fake: FakeWorkersAI, failure: Any, poll: bool
+) -> None:
+    """Of a submission or of a poll."""
+    if poll:
+        fake.answers({"status": "queued", "request_id": "b"})
+    if failure == "hang-up":
+        fake.always.hangs_up()
+    else:
+        fake.always.fails(failure, 0, "broken")
+    ai = fake.client(retries=Retries(max=0))
+    with pytest.raises((ServerError, ConnectionLost, RateLimited)):
+        await collect(queued(ai, texts(4), on_error="skip"))
+    # A poll on a connection that had answered before is repeated at once if it is lost.
+    assert len(fake.requests) == 1 + poll + (poll and failure == "hang-up")
 
 
 async def test_only_failed_polls_in_a_row_are_counted(fake: FakeWorkersAI) -> None:
