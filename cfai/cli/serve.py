@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from cfai.cli import clients, console
+from cfai.cli import clients, console, files
+from cfai.errors import InputError
 
 if TYPE_CHECKING:
     from cfai.local import Exchange, Server, Upstream
+    from cfai.local.weights import Weights
 
 PORT: Final = 8799
 
@@ -140,9 +142,58 @@ def _print_request(exchange: "Exchange") -> None:
     console.print_notice("  ".join(part for part in parts if part))
 
 
-def pull() -> None:
-    """Download the local text model's weights and print their path."""
+def pull(
+    tasks: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TASK]...", help="text or speech; by default, text."),
+    ] = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask at a terminal.")] = False,
+    only_list: Annotated[
+        bool, typer.Option("--list", help="Only list the models and whether they are stored.")
+    ] = False,
+) -> None:
+    """Download the weights of local models and print their paths.
+
+    A download that broke is continued. Packages come from the index that pip or uv is set to.
+    """
     from cfai.local import weights
 
-    clients.fetch_weights()
-    console.write_text(f"{weights.ensure()}\n")
+    wanted = _find_weights(tasks or (list(weights.BY_TASK) if only_list else ["text"]))
+    missing = [model for _, model in wanted if weights.find(model) is None]
+    if only_list:
+        console.write_text("".join(f"{line}\n" for line in _list_weights(wanted)))
+        return
+    if missing:
+        console.write_stderr(*_list_weights(wanted))
+        size = sum(model.archive.size for model in missing) / 1e6
+        at_terminal = files.stdin_is_terminal() and not yes
+        if at_terminal and not typer.confirm(f"Download {size:.0f} MB?", default=True, err=True):
+            raise typer.Exit(console.EXIT_FAILED)
+    with console.show_status("looking for the weights") as update:
+        paths = [path for _, model in wanted for path in weights.ensure(model, update)]
+    console.write_text("".join(f"{path}\n" for path in paths))
+
+
+def _find_weights(tasks: list[str]) -> "list[tuple[str, Weights]]":
+    from cfai.local.weights import BY_TASK
+
+    unknown = next((task for task in tasks if task not in BY_TASK), None)
+    if unknown is not None:
+        raise InputError(f"TASK must be one of {', '.join(BY_TASK)}, got {unknown!r}")
+    return [(task, model) for task in dict.fromkeys(tasks) for model in BY_TASK[task]]
+
+
+def _list_weights(wanted: "list[tuple[str, Weights]]") -> list[str]:
+    from cfai.local import weights
+
+    rows = [("TASK", "MODEL", "LICENCE", "DOWNLOAD", "STORED")]
+    for task, model in wanted:
+        is_stored = "yes" if weights.find(model) else "no"
+        sizes = f"{model.archive.size / 1e6:.0f} MB", f"{model.size / 1e6:.0f} MB: {is_stored}"
+        rows.append((task, model.name, model.licence, *sizes))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -34,7 +34,7 @@ def stranger() -> Cfai:
 @pytest.fixture(scope="session")
 def text_model() -> Path:
     """The weights of the local text model, downloaded if they are missing."""
-    return weights.ensure()
+    return weights.ensure(weights.SMOLLM2)[0]
 
 
 needs_terminals = pytest.mark.skipif(sys.platform == "win32", reason="there are no pty here")

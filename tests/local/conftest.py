@@ -92,4 +92,4 @@ async def local() -> AsyncIterator[Local]:
 @pytest.fixture(scope="session", autouse=True)
 def model_weights() -> Path:
     """Download the text model's weights once; no dependency installs them."""
-    return weights.ensure()
+    return weights.ensure(weights.SMOLLM2)[0]

@@ -100,7 +100,7 @@ async def test_a_prewarmed_server_answers() -> None:
 
 async def test_another_model_generates_the_text(tmp_path: Path) -> None:
     file = tmp_path / "My möde\n1.gguf"
-    file.symlink_to(weights.ensure())
+    file.symlink_to(weights.ensure(weights.SMOLLM2)[0])
     async with running(model=file) as local:
         body = {"prompt": "Say hello.", "max_tokens": 4, "seed": 1}
         reply = await local.post(LLAMA, body)
@@ -208,7 +208,7 @@ def test_missing_weights_are_an_error_and_are_not_downloaded_by_a_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CFAI_CACHE", str(tmp_path))
-    if weights.find():
+    if weights.find(weights.SMOLLM2):
         pytest.skip("the weights are installed as a package")
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_WEIGHTS], check=True, capture_output=True, text=True

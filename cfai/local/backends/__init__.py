@@ -71,10 +71,11 @@ def _load_once(name: str, load: Callable[[], T]) -> T:
 
 
 def _load_smollm2() -> roles.TextGenerator:
-    path = weights.find()
-    if path is None:
-        raise not_supported("the text model's weights are missing: download them with `cfai pull`")
-    return smollm2.SmolLM2(_check_machine(path))
+    paths = weights.find(weights.SMOLLM2)
+    if paths is None:
+        message = "the text model's weights are missing: download them with `cfai pull text`"
+        raise not_supported(message)
+    return smollm2.SmolLM2(_check_machine(paths[0]))
 
 
 def _check_machine(weights_path: Path) -> Path:
