@@ -59,6 +59,8 @@ def translate_error(exc: Exception) -> CfaiError:
             return _translate_connect_error(exc)
         case aiohttp.ClientResponseError():
             # Not an error response, which aiohttp does not raise: the bytes received are not HTTP.
+            if "content-encoding" in exc.message:
+                return DecodeError(f"the answer cannot be decompressed{_reason(exc.message)}")
             return DecodeError(f"the answer is not valid HTTP{_reason(exc.message)}")
         case aiohttp.ClientPayloadError(__cause__=HttpProcessingError() as cause):
             return _translate_body_error(cause)

@@ -309,7 +309,9 @@ class Session:
                 loop.track(response)
                 status, headers = response.status, response.headers
                 kind = responses.read_media_type(headers)
-                is_stream = responses.is_stream(status, kind, media=request.streams_media)
+                is_stream = responses.is_stream(
+                    status, kind, media=request.streams_media
+                ) and not responses.read_unknown_encoding(headers)
                 data = b""
                 if not is_stream:
                     limit = settings.max_answer_bytes

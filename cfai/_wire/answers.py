@@ -124,8 +124,7 @@ def read_answer(spec: AnswerSpec, response: Response) -> Answer:
         raise_for_status(response)
         if response.media_type == "text/html" or not response.body:
             response.json()  # This raises an error that says so.
-        binary = _read_binary(response.body, response.media_type, spec.answer)
-        return _complete(binary, response.meta, None)
+        return _complete(_read_body(response, spec), response.meta, None)
     big_integers = spec.answer in _BIG_INTEGERS
     result = unwrap_result(read_document(response, big_integers=big_integers))
     answer = _read_result(result, spec)
@@ -186,8 +185,14 @@ def read_media(remote: RemoteMedia, response: Response) -> Answer:
         DecodeError: It sent something else.
     """
     raise_for_status(response)
-    binary = _read_binary(response.body, response.media_type, remote.spec.answer)
-    return _complete(binary, remote.meta, remote.raw)
+    return _complete(_read_body(response, remote.spec), remote.meta, remote.raw)
+
+
+def _read_body(response: Response, spec: AnswerSpec) -> Binary:
+    if encoding := response.describe_encoding():
+        kind = response.media_type or "no Content-Type"
+        raise DecodeError(f"the service answered {response.status} ({kind}) with a body{encoding}")
+    return _read_binary(response.body, response.media_type, spec.answer)
 
 
 def read_item(spec: AnswerSpec, result: Any, meta: Meta) -> Answer:
@@ -212,8 +217,8 @@ def read_whole_text(spec: AnswerSpec, response: Response) -> Text:
     """
     if not _holds_json(response, Text):
         raise_for_status(response)
-        media_type = response.media_type or "no Content-Type"
-        raise DecodeError(f"expected a stream of events, got {media_type}")
+        kind = (response.media_type or "no Content-Type") + response.describe_encoding()
+        raise DecodeError(f"expected a stream of events, got {kind}")
     result = unwrap_result(read_document(response, big_integers=True))
     if not result:
         raise StreamUnsupported("the model answered nothing to a request for a stream: call run()")

@@ -190,6 +190,8 @@ def error_from_response(response: Response, *, now: datetime) -> StatusError:
     body = _parse_body(response)
     if 300 <= response.status < 400:
         body = ErrorBody(None, "a redirect, which is not followed", ())
+    if body is None and (encoding := response.describe_encoding()):
+        body = ErrorBody(None, f"a body{encoding}", ())
     if body is None:
         body = ErrorBody(None, _page_text(excerpt), ())
     return _build_error(

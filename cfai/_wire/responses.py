@@ -15,8 +15,22 @@ from cfai.meta import Meta
 
 EVENT_STREAM: Final = "text/event-stream"
 
-_DECODED: Final = ("", "identity", "gzip", "deflate", "br", "zstd")
-"""The encodings that aiohttp decodes. It leaves a body in any other as it is."""
+_DECODED: Final = ("gzip", "deflate", "br", "zstd")
+"""The encodings that aiohttp decodes. It leaves a body in any other, or in two, as it is."""
+
+_UNENCODED: Final = frozenset({"", "identity", "utf-8", "aws-chunked"})
+"""Names of no encoding. Some confuse it with the charset, and Amazon S3 marks what was uploaded in
+chunks."""
+
+
+def read_unknown_encoding(headers: Mapping[str, str]) -> str:
+    """The Content-Encoding if nobody has decoded it; empty if the body is what was meant."""
+    if "Content-Encoding" not in headers:
+        return ""
+    values = [value for name, value in headers.items() if name.lower() == "content-encoding"]
+    encoding = ", ".join(values).strip().lower()
+    names = {name.strip() for name in encoding.split(",")}
+    return "" if encoding in _DECODED or names <= _UNENCODED else encoding
 
 
 def read_media_type(headers: Mapping[str, str]) -> str:
@@ -143,6 +157,14 @@ class Response:
         """The Content-Type in lower case and without parameters; empty if there is none."""
         return self.meta.media_type or ""
 
+    def describe_encoding(self) -> str:
+        """The end of a sentence about a body that can't be read: its unknown encoding, if so."""
+        encoding = read_unknown_encoding(self.headers)
+        if not encoding:
+            return ""
+        name = format_value(encoding, 40)
+        return f" in the unknown encoding {name} (known: {', '.join(_DECODED)})"
+
     def json(self, *, big_integers: bool = False) -> Any:
         """Decode the body as JSON. Integers beyond 64 bits are floats unless *big_integers*.
 
@@ -156,9 +178,7 @@ class Response:
             if isinstance(exc, NestedTooDeep):
                 problem = f"JSON that can't be read: {exc}"
             media_type = self.media_type or "no Content-Type"
-            encoding = self.headers.get("Content-Encoding", "").lower()
-            if encoding not in _DECODED:
-                problem += f" in the unknown encoding {format_value(encoding)}"
+            problem += self.describe_encoding()
             message = f"the service answered {self.status} ({media_type}) with {problem}"
             raise DecodeError(message, body=self.body, meta=self.meta) from exc
 

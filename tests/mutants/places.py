@@ -63,12 +63,16 @@ def _is_inside_function(node: Any) -> bool:
     return node is not None
 
 
+# What is equal is the same object, mostly: singletons and what the interpreter keeps only once.
+_EQUIVALENT: Final = ("_Eq_Is", "_NotEq_IsNot", "_Is_Eq", "_IsNot_NotEq")
+
+
 def _load_operators() -> dict[str, Operator]:
     operators = {
         name.partition("/")[2]: get_operator(name)()
         for name in operator_names()
         # Those with arguments are for variables that one names.
-        if not get_operator(name).arguments() and not name.endswith("/NoOp")
+        if not get_operator(name).arguments() and not name.endswith(("/NoOp", *_EQUIVALENT))
     }
     return {**operators, "DeleteStatement": DeleteStatement(), "ReturnNone": ReturnNone()}
 

@@ -17,7 +17,7 @@ from cosmic_ray.work_item import TestOutcome
 from tests.mutants.places import Mutation
 from tests.mutants.reach import Reach, environment, find_tests_by_name
 
-_GROUP: Final = 8
+_GROUP: Final = 4
 """Test files that run in one process. Most mutations are found by the first ones."""
 
 SKIPPED: Final = ("tests/bench/", "tests/browser/", "tests/fuzz/", "tests/mutants/")

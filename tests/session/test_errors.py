@@ -4,16 +4,25 @@ import asyncio
 import gzip
 import ssl
 import sys
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.compression_utils import HAS_BROTLI, HAS_ZSTD
 
-from cfai import Cohere, Prompt, WorkersAI
-from cfai.errors import CfaiError, ConnectError, ConnectionLost, DecodeError, InputError
+from cfai import Cohere, Prompt, SpeechSynthesis, TextToImage, WorkersAI
+from cfai.errors import (
+    CfaiError,
+    ConnectError,
+    ConnectionLost,
+    DecodeError,
+    InputError,
+    PermissionDenied,
+)
 from cfai.settings import Retries, Retry
 from cfai.testing import FakeWorkersAI
 
@@ -97,6 +106,121 @@ async def test_an_invalid_response_says_what_is_wrong(fake: FakeWorkersAI, name:
     assert "s3cr3t" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 200
+
+
+# The header of a body, and how the body is encoded.
+UNKNOWN_ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
+    "x-gzip": gzip.compress,
+    "gzip, gzip": lambda body: gzip.compress(gzip.compress(body)),
+    "gzip\nContent-Encoding: gzip": lambda body: gzip.compress(gzip.compress(body)),
+    "gzip, identity": gzip.compress,
+    "Compress": lambda body: bytes(byte ^ 85 for byte in body),
+    "gzip\x7f": gzip.compress,
+    "s3cr3t" * 50: gzip.compress,
+}
+KNOWN_ENCODINGS: dict[str, Any] = {
+    "gzip": gzip.compress,
+    "GZIP": gzip.compress,
+    "deflate": zlib.compress,
+    "identity": bytes,
+    "Identity, identity": bytes,
+    "aws-chunked": bytes,
+    "utf-8": bytes,
+    "": bytes,
+}
+EVENTS = b'data: {"response":"Hello"}\n\ndata: [DONE]\n\n'
+PNG = b"\x89PNG\r\n\x1a\n and the rest"
+
+
+async def read_tokens(client: WorkersAI) -> str:
+    async with client.stream(MODEL, Prompt("Hello?")) as stream:
+        return "".join([token.text async for token in stream])
+
+
+async def read_speech(client: WorkersAI) -> bytes:
+    async with client.audio("@cf/deepgram/aura-1", SpeechSynthesis("Hello")) as speech:
+        return b"".join([chunk async for chunk in speech])
+
+
+async def draw(client: WorkersAI) -> bytes:
+    model = "@cf/stabilityai/stable-diffusion-xl-base-1.0"
+    return (await client.run(model, TextToImage("a cat"))).data
+
+
+BODIES: dict[str, tuple[str, bytes, Callable[[WorkersAI], Awaitable[str | bytes]], str | bytes]] = {
+    "JSON": ("application/json", RIGHT, ask, "Hello"),
+    "events": ("text/event-stream", EVENTS, read_tokens, "Hello"),
+    "an image": ("image/png", PNG, draw, PNG),
+    "speech": ("audio/mpeg", PNG, read_speech, PNG),
+}
+
+
+def encoded(encoding: str, kind: str, body: bytes, status: str = "200 OK") -> bytes:
+    head = f"HTTP/1.1 {status}\nContent-Type: {kind}\nContent-Encoding: {encoding}\n"
+    head += f"Content-Length: {len(body)}\n\n"
+    return head.replace("\n", "\r\n").encode() + body
+
+
+@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("encoding", UNKNOWN_ENCODINGS)
+async def test_an_unknown_encoding_is_named(fake: FakeWorkersAI, encoding: str, name: str) -> None:
+    """With the known ones, whatever the body is. It is not requested again."""
+    kind, body, call, _ = BODIES[name]
+    sent = UNKNOWN_ENCODINGS[encoding](body)
+    fake.says_raw(encoded(encoding, kind, sent))
+    with pytest.raises(DecodeError) as caught:
+        await call(fake.client())
+    shown = repr(encoding.replace("\nContent-Encoding:", ",").lower())[:40]
+    expected = f"in the unknown encoding {shown} (known: gzip, deflate, br, zstd)"
+    assert expected in str(caught.value)
+    assert len(str(caught.value)) < 250
+    assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("encoding", KNOWN_ENCODINGS)
+async def test_known_encodings_are_decoded(fake: FakeWorkersAI, encoding: str, name: str) -> None:
+    """Also in upper case, and those that are none."""
+    kind, body, call, result = BODIES[name]
+    fake.says_raw(encoded(encoding, kind, KNOWN_ENCODINGS[encoding](body)))
+    assert await call(fake.client()) == result
+
+
+@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        pytest.param("br", marks=pytest.mark.skipif(HAS_BROTLI, reason="Brotli is installed")),
+        pytest.param("zstd", marks=pytest.mark.skipif(HAS_ZSTD, reason="zstd is installed")),
+    ],
+)
+async def test_an_encoding_without_its_package_is_named(
+    fake: FakeWorkersAI, encoding: str, name: str
+) -> None:
+    kind, body, call, _ = BODIES[name]
+    fake.says_raw(encoded(encoding, kind, body))
+    with pytest.raises(DecodeError, match=rf"decompressed \(.*\({encoding}\)\. Please install"):
+        await call(fake.client(retries=NO_RETRIES))
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_an_error_in_an_unknown_encoding_keeps_its_status(
+    fake: FakeWorkersAI, name: str
+) -> None:
+    """Its message says why there is no reason, instead of showing random characters."""
+    call = BODIES[name][2]
+    fake.says_raw(encoded("x-gzip", "application/json", gzip.compress(RIGHT), "403 Forbidden"))
+    with pytest.raises(PermissionDenied, match="403: a body in the unknown encoding 'x-gzip'"):
+        await call(fake.client())
+
+
+async def test_a_readable_body_in_an_unknown_encoding_is_read(fake: FakeWorkersAI) -> None:
+    """What was paid for is not lost to its header."""
+    fake.says_raw(encoded("rot13", "application/json", RIGHT))
+    fake.says_raw(encoded("rot13", "text/event-stream", EVENTS))
+    client = fake.client()
+    assert await ask(client) == "Hello"
+    assert await read_tokens(client) == "Hello"
 
 
 @pytest.mark.parametrize("after", ["the head", "a chunk"])
