@@ -128,6 +128,16 @@ def stores(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def distributed(session: nox.Session) -> None:
+    """Run the distributed embedder in Ray Data and Daft, which are installed only here."""
+    session.install("-e", ".[arrow,local]", "ray[data]", "daft", *group("tests"))
+    files = ("tests/distributed", "tests/test_docs.py")
+    # Ray and Daft leave files and sockets open, and the actors of Ray take long to start.
+    options = ("-k", "distributed", "-W", "default", "-o", "faulthandler_timeout=600")
+    session.run("pytest", *files, *options, *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Compare the speed of cfai and other clients, which are installed only here."""
     session.install("-e", ".[arrow,local]", "-r", "tests/bench/peers.txt", *group("tests"))

@@ -437,7 +437,7 @@ def test_the_block_runs(
         if needed["name"] == "postgres":
             monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgres"))
         else:
-            pytest.importorskip(needed["name"], reason="run nox -s stores")
+            pytest.importorskip(needed["name"], reason="see the sessions of nox")
     monkeypatch.chdir(page.folder)
     for name, value in credentials.items():
         monkeypatch.setenv(f"CLOUDFLARE_{name.upper()}", value)

@@ -10,99 +10,25 @@ import sys
 import threading
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any
 
 import cloudpickle
-import dask.bag
-import dask.dataframe as dd
-import distributed
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from attrs import define, frozen
+from attrs import define
 from hypothesis import given as given_by, settings, strategies as st
 
 from cfai import WorkersAI
 from cfai.distributed import ClientOptions, Embedder, _worker
 from cfai.errors import BadRequest, ConfigError, InputError
-from cfai.testing import FakeWorkersAI, Service, Simulation, vector_of
-
-M3 = "@cf/baai/bge-m3"
-SECRET = "a-token-that-nobody-sees"  # noqa: S105  # it opens nothing
-
-
-@frozen
-class ThreadedService:
-    """A scripted service on a thread of its own, so that a test may block."""
-
-    fake: FakeWorkersAI
-    simulation: Simulation
-    loop: asyncio.AbstractEventLoop
-
-    def client(self) -> ClientOptions:
-        return {"account_id": "account", "api_token": SECRET, "base_url": self.fake.base_url}
-
-    def until(self, condition: Callable[[], object]) -> None:
-        """Wait until *condition* holds; the service's own loop asks."""
-
-        async def wait() -> None:
-            await self.fake.until(condition)
-
-        asyncio.run_coroutine_threadsafe(wait(), self.loop).result()
-
-    def embedder(self, **options: Any) -> Embedder:
-        return Embedder(M3, client=self.client(), **options)
-
-
-@contextmanager
-def served(service: Service) -> Iterator[ThreadedService]:
-    started: Future[tuple[ThreadedService, asyncio.Event]] = Future()
-
-    async def serve() -> None:
-        stop = asyncio.Event()
-        async with FakeWorkersAI() as fake:
-            running = ThreadedService(fake, fake.simulates(service), asyncio.get_running_loop())
-            started.set_result((running, stop))
-            await stop.wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    running, stop = started.result()
-    try:
-        yield running
-    finally:
-        running.loop.call_soon_threadsafe(stop.set)
-        thread.join()
-
-
-@pytest.fixture
-def service_thread() -> Iterator[ThreadedService]:
-    with served(Service()) as running:
-        yield running
-
-
-def texts(count: int) -> list[str]:
-    return [f"text {number}" for number in range(count)]
-
-
-def matrix(given: Iterable[str | None]) -> Any:
-    """The expected rows; NaN for missing texts."""
-    nothing = array("f", [float("nan")] * 4)
-    return np.array([nothing if text is None else vector_of(text) for text in given], np.float32)
-
-
-def as_matrix(vectors: Any) -> Any:
-    """The rows of a column of any kind."""
-    rows = vectors.to_pylist() if isinstance(vectors, pa.Array | pa.ChunkedArray) else vectors
-    nothing = [float("nan")] * 4
-    return np.array([nothing if row is None else row for row in rows], np.float32)
-
+from cfai.testing import Service
+from tests.distributed.service import M3, SECRET, ThreadedService, as_matrix, matrix, served, texts
 
 # What goes in, and what comes back...
 
@@ -606,108 +532,3 @@ def test_a_process_ends_without_warnings(more: str, service_thread: ThreadedServ
         timeout=30,
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
-
-
-# On a cluster of Dask's...
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[distributed.Client]:
-    """Two processes of two threads, with credentials in their environment."""
-    known = {"CLOUDFLARE_ACCOUNT_ID": "account", "CLOUDFLARE_API_TOKEN": "the-workers-own-token"}
-    with (
-        distributed.LocalCluster(
-            n_workers=2, processes=True, threads_per_worker=2, dashboard_address=None, env=known
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client
-
-
-def on_workers(service_thread: ThreadedService, **options: Any) -> Embedder:
-    return Embedder(M3, client={"base_url": service_thread.fake.base_url}, workers=2, **options)
-
-
-def embedding_processes(cluster: distributed.Client) -> int:
-    def embeds() -> bool:
-        return "cfai-embedder" in {thread.name for thread in threading.enumerate()}
-
-    return sum(cluster.run(embeds).values())
-
-
-def test_a_cluster_embeds_chunks(
-    cluster: distributed.Client, service_thread: ThreadedService
-) -> None:
-    """Both processes embed, and no text is lost."""
-    chunks = [texts(400)[first : first + 20] for first in range(0, 400, 20)]
-    # Where it goes is the scheduler's to decide, which may find one process enough.
-    workers = list(cluster.scheduler_info()["workers"])
-    embedder = on_workers(service_thread, batch_size=10)
-    result = [
-        cluster.submit(embedder, chunk, workers=workers[number % 2], pure=False)
-        for number, chunk in enumerate(chunks)
-    ]
-    for chunk, vectors in zip(chunks, cluster.gather(result), strict=True):
-        assert np.array_equal(as_matrix(vectors), matrix(chunk))
-    assert embedding_processes(cluster) == 2
-    sent = {request.headers["Authorization"] for request in service_thread.fake.requests}
-    assert sent == {"Bearer the-workers-own-token"}
-    assert service_thread.simulation.counters.requests == 40
-    assert set(service_thread.simulation.counters.answered.values()) == {1}
-
-
-def test_a_cluster_embeds_dataframes(
-    cluster: distributed.Client, service_thread: ThreadedService
-) -> None:
-    """With `map_partitions`, by column and by table."""
-    frame = pd.DataFrame({"id": range(90), "text": texts(90)}, index=range(100, 190))
-    parts = dd.from_pandas(frame, npartitions=6)
-    with_vectors = {**parts.dtypes, "vector": object}
-
-    table = parts.map_partitions(
-        on_workers(service_thread, column="text"), meta=with_vectors
-    ).compute()
-    assert list(table["id"]) == list(range(90))
-    assert np.array_equal(as_matrix(table["vector"]), matrix(texts(90)))
-
-    column = (
-        parts["text"].map_partitions(on_workers(service_thread), meta=("vector", object)).compute()
-    )
-    assert (column.name, list(column.index)) == ("vector", list(range(100, 190)))
-    assert np.array_equal(as_matrix(column), matrix(texts(90)))
-
-
-def test_a_cluster_embeds_bags(
-    cluster: distributed.Client, service_thread: ThreadedService
-) -> None:
-    """Whose partitions may be iterators."""
-    bag = dask.bag.from_sequence(texts(60), npartitions=4).map(str.upper)
-    result = bag.map_partitions(on_workers(service_thread)).compute()
-    assert np.array_equal(as_matrix(result), matrix(text.upper() for text in texts(60)))
-
-
-def test_errors_come_back_from_a_cluster_unchanged(cluster: distributed.Client) -> None:
-    """With their class and message."""
-    with (
-        served(Service(poison=lambda text: text == "text 3")) as service_thread,
-        pytest.raises(BadRequest) as caught,
-    ):
-        cluster.submit(on_workers(service_thread), texts(5)).result()
-    assert (caught.value.status, caught.value.code) == (400, 5006)
-
-
-def test_the_processes_of_a_cluster_share_the_rate(cluster: distributed.Client) -> None:
-    """Each keeps to its half."""
-    workers = list(cluster.scheduler_info()["workers"])
-    with served(Service()) as service_thread:
-        embedder = on_workers(service_thread, rate=2400, batch_size=1)
-        began = time.monotonic()
-        result = [
-            cluster.submit(embedder, texts(25), workers=workers[number], pure=False)
-            for number in range(2)
-        ]
-        cluster.gather(result)
-        took = time.monotonic() - began
-        assert len(service_thread.fake.requests) == 50
-    # 40 a second together, of which half a second's may go at once.
-    assert took >= (50 - 20) / 40
