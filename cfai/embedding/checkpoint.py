@@ -42,8 +42,8 @@ _PAGE_BYTES: Final = 16_384
 _WAL_BYTES: Final = 64 << 20
 """The write-ahead log is copied into the file when it has grown to this size."""
 
-_CACHE_KIB: Final = 64 << 10
-"""The page cache: it holds the index of about a million texts."""
+_CACHE_KIB: Final = 8 << 10
+"""The page cache. A larger one is not faster: the system caches the file as well."""
 
 _HASHES_PER_QUERY: Final = 500
 

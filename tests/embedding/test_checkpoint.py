@@ -6,8 +6,10 @@ import multiprocessing
 import shutil
 import sqlite3
 import sys
+import threading
 from array import array
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from random import Random
@@ -31,6 +33,8 @@ from tests.embedding.conftest import HeldThreads
 from tests.embedding.samples import LARGE, M3, check_vectors, collect, file_names, is_poison, texts
 
 PROCESS = Path(__file__).with_name("job_process.py")
+PAIRS = 40
+"""Of jobs that begin one file; 3,000 show no failure either."""
 
 
 @pytest.fixture
@@ -361,6 +365,43 @@ async def test_jobs_of_one_process_share_a_file(
     before = service.counters.texts
     check_vectors(await embed(ai, texts(60), state), texts(60))
     assert service.counters.texts == before
+
+
+def test_jobs_of_two_threads_begin_a_file_at_once(tmp_path: Path) -> None:
+    """Whoever comes first creates it; each also closes it while the other may open it.
+
+    The interpreter switches threads as often as it can.
+    """
+    hashes = [text_hash("first"), text_hash("second")]
+    vector = array("f", [1.0, 2.0])
+
+    async def begin_and_end(path: Path, text: bytes) -> None:
+        checkpoint = await Checkpoint.open(path, {"model": M3}, retry_failed=False)
+        try:
+            await checkpoint.save([(text, vector)])
+            assert (await checkpoint.load([text])) == {text: vector}
+        finally:
+            await checkpoint.aclose()
+
+    def begin_repeatedly(path: Path, text: bytes, start: threading.Barrier) -> None:
+        start.wait()
+        for _ in range(2):
+            asyncio.run(begin_and_end(path, text))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            for pair in range(PAIRS):
+                start = threading.Barrier(2)
+                path = tmp_path / f"{pair}.db"
+                calls = [pool.submit(begin_repeatedly, path, text, start) for text in hashes]
+                for call in calls:
+                    call.result()
+                assert count_rows(path) == 2
+                path.unlink()
+    finally:
+        sys.setswitchinterval(before)
 
 
 async def test_a_job_starts_while_another_has_unwritten_results(
