@@ -55,7 +55,7 @@ LIBRARIES: dict[str, set[str]] = {
     "cattrs": {"_types"},
     "httpx_sse": {"streaming"},
     "orjson": {"_types", "_wire", "local"},
-    "yarl": {"_session"},
+    "yarl": {"_session", "local"},
     # Extras: only inside functions, except in modules that need the extra anyway.
     "PIL": {"local"},
     "bs4": {"local"},

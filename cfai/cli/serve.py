@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from cfai.cli import clients, console, files
-from cfai.errors import InputError
+from cfai.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from cfai.local import Exchange, Server, Upstream
+    from cfai.local import Exchange, Record, Replay, Server, Upstream
     from cfai.local.weights import Weights
 
 PORT: Final = 8799
@@ -38,7 +38,8 @@ def serve(  # noqa: PLR0913  # every option of the command
     upstream: Annotated[
         str | None,
         typer.Option(
-            help="The base URL of another server (OpenAI's protocol) that generates text.",
+            help="The base URL of another server: with --map, of one with OpenAI's protocol that "
+            "generates text; with --record, of Workers AI ('account' for Cloudflare's).",
         ),
     ] = None,
     map: Annotated[  # noqa: A002  # the option's name
@@ -47,6 +48,24 @@ def serve(  # noqa: PLR0913  # every option of the command
     ] = None,
     script: Annotated[
         Path | None, typer.Option(help="A JSON file with exact replies for some requests.")
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Pass requests on to --upstream, and record them to this new file."),
+    ] = None,
+    replay: Annotated[Path | None, typer.Option(help="Answer only from this recording.")] = None,
+    cors: Annotated[
+        list[str] | None,
+        typer.Option(help="The origin of web pages that can use the server; repeatable."),
+    ] = None,
+    rate_limit: Annotated[
+        int | None, typer.Option(min=0, help="Requests in five minutes; more get a 429.")
+    ] = None,
+    requests_per_day: Annotated[
+        int | None, typer.Option(min=0, help="Answers until 00:00 UTC; then 429, code 3036.")
+    ] = None,
+    neurons_per_day: Annotated[
+        float | None, typer.Option(min=0, help="The same in neurons; the service gives 10,000.")
     ] = None,
     ttft: Annotated[
         float, typer.Option(min=0, help="Seconds until the first token of a text, at least.")
@@ -64,11 +83,13 @@ def serve(  # noqa: PLR0913  # every option of the command
     Small models answer, and no request leaves the machine unless you name an upstream server, whose
     key is in CFAI_UPSTREAM_KEY. Prints the shell commands that make programs use the server.
     """
-    clients.require(*clients.TEXT, *clients.EMBEDDINGS, needed_for="the local server")
-    if model is None:
-        clients.fetch_weights()
-    from cfai.local import Fault, Latency, Server
+    if record is None and replay is None:
+        clients.require(*clients.TEXT, *clients.EMBEDDINGS, needed_for="the local server")
+        if model is None:
+            clients.fetch_weights()
+    from cfai.local import Fault, Latency, Limits, Server
 
+    tape = _open_tape(record, replay, upstream, map or [])
     server = Server(
         folder,
         host=host,
@@ -76,24 +97,55 @@ def serve(  # noqa: PLR0913  # every option of the command
         prewarm=True,
         on_request=_print_request,
         model=model,
-        upstream=_read_upstream(upstream, map or []),
+        upstream=None if tape else _read_upstream(upstream, map or []),
         script=script,
         latency=Latency(ttft, tokens_per_second),
         faults=[Fault.of(text) for text in fault or ()],
+        limits=Limits(
+            requests=rate_limit,
+            requests_per_day=requests_per_day,
+            neurons_per_day=neurons_per_day,
+        ),
+        tape=tape,
+        cors=cors or (),
     )
     asyncio.run(_serve(server))
+
+
+def _open_tape(
+    record: Path | None, replay: Path | None, url: str | None, names: list[str]
+) -> "Record | Replay | None":
+    """Return what answers instead of the models, if anything does."""
+    from cfai.local import Record, Replay
+    from cfai.local.tapes import CLOUDFLARE
+
+    if record is not None and replay is not None:
+        raise ConfigError("record and replay cannot be used together")
+    if replay is not None:
+        if url is not None:
+            raise ConfigError("upstream must be omitted with replay: only the file answers")
+        return Replay(replay)
+    if record is None:
+        return None
+    if names:
+        raise ConfigError("map must be omitted with record: requests are passed on as they are")
+    if url is None:
+        raise ConfigError("record needs --upstream: 'account' for Cloudflare's API, or a URL")
+    return Record(record, CLOUDFLARE if url == "account" else url)
 
 
 def _read_upstream(url: str | None, names: list[str]) -> "Upstream | None":
     from cfai.local.backends.upstream import Upstream, parse_names
 
     if url is None:
+        if names:
+            raise ConfigError("map needs --upstream, the server that has these models")
         return None
     return Upstream(url, parse_names(names), os.environ.get("CFAI_UPSTREAM_KEY"))
 
 
 async def _serve(server: "Server") -> None:
-    with console.show_status("loading the text model"):
+    with console.show_status("starting"):
         await server.__aenter__()
     try:
         with _stop_event() as stop:

@@ -10,7 +10,7 @@ from cfai._lazy import export
 
 if TYPE_CHECKING:
     # Tools that freeze programs find modules by the import statements in the bytecode.
-    from cfai.local import exchange, faults, server  # noqa: F401
+    from cfai.local import exchange, faults, limits, server, tapes  # noqa: F401
     from cfai.local.backends import upstream  # noqa: F401
     from cfai.local.handlers import generation  # noqa: F401
 
@@ -19,7 +19,9 @@ _EXPORTS = {
     "cfai.local.exchange": "Exchange",
     "cfai.local.faults": "Fault",
     "cfai.local.handlers.generation": "Latency",
+    "cfai.local.limits": "Limits",
     "cfai.local.server": "Server",
+    "cfai.local.tapes": "Record Replay",
 }
 """The public names by the modules that define them. After a change, run `python -m tests.stubs`."""
 

@@ -3,12 +3,17 @@ from cfai.local.backends.upstream import Upstream
 from cfai.local.exchange import Exchange
 from cfai.local.faults import Fault
 from cfai.local.handlers.generation import Latency
+from cfai.local.limits import Limits
 from cfai.local.server import Server
+from cfai.local.tapes import Record, Replay
 
 __all__ = [
     "Exchange",
     "Fault",
     "Latency",
+    "Limits",
+    "Record",
+    "Replay",
     "Server",
     "Upstream",
 ]

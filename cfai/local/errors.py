@@ -1,6 +1,6 @@
 """The errors of the API: status, code, message and body as Workers AI sends them.
 
-Codes 90001 to 90004 exist only in this server: the service's codes for them are unknown.
+Codes 90001 to 90006 exist only in this server: the service's codes for them are unknown.
 Sources: developers.cloudflare.com/workers-ai/platform/errors; bodies recorded from the service.
 """
 
@@ -23,6 +23,7 @@ class ApiError(Exception):
         *,
         by_model: bool = True,
         prefix: str = "AiError: AiError: ",
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -32,6 +33,8 @@ class ApiError(Exception):
         """Whether the model layer raised it: its errors have a format of their own."""
         self.prefix = prefix
         """What stands before the message of an error of the model layer."""
+        self.retry_after = retry_after
+        """The header Retry-After, in seconds; `None` for no header."""
 
     def body(self) -> dict[str, Any]:
         """Return the body of the response."""
@@ -156,10 +159,9 @@ def capacity_exceeded() -> ApiError:
     return ApiError(429, 3040, "Capacity temporarily exceeded, please try again.")
 
 
-def quota_used_up() -> ApiError:
+def quota_used_up(allocation: str = "10,000 neurons") -> ApiError:
     """429: the daily allocation is used up. Source: Cloudflare docs, Workers AI, "Errors"."""
-    message = "You have used up your daily free allocation of 10,000 neurons"
-    return ApiError(429, 3036, message)
+    return ApiError(429, 3036, f"You have used up your daily free allocation of {allocation}")
 
 
 def rejected_by_model(reason: str) -> ApiError:
@@ -190,3 +192,17 @@ def upstream_failed(reason: str) -> ApiError:
 def internal_error(exc: BaseException) -> ApiError:
     """500: a bug in this server."""
     return ApiError(500, 8005, f"Internal Server Error: {type(exc).__name__}: {exc}")
+
+
+def not_recorded(reason: str) -> ApiError:
+    """400: a recording has no response to the request; *reason* shows the nearest one."""
+    return ApiError(400, 90005, f"cfai local: {reason}", by_model=False)
+
+
+def too_many_requests(limit: int, seconds: float, retry_after: int) -> ApiError:
+    """429: more requests than the API allows. Source: lablabs/cloudflare-exporter#74."""
+    message = (
+        f"More than {limit} requests per {seconds:g} seconds reached. "
+        "Please wait and consider throttling your request speed"
+    )
+    return ApiError(429, 90006, message, by_model=False, retry_after=retry_after)

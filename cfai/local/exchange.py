@@ -43,12 +43,18 @@ class ExchangeRecorder:
         self.status, self.backend = 200, backend
         return common_headers(backend)
 
+    @property
+    def ending(self) -> GenerationEnd | None:
+        """How the text generation ended, if there was one and it has ended."""
+        if self.end is None or not self.end.done():
+            return None
+        return None if self.end.cancelled() or self.end.exception() else self.end.result()
+
     def finish(self, record: Callable[[Exchange], object]) -> None:
         """Call *record* with the exchange, once its text generation has ended, too."""
 
         def record_end(end: asyncio.Future[GenerationEnd]) -> None:
-            ending = None if end.cancelled() or end.exception() else end.result()
-            record(Exchange(self.model, self.status, self.backend, ending))
+            record(Exchange(self.model, self.status, self.backend, self.ending))
 
         if self.end is None:
             record(Exchange(self.model, self.status, self.backend))

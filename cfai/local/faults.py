@@ -154,6 +154,7 @@ class FaultyStream(web.StreamResponse):
     def __init__(self, fault: Fault, **options: Any) -> None:
         super().__init__(**options)
         self._fault = fault
+        self._tail = b""
         self._events = 0
         self._sent = 0
         self._http: web.BaseRequest | None = None
@@ -168,9 +169,14 @@ class FaultyStream(web.StreamResponse):
         return writer
 
     async def write(self, data: Any) -> None:
-        """Send events up to the fault."""
-        for event in bytes(data).split(b"\n\n")[:-1]:
+        """Send whole events up to the fault."""
+        *events, self._tail = (self._tail + bytes(data)).split(b"\n\n")
+        for event in events:
             await self._write_event(event + b"\n\n")
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send what follows the last event, and end."""
+        await super().write_eof(self._tail + data)
 
     async def _write_event(self, event: bytes) -> None:
         limit = self._fault.bytes

@@ -51,12 +51,14 @@ class ApiRequest:
     fault: Fault | None = None
     """The fault that the response gets."""
 
-    async def start_stream(self, headers: Mapping[str, str]) -> web.StreamResponse:
+    async def start_stream(
+        self, headers: Mapping[str, str], status: int = 200
+    ) -> web.StreamResponse:
         """Send the headers of a streamed response, which gets the fault."""
         response = (
-            FaultyStream(self.fault, headers=headers)
+            FaultyStream(self.fault, status=status, headers=headers)
             if self.fault
-            else web.StreamResponse(headers=headers)
+            else web.StreamResponse(status=status, headers=headers)
         )
         await response.prepare(self.http)
         return response

@@ -81,7 +81,7 @@ def find_route(
         ApiError: No route matches, or it does not allow this method.
     """
     path = http_request.raw_path.partition("?")[0]
-    account, rest = _split_path(path)
+    account, rest = split_path(path)
     for pattern, methods in routes.items():
         match = re.fullmatch(pattern, rest)
         if not match:
@@ -102,8 +102,20 @@ def is_openai_path(path: str) -> bool:
     return any(part in path for part in ("/ai/v1/", "/workers-ai/v1/", "/compat/"))
 
 
-def _split_path(path: str) -> tuple[str, str]:
-    """Return the account in a path, and what follows `/ai/`, both without a final slash."""
+def find_account(path: str) -> str:
+    """Return the account in a path; an empty text if the path is not one of Workers AI."""
+    try:
+        return split_path(path)[0]
+    except errors.ApiError:
+        return ""
+
+
+def split_path(path: str) -> tuple[str, str]:
+    """Return the account in a path, and what follows `/ai/`, both without a final slash.
+
+    Raises:
+        ApiError: The path is not one of Workers AI.
+    """
     for form in _PATHS:
         match = form.fullmatch(path)
         if match is None:

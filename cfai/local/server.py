@@ -5,7 +5,6 @@
 
 import asyncio
 import hmac
-import ipaddress
 import logging
 import os
 from collections import deque
@@ -14,7 +13,6 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypedDict
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -22,6 +20,7 @@ from attrs import evolve
 
 from cfai.errors import ConfigError
 from cfai.local import backends, errors
+from cfai.local.backends.roles import GenerationEnd
 from cfai.local.backends.smollm2 import PARALLEL
 from cfai.local.backends.upstream import Upstream
 from cfai.local.errors import ApiError
@@ -30,18 +29,29 @@ from cfai.local.faults import Fault, FaultPlan, interrupt, send_partly
 from cfai.local.finetunes import FinetuneRegistry
 from cfai.local.handlers import ModelRunner
 from cfai.local.handlers.generation import Latency
+from cfai.local.limits import Limits, Meter, count_neurons
 from cfai.local.markdown import DocumentConverter
+from cfai.local.origins import (
+    add_cors_headers,
+    answer_preflight,
+    check_origin,
+    is_loopback,
+    read_origins,
+)
 from cfai.local.queue import BatchRunner
 from cfai.local.requests import ApiRequest
 from cfai.local.routes import (
     RouteHandler,
     Routes,
     build_routes,
+    find_account,
     find_route,
     is_openai_path,
+    split_path,
 )
 from cfai.local.scripts import Script, load_script
 from cfai.local.store import Store
+from cfai.local.tapes import Tape
 from cfai.local.workers import WorkerPool
 
 _ACCOUNT = "local"
@@ -96,11 +106,16 @@ class Server:
         upstream: Another server that generates the text of some models.
         script: A JSON file with exact replies for the requests that match.
         latency: How fast generated text is sent, at most.
+        limits: What each account can ask for; more is refused with 429.
+        tape: Records the requests to the service (`Record`), or answers them from a recording
+            (`Replay`), instead of the models.
+        cors: The origins of web pages that can use the server, besides its own.
 
     Raises:
-        ConfigError: *host* is not a loopback address, *model* no file, or *script* invalid; or, at
-            start: the port is taken, *folder* cannot be used or is in use by another server, or
-            *prewarm* cannot load a model (the message says what is missing).
+        ConfigError: *host* is not a loopback address, *model* no file, *cors* no origins, or
+            *script* invalid; or, at start: the port is taken, *folder* cannot be used or is in use
+            by another server, *tape* cannot be opened, or *prewarm* cannot load a model (the
+            message says what is missing).
     """
 
     def __init__(  # noqa: PLR0913  # the settings
@@ -119,14 +134,20 @@ class Server:
         upstream: Upstream | None = None,
         script: str | os.PathLike[str] | None = None,
         latency: Latency | None = None,
+        limits: Limits | None = None,
+        tape: Tape | None = None,
+        cors: Iterable[str] = (),
     ) -> None:
-        if not _is_loopback(host):
+        if not is_loopback(host):
             raise ConfigError(f"host must be a loopback address, got {host!r}")
         self._model = None if model is None else Path(model)
         if self._model and not self._model.is_file():
             raise ConfigError(f"{self._model}: no such file; model must be a GGUF file")
         self._upstream = upstream
         self._latency = latency or Latency()
+        self._meter = None if limits is None else Meter(limits)
+        self._tape = tape
+        self._cors = read_origins(cors)
         self._script = Script() if script is None else load_script(script)
         self._folder = None if folder is None else Path(folder)
         self._host = "127.0.0.1" if host == "localhost" else host
@@ -176,9 +197,13 @@ class Server:
         # Closed in the opposite order.
         for resource in (store, documents, others, generators, queue):
             self._resources.push_async_callback(resource.close)
+        if self._tape is not None:
+            self._resources.push_async_callback(self._tape.close)
         self._resources.push_async_callback(self._runner.cleanup)
         try:
-            if self._prewarm:
+            if self._tape is not None:
+                await self._tape.open()
+            elif self._prewarm:
                 await asyncio.gather(
                     generators.run(lambda _: load_generator()),
                     others.run(lambda _: backends.warm_embedder()),
@@ -206,6 +231,8 @@ class Server:
         application = web.Application(client_max_size=self._body_limit)
         application.router.add_route("*", "/{path:.*}", self._answer)
         application.on_shutdown.append(self._cancel_all)
+        if self._meter is not None or self._cors:
+            application.on_response_prepare.append(self._add_headers)
         # Without cancellation, a client that leaves would be noticed only by the next write.
         return web.AppRunner(
             application,
@@ -224,8 +251,11 @@ class Server:
             raise ConfigError(f"cannot listen on {address}: {exc}") from exc
         self._port = runner.addresses[0][1]
 
-    def _record(self, exchange: Exchange) -> None:
+    def _record(self, http_request: web.Request, exchange: Exchange) -> None:
         self.requests.append(exchange)
+        if self._meter is not None and _is_charged(http_request, exchange.status):
+            neurons = _count_neurons(http_request, exchange.ending)
+            self._meter.charge(find_account(http_request.path), neurons)
         if self._on_request:
             self._on_request(exchange)
 
@@ -243,16 +273,11 @@ class Server:
         try:
             response = await self._call_handler(http_request, recorder)
             recorder.status = response.status
+            self._add_cost(http_request, recorder, response)
             return response
         except ApiError as error:
             recorder.status = error.status
-            body = error.body()
-            if is_openai_path(http_request.path):
-                body = errors.with_openai_error(body)
-            response = json_response(error.status, body)
-            if http_request.content.exception() is not None:
-                response.force_close()  # aiohttp closes the connection, so the client must know.
-            return response
+            return _build_error_response(error, http_request)
         except ConnectionError:
             raise
         except Exception as exc:
@@ -261,17 +286,21 @@ class Server:
             return json_response(500, errors.internal_error(exc).body())
         finally:
             self._tasks.discard(task)
-            recorder.finish(self._record)
+            recorder.finish(partial(self._record, http_request))
 
     async def _call_handler(
         self, http_request: web.Request, recorder: ExchangeRecorder
     ) -> web.StreamResponse:
-        _check_origin(http_request)
+        if (preflight := answer_preflight(http_request, self._cors)) is not None:
+            return preflight
+        check_origin(http_request, self._cors)
         if http_request.path == "/health":
             return json_response(200, {"status": "ok"})
-        request, handler = find_route(http_request, self._routes, recorder)
+        request, handler = self._find_route(http_request, recorder)
         recorder.model = request.model
         self._authenticate(http_request)
+        if self._meter is not None:
+            self._meter.admit(request.account, costs=http_request.method == "POST")
         fault = self._faults.take(http_request)
         if fault is None:
             return await self._get_response(handler, request)
@@ -283,6 +312,33 @@ class Server:
         if isinstance(response, web.Response):
             return await send_partly(response, fault, http_request)
         return response
+
+    def _find_route(
+        self, http_request: web.Request, recorder: ExchangeRecorder
+    ) -> tuple[ApiRequest, RouteHandler]:
+        if self._tape is None:
+            return find_route(http_request, self._routes, recorder)
+        account, _ = split_path(http_request.raw_path.partition("?")[0])
+        return ApiRequest(http_request, account, recorder), self._tape.answer
+
+    def _add_cost(
+        self, http_request: web.Request, recorder: ExchangeRecorder, response: web.StreamResponse
+    ) -> None:
+        """Add the cost of a whole answer."""
+        counts = self._meter is not None and self._meter.limits.neurons_per_day is not None
+        if not counts or not isinstance(response, web.Response):
+            return
+        if _is_charged(http_request, response.status):
+            neurons = _count_neurons(http_request, recorder.ending)
+            response.headers["cf-ai-neurons"] = f"{neurons:.4f}"
+
+    async def _add_headers(
+        self, http_request: web.BaseRequest, response: web.StreamResponse
+    ) -> None:
+        """Add the headers of an account's limits, and those for pages of other origins."""
+        if self._meter is not None and (account := find_account(http_request.path)):
+            response.headers.update(self._meter.headers(account))
+        add_cors_headers(http_request, response, self._cors)
 
     async def _get_response(self, handler: RouteHandler, request: ApiRequest) -> web.StreamResponse:
         """Answer by the script, or else by the handler."""
@@ -306,22 +362,22 @@ class Server:
             raise errors.not_authenticated()
 
 
-def _check_origin(request: web.Request) -> None:
-    """Reject requests from web pages of other origins, including rebound host names."""
-    origin = request.headers.get("Origin", f"http://{request.host}")
-    try:
-        host = urlsplit(f"//{request.host}").hostname or ""
-    except ValueError:
-        host = ""
-    if origin != f"http://{request.host}" or not _is_loopback(host):
-        raise errors.forbidden_origin()
+def _is_charged(http_request: web.Request, status: int) -> bool:
+    """Return whether an answer counts for the account's daily allocation."""
+    return http_request.method == "POST" and status == 200
 
 
-def _is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach *host*, a name or an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _count_neurons(http_request: web.Request, ending: GenerationEnd | None) -> float:
+    return count_neurons(ending, http_request.content_length or 0)
+
+
+def _build_error_response(error: ApiError, http_request: web.Request) -> web.Response:
+    body = error.body()
+    if is_openai_path(http_request.path):
+        body = errors.with_openai_error(body)
+    response = json_response(error.status, body)
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
+    if http_request.content.exception() is not None:
+        response.force_close()  # aiohttp closes the connection, so the client must know.
+    return response

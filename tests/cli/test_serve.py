@@ -11,6 +11,7 @@ import pytest
 
 from cfai import WorkersAI
 from cfai.profiles import TASKS
+from cfai.testing import FakeWorkersAI
 from tests.embedding.samples import file_names
 
 from .conftest import needs_terminals
@@ -58,6 +59,49 @@ async def test_serve_names_an_invalid_fault(stranger: Cfai, text_model: Path) ->
     done = await stranger.run("serve", "--fault", "boom")
     assert done.code == 2
     assert "a fault must be one of capacity" in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--record r --replay r", "record and replay cannot be used together"),
+        ("--replay r --upstream http://localhost:1", "upstream must be omitted with replay"),
+        ("--record r", "record needs --upstream"),
+        ("--record r --upstream account --map *=m", "map must be omitted with record"),
+        ("--map *=m", "map needs --upstream"),
+        ("--replay r", "r: No such file"),
+        ("--cors *", "cors must be an origin"),
+        ("--record r --upstream http://example.com", "must be https"),
+    ],
+)
+async def test_serve_names_invalid_options(
+    stranger: Cfai, text_model: Path, options: str, message: str
+) -> None:
+    done = await stranger.run("serve", *options.split())
+    assert done.code == 2
+    assert message in " ".join(done.err.split())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its shell is variables another way")
+async def test_serve_records_and_replays(stranger: Cfai, text_model: Path, tmp_path: Path) -> None:
+    """A stream of a scripted service, recorded by one process and replayed by another."""
+    file = str(tmp_path / "chat.jsonl")
+
+    async def ask(*options: str) -> str:
+        async with stranger.running("serve", "--port", "0", *options) as running:
+            variables = await exported(running)
+            async with WorkersAI(
+                account_id="any", api_token="any-token", base_url=variables["CLOUDFLARE_BASE_URL"]
+            ) as ai:
+                text = (await ai.stream(LLAMA, "Hi").collect()).text
+            running.interrupt()
+            assert (await running.done()).code == 0
+        return text
+
+    async with FakeWorkersAI() as fake:
+        fake.streams("Hel", "lo")
+        assert await ask("--record", file, "--upstream", fake.base_url) == "Hello"
+    assert await ask("--replay", file, "--rate-limit", "9") == "Hello"
 
 
 async def test_pull(stranger: Cfai, text_model: Path) -> None:
