@@ -93,3 +93,10 @@ async def local() -> AsyncIterator[Local]:
 def model_weights() -> Path:
     """Download the text model's weights once; no dependency installs them."""
     return weights.ensure(weights.SMOLLM2)[0]
+
+
+@pytest.fixture(scope="session")
+def speech_weights() -> None:
+    """Download the weights of the models for speech once."""
+    for model in weights.BY_TASK["speech"]:
+        weights.ensure(model)

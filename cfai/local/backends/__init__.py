@@ -13,12 +13,19 @@ from typing import Any, TypeVar
 
 from cfai.local import weights
 from cfai.local.backends import roles, smollm2
+from cfai.local.backends.hibari import Hibari
 from cfai.local.backends.minilm import CosineReranker, MiniLM
+from cfai.local.backends.moonshine import Moonshine
+from cfai.local.backends.silero import Silero
+from cfai.local.backends.smart_turn import SmartTurn
 from cfai.local.backends.textrank import TextRank
 from cfai.local.backends.vader import Vader
 from cfai.local.errors import not_supported
 
 T = TypeVar("T")
+
+_SPEECH = ("hibari", "soundfile")
+"""The libraries that the extra `speech` adds."""
 
 _loaded: dict[str, Any] = {}
 _loading = threading.RLock()
@@ -57,6 +64,26 @@ def summarizer() -> roles.TextSummarizer:
     return _load_once("summarizer", TextRank)
 
 
+def speech_recognizer() -> roles.SpeechRecognizer:
+    """Return Moonshine. The first call loads it."""
+    return _load_once("speech recognizer", lambda: Moonshine(*_find_speech(weights.MOONSHINE)))
+
+
+def speech_detector() -> Silero:
+    """Return Silero. The first call loads it."""
+    return _load_once("speech detector", lambda: Silero(_find_speech(weights.TURNS)[0]))
+
+
+def turn_detector() -> SmartTurn:
+    """Return Smart Turn. The first call loads it."""
+    return _load_once("turn detector", lambda: SmartTurn(_find_speech(weights.TURNS)[1]))
+
+
+def speaker() -> roles.Speaker:
+    """Return Hibari. The first call loads it."""
+    return _load_once("speaker", Hibari)
+
+
 def _load_once(name: str, load: Callable[[], T]) -> T:
     if name not in _loaded:
         # One at a time: loading a model twice would take its memory twice.
@@ -64,7 +91,8 @@ def _load_once(name: str, load: Callable[[], T]) -> T:
             try:
                 _loaded[name] = _loaded.get(name) or load()
             except ImportError as exc:
-                message = f"this needs {exc.name}: pip install 'cfai-sdk[local]'"
+                extra = "speech" if exc.name in _SPEECH else "local"
+                message = f"this needs {exc.name}: pip install 'cfai-sdk[{extra}]'"
                 raise not_supported(message) from exc
     shared: T = _loaded[name]
     return shared
@@ -76,6 +104,14 @@ def _load_smollm2() -> roles.TextGenerator:
         message = "the text model's weights are missing: download them with `cfai pull text`"
         raise not_supported(message)
     return smollm2.SmolLM2(_check_machine(paths[0]))
+
+
+def _find_speech(model: weights.Weights) -> tuple[Path, ...]:
+    paths = weights.find(model)
+    if paths is None:
+        message = f"the weights of {model.name} are missing: download them with `cfai pull speech`"
+        raise not_supported(message)
+    return paths
 
 
 def _check_machine(weights_path: Path) -> Path:

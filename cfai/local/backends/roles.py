@@ -1,6 +1,6 @@
 """The interfaces of the backends: one protocol per task. Every method blocks and is thread-safe."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from attrs import field, frozen
@@ -89,3 +89,28 @@ class TextSummarizer(Backend, Protocol):
 
     def summarize(self, text: str, *, max_tokens: int) -> str:
         """Return a summary of at most *max_tokens* tokens."""
+
+
+@frozen
+class Recognized:
+    """The text of a piece of speech."""
+
+    text: str
+    log_probability: float
+    """The mean of the logarithms of the tokens' probabilities, 0 at most."""
+
+
+class SpeechRecognizer(Backend, Protocol):
+    """Transcribes speech."""
+
+    def transcribe(
+        self, samples: "NDArray[np.float32]", *, is_cancelled: IsCancelled = ...
+    ) -> Recognized:
+        """Transcribe speech of up to half a minute: 16 kHz, mono, from -1 to 1."""
+
+
+class Speaker(Backend, Protocol):
+    """Speaks texts."""
+
+    def speak(self, text: str) -> "Iterator[NDArray[np.float32]]":
+        """Yield the samples of each sentence: 24 kHz, mono, from -1 to 1."""
