@@ -90,6 +90,10 @@ class Call:
     gateway: str | None = field(default=None, kw_only=True)
     """The id of the AI Gateway, if one is used."""
 
+    redact: Callable[[str], str] = field(default=str, kw_only=True, repr=False, eq=False)
+    """Removes the client's credentials from a text. The service may repeat them, also in the
+    headers and the text of an answer, so pass through it what leaves the program."""
+
     def asked(self, name: str) -> Any:
         """The value of a field of the task, by its name in the request; `None` if it is not set."""
         if isinstance(self.task, Mapping):

@@ -22,9 +22,11 @@ from cfai import (
     WorkersAI,
     user,
 )
+from cfai.cohere import BaseModel, BaseType, Settings, WandbConfig
 from cfai.errors import CfaiError
 from cfai.settings import Gateway, Retries, Timeouts
 from cfai.testing import FakeWorkersAI
+from tests.fuzz import calls as fuzz_calls
 
 MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
 EMBEDDER = "@cf/baai/bge-m3"
@@ -211,6 +213,57 @@ async def test_no_variable_of_a_frame_shows_a_secret(
     EXITS[exit_](fake)
     error = await check(CALLS[call](new_client(fake)))
     assert error is None or isinstance(error, CfaiError)
+
+
+# Calls of the fuzz session: uploads, exports, typed questions, and those of Cohere's API.
+OTHER_CALLS = {
+    call.name: call
+    for call in fuzz_calls.CALLS
+    if call.name.startswith(("cohere", "finetunes upload", "queue", "run provider", "audio save"))
+    or call.name in ("decide", "extract", "events", "sse", "ndjson", "embed_many numpy")
+    or call.name in ("run AutomaticSpeechRecognition", "run TextToImage", "to_markdown")
+}
+OTHER_EXITS = [name for name in EXITS if "status" not in name] + ["status 400", "status 503"]
+
+
+def new_cohere(fake: FakeWorkersAI) -> Cohere:
+    with pytest.warns(DeprecationWarning, match="Cohere deprecated"):
+        return Cohere(
+            api_key=TOKEN,
+            base_url=fake.origin,
+            headers={"X-Signature": HEADER},
+            retries=Retries(max=1, base=0.001, cap=0.001),
+            timeouts=Timeouts(response=0.05),
+        )
+
+
+@pytest.mark.parametrize("call", OTHER_CALLS)
+@pytest.mark.parametrize("exit_", OTHER_EXITS)
+async def test_no_other_call_shows_a_secret(
+    fake: FakeWorkersAI, tmp_path: Path, call: str, exit_: str
+) -> None:
+    EXITS[exit_](fake)
+    async with new_cohere(fake) as cohere:
+        clients = fuzz_calls.Clients(new_client(fake, retries=Retries(max=0)), cohere, tmp_path)
+        error = await check(OTHER_CALLS[call].run(clients))
+    assert error is None or isinstance(error, CfaiError)
+
+
+@pytest.mark.parametrize("exit_", OTHER_EXITS)
+@pytest.mark.parametrize("update", [False, True])
+async def test_a_key_in_the_body_of_a_request_is_not_shown(
+    fake: FakeWorkersAI, exit_: str, update: bool
+) -> None:
+    """That of Weights & Biases, to which Cohere's API reports."""
+    EXITS[exit_](fake)
+    wandb = WandbConfig("project", api_key=GATEWAY)
+    settings = Settings(BaseModel(BaseType.CHAT), "dataset", wandb=wandb)
+    async with new_cohere(fake) as cohere:
+        if update:
+            error = await check(cohere.update("model", name="name", settings=settings))
+        else:
+            error = await check(cohere.create("name", settings))
+    assert isinstance(error, CfaiError)
 
 
 # The other ways out

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from attrs import define, evolve, field
 
+from cfai._session.redaction import redact_whole_secrets
 from cfai._validators import check_header
 from cfai.errors import InputError
 from cfai.observers import Call, Ending, Observation, Observer, Outcome, operation_of
@@ -64,6 +65,7 @@ class CallObservation:
             address=address.hostname or "",
             port=address.port or _PORTS[address.scheme],
             gateway=settings.gateway.id if settings.gateway else None,
+            redact=lambda text: redact_whole_secrets(text, settings.secrets),
         )
         for observer in self._observers:
             with _log_errors(self._model, "the call's begin"):

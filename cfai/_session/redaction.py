@@ -1,4 +1,4 @@
-"""Hides secrets in errors where they leave the SDK: the only place that does.
+"""Hides secrets where they leave the SDK, in errors above all: the only place that does.
 
 The service, a gateway or a proxy may repeat the credentials it was sent. Errors are built from
 what it answers. These callers redact what leaves the SDK:
@@ -8,7 +8,8 @@ what it answers. These callers redact what leaves the SDK:
 * `WorkersAI.parse`, `decide` and `extract`, the error of a complete answer;
 * `resources/queue.py`, the errors that the items of a batch keep as values;
 * `resources/markdown.py`, the errors of single files, which are values too;
-* `Toolbox` (`tools/toolbox.py`), the errors and results of tools that a model is shown.
+* `Toolbox` (`tools/toolbox.py`), the errors and results of tools that a model is shown;
+* `telemetry`, the attributes of spans and metrics, with `Call.redact`.
 """
 
 import re

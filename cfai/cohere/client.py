@@ -284,11 +284,15 @@ class Cohere(Client):
         for field, value in required.items():
             if not isinstance(value, str) or not value:
                 raise InputError(f"{field} must be a non-empty string, got {format_value(value)}")
-        key = getattr(settings.wandb, "api_key", None)
-        call = evolve(call, body_secrets=(key,) if isinstance(key, str) and key else ())
-        body = encode_json({"name": name, "settings": _to_json(settings)})
-        headers = _headers(call, options, **{"Content-Type": "application/json"})
-        request = Request(method, path, headers, body, repeatable=method != "POST")
+        # No variable holds a secret while this waits: error trackers collect them.
+        call = evolve(call, body_secrets=_body_secrets(settings))
+        request = Request(
+            method,
+            path,
+            _headers(call, options, **{"Content-Type": "application/json"}),
+            encode_json({"name": name, "settings": _to_json(settings)}),
+            repeatable=method != "POST",
+        )
         return await self._account.send(request, call, _read_changed_model)
 
     async def delete(self, model: FinetunedModel | str, *, options: Options | None = None) -> None:
@@ -475,6 +479,11 @@ def _read_model(row: Any, where: str) -> FinetunedModel:
         settings = {"dataset_id": "", **training, **base, **wandb}
         fields = {"name": "", **fields, "settings": settings}
     return evolve(read_as(fields, FinetunedModel, where), raw=_without_keys(row))
+
+
+def _body_secrets(settings: Settings) -> tuple[str, ...]:
+    key = getattr(settings.wandb, "api_key", None)
+    return (key,) if isinstance(key, str) and key else ()
 
 
 def _read_event(row: Any, where: str) -> Event:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from cfai._wire.text import read_text
@@ -76,6 +76,13 @@ def _is_sendable(value: float) -> bool:
 def replace_surrogates(text: str) -> str:
     """Replace each lone surrogate, which UTF-8 can't encode, with a question mark."""
     return text.encode("utf-8", "replace").decode()
+
+
+def redact_value(value: Value, redact: Callable[[str], str]) -> Value:
+    """Redact the texts of a value."""
+    if isinstance(value, str):
+        return redact(value)
+    return tuple(map(redact, value)) if isinstance(value, tuple) else value
 
 
 # Calls

@@ -83,6 +83,7 @@ class _CallSpan(Observation):
     def __init__(self, spans: Spans, span: Span, call: Call) -> None:
         self._spans = spans
         self._span = span
+        self._redact = call.redact
         self._metric_attributes = attributes.call_attributes(call)
         self._latest = 0.0
         """When the latest chunk arrived, in seconds since the call began."""
@@ -91,12 +92,21 @@ class _CallSpan(Observation):
         # An open run may contain anything. The span has to end even if its attributes fail.
         if span.is_recording():
             with _log_errors("attributes of the request"):
-                span.set_attributes(attributes.request_attributes(call))
+                self._set(attributes.request_attributes(call))
             if spans.captures:
                 messages = attributes.input_content, attributes.instruction_content
                 for content in (*messages, attributes.tool_content):
                     with _log_errors("the content of the request"):
-                        span.set_attributes(content(call))
+                        self._set(content(call))
+
+    def _set(self, values: attributes.Attributes) -> None:
+        self._span.set_attributes(self._hide_secrets(values))
+
+    def _hide_secrets(self, values: attributes.Attributes) -> attributes.Attributes:
+        """Redact values: what the user sends and the service answers may repeat credentials."""
+        return {
+            name: attributes.redact_value(value, self._redact) for name, value in values.items()
+        }
 
     def headers(self) -> Mapping[str, str]:
         # No baggage: it belongs to the program, and the request goes to another party.
@@ -120,7 +130,7 @@ class _CallSpan(Observation):
     def token(self, token: Token, seconds: float) -> None:
         self._chunks += 1
         if self._chunks == 1:
-            ids = attributes.response_id_attributes(token.raw)
+            ids = self._hide_secrets(attributes.response_id_attributes(token.raw))
             self._span.set_attributes(ids)
             if model := ids.get("gen_ai.response.model"):
                 self._metric_attributes["gen_ai.response.model"] = model
@@ -140,7 +150,8 @@ class _CallSpan(Observation):
         with _log_errors("attributes of the answer"):
             answer = attributes.text_answer(ending.answer)
             raw = getattr(ending.answer, "raw", None)
-            response = attributes.response_attributes(answer, raw, ending.meta)
+            found = attributes.response_attributes(answer, raw, ending.meta)
+            response = self._hide_secrets(found)
         if self._retries:
             response["http.request.resend_count"] = self._retries
         if model := response.get("gen_ai.response.model"):
@@ -157,7 +168,7 @@ class _CallSpan(Observation):
             self._set_status(ending)
             if self._spans.captures:
                 with _log_errors("the content of the answer"):
-                    self._span.set_attributes(attributes.output_content(answer))
+                    self._set(attributes.output_content(answer))
 
     def _set_status(self, ending: Ending) -> None:
         if ending.outcome == "failed":

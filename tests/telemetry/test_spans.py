@@ -26,6 +26,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from cfai import (
     Audio,
+    Gateway,
     InputError,
     Options,
     Prompt,
@@ -46,6 +47,7 @@ from cfai import (
     user,
 )
 from cfai.errors import StreamInterrupted
+from cfai.observers import Call
 from cfai.tasks import ImagePart, Text
 from cfai.testing import FakeWorkersAI
 
@@ -303,6 +305,66 @@ async def test_spans_contain_no_secret(fake: FakeWorkersAI, collected: Collected
         await collected.client(fake, options={"capture_content": True}).run(MODEL, HI)
     assert "fake-api-token" not in collected.only().to_json()
     assert "accounts" not in collected.only().to_json()
+
+
+TOKEN, GATEWAY, SIGNATURE = "fake-api-token", "gw_SECRET-987654", "hdr_SECRET-543210"
+ECHO = f"[Bearer {TOKEN.upper()} {GATEWAY} {SIGNATURE}]"
+ECHO_HEADERS = {"cf-ray": ECHO, "cf-aig-log-id": ECHO, "cf-aig-cache-status": ECHO}
+ECHOING = {
+    "a completion": {
+        "id": ECHO,
+        "model": ECHO,
+        "choices": [
+            {
+                "message": {
+                    "content": f"Say {ECHO}",
+                    "reasoning_content": ECHO,
+                    "tool_calls": [{"id": ECHO, "function": {"name": ECHO, "arguments": "{}"}}],
+                },
+                "finish_reason": ECHO,
+            }
+        ],
+    },
+    "a text": {"response": f"Say {ECHO}"},
+    "something else": {"id": ECHO, "model": ECHO, ECHO: [ECHO]},
+}
+
+
+@pytest.mark.parametrize("answer", ECHOING)
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("ends", ["done", "failed"])
+async def test_an_answer_that_repeats_secrets_leaves_none_in_a_span(
+    fake: FakeWorkersAI, collected: Collected, answer: str, stream: bool, ends: str
+) -> None:
+    """In no attribute of a span or a metric, in no text, and in no description."""
+    given: Any = ECHOING[answer]
+    if stream:
+        given = json.loads(json.dumps(given).replace('"message"', '"delta"'))
+        fake.streams(given, headers=ECHO_HEADERS, then_hangs_up=ends == "failed")
+    elif ends == "done":
+        fake.answers(given, headers=ECHO_HEADERS)
+    else:
+        fake.fails(400, 5004, ECHO)
+    ai = collected.client(fake, options={"capture_content": True}).with_options(
+        gateway=Gateway("gw", authorization=GATEWAY), headers={"X-Signature": SIGNATURE}
+    )
+    call = ai.stream(MODEL, Prompt(ECHO)).collect() if stream else ai.run(MODEL, {"prompt": ECHO})
+    await asyncio.gather(call, return_exceptions=True)
+    metrics = collected.reader.get_metrics_data()
+    assert metrics is not None
+    written = (collected.only().to_json() + metrics.to_json()).lower()
+    assert not [secret for secret in (TOKEN, GATEWAY, SIGNATURE) if secret.lower() in written]
+    assert "[bearer *** *** ***]" in written
+
+
+async def test_observers_can_hide_secrets(fake: FakeWorkersAI) -> None:
+    """With `Call.redact`. It says nothing about them itself."""
+    calls: list[Call] = []
+    fake.answers({"response": "Hello"})
+    await fake.client(observers=[calls.append]).run(MODEL, HI)
+    assert calls[0].redact(f"a {TOKEN} and more") == "a *** and more"
+    assert TOKEN not in repr(calls[0])
+    assert TOKEN not in repr(calls[0].redact)
 
 
 # Streams
