@@ -150,8 +150,8 @@ class _CallSpan(Observation):
         with _log_errors("attributes of the answer"):
             answer = attributes.text_answer(ending.answer)
             raw = getattr(ending.answer, "raw", None)
-            found = attributes.response_attributes(answer, raw, ending.meta)
-            response = self._hide_secrets(found)
+            described = attributes.response_attributes(answer, raw, ending.meta)
+            response = self._hide_secrets(described)
         if self._retries:
             response["http.request.resend_count"] = self._retries
         if model := response.get("gen_ai.response.model"):
