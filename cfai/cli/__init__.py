@@ -8,7 +8,19 @@ from typing import Annotated, Any, cast
 import typer
 
 from cfai._wire.version import __version__
-from cfai.cli import chat, console, demo, embed, lists, markdown, media, queue, run, serve
+from cfai.cli import (
+    chat,
+    console,
+    decisions,
+    demo,
+    embed,
+    lists,
+    markdown,
+    media,
+    queue,
+    run,
+    serve,
+)
 from cfai.errors import CfaiError, ModelRetiredWarning
 
 __all__ = [
@@ -32,6 +44,8 @@ app.command()(embed.embed)
 app.command()(media.transcribe)
 app.command()(media.image)
 app.command()(media.speak)
+app.command()(decisions.decide)
+app.command()(decisions.extract)
 app.command()(markdown.markdown)
 app.add_typer(lists.models_app, name="models")
 app.add_typer(lists.finetunes_app, name="finetunes")

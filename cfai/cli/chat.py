@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from cfai.cli import clients, console, files
-from cfai.cli.inputs import AttachedFile, build_content, parse_schema
+from cfai.cli.inputs import AttachedFile, attach_option, build_content, parse_schema
 from cfai.errors import CfaiError, InputError
 from cfai.tasks import TextGeneration, Token, rules, system as system_message
 from cfai.tasks.task import describe_bounds
@@ -47,7 +47,10 @@ def _check_options(**options: Any) -> dict[str, Any]:
 def chat(  # noqa: PLR0913  # every option of the command
     prompt: Annotated[
         str | None,
-        typer.Argument(help="The message: text, @FILE, or - for stdin; if omitted, see above."),
+        typer.Argument(
+            metavar="PROMPT",
+            help="The message: text, @FILE, or - for stdin; if omitted, see above.",
+        ),
     ] = None,
     *,
     model: Annotated[str, typer.Option("--model", "-m", help="The model's name.")] = MODEL,
@@ -70,11 +73,7 @@ def chat(  # noqa: PLR0913  # every option of the command
     ] = None,
     attach: Annotated[
         list[str] | None,
-        typer.Option(
-            *("--attach", "-a"),
-            metavar="FILE",
-            help="An image, a text or a document to go with the (first) message.",
-        ),
+        attach_option("An image, a text or a document to go with the (first) message."),
     ] = None,
     schema: Annotated[
         str | None,
@@ -112,10 +111,7 @@ def chat(  # noqa: PLR0913  # every option of the command
 
 
 def _read_prompt(prompt: str | None) -> str:
-    if prompt is None or prompt == "-":
-        message = files.read_stdin_text()
-    else:
-        message = files.join_piped(files.read_text_argument(prompt))
+    message = files.read_prompt(prompt)
     if not message.strip():
         raise InputError("the prompt must not be empty: give one, or pipe one in")
     return message
@@ -188,6 +184,8 @@ def _line_reader() -> Callable[[], str]:
     """What reads a message: with line editing at a terminal, otherwise a line."""
     if not console.stdout_is_terminal():
         return _read_plain_line
+    if console.terminal_is_dumb():
+        return partial(input, _PROMPT)
     try:
         return _edited_line_reader()
     except ImportError:
@@ -268,11 +266,11 @@ class ChatSession:
             answer_line = console.to_json_line({"answer": answer.to_dict()})
             console.write_text(answer_line if self._as_json else f"{answer.text.rstrip()}\n")
             return
-        stream = ai.stream(self.model, task)
+        stream, prose = ai.stream(self.model, task), console.Prose()
         try:
             async with stream as tokens:
                 async for token in tokens:
-                    self._print_token(token)
+                    self._print_token(token, prose)
         finally:
             answer = stream.answer
             if answer.text:
@@ -291,9 +289,9 @@ class ChatSession:
         elif answer.finish_reason == "length":
             console.print_notice("(cut at the maximum length; raise it with --max-tokens)")
 
-    def _print_token(self, token: Token) -> None:
+    def _print_token(self, token: Token, prose: console.Prose) -> None:
         if self._as_json:
             reasoning = {"reasoning": token.reasoning} if token.reasoning else {}
             console.write_text(console.to_json_line({"token": token.text, **reasoning}))
         elif token.text:
-            console.write_text(token.text)
+            prose.write(token.text)

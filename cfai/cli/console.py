@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from attrs import define, field
 
+from cfai.cli.wrapping import WordWrap
 from cfai.errors import (
     CfaiError,
     ConfigError,
@@ -70,6 +72,15 @@ def stdout_is_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
+def terminal_is_dumb() -> bool:
+    """Tell whether the terminal knows no escape sequences."""
+    return os.environ.get("TERM", "dumb") in ("", "dumb", "unknown")
+
+
+def _read_columns() -> int:
+    return get_terminal_size().columns
+
+
 def strip_controls(text: str) -> str:
     """Remove the characters that control a terminal."""
     return text.translate(_CONTROLS)
@@ -79,6 +90,23 @@ def write_text(text: str) -> None:
     """Write *text* and flush; to a terminal, without control characters."""
     text = strip_controls(text) if stdout_is_terminal() else text
     _write_stdout(text.encode(_encoding(), "replace"))
+
+
+class Prose:
+    """Writes one text in pieces. At a terminal, its lines break between words."""
+
+    def __init__(self) -> None:
+        self._wrap: WordWrap | None = None
+        if stdout_is_terminal():
+            self._wrap = WordWrap(_read_columns, can_clear=not terminal_is_dumb())
+
+    def write(self, text: str) -> None:
+        """Write the next piece, and flush."""
+        if self._wrap is None:
+            write_text(text)
+        else:
+            text = self._wrap.feed(strip_controls(text))
+            _write_stdout(text.encode(_encoding(), "replace"))
 
 
 def write_styled(style: str, text: str) -> None:
@@ -127,10 +155,14 @@ class Target:
         if not self._started:
             self.write_bytes(b"")
 
-    @property
-    def accepts_bytes(self) -> bool:
-        """Whether it is not a terminal."""
-        return self.path is not None or not stdout_is_terminal()
+    def check_accepts_bytes(self, reason: str) -> None:
+        """Check that it is not a terminal, which can't show a file.
+
+        Raises:
+            InputError: It is one; the message begins with *reason*.
+        """
+        if self.path is None and stdout_is_terminal():
+            raise InputError(f"{reason}: name a file with -o FILE")
 
     def write_json(self, value: Any) -> None:
         """Write one value as JSON: indented at a terminal, otherwise as one line."""

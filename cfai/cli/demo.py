@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from cfai.cli import clients
-from cfai.cli.console import write_styled, write_text
+from cfai.cli.console import Prose, write_styled, write_text
 from cfai.tasks import TextGeneration, user
 
 if TYPE_CHECKING:
@@ -53,12 +53,13 @@ async def _chat(ai: "WorkersAI") -> None:
     write_styled("bold", f"> {_QUESTION}")
     task = TextGeneration([user(_QUESTION)], max_tokens=120, temperature=0, seed=1)
     first = last = start = perf_counter()
+    prose = Prose()
     async with ai.stream(_TEXT_MODEL, task) as tokens:
         async for token in tokens:
             if token.text:
                 last = perf_counter()
                 first = last if first is start else first
-                write_text(token.text)
+                prose.write(token.text)
     write_text("\n")
     usage, seconds = tokens.answer.usage, last - first
     count = usage.completion_tokens if usage else 0

@@ -59,6 +59,17 @@ def join_piped(text: str) -> str:
     return f"{piped.rstrip()}\n\n{text}" if piped.strip() else text
 
 
+def read_prompt(argument: str | None) -> str:
+    """The text of an argument after what is piped in, or else what is piped in.
+
+    Raises:
+        InputError: It can't be read, or is not UTF-8.
+    """
+    if argument is None or argument == "-":
+        return "" if argument is None and stdin_is_terminal() else read_stdin_text()
+    return join_piped(read_text_argument(argument))
+
+
 def read_file(path: Path) -> bytes:
     """Read a file.
 

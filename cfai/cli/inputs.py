@@ -1,10 +1,11 @@
-"""What `cfai chat` sends besides the prompt: attached files, and the schema of the answer."""
+"""What commands send besides a text: attached files, and the schema of the answer."""
 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import typer
 from attrs import frozen
 
 from cfai.cli import files
@@ -24,9 +25,14 @@ _TYPES: Final[Mapping[str, Mapping[str, Any]]] = {
 _FIELD: Final = re.compile(r"\s*(\w+)\s*(?::\s*(\w+)\s*)?")
 
 
+def attach_option(text: str) -> Any:
+    """Declare the option `--attach`."""
+    return typer.Option("--attach", "-a", metavar="FILE", help=text)
+
+
 @frozen
 class AttachedFile:
-    """A file that goes with a message: an image as it is, anything else as text."""
+    """A file that goes with a text: media as they are, anything else as text."""
 
     name: str
     data: bytes
@@ -46,34 +52,64 @@ class AttachedFile:
         return cls(name, data)
 
     @property
-    def is_image(self) -> bool:
-        """Whether the bytes are an image's."""
+    def media(self) -> str | None:
+        """The kind of media (image, audio or video); `None` for a text or a document."""
+        import mimetypes
+
         from cfai.media import media_type
 
-        return media_type(self.data).startswith("image/")
+        kind = media_type(self.data).partition("/")[0]
+        # The bytes of an MP4 or a WebM don't say whether there is a picture.
+        if kind == "audio" and (mimetypes.guess_type(self.name)[0] or "").startswith("video/"):
+            return "video"
+        return kind if kind in ("image", "audio") else None
 
-    async def read_text(self, ai: "WorkersAI") -> str:
-        """The text of the file; a document is converted to Markdown by the service.
-
-        Raises:
-            InputError: It can't be converted.
-        """
+    @property
+    def text(self) -> str | None:
+        """The text of a text file; `None` for a document, such as a PDF."""
+        if self.data.startswith(b"%PDF") or b"\0" in self.data:
+            return None
         try:
-            text = self.data.decode("utf-8-sig")
+            return self.data.decode("utf-8-sig")
         except UnicodeDecodeError:
-            (result,) = await ai.to_markdown([(self.name, self.data)])
-            if result.failed:
-                raise InputError(f"{self.name} can't be attached: {result.error}") from None
-            text = str(result)
-        return f"{self.name}:\n\n{text.strip()}"
+            return None
 
 
 async def build_content(
     ai: "WorkersAI", message: str, attached: Sequence[AttachedFile]
 ) -> list[str | bytes]:
     """The content of a message: the texts of the files, the message, and the images."""
-    texts = [await file.read_text(ai) for file in attached if not file.is_image]
-    return ["\n\n".join([*texts, message]), *(file.data for file in attached if file.is_image)]
+    images = [file for file in attached if file.media == "image"]
+    others = [file for file in attached if file.media != "image"]
+    return [await join_texts(ai, message, others), *(file.data for file in images)]
+
+
+async def join_texts(ai: "WorkersAI", text: str, attached: Sequence[AttachedFile]) -> str:
+    """The texts of the files, and then *text*. The service converts documents to Markdown.
+
+    Raises:
+        InputError: A file is a sound or a video, or can't be converted.
+    """
+    for file in attached:
+        if file.media is not None:
+            kind = "an image" if file.media == "image" else file.media
+            error = InputError(
+                f"{file.name} can't be attached: it must be a text or a document here, got {kind}"
+            )
+            if kind == "audio":
+                error.add_note("`cfai transcribe` gives the text of a recording")
+            raise error
+    documents = [(file.name, file.data) for file in attached if file.text is None]
+    results = await ai.to_markdown(documents) if documents else []
+    for result in results:
+        if result.failed:
+            raise InputError(f"{result.name} can't be attached: {result.error}")
+    markdown = iter(results)
+    texts = [
+        f"{file.name}:\n\n{(str(next(markdown)) if file.text is None else file.text).strip()}"
+        for file in attached
+    ]
+    return "\n\n".join([*texts, text] if text.strip() else texts)
 
 
 def parse_schema(argument: str) -> dict[str, Any]:

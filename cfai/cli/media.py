@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from cfai.cli import clients, files, run
-from cfai.cli.console import Output, Target, write_text
+from cfai.cli.console import Output, Prose, Target
 from cfai.errors import InputError
 from cfai.tasks import AutomaticSpeechRecognition, Binary, Task, TextToImage
 
@@ -43,14 +43,15 @@ async def _transcribe(model: str, task: AutomaticSpeechRecognition, target: Targ
         answer = await ai.run(model, task)
     text = f"{answer.text.strip()}\n"
     if target.path is None:
-        write_text(text)
+        Prose().write(text)
     else:
         target.write_bytes(text.encode())
 
 
 def image(
     prompt: Annotated[
-        str | None, typer.Argument(help="What to draw: text, @FILE, or - for stdin.")
+        str | None,
+        typer.Argument(metavar="PROMPT", help="What to draw: text, @FILE, or - for stdin."),
     ] = None,
     *,
     model: Annotated[str, _model_option()] = _FLUX,
@@ -62,7 +63,8 @@ def image(
 
 def speak(
     text: Annotated[
-        str | None, typer.Argument(help="What to say: text, @FILE, or - for stdin.")
+        str | None,
+        typer.Argument(metavar="TEXT", help="What to say: text, @FILE, or - for stdin."),
     ] = None,
     *,
     model: Annotated[str, _model_option()] = _AURA,
@@ -76,16 +78,17 @@ def speak(
 
 
 def _read_text(argument: str | None) -> str:
-    if argument is None or argument == "-":
-        text = files.read_stdin_text() if not files.stdin_is_terminal() or argument else ""
-    else:
-        text = files.join_piped(files.read_text_argument(argument))
+    text = files.read_prompt(argument)
     if not text.strip():
         raise InputError("there is no text: give text, @FILE, or pipe one in")
     return text
 
 
 def _write_file(model: str, task: Task[Any], target: Target) -> None:
-    if not target.accepts_bytes:
-        raise InputError("the answer is a file: name one with -o FILE")
-    asyncio.run(run.run_model(model, task, target, local=False, generates_text=False))
+    target.check_accepts_bytes("the answer is a file")
+    asyncio.run(_run(model, task, target))
+
+
+async def _run(model: str, task: Task[Any], target: Target) -> None:
+    async with clients.open_client(local=False) as ai:
+        await run.run_model(ai, model, task, target)

@@ -23,7 +23,7 @@ app: typer.Typer = typer.Typer(
 def submit(
     model: Annotated[str, typer.Argument(help="A model with a queue.")],
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="The runs; - or omitted: stdin.")
+        Path | None, typer.Argument(metavar="FILE", help="The runs; - or omitted: stdin.")
     ] = None,
 ) -> None:
     """Queue a run for each line of FILE, a JSON object; print the request id for `wait`.

@@ -1,13 +1,15 @@
 """`cfai run`: run any model, and print its result as the service sent it."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from cfai._types.excerpts import format_value
 from cfai.cli import clients, files
 from cfai.cli.console import Output, Target
+from cfai.cli.inputs import AttachedFile, attach_option, build_content, join_texts
 from cfai.errors import BadRequest, InputError
 from cfai.profiles import profile
 from cfai.tasks import (
@@ -29,11 +31,16 @@ from cfai.tasks import (
     Task,
     TextClassification,
     TextEmbeddings,
+    TextGeneration,
     TextToImage,
     TextToSpeech,
     Translation,
     rules,
+    user,
 )
+
+if TYPE_CHECKING:
+    from cfai import WorkersAI
 
 _TASKS: Final[Mapping[str, type[Task[Any]]]] = {
     "Automatic Speech Recognition": AutomaticSpeechRecognition,
@@ -56,6 +63,9 @@ _OWN_TASKS: Final[Mapping[str, type[Task[Any]]]] = {
 """The models with other fields than the task that they are listed under, by the beginning of their
 names."""
 
+_COMMANDS: Final[Mapping[type[Task[Any]], str]] = {Decide: "cfai decide", Extract: "cfai extract"}
+"""The commands for tasks that need more than a text."""
+
 _NO_INPUT: Final = "there is no input: give text, a JSON object, @FILE, or pipe one in"
 _NO_SUCH_MODEL: Final = 5007
 
@@ -64,9 +74,13 @@ def run(
     model: Annotated[str, typer.Argument(help="The model's name, such as @cf/openai/whisper.")],
     argument: Annotated[
         str | None,
-        typer.Argument(metavar="[INPUT]", help="Text, a JSON object, @FILE, or - for stdin."),
+        typer.Argument(metavar="INPUT", help="Text, a JSON object, @FILE, or - for stdin."),
     ] = None,
     *,
+    attach: Annotated[
+        list[str] | None,
+        attach_option("An image, a sound, a text or a document to go with INPUT."),
+    ] = None,
     output: Output = None,
     local: clients.Local = False,
 ) -> None:
@@ -76,17 +90,25 @@ def run(
     standard input is the input; a text follows what is piped in.
     """
     target = Target(output)
-    task = parse_input(model, _read_input(argument))
-    if not target.accepts_bytes and isinstance(task, Task) and issubclass(task.answer, Binary):
-        raise InputError(f"{model} returns a file: name one with -o FILE")
+    attached = [AttachedFile.read(name) for name in attach or []]
+    data = _read_input(argument, is_optional=bool(attached))
+    task = None if attached else parse_input(model, data)
+    task_class = _task_class(model)
+    if task_class is not None and issubclass(task_class.answer, Binary):
+        target.check_accepts_bytes(f"{model} returns a file")
     generates_text = profile(model).task == "Text Generation"
     if local and generates_text:
         clients.require(*clients.TEXT, needed_for="text generation on this machine")
         clients.fetch_weights()
+
+    async def run_once() -> None:
+        async with clients.open_client(local=local, generates_text=generates_text) as ai:
+            await run_model(ai, model, task or await build_task(ai, model, data, attached), target)
+
     try:
-        asyncio.run(run_model(model, task, target, local=local, generates_text=generates_text))
+        asyncio.run(run_once())
     except BadRequest as exc:
-        if _task_class(model) is None and exc.code != _NO_SUCH_MODEL:
+        if task_class is None and exc.code != _NO_SUCH_MODEL:
             exc.add_note(
                 f"the input of {model} is not known, so the text was sent as its prompt; give a "
                 "JSON object to name the fields"
@@ -95,38 +117,61 @@ def run(
 
 
 async def run_model(
-    model: str,
-    task: Task[Any] | Mapping[str, Any],
-    target: Target,
-    *,
-    local: bool,
-    generates_text: bool,
+    ai: "WorkersAI", model: str, task: Task[Any] | Mapping[str, Any], target: Target
 ) -> None:
     """Run *model* on *task*, and write its answer to *target*."""
-    async with clients.open_client(local=local, generates_text=generates_text) as ai:
-        if isinstance(task, Task) and task.answer is Audio and target.path is None:
-            async with ai.audio(model, task) as audio:
-                async for chunk in audio:
-                    target.write_bytes(chunk)
-            return
-        answer = await ai.run(model, task)
-        match answer:
-            case Binary():
-                if not target.accepts_bytes:
-                    size, kind = len(answer.data), answer.media_type
-                    raise InputError(
-                        f"the answer is {size} bytes of {kind}: name a file with -o FILE"
-                    )
-                target.write_bytes(answer.data)
-                target.check_suffix(answer.media_type)
-            case Result():
-                target.write_json(answer.value)
-            case Answer():
-                target.write_json(answer.raw)
-            case _:
-                async with answer as tokens:
-                    async for token in tokens:
-                        target.write_line(token.raw)
+    if isinstance(task, Task) and task.answer is Audio and target.path is None:
+        async with ai.audio(model, task) as audio:
+            async for chunk in audio:
+                target.write_bytes(chunk)
+        return
+    answer = await ai.run(model, task)
+    match answer:
+        case Binary():
+            target.check_accepts_bytes(
+                f"the answer is {len(answer.data)} bytes of {answer.media_type}"
+            )
+            target.write_bytes(answer.data)
+            target.check_suffix(answer.media_type)
+        case Result():
+            target.write_json(answer.value)
+        case Answer():
+            target.write_json(answer.raw)
+        case _:
+            async with answer as tokens:
+                async for token in tokens:
+                    target.write_line(token.raw)
+
+
+async def build_task(
+    ai: "WorkersAI", model: str, data: str | bytes, attached: Sequence[AttachedFile]
+) -> Task[Any] | Mapping[str, Any]:
+    """Make the input of *model* from a text and the files that go with it.
+
+    A chat gets images as parts of its message; other models get one file in their own field. The
+    text of all other files comes before the text.
+
+    Raises:
+        InputError: The model does not take them.
+    """
+    text = data if isinstance(data, str) else files.decode_text(data, f"the input of {model}")
+    if _parse_json_object(text) is not None:
+        raise InputError("--attach needs a text as INPUT: put the file into the JSON object")
+    task_class = _task_class(model) or Prompt
+    if task_class is Prompt:
+        return TextGeneration([user(*await build_content(ai, text, attached))])
+    media_fields = [rule.name for rule in rules(task_class).values() if rule.kind == "media"]
+    media = [file for file in attached if file.media is not None][:1] if media_fields else []
+    text = await join_texts(ai, text, [file for file in attached if file not in media])
+    if not media:
+        return parse_text(model, text)
+    prompt = rules(task_class).get("prompt")
+    if text and prompt is None:
+        raise InputError(f"{model} takes a file and no text, got {format_value(text, 60)}")
+    if prompt is not None and prompt.required and not text:
+        raise InputError(f"{model} needs a text beside the file")
+    fields: dict[str, Any] = {media_fields[0]: media[0].data}
+    return _build_task(task_class, **fields, **({"prompt": text} if text else {}))
 
 
 def parse_input(model: str, data: str | bytes) -> Task[Any] | Mapping[str, Any]:
@@ -156,7 +201,9 @@ def parse_text(model: str, data: str | bytes) -> Task[Any] | Mapping[str, Any]:
     first, *others = (rule for rule in rules(task_class).values() if rule.required)
     if others:
         names = ", ".join(rule.name for rule in (first, *others))
-        raise InputError(f"{model} needs {names}: give a JSON object")
+        command = _COMMANDS.get(task_class)
+        advice = f", or use `{command}`" if command else ""
+        raise InputError(f"{model} needs {names}: give a JSON object{advice}")
     if first.kind == "media":
         if isinstance(data, str):
             raise InputError(f"{model} needs a file: give @FILE")
@@ -169,9 +216,9 @@ def parse_text(model: str, data: str | bytes) -> Task[Any] | Mapping[str, Any]:
     return {first.name: text}
 
 
-def _build_task(task_class: Callable[..., Task[Any]], *values: Any, **rest: Any) -> Task[Any]:
-    """Build a task from its required fields."""
-    return task_class(*values, **rest)
+def _build_task(task_class: Any, *values: Any, **fields: Any) -> Task[Any]:
+    task: Task[Any] = task_class(*values, **fields)
+    return task
 
 
 def _task_class(model: str) -> type[Task[Any]] | None:
@@ -208,8 +255,10 @@ def _parse_json_object(data: str | bytes) -> dict[str, Any] | None:
     return fields
 
 
-def _read_input(argument: str | None) -> str | bytes:
+def _read_input(argument: str | None, *, is_optional: bool) -> str | bytes:
     if argument is None and files.stdin_is_terminal():
+        if is_optional:
+            return ""
         raise InputError(_NO_INPUT)
     if argument is None:
         return files.read_stdin()

@@ -107,15 +107,18 @@ class Cfai:
         async with self.running(*arguments, stdin=asyncio.subprocess.PIPE) as running:
             return await running.done(stdin)
 
-    def at_a_terminal(self, *arguments: str) -> "Terminal":
-        return Terminal(arguments, environment(**self.variables))
+    def at_a_terminal(self, *arguments: str, columns: int = 80, **variables: str) -> "Terminal":
+        return Terminal(arguments, environment(**self.variables, **variables), columns)
 
 
 class Terminal:
     """The command at a pseudo-terminal: what it shows, and what is typed."""
 
-    def __init__(self, arguments: tuple[str, ...], variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, arguments: tuple[str, ...], variables: Mapping[str, str], columns: int
+    ) -> None:
         self._arguments = arguments
+        self._columns = columns
         self._variables = variables
         self._master = -1
         self._changed = asyncio.Event()
@@ -133,6 +136,7 @@ class Terminal:
             _restore_ctrl_c()
 
         self._master, slave = os.openpty()
+        termios.tcsetwinsize(slave, (24, self._columns))
         os.set_blocking(self._master, False)
         asyncio.get_running_loop().add_reader(self._master, self._take)
         self._process = await asyncio.create_subprocess_exec(

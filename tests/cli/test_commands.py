@@ -20,6 +20,8 @@ _COMMANDS = (
     "transcribe",
     "image",
     "speak",
+    "decide",
+    "extract",
     "models",
     "finetunes",
     "markdown",

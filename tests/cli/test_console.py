@@ -1,5 +1,6 @@
-"""Standard streams that are full or closed: the message and the exit code."""
+"""Standard streams that are full or closed, and terminals of any kind and width."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 from cfai import __version__
 from cfai.testing import FakeWorkersAI
 
+from .conftest import needs_terminals
 from .processes import Cfai, Done
+from .screens import Screen
 
 LLAMA = "@cf/meta/llama-3.1-8b-instruct-fast"
 FULL = Path("/dev/full")
@@ -102,3 +105,99 @@ async def test_pull_into_a_folder_that_cannot_be_written(tmp_path: Path) -> None
     assert (done.code, done.out) == (1, b"")
     assert f"error: cannot write to {folder}: " in done.err
     assert done.err.endswith("; set CFAI_CACHE to another folder\n")
+
+
+# Terminals
+
+SGR = re.compile(r"\x1b\[([0-9;]*)m")
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>()][A-Z0-9]?")
+WORDS = ("The quick brown fox jumps over the lazy dog. " * 3).split()
+
+NARROW = [(20, "xterm"), (40, "xterm"), (20, "dumb"), (40, "dumb")]
+
+
+def pieces(text: str) -> list[str]:
+    return [text[at : at + 3] for at in range(0, len(text), 3)]
+
+
+@needs_terminals
+@pytest.mark.parametrize(("columns", "term"), NARROW)
+async def test_words_are_not_broken_at_the_margin(
+    cfai: Cfai, fake: FakeWorkersAI, columns: int, term: str
+) -> None:
+    """Of an answer that is printed while it arrives. A dumb terminal gets no escape sequences."""
+    fake.streams(*pieces(" ".join(WORDS)))
+    async with cfai.at_a_terminal("chat", "hi", columns=columns, TERM=term) as terminal:
+        assert await terminal.ended() == 0
+    screen = Screen(columns)
+    screen.write(terminal.screen.replace("\r\n", "\n"))
+    assert screen.text.split() == WORDS
+    assert max(map(len, screen.text.splitlines())) < columns
+    if term == "dumb":
+        assert "\x1b" not in terminal.screen
+
+
+@needs_terminals
+@pytest.mark.parametrize("source", ["chat", "transcribe"])
+async def test_a_pipe_gets_the_text_as_it_is(
+    cfai: Cfai, fake: FakeWorkersAI, source: str, tmp_path: Path
+) -> None:
+    """Also if a variable says how wide a terminal would be."""
+    text, file = " ".join(WORDS), tmp_path / "a.mp3"
+    file.write_bytes(b"ID3\x04")
+    narrow = Cfai({**cfai.variables, "COLUMNS": "20"})
+    if source == "chat":
+        fake.streams(*pieces(text))
+        done = await narrow.run("chat", "hi")
+    else:
+        fake.answers({"text": text})
+        done = await narrow.run("transcribe", str(file))
+    assert done.text == f"{text}\n"
+
+
+@needs_terminals
+@pytest.mark.parametrize(("columns", "term"), NARROW)
+async def test_a_conversation_at_a_narrow_terminal(
+    cfai: Cfai, fake: FakeWorkersAI, columns: int, term: str
+) -> None:
+    """Prompt, answer, error and exit work. A dumb terminal gets no escape sequences."""
+    fake.streams("Yes, of course.")
+    fake.fails(400, 5006, "Bad input")
+    async with cfai.at_a_terminal("chat", columns=columns, TERM=term) as terminal:
+        await terminal.shows(">")
+        terminal.types("Are you there?\n")
+        await terminal.shows("Yes, of course.")
+        await terminal.shows(">")
+        terminal.types("And?\n")
+        await terminal.shows("error: 400 (code 5006): Bad input")
+        await terminal.shows(">")
+        terminal.types("/exit\n")
+        assert await terminal.ended() == 0
+    if term == "dumb":
+        assert not ESCAPES.findall(terminal.screen)
+
+
+@needs_terminals
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}])
+async def test_colours_can_be_turned_off(
+    stranger: Cfai, text_model: Path, variables: dict[str, str]
+) -> None:
+    """By NO_COLOR (source: no-color.org), which leaves bold and dim, and by a dumb terminal."""
+    async with stranger.at_a_terminal("demo", columns=40, **variables) as terminal:
+        assert await terminal.ended() == 0
+    codes = {code for part in SGR.findall(terminal.screen) for code in part.split(";")}
+    has_colours = any(code.startswith(("3", "4", "9")) for code in codes)
+    assert has_colours == (not variables)
+    assert ("\x1b" in terminal.screen) == (variables.get("TERM") != "dumb")
+
+
+@needs_terminals
+@pytest.mark.parametrize("columns", [20, 40])
+@pytest.mark.parametrize("arguments", [("--help",), ("chat", "--help"), ("models",)])
+async def test_help_and_tables_at_a_narrow_terminal(
+    cfai: Cfai, fake: FakeWorkersAI, columns: int, arguments: tuple[str, ...]
+) -> None:
+    fake.always.answers([{"name": "@cf/meta/llama-3.1-8b-instruct-fast", "task": {"name": "Text"}}])
+    async with cfai.at_a_terminal(*arguments, columns=columns) as terminal:
+        assert await terminal.ended() == 0
+    assert "chat" in terminal.screen or "llama" in terminal.screen

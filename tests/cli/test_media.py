@@ -83,6 +83,6 @@ async def test_a_file_is_not_printed_at_a_terminal(
     cfai: Cfai, fake: FakeWorkersAI, command: str
 ) -> None:
     async with cfai.at_a_terminal(command, "hi") as terminal:
-        await terminal.shows("name one with -o FILE")
+        await terminal.shows("name a file with -o FILE")
         assert await terminal.ended() == 2
     assert not fake.requests

@@ -1,6 +1,7 @@
 """`cfai run`: any input to any model, and where the answer is written."""
 
 import asyncio
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -210,7 +211,7 @@ async def test_input_files_must_be_readable(cfai: Cfai, tmp_path: Path) -> None:
 async def test_files_need_an_output_option_at_a_terminal(cfai: Cfai, fake: FakeWorkersAI) -> None:
     """Nothing is sent if the answer is a file and the output a terminal."""
     async with cfai.at_a_terminal("run", FLUX, "a cat") as terminal:
-        await terminal.shows("returns a file: name one with -o FILE")
+        await terminal.shows("returns a file: name a file with -o FILE")
         assert await terminal.ended() == 2
     assert not fake.requests
 
@@ -233,3 +234,119 @@ async def test_json_is_indented_at_a_terminal(cfai: Cfai, fake: FakeWorkersAI) -
     async with cfai.at_a_terminal("run", LLAMA, "hi") as terminal:
         await terminal.shows('{\r\n  "response": "hi"\r\n}\r\n')
         assert await terminal.ended() == 0
+
+
+# Attached files
+
+LLAVA = "@cf/llava-hf/llava-1.5-7b-hf"
+MOONDREAM = "@cf/moondream/moondream3.1-9B-A2B"
+WHISPER_TURBO = "@cf/openai/whisper-large-v3-turbo"
+IMG2IMG = "@cf/runwayml/stable-diffusion-v1-5-img2img"
+MP3 = b"ID3\x04" + bytes(range(256))
+PNG_BASE64 = base64.b64encode(PNG).decode()
+
+ATTACHED: dict[str, tuple[str, list[str], str, Any]] = {
+    "a part of a message": (
+        LLAMA,
+        ["What?"],
+        "a.png",
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "text", "text": "What?"},
+                        {
+                            "type": "image_url",
+                            "image_url": {"url": f"data:image/png;base64,{PNG_BASE64}"},
+                        },
+                    ],
+                }
+            ]
+        },
+    ),
+    "a text": (
+        LLAMA,
+        ["Why?"],
+        "a.txt",
+        {"messages": [{"role": "user", "content": "a.txt:\n\nHello\n\nWhy?"}]},
+    ),
+    "a text of another task": (
+        "@cf/huggingface/distilbert-sst-2-int8",
+        [],
+        "a.txt",
+        {"text": "a.txt:\n\nHello"},
+    ),
+    "an image in its field": (
+        MOONDREAM,
+        ["Where?"],
+        "a.png",
+        {
+            "image": f"data:image/png;base64,{PNG_BASE64}",
+            "question": "Where?",
+            "stream": False,
+        },
+    ),
+    "a sound in its field": (
+        WHISPER_TURBO,
+        [],
+        "a.mp3",
+        {"audio": base64.b64encode(MP3).decode()},
+    ),
+}
+
+
+def write_files(folder: Path) -> None:
+    for name, data in (("a.png", PNG), ("a.mp3", MP3), ("a.txt", b"Hello\n")):
+        (folder / name).write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ATTACHED)
+async def test_an_attached_file_goes_where_the_model_takes_it(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, name: str
+) -> None:
+    """A part of the message of a chat, the field of its kind, or text before the text."""
+    write_files(tmp_path)
+    model, arguments, file, body = ATTACHED[name]
+    result = {"response": "Yes.", "text": "Yes.", "answer": "Yes."}
+    fake.answers(result)
+    done = await cfai.run("run", model, *arguments, "-a", str(tmp_path / file))
+    assert (done.code, json.loads(done.text), done.err) == (0, result, "")
+    assert fake.requests[0].json() == body
+
+
+async def test_an_attached_image_is_drawn_over(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    """The answer is a file, as without it. A text is needed beside the image."""
+    write_files(tmp_path)
+    fake.says(PNG, content_type="image/png")
+    done = await cfai.run("run", IMG2IMG, "a fox", "-a", str(tmp_path / "a.png"))
+    assert (done.code, done.out, done.err) == (0, PNG, "")
+    body = fake.requests[0].json()
+    assert (body["prompt"], bytes(body["image"])) == ("a fox", PNG)
+    done = await cfai.run("run", IMG2IMG, "-a", str(tmp_path / "a.png"))
+    assert (done.code, done.err) == (2, f"error: {IMG2IMG} needs a text beside the file\n")
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        (LLAMA, ['{"prompt": "Hi"}', "-a", "a.png"], "--attach needs a text as INPUT"),
+        (LLAMA, ["Hi", "-a", "a.mp3"], "a.mp3 can't be attached: it must be a text or a document"),
+        (LLAVA, ["Hi", "-a", "a.png", "-a", "a.png"], "must be a text or a document here, got an"),
+        ("@cf/baai/bge-m3", ["Hi", "-a", "a.png"], "a.png can't be attached"),
+        (WHISPER_TURBO, ["Hi", "-a", "a.mp3"], "takes a file and no text, got 'Hi'"),
+        (LLAMA, ["Hi", "-a", "missing.png"], "can't read missing.png"),
+    ],
+)
+async def test_a_file_that_the_model_does_not_take(
+    fake: FakeWorkersAI, cfai: Cfai, tmp_path: Path, model: str, arguments: list[str], message: str
+) -> None:
+    """Nothing is sent."""
+    write_files(tmp_path)
+    given = [str(tmp_path / name) if (tmp_path / name).exists() else name for name in arguments]
+    done = await cfai.run("run", model, *given)
+    assert done.code == 2
+    assert message in done.err
+    assert not fake.requests

@@ -1,0 +1,232 @@
+"""`cfai decide` and `cfai extract`: answers to typed questions, and typed fields of a text."""
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final
+
+import typer
+
+from cfai.cli import clients, console, files
+from cfai.cli.console import Output, Target
+from cfai.cli.inputs import AttachedFile, attach_option, join_texts
+from cfai.errors import InputError
+from cfai.tasks import (
+    Choice,
+    ChoiceDecision,
+    DateField,
+    DateTimeField,
+    Decide,
+    Decisions,
+    DurationField,
+    Extract,
+    Extraction,
+    ListField,
+    Noul,
+    NoulDecision,
+    NumberField,
+    Score,
+    ScoreDecision,
+    TextField,
+    TimeField,
+)
+
+_CLEF: Final = "@cf/cloudflare/clef"
+_CLAIRIC: Final = "@cf/cloudflare/clairic"
+
+_FORM: Final = re.compile(r"\s*([\w.-]+)\s*(?::([^=]*))?(?:=(.*))?", re.DOTALL)
+"""NAME[:TYPE][=INSTRUCTIONS]"""
+
+_FIELDS: Final[Mapping[str, Callable[[str | None], Any]]] = {
+    "str": TextField,
+    "int": lambda instructions: NumberField(instructions, integer=True),
+    "float": NumberField,
+    "date": DateField,
+    "time": TimeField,
+    "datetime": DateTimeField,
+    "duration": DurationField,
+    "list": ListField,
+}
+
+_Json = Annotated[
+    bool, typer.Option("--json", help="Print all that the service sent, not only the values.")
+]
+
+
+def decide(
+    state: Annotated[
+        str | None,
+        typer.Argument(metavar="TEXT", help="What to decide about: text, @FILE, or - for stdin."),
+    ] = None,
+    *,
+    question: Annotated[
+        list[str],
+        typer.Option(
+            *("--question", "-q"),
+            metavar="NAME[:OPTIONS][=TEXT]",
+            help='Such as "refund=Do they want money back?": yes or no. OPTIONS a|b|c make it a '
+            "choice, low<high a rating. Or a JSON object of questions.",
+        ),
+    ],
+    attach: Annotated[
+        list[str] | None,
+        attach_option("An image, a sound, a video, a text or a document to decide about."),
+    ] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="The model's name.")] = _CLEF,
+    output: Output = None,
+    as_json: _Json = False,
+) -> None:
+    """Answer typed questions about a text or images; print a JSON object of the answers."""
+    target = Target(output)
+    questions = _parse_named("--question", question, _parse_question)
+    attached = [AttachedFile.read(name) for name in attach or []]
+    text = _read_state(state, attached)
+
+    async def run() -> Decisions:
+        async with clients.open_client(local=False) as ai:
+            media: dict[str, list[bytes]] = {"images": [], "audio": [], "videos": []}
+            names = {"image": "images", "audio": "audio", "video": "videos"}
+            for file in attached:
+                if file.media is not None:
+                    media[names[file.media]].append(file.data)
+            texts = [file for file in attached if file.media is None]
+            sources: Any = {name: items for name, items in media.items() if items}
+            task = Decide(await join_texts(ai, text, texts), questions, **sources)
+            return await ai.run(model, task)
+
+    decisions = asyncio.run(run())
+    values = {name: _decided_value(questions[name], decisions.get(name)) for name in questions}
+    _write(target, values, decisions, as_json=as_json)
+
+
+def extract(
+    text: Annotated[
+        str | None,
+        typer.Argument(metavar="TEXT", help="The text: itself, @FILE, or - for stdin."),
+    ] = None,
+    *,
+    field: Annotated[
+        list[str],
+        typer.Option(
+            *("--field", "-f"),
+            metavar="NAME[:TYPE][=TEXT]",
+            help='Such as "total:float=With shipping". The types are '
+            f"{', '.join(_FIELDS)}. Or a JSON object of fields.",
+        ),
+    ],
+    attach: Annotated[
+        list[str] | None, attach_option("An image, a text or a document to extract from.")
+    ] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="The model's name.")] = _CLAIRIC,
+    output: Output = None,
+    as_json: _Json = False,
+) -> None:
+    """Extract typed fields from a text or images; print a JSON object of their values."""
+    target = Target(output)
+    fields = _parse_named("--field", field, _parse_field)
+    attached = [AttachedFile.read(name) for name in attach or []]
+    state = _read_state(text, attached)
+
+    async def run() -> Extraction:
+        async with clients.open_client(local=False) as ai:
+            images = [file.data for file in attached if file.media == "image"]
+            texts = [file for file in attached if file.media != "image"]
+            task = Extract(await join_texts(ai, state, texts), fields, images=images or None)
+            return await ai.run(model, task)
+
+    extraction = asyncio.run(run())
+    values = {name: extraction[name].value if name in extraction else None for name in fields}
+    _write(target, values, extraction, as_json=as_json)
+
+
+def _read_state(argument: str | None, attached: list[AttachedFile]) -> str:
+    text = files.read_prompt(argument)
+    if not (text.strip() or attached):
+        raise InputError("there is no text: give text, @FILE, or pipe one in")
+    return text
+
+
+def _write(
+    target: Target, values: Mapping[str, Any], answer: Decisions | Extraction, *, as_json: bool
+) -> None:
+    """Write the values; an answer that is missing is null, and an error."""
+    target.write_json(answer.raw if as_json else values)
+    missing = [name for name in values if name not in answer]
+    for name in missing:
+        reason = answer.unread.get(name)
+        problem = "there is no answer" if reason is None else f"the answer is {reason}"
+        console.write_stderr(f"error: {name}: {problem}")
+    if missing:
+        raise typer.Exit(console.EXIT_FAILED)
+
+
+# Questions and fields
+
+
+def _parse_named(
+    option: str, arguments: list[str], parse: Callable[[str, str, str | None], Any]
+) -> dict[str, Any]:
+    """Read the values of a repeated option: NAME[:TYPE][=INSTRUCTIONS], or a JSON object of them.
+
+    Raises:
+        InputError: One is neither, or a name is there twice.
+    """
+    named: dict[str, Any] = {}
+    for argument in arguments:
+        text = files.read_text_argument(argument)
+        if text.lstrip().startswith("{"):
+            new = _parse_json(option, text)
+        else:
+            form = _FORM.fullmatch(text)
+            if form is None:
+                raise InputError(f"{option} must be NAME[:TYPE][=TEXT], got {text!r}")
+            name, kind, instructions = form[1], (form[2] or "").strip(), form[3]
+            new = {name: parse(name, kind, instructions and instructions.strip())}
+        if twice := named.keys() & new.keys():
+            raise InputError(f"{option} must give each name once, got {min(twice)} twice")
+        named.update(new)
+    return named
+
+
+def _parse_json(option: str, text: str) -> dict[str, Any]:
+    import json
+
+    try:
+        value: dict[str, Any] = json.loads(text)
+    except ValueError as exc:
+        raise InputError(f"{option} that starts with {{ must be a JSON object: {exc}") from exc
+    return value
+
+
+def _parse_question(name: str, options: str, instructions: str | None) -> Any:
+    text = instructions or name.replace("_", " ").replace("-", " ").strip()
+    if not options or options == "bool":
+        return Noul(text)
+    is_rating = "<" in options
+    names = [option.strip() for option in options.split("<" if is_rating else "|")]
+    if len(names) < 2 or not all(names) or len(set(names)) < len(names):
+        raise InputError(
+            f"--question {name} must have different options such as yes|no, or levels such as "
+            f"low<high, got {options!r}"
+        )
+    return Score(text, names) if is_rating else Choice.of(text, names)
+
+
+def _parse_field(name: str, kind: str, instructions: str | None) -> Any:
+    build = _FIELDS.get(kind or "str")
+    if build is None:
+        raise InputError(f"--field {name} must be one of {', '.join(_FIELDS)}, got {kind!r}")
+    return build(instructions or None)
+
+
+def _decided_value(question: Any, decision: Any) -> Any:
+    """The answer alone: true or false, the option, or the nearest level."""
+    match decision:
+        case NoulDecision():
+            return decision.yes
+        case ChoiceDecision():
+            return decision.choice
+        case ScoreDecision():
+            levels = question.criteria if isinstance(question, Score) else question["criteria"]
+            return levels[decision.level] if 0 <= decision.level < len(levels) else decision.score
+    return None
