@@ -507,7 +507,8 @@ class WorkersAI(Client):
         Args:
             model: The model's name, such as `@cf/cloudflare/clef`, or a list of names as for `run`.
             state: What to decide about: text, an object or a list.
-            into: An attrs class, a dataclass, a TypedDict or a named tuple of 1 to 64 fields.
+            into: An attrs class, a dataclass, a TypedDict, a named tuple, a pydantic model or a
+                msgspec struct of 1 to 64 fields.
             images: Up to 4 images, as in `Decide`.
             audio: Up to 4 sounds, as in `Decide` (clef-omni).
             videos: Up to 2 videos, as in `Decide` (clef-omni).
@@ -567,7 +568,8 @@ class WorkersAI(Client):
             model: The model's name, such as `@cf/cloudflare/clairic`, or a list of names as for
                 `run`.
             text: The text. It may be empty only if there are images.
-            into: An attrs class, a dataclass, a TypedDict or a named tuple of 1 to 100 fields.
+            into: An attrs class, a dataclass, a TypedDict, a named tuple, a pydantic model or a
+                msgspec struct of 1 to 100 fields.
             images: Up to 4 images, as in `Extract`.
             reference_date: The date that "tomorrow" and the like refer to.
             options: Options for this call only.

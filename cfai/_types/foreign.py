@@ -11,9 +11,10 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, get_args
+from typing import Annotated, Any, Final, NamedTuple, get_args
 
 from cfai._types.excerpts import format_value
+from cfai._types.kinds import Field
 from cfai.errors import InputError
 
 _ADAPTED: Final = {
@@ -95,6 +96,46 @@ def has_model_methods(kind: Any) -> bool:
     """Whether a class has the methods of pydantic's models."""
     names = ("model_json_schema", "model_validate")
     return isinstance(kind, type) and all(callable(getattr(kind, name, None)) for name in names)
+
+
+def foreign_fields(kind: Any) -> tuple[Field, ...] | None:
+    """The fields of a model or a struct; `None` for other types.
+
+    Raises:
+        TypeError: msgspec does not support the type of a field.
+    """
+    if has_model_methods(kind):
+        fields = None if getattr(kind, "__pydantic_root_model__", False) else kind.model_fields
+        return fields and tuple(_model_field(name, info) for name, info in fields.items())
+    if isinstance(kind, type) and hasattr(kind, "__struct_fields__") and "msgspec" in sys.modules:
+        msgspec: Any = sys.modules["msgspec"]
+        msgspec.json.Decoder(kind)  # Checks the types, which the class itself does not.
+        fields = msgspec.structs.fields(kind)
+        return tuple(Field(field.name, field.type, field.required) for field in fields)
+    return None
+
+
+def _model_field(name: str, info: Any) -> Field:
+    kind = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
+    alias = info.validation_alias
+    choices = getattr(alias, "choices", [alias])  # of an AliasChoices
+    texts = [choice for choice in choices if isinstance(choice, str)]
+    return Field(
+        name,
+        kind,
+        info.is_required(),
+        alias=texts[0] if texts else "",
+        description=info.description,
+    )
+
+
+def build_foreign(kind: Any, values: Mapping[str, Any]) -> Any:
+    """Create a model or a struct, which checks the values; raises an error of the library."""
+    if has_model_methods(kind):
+        return kind.model_validate(dict(values))
+    # A struct does not check what it is created from.
+    msgspec: Any = sys.modules["msgspec"]
+    return msgspec.convert(msgspec.to_builtins(kind(**values)), kind)
 
 
 def read_foreign(foreign: ForeignType, value: Any) -> Any:

@@ -127,7 +127,7 @@ class SchemaBuilder:
             schema = self.build(get_args(kind)[0], path)
         else:
             schema = self._build_foreign(foreign, kind, path)
-        texts = filter(None, map(_description_in, kind.__metadata__))
+        texts = filter(None, map(description_in, kind.__metadata__))
         return _add_description(schema, next(texts, ""))
 
     def _build_list(self, kind: Any, path: str) -> Schema:
@@ -255,7 +255,7 @@ def _is_discriminator(key: str, value: Any) -> bool:
     return key == "discriminator" and isinstance(value, dict) and "propertyName" in value
 
 
-def _description_in(metadata: Any) -> str:
+def description_in(metadata: Any) -> str:
     """Give the description in an item of an `Annotated`: a string, or what describes itself."""
     for text in (metadata, getattr(metadata, "description", None)):
         if isinstance(text, str):

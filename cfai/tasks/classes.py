@@ -13,6 +13,12 @@ from typing import Any, Final, Generic, Literal, NewType, TypeVar, get_args, is_
 
 from attrs import evolve, frozen
 
+from cfai._types.foreign import (
+    build_foreign,
+    contains_foreign_metadata,
+    foreign_fields,
+    foreign_type,
+)
 from cfai._types.kinds import (
     Field,
     fields_of,
@@ -23,8 +29,8 @@ from cfai._types.kinds import (
     is_union,
     origin_of,
 )
-from cfai._types.read import TypeMismatch, read_value
-from cfai._types.schema import parameter_descriptions
+from cfai._types.read import TypeMismatch, read_value, write_value
+from cfai._types.schema import description_in, parameter_descriptions
 from cfai.errors import DecodeError, InputError, ParseError
 from cfai.tasks.decisions import Choice, Decisions, Noul, Question, Score
 from cfai.tasks.extraction import (
@@ -88,7 +94,7 @@ class _ClassField:
     def of_kind(self, kind: Any) -> _ClassField:
         """Give the field with a type, whose first text is its description."""
         kind, metadata = _unwrap(kind)
-        texts = (item for item in metadata if isinstance(item, str))
+        texts = filter(None, map(description_in, metadata))
         return evolve(
             self,
             kind=kind,
@@ -107,14 +113,15 @@ def class_fields(into: Any) -> Iterator[_ClassField]:
     Raises:
         InputError: It is not a class with fields, or its types can't be resolved.
     """
-    if not is_class(into):
-        raise InputError(
-            f"into must be an attrs class, a dataclass, a TypedDict or a named tuple, got {into!r}"
-        )
     try:
-        fields = fields_of(into)
+        fields = fields_of(into) if is_class(into) else foreign_fields(into)
     except (NameError, TypeError) as exc:
         raise InputError(f"into: can't resolve the types of {into.__name__}: {exc}") from exc
+    if fields is None:
+        raise InputError(
+            "into must be an attrs class, a dataclass, a TypedDict, a named tuple, a pydantic "
+            f"model or a msgspec struct, got {into!r}"
+        )
     descriptions = parameter_descriptions(into.__doc__)
     for field in fields:
         description = field.description or descriptions.get(field.name, "")
@@ -140,8 +147,11 @@ def build_instance(into: Any, values: Mapping[str, Any], answer: Any) -> Any:
     """
     if is_typeddict(into):
         return dict(values)
+    is_ours = is_class(into)
+    fields = fields_of(into) if is_ours else foreign_fields(into) or ()
+    arguments = {field.alias or field.name: values[field.name] for field in fields}
     try:
-        return into(**{field.alias or field.name: values[field.name] for field in fields_of(into)})
+        return into(**arguments) if is_ours else build_foreign(into, arguments)
     except Exception as exc:  # The class is the caller's own code, which can raise anything.
         message = f"{into.__name__} refused the values of the answer: {exc}"
         raise ParseError(message, answer=answer) from exc
@@ -291,6 +301,9 @@ _FIELD_TYPES: Final[Mapping[Any, type[ExtractionField]]] = {
     timedelta: DurationField,
 }
 
+_JSON_TYPES: Final[Mapping[Any, Any]] = {"string": str, "number": float}
+"""The types that stand for those of other libraries, such as an email address of pydantic."""
+
 _ITEMS: Final = {str: "text", int: "number", float: "number", Decimal: "number", date: "date"}
 
 _USE_FIELD: Final = (
@@ -304,6 +317,9 @@ class _Extractor:
 
     request: ExtractionField
     kind: Any
+    annotation: Any
+    """The kind with its metadata, which may be constraints."""
+
     is_optional: bool
 
     def read(self, answer: ExtractedField, name: str) -> Any:
@@ -318,7 +334,10 @@ class _Extractor:
             raise TypeMismatch(f"{name} is null: the input does not determine it")
         if self.kind is timedelta:
             return self._read_duration(answer, name)
-        return read_value(answer.value, self.kind, name)
+        value = read_value(answer.value, self.kind, name)
+        if contains_foreign_metadata(self.annotation):
+            read_value(write_value(value), self.annotation, name)
+        return value
 
     def _read_duration(self, answer: ExtractedField, name: str) -> timedelta:
         unit = answer.unit or getattr(self.request, "unit", None) or "seconds"
@@ -376,7 +395,7 @@ def _build_extractor(item: _ClassField) -> _Extractor:
         raise InputError(f"{item.path}: a forecast has no single value; run Extract and read steps")
     if kind is timedelta and getattr(request, "unit", None) in ("months", "years"):
         raise InputError(f"{item.path}: the unit must be up to weeks for timedelta, or use float")
-    return _Extractor(request, kind, is_optional)
+    return _Extractor(request, kind, item.field.kind, is_optional)
 
 
 def _build_field(kind: Any, instructions: str | None) -> ExtractionField:
@@ -391,8 +410,10 @@ def _build_field(kind: Any, instructions: str | None) -> ExtractionField:
             name = _type_name(item_kind)
             raise InputError(f"a list of {name} can't be extracted: use str, numbers or date")
         return ListField(instructions, items=items, integer=True if item_kind is int else None)
+    foreign = foreign_type(kind)
+    json_type = None if foreign is None else foreign.json_schema().get("type")
     try:
-        build: Any = _FIELD_TYPES[kind]
+        build: Any = _FIELD_TYPES[_JSON_TYPES.get(json_type, kind)]
     except (KeyError, TypeError):
         raise InputError(f"{_type_name(kind)} can't be extracted; {_USE_FIELD}") from None
     request: ExtractionField = build(instructions)

@@ -8,7 +8,10 @@ from enum import Enum, Flag, IntEnum
 from typing import Annotated, Any, Literal, NamedTuple, NewType, Optional, TypedDict
 
 import attrs
+import msgspec
 import pytest
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, HttpUrl, PositiveInt, RootModel
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from cfai import (
     Choice,
@@ -66,7 +69,7 @@ class Ticket:
     area: Annotated[Literal["eu", "us"], Choice("Area?", {"us": "America", "eu": None})] = "eu"
 
 
-QUESTIONS = {
+QUESTIONS: dict[str, Any] = {
     "spam": {"type": "noul", "instructions": "Is it spam?"},
     "team": {
         "type": "choice",
@@ -186,7 +189,10 @@ class Bits(Flag):
 @pytest.mark.parametrize(
     ("into", "message"),
     [
-        (Empty, "into must be an attrs class, a dataclass, a TypedDict or a named tuple, got <cl"),
+        (
+            Empty,
+            "into must be an attrs class, a dataclass, a TypedDict, a named tuple, a py",
+        ),
         (bool, "into must be an attrs class"),
         (attrs.make_class("Nothing", {}), "questions must have at least 1 item"),
         (of_kind(str), "Wrong.field: str is no answer to a question; use bool, a Literal, an Enum"),
@@ -439,3 +445,175 @@ async def test_a_missing_answer_is_named(fake: FakeWorkersAI) -> None:
     fake.answers({"answers": {}})
     with pytest.raises(ParseError, match="extracted no Named: spam: there is no answer"):
         await fake.client().extract(CLAIRIC, "Hi", into=into)
+
+
+# Classes of other libraries
+
+
+class Desk(Enum):
+    BILLING = "billing"
+    SALES = "sales"
+
+
+class TicketModel(BaseModel):
+    """A ticket.
+
+    Args:
+        spam: Is it spam?
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    spam: bool
+    team: Desk = Field(description="Which team?")
+    urgency: Urgency = Field(alias="Urgency")
+    refund: Annotated[float, Noul("Money back?"), Field(ge=0, lt=0.5)] = 0.0
+
+
+class TicketStruct(msgspec.Struct, rename="upper"):
+    """A ticket.
+
+    Args:
+        spam: Is it spam?
+    """
+
+    spam: bool
+    team: Annotated[Desk, msgspec.Meta(description="Which team?")]
+    urgency: Urgency
+    refund: Annotated[float, Noul("Money back?"), msgspec.Meta(ge=0, lt=0.5)] = 0.0
+
+
+@pydantic_dataclass
+class TicketDataclass:
+    """A ticket.
+
+    Args:
+        spam: Is it spam?
+    """
+
+    spam: bool
+    team: Annotated[Desk, "Which team?"]
+    urgency: Urgency
+    refund: Annotated[float, Noul("Money back?"), Field(ge=0, lt=0.5)] = 0.0
+
+
+TICKETS = [TicketModel, TicketStruct, TicketDataclass]
+
+
+@pytest.mark.parametrize("into", TICKETS)
+async def test_a_class_of_another_library_is_decided(fake: FakeWorkersAI, into: Any) -> None:
+    """Its descriptions are instructions, and it checks the answers itself."""
+    fake.answers({"answers": {**ANSWERS, "team": {"type": "choice", "choice": "billing"}}})
+    decided = await fake.client().decide(MODEL, "Hi", into=into)
+    assert fake.requests[0].json()["questions"] == {
+        "spam": QUESTIONS["spam"],
+        "team": {**QUESTIONS["team"], "criteria": {"billing": None, "sales": None}},
+        "urgency": QUESTIONS["urgency"],
+        "refund": {"type": "noul", "instructions": "Money back?"},
+    }
+    assert isinstance(decided.value, into)
+    shown = [decided.value.spam, decided.value.team, decided.value.urgency, decided.value.refund]
+    assert shown == [True, Desk.BILLING, Urgency.HIGH, 0.3]
+
+
+@pytest.mark.parametrize("into", TICKETS)
+async def test_answers_that_such_a_class_refuses_are_kept_in_the_error(
+    fake: FakeWorkersAI, into: Any
+) -> None:
+    answers = {
+        **ANSWERS,
+        "team": {"type": "choice", "choice": "sales"},
+        "refund": {"type": "noul", "noul": 0.5},
+    }
+    fake.answers({"answers": answers})
+    with pytest.raises(ParseError, match=f"{into.__name__} refused the values") as error:
+        await fake.client().decide(MODEL, "Hi", into=into)
+    assert error.value.answer["refund"].probability == 0.5
+
+
+class InvoiceModel(BaseModel):
+    number: str = Field(description="The number", pattern="^A")
+    total: Annotated[float | None, NumberField(unit="USD")] = None
+    count: PositiveInt = Field(validation_alias=AliasChoices("n", "count"))
+    due: date | None
+    site: HttpUrl
+    term: timedelta
+    names: list[str]
+
+
+class InvoiceStruct(msgspec.Struct):
+    number: Annotated[str, msgspec.Meta(description="The number", pattern="^A")]
+    total: Annotated[float | None, NumberField(unit="USD")]
+    count: Annotated[int, msgspec.Meta(gt=0)]
+    due: date | None
+    site: str
+    term: timedelta
+    names: list[str]
+
+
+@dataclass
+class InvoiceDataclass:
+    number: Annotated[str, Field(description="The number", pattern="^A")]
+    count: Annotated[int, msgspec.Meta(gt=0)]
+    names: list[str]
+
+
+@pytest.mark.parametrize("into", [InvoiceModel, InvoiceStruct])
+async def test_a_class_of_another_library_is_extracted(fake: FakeWorkersAI, into: Any) -> None:
+    fake.answers(extracted(site="https://a.example/", due="2026-11-30"))
+    extraction = await fake.client().extract(CLAIRIC, "Hi", into=into)
+    assert fake.requests[0].json()["fields"] == {
+        "number": {"type": "text", "instructions": "The number"},
+        "total": {"type": "number", "unit": "USD"},
+        "count": {"type": "number", "integer": True},
+        "due": {"type": "date"},
+        "site": {"type": "text"},
+        "term": {"type": "duration", "unit": "seconds"},
+        "names": {"type": "list", "items": "text"},
+    }
+    value = extraction.value
+    assert (value.number, value.total, value.count) == ("A1", 12.0, 3)
+    assert (value.due, str(value.site)) == (date(2026, 11, 30), "https://a.example/")
+    assert (value.term, value.names) == (timedelta(seconds=90), ["a"])
+
+
+@pytest.mark.parametrize("into", [InvoiceModel, InvoiceStruct, InvoiceDataclass])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"number": "B1"}, "number|refused"), ({"count": 0}, "count|refused")],
+)
+async def test_values_that_such_a_class_refuses_are_kept_in_the_error(
+    fake: FakeWorkersAI, into: Any, change: Mapping[str, Any], message: str
+) -> None:
+    fake.answers(extracted(site="https://a.example/", **change))
+    with pytest.raises(ParseError, match=message) as error:
+        await fake.client().extract(CLAIRIC, "Hi", into=into)
+    assert error.value.answer["names"].value == ["a"]
+
+
+class Mixed(msgspec.Struct):
+    team: Team
+
+
+class Inner(BaseModel):
+    a: str
+
+
+class Outer(BaseModel):
+    inner: Inner
+
+
+@pytest.mark.parametrize(
+    ("into", "message"),
+    [
+        (Outer, "Outer.inner: Inner can't be extracted"),
+        (RootModel[str], "into must be an attrs class"),
+        (Mixed, "into: can't resolve the types of Mixed: Enums must contain either all str or"),
+    ],
+)
+async def test_a_model_that_is_no_set_of_fields_is_refused(
+    fake: FakeWorkersAI, into: Any, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        await fake.client().extract(CLAIRIC, "Hi", into=into)
+    assert not fake.requests
