@@ -169,6 +169,19 @@ def rejected_by_model(reason: str) -> ApiError:
     return ApiError(400, 5006, reason)
 
 
+def text_too_long(field: str, characters: int, limit: int) -> ApiError:
+    """400: the text of a *field* is longer than the local model reads."""
+    return rejected_by_model(
+        f"{field} has {characters} characters, more than the {limit} that the local model reads"
+    )
+
+
+def context_exceeded(tokens: int, limit: int) -> ApiError:
+    """400: the texts have at least so many *tokens* together. Source: bge-m3, captured live."""
+    message = f"Max context reached {tokens} tokens but model supports only {limit}"
+    return ApiError(400, 3030, message)
+
+
 def json_mode_failed() -> ApiError:
     """400: the model's output is not the requested JSON."""
     return ApiError(400, 90002, "JSON Mode couldn't be met")

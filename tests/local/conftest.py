@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ class Local:
         self, model: str, body: bytes | dict[str, Any], **options: Any
     ) -> AbstractAsyncContextManager[ClientResponse]:
         data = body if isinstance(body, bytes) else orjson.dumps(body)
-        return self.http.post(self.url(model), data=data, **options)
+        # aiohttp warns about large bodies that are not files.
+        return self.http.post(self.url(model), data=BytesIO(data), **options)
 
     async def post(self, model: str, body: bytes | dict[str, Any], **options: Any) -> Reply:
         async with self.open(model, body, **options) as response:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cfai.local.backends import wordpiece
 from cfai.local.backends.roles import IsCancelled, Pooling, TextEmbedder
+from cfai.local.errors import context_exceeded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 WINDOW = 512
 """The most tokens of a text, including `[CLS]` and `[SEP]`; the rest is dropped."""
+
+_CONTEXT = 60_000
+"""The most tokens of all texts of a request, as of bge-m3: each has at least three of them."""
 
 _MODEL_DIMENSIONS = 384
 _BATCH_TOKENS = 4096
@@ -57,9 +61,14 @@ class MiniLM:
         If *dimensions* is more than the model's 384, a fixed orthonormal map widens the vectors;
         it keeps every cosine and adds no information. If cancelled, the remaining vectors are
         zero.
+
+        Raises:
+            ApiError: There are so many texts that they exceed any context.
         """
         import numpy as np
 
+        if (least := 3 * len(texts)) > _CONTEXT:
+            raise context_exceeded(least, _CONTEXT)
         encoded = [wordpiece.encode(text, max_tokens=WINDOW) for text in texts]
         vectors = np.zeros((len(encoded), _MODEL_DIMENSIONS), np.float32)
         for rows in _group_by_length(encoded):

@@ -11,8 +11,12 @@ from collections.abc import Iterable
 from itertools import accumulate, takewhile
 
 from cfai.local.backends import wordpiece
+from cfai.local.errors import text_too_long
 
 WordWeights = dict[str, float]
+
+_MAX_CHARACTERS = 100_000
+"""About 25 times what the service's model reads, 1,024 tokens."""
 
 _DAMPING = 0.85
 _ROUNDS = 40
@@ -36,7 +40,13 @@ class TextRank:
     name = "textrank"
 
     def summarize(self, text: str, *, max_tokens: int) -> str:
-        """Return the main sentences of *text*, at most *max_tokens* (WordPiece) together."""
+        """Return the main sentences of *text*, at most *max_tokens* (WordPiece) together.
+
+        Raises:
+            ApiError: The text is too long to be ranked within a second or two.
+        """
+        if len(text) > _MAX_CHARACTERS:
+            raise text_too_long("input_text", len(text), _MAX_CHARACTERS)
         sentences = split_sentences(text)
         if not sentences:
             return ""
@@ -56,23 +66,22 @@ def split_sentences(text: str) -> list[str]:
 
     A part that begins with a lowercase letter continues the sentence before, as after "etc.".
     """
-    sentences: list[str] = []
+    sentences: list[list[str]] = []
     for paragraph in _PARAGRAPH_END.split(text):
         parts = (" ".join(part.split()) for part in _SENTENCE_END.split(paragraph) if part)
         begins = True
         for part in filter(None, parts):
-            if not begins and _continues(sentences[-1], part):
-                sentences[-1] += f" {part}"
+            if not begins and _continues(sentences[-1][-1], part):
+                sentences[-1].append(part)
             else:
-                sentences.append(part)
+                sentences.append([part])
             begins = False
-    return sentences
+    return [" ".join(parts) for parts in sentences]
 
 
-def _continues(sentence: str, part: str) -> bool:
-    return sentence.endswith(".") and (
-        part[0].islower() or _ABBREVIATION.search(sentence) is not None
-    )
+def _continues(before: str, part: str) -> bool:
+    """Whether a part continues the sentence that the part *before* belongs to."""
+    return before.endswith(".") and (part[0].islower() or _ABBREVIATION.search(before) is not None)
 
 
 def rank_sentences(sentences: list[str]) -> list[float]:

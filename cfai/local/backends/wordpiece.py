@@ -11,9 +11,9 @@ VOCABULARY = Path(__file__).parent.parent / "data" / "vocab.txt"
 _MAX_WORD_LENGTH = 100
 """In characters; a longer word is unknown, as in BERT."""
 
-_RUN = re.compile(r"[^\t\n\r \xa0\u1680\u2000-\u200a\u202f\u205f\u3000]{1,4096}")
+_RUN = re.compile(r"[^\t\n\r \xa0\u1680\u2000-\u200a\u202f\u205f\u3000]{1,1024}")
 """Characters between those that `_clean_character` replaces by a space. A longer run is cut: in
-languages with spaces, it is no word."""
+languages with spaces, it is no word. Its normal form takes time that grows with its square."""
 
 # The blocks that BERT treats as CJK: each character is a separate word.
 _CJK = re.compile(
@@ -30,10 +30,13 @@ def vocabulary() -> dict[str, int]:
 
 
 def encode(text: str, *, max_tokens: int = 512) -> list[int]:
-    """Return the token ids of *text*, from `[CLS]` to `[SEP]`, truncated to *max_tokens*."""
+    """Return the token ids of *text*, from `[CLS]` to `[SEP]`, truncated to *max_tokens*.
+
+    Of a text that has hardly any tokens, such as one of spaces, only the beginning is read.
+    """
     tokens = vocabulary()
     ids = [tokens["[CLS]"]]
-    for word in split_words(text):
+    for word in split_words(text[: max_tokens * _MAX_WORD_LENGTH]):
         ids.extend(_encode_word(word))
         if len(ids) >= max_tokens:
             break

@@ -7,6 +7,7 @@ import pytest
 
 from cfai.local.backends.minilm import CosineReranker, MiniLM
 from cfai.local.backends.roles import Pooling
+from cfai.local.errors import ApiError
 
 PARAPHRASES = [
     ("How can I cancel my subscription?", "Steps to stop my monthly plan"),
@@ -88,3 +89,10 @@ def test_a_ranking_is_sorted_best_first() -> None:
     assert [index for index, _ in ranked] == [1, 2, 0]
     assert ranked[0][1] > 0.9
     assert ranked[-1][1] < 0.1
+
+
+def test_the_most_texts_of_a_request() -> None:
+    """Each has three tokens at least: the two marks and one of its own."""
+    assert model().embed(["a"] * 20_000, is_cancelled=lambda: True).shape == (20_000, 384)
+    with pytest.raises(ApiError, match="Max context reached 60003 tokens"):
+        model().embed(["a"] * 20_001, is_cancelled=lambda: True)

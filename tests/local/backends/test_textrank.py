@@ -1,11 +1,13 @@
 """Summaries consist of sentences of the text, within the token limit."""
 
 import math
+import time
 
 import pytest
 
 from cfai.local.backends.textrank import TextRank, rank_sentences, split_sentences
 from cfai.local.backends.wordpiece import count_tokens
+from cfai.local.errors import ApiError
 
 TEXT = (
     "The harbour of Ostend was rebuilt in 1931. Fishing boats filled the harbour every morning. "
@@ -24,6 +26,8 @@ TEXT = (
         ("A title\n\nA text.", ["A title", "A text."]),
         ("一。二。", ["一。", "二。"]),
         ("It costs 4.99 now.", ["It costs 4.99 now."]),
+        ("A. B. Carr wrote it. Then he left.", ["A. B. Carr wrote it.", "Then he left."]),
+        ("Tea, milk etc. are sold. and more. Then", ["Tea, milk etc. are sold. and more.", "Then"]),
     ],
 )
 def test_a_text_is_split_into_sentences(text: str, sentences: list[str]) -> None:
@@ -89,3 +93,17 @@ def test_trivial_texts_have_summaries(text: str) -> None:
 )
 def test_abbreviations_do_not_end_a_sentence(text: str, sentences: list[str]) -> None:
     assert split_sentences(text) == sentences
+
+
+@pytest.mark.parametrize("part", ["A. ", "a. ", "Mr. ", "WOW! ", "good!!! ", "\n \n", '."', "…”"])
+def test_the_work_grows_with_the_text(part: str) -> None:
+    """And not with its square: 100,000 characters are read in a few seconds."""
+    start = time.monotonic()
+    TextRank().summarize(part * (100_000 // len(part)), max_tokens=1024)
+    assert time.monotonic() - start < 60
+
+
+def test_the_longest_text_that_is_read() -> None:
+    assert TextRank().summarize("a " * 50_000, max_tokens=10) == " ".join("a" * 10)
+    with pytest.raises(ApiError, match="input_text has 100001 characters, more than the 100000"):
+        TextRank().summarize("a" * 100_001, max_tokens=10)

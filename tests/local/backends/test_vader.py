@@ -3,6 +3,7 @@
 import pytest
 
 from cfai.local.backends.vader import Vader
+from cfai.local.errors import ApiError
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,11 @@ def test_the_scores_of_both_labels_sum_to_1(text: str) -> None:
 
 def test_a_neutral_text_has_equal_scores() -> None:
     assert Vader().classify("The table has four legs") == [("NEGATIVE", 0.5), ("POSITIVE", 0.5)]
+
+
+def test_the_longest_text_that_is_read() -> None:
+    """VADER's time grows with the square of the number of emojis and of marks."""
+    for text in ("!?" * 10_000, "\U0001f600" * 20_000, "good " * 4_000):
+        assert len(Vader().classify(text)) == 2
+        with pytest.raises(ApiError, match="text has 20001 characters, more than the 20000"):
+            Vader().classify(text + ".")

@@ -1,5 +1,7 @@
 """The tokenizer returns the same ids as BERT's own."""
 
+import time
+
 import pytest
 
 from cfai.local.backends.wordpiece import count_tokens, encode, split_words, vocabulary
@@ -54,3 +56,11 @@ def test_a_long_text_is_truncated_and_ends_with_sep() -> None:
 def test_special_tokens_in_a_text_are_ordinary_words() -> None:
     assert SEP not in encode("[SEP]")[1:-1]
     assert list(split_words("[SEP]")) == ["[", "sep", "]"]
+
+
+@pytest.mark.parametrize("text", ["\u0301\u0316", "\x01", " ", "\u200b ", "a", "a ", "\u4e00", "!"])
+def test_a_long_text_is_encoded_at_once(text: str) -> None:
+    """Also one with hardly any tokens: 20 million characters took minutes."""
+    start = time.monotonic()
+    assert len(encode(text * (20_000_000 // len(text)))) <= 512
+    assert time.monotonic() - start < 30

@@ -1,6 +1,7 @@
 """Results of text tasks, in the exact format of the service."""
 
 import re
+import time
 
 import pytest
 
@@ -108,3 +109,72 @@ async def test_qwen_reads_texts_from_several_fields(local: Local) -> None:
     both = (await local.post(model, b'{"queries":"a","documents":["b","c"]}')).result
     assert both["shape"] == [3, 1024]
     assert both["data"][0] == pytest.approx(queries["data"][0], abs=1e-6)
+
+
+# Inputs of many megabytes, which a thread would work on for minutes...
+
+LONG = {
+    "words": "word " * 4_000_000,
+    "one word": "a" * 20_000_000,
+    "initials": "A. " * 7_000_000,
+    "accents": "\u0301\u0316" * 5_000_000,
+    "punctuation": "!?" * 10_000_000,
+    "spaces": " " * 20_000_000,
+}
+
+
+def seconds_since(start: float) -> float:
+    return time.monotonic() - start
+
+
+@pytest.mark.parametrize("text", LONG)
+@pytest.mark.parametrize(
+    ("model", "field", "limit"),
+    [
+        ("@cf/huggingface/distilbert-sst-2-int8", "text", 20_000),
+        (SUMMARIZER, "input_text", 100_000),
+    ],
+)
+async def test_a_text_far_beyond_the_model_is_refused_at_once(
+    local: Local, model: str, field: str, limit: int, text: str
+) -> None:
+    """With the status and the code of a prompt that is too long."""
+    start = time.monotonic()
+    reply = await local.post(model, {field: LONG[text]})
+    status, code, message = reply.error
+    assert (status, code) == (400, 5006)
+    given = len(LONG[text])
+    assert f"{field} has {given} characters, more than the {limit} that the local" in message
+    assert seconds_since(start) < 30
+
+
+@pytest.mark.parametrize("text", LONG)
+async def test_of_a_long_text_only_the_beginning_is_embedded(local: Local, text: str) -> None:
+    """In all three tasks that compare vectors."""
+    start = time.monotonic()
+    reply = await local.post(BGE.format("small"), {"text": [LONG[text], "b"]})
+    assert reply.result["shape"] == [2, 384]
+    bodies = {
+        "@cf/baai/bge-reranker-base": {"query": LONG[text], "contexts": [{"text": "b"}]},
+        M3: {"query": "a", "contexts": [{"text": LONG[text]}, {"text": "b"}]},
+    }
+    for model, body in bodies.items():
+        reply = await local.post(model, body)
+        assert len(reply.result["response"]) == len(body["contexts"])
+    assert seconds_since(start) < 60
+
+
+async def test_more_texts_than_any_context_holds_are_refused_at_once(local: Local) -> None:
+    """With the code and the words of bge-m3, as captured live. A text has at least 3 tokens."""
+    contexts = [{"text": "a"}] * 1_000_000
+    bodies = {
+        "@cf/baai/bge-reranker-base": {"query": "a", "contexts": contexts},
+        M3: {"query": "a", "contexts": contexts},
+    }
+    for model, body in bodies.items():
+        start = time.monotonic()
+        reply = await local.post(model, body)
+        status, code, message = reply.error
+        assert (status, code) == (400, 3030)
+        assert "Max context reached 3000003 tokens but model supports only 60000" in message
+        assert seconds_since(start) < 30
