@@ -387,6 +387,9 @@ class Settings:
     max_event_bytes: int = field(default=16 * 2**20, validator=at_least(1))
     body_secrets: tuple[str, ...] = field(default=(), repr=False)
     """Secrets that are sent in the body of a call."""
+    json_headers: Mapping[str, str] | None = field(default=None, init=False, repr=False, eq=False)
+    """The headers of a call without options whose body is JSON, once there was one: see
+    `_wire.requests`."""
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -55,6 +55,7 @@ LIBRARIES: dict[str, set[str]] = {
     "cattrs": {"_types"},
     "httpx_sse": {"streaming"},
     "orjson": {"_types", "_wire", "local"},
+    "multidict": {"_session"},
     "yarl": {"_session", "local"},
     # Extras: only inside functions, except in modules that need the extra anyway.
     "PIL": {"local"},
@@ -83,7 +84,7 @@ LIBRARIES: dict[str, set[str]] = {
 }
 """The top-level modules that may import each outside library."""
 
-AT_THE_TOP = {"aiohttp", "attrs", "cattrs", "orjson", "yarl"}
+AT_THE_TOP = {"aiohttp", "attrs", "cattrs", "multidict", "orjson", "yarl"}
 """Libraries that may be imported at module level; others are imported inside functions."""
 
 REQUIRED_BY = {

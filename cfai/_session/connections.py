@@ -11,7 +11,7 @@ import select
 import time
 import warnings
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from functools import partial
 from ssl import SSLContext
@@ -22,18 +22,33 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
-from attrs import define, field
+from multidict import CIMultiDict
 
 from cfai._session.errors import ReusedConnectionLost
 from cfai._session.limits import Concurrency
 from cfai._session.throttle import Throttle, Throttles
-from cfai._session.timeouts import SharedTimer
+from cfai._session.timeouts import OpenCall, SharedTimer
 from cfai._types.excerpts import format_value
 from cfai._validators import check_at_least
 from cfai.errors import ConfigError, InputError
 
 _LONGEST_LINE: Final = 2**16
 """Bytes of one header of a response. aiohttp's default is 8190, and proxies add long ones."""
+
+
+class _Process:
+    """The id of this process. It is looked up after a fork only: each time is a system call."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._update)
+
+    def _update(self) -> None:
+        self.pid = os.getpid()
+
+
+_process: Final = _Process()
 
 
 class Connections:
@@ -63,7 +78,7 @@ class Connections:
 
     def _start(self) -> None:
         """Begin without sessions, and close those to come if nobody else does."""
-        self._pid = os.getpid()
+        self._pid = _process.pid
         self._loops: dict[asyncio.AbstractEventLoop, LoopSession] = {}
         self._finalizer = finalize(self, _close_forgotten, self._loops, self._pid, ref(self))
 
@@ -89,11 +104,14 @@ class Connections:
             ConfigError: The client is closed, or the session that the user passed is not usable
                 here.
         """
+        return self.for_loop(asyncio.get_running_loop())
+
+    def for_loop(self, loop: asyncio.AbstractEventLoop) -> "LoopSession":
+        """The same, for a caller who knows the running loop: to ask for it is a system call."""
         if self.closed:
             raise ConfigError("the client is closed")
-        if self._pid != os.getpid():
+        if self._pid != _process.pid:
             self._leave_to_parent()
-        loop = asyncio.get_running_loop()
         loop_session = self._loops.get(loop)
         if loop_session is None or loop_session.session.closed:
             loop_session = self._add(loop)
@@ -134,13 +152,13 @@ class Connections:
         self._was_forked = True
         self._start()
 
-    def open_call(self) -> "OpenCall":
+    def open_call(self) -> OpenCall:
         """A context manager that ends with a `ConfigError` as soon as the client is closed.
 
         Raises:
             ConfigError: The client is closed already; see `for_running_loop`.
         """
-        return OpenCall(self.for_running_loop().calls)
+        return OpenCall(self.for_running_loop().timer)
 
     async def sleep(self, seconds: float) -> None:
         """Sleep, but not longer than the client is open.
@@ -154,7 +172,7 @@ class Connections:
     async def aclose(self) -> None:
         """End all calls, and close all connections except those of the user's own session."""
         self.closed = True
-        if self._pid != os.getpid():
+        if self._pid != _process.pid:
             self._leave_to_parent()
         for loop, loop_session in list(self._loops.items()):
             if loop is asyncio.get_running_loop():
@@ -177,7 +195,7 @@ def _close_forgotten(
     connections: "ref[Connections]",
 ) -> None:
     """Close the sessions of a client that is deleted, or exists when the interpreter exits."""
-    if pid != os.getpid():
+    if pid != _process.pid:
         _inherited.append(loops)
         return
     was_deleted = connections() is None
@@ -230,40 +248,6 @@ class Slots:
                 turn.set_result(None)
                 return
         self._free += 1
-
-
-@define(eq=False, repr=False)
-class OpenCall:
-    """What a call does and waits for, whether it is sent or not; see `Connections.open_call`."""
-
-    _calls: "dict[OpenCall, None]"
-    """All of one event loop."""
-    _task: asyncio.Task[object] | None = field(default=None, init=False)
-    _cancellations: int = field(default=0, init=False)
-    """Of the task, from before the call."""
-    _was_ended: bool = field(default=False, init=False)
-
-    def __enter__(self) -> None:
-        self._task = asyncio.current_task()
-        if self._task is None:
-            raise RuntimeError("a call must run inside an asyncio task")
-        self._cancellations = self._task.cancelling()
-        self._calls[self] = None
-
-    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
-        self._calls.pop(self, None)
-        if not self._was_ended or self._task is None:
-            return
-        # If somebody else cancelled the task, too, their cancellation wins.
-        only_by_closing = self._task.uncancel() <= self._cancellations
-        if only_by_closing and isinstance(exc, asyncio.CancelledError):
-            raise ConfigError("the client was closed during the call") from None
-
-    def end(self) -> None:
-        """Interrupt the task."""
-        if self._task is not None and not self._was_ended:
-            self._was_ended = True
-            self._task.cancel()
 
 
 class _Protocol(ResponseHandler):
@@ -376,11 +360,17 @@ class LoopSession:
         """The session's, unless the session is the user's."""
         self.slots: Slots = Slots(limit)
         self.timer: SharedTimer = SharedTimer()
-        self.calls: dict[OpenCall, None] = {}
         self.was_closed: bool = False
         """Whether the client was closed."""
+        self._last_headers: tuple[Mapping[str, str], CIMultiDict[str]] = {}, CIMultiDict()
         self._open: set[aiohttp.ClientResponse] = set()
         self._closer: AsyncGenerator[None, None] | None = None
+
+    def headers(self, headers: Mapping[str, str]) -> CIMultiDict[str]:
+        """*headers* in the form that aiohttp keeps them in. Most calls have the very same."""
+        if headers is not self._last_headers[0]:
+            self._last_headers = headers, CIMultiDict(headers)
+        return self._last_headers[1]
 
     def track(self, response: aiohttp.ClientResponse) -> None:
         """Close *response* together with the session, until it is released."""
@@ -443,8 +433,8 @@ class LoopSession:
     async def aclose(self) -> None:
         """End the calls, and close the responses and the session, unless it is the user's."""
         self.was_closed = True
-        for call in list(self.calls):
-            call.end()
+        for call in list(self.timer.calls):
+            call.close()
         _close_responses(self._open)
         self.timer.stop()
         if self._closer is not None:

@@ -13,10 +13,10 @@ from functools import lru_cache
 from io import BytesIO
 from math import inf
 from threading import RLock
-from typing import Any, NamedTuple, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import aiohttp
-from attrs import evolve, frozen
+from attrs import define, evolve, field, frozen
 from yarl import URL
 
 from cfai._session import logs
@@ -26,7 +26,7 @@ from cfai._session.errors import ReusedConnectionLost, raise_error, timeout_erro
 from cfai._session.redaction import cut_tracebacks, redact_error
 from cfai._session.retries import retry_delay, should_fall_back
 from cfai._session.throttle import Permit, Throttle
-from cfai._session.timeouts import Deadline
+from cfai._session.timeouts import Deadline, OpenCall
 from cfai._session.uploads import Upload
 from cfai._types.excerpts import format_value
 from cfai._validators import is_finite_number
@@ -44,6 +44,8 @@ from cfai.errors import (
     DecodeError,
     InputError,
     ModelRetired,
+    Phase,
+    RequestTimeout,
 )
 from cfai.meta import Meta
 from cfai.profiles import identify_retired_model
@@ -57,23 +59,44 @@ _LARGEST_WRITE = 2**20
 """Bytes. aiohttp warns if it gets more at once, because the write would block the event loop."""
 
 
-class _Attempt(NamedTuple):
-    """One attempt of a call."""
+@define(eq=False, repr=False)
+class _Call(OpenCall):
+    """A call of `Session.call`, with its current attempt."""
 
-    number: int
-    """1 is the first."""
     deadline: Deadline
-    permit: Permit | None
-    began: float
-    """Seconds from the start of the call."""
+    number: int = field(default=0, init=False)
+    """Of the attempt: 1 is the first."""
+    permit: Permit | None = field(default=None, init=False)
+    """Of the attempt, if it needs one."""
+    began: float = field(default=0.0, init=False)
+    """When the attempt did: seconds from the start of the call."""
+
+    _phase: Phase = field(default="response", init=False)
+    """What it waits for."""
+    _configured: float | None = field(default=None, init=False)
+    """The time limit of that, in seconds, as set in `Timeouts`."""
 
     @property
     def elapsed(self) -> float:
         """Seconds since the attempt began."""
         return self.deadline.elapsed - self.began
 
+    def start_phase(self, phase: Phase, seconds: float | None) -> None:
+        """Interrupt the call after so many seconds, or at its deadline if that is nearer."""
+        self._configured = seconds
+        if self.deadline.total is not None:
+            seconds_left = self.deadline.seconds_left
+            if seconds_left is not None and (seconds is None or seconds_left < seconds):
+                phase, seconds, self._configured = "total", seconds_left, self.deadline.total
+        self._phase = phase
+        self.start_timeout(seconds)
+
+    def timeout_error(self) -> RequestTimeout:
+        """The error for the phase whose time limit was exceeded."""
+        return timeout_error(self._phase, self._configured)
+
     def start(self, request: Request, spending: "Spending") -> None:
-        """Report that it is sent now, and not only waiting.
+        """Report that the attempt is sent now, and not only waiting.
 
         Raises:
             BudgetExceeded: While it waited, the cost of other calls used up the budget.
@@ -186,32 +209,29 @@ class Session:
         """
         if deadline is None:
             deadline = Deadline(total=settings.timeouts.total)
-        with self.connections.open_call():
-            began = deadline.elapsed if deadline.attempts else 0.0
-            number = 0
+        with _Call(self.connections.for_running_loop().timer, deadline) as call:
+            if deadline.attempts:
+                call.began = deadline.elapsed
             while True:
-                number += 1
+                call.number += 1
                 deadline.attempts += 1
                 try:
                     if throttle is None:
-                        attempt = _Attempt(number, deadline, None, began)
                         return await self._run_attempt(
-                            request, settings, attempt, read_response, open_stream
+                            request, settings, call, read_response, open_stream
                         )
-                    async with throttle.permit(deadline) as permit:
-                        attempt = _Attempt(number, deadline, permit, began)
+                    async with throttle.permit(deadline) as call.permit:
                         return await self._run_attempt(
-                            request, settings, attempt, read_response, open_stream
+                            request, settings, call, read_response, open_stream
                         )
                 except CfaiError as exc:
-                    failed = _Attempt(number, deadline, None, began)
-                    delay = _complete_failure(exc, request, settings, failed)
+                    delay = _complete_failure(exc, request, settings, call)
                     if delay is None:
                         raise
                     if settings.retries.on_retry is not None:
                         settings.retries.on_retry(Retry(deadline.attempts, exc, delay))
                 await asyncio.sleep(delay)
-                began = deadline.elapsed
+                call.began = deadline.elapsed
 
     async def call_for_vectors(
         self,
@@ -252,7 +272,7 @@ class Session:
         self,
         request: Request,
         settings: Settings,
-        attempt: _Attempt,
+        call: _Call,
         read_response: Callable[[Response], T],
         open_stream: Callable[[StreamBody], Awaitable[T]],
     ) -> T:
@@ -265,11 +285,11 @@ class Session:
         """
         if isinstance(request.body, Form):
             with Upload(request.body) as upload:
-                response = await self._send(request, settings, attempt, upload)
+                response = await self._send(request, settings, call, upload)
         else:
-            response = await self._send(request, settings, attempt)
+            response = await self._send(request, settings, call)
         if logs.LOGGER.isEnabledFor(logging.DEBUG):
-            logs.log_response(request, settings, response.meta, attempt.elapsed)
+            logs.log_response(request, settings, response.meta, call.elapsed)
         if isinstance(response, Response):
             try:
                 return read_response(response)
@@ -283,63 +303,64 @@ class Session:
             raise
 
     async def _send(
-        self, request: Request, settings: Settings, attempt: _Attempt, upload: Upload | None = None
+        self, request: Request, settings: Settings, call: _Call, upload: Upload | None = None
     ) -> Response | StreamBody:
         """Send the request once; returns a complete response, or a stream after its headers."""
-        deadline = attempt.deadline
-        loop = self.connections.for_running_loop()
+        loop = self.connections.for_loop(call.timer.loop)
         if not loop.slots.take():
-            await _wait_for_slot(loop, deadline, settings.timeouts.pool)
-        time_limit = deadline.limit("response", settings.timeouts.response)
+            await _wait_for_slot(loop, call, settings.timeouts.pool)
         is_stream = False
         response: aiohttp.ClientResponse | None = None
         try:
-            attempt.start(request, self.spending)
-            with loop.timer.timeout(time_limit.seconds) as timeout:
-                if upload is not None:
-
-                    def renew() -> None:
-                        # A large upload takes long: the time limit counts from its last piece.
-                        nonlocal time_limit
-                        time_limit = deadline.limit("response", settings.timeouts.response)
-                        timeout.renew(time_limit.seconds)
-
-                    upload.on_piece_sent = renew
-                response = await _request(loop, request, settings, upload)
-                loop.track(response)
-                status, headers = response.status, response.headers
-                kind = responses.read_media_type(headers)
-                is_stream = responses.is_stream(
-                    status, kind, media=request.streams_media
-                ) and not responses.read_unknown_encoding(headers)
-                data = b""
-                if not is_stream:
-                    limit = settings.max_answer_bytes
-                    data, is_stream = await _read_body(response, request, kind, limit, attempt)
-        except aiohttp.ConnectionTimeoutError as exc:
-            raise_error(exc, timeout_error("connect", settings.timeouts.connect))
-        except TimeoutError as exc:
-            raise_error(exc, time_limit.error())
-        except (aiohttp.ClientError, ConnectionError) as exc:
-            raise_error(exc, translate_error(exc))
+            call.start(request, self.spending)
+            call.start_phase("response", settings.timeouts.response)
+            if upload is not None:
+                # A large upload takes long: the time limit counts from its last piece.
+                upload.on_piece_sent = lambda: call.start_phase(
+                    "response", settings.timeouts.response
+                )
+            response = await _request(loop, request, settings, upload)
+            loop.track(response)
+            status, headers = response.status, response.headers
+            kind = responses.read_media_type(headers)
+            is_stream = responses.is_stream(
+                status, kind, media=request.streams_media
+            ) and not responses.read_unknown_encoding(headers)
+            data = b""
+            if not is_stream:
+                limit = settings.max_answer_bytes
+                data, is_stream = await _read_body(response, request, kind, limit, call)
+        except asyncio.CancelledError as exc:
+            if call.take_back_timeout():
+                raise call.timeout_error() from exc
+            raise
+        except (aiohttp.ClientError, ConnectionError, TimeoutError) as exc:
+            raise_error(exc, _translate_error(exc, call, settings))
         finally:
+            call.stop_timeout()
             if not is_stream:
                 loop.release(response)
-        meta = _read_meta(request, status, headers, kind, deadline)
+        meta = _read_meta(request, status, headers, kind, call.deadline)
         if is_stream:
-            return StreamBody(response, loop, meta, settings, deadline, data)
+            return StreamBody(response, loop, meta, settings, call.deadline, data)
         return Response(status, headers, data, meta)
 
 
+def _translate_error(exc: Exception, call: _Call, settings: Settings) -> CfaiError:
+    if isinstance(exc, aiohttp.ConnectionTimeoutError):
+        return timeout_error("connect", settings.timeouts.connect)
+    return call.timeout_error() if isinstance(exc, TimeoutError) else translate_error(exc)
+
+
 def _complete_failure(
-    error: CfaiError, request: Request, settings: Settings, attempt: _Attempt
+    error: CfaiError, request: Request, settings: Settings, call: _Call
 ) -> float | None:
     """Complete, redact and log the error of an attempt.
 
     Returns:
         Seconds until the next attempt; `None` if there is none.
     """
-    deadline, retries = attempt.deadline, settings.retries
+    deadline, retries = call.deadline, settings.retries
     if isinstance(error, ModelRetired) and request.model is not None:
         identify_retired_model(error, request.model)
     redact_error(error, settings.secrets)
@@ -347,14 +368,14 @@ def _complete_failure(
         retries = evolve(retries, max_busy=0)
     delay = retry_delay(
         retries,
-        attempt.number,
+        call.number,
         error,
         repeatable=request.repeatable,
         seconds_left=deadline.seconds_left,
         random=random.random,
     )
     if logs.LOGGER.isEnabledFor(logging.DEBUG):
-        logs.log_failure(request, settings, error, deadline.attempts, attempt.elapsed, pause=delay)
+        logs.log_failure(request, settings, error, deadline.attempts, call.elapsed, pause=delay)
     return delay
 
 
@@ -371,14 +392,17 @@ def _read_meta(
     )
 
 
-async def _wait_for_slot(loop: LoopSession, deadline: Deadline, seconds: float | None) -> None:
+async def _wait_for_slot(loop: LoopSession, call: _Call, seconds: float | None) -> None:
     """Wait until fewer requests are in flight than the client's `limit`."""
-    time_limit = deadline.limit("pool", seconds)
+    call.start_phase("pool", seconds)
     try:
-        async with asyncio.timeout(time_limit.seconds):
-            await loop.slots.wait()
-    except TimeoutError as exc:
-        raise time_limit.error() from exc
+        await loop.slots.wait()
+    except asyncio.CancelledError as exc:
+        if call.take_back_timeout():
+            raise call.timeout_error() from exc
+        raise
+    finally:
+        call.stop_timeout()
     if loop.session.closed:
         loop.release(None)
         raise ConfigError("the client was closed while the call waited for a connection")
@@ -398,7 +422,7 @@ async def _request(
                 request.method,
                 _parse_url(settings.base_url + request.path),
                 data=_content(request) if upload is None else upload,
-                headers=request.headers,
+                headers=loop.headers(request.headers),
                 allow_redirects=False,
                 raise_for_status=False,
                 proxy=settings.proxy,
@@ -439,7 +463,7 @@ async def _read_body(
     request: Request,
     media_type: str,
     max_bytes: int,
-    attempt: _Attempt,
+    call: _Call,
 ) -> tuple[bytes, bool]:
     """The complete, decompressed body, and whether it is the beginning of a stream instead.
 
@@ -474,8 +498,8 @@ async def _read_body(
         meta = responses.read_meta(
             response.status,
             response.headers,
-            attempts=attempt.number,
-            elapsed=attempt.deadline.elapsed,
+            attempts=call.number,
+            elapsed=call.deadline.elapsed,
             media_type=responses.read_media_type(response.headers),
         )
         message = f"the answer is larger than max_answer_bytes ({max_bytes} bytes)"

@@ -126,7 +126,7 @@ def _rename_fields(
 def adapt_fields(fields: dict[str, Any], model_profile: Profile) -> dict[str, Any]:
     """Change the fields for model families that deviate from the API's schema."""
     messages = fields.get("messages")
-    if isinstance(messages, list | tuple):
+    if messages is not None and isinstance(messages, list | tuple):
         if not all(map(_has_text, messages)):
             fields = {**fields, "messages": list(map(_join_texts, messages))}
         if model_profile.reads_calls:
@@ -195,7 +195,8 @@ def encode_json(value: Any, name: str = "") -> bytes:
     except TypeError as exc:
         raise InputError(f"the input must consist of JSON values: {exc}") from exc
     # The encoder writes nan and infinity as null, which would be another request.
-    if b"null" in text and (problem := _find_not_finite(value)):
+    # (`b"null" in text` first takes the bytes for a number, in vain: 0.2 µs.)
+    if text.find(b"null") >= 0 and (problem := _find_not_finite(value)):
         path, number = problem
         raise InputError(f"{name}{path} must be a finite number, got {number}".removeprefix("."))
     return text

@@ -11,7 +11,7 @@ from attrs import define, field
 
 from cfai._types.excerpts import format_value
 from cfai._validators import hide_arguments
-from cfai._wire.bodies import Content, encode_json, encode_run_body
+from cfai._wire.bodies import Content, EncodedBody, encode_json, encode_run_body
 from cfai._wire.multipart import Form
 from cfai._wire.routes import chat_fields, choose_route, universal_fields
 from cfai._wire.version import __version__
@@ -194,6 +194,20 @@ def build_headers(
     return _merge_headers(settings, options, body_headers)
 
 
+_JSON_TYPE: Final = {"Content-Type": "application/json"}
+
+
+def _json_headers(settings: Settings, options: Options | None) -> Mapping[str, str]:
+    """The headers of a request with JSON: made once for all calls without options."""
+    if options is not None:
+        return build_headers(settings, options, _JSON_TYPE)
+    headers = settings.json_headers
+    if headers is None:
+        headers = build_headers(settings, None, _JSON_TYPE)
+        object.__setattr__(settings, "json_headers", headers)
+    return headers
+
+
 def _own_headers(settings: Settings) -> dict[str, str]:
     return {"User-Agent": _USER_AGENT, **settings.credentials.headers()}
 
@@ -244,7 +258,7 @@ def build_json_request(
     model: str | None = None,
 ) -> Request:
     """`POST /accounts/{account_id}/ai/…` with a JSON object."""
-    headers = build_headers(settings, options, {"Content-Type": "application/json"})
+    headers = _json_headers(settings, options)
     body = encode_json(fields)
     return Request("POST", account_path(settings, path), headers, body, repeatable, model)
 
@@ -300,19 +314,33 @@ def build_run_request(
             return _build_routed_request(
                 settings, model, task, route, stream=stream, options=options
             )
-    path = account_path(settings, f"run/{model}")
+    path = _run_path(settings.account_id, model)
     body = encode_run_body(model, task, _added_fields(task, stream, options))
     query = body.query
     if options is not None and options.tags:
         query = {**query, "tags": ",".join(options.tags)}
+    path = f"{path}?{encode_query(query)}" if query else path
+    headers = _run_headers(settings, options, body, stream=stream)
+    return Request("POST", path, headers, body.content, model=model, costs=True)
+
+
+@lru_cache(maxsize=256)
+def _run_path(account_id: str, model: str) -> str:
+    return f"/accounts/{check_account_id(account_id)}/ai/run/{model}"
+
+
+def _run_headers(
+    settings: Settings, options: Options | None, body: EncodedBody, *, stream: bool
+) -> Mapping[str, str]:
+    is_bytes = isinstance(body.content, bytes)
+    if is_bytes and not stream and body.content_type == "application/json":
+        return _json_headers(settings, options)
     body_headers = {"Content-Type": body.content_type}
     if stream:
         body_headers |= _STREAM_HEADERS
-    if not isinstance(body.content, bytes):
+    if not is_bytes:
         body_headers["Content-Length"] = str(len(body.content))
-    path = f"{path}?{encode_query(query)}" if query else path
-    headers = build_headers(settings, options, body_headers)
-    return Request("POST", path, headers, body.content, model=model, costs=True)
+    return build_headers(settings, options, body_headers)
 
 
 def _added_fields(

@@ -58,6 +58,8 @@ def read_piece(value: Any, name: str) -> str:
 
 def read_generated(value: Any, name: str) -> str:
     """A generated text or a piece of it, which the service may have decoded to any JSON value."""
+    if type(value) is str:
+        return value
     return encode_decoded(value) if isinstance(value, dict | list) else read_piece(value, name)
 
 
@@ -86,6 +88,7 @@ def _read_reasoning(message: dict[str, Any]) -> str:
     return read_piece(message.get("reasoning") if value is None else value, "reasoning")
 
 
+_UnfrozenText: Final = unfrozen(Text)
 _UnfrozenUsage: Final = unfrozen(Usage)
 
 
@@ -161,8 +164,6 @@ def decode_arguments(value: Any) -> Any:
 
 def _call_entries(value: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Each tool call, and the object with its name: itself, or nested under `function`."""
-    if not value:
-        return
     if not isinstance(value, list):
         raise undocumented_error("tool_calls must be a list", value)
     for entry in value:
@@ -175,6 +176,8 @@ def _call_entries(value: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]
 
 
 def _read_tool_calls(value: Any) -> tuple[ToolCall, ...]:
+    if not value:  # Most answers have none, or an empty list.
+        return ()
     calls = []
     for entry, function in _call_entries(value):
         name = function.get("name")
@@ -231,14 +234,16 @@ def _read_native(result: dict[str, Any]) -> Text:
     is_empty = "response" in result and "tool_calls" in result
     if response is None and not (calls or reasoning or is_empty):
         raise undocumented_error("response must be a string if there are no tool_calls", result)
-    return Text(
-        text=read_generated(response, "response"),
-        parsed=response if isinstance(response, dict | list) else None,
+    text: Text = _UnfrozenText(
+        read_generated(response, "response"),
+        parsed=None if type(response) is str or not isinstance(response, dict | list) else response,
         tool_calls=calls,
         reasoning=reasoning,
         finish_reason=read_optional_string(result.get("finish_reason")),
         usage=read_usage(result.get("usage")),
     )
+    text.__class__ = Text  # A third of the time of a frozen one.
+    return text
 
 
 def _read_chat_completion(result: dict[str, Any]) -> Text:

@@ -92,7 +92,7 @@ class EmbeddingService(Protocol):
     def retries(self) -> Retries:
         """How often a failed attempt is repeated, and when."""
 
-    def open_call(self) -> AbstractContextManager[None]:
+    def open_call(self) -> AbstractContextManager[object]:
         """A context that ends with a `ConfigError` as soon as the client is closed."""
 
     async def embed(self, texts: Sequence[str], throttle: Throttle) -> Embeddings:
@@ -161,7 +161,7 @@ class PatientService:
         self._silent_since: float | None = None
         """When the first request failed since the last answer."""
 
-    def open_call(self) -> AbstractContextManager[None]:
+    def open_call(self) -> AbstractContextManager[object]:
         """A context that ends with a `ConfigError` as soon as the client is closed."""
         return self._service.open_call()
 

@@ -27,6 +27,7 @@ from attrs import NOTHING, field, frozen
 
 from cfai import media as media_sources
 from cfai._types.excerpts import format_value
+from cfai._types.frozen import fast_init
 from cfai.errors import InputError
 from cfai.media import MediaForm, blocks as media_blocks
 from cfai.meta import Meta
@@ -40,6 +41,7 @@ Kind = Literal[
 ]  # fmt: skip
 
 _MAX_REPR = 60
+_NO_LIST = (str, bytes, bytearray, Mapping)
 
 
 def shorten(value: object) -> str:
@@ -155,9 +157,10 @@ def _validate_list(rule: Rule, value: object) -> tuple[Any, ...]:
 
 
 def _validate_items(rule: Rule, value: object, item_kind: str) -> tuple[Any, ...]:
-    if not isinstance(value, Iterable) or isinstance(value, str | bytes | bytearray | Mapping):
+    # A list first: to look for abstract classes takes a microsecond.
+    if type(value) is not list and (not isinstance(value, Iterable) or isinstance(value, _NO_LIST)):
         rule.fail(f"be a list of {item_kind}", value)
-    items = tuple(value)
+    items: tuple[Any, ...] = tuple(value)
     _check_count(rule, len(items), value)
     return items
 
@@ -183,15 +186,6 @@ def _validate_mapping(rule: Rule, value: object) -> dict[str, Any]:
         except InputError as exc:
             raise InputError(f"{rule.name}[{shorten(name)}]: {exc}") from exc
     return parsed
-
-
-def _parse_items(rule: Rule, items: Iterable[Any]) -> Iterable[Any]:
-    parse: Any = rule.parse
-    for index, item in enumerate(items):
-        try:
-            yield parse(item)
-        except InputError as exc:
-            raise InputError(f"{rule.name}[{index}]: {exc}") from exc
 
 
 def _validate_object(rule: Rule, value: object) -> Any:
@@ -477,7 +471,7 @@ def task(cls: type[T]) -> type[T]:
         task_class._rules[rule.name] = rule
         unset = UNSET if rule.nullable else None
         task_class._encoders += ((attribute.name, rule.name, unset, encode),)
-    decorated: type[T] = task_class
+    decorated: type[T] = fast_init(task_class)
     return decorated
 
 

@@ -154,7 +154,7 @@ async def race(row: Race, origin: str, *, rounds: int, only: Sequence[str] = ())
             await contender.open()
             stack.push_async_callback(contender.aclose)
             works.append((entrant.name, getattr(contender, row.work)))
-            await _repeat(row, works[-1][1], row.in_flight)
+            await repeat(row, works[-1][1], row.in_flight)
         gc.collect()
         gc.freeze()  # so that a collection does not scan the other contenders' modules
         stack.callback(gc.unfreeze)
@@ -180,14 +180,15 @@ def _entrants(row: Race, only: Sequence[str]) -> tuple[list[type[Contender]], di
 
 async def _timed(row: Race, work: Work) -> float:
     # Not measured: reconnects if the connection was closed while the others ran.
-    await _repeat(row, work, row.in_flight)
+    await repeat(row, work, row.in_flight)
     gc.collect()
     start = time.process_time()
-    await _repeat(row, work, row.times)
+    await repeat(row, work, row.times)
     return (time.process_time() - start) / (row.times * row.units)
 
 
-async def _repeat(row: Race, work: Work, times: int) -> None:
+async def repeat(row: Race, work: Work, times: int) -> None:
+    """Do the work so many times, as many at once as the row has in flight."""
     if row.in_flight == 1:
         await again(row, work, times)
         return
@@ -197,6 +198,7 @@ async def _repeat(row: Race, work: Work, times: int) -> None:
 
 
 async def again(row: Race, work: Work, times: int) -> None:
+    """Do the work so many times, one after the other, and check what it returns."""
     for _ in range(times):
         result = await work()
         if result != row.expects:

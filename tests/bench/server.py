@@ -182,6 +182,7 @@ SCENARIOS = {
     "burst-calls": _streamed(_burst, BURST_EVENTS, _call_event),
     "blocks": _streamed(_blocks, BURST_EVENTS),
     "paced": _streamed(_paced, PACED_EVENTS),
+    "paced-slowly": _streamed(partial(_paced, delay=0.01), PACED_EVENTS),
     "embed": Scenario(cache(_native_embeddings), cache(_openai_embeddings)),
 }
 

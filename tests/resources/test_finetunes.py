@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from cfai import Finetune, FinetuneAsset, TextGeneration, WorkersAI, user
-from cfai._session.timeouts import SharedTimer
 from cfai.errors import (
     BadRequest,
     ConnectionLost,
@@ -391,19 +390,6 @@ async def test_a_stalled_upload_times_out() -> None:
         over.set()
     assert caught.value.phase == "response"
     assert "of 50000" in caught.value.__notes__[0]
-
-
-async def test_each_piece_restarts_the_timeout() -> None:
-    """An upload may take longer than `Timeouts.response`."""
-    with SharedTimer().timeout(30) as limit:
-        first = limit.due
-        limit.renew(60)
-        assert 29 < limit.due - first < 31
-        limit.renew(None)
-        assert limit.due > first
-    with SharedTimer().timeout(None) as limit:
-        limit.renew(30)
-        assert limit.due == float("inf")
 
 
 async def test_an_upload_ends_at_the_deadline() -> None:

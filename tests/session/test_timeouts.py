@@ -1,17 +1,34 @@
 """The shared timer: each timeout expires on its own, and is not confused with cancellation."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from cfai._session.timeouts import SharedTimer
+from cfai._session.timeouts import OpenCall, SharedTimer
 from tests import virtual_time
+
+
+@contextmanager
+def timeout(timer: SharedTimer, seconds: float | None) -> Iterator[OpenCall]:
+    """A call with one step, which may take so many seconds."""
+    with OpenCall(timer) as call:
+        call.start_timeout(seconds)
+        try:
+            yield call
+        except asyncio.CancelledError as exc:
+            if call.take_back_timeout():
+                raise TimeoutError from exc
+            raise
+        finally:
+            call.stop_timeout()
 
 
 async def test_a_timeout_interrupts_its_body() -> None:
     """A body that takes too long raises TimeoutError."""
     timer = SharedTimer()
-    with pytest.raises(TimeoutError), timer.timeout(0.01):
+    with pytest.raises(TimeoutError), timeout(timer, 0.01):
         await asyncio.Event().wait()
     task = asyncio.current_task()
     assert task is not None
@@ -21,17 +38,36 @@ async def test_a_timeout_interrupts_its_body() -> None:
 async def test_a_body_that_ends_in_time_is_not_interrupted() -> None:
     """Neither during its timeout nor afterwards."""
     timer = SharedTimer()
-    with timer.timeout(0.01):
+    with timeout(timer, 0.01):
         pass
-    with pytest.raises(TimeoutError), timer.timeout(0.03):  # The timer of the first one goes off.
+    with pytest.raises(TimeoutError), timeout(timer, 0.03):  # The timer of the first one goes off.
         await asyncio.Event().wait()
 
 
 async def test_no_timeout_sets_no_timer() -> None:
     timer = SharedTimer()
-    with timer.timeout(None):
+    with timeout(timer, None):
         await asyncio.sleep(0)
     assert timer._handle is None
+
+
+async def test_a_timeout_that_starts_again_is_longer() -> None:
+    """As with each piece of an upload."""
+    timer = SharedTimer()
+    with timeout(timer, 30) as call:
+        first = call.due
+        call.start_timeout(60)
+        assert 29 < call.due - first < 31
+    timer.stop()
+
+
+async def test_the_timer_refers_to_no_call_that_ended() -> None:
+    """Its calls are those under way, with a timeout or without."""
+    timer = SharedTimer()
+    with timeout(timer, 60) as timed, timeout(timer, None) as untimed:
+        assert list(timer.calls) == [timed, untimed]
+    assert not timer.calls
+    timer.stop()
 
 
 def test_timeouts_expire_in_order() -> None:
@@ -41,7 +77,7 @@ def test_timeouts_expire_in_order() -> None:
     moments: list[float] = []
 
     async def call(timer: SharedTimer, seconds: float) -> None:
-        with pytest.raises(TimeoutError), timer.timeout(seconds):
+        with pytest.raises(TimeoutError), timeout(timer, seconds):
             await asyncio.Event().wait()
         ended.append(seconds)
         moments.append(asyncio.get_running_loop().time())
@@ -61,7 +97,7 @@ async def test_a_cancellation_is_not_a_timeout() -> None:
     started = asyncio.Event()
 
     async def call() -> None:
-        with timer.timeout(60):
+        with timeout(timer, 60):
             started.set()
             await asyncio.Event().wait()
 
@@ -76,15 +112,15 @@ async def test_a_cancellation_is_not_a_timeout() -> None:
 async def test_timeouts_can_be_nested() -> None:
     """If the outer timeout expires, only the outer one raises TimeoutError."""
     timer = SharedTimer()
-    with pytest.raises(TimeoutError), timer.timeout(0.01), timer.timeout(60):
+    with pytest.raises(TimeoutError), timeout(timer, 0.01), timeout(timer, 60):
         await asyncio.Event().wait()
     async with asyncio.timeout(60):
-        with pytest.raises(TimeoutError), timer.timeout(0.01):
+        with pytest.raises(TimeoutError), timeout(timer, 0.01):
             await asyncio.Event().wait()
     timer.stop()
 
 
 async def test_a_timeout_of_zero_interrupts_the_first_wait() -> None:
     timer = SharedTimer()
-    with pytest.raises(TimeoutError), timer.timeout(0):
+    with pytest.raises(TimeoutError), timeout(timer, 0):
         await asyncio.Event().wait()

@@ -1,0 +1,41 @@
+"""What a call and a token cost in function calls, which are the same on any machine.
+
+A limit is what is needed today and a little more: who adds to a hot path notices it here. Lower it
+after an improvement.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .loopback import loopback
+
+_TOP = Path(__file__).parents[2]
+
+
+def _calls(row: str, contender: str, origin: str, times: int) -> float:
+    command = [sys.executable, "-m", "tests.bench.instructions", row, "--profiled"]
+    run = subprocess.run(
+        [*command, "--child", contender, origin, str(times)],
+        cwd=_TOP,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(run.stdout.removeprefix("Calls : "))
+
+
+@pytest.mark.parametrize(
+    ("row", "scenario", "times", "limit"),
+    [("run", "run", 100, 240), ("chat", "run", 100, 300), ("run-64", "run-20ms", 640, 240)],
+)
+def test_a_call_makes_few_function_calls(row: str, scenario: str, times: int, limit: int) -> None:
+    """How many more than aiohttp and orjson alone, which make about 310."""
+    with loopback(None) as origins:
+        ours = _calls(row, "cfai", origins[scenario], times)
+        floor = _calls(row, "aiohttp + orjson", origins[scenario], times)
+    assert 0 < ours - floor < limit
