@@ -67,6 +67,10 @@ def serve(  # noqa: PLR0913  # every option of the command
     neurons_per_day: Annotated[
         float | None, typer.Option(min=0, help="The same in neurons; the service gives 10,000.")
     ] = None,
+    worker: Annotated[
+        Path | None,
+        typer.Option(help="Write a Worker to this folder that is env.AI under 'wrangler dev'."),
+    ] = None,
     ttft: Annotated[
         float, typer.Option(min=0, help="Seconds until the first token of a text, at least.")
     ] = 0,
@@ -109,7 +113,7 @@ def serve(  # noqa: PLR0913  # every option of the command
         tape=tape,
         cors=cors or (),
     )
-    asyncio.run(_serve(server))
+    asyncio.run(_serve(server, worker))
 
 
 def _open_tape(
@@ -144,11 +148,15 @@ def _read_upstream(url: str | None, names: list[str]) -> "Upstream | None":
     return Upstream(url, parse_names(names), os.environ.get("CFAI_UPSTREAM_KEY"))
 
 
-async def _serve(server: "Server") -> None:
+async def _serve(server: "Server", worker: Path | None) -> None:
+    from cfai.local.binding import write_worker
+
     with console.show_status("starting"):
         await server.__aenter__()
     try:
         with _stop_event() as stop:
+            if worker is not None:
+                write_worker(worker, server.base_url.removesuffix("/client/v4"))
             _print_variables(server)
             await stop.wait()
     finally:

@@ -23,6 +23,7 @@ from cfai.local import backends, errors
 from cfai.local.backends.roles import GenerationEnd
 from cfai.local.backends.smollm2 import PARALLEL
 from cfai.local.backends.upstream import Upstream
+from cfai.local.binding import PATH as BINDING_PATH, Binding
 from cfai.local.errors import ApiError
 from cfai.local.exchange import Exchange, ExchangeRecorder, json_response
 from cfai.local.faults import Fault, FaultPlan, interrupt, send_partly
@@ -148,6 +149,7 @@ class Server:
         self._meter = None if limits is None else Meter(limits)
         self._tape = tape
         self._cors = read_origins(cors)
+        self._binding = Binding(self._cors, has_token=token is not None)
         self._script = Script() if script is None else load_script(script)
         self._folder = None if folder is None else Path(folder)
         self._host = "127.0.0.1" if host == "localhost" else host
@@ -200,6 +202,7 @@ class Server:
         if self._tape is not None:
             self._resources.push_async_callback(self._tape.close)
         self._resources.push_async_callback(self._runner.cleanup)
+        self._resources.push_async_callback(self._binding.close)
         try:
             if self._tape is not None:
                 await self._tape.open()
@@ -210,6 +213,7 @@ class Server:
                 )
             await self._runner.setup()
             await self._listen(self._runner)
+            await self._binding.open(self.base_url.removesuffix("/client/v4"))
             queue.start()
         except ApiError as error:
             await self.close()
@@ -229,6 +233,7 @@ class Server:
 
     def _build_runner(self) -> web.AppRunner:
         application = web.Application(client_max_size=self._body_limit)
+        application.router.add_route("*", BINDING_PATH, self._binding.answer)
         application.router.add_route("*", "/{path:.*}", self._answer)
         application.on_shutdown.append(self._cancel_all)
         if self._meter is not None or self._cors:

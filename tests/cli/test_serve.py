@@ -104,6 +104,20 @@ async def test_serve_records_and_replays(stranger: Cfai, text_model: Path, tmp_p
     assert await ask("--replay", file, "--rate-limit", "9") == "Hello"
 
 
+async def test_serve_writes_a_worker(stranger: Cfai, text_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cfai-ai"
+    async with stranger.running("serve", "--port", "0", "--worker", str(folder)) as running:
+        variables = await exported(running)
+        running.interrupt()
+        assert (await running.done()).code == 0
+    origin = variables["CLOUDFLARE_BASE_URL"].removesuffix("/client/v4")
+    assert f'"CFAI_ORIGIN": "{origin}"' in (folder / "wrangler.jsonc").read_text()
+    (folder / "index.js").write_text("mine")
+    done = await stranger.run("serve", "--port", "0", "--worker", str(folder))
+    assert done.code == 2
+    assert "is another file" in " ".join(done.err.split())
+
+
 async def test_pull(stranger: Cfai, text_model: Path) -> None:
     """It prints only the path of the weights, if they are stored."""
     done = await stranger.run("pull")
