@@ -2,25 +2,16 @@
 
 import sys
 import warnings
+from collections.abc import Mapping
 from errno import ENOSPC
-from typing import Annotated, Any, cast
+from importlib import import_module
+from typing import Annotated, Any, Final, cast
 
 import typer
+from typer.core import TyperGroup
 
 from cfai._wire.version import __version__
-from cfai.cli import (
-    chat,
-    console,
-    decisions,
-    demo,
-    embed,
-    lists,
-    markdown,
-    media,
-    queue,
-    run,
-    serve,
-)
+from cfai.cli import console
 from cfai.errors import CfaiError, ModelRetiredWarning
 
 __all__ = [
@@ -28,30 +19,61 @@ __all__ = [
     "run_app",
 ]
 
+_COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
+    "demo": ("demo", "demo", "Chat and search on this machine, without an account."),
+    "chat": ("chat", "chat", "Ask a question, or have a conversation."),
+    "run": ("run", "run", "Run any model."),
+    "embed": ("embed", "embed", "Embed texts: print a vector for each."),
+    "transcribe": ("media", "transcribe", "Print the text of a recording."),
+    "image": ("media", "image", "Generate an image from a description."),
+    "speak": ("media", "speak", "Speak a text."),
+    "decide": ("decisions", "decide", "Answer typed questions about a text or images."),
+    "extract": ("decisions", "extract", "Extract typed fields from a text or images."),
+    "markdown": ("markdown", "markdown", "Convert documents and images to Markdown."),
+    "models": ("lists", "models_app", "List the models and show their schemas."),
+    "finetunes": ("lists", "finetunes_app", "List, create and upload fine-tunes (LoRA)."),
+    "queue": ("queue", "app", "Submit many runs at once and wait for them."),
+    "serve": ("serve", "serve", "Run a local Workers AI server."),
+    "pull": ("serve", "pull", "Download the weights of local models."),
+}
+"""The module and the name of each command, and its line in the help."""
+
+
+class _Commands(TyperGroup):
+    """Imports a command when it is used: all of them take half a second."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """List the commands in the order of the help."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import a command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name, _ = _COMMANDS[cmd_name]
+        command = getattr(import_module(f"cfai.cli.{module}"), name)
+        if not isinstance(command, typer.Typer):
+            single = typer.Typer(add_completion=False, **_STYLE)
+            single.command(cmd_name)(command)
+            return typer.main.get_command(single)
+        return typer.main.get_group(command)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+
+
+_STYLE: Final[Mapping[str, Any]] = {"pretty_exceptions_enable": False, "rich_markup_mode": None}
+
 app: typer.Typer = typer.Typer(
     name="cfai",
+    cls=_Commands,
     help="Cloudflare Workers AI from the command line.",
     epilog="Set CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN, or use --local without an account.",
     context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    **_STYLE,
 )
-
-app.command()(demo.demo)
-app.command()(chat.chat)
-app.command()(run.run)
-app.command()(embed.embed)
-app.command()(media.transcribe)
-app.command()(media.image)
-app.command()(media.speak)
-app.command()(decisions.decide)
-app.command()(decisions.extract)
-app.command()(markdown.markdown)
-app.add_typer(lists.models_app, name="models")
-app.add_typer(lists.finetunes_app, name="finetunes")
-app.add_typer(queue.app, name="queue")
-app.command()(serve.serve)
-app.command()(serve.pull)
 
 # The base class of usage errors: click's, or that of the copy of click in newer typers.
 _UsageError = cast("type[Exception]", typer.BadParameter.__mro__[2])

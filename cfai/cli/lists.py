@@ -86,6 +86,7 @@ class _ModelsGroup(TyperGroup):
 
 models_app: typer.Typer = typer.Typer(
     cls=_ModelsGroup,
+    rich_markup_mode=None,
     help="List the service's models and show their schemas. `search` can be omitted.",
 )
 
@@ -151,7 +152,9 @@ async def authors(*, as_json: Json = False) -> None:
 # Fine-tunes
 
 finetunes_app: typer.Typer = typer.Typer(
-    help="List, create and upload fine-tunes (LoRA).", no_args_is_help=True
+    help="List, create and upload fine-tunes (LoRA).",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 _FINETUNE_COLUMNS: Final = ("id", "name", "model", "description")

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from cfai import QueuedItem
 
 app: typer.Typer = typer.Typer(
-    help="Submit many runs at once and wait for them.", no_args_is_help=True
+    help="Submit many runs at once and wait for them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 

@@ -110,19 +110,34 @@ def test_ctrl_c_during_import() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
-def test_help_imports_no_heavy_library() -> None:
-    """`--help` imports no HTTP client and no model."""
-    done = python(
-        "import sys; sys.argv = ['cfai', '--help']\n"
+def test_help_imports_no_command_and_no_heavy_library() -> None:
+    """`--help` must be quick. A command imports its own module only."""
+    code = (
+        "import sys; sys.argv = ['cfai', *{}]\n"
         "from cfai.__main__ import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "print(*sys.modules)"
     )
-    loaded = set(done.stdout.split())
-    assert "cfai.cli.chat" in loaded
-    heavy = {"aiohttp", "httpx", "numpy", "onnxruntime", "orjson", "xllamacpp"}
-    assert not loaded & {*heavy, "cfai.workers_ai", "cfai.local.server"}
+    modules = {"cfai.tasks", "cfai.profiles", "cfai.settings", "cfai.workers_ai", "cfai.local"}
+    libraries = {"aiohttp", "cattrs", "httpx", "numpy", "onnxruntime", "orjson", "xllamacpp"}
+    commands = {f"cfai.cli.{name}" for name in ("chat", "run", "embed", "lists", "serve", "queue")}
+    loaded = set(python(code.format(["--help"])).stdout.split())
+    assert not loaded & {*modules, *libraries, *commands, "pydantic", "rich", "asyncio"}
+    loaded = set(python(code.format(["chat", "--help"])).stdout.split())
+    assert loaded & commands == {"cfai.cli.chat"}
+    assert not loaded & {*libraries, "cfai.workers_ai", "cfai.local", "prompt_toolkit"}
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+async def test_every_command_has_help(stranger: Cfai, command: str) -> None:
+    """Its line in the list of commands is about the same command."""
+    listed = (await stranger.run("--help")).text
+    assert re.search(rf"^ +{command} +[A-Z]", listed, re.MULTILINE)
+    done = await stranger.run(command, "--help")
+    assert (done.code, done.err) == (0, "")
+    assert done.text.startswith(f"Usage: cfai {command} ")
+    assert "╭" not in done.text
 
 
 def test_python_m_cfai_is_the_command() -> None:
