@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from cfai._session import limits, pagination, session  # noqa: F401
     from cfai._wire import version  # noqa: F401
     from cfai.resources import finetunes, markdown, models, queue  # noqa: F401
-    from cfai.streaming import audio, stream  # noqa: F401
+    from cfai.streaming import audio, listening, speaking, stream  # noqa: F401
+    from cfai.tasks import listening as _listening, speaking as _speaking  # noqa: F401
 
 _EXPORTS = {
     "cfai._session.limits": "Adaptive",
@@ -49,6 +50,8 @@ _EXPORTS = {
     "cfai.resources.queue": "QueuedBatch QueuedItem",
     "cfai.settings": "Gateway Options Polling Retries Retry Timeouts",
     "cfai.streaming.audio": "AudioStream",
+    "cfai.streaming.listening": "Listener",
+    "cfai.streaming.speaking": "Speaker",
     "cfai.streaming.stream": "TokenStream",
     "cfai.tasks": (
         "Answer Audio AutomaticSpeechRecognition Binary Box CodeFunction Description Detection "
@@ -64,6 +67,11 @@ _EXPORTS = {
         "ExtractedField Extraction ExtractionField ForecastField ListField NumberField TextField "
         "TimeField"
     ),
+    "cfai.tasks.listening": (
+        "EagerEndOfTurn Final Partial SessionInfo SpeechEvent SpeechStarted SpeechText SpokenWord "
+        "TurnEnded TurnResumed TurnStarted UtteranceEnd"
+    ),
+    "cfai.tasks.speaking": "AudioChunk Cleared Flushed SpeechWarning",
     "cfai.tools": (
         "AnyTool PythonTool Step ToolEvent ToolFailed ToolOutcome ToolReturned ToolRun "
         "ToolStarted Turn"

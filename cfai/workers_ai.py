@@ -47,10 +47,14 @@ if TYPE_CHECKING:
     from cfai.resources.models import Models
     from cfai.settings import Gateway, Polling, Retries, Timeouts, Unset
     from cfai.streaming.audio import AudioStream
+    from cfai.streaming.listening import AudioSource, Listener
+    from cfai.streaming.speaking import Speaker
     from cfai.streaming.stream import TokenStream
     from cfai.tasks import Audio, Pooling, Text
     from cfai.tasks.attachments import Attachment
     from cfai.tasks.classes import Decided, Extracted
+    from cfai.tasks.listening import ListenParameters
+    from cfai.tasks.speaking import SpeakParameters
     from cfai.tools import AnyTool, ToolRun
 
 __all__ = ["WorkersAI"]
@@ -307,6 +311,59 @@ class WorkersAI(Client):
         """
         check_keywords("audio", unknown)
         return self._runs.audio(model, task, options)
+
+    def listen(
+        self,
+        model: str,
+        *,
+        audio: AudioSource | None = None,
+        extra: Mapping[str, Any] | None = None,
+        options: Options | None = None,
+        **parameters: Unpack[ListenParameters],
+    ) -> Listener:
+        """Transcribe audio while it is spoken, over a WebSocket.
+
+        Nothing is sent until the session is entered, iterated or sent audio.
+
+        Args:
+            model: The model's name: `@cf/deepgram/nova-3` or `@cf/deepgram/flux`.
+            audio: Sent by the session, which then ends by itself: bytes, an iterable or async
+                iterable of bytes, or a binary file. Without it, call `send` and `finish`.
+            extra: Further parameters, sent unchecked.
+            options: Options for this session only.
+            parameters: Those of the model, such as `encoding` and `sample_rate`.
+
+        Raises:
+            InputError: A parameter is invalid. The session raises its own errors.
+        """
+        from cfai.resources import speech
+
+        return speech.listen(self._runs, model, parameters, extra, audio, options)
+
+    def speak(
+        self,
+        model: str,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        options: Options | None = None,
+        **parameters: Unpack[SpeakParameters],
+    ) -> Speaker:
+        """Speak text while it is written, over a WebSocket.
+
+        Nothing is sent until the session is entered, iterated or given text.
+
+        Args:
+            model: The model's name, such as `@cf/deepgram/aura-1`.
+            extra: Further parameters, sent unchecked.
+            options: Options for this session only.
+            parameters: Those of the model, such as `speaker`.
+
+        Raises:
+            InputError: A parameter is invalid. The session raises its own errors.
+        """
+        from cfai.resources import speech
+
+        return speech.speak(self._runs, model, parameters, extra, options)
 
     def run_tools(
         self,

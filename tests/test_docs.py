@@ -149,6 +149,23 @@ SCRIPTS: dict[str, Callable[[Any], object]] = {
         ]
     ),
     "formats": lambda fake: fake.answers([{"extension": ".html", "mimeType": "text/html"}]),
+    "listening": lambda fake: fake.connects(
+        {"type": "Connected", "request_id": "r"},
+        at_end=[
+            {
+                "type": "Results",
+                "channel": {"alternatives": [{"transcript": "hello", "words": []}]},
+                "is_final": final,
+            }
+            for final in (False, True)
+        ],
+    ),
+    "speaking": lambda fake: fake.connects(bytes(4800), {"type": "Flushed"}),
+    "voice chat": lambda fake: (
+        fake.streams("Once", " upon a time. The", " end.")
+        .on("aura")
+        .connects(bytes(4800), {"type": "Flushed"})
+    ),
     "speech": lambda fake: fake.says(b"ID3\x04" + bytes(64), content_type="audio/mpeg"),
     "tool round": lambda fake: fake.answers(
         {"response": None, "tool_calls": [{"name": "get_weather", "arguments": {"city": "Lima"}}]}

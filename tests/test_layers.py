@@ -27,7 +27,7 @@ LAYERS: tuple[set[str], ...] = (
     {"_wire", "_session/limits", "_session/throttle"},
     {"_session", "telemetry"},
     {"resources", "streaming"},
-    {"resources/runs"},
+    {"resources/runs", "resources/speech"},
     {"embedding", "tools", "objects"},
     {"workers_ai", "cohere"},
     {"testing", "distributed", "web"},

@@ -208,6 +208,7 @@ POSITIONAL = {
     "ScoreDecision": "probabilities legend confidence",
     "Segment": "start end words",
     "Spent": "neurons calls unreported",
+    "SpokenWord": "start end",
     "Text": "text parsed tool_calls reasoning finish_reason usage",
     "TextField": "instructions",
     "TimeField": "instructions",

@@ -26,6 +26,8 @@ _TIMEOUT_MESSAGES: dict[Phase, str] = {
     "total": "the call took longer than {} s in total",
 }
 
+_NOT_HTTP: Final = "the answer is not valid HTTP"
+
 _EXCERPT: Final = re.compile(r"""b?['"]|bytearray\(""")
 """Where an excerpt of the answer begins in a message of aiohttp's parser."""
 
@@ -59,9 +61,9 @@ def translate_error(exc: Exception) -> CfaiError:
             return _translate_connect_error(exc)
         case aiohttp.ClientResponseError():
             # Not an error response, which aiohttp does not raise: the bytes received are not HTTP.
-            if "content-encoding" in exc.message:
-                return DecodeError(f"the answer cannot be decompressed{_reason(exc.message)}")
-            return DecodeError(f"the answer is not valid HTTP{_reason(exc.message)}")
+            is_socket = isinstance(exc, aiohttp.WSServerHandshakeError)
+            problem = "the service opened no valid WebSocket" if is_socket else _NOT_HTTP
+            return DecodeError(problem + _reason(exc.message))
         case aiohttp.ClientPayloadError(__cause__=HttpProcessingError() as cause):
             return _translate_body_error(cause)
         case aiohttp.ClientPayloadError():

@@ -13,7 +13,7 @@ from functools import lru_cache
 from io import BytesIO
 from math import inf
 from threading import RLock
-from typing import Any, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 import aiohttp
 from attrs import define, evolve, field, frozen
@@ -50,6 +50,9 @@ from cfai.errors import (
 from cfai.meta import Meta
 from cfai.profiles import identify_retired_model
 from cfai.settings import Retry, Settings
+
+if TYPE_CHECKING:
+    from cfai._session.sockets import Socket
 
 T = TypeVar("T")
 
@@ -192,7 +195,7 @@ class Session:
         settings: Settings,
         *,
         read_response: Callable[[Response], T],
-        open_stream: Callable[[StreamBody], Awaitable[T]] = reject_stream,
+        open_stream: Callable[[Any], Awaitable[T]] = reject_stream,
         throttle: Throttle | None = None,
         deadline: Deadline | None = None,
     ) -> T:
@@ -201,8 +204,8 @@ class Session:
         Args:
             read_response: Reads a complete response, and raises `StatusError` if it is an error
                 response. An error that it raises counts as a failed attempt.
-            open_stream: The same for an event stream, and for media if `request.streams_media`,
-                whose body it must close.
+            open_stream: The same for an event stream, for media if `request.streams_media`, and
+                for the `Socket` if `request.opens_socket`; it must close what it gets.
             throttle: Grants a permit for each attempt. A permit is held until the response was read
                 or the stream was opened.
             deadline: Of the whole call, if it began before this request.
@@ -274,7 +277,7 @@ class Session:
         settings: Settings,
         call: _Call,
         read_response: Callable[[Response], T],
-        open_stream: Callable[[StreamBody], Awaitable[T]],
+        open_stream: Callable[[Any], Awaitable[T]],
     ) -> T:
         """Send the request once, and read its response.
 
@@ -304,7 +307,7 @@ class Session:
 
     async def _send(
         self, request: Request, settings: Settings, call: _Call, upload: Upload | None = None
-    ) -> Response | StreamBody:
+    ) -> "Response | StreamBody | Socket":
         """Send the request once; returns a complete response, or a stream after its headers."""
         loop = self.connections.for_loop(call.timer.loop)
         if not loop.slots.take():
@@ -324,7 +327,7 @@ class Session:
             status, headers = response.status, response.headers
             kind = responses.read_media_type(headers)
             is_stream = responses.is_stream(
-                status, kind, media=request.streams_media
+                status, kind, media=request.streams_media, socket=request.opens_socket
             ) and not responses.read_unknown_encoding(headers)
             data = b""
             if not is_stream:
@@ -342,7 +345,8 @@ class Session:
                 loop.release(response)
         meta = _read_meta(request, status, headers, kind, call.deadline)
         if is_stream:
-            return StreamBody(response, loop, meta, settings, call.deadline, data)
+            body_class = _body_class(request, status)
+            return body_class(response, loop, meta, settings, call.deadline, data)
         return Response(status, headers, data, meta)
 
 
@@ -350,6 +354,15 @@ def _translate_error(exc: Exception, call: _Call, settings: Settings) -> CfaiErr
     if isinstance(exc, aiohttp.ConnectionTimeoutError):
         return timeout_error("connect", settings.timeouts.connect)
     return call.timeout_error() if isinstance(exc, TimeoutError) else translate_error(exc)
+
+
+def _body_class(request: Request, status: int) -> "type[StreamBody | Socket]":
+    """What reads a response as it arrives. What WebSockets need is imported by the first one."""
+    if not request.opens_socket or status != 101:
+        return StreamBody
+    from cfai._session.sockets import Socket
+
+    return Socket
 
 
 def _complete_failure(
@@ -417,16 +430,22 @@ async def _request(
     """
     while True:
         loop.close_unread()
+        url = _parse_url(settings.base_url + request.path)
+        timeout = _connect_timeout(settings.timeouts.connect)
         try:
+            if request.opens_socket:
+                from cfai._session.sockets import shake_hands
+
+                return await shake_hands(loop.session, url, request.headers, settings, timeout)
             return await loop.session.request(
                 request.method,
-                _parse_url(settings.base_url + request.path),
+                url,
                 data=_content(request) if upload is None else upload,
                 headers=loop.headers(request.headers),
                 allow_redirects=False,
                 raise_for_status=False,
                 proxy=settings.proxy,
-                timeout=_connect_timeout(settings.timeouts.connect),
+                timeout=timeout,
             )
         except ReusedConnectionLost:
             loop.distrust_idle()

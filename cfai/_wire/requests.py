@@ -45,6 +45,8 @@ class Request:
     streams_events: bool = False
     """Whether a stream of events is requested, so that a body of neither events nor JSON is refused
     before it was read."""
+    opens_socket: bool = False
+    """Whether it asks for a WebSocket."""
 
 
 # Paths: names are checked and then kept literally; nothing is percent-encoded

@@ -62,10 +62,13 @@ def is_json_type(media_type: str) -> bool:
     return media_type == "application/json" or media_type.endswith("+json")
 
 
-def is_stream(status: int, media_type: str, *, media: bool) -> bool:
-    """Whether a response is read as it arrives: events, and *media* if requested; but no errors."""
-    if not 200 <= status < 300:
-        return False
+def is_stream(status: int, media_type: str, *, media: bool, socket: bool = False) -> bool:
+    """Whether a response is read as it arrives: events, and *media* if requested; but no errors.
+
+    If a *socket* is requested, nothing else is.
+    """
+    if not 200 <= status < 300 or socket:
+        return socket and status == 101
     if media_type == EVENT_STREAM:
         return True
     return media and not is_json_type(media_type) and not media_type.startswith("text/")

@@ -320,7 +320,7 @@ class Runs:
         throttle: Throttle | None,
         deadline: Deadline | None = None,
     ) -> Any:
-        observation = self._observe()
+        observation = self.observe()
         settings = self.account.settings.for_call(options)
         observation.start(settings, model, task, stream=False)
         try:
@@ -346,13 +346,13 @@ class Runs:
         task = read_task(models, task)
         _check_streams(task)
         spec = answer_spec(task)
-        observation = self._observe() if self.observers else None
+        observation = self.observe() if self.observers else None
 
         async def open_events(*, raw: bool = False) -> EventReader | Text:
             async def open_model(
                 model: str, deadline: Deadline | None = None
             ) -> EventReader | Text:
-                return await self._open(
+                return await self.open_observed(
                     observation,
                     model,
                     task,
@@ -383,10 +383,10 @@ class Runs:
         if not speaks and not isinstance(task, Mapping):
             kinds = "a SpeechSynthesis, a TextToSpeech or a mapping of fields"
             raise InputError(f"task must be {kinds}, got {type(task).__name__}")
-        observation = self._observe() if self.observers else None
+        observation = self.observe() if self.observers else None
 
         async def open_source() -> OpenedAudio:
-            return await self._open(
+            return await self.open_observed(
                 observation,
                 model,
                 task,
@@ -421,7 +421,7 @@ class Runs:
             return cast("Audio", await self._download(opened, settings)), None
         return opened
 
-    async def _open(
+    async def open_observed(
         self,
         observation: CallObservation | None,
         model: str,
@@ -499,7 +499,8 @@ class Runs:
         chat_models.add(model)
         return source
 
-    def _observe(self) -> CallObservation:
+    def observe(self) -> CallObservation:
+        """A new observation, which starts with the call."""
         from cfai._session.observation import CallObservation
 
         return CallObservation(self.observers)

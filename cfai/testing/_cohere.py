@@ -14,7 +14,8 @@ from attrs import define
 
 from cfai.cohere import Cohere
 from cfai.testing._fake import FakeWorkersAI
-from cfai.testing._script import Recorded, Reply, Script, take_reply
+from cfai.testing._recorded import Recorded
+from cfai.testing._script import Reply, Script, take_reply
 
 _PATH = re.compile(r"/v1/finetuning/finetuned-models(?:/([^/]+)(?:/([a-z-]+))?)?")
 _LISTS = {"events": "events", "training-step-metrics": "step_metrics"}

@@ -12,15 +12,9 @@ from typing import cast
 
 from attrs import define, field
 
-from cfai.testing._script import (
-    Delay,
-    HangUp,
-    Headers,
-    Recorded,
-    Reply,
-    Script,
-    build_error_reply,
-)
+from cfai.testing._recorded import Delay, HangUp, Headers, Recorded
+from cfai.testing._script import Reply, Script, build_error_reply
+from cfai.testing._sockets import FakeSocket, handshake
 
 # A client on the same event loop needs one turn to be notified of its bytes, one to run its parser
 # and one to wake its reader. A few more turns keep it from reading two writes as one.
@@ -43,6 +37,7 @@ class FakeState:
     script: Script
     routes: dict[str, Script] = field(factory=dict)
     requests: list[Recorded] = field(factory=list)
+    sockets: list[FakeSocket] = field(factory=list)
     connections: "set[Connection]" = field(factory=set)
     accepted: int = 0
     errors: list[Exception] = field(factory=list)
@@ -160,6 +155,9 @@ class Connection(asyncio.Protocol):
         self._state.notify()
         self._requests.append(request)
         reply = self._state.compute_reply(reply, request)
+        if reply.socket is not None:
+            await self._open_socket(request, reply)
+            return False
         reusable = await self._write_reply(reply)
         request.answered.set()
         self._state.notify()
@@ -186,6 +184,22 @@ class Connection(asyncio.Protocol):
         while await self._reader.readuntil(b"\r\n") != b"\r\n":
             pass  # trailers
         return bytes(body)
+
+    # WebSockets
+
+    async def _open_socket(self, request: Recorded, reply: Reply) -> None:
+        if request.headers.get("upgrade", "").lower() != "websocket" or reply.socket is None:
+            message = f"a WebSocket is scripted: {request.method} {request.target} opens none"
+            await self._write_reply(build_error_reply(message))
+            return
+        socket = FakeSocket(
+            request, self._reader, self._write, self._wait, self.hang_up, self._state.notify
+        )
+        self._state.sockets.append(socket)
+        await self._write(handshake(request, reply.headers))
+        await reply.socket(socket)
+        request.answered.set()
+        self._state.notify()
 
     # Writing replies
 

@@ -7,8 +7,10 @@ from contextlib import suppress
 from typing import Any, Self, TypedDict
 
 from cfai.testing._connection import POLL_SECONDS, Connection, FakeState, yield_to_client
-from cfai.testing._script import HangUp, Recorded, Script
+from cfai.testing._recorded import HangUp, Recorded
+from cfai.testing._script import Script
 from cfai.testing._simulation import Service, Simulation
+from cfai.testing._sockets import FakeSocket
 from cfai.testing._thread import LoopThread
 from cfai.workers_ai import WorkersAI
 
@@ -202,6 +204,11 @@ class FakeWorkersAI(Script):
     def requests(self) -> Sequence[Recorded]:
         """Every request received so far, in order. The sequence grows."""
         return self._state.requests
+
+    @property
+    def sockets(self) -> Sequence[FakeSocket]:
+        """Every WebSocket that a client opened, in order. The sequence grows."""
+        return self._state.sockets
 
     @property
     def connections(self) -> int:

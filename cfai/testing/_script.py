@@ -1,4 +1,4 @@
-"""Recorded requests, scripted replies, and `Script`, whose methods queue replies.
+"""Scripted replies, and `Script`, whose methods queue them.
 
 No sockets here: `_connection` writes the replies.
 """
@@ -6,105 +6,24 @@ No sockets here: `_connection` writes the replies.
 import asyncio
 import inspect
 import json
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Literal, Self
-from urllib.parse import parse_qsl
 
-from attrs import define, field, frozen
+from attrs import field, frozen
 
-Delay = float | asyncio.Event | threading.Event
-"""Seconds to pause, or an event to wait for."""
-
-Part = bytes | str | Delay
-"""Part of a reply: bytes or text (sent as UTF-8), seconds to pause, or an event to wait for."""
+from cfai.testing._recorded import Delay, HangUp, Part, Recorded, SocketStep
+from cfai.testing._sockets import FakeSocket
 
 Framing = Literal["length", "chunked", "close"]
 """How a body ends: by Content-Length, by the last chunk, or by closing the connection."""
-
-HangUp = bool | Literal["reset"]
-"""`True` closes the connection (FIN), `"reset"` resets it (RST), `False` keeps it open."""
 
 NOTHING_SCRIPTED = 90002
 """The code of the fake's own errors. The service has no codes this high."""
 
 _JSON = "application/json"
 _EVENTS = "text/event-stream"
-
-
-@frozen
-class Headers(Mapping[str, str]):
-    """The headers of one request, in the order received. Names are case-insensitive.
-
-    If a name was sent twice, the mapping has its first value, and `all` returns every value.
-    """
-
-    pairs: tuple[tuple[str, str], ...]
-    """Name and value of every header line, exactly as the client sent them."""
-
-    def all(self, name: str) -> list[str]:
-        """Return every value of *name*, in order; an empty list if it was not sent."""
-        name = name.lower()
-        return [value for key, value in self.pairs if key.lower() == name]
-
-    def __getitem__(self, name: str) -> str:
-        values = self.all(name)
-        if not values:
-            raise KeyError(name)
-        return values[0]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(name.lower() for name, _ in self.pairs))
-
-    def __len__(self) -> int:
-        return len({name.lower() for name, _ in self.pairs})
-
-
-@define(eq=False)
-class Recorded:
-    """One request that the fake received."""
-
-    method: str
-    """The method as sent: `POST`, `GET`, or `CONNECT` if the fake is used as a proxy."""
-
-    target: str
-    """The raw target of the request line: path and query, percent-encoded."""
-
-    headers: Headers
-    connection: int
-    """The number of its connection; the first that the fake accepted is 1."""
-
-    body: bytes = field(default=b"", repr=False)
-    """The body, after decoding chunked transfer encoding; compression is left as sent."""
-
-    answered: asyncio.Event = field(factory=asyncio.Event, repr=False)
-    """Set when the last byte of the reply has been written."""
-
-    gone: asyncio.Event = field(factory=asyncio.Event, repr=False)
-    """Set when its connection has closed, by either side.
-
-    If the client leaves a stream early, this is set and `answered` is not.
-    """
-
-    @property
-    def path(self) -> str:
-        """The target without its query, percent-encoded."""
-        return self.target.partition("?")[0]
-
-    @property
-    def query(self) -> dict[str, str]:
-        """The decoded query. If a name was sent twice, its last value."""
-        return dict(parse_qsl(self.target.partition("?")[2], keep_blank_values=True))
-
-    def json(self) -> Any:
-        """Decode the body as JSON.
-
-        Raises:
-            ValueError: The body is not JSON.
-        """
-        return json.loads(self.body)
 
 
 def _encode_texts(parts: tuple[Part, ...]) -> tuple[bytes | Delay, ...]:
@@ -136,6 +55,10 @@ class Reply:
 
     compute: "Callable[[Recorded], Reply] | None" = field(default=None, kw_only=True)
     """Builds the actual reply from the complete request."""
+
+    socket: Callable[[FakeSocket], Awaitable[None]] | None = field(default=None, kw_only=True)
+    """Opens a WebSocket, and talks with the client until it returns. *headers* are added to those
+    of the handshake."""
 
     def head(self) -> bytes:
         """Return status line and headers; empty for a reply without a framing."""
@@ -351,6 +274,46 @@ class Script:
     def stalls(self) -> Self:
         """Read the request and never reply. It ends when the client leaves or the fake closes."""
         return self.replies(Reply((asyncio.Event(),)))
+
+    def connects(
+        self,
+        *steps: SocketStep,
+        at_end: Sequence[SocketStep] = (),
+        close: int | None = 1000,
+        headers: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Open a WebSocket, send messages, and close it when the client ends its audio or text.
+
+        Args:
+            steps: Text, bytes, or JSON as a mapping; seconds to pause, or an event to wait for.
+            at_end: The same, once the client has sent `CloseStream` or `Close`.
+            close: The code of the close frame at the end; `None` sends a frame without a code.
+            headers: Sent with the handshake.
+        """
+
+        async def talk(socket: FakeSocket) -> None:
+            await socket.run(steps)
+            await socket.receive_end()
+            if socket.close_code is None:
+                await socket.run(at_end)
+                await socket.close(close)
+                while await socket.receive() is not None:
+                    pass
+
+        return self.connects_by(talk, headers=headers)
+
+    def connects_by(
+        self,
+        function: Callable[[FakeSocket], Awaitable[None]],
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Open a WebSocket, and let an async function talk with the client.
+
+        The connection is dropped when it returns. If it raises, the fake raises the exception when
+        it closes.
+        """
+        return self.replies(Reply(socket=function, headers=dict(headers or {})))
 
     def take(self) -> Reply | None:
         """Remove and return the next queued reply; if there is none, the default; else `None`."""

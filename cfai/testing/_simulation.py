@@ -12,7 +12,8 @@ from typing import Any, Final, Literal, NamedTuple
 
 from attrs import define, field, frozen
 
-from cfai.testing._script import Recorded, Reply, Script, take_reply
+from cfai.testing._recorded import Recorded
+from cfai.testing._script import Reply, Script, take_reply
 
 # Cloudflare docs, Workers AI, "Asynchronous Batch API": a payload must be under 10 MB.
 _BATCH_SIZE_LIMIT: Final = 10_000_000

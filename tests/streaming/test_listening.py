@@ -1,0 +1,946 @@
+"""`Listener` over real sockets: events, audio both ways, and every end."""
+
+import asyncio
+import gc
+import io
+import json
+import struct
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from cfai import (
+    EagerEndOfTurn,
+    Final,
+    Listener,
+    Partial,
+    SessionInfo,
+    SpeechEvent,
+    SpeechStarted,
+    TurnEnded,
+    TurnResumed,
+    TurnStarted,
+    UtteranceEnd,
+    WorkersAI,
+)
+from cfai.errors import (
+    AnswerTooLarge,
+    AuthenticationError,
+    BadRequest,
+    BudgetExceeded,
+    CapacityExceeded,
+    CfaiError,
+    ConfigError,
+    DecodeError,
+    InputError,
+    NotFound,
+    PermissionDenied,
+    RequestTimeout,
+    StatusError,
+    StreamInterrupted,
+)
+from cfai.settings import Gateway, Options, Retries, Retry, Timeouts
+from cfai.testing import FakeSocket, FakeWorkersAI
+from cfai.testing._sockets import BINARY, CLOSE, PING, TEXT, encode_frame
+
+NOVA = "@cf/deepgram/nova-3"
+FLUX = "@cf/deepgram/flux"
+PCM = bytes(range(256)) * 4
+NEVER = Retries(max=0)
+AT_ONCE = Retries(base=0)
+
+CONNECTED = {"type": "Connected", "request_id": "r", "sequence_id": 0}
+STARTED = {"type": "SpeechStarted", "channel": [0, 1], "timestamp": 0.1}
+UTTERANCE_END = {"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": 1.5}
+METADATA = {"type": "Metadata", "request_id": "r"}
+
+
+def results(text: str, *, is_final: bool = True, **fields: Any) -> dict[str, Any]:
+    words = [{"word": word, "start": 0.1, "end": 0.5, "confidence": 0.9} for word in text.split()]
+    channel = {"alternatives": [{"transcript": text, "confidence": 0.9, "words": words}]}
+    return {"type": "Results", "channel": channel, "is_final": is_final, **fields}
+
+
+def turn(event: str, text: str) -> dict[str, Any]:
+    return {"type": "TurnInfo", "event": event, "turn_index": 0, "transcript": text, "words": []}
+
+
+def nova(ai: WorkersAI, **options: Any) -> Listener:
+    return ai.listen(NOVA, encoding="linear16", sample_rate=16000, **options)
+
+
+def listen(fake: FakeWorkersAI, **options: Any) -> Listener:
+    return nova(fake.client(**options))
+
+
+async def all_closed(fake: FakeWorkersAI) -> None:
+    await fake.until(lambda: fake.connections == 0)
+
+
+@pytest.fixture(autouse=True)
+def without_garbage_collector() -> Iterator[None]:
+    """Dropped sessions have to be closed without the garbage collector."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+# Events
+
+
+async def test_the_handshake_is_the_documented_one(fake: FakeWorkersAI) -> None:
+    """RFC 6455, section 4.1; the address and the parameters: tests/wire/test_realtime.py."""
+    ears = listen(fake)
+    assert repr(ears) == "<Listener new, 0 messages>"
+    assert fake.requests == []
+    fake.connects()
+    async with ears:
+        await ears.finish()
+    (request,) = fake.requests
+    assert request.method == "GET"
+    assert request.target == (
+        f"/client/v4/accounts/account/ai/run/{NOVA}?encoding=linear16&sample_rate=16000"
+    )
+    assert request.headers["Authorization"] == "Bearer fake-api-token"
+    assert request.headers["Upgrade"] == "websocket"
+    assert request.headers["Connection"] == "Upgrade"
+    assert request.headers["Sec-WebSocket-Version"] == "13"
+    assert "Sec-WebSocket-Extensions" not in request.headers
+    assert repr(ears) == "<Listener over, 0 messages>"
+
+
+async def test_audio_goes_out_and_events_come_in(fake: FakeWorkersAI) -> None:
+    async def talk(socket: FakeSocket) -> None:
+        await socket.send(CONNECTED)
+        assert await socket.receive() == PCM
+        await socket.send(STARTED, results("hello", is_final=False))
+        assert await socket.receive() == PCM[:3]
+        await socket.send(results("hello there", speech_final=True, start=0.0, duration=2.0))
+        await socket.send(UTTERANCE_END)
+        assert await socket.receive() == '{"type":"CloseStream"}'
+        await socket.send(results("good bye"), METADATA)
+        await socket.close(1000)
+        assert await socket.receive() is None
+
+    fake.connects_by(talk)
+    async with listen(fake) as ears:
+        assert isinstance(await anext(ears), SessionInfo)
+        await ears.send(PCM)
+        assert isinstance(await anext(ears), SpeechStarted)
+        partial = await anext(ears)
+        assert isinstance(partial, Partial)
+        assert (str(partial), ears.transcript.text) == ("hello", "")
+        await ears.send(bytearray(PCM[:3]))
+        final = await anext(ears)
+        assert isinstance(final, Final)
+        assert (final.text, final.speech_final, final.start, final.end) == (
+            "hello there", True, 0.0, 2.0,
+        )  # fmt: skip
+        assert [(w.word, w.start, w.end, w.confidence) for w in final.words] == [
+            ("hello", 0.1, 0.5, 0.9), ("there", 0.1, 0.5, 0.9),
+        ]  # fmt: skip
+        assert ears.transcript.text == "hello there"
+        assert isinstance(await anext(ears), UtteranceEnd)
+        answer = await ears.finish()
+        assert answer.text == "hello there good bye"
+        assert [word.word for word in answer.words] == ["hello", "there", "good", "bye"]
+        assert [type(event) for event in [event async for event in ears]] == [Final, SessionInfo]
+    await fake.until(lambda: fake.sockets[0].close_code == 1000)
+    await all_closed(fake)
+
+
+async def test_the_turns_of_flux(fake: FakeWorkersAI) -> None:
+    fake.connects(
+        CONNECTED,
+        turn("StartOfTurn", "Hel"),
+        turn("Update", "Hello"),
+        turn("EagerEndOfTurn", "Hello"),
+        turn("TurnResumed", "Hello"),
+        turn("EndOfTurn", "Hello there."),
+        turn("StartOfTurn", "And"),
+    )
+    async with fake.client().listen(
+        FLUX, encoding="linear16", sample_rate=16000, eot_threshold=0.7, keyterm=["one", "two"],
+        audio=[PCM],
+    ) as ears:  # fmt: skip
+        events = [type(event) async for event in ears]
+    assert events == [
+        SessionInfo, TurnStarted, Partial, EagerEndOfTurn, TurnResumed, TurnEnded, TurnStarted,
+    ]  # fmt: skip
+    # The turn that was open at the end is not lost.
+    assert ears.transcript.text == "Hello there. And"
+    assert fake.requests[0].target.partition("?")[2] == (
+        "encoding=linear16&sample_rate=16000&eot_threshold=0.7&keyterm=one&keyterm=two"
+    )
+
+
+async def test_unknown_messages_are_events(fake: FakeWorkersAI) -> None:
+    fake.connects({"type": "New"}, "no JSON", b"\x00", results("hi"))
+    async with nova(fake.client(), audio=PCM) as ears:
+        events = [event async for event in ears]
+    assert [event.raw for event in events[:3]] == [{"type": "New"}, "no JSON", b"\x00"]
+    assert {type(event) for event in events[:3]} == {SpeechEvent}
+    assert ears.transcript.text == "hi"
+
+
+DOCUMENTED = [
+    CONNECTED, STARTED, results("a b", is_final=False), results("a b"), UTTERANCE_END, METADATA,
+    turn("StartOfTurn", ""), turn("Update", "x"), turn("EndOfTurn", "x y"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shift", range(len(DOCUMENTED)))
+async def test_messages_come_in_any_order(fake: FakeWorkersAI, shift: int) -> None:
+    order = DOCUMENTED[shift:] + DOCUMENTED[:shift]
+    fake.connects(*order, *reversed(order))
+    async with nova(fake.client(), audio=PCM) as ears:
+        events = [event async for event in ears]
+    assert [event.raw for event in events] == [*order, *reversed(order)]
+    finals = [str(event) for event in events if isinstance(event, Final | TurnEnded)]
+    assert ears.transcript.text.startswith(" ".join(finals))
+
+
+async def test_frames_may_be_cut_and_fragmented_anywhere(fake: FakeWorkersAI) -> None:
+    """With pings between the fragments: RFC 6455, section 5.4."""
+    text = json.dumps(results("größe")).encode()
+    ai = fake.client()
+    for cut in range(0, len(text), 7):
+        frames = (
+            encode_frame(TEXT, text[:cut], final=False)
+            + encode_frame(PING, b"between")
+            + encode_frame(0, text[cut:])
+        )
+
+        async def talk(socket: FakeSocket, frames: bytes = frames, cut: int = cut) -> None:
+            await socket.send_raw(frames[:cut], frames[cut:])
+            await socket.receive_end()
+            await socket.close()
+            await socket.receive()
+
+        fake.connects_by(talk)
+        async with nova(ai, audio=[PCM]) as ears:
+            assert [str(event) async for event in ears] == ["größe"]
+        assert fake.sockets[-1].pongs == [b"between"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 65537, 200_000])
+async def test_frames_of_all_sizes_go_out(fake: FakeWorkersAI, size: int) -> None:
+    """A large sound is sent in frames of 64 KiB, so that it fills no buffer."""
+    audio = bytes(size)
+    fake.connects()
+    async with listen(fake) as ears:
+        await ears.send(audio)
+        await ears.finish()
+    (socket,) = fake.sockets
+    assert socket.audio == audio
+    frames = [len(message) for message in socket.messages if isinstance(message, bytes)]
+    assert max(frames, default=0) <= 65536
+
+
+# Sources of audio
+
+
+class ReadsAsync:
+    """Something with an async `read`, such as a file of aiofiles."""
+
+    def __init__(self, data: bytes) -> None:
+        self._file = io.BytesIO(data)
+
+    async def read(self, size: int) -> bytes:
+        return self._file.read(size)
+
+
+async def pieces() -> AsyncIterator[bytes]:
+    for start in range(0, len(PCM), 100):
+        yield PCM[start : start + 100]
+
+
+def stream_reader() -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    reader.feed_data(PCM)
+    reader.feed_eof()
+    return reader
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        lambda: PCM,
+        lambda: memoryview(PCM),
+        lambda: [PCM[:5], bytearray(PCM[5:])],
+        lambda: iter([PCM]),
+        pieces,
+        lambda: io.BytesIO(PCM),
+        lambda: ReadsAsync(PCM),
+        stream_reader,
+    ],
+)
+async def test_a_session_sends_its_source(fake: FakeWorkersAI, source: Callable[[], Any]) -> None:
+    fake.connects(results("hi"))
+    async with nova(fake.client(), audio=source()) as ears:
+        assert [str(event) async for event in ears] == ["hi"]
+    assert fake.sockets[0].audio == PCM
+    assert fake.sockets[0].texts == [{"type": "CloseStream"}]
+
+
+@pytest.mark.parametrize("source", ["text", 5, object()])
+async def test_other_sources_are_refused(fake: FakeWorkersAI, source: Any) -> None:
+    with pytest.raises(InputError, match="audio must be bytes, an iterable"):
+        nova(fake.client(), audio=source)
+    assert fake.requests == []
+
+
+async def test_a_source_that_fails_ends_the_session(fake: FakeWorkersAI) -> None:
+    """With its own error, after what had arrived."""
+
+    async def microphone() -> AsyncIterator[bytes]:
+        yield PCM
+        await arrived.wait()
+        raise OSError("unplugged")
+
+    arrived = asyncio.Event()
+    fake.connects(results("hi"))
+    async with nova(fake.client(), audio=microphone()) as ears:
+        assert str(await anext(ears)) == "hi"
+        arrived.set()
+        with pytest.raises(OSError, match="unplugged"):
+            await anext(ears)
+    await all_closed(fake)
+
+
+async def test_a_source_of_something_else_ends_the_session(fake: FakeWorkersAI) -> None:
+    fake.connects()
+    async with nova(fake.client(), audio=["text"]) as ears:
+        with pytest.raises(InputError, match="audio must be bytes, got 'text'"):
+            await anext(ears)
+
+
+async def test_a_source_is_closed_with_the_session(fake: FakeWorkersAI) -> None:
+    closed = []
+
+    async def microphone() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield PCM
+                await asyncio.sleep(0)
+        finally:
+            closed.append(True)
+
+    fake.connects(results("hi"))
+    async with nova(fake.client(), audio=microphone()) as ears:
+        await anext(ears)
+    assert closed == [True]
+
+
+# Wrong use
+
+
+async def test_audio_is_bytes(fake: FakeWorkersAI) -> None:
+    fake.connects()
+    async with listen(fake) as ears:
+        for audio in ("text", 5, None, [1, 2]):
+            with pytest.raises(InputError, match="audio must be bytes"):
+                await ears.send(audio)  # type: ignore[arg-type]
+    assert fake.sockets[0].messages == []
+
+
+async def test_nothing_is_sent_after_the_end(fake: FakeWorkersAI) -> None:
+    fake.connects()
+    ears = listen(fake)
+    await ears.send(PCM)
+    await ears.finish()
+    with pytest.raises(InputError, match="the session is over"):
+        await ears.send(PCM)
+    assert (await ears.finish()).text == ""
+    fake.connects()
+    async with nova(fake.client(), audio=[PCM]) as ears:
+        with pytest.raises(InputError, match="has an audio source"):
+            await ears.send(PCM)
+    with pytest.raises(StreamInterrupted, match="was closed before its end"):
+        await ears.finish()
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "error", "message"),
+    [
+        (
+            NOVA,
+            {"eot_threshold": 0.5},
+            InputError,
+            "eot_threshold must not be set for @cf/deepgram/n",
+        ),
+        (
+            FLUX,
+            {"vad_events": True},
+            InputError,
+            "vad_events must not be set for @cf/deepgram/flux",
+        ),
+        (NOVA, {"timeout": 5}, TypeError, r"pass options=Options\(timeouts=Timeouts"),
+        (NOVA, {"nonsense": 5}, TypeError, "unexpected keyword argument 'nonsense'"),
+        ("@cf/deepgram/aura-1", {}, InputError, "does not transcribe"),
+        ("@cf/meta/llama-3.1-8b-instruct-fast", {}, InputError, "does not transcribe"),
+        (5, {}, InputError, "model must be a string"),
+        (NOVA, {"extra": {"encoding": "x"}}, InputError, "extra must not repeat encoding"),
+        (NOVA, {"extra": 5}, InputError, "extra must be a mapping"),
+    ],
+)
+async def test_wrong_arguments_are_refused_at_once(
+    fake: FakeWorkersAI, model: Any, parameters: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        fake.client().listen(model, **({"encoding": "linear16", "sample_rate": 8000} | parameters))
+    assert fake.requests == []
+
+
+async def test_extra_parameters_are_sent(fake: FakeWorkersAI) -> None:
+    fake.connects()
+    ears = fake.client().listen(NOVA, extra={"replace": ["a:b", "c:d"], "utterances": True})
+    await ears.finish()
+    assert fake.requests[0].target.partition("?")[2] == (
+        "replace=a%3Ab&replace=c%3Ad&utterances=true"
+    )
+
+
+# Refusals of the handshake
+
+
+REFUSALS: list[tuple[int, int, type[StatusError]]] = [
+    (400, 2001, BadRequest),
+    (401, 10000, AuthenticationError),
+    (403, 5018, PermissionDenied),
+    (403, 5035, PermissionDenied),
+    (404, 7003, NotFound),
+    (429, 3040, CapacityExceeded),
+    (500, 5030, BadRequest),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "kind"), REFUSALS)
+async def test_a_refused_handshake_has_the_class_of_any_response(
+    fake: FakeWorkersAI, status: int, code: int, kind: type[StatusError]
+) -> None:
+    fake.fails(status, code, "no fake-api-token", headers={"cf-ray": "8f1-AMS"})
+    ears = listen(fake, retries=NEVER)
+    with pytest.raises(kind, match=r"no \*\*\*") as caught:
+        async with ears:
+            pass
+    assert (caught.value.status, caught.value.code) == (status, code)
+    assert caught.value.ray_id == "8f1-AMS"
+    with pytest.raises(kind):
+        await anext(ears)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_redirects_are_refused(fake: FakeWorkersAI, status: int) -> None:
+    """The credentials would go to another origin."""
+    async with FakeWorkersAI() as other:
+        other.connects()
+        fake.says(b"", status=status, headers={"Location": f"{other.origin}/x"})
+        with pytest.raises(StatusError, match="a redirect, which is not followed"):
+            await listen(fake, retries=NEVER).open()
+        assert other.requests == []
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "message"),
+    [
+        (lambda f: f.answers({"text": "hi"}), DecodeError, r"expected a WebSocket, got 200 \(appl"),
+        (lambda f: f.streams("a"), DecodeError, "expected a WebSocket, got a stream of events"),
+        (lambda f: f.says(b"data: x\n\n"), DecodeError, "expected a WebSocket"),
+        (
+            lambda f: f.says_raw(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                                 b"Connection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n"),
+            DecodeError,
+            "opened no valid WebSocket",
+        ),
+        (
+            lambda f: f.says_raw(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n"
+                                 b"Connection: Upgrade\r\n\r\n"),
+            DecodeError,
+            "opened no valid WebSocket",
+        ),
+        (lambda f: f.says_raw(b"nonsense\r\n\r\n"), DecodeError, "not valid HTTP"),
+        (lambda f: f.hangs_up(), CfaiError, "the connection was lost"),
+    ],
+)  # fmt: skip
+async def test_what_is_no_handshake_is_refused(
+    fake: FakeWorkersAI, reply: Any, kind: type[CfaiError], message: str
+) -> None:
+    reply(fake)
+    with pytest.raises(kind, match=message):
+        await listen(fake, retries=NEVER).open()
+
+
+async def test_only_the_handshake_is_repeated_and_never_silently(fake: FakeWorkersAI) -> None:
+    retries: list[Retry] = []
+    fake.hangs_up().fails(429, 3040, "busy").connects(results("hi"))
+    ai = fake.client(retries=Retries(base=0, on_retry=retries.append))
+    async with nova(ai, audio=[PCM]) as ears:
+        assert [str(event) async for event in ears] == ["hi"]
+    assert [type(retry.failure).__name__ for retry in retries] == [
+        "ConnectionLost",
+        "CapacityExceeded",
+    ]  # fmt: skip
+    assert ears.meta.attempts == 3
+    fake.connects_by(lambda socket: socket.send(results("cut")))
+    async with nova(ai) as ears:
+        await anext(ears)
+        with pytest.raises(StreamInterrupted):
+            await anext(ears)
+    assert (len(fake.requests), len(retries)) == (4, 2)
+
+
+async def test_a_used_up_budget_opens_nothing(fake: FakeWorkersAI) -> None:
+    with pytest.raises(BudgetExceeded):
+        await listen(fake, budget=0).open()
+    assert fake.requests == []
+
+
+async def test_the_cost_and_the_facts_come_with_the_handshake(fake: FakeWorkersAI) -> None:
+    fake.connects(headers={"cf-ray": "8f1-AMS", "cf-ai-neurons": "2.5", "cf-aig-log-id": "log"})
+    ai = fake.client()
+    ears = nova(ai)
+    await ears.finish()
+    assert (ears.meta.status, ears.meta.ray_id, ears.meta.gateway_log_id) == (101, "8f1-AMS", "log")
+    assert ears.transcript.meta == ears.meta
+    assert (ai.spent.neurons, ai.spent.calls) == (2.5, 1)
+
+
+async def test_through_a_gateway(fake: FakeWorkersAI) -> None:
+    """At the origin of the user's `base_url`."""
+    fake.connects().connects()
+    await nova(fake.client(gateway="g")).finish()
+    options = Options(gateway=Gateway("other", authorization="its-own-token"))
+    await nova(fake.client(), options=options).finish()
+    first, second = fake.requests
+    assert first.target.startswith(f"/v1/account/g/workers-ai?model={NOVA}&encoding=linear16&")
+    assert first.headers["cf-aig-authorization"] == "fake-api-token"
+    assert "Authorization" not in first.headers
+    assert second.target.startswith("/v1/account/other/workers-ai?model=")
+    assert second.headers["cf-aig-authorization"] == "its-own-token"
+    assert second.headers["Authorization"] == "Bearer fake-api-token"
+
+
+# Ends that are none
+
+
+@pytest.mark.parametrize("code", [None, 1000, 1001, 1006, 1008, 1011, 3000, 4000, 4999])
+async def test_a_session_that_the_service_ends_early_is_interrupted(
+    fake: FakeWorkersAI, code: int | None
+) -> None:
+    async def talk(socket: FakeSocket) -> None:
+        await socket.send(results("hello"), results("and", is_final=False))
+        if code == 1006:  # Never on the wire: no close frame at all.
+            socket.hang_up()
+            return
+        await socket.close(code, "" if code is None else "NET-0001 fake-api-token")
+        await socket.receive()
+
+    fake.connects_by(talk)
+    async with listen(fake) as ears:
+        assert str(await anext(ears)) == "hello"
+        assert str(await anext(ears)) == "and"
+        with pytest.raises(StreamInterrupted) as caught:
+            await anext(ears)
+    error = caught.value
+    assert error.answer.text == "hello and"
+    assert error.events == 2
+    if code == 1006:
+        assert "lost without a close frame" in str(error)
+    else:
+        reason = "none" if code is None else f"{code}: NET-0001 ***"
+        assert f"the service closed the session with code {reason}, after 2 mess" in str(error)
+        await fake.until(lambda: fake.sockets[0].close_code == (code or 1000))
+    assert "fake-api-token" not in f"{error!r}{error.__cause__!r}{error.__context__!r}"
+    with pytest.raises(StreamInterrupted):
+        await anext(ears)
+    with pytest.raises(StreamInterrupted):
+        await ears.send(PCM)
+    with pytest.raises(StreamInterrupted):
+        await ears.finish()
+
+
+@pytest.mark.parametrize("code", [None, 1000, 1001])
+async def test_a_close_frame_after_the_audio_is_the_end(
+    fake: FakeWorkersAI, code: int | None
+) -> None:
+    fake.connects(results("hi"), close=code)
+    async with nova(fake.client(), audio=[PCM]) as ears:
+        assert (await ears.finish()).text == "hi"
+
+
+@pytest.mark.parametrize("code", [1008, 1011, 4000])
+async def test_a_failure_after_the_audio_is_no_end(fake: FakeWorkersAI, code: int) -> None:
+    fake.connects(results("hi"), close=code)
+    async with nova(fake.client(), audio=[PCM]) as ears:
+        with pytest.raises(StreamInterrupted, match=f"code {code}") as caught:
+            await ears.finish()
+        assert caught.value.answer.text == "hi"
+        assert str(await anext(ears)) == "hi"
+
+
+async def test_a_cut_in_a_frame_is_interrupted(fake: FakeWorkersAI) -> None:
+    frame = encode_frame(TEXT, json.dumps(results("lost")).encode())
+    ai = fake.client()
+    for cut in range(0, len(frame), 5):
+
+        async def talk(socket: FakeSocket, cut: int = cut) -> None:
+            await socket.send(results("kept"))
+            await socket.send_raw(frame[:cut])
+
+        fake.connects_by(talk)
+        async with nova(ai) as ears:
+            assert str(await anext(ears)) == "kept"
+            with pytest.raises(StreamInterrupted, match="without a close frame") as caught:
+                await anext(ears)
+        assert caught.value.answer.text == "kept"
+
+
+@pytest.mark.parametrize(
+    ("frames", "kind", "message"),
+    [
+        (encode_frame(TEXT, b"\xff\xfe"), DecodeError, "the frames are not valid .code 1007."),
+        (encode_frame(3, b""), DecodeError, "the frames are not valid .code 1002."),
+        (b"\xf1\x00", DecodeError, "the frames are not valid .code 1002."),
+        (encode_frame(0, b"x"), DecodeError, "the frames are not valid .code 1002."),
+        (encode_frame(CLOSE, b"\x00"), DecodeError, "the frames are not valid"),
+        (encode_frame(CLOSE, struct.pack("!H", 999)), DecodeError, "the frames are not valid"),
+        (encode_frame(PING, b"", final=False), DecodeError, "the frames are not valid"),
+        (encode_frame(TEXT, b" " * 2000), AnswerTooLarge, r"max_event_bytes \(1000 bytes\)"),
+        (encode_frame(BINARY, b" " * 2000), AnswerTooLarge, r"max_event_bytes \(1000 bytes\)"),
+    ],
+)
+async def test_invalid_frames_end_the_session(
+    fake: FakeWorkersAI, frames: bytes, kind: type[CfaiError], message: str
+) -> None:
+    async def talk(socket: FakeSocket) -> None:
+        await socket.send_raw(frames)
+        await socket.receive()
+
+    fake.connects_by(talk)
+    async with listen(fake, max_event_bytes=1000) as ears:
+        with pytest.raises(kind, match=message):
+            await anext(ears)
+    await all_closed(fake)
+
+
+async def test_an_error_message_is_raised(fake: FakeWorkersAI) -> None:
+    fake.connects(results("hi"), {"errors": [{"code": 3040, "message": "busy fake-api-token"}]})
+    async with listen(fake) as ears:
+        await anext(ears)
+        with pytest.raises(CapacityExceeded, match=r"busy \*\*\*"):
+            await anext(ears)
+    await all_closed(fake)
+
+
+async def test_sending_to_a_lost_connection_keeps_what_had_arrived(fake: FakeWorkersAI) -> None:
+    async def talk(socket: FakeSocket) -> None:
+        await socket.send(results("hello"))
+        await socket.close(1011, "overloaded")
+        await socket.receive()
+
+    fake.connects_by(talk)
+    async with listen(fake) as ears:
+        await all_closed(fake)
+        with pytest.raises(StreamInterrupted):
+            while True:
+                await ears.send(PCM)
+        assert str(await anext(ears)) == "hello"
+        with pytest.raises(StreamInterrupted, match="code 1011: overloaded"):
+            await anext(ears)
+
+
+# Timeouts
+
+
+@pytest.mark.parametrize("phase", ["idle", "content", "total"])
+async def test_the_limits_of_streams_hold(fake: FakeWorkersAI, phase: str) -> None:
+    """A half-open connection answers no ping, so that `idle` ends it."""
+
+    async def talk(socket: FakeSocket) -> None:
+        await socket.send(results("hello"))
+        await never.wait()
+
+    never = asyncio.Event()
+    fake.connects_by(talk)
+    limits = {"idle": None, phase: 0.05}
+    async with listen(fake, timeouts=Timeouts(**limits)) as ears:
+        assert str(await anext(ears)) == "hello"
+        with pytest.raises(RequestTimeout) as caught:
+            await anext(ears)
+        assert (caught.value.phase, caught.value.limit) == (phase, 0.05)
+    never.set()
+    await all_closed(fake)
+
+
+async def test_pongs_keep_a_silent_session_open(fake: FakeWorkersAI) -> None:
+    async def talk(socket: FakeSocket) -> None:
+        while socket.pings < 4:
+            reading = asyncio.ensure_future(socket.receive())
+            await asyncio.wait({reading}, timeout=0.02)
+            if not reading.done():
+                waiting.append(reading)
+                await fake.until(lambda: socket.pings >= 4)
+                reading.cancel()
+        await socket.send(results("hello"))
+        await asyncio.Event().wait()
+
+    waiting: list[object] = []
+    fake.connects_by(talk)
+    async with listen(fake, timeouts=Timeouts(idle=0.3)) as ears:
+        assert str(await anext(ears)) == "hello"
+    assert fake.sockets[0].pings >= 4
+
+
+async def test_pings_are_answered_while_nobody_reads(fake: FakeWorkersAI) -> None:
+    async def talk(socket: FakeSocket) -> None:
+        await socket.ping(b"there?")
+        await socket.receive()
+
+    fake.connects_by(talk)
+    async with listen(fake):
+        await fake.until(lambda: fake.sockets and fake.sockets[0].pongs == [b"there?"])
+
+
+async def test_a_slow_handshake_is_a_timeout(fake: FakeWorkersAI) -> None:
+    fake.stalls()
+    with pytest.raises(RequestTimeout) as caught:
+        await listen(fake, retries=NEVER, timeouts=Timeouts(response=0.05)).open()
+    assert caught.value.phase == "response"
+    await all_closed(fake)
+
+
+# Back-pressure
+
+
+async def test_the_sender_waits_for_a_service_that_does_not_read(fake: FakeWorkersAI) -> None:
+    """The buffers between hold a few megabytes at most."""
+
+    async def talk(socket: FakeSocket) -> None:
+        await reads.wait()
+        await socket.receive_end()
+        await socket.close()
+        await socket.receive()
+
+    reads = asyncio.Event()
+    fake.connects_by(talk)
+    sent = 0
+
+    async def send() -> None:
+        nonlocal sent
+        for _ in range(400):
+            await ears.send(bytes(2**16))
+            sent += 2**16
+
+    async with listen(fake) as ears:
+        sending = asyncio.create_task(send())
+        done, _ = await asyncio.wait({sending}, timeout=0.5)
+        assert not done
+        assert sent < 20 * 2**20
+        reads.set()
+        await sending
+        await ears.finish()
+    assert len(fake.sockets[0].audio) == 400 * 2**16
+
+
+async def test_the_service_waits_for_a_reader_that_is_slow(fake: FakeWorkersAI) -> None:
+    written = 0
+
+    async def talk(socket: FakeSocket) -> None:
+        nonlocal written
+        for _ in range(400):
+            await socket.send({"type": "New", "x": "x" * 2**16})
+            written += 1
+        await socket.receive_end()
+        await socket.close()
+        await socket.receive()
+
+    fake.connects_by(talk)
+    async with nova(fake.client(), audio=[PCM]) as ears:
+        await ears.open()
+        with pytest.raises(TimeoutError):
+            await fake.until(lambda: written == 400, within=0.5)
+        assert written < 300
+        assert len([event async for event in ears]) == 400
+
+
+# Cancelling, closing, dropping
+
+
+async def test_a_cancelled_read_leaves_the_session_open(fake: FakeWorkersAI) -> None:
+    speaks = asyncio.Event()
+    fake.connects(speaks, results("hi"))
+    async with listen(fake) as ears:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await anext(ears)
+        speaks.set()
+        assert str(await anext(ears)) == "hi"
+        assert (await ears.finish()).text == "hi"
+
+
+async def test_several_tasks_may_read_and_one_may_finish(fake: FakeWorkersAI) -> None:
+    """No event is lost or delivered twice."""
+    fake.connects(*(results(str(n)) for n in range(20)), at_end=[results("last")])
+    read: list[str] = []
+
+    async def consume() -> None:
+        async for event in ears:
+            read.append(str(event))
+            await asyncio.sleep(0)
+
+    async with listen(fake) as ears:
+        readers = [asyncio.create_task(consume()) for _ in range(3)]
+        await ears.send(PCM)
+        answer = await ears.finish()
+        await asyncio.gather(*readers)
+    assert sorted(read) == sorted([*map(str, range(20)), "last"])
+    assert answer.text.split() == [*map(str, range(20)), "last"]
+
+
+async def test_leaving_sends_a_close_frame(fake: FakeWorkersAI) -> None:
+    fake.connects(results("hi"))
+    async with listen(fake) as ears:
+        await anext(ears)
+    await all_closed(fake)
+    assert fake.sockets[0].close_code == 1000
+    with pytest.raises(StreamInterrupted, match="was closed before its end") as caught:
+        await anext(ears)
+    assert caught.value.answer.text == "hi"
+    await ears.aclose()
+
+
+async def test_closing_from_another_task_ends_a_read(fake: FakeWorkersAI) -> None:
+    fake.connects()
+    ears = await listen(fake).open()
+    reading = asyncio.ensure_future(anext(ears))
+    await asyncio.sleep(0)
+    await ears.aclose()
+    with pytest.raises(StreamInterrupted, match="was closed before its end"):
+        await reading
+
+
+async def test_closing_the_client_ends_its_sessions(fake: FakeWorkersAI) -> None:
+    fake.connects()
+    ai = fake.client()
+    ears = await nova(ai).open()
+    reading = asyncio.ensure_future(anext(ears))
+    await asyncio.sleep(0)
+    await ai.aclose()
+    with pytest.raises(StreamInterrupted, match="the client was closed"):
+        await reading
+    await all_closed(fake)
+    with pytest.raises(ConfigError, match="the client is closed"):
+        await nova(ai).open()
+
+
+async def test_a_session_that_is_closed_before_it_is_opened_sends_nothing(
+    fake: FakeWorkersAI,
+) -> None:
+    ears = listen(fake)
+    await ears.aclose()
+    with pytest.raises(StreamInterrupted):
+        await anext(ears)
+    with pytest.raises(StreamInterrupted):
+        await ears.send(PCM)
+    assert fake.requests == []
+
+
+async def test_a_cancelled_handshake_leaves_nothing(fake: FakeWorkersAI) -> None:
+    fake.stalls()
+    ears = listen(fake)
+    opening = asyncio.create_task(ears.open())
+    await fake.until(lambda: fake.requests)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    await all_closed(fake)
+
+
+async def break_off(ears: Listener, how: int) -> None:
+    match how:
+        case 0:
+            await ears.aclose()
+        case 1:
+            with pytest.raises(ZeroDivisionError):
+                async with ears:
+                    raise ZeroDivisionError
+        case 2:
+            reading = asyncio.create_task(read_in_context(ears))
+            await asyncio.sleep(0)
+            reading.cancel()
+            await asyncio.wait({reading})
+        case 3:
+            pass  # The caller drops it.
+
+
+async def read_in_context(ears: Listener) -> None:
+    async with ears:
+        async for _ in ears:
+            pass
+
+
+async def test_a_thousand_sessions_broken_off_leave_nothing(fake: FakeWorkersAI) -> None:
+    """No task, no socket, no slot of the client and no memory, and no garbage to collect."""
+
+    async def talk(socket: FakeSocket) -> None:
+        await socket.send(results("hello"))
+        while await socket.receive() is not None:
+            pass
+
+    fake.always.connects_by(talk)
+    ai = fake.client(limit=4)
+    tasks = asyncio.all_tasks()
+
+    async def run(count: int) -> None:
+        for number in range(count):
+            source = None if number % 2 else endless()
+            ears = await nova(ai, audio=source).open()
+            if number % 3:
+                await anext(ears)
+            await break_off(ears, number % 4)
+            del ears
+        await all_closed(fake)
+        fake._state.sockets.clear()
+        fake._state.requests.clear()
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield PCM
+            await asyncio.sleep(0)
+
+    await run(100)
+    gc.collect()
+    tracemalloc.start()
+    await run(400)
+    gc.collect()
+    before = tracemalloc.get_traced_memory()[0]
+    await run(500)
+    gc.collect()
+    after = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert after - before < 500 * 100
+    assert asyncio.all_tasks() - tasks == set()
+    assert await nova(ai).open()  # The slots are free.
+
+
+async def test_errors_hold_no_secret_in_their_locals(fake: FakeWorkersAI) -> None:
+    """Error trackers collect the variables of the frames of a traceback."""
+    fake.fails(401, 10000, "Authentication error")
+    fake.connects_by(lambda socket: socket.close(1011, "oh"))
+    fake.says_raw(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+    ai = fake.client(retries=NEVER)
+    for _ in range(3):
+        with pytest.raises(CfaiError) as caught:
+            await anext(nova(ai))
+        error: BaseException | None = caught.value
+        while error is not None:
+            trace = error.__traceback__
+            while trace is not None:
+                if trace.tb_frame.f_globals["__name__"].startswith(("aiohttp", "cfai._session")):
+                    values = repr(trace.tb_frame.f_locals)
+                    assert "fake-api-token" not in values, trace.tb_frame
+                trace = trace.tb_next
+            error = error.__cause__ or error.__context__
