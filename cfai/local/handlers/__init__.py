@@ -18,9 +18,10 @@ from cfai.local.backends.upstream import Upstream, UpstreamGenerator
 from cfai.local.errors import envelope
 from cfai.local.exchange import json_response
 from cfai.local.finetunes import FinetuneRegistry
-from cfai.local.handlers import generation, inputs, text
+from cfai.local.handlers import generation, inputs, text, vision
 from cfai.local.handlers.generation import Latency, RunningGeneration
 from cfai.local.handlers.inputs import GenerationInput
+from cfai.local.handlers.media import read_run
 from cfai.local.models import ServedModel, find_model, find_retirement
 from cfai.local.requests import (
     ApiRequest,
@@ -36,6 +37,9 @@ TaskHandler = Callable[[ServedModel, JsonBody, IsCancelled], tuple[Any, str]]
 """Returns a result and the name of the backend that computed it. Blocks."""
 
 HANDLERS: Mapping[str, TaskHandler] = {
+    "Image Classification": vision.classify,
+    "Image-to-Text": vision.describe,
+    "Object Detection": vision.detect,
     "Reranking": text.rerank,
     "Summarization": text.summarize,
     "Text Classification": text.classify,
@@ -80,7 +84,7 @@ class ModelRunner:
     async def run(self, request: ApiRequest) -> web.StreamResponse:
         """`POST run/{model}`."""
         model = self.find_model(request.model or "")
-        return await self._run_model(request, model, await request.read_json())
+        return await self._run_model(request, model, await read_run(request, model.task))
 
     async def run_named(self, request: ApiRequest) -> web.StreamResponse:
         """`POST run`: the model in the body, beside the `input` with the fields of the run.

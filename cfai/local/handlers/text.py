@@ -9,6 +9,7 @@ from cfai.local import backends, errors
 from cfai.local.backends import wordpiece
 from cfai.local.backends.minilm import WINDOW
 from cfai.local.backends.roles import IsCancelled, Pooling
+from cfai.local.handlers import vision
 from cfai.local.models import ServedModel
 from cfai.local.requests import (
     JsonBody,
@@ -17,7 +18,13 @@ from cfai.local.requests import (
     missing_fields,
     read_contexts,
 )
-from cfai.tasks import Rerank, Summarization, TextClassification, TextEmbeddings
+from cfai.tasks import (
+    MultimodalEmbeddings,
+    Rerank,
+    Summarization,
+    TextClassification,
+    TextEmbeddings,
+)
 from cfai.tasks.task import shorten
 
 _DEFAULT_MAX_LENGTH = 1024
@@ -63,6 +70,8 @@ def rerank(
 
 def embed(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:
     """Answer with vectors; or, as bge-m3 does, with a ranking of contexts by a query."""
+    if model.takes_image and body.get("image") is not None:
+        return _embed_image(model, body, is_cancelled)
     with_contexts = model.takes_contexts and body.get("contexts") is not None
     if with_contexts and body.get("query") is not None:
         _check_truncation(body, [body["query"], *read_contexts(body)])
@@ -83,6 +92,29 @@ def embed(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tupl
     if model.name.startswith("@cf/baai/"):
         result["pooling"] = pooling
     return result, backend.name
+
+
+def _embed_image(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:
+    """Answer with the vector of the image, and then those of the texts, if there are any.
+
+    Source of the fields: Workers AI API, input "Multimodal Embeddings". The order is not
+    documented.
+    """
+    import numpy as np
+
+    check_names(body, "image", "text")
+    check_fields(MultimodalEmbeddings, {**body, "image": "-"})
+    texts = body.get("text") or []
+    image = vision.read_pixels(body, is_cancelled)
+    backend = backends.image_embedder()
+    vectors = [backend.embed(image, dimensions=model.dimensions)]
+    if texts:
+        vectors += list(
+            backends.embedder().embed(
+                texts, dimensions=model.dimensions, pooling="mean", is_cancelled=is_cancelled
+            )
+        )
+    return {"shape": [len(vectors), model.dimensions], "data": np.stack(vectors)}, backend.name
 
 
 _EMBEDDING_OPTIONS = ("pooling", "truncate_inputs")

@@ -7,7 +7,7 @@ Learning by Convex Combination of Semantic Embeddings", 2013 (arXiv 1312.5650).
 
 from typing import TYPE_CHECKING
 
-from cfai.local.backends.roles import Pooling, TextEmbedder
+from cfai.local.backends.roles import TextEmbedder
 from cfai.local.backends.vision.efficientnet import EfficientNet
 
 if TYPE_CHECKING:
@@ -26,9 +26,7 @@ class ConvexEmbedder:
         self._embedder = embedder
         self.name: str = f"conse:{classifier.name}+{embedder.name}"
 
-    def embed(
-        self, pixels: "NDArray[np.uint8]", *, dimensions: int, pooling: Pooling
-    ) -> "NDArray[np.float32]":
+    def embed(self, pixels: "NDArray[np.uint8]", *, dimensions: int) -> "NDArray[np.float32]":
         """Return the vector of an image: float32, shape (*dimensions*,), of length 1."""
         import numpy as np
 
@@ -36,7 +34,7 @@ class ConvexEmbedder:
         best = probabilities.argsort()[-_LABELS:]
         labels = [self._classifier.labels[index] for index in best]
         vectors = self._embedder.embed(
-            labels, dimensions=dimensions, pooling=pooling, is_cancelled=lambda: False
+            labels, dimensions=dimensions, pooling="mean", is_cancelled=lambda: False
         )
         mean = probabilities[best] @ vectors
         vector: NDArray[np.float32] = mean / np.linalg.norm(mean)

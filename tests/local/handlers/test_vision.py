@@ -1,0 +1,207 @@
+"""Runs with images, in the exact format of the service: every form of the field, and refusals."""
+
+import base64
+import io
+from typing import Any
+
+import pytest
+
+from cfai import (
+    ImageClassification,
+    ImageToText,
+    MultimodalEmbeddings,
+    ObjectDetection,
+    WorkersAI,
+)
+from cfai.local import weights
+from tests.local.conftest import Local
+from tests.local.pictures import photo, photo_path
+
+RESNET = "@cf/microsoft/resnet-50"
+DETR = "@cf/facebook/detr-resnet-50"
+LLAVA = "@cf/llava-hf/llava-1.5-7b-hf"
+MOONDREAM = "@cf/moondream/moondream3.1-9B-A2B"
+OMNI = "@cf/baai/omni-bge-base-en-v1.5"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def vision_weights() -> None:
+    for model in weights.BY_TASK["vision"]:
+        weights.ensure(model)
+
+
+@pytest.fixture(scope="module")
+def cup() -> bytes:
+    file = io.BytesIO()
+    photo("coffee").save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def as_data_uri(image: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(image).decode()}"
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", "application/octet-stream", None])
+async def test_a_body_is_an_image(local: Local, cup: bytes, kind: str | None) -> None:
+    # curl --data-binary sends application/x-www-form-urlencoded.
+    headers = {"Content-Type": kind or "application/x-www-form-urlencoded"}
+    reply = await local.post(RESNET, cup, headers=headers)
+    assert reply.headers["cfai-backend"] == "efficientnet-lite0"
+    assert len(reply.result) == 5
+    assert reply.result[0]["label"] == "espresso"
+    assert all(set(row) == {"label", "score"} for row in reply.result)
+    scores = [row["score"] for row in reply.result]
+    assert scores == sorted(scores, reverse=True)
+
+
+async def test_every_form_of_an_image_gives_the_same_answer(local: Local, cup: bytes) -> None:
+    forms: list[Any] = [list(cup), base64.b64encode(cup).decode(), as_data_uri(cup)]
+    whole = (await local.post(RESNET, cup)).result
+    for form in forms:
+        assert (await local.post(RESNET, {"image": form})).result == whole
+
+
+async def test_objects_have_boxes_in_pixels(local: Local, cup: bytes) -> None:
+    reply = await local.post(DETR, cup)
+    assert reply.headers["cfai-backend"] == "nanodet"
+    (row, *_) = reply.result
+    assert row["label"] == "cup"
+    assert set(row) == {"label", "score", "box"}
+    assert list(row["box"]) == ["xmin", "ymin", "xmax", "ymax"]
+    assert 300 < row["box"]["xmax"] <= 600
+
+
+async def test_a_description_is_a_sentence(local: Local, cup: bytes) -> None:
+    reply = await local.post(LLAVA, cup)
+    assert reply.headers["cfai-backend"].startswith("labels-boxes-text:")
+    assert reply.result == {"description": "An image of an espresso with a cup."}
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "Describe this image.",
+        "What is in this image?",
+        "what's in this picture?",
+        "Generate a caption for this image",
+        "Write a short description of the photo",
+        "Please describe this image in detail.",
+        "",
+    ],
+)
+async def test_a_prompt_can_ask_for_a_description(local: Local, cup: bytes, prompt: str) -> None:
+    reply = await local.post(LLAVA, {"image": list(cup), "prompt": prompt, "max_tokens": 512})
+    assert "espresso" in reply.result["description"]
+
+
+@pytest.mark.parametrize("limit", [1, 4])
+async def test_a_description_is_cut_at_a_word(local: Local, cup: bytes, limit: int) -> None:
+    reply = await local.post(LLAVA, {"image": list(cup), "max_tokens": limit})
+    assert reply.result["description"] == " ".join(["An", "image", "of", "an"][:limit])
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"prompt": "Is the cup empty?"}, "questions about images"),
+        ({"temperature": 0.3}, "temperature"),
+        ({"raw": True}, "raw"),
+        ({"seed": 1}, "seed"),
+    ],
+)
+async def test_what_needs_a_vision_model_is_not_supported(
+    local: Local, cup: bytes, fields: dict[str, Any], names: str
+) -> None:
+    reply = await local.post(LLAVA, {"image": list(cup), **fields})
+    status, code, message = reply.error
+    assert (status, code) == (501, 90001)
+    assert names in message
+    assert "--upstream" in message
+
+
+async def test_the_skills_of_moondream(local: Local, cup: bytes) -> None:
+    image = as_data_uri(cup)
+    query = (await local.post(MOONDREAM, {"image": image})).result
+    assert query["answer"] == "An image of an espresso with a cup."
+    assert query["finish_reason"] == "stop"
+    caption = (await local.post(MOONDREAM, {"image": image, "task": "caption"})).result
+    assert caption["caption"] == query["answer"]
+    detect = {"image": image, "task": "detect", "target": "cup"}
+    (box,) = (await local.post(MOONDREAM, detect)).result["objects"]
+    assert 0 <= box["x_min"] < box["x_max"] <= 1
+    (point,) = (await local.post(MOONDREAM, {**detect, "task": "point"})).result["points"]
+    assert box["x_min"] < point["x"] < box["x_max"]
+    assert box["y_min"] < point["y"] < box["y_max"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "message"),
+    [
+        ({"task": "sing"}, 400, "task must be one of query, caption, point, detect"),
+        ({"task": "detect", "target": "unicorn"}, 501, "80 kinds of COCO"),
+        ({"task": "detect", "target": "cup", "max_objects": 0}, 400, "max_objects"),
+        ({"task": "detect", "target": ["cup"]}, 501, "80 kinds of COCO"),
+        ({"question": "How full is it?"}, 501, "questions about images"),
+        ({"stream": True}, 501, "stream"),
+        ({"reasoning": True}, 501, "reasoning"),
+        ({"prompt": "hi"}, 400, "unknown field 'prompt'"),
+        ({"image": "https://example.com/cat.png"}, 501, "nothing is fetched"),
+        ({"image": None}, 400, "required properties at '/' are 'image'"),
+    ],
+)
+async def test_moondream_refuses_what_it_cannot_do(
+    local: Local, cup: bytes, fields: dict[str, Any], status: int, message: str
+) -> None:
+    reply = await local.post(MOONDREAM, {"image": as_data_uri(cup), **fields})
+    assert reply.error[0] == status
+    assert message in reply.error[2]
+
+
+@pytest.mark.parametrize("model", [RESNET, DETR, LLAVA])
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"no image", "image: it must be an image in one of the formats"),
+        (b'{"image": [256]}', "image must be a list of integers from 0 to 255"),
+        (b'{"image": [1.5]}', "image must be a list of integers from 0 to 255"),
+        (b'{"image": "***"}', "image must be base64"),
+        (b'{"image": 7}', "image must be a list of integers or base64, got 7"),
+        (b'{"image": []}', "image: it must be an image"),
+        (b'{"image": [1], "size": 3}', "unknown field 'size'"),
+        (b"{}", "required properties at '/' are 'image'"),
+    ],
+)
+async def test_what_is_no_image_is_refused(
+    local: Local, model: str, body: bytes, message: str
+) -> None:
+    status, code, text = (await local.post(model, body)).error
+    assert (status, code) == (400, 5006)
+    assert message in text
+
+
+async def test_an_image_and_texts_are_embedded_together(local: Local, cup: bytes) -> None:
+    body = {"image": base64.b64encode(cup).decode(), "text": ["coffee", "a castle"]}
+    reply = await local.post(OMNI, body)
+    assert reply.headers["cfai-backend"] == "conse:efficientnet-lite0+minilm-int8"
+    assert reply.result["shape"] == [3, 768]
+    image, coffee, castle = reply.result["data"]
+    cosines = [sum(a * b for a, b in zip(image, text, strict=True)) for text in (coffee, castle)]
+    assert cosines[0] > cosines[1] + 0.2
+    alone = (await local.post(OMNI, {"image": body["image"]})).result
+    assert alone["shape"] == [1, 768]
+    texts = (await local.post(OMNI, {"text": ["coffee"]})).result
+    assert texts["data"][0] == pytest.approx(coffee, abs=0.02)
+
+
+async def test_the_client_asks_with_images(local: Local) -> None:
+    path = photo_path("coffee")
+    async with WorkersAI(**local.server.credentials) as ai:
+        labels = await ai.run(RESNET, ImageClassification(path))
+        assert labels.best.label == "espresso"
+        detections = await ai.run(DETR, ObjectDetection(path))
+        assert detections[0].label == "cup"
+        for model in (LLAVA, MOONDREAM):
+            description = await ai.run(model, ImageToText(path))
+            assert "espresso" in description.text
+        embeddings = await ai.run(OMNI, MultimodalEmbeddings(image=path, text=["coffee"]))
+        assert embeddings.shape == (2, 768)
