@@ -5,7 +5,8 @@ page share their names and may `await` at the top level. A block that defines te
 pytest, with the imports and constants of the blocks before it.
 A comment on the line before a block changes that. `<!-- not run: needs a browser -->` skips the
 block; the reason is required. A shell block needs this comment or `<!-- run -->`.
-`<!-- needs: duckdb -->` skips the block if that module, or Postgres with pgvector, is missing.
+`<!-- needs: duckdb -->` skips the block if that module, or Postgres with pgvector, is missing;
+`<!-- needs: vision -->` downloads what `cfai pull vision` does.
 `<!-- scripted: image -->` replaces the page's client, `ai`, by one with a scripted service, for
 tasks without a local model; `<!-- scripted: cohere -->` does the same with `cohere`.
 """
@@ -31,7 +32,7 @@ import pytest
 from attrs import frozen
 
 import cfai
-from cfai.local import Server
+from cfai.local import Server, weights
 from cfai.testing import FakeCohere, FakeWorkersAI
 
 ROOT = Path(__file__).parents[1]
@@ -453,6 +454,9 @@ def test_the_block_runs(
     if needed := NEEDS.fullmatch(block.remark):
         if needed["name"] == "postgres":
             monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgres"))
+        elif needed["name"] in weights.BY_TASK:
+            for model in weights.BY_TASK[needed["name"]]:
+                weights.ensure(model)
         else:
             pytest.importorskip(needed["name"], reason="see the sessions of nox")
     monkeypatch.chdir(page.folder)

@@ -64,6 +64,7 @@ LIBRARIES: dict[str, set[str]] = {
     "hibari": {"local"},
     "markdownify": {"local"},
     "numpy": {"cli", "distributed", "embedding", "tasks", "local"},
+    "onnx": {"local"},
     "onnxruntime": {"local"},
     "openpyxl": {"local"},
     "opentelemetry": {"telemetry"},

@@ -87,9 +87,9 @@ class Server:
     """A Workers AI server on this machine: `async with Server() as server`.
 
     It implements the service's protocol on a loopback address and answers with small models: text
-    generation, embeddings, classification, reranking and summaries. Other tasks are rejected with
-    status 501. Models are loaded on first use and stay loaded until the process ends. The server
-    can be started and stopped repeatedly.
+    generation, embeddings, classification, reranking, summaries, and tasks with images. Other tasks
+    are rejected with status 501. Models are loaded on first use and stay loaded until the process
+    ends. The server can be started and stopped repeatedly.
 
     Args:
         folder: Where to keep fine-tunes, their files and batches. Only one server at a time can

@@ -251,8 +251,8 @@ def find(weights: Weights, *, cache: Path | None = None) -> tuple[Path, ...] | N
     """
     folder = (cache or cache_folder()) / weights.folder
     paths = [_find_file(file, folder) for file in weights.files]
-    found = tuple(path for path in paths if path)
-    return found if len(found) == len(paths) else None
+    existing = tuple(path for path in paths if path)
+    return existing if len(existing) == len(paths) else None
 
 
 def unpack(packed: IO[bytes], file: WeightsFile, *, folder: Path) -> Path:

@@ -102,3 +102,10 @@ def speech_weights() -> None:
     """Download the weights of the models for speech once."""
     for model in weights.BY_TASK["speech"]:
         weights.ensure(model)
+
+
+@pytest.fixture(scope="session")
+def vision_weights() -> None:
+    """Download the weights of the models for vision once."""
+    for model in weights.BY_TASK["vision"]:
+        weights.ensure(model)

@@ -71,17 +71,17 @@ def summarizer() -> roles.TextSummarizer:
 
 def speech_recognizer() -> roles.SpeechRecognizer:
     """Return Moonshine. The first call loads it."""
-    return _load_once("speech recognizer", lambda: Moonshine(*_find_weights(weights.MOONSHINE, "speech")))
+    return _load_once("speech recognizer", lambda: Moonshine(*_find_weights(weights.MOONSHINE)))
 
 
 def speech_detector() -> Silero:
     """Return Silero. The first call loads it."""
-    return _load_once("speech detector", lambda: Silero(_find_weights(weights.TURNS, "speech")[0]))
+    return _load_once("speech detector", lambda: Silero(_find_weights(weights.TURNS)[0]))
 
 
 def turn_detector() -> SmartTurn:
     """Return Smart Turn. The first call loads it."""
-    return _load_once("turn detector", lambda: SmartTurn(_find_weights(weights.TURNS, "speech")[1]))
+    return _load_once("turn detector", lambda: SmartTurn(_find_weights(weights.TURNS)[1]))
 
 
 def speaker() -> roles.Speaker:
@@ -92,13 +92,13 @@ def speaker() -> roles.Speaker:
 def image_classifier() -> EfficientNet:
     """Return EfficientNet-Lite0."""
     return _load_once(
-        "image classifier", lambda: EfficientNet(*_find_weights(weights.EFFICIENTNET, "vision"))
+        "image classifier", lambda: EfficientNet(*_find_weights(weights.EFFICIENTNET))
     )
 
 
 def object_detector() -> NanoDet:
     """Return NanoDet."""
-    return _load_once("object detector", lambda: NanoDet(*_find_weights(weights.NANODET, "vision")))
+    return _load_once("object detector", lambda: NanoDet(*_find_weights(weights.NANODET)))
 
 
 def describer() -> Describer:
@@ -108,7 +108,7 @@ def describer() -> Describer:
         lambda: Describer(
             image_classifier(),
             object_detector(),
-            PaddleOcr(*_find_weights(weights.PADDLE_OCR, "vision")),
+            PaddleOcr(*_find_weights(weights.PADDLE_OCR)),
         ),
     )
 
@@ -133,11 +133,11 @@ def _load_once(name: str, load: Callable[[], T]) -> T:
 
 
 def _load_smollm2() -> roles.TextGenerator:
-    (path,) = _find_weights(weights.SMOLLM2, "text")
+    (path,) = _find_weights(weights.SMOLLM2)
     return smollm2.SmolLM2(_check_machine(path))
 
 
-def _find_weights(model: weights.Weights, task: str) -> tuple[Path, ...]:
+def _find_weights(model: weights.Weights) -> tuple[Path, ...]:
     """Return the files of a model.
 
     Raises:
@@ -145,6 +145,7 @@ def _find_weights(model: weights.Weights, task: str) -> tuple[Path, ...]:
     """
     paths = weights.find(model)
     if paths is None:
+        task = next(task for task, models in weights.BY_TASK.items() if model in models)
         raise not_supported(
             f"the weights of {model.name} are missing: download them with `cfai pull {task}`"
         )

@@ -141,7 +141,8 @@ async def test_every_field_of_the_other_tasks_is_used_or_refused(
 
 
 async def test_all_tasks_are_walked() -> None:
-    assert set(HANDLERS) == {
+    # The fields of the tasks with images: test_vision.py.
+    assert set(HANDLERS) - MEDIA_FIELDS.keys() == {
         "Reranking",
         "Summarization",
         "Text Classification",

@@ -13,21 +13,16 @@ from cfai import (
     ObjectDetection,
     WorkersAI,
 )
-from cfai.local import weights
 from tests.local.conftest import Local
 from tests.local.pictures import photo, photo_path
+
+pytestmark = pytest.mark.usefixtures("vision_weights")
 
 RESNET = "@cf/microsoft/resnet-50"
 DETR = "@cf/facebook/detr-resnet-50"
 LLAVA = "@cf/llava-hf/llava-1.5-7b-hf"
 MOONDREAM = "@cf/moondream/moondream3.1-9B-A2B"
 OMNI = "@cf/baai/omni-bge-base-en-v1.5"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def vision_weights() -> None:
-    for model in weights.BY_TASK["vision"]:
-        weights.ensure(model)
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +200,21 @@ async def test_the_client_asks_with_images(local: Local) -> None:
             assert "espresso" in description.text
         embeddings = await ai.run(OMNI, MultimodalEmbeddings(image=path, text=["coffee"]))
         assert embeddings.shape == (2, 768)
+
+
+ANY = {"temperature": 0.5, "raw": True, "prompt": "Is it full?", "max_tokens": 3, "seed": 3, "top_k": 2}
+
+
+@pytest.mark.parametrize("model", [RESNET, DETR, LLAVA])
+async def test_every_field_is_used_or_refused(local: Local, cup: bytes, model: str) -> None:
+    async with WorkersAI(**local.server.credentials) as ai:
+        schema = await ai.models.schema(model)
+    assert schema.input is not None
+    plain = (await local.post(model, {"image": list(cup)})).result
+    for name in schema.input["properties"].keys() - {"image"}:
+        reply = await local.post(model, {"image": list(cup), name: ANY.get(name, 0.5)})
+        if reply.status == 200:
+            assert reply.result != plain, f"{name} is ignored"
+        else:
+            assert reply.status in (400, 501)
+            assert name in reply.error[2]

@@ -108,12 +108,12 @@ def _limit(place: float, length: int) -> float:
 
 def drop_overlaps(detections: Iterable[Detection]) -> list[Detection]:
     """Return the best of the detections that mean the same object, best first."""
-    kept: list[Detection] = []
+    best: list[Detection] = []
     for detection in sorted(detections, key=lambda it: -it.score):
-        rivals = (it for it in kept if it.label == detection.label)
+        rivals = (it for it in best if it.label == detection.label)
         if all(_overlap(it.box, detection.box) < _MOST_OVERLAP for it in rivals):
-            kept.append(detection)
-    return kept
+            best.append(detection)
+    return best
 
 
 def _overlap(one: Box, other: Box) -> float:

@@ -7,6 +7,8 @@ from cfai.local import backends
 from tests.local.pictures import changed, photo
 from tests.local.quality import hold
 
+pytestmark = pytest.mark.usefixtures("vision_weights")
+
 CAPTIONS = {
     "cat": "cat",
     "coffee": "a cup of coffee",

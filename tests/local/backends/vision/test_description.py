@@ -10,6 +10,8 @@ from cfai.local.backends.vision.description import build_sentence
 from tests.local.pictures import changed, draw_text
 from tests.local.quality import hold
 
+pytestmark = pytest.mark.usefixtures("vision_weights")
+
 WORDS = {"cat": "cat", "coffee": "espresso", "motorcycle": "motorcycle", "photographer": "person"}
 
 

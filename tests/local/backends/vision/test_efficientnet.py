@@ -8,6 +8,8 @@ from cfai.local.backends.vision.efficientnet import crop, read_tensors
 from tests.local.pictures import changed
 from tests.local.quality import hold
 
+pytestmark = pytest.mark.usefixtures("vision_weights")
+
 RIGHT = {
     "cat": {"tiger cat", "Egyptian cat", "tabby"},
     "coffee": {"espresso", "cup", "coffee mug"},

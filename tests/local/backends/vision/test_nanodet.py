@@ -1,11 +1,14 @@
 """Object detection: overlapping boxes, and how often the right object is in the right place."""
 
 import numpy as np
+import pytest
 
 from cfai.local import backends
 from cfai.local.backends.vision.nanodet import Detection, drop_overlaps
 from tests.local.pictures import Picture, changed
 from tests.local.quality import hold
+
+pytestmark = pytest.mark.usefixtures("vision_weights")
 
 Box = tuple[float, float, float, float]
 

@@ -1,11 +1,14 @@
 """Reading text in images: order, and how many lines are read without a mistake."""
 
 import numpy as np
+import pytest
 
 from cfai.local import backends, weights
 from cfai.local.backends.vision.ppocr import PaddleOcr
 from tests.local.pictures import draw_text
 from tests.local.quality import hold
+
+pytestmark = pytest.mark.usefixtures("vision_weights")
 
 LINES = (
     "Invoice #2041",
