@@ -187,7 +187,7 @@ class Listener:
     settings: TurnSettings = field(factory=TurnSettings)
     _meter: Any = field(factory=lambda: backends.speech_detector().start(), init=False)
     _rest: bytes = field(default=b"", init=False)
-    _heard: int = field(default=0, init=False)
+    _frame_count: int = field(default=0, init=False)
     """The number of frames."""
     _frames: list[Any] = field(factory=list, init=False)
     """The sound of the turn, or the last moment before one."""
@@ -226,7 +226,7 @@ class Listener:
 
     def _hear(self, frame: Any) -> Iterator[TurnEvent]:
         self._frames.append(frame)
-        self._heard += 1
+        self._frame_count += 1
         probability = self._meter.measure(frame)
         if self._start is None:
             del self._frames[: -round(_PAD / _FRAME_SECONDS)]
@@ -247,7 +247,7 @@ class Listener:
 
     def _start_turn(self) -> TurnEvent:
         self._turn += 1
-        self._start = (self._heard - len(self._frames)) * _FRAME_SECONDS
+        self._start = (self._frame_count - len(self._frames)) * _FRAME_SECONDS
         self._silent = self._cut = 0
         self._reported = len(self._frames)
         self._pieces, self._paused = [], False
@@ -298,7 +298,7 @@ class Listener:
         text, confidence = "", 0.0
         if recognized is not None:
             text, confidence = recognized.text, math.exp(recognized.log_probability)
-        end = self._heard * _FRAME_SECONDS
+        end = self._frame_count * _FRAME_SECONDS
         return TurnEvent(kind, self._turn, self._start or 0.0, end, text, confidence, complete)
 
     def _join(self, frames: Iterable[Any]) -> "Samples":

@@ -217,5 +217,5 @@ def test_missing_weights_are_an_error_and_are_not_downloaded_by_a_request(
     assert request.startswith("501 ")
     assert '"code":90001' in request
     for message in (request, startup):
-        assert "weights are missing" in message
+        assert "SmolLM2-135M-Instruct are missing" in message
         assert "cfai pull" in message

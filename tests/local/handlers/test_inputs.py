@@ -7,6 +7,7 @@ import pytest
 from cfai.local.errors import ApiError
 from cfai.local.handlers import HANDLERS, find_runnable_model
 from cfai.local.handlers.inputs import GenerationInput, parse_chat, parse_run
+from cfai.local.handlers.media import MEDIA_FIELDS
 from cfai.profiles import TASKS
 from tests.local.conftest import LLAMA, Local
 

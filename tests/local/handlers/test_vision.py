@@ -202,7 +202,14 @@ async def test_the_client_asks_with_images(local: Local) -> None:
         assert embeddings.shape == (2, 768)
 
 
-ANY = {"temperature": 0.5, "raw": True, "prompt": "Is it full?", "max_tokens": 3, "seed": 3, "top_k": 2}
+ANY = {
+    "temperature": 0.5,
+    "raw": True,
+    "prompt": "Is it full?",
+    "max_tokens": 3,
+    "seed": 3,
+    "top_k": 2,
+}
 
 
 @pytest.mark.parametrize("model", [RESNET, DETR, LLAVA])
