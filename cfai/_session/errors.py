@@ -26,8 +26,6 @@ _TIMEOUT_MESSAGES: dict[Phase, str] = {
     "total": "the call took longer than {} s in total",
 }
 
-_NOT_HTTP: Final = "the answer is not valid HTTP"
-
 _EXCERPT: Final = re.compile(r"""b?['"]|bytearray\(""")
 """Where an excerpt of the answer begins in a message of aiohttp's parser."""
 
@@ -61,9 +59,7 @@ def translate_error(exc: Exception) -> CfaiError:
             return _translate_connect_error(exc)
         case aiohttp.ClientResponseError():
             # Not an error response, which aiohttp does not raise: the bytes received are not HTTP.
-            is_socket = isinstance(exc, aiohttp.WSServerHandshakeError)
-            problem = "the service opened no valid WebSocket" if is_socket else _NOT_HTTP
-            return DecodeError(problem + _reason(exc.message))
+            return DecodeError(_describe_invalid(exc) + _reason(exc.message))
         case aiohttp.ClientPayloadError(__cause__=HttpProcessingError() as cause):
             return _translate_body_error(cause)
         case aiohttp.ClientPayloadError():
@@ -73,6 +69,14 @@ def translate_error(exc: Exception) -> CfaiError:
         case OSError() if exc.errno:
             return ConnectionLost(f"the connection was lost: {os.strerror(exc.errno)}")
     return ConnectionLost("the connection was lost before an answer arrived")
+
+
+def _describe_invalid(exc: aiohttp.ClientResponseError) -> str:
+    if isinstance(exc, aiohttp.WSServerHandshakeError):
+        return "the service opened no valid WebSocket"
+    if "content-encoding" in exc.message:
+        return "the answer cannot be decompressed"
+    return "the answer is not valid HTTP"
 
 
 def _translate_connect_error(
