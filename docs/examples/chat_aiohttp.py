@@ -41,7 +41,7 @@ async def client(app: web.Application) -> AsyncIterator[None]:
         if app[LOCAL]:
             from cfai.local import Server, weights
 
-            await asyncio.to_thread(weights.ensure, print)  # downloaded once
+            await asyncio.to_thread(weights.ensure, weights.SMOLLM2, print)  # downloaded once
             server = await stack.enter_async_context(Server(prewarm=True))
             ai = WorkersAI(limit=MAX_STREAMS, **server.credentials)
         else:

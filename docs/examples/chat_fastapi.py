@@ -57,7 +57,7 @@ def application(*, local: bool = False) -> FastAPI:
             if local:
                 from cfai.local import Server, weights
 
-                await asyncio.to_thread(weights.ensure, print)  # downloaded once
+                await asyncio.to_thread(weights.ensure, weights.SMOLLM2, print)  # downloaded once
                 server = await stack.enter_async_context(Server(prewarm=True))
                 ai = WorkersAI(limit=MAX_STREAMS, **server.credentials)
             else:
