@@ -31,6 +31,7 @@ from cfai.tasks import (
     TextGeneration,
     Token,
 )
+from cfai.tasks.listening import FluxListening, NovaListening
 
 __all__ = ["Call", "Ending", "Observation", "Observer", "Outcome"]
 
@@ -46,6 +47,8 @@ _OPERATIONS: Final[dict[type[Task[Any]], str]] = {
     TextEmbeddings: "embeddings",
     MultimodalEmbeddings: "embeddings",
     AutomaticSpeechRecognition: "transcription",
+    NovaListening: "transcription",
+    FluxListening: "transcription",
     Decide: "decision",
     Extract: "extraction",
     TextClassification: "classification",

@@ -14,6 +14,7 @@ from cfai.local.handlers import ModelRunner
 from cfai.local.handlers.openai import OpenAIRoutes
 from cfai.local.markdown import DocumentConverter
 from cfai.local.queue import BatchRunner
+from cfai.local.realtime import RealtimeRoutes
 from cfai.local.requests import ApiRequest
 
 RouteHandler = Callable[[ApiRequest], Awaitable[Any]]
@@ -30,6 +31,8 @@ _PATHS = (
     # AI Gateway's own host. Source: Cloudflare docs, AI Gateway, "Workers AI" and "Unified API".
     re.compile(r"/v1/(?P<account>[^/]+)/[^/]+/workers-ai/(?P<rest>(?:run|v1)/.+?)/?"),
     re.compile(r"/v1/(?P<account>[^/]+)/[^/]+/workers-ai/(?P<model>@.+?)/?"),
+    # "Realtime WebSockets API": the model is in the query.
+    re.compile(r"/v1/(?P<account>[^/]+)/[^/]+/workers-ai(?P<socket>)"),
     re.compile(r"/v1/(?P<account>[^/]+)/[^/]+/compat/(?P<compat>chat/completions)/?"),
 )
 """The forms of a path. The API is below `/ai/`; a path of a gateway stands for one of those."""
@@ -47,9 +50,10 @@ def build_routes(
             return await queue.submit_or_poll(request)
         return await runs.run(request)
 
-    openai = OpenAIRoutes(runs)
+    openai, realtime = OpenAIRoutes(runs), RealtimeRoutes(runs.others)
     return {
-        _RUN: {"POST": run},
+        _RUN: {"POST": run, "GET": realtime.open_run},
+        "realtime": {"GET": realtime.open_named},
         "run": {"POST": runs.run_named},
         "v1/chat/completions": {"POST": openai.chat},
         "v1/completions": {"POST": openai.complete},
@@ -123,6 +127,8 @@ def split_path(path: str) -> tuple[str, str]:
         parts = match.groupdict()
         if "model" in parts:
             rest = f"run/{parts['model']}"
+        elif "socket" in parts:
+            rest = "realtime"
         else:
             rest = parts.get("rest") or f"v1/{parts['compat']}"
         return unquote(parts["account"]), rest

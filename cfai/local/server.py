@@ -358,6 +358,10 @@ class Server:
 
     def _authenticate(self, request: web.Request) -> None:
         kind, _, token = request.headers.get("Authorization", "").strip().partition(" ")
+        if not kind and "cf-aig-authorization" in request.headers:
+            # AI Gateway's own header, which its documentation has without "Bearer", too.
+            token = request.headers["cf-aig-authorization"].strip()
+            kind, token = "bearer", token.removeprefix("Bearer ")
         if kind.lower() != "bearer":
             token = request.headers.get("X-Auth-Key", "")
             if not request.headers.get("X-Auth-Email"):

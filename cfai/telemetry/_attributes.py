@@ -33,6 +33,7 @@ from cfai.tasks import (
     ToolCall,
     Usage,
 )
+from cfai.tasks.speaking import AuraSpeaking
 
 Value = str | bool | int | float | tuple[str, ...]
 Attributes = dict[str, Value]
@@ -131,7 +132,8 @@ def _output_type(call: Call) -> str | None:
         return "json"
     if isinstance(call.task, TextToImage):
         return "image"
-    return "speech" if isinstance(call.task, TextToSpeech | SpeechSynthesis) else None
+    speaks = isinstance(call.task, TextToSpeech | SpeechSynthesis | AuraSpeaking)
+    return "speech" if speaks else None
 
 
 def retry_attributes(retry: Retry) -> Attributes:
