@@ -76,6 +76,9 @@ class Profile:
     tokens_per_request: int | None = None
     """The maximum length of all texts of a request together, in tokens."""
 
+    english: bool = False
+    """Whether it embeds English, with the vocabulary of BERT."""
+
     dimension: int | None = None
     """The dimension of its vectors."""
 
@@ -521,6 +524,8 @@ def profile(model: str) -> Profile:
         texts_per_request=texts,
         tokens_per_text=tokens,
         tokens_per_request=_REQUEST_TOKENS.get(model),
+        # Source: the configuration of BAAI's models on Hugging Face ("BertTokenizer").
+        english="bge-" in model and "-en-" in model,
         dimension=dimension,
         requests_per_minute=_MODEL_REQUESTS.get(model, _TASK_REQUESTS.get(task)),
         shares_requests_with=model if model in _MODEL_REQUESTS else task or None,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -12,6 +12,7 @@ from cfai._types.excerpts import format_value
 from cfai.cli import clients, console, files, texts as text_files
 from cfai.cli.console import Output, Target
 from cfai.cli.texts import Entry, Format, Reading
+from cfai.embedding.splitting import LongTexts, Piece, Pool
 from cfai.embedding.threads import run_in_thread
 from cfai.errors import CfaiError, InputError
 from cfai.tasks import TextEmbeddings
@@ -60,6 +61,17 @@ def embed(  # noqa: PLR0913  # one for each option
         str | None,
         typer.Option(metavar="CHARACTER", help="What separates the columns; detected by default."),
     ] = None,
+    long: Annotated[
+        LongTexts,
+        typer.Option(help="Longer texts than the model reads: cut, failed, or in pieces."),
+    ] = "warn",
+    pool: Annotated[
+        Pool | None, typer.Option(help="One vector for each text that is split: their mean.")
+    ] = None,
+    piece_tokens: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Tokens of a piece; by default as many as the model reads."),
+    ] = None,
     skip_failed: Annotated[
         bool,
         typer.Option(
@@ -81,7 +93,8 @@ def embed(  # noqa: PLR0913  # one for each option
     the suffix .jsonl, .parquet or .npy selects the format. Empty lines are skipped.
     """
     target = Target(file)
-    _check_format(target)
+    has_pieces = long == "split" and pool is None
+    _check_format(target, has_pieces=has_pieces)
     _check_options(checkpoint, retry_failed=retry_failed, local=local)
     reading = Reading(
         column,
@@ -95,11 +108,12 @@ def embed(  # noqa: PLR0913  # one for each option
     if local:
         clients.require(*clients.EMBEDDINGS, needed_for="embedding texts on this machine")
     options: JobOptions = {"checkpoint": checkpoint, "retry_failed": retry_failed}
+    options.update({"long": long, "pool": pool, "piece_tokens": piece_tokens})
     options["on_error"] = "yield" if reading.lenient else "raise"
     if local:
         # Nothing limits the rate of models on this machine.
         options["rate"] = None
-    writer = Writer(target, with_ids=id_column is not None)
+    writer = Writer(target, with_ids=id_column is not None, has_pieces=has_pieces)
     asyncio.run(_run_job(model, source, total, writer, options, local=local))
 
 
@@ -195,11 +209,11 @@ def _suffix(target: Target) -> str:
     return ".jsonl" if target.path is None else target.path.suffix.lower()
 
 
-def _check_format(target: Target) -> None:
+def _check_format(target: Target, *, has_pieces: bool) -> None:
     """Check that the format can be written, before anything is paid for.
 
     Raises:
-        InputError: The suffix is unknown.
+        InputError: The suffix is unknown, or its format has no place for the pieces of texts.
         MissingExtra: The library for it is not installed.
     """
     from cfai.embedding import export
@@ -210,14 +224,20 @@ def _check_format(target: Target) -> None:
     if suffix == ".parquet":
         export.check_arrow("writing Parquet")
     elif suffix == ".npy":
+        if has_pieces:
+            raise InputError(
+                f"{target.path} would not say which texts its rows belong to: choose --pool mean,"
+                " or another format"
+            )
         export.check_numpy("writing .npy")
 
 
 class Writer:
     """Writes the vectors in the format of the target's suffix, and the failures beside them."""
 
-    def __init__(self, target: Target, *, with_ids: bool) -> None:
+    def __init__(self, target: Target, *, with_ids: bool, has_pieces: bool = False) -> None:
         self.target = target
+        self._has_pieces = has_pieces
         self._with_ids = with_ids
         self._first_failures: list[str] = []
         path = target.path
@@ -246,6 +266,8 @@ class Writer:
     def _add_failure(self, failure: "EmbedFailure") -> None:
         key = {"id": failure.id} if self._with_ids else {}
         reason = str(failure.error)
+        if self._has_pieces and failure.piece is not None:
+            key |= _describe_piece(failure.piece)
         if len(self._first_failures) < _SHOWN_FAILURES:
             shown = f" (id {format_value(failure.id, 60)})" if self._with_ids else ""
             first_line = reason.splitlines()[0]  # without the hints
@@ -260,8 +282,10 @@ class Writer:
             if isinstance(item, EmbedFailure):
                 self._add_failure(item)
                 continue
-            for key, text, vector in zip(item.ids, item.texts, item.vectors, strict=True):
-                ids = {"id": key} if self._with_ids else {}
+            pieces = map(_describe_piece, item.pieces) if item.pieces else repeat({})
+            rows = zip(item.ids, item.texts, item.vectors, pieces, strict=False)
+            for key, text, vector, piece in rows:
+                ids = {"id": key, **piece} if self._with_ids else piece
                 # Nine digits identify a 32-bit float; Python would write seventeen.
                 numbers = [float(f"{number:.9g}") for number in vector]
                 self.target.write_line({**ids, "text": text, "vector": numbers})
@@ -272,11 +296,11 @@ class Writer:
         from cfai.embedding import EmbeddedBatch, EmbedFailure, export
 
         batches: list[EmbeddedBatch] = []
-        failed: list[int] = []
+        failed: list[EmbedFailure] = []
         async for item in job:
             if isinstance(item, EmbedFailure):
                 self._add_failure(item)
-                failed.append(item.start)
+                failed.append(item)
             else:
                 batches.append(item)
         array = await run_in_thread(export.build_array, batches, failed)
@@ -285,7 +309,7 @@ class Writer:
     async def _write_parquet(self, job: "EmbeddingJob[Any]", path: Path) -> None:
         from cfai.embedding import EmbedFailure, export
 
-        file = export.ParquetFile(path)
+        file = export.ParquetFile(path, has_pieces=self._has_pieces)
         try:
             async for item in job:
                 if isinstance(item, EmbedFailure):
@@ -295,6 +319,10 @@ class Writer:
             await run_in_thread(file.finish)
         finally:
             await run_in_thread(file.discard)
+
+
+def _describe_piece(piece: Piece) -> dict[str, int]:
+    return {"piece": piece.number, "start": piece.start, "end": piece.end}
 
 
 def _save_array(array: Any, path: Path) -> None:

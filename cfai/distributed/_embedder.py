@@ -21,6 +21,7 @@ from cfai.embedding.columns import (
     read_column,
 )
 from cfai.embedding.results import find_missing_texts
+from cfai.embedding.splitting import LongTexts
 from cfai.errors import InputError
 from cfai.profiles import profile
 from cfai.settings import Gateway, Options, Retries, Timeouts
@@ -135,6 +136,10 @@ class Embedder:
     truncate: bool | None = field(default=None, kw_only=True)
     """See `truncate_inputs` of `cfai.TextEmbeddings`."""
 
+    long: LongTexts = field(default="warn", kw_only=True)
+    """What to do with long texts; see `cfai.embedding.JobOptions`. With "split", the vector of a
+    row is the mean of the vectors of its text's pieces (`pool="mean"`)."""
+
     dedupe: bool = field(default=False, kw_only=True)
     """Send equal texts of one call once."""
 
@@ -225,5 +230,7 @@ class Embedder:
             "on_error": "yield" if self.on_error == "null" else "raise",
             "pooling": self.pooling,
             "truncate": self.truncate,
+            "long": self.long,
+            "pool": "mean" if self.long == "split" else None,
             "dedupe": self.dedupe,
         }

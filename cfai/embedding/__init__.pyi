@@ -3,6 +3,7 @@ from cfai.embedding.job import EmbeddingJob
 from cfai.embedding.options import BatchOptions, JobOptions, OnError, Plan
 from cfai.embedding.results import EmbeddedBatch, EmbedFailure, JobStats, Progress
 from cfai.embedding.source import Texts
+from cfai.embedding.splitting import Piece
 
 __all__ = [
     "BatchOptions",
@@ -12,6 +13,7 @@ __all__ = [
     "JobOptions",
     "JobStats",
     "OnError",
+    "Piece",
     "Plan",
     "Progress",
     "Texts",

@@ -17,12 +17,13 @@ from collections.abc import (
     Sequence,
     Sized,
 )
+from itertools import accumulate
 from typing import Any, Final
 
 from attrs import frozen
 
 from cfai.embedding.export import build_vector_column, check_arrow, check_numpy
-from cfai.embedding.results import EmbeddedBatch
+from cfai.embedding.results import EmbeddedBatch, item_key
 from cfai.embedding.source import is_missing
 from cfai.errors import InputError
 
@@ -315,14 +316,66 @@ def join_batches(batches: list[EmbeddedBatch], rows: int, dimension: int) -> Col
 
     It empties *batches* on the way, so that no vector is in memory twice.
     """
-    batches.sort(key=lambda batch: batch.start, reverse=True)
-    buffer, present = array("f"), [False] * rows
+    vectors, counts = _join(batches, rows, dimension)
+    return ColumnResult(vectors.buffer, vectors.dimension, list(map(bool, counts)), ())
+
+
+def _join(
+    batches: list[EmbeddedBatch], rows: int, dimension: int
+) -> tuple[ColumnResult, Sequence[int]]:
+    """Join all vectors, and count them for each place."""
+    batches.sort(key=item_key, reverse=True)
+    buffer, counts = array("f"), [0] * rows
     while batches:
         batch = batches.pop()
         buffer += batch.vectors.buffer
         dimension = batch.vectors.shape[1]
-        present[batch.start : batch.start + len(batch)] = [True] * len(batch)
-    return ColumnResult(buffer, dimension, present, ())
+        places = [piece.place for piece in batch.pieces]
+        for place in places or range(batch.start, batch.start + len(batch)):
+            counts[place] += 1
+    return ColumnResult(buffer, dimension, [True] * sum(counts), ()), counts
+
+
+def build_lists(like: Any, batches: list[EmbeddedBatch], rows: int, dimension: int) -> Any:
+    """Build a column like *like*; each row has the vectors of a text's pieces, or is missing.
+
+    The other arguments are those of `join_batches`.
+    """
+    result, counts = _join(batches, rows, dimension)
+    ends = list(accumulate(counts))
+    if is_instance(like, "polars", "Series"):
+        return _build_polars_lists(like, build_vectors(like, result), counts)
+    if is_instance(like, "pyarrow", "Array", "ChunkedArray"):
+        return _chunk(like, _build_arrow_lists(result, counts))
+    vectors = list(result.rows) if like is None else _build_matrix(result)
+    lists = [vectors[end - n : end] if n else None for end, n in zip(ends, counts, strict=True)]
+    if is_instance(like, "pandas", "Series"):
+        return _build_series(like, lists)
+    if is_instance(like, "numpy", "ndarray"):
+        import numpy as np
+
+        column = np.empty(rows, dtype=object)
+        column[:] = lists
+        return column
+    return lists
+
+
+def _build_polars_lists(like: Any, vectors: Any, counts: Sequence[int]) -> Any:
+    polars = sys.modules["polars"]
+    places = [place for place, count in enumerate(counts) for _ in range(count)]
+    frame = polars.DataFrame({"place": places, "vector": vectors}, schema_overrides={"place": int})
+    lists = frame.group_by("place").agg("vector")
+    every = polars.DataFrame({"place": range(len(counts))}, schema_overrides={"place": int})
+    return every.join(lists, "place", how="left").sort("place")["vector"].rename(like.name)
+
+
+def _build_arrow_lists(result: ColumnResult, counts: Sequence[int]) -> Any:
+    import pyarrow as pa
+
+    vectors = build_vector_column(result.buffer, result.dimension, result.present)
+    offsets = pa.array([0, *accumulate(counts)], pa.int32())
+    mask = pa.array([not count for count in counts], pa.bool_())
+    return pa.ListArray.from_arrays(offsets, vectors, mask=mask)
 
 
 def check_libraries(like: Any, needed_for: str) -> None:

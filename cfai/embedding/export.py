@@ -12,7 +12,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from cfai.embedding.results import EmbeddedBatch, EmbedFailure
+from cfai.embedding.results import EmbeddedBatch, EmbedFailure, item_key
+from cfai.embedding.splitting import Piece
 from cfai.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
@@ -54,25 +55,25 @@ def check_arrow(needed_for: str) -> None:
         raise MissingExtra("arrow", needed_for=needed_for) from exc
 
 
-def build_array(batches: list[EmbeddedBatch], failed: Sequence[int]) -> NDArray[float32]:
-    """Build an array with a row for each text, in the order of places; *failed* places are NaN.
+def build_array(batches: list[EmbeddedBatch], failures: Iterable[EmbedFailure]) -> NDArray[float32]:
+    """Build an array with a row for each text or piece, in their order; those that failed are NaN.
 
     It empties *batches* on the way, so that no vector is in memory twice.
     """
     import numpy as np
 
-    places = np.sort(
-        np.concatenate(
-            [np.arange(batch.start, batch.start + len(batch)) for batch in batches]
-            + [np.array(failed, dtype=np.intp)]
-        ).astype(np.intp)
-    )
     width = batches[0].vectors.shape[1] if batches else 0
-    rows = np.full((len(places), width), np.nan, dtype=np.float32)
-    while batches:
-        batch = batches.pop()
-        first = np.searchsorted(places, batch.start)
-        rows[first : first + len(batch)] = batch.vectors.numpy()
+    items: list[EmbeddedBatch | EmbedFailure] = sorted([*batches, *failures], key=item_key)
+    batches.clear()
+    count = sum(len(item) if isinstance(item, EmbeddedBatch) else 1 for item in items)
+    rows = np.full((count, width), np.nan, dtype=np.float32)
+    last = count
+    while items:
+        item = items.pop()
+        first = last - (len(item) if isinstance(item, EmbeddedBatch) else 1)
+        if isinstance(item, EmbeddedBatch):
+            rows[first:last] = item.vectors.numpy()
+        last = first
     return rows
 
 
@@ -104,10 +105,12 @@ def build_vector_column(buffer: array[float], dimension: int, present: Sequence[
 class TableRows:
     """Collects items and turns them into tables: `place`, `id`, `vector`, and `error` on failure.
 
-    All tables have the same column types: the ids have the type of the first that is not `None`.
+    If the rows are pieces of texts, also `piece`, `start` and `end`. All tables have the same
+    column types: the ids have the type of the first that is not `None`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_pieces: bool) -> None:
+        self._has_pieces = has_pieces
         self._items: list[EmbeddedBatch | EmbedFailure] = []
         self._id_type: pa.DataType | None = None
         self._dimension = 0
@@ -138,36 +141,41 @@ class TableRows:
     def take_table(self) -> pa.Table:
         """Remove all rows and return them as a table, in the order of the source."""
         items, self._items, self._count = self._items, [], 0
-        return self._table(sorted(items, key=lambda item: item.start))
+        return self._table(sorted(items, key=item_key))
 
     def _table(self, items: Iterable[EmbeddedBatch | EmbedFailure]) -> pa.Table:
         import pyarrow as pa
 
         places: list[int] = []
+        pieces: list[Piece] = []
         ids: list[Any] = []
         errors: list[str | None] = []
         buffer: array[float] = array("f")
         for item in items:
             if isinstance(item, EmbeddedBatch):
-                places += range(item.start, item.start + len(item))
+                places += [piece.place for piece in item.pieces] or range(
+                    item.start, item.start + len(item)
+                )
+                pieces += item.pieces
                 ids += item.ids
                 errors += [None] * len(item)
                 buffer += item.vectors.buffer
             else:
                 places.append(item.start)
+                pieces += [] if item.piece is None else [item.piece]
                 ids.append(item.id)
                 errors.append(str(item.error).encode("utf-8", "replace").decode())
         if self._id_type is None:
             self._id_type = pa.string() if ids else pa.int64()
         present = [error is None for error in errors]
-        return pa.table(
-            {
-                "place": pa.array(places, pa.int64()),
-                "id": self._id_column(ids),
-                "vector": build_vector_column(buffer, self._dimension, present),
-                "error": pa.array(errors, pa.string()),
-            }
-        )
+        columns = {"place": pa.array(places, pa.int64()), "id": self._id_column(ids)}
+        if self._has_pieces:
+            columns["piece"] = pa.array([piece.number for piece in pieces], pa.int64())
+            columns["start"] = pa.array([piece.start for piece in pieces], pa.int64())
+            columns["end"] = pa.array([piece.end for piece in pieces], pa.int64())
+        columns["vector"] = build_vector_column(buffer, self._dimension, present)
+        columns["error"] = pa.array(errors, pa.string())
+        return pa.table(columns)
 
     def _id_column(self, ids: Sequence[Any]) -> pa.Array:
         import pyarrow as pa
@@ -188,9 +196,9 @@ class ParquetParts:
     Those of an earlier job are removed before the first is written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, has_pieces: bool) -> None:
         self._folder = folder
-        self._rows = TableRows()
+        self._rows = TableRows(has_pieces=has_pieces)
         self._files = 0
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -236,10 +244,10 @@ class ParquetParts:
 class ParquetFile:
     """One file, written as items come under another name, and put at its place when complete."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, has_pieces: bool = False) -> None:
         self._path = path
         self._temporary = temporary_path(path)
-        self._rows = TableRows()
+        self._rows = TableRows(has_pieces=has_pieces)
         self._writer: Any = None
 
     def add(self, item: EmbeddedBatch | EmbedFailure) -> bool:

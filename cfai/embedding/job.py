@@ -112,27 +112,32 @@ class EmbeddingJob(Generic[Item_co]):
     async def numpy(self) -> NDArray[float32]:
         """Embed all texts into one array: a row for each text, in the order of the source.
 
-        The rows of failed texts are NaN with `on_error="yield"`, and left out with "skip".
+        With `long="split"` and no `pool`, a row for each piece. The rows of failed texts are NaN
+        with `on_error="yield"`, and left out with "skip".
 
         Raises:
             MissingExtra: NumPy is not installed. Nothing was sent.
             CfaiError: The job failed; `finished` has the batches before the error.
         """
         export.check_numpy("EmbeddingJob.numpy()")
-        failed: list[int] = []
+        failures: list[EmbedFailure] = []
         async with aclosing(self.__aiter__()) as items:
             async for item in items:
                 if isinstance(item, EmbeddedBatch):
                     self.finished.append(item)
                 else:
-                    failed.append(item.start)
-        return export.build_array(self.finished, failed)
+                    failures.append(item)
+        return export.build_array(self.finished, failures)
 
     async def column(self) -> Any:
         """Embed all texts into a column with a row for each text, in the order of the source.
 
         The column is of the kind of the source: a Series of pandas or Polars, an Arrow or NumPy
         array; otherwise a list. The rows of failed texts are null (NaN in an array of NumPy).
+
+        With `long="split"` and no `pool`, each row has the vectors of the pieces: a list, an array
+        with a row for each piece (pandas, NumPy), or a nested list (Polars, Arrow). Pieces that
+        failed are left out, and a text without any piece is null.
 
         Raises:
             MissingExtra: NumPy or pyarrow is not installed. Nothing was sent.
@@ -146,10 +151,15 @@ class EmbeddingJob(Generic[Item_co]):
                     self.finished.append(item)
         rows = self.stats.texts + self.stats.failed
         dimension = profile(self._plan.model).dimension or 0
+        if self._plan.has_pieces:
+            return columns.build_lists(like, self.finished, rows, dimension)
         return columns.build_vectors(like, columns.join_batches(self.finished, rows, dimension))
 
     async def arrow(self) -> pa.Table:
         """Embed all texts into one table with the columns `place`, `id`, `vector` and `error`.
+
+        With `long="split"` and no `pool`, a row for each piece, and the columns `piece` (its number
+        in the text), `start` and `end` (in characters).
 
         Raises:
             MissingExtra: pyarrow is not installed. Nothing was sent.
@@ -157,7 +167,7 @@ class EmbeddingJob(Generic[Item_co]):
                 `finished` has the batches before it.
         """
         export.check_arrow("EmbeddingJob.arrow()")
-        rows = export.TableRows()
+        rows = export.TableRows(has_pieces=self._plan.has_pieces)
         async with aclosing(self.__aiter__()) as items:
             async for item in items:
                 if isinstance(item, EmbeddedBatch):
@@ -182,10 +192,11 @@ class EmbeddingJob(Generic[Item_co]):
                 file is not written, but with a `checkpoint` the next job resumes.
         """
         export.check_arrow("EmbeddingJob.to_parquet()")
+        has_pieces = self._plan.has_pieces
         if export.names_a_file(path):
-            await self._write_parquet_file(export.ParquetFile(Path(path)))
+            await self._write_parquet_file(export.ParquetFile(Path(path), has_pieces=has_pieces))
         else:
-            await self._write_parquet_parts(export.ParquetParts(Path(path)))
+            await self._write_parquet_parts(export.ParquetParts(Path(path), has_pieces=has_pieces))
 
     async def _write_parquet_file(self, file: export.ParquetFile) -> None:
         try:

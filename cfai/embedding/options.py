@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypedDict, get_args
 
 from attrs import Attribute, field, frozen
+from attrs.validators import optional
 
 from cfai._session.limits import Adaptive, Concurrency, Rate, concurrency_limit, requests_per_minute
 from cfai._types.excerpts import format_value
-from cfai._validators import at_least, instance_of, one_of
+from cfai._validators import at_least, instance_of, is_finite_number, one_of
 from cfai._wire.requests import check_run_model
 from cfai.embedding.results import Progress
 from cfai.embedding.source import TokenLimits
+from cfai.embedding.splitting import LongTexts, Pool, Split, Splitter, TokenEstimate
 from cfai.errors import InputError
 from cfai.profiles import profile
 from cfai.settings import Polling
@@ -22,14 +24,20 @@ from cfai.tasks import Pooling, TextEmbeddings
 OnError = Literal["raise", "yield", "skip"]
 """What a job does with a text that cannot be embedded."""
 
-LongTexts = Literal["warn", "fail"]
-"""What a job does with a text that is longer than the model reads."""
-
 Mode = Literal["direct", "queue"]
 """Whether requests are answered at once, or go through the service's queue."""
 
 _DEFAULT_BATCH_SIZE: Final = 100
 """Texts per request for models that are not in the profiles."""
+
+_LEAST_PIECE: Final = 16
+"""Tokens of a piece: with fewer, there would be none for its text."""
+
+_MOST_OVERLAP: Final = 0.5
+
+_DEFAULT_OVERLAP: Final = 0.1
+"""Enough for a sentence or two, so that an answer near a cut is whole in one of the pieces. A mean
+would count what is repeated twice."""
 
 
 class BatchOptions(TypedDict, total=False):
@@ -71,8 +79,21 @@ class BatchOptions(TypedDict, total=False):
     long: LongTexts
     """What to do with a text that is probably longer than the model reads (512 tokens for the
     English bge models): "warn" (the default) lets the model cut it, counts it in `stats.truncated`
-    and logs one warning; "fail" makes it an error that `on_error` decides about. The length is an
-    estimate: 4 bytes of UTF-8 per token."""
+    and logs one warning; "fail" makes it an error that `on_error` decides about; "split" embeds
+    it in pieces. The length is an estimate: 4 bytes of UTF-8 per token for the first two, and
+    rather too many tokens for "split"."""
+    pool: Pool | None
+    """With `long="split"`: `None` (the default) gives a vector for each piece; "mean" gives one
+    for each text, the mean of its pieces' vectors, weighted by their characters."""
+    piece_tokens: int | None
+    """With `long="split"`: tokens of a piece, at least 16; by default as many as the model
+    reads. A text with fewer is one piece."""
+    overlap: float | None
+    """With `long="split"`: the share of a piece that the next one repeats at most, up to 0.5; by
+    default 0.1, and 0 with `pool="mean"`."""
+    split: Split | None
+    """With `long="split"`: a function that cuts a text, instead of the built-in one. It is called
+    in a thread, and returns the pieces as they are in the text, or tuples (start, end)."""
     dedupe: bool
     """Send equal texts once. All vectors then stay in memory until the job ends."""
     checkpoint: str | os.PathLike[str] | None
@@ -109,8 +130,26 @@ def _check_progress(_: object, __: "Attribute[Any]", value: object) -> None:
         return
     if not callable(value):
         raise InputError(f"progress must be true, false or a function, got {format_value(value)}")
-    if iscoroutinefunction(value) or iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004  # its type
-        raise InputError("progress must not be an async function: it is called and not awaited")
+    _check_synchronous("progress", value)
+
+
+def _check_synchronous(name: str, function: Callable[..., object]) -> None:
+    if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004  # its type
+        raise InputError(f"{name} must not be an async function: it is called and not awaited")
+
+
+def _check_split(_: object, __: "Attribute[Any]", value: object) -> None:
+    if value is None:
+        return
+    if not callable(value):
+        raise InputError(f"split must be a function, got {format_value(value)}")
+    _check_synchronous("split", value)
+
+
+def _check_share(_: object, attribute: "Attribute[Any]", value: object) -> None:
+    if value is not None and not (is_finite_number(value) and 0 <= value <= _MOST_OVERLAP):
+        rule = f"a number from 0 to {_MOST_OVERLAP}"
+        raise InputError(f"{attribute.name} must be {rule}, got {format_value(value)}")
 
 
 def _check_path(value: object) -> Path | None:
@@ -130,6 +169,7 @@ def _check_path(value: object) -> Path | None:
 
 
 # The names are those of the arguments of `embed_many`, without the class.
+_is_piece_size: Final = at_least(_LEAST_PIECE, qualified=False)
 _is_boolean: Final = instance_of(bool, "true or false", qualified=False)
 _is_count: Final = at_least(1, qualified=False)
 
@@ -169,6 +209,12 @@ class Plan:
     pooling: Pooling | None = field(default=None, kw_only=True)
     truncate: bool | None = field(default=None, kw_only=True)
     long: LongTexts = field(default="warn", kw_only=True, validator=one_of(get_args(LongTexts)))
+    pool: Pool | None = field(
+        default=None, kw_only=True, validator=optional(one_of(get_args(Pool)))
+    )
+    piece_tokens: int | None = field(default=None, kw_only=True, validator=_is_piece_size)
+    overlap: float | None = field(default=None, kw_only=True, validator=_check_share)
+    split: Split | None = field(default=None, kw_only=True, validator=_check_split)
     dedupe: bool = field(default=False, kw_only=True, validator=_is_boolean)
     checkpoint: Path | None = field(default=None, kw_only=True, converter=_check_path)
     retry_failed: bool = field(default=False, kw_only=True, validator=_is_boolean)
@@ -185,6 +231,47 @@ class Plan:
             raise InputError(
                 f"batch_size must be at most {max_texts} for {self.model}, got {self.batch_size}"
             )
+        self._check_pieces()
+
+    def _check_pieces(self) -> None:
+        """Check the options of `long="split"`."""
+        options = ("pool", "piece_tokens", "overlap", "split")
+        given = [name for name in options if getattr(self, name) is not None]
+        if self.long != "split":
+            if given:
+                raise InputError(f"{given[0]} needs long='split', got long={self.long!r}")
+            return
+        if self.split is not None:
+            if self.piece_tokens is not None or self.overlap is not None:
+                raise InputError("piece_tokens and overlap can't be combined with a split function")
+            return
+        most = profile(self.model).tokens_per_text
+        if most is None and self.piece_tokens is None:
+            raise InputError(
+                f"long='split' needs piece_tokens for {self.model}: how many tokens it reads is not"
+                " known"
+            )
+        if most is not None and self.piece_tokens is not None and self.piece_tokens > most:
+            raise InputError(
+                f"piece_tokens must be at most {most} for {self.model}, got {self.piece_tokens}"
+            )
+
+    def splitter(self) -> Split | None:
+        """What cuts the texts; `None` if they are not split."""
+        if self.long != "split" or self.split is not None:
+            return self.split
+        model_profile = profile(self.model)
+        overlap = self.overlap
+        if overlap is None:
+            overlap = 0.0 if self.pool else _DEFAULT_OVERLAP
+        # One of both is known, as `_check_pieces` requires.
+        max_tokens = self.piece_tokens or model_profile.tokens_per_text or _LEAST_PIECE
+        return Splitter(max_tokens, overlap, TokenEstimate(multilingual=not model_profile.english))
+
+    @property
+    def has_pieces(self) -> bool:
+        """Whether the rows of the result are pieces of texts."""
+        return self.long == "split" and self.pool is None
 
     @property
     def texts_per_request(self) -> int:
@@ -194,6 +281,8 @@ class Plan:
     @property
     def window(self) -> int | None:
         """The tokens that the model reads of a text; `None` if the job need not look for others."""
+        if self.long == "split" and self.split is None:
+            return None  # No piece is longer.
         model_profile = profile(self.model)
         # A model with a limit per request refuses longer texts, unless it is asked to cut them.
         cuts = self.truncate is True or model_profile.tokens_per_request is None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from attrs import field, frozen
 
 from cfai.embedding.source import TextBatch, estimate_tokens
+from cfai.embedding.splitting import Piece
 from cfai.errors import CfaiError, InputError, MissingExtra
 from cfai.tasks import Embeddings, Usage
 
@@ -21,7 +22,7 @@ _MOST_FAILURES: Final = 10_000
 
 @frozen(eq=False)
 class EmbeddedBatch:
-    """The vectors of consecutive texts of the source."""
+    """The vectors of consecutive texts of the source, or of consecutive pieces of them."""
 
     start: int
     """The place of the first text in the source, from 0."""
@@ -37,6 +38,10 @@ class EmbeddedBatch:
     checkpoint or `dedupe`, the usage of a request is on the first batch that resulted from it."""
 
     texts: Sequence[str] = field(default=(), repr=False)
+    """The texts, or the pieces."""
+
+    pieces: Sequence[Piece] = field(default=(), kw_only=True, repr=False)
+    """With `long="split"` and no `pool`: which part of its text each row is. Otherwise empty."""
 
     def __len__(self) -> int:
         return self.vectors.shape[0]
@@ -44,7 +49,7 @@ class EmbeddedBatch:
 
 @frozen(eq=False)
 class EmbedFailure:
-    """A text without a vector, and the reason."""
+    """A text or a piece of one without a vector, and the reason."""
 
     start: int
     """The place of the text in the source, from 0."""
@@ -53,9 +58,18 @@ class EmbedFailure:
     """The id of the text; its place if it has none."""
 
     text: str | None = field(repr=False)
-    """The text; `None` if it is missing."""
+    """The text; `None` if it is missing. With `long="split"` and no `pool`, the piece."""
 
     error: CfaiError
+
+    piece: Piece | None = field(default=None, kw_only=True)
+    """With `long="split"` and no `pool`: which part of its text failed."""
+
+
+def item_key(item: EmbeddedBatch | EmbedFailure) -> tuple[int, int]:
+    """What items of a job are sorted by into the order of the source."""
+    piece = item.piece if isinstance(item, EmbedFailure) else next(iter(item.pieces), None)
+    return item.start, 0 if piece is None else piece.number
 
 
 @frozen(kw_only=True)
@@ -63,12 +77,14 @@ class JobStats:
     """The figures of a job, at one moment."""
 
     texts: int = 0
-    """Texts with vectors."""
+    """Texts with vectors; with `long="split"`, those of which every piece has one."""
+    pieces: int = 0
+    """Pieces of texts with vectors; the same as `texts` unless `long="split"`."""
     known: int = 0
-    """Those of them for which no request was sent: the vector came from the checkpoint, or from an
-    equal text (`dedupe`)."""
+    """Those of the pieces for which no request was sent: the vector came from the checkpoint, or
+    from an equal text (`dedupe`)."""
     failed: int = 0
-    """Texts that failed."""
+    """Texts that failed; with `long="split"`, those with a piece that failed."""
     truncated: int = 0
     """Texts that are probably longer than the model reads, so that their vectors stand for their
     beginning only. This is an estimate; see `long` of `cfai.embedding.JobOptions`."""
@@ -87,8 +103,11 @@ class JobStats:
 
     @property
     def texts_per_second(self) -> float:
-        """Texts embedded per second since the start, without the known ones; 0 at the start."""
-        return (self.texts - self.known) / self.seconds if self.seconds else 0.0
+        """Texts embedded per second since the start, without the known ones; 0 at the start.
+
+        With `long="split"`, pieces.
+        """
+        return (self.pieces - self.known) / self.seconds if self.seconds else 0.0
 
 
 @frozen
@@ -108,7 +127,9 @@ class Progress:
     @property
     def seconds_left(self) -> float | None:
         """The remaining seconds at the current speed; `None` if unknown."""
-        embedded = self.done - self.stats.known
+        stats = self.stats
+        share = stats.texts / stats.pieces if stats.pieces else 0
+        embedded = self.done - stats.known * share
         if self.total is None or (self.total > self.done and not embedded):
             return None
         return (self.total - self.done) * self.stats.seconds / max(embedded, 1)
@@ -218,13 +239,17 @@ def build_items(
     """Yield the results of a batch as the items of the job, in order."""
     for result in results:
         part = slice(result.first, result.last)
-        start, ids, texts = batch.start + result.first, batch.ids[part], batch.texts[part]
+        ids, texts, pieces = batch.ids[part], batch.texts[part], batch.pieces[part]
+        start = pieces[0].place if pieces else batch.start + result.first
         if isinstance(result.outcome, Embeddings):
-            vectors = result.outcome
-            yield EmbeddedBatch(start, ids, vectors, vectors.usage, cast("Sequence[str]", texts))
-            continue
-        for place, (key, text) in enumerate(zip(ids, texts, strict=True), start=start):
-            yield EmbedFailure(place, key, text, result.outcome)
+            vectors, present = result.outcome, cast("Sequence[str]", texts)
+            yield EmbeddedBatch(start, ids, vectors, vectors.usage, present, pieces=pieces)
+        elif pieces:
+            for key, text, piece in zip(ids, texts, pieces, strict=True):
+                yield EmbedFailure(piece.place, key, text, result.outcome, piece=piece)
+        else:
+            for place, (key, text) in enumerate(zip(ids, texts, strict=True), start=start):
+                yield EmbedFailure(place, key, text, result.outcome)
 
 
 class JobReporter:
@@ -237,12 +262,16 @@ class JobReporter:
         self._bar: Any = None
         self._started: float | None = None
         self._stopped: float | None = None
-        self._texts = 0
-        self._failed = 0
+        self.texts = 0
+        """Texts with vectors."""
+        self.failed = 0
+        """Texts that failed."""
         self.failures: list[EmbedFailure] = []
         """The first failures."""
         self.embedded = 0
-        """Texts that the service has embedded."""
+        """Texts, or pieces of them, that the service has embedded."""
+        self.pieces = 0
+        """Texts, or pieces of them, with vectors."""
         self.truncated = 0
         """Texts that are longer than the model reads."""
         self.repeated_calls = 0
@@ -266,16 +295,21 @@ class JobReporter:
         """Add the texts of *items* to the figures."""
         for item in items:
             if isinstance(item, EmbeddedBatch):
-                self._texts += len(item)
+                self.texts += len(item)
+                self.pieces += len(item)
             else:
-                self._failed += 1
-                if len(self.failures) < _MOST_FAILURES:
-                    self.failures.append(item)
+                self.failed += 1
+                self.keep_failure(item)
+
+    def keep_failure(self, failure: EmbedFailure) -> None:
+        """Add to the failures, if they are not too many."""
+        if len(self.failures) < _MOST_FAILURES:
+            self.failures.append(failure)
 
     def report(self, throttle: "Throttle") -> None:
         """Update the bar, and call the `progress` function."""
         if self._bar is not None:
-            self._bar.update(self._texts + self._failed - self._bar.n)
+            self._bar.update(self.texts + self.failed - self._bar.n)
             self._bar.set_postfix(
                 refusals=throttle.rate_limited, limit=throttle.limit, refresh=False
             )
@@ -294,9 +328,10 @@ class JobReporter:
         if self._started is None or throttle is None:
             return JobStats()
         return JobStats(
-            texts=self._texts,
-            known=max(0, self._texts - self.embedded),
-            failed=self._failed,
+            texts=self.texts,
+            pieces=self.pieces,
+            known=max(0, self.pieces - self.embedded),
+            failed=self.failed,
             truncated=self.truncated,
             requests=throttle.attempts,
             refusals=throttle.rate_limited,

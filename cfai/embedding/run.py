@@ -16,6 +16,7 @@ from cfai._session.throttle import Throttle
 from cfai._types.excerpts import format_value
 from cfai.embedding.checkpoint import Checkpoint, Outcome, is_permanent, text_hash
 from cfai.embedding.options import Plan
+from cfai.embedding.pieces import SplitTexts
 from cfai.embedding.queue import BatchQueue, QueueRecovery, max_pending_requests
 from cfai.embedding.recovery import BatchRecovery, EmbeddingService, PatientService
 from cfai.embedding.results import (
@@ -69,6 +70,8 @@ class JobRun:
         self._queue = BatchQueue(self._service, plan.polling) if queued else None
         self._limits = plan.token_limits()
         self._window = plan.window
+        splits = plan.long == "split"
+        self._split_texts = SplitTexts(reporter, pool=plan.pool is not None) if splits else None
         self._checkpoint: Checkpoint | None = None
         self._in_progress: dict[bytes, asyncio.Future[None]] = {}
         """With a checkpoint: the texts that a batch is looking up or embedding, by hash."""
@@ -133,7 +136,7 @@ class JobRun:
         """Start a task for each batch, as long as there is room for the results."""
         plan, loop = self._plan, asyncio.get_running_loop()
         most, most_chars = plan.texts_per_request, plan.max_batch_chars
-        batches = read_batches(texts, most, most_chars, self._limits)
+        batches = read_batches(texts, most, most_chars, self._limits, plan.splitter())
         try:
             await self._open_checkpoint()
             async with aclosing(batches):
@@ -348,12 +351,20 @@ class JobRun:
         if error is not None:
             self._fail(error)
             self._end.name_text(error, items)
+        if self._split_texts is None:
+            self._reporter.count(items)
+        else:
+            items = self._split_texts.add(work.batch, work.results)
         self._deliver(work.batch, items)
+        if work.results:
+            try:
+                self._reporter.report(self.throttle)
+            except Exception as exc:
+                self._fail(exc)
         self._has_room.set()
         self._changed.set()
 
     def _deliver(self, batch: TextBatch, items: Sequence[Item]) -> None:
-        self._reporter.count(items)
         if self._plan.on_error == "yield":
             visible = [*items]
         else:
@@ -365,11 +376,6 @@ class JobRun:
             while self._turn in self._early:
                 self._ready.extend(self._early.pop(self._turn))
                 self._turn += 1
-        if items:
-            try:
-                self._reporter.report(self.throttle)
-            except Exception as exc:
-                self._fail(exc)
 
     # The end...
 
@@ -421,6 +427,8 @@ class _End:
         note = f"it is text number {failure.start} (from 0)"
         if failure.id != failure.start:
             note += f", id {format_value(failure.id)}"
+        if failure.piece is not None and not (failure.piece.is_last and failure.piece.number == 0):
+            note += f", characters {failure.piece.start} to {failure.piece.end}"
         error.add_note(note)
 
     def raise_error(self) -> None:

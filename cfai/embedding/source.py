@@ -18,6 +18,8 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 
+from cfai.embedding.splitting import Piece, Split, Splitter, locate_pieces, number_pieces
+from cfai.embedding.threads import run_in_thread
 from cfai.errors import CfaiError, InputError
 
 Texts = Iterable[Any] | AsyncIterable[Any]
@@ -40,6 +42,10 @@ class TextBatch:
     ids: Sequence[Any] = field(repr=False)
     texts: Sequence[str | None] = field(repr=False)
     """`None` for a missing text."""
+    pieces: Sequence[Piece] = field(default=(), repr=False)
+    """If texts are split, what part of its text each is."""
+    whole_texts: Sequence[str | None] = field(default=(), repr=False)
+    """If texts are split, the text that each is a part of."""
 
 
 _MISSING: Final = frozenset({"NAType", "NaTType", "MaskedConstant"})
@@ -152,28 +158,56 @@ def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
+async def _split(
+    text: str | None, place: int, split: Split
+) -> Iterable[tuple[str | None, Piece | None]]:
+    """The pieces of the text at *place*. A missing text is a piece, too."""
+    if not text:
+        return [(text, Piece(place, 0, 0, 0, is_last=True))]
+    if isinstance(split, Splitter):
+        pieces = number_pieces(split(text), place)
+    else:
+        try:
+            # Good splitters count tokens, which takes long.
+            pieces = number_pieces(await run_in_thread(_call_split, split, text), place)
+        except Exception as exc:
+            exc.add_note(f"splitting failed for text number {place} (from 0)")
+            raise
+    return ((text[piece.start : piece.end], piece) for piece in pieces)
+
+
+def _call_split(split: Split, text: str) -> list[tuple[int, int]]:
+    return locate_pieces(text, split(text))
+
+
 async def read_batches(
-    texts: Texts, max_texts: int, max_characters: int | None, limits: TokenLimits | None = None
+    texts: Texts,
+    max_texts: int,
+    max_characters: int | None,
+    limits: TokenLimits | None = None,
+    split: Split | None = None,
 ) -> AsyncGenerator[TextBatch, None]:
     """Cut *texts* into batches of up to *max_texts* texts and *max_characters* characters.
 
-    With *limits*, the texts of a batch have about as many tokens as the model takes. A full batch
-    is yielded at once. If the source fails, the texts before the failure come first.
+    With *limits*, the texts of a batch have about as many tokens as the model takes. With *split*,
+    pieces of texts are counted instead of texts. A full batch is yielded at once. If the source
+    fails, the texts before the failure come first.
 
     Raises:
         InputError: An entry is neither a text nor a pair of an id and a text; or something that the
             source awaited was cancelled.
         BaseException: What the source raised.
     """
-    builder = _BatchBuilder(
-        max_texts,
-        inf if max_characters is None else max_characters,
-        inf if limits is None else limits.per_request,
-    )
+    max_tokens = None if limits is None else limits.per_request
+    builder = _BatchBuilder(max_texts, max_characters, max_tokens)
+    place = -1
+    parts: Iterable[tuple[str | None, Piece | None]]
     async with aclosing(_iterate(texts)) as entries:
         while True:
+            place += 1
             try:
-                key, text = _read_entry(await anext(entries), builder.next_place)
+                key, text = _read_entry(await anext(entries), place)
+                parts = ((text, None),) if split is None else await _split(text, place, split)
             except StopAsyncIteration:
                 break
             except BaseException:
@@ -182,13 +216,20 @@ async def read_batches(
                 if builder.texts:
                     yield builder.build()
                 raise
-            tokens = 0.0 if limits is None or text is None else limits.estimate(text)
-            if not builder.has_room_for(text, tokens):
-                yield builder.build()
-            if builder.add(key, text, tokens):
-                yield builder.build()
+            for part, piece in parts:
+                tokens = 0.0 if limits is None or part is None else limits.estimate(part)
+                if not builder.has_room_for(part, tokens):
+                    yield builder.build()
+                if piece is not None:
+                    builder.add_piece(piece, text)
+                if builder.add(key, part, tokens):
+                    yield builder.build()
     if builder.texts:
         yield builder.build()
+
+
+def _infinity_if_none(limit: float | None) -> float:
+    return inf if limit is None else limit
 
 
 @define
@@ -196,22 +237,19 @@ class _BatchBuilder:
     """The texts of the next batch."""
 
     max_texts: int
-    max_characters: float
-    max_tokens: float
+    max_characters: float = field(converter=_infinity_if_none)
+    max_tokens: float = field(converter=_infinity_if_none)
     start: int = field(default=0, init=False)
     """The place of its first text."""
     texts: list[str | None] = field(factory=list, init=False)
     _present: int = field(default=0, init=False)
     """How many of the texts are not missing."""
     _ids: list[Any] = field(factory=list, init=False)
+    _pieces: list[Piece] = field(factory=list, init=False)
+    _whole_texts: list[str | None] = field(factory=list, init=False)
     _characters: int = field(default=0, init=False)
     _tokens: float = field(default=0.0, init=False)
     _index: int = field(default=0, init=False)
-
-    @property
-    def next_place(self) -> int:
-        """The place of the next text."""
-        return self.start + len(self.texts)
 
     def has_room_for(self, text: str | None, tokens: float) -> bool:
         """Whether *text* fits; a text above a limit gets a batch of its own."""
@@ -238,10 +276,17 @@ class _BatchBuilder:
             or self._tokens >= self.max_tokens
         )
 
+    def add_piece(self, piece: Piece, whole_text: str | None) -> None:
+        """Add what part of its text the next text is."""
+        self._pieces.append(piece)
+        self._whole_texts.append(whole_text)
+
     def build(self) -> TextBatch:
         """Return the batch, and start the next one."""
-        batch = TextBatch(self._index, self.start, self._ids, self.texts)
-        self.start, self._index = self.next_place, self._index + 1
-        self._ids, self.texts = [], []
+        batch = TextBatch(
+            self._index, self.start, self._ids, self.texts, self._pieces, self._whole_texts
+        )
+        self.start, self._index = self.start + len(self.texts), self._index + 1
+        self._ids, self.texts, self._pieces, self._whole_texts = [], [], [], []
         self._present, self._characters, self._tokens = 0, 0, 0.0
         return batch

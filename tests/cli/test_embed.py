@@ -149,6 +149,52 @@ async def test_npy_output(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> No
     assert np.load(target).tolist() == [[1.0, np.float32(0.1)], [2.0, np.float32(0.1)]]
 
 
+LONG = " ".join(f"Sentence {number} has some words." for number in range(60))
+
+
+@pytest.mark.parametrize("suffix", [None, ".jsonl", ".parquet"])
+async def test_long_texts_in_pieces(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, suffix: str | None
+) -> None:
+    """Each row says which part of its text it is."""
+    fake.always.answers_by(one_each)
+    source, target = tmp_path / "in.csv", tmp_path / f"out{suffix}"
+    source.write_text(f"id,text\na,short\nb,{LONG}\n")
+    to = [] if suffix is None else ["-o", str(target)]
+    done = await cfai.run(
+        *("embed", str(source), "--id-column", "id", "--long", "split", "--piece-tokens", "64"), *to
+    )
+    assert (done.code, done.err) == (0, "")
+    if suffix == ".parquet":
+        rows = pytest.importorskip("pyarrow.parquet").read_table(target).to_pylist()
+    else:
+        written = done.out if suffix is None else target.read_bytes()
+        rows = [json.loads(line) for line in written.splitlines()]
+        assert [row["text"] for row in rows if row["id"] == "b"] == [
+            LONG[row["start"] : row["end"]] for row in rows if row["id"] == "b"
+        ]
+    assert [row["piece"] for row in rows if row["id"] == "b"] == list(range(len(rows) - 1))
+    assert (rows[0]["id"], rows[0]["start"], rows[0]["end"]) == ("a", 0, 5)
+    assert len(rows) > 5
+
+
+async def test_one_vector_for_each_long_text(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    fake.always.answers_by(one_each)
+    command = ("embed", LONG, "b", "--long", "split", "--piece-tokens", "64")
+    done = await cfai.run(*command, "--pool", "mean")
+    assert [json.loads(line) for line in done.lines] == [
+        {"text": LONG, "vector": [1.0]},
+        {"text": "b", "vector": [1.0]},
+    ]
+    refused = await cfai.run(*command, "-o", str(tmp_path / "x.npy"))
+    assert refused.code == 2
+    assert "would not say which texts its rows belong to: choose --pool mean" in refused.err
+    done = await cfai.run(*command[:3], "--pool", "mean")
+    assert (done.code, done.err) == (2, "error: pool needs long='split', got long='warn'\n")
+
+
 async def test_a_checkpoint_resumes(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
     """With a checkpoint, finished texts are not sent again."""
     pytest.importorskip("pyarrow")

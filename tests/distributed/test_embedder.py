@@ -105,6 +105,17 @@ def test_a_series_of_another_engine_becomes_an_arrow_array(service_thread: Threa
     assert np.array_equal(as_matrix(result), matrix(texts(3)))
 
 
+def test_a_long_text_has_the_mean_of_its_pieces(service_thread: ThreadedService) -> None:
+    """A row has one vector."""
+    long = "One of many sentences that have some words. " * 2000
+    rows = service_thread.embedder(long="split")(["short", long])
+    assert as_matrix(rows).shape == (2, 4)
+    assert np.array_equal(as_matrix(rows[:1]), matrix(["short"]))
+    assert service_thread.simulation.counters.texts > 3
+    with pytest.raises(InputError, match="the text has about"):
+        service_thread.embedder(long="fail")([long])
+
+
 TABLES: dict[str, Callable[[], Any]] = {
     "dict of numpy": lambda: {"id": np.arange(3), "text": np.array(texts(3))},
     "dict of lists": lambda: {"id": [0, 1, 2], "text": texts(3)},
