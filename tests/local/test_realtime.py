@@ -268,5 +268,5 @@ async def test_clients_that_leave_end_their_session(local: Local) -> None:
             await voice.send_str('{"type":"Flush"}')
             voice._response.close()
         assert (await local.done()).status == 101
-    tasks = [task for task in asyncio.all_tasks() if "realtime" in repr(task)]
+    tasks = [task for task in asyncio.all_tasks() if "_Voice" in repr(task)]
     assert tasks == []
