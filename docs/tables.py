@@ -17,11 +17,13 @@ import attrs
 
 from cfai._session.retries import should_retry
 from cfai.errors import status_error
+from cfai.local.tasks import LOCAL_TASKS
+from cfai.local.weights import BY_TASK
 from cfai.tasks import Rule, rules
 
 ROOT = Path(__file__).parents[1]
 TABLE = re.compile(
-    r"^<!-- table: (?P<kind>fields|options|names|codes) (?P<names>.+?) -->\n"
+    r"^<!-- table: (?P<kind>fields|options|names|codes|local) (?P<names>.+?) -->\n"
     r".*?^<!-- end of table -->$",
     re.MULTILINE | re.DOTALL,
 )
@@ -152,6 +154,30 @@ def codes_table(name: str) -> list[str]:
     return lines
 
 
+def local_table(name: str) -> list[str]:
+    """The tasks that a local model answers, or the weights that are downloaded."""
+    if name == "weights":
+        lines = ["| Model | Licence | Package | Download | Stored |", "|---|---|---|---|---|"]
+        for models in BY_TASK.values():
+            for model in models:
+                package = model.archive
+                sizes = [f"{size / 1e6:.0f} MB" for size in (package.size, model.size)]
+                source = f"{package.package} {package.version}"
+                lines.append(f"| {' | '.join([model.name, model.licence, source, *sizes])} |")
+        return lines
+    lines = [
+        "| Task | Model | `meta.backend` | Licence | Size | Quality | Extra |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in LOCAL_TASKS:
+        if name not in ("tasks", row.extra):
+            continue
+        size = f"{row.size / 1e6:.{0 if row.size > 1e6 else 1}f} MB" if row.size else ""
+        cells = [row.task, row.model, f"`{row.backend}`", row.licence, size, row.quality]
+        lines.append(f"| {' | '.join([*cells, f'`{row.extra}`'])} |")
+    return lines
+
+
 def renewed(page: str) -> str:
     """The text of a page with its tables written anew."""
 
@@ -169,6 +195,7 @@ TABLES = {
     "options": options_table,
     "names": names_table,
     "codes": codes_table,
+    "local": local_table,
 }
 
 

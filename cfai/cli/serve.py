@@ -91,6 +91,8 @@ def serve(  # noqa: PLR0913  # every option of the command
         clients.require(*clients.TEXT, *clients.EMBEDDINGS, needed_for="the local server")
         if model is None:
             clients.fetch_weights()
+        if clients.are_installed(clients.SPEECH):
+            clients.fetch_weights("speech")
     from cfai.local import Fault, Latency, Limits, Server
 
     tape = _open_tape(record, replay, upstream, map or [])

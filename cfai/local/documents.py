@@ -11,9 +11,7 @@ import codecs
 import csv
 import faulthandler
 import io
-import os
 import re
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -26,6 +24,8 @@ from xml.parsers import expat
 
 import orjson
 from attrs import asdict, field, frozen
+
+from cfai.local.children import run_child
 
 
 @frozen
@@ -326,9 +326,6 @@ def find_format(name: str, media_type: str) -> DocumentFormat | None:
 
 # The parent process: sends files to the child and reads one JSON line per file
 
-_POLL_INTERVAL = 0.2
-"""Seconds between checks for cancellation."""
-
 
 def convert_files(
     files: Sequence[DocumentFile],
@@ -359,37 +356,21 @@ def _run_child(
     is_cancelled: Callable[[], bool],
 ) -> list[Conversion]:
     """Convert *files* in a child process until it ends."""
-    # Run as a script, so that the child imports nothing else of this package.
-    command = [sys.executable, "-P", __file__, str(limits.seconds), str(limits.memory)]
-    # The child gets the same import path, and starts no threads that it does not need.
-    paths = os.pathsep.join(path for path in sys.path if path)
-    environment = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
     # A file instead of a pipe, which would need feeding while the output is read.
     with tempfile.TemporaryFile() as frames:
         for file in files:
             head = {"name": file.name, "media_type": file.media_type, "size": len(file.data)}
             frames.write(orjson.dumps({**head, "options": asdict(options)}) + b"\n" + file.data)
         frames.seek(0)
-        with subprocess.Popen(  # noqa: S603  # this interpreter and this module
-            command,
-            stdin=frames,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        ) as process:
-            output = _read_output(process, is_cancelled)
+        output = run_child(
+            __file__,
+            seconds=limits.seconds,
+            memory=limits.memory,
+            source=frames,
+            is_cancelled=is_cancelled,
+        )
     # The last line is incomplete or empty.
     return [Conversion(**orjson.loads(line)) for line in output.split(b"\n")[:-1]]
-
-
-def _read_output(process: "subprocess.Popen[bytes]", is_cancelled: Callable[[], bool]) -> bytes:
-    """Read the output until the process ends; kill the process if cancelled."""
-    while True:
-        try:
-            return process.communicate(timeout=_POLL_INTERVAL)[0]
-        except subprocess.TimeoutExpired:
-            if is_cancelled():
-                process.kill()
 
 
 # The child process: reads files from standard input and writes one JSON line per file

@@ -6,14 +6,14 @@ and only that request fails.
 
 import faulthandler
 import io
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
 
 from attrs import frozen
+
+from cfai.local.children import run_child
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,9 +26,6 @@ _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _MOST_PIXELS = 64_000_000
 _LONGEST_SIDE = 2048
 """In pixels; larger images are made smaller. No model here looks at more."""
-
-_POLL_INTERVAL = 0.2
-"""Seconds between checks for cancellation."""
 
 
 @frozen(kw_only=True)
@@ -58,20 +55,16 @@ def decode(
     import numpy as np
 
     limits = limits or DecodingLimits()
-    # Run as a script, so that the child imports nothing else of this package.
-    command = [sys.executable, "-P", __file__, str(limits.seconds), str(limits.memory)]
-    paths = os.pathsep.join(path for path in sys.path if path)
     with tempfile.TemporaryFile() as source:
         source.write(data)
         source.seek(0)
-        with subprocess.Popen(  # noqa: S603  # this interpreter and this module
-            command,
-            stdin=source,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": paths},
-        ) as process:
-            output = _read_output(process, is_cancelled)
+        output = run_child(
+            __file__,
+            seconds=limits.seconds,
+            memory=limits.memory,
+            source=source,
+            is_cancelled=is_cancelled,
+        )
     head, _, body = output.partition(b"\n")
     if head.startswith(b"error "):
         raise ImageError(head.removeprefix(b"error ").decode(errors="replace"))
@@ -80,16 +73,6 @@ def decode(
         memory = f"{limits.memory >> 20} MiB"
         raise ImageError(f"decoding exceeded {limits.seconds:g} s or {memory}, or it crashed")
     return np.frombuffer(body, np.uint8).reshape(sizes[0], sizes[1], 3)
-
-
-def _read_output(process: "subprocess.Popen[bytes]", is_cancelled: Callable[[], bool]) -> bytes:
-    """Read the output until the process ends; kill the process if cancelled."""
-    while True:
-        try:
-            return process.communicate(timeout=_POLL_INTERVAL)[0]
-        except subprocess.TimeoutExpired:
-            if is_cancelled():
-                process.kill()
 
 
 # The child process: reads an image from standard input, and writes its height, width and pixels

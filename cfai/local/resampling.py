@@ -1,6 +1,7 @@
 """Changing the sample rate of sound, with numpy alone."""
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,45 @@ def resample(samples: "NDArray[np.float32]", rate: int, target: int) -> "NDArray
         pieces = windows[positions // up]
         output[start : start + _BLOCK] = np.einsum("ij,ij->i", pieces, filters[positions % up])
     return output
+
+
+def resample_blocks(
+    blocks: "Iterator[NDArray[np.float32]]", rate: int, target: int
+) -> "Iterator[NDArray[np.float32]]":
+    """Change the sample rate of sound that comes in blocks of shape (samples, channels)."""
+    import numpy as np
+
+    if rate == target:
+        yield from blocks
+        return
+    common = math.gcd(rate, target)
+    up, down = target // common, rate // common
+    # Whole groups of *down* samples become groups of *up*. Each block has neighbours on both sides.
+    margin = -(-_build_filters(up, down).shape[1] // down) * down
+    held: NDArray[np.float32] | None = None
+    for block in blocks:
+        if held is None:
+            held = np.zeros((margin, block.shape[1]), np.float32)
+        held = np.concatenate([held, block])
+        usable = (len(held) - 2 * margin) // down * down
+        if usable > 0:
+            yield _resample_columns(held[: usable + 2 * margin], margin, up, down)
+            held = held[usable:]
+    if held is not None:
+        # At least the margin is left, and after it the end.
+        yield _resample_columns(np.pad(held, ((0, margin), (0, 0))), margin, up, down)
+
+
+def _resample_columns(
+    samples: "NDArray[np.float32]", margin: int, up: int, down: int
+) -> "NDArray[np.float32]":
+    """Return the new samples for all but the margins, which are whole groups."""
+    import numpy as np
+
+    first = margin // down * up
+    count = -(-(len(samples) - 2 * margin) * up // down)
+    columns = [resample(column, down, up) for column in samples.T]
+    return np.stack([column[first : first + count] for column in columns], axis=1)
 
 
 @lru_cache(maxsize=8)

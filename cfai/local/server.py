@@ -87,9 +87,9 @@ class Server:
     """A Workers AI server on this machine: `async with Server() as server`.
 
     It implements the service's protocol on a loopback address and answers with small models: text
-    generation, embeddings, classification, reranking, summaries, and tasks with images. Other tasks
-    are rejected with status 501. Models are loaded on first use and stay loaded until the process
-    ends. The server can be started and stopped repeatedly.
+    generation, embeddings, classification, reranking, summaries, and tasks with images and speech.
+    Other tasks are rejected with status 501. Models are loaded on first use and stay loaded until
+    the process ends. The server can be started and stopped repeatedly.
 
     Args:
         folder: Where to keep fine-tunes, their files and batches. Only one server at a time can
@@ -187,17 +187,18 @@ class Server:
         await store.open()
         generators = WorkerPool("text", size=PARALLEL, waiting=self._waiting)
         others = WorkerPool("models", size=2, waiting=self._waiting)
+        media = WorkerPool("media", size=2, waiting=self._waiting)
         documents = WorkerPool("documents", size=2, waiting=self._waiting)
         finetunes = FinetuneRegistry(store)
         load_generator = partial(backends.text_generator, self._model)
         runs = ModelRunner(
-            generators, others, finetunes, load_generator, self._upstream, self._latency
+            generators, others, media, finetunes, load_generator, self._upstream, self._latency
         )
         queue = BatchRunner(store, runs)
         self._routes = build_routes(runs, queue, finetunes, DocumentConverter(documents))
         self._runner = self._build_runner()
         # Closed in the opposite order.
-        for resource in (store, documents, others, generators, queue):
+        for resource in (store, documents, media, others, generators, queue):
             self._resources.push_async_callback(resource.close)
         if self._tape is not None:
             self._resources.push_async_callback(self._tape.close)

@@ -37,4 +37,11 @@ def text_model() -> Path:
     return weights.ensure(weights.SMOLLM2)[0]
 
 
+@pytest.fixture(scope="session")
+def speech_models() -> None:
+    """The weights of the local models for speech, downloaded if they are missing."""
+    for model in weights.BY_TASK["speech"]:
+        weights.ensure(model)
+
+
 needs_terminals = pytest.mark.skipif(sys.platform == "win32", reason="there are no pty here")

@@ -1,6 +1,7 @@
 """`cfai transcribe`, `cfai image` and `cfai speak`: thin commands over their tasks."""
 
 import base64
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from cfai.testing import FakeWorkersAI
 
 from .conftest import needs_terminals
 from .processes import Cfai
+from .test_serve import exported
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256))
 MP3 = b"ID3\x04" + bytes(range(256))
@@ -86,3 +88,36 @@ async def test_a_file_is_not_printed_at_a_terminal(
         await terminal.shows("name a file with -o FILE")
         assert await terminal.ended() == 2
     assert not fake.requests
+
+
+# Real models
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its shell is variables another way")
+@pytest.mark.usefixtures("text_model", "speech_models")
+async def test_what_a_local_server_speaks_it_transcribes(stranger: Cfai, tmp_path: Path) -> None:
+    """`cfai serve` in one process, `cfai speak` and `cfai transcribe` in others."""
+    async with stranger.running("serve", "--port", "0") as running:
+        client = Cfai(await exported(running))
+        file = tmp_path / "sound.mp3"
+        for model in ("@cf/deepgram/aura-1", "@cf/myshell-ai/melotts"):
+            text = "Lunch is ready in the kitchen."
+            done = await client.run("speak", text, "--model", model, "-o", str(file))
+            assert (done.code, done.out, done.err) == (0, b"", "")
+            done = await client.run("transcribe", str(file))
+            assert (done.code, done.text, done.err) == (0, f"{text}\n", "")
+        spoken = await client.run("speak", "Good morning.")
+        done = await client.run("transcribe", "-", "-m", "@cf/openai/whisper", stdin=spoken.out)
+        assert done.text == "Good morning.\n"
+        done = await client.run("transcribe", str(file), "--language", "de")
+        assert done.code == 1
+        assert "understands only English: language is 'de'" in done.err
+
+
+@pytest.mark.usefixtures("speech_models")
+async def test_speech_without_an_account(stranger: Cfai, tmp_path: Path) -> None:
+    file = tmp_path / "sound.mp3"
+    done = await stranger.run("speak", "--local", "The train leaves at nine.", "-o", str(file))
+    assert (done.code, done.err) == (0, "")
+    done = await stranger.run("transcribe", "--local", str(file))
+    assert (done.code, done.text, done.err) == (0, "The train leaves at nine.\n", "")

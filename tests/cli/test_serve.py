@@ -172,7 +172,7 @@ async def test_run_local(stranger: Cfai) -> None:
     """--local runs models that exist on this machine and refuses others."""
     done = await stranger.run("run", "--local", SUMMARIZER, "One. Two.")
     assert json.loads(done.text)["summary"]
-    done = await stranger.run("run", "--local", "@cf/myshell-ai/melotts", "hi")
+    done = await stranger.run("run", "--local", "@cf/meta/m2m100-1.2b", "hi")
     assert done.code == 1
     assert "501" in done.err
 

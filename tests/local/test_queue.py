@@ -141,7 +141,7 @@ async def test_a_batch_of_ten_megabytes_is_too_large(local: Local) -> None:
 
 async def test_a_model_without_a_backend_is_not_queued(local: Local) -> None:
     assert (await submit(local, BATCH, "@cf/no/such")).error[:2] == (400, 5007)
-    assert (await submit(local, BATCH, "@cf/openai/whisper")).error[:2] == (501, 90001)
+    assert (await submit(local, BATCH, "@cf/meta/m2m100-1.2b")).error[:2] == (501, 90001)
 
 
 async def test_queued_requests_cannot_be_streamed(local: Local) -> None:

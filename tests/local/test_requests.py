@@ -318,8 +318,6 @@ async def test_a_broken_rule_is_named_in_the_error(
     "model",
     [
         "@cf/black-forest-labs/flux-1-schnell",
-        "@cf/openai/whisper",
-        "@cf/myshell-ai/melotts",
         "@cf/meta/m2m100-1.2b",
         "@cf/microsoft/resnet-50",
         "@cf/facebook/detr-resnet-50",

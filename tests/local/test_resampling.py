@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cfai.local.resampling import resample
+from cfai.local.resampling import resample, resample_blocks
 
 
 def tone(hertz: float, rate: int, seconds: float = 0.5) -> np.ndarray:
@@ -49,3 +49,18 @@ def test_short_sound(size: int) -> None:
 def test_the_same_rate_changes_nothing() -> None:
     samples = tone(440, 16000)
     assert resample(samples, 16000, 16000) is samples
+
+
+@pytest.mark.parametrize("rate", [7999, 8000, 11025, 22050, 24000, 44100, 48000])
+@pytest.mark.parametrize("size", [900, 44100, 1_000_000])
+def test_blocks_give_the_same_as_the_whole(rate: int, size: int) -> None:
+    whole = np.stack([tone(440, rate, 3), tone(1000, rate, 3)], axis=1)[:-7]
+    blocks = [whole[start : start + size] for start in range(0, len(whole), size)]
+    output = np.concatenate(list(resample_blocks(iter(blocks), rate, 16000)))
+    expected = np.stack([resample(column, rate, 16000) for column in whole.T], axis=1)
+    assert output.shape == expected.shape
+    assert np.abs(output - expected).max() < 1e-5
+
+
+def test_no_blocks() -> None:
+    assert list(resample_blocks(iter([]), 8000, 16000)) == []

@@ -163,15 +163,20 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize(
-    ("model", "body", "library"),
+    ("model", "body", "library", "extra"),
     [
-        (LLAMA, '{"prompt":"Hi"}', "xllamacpp"),
-        (LLAMA, '{"prompt":"Hi","stream":true}', "xllamacpp"),
-        ("@cf/baai/bge-m3", '{"text":"Hi"}', "onnxruntime"),
-        ("@cf/huggingface/distilbert-sst-2-int8", '{"text":"Hi"}', "vader"),
+        (LLAMA, '{"prompt":"Hi"}', "xllamacpp", "local"),
+        (LLAMA, '{"prompt":"Hi","stream":true}', "xllamacpp", "local"),
+        ("@cf/baai/bge-m3", '{"text":"Hi"}', "onnxruntime", "local"),
+        ("@cf/huggingface/distilbert-sst-2-int8", '{"text":"Hi"}', "vader", "local"),
+        ("@cf/openai/whisper", '{"audio":[1]}', "soundfile", "speech"),
+        ("@cf/deepgram/aura-1", '{"text":"Hi"}', "soundfile", "speech"),
+        ("@cf/deepgram/aura-1", '{"text":"Hi"}', "hibari", "speech"),
     ],
 )
-def test_a_missing_library_is_named_in_the_error(model: str, body: str, library: str) -> None:
+def test_a_missing_library_is_named_in_the_error(
+    model: str, body: str, library: str, extra: str
+) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_A_LIBRARY, model, body, library],
         check=True,
@@ -180,7 +185,7 @@ def test_a_missing_library_is_named_in_the_error(model: str, body: str, library:
     )
     assert done.stdout.startswith("501 ")
     assert '"code":90001' in done.stdout
-    assert f"this needs {library}: pip install 'cfai-sdk[local]'" in done.stdout
+    assert f"this needs {library}: pip install 'cfai-sdk[{extra}]'" in done.stdout
 
 
 WITHOUT_WEIGHTS = """

@@ -8,6 +8,7 @@ raises an `ApiError` that says so.
 import platform
 import threading
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,8 +30,8 @@ from cfai.local.errors import not_supported
 
 T = TypeVar("T")
 
-_SPEECH = ("hibari", "soundfile")
-"""The libraries that the extra `speech` adds."""
+_EXTRAS = {"hibari": "speech", "soundfile": "speech", "onnx": "vision", "PIL": "vision"}
+"""The extras of the libraries that `local` does not have."""
 
 _loaded: dict[str, Any] = {}
 _loading = threading.RLock()
@@ -118,6 +119,16 @@ def image_embedder() -> ConvexEmbedder:
     return _load_once("image embedder", lambda: ConvexEmbedder(image_classifier(), embedder()))
 
 
+def check_sound_library() -> None:
+    """Check that sound files can be read and written.
+
+    Raises:
+        ApiError: They cannot.
+    """
+    if find_spec("soundfile") is None:
+        raise not_supported("this needs soundfile: pip install 'cfai-sdk[speech]'")
+
+
 def _load_once(name: str, load: Callable[[], T]) -> T:
     if name not in _loaded:
         # One at a time: loading a model twice would take its memory twice.
@@ -125,7 +136,7 @@ def _load_once(name: str, load: Callable[[], T]) -> T:
             try:
                 _loaded[name] = _loaded.get(name) or load()
             except ImportError as exc:
-                extra = "speech" if exc.name in _SPEECH else "local"
+                extra = _EXTRAS.get(exc.name or "", "local")
                 message = f"this needs {exc.name}: pip install 'cfai-sdk[{extra}]'"
                 raise not_supported(message) from exc
     shared: T = _loaded[name]

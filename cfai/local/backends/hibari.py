@@ -4,6 +4,7 @@ It is distilled from Kokoro-82M, as the notice of the package says. Its other vo
 downloaded, so they are not used.
 """
 
+import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 RATE = 24_000
 """In samples per second."""
+
+_LONGEST = 300
+"""The most characters that are spoken at once."""
 
 _SEED = 0
 """Of the noise in the voice: the same text always sounds the same."""
@@ -32,4 +36,7 @@ class Hibari:
 
     def speak(self, text: str) -> "Iterator[NDArray[np.float32]]":
         """Yield the samples of each sentence as soon as it is spoken: 24 kHz, from -1 to 1."""
-        yield from self._voice.stream(text, seed=_SEED)
+        for sentence in self._voice.split_sentences(text):
+            # A sentence is spoken at once, in memory that grows with its length.
+            for piece in textwrap.wrap(sentence, _LONGEST):
+                yield from self._voice.stream(piece, seed=_SEED)

@@ -18,10 +18,11 @@ from cfai.local.backends.upstream import Upstream, UpstreamGenerator
 from cfai.local.errors import envelope
 from cfai.local.exchange import json_response
 from cfai.local.finetunes import FinetuneRegistry
-from cfai.local.handlers import generation, inputs, text, vision
+from cfai.local.handlers import generation, inputs, text, transcription, vision, voice
 from cfai.local.handlers.generation import Latency, RunningGeneration
 from cfai.local.handlers.inputs import GenerationInput
-from cfai.local.handlers.media import read_run
+from cfai.local.handlers.media import MEDIA_FIELDS, read_run
+from cfai.local.handlers.voice import SoundStream
 from cfai.local.models import ServedModel, find_model, find_retirement
 from cfai.local.requests import (
     ApiRequest,
@@ -37,6 +38,7 @@ TaskHandler = Callable[[ServedModel, JsonBody, IsCancelled], tuple[Any, str]]
 """Returns a result and the name of the backend that computed it. Blocks."""
 
 HANDLERS: Mapping[str, TaskHandler] = {
+    "Automatic Speech Recognition": transcription.recognize,
     "Image Classification": vision.classify,
     "Image-to-Text": vision.describe,
     "Object Detection": vision.detect,
@@ -44,10 +46,14 @@ HANDLERS: Mapping[str, TaskHandler] = {
     "Summarization": text.summarize,
     "Text Classification": text.classify,
     "Text Embeddings": text.embed,
+    "Text-to-Speech": voice.speak,
+    "Voice Activity Detection": transcription.detect_turn,
 }
 """The handler of each task, except text generation, which can stream."""
 
 _GENERATION = "Text Generation"
+
+_MEDIA_TASKS = (*MEDIA_FIELDS, "Text-to-Speech")
 
 _NOT_APPLIED = {"cfai-lora": "stored-not-applied"}
 """An adapter fits only its own base model, and the local model is another one."""
@@ -55,10 +61,11 @@ _NOT_APPLIED = {"cfai-lora": "stored-not-applied"}
 
 @frozen
 class ModelRunner:
-    """Runs models. Text generation has its own threads, so that it cannot block other tasks."""
+    """Runs models. Text and media have their own threads, so that they cannot block other tasks."""
 
     generators: WorkerPool
     others: WorkerPool
+    media: WorkerPool
     finetunes: FinetuneRegistry
     load_generator: Callable[[], TextGenerator] = backends.text_generator
     upstream: Upstream | None = None
@@ -84,7 +91,7 @@ class ModelRunner:
     async def run(self, request: ApiRequest) -> web.StreamResponse:
         """`POST run/{model}`."""
         model = self.find_model(request.model or "")
-        return await self._run_model(request, model, await read_run(request, model.task))
+        return await self._run_model(request, model, await read_run(request, model))
 
     async def run_named(self, request: ApiRequest) -> web.StreamResponse:
         """`POST run`: the model in the body, beside the `input` with the fields of the run.
@@ -106,12 +113,20 @@ class ModelRunner:
             return await self.generate(request, parsed, body, in_envelope=True)
         handler = HANDLERS[model.task]
 
-        def work(is_cancelled: IsCancelled) -> tuple[bytes, str]:
+        def work(is_cancelled: IsCancelled) -> tuple[bytes | SoundStream, str]:
             result, backend = handler(model, body, is_cancelled)
+            if isinstance(result, SoundStream):
+                return result, backend
             return encode_json(envelope(result)), backend
 
-        payload, backend = await self.others.run(work, only_if_free=rejects_if_busy(body))
-        return json_response(200, payload, request.recorder.start_response(backend))
+        pool = self._find_pool(model)
+        answer, backend = await pool.run(work, only_if_free=rejects_if_busy(body))
+        if isinstance(answer, SoundStream):
+            return await _send_sound(answer, request, pool)
+        return json_response(200, answer, request.recorder.start_response(backend))
+
+    def _find_pool(self, model: ServedModel) -> WorkerPool:
+        return self.media if model.task in _MEDIA_TASKS else self.others
 
     async def run_queued(self, account: str, model: ServedModel, body: JsonBody) -> Any:
         """Return the result of a queued run, which starts as soon as a thread is free.
@@ -122,12 +137,12 @@ class ModelRunner:
         if body.get("stream") is True:
             raise errors.bad_input("queued requests cannot be streamed")
         if model.task != _GENERATION:
-            handler = HANDLERS[model.task]
-            await self.others.wait_for_thread()
-            result = await self.others.run(
-                lambda is_cancelled: encode_json(handler(model, body, is_cancelled)[0])
-            )
-            return orjson.Fragment(result)
+            handler, pool = HANDLERS[model.task], self._find_pool(model)
+            await pool.wait_for_thread()
+            result, _ = await pool.run(lambda is_cancelled: handler(model, body, is_cancelled))
+            if isinstance(result, SoundStream):
+                raise errors.bad_input("queued requests cannot be answered with a file")
+            return orjson.Fragment(encode_json(result))
         parsed = await self._choose_tool(inputs.parse_run(model, body))
         await self._check_lora(account, body)
         await self.generators.wait_for_thread()
@@ -212,6 +227,20 @@ def read_model_name(request: ApiRequest, body: JsonBody) -> str:
     # The name that AI Gateway's compatible paths use.
     request.recorder.model = name = name.removeprefix("workers-ai/")
     return name
+
+
+async def _send_sound(
+    sound: SoundStream, request: ApiRequest, pool: WorkerPool
+) -> web.StreamResponse:
+    """Send sound while it is spoken; nothing is spoken for a client that has left."""
+    chunk = await pool.run(lambda _: next(sound.chunks, b""))
+    headers = {"Content-Type": sound.media_type, "cfai-voice": sound.voice}
+    headers |= request.recorder.start_response(sound.voice)
+    response = await request.start_stream(headers)
+    while chunk:
+        await response.write(chunk)
+        chunk = await pool.run(lambda _: next(sound.chunks, b""))
+    return response
 
 
 def encode_json(value: Any) -> bytes:

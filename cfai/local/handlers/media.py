@@ -6,32 +6,40 @@ from collections.abc import Mapping
 from typing import Any
 
 from cfai.local import errors
+from cfai.local.models import ServedModel
 from cfai.local.requests import ApiRequest, JsonBody, missing_fields, parse_json_object
 from cfai.tasks.task import shorten
 
 MEDIA_FIELDS: Mapping[str, str] = {
+    "Automatic Speech Recognition": "audio",
     "Image Classification": "image",
     "Image-to-Text": "image",
     "Object Detection": "image",
+    "Voice Activity Detection": "audio",
 }
 """The field that a body stands for which is no JSON, by task. Source: the model cards, `oneOf` a
 binary string and an object."""
 
+_ONLY_JSON = ("@cf/openai/whisper-large-v3-turbo",)
+"""Models of these tasks that take only JSON. Source: the model's card."""
 
-async def read_run(request: ApiRequest, task: str) -> JsonBody:
+
+async def read_run(request: ApiRequest, model: ServedModel) -> JsonBody:
     """Return the fields of a run. A body that is an image or a recording is one field.
+
+    The others are in the query then. Source: Cloudflare docs, nova-3's example.
 
     Raises:
         ApiError: The body is too large, or empty; or it must be a JSON object and is none.
     """
-    if task not in MEDIA_FIELDS:
+    if model.task not in MEDIA_FIELDS or model.name in _ONLY_JSON:
         return await request.read_json()
     raw = await request.read_body()
     # No format of images or recordings begins like an object.
     is_json = request.http.content_type == "application/json" or raw.lstrip()[:1] == b"{"
     if is_json or not raw:
         return parse_json_object(raw)
-    return {MEDIA_FIELDS[task]: raw}
+    return {**request.http.query, MEDIA_FIELDS[model.task]: raw}
 
 
 def read_media(body: JsonBody, name: str) -> bytes:

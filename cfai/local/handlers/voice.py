@@ -1,0 +1,175 @@
+"""Handlers of text to speech. They block and run in a worker thread.
+
+Sources: the input schemas of the models' cards; for what belongs together, Deepgram docs, "TTS
+Encoding", "Container", "Sample Rate" and "Bit Rate".
+"""
+
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from attrs import evolve, frozen
+
+from cfai.local import audio, backends, errors
+from cfai.local.audio import SoundFormat
+from cfai.local.backends.hibari import RATE
+from cfai.local.backends.roles import IsCancelled
+from cfai.local.models import ServedModel
+from cfai.local.requests import JsonBody, check_fields, check_names
+from cfai.tasks import SpeechSynthesis, TextToSpeech
+from cfai.tasks.task import shorten
+
+
+@frozen
+class SoundStream:
+    """An answer that is sound, sent while it is spoken."""
+
+    media_type: str
+    chunks: Iterator[bytes]
+    """To be asked for in a worker thread."""
+    voice: str
+    """The voice that speaks, whatever speaker was asked for."""
+
+
+def speak(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:
+    """Answer a request to speak a text, in the form of the model."""
+    if model.name == "@cf/myshell-ai/melotts":
+        return _answer_melo(body)
+    if model.name not in _SPEAKERS:
+        raise errors.not_supported(f"the local voice speaks only English, {model.name} does not")
+    return _answer_aura(body, _SPEAKERS[model.name])
+
+
+def _answer_melo(body: JsonBody) -> tuple[Any, str]:
+    check_names(body, "prompt", "lang")
+    check_fields(TextToSpeech, body)
+    language = body.get("lang")
+    if language is not None and language.lower().replace("_", "-").partition("-")[0] != "en":
+        problem = "the local voice speaks only English"
+        raise errors.not_supported(f"{problem}: lang is {shorten(language)}")
+    backend = backends.speaker()
+    backends.check_sound_library()
+    sound = b"".join(audio.encode(backend.speak(body["prompt"]), RATE, _FORMATS["mp3"].sound))
+    return {"audio": b64encode(sound).decode()}, backend.name
+
+
+def _answer_aura(body: JsonBody, speakers: frozenset[str]) -> tuple[Any, str]:
+    check_names(body, "text", "speaker", "encoding", "container", "sample_rate", "bit_rate")
+    check_fields(SpeechSynthesis, body)
+    speaker = body.get("speaker")
+    if speaker is not None and speaker not in speakers:
+        names = ", ".join(sorted(speakers))
+        raise errors.bad_input(f"speaker must be one of {names}, got {shorten(speaker)}")
+    if not body["text"].strip():
+        raise errors.bad_input("text must not be empty")
+    target = _choose_format(body)
+    backend = backends.speaker()
+    backends.check_sound_library()
+    chunks = audio.encode(backend.speak(body["text"]), RATE, target)
+    return SoundStream(target.media_type, chunks, backend.name), backend.name
+
+
+# Formats
+
+
+@frozen
+class _Format:
+    """A format and what can be chosen of it. The first container and rate are the defaults."""
+
+    sound: SoundFormat
+    containers: tuple[str, ...]
+    rates: tuple[int, ...]
+    bit_rates: tuple[int, int] | None = None
+    """The least and the most, if it has a bit rate."""
+
+
+_TELEPHONE = (8000, 16000)
+
+_FORMATS: Mapping[str, _Format] = {
+    "mp3": _Format(
+        SoundFormat("audio/mpeg", "MP3", "MPEG_LAYER_III", 22050, quality=(160 - 48) / 152),
+        ("none",),
+        (22050,),
+        (32_000, 48_000),
+    ),
+    "linear16": _Format(
+        SoundFormat("audio/l16", "RAW", "PCM_16", 24000),
+        ("wav", "none"),
+        (24000, 8000, 16000, 32000, 48000),
+    ),
+    "flac": _Format(
+        SoundFormat("audio/flac", "FLAC", "PCM_16", 22050, streams=False),
+        ("none",),
+        (22050, 8000, 16000, 32000, 48000),
+    ),
+    "mulaw": _Format(SoundFormat("audio/mulaw", "RAW", "ULAW", 8000), ("wav", "none"), _TELEPHONE),
+    "alaw": _Format(SoundFormat("audio/alaw", "RAW", "ALAW", 8000), ("wav", "none"), _TELEPHONE),
+    "opus": _Format(
+        SoundFormat("audio/ogg", "OGG", "OPUS", 48000, quality=(256 - 12) / 250),
+        ("ogg",),
+        (48000,),
+        (6_000, 256_000),
+    ),
+}
+"""The formats by encoding. The service's default is MP3."""
+
+
+def _choose_format(body: JsonBody) -> SoundFormat:
+    """Return the format that the fields describe.
+
+    Raises:
+        ApiError: They do not fit together, or it cannot be written here.
+    """
+    encoding = body.get("encoding") or "mp3"
+    if encoding not in _FORMATS:
+        raise errors.not_supported(f"the local voice cannot write this: encoding is {encoding!r}")
+    choices = _FORMATS[encoding]
+    container = body.get("container") or choices.containers[0]
+    if container not in choices.containers:
+        names = ", ".join(choices.containers)
+        raise errors.bad_input(
+            f"container must be one of {names} for encoding {encoding!r}, got {container!r}"
+        )
+    rate = body.get("sample_rate") or choices.rates[0]
+    if rate not in choices.rates:
+        names = ", ".join(map(str, sorted(choices.rates)))
+        raise errors.bad_input(
+            f"sample_rate must be one of {names} for encoding {encoding!r}, got {rate}"
+        )
+    sound = evolve(choices.sound, rate=int(rate), quality=_choose_quality(body, encoding, choices))
+    if container == "wav":
+        sound = evolve(sound, media_type="audio/wav", format="WAV", streams=False)
+    elif sound.format == "RAW":
+        sound = evolve(sound, media_type=f"{sound.media_type};rate={sound.rate};channels=1")
+    return sound
+
+
+def _choose_quality(body: JsonBody, encoding: str, choices: _Format) -> float | None:
+    """Return libsndfile's level of compression for the bit rate: it maps them linearly."""
+    bit_rate = body.get("bit_rate")
+    if bit_rate is None:
+        return choices.sound.quality
+    if choices.bit_rates is None:
+        raise errors.bad_input(f"bit_rate must be omitted for encoding {encoding!r}")
+    least, most = choices.bit_rates
+    if not least <= bit_rate <= most or (encoding == "mp3" and bit_rate not in (least, most)):
+        rule = f"{least} or {most}" if encoding == "mp3" else f"from {least} to {most}"
+        raise errors.bad_input(
+            f"bit_rate must be {rule} for encoding {encoding!r}, got {bit_rate:g}"
+        )
+    lowest, highest = (8_000, 160_000) if encoding == "mp3" else choices.bit_rates
+    return float((highest - bit_rate) / (highest - lowest))
+
+
+# Source: the input schemas of the models.
+_AURA_1 = "angus asteria arcas orion orpheus athena luna zeus perseus helios hera stella"
+_AURA_2 = (
+    "amalthea andromeda apollo arcas aries asteria athena atlas aurora callista cora cordelia "
+    "delia draco electra harmonia helena hera hermes hyperion iris janus juno jupiter luna mars "
+    "minerva neptune odysseus ophelia orion orpheus pandora phoebe pluto saturn thalia theia "
+    "vesta zeus"
+)
+_SPEAKERS: Mapping[str, frozenset[str]] = {
+    "@cf/deepgram/aura-1": frozenset(_AURA_1.split()),
+    "@cf/deepgram/aura-2-en": frozenset(_AURA_2.split()),
+}
