@@ -66,9 +66,17 @@ def read_generated(value: Any, name: str) -> str:
 def read_content(value: Any, name: str) -> str:
     """The content of a message: a string, or a list of parts, of which those with text count."""
     if isinstance(value, list):
-        parts = (part.get("text") for part in value if isinstance(part, dict))
+        parts = (part.get("text", part.get("refusal")) for part in value if isinstance(part, dict))
         return "".join(read_piece(part, name) for part in parts)
     return read_piece(value, name)
+
+
+def read_declined(message: dict[str, Any]) -> str:
+    """The text with which a model declines to answer, beside an empty content.
+
+    Source: OpenAI's API reference, chat completions, `message.refusal` and `delta.refusal`.
+    """
+    return read_optional_string(message.get("refusal")) or ""
 
 
 def is_decoded_json(content: Any) -> bool:
@@ -80,7 +88,10 @@ def is_decoded_json(content: Any) -> bool:
 
 def _is_text_part(item: Any) -> bool:
     # A generated object may have a text, too, but not the type of a part beside it.
-    return isinstance(item, dict) and "text" in item and ("type" in item or len(item) == 1)
+    if not isinstance(item, dict):
+        return False
+    is_declined = item.get("type") == "refusal" and "refusal" in item
+    return is_declined or ("text" in item and ("type" in item or len(item) == 1))
 
 
 def _read_reasoning(message: dict[str, Any]) -> str:
@@ -259,8 +270,9 @@ def _read_chat_completion(result: dict[str, Any]) -> Text:
         message = {"content": first["text"]}
     content = message.get("content")
     is_decoded = is_decoded_json(content)
+    text = encode_decoded(content) if is_decoded else read_content(content, "content")
     return Text(
-        text=encode_decoded(content) if is_decoded else read_content(content, "content"),
+        text=text or read_declined(message),
         parsed=content if is_decoded else None,
         tool_calls=_read_tool_calls(message.get("tool_calls")),
         reasoning=_read_reasoning(message),

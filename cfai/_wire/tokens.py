@@ -19,6 +19,7 @@ from cfai._wire.text import (
     is_decoded_json,
     parse_json_text,
     read_content,
+    read_declined,
     read_generated,
     read_piece,
     read_usage,
@@ -180,7 +181,9 @@ def _read_choice(document: dict[str, Any]) -> Token | None:
     if type(delta) is not dict:
         raise undocumented_error("a choice must have a delta", first)
     text = delta.get("content")
-    if text is None:
+    if (text is None or text == "") and "refusal" in delta:
+        text = read_declined(delta)
+    elif text is None:
         text = ""
     elif type(text) is not str:
         if is_decoded_json(text):
@@ -192,7 +195,7 @@ def _read_choice(document: dict[str, Any]) -> Token | None:
 
 def _read_responses_event(document: dict[str, Any]) -> Token | None:
     match document["type"]:
-        case "response.output_text.delta":
+        case "response.output_text.delta" | "response.refusal.delta":
             delta = document.get("delta")
             text = "" if delta == {} else read_piece(delta, "delta")
             return _build_token({}, text, None, None, document)

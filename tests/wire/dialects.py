@@ -319,6 +319,19 @@ OPENAI_ROUTE_CALLS = Dialect(
     3,
 )
 
+# OpenAI's API reference, the chat completion chunk object: a model that declines.
+DECLINED = Dialect(
+    events(
+        _CHUNK + '{"role":"assistant","content":"","refusal":null},"finish_reason":null}]}',
+        _CHUNK + '{"refusal":"I can\'t "},"finish_reason":null}]}',
+        _CHUNK + '{"content":null,"refusal":"help."},"finish_reason":null}]}',
+        _CHUNK + '{},"finish_reason":"stop"}]}',
+    )
+    + DONE,
+    Text("I can't help.", finish_reason="stop"),
+    3,
+)
+
 
 def _share(delta: str, prompt: int, completion: int) -> str:
     return (
@@ -436,6 +449,7 @@ DIALECTS: dict[str, Dialect] = {
     "responses": RESPONSES,
     "openai route": OPENAI_ROUTE,
     "openai route with calls": OPENAI_ROUTE_CALLS,
+    "declined": DECLINED,
     "mixed": MIXED,
     "mixed, zeros first": ZEROS_FIRST,
     "mixed, zeros last": ZEROS_LAST,

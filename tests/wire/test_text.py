@@ -165,6 +165,30 @@ FORMS: dict[str, tuple[str, Text]] = {
         '{"choices":[{"message":{"content":[]}}]}',
         Text("[]", []),
     ),
+    # OpenAI's API reference, the chat completion object: a model that declines.
+    "chat completion, declined": (
+        (
+            '{"choices":[{"index":0,"message":{"role":"assistant","content":null,'
+            '"refusal":"I can\'t help with that.","annotations":[]},"finish_reason":"stop"}]}'
+        ),
+        Text("I can't help with that.", finish_reason="stop"),
+    ),
+    "chat completion, not declined": (
+        '{"choices":[{"message":{"content":"Hello","refusal":null},"finish_reason":"stop"}]}',
+        Text("Hello", finish_reason="stop"),
+    ),
+    "chat completion, declined in parts": (
+        '{"choices":[{"message":{"content":[{"type":"refusal","refusal":"No."}]}}]}',
+        Text("No."),
+    ),
+    # OpenAI's API reference, the response object.
+    "Responses, declined": (
+        (
+            '{"object":"response","status":"completed","output":[{"type":"message",'
+            '"content":[{"type":"refusal","refusal":"No."}]}]}'
+        ),
+        Text("No.", finish_reason="stop"),
+    ),
     "legacy completion": (
         '{"object":"text_completion","choices":[{"index":0,"text":"Hello","finish_reason":"stop"}]}',
         Text("Hello", finish_reason="stop"),

@@ -108,6 +108,13 @@ def test_every_dialect_is_the_same_however_it_is_cut(dialect: Dialect) -> None:
         ({"type": "response.incomplete", "response": None}, Token(finish_reason="length")),
         ({"type": "response.output_text.delta", "delta": 7}, Token("7")),
         ({"response": "a", "type": "what"}, Token("a")),
+        # A model that declines: OpenAI's API reference, `delta.refusal`, "response.refusal.delta".
+        ({"choices": [{"delta": {"refusal": "No"}}]}, Token("No")),
+        ({"choices": [{"delta": {"content": None, "refusal": "No"}}]}, Token("No")),
+        ({"choices": [{"delta": {"content": "", "refusal": "No"}}]}, Token("No")),
+        ({"choices": [{"delta": {"content": "a", "refusal": None}}]}, Token("a")),
+        ({"choices": [{"delta": {"content": 0, "refusal": None}}]}, Token("0")),
+        ({"type": "response.refusal.delta", "delta": "No"}, Token("No")),
     ],
 )
 def test_an_event_becomes_a_token(event: Any, token: Token) -> None:
@@ -129,6 +136,9 @@ def test_an_event_becomes_a_token(event: Any, token: Token) -> None:
         {"choices": [{"delta": {"content": {}, "reasoning": {}, "tool_calls": {}}}]},
         {"tool_calls": [None, {}, {"function": None}, {"function": {}}]},
         {"type": "response.output_text.delta", "delta": {}},
+        {"choices": [{"delta": {"content": "", "refusal": None}}]},
+        {"choices": [{"delta": {"refusal": 7}}]},
+        {"type": "response.refusal.done", "refusal": "No"},
         {"response": "", "tool_calls": [], "usage": {}},
         {"p": "padding"},
         {"tool_calls": [{"id": None, "type": None, "function": {"name": None, "arguments": ""}}]},
