@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import binascii
 import os
+import struct
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from enum import StrEnum
@@ -29,6 +30,7 @@ __all__ = [
     "media_type",
     "problem",
     "read",
+    "wav_header",
 ]
 
 
@@ -213,6 +215,16 @@ class Integers:
             opening = b""
         if not self._data:
             yield b"[]"
+
+
+def wav_header(size: int, rate: int, *, channels: int = 1) -> bytes:
+    """The header of a WAV file, for *size* bytes of 16-bit PCM that follow.
+
+    Source: IBM and Microsoft, "Multimedia Programming Interface and Data Specifications 1.0".
+    """
+    block = 2 * channels
+    form = struct.pack("<HHIIHH", 1, channels, rate, rate * block, block, 16)
+    return struct.pack("<4sI8sI16s4sI", b"RIFF", 36 + size, b"WAVEfmt ", 16, form, b"data", size)
 
 
 _UNKNOWN = "application/octet-stream"

@@ -25,6 +25,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "run": ("run", "run", "Run any model."),
     "embed": ("embed", "embed", "Embed texts: print a vector for each."),
     "transcribe": ("media", "transcribe", "Print the text of a recording."),
+    "listen": ("listening", "listen", "Print what is said while it is said."),
     "image": ("media", "image", "Generate an image from a description."),
     "speak": ("media", "speak", "Speak a text."),
     "decide": ("decisions", "decide", "Answer typed questions about a text or images."),

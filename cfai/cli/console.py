@@ -92,6 +92,12 @@ def write_text(text: str) -> None:
     _write_stdout(text.encode(_encoding(), "replace"))
 
 
+def write_partial_line(text: str) -> None:
+    """Replace the line at the cursor of a terminal by the end of *text*, without a new line."""
+    end = strip_controls(text.replace("\n", " "))[-(max(_read_columns(), 2) - 1) :]
+    _write_stdout(f"\r\x1b[K{end}".encode(_encoding(), "replace"))
+
+
 class Prose:
     """Writes one text in pieces. At a terminal, its lines break between words."""
 

@@ -2,14 +2,18 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from cfai import media
 from cfai.cli import clients, files, run
 from cfai.cli.console import Output, Prose, Target
-from cfai.errors import InputError
+from cfai.errors import DecodeError, InputError
 from cfai.tasks import AutomaticSpeechRecognition, Binary, Task, TextToImage
+
+if TYPE_CHECKING:
+    from cfai import Speaker
 
 _WHISPER: Final = "@cf/openai/whisper-large-v3-turbo"
 _FLUX: Final = "@cf/black-forest-labs/flux-1-schnell"
@@ -82,12 +86,39 @@ def speak(
     output: Output = None,
     local: clients.Local = False,
 ) -> None:
-    """Speak a text. Without -o, the sound is written to standard output as it arrives."""
+    """Speak a text. Without -o, the sound is written to standard output as it arrives.
+
+    An aura model speaks into a .wav file over a WebSocket.
+    """
+    if output is not None and output.suffix.lower() == ".wav" and "/aura-" in model:
+        asyncio.run(_speak_wav(model, _read_text(text), Target(output)))
+        return
     task = run.parse_text(model, _read_text(text))
     if not (isinstance(task, Task) and issubclass(task.answer, Binary)):
         raise InputError(f"{model} is not known to speak; `cfai run` runs any model")
     _prepare_speech(local=local)
     _write_file(model, task, Target(output), local=local)
+
+
+async def _speak_wav(model: str, text: str, target: Target) -> None:
+    async with clients.open_client(local=False) as ai, ai.speak(model) as voice:
+        saying = asyncio.create_task(_say(voice, text))
+        sound, rate = bytearray(), 0
+        try:
+            async for chunk in voice:
+                sound += chunk.data
+                rate = chunk.sample_rate or rate
+            await saying
+        finally:
+            saying.cancel()
+    if not sound:
+        raise DecodeError(f"{model} spoke nothing", meta=voice.meta)
+    target.write_bytes(media.wav_header(len(sound), rate) + sound)
+
+
+async def _say(voice: "Speaker", text: str) -> None:
+    await voice.say(text)
+    await voice.flush()
 
 
 def _read_text(argument: str | None) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable
 from contextlib import aclosing
 from inspect import isawaitable
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 from attrs import define, field
 
@@ -18,7 +18,16 @@ from cfai.streaming.sockets import SocketStream
 from cfai.tasks import Transcript
 from cfai.tasks.listening import Final, SpeechEvent, SpeechText, TurnEnded
 
-AudioSource = bytes | AsyncIterable[bytes] | Iterable[bytes] | BinaryIO | asyncio.StreamReader
+
+class Readable(Protocol):
+    """A binary file, an `asyncio.StreamReader`, or another object with such a `read`."""
+
+    def read(self, size: int, /) -> bytes | Awaitable[bytes]:
+        """Return up to *size* bytes; none at the end."""
+        ...
+
+
+AudioSource = bytes | AsyncIterable[bytes] | Iterable[bytes] | Readable
 """Audio: bytes, an iterable or async iterable of them, or something with `read`."""
 
 _CHUNK = 2**13

@@ -18,6 +18,7 @@ _COMMANDS = (
     "run",
     "embed",
     "transcribe",
+    "listen",
     "image",
     "speak",
     "decide",

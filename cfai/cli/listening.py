@@ -1,0 +1,154 @@
+"""`cfai listen`: transcribes audio while it arrives, over a WebSocket."""
+
+import struct
+import sys
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Final
+
+import typer
+from attrs import define, field
+
+from cfai.cli import clients, console
+from cfai.errors import InputError
+from cfai.tasks.listening import Final as FinalText, SpeechEvent, SpeechText, TurnEnded
+from cfai.tasks.task import fields_to_plain
+
+_NOVA: Final = "@cf/deepgram/nova-3"
+
+
+@clients.async_command
+async def listen(
+    audio: Annotated[
+        str, typer.Argument(metavar="FILE", help="A recording, or - for stdin, as it arrives.")
+    ],
+    *,
+    model: Annotated[str, typer.Option("--model", "-m", help="The model's name.")] = _NOVA,
+    rate: Annotated[
+        int | None,
+        typer.Option("--rate", help="The input is 16-bit PCM at this many samples per second."),
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option("--language", "-l", help="The code of the spoken language.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print every event as a line.")] = False,
+    local: clients.Local = False,
+) -> None:
+    """Print what is said while it is said: a line for each passage that is final."""
+    with _open(audio.removeprefix("@")) as file:
+        sound = _Sound(file)
+        parameters = sound.read_format(model, rate)
+        if language is not None:
+            parameters["language"] = language
+        shows_partials = console.stdout_is_terminal() and not console.terminal_is_dumb()
+        if "flux" not in model and (json or shows_partials):
+            parameters["interim_results"] = True
+        async with (
+            clients.open_client(local=local) as ai,
+            ai.listen(model, audio=sound, **parameters) as ears,
+        ):
+            line = _Line(shows=shows_partials and not json)
+            try:
+                async for event in ears:
+                    if json:
+                        console.write_text(console.to_json_line(_to_plain(event)))
+                    else:
+                        line.show(event)
+            finally:
+                line.clear()
+
+
+def _open(name: str) -> BinaryIO:
+    if name == "-":
+        # Not closed: the process may need it at its end.
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    try:
+        return Path(name).open("rb")
+    except OSError as exc:
+        raise InputError(f"can't read {name}: {exc.strerror or exc}") from exc
+
+
+def _to_plain(event: SpeechEvent) -> dict[str, Any]:
+    return {"event": type(event).__name__, **fields_to_plain(event, "raw")}
+
+
+@define
+class _Sound:
+    """A file that is read as it arrives: `Listener` calls `read`."""
+
+    _file: Any
+    _first: bytes = field(default=b"", init=False)
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, as soon as there are any."""
+        if self._first:
+            first, self._first = self._first, b""
+            return first
+        data: bytes = self._file.read1(size)
+        return data
+
+    def read_format(self, model: str, rate: int | None) -> dict[str, Any]:
+        """Read what comes before the sound; returns the parameters that describe it.
+
+        Raises:
+            InputError: There is nothing, or the model can't read it.
+        """
+        start = self._read_exactly(12)
+        if not start:
+            raise InputError("there is no sound: the input is empty")
+        if start[:4] == b"RIFF" and start[8:] == b"WAVE":
+            return self._read_wav(model)
+        self._first = start
+        if rate is not None:
+            return {"encoding": "linear16", "sample_rate": rate}
+        if "flux" in model:
+            raise InputError(
+                f"{model} takes PCM only: give a WAV file, or raw PCM with --rate 16000"
+            )
+        return {}  # The model finds out what it is.
+
+    def _read_wav(self, model: str) -> dict[str, Any]:
+        kind = channels = rate = bits = 0
+        while len(head := self._read_exactly(8)) == 8:
+            name, size = struct.unpack("<4sI", head)
+            if name == b"data":
+                break
+            content = self._read_exactly(size + size % 2)
+            if name == b"fmt " and len(content) >= 16:
+                kind, channels, rate, _, _, bits = struct.unpack("<HHIIHH", content[:16])
+        # 0xFFFE is the extensible form, which names the same kinds.
+        if kind not in (1, 0xFFFE) or bits != 16 or not rate:
+            raise InputError(
+                "the WAV file must have 16-bit PCM: convert it (ffmpeg -c:a pcm_s16le)"
+            )
+        if channels != 1 and "flux" in model:
+            raise InputError(f"{model} takes one channel, and the WAV file has {channels}")
+        parameters: dict[str, Any] = {"encoding": "linear16", "sample_rate": rate}
+        return parameters if channels == 1 else {**parameters, "channels": channels}
+
+    def _read_exactly(self, size: int) -> bytes:
+        data: bytes = self._file.read(size)
+        return data
+
+
+@define
+class _Line:
+    """Writes final passages as lines and, at a terminal, what is still spoken below them."""
+
+    _shows: bool = field(kw_only=True)
+    _has_partial: bool = field(default=False, init=False)
+
+    def show(self, event: SpeechEvent) -> None:
+        if isinstance(event, FinalText | TurnEnded):
+            self.clear()
+            if event.text.strip():
+                console.write_text(f"{event.text.strip()}\n")
+        elif isinstance(event, SpeechText) and self._shows and event.text.strip():
+            self.clear()
+            console.write_partial_line(event.text.strip())
+            self._has_partial = True
+
+    def clear(self) -> None:
+        """Remove the passage that is not final."""
+        if self._has_partial:
+            console.write_partial_line("")
+            self._has_partial = False

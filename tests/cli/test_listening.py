@@ -1,0 +1,151 @@
+"""`cfai listen` and `cfai speak -o x.wav`: speech over WebSockets at the command line."""
+
+import io
+import json
+import struct
+import wave
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cfai.media import wav_header
+from cfai.testing import FakeSocket, FakeWorkersAI
+
+from .processes import Cfai
+
+PCM = bytes(range(200)) * 40
+
+
+def results(text: str, *, is_final: bool = True) -> dict[str, Any]:
+    channel = {"alternatives": [{"transcript": text}]}
+    return {"type": "Results", "channel": channel, "is_final": is_final}
+
+
+def wav(pcm: bytes = PCM, *, rate: int = 16000, channels: int = 1, width: int = 2) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(width)
+        file.setframerate(rate)
+        file.writeframes(pcm)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("given", ["path", "file", "dash"])
+async def test_final_passages_are_lines(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, given: str
+) -> None:
+    fake.connects(
+        {"type": "Connected"},
+        at_end=[results("hel", is_final=False), results(" hello "), results("bye")],
+    )
+    file = tmp_path / "a.wav"
+    file.write_bytes(wav(rate=8000))
+    argument = {"path": f"{file}", "file": f"@{file}", "dash": "-"}[given]
+    done = await cfai.run("listen", argument, "-l", "en", stdin=wav(rate=8000))
+    assert (done.code, done.text, done.err) == (0, "hello\nbye\n", "")
+    assert fake.requests[0].target.partition("?")[2] == (
+        "encoding=linear16&sample_rate=8000&language=en"
+    )
+    assert fake.sockets[0].audio == PCM
+
+
+async def test_all_events_as_json(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    fake.connects({"type": "SpeechStarted"}, at_end=[results("a", is_final=False), results("a b")])
+    done = await cfai.run("listen", "-", "--rate", "16000", "--json", stdin=PCM)
+    events = [json.loads(line) for line in done.lines]
+    assert [event["event"] for event in events] == ["SpeechStarted", "Partial", "Final"]
+    assert events[2]["text"] == "a b"
+    assert "interim_results=true" in fake.requests[0].target
+    assert fake.sockets[0].audio == PCM
+
+
+async def test_other_formats_are_sent_as_they_are(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    fake.connects(at_end=[results("hi")])
+    done = await cfai.run("listen", "-", stdin=b"OggS and so on")
+    assert (done.code, done.text) == (0, "hi\n")
+    assert "?" not in fake.requests[0].target
+    assert fake.sockets[0].audio == b"OggS and so on"
+
+
+async def test_flux_prints_turns(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    turns = [("StartOfTurn", "He"), ("Update", "Hello"), ("EndOfTurn", "Hello.")]
+    fake.connects(*({"event": event, "transcript": text} for event, text in turns))
+    done = await cfai.run("listen", "-", "-m", "@cf/deepgram/flux", stdin=wav())
+    assert (done.code, done.text) == (0, "Hello.\n")
+
+
+async def test_a_cut_keeps_what_was_printed(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    async def talk(socket: FakeSocket) -> None:
+        await socket.send(results("hello"))
+        await socket.close(1011, "overloaded")
+        await socket.receive()
+
+    fake.connects_by(talk)
+    done = await cfai.run("listen", "-", stdin=wav())
+    assert (done.code, done.text) == (5, "hello\n")
+    assert "code 1011: overloaded" in done.err
+
+
+FLOATS = struct.pack("<4sI8sI", b"RIFF", 36, b"WAVEfmt ", 16) + struct.pack(
+    "<HHIIHH4sI", 3, 1, 16000, 64000, 4, 32, b"data", 0
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "message"),
+    [
+        (["missing.wav"], b"", "can't read missing.wav"),
+        (["-"], b"", "there is no sound"),
+        (["-"], wav(width=1), "must have 16-bit PCM"),
+        (["-"], FLOATS, "must have 16-bit PCM"),
+        (["-", "-m", "@cf/deepgram/flux"], b"OggS and so on", "takes PCM only"),
+        (["-", "-m", "@cf/deepgram/flux"], wav(channels=2), "takes one channel"),
+        (["-", "-m", "@cf/baai/bge-m3"], wav(), "does not transcribe"),
+    ],
+)
+async def test_wrong_input_is_a_usage_error(
+    cfai: Cfai, fake: FakeWorkersAI, arguments: list[str], stdin: bytes, message: str
+) -> None:
+    done = await cfai.run("listen", *arguments, stdin=stdin)
+    assert done.code == 2
+    assert message in done.err
+    assert not fake.requests
+
+
+async def test_aura_speaks_into_a_wav_file(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    async def talk(socket: FakeSocket) -> None:
+        while (message := await socket.receive()) is not None:
+            if message == '{"type":"Flush"}':
+                await socket.send(PCM[:1000], PCM[1000:], {"type": "Flushed"})
+
+    fake.connects_by(talk)
+    target = tmp_path / "a.wav"
+    done = await cfai.run("speak", "Good day. And more.", "-o", str(target))
+    assert (done.code, done.out, done.err) == (0, b"", "")
+    with wave.open(str(target)) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (24000, 1, 2)
+        assert file.readframes(file.getnframes()) == PCM
+    texts = [m["text"] for m in fake.sockets[0].texts if m["type"] == "Speak"]
+    assert texts == ["Good day. ", "And more."]
+
+
+async def test_a_voice_that_is_cut_writes_no_file(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    async def talk(socket: FakeSocket) -> None:
+        await socket.send(PCM)
+        socket.hang_up()
+
+    fake.connects_by(talk)
+    target = tmp_path / "a.wav"
+    done = await cfai.run("speak", "Good day", "-o", str(target))
+    assert done.code == 5
+    assert not target.exists()
+
+
+def test_the_header_is_that_of_the_standard_library() -> None:
+    for rate, channels in ((8000, 1), (24000, 1), (44100, 2)):
+        header = wav_header(len(PCM), rate, channels=channels)
+        assert header + PCM == wav(rate=rate, channels=channels)
