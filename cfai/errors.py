@@ -441,7 +441,7 @@ CODES: dict[int, Code] = {
     ),
     4006: Code(429, True, _QUOTA, kind=QuotaExceeded),
     3037: Code(400, False, "Check the fine-tune's id and account, and that both files are there."),
-    5006: Code(400, False, "See the input schema on the model's page in the catalogue."),
+    5006: Code(400, False, "`cfai models schema MODEL` prints the input that the model expects."),
     8001: Code(400, False),
     8005: Code(500, False),
     # cloudflare/ai, pull 575 (no message is known); anomalyco/opencode, issues 35753 and 35879.

@@ -297,11 +297,11 @@ def show_status(text: str) -> Iterator[Callable[[str], object]]:
 
 @contextmanager
 def show_job_progress(
-    total: int | None, *, to_file: bool
+    count: Callable[[], int | None], *, to_file: bool
 ) -> Iterator[Callable[["Progress"], object]]:
-    """Show the progress of an embedding job of *total* texts, if known, after every batch.
+    """Show the progress of an embedding job after every batch, and how many texts *count* gives.
 
-    Not if the vectors go to the same terminal.
+    Not if the vectors go to the same terminal: then nothing is counted.
     """
     if not _stderr_is_terminal() or (stdout_is_terminal() and not to_file):
         yield lambda progress: None
@@ -316,7 +316,7 @@ def show_job_progress(
         bars.TimeRemainingColumn(),
     )
     with bars.Progress(*columns, console=Console(stderr=True)) as display:
-        bar = display.add_task("embedding", total=total)
+        bar = display.add_task("embedding", total=count())
 
         def update(progress: "Progress") -> None:
             stats = progress.stats

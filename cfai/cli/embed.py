@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from attrs import field, frozen
 
 from cfai._types.excerpts import format_value
 from cfai.cli import clients, console, files, texts as text_files
 from cfai.cli.console import Output, Target
-from cfai.cli.texts import Entry, Format, Reading
+from cfai.cli.texts import Entry, Format, Reading, TextFile
 from cfai.embedding.splitting import LongTexts, Piece, Pool
 from cfai.embedding.threads import run_in_thread
 from cfai.errors import CfaiError, InputError
@@ -104,7 +105,7 @@ def embed(  # noqa: PLR0913  # one for each option
         delimiter=delimiter,
         lenient=skip_failed or retry_failed,
     )
-    source, total = _find_source(texts or [], reading, target)
+    source = _find_source(texts or [], reading, target)
     if local:
         clients.require(*clients.EMBEDDINGS, needed_for="embedding texts on this machine")
     options: JobOptions = {"checkpoint": checkpoint, "retry_failed": retry_failed}
@@ -114,7 +115,7 @@ def embed(  # noqa: PLR0913  # one for each option
         # Nothing limits the rate of models on this machine.
         options["rate"] = None
     writer = Writer(target, with_ids=id_column is not None, has_pieces=has_pieces)
-    asyncio.run(_run_job(model, source, total, writer, options, local=local))
+    asyncio.run(_run_job(model, source, writer, options, local=local))
 
 
 def _check_options(checkpoint: str | None, *, retry_failed: bool, local: bool) -> None:
@@ -127,21 +128,37 @@ def _check_options(checkpoint: str | None, *, retry_failed: bool, local: bool) -
         raise InputError("--retry-failed needs the --checkpoint of the earlier run")
 
 
-def _find_source(
-    arguments: list[str], reading: Reading, target: Target
-) -> tuple[Iterable[Entry] | AsyncIterator[Entry], int | None]:
-    """Give the texts, and their number if it is known."""
+@frozen
+class _Source:
+    """Where the texts are from: arguments, or files, of which one may be standard input."""
+
+    entries: Iterable[Entry] | AsyncIterator[Entry]
+    files: list[TextFile] = field(factory=list)
+    texts: int | None = None
+    """The number of texts, if they are arguments."""
+
+    def count(self) -> int | None:
+        """Count the texts, which reads the files once; `None` if that takes long."""
+        return text_files.count_all(self.files) if self.texts is None else self.texts
+
+    @property
+    def is_piped(self) -> bool:
+        """Whether standard input is one of the files."""
+        return any(file.path is None for file in self.files)
+
+
+def _find_source(arguments: list[str], reading: Reading, target: Target) -> _Source:
     sources = text_files.find_files(arguments or ["-"], reading)
     if not sources:
         texts = [files.check_argument(argument) for argument in arguments]
         TextEmbeddings(texts)  # checks all texts before the first request
-        return texts, len(texts)
+        return _Source(texts, texts=len(texts))
     for file in sources:
         if file.path is None and files.stdin_is_terminal():
             raise InputError("there are no texts: give some, or pipe them in")
         if target.path is not None and target.path.exists() and file.is_same_as(target.path):
             raise InputError(f"{file.name} can't be written while it is read: choose another file")
-    return _read_in_thread(text_files.read_all(sources)), text_files.count_all(sources)
+    return _Source(_read_in_thread(text_files.read_all(sources)), sources)
 
 
 async def _read_in_thread(entries: Iterator[Entry]) -> AsyncIterator[Entry]:
@@ -157,8 +174,7 @@ def _take(entries: Iterator[Entry]) -> list[Entry]:
 
 async def _run_job(
     model: str,
-    source: Iterable[Entry] | AsyncIterator[Entry],
-    total: int | None,
+    source: _Source,
     writer: "Writer",
     options: "JobOptions",
     *,
@@ -166,20 +182,20 @@ async def _run_job(
 ) -> None:
     async with clients.open_client(local=local) as ai:
         to_file = writer.target.path is not None
-        with console.show_job_progress(total, to_file=to_file) as update:
+        with console.show_job_progress(source.count, to_file=to_file) as update:
             options["progress"] = update
-            job = ai.embed_many(model, source, **options)
+            job = ai.embed_many(model, source.entries, **options)
             try:
                 async with job:
                     await writer.write(job)
             except OSError as exc:
                 raise console.OutputError(f"can't write: {exc}") from exc
             except BaseException as exc:
-                if total != 1 and job.stats.texts:
+                if source.texts != 1 and job.stats.texts:
                     _advise_resume(exc, options.get("checkpoint"))
                 raise
     stats = job.stats
-    if not stats.texts and not stats.failed and total is None:
+    if not stats.texts and not stats.failed and source.is_piped:
         raise InputError("there are no texts: the input is empty")
     if stats.failed:
         writer.report_failures(stats.failed, stats.texts + stats.failed)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cfai import EmbeddedBatch, Embeddings
-from cfai.cli.console import Target
+from cfai.cli.console import Target, show_job_progress
 from cfai.cli.embed import Writer
 from cfai.testing import FakeWorkersAI, Recorded, Script
 
@@ -553,12 +553,28 @@ async def test_cancelling_while_parquet_is_written(tmp_path: Path) -> None:
         assert not list(os.scandir(tmp_path))
 
 
+def test_nothing_is_counted_without_a_terminal() -> None:
+    """Counting reads a whole file."""
+
+    def count() -> int:
+        raise AssertionError("the rows were counted")
+
+    with show_job_progress(count, to_file=True):
+        pass
+
+
 @needs_terminals
-async def test_progress_at_a_terminal(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", ["texts", "file"])
+async def test_progress_at_a_terminal(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, given: str
+) -> None:
     """The bar shows texts, speed and concurrency if the vectors go to a file."""
     fake.always.answers_by(vectors)
     target = tmp_path / "out.jsonl"
-    async with cfai.at_a_terminal("embed", "1", "2", "-o", str(target)) as terminal:
+    source = tmp_path / "texts.txt"
+    source.write_text("1\n2\n")
+    arguments = ["1", "2"] if given == "texts" else [str(source)]
+    async with cfai.at_a_terminal("embed", *arguments, "-o", str(target)) as terminal:
         await terminal.shows("2/2")
         await terminal.shows("at once")
         assert await terminal.ended() == 0
