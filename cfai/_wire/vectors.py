@@ -63,24 +63,28 @@ class VectorRows:
         Raises:
             UnusualVectors: The rows differ in length, or contain something else than numbers.
         """
-        body, buffer, width, checked = memoryview(self._body), self.buffer, self.width, 0
-        find = self._body.find
-        for start, end in self._ranges:
+        (first, _), (_, last), width = self._ranges[0], self._ranges[-1], self.width
+        # An array takes true for 1. Numbers do not contain these letters.
+        if self._body.find(b"t", first, last) >= 0 or self._body.find(b"f", first, last) >= 0:
+            raise UnusualVectors
+        rows_at_once = -(-_SLICE // width)
+        for index in range(0, len(self._ranges), rows_at_once):
+            self._decode(self._ranges[index : index + rows_at_once], width)
+            yield
+
+    def _decode(self, ranges: list[tuple[int, int]], width: int) -> None:
+        body, buffer, checked = memoryview(self._body), self.buffer, len(self.buffer)
+        for start, end in ranges:
             try:
                 # A row ends at its first closing bracket, so its depth needs no check.
                 row = orjson.loads(body[start:end])
                 buffer.fromlist(row)
             except (OverflowError, TypeError, ValueError) as exc:
                 raise UnusualVectors from exc
-            # An array takes true for 1. Numbers do not contain these letters.
-            has_letter = find(b"t", start, end) >= 0 or find(b"f", start, end) >= 0
-            if has_letter or len(row) != width:
+            if len(row) != width:
                 raise UnusualVectors
-            if len(buffer) - checked >= _SLICE or end == self._ranges[-1][1]:
-                if has_huge_number(buffer[checked:]):
-                    raise UnusualVectors
-                checked = len(buffer)
-                yield
+        if has_huge_number(buffer[checked:]):
+            raise UnusualVectors
 
 
 def has_huge_number(buffer: "array[float]") -> bool:
