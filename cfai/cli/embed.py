@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -180,6 +181,8 @@ async def _run_job(
     *,
     local: bool,
 ) -> None:
+    # One may wait for standard input. Each more thread would keep freed memory for itself.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
     async with clients.open_client(local=local) as ai:
         to_file = writer.target.path is not None
         with console.show_job_progress(source.count, to_file=to_file) as update:

@@ -540,7 +540,7 @@ def _read_parquet(file: TextFile, data: io.BufferedReader[Any]) -> Iterator[Entr
     reading.check_columns(parquet.schema_arrow.names, file.name)
     number = 0
     try:
-        for batch in parquet.iter_batches(1000, columns=reading.columns):
+        for batch in parquet.iter_batches(1000, columns=reading.columns, use_threads=False):
             texts = batch.column(reading.column).to_pylist()
             keys = [None] * len(texts)
             if reading.id_column is not None:

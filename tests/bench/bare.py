@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from array import array
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import aiohttp
 import orjson
 from yarl import URL
 
-from .contender import CHAT, EMBEDDER, MODEL, NATIVE, QUESTION, SENTENCES, Contender
+from .contender import (
+    CHAT,
+    EMBEDDER,
+    MANY_TEXTS,
+    MODEL,
+    NATIVE,
+    QUESTION,
+    SENTENCES,
+    WINDOW,
+    Contender,
+    batches,
+    many_texts,
+)
 from .server import DIMENSION, TEXTS
 
 _HEADERS = {"Authorization": "Bearer t", "Content-Type": "application/json"}
@@ -107,6 +121,24 @@ class Bare(_Session):
     async def embed(self) -> int:
         vectors = orjson.loads(await self._embeddings())["result"]["data"]
         return len(vectors) * len(vectors[0])
+
+    async def embed_many(self, count: int = MANY_TEXTS) -> int:
+        shared = batches(many_texts(count))
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._embed_batches(shared)) for _ in range(WINDOW)]
+        return sum(task.result() for task in tasks)
+
+    async def _embed_batches(self, shared: Iterator[list[str]]) -> int:
+        numbers = 0
+        for texts in shared:
+            body = orjson.dumps({"text": texts})
+            async with self._session.post(self._embedder, data=body) as response:
+                rows = orjson.loads(await response.read())["result"]["data"]
+            vectors = array("f")
+            for row in rows:
+                vectors.fromlist(row)
+            numbers += len(vectors)
+        return numbers
 
 
 class BareRead(_Session):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from itertools import islice
 from typing import ClassVar
 
 from .server import TEXTS
@@ -14,6 +16,20 @@ CHAT = [{"role": "system", "content": "You are terse."}, {"role": "user", "conte
 MESSAGES = [{"role": "user", "content": QUESTION}]
 SENTENCES = [f"sentence number {number}" for number in range(TEXTS)]
 NATIVE = "/client/v4/accounts/a/ai/run/"
+MANY_TEXTS = 4_000
+WINDOW = 8
+"""Requests in flight while many texts are embedded."""
+
+
+def many_texts(count: int = MANY_TEXTS) -> Iterator[str]:
+    """Texts that are made as they are needed."""
+    return (f"document {number} is about snow, rain and tea" for number in range(count))
+
+
+def batches(texts: Iterator[str]) -> Iterator[list[str]]:
+    """The texts of each request."""
+    while batch := list(islice(texts, TEXTS)):
+        yield batch
 
 
 class Contender(ABC):

@@ -6,6 +6,8 @@ from .bare import Bare, BareRead, BareToFloat32
 from .contender import Contender
 from .httpx_by_hand import HttpxByHand
 from .huggingface import HuggingFace
+from .langchain import LangChain
+from .litellm_sdk import LiteLLM
 from .official import Official
 from .openai_sdk import OpenAI
 from .ours import Ours
@@ -19,4 +21,6 @@ CONTENDERS: tuple[type[Contender], ...] = (
     Official,
     HuggingFace,
     OpenAI,
+    LiteLLM,
+    LangChain,
 )

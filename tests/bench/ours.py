@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from cfai import Prompt, WorkersAI
 
-from .contender import CHAT, EMBEDDER, MODEL, QUESTION, SENTENCES, Contender
+from .contender import (
+    CHAT,
+    EMBEDDER,
+    MANY_TEXTS,
+    MODEL,
+    QUESTION,
+    SENTENCES,
+    WINDOW,
+    Contender,
+    many_texts,
+)
 
 
 class Ours(Contender):
@@ -56,3 +66,11 @@ class Ours(Contender):
     async def embed(self) -> int:
         texts, dimension = (await self._ai.embed(EMBEDDER, SENTENCES)).shape
         return texts * dimension
+
+    async def embed_many(self, count: int = MANY_TEXTS) -> int:
+        numbers = 0
+        texts = many_texts(count)
+        async with self._ai.embed_many(EMBEDDER, texts, rate=None, concurrency=WINDOW) as job:
+            async for batch in job:
+                numbers += len(batch.vectors.buffer)
+        return numbers

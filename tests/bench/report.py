@@ -25,6 +25,8 @@ _PACKAGES = (
     "httpx",
     "httpx-sse",
     "huggingface_hub",
+    "langchain-cloudflare",
+    "litellm",
     "numpy",
     "openai",
     "orjson",

@@ -10,12 +10,14 @@ from attrs import evolve
 
 from cfai.media import Integers
 
+from .contender import MANY_TEXTS, WINDOW
 from .measure import Budget, Making, Race, Row, Snippet, Startup
 from .server import (
     BURST_EVENTS,
     DIMENSION,
     PACED_EVENTS,
     RUN_CHARACTERS,
+    SMALL_DIMENSION,
     TEXTS,
     stream_characters,
 )
@@ -216,6 +218,22 @@ ROWS: tuple[Row, ...] = (
         expects=TEXTS * DIMENSION,
         times=5,
         budgets=(Budget(_OURS, 1.6),),
+    ),
+    Race(
+        key="embed-many",
+        title=f"{MANY_TEXTS:,} texts, {TEXTS} per request",
+        about=(
+            f"Texts from a generator, {WINDOW} requests in flight, vectors of {SMALL_DIMENSION} "
+            "numbers as float32 (lists in litellm and LangChain). The floor is a loop written by "
+            "hand, without retries or limits."
+        ),
+        unit="text",
+        scenario="embed-small",
+        work="embed_many",
+        expects=MANY_TEXTS * SMALL_DIMENSION,
+        units=MANY_TEXTS,
+        times=1,
+        budgets=(Budget(_OURS, 1.1),),
     ),
     Making(
         key="audio",

@@ -20,6 +20,7 @@ BURST_EVENTS = 2_000
 PACED_EVENTS = 300
 TEXTS = 100
 DIMENSION = 1024
+SMALL_DIMENSION = 384
 
 _WORDS = (" The", " sky", " is", " blue", " because", " air", " scatters", " short", " waves", ".")
 _TEXT = "".join(_WORDS)
@@ -66,20 +67,20 @@ def _chat_run() -> Reply:
 
 
 @cache
-def _vectors() -> list[list[float]]:
+def _vectors(dimension: int) -> list[list[float]]:
     chance = random.Random(20)
-    return [[round(chance.gauss(0, 0.03), 14) for _ in range(DIMENSION)] for _ in range(TEXTS)]
+    return [[round(chance.gauss(0, 0.03), 14) for _ in range(dimension)] for _ in range(TEXTS)]
 
 
-def _native_embeddings() -> Reply:
-    result = {"shape": [TEXTS, DIMENSION], "data": _vectors(), "pooling": "cls"}
+def _native_embeddings(dimension: int) -> Reply:
+    result = {"shape": [TEXTS, dimension], "data": _vectors(dimension), "pooling": "cls"}
     return _json({"result": result, "success": True, "errors": [], "messages": []})
 
 
-def _openai_embeddings() -> Reply:
+def _openai_embeddings(dimension: int) -> Reply:
     rows = [
         {"object": "embedding", "index": index, "embedding": vector}
-        for index, vector in enumerate(_vectors())
+        for index, vector in enumerate(_vectors(dimension))
     ]
     usage = {"prompt_tokens": 12, "total_tokens": 12}
     return _json({"object": "list", "data": rows, "model": "bge", "usage": usage})
@@ -172,6 +173,12 @@ def _streamed(
     )
 
 
+def _embeddings(dimension: int) -> Scenario:
+    return Scenario(
+        cache(lambda: _native_embeddings(dimension)), cache(lambda: _openai_embeddings(dimension))
+    )
+
+
 SCENARIOS = {
     "run": Scenario(cache(_native_run), cache(_chat_run)),
     "run-20ms": Scenario(cache(_native_run), cache(_chat_run), latency=0.02),
@@ -183,7 +190,8 @@ SCENARIOS = {
     "blocks": _streamed(_blocks, BURST_EVENTS),
     "paced": _streamed(_paced, PACED_EVENTS),
     "paced-slowly": _streamed(partial(_paced, delay=0.01), PACED_EVENTS),
-    "embed": Scenario(cache(_native_embeddings), cache(_openai_embeddings)),
+    "embed": _embeddings(DIMENSION),
+    "embed-small": _embeddings(SMALL_DIMENSION),
 }
 
 

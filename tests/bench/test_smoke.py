@@ -46,6 +46,7 @@ def test_the_command_measures_ours_and_the_floor(tmp_path: Path) -> None:
         "blocks",
         "burst-chat",
         "embed",
+        "embed-many",
         "audio",
     ]
 
