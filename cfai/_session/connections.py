@@ -270,6 +270,7 @@ class _Protocol(ResponseHandler):
 
     def _return(self) -> None:
         self.idle_since = time.monotonic()
+        self.__dict__.pop("data_received", None)
 
     def has_unread_bytes(self) -> bool:
         """Whether bytes or an end arrived since the last answer, read by the event loop or not."""
@@ -296,6 +297,9 @@ class _Protocol(ResponseHandler):
             self._has_answered = True
             if self.idle_since is not None:
                 self.force_close()
+            else:
+                # Nothing to note in the rest of the answer: this saves two calls for each token.
+                self.data_received = super().data_received  # type: ignore[method-assign]
         super().data_received(data)
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:

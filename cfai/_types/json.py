@@ -13,7 +13,6 @@ from datetime import datetime
 from functools import cache
 from gc import get_referents
 from math import isinf
-from secrets import randbits
 from sys import float_info
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
@@ -94,26 +93,17 @@ def loads_plain(data: bytes) -> Any:
     return value
 
 
-_MARK: Final = randbits(30)
-"""Stands between the documents that `loads_together` decodes. No text can contain it on purpose."""
-_SEPARATOR: Final = b",%d," % _MARK
-
-
 def loads_together(texts: Sequence[bytes]) -> list[Any] | None:
-    """Decode several short JSON texts as one list, which saves a third of the time.
+    """Decode several short JSON texts, without a step of Python for each of them.
 
-    `None` if one of them is not plain JSON. The marks between them tell `1],[2` from two texts.
+    `None` if one of them is not plain JSON. To decode them as one list takes as long.
     """
     if max(map(len, texts)) > 2 * MAX_DEPTH:  # It may be nested too deep.
         return None
     try:
-        values: list[Any] = orjson.loads(b"[%b]" % _SEPARATOR.join(texts))
+        return list(map(orjson.loads, texts))
     except orjson.JSONDecodeError:
         return None
-    count = len(texts)
-    if len(values) != 2 * count - 1 or values[1::2] != [_MARK] * (count - 1):
-        return None
-    return values[::2]
 
 
 def check_depth(value: Any) -> None:

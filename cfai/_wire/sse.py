@@ -9,7 +9,7 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-a
 
 import re
 from collections.abc import Iterator
-from typing import Final, cast
+from typing import Any, Final
 
 from attrs import define, field
 
@@ -130,9 +130,9 @@ class EventSplitter:
         """The blocks of events with blank lines between them."""
         if self._is_plain and data.startswith(b"data: "):
             # Usually there is nothing but one line of data in each event: no block is looked at.
-            plain = data[6:].split(b"\n\ndata: ")
+            plain: list[Any] = data[6:].split(b"\n\ndata: ")
             if data.count(b"\n") == 2 * len(plain) - 2:
-                return cast("list[Block]", plain)
+                return plain
         blocks: list[Block] = []
         for block in data.split(b"\n\n"):
             if block:

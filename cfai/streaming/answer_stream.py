@@ -45,7 +45,9 @@ class AnswerStream(Generic[S]):
     _failure: CfaiError | None = field(default=None, init=False)
     """Why it ended early. Raised again by every further read."""
     _waiter: asyncio.Task[Any] | None = field(default=None, init=False)
-    """The task that waits for the source, or for more bytes."""
+    """The task that waits for the source."""
+    _is_waiting: bool = field(default=False, init=False)
+    """Whether a task waits for the source, or for more bytes."""
     _waiter_cancelled: bool = field(default=False, init=False)
     """Whether this stream cancelled that task, as it waited for the source."""
 
@@ -101,6 +103,7 @@ class AnswerStream(Generic[S]):
     async def _wait_for_source(self, open_source: Callable[..., Awaitable[S]]) -> S | None:
         """Call *open_source*; `None` if another task ends the stream without an error meanwhile."""
         waiter = self._waiter = asyncio.current_task()
+        self._is_waiting = True
         before = waiter.cancelling() if waiter is not None else 0
         try:
             return await open_source()
@@ -113,7 +116,7 @@ class AnswerStream(Generic[S]):
                 raise self._failure from None
             return None
         finally:
-            self._waiter = None
+            self._waiter, self._is_waiting = None, False
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -129,7 +132,7 @@ class AnswerStream(Generic[S]):
 
     def _cancel_waiter(self) -> None:
         """End the wait for the source."""
-        if self._waiter is not None and not self._began and not self._waiter_cancelled:
+        if self._waiter is not None and not self._waiter_cancelled:
             self._waiter_cancelled = True
             self._waiter.cancel()
 

@@ -122,7 +122,7 @@ class AudioStream(AnswerStream[OpenedAudio]):
             raise TypeError(f"{message} (`await audio.save(path)`), or call `run`")
 
     async def __anext__(self) -> bytes:
-        if self._waiter is not None:
+        if self._is_waiting:
             raise self._second_reader_error()
         try:
             chunk = await self._next_chunk()
@@ -146,7 +146,7 @@ class AudioStream(AnswerStream[OpenedAudio]):
             return chunk
         if self._ended or self._body is None:
             return b""
-        self._waiter = asyncio.current_task()
+        self._is_waiting = True
         try:
             chunk = await _read_chunk(self._body, self.received)
         except StreamInterrupted:
@@ -154,7 +154,7 @@ class AudioStream(AnswerStream[OpenedAudio]):
                 raise self._failure from None
             raise
         finally:
-            self._waiter = None
+            self._is_waiting = False
         if self._failure is not None:
             raise self._failure
         return chunk
@@ -169,7 +169,7 @@ class AudioStream(AnswerStream[OpenedAudio]):
             InputError: A part was read already, or *path* is not a regular file.
             OSError: The file can't be written.
         """
-        if self._waiter is not None:
+        if self._is_waiting:
             raise self._second_reader_error()
         if self.received or self._is_complete:
             raise InputError("the sound was read already: save it instead of iterating over it")

@@ -68,9 +68,9 @@ def decode_events(events: Sequence[Event]) -> list[Any]:
     """The JSON of several events; `None` for each that needs to be parsed by itself."""
     if len(events) == 1:
         return [_decode_plain(events[0])]
-    texts = events[:-1] if events[-1] == DONE else events
+    texts: Any = events[:-1] if events[-1] == DONE else events
     if set(map(type, texts)) == {bytes}:
-        documents = loads_together(cast("Sequence[bytes]", texts))
+        documents = loads_together(texts)
         if documents is not None:
             return documents if texts is events else [*documents, None]
     return [_decode_plain(event) for event in events]
@@ -202,11 +202,12 @@ class EventReader:
             exc.meta = self.body.meta
             raise
         self.ends_inside_event = not chunk and bool(blocks)
-        events: list[Event] = []
+        events: list[Any] = blocks
         if str in map(type, blocks):
+            events = []
             for block in blocks:
                 events += [block] if isinstance(block, bytes) else await _decode_block(block)
-        self._ready, self._next = events or cast("list[Event]", blocks), 0
+        self._ready, self._next = events, 0
 
     def _error_in(self, document: Any, event: Event) -> StatusError | None:
         """The error that an event reports, if it reports one."""

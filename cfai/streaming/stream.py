@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from functools import partial
@@ -135,7 +134,7 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
 
     async def _next_token(self) -> Token:
         """The next token, of an event that may have to arrive first."""
-        if self._waiter is not None:
+        if self._is_waiting:
             raise self._second_reader_error()
         try:
             while self._tokens or await self._read_ahead():
@@ -174,7 +173,7 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
         if events.has_half_pairs:  # Each token may need a half of the one before.
             self._tokens.extend([None] * len(self._taken))
         else:
-            self._tokens.extend(map(read_ahead, decode_events(self._taken)))
+            self._tokens.extend(read_ahead(decode_events(self._taken)))
         return True
 
     def _put_back(self) -> None:
@@ -197,7 +196,7 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
 
     async def _wait_for_events(self, *, raw: bool) -> EventReader | None:
         """The reader, once it has an event to take; `None` at the end of the body."""
-        if self._waiter is not None:
+        if self._is_waiting:
             raise self._second_reader_error()
         if self._failure is not None:
             raise self._failure
@@ -220,7 +219,7 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
 
     async def _wait_for_bytes(self, events: EventReader) -> bool:
         """Wait for more bytes; `False` if another task calls `cancel` meanwhile."""
-        self._waiter = asyncio.current_task()
+        self._is_waiting = True  # To ask for the current task is a system call.
         try:
             await events.read_more()
         except CfaiError as exc:
@@ -229,7 +228,7 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
             self._stop(exc)
             raise
         finally:
-            self._waiter = None
+            self._is_waiting = False
         # If another task closed the stream, that may look like the end of the body.
         if self._failure is not None:
             raise self._failure

@@ -110,7 +110,7 @@ def test_no_text_can_stand_for_several() -> None:
 @settings(max_examples=500, deadline=None)
 def test_a_token_read_ahead_is_the_one_read_in_its_turn(document: Any) -> None:
     """Or it is left for later: an error must not come before the tokens before it."""
-    token = read_ahead(document)
+    (token,) = read_ahead([document])
     if token is None:
         return
     assert error_from_event(document, is_named_error=False, meta=Meta()) is None
@@ -198,22 +198,22 @@ def chat(**delta: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("document", "most"),
     [
-        ({"response": "a", "p": "b"}, 7),
-        (chat(content="a"), 14),
-        ({"response": "a", "usage": USAGE}, 16),
-        ({**chat(content="a"), "usage": USAGE}, 24),
+        ({"response": "a", "p": "b"}, 6),
+        (chat(content="a"), 13),
+        ({"response": "a", "usage": USAGE}, 15),
+        ({**chat(content="a"), "usage": USAGE}, 22),
         (chat(reasoning_content="a"), 23),
         (chat(tool_calls=[CALL]), 36),
     ],
 )
 def test_reading_a_usual_event_takes_few_calls(document: Any, most: int) -> None:
-    work: Callable[[], object] = lambda: read_ahead(document)  # noqa: E731
-    assert read_ahead(document) is not None
-    assert count_calls(work) <= most
+    work: Callable[[], object] = lambda: read_ahead(10 * [document])  # noqa: E731
+    assert read_ahead([document]) != [None]
+    assert count_calls(work) / 10 <= most
 
 
 def test_values_made_fast_are_like_others() -> None:
-    token = read_ahead({"response": "a", "usage": USAGE})
+    (token,) = read_ahead([{"response": "a", "usage": USAGE}])
     assert token is not None
     assert token.usage == Usage(3, 1, 4)
     assert type(token.usage) is Usage
