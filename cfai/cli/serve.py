@@ -35,16 +35,22 @@ def serve(  # noqa: PLR0913  # every option of the command
         Path | None,
         typer.Option(help="A GGUF file with the model to generate text with."),
     ] = None,
+    mmproj: Annotated[
+        Path | None, typer.Option(help="A GGUF file with the image encoder of that model.")
+    ] = None,
     upstream: Annotated[
         str | None,
         typer.Option(
             help="The base URL of another server: with --map, of one with OpenAI's protocol that "
-            "generates text; with --record, of Workers AI ('account' for Cloudflare's).",
+            "stands in for some models; with --record, of Workers AI ('account' for Cloudflare's).",
         ),
     ] = None,
     map: Annotated[  # noqa: A002  # the option's name
         list[str] | None,
-        typer.Option(help="A model of that server: '@cf/meta/*=llama3.2'; repeatable."),
+        typer.Option(
+            help="A model of that server: 'text-embeddings=nomic-embed-text', or "
+            "'@cf/meta/*=llama3.2'; repeatable."
+        ),
     ] = None,
     script: Annotated[
         Path | None, typer.Option(help="A JSON file with exact replies for some requests.")
@@ -103,6 +109,7 @@ def serve(  # noqa: PLR0913  # every option of the command
         prewarm=True,
         on_request=_print_request,
         model=model,
+        mmproj=mmproj,
         upstream=None if tape else _read_upstream(upstream, map or []),
         script=script,
         latency=Latency(ttft, tokens_per_second),

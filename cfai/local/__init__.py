@@ -10,16 +10,15 @@ from cfai._lazy import export
 
 if TYPE_CHECKING:
     # Tools that freeze programs find modules by the import statements in the bytecode.
-    from cfai.local import exchange, faults, limits, server, tapes  # noqa: F401
+    from cfai.local import exchange, faults, server, tapes  # noqa: F401
     from cfai.local.backends import upstream  # noqa: F401
     from cfai.local.handlers import generation  # noqa: F401
 
 _EXPORTS = {
     "cfai.local.backends.upstream": "Upstream",
-    "cfai.local.exchange": "Exchange",
+    "cfai.local.exchange": "Exchange Limits",
     "cfai.local.faults": "Fault",
     "cfai.local.handlers.generation": "Latency",
-    "cfai.local.limits": "Limits",
     "cfai.local.server": "Server",
     "cfai.local.tapes": "Record Replay",
 }

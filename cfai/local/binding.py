@@ -19,7 +19,7 @@ from attrs import define, field, frozen
 from cfai.errors import ConfigError
 from cfai.local import errors
 from cfai.local.errors import ApiError
-from cfai.local.origins import check_origin
+from cfai.local.requests import check_origin
 from cfai.tasks.task import shorten
 
 PATH = "/binding"

@@ -10,10 +10,11 @@ from functools import cache
 from typing import Any, Literal
 from uuid import NAMESPACE_URL, uuid5
 
-from attrs import frozen
+from attrs import field, frozen
 
 from cfai import tasks
 from cfai.local import errors
+from cfai.local.backends.roles import Abilities
 from cfai.local.requests import ApiRequest
 from cfai.profiles import TASKS, is_gateway_route, models, profile
 from cfai.tasks import Rule, Task, rules
@@ -72,6 +73,8 @@ class ServedModel:
     takes_image: bool = False
     """Whether it also embeds an image."""
     speaks: AnswerForm = "native"
+    abilities: Abilities = field(factory=Abilities)
+    """What the text generator that stands in for it can do."""
 
 
 def find_model(name: str) -> ServedModel | None:

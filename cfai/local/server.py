@@ -20,27 +20,33 @@ from attrs import evolve
 
 from cfai.errors import ConfigError
 from cfai.local import backends, errors
-from cfai.local.backends.roles import GenerationEnd
+from cfai.local.backends.roles import Abilities, GenerationEnd
 from cfai.local.backends.smollm2 import PARALLEL
 from cfai.local.backends.upstream import Upstream
 from cfai.local.binding import PATH as BINDING_PATH, Binding
 from cfai.local.errors import ApiError
-from cfai.local.exchange import Exchange, ExchangeRecorder, json_response
+from cfai.local.exchange import (
+    Exchange,
+    ExchangeRecorder,
+    Limits,
+    Meter,
+    count_neurons,
+    json_response,
+)
 from cfai.local.faults import Fault, FaultPlan, interrupt, send_partly
 from cfai.local.finetunes import FinetuneRegistry
 from cfai.local.handlers import ModelRunner
 from cfai.local.handlers.generation import Latency
-from cfai.local.limits import Limits, Meter, count_neurons
 from cfai.local.markdown import DocumentConverter
-from cfai.local.origins import (
+from cfai.local.queue import BatchRunner
+from cfai.local.requests import (
+    ApiRequest,
     add_cors_headers,
     answer_preflight,
     check_origin,
     is_loopback,
     read_origins,
 )
-from cfai.local.queue import BatchRunner
-from cfai.local.requests import ApiRequest
 from cfai.local.routes import (
     RouteHandler,
     Routes,
@@ -104,7 +110,8 @@ class Server:
         on_request: Called with each request when it is done.
         faults: Faults that requests get; the first that matches.
         model: A GGUF file with the model to generate text with, instead of SmolLM2.
-        upstream: Another server that generates the text of some models.
+        mmproj: A GGUF file with the image encoder of *model*, which then reads images.
+        upstream: Another server that stands in for some models.
         script: A JSON file with exact replies for the requests that match.
         latency: How fast generated text is sent, at most.
         limits: What each account can ask for; more is refused with 429.
@@ -132,6 +139,7 @@ class Server:
         on_request: Callable[[Exchange], object] | None = None,
         faults: Iterable[Fault] = (),
         model: str | os.PathLike[str] | None = None,
+        mmproj: str | os.PathLike[str] | None = None,
         upstream: Upstream | None = None,
         script: str | os.PathLike[str] | None = None,
         latency: Latency | None = None,
@@ -141,9 +149,9 @@ class Server:
     ) -> None:
         if not is_loopback(host):
             raise ConfigError(f"host must be a loopback address, got {host!r}")
-        self._model = None if model is None else Path(model)
-        if self._model and not self._model.is_file():
-            raise ConfigError(f"{self._model}: no such file; model must be a GGUF file")
+        self._model, self._mmproj = _find_file(model, "model"), _find_file(mmproj, "mmproj")
+        if self._mmproj and not self._model:
+            raise ConfigError("mmproj needs a model: it is the image encoder of one")
         self._upstream = upstream
         self._latency = latency or Latency()
         self._meter = None if limits is None else Meter(limits)
@@ -185,21 +193,15 @@ class Server:
             raise ConfigError("the server is already running: create another one")
         store = Store(self._folder)
         await store.open()
-        generators = WorkerPool("text", size=PARALLEL, waiting=self._waiting)
-        others = WorkerPool("models", size=2, waiting=self._waiting)
-        media = WorkerPool("media", size=2, waiting=self._waiting)
-        documents = WorkerPool("documents", size=2, waiting=self._waiting)
-        finetunes = FinetuneRegistry(store)
-        load_generator = partial(backends.text_generator, self._model)
-        runs = ModelRunner(
-            generators, others, media, finetunes, load_generator, self._upstream, self._latency
-        )
+        runs, pools = self._build_runs(store)
         queue = BatchRunner(store, runs)
-        self._routes = build_routes(runs, queue, finetunes, DocumentConverter(documents))
+        documents = WorkerPool("documents", size=2, waiting=self._waiting)
+        self._routes = build_routes(runs, queue, runs.finetunes, DocumentConverter(documents))
         self._runner = self._build_runner()
         # Closed in the opposite order.
-        for resource in (store, documents, media, others, generators, queue):
-            self._resources.push_async_callback(resource.close)
+        closers = [store.close, documents.close, *(pool.close for pool in pools), queue.close]
+        for close in closers:
+            self._resources.push_async_callback(close)
         if self._tape is not None:
             self._resources.push_async_callback(self._tape.close)
         self._resources.push_async_callback(self._runner.cleanup)
@@ -209,8 +211,8 @@ class Server:
                 await self._tape.open()
             elif self._prewarm:
                 await asyncio.gather(
-                    generators.run(lambda _: load_generator()),
-                    others.run(lambda _: backends.warm_embedder()),
+                    runs.generators.run(lambda _: runs.load_generator()),
+                    runs.others.run(lambda _: backends.warm_embedder()),
                 )
             await self._runner.setup()
             await self._listen(self._runner)
@@ -223,6 +225,23 @@ class Server:
             await self.close()
             raise
         return self
+
+    def _build_runs(self, store: Store) -> tuple[ModelRunner, tuple[WorkerPool, ...]]:
+        """Return what runs the models, and its threads."""
+        generators = WorkerPool("text", size=PARALLEL, waiting=self._waiting)
+        others = WorkerPool("models", size=2, waiting=self._waiting)
+        media = WorkerPool("media", size=2, waiting=self._waiting)
+        runs = ModelRunner(
+            generators,
+            others,
+            media,
+            FinetuneRegistry(store),
+            partial(backends.text_generator, self._model, self._mmproj),
+            self._upstream,
+            self._latency,
+            Abilities(reads_images=self._mmproj is not None),
+        )
+        return runs, (media, others, generators)
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
@@ -370,6 +389,14 @@ class Server:
         valid = self._token is None or hmac.compare_digest(token.encode(), self._token.encode())
         if not token.strip() or not valid:
             raise errors.not_authenticated()
+
+
+def _find_file(path: str | os.PathLike[str] | None, name: str) -> Path | None:
+    if path is None:
+        return None
+    if not Path(path).is_file():
+        raise ConfigError(f"{path}: no such file; {name} must be a GGUF file")
+    return Path(path)
 
 
 def _is_charged(http_request: web.Request, status: int) -> bool:

@@ -13,7 +13,6 @@ from yarl import URL
 from cfai.errors import ConfigError
 from cfai.local import errors
 from cfai.local.exchange import common_headers
-from cfai.local.origins import is_loopback
 from cfai.local.recordings import (
     RESPONSE_HEADERS,
     RecordedRequest,
@@ -25,7 +24,7 @@ from cfai.local.recordings import (
     hide_in_chunks,
     load_recording,
 )
-from cfai.local.requests import ApiRequest
+from cfai.local.requests import ApiRequest, is_loopback
 from cfai.local.routes import split_path
 
 CLOUDFLARE = "https://api.cloudflare.com/client/v4"

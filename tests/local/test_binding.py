@@ -168,6 +168,7 @@ async def test_the_first_step_that_succeeds_answers(local: Local) -> None:
     reply = await call(local, f"{AI}/ai-gateway/universal/run/my-gate", steps[:1])
     assert (reply.headers["cf-aig-step"], reply.error[1]) == ("0", 5007)
     other = {"provider": "openai", "endpoint": "chat/completions", "query": {}}
+    invalid: Any
     for invalid in ([], {}, [other]):
         reply = await call(local, f"{AI}/ai-gateway/universal/run/g", invalid)
         assert reply.status in (400, 501)

@@ -37,12 +37,15 @@ _loaded: dict[str, Any] = {}
 _loading = threading.RLock()
 
 
-def text_generator(path: Path | None = None) -> roles.TextGenerator:
+def text_generator(path: Path | None = None, mmproj: Path | None = None) -> roles.TextGenerator:
     """Return SmolLM2, or the model in a GGUF file. The first call loads it."""
     if path is None:
         return _load_once("text generator", _load_smollm2)
     name = "".join(c if c.isascii() and c.isprintable() else "-" for c in path.stem)
-    return _load_once(f"text generator {path}", lambda: smollm2.SmolLM2(_check_machine(path), name))
+    return _load_once(
+        f"text generator {path} {mmproj}",
+        lambda: smollm2.SmolLM2(_check_machine(path), name, mmproj),
+    )
 
 
 def embedder() -> roles.TextEmbedder:

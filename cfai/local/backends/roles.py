@@ -40,6 +40,17 @@ class GenerationRequest:
     """Sampling parameters, with llama.cpp's names."""
     schema: Mapping[str, Any] | None = None
     """The JSON schema of the output; `None` for free text."""
+    extra: Mapping[str, Any] = field(factory=dict)
+    """Further fields of chat completions, such as `tools`, for a generator that has them."""
+
+
+@frozen
+class Abilities:
+    """What a text generator can do, besides generating text from text."""
+
+    reads_images: bool = False
+    calls_tools: bool = False
+    """Whether it decides on tool calls itself, and has the further fields of chat completions."""
 
 
 @frozen
@@ -50,6 +61,8 @@ class GenerationEnd:
     """`stop`, `length`, or `stopped` by the caller."""
     prompt_tokens: int
     completion_tokens: int
+    tool_calls: Sequence[Mapping[str, Any]] = ()
+    """The calls that the generator decided on, in the form of chat completions."""
 
 
 class TextGenerator(Backend, Protocol):

@@ -47,9 +47,10 @@ class SmolLM2:
     Args:
         weights: A GGUF file.
         name: The name of another model than SmolLM2.
+        mmproj: A GGUF file with its image encoder, if it reads images.
     """
 
-    def __init__(self, weights: Path, name: str | None = None) -> None:
+    def __init__(self, weights: Path, name: str | None = None, mmproj: Path | None = None) -> None:
         import xllamacpp
 
         self.name: str = name or "smollm2-135m-q4_1"
@@ -57,6 +58,8 @@ class SmolLM2:
         with tempfile.TemporaryDirectory(prefix="cfai-") as private:
             parameters = xllamacpp.CommonParams()
             parameters.model.path = str(weights)
+            if mmproj is not None:
+                parameters.mmproj.path = str(mmproj)
             parameters.n_ctx = CONTEXT * PARALLEL
             parameters.n_parallel = PARALLEL
             parameters.n_batch = parameters.n_ubatch = _BATCH_TOKENS
@@ -146,7 +149,7 @@ def _check_size(request: GenerationRequest, limit: int) -> None:
         ApiError: It has more bytes than the most that the context window can hold.
     """
     prompt = request.prompt
-    texts = [prompt] if isinstance(prompt, str) else [message["content"] for message in prompt]
+    texts = [prompt] if isinstance(prompt, str) else [_text_of(message) for message in prompt]
     size = sum(len(text.encode(errors="surrogatepass")) for text in texts)
     # Each message adds at least one token.
     if size > limit or len(texts) > CONTEXT:
@@ -154,6 +157,14 @@ def _check_size(request: GenerationRequest, limit: int) -> None:
             f"the input has {size} bytes in {len(texts)} messages, more than the model's context "
             f"window of {CONTEXT} tokens can hold"
         )
+
+
+def _text_of(message: Mapping[str, Any]) -> str:
+    """Return the text of a message, without its images."""
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text", "") for part in content)
 
 
 def _build_body(request: GenerationRequest) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from typing import Any
 
 import orjson
 from aiohttp import web
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from cfai.local import backends, errors
-from cfai.local.backends.roles import IsCancelled, TextGenerator
-from cfai.local.backends.upstream import Upstream, UpstreamGenerator
+from cfai.local.backends.roles import Abilities, IsCancelled, TextGenerator
+from cfai.local.backends.upstream import UPSTREAM_TASKS, Upstream, UpstreamGenerator, UpstreamModel
 from cfai.local.errors import envelope
 from cfai.local.exchange import json_response
 from cfai.local.finetunes import FinetuneRegistry
@@ -22,6 +22,7 @@ from cfai.local.handlers import generation, inputs, text, transcription, vision,
 from cfai.local.handlers.generation import Latency, RunningGeneration
 from cfai.local.handlers.inputs import GenerationInput
 from cfai.local.handlers.media import MEDIA_FIELDS, read_run
+from cfai.local.handlers.upstream import UPSTREAM_HANDLERS, Media
 from cfai.local.handlers.voice import SoundStream
 from cfai.local.models import ServedModel, find_model, find_retirement
 from cfai.local.requests import (
@@ -55,6 +56,8 @@ _GENERATION = "Text Generation"
 
 _MEDIA_TASKS = (*MEDIA_FIELDS, "Text-to-Speech")
 
+_UPSTREAM_ABILITIES = Abilities(reads_images=True, calls_tools=True)
+
 _NOT_APPLIED = {"cfai-lora": "stored-not-applied"}
 """An adapter fits only its own base model, and the local model is another one."""
 
@@ -70,23 +73,35 @@ class ModelRunner:
     load_generator: Callable[[], TextGenerator] = backends.text_generator
     upstream: Upstream | None = None
     latency: Latency = field(factory=Latency)
+    abilities: Abilities = field(factory=Abilities)
+    """What the local text generator can do."""
 
     def find_model(
-        self, name: str, find: Callable[[str], ServedModel | None] = find_model
+        self,
+        name: str,
+        find: Callable[[str], ServedModel | None] = find_model,
+        task: str = _GENERATION,
     ) -> ServedModel:
         """Return a model that a local or an upstream one can stand in for.
 
-        Names that are new to the catalogue, and retired ones, are answered if they are mapped.
+        Names that are new to the catalogue, and retired ones, are answered if they are mapped; the
+        *task* is that of a new one.
 
         Raises:
             ApiError: The model is unknown or retired, or no model here can do its task.
         """
         model = find(name)
-        if self.upstream is not None and self.upstream.find_name(name) is not None:
-            model = model or ServedModel(name, _GENERATION)
-            if model.task == _GENERATION:
-                return model
-        return check_runnable(name, model)
+        mapped = model or ServedModel(name, task)
+        if self.find_upstream(mapped) is not None:
+            return evolve(mapped, abilities=_UPSTREAM_ABILITIES)
+        return evolve(check_runnable(name, model), abilities=self.abilities)
+
+    def find_upstream(self, model: ServedModel) -> UpstreamModel | None:
+        """Return the upstream model that stands in for a model; `None` if there is none."""
+        if self.upstream is None or model.task not in UPSTREAM_TASKS:
+            return None
+        name = self.upstream.find_name(model.name, model.task)
+        return None if name is None else UpstreamModel(self.upstream, name)
 
     async def run(self, request: ApiRequest) -> web.StreamResponse:
         """`POST run/{model}`."""
@@ -108,9 +123,12 @@ class ModelRunner:
     async def _run_model(
         self, request: ApiRequest, model: ServedModel, body: JsonBody
     ) -> web.StreamResponse:
+        model = _guess_task(model, body)
         if model.task == _GENERATION:
             parsed = inputs.parse_run(model, body)
             return await self.generate(request, parsed, body, in_envelope=True)
+        if (remote := self.find_upstream(model)) is not None:
+            return await self._run_upstream(request, remote, model, body)
         handler = HANDLERS[model.task]
 
         def work(is_cancelled: IsCancelled) -> tuple[bytes | SoundStream, str]:
@@ -128,6 +146,19 @@ class ModelRunner:
     def _find_pool(self, model: ServedModel) -> WorkerPool:
         return self.media if model.task in _MEDIA_TASKS else self.others
 
+    async def _run_upstream(
+        self, request: ApiRequest, remote: UpstreamModel, model: ServedModel, body: JsonBody
+    ) -> web.StreamResponse:
+        handler = UPSTREAM_HANDLERS[model.task]
+        result = await self.others.run(
+            lambda _: handler(remote, model, body), only_if_free=rejects_if_busy(body)
+        )
+        headers = request.recorder.start_response(remote.name)
+        if isinstance(result, Media):
+            headers["Content-Type"] = result.content_type
+            return web.Response(body=result.content, headers=headers)
+        return json_response(200, encode_json(envelope(result)), headers)
+
     async def run_queued(self, account: str, model: ServedModel, body: JsonBody) -> Any:
         """Return the result of a queued run, which starts as soon as a thread is free.
 
@@ -137,6 +168,8 @@ class ModelRunner:
         if body.get("stream") is True:
             raise errors.bad_input("queued requests cannot be streamed")
         if model.task != _GENERATION:
+            if self.find_upstream(model) is not None:
+                raise errors.not_supported("an upstream server answers no queued requests")
             handler, pool = HANDLERS[model.task], self._find_pool(model)
             await pool.wait_for_thread()
             result, _ = await pool.run(lambda is_cancelled: handler(model, body, is_cancelled))
@@ -172,9 +205,11 @@ class ModelRunner:
         return RunningGeneration(self._find_generator(parsed), parsed.request, self.latency)
 
     def _find_generator(self, parsed: GenerationInput) -> Callable[[], TextGenerator]:
-        if self.upstream is None or (name := self.upstream.find_name(parsed.model)) is None:
+        upstream = self.upstream
+        name = None if upstream is None else upstream.find_name(parsed.model, _GENERATION)
+        if upstream is None or name is None:
             return self.load_generator
-        return partial(UpstreamGenerator, self.upstream, name)
+        return partial(UpstreamGenerator, upstream, name)
 
     async def _choose_tool(self, parsed: GenerationInput) -> GenerationInput:
         """Replace the request by one for the arguments of a tool, if one is called."""
@@ -191,6 +226,21 @@ class ModelRunner:
             return {}
         await self.finetunes.check_lora(account, name)
         return _NOT_APPLIED
+
+
+_TASKS_BY_FIELDS = {
+    "contexts": "Reranking",
+    "audio": "Automatic Speech Recognition",
+    "text": "Text Embeddings",
+}
+
+
+def _guess_task(model: ServedModel, body: JsonBody) -> ServedModel:
+    """Return a model that is new to the catalogue with a task that has the fields of its run."""
+    if find_model(model.name) is not None:
+        return model
+    tasks = (task for name, task in _TASKS_BY_FIELDS.items() if name in body)
+    return evolve(model, task=next(tasks, model.task))
 
 
 def find_runnable_model(name: str) -> ServedModel:

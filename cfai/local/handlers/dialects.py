@@ -50,6 +50,9 @@ class NativeDialect:
         Raises:
             ApiError: The text is not the requested JSON.
         """
+        if end.tool_calls:
+            calls = [_decode_call(call) for call in end.tool_calls]
+            return {"response": text or None, "tool_calls": calls, "usage": build_usage(end)}
         response = parse_json(text) if self.decodes_json else text
         return {"response": response, "usage": build_usage(end)}
 
@@ -62,7 +65,9 @@ class NativeDialect:
         yield {"response": piece}
 
     def build_last_chunks(self, end: GenerationEnd) -> Iterator[Document]:
-        """Yield an event with the end and the usage."""
+        """Yield an event with the tool calls, if any, and one with the end and the usage."""
+        if end.tool_calls:
+            yield {"tool_calls": _number_calls(end.tool_calls)}
         yield {"response": "", "finish_reason": end.reason, "usage": build_usage(end)}
 
 
@@ -87,6 +92,10 @@ class ChatDialect:
         Raises:
             ApiError: The text is not the requested JSON.
         """
+        if end.tool_calls:
+            calls = list(end.tool_calls)
+            message = {"role": "assistant", "content": text or None, "tool_calls": calls}
+            return self.build_document(message, end.reason, end)
         if self.checks_json:
             parse_json(text)
         return self.build_document({"role": "assistant", "content": text}, end.reason, end)
@@ -105,7 +114,9 @@ class ChatDialect:
         yield self.build_chunk({"content": piece})
 
     def build_last_chunks(self, end: GenerationEnd) -> Iterator[Document]:
-        """Yield a chunk with the end, and one with the usage."""
+        """Yield the tool calls, if any, a chunk with the end, and one with the usage."""
+        if end.tool_calls:
+            yield self.build_chunk({"tool_calls": _number_calls(end.tool_calls)})
         # As vLLM does, which the service uses: some clients need a content in each chunk.
         yield self.build_chunk({"content": ""}, end.reason)
         if self.includes_usage:
@@ -256,6 +267,16 @@ class ChatToolDialect:
     def build_last_chunks(self, end: GenerationEnd) -> Iterator[Document]:
         """Yield a chunk with the end, and one with the usage."""
         yield from self.chat.build_last_chunks(evolve(end, reason=_end_call(end)))
+
+
+def _decode_call(call: Document) -> Document:
+    """Return a call in Workers AI's form, with decoded arguments."""
+    function = call["function"]
+    return {"name": function["name"], "arguments": parse_json(function["arguments"])}
+
+
+def _number_calls(calls: Sequence[Document]) -> list[Document]:
+    return [{"index": index, **call} for index, call in enumerate(calls)]
 
 
 def _begin_call(call_id: str, name: str) -> Document:

@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cfai.local import errors
-from cfai.local.backends.roles import GenerationRequest
+from cfai.local.backends.roles import Abilities, GenerationRequest
 from cfai.local.handlers.dialects import (
     ChatDialect,
     ChatToolDialect,
@@ -27,6 +27,7 @@ from cfai.local.handlers.tool_calls import (
     ask_for_arguments,
     read_tool_choice,
 )
+from cfai.local.handlers.upstream import PASSED_ON, build_messages, read_extra
 from cfai.local.models import ServedModel
 from cfai.local.requests import JsonBody, check_fields, missing_fields, unknown_field
 from cfai.tasks import Prompt, TextGeneration, rules
@@ -126,8 +127,8 @@ def parse_run(model: ServedModel, body: JsonBody) -> GenerationInput:
     """
     if model.speaks == "responses" and body.get("input") is not None:
         return parse_responses(model, body)
-    _check_names(body, _FIELDS)
-    request = _read_request(body)
+    _check_names(body, _FIELDS, model.abilities)
+    request = _read_request(body, model.abilities)
     dialect: StreamDialect
     if model.speaks == "native":
         dialect = NativeDialect(decodes_json=request.schema is not None)
@@ -138,10 +139,10 @@ def parse_run(model: ServedModel, body: JsonBody) -> GenerationInput:
 
 def parse_chat(model: ServedModel, body: JsonBody) -> GenerationInput:
     """Read the body of a chat completion. Raises like `parse_run`."""
-    _check_names(body, _FIELDS - {"prompt"} | {"model"} | _FOR_THE_ACCOUNT)
+    _check_names(body, _FIELDS - {"prompt"} | {"model"} | _FOR_THE_ACCOUNT, model.abilities)
     if body.get("messages") is None:
         raise missing_fields("messages")
-    request = _read_request({**body, "response_format": _unwrap_format(body)})
+    request = _read_request({**body, "response_format": _unwrap_format(body)}, model.abilities)
     dialect = ChatDialect(
         model.name,
         includes_usage=_includes_usage(body),
@@ -152,7 +153,8 @@ def parse_chat(model: ServedModel, body: JsonBody) -> GenerationInput:
 
 def parse_completion(model: ServedModel, body: JsonBody) -> GenerationInput:
     """Read the body of a completion, whose prompt the model continues. Raises like `parse_run`."""
-    _check_names(body, frozenset({*rules(Prompt), "model", "options"}) | _FOR_THE_ACCOUNT)
+    names = frozenset({*rules(Prompt), "model", "options"}) | _FOR_THE_ACCOUNT
+    _check_names(body, names, Abilities())
     match body.get("prompt"):
         case [str(prompt)]:
             body = {**body, "prompt": prompt}
@@ -160,7 +162,7 @@ def parse_completion(model: ServedModel, body: JsonBody) -> GenerationInput:
             raise errors.bad_input("prompt must be one text")
     if body.get("prompt") is None:
         raise missing_fields("prompt")
-    request = _read_request({**body, "raw": True})
+    request = _read_request({**body, "raw": True}, Abilities())
     dialect = CompletionDialect(model.name, includes_usage=_includes_usage(body))
     return _build_input(model, body, request, dialect)
 
@@ -184,7 +186,7 @@ _RESPONSES = frozenset(
 
 def parse_responses(model: ServedModel, body: JsonBody) -> GenerationInput:
     """Read the body of OpenAI's Responses. Raises like `parse_run`."""
-    _check_names(body, _RESPONSES | _FOR_THE_ACCOUNT)
+    _check_names(body, _RESPONSES | _FOR_THE_ACCOUNT, Abilities())
     if body.get("input") is None:
         raise missing_fields("input")
     if body.get("stream"):
@@ -199,7 +201,8 @@ def parse_responses(model: ServedModel, body: JsonBody) -> GenerationInput:
         options["max_completion_tokens"] = body["max_output_tokens"]
     messages = [*first, *_read_items(body["input"])]
     response_format = _read_text_format(body.get("text"))
-    request = _read_request({**options, "messages": messages, "response_format": response_format})
+    fields = {**options, "messages": messages, "response_format": response_format}
+    request = _read_request(fields, evolve(model.abilities, calls_tools=False))
     return GenerationInput(model.name, request, ResponsesDialect(model.name))
 
 
@@ -248,9 +251,11 @@ def _read_text_format(text: Any) -> Any:
 # Fields
 
 
-def _check_names(body: JsonBody, used: Collection[str]) -> None:
+def _check_names(body: JsonBody, used: Collection[str], abilities: Abilities) -> None:
     """Refuse the fields that are not used, unless their values ask for nothing."""
     for name, value in body.items():
+        if abilities.calls_tools and name in PASSED_ON:
+            continue
         if name in _ASK_FOR_NOTHING:
             if value not in _ASK_FOR_NOTHING[name]:
                 problem = "must be omitted: the local text model does not support it"
@@ -259,7 +264,7 @@ def _check_names(body: JsonBody, used: Collection[str]) -> None:
             raise unknown_field(name)
 
 
-def _read_request(body: JsonBody) -> GenerationRequest:
+def _read_request(body: JsonBody, abilities: Abilities) -> GenerationRequest:
     chat = body.get("messages") is not None
     if not chat and body.get("prompt") is None:
         raise missing_fields("prompt", "messages")
@@ -273,29 +278,45 @@ def _read_request(body: JsonBody) -> GenerationRequest:
     if not chat:
         # A prompt can have tools, too, whose rules are those of a conversation.
         check_fields(TextGeneration, {**body, "messages": [{"role": "user", "content": "x"}]})
-    _check_templates(body)
-    if body.get("image") is not None:
-        raise errors.not_supported(_TEXT_ONLY)
-    if chat:
-        messages = [_render_message(message) for message in body["messages"]]
-    else:
-        messages = [{"role": "user", "content": body["prompt"]}]
+    _check_templates(body, abilities)
+    if not chat:
+        body = {**body, "messages": [{"role": "user", "content": body["prompt"]}]}
     return GenerationRequest(
-        prompt=_build_prompt(messages, raw=bool(body.get("raw"))),
+        prompt=_build_prompt(body, abilities),
         max_tokens=_read_max_tokens(body),
         seed=None if body.get("seed") is None else int(body["seed"]),
         stop=_read_stop(body),
-        sampling=_read_sampling(body),
+        sampling=_read_sampling(body, abilities),
         schema=_read_schema(body),
+        extra=read_extra(body) if abilities.calls_tools else {},
     )
 
 
-def _build_prompt(messages: list[dict[str, str]], *, raw: bool) -> str | list[dict[str, str]]:
+def _build_prompt(body: JsonBody, abilities: Abilities) -> str | Sequence[Mapping[str, Any]]:
+    raw = bool(body.get("raw"))
+    if not raw and (abilities.calls_tools or (abilities.reads_images and _has_image(body))):
+        return build_messages(body, abilities)
+    if body.get("image") is not None:
+        raise errors.not_supported(_TEXT_ONLY)
+    messages = [_render_message(message) for message in body["messages"]]
     if raw:
         return "\n".join(message["content"] for message in messages)
     if messages[0]["role"] != "system":
         return [{"role": "system", "content": _SYSTEM}, *messages]
     return messages
+
+
+def _has_image(body: JsonBody) -> bool:
+    """Return whether a request has something else than text."""
+    parts = (
+        part
+        for message in body["messages"]
+        if not isinstance(message["content"], str)
+        for part in message["content"]
+    )
+    return body.get("image") is not None or any(
+        isinstance(part, dict) and part.get("type", "text") != "text" for part in parts
+    )
 
 
 def _prepare_messages(messages: Any) -> Any:
@@ -329,11 +350,11 @@ def _render_call(call: Mapping[str, Any]) -> str:
     return f'{{"name": "{function["name"]}", "arguments": {arguments}}}'
 
 
-def _check_templates(body: JsonBody) -> None:
+def _check_templates(body: JsonBody, abilities: Abilities) -> None:
     problem = "must be omitted: the local text model does not support it"
     options: dict[str, Any] = body.get("chat_template_kwargs") or {}
     for name in ("enable_thinking", "thinking"):
-        if options.get(name):
+        if options.get(name) and not abilities.calls_tools:
             raise errors.bad_input(f"chat_template_kwargs.{name} {problem}")
     if (body.get("stream_options") or {}).get("include_obfuscation"):
         raise errors.bad_input(f"stream_options.include_obfuscation {problem}")
@@ -350,7 +371,7 @@ def _build_input(
     messages = request.prompt
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
-    tools = read_tool_choice(body, messages)
+    tools = None if model.abilities.calls_tools else read_tool_choice(body, messages)
     if not body.get("stream"):
         return GenerationInput(model.name, request, dialect, None, tools)
     if request.schema is not None:
@@ -391,7 +412,7 @@ def _join_parts(content: str | Sequence[str | Mapping[str, Any]]) -> str:
     return "\n".join(part["text"] for part in parts)
 
 
-def _read_sampling(body: JsonBody) -> dict[str, float]:
+def _read_sampling(body: JsonBody, abilities: Abilities) -> dict[str, float]:
     if body.get("repetition_penalty") == 0:
         raise errors.bad_input("repetition_penalty must be above 0 for this model, got 0")
     values = {
@@ -401,7 +422,8 @@ def _read_sampling(body: JsonBody) -> dict[str, float]:
     }
     if "top_k" in values:
         values["top_k"] = int(values["top_k"])
-    return {"temperature": _TEMPERATURE} | values
+    # Another server's models have defaults of their own.
+    return values if abilities.calls_tools else {"temperature": _TEMPERATURE} | values
 
 
 def _read_schema(body: JsonBody) -> Mapping[str, Any] | None:

@@ -80,11 +80,13 @@ class OpenAIRoutes:
     async def embed(self, request: ApiRequest) -> web.StreamResponse:
         """`POST v1/embeddings`: the vectors as numbers, or as base64 of float32."""
         body = await request.read_json()
-        model = _check_task(self.runs.find_model(read_model_name(request, body)), _EMBEDDINGS)
+        name = read_model_name(request, body)
+        model = _check_task(self.runs.find_model(name, task=_EMBEDDINGS), _EMBEDDINGS)
         texts, in_base64 = _read_embedding(model, body)
+        remote = self.runs.find_upstream(model)
 
         def work(is_cancelled: IsCancelled) -> tuple[bytes, str]:
-            backend = backends.embedder()
+            backend = remote or backends.embedder()
             vectors = backend.embed(
                 texts, dimensions=model.dimensions, pooling="mean", is_cancelled=is_cancelled
             )

@@ -8,7 +8,7 @@ from typing import Any
 from cfai.local import backends, errors
 from cfai.local.backends import wordpiece
 from cfai.local.backends.minilm import WINDOW
-from cfai.local.backends.roles import IsCancelled, Pooling
+from cfai.local.backends.roles import IsCancelled, Pooling, Reranker, TextEmbedder
 from cfai.local.handlers import vision
 from cfai.local.models import ServedModel
 from cfai.local.requests import (
@@ -54,26 +54,42 @@ def summarize(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> 
 
 
 def rerank(
-    model: ServedModel, body: JsonBody, is_cancelled: IsCancelled, *also: str
+    model: ServedModel,
+    body: JsonBody,
+    is_cancelled: IsCancelled,
+    *also: str,
+    backend: Reranker | None = None,
 ) -> tuple[Any, str]:
     """Answer a reranking: the index and the score of each context, best first.
 
-    The fields *also* are allowed.
+    The fields *also* are allowed. Without a *backend*, the local one ranks.
     """
     check_names(body, "query", "contexts", "top_k", *also)
     check_fields(Rerank, body)
     contexts = read_contexts(body)
-    backend = backends.reranker()
+    backend = backend or backends.reranker()
     ranking = backend.rank(body["query"], contexts, is_cancelled=is_cancelled)[: body.get("top_k")]
     return {"response": [{"id": index, "score": score} for index, score in ranking]}, backend.name
 
 
-def embed(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:
-    """Answer with vectors; or, as bge-m3 does, with a ranking of contexts by a query."""
+def embed(
+    model: ServedModel,
+    body: JsonBody,
+    is_cancelled: IsCancelled,
+    backend: TextEmbedder | None = None,
+) -> tuple[Any, str]:
+    """Answer with vectors; or, as bge-m3 does, with a ranking of contexts by a query.
+
+    Without a *backend*, the local one embeds.
+    """
     if model.takes_image and body.get("image") is not None:
+        if backend is not None:
+            raise errors.not_supported("an upstream server embeds only texts")
         return _embed_image(model, body, is_cancelled)
     with_contexts = model.takes_contexts and body.get("contexts") is not None
     if with_contexts and body.get("query") is not None:
+        if backend is not None:
+            raise errors.not_supported("an upstream server ranks only for models of Reranking")
         _check_truncation(body, [body["query"], *read_contexts(body)])
         return rerank(model, body, is_cancelled, "truncate_inputs")
     if with_contexts:
@@ -81,9 +97,10 @@ def embed(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tupl
         texts = read_contexts(body)
     else:
         texts = _collect_texts(model, body)
-    _check_truncation(body, texts)
+    if backend is None:
+        _check_truncation(body, texts)
     pooling: Pooling = "cls" if body.get("pooling") == "cls" else "mean"
-    backend = backends.embedder()
+    backend = backend or backends.embedder()
     vectors = backend.embed(
         texts, dimensions=model.dimensions, pooling=pooling, is_cancelled=is_cancelled
     )

@@ -182,5 +182,12 @@ def test_maps_are_read() -> None:
         "@cf/meta/*": "llama3.2",
         "*": "a=b",
     }
-    with pytest.raises(ConfigError, match="map must be PATTERN=NAME, got 'x'"):
+    tasks = ["text-embeddings=e", "Text Generation=g", "RERANKING=r", "text-to-image=i"]
+    assert list(parse_names(tasks)) == [
+        "Text Embeddings",
+        "Text Generation",
+        "Reranking",
+        "Text-to-Image",
+    ]
+    with pytest.raises(ConfigError, match="map must be TASK=NAME or PATTERN=NAME, got 'x'"):
         parse_names(["x"])

@@ -1,0 +1,437 @@
+"""Tools, images, vectors, rankings and sound of another server, scripted with literal bytes.
+
+The responses are those of platform.openai.com/docs/api-reference, shortened; the ranking's is that
+of docs.vllm.ai, "Re-rank API".
+"""
+
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from cfai import ConfigError, TextEmbeddings
+from cfai.local import Server, Upstream
+from cfai.testing import FakeWorkersAI
+from tests.local.conftest import LLAMA, Local, client as client_of, running
+from tests.local.handlers.test_generation import events
+from tests.local.handlers.test_openai import v1
+
+BGE = "@cf/baai/bge-m3"
+RERANKER = "@cf/baai/bge-reranker-base"
+SDXL = "@cf/stabilityai/stable-diffusion-xl-base-1.0"
+FLUX = "@cf/black-forest-labs/flux-1-schnell"
+WHISPER = "@cf/openai/whisper"
+AURA = "@cf/deepgram/aura-1"
+MELO = "@cf/myshell-ai/melotts"
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
+DATA_URI = f"data:image/png;base64,{b64encode(PNG).decode()}"
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
+
+CALL = (
+    (
+        b'data: {"id":"chatcmpl-123","object":"chat.completion.chunk","created":1694268190,'
+        b'"model":"gpt-4o-mini","choices":[{"index":0,"delta":{"role":"assistant","content":null,'
+        b'"tool_calls":[{"index":0,"id":"call_abc123","type":"function","function":{"name":'
+        b'"get_weather","arguments":""}}]},"logprobs":null,"finish_reason":null}]}\n\n'
+    ),
+    (
+        b'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":'
+        b'"{\\"city\\":"}}]},"finish_reason":null}]}\n\n'
+    ),
+    (
+        b'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":'
+        b'"\\"Paris\\"}"}}]},"finish_reason":null}]}\n\n'
+    ),
+    b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}\n\n',
+    b'data: {"choices":[],"usage":{"prompt_tokens":82,"completion_tokens":17}}\n\n',
+    b"data: [DONE]\n\n",
+)
+TEXT = (
+    b'data: {"choices":[{"delta":{"content":"Sunny"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+)
+EVENTS = "text/event-stream"
+
+
+@pytest.fixture
+async def scripted() -> AsyncIterator[tuple[Local, FakeWorkersAI]]:
+    async with FakeWorkersAI() as fake:
+        upstream = Upstream(fake.base_url, {"*": "m"}, key="a secret key")
+        async with running(upstream=upstream) as local:
+            yield local, fake
+
+
+# Chat
+
+
+@pytest.mark.parametrize("cut", [None, *range(1, 60)])
+async def test_a_tool_call_is_passed_on_in_both_forms(
+    scripted: tuple[Local, FakeWorkersAI], cut: int | None
+) -> None:
+    """Whole and streamed; the upstream stream also cut into pieces of any size."""
+    local, fake = scripted
+    whole = b"".join(CALL)
+    parts = [whole] if cut is None else [whole[i : i + cut] for i in range(0, len(whole), cut)]
+    fake.always.says(*parts, content_type=EVENTS)
+    messages = [{"role": "user", "content": "Weather in Paris?"}]
+    body: dict[str, Any] = {"messages": messages, "tools": [WEATHER["function"]]}
+    native = await local.post(LLAMA, body)
+    assert native.result == {
+        "response": None,
+        "tool_calls": [{"name": "get_weather", "arguments": {"city": "Paris"}}],
+        "usage": {"prompt_tokens": 82, "completion_tokens": 17, "total_tokens": 99},
+    }
+    assert fake.requests[0].json()["tools"] == [WEATHER]
+    chat = await v1(local, "chat/completions", {"model": LLAMA, **body, "tools": [WEATHER]})
+    (choice,) = chat.json["choices"]
+    call = {
+        "id": "call_abc123",
+        "type": "function",
+        "function": {"name": "get_weather", "arguments": '{"city":"Paris"}'},
+    }
+    assert choice["message"]["tool_calls"] == [call]
+    assert choice["finish_reason"] == "tool_calls"
+    for reply in (
+        await local.post(LLAMA, {**body, "stream": True}),
+        await v1(local, "chat/completions", {"model": LLAMA, **body, "stream": True}),
+    ):
+        *chunks, done = events(reply.body)
+        assert done == b"[DONE]"
+        assert sum(b'"tool_calls":[{"index":0,"id":"call_abc123"' in chunk for chunk in chunks) == 1
+
+
+async def test_what_a_request_says_about_tools_is_passed_on(
+    scripted: tuple[Local, FakeWorkersAI],
+) -> None:
+    local, fake = scripted
+    fake.says(TEXT, content_type=EVENTS)
+    options = {
+        "tool_choice": {"type": "function", "function": {"name": "get_weather"}},
+        "parallel_tool_calls": False,
+        "reasoning_effort": "high",
+        "chat_template_kwargs": {"enable_thinking": True},
+    }
+    body = {"messages": [{"role": "user", "content": "Hi"}], "tools": [WEATHER], **options}
+    assert (await local.post(LLAMA, body)).result["response"] == "Sunny"
+    sent = fake.requests[0].json()
+    assert {name: sent[name] for name in options} == options
+    # Neither the system message nor the temperature of the small model.
+    assert sent["messages"] == body["messages"]
+    assert "temperature" not in sent
+
+
+async def test_calls_and_results_get_ids(scripted: tuple[Local, FakeWorkersAI]) -> None:
+    """Workers AI's own form has none; the form of chat completions needs them."""
+    local, fake = scripted
+    fake.says(TEXT, content_type=EVENTS)
+    calls = [{"name": "get_weather", "arguments": {"city": city}} for city in ("Paris", "Lima")]
+    messages = [
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": "", "tool_calls": calls},
+        {"role": "tool", "name": "get_weather", "content": "dry"},
+        {"role": "tool", "name": "get_weather", "content": "wet"},
+    ]
+    await local.post(LLAMA, {"messages": messages, "tools": [WEATHER]})
+    _, assistant, *results = fake.requests[0].json()["messages"]
+    identifiers = [call["id"] for call in assistant["tool_calls"]]
+    assert len(set(identifiers)) == 2
+    assert [result["tool_call_id"] for result in results] == identifiers
+    assert assistant["tool_calls"][0]["function"]["arguments"] == '{"city":"Paris"}'
+    assert assistant["content"] is None
+
+
+IMAGES: list[dict[str, Any]] = [
+    {"prompt": "What is it?", "image": list(PNG)},
+    {"prompt": "What is it?", "image": b64encode(PNG).decode()},
+    {"prompt": "What is it?", "image": DATA_URI},
+    {
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "What is it?"},
+                    {"type": "image_url", "image_url": {"url": DATA_URI}},
+                ],
+            }
+        ]
+    },
+]
+
+
+@pytest.mark.parametrize("body", IMAGES)
+async def test_an_image_is_passed_on(
+    scripted: tuple[Local, FakeWorkersAI], body: dict[str, Any]
+) -> None:
+    local, fake = scripted
+    fake.says(TEXT, content_type=EVENTS)
+    assert (await local.post(LLAMA, body)).status == 200
+    (message,) = fake.requests[0].json()["messages"]
+    assert message["content"] == [
+        {"type": "text", "text": "What is it?"},
+        {"type": "image_url", "image_url": {"url": DATA_URI}},
+    ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/x.png",
+        "https://a.example/b.png",
+        "file:///etc/passwd",
+        "data:text/x,",
+    ],
+)
+async def test_an_image_at_an_address_is_refused(
+    scripted: tuple[Local, FakeWorkersAI], url: str
+) -> None:
+    """Nobody fetches what a request refers to."""
+    local, fake = scripted
+    part = {"type": "image_url", "image_url": {"url": url}}
+    reply = await local.post(LLAMA, {"messages": [{"role": "user", "content": [part]}]})
+    assert reply.error[:2] == (400, 5006)
+    assert "must be a data URI" in reply.error[2] or "content must be parts" in reply.error[2]
+    assert not fake.requests
+
+
+# Other tasks
+
+
+async def test_vectors_are_passed_on(scripted: tuple[Local, FakeWorkersAI]) -> None:
+    local, fake = scripted
+    fake.always.says(
+        b'{"object":"list","data":[{"object":"embedding","embedding":[0.0023,-0.0093],"index":1},'
+        b'{"object":"embedding","embedding":[0.5,0.25],"index":0}],"model":"m",'
+        b'"usage":{"prompt_tokens":8,"total_tokens":8}}'
+    )
+    async with client_of(local.server) as ai:
+        vectors = await ai.run(BGE, TextEmbeddings(["one", "two"]))
+    assert vectors.tolist()[0] == [0.5, 0.25]
+    assert vectors.meta.backend == "upstream:m"
+    assert fake.requests[0].path.endswith("/embeddings")
+    assert fake.requests[0].headers["Authorization"] == "Bearer a secret key"
+    assert fake.requests[0].json() == {
+        "model": "m",
+        "input": ["one", "two"],
+        "encoding_format": "float",
+    }
+    reply = await v1(local, "embeddings", {"model": BGE, "input": ["one", "two"]})
+    assert reply.json["data"][0]["embedding"] == [0.5, 0.25]
+    reply = await v1(local, "embeddings", {"model": "@cf/new/embedder", "input": ["1", "2"]})
+    assert reply.json["model"] == "@cf/new/embedder"
+    assert (await local.post("@cf/new/embedder", {"text": ["1", "2"]})).result["shape"] == [2, 2]
+
+
+async def test_a_ranking_is_passed_on(scripted: tuple[Local, FakeWorkersAI]) -> None:
+    local, fake = scripted
+    fake.says(
+        b'{"id":"rerank-1","model":"m","usage":{"total_tokens":56},"results":['
+        b'{"index":1,"document":{"text":"tea"},"relevance_score":0.99853515625},'
+        b'{"index":0,"document":{"text":"rain"},"relevance_score":0.0005860328674316406}]}'
+    )
+    body = {"query": "a drink", "contexts": [{"text": "rain"}, {"text": "tea"}], "top_k": 1}
+    reply = await local.post(RERANKER, body)
+    assert reply.result == {"response": [{"id": 1, "score": 0.99853515625}]}
+    assert fake.requests[0].json() == {
+        "model": "m",
+        "query": "a drink",
+        "documents": ["rain", "tea"],
+        "top_n": 2,
+    }
+
+
+async def test_an_image_is_generated(scripted: tuple[Local, FakeWorkersAI]) -> None:
+    local, fake = scripted
+    fake.always.says(b'{"created":1589478378,"data":[{"b64_json":"%s"}]}' % b64encode(PNG))
+    reply = await local.post(SDXL, {"prompt": "a cat", "width": 512, "height": 256})
+    assert (reply.headers["Content-Type"], reply.body) == ("image/png", PNG)
+    assert reply.headers["cfai-backend"] == "upstream:m"
+    assert fake.requests[0].json() == {
+        "model": "m",
+        "prompt": "a cat",
+        "n": 1,
+        "size": "512x256",
+        "response_format": "b64_json",
+    }
+    reply = await local.post(FLUX, {"prompt": "a cat"})
+    assert reply.result == {"image": b64encode(PNG).decode()}
+    refused = await local.post(SDXL, {"prompt": "a cat", "num_steps": 4})
+    assert refused.error[:2] == (400, 5006)
+    assert "num_steps" in refused.error[2]
+
+
+async def test_speech_is_recognized(scripted: tuple[Local, FakeWorkersAI]) -> None:
+    local, fake = scripted
+    fake.always.says(
+        b'{"task":"transcribe","language":"en","duration":8.47,"text":"The beach was popular.",'
+        b'"segments":[{"id":0,"seek":0,"start":0.0,"end":3.32,"text":" The beach was popular.",'
+        b'"tokens":[50364],"temperature":0.0,"avg_logprob":-0.28,"compression_ratio":1.2,'
+        b'"no_speech_prob":0.009}]}'
+    )
+    audio = bytes(range(256))
+    for value in (list(audio), b64encode(audio).decode()):
+        reply = await local.post(WHISPER, {"audio": value})
+        assert reply.result["text"] == "The beach was popular."
+        assert reply.result["word_count"] == 4
+        segment = {"start": 0.0, "end": 3.32, "text": " The beach was popular."}
+        assert reply.result["segments"] == [segment]
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}  # as curl's --data-binary
+    reply = await local.post(WHISPER, audio, headers=headers)
+    assert reply.result["word_count"] == 4
+    sent = fake.requests[2]
+    assert sent.path.endswith("/audio/transcriptions")
+    assert audio in sent.body
+    assert b'name="model"\r\n\r\nm\r\n' in sent.body
+
+
+async def test_speech_is_spoken(scripted: tuple[Local, FakeWorkersAI]) -> None:
+    local, fake = scripted
+    mp3 = b"\xff\xfb\x90\x64" + bytes(50)
+    fake.always.says(mp3, content_type="audio/mpeg")
+    reply = await local.post(AURA, {"text": "Hello", "speaker": "luna"})
+    assert (reply.headers["Content-Type"], reply.body) == ("audio/mpeg", mp3)
+    assert fake.requests[0].json() == {
+        "model": "m",
+        "input": "Hello",
+        "voice": "luna",
+        "response_format": "mp3",
+    }
+    reply = await local.post(MELO, {"prompt": "Hello"})
+    assert reply.result == {"audio": b64encode(mp3).decode()}
+
+
+BODIES: dict[str, Any] = {
+    BGE: {"text": ["a"]},
+    RERANKER: {"query": "q", "contexts": [{"text": "a"}]},
+    SDXL: {"prompt": "a"},
+    WHISPER: {"audio": [1]},
+}
+
+
+@pytest.mark.parametrize("model", BODIES)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"nonsense",
+        b"[]",
+        b"{}",
+        b'{"data":[],"results":[],"text":null}',
+        b'{"data":[{}],"results":[{}]}',
+        (
+            b'{"data":[{"index":0,"embedding":["a"],"b64_json":"%%"}],'
+            b'"results":[{"index":3,"relevance_score":1}]}'
+        ),
+        b'{"data":null,"results":null,"text":1}',
+    ],
+)
+async def test_what_is_no_answer_is_reported(
+    scripted: tuple[Local, FakeWorkersAI], model: str, body: bytes
+) -> None:
+    local, fake = scripted
+    fake.says(body)
+    assert (await local.post(model, BODIES[model])).error[:2] == (502, 90004)
+
+
+@pytest.mark.parametrize("model", BODIES)
+@pytest.mark.parametrize(("status", "code"), [(429, 3040), (400, 5006), (401, 90004), (500, 90004)])
+async def test_failures_are_translated(
+    scripted: tuple[Local, FakeWorkersAI], model: str, status: int, code: int
+) -> None:
+    local, fake = scripted
+    fake.says(b"reason", status=status)
+    reply = await local.post(model, BODIES[model])
+    assert reply.error[1] == code
+    assert b"a secret key" not in reply.body
+
+
+@pytest.mark.parametrize("model", ["@cf/meta/m2m100-1.2b", "@cf/microsoft/resnet-50"])
+async def test_tasks_that_the_protocol_lacks_stay_unsupported(
+    scripted: tuple[Local, FakeWorkersAI], model: str
+) -> None:
+    local, fake = scripted
+    assert (await local.post(model, {})).status in (400, 501)
+    assert not fake.requests
+
+
+async def test_models_are_mapped_by_their_tasks() -> None:
+    async with FakeWorkersAI() as fake:
+        names = {"Text Embeddings": "nomic-embed-text", "@cf/meta/*": "llama3.2"}
+        async with running(upstream=Upstream(fake.base_url, names)) as local:
+            fake.says(b'{"data":[{"index":0,"embedding":[1,2]}]}')
+            assert (await local.post(BGE, {"text": "a"})).result["shape"] == [1, 2]
+            assert fake.requests[0].json()["model"] == "nomic-embed-text"
+            fake.says(TEXT, content_type=EVENTS)
+            assert (await local.post(LLAMA, {"prompt": "Hi"})).status == 200
+            assert fake.requests[1].json()["model"] == "llama3.2"
+            ranked = await local.post(RERANKER, BODIES[RERANKER])
+            assert ranked.headers["cfai-backend"].startswith("minilm")
+
+
+@pytest.mark.parametrize(
+    "name", ["http://169.254.169.254/v1", "../../admin", "//evil.example/", "a\r\nHost: evil"]
+)
+async def test_a_name_never_becomes_an_address(name: str) -> None:
+    """The name of a model is a value in the body, whatever it looks like."""
+    async with FakeWorkersAI() as fake:
+        async with running(upstream=Upstream(fake.base_url, {"*": name})) as local:
+            fake.says(b'{"data":[{"index":0,"embedding":[1,2]}]}')
+            assert (await local.post(BGE, {"text": "a"})).status == 200
+        (sent,) = fake.requests
+        assert sent.path.endswith("/client/v4/embeddings")
+        assert sent.json()["model"] == name
+        assert sent.headers["Host"] == fake.base_url.split("/")[2]
+
+
+async def test_headers_of_the_client_do_not_reach_the_other_server(
+    scripted: tuple[Local, FakeWorkersAI],
+) -> None:
+    local, fake = scripted
+    fake.always.says(TEXT, content_type=EVENTS)
+    headers = {
+        "Cookie": "a=b",
+        "TE": "trailers",
+        "X-Forwarded-Host": "evil",
+        "Connection": "keep-alive, X-Hop",
+        "X-Hop": "1",
+        "Authorization": "Bearer the-token-of-the-client",
+    }
+    await local.post(LLAMA, {"prompt": "Hi"}, headers=headers)
+    sent = {name.lower(): value for name, value in fake.requests[0].headers.items()}
+    assert not {"cookie", "te", "x-forwarded-host", "x-hop"} & sent.keys()
+    assert sent["authorization"] == "Bearer a secret key"
+
+
+# The user's own model with an image encoder
+
+
+async def test_an_image_encoder_that_is_none_is_reported(
+    tmp_path: Path, model_weights: Path
+) -> None:
+    path = tmp_path / "mmproj.gguf"
+    path.write_bytes(b"GGUF" + bytes(100))
+    for file in (path, model_weights):
+        async with running(model=model_weights, mmproj=file) as local:
+            reply = await local.post(LLAMA, IMAGES[3])
+            assert reply.error[:2] == (501, 90001)
+            assert "cannot load the text model" in reply.error[2]
+
+
+async def test_an_image_encoder_needs_a_model(tmp_path: Path, model_weights: Path) -> None:
+    with pytest.raises(ConfigError, match="mmproj needs a model"):
+        Server(mmproj=model_weights)
+    with pytest.raises(ConfigError, match="mmproj must be a GGUF file"):
+        Server(model=model_weights, mmproj=tmp_path / "missing.gguf")
+
+
+def test_literals_are_json() -> None:
+    for chunk in CALL[:-1]:
+        orjson.loads(chunk.removeprefix(b"data: "))
