@@ -630,3 +630,27 @@ async def test_the_operation_of_a_task_follows_the_conventions(
     with pytest.raises(Exception, match="no"):
         await fake.client(observers=[recorders]).run(MODEL, task)
     assert recorders[0].call.operation == operation
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_a_stream_that_nobody_requested_is_observed_once(
+    fake: FakeWorkersAI, is_open: bool
+) -> None:
+    """Of a task, with its answer; of a mapping, at the end of the stream that the caller reads."""
+    ends: list[Ending] = []
+
+    class Listening(Observation):
+        def ended(self, ending: Ending) -> None:
+            ends.append(ending)
+
+    fake.streams("Hel", "lo")
+    ai = fake.client(observers=[lambda call: Listening()])
+    if is_open:
+        async with await ai.run(MODEL, {"prompt": "Hi"}) as stream:
+            assert not ends
+            assert "".join([token.text async for token in stream]) == "Hello"
+    else:
+        answer = await ai.run(MODEL, Prompt("Hi"))
+        assert answer.text == "Hello"
+    (end,) = ends
+    assert (end.outcome, str(end.answer)) == ("done", "Hello")

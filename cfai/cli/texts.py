@@ -529,7 +529,7 @@ def _open_parquet(file: TextFile, data: Any) -> Any:
         data = io.BytesIO(data.read())  # from a pipe, or compressed once more
     try:
         return pq.ParquetFile(data)
-    except pa.ArrowInvalid as exc:
+    except (pa.ArrowException, OSError) as exc:
         raise InputError(f"{file.name} is not a Parquet file, or it is truncated") from exc
 
 
@@ -548,7 +548,7 @@ def _read_parquet(file: TextFile, data: io.BufferedReader[Any]) -> Iterator[Entr
             for text, key in zip(texts, keys, strict=True):
                 number += 1
                 yield reading.entry(text, key, f"row {number} of {file.name}")
-    except pa.ArrowException as exc:
+    except (pa.ArrowException, OSError) as exc:  # The latter is raised by decompression.
         raise InputError(f"{file.name} is damaged after row {number}: {exc}") from exc
 
 

@@ -155,3 +155,22 @@ def test_a_folder_is_an_error(tmp_path: Path) -> None:
     path.mkdir()
     with pytest.raises(InputError, match=r"can't read .*folder\.csv"):
         read(path)
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "zstd"])
+@pytest.mark.parametrize("where", ["data", "footer"])
+def test_a_damaged_parquet_file_is_named(tmp_path: Path, compression: str, where: str) -> None:
+    """With the rows before the damage, however its data is compressed."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "damaged.parquet"
+    table = pa.table({"text": [f"text {number} " * 5 for number in range(5000)]})
+    pq.write_table(table, path, row_group_size=1000, compression=compression, use_dictionary=False)
+    data = bytearray(path.read_bytes())
+    at = len(data) // 2 if where == "data" else len(data) - 200
+    data[at : at + 150] = b"\xff" * 150
+    path.write_bytes(data)
+    entries = TextFile(path, reading()).read()
+    expected = "damaged after row 2000" if where == "data" else "not a Parquet file"
+    with pytest.raises(InputError, match=rf"damaged\.parquet is {expected}"):
+        for number, entry in enumerate(entries):
+            assert entry == f"text {number} " * 5

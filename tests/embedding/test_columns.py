@@ -239,8 +239,8 @@ MISSING = [
     Decimal("nan"),
     Decimal("snan"),
     np.float32("nan"),
-    np.datetime64("NaT"),
-    np.timedelta64("NaT"),
+    np.datetime64("NaT", "s"),
+    np.timedelta64("NaT", "s"),
     np.ma.masked,
     pd.NA,
     pd.NaT,
@@ -282,3 +282,17 @@ async def test_missing_texts_do_not_fill_requests(fake: FakeWorkersAI, ai: Worke
     items = await collect(ai.embed_many(M3, [None] * 3000, on_error="yield", rate=None))
     assert len(items) == 3000
     assert service.counters.requests == 2
+
+
+async def test_rows_of_an_async_source_are_numbered_from_0(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
+    """Like those of any other source, if there is no column of ids."""
+
+    async def rows() -> AsyncIterator[dict[str, str]]:
+        for text in ("one", "two", "three"):
+            yield {"text": text}
+
+    fake.simulates(Service())
+    items = batches_of(await collect(ai.embed_many(M3, rows(), column="text", batch_size=2)))
+    assert [key for item in items for key in item.ids] == [0, 1, 2]

@@ -54,6 +54,8 @@ async def test_other_origins_are_refused(origin: str) -> None:
             status, headers = await send(local, {"Origin": origin, **PREFLIGHT}, method)
             assert status == 403
             assert "Access-Control-Allow-Origin" not in headers
+        reply = await local.post(BERT, b"{}", headers={"Origin": origin})
+        assert reply.error[:2] == (403, 10000)
 
 
 async def test_an_error_can_be_read_by_the_page() -> None:

@@ -612,6 +612,8 @@ async def test_ranks_at_the_bounds(fake: FakeWorkersAI, tmp_path: Path, rank: in
         (safetensors(b=7), "must give the offsets of its tensors: 'b'"),
         (safetensors(b={"data_offsets": [0, 8]}), "must give the offsets of its tensors: 'b'"),
         (tensors(["F16", [4], [False, 8]]), "must give the offsets of its tensors: 't0'"),
+        (tensors(["F16", [-2, -2], [0, 8]]), "must give the offsets of its tensors: 't0'"),
+        (tensors(["F16", [4], [-1, 7]]), "must give the offsets of its tensors: 't0'"),
         (tensors(["NOPE", [4], [0, 8]]), "'t0' must be as long as"),
         (tensors(["F16", [1000, 1000], [0, 8]]), "'t0' must be as long as"),
         (tensors(["F16", [4], [0, 8]], ["F16", [4], [0, 8]]), "one directly after the other"),

@@ -49,6 +49,7 @@ from cfai import (
 from cfai.errors import StreamInterrupted
 from cfai.observers import Call
 from cfai.tasks import ImagePart, Text
+from cfai.telemetry._attributes import drop_unsendable
 from cfai.testing import FakeWorkersAI
 
 MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
@@ -881,3 +882,9 @@ async def test_runs_work_without_a_configured_sdk(fake: FakeWorkersAI) -> None:
     fake.answers({"response": "Hello"})
     ai = fake.client(observers=[telemetry.spans()])
     assert (await ai.run(MODEL, HI)).text == "Hello"
+
+
+def test_integers_of_64_bits_are_sent() -> None:
+    """Exporters reject larger ones, with the whole batch of spans."""
+    given = {"a": -(2**63), "b": -(2**63) - 1, "c": 2**63 - 1, "d": 2**63, "e": math.inf, "f": -1.5}
+    assert drop_unsendable(given) == {"a": -(2**63), "c": 2**63 - 1, "f": -1.5}

@@ -11,7 +11,7 @@ from typing import Any, Self
 import aiohttp
 import pytest
 
-from cfai import BadRequest, CfaiError, Prompt, Retries
+from cfai import BadRequest, CfaiError, Prompt, RateLimited, Retries
 from cfai.testing import FakeCohere, FakeWorkersAI, Recorded, Reply, Service
 
 
@@ -358,6 +358,16 @@ async def test_large_bodies_work_in_both_directions(
         assert await response.read() == large
 
 
+async def test_a_reply_in_large_parts_waits_for_its_reader(
+    fake: FakeWorkersAI, http: aiohttp.ClientSession
+) -> None:
+    """Each part is written when the one before it has left the buffer."""
+    part = bytes(range(256)) * 40_000
+    fake.says(part, part, part, framing="length")
+    async with http.post(url(fake), data=b"") as response:
+        assert await response.read() == part * 3
+
+
 async def test_a_malformed_request_is_raised_on_exit() -> None:
     """Bytes that are not HTTP close the connection."""
     with pytest.raises(ValueError, match="unpack"):
@@ -531,6 +541,30 @@ async def test_the_simulated_service_limits_the_texts_of_a_request(
     assert service.counters.texts == most
 
 
+async def test_the_simulated_service_limits_the_rate(fake: FakeWorkersAI) -> None:
+    """A burst is answered; then the rate counts. Time refills no more than the burst."""
+    service = fake.simulates(Service(per_second=1e-6, burst=2))
+    ai = fake.client(retries=Retries(max=0))
+    for _ in range(2):
+        await ai.embed("@cf/a/b", ["text"])
+    with pytest.raises(RateLimited) as caught:
+        await ai.embed("@cf/a/b", ["text"])
+    assert caught.value.code == 10429
+    assert service.counters.refusals == 1
+
+
+@pytest.mark.parametrize(("size", "status"), [(9_999_999, 200), (10_000_000, 413)])
+async def test_the_simulated_service_limits_the_bytes_of_a_batch(
+    fake: FakeWorkersAI, http: aiohttp.ClientSession, size: int, status: int
+) -> None:
+    """Less than 10 MB. Source: Cloudflare docs, Workers AI, "Asynchronous Batch API"."""
+    fake.simulates(Service())
+    body = b'{"requests":[{"text":["a"],"external_reference":"1"}]}'
+    data = io.BytesIO(body.ljust(size))
+    async with http.post(f"{url(fake)}?queueRequest=true", data=data) as response:
+        assert response.status == status
+
+
 # The fake of Cohere
 
 
@@ -579,3 +613,22 @@ async def test_clients_are_closed_with_the_fake() -> None:
     assert fake.connections == 0
     with pytest.raises(CfaiError):
         await client.run("@cf/a/b", Prompt("Hi"))
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/nothing"), ("PUT", "/events"), ("GET", "/a/b/c")]
+)
+async def test_the_fake_of_cohere_has_no_other_paths(
+    http: aiohttp.ClientSession, method: str, path: str
+) -> None:
+    async with FakeCohere() as cohere:
+        root = f"{cohere.base_url}/v1/finetuning/finetuned-models"
+        headers = {"Authorization": "Bearer any"}
+        settings = {"dataset_id": "d", "base_model": {"base_type": "BASE_TYPE_CHAT"}}
+        body = {"name": "a", "settings": settings}
+        async with http.post(root, json=body, headers=headers) as response:
+            assert response.status == 200, await response.text()
+        (model_id,) = cohere.models
+        async with http.request(method, f"{root}/{model_id}{path}", headers=headers) as response:
+            assert response.status == 404
+            assert "not found" in (await response.json())["message"]

@@ -37,6 +37,10 @@ STATES = [
     ('{"a": "\\ud83d\\ude', {"a": ""}),
     ('{"a": "\\ud83d\\ude00', {"a": "\U0001f600"}),
     ('{"a": "\\ud83d!', {"a": "\ufffd!"}),
+    ('{"a": "\\ud800\\udc00', {"a": "\U00010000"}),
+    ('{"a": "\\udbff\\udfff', {"a": "\U0010ffff"}),
+    ('{"a": "\\udbff\\ue000', {"a": "\ufffd\ue000"}),
+    ('{"a": "\\ud7ff\\udc00', {"a": "\ud7ff\ufffd"}),
     ('{"a": "\\ude00', {"a": "\ufffd"}),
     ('{"a": "\\ud83d"', {"a": "\ufffd"}),
     # A number or a literal may go on.

@@ -10,10 +10,28 @@ import pytest
 from starlette.background import BackgroundTask
 
 from cfai import Prompt
+from cfai.errors import (
+    AuthenticationError,
+    BadRequest,
+    BudgetExceeded,
+    CfaiError,
+    ConfigError,
+    ConnectionLost,
+    DecodeError,
+    InputError,
+    MissingExtra,
+    QuotaExceeded,
+    RateLimited,
+    RequestTimeout,
+    RequestTooLarge,
+    ServerError,
+    ServiceTimeout,
+)
 from cfai.streaming.formats import NdjsonFormat
 from cfai.streaming.relay import Frame
 from cfai.testing import FakeWorkersAI
 from cfai.web import Relay, asgi, starlette
+from cfai.web.refusal import Refusal
 from tests.web.conftest import MODEL
 
 HEL = b'data: {"response":"Hel"}\n\n'
@@ -164,3 +182,28 @@ async def test_the_background_task_runs_after_the_stream(fake: FakeWorkersAI) ->
     await answer(SCOPE, receive_nothing, sent)
     assert len(seen) == 1
     assert b'"done"' in seen[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (InputError("bad"), 400),
+        (BadRequest("bad", status=400), 400),
+        (RequestTooLarge("large", status=413), 413),
+        (RateLimited("busy", status=429), 429),
+        (QuotaExceeded("used up", status=429), 503),
+        (BudgetExceeded("used up", budget=1, spent=1), 503),
+        (RequestTimeout("late", phase="response"), 504),
+        (RequestTimeout("late", phase="pool"), 503),
+        (ServiceTimeout("late", status=408), 504),
+        (ConfigError("no account"), 500),
+        (MissingExtra("web", needed_for="this"), 500),
+        (AuthenticationError("no", status=401), 502),
+        (ServerError("broken", status=500), 502),
+        (ConnectionLost("lost"), 502),
+        (DecodeError("no JSON"), 502),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_status_that_a_browser_gets(error: CfaiError, status: int) -> None:
+    assert Refusal.of(error).status == status

@@ -16,6 +16,7 @@ from cfai._wire.errors import (
     is_unsuccessful,
     parse_error_body,
     read_document,
+    reports_error,
 )
 from cfai._wire.responses import Response, read_meta
 from cfai.errors import (
@@ -363,6 +364,25 @@ def test_a_refusal_without_a_reason_is_an_error() -> None:
         assert type(error) is StatusError
         assert error.status == 200
         assert "success: false" in error.message
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({"success": False}, True),
+        ({"success": False, "errors": [], "result": {"response": "a"}}, True),
+        ({"success": True, "errors": [{"message": "a warning"}]}, False),
+        ({"errors": [{"message": "no"}]}, True),
+        ({"errors": [{"message": "no"}], "response": "a"}, False),
+        ({"error": "no", "result": None}, True),
+        ({"internalCode": 3040}, True),
+        ({"errors": [], "error": None}, False),
+        ([{"success": False}], False),
+    ],
+)
+def test_which_documents_are_errors(document: Any, expected: bool) -> None:
+    """Those that say so, and those with errors and no answer."""
+    assert reports_error(document) is expected
 
 
 @pytest.mark.parametrize(
