@@ -227,6 +227,8 @@ class ParquetParts:
         with replacement(self._folder / f"part-{self._files:05}.parquet") as file:
             pq.write_table(table, file, **_PARQUET_OPTIONS)
         self._files += 1
+        del table
+        _release_memory()
 
     def finish(self) -> None:
         """Write the last file."""
@@ -274,6 +276,8 @@ class ParquetFile:
             if self._writer is None:
                 self._writer = pq.ParquetWriter(self._temporary, table.schema, **_PARQUET_OPTIONS)
             self._writer.write_table(table)
+        del table
+        _release_memory()
 
     def finish(self) -> None:
         """Write the last rows, and put the file at its place, when it is on the disk.
@@ -295,6 +299,14 @@ class ParquetFile:
             with suppress(OSError):  # It was closed, or it could not be written in the first place.
                 self._writer.close()
         self._temporary.unlink(missing_ok=True)
+
+
+def _release_memory() -> None:
+    """Return the memory of freed tables to the system: otherwise each thread keeps some."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+    pa.system_memory_pool().release_unused()  # `malloc_trim` of the C library
 
 
 @contextmanager
