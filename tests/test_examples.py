@@ -18,6 +18,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.test_utils import TestServer
 
 from cfai.testing import FakeWorkersAI
 
@@ -196,3 +197,27 @@ def test_the_page_renders_in_time_proportional_to_the_text(piece: str) -> None:
     """A model may repeat itself: work that grows with the square would take hours here."""
     for end in ("", "x"):
         rendered(f"# {piece * (400_000 // len(piece))}{end}", within=60)
+
+
+async def test_other_sites_cannot_open_the_voice_chat(
+    fake: FakeWorkersAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any page of any site may open a WebSocket to this machine."""
+    for name, value in fake.environment.items():
+        monkeypatch.setenv(name, value)
+    app = runpy.run_path(str(EXAMPLES / "voice_aiohttp.py"))["application"]()
+    fake.on("flux").connects()
+    fake.on("aura").connects()
+    async with TestServer(app) as server, aiohttp.ClientSession() as http:
+        url = str(server.make_url("/"))
+        async with http.get(url) as response:
+            assert "<title>Voice chat</title>" in await response.text()
+        for headers in ({"Origin": "https://evil.example"}, {"Host": "evil.example"}):
+            with pytest.raises(aiohttp.WSServerHandshakeError, match="400"):
+                await http.ws_connect(f"{url}call", headers=headers)
+        assert fake.requests == []
+        async with http.ws_connect(f"{url}call", headers={"Origin": url.rstrip("/")}) as socket:
+            await socket.send_bytes(bytes(3200))
+            await fake.until(lambda: len(fake.sockets) == 2)
+        await fake.until(lambda: fake.connections == 0)
+    assert fake.sockets[0].audio == bytes(3200)
