@@ -10,7 +10,7 @@ import pytest
 import cfai
 
 PACKAGE_ENTRIES = 30
-PACKAGE_MODULES = 215
+PACKAGE_MODULES = 225
 MODULE_LINES = 600
 LONG_MODULES = {"cfai.workers_ai": 860}
 """The client is one file, so that all of its methods stand together. Most of it is docstrings."""
