@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice, repeat
-from pathlib import Path
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -14,7 +13,7 @@ from cfai._types.excerpts import format_value
 from cfai.cli import clients, console, files, texts as text_files
 from cfai.cli.console import Output, Target
 from cfai.cli.texts import Entry, Format, Reading, TextFile
-from cfai.embedding.splitting import LongTexts, Piece, Pool
+from cfai.embedding.splitting import LongTexts, Pool
 from cfai.embedding.threads import run_in_thread
 from cfai.errors import CfaiError, InputError
 from cfai.tasks import TextEmbeddings
@@ -92,7 +91,7 @@ def embed(  # noqa: PLR0913  # one for each option
     """Embed texts: print a vector for each.
 
     Prints one line of JSON per text, with `text` and `vector`, in the order of the texts. With -o,
-    the suffix .jsonl, .parquet or .npy selects the format. Empty lines are skipped.
+    the suffix .jsonl, .parquet, .arrow or .npy selects the format. Empty lines are skipped.
     """
     target = Target(file)
     has_pieces = long == "split" and pool is None
@@ -219,13 +218,7 @@ def _advise_resume(failure: BaseException, checkpoint: object) -> None:
         console.print_notice(f"\n{advice}")
 
 
-# Output: lines of JSON, Parquet, NumPy
-
-_SUFFIXES: Final = (".jsonl", ".ndjson", ".parquet", ".npy")
-
-
-def _suffix(target: Target) -> str:
-    return ".jsonl" if target.path is None else target.path.suffix.lower()
+# Output
 
 
 def _check_format(target: Target, *, has_pieces: bool) -> None:
@@ -235,20 +228,10 @@ def _check_format(target: Target, *, has_pieces: bool) -> None:
         InputError: The suffix is unknown, or its format has no place for the pieces of texts.
         MissingExtra: The library for it is not installed.
     """
-    from cfai.embedding import export
+    from cfai.embedding import files as result_files
 
-    suffix = _suffix(target)
-    if suffix not in _SUFFIXES:
-        raise InputError(f"{target.path} must end in {', '.join(_SUFFIXES)}")
-    if suffix == ".parquet":
-        export.check_arrow("writing Parquet")
-    elif suffix == ".npy":
-        if has_pieces:
-            raise InputError(
-                f"{target.path} would not say which texts its rows belong to: choose --pool mean,"
-                " or another format"
-            )
-        export.check_numpy("writing .npy")
+    if target.path is not None:
+        result_files.open_file(target.path, has_pieces=has_pieces)
 
 
 class Writer:
@@ -266,14 +249,20 @@ class Writer:
 
     async def write(self, job: "EmbeddingJob[Any]") -> None:
         """Write the items of a job."""
+        from cfai.embedding import files as result_files
+
         if self._failures is not None and self._failures.path is not None:
             self._failures.path.unlink(missing_ok=True)  # that of an earlier run
-        if self.target.path is None or _suffix(self.target) not in (".parquet", ".npy"):
-            await self._write_lines(job)
-        elif _suffix(self.target) == ".parquet":
-            await self._write_parquet(job, self.target.path)
-        else:
-            await self._write_array(job, self.target.path)
+        if self.target.path is None:
+            await self._print_lines(job)
+            return
+        file = result_files.open_file(
+            self.target.path,
+            has_pieces=self._has_pieces,
+            has_ids=self._with_ids,
+            has_failures=False,
+        )
+        await result_files.write_items(job, file, self._add_failure)
 
     def report_failures(self, failed: int, total: int) -> None:
         """Print that *failed* of *total* texts failed, and why the first ones did."""
@@ -283,71 +272,23 @@ class Writer:
         console.write_stderr(f"{failed} of {total} texts could not be embedded{where}")
 
     def _add_failure(self, failure: "EmbedFailure") -> None:
-        key = {"id": failure.id} if self._with_ids else {}
-        reason = str(failure.error)
-        if self._has_pieces and failure.piece is not None:
-            key |= _describe_piece(failure.piece)
+        from cfai.embedding import files as result_files
+
         if len(self._first_failures) < _SHOWN_FAILURES:
             shown = f" (id {format_value(failure.id, 60)})" if self._with_ids else ""
-            first_line = reason.splitlines()[0]  # without the hints
+            first_line = str(failure.error).splitlines()[0]  # without the hints
             self._first_failures.append(f"row {failure.start + 1}{shown}: {first_line}")
         if self._failures is not None:
-            self._failures.write_line({**key, "row": failure.start + 1, "reason": reason})
+            line = result_files.build_failure_line(failure, has_ids=self._with_ids)
+            self._failures.write_bytes(line)
 
-    async def _write_lines(self, job: "EmbeddingJob[Any]") -> None:
-        from cfai.embedding import EmbedFailure
+    async def _print_lines(self, job: "EmbeddingJob[Any]") -> None:
+        from cfai.embedding import EmbedFailure, files as result_files
 
         async for item in job:
             if isinstance(item, EmbedFailure):
                 self._add_failure(item)
                 continue
-            pieces = map(_describe_piece, item.pieces) if item.pieces else repeat({})
-            rows = zip(item.ids, item.texts, item.vectors, pieces, strict=False)
-            for key, text, vector, piece in rows:
-                ids = {"id": key, **piece} if self._with_ids else piece
-                # Nine digits identify a 32-bit float; Python would write seventeen.
-                numbers = [float(f"{number:.9g}") for number in vector]
-                self.target.write_line({**ids, "text": text, "vector": numbers})
+            for line in result_files.build_lines(item, has_ids=self._with_ids):
+                console.write_text(line.decode())
         self.target.finish()
-
-    async def _write_array(self, job: "EmbeddingJob[Any]", path: Path) -> None:
-        """An array has no ids, so it has a row for each text."""
-        from cfai.embedding import EmbeddedBatch, EmbedFailure, export
-
-        batches: list[EmbeddedBatch] = []
-        failed: list[EmbedFailure] = []
-        async for item in job:
-            if isinstance(item, EmbedFailure):
-                self._add_failure(item)
-                failed.append(item)
-            else:
-                batches.append(item)
-        array = await run_in_thread(export.build_array, batches, failed)
-        await run_in_thread(_save_array, array, path)
-
-    async def _write_parquet(self, job: "EmbeddingJob[Any]", path: Path) -> None:
-        from cfai.embedding import EmbedFailure, export
-
-        file = export.ParquetFile(path, has_pieces=self._has_pieces)
-        try:
-            async for item in job:
-                if isinstance(item, EmbedFailure):
-                    self._add_failure(item)
-                if file.add(item):
-                    await run_in_thread(file.flush)
-            await run_in_thread(file.finish)
-        finally:
-            await run_in_thread(file.discard)
-
-
-def _describe_piece(piece: Piece) -> dict[str, int]:
-    return {"piece": piece.number, "start": piece.start, "end": piece.end}
-
-
-def _save_array(array: Any, path: Path) -> None:
-    import numpy as np
-
-    from cfai.embedding import export
-
-    with export.replacement(path) as file:
-        np.save(file, array)

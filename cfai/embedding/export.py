@@ -1,16 +1,10 @@
-"""Results of a job as a NumPy array, an Arrow table, or Parquet files."""
+"""Results of a job as a NumPy array or an Arrow table. `files` writes them to the disk."""
 
 from __future__ import annotations
 
-import os
-import re
-import uuid
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from os import PathLike
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from cfai.embedding.results import EmbeddedBatch, EmbedFailure, item_key
 from cfai.embedding.splitting import Piece
@@ -20,12 +14,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy import float32
     from numpy.typing import NDArray
-
-_PARQUET_OPTIONS: Final[Mapping[str, Any]] = {
-    "compression": "none",  # Embeddings do not compress.
-    "use_dictionary": False,
-    "write_page_checksum": True,
-}
 
 _ROWS_PER_FILE: Final = 10_000
 """Rows of one Parquet file: 40 MB at 1024 dimensions."""
@@ -188,175 +176,3 @@ class TableRows:
         if self._id_type is None and not pa.types.is_null(column.type):
             self._id_type = column.type
         return column
-
-
-class ParquetParts:
-    """A folder of files `part-00000.parquet`, …, written as items come.
-
-    Those of an earlier job are removed before the first is written.
-    """
-
-    def __init__(self, folder: Path, *, has_pieces: bool) -> None:
-        self._folder = folder
-        self._rows = TableRows(has_pieces=has_pieces)
-        self._files = 0
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def add(self, item: EmbeddedBatch | EmbedFailure) -> bool:
-        """Add an item, and return whether there are enough rows for a file.
-
-        Raises:
-            InputError: Its ids do not fit into one column with earlier ones.
-        """
-        self._rows.add(item)
-        return self._rows.fill_a_file
-
-    def flush(self) -> None:
-        """Write the rows as the next file.
-
-        Raises:
-            OSError: The file cannot be written. The rows are dropped.
-        """
-        if not self._rows:
-            return
-        import pyarrow.parquet as pq
-
-        table = self._rows.take_table()
-        if not self._files:
-            self._remove_old_files()
-        with replacement(self._folder / f"part-{self._files:05}.parquet") as file:
-            pq.write_table(table, file, **_PARQUET_OPTIONS)
-        self._files += 1
-        del table
-        _release_memory()
-
-    def finish(self) -> None:
-        """Write the last file."""
-        self.flush()
-        if not self._files:
-            self._remove_old_files()
-
-    def _remove_old_files(self) -> None:
-        for path in self._folder.iterdir():
-            # Only our own names: Spark and Dask write parts, too.
-            if re.fullmatch(r"part-\d{5,}\.parquet|\.part-\d{5,}\.parquet\..*\.rough", path.name):
-                path.unlink()
-
-
-class ParquetFile:
-    """One file, written as items come under another name, and put at its place when complete."""
-
-    def __init__(self, path: Path, *, has_pieces: bool = False) -> None:
-        self._path = path
-        self._temporary = temporary_path(path)
-        self._rows = TableRows(has_pieces=has_pieces)
-        self._writer: Any = None
-
-    def add(self, item: EmbeddedBatch | EmbedFailure) -> bool:
-        """Add an item, and return whether there are enough rows to write.
-
-        Raises:
-            InputError: Its ids do not fit into one column with earlier ones.
-        """
-        self._rows.add(item)
-        return self._rows.fill_a_file
-
-    def flush(self) -> None:
-        """Write the rows.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
-        import pyarrow.parquet as pq
-
-        if not self._rows and self._writer is not None:
-            return
-        table = self._rows.take_table()
-        with _errors_named(self._path):
-            if self._writer is None:
-                self._writer = pq.ParquetWriter(self._temporary, table.schema, **_PARQUET_OPTIONS)
-            self._writer.write_table(table)
-        del table
-        _release_memory()
-
-    def finish(self) -> None:
-        """Write the last rows, and put the file at its place, when it is on the disk.
-
-        Raises:
-            OSError: The file cannot be written. One that was there before still is.
-        """
-        self.flush()
-        with _errors_named(self._path):
-            self._writer.close()
-            with self._temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            self._temporary.replace(self._path)
-            _sync_folder(self._path.parent)
-
-    def discard(self) -> None:
-        """Remove what was written, unless it is at its place."""
-        if self._writer is not None:
-            with suppress(OSError):  # It was closed, or it could not be written in the first place.
-                self._writer.close()
-        self._temporary.unlink(missing_ok=True)
-
-
-def _release_memory() -> None:
-    """Return the memory of freed tables to the system: otherwise each thread keeps some."""
-    import pyarrow as pa
-
-    pa.default_memory_pool().release_unused()
-    pa.system_memory_pool().release_unused()  # `malloc_trim` of the C library
-
-
-@contextmanager
-def _errors_named(path: Path) -> Iterator[None]:
-    """Name the file in an `OSError`: the writer does not, or names the temporary file."""
-    try:
-        yield
-    except OSError as exc:
-        raise OSError(exc.errno, exc.strerror or str(exc), str(path)) from exc
-
-
-def names_a_file(path: str | PathLike[str]) -> bool:
-    """Whether results go into one Parquet file at *path*, and not into a folder of files."""
-    text = os.fspath(path)
-    return text.lower().endswith(".parquet") and not Path(text).is_dir()
-
-
-def temporary_path(path: Path) -> Path:
-    """Return a new name beside *path* for a file that is not complete yet."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.rough")
-
-
-@contextmanager
-def replacement(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to write, which is put at *path* at the end, when it is on the disk.
-
-    Raises:
-        OSError: It cannot be written. A file that was at *path* is still there.
-    """
-    temporary = temporary_path(path)
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as exc:
-        temporary.unlink(missing_ok=True)
-        if isinstance(exc, OSError) and exc.filename is None:
-            # Name the file: the writer does not.
-            raise OSError(exc.errno, exc.strerror or str(exc), str(path)) from exc
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return  # Folders cannot be opened there, and need no sync.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,8 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
+from attrs import evolve
+
 from cfai._session.throttle import Throttles
-from cfai.embedding import columns, export
+from cfai.embedding import columns, export, files
 from cfai.embedding.options import Plan
 from cfai.embedding.recovery import EmbeddingService
 from cfai.embedding.results import (
@@ -192,23 +194,68 @@ class EmbeddingJob(Generic[Item_co]):
                 file is not written, but with a `checkpoint` the next job resumes.
         """
         export.check_arrow("EmbeddingJob.to_parquet()")
-        has_pieces = self._plan.has_pieces
-        if export.names_a_file(path):
-            await self._write_parquet_file(export.ParquetFile(Path(path), has_pieces=has_pieces))
+        if files.names_a_file(path):
+            await self._write_file(path)
         else:
-            await self._write_parquet_parts(export.ParquetParts(Path(path), has_pieces=has_pieces))
+            folder = Path(path)
+            parts = files.ParquetParts(folder, has_pieces=self._plan.has_pieces)
+            await self._write_parquet_parts(parts)
 
-    async def _write_parquet_file(self, file: export.ParquetFile) -> None:
-        try:
-            async with aclosing(self.__aiter__()) as items:
-                async for item in items:
-                    if file.add(item):
-                        await run_in_thread(file.flush)
-            await run_in_thread(file.finish)
-        finally:
-            await run_in_thread(file.discard)
+    async def to_arrow(self, path: str | PathLike[str]) -> None:
+        """Embed all texts into one file of Arrow IPC, as the results come.
 
-    async def _write_parquet_parts(self, parts: export.ParquetParts) -> None:
+        The suffix is `.arrow` or `.feather` for the file format, which is Feather version 2, and
+        `.arrows` for the stream format. The columns are those of `arrow()`. The file appears when
+        the job is complete. Memory does not grow with the number of texts.
+
+        Raises:
+            MissingExtra: pyarrow is not installed. Nothing was sent.
+            InputError: The suffix is another; or the ids are not all of one type that Arrow has.
+            OSError: The file cannot be written.
+            CfaiError: The job failed. With a `checkpoint`, the next job resumes.
+        """
+        files.check_suffix(path, files.ARROW)
+        await self._write_file(path)
+
+    async def to_jsonl(self, path: str | PathLike[str]) -> None:
+        """Embed all texts into lines of JSON (`.jsonl` or `.ndjson`), as the results come.
+
+        A line has the `id`, the `text` and its `vector`; with `long="split"` and no `pool`, the
+        number of the `piece`, its `start` and `end`. With `on_error="yield"`, a text that failed
+        has its `error` instead of the vector. Ids that JSON does not have are written as text. The
+        file appears when the job is complete. Memory does not grow with the number of texts.
+
+        Raises:
+            InputError: The suffix is another.
+            OSError: The file cannot be written.
+            CfaiError: The job failed. With a `checkpoint`, the next job resumes.
+        """
+        files.check_suffix(path, files.JSONL)
+        await self._write_file(path)
+
+    async def to_npy(self, path: str | PathLike[str]) -> None:
+        """Embed all texts into one array in a file (`.npy`), as the results come.
+
+        It has a row for each text, in the order of the source; those of failed texts are NaN with
+        `on_error="yield"`, and left out with "skip". NumPy is not needed. The file appears when
+        the job is complete. Memory does not grow with the number of texts.
+
+        Raises:
+            InputError: The suffix is another; or rows are pieces of texts (`long="split"`), since
+                the file could not say of which.
+            OSError: The file cannot be written.
+            CfaiError: The job failed. With a `checkpoint`, the next job resumes.
+        """
+        files.check_suffix(path, files.NPY)
+        self._plan = evolve(self._plan, ordered=True)
+        await self._write_file(path)
+
+    async def _write_file(self, path: str | PathLike[str]) -> None:
+        file = files.open_file(path, has_pieces=self._plan.has_pieces)
+        async with aclosing(self.__aiter__()) as items:
+            await files.write_items(items, file)
+
+    async def _write_parquet_parts(self, parts: files.ParquetParts) -> None:
         try:
             async with aclosing(self.__aiter__()) as items:
                 async for item in items:

@@ -1,6 +1,7 @@
 """`cfai embed`: texts and files in, vectors in order out, several requests at once."""
 
 import asyncio
+import datetime as dt
 import gzip
 import json
 import os
@@ -140,6 +141,53 @@ async def test_parquet_in_and_out(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Pat
     assert [(row["id"], row["vector"][0]) for row in rows] == [(7, 1.0), (8, 2.0)]
 
 
+@pytest.mark.parametrize("suffix", [".arrow", ".feather", ".arrows"])
+async def test_arrow_output(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, suffix: str) -> None:
+    """With the columns of Parquet files."""
+    pa = pytest.importorskip("pyarrow")
+    fake.always.answers_by(vectors)
+    target = tmp_path / f"out{suffix}"
+    done = await cfai.run("embed", "1", "2", "-o", str(target))
+    assert (done.code, done.out, done.err) == (0, b"", "")
+    data = target.read_bytes()
+    reader = pa.ipc.open_stream(data) if suffix == ".arrows" else pa.ipc.open_file(data)
+    rows = reader.read_all().to_pylist()
+    assert [(row["id"], row["vector"][0], row["error"]) for row in rows] == [
+        (0, 1.0, None),
+        (1, 2.0, None),
+    ]
+
+
+async def test_ids_that_json_does_not_have_are_text(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    """Such as dates of a Parquet file."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    fake.always.answers_by(vectors)
+    source = tmp_path / "texts.parquet"
+    pq.write_table(pa.table({"day": [dt.date(2026, 11, 29)], "text": ["1"]}), source)
+    done = await cfai.run("embed", str(source), "--id-column", "day")
+    assert (done.code, json.loads(done.out)["id"]) == (0, "2026-11-29")
+
+
+async def test_lines_before_a_failure_are_kept(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    """Beside the file of an earlier run, which stays."""
+    refusal = Script().fails(429, 4006, "you have used up your daily free allocation").take()
+    fake.always.answers_by(
+        lambda request: refusal if "149" in request.json()["text"] else vectors(request)
+    )
+    target = tmp_path / "out.jsonl"
+    target.write_text("earlier\n")
+    lines = "".join(f"{number}\n" for number in range(150))
+    done = await cfai.run("embed", "-o", str(target), stdin=lines.encode())
+    assert done.code == 3
+    assert target.read_text() == "earlier\n"
+    kept = (tmp_path / "out.jsonl.partial").read_text().splitlines()
+    assert [json.loads(line)["text"] for line in kept] == [str(number) for number in range(100)]
+
+
 async def test_npy_output(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
     np = pytest.importorskip("numpy")
     fake.always.answers_by(vectors)
@@ -190,7 +238,7 @@ async def test_one_vector_for_each_long_text(
     ]
     refused = await cfai.run(*command, "-o", str(tmp_path / "x.npy"))
     assert refused.code == 2
-    assert "would not say which texts its rows belong to: choose --pool mean" in refused.err
+    assert "would not say which texts its rows belong to: pool them (mean)" in refused.err
     done = await cfai.run(*command[:3], "--pool", "mean")
     assert (done.code, done.err) == (2, "error: pool needs long='split', got long='warn'\n")
 
@@ -303,7 +351,8 @@ async def test_an_unknown_output_format_is_refused(
     for name in ("out.csv", "out"):
         done = await cfai.run("embed", "1", "-o", str(tmp_path / name))
         assert done.code == 2
-        assert f"{name} must end in .jsonl, .ndjson, .parquet, .npy" in done.err
+        suffixes = ".jsonl, .ndjson, .parquet, .arrow, .feather, .arrows, .npy"
+        assert f"{name} must end in {suffixes}" in done.err
     assert fake.requests == []
 
 

@@ -1,0 +1,258 @@
+"""Files of lines, arrays and Arrow: what is in them, and when they appear."""
+
+import datetime as dt
+import json
+import sys
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
+import pytest
+
+from cfai import InputError, QuotaExceeded, WorkersAI
+from cfai.embedding import files
+from cfai.testing import FakeWorkersAI, Service, vector_of
+from tests.embedding.samples import M3, check_table, file_names, is_poison, poisoned, texts
+
+SUFFIXES = [".jsonl", ".ndjson", ".npy", ".arrow", ".feather", ".arrows", ".parquet"]
+
+
+def write(job: Any, path: Path) -> Any:
+    """Write a job into a file in the format of its suffix."""
+    match path.suffix:
+        case ".jsonl" | ".ndjson":
+            return job.to_jsonl(path)
+        case ".npy":
+            return job.to_npy(path)
+        case ".parquet":
+            return job.to_parquet(path)
+    return job.to_arrow(str(path))
+
+
+def read_rows(path: Path) -> list[list[float] | None]:
+    """The vectors in a file; `None` for a text that failed."""
+    match path.suffix:
+        case ".jsonl" | ".ndjson":
+            lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+            rows = [line.get("vector") for line in lines]
+        case ".npy":
+            rows = [None if np.isnan(row).any() else row.tolist() for row in np.load(path)]
+        case ".parquet":
+            rows = pq.read_table(path)["vector"].to_pylist()
+        case ".arrows":
+            rows = pa.ipc.open_stream(path.read_bytes()).read_all()["vector"].to_pylist()
+        case _:
+            rows = pa.ipc.open_file(path.read_bytes()).read_all()["vector"].to_pylist()
+    return [None if row is None else list(np.array(row, np.float32).tolist()) for row in rows]
+
+
+def expected_rows(given: list[Any]) -> list[list[float] | None]:
+    return [vector_of(text).tolist() if text and not is_poison(text) else None for text in given]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+async def test_a_file_has_a_row_for_each_text(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, suffix: str
+) -> None:
+    """In their order, with the failures, and nothing beside the file."""
+    fake.simulates(Service(poison=is_poison))
+    given: list[Any] = [None, "", *poisoned(12_050, 5, 700, 12_049)]
+    path = tmp_path / f"vectors{suffix}"
+    path.write_text("an earlier file")
+    await write(ai.embed_many(M3, given, on_error="yield", rate=None), path)
+    assert read_rows(path) == expected_rows(given)
+    assert file_names(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+async def test_skipped_texts_have_no_row(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, suffix: str
+) -> None:
+    fake.simulates(Service(poison=is_poison))
+    path = tmp_path / f"vectors{suffix}"
+    given = poisoned(300, 7)
+    await write(ai.embed_many(M3, given, on_error="skip", rate=None), path)
+    assert read_rows(path) == [row for row in expected_rows(given) if row]
+
+
+@pytest.mark.parametrize("given", [[], [""], ["", None]], ids=str)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+async def test_a_file_without_vectors(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, suffix: str, given: Any
+) -> None:
+    fake.simulates(Service())
+    path = tmp_path / f"vectors{suffix}"
+    await write(ai.embed_many(M3, given, on_error="yield"), path)
+    if suffix == ".npy":
+        array = np.load(path)
+        assert (array.shape, array.dtype) == ((len(given), 0), np.float32)
+    else:
+        assert read_rows(path) == [None] * len(given)
+    assert file_names(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+async def test_a_failed_job_leaves_the_earlier_file(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, suffix: str
+) -> None:
+    """A short file would look complete. Lines are kept under another name."""
+    fake.simulates(Service(quota=30))
+    path = tmp_path / f"vectors{suffix}"
+    path.write_text("an earlier file")
+    job = ai.embed_many(M3, texts(50), batch_size=10, concurrency=1)
+    with pytest.raises(QuotaExceeded):
+        await write(job, path)
+    assert path.read_text() == "an earlier file"
+    if suffix in (".jsonl", ".ndjson"):
+        assert file_names(tmp_path) == [path.name, f"{path.name}.partial"]
+        kept = (tmp_path / f"{path.name}.partial").rename(tmp_path / f"kept{suffix}")
+        assert read_rows(kept) == expected_rows(texts(30))
+        kept.rename(tmp_path / f"{path.name}.partial")  # a complete file replaces it
+        fake.simulates(Service())
+        await write(ai.embed_many(M3, texts(50)), path)
+        assert read_rows(path) == expected_rows(texts(50))
+    assert file_names(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+async def test_a_full_disk_is_an_error_that_names_the_file(
+    fake: FakeWorkersAI,
+    ai: WorkersAI,
+    tmp_path: Path,
+    limit_file_size: Callable[[int], AbstractContextManager[None]],
+    suffix: str,
+) -> None:
+    fake.simulates(Service(dimension=64))
+    path = tmp_path / f"vectors{suffix}"
+    with limit_file_size(100_000), pytest.raises(OSError, match=rf"vectors\{suffix}'$"):
+        await write(ai.embed_many(M3, texts(12_000), rate=None), path)
+    assert not path.exists()
+    assert not [name for name in file_names(tmp_path) if name.startswith(".")]
+
+
+async def test_rows_of_an_array_are_in_order(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path
+) -> None:
+    """Also with `ordered=False`: nothing else says which row is which."""
+    fake.simulates(Service(poison=is_poison, latency=0.001))
+    given = poisoned(500, 3)
+    for on_error in ("yield", "skip"):
+        options: Any = {"on_error": on_error, "ordered": False, "rate": None, "batch_size": 7}
+        await ai.embed_many(M3, given, **options).to_npy(tmp_path / "x.npy")
+        expected = expected_rows(given)
+        assert read_rows(tmp_path / "x.npy") == (
+            expected if on_error == "yield" else [row for row in expected if row]
+        )
+
+
+async def test_the_bytes_of_an_array(fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path) -> None:
+    """Source: NumPy Enhancement Proposal 1."""
+    fake.answers({"shape": [2, 2], "data": [[1.0, 2.0], [0.5, -1.0]]})
+    await ai.embed_many(M3, ["a", "b"]).to_npy(tmp_path / "x.npy")
+    data = (tmp_path / "x.npy").read_bytes()
+    assert data[:10] == b"\x93NUMPY\x01\x00\x76\x00"
+    order = b"<" if sys.byteorder == "little" else b">"
+    header = b"{'descr': '" + order + b"f4', 'fortran_order': False, 'shape': (2, 2)}"
+    assert data[10:128] == header.ljust(117) + b"\n"
+    assert len(data) == 128 + 16
+    loaded = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert loaded.tolist() == [[1.0, 2.0], [0.5, -1.0]]
+
+
+async def test_lines_have_ids_and_texts(fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path) -> None:
+    """Ids that JSON does not have are text."""
+    fake.answers({"shape": [4, 1], "data": [[0.1], [0.2], [0.3], [0.4]]})
+    key = uuid.UUID(int=7)
+    source: list[Any] = [(key, "é\n"), ("\ud800", "b"), (dt.date(2026, 11, 29), "c")]
+    path = tmp_path / "x.jsonl"
+    await ai.embed_many(M3, [*source, (4, ""), (5, "e")], on_error="yield").to_jsonl(path)
+    assert path.read_bytes().decode().splitlines() == [
+        f'{{"id":"{key}","text":"é\\n","vector":[0.100000001]}}',
+        '{"id":"?","text":"b","vector":[0.200000003]}',
+        '{"id":"2026-11-29","text":"c","vector":[0.300000012]}',
+        '{"id":4,"text":"","error":"the text is empty"}',
+        '{"id":5,"text":"e","vector":[0.400000006]}',
+    ]
+
+
+async def test_arrow_files_are_feather(fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path) -> None:
+    fake.simulates(Service(poison=is_poison))
+    given = poisoned(20, 3)
+    await ai.embed_many(M3, given, on_error="yield").to_arrow(tmp_path / "x.feather")
+    check_table(feather.read_table(tmp_path / "x.feather"), given)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".arrow", ".arrows"])
+async def test_rows_of_pieces_say_where_they_are(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, suffix: str
+) -> None:
+    fake.simulates(Service())
+    text = "Some words of a sentence. " * 50
+    path = tmp_path / f"x{suffix}"
+    options: Any = {"long": "split", "piece_tokens": 64, "on_error": "yield"}
+    await write(ai.embed_many(M3, ["a", text, ""], **options), path)
+    if suffix == ".jsonl":
+        rows = [json.loads(line) for line in path.read_bytes().splitlines()]
+        assert list(rows[0]) == ["id", "piece", "start", "end", "text", "vector"]
+        assert list(rows[-1]) == ["id", "piece", "start", "end", "text", "error"]
+        assert all(row["text"] == text[row["start"] : row["end"]] for row in rows[1:-1])
+    else:
+        data = path.read_bytes()
+        reader = pa.ipc.open_file(data) if suffix == ".arrow" else pa.ipc.open_stream(data)
+        rows = reader.read_all().to_pylist()
+    assert [row["piece"] for row in rows[1:-1]] == list(range(len(rows) - 2))
+    assert len(rows) > 5
+
+
+async def test_an_array_has_no_place_for_pieces(ai: WorkersAI, tmp_path: Path) -> None:
+    job = ai.embed_many(M3, ["a"], long="split")
+    with pytest.raises(InputError, match=r"x\.npy would not say which texts its rows belong to"):
+        await job.to_npy(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "suffixes"),
+    [
+        ("to_arrow", "x.parquet", ".arrow, .feather, .arrows"),
+        ("to_jsonl", "x.json", ".jsonl, .ndjson"),
+        ("to_npy", "x", ".npy"),
+    ],
+)
+async def test_another_suffix_is_refused(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, method: str, name: str, suffixes: str
+) -> None:
+    """Nothing is sent."""
+    job = ai.embed_many(M3, ["a"])
+    with pytest.raises(InputError, match=rf"{name} must end in {suffixes}$"):
+        await getattr(job, method)(tmp_path / name)
+    assert not fake.requests
+
+
+async def test_a_folder_that_is_missing_is_an_error(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path
+) -> None:
+    fake.simulates(Service())
+    for suffix in SUFFIXES:
+        path = tmp_path / "missing" / f"x{suffix}"
+        with pytest.raises(OSError, match="missing"):
+            await write(ai.embed_many(M3, ["a"]), path)
+
+
+async def test_files_are_as_others_can_read_them(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path
+) -> None:
+    """With the rights of a new file, as the umask allows."""
+    fake.simulates(Service())
+    other = tmp_path / "other"
+    other.touch()
+    for suffix in SUFFIXES:
+        path = tmp_path / f"x{suffix}"
+        await write(ai.embed_many(M3, ["a"]), path)
+        assert path.stat().st_mode == other.stat().st_mode
+    assert set(files.SUFFIXES) == set(SUFFIXES)
