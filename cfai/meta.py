@@ -2,11 +2,13 @@
 
 from attrs import frozen
 
+from cfai._types.values import Value
+
 __all__ = ["Meta"]
 
 
-@frozen
-class Meta:
+@frozen(eq=False, repr=False)
+class Meta(Value):
     """Facts about one answer. A field that the service did not send is `None`."""
 
     status: int | None = None

@@ -14,6 +14,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from cfai._types.values import Value
 from cfai.errors import ModelRetired, ModelRetiredWarning
 from cfai.media import MediaForm
 from cfai.settings import Route
@@ -29,8 +30,8 @@ __all__ = [
 ]
 
 
-@frozen
-class Profile:
+@frozen(eq=False, repr=False)
+class Profile(Value):
     """Known facts about one model. `None` means unknown or unlimited."""
 
     model: str

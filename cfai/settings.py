@@ -16,6 +16,7 @@ import attrs
 from attrs import field, frozen
 
 from cfai._types.excerpts import format_value
+from cfai._types.values import Value
 from cfai._validators import (
     at_least,
     factor,
@@ -76,8 +77,8 @@ _SECRET_HEADER: Final = re.compile(
 """What the names of headers with a secret contain; but `X-Author` has none."""
 
 
-@frozen
-class Credentials:
+@frozen(eq=False, repr=False)
+class Credentials(Value):
     """An API token, or the email and the global API key of an account."""
 
     api_token: str | None = field(default=None, repr=False)
@@ -96,8 +97,8 @@ class Credentials:
         return tuple(secret for secret in (self.api_token, self.api_key) if secret)
 
 
-@frozen(kw_only=True)
-class Timeouts:
+@frozen(kw_only=True, eq=False, repr=False)
+class Timeouts(Value):
     """Time limits in seconds; `None` means no limit."""
 
     connect: float | None = field(default=5.0, validator=positive_seconds_or_none)
@@ -115,8 +116,8 @@ class Timeouts:
     """The whole call: all attempts, the delays between them, and a stream to its end."""
 
 
-@frozen
-class Retry:
+@frozen(eq=False, repr=False)
+class Retry(Value):
     """A failed attempt that will be repeated; the argument of `Retries.on_retry`."""
 
     attempt: int
@@ -129,8 +130,8 @@ class Retry:
     """The model that is asked next, if it is another one of a list; `None` for the same."""
 
 
-@frozen(kw_only=True)
-class Retries:
+@frozen(kw_only=True, eq=False, repr=False)
+class Retries(Value):
     """When and how often a failed attempt is repeated.
 
     Repeated are failed connects, 408, 429 (but not a used-up quota: 3036, 4006), 5xx, the codes
@@ -161,8 +162,8 @@ DEFAULT_TIMEOUTS: Final = Timeouts()
 DEFAULT_RETRIES: Final = Retries()
 
 
-@frozen(kw_only=True)
-class Polling:
+@frozen(kw_only=True, eq=False, repr=False)
+class Polling(Value):
     """The delays between two polls of a batch: the first one, and how they grow."""
 
     base: float = field(default=1.0, validator=seconds)
@@ -205,8 +206,8 @@ def _check_entries(instance: object, attribute: attrs.Attribute[Any], value: Any
 
 
 @hide_arguments_of
-@frozen
-class Gateway:
+@frozen(eq=False, repr=False)
+class Gateway(Value):
     """The AI Gateway that requests go through, and its options for them.
 
     Sent as `cf-aig-*` headers. Source: Cloudflare docs, AI Gateway, "Request headers" and "Auto
@@ -332,8 +333,8 @@ def _copy_mapping(value: Any) -> Any:
 
 
 @hide_arguments_of
-@frozen(kw_only=True)
-class Options:
+@frozen(kw_only=True, eq=False, repr=False)
+class Options(Value):
     """Settings for one call. Fields that are `None` keep the setting of the client."""
 
     timeouts: Timeouts | None = field(default=None, validator=_is_timeouts)
@@ -369,8 +370,8 @@ def _passwords(address: str) -> list[str]:
     return [password, unquote(password)] if password else []
 
 
-@frozen(kw_only=True)
-class Settings:
+@frozen(kw_only=True, eq=False, repr=False)
+class Settings(Value):
     """All settings of a client, resolved and checked."""
 
     account_id: str = field(repr=False, validator=instance_of(str, "text", error=ConfigError))

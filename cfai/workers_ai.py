@@ -18,7 +18,6 @@ from cfai._validators import hide_arguments
 from cfai._wire.requests import check_account_id
 from cfai.resources.fallback import ModelNames, read_models
 from cfai.resources.keywords import check_keywords
-from cfai.resources.queue import QueuedBatch, find_batch, submit_batch
 from cfai.resources.runs import (
     ChatInput,
     EmbeddingRuns,
@@ -29,7 +28,7 @@ from cfai.resources.runs import (
     read_task,
 )
 from cfai.settings import DEFAULT_RETRIES, DEFAULT_TIMEOUTS, UNSET, Options
-from cfai.tasks import Answer, Embeddings, Task, TextEmbeddings, TextGeneration, user
+from cfai.tasks import Answer, Embeddings, Task, TextGeneration, user
 
 if TYPE_CHECKING:
     from datetime import date
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from cfai.resources.finetunes import Finetunes
     from cfai.resources.markdown import Markdown, MarkdownFormat, ToConvert
     from cfai.resources.models import Models
+    from cfai.resources.queue import QueuedBatch
     from cfai.settings import Gateway, Polling, Retries, Timeouts, Unset
     from cfai.streaming.audio import AudioStream
     from cfai.streaming.listening import AudioSource, Listener
@@ -677,6 +677,8 @@ class WorkersAI(Client):
 
         Source: Workers AI API, "Text Embeddings".
         """
+        from cfai.tasks import TextEmbeddings
+
         check_keywords("embed", unknown)
         task = TextEmbeddings(texts, pooling=pooling, truncate_inputs=truncate)
         return await self.run(model, task, options=options)
@@ -833,6 +835,8 @@ class WorkersAI(Client):
 
         Source: Cloudflare docs, Workers AI, "Batch API", `POST …/ai/run/{model}?queueRequest=true`.
         """
+        from cfai.resources.queue import submit_batch
+
         check_keywords("queue", unknown)
         return await submit_batch(self._account, model, tasks, polling, options)
 
@@ -855,5 +859,7 @@ class WorkersAI(Client):
             polling: As for `queue`.
             options: Options for the polls.
         """
+        from cfai.resources.queue import find_batch
+
         check_keywords("queued", unknown)
         return find_batch(self._account, model, request_id, tasks, polling, options)

@@ -86,7 +86,8 @@ def test_a_client_needs_only_its_own_transport() -> None:
     modules = loaded(CLIENT)
     assert "cfai.workers_ai" in modules
     unused = HEAVY - {"aiohttp", "attrs", "cattrs", "orjson", "ssl"}
-    assert not modules & {*unused, "cfai.observers", "cfai._session.observation", "cfai.streaming"}
+    unused |= {"cfai.observers", "cfai._session.observation", "cfai.streaming"}
+    assert not modules & {*unused, "cfai._session.pagination", "cfai.resources.queue"}
 
 
 def test_only_a_stream_loads_httpx_sse() -> None:

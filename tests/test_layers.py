@@ -16,6 +16,7 @@ import cfai
 ROOT = Path(cfai.__file__).parent
 
 LAYERS: tuple[set[str], ...] = (
+    {"_types/values"},
     {"meta", "_lazy"},
     {"errors"},
     {"_types"},

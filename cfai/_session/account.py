@@ -1,24 +1,29 @@
 """`Account`: what resources send their requests with, and list rows from."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import frozen
 
-from cfai._session.pagination import Pager
 from cfai._session.session import Session, Spending
+from cfai._types.values import Value
 from cfai._wire.errors import read_document
-from cfai._wire.pagination import Cursor, ListPage
 from cfai._wire.requests import Request, build_get_request
 from cfai._wire.responses import Response
 from cfai.settings import Options, Settings
+
+if TYPE_CHECKING:
+    from cfai._session.pagination import Pager
+    from cfai._wire.pagination import Cursor, ListPage
 
 R = TypeVar("R")
 T = TypeVar("T")
 
 
-@frozen
-class Account:
+@frozen(eq=False, repr=False)
+class Account(Value):
     """A client's session and settings."""
 
     session: Session
@@ -66,6 +71,7 @@ class Account:
             query: Filters, sent with each page.
             options: Options of each request.
         """
+        from cfai._session.pagination import Pager
 
         async def fetch(cursor: Cursor) -> ListPage[R]:
             settings = self.for_call(options)

@@ -10,6 +10,7 @@ from typing import Final, Literal, Self
 from attrs import define, evolve, field, frozen
 
 from cfai._types.excerpts import format_value
+from cfai._types.values import Value
 from cfai._validators import at_least, is_finite_number
 from cfai.errors import InputError
 from cfai.profiles import profile
@@ -36,8 +37,8 @@ _LONGEST_DEBT: Final = 1.0
 """Seconds by which attempts outside the rate limit can delay those inside it."""
 
 
-@frozen(kw_only=True)
-class Adaptive:
+@frozen(kw_only=True, eq=False, repr=False)
+class Adaptive(Value):
     """A limit on concurrent attempts that adapts to what the service accepts.
 
     It doubles each round trip until the service first rate-limits a request (429). That halves it,
@@ -74,8 +75,8 @@ Rate = float | Literal["auto"] | None
 """Requests per minute: a number, "auto" for the documented limit, or `None` for no limit."""
 
 
-@frozen
-class FixedLimit:
+@frozen(eq=False, repr=False)
+class FixedLimit(Value):
     """A limit that never changes; infinity means no limit."""
 
     value: float = inf

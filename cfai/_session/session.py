@@ -29,6 +29,7 @@ from cfai._session.throttle import Permit, Throttle
 from cfai._session.timeouts import Deadline, OpenCall
 from cfai._session.uploads import Upload
 from cfai._types.excerpts import format_value
+from cfai._types.values import Value
 from cfai._validators import is_finite_number
 from cfai._wire import responses
 from cfai._wire.errors import describe_decode_error
@@ -115,8 +116,8 @@ async def reject_stream(body: StreamBody) -> NoReturn:
     raise DecodeError("the service sent a stream where JSON is documented", meta=body.meta)
 
 
-@frozen
-class Spent:
+@frozen(eq=False, repr=False)
+class Spent(Value):
     """What a client's calls have cost so far, as far as the service reported it."""
 
     neurons: float = 0.0

@@ -12,6 +12,7 @@ from attrs import evolve, frozen
 
 from cfai import media
 from cfai._types.json import read_as
+from cfai._types.values import Value
 from cfai._wire.errors import (
     error_from_document,
     error_from_failed_run,
@@ -66,8 +67,8 @@ _BIG_INTEGERS: Final = frozenset({Result, Text})
 a generated text that is a number."""
 
 
-@frozen
-class AnswerSpec:
+@frozen(eq=False, repr=False)
+class AnswerSpec(Value):
     """What reading an answer needs to know of its task."""
 
     answer: type[Answer]
@@ -131,8 +132,8 @@ def read_answer(spec: AnswerSpec, response: Response) -> Answer:
     return _complete(answer, response.meta, None if isinstance(answer, Binary) else result)
 
 
-@frozen
-class RemoteMedia:
+@frozen(eq=False, repr=False)
+class RemoteMedia(Value):
     """An image or a sound that the service left at an address, to be downloaded."""
 
     url: str

@@ -9,6 +9,7 @@ from attrs import define, field, frozen
 
 from cfai import media
 from cfai._types.json import dumps
+from cfai._types.values import Value
 from cfai._wire.multipart import File, build_form
 from cfai.errors import InputError
 from cfai.media import Base64, Integers, MediaForm
@@ -16,8 +17,8 @@ from cfai.profiles import Profile, profile
 from cfai.tasks import MediaTask, Task, rules
 
 
-@frozen
-class BodyParts:
+@frozen(eq=False, repr=False)
+class BodyParts(Value):
     """A body in parts, which can be iterated again for another attempt."""
 
     parts: tuple[bytes | Integers, ...] = field(repr=False)

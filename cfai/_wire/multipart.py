@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Final, Self
 from attrs import field, frozen
 
 from cfai._types.excerpts import format_value
+from cfai._types.values import Value
 from cfai.errors import InputError
 
 FileSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
@@ -52,8 +53,8 @@ def guess_media_type(name: str) -> str:
     return mimetypes.guess_type(name)[0] or _UNKNOWN_TYPE
 
 
-@frozen
-class File:
+@frozen(eq=False, repr=False)
+class File(Value):
     """A file that is read while it is sent, from its beginning or from its current position."""
 
     name: str
@@ -149,8 +150,8 @@ def _inspect(source: Any) -> tuple[Path | bytes | BinaryIO, int, int, str | None
     return source, start, size, Path(name).name if isinstance(name, str) else None
 
 
-@frozen
-class Form:
+@frozen(eq=False, repr=False)
+class Form(Value):
     """A `multipart/form-data` body (RFC 7578): bytes, and files that are read later."""
 
     parts: tuple[bytes | File, ...] = field(repr=False)

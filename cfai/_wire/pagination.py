@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from attrs import Attribute, evolve, field, frozen
 
 from cfai._types.excerpts import format_value
+from cfai._types.values import Value
 from cfai._validators import at_least
 from cfai._wire.responses import unwrap_result
 from cfai.errors import DecodeError, InputError
@@ -16,8 +17,8 @@ from cfai.errors import DecodeError, InputError
 R = TypeVar("R")
 
 
-@frozen
-class PageFacts:
+@frozen(eq=False, repr=False)
+class PageFacts(Value):
     """What a page says about its list."""
 
     count: int
@@ -62,8 +63,8 @@ def _is_last(facts: PageFacts, seen: int, size: int | None) -> bool:
     return size is not None and facts.count < size
 
 
-@frozen
-class SinglePage:
+@frozen(eq=False, repr=False)
+class SinglePage(Value):
     """A list that comes in one page."""
 
     def query(self) -> dict[str, str]:
@@ -74,8 +75,8 @@ class SinglePage:
         """`None`."""
 
 
-@frozen(kw_only=True)
-class OffsetCursor:
+@frozen(kw_only=True, eq=False, repr=False)
+class OffsetCursor(Value):
     """A number of rows from the beginning: `?limit=&offset=&orderBy=`.
 
     Source: Workers AI API, "List Public Finetunes".
@@ -101,8 +102,8 @@ class OffsetCursor:
         return None if _is_last(facts, end, self.limit) else evolve(self, offset=end)
 
 
-@frozen(kw_only=True)
-class NumberCursor:
+@frozen(kw_only=True, eq=False, repr=False)
+class NumberCursor(Value):
     """The number of a page, from 1: `?page=&per_page=`.
 
     Source: Workers AI API, "Model Search".
@@ -123,8 +124,8 @@ class NumberCursor:
         return None if _is_last(facts, seen, self.size) else evolve(self, number=number)
 
 
-@frozen(kw_only=True)
-class TokenCursor:
+@frozen(kw_only=True, eq=False, repr=False)
+class TokenCursor(Value):
     """The token that the page before came with: `?page_size=&page_token=&order_by=`.
 
     Source: Cohere API, "Lists fine-tuned models".
@@ -147,8 +148,8 @@ class TokenCursor:
         return evolve(self, token=facts.token)
 
 
-@frozen
-class ListPage(Generic[R]):
+@frozen(eq=False, repr=False)
+class ListPage(Value, Generic[R]):
     """One page of a list."""
 
     rows: Sequence[R]

@@ -15,6 +15,7 @@ from cfai._session.redaction import redact_error
 from cfai._session.session import Spending
 from cfai._session.throttle import Throttle
 from cfai._types.excerpts import format_value
+from cfai._types.values import Value
 from cfai._wire.answers import AnswerSpec, answer_spec, read_item, read_neurons
 from cfai._wire.bodies import task_fields
 from cfai._wire.errors import error_from_item, read_document
@@ -34,8 +35,8 @@ _FAILED: Final = frozenset({"canceled", "cancelled", "error", "errored", "expire
 _DONE: Final = frozenset({"complete", "completed", "done", "finished", "succeeded", "success"})
 
 
-@frozen
-class QueuedItem(Generic[A]):
+@frozen(eq=False, repr=False)
+class QueuedItem(Value, Generic[A]):
     """The outcome of one task of a batch."""
 
     reference: str | None
@@ -62,8 +63,8 @@ class QueuedItem(Generic[A]):
         return self.answer
 
 
-@frozen
-class QueuedTask:
+@frozen(eq=False, repr=False)
+class QueuedTask(Value):
     """A task for the queue: its reference, its fields, and how its answer is read."""
 
     reference: str
@@ -71,8 +72,8 @@ class QueuedTask:
     spec: AnswerSpec
 
 
-@frozen
-class BatchStatus(Generic[A]):
+@frozen(eq=False, repr=False)
+class BatchStatus(Value, Generic[A]):
     """A batch as the service reports it. It has no items until it is done."""
 
     items: list[QueuedItem[A]] | None = None

@@ -23,6 +23,7 @@ from cfai._session.redaction import redact_error
 from cfai._session.throttle import Throttle
 from cfai._session.timeouts import Deadline
 from cfai._types.excerpts import format_value
+from cfai._types.values import Value
 from cfai._wire.answers import (
     AnswerSpec,
     RemoteMedia,
@@ -43,9 +44,7 @@ from cfai._wire.requests import (
 from cfai._wire.responses import Response
 from cfai.errors import CfaiError, DecodeError, InputError, StreamUnsupported
 from cfai.profiles import profile
-from cfai.resources import queue
 from cfai.resources.fallback import ModelNames, ask_in_turn, read_models
-from cfai.resources.queue import BatchStatus, QueuedTask
 from cfai.settings import Options, Retries, Retry, Settings
 from cfai.tasks import (
     Answer,
@@ -53,21 +52,21 @@ from cfai.tasks import (
     Description,
     Embeddings,
     Message,
-    Pooling,
     Prompt,
     Result,
     Task,
     Text,
-    TextEmbeddings,
     TextGeneration,
 )
 
 if TYPE_CHECKING:
     from cfai._session.observation import CallObservation
     from cfai.observers import Observer
+    from cfai.resources.queue import BatchStatus, QueuedTask
     from cfai.streaming.audio import AudioStream, OpenedAudio
     from cfai.streaming.events import EventReader
     from cfai.streaming.stream import TokenStream
+    from cfai.tasks import Pooling, TextEmbeddings
 
 T = TypeVar("T")
 
@@ -178,8 +177,8 @@ def _check_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
     return checked
 
 
-@frozen
-class Runs:
+@frozen(eq=False, repr=False)
+class Runs(Value):
     """Runs models for one account."""
 
     account: Account
@@ -517,8 +516,8 @@ async def _build_request(
     )
 
 
-@frozen
-class EmbeddingRuns:
+@frozen(eq=False, repr=False)
+class EmbeddingRuns(Value):
     """The requests of one embedding job: directly, or through the service's queue.
 
     Each is one attempt: the job decides over the next.
@@ -545,6 +544,8 @@ class EmbeddingRuns:
         return attrs.evolve(self.options or Options(), retries=_NO_RETRIES)
 
     def _task(self, texts: Sequence[str]) -> TextEmbeddings:
+        from cfai.tasks import TextEmbeddings
+
         return TextEmbeddings(texts, pooling=self.pooling, truncate_inputs=self.truncate)
 
     def open_call(self) -> AbstractContextManager[object]:
@@ -561,6 +562,8 @@ class EmbeddingRuns:
 
     def build_request(self, texts: Sequence[str], reference: str) -> QueuedTask:
         """The texts of one request as a task for the queue."""
+        from cfai.resources import queue
+
         (task,) = queue.build_queued_tasks(self.model, {reference: self._task(texts)})
         return task
 
@@ -580,6 +583,8 @@ class EmbeddingRuns:
     async def _send(
         self, fields: Mapping[str, Any], requests: Sequence[QueuedTask], throttle: Throttle | None
     ) -> BatchStatus[Embeddings]:
+        from cfai.resources import queue
+
         account, model, attempt = self.runs.account, self.model, self._attempt
         return await queue.send_batch(
             account, model, fields, requests, attempt, repeatable=True, throttle=throttle

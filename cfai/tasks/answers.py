@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from attrs import define, field, frozen
 
+from cfai._types.values import Value
 from cfai.errors import MissingExtra
-from cfai.tasks.task import Answer, Value, fields_to_plain
+from cfai.tasks.task import Answer, fields_to_plain
 
 if TYPE_CHECKING:
     from numpy import float32

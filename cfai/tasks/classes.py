@@ -31,6 +31,7 @@ from cfai._types.kinds import (
 )
 from cfai._types.read import TypeMismatch, read_value, write_value
 from cfai._types.schema import description_in, parameter_descriptions
+from cfai._types.values import Value
 from cfai.errors import DecodeError, InputError, ParseError
 from cfai.tasks.decisions import Choice, Decisions, Noul, Question, Score
 from cfai.tasks.extraction import (
@@ -46,7 +47,6 @@ from cfai.tasks.extraction import (
     TextField,
     TimeField,
 )
-from cfai.tasks.task import Value
 
 T = TypeVar("T")
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final, TypeVar
 from attrs import evolve, field, frozen
 
 from cfai._types.excerpts import format_value
+from cfai._types.values import Value
 from cfai.errors import DecodeError, InputError
 from cfai.tasks.answers import Usage
 from cfai.tasks.attachments import (
@@ -23,7 +24,6 @@ from cfai.tasks.task import (
     Answer,
     Declared,
     Task,
-    Value,
     many,
     mapping,
     nested,

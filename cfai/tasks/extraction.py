@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Final, Literal
 
 from attrs import field, frozen
 
+from cfai._types.values import Value
 from cfai.errors import InputError
 from cfai.tasks.answers import Usage
 from cfai.tasks.decisions import StateTask
 from cfai.tasks.task import (
     Answer,
     Declared,
-    Value,
     choice,
     flag,
     integer as whole_number,

@@ -11,11 +11,12 @@ from attrs import field, frozen
 
 from cfai import media
 from cfai._types.frozen import unfrozen
+from cfai._types.values import Value
 from cfai._validators import instance_of
 from cfai.errors import InputError
 from cfai.media import Base64, Source
 from cfai.tasks.answers import ToolCall
-from cfai.tasks.task import Value, copy_extra, shorten
+from cfai.tasks.task import copy_extra, shorten
 
 _URLS = ("http://", "https://", "data:")
 

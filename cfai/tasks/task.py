@@ -28,6 +28,7 @@ from attrs import NOTHING, field, frozen
 from cfai import media as media_sources
 from cfai._types.excerpts import format_value
 from cfai._types.frozen import fast_init
+from cfai._types.values import Value, fields_of
 from cfai.errors import InputError
 from cfai.media import MediaForm, blocks as media_blocks
 from cfai.meta import Meta
@@ -55,8 +56,8 @@ def shorten(value: object) -> str:
 # Rules
 
 
-@frozen(kw_only=True)
-class Rule:
+@frozen(kw_only=True, eq=False, repr=False)
+class Rule(Value):
     """The type and bounds of a field. `None` means no bound; bounds are inclusive."""
 
     name: str = ""
@@ -377,36 +378,6 @@ def many(
 # Values
 
 
-class Value:
-    """Comparison, hash and repr of all values.
-
-    attrs would generate these for each class, which is half of the cost of importing it.
-    """
-
-    __slots__ = ()
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return _comparison_key(self) == _comparison_key(other)
-
-    def __hash__(self) -> int:
-        return hash((type(self), *_comparison_key(self)))
-
-    def __repr__(self) -> str:
-        parts = (f"{a.name}={getattr(self, a.name)!r}" for a in _attributes(self) if a.repr)
-        return f"{type(self).__name__}({', '.join(parts)})"
-
-
-def _attributes(value: Any) -> tuple[Any, ...]:
-    attributes: tuple[Any, ...] = attrs.fields(type(value))
-    return attributes
-
-
-def _comparison_key(value: object) -> tuple[Any, ...]:
-    return tuple([getattr(value, a.name) for a in _attributes(value) if a.eq])
-
-
 @frozen(eq=False, repr=False)
 class Answer(Value):
     """The base of all answers: `meta` and `raw` are in each of them, beside its own fields."""
@@ -430,7 +401,7 @@ A = TypeVar("A", bound=Answer)
 
 def fields_to_plain(value: Any, *exclude: str) -> dict[str, Any]:
     """Give the fields of an attrs value as a dictionary that JSON can encode."""
-    names = (attribute.name for attribute in _attributes(value))
+    names = (attribute.name for attribute in fields_of(value))
     return {name: to_plain(getattr(value, name)) for name in names if name not in exclude}
 
 

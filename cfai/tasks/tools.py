@@ -7,8 +7,9 @@ from typing import Any
 
 from attrs import field, frozen
 
+from cfai._types.values import Value
 from cfai.errors import InputError
-from cfai.tasks.task import Value, shorten
+from cfai.tasks.task import shorten
 
 
 def _check_name(value: object) -> str:

@@ -1,0 +1,58 @@
+"""`Value` compares, hashes and shows values as attrs does."""
+
+from typing import Any
+
+import pytest
+from attrs import field, frozen
+
+from cfai._types.values import Value
+from cfai.meta import Meta
+from cfai.profiles import profile
+from cfai.settings import Credentials, Timeouts
+
+
+@frozen(eq=False, repr=False)
+class Ours(Value):
+    """A class without methods of attrs."""
+
+    name: str
+    secret: str | None = field(default=None, repr=False)
+    noted: list[int] = field(factory=list, hash=False)
+    ignored: int = field(default=0, eq=False)
+
+
+@frozen
+class Theirs:
+    """The same class, as attrs makes it."""
+
+    name: str
+    secret: str | None = field(default=None, repr=False)
+    noted: list[int] = field(factory=list, hash=False)
+    ignored: int = field(default=0, eq=False)
+
+
+FIELDS: list[tuple[Any, ...]] = [("a",), ("a", "b"), ("a", None, [1]), ("a", None, [], 3), ("b",)]
+
+
+@pytest.mark.parametrize("first", FIELDS)
+@pytest.mark.parametrize("second", FIELDS)
+def test_values_compare_as_those_of_attrs(first: tuple[Any, ...], second: tuple[Any, ...]) -> None:
+    """By the fields that count; equal values have equal hashes."""
+    ours, theirs = (Ours(*first), Ours(*second)), (Theirs(*first), Theirs(*second))
+    assert (ours[0] == ours[1]) is (theirs[0] == theirs[1])
+    assert (hash(ours[0]) == hash(ours[1])) is (hash(theirs[0]) == hash(theirs[1]))
+    assert ours[0] != theirs[0]
+
+
+@pytest.mark.parametrize("fields", FIELDS)
+def test_values_are_shown_as_those_of_attrs(fields: tuple[Any, ...]) -> None:
+    """Without the fields that are not to be shown."""
+    assert repr(Ours(*fields)) == repr(Theirs(*fields)).replace("Theirs", "Ours")
+
+
+def test_settings_and_facts_are_values() -> None:
+    assert Timeouts(total=3) == Timeouts(total=3) != Timeouts(total=4)
+    assert len({Meta(200), Meta(200), Meta(404)}) == 2
+    assert profile("@cf/a/b") == profile("@cf/a/b") != profile("@cf/a/c")
+    assert hash(profile("@cf/a/b")) == hash(profile("@cf/a/b"))
+    assert "hidden" not in repr(Credentials(api_token="hidden"))
