@@ -89,6 +89,14 @@ class Credentials(TypedDict):
     base_url: str
 
 
+async def _load_models(runs: ModelRunner) -> None:
+    """Load the models for text and for embeddings. Raises `ApiError` if one is missing."""
+    await asyncio.gather(
+        runs.generators.run(lambda _: runs.load_generator()),
+        runs.others.run(lambda _: backends.warm_embedder()),
+    )
+
+
 class Server:
     """A Workers AI server on this machine: `async with Server() as server`.
 
@@ -210,10 +218,7 @@ class Server:
             if self._tape is not None:
                 await self._tape.open()
             elif self._prewarm:
-                await asyncio.gather(
-                    runs.generators.run(lambda _: runs.load_generator()),
-                    runs.others.run(lambda _: backends.warm_embedder()),
-                )
+                await _load_models(runs)
             await self._runner.setup()
             await self._listen(self._runner)
             await self._binding.open(self.base_url.removesuffix("/client/v4"))
