@@ -16,7 +16,7 @@ from math import inf
 from numbers import Number
 from typing import Any, Final
 
-from attrs import define, field, frozen
+from attrs import define, field, frozen, setters
 
 from cfai.embedding.splitting import Piece, Split, Splitter, locate_pieces, number_pieces
 from cfai.embedding.threads import run_in_thread
@@ -232,7 +232,7 @@ def _infinity_if_none(limit: float | None) -> float:
     return inf if limit is None else limit
 
 
-@define
+@define(on_setattr=setters.NO_OP)  # Its fields are set for each text.
 class _BatchBuilder:
     """The texts of the next batch."""
 
