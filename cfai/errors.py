@@ -158,7 +158,8 @@ class StreamInterrupted(ConnectionLost):
     Attributes:
         answer: The `cfai.Text` so far. It is empty if no token was read: before the first one, and
             if raw events were read. `None` if there was no `TokenStream` (`run` got a stream that
-            it did not request), and in a tool run before the first answer.
+            it did not request), and in a tool run before the first answer. Of a session that
+            listens, the `cfai.Transcript` so far.
         events: How many events were read.
     """
 

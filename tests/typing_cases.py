@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cfai import (
     AnyTool,
     Audio,
+    AudioChunk,
     AutomaticSpeechRecognition,
     Conversation,
     Decide,
@@ -32,6 +33,7 @@ from cfai import (
     ImageTextToText,
     ImageToText,
     Labels,
+    Listener,
     Message,
     MultimodalEmbeddings,
     Noul,
@@ -42,6 +44,8 @@ from cfai import (
     PythonTool,
     Ranking,
     Rerank,
+    Speaker,
+    SpeechEvent,
     SpeechSynthesis,
     Summarization,
     Summary,
@@ -274,3 +278,18 @@ async def mistakes_are_seen(ai: WorkersAI, m: str) -> None:
     await ai.parse(m, {"prompt": "x"}, into=Recipe)  # type: ignore[call-overload]  # no task
     ai.run_tools(m, Conversation())  # type: ignore[call-arg]  # no tools
     del wrong
+
+
+async def realtime_speech(ai: WorkersAI) -> None:
+    ears = ai.listen("@cf/deepgram/nova-3", encoding="linear16", sample_rate=16000, audio=[b""])
+    assert_type(ears, Listener)
+    async for event in ears:
+        assert_type(event, SpeechEvent)
+    assert_type(await ears.finish(), Transcript)
+    ai.listen("@cf/deepgram/nova-3", sample_rate="16000")  # type: ignore[arg-type]
+    ai.listen("@cf/deepgram/nova-3", nonsense=1)  # type: ignore[call-arg]
+    voice = ai.speak("@cf/deepgram/aura-1", speaker="luna")
+    assert_type(voice, Speaker)
+    await voice.say(ai.stream("@cf/meta/x", "Hi"))
+    async for chunk in voice:
+        assert_type(chunk, AudioChunk)

@@ -5,6 +5,7 @@ what it answers. These callers redact what leaves the SDK:
 
 * `Session.call` and `Session.call_for_vectors`, each error before it is raised or retried;
 * `TokenStream` and `AudioStream` (`streaming/audio.py`), the error that ends a stream;
+* `SocketStream` (`streaming/sockets.py`), the errors of a session over a WebSocket;
 * `WorkersAI.parse`, `decide` and `extract`, the error of a complete answer;
 * `resources/queue.py`, the errors that the items of a batch keep as values;
 * `resources/markdown.py`, the errors of single files, which are values too;

@@ -2,18 +2,25 @@
 
 import asyncio
 import math
+import re
 import struct
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from cfai.local import weights
+from cfai.local.resampling import resample
+from cfai.local.speech import to_pcm
 from cfai.media import wav_header
 from cfai.testing import FakeSocket, FakeWorkersAI
 from tests.browser.conftest import CHROMIUM, PATIENCE, example
+from tests.local.spoken import silence, spoken
 
 playwright = pytest.importorskip(
     "playwright.async_api", reason="run nox -s browser, or pip install playwright"
@@ -30,19 +37,21 @@ def tone(seconds: float, rate: int) -> bytes:
     )
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def page(fake: FakeWorkersAI, account: None, tmp_path: Path) -> AsyncIterator[Any]:
-    """The page of the app, in a browser that hears a tone."""
+@asynccontextmanager
+async def calling(
+    folder: Path, pcm: bytes, rate: int, *, local: bool = False
+) -> AsyncIterator[Any]:
+    """The page of the app, in a browser whose microphone hears a sound."""
     if CHROMIUM is None:
         pytest.skip("Chromium is missing: apt-get install chromium")
-    sound = tone(2, 48000)
-    file = tmp_path / "microphone.wav"
-    file.write_bytes(wav_header(len(sound), 48000) + sound)
+    file = folder / "microphone.wav"
+    file.write_bytes(wav_header(len(pcm), rate) + pcm)
     runner = web.AppRunner(
-        example("voice_aiohttp").application(), access_log=None, shutdown_timeout=1
+        example("voice_aiohttp").application(local=local), access_log=None, shutdown_timeout=1
     )
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
+    problems: list[str] = []
     async with playwright.async_playwright() as started:
         browser = await started.chromium.launch(
             executable_path=CHROMIUM,
@@ -52,18 +61,22 @@ async def page(fake: FakeWorkersAI, account: None, tmp_path: Path) -> AsyncItera
                 "--use-fake-ui-for-media-stream",
                 "--use-fake-device-for-media-stream",
                 f"--use-file-for-fake-audio-capture={file}",
-                "--autoplay-policy=no-user-gesture-required",
             ],
         )
         page = await browser.new_page()
         page.set_default_timeout(PATIENCE * 1000)
-        problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(str(error)))
         await page.goto(f"http://127.0.0.1:{runner.addresses[0][1]}/")
         yield page
         await browser.close()
-    assert problems == []
     await runner.cleanup()
+    assert problems == []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(fake: FakeWorkersAI, account: None, tmp_path: Path) -> AsyncIterator[Any]:
+    async with calling(tmp_path, tone(2, 48000), 48000) as page:
+        yield page
 
 
 def turn(event: str, text: str) -> dict[str, Any]:
@@ -127,3 +140,20 @@ async def test_a_refused_call_says_so(fake: FakeWorkersAI, page: Any) -> None:
     fake.on("flux").fails(403, 5035, "paid")
     await page.get_by_role("button", name="Call").click()
     await expect(page.get_by_role("status")).to_have_text("The call failed. Try again.")
+
+
+async def test_with_local_models(tmp_path: Path) -> None:
+    """A spoken question appears word for word, and an answer is written and spoken."""
+    for model in (weights.SMOLLM2, *weights.BY_TASK["speech"]):
+        await asyncio.to_thread(weights.ensure, model)
+    question = "What is the weather like in Paris today?"
+    samples = np.concatenate([silence(1), spoken(question), silence(8)])
+    async with calling(
+        tmp_path, to_pcm(resample(samples, 16000, 48000)), 48000, local=True
+    ) as page:
+        await page.get_by_role("button", name="Call").click()
+        await expect(page.locator("#log p.you").first).to_have_text(question)
+        await expect(page.locator("#log p.model").first).to_contain_text(re.compile(r"\w+"))
+        await expect(page.get_by_role("status")).to_have_text("Speaking")
+        await page.get_by_role("button", name="Hang up").click()
+        await expect(page.get_by_role("status")).to_have_text("Not connected")

@@ -888,3 +888,30 @@ def test_integers_of_64_bits_are_sent() -> None:
     """Exporters reject larger ones, with the whole batch of spans."""
     given = {"a": -(2**63), "b": -(2**63) - 1, "c": 2**63 - 1, "d": 2**63, "e": math.inf, "f": -1.5}
     assert drop_unsendable(given) == {"a": -(2**63), "c": 2**63 - 1, "f": -1.5}
+
+
+@pytest.mark.parametrize("cut", [False, True])
+async def test_a_session_of_speech_is_one_span(fake: FakeWorkersAI, cut: bool) -> None:
+    collected = Collected()
+    results = {"channel": {"alternatives": [{"transcript": "private words"}]}, "is_final": True}
+    fake.fails(429, 3040, "busy")
+    fake.connects(
+        {"type": "Results", **results}, close=1011 if cut else 1000, headers={"cf-ray": "8f1-AMS"}
+    )
+    ai = collected.client(fake)
+    ears = ai.listen("@cf/deepgram/nova-3", encoding="opus", audio=b"sound")
+    if cut:
+        with pytest.raises(StreamInterrupted):
+            await ears.finish()
+    else:
+        await ears.finish()
+    span = collected.only()
+    assert span.name == "transcription @cf/deepgram/nova-3"
+    attributes = dict(span.attributes or {})
+    assert attributes["http.response.status_code"] == 101
+    assert attributes["http.request.resend_count"] == 1
+    assert attributes["cloudflare.ray_id"] == "8f1-AMS"
+    assert attributes.get("error.type") == ("StreamInterrupted" if cut else None)
+    assert [event.name for event in span.events] == ["retry"]
+    assert "private words" not in span.to_json()
+    assert "fake-api-token" not in span.to_json()
