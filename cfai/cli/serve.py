@@ -214,7 +214,7 @@ def _print_request(exchange: "Exchange") -> None:
 def pull(
     tasks: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TASK]...", help="text or speech; by default, text."),
+        typer.Argument(metavar="[TASK]...", help="text, speech or vision; by default, text."),
     ] = None,
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask at a terminal.")] = False,
