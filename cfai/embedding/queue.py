@@ -173,13 +173,9 @@ class BatchQueue:
         self._submit_batches(due=True)
 
     def _future_done(self, future: RequestFuture) -> None:
-        """Drop a cancelled request, and batches of which every request is cancelled."""
-        if not future.cancelled():
-            return
-        self._waiting = deque(pending for pending in self._waiting if not pending.future.done())
-        for task, batch in self._batches.items():
-            if all(pending.future.done() for pending in batch):
-                task.cancel()
+        """Drop a cancelled request that waits: it would be submitted, and nobody waits for it."""
+        if future.cancelled():
+            self._waiting = deque(pending for pending in self._waiting if not pending.future.done())
 
     # One batch...
 

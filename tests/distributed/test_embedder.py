@@ -1,6 +1,7 @@
 """A column of texts becomes a column of vectors, in whatever process and thread it is asked for."""
 
 import asyncio
+import atexit
 import inspect
 import os
 import pickle
@@ -543,3 +544,30 @@ def test_a_process_ends_without_warnings(more: str, service_thread: ThreadedServ
         timeout=30,
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+def test_work_that_waits_ends_with_the_process() -> None:
+    """Its caller gets an error, instead of waiting for a service that never answers."""
+    worker = _worker.Worker()
+    waits = threading.Event()
+    messages: list[str] = []
+
+    async def wait() -> None:
+        waits.set()
+        await asyncio.Event().wait()
+
+    def call() -> None:
+        try:
+            worker.run(wait)
+        except ConfigError as error:
+            messages.append(str(error))
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    try:
+        assert waits.wait(30)
+    finally:
+        atexit.unregister(worker._end)
+        worker._end()
+    thread.join(30)
+    assert messages == ["the process is ending: no more texts can be embedded"]

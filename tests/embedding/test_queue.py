@@ -517,6 +517,22 @@ async def test_leaving_stops_the_polls(fake: FakeWorkersAI, ai: WorkersAI) -> No
     assert asyncio.all_tasks() <= before | {one.task for one in fake._state.connections}
 
 
+async def test_requests_that_wait_are_not_submitted_after_the_end(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
+    """If the batch before them ends with the job, they do not take its place."""
+    fake.always.answers({"status": "queued", "request_id": "b"})
+    before = asyncio.all_tasks()
+    job = queued(ai, texts(3000), concurrency=1, polling=Polling(base=0.001, cap=0.001))
+    reader = asyncio.create_task(collect(job))
+    await fake.until(lambda: len(fake.requests) >= 3)
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert asyncio.all_tasks() <= before | {one.task for one in fake._state.connections}
+    assert len(submitted(fake)) == 1
+
+
 async def test_dedupe_and_checkpoints_work_through_the_queue(
     fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Any
 ) -> None:

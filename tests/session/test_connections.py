@@ -21,6 +21,7 @@ from cfai.errors import (
     CfaiError,
     ConfigError,
     ConnectError,
+    DecodeError,
     InputError,
     RequestTimeout,
     StatusError,
@@ -68,6 +69,33 @@ async def run_program(
     )
     out, err = await asyncio.wait_for(process.communicate(), 100)
     return process.returncode, out.decode(), err.decode()
+
+
+async def test_vectors_that_are_none_keep_their_response(fake: FakeWorkersAI) -> None:
+    """Vectors of a large body are decoded late: the error has the body and the facts, too."""
+    row = ",".join(["0.25"] * 4000)
+    body = f'{{"result":{{"shape":[1,4001],"data":[[{row},"fake-api-token"]]}},"success":true}}'
+    fake.says(body, headers={"cf-ray": "8c1"})
+    with pytest.raises(DecodeError) as caught:
+        await fake.client().embed("@cf/baai/bge-m3", ["one"])
+    error = caught.value
+    assert error.meta is not None
+    assert (error.meta.status, error.meta.ray_id) == (200, "8c1")
+    assert error.body
+    assert "fake-api-token" not in f"{error} {error.body!r}"
+
+
+def test_sessions_of_closed_loops_are_forgotten() -> None:
+    """A program that calls `asyncio.run` again and again keeps one session, and not all."""
+
+    ai = WorkersAI(
+        account_id="a", api_token="t", base_url="http://127.0.0.1:9", retries=Retries(max=0)
+    )
+    for _ in range(3):
+        with pytest.raises(ConnectError):
+            asyncio.run(ask(ai))
+        assert len(ai._account.session.connections._loops) == 1
+    asyncio.run(ai.aclose())
 
 
 PROGRAMS = {

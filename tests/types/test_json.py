@@ -292,3 +292,13 @@ def test_a_number_beyond_a_float_is_infinite_if_allowed() -> None:
 def test_a_decoded_value_can_be_encoded_again(value: Any) -> None:
     assert json.loads(encode_decoded(value)) == value
     assert " " not in encode_decoded(value)
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**30])
+def test_integers_beyond_64_bits_are_floats_unless_requested(number: int) -> None:
+    for value, expected in (
+        (loads(str(number)), float),
+        (loads(str(number), big_integers=True), int),
+    ):
+        assert value == expected(number)
+        assert type(value) is expected
