@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Literal, TypedDict
 from attrs import field, frozen
 
 from cfai._types.excerpts import format_value
+from cfai._types.values import Value
 from cfai.errors import InputError
 from cfai.tasks.answers import Transcript, Word
 from cfai.tasks.task import (
     Task,
-    Value,
     choice,
     flag,
     integer,
