@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -125,17 +126,26 @@ async def _answer_once(session: "ChatSession", message: str, *, local: bool) -> 
 def _converse(session: "ChatSession", *, local: bool) -> None:
     # The event loop runs only during an answer. Ctrl-C cancels the answer then; at the prompt it
     # is an ordinary KeyboardInterrupt.
-    with asyncio.Runner() as runner:
+    with asyncio.Runner() as runner, ThreadPoolExecutor(1) as loader:
         stack = AsyncExitStack()
-        client = clients.open_client(local=local, generates_text=True)
-        ai = runner.run(stack.enter_async_context(client))
+
+        def open_client() -> "WorkersAI":
+            client = clients.open_client(local=local, generates_text=True)
+            return runner.run(stack.enter_async_context(client))
+
+        if not local:
+            clients.check_account()
+        ai = open_client() if local else None
         try:
             console.print_notice(
                 f"{session.model}. Ctrl-C stops an answer, /help lists commands, /exit leaves."
             )
             read_line = _line_reader()
+            # It takes longer than all the rest. Meanwhile, the user types.
+            loader.submit(clients.load_client)
             while (line := _next_message(read_line, session)) is not None:
                 try:
+                    ai = ai or open_client()
                     runner.run(session.send(ai, line))
                 except KeyboardInterrupt:
                     console.print_notice("(stopped)")

@@ -1,6 +1,7 @@
 """The client of a command: for the account in the environment, or for models on this machine."""
 
 import asyncio
+import importlib
 import importlib.util
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -73,6 +74,35 @@ def fetch_weights(task: str = "text") -> bool:
     return bool(missing)
 
 
+def load_client() -> None:
+    """Import what a streamed answer needs, which takes most of the time until the first answer."""
+    for module in ("cfai.workers_ai", "cfai.streaming.stream"):
+        importlib.import_module(module)
+
+
+def check_account() -> None:
+    """Check the account and the credentials in the environment, without loading the client.
+
+    Raises:
+        ConfigError: There are none, or they are invalid.
+    """
+    from cfai._session.credentials import resolve_credentials, resolve_settings
+
+    try:
+        resolve_settings(
+            account_id=None,
+            credentials=resolve_credentials(),
+            base_url=None,
+            gateway=None,
+            proxy=None,
+            use_environment_proxy=True,
+            allow_insecure=False,
+        )
+    except ConfigError as exc:
+        exc.add_note("--local uses small models on this machine and needs no account")
+        raise
+
+
 @asynccontextmanager
 async def open_client(*, local: bool, generates_text: bool = False) -> "AsyncIterator[WorkersAI]":
     """Open a client and close it with everything that it needs.
@@ -84,15 +114,12 @@ async def open_client(*, local: bool, generates_text: bool = False) -> "AsyncIte
     Raises:
         ConfigError: There is no account in the environment, or its credentials are invalid.
     """
+    if not local:
+        check_account()
     from cfai import Retries, WorkersAI
 
     if not local:
-        try:
-            client = WorkersAI(retries=Retries(on_retry=_print_retry))
-        except ConfigError as exc:
-            exc.add_note("--local uses small models on this machine and needs no account")
-            raise
-        async with client as ai:
+        async with WorkersAI(retries=Retries(on_retry=_print_retry)) as ai:
             yield ai
         return
     from cfai.local import Server

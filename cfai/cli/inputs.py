@@ -81,11 +81,21 @@ async def build_content(
     """The content of a message: the texts of the files, the message, and the images."""
     images = [file for file in attached if file.media == "image"]
     others = [file for file in attached if file.media != "image"]
-    return [await join_texts(ai, message, others), *(file.data for file in images)]
+    text = await join_texts(ai, message, others, accepted="an image, a text or a document")
+    return [text, *(file.data for file in images)]
 
 
-async def join_texts(ai: "WorkersAI", text: str, attached: Sequence[AttachedFile]) -> str:
+async def join_texts(
+    ai: "WorkersAI",
+    text: str,
+    attached: Sequence[AttachedFile],
+    *,
+    accepted: str = "a text or a document",
+) -> str:
     """The texts of the files, and then *text*. The service converts documents to Markdown.
+
+    Args:
+        accepted: What can be attached, for the error.
 
     Raises:
         InputError: A file is a sound or a video, or can't be converted.
@@ -94,7 +104,7 @@ async def join_texts(ai: "WorkersAI", text: str, attached: Sequence[AttachedFile
         if file.media is not None:
             kind = "an image" if file.media == "image" else file.media
             error = InputError(
-                f"{file.name} can't be attached: it must be a text or a document here, got {kind}"
+                f"{file.name} can't be attached: it must be {accepted} here, got {kind}"
             )
             if kind == "audio":
                 error.add_note("`cfai transcribe` gives the text of a recording")

@@ -161,16 +161,17 @@ async def build_task(
     if task_class is Prompt:
         return TextGeneration([user(*await build_content(ai, text, attached))])
     media_fields = [rule.name for rule in rules(task_class).values() if rule.kind == "media"]
-    media = [file for file in attached if file.media is not None][:1] if media_fields else []
-    text = await join_texts(ai, text, [file for file in attached if file not in media])
-    if not media:
+    with_media = (file for file in attached if media_fields and file.media is not None)
+    media = next(with_media, None)
+    text = await join_texts(ai, text, [file for file in attached if file is not media])
+    if media is None:
         return parse_text(model, text)
     prompt = rules(task_class).get("prompt")
     if text and prompt is None:
         raise InputError(f"{model} takes a file and no text, got {format_value(text, 60)}")
     if prompt is not None and prompt.required and not text:
         raise InputError(f"{model} needs a text beside the file")
-    fields: dict[str, Any] = {media_fields[0]: media[0].data}
+    fields: dict[str, Any] = {media_fields[0]: media.data}
     return _build_task(task_class, **fields, **({"prompt": text} if text else {}))
 
 

@@ -239,6 +239,27 @@ def messages(fake: FakeWorkersAI, number: int) -> list[tuple[str, str]]:
 
 
 @needs_terminals
+async def test_a_conversation_without_an_account_ends_before_the_prompt(stranger: Cfai) -> None:
+    """Nobody types a message in vain."""
+    async with stranger.at_a_terminal("chat") as terminal:
+        await terminal.shows("error: no credentials: ")
+        await terminal.shows("hint: --local")
+        assert await terminal.ended() == 2
+    assert ">" not in terminal.screen
+
+
+@needs_terminals
+async def test_a_conversation_can_be_left_at_once(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """While the client is still being imported."""
+    async with cfai.at_a_terminal("chat") as terminal:
+        await terminal.shows(">")
+        terminal.types("\x04")
+        assert await terminal.ended() == 0
+    assert "Traceback" not in terminal.screen
+    assert not fake.requests
+
+
+@needs_terminals
 async def test_each_turn_includes_the_earlier_ones(cfai: Cfai, fake: FakeWorkersAI) -> None:
     """Each request has the earlier messages; /exit exits with 0."""
     fake.streams("I am ", "well.")

@@ -324,7 +324,7 @@ async def test_an_attached_image_is_drawn_over(
     done = await cfai.run("run", IMG2IMG, "a fox", "-a", str(tmp_path / "a.png"))
     assert (done.code, done.out, done.err) == (0, PNG, "")
     body = fake.requests[0].json()
-    assert (body["prompt"], bytes(body["image"])) == ("a fox", PNG)
+    assert body == {"prompt": "a fox", "image_b64": PNG_BASE64}
     done = await cfai.run("run", IMG2IMG, "-a", str(tmp_path / "a.png"))
     assert (done.code, done.err) == (2, f"error: {IMG2IMG} needs a text beside the file\n")
 
@@ -333,7 +333,7 @@ async def test_an_attached_image_is_drawn_over(
     ("model", "arguments", "message"),
     [
         (LLAMA, ['{"prompt": "Hi"}', "-a", "a.png"], "--attach needs a text as INPUT"),
-        (LLAMA, ["Hi", "-a", "a.mp3"], "a.mp3 can't be attached: it must be a text or a document"),
+        (LLAMA, ["Hi", "-a", "a.mp3"], "a.mp3 can't be attached: it must be an image, a text or"),
         (LLAVA, ["Hi", "-a", "a.png", "-a", "a.png"], "must be a text or a document here, got an"),
         ("@cf/baai/bge-m3", ["Hi", "-a", "a.png"], "a.png can't be attached"),
         (WHISPER_TURBO, ["Hi", "-a", "a.mp3"], "takes a file and no text, got 'Hi'"),
