@@ -488,3 +488,19 @@ async def test_jobs_with_the_same_rate_share_it(fake: FakeWorkersAI, ai: Workers
     jobs = [ai.embed_many(M3, texts(60), batch_size=1, rate=200 * 60) for _ in range(2)]
     await asyncio.gather(*map(collect, jobs))
     assert service.counters.refusals == 0
+
+
+async def test_a_source_that_is_cancelled_ends_the_job(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    """Somebody else cancelled the task that reads it: an error, and not a job that seems done."""
+
+    async def source() -> AsyncIterator[str]:
+        yield "one"
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+        yield "two"
+
+    fake.simulates(Service())
+    with pytest.raises(ConfigError, match="the task that reads the texts was cancelled"):
+        await collect(ai.embed_many(M3, source(), rate=None))

@@ -216,6 +216,7 @@ def test_sounds_and_videos_are_for_omni() -> None:
         ({"images": [png(size=4 * 2**20 + 1)]}, r"images\[0\] must have at most 4 MiB, got 4.00 M"),
         ({"images": [png(size=3 * 2**20)] * 3}, "images must have at most 8 MiB, got 9.00 MiB tog"),
         ({"images": [png(4097, 4096)]}, r"images\[0\] must have at most 16 megapixels, got 4097 x"),
+        ({"images": [png(4096, 4097)]}, r"images\[0\] must have at most 16 megapixels, got 4096 x"),
         ({"audio": [PNG]}, r"audio\[0\] must be a sound .*, got image/png"),
         ({"audio": [b"ID3".ljust(8 * 2**20 + 1)]}, r"audio\[0\] must have at most 8 MiB"),
         ({"videos": [b"ID3"]}, r"videos\[0\] must be a video .*, got audio/mpeg"),
@@ -259,3 +260,8 @@ def test_the_size_of_an_image_is_read_from_its_header(
     data: bytes, size: tuple[int, int] | None
 ) -> None:
     assert media.image_size(data) == size
+
+
+@pytest.mark.parametrize(("width", "height"), [(4096, 4096), (16_384, 1024), (1024, 16_384)])
+def test_an_image_may_have_16_megapixels_in_any_form(width: int, height: int) -> None:
+    assert Decide("x", SPAM, images=[png(width, height)])
