@@ -97,13 +97,13 @@ def build_handshake(
         path = f"/v1/{settings.account_id}/{name}/workers-ai"
         pairs.insert(0, ("model", model))
         headers = _gateway_headers(settings, gateway, options)
-        settings = evolve(settings, base_url=_gateway_origin(settings))
+        settings = evolve(settings, base_url=gateway_origin(settings))
     path = f"{path}?{_encode_query(pairs)}" if pairs else path
     request = Request("GET", path, headers, model=model, costs=True, opens_socket=True)
     return Handshake(request, settings)
 
 
-def _gateway_origin(settings: Settings) -> str:
+def gateway_origin(settings: Settings) -> str:
     """Where the gateway is: at Cloudflare, or with a `base_url` of the user's, at its origin.
 
     Credentials are never sent to another origin than the user chose.

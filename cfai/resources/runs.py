@@ -427,12 +427,18 @@ class Runs(Value):
         task: RunInput,
         options: Options | None,
         open_source: Callable[[Options | None], Awaitable[T]],
+        *,
+        origin: str | None = None,
     ) -> T:
-        """Call *open_source* with the options to open a stream with, and report how it goes."""
+        """Call *open_source* with the options to open a stream with, and report how it goes.
+
+        *origin* is where the request goes to, if that is not `base_url`.
+        """
         if observation is None:
             return await open_source(options)
         settings = self.account.settings.for_call(options)
-        observation.start(settings, model, task, stream=True)
+        address = settings if origin is None else attrs.evolve(settings, base_url=origin)
+        observation.start(address, model, task, stream=True)
         try:
             with observation.running():
                 source = await open_source(observation.call_options(options, settings))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from cfai._types.excerpts import format_value
-from cfai._wire.realtime import build_handshake, read_refusal
+from cfai._wire.realtime import build_handshake, gateway_origin, read_refusal
 from cfai.errors import InputError
 from cfai.profiles import profile
 from cfai.resources.keywords import check_keywords
@@ -102,6 +102,8 @@ def _build_task(
 def _source(runs: Runs, model: str, task: Task[Any], options: Options | None) -> Any:
     """What opens the socket, and the observation of the session."""
     observation = runs.observe() if runs.observers else None
+    settings = runs.account.settings.for_call(options)
+    origin = None if settings.gateway is None else gateway_origin(settings)
 
     async def open_source() -> Socket:
         return await runs.open_observed(
@@ -110,6 +112,7 @@ def _source(runs: Runs, model: str, task: Task[Any], options: Options | None) ->
             task,
             options,
             lambda options: _connect(runs, model, task, options),
+            origin=origin,
         )
 
     return open_source, observation

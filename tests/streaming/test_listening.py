@@ -4,11 +4,14 @@ import asyncio
 import gc
 import io
 import json
+import ssl
 import struct
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from cfai import (
@@ -43,6 +46,7 @@ from cfai.errors import (
 )
 from cfai.settings import Gateway, Options, Retries, Retry, Timeouts
 from cfai.testing import FakeSocket, FakeWorkersAI
+from cfai.testing._connection import Connection
 from cfai.testing._sockets import BINARY, CLOSE, PING, TEXT, encode_frame
 
 NOVA = "@cf/deepgram/nova-3"
@@ -506,6 +510,47 @@ async def test_the_cost_and_the_facts_come_with_the_handshake(fake: FakeWorkersA
     assert (ears.meta.status, ears.meta.ray_id, ears.meta.gateway_log_id) == (101, "8f1-AMS", "log")
     assert ears.transcript.meta == ears.meta
     assert (ai.spent.neurons, ai.spent.calls) == (2.5, 1)
+
+
+async def test_with_a_session_of_the_users(fake: FakeWorkersAI) -> None:
+    """Its connector and its headers are used, and it stays open."""
+    fake.connects(at_end=[results("hi")]).connects(at_end=[results("again")])
+    headers = {"X-Mine": "1"}
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        fake.client(session=session) as ai,
+    ):
+        for text in ("hi", "again"):
+            assert (await nova(ai, audio=PCM).finish()).text == text
+        assert not session.closed
+    assert fake.requests[0].headers["X-Mine"] == "1"
+    assert fake.requests[0].headers["Authorization"] == "Bearer fake-api-token"
+
+
+async def test_over_tls(fake: FakeWorkersAI) -> None:
+    """Finished, and broken off with unread audio on its way."""
+    certificate = Path(__file__).parents[1] / "session" / "localhost.pem"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Connection(fake._state), "127.0.0.1", 0, ssl=context
+    )
+    url = f"https://localhost:{server.sockets[0].getsockname()[1]}/client/v4"
+    trusted = ssl.create_default_context(cafile=str(certificate))
+    fake.connects(at_end=[results("hi")]).connects(results("open"))
+    ai = fake.client(base_url=url, ssl=trusted)
+    async with server:
+        assert (await nova(ai, audio=PCM).finish()).text == "hi"
+        async with nova(ai, audio=[PCM] * 100) as ears:
+            assert str(await anext(ears)) == "open"
+        await all_closed(fake)
+
+
+async def test_through_a_proxy(fake: FakeWorkersAI) -> None:
+    fake.connects(at_end=[results("hi")])
+    ai = fake.client(base_url="http://127.0.0.1:9/client/v4", proxy=fake.origin)
+    assert (await nova(ai, audio=PCM).finish()).text == "hi"
+    assert fake.requests[0].target.startswith("http://127.0.0.1:9/client/v4/accounts/account/ai/")
 
 
 async def test_through_a_gateway(fake: FakeWorkersAI) -> None:

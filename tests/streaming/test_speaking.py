@@ -16,8 +16,9 @@ from cfai import (
     Speaker,
     SpeechEvent,
     SpeechWarning,
+    WorkersAI,
 )
-from cfai.errors import InputError, RequestTimeout, ServerError, StreamInterrupted
+from cfai.errors import BudgetExceeded, InputError, RequestTimeout, ServerError, StreamInterrupted
 from cfai.observers import Call, Ending, Observation
 from cfai.settings import Retries, Timeouts
 from cfai.testing import FakeSocket, FakeWorkersAI
@@ -431,3 +432,17 @@ async def test_sessions_are_observed(fake: FakeWorkersAI, flushes: bool) -> None
     assert recorder.retries == 1
     assert recorder.ending.outcome == ("done" if flushes else "closed")
     assert recorder.ending.meta.status == 101
+
+
+@pytest.mark.parametrize("gateway", [None, "g"])
+async def test_the_address_of_an_observed_session_is_where_it_goes(gateway: str | None) -> None:
+    recorder = Recorder()
+    credentials: Any = {"account_id": "account", "api_token": "fake-api-token"}
+    async with WorkersAI(
+        **credentials, gateway=gateway, observers=[recorder], budget=0, proxy="http://127.0.0.1:9"
+    ) as ai:
+        with pytest.raises(BudgetExceeded):
+            await ai.speak(AURA).open()
+    assert recorder.call is not None
+    host = "api.cloudflare.com" if gateway is None else "gateway.ai.cloudflare.com"
+    assert (recorder.call.address, recorder.call.port) == (host, 443)
