@@ -138,7 +138,10 @@ class Reading:
             raise InputError(
                 f"{where} has no text in {self.column!r}; --skip-failed skips such rows"
             )
-        raise InputError(f"{self.column!r} of {where} must be a string, got {format_value(text)}")
+        raise InputError(
+            f"{self.column!r} of {where} must be a string, got {format_value(text)}; choose another"
+            " column with --column, or write it as a string"
+        )
 
     def _advise(self, column: str | None) -> str:
         return f"choose one with {'--column' if column == self.column else '--id-column'}"
@@ -205,7 +208,9 @@ class TextFile:
         try:
             yield
         except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
-            raise InputError(f"{self.name} is damaged or truncated: {exc}") from exc
+            raise InputError(
+                f"{self.name} is damaged or truncated ({exc}); copy or download it again"
+            ) from exc
         except UnicodeError as exc:
             raise InputError(
                 f"{self.name} has another encoding ({exc}); name it with --encoding"
@@ -438,7 +443,10 @@ def _next_row(file: TextFile, rows: Any, begin: int) -> list[str]:
                 f"line {begin} of {file.name} has a field of more than {_MAX_FIELD} characters; "
                 f"is a quote not closed?"
             ) from exc
-        raise InputError(f"line {rows.line_num} of {file.name} is not CSV: {exc}") from exc
+        raise InputError(
+            f"line {rows.line_num} of {file.name} is not CSV: {exc}; write a quote inside a field"
+            " twice"
+        ) from exc
     return row
 
 
@@ -467,8 +475,12 @@ def _read_jsonl(file: TextFile, stream: io.TextIOWrapper) -> Iterator[Entry]:
         try:
             row = loads(line, allow_nan=True, big_integers=True)
         except ValueError as exc:
-            hint = "; a file that is one JSON document is read with --format json"
-            raise InputError(f"{where} is not JSON{hint if number == 1 else ''}: {exc}") from exc
+            if number > 1:
+                raise InputError(f"{where} is not JSON: {exc}; correct or remove the line") from exc
+            raise InputError(
+                f"{where} is not JSON; a file that is one JSON document is read with --format json:"
+                f" {exc}"
+            ) from exc
         yield _json_entry(file, row, where)
 
 
@@ -489,7 +501,10 @@ def _read_json(file: TextFile, stream: io.TextIOWrapper) -> Iterator[Entry]:
         lists = [name for name, value in document.items() if isinstance(value, list)]
         rows = document[lists[0]] if len(lists) == 1 else [document]
     if not isinstance(rows, list):
-        raise InputError(f"{file.name} must be a list of rows, got {format_value(document)}")
+        raise InputError(
+            f"{file.name} must be a list of rows, got {format_value(document)}; write a list of"
+            " strings or objects"
+        )
     for number, row in enumerate(rows, start=1):
         yield _json_entry(file, row, f"row {number} of {file.name}")
 
@@ -499,7 +514,9 @@ def _json_entry(file: TextFile, row: Any, where: str) -> Entry:
     if isinstance(row, str):
         row = {reading.column: row}
     if not isinstance(row, dict):
-        raise InputError(f"{where} must be an object or a string, got {format_value(row)}")
+        raise InputError(
+            f"{where} must be an object or a string, got {format_value(row)}; correct or remove it"
+        )
     text = _look_up(row, reading.column)
     if text is _MISSING and not reading.lenient:
         reading.check_columns(list(row), where)
@@ -530,7 +547,10 @@ def _open_parquet(file: TextFile, data: Any) -> Any:
     try:
         return pq.ParquetFile(data)
     except (pa.ArrowException, OSError) as exc:
-        raise InputError(f"{file.name} is not a Parquet file, or it is truncated") from exc
+        raise InputError(
+            f"{file.name} is not a Parquet file, or it is truncated; choose another"
+            " --format, or copy it again"
+        ) from exc
 
 
 def _read_parquet(file: TextFile, data: io.BufferedReader[Any]) -> Iterator[Entry]:
@@ -549,7 +569,9 @@ def _read_parquet(file: TextFile, data: io.BufferedReader[Any]) -> Iterator[Entr
                 number += 1
                 yield reading.entry(text, key, f"row {number} of {file.name}")
     except (pa.ArrowException, OSError) as exc:  # The latter is raised by decompression.
-        raise InputError(f"{file.name} is damaged after row {number}: {exc}") from exc
+        raise InputError(
+            f"{file.name} is damaged after row {number} ({exc}); copy or download it again"
+        ) from exc
 
 
 _READERS: Final[Mapping[Format, Callable[[TextFile, io.TextIOWrapper], Iterator[Entry]]]] = {

@@ -296,5 +296,5 @@ class Plan:
         return TokenLimits(
             model_profile.tokens_per_text or model_profile.tokens_per_request,
             model_profile.tokens_per_request,
-            truncates=self.truncate is True,
+            truncates=self.truncate is True or (self.long == "split" and self.split is None),
         )

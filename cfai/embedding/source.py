@@ -126,7 +126,7 @@ class TokenLimits:
     """A text that may be longer is sent alone, so that only it fails."""
     per_request: float
     truncates: bool = field(default=False, kw_only=True)
-    """Whether the model cuts texts that are too long."""
+    """Whether texts that are too long are cut, by the model or before."""
     bytes_per_token: float = field(default=3.0, init=False)
 
     def estimate(self, text: str) -> float:

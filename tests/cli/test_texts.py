@@ -16,6 +16,11 @@ from cfai.errors import InputError
 FILES = Path(__file__).parents[1] / "data" / "texts"
 CASES: list[dict[str, Any]] = json.loads((FILES / "cases.json").read_text())
 
+WAYS_OUT = (
+    *("--", ": save it", ": convert it", "; rename", "; put", "; write", "; copy", "; correct"),
+    "has a quote that is never closed",
+)
+
 
 def reading(**options: Any) -> Reading:
     return Reading(options.pop("column", "text"), options.pop("id_column", None), **options)
@@ -39,6 +44,7 @@ def test_every_file_is_read_or_explained(
             read(path, **options)
         assert case["error"].replace("{path}", str(path)) in str(caught.value)
         assert path.name in str(caught.value)
+        assert any(hint in str(caught.value) for hint in WAYS_OUT)
     else:
         assert read(path, **options) == case["rows"]
     assert case.get("notice", "") in capsys.readouterr().err

@@ -122,6 +122,15 @@ async def test_pieces_fit_the_window_of_the_model(fake: FakeWorkersAI, ai: Worke
         assert job.stats.truncated == 0
 
 
+async def test_pieces_share_requests(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    """At least seven of 8,192 tokens for bge-m3, which takes 60,000."""
+    service = fake.simulates(Service())
+    job = ai.embed_many(M3, [sentences(12_000)], long="split")
+    await job.numpy()
+    assert job.stats.pieces > 15
+    assert service.counters.requests <= math.ceil(job.stats.pieces / 7)
+
+
 # One vector for each text...
 
 
