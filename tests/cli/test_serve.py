@@ -135,7 +135,7 @@ async def test_pull_lists_models_with_sizes_and_licences(stranger: Cfai, text_mo
 async def test_pull_names_an_unknown_task(stranger: Cfai) -> None:
     done = await stranger.run("pull", "dance")
     assert done.code == 2
-    assert "TASK must be one of text, speech, got 'dance'" in done.err
+    assert "TASK must be one of text, speech, vision, got 'dance'" in done.err
 
 
 @needs_terminals
@@ -172,7 +172,8 @@ async def test_run_local(stranger: Cfai) -> None:
     """--local runs models that exist on this machine and refuses others."""
     done = await stranger.run("run", "--local", SUMMARIZER, "One. Two.")
     assert json.loads(done.text)["summary"]
-    done = await stranger.run("run", "--local", "@cf/meta/m2m100-1.2b", "hi")
+    french = '{"text":"hi","target_lang":"french"}'
+    done = await stranger.run("run", "--local", "@cf/meta/m2m100-1.2b", french)
     assert done.code == 1
     assert "501" in done.err
 
