@@ -564,11 +564,9 @@ class WorkersAI(Client):
         Args:
             model: The model's name, such as `@cf/cloudflare/clef`, or a list of names as for `run`.
             state: What to decide about: text, an object or a list.
-            into: An attrs class, a dataclass, a TypedDict, a named tuple, a pydantic model or a
-                msgspec struct of 1 to 64 fields.
+            into: A class with 1 to 64 fields: attrs, a dataclass, pydantic, msgspec and others.
             images: Up to 4 images, as in `Decide`.
-            audio: Up to 4 sounds, as in `Decide` (clef-omni).
-            videos: Up to 2 videos, as in `Decide` (clef-omni).
+            audio, videos: Up to 4 sounds and 2 videos, as in `Decide` (clef-omni).
             options: Options for this call only.
 
         Raises:
@@ -622,13 +620,10 @@ class WorkersAI(Client):
         The facts about Clairic are compiled and not official; see `Extract`.
 
         Args:
-            model: The model's name, such as `@cf/cloudflare/clairic`, or a list of names as for
-                `run`.
+            model: A name such as `@cf/cloudflare/clairic`, or a list of names as for `run`.
             text: The text. It may be empty only if there are images.
-            into: An attrs class, a dataclass, a TypedDict, a named tuple, a pydantic model or a
-                msgspec struct of 1 to 100 fields.
-            images: Up to 4 images, as in `Extract`.
-            reference_date: The date that "tomorrow" and the like refer to.
+            into: A class with 1 to 100 fields: attrs, a dataclass, pydantic, msgspec and others.
+            images, reference_date: As in `Extract`.
             options: Options for this call only.
 
         Raises:
