@@ -321,14 +321,12 @@ class WorkersAI(Client):
         options: Options | None = None,
         **parameters: Unpack[ListenParameters],
     ) -> Listener:
-        """Transcribe audio while it is spoken, over a WebSocket.
-
-        Nothing is sent until the session is entered, iterated or sent audio.
+        """Transcribe audio while it is spoken: opens a WebSocket once it is entered or iterated.
 
         Args:
             model: The model's name: `@cf/deepgram/nova-3` or `@cf/deepgram/flux`.
-            audio: Sent by the session, which then ends by itself: bytes, an iterable or async
-                iterable of bytes, or a binary file. Without it, call `send` and `finish`.
+            audio: Bytes, an iterable or async iterable of bytes, or a binary file: the session
+                sends it, and then ends. Without it, call `send` and `finish`.
             extra: Further parameters, sent unchecked.
             options: Options for this session only.
             parameters: Those of the model, such as `encoding` and `sample_rate`.
@@ -348,14 +346,11 @@ class WorkersAI(Client):
         options: Options | None = None,
         **parameters: Unpack[SpeakParameters],
     ) -> Speaker:
-        """Speak text while it is written, over a WebSocket.
-
-        Nothing is sent until the session is entered, iterated or given text.
+        """Speak text while it is written: opens a WebSocket once it is entered or given text.
 
         Args:
             model: The model's name, such as `@cf/deepgram/aura-1`.
-            extra: Further parameters, sent unchecked.
-            options: Options for this session only.
+            extra, options: As for `listen`.
             parameters: Those of the model, such as `speaker`.
 
         Raises:
