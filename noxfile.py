@@ -62,6 +62,13 @@ def clients(session: nox.Session) -> None:
     session.run("pytest", "tests/local/clients", "-W", "default", *session.posargs)
 
 
+@nox.session(default=False)
+def quality(session: nox.Session) -> None:
+    """Measure how often the local models are right, and write the figures into the docs."""
+    session.install("-e", ".[local]", *group("tests"))
+    session.run("python", "-m", "tests.local.text_quality")
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check the style of the code."""

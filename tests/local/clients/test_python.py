@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.local.clients.conftest import BGE, GLM, HELLO, LLAMA, OSS, RERANKER, Address
+from tests.local.clients.conftest import BGE, GLM, HELLO, LLAMA, OSS, Address
 
 # Their warnings are not ours.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -288,15 +288,3 @@ async def test_pydantic_ai_calls_tools(address: Address) -> None:
     answer = await agent.run("What is the weather in Paris?")
     assert cities == ["Paris"]
     assert answer.output
-
-
-async def test_reranking_needs_no_client(address: Address) -> None:
-    """A line with curl, as in Cloudflare's docs."""
-    url = f"{address.api}/accounts/{address.account}/ai/run/{RERANKER}"
-    data = '{"query":"tea","contexts":[{"text":"a cup of tea"},{"text":"rain"}]}'
-    process = await asyncio.create_subprocess_exec(
-        "curl", "-sS", url, "-H", f"Authorization: Bearer {address.token}", "-d", data,
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    output, _ = await process.communicate()
-    assert b'"response":[{"id":0,' in output

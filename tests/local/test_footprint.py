@@ -1,0 +1,26 @@
+"""The server starts at once, and one process is enough for all of its models."""
+
+import asyncio
+import os
+import sys
+
+import orjson
+import pytest
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no measure of the memory")
+async def test_all_models_for_text_fit_into_one_process() -> None:
+    """Measured 0.9 GB."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.local.footprint",
+        env=os.environ,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    figures = orjson.loads(output)
+    print(figures)
+    assert figures["start, seconds"] < 1
+    assert max(value for name, value in figures.items() if "MB" in name) < 1300
