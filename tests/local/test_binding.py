@@ -125,6 +125,21 @@ async def test_media_are_passed_on_as_they_are(local: Local) -> None:
     assert "userInputs must be an object" in bad.json["message"]
 
 
+@pytest.mark.usefixtures("speech_weights")
+async def test_a_worker_speaks_and_transcribes(local: Local) -> None:
+    sound = await run(local, "@cf/deepgram/aura-1", {"text": "The train leaves at nine."})
+    assert sound.headers["Content-Type"] == "audio/mpeg"
+    headers = {
+        "MF-Header-cf-consn-model-id": "@cf/deepgram/nova-3",
+        "MF-Header-content-type": "audio/mpeg",
+    }
+    url = f"{RUN}&userInputs=%7B%22language%22%3A%22en%22%2C%22punctuate%22%3Atrue%7D"
+    (channel,) = (await call(local, url, sound.body, headers)).json["results"]["channels"]
+    assert channel["alternatives"][0]["transcript"] == "The train leaves at nine."
+    whisper = await run(local, "@cf/openai/whisper", {"audio": list(sound.body)})
+    assert whisper.json["text"] == "The train leaves at nine."
+
+
 async def test_models_and_formats_have_the_envelope(local: Local) -> None:
     reply = await call(local, f"{AI}/ai-api/models/search?search=bge-m3", method="GET")
     assert [row["name"] for row in reply.result] == ["@cf/baai/bge-m3"]
