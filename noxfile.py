@@ -150,6 +150,6 @@ def bench(session: nox.Session) -> None:
     session.install("-e", ".[arrow,local]", "-r", "tests/bench/peers.txt", *group("tests"))
     if not session.posargs:
         session.run("pytest", "tests/bench")
-    modules = ["", ".crowd", ".relay", ".limit", ".stall", ".memory"]
+    modules = ["", ".crowd", ".relay", ".limit", ".stall", ".memory", ".growth"]
     for module in [""] if session.posargs else modules:
         session.run("python", "-m", f"tests.bench{module}", *session.posargs)

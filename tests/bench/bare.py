@@ -99,6 +99,8 @@ class Bare(_Session):
                         characters += len(chunk["choices"][0]["delta"]["content"])
         return characters
 
+    stream_in_crowd = stream
+
     async def stream_reasoning(self) -> int:
         return await self._stream_deltas(lambda delta: delta["reasoning_content"])
 

@@ -49,6 +49,8 @@ class Ours(Contender):
 
     stream_chat = stream
 
+    stream_in_crowd = stream
+
     async def stream_reasoning(self) -> int:
         characters = 0
         async with self._ai.stream(MODEL, Prompt(QUESTION)) as tokens:

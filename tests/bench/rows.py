@@ -15,6 +15,7 @@ from .measure import Budget, Making, Race, Row, Snippet, Startup
 from .server import (
     BURST_EVENTS,
     DIMENSION,
+    FEW_EVENTS,
     PACED_EVENTS,
     RUN_CHARACTERS,
     SMALL_DIMENSION,
@@ -52,6 +53,22 @@ _BURST = Race(
     budgets=(Budget(_OURS, 1.7),),
 )
 
+_STREAMS_32 = Race(
+    key="streams-32",
+    title="32 streams at once",
+    about=(
+        f"Each stream has {FEW_EVENTS} events, about one per millisecond. The cost of the request "
+        "is included."
+    ),
+    unit="event",
+    scenario="paced-shortly",
+    work="stream_in_crowd",
+    expects=stream_characters(FEW_EVENTS),
+    units=FEW_EVENTS,
+    times=160,
+    in_flight=32,
+)
+
 _OURS_IMPORTED = "cfai imported"
 _OURS_CLIENT = "cfai and a client"
 _BARE_ANSWER = "aiohttp + orjson"
@@ -73,6 +90,21 @@ async def main():
         (await ai.run("@cf/a/b", Prompt("hi"))).text
 asyncio.run(main())
 """
+
+
+def _command(*arguments: str) -> str:
+    """A program that runs the command `cfai`, without its output."""
+    return f"""
+import os, sys
+os.environ.update(CLOUDFLARE_ACCOUNT_ID="a", CLOUDFLARE_API_TOKEN="t")
+os.environ["CLOUDFLARE_BASE_URL"] = sys.argv[1] + "/client/v4"
+sys.stdout = open(os.devnull, "w")
+sys.argv[1:] = {list(arguments)!r}
+from cfai.__main__ import main
+main()
+"""
+
+
 _ASK_OFFICIAL = """
 import asyncio, sys
 from cloudflare import AsyncCloudflare
@@ -203,6 +235,8 @@ ROWS: tuple[Row, ...] = (
         times=1,
         budgets=(Budget(_OURS, 1.2),),
     ),
+    _STREAMS_32,
+    evolve(_STREAMS_32, key="streams-500", title="500 streams at once", times=500, in_flight=500),
     Race(
         key="embed",
         title=f"{TEXTS} embeddings of {DIMENSION} numbers",
@@ -287,6 +321,21 @@ ROWS: tuple[Row, ...] = (
             Budget(_OURS_IMPORTED, 0.020, absolute=True),
             Budget(_OURS_CLIENT, 1.1),
         ),
+    ),
+    Startup(
+        key="command",
+        title="Start of the command line",
+        about="An interpreter runs the command and exits; `cfai chat` sends a question.",
+        unit="start",
+        scale="ms",
+        floor="aiohttp imported",
+        less="bare Python",
+        snippets={
+            "bare Python": Snippet("pass"),
+            "aiohttp imported": Snippet("import aiohttp", ("aiohttp",)),
+            "cfai --help": Snippet(_command("--help"), ("cfai", "typer")),
+            "cfai chat": Snippet(_command("chat", "Why?"), ("cfai", "typer")),
+        },
     ),
     Startup(
         key="first-answer",

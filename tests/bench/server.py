@@ -18,6 +18,7 @@ from itertools import cycle, islice
 
 BURST_EVENTS = 2_000
 PACED_EVENTS = 300
+FEW_EVENTS = 30
 TEXTS = 100
 DIMENSION = 1024
 SMALL_DIMENSION = 384
@@ -190,6 +191,7 @@ SCENARIOS = {
     "blocks": _streamed(_blocks, BURST_EVENTS),
     "paced": _streamed(_paced, PACED_EVENTS),
     "paced-slowly": _streamed(partial(_paced, delay=0.01), PACED_EVENTS),
+    "paced-shortly": _streamed(_paced, FEW_EVENTS),
     "embed": _embeddings(DIMENSION),
     "embed-small": _embeddings(SMALL_DIMENSION),
 }

@@ -66,6 +66,7 @@ def test_the_command_measures_ours_and_the_floor(tmp_path: Path) -> None:
         (["memory", "--texts", "300", "600"], "to_parquet: 300 texts"),
         (["limit", "{path}", "--requests", "20"], "20 requests in"),
         (["crowd", "--requests", "5"], "cfai embed_many"),
+        (["growth", "--quick"], "known texts of a job: 10,000"),
     ],
 )
 def test_the_other_benchmarks_run(tmp_path: Path, part: list[str], output: str) -> None:
