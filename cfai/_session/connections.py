@@ -270,7 +270,8 @@ class _Protocol(ResponseHandler):
 
     def _return(self) -> None:
         self.idle_since = time.monotonic()
-        self.__dict__.pop("data_received", None)
+        with suppress(AttributeError):  # `__dict__` would make all attributes slower.
+            del self.data_received
 
     def has_unread_bytes(self) -> bool:
         """Whether bytes or an end arrived since the last answer, read by the event loop or not."""
