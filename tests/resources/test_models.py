@@ -66,6 +66,8 @@ async def test_search_reads_a_model(fake: FakeWorkersAI) -> None:
     [
         ("24000", 24000),
         (24000, 24000),
+        (4095, 4095),
+        (4095.0, 4095),
         (1e300, int(1e300)),
         (2.5, None),
         ("many", None),
