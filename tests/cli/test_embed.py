@@ -536,19 +536,26 @@ async def test_a_failure_says_how_to_resume(
     assert not (tmp_path / "o.npy").exists()
 
 
-async def test_what_numpy_is_needed_for(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
-    """Only .npy: without it, nothing is sent, and lines of JSON are written as always."""
-    (tmp_path / "numpy.py").write_text("raise ImportError('hidden by a test')")
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+async def test_what_libraries_are_needed_for(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    """Only tables: without pyarrow nothing is sent for them. Arrays and lines need none."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    for library in ("numpy", "pyarrow"):
+        (hidden / f"{library}.py").write_text("raise ImportError('hidden by a test')")
+    path = os.pathsep.join([str(hidden), os.environ.get("PYTHONPATH", "")])
     without = Cfai({**cfai.variables, "PYTHONPATH": path})
-    done = await without.run("embed", "1", "--output", str(tmp_path / "v.npy"))
+    done = await without.run("embed", "1", "--output", str(tmp_path / "v.parquet"))
     assert done.code == 2
-    assert "writing .npy needs an extra: pip install 'cfai-sdk[numpy]'" in done.err
+    assert "writing .parquet needs an extra: pip install 'cfai-sdk[arrow]'" in done.err
     assert not fake.requests
-    fake.answers_by(vectors)
-    done = await without.run("embed", "1", "--output", str(tmp_path / "v.jsonl"))
-    assert (done.code, done.err) == (0, "")
+    fake.always.answers_by(vectors)
+    for name in ("v.jsonl", "v.npy"):
+        done = await without.run("embed", "1", "--output", str(tmp_path / name))
+        assert (done.code, done.err) == (0, "")
     assert json.loads((tmp_path / "v.jsonl").read_text())["text"] == "1"
+    assert (tmp_path / "v.npy").read_bytes().startswith(b"\x93NUMPY")
 
 
 async def test_checkpoint_and_local_exclude_each_other(cfai: Cfai, tmp_path: Path) -> None:
