@@ -34,7 +34,7 @@ from tests.embedding.samples import LARGE, M3, check_vectors, collect, file_name
 
 PROCESS = Path(__file__).with_name("job_process.py")
 PAIRS = 40
-"""Of jobs that begin one file; 3,000 show no failure either."""
+"""Of jobs that begin one file."""
 
 
 @pytest.fixture
