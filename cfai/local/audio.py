@@ -31,6 +31,8 @@ LONGEST = 30 * 60
 
 _MOST_CHANNELS = 8
 _RATES = range(4_000, 192_001)
+_UNKNOWN = 2**62
+"""libsndfile's numbers of samples from here on stand for an unknown one, as of a stream."""
 
 
 class AudioError(Exception):
@@ -164,6 +166,9 @@ def _read_blocks(file: Any, *, separate: bool) -> "Iterator[Samples]":
     import numpy as np
 
     most = LONGEST * file.samplerate // (file.channels if separate else 1)
+    # A header can state any length, or none, so what is read is counted, too.
+    if most < file.frames < _UNKNOWN:
+        raise AudioError(f"the sound is longer than {most // file.samplerate} seconds")
     count = 0
     while len(block := file.read(file.samplerate, dtype="float32", always_2d=True)):
         count += len(block)
