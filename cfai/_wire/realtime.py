@@ -305,7 +305,7 @@ def _channel(document: dict[str, Any]) -> int | None:
     """The first number of `channel_index` or `channel`: [the channel, how many there are]."""
     for key in ("channel_index", "channel"):
         match document.get(key):
-            case [int() as channel, *_]:
+            case [int() as channel, *_] if type(channel) is int:
                 return channel
     return None
 
@@ -317,7 +317,12 @@ def _text(document: dict[str, Any], key: str) -> str | None:
 
 def _number(document: dict[str, Any], key: str) -> float | None:
     value = document.get(key)
-    return float(value) if isinstance(value, int | float) and type(value) is not bool else None
+    if type(value) is float:
+        return value
+    try:
+        return float(value) if type(value) is int else None
+    except OverflowError:  # It has more than 308 digits.
+        return None
 
 
 def _integer(document: dict[str, Any], key: str) -> int | None:

@@ -15,6 +15,10 @@ from cfai.tasks.task import fields_to_plain
 
 _NOVA: Final = "@cf/deepgram/nova-3"
 
+_UNKNOWN_SIZE: Final = 0x7FFFF000
+"""Sizes from here on stand for an unknown one: sox writes 0x7FFFFFFF less its header, ffmpeg
+0xFFFFFFFF."""
+
 
 @clients.async_command
 async def listen(
@@ -77,13 +81,19 @@ class _Sound:
 
     _file: Any
     _first: bytes = field(default=b"", init=False)
+    _left: int | None = field(default=None, init=False)
+    """Bytes of sound that are left, if the file says so: other chunks may follow."""
 
     def read(self, size: int) -> bytes:
         """The next bytes, as soon as there are any."""
         if self._first:
             first, self._first = self._first, b""
             return first
+        if self._left is not None:
+            size = min(size, self._left)
         data: bytes = self._file.read1(size)
+        if self._left is not None:
+            self._left -= len(data)
         return data
 
     def read_format(self, model: str, rate: int | None) -> dict[str, Any]:
@@ -111,6 +121,8 @@ class _Sound:
         while len(head := self._read_exactly(8)) == 8:
             name, size = struct.unpack("<4sI", head)
             if name == b"data":
+                # A program that writes into a pipe does not know the size yet.
+                self._left = size if 0 < size < _UNKNOWN_SIZE else None
                 break
             content = self._read_exactly(size + size % 2)
             if name == b"fmt " and len(content) >= 16:

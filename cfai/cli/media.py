@@ -91,7 +91,9 @@ def speak(
     An aura model speaks into a .wav file over a WebSocket.
     """
     if output is not None and output.suffix.lower() == ".wav" and "/aura-" in model:
-        asyncio.run(_speak_wav(model, _read_text(text), Target(output)))
+        spoken = _read_text(text)
+        _prepare_speech(local=local)
+        asyncio.run(_speak_wav(model, spoken, Target(output), local=local))
         return
     task = run.parse_text(model, _read_text(text))
     if not (isinstance(task, Task) and issubclass(task.answer, Binary)):
@@ -100,8 +102,8 @@ def speak(
     _write_file(model, task, Target(output), local=local)
 
 
-async def _speak_wav(model: str, text: str, target: Target) -> None:
-    async with clients.open_client(local=False) as ai, ai.speak(model) as voice:
+async def _speak_wav(model: str, text: str, target: Target, *, local: bool) -> None:
+    async with clients.open_client(local=local) as ai, ai.speak(model) as voice:
         saying = asyncio.create_task(_say(voice, text))
         sound, rate = bytearray(), 0
         try:

@@ -36,6 +36,10 @@ _TTS = "Text-to-Speech"
 _FRAME = 1 << 14
 """Bytes of one frame of sound."""
 
+_LOWEST_RATE, _HIGHEST_RATE = 8000, 48000
+"""Of the voice. Deepgram's rates of linear16 are between them (developers.deepgram.com, "TTS Media
+Output Settings")."""
+
 _USED = {
     "encoding", "sample_rate", "interim_results", "endpointing", "utterance_end_ms", "vad_events",
     "eager_eot_threshold", "eot_threshold", "eot_timeout_ms", "speaker",
@@ -83,9 +87,14 @@ class RealtimeRoutes:
             speaking = _read_parameters(AuraSpeaking, request)
             if speaking.encoding not in (None, "linear16"):
                 raise errors.not_supported("the local voice speaks linear16 only")
+            rate = speaking.sample_rate or VOICE_RATE
+            if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
+                raise errors.not_supported(
+                    f"the local voice has a sample_rate of {_LOWEST_RATE} to {_HIGHEST_RATE} only"
+                )
             await self.pool.run(lambda _: backends.speaker())
             socket = await _accept(request, "hibari")
-            voice = _Voice(socket, self.pool, speaking.sample_rate or VOICE_RATE)
+            voice = _Voice(socket, self.pool, rate)
             await _run(socket, voice.run())
         elif model.task == _ASR:
             listening = _read_parameters(
@@ -236,6 +245,8 @@ class _Ears:
                 self._seconds += len(message.data) / 2 / speech.RATE
                 yield message.data
                 await self._report_silence()
+            elif message.type is WSMsgType.ERROR:
+                raise ConnectionError  # Invalid frames: aiohttp has closed the socket.
             elif _read_type(message.data) == "CloseStream":
                 return
             else:
@@ -355,7 +366,7 @@ class _Voice:
         await _send(
             self._socket, type="Metadata", **ids, model_name="hibari", model_version="local"
         )
-        speaking = asyncio.create_task(self._speak())
+        speaking = self._start()
         try:
             async for message in self._socket:
                 kind = self._read(message)
@@ -367,10 +378,14 @@ class _Voice:
                     await asyncio.wait({speaking})
                     self._queue, self._rest = asyncio.Queue(), ""
                     await _send(self._socket, type="Cleared", sequence_id=self._sequence)
-                    speaking = asyncio.create_task(self._speak())
+                    speaking = self._start()
         finally:
             speaking.cancel()
             await asyncio.wait({speaking})
+
+    def _start(self) -> "asyncio.Task[None]":
+        """Speak what is queued. At the end, or with an error, the socket is closed."""
+        return asyncio.create_task(_run(self._socket, self._speak()))
 
     def _read(self, message: WSMessage) -> Any:
         """Queue what a message has to be done for; returns its type."""

@@ -51,6 +51,20 @@ async def test_final_passages_are_lines(
     assert fake.sockets[0].audio == PCM
 
 
+@pytest.mark.parametrize("size", [len(PCM), 0, 0xFFFFFFFF, 0x7FFFFFFF - 36])
+async def test_chunks_after_the_sound_are_no_sound(
+    cfai: Cfai, fake: FakeWorkersAI, size: int
+) -> None:
+    """A program that writes into a pipe does not know the size; then all is sound."""
+    fake.connects(at_end=[results("hello")])
+    file = bytearray(wav())
+    file[40:44] = struct.pack("<I", size)
+    trailer = b"LIST\x04\0\0\0INFO"
+    done = await cfai.run("listen", "-", stdin=bytes(file) + trailer)
+    assert (done.code, done.text, done.err) == (0, "hello\n", "")
+    assert fake.sockets[0].audio == (PCM if size == len(PCM) else PCM + trailer)
+
+
 async def test_all_events_as_json(cfai: Cfai, fake: FakeWorkersAI) -> None:
     fake.connects({"type": "SpeechStarted"}, at_end=[results("a", is_final=False), results("a b")])
     done = await cfai.run("listen", "-", "--rate", "16000", "--json", stdin=PCM)

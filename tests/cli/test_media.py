@@ -115,8 +115,9 @@ async def test_what_a_local_server_speaks_it_transcribes(stranger: Cfai, tmp_pat
 
 
 @pytest.mark.usefixtures("speech_models")
-async def test_speech_without_an_account(stranger: Cfai, tmp_path: Path) -> None:
-    file = tmp_path / "sound.mp3"
+@pytest.mark.parametrize("suffix", [".mp3", ".wav"])
+async def test_speech_without_an_account(stranger: Cfai, tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"sound{suffix}"
     done = await stranger.run("speak", "--local", "The train leaves at nine.", "-o", str(file))
     assert (done.code, done.err) == (0, "")
     done = await stranger.run("transcribe", "--local", str(file))

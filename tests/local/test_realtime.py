@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
 import pytest
-from aiohttp import WSMsgType, WSServerHandshakeError
+from aiohttp import WSCloseCode, WSMsgType, WSServerHandshakeError, web
+from aiohttp.test_utils import TestServer
 
 from cfai import (
     Final,
@@ -23,8 +25,10 @@ from cfai import (
 )
 from cfai.errors import BadRequest
 from cfai.local import Server
+from cfai.local.realtime import _run, _Voice
 from cfai.local.resampling import resample
 from cfai.local.speech import to_pcm
+from cfai.local.workers import WorkerPool
 from cfai.settings import Retries
 
 from .conftest import Local
@@ -218,6 +222,8 @@ async def test_other_messages_are_refused(local: Local, model: str, message: str
         (FLUX, {"encoding": "linear16"}, BadRequest, "the query must have sample_rate"),
         (FLUX, {**PCM, "eot_threshold": 2}, BadRequest, "eot_threshold must be between 0.5 and"),
         (AURA, {"encoding": "mp3"}, ServerError, "the local voice speaks linear16 only"),
+        (AURA, {"sample_rate": 7999}, ServerError, "a sample_rate of 8000 to 48000 only"),
+        (AURA, {"sample_rate": 999_999_999}, ServerError, "a sample_rate of 8000 to 48000 only"),
         ("@cf/baai/bge-m3", {}, ServerError, "the task Text Embeddings has no WebSocket"),
         ("@cf/nobody/nothing", {}, BadRequest, "No such model"),
     ],
@@ -254,6 +260,48 @@ def _encode(query: dict[str, Any]) -> list[tuple[str, str]]:
 async def test_a_get_that_is_no_handshake_is_refused(local: Local) -> None:
     async with local.http.get(local.url(NOVA)) as response:
         assert response.status == 405
+
+
+@pytest.mark.parametrize("model", [NOVA, AURA])
+async def test_invalid_frames_end_the_session(
+    local: Local, model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    query = "" if model == AURA else "?encoding=linear16&sample_rate=16000"
+    async with local.http.ws_connect(local.url(model) + query) as socket:
+        await socket.receive()
+        reserved: Any = 15
+        await socket.send_frame(b"", reserved)
+        assert (await socket.receive()).data == WSCloseCode.PROTOCOL_ERROR
+    await local.done()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_a_voice_that_fails_ends_the_session(local: Local) -> None:
+    """All threads are busy: a client that waits for its audio is told."""
+    pool, gate = WorkerPool("test", size=1, waiting=0), threading.Event()
+    busy = pool.start(gate.wait)
+
+    async def speak(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await _run(socket, _Voice(socket, pool, 24000).run())
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/", speak)
+    async with (
+        TestServer(app) as server,
+        local.http.ws_connect(server.make_url("/")) as socket,
+    ):
+        await socket.receive()
+        await socket.send_json({"type": "Speak", "text": "Hello. "})
+        await socket.send_json({"type": "Flush"})
+        error = await socket.receive_json()
+        assert (error["type"], error["code"]) == ("Error", "3040")
+        assert (await socket.receive()).data == WSCloseCode.INTERNAL_ERROR
+    gate.set()
+    await busy
+    await pool.close()
 
 
 async def test_clients_that_leave_end_their_session(local: Local) -> None:

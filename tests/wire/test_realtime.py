@@ -382,7 +382,7 @@ def test_what_nobody_documented_is_kept_and_no_error(message: str | bytes) -> No
         assert event.raw == message
 
 
-@pytest.mark.parametrize("value", ["null", '"x"', "true", "[]", "{}", '"1"'])
+@pytest.mark.parametrize("value", ["null", '"x"', "true", "[]", "{}", '"1"', "9" * 400, "[true]"])
 def test_a_spoilt_side_field_costs_only_that_field(value: str) -> None:
     """The text was paid for."""
     text = (
