@@ -1,9 +1,14 @@
 """`cfai listen`: transcribes audio while it arrives, over a WebSocket."""
 
+import asyncio
 import struct
 import sys
+from contextlib import suppress
+from functools import partial
+from io import FileIO
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final
+from threading import Thread
+from typing import Annotated, Any, Final
 
 import typer
 from attrs import define, field
@@ -15,13 +20,15 @@ from cfai.tasks.task import fields_to_plain
 
 _NOVA: Final = "@cf/deepgram/nova-3"
 
+_PIECE: Final = 2**16
+"""Bytes that are read at once: a damaged file may announce more than the memory has."""
+
 _UNKNOWN_SIZE: Final = 0x7FFFF000
 """Sizes from here on stand for an unknown one: sox writes 0x7FFFFFFF less its header, ffmpeg
 0xFFFFFFFF."""
 
 
-@clients.async_command
-async def listen(
+def listen(
     audio: Annotated[
         str, typer.Argument(metavar="FILE", help="A recording, or - for stdin, as it arrives.")
     ],
@@ -46,27 +53,36 @@ async def listen(
         shows_partials = console.stdout_is_terminal() and not console.terminal_is_dumb()
         if "flux" not in model and (json or shows_partials):
             parameters["interim_results"] = True
-        async with (
-            clients.open_client(local=local) as ai,
-            ai.listen(model, audio=sound, **parameters) as ears,
-        ):
-            line = _Line(shows=shows_partials and not json)
-            try:
-                async for event in ears:
-                    if json:
-                        console.write_text(console.to_json_line(_to_plain(event)))
-                    else:
-                        line.show(event)
-            finally:
+        shown = None if json else _Line(shows=shows_partials)
+        asyncio.run(_listen(model, sound, parameters, shown, local=local))
+
+
+async def _listen(
+    model: str, sound: "_Sound", parameters: dict[str, Any], line: "_Line | None", *, local: bool
+) -> None:
+    """Print the events: as JSON without *line*."""
+    async with (
+        clients.open_client(local=local) as ai,
+        ai.listen(model, audio=sound, **parameters) as ears,
+    ):
+        try:
+            async for event in ears:
+                if line is None:
+                    console.write_text(console.to_json_line(_to_plain(event)))
+                else:
+                    line.show(event)
+        finally:
+            if line is not None:
                 line.clear()
 
 
-def _open(name: str) -> BinaryIO:
+def _open(name: str) -> FileIO:
+    """Open without a buffer, which could not be closed while a thread waits for it."""
     if name == "-":
         # Not closed: the process may need it at its end.
-        return open(sys.stdin.fileno(), "rb", closefd=False)
+        return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
     try:
-        return Path(name).open("rb")
+        return Path(name).open("rb", buffering=0)
     except OSError as exc:
         raise InputError(f"can't read {name}: {exc.strerror or exc}") from exc
 
@@ -84,14 +100,33 @@ class _Sound:
     _left: int | None = field(default=None, init=False)
     """Bytes of sound that are left, if the file says so: other chunks may follow."""
 
-    def read(self, size: int) -> bytes:
-        """The next bytes, as soon as there are any."""
+    async def read(self, size: int) -> bytes:
+        """The next bytes, as soon as there are any.
+
+        A thread waits for them that no end waits for, such as that by Ctrl-C: a pipe may be silent.
+        """
         if self._first:
             first, self._first = self._first, b""
             return first
+        loop = asyncio.get_running_loop()
+        arrival: asyncio.Future[bytes] = loop.create_future()
+        Thread(target=self._wait, args=(size, loop, arrival), daemon=True).start()
+        return await arrival
+
+    def _wait(
+        self, size: int, loop: asyncio.AbstractEventLoop, arrival: "asyncio.Future[bytes]"
+    ) -> None:
+        try:
+            deliver = partial(_deliver, arrival, self._read_some(size), None)
+        except OSError as exc:
+            deliver = partial(_deliver, arrival, b"", exc)
+        with suppress(RuntimeError):  # The loop is closed: the command has ended.
+            loop.call_soon_threadsafe(deliver)
+
+    def _read_some(self, size: int) -> bytes:
         if self._left is not None:
             size = min(size, self._left)
-        data: bytes = self._file.read1(size)
+        data: bytes = self._file.read(size)
         if self._left is not None:
             self._left -= len(data)
         return data
@@ -138,8 +173,19 @@ class _Sound:
         return parameters if channels == 1 else {**parameters, "channels": channels}
 
     def _read_exactly(self, size: int) -> bytes:
-        data: bytes = self._file.read(size)
+        data = b""
+        while more := self._file.read(min(size - len(data), _PIECE)):
+            data += more
         return data
+
+
+def _deliver(arrival: "asyncio.Future[bytes]", data: bytes, error: OSError | None) -> None:
+    if arrival.done():
+        return  # Nobody waits any more.
+    if error is None:
+        arrival.set_result(data)
+    else:
+        arrival.set_exception(InputError(f"can't read the sound: {error.strerror or error}"))
 
 
 @define

@@ -1,5 +1,6 @@
 """`cfai listen` and `cfai speak -o x.wav`: speech over WebSockets at the command line."""
 
+import asyncio
 import io
 import json
 import struct
@@ -12,7 +13,7 @@ import pytest
 from cfai.media import wav_header
 from cfai.testing import FakeSocket, FakeWorkersAI
 
-from .processes import Cfai
+from .processes import PATIENCE, Cfai
 
 PCM = bytes(range(200)) * 40
 
@@ -63,6 +64,18 @@ async def test_chunks_after_the_sound_are_no_sound(
     done = await cfai.run("listen", "-", stdin=bytes(file) + trailer)
     assert (done.code, done.text, done.err) == (0, "hello\n", "")
     assert fake.sockets[0].audio == (PCM if size == len(PCM) else PCM + trailer)
+
+
+async def test_ctrl_c_ends_a_silent_pipe(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    fake.connects()
+    arguments = ("listen", "-", "--rate", "16000")
+    async with cfai.running(*arguments, stdin=asyncio.subprocess.PIPE) as running:
+        assert running.process.stdin is not None
+        running.process.stdin.write(PCM)
+        await fake.until(lambda: fake.sockets and fake.sockets[0].audio == PCM)
+        running.interrupt()
+        async with asyncio.timeout(PATIENCE):
+            assert await running.process.wait() == 130
 
 
 async def test_all_events_as_json(cfai: Cfai, fake: FakeWorkersAI) -> None:
