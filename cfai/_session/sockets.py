@@ -225,7 +225,7 @@ class Socket:
                     await self._keep(message)
             self._finish(message)
         except Exception as exc:
-            self._finish(exc)
+            self.fail(exc)  # Drops the connection, so that a sender that waits for it gets this.
 
     async def _keep(self, message: Message) -> None:
         """Keep a message for the reader; waits for room."""

@@ -720,6 +720,25 @@ async def test_the_limits_of_streams_hold(fake: FakeWorkersAI, phase: str) -> No
     await all_closed(fake)
 
 
+@pytest.mark.parametrize("phase", ["idle", "content", "total"])
+async def test_the_limits_end_a_sender_that_waits(fake: FakeWorkersAI, phase: str) -> None:
+    """A half-open connection takes nothing, and nobody reads the session."""
+
+    async def talk(socket: FakeSocket) -> None:
+        await never.wait()
+
+    never = asyncio.Event()
+    fake.connects_by(talk)
+    limits = {"idle": None, phase: 0.3}
+    async with listen(fake, timeouts=Timeouts(**limits)) as ears:
+        with pytest.raises(RequestTimeout) as caught:
+            while True:
+                await ears.send(bytes(2**20))
+        assert (caught.value.phase, caught.value.limit) == (phase, 0.3)
+    never.set()
+    await all_closed(fake)
+
+
 async def test_pongs_keep_a_silent_session_open(fake: FakeWorkersAI) -> None:
     async def talk(socket: FakeSocket) -> None:
         while socket.pings < 4:
