@@ -150,6 +150,8 @@ class Target:
     _started: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
+        if self.path == Path("-"):
+            self.path = None
         if self.path is None:
             return
         existing = self.path if self.path.exists() else self.path.absolute().parent

@@ -51,10 +51,10 @@ async def test_image_writes_the_file(cfai: Cfai, fake: FakeWorkersAI, tmp_path: 
 async def test_speak_writes_the_sound(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
     """To standard output or to a file. The text follows what is piped in."""
     target = tmp_path / "a.mp3"
-    for arguments in (["-o", str(target)], []):
+    for arguments in (["-o", str(target)], [], ["-o", "-"]):
         fake.says(MP3, content_type="audio/mpeg")
         done = await cfai.run("speak", "Good day", *arguments, stdin=b"Hello.\n")
-        assert (done.code, done.out) == (0, b"" if arguments else MP3), done.err
+        assert (done.code, done.out) == (0, b"" if str(target) in arguments else MP3), done.err
         assert fake.requests[-1].json() == {"text": "Hello.\n\nGood day"}
     assert target.read_bytes() == MP3
 
