@@ -384,8 +384,7 @@ class _Voice:
             await asyncio.wait({speaking})
 
     def _start(self) -> "asyncio.Task[None]":
-        """Speak what is queued. At the end, or with an error, the socket is closed."""
-        return asyncio.create_task(_run(self._socket, self._speak()))
+        return asyncio.create_task(self._speak_to_end())
 
     def _read(self, message: WSMessage) -> Any:
         """Queue what a message has to be done for; returns its type."""
@@ -405,6 +404,10 @@ class _Voice:
         elif kind != "Clear":
             raise errors.bad_input(f"this message is not supported: {text[:100]}")
         return kind
+
+    async def _speak_to_end(self) -> None:
+        """Speak what is queued. At the end, or with an error, the socket is closed."""
+        await _run(self._socket, self._speak())
 
     async def _speak(self) -> None:
         while (item := await self._queue.get()) is not _END:

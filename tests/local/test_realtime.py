@@ -156,6 +156,7 @@ async def test_a_clear_drops_what_was_not_spoken(ai: WorkersAI) -> None:
         await voice.flush()
         await anext(voice)
         await voice.clear()
+        await voice.clear()  # Before it began to speak again.
         await voice.say("Hello.")
         await voice.flush()
         size = sum([len(chunk) async for chunk in voice])
