@@ -62,6 +62,8 @@ class Pager(Generic[R]):
             cursor = cursor.after(page.facts, count)
             if rows:
                 yield rows
+            # An error of the next page keeps this frame: no rows are shown with it.
+            del page, rows
 
     async def first(self) -> R | None:
         """The first row, or `None` if the list is empty. Only one page is requested."""
