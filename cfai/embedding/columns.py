@@ -89,6 +89,16 @@ def choose_column(table: Any, names: Sequence[Any], name: Any, option: str = "co
     Raises:
         InputError: There is no such column, or several.
     """
+    check_column(names, name, option)
+    return table[name]
+
+
+def check_column(names: Sequence[Any], name: Any, option: str = "column") -> None:
+    """Check that a table with the columns *names* has one column *name*.
+
+    Raises:
+        InputError: There is no such column, or several.
+    """
     listed = ", ".join(map(repr, names)) or "none"
     if name is None:
         raise InputError(f"{option} must name the column of texts, one of: {listed:.500}")
@@ -98,7 +108,54 @@ def choose_column(table: Any, names: Sequence[Any], name: Any, option: str = "co
         )
     if list(names).count(name) > 1:
         raise InputError(f"{option} must name one column, but several are called {name!r}")
-    return table[name]
+
+
+def import_data(data: Any) -> Any:
+    """Import what other libraries offer by the protocols of Arrow, or that of data frames.
+
+    A stream of tables becomes a `RecordBatchReader`, whose batches are read as they are needed; a
+    column becomes one of pyarrow. Objects of known libraries, and all others, are returned as they
+    are.
+
+    Sources: "The Arrow PyCapsule Interface" (Apache Arrow); "Python dataframe interchange protocol"
+    (Consortium for Python Data API Standards).
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+    """
+    if isinstance(data, type) or any(is_instance(data, *kinds) for kinds in _KNOWN):
+        return data
+    needed_for = f"reading {type(data).__name__}"
+    if hasattr(data, "__arrow_c_stream__"):
+        check_arrow(needed_for)
+        import pyarrow as pa
+
+        try:
+            return pa.RecordBatchReader.from_stream(data)
+        except pa.ArrowInvalid:  # Its items are no rows.
+            return pa.chunked_array(data)
+    if hasattr(data, "__arrow_c_array__"):
+        check_arrow(needed_for)
+        import pyarrow as pa
+
+        values = pa.array(data)
+        is_table = isinstance(values, pa.StructArray)
+        return pa.RecordBatch.from_struct_array(values) if is_table else values
+    if hasattr(data, "__dataframe__") and column_names(data) is None:
+        check_arrow(needed_for)
+        from pyarrow.interchange import from_dataframe
+
+        return from_dataframe(data)
+    return data
+
+
+_KNOWN: Final = (
+    ("pyarrow", "Array", "ChunkedArray", "Table", "RecordBatch", "RecordBatchReader"),
+    ("pandas", "DataFrame", "Series"),
+    ("polars", "DataFrame", "Series"),
+    ("numpy", "ndarray"),
+)
+"""Columns and tables that are read as they are."""
 
 
 def iterate_values(column: Any) -> Iterator[Any]:
@@ -154,20 +211,10 @@ def open_source(texts: Any, column: Any = None, id_column: Any = None) -> Source
         raise InputError(
             "texts must be an iterable of texts, got a LazyFrame: call collect() first"
         )
+    texts = import_data(texts)
     names = column_names(texts)
     if names is not None:
-        if column is None and isinstance(texts, Mapping):
-            raise InputError(
-                "texts must be an iterable of texts, got a mapping: pass its items() or values(),"
-                f" or column=, one of: {', '.join(map(repr, names)):.500}"
-            )
-        values = choose_column(texts, names, column)
-        entries: Iterable[Any] = iterate_values(values)
-        if id_column is not None:
-            ids = choose_column(texts, names, id_column, "id_column")
-            entries = zip(iterate_values(ids), entries, strict=True)
-        count = len(values) if hasattr(values, "__len__") else None
-        return Source(entries, count, values)
+        return _open_table(texts, names, column, id_column)
     is_text = isinstance(texts, str | bytes | bytearray | memoryview)
     if is_text or not isinstance(texts, Iterable | AsyncIterable):
         raise InputError(f"texts must be an iterable of texts, got {type(texts).__name__}")
@@ -179,6 +226,50 @@ def open_source(texts: Any, column: Any = None, id_column: Any = None) -> Source
     if has_values(texts):
         return Source(iterate_values(texts), count, texts)
     return Source(texts, count)
+
+
+def _open_table(table: Any, names: Sequence[Any], column: Any, id_column: Any) -> Source:
+    if is_instance(table, "pyarrow", "RecordBatchReader") or _is_dataset(table):
+        return _open_batches(table, names, column, id_column)
+    if column is None and isinstance(table, Mapping):
+        raise InputError(
+            "texts must be an iterable of texts, got a mapping: pass its items() or values(),"
+            f" or column=, one of: {', '.join(map(repr, names)):.500}"
+        )
+    values = choose_column(table, names, column)
+    entries: Iterable[Any] = iterate_values(values)
+    if id_column is not None:
+        ids = choose_column(table, names, id_column, "id_column")
+        entries = zip(iterate_values(ids), entries, strict=True)
+    count = len(values) if hasattr(values, "__len__") else None
+    return Source(entries, count, values)
+
+
+def _is_dataset(data: object) -> bool:
+    """Whether it is a dataset of pyarrow: tables in files, read batch by batch."""
+    return is_instance(data, "pyarrow.dataset", "Dataset")
+
+
+def _open_batches(data: Any, names: Sequence[Any], column: Any, id_column: Any) -> Source:
+    """Read the batches of a dataset or a reader of Arrow, one at a time."""
+    import pyarrow as pa
+
+    check_column(names, column)
+    wanted = [column]
+    if id_column is not None:
+        check_column(names, id_column, "id_column")
+        wanted.insert(0, id_column)
+    if _is_dataset(data):  # Other columns are not read from its files.
+        data = data.scanner(columns=list(dict.fromkeys(wanted))).to_reader()
+    # The result is an Arrow column: this one says so.
+    return Source(_read_batches(data, wanted), None, pa.chunked_array([], pa.string()))
+
+
+def _read_batches(reader: Any, wanted: Sequence[Any]) -> Iterator[Any]:
+    places = [reader.schema.names.index(name) for name in wanted]
+    for batch in reader:
+        columns = [iterate_values(batch.column(place)) for place in places]
+        yield from columns[0] if len(columns) == 1 else zip(*columns, strict=True)
 
 
 def _read_rows(rows: Iterable[Any], column: Any, id_column: Any) -> Iterator[Any]:
@@ -415,6 +506,11 @@ def read_column(data: Any, name: str | None) -> TextColumn:
     )
     if not is_known and hasattr(data, "to_arrow"):
         data = data.to_arrow()  # An engine on top of Arrow, such as Daft.
+    data = import_data(data)
+    if is_instance(data, "pyarrow", "RecordBatchReader"):
+        data = data.read_all()  # All its columns are part of the result.
+    elif _is_dataset(data):
+        data = data.to_table()
     names = column_names(data)
     if names is not None:
         values = choose_column(data, names, name)

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset as pa_dataset
 import pytest
 from attrs import define
 from hypothesis import given as given_by, settings, strategies as st
@@ -146,6 +147,31 @@ def test_a_table_is_returned_with_one_more_column(
     assert [int(str(key)) for key in result["id"]] == [0, 1, 2]
     assert np.array_equal(as_matrix(result["v"]), matrix(texts(3)))
     assert column_names(table) == ["id", "text"]
+
+
+class Stream:
+    """A table of a library that has only the protocol of Arrow's streams."""
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return TABLES["Table"]().__arrow_c_stream__(requested_schema)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        lambda: TABLES["Table"]().to_reader(),
+        lambda: pa_dataset.dataset(TABLES["Table"]()),
+        Stream,
+    ],
+    ids=["reader", "dataset", "stream"],
+)
+def test_what_is_read_by_batches_becomes_an_arrow_table(
+    table: Callable[[], Any], service_thread: ThreadedService
+) -> None:
+    result = service_thread.embedder(column="text", into="v")(table())
+    assert isinstance(result, pa.Table)
+    assert column_names(result) == ["id", "text", "v"]
+    assert np.array_equal(as_matrix(result["v"]), matrix(texts(3)))
 
 
 @pytest.mark.parametrize("kind", TABLES)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset as pa_dataset
 import pytest
 
 from cfai import EmbedFailure, InputError, WorkersAI
@@ -151,6 +152,105 @@ async def test_a_column_of_a_table_is_embedded(
     assert rows_of(result) == expected_rows(GIVEN)
     column = TABLES[kind]()["text"]
     assert type(result) is type(column) or isinstance(column, pa.Array)
+
+
+class ArrowStream:
+    """Data of a library that has only the protocol of Arrow's streams."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return self._data.__arrow_c_stream__(requested_schema)
+
+
+class ArrowArray:
+    """Data of a library that has only the protocol of Arrow's arrays."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+
+    def __arrow_c_array__(self, requested_schema: Any = None) -> Any:
+        return self._data.__arrow_c_array__(requested_schema)
+
+
+class Interchange:
+    """A table of a library that has only the interchange protocol of data frames."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+
+    def __dataframe__(self, nan_as_null: bool = False, allow_copy: bool = True) -> Any:
+        return self._data.__dataframe__(nan_as_null, allow_copy)
+
+
+FOREIGN_TABLES: dict[str, Callable[[], Any]] = {
+    "reader": lambda: pa.table(NAMED).to_reader(max_chunksize=500),
+    "dataset": lambda: pa_dataset.dataset(pa.table(NAMED)),
+    "stream": lambda: ArrowStream(pa.table(NAMED)),
+    "stream read once": lambda: ArrowStream(pa.table(NAMED).to_reader(max_chunksize=500)),
+    "stream of Polars": lambda: ArrowStream(pl.DataFrame(NAMED)),
+    "array": lambda: ArrowArray(pa.RecordBatch.from_pydict(NAMED)),
+    "interchange": lambda: Interchange(pa.table(NAMED)),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN_TABLES)
+async def test_tables_of_other_libraries_are_read_by_their_protocols(
+    fake: FakeWorkersAI, ai: WorkersAI, kind: str
+) -> None:
+    """Like tables of Arrow; the result is an Arrow column."""
+    fake.simulates(Service())
+    table = FOREIGN_TABLES[kind]
+    with pytest.raises(InputError, match="'id', 'text', 'other'"):
+        ai.embed_many(M3, table())
+    with pytest.raises(InputError, match=r"'id', 'text', 'other'.* got 'txt'"):
+        ai.embed_many(M3, table(), column="txt")
+    with pytest.raises(InputError, match="id_column must be one of the table's columns"):
+        ai.embed_many(M3, table(), column="text", id_column="key")
+    assert not fake.requests
+    job = ai.embed_many(M3, table(), column="text", id_column="id", on_error="skip", rate=None)
+    items = batches_of(await collect(job))
+    ids = [key for item in items for key in item.ids]
+    assert ids == [f"id {n}" for n in range(1205) if n != 1203]
+    check_vectors(items, [text or "" for text in GIVEN])
+    result = await ai.embed_many(M3, table(), column="text", on_error="skip", rate=None).column()
+    assert isinstance(result, pa.Array | pa.ChunkedArray)
+    assert rows_of(result) == expected_rows(GIVEN)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        ArrowStream(pa.chunked_array([GIVEN[:50], GIVEN[50:]])),
+        ArrowStream(pl.Series("text", GIVEN)),
+        ArrowArray(pa.array(GIVEN)),
+    ],
+    ids=["stream", "stream of Polars", "array"],
+)
+async def test_columns_of_other_libraries_are_read_by_their_protocols(
+    fake: FakeWorkersAI, ai: WorkersAI, column: Any
+) -> None:
+    fake.simulates(Service())
+    result = await ai.embed_many(M3, column, on_error="skip", rate=None).column()
+    assert isinstance(result, pa.Array | pa.ChunkedArray)
+    assert rows_of(result) == expected_rows(GIVEN)
+
+
+async def test_a_reader_is_read_as_its_texts_are_needed(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    """A stream without an end gives vectors."""
+    fake.simulates(Service())
+    schema = pa.schema([("text", pa.string())])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        while True:
+            yield pa.RecordBatch.from_pydict({"text": texts(100)}, schema=schema)
+
+    reader = pa.RecordBatchReader.from_batches(schema, batches())
+    async with ai.embed_many(M3, reader, column="text", rate=None, concurrency=1) as job:
+        async for batch in job:
+            check_vectors(batches_of([batch]), texts(100))
+            break
 
 
 def database() -> sqlite3.Connection:
