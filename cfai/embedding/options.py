@@ -15,7 +15,7 @@ from cfai._validators import at_least, instance_of, is_finite_number, one_of
 from cfai._wire.requests import check_run_model
 from cfai.embedding.results import Progress
 from cfai.embedding.source import TokenLimits
-from cfai.embedding.splitting import LongTexts, Pool, Split, Splitter, TokenEstimate
+from cfai.embedding.splitting import LongTexts, Pool, Split, Splitter, TokenEstimate, Window
 from cfai.errors import InputError
 from cfai.profiles import profile
 from cfai.settings import Polling
@@ -80,8 +80,7 @@ class BatchOptions(TypedDict, total=False):
     """What to do with a text that is probably longer than the model reads (512 tokens for the
     English bge models): "warn" (the default) lets the model cut it, counts it in `stats.truncated`
     and logs one warning; "fail" makes it an error that `on_error` decides about; "split" embeds
-    it in pieces. The length is an estimate: 4 bytes of UTF-8 per token for the first two, and
-    rather too many tokens for "split"."""
+    it in pieces. The length is an estimate of rather too many tokens."""
     pool: Pool | None
     """With `long="split"`: `None` (the default) gives a vector for each piece; "mean" gives one
     for each text, the mean of its pieces' vectors, weighted by their characters."""
@@ -266,7 +265,11 @@ class Plan:
             overlap = 0.0 if self.pool else _DEFAULT_OVERLAP
         # One of both is known, as `_check_pieces` requires.
         max_tokens = self.piece_tokens or model_profile.tokens_per_text or _LEAST_PIECE
-        return Splitter(max_tokens, overlap, TokenEstimate(multilingual=not model_profile.english))
+        return Splitter(max_tokens, overlap, self._estimate)
+
+    @property
+    def _estimate(self) -> TokenEstimate:
+        return TokenEstimate(multilingual=not profile(self.model).english)
 
     @property
     def has_pieces(self) -> bool:
@@ -279,14 +282,17 @@ class Plan:
         return self.batch_size or profile(self.model).texts_per_request or _DEFAULT_BATCH_SIZE
 
     @property
-    def window(self) -> int | None:
-        """The tokens that the model reads of a text; `None` if the job need not look for others."""
+    def window(self) -> Window | None:
+        """What the model reads of a text; `None` if the job need not look for longer ones."""
         if self.long == "split" and self.split is None:
             return None  # No piece is longer.
         model_profile = profile(self.model)
         # A model with a limit per request refuses longer texts, unless it is asked to cut them.
         cuts = self.truncate is True or model_profile.tokens_per_request is None
-        return model_profile.tokens_per_text if cuts or self.long == "fail" else None
+        tokens = model_profile.tokens_per_text
+        if tokens is None or not (cuts or self.long == "fail"):
+            return None
+        return Window(tokens, self._estimate)
 
     def token_limits(self) -> TokenLimits | None:
         """The limits of the model in tokens, for one job; `None` if it has none per request."""

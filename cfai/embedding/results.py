@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import field, frozen
 
-from cfai.embedding.source import TextBatch, estimate_tokens
-from cfai.embedding.splitting import Piece
+from cfai.embedding.source import TextBatch
+from cfai.embedding.splitting import Piece, Window
 from cfai.errors import CfaiError, InputError, MissingExtra
 from cfai.tasks import Embeddings, Usage
 
@@ -191,15 +191,14 @@ def find_missing_texts(texts: Sequence[str | None]) -> dict[int, InputError]:
     }
 
 
-def find_long_texts(texts: Sequence[str | None], window: int) -> dict[int, InputError]:
-    """Return the errors of texts that probably have more than *window* tokens, by their index."""
+def find_long_texts(texts: Sequence[str | None], window: Window) -> dict[int, InputError]:
+    """Return the errors of texts that are probably longer than *window*, by their index."""
     errors = {}
     for index, text in enumerate(texts):
-        # A token has a byte at least: most texts need no estimate.
-        if text and len(text) > window and (tokens := estimate_tokens(text)) > window:
+        if text and (tokens := window.find_excess(text)) is not None:
             errors[index] = InputError(
-                f"the text has about {tokens} tokens, and the model reads {window}: split it, or"
-                " let the model cut it (long='warn')"
+                f"the text has about {tokens} tokens, and the model reads {window.tokens}: split"
+                " it, or let the model cut it (long='warn')"
             )
     return errors
 

@@ -224,9 +224,9 @@ class JobRun:
         if long and not self._reporter.truncated:
             LOGGER.warning(
                 "embedding: %s reads the first %d tokens of a text, and some are longer (by an"
-                " estimate from their length); long='fail' makes them errors",
+                " estimate); long='fail' makes them errors",
                 self._plan.model,
-                self._window,
+                self._window.tokens,
             )
         self._reporter.truncated += len(long)
         return failures

@@ -145,15 +145,6 @@ class TokenLimits:
             self.bytes_per_token = min(self.bytes_per_token, max(measured, 0.5))
 
 
-_BYTES_PER_TOKEN: Final = 4
-"""Of UTF-8 in prose, about. `TokenLimits` begins with fewer, since it must not underestimate."""
-
-
-def estimate_tokens(text: str) -> int:
-    """About how many tokens *text* has."""
-    return _size(text) // _BYTES_PER_TOKEN
-
-
 def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 

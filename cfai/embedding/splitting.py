@@ -86,15 +86,15 @@ class TokenEstimate:
     def count(self, text: str) -> float:
         """About how many tokens *text* has, without those at its beginning and end."""
         blocks = (text[start : start + _BLOCK] for start in range(0, len(text), _BLOCK))
-        return sum(self._count_block(block, self._choose_words(block)) for block in blocks)
+        return sum(map(self._count_block, blocks))
 
     def reach(self, text: str, start: int, tokens: float) -> int:
         """Where the first *tokens* after *start* end: at least one character after it."""
         for position in range(start, len(text), _BLOCK):
             block = text[position : position + _BLOCK]
-            words = self._choose_words(block)
-            more = self._count_block(block, words)
+            more = self._count_block(block)
             if more > tokens:
+                words = self._choose_words(_LATIN.findall(block))
                 while len(block) > 1:
                     half = block[: len(block) // 2]
                     more = self._count_block(half, words)
@@ -108,15 +108,17 @@ class TokenEstimate:
             tokens -= more
         return len(text)
 
-    def _choose_words(self, block: str) -> Sequence[float]:
-        """The table of words for the language of a text."""
-        words = _LATIN.findall(block)
-        is_english = sum(map(_COMMON.__contains__, words)) > _LEAST_COMMON * len(words)
+    def _choose_words(self, found: Sequence[str]) -> Sequence[float]:
+        """The table of words for the language of a text with the words *found*."""
+        is_english = sum(map(_COMMON.__contains__, found)) > _LEAST_COMMON * len(found)
         return _ENGLISH_WORDS if is_english else _OTHER_WORDS
 
-    def _count_block(self, block: str, words: Sequence[float]) -> float:
-        """The tokens of a text that is in one language."""
-        lengths = list(map(len, _LATIN.findall(block)))
+    def _count_block(self, block: str, words: Sequence[float] | None = None) -> float:
+        """The tokens of a text that is in one language, by its table of words if that is known."""
+        found = _LATIN.findall(block)
+        if words is None:
+            words = self._choose_words(found)
+        lengths = list(map(len, found))
         digits = list(map(len, _DIGITS.findall(block)))
         tokens = sum(map(words.__getitem__, lengths))
         if digits:
@@ -131,6 +133,36 @@ class TokenEstimate:
         if not self.multilingual:
             return 2 * len(_HANGUL.findall(block))  # Each is decomposed into up to three letters.
         return 0.5 * len(_RARE.findall(block)) + 2 * len(_ASTRAL.findall(block))
+
+
+_SPECIAL_TOKENS: Final = 2
+"""At the beginning and the end of each text."""
+
+_MOST_TOKENS: Final = 3
+"""Of one character, by the estimate."""
+
+
+@frozen
+class Window:
+    """How many tokens a model reads of a text."""
+
+    tokens: int
+    """With those at the beginning and the end."""
+    estimate: TokenEstimate
+
+    def find_excess(self, text: str) -> int | None:
+        """About how many tokens *text* has, if these are probably too many; otherwise `None`.
+
+        It reads no more of a long text than the model does.
+        """
+        limit = self.tokens - _SPECIAL_TOKENS
+        # A token has a character of ASCII at least: most texts need no estimate.
+        if len(text) * (1 if text.isascii() else _MOST_TOKENS) <= limit:
+            return None
+        read = self.estimate.reach(text, 0, limit)
+        if read == len(text):
+            return None
+        return max(self.tokens + 1, round(limit * len(text) / read) + _SPECIAL_TOKENS)
 
 
 # Boundaries
@@ -219,9 +251,6 @@ def _skip_space(text: str, position: int) -> int:
 
 _MARGIN: Final = 0.9
 """How much of the limit a piece fills at most, by the estimate."""
-
-_SPECIAL_TOKENS: Final = 2
-"""At the beginning and the end of each text."""
 
 
 @frozen

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from random import Random
+from string import ascii_letters, digits
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from cfai import (
     WorkersAI,
 )
 from cfai.embedding.source import TokenLimits
+from cfai.embedding.splitting import TokenEstimate
 from cfai.errors import status_error
 from cfai.testing import FakeWorkersAI, Recorded, Reply, Service
 from tests.embedding.samples import (
@@ -363,8 +366,8 @@ async def test_pairs_must_be_tuples(fake: FakeWorkersAI, ai: WorkersAI) -> None:
 # Texts that are longer than the model reads
 
 BASE = "@cf/baai/bge-base-en-v1.5"
-LONG = "long text " * 210
-"""2,100 bytes: about 525 tokens."""
+LONG = "the text " * 256
+"""512 tokens of words, and two more."""
 
 
 @pytest.mark.parametrize(
@@ -387,7 +390,7 @@ async def test_texts_that_the_model_cuts_are_counted(
 ) -> None:
     """With one warning, and all get their vectors."""
     fake.simulates(Service())
-    given = ["one", LONG[:2048], LONG, "é" * 1024, "é" * 1030]
+    given = ["one", LONG[: 9 * 250], LONG, "\u6f22" * 510, "\u6f22" * 511]
     job = ai.embed_many(model, given, batch_size=1, **options)
     assert sum(map(len, [batch async for batch in job])) == 5
     assert job.stats.truncated == truncated
@@ -410,12 +413,42 @@ async def test_a_model_that_is_told_to_cut_texts_cuts_them(
         assert job.stats.truncated == truncated
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(Random(1).choices("0123456789abcdef", k=1920)),
+        "".join(Random(2).choices("0123456789", k=1500)),
+        "".join(Random(3).choices(ascii_letters + digits + "+/", k=1500)),
+        "\u6f22" * 600,
+        "\ud55c" * 300,
+        "?!" * 300,
+    ],
+    ids=["hexadecimal", "digits", "base64", "Chinese", "Korean", "signs"],
+)
+async def test_texts_of_many_tokens_are_long(fake: FakeWorkersAI, ai: WorkersAI, text: str) -> None:
+    """Though they have few bytes: the estimate is that of `long="split"`."""
+    fake.simulates(Service())
+    tokens = TokenEstimate(multilingual=False).count(text)
+    job = ai.embed_many(BASE, ["one", text])
+    await job.numpy()
+    assert job.stats.truncated == 1
+    job = ai.embed_many(BASE, ["one", text], long="fail", on_error="skip")
+    await job.numpy()
+    (failure,) = job.failures
+    said = int(str(failure.error).split()[4])
+    assert said == pytest.approx(tokens, rel=0.05)
+    job = ai.embed_many(BASE, ["one", text], long="split")
+    await job.numpy()
+    assert job.stats.pieces > 2
+
+
 @pytest.mark.parametrize("model", [BASE, M3])
 async def test_long_texts_can_be_errors(fake: FakeWorkersAI, ai: WorkersAI, model: str) -> None:
     """They are not sent. The error has the estimate, and what the model reads."""
     service = fake.simulates(Service())
     window = 512 if model == BASE else 8192
-    given = ["one", "x" * (4 * window), "x" * (4 * window + 4), None, "two"]
+    # Each character is a token, and two are added.
+    given = ["one", "\u6f22" * (window - 2), "\u6f22" * (window - 1), None, "two"]
     job = ai.embed_many(model, given, long="fail", on_error="yield", rate=None)
     items = [item async for item in job]
     failures = [item for item in items if isinstance(item, EmbedFailure)]
@@ -426,7 +459,7 @@ async def test_long_texts_can_be_errors(fake: FakeWorkersAI, ai: WorkersAI, mode
     )
     assert str(failures[1].error) == "the text is missing"
     assert job.stats.truncated == 0
-    assert set(service.counters.answered) == {"one", "two", "x" * (4 * window)}
+    assert set(service.counters.answered) == {"one", "two", given[1]}
     with pytest.raises(InputError, match="tokens") as caught:
         await ai.embed_many(model, given, long="fail").numpy()
     assert caught.value.__notes__ == ["it is text number 2 (from 0)"]
