@@ -57,7 +57,7 @@ def chat(  # noqa: PLR0913  # every option of the command
     model: Annotated[str, typer.Option("--model", "-m", help="The model's name.")] = MODEL,
     system: Annotated[
         str | None,
-        typer.Option("--system", "-s", help="How the model should behave: text or @FILE."),
+        typer.Option("--system", "-s", help="How the model should behave: text, @FILE, or -."),
     ] = None,
     max_tokens: Annotated[
         int | None, _bounded_option("max_tokens", "Maximum length of the answer, in tokens")
@@ -96,12 +96,12 @@ def chat(  # noqa: PLR0913  # every option of the command
     attached = [AttachedFile.read(name) for name in attach or []]
     if schema is not None:
         options["response_format"] = parse_schema(schema)
+    instructions = None if system is None else files.read_text_argument(system, "--system")
     is_conversation = prompt is None and files.stdin_is_terminal()
     message = "" if is_conversation else _read_prompt(prompt)
     if local:
         clients.require(*clients.TEXT, needed_for="text generation on this machine")
         clients.fetch_weights()
-    instructions = None if system is None else files.read_text_argument(system)
     session = ChatSession(
         model, system=instructions, options=options, as_json=as_json, attached=attached
     )
@@ -112,7 +112,7 @@ def chat(  # noqa: PLR0913  # every option of the command
 
 
 def _read_prompt(prompt: str | None) -> str:
-    message = files.read_prompt(prompt)
+    message = files.read_prompt(prompt, "PROMPT")
     if not message.strip():
         raise InputError("the prompt must not be empty: give one, or pipe one in")
     return message
@@ -156,7 +156,7 @@ def _converse(session: "ChatSession", *, local: bool) -> None:
 
 
 _HELP: Final = """\
-/system TEXT  set how the model should behave; without TEXT, remove it
+/system TEXT  set how the model should behave: TEXT or @FILE; without it, remove that
 /clear        forget the conversation, but not the instructions
 /help         show this
 /exit         leave, like Ctrl-D
@@ -179,7 +179,7 @@ def _next_message(read_line: Callable[[], str], session: "ChatSession") -> str |
             case "/exit" | "/quit":
                 return None
             case "/system":
-                session.set_system(rest.strip() or None)
+                _set_system(session, rest.strip())
             case "/clear":
                 session.clear()
             case "/help":
@@ -188,6 +188,15 @@ def _next_message(read_line: Callable[[], str], session: "ChatSession") -> str |
                 console.write_stderr(f"there is no command {name}; /help lists them")
             case _ if line:
                 return line
+
+
+def _set_system(session: "ChatSession", text: str) -> None:
+    # Standard input is the conversation itself, so "-" is a text like any other.
+    try:
+        is_file = text.startswith("@")
+        session.set_system(files.read_text_argument(text, "/system") if is_file else text)
+    except InputError as exc:
+        console.print_error(exc)
 
 
 def _line_reader() -> Callable[[], str]:
@@ -246,13 +255,13 @@ class ChatSession:
         self.model = model
         self._options = options
         self._as_json = as_json
-        self._system = system
+        self.set_system(system)
         self._attached = attached
         self._messages = Conversation()
 
     def set_system(self, system: str | None) -> None:
         """Change how the model should behave from the next message on."""
-        self._system = system
+        self._system = system if system and system.strip() else None
 
     def clear(self) -> None:
         """Forget the messages."""
@@ -268,7 +277,7 @@ class ChatSession:
         """
         content = await build_content(ai, message, self._attached)
         messages = self._messages.user(*content)
-        instructions = [] if self._system is None else [system_message(self._system)]
+        instructions = [system_message(self._system)] if self._system else []
         task = TextGeneration([*instructions, *messages], **self._options)
         if task.response_format is not None:  # JSON mode does not stream.
             answer = await ai.run(self.model, task)

@@ -140,7 +140,7 @@ def extract(
 
 
 def _read_state(argument: str | None, attached: list[AttachedFile]) -> str:
-    text = files.read_prompt(argument)
+    text = files.read_prompt(argument, "TEXT")
     if not (text.strip() or attached):
         raise InputError("there is no text: give text, @FILE, or pipe one in")
     return text
@@ -173,7 +173,7 @@ def _parse_named(
     """
     named: dict[str, Any] = {}
     for argument in arguments:
-        text = files.read_text_argument(argument)
+        text = files.read_text_argument(argument, option)
         if text.lstrip().startswith("{"):
             new = _parse_json(option, text)
         else:

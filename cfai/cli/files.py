@@ -2,8 +2,17 @@
 
 import sys
 from pathlib import Path
+from threading import Timer
+from typing import Final
 
+from cfai.cli import console
 from cfai.errors import InputError
+
+_SILENCE: Final = 1.0
+"""Seconds without any input after which a hint says what is waited for."""
+
+_stdin_readers: Final[list[str]] = []
+"""What has read standard input, which can be read once: the name of an argument or an option."""
 
 
 def stdin_is_terminal() -> bool:
@@ -11,28 +20,52 @@ def stdin_is_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def read_stdin() -> bytes:
-    """Read all of standard input."""
-    return sys.stdin.buffer.read() if sys.stdin is not None else b""
-
-
-def read_stdin_text() -> str:
-    """Read all of standard input as text.
+def read_stdin(reader: str) -> bytes:
+    """Read all of standard input, for the argument or option *reader*.
 
     Raises:
-        InputError: It is not UTF-8.
+        InputError: Another one has read it.
     """
-    return decode_text(read_stdin(), "standard input")
+    if _stdin_readers:
+        raise InputError(
+            f"{_stdin_readers[0]} and {reader} can't both be standard input: it can be read once"
+        )
+    _stdin_readers.append(reader)
+    if sys.stdin is None:
+        return b""
+    hint = "hint: reading standard input, which is silent so far; `< /dev/null` makes it empty"
+    timer = Timer(_SILENCE, console.write_stderr, () if stdin_is_terminal() else (hint,))
+    timer.daemon = True
+    timer.start()
+    try:
+        first = sys.stdin.buffer.read(1)
+    finally:
+        timer.cancel()
+    return first + sys.stdin.buffer.read()
 
 
-def read_argument(argument: str) -> str | bytes:
+def read_stdin_text(reader: str) -> str:
+    """As `read_stdin`, but text.
+
+    Raises:
+        InputError: It is not UTF-8, or another argument has read it.
+    """
+    return decode_text(read_stdin(reader), "standard input")
+
+
+def read_argument(argument: str, name: str) -> str | bytes:
     """What an argument stands for: `-` for standard input, `@FILE` for a file, else itself.
 
+    Args:
+        argument: The value.
+        name: What the help calls it, such as `--system`.
+
     Raises:
-        InputError: The file can't be read, or the argument is not UTF-8.
+        InputError: The file can't be read, another argument has read standard input, or this one
+            is not UTF-8.
     """
     if argument == "-":
-        return read_stdin()
+        return read_stdin(name)
     if not argument.startswith("@"):
         return check_argument(argument)
     try:
@@ -42,32 +75,51 @@ def read_argument(argument: str) -> str | bytes:
         raise
 
 
-def read_text_argument(argument: str) -> str:
+def read_text_argument(argument: str, name: str) -> str:
     """As `read_argument`, but text.
 
     Raises:
         InputError: It can't be read, or is not UTF-8.
     """
-    data = read_argument(argument)
-    name = "standard input" if argument == "-" else argument[1:]
-    return data if isinstance(data, str) else decode_text(data, name)
+    data = read_argument(argument, name)
+    file = "standard input" if argument == "-" else argument[1:]
+    return data if isinstance(data, str) else decode_text(data, file)
 
 
-def join_piped(text: str) -> str:
-    """A text after what is piped into the command, if anything is."""
-    piped = "" if stdin_is_terminal() else read_stdin_text()
-    return f"{piped.rstrip()}\n\n{text}" if piped.strip() else text
+def read_named(argument: str, name: str) -> tuple[str, bytes]:
+    """Read the file that an argument names (a path or `@FILE`), or standard input for `-`.
+
+    Returns:
+        The file's name for messages and services, and its bytes.
+
+    Raises:
+        InputError: It can't be read, or another argument has read standard input.
+    """
+    if argument == "-":
+        return "standard input", read_stdin(name)
+    path = Path(argument.removeprefix("@"))
+    return path.name, read_file(path)
 
 
-def read_prompt(argument: str | None) -> str:
+def join_piped(text: str, name: str) -> str:
+    """A text after what is piped into the command, unless an option has read that."""
+    piped = "" if stdin_is_terminal() or _stdin_readers else read_stdin_text(name)
+    if not (piped.strip() and text.strip()):
+        return text if text.strip() else piped
+    return f"{piped.rstrip()}\n\n{text}"
+
+
+def read_prompt(argument: str | None, name: str) -> str:
     """The text of an argument after what is piped in, or else what is piped in.
+
+    Options come first: what one of them has read is not piped into the text.
 
     Raises:
         InputError: It can't be read, or is not UTF-8.
     """
-    if argument is None or argument == "-":
-        return "" if argument is None and stdin_is_terminal() else read_stdin_text()
-    return join_piped(read_text_argument(argument))
+    if argument == "-":
+        return read_stdin_text(name)
+    return join_piped("" if argument is None else read_text_argument(argument, name), name)
 
 
 def read_file(path: Path) -> bytes:

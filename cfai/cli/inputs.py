@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -44,9 +43,7 @@ class AttachedFile:
         Raises:
             InputError: It can't be read, or is empty.
         """
-        path = Path(argument.removeprefix("@"))
-        name = "standard input" if argument == "-" else path.name
-        data = files.read_stdin() if argument == "-" else files.read_file(path)
+        name, data = files.read_named(argument, "--attach")
         if not data:
             raise InputError(f"{name} is empty")
         return cls(name, data)
@@ -128,7 +125,7 @@ def parse_schema(argument: str) -> dict[str, Any]:
     Raises:
         InputError: It is neither.
     """
-    text = files.read_text_argument(argument)
+    text = files.read_text_argument(argument, "--schema")
     if text.lstrip().startswith("{"):
         import json
 

@@ -1,7 +1,6 @@
 """`cfai transcribe`, `cfai image` and `cfai speak`: media with a good model by default."""
 
 import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -37,10 +36,9 @@ def transcribe(
     """Print the text of a recording."""
     target = Target(output)
     _prepare_speech(local=local)
-    name = audio.removeprefix("@")
-    data = files.read_stdin() if name == "-" else files.read_file(Path(name))
+    name, data = files.read_named(audio, "FILE")
     if not data:
-        raise InputError(f"{'standard input' if name == '-' else name} is empty")
+        raise InputError(f"{name} is empty")
     task = AutomaticSpeechRecognition(data, source_lang=language)
     asyncio.run(_transcribe(model, task, target, local=local))
 
@@ -73,7 +71,7 @@ def image(
     output: Output = None,
 ) -> None:
     """Generate an image from a description."""
-    _write_file(model, TextToImage(_read_text(prompt)), Target(output), local=False)
+    _write_file(model, TextToImage(_read_text(prompt, "PROMPT")), Target(output), local=False)
 
 
 def speak(
@@ -91,11 +89,11 @@ def speak(
     An aura model speaks into a .wav file over a WebSocket.
     """
     if output is not None and output.suffix.lower() == ".wav" and "/aura-" in model:
-        spoken = _read_text(text)
+        spoken = _read_text(text, "TEXT")
         _prepare_speech(local=local)
         asyncio.run(_speak_wav(model, spoken, Target(output), local=local))
         return
-    task = run.parse_text(model, _read_text(text))
+    task = run.parse_text(model, _read_text(text, "TEXT"))
     if not (isinstance(task, Task) and issubclass(task.answer, Binary)):
         raise InputError(f"{model} is not known to speak; `cfai run` runs any model")
     _prepare_speech(local=local)
@@ -123,8 +121,8 @@ async def _say(voice: "Speaker", text: str) -> None:
     await voice.flush()
 
 
-def _read_text(argument: str | None) -> str:
-    text = files.read_prompt(argument)
+def _read_text(argument: str | None, name: str) -> str:
+    text = files.read_prompt(argument, name)
     if not text.strip():
         raise InputError("there is no text: give text, @FILE, or pipe one in")
     return text

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,7 +24,7 @@ app: typer.Typer = typer.Typer(
 def submit(
     model: Annotated[str, typer.Argument(help="A model with a queue.")],
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="The runs; - or omitted: stdin.")
+        str | None, typer.Argument(metavar="FILE", help="The runs; - or omitted: stdin.")
     ] = None,
 ) -> None:
     """Queue a run for each line of FILE, a JSON object; print the request id for `wait`.
@@ -33,13 +32,11 @@ def submit(
     A line's `external_reference` comes back with its result; the default is the run's number, from
     0. If the service runs the batch at once, there is no id: the results are printed, as by `wait`.
     """
-    if file is None or str(file) == "-":
-        if files.stdin_is_terminal():
-            raise InputError("there are no runs: give a file, or pipe lines in")
-        text = files.read_stdin_text()
-    else:
-        text = files.decode_text(files.read_file(file), str(file))
-    asyncio.run(_submit(model, list(_parse_tasks(text))))
+    argument = file or "-"
+    if argument == "-" and files.stdin_is_terminal():
+        raise InputError("there are no runs: give a file, or pipe lines in")
+    name, data = files.read_named(argument, "FILE")
+    asyncio.run(_submit(model, list(_parse_tasks(files.decode_text(data, name)))))
 
 
 def _parse_tasks(text: str) -> Iterator[Mapping[str, Any]]:

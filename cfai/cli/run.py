@@ -91,7 +91,7 @@ def run(
     """
     target = Target(output)
     attached = [AttachedFile.read(name) for name in attach or []]
-    data = _read_input(argument, is_optional=bool(attached))
+    data = _read_input(model, argument, is_optional=bool(attached))
     task = None if attached else parse_input(model, data)
     task_class = _task_class(model)
     if task_class is not None and issubclass(task_class.answer, Binary):
@@ -246,8 +246,7 @@ def _parse_json_object(data: str | bytes) -> dict[str, Any] | None:
     """Decode a JSON object; `None` if the input starts like something else."""
     from cfai._types.json import loads_strictly
 
-    start = data[:64].lstrip()
-    if start[:1] not in ("{", b"{"):
+    if not _starts_object(data):
         return None
     try:
         fields: dict[str, Any] = loads_strictly(data if isinstance(data, str) else data.decode())
@@ -256,13 +255,27 @@ def _parse_json_object(data: str | bytes) -> dict[str, Any] | None:
     return fields
 
 
-def _read_input(argument: str | None, *, is_optional: bool) -> str | bytes:
+def _read_input(model: str, argument: str | None, *, is_optional: bool) -> str | bytes:
+    """Read INPUT: a text follows what is piped in; a JSON object or a file's bytes stay alone."""
     if argument is None and files.stdin_is_terminal():
         if is_optional:
             return ""
         raise InputError(_NO_INPUT)
     if argument is None:
-        return files.read_stdin()
-    data = files.read_argument(argument)
-    is_text = data is argument and not data.lstrip().startswith("{")
-    return files.join_piped(argument) if is_text else data
+        return files.join_piped("", "INPUT") if is_optional else files.read_stdin("INPUT")
+    data = files.read_argument(argument, "INPUT")
+    if argument == "-" or (not is_optional and _takes_file(model)):
+        return data
+    text = data if isinstance(data, str) else files.decode_text(data, argument[1:])
+    return data if _starts_object(text) else files.join_piped(text, "INPUT")
+
+
+def _takes_file(model: str) -> bool:
+    """Tell whether the main input of *model* is an image or a sound."""
+    task_class = _task_class(model)
+    required = (rule for rule in rules(task_class or Prompt).values() if rule.required)
+    return next(required).kind == "media"
+
+
+def _starts_object(data: str | bytes) -> bool:
+    return data[:64].lstrip()[:1] in ("{", b"{")

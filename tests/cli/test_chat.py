@@ -379,6 +379,27 @@ async def test_commands_of_a_conversation(cfai: Cfai, fake: FakeWorkersAI) -> No
 
 
 @needs_terminals
+async def test_instructions_are_read_from_a_file(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    """`/system @FILE`, as on the command line; an unreadable file changes nothing."""
+    (tmp_path / "note.txt").write_text("Be brief.")
+    fake.always.streams("x")
+    async with cfai.at_a_terminal("chat", TERM="dumb") as terminal:
+        await terminal.shows("> ")
+        terminal.types(f"/system @{tmp_path}/note.txt\r")
+        await terminal.shows("> ")
+        terminal.types("/system @missing.txt\r")
+        await terminal.shows("can't read missing.txt")
+        await terminal.shows("> ")
+        terminal.types("Hi\r")
+        await terminal.shows("x")
+        terminal.types("/exit\r")
+        await terminal.ended()
+    assert messages(fake, 0) == [("system", "Be brief."), ("user", "Hi")]
+
+
+@needs_terminals
 async def test_a_failed_turn_is_not_remembered(cfai: Cfai, fake: FakeWorkersAI) -> None:
     """The refusal is one line, and the next request does not include the failed message."""
     fake.fails(400, 5006, "Bad input")

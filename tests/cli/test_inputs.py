@@ -1,5 +1,6 @@
 """`cfai chat --attach` and `--schema`: images, texts, documents, and the form of the answer."""
 
+import asyncio
 import base64
 import json
 from pathlib import Path
@@ -11,7 +12,7 @@ from cfai.cli.inputs import parse_schema
 from cfai.errors import InputError
 from cfai.testing import FakeWorkersAI
 
-from .processes import Cfai
+from .processes import PATIENCE, Cfai
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(64))
 SHORT = {
@@ -74,6 +75,106 @@ async def test_a_file_that_cannot_be_read_is_a_usage_error(
     assert done.code == 2
     assert "standard input is empty" in done.err or "can't read missing.png" in done.err
     assert not fake.requests
+
+
+JOINING = {
+    "chat": ["chat"],
+    "run": ["run", "@cf/meta/llama-3.1-8b-instruct-fast"],
+    "image": ["image"],
+    "decide": ["decide", "-q", "ok"],
+    "extract": ["extract", "-f", "name"],
+    "speak": ["speak"],
+}
+"""The commands with a text that follows what is piped in, and what they need."""
+
+
+@pytest.mark.parametrize("attached", [False, True])
+@pytest.mark.parametrize("from_file", [False, True])
+@pytest.mark.parametrize("command", JOINING)
+async def test_a_text_follows_what_is_piped_in(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, command: str, from_file: bool, attached: bool
+) -> None:
+    """Whether it is given itself or as `@FILE`, with an attached file and without."""
+    if attached and command in ("image", "speak"):
+        pytest.skip("it has no --attach")
+    (tmp_path / "a.txt").write_text("ATTACHED")
+    (tmp_path / "prompt.txt").write_text("PROMPT")
+    text = f"@{tmp_path / 'prompt.txt'}" if from_file else "PROMPT"
+    more = ["-a", str(tmp_path / "a.txt")] if attached else []
+    fake.fails(400, 5006, "enough")
+    await cfai.run(*JOINING[command], text, *more, stdin=b"PIPED\n")
+    sent = "a.txt:\\n\\nATTACHED\\n\\n" if attached else ""
+    assert f'"{sent}PIPED\\n\\nPROMPT"' in json.dumps(fake.requests[0].json())
+
+
+@pytest.mark.parametrize("given", ['{"prompt": "hi"}', "@in.json"])
+async def test_a_json_object_stays_alone(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, given: str
+) -> None:
+    (tmp_path / "in.json").write_text('{"prompt": "hi"}')
+    fake.answers({"response": "x"})
+    argument = given.replace("@", f"@{tmp_path}/")
+    await cfai.run(*JOINING["run"], argument, stdin=b"PIPED\n")
+    assert fake.requests[0].json() == {"prompt": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["chat", "-", "--system", "-"], ("--system", "PROMPT")),
+        (["chat", "Hi", "-a", "-", "--system", "-"], ("--attach", "--system")),
+        (["chat", "Hi", "-a", "-", "-a", "-"], ("--attach", "--attach")),
+        (["chat", "-", "--schema", "-"], ("--schema", "PROMPT")),
+        (["run", "@cf/a/b", "-", "-a", "-"], ("--attach", "INPUT")),
+        (["decide", "-", "-q", "-"], ("--question", "TEXT")),
+        (["extract", "-", "-f", "a", "-a", "-"], ("--attach", "TEXT")),
+    ],
+)
+async def test_standard_input_is_read_for_one(
+    cfai: Cfai, fake: FakeWorkersAI, arguments: list[str], names: tuple[str, str]
+) -> None:
+    """For two, it is a usage error that names both, and nothing is sent."""
+    done = await cfai.run(*arguments, stdin=b"ok")
+    assert done.code == 2
+    assert f"{names[0]} and {names[1]} can't both be standard input" in done.err
+    assert not fake.requests
+
+
+@pytest.mark.parametrize("option", ["--system", "--attach", "--schema"])
+async def test_what_an_option_has_read_is_not_piped_into_the_text(
+    cfai: Cfai, fake: FakeWorkersAI, option: str
+) -> None:
+    """Then nothing else comes before the text."""
+    fake.fails(400, 5006, "enough")
+    await cfai.run("chat", "Hi", option, "-", stdin=b"ok")
+    body = fake.requests[0].json()
+    system = [{"role": "system", "content": "ok"}] if option == "--system" else []
+    text = "standard input:\n\nok\n\nHi" if option == "--attach" else "Hi"
+    assert body["messages"] == [*system, {"role": "user", "content": text}]
+    assert ("response_format" in body) == (option == "--schema")
+
+
+@pytest.mark.parametrize("empty", ["", " ", "@empty.txt"])
+async def test_empty_instructions_are_not_sent(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, empty: str
+) -> None:
+    (tmp_path / "empty.txt").write_text("\n")
+    fake.streams("x")
+    await cfai.run("chat", "Hi", "-s", empty.replace("@", f"@{tmp_path}/"))
+    assert fake.requests[0].json()["messages"] == [{"role": "user", "content": "Hi"}]
+
+
+async def test_a_silent_pipe_is_explained(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """The command waits on, and what comes later is not lost."""
+    fake.streams("x")
+    async with cfai.running("chat", "Hi", stdin=asyncio.subprocess.PIPE) as running:
+        assert running.process.stderr is not None
+        async with asyncio.timeout(PATIENCE):
+            line = await running.process.stderr.readline()
+        assert line.startswith(b"hint: reading standard input")
+        done = await running.done(b"late\n")
+    assert (done.code, done.text, done.err) == (0, "x\n", "")
+    assert fake.requests[0].json()["messages"] == [{"role": "user", "content": "late\n\nHi"}]
 
 
 async def test_a_schema_gives_the_answer_its_form(cfai: Cfai, fake: FakeWorkersAI) -> None:

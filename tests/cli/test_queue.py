@@ -1,6 +1,7 @@
 """`cfai queue`: one line per run in, one line per result out."""
 
 import json
+from pathlib import Path
 
 from cfai.testing import FakeWorkersAI
 
@@ -9,7 +10,7 @@ from .processes import Cfai
 ID = "182bd5e5-6e1a-4fe4-a799-aa6d9a6ab26e"
 
 
-async def test_queue_submit_and_wait(cfai: Cfai, fake: FakeWorkersAI) -> None:
+async def test_queue_submit_and_wait(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
     """One line per run in, one line per result out."""
     fake.answers({"status": "queued", "request_id": ID})
     lines = b'{"prompt": "a"}\n\n{"prompt": "b", "external_reference": "mine"}\n'
@@ -38,5 +39,10 @@ async def test_queue_submit_and_wait(cfai: Cfai, fake: FakeWorkersAI) -> None:
     first, second = (json.loads(line) for line in done.lines)
     assert (done.code, first) == (1, rows[0])
     assert (second["external_reference"], second["success"]) == ("1", False)
+    (tmp_path / "q.jsonl").write_bytes(lines)
+    for path in (str(tmp_path / "q.jsonl"), f"@{tmp_path / 'q.jsonl'}"):
+        fake.answers({"status": "queued", "request_id": ID})
+        assert (await cfai.run("queue", "submit", "@cf/a/b", path)).text == f"{ID}\n"
+        assert len(fake.requests[-1].json()["requests"]) == 2
     for bad in (b"", b"[1]\n", b"{\n"):
         assert (await cfai.run("queue", "submit", "@cf/a/b", "-", stdin=bad)).code == 2
