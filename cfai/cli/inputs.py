@@ -37,13 +37,13 @@ class AttachedFile:
     data: bytes
 
     @classmethod
-    def read(cls, argument: str) -> "AttachedFile":
-        """Read a path, `@FILE`, or `-` for standard input.
+    def read(cls, argument: str, reader: str = "--attach") -> "AttachedFile":
+        """Read a path, `@FILE`, or `-` for standard input, for the argument or option *reader*.
 
         Raises:
             InputError: It can't be read, or is empty.
         """
-        name, data = files.read_named(argument, "--attach")
+        name, data = files.read_named(argument, reader)
         if not data:
             raise InputError(f"{name} is empty")
         return cls(name, data)
@@ -62,6 +62,17 @@ class AttachedFile:
         return kind if kind in ("image", "audio") else None
 
     @property
+    def document(self) -> tuple[str, bytes]:
+        """The file for the service, which recognizes a format by the ending of the name.
+
+        Raises:
+            InputError: It is from standard input, and its format is not recognized.
+        """
+        if self.name != "standard input":
+            return self.name, self.data
+        return f"standard-input{_find_suffix(self.data)}", self.data
+
+    @property
     def text(self) -> str | None:
         """The text of a text file; `None` for a document, such as a PDF."""
         if self.data.startswith(b"%PDF") or b"\0" in self.data:
@@ -70,6 +81,41 @@ class AttachedFile:
             return self.data.decode("utf-8-sig")
         except UnicodeDecodeError:
             return None
+
+
+_STARTS: Final = (
+    (b"%PDF", ".pdf"),
+    (b"\x89PNG", ".png"),
+    (b"\xff\xd8\xff", ".jpg"),
+    (b"<svg", ".svg"),
+    (b"<!doctype html", ".html"),
+    (b"<html", ".html"),
+    (b"<?xml", ".xml"),
+)
+_MEMBERS: Final = (
+    (b"word/", ".docx"),
+    (b"xl/", ".xlsx"),
+    (b"opendocument.spreadsheet", ".ods"),
+    (b"opendocument.text", ".odt"),
+)
+"""Names in the archives that office documents are."""
+
+
+def _find_suffix(data: bytes) -> str:
+    start = data[:64].lower()
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return ".webp"
+    if data.startswith(b"PK"):
+        suffix = next((suffix for name, suffix in _MEMBERS if name in data), None)
+    else:
+        text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+        suffix = next((suffix for mark, suffix in _STARTS if text.startswith(mark.lower())), None)
+    if suffix is None:
+        raise InputError(
+            "standard input must be an image, PDF, HTML, XML or an office document: give the "
+            "name of a file, whose ending says what it is"
+        )
+    return suffix
 
 
 async def build_content(
@@ -106,7 +152,7 @@ async def join_texts(
             if kind == "audio":
                 error.add_note("`cfai transcribe` gives the text of a recording")
             raise error
-    documents = [(file.name, file.data) for file in attached if file.text is None]
+    documents = [file.document for file in attached if file.text is None]
     results = await ai.to_markdown(documents) if documents else []
     for result in results:
         if result.failed:

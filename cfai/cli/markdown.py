@@ -1,13 +1,13 @@
 """`cfai markdown`: convert files to Markdown."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cfai.cli import clients, console
 from cfai.cli.console import Output, Target, to_json_line, write_text
+from cfai.cli.inputs import AttachedFile
 from cfai.cli.lists import Json
 from cfai.errors import InputError
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @clients.async_command
 async def markdown(
-    files: Annotated[list[Path] | None, typer.Argument(help="The files to convert.")] = None,
+    files: Annotated[
+        list[str] | None, typer.Argument(help="The files to convert; - for stdin.")
+    ] = None,
     *,
     formats: Annotated[bool, typer.Option("--formats", help="List supported formats.")] = False,
     output: Output = None,
@@ -29,8 +31,8 @@ async def markdown(
     standard error and the exit code is 1; the other files are printed.
     """
     target = Target(output)
-    files = files or []
-    if not (files or formats):
+    documents = [_read_document(name) for name in files or []]
+    if not (documents or formats):
         raise InputError("there are no files: give at least one")
     async with clients.open_client(local=False) as ai:
         if formats:
@@ -40,12 +42,19 @@ async def markdown(
                 write_text(to_json_line(fields) if as_json else line)
             return
         with console.show_status("converting"):
-            results = await ai.to_markdown(files)
+            results = await ai.to_markdown(documents)
     for number, result in enumerate(results):
         _write_result(result, target, as_json=as_json, is_first=number == 0)
     target.finish()
     if any(result.failed for result in results):
         raise typer.Exit(console.EXIT_FAILED)
+
+
+def _read_document(argument: str) -> "str | tuple[str, bytes]":
+    """The path of a file, which is read while it is sent, or standard input."""
+    if argument == "-":
+        return AttachedFile.read(argument, "FILES").document
+    return argument.removeprefix("@")
 
 
 def _write_result(result: "Markdown", target: Target, *, as_json: bool, is_first: bool) -> None:

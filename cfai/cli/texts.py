@@ -271,8 +271,8 @@ class TextFile:
 def find_files(arguments: Sequence[str], reading: Reading) -> list[TextFile]:
     """Find the files that the arguments name; none if they are texts.
 
-    With a chosen format, all arguments are files; otherwise those are whose suffix is known. `*`,
-    `?` and `[` select several files; `-` is standard input.
+    With a chosen format, all arguments are files; otherwise those are whose suffix is known, and
+    `@FILE`. `*`, `?` and `[` select several files; `-` is standard input.
 
     Raises:
         InputError: A file is missing or has an unknown suffix, or there are files and texts.
@@ -295,18 +295,20 @@ def _find_paths(argument: str, reading: Reading) -> list[Path | None] | None:
     """The files that an argument names; `None` if it is a text."""
     if argument == "-":
         return [None]
+    is_file = argument.startswith("@")
+    argument = argument.removeprefix("@")
     path = Path(argument)
     has_format = _suffix(path) in _FORMATS or reading.format is not None
     # A text may be the name of a file without a suffix by chance, or end with the name of a file.
     is_name = reading.format is not None or (path.suffix and not set(argument) & set("\n\r\t "))
-    if _is_file(path) and (has_format or path.suffix):
+    if _is_file(path) and (is_file or has_format or path.suffix):
         if not has_format:
             raise InputError(
                 f"{argument} must end in {SUFFIXES}, perhaps with .gz or .zst; or choose its "
                 f"format with --format"
             )
         return [path]
-    if not (has_format and is_name):
+    if not (is_file or (has_format and is_name)):
         return None
     matches = sorted(glob(argument, recursive=True))  # noqa: PTH207  # may be absolute
     if not matches:

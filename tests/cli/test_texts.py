@@ -142,6 +142,21 @@ def test_wrong_arguments_are_refused(arguments: list[str], problem: str) -> None
         find_files(arguments, reading())
 
 
+def test_an_at_sign_names_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one whose name would be a text without it; a file that is missing is no text."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.txt", "notes"):
+        Path(name).write_text("one\n")
+    assert [file.path for file in find_files(["@a.txt"], reading())] == [Path("a.txt")]
+    with pytest.raises(InputError, match="notes must end in"):
+        find_files(["@notes"], reading())
+    (file,) = find_files(["@notes"], reading(format="txt"))
+    assert file.path == Path("notes")
+    for missing in ("@someone said hello", "@missing.txt"):
+        with pytest.raises(InputError, match="no such file"):
+            find_files([missing], reading())
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
