@@ -37,7 +37,7 @@ def browser(session: nox.Session) -> None:
     """Test the example apps in a real browser, if there is one."""
     if not (shutil.which("chromium") or shutil.which("google-chrome")):
         session.skip("Chromium is missing: apt-get install chromium")
-    session.install("-e", ".[local]", *group("browser"))
+    session.install("-e", ".[local,speech]", *group("browser"))
     session.run("pytest", "tests/browser", *session.posargs)
 
 

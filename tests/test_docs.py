@@ -69,6 +69,15 @@ WEATHER = {
     "response": "",
     "tool_calls": [{"name": "get_weather", "arguments": {"city": "Lima", "days": 2}}],
 }
+
+
+async def speak_at_flush(socket: Any) -> None:
+    """Answer as a voice does: with sound when the text is complete."""
+    while (message := await socket.receive()) is not None:
+        if message == '{"type":"Flush"}':
+            await socket.send(bytes(4800), {"type": "Flushed"})
+
+
 SCRIPTS: dict[str, Callable[[Any], object]] = {
     "cohere": lambda fake: fake.adds("chat-ft"),
     "decisions": lambda fake: fake.always.answers(
@@ -161,11 +170,9 @@ SCRIPTS: dict[str, Callable[[Any], object]] = {
             for final in (False, True)
         ],
     ),
-    "speaking": lambda fake: fake.connects(bytes(4800), {"type": "Flushed"}),
+    "speaking": lambda fake: fake.connects_by(speak_at_flush),
     "voice chat": lambda fake: (
-        fake.streams("Once", " upon a time. The", " end.")
-        .on("aura")
-        .connects(bytes(4800), {"type": "Flushed"})
+        fake.streams("Once", " upon a time. The", " end.").on("aura").connects_by(speak_at_flush)
     ),
     "speech": lambda fake: fake.says(b"ID3\x04" + bytes(64), content_type="audio/mpeg"),
     "tool round": lambda fake: fake.answers(

@@ -261,19 +261,19 @@ class JobReporter:
         self._bar: Any = None
         self._started: float | None = None
         self._stopped: float | None = None
-        self.texts = 0
+        self.texts: int = 0
         """Texts with vectors."""
-        self.failed = 0
+        self.failed: int = 0
         """Texts that failed."""
         self.failures: list[EmbedFailure] = []
         """The first failures."""
-        self.embedded = 0
+        self.embedded: int = 0
         """Texts, or pieces of them, that the service has embedded."""
-        self.pieces = 0
+        self.pieces: int = 0
         """Texts, or pieces of them, with vectors."""
-        self.truncated = 0
+        self.truncated: int = 0
         """Texts that are longer than the model reads."""
-        self.repeated_calls = 0
+        self.repeated_calls: int = 0
         """How often the job repeated a call after all its attempts had failed."""
 
     def start(self) -> None:

@@ -319,9 +319,6 @@ async def test_a_broken_rule_is_named_in_the_error(
     [
         "@cf/black-forest-labs/flux-1-schnell",
         "@cf/meta/m2m100-1.2b",
-        "@cf/microsoft/resnet-50",
-        "@cf/facebook/detr-resnet-50",
-        "@cf/llava-hf/llava-1.5-7b-hf",
         "@cf/cloudflare/clef",
         "@cf/meta/llama-guard-3-8b",
     ],
