@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from cfai.cli import clients, console, files
+from cfai.cli.answers import check_form, check_json
 from cfai.cli.inputs import AttachedFile, attach_option, build_content, parse_schema
 from cfai.errors import CfaiError, InputError
-from cfai.tasks import TextGeneration, Token, rules, system as system_message
+from cfai.tasks import (
+    ResponseFormat,
+    Text,
+    TextGeneration,
+    Token,
+    rules,
+    system as system_message,
+)
 from cfai.tasks.task import describe_bounds
 
 if TYPE_CHECKING:
@@ -282,8 +290,7 @@ class ChatSession:
         if task.response_format is not None:  # JSON mode does not stream.
             answer = await ai.run(self.model, task)
             self._attached, self._messages = (), messages.assistant(answer.text)
-            answer_line = console.to_json_line({"answer": answer.to_dict()})
-            console.write_text(answer_line if self._as_json else f"{answer.text.rstrip()}\n")
+            self._print_object(answer, ResponseFormat.of(task.response_format))
             return
         stream, prose = ai.stream(self.model, task), console.Prose()
         try:
@@ -307,6 +314,14 @@ class ChatSession:
             console.print_notice(f"({answer.hint})")
         elif answer.finish_reason == "length":
             console.print_notice("(cut at the maximum length; raise it with --max-tokens)")
+
+    def _print_object(self, answer: Text, form: ResponseFormat) -> None:
+        if self._as_json:
+            console.write_text(console.to_json_line({"answer": answer.to_dict()}))
+        value = check_json(answer)
+        if not self._as_json:
+            console.write_text(f"{answer.text.rstrip()}\n")
+        check_form(answer, value, form.payload().get("json_schema"))
 
     def _print_token(self, token: Token, prose: console.Prose) -> None:
         if self._as_json:
