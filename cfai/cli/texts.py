@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from attrs import field, frozen
 
 from cfai._types.excerpts import format_value
 from cfai.cli import console
+from cfai.cli.encodings import choose_latin
 from cfai.errors import InputError, MissingExtra
 
 Format = Literal["txt", "csv", "tsv", "jsonl", "json", "parquet"]
@@ -253,12 +256,11 @@ class TextFile:
         if b"\0" in sample:
             encoding = _guess_utf16(sample, self.name)
         else:
+            decoder = codecs.getincrementaldecoder("utf-8")()
             try:
-                # The sample may end in the middle of a character.
-                sample[: len(sample) - 3 if len(sample) > 3 else None].decode()
-            except UnicodeDecodeError as exc:
-                if len(sample) > 3 and exc.start >= len(sample) - 6:
-                    return "utf-8"
+                # A sample that is not the whole file may end in the middle of a character.
+                decoder.decode(sample, final=_is_whole(sample, data))
+            except UnicodeDecodeError:
                 encoding = _guess_encoding(sample, self.name)
             else:
                 return "utf-8"
@@ -354,7 +356,17 @@ def _guess_utf16(sample: bytes, name: str) -> str:
     raise InputError(f"{name} is not a text file; choose what it is with --format or --encoding")
 
 
+def _is_whole(sample: bytes, data: io.BufferedReader[Any]) -> bool:
+    """Whether a file has no more than the sample; false if that is not known."""
+    if not (isinstance(data.raw, io.FileIO) and data.seekable()):
+        return False
+    return len(sample) >= os.fstat(data.raw.fileno()).st_size
+
+
 def _guess_encoding(sample: bytes, name: str) -> str:
+    latin = choose_latin(sample)
+    if latin is not None:
+        return latin
     try:
         from charset_normalizer import from_bytes
     except ImportError as exc:
@@ -544,7 +556,8 @@ def _open_parquet(file: TextFile, data: Any) -> Any:
         import pyarrow.parquet as pq
     except ImportError as exc:
         raise MissingExtra("arrow", needed_for="reading Parquet") from exc
-    if isinstance(data, io.BufferedReader) and not isinstance(data.raw, io.FileIO):
+    is_file = isinstance(data, io.BufferedReader) and isinstance(data.raw, io.FileIO)
+    if not (is_file and data.seekable()):
         data = io.BytesIO(data.read())  # from a pipe, or compressed once more
     try:
         return pq.ParquetFile(data)

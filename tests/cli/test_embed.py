@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import gzip
+import io
 import json
 import os
 from array import array
@@ -334,6 +335,18 @@ async def test_a_pipe_has_any_format(cfai: Cfai, fake: FakeWorkersAI) -> None:
         assert [json.loads(line)["id"] for line in done.lines] == ["k"]
     done = await cfai.run("embed", "--format", "json", stdin=b'["1", "2"]')
     assert read_texts(done) == ["1", "2"]
+
+
+async def test_parquet_from_a_pipe(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """It is kept in memory, since its index is at the end."""
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    fake.always.answers_by(vectors)
+    file = io.BytesIO()
+    pq.write_table(pa.table({"text": ["1", "2"]}), file)
+    for data in (file.getvalue(), gzip.compress(file.getvalue())):
+        done = await cfai.run("embed", "--format", "parquet", stdin=data)
+        assert read_texts(done) == ["1", "2"]
 
 
 async def test_several_files(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:

@@ -1,0 +1,213 @@
+"""Texts in the encodings of the world before UTF-8 are read as they were written."""
+
+from pathlib import Path
+
+import pytest
+
+from cfai.cli.encodings import choose_latin
+from cfai.cli.texts import Reading, TextFile
+
+SENTENCES = {
+    "French": (
+        "cp1252",
+        (
+            "L’été dernier, nous avons visité le château de Chambord où les élèves "
+            "ont été très intéressés. "
+            "Ça coûte cher, même à Noël, et l'œuvre plaît."
+        ),
+    ),
+    "Spanish": (
+        "cp1252",
+        (
+            "El niño comió una manzana en la montaña y después bebió agua. "
+            "¿Qué pasó mañana? "
+            "¡Increíble! "
+            "La canción es más rápida."
+        ),
+    ),
+    "Portuguese": (
+        "cp1252",
+        (
+            "A educação não é fácil, mas as crianças estão à espera de uma solução. "
+            "São Paulo é a maior cidade; a informação está disponível."
+        ),
+    ),
+    "Danish": (
+        "cp1252",
+        (
+            "Rødgrød med fløde er en dansk ret. "
+            "Åen løber gennem byen, og børnene leger på græsset hver søndag."
+        ),
+    ),
+    "German": (
+        "cp1252",
+        (
+            "Die Straße ist naß, und die Bäume blühen schön für Grüße aus Köln. "
+            "Über Ärger spricht man nicht öffentlich."
+        ),
+    ),
+    "Swedish": (
+        "cp1252",
+        (
+            "Våren är äntligen här och fåglarna sjunger på ängen. "
+            "Jag älskar räksmörgås och smör på brödet."
+        ),
+    ),
+    "Italian": (
+        "cp1252",
+        (
+            "Perché non può venire? "
+            "La città è più bella di così, e l'università è già aperta lunedì e martedì."
+        ),
+    ),
+    "Dutch": (
+        "cp1252",
+        (
+            "De coördinatie van de reünie kostte drieëntwintig euro; hij zei één woord: oké. "
+            "België is een geïndustrialiseerd land."
+        ),
+    ),
+    "Finnish": (
+        "cp1252",
+        (
+            "Hyvää päivää! "
+            "Tämä on hyvin yksinkertainen lause, jossa on paljon ääkkösiä. "
+            "Älä mene metsään yöllä."
+        ),
+    ),
+    "Norwegian": (
+        "cp1252",
+        (
+            "Være så snill å sende bøkene på mandag. "
+            "Æ e trønder, og vi går på fjellet når snøen er borte. "
+            "Blåbær er gode."
+        ),
+    ),
+    "Icelandic": (
+        "cp1252",
+        (
+            "Það er gott að búa á Íslandi. "
+            "Þetta er íslenska og hún er falleg. "
+            "Við förum út á sjó í dag með ömmu."
+        ),
+    ),
+    "Polish": (
+        "cp1250",
+        (
+            "Zażółć gęślą jaźń. "
+            "Wczoraj poszliśmy do sklepu, żeby kupić chleb i mleko, ale był już zamknięty. "
+            "Łódź jest dużym miastem."
+        ),
+    ),
+    "Czech": (
+        "cp1250",
+        (
+            "Příliš žluťoučký kůň úpěl ďábelské ódy. "
+            "Včera jsme šli do obchodu koupit chléb a mléko, ale bylo už zavřeno."
+        ),
+    ),
+    "Hungarian": (
+        "cp1250",
+        (
+            "Árvíztűrő tükörfúrógép. "
+            "Tegnap elmentünk a boltba, hogy kenyeret és tejet vegyünk, de már zárva volt. "
+            "Köszönöm szépen, jó éjszakát, őszi idő."
+        ),
+    ),
+    "Croatian": (
+        "cp1250",
+        (
+            "Jučer smo išli u dućan kupiti kruh i mlijeko, ali je već bio zatvoren. "
+            "Želim vam sretan rođendan, čovječe. "
+            "Život je lijep, šećer je skup."
+        ),
+    ),
+    "Romanian": (
+        "cp1250",
+        (
+            "Bună ziua! "
+            "Astăzi este o zi frumoasă şi mergem la piaţă să cumpărăm pâine şi lapte. "
+            "Înţeleg că învăţaţi româneşte."
+        ),
+    ),
+    "Russian": (
+        "cp1251",
+        (
+            "Вчера мы ходили в магазин, чтобы купить хлеб и молоко, но он был уже закрыт. "
+            "Съешь ещё этих мягких булок."
+        ),
+    ),
+    "Greek": (
+        "cp1253",
+        (
+            "Χθες πήγαμε στο κατάστημα για να αγοράσουμε ψωμί και γάλα, αλλά ήταν ήδη κλειστό. "
+            "Ξεσκεπάζω την ψυχοφθόρα βδελυγμία."
+        ),
+    ),
+    "Turkish": (
+        "cp1254",
+        (
+            "Dün ekmek ve süt almak için dükkâna gittik ama kapalıydı. "
+            "Pijamalı hasta yağız şoföre çabucak güvendi. "
+            "İstanbul çok güzel bir şehir."
+        ),
+    ),
+    "Lithuanian": (
+        "cp1257",
+        (
+            "Vakar nuėjome į parduotuvę nusipirkti duonos ir pieno, bet ji jau buvo uždaryta. "
+            "Įlinkdama fechtuotojo špaga."
+        ),
+    ),
+    "Hebrew": (
+        "cp1255",
+        "אתמול הלכנו לחנות לקנות לחם וחלב, אבל היא כבר הייתה סגורה. דג סקרן שט בים מאוכזב.",
+    ),
+}
+
+
+@pytest.mark.parametrize("times", [1, 30])
+@pytest.mark.parametrize("language", SENTENCES)
+def test_the_text_is_read_in_its_encoding(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], language: str, times: int
+) -> None:
+    """And the encoding that was assumed is said."""
+    encoding, sentence = SENTENCES[language]
+    path = tmp_path / "texts.txt"
+    path.write_bytes(f"{sentence}\n".encode(encoding) * times)
+    assert list(TextFile(path, Reading("text")).read()) == [sentence] * times
+    assert "is not UTF-8; it is read as cp125" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        b"plain",
+        "Съешь ещё этих мягких булок".encode("cp1251"),
+        "吾輩は猫である。名前はまだ無い。".encode("cp932"),
+        "un été très doux, et l'élève est né à Orléans ".encode() + b"caf\xe9",
+    ],
+    ids=["ASCII", "Russian", "Japanese", "UTF-8 with an error"],
+)
+def test_other_texts_are_not_latin(sample: bytes) -> None:
+    assert choose_latin(sample) is None
+
+
+@pytest.mark.parametrize("end", ["", "\n", "abc\n", "abcdef\n"])
+def test_one_foreign_letter_near_the_end_is_seen(tmp_path: Path, end: str) -> None:
+    """A small file is its own sample: nothing was cut off."""
+    path = tmp_path / "texts.txt"
+    path.write_bytes(f"une tasse de café{end}".encode("cp1252"))
+    assert list(TextFile(path, Reading("text")).read()) == [f"une tasse de café{end}".rstrip()]
+
+
+@pytest.mark.parametrize("shift", range(4))
+def test_a_sample_may_end_inside_a_character(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], shift: int
+) -> None:
+    """The rest of the file follows it."""
+    path = tmp_path / "texts.txt"
+    text = "a" * shift + "\U0001f600" * 2**17
+    path.write_text(text, encoding="utf-8")
+    assert list(TextFile(path, Reading("text")).read()) == [text]
+    assert capsys.readouterr().err == ""
