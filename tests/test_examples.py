@@ -20,6 +20,7 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 
+from cfai import errors
 from cfai.testing import FakeWorkersAI
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
@@ -221,3 +222,26 @@ async def test_other_sites_cannot_open_the_voice_chat(
             await fake.until(lambda: len(fake.sockets) == 2)
         await fake.until(lambda: fake.connections == 0)
     assert fake.sockets[0].audio == bytes(3200)
+
+
+@pytest.mark.parametrize("page", ["chat.html", "chat_react/src/main.jsx"])
+def test_pages_offer_a_second_try_only_where_it_helps(page: str) -> None:
+    """Both pages know the same errors that remain; those that pass are not among them."""
+    found = re.search(
+        r"const FINAL = (?:new Set\()?\[(.*?)\]", (EXAMPLES / page).read_text(), re.DOTALL
+    )
+    assert found is not None
+    names = set(re.findall(r'"(\w+)"', found[1]))
+    remaining = {
+        errors.AuthenticationError,
+        errors.BadRequest,
+        errors.BudgetExceeded,
+        errors.ConfigError,
+        errors.InputError,
+        errors.ModelRetired,
+        errors.NotFound,
+        errors.PermissionDenied,
+        errors.QuotaExceeded,
+        errors.RequestTooLarge,
+    }
+    assert names == {error.__name__ for error in remaining}

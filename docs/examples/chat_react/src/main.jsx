@@ -114,8 +114,14 @@ function describe(error) {
   return readRefusal(error)?.message ?? error.message;
 }
 
+// Errors that the same question meets again.
+const FINAL = [
+  "AuthenticationError", "BadRequest", "BudgetExceeded", "ConfigError", "InputError",
+  "ModelRetired", "NotFound", "PermissionDenied", "QuotaExceeded", "RequestTooLarge",
+];
+
 function mayHelp(error) {
-  return !["InputError", "BadRequest", "RequestTooLarge"].includes(readRefusal(error)?.error);
+  return !FINAL.includes(readRefusal(error)?.error);
 }
 
 createRoot(document.getElementById("root")).render(<Chat />);
