@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -126,6 +127,11 @@ def _check_options(checkpoint: str | None, *, retry_failed: bool, local: bool) -
         )
     if retry_failed and checkpoint is None:
         raise InputError("--retry-failed needs the --checkpoint of the earlier run")
+    if retry_failed and checkpoint and not Path(checkpoint).exists():
+        raise InputError(
+            f"--checkpoint: there is no file {checkpoint}; --retry-failed needs that of the earlier"
+            " run"
+        )
 
 
 @frozen

@@ -326,6 +326,18 @@ async def test_failed_texts_are_embedded_again(
     )
 
 
+async def test_a_retry_needs_an_existing_checkpoint(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    """With a new one, all texts would be paid for once more."""
+    path = tmp_path / "typo"
+    done = await cfai.run("embed", "1", "--retry-failed", "--checkpoint", str(path))
+    assert done.code == 2
+    assert f"there is no file {path}" in done.err
+    assert not path.exists()
+    assert not fake.requests
+
+
 async def test_a_pipe_has_any_format(cfai: Cfai, fake: FakeWorkersAI) -> None:
     """Also compressed; `-` stands for it."""
     fake.always.answers_by(vectors)
