@@ -9,6 +9,8 @@ import codecs
 import re
 from typing import Final
 
+from cfai.errors import InputError, MissingExtra
+
 _ALPHABETS: Final = {
     "cp1252": (
         "àâæçéèêëîïôœùûüÿ",  # French
@@ -75,3 +77,27 @@ def choose_latin(sample: bytes) -> str | None:
             if share > best[0] or (best[1] is None and share == best[0]):
                 best = (share, encoding)
     return best[1]
+
+
+def guess_utf16(sample: bytes, name: str) -> str:
+    """UTF-16 of Western text has a zero in every other byte."""
+    if b"\0" not in sample[0::2] and sample[1::2].count(0) > len(sample) / 4:
+        return "utf-16-le"
+    if b"\0" not in sample[1::2] and sample[0::2].count(0) > len(sample) / 4:
+        return "utf-16-be"
+    raise InputError(f"{name} is not a text file; choose what it is with --format or --encoding")
+
+
+def guess_encoding(sample: bytes, name: str) -> str:
+    """Guess the encoding of a text that is not UTF-8."""
+    latin = choose_latin(sample)
+    if latin is not None:
+        return latin
+    try:
+        from charset_normalizer import from_bytes
+    except ImportError as exc:
+        raise MissingExtra("cli", needed_for="detecting an encoding") from exc
+    best = from_bytes(sample).best()
+    if best is None:
+        raise InputError(f"{name} has no known encoding; name it with --encoding")
+    return str(best.encoding)

@@ -7,10 +7,11 @@ import csv
 import gzip
 import io
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from glob import glob
+from glob import glob, has_magic
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, Final, Literal, NoReturn, get_args
@@ -19,7 +20,7 @@ from attrs import field, frozen
 
 from cfai._types.excerpts import format_value
 from cfai.cli import console
-from cfai.cli.encodings import choose_latin
+from cfai.cli.encodings import guess_encoding, guess_utf16
 from cfai.errors import InputError, MissingExtra
 
 Format = Literal["txt", "csv", "tsv", "jsonl", "json", "parquet"]
@@ -254,14 +255,14 @@ class TextFile:
             if sample.startswith(bom):
                 return encoding
         if b"\0" in sample:
-            encoding = _guess_utf16(sample, self.name)
+            encoding = guess_utf16(sample, self.name)
         else:
             decoder = codecs.getincrementaldecoder("utf-8")()
             try:
                 # A sample that is not the whole file may end in the middle of a character.
                 decoder.decode(sample, final=_is_whole(sample, data))
             except UnicodeDecodeError:
-                encoding = _guess_encoding(sample, self.name)
+                encoding = guess_encoding(sample, self.name)
             else:
                 return "utf-8"
         console.write_stderr(
@@ -300,31 +301,54 @@ def _find_paths(argument: str, reading: Reading) -> list[Path | None] | None:
     is_file = argument.startswith("@")
     argument = argument.removeprefix("@")
     path = Path(argument)
-    has_format = _suffix(path) in _FORMATS or reading.format is not None
-    # A text may be the name of a file without a suffix by chance, or end with the name of a file.
-    is_name = reading.format is not None or (path.suffix and not set(argument) & set("\n\r\t "))
-    if _is_file(path) and (is_file or has_format or path.suffix):
-        if not has_format:
-            raise InputError(
-                f"{argument} must end in {SUFFIXES}, perhaps with .gz or .zst; or choose its "
-                f"format with --format"
-            )
-        return [path]
-    if not (is_file or (has_format and is_name)):
+    if argument and _exists(path):
+        return [_check_format(path, reading)]
+    matches = [Path(match) for match in _glob(argument)]
+    if matches:
+        return [_check_format(match, reading) for match in matches]
+    is_known = _suffix(path) in _FORMATS and not set(argument) & set("\n\r\t ")
+    # A text may end with the name of a file.
+    if reading.format is None and not is_known and not is_file:
         return None
-    matches = sorted(glob(argument, recursive=True))  # noqa: PTH207  # may be absolute
-    if not matches:
-        error = InputError(f"{argument}: no such file")
-        error.add_note("if it is a text, pipe it in")
-        raise error
-    return [Path(match) for match in matches]
+    error = InputError(f"{argument}: no such file")
+    error.add_note(_ADVICE)
+    raise error
 
 
-def _is_file(path: Path) -> bool:
+_ADVICE: Final = "if it is a text, pipe it in"
+
+
+def _check_format(path: Path, reading: Reading) -> Path:
+    """Check that something that exists is a file of a known format."""
+    if path.is_dir():
+        error = InputError(f"{path} is a folder: name its files, such as '{path}/*.csv'")
+    elif reading.format is None and _suffix(path) not in _FORMATS:
+        error = InputError(
+            f"{path} must end in {SUFFIXES}, perhaps with .gz or .zst; or choose its format with "
+            "--format"
+        )
+    else:
+        return path
+    error.add_note(_ADVICE)
+    raise error
+
+
+def _exists(path: Path) -> bool:
     try:
-        return path.is_file()
+        return path.exists()
     except (OSError, ValueError):  # A text: too long for a file name, or with a NUL.
         return False
+
+
+def _glob(pattern: str) -> list[str]:
+    """The files that match a pattern, without folders."""
+    if not has_magic(pattern):
+        return []
+    try:
+        matches = sorted(glob(pattern, recursive=True))  # noqa: PTH207  # may be absolute
+    except (OSError, ValueError, re.error):  # a text
+        return []
+    return [match for match in matches if not Path(match).is_dir()]
 
 
 def _suffix(path: Path) -> str:
@@ -347,34 +371,11 @@ def count_all(files: Sequence[TextFile]) -> int | None:
 # Encodings and compressions
 
 
-def _guess_utf16(sample: bytes, name: str) -> str:
-    """UTF-16 of Western text has a zero in every other byte."""
-    if b"\0" not in sample[0::2] and sample[1::2].count(0) > len(sample) / 4:
-        return "utf-16-le"
-    if b"\0" not in sample[1::2] and sample[0::2].count(0) > len(sample) / 4:
-        return "utf-16-be"
-    raise InputError(f"{name} is not a text file; choose what it is with --format or --encoding")
-
-
 def _is_whole(sample: bytes, data: io.BufferedReader[Any]) -> bool:
     """Whether a file has no more than the sample; false if that is not known."""
     if not (isinstance(data.raw, io.FileIO) and data.seekable()):
         return False
     return len(sample) >= os.fstat(data.raw.fileno()).st_size
-
-
-def _guess_encoding(sample: bytes, name: str) -> str:
-    latin = choose_latin(sample)
-    if latin is not None:
-        return latin
-    try:
-        from charset_normalizer import from_bytes
-    except ImportError as exc:
-        raise MissingExtra("cli", needed_for="detecting an encoding") from exc
-    best = from_bytes(sample).best()
-    if best is None:
-        raise InputError(f"{name} has no known encoding; name it with --encoding")
-    return str(best.encoding)
 
 
 def _open_zstd(raw: IO[bytes]) -> Any:

@@ -115,8 +115,18 @@ def test_several_files_and_patterns_are_read_in_order() -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_texts_are_no_files() -> None:
-    """Not even with the name of a file without a suffix, or with a suffix in a sentence."""
-    texts = ["notes", "I read it in a.csv", "what?", "*", "x" * 10_000, ""]
+    """Not even with a suffix in a sentence, or with the signs of a pattern."""
+    texts = [
+        "note",
+        "I read it in a.csv",
+        "what?",
+        "[1]",
+        "5 * 3?",
+        "x" * 10_000,
+        "a\0?",
+        "[!]",
+        "",
+    ]
     assert find_files(texts, reading()) == []
 
 
@@ -134,6 +144,10 @@ def test_a_chosen_format_makes_every_argument_a_file() -> None:
     [
         (["missing.csv"], r"missing\.csv: no such file"),
         (["missing*.csv"], r"missing\*\.csv: no such file"),
+        (["notes"], r"notes must end in \.txt, \.csv.*--format"),
+        (["note?"], r"notes must end in \.txt, \.csv.*--format"),
+        (["*"], r"notes must end in \.txt, \.csv.*--format"),
+        (["."], r"\. is a folder: name its files"),
         (["a.csv", "a text"], "must be texts or files, not both: 'a text' is no file"),
     ],
 )
