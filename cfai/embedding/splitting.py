@@ -108,17 +108,17 @@ class TokenEstimate:
             tokens -= more
         return len(text)
 
-    def _choose_words(self, found: Sequence[str]) -> Sequence[float]:
-        """The table of words for the language of a text with the words *found*."""
-        is_english = sum(map(_COMMON.__contains__, found)) > _LEAST_COMMON * len(found)
+    def _choose_words(self, latin_words: Sequence[str]) -> Sequence[float]:
+        """The table of words for the language of a text with the words *latin_words*."""
+        is_english = sum(map(_COMMON.__contains__, latin_words)) > _LEAST_COMMON * len(latin_words)
         return _ENGLISH_WORDS if is_english else _OTHER_WORDS
 
     def _count_block(self, block: str, words: Sequence[float] | None = None) -> float:
         """The tokens of a text that is in one language, by its table of words if that is known."""
-        found = _LATIN.findall(block)
+        latin_words = _LATIN.findall(block)
         if words is None:
-            words = self._choose_words(found)
-        lengths = list(map(len, found))
+            words = self._choose_words(latin_words)
+        lengths = list(map(len, latin_words))
         digits = list(map(len, _DIGITS.findall(block)))
         tokens = sum(map(words.__getitem__, lengths))
         if digits:
