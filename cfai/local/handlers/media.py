@@ -1,8 +1,7 @@
 """Reading images and recordings: as a whole body, integers, base64 or a data URI."""
 
-import base64
-import binascii
-from collections.abc import Mapping
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cfai.local import errors
@@ -54,16 +53,34 @@ def read_media(body: JsonBody, name: str) -> bytes:
     if isinstance(value, bytes):
         return value
     if isinstance(value, list):
-        try:
-            return bytes(value)
-        except (TypeError, ValueError) as exc:
-            raise errors.bad_input(f"{name} must be a list of integers from 0 to 255") from exc
+        return decode_integers(name, value)
     if not isinstance(value, str):
         raise errors.bad_input(f"{name} must be a list of integers or base64, got {shorten(value)}")
     if value.startswith(("http://", "https://")):
         raise errors.not_supported(f"{name}: nothing is fetched; send the content, or a data URI")
-    encoded = value.partition(",")[2] if value.startswith("data:") else value
+    return decode_base64(name, value.partition(",")[2] if value.startswith("data:") else value)
+
+
+def decode_base64(name: str, text: str) -> bytes:
+    """Return the bytes of a field that is base64.
+
+    Raises:
+        ApiError: It is not.
+    """
     try:
-        return base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError) as exc:
-        raise errors.bad_input(f"{name} must be base64, got {shorten(value)}") from exc
+        return b64decode(text, validate=True)
+    except ValueError as exc:
+        raise errors.bad_input(f"{name} must be base64, got {shorten(text)}: {exc}") from exc
+
+
+def decode_integers(name: str, items: Sequence[Any]) -> bytes:
+    """Return the bytes of a field that is a list of integers.
+
+    Raises:
+        ApiError: An item is no integer from 0 to 255.
+    """
+    try:
+        return bytes(items)
+    except (TypeError, ValueError) as exc:
+        rule = f"{name} must be a list of integers from 0 to 255"
+        raise errors.bad_input(f"{rule}, got {shorten(items)}") from exc

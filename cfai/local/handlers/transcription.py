@@ -4,10 +4,8 @@ Each model has its own fields and form of the answer. Sources: the input and out
 models' cards, and @cloudflare/workers-types 5.20261117.1.
 """
 
-import binascii
 import re
 import zlib
-from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +15,7 @@ from cfai.local import audio, backends, errors
 from cfai.local.audio import AudioError, RawFormat, Recording
 from cfai.local.backends.roles import IsCancelled
 from cfai.local.backends.smart_turn import COMPLETE
+from cfai.local.handlers.media import decode_base64, decode_integers
 from cfai.local.models import ServedModel
 from cfai.local.requests import JsonBody, check_names, missing_fields
 from cfai.local.speech import Segment, transcribe
@@ -273,11 +272,8 @@ def _read_base64(body: JsonBody) -> bytes:
     value = body.get("audio")
     if isinstance(value, bytes):
         return value
-    try:
-        if isinstance(value, str) and value:
-            return b64decode(value, validate=True)
-    except binascii.Error as exc:
-        raise errors.bad_input(f"audio must be base64: {exc}") from exc
+    if isinstance(value, str) and value:
+        return decode_base64("audio", value)
     raise _wrong_audio(value, "a base64 text")
 
 
@@ -285,11 +281,8 @@ def _read_integers(body: JsonBody) -> bytes:
     value = body.get("audio")
     if isinstance(value, bytes):
         return value
-    try:
-        if isinstance(value, list) and value:
-            return bytes(value)
-    except (TypeError, ValueError):
-        pass  # Answered below: an item is no integer from 0 to 255.
+    if isinstance(value, list) and value:
+        return decode_integers("audio", value)
     raise _wrong_audio(value, "a list of integers from 0 to 255, or the body of the request")
 
 

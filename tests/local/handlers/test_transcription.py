@@ -298,6 +298,7 @@ async def test_every_field_is_used_or_refused_by_its_name(local: Local, model: s
         (WHISPER, {"audio": [1], "language": "en"}, 400, "language"),
         (TURBO, {"audio": [1, 2]}, 400, "audio must be a base64 text"),
         (TURBO, {"audio": "no base64!"}, 400, "audio must be base64"),
+        (TURBO, {"audio": "é"}, 400, "audio must be base64"),
         (TURBO, {"audio": ""}, 400, "audio must be a base64 text"),
         (TURBO, {"audio": "aGk=", "language": "french"}, 501, "language is 'french'"),
         (TURBO, {"audio": "aGk=", "task": "sing"}, 400, "task"),

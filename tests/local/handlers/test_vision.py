@@ -160,6 +160,7 @@ async def test_moondream_refuses_what_it_cannot_do(
         (b'{"image": [256]}', "image must be a list of integers from 0 to 255"),
         (b'{"image": [1.5]}', "image must be a list of integers from 0 to 255"),
         (b'{"image": "***"}', "image must be base64"),
+        ('{"image": "é"}'.encode(), "image must be base64"),
         (b'{"image": 7}', "image must be a list of integers or base64, got 7"),
         (b'{"image": []}', "image: it must be an image"),
         (b'{"image": [1], "size": 3}', "unknown field 'size'"),
