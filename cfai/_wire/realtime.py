@@ -8,10 +8,9 @@ gateway is that of a run, with `GET`: Cloudflare's OpenAPI document, "Open Webso
 @cf/deepgram/nova-3 model". Nobody tried it here against a live account.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 from attrs import evolve
 
@@ -24,6 +23,7 @@ from cfai._wire.requests import (
     build_headers,
     check_run_model,
     check_segment,
+    encode_query,
 )
 from cfai._wire.responses import Response
 from cfai.errors import DecodeError, InputError
@@ -98,7 +98,7 @@ def build_handshake(
         pairs.insert(0, ("model", model))
         headers = _gateway_headers(settings, gateway, options)
         settings = evolve(settings, base_url=gateway_origin(settings))
-    path = f"{path}?{_encode_query(pairs)}" if pairs else path
+    path = f"{path}?{encode_query(pairs, safe='@/')}" if pairs else path
     request = Request("GET", path, headers, model=model, costs=True, opens_socket=True)
     return Handshake(request, settings)
 
@@ -157,17 +157,6 @@ def _encode_parameters(parameters: Mapping[str, Any]) -> Iterable[tuple[str, str
                 case _:
                     kinds = "text, a number, true or false, or a list of these"
                     raise InputError(f"{name} must be {kinds}, got {format_value(item)}")
-
-
-def _encode_query(pairs: Iterable[tuple[str, str]]) -> str:
-    try:
-        return urlencode(list(pairs), safe="@/")
-    except UnicodeEncodeError:
-        for name, value in pairs:
-            if re.search("[\ud800-\udfff]", value):
-                problem = f"{name} must be valid Unicode"
-                raise InputError(f"{problem}, got {format_value(value)}") from None
-        raise
 
 
 def read_refusal(response: Response) -> Any:

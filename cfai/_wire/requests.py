@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -231,8 +231,10 @@ def _merge_headers(
     return dict(merged.values())
 
 
-def encode_query(query: Mapping[str, str], *, safe: str = "") -> str:
+def encode_query(query: Mapping[str, str] | Sequence[tuple[str, str]], *, safe: str = "") -> str:
     """The query of an address, in UTF-8; *safe* are characters that are not escaped.
+
+    Pairs may repeat a name.
 
     Raises:
         InputError: A value is not valid Unicode.
@@ -240,7 +242,7 @@ def encode_query(query: Mapping[str, str], *, safe: str = "") -> str:
     try:
         return urlencode(query, safe=safe)
     except UnicodeEncodeError:
-        for name, value in query.items():
+        for name, value in query.items() if isinstance(query, Mapping) else query:
             if value != value.encode(errors="ignore").decode():
                 problem = f"{name} must be valid Unicode"
                 raise InputError(f"{problem}, got {format_value(value)}") from None
