@@ -6,7 +6,7 @@ The request that opens it is sent by `Session.call`, like any other. The framing
 import asyncio
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from typing import Any, Final, NamedTuple, cast
 
 import aiohttp
@@ -249,7 +249,7 @@ class Socket:
             if now >= due:
                 raise timeout_error(phase, seconds)
             if now >= next_ping:
-                await self._control(self._socket.ping, b"", due - now)
+                await self._control(self._socket.ping(), due - now)
                 next_ping = now + pause
             try:
                 message = await self._socket.receive(max(min(due, next_ping) - now, 0.001))
@@ -262,7 +262,7 @@ class Socket:
                 case WSMsgType.BINARY:
                     return bytes(message.data)
                 case WSMsgType.PING:
-                    await self._control(self._socket.pong, message.data, due - now)
+                    await self._control(self._socket.pong(message.data), due - now)
                 case WSMsgType.CLOSE:
                     return await self._answer_close(message)
                 case WSMsgType.PONG:
@@ -283,13 +283,11 @@ class Socket:
         if limits.content is not None:
             yield began + limits.content, "content", limits.content
 
-    async def _control(
-        self, send: Callable[[bytes], Awaitable[None]], data: bytes, seconds: float
-    ) -> None:
+    async def _control(self, sending: Awaitable[None], seconds: float) -> None:
         """Send a control frame, but don't wait longer than the time limit of the session."""
         try:
             async with asyncio.timeout(seconds):
-                await send(data)
+                await sending
         except TimeoutError:
             pass  # The other side does not read: `_next_message` raises the error of the limit.
         except (ConnectionError, aiohttp.ClientError):
@@ -302,10 +300,8 @@ class Socket:
         return closed
 
     async def _send_close(self, code: int) -> None:
-        data = struct.pack("!H", code)
-        await self._control(
-            lambda data: self._socket.send_frame(data, WSMsgType.CLOSE), data, CLOSE_SECONDS
-        )
+        frame = self._socket.send_frame(struct.pack("!H", code), WSMsgType.CLOSE)
+        await self._control(frame, CLOSE_SECONDS)
 
     def _describe_loss(self, message: aiohttp.WSMessage) -> Exception:
         """The error for a socket that ended without a close frame."""
