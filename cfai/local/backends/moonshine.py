@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cfai.local.backends.onnx import open_session
 from cfai.local.backends.roles import IsCancelled, Recognized
 
 if TYPE_CHECKING:
@@ -119,14 +120,3 @@ def _read_tokens(data: bytes) -> Iterator[bytes]:
             position += 1
         yield data[position : position + length]
         position += length
-
-
-def open_session(path: Path, *, threads: int) -> Any:
-    """Open a model on onnxruntime. Its threads sleep between two runs."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

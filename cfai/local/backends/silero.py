@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cfai.local.backends.moonshine import open_session
+from cfai.local.backends.onnx import open_session
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cfai.local.backends.moonshine import open_session
+from cfai.local.backends.onnx import open_session
 
 if TYPE_CHECKING:
     import numpy as np

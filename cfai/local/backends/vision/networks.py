@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from cfai.local.backends.onnx import open_session
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -72,15 +74,7 @@ class Network:
     """A network on onnxruntime, from a file or from its bytes. It has one input."""
 
     def __init__(self, model: Path | bytes) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        # Otherwise its threads keep a core busy for a while after each image.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        source = model if isinstance(model, bytes) else str(model)
-        providers = ["CPUExecutionProvider"]
-        self._session: Any = onnxruntime.InferenceSession(source, options, providers=providers)
+        self._session = open_session(model)
         self._input: str = self._session.get_inputs()[0].name
 
     @property
