@@ -8,7 +8,6 @@ import asyncio
 import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,8 @@ from cfai import (
 from cfai.local import Server
 from cfai.profiles import TASKS
 
-PAGE = Path(__file__).parents[2] / "docs" / "local-server.md"
+from .quality import PAGE
+
 START, END = "<!-- quality: nox -s quality -->\n", "<!-- end of quality -->\n"
 
 LLAMA = "@cf/meta/llama-3.1-8b-instruct-fast"
@@ -495,13 +495,6 @@ def render(results: Mapping[str, tuple[int, int]]) -> str:
         right, count = results[item.task]
         lines.append(f"| {item.task} | {item.right} | {right} of {count} |")
     return "\n".join([*lines, "", ""])
-
-
-def documented() -> dict[str, tuple[int, int]]:
-    """The figures in the docs."""
-    table = PAGE.read_text().partition(START)[2].partition(END)[0]
-    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \| (\d+) of (\d+) \|$", table, re.MULTILINE)
-    return {task: (int(right), int(count)) for task, right, count in rows}
 
 
 async def main() -> int:
