@@ -97,6 +97,15 @@ async def test_output_file_with_standard_output_closed(
     assert target.read_text() == '{"response":"hi"}\n'
 
 
+@needs_full
+async def test_a_full_disk_for_a_file(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """The error names the file."""
+    fake.answers({"response": "hi"})
+    done = await cfai.run("run", LLAMA, "hi", "-o", "/dev/full")
+    assert (done.code, done.out) == (2, b"")
+    assert "can't write to /dev/full: No space left on device" in done.err
+
+
 async def test_pull_into_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     """The error names the folder, the reason and the variable."""
     (tmp_path / "file").write_text("")

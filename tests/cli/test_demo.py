@@ -13,7 +13,9 @@ async def test_demo(stranger: Cfai, text_model: Path) -> None:
     assert "\x1b" not in done.text
     assert "Paris" in done.text
     speed = re.search(
-        r"\d+ tokens, \d+ tokens per second, the first after (\d+\.\d\d) s", done.text
+        r"^  \S.*: \d+ tokens, \d+ tokens per second, the first after (\d+\.\d\d) s$",
+        done.text,
+        re.MULTILINE,
     )
     assert speed is not None
     assert float(speed[1]) > 0
@@ -21,3 +23,8 @@ async def test_demo(stranger: Cfai, text_model: Path) -> None:
     # The nearest sentence answers the question, though they share no word.
     at = done.lines.index("> How do I get my money back?")
     assert done.lines[at + 1].endswith("Refunds are paid within five working days.")
+    scores = [float(line.split()[0]) for line in done.lines[at + 1 : at + 3]]
+    assert 1 > scores[0] > scores[1] > 0
+    assert done.lines[at + 3] == "> Should I take an umbrella?"
+    assert done.lines[at + 4].endswith("Heavy rain is expected in the mountains tonight.")
+    assert re.search(r"^  \S.*: 8 requests at once, \d+\.\d\d s$", done.text, re.MULTILINE)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from cfai.cli.encodings import choose_latin
+from cfai.cli.encodings import choose_latin, guess_utf16
 from cfai.cli.texts import Reading, TextFile
+from cfai.errors import InputError
 
 SENTENCES = {
     "French": (
@@ -211,3 +212,35 @@ def test_a_sample_may_end_inside_a_character(
     path.write_text(text, encoding="utf-8")
     assert list(TextFile(path, Reading("text")).read()) == [text]
     assert capsys.readouterr().err == ""
+
+
+def test_a_third_of_the_letters_may_be_outside_ascii() -> None:
+    """With more, the language is hardly one of Latin letters."""
+    assert choose_latin(b"ab\xe9") == "cp1252"
+    assert choose_latin(b"abcd\xe9\xe8") == "cp1252"
+    assert choose_latin(b"a\xe9") is None
+    assert choose_latin(b"abc\xe9\xe8") is None
+
+
+@pytest.mark.parametrize(("own", "encoding"), [(9, "cp1252"), (8, None)])
+def test_one_letter_in_ten_may_be_foreign(own: int, encoding: str | None) -> None:
+    """Such as those of names: \u00f0 is in no alphabet with \u00df."""
+    sample = b"abcdefghij" * 10 + b"\xdf" * own + b"\xf0"
+    assert choose_latin(sample) == encoding
+
+
+def test_utf16_without_a_mark_is_recognized() -> None:
+    """By the zeros of ASCII characters: more than half of the characters must be such."""
+    assert guess_utf16("abc".encode("utf-16-le"), "a") == "utf-16-le"
+    assert guess_utf16("abc".encode("utf-16-be"), "a") == "utf-16-be"
+    mostly, half = "abc\u4e2d", "ab\u4e2d\u6587"
+    for encoding in ("utf-16-le", "utf-16-be"):
+        assert guess_utf16(mostly.encode(encoding), "a") == encoding
+        with pytest.raises(InputError, match=r"a\.txt is not a text file; choose what it is with"):
+            guess_utf16(half.encode(encoding), "a.txt")
+
+
+@pytest.mark.parametrize("data", [b"\0\0\0\0", b"a\0\0b", bytes(range(256))])
+def test_what_has_zeros_elsewhere_is_no_text(data: bytes) -> None:
+    with pytest.raises(InputError, match="is not a text file"):
+        guess_utf16(data, "a")

@@ -88,12 +88,18 @@ async def test_all_events_as_json(cfai: Cfai, fake: FakeWorkersAI) -> None:
     assert fake.sockets[0].audio == PCM
 
 
-async def test_other_formats_are_sent_as_they_are(cfai: Cfai, fake: FakeWorkersAI) -> None:
+@pytest.mark.parametrize(
+    "sound",
+    [b"OggS and so on", b"RIFF\0\0\0\0AVI and so on", b"RIFX\0\0\0\0WAVE and so on", b"short"],
+)
+async def test_other_formats_are_sent_as_they_are(
+    cfai: Cfai, fake: FakeWorkersAI, sound: bytes
+) -> None:
     fake.connects(at_end=[results("hi")])
-    done = await cfai.run("listen", "-", stdin=b"OggS and so on")
+    done = await cfai.run("listen", "-", stdin=sound)
     assert (done.code, done.text) == (0, "hi\n")
     assert "?" not in fake.requests[0].target
-    assert fake.sockets[0].audio == b"OggS and so on"
+    assert fake.sockets[0].audio == sound
 
 
 async def test_flux_prints_turns(cfai: Cfai, fake: FakeWorkersAI) -> None:

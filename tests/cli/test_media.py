@@ -122,3 +122,45 @@ async def test_speech_without_an_account(stranger: Cfai, tmp_path: Path, suffix:
     assert (done.code, done.err) == (0, "")
     done = await stranger.run("transcribe", "--local", str(file))
     assert (done.code, done.text, done.err) == (0, "The train leaves at nine.\n", "")
+
+
+async def test_transcribe_into_a_file(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """As UTF-8, with one newline at the end, and nothing on standard output."""
+    fake.answers({"text": "  Grüße. \n"})
+    target = tmp_path / "text.txt"
+    done = await cfai.run("transcribe", "-", "-o", str(target), stdin=MP3)
+    assert (done.code, done.out, done.err) == (0, b"", "")
+    assert target.read_bytes() == "Grüße.\n".encode()
+
+
+async def test_a_voice_that_is_silent_writes_no_file(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    fake.connects({"type": "Flushed", "sequence_id": 0})
+    target = tmp_path / "a.wav"
+    done = await cfai.run("speak", "Good day", "-o", str(target))
+    assert done.code == 1
+    assert "@cf/deepgram/aura-1 spoke nothing" in done.err
+    assert not target.exists()
+
+
+async def test_models_and_texts_of_other_sources(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    """The model can be chosen, and the text be in a file."""
+    text = tmp_path / "text.txt"
+    text.write_text("Good day")
+    fake.says(MP3, content_type="audio/mpeg").answers({"image": base64.b64encode(JPEG).decode()})
+    done = await cfai.run("speak", f"@{text}", "-m", "@cf/deepgram/aura-2-en")
+    assert (done.code, done.out) == (0, MP3), done.err
+    done = await cfai.run("image", f"@{text}", "-m", "@cf/a/flux", "-o", str(tmp_path / "a.jpg"))
+    assert done.code == 0, done.err
+    speech, image = fake.requests
+    assert (speech.path.rpartition("run/")[2], speech.json()) == (
+        "@cf/deepgram/aura-2-en",
+        {"text": "Good day"},
+    )
+    assert (image.path.rpartition("run/")[2], image.json()) == (
+        "@cf/a/flux",
+        {"prompt": "Good day"},
+    )

@@ -35,6 +35,14 @@ SHOWN = {
         "1. a\n\n   one two three four five\n",
         "1. a\n\n   one two three\n   four five\n",
     ),
+    "a paragraph after several empty lines of a list": (
+        "- a\n\n\n    one two three four five\n",
+        "- a\n\n\n    one two three\n    four five\n",
+    ),
+    "code after the end of a list": (
+        "- a\n\nend\n\n    one two three four five\n",
+        "- a\n\nend\n\n    one two three fo\nur five\n",
+    ),
     "a quotation": ("> one two three four five\n", "> one two three\n  four five\n"),
     "a long word": (
         f"see {LONG} there and here\n",

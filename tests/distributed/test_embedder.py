@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any
 
+import attrs
 import cloudpickle
 import numpy as np
 import pandas as pd
@@ -23,10 +24,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as pa_dataset
 import pytest
-from attrs import define
+from attrs import define, field, frozen
 from hypothesis import given as given_by, settings, strategies as st
 
-from cfai import WorkersAI
+from cfai import Adaptive, WorkersAI
 from cfai.distributed import ClientOptions, Embedder, _worker
 from cfai.errors import BadRequest, ConfigError, InputError
 from cfai.testing import Service
@@ -572,28 +573,97 @@ def test_a_process_ends_without_warnings(more: str, service_thread: ThreadedServ
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
+@frozen
+class Waiting:
+    """Work that waits for ever, and what it leaves behind when it ends."""
+
+    begun: threading.Event = field(factory=threading.Event)
+    ended: list[str] = field(factory=list)
+    loops: list[asyncio.AbstractEventLoop] = field(factory=list)
+    _generators: list[AsyncIterator[None]] = field(factory=list)
+
+    async def work(self) -> None:
+        generator = self._generate()
+        self._generators.append(generator)  # Nobody closes it but the loop.
+        await anext(generator)
+        self.loops.append(asyncio.get_running_loop())
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            self.ended.append("task")
+
+    async def _generate(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await asyncio.sleep(0)
+            self.ended.append("generator")
+
+
+def worker_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "cfai-embedder"]
+
+
 def test_work_that_waits_ends_with_the_process() -> None:
     """Its caller gets an error, instead of waiting for a service that never answers."""
-    worker = _worker.Worker()
-    waits = threading.Event()
+    before, worker, waiting = worker_threads(), _worker.Worker(), Waiting()
     messages: list[str] = []
-
-    async def wait() -> None:
-        waits.set()
-        await asyncio.Event().wait()
 
     def call() -> None:
         try:
-            worker.run(wait)
+            worker.run(waiting.work)
         except ConfigError as error:
             messages.append(str(error))
 
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
     try:
-        assert waits.wait(30)
+        assert waiting.begun.wait(30)
     finally:
         atexit.unregister(worker._end)
         worker._end()
     thread.join(30)
     assert messages == ["the process is ending: no more texts can be embedded"]
+    assert waiting.ended == ["task", "generator"]
+    assert [loop.is_closed() for loop in waiting.loops] == [True]
+    assert worker_threads() == before
+    with pytest.raises(ConfigError, match="the process is ending"):
+        worker.run(waiting.work)
+
+
+def test_a_worker_that_did_nothing_ends_at_once() -> None:
+    before, worker = worker_threads(), _worker.Worker()
+    worker._end()
+    assert worker_threads() == before
+
+
+def test_the_defaults() -> None:
+    """Everything but the model is named."""
+    embedder = Embedder(M3)
+    values = {name: getattr(embedder, name) for name in attrs.fields_dict(Embedder)}
+    assert values == {
+        "model": M3,
+        "workers": 1,
+        "column": None,
+        "into": "vector",
+        "on_error": "raise",
+        "errors": None,
+        "rate": "auto",
+        "concurrency": Adaptive(),
+        "batch_size": None,
+        "max_batch_chars": None,
+        "pooling": None,
+        "truncate": None,
+        "long": "warn",
+        "dedupe": False,
+        "options": None,
+        "client": {},
+    }
+    parameters = list(inspect.signature(Embedder).parameters.values())
+    assert [
+        parameter.name for parameter in parameters if parameter.kind.name != "KEYWORD_ONLY"
+    ] == ["model"]
+    with pytest.raises(attrs.exceptions.FrozenAttributeError):
+        embedder.workers = 2

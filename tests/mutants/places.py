@@ -132,6 +132,8 @@ def _ignored_lines(tree: ast.Module) -> Iterator[_Range]:
                 yield from map(_range, filter(None, [node.returns]))
             case ast.arg(annotation=ast.expr() as annotation):
                 yield _range(annotation)
+            case ast.AnnAssign(value=None):
+                yield _range(node)
             case ast.AnnAssign(annotation=annotation):
                 yield _range(annotation)
             case ast.Assign(targets=[ast.Name(id="__all__" | "__version__")]):

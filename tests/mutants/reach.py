@@ -1,7 +1,9 @@
 """Which test files reach which line, as coverage measured it, and how long each of them takes."""
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,6 +19,14 @@ parallel = True
 patch = subprocess
 data_file = {file}
 """
+
+_WORD: Final = re.compile(r"\w+")
+
+_MOST_USERS: Final = 8
+"""Test files that are chosen since they use names of a module."""
+
+_SLOW: Final = ("test_docs.py", "test_examples.py")
+"""Test files that come last, since they take long and belong to no module."""
 
 
 @define
@@ -84,7 +94,8 @@ class Reach:
 def find_tests_by_name(module: Path) -> list[str]:
     """The test files that a module's tests are in by the rules: its own, then those of its folder.
 
-    Then come those that import it.
+    Then come those that import it, those that use most of the names it defines, and those of the
+    modules that have no folder, such as the client.
     """
     folder = Path("tests", *(part.removeprefix("_") for part in module.parts[1:-1]))
     name = module.stem.removeprefix("_")
@@ -92,14 +103,27 @@ def find_tests_by_name(module: Path) -> list[str]:
     tests = [own] if own.exists() else []
     if len(module.parts) > 2:
         top = Path("tests", module.parts[1].removeprefix("_"))
-        tests += [*folder.glob("test_*.py"), *top.rglob("test_*.py")]
+        tests += [*sorted(folder.glob("test_*.py")), *sorted(top.rglob("test_*.py"))]
     imported = ".".join(module.with_suffix("").parts)
     words = (f"from {imported} import", f"import {imported}", f"import {name}")
-    for test in sorted(Path("tests").rglob("test_*.py")):
-        text = test.read_text("utf-8")
-        if any(word in text for word in words):
-            tests.append(test)
+    texts = {test: test.read_text("utf-8") for test in sorted(Path("tests").rglob("test_*.py"))}
+    tests += [test for test, text in texts.items() if any(word in text for word in words)]
+    names = _defined_names(module)
+    uses = {test: len(names.intersection(_WORD.findall(text))) for test, text in texts.items()}
+    most = sorted((test for test in uses if uses[test]), key=lambda test: -uses[test])
+    others = sorted(Path("tests").glob("test_*.py"), key=lambda test: (test.name in _SLOW, test))
+    tests += [*most[:_MOST_USERS], *others]
     return list(dict.fromkeys(map(str, tests)))
+
+
+def _defined_names(module: Path) -> set[str]:
+    """The public functions and classes of a module, and the methods of these."""
+    nodes = ast.parse(module.read_text("utf-8")).body
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
+    members = [*nodes, *(member for node in classes for member in node.body)]
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    names = {node.name for node in members if isinstance(node, kinds)}
+    return {name for name in names if not name.startswith("_")}
 
 
 def _reached_lines(scratch: Path, root: Path) -> Iterator[tuple[str, int]]:

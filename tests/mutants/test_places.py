@@ -22,6 +22,7 @@ def find(a: int | str = 2) -> int | None:
     if a and not done:
         raise ValueError(3)
     print(a)
+    b: int | str
     return a + 1
 '''
 
@@ -55,6 +56,7 @@ def test_what_no_test_can_notice_is_left_out(module: Path) -> None:
             ast.parse(changed)
             assert "int | str = " in changed
             assert "-> int | None:" in changed
+            assert "b: int | str\n" in changed
             assert "x: int | None = 1" in changed
 
 

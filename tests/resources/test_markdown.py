@@ -55,6 +55,20 @@ async def test_each_file_has_a_result(fake: FakeWorkersAI) -> None:
     assert fake.requests[0].target == "/client/v4/accounts/account/ai/tomarkdown"
 
 
+async def test_a_tuple_of_files_is_no_pair(fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """Not even if the first is a string: a pair has a name and a source, and nothing else."""
+    paths = [tmp_path / f"{name}.html" for name in "abc"]
+    for path in paths:
+        path.write_text(path.name)
+    first, *others = paths
+    given: list[Any] = [(str(first), *others), (str(first), str(others[0])), (str(first),)]
+    for files in given:
+        fake.answers([])
+        await fake.client().to_markdown(files)
+        form = form_of(fake.requests[-1])
+        assert [name for _, name, _, _ in form] == [f"{name}.html" for name in "abc"[: len(files)]]
+
+
 async def test_files_are_sent_in_one_form(fake: FakeWorkersAI, tmp_path: Path) -> None:
     """A part `files` for each, with name and type; the options as JSON text."""
     path = tmp_path / "a page.html"
