@@ -1,12 +1,23 @@
 """Writes the stubs of the packages that load their names lazily: `python -m tests.stubs`.
 
+It also writes the signatures of all public names, so that no change of them goes unnoticed.
+
 The names are written by hand once, in the package's `__init__.py`. Type checkers can't follow that
 table, so they read the stub beside it. `tests/test_public_names.py` checks that it is current.
 """
 
-from collections.abc import Mapping
+import inspect
+import re
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+import attrs
+
+SIGNATURES = Path(__file__).parent / "data" / "signatures.txt"
+
+PUBLIC_MODULES = ("cfai", "cfai.cohere", "cfai.distributed", "cfai.embedding", "cfai.testing")
 
 PACKAGES = ("cfai", "cfai.embedding", "cfai.local", "cfai.tasks")
 
@@ -45,8 +56,54 @@ def _isort_order(name: str) -> tuple[bool, str]:
     return not name[0].isupper(), name.lower()
 
 
+def signatures_text() -> str:
+    """How each public class, function and method is called, and what classes compare and show."""
+    lines = []
+    for package in PUBLIC_MODULES:
+        module = import_module(package)
+        for name in sorted(module.__all__):
+            value = getattr(module, name)
+            if not callable(value) or getattr(value, "__module__", "").partition(".")[0] != "cfai":
+                continue
+            lines += [f"{package}.{line}" for line in _describe(name, value)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _describe(name: str, value: Any) -> Iterator[str]:
+    if not isinstance(value, type):
+        yield f"{name}{_signature(value)}"
+        return
+    parts = [name if getattr(value, "_is_protocol", False) else f"{name}{_signature(value) or ''}"]
+    kinds = {"__eq__": "compares", "__repr__": "shows", "__setattr__": "is frozen or checks"}
+    own = [kinds[kind] for kind in kinds if getattr(value, kind) is not getattr(object, kind)]
+    parts += [", ".join(own)] if own else []
+    fields = attrs.fields(value) if attrs.has(value) else ()
+    for kind in ("eq", "repr"):
+        left_out = [field.name for field in fields if not getattr(field, kind)]
+        parts += [f"no {kind}: {', '.join(left_out)}"] if left_out else []
+    yield "; ".join(parts)
+    for member, function in sorted(vars(value).items()):
+        if not member.startswith("_") and inspect.isroutine(inspect.unwrap(function)):
+            yield f"{name}.{member}{_signature(getattr(value, member))}"
+
+
+def _signature(value: Any) -> str | None:
+    """The parameters with their defaults; without the types, which type checkers compare."""
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):
+        return None
+    parameters = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in signature.parameters.values()
+    ]
+    text = str(inspect.Signature(parameters))
+    return re.sub(r"(Meta|Timeouts|Retries)\([^()]*\)|(?<= at) 0x[0-9a-f]+", r"\1()", text)
+
+
 def main() -> None:
-    """Write all stubs."""
+    """Write all stubs, and the signatures."""
+    SIGNATURES.write_text(signatures_text(), encoding="utf-8")
     for package in PACKAGES:
         stub_path(package).write_text(stub_text(package), encoding="utf-8")
 

@@ -18,7 +18,7 @@ import pytest
 import cfai
 from cfai import cohere
 
-from .stubs import PACKAGES, stub_path, stub_text
+from .stubs import PACKAGES, SIGNATURES, signatures_text, stub_path, stub_text
 
 HTTP_LIBRARIES = {"aiohttp", "httpx", "yarl", "multidict"}
 PASSED_SESSIONS = {("WorkersAI.__init__", "session"), ("Cohere.__init__", "session")}
@@ -51,6 +51,16 @@ def test_every_public_method_is_documented(name: str) -> None:
         if attribute.startswith("_") or not (callable(value) or isinstance(value, property)):
             continue
         assert inspect.getdoc(value), f"{name}.{attribute} has no docstring"
+
+
+def test_no_signature_changes_unnoticed() -> None:
+    """Parameters, their order, which are named, and defaults; what classes compare and show.
+
+    A change breaks programs: write it into the changelog, and run `python -m tests.stubs`.
+    """
+    expected = SIGNATURES.read_text(encoding="utf-8").splitlines()
+    current = signatures_text().splitlines()
+    assert sorted(set(current) - set(expected)) == sorted(set(expected) - set(current)) == []
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
