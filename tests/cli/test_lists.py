@@ -153,3 +153,17 @@ async def test_upload_progress_at_a_terminal(
         await terminal.shows("uploading")
         await terminal.shows("bytes")
         await fake.until(lambda: len(fake.requests) == 2, within=PATIENCE)
+
+
+@needs_terminals
+async def test_an_upload_is_shown_at_a_terminal(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    """With the name of the file as it is, though Rich knows marks in brackets."""
+    file = tmp_path / "[red]x.safetensors"
+    file.write_bytes(b"0123456789")
+    fake.answers({"id": ID, "file_name": file.name})
+    async with cfai.at_a_terminal("finetunes", "upload", ID, str(file)) as terminal:
+        await terminal.shows("uploading [red]x.safetensors")
+        assert await terminal.ended() == 0, terminal.screen
+    assert len(fake.requests) == 1

@@ -838,3 +838,17 @@ async def test_a_timer_does_not_outlive_its_stream(fake: FakeWorkersAI) -> None:
         del tokens
         left = [h for h in loop._scheduled if not h.cancelled() and h.when() > loop.time() + 1000]
         assert left == []
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2])
+async def test_every_event_is_counted_once(fake: FakeWorkersAI, taken: int) -> None:
+    """Also those that were read as tokens already, and are read as events then."""
+    fake.streams("a", "b", "c", "d", then_hangs_up=True)
+    async with fake.client().stream(MODEL, HI) as stream:
+        tokens = [(await anext(stream)).text for _ in range(taken)]
+        count = 0
+        with pytest.raises(StreamInterrupted, match="after 4 events") as caught:
+            async for _ in stream.events():
+                count += 1
+    assert caught.value.events == 4
+    assert len(tokens) + count == 4

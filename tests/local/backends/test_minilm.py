@@ -1,5 +1,7 @@
 """Vectors: similar for paraphrases, independent of the batch."""
 
+import subprocess
+import sys
 from functools import cache
 
 import numpy as np
@@ -96,3 +98,13 @@ def test_the_most_texts_of_a_request() -> None:
     assert model().embed(["a"] * 20_000, is_cancelled=lambda: True).shape == (20_000, 384)
     with pytest.raises(ApiError, match="Max context reached 60003 tokens"):
         model().embed(["a"] * 20_001, is_cancelled=lambda: True)
+
+
+def test_warming_loads_the_model_and_runs_it_once() -> None:
+    """So that the first request does not wait for it. In a process of its own, where nothing is."""
+    code = """
+from cfai.local import backends
+backends.warm_embedder()
+assert "onnxruntime" in __import__("sys").modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
