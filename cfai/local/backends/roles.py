@@ -12,8 +12,19 @@ if TYPE_CHECKING:
 Pooling = Literal["mean", "cls"]
 """How the vectors of tokens are combined: their mean, or the vector of `[CLS]`."""
 
-OnPiece = Callable[[str], bool]
-"""Called with each piece of text, and sometimes with an empty one; returning true stops."""
+
+@frozen
+class Reasoning:
+    """A piece of what a model thinks before it answers."""
+
+    text: str
+
+
+Piece = str | Reasoning
+"""A piece of the answer's text, or of the reasoning before it."""
+
+OnPiece = Callable[[Piece], bool]
+"""Called with each piece, and sometimes with an empty text; returning true stops."""
 
 IsCancelled = Callable[[], bool]
 """Returns whether the caller has gone, so that the work can end early."""
@@ -63,6 +74,10 @@ class GenerationEnd:
     completion_tokens: int
     tool_calls: Sequence[Mapping[str, Any]] = ()
     """The calls that the generator decided on, in the form of chat completions."""
+    reasoning: str = ""
+    """The whole reasoning before the text."""
+    reasoning_tokens: int | None = None
+    """How many of the *completion_tokens* were reasoning, if that is known."""
 
 
 class TextGenerator(Backend, Protocol):

@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cfai.local.backends.chunks import ChunkReader
 from cfai.local.backends.roles import GenerationEnd, GenerationRequest, OnPiece
-from cfai.local.errors import not_supported, rejected_by_model
+from cfai.local.errors import ApiError, not_supported, rejected_by_model
 
 CONTEXT = 4096
 """The most tokens of a conversation, including the answer."""
@@ -91,55 +92,33 @@ class SmolLM2:
             ApiError: The prompt is too long for the model, or the JSON schema is invalid.
         """
         _check_size(request, CONTEXT * self._bytes_per_token)
-        reader = _ChunkReader(on_piece)
+        reader = ChunkReader(on_piece)
+        failures: list[Mapping[str, Any]] = []
+
+        def on_chunk(chunk: Mapping[str, Any]) -> bool:
+            if "error" in chunk:
+                failures.append(chunk["error"])
+                return True
+            return reader.read(chunk)
+
         raw = isinstance(request.prompt, str)
         run = self._model.handle_completions if raw else self._model.handle_chat_completions
         try:
-            run(_build_body(request), reader.on_chunk)
+            run(_build_body(request), on_chunk)
         except (ValueError, TypeError, RuntimeError) as exc:
             raise rejected_by_model(str(exc)) from exc
+        if failures:
+            raise _translate(failures[0])
         return reader.end()
 
 
-class _ChunkReader:
-    """Reads the chunks of one generation."""
-
-    def __init__(self, on_piece: OnPiece) -> None:
-        self._on_piece = on_piece
-        self._error: Mapping[str, Any] | None = None
-        self._usage: Mapping[str, Any] = {}
-        self._reason = "stopped"
-        self._pieces = 0
-
-    def on_chunk(self, chunk: Mapping[str, Any]) -> bool:
-        """Read a chunk from llama.cpp and return whether to stop."""
-        if "error" in chunk:
-            self._error = chunk["error"]
-            return True
-        self._usage = chunk.get("usage") or self._usage
-        text = ""
-        for choice in chunk["choices"]:
-            text += choice.get("delta", {}).get("content") or choice.get("text") or ""
-            self._reason = choice["finish_reason"] or self._reason
-        self._pieces += bool(text)
-        # A chunk without text reports the progress of reading the prompt, and can stop it, too.
-        return self._on_piece(text)
-
-    def end(self) -> GenerationEnd:
-        if self._error:
-            message = str(self._error.get("message"))
-            if self._error.get("type") == "exceed_context_size_error":
-                tokens, window = self._error["n_prompt_tokens"], self._error["n_ctx"]
-                message = (
-                    f"the input has {tokens} tokens, and the model's context window is {window}"
-                )
-            raise rejected_by_model(message)
-        completion_tokens = self._usage.get("completion_tokens")
-        return GenerationEnd(
-            self._reason,
-            self._usage.get("prompt_tokens") or 0,
-            self._pieces if completion_tokens is None else completion_tokens,
-        )
+def _translate(error: Mapping[str, Any]) -> ApiError:
+    """Return the error that llama.cpp reports in a chunk."""
+    message = str(error.get("message"))
+    if error.get("type") == "exceed_context_size_error":
+        tokens, window = error["n_prompt_tokens"], error["n_ctx"]
+        message = f"the input has {tokens} tokens, and the model's context window is {window}"
+    return rejected_by_model(message)
 
 
 def _check_size(request: GenerationRequest, limit: int) -> None:

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from attrs import field, frozen
 
 from cfai.errors import ConfigError
 from cfai.local import errors
+from cfai.local.backends.chunks import ChunkReader
 from cfai.local.backends.roles import (
     GenerationEnd,
     GenerationRequest,
@@ -88,14 +90,26 @@ class Upstream:
         )
         return next(names, None)
 
-    def build_request(
-        self, path: str, body: bytes, headers: Mapping[str, str]
-    ) -> urllib.request.Request:
-        """Return a request with its key."""
+    @contextmanager
+    def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Iterator[Any]:
+        """Send a request with the key, and yield the response to read from.
+
+        Raises:
+            ApiError: The server cannot be reached, refused the request, or ended too early.
+        """
         key = {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
         url = f"{self.url.rstrip('/')}/{path}"
         # The URL is the user's own; its scheme was checked.
-        return urllib.request.Request(url, body, {**headers, **key}, method="POST")  # noqa: S310
+        request = urllib.request.Request(url, body, {**headers, **key}, method="POST")  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310
+                yield response
+        except urllib.error.HTTPError as exc:
+            with exc:
+                raise _translate(exc) from exc
+        except (OSError, http.client.HTTPException) as exc:
+            reason = getattr(exc, "reason", exc)
+            raise errors.upstream_failed(f"{type(exc).__name__}: {reason}") from exc
 
 
 class UpstreamGenerator:
@@ -109,23 +123,13 @@ class UpstreamGenerator:
     def generate(self, request: GenerationRequest, on_piece: OnPiece) -> GenerationEnd:
         """Generate text and call *on_piece* with each piece until it returns true.
 
-        Raises:
-            ApiError: The server cannot be reached, refused the request, or ended too early.
+        Raises like `Upstream.post`.
         """
         path = "completions" if isinstance(request.prompt, str) else "chat/completions"
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         body = orjson.dumps(_build_body(self._model, request))
-        http_request = self._upstream.build_request(path, body, headers)
-        try:
-            # The URL is the user's own; its scheme was checked.
-            with urllib.request.urlopen(http_request, timeout=_TIMEOUT) as response:  # noqa: S310
-                return _follow(_read_events(response), on_piece)
-        except urllib.error.HTTPError as exc:
-            with exc:
-                raise _translate(exc) from exc
-        except (OSError, http.client.HTTPException) as exc:
-            reason = getattr(exc, "reason", exc)
-            raise errors.upstream_failed(f"{type(exc).__name__}: {reason}") from exc
+        with self._upstream.post(path, body, headers) as response:
+            return _follow(_read_events(response), on_piece)
 
 
 def _describe_name(model: str) -> str:
@@ -176,47 +180,14 @@ def _read_events(response: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _follow(events: Iterator[Mapping[str, Any]], on_piece: OnPiece) -> GenerationEnd:
-    reason, pieces = "stop", 0
-    usage: Mapping[str, Any] = {}
-    calls: dict[int, dict[str, str]] = {}
     # The headers have arrived, so the request was accepted.
     if on_piece(""):
         return GenerationEnd("stopped", 0, 0)
+    reader = ChunkReader(on_piece)
     for event in events:
-        usage = event.get("usage") or usage
-        text = ""
-        for choice in event.get("choices") or ():
-            delta = choice.get("delta") or {}
-            text += delta.get("content") or choice.get("text") or ""
-            reason = choice.get("finish_reason") or reason
-            for index, call in enumerate(delta.get("tool_calls") or ()):
-                _add_call(calls.setdefault(call.get("index", index), {}), call)
-        pieces += bool(text)
-        if text and on_piece(text):
-            reason = "stopped"
+        if reader.read(event):
             break
-    prompt_tokens = usage.get("prompt_tokens") or 0
-    tokens = usage.get("completion_tokens") or pieces
-    return GenerationEnd(reason, prompt_tokens, tokens, _build_calls(calls))
-
-
-def _add_call(call: dict[str, str], delta: Mapping[str, Any]) -> None:
-    function = delta.get("function") or {}
-    for name, piece in (("id", delta.get("id")), ("name", function.get("name"))):
-        call[name] = call.get(name) or piece or ""
-    call["arguments"] = call.get("arguments", "") + (function.get("arguments") or "")
-
-
-def _build_calls(calls: Mapping[int, Mapping[str, str]]) -> list[dict[str, Any]]:
-    built = []
-    for index, call in sorted(calls.items()):
-        if not call["name"]:
-            raise errors.upstream_failed("a tool call has no name")
-        function = {"name": call["name"], "arguments": call["arguments"] or "{}"}
-        built.append(
-            {"id": call["id"] or f"call_{index}", "type": "function", "function": function}
-        )
-    return built
+    return reader.end()
 
 
 def _translate(error: urllib.error.HTTPError) -> errors.ApiError:
@@ -332,17 +303,8 @@ class UpstreamModel:
         return _parse_json(self._post(path, body, "application/json"))
 
     def _post(self, path: str, body: bytes, content_type: str) -> bytes:
-        request = self._upstream.build_request(path, body, {"Content-Type": content_type})
-        try:
-            # The URL is the user's own; its scheme was checked.
-            with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310
-                content: bytes = response.read(_MAX_RESPONSE)
-        except urllib.error.HTTPError as exc:
-            with exc:
-                raise _translate(exc) from exc
-        except (OSError, http.client.HTTPException) as exc:
-            reason = getattr(exc, "reason", exc)
-            raise errors.upstream_failed(f"{type(exc).__name__}: {reason}") from exc
+        with self._upstream.post(path, body, {"Content-Type": content_type}) as response:
+            content: bytes = response.read(_MAX_RESPONSE)
         return content
 
 

@@ -167,21 +167,32 @@ class ModelRunner:
         """
         if body.get("stream") is True:
             raise errors.bad_input("queued requests cannot be streamed")
+        model = _guess_task(model, body)
         if model.task != _GENERATION:
-            if self.find_upstream(model) is not None:
-                raise errors.not_supported("an upstream server answers no queued requests")
-            handler, pool = HANDLERS[model.task], self._find_pool(model)
-            await pool.wait_for_thread()
-            result, _ = await pool.run(lambda is_cancelled: handler(model, body, is_cancelled))
-            if isinstance(result, SoundStream):
-                raise errors.bad_input("queued requests cannot be answered with a file")
-            return orjson.Fragment(encode_json(result))
+            return await self._run_queued_task(model, body)
         parsed = await self._choose_tool(inputs.parse_run(model, body))
         await self._check_lora(account, body)
         await self.generators.wait_for_thread()
         async with self._prepare(parsed) as pieces:
             end = pieces.start(self.generators, only_if_free=True)
             return await generation.collect_result(pieces, end, parsed.dialect)
+
+    async def _run_queued_task(self, model: ServedModel, body: JsonBody) -> orjson.Fragment:
+        remote = self.find_upstream(model)
+        pool = self._find_pool(model) if remote is None else self.others
+        await pool.wait_for_thread()
+
+        def work(is_cancelled: IsCancelled) -> Any:
+            if remote is not None:
+                return UPSTREAM_HANDLERS[model.task](remote, model, body)
+            return HANDLERS[model.task](model, body, is_cancelled)[0]
+
+        result = await pool.run(work)
+        if isinstance(result, SoundStream | Media):
+            raise errors.bad_input(
+                f"queueRequest must be left out for {model.name}: its answer is a file"
+            )
+        return orjson.Fragment(encode_json(result))
 
     async def generate(
         self, request: ApiRequest, parsed: GenerationInput, body: JsonBody, *, in_envelope: bool

@@ -12,7 +12,7 @@ import orjson
 from attrs import evolve, field, frozen
 
 from cfai.local import errors
-from cfai.local.backends.roles import GenerationEnd
+from cfai.local.backends.roles import GenerationEnd, Piece, Reasoning
 
 Document = Mapping[str, Any]
 
@@ -30,8 +30,8 @@ class StreamDialect(Dialect, Protocol):
     def build_first_chunks(self) -> Iterator[Document]:
         """Yield the events before the first piece."""
 
-    def build_chunks(self, piece: str) -> Iterator[Document]:
-        """Yield the events for a piece of text."""
+    def build_chunks(self, piece: Piece) -> Iterator[Document]:
+        """Yield the events for a piece of text, or of the reasoning before it."""
 
     def build_last_chunks(self, end: GenerationEnd) -> Iterator[Document]:
         """Yield the events after the last piece, without `[DONE]`."""
@@ -50,19 +50,20 @@ class NativeDialect:
         Raises:
             ApiError: The text is not the requested JSON.
         """
+        rest = {**_reasoning(end.reasoning), "usage": build_usage(end)}
         if end.tool_calls:
             calls = [_decode_call(call) for call in end.tool_calls]
-            return {"response": text or None, "tool_calls": calls, "usage": build_usage(end)}
+            return {"response": text or None, "tool_calls": calls, **rest}
         response = parse_json(text) if self.decodes_json else text
-        return {"response": response, "usage": build_usage(end)}
+        return {"response": response, **rest}
 
     def build_first_chunks(self) -> Iterator[Document]:
         """Yield nothing."""
         yield from ()
 
-    def build_chunks(self, piece: str) -> Iterator[Document]:
-        """Yield the event for a piece of text."""
-        yield {"response": piece}
+    def build_chunks(self, piece: Piece) -> Iterator[Document]:
+        """Yield the event for a piece."""
+        yield {"response": piece} if isinstance(piece, str) else _reasoning(piece.text)
 
     def build_last_chunks(self, end: GenerationEnd) -> Iterator[Document]:
         """Yield an event with the tool calls, if any, and one with the end and the usage."""
@@ -92,13 +93,12 @@ class ChatDialect:
         Raises:
             ApiError: The text is not the requested JSON.
         """
+        message = {"role": "assistant", "content": text, **_reasoning(end.reasoning)}
         if end.tool_calls:
-            calls = list(end.tool_calls)
-            message = {"role": "assistant", "content": text or None, "tool_calls": calls}
-            return self.build_document(message, end.reason, end)
-        if self.checks_json:
+            message |= {"content": text or None, "tool_calls": list(end.tool_calls)}
+        elif self.checks_json:
             parse_json(text)
-        return self.build_document({"role": "assistant", "content": text}, end.reason, end)
+        return self.build_document(message, end.reason, end)
 
     def build_document(self, message: Document, reason: str, end: GenerationEnd) -> Document:
         """Return a `chat.completion` with any message."""
@@ -109,9 +109,10 @@ class ChatDialect:
         """Yield a `chat.completion.chunk` with the role."""
         yield self.build_chunk({"role": "assistant", "content": ""})
 
-    def build_chunks(self, piece: str) -> Iterator[Document]:
-        """Yield a `chat.completion.chunk` with a piece of text."""
-        yield self.build_chunk({"content": piece})
+    def build_chunks(self, piece: Piece) -> Iterator[Document]:
+        """Yield a `chat.completion.chunk` with a piece."""
+        delta = {"content": piece} if isinstance(piece, str) else _reasoning(piece.text)
+        yield self.build_chunk(delta)
 
     def build_last_chunks(self, end: GenerationEnd) -> Iterator[Document]:
         """Yield the tool calls, if any, a chunk with the end, and one with the usage."""
@@ -150,9 +151,10 @@ class CompletionDialect:
         """Yield nothing."""
         yield from ()
 
-    def build_chunks(self, piece: str) -> Iterator[Document]:
-        """Yield a `text_completion` with a piece of text."""
-        yield {**self._head(), "choices": [_choice("text", piece, None)]}
+    def build_chunks(self, piece: Piece) -> Iterator[Document]:
+        """Yield a `text_completion` with a piece of text; its form has no place for reasoning."""
+        if isinstance(piece, str):
+            yield {**self._head(), "choices": [_choice("text", piece, None)]}
 
     def build_last_chunks(self, end: GenerationEnd) -> Iterator[Document]:
         """Yield an event with the end, and one with the usage."""
@@ -195,7 +197,7 @@ class ResponsesDialect:
             "error": None,
             "incomplete_details": None if is_complete else {"reason": "max_output_tokens"},
             "model": self.model,
-            "output": [message],
+            "output": [*_reasoning_items(end.reasoning), message],
             "parallel_tool_calls": True,
             "tool_choice": "auto",
             "tools": [],
@@ -203,7 +205,7 @@ class ResponsesDialect:
                 "input_tokens": end.prompt_tokens,
                 "input_tokens_details": {"cached_tokens": 0},
                 "output_tokens": end.completion_tokens,
-                "output_tokens_details": {"reasoning_tokens": 0},
+                "output_tokens_details": {"reasoning_tokens": end.reasoning_tokens or 0},
                 "total_tokens": end.prompt_tokens + end.completion_tokens,
             },
         }
@@ -223,15 +225,19 @@ class NativeToolDialect:
             ApiError: The arguments are not complete.
         """
         call = {"name": self.tool, "arguments": _parse_arguments(text, end)}
-        return {"response": None, "tool_calls": [call], "usage": build_usage(end)}
+        rest = {**_reasoning(end.reasoning), "usage": build_usage(end)}
+        return {"response": None, "tool_calls": [call], **rest}
 
     def build_first_chunks(self) -> Iterator[Document]:
         """Yield the beginning of the call."""
         yield {"tool_calls": [_begin_call(self.id, self.tool)]}
 
-    def build_chunks(self, piece: str) -> Iterator[Document]:
-        """Yield a piece of the arguments."""
-        yield {"tool_calls": [_continue_call(piece)]}
+    def build_chunks(self, piece: Piece) -> Iterator[Document]:
+        """Yield a piece of the arguments, or of the reasoning before them."""
+        if isinstance(piece, Reasoning):
+            yield _reasoning(piece.text)
+        else:
+            yield {"tool_calls": [_continue_call(piece)]}
 
     def build_last_chunks(self, end: GenerationEnd) -> Iterator[Document]:
         """Yield an event with the end and the usage."""
@@ -252,7 +258,8 @@ class ChatToolDialect:
         _parse_arguments(text, end)
         function = {"name": self.tool, "arguments": text}
         calls = [{"id": self.id, "type": "function", "function": function}]
-        message = {"role": "assistant", "content": None, "tool_calls": calls}
+        reasoning = _reasoning(end.reasoning)
+        message = {"role": "assistant", "content": None, **reasoning, "tool_calls": calls}
         return self.chat.build_document(message, "tool_calls", end)
 
     def build_first_chunks(self) -> Iterator[Document]:
@@ -260,9 +267,12 @@ class ChatToolDialect:
         call = _begin_call(self.id, self.tool)
         yield self.chat.build_chunk({"role": "assistant", "content": None, "tool_calls": [call]})
 
-    def build_chunks(self, piece: str) -> Iterator[Document]:
-        """Yield a chunk with a piece of the arguments."""
-        yield self.chat.build_chunk({"tool_calls": [_continue_call(piece)]})
+    def build_chunks(self, piece: Piece) -> Iterator[Document]:
+        """Yield a chunk with a piece of the arguments, or of the reasoning before them."""
+        if isinstance(piece, Reasoning):
+            yield from self.chat.build_chunks(piece)
+        else:
+            yield self.chat.build_chunk({"tool_calls": [_continue_call(piece)]})
 
     def build_last_chunks(self, end: GenerationEnd) -> Iterator[Document]:
         """Yield a chunk with the end, and one with the usage."""
@@ -310,13 +320,33 @@ def parse_json(text: str) -> Any:
         raise errors.json_mode_failed() from exc
 
 
-def build_usage(end: GenerationEnd) -> dict[str, int]:
+def build_usage(end: GenerationEnd) -> dict[str, Any]:
     """Return the token counts with Workers AI's names, which are also those of completions."""
-    return {
+    usage: dict[str, Any] = {
         "prompt_tokens": end.prompt_tokens,
         "completion_tokens": end.completion_tokens,
         "total_tokens": end.prompt_tokens + end.completion_tokens,
     }
+    if end.reasoning_tokens is not None:
+        usage["completion_tokens_details"] = {"reasoning_tokens": end.reasoning_tokens}
+    return usage
+
+
+def _reasoning(text: str) -> dict[str, Any]:
+    """Return the field for reasoning, if there is any.
+
+    Source: github.com/cloudflare/ai, workers-ai-provider, stream-text.test.ts. Some models of the
+    service name it `reasoning`; clients read both.
+    """
+    return {"reasoning_content": text} if text else {}
+
+
+def _reasoning_items(text: str) -> list[Document]:
+    """Return the item for reasoning in the output of Responses, if there is any."""
+    if not text:
+        return []
+    part = {"type": "reasoning_text", "text": text}
+    return [{"id": f"rs_{uuid4().hex}", "type": "reasoning", "summary": [], "content": [part]}]
 
 
 def _choice(name: str, content: str | Document | Sequence[Any], reason: str | None) -> Document:

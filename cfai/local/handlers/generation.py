@@ -11,7 +11,7 @@ from aiohttp import web
 from attrs import define, field, frozen
 
 from cfai.errors import ConfigError
-from cfai.local.backends.roles import GenerationEnd, GenerationRequest, TextGenerator
+from cfai.local.backends.roles import GenerationEnd, GenerationRequest, Piece, TextGenerator
 from cfai.local.errors import ApiError
 from cfai.local.handlers.dialects import Dialect, Document, StreamDialect
 from cfai.local.requests import ApiRequest
@@ -41,7 +41,7 @@ class Latency:
 
 @define(eq=False)
 class RunningGeneration:
-    """A running text generation: an async iterator of text pieces. Leaving it stops the generator.
+    """A running text generation: an async iterator of its pieces. Leaving it stops the generator.
 
     An empty piece means that the generator has started or is still reading the prompt. There is no
     backpressure: the context window limits the text, and so what can wait here for a slow reader.
@@ -53,7 +53,7 @@ class RunningGeneration:
     backend: str = field(default="", init=False)
     """The generator's name, set before the first piece."""
     _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, init=False)
-    _pieces: "asyncio.Queue[str | None]" = field(factory=asyncio.Queue, init=False)
+    _pieces: "asyncio.Queue[Piece | None]" = field(factory=asyncio.Queue, init=False)
     _stop: threading.Event = field(factory=threading.Event, init=False)
     _started: float = field(default=0.0, init=False)
     _count: int = field(default=0, init=False)
@@ -76,7 +76,7 @@ class RunningGeneration:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> str:
+    async def __anext__(self) -> Piece:
         piece = await self._pieces.get()
         if piece is None:
             raise StopAsyncIteration
@@ -99,7 +99,7 @@ class RunningGeneration:
         finally:
             self._put(None)
 
-    def _put(self, piece: str | None) -> bool:
+    def _put(self, piece: Piece | None) -> bool:
         """Hand over a piece, or `None` at the end; return whether to stop."""
         self._loop.call_soon_threadsafe(self._pieces.put_nowait, piece)
         return self._stop.is_set()
@@ -113,7 +113,7 @@ async def collect_result(
     Raises:
         ApiError: The model rejected the input, or its output is not the requested JSON.
     """
-    text = "".join([piece async for piece in generation])
+    text = "".join([piece async for piece in generation if isinstance(piece, str)])
     return dialect.build_result(text, await asyncio.shield(end))
 
 

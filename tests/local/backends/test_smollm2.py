@@ -6,6 +6,7 @@ import platform
 import socket
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -22,9 +23,9 @@ def model() -> TextGenerator:
 
 
 def generate(request: GenerationRequest) -> tuple[str, GenerationEnd]:
-    pieces: list[str] = []
+    pieces: list[Any] = []
 
-    def on_piece(piece: str) -> bool:
+    def on_piece(piece: object) -> bool:
         pieces.append(piece)
         return False
 
@@ -49,9 +50,9 @@ def test_a_raw_prompt_is_continued() -> None:
 
 
 def test_a_generation_can_be_stopped_between_two_pieces() -> None:
-    pieces: list[str] = []
+    pieces: list[Any] = []
 
-    def on_piece(piece: str) -> bool:
+    def on_piece(piece: object) -> bool:
         pieces.append(piece)
         return len("".join(pieces)) > 10
 
@@ -75,9 +76,9 @@ def test_a_generation_ends_before_a_stop_text(*, raw: bool) -> None:
 
 
 def test_a_generation_can_be_stopped_while_reading_the_prompt() -> None:
-    pieces: list[str] = []
+    pieces: list[Any] = []
 
-    def on_piece(piece: str) -> bool:
+    def on_piece(piece: object) -> bool:
         pieces.append(piece)
         return len(pieces) > 1
 

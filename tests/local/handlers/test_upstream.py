@@ -12,12 +12,13 @@ from typing import Any
 import orjson
 import pytest
 
-from cfai import ConfigError, TextEmbeddings
+from cfai import ConfigError, TextEmbeddings, TextGeneration, user
 from cfai.local import Server, Upstream
 from cfai.testing import FakeWorkersAI
 from tests.local.conftest import LLAMA, Local, client as client_of, running
 from tests.local.handlers.test_generation import events
 from tests.local.handlers.test_openai import v1
+from tests.local.test_queue import submit, wait_for_batch
 
 BGE = "@cf/baai/bge-m3"
 RERANKER = "@cf/baai/bge-reranker-base"
@@ -128,6 +129,146 @@ async def test_what_a_request_says_about_tools_is_passed_on(
     # Neither the system message nor the temperature of the small model.
     assert sent["messages"] == body["messages"]
     assert "temperature" not in sent
+
+
+THOUGHT = (
+    b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":null,"NAME":"Hm, "}}]}\n\n'
+    b'data: {"choices":[{"index":0,"delta":{"NAME":"sun","content":""}}]}\n\n'
+    b'data: {"choices":[{"index":0,"delta":{"NAME":".","content":"It is "}}]}\n\n'
+    b'data: {"choices":[{"index":0,"delta":{"content":"dry"},"finish_reason":"stop"}]}\n\n'
+    b'data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":9,'
+    b'"completion_tokens_details":{"reasoning_tokens":6}}}\n\n'
+    b"data: [DONE]\n\n"
+)
+"""Source: docs.vllm.ai, "Reasoning Outputs", and api-docs.deepseek.com, for the two names."""
+
+GLM = "@cf/zai-org/glm-4.7-flash"
+OSS = "@cf/openai/gpt-oss-20b"
+
+
+@pytest.mark.parametrize("cut", [None, 1, 7, 50])
+@pytest.mark.parametrize("name", [b"reasoning", b"reasoning_content"])
+async def test_reasoning_is_passed_on_in_every_form(
+    scripted: tuple[Local, FakeWorkersAI], name: bytes, cut: int | None
+) -> None:
+    local, fake = scripted
+    sent = THOUGHT.replace(b"NAME", name)
+    parts = [sent] if cut is None else [sent[i : i + cut] for i in range(0, len(sent), cut)]
+    fake.always.says(*parts, content_type=EVENTS)
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": "Weather?"}]}
+    usage: dict[str, Any] = {"prompt_tokens": 5, "completion_tokens": 9, "total_tokens": 14}
+    usage |= {"completion_tokens_details": {"reasoning_tokens": 6}}
+    native = (await local.post(LLAMA, body)).result
+    assert native == {"response": "It is dry", "reasoning_content": "Hm, sun.", "usage": usage}
+    message = {"role": "assistant", "content": "It is dry", "reasoning_content": "Hm, sun."}
+    chat = (await v1(local, "chat/completions", {"model": LLAMA, **body})).json
+    for answer in (chat, (await local.post(GLM, body)).result):
+        assert (answer["choices"][0]["message"], answer["usage"]) == (message, usage)
+    *chunks, done = events((await local.post(LLAMA, {**body, "stream": True})).body)
+    assert done == b"[DONE]"
+    assert chunks[:-1] == [
+        b'{"reasoning_content":"Hm, "}',
+        b'{"reasoning_content":"sun"}',
+        b'{"reasoning_content":"."}',
+        b'{"response":"It is "}',
+        b'{"response":"dry"}',
+    ]
+    streamed = {"model": LLAMA, **body, "stream": True}
+    for reply in (
+        await v1(local, "chat/completions", streamed),
+        await local.post(GLM, {**body, "stream": True}),
+    ):
+        deltas = [
+            choice["delta"]
+            for chunk in events(reply.body)[:-1]
+            for choice in orjson.loads(chunk)["choices"]
+        ]
+        assert deltas[1:-1] == [
+            {"reasoning_content": "Hm, "},
+            {"reasoning_content": "sun"},
+            {"reasoning_content": "."},
+            {"content": "It is "},
+            {"content": "dry"},
+        ]
+
+
+async def test_reasoning_is_an_item_of_responses_and_no_part_of_completions(
+    scripted: tuple[Local, FakeWorkersAI],
+) -> None:
+    local, fake = scripted
+    fake.always.says(THOUGHT.replace(b"NAME", b"reasoning"), content_type=EVENTS)
+    answer = (await v1(local, "responses", {"model": OSS, "input": "Weather?"})).json
+    thought, message = answer["output"]
+    assert thought["type"] == "reasoning"
+    assert thought["content"] == [{"type": "reasoning_text", "text": "Hm, sun."}]
+    assert message["content"][0]["text"] == "It is dry"
+    assert answer["usage"]["output_tokens_details"] == {"reasoning_tokens": 6}
+    body = {"model": LLAMA, "prompt": "Weather?", "stream": True}
+    reply = await v1(local, "completions", body)
+    texts = [
+        choice["text"]
+        for chunk in events(reply.body)[:-1]
+        for choice in orjson.loads(chunk)["choices"]
+    ]
+    assert texts == ["It is ", "dry", ""]
+
+
+async def test_our_client_reads_the_reasoning(scripted: tuple[Local, FakeWorkersAI]) -> None:
+    local, fake = scripted
+    fake.always.says(THOUGHT.replace(b"NAME", b"reasoning"), content_type=EVENTS)
+    async with client_of(local.server) as ai:
+        for model in (LLAMA, GLM):
+            answer = await ai.run(model, TextGeneration([user("Weather?")]))
+            assert (answer.text, answer.reasoning) == ("It is dry", "Hm, sun.")
+            async with ai.stream(model, TextGeneration([user("Weather?")])) as stream:
+                streamed = await stream.collect()
+            assert (streamed.text, streamed.reasoning) == (answer.text, answer.reasoning)
+            assert streamed.usage == answer.usage
+            assert answer.usage
+            assert answer.usage.reasoning_tokens == 6
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'{"choices":5}',
+        b'{"choices":[5]}',
+        b'{"choices":[{"delta":5}]}',
+        b'{"choices":[{"delta":{"content":{"a":1}}}]}',
+        b'{"choices":[{"delta":{"reasoning":["a"]}}]}',
+        b'{"choices":[{"delta":{"tool_calls":5}}]}',
+        b'{"choices":[{"delta":{"tool_calls":[5]}}]}',
+        b'{"choices":[{"delta":{"tool_calls":[{"index":[]}]}}]}',
+        b'{"choices":[{"delta":{"tool_calls":[{"function":{"name":"f","arguments":[1]}}]}}]}',
+        b'{"usage":5}',
+        b'{"usage":{"prompt_tokens":"many"}}',
+    ],
+)
+async def test_a_malformed_event_is_a_failure_of_the_other_server(
+    scripted: tuple[Local, FakeWorkersAI], event: bytes
+) -> None:
+    local, fake = scripted
+    fake.says(b"data: " + event + b"\n\ndata: [DONE]\n\n", content_type=EVENTS)
+    reply = await local.post(LLAMA, {"prompt": "Hi"})
+    assert reply.error[:2] == (502, 90004)
+    assert "a chunk is malformed" in reply.error[2]
+
+
+async def test_numbers_as_text_and_objects_as_arguments_are_read(
+    scripted: tuple[Local, FakeWorkersAI],
+) -> None:
+    """Workers AI itself sends pieces of digits as numbers: github.com/cloudflare/ai, issue 651."""
+    local, fake = scripted
+    fake.says(
+        b'data: {"choices":[{"delta":{"content":"1"}}]}\n\n'
+        b'data: {"choices":[{"delta":{"content":2}}]}\n\n'
+        b'data: {"choices":[{"delta":{"tool_calls":[{"function":{"name":"f","arguments":{"a":1}}}]}'
+        b',"finish_reason":"tool_calls"}]}\n\ndata: [DONE]\n\n',
+        content_type=EVENTS,
+    )
+    result = (await local.post(LLAMA, {"prompt": "Hi"})).result
+    assert result["response"] == "12"
+    assert result["tool_calls"] == [{"name": "f", "arguments": {"a": 1}}]
 
 
 async def test_calls_and_results_get_ids(scripted: tuple[Local, FakeWorkersAI]) -> None:
@@ -360,6 +501,77 @@ async def test_tasks_that_the_protocol_lacks_stay_unsupported(
     local, fake = scripted
     assert (await local.post(model, {})).status in (400, 501)
     assert not fake.requests
+
+
+VECTORS = b'{"data":[{"index":0,"embedding":[1.0,2.0]}]}'
+RANKING = b'{"results":[{"index":0,"relevance_score":0.5}]}'
+PICTURE = b'{"data":[{"b64_json":"' + b64encode(PNG) + b'"}]}'
+NEW = "@cf/new/model-of-tomorrow"
+
+QUEUED: dict[str, tuple[str, dict[str, Any], bytes, str]] = {
+    "text": (LLAMA, {"prompt": "Weather?"}, TEXT, "response"),
+    "a new text model": (NEW, {"prompt": "Weather?"}, TEXT, "response"),
+    "choices": (GLM, {"messages": [{"role": "user", "content": "Hi"}]}, TEXT, "choices"),
+    "vectors": (BGE, {"text": "a"}, VECTORS, "data"),
+    "a new model of vectors": (NEW, {"text": "a"}, VECTORS, "data"),
+    "a ranking": (RERANKER, {"query": "a", "contexts": [{"text": "b"}]}, RANKING, "response"),
+    "a transcript": (WHISPER, {"audio": [1, 2]}, b'{"text":"Hi there"}', "text"),
+    "sound in JSON": (MELO, {"prompt": "Hi"}, b"ID3", "audio"),
+    "an image in JSON": (FLUX, {"prompt": "a"}, PICTURE, "image"),
+}
+
+
+async def run_queued(local: Local, model: str, body: dict[str, Any]) -> Any:
+    reply = await submit(local, {"requests": [body]}, model)
+    batch = await wait_for_batch(local, reply.result["request_id"], model)
+    return batch["responses"][0]
+
+
+@pytest.mark.parametrize(("model", "body", "answer", "key"), QUEUED.values(), ids=QUEUED)
+async def test_queued_runs_are_answered_as_others_are(
+    scripted: tuple[Local, FakeWorkersAI],
+    model: str,
+    body: dict[str, Any],
+    answer: bytes,
+    key: str,
+) -> None:
+    local, fake = scripted
+    fake.always.says(answer, content_type=EVENTS if answer == TEXT else "application/json")
+    response = await run_queued(local, model, body)
+    assert response["success"], response
+    direct = (await local.post(model, body)).result
+    assert response["result"][key]
+    for result in (response["result"], direct):
+        result.pop("id", None)
+        result.pop("created", None)
+    assert response["result"] == direct
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "answer"),
+    [(SDXL, {"prompt": "a"}, PICTURE), (AURA, {"text": "Hi"}, b"ID3")],
+)
+async def test_a_queued_run_with_a_file_as_its_answer_says_what_to_do(
+    scripted: tuple[Local, FakeWorkersAI], model: str, body: dict[str, Any], answer: bytes
+) -> None:
+    local, fake = scripted
+    fake.says(answer)
+    response = await run_queued(local, model, body)
+    (error,) = response["errors"]
+    assert error["code"] == 5006
+    assert f"queueRequest must be left out for {model}: its answer is a file" in error["message"]
+
+
+async def test_failures_of_queued_runs_are_those_of_their_items(
+    scripted: tuple[Local, FakeWorkersAI],
+) -> None:
+    local, fake = scripted
+    fake.says(b"oops", status=500)
+    fake.says(VECTORS)
+    taken = (await submit(local, {"requests": [{"text": "a"}, {"text": "a"}]}, BGE)).result
+    bad, good = (await wait_for_batch(local, taken["request_id"], BGE))["responses"]
+    assert bad["errors"][0]["code"] == 90004
+    assert good["success"]
 
 
 async def test_models_are_mapped_by_their_tasks() -> None:

@@ -178,7 +178,7 @@ async def test_a_queued_request_for_a_file_is_refused(local: Local) -> None:
             result = (await response.json())["result"]
         if "responses" in result:
             break
-    assert "answered with a file" in result["responses"][0]["errors"][0]["message"]
+    assert "its answer is a file" in result["responses"][0]["errors"][0]["message"]
 
 
 async def test_loud_sound_is_not_distorted(local: Local) -> None:
