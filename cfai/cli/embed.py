@@ -1,6 +1,7 @@
 """`cfai embed`: a vector for each text, in order, with many requests at once."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -20,6 +21,7 @@ from cfai.errors import CfaiError, InputError
 from cfai.tasks import TextEmbeddings
 
 if TYPE_CHECKING:
+    from cfai import WorkersAI
     from cfai.embedding import EmbeddingJob, EmbedFailure, JobOptions
 
 MODEL: Final = "@cf/baai/bge-m3"
@@ -192,7 +194,7 @@ async def _run_job(
         to_file = writer.target.path is not None
         with console.show_job_progress(source.count, to_file=to_file) as update:
             options["progress"] = update
-            job = ai.embed_many(model, source.entries, **options)
+            job = _create_job(ai, model, source, options)
             try:
                 async with job:
                     await writer.write(job)
@@ -209,6 +211,32 @@ async def _run_job(
         writer.report_failures(stats.failed, stats.texts + stats.failed)
         if not stats.texts:
             raise typer.Exit(console.EXIT_FAILED)
+
+
+def _create_job(
+    ai: "WorkersAI", model: str, source: _Source, options: "JobOptions"
+) -> "EmbeddingJob[Any]":
+    """Create the job.
+
+    Raises:
+        InputError: An option is wrong. The message names it as the command line does.
+    """
+    try:
+        return ai.embed_many(model, source.entries, **options)
+    except InputError as exc:
+        raise InputError(_ARGUMENT.sub(_name_option, str(exc))) from exc
+
+
+_ARGUMENT: Final = re.compile(
+    r"\b(long|pool|piece_tokens)(?:=(?:'(\w+)'|(\w+))|(?= (?:needs|must|can't|for)\b))"
+)
+"""An argument of `embed_many` in a message, perhaps with its value."""
+
+
+def _name_option(argument: "re.Match[str]") -> str:
+    option = f"--{argument[1].replace('_', '-')}"
+    value = argument[2] or argument[3]
+    return option if value is None else f"{option} {value}"
 
 
 def _advise_resume(failure: BaseException, checkpoint: object) -> None:

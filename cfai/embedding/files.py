@@ -444,9 +444,22 @@ def _errors_named(path: Path) -> Iterator[None]:
 
 
 def names_a_file(path: str | PathLike[str]) -> bool:
-    """Whether results go into one Parquet file at *path*, and not into a folder of files."""
+    """Whether results go into one Parquet file at *path*, and not into a folder of files.
+
+    A folder ends in a slash, has no suffix, or exists.
+
+    Raises:
+        InputError: It has another suffix.
+    """
     text = os.fspath(path)
-    return text.lower().endswith(".parquet") and not Path(text).is_dir()
+    is_folder = text.endswith(("/", os.sep)) or Path(text).is_dir()
+    if is_folder or not Path(text).suffix:
+        return False
+    if not text.lower().endswith(".parquet"):
+        raise InputError(
+            f"{text} must end in .parquet, or in a slash for a folder of Parquet files: {text}/"
+        )
+    return True
 
 
 def _temporary_path(path: Path) -> Path:

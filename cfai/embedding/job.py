@@ -181,14 +181,16 @@ class EmbeddingJob(Generic[Item_co]):
     async def to_parquet(self, path: str | PathLike[str]) -> None:
         """Embed all texts into Parquet, as the results come: a file, or a folder of files.
 
-        If *path* ends in `.parquet`, it is one file, which appears when the job is complete.
-        Otherwise it is a folder with files `part-00000.parquet`, … of 10,000 rows, each of which is
-        complete or absent; those of an earlier job are removed before the first is written. The
-        columns are those of `arrow()`. Memory does not grow with the number of texts.
+        If *path* ends in `.parquet`, it is one file, which appears when the job is complete. If it
+        ends in a slash, has no suffix or is an existing folder, it is a folder with files
+        `part-00000.parquet`, … of 10,000 rows, each of which is complete or absent; those of an
+        earlier job are removed before the first is written. The columns are those of `arrow()`.
+        Memory does not grow with the number of texts.
 
         Raises:
             MissingExtra: pyarrow is not installed. Nothing was sent.
-            InputError: The ids are not all of one type that Arrow has.
+            InputError: *path* has another suffix, and nothing was sent; or the ids are not all of
+                one type that Arrow has.
             OSError: A file cannot be written.
             CfaiError: The job failed. The texts embedded before are in the files of the folder; one
                 file is not written, but with a `checkpoint` the next job resumes.

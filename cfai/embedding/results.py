@@ -198,7 +198,7 @@ def find_long_texts(texts: Sequence[str | None], window: Window) -> dict[int, In
         if text and (tokens := window.find_excess(text)) is not None:
             errors[index] = InputError(
                 f"the text has about {tokens} tokens, and the model reads {window.tokens}: split"
-                " it, or let the model cut it (long='warn')"
+                " it, or let the model cut it"
             )
     return errors
 

@@ -224,7 +224,7 @@ class JobRun:
         if long and not self._reporter.truncated:
             LOGGER.warning(
                 "embedding: %s reads the first %d tokens of a text, and some are longer (by an"
-                " estimate); long='fail' makes them errors",
+                " estimate); the option `long` can split them, or make them errors",
                 self._plan.model,
                 self._window.tokens,
             )

@@ -241,7 +241,49 @@ async def test_one_vector_for_each_long_text(
     assert refused.code == 2
     assert "would not say which texts its rows belong to: pool them (mean)" in refused.err
     done = await cfai.run(*command[:3], "--pool", "mean")
-    assert (done.code, done.err) == (2, "error: pool needs long='split', got long='warn'\n")
+    assert (done.code, done.err) == (2, "error: --pool needs --long split, got --long warn\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--pool", "mean"), "--pool needs --long split, got --long warn"),
+        (("--piece-tokens", "64"), "--piece-tokens needs --long split, got --long warn"),
+        (
+            ("--long", "fail", "--pool", "mean"),
+            "--pool needs --long split, got --long fail",
+        ),
+        (
+            ("--long", "split", "--piece-tokens", "1"),
+            "--piece-tokens must be a whole number, 16 or more, got 1",
+        ),
+        (
+            ("--long", "split", "--piece-tokens", "9999"),
+            f"--piece-tokens must be at most 8192 for {M3}, got 9999",
+        ),
+        (
+            ("--long", "split", "-m", "@cf/x/y"),
+            "--long split needs --piece-tokens for @cf/x/y: how many tokens it reads is not known",
+        ),
+    ],
+)
+async def test_options_have_their_names_of_the_command_line(
+    cfai: Cfai, fake: FakeWorkersAI, arguments: tuple[str, ...], problem: str
+) -> None:
+    done = await cfai.run("embed", "1", *arguments)
+    assert (done.code, done.err) == (2, f"error: {problem}\n")
+    assert not fake.requests
+
+
+@pytest.mark.parametrize("long", ["warn", "fail"])
+async def test_what_is_said_of_long_texts_is_no_python(
+    cfai: Cfai, fake: FakeWorkersAI, long: str
+) -> None:
+    fake.always.answers({"shape": [1, 1], "data": [[1.0]]})
+    model = ("-m", "@cf/baai/bge-base-en-v1.5")
+    done = await cfai.run("embed", *model, "--long", long, stdin=b"word " * 1000)
+    assert "tokens" in done.err
+    assert "long=" not in done.err
 
 
 async def test_a_checkpoint_resumes(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:

@@ -295,6 +295,25 @@ async def test_other_paths_are_folders(
     assert file_names(tmp_path / name) == ["part-00000.parquet"]
 
 
+@pytest.mark.parametrize(
+    "name", ["q.csv", "q.parquet.gz", "q.parq", "q.JSONL", "run-1.5", "folder/q.arrow"]
+)
+async def test_a_path_with_another_suffix_is_refused(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, name: str
+) -> None:
+    """It names both ways out, nothing is sent, and no folder is made; the folder is possible."""
+    path = tmp_path / name
+    with pytest.raises(InputError) as caught:
+        await ai.embed_many(M3, texts(3)).to_parquet(path)
+    assert str(caught.value) == (
+        f"{path} must end in .parquet, or in a slash for a folder of Parquet files: {path}/"
+    )
+    assert (file_names(tmp_path), fake.requests) == ([], [])
+    fake.simulates(Service())
+    await ai.embed_many(M3, texts(3)).to_parquet(f"{path}/")
+    assert file_names(path) == ["part-00000.parquet"]
+
+
 async def test_a_full_disk_leaves_no_part_of_the_file(
     fake: FakeWorkersAI,
     ai: WorkersAI,

@@ -455,7 +455,7 @@ async def test_long_texts_can_be_errors(fake: FakeWorkersAI, ai: WorkersAI, mode
     assert [failure.start for failure in failures] == [2, 3]
     assert str(failures[0].error) == (
         f"the text has about {window + 1} tokens, and the model reads {window}: split it, or let"
-        " the model cut it (long='warn')"
+        " the model cut it"
     )
     assert str(failures[1].error) == "the text is missing"
     assert job.stats.truncated == 0
