@@ -63,7 +63,8 @@ _SPLIT_BATCH: Final = 0.05
 _SPLIT_PART: Final = 0.3
 """Of a batch that was split: one of its parts is bad. A service that fails at random thereby causes
 0.6 further splits for each at most, so that there is no avalanche."""
-_GIVE_UP: Final = 1e-4
+_GIVE_UP: Final = 1e-8
+"""Small, since a job has many texts, and none that is good should be lost."""
 
 
 class _OtherDimension(DecodeError):
@@ -443,6 +444,8 @@ class BatchRecovery:
     _on_error: OnError
     _limits: TokenLimits | None = None
     _parts: deque[_Part] = field(factory=deque, init=False)
+    _failed: list[tuple[int, int]] = field(factory=list, init=False)
+    """The texts of each request that failed while the service answered others, as of a part."""
 
     async def run(self) -> None:
         """Embed the texts.
@@ -476,8 +479,8 @@ class BatchRecovery:
             await service.wait(part.error, part.failures)
         elif part.error is not None and part.since is not None:
             await service.wait_for_answer(part.error, part.failures, part.since)
-            if part.suspected and part.size > 1 and service.has_answered_since(part.since):
-                part.faults += 1
+            if part.suspected and service.has_answered_since(part.since):
+                part.faults += part.size > 1
                 if self._is_at_fault(part):
                     self._split(part, part.error)
                     return
@@ -488,7 +491,10 @@ class BatchRecovery:
                 service.record_miscount(exc)
             self._handle_error(part, exc)
             return
-        if not part.failures:
+        if part.suspected:  # It was suspected wrongly, so these were faults of the service.
+            for _ in range(part.faults):
+                service.record_first_try(answered=False)
+        if part.suspected or not part.failures:
             service.record_first_try(answered=True)
         self._results.append(RangeResult(part.first, part.last, vectors))
 
@@ -515,6 +521,7 @@ class BatchRecovery:
             service.record_first_try(answered=False)
         if part.since is None or service.has_answered_since(part.since):
             part.faults += 1
+            self._failed.append((part.first, part.last))
         part.since = service.moment()
         part.origin = part.origin or part.since
         if service.sample is None:
@@ -530,7 +537,21 @@ class BatchRecovery:
         """Whether a text of the part is at fault, and not the service."""
         if part.origin is None or self._service.sample is None:
             return False
-        return self._service.fault_rate_since(part.origin) ** part.faults <= part.threshold
+        faults = self._count_faults(part) if part.size == 1 else part.faults
+        return self._service.fault_rate_since(part.origin) ** faults <= part.threshold
+
+    def _count_faults(self, part: _Part) -> int:
+        """How many requests failed that had this text, and otherwise only texts with a vector.
+
+        Those of the parts that it was in count once the other texts of these were embedded.
+        """
+        good = bytearray(len(self._texts))
+        for result in self._results:
+            if isinstance(result.outcome, Embeddings):
+                good[result.first : result.last] = b"\1" * (result.last - result.first)
+        good[part.first] = True
+        containing = [ends for ends in self._failed if ends[0] <= part.first < ends[1]]
+        return sum(all(good[first:last]) for first, last in containing)
 
     def _split(self, part: _Part, error: CfaiError) -> None:
         """Halve a part because of a text in it, or give its only text up."""

@@ -468,7 +468,7 @@ def test_a_job_ends_after_five_minutes_without_an_answer(failure: Exception) -> 
 def test_a_service_that_fails_many_requests_at_random_loses_hardly_a_text(
     share: float, size: int
 ) -> None:
-    """Fewer than the documented 1 in 10,000 are taken for bad, and batches are rarely split."""
+    """None is taken for bad, unless half of all requests fail; and batches are rarely split."""
     seed(7)  # The delays are random, too.
     random = Random(7)
 
@@ -482,7 +482,7 @@ def test_a_service_that_fails_many_requests_at_random_loses_hardly_a_text(
     script, job = scripted(reply, given, batch_size=size, on_error="skip", retries=Retries())
     check_vectors(items := collect_virtually(job), given)
     lost = len(given) - len(places_of(items))
-    assert lost <= len(given) / 10_000
+    assert lost <= (len(given) / 10_000 if share == 0.5 else 0)
     assert len(script.sent) < 1.5 * 400 / (1 - share)
 
 
@@ -547,6 +547,7 @@ def storms(draw: st.DrawFn) -> tuple[list[str | None], Service, dict[str, Any]]:
         outages=[(begin / 100, begin / 100 + draw(st.integers(1, 8)) / 100) for begin in begins],
         slots=draw(st.none() | st.integers(2, 4)),
         latency=draw(st.sampled_from([0.0, 0.004])),
+        faults=draw(st.sampled_from([0.0, 0.1])),
         seed=draw(st.integers(0, 99)),
     )
     options = {
@@ -558,7 +559,6 @@ def storms(draw: st.DrawFn) -> tuple[list[str | None], Service, dict[str, Any]]:
     return given, service, options
 
 
-# Faults at random are left out: by chance, they can hit a good text often enough to blame it.
 @settings(max_examples=60, deadline=None, phases=(Phase.explicit, Phase.generate))
 @given_by(storms())
 def test_outages_and_bad_texts_are_told_apart(
@@ -576,10 +576,14 @@ def test_outages_and_bad_texts_are_told_apart(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("faults", [0.02, 0.1])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_a_stormy_day_costs_few_requests(fake: FakeWorkersAI, seed: int) -> None:
+async def test_a_stormy_day_costs_few_requests(
+    fake: FakeWorkersAI, seed: int, faults: float
+) -> None:
     """20,000 texts with poison and nulls, through outages, resets and a busy service: at most 1.3
-    times the fewest requests."""
+    times the fewest requests. These include the repetition of what fails at random, and not the
+    429s: how many there are depends on the speed of this machine."""
     random = Random(seed)
     given: list[str | None] = [*texts(20_000)]
     for n in random.sample(range(20_000), 20):
@@ -590,8 +594,8 @@ async def test_a_stormy_day_costs_few_requests(fake: FakeWorkersAI, seed: int) -
         Service(
             poison=spoil,
             outages=[(0.2, 0.5), (0.9, 1.3), (2.0, 2.2)],
-            faults=0.02,
-            slots=24,
+            faults=faults,
+            slots=4,
             latency=0.02,
             seed=seed,
         )
@@ -599,6 +603,19 @@ async def test_a_stormy_day_costs_few_requests(fake: FakeWorkersAI, seed: int) -
     ai = fake.client(retries=Retries(max=2, base=0.02, cap=0.2))
     job = ai.embed_many(M3, given, on_error="yield", rate=None, concurrency=Adaptive(max=8))
     check_mix(await collect(job), given)
-    fewest = fewest_requests(given, 100)
-    assert service.counters.requests <= 1.3 * fewest, (service.counters.requests, fewest)
-    assert service.counters.faults > 10
+    counters, fewest = service.counters, fewest_requests(given, 100) / (1 - faults)
+    print(f"{counters.requests / fewest:.2f} times the fewest requests")
+    assert counters.requests - counters.refusals <= 1.3 * fewest, (counters, fewest)
+    assert counters.faults > 10
+    assert counters.refusals > 0
+
+
+@pytest.mark.parametrize("kind", ["broken", "null"])
+async def test_the_last_text_of_a_batch_is_given_up_at_once(fake: FakeWorkersAI, kind: str) -> None:
+    """The failures of all requests that it was in count, once the other texts are embedded."""
+    given = [text if n != 37 else f"{kind} 37" for n, text in enumerate(texts(3200))]
+    service = fake.simulates(Service(poison=spoil))
+    ai = fake.client(retries=Retries(max=2, base=0, cap=0))
+    job = ai.embed_many(M3, given, on_error="yield", rate=None, concurrency=8)
+    check_mix(await collect(job), given)
+    assert service.counters.requests <= fewest_requests(given, 100) + 4
