@@ -6,9 +6,11 @@
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.fuzz.session import Report, Session, draw, run_session, running_clients
@@ -31,11 +33,19 @@ def main() -> int:
             limit = {"seconds": arguments.seconds}
         else:
             limit = {"inputs": float(arguments.inputs)}
-        report = asyncio.run(
-            run_session(Path(folder), arguments.seed, **limit, on_progress=_show_progress)
-        )
+        report = asyncio.run(_run(Path(folder), arguments.seed, limit))
     _show(report)
     return 1 if report.failures else 0
+
+
+async def _run(folder: Path, seed: str, limit: Mapping[str, float]) -> Report:
+    """Run the session. SIGTERM and SIGINT end it early, and its report is shown, too."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    return await run_session(
+        folder, seed, **limit, on_progress=_show_progress, is_stopped=stopped.is_set
+    )
 
 
 def _show_progress(number: int, session: Session) -> None:

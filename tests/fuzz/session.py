@@ -322,15 +322,19 @@ async def run_session(
     seconds: float = math.inf,
     calls: Sequence[Call] = CALLS,
     on_progress: Callable[[int, Session], object] = lambda number, session: None,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> Report:
-    """Run inputs until their number or the time is reached, or ten kinds of failure are found."""
+    """Run inputs until their number or the time is reached, or ten kinds of failure are found.
+
+    *is_stopped* is asked after each input, too.
+    """
     start = time.perf_counter()
     before = asyncio.all_tasks()
     number = base = 0
     async with running_clients(folder) as (server, clients):
         session = Session(server, clients, calls)
         with session.watching():
-            while number < inputs and time.perf_counter() - start < seconds:
+            while number < inputs and time.perf_counter() - start < seconds and not is_stopped():
                 await session.run(f"{seed}:{number}")
                 number += 1
                 if number % 500 == 0:
