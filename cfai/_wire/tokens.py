@@ -59,11 +59,15 @@ def read_ahead(documents: Iterable[Any]) -> list[Token | None]:
     for document in documents:
         text = usage = None
         if type(document) is dict:
-            text, usage = document.get("response"), document.get("usage")
+            text = document.get("response")
             if text is None:
-                text = _read_chat_text(document)
-            elif len(document) - ("p" in document) - bool(usage) != 1:
-                text = None  # It has more than text, padding of any length, and the usage.
+                text, usage = _read_chat_text(document), document.get("usage")
+            else:
+                size = len(document) - ("p" in document)  # Without padding of any length.
+                if size != 1:
+                    usage = document.get("usage")
+                    if size != 2 or not usage:
+                        text = None  # It has more than text and the usage.
         if type(text) is str and text:
             token = create(Token)
             token.text, token.reasoning, token.tool_calls = text, "", ()
@@ -77,13 +81,13 @@ def read_ahead(documents: Iterable[Any]) -> list[Token | None]:
 
 def _read_chat_text(document: dict[str, Any]) -> Any:
     """The text of an event of chat completions that has nothing else but the usage, as most."""
-    choices = document.get("choices")
-    if type(choices) is not list or len(choices) != 1:
+    try:
+        (choice,) = document["choices"]
+        delta = choice["delta"]
+        text = delta["content"] if "content" in delta else None  # noqa: SIM401  # may be no object
+    except (KeyError, TypeError, ValueError):  # To check each type first takes longer.
         return None
-    choice = choices[0]
-    delta: Any = choice.get("delta") if type(choice) is dict else None
-    text = delta.get("content") if type(delta) is dict else None
-    if not text or len(delta) - ("role" in delta) != 1 or choice.get("finish_reason"):
+    if not text or len(delta) != 1 + ("role" in delta) or choice.get("finish_reason"):
         return None
     return text if _USUAL_KEYS.issuperset(document) else None
 

@@ -50,7 +50,7 @@ _BURST = Race(
     expects=stream_characters(BURST_EVENTS),
     units=BURST_EVENTS,
     times=3,
-    budgets=(Budget(_OURS, 1.7),),
+    budgets=(Budget(_OURS, 1.35),),
 )
 
 _STREAMS_32 = Race(
@@ -179,7 +179,7 @@ ROWS: tuple[Row, ...] = (
             f"The same {BURST_EVENTS:,} events in HTTP chunks of 16 KiB, which end inside an event."
         ),
         scenario="blocks",
-        budgets=(),
+        budgets=(Budget(_OURS, 2.0),),
     ),
     evolve(
         _BURST,
@@ -192,7 +192,7 @@ ROWS: tuple[Row, ...] = (
         ),
         scenario="burst-chat",
         work="stream_chat",
-        budgets=(),
+        budgets=(Budget(_OURS, 1.3),),
     ),
     evolve(
         _BURST,
@@ -233,7 +233,7 @@ ROWS: tuple[Row, ...] = (
         expects=stream_characters(PACED_EVENTS),
         units=PACED_EVENTS,
         times=1,
-        budgets=(Budget(_OURS, 1.2),),
+        budgets=(Budget(_OURS, 1.1),),
     ),
     _STREAMS_32,
     evolve(_STREAMS_32, key="streams-500", title="500 streams at once", times=500, in_flight=500),
@@ -319,7 +319,7 @@ ROWS: tuple[Row, ...] = (
         },
         budgets=(
             Budget(_OURS_IMPORTED, 0.020, absolute=True),
-            Budget(_OURS_CLIENT, 1.1),
+            Budget(_OURS_CLIENT, 1.12),
         ),
     ),
     Startup(
@@ -352,5 +352,6 @@ ROWS: tuple[Row, ...] = (
             "cloudflare": Snippet(_ASK_OFFICIAL, ("cloudflare",)),
             "openai": Snippet(_ASK_OPENAI, ("openai",)),
         },
+        budgets=(Budget(_OURS, 1.15),),
     ),
 )
