@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.fuzz.session import Report, Session, draw, run_session, running_clients
 
@@ -38,7 +39,7 @@ def main() -> int:
     return 1 if report.failures else 0
 
 
-async def _run(folder: Path, seed: str, limit: Mapping[str, float]) -> Report:
+async def _run(folder: Path, seed: str, limit: Mapping[str, Any]) -> Report:
     """Run the session. SIGTERM and SIGINT end it early, and its report is shown, too."""
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
