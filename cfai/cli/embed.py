@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -144,6 +145,15 @@ class _Source:
     files: list[TextFile] = field(factory=list)
     texts: int | None = None
     """The number of texts, if they are arguments."""
+    starts: list[int] = field(factory=list)
+    """The places of the first texts of the files that were begun."""
+
+    def locate(self, place: int) -> dict[str, Any]:
+        """The file of the text at *place*, and its row there, from 1; empty without files."""
+        if not self.starts:
+            return {}
+        number = bisect_right(self.starts, place) - 1
+        return {"file": self.files[number].name, "file_row": place - self.starts[number] + 1}
 
     def count(self) -> int | None:
         """Count the texts, which reads the files once; `None` if that takes long."""
@@ -166,7 +176,18 @@ def _find_source(arguments: list[str], reading: Reading, target: Target) -> _Sou
             raise InputError("there are no texts: give some, or pipe them in")
         if target.path is not None and target.path.exists() and file.is_same_as(target.path):
             raise InputError(f"{file.name} can't be written while it is read: choose another file")
-    return _Source(_read_in_thread(text_files.read_all(sources)), sources)
+    starts: list[int] = []
+    return _Source(_read_in_thread(_read_files(sources, starts)), sources, starts=starts)
+
+
+def _read_files(sources: Iterable[TextFile], starts: list[int]) -> Iterator[Entry]:
+    """Read the files one after the other, and add to *starts* where each begins."""
+    place = 0
+    for file in sources:
+        starts.append(place)
+        for entry in file.read():
+            place += 1
+            yield entry
 
 
 async def _read_in_thread(entries: Iterator[Entry]) -> AsyncIterator[Entry]:
@@ -197,7 +218,7 @@ async def _run_job(
             job = _create_job(ai, model, source, options)
             try:
                 async with job:
-                    await writer.write(job)
+                    await writer.write(job, source.locate)
             except OSError as exc:
                 raise console.OutputError(f"can't write: {exc}") from exc
             except BaseException as exc:
@@ -276,15 +297,21 @@ class Writer:
         self._has_pieces = has_pieces
         self._with_ids = with_ids
         self._first_failures: list[str] = []
+        self._locate: Callable[[int], Mapping[str, Any]] = lambda _: {}
         path = target.path
         self._failures = (
             None if path is None else Target(path.with_name(f"{path.name}.failed.jsonl"))
         )
 
-    async def write(self, job: "EmbeddingJob[Any]") -> None:
-        """Write the items of a job."""
+    async def write(
+        self,
+        job: "EmbeddingJob[Any]",
+        locate: Callable[[int], Mapping[str, Any]] = lambda _: {},
+    ) -> None:
+        """Write the items of a job; *locate* gives the `file` and `file_row` of a place."""
         from cfai.embedding import files as result_files
 
+        self._locate = locate
         if self._failures is not None and self._failures.path is not None:
             self._failures.path.unlink(missing_ok=True)  # that of an earlier run
         if self.target.path is None:
@@ -311,9 +338,14 @@ class Writer:
         if len(self._first_failures) < _SHOWN_FAILURES:
             shown = f" (id {format_value(failure.id, 60)})" if self._with_ids else ""
             first_line = str(failure.error).splitlines()[0]  # without the hints
-            self._first_failures.append(f"row {failure.start + 1}{shown}: {first_line}")
+            found = self._locate(failure.start)
+            where = f"row {found.get('file_row', failure.start + 1)}"
+            if found:
+                where += f" of {found['file']}"
+            self._first_failures.append(f"{where}{shown}: {first_line}")
         if self._failures is not None:
-            line = result_files.build_failure_line(failure, has_ids=self._with_ids)
+            found = self._locate(failure.start)
+            line = result_files.build_failure_line(failure, found, has_ids=self._with_ids)
             self._failures.write_bytes(line)
 
     async def _print_lines(self, job: "EmbeddingJob[Any]") -> None:

@@ -357,11 +357,6 @@ def _suffix(path: Path) -> str:
     return path.with_suffix("").suffix.lower() if suffix in _COMPRESSIONS else suffix
 
 
-def read_all(files: Iterable[TextFile]) -> Iterator[Entry]:
-    """Read the files one after the other."""
-    return chain.from_iterable(file.read() for file in files)
-
-
 def count_all(files: Sequence[TextFile]) -> int | None:
     """Count the rows of all files; `None` if one of them can't be counted quickly."""
     counts = [file.count() for file in files]

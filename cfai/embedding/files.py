@@ -370,10 +370,11 @@ def build_lines(item: EmbeddedBatch | EmbedFailure, *, has_ids: bool) -> Iterato
         yield _encode_line({**fields, "text": item.texts[index], "vector": numbers})
 
 
-def build_failure_line(failure: EmbedFailure, *, has_ids: bool) -> bytes:
-    """Build the line of a list of failures: `id`, `row` (from 1) and `reason`."""
+def build_failure_line(failure: EmbedFailure, source: Mapping[str, Any], *, has_ids: bool) -> bytes:
+    """Build the line of a list of failures: `id`, `row` (from 1), those of *source*, `reason`."""
     fields = _describe_row(failure.id, failure.piece, has_ids=has_ids)
-    return _encode_line({**fields, "row": failure.start + 1, "reason": str(failure.error)})
+    row = {**fields, "row": failure.start + 1, **source}
+    return _encode_line({**row, "reason": str(failure.error)})
 
 
 def _describe_row(key: Any, piece: Piece | None, *, has_ids: bool) -> dict[str, Any]:

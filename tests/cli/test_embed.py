@@ -325,9 +325,9 @@ async def test_failures_are_listed(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Pa
     assert all("Bad input" in row["reason"] for row in failures)
     *rows, summary = done.err.splitlines()
     assert [row.partition(":")[0] for row in rows] == [
-        "row 2 (id 'k1')",
-        "row 4 (id 'k3')",
-        "row 6 (id 'k5')",
+        f"row 2 of {source} (id 'k1')",
+        f"row 4 of {source} (id 'k3')",
+        f"row 6 of {source} (id 'k5')",
     ]
     assert summary == f"4 of 9 texts could not be embedded; see {target}.failed.jsonl"
     table = pytest.importorskip("pyarrow.parquet").read_table(target).to_pylist()
@@ -336,6 +336,28 @@ async def test_failures_are_listed(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Pa
     fake.always.answers_by(vectors)  # a later run without failures leaves no old list
     done = await cfai.run("embed", str(source), "--skip-failed", "-o", str(target))
     assert not (tmp_path / "out.parquet.failed.jsonl").exists()
+
+
+async def test_a_failure_names_its_file(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """And its row there; also after a file without rows, and of the first and the last row."""
+    refusal = Script().fails(400, 5006, "Bad input").take()
+    fake.always.answers_by(
+        lambda request: refusal if "13" in request.json()["text"] else vectors(request)
+    )
+    contents = {"a.txt": "1\n13\n", "b.txt": "", "c.csv": "text\n13\n2\n", "d.jsonl": '"13"\n'}
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content)
+    target = tmp_path / "out.jsonl"
+    paths = [str(tmp_path / name) for name in contents]
+    done = await cfai.run("embed", *paths, "--skip-failed", "-o", str(target))
+    lines = (tmp_path / "out.jsonl.failed.jsonl").read_text().splitlines()
+    failures = [json.loads(line) for line in lines]
+    assert [(row["row"], Path(row["file"]).name, row["file_row"]) for row in failures] == [
+        (2, "a.txt", 2),
+        (3, "c.csv", 1),
+        (5, "d.jsonl", 1),
+    ]
+    assert f"row 1 of {paths[3]}: " in done.err
 
 
 async def test_failed_texts_are_embedded_again(
@@ -534,7 +556,7 @@ async def test_skip_failed_skips_rows_without_a_text(
     assert [json.loads(line)["text"] for line in done.lines] == ["1", "2"]
     failed = 1 if name.endswith(".csv") else 2
     reason = "the text is missing"
-    lines = [f"row {row}: {reason}" for row in range(2, 2 + failed)]
+    lines = [f"row {row} of {path}: {reason}" for row in range(2, 2 + failed)]
     lines.append(f"{failed} of {2 + failed} texts could not be embedded")
     assert (done.code, done.err.splitlines()) == (0, lines)
     await cfai.run("embed", str(path), "--skip-failed", "-o", str(target))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cfai.cli.texts import Reading, TextFile, count_all, find_files, read_all
+from cfai.cli.texts import Reading, TextFile, count_all, find_files
 from cfai.errors import InputError
 
 FILES = Path(__file__).parents[1] / "data" / "texts"
@@ -109,7 +109,7 @@ def test_several_files_and_patterns_are_read_in_order() -> None:
     """A pattern gives the files in the order of their names."""
     files = find_files(["c.jsonl", "*.csv"], reading())
     assert [file.name for file in files] == ["c.jsonl", "a.csv", "b.csv"]
-    assert list(read_all(files)) == ["two", "one", "one"]
+    assert [entry for file in files for entry in file.read()] == ["two", "one", "one"]
     assert [file.path for file in find_files(["-", "a.csv"], reading())] == [None, Path("a.csv")]
 
 
