@@ -493,6 +493,13 @@ CODES: dict[int, Code] = {
     5021: Code(413, False, "The input is larger than the model's context: send less."),
     # cloudflare/agents, issue 1685.
     5023: Code(400, False, "Call `run` instead of `stream`, or leave out `response_format`."),
+    # cloudflare/cloudflare-docs, issue 21316.
+    5025: Code(
+        400,
+        False,
+        "Ask a model with JSON mode, or leave out `response_format` (`cfai chat --schema`) and ask "
+        "for JSON in the prompt.",
+    ),
     # cloudflare-docs, changelog of 2026-05-08; sepandhaghighi/mytext#95. One report has 400.
     5028: Code(410, False, kind=ModelRetired),
     # With status 500, but it is the request that is at fault.

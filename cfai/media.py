@@ -163,8 +163,11 @@ def media_type(data: bytes) -> str:
     if data[:4] == b"RIFF":
         return {b"WEBP": "image/webp", b"WAVE": "audio/wav"}.get(data[8:12], _UNKNOWN)
     if data[4:8] == b"ftyp":
-        return "audio/mp4"
-    if len(data) > 1 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0:
+        return _find_iso_type(data)
+    if data.startswith(b"FORM"):
+        return "audio/aiff" if data[8:12] in (b"AIFF", b"AIFC") else _UNKNOWN
+    # FF FE also begins layer I of MPEG audio, but it is the byte order mark of UTF-16.
+    if len(data) > 1 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0 and data[1] != 0xFE:
         # The two bits after the version are the layer of MPEG audio; both are 0 in ADTS.
         return "audio/mpeg" if data[1] & 0x06 else "audio/aac"
     return _UNKNOWN
@@ -229,14 +232,36 @@ def wav_header(size: int, rate: int, *, channels: int = 1) -> bytes:
 
 _UNKNOWN = "application/octet-stream"
 
+_IMAGE_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"), "image/heic"),
+    **dict.fromkeys((b"avif", b"avis"), "image/avif"),
+    **dict.fromkeys((b"mif1", b"msf1"), "image/heif"),
+}
+"""The brands of images in an ISO base media file. Source: ISO/IEC 23008-12, annex B; AV1 Image
+File Format, section 6."""
+
+
+def _find_iso_type(data: bytes) -> str:
+    """The type of an ISO base media file: its brand, or if that is general, a compatible one."""
+    end = min(int.from_bytes(data[:4]), 256)
+    brands = [data[8:12], *(data[at : at + 4] for at in range(16, end, 4))]
+    images = [_IMAGE_BRANDS[brand] for brand in brands if brand in _IMAGE_BRANDS]
+    if brands[0] not in _IMAGE_BRANDS or not images:
+        return "audio/mp4"
+    return next((name for name in images if name != "image/heif"), "image/heif")
+
+
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
     (b"GIF87a", "image/gif"),
     (b"GIF89a", "image/gif"),
+    (b"II*\0", "image/tiff"),
+    (b"MM\0*", "image/tiff"),
     (b"ID3", "audio/mpeg"),
     (b"OggS", "audio/ogg"),
     (b"fLaC", "audio/flac"),
+    (b"#!AMR", "audio/amr"),
     (b"\x1aE\xdf\xa3", "audio/webm"),
 )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -106,7 +107,9 @@ def chat(  # noqa: PLR0913  # every option of the command
         options["response_format"] = parse_schema(schema)
     instructions = None if system is None else files.read_text_argument(system, "--system")
     is_conversation = prompt is None and files.stdin_is_terminal()
-    message = "" if is_conversation else _read_prompt(prompt)
+    message = "" if is_conversation else files.read_prompt(prompt, "PROMPT")
+    if not (is_conversation or attached or message.strip()):
+        raise InputError("the prompt must not be empty: give one, or pipe one in")
     if local:
         clients.require(*clients.TEXT, needed_for="text generation on this machine")
         clients.fetch_weights()
@@ -117,13 +120,6 @@ def chat(  # noqa: PLR0913  # every option of the command
         _converse(session, local=local)
     else:
         asyncio.run(_answer_once(session, message, local=local))
-
-
-def _read_prompt(prompt: str | None) -> str:
-    message = files.read_prompt(prompt, "PROMPT")
-    if not message.strip():
-        raise InputError("the prompt must not be empty: give one, or pipe one in")
-    return message
 
 
 async def _answer_once(session: "ChatSession", message: str, *, local: bool) -> None:
@@ -171,6 +167,10 @@ _HELP: Final = """\
 Enter sends a message; Alt-Enter begins a new line, and so does pasted text."""
 
 
+# A path has another slash or a dot, and a comment of code a star.
+_COMMAND: Final = re.compile(r"/[\w?!-]*")
+
+
 def _next_message(read_line: Callable[[], str], session: "ChatSession") -> str | None:
     """Read the next message, and carry out commands; `None` when the user leaves."""
     while True:
@@ -182,7 +182,7 @@ def _next_message(read_line: Callable[[], str], session: "ChatSession") -> str |
         except KeyboardInterrupt:
             console.print_notice("\n(Ctrl-D or /exit leaves)")
             continue
-        name, _, rest = line.partition(" ")
+        name, rest = (*line.split(None, 1), "", "")[:2]
         match name:
             case "/exit" | "/quit":
                 return None
@@ -192,7 +192,7 @@ def _next_message(read_line: Callable[[], str], session: "ChatSession") -> str |
                 session.clear()
             case "/help":
                 console.write_stderr(*_HELP.split("\n"))
-            case _ if name.startswith("/") and name[1:].isalpha():
+            case _ if _COMMAND.fullmatch(name):
                 console.write_stderr(f"there is no command {name}; /help lists them")
             case _ if line:
                 return line

@@ -204,7 +204,8 @@ def _parse_question(name: str, options: str, instructions: str | None) -> Any:
         return Noul(text)
     is_rating = "<" in options
     names = [option.strip() for option in options.split("<" if is_rating else "|")]
-    if len(names) < 2 or not all(names) or len(set(names)) < len(names):
+    is_mixed = is_rating and "|" in options
+    if is_mixed or len(names) < 2 or not all(names) or len(set(names)) < len(names):
         raise InputError(
             f"--question {name} must have different options such as yes|no, or levels such as "
             f"low<high, got {options!r}"

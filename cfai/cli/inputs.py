@@ -1,5 +1,6 @@
 """What commands send besides a text: attached files, and the schema of the answer."""
 
+import codecs
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -61,6 +62,24 @@ class AttachedFile:
             return "video"
         return kind if kind in ("image", "audio") else None
 
+    def check_is(self, kind: str) -> None:
+        """Check that the content can be *kind*, an image or audio (of a video, too).
+
+        Content that is not recognized passes: models know more formats.
+
+        Raises:
+            InputError: It is something else, such as text.
+        """
+        found = self.media or ("text" if self.text is not None else None)
+        if found is None and self.data.startswith(b"%PDF"):
+            found = "a PDF"
+        allowed = ("audio", "video") if kind == "audio" else (kind,)
+        if found is not None and found not in allowed:
+            names = {"image": "an image", "audio": "a recording"}
+            raise InputError(
+                f"{self.name} must be {names.get(kind, kind)}, got {names.get(found, found)}"
+            )
+
     @property
     def document(self) -> tuple[str, bytes]:
         """The file for the service, which recognizes a format by the ending of the name.
@@ -75,10 +94,11 @@ class AttachedFile:
     @property
     def text(self) -> str | None:
         """The text of a text file; `None` for a document, such as a PDF."""
-        if self.data.startswith(b"%PDF") or b"\0" in self.data:
+        is_utf16 = self.data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        if self.data.startswith(b"%PDF") or (b"\0" in self.data and not is_utf16):
             return None
         try:
-            return self.data.decode("utf-8-sig")
+            return self.data.decode("utf-16" if is_utf16 else "utf-8-sig")
         except UnicodeDecodeError:
             return None
 
@@ -125,7 +145,7 @@ async def build_content(
     images = [file for file in attached if file.media == "image"]
     others = [file for file in attached if file.media != "image"]
     text = await join_texts(ai, message, others, accepted="an image, a text or a document")
-    return [text, *(file.data for file in images)]
+    return [*([text] if text or not images else []), *(file.data for file in images)]
 
 
 async def join_texts(
@@ -187,5 +207,7 @@ def parse_schema(argument: str) -> dict[str, Any]:
             types = ", ".join(_TYPES)
             rule = f'a JSON schema or a list like "name:str, age:int" of the types {types}'
             raise InputError(f"--schema must be {rule}, got {part.strip()!r}")
+        if field[1] in properties:
+            raise InputError(f"--schema must give each name once, got {field[1]} twice")
         properties[field[1]] = _TYPES[field[2] or "str"]
     return {"type": "object", "properties": properties, "required": list(properties)}

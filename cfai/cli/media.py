@@ -8,6 +8,7 @@ import typer
 from cfai import media
 from cfai.cli import clients, files, run
 from cfai.cli.console import Output, Prose, Target
+from cfai.cli.inputs import AttachedFile
 from cfai.errors import DecodeError, InputError
 from cfai.tasks import AutomaticSpeechRecognition, Binary, Task, TextToImage
 
@@ -36,10 +37,9 @@ def transcribe(
     """Print the text of a recording."""
     target = Target(output)
     _prepare_speech(local=local)
-    name, data = files.read_named(audio, "FILE")
-    if not data:
-        raise InputError(f"{name} is empty")
-    task = AutomaticSpeechRecognition(data, source_lang=language)
+    recording = AttachedFile.read(audio, "FILE")
+    recording.check_is("audio")
+    task = AutomaticSpeechRecognition(recording.data, source_lang=language)
     asyncio.run(_transcribe(model, task, target, local=local))
 
 

@@ -208,6 +208,7 @@ def parse_text(model: str, data: str | bytes) -> Task[Any] | Mapping[str, Any]:
     if first.kind == "media":
         if isinstance(data, str):
             raise InputError(f"{model} needs a file: give @FILE")
+        AttachedFile(f"the input of {model}", data).check_is(first.name)
         return _build_task(task_class, data)
     text = data if isinstance(data, str) else files.decode_text(data, f"the input of {model}")
     first.check(text)

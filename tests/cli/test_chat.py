@@ -350,18 +350,23 @@ async def test_pasted_lines_are_one_message(cfai: Cfai, fake: FakeWorkersAI) -> 
 @needs_terminals
 async def test_commands_of_a_conversation(cfai: Cfai, fake: FakeWorkersAI) -> None:
     """They change the conversation, send nothing, and an unknown one is explained."""
-    for answer in ("One.", "Two.", "Three."):
+    for answer in ("One.", "Two.", "Three.", "Four.", "Five."):
         fake.streams(answer)
     async with cfai.at_a_terminal("chat", "-s", "Be brief.") as terminal:
         for line, shown in (
             ("first", "One."),
             ("/help", "/clear  "),
-            ("/sing", "there is no command /sing; /help lists them"),
+            *(
+                (line, f"there is no command {line.split()[0]}; /help lists them")
+                for line in ("/sing", "/foo-bar", "/foo_bar x", "/", "/?", "/2", "/HELP!")
+            ),
             ("/system Be kind.", ""),
             ("second", "Two."),
             ("/clear", ""),
             ("/system", ""),
             ("/etc/hosts?", "Three."),
+            ("/* a comment */", "Four."),
+            ("/.bashrc", "Five."),
         ):
             await terminal.shows(">")
             terminal.types(f"{line}\n")

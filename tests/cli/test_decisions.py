@@ -196,6 +196,8 @@ async def test_a_missing_answer_is_an_error_after_the_others(
         (["decide", "Hi", "-q", "a:yes"], "--question a must have different options"),
         (["decide", "Hi", "-q", "a:yes|yes"], "--question a must have different options"),
         (["decide", "Hi", "-q", "a:low<"], "--question a must have different options"),
+        (["decide", "Hi", "-q", "a:x|y<z"], "--question a must have different options"),
+        (["decide", "Hi", "-q", "a:x<y|z=Which?"], "--question a must have different options"),
         (["decide", "Hi", "-q", "{"], "must be a JSON object"),
         (["decide", "Hi", "-q", '{"a": {"type": "x"}}'], "type must be one of noul, choice, score"),
         (["extract", "Hi", "-f", "a:bool"], "--field a must be one of str, int, float, date"),

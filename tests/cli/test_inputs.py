@@ -209,3 +209,63 @@ def test_schemas_are_read(argument: str, schema: dict[str, Any]) -> None:
 def test_invalid_schemas_are_refused(argument: str) -> None:
     with pytest.raises(InputError, match="--schema must be a JSON schema"):
         parse_schema(argument)
+
+
+@pytest.mark.parametrize("argument", ["a,a", "a:int, b, a:str"])
+def test_a_schema_gives_each_name_once(argument: str) -> None:
+    with pytest.raises(InputError, match="--schema must give each name once, got a twice"):
+        parse_schema(argument)
+
+
+TEXT = b"Just a note, and no recording.\n"
+HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(16)
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (TEXT, "text"),
+        (TEXT.decode().encode("utf-16"), "text"),
+        (b"<svg></svg>", "text"),
+        (b"%PDF-1.7 \xff\xfe", "a PDF"),
+        (PNG, "an image"),
+        (HEIC, "an image"),
+    ],
+)
+@pytest.mark.parametrize(
+    "arguments", [["transcribe"], ["run", "@cf/openai/whisper"], ["run", "@cf/openai/whisper", "-"]]
+)
+async def test_only_sounds_are_sent_as_sounds(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, arguments: list[str], data: bytes, found: str
+) -> None:
+    """The content of the file decides, and not its name."""
+    (tmp_path / "a.mp3").write_bytes(data)
+    file = [] if arguments[-1] == "-" else [f"@{tmp_path / 'a.mp3'}"]
+    done = await cfai.run(*arguments, *file, stdin=data)
+    assert done.code == 2
+    assert f"must be a recording, got {found}" in done.err
+    assert not fake.requests
+
+
+@pytest.mark.parametrize("data", [b"ID3\x04\x00", b"\x00\x00\x00\x18ftypmp42", b"\x01\x02\xff\x00"])
+async def test_sounds_and_what_is_not_recognized_are_sent(
+    cfai: Cfai, fake: FakeWorkersAI, data: bytes
+) -> None:
+    fake.answers({"text": "Hi"})
+    done = await cfai.run("transcribe", "-", stdin=data)
+    assert (done.code, done.text) == (0, "Hi\n"), done.err
+
+
+async def test_an_attached_file_may_be_the_whole_message(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("Hello\n")
+    (tmp_path / "a.heic").write_bytes(HEIC)
+    fake.always.streams("x")
+    for name in ("a.txt", "a.heic"):
+        done = await cfai.run("chat", "-a", str(tmp_path / name))
+        assert (done.code, done.err) == (0, "")
+    text, image = (request.json()["messages"][0]["content"] for request in fake.requests)
+    assert text == "a.txt:\n\nHello"
+    (part,) = image
+    assert part["image_url"]["url"].startswith("data:image/heic;base64,")

@@ -182,6 +182,7 @@ CODES: list[tuple[int | None, int, type[StatusError], bool]] = [
     (5012, 529, ServerError, True),
     (5021, 413, RequestTooLarge, False),
     (5023, 400, BadRequest, False),
+    (5025, 400, BadRequest, False),
     (5030, 500, BadRequest, False),
     (5035, 403, PermissionDenied, False),
     (6003, 400, BadRequest, False),
