@@ -6,7 +6,7 @@ The request that opens it is sent by `Session.call`, like any other. The framing
 import asyncio
 import struct
 from collections import deque
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, NamedTuple, cast
 
 import aiohttp
@@ -161,7 +161,7 @@ class Socket:
         self._timer: asyncio.TimerHandle | None = None
         if deadline.seconds_left is not None:
             error = deadline.error()
-            self._timer = self._loop.call_later(deadline.seconds_left, self.fail, error)
+            self._set_timer(deadline.seconds_left, self.fail, error)
         self._task = self._loop.create_task(self._read())
 
     # Messages
@@ -224,6 +224,8 @@ class Socket:
                 if not self._is_discarding:
                     await self._keep(message)
             self._finish(message)
+            # Whoever still sends would wait for a side that does not read any more.
+            self._set_timer(CLOSE_SECONDS, self._drop)
         except Exception as exc:
             self.fail(exc)  # Drops the connection, so that a sender that waits for it gets this.
 
@@ -317,6 +319,12 @@ class Socket:
         return ConnectionLost("the connection was lost without a close frame")
 
     # The end
+
+    def _set_timer(self, seconds: float, action: Callable[..., None], *args: Any) -> None:
+        """Call *action* later, instead of what was to be called before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, action, *args)
 
     def fail(self, error: BaseException) -> None:
         """End the session because of *error*: it is raised after the messages that have arrived."""

@@ -117,8 +117,7 @@ class Listener(SocketStream):
         if self._failure is not None:
             raise self._failure
         if self._feeder is None and self._audio is None and not self._ended:
-            if self._socket is None:
-                await self.open()
+            await self._open_once()
             if self._socket is not None and not self._socket.is_finishing:
                 self._socket.is_finishing = True
                 await self._send(END_OF_AUDIO)

@@ -11,6 +11,7 @@ import sys
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
+from typing import Self
 
 from attrs import define, field
 
@@ -46,6 +47,8 @@ class SocketStream(AnswerStream[Socket]):
     _meta: Meta | None = field(default=None, init=False)
     _events: deque[SpeechEvent] = field(factory=deque, init=False, repr=False)
     """What arrived and was not delivered yet."""
+    _opening: asyncio.Task[None] | None = field(default=None, init=False)
+    """Opens the session. A task of its own, so that a reader can be cancelled meanwhile."""
     _reading: asyncio.Lock = field(factory=asyncio.Lock, init=False)
     """Held by the task that opens the session, or waits for a message."""
     received: int = field(default=0, init=False)
@@ -119,10 +122,27 @@ class SocketStream(AnswerStream[Socket]):
                 self._stop(error)
                 raise self._failure if isinstance(error, CfaiError) and self._failure else error
 
+    async def open(self) -> Self:
+        """Open the session: entering, reading and sending do the same. Cancelling ends it."""
+        try:
+            await self._open_once()
+        except asyncio.CancelledError as exc:
+            self._stop(exc)
+            raise
+        return self
+
     async def _open_once(self) -> None:
-        """Open the session, unless it was opened or has ended."""
-        if not self._ended:
-            await self.open()
+        """Wait until the session is open. Cancelling leaves the handshake running."""
+        if self._opening is None:
+            if self._ended:
+                return
+            self._opening = asyncio.get_running_loop().create_task(self._shake_hands())
+            # An error that nobody waits for any more is raised by the next read.
+            self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(self._opening)
+
+    async def _shake_hands(self) -> None:
+        await super().open()  # Its result, the session, must not be the task's, which it refers to.
 
     def _take_message(self, message: str | bytes | Closed, socket: Socket) -> CfaiError | None:
         """Read what was received; returns the error if it ends the session too early."""
@@ -188,6 +208,8 @@ class SocketStream(AnswerStream[Socket]):
         self._stop(None)
         if socket is not None:
             await socket.aclose()
+        elif self._opening is not None:
+            await asyncio.wait({self._opening})
 
     close = aclose
 

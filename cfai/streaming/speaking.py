@@ -35,7 +35,8 @@ class Speaker(SocketStream):
     It is opened when it is entered, iterated or given text. The iteration yields the audio of what
     was said, and ends with that of the last `flush`, or after a `clear`. For the next reply, say it
     and iterate again. Speak and read at the same time, in two tasks: buffers are bounded, so that a
-    long text waits for a reader in the end.
+    long text waits for a reader in the end. A session has one reader: another one at the same time
+    gets an `InputError`.
 
     Leaving the `async with` or dropping the session closes it. The iteration raises:
 
@@ -54,6 +55,8 @@ class Speaker(SocketStream):
     """How many clears it has not answered yet. Until then, audio is from before, and dropped."""
     _has_text: bool = field(default=False, init=False)
     """Whether something was said after the last flush."""
+    _is_read: bool = field(default=False, init=False)
+    """Whether a task waits for an event."""
     _reply: int = field(default=0, init=False)
     """Counts the clears: what belongs to an earlier number is void."""
     _completing: SpeechEvent | None = field(default=None, init=False, repr=False)
@@ -145,6 +148,16 @@ class Speaker(SocketStream):
             self._report_end(complete=True)
 
     # Reading
+
+    async def _next_event(self) -> SpeechEvent | None:
+        # Of two readers, one would get the end of a reply, and the other would wait for it.
+        if self._is_read:
+            raise self._second_reader_error()
+        self._is_read = True
+        try:
+            return await super()._next_event()
+        finally:
+            self._is_read = False
 
     async def __anext__(self) -> AudioChunk:
         reply = self._reply

@@ -4,10 +4,12 @@ import asyncio
 import gc
 import io
 import json
+import re
 import ssl
 import struct
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,7 @@ from cfai.errors import (
 from cfai.settings import Gateway, Options, Retries, Retry, Timeouts
 from cfai.testing import FakeSocket, FakeWorkersAI
 from cfai.testing._connection import Connection
-from cfai.testing._sockets import BINARY, CLOSE, PING, TEXT, encode_frame
+from cfai.testing._sockets import BINARY, CLOSE, PING, TEXT, accept_key, encode_frame
 
 NOVA = "@cf/deepgram/nova-3"
 FLUX = "@cf/deepgram/flux"
@@ -843,6 +845,102 @@ async def test_a_cancelled_read_leaves_the_session_open(fake: FakeWorkersAI) -> 
         speaks.set()
         assert str(await anext(ears)) == "hi"
         assert (await ears.finish()).text == "hi"
+
+
+@asynccontextmanager
+async def serve_late(
+    opens: asyncio.Event, asked: asyncio.Event, frames: bytes, at: int = 0
+) -> AsyncIterator[str]:
+    """A server that answers a handshake after *opens*, reads *at* bytes, and sends *frames*."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.current_task())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        asked.set()
+        await opens.wait()
+        (key,) = re.findall(r"(?i)sec-websocket-key: (\S+)", head)
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept_key(key).encode() + b"\r\n\r\n"
+        )
+        await reader.readexactly(at)
+        writer.write(frames)
+        # The connection stays open, and nothing more is read: the limit of the reader is small.
+        await over.wait()
+        writer.transport.abort()
+
+    over, tasks = asyncio.Event(), set[Any]()
+    server = await asyncio.start_server(talk, "127.0.0.1", limit=2**10)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/client/v4"
+        opens.set()
+        over.set()
+        await asyncio.wait(tasks)
+
+
+FRAME = encode_frame(TEXT, json.dumps(results("hi")).encode())
+FRAME_AND_CLOSE = FRAME + encode_frame(CLOSE, struct.pack("!H", 1000))
+
+
+def client_at(url: str, **options: Any) -> WorkersAI:
+    return WorkersAI(account_id="0", api_token="t", base_url=url, **options)
+
+
+@pytest.mark.parametrize("then", ["read", "send", "finish", "open", "close"])
+async def test_a_read_that_is_cancelled_in_the_handshake_leaves_the_session_open(then: str) -> None:
+    opens, asked = asyncio.Event(), asyncio.Event()
+    # Six bytes are the frame of the client that ends the audio.
+    frames, at = (FRAME_AND_CLOSE, 6) if then == "finish" else (FRAME, 0)
+    async with serve_late(opens, asked, frames, at) as url, client_at(url) as ai:
+        ears = nova(ai)
+        reading = asyncio.create_task(anext(ears))
+        await asked.wait()
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        if then == "close":
+            await ears.aclose()
+            with pytest.raises(StreamInterrupted):
+                await anext(ears)
+            return
+        asyncio.get_running_loop().call_soon(opens.set)
+        match then:
+            case "send":
+                await ears.send(PCM)
+            case "open":
+                assert await ears.open() is ears
+            case "finish":
+                assert (await ears.finish()).text == "hi"
+        assert str(await anext(ears)) == "hi"
+        await ears.aclose()
+
+
+async def test_two_tasks_may_open_a_session(fake: FakeWorkersAI) -> None:
+    fake.connects(results("hi"))
+    ears = listen(fake)
+    first, second, event = await asyncio.gather(ears.open(), ears.open(), anext(ears))
+    assert first is second is ears
+    assert str(event) == "hi"
+    assert len(fake.requests) == 1
+    await ears.aclose()
+
+
+async def test_a_sender_does_not_wait_for_a_service_that_closed_but_stays_connected() -> None:
+    opens, asked = asyncio.Event(), asyncio.Event()
+    opens.set()
+    limits = Timeouts(idle=None, content=None, total=None)
+    async with (
+        serve_late(opens, asked, FRAME_AND_CLOSE, at=2**10) as url,
+        client_at(url, timeouts=limits) as ai,
+        asyncio.timeout(30),
+    ):
+        ears = nova(ai)
+        with pytest.raises(StreamInterrupted, match="closed the session"):
+            while True:
+                await ears.send(bytes(2**20))
+        assert str(await anext(ears)) == "hi"
+        with pytest.raises(StreamInterrupted, match="code 1000"):
+            await anext(ears)
 
 
 async def test_several_tasks_may_read_and_one_may_finish(fake: FakeWorkersAI) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -256,6 +256,26 @@ async def test_a_clear_ends_a_running_iteration(fake: FakeWorkersAI) -> None:
         await voice.say("New.")
         await voice.flush()
         assert await read(voice) == b"new"
+
+
+@pytest.mark.parametrize("first", ["audio", "events"])
+@pytest.mark.parametrize("second", ["audio", "events"])
+async def test_a_session_has_one_reader(fake: FakeWorkersAI, first: str, second: str) -> None:
+    """Of two, one would get the end of the reply, and the other would wait for it."""
+    fake.connects_by(talk)
+    async with speak(fake) as voice:
+        readers: dict[str, Callable[[], Any]] = {
+            "audio": lambda: anext(voice),
+            "events": lambda: anext(voice.events()),
+        }
+        reading = asyncio.ensure_future(readers[first]())
+        await asyncio.sleep(0)
+        with pytest.raises(InputError, match="another task is reading this stream"):
+            await readers[second]()
+        await voice.say("Hello.")
+        await voice.flush()
+        assert isinstance(await reading, SpeechEvent)
+        assert await read(voice) in (b"Hello.", b"")
 
 
 async def test_a_clear_ends_what_is_still_being_said(fake: FakeWorkersAI) -> None:

@@ -4,6 +4,7 @@ It is distilled from Kokoro-82M, as the notice of the package says. Its other vo
 downloaded, so they are not used.
 """
 
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -17,6 +18,14 @@ RATE = 24_000
 
 _LONGEST = 300
 """The most characters that are spoken at once."""
+
+_MOST_PHONEMES = 500
+"""The most phonemes that are spoken at once: digits and symbols have up to ten each."""
+
+_LONG_NUMBER = re.compile(r"\d[\d,]{15,}")
+"""A number that is read digit by digit: there are no words for the longest ones."""
+
+_LONG_WORD = re.compile(r"\S{40}")
 
 _SEED = 0
 """Of the noise in the voice: the same text always sounds the same."""
@@ -37,6 +46,14 @@ class Hibari:
     def speak(self, text: str) -> "Iterator[NDArray[np.float32]]":
         """Yield the samples of each sentence as soon as it is spoken: 24 kHz, from -1 to 1."""
         for sentence in self._voice.split_sentences(text):
-            # A sentence is spoken at once, in memory that grows with its length.
-            for piece in textwrap.wrap(sentence, _LONGEST):
-                yield from self._voice.stream(piece, seed=_SEED)
+            # A sentence is spoken at once, in memory and time that grow with its length.
+            for piece in textwrap.wrap(_break_up(sentence), _LONGEST):
+                for phonemes in self._voice.phonemize(piece):
+                    for part in textwrap.wrap(phonemes, _MOST_PHONEMES, break_on_hyphens=False):
+                        yield self._voice.from_phonemes(part, seed=_SEED)
+
+
+def _break_up(sentence: str) -> str:
+    """Put spaces between the digits of a long number, and into other words without an end."""
+    spaced = _LONG_NUMBER.sub(lambda match: " ".join(match[0].replace(",", "")), sentence)
+    return _LONG_WORD.sub(r"\g<0> ", spaced)

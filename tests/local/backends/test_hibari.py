@@ -31,6 +31,17 @@ def test_a_text_without_an_end_is_spoken_in_pieces(text: str) -> None:
     assert len(next(speaking)) > 0
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["7" * 300, "12345678901," * 25, "1," * 150, "$" + "9" * 300, "7" * 40 + "th", "%" * 300,
+     "@" * 300, "1." * 150, "QWXZ" * 75],
+)  # fmt: skip
+def test_digits_and_symbols_without_an_end_are_spoken_in_pieces(text: str) -> None:
+    """Each has up to ten phonemes, and the longest numbers have no words."""
+    speaking = backends.speaker().speak(text)
+    assert 0 < len(next(speaking)) / RATE < 60
+
+
 @pytest.mark.parametrize("text", ["", " \n", "😀", "日本語", "\x00\x01"])
 def test_a_text_without_words_is_no_error(text: str) -> None:
     assert sum(map(len, backends.speaker().speak(text))) / RATE < 5
