@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cache
 from gc import get_referents
-from math import isinf
+from math import isfinite, isinf
 from sys import float_info
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
@@ -38,6 +38,29 @@ def encode_decoded(value: Any) -> str:
         return orjson.dumps(value).decode()
     except TypeError:  # An integer beyond 64 bits, or half of a surrogate pair.
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def dumps_decoded(value: Any) -> bytes:
+    """Encode a value that was decoded from JSON as JSON that every client can read.
+
+    NaN and infinity become null, and half a surrogate pair U+FFFD. An integer beyond 64 bits stays.
+    """
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return replace_half_pairs(encode_decoded(_replace_not_finite(value))).encode()
+
+
+def _replace_not_finite(value: Any) -> Any:
+    match value:
+        case float():
+            return value if isfinite(value) else None
+        case dict():
+            return {name: _replace_not_finite(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_replace_not_finite(item) for item in value]
+        case _:
+            return value
 
 
 MAX_DEPTH: Final = 200

@@ -15,7 +15,7 @@ from attrs import evolve
 
 from cfai._types.excerpts import format_value
 from cfai._types.frozen import unfrozen
-from cfai._types.json import dumps, encode_decoded, loads
+from cfai._types.json import dumps_decoded, encode_decoded, loads
 from cfai._validators import is_finite_number
 from cfai.errors import DecodeError
 from cfai.tasks import Text, ToolCall, Usage
@@ -25,10 +25,7 @@ def undocumented_error(expected: str, value: Any) -> DecodeError:
     """Build the error for a form that no source documents; its body is *value*."""
     excerpt = format_value(value, 200)
     message = f"the service answered something undocumented: {expected}, got {excerpt}"
-    try:
-        return DecodeError(message, body=dumps(value))
-    except TypeError:
-        return DecodeError(message)
+    return DecodeError(message, body=dumps_decoded(value))
 
 
 # Fields that several forms share

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any, Protocol
 
-from cfai._types.json import dumps
+from cfai._types.json import dumps_decoded
 
 _EVENT_STREAM = "text/event-stream; charset=utf-8"
 _KEEP_ALIVE_COMMENT = b": keep-alive\n\n"
@@ -181,7 +181,7 @@ def _json_line(data: Mapping[str, Any]) -> bytes:
     JSON escapes CR and LF. Clients that split lines like Python's `str.splitlines`, such as httpx's
     `aiter_lines`, also split at U+2028, U+2029 and U+0085.
     """
-    text = dumps(data)
+    text = dumps_decoded(data)
     if b"\xe2\x80" in text:
         text = text.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
     return text.replace(b"\xc2\x85", b"\\u0085") if b"\xc2\x85" in text else text

@@ -221,3 +221,32 @@ async def test_a_tool_run_without_a_stream_sends_each_turn_at_once(fake: FakeWor
         b'id: 4\nevent: text\ndata: {"text":"Sorry."}\n\n'
         b'id: 5\nevent: done\ndata: {"finish_reason":null}\n\n' % call_id
     )
+
+
+# Numbers beyond 64 bits: whatever the service or a model writes can be relayed
+
+
+def relay(tokens: TokenStream | ToolRun, protocol: str) -> AsyncIterator[bytes]:
+    return {"sse": tokens.sse, "ndjson": tokens.ndjson, "ai-sdk": tokens.ai_sdk}[protocol]()
+
+
+@pytest.mark.parametrize("number", ["1e38", str(10**38), str(2**64), str(-(2**63) - 1)])
+@pytest.mark.parametrize("protocol", ["sse", "ndjson", "ai-sdk"])
+async def test_a_huge_count_does_not_end_a_relay(
+    fake: FakeWorkersAI, number: str, protocol: str
+) -> None:
+    piece = b'data: {"response":"Hi","usage":{"total_tokens":%b}}\n\n' % number.encode()
+    fake.streams(piece, DONE)
+    relayed = await read_all(relay(stream(fake), protocol))
+    assert b"Hi" in relayed
+    assert b'"error"' not in relayed
+
+
+@pytest.mark.parametrize("protocol", ["sse", "ndjson", "ai-sdk"])
+async def test_a_huge_number_in_an_argument_is_relayed(fake: FakeWorkersAI, protocol: str) -> None:
+    arguments = f'{{"city":"Ulm","population":{10**38}}}'
+    fake.streams(calls(arguments), DONE)
+    fake.streams({"response": "Dry."}, DONE)
+    relayed = await read_all(relay(tool_run(fake), protocol))
+    assert b"Dry." in relayed
+    assert b"1" + 38 * b"0" in relayed

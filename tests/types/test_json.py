@@ -14,6 +14,7 @@ from cfai._types.json import (
     MAX_DEPTH,
     NestedTooDeep,
     dumps,
+    dumps_decoded,
     encode_decoded,
     loads,
     loads_with_half_pairs,
@@ -302,3 +303,18 @@ def test_integers_beyond_64_bits_are_floats_unless_requested(number: int) -> Non
     ):
         assert value == expected(number)
         assert type(value) is expected
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**38])
+def test_what_was_decoded_is_encoded_for_every_client(number: int) -> None:
+    value = {"a": [number, float("nan"), float("-inf"), 1.5], "b": "\ud83d", "c": {"d": None}}
+    encoded = dumps_decoded(value)
+    assert json.loads(encoded, parse_constant=pytest.fail) == {
+        "a": [number, None, None, 1.5],
+        "b": "�",
+        "c": {"d": None},
+    }
+
+
+def test_what_was_decoded_is_encoded_in_c_if_it_can_be() -> None:
+    assert dumps_decoded({"a": [float("nan"), 1]}) == b'{"a":[null,1]}'
