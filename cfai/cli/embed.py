@@ -338,14 +338,14 @@ class Writer:
         if len(self._first_failures) < _SHOWN_FAILURES:
             shown = f" (id {format_value(failure.id, 60)})" if self._with_ids else ""
             first_line = str(failure.error).splitlines()[0]  # without the hints
-            found = self._locate(failure.start)
-            where = f"row {found.get('file_row', failure.start + 1)}"
-            if found:
-                where += f" of {found['file']}"
+            position = self._locate(failure.start)
+            where = f"row {position.get('file_row', failure.start + 1)}"
+            if position:
+                where += f" of {position['file']}"
             self._first_failures.append(f"{where}{shown}: {first_line}")
         if self._failures is not None:
-            found = self._locate(failure.start)
-            line = result_files.build_failure_line(failure, found, has_ids=self._with_ids)
+            position = self._locate(failure.start)
+            line = result_files.build_failure_line(failure, position, has_ids=self._with_ids)
             self._failures.write_bytes(line)
 
     async def _print_lines(self, job: "EmbeddingJob[Any]") -> None:
