@@ -151,12 +151,13 @@ def read_foreign(foreign: ForeignType, value: Any) -> Any:
 
 
 def write_foreign(value: Any) -> Any:
-    """Give a value of a foreign type as JSON types."""
+    """Give a value of a foreign type as JSON types, with the names of its schema (aliases)."""
     if callable(dump := getattr(value, "model_dump", None)):
-        return dump(mode="json")
+        return dump(mode="json", by_alias=True)
     if hasattr(value, "__struct_fields__"):
         return sys.modules["msgspec"].to_builtins(value)
-    return sys.modules["pydantic"].TypeAdapter(type(value)).dump_python(value, mode="json")
+    adapter = sys.modules["pydantic"].TypeAdapter(type(value))
+    return adapter.dump_python(value, mode="json", by_alias=True)
 
 
 def _libraries(metadata: tuple[Any, ...]) -> Iterator[str]:

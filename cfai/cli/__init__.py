@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping
 from errno import ENOSPC
 from importlib import import_module
+from textwrap import wrap
 from typing import Annotated, Any, Final, cast
 
 import typer
@@ -40,8 +41,41 @@ _COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
 """The module and the name of each command, and its line in the help."""
 
 
+# The classes of click, or those of the copy of click in newer typers.
+_Context: Any = TyperGroup.context_class
+_HelpFormatter: Any = _Context.formatter_class
+
+
+class _NarrowFormatter(_HelpFormatter):  # type: ignore[misc]  # its base is chosen by typer
+    """Leaves the explanations of options most of a narrow terminal."""
+
+    def write_dl(self, rows: Any, col_max: int = 30, col_spacing: int = 2) -> None:
+        """Write a list of terms and their explanations."""
+        room = self.width - self.current_indent
+        terms = [
+            "\n".join(wrap(term, room, subsequent_indent=" " * self.current_indent))
+            for term, _ in rows
+        ]
+        explained = zip(terms, (text for _, text in rows), strict=True)
+        super().write_dl(list(explained), min(col_max, self.width // 3), col_spacing)
+
+
+class _HelpContext(_Context):  # type: ignore[misc]  # its base is chosen by typer
+    formatter_class = _NarrowFormatter
+
+
+def _fit_help(command: Any) -> Any:
+    """Let the help of a command and of its own commands fit a narrow terminal."""
+    command.context_class = _HelpContext
+    for own in getattr(command, "commands", {}).values():
+        _fit_help(own)
+    return command
+
+
 class _Commands(TyperGroup):
     """Imports a command when it is used: all of them take half a second."""
+
+    context_class = _HelpContext
 
     def list_commands(self, ctx: Any) -> list[str]:
         """List the commands in the order of the help."""
@@ -56,8 +90,8 @@ class _Commands(TyperGroup):
         if not isinstance(command, typer.Typer):
             single = typer.Typer(add_completion=False, **_STYLE)
             single.command(cmd_name)(command)
-            return typer.main.get_command(single)
-        return typer.main.get_group(command)
+            return _fit_help(typer.main.get_command(single))
+        return _fit_help(typer.main.get_group(command))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the list of commands without importing them."""
@@ -72,7 +106,11 @@ app: typer.Typer = typer.Typer(
     cls=_Commands,
     help="Cloudflare Workers AI from the command line.",
     epilog="Set CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN, or use --local without an account.",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    # By default, a help has at least 50 columns.
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "terminal_width": max(min(console.read_columns(), 80) - 2, 18),
+    },
     **_STYLE,
 )
 

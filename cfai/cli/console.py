@@ -77,7 +77,8 @@ def terminal_is_dumb() -> bool:
     return os.environ.get("TERM", "dumb") in ("", "dumb", "unknown")
 
 
-def _read_columns() -> int:
+def read_columns() -> int:
+    """Give the width of the terminal."""
     return get_terminal_size().columns
 
 
@@ -94,7 +95,7 @@ def write_text(text: str) -> None:
 
 def write_partial_line(text: str) -> None:
     """Replace the line at the cursor of a terminal by the end of *text*, without a new line."""
-    end = strip_controls(text.replace("\n", " "))[-(max(_read_columns(), 2) - 1) :]
+    end = strip_controls(text.replace("\n", " "))[-(max(read_columns(), 2) - 1) :]
     _write_stdout(f"\r\x1b[K{end}".encode(_encoding(), "replace"))
 
 
@@ -104,7 +105,7 @@ class Prose:
     def __init__(self) -> None:
         self._wrap: WordWrap | None = None
         if stdout_is_terminal():
-            self._wrap = WordWrap(_read_columns, can_clear=not terminal_is_dumb())
+            self._wrap = WordWrap(read_columns, can_clear=not terminal_is_dumb())
 
     def write(self, text: str) -> None:
         """Write the next piece, and flush."""

@@ -201,12 +201,16 @@ async def test_colours_can_be_turned_off(
 
 
 @needs_terminals
-@pytest.mark.parametrize("columns", [20, 40])
-@pytest.mark.parametrize("arguments", [("--help",), ("chat", "--help"), ("models",)])
+@pytest.mark.parametrize("columns", [40, 60, 100])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("chat", "--help"), ("embed", "-h"), ("serve", "-h"), ("models",)]
+)
 async def test_help_and_tables_at_a_narrow_terminal(
     cfai: Cfai, fake: FakeWorkersAI, columns: int, arguments: tuple[str, ...]
 ) -> None:
     fake.always.answers([{"name": "@cf/meta/llama-3.1-8b-instruct-fast", "task": {"name": "Text"}}])
     async with cfai.at_a_terminal(*arguments, columns=columns) as terminal:
         assert await terminal.ended() == 0
-    assert "chat" in terminal.screen or "llama" in terminal.screen
+    lines = ESCAPES.sub("", terminal.screen).splitlines()
+    assert "Usage" in terminal.screen or "llama" in terminal.screen
+    assert max(map(len, lines)) <= columns, max(lines, key=len)

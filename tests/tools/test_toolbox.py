@@ -111,6 +111,37 @@ async def test_models_of_pydantic_are_arguments_and_results(fake: FakeWorkersAI)
     assert json.loads(returned.content) == {"to": "Lima (3)", "days": 3}
 
 
+class Fare(BaseModel):
+    """A price, whose names in JSON are not those in Python."""
+
+    total: float = Field(alias="totalPrice")
+    places: list["Stop"] = Field(default=[], alias="theStops")
+
+
+class Stop(BaseModel):
+    """A place."""
+
+    city: str = Field(alias="cityName")
+
+
+async def test_results_of_pydantic_have_the_names_of_their_schema(fake: FakeWorkersAI) -> None:
+    """Aliases, also of models in models and in lists, as in the arguments."""
+
+    def price(fare: Fare) -> list[Fare]:
+        return [fare]
+
+    sent_fare = {"totalPrice": 9.5, "theStops": [{"cityName": "Lima"}]}
+    fake.answers(answer_with_calls(("price", {"fare": sent_fare})))
+    fake.answers({"response": "9.50"})
+    outcome = await run(fake, price)
+
+    parameters = fake.requests[0].json()["tools"][0]["function"]["parameters"]
+    assert set(parameters["properties"]["fare"]["properties"]) == set(sent_fare)
+    (returned,) = outcome.steps[0].results
+    assert isinstance(returned, ToolReturned)
+    assert json.loads(returned.content) == [sent_fare]
+
+
 async def test_an_answer_as_a_result_is_written_as_its_fields(fake: FakeWorkersAI) -> None:
     """A tool may return the answer of another model."""
     client = fake.client()
