@@ -174,10 +174,11 @@ async def _serve(server: "Server", worker: Path | None) -> None:
 
 @contextmanager
 def _stop_event() -> Iterator[asyncio.Event]:
-    """Give an event that Ctrl-C and SIGTERM set."""
+    """Give an event that Ctrl-C, SIGTERM and a closed terminal set."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    signals = (signal.SIGINT, signal.SIGTERM)
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP.
+    signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
     try:
         for number in signals:
             loop.add_signal_handler(number, stop.set)

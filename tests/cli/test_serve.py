@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,18 @@ async def test_serve(stranger: Cfai, text_model: Path) -> None:
         running.interrupt()
         done = await running.done()
     assert (done.code, done.out, done.err) == (0, b"", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has other signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+async def test_serve_leaves_no_folder(name: str, text_model: Path, tmp_path: Path) -> None:
+    command = Cfai({"TMPDIR": str(tmp_path)})
+    async with command.running("serve", "--port", "0") as running:
+        await exported(running)
+        assert any(name.startswith("cfai-local-") for name in file_names(tmp_path))
+        running.process.send_signal(getattr(signal, name))
+        assert (await running.done()).code == 0
+    assert not any(name.startswith("cfai-") for name in file_names(tmp_path))
 
 
 async def test_serve_only_on_loopback(stranger: Cfai, text_model: Path) -> None:
