@@ -114,7 +114,7 @@ def _read_answer(answer: Text, into: Any) -> Any:
     is_wrapped = json_schema(into).get("type") != "object"
     problems: list[TypeMismatch] = []
     try:
-        for candidate in _candidates(answer, into=into if is_wrapped else None):
+        for candidate in find_values(answer, into=into if is_wrapped else None):
             try:
                 return _read_candidate(candidate, into, is_wrapped)
             except TypeMismatch as exc:
@@ -150,7 +150,7 @@ def _is_wrapper(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == {_KEY}
 
 
-def _candidates(answer: Text, *, into: Any) -> Iterator[Any]:
+def find_values(answer: Text, *, into: Any) -> Iterator[Any]:
     """The values that an answer may mean, the likeliest first.
 
     *into* is the type if it is not an object, else `None`.

@@ -1,11 +1,12 @@
 """Whether an answer has the form that `chat --schema` asked for."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from cfai._types.excerpts import format_value
+from cfai._types.read import TypeMismatch
 from cfai.errors import ParseError
+from cfai.objects import find_values
 from cfai.tasks import Text
 
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
@@ -19,18 +20,24 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
 }
 
 
-def check_json(answer: Text) -> Any:
-    """The JSON value that is the text of *answer*.
+def choose_value(answer: Text, schema: Any) -> Any:
+    """The JSON value in *answer* that matches the schema, or else the likeliest one.
+
+    It may be in a fence or in other text, as for `WorkersAI.parse`.
 
     Raises:
-        ParseError: It is something else.
+        ParseError: There is none.
     """
     try:
-        return json.loads(answer.text)
-    except ValueError:
+        values = list(find_values(answer, into=None))
+    except TypeMismatch:
+        values = []
+    if not values:
         text = answer.text.strip()
         cut = " (cut at the maximum length)" if answer.finish_reason == "length" else ""
-        raise ParseError(f"the answer is not JSON{cut}: {text}", answer=answer) from None
+        raise ParseError(f"the answer is not JSON{cut}: {text}", answer=answer)
+    matching = (value for value in values if not any(_find_problems(value, schema, "it")))
+    return next(matching, values[0])
 
 
 def check_form(answer: Text, value: Any, schema: Any) -> None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from cfai.cli import clients, console, files
-from cfai.cli.answers import check_form, check_json
 from cfai.cli.inputs import AttachedFile, attach_option, build_content, parse_schema
 from cfai.errors import CfaiError, InputError
 from cfai.tasks import (
@@ -316,12 +315,15 @@ class ChatSession:
             console.print_notice("(cut at the maximum length; raise it with --max-tokens)")
 
     def _print_object(self, answer: Text, form: ResponseFormat) -> None:
+        from cfai.cli.answers import check_form, choose_value
+
         if self._as_json:
             console.write_text(console.to_json_line({"answer": answer.to_dict()}))
-        value = check_json(answer)
+        schema = form.payload().get("json_schema")
+        value = choose_value(answer, schema)
         if not self._as_json:
-            console.write_text(f"{answer.text.rstrip()}\n")
-        check_form(answer, value, form.payload().get("json_schema"))
+            console.Target(None).write_json(value)
+        check_form(answer, value, schema)
 
     def _print_token(self, token: Token, prose: console.Prose) -> None:
         if self._as_json:

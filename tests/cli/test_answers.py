@@ -33,6 +33,26 @@ async def test_an_answer_that_is_not_json_is_an_error(
         assert not done.out
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"age": 1}',
+        '```json\n{"age": 1}\n```',
+        '```\n{"age": 1}\n```\n',
+        'Sure:\n\n```json\n{"age": 1}\n```\nHope that helps.',
+        '<think>{"age": 2}?</think>{"age": 1}',
+        '{"age": 1}\n{"note": "an answer"}',
+    ],
+)
+async def test_the_json_may_be_inside_other_text(
+    cfai: Cfai, fake: FakeWorkersAI, text: str
+) -> None:
+    """As for `WorkersAI.parse`; only the value is printed."""
+    fake.answers({"response": text})
+    done = await cfai.run("chat", "Who?", "--schema", "age:int")
+    assert (done.code, done.text) == (0, '{"age":1}\n'), done.err
+
+
 async def test_an_answer_of_another_form_is_printed_and_an_error(
     cfai: Cfai, fake: FakeWorkersAI
 ) -> None:
