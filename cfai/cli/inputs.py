@@ -70,14 +70,14 @@ class AttachedFile:
         Raises:
             InputError: It is something else, such as text.
         """
-        found = self.media or ("text" if self.text is not None else None)
-        if found is None and self.data.startswith(b"%PDF"):
-            found = "a PDF"
+        actual = self.media or ("text" if self.text is not None else None)
+        if actual is None and self.data.startswith(b"%PDF"):
+            actual = "a PDF"
         allowed = ("audio", "video") if kind == "audio" else (kind,)
-        if found is not None and found not in allowed:
+        if actual is not None and actual not in allowed:
             names = {"image": "an image", "audio": "a recording"}
             raise InputError(
-                f"{self.name} must be {names.get(kind, kind)}, got {names.get(found, found)}"
+                f"{self.name} must be {names.get(kind, kind)}, got {names.get(actual, actual)}"
             )
 
     @property
