@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from glob import glob, has_magic
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Final, Literal, NoReturn, get_args
 
@@ -20,6 +20,7 @@ from attrs import field, frozen
 
 from cfai._types.excerpts import format_value
 from cfai.cli import console
+from cfai.cli.delimiters import choose_delimiter, read_head
 from cfai.cli.encodings import guess_encoding, guess_utf16
 from cfai.errors import InputError, MissingExtra
 
@@ -43,9 +44,6 @@ _FORMATS: Final[Mapping[str, Format]] = {
 _COMPRESSIONS: Final = (".gz", ".zst")
 
 SUFFIXES: Final = ", ".join(_FORMATS)
-
-_DELIMITERS: Final = ",;\t|"
-"""The delimiters that are tried, in this order, until one gives the columns."""
 
 _MAX_FIELD: Final = 2**27
 """The longest field of a CSV file, in characters. An open quote would read the whole file."""
@@ -408,12 +406,16 @@ def _read_txt(file: TextFile, stream: io.TextIOWrapper) -> Iterator[Entry]:
 def _read_csv(file: TextFile, stream: io.TextIOWrapper) -> Iterator[Entry]:
     csv.field_size_limit(_MAX_FIELD)
     reading, lines = file.reading, _read_lines(file, stream)
-    head = list(islice(lines, 1))
+    before, head, separator = read_head(lines)
     if not head:
         return
-    delimiter = reading.delimiter or _choose_delimiter(file, head[0])
-    rows = csv.reader(chain(head, lines), delimiter=delimiter, strict=True)
-    header = [name.strip() for name in _next_row(file, rows, 1)]
+    usual = "\t" if file.format == "tsv" else ","
+    delimiter = reading.delimiter or separator or choose_delimiter(head, reading.columns, usual)
+    # The lines before the header stay, as empty ones, for the numbers of the lines.
+    rows = csv.reader(chain(before * ["\n"], [head], lines), delimiter=delimiter, strict=True)
+    for _ in range(before):
+        next(rows)
+    header = [name.strip() for name in _next_row(file, rows, before + 1)]
     reading.check_columns(header, file.name)
     column = header.index(reading.column)
     id_column = None if reading.id_column is None else header.index(reading.id_column)
@@ -460,21 +462,6 @@ def _next_row(file: TextFile, rows: Any, begin: int) -> list[str]:
     return row
 
 
-def _choose_delimiter(file: TextFile, header: str) -> str:
-    """The first delimiter that gives the wanted columns; that of the format if none does."""
-    usual = "\t" if file.format == "tsv" else ","
-    delimiters: list[str] = [usual, *_DELIMITERS]
-    for delimiter in delimiters:
-        try:
-            names = next(csv.reader([header], delimiter=delimiter), [])
-        except csv.Error:
-            continue
-        if set(file.reading.columns) <= {name.strip() for name in names}:
-            return delimiter
-    # So that the error lists the columns.
-    return usual if usual in header else max(delimiters, key=header.count)
-
-
 def _read_jsonl(file: TextFile, stream: io.TextIOWrapper) -> Iterator[Entry]:
     from cfai._types.json import loads  # It takes as long to import as the rest of the help.
 
@@ -508,8 +495,9 @@ def _read_json(file: TextFile, stream: io.TextIOWrapper) -> Iterator[Entry]:
         ) from exc
     rows = document
     if isinstance(document, dict):
+        has_text = isinstance(_look_up(document, file.reading.column), str)
         lists = [name for name, value in document.items() if isinstance(value, list)]
-        rows = document[lists[0]] if len(lists) == 1 else [document]
+        rows = document[lists[0]] if len(lists) == 1 and not has_text else [document]
     if not isinstance(rows, list):
         raise InputError(
             f"{file.name} must be a list of rows, got {format_value(document)}; write a list of"
