@@ -15,13 +15,14 @@ from typing import Any
 from attrs import field, frozen
 
 from cfai._types.values import Value
-from cfai.errors import ModelRetired, ModelRetiredWarning
+from cfai.errors import InputError, ModelRetired, ModelRetiredWarning
 from cfai.media import MediaForm
 from cfai.settings import Route
 
 __all__ = [
     "TASKS",
     "Profile",
+    "check_reads_images",
     "identify_retired_model",
     "is_gateway_route",
     "models",
@@ -101,12 +102,16 @@ class Profile(Value):
     always_thinks: bool = False
     """Whether it thinks before each text, and can't be told not to."""
 
+    reads_images: bool | None = None
+    """Whether it reads images in the messages of a chat; `None` if nothing tells it."""
+
     reads_calls: bool = False
     """Whether its earlier tool calls must also be sent as text, to make sense of their results."""
 
 
-# Written by `python docs/catalogue.py`; see there for the sources. A model that is not listed may
-# exist: only defaults, and the warning about retired models, depend on this.
+# Written by `python docs/catalogue.py`; see there for the sources. After the name stands whether a
+# chat model reads images or only text, if that is known. A model that is not listed may exist: only
+# defaults, the warning about retired models and the check of images depend on this.
 # <catalogue>
 _MODELS = {
     "Automatic Speech Recognition": """
@@ -147,24 +152,24 @@ _MODELS = {
         @cf/qwen/qwen3-vl-embedding-2b
     """,
     "Text Generation": """
-        @cf/aisingapore/gemma-sea-lion-v4-27b-it
+        @cf/aisingapore/gemma-sea-lion-v4-27b-it text
         @cf/cloudflare/clairic
         @cf/cloudflare/clairic-flash
         @cf/cloudflare/clef
         @cf/cloudflare/clef-flash
         @cf/cloudflare/clef-omni
         @cf/deepseek-ai/deepseek-math-7b-instruct
-        @cf/deepseek-ai/deepseek-r1-distill-qwen-32b
+        @cf/deepseek-ai/deepseek-r1-distill-qwen-32b text
         @cf/deepseek-ai/deepseek-v4-flash-0731
         @cf/deepseek-ai/deepseek-v4-pro-0813
         @cf/defog/sqlcoder-7b-2
         @cf/fblgit/una-cybertron-7b-v2-bf16
-        @cf/google/gemma-2b-it-lora
+        @cf/google/gemma-2b-it-lora text
         @cf/google/gemma-3-12b-it
-        @cf/google/gemma-4-26b-a4b-it
-        @cf/google/gemma-7b-it-lora
-        @cf/ibm-granite/granite-4.0-h-micro
-        @cf/meta-llama/llama-2-7b-chat-hf-lora
+        @cf/google/gemma-4-26b-a4b-it images
+        @cf/google/gemma-7b-it-lora text
+        @cf/ibm-granite/granite-4.0-h-micro text
+        @cf/meta-llama/llama-2-7b-chat-hf-lora text
         @cf/meta/llama-2-7b-chat-fp16
         @cf/meta/llama-2-7b-chat-int8
         @cf/meta/llama-3-8b-instruct
@@ -172,21 +177,21 @@ _MODELS = {
         @cf/meta/llama-3.1-70b-instruct
         @cf/meta/llama-3.1-8b-instruct
         @cf/meta/llama-3.1-8b-instruct-awq
-        @cf/meta/llama-3.1-8b-instruct-fast
-        @cf/meta/llama-3.1-8b-instruct-fp8
-        @cf/meta/llama-3.2-11b-vision-instruct
-        @cf/meta/llama-3.2-1b-instruct
-        @cf/meta/llama-3.2-3b-instruct
-        @cf/meta/llama-3.3-70b-instruct-fp8-fast
-        @cf/meta/llama-4-scout-17b-16e-instruct
-        @cf/meta/llama-guard-3-8b
+        @cf/meta/llama-3.1-8b-instruct-fast text
+        @cf/meta/llama-3.1-8b-instruct-fp8 text
+        @cf/meta/llama-3.2-11b-vision-instruct images
+        @cf/meta/llama-3.2-1b-instruct text
+        @cf/meta/llama-3.2-3b-instruct text
+        @cf/meta/llama-3.3-70b-instruct-fp8-fast text
+        @cf/meta/llama-4-scout-17b-16e-instruct images
+        @cf/meta/llama-guard-3-8b text
         @cf/microsoft/phi-2
         @cf/mistral/mistral-7b-instruct-v0.1
-        @cf/mistral/mistral-7b-instruct-v0.2-lora
-        @cf/mistralai/mistral-small-3.1-24b-instruct
+        @cf/mistral/mistral-7b-instruct-v0.2-lora text
+        @cf/mistralai/mistral-small-3.1-24b-instruct images
         @cf/moonshotai/kimi-k2.5
-        @cf/moonshotai/kimi-k2.6
-        @cf/moonshotai/kimi-k2.7-code
+        @cf/moonshotai/kimi-k2.6 images
+        @cf/moonshotai/kimi-k2.7-code images
         @cf/nvidia/nemotron-3-120b-a12b
         @cf/openai/gpt-oss-120b
         @cf/openai/gpt-oss-20b
@@ -195,9 +200,9 @@ _MODELS = {
         @cf/qwen/qwen1.5-1.8b-chat
         @cf/qwen/qwen1.5-14b-chat-awq
         @cf/qwen/qwen1.5-7b-chat-awq
-        @cf/qwen/qwen2.5-coder-32b-instruct
-        @cf/qwen/qwen3-30b-a3b-fp8
-        @cf/qwen/qwen3.8-27b
+        @cf/qwen/qwen2.5-coder-32b-instruct text
+        @cf/qwen/qwen3-30b-a3b-fp8 text
+        @cf/qwen/qwen3.8-27b images
         @cf/qwen/qwq-32b
         @cf/swiss-ai/apertus-v1.5-8b
         @cf/thebloke/discolm-german-7b-v1-awq
@@ -297,9 +302,12 @@ _SUCCESSORS = {
 }
 # </catalogue>
 
-TASKS = MappingProxyType(
-    {model: task for task, models in _MODELS.items() for model in models.split()}
-)
+_CATALOGUE = {
+    model: (task, reads)
+    for task, lines in _MODELS.items()
+    for model, _, reads in (line.strip().partition(" ") for line in lines.strip().split("\n"))
+}
+TASKS = MappingProxyType({model: task for model, (task, _) in _CATALOGUE.items()})
 """The task of each known model, in the service's words: "Text Generation", "Text-to-Image", ..."""
 
 _RETIREMENTS = {
@@ -535,13 +543,26 @@ def profile(model: str) -> Profile:
         route=_default_route(model),
         thinking_switches=_find_thinking_switches(model),
         always_thinks=model.startswith(_ALWAYS_THINK),
+        reads_images={"images": True, "text": False}.get(_CATALOGUE.get(model, ("", ""))[1]),
         reads_calls=_is_in_family("llama", model) or _is_in_family("meta-llama", model),
     )
 
 
 def models(task: str) -> tuple[str, ...]:
     """The known live models of a task, in the service's words ("Text Embeddings")."""
-    return tuple(model for model in _MODELS.get(task, "").split() if model not in _RETIREMENTS)
+    return tuple(model for model in TASKS if TASKS[model] == task and model not in _RETIREMENTS)
+
+
+def check_reads_images(model: str) -> None:
+    """Check that *model* reads images in messages; a model that nobody knows may read them.
+
+    Raises:
+        InputError: It is known to read texts only.
+    """
+    if profile(model).reads_images is False:
+        readers = ", ".join(name for name in TASKS if profile(name).reads_images)
+        reason = f"a message must not contain an image: {model} reads only text"
+        raise InputError(f"{reason}; models that read images: {readers}")
 
 
 # Retired models

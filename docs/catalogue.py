@@ -39,6 +39,22 @@ OTHER_MODELS = {
     "@cf/nvidia/nemotron-speech-streaming-en-0.6b": "Automatic Speech Recognition",
 }
 
+OTHER_READERS: Mapping[str, bool | None] = {
+    # Source: the property "vision" of their cards in cloudflare/cloudflare-docs, and in the list of
+    # models of the service.
+    "@cf/google/gemma-4-26b-a4b-it": True,
+    "@cf/moonshotai/kimi-k2.6": True,
+    "@cf/moonshotai/kimi-k2.7-code": True,
+    "@cf/qwen/qwen3.8-27b": True,
+    # Source: its card: "text only models". The type of the model without "-fast" agrees.
+    "@cf/meta/llama-3.1-8b-instruct-fast": False,
+    # Its type has images, but its publisher names none.
+    "@cf/qwen/qwq-32b": None,
+    # It answers questions, and has no messages.
+    "@cf/cloudflare/clef": None,
+}
+"""Which chat models read images, if the files don't tell it; `None` if nothing does."""
+
 TASKS_OF_CLASSES = {
     "BaseAiImageClassification": "Image Classification",
     "BaseAiImageToText": "Image-to-Text",
@@ -54,6 +70,10 @@ TASKS_OF_CLASSES = {
 """The classes that several models share; most models have a class of their own."""
 
 _CHAT = re.compile(r"\bmessages\??:|ResponsesInput|ChatCompletions")
+_IMAGES = re.compile(r"\bimage_url\??:")
+# The body of OpenAI's API has images for all models that use it.
+_OPENAI_BODY = re.compile(r"ResponsesInput|ChatCompletions")
+_READERS = {True: " images", False: " text", None: ""}
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _RETIREMENT = re.compile(r"(?P<model>\S+)(?: \(aliased to (?P<successor>\S+)\))?")
 
@@ -65,6 +85,18 @@ def task_of(model: str, typed: Mapping[str, Any]) -> str:
     if _CHAT.search(f"{typed['declaration']}{typed['types']}"):
         return "Text Generation"
     sys.exit(f"add the task of {model} to OTHER_MODELS: its type does not tell it")
+
+
+def reads_images(model: str, typed: Mapping[str, Any], card: Mapping[str, Any]) -> bool | None:
+    """Whether a chat model reads images in messages; `None` if its type and card don't tell it."""
+    if model in OTHER_READERS:
+        return OTHER_READERS[model]
+    if any(entry["property_id"] == "vision" for entry in card.get("properties", ())):
+        return True
+    text = f"{typed.get('declaration', '')}{typed.get('types', '')}"
+    if not text or _OPENAI_BODY.search(text):
+        return None
+    return bool(_IMAGES.search(text))
 
 
 def task_of_card(card: Mapping[str, Any]) -> str:
@@ -105,6 +137,13 @@ def collect(types: Any, retired: Any, cards: Any) -> str:
     by_task = {
         task: [model for model in tasks if tasks[model] == task] for task in set(tasks.values())
     }
+    cards_by_name = {card["name"]: card for card in cards.values() if "name" in card}
+    readers = {
+        model: reads_images(model, types["models"].get(model, {}), cards_by_name.get(model, {}))
+        for model in set(by_task["Text Generation"]).difference(*retirements.values())
+    }
+    for names in by_task.values():
+        names[:] = [f"{model}{_READERS[readers.get(model)]}" for model in sorted(names)]
     lines = [
         *_table("_MODELS", by_task),
         *_table("_RETIRED", retirements),

@@ -2,8 +2,9 @@
 
 import pytest
 
+from cfai.errors import InputError
 from cfai.media import MediaForm
-from cfai.profiles import TASKS, Profile, models, profile
+from cfai.profiles import TASKS, Profile, check_reads_images, models, profile
 
 
 @pytest.mark.parametrize(
@@ -137,3 +138,45 @@ def test_each_live_model_is_listed_once_with_its_task() -> None:
     assert len(set(listed)) == len(listed) > 70
     assert all(model.startswith(("@cf/", "@hf/")) and model.count("/") == 2 for model in listed)
     assert models("No Such Task") == ()
+
+
+IMAGE_READERS = [
+    "@cf/google/gemma-4-26b-a4b-it",
+    "@cf/meta/llama-3.2-11b-vision-instruct",
+    "@cf/meta/llama-4-scout-17b-16e-instruct",
+    "@cf/mistralai/mistral-small-3.1-24b-instruct",
+    "@cf/moonshotai/kimi-k2.6",
+    "@cf/moonshotai/kimi-k2.7-code",
+    "@cf/qwen/qwen3.8-27b",
+]
+
+
+def test_models_that_read_images() -> None:
+    """Sources: `image_url` in their input types, and the property "vision" of their cards."""
+    assert [model for model in TASKS if profile(model).reads_images] == IMAGE_READERS
+    for model in IMAGE_READERS:
+        check_reads_images(model)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "@cf/meta/llama-3.1-8b-instruct-fast",
+        "@cf/meta/llama-3.3-70b-instruct-fp8-fast",
+        "@cf/qwen/qwen3-30b-a3b-fp8",
+        "@cf/mistral/mistral-7b-instruct-v0.2-lora",
+    ],
+)
+def test_models_that_read_only_text(model: str) -> None:
+    """The input type of each has texts only."""
+    assert profile(model).reads_images is False
+    with pytest.raises(InputError) as caught:
+        check_reads_images(model)
+    assert f"{model} reads only text" in str(caught.value)
+    assert all(reader in str(caught.value) for reader in IMAGE_READERS)
+
+
+@pytest.mark.parametrize("model", ["@cf/nobody/nothing", "openai/gpt-5", "@cf/zai-org/glm-5.3"])
+def test_a_model_of_which_nothing_is_known_may_read_images(model: str) -> None:
+    assert profile(model).reads_images is None
+    check_reads_images(model)

@@ -385,13 +385,13 @@ async def test_an_image_in_a_message_is_read_from_its_file(
     path.write_bytes(PNG)
     fake.answers({"response": "a cat"})
     task = TextGeneration([user("What is this?", path)])
-    assert (await fake.client().run(LLAMA, task)).text == "a cat"
+    assert (await fake.client().run("@cf/google/gemma-4-26b-a4b-it", task)).text == "a cat"
     [message] = fake.requests[0].json()["messages"]
     uri = message["content"][1]["image_url"]["url"]
     assert uri == f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
     missing = TextGeneration([user("What is this?", tmp_path / "no.png")])
     with pytest.raises(InputError, match=r"no\.png"):
-        await fake.client().run(LLAMA, missing)
+        await fake.client().run("@cf/google/gemma-4-26b-a4b-it", missing)
     assert len(fake.requests) == 1
 
 

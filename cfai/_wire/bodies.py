@@ -13,7 +13,7 @@ from cfai._types.values import Value
 from cfai._wire.multipart import File, build_form
 from cfai.errors import InputError
 from cfai.media import Base64, Integers, MediaForm
-from cfai.profiles import Profile, profile
+from cfai.profiles import Profile, check_reads_images, profile
 from cfai.tasks import MediaTask, Task, rules
 
 
@@ -129,6 +129,8 @@ def adapt_fields(fields: dict[str, Any], model_profile: Profile) -> dict[str, An
     messages = fields.get("messages")
     if messages is not None and isinstance(messages, list | tuple):
         if not all(map(_has_text, messages)):
+            if any(map(_has_image, messages)):
+                check_reads_images(model_profile.model)
             fields = {**fields, "messages": list(map(_join_texts, messages))}
         if model_profile.reads_calls:
             messages = list(map(_write_calls_into_content, fields["messages"]))
@@ -146,6 +148,13 @@ def adapt_fields(fields: dict[str, Any], model_profile: Profile) -> dict[str, An
 def _has_text(message: Any) -> bool:
     """Whether the content of a message is a text, as of most: matching patterns costs more."""
     return type(message) is dict and type(message.get("content")) is str
+
+
+def _has_image(message: Any) -> bool:
+    match message:
+        case {"content": list() | tuple() as parts}:
+            return any(isinstance(part, Mapping) and "image_url" in part for part in parts)
+    return False
 
 
 def _join_texts(message: Any) -> Any:

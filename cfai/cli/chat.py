@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from cfai.cli import clients, console, files
-from cfai.cli.inputs import AttachedFile, attach_option, build_content, parse_schema
+from cfai.cli.inputs import (
+    AttachedFile,
+    attach_option,
+    build_content,
+    check_reads_attached,
+    parse_schema,
+)
 from cfai.errors import CfaiError, InputError
 from cfai.tasks import (
     ResponseFormat,
@@ -102,6 +108,7 @@ def chat(  # noqa: PLR0913  # every option of the command
         max_tokens=max_tokens, temperature=temperature, seed=seed, thinking=thinking
     )
     attached = [AttachedFile.read(name) for name in attach or []]
+    check_reads_attached(model, attached)
     if schema is not None:
         options["response_format"] = parse_schema(schema)
     instructions = None if system is None else files.read_text_argument(system, "--system")

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from cfai.cli import files
 from cfai.errors import InputError
+from cfai.profiles import check_reads_images, profile
 
 if TYPE_CHECKING:
     from cfai import WorkersAI
@@ -136,6 +137,22 @@ def _find_suffix(data: bytes) -> str:
             "name of a file, whose ending says what it is"
         )
     return suffix
+
+
+def check_reads_attached(model: str, attached: Sequence[AttachedFile]) -> None:
+    """Check that *model* reads images in a message, if there are any.
+
+    Raises:
+        InputError: It is known not to.
+    """
+    if not any(file.media == "image" for file in attached):
+        return
+    task = profile(model).task
+    if task not in ("Text Generation", None):
+        raise InputError(
+            f"{model} does not chat; its task is {task}: try `cfai run {model} TEXT -a FILE`"
+        )
+    check_reads_images(model)
 
 
 async def build_content(

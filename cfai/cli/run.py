@@ -9,7 +9,13 @@ import typer
 from cfai._types.excerpts import format_value
 from cfai.cli import clients, files
 from cfai.cli.console import Output, Target
-from cfai.cli.inputs import AttachedFile, attach_option, build_content, join_texts
+from cfai.cli.inputs import (
+    AttachedFile,
+    attach_option,
+    build_content,
+    check_reads_attached,
+    join_texts,
+)
 from cfai.errors import BadRequest, InputError
 from cfai.profiles import profile
 from cfai.tasks import (
@@ -159,6 +165,7 @@ async def build_task(
         raise InputError("--attach needs a text as INPUT: put the file into the JSON object")
     task_class = _task_class(model) or Prompt
     if task_class is Prompt:
+        check_reads_attached(model, attached)
         return TextGeneration([user(*await build_content(ai, text, attached))])
     media_fields = [rule.name for rule in rules(task_class).values() if rule.kind == "media"]
     with_media = (file for file in attached if media_fields and file.media is not None)

@@ -14,6 +14,7 @@ from cfai.testing import FakeWorkersAI
 
 from .processes import PATIENCE, Cfai
 
+READER = "@cf/google/gemma-4-26b-a4b-it"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(64))
 SHORT = {
     "type": "object",
@@ -33,12 +34,59 @@ async def test_images_are_parts_of_the_message(
     (tmp_path / "a.png").write_bytes(PNG)
     path = str(tmp_path / "a.png")
     fake.streams("x")
-    done = await cfai.run(*("chat", "What?", "-a", path, "-a", f"@{path}", "-a", "-"), stdin=PNG)
+    arguments = ("chat", "What?", "-m", READER, "-a", path, "-a", f"@{path}", "-a", "-")
+    done = await cfai.run(*arguments, stdin=PNG)
     assert (done.code, done.err) == (0, "")
     (message,) = fake.requests[0].json()["messages"]
     uri = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
     image = {"type": "image_url", "image_url": {"url": uri}}
     assert message["content"] == [{"type": "text", "text": "What?"}, image, image, image]
+
+
+@pytest.mark.parametrize("command", ["chat", "run", "converse"])
+async def test_an_image_for_a_model_that_reads_only_text(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, command: str
+) -> None:
+    """Nothing is sent, not even the document beside it; the error names models that read images."""
+    (tmp_path / "a.png").write_bytes(PNG)
+    (tmp_path / "b.pdf").write_bytes(b"%PDF-1.7 \xff\xfe")
+    model = "@cf/meta/llama-3.3-70b-instruct-fp8-fast"
+    files = ("-a", str(tmp_path / "b.pdf"), "-a", str(tmp_path / "a.png"))
+    if command == "converse":
+        async with cfai.at_a_terminal("chat", "-m", model, *files) as terminal:
+            assert await terminal.ended() == 2
+            message = terminal.screen
+    else:
+        named = ("run", model, "Hi") if command == "run" else ("chat", "Hi", "-m", model)
+        done = await cfai.run(*named, *files)
+        assert (done.code, done.text) == (2, "")
+        message = done.err
+    assert f"error: a message must not contain an image: {model} reads only text" in message
+    assert READER in message
+    assert not fake.requests
+
+
+@pytest.mark.parametrize("model", [READER, "@cf/nobody/new", "dynamic/route"])
+async def test_an_image_for_a_model_that_may_read_it(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, model: str
+) -> None:
+    (tmp_path / "a.png").write_bytes(PNG)
+    fake.streams("x")
+    done = await cfai.run("chat", "What?", "-m", model, "-a", str(tmp_path / "a.png"))
+    assert (done.code, done.err) == (0, "")
+    assert len(fake.requests) == 1
+
+
+async def test_an_image_for_a_model_that_does_not_chat(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(PNG)
+    model = "@cf/llava-hf/llava-1.5-7b-hf"
+    done = await cfai.run("chat", "What?", "-m", model, "-a", str(tmp_path / "a.png"))
+    advice = f"try `cfai run {model} TEXT -a FILE`"
+    assert (done.code, done.text) == (2, "")
+    assert done.err == f"error: {model} does not chat; its task is Image-to-Text: {advice}\n"
+    assert not fake.requests
 
 
 async def test_texts_and_documents_come_before_the_message(
@@ -263,7 +311,7 @@ async def test_an_attached_file_may_be_the_whole_message(
     (tmp_path / "a.heic").write_bytes(HEIC)
     fake.always.streams("x")
     for name in ("a.txt", "a.heic"):
-        done = await cfai.run("chat", "-a", str(tmp_path / name))
+        done = await cfai.run("chat", "-m", READER, "-a", str(tmp_path / name))
         assert (done.code, done.err) == (0, "")
     text, image = (request.json()["messages"][0]["content"] for request in fake.requests)
     assert text == "a.txt:\n\nHello"

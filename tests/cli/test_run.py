@@ -247,7 +247,7 @@ PNG_BASE64 = base64.b64encode(PNG).decode()
 
 ATTACHED: dict[str, tuple[str, list[str], str, Any]] = {
     "a part of a message": (
-        LLAMA,
+        "@cf/google/gemma-4-26b-a4b-it",
         ["What?"],
         "a.png",
         {

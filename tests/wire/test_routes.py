@@ -8,7 +8,7 @@ import pytest
 from cfai._types.json import loads
 from cfai._wire.requests import Request, build_run_request
 from cfai.errors import InputError
-from cfai.settings import Credentials, Gateway, Options, Settings
+from cfai.settings import Credentials, Gateway, Options, Route, Settings
 from cfai.tasks import (
     AutomaticSpeechRecognition,
     CodeFunction,
@@ -207,6 +207,31 @@ def test_images_are_parts_of_the_messages() -> None:
         {"type": "text", "text": "What?"},
         {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
     ]
+
+
+@pytest.mark.parametrize("route", ["run", "chat"])
+@pytest.mark.parametrize(
+    "message",
+    [
+        user("What?", ImagePart("https://example.com/a.png")),
+        user(b"\x89PNG\r\n\x1a\n0"),
+        {
+            "role": "user",
+            "content": [
+                {"type": "image_url", "image_url": {"url": "https://a.b/c", "detail": "low"}}
+            ],
+        },
+    ],
+)
+def test_a_model_that_reads_only_text_gets_no_images(route: Route, message: Any) -> None:
+    """The input types of these models have texts only. A mapping is not checked."""
+    text_model = "@cf/meta/llama-3.3-70b-instruct-fp8-fast"
+    task = TextGeneration([user("Hi"), message])
+    with pytest.raises(InputError, match=f"contain an image: {text_model} reads only text"):
+        fields(task, text_model, options=Options(route=route))
+    assert fields(task, "@cf/nobody/nothing", options=Options(route=route))["messages"]
+    mapping = task.payload()
+    assert fields(mapping, text_model, options=Options(route=route))["messages"]
 
 
 # Refusals
