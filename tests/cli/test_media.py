@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cfai.testing import FakeWorkersAI
+from cfai.testing import FakeSocket, FakeWorkersAI
 
 from .conftest import needs_terminals
 from .processes import Cfai
@@ -136,7 +136,12 @@ async def test_transcribe_into_a_file(cfai: Cfai, fake: FakeWorkersAI, tmp_path:
 async def test_a_voice_that_is_silent_writes_no_file(
     cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
 ) -> None:
-    fake.connects({"type": "Flushed", "sequence_id": 0})
+    async def answer_without_audio(socket: FakeSocket) -> None:
+        for _ in range(2):
+            await socket.receive()  # Speak, Flush
+        await socket.send({"type": "Flushed", "sequence_id": 0})
+
+    fake.connects_by(answer_without_audio)
     target = tmp_path / "a.wav"
     done = await cfai.run("speak", "Good day", "-o", str(target))
     assert done.code == 1

@@ -52,7 +52,7 @@ from cfai.tasks import ImagePart, Text
 from cfai.telemetry._attributes import drop_unsendable
 from cfai.testing import FakeWorkersAI
 
-MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
+MODEL = "@cf/meta/llama-4-scout-17b-16e-instruct"
 EMBEDDER = "@cf/baai/bge-m3"
 HI = Prompt("the question itself")
 USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
