@@ -97,8 +97,9 @@ _MODELS = {
     \"\"\",
     "Text Generation": \"\"\"
         @cf/a/active
-        @cf/a/chat
-        @cf/a/new
+        @cf/a/chat text
+        @cf/a/new text
+        @cf/a/sees images
         @cf/a/old
     \"\"\",
 }
@@ -118,7 +119,10 @@ def own_class(inputs: str) -> dict[str, Any]:
 
 
 def test_the_script_that_makes_the_catalogue(tmp_path: Path) -> None:
-    """A task comes from the card, the shared class, or the model's own type, in that order."""
+    """A task comes from the card, the shared class, or the model's own type, in that order.
+
+    Whether a chat model reads images comes from its own type.
+    """
     script = runpy.run_path(str(ROOT / "docs" / "catalogue.py"))
     script["collect"].__globals__["OTHER_MODELS"] = {}
     types = {
@@ -126,6 +130,7 @@ def test_the_script_that_makes_the_catalogue(tmp_path: Path) -> None:
         "@cf/a/shared": {"class": "BaseAiTextEmbeddings", "declaration": "", "types": {}},
         "@cf/a/chat": own_class("messages: object[]"),
         "@cf/a/new": own_class("messages?: object[]"),
+        "@cf/a/sees": own_class("messages: { image_url?: string }[]"),
     }
     retired = {
         "source": "changelog",
