@@ -99,8 +99,8 @@ _MODELS = {
         @cf/a/active
         @cf/a/chat text
         @cf/a/new text
-        @cf/a/sees images
         @cf/a/old
+        @cf/a/sees images
     \"\"\",
 }
 _RETIRED = {
