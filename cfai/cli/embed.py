@@ -118,7 +118,7 @@ def embed(  # noqa: PLR0913  # one for each option
     if local:
         # Nothing limits the rate of models on this machine.
         options["rate"] = None
-    writer = Writer(target, with_ids=id_column is not None, has_pieces=has_pieces)
+    writer = Writer(target, source.locate, with_ids=id_column is not None, has_pieces=has_pieces)
     asyncio.run(_run_job(model, source, writer, options, local=local))
 
 
@@ -218,7 +218,7 @@ async def _run_job(
             job = _create_job(ai, model, source, options)
             try:
                 async with job:
-                    await writer.write(job, source.locate)
+                    await writer.write(job)
             except OSError as exc:
                 raise console.OutputError(f"can't write: {exc}") from exc
             except BaseException as exc:
@@ -290,28 +290,33 @@ def _check_format(target: Target, *, has_pieces: bool) -> None:
 
 
 class Writer:
-    """Writes the vectors in the format of the target's suffix, and the failures beside them."""
+    """Writes the vectors in the format of the target's suffix, and the failures beside them.
 
-    def __init__(self, target: Target, *, with_ids: bool, has_pieces: bool = False) -> None:
+    *locate* gives the `file` and `file_row` of a place.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        locate: Callable[[int], Mapping[str, Any]],
+        *,
+        with_ids: bool,
+        has_pieces: bool = False,
+    ) -> None:
         self.target = target
         self._has_pieces = has_pieces
         self._with_ids = with_ids
         self._first_failures: list[str] = []
-        self._locate: Callable[[int], Mapping[str, Any]] = lambda _: {}
+        self._locate = locate
         path = target.path
         self._failures = (
             None if path is None else Target(path.with_name(f"{path.name}.failed.jsonl"))
         )
 
-    async def write(
-        self,
-        job: "EmbeddingJob[Any]",
-        locate: Callable[[int], Mapping[str, Any]] = lambda _: {},
-    ) -> None:
-        """Write the items of a job; *locate* gives the `file` and `file_row` of a place."""
+    async def write(self, job: "EmbeddingJob[Any]") -> None:
+        """Write the items of a job."""
         from cfai.embedding import files as result_files
 
-        self._locate = locate
         if self._failures is not None and self._failures.path is not None:
             self._failures.path.unlink(missing_ok=True)  # that of an earlier run
         if self.target.path is None:
@@ -335,16 +340,15 @@ class Writer:
     def _add_failure(self, failure: "EmbedFailure") -> None:
         from cfai.embedding import files as result_files
 
+        position = self._locate(failure.start)
         if len(self._first_failures) < _SHOWN_FAILURES:
             shown = f" (id {format_value(failure.id, 60)})" if self._with_ids else ""
             first_line = str(failure.error).splitlines()[0]  # without the hints
-            position = self._locate(failure.start)
             where = f"row {position.get('file_row', failure.start + 1)}"
             if position:
                 where += f" of {position['file']}"
             self._first_failures.append(f"{where}{shown}: {first_line}")
         if self._failures is not None:
-            position = self._locate(failure.start)
             line = result_files.build_failure_line(failure, position, has_ids=self._with_ids)
             self._failures.write_bytes(line)
 

@@ -689,7 +689,7 @@ async def test_cancelling_while_parquet_is_written(tmp_path: Path) -> None:
     job: Any = Endless()
     for turns in range(9, 15):
         target = Target(tmp_path / "out.parquet")
-        running = asyncio.create_task(Writer(target, with_ids=False).write(job))
+        running = asyncio.create_task(Writer(target, lambda _: {}, with_ids=False).write(job))
         for _ in range(turns):
             await asyncio.sleep(0)
         running.cancel()

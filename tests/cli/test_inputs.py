@@ -270,7 +270,7 @@ HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(16)
 
 
 @pytest.mark.parametrize(
-    ("data", "found"),
+    ("data", "actual"),
     [
         (TEXT, "text"),
         (TEXT.decode().encode("utf-16"), "text"),
@@ -284,14 +284,14 @@ HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(16)
     "arguments", [["transcribe"], ["run", "@cf/openai/whisper"], ["run", "@cf/openai/whisper", "-"]]
 )
 async def test_only_sounds_are_sent_as_sounds(
-    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, arguments: list[str], data: bytes, found: str
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, arguments: list[str], data: bytes, actual: str
 ) -> None:
     """The content of the file decides, and not its name."""
     (tmp_path / "a.mp3").write_bytes(data)
     file = [] if arguments[-1] == "-" else [f"@{tmp_path / 'a.mp3'}"]
     done = await cfai.run(*arguments, *file, stdin=data)
     assert done.code == 2
-    assert f"must be a recording, got {found}" in done.err
+    assert f"must be a recording, got {actual}" in done.err
     assert not fake.requests
 
 

@@ -577,7 +577,7 @@ def test_a_process_ends_without_warnings(more: str, service_thread: ThreadedServ
 class Waiting:
     """Work that waits for ever, and what it leaves behind when it ends."""
 
-    begun: threading.Event = field(factory=threading.Event)
+    started: threading.Event = field(factory=threading.Event)
     ended: list[str] = field(factory=list)
     loops: list[asyncio.AbstractEventLoop] = field(factory=list)
     _generators: list[AsyncIterator[None]] = field(factory=list)
@@ -587,7 +587,7 @@ class Waiting:
         self._generators.append(generator)  # Nobody closes it but the loop.
         await anext(generator)
         self.loops.append(asyncio.get_running_loop())
-        self.begun.set()
+        self.started.set()
         try:
             await asyncio.Event().wait()
         finally:
@@ -620,7 +620,7 @@ def test_work_that_waits_ends_with_the_process() -> None:
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
     try:
-        assert waiting.begun.wait(30)
+        assert waiting.started.wait(30)
     finally:
         atexit.unregister(worker._end)
         worker._end()

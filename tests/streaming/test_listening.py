@@ -849,14 +849,14 @@ async def test_a_cancelled_read_leaves_the_session_open(fake: FakeWorkersAI) -> 
 
 @asynccontextmanager
 async def serve_late(
-    opens: asyncio.Event, asked: asyncio.Event, frames: bytes, at: int = 0
+    opens: asyncio.Event, requested: asyncio.Event, frames: bytes, at: int = 0
 ) -> AsyncIterator[str]:
     """A server that answers a handshake after *opens*, reads *at* bytes, and sends *frames*."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tasks.add(asyncio.current_task())
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        asked.set()
+        requested.set()
         await opens.wait()
         (key,) = re.findall(r"(?i)sec-websocket-key: (\S+)", head)
         writer.write(
@@ -888,13 +888,13 @@ def client_at(url: str, **options: Any) -> WorkersAI:
 
 @pytest.mark.parametrize("then", ["read", "send", "finish", "open", "close"])
 async def test_a_read_that_is_cancelled_in_the_handshake_leaves_the_session_open(then: str) -> None:
-    opens, asked = asyncio.Event(), asyncio.Event()
+    opens, requested = asyncio.Event(), asyncio.Event()
     # Six bytes are the frame of the client that ends the audio.
     frames, at = (FRAME_AND_CLOSE, 6) if then == "finish" else (FRAME, 0)
-    async with serve_late(opens, asked, frames, at) as url, client_at(url) as ai:
+    async with serve_late(opens, requested, frames, at) as url, client_at(url) as ai:
         ears = nova(ai)
         reading = asyncio.create_task(anext(ears))
-        await asked.wait()
+        await requested.wait()
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
@@ -926,11 +926,11 @@ async def test_two_tasks_may_open_a_session(fake: FakeWorkersAI) -> None:
 
 
 async def test_a_sender_does_not_wait_for_a_service_that_closed_but_stays_connected() -> None:
-    opens, asked = asyncio.Event(), asyncio.Event()
+    opens, requested = asyncio.Event(), asyncio.Event()
     opens.set()
     limits = Timeouts(idle=None, content=None, total=None)
     async with (
-        serve_late(opens, asked, FRAME_AND_CLOSE, at=2**10) as url,
+        serve_late(opens, requested, FRAME_AND_CLOSE, at=2**10) as url,
         client_at(url, timeouts=limits) as ai,
         asyncio.timeout(30),
     ):
