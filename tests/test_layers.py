@@ -75,6 +75,8 @@ LIBRARIES: dict[str, set[str]] = {
     "pytest": {"testing"},
     "pytest_asyncio": {"testing"},
     "charset_normalizer": {"cli"},
+    "jsonschema": {"cli"},
+    "referencing": {"cli"},
     "rich": {"cli"},
     "soundfile": {"local"},
     "starlette": {"web"},

@@ -1,107 +1,140 @@
-"""Whether an answer has the form that `chat --schema` asked for."""
+"""The form that `chat --schema` asks for, and whether an answer has it."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from typing import Any, Final
+
+from attrs import frozen
 
 from cfai._types.excerpts import format_value
 from cfai._types.read import TypeMismatch
-from cfai.errors import ParseError
+from cfai.errors import InputError, MissingExtra, ParseError
 from cfai.objects import find_values
-from cfai.tasks import Text
+from cfai.tasks import ResponseFormat, Text
 
-_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
-    "null": (type(None),),
-    "boolean": (bool,),
-    "integer": (int, float),
-    "number": (int, float),
-    "string": (str,),
-    "array": (list,),
-    "object": (dict,),
-}
+_REFERENCES: Final = ("$ref", "$dynamicRef")
 
 
-def choose_value(answer: Text, schema: Any) -> Any:
-    """The JSON value in *answer* that matches the schema, or else the likeliest one.
+@frozen
+class AnswerForm:
+    """A checked schema, and the values in answers that match it."""
 
-    It may be in a fence or in other text, as for `WorkersAI.parse`.
+    response_format: ResponseFormat
+    _validator: Any
 
-    Raises:
-        ParseError: There is none.
-    """
+    @classmethod
+    def of(cls, schema: Mapping[str, Any]) -> "AnswerForm":
+        """Check a JSON schema, or a response format of the documented form.
+
+        A schema is of draft 2020-12 unless its `$schema` names an older one. Nothing is downloaded.
+
+        Raises:
+            InputError: It is not valid, or refers to a schema that is not in it.
+            MissingExtra: The library is not installed.
+        """
+        response_format = ResponseFormat.of(schema)
+        any_json = response_format.json_schema is None
+        own = {} if any_json else response_format.payload()["json_schema"]
+        return cls(response_format, _build_validator(own))
+
+    def choose_value(self, answer: Text) -> tuple[Any, str | None]:
+        """Choose the JSON value in *answer* that matches, or else the likeliest one.
+
+        It may be in a fence or in other text, as for `WorkersAI.parse`.
+
+        Returns:
+            The value, and why it does not match.
+
+        Raises:
+            ParseError: There is none.
+        """
+        try:
+            values = list(find_values(answer, into=None))
+        except TypeMismatch:
+            values = []
+        if not values:
+            text = answer.text.strip()
+            cut = " (cut at the maximum length)" if answer.finish_reason == "length" else ""
+            raise ParseError(f"the answer is not JSON{cut}: {text}", answer=answer)
+        first, *others = values
+        problem = self._find_problem(first)
+        if problem is not None:
+            for value in others:
+                if self._find_problem(value) is None:
+                    return value, None
+        return first, problem
+
+    def _find_problem(self, value: Any) -> str | None:
+        """The error of a validation that says most, with the place in the value."""
+        from jsonschema.exceptions import best_match
+
+        try:
+            error = best_match(self._validator.iter_errors(value))
+        except (RecursionError, re.error) as exc:  # Old drafts accept any text as a pattern.
+            return f"it can't be checked: {exc}"
+        return None if error is None else _describe(error)
+
+
+def _build_validator(schema: Any) -> Any:
     try:
-        values = list(find_values(answer, into=None))
-    except TypeMismatch:
-        values = []
-    if not values:
-        text = answer.text.strip()
-        cut = " (cut at the maximum length)" if answer.finish_reason == "length" else ""
-        raise ParseError(f"the answer is not JSON{cut}: {text}", answer=answer)
-    matching = (value for value in values if not any(_find_problems(value, schema, "it")))
-    return next(matching, values[0])
+        from jsonschema import Draft202012Validator, SchemaError
+        from jsonschema.validators import validator_for
+        from referencing import Registry
+    except ImportError as exc:
+        raise MissingExtra("cli", needed_for="--schema") from exc
+
+    # Any other value of it is reported by the check.
+    names_draft = isinstance(schema, Mapping) and isinstance(schema.get("$schema"), str)
+    validator_class = validator_for(schema if names_draft else {}, default=Draft202012Validator)
+    try:
+        validator_class.check_schema(schema)
+        # The default registry would download other schemas.
+        validator = validator_class(schema, registry=Registry())
+        _check_references(validator)
+        # A reference that leads back to itself, without a part of the value in between.
+        validator.is_valid(None)
+    except SchemaError as exc:
+        raise InputError(f"--schema must be a JSON schema: {_describe(exc)}") from exc
+    except RecursionError as exc:
+        raise InputError("--schema is nested too deep, or refers to itself without end") from exc
+    return validator
 
 
-def check_form(answer: Text, value: Any, schema: Any) -> None:
-    """Check the *value* of *answer* against a JSON schema: types, names and options.
-
-    Bounds, patterns and references to other schemas are not checked.
+def _check_references(validator: Any) -> None:
+    """Follow all references: the library does so only if a value leads there.
 
     Raises:
-        ParseError: It does not match.
+        InputError: One leads to nothing.
+        SchemaError: One leads to something else than a schema.
     """
-    problem = next(_find_problems(value, schema, "it"), None)
-    if problem is not None:
-        raise ParseError(f"the answer does not match --schema: {problem}", answer=answer)
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import specification_with
+
+    draft = specification_with(validator.META_SCHEMA["$schema"])
+    root = draft.create_resource(validator.schema)
+    pending = [(root, Registry[Any]().resolver_with_root(root))]
+    seen: set[int] = set()
+    while pending:
+        resource, resolver = pending.pop()
+        if id(resource.contents) in seen or not isinstance(resource.contents, Mapping):
+            continue
+        seen.add(id(resource.contents))
+        for reference in map(resource.contents.get, _REFERENCES):
+            if reference is None:
+                continue
+            try:
+                target = resolver.lookup(reference)
+            except (Unresolvable, ValueError) as exc:  # Some malformed ones are ValueErrors.
+                rule = "which is not in it: put that under $defs"
+                raise InputError(f"--schema refers to {reference}, {rule}") from exc
+            validator.check_schema(target.contents)
+            pending.append((draft.create_resource(target.contents), target.resolver))
+        pending += [(part, resolver.in_subresource(part)) for part in resource.subresources()]
 
 
-def _find_problems(value: Any, schema: Any, path: str) -> Iterator[str]:
-    """Say what is wrong with the part of the answer at *path*."""
-    if not isinstance(schema, Mapping):
-        return
-    kinds = schema.get("type", [])
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    if kinds and not any(_is_of_type(value, kind) for kind in kinds):
-        yield f"{path} must be of type {' or '.join(kinds)}, got {format_value(value, 60)}"
-        return
-    options = [schema["const"]] if "const" in schema else schema.get("enum")
-    if options is not None and not any(_is_equal(value, option) for option in options):
-        yield f"{path} must be one of {format_value(options, 60)}, got {format_value(value, 60)}"
-    for name in ("anyOf", "oneOf"):
-        choices = schema.get(name)
-        if choices and all(any(_find_problems(value, choice, path)) for choice in choices):
-            yield f"{path} must match one of {name}, got {format_value(value, 60)}"
-    for part in schema.get("allOf", ()):
-        yield from _find_problems(value, part, path)
-    if isinstance(value, dict):
-        yield from _find_problems_of_fields(value, schema, path)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _find_problems(item, schema.get("items"), f"{path}[{index}]")
-
-
-def _find_problems_of_fields(
-    value: Mapping[str, Any], schema: Mapping[str, Any], path: str
-) -> Iterator[str]:
-    fields = schema.get("properties", {})
-    for name in schema.get("required", ()):
-        if name not in value:
-            yield f"{path} has no {name}"
-    for name, item in value.items():
-        if name in fields:
-            yield from _find_problems(
-                item, fields[name], name if path == "it" else f"{path}.{name}"
-            )
-        elif schema.get("additionalProperties") is False and "patternProperties" not in schema:
-            yield f"{path} must not have {name}"
-
-
-def _is_of_type(value: Any, kind: str) -> bool:
-    # A bool is an int in Python, and JSON's 1.0 is an integer.
-    if isinstance(value, bool) and kind != "boolean":
-        return False
-    if isinstance(value, float) and kind == "integer":
-        return value.is_integer()
-    return isinstance(value, _TYPES.get(kind, object))
-
-
-def _is_equal(value: Any, option: Any) -> bool:
-    return value == option and isinstance(value, bool) == isinstance(option, bool)
+def _describe(error: Any) -> str:
+    """The message of the library, with its value shortened, and its place as a JSONPath."""
+    excerpt = format_value(error.instance, 60)
+    message = str(error.message).replace(repr(error.instance), excerpt, 1)
+    return message if error.json_path == "$" else f"{error.json_path}: {message}"

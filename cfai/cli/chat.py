@@ -20,9 +20,8 @@ from cfai.cli.inputs import (
     check_reads_attached,
     parse_schema,
 )
-from cfai.errors import CfaiError, InputError
+from cfai.errors import CfaiError, InputError, ParseError
 from cfai.tasks import (
-    ResponseFormat,
     Text,
     TextGeneration,
     Token,
@@ -33,6 +32,7 @@ from cfai.tasks.task import describe_bounds
 
 if TYPE_CHECKING:
     from cfai import WorkersAI
+    from cfai.cli.answers import AnswerForm
 
 MODEL: Final = "@cf/meta/llama-3.1-8b-instruct-fast"
 
@@ -57,6 +57,12 @@ def _check_options(**options: Any) -> dict[str, Any]:
     for name, value in chosen.items():
         rules(TextGeneration)[name].check(value)
     return chosen
+
+
+def _parse_form(schema: str) -> "AnswerForm":
+    from cfai.cli.answers import AnswerForm
+
+    return AnswerForm.of(parse_schema(schema))
 
 
 def chat(  # noqa: PLR0913  # every option of the command
@@ -109,8 +115,7 @@ def chat(  # noqa: PLR0913  # every option of the command
     )
     attached = [AttachedFile.read(name) for name in attach or []]
     check_reads_attached(model, attached)
-    if schema is not None:
-        options["response_format"] = parse_schema(schema)
+    form = None if schema is None else _parse_form(schema)
     instructions = None if system is None else files.read_text_argument(system, "--system")
     is_conversation = prompt is None and files.stdin_is_terminal()
     message = "" if is_conversation else files.read_prompt(prompt, "PROMPT")
@@ -120,7 +125,7 @@ def chat(  # noqa: PLR0913  # every option of the command
         clients.require(*clients.TEXT, needed_for="text generation on this machine")
         clients.fetch_weights()
     session = ChatSession(
-        model, system=instructions, options=options, as_json=as_json, attached=attached
+        model, system=instructions, options=options, form=form, as_json=as_json, attached=attached
     )
     if is_conversation:
         _converse(session, local=local)
@@ -261,6 +266,7 @@ class ChatSession:
         *,
         system: str | None,
         options: Mapping[str, Any],
+        form: "AnswerForm | None" = None,
         as_json: bool,
         attached: Sequence[AttachedFile] = (),
     ) -> None:
@@ -268,6 +274,7 @@ class ChatSession:
 
         self.model = model
         self._options = options
+        self._form = form
         self._as_json = as_json
         self.set_system(system)
         self._attached = attached
@@ -293,10 +300,12 @@ class ChatSession:
         messages = self._messages.user(*content)
         instructions = [system_message(self._system)] if self._system else []
         task = TextGeneration([*instructions, *messages], **self._options)
-        if task.response_format is not None:  # JSON mode does not stream.
-            answer = await ai.run(self.model, task)
+        if self._form is not None:  # JSON mode does not stream.
+            answer = await ai.run(
+                self.model, task.replace(response_format=self._form.response_format)
+            )
             self._attached, self._messages = (), messages.assistant(answer.text)
-            self._print_object(answer, ResponseFormat.of(task.response_format))
+            self._print_object(answer, self._form)
             return
         stream, prose = ai.stream(self.model, task), console.Prose()
         try:
@@ -321,16 +330,14 @@ class ChatSession:
         elif answer.finish_reason == "length":
             console.print_notice("(cut at the maximum length; raise it with --max-tokens)")
 
-    def _print_object(self, answer: Text, form: ResponseFormat) -> None:
-        from cfai.cli.answers import check_form, choose_value
-
+    def _print_object(self, answer: Text, form: "AnswerForm") -> None:
         if self._as_json:
             console.write_text(console.to_json_line({"answer": answer.to_dict()}))
-        schema = form.payload().get("json_schema")
-        value = choose_value(answer, schema)
+        value, problem = form.choose_value(answer)
         if not self._as_json:
             console.Target(None).write_json(value)
-        check_form(answer, value, schema)
+        if problem is not None:
+            raise ParseError(f"the answer does not match --schema: {problem}", answer=answer)
 
     def _print_token(self, token: Token, prose: console.Prose) -> None:
         if self._as_json:

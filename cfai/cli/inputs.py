@@ -210,10 +210,10 @@ def parse_schema(argument: str) -> dict[str, Any]:
     """
     text = files.read_text_argument(argument, "--schema")
     if text.lstrip().startswith("{"):
-        import json
+        from cfai._types.json import loads_strictly
 
         try:
-            schema: dict[str, Any] = json.loads(text)
+            schema: dict[str, Any] = loads_strictly(text)
         except ValueError as exc:
             raise InputError(f"--schema must be a JSON schema: {exc}") from exc
         return schema
