@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -160,37 +160,45 @@ def _read_upstream(url: str | None, names: list[str]) -> "Upstream | None":
 async def _serve(server: "Server", worker: Path | None) -> None:
     from cfai.local.binding import write_worker
 
-    with console.show_status("starting"):
-        await server.__aenter__()
-    try:
-        with _stop_event() as stop:
+    with _until_signal():
+        async with AsyncExitStack() as stack:
+            with console.show_status("starting"):
+                await stack.enter_async_context(server)
             if worker is not None:
                 write_worker(worker, server.base_url.removesuffix("/client/v4"))
             _print_variables(server)
-            await stop.wait()
-    finally:
-        await server.close()
+            await asyncio.Event().wait()
 
 
 @contextmanager
-def _stop_event() -> Iterator[asyncio.Event]:
-    """Give an event that Ctrl-C, SIGTERM and a closed terminal set."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+def _until_signal() -> Iterator[None]:
+    """Cancel the body when Ctrl-C, SIGTERM or a closed terminal asks for it.
+
+    Further signals do not interrupt its cleanup.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    is_stopped = False
+
+    def stop() -> None:
+        nonlocal is_stopped
+        if task is not None and not is_stopped:
+            is_stopped = task.cancel()
+
     names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP.
     signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    try:
+    # On Windows, only Ctrl-C cancels the task, by asyncio's own handler.
+    with suppress(NotImplementedError):
         for number in signals:
-            loop.add_signal_handler(number, stop.set)
-    except NotImplementedError:
-        # On Windows, Ctrl-C cancels the waiting task instead.
-        yield stop
-        return
+            loop.add_signal_handler(number, stop)
     try:
-        yield stop
+        yield
+    except asyncio.CancelledError:
+        if not is_stopped:
+            raise
     finally:
         for number in signals:
-            loop.remove_signal_handler(number)
+            with suppress(NotImplementedError):
+                loop.remove_signal_handler(number)
 
 
 def _print_variables(server: "Server") -> None:

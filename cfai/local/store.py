@@ -49,8 +49,10 @@ _FILE_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Store:
-    """A folder used by one server at a time; without a name, a temporary one.
+    """A folder used by one server at a time.
 
+    Without a name, the database is in memory, and uploaded files are in a temporary folder, which
+    is created for the first of them: a server that is killed leaves none behind if it got no files.
     The database is used in a thread of its own.
     """
 
@@ -60,8 +62,6 @@ class Store:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cfai-store")
         self._db: sqlite3.Connection | None = None
         self._closed = False
-        self.files: Path = Path()
-        """The folder of the uploaded files; the names of incomplete ones end in `.part`."""
 
     async def open(self) -> None:
         """Open the folder and delete the remains of interrupted uploads.
@@ -74,6 +74,9 @@ class Store:
         except (OSError, sqlite3.Error) as exc:
             await self.close()
             raise ConfigError(f"{self._folder} cannot be used by this server: {exc}") from exc
+        except asyncio.CancelledError:
+            await self.close()
+            raise
 
     async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Call *work* with the database in one transaction, rolled back if it raises."""
@@ -98,6 +101,15 @@ class Store:
             await asyncio.wrap_future(self._thread.submit(self._close))
             self._thread.shutdown()
 
+    @property
+    def files(self) -> Path:
+        """The folder of the uploaded files; the names of incomplete ones end in `.part`."""
+        if self._folder is not None:
+            return self._folder / "files"
+        if self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="cfai-local-")
+        return Path(self._temporary.name)
+
     def partial_path(self, name: str) -> Path:
         """Return the path of an incomplete file."""
         return self.files / f"{name}{_PARTIAL}"
@@ -105,12 +117,11 @@ class Store:
     # In the database thread
 
     def _open(self) -> None:
-        if self._folder is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="cfai-local-")
-        folder = Path(self._temporary.name) if self._temporary else Path(self._folder or "")
-        self.files = folder / "files"
-        self.files.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(folder / "local.db", timeout=0, isolation_level=None)
+        database: Path | str = ":memory:"
+        if self._folder is not None:
+            self.files.mkdir(parents=True, exist_ok=True)
+            database = self._folder / "local.db"
+        self._db = sqlite3.connect(database, timeout=0, isolation_level=None)
         # Locked until closed, so that no second server deletes this one's incomplete files.
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -118,8 +129,12 @@ class Store:
         self._db.execute("COMMIT")
         self._db.executescript(_TABLES)
         self._db.row_factory = sqlite3.Row
+        if self._folder is not None:
+            self._delete_remains(self._db)
+
+    def _delete_remains(self, db: sqlite3.Connection) -> None:
         # Delete the server's files that have no row; leave other files alone.
-        stored = {row["id"] for row in self._db.execute("SELECT id FROM asset")}
+        stored = {row["id"] for row in db.execute("SELECT id FROM asset")}
         for path in self.files.iterdir():
             name = path.name.removesuffix(_PARTIAL)
             if _FILE_ID.fullmatch(name) and (name not in stored or name != path.name):

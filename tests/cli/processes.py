@@ -13,6 +13,9 @@ from attrs import define, frozen
 PATIENCE = 50
 """Seconds after which a test fails instead of waiting on."""
 
+PATIENCE_AT_END = 10
+"""Seconds after which a process that was asked to end is killed."""
+
 COMMAND = (sys.executable, "-W", "error", "-m", "cfai")
 
 
@@ -29,6 +32,18 @@ def environment(**variables: str) -> dict[str, str]:
 def _restore_ctrl_c() -> None:
     """Restore the default for Ctrl-C: a shell ignores it in background processes."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a process, with time to clean up."""
+    if process.returncode is None:
+        process.terminate()
+    try:
+        async with asyncio.timeout(PATIENCE_AT_END):
+            await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.communicate()
 
 
 @frozen
@@ -99,9 +114,7 @@ class Cfai:
         try:
             yield Running(process)
         finally:
-            if process.returncode is None:
-                process.kill()
-            await process.communicate()
+            await _end(process)
 
     async def run(self, *arguments: str, stdin: bytes = b"") -> Done:
         async with self.running(*arguments, stdin=asyncio.subprocess.PIPE) as running:
@@ -153,9 +166,7 @@ class Terminal:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
+        await _end(self._process)
         asyncio.get_running_loop().remove_reader(self._master)
         os.close(self._master)
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,16 +50,71 @@ async def test_serve(stranger: Cfai, text_model: Path) -> None:
     assert (done.code, done.out, done.err) == (0, b"", "")
 
 
+SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="has other signals")
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-async def test_serve_leaves_no_folder(name: str, text_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SIGNALS)
+async def test_serve_deletes_uploaded_files(name: str, text_model: Path, tmp_path: Path) -> None:
     command = Cfai({"TMPDIR": str(tmp_path)})
     async with command.running("serve", "--port", "0") as running:
-        await exported(running)
+        url = (await exported(running))["CLOUDFLARE_BASE_URL"]
+        async with WorkersAI(account_id="any", api_token="any", base_url=url) as ai:
+            finetune = await ai.finetunes.create("@cf/mistral/mistral-7b-instruct-v0.2-lora", "x")
+            config = b'{"r":8,"model_type":"mistral"}'
+            await ai.finetunes.upload(finetune.id, config, file_name="adapter_config.json")
         assert any(name.startswith("cfai-local-") for name in file_names(tmp_path))
         running.process.send_signal(getattr(signal, name))
         assert (await running.done()).code == 0
     assert not any(name.startswith("cfai-") for name in file_names(tmp_path))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+async def test_a_killed_server_leaves_nothing(text_model: Path, tmp_path: Path) -> None:
+    command = Cfai({"TMPDIR": str(tmp_path)})
+    async with command.running("serve", "--port", "0") as running:
+        await exported(running)
+        running.process.kill()
+        await running.done()
+    assert not any(name.startswith("cfai-") for name in file_names(tmp_path))
+
+
+def catches_signals(process: Path, folder: Path) -> bool:
+    """Tell whether SIGTERM has a handler: from there on, a signal is a request to stop."""
+    caught = (process / "status").read_text().partition("SigCgt:")[2].split()[0]
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def has_opened_its_folder(process: Path, folder: Path) -> bool:
+    return (folder / "local.db").exists()
+
+
+def loads_the_model(process: Path, folder: Path) -> bool:
+    return "SmolLM2" in (process / "maps").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize("moment", [catches_signals, has_opened_its_folder, loads_the_model])
+async def test_a_signal_during_the_start_stops_the_server(
+    name: str, moment: Callable[[Path, Path], bool], text_model: Path, tmp_path: Path
+) -> None:
+    """Nothing is left over: no temporary file, and no open journal of the database."""
+    temporary, folder = tmp_path / "tmp", tmp_path / "store"
+    temporary.mkdir()
+    command = Cfai({"TMPDIR": str(temporary)})
+    async with command.running("serve", "--port", "0", "--folder", str(folder)) as running:
+        async with asyncio.timeout(PATIENCE):
+            # There is no event of another process's start.
+            while not moment(Path("/proc", str(running.process.pid)), folder):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        running.process.send_signal(getattr(signal, name))
+        # As a terminal that is closed while its user presses Ctrl-C.
+        running.process.send_signal(signal.SIGHUP)
+        done = await running.done()
+    assert (done.code, done.err) == (0, "")
+    assert not any(name.startswith("cfai-") for name in file_names(temporary))
+    assert set(file_names(folder)) <= {"files", "local.db"}
 
 
 async def test_serve_only_on_loopback(stranger: Cfai, text_model: Path) -> None:
