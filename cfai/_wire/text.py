@@ -14,7 +14,7 @@ from typing import Any, Final
 from attrs import evolve
 
 from cfai._types.excerpts import format_value
-from cfai._types.frozen import unfrozen
+from cfai._types.frozen import fast_maker
 from cfai._types.json import dumps_decoded, encode_decoded, loads
 from cfai._validators import is_finite_number
 from cfai.errors import DecodeError
@@ -96,22 +96,9 @@ def _read_reasoning(message: dict[str, Any]) -> str:
     return read_piece(message.get("reasoning") if value is None else value, "reasoning")
 
 
-_UnfrozenText: Final = unfrozen(Text)
-_UnfrozenUsage: Final = unfrozen(Usage)
-
-
-def build_usage(
-    prompt: int,
-    completion: int,
-    total: int,
-    cached: int | None = None,
-    reasoning: int | None = None,
-    neurons: float | None = None,
-) -> Usage:
-    """The same as `Usage`, in half of the time: a stream can have one in each event."""
-    usage = _UnfrozenUsage(prompt, completion, total, cached, reasoning, neurons)
-    usage.__class__ = Usage
-    return usage  # type: ignore[no-any-return]  # it is one now
+_make_text: Final = fast_maker(Text)
+build_usage: Final = fast_maker(Usage)
+"""The same as `Usage`, in a third of the time: a stream can have one in each event."""
 
 
 def read_usage(value: Any) -> Usage | None:
@@ -242,7 +229,7 @@ def _read_native(result: dict[str, Any]) -> Text:
     is_empty = "response" in result and "tool_calls" in result
     if response is None and not (calls or reasoning or is_empty):
         raise undocumented_error("response must be a string if there are no tool_calls", result)
-    text: Text = _UnfrozenText(
+    return _make_text(
         read_generated(response, "response"),
         parsed=None if type(response) is str or not isinstance(response, dict | list) else response,
         tool_calls=calls,
@@ -250,8 +237,6 @@ def _read_native(result: dict[str, Any]) -> Text:
         finish_reason=read_optional_string(result.get("finish_reason")),
         usage=read_usage(result.get("usage")),
     )
-    text.__class__ = Text  # A third of the time of a frozen one.
-    return text
 
 
 def _read_chat_completion(result: dict[str, Any]) -> Text:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attrs import define, evolve, field
 
-from cfai._types.frozen import unfrozen
+from cfai._types.frozen import fast_maker
 from cfai._types.json import encode_decoded
 from cfai._wire.errors import ERROR_KEYS
 from cfai._wire.text import (
@@ -29,7 +29,7 @@ from cfai._wire.text import (
 from cfai.errors import DecodeError
 from cfai.tasks import Text, Token, ToolCall, ToolCallDelta, Usage
 
-_UnfrozenDelta: Final = unfrozen(ToolCallDelta)
+_make_delta: Final = fast_maker(ToolCallDelta)
 
 
 def read_stream_piece(value: Any, name: str) -> str:
@@ -172,13 +172,12 @@ def _read_call_deltas(value: Any) -> tuple[ToolCallDelta, ...]:
             arguments = "" if arguments is None or arguments == {} else encode_decoded(arguments)
         name, index, call_id = function.get("name"), entry.get("index"), entry.get("id")
         if name or arguments or call_id:
-            delta = _UnfrozenDelta(
+            delta = _make_delta(
                 index if type(index) is int else None,
                 call_id if type(call_id) is str else None,
                 name if type(name) is str else None,
                 arguments,
             )
-            delta.__class__ = ToolCallDelta  # Twice as fast as to make a frozen one.
             deltas.append(delta)
     return tuple(deltas)
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 from attrs import field, frozen
 
 from cfai import media
-from cfai._types.frozen import unfrozen
+from cfai._types.frozen import fast_maker
 from cfai._types.values import Value
 from cfai._validators import instance_of
 from cfai.errors import InputError
@@ -208,9 +208,7 @@ class Message(Value):
         if len(value) == 2:
             if cls is Message and type(role) is str and type(content) is str:
                 # Nothing to check or convert: most messages, in a quarter of the time.
-                message: Message = _UnfrozenMessage(role, content)
-                message.__class__ = Message
-                return message
+                return _make_message(role, content)
             return cls(role, content)
         rest = {key: item for key, item in value.items() if key not in _FIELDS}
         return cls(extra=rest or None, **{key: value[key] for key in _FIELDS if key in value})
@@ -238,7 +236,7 @@ class Message(Value):
         return any(isinstance(part, ImagePart) and part.reads_files() for part in self.content)
 
 
-_UnfrozenMessage: Any = unfrozen(Message, checked=False)
+_make_message = fast_maker(Message)
 
 
 def any_read_files(messages: Iterable[Any]) -> bool:

@@ -10,10 +10,10 @@ import pytest
 from attrs import field, frozen
 from attrs.exceptions import FrozenInstanceError
 
-from cfai._types.frozen import fast_init, unfrozen
+from cfai._types.frozen import fast_init, fast_maker
 from cfai.errors import InputError
 from cfai.settings import UNSET
-from cfai.tasks import Prompt, Task, TextGeneration
+from cfai.tasks import Message, Prompt, Task, Text, TextGeneration, Usage
 
 
 def _upper(value: str) -> str:
@@ -130,14 +130,26 @@ def test_the_signature_is_that_of_attrs() -> None:
     assert inspect.signature(Fast).parameters == inspect.signature(Plain).parameters
 
 
-def test_an_unfrozen_value_becomes_one_of_the_class() -> None:
-    """With the same fields; unless it is checked, exactly those that were passed."""
-    for checked, text in ((True, "A"), (False, "a")):
-        value = unfrozen(Plain, checked=checked)("a")
-        value.__class__ = Plain
-        assert (type(value), value.text) == (Plain, text)
+@pytest.mark.parametrize("cls", [Usage, Text, Message])
+def test_a_fast_maker_makes_values_of_the_class(cls: type[Any]) -> None:
+    """With the same defaults, by position or by name, and frozen."""
+    make = fast_maker(cls)
+    required = [a.name for a in attrs.fields(cls) if a.default is attrs.NOTHING]
+    for value in (make(*required), make(**dict(zip(required, required, strict=True)))):
+        assert type(value) is cls
+        assert value == cls(*required)
         with pytest.raises(FrozenInstanceError):
-            value.text = "b"
+            setattr(value, attrs.fields(cls)[0].name, "b")
+        with pytest.raises(FrozenInstanceError):
+            delattr(value, attrs.fields(cls)[0].name)
+
+
+def test_a_fast_maker_converts_and_checks_nothing() -> None:
+    """The fields are exactly what was passed; a missing one is a `TypeError`."""
+    make: Any = fast_maker(Message)
+    assert make(1, [2], extra=3).content == [2]
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'content'"):
+        make("user")
 
 
 def _tasks(cls: type[Task[Any]]) -> list[type[Task[Any]]]:
