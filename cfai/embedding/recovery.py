@@ -65,6 +65,8 @@ _SPLIT_PART: Final = 0.3
 0.6 further splits for each at most, so that there is no avalanche."""
 _GIVE_UP: Final = 1e-8
 """Small, since a job has many texts, and none that is good should be lost."""
+_GIVE_UP_SUSPECTED: Final = 1e-6
+"""Of a text that is left of a batch that was split: few good ones come that far."""
 
 
 class _OtherDimension(DecodeError):
@@ -405,6 +407,8 @@ class _Part:
     """When its batch failed for the first time."""
     since: Moment | None = None
     """When it failed the last time, or the part that it was split from."""
+    whole: tuple[int, int] = (0, 0)
+    """The texts of the part that it was split from."""
     error: CfaiError | None = field(default=None, init=False)
     """Why it failed the last time."""
     failures: int = field(default=0, init=False)
@@ -420,14 +424,15 @@ class _Part:
     def threshold(self) -> float:
         """Up to which probability its failures are not blamed on the service."""
         if self.size == 1:
-            return _GIVE_UP
+            return _GIVE_UP_SUSPECTED if self.suspected else _GIVE_UP
         return _SPLIT_PART if self.suspected else _SPLIT_BATCH
 
     def split(self, at: int) -> "tuple[_Part, _Part]":
         """Return the texts before and after index *at*, as parts of their own."""
+        whole = (self.first, self.last)
         return (
-            _Part(self.first, at, True, self.origin, self.since),
-            _Part(at, self.last, True, self.origin, self.since),
+            _Part(self.first, at, True, self.origin, self.since, whole),
+            _Part(at, self.last, True, self.origin, self.since, whole),
         )
 
 
@@ -446,6 +451,8 @@ class BatchRecovery:
     _parts: deque[_Part] = field(factory=deque, init=False)
     _failed: list[tuple[int, int]] = field(factory=list, init=False)
     """The texts of each request that failed while the service answered others, as of a part."""
+    _at_fault: list[tuple[int, int]] = field(factory=list, init=False)
+    """The texts of each part that was halved or given up."""
 
     async def run(self) -> None:
         """Embed the texts.
@@ -463,6 +470,8 @@ class BatchRecovery:
 
     async def _send_next(self) -> None:
         part = self._parts.popleft()
+        if part.suspected and self._is_cleared(part):
+            part.suspected = False
         if not part.suspected or self._service.sample is not None:
             await self._send(part)
             return
@@ -545,16 +554,34 @@ class BatchRecovery:
 
         Those of the parts that it was in count once the other texts of these were embedded.
         """
-        good = bytearray(len(self._texts))
-        for result in self._results:
-            if isinstance(result.outcome, Embeddings):
-                good[result.first : result.last] = b"\1" * (result.last - result.first)
+        good = self._mark_embedded()
         good[part.first] = True
         containing = [ends for ends in self._failed if ends[0] <= part.first < ends[1]]
         return sum(all(good[first:last]) for first, last in containing)
 
+    def _is_cleared(self, part: _Part) -> bool:
+        """Whether the other half explains why a part was suspected: a text of it is at fault."""
+        if part.size == 1 or self._service.sample is None:
+            return False
+        first, last = part.whole
+        good = self._mark_embedded()
+        return any(
+            not all(good[begin:end])
+            for begin, end in self._at_fault
+            if first <= begin < end <= part.first or part.last <= begin < end <= last
+        )
+
+    def _mark_embedded(self) -> bytearray:
+        """Return a 1 for each text that has its vector, and a 0 for the others."""
+        good = bytearray(len(self._texts))
+        for result in self._results:
+            if isinstance(result.outcome, Embeddings):
+                good[result.first : result.last] = b"\1" * (result.last - result.first)
+        return good
+
     def _split(self, part: _Part, error: CfaiError) -> None:
         """Halve a part because of a text in it, or give its only text up."""
+        self._at_fault.append((part.first, part.last))
         if part.size == 1:
             if self._on_error != "raise":
                 self._service.record_failed_text(error)
