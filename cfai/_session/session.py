@@ -449,7 +449,7 @@ async def _request(
                 timeout=timeout,
             )
         except ReusedConnectionLost:
-            loop.distrust_idle()
+            loop.close_idle()
             if not request.repeatable or loop.session.closed:
                 raise
             if upload is not None:
