@@ -77,6 +77,13 @@ def serve(  # noqa: PLR0913  # every option of the command
         Path | None,
         typer.Option(help="Write a Worker to this folder that is env.AI under 'wrangler dev'."),
     ] = None,
+    test_card: Annotated[
+        bool,
+        typer.Option(
+            "--test-card",
+            help="Answer text-to-image with a drawn card that says that no model made it.",
+        ),
+    ] = False,
     ttft: Annotated[
         float, typer.Option(min=0, help="Seconds until the first token of a text, at least.")
     ] = 0,
@@ -121,6 +128,7 @@ def serve(  # noqa: PLR0913  # every option of the command
         ),
         tape=tape,
         cors=cors or (),
+        test_card=test_card,
     )
     asyncio.run(_serve(server, worker))
 

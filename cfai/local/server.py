@@ -8,7 +8,7 @@ import hmac
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,8 @@ from cfai.local.exchange import (
 )
 from cfai.local.faults import Fault, FaultPlan, interrupt, send_partly
 from cfai.local.finetunes import FinetuneRegistry
-from cfai.local.handlers import ModelRunner
+from cfai.local.handlers import HANDLERS, WITH_TEST_CARD, ModelRunner
+from cfai.local.handlers.cards import TEST_CARD
 from cfai.local.handlers.generation import Latency
 from cfai.local.markdown import DocumentConverter
 from cfai.local.queue import BatchRunner
@@ -126,6 +127,8 @@ class Server:
         tape: Records the requests to the service (`Record`), or answers them from a recording
             (`Replay`), instead of the models.
         cors: The origins of web pages that can use the server, besides its own.
+        test_card: Answer text-to-image tasks with a drawn card, which says that no model made it,
+            instead of status 501.
 
     Raises:
         ConfigError: *host* is not a loopback address, *model* no file, *cors* no origins, or
@@ -154,12 +157,14 @@ class Server:
         limits: Limits | None = None,
         tape: Tape | None = None,
         cors: Iterable[str] = (),
+        test_card: bool = False,
     ) -> None:
         if not is_loopback(host):
             raise ConfigError(f"host must be a loopback address, got {host!r}")
         self._model, self._mmproj = _find_file(model, "model"), _find_file(mmproj, "mmproj")
         if self._mmproj and not self._model:
             raise ConfigError("mmproj needs a model: it is the image encoder of one")
+        self._draws_cards = test_card
         self._upstream = upstream
         self._latency = latency or Latency()
         self._meter = None if limits is None else Meter(limits)
@@ -245,6 +250,7 @@ class Server:
             self._upstream,
             self._latency,
             Abilities(reads_images=self._mmproj is not None),
+            WITH_TEST_CARD if self._draws_cards else HANDLERS,
         )
         return runs, (media, others, generators)
 
@@ -325,7 +331,7 @@ class Server:
             return preflight
         check_origin(http_request, self._cors)
         if http_request.path == "/health":
-            return json_response(200, {"status": "ok"})
+            return json_response(200, self._describe_health())
         request, handler = self._find_route(http_request, recorder)
         recorder.model = request.model
         self._authenticate(http_request)
@@ -342,6 +348,11 @@ class Server:
         if isinstance(response, web.Response):
             return await send_partly(response, fault, http_request)
         return response
+
+    def _describe_health(self) -> Mapping[str, Any]:
+        if not self._draws_cards:
+            return {"status": "ok"}
+        return {"status": "ok", "backends": {"Text-to-Image": TEST_CARD}}
 
     def _find_route(
         self, http_request: web.Request, recorder: ExchangeRecorder

@@ -2,6 +2,7 @@
 
 from attrs import frozen
 
+from cfai.local.handlers.cards import TEST_CARD
 from cfai.local.weights import EFFICIENTNET, MOONSHINE, NANODET, PADDLE_OCR, SMOLLM2, TURNS
 
 
@@ -90,6 +91,15 @@ LOCAL_TASKS = (
         PADDLE_OCR.licence,
         PADDLE_OCR.size,
         "24 of 24 drawn lines read; no questions are answered",
+        "vision",
+    ),
+    LocalTask(
+        "Text-to-Image",
+        TEST_CARD,
+        "none; with `--test-card`, a drawn card that says so",
+        "this project's",
+        0,
+        "no image of the prompt, but its text",
         "vision",
     ),
     LocalTask(

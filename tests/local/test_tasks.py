@@ -13,7 +13,7 @@ from cfai.local.backends.textrank import TextRank
 from cfai.local.backends.vader import Vader
 from cfai.local.backends.vision.efficientnet import EfficientNet
 from cfai.local.backends.vision.nanodet import NanoDet
-from cfai.local.handlers import HANDLERS
+from cfai.local.handlers import WITH_TEST_CARD
 from cfai.local.tasks import LOCAL_TASKS
 
 NAMES = {
@@ -24,12 +24,12 @@ NAMES = {
 
 def test_each_task_is_listed_once() -> None:
     tasks = [row.task for row in LOCAL_TASKS]
-    assert sorted(tasks) == sorted({*HANDLERS, "Text Generation"})
+    assert sorted(tasks) == sorted({*WITH_TEST_CARD, "Text Generation"})
 
 
 def test_the_backends_are_those_that_answer() -> None:
     # The name of the text model is that of its file, and a description has the names of several.
-    others = {"smollm2-135m-q4_1", "labels-boxes-text:…"}
+    others = {"smollm2-135m-q4_1", "labels-boxes-text:…", "test-card"}
     assert {row.backend for row in LOCAL_TASKS} == NAMES | others
 
 

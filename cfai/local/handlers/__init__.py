@@ -18,11 +18,11 @@ from cfai.local.backends.upstream import UPSTREAM_TASKS, Upstream, UpstreamGener
 from cfai.local.errors import envelope
 from cfai.local.exchange import json_response
 from cfai.local.finetunes import FinetuneRegistry
-from cfai.local.handlers import generation, inputs, text, transcription, vision, voice
+from cfai.local.handlers import cards, generation, inputs, text, transcription, vision, voice
 from cfai.local.handlers.generation import Latency, RunningGeneration
 from cfai.local.handlers.inputs import GenerationInput
-from cfai.local.handlers.media import MEDIA_FIELDS, read_run
-from cfai.local.handlers.upstream import UPSTREAM_HANDLERS, Media
+from cfai.local.handlers.media import MEDIA_FIELDS, Media, read_run
+from cfai.local.handlers.upstream import UPSTREAM_HANDLERS
 from cfai.local.handlers.voice import SoundStream
 from cfai.local.models import ServedModel, find_model, find_retirement
 from cfai.local.requests import (
@@ -52,9 +52,12 @@ HANDLERS: Mapping[str, TaskHandler] = {
 }
 """The handler of each task, except text generation, which can stream."""
 
+WITH_TEST_CARD: Mapping[str, TaskHandler] = {**HANDLERS, "Text-to-Image": cards.draw_card}
+"""The same, with a test card for the images that no model here can generate."""
+
 _GENERATION = "Text Generation"
 
-_MEDIA_TASKS = (*MEDIA_FIELDS, "Text-to-Speech")
+_MEDIA_TASKS = (*MEDIA_FIELDS, "Text-to-Image", "Text-to-Speech")
 
 _UPSTREAM_ABILITIES = Abilities(reads_images=True, calls_tools=True)
 
@@ -75,6 +78,7 @@ class ModelRunner:
     latency: Latency = field(factory=Latency)
     abilities: Abilities = field(factory=Abilities)
     """What the local text generator can do."""
+    handlers: Mapping[str, TaskHandler] = HANDLERS
 
     def find_model(
         self,
@@ -94,7 +98,7 @@ class ModelRunner:
         mapped = model or ServedModel(name, task)
         if self.find_upstream(mapped) is not None:
             return evolve(mapped, abilities=_UPSTREAM_ABILITIES)
-        return evolve(check_runnable(name, model), abilities=self.abilities)
+        return evolve(check_runnable(name, model, self.handlers), abilities=self.abilities)
 
     def find_upstream(self, model: ServedModel) -> UpstreamModel | None:
         """Return the upstream model that stands in for a model; `None` if there is none."""
@@ -129,11 +133,11 @@ class ModelRunner:
             return await self.generate(request, parsed, body, in_envelope=True)
         if (remote := self.find_upstream(model)) is not None:
             return await self._run_upstream(request, remote, model, body)
-        handler = HANDLERS[model.task]
+        handler = self.handlers[model.task]
 
-        def work(is_cancelled: IsCancelled) -> tuple[bytes | SoundStream, str]:
+        def work(is_cancelled: IsCancelled) -> tuple[bytes | SoundStream | Media, str]:
             result, backend = handler(model, body, is_cancelled)
-            if isinstance(result, SoundStream):
+            if isinstance(result, SoundStream | Media):
                 return result, backend
             return encode_json(envelope(result)), backend
 
@@ -141,7 +145,10 @@ class ModelRunner:
         answer, backend = await pool.run(work, only_if_free=rejects_if_busy(body))
         if isinstance(answer, SoundStream):
             return await _send_sound(answer, request, pool)
-        return json_response(200, answer, request.recorder.start_response(backend))
+        headers = request.recorder.start_response(backend)
+        if isinstance(answer, Media):
+            return _build_media_response(answer, headers)
+        return json_response(200, answer, headers)
 
     def _find_pool(self, model: ServedModel) -> WorkerPool:
         return self.media if model.task in _MEDIA_TASKS else self.others
@@ -155,8 +162,7 @@ class ModelRunner:
         )
         headers = request.recorder.start_response(remote.name)
         if isinstance(result, Media):
-            headers["Content-Type"] = result.content_type
-            return web.Response(body=result.content, headers=headers)
+            return _build_media_response(result, headers)
         return json_response(200, encode_json(envelope(result)), headers)
 
     async def run_queued(self, account: str, model: ServedModel, body: JsonBody) -> Any:
@@ -185,7 +191,7 @@ class ModelRunner:
         def work(is_cancelled: IsCancelled) -> Any:
             if remote is not None:
                 return UPSTREAM_HANDLERS[model.task](remote, model, body)
-            return HANDLERS[model.task](model, body, is_cancelled)[0]
+            return self.handlers[model.task](model, body, is_cancelled)[0]
 
         result = await pool.run(work)
         if isinstance(result, SoundStream | Media):
@@ -263,13 +269,15 @@ def find_runnable_model(name: str) -> ServedModel:
     return check_runnable(name, find_model(name))
 
 
-def check_runnable(name: str, model: ServedModel | None) -> ServedModel:
+def check_runnable(
+    name: str, model: ServedModel | None, handlers: Mapping[str, TaskHandler] = HANDLERS
+) -> ServedModel:
     """Return *model*, if a local one can stand in for it. Raises like `find_runnable_model`."""
     if model is None:
         raise errors.unknown_model(name)
     if (day := find_retirement(name)) is not None:
         raise errors.retired_model(day)
-    if model.task != _GENERATION and model.task not in HANDLERS:
+    if model.task != _GENERATION and model.task not in handlers:
         raise errors.not_supported(f"there is no local model for the task {model.task}")
     return model
 
@@ -288,6 +296,10 @@ def read_model_name(request: ApiRequest, body: JsonBody) -> str:
     # The name that AI Gateway's compatible paths use.
     request.recorder.model = name = name.removeprefix("workers-ai/")
     return name
+
+
+def _build_media_response(media: Media, headers: Mapping[str, str]) -> web.Response:
+    return web.Response(body=media.content, headers={**headers, "Content-Type": media.content_type})
 
 
 async def _send_sound(

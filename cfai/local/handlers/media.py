@@ -1,12 +1,25 @@
-"""Reading images and recordings: as a whole body, integers, base64 or a data URI."""
+"""Images and recordings in requests and answers.
 
-from base64 import b64decode
+They are read as a whole body, integers, base64 or a data URI.
+"""
+
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
+
+import orjson
+from attrs import frozen
 
 from cfai.local import errors
 from cfai.local.models import ServedModel
-from cfai.local.requests import ApiRequest, JsonBody, missing_fields, parse_json_object
+from cfai.local.requests import (
+    ApiRequest,
+    JsonBody,
+    missing_fields,
+    parse_json_object,
+    read_form_field,
+)
 from cfai.tasks.task import shorten
 
 MEDIA_FIELDS: Mapping[str, str] = {
@@ -22,6 +35,27 @@ binary string and an object."""
 _ONLY_JSON = ("@cf/openai/whisper-large-v3-turbo",)
 """Models of these tasks that take only JSON. Source: the model's card."""
 
+_JSON_IMAGES = ("@cf/black-forest-labs/", "@cf/leonardo/lucid")
+"""The models that send an image as base64 in JSON. Source: the output types of Cloudflare."""
+
+_FORM_TEXTS = ("prompt", "negative_prompt")
+"""The fields of a form that are text, even if they look like a number."""
+
+
+@frozen
+class Media:
+    """A response that is not JSON."""
+
+    content: bytes
+    content_type: str
+
+
+def build_image_answer(model: ServedModel, image: bytes, media_type: str) -> Any:
+    """Return the answer of a text-to-image model: the image, or JSON with it."""
+    if model.name.startswith(_JSON_IMAGES):
+        return {"image": b64encode(image).decode()}
+    return Media(image, media_type)
+
 
 async def read_run(request: ApiRequest, model: ServedModel) -> JsonBody:
     """Return the fields of a run. A body that is an image or a recording is one field.
@@ -31,6 +65,8 @@ async def read_run(request: ApiRequest, model: ServedModel) -> JsonBody:
     Raises:
         ApiError: The body is too large, or empty; or it must be a JSON object and is none.
     """
+    if request.http.content_type == "multipart/form-data" and model.task == "Text-to-Image":
+        return await _read_form(request)
     if model.task not in MEDIA_FIELDS or model.name in _ONLY_JSON:
         return await request.read_json()
     raw = await request.read_body()
@@ -39,6 +75,34 @@ async def read_run(request: ApiRequest, model: ServedModel) -> JsonBody:
     if is_json or not raw:
         return parse_json_object(raw)
     return {**request.http.query, MEDIA_FIELDS[model.task]: raw}
+
+
+async def _read_form(request: ApiRequest) -> JsonBody:
+    """Return the fields of a form, which flux-2 takes: texts, numbers as text, and files.
+
+    Source: Cloudflare docs, flux-2.
+    """
+    body: dict[str, Any] = {}
+    remaining = limit = request.http.client_max_size
+    async for part in request.form_fields():
+        name = part.name or ""
+        if name in body:
+            raise errors.bad_input(f"the form has the field {shorten(name)} twice")
+        content = await read_form_field(part, remaining)
+        if content is None:
+            raise errors.request_too_large(limit)
+        remaining -= len(content)
+        body[name] = content if part.filename else _read_text(name, content)
+    return body
+
+
+def _read_text(name: str, content: bytes) -> Any:
+    text = content.decode(errors="replace")
+    if name in _FORM_TEXTS:
+        return text
+    with suppress(orjson.JSONDecodeError):
+        return orjson.loads(text)
+    return text
 
 
 def read_media(body: JsonBody, name: str) -> bytes:

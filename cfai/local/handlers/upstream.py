@@ -10,13 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
-from attrs import frozen
 
 from cfai.local import errors
 from cfai.local.backends.roles import Abilities
 from cfai.local.backends.upstream import UpstreamModel
 from cfai.local.handlers import text
-from cfai.local.handlers.media import read_media
+from cfai.local.handlers.media import Media, build_image_answer, read_media
 from cfai.local.models import ServedModel
 from cfai.local.requests import JsonBody, check_fields, check_names, missing_fields
 from cfai.tasks import TextToImage, TextToSpeech
@@ -27,18 +26,6 @@ _AUDIO_FIELDS = ("audio", "language", "initial_prompt", "prompt")
 _SPEECH_FIELDS = ("text", "prompt", "speaker")
 _VOICE = "alloy"
 """The first voice of OpenAI, which other servers know, too."""
-
-_JSON_IMAGES = ("@cf/black-forest-labs/", "@cf/leonardo/lucid")
-"""The models that send an image as base64 in JSON. Source: the output types of Cloudflare."""
-
-
-@frozen
-class Media:
-    """A response that is not JSON."""
-
-    content: bytes
-    content_type: str
-
 
 Handler = Callable[[UpstreamModel, ServedModel, JsonBody], Any]
 """Returns a result, or media."""
@@ -64,9 +51,7 @@ def generate_image(backend: UpstreamModel, model: ServedModel, body: JsonBody) -
             raise errors.bad_input("width and height must be sent together")
         size = f"{int(body['width'])}x{int(body['height'])}"
     image = backend.generate_image(body["prompt"], size)
-    if model.name.startswith(_JSON_IMAGES):
-        return {"image": b64encode(image).decode()}
-    return Media(image, find_image_type(image))
+    return build_image_answer(model, image, find_image_type(image))
 
 
 def transcribe(backend: UpstreamModel, model: ServedModel, body: JsonBody) -> Any:
