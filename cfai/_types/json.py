@@ -119,14 +119,26 @@ def loads_plain(data: bytes) -> Any:
 def loads_together(texts: Sequence[bytes]) -> list[Any] | None:
     """Decode several short JSON texts, without a step of Python for each of them.
 
-    `None` if one of them is not plain JSON. To decode them as one list takes as long.
+    `None` if one of them is not plain JSON.
     """
-    if max(map(len, texts)) > 2 * MAX_DEPTH:  # It may be nested too deep.
-        return None
     try:
+        joined = b",\t".join(texts)
+        # As one list, objects without lists are decoded with a third fewer instructions. Texts that
+        # are JSON only together are not accepted: no string goes across a tab, and in an object, a
+        # comma is not followed by the brace with which each text begins. So if there are as many
+        # objects as texts, no text has more or less than one.
+        if _BRACKET not in joined and min(texts) >= b"{":
+            documents: list[Any] = orjson.loads(b"[%b]" % joined)
+            check_depth(documents)
+            return documents if len(documents) == len(texts) else None
+        if max(map(len, texts)) > 2 * MAX_DEPTH:  # It may be nested too deep.
+            return None
         return list(map(orjson.loads, texts))
-    except orjson.JSONDecodeError:
+    except ValueError:
         return None
+
+
+_BRACKET: Final = ord("[")
 
 
 def check_depth(value: Any) -> None:

@@ -131,7 +131,9 @@ class EventSplitter:
         if self._is_plain and data.startswith(b"data: "):
             # Usually there is nothing but one line of data in each event: no block is looked at.
             plain: list[Any] = data[6:].split(b"\n\ndata: ")
-            if data.count(b"\n") == 2 * len(plain) - 2:
+            # To count the line ends takes 5 instructions a byte, to look for one in a copy less
+            # than one.
+            if _LF not in b"".join(plain):
                 return plain
         blocks: list[Block] = []
         for block in data.split(b"\n\n"):

@@ -5,7 +5,7 @@ Events come as native (`response`), chat completions (`choices[].delta`), Respon
 completions may end with a native event that has the token counts of all of it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from attrs import define, evolve, field
@@ -37,59 +37,70 @@ def read_stream_piece(value: Any, name: str) -> str:
     return "" if value is None or value == {} else read_generated(value, name)
 
 
-_USUAL_KEYS: Final = frozenset(
-    {
-        "choices", "created", "finish_reason", "id", "model", "object", "p", "reasoning",
-        "reasoning_content", "response", "system_fingerprint", "tool_calls", "usage",
-    }
-)  # fmt: skip
+_NATIVE_KEYS: Final = frozenset({"p", "response", "usage"})
+_USUAL_KEYS: Final = _NATIVE_KEYS | {
+    "choices", "created", "finish_reason", "id", "model", "object", "reasoning",
+    "reasoning_content", "system_fingerprint", "tool_calls",
+}  # fmt: skip
 """An event with no other keys reports no error. This check takes half the time of the one for
 errors."""
 
 
-def read_ahead(documents: Iterable[Any]) -> list[Token | None]:
+def read_ahead(documents: Sequence[Any]) -> tuple[list[Token | None], bool]:
     """Read decoded events before it is their turn.
 
-    `None` for one that has to be read when it is: it adds nothing, is undocumented, or may be an
-    error. Events of text are read in this one loop, which is half of what a function for each and
-    `Token(...)` cost.
+    Events of text are read in this one loop, which is half of what a function for each and
+    `Token(...)` cost. Their keys are looked at together, which is half of a look at each.
+
+    Returns:
+        The tokens, and whether they have only text. `None` is for an event that has to be read in
+        its turn: it adds nothing, is undocumented, or may be an error.
     """
     tokens: list[Token | None] = []
+    keys = _collect_keys(documents)
+    is_native = _NATIVE_KEYS.issuperset(keys)
+    is_chat = "choices" in keys and _USUAL_KEYS.issuperset(keys)
+    has_usage = "usage" in keys
+    only_text = not has_usage
     create = object.__new__
     for document in documents:
         text = usage = None
-        if type(document) is dict:
-            text = document.get("response")
-            if text is None:
-                text, usage = _read_chat_text(document), document.get("usage")
-            else:
-                size = len(document) - ("p" in document)  # Without padding of any length.
-                if size != 1:
-                    usage = document.get("usage")
-                    if size != 2 or not usage:
-                        text = None  # It has more than text and the usage.
+        try:  # To check each type first takes longer.
+            if is_native:
+                text = document["response"]
+            elif is_chat:
+                (choice,) = document["choices"]
+                delta = choice["delta"]
+                is_short = len(delta) == 1 or (len(delta) == 2 and "role" in delta)
+                if is_short and not choice.get("finish_reason"):
+                    text = delta.get("content")
+            if has_usage:
+                usage = document.get("usage")
+        except (AttributeError, KeyError, TypeError, ValueError):
+            text = None
         if type(text) is str and text:
             token = create(Token)
-            token.text, token.reasoning, token.tool_calls = text, "", ()
-            token.finish_reason, token.raw = None, document
+            token.text = text
+            token.reasoning = ""
+            token.tool_calls = ()
+            token.finish_reason = None
             token.usage = read_usage(usage) if usage else None
+            token.raw = document
             tokens.append(token)
         else:
             tokens.append(_read_other_ahead(document))
-    return tokens
+            only_text = False
+    return tokens, only_text
 
 
-def _read_chat_text(document: dict[str, Any]) -> Any:
-    """The text of an event of chat completions that has nothing else but the usage, as most."""
+def _collect_keys(documents: Sequence[Any]) -> Collection[Any]:
+    """All keys of several events, of which some may be no object."""
+    if len(documents) == 1 and type(documents[0]) is dict:
+        return documents[0]
     try:
-        (choice,) = document["choices"]
-        delta = choice["delta"]
-        text = delta["content"] if "content" in delta else None  # noqa: SIM401  # may be no object
-    except (KeyError, TypeError, ValueError):  # To check each type first takes longer.
-        return None
-    if not text or len(delta) != 1 + ("role" in delta) or choice.get("finish_reason"):
-        return None
-    return text if _USUAL_KEYS.issuperset(document) else None
+        return frozenset().union(*filter(None, documents))
+    except TypeError:
+        return frozenset()
 
 
 def _read_other_ahead(document: Any) -> Token | None:
@@ -356,6 +367,11 @@ class TextBuilder:
     _has_choices: bool = field(default=False, init=False)
     """Whether an event of chat completions had token counts."""
     finish_reason: str | None = field(default=None, init=False)
+    add_text: Callable[[str], None] = field(init=False)
+    """Add the text of a token that has nothing else."""
+
+    def __attrs_post_init__(self) -> None:
+        self.add_text = self._text.append
 
     def add(self, token: Token) -> None:
         """Add one token."""

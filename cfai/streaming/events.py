@@ -69,11 +69,13 @@ def decode_events(events: Sequence[Event]) -> list[Any]:
     if len(events) == 1:
         return [_decode_plain(events[0])]
     texts: Any = events[:-1] if events[-1] == DONE else events
-    if set(map(type, texts)) == {bytes}:
+    try:
         documents = loads_together(texts)
-        if documents is not None:
-            return documents if texts is events else [*documents, None]
-    return [_decode_plain(event) for event in events]
+    except TypeError:  # One of them is not bytes. To look at each takes longer.
+        documents = None
+    if documents is None:
+        return [_decode_plain(event) for event in events]
+    return documents if texts is events else [*documents, None]
 
 
 def _decode_plain(event: Event) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -61,12 +61,18 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
     _tokens: deque[Token | None] = field(factory=deque, init=False, repr=False)
     """The tokens of those that were not delivered yet; `None` for one that is read in its turn. It
     is empty once the stream ended, so that a reader need not check."""
+    _is_plain: bool = field(default=False, init=False)
+    """Whether these have only text, and nobody observes the stream."""
+    _add_text: Callable[[str], None] = field(init=False, repr=False)
     cancelled: bool = field(default=False, init=False)
     """Whether `cancel` ended it, before the service did."""
     _pairs: PairJoiner | None = field(default=None, init=False)
     """Set once an event had half of a surrogate pair."""
     _progressed: bool = field(default=False, init=False)
     """Whether an event added something since the last wait for bytes."""
+
+    def __attrs_post_init__(self) -> None:
+        self._add_text = self._text_builder.add_text
 
     # What kind of stream it is
 
@@ -121,15 +127,16 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
             raise TypeError(f"{message}, or collect its answer (`await stream.collect()`)")
 
     async def __anext__(self) -> Token:
-        # Usually the next token is there already, and nothing has to be awaited or checked.
-        tokens = self._tokens
-        if tokens and (token := tokens[0]) is not None:
-            tokens.popleft()
-            self._progressed = True
-            if self._observation is not None:
-                self._observation.token(token)
-            self._text_builder.add(token)
-            return token
+        # Usually the next token is there already, and nothing has to be awaited or checked. To add
+        # its text here takes a third less than to call `_deliver` for it.
+        if self._tokens:
+            token = self._tokens.popleft()
+            if token is not None:
+                if self._is_plain:
+                    self._add_text(token.text)
+                    return token
+                return self._deliver(token)
+            self._tokens.appendleft(None)  # Its event is read now.
         return await self._next_token()
 
     async def _next_token(self) -> Token:
@@ -173,7 +180,10 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
         if events.has_half_pairs:  # Each token may need a half of the one before.
             self._tokens.extend([None] * len(self._taken))
         else:
-            self._tokens.extend(read_ahead(decode_events(self._taken)))
+            tokens, only_text = read_ahead(decode_events(self._taken))
+            self._tokens.extend(tokens)
+            self._is_plain = only_text and self._observation is None
+            self._progressed = self._progressed or any(tokens)
         return True
 
     def _put_back(self) -> None:

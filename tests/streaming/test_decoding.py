@@ -110,13 +110,15 @@ def test_no_text_can_stand_for_several() -> None:
 @settings(max_examples=500, deadline=None)
 def test_a_token_read_ahead_is_the_one_read_in_its_turn(document: Any) -> None:
     """Or it is left for later: an error must not come before the tokens before it."""
-    (token,) = read_ahead([document])
+    (token,), only_text = read_ahead([document])
     if token is None:
         return
     assert error_from_event(document, is_named_error=False, meta=Meta()) is None
     assert token == read_token(document)
     assert token.raw is document
     assert token.finish_reason != "error"
+    parts = token.reasoning, token.tool_calls, token.finish_reason, token.usage
+    assert not only_text or (token.text and parts == ("", (), None, None))
 
 
 async def outcome(fake: FakeWorkersAI, parts: Sequence[bytes]) -> tuple[Any, ...]:
@@ -208,12 +210,12 @@ def chat(**delta: Any) -> dict[str, Any]:
 )
 def test_reading_a_usual_event_takes_few_calls(document: Any, most: int) -> None:
     work: Callable[[], object] = lambda: read_ahead(10 * [document])  # noqa: E731
-    assert read_ahead([document]) != [None]
+    assert read_ahead([document])[0] != [None]
     assert count_calls(work) / 10 <= most
 
 
 def test_values_made_fast_are_like_others() -> None:
-    (token,) = read_ahead([{"response": "a", "usage": USAGE}])
+    (token,), _ = read_ahead([{"response": "a", "usage": USAGE}])
     assert token is not None
     assert token.usage == Usage(3, 1, 4)
     assert type(token.usage) is Usage
