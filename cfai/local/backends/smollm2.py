@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from cfai.local.backends.chunks import ChunkReader
-from cfai.local.backends.roles import GenerationEnd, GenerationRequest, OnPiece
+from cfai.local.backends.roles import GenerationEnd, GenerationRequest, OnPiece, Piece
+from cfai.local.backends.schemas import check_answer, check_schema
 from cfai.local.errors import ApiError, not_supported, rejected_by_model
 
 CONTEXT = 4096
@@ -89,10 +90,21 @@ class SmolLM2:
         The same seed gives the same text, even while other generations run.
 
         Raises:
-            ApiError: The prompt is too long for the model, or the JSON schema is invalid.
+            ApiError: The prompt is too long for the model, or the JSON schema is invalid, or one
+                that the text cannot follow.
         """
         _check_size(request, CONTEXT * self._bytes_per_token)
-        reader = ChunkReader(on_piece)
+        schema = request.schema
+        if schema is not None:
+            check_schema(schema)
+        texts: list[str] = []
+
+        def put(piece: Piece) -> bool:
+            if isinstance(piece, str):
+                texts.append(piece)
+            return on_piece(piece)
+
+        reader = ChunkReader(on_piece if schema is None else put)
         failures: list[Mapping[str, Any]] = []
 
         def on_chunk(chunk: Mapping[str, Any]) -> bool:
@@ -109,7 +121,10 @@ class SmolLM2:
             raise rejected_by_model(str(exc)) from exc
         if failures:
             raise _translate(failures[0])
-        return reader.end()
+        end = reader.end()
+        if schema is not None and end.reason == "stop":
+            check_answer("".join(texts), schema)
+        return end
 
 
 def _translate(error: Mapping[str, Any]) -> ApiError:

@@ -1,0 +1,205 @@
+"""JSON schemas of answers: what the grammars of llama.cpp cannot follow, or not soon enough.
+
+They ignore some keywords. For the simple ones, the answer is checked; schemas with the others are
+refused. Source: llama.cpp, common/json-schema-to-grammar.cpp.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from cfai.local.errors import ApiError, json_mode_failed, rejected_by_model
+
+Schema = Mapping[str, Any]
+
+_MOST_ALTERNATIVES = 300
+"""Between which the model chooses at one place. The time for a token grows with their square:
+measured 0.3 s for 300 and 3.5 s for 2,000."""
+
+_UNUSED = (
+    "contains",
+    "dependencies",
+    "dependentRequired",
+    "dependentSchemas",
+    "else",
+    "if",
+    "maxContains",
+    "minContains",
+    "not",
+    "patternProperties",
+    "propertyNames",
+    "then",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+)
+"""The keywords that are neither followed nor checked."""
+
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "array": list,
+    "boolean": bool,
+    "integer": int,
+    "null": type(None),
+    "number": (int, float),
+    "object": dict,
+    "string": str,
+}
+
+
+def check_schema(schema: Schema) -> None:
+    """Check that an answer can follow a schema.
+
+    Raises:
+        ApiError: It has a keyword that would be ignored, or too many alternatives.
+    """
+    for part in _walk(schema):
+        for name in _UNUSED:
+            if name in part:
+                raise _refuse(f"must not have {name!r}: the local text model cannot follow it")
+    count = _count_alternatives(schema, schema, {})
+    if count > _MOST_ALTERNATIVES:
+        amount = f"{count:,}" if count < 10**9 else "too many"
+        raise _refuse(
+            f"must have at most {_MOST_ALTERNATIVES} alternatives at one place "
+            f"(values of an enum, members of anyOf, properties), got {amount}"
+        )
+
+
+def check_answer(text: str, schema: Schema) -> None:
+    """Check an answer for the keywords that its grammar ignores, unless it is incomplete.
+
+    Raises:
+        ApiError: It breaks the schema.
+    """
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return
+    if not _fits(value, schema, schema):
+        raise json_mode_failed()
+
+
+def _refuse(problem: str) -> ApiError:
+    return rejected_by_model(f"the JSON schema {problem}")
+
+
+def _walk(schema: Any) -> Iterator[Schema]:
+    """Yield a schema and all schemas in it, also those that are only referred to."""
+    if not isinstance(schema, Mapping):
+        return
+    yield schema
+    for name, value in schema.items():
+        if name in ("properties", "$defs", "definitions") and isinstance(value, Mapping):
+            for part in value.values():
+                yield from _walk(part)
+        elif name in ("items", "additionalProperties"):
+            yield from _walk(value)
+        elif name in ("anyOf", "oneOf", "allOf", "prefixItems") and isinstance(value, list):
+            for part in value:
+                yield from _walk(part)
+
+
+def _count_alternatives(schema: Any, root: Schema, counts: dict[str, int]) -> int:
+    """Return between how many texts the model chooses at one place, at most."""
+    if not isinstance(schema, Mapping):
+        return 1
+    reference = schema.get("$ref")
+    if isinstance(reference, str):
+        if reference not in counts:
+            counts[reference] = 1  # A schema within itself is not counted again.
+            counts[reference] = _count_alternatives(_resolve(reference, root), root, counts)
+        return counts[reference]
+
+    def count(*names: str) -> list[int]:
+        return [_count_alternatives(part, root, counts) for part in _list_parts(schema, *names)]
+
+    pattern, values = schema.get("pattern"), schema.get("enum")
+    return max(
+        1,
+        sum(count("anyOf", "oneOf", "allOf")),
+        *count("properties", "items", "additionalProperties", "prefixItems"),
+        len(values) if isinstance(values, list) else 0,
+        len(schema["properties"]) if isinstance(schema.get("properties"), Mapping) else 0,
+        pattern.count("|") if isinstance(pattern, str) else 0,
+    )
+
+
+def _list_parts(schema: Schema, *names: str) -> Iterator[Any]:
+    for name in names:
+        value = schema.get(name)
+        if name == "properties" and isinstance(value, Mapping):
+            yield from value.values()
+        elif isinstance(value, list):
+            yield from value
+        elif value is not None:
+            yield value
+
+
+def _resolve(reference: str, root: Schema) -> Any:
+    """Return the schema that is referred to; `None` if there is none, which llama.cpp reports."""
+    value: Any = root
+    for name in reference.removeprefix("#").split("/")[1:]:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _fits(value: Any, schema: Any, root: Schema) -> bool:
+    """Return whether *value* follows the keywords that its grammar ignores."""
+    if not isinstance(schema, Mapping):
+        return True
+    if isinstance(reference := schema.get("$ref"), str):
+        return _fits(value, _resolve(reference, root), root)
+    kind = schema.get("type")
+    if isinstance(kind, str) and not isinstance(value, _TYPES.get(kind, object)):
+        return False
+    for name in ("anyOf", "oneOf"):
+        if name in schema and not any(_fits(value, part, root) for part in schema[name]):
+            return False
+    if not all(_fits(value, part, root) for part in schema.get("allOf", ())):
+        return False
+    if isinstance(value, dict):
+        return _object_fits(value, schema, root)
+    if isinstance(value, list):
+        return _list_fits(value, schema, root)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _number_fits(value, schema)
+    return True
+
+
+def _list_fits(value: list[Any], schema: Schema, root: Schema) -> bool:
+    distinct = {orjson.dumps(item, option=orjson.OPT_SORT_KEYS) for item in value}
+    if schema.get("uniqueItems") is True and len(distinct) < len(value):
+        return False
+    return all(_fits(item, schema.get("items"), root) for item in value)
+
+
+def _object_fits(value: Mapping[str, Any], schema: Schema, root: Schema) -> bool:
+    required = schema.get("required") or ()
+    parts, others = schema.get("properties") or {}, schema.get("additionalProperties")
+    least, most = _read_number(schema, "minProperties"), _read_number(schema, "maxProperties")
+    return (
+        value.keys() >= set(required)
+        and (least is None or least <= len(value))
+        and (most is None or len(value) <= most)
+        and all(_fits(item, parts.get(name, others), root) for name, item in value.items())
+    )
+
+
+def _number_fits(number: float, schema: Schema) -> bool:
+    least, most = _read_number(schema, "minimum"), _read_number(schema, "maximum")
+    above = _read_number(schema, "exclusiveMinimum")
+    below = _read_number(schema, "exclusiveMaximum")
+    step = _read_number(schema, "multipleOf")
+    return (
+        (least is None or number >= least)
+        and (most is None or number <= most)
+        and (above is None or number > above)
+        and (below is None or number < below)
+        and (not step or math.isclose(number / step, round(number / step), abs_tol=1e-9))
+    )
+
+
+def _read_number(schema: Schema, name: str) -> float | None:
+    value = schema.get(name)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
