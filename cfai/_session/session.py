@@ -48,7 +48,6 @@ from cfai.errors import (
     Phase,
     RequestTimeout,
 )
-from cfai.meta import Meta
 from cfai.profiles import identify_retired_model
 from cfai.settings import Retry, Settings
 
@@ -68,6 +67,7 @@ class _Call(OpenCall):
     """A call of `Session.call`, with its current attempt."""
 
     deadline: Deadline
+    loop: LoopSession
     number: int = field(default=0, init=False)
     """Of the attempt: 1 is the first."""
     permit: Permit | None = field(default=None, init=False)
@@ -94,6 +94,11 @@ class _Call(OpenCall):
                 phase, seconds, self._configured = "total", seconds_left, self.deadline.total
         self._phase = phase
         self.start_timeout(seconds)
+
+    def raise_timeout(self, cancelled: asyncio.CancelledError) -> None:
+        """Raise the error for the phase, if its time limit is the only cause of *cancelled*."""
+        if self.take_back_timeout():
+            raise self.timeout_error() from cancelled
 
     def timeout_error(self) -> RequestTimeout:
         """The error for the phase whose time limit was exceeded."""
@@ -213,7 +218,8 @@ class Session:
         """
         if deadline is None:
             deadline = Deadline(total=settings.timeouts.total)
-        with _Call(self.connections.for_running_loop().timer, deadline) as call:
+        loop = self.connections.for_running_loop()
+        with _Call(loop.timer, deadline, loop) as call:
             if deadline.attempts:
                 call.began = deadline.elapsed
             while True:
@@ -225,6 +231,7 @@ class Session:
                             request, settings, call, read_response, open_stream
                         )
                     async with throttle.permit(deadline) as call.permit:
+                        call.loop = self.connections.for_loop(loop.timer.loop)
                         return await self._run_attempt(
                             request, settings, call, read_response, open_stream
                         )
@@ -236,6 +243,7 @@ class Session:
                         settings.retries.on_retry(Retry(deadline.attempts, exc, delay))
                 await asyncio.sleep(delay)
                 call.began = deadline.elapsed
+                call.loop = self.connections.for_loop(loop.timer.loop)
 
     async def call_for_vectors(
         self,
@@ -289,6 +297,10 @@ class Session:
         """
         if isinstance(request.body, Form):
             with Upload(request.body) as upload:
+                # A large upload takes long: the time limit counts from its last piece.
+                upload.on_piece_sent = lambda: call.start_phase(
+                    "response", settings.timeouts.response
+                )
                 response = await self._send(request, settings, call, upload)
         else:
             response = await self._send(request, settings, call)
@@ -310,7 +322,7 @@ class Session:
         self, request: Request, settings: Settings, call: _Call, upload: Upload | None = None
     ) -> "Response | StreamBody | Socket":
         """Send the request once; returns a complete response, or a stream after its headers."""
-        loop = self.connections.for_loop(call.timer.loop)
+        loop = call.loop
         if not loop.slots.take():
             await _wait_for_slot(loop, call, settings.timeouts.pool)
         is_stream = False
@@ -318,25 +330,22 @@ class Session:
         try:
             call.start(request, self.spending)
             call.start_phase("response", settings.timeouts.response)
-            if upload is not None:
-                # A large upload takes long: the time limit counts from its last piece.
-                upload.on_piece_sent = lambda: call.start_phase(
-                    "response", settings.timeouts.response
-                )
-            response = await _request(loop, request, settings, upload)
+            while response is None:
+                try:
+                    response = await _request(loop, request, settings, upload)
+                except BaseException as exc:
+                    if not _prepare_resend(exc, loop, request, upload):
+                        raise
             loop.track(response)
             status, headers = response.status, response.headers
             kind = responses.read_media_type(headers)
-            is_stream = responses.is_stream(
-                status, kind, media=request.streams_media, socket=request.opens_socket
-            ) and not responses.read_unknown_encoding(headers)
+            is_stream = _is_stream(request, status, headers, kind)
             data = b""
             if not is_stream:
                 limit = settings.max_answer_bytes
                 data, is_stream = await _read_body(response, request, kind, limit, call)
         except asyncio.CancelledError as exc:
-            if call.take_back_timeout():
-                raise call.timeout_error() from exc
+            call.raise_timeout(exc)
             raise
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as exc:
             raise_error(exc, _translate_error(exc, call, settings))
@@ -344,10 +353,18 @@ class Session:
             call.stop_timeout()
             if not is_stream:
                 loop.release(response)
-        meta = _read_meta(request, status, headers, kind, call.deadline)
+        deadline = call.deadline
+        meta = responses.read_meta(
+            status,
+            headers,
+            attempts=deadline.attempts,
+            elapsed=deadline.elapsed,
+            media_type=kind,
+            model=request.model,
+        )
         if is_stream:
             body_class = _body_class(request, status)
-            return body_class(response, loop, meta, settings, call.deadline, data)
+            return body_class(response, loop, meta, settings, deadline, data)
         return Response(status, headers, data, meta)
 
 
@@ -393,27 +410,13 @@ def _complete_failure(
     return delay
 
 
-def _read_meta(
-    request: Request, status: int, headers: Mapping[str, str], media_type: str, deadline: Deadline
-) -> Meta:
-    return responses.read_meta(
-        status,
-        headers,
-        attempts=deadline.attempts,
-        elapsed=deadline.elapsed,
-        media_type=media_type,
-        model=request.model,
-    )
-
-
 async def _wait_for_slot(loop: LoopSession, call: _Call, seconds: float | None) -> None:
     """Wait until fewer requests are in flight than the client's `limit`."""
     call.start_phase("pool", seconds)
     try:
         await loop.slots.wait()
     except asyncio.CancelledError as exc:
-        if call.take_back_timeout():
-            raise call.timeout_error() from exc
+        call.raise_timeout(exc)
         raise
     finally:
         call.stop_timeout()
@@ -422,41 +425,49 @@ async def _wait_for_slot(loop: LoopSession, call: _Call, seconds: float | None) 
         raise ConfigError("the client was closed while the call waited for a connection")
 
 
-async def _request(
+def _request(
     loop: LoopSession, request: Request, settings: Settings, upload: Upload | None
-) -> aiohttp.ClientResponse:
-    """Send the request with aiohttp; the response is returned after its headers.
+) -> Awaitable[aiohttp.ClientResponse]:
+    """Send the request with aiohttp; the response is returned after its headers."""
+    loop.close_unread()
+    url = _parse_url(settings.base_url + request.path)
+    timeout = _connect_timeout(settings.timeouts.connect)
+    if request.opens_socket:
+        from cfai._session.sockets import shake_hands
 
-    If a reused connection turns out to be dead, the request is sent on a new one at once.
-    """
-    while True:
-        loop.close_unread()
-        url = _parse_url(settings.base_url + request.path)
-        timeout = _connect_timeout(settings.timeouts.connect)
-        try:
-            if request.opens_socket:
-                from cfai._session.sockets import shake_hands
+        return shake_hands(loop.session, url, request.headers, settings, timeout)
+    return loop.session.request(
+        request.method,
+        url,
+        data=_content(request) if upload is None else upload,
+        headers=loop.headers(request.headers),
+        allow_redirects=False,
+        raise_for_status=False,
+        proxy=settings.proxy,
+        timeout=timeout,
+    )
 
-                return await shake_hands(loop.session, url, request.headers, settings, timeout)
-            return await loop.session.request(
-                request.method,
-                url,
-                data=_content(request) if upload is None else upload,
-                headers=loop.headers(request.headers),
-                allow_redirects=False,
-                raise_for_status=False,
-                proxy=settings.proxy,
-                timeout=timeout,
-            )
-        except ReusedConnectionLost:
-            loop.close_idle()
-            if not request.repeatable or loop.session.closed:
-                raise
-            if upload is not None:
-                upload.restart()
-        except BaseException as exc:
-            cut_tracebacks(exc)
-            raise
+
+def _prepare_resend(
+    exc: BaseException, loop: LoopSession, request: Request, upload: Upload | None
+) -> bool:
+    """Whether to send the request again at once, because the reused connection was dead."""
+    if not isinstance(exc, ReusedConnectionLost):
+        cut_tracebacks(exc)
+        return False
+    loop.close_idle()
+    if not request.repeatable or loop.session.closed:
+        return False
+    if upload is not None:
+        upload.restart()
+    return True
+
+
+def _is_stream(request: Request, status: int, headers: Mapping[str, str], media_type: str) -> bool:
+    """Whether the response is read as it arrives."""
+    return responses.is_stream(
+        status, media_type, media=request.streams_media, socket=request.opens_socket
+    ) and not responses.read_unknown_encoding(headers)
 
 
 def _content(request: Request) -> _Content:
@@ -494,7 +505,8 @@ async def _read_body(
     """
     content = response.content
     try:
-        data = await content.readany()
+        # The whole body of most answers came with their headers: nothing is awaited for it.
+        data = content.read_nowait() if content.is_eof() else await content.readany()
         if not data.startswith((b"{", b"[")) and 200 <= response.status < 300:
             while (is_stream := responses.begins_events(data)) is None and not content.at_eof():
                 data += await content.readany()

@@ -257,7 +257,10 @@ class Runs(Value):
         settings = self.account.settings
         if options is not None:
             settings = settings.for_call(options)
-        request = await _build_request(settings, model, task, options, stream=False)
+        if has_media(task):
+            request = await _build_request(settings, model, task, options, stream=False)
+        else:  # Without a coroutine for it.
+            request = build_run_request(settings, model, task, stream=False, options=options)
         spec = answer_spec(task)
         read = read_universal_answer if request.route == "universal" else read_answer
 
