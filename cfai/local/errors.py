@@ -23,7 +23,7 @@ class ApiError(Exception):
         *,
         by_model: bool = True,
         prefix: str = "AiError: AiError: ",
-        retry_after: int | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status

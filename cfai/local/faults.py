@@ -15,7 +15,6 @@ from attrs import define, field, frozen
 from cfai.errors import ConfigError
 from cfai.local import errors
 from cfai.local.errors import ApiError
-from cfai.local.exchange import common_headers, json_response
 
 HEADER = "x-cfai-fault"
 
@@ -28,7 +27,7 @@ _KINDS: Mapping[str, str] = {
     "reset": "the connection is reset before the response",
     "stall": "the response stops after `events` or `bytes` until the client leaves",
     "cut": "the connection is closed after `events` or `bytes`",
-    "malformed": "an event that is no JSON follows `events`; a whole response loses its last byte",
+    "malformed": "an event that is no JSON follows `events`; other answers lose their last byte",
 }
 
 _MALFORMED = b'data: {"response":"\n\n'
@@ -48,7 +47,7 @@ class Fault:
     retry_after: float | None = None
     """The header Retry-After, in seconds; by default it is missing, as at the service."""
     events: int | None = None
-    """After how many events of a stream; of a whole response, before its body."""
+    """After how many events or pieces of a stream; of a whole response, before its body."""
     bytes: int | None = None
     """After how many bytes of the body."""
     times: int | None = None
@@ -75,8 +74,8 @@ class Fault:
             values[name] = _read_option(name, value)
         return cls(kind, **values)  # type: ignore[arg-type]  # checked above
 
-    def response(self) -> web.Response | None:
-        """Return the error response of this fault; `None` if the request is answered first."""
+    def error(self) -> ApiError | None:
+        """Return the error of this fault; `None` if the request is answered first."""
         match self.kind:
             case "capacity":
                 error = errors.capacity_exceeded()
@@ -86,10 +85,8 @@ class Fault:
                 error = ApiError(self.status, self.code, self.message)
             case _:
                 return None
-        headers = common_headers()
-        if self.retry_after is not None:
-            headers["Retry-After"] = f"{self.retry_after:g}"
-        return json_response(error.status, error.body(), headers)
+        error.retry_after = self.retry_after
+        return error
 
 
 _OPTIONS: Mapping[str, type[int | float | str]] = {
@@ -137,9 +134,13 @@ class FaultPlan:
         """
         if HEADER in request.headers:
             try:
-                return Fault.of(request.headers[HEADER])
+                fault = Fault.of(request.headers[HEADER])
             except ConfigError as exc:
                 raise errors.invalid_request(f"{HEADER}: {exc}") from exc
+            if fault.times is not None or fault.path != "*":
+                problem = "times and path must be omitted: the fault is that of this request"
+                raise errors.invalid_request(f"{HEADER}: {problem}")
+            return fault
         for fault, left in self._left:
             if left[0] == 0 or not fnmatchcase(request.path, fault.path):
                 continue
@@ -169,14 +170,24 @@ class FaultyStream(web.StreamResponse):
         return writer
 
     async def write(self, data: Any) -> None:
-        """Send whole events up to the fault."""
-        *events, self._tail = (self._tail + bytes(data)).split(b"\n\n")
-        for event in events:
-            await self._write_event(event + b"\n\n")
+        """Send whole events, or the pieces of sound, up to the fault."""
+        data = self._tail + bytes(data)
+        if self._has_events:
+            *events, self._tail = data.split(b"\n\n")
+            for event in events:
+                await self._write_event(event + b"\n\n")
+        else:
+            piece, self._tail = data[:-1], data[-1:]
+            await self._write_event(piece)
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Send what follows the last event, and end."""
-        await super().write_eof(self._tail + data)
+        """Send what follows the last event, or the last byte, and end."""
+        is_damaged = self._fault.kind == "malformed" and not self._has_events
+        await super().write_eof(data if is_damaged else self._tail + data)
+
+    @property
+    def _has_events(self) -> bool:
+        return self.content_type == "text/event-stream"
 
     async def _write_event(self, event: bytes) -> None:
         limit = self._fault.bytes
@@ -193,7 +204,7 @@ class FaultyStream(web.StreamResponse):
         if self._failed:
             return
         self._failed = True
-        if self._fault.kind == "malformed":
+        if self._fault.kind == "malformed" and self._has_events:
             await super().write(_MALFORMED)
         elif self._fault.kind in ("stall", "cut"):
             await interrupt(self._fault, self._http)

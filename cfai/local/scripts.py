@@ -14,7 +14,7 @@ from aiohttp import web
 from attrs import define, field, frozen
 
 from cfai.errors import ConfigError
-from cfai.local.errors import ApiError, envelope
+from cfai.local.errors import ApiError, envelope, with_openai_error
 from cfai.local.exchange import json_response
 from cfai.local.requests import ApiRequest
 from cfai.tasks.task import shorten
@@ -51,7 +51,12 @@ class ScriptedReply:
     content_type: str = "text/plain"
 
     async def send(self, request: ApiRequest, *, with_envelope: bool) -> web.StreamResponse:
-        """Build the response; events are sent."""
+        """Build the response; events are sent.
+
+        Args:
+            request: The request.
+            with_envelope: Whether it speaks Workers AI's own protocol, and not one of OpenAI's.
+        """
         headers = request.recorder.start_response(_BACKEND)
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
@@ -61,7 +66,8 @@ class ScriptedReply:
                 return json_response(200, document, headers)
             case "error":
                 error = ApiError(**{"status": 500, "code": 8005, "message": "", **self.content})
-                return json_response(error.status, error.body(), headers)
+                body = error.body() if with_envelope else with_openai_error(error.body())
+                return json_response(error.status, body, headers)
             case "body":
                 headers["Content-Type"] = self.content_type
                 return web.Response(status=self.status, body=self.content.encode(), headers=headers)
@@ -149,6 +155,12 @@ def _read_reply(item: Any, name: str) -> ScriptedReply:
         _check_types(item["error"], _ERROR, f"{name}.error")
         if not 400 <= item["error"].get("status", 500) <= 599:
             raise ConfigError(f"{name}.error.status must be between 400 and 599")
+    for key in ("times", "retry_after"):
+        if item.get(key, 0) < 0:
+            raise ConfigError(f"{name}.{key} must be at least 0, got {item[key]}")
+    for key in ("status", "content_type") if kind != "body" else ():
+        if key in item:
+            raise ConfigError(f"{name}.{key} must be omitted: only a body has it, not a {kind}")
     if not 200 <= item.get("status", 200) <= 599:
         raise ConfigError(f"{name}.status must be between 200 and 599")
     options = {key: value for key, value in item.items() if key != kind}

@@ -340,8 +340,8 @@ class Server:
         fault = self._faults.take(http_request)
         if fault is None:
             return await self._get_response(handler, request)
-        if (early := fault.response()) is not None:
-            return early
+        if (error := fault.error()) is not None:
+            raise error
         if fault.kind == "reset":
             await interrupt(fault, http_request)
         response = await self._get_response(handler, evolve(request, fault=fault))
@@ -430,7 +430,7 @@ def _build_error_response(error: ApiError, http_request: web.Request) -> web.Res
         body = errors.with_openai_error(body)
     response = json_response(error.status, body)
     if error.retry_after is not None:
-        response.headers["Retry-After"] = str(error.retry_after)
+        response.headers["Retry-After"] = f"{error.retry_after:g}"
     if http_request.content.exception() is not None:
         response.force_close()  # aiohttp closes the connection, so the client must know.
     return response

@@ -107,6 +107,53 @@ async def test_faults_of_a_server_happen_in_order_and_as_often_as_said() -> None
         assert replies == [429, 429, 500, 200]
 
 
+@pytest.mark.parametrize("fault", ["capacity,times=1", "cut,times=0", "error,path=/x"])
+async def test_a_header_concerns_its_own_request(local: Local, fault: str) -> None:
+    reply = await ask(local, fault)
+    assert reply.status == 400
+    assert "times and path must be omitted" in reply.error[2]
+
+
+OPENAI = {"model": LLAMA, "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.mark.parametrize("path", ["v1/chat/completions", "v1/embeddings"])
+async def test_errors_of_openais_paths_have_its_form(local: Local, path: str) -> None:
+    url = f"{local.server.base_url}/accounts/0/ai/{path}"
+    for fault in ("capacity,retry_after=2", "quota", "error,message=Busy"):
+        async with local.http.post(url, json=OPENAI, headers={"x-cfai-fault": fault}) as response:
+            document = await response.json()
+        assert set(document["error"]) == {"message", "type", "param", "code"}
+        assert document["error"]["message"] == document["errors"][0]["message"]
+
+
+SOUND = {"text": "Hello there. How are you?"}
+AURA = "@cf/deepgram/aura-1"
+
+
+@pytest.mark.usefixtures("speech_weights")
+@pytest.mark.parametrize("size", [1, 100, 3000])
+async def test_sound_is_cut_after_some_bytes(local: Local, size: int) -> None:
+    received = b""
+    headers = {"x-cfai-fault": f"cut,bytes={size}"}
+    async with local.open(AURA, SOUND, headers=headers) as response:
+        with pytest.raises(ClientError):
+            async for chunk in response.content.iter_any():
+                received += chunk
+    assert len(received) == size
+
+
+@pytest.mark.usefixtures("speech_weights")
+async def test_sound_gets_its_other_faults(local: Local) -> None:
+    whole = (await local.post(AURA, SOUND)).body
+    assert (await ask(local, "malformed", AURA, SOUND)).body == whole[:-1]
+    with pytest.raises(ClientError):
+        await ask(local, "cut,events=1", AURA, SOUND)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await ask(local, "stall,events=1", AURA, SOUND)
+
+
 async def test_our_client_retries_and_gives_up_as_documented() -> None:
     once = Fault("capacity", times=1, retry_after=0)
     async with Server(faults=[once]) as server, client(server) as ai:

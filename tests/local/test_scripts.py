@@ -39,6 +39,15 @@ async def test_the_first_reply_that_matches_is_given(tmp_path: Path) -> None:
         assert model.headers["cfai-backend"] == "vader"
 
 
+async def test_errors_of_openais_paths_have_its_form(tmp_path: Path) -> None:
+    async with running(script=write(tmp_path, {"error": {"message": "Busy"}})) as local:
+        url = f"{local.server.base_url}/accounts/0/ai/v1/chat/completions"
+        async with local.http.post(url, json={"messages": []}) as response:
+            document = await response.json()
+    assert (response.status, document["error"]["code"]) == (500, "8005")
+    assert "Busy" in document["error"]["message"]
+
+
 async def test_errors_events_and_bodies_are_sent(tmp_path: Path) -> None:
     script = write(
         tmp_path,
@@ -95,6 +104,10 @@ async def test_credentials_are_still_required(tmp_path: Path) -> None:
         ([{"result": 5}], "result has the wrong type"),
         ([{"error": {"status": 200}}], "status must be between 400 and 599"),
         ([{"error": {"text": ""}}], "unknown key 'text'"),
+        ([{"result": {}, "times": -1}], "times must be at least 0, got -1"),
+        ([{"result": {}, "retry_after": -1}], "retry_after must be at least 0, got -1"),
+        ([{"result": {}, "status": 404}], "status must be omitted: only a body has it"),
+        ([{"events": [], "content_type": "x"}], "content_type must be omitted"),
         ([{"body": "", "status": 99}], "status must be between 200 and 599"),
     ],
 )

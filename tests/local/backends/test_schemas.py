@@ -49,7 +49,11 @@ def test_a_schema_that_would_stop_the_model_is_refused(schema: dict[str, Any]) -
 @pytest.mark.parametrize("place", ["", "properties", "items", "anyOf", "$defs"])
 def test_a_keyword_that_would_be_ignored_is_refused(name: str, place: str) -> None:
     part = {name: {"type": "string"}}
-    places = {"": part, "items": {"items": part}, "anyOf": {"anyOf": [part]}}
+    places: dict[str, dict[str, Any]] = {
+        "": part,
+        "items": {"items": part},
+        "anyOf": {"anyOf": [part]},
+    }
     with pytest.raises(ApiError, match=f"must not have '{name}'"):
         check_schema(places.get(place, {place: {"a": part}}))
 
