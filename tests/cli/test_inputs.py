@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cfai.cli.inputs import parse_schema
+from cfai.cli.inputs import AttachedFile, parse_schema
 from cfai.errors import InputError
 from cfai.testing import FakeWorkersAI
 
@@ -41,6 +41,30 @@ async def test_images_are_parts_of_the_message(
     uri = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
     image = {"type": "image_url", "image_url": {"url": uri}}
     assert message["content"] == [{"type": "text", "text": "What?"}, image, image, image]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "kinds"),
+    [
+        ("a.png", PNG, {"image"}),
+        ("a.mp3", b"ID3" + bytes(16), {"audio"}),
+        ("a.mp4", b"\0\0\0\x18ftypmp42" + bytes(8), {"audio"}),
+        ("a.unknown", bytes(range(256)), {"audio", "image"}),
+        ("a.txt", b"text", set()),
+        ("a.pdf", b"%PDF-1.7 \xff\xfe", set()),
+    ],
+)
+@pytest.mark.parametrize("kind", ["audio", "image"])
+def test_a_file_is_for_models_of_its_kind(
+    name: str, data: bytes, kinds: set[str], kind: str
+) -> None:
+    """A video is for those that hear; models know more formats than are recognized."""
+    file = AttachedFile(name, data)
+    if kind in kinds:
+        file.check_is(kind)
+    else:
+        with pytest.raises(InputError, match=f"{name} must be an? (image|recording), got"):
+            file.check_is(kind)
 
 
 @pytest.mark.parametrize("command", ["chat", "run", "converse"])

@@ -4,10 +4,12 @@ import asyncio
 import gzip
 import re
 from collections.abc import AsyncIterator
+from io import BytesIO
 from typing import Any
 
 import orjson
 import pytest
+from aiohttp import FormData
 from yarl import URL
 
 from cfai.profiles import TASKS
@@ -33,6 +35,30 @@ async def test_an_error_before_the_model_has_the_exact_body_of_the_service(local
         b'{"result":null,"success":false,'
         b'"errors":[{"code":10000,"message":"Authentication error"}],"messages":[]}'
     )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("POST", f"run/{BERT}", {"Origin": "https://example.org"}, 403),
+        ("POST", f"run/{BERT}", {"Authorization": ""}, 401),
+        ("POST", "run/%2F", {}, 400),
+        ("POST", "nothing", {}, 404),
+        ("GET", f"run/{BERT}", {}, 405),
+        ("POST", "finetunes/x/finetune-assets", {}, 404),
+    ],
+)
+async def test_no_error_before_the_model_looks_like_one_of_the_model(
+    local: Local, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    """It has no result, and its message neither the prefix nor the id of a model's error."""
+    url = URL(f"{local.server.base_url}/accounts/0/ai/{path}", encoded=True)
+    form = FormData({"file": BytesIO(b"x"), "file_name": "adapter_config.json"})
+    data = form if "finetunes" in path else b"{}"
+    async with local.http.request(method, url, headers=headers, data=data) as response:
+        document = await response.json()
+    assert (response.status, document["result"]) == (status, None)
+    assert not re.search(r"AiError|[0-9a-f]{8}-", document["errors"][0]["message"])
 
 
 async def test_an_error_of_a_model_has_the_recorded_format(local: Local) -> None:

@@ -689,6 +689,10 @@ async def test_messages_of_unknown_form_are_captured_without_content(
         ({"messages": "Hi"}, [("user", [{"type": "text", "content": "Hi"}])]),
         ({"input": "Hi"}, [("user", [{"type": "text", "content": "Hi"}])]),
         (
+            {"input": ["a", "b"]},
+            [("user", [{"type": "text", "content": text}]) for text in "ab"],
+        ),
+        (
             {"input": [{"role": "user", "content": [{"type": "input_text", "text": "Hi"}]}]},
             [("user", [{"type": "text", "content": "Hi"}])],
         ),
