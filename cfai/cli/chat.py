@@ -114,7 +114,7 @@ def chat(  # noqa: PLR0913  # every option of the command
         max_tokens=max_tokens, temperature=temperature, seed=seed, thinking=thinking
     )
     attached = [AttachedFile.read(name) for name in attach or []]
-    check_reads_attached(model, attached)
+    check_reads_attached(model, attached, "-m")
     form = None if schema is None else _parse_form(schema)
     instructions = None if system is None else files.read_text_argument(system, "--system")
     is_conversation = prompt is None and files.stdin_is_terminal()

@@ -1,4 +1,4 @@
-"""Which encoding of one byte per character a text in Latin letters has.
+"""Which encoding a text has that is not UTF-8, and texts in any encoding.
 
 The Windows encodings for Western Europe, Central Europe, Turkish and the Baltic languages differ
 only in which letters some bytes are, so that a text has sense in each of them, but not in a
@@ -7,7 +7,8 @@ language.
 
 import codecs
 import re
-from typing import Final
+from contextlib import suppress
+from typing import Final, NamedTuple
 
 from cfai.errors import InputError, MissingExtra
 
@@ -43,6 +44,18 @@ _ALPHABETS: Final = {
 
 _SIGNS: Final = re.compile(r"[^\W\d_]|[\u00b2\u00b3\u00b9\u00bf\u00a3\u00a5\u00af\u00b1\u00be]")
 """Letters, and the signs that letters of other encodings become."""
+
+BOMS: Final = {
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+"""The encodings of byte order marks."""
+
+_CONTROLS: Final = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+"""Characters that texts do not have, unlike those for lines, tabs, pages and colours."""
 
 _PLAIN: Final = re.compile(rb"[A-Za-z]")
 
@@ -90,6 +103,13 @@ def guess_utf16(sample: bytes, name: str) -> str:
 
 def guess_encoding(sample: bytes, name: str) -> str:
     """Guess the encoding of a text that is not UTF-8."""
+    encoding = _find_encoding(sample)
+    if encoding is None:
+        raise InputError(f"{name} has no known encoding; name it with --encoding")
+    return encoding
+
+
+def _find_encoding(sample: bytes) -> str | None:
     latin = choose_latin(sample)
     if latin is not None:
         return latin
@@ -98,6 +118,30 @@ def guess_encoding(sample: bytes, name: str) -> str:
     except ImportError as exc:
         raise MissingExtra("cli", needed_for="detecting an encoding") from exc
     best = from_bytes(sample).best()
-    if best is None:
-        raise InputError(f"{name} has no known encoding; name it with --encoding")
-    return str(best.encoding)
+    return None if best is None else str(best.encoding)
+
+
+class DecodedText(NamedTuple):
+    """A text, and its encoding if that was guessed."""
+
+    text: str
+    guess: str | None = None
+
+
+def decode_any(data: bytes) -> DecodedText | None:
+    """Decode a text in any encoding; `None` for other data, such as a PDF or a sound."""
+    if data.startswith(b"%PDF"):
+        return None
+    bom = next((bom for bom in BOMS if data.startswith(bom)), None)
+    with suppress(UnicodeDecodeError):
+        if bom is not None or b"\0" not in data:
+            return DecodedText(data.decode("utf-8" if bom is None else BOMS[bom]))
+    with suppress(UnicodeDecodeError, InputError):
+        if b"\0" in data:
+            guess: str | None = guess_utf16(data, "it")
+        else:
+            guess = None if _CONTROLS.search(data) else _find_encoding(data)
+        text = None if guess is None else data.decode(guess)
+        if text is not None and not _CONTROLS.search(text.encode()):
+            return DecodedText(text, guess)
+    return None

@@ -6,6 +6,7 @@ from threading import Timer
 from typing import Final
 
 from cfai.cli import console
+from cfai.cli.encodings import decode_any
 from cfai.errors import InputError
 
 _SILENCE: Final = 1.0
@@ -48,7 +49,7 @@ def read_stdin_text(reader: str) -> str:
     """As `read_stdin`, but text.
 
     Raises:
-        InputError: It is not UTF-8, or another argument has read it.
+        InputError: It is not text, or another argument has read it.
     """
     return decode_text(read_stdin(reader), "standard input")
 
@@ -79,7 +80,7 @@ def read_text_argument(argument: str, name: str) -> str:
     """As `read_argument`, but text.
 
     Raises:
-        InputError: It can't be read, or is not UTF-8.
+        InputError: It can't be read, or is not text.
     """
     data = read_argument(argument, name)
     file = "standard input" if argument == "-" else argument[1:]
@@ -115,7 +116,7 @@ def read_prompt(argument: str | None, name: str) -> str:
     Options come first: what one of them has read is not piped into the text.
 
     Raises:
-        InputError: It can't be read, or is not UTF-8.
+        InputError: It can't be read, or is not text.
     """
     if argument == "-":
         return read_stdin_text(name)
@@ -135,15 +136,25 @@ def read_file(path: Path) -> bytes:
 
 
 def decode_text(data: bytes, name: str) -> str:
-    """Decode UTF-8; *name* stands for the data in the error.
+    """Decode a text; *name* stands for the data in messages, such as that it is not UTF-8.
 
     Raises:
-        InputError: It is not UTF-8.
+        InputError: It is no text.
     """
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        raise InputError(f"{name} must be UTF-8 text: byte {exc.start} is not UTF-8") from exc
+    text = find_text(data, name)
+    if text is None:
+        raise InputError(f"{name} must be text, got {len(data)} bytes of something else")
+    return text
+
+
+def find_text(data: bytes, name: str) -> str | None:
+    """Decode a text, and say so if its encoding is guessed; `None` for other data."""
+    decoded = decode_any(data)
+    if decoded is None:
+        return None
+    if decoded.guess is not None:
+        console.write_stderr(f"{name} is not UTF-8; it is read as {decoded.guess}")
+    return decoded.text
 
 
 def check_argument(argument: str) -> str:

@@ -1,6 +1,5 @@
 """What commands send besides a text: attached files, and the schema of the answer."""
 
-import codecs
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -9,8 +8,9 @@ import typer
 from attrs import frozen
 
 from cfai.cli import files
+from cfai.cli.encodings import decode_any
 from cfai.errors import InputError
-from cfai.profiles import check_reads_images, profile
+from cfai.profiles import TASKS, profile
 
 if TYPE_CHECKING:
     from cfai import WorkersAI
@@ -71,7 +71,7 @@ class AttachedFile:
         Raises:
             InputError: It is something else, such as text.
         """
-        actual = self.media or ("text" if self.text is not None else None)
+        actual = self.media or ("text" if decode_any(self.data) is not None else None)
         if actual is None and self.data.startswith(b"%PDF"):
             actual = "a PDF"
         allowed = ("audio", "video") if kind == "audio" else (kind,)
@@ -91,17 +91,6 @@ class AttachedFile:
         if self.name != "standard input":
             return self.name, self.data
         return f"standard-input{_find_suffix(self.data)}", self.data
-
-    @property
-    def text(self) -> str | None:
-        """The text of a text file; `None` for a document, such as a PDF."""
-        is_utf16 = self.data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        if self.data.startswith(b"%PDF") or (b"\0" in self.data and not is_utf16):
-            return None
-        try:
-            return self.data.decode("utf-16" if is_utf16 else "utf-8-sig")
-        except UnicodeDecodeError:
-            return None
 
 
 _STARTS: Final = (
@@ -139,20 +128,30 @@ def _find_suffix(data: bytes) -> str:
     return suffix
 
 
-def check_reads_attached(model: str, attached: Sequence[AttachedFile]) -> None:
+def check_reads_attached(model: str, attached: Sequence[AttachedFile], command: str) -> None:
     """Check that *model* reads images in a message, if there are any.
+
+    Args:
+        model: The model's name.
+        attached: The files.
+        command: What chooses another model, such as `-m`, for the error.
 
     Raises:
         InputError: It is known not to.
     """
-    if not any(file.media == "image" for file in attached):
+    image = next((file for file in attached if file.media == "image"), None)
+    if image is None:
         return
-    task = profile(model).task
-    if task not in ("Text Generation", None):
+    known = profile(model)
+    if known.task not in ("Text Generation", None):
         raise InputError(
-            f"{model} does not chat; its task is {task}: try `cfai run {model} TEXT -a FILE`"
+            f"{model} does not chat; its task is {known.task}: try `cfai run {model} TEXT -a FILE`"
         )
-    check_reads_images(model)
+    if known.reads_images is False:
+        reader = next(name for name in TASKS if profile(name).reads_images)
+        error = InputError(f"{model} reads only text, and {image.name} is an image")
+        error.add_note(f"{command} {reader} reads images")
+        raise error
 
 
 async def build_content(
@@ -189,15 +188,17 @@ async def join_texts(
             if kind == "audio":
                 error.add_note("`cfai transcribe` gives the text of a recording")
             raise error
-    documents = [file.document for file in attached if file.text is None]
+    contents = [files.find_text(file.data, file.name) for file in attached]
+    named = list(zip(attached, contents, strict=True))
+    documents = [file.document for file, content in named if content is None]
     results = await ai.to_markdown(documents) if documents else []
     for result in results:
         if result.failed:
             raise InputError(f"{result.name} can't be attached: {result.error}")
     markdown = iter(results)
     texts = [
-        f"{file.name}:\n\n{(str(next(markdown)) if file.text is None else file.text).strip()}"
-        for file in attached
+        f"{file.name}:\n\n{(str(next(markdown)) if content is None else content).strip()}"
+        for file, content in named
     ]
     return "\n\n".join([*texts, text] if text.strip() else texts)
 

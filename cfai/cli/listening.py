@@ -14,6 +14,7 @@ import typer
 from attrs import define, field
 
 from cfai.cli import clients, console
+from cfai.cli.inputs import AttachedFile
 from cfai.errors import InputError
 from cfai.tasks.listening import Final as FinalText, SpeechEvent, SpeechText, TurnEnded
 from cfai.tasks.task import fields_to_plain
@@ -22,6 +23,9 @@ _NOVA: Final = "@cf/deepgram/nova-3"
 
 _PIECE: Final = 2**16
 """Bytes that are read at once: a damaged file may announce more than the memory has."""
+
+_START: Final = 256
+"""Bytes that tell a text from a sound; 8 ms of speech."""
 
 _UNKNOWN_SIZE: Final = 0x7FFFF000
 """Sizes from here on stand for an unknown one: sox writes 0x7FFFFFFF less its header, ffmpeg
@@ -46,7 +50,7 @@ def listen(
 ) -> None:
     """Print what is said while it is said: a line for each passage that is final."""
     with _open(audio.removeprefix("@")) as file:
-        sound = _Sound(file)
+        sound = _Sound(file, "standard input" if audio == "-" else Path(audio).name)
         parameters = sound.read_format(model, rate)
         if language is not None:
             parameters["language"] = language
@@ -96,6 +100,7 @@ class _Sound:
     """A file that is read as it arrives: `Listener` calls `read`."""
 
     _file: Any
+    _name: str
     _first: bytes = field(default=b"", init=False)
     _left: int | None = field(default=None, init=False)
     """Bytes of sound that are left, if the file says so: other chunks may follow."""
@@ -135,13 +140,15 @@ class _Sound:
         """Read what comes before the sound; returns the parameters that describe it.
 
         Raises:
-            InputError: There is nothing, or the model can't read it.
+            InputError: There is nothing, no sound, or the model can't read it.
         """
         start = self._read_exactly(12)
         if not start:
             raise InputError("there is no sound: the input is empty")
         if start[:4] == b"RIFF" and start[8:] == b"WAVE":
             return self._read_wav(model)
+        start += self._read_exactly(_START - len(start))
+        AttachedFile(self._name, start).check_is("audio")
         self._first = start
         if rate is not None:
             return {"encoding": "linear16", "sample_rate": rate}

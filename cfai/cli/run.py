@@ -165,7 +165,7 @@ async def build_task(
         raise InputError("--attach needs a text as INPUT: put the file into the JSON object")
     task_class = _task_class(model) or Prompt
     if task_class is Prompt:
-        check_reads_attached(model, attached)
+        check_reads_attached(model, attached, "cfai run")
         return TextGeneration([user(*await build_content(ai, text, attached))])
     media_fields = [rule.name for rule in rules(task_class).values() if rule.kind == "media"]
     with_media = (file for file in attached if media_fields and file.media is not None)

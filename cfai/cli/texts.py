@@ -21,7 +21,7 @@ from attrs import field, frozen
 from cfai._types.excerpts import format_value
 from cfai.cli import console
 from cfai.cli.delimiters import choose_delimiter, read_head
-from cfai.cli.encodings import guess_encoding, guess_utf16
+from cfai.cli.encodings import BOMS, guess_encoding, guess_utf16
 from cfai.errors import InputError, MissingExtra
 
 Format = Literal["txt", "csv", "tsv", "jsonl", "json", "parquet"]
@@ -50,14 +50,6 @@ _MAX_FIELD: Final = 2**27
 
 _SAMPLE: Final = 2**18
 """The bytes from which the encoding is detected."""
-
-_BOMS: Final = {
-    b"\xef\xbb\xbf": "utf-8-sig",
-    b"\xff\xfe\0\0": "utf-32",
-    b"\0\0\xfe\xff": "utf-32",
-    b"\xff\xfe": "utf-16",
-    b"\xfe\xff": "utf-16",
-}
 
 _OTHER_FILES: Final = {
     b"PK\3\4": "a ZIP archive or an Excel file: save it as CSV",
@@ -249,7 +241,7 @@ class TextFile:
     def _detect_encoding(self, data: io.BufferedReader[Any]) -> str:
         """Detect the encoding, and say so if it is not UTF-8."""
         sample = data.peek(_SAMPLE)[:_SAMPLE]
-        for bom, encoding in _BOMS.items():
+        for bom, encoding in BOMS.items():
             if sample.startswith(bom):
                 return encoding
         if b"\0" in sample:

@@ -136,11 +136,11 @@ async def test_options_out_of_bounds_are_usage_errors(
     assert not fake.requests
 
 
-@pytest.mark.parametrize("stdin", [b"", b" \n", b"\xff"])
+@pytest.mark.parametrize("stdin", [b"", b" \n", b"\xff\0\1"])
 async def test_an_empty_prompt_is_a_usage_error(
     cfai: Cfai, fake: FakeWorkersAI, stdin: bytes
 ) -> None:
-    """A prompt that is empty or not UTF-8 is refused before the request."""
+    """A prompt that is empty or no text is refused before the request."""
     done = await cfai.run("chat", stdin=stdin)
     assert done.code == 2
     assert done.err.startswith("error: ")

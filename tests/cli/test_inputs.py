@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cfai.cli.encodings import decode_any
 from cfai.cli.inputs import AttachedFile, parse_schema
 from cfai.errors import InputError
 from cfai.testing import FakeWorkersAI
@@ -71,7 +72,7 @@ def test_a_file_is_for_models_of_its_kind(
 async def test_an_image_for_a_model_that_reads_only_text(
     cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, command: str
 ) -> None:
-    """Nothing is sent, not even the document beside it; the error names models that read images."""
+    """Nothing is sent, not even the document beside it; the hint is what to type."""
     (tmp_path / "a.png").write_bytes(PNG)
     (tmp_path / "b.pdf").write_bytes(b"%PDF-1.7 \xff\xfe")
     model = "@cf/meta/llama-3.3-70b-instruct-fp8-fast"
@@ -85,8 +86,11 @@ async def test_an_image_for_a_model_that_reads_only_text(
         done = await cfai.run(*named, *files)
         assert (done.code, done.text) == (2, "")
         message = done.err
-    assert f"error: a message must not contain an image: {model} reads only text" in message
-    assert READER in message
+    option = "cfai run" if command == "run" else "-m"
+    assert message.replace("\r", "").splitlines() == [
+        f"error: {model} reads only text, and a.png is an image",
+        f"hint: {option} {READER} reads images",
+    ]
     assert not fake.requests
 
 
@@ -298,6 +302,7 @@ HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(16)
     [
         (TEXT, "text"),
         (TEXT.decode().encode("utf-16"), "text"),
+        ("Grüße aus Köln\n".encode("latin-1"), "text"),
         (b"<svg></svg>", "text"),
         (b"%PDF-1.7 \xff\xfe", "a PDF"),
         (PNG, "an image"),
@@ -341,3 +346,78 @@ async def test_an_attached_file_may_be_the_whole_message(
     assert text == "a.txt:\n\nHello"
     (part,) = image
     assert part["image_url"]["url"].startswith("data:image/heic;base64,")
+
+
+GERMAN = "Die Straße ist naß, und die Bäume blühen schön für Grüße aus Köln.\n"
+RUSSIAN = "Привет всем, сегодня в городе очень хорошая погода, и мы идём гулять в парк.\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "guess"),
+    [
+        (GERMAN, "utf-8", None),
+        (GERMAN, "utf-8-sig", None),
+        (GERMAN, "utf-16", None),
+        (GERMAN, "utf-32", None),
+        (GERMAN, "latin-1", "cp1252"),
+        (GERMAN, "utf-16-le", "utf-16-le"),
+        (GERMAN, "utf-16-be", "utf-16-be"),
+        ("Zażółć gęślą jaźń, proszę państwa.\n", "cp1250", "cp1250"),
+        (RUSSIAN * 3, "cp1251", "cp1251"),
+    ],
+)
+def test_texts_are_read_in_any_encoding(text: str, encoding: str, guess: str | None) -> None:
+    assert decode_any(text.encode(encoding)) == (text, guess)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"%PDF-1.7", b"PK\3\4\0", b"\xd0\xcf\x11\xe0\xa1\xb1", b"a\0b"),
+        *(PNG, HEIC, b"ID3\4\0", bytes(999), bytes(range(256)), b"\xc8\1" * 99),
+    ],
+)
+def test_other_data_are_no_texts(data: bytes) -> None:
+    assert decode_any(data) is None
+
+
+@pytest.mark.parametrize("given", ["attached", "file", "pipe", "system", "run", "decide"])
+async def test_a_guessed_encoding_is_named(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, given: str
+) -> None:
+    """The text is joined to the prompt, and not converted to Markdown."""
+    data = GERMAN.encode("latin-1")
+    file = tmp_path / "notes.txt"
+    file.write_bytes(data)
+    if given in ("run", "decide"):
+        fake.answers({"response": "x", "answers": {}})
+    fake.always.streams("x")
+    arguments = {
+        "attached": ["chat", "Summarize", "-a", str(file)],
+        "file": ["chat", f"@{file}"],
+        "pipe": ["chat"],
+        "system": ["chat", "Hi", "-s", f"@{file}"],
+        "run": ["run", "@cf/meta/llama-3.1-8b-instruct-fast", "Summarize", "-a", str(file)],
+        "decide": ["decide", "-q", "ok", "-a", str(file)],
+    }[given]
+    done = await cfai.run(*arguments, stdin=data if given == "pipe" else b"")
+    names = {"pipe": "standard input", "file": str(file), "system": str(file)}
+    name = names.get(given, "notes.txt")
+    assert done.err.startswith(f"{name} is not UTF-8; it is read as cp1252\n")
+    (request,) = fake.requests
+    assert GERMAN.strip() in json.dumps(request.json(), ensure_ascii=False)
+
+
+@pytest.mark.parametrize("data", [b"%PDF-1.7", b"\xd0\xcf\x11\xe0\0"])
+async def test_other_files_are_converted_to_markdown(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, data: bytes
+) -> None:
+    (tmp_path / "a.doc").write_bytes(data)
+    row = {"name": "a.doc", "format": "markdown", "mimetype": "x", "tokens": 1, "data": "# Hi"}
+    fake.answers([row])
+    fake.streams("x")
+    done = await cfai.run("chat", "Summarize", "-a", str(tmp_path / "a.doc"))
+    assert (done.code, done.err) == (0, "")
+    assert fake.requests[0].target.endswith("/ai/tomarkdown")
+    (message,) = fake.requests[1].json()["messages"]
+    assert message["content"] == "a.doc:\n\n# Hi\n\nSummarize"

@@ -90,7 +90,12 @@ async def test_all_events_as_json(cfai: Cfai, fake: FakeWorkersAI) -> None:
 
 @pytest.mark.parametrize(
     "sound",
-    [b"OggS and so on", b"RIFF\0\0\0\0AVI and so on", b"RIFX\0\0\0\0WAVE and so on", b"short"],
+    [
+        b"OggS and so on",
+        b"RIFF\0\0\0\0AVI and so on",
+        b"RIFX\0\0\0\0WAVE and so on",
+        b"\xff\0short",
+    ],
 )
 async def test_other_formats_are_sent_as_they_are(
     cfai: Cfai, fake: FakeWorkersAI, sound: bytes
@@ -100,6 +105,38 @@ async def test_other_formats_are_sent_as_they_are(
     assert (done.code, done.text) == (0, "hi\n")
     assert "?" not in fake.requests[0].target
     assert fake.sockets[0].audio == sound
+
+
+@pytest.mark.parametrize(
+    ("data", "actual"),
+    [
+        (b"Just a note.", "text"),
+        (b"Just a note, and no recording.\n" * 99, "text"),
+        ("Notizen über eine Straße.\n".encode("cp1252") * 99, "text"),
+        ("\u4f60\u597d\uff0c".encode() * 999, "text"),
+        ("A note\n".encode("utf-16") * 99, "text"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(999), "an image"),
+        (b"\xff\xd8\xff\xe0" + bytes(999), "an image"),
+        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "a PDF"),
+    ],
+)
+async def test_only_sounds_are_sent(
+    cfai: Cfai, fake: FakeWorkersAI, data: bytes, actual: str
+) -> None:
+    done = await cfai.run("listen", "-", stdin=data)
+    message = f"error: standard input must be a recording, got {actual}\n"
+    assert (done.code, done.err) == (2, message)
+    assert not fake.requests
+
+
+@pytest.mark.parametrize("options", [[], ["--rate", "16000"], ["-m", "@cf/deepgram/flux"]])
+async def test_the_content_decides_and_not_the_name(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, options: list[str]
+) -> None:
+    (tmp_path / "a.wav").write_text("Just a note.\n")
+    done = await cfai.run("listen", str(tmp_path / "a.wav"), *options)
+    assert (done.code, done.err) == (2, "error: a.wav must be a recording, got text\n")
+    assert not fake.requests
 
 
 async def test_flux_prints_turns(cfai: Cfai, fake: FakeWorkersAI) -> None:

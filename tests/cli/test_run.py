@@ -72,7 +72,7 @@ def test_input_becomes_a_task(model: str, given: str | bytes, task: Any) -> None
         ("@cf/new/model", "", "there is no input"),
         ("@cf/new/model", b"\n", "there is no input"),
         (LLAMA, "{", "must be a JSON object"),
-        (LLAMA, b"\xff", "must be UTF-8 text"),
+        (LLAMA, b"\xff\0\1", "must be text, got 3 bytes of something else"),
         ("@cf/openai/whisper", "speech.mp3", "needs a file: give @FILE"),
         ("@cf/meta/m2m100-1.2b", "hi", "needs text, target_lang: give a JSON object"),
         ("@cf/cloudflare/clef", "hi", "needs state, questions: give a JSON object"),
