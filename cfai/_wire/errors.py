@@ -81,7 +81,8 @@ def parse_error_body(document: Any) -> ErrorBody | None:
         entries = tuple(value) if isinstance(value, list) else (value,)
         parsed = [_parse_entry(entry) for entry in entries]
         message = "; ".join(message for _, message in parsed if message)
-        return ErrorBody(_first_code([code for code, _ in parsed]), message, entries)
+        beside = [_parse_code(document.get(name)) for name in ("code", "internalCode")]
+        return ErrorBody(_first_code([*(code for code, _ in parsed), *beside]), message, entries)
     if is_failed_run(result := document.get("result")):
         return parse_error_body(result)
     if "internalCode" in document or document.get("message"):

@@ -121,6 +121,13 @@ def test_mappings_of_the_documented_form_are_messages(body: dict[str, Any]) -> N
     assert TextGeneration([body]).payload() == {"messages": [body]}
 
 
+@pytest.mark.parametrize("calls", [None, (), []])
+def test_a_message_may_have_no_tool_calls(calls: Any) -> None:
+    """Services of OpenAI's protocol write null."""
+    message = Message.of({"role": "assistant", "content": "Hi", "tool_calls": calls})
+    assert message.tool_calls == Message("assistant", "Hi", tool_calls=calls).tool_calls == ()
+
+
 def test_flat_tool_calls_are_sent_nested() -> None:
     given = {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": {}}]}
 

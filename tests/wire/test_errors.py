@@ -436,6 +436,11 @@ def test_only_success_false_is_a_refusal(document: Any) -> None:
             "Error: {",
         ),
         ('{"error":{"error":{"code":"4006","message":"no"}}}', QuotaExceeded, "no"),
+        # The code beside the error.
+        ('{"error":"no","code":4006}', QuotaExceeded, "no"),
+        ('{"error":{"message":"no"},"code":"3040"}', CapacityExceeded, "no"),
+        ('{"errors":["no"],"internalCode":3036}', QuotaExceeded, "no"),
+        ('{"error":{"message":"no","code":3040},"code":1}', CapacityExceeded, "no"),
         ('{"errors":["you have used up your daily free allocation"]}', QuotaExceeded, "you have"),
         ('{"errors":[{"code":4006,"message":"no"}],"result":{}}', QuotaExceeded, "no"),
         ('{"errors":[{"code":3040,"message":"no"}],"result":null}', CapacityExceeded, "no"),

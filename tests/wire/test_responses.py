@@ -212,6 +212,11 @@ def test_the_envelope_may_be_missing(document: object, result: object) -> None:
         (b"NaNa", "application/json", "with a body that is not JSON"),
         (b'{"a":1}garbage', "application/json", "with a body that is not JSON"),
         (b"<html>", "text/html", r"200 \(text/html\) with a body that is not JSON"),
+        (
+            b"[" * 1000 + b"]" * 1000,
+            "application/json",
+            r"with JSON that can't be read: it is nested deeper than 200 levels$",
+        ),
     ],
 )
 def test_a_body_that_is_not_json_is_an_error_with_the_body(
