@@ -194,6 +194,15 @@ async def test_the_messages_are_the_documented_ones(local: Local) -> None:
     assert results[-1]["channel"]["alternatives"][0]["transcript"]
 
 
+async def test_a_text_that_the_voice_cannot_read_is_refused(local: Local) -> None:
+    async with local.http.ws_connect(local.url(AURA)) as socket:
+        await socket.receive()
+        await socket.send_json({"type": "Speak", "text": "Hello 世界"})
+        error = await socket.receive_json()
+        assert error["type"] == "Error"
+        assert "speaks only English: text has '世'" in error["description"]
+
+
 @pytest.mark.parametrize(
     "message", ['{"type":"KeepAlive"}', '{"type":"Finalize"}', "no JSON", "[]"]
 )

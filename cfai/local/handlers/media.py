@@ -70,11 +70,20 @@ async def read_run(request: ApiRequest, model: ServedModel) -> JsonBody:
     if model.task not in MEDIA_FIELDS or model.name in _ONLY_JSON:
         return await request.read_json()
     raw = await request.read_body()
-    # No format of images or recordings begins like an object.
-    is_json = request.http.content_type == "application/json" or raw.lstrip()[:1] == b"{"
-    if is_json or not raw:
+    if not raw or _is_json(request, raw):
         return parse_json_object(raw)
-    return {**request.http.query, MEDIA_FIELDS[model.task]: raw}
+    fields = {name: value for name, value in request.http.query.items() if name != "queueRequest"}
+    return {**fields, MEDIA_FIELDS[model.task]: raw}
+
+
+def _is_json(request: ApiRequest, raw: bytes) -> bool:
+    """Return whether a body is JSON, which curl sends with other types, too."""
+    kind = request.http.content_type
+    if kind == "application/json":
+        return True
+    # No file of these formats begins like an object, but samples without a header can.
+    is_media = kind.startswith(("audio/", "image/", "video/")) or "encoding" in request.http.query
+    return not is_media and raw.lstrip()[:1] == b"{"
 
 
 async def _read_form(request: ApiRequest) -> JsonBody:

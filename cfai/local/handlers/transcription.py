@@ -42,6 +42,8 @@ def detect_turn(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -
     dtype = _read_choice(body, "dtype", {name: name for name in _DTYPES})
     raw = None if dtype is None else RawFormat(_DTYPES[dtype], audio.RATE)
     recording = _decode(_read_base64(body), raw, is_cancelled)
+    if not len(recording.samples):
+        raise errors.bad_input("audio must have at least one sample")
     backend = backends.turn_detector()
     probability = backend.measure(recording.samples)
     return {"is_complete": probability >= COMPLETE, "probability": probability}, backend.name

@@ -124,9 +124,11 @@ def _refuse_options(body: JsonBody, names: tuple[str, ...]) -> None:
 
 
 def _check_prompt(name: str, prompt: Any) -> None:
-    if prompt is not None and not (
-        isinstance(prompt, str) and _CAPTION_REQUEST.fullmatch(prompt or "describe")
-    ):
+    if prompt is None:
+        return
+    if not isinstance(prompt, str):
+        raise errors.bad_input(f"{name} must be a string, got {shorten(prompt)}")
+    if not _CAPTION_REQUEST.fullmatch(prompt or "describe"):
         raise errors.not_supported(
             f"there is no local model for questions about images, got the {name} {shorten(prompt)}:"
             " ask for a description, or give a model with --mmproj or --upstream"
@@ -159,7 +161,9 @@ def _answer_moondream(body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, s
     fields, answer = _SKILLS[skill]
     check_names(body, "image", "task", "stream", *_MOONDREAM_OPTIONS, *fields)
     _refuse_options(body, _MOONDREAM_OPTIONS)
-    if body.get("stream") is True:
+    if body.get("stream") not in (None, False):
+        if body["stream"] is not True:
+            raise errors.bad_input(f"stream must be true or false, got {shorten(body['stream'])}")
         raise errors.not_supported("descriptions are not streamed: set stream to false")
     result, backend = answer(body, is_cancelled)
     empty = {"answer": None, "caption": None, "points": None, "objects": None}
@@ -191,15 +195,17 @@ def _answer_point(body: JsonBody, is_cancelled: IsCancelled) -> tuple[dict[str, 
 
 def _find_target(body: JsonBody, is_cancelled: IsCancelled) -> tuple[list[tuple[float, ...]], str]:
     """Return the boxes of the objects with the label in `target`, as parts of the image's sides."""
-    target = body.get("target", "person")
+    target = "person" if body.get("target") is None else body["target"]
+    if not isinstance(target, str):
+        raise errors.bad_input(f"target must be a string, got {shorten(target)}")
     backend = backends.object_detector()
     if target not in backend.labels:
         raise errors.not_supported(
             f"the local model detects the 80 kinds of COCO, such as person or cup; target has "
             f"{shorten(target)}"
         )
-    limit = body.get("max_objects", _MOST_OBJECTS)
-    if not isinstance(limit, int) or not 1 <= limit <= 500:
+    limit = _MOST_OBJECTS if body.get("max_objects") is None else body["max_objects"]
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= 500:
         raise errors.bad_input(f"max_objects must be from 1 to 500, got {shorten(limit)}")
     pixels = read_pixels(body, is_cancelled)
     height, width, _ = pixels.shape

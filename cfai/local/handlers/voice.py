@@ -4,6 +4,7 @@ Sources: the input schemas of the models' cards; for what belongs together, Deep
 Encoding", "Container", "Sample Rate" and "Bit Rate".
 """
 
+import unicodedata
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -47,6 +48,7 @@ def _answer_melo(body: JsonBody) -> tuple[Any, str]:
     if language is not None and language.lower().replace("_", "-").partition("-")[0] != "en":
         problem = "the local voice speaks only English"
         raise errors.not_supported(f"{problem}: lang is {shorten(language)}")
+    _check_readable("prompt", body["prompt"])
     backend = backends.speaker()
     backends.check_sound_library()
     sound = b"".join(audio.encode(backend.speak(body["prompt"]), RATE, _FORMATS["mp3"].sound))
@@ -62,11 +64,34 @@ def _answer_aura(body: JsonBody, speakers: frozenset[str]) -> tuple[Any, str]:
         raise errors.bad_input(f"speaker must be one of {names}, got {shorten(speaker)}")
     if not body["text"].strip():
         raise errors.bad_input("text must not be empty")
+    _check_readable("text", body["text"])
     target = _choose_format(body)
     backend = backends.speaker()
     backends.check_sound_library()
     chunks = audio.encode(backend.speak(body["text"]), RATE, target)
     return SoundStream(target.media_type, chunks, backend.name), backend.name
+
+
+def _check_readable(name: str, text: str) -> None:
+    if not any(map(str.isalnum, text)):
+        raise errors.bad_input(f"{name} must have a letter or a digit, got {shorten(text)}")
+    check_script(name, text)
+
+
+def check_script(name: str, text: str) -> None:
+    """Check that the voice can read a text: it would leave out other scripts than Latin.
+
+    Raises:
+        ApiError: The text has a letter or digit of another script.
+    """
+    foreign = next((char for char in text if char.isalnum() and not _is_latin(char)), None)
+    if foreign is not None:
+        raise errors.not_supported(f"the local voice speaks only English: {name} has {foreign!r}")
+
+
+def _is_latin(character: str) -> bool:
+    # The first blocks of Unicode have signs such as µ and ², too.
+    return ord(character) < 0x250 or unicodedata.name(character, "").startswith("LATIN")
 
 
 # Formats

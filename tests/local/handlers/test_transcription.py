@@ -282,6 +282,27 @@ async def test_every_field_is_used_or_refused_by_its_name(local: Local, model: s
             assert name in reply.error[2]
 
 
+@pytest.mark.parametrize("first", ["7b", "207b", "0a7b", "ff"])
+async def test_samples_may_begin_like_json(local: Local, first: str) -> None:
+    """The Content-Type, or the encoding in the query, says that they are sound."""
+    samples = (spoken(SENTENCES[0]) * 32767).astype("<i2").tobytes()
+    data = bytes.fromhex(first).ljust(2, b"\0") + samples[len(samples) % 2 :]
+    for kind in ("audio/l16", "application/x-www-form-urlencoded"):
+        query = {"encoding": "linear16", "sample_rate": "16000"}
+        headers = {"Content-Type": kind}
+        reply = await local.post(NOVA, data, params=query, headers=headers)
+        (channel,) = reply.result["results"]["channels"]
+        heard = channel["alternatives"][0]["transcript"]
+        assert words_of(heard) == words_of(SENTENCES[0])
+
+
+@pytest.mark.parametrize("data", [b"", b"abc"])
+async def test_a_turn_needs_sound(local: Local, data: bytes) -> None:
+    reply = await local.post(TURN, {"audio": base64(data), "dtype": "float32"})
+    assert reply.error[:2] == (400, 5006)
+    assert "audio must" in reply.error[2]
+
+
 @pytest.mark.parametrize(
     ("model", "body", "status", "words"),
     [

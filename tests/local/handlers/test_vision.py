@@ -135,7 +135,11 @@ async def test_the_skills_of_moondream(local: Local, cup: bytes) -> None:
         ({"task": "sing"}, 400, "task must be one of query, caption, point, detect"),
         ({"task": "detect", "target": "unicorn"}, 501, "80 kinds of COCO"),
         ({"task": "detect", "target": "cup", "max_objects": 0}, 400, "max_objects"),
-        ({"task": "detect", "target": ["cup"]}, 501, "80 kinds of COCO"),
+        ({"task": "detect", "target": ["cup"]}, 400, "target must be a string"),
+        ({"task": "point", "target": 5}, 400, "target must be a string, got 5"),
+        ({"task": "detect", "max_objects": True}, 400, "max_objects must be from 1 to 500"),
+        ({"question": 5}, 400, "question must be a string, got 5"),
+        ({"stream": "yes"}, 400, "stream must be true or false, got 'yes'"),
         ({"question": "How full is it?"}, 501, "questions about images"),
         ({"stream": True}, 501, "stream"),
         ({"reasoning": True}, 501, "reasoning"),
@@ -150,6 +154,18 @@ async def test_moondream_refuses_what_it_cannot_do(
     reply = await local.post(MOONDREAM, {"image": as_data_uri(cup), **fields})
     assert reply.error[0] == status
     assert message in reply.error[2]
+
+
+async def test_a_null_counts_as_omitted(local: Local, cup: bytes) -> None:
+    plain = {"image": as_data_uri(cup), "task": "detect"}
+    nulls = dict.fromkeys(("target", "max_objects", "stream"))
+    replies = [await local.post(MOONDREAM, body) for body in (plain, {**plain, **nulls})]
+    assert replies[0].result == replies[1].result
+
+
+async def test_the_querys_own_parameter_is_no_field(local: Local, cup: bytes) -> None:
+    async with local.http.post(f"{local.url(RESNET)}?queueRequest=false", data=cup) as response:
+        assert response.status == 200
 
 
 @pytest.mark.parametrize("model", [RESNET, DETR, LLAVA])

@@ -136,11 +136,23 @@ async def test_long_words_and_sentences_are_spoken_in_pieces(local: Local) -> No
         assert decode(reply.body).seconds > 5
 
 
+@pytest.mark.parametrize("text", ["Café ½ µm", "naïve", "Straẞe", "5"])
+async def test_latin_letters_and_signs_are_spoken(local: Local, text: str) -> None:
+    reply = await local.post(AURA, {"text": text})
+    assert reply.status == 200
+
+
 @pytest.mark.parametrize(
     ("model", "body", "status", "words"),
     [
         (AURA, {}, 400, "text"),
         (AURA, {"text": " "}, 400, "text must not be empty"),
+        (AURA, {"text": "?! 🙂"}, 400, "text must have a letter or a digit"),
+        (AURA, {"text": "日本語"}, 501, "only English: text has '日'"),
+        (AURA, {"text": "Hello Мир"}, 501, "only English: text has 'М'"),
+        (AURA, {"text": "Room ٣"}, 501, "only English: text has '٣'"),
+        (MELO, {"prompt": "日本語"}, 501, "only English: prompt has '日'"),
+        (MELO, {"prompt": "..."}, 400, "prompt must have a letter or a digit"),
         (AURA, {"prompt": "Hi"}, 400, "prompt"),
         (AURA, {"text": "Hi", "speaker": "bob"}, 400, "speaker must be one of angus"),
         (AURA, {"text": "Hi", "speaker": "thalia"}, 400, "speaker must be one of"),
