@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, takewhile
 from typing import Any, Self, cast, overload
@@ -13,7 +13,7 @@ from typing import Any, Self, cast, overload
 from attrs import evolve, field, frozen
 
 from cfai._types.excerpts import format_value
-from cfai._types.json import loads_strictly
+from cfai._types.json import loads, loads_strictly
 from cfai._validators import check_at_least
 from cfai.errors import InputError
 from cfai.media import Base64
@@ -39,6 +39,9 @@ Said = Message | Mapping[str, Any] | Text
 
 # JSON can contain a lone surrogate as an escape, UTF-8 can't encode it.
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+_INVALID_IN_NAME = re.compile(r"[^A-Za-z0-9_-]")
+"""Of a tool."""
 
 _INSTRUCTION_ROLES = ("system", "developer")
 _KEYS = {"role", "content", "tool_call_id", "name", "tool_calls", "extra"}
@@ -185,8 +188,9 @@ class Conversation(Sequence[Message]):
         """Read the messages that the AI SDK's `useChat` posts: `body["messages"]`.
 
         Texts and images (`data:` and `https:` URLs) are read, and the calls of tools with their
-        results. Reasoning, sources, the app's own data parts and calls without a result are left
-        out. A browser can post anything: check lengths, and do not rely on results of tools.
+        results; invalid names and arguments are replaced, as in a run of tools. Reasoning, sources,
+        the app's own data parts and calls without a result are left out. A browser can post
+        anything: check lengths, and do not rely on results of tools.
 
         Raises:
             InputError: The messages have another form, or one is an instruction (role `system`),
@@ -299,13 +303,57 @@ def _read_message(index: int, document: Any) -> Message:
         raise InputError(f"messages[{index}]: {exc}") from exc
 
 
+# Calls of tools
+
+
+def read_arguments(call: ToolCall) -> dict[str, Any]:
+    """The arguments of a call as an object.
+
+    Raises:
+        InputError: They are not JSON, or not an object.
+    """
+    arguments = call.arguments
+    # Some models encode the JSON twice.
+    if isinstance(arguments, str):
+        try:
+            arguments = loads(arguments, big_integers=True)
+        except ValueError:
+            raise InputError(f"arguments must be JSON, got {format_value(arguments)}") from None
+    if arguments is None:
+        return {}
+    if not isinstance(arguments, dict):
+        raise InputError(f"arguments must be an object, got {format_value(arguments)}")
+    return arguments
+
+
+def sendable_call(call: ToolCall, names: Container[str] = ()) -> ToolCall:
+    """A call as the service accepts it back: with a valid name, and an object of arguments.
+
+    Args:
+        call: As the model wrote it.
+        names: The names of the tools, which are valid.
+    """
+    name = call.name
+    if name not in names:
+        name = _INVALID_IN_NAME.sub("_", name)[:64] or "unnamed"
+    try:
+        arguments = read_arguments(call)
+    except InputError:
+        arguments = {}
+    return evolve(call, name=name, arguments=arguments)
+
+
 # Messages of the AI SDK: https://ai-sdk.dev/docs/reference/ai-sdk-core/ui-message
 
 
 def _read_ui_message(name: str, document: Any) -> Iterator[Message]:
     match document:
+        case {"role": "user", "parts": []}:
+            raise InputError(f"{name}.parts must not be empty")
         case {"role": "user", "parts": [*parts]}:
-            yield user(*_user_parts(name, parts))
+            content = list(_user_parts(name, parts))
+            if content:
+                yield user(*content)
         case {"role": "assistant", "parts": [*parts]}:
             yield from _assistant_messages(name, parts)
         case {"role": "system"}:
@@ -333,10 +381,18 @@ def _user_parts(name: str, parts: list[Any]) -> Iterator[str | ImagePart]:
                         f"got {format_value(url)}"
                     )
                 yield ImagePart(url)
-            case {"type": "text" | "file"}:
-                raise InputError(
-                    f"{name}.parts[{index}] must be a text or a file, got {format_value(part)}"
-                )
+            case _:
+                _check_left_out(f"{name}.parts[{index}]", part)
+
+
+def _check_left_out(name: str, part: Any) -> None:
+    """Check that a part is of another type than those that are read."""
+    match part:
+        case {"type": "text" | "file"}:
+            raise InputError(f"{name} must be a text or a file, got {format_value(part)}")
+        case {"type": str()}:
+            return
+    raise InputError(f"{name} must have a type, got {format_value(part)}")
 
 
 def _assistant_messages(name: str, parts: list[Any]) -> Iterator[Message]:
@@ -354,28 +410,40 @@ def _assistant_messages(name: str, parts: list[Any]) -> Iterator[Message]:
             case {"type": "text", "text": str(more)}:
                 text += more
             case {"type": str(kind)} if kind == "dynamic-tool" or kind.startswith("tool-"):
-                tool = part.get("toolName", kind.removeprefix("tool-"))
+                tool = part.get("toolName") if kind == "dynamic-tool" else kind[len("tool-") :]
                 content = _tool_output(part)
                 if content is None:
                     continue
                 call_id = part.get("toolCallId")
-                if not isinstance(call_id, str) or not isinstance(tool, str):
+                if not isinstance(call_id, str) or not (isinstance(tool, str) and tool):
                     raise InputError(
                         f"{name}.parts[{index}] must have toolCallId and a name, "
                         f"got {format_value(part)}"
                     )
                 arguments = part.get("input", part.get("rawInput"))
-                calls.append(ToolCall(tool, arguments, call_id))
-                results.append(tool_result(content, call_id, name=tool))
+                call = sendable_call(ToolCall(tool, arguments, call_id))
+                calls.append(call)
+                results.append(tool_result(content, call_id, name=call.name))
+            case {"type": "file", "mediaType": str(), "url": str()}:
+                continue  # An image that the model drew.
+            case _:
+                _check_left_out(f"{name}.parts[{index}]", part)
 
 
 def _tool_output(part: Mapping[str, Any]) -> Any:
     """What the model gets as the result of a call; `None` if there is no result yet."""
     match part:
         case {"state": "output-available", "output": output}:
-            return output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
+            return output if isinstance(output, str) else _dump_output(output)
         case {"state": "output-error", "errorText": str(message)}:
             return message if message.startswith("error: ") else f"error: {message}"
         case {"state": "output-denied"}:
             return "error: the user did not allow this call"
     return None
+
+
+def _dump_output(output: Any) -> str:
+    try:
+        return json.dumps(output, ensure_ascii=False)
+    except (ValueError, RecursionError) as exc:  # Too many digits, or nested too deep.
+        raise InputError(f"the output of a tool can't be written as JSON: {exc}") from exc

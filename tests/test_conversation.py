@@ -341,6 +341,64 @@ def test_results_of_tools_are_read_from_the_ai_sdk(part: Any, content: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("name", "arguments", "sent"),
+    [
+        ("f", '{"tz": "x"', ("f", "{}")),
+        ("f", "[1]", ("f", "{}")),
+        ("f", [1], ("f", "{}")),
+        ("f", 7, ("f", "{}")),
+        ("f", None, ("f", "{}")),
+        ("f", '{"tz": "x"}', ("f", '{"tz": "x"}')),
+        ("get time!", {}, ("get_time_", "{}")),
+        ("ü" * 99, {}, ("_" * 64, "{}")),
+    ],
+)
+def test_invalid_calls_in_the_ai_sdk_are_sent_as_valid_ones(
+    name: str, arguments: Any, sent: tuple[str, str]
+) -> None:
+    """A service refuses others, and with them every later question of the chat."""
+    part = {"toolCallId": "a", "state": "output-error", "errorText": "no", "rawInput": arguments}
+    for kind in ({"type": f"tool-{name}"}, {"type": "dynamic-tool", "toolName": name}):
+        messages = Conversation.from_ai_sdk([{"role": "assistant", "parts": [{**kind, **part}]}])
+        call, result = (message.payload() for message in messages)
+        function = call["tool_calls"][0]["function"]
+        assert (function["name"], function["arguments"]) == sent
+        assert result["name"] == sent[0]
+
+
+def test_messages_of_only_data_parts_are_left_out() -> None:
+    data = {"type": "data-choice", "data": 1}
+    posted = [
+        {"role": "user", "parts": [data]},
+        {"role": "user", "parts": [data, {"type": "text", "text": "Hi"}]},
+        {"role": "assistant", "parts": [data, {"type": "reasoning", "text": "Hm"}]},
+    ]
+    (message,) = Conversation.from_ai_sdk(posted)
+    assert message.payload() == {"role": "user", "content": "Hi"}
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("output", [nested(5000), 10**5000], ids=["deep", "long"])
+def test_outputs_that_are_no_json_are_input_errors(output: Any) -> None:
+    part = {"type": "tool-f", "toolCallId": "a", "state": "output-available", "output": output}
+    with pytest.raises(InputError, match="the output of a tool can't be written as JSON"):
+        Conversation.from_ai_sdk([{"role": "assistant", "parts": [part]}])
+
+
+@pytest.mark.parametrize("role", ["user", "assistant"])
+@pytest.mark.parametrize("part", ["abc", None, 1, {}, {"type": None}, {"type": "text", "text": 5}])
+def test_malformed_parts_of_the_ai_sdk_are_named(role: str, part: Any) -> None:
+    with pytest.raises(InputError, match=r"messages\[0\]\.parts\[0\] must "):
+        Conversation.from_ai_sdk([{"role": role, "parts": [part]}])
+
+
+@pytest.mark.parametrize(
     ("messages", "problem"),
     [
         ({"messages": []}, r"messages must be a list, got \{'messages'"),
@@ -348,6 +406,19 @@ def test_results_of_tools_are_read_from_the_ai_sdk(part: Any, content: str) -> N
         ([{"role": "user", "content": "hi"}], r"messages\[0\] must have a role and parts"),
         ([{"role": "system", "parts": []}], r"messages\[0\] must not have the role system: add"),
         ([{"role": "tool", "parts": []}], r"messages\[0\] must have a role and parts"),
+        ([{"role": "user", "parts": []}], r"messages\[0\]\.parts must not be empty"),
+        *(
+            (
+                [
+                    {
+                        "role": "assistant",
+                        "parts": [{**kind, "toolCallId": "a", "state": "output-denied"}],
+                    }
+                ],
+                r"messages\[0\]\.parts\[0\] must have toolCallId and a name",
+            )
+            for kind in ({"type": "tool-"}, {"type": "dynamic-tool"})
+        ),
         (
             [{"role": "user", "parts": [{"type": "text", "text": 1}]}],
             r"messages\[0\]\.parts\[0\] must be a text or a file",

@@ -194,19 +194,28 @@ def _next_message(read_line: Callable[[], str], session: "ChatSession") -> str |
             console.print_notice("\n(Ctrl-D or /exit leaves)")
             continue
         name, rest = (*line.split(None, 1), "", "")[:2]
-        match name:
-            case "/exit" | "/quit":
-                return None
-            case "/system":
-                _set_system(session, rest.strip())
-            case "/clear":
-                session.clear()
-            case "/help":
-                console.write_stderr(*_HELP.split("\n"))
-            case _ if _COMMAND.fullmatch(name):
-                console.write_stderr(f"there is no command {name}; /help lists them")
-            case _ if line:
+        is_pasted = "\n" in line and name != "/system"
+        if is_pasted or not _COMMAND.fullmatch(name):
+            if line:
                 return line
+        elif name in ("/exit", "/quit") and not rest:
+            return None
+        else:
+            _run_command(name, rest, session)
+
+
+def _run_command(name: str, rest: str, session: "ChatSession") -> None:
+    match name:
+        case "/system":
+            _set_system(session, rest.strip())
+        case "/exit" | "/quit" | "/clear" | "/help" if rest:
+            console.write_stderr(f"{name} takes no text, so nothing was done")
+        case "/clear":
+            session.clear()
+        case "/help":
+            console.write_stderr(*_HELP.split("\n"))
+        case _:
+            console.write_stderr(f"there is no command {name}; /help lists them")
 
 
 def _set_system(session: "ChatSession", text: str) -> None:

@@ -135,6 +135,8 @@ def to_json_line(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
+_TEXTS: Final = ("text/plain", "application/json")
+
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the answer to a file.")
 ]
@@ -188,13 +190,20 @@ class Target:
             self.write_bytes(to_json_line(value).encode("utf-8", "replace"))
 
     def check_suffix(self, media_type: str) -> None:
-        """Warn if the name of the file does not fit what was written to it."""
+        """Warn if the name of the file does not fit what was written to it.
+
+        A text or JSON may have the ending of any file but an image, a sound or a video.
+        """
         if self.path is None:
             return
         import mimetypes
 
         expected, _ = mimetypes.guess_type(self.path.name)
-        if expected is not None and expected.replace("/x-", "/") != media_type.replace("/x-", "/"):
+        if expected is None:
+            return
+        if media_type in _TEXTS and not expected.startswith(("image/", "audio/", "video/")):
+            return
+        if expected.replace("/x-", "/") != media_type.replace("/x-", "/"):
             suffix = mimetypes.guess_extension(media_type)
             advice = f"; a better ending is {suffix}" if suffix else ""
             print_warning(f"{self.path} contains {media_type}{advice}")

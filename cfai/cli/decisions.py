@@ -151,6 +151,7 @@ def _write(
 ) -> None:
     """Write the values; an answer that is missing is null, and an error."""
     target.write_json(answer.raw if as_json else values)
+    target.check_suffix("application/json")
     missing = [name for name in values if name not in answer]
     for name in missing:
         reason = answer.unread.get(name)

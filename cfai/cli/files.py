@@ -70,10 +70,22 @@ def read_argument(argument: str, name: str) -> str | bytes:
     if not argument.startswith("@"):
         return check_argument(argument)
     try:
-        return read_file(Path(argument[1:]))
+        return read_file(Path(check_names_file(argument, name)))
     except InputError as exc:
         exc.add_note("@ names a file; a text that begins with @ can be piped in")
         raise
+
+
+def check_names_file(argument: str, name: str) -> str:
+    """Return the path in a path or `@FILE`.
+
+    Raises:
+        InputError: There is none.
+    """
+    path = argument.removeprefix("@")
+    if not path:
+        raise InputError(f"{name} must name a file, got {argument!r}")
+    return path
 
 
 def read_text_argument(argument: str, name: str) -> str:
@@ -98,7 +110,7 @@ def read_named(argument: str, name: str) -> tuple[str, bytes]:
     """
     if argument == "-":
         return "standard input", read_stdin(name)
-    path = Path(argument.removeprefix("@"))
+    path = Path(check_names_file(argument, name))
     return path.name, read_file(path)
 
 

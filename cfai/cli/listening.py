@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import typer
 from attrs import define, field
 
-from cfai.cli import clients, console
+from cfai.cli import clients, console, files
 from cfai.cli.inputs import AttachedFile
 from cfai.errors import InputError
 from cfai.tasks.listening import Final as FinalText, SpeechEvent, SpeechText, TurnEnded
@@ -49,8 +49,9 @@ def listen(
     local: clients.Local = False,
 ) -> None:
     """Print what is said while it is said: a line for each passage that is final."""
-    with _open(audio.removeprefix("@")) as file:
-        sound = _Sound(file, "standard input" if audio == "-" else Path(audio).name)
+    path = files.check_names_file(audio, "FILE")
+    with _open(path) as file:
+        sound = _Sound(file, "standard input" if path == "-" else Path(path).name)
         parameters = sound.read_format(model, rate)
         if language is not None:
             parameters["language"] = language

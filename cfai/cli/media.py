@@ -59,6 +59,7 @@ async def _transcribe(
         Prose().write(text)
     else:
         target.write_bytes(text.encode())
+        target.check_suffix("text/plain")
 
 
 def image(

@@ -139,10 +139,9 @@ async def run_model(
             )
             target.write_bytes(answer.data)
             target.check_suffix(answer.media_type)
-        case Result():
-            target.write_json(answer.value)
-        case Answer():
-            target.write_json(answer.raw)
+        case Result() | Answer():
+            target.write_json(answer.value if isinstance(answer, Result) else answer.raw)
+            target.check_suffix("application/json")
         case _:
             async with answer as tokens:
                 async for token in tokens:

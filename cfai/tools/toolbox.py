@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from cfai._session.redaction import redact_error_text, redact_whole_secrets
 from cfai._types.excerpts import format_value
 from cfai._types.function import FunctionDefinition, define_function
-from cfai._types.json import loads, replace_half_pairs
+from cfai._types.json import replace_half_pairs
 from cfai._types.read import TypeMismatch, read_value, write_value
 from cfai._validators import check_at_least
+from cfai.conversation import read_arguments, sendable_call
 from cfai.errors import InputError
 from cfai.tasks import Answer, Function, Tool, ToolCall
 
@@ -30,7 +30,6 @@ _MAX_ERROR_LENGTH = 500
 """How much of an error is sent to the model, in characters."""
 
 # Not allowed in a name by chat completions.
-_INVALID_IN_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 
 @frozen
@@ -98,11 +97,15 @@ class PythonTool:
     async def run(self, arguments: Mapping[str, Any], *, threads: Executor | None = None) -> Any:
         """Call the function: in one of the *threads* (asyncio's by default) unless it is async."""
         function = self.function
-        if _is_any(function, inspect.iscoroutinefunction):
-            return await function(**arguments)
-        call = partial(copy_context().run, _call_in_thread, function, arguments)
-        value = await asyncio.get_running_loop().run_in_executor(threads, call)
-        return await value if inspect.isawaitable(value) else value
+        try:
+            if _is_any(function, inspect.iscoroutinefunction):
+                return await function(**arguments)
+            call = partial(copy_context().run, _call_in_thread, function, arguments)
+            value = await asyncio.get_running_loop().run_in_executor(threads, call)
+            return await value if inspect.isawaitable(value) else value
+        except SystemExit as exc:
+            # It would end the event loop, and so the whole program.
+            raise RuntimeError(f"the tool called sys.exit({exc.code!r})") from exc
 
     def encode_result(self, value: Any) -> str:
         """Write a return value as the text for the model: a string as is, anything else as JSON.
@@ -144,26 +147,6 @@ def _call_in_thread(function: Callable[..., Any], arguments: Mapping[str, Any]) 
     except StopIteration as exc:
         # A future can't hold a StopIteration: the task that awaits it would hang.
         raise RuntimeError("the tool raised StopIteration") from exc
-
-
-def read_arguments(call: ToolCall) -> dict[str, Any]:
-    """The arguments of a call as an object.
-
-    Raises:
-        InputError: They are not JSON, or not an object.
-    """
-    arguments = call.arguments
-    # Some models encode the JSON twice.
-    if isinstance(arguments, str):
-        try:
-            arguments = loads(arguments, big_integers=True)
-        except ValueError:
-            raise InputError(f"arguments must be JSON, got {format_value(arguments)}") from None
-    if arguments is None:
-        return {}
-    if not isinstance(arguments, dict):
-        raise InputError(f"arguments must be an object, got {format_value(arguments)}")
-    return arguments
 
 
 class Toolbox:
@@ -241,14 +224,7 @@ class Toolbox:
 
     def sendable_call(self, call: ToolCall) -> ToolCall:
         """A call as the service accepts it back: with a valid name, and an object of arguments."""
-        name = call.name
-        if name not in self._definitions:
-            name = _INVALID_IN_NAME.sub("_", name)[:64] or "unnamed"
-        try:
-            arguments = read_arguments(call)
-        except InputError:
-            arguments = {}
-        return evolve(call, name=name, arguments=arguments)
+        return sendable_call(call, self._definitions)
 
 
 def _tool_name(tool: PythonTool | Tool | Function | Mapping[str, Any]) -> str:

@@ -340,11 +340,19 @@ async def test_pasted_lines_are_one_message(cfai: Cfai, fake: FakeWorkersAI) -> 
         await terminal.shows(">")
         terminal.types("a\x1b\rb\n")
         await terminal.shows("Two.")
+        for command in ("/clear", "/exit", "/help", "/sing"):
+            fake.streams(f"To {command}.")
+            await terminal.shows(">")
+            terminal.types(f"\x1b[200~{command}\nkeep this\x1b[201~\n")
+            await terminal.shows(f"To {command}.")
         await terminal.shows(">")
         terminal.types("\x04")
         assert await terminal.ended() == 0
     assert messages(fake, 0) == [("user", "first\nsecond\nthird")]
     assert messages(fake, 1)[-1] == ("user", "a\nb")
+    assert [messages(fake, index)[-1] for index in (2, 3, 4, 5)] == [
+        ("user", f"{command}\nkeep this") for command in ("/clear", "/exit", "/help", "/sing")
+    ]
 
 
 @needs_terminals
@@ -359,6 +367,10 @@ async def test_commands_of_a_conversation(cfai: Cfai, fake: FakeWorkersAI) -> No
             *(
                 (line, f"there is no command {line.split()[0]}; /help lists them")
                 for line in ("/sing", "/foo-bar", "/foo_bar x", "/", "/?", "/2", "/HELP!")
+            ),
+            *(
+                (f"/{name} now", f"/{name} takes no text, so nothing was done")
+                for name in ("clear", "exit", "quit", "help")
             ),
             ("/system Be kind.", ""),
             ("second", "Two."),

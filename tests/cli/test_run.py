@@ -350,3 +350,44 @@ async def test_a_file_that_the_model_does_not_take(
     assert done.code == 2
     assert message in done.err
     assert not fake.requests
+
+
+@pytest.mark.parametrize(
+    ("name", "warning"),
+    [
+        ("a.png", "contains application/json; a better ending is .json"),
+        ("a.mp3", "contains application/json; a better ending is .json"),
+        ("a.json", ""),
+        ("a.txt", ""),
+        ("a.unknown", ""),
+        ("a", ""),
+    ],
+)
+async def test_the_ending_of_a_file_of_json_is_checked(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, name: str, warning: str
+) -> None:
+    """The answer is written nevertheless."""
+    fake.answers({"response": "a cat"})
+    path = tmp_path / name
+    done = await cfai.run("run", LLAMA, "a cat", "-o", str(path))
+    assert (done.code, json.loads(path.read_text())) == (0, {"response": "a cat"})
+    assert done.err == (f"warning: {path} {warning}\n" if warning else "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["chat", "@"], "PROMPT must name a file, got '@'"),
+        (["chat", "Hi", "-a", ""], "--attach must name a file, got ''"),
+        (["chat", "Hi", "-s", "@"], "--system must name a file, got '@'"),
+        (["transcribe", "@"], "FILE must name a file, got '@'"),
+        (["listen", "@"], "FILE must name a file, got '@'"),
+        (["listen", ""], "FILE must name a file, got ''"),
+    ],
+)
+async def test_a_file_has_a_name(
+    cfai: Cfai, fake: FakeWorkersAI, arguments: list[str], message: str
+) -> None:
+    done = await cfai.run(*arguments)
+    assert (done.code, done.err.splitlines()[0]) == (2, f"error: {message}")
+    assert not fake.requests

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import re
 import sys
 import threading
 from collections.abc import Awaitable, Callable
@@ -349,6 +350,32 @@ async def test_an_error_of_a_tool_is_reported_to_the_model(
     (failed,) = outcome.steps[0].results
     assert isinstance(failed, ToolFailed)
     assert isinstance(failed.error, LookupError)
+
+
+def exits() -> None:
+    sys.exit(3)
+
+
+async def exits_later() -> None:
+    await asyncio.sleep(0)
+    raise SystemExit("wrong arguments")
+
+
+@pytest.mark.parametrize("on_error", ["tell", "raise"])
+@pytest.mark.parametrize(("tool", "code"), [(exits, "3"), (exits_later, "'wrong arguments'")])
+async def test_a_tool_that_exits_does_not_end_the_program(
+    fake: FakeWorkersAI, tool: Callable[[], Any], code: str, on_error: Any
+) -> None:
+    """As a command line's parser does for wrong arguments, which come from the model here."""
+    fake.answers(answer_with_calls((tool.__name__, {})))
+    fake.answers({"response": "Sorry."})
+    message = f"the tool called sys.exit({code})"
+    if on_error == "raise":
+        with pytest.raises(RuntimeError, match=re.escape(message)):
+            await run(fake, tool, on_error="raise")
+    else:
+        await run(fake, tool)
+        assert sent(fake)[2]["content"] == f"error: RuntimeError: {message}"
 
 
 @pytest.mark.parametrize("tool", [fails, fails_later])
