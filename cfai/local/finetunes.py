@@ -209,7 +209,11 @@ def _parse_finetune(body: JsonBody) -> dict[str, Any]:
     absent = [name for name in required if body.get(name) is None]
     if absent:
         raise missing_fields(*absent)
-    for name, kind in {"model": str, "name": str, "description": str, "public": bool}.items():
+    kinds = {"model": str, "name": str, "description": str, "public": bool}
+    unknown = next((name for name in body if name not in kinds), None)
+    if unknown is not None:
+        raise invalid_request(f"unknown field {shorten(unknown)}")
+    for name, kind in kinds.items():
         value = body.get(name)
         if value is not None and (type(value) is not kind or (value == "" and name in required)):
             expected = "true or false" if kind is bool else "text"

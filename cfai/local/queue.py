@@ -15,7 +15,13 @@ from attrs import define, field
 from cfai.local import errors
 from cfai.local.errors import ApiError
 from cfai.local.handlers import ModelRunner
-from cfai.local.requests import ApiRequest, JsonBody, missing_fields, parse_json_object
+from cfai.local.requests import (
+    ApiRequest,
+    JsonBody,
+    check_names,
+    missing_fields,
+    parse_json_object,
+)
 from cfai.local.store import Store
 from cfai.tasks.task import shorten
 
@@ -70,6 +76,7 @@ class BatchRunner:
             raise errors.request_too_large(_SIZE_LIMIT - 1)
         body = parse_json_object(raw)
         if "request_id" in body:
+            check_names(body, "request_id")
             return await self._poll(request.account, model, body["request_id"])
         batch_id = str(uuid4())
         requests = orjson.dumps(_read_requests(body))
@@ -139,6 +146,7 @@ def _batch_status(status: str, batch_id: str, model: str) -> dict[str, Any]:
 
 def _read_requests(body: JsonBody) -> list[JsonBody]:
     """Return the requests of a batch. Their fields are checked when they run."""
+    check_names(body, "requests")
     requests = body.get("requests")
     if requests is None:
         raise missing_fields("requests")

@@ -205,8 +205,15 @@ def unknown_field(name: str) -> ApiError:
     return errors.bad_input(f"unknown field {shorten(name)}")
 
 
-def check_fields(task: type[Task[Any]], body: JsonBody) -> None:
+def check_fields(
+    task: type[Task[Any]], body: JsonBody, own_names: Mapping[str, str] | None = None
+) -> None:
     """Check *body* against the rules of *task*. A null counts as omitted.
+
+    Args:
+        task: The task.
+        body: The fields.
+        own_names: The names of fields in the request, if they differ from those of the task.
 
     Raises:
         ApiError: A field is missing or breaks its rule.
@@ -222,7 +229,8 @@ def check_fields(task: type[Task[Any]], body: JsonBody) -> None:
         try:
             rule.check(value)
         except InputError as exc:
-            raise errors.bad_input(exc) from exc
+            own_name = (own_names or {}).get(name, name)
+            raise errors.bad_input(f"{own_name}{str(exc).removeprefix(name)}") from exc
 
 
 def missing_fields(*names: str) -> ApiError:
@@ -241,6 +249,9 @@ def read_contexts(body: JsonBody) -> list[str]:
         raise missing_fields("contexts")
     if not isinstance(contexts, list) or not all(isinstance(item, dict) for item in contexts):
         raise errors.bad_input("contexts must be a list of objects with a text")
+    for index, item in enumerate(contexts):
+        for name in item.keys() - {"text"}:
+            raise errors.bad_input(f"contexts[{index}] has an unknown field {shorten(name)}")
     texts = [item.get("text") for item in contexts]
     for index, text in enumerate(texts):
         if not isinstance(text, str) or not text:

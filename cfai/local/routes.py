@@ -46,7 +46,10 @@ def build_routes(
     """Return the table of every route."""
 
     async def run(request: ApiRequest) -> Any:
-        if request.http.query.get("queueRequest") == "true":
+        queued = request.http.query.get("queueRequest", "false")
+        if queued not in ("true", "false"):
+            raise errors.bad_input(f"queueRequest must be true or false, got {queued[:60]!r}")
+        if queued == "true":
             return await queue.submit_or_poll(request)
         return await runs.run(request)
 

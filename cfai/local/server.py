@@ -359,6 +359,8 @@ class Server:
     ) -> tuple[ApiRequest, RouteHandler]:
         if self._tape is None:
             return find_route(http_request, self._routes, recorder)
+        if http_request.headers.get("Upgrade", "").lower() == "websocket":
+            raise errors.not_supported("WebSockets are neither recorded nor replayed")
         account, _ = split_path(http_request.raw_path.partition("?")[0])
         return ApiRequest(http_request, account, recorder), self._tape.answer
 
@@ -402,7 +404,9 @@ class Server:
             token = request.headers.get("X-Auth-Key", "")
             if not request.headers.get("X-Auth-Email"):
                 raise errors.not_authenticated()
-        valid = self._token is None or hmac.compare_digest(token.encode(), self._token.encode())
+        # Headers can have bytes that are no UTF-8.
+        sent = token.encode(errors="surrogateescape")
+        valid = self._token is None or hmac.compare_digest(sent, self._token.encode())
         if not token.strip() or not valid:
             raise errors.not_authenticated()
 

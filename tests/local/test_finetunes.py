@@ -99,6 +99,15 @@ async def test_an_invalid_field_is_named_in_the_error(
     assert (await send_request(local, "GET", "finetunes")).result == []
 
 
+async def test_an_unknown_field_is_refused(local: Local) -> None:
+    body = {"model": MISTRAL, "name": "x", "foo": 1}
+    url = f"{local.server.base_url}/accounts/0/ai/finetunes"
+    async with local.http.post(url, json=body) as response:
+        document = await response.json()
+    assert response.status == 400
+    assert document["errors"] == [{"code": 90003, "message": "unknown field 'foo'"}]
+
+
 async def test_fine_tunes_of_retired_models_are_refused(local: Local) -> None:
     """As runs of them are."""
     profiles = [profile(model) for model in TASKS]

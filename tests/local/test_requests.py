@@ -12,6 +12,7 @@ import pytest
 from aiohttp import FormData
 from yarl import URL
 
+from cfai.local import Server
 from cfai.profiles import TASKS
 
 from .conftest import LLAMA, Local, running
@@ -409,3 +410,24 @@ async def test_unsupported_features_of_text_generation_are_refused(
     *actual, text = (await local.post(LLAMA, body)).error
     assert tuple(actual) == status
     assert message in text
+
+
+@pytest.mark.parametrize("header", ["Authorization", "X-Auth-Key"])
+async def test_a_token_can_have_any_bytes(header: str) -> None:
+    async with Server(token="secret") as server:  # opens nothing
+        host, port = server.base_url.split("/")[2].split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        value = {"Authorization": b"Bearer \xff\xfe", "X-Auth-Key": b"\xff"}[header]
+        lines = [
+            b"GET /client/v4/accounts/0/ai/finetunes HTTP/1.1",
+            b"Host: localhost",
+            b"Connection: close",
+            b"X-Auth-Email: a@example.com",
+            header.encode() + b": " + value,
+        ]
+        writer.write(b"\r\n".join([*lines, b"", b""]))
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b"10000" in answer

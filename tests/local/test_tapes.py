@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
-from aiohttp import ClientError, ClientSession, FormData, MultipartWriter
+from aiohttp import ClientError, ClientSession, FormData, MultipartWriter, WSServerHandshakeError
 
 from cfai import BadRequest, ConfigError, Prompt, StreamInterrupted, WorkersAI
 from cfai.local import Fault, Record, Replay, Server
@@ -206,6 +206,17 @@ async def test_only_paths_of_workers_ai_are_passed_on(tmp_path: Path, path: str)
 def _address(local: Local) -> tuple[str, int]:
     host, _, port = local.server.base_url.split("/")[2].partition(":")
     return host, int(port)
+
+
+async def test_websockets_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    async with recording(path) as (local, fake):
+        url = local.server.base_url.removesuffix("/client/v4") + RUN
+        with pytest.raises(WSServerHandshakeError) as caught:
+            await local.http.ws_connect(url)
+        assert caught.value.status == 501
+        assert not fake.requests
+    assert lines(path) == []
 
 
 async def test_equal_requests_are_replayed_in_their_order(tmp_path: Path) -> None:

@@ -30,13 +30,15 @@ from cfai.local.handlers.tool_calls import (
 from cfai.local.handlers.upstream import PASSED_ON, build_messages, read_extra
 from cfai.local.models import ServedModel
 from cfai.local.requests import JsonBody, check_fields, missing_fields, unknown_field
-from cfai.tasks import Prompt, TextGeneration, rules
+from cfai.tasks import Prompt, Task, TextGeneration, rules
 from cfai.tasks.task import shorten
 
 _TEXT_ONLY = "the local text model reads only text, no images, audio or files"
 
 _MAX_TOKENS = 256
 """The service's default, from the input schemas of its models."""
+
+_LARGEST_LIMIT = 2**31 - 1
 
 _TEMPERATURE = 0.2
 """Not the service's 0.6, with which a model of this size answers half as many questions right."""
@@ -54,7 +56,15 @@ _SAMPLING = {
 }
 """The service's names of the sampling parameters, and llama.cpp's."""
 
-_FIELDS = frozenset({*rules(Prompt), *rules(TextGeneration), "guided_json", "image", "options"})
+
+def _name_fields(task: type[Task[Any]]) -> set[str]:
+    return {name for name, rule in rules(task).items() if not rule.translated}
+
+
+_PROMPT_FIELDS = _name_fields(Prompt)
+_FIELDS = frozenset(
+    {*_PROMPT_FIELDS, *_name_fields(TextGeneration), "guided_json", "image", "options"}
+)
 """The fields of a run that are used, or refused with a reason of their own."""
 
 _FOR_THE_ACCOUNT = frozenset(
@@ -153,8 +163,10 @@ def parse_chat(model: ServedModel, body: JsonBody) -> GenerationInput:
 
 def parse_completion(model: ServedModel, body: JsonBody) -> GenerationInput:
     """Read the body of a completion, whose prompt the model continues. Raises like `parse_run`."""
-    names = frozenset({*rules(Prompt), "model", "options"}) | _FOR_THE_ACCOUNT
+    names = frozenset({*_PROMPT_FIELDS, "model", "options"}) | _FOR_THE_ACCOUNT
     _check_names(body, names, Abilities())
+    if body.get("raw") is False:
+        raise errors.bad_input("raw must be true or omitted: a completion continues its prompt")
     match body.get("prompt"):
         case [str(prompt)]:
             body = {**body, "prompt": prompt}
@@ -194,11 +206,20 @@ def parse_responses(model: ServedModel, body: JsonBody) -> GenerationInput:
     if body.get("tools"):
         raise errors.not_supported("tools are not supported in Responses: use chat completions")
     instructions = body.get("instructions")
+    if instructions is not None and not isinstance(instructions, str):
+        raise errors.bad_input(f"instructions must be a string, got {shorten(instructions)}")
+    if not isinstance(body.get("parallel_tool_calls") or False, bool):
+        value = shorten(body["parallel_tool_calls"])
+        raise errors.bad_input(f"parallel_tool_calls must be true or false, got {value}")
     first = [] if instructions is None else [{"role": "system", "content": instructions}]
     names = ("temperature", "top_p")
     options = {name: body[name] for name in names if body.get(name) is not None}
-    if body.get("max_output_tokens") is not None:
-        options["max_completion_tokens"] = body["max_output_tokens"]
+    limit = body.get("max_output_tokens")
+    if limit is not None:
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+            rule = "must be an integer of at least 1"
+            raise errors.bad_input(f"max_output_tokens {rule}, got {shorten(limit)}")
+        options["max_completion_tokens"] = limit
     messages = [*first, *_read_items(body["input"])]
     response_format = _read_text_format(body.get("text"))
     fields = {**options, "messages": messages, "response_format": response_format}
@@ -215,9 +236,9 @@ def _read_items(value: Any) -> list[Any]:
     messages = []
     for index, item in enumerate(value):
         match item:
-            case {"role": str(role), "content": list(parts)} if (
-                "type" not in item or item["type"] == "message"
-            ):
+            case {"type": str(kind)} if kind != "message":
+                raise errors.bad_input(f"input[{index}] must be a message, got {shorten(item)}")
+            case {"role": str(role), "content": list(parts)}:
                 messages.append({"role": role, "content": [_read_part(part) for part in parts]})
             case {"role": str(), "content": str()}:
                 messages.append({"role": item["role"], "content": item["content"]})
@@ -236,16 +257,26 @@ def _read_part(part: Any) -> Any:
 
 
 def _read_text_format(text: Any) -> Any:
+    if isinstance(text, dict) and text.get("verbosity") in (None, "medium"):
+        text = {name: value for name, value in text.items() if name != "verbosity"}
     match text:
-        case None | {"format": None | {"type": "text"}}:
+        case None:
             return None
-        case {"format": {"type": "json_object"} as value}:
+        case {"format": None | {"type": "text"}, **rest} if not rest:
+            return None
+        case {"format": {"type": "json_object"} as value, **rest} if not rest:
             return value
-        case {"format": {"type": "json_schema", "schema": dict(schema)}}:
+        case {"format": {"type": "json_schema", "schema": dict(schema), **labels}, **rest} if (
+            not rest and labels.keys() <= _LABELS
+        ):
             return {"type": "json_schema", "json_schema": schema}
-        case {"verbosity": "medium", **rest} if not rest:
+        case {**rest} if not rest:
             return None
     raise errors.bad_input(f"text must be a format of the answer, got {shorten(text)}")
+
+
+_LABELS = {"name", "description", "strict"}
+"""The keys beside a schema in OpenAI's protocols. Here, an answer always follows its schema."""
 
 
 # Fields
@@ -353,8 +384,8 @@ def _render_call(call: Mapping[str, Any]) -> str:
 def _check_templates(body: JsonBody, abilities: Abilities) -> None:
     problem = "must be omitted: the local text model does not support it"
     options: dict[str, Any] = body.get("chat_template_kwargs") or {}
-    for name in ("enable_thinking", "thinking"):
-        if options.get(name) and not abilities.calls_tools:
+    for name, value in options.items():
+        if value not in (None, False) and not abilities.calls_tools:
             raise errors.bad_input(f"chat_template_kwargs.{name} {problem}")
     if (body.get("stream_options") or {}).get("include_obfuscation"):
         raise errors.bad_input(f"stream_options.include_obfuscation {problem}")
@@ -389,7 +420,8 @@ def _read_max_tokens(body: JsonBody) -> int:
     for name, limit in limits.items():
         if limit < 1:
             raise errors.bad_input(f"{name} must be at least 1, got {limit}")
-    return int(min(limits.values(), default=_MAX_TOKENS))
+    # A generator may know no larger numbers; no context window is as long.
+    return int(min(*limits.values(), _LARGEST_LIMIT)) if limits else _MAX_TOKENS
 
 
 def _read_stop(body: JsonBody) -> tuple[str, ...]:
@@ -440,8 +472,10 @@ def _read_response_format(value: Any) -> Mapping[str, Any] | None:
     match value:
         case None:
             return None
-        case {"type": "json_object"}:
+        case {"type": "json_object", **rest} if not any(rest.values()):
             return {"type": "object"}
+        case {"json_schema": _, **rest} if rest not in ({}, {"type": "json_schema"}):
+            pass
         case {"json_schema": {"schema": dict(), **rest}} if "type" not in rest:
             raise errors.bad_input(
                 "response_format.json_schema must be the schema itself, "
@@ -449,7 +483,10 @@ def _read_response_format(value: Any) -> Mapping[str, Any] | None:
             )
         case {"json_schema": dict() as schema}:
             return schema
-    raise errors.bad_input("response_format must be json_object, or json_schema with a schema")
+    raise errors.bad_input(
+        "response_format must be json_object, or json_schema with a schema, and nothing else, got "
+        f"{shorten(value)}"
+    )
 
 
 def _unwrap_format(body: JsonBody) -> Any:
@@ -457,7 +494,9 @@ def _unwrap_format(body: JsonBody) -> Any:
     match body.get("response_format"):
         case {"type": "text"}:
             return None
-        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema), **rest}} if (
+            rest.keys() <= _LABELS
+        ):
             return {"type": "json_schema", "json_schema": schema}
         case value:
             return value

@@ -158,10 +158,12 @@ def _collect_texts(model: ServedModel, body: JsonBody) -> list[str]:
     names = [name for name in model.text_fields if body.get(name) is not None]
     if not names:
         raise missing_fields(model.text_fields[0])
+    if instruction is not None and "queries" not in names:
+        raise errors.bad_input("instruction must be omitted without queries: only they get it")
     texts: list[str] = []
     for name in names:
         # Some models take the same texts in other fields; the rules are those of `text`.
-        check_fields(TextEmbeddings, {**body, "text": body[name]})
+        check_fields(TextEmbeddings, {**body, "text": body[name]}, {"text": name})
         values = [body[name]] if isinstance(body[name], str) else body[name]
         limit = model.texts_per_request
         if limit is not None and len(values) > limit:

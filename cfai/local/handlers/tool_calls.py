@@ -71,7 +71,8 @@ def read_tool_choice(body: JsonBody, messages: Sequence[Mapping[str, str]]) -> T
     if not tools:
         raise errors.bad_input(f"tool_choice needs tools, got {shorten(choice)}")
     if isinstance(choice, dict):
-        name = choice.get("function", choice).get("name")
+        function = choice.get("function", choice)
+        name = function.get("name") if isinstance(function, dict) else None
         tools = [tool for tool in tools if tool.name == name]
         if not tools:
             raise errors.bad_input(f"tool_choice must name one of the tools, got {shorten(choice)}")

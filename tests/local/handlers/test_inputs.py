@@ -208,3 +208,139 @@ async def test_a_conversation_without_a_system_message_gets_a_plain_one() -> Non
         assert messages[0] == {"role": "system", "content": content}
     assert parse_run(model, {"prompt": "Hi", "raw": True}).request.prompt == "Hi"
     assert parse_run(model, {"prompt": "Hi"}).request.sampling == {"temperature": 0.2}
+
+
+RUN = f"run/{LLAMA}"
+CHAT = "v1/chat/completions"
+COMPLETIONS = "v1/completions"
+RESPONSES = "v1/responses"
+GPT = "@cf/openai/gpt-oss-20b"
+PERSON = {"type": "object", "properties": {"name": {"type": "string"}}}
+TOOL = {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {}}}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        (RUN, {"prompt": "Hi", "thinking": True}, "unknown field 'thinking'"),
+        (CHAT, {"messages": MESSAGES, "thinking": "zzz"}, "unknown field 'thinking'"),
+        (COMPLETIONS, {"prompt": "Hi", "thinking": True}, "unknown field 'thinking'"),
+        (COMPLETIONS, {"prompt": "Hi", "raw": False}, "raw must be true or omitted"),
+        (RUN, {"prompt": "Hi", "chat_template_kwargs": {"foo": 1}}, "chat_template_kwargs.foo"),
+        (
+            RUN,
+            {"prompt": "Hi", "response_format": {"type": "json_object", "json_schema": PERSON}},
+            "response_format must be json_object, or json_schema with a schema, and nothing else",
+        ),
+        (
+            RUN,
+            {"prompt": "Hi", "response_format": {"type": "json_object", "foo": 1}},
+            "nothing else",
+        ),
+        (
+            RUN,
+            {
+                "prompt": "Hi",
+                "response_format": {"type": "json_schema", "json_schema": PERSON, "foo": 1},
+            },
+            "nothing else",
+        ),
+        (
+            RUN,
+            {"prompt": "Hi", "response_format": {"type": "xml", "json_schema": PERSON}},
+            "response_format",
+        ),
+        (
+            CHAT,
+            {
+                "messages": MESSAGES,
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "p", "schema": PERSON, "foo": 1},
+                },
+            },
+            "response_format",
+        ),
+        (RESPONSES, {"input": "Hi", "max_output_tokens": 0}, "max_output_tokens must be"),
+        (RESPONSES, {"input": "Hi", "max_output_tokens": "9"}, "max_output_tokens must be"),
+        (RESPONSES, {"input": "Hi", "instructions": 5}, "instructions must be a string, got 5"),
+        (RESPONSES, {"input": "Hi", "parallel_tool_calls": 5}, "parallel_tool_calls must be"),
+        (
+            RESPONSES,
+            {"input": "Hi", "text": {"format": {"type": "json_object"}, "verbosity": "low"}},
+            "text must be a format",
+        ),
+        (
+            RESPONSES,
+            {"input": [{"type": "function_call_output", "role": "user", "content": "x"}]},
+            "input[0] must be a message",
+        ),
+        (
+            RUN,
+            {
+                "messages": MESSAGES,
+                "tools": [TOOL],
+                "tool_choice": {"type": "function", "function": "f"},
+            },
+            "tool_choice must name one of the tools",
+        ),
+        (
+            f"run/{RERANKER}",
+            {"query": "a", "contexts": [{"text": "a", "foo": 1}]},
+            "contexts[0] has an unknown field 'foo'",
+        ),
+        (f"run/{QWEN}", {"text": "a", "instruction": "I"}, "omitted without queries"),
+        (f"run/{QWEN}", {"documents": "a", "instruction": "I"}, "omitted without queries"),
+        (f"run/{QWEN}", {"queries": [""]}, "queries"),
+        (f"run/{QWEN}", {"documents": ""}, "documents must have at least 1 character"),
+        (f"run/{LLAMA}?queueRequest=true", {"requests": [{}], "foo": 1}, "unknown field 'foo'"),
+        (f"run/{LLAMA}?queueRequest=true", {"request_id": "x", "foo": 1}, "unknown field 'foo'"),
+        (f"run/{LLAMA}?queueRequest=TRUE", {"requests": [{}]}, "queueRequest must be true or"),
+    ],
+)
+async def test_what_would_be_ignored_is_refused_by_its_name(
+    local: Local, path: str, body: dict[str, Any], words: str
+) -> None:
+    url = f"{local.server.base_url}/accounts/0/ai/{path}"
+    if path.startswith("v1/"):
+        body = {"model": GPT if path == RESPONSES else LLAMA, **body}
+    async with local.http.post(url, json=body) as response:
+        document = await response.json()
+    assert (response.status, document["errors"][0]["code"]) == (400, 5006)
+    assert words in document["errors"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (RUN, {"prompt": "Hi", "chat_template_kwargs": {"clear_thinking": False}}),
+        (RUN, {"prompt": "Hi", "response_format": {"type": "json_object", "json_schema": None}}),
+        (RESPONSES, {"input": "Hi", "text": {"verbosity": "medium"}}),
+        (RESPONSES, {"input": "Hi", "text": {"format": {"type": "text"}, "verbosity": "medium"}}),
+        (
+            RESPONSES,
+            {
+                "input": "Hi",
+                "text": {"format": {"type": "json_schema", "name": "p", "schema": PERSON}},
+            },
+        ),
+    ],
+)
+async def test_what_asks_for_nothing_is_accepted(
+    local: Local, path: str, body: dict[str, Any]
+) -> None:
+    url = f"{local.server.base_url}/accounts/0/ai/{path}"
+    limit = "max_output_tokens" if path == RESPONSES else "max_tokens"
+    body = {**body, limit: 60}
+    if path == RESPONSES:
+        body["model"] = GPT
+    async with local.http.post(url, json=body) as response:
+        document = await response.json()
+    # The model may not end its JSON soon enough.
+    assert response.status == 200 or document["errors"][0]["code"] == 90002
+
+
+@pytest.mark.parametrize("limit", [1e30, 10**18, 2**31])
+async def test_a_limit_without_end_is_no_error(local: Local, limit: float) -> None:
+    body = {"prompt": "Say hi.", "max_tokens": limit, "stop": ["i"], "seed": 1}
+    assert (await local.post(LLAMA, body)).status == 200
