@@ -8,12 +8,13 @@ answers of a client cost, as the service reports it, and holds its budget.
 import asyncio
 import logging
 import random
+import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from functools import lru_cache
 from io import BytesIO
 from math import inf
 from threading import RLock
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
 
 import aiohttp
 from attrs import define, evolve, field, frozen
@@ -29,6 +30,7 @@ from cfai._session.throttle import Permit, Throttle
 from cfai._session.timeouts import Deadline, OpenCall
 from cfai._session.uploads import Upload
 from cfai._types.excerpts import format_value
+from cfai._types.frozen import fast_maker
 from cfai._types.values import Value
 from cfai._validators import is_finite_number
 from cfai._wire import responses
@@ -114,6 +116,10 @@ class _Call(OpenCall):
             spending.check_budget()
         if self.permit is not None:
             self.permit.start(repeat=self.number > 1)
+
+
+_make_call: Final = fast_maker(_Call)
+"""Every call makes one: in half of the time."""
 
 
 async def reject_stream(body: StreamBody) -> NoReturn:
@@ -217,9 +223,9 @@ class Session:
             deadline: Of the whole call, if it began before this request.
         """
         if deadline is None:
-            deadline = Deadline(total=settings.timeouts.total)
+            deadline = Deadline(time.monotonic(), settings.timeouts.total)
         loop = self.connections.for_running_loop()
-        with _Call(loop.timer, deadline, loop) as call:
+        with _make_call(loop.timer, deadline, loop) as call:
             if deadline.attempts:
                 call.began = deadline.elapsed
             while True:
@@ -355,12 +361,7 @@ class Session:
                 loop.release(response)
         deadline = call.deadline
         meta = responses.read_meta(
-            status,
-            headers,
-            attempts=deadline.attempts,
-            elapsed=deadline.elapsed,
-            media_type=kind,
-            model=request.model,
+            status, headers, deadline.attempts, deadline.elapsed, kind, request.model
         )
         if is_stream:
             body_class = _body_class(request, status)
@@ -430,7 +431,7 @@ def _request(
 ) -> Awaitable[aiohttp.ClientResponse]:
     """Send the request with aiohttp; the response is returned after its headers."""
     loop.close_unread()
-    url = _parse_url(settings.base_url + request.path)
+    url = _parse_url(settings.base_url, request.path)
     timeout = _connect_timeout(settings.timeouts.connect)
     if request.opens_socket:
         from cfai._session.sockets import shake_hands
@@ -479,8 +480,8 @@ def _content(request: Request) -> _Content:
 
 
 @lru_cache(maxsize=256)
-def _parse_url(url: str) -> URL:
-    return URL(url, encoded=True)
+def _parse_url(base_url: str, path: str) -> URL:
+    return URL(base_url + path, encoded=True)
 
 
 @lru_cache(maxsize=16)

@@ -213,8 +213,11 @@ def encode_json(value: Any, name: str = "") -> bytes:
 
 
 def _encode_fields(fields: Mapping[str, Any]) -> EncodedBody:
-    if Integers not in map(type, fields.values()):
+    try:
         return EncodedBody(encode_json(fields), "application/json")
+    except InputError:
+        if Integers not in map(type, fields.values()):
+            raise
     parts: list[bytes | Integers] = []
     for name, value in fields.items():
         parts.append((b"," if parts else b"{") + encode_json(name) + b":")

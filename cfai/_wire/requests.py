@@ -10,6 +10,7 @@ from urllib.parse import urlencode, urlsplit
 from attrs import define, field
 
 from cfai._types.excerpts import format_value
+from cfai._types.frozen import fast_maker
 from cfai._validators import hide_arguments
 from cfai._wire.bodies import Content, EncodedBody, encode_json, encode_run_body
 from cfai._wire.multipart import Form
@@ -47,6 +48,10 @@ class Request:
     before it was read."""
     opens_socket: bool = False
     """Whether it asks for a WebSocket."""
+
+
+make_request: Final = fast_maker(Request)
+"""The same as `Request`, in half of the time."""
 
 
 # Paths: names are checked and then kept literally; nothing is percent-encoded
@@ -325,7 +330,7 @@ def build_run_request(
         query = {**query, "tags": ",".join(options.tags)}
     path = f"{path}?{encode_query(query)}" if query else path
     headers = _run_headers(settings, options, body, stream=stream)
-    return Request("POST", path, headers, body.content, model=model, costs=True)
+    return make_request("POST", path, headers, body.content, model=model, costs=True)
 
 
 @lru_cache(maxsize=256)

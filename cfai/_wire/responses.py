@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from attrs import define, field
@@ -39,7 +40,12 @@ _make_meta: Final = fast_maker(Meta)
 
 def read_media_type(headers: Mapping[str, str]) -> str:
     """The Content-Type in lower case and without parameters; empty if there is none."""
-    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return _parse_media_type(headers.get("Content-Type", ""))
+
+
+@lru_cache(maxsize=64)
+def _parse_media_type(header: str) -> str:
+    kind = header.partition(";")[0].strip().lower()
     # Bytes that are not UTF-8 are lone surrogates, which nobody could encode.
     return kind if kind.isascii() else kind.encode("utf-8", "replace").decode()
 
@@ -77,7 +83,6 @@ def is_stream(status: int, media_type: str, *, media: bool, socket: bool = False
 def read_meta(
     status: int,
     headers: Mapping[str, str],
-    *,
     attempts: int,
     elapsed: float,
     media_type: str | None = None,

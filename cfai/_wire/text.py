@@ -101,6 +101,10 @@ build_usage: Final = fast_maker(Usage)
 """The same as `Usage`, in a third of the time: a stream can have one in each event."""
 
 
+_EXACT: Final = 2**53
+"""Above it, a number may have been rounded when it was read."""
+
+
 def read_usage(value: Any) -> Usage | None:
     """Token counts in either vocabulary (`prompt_tokens`, or `input_tokens` of Responses)."""
     if not isinstance(value, dict):
@@ -111,7 +115,7 @@ def read_usage(value: Any) -> Usage | None:
         prompt, total = counts.get("prompt_tokens"), counts.get("total_tokens")
         completion = counts.get("completion_tokens")
         is_exact = type(prompt) is int and type(completion) is int and type(total) is int
-        if is_exact and max(prompt, completion, total) < 2**53:
+        if is_exact and prompt < _EXACT and completion < _EXACT and total < _EXACT:
             return build_usage(prompt, completion, total)
     prompt = _read_count(value, "prompt_tokens", "input_tokens") or 0
     completion = _read_count(value, "completion_tokens", "output_tokens") or 0
