@@ -19,17 +19,26 @@ try:
     from pytest_asyncio import fixture as asyncio_fixture
 except ImportError:
     asyncio_fixture = pytest.fixture
+_HAS_LOOP_SCOPES = asyncio_fixture is not pytest.fixture
 
 
-async def _open_fake() -> AsyncIterator[FakeWorkersAI]:
-    async with FakeWorkersAI() as fake:
-        yield fake
+def _define_fake(define: Any, name: str, **options: Any) -> Any:
+    async def open_fake() -> AsyncIterator[FakeWorkersAI]:
+        async with FakeWorkersAI() as fake:
+            yield fake
+
+    return define(name=f"_{name}_fake_workers_ai", **options)(open_fake)
 
 
 # pytest-asyncio in strict mode runs only fixtures created by its own decorator, and anyio only
 # those created by pytest's. There is one of each; the test's event loop plugin decides.
-_asyncio_fake = asyncio_fixture(name="_asyncio_fake_workers_ai")(_open_fake)
-_anyio_fake = pytest.fixture(name="_anyio_fake_workers_ai")(_open_fake)
+_anyio_fake = _define_fake(pytest.fixture, "anyio")
+
+# And one for each loop of pytest-asyncio: a fake on a loop that does not run would never answer.
+_function_fake, _class_fake, _module_fake, _package_fake, _session_fake = (
+    _define_fake(asyncio_fixture, scope, **({"loop_scope": scope} if _HAS_LOOP_SCOPES else {}))
+    for scope in ("function", "class", "module", "package", "session")
+)
 
 
 @pytest.fixture(name="_sync_fake_workers_ai")
@@ -49,7 +58,7 @@ def fake_workers_ai(request: pytest.FixtureRequest) -> FakeWorkersAI:
 
 
 def _library(request: pytest.FixtureRequest) -> str:
-    """What runs the test: asyncio, anyio, or neither (sync)."""
+    """What runs the test: a loop of pytest-asyncio, by its scope, anyio, or neither (sync)."""
     function = getattr(request.node, "obj", None)
     # Hypothesis runs an async test from a function that is not.
     inner = getattr(getattr(function, "hypothesis", None), "inner_test", None)
@@ -58,4 +67,11 @@ def _library(request: pytest.FixtureRequest) -> str:
     if "anyio_backend" in request.fixturenames:
         return "anyio"
     # Other runners of async tests have a loop that this plugin does not know.
-    return "asyncio" if request.node.get_closest_marker("asyncio") else "sync"
+    marker = request.node.get_closest_marker("asyncio")
+    return "sync" if marker is None else _loop_scope(request.config, marker)
+
+
+def _loop_scope(config: pytest.Config, marker: pytest.Mark) -> str:
+    """Which loop of pytest-asyncio runs the test: that of the function, class, module, …"""
+    chosen = marker.kwargs.get("loop_scope") or marker.kwargs.get("scope")
+    return str(chosen or config.getini("asyncio_default_test_loop_scope"))

@@ -39,11 +39,60 @@ def test_the_fixture_works_with_every_asyncio_plugin(
     assert "1 passed" in outcome, outcome
 
 
-def run_pytest(folder: Path, mode: str = "strict") -> str:
+SCOPES = ["function", "class", "module", "package", "session"]
+
+
+@pytest.mark.parametrize("mode", ["strict", "auto"])
+@pytest.mark.parametrize("fixtures", ["function", "session"])
+def test_the_fake_is_on_the_loop_of_the_test(tmp_path: Path, mode: str, fixtures: str) -> None:
+    """Whatever the marker says, and whatever loop other fixtures are on."""
+    asks = """
+            async def test_it(self, fake_workers_ai):
+                await ask(fake_workers_ai)
+    """
+    marked = "".join(
+        f"""
+        class Test{scope.title()}:
+            @pytest.mark.asyncio(loop_scope="{scope}")
+            {asks.strip()}
+        """
+        for scope in SCOPES
+    )
+    prepare(
+        tmp_path,
+        f"""
+        import pytest
+
+        async def ask(fake):
+            fake.answers({{"response": "Hello"}})
+            assert (await fake.client().run("@cf/any/model", "Hi")).text == "Hello"
+
+        class TestDefault:
+            @pytest.mark.asyncio
+            {asks.strip()}
+        {marked}
+        """,
+    )
+    for tests in ("function", "session"):
+        outcome = run_pytest(tmp_path, mode, fixtures=fixtures, tests=tests)
+        assert f"{len(SCOPES) + 1} passed" in outcome, outcome
+
+
+def prepare(folder: Path, tests: str) -> None:
+    (folder / "conftest.py").write_text('pytest_plugins = ["cfai.testing.plugin"]\n')
+    (folder / "__init__.py").write_text("")
+    (folder / "test_it.py").write_text(textwrap.dedent(tests))
+
+
+def run_pytest(
+    folder: Path, mode: str = "strict", *, fixtures: str = "function", tests: str = "function"
+) -> str:
     """Run the tests of *folder* in a pytest of its own, and return its output."""
-    loops = "asyncio_default_fixture_loop_scope=function"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"]
-    command += ["-o", f"asyncio_mode={mode}", "-o", loops, "--rootdir", str(folder)]
+    command += ["-o", f"asyncio_mode={mode}", "--rootdir", str(folder)]
+    command += ["-o", f"asyncio_default_fixture_loop_scope={fixtures}"]
+    command += ["-o", f"asyncio_default_test_loop_scope={tests}"]
+    command += ["-o", "faulthandler_timeout=40", "-o", "faulthandler_exit_on_timeout=true"]
     run = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
     return run.stdout + run.stderr
 
