@@ -621,6 +621,17 @@ async def test_the_last_text_of_a_batch_is_given_up_at_once(fake: FakeWorkersAI,
     assert service.counters.requests <= fewest_requests(given, 100) + 4
 
 
+async def test_a_refusal_shows_that_the_service_answers(fake: FakeWorkersAI) -> None:
+    """A text that breaks the service is soon given up, also if the other texts are refused."""
+    given = ["good", *(f"refused {n}" for n in range(1, 100))]
+    given[10] = "broken 10"
+    service = fake.simulates(Service(poison=spoil))
+    ai = fake.client(retries=Retries(max=2, base=0, cap=0))
+    job = ai.embed_many(M3, given, batch_size=1, on_error="yield", rate=None, concurrency=8)
+    check_mix(await collect(job), given)
+    assert service.counters.requests <= 100 + 10
+
+
 @pytest.mark.parametrize("kind", ["refused", "broken", "null"])
 @pytest.mark.parametrize("failure", [ServerError("broken", status=500), ConnectionLost("reset")])
 def test_a_half_is_not_split_if_the_other_one_has_the_bad_text(

@@ -11,7 +11,16 @@ import pytest
 
 from cfai.local.errors import ApiError
 from cfai.local.resampling import resample
-from cfai.local.speech import Listener, TurnEvent, TurnSettings, listen, speak, to_pcm, transcribe
+from cfai.local.speech import (
+    Listener,
+    TurnEvent,
+    TurnSettings,
+    _find_runs,
+    listen,
+    speak,
+    to_pcm,
+    transcribe,
+)
 from cfai.local.workers import WorkerPool
 
 from .spoken import SENTENCES, silence, spoken, word_errors, words_of
@@ -59,6 +68,28 @@ def test_segments_are_where_the_speech_is() -> None:
         assert segment.speech > 0.5
     assert segments[0].end <= segments[1].start
     assert segments[1].end <= len(recording) / 16_000
+
+
+@pytest.mark.parametrize(
+    ("frames", "runs"),
+    [
+        ("", []),
+        ("....", []),
+        ("#", [(0, 1)]),
+        (".#..", [(1, 2)]),
+        (".#", [(1, 2)]),
+        ("##..#..", [(0, 2), (4, 5)]),
+        ("##.#", [(0, 4)]),
+        ("#-.-#", [(0, 5)]),
+        ("--#--..", [(2, 5)]),
+    ],
+)
+def test_runs_of_speech_are_between_pauses_of_two_frames(
+    frames: str, runs: list[tuple[int, int]]
+) -> None:
+    """What may be speech (-) begins no run, but goes on with one."""
+    probabilities = [{"#": 0.9, "-": 0.4, ".": 0.1}[frame] for frame in frames]
+    assert list(_find_runs(probabilities, 2)) == runs
 
 
 @pytest.mark.parametrize("samples", [silence(0), silence(0.01), silence(3)])
