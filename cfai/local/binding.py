@@ -8,6 +8,7 @@ Source: captured from miniflare 4.20260426; github.com/cloudflare/workerd, src/c
 from base64 import b64decode
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -19,6 +20,7 @@ from attrs import define, field, frozen
 from cfai.errors import ConfigError
 from cfai.local import errors
 from cfai.local.errors import ApiError
+from cfai.local.faults import HEADER as FAULT_HEADER
 from cfai.local.requests import check_origin
 from cfai.tasks.task import shorten
 
@@ -35,6 +37,11 @@ _MARK = b"// Written by `cfai serve --worker`."
 
 _WORKER_NAME = "cfai-ai"
 _COMPATIBILITY_DATE = "2026-04-01"
+
+_PASSED_ON = ("cf-", "cfai-", "ratelimit", "retry-after")
+"""How the names of the headers begin that a Worker gets."""
+
+_CONVERSIONS = "/to-everything/markdown/"
 
 _RUN_OPTIONS = frozenset(
     {"extraHeaders", "gateway", "prefix", "queueRequest", "returnRawResponse", "signal", "tags"}
@@ -93,23 +100,32 @@ class Binding:
                 raise errors.not_authenticated()
             return await self._route(request, await _read_call(request))
         except ApiError as error:
+            if _CONVERSIONS in request.headers.get("MF-URL", ""):
+                # Here workerd reads the envelope.
+                return _json_response(error.status, error.body(), {})
             return _error_response(error.status, error.code, error.message)
+        except aiohttp.ClientError as exc:
+            # A fault that was asked for closed the connection: so does it here.
+            if request.transport is not None:
+                request.transport.close()
+            raise ConnectionResetError("the server closed the connection") from exc
 
     async def _route(self, request: web.Request, call: _Call) -> web.StreamResponse:
+        fault = _fault_headers(call)
         match call.method, call.path.split("/")[1:]:
             case "POST", ["run"] | ["ai-gateway", "run"]:
                 return await self._run(request, call)
             case "GET", ["ai-api", "models", "search"]:
-                return await self._pass_on(
-                    request, "GET", f"{self._api}/models/search", params=call.query
-                )
+                url = f"{self._api}/models/search"
+                return await self._pass_on(request, "GET", url, params=call.query, headers=fault)
             case "GET", ["to-everything", "markdown", "supported"]:
-                return await self._pass_on(request, "GET", f"{self._api}/tomarkdown/supported")
+                url = f"{self._api}/tomarkdown/supported"
+                return await self._pass_on(request, "GET", url, headers=fault)
             case "POST", ["to-everything", "markdown", "transformer"]:
-                form = _build_form(call.read_json())
-                return await self._pass_on(request, "POST", f"{self._api}/tomarkdown", data=form)
+                form, url = _build_form(call.read_json()), f"{self._api}/tomarkdown"
+                return await self._pass_on(request, "POST", url, data=form, headers=fault)
             case "POST", ["ai-gateway", "universal", "run", gateway]:
-                return await self._run_steps(request, gateway, call.read_json())
+                return await self._run_steps(request, gateway, call)
         raise errors.path_not_found(call.path)
 
     async def _run(self, request: web.Request, call: _Call) -> web.StreamResponse:
@@ -120,18 +136,26 @@ class Binding:
         if not call.headers.get("content-type", "").startswith(_JSON):
             # Media as they are; the other inputs are in the query.
             inputs = _read_inputs(call.query.get("userInputs", "{}"))
-            kind = {"Content-Type": call.headers.get("content-type", "application/octet-stream")}
-            return await self._send_run(request, url, params=inputs, headers=kind, data=call.body)
+            headers = {
+                "Content-Type": call.headers.get("content-type", "application/octet-stream"),
+                **_fault_headers(call),
+            }
+            return await self._send_run(
+                request, url, params=inputs, headers=headers, data=call.body
+            )
         body = call.read_json()
         if not isinstance(body, dict):
             raise errors.bad_input(f"the call must be an object, got {shorten(body)}")
         options = body.get("options") or {}
+        if not isinstance(options, dict):
+            raise errors.bad_input(f"options must be an object, got {shorten(options)}")
         unknown = sorted(options.keys() - _RUN_OPTIONS)
         if unknown:
             raise errors.not_supported(f"env.AI.run has no option {unknown[0]} here")
         params = {"queueRequest": "true"} if options.get("queueRequest") else {}
+        headers = {**_gateway_headers(options), **_fault_headers(call)}
         return await self._send_run(
-            request, url, params=params, headers=_gateway_headers(options), json=body.get("inputs")
+            request, url, params=params, headers=headers, json=body.get("inputs")
         )
 
     async def _send_run(self, request: web.Request, url: str, **options: Any) -> web.StreamResponse:
@@ -139,18 +163,23 @@ class Binding:
         async with self._send("POST", url, **options) as upstream:
             if not _is_json(upstream):
                 return await _copy(request, upstream)
-            document = orjson.loads(await upstream.read())
-        if upstream.status >= 400:
-            error = document["errors"][0]
-            return _error_response(upstream.status, error["code"], error["message"])
-        # Chat completions and raw results have none.
-        is_wrapped = isinstance(document, dict) and document.keys() >= {"result", "success"}
-        return _json_response(200, document["result"] if is_wrapped else document, upstream.headers)
+            content = await upstream.read()
+        status, headers = upstream.status, upstream.headers
+        match _load(content):
+            case {"errors": [{"code": code, "message": message}, *_]} if status >= 400:
+                return _error_response(status, code, message, headers)
+            case {"result": result, "success": _} if status < 400:
+                return _json_response(status, result, headers)
+        # Chat completions and raw results have no envelope; a fault or a script can send anything.
+        return web.Response(
+            status=status, body=content, headers={**_own_headers(headers), "Content-Type": _JSON}
+        )
 
     async def _run_steps(
-        self, request: web.Request, gateway: str, steps: Any
+        self, request: web.Request, gateway: str, call: _Call
     ) -> web.StreamResponse:
         """Answer by the first step that succeeds, as AI Gateway's universal endpoint does."""
+        steps = call.read_json()
         if not isinstance(steps, list) or not steps:
             raise errors.bad_input(f"the call must be a list of steps, got {shorten(steps)}")
         for index, step in enumerate(steps):
@@ -160,7 +189,9 @@ class Binding:
                 case _:
                     problem = f"a step must be one of workers-ai, got {shorten(step)}"
                     raise errors.not_supported(problem)
-            async with self._send("POST", url, json=query) as upstream:
+            async with self._send(
+                "POST", url, json=query, headers=_fault_headers(call)
+            ) as upstream:
                 if upstream.status < 400 or index == len(steps) - 1:
                     return await _copy(request, upstream, {"cf-aig-step": str(index)})
         raise AssertionError("the last step returns")
@@ -220,7 +251,10 @@ async def _read_call(request: web.Request) -> _Call:
         for name, value in request.headers.items()
         if name.lower().startswith("mf-header-")
     }
-    url = urlsplit(request.headers.get("MF-URL", ""))
+    try:
+        url = urlsplit(request.headers.get("MF-URL", ""))
+    except ValueError as exc:
+        raise errors.invalid_request(f"{PATH}: the header MF-URL is no URL: {exc}") from exc
     if not url.path:
         raise errors.invalid_request(
             f"{PATH} is for a Worker's env.AI: the header MF-URL is missing"
@@ -250,6 +284,11 @@ def _read_inputs(text: str) -> dict[str, str]:
     }
 
 
+def _fault_headers(call: _Call) -> dict[str, str]:
+    """Return the header that asks for a fault, which workerd sends on from `extraHeaders`."""
+    return {FAULT_HEADER: call.headers[FAULT_HEADER]} if FAULT_HEADER in call.headers else {}
+
+
 def _gateway_headers(options: Mapping[str, Any]) -> dict[str, str]:
     gateway = options.get("gateway")
     name = gateway.get("id") if isinstance(gateway, dict) else None
@@ -257,16 +296,18 @@ def _gateway_headers(options: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _build_form(document: Any) -> aiohttp.FormData:
-    """Return the files of a conversion as a form.
+    """Return the files of a conversion, and its options, as a form.
 
     Raises:
         ApiError: They are not files.
     """
     form = aiohttp.FormData()
     match document:
-        case {"files": list(files)}:
+        case {"files": list(files), **rest}:
             for file in files:
                 _add_file(form, file)
+            if rest.get("options"):
+                form.add_field("conversionOptions", orjson.dumps(rest["options"]).decode())
             if files:
                 return form
     raise errors.bad_input("toMarkdown needs a list of files")
@@ -282,6 +323,13 @@ def _add_file(form: aiohttp.FormData, file: Any) -> None:
                 raise errors.bad_input(f"the file {shorten(name)} is invalid: {exc}") from exc
         case _:
             raise errors.bad_input("a file must have a name, a mimeType and data")
+
+
+def _load(content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _is_json(response: aiohttp.ClientResponse) -> bool:
@@ -304,9 +352,7 @@ async def _copy(
 
 
 def _own_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: value for name, value in headers.items() if name.lower().startswith(("cf-", "cfai-"))
-    }
+    return {name: value for name, value in headers.items() if name.lower().startswith(_PASSED_ON)}
 
 
 def _json_response(status: int, document: Any, headers: Mapping[str, str]) -> web.Response:
@@ -314,11 +360,17 @@ def _json_response(status: int, document: Any, headers: Mapping[str, str]) -> we
     return web.Response(status=status, body=orjson.dumps(document), headers=fields)
 
 
-def _error_response(status: int, code: int, message: str) -> web.Response:
+def _error_response(
+    status: int,
+    code: int,
+    message: str,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> web.Response:
+    """Return an error in the form that workerd reads after a run."""
     document = {
         "internalCode": code,
         "message": message,
         "name": "InferenceUpstreamError",
         "description": message,
     }
-    return _json_response(status, document, {})
+    return _json_response(status, document, headers)

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+from aiohttp import ClientPayloadError, ServerDisconnectedError
 
 from cfai import ConfigError
 from cfai.local import Fault, Replay
@@ -168,7 +169,20 @@ async def test_files_are_converted(local: Local) -> None:
 )
 async def test_what_is_no_file_is_refused(local: Local, body: Any) -> None:
     reply = await call(local, f"{AI}/to-everything/markdown/transformer", body)
-    assert (reply.status, reply.json["internalCode"]) == (400, 5006)
+    assert reply.error[:2] == (400, 5006)
+
+
+async def test_the_options_of_a_conversion_are_used_or_refused(local: Local) -> None:
+    """The call is built as by workerd, src/cloudflare/internal/to-markdown-api.ts."""
+    data = b64encode(b"<p><b>Hi</b></p>").decode()
+    file = {"name": "a.html", "mimeType": "text/html", "data": data}
+    url = f"{AI}/to-everything/markdown/transformer"
+    reply = await call(local, url, {"files": [file], "options": {"foo": 1}})
+    assert reply.error[0] == 501
+    assert "conversionOptions.foo" in reply.error[2]
+    options = {"output": {"format": "text"}}
+    reply = await call(local, url, {"files": [file], "options": options})
+    assert [row["data"] for row in reply.result] == ["Hi"]
 
 
 STEP = {"provider": "workers-ai", "endpoint": LLAMA, "headers": {}}
@@ -189,7 +203,9 @@ async def test_the_first_step_that_succeeds_answers(local: Local) -> None:
         assert reply.status in (400, 501)
 
 
-@pytest.mark.parametrize("url", ["", "nonsense", f"{AI}/unknown", "https://evil.example/tokens"])
+@pytest.mark.parametrize(
+    "url", ["", "nonsense", "http://[bad", f"{AI}/unknown", "https://evil.example/tokens"]
+)
 async def test_other_urls_are_refused_and_never_requested(local: Local, url: str) -> None:
     reply = await call(local, url, {})
     assert reply.status in (400, 404)
@@ -207,10 +223,62 @@ async def test_a_server_with_a_token_is_not_open_to_workers() -> None:
 
 
 async def test_faults_also_concern_workers() -> None:
-    async with running(faults=[Fault("capacity", times=1)]) as local:
+    async with running(faults=[Fault("capacity", retry_after=3, times=1)]) as local:
         reply = await run(local, LLAMA, HI)
         assert (reply.status, reply.json["internalCode"]) == (429, 3040)
+        assert reply.headers["Retry-After"] == "3"
         assert (await run(local, LLAMA, HI)).status == 200
+
+
+async def test_a_call_can_ask_for_a_fault(local: Local) -> None:
+    """What `extraHeaders` of `env.AI.run` become."""
+    headers = {
+        "MF-Header-cf-consn-model-id": LLAMA,
+        "MF-Header-content-type": "application/json",
+        "MF-Header-x-cfai-fault": "error,status=503,code=7777,message=Out of order",
+    }
+    reply = await call(local, RUN, {"inputs": HI}, headers)
+    assert (reply.status, reply.json["internalCode"]) == (503, 7777)
+    assert "Out of order" in reply.json["message"]
+    reply = await call(local, f"{AI}/ai-api/models/search", None, headers, "GET")
+    assert reply.error[:2] == (503, 7777)
+
+
+@pytest.mark.parametrize("fault", ["reset", "cut", "cut,bytes=5"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_connection_that_a_fault_closes_is_closed_for_the_worker(
+    local: Local, fault: str, *, stream: bool
+) -> None:
+    headers = {
+        "MF-Header-cf-consn-model-id": LLAMA,
+        "MF-Header-content-type": "application/json",
+        "MF-Header-x-cfai-fault": fault,
+    }
+    with pytest.raises((ClientPayloadError, ServerDisconnectedError)):
+        await call(local, RUN, {"inputs": {**HI, "stream": stream}}, headers)
+
+
+async def test_a_malformed_answer_reaches_the_worker_as_it_is(local: Local) -> None:
+    headers = {
+        "MF-Header-cf-consn-model-id": LLAMA,
+        "MF-Header-content-type": "application/json",
+        "MF-Header-x-cfai-fault": "malformed",
+    }
+    reply = await call(local, RUN, {"inputs": HI}, headers)
+    assert reply.status == 200
+    assert reply.body.startswith(b'{"result":{"response":')
+    assert reply.body.endswith(b'"messages":[]')
+
+
+@pytest.mark.parametrize("options", [[1], "x", 5])
+async def test_options_that_are_no_object_are_refused(local: Local, options: Any) -> None:
+    headers = {
+        "MF-Header-cf-consn-model-id": LLAMA,
+        "MF-Header-content-type": "application/json",
+    }
+    reply = await call(local, RUN, {"inputs": HI, "options": options}, headers)
+    assert (reply.status, reply.json["internalCode"]) == (400, 5006)
+    assert "options must be an object" in reply.json["message"]
 
 
 async def test_a_recording_also_answers_workers(tmp_path: Path) -> None:

@@ -11,7 +11,10 @@ import orjson
 from attrs import define, field
 
 from cfai.local import errors
-from cfai.local.backends.roles import GenerationEnd, OnPiece, Reasoning
+from cfai.local.backends.roles import GenerationEnd, IsCancelled, OnPiece, Reasoning
+
+_MAX_COUNT = 2**53
+"""Above it, JavaScript has no exact integers."""
 
 
 @define
@@ -19,6 +22,7 @@ class ChunkReader:
     """Reads the chunks of one generation, and hands over their text and reasoning."""
 
     _on_piece: OnPiece
+    _is_cancelled: IsCancelled
     _reason: str = field(default="stop", init=False)
     _pieces: int = field(default=0, init=False)
     _reasoning: str = field(default="", init=False)
@@ -26,9 +30,7 @@ class ChunkReader:
     _calls: dict[int, dict[str, str]] = field(factory=dict, init=False)
 
     def read(self, chunk: Mapping[str, Any]) -> bool:
-        """Read a chunk and return whether to stop.
-
-        A chunk with neither text nor reasoning, which reports progress, can stop it, too.
+        """Read a chunk and return whether to stop, since the caller has gone.
 
         Raises:
             ApiError: The chunk is malformed.
@@ -39,8 +41,11 @@ class ChunkReader:
             raise errors.upstream_failed(f"a chunk is malformed: {exc!r}") from exc
         self._pieces += bool(text) + bool(reasoning)
         self._reasoning += reasoning
-        stops = bool(reasoning) and self._on_piece(Reasoning(reasoning))
-        if stops or ((text or not reasoning) and self._on_piece(text)):
+        if reasoning:
+            self._on_piece(Reasoning(reasoning))
+        if text or not reasoning:
+            self._on_piece(text)
+        if self._is_cancelled():
             self._reason = "stopped"
             return True
         return False
@@ -53,14 +58,14 @@ class ChunkReader:
         """
         usage = self._usage
         tokens = usage.get("completion_tokens")
-        details = usage.get("completion_tokens_details")
+        details = usage.get("completion_tokens_details") or {}
         return GenerationEnd(
             self._reason,
             usage.get("prompt_tokens") or 0,
             self._pieces if tokens is None else tokens,
             _build_calls(self._calls),
             self._reasoning,
-            details.get("reasoning_tokens") if isinstance(details, dict) else None,
+            details.get("reasoning_tokens"),
         )
 
     def _read_choices(self, chunk: Mapping[str, Any]) -> tuple[str, str]:
@@ -85,9 +90,19 @@ def _read_usage(usage: Any) -> dict[str, Any]:
     """Return the counts of an event, if it has any; each is the sum so far."""
     if not usage:
         return {}
-    counts = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
-    counts = {name: None if count is None else int(count) for name, count in counts.items()}
-    return {**counts, "completion_tokens_details": usage.get("completion_tokens_details")}
+    counts = _read_counts(usage, "prompt_tokens", "completion_tokens")
+    details = usage.get("completion_tokens_details")
+    if isinstance(details, dict):
+        counts["completion_tokens_details"] = _read_counts(details, "reasoning_tokens")
+    return counts
+
+
+def _read_counts(counts: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    values = {name: counts.get(name) for name in names}
+    read = {name: None if value is None else int(value) for name, value in values.items()}
+    if any(value is not None and not 0 <= value <= _MAX_COUNT for value in read.values()):
+        raise ValueError(f"a count is outside of 0 to {_MAX_COUNT}")
+    return read
 
 
 def _add_call(call: dict[str, str], delta: Mapping[str, Any]) -> None:

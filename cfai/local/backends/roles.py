@@ -23,8 +23,8 @@ class Reasoning:
 Piece = str | Reasoning
 """A piece of the answer's text, or of the reasoning before it."""
 
-OnPiece = Callable[[Piece], bool]
-"""Called with each piece, and sometimes with an empty text; returning true stops."""
+OnPiece = Callable[[Piece], object]
+"""Called with each piece, and with an empty text as long as the prompt is read."""
 
 IsCancelled = Callable[[], bool]
 """Returns whether the caller has gone, so that the work can end early."""
@@ -61,7 +61,10 @@ class Abilities:
 
     reads_images: bool = False
     calls_tools: bool = False
-    """Whether it decides on tool calls itself, and has the further fields of chat completions."""
+    """Whether it decides on tool calls itself."""
+    is_remote: bool = False
+    """Whether it is another server: it has the further fields of chat completions, and defaults of
+    its own for sampling and the system message."""
 
 
 @frozen
@@ -83,8 +86,10 @@ class GenerationEnd:
 class TextGenerator(Backend, Protocol):
     """Generates text."""
 
-    def generate(self, request: GenerationRequest, on_piece: OnPiece) -> GenerationEnd:
-        """Generate text and call *on_piece* with each piece until it returns true."""
+    def generate(
+        self, request: GenerationRequest, on_piece: OnPiece, is_cancelled: IsCancelled
+    ) -> GenerationEnd:
+        """Generate text and call *on_piece* with each piece, until the caller has gone."""
 
 
 class TextEmbedder(Backend, Protocol):

@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from cfai.local.backends.chunks import ChunkReader
-from cfai.local.backends.roles import GenerationEnd, GenerationRequest, OnPiece, Piece
+from cfai.local.backends.roles import (
+    GenerationEnd,
+    GenerationRequest,
+    IsCancelled,
+    OnPiece,
+    Piece,
+)
 from cfai.local.backends.schemas import check_answer, check_schema
 from cfai.local.errors import ApiError, not_supported, rejected_by_model
 
@@ -84,8 +90,10 @@ class SmolLM2:
             except RuntimeError as exc:
                 raise not_supported(f"cannot load the text model: {exc}") from exc
 
-    def generate(self, request: GenerationRequest, on_piece: OnPiece) -> GenerationEnd:
-        """Generate text and call *on_piece* with each piece until it returns true.
+    def generate(
+        self, request: GenerationRequest, on_piece: OnPiece, is_cancelled: IsCancelled
+    ) -> GenerationEnd:
+        """Generate text and call *on_piece* with each piece, until the caller has gone.
 
         The same seed gives the same text, even while other generations run.
 
@@ -99,12 +107,12 @@ class SmolLM2:
             check_schema(schema)
         texts: list[str] = []
 
-        def put(piece: Piece) -> bool:
+        def put(piece: Piece) -> None:
             if isinstance(piece, str):
                 texts.append(piece)
-            return on_piece(piece)
+            on_piece(piece)
 
-        reader = ChunkReader(on_piece if schema is None else put)
+        reader = ChunkReader(on_piece if schema is None else put, is_cancelled)
         failures: list[Mapping[str, Any]] = []
 
         def on_chunk(chunk: Mapping[str, Any]) -> bool:

@@ -4,17 +4,14 @@ Source: platform.openai.com/docs/api-reference; for `/rerank`, the protocol of J
 vLLM and llama.cpp have.
 """
 
-import http.client
-import secrets
-import urllib.error
-import urllib.request
+import asyncio
 from base64 import b64decode
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+import aiohttp
 import orjson
 from attrs import field, frozen
 
@@ -28,16 +25,23 @@ from cfai.local.backends.roles import (
     OnPiece,
     Pooling,
 )
+from cfai.local.requests import is_loopback
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_TIMEOUT = 300.0
-"""In seconds, to connect and between two reads: a large model may take long to load."""
+T = TypeVar("T")
+
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=300.0, sock_read=300.0)
+"""In seconds: a large model may take long to load."""
+
+_CHECK_INTERVAL = 0.1
+"""In seconds, how often to check whether the caller has gone."""
 
 UPSTREAM_TASKS = (
     "Automatic Speech Recognition",
+    "Image-to-Text",
     "Reranking",
     "Text Embeddings",
     "Text Generation",
@@ -80,6 +84,13 @@ class Upstream:
             raise ConfigError("upstream must be a URL without credentials and query")
         if not self.names:
             raise ConfigError("upstream needs at least one model: {'*': 'its-model'}")
+        for pattern in self.names:
+            if not {*pattern} & {*"*?[/"} and pattern not in UPSTREAM_TASKS:
+                tasks = ", ".join(UPSTREAM_TASKS)
+                raise ConfigError(
+                    f"the models of an upstream are for a pattern of models, such as @cf/meta/*, or"
+                    f" for one of the tasks {tasks}, got {pattern[:60]!r}"
+                )
 
     def find_name(self, model: str, task: str) -> str | None:
         """Return its model for a model of the service; `None` if there is none."""
@@ -90,26 +101,54 @@ class Upstream:
         )
         return next(names, None)
 
-    @contextmanager
-    def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Iterator[Any]:
-        """Send a request with the key, and yield the response to read from.
+    def post(
+        self, path: str, read: "_Read[T]", is_cancelled: IsCancelled, **request: Any
+    ) -> T | None:
+        """Send a request with the key, and return what *read* makes of the response.
+
+        Blocks; `None` if the caller has gone. The arguments of the *request* are aiohttp's.
 
         Raises:
             ApiError: The server cannot be reached, refused the request, or ended too early.
         """
-        key = {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
-        url = f"{self.url.rstrip('/')}/{path}"
-        # The URL is the user's own; its scheme was checked.
-        request = urllib.request.Request(url, body, {**headers, **key}, method="POST")  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310
-                yield response
-        except urllib.error.HTTPError as exc:
-            with exc:
-                raise _translate(exc) from exc
-        except (OSError, http.client.HTTPException) as exc:
-            reason = getattr(exc, "reason", exc)
-            raise errors.upstream_failed(f"{type(exc).__name__}: {reason}") from exc
+            return asyncio.run(_until_cancelled(self._post(path, read, **request), is_cancelled))
+        except (OSError, aiohttp.ClientError, TimeoutError) as exc:
+            raise errors.upstream_failed(f"{type(exc).__name__}: {exc}") from exc
+
+    async def _post(self, path: str, read: "_Read[T]", **request: Any) -> T:
+        headers = {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
+        url = f"{self.url.rstrip('/')}/{path}"
+        # A proxy of the environment is for other machines.
+        uses_proxies = not is_loopback(urlsplit(self.url).hostname or "")
+        async with (
+            aiohttp.ClientSession(
+                timeout=_TIMEOUT,
+                headers=headers,
+                trust_env=uses_proxies,
+                read_bufsize=_MAX_EVENT,
+            ) as session,
+            # Redirected, the request would lose its body and take the key to another server.
+            session.post(url, allow_redirects=False, **request) as response,
+        ):
+            if response.status >= 300:
+                raise await _translate(response)
+            return await read(response)
+
+
+_Read = Callable[[aiohttp.ClientResponse], Awaitable[T]]
+
+
+async def _until_cancelled(work: Awaitable[T], is_cancelled: IsCancelled) -> T | None:
+    """Return the result of *work*, or `None` as soon as the caller has gone."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        if is_cancelled():
+            task.cancel()
+            await asyncio.wait([task])
+            return None
+        await asyncio.wait([task], timeout=_CHECK_INTERVAL)
+    return task.result()
 
 
 class UpstreamGenerator:
@@ -120,16 +159,27 @@ class UpstreamGenerator:
         self._upstream = upstream
         self._model = model
 
-    def generate(self, request: GenerationRequest, on_piece: OnPiece) -> GenerationEnd:
-        """Generate text and call *on_piece* with each piece until it returns true.
+    def generate(
+        self, request: GenerationRequest, on_piece: OnPiece, is_cancelled: IsCancelled
+    ) -> GenerationEnd:
+        """Generate text and call *on_piece* with each piece, until the caller has gone.
 
         Raises like `Upstream.post`.
         """
         path = "completions" if isinstance(request.prompt, str) else "chat/completions"
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         body = orjson.dumps(_build_body(self._model, request))
-        with self._upstream.post(path, body, headers) as response:
-            return _follow(_read_events(response), on_piece)
+
+        async def follow(response: aiohttp.ClientResponse) -> GenerationEnd:
+            on_piece("")  # The headers have arrived, so the request was accepted.
+            reader = ChunkReader(on_piece, is_cancelled)
+            async for event in _read_events(response):
+                if reader.read(event):
+                    break
+            return reader.end()
+
+        end = self._upstream.post(path, follow, is_cancelled, data=body, headers=headers)
+        return end or GenerationEnd("stopped", 0, 0)
 
 
 def _describe_name(model: str) -> str:
@@ -161,9 +211,9 @@ def _build_body(model: str, request: GenerationRequest) -> dict[str, Any]:
     return body
 
 
-def _read_events(response: Any) -> Iterator[Mapping[str, Any]]:
+async def _read_events(response: aiohttp.ClientResponse) -> AsyncIterator[Mapping[str, Any]]:
     """Yield the events of a stream up to `[DONE]`."""
-    while line := response.readline(_MAX_EVENT):
+    while line := await _read_line(response):
         if not line.startswith(b"data:"):
             continue
         data = line.removeprefix(b"data:").strip()
@@ -179,29 +229,27 @@ def _read_events(response: Any) -> Iterator[Mapping[str, Any]]:
     raise errors.upstream_failed("the stream ended without [DONE]")
 
 
-def _follow(events: Iterator[Mapping[str, Any]], on_piece: OnPiece) -> GenerationEnd:
-    # The headers have arrived, so the request was accepted.
-    if on_piece(""):
-        return GenerationEnd("stopped", 0, 0)
-    reader = ChunkReader(on_piece)
-    for event in events:
-        if reader.read(event):
-            break
-    return reader.end()
+async def _read_line(response: aiohttp.ClientResponse) -> bytes:
+    try:
+        return await response.content.readline()
+    except ValueError as exc:  # of aiohttp, for a line that does not fit into twice its buffer
+        raise errors.upstream_failed(f"an event has more than {2 * _MAX_EVENT} bytes") from exc
 
 
-def _translate(error: urllib.error.HTTPError) -> errors.ApiError:
-    text = error.read(_MAX_ERROR).decode(errors="replace")
-    if error.code == http.client.TOO_MANY_REQUESTS:
+async def _translate(response: aiohttp.ClientResponse) -> errors.ApiError:
+    """Return the error for a status that is no success."""
+    if response.status < 400:
+        return errors.upstream_failed(f"status {response.status}: redirects are not followed")
+    text = (await response.content.read(_MAX_ERROR)).decode(errors="replace")
+    if response.status == 429:
         return errors.capacity_exceeded()
-    if error.code in (400, 413, 422):
+    if response.status in (400, 413, 422):
         return errors.rejected_by_model(f"the upstream server refused the request: {text}")
-    return errors.upstream_failed(f"status {error.code}: {text}")
+    return errors.upstream_failed(f"status {response.status}: {text}")
 
 
 def parse_names(texts: Sequence[str]) -> dict[str, str]:
-    """Read the models of an upstream server from texts such as `@cf/meta/*=llama3.2`. A name
-    without an `@` or a `*` is one of a task.
+    """Read the models of an upstream server from texts such as `@cf/meta/*=llama3.2`.
 
     Raises:
         ConfigError: A text has another form.
@@ -244,7 +292,8 @@ class UpstreamModel:
         """
         import numpy as np
 
-        document = self._post_json("embeddings", {"input": list(texts), "encoding_format": "float"})
+        body = {"input": list(texts), "encoding_format": "float"}
+        document = self._post_json("embeddings", body, is_cancelled)
         try:
             rows = sorted(document["data"], key=lambda row: row["index"])
             vectors = np.asarray([row["embedding"] for row in rows], np.float32)
@@ -259,7 +308,7 @@ class UpstreamModel:
     ) -> list[tuple[int, float]]:
         """Return the index and the score of each context, best first. Raises like `embed`."""
         body = {"query": query, "documents": list(contexts), "top_n": len(contexts)}
-        document = self._post_json("rerank", body)
+        document = self._post_json("rerank", body, is_cancelled)
         try:
             rows = [
                 (int(row["index"]), float(row["relevance_score"])) for row in document["results"]
@@ -270,42 +319,54 @@ class UpstreamModel:
             raise errors.upstream_failed("the ranking has not exactly one score for each context")
         return sorted(rows, key=lambda row: -row[1])
 
-    def generate_image(self, prompt: str, size: str | None) -> bytes:
+    def generate_image(self, prompt: str, size: str | None, *, is_cancelled: IsCancelled) -> bytes:
         """Return an image of *size*, such as "512x512". Raises like `embed`."""
-        body = {"prompt": prompt, "n": 1, "response_format": "b64_json"}
-        document = self._post_json("images/generations", body | ({"size": size} if size else {}))
+        body: dict[str, Any] = {"prompt": prompt, "n": 1, "response_format": "b64_json"}
+        body |= {"size": size} if size else {}
+        document = self._post_json("images/generations", body, is_cancelled)
         try:
             return b64decode(document["data"][0]["b64_json"], validate=True)
         except (KeyError, IndexError, TypeError, ValueError) as exc:
             raise errors.upstream_failed(f"the image is malformed: {exc!r}") from exc
 
-    def transcribe(self, audio: bytes, fields: Mapping[str, str]) -> Mapping[str, Any]:
+    def transcribe(
+        self, audio: bytes, fields: Mapping[str, str], *, is_cancelled: IsCancelled
+    ) -> Mapping[str, Any]:
         """Return the transcript of an audio file: its `text`, and `segments` if there are any.
 
         Raises like `embed`.
         """
-        parts = {"model": self._model, "response_format": "verbose_json", **fields}
-        boundary = secrets.token_hex(16)
-        body = _encode_form(boundary, parts, audio)
-        kind = f"multipart/form-data; boundary={boundary}"
-        document = _parse_json(self._post("audio/transcriptions", body, kind))
+        form = aiohttp.FormData({"model": self._model, "response_format": "verbose_json", **fields})
+        form.add_field("file", audio, filename="audio", content_type="application/octet-stream")
+        document = _parse_json(self._post("audio/transcriptions", is_cancelled, data=form))
         if not isinstance(document.get("text"), str):
             raise errors.upstream_failed("the transcript has no text")
         return document
 
-    def speak(self, text: str, voice: str) -> bytes:
+    def speak(self, text: str, voice: str, *, is_cancelled: IsCancelled) -> bytes:
         """Return speech as MP3. Raises like `embed`."""
         body = {"model": self._model, "input": text, "voice": voice, "response_format": "mp3"}
-        return self._post("audio/speech", orjson.dumps(body), "application/json")
+        return self._post("audio/speech", is_cancelled, json=body)
 
-    def _post_json(self, path: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        body = orjson.dumps({"model": self._model, **fields})
-        return _parse_json(self._post(path, body, "application/json"))
+    def _post_json(
+        self, path: str, fields: Mapping[str, Any], is_cancelled: IsCancelled
+    ) -> Mapping[str, Any]:
+        return _parse_json(self._post(path, is_cancelled, json={"model": self._model, **fields}))
 
-    def _post(self, path: str, body: bytes, content_type: str) -> bytes:
-        with self._upstream.post(path, body, {"Content-Type": content_type}) as response:
-            content: bytes = response.read(_MAX_RESPONSE)
+    def _post(self, path: str, is_cancelled: IsCancelled, **request: Any) -> bytes:
+        content = self._upstream.post(path, _read_content, is_cancelled, **request)
+        if content is None:
+            raise errors.upstream_failed("the client left before it answered")
         return content
+
+
+async def _read_content(response: aiohttp.ClientResponse) -> bytes:
+    content = bytearray()
+    async for data in response.content.iter_any():
+        content += data
+        if len(content) > _MAX_RESPONSE:
+            raise errors.upstream_failed(f"its response has more than {_MAX_RESPONSE} bytes")
+    return bytes(content)
 
 
 def _parse_json(content: bytes) -> Mapping[str, Any]:
@@ -316,15 +377,3 @@ def _parse_json(content: bytes) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise errors.upstream_failed("the response is not a JSON object")
     return document
-
-
-def _encode_form(boundary: str, fields: Mapping[str, str], audio: bytes) -> bytes:
-    parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-        for name, value in fields.items()
-    ]
-    head = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="audio"\r\n'
-        "Content-Type: application/octet-stream\r\n\r\n"
-    )
-    return b"".join([*parts, head.encode(), audio, f"\r\n--{boundary}--\r\n".encode()])

@@ -18,7 +18,16 @@ from cfai.local.backends.upstream import UPSTREAM_TASKS, Upstream, UpstreamGener
 from cfai.local.errors import envelope
 from cfai.local.exchange import json_response
 from cfai.local.finetunes import FinetuneRegistry
-from cfai.local.handlers import cards, generation, inputs, text, transcription, vision, voice
+from cfai.local.handlers import (
+    cards,
+    generation,
+    inputs,
+    questions,
+    text,
+    transcription,
+    vision,
+    voice,
+)
 from cfai.local.handlers.generation import Latency, RunningGeneration
 from cfai.local.handlers.inputs import GenerationInput
 from cfai.local.handlers.media import MEDIA_FIELDS, Media, read_run
@@ -59,7 +68,7 @@ _GENERATION = "Text Generation"
 
 _MEDIA_TASKS = (*MEDIA_FIELDS, "Text-to-Image", "Text-to-Speech")
 
-_UPSTREAM_ABILITIES = Abilities(reads_images=True, calls_tools=True)
+_UPSTREAM_ABILITIES = Abilities(reads_images=True, calls_tools=True, is_remote=True)
 
 _NOT_APPLIED = {"cfai-lora": "stored-not-applied"}
 """An adapter fits only its own base model, and the local model is another one."""
@@ -128,8 +137,7 @@ class ModelRunner:
         self, request: ApiRequest, model: ServedModel, body: JsonBody
     ) -> web.StreamResponse:
         model = _guess_task(model, body)
-        if model.task == _GENERATION:
-            parsed = inputs.parse_run(model, body)
+        if (parsed := _parse_generation(model, body)) is not None:
             return await self.generate(request, parsed, body, in_envelope=True)
         if (remote := self.find_upstream(model)) is not None:
             return await self._run_upstream(request, remote, model, body)
@@ -158,7 +166,8 @@ class ModelRunner:
     ) -> web.StreamResponse:
         handler = UPSTREAM_HANDLERS[model.task]
         result = await self.others.run(
-            lambda _: handler(remote, model, body), only_if_free=rejects_if_busy(body)
+            lambda is_cancelled: handler(remote, model, body, is_cancelled),
+            only_if_free=rejects_if_busy(body),
         )
         headers = request.recorder.start_response(remote.name)
         if isinstance(result, Media):
@@ -174,9 +183,10 @@ class ModelRunner:
         if body.get("stream") is True:
             raise errors.bad_input("queued requests cannot be streamed")
         model = _guess_task(model, body)
-        if model.task != _GENERATION:
+        parsed = _parse_generation(model, body)
+        if parsed is None:
             return await self._run_queued_task(model, body)
-        parsed = await self._choose_tool(inputs.parse_run(model, body))
+        parsed = await self._choose_tool(parsed)
         await self._check_lora(account, body)
         await self.generators.wait_for_thread()
         async with self._prepare(parsed) as pieces:
@@ -190,7 +200,7 @@ class ModelRunner:
 
         def work(is_cancelled: IsCancelled) -> Any:
             if remote is not None:
-                return UPSTREAM_HANDLERS[model.task](remote, model, body)
+                return UPSTREAM_HANDLERS[model.task](remote, model, body, is_cancelled)
             return self.handlers[model.task](model, body, is_cancelled)[0]
 
         result = await pool.run(work)
@@ -223,7 +233,7 @@ class ModelRunner:
 
     def _find_generator(self, parsed: GenerationInput) -> Callable[[], TextGenerator]:
         upstream = self.upstream
-        name = None if upstream is None else upstream.find_name(parsed.model, _GENERATION)
+        name = None if upstream is None else upstream.find_name(parsed.model, parsed.task)
         if upstream is None or name is None:
             return self.load_generator
         return partial(UpstreamGenerator, upstream, name)
@@ -258,6 +268,15 @@ def _guess_task(model: ServedModel, body: JsonBody) -> ServedModel:
         return model
     tasks = (task for name, task in _TASKS_BY_FIELDS.items() if name in body)
     return evolve(model, task=next(tasks, model.task))
+
+
+def _parse_generation(model: ServedModel, body: JsonBody) -> GenerationInput | None:
+    """Read a run that the text generator answers, if it is one."""
+    if model.task == _GENERATION:
+        return inputs.parse_run(model, body)
+    if model.task == questions.TASK and model.abilities.reads_images:
+        return questions.parse_question(model, body)
+    return None
 
 
 def find_runnable_model(name: str) -> ServedModel:

@@ -95,14 +95,13 @@ class RunningGeneration:
                 return GenerationEnd("stopped", 0, 0)
             generator = self._load_generator()
             self.backend = generator.name
-            return generator.generate(self._request, self._put)
+            return generator.generate(self._request, self._put, self._stop.is_set)
         finally:
             self._put(None)
 
-    def _put(self, piece: Piece | None) -> bool:
-        """Hand over a piece, or `None` at the end; return whether to stop."""
+    def _put(self, piece: Piece | None) -> None:
+        """Hand over a piece, or `None` at the end."""
         self._loop.call_soon_threadsafe(self._pieces.put_nowait, piece)
-        return self._stop.is_set()
 
 
 async def collect_result(

@@ -116,6 +116,7 @@ class GenerationInput:
     """The form of the events, if the response is a stream."""
     tools: ToolChoice | None = None
     """The tools, if one may be called."""
+    task: str = "Text Generation"
 
     def with_call(self, tool: ToolDescription) -> "GenerationInput":
         """Return what to generate instead, if a tool is called: its arguments."""
@@ -164,6 +165,7 @@ def parse_chat(model: ServedModel, body: JsonBody) -> GenerationInput:
 def parse_completion(model: ServedModel, body: JsonBody) -> GenerationInput:
     """Read the body of a completion, whose prompt the model continues. Raises like `parse_run`."""
     names = frozenset({*_PROMPT_FIELDS, "model", "options"}) | _FOR_THE_ACCOUNT
+    abilities = Abilities(is_remote=model.abilities.is_remote)
     _check_names(body, names, Abilities())
     if body.get("raw") is False:
         raise errors.bad_input("raw must be true or omitted: a completion continues its prompt")
@@ -174,7 +176,7 @@ def parse_completion(model: ServedModel, body: JsonBody) -> GenerationInput:
             raise errors.bad_input("prompt must be one text")
     if body.get("prompt") is None:
         raise missing_fields("prompt")
-    request = _read_request({**body, "raw": True}, Abilities())
+    request = _read_request({**body, "raw": True}, abilities)
     dialect = CompletionDialect(model.name, includes_usage=_includes_usage(body))
     return _build_input(model, body, request, dialect)
 
@@ -198,7 +200,9 @@ _RESPONSES = frozenset(
 
 def parse_responses(model: ServedModel, body: JsonBody) -> GenerationInput:
     """Read the body of OpenAI's Responses. Raises like `parse_run`."""
-    _check_names(body, _RESPONSES | _FOR_THE_ACCOUNT, Abilities())
+    effort = _read_effort(body, model.abilities)
+    fields = {name: value for name, value in body.items() if name != "reasoning" or not effort}
+    _check_names(fields, _RESPONSES | _FOR_THE_ACCOUNT, Abilities())
     if body.get("input") is None:
         raise missing_fields("input")
     if body.get("stream"):
@@ -213,7 +217,7 @@ def parse_responses(model: ServedModel, body: JsonBody) -> GenerationInput:
         raise errors.bad_input(f"parallel_tool_calls must be true or false, got {value}")
     first = [] if instructions is None else [{"role": "system", "content": instructions}]
     names = ("temperature", "top_p")
-    options = {name: body[name] for name in names if body.get(name) is not None}
+    options = {name: body[name] for name in names if body.get(name) is not None} | effort
     limit = body.get("max_output_tokens")
     if limit is not None:
         if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
@@ -225,6 +229,14 @@ def parse_responses(model: ServedModel, body: JsonBody) -> GenerationInput:
     fields = {**options, "messages": messages, "response_format": response_format}
     request = _read_request(fields, evolve(model.abilities, calls_tools=False))
     return GenerationInput(model.name, request, ResponsesDialect(model.name))
+
+
+def _read_effort(body: JsonBody, abilities: Abilities) -> dict[str, str]:
+    """Return the effort of reasoning under its name in chat completions, for another server."""
+    match body.get("reasoning"):
+        case {"effort": str(effort), **rest} if abilities.is_remote and not rest:
+            return {"reasoning_effort": effort}
+    return {}
 
 
 def _read_items(value: Any) -> list[Any]:
@@ -285,7 +297,7 @@ _LABELS = {"name", "description", "strict"}
 def _check_names(body: JsonBody, used: Collection[str], abilities: Abilities) -> None:
     """Refuse the fields that are not used, unless their values ask for nothing."""
     for name, value in body.items():
-        if abilities.calls_tools and name in PASSED_ON:
+        if abilities.is_remote and name in PASSED_ON:
             continue
         if name in _ASK_FOR_NOTHING:
             if value not in _ASK_FOR_NOTHING[name]:
@@ -319,13 +331,13 @@ def _read_request(body: JsonBody, abilities: Abilities) -> GenerationRequest:
         stop=_read_stop(body),
         sampling=_read_sampling(body, abilities),
         schema=_read_schema(body),
-        extra=read_extra(body) if abilities.calls_tools else {},
+        extra=read_extra(body, abilities) if abilities.is_remote else {},
     )
 
 
 def _build_prompt(body: JsonBody, abilities: Abilities) -> str | Sequence[Mapping[str, Any]]:
     raw = bool(body.get("raw"))
-    if not raw and (abilities.calls_tools or (abilities.reads_images and _has_image(body))):
+    if not raw and (abilities.is_remote or (abilities.reads_images and _has_image(body))):
         return build_messages(body, abilities)
     if body.get("image") is not None:
         raise errors.not_supported(_TEXT_ONLY)
@@ -385,7 +397,7 @@ def _check_templates(body: JsonBody, abilities: Abilities) -> None:
     problem = "must be omitted: the local text model does not support it"
     options: dict[str, Any] = body.get("chat_template_kwargs") or {}
     for name, value in options.items():
-        if value not in (None, False) and not abilities.calls_tools:
+        if value not in (None, False) and not abilities.is_remote:
             raise errors.bad_input(f"chat_template_kwargs.{name} {problem}")
     if (body.get("stream_options") or {}).get("include_obfuscation"):
         raise errors.bad_input(f"stream_options.include_obfuscation {problem}")
@@ -455,7 +467,7 @@ def _read_sampling(body: JsonBody, abilities: Abilities) -> dict[str, float]:
     if "top_k" in values:
         values["top_k"] = int(values["top_k"])
     # Another server's models have defaults of their own.
-    return values if abilities.calls_tools else {"temperature": _TEMPERATURE} | values
+    return values if abilities.is_remote else {"temperature": _TEMPERATURE} | values
 
 
 def _read_schema(body: JsonBody) -> Mapping[str, Any] | None:

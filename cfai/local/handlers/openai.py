@@ -82,8 +82,9 @@ class OpenAIRoutes:
         body = await request.read_json()
         name = read_model_name(request, body)
         model = _check_task(self.runs.find_model(name, task=_EMBEDDINGS), _EMBEDDINGS)
-        texts, in_base64 = _read_embedding(model, body)
         remote = self.runs.find_upstream(model)
+        dimensions = None if remote is not None else model.dimensions
+        texts, in_base64 = _read_embedding(model, body, dimensions)
 
         def work(is_cancelled: IsCancelled) -> tuple[bytes, str]:
             backend = remote or backends.embedder()
@@ -127,7 +128,9 @@ def _check_task(model: ServedModel, task: str) -> ServedModel:
 _EMBEDDING_FIELDS = ("model", "input", "encoding_format", "dimensions", "user")
 
 
-def _read_embedding(model: ServedModel, body: JsonBody) -> tuple[list[str], bool]:
+def _read_embedding(
+    model: ServedModel, body: JsonBody, known_dimensions: int | None
+) -> tuple[list[str], bool]:
     """Return the texts, and whether the vectors are sent as base64."""
     check_names(body, *_EMBEDDING_FIELDS)
     value = body.get("input")
@@ -142,8 +145,9 @@ def _read_embedding(model: ServedModel, body: JsonBody) -> tuple[list[str], bool
     if limit is not None and len(texts) > limit:
         raise errors.bad_input(f"input must have at most {limit} items, got {len(texts)}")
     dimensions = body.get("dimensions")
-    if dimensions is not None and dimensions != model.dimensions:
-        rule = f"must be {model.dimensions} for {model.name}"
+    if dimensions is not None and dimensions != known_dimensions:
+        length = "omitted" if known_dimensions is None else known_dimensions
+        rule = f"must be {length} for {model.name}"
         raise errors.bad_input(f"dimensions {rule}, got {shorten(dimensions)}")
     encoding = body.get("encoding_format")
     if encoding not in (None, "float", "base64"):

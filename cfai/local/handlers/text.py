@@ -99,16 +99,18 @@ def embed(
         texts = _collect_texts(model, body)
     if backend is None:
         _check_truncation(body, texts)
+    else:
+        _refuse_options(body)
     pooling: Pooling = "cls" if body.get("pooling") == "cls" else "mean"
-    backend = backend or backends.embedder()
-    vectors = backend.embed(
+    embedder = backend or backends.embedder()
+    vectors = embedder.embed(
         texts, dimensions=model.dimensions, pooling=pooling, is_cancelled=is_cancelled
     )
     result = {"shape": list(vectors.shape), "response" if with_contexts else "data": vectors}
-    # Models of other vendors do not report their pooling.
-    if model.name.startswith("@cf/baai/"):
+    # Models of other vendors do not report their pooling, and that of another server is not known.
+    if backend is None and model.name.startswith("@cf/baai/"):
         result["pooling"] = pooling
-    return result, backend.name
+    return result, embedder.name
 
 
 def _embed_image(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:
@@ -147,6 +149,14 @@ def _check_truncation(body: JsonBody, texts: list[Any]) -> None:
             raise errors.bad_input(
                 f"truncate_inputs must be true for a text of more than {WINDOW} tokens, the window "
                 f"of the local model, got {shorten(text)}"
+            )
+
+
+def _refuse_options(body: JsonBody) -> None:
+    for name in _EMBEDDING_OPTIONS:
+        if body.get(name) is not None:
+            raise errors.bad_input(
+                f"{name} must be omitted: the upstream server's protocol does not have it"
             )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from cfai.local import errors
-from cfai.local.backends.roles import Abilities
+from cfai.local.backends.roles import Abilities, IsCancelled
 from cfai.local.backends.upstream import UpstreamModel
 from cfai.local.handlers import text
 from cfai.local.handlers.media import Media, build_image_answer, read_media
@@ -22,26 +22,32 @@ from cfai.tasks import TextToImage, TextToSpeech
 from cfai.tasks.task import shorten
 
 _IMAGE_FIELDS = ("prompt", "width", "height")
-_AUDIO_FIELDS = ("audio", "language", "initial_prompt", "prompt")
+_AUDIO_FIELDS = ("audio", "language", "initial_prompt")
 _SPEECH_FIELDS = ("text", "prompt", "speaker")
 _VOICE = "alloy"
 """The first voice of OpenAI, which other servers know, too."""
 
-Handler = Callable[[UpstreamModel, ServedModel, JsonBody], Any]
+Handler = Callable[[UpstreamModel, ServedModel, JsonBody, IsCancelled], Any]
 """Returns a result, or media."""
 
 
-def embed(backend: UpstreamModel, model: ServedModel, body: JsonBody) -> Any:
+def embed(
+    backend: UpstreamModel, model: ServedModel, body: JsonBody, is_cancelled: IsCancelled
+) -> Any:
     """Answer with vectors, or with a ranking, as bge-m3 does."""
-    return text.embed(model, body, _never, backend)[0]
+    return text.embed(model, body, is_cancelled, backend)[0]
 
 
-def rerank(backend: UpstreamModel, model: ServedModel, body: JsonBody) -> Any:
+def rerank(
+    backend: UpstreamModel, model: ServedModel, body: JsonBody, is_cancelled: IsCancelled
+) -> Any:
     """Answer a reranking."""
-    return text.rerank(model, body, _never, backend=backend)[0]
+    return text.rerank(model, body, is_cancelled, backend=backend)[0]
 
 
-def generate_image(backend: UpstreamModel, model: ServedModel, body: JsonBody) -> Any:
+def generate_image(
+    backend: UpstreamModel, model: ServedModel, body: JsonBody, is_cancelled: IsCancelled
+) -> Any:
     """Answer a text-to-image task."""
     check_names(body, *_IMAGE_FIELDS)
     check_fields(TextToImage, body)
@@ -50,11 +56,13 @@ def generate_image(backend: UpstreamModel, model: ServedModel, body: JsonBody) -
         if body.get("width") is None or body.get("height") is None:
             raise errors.bad_input("width and height must be sent together")
         size = f"{int(body['width'])}x{int(body['height'])}"
-    image = backend.generate_image(body["prompt"], size)
+    image = backend.generate_image(body["prompt"], size, is_cancelled=is_cancelled)
     return build_image_answer(model, image, find_image_type(image))
 
 
-def transcribe(backend: UpstreamModel, model: ServedModel, body: JsonBody) -> Any:
+def transcribe(
+    backend: UpstreamModel, model: ServedModel, body: JsonBody, is_cancelled: IsCancelled
+) -> Any:
     """Answer a speech recognition. The audio is bytes, a list of integers, or base64."""
     check_names(body, *_AUDIO_FIELDS)
     fields = {"language": body.get("language"), "prompt": body.get("initial_prompt")}
@@ -62,7 +70,8 @@ def transcribe(backend: UpstreamModel, model: ServedModel, body: JsonBody) -> An
     for name, value in texts.items():
         if not isinstance(value, str):
             raise errors.bad_input(f"{name} must be a string, got {shorten(value)}")
-    transcript = backend.transcribe(read_media(body, "audio"), texts)
+    audio = read_media(body, "audio")
+    transcript = backend.transcribe(audio, texts, is_cancelled=is_cancelled)
     result = {"text": transcript["text"], "word_count": len(transcript["text"].split())}
     if model.name.endswith("nova-3"):
         alternatives = [{"transcript": transcript["text"]}]
@@ -72,17 +81,21 @@ def transcribe(backend: UpstreamModel, model: ServedModel, body: JsonBody) -> An
     return result
 
 
-def speak(backend: UpstreamModel, model: ServedModel, body: JsonBody) -> Any:
+def speak(
+    backend: UpstreamModel, model: ServedModel, body: JsonBody, is_cancelled: IsCancelled
+) -> Any:
     """Answer a text-to-speech task: MP3, or as base64 in JSON, as melotts does."""
     check_names(body, *_SPEECH_FIELDS)
     name = "text" if body.get("text") is not None else "prompt"
     if body.get(name) is None:
         raise missing_fields("text")
+    if name == "text" and body.get("prompt") is not None:
+        raise errors.bad_input("prompt must be omitted if there is a text")
     check_fields(TextToSpeech, {"prompt": body[name], "text": body[name]})
     voice = body.get("speaker") or _VOICE
     if not isinstance(voice, str):
         raise errors.bad_input(f"speaker must be a string, got {shorten(voice)}")
-    sound = backend.speak(body[name], voice)
+    sound = backend.speak(body[name], voice, is_cancelled=is_cancelled)
     if "melotts" in model.name:
         return {"audio": b64encode(sound).decode()}
     return Media(sound, "audio/mpeg")
@@ -110,10 +123,6 @@ def _read_segment(row: Any) -> dict[str, Any]:
     return {name: segment[name] for name in ("start", "end", "text") if name in segment}
 
 
-def _never() -> bool:
-    return False
-
-
 # Chats
 
 Message = Mapping[str, Any]
@@ -134,10 +143,10 @@ def build_messages(body: JsonBody, abilities: Abilities) -> list[Message]:
     return _name_calls(messages) if abilities.calls_tools else messages
 
 
-def read_extra(body: JsonBody) -> dict[str, Any]:
+def read_extra(body: JsonBody, abilities: Abilities) -> dict[str, Any]:
     """Return the further fields: the tools in the form of chat completions, and `PASSED_ON`."""
     extra = {name: body[name] for name in PASSED_ON if body.get(name) is not None}
-    if body.get("tools"):
+    if body.get("tools") and abilities.calls_tools:
         extra["tools"] = [
             tool if "function" in tool else {"type": "function", "function": tool}
             for tool in body["tools"]

@@ -25,11 +25,7 @@ def model() -> TextGenerator:
 def generate(request: GenerationRequest) -> tuple[str, GenerationEnd]:
     pieces: list[Any] = []
 
-    def on_piece(piece: object) -> bool:
-        pieces.append(piece)
-        return False
-
-    end = model().generate(request, on_piece)
+    end = model().generate(request, pieces.append, lambda: False)
     return "".join(pieces), end
 
 
@@ -52,13 +48,8 @@ def test_a_raw_prompt_is_continued() -> None:
 def test_a_generation_can_be_stopped_between_two_pieces() -> None:
     pieces: list[Any] = []
 
-    def on_piece(piece: object) -> bool:
-        pieces.append(piece)
-        return len("".join(pieces)) > 10
-
-    end = model().generate(
-        GenerationRequest(chat("Tell a long story."), max_tokens=1000, seed=1), on_piece
-    )
+    request = GenerationRequest(chat("Tell a long story."), max_tokens=1000, seed=1)
+    end = model().generate(request, pieces.append, lambda: len("".join(pieces)) > 10)
     assert end.reason == "stopped"
     assert end.completion_tokens < 20
 
@@ -78,11 +69,8 @@ def test_a_generation_ends_before_a_stop_text(*, raw: bool) -> None:
 def test_a_generation_can_be_stopped_while_reading_the_prompt() -> None:
     pieces: list[Any] = []
 
-    def on_piece(piece: object) -> bool:
-        pieces.append(piece)
-        return len(pieces) > 1
-
-    end = model().generate(GenerationRequest(chat("word " * 3000), max_tokens=1000), on_piece)
+    request = GenerationRequest(chat("word " * 3000), max_tokens=1000)
+    end = model().generate(request, pieces.append, lambda: len(pieces) > 1)
     assert (end, "".join(pieces)) == (GenerationEnd("stopped", 0, 0), "")
 
 

@@ -1,11 +1,14 @@
 """Text from another server: a second local one, and scripted failures."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import ClientError
 
 from cfai import ConfigError, TextGeneration, user
 from cfai.local import Upstream
+from cfai.local.backends.smollm2 import PARALLEL
 from cfai.local.backends.upstream import parse_names
 from cfai.profiles import TASKS, profile
 from cfai.testing import FakeWorkersAI
@@ -154,7 +157,60 @@ async def test_a_server_that_is_not_there_is_reported() -> None:
     async with running(upstream=Upstream("http://127.0.0.1:9", {"*": "m"})) as local:
         reply = await local.post(LLAMA, {"prompt": "Hi"})
     assert reply.error[:2] == (502, 90004)
-    assert "refused" in reply.error[2]
+    assert "Cannot connect to host 127.0.0.1:9" in reply.error[2]
+
+
+async def test_a_redirect_takes_the_key_nowhere(scripted: tuple[Local, FakeWorkersAI]) -> None:
+    local, fake = scripted
+    async with FakeWorkersAI() as other:
+        fake.always.says(b"", status=302, headers={"Location": f"{other.base_url}/leak"})
+        assert (await local.post(LLAMA, {"prompt": "Hi"})).error[:2] == (502, 90004)
+        assert (await local.post("@cf/baai/bge-m3", {"text": "a"})).error[:2] == (502, 90004)
+        assert not other.requests
+
+
+async def test_a_proxy_of_the_environment_is_not_for_this_machine(
+    scripted: tuple[Local, FakeWorkersAI], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local, fake = scripted
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    fake.says(
+        b'data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n'
+        b"data: [DONE]\n\n",
+        content_type="text/event-stream",
+    )
+    assert (await local.post(LLAMA, {"prompt": "Hi"})).result["response"] == "Hi"
+
+
+@pytest.mark.parametrize("begins", [False, True])
+async def test_clients_that_leave_a_silent_server_block_nobody(
+    scripted: tuple[Local, FakeWorkersAI], *, begins: bool
+) -> None:
+    local, fake = scripted
+    event = b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n'
+    parts = (event, asyncio.Event()) if begins else (asyncio.Event(),)
+    for _ in range(PARALLEL):
+        fake.says(*parts, content_type="text/event-stream")
+    body = {"prompt": "Hi", "stream": True}
+    requests = [asyncio.create_task(local.post(LLAMA, body)) for _ in range(2 * PARALLEL)]
+    await fake.until(lambda: len(fake.requests) == PARALLEL)
+    for request in requests:
+        request.cancel()
+    await asyncio.gather(*requests, return_exceptions=True)
+    fake.always.says(event, b"data: [DONE]\n\n", content_type="text/event-stream")
+    async with asyncio.timeout(30):
+        assert (await local.post(LLAMA, {"prompt": "Hi"})).result["response"] == "Hi"
+
+
+async def test_the_server_ends_although_another_one_is_silent() -> None:
+    async with FakeWorkersAI() as fake, asyncio.timeout(30):
+        fake.says(asyncio.Event(), content_type="text/event-stream")
+        async with running(upstream=Upstream(fake.base_url, {"*": "m"})) as local:
+            request = asyncio.create_task(local.post(LLAMA, {"prompt": "Hi"}))
+            await fake.until(lambda: fake.requests)
+        with pytest.raises(ClientError):
+            await request
 
 
 @pytest.mark.parametrize(
@@ -165,6 +221,8 @@ async def test_a_server_that_is_not_there_is_reported() -> None:
         ("http://", {"*": "m"}, "http or https URL"),
         ("http://user:pw@host", {"*": "m"}, "without credentials"),
         ("http://host", {}, "at least one model"),
+        ("http://host", {"text-embedding": "m"}, "one of the tasks .*, got 'text-embedding'"),
+        ("http://host", {"Translation": "m"}, "one of the tasks"),
     ],
 )
 def test_invalid_upstreams_are_refused(url: str, names: dict[str, str], message: str) -> None:

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from cfai.errors import ConfigError
-from cfai.local.backends.roles import GenerationEnd, GenerationRequest, OnPiece
+from cfai.local.backends.roles import GenerationEnd, GenerationRequest, IsCancelled, OnPiece
 from cfai.local.handlers.generation import Latency, RunningGeneration
 from cfai.local.workers import WorkerPool
 from tests import virtual_time
@@ -395,9 +395,12 @@ class Parrot:
 
     name = "parrot"
 
-    def generate(self, request: GenerationRequest, on_piece: OnPiece) -> GenerationEnd:
+    def generate(
+        self, request: GenerationRequest, on_piece: OnPiece, is_cancelled: IsCancelled
+    ) -> GenerationEnd:
         count = 0
-        while not on_piece("word "):
+        while not is_cancelled():
+            on_piece("word ")
             count += 1
         return GenerationEnd("stopped", 1, count)
 
@@ -443,7 +446,9 @@ class FourWords:
 
     name = "four-words"
 
-    def generate(self, request: GenerationRequest, on_piece: OnPiece) -> GenerationEnd:
+    def generate(
+        self, request: GenerationRequest, on_piece: OnPiece, is_cancelled: IsCancelled
+    ) -> GenerationEnd:
         on_piece("")
         for _ in range(4):
             on_piece("word ")

@@ -17,7 +17,7 @@ from cfai.local import Server, Upstream
 from cfai.testing import FakeWorkersAI
 from tests.local.conftest import LLAMA, Local, client as client_of, running
 from tests.local.handlers.test_generation import events
-from tests.local.handlers.test_openai import v1
+from tests.local.handlers.test_openai import HI, v1
 from tests.local.test_queue import submit, wait_for_batch
 
 BGE = "@cf/baai/bge-m3"
@@ -242,6 +242,9 @@ async def test_our_client_reads_the_reasoning(scripted: tuple[Local, FakeWorkers
         b'{"choices":[{"delta":{"tool_calls":[{"function":{"name":"f","arguments":[1]}}]}}]}',
         b'{"usage":5}',
         b'{"usage":{"prompt_tokens":"many"}}',
+        b'{"usage":{"completion_tokens":1e30}}',
+        b'{"usage":{"completion_tokens":-1}}',
+        b'{"usage":{"completion_tokens_details":{"reasoning_tokens":1e30}}}',
     ],
 )
 async def test_a_malformed_event_is_a_failure_of_the_other_server(
@@ -408,6 +411,91 @@ async def test_an_image_is_generated(scripted: tuple[Local, FakeWorkersAI]) -> N
     refused = await local.post(SDXL, {"prompt": "a cat", "num_steps": 4})
     assert refused.error[:2] == (400, 5006)
     assert "num_steps" in refused.error[2]
+
+
+async def test_fields_that_the_protocol_lacks_are_refused(
+    scripted: tuple[Local, FakeWorkersAI],
+) -> None:
+    local, fake = scripted
+    bodies: list[tuple[str, dict[str, Any], str]] = [
+        (BGE, {"text": "a", "pooling": "cls"}, "pooling"),
+        (BGE, {"text": "a", "truncate_inputs": True}, "truncate_inputs"),
+        (WHISPER, {"audio": [1], "prompt": "a"}, "prompt"),
+        (AURA, {"text": "a", "prompt": "b"}, "prompt"),
+        (LLAVA, {"image": [1], "prompt": "a", "raw": True}, "raw"),
+    ]
+    for model, body, name in bodies:
+        reply = await local.post(model, body)
+        assert reply.error[0] in (400, 501)
+        assert name in reply.error[2]
+    sizes = {"model": BGE, "input": "a", "dimensions": 1024}
+    assert (await v1(local, "embeddings", sizes)).status == 400
+    assert not fake.requests
+
+
+LLAVA = "@cf/llava-hf/llava-1.5-7b-hf"
+MOONDREAM = "@cf/moondream/moondream3.1-9B-A2B"
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "question", "field"),
+    [
+        (LLAVA, {"prompt": "How many people?"}, "How many people?", "description"),
+        (LLAVA, {}, "Describe this image in one sentence.", "description"),
+        (MOONDREAM, {"question": "How many people?"}, "How many people?", "answer"),
+        (MOONDREAM, {"task": "caption"}, "Describe this image in one sentence.", "caption"),
+    ],
+)
+async def test_a_question_about_an_image_is_passed_on(
+    scripted: tuple[Local, FakeWorkersAI],
+    model: str,
+    body: dict[str, Any],
+    question: str,
+    field: str,
+) -> None:
+    local, fake = scripted
+    fake.says(TEXT, content_type=EVENTS)
+    run = {**body, "image": list(PNG), "max_tokens": 9, "temperature": 0.5}
+    reply = await local.post(model, run)
+    assert reply.result[field] == "Sunny"
+    sent = fake.requests[0].json()
+    parts = [
+        {"type": "text", "text": question},
+        {"type": "image_url", "image_url": {"url": DATA_URI}},
+    ]
+    assert sent["messages"] == [{"role": "user", "content": parts}]
+    assert (sent["max_tokens"], sent["temperature"]) == (9, 0.5)
+
+
+@pytest.mark.parametrize(
+    "body", [{"task": "detect"}, {"question": 5}, {"task": "caption", "question": "a"}]
+)
+async def test_what_text_cannot_answer_about_an_image_is_refused(
+    scripted: tuple[Local, FakeWorkersAI], body: dict[str, Any]
+) -> None:
+    local, fake = scripted
+    reply = await local.post(MOONDREAM, {**body, "image": list(PNG)})
+    assert reply.error[0] in (400, 501)
+    assert not fake.requests
+
+
+async def test_the_defaults_of_the_other_server_are_its_own(
+    scripted: tuple[Local, FakeWorkersAI],
+) -> None:
+    local, fake = scripted
+    fake.always.says(TEXT, content_type=EVENTS)
+    gpt = "@cf/openai/gpt-oss-20b"
+    await local.post(LLAMA, {"prompt": "Hi"})
+    await v1(local, "chat/completions", {"model": LLAMA, "messages": HI})
+    await v1(local, "completions", {"model": LLAMA, "prompt": "Hi"})
+    await v1(local, "responses", {"model": gpt, "input": "Hi", "reasoning": {"effort": "low"}})
+    assert len(fake.requests) == 4
+    for request in fake.requests:
+        sent = request.json()
+        assert "temperature" not in sent
+        assert sent.get("prompt", "Hi") == "Hi"
+        assert [message["role"] for message in sent.get("messages", HI)] == ["user"]
+    assert fake.requests[3].json()["reasoning_effort"] == "low"
 
 
 async def test_speech_is_recognized(scripted: tuple[Local, FakeWorkersAI]) -> None:
