@@ -154,9 +154,10 @@ def invalid_request(reason: str) -> ApiError:
 # Rejected because of the models
 
 
-def capacity_exceeded() -> ApiError:
+def capacity_exceeded(retry_after: int | None = None) -> ApiError:
     """429: every worker is busy and the queue is full."""
-    return ApiError(429, 3040, "Capacity temporarily exceeded, please try again.")
+    message = "Capacity temporarily exceeded, please try again."
+    return ApiError(429, 3040, message, retry_after=retry_after)
 
 
 def quota_used_up(allocation: str = "10,000 neurons") -> ApiError:

@@ -169,10 +169,13 @@ class UpstreamGenerator:
         path = "completions" if isinstance(request.prompt, str) else "chat/completions"
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         body = orjson.dumps(_build_body(self._model, request))
+        reader = ChunkReader(on_piece, is_cancelled)
 
         async def follow(response: aiohttp.ClientResponse) -> GenerationEnd:
             on_piece("")  # The headers have arrived, so the request was accepted.
-            reader = ChunkReader(on_piece, is_cancelled)
+            if request.schema is not None:
+                reader.read(_as_chunk(_parse_json(await _read_content(response))))
+                return reader.end()
             async for event in _read_events(response):
                 if reader.read(event):
                     break
@@ -189,12 +192,10 @@ def _describe_name(model: str) -> str:
 
 
 def _build_body(model: str, request: GenerationRequest) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "model": model,
-        "max_tokens": request.max_tokens,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
+    body: dict[str, Any] = {"model": model, "max_tokens": request.max_tokens}
+    if request.schema is None:
+        # Some servers, such as the service, do not stream JSON.
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
     body |= request.extra
     body |= {_OTHER_NAMES.get(name, name): value for name, value in request.sampling.items()}
     if isinstance(request.prompt, str):
@@ -209,6 +210,18 @@ def _build_body(model: str, request: GenerationRequest) -> dict[str, Any]:
         json_schema = {"name": "answer", "schema": request.schema}
         body["response_format"] = {"type": "json_schema", "json_schema": json_schema}
     return body
+
+
+def _as_chunk(completion: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a chat completion as the only chunk of a stream."""
+    choices = completion.get("choices")
+    if not isinstance(choices, list):
+        raise errors.upstream_failed("the chat completion has no choices")
+    renamed = [
+        {**choice, "delta": choice.get("message")} if isinstance(choice, dict) else choice
+        for choice in choices
+    ]
+    return {**completion, "choices": renamed}
 
 
 async def _read_events(response: aiohttp.ClientResponse) -> AsyncIterator[Mapping[str, Any]]:
@@ -242,7 +255,8 @@ async def _translate(response: aiohttp.ClientResponse) -> errors.ApiError:
         return errors.upstream_failed(f"status {response.status}: redirects are not followed")
     text = (await response.content.read(_MAX_ERROR)).decode(errors="replace")
     if response.status == 429:
-        return errors.capacity_exceeded()
+        seconds = response.headers.get("Retry-After", "")
+        return errors.capacity_exceeded(int(seconds) if seconds.isdecimal() else None)
     if response.status in (400, 413, 422):
         return errors.rejected_by_model(f"the upstream server refused the request: {text}")
     return errors.upstream_failed(f"status {response.status}: {text}")

@@ -129,7 +129,7 @@ _EMBEDDING_FIELDS = ("model", "input", "encoding_format", "dimensions", "user")
 
 
 def _read_embedding(
-    model: ServedModel, body: JsonBody, known_dimensions: int | None
+    model: ServedModel, body: JsonBody, vector_length: int | None
 ) -> tuple[list[str], bool]:
     """Return the texts, and whether the vectors are sent as base64."""
     check_names(body, *_EMBEDDING_FIELDS)
@@ -145,8 +145,8 @@ def _read_embedding(
     if limit is not None and len(texts) > limit:
         raise errors.bad_input(f"input must have at most {limit} items, got {len(texts)}")
     dimensions = body.get("dimensions")
-    if dimensions is not None and dimensions != known_dimensions:
-        length = "omitted" if known_dimensions is None else known_dimensions
+    if dimensions is not None and dimensions != vector_length:
+        length = "omitted" if vector_length is None else vector_length
         rule = f"must be {length} for {model.name}"
         raise errors.bad_input(f"dimensions {rule}, got {shorten(dimensions)}")
     encoding = body.get("encoding_format")

@@ -141,16 +141,36 @@ async def test_failures_of_the_other_server_are_reported(
 async def test_a_json_schema_is_passed_on(scripted: tuple[Local, FakeWorkersAI]) -> None:
     local, fake = scripted
     fake.says(
-        b'data: {"choices":[{"delta":{"content":"{\\"name\\":\\"A\\",\\"age\\":1}"},'
-        b'"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n',
-        content_type="text/event-stream",
+        b'{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,'
+        b'"message":{"role":"assistant","content":"{\\"name\\":\\"A\\",\\"age\\":1}"},'
+        b'"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21}}'
     )
     response_format = {"type": "json_schema", "json_schema": PERSON}
     reply = await local.post(LLAMA, {"prompt": "Hi", "response_format": response_format})
     assert reply.result["response"] == {"name": "A", "age": 1}
+    assert reply.result["usage"]["completion_tokens"] == 12
     sent = fake.requests[0].json()
     assert sent["response_format"]["json_schema"]["schema"] == PERSON
     assert fake.requests[0].headers["Authorization"] == "Bearer a secret key"
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b"{}", b'{"choices":5}', b'{"choices":[5]}', b'{"choices":[{"message":5}]}']
+)
+async def test_a_malformed_answer_in_json_mode_is_reported(
+    scripted: tuple[Local, FakeWorkersAI], body: bytes
+) -> None:
+    local, fake = scripted
+    fake.says(body)
+    reply = await local.post(LLAMA, {"prompt": "Hi", "guided_json": PERSON})
+    assert reply.error[:2] == (502, 90004)
+
+
+async def test_a_busy_server_says_when_to_ask_again(scripted: tuple[Local, FakeWorkersAI]) -> None:
+    local, fake = scripted
+    fake.says(b"busy", status=429, headers={"Retry-After": "3"})
+    reply = await local.post(LLAMA, {"prompt": "Hi"})
+    assert (reply.status, reply.headers["Retry-After"]) == (429, "3")
 
 
 async def test_a_server_that_is_not_there_is_reported() -> None:
