@@ -142,12 +142,13 @@ def check_reads_attached(model: str, attached: Sequence[AttachedFile], command: 
     image = next((file for file in attached if file.media == "image"), None)
     if image is None:
         return
-    known = profile(model)
-    if known.task not in ("Text Generation", None):
+    model_profile = profile(model)
+    if model_profile.task not in ("Text Generation", None):
         raise InputError(
-            f"{model} does not chat; its task is {known.task}: try `cfai run {model} TEXT -a FILE`"
+            f"{model} does not chat; its task is {model_profile.task}: try `cfai run {model} TEXT "
+            "-a FILE`"
         )
-    if known.reads_images is False:
+    if model_profile.reads_images is False:
         reader = next(name for name in TASKS if profile(name).reads_images)
         error = InputError(f"{model} reads only text, and {image.name} is an image")
         error.add_note(f"{command} {reader} reads images")

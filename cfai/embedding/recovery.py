@@ -407,7 +407,7 @@ class _Part:
     """When its batch failed for the first time."""
     since: Moment | None = None
     """When it failed the last time, or the part that it was split from."""
-    whole: tuple[int, int] = (0, 0)
+    parent: tuple[int, int] = (0, 0)
     """The texts of the part that it was split from."""
     error: CfaiError | None = field(default=None, init=False)
     """Why it failed the last time."""
@@ -429,10 +429,10 @@ class _Part:
 
     def split(self, at: int) -> "tuple[_Part, _Part]":
         """Return the texts before and after index *at*, as parts of their own."""
-        whole = (self.first, self.last)
+        parent = (self.first, self.last)
         return (
-            _Part(self.first, at, True, self.origin, self.since, whole),
-            _Part(at, self.last, True, self.origin, self.since, whole),
+            _Part(self.first, at, True, self.origin, self.since, parent),
+            _Part(at, self.last, True, self.origin, self.since, parent),
         )
 
 
@@ -563,7 +563,7 @@ class BatchRecovery:
         """Whether the other half explains why a part was suspected: a text of it is at fault."""
         if part.size == 1 or self._service.sample is None:
             return False
-        first, last = part.whole
+        first, last = part.parent
         good = self._mark_embedded()
         return any(
             not all(good[begin:end])
