@@ -565,12 +565,18 @@ async def test_pictures(chat: Chat, tmp_path: Path, request: pytest.FixtureReque
     """The pictures of the docs: a complete answer, and a dark one that is still being written."""
     folder = request.config.getoption("pictures", None) or tmp_path
     half = ANSWER.index("mixed")
-    chat.fake.streams(*ANSWER).streams(ANSWER[:half], asyncio.Event())
-    for scheme, text in (("light", "light scattering"), ("dark", "come back out")):
+    looks = [("light", 900), ("dark", 900), ("light", 360), ("dark", 360)]
+    for scheme, width in looks:
+        is_whole = scheme == "light"
+        chat.fake.streams(*(ANSWER if is_whole else (ANSWER[:half], asyncio.Event())))
         page = await chat.tab(color_scheme=scheme)
+        await page.set_viewport_size({"width": width, "height": 720})
         await ask(page, "Why is snow white?")
-        await expect(answer(page)).to_contain_text(text)
-        path = folder / f"chat-{scheme}.png"
+        await expect(answer(page)).to_contain_text(
+            "light scattering" if is_whole else "come back out"
+        )
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width
+        path = folder / f"chat-{scheme}{'-narrow' if width < 900 else ''}.png"
         await page.screenshot(path=path, animations="disabled")
         assert path.stat().st_size < 150_000
     assert json.loads(chat.fake.requests[0].body)["stream"] is True

@@ -1,6 +1,7 @@
 """The React example in a real browser: built by Vite, with the AI SDK and a scripted service."""
 
 import asyncio
+import json
 import subprocess
 import sys
 import time
@@ -149,7 +150,60 @@ async def test_errors_are_shown(chat: Chat) -> None:
     await expect(page.get_by_role("alert")).to_have_count(0)
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 900), ("dark", 900), ("light", 360)])
+async def test_a_refused_question_is_not_sent_again(chat: Chat) -> None:
+    """It would be refused again, and with it every later question."""
+    chat.fake.fails(400, 2016, "the prompt was blocked").streams("Hello").streams("Bye")
+    page = await chat.tab()
+    await ask(page, "bad words")
+    await expect(page.get_by_role("alert")).to_contain_text("the prompt was blocked")
+    for text, reply in (("innocent", "Hello"), ("thanks", "Bye")):
+        await ask(page, text)
+        await expect(answer(page)).to_have_text(reply)
+    sent = [message["content"] for message in chat.fake.requests[-1].json()["messages"][1:]]
+    assert sent == ["innocent", "Hello", "thanks"]
+
+
+SAVED = [
+    "null",
+    "{",
+    '{"a": 1}',
+    "[1, null]",
+    '[{"id": "1", "role": "user"}]',
+    json.dumps(
+        [
+            {"id": f"{index}", "role": role, "parts": [{"type": "text", "text": "x" * 30_000}]}
+            for index, role in enumerate(["user", "assistant"] * 30)
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    "saved", SAVED, ids=["null", "no JSON", "object", "items", "parts", "2 MB"]
+)
+async def test_whatever_was_saved_the_chat_goes_on(chat: Chat, saved: str) -> None:
+    chat.fake.streams("Hello")
+    page = await chat.tab()
+    await page.evaluate("text => localStorage.setItem('cfai-chat-react', text)", saved)
+    await page.reload()
+    await ask(page, "Hi")
+    await expect(answer(page)).to_have_text("Hello")
+
+
+@pytest.mark.parametrize("refused", ["getItem", "setItem"])
+async def test_a_refused_storage_does_not_end_the_chat(chat: Chat, refused: str) -> None:
+    chat.fake.streams("Hello")
+    context = await chat.browser.new_context()
+    await context.add_init_script(
+        f"Storage.prototype.{refused} = () => {{ throw new DOMException('', 'SecurityError') }}"
+    )
+    page = await chat.open(context)
+    await ask(page, "Hi")
+    await expect(answer(page)).to_have_text("Hello")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [900, 360])
 async def test_pictures(
     chat: Chat, tmp_path: Path, request: pytest.FixtureRequest, scheme: Any, width: int
 ) -> None:

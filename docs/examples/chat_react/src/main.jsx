@@ -1,20 +1,50 @@
 import React, { useEffect, useRef, useState } from "react";
 import { createRoot } from "react-dom/client";
 import { useChat } from "@ai-sdk/react";
+import { DefaultChatTransport } from "ai";
 import "./chat.css";
 
-const SAVED = "messages"; // the key in localStorage
+const SAVED = "cfai-chat-react"; // the key in localStorage
+const MAX_MESSAGES = 40, MAX_CHARACTERS = 250_000; // of a request; the app accepts 1 MiB
+const MAX_TEXT = 10_000;
 
+// A browser may refuse its storage, and other apps of this host may have written there.
 function load() {
   try {
-    return JSON.parse(localStorage.getItem(SAVED)) ?? [];
+    const saved = JSON.parse(localStorage.getItem(SAVED));
+    return Array.isArray(saved) && saved.every((message) => Array.isArray(message?.parts)) ? saved : [];
   } catch {
     return [];
   }
 }
 
+function save(messages) {
+  try {
+    localStorage.setItem(SAVED, JSON.stringify(messages));
+  } catch {
+    // Full or refused: the conversation ends with the page.
+  }
+}
+
+// Questions that were refused would be refused again, and with them the new one.
+function select(messages) {
+  const isAnswer = (message) => message?.role === "assistant"
+    && message.parts.some(({ type }) => type === "text" || type.startsWith("tool-"));
+  let selected = messages.filter((message, index) => (
+    message.role === "user" ? index === messages.length - 1 || isAnswer(messages[index + 1]) : isAnswer(message)
+  )).slice(-MAX_MESSAGES);
+  while (selected.length > 1 && JSON.stringify(selected).length > MAX_CHARACTERS) {
+    selected = selected.slice(1);
+  }
+  return selected;
+}
+
+const transport = new DefaultChatTransport({
+  prepareSendMessagesRequest: ({ messages }) => ({ body: { messages: select(messages) } }),
+});
+
 function Chat() {
-  const chat = useChat({ messages: load(), experimental_throttle: 50 });
+  const chat = useChat({ transport, messages: load(), experimental_throttle: 50 });
   const { messages, setMessages, sendMessage, regenerate, stop, status, error } = chat;
   const [text, setText] = useState("");
   const end = useRef(null);
@@ -22,7 +52,7 @@ function Chat() {
 
   // The conversation survives a reload, with the part of the last answer that had arrived.
   useEffect(() => {
-    localStorage.setItem(SAVED, JSON.stringify(messages));
+    save(messages);
     end.current?.scrollIntoView({ block: "end" });
   }, [messages]);
 
@@ -57,7 +87,7 @@ function Chat() {
       </main>
       <form onSubmit={submit}>
         <input
-          aria-label="Message" placeholder="Ask something" autoFocus
+          aria-label="Message" placeholder="Ask something" autoFocus maxLength={MAX_TEXT}
           value={text} onChange={(event) => setText(event.target.value)}
         />
         {isBusy ? <button type="button" onClick={stop}>Stop</button> : <button>Send</button>}
