@@ -127,14 +127,14 @@ def _rename_fields(
 def adapt_fields(fields: dict[str, Any], model_profile: Profile) -> dict[str, Any]:
     """Change the fields for model families that deviate from the API's schema."""
     messages = fields.get("messages")
-    if messages is not None and isinstance(messages, list | tuple):
-        if not all(map(_has_text, messages)):
-            if any(map(_has_image, messages)):
-                check_reads_images(model_profile.model)
-            fields = {**fields, "messages": list(map(_join_texts, messages))}
+    # Most chats are only texts, and nothing is done for them.
+    if isinstance(messages, (list, tuple)) and not all(map(_is_text, messages)):
+        if any(map(_has_image, messages)):
+            check_reads_images(model_profile.model)
+        messages = list(map(_join_texts, messages))
         if model_profile.reads_calls:
-            messages = list(map(_write_calls_into_content, fields["messages"]))
-            fields = {**fields, "messages": messages}
+            messages = list(map(_write_calls_into_content, messages))
+        fields = {**fields, "messages": messages}
     if model_profile.guided_json:
         match fields:
             case {"response_format": {"json_schema": schema}, **rest}:
@@ -145,9 +145,13 @@ def adapt_fields(fields: dict[str, Any], model_profile: Profile) -> dict[str, An
     return fields
 
 
-def _has_text(message: Any) -> bool:
-    """Whether the content of a message is a text, as of most: matching patterns costs more."""
-    return type(message) is dict and type(message.get("content")) is str
+def _is_text(message: Any) -> bool:
+    """Whether a message is only a text, as most are: matching patterns costs more."""
+    return (
+        type(message) is dict
+        and type(message.get("content")) is str
+        and "tool_calls" not in message
+    )
 
 
 def _has_image(message: Any) -> bool:
@@ -179,8 +183,6 @@ def _write_calls_into_content(message: Any) -> Any:
     Source: github.com/cloudflare/langchain-cloudflare, `embed_tool_calls_in_content`.
     """
     lines: list[str] = []
-    if _has_text(message) and message["content"]:
-        return message
     match message:
         case {"content": "", "tool_calls": [*calls]}:
             for call in calls:

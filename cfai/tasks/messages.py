@@ -241,7 +241,12 @@ _make_message = fast_maker(Message)
 
 def any_read_files(messages: Iterable[Any]) -> bool:
     """Tell whether the payload of one of the messages reads a file."""
-    return any(isinstance(message, Message) and message.reads_files() for message in messages)
+    for message in messages:
+        # A text is not asked: most messages are one.
+        is_message = isinstance(message, Message) and type(message.content) is not str
+        if is_message and message.reads_files():
+            return True
+    return False
 
 
 # Shorter ways to create a message

@@ -146,12 +146,13 @@ def _validate_texts(rule: Rule, value: object) -> tuple[str, ...]:
 
 def _validate_list(rule: Rule, value: object) -> tuple[Any, ...]:
     items = _validate_items(rule, value, "values")
-    if rule.parse is None:
+    parse = rule.parse
+    if parse is None:
         return items
     parsed = []
     for index, item in enumerate(items):
         try:
-            parsed.append(rule.parse(item))
+            parsed.append(parse(item))
         except InputError as exc:
             raise InputError(f"{rule.name}[{index}]: {exc}") from exc
     return tuple(parsed)
