@@ -193,6 +193,8 @@ def find_missing_texts(texts: Sequence[str | None]) -> dict[int, InputError]:
 
 def find_long_texts(texts: Sequence[str | None], window: Window) -> dict[int, InputError]:
     """Return the errors of texts that are probably longer than *window*, by their index."""
+    if max(map(len, filter(None, texts)), default=0) <= window.safe_length:
+        return {}
     errors = {}
     for index, text in enumerate(texts):
         if text and (tokens := window.find_excess(text)) is not None:

@@ -7,7 +7,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from attrs import field, frozen
 
@@ -196,10 +196,10 @@ class JobRun:
     async def _embed(self, texts: Sequence[str | None], results: list[RangeResult]) -> None:
         """Embed *texts*, and append what becomes of them to *results*, in order."""
         failures = self._find_failures(texts)
-        present = [text for index, text in enumerate(texts) if text and index not in failures]
         if not failures:
-            await self._embed_present(present, results)
+            await self._embed_present(cast("Sequence[str]", texts), results)
             return
+        present = [text for index, text in enumerate(texts) if text and index not in failures]
         if self._plan.on_error == "raise":
             index, error = next(iter(failures.items()))
             if index:

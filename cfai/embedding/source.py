@@ -7,11 +7,12 @@ from collections.abc import (
     AsyncIterable,
     Generator,
     Iterable,
+    Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import aclosing
 from decimal import Decimal
+from itertools import islice
 from math import inf
 from numbers import Number
 from typing import Any, Final
@@ -81,30 +82,56 @@ def _read_entry(entry: object, place: int) -> tuple[Any, str | None]:
     raise InputError(f"each text must be a str or a tuple (id, str); number {place} is a {kind}")
 
 
-async def _iterate(texts: Texts) -> AsyncGenerator[object, None]:
-    """Yield the entries of any source, and close its generator at the end."""
-    if not isinstance(texts, AsyncIterable):
+class _EntryReader:
+    """Reads the entries of any source, several at once, and closes its generator at the end."""
+
+    def __init__(self, texts: Texts) -> None:
+        self._source = texts
+        self._is_async = isinstance(texts, AsyncIterable)
+        self._iterator: Any = aiter(texts) if isinstance(texts, AsyncIterable) else iter(texts)
+        self._error: BaseException | None = None
+
+    async def read(self, most: int) -> list[object]:
+        """Read up to *most* entries; none at the end.
+
+        Raises:
+            InputError: Something that the source awaited was cancelled.
+            BaseException: What the source raised, after the entries before it were returned.
+        """
+        if self._error is not None:
+            raise self._error
+        entries: list[object] = []
         try:
-            for entry in texts:
-                yield entry
-        finally:
-            if isinstance(texts, Generator):
-                texts.close()
-        return
-    iterator = aiter(texts)
-    try:
-        async for entry in iterator:
-            yield entry
+            if self._is_async:
+                await self._read_async(entries, most)
+            else:
+                for entry in islice(self._iterator, most):
+                    entries.append(entry)  # noqa: PERF402  # what was read stays if the next fails
+        except BaseException as exc:
             _raise_if_cancelled()
-    except asyncio.CancelledError as exc:
-        _raise_if_cancelled()
-        # This task was not cancelled: something that the source awaited was.
-        raise InputError("the source of the texts was cancelled before it ended") from exc
-    finally:
-        # An abandoned generator would otherwise be closed by the garbage collector.
-        close = getattr(iterator, "aclose", None)
-        if close is not None:
-            await close()
+            if not entries:
+                raise
+            self._error = exc
+        return entries
+
+    async def _read_async(self, entries: list[object], most: int) -> None:
+        try:
+            async for entry in self._iterator:
+                entries.append(entry)
+                _raise_if_cancelled()
+                if len(entries) == most:
+                    break
+        except asyncio.CancelledError as exc:
+            _raise_if_cancelled()
+            # This task was not cancelled: something that the source awaited was.
+            raise InputError("the source of the texts was cancelled before it ended") from exc
+
+    async def aclose(self) -> None:
+        """Close an abandoned generator, before the garbage collector does."""
+        if isinstance(self._source, Generator):
+            self._source.close()
+        elif self._is_async and hasattr(self._iterator, "aclose"):
+            await self._iterator.aclose()
 
 
 def _raise_if_cancelled() -> None:
@@ -150,9 +177,11 @@ def _size(text: str) -> int:
 
 
 async def _split(
-    text: str | None, place: int, split: Split
+    text: str | None, place: int, split: Split | None
 ) -> Iterable[tuple[str | None, Piece | None]]:
-    """The pieces of the text at *place*. A missing text is a piece, too."""
+    """The text at *place*, or its pieces. A missing text is a piece, too."""
+    if split is None:
+        return ((text, None),)
     if not text:
         return [(text, Piece(place, 0, 0, 0, is_last=True))]
     if isinstance(split, Splitter):
@@ -189,32 +218,31 @@ async def read_batches(
             source awaited was cancelled.
         BaseException: What the source raised.
     """
-    max_tokens = None if limits is None else limits.per_request
-    builder = _BatchBuilder(max_texts, max_characters, max_tokens)
-    place = -1
-    parts: Iterable[tuple[str | None, Piece | None]]
-    async with aclosing(_iterate(texts)) as entries:
-        while True:
-            place += 1
-            try:
-                key, text = _read_entry(await anext(entries), place)
-                parts = ((text, None),) if split is None else await _split(text, place, split)
-            except StopAsyncIteration:
-                break
-            except BaseException:
-                # If this task was cancelled, nobody waits for the rest.
-                _raise_if_cancelled()
-                if builder.texts:
+    builder = _BatchBuilder(max_texts, max_characters, limits)
+    reader = _EntryReader(texts)
+    # The size of a text or its pieces may fill a batch: then nothing is read ahead.
+    reads_ahead = limits is None and max_characters is None and split is None
+    place = 0
+    try:
+        while entries := await reader.read(builder.room if reads_ahead else 1):
+            if reads_ahead and builder.extend(entries, place):
+                place += len(entries)
+                if builder.is_full:
                     yield builder.build()
-                raise
-            for part, piece in parts:
-                tokens = 0.0 if limits is None or part is None else limits.estimate(part)
-                if not builder.has_room_for(part, tokens):
-                    yield builder.build()
-                if piece is not None:
-                    builder.add_piece(piece, text)
-                if builder.add(key, part, tokens):
-                    yield builder.build()
+                continue
+            for entry in entries:
+                key, text = _read_entry(entry, place)
+                for part, piece in await _split(text, place, split):
+                    for batch in builder.add(key, part, piece, text):
+                        yield batch
+                place += 1
+    except BaseException:
+        _raise_if_cancelled()  # Then nobody waits for the rest.
+        if builder.texts:
+            yield builder.build()
+        raise
+    finally:
+        await reader.aclose()
     if builder.texts:
         yield builder.build()
 
@@ -229,7 +257,7 @@ class _BatchBuilder:
 
     max_texts: int
     max_characters: float = field(converter=_infinity_if_none)
-    max_tokens: float = field(converter=_infinity_if_none)
+    limits: TokenLimits | None
     start: int = field(default=0, init=False)
     """The place of its first text."""
     texts: list[str | None] = field(factory=list, init=False)
@@ -242,35 +270,66 @@ class _BatchBuilder:
     _tokens: float = field(default=0.0, init=False)
     _index: int = field(default=0, init=False)
 
-    def has_room_for(self, text: str | None, tokens: float) -> bool:
-        """Whether *text* fits; a text above a limit gets a batch of its own."""
-        return not self._present or (
-            self._characters + len(text or "") <= self.max_characters
-            and self._tokens + tokens <= self.max_tokens
-        )
+    @property
+    def room(self) -> int:
+        """How many texts can be added at least before the batch is full, whatever their size."""
+        return min(self.max_texts - self._present, _MOST_ENTRIES * self.max_texts - len(self.texts))
 
-    def add(self, key: Any, text: str | None, tokens: float) -> bool:
-        """Add *text*, and return whether the batch is full. Texts without characters are not sent.
+    @property
+    def is_full(self) -> bool:
+        """Whether the batch is to be sent. Texts without characters are not sent.
 
         So they count only towards the size of the batch in memory.
         """
+        return (
+            self._present >= self.max_texts
+            or len(self.texts) >= _MOST_ENTRIES * self.max_texts
+            or self._characters >= self.max_characters
+            or (self.limits is not None and self._tokens >= self.limits.per_request)
+        )
+
+    def extend(self, entries: Sequence[Any], place: int) -> bool:
+        """Add entries if all of them are strings, or pairs with one; the first is at *place*.
+
+        This is what most sources have, and takes a tenth of the time of adding one by one.
+        """
+        ids: Iterable[Any] = range(place, place + len(entries))
+        texts = entries
+        if set(map(type, entries)) == {tuple} and set(map(len, entries)) == {2}:
+            ids, texts = zip(*entries, strict=True)
+        if set(map(type, texts)) != {str}:
+            return False
+        self._ids += ids
+        self.texts += texts
+        self._present += sum(map(bool, texts))
+        return True
+
+    def add(
+        self, key: Any, text: str | None, piece: Piece | None, whole_text: str | None
+    ) -> Iterator[TextBatch]:
+        """Add a text, or a piece of one, and yield the batches that are then complete.
+
+        A text above a limit gets a batch of its own.
+        """
+        tokens = 0.0 if self.limits is None or text is None else self.limits.estimate(text)
+        if self._present and not self._has_room_for(text, tokens):
+            yield self.build()
+        if piece is not None:
+            self._pieces.append(piece)
+            self._whole_texts.append(whole_text)
         self._ids.append(key)
         self.texts.append(text)
         if text:
             self._present += 1
             self._characters += len(text)
             self._tokens += tokens
-        return (
-            self._present >= self.max_texts
-            or len(self.texts) >= _MOST_ENTRIES * self.max_texts
-            or self._characters >= self.max_characters
-            or self._tokens >= self.max_tokens
-        )
+        if self.is_full:
+            yield self.build()
 
-    def add_piece(self, piece: Piece, whole_text: str | None) -> None:
-        """Add what part of its text the next text is."""
-        self._pieces.append(piece)
-        self._whole_texts.append(whole_text)
+    def _has_room_for(self, text: str | None, tokens: float) -> bool:
+        return self._characters + len(text or "") <= self.max_characters and (
+            self.limits is None or self._tokens + tokens <= self.limits.per_request
+        )
 
     def build(self) -> TextBatch:
         """Return the batch, and start the next one."""

@@ -199,6 +199,11 @@ class Window:
     """With those at the beginning and the end."""
     estimate: TokenEstimate
 
+    @property
+    def safe_length(self) -> int:
+        """Up to how many characters any text is short enough."""
+        return (self.tokens - _SPECIAL_TOKENS) // _MOST_TOKENS
+
     def find_excess(self, text: str) -> int | None:
         """About how many tokens *text* has, if these are probably too many; otherwise `None`.
 
