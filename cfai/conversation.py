@@ -55,7 +55,9 @@ def _to_messages(value: Any) -> tuple[Message, ...]:
 
 def _to_message(value: Said) -> Message:
     if isinstance(value, Text):
-        return assistant(value.text, tool_calls=value.tool_calls)
+        # Their names are left to the caller, who knows the tools.
+        calls = [sendable_call(call, {call.name}) for call in value.tool_calls]
+        return assistant(value.text, tool_calls=calls)
     return Message.of(value)
 
 
@@ -415,7 +417,7 @@ def _assistant_messages(name: str, parts: list[Any]) -> Iterator[Message]:
                 if content is None:
                     continue
                 call_id = part.get("toolCallId")
-                if not isinstance(call_id, str) or not (isinstance(tool, str) and tool):
+                if not isinstance(call_id, str) or not isinstance(tool, str):
                     raise InputError(
                         f"{name}.parts[{index}] must have toolCallId and a name, "
                         f"got {format_value(part)}"

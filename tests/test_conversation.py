@@ -417,7 +417,7 @@ def test_malformed_parts_of_the_ai_sdk_are_named(role: str, part: Any) -> None:
                 ],
                 r"messages\[0\]\.parts\[0\] must have toolCallId and a name",
             )
-            for kind in ({"type": "tool-"}, {"type": "dynamic-tool"})
+            for kind in ({"type": "dynamic-tool"}, {"type": "dynamic-tool", "toolName": 5})
         ),
         (
             [{"role": "user", "parts": [{"type": "text", "text": 1}]}],
@@ -455,3 +455,51 @@ def test_malformed_parts_of_the_ai_sdk_are_named(role: str, part: Any) -> None:
 def test_wrong_messages_of_the_ai_sdk_are_refused(messages: Any, problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         Conversation.from_ai_sdk(messages)
+
+
+def wrong_calls() -> list[tuple[str, Any]]:
+    """Names and arguments as models get them wrong."""
+    values = ['{"tz": "x"', "", "x", "[1]", "5", "null", [1], 5, True, None, '"{\\"a\\": 1"']
+    return [*(("f", value) for value in values), ("get time!", {"a": 1}), ("", {}), ("é" * 80, {})]
+
+
+@pytest.mark.parametrize(("name", "arguments"), wrong_calls())
+async def test_wrong_calls_come_back_from_the_ai_sdk_as_the_run_itself_sent_them(
+    fake: FakeWorkersAI, name: str, arguments: Any
+) -> None:
+    """The model's next turn and the browser's next question repeat the same call and result."""
+
+    def f(a: int) -> int:
+        return a
+
+    written = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    call = {"id": "call00001", "function": {"name": name, "arguments": written}}
+    fake.answers({"response": "", "tool_calls": [call]})
+    fake.answers({"response": "Sorry."})
+    async with fake.client() as ai:
+        outcome = await ai.run_tools("@cf/any/model", "Hi", tools=[f])
+    parts = [
+        {
+            "type": f"tool-{name}",
+            "toolCallId": "call00001",
+            "state": "output-error",
+            "rawInput": arguments,
+            "errorText": outcome.steps[0].results[0].content,
+        },
+        {"type": "step-start"},
+        {"type": "text", "text": "Sorry."},
+    ]
+    posted = [
+        {"role": "user", "parts": [{"type": "text", "text": "Hi"}]},
+        {"role": "assistant", "parts": parts},
+    ]
+    assert [message.payload() for message in Conversation.from_ai_sdk(posted)] == [
+        message.payload() for message in outcome.messages
+    ]
+
+
+@pytest.mark.parametrize("arguments", ['{"tz": "x"', "[1]", [1], 5, None, "x"])
+def test_wrong_arguments_of_an_answer_are_not_sent_back(arguments: Any) -> None:
+    """Templates of models decode the arguments of earlier calls, and refuse all but objects."""
+    talk = Conversation().user("Hi").add(Text(tool_calls=(ToolCall("f", arguments, "1"),)))
+    assert talk[-1].payload()["tool_calls"][0]["function"]["arguments"] == "{}"
