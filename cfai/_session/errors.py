@@ -76,6 +76,8 @@ def _describe_invalid(exc: aiohttp.ClientResponseError) -> str:
         return "the service opened no valid WebSocket"
     if "content-encoding" in exc.message:
         return "the answer cannot be decompressed"
+    if exc.message.startswith("Got more than"):
+        return "a line of the headers is too long"
     return "the answer is not valid HTTP"
 
 

@@ -46,7 +46,12 @@ REASONS: dict[str, tuple[bytes, type[CfaiError], str]] = {
     "a header that is too long": (
         answer(b"Content-Length: 0\nX-Big: " + b"s3cr3t" * 20_000),
         DecodeError,
-        "65536 bytes",
+        r"^a line of the headers is too long \(Got more than 65536 bytes",
+    ),
+    "a status line that is too long": (
+        b"HTTP/1.1 200 " + b"s3cr3t" * 20_000 + b"\r\n\r\n",
+        DecodeError,
+        r"^a line of the headers is too long \(Got more than 65536 bytes",
     ),
     "too many headers": (answer(b"X-Many: s3cr3t\n" * 10_000), DecodeError, "Too many headers"),
     "no HTTP": (b"s3cr3t\r\n\r\n", DecodeError, "Bad status line"),
