@@ -198,7 +198,9 @@ class SoundFormat:
 
 
 def encode(pieces: "Iterator[Samples]", rate: int, target: SoundFormat) -> Iterator[bytes]:
-    """Encode sound and yield what is ready after each piece; all at once if it cannot be sent so.
+    """Encode sound and yield what is ready after each piece, which may be nothing.
+
+    A format that cannot be sent in parts is ready after the last piece.
 
     Args:
         pieces: Samples of one channel, from -1 to 1.
@@ -224,12 +226,13 @@ def encode(pieces: "Iterator[Samples]", rate: int, target: SoundFormat) -> Itera
         **options,
     ) as file:
         for piece in pieces:
-            file.write(resample(piece, rate, target.rate))
-            file.flush()
-            if target.streams and len(ready := buffer.getvalue()[sent:]):
-                sent += len(ready)
-                yield ready
-    yield buffer.getvalue()[sent:]
+            if len(piece):
+                file.write(resample(piece, rate, target.rate))
+                file.flush()
+            ready = bytes(buffer.getbuffer()[sent:]) if target.streams else b""
+            sent += len(ready)
+            yield ready
+    yield bytes(buffer.getbuffer()[sent:])
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from cfai.errors import InputError
 from cfai.local import backends, errors, speech
 from cfai.local.backends.hibari import RATE as VOICE_RATE
 from cfai.local.errors import ApiError
-from cfai.local.handlers.voice import check_script
+from cfai.local.handlers.voice import check_length, check_script
 from cfai.local.models import find_model, find_retirement
 from cfai.local.requests import ApiRequest
 from cfai.local.resampling import resample
@@ -395,6 +395,7 @@ class _Voice:
             spoken = orjson.loads(text).get("text")
             if not isinstance(spoken, str):
                 raise errors.bad_input("text must be a string")
+            check_length("text", self._rest + spoken)
             check_script("text", spoken)
             *sentences, self._rest = _SENTENCE_END.split(self._rest + spoken)
             for sentence in sentences:

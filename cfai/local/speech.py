@@ -204,7 +204,7 @@ class Listener:
     _reported: int = field(default=0, init=False)
     """The length of `_frames` at the last partial event."""
 
-    def feed(self, sound: bytes) -> list[TurnEvent]:
+    def feed(self, sound: bytes, is_cancelled: IsCancelled = lambda: False) -> list[TurnEvent]:
         """Hear more sound and return what happened: 16-bit samples, little-endian, 16 kHz."""
         import numpy as np
 
@@ -215,6 +215,8 @@ class Listener:
         samples = np.frombuffer(data[:usable], "<i2").astype(np.float32) / 32768
         events: list[TurnEvent] = []
         for frame in samples.reshape(-1, FRAME):
+            if is_cancelled():
+                break
             events += self._hear(frame)
         if self._start is not None and not self._paused:
             events += self._report()
@@ -327,7 +329,7 @@ async def listen(
 
 
 def _feed(listener: Listener, chunk: bytes, is_cancelled: IsCancelled) -> list[TurnEvent]:
-    return listener.feed(chunk)
+    return listener.feed(chunk, is_cancelled)
 
 
 async def speak(text: str, pool: WorkerPool) -> AsyncIterator[bytes]:
@@ -337,7 +339,7 @@ async def speak(text: str, pool: WorkerPool) -> AsyncIterator[bytes]:
         ApiError: The voice's library is missing, or *pool* has no capacity.
     """
     sentences = await pool.run(lambda _: backends.speaker().speak(text))
-    while (samples := await pool.run(lambda _: next(sentences, None))) is not None:
+    async for samples in pool.iterate(sentences):
         yield to_pcm(samples)
 
 

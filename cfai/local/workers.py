@@ -2,9 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from cfai.local.backends.roles import IsCancelled
 from cfai.local.errors import capacity_exceeded
@@ -41,6 +41,9 @@ class WorkerPool:
         """
         if self._pending >= self._size + (0 if only_if_free else self._waiting):
             raise capacity_exceeded()
+        return self._submit(work)
+
+    def _submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
         loop = asyncio.get_running_loop()
         self._pending += 1
         self._idle.clear()
@@ -57,6 +60,15 @@ class WorkerPool:
             return await self.start(lambda: work(cancelled.is_set), only_if_free=only_if_free)
         finally:
             cancelled.set()
+
+    async def iterate(self, items: Iterator[T]) -> AsyncIterator[T]:
+        """Yield items, each computed in a thread.
+
+        Other work gets its turn between two of them. None is refused: the work has begun.
+        """
+        end = object()
+        while (item := await self._submit(lambda: next(items, end))) is not end:
+            yield cast("T", item)
 
     async def close(self) -> None:
         """Wait for running work and end the threads."""

@@ -203,6 +203,17 @@ async def test_a_text_that_the_voice_cannot_read_is_refused(local: Local) -> Non
         assert "speaks only English: text has '世'" in error["description"]
 
 
+async def test_a_sentence_has_at_most_20_000_characters(local: Local) -> None:
+    """Also if it comes in parts."""
+    async with local.http.ws_connect(local.url(AURA)) as socket:
+        await socket.receive()
+        for _ in range(2):
+            await socket.send_json({"type": "Speak", "text": "x" * 10_001})
+        error = await socket.receive_json()
+        assert error["type"] == "Error"
+        assert "text has 20002 characters, more than the 20000" in error["description"]
+
+
 @pytest.mark.parametrize(
     "message", ['{"type":"KeepAlive"}', '{"type":"Finalize"}', "no JSON", "[]"]
 )

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -37,6 +37,41 @@ async def test_only_if_free_refuses_work_while_every_thread_is_busy(pool: Worker
         pool.start(gate.wait, only_if_free=True)
     gate.set()
     await running
+
+
+async def test_others_get_their_turns_between_the_items_of_long_work(pool: WorkerPool) -> None:
+    done = []
+
+    def count() -> Iterator[int]:
+        for number in range(3):
+            done.append(str(number))
+            yield number
+
+    async for number in pool.iterate(count()):
+        assert done[-1] == str(number)
+        await pool.run(lambda _: done.append("other"))
+    assert done == ["0", "other", "1", "other", "2", "other"]
+
+
+async def test_work_that_has_begun_is_not_refused(pool: WorkerPool) -> None:
+    gate = threading.Event()
+    items = pool.iterate(iter("ab"))
+    assert await anext(items) == "a"
+    running, waiting = pool.start(gate.wait), pool.start(gate.wait)
+    with pytest.raises(ApiError):
+        pool.start(gate.wait)
+    last = asyncio.ensure_future(anext(items))
+    gate.set()
+    assert await running
+    assert await waiting
+    assert await last == "b"
+
+
+async def test_an_error_of_an_item_is_raised(pool: WorkerPool) -> None:
+    items = pool.iterate(1 // number for number in (1, 0))
+    assert await anext(items) == 1
+    with pytest.raises(ZeroDivisionError):
+        await anext(items)
 
 
 async def test_work_learns_that_its_caller_was_cancelled(pool: WorkerPool) -> None:

@@ -44,13 +44,21 @@ class Hibari:
         self._voice.phonemize("Warm.")
 
     def speak(self, text: str) -> "Iterator[NDArray[np.float32]]":
-        """Yield the samples of each sentence as soon as it is spoken: 24 kHz, from -1 to 1."""
+        """Yield the samples of each sentence as soon as it is spoken: 24 kHz, from -1 to 1.
+
+        Each step takes a few seconds at most. Text that has no sound yields no samples.
+        """
         for sentence in self._voice.split_sentences(text):
             # A sentence is spoken at once, in memory and time that grow with its length.
             for piece in textwrap.wrap(_break_up(sentence), _LONGEST):
-                for phonemes in self._voice.phonemize(piece):
-                    for part in textwrap.wrap(phonemes, _MOST_PHONEMES, break_on_hyphens=False):
-                        yield self._voice.from_phonemes(part, seed=_SEED)
+                parts = [
+                    part
+                    for phonemes in self._voice.phonemize(piece)
+                    for part in textwrap.wrap(phonemes, _MOST_PHONEMES, break_on_hyphens=False)
+                ]
+                # Without a sound, too, the caller gets the chance to stop.
+                for part in parts or [""]:
+                    yield self._voice.from_phonemes(part, seed=_SEED)
 
 
 def _break_up(sentence: str) -> str:

@@ -146,4 +146,4 @@ class Speaker(Backend, Protocol):
     """Speaks texts."""
 
     def speak(self, text: str) -> "Iterator[NDArray[np.float32]]":
-        """Yield the samples of each sentence: 24 kHz, mono, from -1 to 1."""
+        """Yield the samples of each sentence, or of a part: 24 kHz, mono, from -1 to 1."""

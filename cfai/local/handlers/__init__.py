@@ -32,7 +32,7 @@ from cfai.local.handlers.generation import Latency, RunningGeneration
 from cfai.local.handlers.inputs import GenerationInput
 from cfai.local.handlers.media import MEDIA_FIELDS, Media, read_run
 from cfai.local.handlers.upstream import UPSTREAM_HANDLERS
-from cfai.local.handlers.voice import SoundStream
+from cfai.local.handlers.voice import SoundStream, build_sound_result
 from cfai.local.models import ServedModel, find_model, find_retirement
 from cfai.local.requests import (
     ApiRequest,
@@ -152,7 +152,7 @@ class ModelRunner:
         pool = self._find_pool(model)
         answer, backend = await pool.run(work, only_if_free=rejects_if_busy(body))
         if isinstance(answer, SoundStream):
-            return await _send_sound(answer, request, pool)
+            return await _answer_sound(answer, request, pool)
         headers = request.recorder.start_response(backend)
         if isinstance(answer, Media):
             return _build_media_response(answer, headers)
@@ -204,6 +204,10 @@ class ModelRunner:
             return self.handlers[model.task](model, body, is_cancelled)[0]
 
         result = await pool.run(work)
+        if isinstance(result, SoundStream) and result.in_json:
+            result = build_sound_result(
+                b"".join([part async for part in pool.iterate(result.chunks)])
+            )
         if isinstance(result, SoundStream | Media):
             raise errors.bad_input(
                 f"queueRequest must be left out for {model.name}: its answer is a file"
@@ -321,17 +325,26 @@ def _build_media_response(media: Media, headers: Mapping[str, str]) -> web.Respo
     return web.Response(body=media.content, headers={**headers, "Content-Type": media.content_type})
 
 
-async def _send_sound(
+async def _answer_sound(
     sound: SoundStream, request: ApiRequest, pool: WorkerPool
 ) -> web.StreamResponse:
-    """Send sound while it is spoken; nothing is spoken for a client that has left."""
-    chunk = await pool.run(lambda _: next(sound.chunks, b""))
+    """Answer with sound: while it is spoken, or as JSON.
+
+    A long text keeps nobody else waiting, and nothing is spoken for a client that has left.
+    """
+    parts = (part async for part in pool.iterate(sound.chunks) if part)
+    if sound.in_json:
+        result = build_sound_result(b"".join([part async for part in parts]))
+        headers = request.recorder.start_response(sound.voice)
+        return json_response(200, encode_json(envelope(result)), headers)
+    # A text without a sound is an error, which is raised here.
+    part = await anext(parts)
     headers = {"Content-Type": sound.media_type, "cfai-voice": sound.voice}
     headers |= request.recorder.start_response(sound.voice)
     response = await request.start_stream(headers)
-    while chunk:
-        await response.write(chunk)
-        chunk = await pool.run(lambda _: next(sound.chunks, b""))
+    await response.write(part)
+    async for part in parts:
+        await response.write(part)
     return response
 
 

@@ -79,7 +79,7 @@ def describe(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> t
     if limit is not None and limit < 1:
         raise errors.bad_input(f"max_tokens must be at least 1, got {limit}")
     backend = backends.describer()
-    sentence = backend.describe(read_pixels(body, is_cancelled))
+    sentence = backend.describe(read_pixels(body, is_cancelled), is_cancelled)
     return {"description": _truncate(sentence, limit)}, backend.name
 
 
@@ -173,12 +173,14 @@ def _answer_moondream(body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, s
 def _answer_query(body: JsonBody, is_cancelled: IsCancelled) -> tuple[dict[str, Any], str]:
     _check_prompt("question", body.get("question"))
     backend = backends.describer()
-    return {"answer": backend.describe(read_pixels(body, is_cancelled))}, backend.name
+    return {"answer": backend.describe(read_pixels(body, is_cancelled), is_cancelled)}, backend.name
 
 
 def _answer_caption(body: JsonBody, is_cancelled: IsCancelled) -> tuple[dict[str, Any], str]:
     backend = backends.describer()
-    return {"caption": backend.describe(read_pixels(body, is_cancelled))}, backend.name
+    return {
+        "caption": backend.describe(read_pixels(body, is_cancelled), is_cancelled)
+    }, backend.name
 
 
 def _answer_detect(body: JsonBody, is_cancelled: IsCancelled) -> tuple[dict[str, Any], str]:

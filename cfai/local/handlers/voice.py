@@ -7,7 +7,7 @@ Encoding", "Container", "Sample Rate" and "Bit Rate".
 import unicodedata
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 
@@ -20,6 +20,16 @@ from cfai.local.requests import JsonBody, check_fields, check_names
 from cfai.tasks import SpeechSynthesis, TextToSpeech
 from cfai.tasks.task import shorten
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Samples = NDArray[np.float32]
+
+
+_LONGEST = 20_000
+"""Characters of a text: more than 20 minutes of sound."""
+
 
 @frozen
 class SoundStream:
@@ -27,9 +37,16 @@ class SoundStream:
 
     media_type: str
     chunks: Iterator[bytes]
-    """To be asked for in a worker thread."""
+    """To be asked for in a worker thread, one at a time; a chunk may be empty."""
     voice: str
     """The voice that speaks, whatever speaker was asked for."""
+    in_json: bool = False
+    """Whether the answer is the whole sound, as base64 in JSON."""
+
+
+def build_sound_result(sound: bytes) -> dict[str, str]:
+    """Return the result of a model that answers with JSON."""
+    return {"audio": b64encode(sound).decode()}
 
 
 def speak(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:
@@ -49,10 +66,7 @@ def _answer_melo(body: JsonBody) -> tuple[Any, str]:
         problem = "the local voice speaks only English"
         raise errors.not_supported(f"{problem}: lang is {shorten(language)}")
     _check_readable("prompt", body["prompt"])
-    backend = backends.speaker()
-    backends.check_sound_library()
-    sound = b"".join(audio.encode(backend.speak(body["prompt"]), RATE, _FORMATS["mp3"].sound))
-    return {"audio": b64encode(sound).decode()}, backend.name
+    return _speak("prompt", body["prompt"], _FORMATS["mp3"].sound, in_json=True)
 
 
 def _answer_aura(body: JsonBody, speakers: frozenset[str]) -> tuple[Any, str]:
@@ -65,17 +79,43 @@ def _answer_aura(body: JsonBody, speakers: frozenset[str]) -> tuple[Any, str]:
     if not body["text"].strip():
         raise errors.bad_input("text must not be empty")
     _check_readable("text", body["text"])
-    target = _choose_format(body)
+    return _speak("text", body["text"], _choose_format(body))
+
+
+def _speak(
+    name: str, text: str, target: SoundFormat, *, in_json: bool = False
+) -> tuple[SoundStream, str]:
     backend = backends.speaker()
     backends.check_sound_library()
-    chunks = audio.encode(backend.speak(body["text"]), RATE, target)
-    return SoundStream(target.media_type, chunks, backend.name), backend.name
+    chunks = audio.encode(_check_spoken(name, text, backend.speak(text)), RATE, target)
+    return SoundStream(target.media_type, chunks, backend.name, in_json), backend.name
+
+
+def _check_spoken(name: str, text: str, pieces: "Iterator[Samples]") -> "Iterator[Samples]":
+    """Pass the pieces of a text on, and reject it at the end if none has a sound."""
+    is_silent = True
+    for piece in pieces:
+        is_silent = is_silent and not len(piece)
+        yield piece
+    if is_silent:
+        raise errors.bad_input(f"{name} must have words, got {shorten(text)}")
 
 
 def _check_readable(name: str, text: str) -> None:
+    check_length(name, text)
     if not any(map(str.isalnum, text)):
         raise errors.bad_input(f"{name} must have a letter or a digit, got {shorten(text)}")
     check_script(name, text)
+
+
+def check_length(name: str, text: str) -> None:
+    """Check that a text is not too long to be spoken.
+
+    Raises:
+        ApiError: It is.
+    """
+    if len(text) > _LONGEST:
+        raise errors.text_too_long(name, len(text), _LONGEST)
 
 
 def check_script(name: str, text: str) -> None:

@@ -24,11 +24,13 @@ async def test_hundreds_of_concurrent_embeddings_are_answered() -> None:
     assert {answer.meta.attempts for answer in answers} == {1}
 
 
+@pytest.mark.usefixtures("speech_weights")
 @pytest.mark.parametrize(
     ("model", "body", "key"),
     [
         ("@cf/baai/bge-small-en-v1.5", {"text": "tea"}, "shape"),
         ("@cf/meta/llama-3.1-8b-instruct-fast", {"prompt": "tea", "max_tokens": 1}, "response"),
+        ("@cf/myshell-ai/melotts", {"prompt": "tea"}, "audio"),
     ],
 )
 async def test_a_queued_run_waits_for_a_free_thread(

@@ -1,5 +1,6 @@
 """Texts are spoken in the form and the encoding of each model."""
 
+import asyncio
 import wave
 from base64 import b64decode
 from io import BytesIO
@@ -10,7 +11,7 @@ import pytest
 
 from cfai.local.audio import RawFormat, decode
 from cfai.local.speech import transcribe
-from tests.local.conftest import Local
+from tests.local.conftest import Local, running
 from tests.local.spoken import SENTENCES, words_of
 
 pytestmark = pytest.mark.usefixtures("speech_weights")
@@ -113,13 +114,56 @@ async def test_sound_is_sent_a_sentence_at_a_time(local: Local) -> None:
 
 
 async def test_a_client_that_leaves_stops_the_voice(local: Local) -> None:
-    text = " ".join(SENTENCES * 200)
+    text = " ".join(SENTENCES * 17)
     async with local.open(AURA, {"text": text}) as response:
         await response.content.readany()
         response.close()
-    # An hour of speech is not finished before this.
+    # Twenty minutes of speech are not finished before this.
     exchange = await local.done()
     assert (exchange.status, exchange.backend) == (200, "hibari")
+
+
+async def test_long_texts_keep_nobody_waiting_and_end_with_their_clients() -> None:
+    """Also those whose sound is sent only when it is complete."""
+    text = ("Hello there, this is a sentence. " * 600)[:20_000]
+    bodies: list[tuple[str, dict[str, Any]]] = [
+        (MELO, {"prompt": text}),
+        (MELO, {"prompt": "\n".join("a" * 10_000)[:20_000]}),
+        (AURA, {"text": text, "encoding": "flac"}),
+        (AURA, {"text": "a " + "🙂" * 19_000 + " b", "encoding": "linear16"}),
+    ]
+    async with asyncio.timeout(100):
+        async with running() as local:
+            # Twice as many as threads.
+            long = [asyncio.create_task(local.post(*body)) for body in bodies]
+            reply = await local.post(AURA, {"text": TEXT})
+            assert heard(reply.body) == words_of(TEXT)
+            assert not any(task.done() for task in long[:3])
+            for task in long:
+                task.cancel()
+            await asyncio.gather(*long, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("model", "name"), [(AURA, "text"), (AURA_2, "text"), (MELO, "prompt")])
+async def test_a_text_has_at_most_20_000_characters(local: Local, model: str, name: str) -> None:
+    reply = await local.post(model, {name: "Hello. " * 2858})
+    message = f"{name} has 20006 characters, more than the 20000 that the local model reads"
+    assert reply.error[:2] == (400, 5006)
+    assert message in reply.error[2]
+
+
+async def test_a_text_of_20_000_characters_is_spoken(local: Local) -> None:
+    async with local.open(AURA, {"text": "Hi. " * 5000}) as response:
+        assert response.status == 200
+        assert await response.content.readany()
+        response.close()
+
+
+@pytest.mark.parametrize("encoding", ["mp3", "linear16", "flac", "mulaw", "opus"])
+async def test_a_text_without_a_sound_is_refused(local: Local, encoding: str) -> None:
+    reply = await local.post(AURA, {"text": "Ĉ Ð", "encoding": encoding})
+    assert reply.error[:2] == (400, 5006)
+    assert "text must have words" in reply.error[2]
 
 
 async def test_a_known_speaker_is_accepted_and_the_header_says_who_speaks(local: Local) -> None:

