@@ -56,6 +56,15 @@ class ForeignType(NamedTuple):
     read: Callable[[Any], Any]
     """Reads decoded JSON; raises an error of the library."""
 
+    def property_names(self) -> tuple[str, ...] | None:
+        """The keys of its objects; `None` if they may have any, or if it has no objects."""
+        schema = self.json_schema()
+        name = str(schema.get("$ref", "")).rpartition("/")[2]
+        schema = schema.get("$defs", {}).get(name, schema)
+        if "properties" not in schema or schema.get("additionalProperties"):
+            return None
+        return tuple(schema["properties"])
+
 
 def foreign_type(kind: Any) -> ForeignType | None:
     """The type with its own methods; `None` if it is none of another library.
@@ -142,12 +151,26 @@ def read_foreign(foreign: ForeignType, value: Any) -> Any:
     """Read decoded JSON as a value of a foreign type.
 
     Raises:
-        ForeignError: It does not match.
+        ForeignError: It does not match, or is an object of which nothing is used.
     """
     try:
-        return foreign.read(value)
+        result = foreign.read(value)
     except Exception as exc:
         raise ForeignError(list(_problems(exc))) from exc
+    if value and isinstance(value, dict) and _uses_nothing(foreign, value, result):
+        names = ", ".join(foreign.property_names() or ())
+        rule = f"an object with {names}" if names else "an object without keys"
+        raise ForeignError([Problem((), f"must be {rule}, got {format_value(value)}")])
+    return result
+
+
+def _uses_nothing(foreign: ForeignType, value: dict[str, Any], result: Any) -> bool:
+    """Whether a class got none of the keys, so that it would match any unrelated object."""
+    used = getattr(result, "model_fields_set", None)
+    if isinstance(used, set):  # pydantic's models know it, whatever their aliases are.
+        return not used and not getattr(result, "model_extra", None)
+    names = foreign.property_names()
+    return names is not None and value.keys().isdisjoint(names)
 
 
 def write_foreign(value: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 from uuid import UUID
 
 import attrs
@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from annotated_types import Ge
 from pydantic import (
+    AliasChoices,
     BaseModel,
     ConfigDict,
     Field,
@@ -379,3 +380,91 @@ def test_neither_library_is_imported() -> None:
         "assert not {'pydantic', 'msgspec'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class Loose(BaseModel):
+    a: int | None = None
+    b: str = "x"
+
+
+class Renamed(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+
+    a: int | None = Field(default=None, validation_alias=AliasChoices("first", "uno"))
+
+
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    a: int | None = None
+
+
+@pydantic_dataclass
+class LoosePoint:
+    a: int | None = None
+    b: str = "x"
+
+
+class LooseRow(msgspec.Struct, rename="camel"):
+    a: int | None = None
+    long_name: str = "x"
+
+
+@dataclass
+class LooseOwn:
+    a: int | None = None
+    b: str = "x"
+
+
+class Nothing(BaseModel):
+    pass
+
+
+class LooseDict(TypedDict, total=False):
+    a: int
+
+
+LOOSE = [
+    Loose,
+    Renamed,
+    LoosePoint,
+    LooseRow,
+    LooseOwn,
+    Nothing,
+    Annotated[Loose, Field(description="d")],
+    Annotated[LooseRow, msgspec.Meta(description="d")],
+    LooseDict,
+]
+
+
+@pytest.mark.parametrize("kind", LOOSE, ids=repr)
+@pytest.mark.parametrize("value", [{"zzz": 1}, {"value": {"a": 5}}, {"error": "I can't"}], ids=str)
+def test_an_object_with_only_unknown_keys_matches_no_class(kind: Any, value: Any) -> None:
+    """Not even if all its fields have defaults: an unrelated object would match."""
+    with pytest.raises(TypeMismatch, match=r"^it must be an object with(out keys| [abf])"):
+        read_value(value, kind, "it")
+    with pytest.raises(TypeMismatch, match="must be an object with"):
+        read_value([value], list[kind], "it")
+    assert read_value(value, kind | dict[str, Any], "it") == value
+    read_value({}, kind, "it")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (Loose, {"a": None}),
+        (Loose, {"zzz": 1, "b": "x"}),
+        (Renamed, {"first": 5}),
+        (Renamed, {"uno": 5}),
+        (Renamed, {"a": 5}),
+        (Open, {"zzz": 1}),
+        (LoosePoint, {"a": 5, "zzz": 1}),
+        (LooseRow, {"longName": "y"}),
+        (RootModel[dict[str, int]], {"zzz": 1}),
+        (Annotated[dict[str, int], Field(min_length=1)], {"zzz": 1}),
+        (Annotated[dict[str, int], msgspec.Meta(min_length=1)], {"zzz": 1}),
+    ],
+)
+def test_an_object_with_a_known_key_matches(kind: Any, value: Any) -> None:
+    """By any of its names; or every object, if the class says so."""
+    read_value(value, kind, "it")
