@@ -79,9 +79,18 @@ class _ModelsGroup(TyperGroup):
     """Runs `search` if the first argument is not a command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing and not args:  # A shell completes the first argument.
+            return super().parse_args(ctx, args)
         first = args[0] if args else "search"
         is_command = first in self.commands or first in ctx.help_option_names
         return super().parse_args(ctx, args if args and is_command else ["search", *args])
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Complete the name of a command, or an option of `search`."""
+        search = self.commands["search"]
+        context = search.make_context("search", [], parent=ctx, resilient_parsing=True)
+        options = search.shell_complete(context, incomplete)
+        return [*super().shell_complete(ctx, incomplete), *options]
 
 
 models_app: typer.Typer = typer.Typer(

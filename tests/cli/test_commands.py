@@ -170,3 +170,22 @@ async def test_a_shell_can_complete_commands(stranger: Cfai) -> None:
     """`--install-completion` writes the script that `--show-completion` prints."""
     done = await stranger.run("--help")
     assert "--install-completion" in done.text
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("cfai ch", ["chat"]),
+        ("cfai chat --sch", ["--schema"]),
+        ("cfai models s", ["search", "schema"]),
+        ("cfai models --ta", ["--task"]),
+        ("cfai models llama --ta", ["--task"]),
+        ("cfai queue s", ["submit"]),
+    ],
+)
+async def test_what_a_shell_completes(line: str, completed: list[str]) -> None:
+    """Also where the name of a command, here `search`, can be omitted."""
+    position = str(len(line.split()) - 1)
+    shell = {"_CFAI_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": position}
+    done = await Cfai(shell).run()
+    assert done.lines == completed, done.err
