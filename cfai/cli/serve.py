@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
@@ -131,6 +131,8 @@ def serve(  # noqa: PLR0913  # every option of the command
         test_card=test_card,
     )
     asyncio.run(_serve(server, worker))
+    if server.has_busy_thread:
+        _end_process()
 
 
 def _open_tape(
@@ -176,6 +178,13 @@ async def _serve(server: "Server", worker: Path | None) -> None:
                 write_worker(worker, server.base_url.removesuffix("/client/v4"))
             _print_variables(server)
             await asyncio.Event().wait()
+
+
+def _end_process() -> NoReturn:
+    """End the process without its threads: Python would wait for them, for as long as it takes."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(console.EXIT_FAILED)
 
 
 @contextmanager

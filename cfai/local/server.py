@@ -188,6 +188,9 @@ class Server:
         self._tasks: set[asyncio.Task[Any] | None] = set()
         self.requests: deque[Exchange] = deque(maxlen=_LOG_SIZE)
         """The last ten thousand answered requests, oldest first."""
+        self.has_busy_thread = False
+        """Whether a model did not stop when the server was closed; Python waits for its thread
+        before the process ends."""
 
     @property
     def base_url(self) -> str:
@@ -212,8 +215,8 @@ class Server:
         self._routes = build_routes(runs, queue, runs.finetunes, DocumentConverter(documents))
         self._runner = self._build_runner()
         # Closed in the opposite order.
-        closers = [store.close, documents.close, *(pool.close for pool in pools), queue.close]
-        for close in closers:
+        close_pools = partial(self._close_pools, (documents, *pools))
+        for close in (store.close, close_pools, queue.close):
             self._resources.push_async_callback(close)
         if self._tape is not None:
             self._resources.push_async_callback(self._tape.close)
@@ -258,9 +261,19 @@ class Server:
         await self.close()
 
     async def close(self) -> None:
-        """Stop: cancel running requests and wait until every thread has ended. Safe to repeat."""
+        """Stop: cancel running requests and wait until every thread has ended. Safe to repeat.
+
+        A model that has not stopped after eight seconds is left behind, and `has_busy_thread` is
+        set.
+        """
         self._runner = None
         await self._resources.aclose()
+
+    async def _close_pools(self, pools: Iterable[WorkerPool]) -> None:
+        ended = await asyncio.gather(*(pool.close() for pool in pools))
+        if not all(ended):
+            self.has_busy_thread = True
+            log.warning("a model did not stop within eight seconds and was left behind")
 
     def _build_runner(self) -> web.AppRunner:
         application = web.Application(client_max_size=self._body_limit)

@@ -4,12 +4,16 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar, cast
 
 from cfai.local.backends.roles import IsCancelled
 from cfai.local.errors import capacity_exceeded
 
 T = TypeVar("T")
+
+_PATIENCE = 8.0
+"""Seconds for running work to notice that its callers were cancelled."""
 
 
 class WorkerPool:
@@ -50,8 +54,13 @@ class WorkerPool:
         future = self._executor.submit(work)
         wrapped = asyncio.wrap_future(future)
         # Added after the wrapping, so that the caller gets the result before `close` returns.
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._finish))
+        future.add_done_callback(lambda _: self._report(loop))
         return wrapped
+
+    def _report(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Work that outlasts `close` may outlast the loop.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._finish)
 
     async def run(self, work: Callable[[IsCancelled], T], *, only_if_free: bool = False) -> T:
         """Call *work* in a thread, with a function that returns whether this call was cancelled."""
@@ -70,10 +79,20 @@ class WorkerPool:
         while (item := await self._submit(lambda: next(items, end))) is not end:
             yield cast("T", item)
 
-    async def close(self) -> None:
-        """Wait for running work and end the threads."""
-        await self._idle.wait()
+    async def close(self, patience: float = _PATIENCE) -> bool:
+        """Wait for running work, for *patience* seconds at most, and end the threads.
+
+        Returns:
+            Whether all threads have ended. One that has not ends after its work.
+        """
+        try:
+            async with asyncio.timeout(patience):
+                await self._idle.wait()
+        except TimeoutError:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            return False
         self._executor.shutdown()
+        return True
 
     def _finish(self) -> None:
         self._pending -= 1

@@ -74,6 +74,34 @@ async def test_an_error_of_an_item_is_raised(pool: WorkerPool) -> None:
         await anext(items)
 
 
+async def test_closing_leaves_work_behind_that_does_not_end() -> None:
+    pool = WorkerPool("test", size=1, waiting=1)
+    gate = threading.Event()
+    stuck, waiting = pool.start(gate.wait), pool.start(gate.wait)
+    assert not await pool.close(patience=0)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    gate.set()
+    assert await stuck
+
+
+def test_work_can_outlast_the_loop() -> None:
+    gate, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        gate.wait()
+        ended.set()
+
+    async def leave() -> None:
+        pool = WorkerPool("test", size=1, waiting=0)
+        pool.start(work)
+        assert not await pool.close(patience=0)
+
+    asyncio.run(leave())
+    gate.set()
+    assert ended.wait(30)
+
+
 async def test_work_learns_that_its_caller_was_cancelled(pool: WorkerPool) -> None:
     started, noticed = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
