@@ -1,7 +1,6 @@
 """`cfai embed`: a vector for each text, in order, with many requests at once."""
 
 import asyncio
-import re
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,6 @@ from cfai.errors import CfaiError, InputError
 from cfai.tasks import TextEmbeddings
 
 if TYPE_CHECKING:
-    from cfai import WorkersAI
     from cfai.embedding import EmbeddingJob, EmbedFailure, JobOptions
 
 MODEL: Final = "@cf/baai/bge-m3"
@@ -114,6 +112,7 @@ def embed(  # noqa: PLR0913  # one for each option
         clients.require(*clients.EMBEDDINGS, needed_for="embedding texts on this machine")
     options: JobOptions = {"checkpoint": checkpoint, "retry_failed": retry_failed}
     options.update({"long": long, "pool": pool, "piece_tokens": piece_tokens})
+    _check_pieces(model, options)
     options["on_error"] = "yield" if reading.lenient else "raise"
     if local:
         # Nothing limits the rate of models on this machine.
@@ -215,7 +214,7 @@ async def _run_job(
         to_file = writer.target.path is not None
         with console.show_job_progress(source.count, to_file=to_file) as update:
             options["progress"] = update
-            job = _create_job(ai, model, source, options)
+            job = ai.embed_many(model, source.entries, **options)
             try:
                 async with job:
                     await writer.write(job)
@@ -234,29 +233,16 @@ async def _run_job(
             raise typer.Exit(console.EXIT_FAILED)
 
 
-def _create_job(
-    ai: "WorkersAI", model: str, source: _Source, options: "JobOptions"
-) -> "EmbeddingJob[Any]":
-    """Create the job.
+def _check_pieces(model: str, options: "JobOptions") -> None:
+    """Check the options about long texts, to name them as the command line does."""
+    from cfai.embedding.options import check_pieces
 
-    Raises:
-        InputError: An option is wrong. The message names it as the command line does.
-    """
-    try:
-        return ai.embed_many(model, source.entries, **options)
-    except InputError as exc:
-        raise InputError(_ARGUMENT.sub(_name_option, str(exc))) from exc
+    check_pieces(model, options, _name_option)
 
 
-_ARGUMENT: Final = re.compile(
-    r"\b(long|pool|piece_tokens)(?:=(?:'(\w+)'|(\w+))|(?= (?:needs|must|can't|for)\b))"
-)
-"""An argument of `embed_many` in a message, perhaps with its value."""
-
-
-def _name_option(argument: "re.Match[str]") -> str:
-    option = f"--{argument[1].replace('_', '-')}"
-    value = argument[2] or argument[3]
+def _name_option(name: str, value: object = None) -> str:
+    """An option in a message, perhaps with its value, as it is on the command line."""
+    option = f"--{name.replace('_', '-')}"
     return option if value is None else f"{option} {value}"
 
 

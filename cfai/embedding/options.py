@@ -1,7 +1,7 @@
 """Options of an embedding job, checked before anything is read or sent."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, Final, Literal, TypedDict, get_args
@@ -11,7 +11,7 @@ from attrs.validators import optional
 
 from cfai._session.limits import Adaptive, Concurrency, Rate, concurrency_limit, requests_per_minute
 from cfai._types.excerpts import format_value
-from cfai._validators import at_least, instance_of, is_finite_number, one_of
+from cfai._validators import at_least, check_at_least, instance_of, is_finite_number, one_of
 from cfai._wire.requests import check_run_model
 from cfai.embedding.results import Progress
 from cfai.embedding.source import TokenLimits
@@ -151,6 +151,46 @@ def _check_share(_: object, attribute: "Attribute[Any]", value: object) -> None:
         raise InputError(f"{attribute.name} must be {rule}, got {format_value(value)}")
 
 
+_OPTIONS_OF_PIECES: Final = ("pool", "piece_tokens", "overlap", "split")
+
+
+def name_argument(name: str, value: object = None) -> str:
+    """An option in a message, perhaps with its value, as the caller of `embed_many` writes it."""
+    return name if value is None else f"{name}={value!r}"
+
+
+def check_pieces(
+    model: str, options: Mapping[str, Any], name: Callable[..., str] = name_argument
+) -> None:
+    """Check *long* and the options of `long="split"`. *name* writes them for the message.
+
+    Raises:
+        InputError: One is out of bounds, or does not go with another.
+    """
+    long, size = options["long"], options.get("piece_tokens")
+    if size is not None:
+        check_at_least(name("piece_tokens"), size, _LEAST_PIECE)
+    if long != "split":
+        for option in _OPTIONS_OF_PIECES:
+            if options.get(option) is not None:
+                needed, given = name("long", "split"), name("long", long)
+                raise InputError(f"{name(option)} needs {needed}, got {given}")
+        return
+    if options.get("split") is not None:
+        if size is not None or options.get("overlap") is not None:
+            combined = f"{name('piece_tokens')} and {name('overlap')}"
+            raise InputError(f"{combined} can't be combined with a {name('split')} function")
+        return
+    most = profile(model).tokens_per_text
+    if most is None and size is None:
+        raise InputError(
+            f"{name('long', long)} needs {name('piece_tokens')} for {model}: how many tokens it"
+            " reads is not known"
+        )
+    if most is not None and size is not None and size > most:
+        raise InputError(f"{name('piece_tokens')} must be at most {most} for {model}, got {size}")
+
+
 def _check_path(value: object) -> Path | None:
     if value is None:
         return None
@@ -168,7 +208,6 @@ def _check_path(value: object) -> Path | None:
 
 
 # The names are those of the arguments of `embed_many`, without the class.
-_is_piece_size: Final = at_least(_LEAST_PIECE, qualified=False)
 _is_boolean: Final = instance_of(bool, "true or false", qualified=False)
 _is_count: Final = at_least(1, qualified=False)
 
@@ -211,7 +250,7 @@ class Plan:
     pool: Pool | None = field(
         default=None, kw_only=True, validator=optional(one_of(get_args(Pool)))
     )
-    piece_tokens: int | None = field(default=None, kw_only=True, validator=_is_piece_size)
+    piece_tokens: int | None = field(default=None, kw_only=True)
     overlap: float | None = field(default=None, kw_only=True, validator=_check_share)
     split: Split | None = field(default=None, kw_only=True, validator=_check_split)
     dedupe: bool = field(default=False, kw_only=True, validator=_is_boolean)
@@ -230,30 +269,8 @@ class Plan:
             raise InputError(
                 f"batch_size must be at most {max_texts} for {self.model}, got {self.batch_size}"
             )
-        self._check_pieces()
-
-    def _check_pieces(self) -> None:
-        """Check the options of `long="split"`."""
-        options = ("pool", "piece_tokens", "overlap", "split")
-        given = [name for name in options if getattr(self, name) is not None]
-        if self.long != "split":
-            if given:
-                raise InputError(f"{given[0]} needs long='split', got long={self.long!r}")
-            return
-        if self.split is not None:
-            if self.piece_tokens is not None or self.overlap is not None:
-                raise InputError("piece_tokens and overlap can't be combined with a split function")
-            return
-        most = profile(self.model).tokens_per_text
-        if most is None and self.piece_tokens is None:
-            raise InputError(
-                f"long='split' needs piece_tokens for {self.model}: how many tokens it reads is not"
-                " known"
-            )
-        if most is not None and self.piece_tokens is not None and self.piece_tokens > most:
-            raise InputError(
-                f"piece_tokens must be at most {most} for {self.model}, got {self.piece_tokens}"
-            )
+        options = {name: getattr(self, name) for name in ("long", *_OPTIONS_OF_PIECES)}
+        check_pieces(self.model, options)
 
     def splitter(self) -> Split | None:
         """What cuts the texts; `None` if they are not split."""
@@ -263,7 +280,7 @@ class Plan:
         overlap = self.overlap
         if overlap is None:
             overlap = 0.0 if self.pool else _DEFAULT_OVERLAP
-        # One of both is known, as `_check_pieces` requires.
+        # One of both is known, as `check_pieces` requires.
         max_tokens = self.piece_tokens or model_profile.tokens_per_text or _LEAST_PIECE
         return Splitter(max_tokens, overlap, self._estimate)
 
