@@ -31,7 +31,7 @@ def _calls(row: str, contender: str, origin: str, times: int) -> float:
 
 @pytest.mark.parametrize(
     ("row", "scenario", "times", "limit"),
-    [("run", "run", 100, 260), ("chat", "run", 100, 315), ("run-64", "run-20ms", 640, 260)],
+    [("run", "run", 100, 200), ("chat", "run", 100, 215), ("run-64", "run-20ms", 640, 190)],
 )
 def test_a_call_makes_few_function_calls(row: str, scenario: str, times: int, limit: int) -> None:
     """How many more than aiohttp and orjson alone, which make 280 to 320.
