@@ -21,7 +21,7 @@ from attrs import evolve
 from cfai.errors import ConfigError
 from cfai.local import backends, errors
 from cfai.local.backends.roles import Abilities, GenerationEnd
-from cfai.local.backends.smollm2 import PARALLEL
+from cfai.local.backends.smollm2 import PARALLEL, check_file
 from cfai.local.backends.upstream import Upstream
 from cfai.local.binding import PATH as BINDING_PATH, Binding
 from cfai.local.errors import ApiError
@@ -131,10 +131,10 @@ class Server:
             instead of status 501.
 
     Raises:
-        ConfigError: *host* is not a loopback address, *model* no file, *cors* no origins, or
-            *script* invalid; or, at start: the port is taken, *folder* cannot be used or is in use
-            by another server, *tape* cannot be opened, or *prewarm* cannot load a model (the
-            message says what is missing).
+        ConfigError: *host* is not a loopback address, *model* or *mmproj* no such file, *cors* no
+            origins, or *script* invalid; or, at start: the port is taken, *folder* cannot be used
+            or is in use by another server, *tape* cannot be opened, or *prewarm* cannot load a
+            model (the message says what is missing).
     """
 
     def __init__(  # noqa: PLR0913  # the settings
@@ -161,9 +161,10 @@ class Server:
     ) -> None:
         if not is_loopback(host):
             raise ConfigError(f"host must be a loopback address, got {host!r}")
-        self._model, self._mmproj = _find_file(model, "model"), _find_file(mmproj, "mmproj")
-        if self._mmproj and not self._model:
+        if mmproj is not None and model is None:
             raise ConfigError("mmproj needs a model: it is the image encoder of one")
+        self._model = _find_file(model, "model")
+        self._mmproj = _find_file(mmproj, "mmproj", encodes_images=True)
         self._draws_cards = test_card
         self._upstream = upstream
         self._latency = latency or Latency()
@@ -424,11 +425,12 @@ class Server:
             raise errors.not_authenticated()
 
 
-def _find_file(path: str | os.PathLike[str] | None, name: str) -> Path | None:
+def _find_file(
+    path: str | os.PathLike[str] | None, name: str, *, encodes_images: bool = False
+) -> Path | None:
     if path is None:
         return None
-    if not Path(path).is_file():
-        raise ConfigError(f"{path}: no such file; {name} must be a GGUF file")
+    check_file(Path(path), name, encodes_images=encodes_images)
     return Path(path)
 
 

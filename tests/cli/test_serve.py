@@ -138,6 +138,8 @@ async def test_serve_names_an_invalid_fault(stranger: Cfai, text_model: Path) ->
         ("--record r", "record needs --upstream"),
         ("--record r --upstream account --map *=m", "map must be omitted with record"),
         ("--map *=m", "map needs --upstream"),
+        ("--mmproj pyproject.toml", "mmproj needs a model"),
+        ("--model pyproject.toml", "pyproject.toml is not a GGUF file; model must be one"),
         ("--replay r", "r: No such file"),
         ("--cors *", "cors must be an origin"),
         ("--record r --upstream http://example.com", "must be https"),

@@ -9,8 +9,9 @@ import pytest
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no measure of the memory")
-async def test_all_models_for_text_fit_into_one_process() -> None:
-    """Measured 0.9 GB."""
+@pytest.mark.usefixtures("speech_weights", "vision_weights")
+async def test_all_models_fit_into_one_process() -> None:
+    """Measured 1.26 GB, and 0.63 GB for text."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -23,4 +24,5 @@ async def test_all_models_for_text_fit_into_one_process() -> None:
     figures = orjson.loads(output)
     print(figures)
     assert figures["start, seconds"] < 1
-    assert max(value for name, value in figures.items() if "MB" in name) < 1300
+    assert figures["MB after all models for text"] < 900
+    assert figures["MB after all models"] < 1300

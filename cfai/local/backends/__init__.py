@@ -5,9 +5,12 @@ in `roles` if its kind is new, and a function below. If something it needs is mi
 raises an `ApiError` that says so.
 """
 
+import ctypes
 import platform
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -138,12 +141,24 @@ def _load_once(name: str, load: Callable[[], T]) -> T:
         with _loading:
             try:
                 _loaded[name] = _loaded.get(name) or load()
+                _release_memory()
             except ImportError as exc:
                 extra = _EXTRAS.get(exc.name or "", "local")
                 message = f"this needs {exc.name}: pip install 'cfai-sdk[{extra}]'"
                 raise not_supported(message) from exc
     shared: T = _loaded[name]
     return shared
+
+
+def _release_memory() -> None:
+    """Return freed memory to the system: loading a model takes up to three times its size.
+
+    Only glibc keeps so much of it; other libraries have no such function.
+    """
+    if sys.platform != "linux":
+        return
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _load_smollm2() -> roles.TextGenerator:

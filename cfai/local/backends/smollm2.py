@@ -8,6 +8,7 @@ listens on a loopback port: without the key, a client learns only that it exists
 """
 
 import os
+import re
 import secrets
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cfai.errors import ConfigError
 from cfai.local.backends.chunks import ChunkReader
 from cfai.local.backends.roles import (
     GenerationEnd,
@@ -30,7 +32,11 @@ CONTEXT = 4096
 """The most tokens of a conversation, including the answer."""
 
 PARALLEL = 4
-"""Generations that run at once; each reserves the memory of a context."""
+"""Generations that are begun at once."""
+
+_SLOTS = 2
+"""Generations that run at once; others wait in llama.cpp. Each takes 94 MB for its context. More of
+them are not faster on few cores."""
 
 # Between two batches of a prompt the generation can be stopped: within a quarter of a second on a
 # slow machine, at the cost of a tenth more time for a long prompt.
@@ -68,8 +74,8 @@ class SmolLM2:
             parameters.model.path = str(weights)
             if mmproj is not None:
                 parameters.mmproj.path = str(mmproj)
-            parameters.n_ctx = CONTEXT * PARALLEL
-            parameters.n_parallel = PARALLEL
+            parameters.n_ctx = CONTEXT * _SLOTS
+            parameters.n_parallel = _SLOTS
             parameters.n_batch = parameters.n_ubatch = _BATCH_TOKENS
             # Leave one core free: the threads synchronize many times per token and spin if one of
             # them is preempted (measured: a tenth of the speed). More than four do not speed up a
@@ -88,7 +94,8 @@ class SmolLM2:
             try:
                 self._model: Any = xllamacpp.Server(parameters)
             except RuntimeError as exc:
-                raise not_supported(f"cannot load the text model: {exc}") from exc
+                files = " and ".join(str(path) for path in (weights, mmproj) if path)
+                raise not_supported(f"cannot load the text model {files}: {exc}") from exc
 
     def generate(
         self, request: GenerationRequest, on_piece: OnPiece, is_cancelled: IsCancelled
@@ -193,6 +200,33 @@ def _build_body(request: GenerationRequest) -> dict[str, Any]:
             json_schema = {"schema": request.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": json_schema}
     return body
+
+
+_IMAGE_ENCODERS = "clip"
+"""The architecture that all image encoders name. Source: llama.cpp, docs/multimodal.md."""
+
+_ARCHITECTURE = re.compile(rb"general\.architecture\x08\0{3}(.)\0{7}([\w-]+)", re.DOTALL)
+"""A key, the number of the type "string", a length and the text. Source: ggml, docs/gguf.md."""
+
+
+def check_file(path: Path, name: str, *, encodes_images: bool) -> None:
+    """Check that a file of the user is a model for text, or an image encoder.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; {name} must be a GGUF file")
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    if not head.startswith(b"GGUF"):
+        raise ConfigError(f"{path} is not a GGUF file; {name} must be one")
+    match = _ARCHITECTURE.search(head)
+    architecture = match[2][: match[1][0]].decode() if match else "none"
+    if (architecture == _IMAGE_ENCODERS) != encodes_images:
+        rule = "an image encoder" if encodes_images else "a language model"
+        reason = f"the architecture in {path} is {architecture}"
+        raise ConfigError(f"{name} must be a GGUF file with {rule}; {reason}")
 
 
 def check_processor(flags: frozenset[str] | None) -> None:

@@ -4,6 +4,7 @@ The responses are those of platform.openai.com/docs/api-reference, shortened; th
 of docs.vllm.ai, "Re-rank API".
 """
 
+import struct
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -713,16 +714,45 @@ async def test_headers_of_the_client_do_not_reach_the_other_server(
 # The user's own model with an image encoder
 
 
-async def test_an_image_encoder_that_is_none_is_reported(
+def gguf(path: Path, architecture: str) -> Path:
+    """Write the beginning of a GGUF file (ggml, docs/gguf.md): version 3, no tensors, one key."""
+    key, text = b"general.architecture", architecture.encode()
+    pair = struct.pack("<Q", len(key)) + key + struct.pack("<IQ", 8, len(text)) + text
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + pair)
+    return path
+
+
+async def test_files_of_the_wrong_kind_are_refused_at_the_start(
     tmp_path: Path, model_weights: Path
 ) -> None:
-    path = tmp_path / "mmproj.gguf"
-    path.write_bytes(b"GGUF" + bytes(100))
-    for file in (path, model_weights):
-        async with running(model=model_weights, mmproj=file) as local:
-            reply = await local.post(LLAMA, IMAGES[3])
-            assert reply.error[:2] == (501, 90001)
-            assert "cannot load the text model" in reply.error[2]
+    encoder, text = gguf(tmp_path / "mmproj.gguf", "clip"), tmp_path / "script.json"
+    text.write_bytes(b"[]")
+    empty = tmp_path / "empty.gguf"
+    empty.write_bytes(b"")
+    for file in (text, empty):
+        with pytest.raises(ConfigError, match=f"{file.name} is not a GGUF file; model must be"):
+            Server(model=file)
+        with pytest.raises(ConfigError, match=f"{file.name} is not a GGUF file; mmproj must be"):
+            Server(model=model_weights, mmproj=file)
+    with pytest.raises(ConfigError, match=r"mmproj\.gguf is clip"):
+        Server(model=encoder)
+    for file, kind in ((model_weights, "llama"), (gguf(tmp_path / "q.gguf", "qwen3"), "qwen3")):
+        with pytest.raises(ConfigError, match=f"image encoder; the architecture .* is {kind}"):
+            Server(model=model_weights, mmproj=file)
+
+
+async def test_a_broken_file_is_named(tmp_path: Path, model_weights: Path) -> None:
+    broken, encoder = gguf(tmp_path / "b.gguf", "llama"), gguf(tmp_path / "m.gguf", "clip")
+    async with running(model=broken) as local:
+        reply = await local.post(LLAMA, {"prompt": "Hi"})
+        assert reply.error[:2] == (501, 90001)
+        assert f"cannot load the text model {broken}: " in reply.error[2]
+    async with running(model=model_weights, mmproj=encoder) as local:
+        reply = await local.post(LLAMA, IMAGES[3])
+        assert reply.error[:2] == (501, 90001)
+        assert f"{model_weights} and {encoder}: " in reply.error[2]
+    with pytest.raises(ConfigError, match=r"b\.gguf"):
+        await Server(model=broken, prewarm=True).__aenter__()
 
 
 async def test_an_image_encoder_needs_a_model(tmp_path: Path, model_weights: Path) -> None:
