@@ -5,18 +5,24 @@ refused. Source: llama.cpp, common/json-schema-to-grammar.cpp.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
 
 from cfai.local.errors import ApiError, json_mode_failed, rejected_by_model
+from cfai.tasks.task import shorten
 
 Schema = Mapping[str, Any]
 
 _MOST_ALTERNATIVES = 300
 """Between which the model chooses at one place. The time for a token grows with their square:
 measured 0.3 s for 300 and 3.5 s for 2,000."""
+
+_MOST_REPETITIONS = 50
+"""In a pattern: parts that repeat or can be left out. If the model can end and begin them at many
+places, the time for a token grows without a limit: measured 0.5 s for 50 and over 12 s for 100."""
 
 _UNUSED = (
     "contains",
@@ -57,6 +63,8 @@ def check_schema(schema: Schema) -> None:
         for name in _UNUSED:
             if name in part:
                 raise _refuse(f"must not have {name!r}: the local text model cannot follow it")
+        if isinstance(pattern := part.get("pattern"), str):
+            _check_pattern(pattern)
     count = _count_alternatives(schema, schema, {})
     if count > _MOST_ALTERNATIVES:
         amount = f"{count:,}" if count < 10**9 else "too many"
@@ -64,6 +72,42 @@ def check_schema(schema: Schema) -> None:
             f"must have at most {_MOST_ALTERNATIVES} alternatives at one place "
             f"(values of an enum, members of anyOf, properties), got {amount}"
         )
+
+
+_PATTERN_PART = re.compile(r"\\.|\{(\d*)(?:,(\d*))?\}|\((?:\?:)?|.", re.DOTALL)
+"""An escaped character, how often something repeats, the beginning of a group, or a character."""
+
+
+def _check_pattern(pattern: str) -> None:
+    count = _count_repetitions(pattern)
+    if count > _MOST_REPETITIONS:
+        raise _refuse(
+            f"must have at most {_MOST_REPETITIONS} parts of a pattern that repeat or can be left "
+            f"out, those of a repeated group counted each time, got {shorten(pattern)}"
+        )
+
+
+def _count_repetitions(pattern: str) -> int:
+    """Return how many parts repeat or can be left out; in `(a?b?){0,9}`, there are 18."""
+    counts = [0]  # In each open group.
+    last = 0  # In the group that has just ended.
+    in_class = False
+    for part in _PATTERN_PART.finditer(pattern):
+        text = part[0]
+        if in_class or text == "[":
+            in_class, last = text != "]", 0
+        elif text in ("(", "(?:"):
+            counts.append(0)
+        elif text == ")" and len(counts) > 1:
+            last = counts.pop()
+            counts[-1] += last
+        elif text in ("*", "+", "?") or part[1] is not None:
+            times = int((part[2] or part[1] or "1")[:9])
+            counts[-1] += last * (times - 1) if last else 1
+            last = last * times or 1
+        else:
+            last = 0
+    return sum(counts)
 
 
 def check_answer(text: str, schema: Schema) -> None:

@@ -45,6 +45,46 @@ def test_a_schema_that_would_stop_the_model_is_refused(schema: dict[str, Any]) -
         check_schema(schema)
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "a?" * 50,
+        "(a*){0,50}",
+        "((a{0,9}){0,7}){0,7}",
+        "[a-z]{0,5000}",
+        "(ab){999}",
+        "^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
+        "([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}",
+        r"^[\w.+-]+@[\w-]+(?:\.[\w-]+)*$",
+        "[a?]" * 99 + r"\?\(" * 99,
+        r"[\]?a?]" * 99,
+        "a{0,",
+        ")?" * 9,
+    ],
+)
+def test_patterns_with_up_to_50_repetitions(pattern: str) -> None:
+    check_schema({"type": "string", "pattern": pattern})
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "a?" * 51,
+        "b(a*){0,51}",
+        "(?:a+|b){51,}",
+        "(((a{0,10}){0,10}){0,10})",
+        "((((a{0,30}){0,30}){0,30}){0,30})",
+        "(x(a?b?)){26}",
+        "(a?){" + "9" * 5000 + "}",
+        "((((a?a?a?a?)*)+)?){13}",
+    ],
+)
+def test_a_pattern_that_would_stop_the_model_is_refused(pattern: str) -> None:
+    schema = {"items": {"properties": {"a": {"type": "string", "pattern": pattern}}}}
+    with pytest.raises(ApiError, match="must have at most 50 parts of a pattern that repeat"):
+        check_schema(schema)
+
+
 @pytest.mark.parametrize("name", ["contains", "if", "not", "patternProperties", "propertyNames"])
 @pytest.mark.parametrize("place", ["", "properties", "items", "anyOf", "$defs"])
 def test_a_keyword_that_would_be_ignored_is_refused(name: str, place: str) -> None:
