@@ -11,7 +11,7 @@ import json
 from collections import deque
 from collections.abc import Awaitable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar, overload
 
 import attrs
 from attrs import define, field
@@ -26,6 +26,7 @@ from cfai._types.extract import (
     strip_fence,
     strip_reasoning,
 )
+from cfai._types.kinds import type_name
 from cfai._types.partial import NOTHING, PartialJson
 from cfai._types.read import TypeMismatch, read_value
 from cfai._types.schema import json_schema
@@ -107,7 +108,7 @@ def read(answer: Text, into: Any) -> Any:
 
 
 def _parse_error(answer: Text, into: Any, problem: TypeMismatch) -> ParseError:
-    return ParseError(f"the model wrote no {_type_name(into)}: {problem}", answer=answer)
+    return ParseError(f"the model wrote no {type_name(into)}: {problem}", answer=answer)
 
 
 def _read_answer(answer: Text, into: Any) -> Any:
@@ -128,13 +129,8 @@ def _read_answer(answer: Text, into: Any) -> Any:
         raise TypeMismatch(message) from exc
 
 
-def _type_name(into: Any) -> str:
-    is_simple = isinstance(into, type) and not get_args(into)
-    return into.__name__ if is_simple else str(into).replace("typing.", "")
-
-
 def _read_candidate(value: Any, into: Any, is_wrapped: bool) -> Any:
-    name = _type_name(into)
+    name = type_name(into)
     if not (is_wrapped and _is_wrapper(value)):
         return read_value(value, into, name)
     try:
@@ -369,4 +365,4 @@ class ObjectStream(Generic[T]):
         self._tokens.cancel()
 
     def __repr__(self) -> str:
-        return f"<ObjectStream of {_type_name(self._into)}>"
+        return f"<ObjectStream of {type_name(self._into)}>"

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Final, NamedTuple, get_args
 
 from cfai._types.excerpts import format_value
-from cfai._types.kinds import Field
+from cfai._types.kinds import Field, origin_of
 from cfai.errors import InputError
 
 _ADAPTED: Final = {
@@ -75,13 +75,14 @@ def foreign_type(kind: Any) -> ForeignType | None:
     if hasattr(kind, "__metadata__"):
         library = next(_libraries(kind.__metadata__), None)
         return None if library is None else _adapt_annotated(kind, library)
-    if not isinstance(kind, type):
+    origin = origin_of(kind)  # A generic class with its arguments is none.
+    if not isinstance(origin, type):
         return None
     if has_model_methods(kind):
         return _model(kind)
-    if hasattr(kind, "__get_pydantic_core_schema__") or hasattr(kind, "__pydantic_validator__"):
+    if hasattr(origin, "__get_pydantic_core_schema__") or hasattr(origin, "__pydantic_validator__"):
         return _adapt_for_pydantic(kind)
-    if hasattr(kind, "__struct_fields__") and "msgspec" in sys.modules:
+    if hasattr(origin, "__struct_fields__") and "msgspec" in sys.modules:
         return _adapt_for_msgspec(kind)
     return None
 

@@ -13,13 +13,14 @@ from collections.abc import (
     Set as AbstractSet,
 )
 from enum import Enum
-from types import UnionType
+from types import NoneType, UnionType
 from typing import (
     Annotated,
     Any,
     Literal,
     NotRequired,
     Required,
+    TypeVar,
     Union,
     get_args,
     get_origin,
@@ -40,10 +41,51 @@ def origin_of(kind: Any) -> Any:
     return get_origin(kind) or kind
 
 
+def is_alias(kind: Any) -> bool:
+    """Tell whether it is a name for another type: `type Names = list[str]`, with its arguments."""
+    return hasattr(origin_of(kind), "__value__")
+
+
+def aliased_type(kind: Any) -> Any:
+    """Give the type that an alias stands for."""
+    alias = origin_of(kind)
+    arguments = dict(zip(alias.__type_params__, get_args(kind), strict=False))
+    return _bind(alias.__value__, arguments)
+
+
+def _bind(kind: Any, arguments: Mapping[Any, Any]) -> Any:
+    """Give the type with its type variables replaced."""
+    if isinstance(kind, TypeVar):
+        return arguments.get(kind, kind)
+    variables = getattr(kind, "__parameters__", ())
+    if isinstance(kind, type) or not any(variable in arguments for variable in variables):
+        return kind
+    return kind[tuple(arguments.get(variable, variable) for variable in variables)]
+
+
 def strip_annotated(kind: Any) -> Any:
     """Give the type without `Annotated`, also inside its arguments."""
     holder = type("Holder", (), {"__annotations__": {"kind": kind}})
     return get_type_hints(holder)["kind"]
+
+
+def type_name(kind: Any) -> str:
+    """Give the name of a type for a message, without modules and metadata: `list[Town] | None`."""
+    if kind is NoneType or kind is Ellipsis:
+        return "None" if kind is NoneType else "..."
+    if hasattr(kind, "__metadata__"):
+        return type_name(get_args(kind)[0])
+    arguments = get_args(kind)
+    if is_union(kind):
+        return " | ".join(map(type_name, arguments))
+    name = getattr(origin_of(kind), "__name__", None)
+    if not isinstance(name, str):
+        return str(kind).replace("typing.", "")
+    if not arguments:
+        return name
+    is_literal = get_origin(kind) is Literal
+    texts = [repr(item) if is_literal else type_name(item) for item in arguments]
+    return f"{name}[{', '.join(texts)}]"
 
 
 def is_enum(kind: Any) -> bool:
@@ -88,11 +130,15 @@ def is_named_tuple(kind: Any) -> bool:
 
 
 def is_class(kind: Any) -> bool:
-    """Tell whether it has fields: attrs, a dataclass, a TypedDict or a named tuple."""
-    if not isinstance(kind, type):
+    """Tell whether it has fields: attrs, a dataclass, a TypedDict or a named tuple.
+
+    Generic ones may have their arguments: `Page[int]`.
+    """
+    origin = origin_of(kind)
+    if not isinstance(origin, type):
         return False
-    has_fields = attrs.has(kind) or dataclasses.is_dataclass(kind)
-    return has_fields or is_typeddict(kind) or is_named_tuple(kind)
+    has_fields = attrs.has(origin) or dataclasses.is_dataclass(origin)
+    return has_fields or is_typeddict(origin) or is_named_tuple(origin)
 
 
 @frozen
@@ -124,12 +170,8 @@ def fields_of(kind: Any) -> tuple[Field, ...]:
     Raises:
         NameError: An annotation names something that can't be found.
     """
-    try:
-        hints = get_type_hints(kind, include_extras=True)
-    except NameError:
-        # A class defined inside a function is not found by its own name in the module.
-        names = {**vars(kind), kind.__name__: kind}
-        hints = get_type_hints(kind, localns=names, include_extras=True)
+    hints = _type_hints(kind)
+    kind = origin_of(kind)
     if attrs.has(kind):
         return tuple(_attrs_fields(kind, hints))
     if dataclasses.is_dataclass(kind):
@@ -141,6 +183,30 @@ def fields_of(kind: Any) -> tuple[Field, ...]:
         Field(name, hints.get(name, Any), name not in defaults, defaults.get(name))
         for name in kind._fields
     )
+
+
+def _type_hints(kind: Any) -> dict[str, Any]:
+    """The annotations of a class and its bases, with the arguments of generic ones."""
+    origin = origin_of(kind)
+    own = _unbound_hints(origin)
+    arguments = dict(zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
+    hints = {name: _bind(hint, arguments) for name, hint in own.items()}
+    # A base may use the same type variable for another type.
+    for base in reversed(vars(origin).get("__orig_bases__", origin.__bases__)):
+        if is_class(base):
+            unbound = _unbound_hints(origin_of(base))
+            inherited = _type_hints(_bind(base, arguments))
+            hints |= {name: inherited[name] for name in unbound if own.get(name) == unbound[name]}
+    return hints
+
+
+def _unbound_hints(kind: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(kind, include_extras=True)
+    except NameError:
+        # A class defined inside a function is not found by its own name in the module.
+        names = {**vars(kind), kind.__name__: kind}
+        return get_type_hints(kind, localns=names, include_extras=True)
 
 
 def _attrs_fields(kind: Any, hints: Mapping[str, Any]) -> Iterator[Field]:

@@ -224,8 +224,9 @@ class PartialJson:
             raise _InvalidJson
         if self._open:
             self._add(container)
-        else:
+        elif self.value is NOTHING or not self.value:
             self.value, self._changed = container, True
+        # Else it may be a brace of prose: a value replaces another one once it has content.
         self._open.append(container)
         self._step = self._read_value if isinstance(container, list) else self._read_key
 
@@ -235,6 +236,7 @@ class PartialJson:
 
     def _add(self, value: Any) -> None:
         self._changed = self._has_content = True
+        self.value = self._open[0]
         if isinstance(container := self._open[-1], list):
             container.append(value)
         else:

@@ -35,8 +35,10 @@ from cfai._types.json import format_reason
 from cfai._types.kinds import (
     SETS,
     Field,
+    aliased_type,
     choices_of,
     fields_of,
+    is_alias,
     is_class,
     is_enum,
     is_fixed_tuple,
@@ -110,6 +112,7 @@ def _user_converter() -> Converter:
         (is_union, _union_hook),
         (is_class, _class_hook),
         (is_foreign, _foreign_hook),
+        (is_alias, _alias_hook),
     ):
         converter.register_structure_hook_factory(matches, factory)
     for moment in (datetime, date, time):
@@ -400,10 +403,16 @@ class _Member:
 
 
 def _unwrap(kind: Any) -> Any:
-    """Give the type without `Annotated` and `NewType`."""
-    while isinstance(kind, NewType) or hasattr(kind, "__metadata__"):
-        kind = kind.__supertype__ if isinstance(kind, NewType) else get_args(kind)[0]
-    return kind
+    """Give the type without `Annotated`, `NewType` and aliases."""
+    while True:
+        if isinstance(kind, NewType):
+            kind = kind.__supertype__
+        elif hasattr(kind, "__metadata__"):
+            kind = get_args(kind)[0]
+        elif is_alias(kind):
+            kind = aliased_type(kind)
+        else:
+            return kind
 
 
 def _json_types(kind: Any) -> frozenset[type[Any]] | None:
@@ -469,7 +478,8 @@ def _mapping_hook(kind: Any, converter: Converter) -> _Hook:
 def _class_hook(kind: Any, converter: Converter) -> _Hook:
     fields = [evolve(field, kind=_strip_own_annotations(field.kind)) for field in fields_of(kind)]
     names = [field.name for field in fields]
-    construct = dict if is_typeddict(kind) else kind
+    origin = origin_of(kind)
+    construct = dict if is_typeddict(origin) else origin
     # If no field is required, an unrelated object would match.
     matches_anything = not any(field.required for field in fields)
 
@@ -512,6 +522,11 @@ def _object_hook(read: _Hook) -> _Hook:
         return read(value, kind)
 
     return hook
+
+
+def _alias_hook(kind: Any, converter: Converter) -> _Hook:
+    inner = _strip_own_annotations(aliased_type(kind))
+    return lambda value, _: converter.structure(value, inner)
 
 
 # Types of other libraries

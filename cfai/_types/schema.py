@@ -19,8 +19,10 @@ from cfai._types.foreign import ForeignType, foreign_type, is_foreign
 from cfai._types.kinds import (
     SETS,
     Field,
+    aliased_type,
     choices_of,
     fields_of,
+    is_alias,
     is_class,
     is_enum,
     is_fixed_tuple,
@@ -113,7 +115,7 @@ class SchemaBuilder:
             return _build_choice(list(choices_of(kind)), path)
         if is_union(kind):
             return {"anyOf": [self.build(member, path) for member in get_args(kind)]}
-        if is_class(kind) or is_foreign(kind):
+        if is_class(kind) or is_foreign(kind) or is_alias(kind):
             return self._refer_to(kind, path)
         if is_list(kind):
             return self._build_list(kind, path)
@@ -150,7 +152,10 @@ class SchemaBuilder:
     def _refer_to(self, kind: type[Any], path: str) -> Schema:
         if kind not in self._names:
             foreign = _find_foreign(kind, path)
-            if foreign is None:
+            if is_alias(kind):  # It may be recursive, as classes.
+                name = self._names[kind] = self._free_name(kind.__name__)
+                self._definitions[name] = self.build(aliased_type(kind), path)
+            elif foreign is None:
                 name = self._names[kind] = self._free_name(kind.__name__)
                 self._definitions[name] = self._build_class(kind, path)
             else:

@@ -145,7 +145,7 @@ def build_instance(into: Any, values: Mapping[str, Any], answer: Any) -> Any:
     Raises:
         ParseError: The class does not accept them.
     """
-    if is_typeddict(into):
+    if is_typeddict(origin_of(into)):
         return dict(values)
     is_ours = is_class(into)
     fields = fields_of(into) if is_ours else foreign_fields(into) or ()

@@ -183,3 +183,21 @@ def test_no_text_takes_quadratic_time(start: str, piece: str) -> None:
     for _ in range(100_000):
         parser.feed(piece)
     assert process_time() - started < 20
+
+
+@pytest.mark.parametrize("prose", [" Done {ok}.", " {} ", " {", ' {"', ' {"a" or', " {1}", ' {"b"'])
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_a_brace_after_the_value_does_not_empty_it(prose: str, size: int) -> None:
+    """A display would show nothing for a moment."""
+    first = '{"a": {"b": [1]}}'
+    parts = list(feed(first + prose, size))
+    complete = [value for _, value in parts[-(-len(first) // size) :]]
+    assert all(value == {"a": {"b": [1]}} for value in complete)
+
+
+def test_a_later_value_replaces_it() -> None:
+    parser = PartialJson()
+    parser.feed('{"a": 1} or rather {"a"')
+    assert parser.value == {"a": 1}
+    assert parser.feed(": 2 ")
+    assert parser.value == {"a": 2}
