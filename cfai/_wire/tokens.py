@@ -98,9 +98,9 @@ def _collect_keys(documents: Sequence[Any]) -> Collection[Any]:
     if len(documents) == 1 and type(documents[0]) is dict:
         return documents[0]
     try:
-        return frozenset().union(*filter(None, documents))
-    except TypeError:
-        return frozenset()
+        return frozenset().union(*documents)
+    except TypeError:  # One of them is no object. To look at each takes longer.
+        return frozenset().union(*(each for each in documents if type(each) is dict))
 
 
 def _read_other_ahead(document: Any) -> Token | None:
