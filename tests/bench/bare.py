@@ -15,6 +15,7 @@ from .contender import (
     CHAT,
     EMBEDDER,
     MANY_TEXTS,
+    MILLION,
     MODEL,
     NATIVE,
     QUESTION,
@@ -129,6 +130,9 @@ class Bare(_Session):
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._embed_batches(shared)) for _ in range(WINDOW)]
         return sum(task.result() for task in tasks)
+
+    async def embed_million(self) -> int:
+        return await self.embed_many(MILLION)
 
     async def _embed_batches(self, shared: Iterator[list[str]]) -> int:
         numbers = 0

@@ -17,6 +17,7 @@ MESSAGES = [{"role": "user", "content": QUESTION}]
 SENTENCES = [f"sentence number {number}" for number in range(TEXTS)]
 NATIVE = "/client/v4/accounts/a/ai/run/"
 MANY_TEXTS = 4_000
+MILLION = 1_000_000
 WINDOW = 8
 """Requests in flight while many texts are embedded."""
 

@@ -65,6 +65,8 @@ class Race(Row):
     times: int
     """The number of calls per round."""
     in_flight: int = 1
+    is_long: bool = False
+    """Whether a call takes so long that it needs no warm-up, and two rounds are enough."""
 
 
 @frozen
@@ -154,11 +156,12 @@ async def race(row: Race, origin: str, *, rounds: int, only: Sequence[str] = ())
             await contender.open()
             stack.push_async_callback(contender.aclose)
             works.append((entrant.name, getattr(contender, row.work)))
-            await repeat(row, works[-1][1], row.in_flight)
+            if not row.is_long:
+                await repeat(row, works[-1][1], row.in_flight)
         gc.collect()
         gc.freeze()  # so that a collection does not scan the other contenders' modules
         stack.callback(gc.unfreeze)
-        for order in _interleaved(works, rounds):
+        for order in _interleaved(works, 2 if row.is_long else rounds):
             for name, work in order:
                 seconds[name].append(await _timed(row, work))
     return Outcome(row, seconds, missing)
@@ -179,8 +182,9 @@ def _entrants(row: Race, only: Sequence[str]) -> tuple[list[type[Contender]], di
 
 
 async def _timed(row: Race, work: Work) -> float:
-    # Not measured: reconnects if the connection was closed while the others ran.
-    await repeat(row, work, row.in_flight)
+    if not row.is_long:
+        # Not measured: reconnects if the connection was closed while the others ran.
+        await repeat(row, work, row.in_flight)
     gc.collect()
     start = time.process_time()
     await repeat(row, work, row.times)

@@ -8,6 +8,7 @@ from .contender import (
     CHAT,
     EMBEDDER,
     MANY_TEXTS,
+    MILLION,
     MODEL,
     QUESTION,
     SENTENCES,
@@ -76,3 +77,6 @@ class Ours(Contender):
             async for batch in job:
                 numbers += len(batch.vectors.buffer)
         return numbers
+
+    async def embed_million(self) -> int:
+        return await self.embed_many(MILLION)
