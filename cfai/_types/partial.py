@@ -241,6 +241,8 @@ class PartialJson:
             container.append(value)
         else:
             container[self._key] = value
+        # A value that came before stays until the next one has content: a brace may be prose.
+        self.value = self._open[0]
 
     def _replace(self, value: str) -> None:
         """Renew the string that was added last."""

@@ -66,6 +66,13 @@ STATES = [
     ('<thin {"a": 1}', {"a": 1}),
     ('In {braces} it is {"a": 1}', {"a": 1}),
     ('First {"a": 1}, better {"b": 2}', {"b": 2}),
+    # A value stays until the next one has content.
+    ('{"a": 1} Done {', {"a": 1}),
+    ('{"a": 1} Done {ok}.', {"a": 1}),
+    ('{"a": 1} {}', {"a": 1}),
+    ('{"a": 1} {"b": ', {"a": 1}),
+    ('{"a": 1} {"b": "', {"b": ""}),
+    ('{} {"b": [', {"b": []}),
     # What is no JSON ends it, and no part of it is taken for the whole.
     ('{"a": 1, b: {"c": 2}}', {"a": 1}),
     ('{"a": 1 "b": 2}', {"a": 1}),
