@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from cfai.testing import FakeWorkersAI
+from tests.limits import warn_later
 
 # The speed of the machine must not fail a test.
 settings.register_profile("any machine", deadline=None)
@@ -95,9 +96,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
     seconds = float(item.config.getini("faulthandler_timeout"))
     before = signal.signal(signal.SIGALRM, describe)
-    signal.setitimer(signal.ITIMER_REAL, 0.9 * seconds)
+    warn_later(seconds)
     try:
         return (yield)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        warn_later(0)
         signal.signal(signal.SIGALRM, before)

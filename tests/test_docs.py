@@ -34,6 +34,7 @@ from attrs import frozen
 import cfai
 from cfai.local import Server, weights
 from cfai.testing import FakeCohere, FakeWorkersAI
+from tests.limits import extend_limit
 
 ROOT = Path(__file__).parents[1]
 
@@ -462,10 +463,13 @@ def test_the_block_runs(
         if needed["name"] == "postgres":
             monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgres"))
         elif needed["name"] in weights.BY_TASK:
+            extend_limit(request.config, 600)
             for model in weights.BY_TASK[needed["name"]]:
                 weights.ensure(model)
         else:
             pytest.importorskip(needed["name"], reason="see the sessions of nox")
+    if "dask" in block.code:  # It takes seconds to import, and each of its workers does.
+        extend_limit(request.config, 300)
     monkeypatch.chdir(page.folder)
     for name, value in credentials.items():
         monkeypatch.setenv(f"CLOUDFLARE_{name.upper()}", value)

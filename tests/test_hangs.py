@@ -63,7 +63,29 @@ def test_a_test_that_hangs_fails_and_is_named(tmp_path: Path, hang: str) -> None
     assert "not reached" not in run.stdout
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="without signals, the test is not named")
+def test_a_test_may_ask_for_more_time(tmp_path: Path) -> None:
+    """For what takes long, such as a download; then it hangs, too."""
+    (tmp_path / "test_hang.py").write_text(
+        "import threading\nfrom tests.limits import extend_limit\n\n"
+        "def test_it(pytestconfig):\n"
+        "    extend_limit(pytestconfig, 2)\n"
+        "    threading.Event().wait(1.2)\n"
+        "    print('more than a second')\n"
+        "    threading.Event().wait()\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-s"]
+    command += ["-p", "tests.conftest", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=1"]
+    run = subprocess.run(
+        [*command, str(tmp_path)], check=False, cwd=ROOT, capture_output=True, text=True, timeout=50
+    )
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert "more than a second" in run.stdout
+    assert "test_hang.py::test_it hangs" in run.stderr
+    assert "Timeout (0:00:02)!" in run.stderr
+
+
 def test_pytest_ends_a_run_that_hangs(pytestconfig: pytest.Config) -> None:
     """In this run, too."""
-    assert float(pytestconfig.getini("faulthandler_timeout")) > 0
+    assert float(pytestconfig.getini("faulthandler_timeout")) >= 60
     assert pytestconfig.getini("faulthandler_exit_on_timeout")

@@ -20,6 +20,7 @@ from cfai.local.speech import to_pcm
 from cfai.media import wav_header
 from cfai.testing import FakeSocket, FakeWorkersAI
 from tests.browser.conftest import CHROMIUM, PATIENCE, example
+from tests.limits import extend_limit
 from tests.local.spoken import silence, spoken
 
 playwright = pytest.importorskip(
@@ -142,8 +143,9 @@ async def test_a_refused_call_says_so(fake: FakeWorkersAI, page: Any) -> None:
     await expect(page.get_by_role("status")).to_have_text("The call failed. Try again.")
 
 
-async def test_with_local_models(tmp_path: Path) -> None:
+async def test_with_local_models(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """A spoken question appears word for word, and an answer is written and spoken."""
+    extend_limit(pytestconfig, 600)
     for model in (weights.SMOLLM2, *weights.BY_TASK["speech"]):
         await asyncio.to_thread(weights.ensure, model)
     question = "What is the weather like in Paris today?"

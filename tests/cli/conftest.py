@@ -7,6 +7,7 @@ import pytest
 
 from cfai.local import weights
 from cfai.testing import FakeWorkersAI
+from tests.limits import extend_limit
 
 from .processes import Cfai
 
@@ -32,14 +33,16 @@ def stranger() -> Cfai:
 
 
 @pytest.fixture(scope="session")
-def text_model() -> Path:
+def text_model(pytestconfig: pytest.Config) -> Path:
     """The weights of the local text model, downloaded if they are missing."""
+    extend_limit(pytestconfig, 600)
     return weights.ensure(weights.SMOLLM2)[0]
 
 
 @pytest.fixture(scope="session")
-def speech_models() -> None:
+def speech_models(pytestconfig: pytest.Config) -> None:
     """The weights of the local models for speech, downloaded if they are missing."""
+    extend_limit(pytestconfig, 600)
     for model in weights.BY_TASK["speech"]:
         weights.ensure(model)
 

@@ -14,6 +14,7 @@ from attrs import frozen
 
 from cfai import WorkersAI
 from cfai.local import Exchange, Server, weights
+from tests.limits import extend_limit
 
 LLAMA = "@cf/meta/llama-3.1-8b-instruct-fast"
 
@@ -92,20 +93,23 @@ async def local() -> AsyncIterator[Local]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def model_weights() -> Path:
+def model_weights(pytestconfig: pytest.Config) -> Path:
     """Download the text model's weights once; no dependency installs them."""
+    extend_limit(pytestconfig, 600)
     return weights.ensure(weights.SMOLLM2)[0]
 
 
 @pytest.fixture(scope="session")
-def speech_weights() -> None:
+def speech_weights(pytestconfig: pytest.Config) -> None:
     """Download the weights of the models for speech once."""
+    extend_limit(pytestconfig, 600)
     for model in weights.BY_TASK["speech"]:
         weights.ensure(model)
 
 
 @pytest.fixture(scope="session")
-def vision_weights() -> None:
+def vision_weights(pytestconfig: pytest.Config) -> None:
     """Download the weights of the models for vision once."""
+    extend_limit(pytestconfig, 600)
     for model in weights.BY_TASK["vision"]:
         weights.ensure(model)

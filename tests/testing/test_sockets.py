@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from cfai.testing import FakeSocket, FakeWorkersAI
+from cfai.testing._recorded import HangUp
 from cfai.testing._sockets import TEXT, accept_key, encode_frame
 
 LISTEN = {"encoding": "linear16", "sample_rate": 16000}
@@ -26,6 +27,28 @@ def test_the_key_and_the_frame_of_the_standard() -> None:
     assert encode_frame(TEXT, b"Hel", final=False) == b"\x01\x03Hel"
     assert encode_frame(2, bytes(256))[:4] == b"\x82\x7e\x01\x00"
     assert encode_frame(2, bytes(65536))[:10] == b"\x82\x7f\x00\x00\x00\x00\x00\x01\x00\x00"
+
+
+@pytest.mark.parametrize("how", [True, "reset"])
+async def test_hanging_up_does_not_wait_for_the_end_of_the_script(
+    fake: FakeWorkersAI, http: aiohttp.ClientSession, how: HangUp
+) -> None:
+    noticed = asyncio.Event()
+
+    async def talk(socket: FakeSocket) -> None:
+        await socket.send("hello")
+        socket.hang_up(how)
+        await noticed.wait()
+
+    fake.connects_by(talk)
+    async with http.ws_connect(f"{fake.origin}/x") as socket:
+        assert (await socket.receive()).data == "hello"
+        assert (await socket.receive(30)).type in (
+            aiohttp.WSMsgType.CLOSE,
+            aiohttp.WSMsgType.CLOSED,
+            aiohttp.WSMsgType.ERROR,
+        )
+    noticed.set()
 
 
 async def test_a_script_and_what_the_client_sent(
