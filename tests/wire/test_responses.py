@@ -10,6 +10,7 @@ from hypothesis import example, given, settings, strategies as st
 from cfai._wire.responses import (
     Response,
     is_json_type,
+    is_stream,
     read_media_type,
     read_meta,
     read_retry_after,
@@ -226,6 +227,27 @@ def test_a_body_that_is_not_json_is_an_error_with_the_body(
         response(body, kind).json()
     assert caught.value.body == body
     assert caught.value.meta == response(body, kind).meta
+
+
+@pytest.mark.parametrize(
+    ("status", "media_type", "media", "socket", "expected"),
+    [
+        (200, "text/event-stream", False, False, True),
+        (200, "audio/mpeg", True, False, True),
+        (200, "audio/mpeg", False, False, False),
+        (200, "application/json", True, False, False),
+        (429, "text/event-stream", False, False, False),
+        (101, "", False, False, False),
+        (101, "", False, True, True),
+        (200, "text/event-stream", False, True, False),
+        (200, "application/json", False, True, False),
+        (403, "application/json", False, True, False),
+    ],
+)
+def test_what_is_read_as_it_arrives(
+    status: int, media_type: str, media: bool, socket: bool, expected: bool
+) -> None:
+    assert is_stream(status, media_type, media=media, socket=socket) == expected
 
 
 def test_invalid_utf8_in_json_is_replaced_as_a_browser_does() -> None:
