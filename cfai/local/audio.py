@@ -4,7 +4,6 @@ Files of strangers are decoded by libsndfile, in C, so a child process does it, 
 module is also the child's script. Encoded is only sound of the local voice.
 """
 
-import faulthandler
 import io
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import orjson
 from attrs import asdict, field, frozen
 
-from cfai.local.children import run_child
+from cfai.local.children import limit_memory, limit_time, run_child
 from cfai.local.resampling import resample, resample_blocks
 
 if TYPE_CHECKING:
@@ -118,12 +117,8 @@ def _read_recording(head: Mapping[str, Any], sound: bytes) -> Recording:
 
 def _run_as_child(seconds: float, memory: int) -> None:
     source, target = sys.stdin.buffer, sys.stdout.buffer
-    if sys.platform == "linux":
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    # This timer needs no interpreter lock, so nothing can block it.
-    faulthandler.dump_traceback_later(seconds, exit=True)
+    limit_memory(memory)
+    limit_time(seconds)
     try:
         head, sound = _decode_file(orjson.loads(source.readline()), source)
     except Exception as exc:  # a library may raise anything

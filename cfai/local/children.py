@@ -1,5 +1,6 @@
 """Child processes that read the files of strangers: they can be killed, and crash alone."""
 
+import faulthandler
 import os
 import subprocess
 import sys
@@ -36,3 +37,22 @@ def run_child(
             except subprocess.TimeoutExpired:
                 if is_cancelled():
                     process.kill()
+
+
+# In the child process
+
+
+def limit_memory(size: int) -> None:
+    """Limit the memory of this process to *size* bytes, on Linux."""
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+
+
+def limit_time(seconds: float) -> None:
+    """End this process after *seconds*, unless the limit is set again before.
+
+    This timer needs no interpreter lock, so nothing can block it.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True)

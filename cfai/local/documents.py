@@ -9,7 +9,6 @@ Source of the media types: Cloudflare docs, Workers AI, "Markdown conversion", "
 
 import codecs
 import csv
-import faulthandler
 import io
 import re
 import sys
@@ -25,7 +24,7 @@ from xml.parsers import expat
 import orjson
 from attrs import asdict, field, frozen
 
-from cfai.local.children import run_child
+from cfai.local.children import limit_memory, limit_time, run_child
 
 
 @frozen
@@ -383,16 +382,11 @@ def _run_as_child(seconds: float, memory: int) -> None:
     source, target = sys.stdin.buffer, sys.stdout.buffer
     # Output printed by a library must not mix with ours.
     sys.stdout = sys.stderr
-    if sys.platform == "linux":
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    limit_memory(memory)
     while line := source.readline():
-        # This timer needs no interpreter lock, so nothing can block it.
-        faulthandler.dump_traceback_later(seconds, exit=True)
+        limit_time(seconds)
         target.write(orjson.dumps(_convert_frame(orjson.loads(line), source)) + b"\n")
         target.flush()
-        faulthandler.cancel_dump_traceback_later()
 
 
 def _convert_frame(head: dict[str, Any], source: BinaryIO) -> dict[str, str]:

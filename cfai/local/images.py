@@ -4,7 +4,6 @@ A decoder can hang, use all memory, or crash on a hostile file. Then only the ch
 and only that request fails.
 """
 
-import faulthandler
 import io
 import sys
 import tempfile
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from attrs import frozen
 
-from cfai.local.children import run_child
+from cfai.local.children import limit_memory, limit_time, run_child
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,12 +81,8 @@ def _run_as_child(seconds: float, memory: int) -> None:
     from PIL import UnidentifiedImageError
 
     target = sys.stdout.buffer
-    if sys.platform == "linux":
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    # This timer needs no interpreter lock, so nothing can block it.
-    faulthandler.dump_traceback_later(seconds, exit=True)
+    limit_memory(memory)
+    limit_time(seconds)
     try:
         _write_pixels(sys.stdin.buffer.read(), target)
     except UnidentifiedImageError:

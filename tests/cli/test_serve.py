@@ -117,6 +117,31 @@ async def test_a_signal_during_the_start_stops_the_server(
     assert set(file_names(folder)) <= {"files", "local.db"}
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has other signals")
+async def test_a_model_that_does_not_end_does_not_keep_the_server(text_model: Path) -> None:
+    """Here, one that waits for another server, which says nothing: the process ends soon."""
+    silent = asyncio.Event()
+
+    async def be_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        silent.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(be_silent, "127.0.0.1", 0) as upstream:
+        port = upstream.sockets[0].getsockname()[1]
+        options = ("--upstream", f"http://127.0.0.1:{port}/v1", "--map", f"{LLAMA}=m")
+        async with Cfai({}).running("serve", "--port", "0", *options) as running:
+            url = (await exported(running))["CLOUDFLARE_BASE_URL"]
+            async with WorkersAI(account_id="any", api_token="any", base_url=url) as ai:
+                answer = asyncio.create_task(ai.run(LLAMA, "Hi"))
+                await silent.wait()
+                running.process.terminate()
+                done = await running.done()
+                answer.cancel()
+                await asyncio.gather(answer, return_exceptions=True)
+    assert done.code in (0, 1)
+
+
 async def test_serve_only_on_loopback(stranger: Cfai, text_model: Path) -> None:
     """An address that other machines can reach is refused."""
     done = await stranger.run("serve", "--host", "0.0.0.0")  # noqa: S104  # it is refused
