@@ -147,6 +147,9 @@ class AiSdkFormat:
             return
         if "error" in data:
             reason = "error"
+            # The part of an error has only a text. A page needs the class, to know what may help.
+            details = {name: value for name, value in data.items() if name != "message"}
+            yield {"type": "message-metadata", "messageMetadata": details}
             yield {"type": "error", "errorText": data["message"]}
         else:
             yield from self._close()

@@ -150,6 +150,15 @@ async def test_errors_are_shown(chat: Chat) -> None:
     await expect(page.get_by_role("alert")).to_have_count(0)
 
 
+async def test_an_error_that_remains_has_no_second_try_in_a_later_turn(chat: Chat) -> None:
+    chat.fake.streams("I'll look. ", called("search_docs", '{"query": "retries"}'))
+    chat.fake.fails(429, 4006, "you have used up your daily free allocation")
+    page = await chat.tab()
+    await ask(page, "Hi")
+    await expect(page.get_by_role("alert")).to_contain_text("daily quota")
+    await expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+
+
 async def test_a_refused_question_is_not_sent_again(chat: Chat) -> None:
     """It would be refused again, and with it every later question."""
     chat.fake.fails(400, 2016, "the prompt was blocked").streams("Hello").streams("Bye")

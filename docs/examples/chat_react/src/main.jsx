@@ -80,7 +80,7 @@ function Chat() {
         {error && (
           <div className="error" role="alert">
             <span>{describe(error)}</span>
-            {mayHelp(error) && <button type="button" onClick={() => regenerate()}>Try again</button>}
+            {mayHelp(error, messages.at(-1)) && <button type="button" onClick={() => regenerate()}>Try again</button>}
           </div>
         )}
         <div ref={end} />
@@ -150,8 +150,9 @@ const FINAL = [
   "ModelRetired", "NotFound", "PermissionDenied", "QuotaExceeded", "RequestTooLarge",
 ];
 
-function mayHelp(error) {
-  return !FINAL.includes(readRefusal(error)?.error);
+// The class of an error that ended an answer is in the metadata of the answer.
+function mayHelp(error, last) {
+  return !FINAL.includes(readRefusal(error)?.error ?? last?.metadata?.error);
 }
 
 createRoot(document.getElementById("root")).render(<Chat />);
