@@ -51,7 +51,7 @@ def _sync_fake() -> Iterator[FakeWorkersAI]:
 def fake_workers_ai(request: pytest.FixtureRequest) -> FakeWorkersAI:
     """A `FakeWorkersAI` that listens during the test.
 
-    On the event loop of an async test, or else in a thread of its own.
+    On the event loop of an async test and its fixtures, or else in a thread of its own.
     """
     fake: FakeWorkersAI = request.getfixturevalue(f"_{_library(request)}_fake_workers_ai")
     return fake
@@ -72,6 +72,13 @@ def _library(request: pytest.FixtureRequest) -> str:
 
 
 def _loop_scope(config: pytest.Config, marker: pytest.Mark) -> str:
-    """Which loop of pytest-asyncio runs the test: that of the function, class, module, …"""
+    """Which loop of pytest-asyncio runs the test: that of the function, class, module, …
+
+    None (sync) if fixtures run on another loop: one that awaits an answer would wait forever.
+    """
     chosen = marker.kwargs.get("loop_scope") or marker.kwargs.get("scope")
-    return str(chosen or config.getini("asyncio_default_test_loop_scope"))
+    of_test = str(chosen or config.getini("asyncio_default_test_loop_scope"))
+    of_fixtures = str(config.getini("asyncio_default_fixture_loop_scope") or "")
+    # Unset, it is the scope of the fixture; those that use the fake are of a function.
+    of_fixtures = "function" if of_fixtures in ("", "fixture-scope") else of_fixtures
+    return of_test if of_test == of_fixtures else "sync"

@@ -44,11 +44,11 @@ SCOPES = ["function", "class", "module", "package", "session"]
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
 @pytest.mark.parametrize("fixtures", ["function", "session"])
-def test_the_fake_is_on_the_loop_of_the_test(tmp_path: Path, mode: str, fixtures: str) -> None:
-    """Whatever the marker says, and whatever loop other fixtures are on."""
+def test_the_fake_answers_on_every_loop(tmp_path: Path, mode: str, fixtures: str) -> None:
+    """Whatever the marker says: in the test, and in a fixture that may be on another loop."""
     asks = """
-            async def test_it(self, fake_workers_ai):
-                await ask(fake_workers_ai)
+            async def test_it(self, text, fake_workers_ai):
+                assert text == await ask(fake_workers_ai)
     """
     marked = "".join(
         f"""
@@ -61,11 +61,16 @@ def test_the_fake_is_on_the_loop_of_the_test(tmp_path: Path, mode: str, fixtures
     prepare(
         tmp_path,
         f"""
-        import pytest
+        import pytest, pytest_asyncio
 
         async def ask(fake):
             fake.answers({{"response": "Hello"}})
-            assert (await fake.client().run("@cf/any/model", "Hi")).text == "Hello"
+            async with fake.client() as ai:
+                return (await ai.run("@cf/any/model", "Hi")).text
+
+        @pytest_asyncio.fixture
+        async def text(fake_workers_ai):
+            return await ask(fake_workers_ai)
 
         class TestDefault:
             @pytest.mark.asyncio
