@@ -79,7 +79,12 @@ def _read_entry(entry: object, place: int) -> tuple[Any, str | None]:
     if isinstance(entry, Mapping) or hasattr(entry, "keys"):
         names = ", ".join(map(repr, entry.keys()))
         raise InputError(f"row {place} is a {kind}: choose its text with column= ({names:.500})")
-    raise InputError(f"each text must be a str or a tuple (id, str); number {place} is a {kind}")
+    text = entry
+    if isinstance(entry, tuple) and len(entry) == 2:
+        text, kind = entry[1], f"tuple with a {type(entry[1]).__name__}"
+    advice = ": decode it first" if isinstance(text, bytes | bytearray | memoryview) else ""
+    rule = "each text must be a str or a tuple (id, str)"
+    raise InputError(f"{rule}; number {place} is a {kind}{advice}")
 
 
 class _EntryReader:

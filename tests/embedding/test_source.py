@@ -471,3 +471,26 @@ async def test_one_request_may_ask_to_cut_texts(fake: FakeWorkersAI, ai: Workers
     fake.simulates(Service())
     await ai.embed(M3, ["one"], truncate=True)
     assert fake.requests[0].json() == {"text": ["one"], "truncate_inputs": True}
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        (b"one", "number 1 is a bytes: decode it first"),
+        (bytearray(b"one"), "number 1 is a bytearray: decode it first"),
+        (("id", b"one"), "number 1 is a tuple with a bytes: decode it first"),
+        (("id", 7), "number 1 is a tuple with a int"),
+        (("id", "one", "two"), "number 1 is a tuple"),
+        (7, "number 1 is a int"),
+    ],
+)
+async def test_an_entry_that_is_no_text_is_named(
+    fake: FakeWorkersAI, ai: WorkersAI, entry: Any, problem: str
+) -> None:
+    """The text before it is embedded."""
+    fake.simulates(Service())
+    items: list[Any] = []
+    error = await error_of(ai.embed_many(M3, ["zero", entry]), items)
+    assert isinstance(error, InputError)
+    assert str(error).endswith(problem)
+    assert places_of(items) == [0]
