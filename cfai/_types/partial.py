@@ -226,7 +226,7 @@ class PartialJson:
             self._add(container)
         elif self.value is NOTHING or not self.value:
             self.value, self._changed = container, True
-        # Else it may be a brace of prose: a value replaces another one once it has content.
+        # Else it may be a brace of prose: `_add` replaces the value once the next has content.
         self._open.append(container)
         self._step = self._read_value if isinstance(container, list) else self._read_key
 
@@ -241,8 +241,6 @@ class PartialJson:
             container.append(value)
         else:
             container[self._key] = value
-        # A value that came before stays until the next one has content: a brace may be prose.
-        self.value = self._open[0]
 
     def _replace(self, value: str) -> None:
         """Renew the string that was added last."""

@@ -368,7 +368,7 @@ class RelaySource:
         """The answer as the UI message stream of the AI SDK, version 1, which `useChat` reads.
 
         Text, reasoning, tool calls with their results, errors and `cancel` become the parts of one
-        message. Its metadata has the `usage`, if it is known.
+        message. Its metadata has the `usage`, if it is known, and the class of an `error`.
 
         Args:
             keep_alive: Seconds of silence after which a comment is sent, repeatedly.

@@ -131,6 +131,7 @@ async def test_the_ai_sdk_reads_the_same_message(
     assert comparable(result["message"]) == comparable(reference[kind])
     if kind == "error":
         assert result["error"].startswith("the stream was cut")
+        assert result["message"]["metadata"] == {"error": "StreamInterrupted"}
     else:
         assert "error" not in result
 
