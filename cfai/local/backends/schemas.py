@@ -1,12 +1,14 @@
 """JSON schemas of answers: what the grammars of llama.cpp cannot follow, or not soon enough.
 
-They ignore some keywords. For the simple ones, the answer is checked; schemas with the others are
-refused. Source: llama.cpp, common/json-schema-to-grammar.cpp.
+They ignore some keywords, and most of those beside another one. For the simple ones, the answer is
+checked; schemas with the others are refused, except `format`, which is only a hint in JSON Schema.
+A `oneOf` counts as `anyOf`. Source: llama.cpp, common/json-schema-to-grammar.cpp.
 """
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, repeat
 from typing import Any
 
 import orjson
@@ -25,6 +27,8 @@ _MOST_REPETITIONS = 50
 places, the time for a token grows without a limit: measured 0.5 s for 50 and over 12 s for 100."""
 
 _UNUSED = (
+    "$dynamicRef",
+    "additionalItems",
     "contains",
     "dependencies",
     "dependentRequired",
@@ -42,10 +46,13 @@ _UNUSED = (
 )
 """The keywords that are neither followed nor checked."""
 
+_NOT_WITH_PATTERN = ("$ref", "allOf", "anyOf", "const", "enum", "oneOf")
+"""Beside these, a pattern is neither followed nor checked."""
+
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "array": list,
     "boolean": bool,
-    "integer": int,
+    "integer": int,  # In Python, true and false are integers, too.
     "null": type(None),
     "number": (int, float),
     "object": dict,
@@ -59,12 +66,18 @@ def check_schema(schema: Schema) -> None:
     Raises:
         ApiError: It has a keyword that would be ignored, or too many alternatives.
     """
-    for part in _walk(schema):
+    for part in _walk(schema, schema, set()):
         for name in _UNUSED:
             if name in part:
                 raise _refuse(f"must not have {name!r}: the local text model cannot follow it")
         if isinstance(pattern := part.get("pattern"), str):
             _check_pattern(pattern)
+            for name in _NOT_WITH_PATTERN:
+                if name in part:
+                    raise _refuse(f"must not have {name!r} beside a pattern: it would be ignored")
+        for member in _list_parts(part, "allOf"):
+            if isinstance(member, Mapping) and "pattern" in member:
+                raise _refuse("must not have a pattern in 'allOf': it would be ignored")
     count = _count_alternatives(schema, schema, {})
     if count > _MOST_ALTERNATIVES:
         amount = f"{count:,}" if count < 10**9 else "too many"
@@ -76,6 +89,18 @@ def check_schema(schema: Schema) -> None:
 
 _PATTERN_PART = re.compile(r"\\.|\{(\d*)(?:,(\d*))?\}|\((?:\?:)?|.", re.DOTALL)
 """An escaped character, how often something repeats, the beginning of a group, or a character."""
+
+
+_PARTS = (
+    "properties",
+    "items",
+    "additionalProperties",
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "prefixItems",
+)
+"""The keywords with the schemas of parts."""
 
 
 def _check_pattern(pattern: str) -> None:
@@ -128,20 +153,24 @@ def _refuse(problem: str) -> ApiError:
     return rejected_by_model(f"the JSON schema {problem}")
 
 
-def _walk(schema: Any) -> Iterator[Schema]:
+def _walk(schema: Any, root: Schema, visited: set[str]) -> Iterator[Schema]:
     """Yield a schema and all schemas in it, also those that are only referred to."""
     if not isinstance(schema, Mapping):
         return
     yield schema
-    for name, value in schema.items():
-        if name in ("properties", "$defs", "definitions") and isinstance(value, Mapping):
-            for part in value.values():
-                yield from _walk(part)
-        elif name in ("items", "additionalProperties"):
-            yield from _walk(value)
-        elif name in ("anyOf", "oneOf", "allOf", "prefixItems") and isinstance(value, list):
-            for part in value:
-                yield from _walk(part)
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and reference not in visited:
+        visited.add(reference)
+        yield from _walk(_resolve(reference, root), root, visited)
+    for name in ("$defs", "definitions"):
+        for part in _list_values(schema.get(name)):
+            yield from _walk(part, root, visited)
+    for part in _list_parts(schema, *_PARTS):
+        yield from _walk(part, root, visited)
+
+
+def _list_values(parts: Any) -> Iterable[Any]:
+    return parts.values() if isinstance(parts, Mapping) else ()
 
 
 def _count_alternatives(schema: Any, root: Schema, counts: dict[str, int]) -> int:
@@ -189,43 +218,86 @@ def _resolve(reference: str, root: Schema) -> Any:
 
 
 def _fits(value: Any, schema: Any, root: Schema) -> bool:
-    """Return whether *value* follows the keywords that its grammar ignores."""
+    """Return whether *value* follows a schema, apart from its patterns."""
     if not isinstance(schema, Mapping):
-        return True
-    if isinstance(reference := schema.get("$ref"), str):
-        return _fits(value, _resolve(reference, root), root)
-    kind = schema.get("type")
-    if isinstance(kind, str) and not isinstance(value, _TYPES.get(kind, object)):
-        return False
-    for name in ("anyOf", "oneOf"):
-        if name in schema and not any(_fits(value, part, root) for part in schema[name]):
-            return False
-    if not all(_fits(value, part, root) for part in schema.get("allOf", ())):
+        return schema is not False
+    if not (
+        _has_type(value, schema.get("type"))
+        and _is_listed(value, schema)
+        and _fits_members(value, schema, root)
+    ):
         return False
     if isinstance(value, dict):
         return _object_fits(value, schema, root)
     if isinstance(value, list):
         return _list_fits(value, schema, root)
+    if isinstance(value, str):
+        return _has_size(len(value), schema, "minLength", "maxLength")
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _number_fits(value, schema)
     return True
+
+
+def _fits_members(value: Any, schema: Schema, root: Schema) -> bool:
+    """Return whether a value follows the other schemas that a schema has for all of it."""
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and not _fits(value, _resolve(reference, root), root):
+        return False
+    for name in ("anyOf", "oneOf"):
+        members = [*_list_parts(schema, name)]
+        if members and not any(_fits(value, member, root) for member in members):
+            return False
+    return all(_fits(value, member, root) for member in _list_parts(schema, "allOf"))
+
+
+def _has_type(value: Any, kinds: Any) -> bool:
+    listed = kinds if isinstance(kinds, list) else [kinds]
+    names = [name for name in listed if isinstance(name, str) and name in _TYPES]
+    if not names:
+        return True
+    if isinstance(value, bool):
+        return "boolean" in names
+    return any(isinstance(value, _TYPES[name]) for name in names)
+
+
+def _is_listed(value: Any, schema: Schema) -> bool:
+    """Return whether a value is the `const`, and one of the `enum`."""
+    values = schema.get("enum")
+    listed = [values] if isinstance(values, list) else []
+    listed += [[schema["const"]]] if "const" in schema else []
+    is_bool = isinstance(value, bool)
+    return all(
+        any(value == item and isinstance(item, bool) == is_bool for item in items)
+        for items in listed
+    )
+
+
+def _has_size(size: int, schema: Schema, least_name: str, most_name: str) -> bool:
+    least, most = _read_number(schema, least_name), _read_number(schema, most_name)
+    return (least is None or least <= size) and (most is None or size <= most)
 
 
 def _list_fits(value: list[Any], schema: Schema, root: Schema) -> bool:
     distinct = {orjson.dumps(item, option=orjson.OPT_SORT_KEYS) for item in value}
     if schema.get("uniqueItems") is True and len(distinct) < len(value):
         return False
-    return all(_fits(item, schema.get("items"), root) for item in value)
+    # An older form has the list in `items`.
+    first, others = schema.get("prefixItems"), schema.get("items")
+    if isinstance(others, list):
+        first, others = others, None
+    kinds = chain(first if isinstance(first, list) else (), repeat(others))
+    return _has_size(len(value), schema, "minItems", "maxItems") and all(
+        _fits(item, kind, root) for item, kind in zip(value, kinds, strict=False)
+    )
 
 
 def _object_fits(value: Mapping[str, Any], schema: Schema, root: Schema) -> bool:
-    required = schema.get("required") or ()
-    parts, others = schema.get("properties") or {}, schema.get("additionalProperties")
-    least, most = _read_number(schema, "minProperties"), _read_number(schema, "maxProperties")
+    required = [name for name in _list_parts(schema, "required") if isinstance(name, str)]
+    parts, others = schema.get("properties"), schema.get("additionalProperties")
+    parts = parts if isinstance(parts, Mapping) else {}
     return (
         value.keys() >= set(required)
-        and (least is None or least <= len(value))
-        and (most is None or len(value) <= most)
+        and _has_size(len(value), schema, "minProperties", "maxProperties")
         and all(_fits(item, parts.get(name, others), root) for name, item in value.items())
     )
 

@@ -98,6 +98,33 @@ def test_a_keyword_that_would_be_ignored_is_refused(name: str, place: str) -> No
         check_schema(places.get(place, {place: {"a": part}}))
 
 
+@pytest.mark.parametrize("name", ["$ref", "allOf", "anyOf", "const", "enum", "oneOf"])
+def test_a_pattern_that_would_be_ignored_is_refused(name: str) -> None:
+    value: dict[str, Any] = {"$ref": "#/$defs/a", "const": "a", "enum": ["a"]}
+    part = {"pattern": "^a$", name: value.get(name, [{"type": "string"}])}
+    with pytest.raises(ApiError, match=f"must not have '[$]?{name.strip('$')}' beside a pattern"):
+        check_schema({"items": part, "$defs": {"a": {}}})
+    with pytest.raises(ApiError, match="must not have a pattern in 'allOf'"):
+        check_schema({"allOf": [{"pattern": "^a$"}]})
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"items": [{"not": {}}]},
+        {"$ref": "#/x/y", "x": {"y": {"not": {}}}},
+        {"anyOf": [{"$ref": "#/x"}], "x": {"items": {"$ref": "#/y"}}, "y": {"not": {}}},
+    ],
+)
+def test_keywords_are_found_wherever_a_schema_is(schema: dict[str, Any]) -> None:
+    with pytest.raises(ApiError, match="must not have 'not'"):
+        check_schema(schema)
+
+
+def test_schemas_that_refer_to_each_other() -> None:
+    check_schema({"$ref": "#/a", "a": {"items": {"$ref": "#/b"}}, "b": {"items": {"$ref": "#/a"}}})
+
+
 def test_a_property_can_have_the_name_of_a_keyword() -> None:
     check_schema({"properties": {"not": {}, "if": {}}, "enum": [{"not": 1}], "default": {"if": 1}})
 
@@ -122,6 +149,21 @@ CHECKED: list[tuple[dict[str, Any], str, str]] = [
     ({"allOf": [NUMBER, {"maximum": 1.5}]}, "1.5", "1.6"),
     ({"$ref": "#/$defs/a", "$defs": {"a": NUMBER}}, "1", "0.9"),
     ({"type": "integer", "minimum": "x"}, "1", '"x"'),
+    ({"type": "integer"}, "1", "true"),
+    ({"type": ["string", "null"], "maxLength": 2}, '"ab"', "1"),
+    ({"type": "string", "pattern": "^[a-z]+$", "maxLength": 2}, '"ab"', '"abc"'),
+    ({"anyOf": [{"type": "string"}], "minLength": 2}, '"ab"', '"a"'),
+    ({"anyOf": [{"type": "string"}], "enum": ["q"]}, '"q"', '"r"'),
+    ({"const": 1, "enum": [1, 2]}, "1", "2"),
+    ({"enum": [1, "a"]}, "1", "true"),
+    ({"prefixItems": [{}], "minItems": 2}, "[1,2]", "[1]"),
+    ({"prefixItems": [{}], "maxItems": 2}, "[1,2]", "[1,2,3]"),
+    ({"prefixItems": [NUMBER], "items": {"type": "null"}}, "[1,null]", "[1,1]"),
+    ({"prefixItems": [NUMBER], "items": {"type": "null"}}, "[1.5]", "[2]"),
+    ({"items": [NUMBER]}, '[1,"x"]', "[2]"),
+    ({"additionalProperties": False, "properties": {"a": {}}}, '{"a":1}', '{"b":1}'),
+    ({"$ref": "#/$defs/a", "maximum": 1, "$defs": {"a": NUMBER}}, "1", "1.5"),
+    ({"anyOf": [{"items": NUMBER}], "items": {"maximum": 1.5}}, "[1.5]", "[1.6]"),
 ]
 
 
@@ -130,6 +172,21 @@ def test_answers_are_checked(schema: dict[str, Any], right: str, wrong: str) -> 
     check_answer(right, schema)
     with pytest.raises(ApiError, match="JSON Mode couldn't be met"):
         check_answer(wrong, schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"required": 5, "properties": 5, "minProperties": "x", "anyOf": {}},
+        {"type": {}, "enum": {}, "allOf": {}, "properties": {"a": {"type": [[]]}}},
+        {"type": 5, "enum": 5, "allOf": 5, "prefixItems": 5, "items": 5, "$ref": 5},
+    ],
+)
+@pytest.mark.parametrize("text", ['{"a":1}', "[1]", '"a"', "1", "true", "null"])
+def test_values_that_no_keyword_has_are_ignored(schema: dict[str, Any], text: str) -> None:
+    """The model's library refuses them, or ignores them, too."""
+    check_schema(schema)
+    check_answer(text, schema)
 
 
 def test_an_incomplete_answer_is_not_checked() -> None:
