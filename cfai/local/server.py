@@ -22,7 +22,7 @@ from cfai.errors import ConfigError
 from cfai.local import backends, errors
 from cfai.local.backends.roles import Abilities, GenerationEnd
 from cfai.local.backends.smollm2 import PARALLEL, check_file
-from cfai.local.backends.upstream import Upstream
+from cfai.local.backends.upstream import CONNECTIONS, Upstream
 from cfai.local.binding import PATH as BINDING_PATH, Binding
 from cfai.local.errors import ApiError
 from cfai.local.exchange import (
@@ -245,10 +245,12 @@ class Server:
         generators = WorkerPool("text", size=PARALLEL, waiting=self._waiting)
         others = WorkerPool("models", size=2, waiting=self._waiting)
         media = WorkerPool("media", size=2, waiting=self._waiting)
+        remotes = WorkerPool("upstream", size=CONNECTIONS, waiting=self._waiting)
         runs = ModelRunner(
             generators,
             others,
             media,
+            remotes,
             FinetuneRegistry(store),
             partial(backends.text_generator, self._model, self._mmproj),
             self._upstream,
@@ -256,7 +258,7 @@ class Server:
             Abilities(reads_images=self._mmproj is not None),
             WITH_TEST_CARD if self._draws_cards else HANDLERS,
         )
-        return runs, (media, others, generators)
+        return runs, (remotes, media, others, generators)
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()

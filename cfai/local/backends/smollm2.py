@@ -31,12 +31,9 @@ from cfai.local.errors import ApiError, not_supported, rejected_by_model
 CONTEXT = 4096
 """The most tokens of a conversation, including the answer."""
 
-PARALLEL = 4
-"""Generations that are begun at once."""
-
-_SLOTS = 2
-"""Generations that run at once; others wait in llama.cpp. Each takes 94 MB for its context. More of
-them are not faster on few cores."""
+PARALLEL = 2
+"""Generations that run at once. Each takes 94 MB for its context, and more are not faster on few
+cores."""
 
 # Between two batches of a prompt the generation can be stopped: within a quarter of a second on a
 # slow machine, at the cost of a tenth more time for a long prompt.
@@ -74,8 +71,8 @@ class SmolLM2:
             parameters.model.path = str(weights)
             if mmproj is not None:
                 parameters.mmproj.path = str(mmproj)
-            parameters.n_ctx = CONTEXT * _SLOTS
-            parameters.n_parallel = _SLOTS
+            parameters.n_ctx = CONTEXT * PARALLEL
+            parameters.n_parallel = PARALLEL
             parameters.n_batch = parameters.n_ubatch = _BATCH_TOKENS
             # Leave one core free: the threads synchronize many times per token and spin if one of
             # them is preempted (measured: a tenth of the speed). More than four do not speed up a

@@ -36,6 +36,9 @@ T = TypeVar("T")
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=300.0, sock_read=300.0)
 """In seconds: a large model may take long to load."""
 
+CONNECTIONS = 16
+"""Requests that wait for another server at once."""
+
 _CHECK_INTERVAL = 0.1
 """In seconds, how often to check whether the caller has gone."""
 

@@ -76,11 +76,14 @@ _NOT_APPLIED = {"cfai-lora": "stored-not-applied"}
 
 @frozen
 class ModelRunner:
-    """Runs models. Text and media have their own threads, so that they cannot block other tasks."""
+    """Runs models. Text, media and other servers have their own threads, so that they cannot block
+    other tasks.
+    """
 
     generators: WorkerPool
     others: WorkerPool
     media: WorkerPool
+    remotes: WorkerPool
     finetunes: FinetuneRegistry
     load_generator: Callable[[], TextGenerator] = backends.text_generator
     upstream: Upstream | None = None
@@ -165,7 +168,7 @@ class ModelRunner:
         self, request: ApiRequest, remote: UpstreamModel, model: ServedModel, body: JsonBody
     ) -> web.StreamResponse:
         handler = UPSTREAM_HANDLERS[model.task]
-        result = await self.others.run(
+        result = await self.remotes.run(
             lambda is_cancelled: handler(remote, model, body, is_cancelled),
             only_if_free=rejects_if_busy(body),
         )
@@ -188,14 +191,15 @@ class ModelRunner:
             return await self._run_queued_task(model, body)
         parsed = await self._choose_tool(parsed)
         await self._check_lora(account, body)
-        await self.generators.wait_for_thread()
-        async with self._prepare(parsed) as pieces:
-            end = pieces.start(self.generators, only_if_free=True)
+        load_generator, pool = self._find_generator(parsed)
+        await pool.wait_for_thread()
+        async with RunningGeneration(load_generator, parsed.request, self.latency) as pieces:
+            end = pieces.start(pool, only_if_free=True)
             return await generation.collect_result(pieces, end, parsed.dialect)
 
     async def _run_queued_task(self, model: ServedModel, body: JsonBody) -> orjson.Fragment:
         remote = self.find_upstream(model)
-        pool = self._find_pool(model) if remote is None else self.others
+        pool = self._find_pool(model) if remote is None else self.remotes
         await pool.wait_for_thread()
 
         def work(is_cancelled: IsCancelled) -> Any:
@@ -221,8 +225,9 @@ class ModelRunner:
         only_if_free = rejects_if_busy(body)
         headers = await self._check_lora(request.account, body)
         parsed = await self._choose_tool(parsed)
-        async with self._prepare(parsed) as pieces:
-            end = pieces.start(self.generators, only_if_free=only_if_free)
+        load_generator, pool = self._find_generator(parsed)
+        async with RunningGeneration(load_generator, parsed.request, self.latency) as pieces:
+            end = pieces.start(pool, only_if_free=only_if_free)
             request.recorder.end = end
             if parsed.stream is not None:
                 return await generation.stream_response(
@@ -232,15 +237,15 @@ class ModelRunner:
             headers = {**request.recorder.start_response(pieces.backend), **headers}
             return json_response(200, envelope(result) if in_envelope else result, headers)
 
-    def _prepare(self, parsed: GenerationInput) -> RunningGeneration:
-        return RunningGeneration(self._find_generator(parsed), parsed.request, self.latency)
-
-    def _find_generator(self, parsed: GenerationInput) -> Callable[[], TextGenerator]:
+    def _find_generator(
+        self, parsed: GenerationInput
+    ) -> tuple[Callable[[], TextGenerator], WorkerPool]:
+        """Return what loads the generator of a request, and the threads that it runs in."""
         upstream = self.upstream
         name = None if upstream is None else upstream.find_name(parsed.model, parsed.task)
         if upstream is None or name is None:
-            return self.load_generator
-        return partial(UpstreamGenerator, upstream, name)
+            return self.load_generator, self.generators
+        return partial(UpstreamGenerator, upstream, name), self.remotes
 
     async def _choose_tool(self, parsed: GenerationInput) -> GenerationInput:
         """Replace the request by one for the arguments of a tool, if one is called."""

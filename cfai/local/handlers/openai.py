@@ -98,7 +98,8 @@ class OpenAIRoutes:
             ]
             return encode_json(_embedding_list(model, rows, tokens)), backend.name
 
-        payload, backend = await self.runs.others.run(work, only_if_free=rejects_if_busy(body))
+        pool = self.runs.others if remote is None else self.runs.remotes
+        payload, backend = await pool.run(work, only_if_free=rejects_if_busy(body))
         return json_response(200, payload, request.recorder.start_response(backend))
 
     async def list_models(self, request: ApiRequest) -> web.Response:

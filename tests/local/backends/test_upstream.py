@@ -8,8 +8,7 @@ from aiohttp import ClientError
 
 from cfai import ConfigError, TextGeneration, user
 from cfai.local import Upstream
-from cfai.local.backends.smollm2 import PARALLEL
-from cfai.local.backends.upstream import parse_names
+from cfai.local.backends.upstream import CONNECTIONS, parse_names
 from cfai.profiles import TASKS, profile
 from cfai.testing import FakeWorkersAI
 from tests.local.conftest import LLAMA, Local, client as client_of, running
@@ -210,11 +209,11 @@ async def test_clients_that_leave_a_silent_server_block_nobody(
     local, fake = scripted
     event = b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n'
     parts = (event, asyncio.Event()) if begins else (asyncio.Event(),)
-    for _ in range(PARALLEL):
+    for _ in range(CONNECTIONS):
         fake.says(*parts, content_type="text/event-stream")
     body = {"prompt": "Hi", "stream": True}
-    requests = [asyncio.create_task(local.post(LLAMA, body)) for _ in range(2 * PARALLEL)]
-    await fake.until(lambda: len(fake.requests) == PARALLEL)
+    requests = [asyncio.create_task(local.post(LLAMA, body)) for _ in range(2 * CONNECTIONS)]
+    await fake.until(lambda: len(fake.requests) == CONNECTIONS)
     for request in requests:
         request.cancel()
     await asyncio.gather(*requests, return_exceptions=True)

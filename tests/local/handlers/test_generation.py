@@ -12,6 +12,7 @@ import pytest
 
 from cfai.errors import ConfigError
 from cfai.local.backends.roles import GenerationEnd, GenerationRequest, IsCancelled, OnPiece
+from cfai.local.backends.smollm2 import PARALLEL
 from cfai.local.handlers.generation import Latency, RunningGeneration
 from cfai.local.workers import WorkerPool
 from tests import virtual_time
@@ -332,7 +333,7 @@ async def test_aborted_streams_leave_no_threads(local: Local) -> None:
     endings = [(await local.done()).ending for _ in range(25)]
     assert {ending.reason for ending in endings if ending} == {"stopped"}
     # The threads stay, but there are never more than concurrent generations.
-    assert threading.active_count() <= threads + 4
+    assert threading.active_count() <= threads + PARALLEL
     assert (await local.post(LLAMA, {"prompt": "Hi", "max_tokens": 1})).status == 200
 
 
@@ -340,8 +341,8 @@ LONG = {"prompt": "Tell a very long story.", "max_tokens": 3000, "stream": True}
 
 
 async def fill(local: Local, streams: AsyncExitStack) -> None:
-    """Keep all four threads of the text model busy."""
-    for _ in range(4):
+    """Keep all threads of the text model busy."""
+    for _ in range(PARALLEL):
         response = await streams.enter_async_context(local.open(LLAMA, LONG))
         assert await response.content.readany()
         streams.callback(response.close)

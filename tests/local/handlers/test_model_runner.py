@@ -38,7 +38,7 @@ async def test_a_queued_run_waits_for_a_free_thread(
 ) -> None:
     """It takes no place in the queue of the threads, so it is never refused."""
     pool = WorkerPool("test", size=1, waiting=0)
-    runs = ModelRunner(pool, pool, pool, FinetuneRegistry(Store(None)))
+    runs = ModelRunner(pool, pool, pool, pool, FinetuneRegistry(Store(None)))
     gate = threading.Event()
     busy = pool.start(gate.wait)
     queued = asyncio.create_task(runs.run_queued("0", find_runnable_model(model), body))
