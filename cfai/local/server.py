@@ -189,7 +189,7 @@ class Server:
         self._tasks: set[asyncio.Task[Any] | None] = set()
         self.requests: deque[Exchange] = deque(maxlen=_LOG_SIZE)
         """The last ten thousand answered requests, oldest first."""
-        self.has_busy_thread = False
+        self.has_busy_thread: bool = False
         """Whether a model did not stop when the server was closed; Python waits for its thread
         before the process ends."""
 
