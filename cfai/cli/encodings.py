@@ -59,6 +59,22 @@ _CONTROLS: Final = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 _PLAIN: Final = re.compile(rb"[A-Za-z]")
 
+_IN_WORDS: Final = re.compile(
+    rb"(?<=[A-Za-z\x80-\xff])[\x80-\xff]|[\x80-\xff](?=[A-Za-z\x80-\xff])"
+)
+"""Bytes that are not ASCII beside letters. Alone, they are signs: `\xa35` is five pounds."""
+
+_OUTSIDE_ASCII: Final = re.compile(rb"[\x80-\xff]+")
+
+_RARE_SIGNS: Final = re.compile(rb"[\x81-\x84\x86-\x89\x8b\x8d\x8f\x90\x98\x9b\x9d\x9f]")
+"""Signs of cp1252 that texts hardly have, which begin characters in Shift-JIS."""
+
+_NO_FILES: Final = [
+    *("utf_7", "utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be"),
+    *("cp037", "cp273", "cp424", "cp500", "cp875", "cp1006", "cp1026", "cp1140"),
+]
+"""Encodings of other bytes than those of a text without a mark and zeros, and of mainframes."""
+
 _ESCAPED: Final = re.compile("[\udc80-\udcff]")
 
 _LEAST_KNOWN: Final = 0.9
@@ -71,13 +87,11 @@ def choose_latin(sample: bytes) -> str | None:
     If several fit, the first of Western, Central European, Turkish and Baltic is chosen: in these,
     the same letters mostly are the same bytes. `None` if none fits, or most letters are not Latin.
     """
-    high = bytes(byte for byte in sample if byte >= 0x80)
+    high = b"".join(_IN_WORDS.findall(sample))
     if not high or len(_PLAIN.findall(sample)) < 2 * len(high):
         return None
-    decoded = sample.decode(errors="surrogateescape")
-    wrong = len(_ESCAPED.findall(decoded))
-    if wrong < len(decoded) - sum(map(str.isascii, decoded)) - wrong:
-        return None  # It is UTF-8 with an error.
+    if _is_damaged_utf8(sample):
+        return None
     best: tuple[float, str | None] = (_LEAST_KNOWN, None)
     for encoding, alphabets in _ALPHABETS.items():
         try:
@@ -90,6 +104,22 @@ def choose_latin(sample: bytes) -> str | None:
             if share > best[0] or (best[1] is None and share == best[0]):
                 best = (share, encoding)
     return best[1]
+
+
+def _is_damaged_utf8(sample: bytes) -> bool:
+    """Whether most characters that are not ASCII are UTF-8."""
+    decoded = sample.decode(errors="surrogateescape")
+    wrong = len(_ESCAPED.findall(decoded))
+    return wrong < len(decoded) - sum(map(str.isascii, decoded)) - wrong
+
+
+def _has_few_signs(sample: bytes) -> bool:
+    """Whether what is not ASCII are single signs and letters, as in most short Western texts.
+
+    Words of other scripts and characters of several bytes are longer, and other signs are rare.
+    """
+    longest = max(map(len, _OUTSIDE_ASCII.findall(sample)), default=0)
+    return longest <= (2 if _PLAIN.search(sample) else 1) and not _RARE_SIGNS.search(sample)
 
 
 def guess_utf16(sample: bytes, name: str) -> str:
@@ -113,11 +143,13 @@ def _find_encoding(sample: bytes) -> str | None:
     latin = choose_latin(sample)
     if latin is not None:
         return latin
+    if _has_few_signs(sample) and not _is_damaged_utf8(sample):
+        return "cp1252"
     try:
         from charset_normalizer import from_bytes
     except ImportError as exc:
         raise MissingExtra("cli", needed_for="detecting an encoding") from exc
-    best = from_bytes(sample).best()
+    best = from_bytes(sample, cp_exclusion=_NO_FILES).best()
     return None if best is None else str(best.encoding)
 
 

@@ -218,6 +218,8 @@ def parse_schema(argument: str) -> dict[str, Any]:
             schema: dict[str, Any] = loads_strictly(text)
         except ValueError as exc:
             raise InputError(f"--schema must be a JSON schema: {exc}") from exc
+        if not schema:
+            raise InputError("--schema must say what the answer is; leave it out for any text")
         return schema
     properties: dict[str, Mapping[str, Any]] = {}
     for part in text.split(","):

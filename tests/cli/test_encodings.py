@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cfai.cli.encodings import choose_latin, guess_utf16
+from cfai.cli.encodings import choose_latin, decode_any, guess_utf16
 from cfai.cli.texts import Reading, TextFile
 from cfai.errors import InputError
 
@@ -244,3 +244,50 @@ def test_utf16_without_a_mark_is_recognized() -> None:
 def test_what_has_zeros_elsewhere_is_no_text(data: bytes) -> None:
     with pytest.raises(InputError, match="is not a text file"):
         guess_utf16(data, "a")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It’s fine.",
+        "Grüße",
+        "Price £5 each, £50 for a dozen.",
+        "Total: 100 €",
+        "é",
+        "été",
+        "20°C",
+        "§ 5 BGB",
+        "± 3",
+        "Größe: 5 µm",
+        "½ cup of sugar and ¼",
+        "• one",
+        "naïve café – “quoted”…",
+        "© 2024 Müller",
+    ],
+)
+def test_short_western_texts_with_signs_are_read_as_such(text: str) -> None:
+    assert decode_any(text.encode("cp1252")) == (text, "cp1252")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Привет, как дела?", "cp1251"),
+        ("テスト", "shift_jis"),
+        ("日本語のテキストです。", "shift_jis"),
+        ("中文测试文本内容", "gb18030"),
+        ("中文測試", "big5"),
+        ("한국어 텍스트", "euc_kr"),
+        ("Καλημέρα κόσμε", "cp1253"),
+        ("žluťoučký kůň", "cp1250"),
+    ],
+)
+def test_short_texts_in_other_scripts_are_read_as_such(text: str, encoding: str) -> None:
+    decoded = decode_any(text.encode(encoding))
+    assert decoded is not None
+    assert decoded.text == text
+
+
+def test_utf8_with_an_error_is_no_western_text() -> None:
+    decoded = decode_any("café, déjà vu".encode() + b"\xff")
+    assert decoded is None or decoded.guess != "cp1252"

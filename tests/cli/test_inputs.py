@@ -287,6 +287,11 @@ def test_invalid_schemas_are_refused(argument: str) -> None:
         parse_schema(argument)
 
 
+def test_an_empty_schema_is_refused() -> None:
+    with pytest.raises(InputError, match="--schema must say what the answer is"):
+        parse_schema("{}")
+
+
 @pytest.mark.parametrize("argument", ["a,a", "a:int, b, a:str"])
 def test_a_schema_gives_each_name_once(argument: str) -> None:
     with pytest.raises(InputError, match="--schema must give each name once, got a twice"):
