@@ -90,8 +90,6 @@ def choose_latin(sample: bytes) -> str | None:
     high = b"".join(_IN_WORDS.findall(sample))
     if not high or len(_PLAIN.findall(sample)) < 2 * len(high):
         return None
-    if _is_damaged_utf8(sample):
-        return None
     best: tuple[float, str | None] = (_LEAST_KNOWN, None)
     for encoding, alphabets in _ALPHABETS.items():
         try:
@@ -106,7 +104,7 @@ def choose_latin(sample: bytes) -> str | None:
     return best[1]
 
 
-def _is_damaged_utf8(sample: bytes) -> bool:
+def is_damaged_utf8(sample: bytes) -> bool:
     """Whether most characters that are not ASCII are UTF-8."""
     decoded = sample.decode(errors="surrogateescape")
     wrong = len(_ESCAPED.findall(decoded))
@@ -140,10 +138,12 @@ def guess_encoding(sample: bytes, name: str) -> str:
 
 
 def _find_encoding(sample: bytes) -> str | None:
+    if is_damaged_utf8(sample):
+        return None  # In another encoding, all its other characters would be wrong.
     latin = choose_latin(sample)
     if latin is not None:
         return latin
-    if _has_few_signs(sample) and not _is_damaged_utf8(sample):
+    if _has_few_signs(sample):
         return "cp1252"
     try:
         from charset_normalizer import from_bytes

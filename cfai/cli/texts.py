@@ -21,7 +21,7 @@ from attrs import field, frozen
 from cfai._types.excerpts import format_value
 from cfai.cli import console
 from cfai.cli.delimiters import choose_delimiter, read_head
-from cfai.cli.encodings import BOMS, guess_encoding, guess_utf16
+from cfai.cli.encodings import BOMS, guess_encoding, guess_utf16, is_damaged_utf8
 from cfai.errors import InputError, MissingExtra
 
 Format = Literal["txt", "csv", "tsv", "jsonl", "json", "parquet"]
@@ -252,6 +252,8 @@ class TextFile:
                 # A sample that is not the whole file may end in the middle of a character.
                 decoder.decode(sample, final=_is_whole(sample, data))
             except UnicodeDecodeError:
+                if is_damaged_utf8(sample):
+                    return "utf-8"  # Reading it will name the line.
                 encoding = guess_encoding(sample, self.name)
             else:
                 return "utf-8"
