@@ -175,6 +175,9 @@ def check_pieces(
             if options.get(option) is not None:
                 needed, given = name("long", "split"), name("long", long)
                 raise InputError(f"{name(option)} needs {needed}, got {given}")
+        if long == "fail" and profile(model).tokens_per_text is None:
+            problem = f"how many tokens {model} reads is not known"
+            raise InputError(f"{name('long', long)} can find no long texts: {problem}")
         return
     if options.get("split") is not None:
         if size is not None or options.get("overlap") is not None:

@@ -484,6 +484,7 @@ async def no_splitter(text: str) -> list[str]:
     ("model", "options", "problem"),
     [
         (M3, {"long": "cut"}, "long must be one of warn, fail, split"),
+        ("@cf/no/window", {"long": "fail"}, "long='fail' can find no long texts"),
         (M3, {"long": "split", "pool": "max"}, "pool must be one of mean"),
         (M3, {"pool": "mean"}, "pool needs long='split', got long='warn'"),
         (M3, {"piece_tokens": 100, "long": "fail"}, "piece_tokens needs long='split'"),
