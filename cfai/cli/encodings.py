@@ -177,3 +177,8 @@ def decode_any(data: bytes) -> DecodedText | None:
         if text is not None and not _CONTROLS.search(text.encode()):
             return DecodedText(text, guess)
     return None
+
+
+def is_text(data: bytes) -> bool:
+    """Whether data is a text in any encoding, perhaps cut or with an error."""
+    return decode_any(data) is not None or (not _CONTROLS.search(data) and is_damaged_utf8(data))

@@ -8,7 +8,7 @@ import typer
 from attrs import frozen
 
 from cfai.cli import files
-from cfai.cli.encodings import decode_any
+from cfai.cli.encodings import is_text
 from cfai.errors import InputError
 from cfai.profiles import TASKS, profile
 
@@ -71,7 +71,7 @@ class AttachedFile:
         Raises:
             InputError: It is something else, such as text.
         """
-        actual = self.media or ("text" if decode_any(self.data) is not None else None)
+        actual = self.media or ("text" if is_text(self.data) else None)
         if actual is None and self.data.startswith(b"%PDF"):
             actual = "a PDF"
         allowed = ("audio", "video") if kind == "audio" else (kind,)
