@@ -41,7 +41,7 @@ Said = Message | Mapping[str, Any] | Text
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 _INVALID_IN_NAME = re.compile(r"[^A-Za-z0-9_-]")
-"""Of a tool."""
+"""Not allowed in the name of a tool by chat completions."""
 
 _INSTRUCTION_ROLES = ("system", "developer")
 _KEYS = {"role", "content", "tool_call_id", "name", "tool_calls", "extra"}

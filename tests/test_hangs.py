@@ -43,6 +43,15 @@ HANGS = {
 }
 
 
+def run_pytest(folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run the tests of a folder with the options of this project, and a limit of a second."""
+    command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-s"]
+    command += ["-p", "tests.conftest", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=1"]
+    return subprocess.run(
+        [*command, str(folder)], check=False, cwd=ROOT, capture_output=True, text=True, timeout=50
+    )
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="without signals, the test is not named")
 @pytest.mark.parametrize("hang", HANGS)
 def test_a_test_that_hangs_fails_and_is_named(tmp_path: Path, hang: str) -> None:
@@ -52,11 +61,7 @@ def test_a_test_that_hangs_fails_and_is_named(tmp_path: Path, hang: str) -> None
         + textwrap.dedent(HANGS[hang])
         + "\n\ndef test_later(): print('not reached')\n"
     )
-    command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-s"]
-    command += ["-p", "tests.conftest", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=1"]
-    run = subprocess.run(
-        [*command, str(tmp_path)], check=False, cwd=ROOT, capture_output=True, text=True, timeout=50
-    )
+    run = run_pytest(tmp_path)
     assert run.returncode == 1, run.stdout + run.stderr
     assert "test_hang.py::test_it hangs" in run.stderr
     assert "Timeout (0:00:01)!" in run.stderr
@@ -74,11 +79,7 @@ def test_a_test_may_ask_for_more_time(tmp_path: Path) -> None:
         "    print('more than a second')\n"
         "    threading.Event().wait()\n"
     )
-    command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-s"]
-    command += ["-p", "tests.conftest", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=1"]
-    run = subprocess.run(
-        [*command, str(tmp_path)], check=False, cwd=ROOT, capture_output=True, text=True, timeout=50
-    )
+    run = run_pytest(tmp_path)
     assert run.returncode == 1, run.stdout + run.stderr
     assert "more than a second" in run.stdout
     assert "test_hang.py::test_it hangs" in run.stderr

@@ -56,14 +56,19 @@ class ForeignType(NamedTuple):
     read: Callable[[Any], Any]
     """Reads decoded JSON; raises an error of the library."""
 
-    def property_names(self) -> tuple[str, ...] | None:
-        """The keys of its objects; `None` if they may have any, or if it has no objects."""
-        schema = self.json_schema()
-        name = str(schema.get("$ref", "")).rpartition("/")[2]
-        schema = schema.get("$defs", {}).get(name, schema)
-        if "properties" not in schema or schema.get("additionalProperties"):
-            return None
-        return tuple(schema["properties"])
+
+@lru_cache(maxsize=256)
+def _property_names(foreign: ForeignType) -> tuple[str, ...] | None:
+    """The keys of its objects; `None` if they may have any, or if it has no objects.
+
+    Kept, since a list has many objects of a type, and a schema takes long to build.
+    """
+    schema = foreign.json_schema()
+    name = str(schema.get("$ref", "")).rpartition("/")[2]
+    schema = schema.get("$defs", {}).get(name, schema)
+    if "properties" not in schema or schema.get("additionalProperties"):
+        return None
+    return tuple(schema["properties"])
 
 
 def foreign_type(kind: Any) -> ForeignType | None:
@@ -159,7 +164,7 @@ def read_foreign(foreign: ForeignType, value: Any) -> Any:
     except Exception as exc:
         raise ForeignError(list(_problems(exc))) from exc
     if value and isinstance(value, dict) and _uses_nothing(foreign, value, result):
-        names = ", ".join(foreign.property_names() or ())
+        names = ", ".join(_property_names(foreign) or ())
         rule = f"an object with {names}" if names else "an object without keys"
         raise ForeignError([Problem((), f"must be {rule}, got {format_value(value)}")])
     return result
@@ -170,7 +175,7 @@ def _uses_nothing(foreign: ForeignType, value: dict[str, Any], result: Any) -> b
     used = getattr(result, "model_fields_set", None)
     if isinstance(used, set):  # pydantic's models know it, whatever their aliases are.
         return not used and not getattr(result, "model_extra", None)
-    names = foreign.property_names()
+    names = _property_names(foreign)
     return names is not None and value.keys().isdisjoint(names)
 
 

@@ -105,7 +105,10 @@ def choose_latin(sample: bytes) -> str | None:
 
 
 def is_damaged_utf8(sample: bytes) -> bool:
-    """Whether most characters that are not ASCII are UTF-8."""
+    """Whether most characters that are not ASCII are UTF-8.
+
+    In another encoding, all of these would be wrong, so none is guessed.
+    """
     decoded = sample.decode(errors="surrogateescape")
     wrong = len(_ESCAPED.findall(decoded))
     return wrong < len(decoded) - sum(map(str.isascii, decoded)) - wrong
@@ -130,7 +133,7 @@ def guess_utf16(sample: bytes, name: str) -> str:
 
 
 def guess_encoding(sample: bytes, name: str) -> str:
-    """Guess the encoding of a text that is not UTF-8."""
+    """Guess the encoding of a text that is not UTF-8, nor damaged UTF-8."""
     encoding = _find_encoding(sample)
     if encoding is None:
         raise InputError(f"{name} has no known encoding; name it with --encoding")
@@ -138,8 +141,6 @@ def guess_encoding(sample: bytes, name: str) -> str:
 
 
 def _find_encoding(sample: bytes) -> str | None:
-    if is_damaged_utf8(sample):
-        return None  # In another encoding, all its other characters would be wrong.
     latin = choose_latin(sample)
     if latin is not None:
         return latin
@@ -172,7 +173,8 @@ def decode_any(data: bytes) -> DecodedText | None:
         if b"\0" in data:
             guess: str | None = guess_utf16(data, "it")
         else:
-            guess = None if _CONTROLS.search(data) else _find_encoding(data)
+            is_other = _CONTROLS.search(data) or is_damaged_utf8(data)
+            guess = None if is_other else _find_encoding(data)
         text = None if guess is None else data.decode(guess)
         if text is not None and not _CONTROLS.search(text.encode()):
             return DecodedText(text, guess)

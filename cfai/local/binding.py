@@ -8,7 +8,6 @@ Source: captured from miniflare 4.20260426; github.com/cloudflare/workerd, src/c
 from base64 import b64decode
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -103,7 +102,7 @@ class Binding:
             if _CONVERSIONS in request.headers.get("MF-URL", ""):
                 # Here workerd reads the envelope.
                 return _json_response(error.status, error.body(), {})
-            return _error_response(error.status, error.code, error.message)
+            return _error_response(error.status, error.code, error.message, {})
         except aiohttp.ClientError as exc:
             # A fault that was asked for closed the connection: so does it here.
             if request.transport is not None:
@@ -171,9 +170,7 @@ class Binding:
             case {"result": result, "success": _} if status < 400:
                 return _json_response(status, result, headers)
         # Chat completions and raw results have no envelope; a fault or a script can send anything.
-        return web.Response(
-            status=status, body=content, headers={**_own_headers(headers), "Content-Type": _JSON}
-        )
+        return _json_bytes_response(status, content, headers)
 
     async def _run_steps(
         self, request: web.Request, gateway: str, call: _Call
@@ -356,15 +353,16 @@ def _own_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _json_response(status: int, document: Any, headers: Mapping[str, str]) -> web.Response:
+    return _json_bytes_response(status, orjson.dumps(document), headers)
+
+
+def _json_bytes_response(status: int, body: bytes, headers: Mapping[str, str]) -> web.Response:
     fields = {**_own_headers(headers), "Content-Type": _JSON}
-    return web.Response(status=status, body=orjson.dumps(document), headers=fields)
+    return web.Response(status=status, body=body, headers=fields)
 
 
 def _error_response(
-    status: int,
-    code: int,
-    message: str,
-    headers: Mapping[str, str] = MappingProxyType({}),
+    status: int, code: int, message: str, headers: Mapping[str, str]
 ) -> web.Response:
     """Return an error in the form that workerd reads after a run."""
     document = {

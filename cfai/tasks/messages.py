@@ -242,7 +242,7 @@ _make_message = fast_maker(Message)
 def any_read_files(messages: Iterable[Any]) -> bool:
     """Tell whether the payload of one of the messages reads a file."""
     for message in messages:
-        # A text is not asked: most messages are one.
+        # Most messages are a text, which has no files.
         is_message = isinstance(message, Message) and type(message.content) is not str
         if is_message and message.reads_files():
             return True

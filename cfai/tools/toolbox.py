@@ -29,8 +29,6 @@ MAX_CALLS = 100
 _MAX_ERROR_LENGTH = 500
 """How much of an error is sent to the model, in characters."""
 
-# Not allowed in a name by chat completions.
-
 
 @frozen
 class PythonTool:

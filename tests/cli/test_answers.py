@@ -150,10 +150,10 @@ def test_answers_that_match(value: Any, schema: Any) -> None:
 )
 def test_answers_that_do_not_match(value: Any, schema: Any, problem: str) -> None:
     """The error says which part is wrong, and how."""
-    chosen, found = choose(value, schema)
+    chosen, reported = choose(value, schema)
     assert chosen == value
-    assert problem in (found or "")
-    assert len(found or "") < 200
+    assert problem in (reported or "")
+    assert len(reported or "") < 200
 
 
 def test_an_answer_nested_too_deep_is_not_checked() -> None:

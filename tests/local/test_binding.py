@@ -36,12 +36,15 @@ async def call(
         return Reply(response.status, response.headers, await response.read())
 
 
-async def run(local: Local, model: str, inputs: Any, **options: Any) -> Reply:
-    headers = {
+def run_headers(model: str) -> dict[str, str]:
+    return {
         "MF-Header-cf-consn-model-id": model,
         "MF-Header-content-type": "application/json",
-        "MF-Header-cf-consn-sdk-version": "2.0.0",
     }
+
+
+async def run(local: Local, model: str, inputs: Any, **options: Any) -> Reply:
+    headers = {**run_headers(model), "MF-Header-cf-consn-sdk-version": "2.0.0"}
     return await call(local, RUN, {"inputs": inputs, "options": options}, headers)
 
 
@@ -68,7 +71,7 @@ async def test_a_stream_is_passed_on(local: Local) -> None:
 
 
 async def test_a_run_through_a_gateway_is_a_run(local: Local) -> None:
-    headers = {"MF-Header-cf-consn-model-id": LLAMA, "MF-Header-content-type": "application/json"}
+    headers = run_headers(LLAMA)
     body = {"inputs": {"prompt": "Hi", "max_tokens": 2}, "options": {"gateway": {"id": "g"}}}
     reply = await call(local, f"{AI}/ai-gateway/run?version=3", body, headers)
     assert reply.json["response"]
@@ -233,8 +236,7 @@ async def test_faults_also_concern_workers() -> None:
 async def test_a_call_can_ask_for_a_fault(local: Local) -> None:
     """What `extraHeaders` of `env.AI.run` become."""
     headers = {
-        "MF-Header-cf-consn-model-id": LLAMA,
-        "MF-Header-content-type": "application/json",
+        **run_headers(LLAMA),
         "MF-Header-x-cfai-fault": "error,status=503,code=7777,message=Out of order",
     }
     reply = await call(local, RUN, {"inputs": HI}, headers)
@@ -249,21 +251,13 @@ async def test_a_call_can_ask_for_a_fault(local: Local) -> None:
 async def test_a_connection_that_a_fault_closes_is_closed_for_the_worker(
     local: Local, fault: str, *, stream: bool
 ) -> None:
-    headers = {
-        "MF-Header-cf-consn-model-id": LLAMA,
-        "MF-Header-content-type": "application/json",
-        "MF-Header-x-cfai-fault": fault,
-    }
+    headers = {**run_headers(LLAMA), "MF-Header-x-cfai-fault": fault}
     with pytest.raises((ClientPayloadError, ServerDisconnectedError)):
         await call(local, RUN, {"inputs": {**HI, "stream": stream}}, headers)
 
 
 async def test_a_malformed_answer_reaches_the_worker_as_it_is(local: Local) -> None:
-    headers = {
-        "MF-Header-cf-consn-model-id": LLAMA,
-        "MF-Header-content-type": "application/json",
-        "MF-Header-x-cfai-fault": "malformed",
-    }
+    headers = {**run_headers(LLAMA), "MF-Header-x-cfai-fault": "malformed"}
     reply = await call(local, RUN, {"inputs": HI}, headers)
     assert reply.status == 200
     assert reply.body.startswith(b'{"result":{"response":')
@@ -272,10 +266,7 @@ async def test_a_malformed_answer_reaches_the_worker_as_it_is(local: Local) -> N
 
 @pytest.mark.parametrize("options", [[1], "x", 5])
 async def test_options_that_are_no_object_are_refused(local: Local, options: Any) -> None:
-    headers = {
-        "MF-Header-cf-consn-model-id": LLAMA,
-        "MF-Header-content-type": "application/json",
-    }
+    headers = run_headers(LLAMA)
     reply = await call(local, RUN, {"inputs": HI, "options": options}, headers)
     assert (reply.status, reply.json["internalCode"]) == (400, 5006)
     assert "options must be an object" in reply.json["message"]
@@ -302,8 +293,7 @@ async def test_a_worker_that_leaves_stops_the_generation(local: Local) -> None:
     body = {"inputs": {"prompt": "Count.", "max_tokens": 4000, "stream": True}}
     headers = {
         "MF-URL": RUN,
-        "MF-Header-cf-consn-model-id": LLAMA,
-        "MF-Header-content-type": "application/json",
+        **run_headers(LLAMA),
     }
     address = local.server.base_url.removesuffix("/client/v4") + "/binding"
     async with local.http.post(address, json=body, headers=headers) as response:

@@ -145,8 +145,8 @@ async def test_sound_is_cut_after_some_bytes(local: Local, size: int) -> None:
 
 @pytest.mark.usefixtures("speech_weights")
 async def test_sound_gets_its_other_faults(local: Local) -> None:
-    whole = (await local.post(AURA, SOUND)).body
-    assert (await ask(local, "malformed", AURA, SOUND)).body == whole[:-1]
+    complete = (await local.post(AURA, SOUND)).body
+    assert (await ask(local, "malformed", AURA, SOUND)).body == complete[:-1]
     with pytest.raises(ClientError):
         await ask(local, "cut,events=1", AURA, SOUND)
     with pytest.raises(TimeoutError):

@@ -10,7 +10,6 @@ from typing import Any
 
 from cfai.local import errors
 from cfai.local.backends.roles import IsCancelled
-from cfai.local.errors import not_supported
 from cfai.local.handlers.media import build_image_answer
 from cfai.local.models import ServedModel
 from cfai.local.requests import JsonBody, check_fields, check_names
@@ -36,7 +35,7 @@ def draw_card(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> 
     check_fields(TextToImage, body)
     for name in _NOT_SHOWN:
         if body.get(name) is not None:
-            raise not_supported(f"the test card changes no image: omit {name}")
+            raise errors.not_supported(f"the test card changes no image: omit {name}")
     steps = body.get("steps")
     if steps is not None and (not isinstance(steps, int) or isinstance(steps, bool) or steps < 1):
         raise errors.bad_input(f"steps must be an integer of at least 1, got {shorten(steps)}")
@@ -51,7 +50,7 @@ def _draw(width: int, height: int, lines: Sequence[str]) -> bytes:
     try:
         from PIL import Image, ImageDraw
     except ImportError as exc:
-        raise not_supported("this needs PIL: pip install 'cfai-sdk[vision]'") from exc
+        raise errors.not_supported("this needs PIL: pip install 'cfai-sdk[vision]'") from exc
     size = min(width, height) // 24
     columns = int((width - 2 * size) / (0.6 * size))
     wrapped = [part for line in lines for part in textwrap.wrap(line[: columns * _LINES], columns)]

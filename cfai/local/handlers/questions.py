@@ -11,6 +11,7 @@ from cfai.local import errors
 from cfai.local.backends.roles import GenerationEnd
 from cfai.local.handlers.inputs import GenerationInput, parse_run
 from cfai.local.handlers.media import read_media
+from cfai.local.handlers.vision import MOONDREAM, NO_ANSWERS
 from cfai.local.models import ServedModel
 from cfai.local.requests import JsonBody, check_fields, check_names
 from cfai.tasks import ImageToText, rules
@@ -20,7 +21,6 @@ TASK = "Image-to-Text"
 
 _DESCRIBE = "Describe this image in one sentence."
 
-_MOONDREAM = "@cf/moondream/"
 _MOONDREAM_FIELDS = ("image", "max_tokens", "question", "stream", "task", "temperature", "top_p")
 
 
@@ -42,7 +42,7 @@ def parse_question(model: ServedModel, body: JsonBody) -> GenerationInput:
     Raises:
         ApiError: It breaks a rule, or asks for what a generator of text cannot give.
     """
-    if model.name.startswith(_MOONDREAM):
+    if model.name.startswith(MOONDREAM):
         prompt, dialect = _read_skill(body)
     else:
         check_names(body, *rules(ImageToText))
@@ -66,15 +66,13 @@ def _read_skill(body: JsonBody) -> tuple[str, AnswerDialect]:
     check_names(body, *_MOONDREAM_FIELDS)
     if body.get("stream"):
         raise errors.not_supported("descriptions are not streamed: set stream to false")
-    empty = {"answer": None, "caption": None, "points": None, "objects": None}
-    others = {"finish_reason": "stop", **empty}
     match body.get("task") or "query", body.get("question"):
         case "query", None:
-            return _DESCRIBE, AnswerDialect("answer", others)
+            return _DESCRIBE, AnswerDialect("answer", NO_ANSWERS)
         case "query", str(question):
-            return question, AnswerDialect("answer", others)
+            return question, AnswerDialect("answer", NO_ANSWERS)
         case "caption", None:
-            return _DESCRIBE, AnswerDialect("caption", others)
+            return _DESCRIBE, AnswerDialect("caption", NO_ANSWERS)
         case "query" | "caption", question:
             raise errors.bad_input(f"question must be a text for a query, got {shorten(question)}")
         case skill, _:

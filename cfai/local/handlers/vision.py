@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _LABELS = 5
 """As many as resnet-50 returns."""
 
-_MOONDREAM = "@cf/moondream/"
+MOONDREAM = "@cf/moondream/"
 
 _CAPTION_REQUEST = re.compile(
     r"\s*(please\s+)?(can you\s+)?"
@@ -69,7 +69,7 @@ def detect(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tup
 
 def describe(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:
     """Answer an image-to-text run that asks for a description."""
-    if model.name.startswith(_MOONDREAM):
+    if model.name.startswith(MOONDREAM):
         return _answer_moondream(body, is_cancelled)
     check_names(body, *rules(ImageToText))
     check_fields(ImageToText, {**body, "image": "-"})
@@ -153,6 +153,16 @@ def _count_tokens(text: str) -> int:
 # Moondream, whose skills have other fields. Source: the model card of moondream3.1-9B-A2B.
 
 
+NO_ANSWERS = {
+    "finish_reason": "stop",
+    "answer": None,
+    "caption": None,
+    "points": None,
+    "objects": None,
+}
+"""The result of any skill, without that of the one that was asked for."""
+
+
 def _answer_moondream(body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, str]:
     skill = body.get("task") or "query"
     if not isinstance(skill, str) or skill not in _SKILLS:
@@ -166,8 +176,7 @@ def _answer_moondream(body: JsonBody, is_cancelled: IsCancelled) -> tuple[Any, s
             raise errors.bad_input(f"stream must be true or false, got {shorten(body['stream'])}")
         raise errors.not_supported("descriptions are not streamed: set stream to false")
     result, backend = answer(body, is_cancelled)
-    empty = {"answer": None, "caption": None, "points": None, "objects": None}
-    return {"finish_reason": "stop", **empty, **result}, backend
+    return {**NO_ANSWERS, **result}, backend
 
 
 def _answer_query(body: JsonBody, is_cancelled: IsCancelled) -> tuple[dict[str, Any], str]:

@@ -292,8 +292,8 @@ async def test_samples_may_begin_like_json(local: Local, first: str) -> None:
         headers = {"Content-Type": kind}
         reply = await local.post(NOVA, data, params=query, headers=headers)
         (channel,) = reply.result["results"]["channels"]
-        heard = channel["alternatives"][0]["transcript"]
-        assert words_of(heard) == words_of(SENTENCES[0])
+        transcript = channel["alternatives"][0]["transcript"]
+        assert words_of(transcript) == words_of(SENTENCES[0])
 
 
 @pytest.mark.parametrize("data", [b"", b"abc"])
