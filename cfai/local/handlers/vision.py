@@ -4,7 +4,7 @@ Everything here blocks and runs in a worker thread.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cfai.local import backends, errors, images
@@ -153,7 +153,7 @@ def _count_tokens(text: str) -> int:
 # Moondream, whose skills have other fields. Source: the model card of moondream3.1-9B-A2B.
 
 
-NO_ANSWERS = {
+NO_ANSWERS: Mapping[str, Any] = {
     "finish_reason": "stop",
     "answer": None,
     "caption": None,
