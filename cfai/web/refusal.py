@@ -93,7 +93,10 @@ async def try_write(write: Awaitable[object]) -> bool:
     """
     try:
         await write
-    except OSError:
+    except OSError as exc:
+        # aiohttp's frames hold the future they waited at, which holds the error: a cycle, and since
+        # Python 3.12 it keeps the frames of the app's handler as well, with all they refer to.
+        exc.__traceback__ = None
         return False
     return True
 
