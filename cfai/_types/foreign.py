@@ -57,20 +57,6 @@ class ForeignType(NamedTuple):
     """Reads decoded JSON; raises an error of the library."""
 
 
-@lru_cache(maxsize=256)
-def _property_names(foreign: ForeignType) -> tuple[str, ...] | None:
-    """The keys of its objects; `None` if they may have any, or if it has no objects.
-
-    Kept, since a list has many objects of a type, and a schema takes long to build.
-    """
-    schema = foreign.json_schema()
-    name = str(schema.get("$ref", "")).rpartition("/")[2]
-    schema = schema.get("$defs", {}).get(name, schema)
-    if "properties" not in schema or schema.get("additionalProperties"):
-        return None
-    return tuple(schema["properties"])
-
-
 def foreign_type(kind: Any) -> ForeignType | None:
     """The type with its own methods; `None` if it is none of another library.
 
@@ -157,26 +143,117 @@ def read_foreign(foreign: ForeignType, value: Any) -> Any:
     """Read decoded JSON as a value of a foreign type.
 
     Raises:
-        ForeignError: It does not match, or is an object of which nothing is used.
+        ForeignError: It does not match, or has an object of which nothing is used.
     """
     try:
         result = foreign.read(value)
     except Exception as exc:
         raise ForeignError(list(_problems(exc))) from exc
-    if value and isinstance(value, dict) and _uses_nothing(foreign, value, result):
-        names = ", ".join(_property_names(foreign) or ())
-        rule = f"an object with {names}" if names else "an object without keys"
-        raise ForeignError([Problem((), f"must be {rule}, got {format_value(value)}")])
+    if (schema := _schema_with_defaults(foreign)) is not None:
+        for path, unknown, names in _unknown_objects(schema, value):
+            if _is_ignored(foreign, value, path, result):
+                rule = f"an object with {', '.join(names)}" if names else "an object without keys"
+                raise ForeignError([Problem(path, f"must be {rule}, got {format_value(unknown)}")])
     return result
 
 
-def _uses_nothing(foreign: ForeignType, value: dict[str, Any], result: Any) -> bool:
-    """Whether a class got none of the keys, so that it would match any unrelated object."""
-    used = getattr(result, "model_fields_set", None)
-    if isinstance(used, set):  # pydantic's models know it, whatever their aliases are.
-        return not used and not getattr(result, "model_extra", None)
-    names = _property_names(foreign)
-    return names is not None and value.keys().isdisjoint(names)
+# Objects of unknown keys. A class whose fields all have defaults would match any of them.
+
+
+@lru_cache(maxsize=256)
+def _schema_with_defaults(foreign: ForeignType) -> dict[str, Any] | None:
+    """The schema, if it has such a class.
+
+    Kept, since a list has many objects of a type, and a schema takes long to build.
+    """
+    schema = foreign.json_schema()
+    pending: list[Any] = [schema]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, dict) and _has_only_defaults(part):
+            return schema
+        if isinstance(part, dict | list):
+            pending += part.values() if isinstance(part, dict) else part
+    return None
+
+
+def _has_only_defaults(rule: dict[str, Any]) -> bool:
+    return (
+        isinstance(rule.get("properties"), dict)
+        and not rule.get("required")
+        and not rule.get("additionalProperties")
+    )
+
+
+def _unknown_objects(
+    schema: dict[str, Any], value: Any
+) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any], list[str]]]:
+    """Find the objects with none of the keys of the classes at their place.
+
+    Yields:
+        The path, the object, and the keys that it may have.
+    """
+    definitions = schema.get("$defs", {})
+    pending: list[tuple[tuple[str | int, ...], Any, list[Any]]] = [((), value, [schema])]
+    while pending:
+        path, part, rules = pending.pop()
+        rules = _alternatives(rules, definitions)
+        if isinstance(part, list):
+            pending += (((*path, i), item, _item_rules(rules, i)) for i, item in enumerate(part))
+        if not part or not isinstance(part, dict):
+            continue
+        names = [name for rule in rules for name in rule.get("properties", ())]
+        if any(map(_has_only_defaults, rules)) and part.keys().isdisjoint(names):
+            yield path, part, names
+        pending += (((*path, key), item, _value_rules(rules, key)) for key, item in part.items())
+
+
+def _alternatives(rules: list[Any], definitions: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Give the rules and those that they refer to or consist of."""
+    found: list[dict[str, Any]] = []
+    pending = list(reversed(rules))
+    while pending:
+        rule = pending.pop()
+        if isinstance(rule, dict) and not any(rule is other for other in found):
+            found.append(rule)
+            pending.append(definitions.get(str(rule.get("$ref")).rpartition("/")[2]))
+            for union in ("anyOf", "oneOf", "allOf"):
+                pending += reversed(rule.get(union, ()))
+    return found
+
+
+def _item_rules(rules: list[dict[str, Any]], index: int) -> list[Any]:
+    """The rules of one item of a list."""
+    fixed = [rule.get("prefixItems", ()) for rule in rules]
+    return [items[index] for items in fixed if index < len(items)] or [
+        rule.get("items") for rule in rules
+    ]
+
+
+def _value_rules(rules: list[dict[str, Any]], key: str) -> list[Any]:
+    """The rules of one value of an object."""
+    found = []
+    for rule in rules:
+        any_value = [rule.get("additionalProperties"), *rule.get("patternProperties", {}).values()]
+        found += [rule["properties"][key]] if key in rule.get("properties", ()) else any_value
+    return found
+
+
+def _is_ignored(foreign: ForeignType, value: Any, path: tuple[str | int, ...], result: Any) -> bool:
+    """Whether the values of an object make no difference: a class may read other keys (aliases)."""
+    try:
+        return bool(foreign.read(_garble(value, path)) == result)
+    except Exception:
+        return False
+
+
+def _garble(value: Any, path: tuple[str | int, ...]) -> Any:
+    """Copy a value, with values that no field accepts in the object at *path*."""
+    if not path:
+        return {key: [[["?"]]] for key in value}
+    copy = value.copy()
+    copy[path[0]] = _garble(value[path[0]], path[1:])
+    return copy
 
 
 def write_foreign(value: Any) -> Any:
@@ -229,7 +306,7 @@ def _adapt_for_pydantic(kind: Any) -> ForeignType:
     pydantic: Any = sys.modules["pydantic"]
     try:
         adapter = pydantic.TypeAdapter(kind)
-    except pydantic.PydanticSchemaGenerationError as exc:
+    except pydantic.PydanticUserError as exc:
         problem = str(exc).partition("\n")[0]
         raise InputError(f"pydantic can't check {kind!s:.100}: {problem:.200}") from exc
     return ForeignType(adapter.json_schema, lambda value: adapter.validate_json(json.dumps(value)))

@@ -25,7 +25,6 @@ from typing import (
     get_args,
     get_origin,
     get_type_hints,
-    is_typeddict,
 )
 
 import attrs
@@ -129,6 +128,11 @@ def is_named_tuple(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
 
 
+def is_typed_dict(kind: Any) -> bool:
+    """Tell whether it is a `TypedDict`, also that of typing_extensions."""
+    return isinstance(kind, type) and issubclass(kind, dict) and hasattr(kind, "__required_keys__")
+
+
 def is_class(kind: Any) -> bool:
     """Tell whether it has fields: attrs, a dataclass, a TypedDict or a named tuple.
 
@@ -138,7 +142,7 @@ def is_class(kind: Any) -> bool:
     if not isinstance(origin, type):
         return False
     has_fields = attrs.has(origin) or dataclasses.is_dataclass(origin)
-    return has_fields or is_typeddict(origin) or is_named_tuple(origin)
+    return has_fields or is_typed_dict(origin) or is_named_tuple(origin)
 
 
 @frozen
@@ -176,7 +180,7 @@ def fields_of(kind: Any) -> tuple[Field, ...]:
         return tuple(_attrs_fields(kind, hints))
     if dataclasses.is_dataclass(kind):
         return tuple(_dataclass_fields(kind, hints))
-    if is_typeddict(kind):
+    if is_typed_dict(kind):
         return tuple(_typeddict_fields(kind, hints))
     defaults = kind._field_defaults
     return tuple(

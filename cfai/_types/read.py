@@ -16,7 +16,7 @@ from decimal import Decimal, InvalidOperation
 from enum import Enum
 from functools import cache
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Final, Literal, NewType, NoReturn, get_args, is_typeddict
+from typing import TYPE_CHECKING, Any, Final, Literal, NewType, NoReturn, get_args
 from uuid import UUID
 
 from attrs import evolve, frozen
@@ -44,6 +44,7 @@ from cfai._types.kinds import (
     is_fixed_tuple,
     is_list,
     is_mapping,
+    is_typed_dict,
     is_union,
     origin_of,
     stored_names,
@@ -120,7 +121,7 @@ def _user_converter() -> Converter:
     for scalar in (UUID, Decimal):
         converter.register_unstructure_hook(scalar, str)
     converter.register_unstructure_hook_factory(
-        lambda kind: is_class(kind) and not is_typeddict(kind), _unstructure_class
+        lambda kind: is_class(kind) and not is_typed_dict(kind), _unstructure_class
     )
     converter.register_unstructure_hook_func(is_foreign, write_foreign)
     return converter
@@ -479,7 +480,7 @@ def _class_hook(kind: Any, converter: Converter) -> _Hook:
     fields = [evolve(field, kind=_strip_own_annotations(field.kind)) for field in fields_of(kind)]
     names = [field.name for field in fields]
     origin = origin_of(kind)
-    construct = dict if is_typeddict(origin) else origin
+    construct = dict if is_typed_dict(origin) else origin
     # If no field is required, an unrelated object would match.
     matches_anything = not any(field.required for field in fields)
 

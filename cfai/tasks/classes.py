@@ -9,7 +9,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, Flag
 from types import NoneType
-from typing import Any, Final, Generic, Literal, NewType, TypeVar, get_args, is_typeddict
+from typing import Any, Final, Generic, Literal, NewType, TypeVar, get_args
 
 from attrs import evolve, frozen
 
@@ -26,6 +26,7 @@ from cfai._types.kinds import (
     is_enum,
     is_fixed_tuple,
     is_list,
+    is_typed_dict,
     is_union,
     origin_of,
 )
@@ -145,7 +146,7 @@ def build_instance(into: Any, values: Mapping[str, Any], answer: Any) -> Any:
     Raises:
         ParseError: The class does not accept them.
     """
-    if is_typeddict(origin_of(into)):
+    if is_typed_dict(origin_of(into)):
         return dict(values)
     is_ours = is_class(into)
     fields = fields_of(into) if is_ours else foreign_fields(into) or ()

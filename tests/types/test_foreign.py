@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -24,8 +25,10 @@ from pydantic import (
     RootModel,
     StringConstraints,
     field_validator,
+    model_validator,
 )
 from pydantic.dataclasses import dataclass as pydantic_dataclass
+from typing_extensions import TypedDict as ExtensionsDict
 
 from cfai import InputError
 from cfai._types.function import define_function
@@ -324,12 +327,22 @@ def test_the_parameters_of_a_tool() -> None:
     [
         (Annotated[list[Own], Field(min_length=1)], "pydantic can't check .*list.*Own"),
         (list[Annotated[Own, Ge(1)]], r"list\[\]: pydantic can't check .*Own"),
+        (
+            Annotated[dict[str, Callable[[], int]], Field(min_length=1)],
+            "Annotated: .* has no JSON schema: Cannot generate",
+        ),
     ],
 )
 def test_constraints_that_nobody_checks_are_refused(kind: Any, message: str) -> None:
     """Pydantic does not know attrs classes."""
     with pytest.raises(InputError, match=message):
         json_schema(kind)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="pydantic knows them")
+def test_constraints_of_a_typed_dict_are_refused() -> None:
+    with pytest.raises(InputError, match=r"pydantic can't check .* use `typing_extensions"):
+        json_schema(Annotated[list[LooseDict], Field(max_length=9)])
 
 
 def test_a_model_without_a_schema_is_named() -> None:
@@ -424,6 +437,10 @@ class LooseDict(TypedDict, total=False):
     a: int
 
 
+class LooseExtensionsDict(ExtensionsDict, total=False):
+    a: int
+
+
 LOOSE = [
     Loose,
     Renamed,
@@ -434,6 +451,7 @@ LOOSE = [
     Annotated[Loose, Field(description="d")],
     Annotated[LooseRow, msgspec.Meta(description="d")],
     LooseDict,
+    LooseExtensionsDict,
 ]
 
 
@@ -468,3 +486,153 @@ def test_an_object_with_only_unknown_keys_matches_no_class(kind: Any, value: Any
 def test_an_object_with_a_known_key_matches(kind: Any, value: Any) -> None:
     """By any of its names; or every object, if the class says so."""
     read_value(value, kind, "it")
+
+
+def holders(kind: Any) -> dict[str, tuple[Any, Callable[[Any], Any]]]:
+    """Types of both libraries that contain the type, with a value of theirs around an object."""
+
+    class Inside(BaseModel):
+        name: str = "n"
+        inner: kind | None = None
+
+    class Deep(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+        rows: list[Inside]
+
+    class Recursive(BaseModel):
+        inner: kind
+        next: "Recursive | None" = None
+
+    Recursive.model_rebuild(_types_namespace={"Recursive": Recursive})
+
+    @pydantic_dataclass
+    class Data:
+        rows: tuple[int, kind]
+
+    class Plain(ExtensionsDict):
+        inner: kind
+
+    class Lists(BaseModel):
+        rows: Sequence[list[kind]]
+
+    class Keyed(BaseModel):
+        inner: dict[Annotated[str, StringConstraints(pattern="^k")], kind]
+
+    own = attrs.make_class("OwnClass", {"inside": attrs.field(type=list[Inside])})
+    return {
+        "field": (Inside, lambda value: {"inner": value}),
+        "with a known key": (Inside, lambda value: {"name": "x", "inner": value}),
+        "two levels": (Deep, lambda value: {"rows": [{}, {"name": "y"}, {"inner": value}]}),
+        "recursive": (Recursive, lambda value: {"inner": {}, "next": {"inner": value}}),
+        "dataclass": (Data, lambda value: {"rows": [1, value]}),
+        "lists": (Lists, lambda value: {"rows": [[], [{}, value]]}),
+        "keys of a pattern": (Keyed, lambda value: {"inner": {"k": value}}),
+        "root": (RootModel[list[kind]], lambda value: [{}, value]),
+        "described": (Annotated[list[kind], Field(max_length=9)], lambda value: [value]),
+        "dict": (Annotated[dict[str, kind], Field(min_length=1)], lambda value: {"k": value}),
+        "typed dict": (Annotated[Plain, Field(title="t")], lambda value: {"inner": value}),
+        "union": (RootModel[kind | list[kind] | int], lambda value: value),
+        "union of classes": (RootModel[Step | kind | None], lambda value: value),
+        "union with any object": (RootModel[kind | dict[str, int]], lambda value: value),
+        "own class": (own, lambda value: {"inside": [{"inner": value}]}),
+    }
+
+
+def struct_holders(kind: Any) -> dict[str, tuple[Any, Callable[[Any], Any]]]:
+    """The same for msgspec."""
+    inside = msgspec.defstruct("Inside", [("name", str, "n"), ("inner", kind | None, None)])
+    deep = msgspec.defstruct("Deep", [("rows", list[inside])], forbid_unknown_fields=True)  # type: ignore[valid-type]
+    rows = msgspec.defstruct("Rows", [("rows", tuple[int, kind])], array_like=True)
+    keyed = msgspec.defstruct("Keyed", [("rows", dict[str, kind])])
+    described = Annotated[list[kind], msgspec.Meta(max_length=9)]
+    return {
+        "field": (inside, lambda value: {"inner": value}),
+        "with a known key": (inside, lambda value: {"name": "x", "inner": value}),
+        "two levels": (deep, lambda value: {"rows": [{}, {"name": "y"}, {"inner": value}]}),
+        "array": (rows, lambda value: [[1, value]]),
+        "dict": (keyed, lambda value: {"rows": {"k": value}}),
+        "described": (described, lambda value: [{}, value]),
+    }
+
+
+NESTED = [
+    pytest.param(holder, wrap, id=f"{name}, {kind.__name__}")
+    for kinds, make in (
+        ([Loose, Renamed, LoosePoint, Nothing, LooseOwn, LooseExtensionsDict], holders),
+        ([LooseRow, LooseOwn, LooseDict], struct_holders),
+    )
+    for kind in kinds
+    for name, (holder, wrap) in make(kind).items()
+]
+
+
+@pytest.mark.parametrize(("holder", "wrap"), NESTED)
+@pytest.mark.parametrize("value", [{"zzz": 1}, {"error": "I can't"}], ids=str)
+def test_an_object_with_only_unknown_keys_matches_no_class_inside(
+    holder: Any, wrap: Callable[[Any], Any], value: Any
+) -> None:
+    with pytest.raises(TypeMismatch, match=r"^it.* must be an object with"):
+        read_value(wrap(value), holder, "it")
+    read_value(wrap({}), holder, "it")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (Loose, {"a": None}),
+        (Loose, {"zzz": 1, "b": "x"}),
+        (Renamed, {"first": 5}),
+        (Renamed, {"uno": 5}),
+        (Renamed, {"a": 5}),
+        (Open, {"zzz": 1}),
+        (LoosePoint, {"a": None}),
+        (LooseOwn, {"a": None}),
+    ],
+    ids=str,
+)
+def test_an_object_with_a_known_key_matches_inside(kind: Any, value: Any) -> None:
+    for name, (holder, wrap) in holders(kind).items():
+        try:
+            read_value(wrap(value), holder, "it")
+        except TypeMismatch as exc:
+            pytest.fail(f"{name}: {exc}")
+
+
+def test_the_place_of_unknown_keys_is_named() -> None:
+    class Inside(BaseModel):
+        inner: Loose
+
+    class Outer(BaseModel):
+        rows: list[Inside]
+
+    value = {"rows": [{"inner": {"a": 1}}, {"inner": {"zzz": 1}}]}
+    rule = r"it\.rows\[1\]\.inner must be an object with a, b, got \{'zzz': 1\}"
+    with pytest.raises(TypeMismatch, match=f"^{rule}$"):
+        read_value(value, Outer, "it")
+
+
+def test_any_object_of_a_union_keeps_its_unknown_keys() -> None:
+    """Which member a value belongs to is decided by the library."""
+
+    class Outer(BaseModel):
+        inner: Annotated[dict[str, int] | Loose, Field(union_mode="left_to_right")]
+
+    value = {"inner": {"zzz": 1}}
+    assert read_value(value, Outer, "it") == Outer(inner={"zzz": 1})
+
+
+def test_a_validator_may_read_other_keys() -> None:
+    class Nested(BaseModel):
+        a: int = 0
+
+        @model_validator(mode="before")
+        @classmethod
+        def unwrap(cls, value: Any) -> Any:
+            return value.get("value", value)
+
+    class Outer(BaseModel):
+        rows: list[Nested]
+
+    found = read_value({"rows": [{"value": {"a": 5}}]}, Outer, "it")
+    assert found == Outer(rows=[Nested(a=5)])
