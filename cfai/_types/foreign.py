@@ -210,16 +210,16 @@ def _unknown_objects(
 
 def _alternatives(rules: list[Any], definitions: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Give the rules and those that they refer to or consist of."""
-    found: list[dict[str, Any]] = []
+    alternatives: list[dict[str, Any]] = []
     pending = list(reversed(rules))
     while pending:
         rule = pending.pop()
-        if isinstance(rule, dict) and not any(rule is other for other in found):
-            found.append(rule)
+        if isinstance(rule, dict) and not any(rule is other for other in alternatives):
+            alternatives.append(rule)
             pending.append(definitions.get(str(rule.get("$ref")).rpartition("/")[2]))
             for union in ("anyOf", "oneOf", "allOf"):
                 pending += reversed(rule.get(union, ()))
-    return found
+    return alternatives
 
 
 def _item_rules(rules: list[dict[str, Any]], index: int) -> list[Any]:
@@ -232,11 +232,11 @@ def _item_rules(rules: list[dict[str, Any]], index: int) -> list[Any]:
 
 def _value_rules(rules: list[dict[str, Any]], key: str) -> list[Any]:
     """The rules of one value of an object."""
-    found = []
+    value_rules = []
     for rule in rules:
         any_value = [rule.get("additionalProperties"), *rule.get("patternProperties", {}).values()]
-        found += [rule["properties"][key]] if key in rule.get("properties", ()) else any_value
-    return found
+        value_rules += [rule["properties"][key]] if key in rule.get("properties", ()) else any_value
+    return value_rules
 
 
 def _is_ignored(foreign: ForeignType, value: Any, path: tuple[str | int, ...], result: Any) -> bool:
