@@ -2,7 +2,7 @@
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -117,7 +117,7 @@ def embed(  # noqa: PLR0913  # one for each option
     if local:
         # Nothing limits the rate of models on this machine.
         options["rate"] = None
-    writer = Writer(target, source.locate, with_ids=id_column is not None, has_pieces=has_pieces)
+    writer = Writer(target, source, has_pieces=has_pieces)
     asyncio.run(_run_job(model, source, writer, options, local=local))
 
 
@@ -137,15 +137,22 @@ def _check_options(checkpoint: str | None, *, retry_failed: bool, local: bool) -
 
 
 @frozen
-class _Source:
-    """Where the texts are from: arguments, or files, of which one may be standard input."""
+class Source:
+    """Where the texts are from: arguments, or files, of which one may be standard input.
 
-    entries: Iterable[Entry] | AsyncIterator[Entry]
+    A job reads it once, and names texts as it does.
+    """
+
+    entries: AsyncIterator[Entry]
     files: list[TextFile] = field(factory=list)
     texts: int | None = None
     """The number of texts, if they are arguments."""
     starts: list[int] = field(factory=list)
     """The places of the first texts of the files that were begun."""
+    has_ids: bool = False
+
+    def __aiter__(self) -> AsyncIterator[Entry]:
+        return self.entries
 
     def locate(self, place: int) -> dict[str, Any]:
         """The file of the text at *place*, and its row there, from 1; empty without files."""
@@ -153,6 +160,14 @@ class _Source:
             return {}
         number = bisect_right(self.starts, place) - 1
         return {"file": self.files[number].name, "file_row": place - self.starts[number] + 1}
+
+    def name_text(self, place: int, key: Any, /) -> str:
+        """The name of the text at *place*, by its row and its id."""
+        position = self.locate(place)
+        if not position:
+            return f"text {place + 1}"
+        name = f"row {position['file_row']} of {position['file']}"
+        return f"{name} (id {format_value(key, 60)})" if self.has_ids else name
 
     def count(self) -> int | None:
         """Count the texts, which reads the files once; `None` if that takes long."""
@@ -164,19 +179,20 @@ class _Source:
         return any(file.path is None for file in self.files)
 
 
-def _find_source(arguments: list[str], reading: Reading, target: Target) -> _Source:
+def _find_source(arguments: list[str], reading: Reading, target: Target) -> Source:
     sources = text_files.find_files(arguments or ["-"], reading)
     if not sources:
         texts = [files.check_argument(argument) for argument in arguments]
         TextEmbeddings(texts)  # checks all texts before the first request
-        return _Source(texts, texts=len(texts))
+        return Source(_read_in_thread(iter(texts)), texts=len(texts))
     for file in sources:
         if file.path is None and files.stdin_is_terminal():
             raise InputError("there are no texts: give some, or pipe them in")
         if target.path is not None and target.path.exists() and file.is_same_as(target.path):
             raise InputError(f"{file.name} can't be written while it is read: choose another file")
     starts: list[int] = []
-    return _Source(_read_in_thread(_read_files(sources, starts)), sources, starts=starts)
+    entries = _read_in_thread(_read_files(sources, starts))
+    return Source(entries, sources, starts=starts, has_ids=reading.id_column is not None)
 
 
 def _read_files(sources: Iterable[TextFile], starts: list[int]) -> Iterator[Entry]:
@@ -202,7 +218,7 @@ def _take(entries: Iterator[Entry]) -> list[Entry]:
 
 async def _run_job(
     model: str,
-    source: _Source,
+    source: Source,
     writer: "Writer",
     options: "JobOptions",
     *,
@@ -214,7 +230,7 @@ async def _run_job(
         to_file = writer.target.path is not None
         with console.show_job_progress(source.count, to_file=to_file) as update:
             options["progress"] = update
-            job = ai.embed_many(model, source.entries, **options)
+            job = ai.embed_many(model, source, **options)
             try:
                 async with job:
                     await writer.write(job)
@@ -276,24 +292,13 @@ def _check_format(target: Target, *, has_pieces: bool) -> None:
 
 
 class Writer:
-    """Writes the vectors in the format of the target's suffix, and the failures beside them.
+    """Writes the vectors in the format of the target's suffix, and the failures beside them."""
 
-    *locate* gives the `file` and `file_row` of a place.
-    """
-
-    def __init__(
-        self,
-        target: Target,
-        locate: Callable[[int], Mapping[str, Any]],
-        *,
-        with_ids: bool,
-        has_pieces: bool = False,
-    ) -> None:
+    def __init__(self, target: Target, source: Source, *, has_pieces: bool = False) -> None:
         self.target = target
+        self._source = source
         self._has_pieces = has_pieces
-        self._with_ids = with_ids
         self._first_failures: list[str] = []
-        self._locate = locate
         path = target.path
         self._failures = (
             None if path is None else Target(path.with_name(f"{path.name}.failed.jsonl"))
@@ -311,7 +316,7 @@ class Writer:
         file = result_files.open_file(
             self.target.path,
             has_pieces=self._has_pieces,
-            has_ids=self._with_ids,
+            has_ids=self._source.has_ids,
             has_failures=False,
         )
         await result_files.write_items(job, file, self._add_failure)
@@ -326,16 +331,14 @@ class Writer:
     def _add_failure(self, failure: "EmbedFailure") -> None:
         from cfai.embedding import files as result_files
 
-        position = self._locate(failure.start)
+        source = self._source
         if len(self._first_failures) < _SHOWN_FAILURES:
-            shown = f" (id {format_value(failure.id, 60)})" if self._with_ids else ""
             first_line = str(failure.error).splitlines()[0]  # without the hints
-            where = f"row {position.get('file_row', failure.start + 1)}"
-            if position:
-                where += f" of {position['file']}"
-            self._first_failures.append(f"{where}{shown}: {first_line}")
+            name = source.name_text(failure.start, failure.id)
+            self._first_failures.append(f"{name}: {first_line}")
         if self._failures is not None:
-            line = result_files.build_failure_line(failure, position, has_ids=self._with_ids)
+            position = source.locate(failure.start)
+            line = result_files.build_failure_line(failure, position, has_ids=source.has_ids)
             self._failures.write_bytes(line)
 
     async def _print_lines(self, job: "EmbeddingJob[Any]") -> None:
@@ -345,6 +348,6 @@ class Writer:
             if isinstance(item, EmbedFailure):
                 self._add_failure(item)
                 continue
-            for line in result_files.build_lines(item, has_ids=self._with_ids):
+            for line in result_files.build_lines(item, has_ids=self._source.has_ids):
                 console.write_text(line.decode())
         self.target.finish()

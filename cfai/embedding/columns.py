@@ -10,6 +10,7 @@ from array import array
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
+    Callable,
     Generator,
     Iterable,
     Iterator,
@@ -24,7 +25,7 @@ from attrs import frozen
 
 from cfai.embedding.export import build_vector_column, check_arrow, check_numpy
 from cfai.embedding.results import EmbeddedBatch, item_key
-from cfai.embedding.source import is_missing
+from cfai.embedding.source import NamedTexts, is_missing, name_text
 from cfai.errors import InputError
 
 _SLICE: Final = 1000
@@ -192,6 +193,8 @@ class Source:
     """How many there are, if known."""
     column: Any = None
     """The column of a library that the texts are from; `None` if they are from elsewhere."""
+    name_text: Callable[[int, Any], str] = name_text
+    """How errors name a text, by its place and its id."""
 
 
 def open_source(texts: Any, column: Any = None, id_column: Any = None) -> Source:
@@ -225,6 +228,8 @@ def open_source(texts: Any, column: Any = None, id_column: Any = None) -> Source
         return Source(_read_rows(texts, column, id_column), count)
     if has_values(texts):
         return Source(iterate_values(texts), count, texts)
+    if isinstance(texts, NamedTexts):
+        return Source(texts, count, name_text=texts.name_text)
     return Source(texts, count)
 
 

@@ -285,7 +285,14 @@ class EmbeddingJob(Generic[Item_co]):
         throttle = self._throttles.for_job(
             plan.model, plan.concurrency, plan.rate, self._service.retries
         )
-        self._run = JobRun(self._service, throttle, plan, reporter, endpoint=self._endpoint)
+        self._run = JobRun(
+            self._service,
+            throttle,
+            plan,
+            reporter,
+            endpoint=self._endpoint,
+            name_text=self._source.name_text,
+        )
         reporter.start()
         self._run.start(self._source.entries)
         return self._run

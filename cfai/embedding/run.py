@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from attrs import field, frozen
 
 from cfai._session.logs import LOGGER
 from cfai._session.throttle import Throttle
-from cfai._types.excerpts import format_value
 from cfai.embedding.checkpoint import Checkpoint, Outcome, is_permanent, text_hash
 from cfai.embedding.options import Plan
 from cfai.embedding.pieces import SplitTexts
@@ -60,6 +59,7 @@ class JobRun:
         reporter: JobReporter,
         *,
         endpoint: str,
+        name_text: Callable[[int, Any], str],
     ) -> None:
         self.throttle = throttle
         self._plan = plan
@@ -85,7 +85,7 @@ class JobRun:
         self._turn = 0
         self._changed = asyncio.Event()
         self._has_room = asyncio.Event()
-        self._end = _End()
+        self._end = _End(name_text)
         self._grace: asyncio.TimerHandle | None = None
 
     # For the caller...
@@ -399,7 +399,8 @@ class JobRun:
 class _End:
     """How a job ends: with the first error, closed by its reader, or at the end of its source."""
 
-    def __init__(self) -> None:
+    def __init__(self, name_text: Callable[[int, Any], str]) -> None:
+        self._name_text = name_text
         self._error: BaseException | None = None
         self._closed = False
         self._text_named = False
@@ -424,9 +425,7 @@ class _End:
         if error is not self._error or self._text_named or failure is None:
             return
         self._text_named = True
-        note = f"it is text number {failure.start} (from 0)"
-        if failure.id != failure.start:
-            note += f", id {format_value(failure.id)}"
+        note = f"it is {self._name_text(failure.start, failure.id)}"
         if failure.piece is not None and not (failure.piece.is_last and failure.piece.number == 0):
             note += f", characters {failure.piece.start} to {failure.piece.end}"
         error.add_note(note)

@@ -15,10 +15,11 @@ from decimal import Decimal
 from itertools import islice
 from math import inf
 from numbers import Number
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from attrs import define, field, frozen, setters
 
+from cfai._types.excerpts import format_value
 from cfai.embedding.splitting import Piece, Split, Splitter, locate_pieces, number_pieces
 from cfai.embedding.threads import run_in_thread
 from cfai.errors import CfaiError, InputError
@@ -26,6 +27,20 @@ from cfai.errors import CfaiError, InputError
 Texts = Iterable[Any] | AsyncIterable[Any]
 """Texts, or pairs of an id and a text; read as they are needed. A missing text is `None`, NaN, or
 what pandas or Arrow have for it."""
+
+
+@runtime_checkable
+class NamedTexts(Protocol):
+    """Texts that have names of their own in errors, such as the rows of files."""
+
+    def name_text(self, place: int, key: Any, /) -> str:
+        """The name of the text at *place*, whose id is *key*."""
+
+
+def name_text(place: int, key: Any, /) -> str:
+    """How an error names a text: by its place, and by its id if it has one."""
+    shown = "" if key == place else f", id {format_value(key)}"
+    return f"text number {place} (from 0){shown}"
 
 
 _MOST_ENTRIES: Final = 4

@@ -14,7 +14,7 @@ import pytest
 
 from cfai import EmbeddedBatch, Embeddings
 from cfai.cli.console import Target, show_job_progress
-from cfai.cli.embed import Writer
+from cfai.cli.embed import Source, Writer
 from cfai.testing import FakeWorkersAI, Recorded, Script
 
 from .conftest import needs_terminals
@@ -360,6 +360,57 @@ async def test_a_failure_names_its_file(cfai: Cfai, fake: FakeWorkersAI, tmp_pat
     assert f"row 1 of {paths[3]}: " in done.err
 
 
+@pytest.mark.parametrize("given", ["files", "standard input", "texts"])
+async def test_a_failure_that_ends_the_command_names_its_row(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, given: str
+) -> None:
+    """As `--skip-failed` does: with the file, and the id if there is a column of ids."""
+    refusal = Script().fails(400, 5006, "Bad input").take()
+    fake.always.answers_by(
+        lambda request: refusal if "13" in request.json()["text"] else vectors(request)
+    )
+    contents = {"a.csv": "id,text\nx,1\n", "b.txt": "", "c.csv": "id,text\ny,2\nz,13\n"}
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content)
+    arguments, stdin, row = {
+        "files": (
+            ("--id-column", "id", *(str(tmp_path / name) for name in contents)),
+            b"",
+            f"row 2 of {tmp_path / 'c.csv'} (id 'z')",
+        ),
+        "standard input": (("-",), b"1\n\n13\n2\n", "row 2 of standard input"),
+        "texts": (("1", "2", "13"), b"", "text 3"),
+    }[given]
+    done = await cfai.run("embed", *arguments, stdin=stdin)
+    assert done.code == 1
+    assert f"\nhint: it is {row}\n" in done.err
+    skipped = await cfai.run("embed", *arguments, "--skip-failed", stdin=stdin)
+    assert skipped.err.startswith(f"{row}: 400 (code 5006): Bad input")
+
+
+@pytest.mark.parametrize(
+    ("options", "row"),
+    [
+        (["fail"], "row 2 of {}"),
+        (["split", "--piece-tokens", "64"], "row 2 of {}, characters 1"),
+    ],
+)
+async def test_a_long_text_that_ends_the_command_names_its_row(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, options: list[str], row: str
+) -> None:
+    """With `--long split`, also the piece."""
+    refusal = Script().fails(400, 5006, "Bad input").take()
+    fake.always.answers_by(
+        lambda request: refusal if "59" in f"{request.json()['text']}" else one_each(request)
+    )
+    path = tmp_path / "long.csv"
+    path.write_text(f"id,text\nx,1\ny,{LONG}\n")
+    model = ("-m", "@cf/baai/bge-small-en-v1.5")
+    done = await cfai.run("embed", str(path), *model, "--long", *options)
+    assert done.code != 0
+    assert f"\nhint: it is {row.format(path)}" in done.err
+
+
 async def test_failed_texts_are_embedded_again(
     cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
 ) -> None:
@@ -689,7 +740,7 @@ async def test_cancelling_while_parquet_is_written(tmp_path: Path) -> None:
     job: Any = Endless()
     for turns in range(9, 15):
         target = Target(tmp_path / "out.parquet")
-        running = asyncio.create_task(Writer(target, lambda _: {}, with_ids=False).write(job))
+        running = asyncio.create_task(Writer(target, Source(job)).write(job))
         for _ in range(turns):
             await asyncio.sleep(0)
         running.cancel()
