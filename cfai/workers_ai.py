@@ -11,7 +11,6 @@ from cfai._session.account import Account
 from cfai._session.client import Client, redact_parse_errors
 from cfai._session.connections import Connections
 from cfai._session.credentials import resolve_credentials, resolve_settings
-from cfai._session.limits import Concurrency
 from cfai._session.logs import configure_logging
 from cfai._session.session import Session, Spending, Spent
 from cfai._validators import hide_arguments
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from cfai._session.limits import Concurrency
     from cfai._wire.multipart import FileSource
     from cfai.embedding import BatchOptions, EmbeddedBatch, EmbeddingJob, EmbedFailure, JobOptions
     from cfai.embedding.source import Texts

@@ -5,6 +5,8 @@ connection that the other side forgot, or on which bytes arrived that nobody req
 fails on the former; on the latter, it would get somebody else's answer.
 """
 
+from __future__ import annotations
+
 import asyncio
 import os
 import select
@@ -14,7 +16,8 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from functools import partial
 from ssl import SSLContext
-from typing import Any, Final, NoReturn, Self, cast
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 from weakref import finalize, ref
 
 import aiohttp
@@ -24,12 +27,14 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 
 from cfai._session.errors import ReusedConnectionLost
-from cfai._session.limits import Concurrency
-from cfai._session.throttle import Throttle, Throttles
 from cfai._session.timeouts import OpenCall, SharedTimer
 from cfai._types.excerpts import format_value
 from cfai._validators import check_at_least
 from cfai.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from cfai._session.limits import Concurrency
+    from cfai._session.throttle import Throttle, Throttles
 
 _LONGEST_LINE: Final = 2**16
 """Bytes of one header of a response. aiohttp's default is 8190, and proxies add long ones."""
@@ -49,6 +54,9 @@ class _Process:
 
 _process: Final = _Process()
 
+_throttles_lock: Final = Lock()
+"""Of the attribute `Connections._throttles`: two event loops may begin their first job at once."""
+
 
 class Connections:
     """One aiohttp session per event loop, created on first use and closed with its loop.
@@ -67,8 +75,10 @@ class Connections:
         check_at_least("limit", limit, 1)
         _check_session(session, ssl)
         self.limit = limit
-        self.throttles: Throttles = Throttles(concurrency, limit)
         self._concurrency = concurrency
+        self._throttles: Throttles | None = None
+        if concurrency is not None:
+            self._throttles = self._create_throttles()
         self._user_session = session
         self._ssl = ssl
         self._was_forked = False
@@ -92,11 +102,26 @@ class Connections:
     def __reduce__(self) -> NoReturn:
         raise TypeError("connections can't be pickled: create a client in the other process")
 
+    @property
+    def throttles(self) -> Throttles:
+        """The throttles of all calls and jobs. Without a limit, the first job creates them."""
+        with _throttles_lock:
+            if self._throttles is None:
+                self._throttles = self._create_throttles()
+            return self._throttles
+
+    def _create_throttles(self) -> Throttles:
+        # What throttles need is imported by the first client that has some.
+        from cfai._session.throttle import Throttles
+
+        return Throttles(self._concurrency, self.limit)
+
     def throttle_for_call(self, model: str) -> Throttle | None:
         """The throttle of a single call of *model*, if one is needed."""
-        return self.throttles.for_call(model) if self.throttles.in_use else None
+        throttles = self._throttles
+        return None if throttles is None else throttles.for_call(model)
 
-    def for_running_loop(self) -> "LoopSession":
+    def for_running_loop(self) -> LoopSession:
         """The session and the slots of the running event loop.
 
         Raises:
@@ -105,7 +130,7 @@ class Connections:
         """
         return self.for_loop(asyncio.get_running_loop())
 
-    def for_loop(self, loop: asyncio.AbstractEventLoop) -> "LoopSession":
+    def for_loop(self, loop: asyncio.AbstractEventLoop) -> LoopSession:
         """The same, for a caller who knows the running loop: to ask for it is a system call."""
         if self.closed:
             raise ConfigError("the client is closed")
@@ -116,7 +141,7 @@ class Connections:
             loop_session = self._add(loop)
         return loop_session
 
-    def _add(self, loop: asyncio.AbstractEventLoop) -> "LoopSession":
+    def _add(self, loop: asyncio.AbstractEventLoop) -> LoopSession:
         session, connector = self._user_session, None
         if session is None:
             # `LoopSession.slots` is the limit; the connector needs none of its own.
@@ -189,9 +214,9 @@ poll set that is shared with the parent process."""
 
 
 def _close_forgotten(
-    loops: "dict[asyncio.AbstractEventLoop, LoopSession]",
+    loops: dict[asyncio.AbstractEventLoop, LoopSession],
     pid: int,
-    connections: "ref[Connections]",
+    connections: ref[Connections],
 ) -> None:
     """Close the sessions of a client that is deleted, or exists when the interpreter exits."""
     if pid != _process.pid:
@@ -258,7 +283,7 @@ class _Protocol(ResponseHandler):
     """Whether it is in the pool."""
     _has_answered = False
     """Whether bytes arrived since the last request was sent. It is not kept for the first one."""
-    _poller: "select.poll | None" = None
+    _poller: select.poll | None = None
 
     def start_use(self) -> None:
         """Send a request on it."""

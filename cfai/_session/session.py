@@ -5,6 +5,8 @@ I/O: connection slots, permits, time limits, and reading of bodies. `Spending` a
 answers of a client cost, as the service reports it, and holds its budget.
 """
 
+from __future__ import annotations
+
 import asyncio
 import logging
 import random
@@ -14,7 +16,7 @@ from functools import lru_cache
 from io import BytesIO
 from math import inf
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, cast
 
 import aiohttp
 from attrs import define, evolve, field, frozen
@@ -26,19 +28,15 @@ from cfai._session.connections import Connections, LoopSession
 from cfai._session.errors import ReusedConnectionLost, raise_error, timeout_error, translate_error
 from cfai._session.redaction import cut_tracebacks, redact_error
 from cfai._session.retries import retry_delay, should_fall_back
-from cfai._session.throttle import Permit, Throttle
 from cfai._session.timeouts import Deadline, OpenCall
-from cfai._session.uploads import Upload
 from cfai._types.excerpts import format_value
 from cfai._types.frozen import fast_maker
 from cfai._types.values import Value
 from cfai._validators import is_finite_number
 from cfai._wire import responses
 from cfai._wire.errors import describe_decode_error
-from cfai._wire.multipart import Form
 from cfai._wire.requests import Request
 from cfai._wire.responses import Response
-from cfai._wire.vectors import UnusualVectors, VectorDecoder
 from cfai.errors import (
     AnswerTooLarge,
     BudgetExceeded,
@@ -55,6 +53,9 @@ from cfai.settings import Retry, Settings
 
 if TYPE_CHECKING:
     from cfai._session.sockets import Socket
+    from cfai._session.throttle import Permit, Throttle
+    from cfai._session.uploads import Upload
+    from cfai._wire.multipart import Form
 
 T = TypeVar("T")
 
@@ -106,7 +107,7 @@ class _Call(OpenCall):
         """The error for the phase whose time limit was exceeded."""
         return timeout_error(self._phase, self._configured)
 
-    def start(self, request: Request, spending: "Spending") -> None:
+    def start(self, request: Request, spending: Spending) -> None:
         """Report that the attempt is sent now, and not only waiting.
 
         Raises:
@@ -265,6 +266,9 @@ class Session:
 
         They are decoded in slices; other tasks have their turn in between.
         """
+        # What vectors need is imported by the first of them.
+        from cfai._wire.vectors import UnusualVectors, VectorDecoder
+
         decoder = VectorDecoder()
         answer = await self.call(
             request,
@@ -301,8 +305,11 @@ class Session:
                 it, with `_wire.errors`, since some errors are in a body under status 200.
             CfaiError: The attempt failed for another reason; see `call`.
         """
-        if isinstance(request.body, Form):
-            with Upload(request.body) as upload:
+        if request.is_form:
+            # What uploads need is imported by the first of them.
+            from cfai._session.uploads import Upload
+
+            with Upload(cast("Form", request.body)) as upload:
                 # A large upload takes long: the time limit counts from its last piece.
                 upload.on_piece_sent = lambda: call.start_phase(
                     "response", settings.timeouts.response
@@ -326,7 +333,7 @@ class Session:
 
     async def _send(
         self, request: Request, settings: Settings, call: _Call, upload: Upload | None = None
-    ) -> "Response | StreamBody | Socket":
+    ) -> Response | StreamBody | Socket:
         """Send the request once; returns a complete response, or a stream after its headers."""
         loop = call.loop
         if not loop.slots.take():
@@ -375,7 +382,7 @@ def _translate_error(exc: Exception, call: _Call, settings: Settings) -> CfaiErr
     return call.timeout_error() if isinstance(exc, TimeoutError) else translate_error(exc)
 
 
-def _body_class(request: Request, status: int) -> "type[StreamBody | Socket]":
+def _body_class(request: Request, status: int) -> type[StreamBody | Socket]:
     """What reads a response as it arrives. What WebSockets need is imported by the first one."""
     if not request.opens_socket or status != 101:
         return StreamBody
@@ -476,7 +483,7 @@ def _content(request: Request) -> _Content:
     body = request.body
     if isinstance(body, bytes) and len(body) > _LARGEST_WRITE:
         return BytesIO(body)
-    return None if isinstance(body, Form) else body
+    return None if request.is_form else cast("_Content", body)
 
 
 @lru_cache(maxsize=256)

@@ -276,8 +276,6 @@ class Throttles:
         concurrency_limit(concurrency)
         self._concurrency = concurrency
         self._max_requests = max_requests
-        self.in_use: bool = concurrency is not None
-        """Whether any attempt needs a permit, or must be counted towards the rate of a job."""
         self._loops = WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopThrottles]()
 
     def for_call(self, model: str) -> Throttle | None:
@@ -308,7 +306,6 @@ class Throttles:
         """
         limit = concurrency_limit(concurrency, self._max_requests)
         per_minute = requests_per_minute(model, rate)
-        self.in_use = True
         loop = self._for_running_loop()
         rate_limits = loop.rate_limits.setdefault(_rate_group(model), RateLimits())
         upstream = None if self._concurrency is None else self._shared(loop, model)

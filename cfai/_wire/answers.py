@@ -1,12 +1,10 @@
 """Reads responses into the answers of tasks: by Content-Type first, then by class of answer."""
 
-from array import array
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
-from math import inf
 from typing import Any, Final, TypeVar, cast
 
 from attrs import evolve, frozen
@@ -31,7 +29,6 @@ from cfai._wire.text import (
     read_usage,
     undocumented_error,
 )
-from cfai._wire.vectors import VectorRows, has_huge_number
 from cfai._wire.written_calls import recover_tool_calls
 from cfai.errors import DecodeError, StreamUnsupported
 from cfai.meta import Meta
@@ -61,7 +58,6 @@ from cfai.tasks import (
 
 T = TypeVar("T")
 
-_NUMBERS: Final = frozenset({float, int})
 _MEDIA: Final[dict[str, type[Binary]]] = {"image": Image, "audio": Audio}
 _BIG_INTEGERS: Final = frozenset({Result, Text})
 """The answers whose integers are the caller's or the model's own, of any size. The service decodes
@@ -377,40 +373,10 @@ def _read_media(result: Any, key: str) -> Binary:
 
 
 def _read_embeddings(result: Any, spec: AnswerSpec) -> Embeddings:
-    # bge-m3 has the vectors under `response` if contexts were sent instead of texts.
-    rows: Any = result.get("data", result.get("response")) if isinstance(result, dict) else None
-    pending = isinstance(rows, VectorRows)
-    if not pending and not (isinstance(rows, list) and all(isinstance(row, list) for row in rows)):
-        raise undocumented_error("data must be a list of vectors", result)
-    if spec.count is not None and len(rows) != spec.count:
-        raise DecodeError(f"{spec.count} texts were sent, and {len(rows)} vectors came back")
-    width = rows.width if pending else len(rows[0]) if rows else 0
-    if not width:
-        raise undocumented_error("data must contain numbers", result)
-    buffer = rows.buffer if pending else _read_floats(rows, width)
-    shape = (len(rows), width)
-    reported = result.get("shape")
-    if reported is not None and reported != list(shape):
-        raise undocumented_error(f"shape must be that of the data, {list(shape)}", reported)
-    pooling = read_optional_string(result.get("pooling"))
-    return Embeddings(shape, buffer, pooling=pooling, usage=read_usage(result.get("usage")))
+    # What vectors need is imported by the first of them.
+    from cfai._wire.vectors import read_embeddings
 
-
-def _read_floats(rows: list[list[Any]], width: int) -> "array[float]":
-    buffer = array("f")
-    for row in rows:
-        if len(row) != width:
-            lengths = [len(row) for row in rows]
-            raise undocumented_error("all vectors must have the same length", lengths)
-        if not _NUMBERS.issuperset(map(type, row)):
-            raise DecodeError("a vector must contain numbers only")
-        try:
-            buffer.fromlist(row)
-        except OverflowError:  # An integer of more than 308 digits.
-            buffer.append(inf)
-    if has_huge_number(buffer):
-        raise DecodeError("the numbers of a vector must be below 1e38")
-    return buffer
+    return read_embeddings(result, spec.count)
 
 
 def _read_side(value: Any, kind: type[T]) -> T | None:

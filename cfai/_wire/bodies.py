@@ -10,7 +10,6 @@ from attrs import define, field, frozen
 from cfai import media
 from cfai._types.json import dumps
 from cfai._types.values import Value
-from cfai._wire.multipart import File, build_form
 from cfai.errors import InputError
 from cfai.media import Base64, Integers, MediaForm
 from cfai.profiles import Profile, check_reads_images, profile
@@ -281,6 +280,9 @@ def _encode_media_in_json(
 
 
 def _encode_form(fields: Mapping[str, Any], files: Mapping[str, bytes]) -> EncodedBody:
+    # What forms need is imported by the first of them.
+    from cfai._wire.multipart import File, build_form
+
     form = build_form(
         {_plain_text(name): _plain_text(value, name) for name, value in fields.items()},
         [

@@ -1,10 +1,12 @@
 """Builds requests: the path, the query, the headers and the body, before any socket is involved."""
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode, urlsplit
 
 from attrs import define, field
@@ -13,13 +15,15 @@ from cfai._types.excerpts import format_value
 from cfai._types.frozen import fast_maker
 from cfai._validators import hide_arguments
 from cfai._wire.bodies import Content, EncodedBody, encode_json, encode_run_body
-from cfai._wire.multipart import Form
 from cfai._wire.routes import chat_fields, choose_route, universal_fields
 from cfai._wire.version import __version__
 from cfai.errors import InputError
 from cfai.profiles import Profile, profile, warn_if_retired
 from cfai.settings import Gateway, Options, Route, Settings
 from cfai.tasks import MediaTask, Task, texts_of
+
+if TYPE_CHECKING:
+    from cfai._wire.multipart import Form
 
 
 # Not frozen: every call creates one, and a frozen class takes twice as long to create.
@@ -32,7 +36,7 @@ class Request:
     """Below the base address. It is checked, and sent literally."""
     headers: Mapping[str, str] = field(repr=False)
     body: Content | Form | None = field(default=None, repr=False)
-    """A form is read while it is sent."""
+    """A form is read while it is sent; see *is_form*."""
     repeatable: bool = True
     """Whether the service may process it twice."""
     model: str | None = None
@@ -48,6 +52,8 @@ class Request:
     before it was read."""
     opens_socket: bool = False
     """Whether it asks for a WebSocket."""
+    is_form: bool = False
+    """Whether its body is a form."""
 
 
 make_request: Final = fast_maker(Request)
@@ -278,7 +284,7 @@ def build_form_request(
     """`POST /accounts/{account_id}/ai/…` with a form."""
     body_headers = {"Content-Type": form.content_type, "Content-Length": str(len(form))}
     headers = build_headers(settings, options, body_headers)
-    return Request("POST", account_path(settings, path), headers, form, repeatable)
+    return Request("POST", account_path(settings, path), headers, form, repeatable, is_form=True)
 
 
 def build_get_request(

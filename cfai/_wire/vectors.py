@@ -1,4 +1,4 @@
-"""Decodes the vectors in a JSON response row by row, so that other tasks get their turn in between.
+"""Reads embeddings. Many vectors are decoded row by row, so that other tasks get their turn.
 
 A response with 100 vectors of 1024 numbers blocks an event loop for 4 to 5 ms, one of the queue for
 80 ms. A thread does not help: the decoder holds the interpreter's lock. Rows are also faster, since
@@ -10,6 +10,7 @@ import sys
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
+from math import inf
 from secrets import token_hex
 from typing import Any, Final
 
@@ -18,12 +19,17 @@ from attrs import define, field
 
 from cfai._types.json import loads
 from cfai._wire.responses import Response, unwrap_result
+from cfai._wire.text import read_optional_string, read_usage, undocumented_error
+from cfai.errors import DecodeError
+from cfai.tasks import Embeddings
 
 _LARGE: Final = 1 << 16
 """Bytes. Smaller responses are decoded at once."""
 
 _SLICE: Final = 8192
 """Numbers that are decoded at once, in about a third of a millisecond."""
+
+_NUMBERS: Final = frozenset({float, int})
 
 _LIST = re.compile(rb'[{,\s]"(?:data|response)"\s*:\s*(?=\[\s*\[)')
 _FIRST_ROW = re.compile(rb"\[\s*(?=\[)")
@@ -183,3 +189,52 @@ def _insert(document: Any, lists: list[VectorRows], mark: str) -> int:
                 holder[key] = lists[count]
                 count += 1
     return count
+
+
+# Answers
+
+
+def read_embeddings(result: Any, count: int | None) -> Embeddings:
+    """Read a result into vectors; those of `VectorRows` are empty until they are decoded.
+
+    Args:
+        result: The decoded result.
+        count: How many vectors are expected.
+
+    Raises:
+        DecodeError: The result has an undocumented form.
+    """
+    # bge-m3 has the vectors under `response` if contexts were sent instead of texts.
+    rows: Any = result.get("data", result.get("response")) if isinstance(result, dict) else None
+    pending = isinstance(rows, VectorRows)
+    if not pending and not (isinstance(rows, list) and all(isinstance(row, list) for row in rows)):
+        raise undocumented_error("data must be a list of vectors", result)
+    if count is not None and len(rows) != count:
+        raise DecodeError(f"{count} texts were sent, and {len(rows)} vectors came back")
+    width = rows.width if pending else len(rows[0]) if rows else 0
+    if not width:
+        raise undocumented_error("data must contain numbers", result)
+    buffer = rows.buffer if pending else _read_floats(rows, width)
+    shape = (len(rows), width)
+    reported = result.get("shape")
+    if reported is not None and reported != list(shape):
+        raise undocumented_error(f"shape must be that of the data, {list(shape)}", reported)
+    pooling = read_optional_string(result.get("pooling"))
+    return Embeddings(shape, buffer, pooling=pooling, usage=read_usage(result.get("usage")))
+
+
+def _read_floats(rows: list[list[Any]], width: int) -> "array[float]":
+    buffer = array("f")
+    for row in rows:
+        if len(row) != width:
+            lengths = [len(row) for row in rows]
+            raise undocumented_error("all vectors must have the same length", lengths)
+        if not _NUMBERS.issuperset(map(type, row)):
+            raise DecodeError("a vector must contain numbers only")
+        try:
+            buffer.fromlist(row)
+        except OverflowError:  # An integer of more than 308 digits.
+            buffer.append(inf)
+    if has_huge_number(buffer):
+        raise DecodeError("the numbers of a vector must be below 1e38")
+    return buffer

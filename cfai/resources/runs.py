@@ -20,7 +20,6 @@ from cfai._session.account import Account
 from cfai._session.addresses import is_loopback
 from cfai._session.body import StreamBody
 from cfai._session.redaction import redact_error
-from cfai._session.throttle import Throttle
 from cfai._session.timeouts import Deadline
 from cfai._types.excerpts import format_value
 from cfai._types.values import Value
@@ -61,6 +60,7 @@ from cfai.tasks import (
 
 if TYPE_CHECKING:
     from cfai._session.observation import CallObservation
+    from cfai._session.throttle import Throttle
     from cfai.observers import Observer
     from cfai.resources.queue import BatchStatus, QueuedTask
     from cfai.streaming.audio import AudioStream, OpenedAudio
