@@ -119,6 +119,56 @@ def test_the_app_on_fastapi_is_tested_without_a_process(
         assert len(fake.requests) == 5
 
 
+def ui_message(role: str, *parts: dict[str, Any]) -> dict[str, Any]:
+    return {"id": "1", "role": role, "parts": list(parts)}
+
+
+def ui_text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+LONG = "x" * 10_001
+CALL = {"type": "tool-get_time", "toolCallId": "1", "state": "output-available"}
+IMAGE = {"type": "file", "mediaType": "image/png", "url": "data:image/png;base64,iVBORw0KGgo="}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        ui_message("user", ui_text(LONG)),
+        ui_message("user", ui_text("a"), ui_text("b")),
+        ui_message("user", ui_text("a"), IMAGE),
+        ui_message("assistant", ui_text(LONG)),
+        ui_message("assistant", {**CALL, "input": {"zone": LONG}, "output": "now"}),
+        ui_message("assistant", {**CALL, "input": {}, "output": LONG}),
+        ui_message("user", *[ui_text("x" * 9_000)] * 4),
+    ],
+    ids=["text", "texts", "image", "answer", "arguments", "result", "many"],
+)
+def test_the_react_app_limits_each_message(
+    empty_environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, message: Any
+) -> None:
+    """A browser can post anything: nothing is sent to the model."""
+    from fastapi.testclient import TestClient
+
+    question = ui_message("user", ui_text("x" * 10_000))
+    with FakeWorkersAI() as fake:
+        for name, value in fake.environment.items():
+            monkeypatch.setenv(name, value)
+        server = EXAMPLES / "chat_react" / "server.py"
+        app = runpy.run_path(str(server))["application"](tmp_path)
+        fake.streams("Hello")
+        with TestClient(app, base_url="http://localhost") as http:
+            response = http.post("/api/chat", json={"messages": [message, question]})
+            assert response.status_code == 400
+            assert "up to 10000 characters" in response.json()["message"]
+            assert not fake.requests
+            response = http.post("/api/chat", json={"messages": [question]})
+            assert '"delta":"Hello"' in response.text
+            many = {"messages": [question] * 200}
+            assert http.post("/api/chat", json=many).status_code == 413
+
+
 def read_parts(body: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in body.splitlines()]
 

@@ -159,12 +159,21 @@ async def test_an_error_that_remains_has_no_second_try_in_a_later_turn(chat: Cha
     await expect(page.get_by_role("button", name="Try again")).to_have_count(0)
 
 
-async def test_a_refused_question_is_not_sent_again(chat: Chat) -> None:
+@pytest.mark.parametrize("first", [[], [called("get_time", "{}")]], ids=["at once", "after a tool"])
+@pytest.mark.parametrize("is_reloaded", [False, True])
+async def test_a_refused_question_is_not_sent_again(
+    chat: Chat, first: list[Any], is_reloaded: bool
+) -> None:
     """It would be refused again, and with it every later question."""
+    for turn in first:
+        chat.fake.streams(turn)
     chat.fake.fails(400, 2016, "the prompt was blocked").streams("Hello").streams("Bye")
     page = await chat.tab()
     await ask(page, "bad words")
     await expect(page.get_by_role("alert")).to_contain_text("the prompt was blocked")
+    await expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+    if is_reloaded:
+        await page.reload()
     for text, reply in (("innocent", "Hello"), ("thanks", "Bye")):
         await ask(page, text)
         await expect(answer(page)).to_have_text(reply)
@@ -178,25 +187,58 @@ SAVED = [
     '{"a": 1}',
     "[1, null]",
     '[{"id": "1", "role": "user"}]',
+    *(
+        json.dumps([{"id": "1", "role": role, "parts": parts}])
+        for role in ("user", "assistant", "system", "other")
+        for parts in (
+            [],
+            [None],
+            [5],
+            [{}],
+            [{"type": 5}],
+            [{"type": "text", "text": {"a": 1}}],
+            [{"type": "tool-x"}],
+        )
+    ),
     json.dumps(
         [
-            {"id": f"{index}", "role": role, "parts": [{"type": "text", "text": "x" * 30_000}]}
+            {"id": f"{index}", "role": role, "parts": [{"type": "text", "text": "x" * 9_000}]}
             for index, role in enumerate(["user", "assistant"] * 30)
         ]
     ),
 ]
 
 
-@pytest.mark.parametrize(
-    "saved", SAVED, ids=["null", "no JSON", "object", "items", "parts", "2 MB"]
-)
-async def test_whatever_was_saved_the_chat_goes_on(chat: Chat, saved: str) -> None:
-    chat.fake.streams("Hello")
+async def test_whatever_was_saved_the_chat_goes_on(chat: Chat) -> None:
     page = await chat.tab()
+    for saved in SAVED:
+        chat.fake.streams("Hello")
+        await page.evaluate("text => localStorage.setItem('cfai-chat-react', text)", saved)
+        await page.reload()
+        await ask(page, "Hi")
+        await expect(answer(page)).to_have_text("Hello")
+
+
+async def test_messages_that_are_not_valid_are_left_out_of_the_saved_ones(chat: Chat) -> None:
+    chat.fake.streams("It is late.").streams("Good night.")
+    texts = [{"type": "text", "text": "What time is it?"}]
+    failed = {"type": "tool-get_time", "toolCallId": "1", "state": "output-error"}
+    messages: list[Any] = [
+        None,
+        {"id": "1", "role": "user", "parts": texts},
+        {"id": "2", "role": "assistant", "parts": [{**failed, "rawInput": "{", "errorText": "no"}]},
+        {"id": "3", "role": "user", "parts": [None]},
+    ]
+    page = await chat.tab()
+    saved = json.dumps(messages)
     await page.evaluate("text => localStorage.setItem('cfai-chat-react', text)", saved)
     await page.reload()
-    await ask(page, "Hi")
-    await expect(answer(page)).to_have_text("Hello")
+    await expect(page.locator("article")).to_have_count(2)
+    await ask(page, "And now?")
+    await expect(answer(page)).to_have_text("It is late.")
+    sent = chat.fake.requests[-1].json()["messages"]
+    roles = [message["role"] for message in sent]
+    assert roles == ["system", "user", "assistant", "tool", "user"]
 
 
 @pytest.mark.parametrize("refused", ["getItem", "setItem"])

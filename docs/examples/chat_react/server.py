@@ -26,6 +26,7 @@ from chat_tools import TOOLS
 MODEL = "@cf/qwen/qwen3-30b-a3b-fp8"
 INSTRUCTION = system("You are a friendly assistant. Answer briefly.")
 HISTORY = {"messages": 40, "characters": 60_000}
+MAX_CHARACTERS = 10_000  # of one message
 MAX_BYTES = 2**20  # of a request
 BUILT_PAGE = Path(__file__).parent / "dist"
 # Other names are refused: a page of another site could resolve its own name to this machine.
@@ -56,6 +57,10 @@ async def chat(messages: Annotated[list[Any], Body(embed=True)], request: Reques
     talk = Conversation.from_ai_sdk(messages)
     if not talk:
         raise InputError("there is no message")
+    for message in talk:
+        texts = [message.content, *(str(call.arguments) for call in message.tool_calls)]
+        if any(not isinstance(text, str) or len(text) > MAX_CHARACTERS for text in texts):
+            raise InputError(f"a message must be one text of up to {MAX_CHARACTERS} characters")
     task = TextGeneration(Conversation([INSTRUCTION, *talk]).trim(**HISTORY), max_tokens=1024)
     run = request.state.ai.run_tools(MODEL, task, tools=TOOLS, max_steps=5, stream=True)
     return TokenResponse(run, protocol="ai-sdk")

@@ -1,18 +1,25 @@
 import React, { useEffect, useRef, useState } from "react";
 import { createRoot } from "react-dom/client";
 import { useChat } from "@ai-sdk/react";
-import { DefaultChatTransport } from "ai";
+import { DefaultChatTransport, safeValidateUIMessages } from "ai";
 import "./chat.css";
 
 const SAVED = "cfai-chat-react"; // the key in localStorage
 const MAX_MESSAGES = 40, MAX_CHARACTERS = 250_000; // of a request; the app accepts 1 MiB
 const MAX_TEXT = 10_000;
 
+// Errors that the same question meets again.
+const FINAL = [
+  "AuthenticationError", "BadRequest", "BudgetExceeded", "ConfigError", "InputError",
+  "ModelRetired", "NotFound", "PermissionDenied", "QuotaExceeded", "RequestTooLarge",
+];
+
 // A browser may refuse its storage, and other apps of this host may have written there.
-function load() {
+async function load() {
   try {
     const saved = JSON.parse(localStorage.getItem(SAVED));
-    return Array.isArray(saved) && saved.every((message) => Array.isArray(message?.parts)) ? saved : [];
+    const results = await Promise.all(saved.map((message) => safeValidateUIMessages({ messages: [message] })));
+    return results.flatMap((result) => (result.success ? result.data : []));
   } catch {
     return [];
   }
@@ -26,9 +33,10 @@ function save(messages) {
   }
 }
 
-// Questions that were refused would be refused again, and with them the new one.
+// Questions that were refused would be refused again, and with them the new one. A question may be refused before its
+// answer begins, or after a tool was called.
 function select(messages) {
-  const isAnswer = (message) => message?.role === "assistant"
+  const isAnswer = (message) => message?.role === "assistant" && !FINAL.includes(message.metadata?.error)
     && message.parts.some(({ type }) => type === "text" || type.startsWith("tool-"));
   let selected = messages.filter((message, index) => (
     message.role === "user" ? index === messages.length - 1 || isAnswer(messages[index + 1]) : isAnswer(message)
@@ -43,8 +51,8 @@ const transport = new DefaultChatTransport({
   prepareSendMessagesRequest: ({ messages }) => ({ body: { messages: select(messages) } }),
 });
 
-function Chat() {
-  const chat = useChat({ transport, messages: load(), experimental_throttle: 50 });
+function Chat({ saved }) {
+  const chat = useChat({ transport, messages: saved, experimental_throttle: 50 });
   const { messages, setMessages, sendMessage, regenerate, stop, status, error } = chat;
   const [text, setText] = useState("");
   const end = useRef(null);
@@ -144,15 +152,9 @@ function describe(error) {
   return readRefusal(error)?.message ?? error.message;
 }
 
-// Errors that the same question meets again.
-const FINAL = [
-  "AuthenticationError", "BadRequest", "BudgetExceeded", "ConfigError", "InputError",
-  "ModelRetired", "NotFound", "PermissionDenied", "QuotaExceeded", "RequestTooLarge",
-];
-
 // The class of an error that ended an answer is in the metadata of the answer.
 function mayHelp(error, last) {
   return !FINAL.includes(readRefusal(error)?.error ?? last?.metadata?.error);
 }
 
-createRoot(document.getElementById("root")).render(<Chat />);
+createRoot(document.getElementById("root")).render(<Chat saved={await load()} />);
