@@ -60,8 +60,9 @@ def clients(session: nox.Session) -> None:
         packages = Path("tests/local/clients/node.txt").read_text().split()
         session.run("npm", "install", "--silent", "--prefix", project, *packages, external=True)
         session.env["CFAI_NODE_PROJECT"] = project
-    # Some leave connections open.
-    session.run("pytest", "tests/local/clients", "-W", "default", *session.posargs)
+    # Some leave connections open, and Node and its packages start slowly on a busy machine.
+    options = ("-W", "default", "-o", "faulthandler_timeout=300")
+    session.run("pytest", "tests/local/clients", *options, *session.posargs)
 
 
 @nox.session(default=False)

@@ -4,7 +4,7 @@ The bounds of the fields are defined in `cfai.tasks`.
 """
 
 import ipaddress
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -205,6 +205,35 @@ def unknown_field(name: str) -> ApiError:
     return errors.bad_input(f"unknown field {shorten(name)}")
 
 
+Shape = Mapping[str, Any] | list[Any] | tuple[Any, ...] | Callable[[Any], Any] | None
+"""What is used of a field: of an object, the shapes of its fields; a list with the shape of all
+items; the values that are supported, as a tuple; a function that returns the shape for a value; or
+anything, as `None`."""
+
+
+def check_shape(path: str, value: Any, shape: Shape) -> None:
+    """Refuse what would be ignored of a field whose types are checked, at every depth.
+
+    Raises:
+        ApiError: The field has another field or value; the message has the path to it.
+    """
+    chosen: Any = shape(value) if callable(shape) else shape
+    match chosen:
+        case tuple():
+            if value not in chosen:
+                names = [orjson.dumps(choice).decode() for choice in chosen if choice]
+                rule = f"must be {' or '.join(names)}" if names else "must be omitted"
+                raise errors.bad_input(f"{path} {rule}, got {shorten(value)}")
+        case [items] if isinstance(value, list):
+            for index, item in enumerate(value):
+                check_shape(f"{path}[{index}]", item, items)
+        case dict() as fields if isinstance(value, dict):
+            for name, item in value.items():
+                if name not in fields:
+                    raise errors.bad_input(f"{path} has an unknown field {shorten(name)}")
+                check_shape(f"{path}.{name}", item, fields[name])
+
+
 def check_fields(
     task: type[Task[Any]], body: JsonBody, own_names: Mapping[str, str] | None = None
 ) -> None:
@@ -249,9 +278,7 @@ def read_contexts(body: JsonBody) -> list[str]:
         raise missing_fields("contexts")
     if not isinstance(contexts, list) or not all(isinstance(item, dict) for item in contexts):
         raise errors.bad_input("contexts must be a list of objects with a text")
-    for index, item in enumerate(contexts):
-        for name in item.keys() - {"text"}:
-            raise errors.bad_input(f"contexts[{index}] has an unknown field {shorten(name)}")
+    check_shape("contexts", contexts, [{"text": None}])
     texts = [item.get("text") for item in contexts]
     for index, text in enumerate(texts):
         if not isinstance(text, str) or not text:

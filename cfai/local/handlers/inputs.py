@@ -6,7 +6,6 @@ No field is ignored: each is used, has a value that asks for nothing, or is refu
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import orjson
 from attrs import evolve, frozen
 
 from cfai.local import errors
@@ -21,19 +20,33 @@ from cfai.local.handlers.dialects import (
     ResponsesDialect,
     StreamDialect,
 )
+from cfai.local.handlers.messages import (
+    PASSED_ON,
+    accept_empty_content,
+    build_messages,
+    check_conversation,
+    check_input,
+    has_image,
+    no_text,
+    read_extra,
+    render_messages,
+)
 from cfai.local.handlers.tool_calls import (
     ToolChoice,
     ToolDescription,
     ask_for_arguments,
     read_tool_choice,
 )
-from cfai.local.handlers.upstream import PASSED_ON, build_messages, read_extra
 from cfai.local.models import ServedModel
-from cfai.local.requests import JsonBody, check_fields, missing_fields, unknown_field
+from cfai.local.requests import (
+    JsonBody,
+    check_fields,
+    check_shape,
+    missing_fields,
+    unknown_field,
+)
 from cfai.tasks import Prompt, Task, TextGeneration, rules
 from cfai.tasks.task import shorten
-
-_TEXT_ONLY = "the local text model reads only text, no images, audio or files"
 
 _MAX_TOKENS = 256
 """The service's default, from the input schemas of its models."""
@@ -140,6 +153,9 @@ def parse_run(model: ServedModel, body: JsonBody) -> GenerationInput:
         return parse_responses(model, body)
     _check_names(body, _FIELDS, model.abilities)
     request = _read_request(body, model.abilities)
+    if (body.get("stream_options") or {}).get("include_usage") is False:
+        rule = "must be true or omitted: the stream of a run ends with the usage"
+        raise errors.bad_input(f"stream_options.include_usage {rule}")
     dialect: StreamDialect
     if model.speaks == "native":
         dialect = NativeDialect(decodes_json=request.schema is not None)
@@ -245,13 +261,16 @@ def _read_items(value: Any) -> list[Any]:
         return [{"role": "user", "content": value}]
     if not isinstance(value, list):
         raise errors.bad_input(f"input must be a text or a list of messages, got {shorten(value)}")
+    check_input(value)
     messages = []
     for index, item in enumerate(value):
         match item:
             case {"type": str(kind)} if kind != "message":
                 raise errors.bad_input(f"input[{index}] must be a message, got {shorten(item)}")
             case {"role": str(role), "content": list(parts)}:
-                messages.append({"role": role, "content": [_read_part(part) for part in parts]})
+                place = f"input[{index}].content"
+                texts = [_read_part(f"{place}[{i}]", part) for i, part in enumerate(parts)]
+                messages.append({"role": role, "content": texts})
             case {"role": str(), "content": str()}:
                 messages.append({"role": item["role"], "content": item["content"]})
             case _:
@@ -259,12 +278,12 @@ def _read_items(value: Any) -> list[Any]:
     return messages
 
 
-def _read_part(part: Any) -> Any:
+def _read_part(path: str, part: Any) -> Any:
     match part:
         case {"type": "input_text" | "output_text", "text": str(text)}:
             return {"type": "text", "text": text}
-        case {"type": "input_image" | "input_file"}:
-            raise errors.not_supported(_TEXT_ONLY)
+        case {"type": str(kind)} if kind != "text":
+            raise no_text(path)
     return part
 
 
@@ -314,14 +333,15 @@ def _read_request(body: JsonBody, abilities: Abilities) -> GenerationRequest:
     if chat and body.get("prompt") is not None:
         raise errors.bad_input("prompt must be omitted if there are messages")
     if chat:
-        body = {**body, "messages": _prepare_messages(body["messages"])}
+        body = {**body, "messages": accept_empty_content(body["messages"])}
     if body.get("functions"):
         raise errors.not_supported("the local server runs no code: omit functions")
     check_fields(TextGeneration if chat else Prompt, body)
     if not chat:
         # A prompt can have tools, too, whose rules are those of a conversation.
         check_fields(TextGeneration, {**body, "messages": [{"role": "user", "content": "x"}]})
-    _check_templates(body, abilities)
+    check_conversation(body, abilities)
+    _check_options(body, abilities)
     if not chat:
         body = {**body, "messages": [{"role": "user", "content": body["prompt"]}]}
     return GenerationRequest(
@@ -337,11 +357,11 @@ def _read_request(body: JsonBody, abilities: Abilities) -> GenerationRequest:
 
 def _build_prompt(body: JsonBody, abilities: Abilities) -> str | Sequence[Mapping[str, Any]]:
     raw = bool(body.get("raw"))
-    if not raw and (abilities.is_remote or (abilities.reads_images and _has_image(body))):
+    if not raw and (abilities.is_remote or (abilities.reads_images and has_image(body))):
         return build_messages(body, abilities)
     if body.get("image") is not None:
-        raise errors.not_supported(_TEXT_ONLY)
-    messages = [_render_message(message) for message in body["messages"]]
+        raise no_text("image")
+    messages = render_messages(body["messages"])
     if raw:
         return "\n".join(message["content"] for message in messages)
     if messages[0]["role"] != "system":
@@ -349,58 +369,16 @@ def _build_prompt(body: JsonBody, abilities: Abilities) -> str | Sequence[Mappin
     return messages
 
 
-def _has_image(body: JsonBody) -> bool:
-    """Return whether a request has something else than text."""
-    parts = (
-        part
-        for message in body["messages"]
-        if not isinstance(message["content"], str)
-        for part in message["content"]
-    )
-    return body.get("image") is not None or any(
-        isinstance(part, dict) and part.get("type", "text") != "text" for part in parts
-    )
-
-
-def _prepare_messages(messages: Any) -> Any:
-    """Give the messages of newer protocols the form that the rules know.
-
-    Source: Cloudflare changelog, 2026-02-17: `/ai/v1/chat/completions` accepts `content: null`.
-    """
-    if not isinstance(messages, list):
-        return messages
-    return [
-        {**message, "content": ""}
-        if isinstance(message, dict) and message.get("tool_calls") and not message.get("content")
-        else message
-        for message in messages
-    ]
-
-
-def _render_message(message: Mapping[str, Any]) -> dict[str, str]:
-    """Return the role and the text of a message; its tool calls become a part of the text."""
-    role = "system" if message["role"] == "developer" else message["role"]
-    texts = [_join_parts(message["content"])]
-    texts += [_render_call(call) for call in message.get("tool_calls") or ()]
-    return {"role": role, "content": "\n".join(text for text in texts if text)}
-
-
-def _render_call(call: Mapping[str, Any]) -> str:
-    function = call.get("function", call)
-    arguments = function.get("arguments")
-    if not isinstance(arguments, str):
-        arguments = orjson.dumps(arguments or {}).decode()
-    return f'{{"name": "{function["name"]}", "arguments": {arguments}}}'
-
-
-def _check_templates(body: JsonBody, abilities: Abilities) -> None:
+def _check_options(body: JsonBody, abilities: Abilities) -> None:
     problem = "must be omitted: the local text model does not support it"
     options: dict[str, Any] = body.get("chat_template_kwargs") or {}
     for name, value in options.items():
         if value not in (None, False) and not abilities.is_remote:
             raise errors.bad_input(f"chat_template_kwargs.{name} {problem}")
-    if (body.get("stream_options") or {}).get("include_obfuscation"):
-        raise errors.bad_input(f"stream_options.include_obfuscation {problem}")
+    if body.get("stream_options") and not body.get("stream"):
+        raise errors.bad_input("stream_options must be omitted without a stream")
+    shape = {"include_usage": None, "include_obfuscation": (None, False)}
+    check_shape("stream_options", body.get("stream_options"), shape)
 
 
 def _includes_usage(body: JsonBody) -> bool:
@@ -444,16 +422,6 @@ def _read_stop(body: JsonBody) -> tuple[str, ...]:
     if not all(texts):
         raise errors.bad_input("stop must not contain an empty text")
     return texts
-
-
-def _join_parts(content: str | Sequence[str | Mapping[str, Any]]) -> str:
-    """Return the text of a message; several text parts are joined by line breaks."""
-    if isinstance(content, str):
-        return content
-    parts = [{"text": part} if isinstance(part, str) else part for part in content]
-    if any(part.get("type", "text") != "text" for part in parts):
-        raise errors.not_supported(_TEXT_ONLY)
-    return "\n".join(part["text"] for part in parts)
 
 
 def _read_sampling(body: JsonBody, abilities: Abilities) -> dict[str, float]:

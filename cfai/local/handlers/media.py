@@ -157,3 +157,10 @@ def decode_integers(name: str, items: Sequence[Any]) -> bytes:
     except (TypeError, ValueError) as exc:
         rule = f"{name} must be a list of integers from 0 to 255"
         raise errors.bad_input(f"{rule}, got {shorten(items)}") from exc
+
+
+def find_image_type(image: bytes) -> str:
+    """Return the media type of an image by its first bytes."""
+    types = {b"\x89PNG": "image/png", b"\xff\xd8": "image/jpeg", b"RIFF": "image/webp"}
+    matches = (kind for start, kind in types.items() if image.startswith(start))
+    return next(matches, "application/octet-stream")

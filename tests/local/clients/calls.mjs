@@ -23,8 +23,14 @@ async function openai() {
   const called = await client.chat.completions.create({
     model: LLAMA, messages: [{ role: "user", content: question }], tools: [tool], max_tokens: 60,
   });
-  const { name, arguments: text } = called.choices[0].message.tool_calls[0].function;
+  const { message } = called.choices[0];
+  const { name, arguments: text } = message.tool_calls[0].function;
   print("openai call", [name, JSON.parse(text)]);
+  const result = { role: "tool", tool_call_id: message.tool_calls[0].id, content: "sunny" };
+  const second = await client.chat.completions.create({
+    model: LLAMA, messages: [{ role: "user", content: question }, message, result], tools: [tool], max_tokens: 60,
+  });
+  print("openai result", second.choices[0].message.content);
   const { data } = await client.embeddings.create({ model: BGE, input: ["one", "two"] });
   print("openai embeddings", data.map((row) => row.embedding.length));
 }
@@ -41,7 +47,7 @@ async function cloudflare() {
 
 async function workersAiProvider() {
   const { createWorkersAI } = await import("workers-ai-provider");
-  const { embedMany, generateText, jsonSchema, streamText, tool } = await import("ai");
+  const { embedMany, generateText, jsonSchema, stepCountIs, streamText, tool } = await import("ai");
   // The package has no setting for the address.
   const send = globalThis.fetch;
   globalThis.fetch = (url, options) =>
@@ -55,6 +61,9 @@ async function workersAiProvider() {
   const tools = { get_weather: tool({ description, inputSchema: jsonSchema(schema) }) };
   const { toolCalls } = await generateText({ ...options, prompt: question, tools, maxOutputTokens: 60 });
   print("provider call", toolCalls.map((call) => [call.toolName, call.input])[0]);
+  const run = { get_weather: tool({ description, inputSchema: jsonSchema(schema), execute: () => "sunny" }) };
+  const rounds = { ...options, prompt: question, tools: run, maxOutputTokens: 60, stopWhen: stepCountIs(2) };
+  print("provider result", (await generateText(rounds)).text);
   const model = provider.textEmbedding(BGE);
   const { embeddings } = await embedMany({ model, values: ["one", "two"], maxRetries: 0 });
   print("provider embeddings", embeddings.map((vector) => vector.length));

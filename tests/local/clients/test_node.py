@@ -52,6 +52,7 @@ async def test_openai_chats_streams_and_embeds(address: Address) -> None:
     assert results["openai chat"]
     assert results["openai stream"] == results["openai chat"]
     assert results["openai call"] == ["get_weather", {"city": "Paris"}]
+    assert results["openai result"]
     assert results["openai embeddings"] == [384, 384]
 
 
@@ -66,4 +67,5 @@ async def test_workers_ai_provider_chats_streams_and_embeds(address: Address) ->
     assert results["provider text"]
     assert results["provider stream"]
     assert results["provider call"] == ["get_weather", {"city": "Paris"}]
+    assert results["provider result"]
     assert results["provider embeddings"] == [384, 384]

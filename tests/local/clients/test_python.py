@@ -72,6 +72,26 @@ async def test_openai_calls_tools(openai_client: Any) -> None:
     assert (call.function.name, call.function.arguments.count("Paris")) == ("get_weather", 1)
 
 
+async def test_openai_sends_the_result_of_a_tool(openai_client: Any) -> None:
+    """And what it got before, as it is: a message with calls, and the output of a response."""
+    chat = openai_client.chat.completions
+    options: Any = {"model": LLAMA, "tools": [WEATHER], "max_tokens": 60}
+    message = (await chat.create(messages=PARIS, **options)).choices[0].message
+    (call,) = message.tool_calls
+    result = {"role": "tool", "tool_call_id": call.id, "content": "sunny"}
+    for assistant in (message, message.model_dump()):
+        answer = await chat.create(messages=[*PARIS, assistant, result], **options)
+        assert answer.choices[0].message.content
+    responses = openai_client.responses
+    first = await responses.create(model=OSS, input="Hi", max_output_tokens=8)
+    second = await responses.create(
+        model=OSS,
+        input=[*first.output, {"role": "user", "content": "And now?"}],
+        max_output_tokens=8,
+    )
+    assert second.output_text
+
+
 async def test_openai_parses_an_answer(openai_client: Any) -> None:
     pydantic = pytest.importorskip("pydantic")
     person = pydantic.create_model("Person", name=str, age=int)
@@ -173,8 +193,20 @@ async def test_litellm_calls_tools(address: Address) -> None:
             api_key=address.token,
         )
     )
-    (call,) = answer.choices[0].message.tool_calls
+    message = answer.choices[0].message
+    (call,) = message.tool_calls
     assert call.function.name == "get_weather"
+    result = {"role": "tool", "tool_call_id": call.id, "name": "get_weather", "content": "sunny"}
+    for assistant in (message, message.model_dump()):
+        second = await asyncio.to_thread(
+            litellm.completion,
+            model=f"openai/{LLAMA}",
+            messages=[*PARIS, assistant, result],
+            max_tokens=8,
+            api_base=address.v1,
+            api_key=address.token,
+        )
+        assert second.choices[0].message.content
 
 
 async def test_litellm_embeds(address: Address) -> None:
@@ -211,6 +243,7 @@ async def test_langchain_chats(address: Address) -> None:
 
 async def test_langchain_calls_tools(address: Address) -> None:
     package = pytest.importorskip("langchain_cloudflare")
+    messages = pytest.importorskip("langchain_core.messages")
     chat = package.ChatCloudflareWorkersAI(
         model=LLAMA,
         account_id=address.account,
@@ -218,9 +251,13 @@ async def test_langchain_calls_tools(address: Address) -> None:
         base_url=address.api,
         max_tokens=60,
     )
-    answer = await chat.bind_tools([WEATHER]).ainvoke("What is the weather in Paris?")
+    question = "What is the weather in Paris?"
+    answer = await chat.bind_tools([WEATHER]).ainvoke(question)
     (call,) = answer.tool_calls
     assert (call["name"], call["args"]) == ("get_weather", {"city": "Paris"})
+    result = messages.ToolMessage("sunny", tool_call_id=call["id"], name="get_weather")
+    second = await chat.bind_tools([WEATHER]).ainvoke([("human", question), answer, result])
+    assert second.content
 
 
 async def test_langchain_embeds(address: Address) -> None:

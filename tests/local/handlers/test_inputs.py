@@ -1,15 +1,25 @@
 """No field of any input schema is ignored: it changes the answer, or is refused by its name."""
 
+import re
+from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import pytest
 
 from cfai.local.errors import ApiError
 from cfai.local.handlers import HANDLERS, find_runnable_model
-from cfai.local.handlers.inputs import GenerationInput, parse_chat, parse_run
+from cfai.local.handlers.inputs import (
+    GenerationInput,
+    parse_chat,
+    parse_responses,
+    parse_run,
+)
 from cfai.local.handlers.media import MEDIA_FIELDS
+from cfai.local.models import find_model
 from cfai.profiles import TASKS
 from tests.local.conftest import LLAMA, Local
+from tests.wire.test_model_inputs import MODELS, schemas_of
 
 BERT = "@cf/huggingface/distilbert-sst-2-int8"
 SUMMARIZER = next(model for model, task in TASKS.items() if task == "Summarization")
@@ -73,9 +83,9 @@ def comparable(value: GenerationInput) -> Any:
     return value.request, type(dialect), usage, checks, value.stream is None, value.tools
 
 
-def try_parse(parse: Any, body: dict[str, Any]) -> GenerationInput | ApiError:
+def try_parse(parse: Any, body: dict[str, Any], model: str = LLAMA) -> GenerationInput | ApiError:
     try:
-        parsed: GenerationInput = parse(find_runnable_model(LLAMA), body)
+        parsed: GenerationInput = parse(find_runnable_model(model), body)
     except ApiError as error:
         return error
     return parsed
@@ -141,6 +151,191 @@ async def test_every_field_of_the_other_tasks_is_used_or_refused(
             assert name in reply.error[2]
 
 
+# At every depth
+
+GPT = "@cf/openai/gpt-oss-20b"
+
+# All fields below the top that are used, in both forms of tool calls.
+CHAT_CALLS: dict[str, Any] = {
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "Sunny?"}, "In Rome?"]},
+        {
+            "role": "assistant",
+            "name": "Ann",
+            "content": "Hm",
+            "tool_calls": [
+                {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+            ],
+        },
+        {"role": "tool", "tool_call_id": "1", "content": "Yes"},
+        {"role": "user", "content": "Thanks"},
+    ],
+    "tools": [{"type": "function", "function": {**TOOL, "strict": True}}],
+    "tool_choice": {"type": "function", "function": {"name": "f"}},
+    "stream": True,
+    "stream_options": {"include_usage": True, "include_obfuscation": False},
+}
+NATIVE_CALLS: dict[str, Any] = {
+    "messages": [
+        {"role": "user", "content": "Sunny?"},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"name": "f", "arguments": {"a": 1}}],
+        },
+        {"role": "tool", "name": "f", "content": "Yes"},
+    ],
+    "tools": [TOOL],
+    "tool_choice": {"type": "function", "name": "f"},
+}
+JSON_MODE: dict[str, Any] = {
+    "messages": MESSAGES,
+    "response_format": {"type": "json_schema", "json_schema": SCHEMA},
+    "chat_template_kwargs": {
+        "enable_thinking": False,
+        "force_nonempty_content": False,
+        "low_effort": False,
+    },
+}
+RESPONSE: dict[str, Any] = {
+    "input": [
+        {"role": "user", "content": [{"type": "input_text", "text": "Sunny?"}]},
+        {
+            "type": "message",
+            "id": "msg_1",
+            "status": "completed",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "Yes", "annotations": [], "logprobs": []}],
+        },
+    ],
+    "text": {"format": {"type": "json_schema", "name": "n", "strict": True, "schema": SCHEMA}},
+}
+BODIES = [
+    (parse_run, LLAMA, CHAT_CALLS),
+    (parse_chat, LLAMA, CHAT_CALLS),
+    (parse_run, LLAMA, NATIVE_CALLS),
+    (parse_run, LLAMA, JSON_MODE),
+    (parse_run, GPT, RESPONSE),
+    (parse_responses, GPT, RESPONSE),
+]
+
+# Labels, which no model reads, and promises that are kept anyway.
+LABELS = (".input[1].id", ".input[1].status", ".format.name", ".strict")
+
+# The inside of a JSON schema is JSON Schema's own.
+SCHEMAS = ("parameters", "json_schema", "schema")
+
+
+def objects_in(value: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """All objects below *value*, with their paths."""
+    if isinstance(value, dict):
+        yield path, value
+        for name, item in value.items():
+            if name not in SCHEMAS:
+                yield from objects_in(item, f"{path}.{name}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from objects_in(item, f"{path}[{index}]")
+
+
+def changes_of(body: dict[str, Any], change: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The body with a *change* to each field of each object below the top."""
+    for number, (path, fields) in enumerate(objects_in(body)):
+        for name in [*fields, None] if path else []:
+            changed = deepcopy(body)
+            _, target = list(objects_in(changed))[number]
+            if name is None:
+                target["zzz"] = 1
+            else:
+                target[name] = change(name, target[name])
+            yield path, name or "zzz", changed
+
+
+def other(name: str, value: Any) -> Any:
+    """Another value of the same type; of the names of tools, one that there is not."""
+    match value:
+        case bool():
+            return not value
+        case str():
+            return "[1]" if name == "arguments" else "system" if name == "role" else f"{value}2"
+        case {**_fields} if name in SCHEMAS:
+            return {"type": "object", "properties": {"b": {"type": "string"}}}
+        case {**_fields}:
+            return {}
+        case []:
+            return [{"a": 1}]
+    return [*value[:-1]] if isinstance(value, list) else 5
+
+
+@pytest.mark.parametrize(("parse", "model", "body"), BODIES)
+def test_every_field_at_every_depth_is_used_or_refused(
+    parse: Any, model: str, body: dict[str, Any]
+) -> None:
+    served = find_runnable_model(model)
+    plain = comparable(parse(served, body))
+    ignored = []
+    for path, name, changed in changes_of(body, other):
+        parsed = try_parse(parse, changed, model)
+        if isinstance(parsed, ApiError):
+            assert parsed.status in (400, 501)
+            # By its own name, or by that of the field that it is in.
+            assert name in parsed.message or path.strip(".").split(".")[0] in parsed.message
+        elif comparable(parsed) == plain and not f"{path}.{name}".endswith(LABELS):
+            ignored.append(f"{path}.{name}")
+    assert not ignored
+
+
+def test_an_unknown_field_is_refused_with_its_path() -> None:
+    served = find_runnable_model(LLAMA)
+    for path, name, changed in changes_of(CHAT_CALLS, other):
+        if name == "zzz" and path != ".stream_options":  # Whose values must be booleans.
+            place = path.removeprefix(".")
+            with pytest.raises(ApiError, match=re.escape(f"{place} has an unknown field 'zzz'")):
+                parse_run(served, changed)
+
+
+def paths_of(schema: Any, path: str = "") -> Iterator[str]:
+    """The paths of all fields in a schema, without indices."""
+    if not isinstance(schema, dict) or path.rpartition(".")[2] in SCHEMAS:
+        return
+    for members in (schema.get("oneOf"), schema.get("anyOf")):
+        for member in members or ():
+            yield from paths_of(member, path)
+    yield from paths_of(schema.get("items"), path)
+    for name, part in schema.get("properties", {}).items():
+        yield f"{path}.{name}"
+        yield from paths_of(part, f"{path}.{name}")
+
+
+def test_every_field_below_the_top_of_all_input_types_is_walked() -> None:
+    """Of the models that have a local stand-in. Fields that are refused as a whole need no walk."""
+    walked = {path for _, _, body in BODIES for path in _fields_of(body)}
+    # Of other handlers, tested above and in test_queue.py.
+    walked |= {".contexts.text", ".requests.external_reference"}
+    refused = (".functions.", ".reasoning.", ".audio.", ".messages.content.image_url")
+    missing = set()
+    for model in MODELS:
+        task = TASKS[model]
+        if task != "Text Generation" and task not in HANDLERS:
+            continue
+        served = find_model(model)
+        if served is None or served.task not in ("Text Generation", *HANDLERS):
+            continue
+        for schema in schemas_of(model).values():
+            for path in paths_of(schema):
+                own = re.sub(r"^\.requests(?=\.)(?!.external)", "", path)
+                is_nested = own.count(".") > 1
+                if is_nested and own not in walked and not own.startswith(refused):
+                    missing.add(path)
+    assert not missing
+
+
+def _fields_of(body: dict[str, Any]) -> Iterator[str]:
+    for path, fields in objects_in(body):
+        for name in fields:
+            yield re.sub(r"\[\d+\]", "", f"{path}.{name}")
+
+
 async def test_all_tasks_are_walked() -> None:
     # The fields of the tasks with images are in test_vision.py, those of speech in
     # test_transcription.py and test_voice.py.
@@ -194,6 +389,28 @@ async def test_an_instruction_changes_the_vectors_of_queries_only(local: Local) 
     assert instructed[1] == pytest.approx(plain[1], abs=1e-6)
 
 
+def test_a_text_begins_with_the_name_of_its_author() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "name": "Ann", "content": [{"type": "text", "text": "Hi"}, "Rain?"]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "dry"},
+        {"role": "tool", "name": "get_wind", "content": "calm"},
+        {"role": "user", "content": "Thanks", "name": None},
+        # A trimmed history can lack the call.
+        {"role": "tool", "tool_call_id": "9", "content": "5"},
+    ]
+    prompt: Any = parse_run(find_runnable_model(LLAMA), {"messages": messages}).request.prompt
+    assert [message["content"] for message in prompt[1:]] == [
+        "Ann: Hi\nRain?",
+        '{"name": "get_weather", "arguments": {}}',
+        "get_weather: dry",
+        "get_wind: calm",
+        "Thanks",
+        "5",
+    ]
+
+
 async def test_a_conversation_without_a_system_message_gets_a_plain_one() -> None:
     model = find_runnable_model(LLAMA)
     plain = "You are a helpful assistant. Answer correctly and briefly."
@@ -214,7 +431,6 @@ RUN = f"run/{LLAMA}"
 CHAT = "v1/chat/completions"
 COMPLETIONS = "v1/completions"
 RESPONSES = "v1/responses"
-GPT = "@cf/openai/gpt-oss-20b"
 PERSON = {"type": "object", "properties": {"name": {"type": "string"}}}
 TOOL = {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {}}}
 
@@ -261,6 +477,27 @@ TOOL = {"name": "f", "description": "d", "parameters": {"type": "object", "prope
             },
             "response_format",
         ),
+        (
+            RUN,
+            {"prompt": "Hi", "stream": True, "stream_options": {"include_usage": False}},
+            "stream_options.include_usage must be true or omitted",
+        ),
+        (RUN, {"prompt": "Hi", "stream_options": {"include_usage": True}}, "stream_options must"),
+        (
+            CHAT,
+            {"messages": [*MESSAGES, {"role": "assistant", "content": "", "refusal": "No"}]},
+            "messages[1].refusal must be omitted, got 'No'",
+        ),
+        (
+            CHAT,
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "foo": 1}]}]},
+            "messages[0].content[0] has an unknown field 'foo'",
+        ),
+        (
+            CHAT,
+            {"messages": MESSAGES, "tools": [{"type": "code", "function": TOOL}]},
+            "tools[0].type must be \"function\", got 'code'",
+        ),
         (RESPONSES, {"input": "Hi", "max_output_tokens": 0}, "max_output_tokens must be"),
         (RESPONSES, {"input": "Hi", "max_output_tokens": "9"}, "max_output_tokens must be"),
         (RESPONSES, {"input": "Hi", "instructions": 5}, "instructions must be a string, got 5"),
@@ -273,7 +510,7 @@ TOOL = {"name": "f", "description": "d", "parameters": {"type": "object", "prope
         (
             RESPONSES,
             {"input": [{"type": "function_call_output", "role": "user", "content": "x"}]},
-            "input[0] must be a message",
+            'input[0].type must be "message"',
         ),
         (
             RUN,

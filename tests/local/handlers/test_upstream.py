@@ -295,6 +295,29 @@ async def test_calls_and_results_get_ids(scripted: tuple[Local, FakeWorkersAI]) 
     assert assistant["content"] is None
 
 
+async def test_parts_and_calls_are_sent_with_all_that_is_used_of_them(
+    scripted: tuple[Local, FakeWorkersAI],
+) -> None:
+    """The rest of a message is sent as it is; what would be lost of a part or call is refused."""
+    local, fake = scripted
+    fake.says(TEXT, content_type=EVENTS)
+    image = {"type": "image_url", "image_url": {"url": DATA_URI, "detail": "low"}}
+    user = {"role": "user", "name": "Ann", "content": [image], "cache": {"a": 1}}
+    assert (await local.post(LLAMA, {"messages": [user]})).status == 200
+    assert fake.requests[0].json()["messages"] == [user]
+    text = {"type": "text", "text": "a"}
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    for message, path in (
+        ({"content": [{**text, "foo": 1}]}, "messages[0].content[0]"),
+        ({"content": [{**image, "foo": 1}]}, "messages[0].content[0]"),
+        ({"content": "", "tool_calls": [{**call, "foo": 1}]}, "messages[0].tool_calls[0]"),
+    ):
+        reply = await local.post(LLAMA, {"messages": [{"role": "assistant", **message}]})
+        assert reply.error[:2] == (400, 5006)
+        assert f"{path} has an unknown field 'foo'" in reply.error[2]
+    assert len(fake.requests) == 1
+
+
 IMAGES: list[dict[str, Any]] = [
     {"prompt": "What is it?", "image": list(PNG)},
     {"prompt": "What is it?", "image": b64encode(PNG).decode()},

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from attrs import frozen
 
-from cfai.local.backends.vision.labels import read_labels
-from cfai.local.backends.vision.networks import Network, NetworkBuilder
+from cfai.local.backends.vision.networks import Network, NetworkBuilder, read_labels
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from cfai.local.backends.vision.graphs import read_graph
-from cfai.local.backends.vision.labels import read_labels
-from cfai.local.backends.vision.networks import Box
+from cfai.local.backends.vision.networks import Box, read_labels
 
 if TYPE_CHECKING:
     import numpy as np

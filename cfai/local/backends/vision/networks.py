@@ -1,9 +1,10 @@
-"""Builds networks from their operations and weights, for onnxruntime.
+"""Builds networks from their operations and weights, for onnxruntime; the names of their classes.
 
 Operations: onnx.ai, "ONNX Operators", opset 18.
 """
 
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,6 +22,15 @@ Box: TypeAlias = tuple[float, float, float, float]
 _OPSET = 18
 _IR_VERSION = 9
 """The version of the file format that goes with the opset."""
+
+
+def read_labels(file_name: str) -> list[str]:
+    """Return the lines of a file in `cfai/local/data`, in the order of the model's outputs.
+
+    Sources: pytorch.org, torchvision 0.29, `models/_meta.py` (BSD-3-Clause), ImageNet's 1,000
+    classes; cocodataset.org, the 80 of the detection task.
+    """
+    return files("cfai.local").joinpath("data", file_name).read_text("utf-8").splitlines()
 
 
 class NetworkBuilder:
