@@ -6,7 +6,6 @@ raises an `ApiError` that says so.
 """
 
 import ctypes
-import platform
 import sys
 import threading
 from collections.abc import Callable
@@ -47,7 +46,7 @@ def text_generator(path: Path | None = None, mmproj: Path | None = None) -> role
     name = "".join(c if c.isascii() and c.isprintable() else "-" for c in path.stem)
     return _load_once(
         f"text generator {path} {mmproj}",
-        lambda: smollm2.SmolLM2(_check_machine(path), name, mmproj),
+        lambda: smollm2.SmolLM2(path, name, mmproj),
     )
 
 
@@ -163,7 +162,7 @@ def _release_memory() -> None:
 
 def _load_smollm2() -> roles.TextGenerator:
     (path,) = _find_weights(weights.SMOLLM2)
-    return smollm2.SmolLM2(_check_machine(path))
+    return smollm2.SmolLM2(path)
 
 
 def _find_weights(model: weights.Weights) -> tuple[Path, ...]:
@@ -179,10 +178,3 @@ def _find_weights(model: weights.Weights) -> tuple[Path, ...]:
             f"the weights of {model.name} are missing: download them with `cfai pull {task}`"
         )
     return paths
-
-
-def _check_machine(weights_path: Path) -> Path:
-    """Return the path if the machine can run the model's library."""
-    if platform.machine().lower() in {"x86_64", "amd64"}:
-        smollm2.check_processor(smollm2.processor_flags())
-    return weights_path

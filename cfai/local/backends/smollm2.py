@@ -8,6 +8,7 @@ listens on a loopback port: without the key, a client learns only that it exists
 """
 
 import os
+import platform
 import re
 import secrets
 import sys
@@ -51,6 +52,8 @@ _MAX_SOCKET_PATH = 104
 # xllamacpp's wheels use these without checking; on a processor without them the process crashes.
 _REQUIRED_FLAGS = frozenset({"avx2", "fma", "f16c"})
 
+_CPUINFO = Path("/proc/cpuinfo")
+
 
 class SmolLM2:
     """The text generator. Thread-safe; loading it blocks every thread for a moment.
@@ -59,10 +62,24 @@ class SmolLM2:
         weights: A GGUF file.
         name: The name of another model than SmolLM2.
         mmproj: A GGUF file with its image encoder, if it reads images.
+        cpuinfo: The file in which Linux describes the processor.
+
+    Raises:
+        ApiError: The processor lacks a feature that the library needs, or it cannot load a file.
     """
 
-    def __init__(self, weights: Path, name: str | None = None, mmproj: Path | None = None) -> None:
+    def __init__(
+        self,
+        weights: Path,
+        name: str | None = None,
+        mmproj: Path | None = None,
+        *,
+        cpuinfo: Path = _CPUINFO,
+    ) -> None:
         import xllamacpp
+
+        if platform.machine().lower() in {"x86_64", "amd64"}:
+            check_processor(processor_flags(cpuinfo))
 
         self.name: str = name or "smollm2-135m-q4_1"
         self._bytes_per_token = _BYTES_PER_TOKEN if name is None else _OTHER_BYTES_PER_TOKEN
@@ -237,7 +254,7 @@ def check_processor(flags: frozenset[str] | None) -> None:
         raise not_supported(f"the text model needs a processor with {', '.join(missing)}")
 
 
-def processor_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str] | None:
+def processor_flags(cpuinfo: Path = _CPUINFO) -> frozenset[str] | None:
     """Return the feature flags of an x86 processor; `None` if they cannot be read."""
     if sys.platform == "win32":
         import ctypes

@@ -13,7 +13,7 @@ from attrs import evolve
 
 from cfai.local import backends
 from cfai.local.backends.roles import GenerationEnd, GenerationRequest, TextGenerator
-from cfai.local.backends.smollm2 import CONTEXT, check_processor, processor_flags
+from cfai.local.backends.smollm2 import CONTEXT, SmolLM2, check_processor, processor_flags
 from cfai.local.errors import ApiError
 
 
@@ -108,6 +108,19 @@ def test_a_processor_without_the_required_features_is_refused(
     with pytest.raises(ApiError, match=f"a processor with {missing}") as caught:
         check_processor(processor_flags(cpuinfo))
     assert caught.value.status == 501
+
+
+@pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="reads /proc/cpuinfo"
+)
+def test_the_processor_is_checked_before_the_model_is_loaded(tmp_path: Path) -> None:
+    """The library would end the process."""
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu avx2 fma\n")
+    with pytest.raises(ApiError, match="a processor with f16c"):
+        SmolLM2(tmp_path / "nothing.gguf", cpuinfo=cpuinfo)
+    with pytest.raises(ApiError, match="cannot load the text model"):
+        SmolLM2(tmp_path / "nothing.gguf")
 
 
 def test_a_processor_with_unknown_features_is_not_refused(tmp_path: Path) -> None:
