@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from cfai import Prompt, TokenStream, ToolRun, WorkersAI
 from cfai.errors import CfaiError
-from cfai.settings import Retries
+from cfai.settings import Retries, Timeouts
 from cfai.testing import FakeWorkersAI
 from cfai.web import asgi, starlette
 from cfai.web.aiohttp import refusals, relay
@@ -215,7 +215,8 @@ class Browser:
 
 @pytest.fixture(params=FRAMEWORKS)
 async def site(request: pytest.FixtureRequest, fake: FakeWorkersAI) -> AsyncIterator[Site]:
-    ai = fake.client(retries=Retries(max=0))
+    # A hundred connections at once take their time on a busy machine.
+    ai = fake.client(retries=Retries(max=0), timeouts=Timeouts(connect=60))
     async with FRAMEWORKS[request.param](ai) as port, aiohttp.ClientSession() as http:
         yield Site(fake, port, http)
 
