@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +13,17 @@ from cfai import CfaiError, Prompt, WorkersAI
 from cfai.testing import FakeWorkersAI
 
 MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
+
+
+MAX_SECONDS = 2.0
+"""Of the processor, for a test with all that it imports; no waiting is in it."""
+
+
+@pytest.fixture(autouse=True)
+def every_test_is_quick() -> Iterator[None]:
+    begin = time.process_time()
+    yield
+    assert time.process_time() - begin < MAX_SECONDS
 
 
 @pytest.fixture
@@ -97,9 +109,21 @@ def test_django(fake: FakeWorkersAI, environment: None) -> None:
     def sync_view(request: HttpRequest) -> JsonResponse:
         return JsonResponse({"answer": asyncio.run(ai.run(MODEL, "Hi")).text})
 
+    async def get_time() -> str:
+        """Get the time."""
+        return "late"
+
+    async def tools_view(request: HttpRequest) -> JsonResponse:
+        outcome = await ai.run_tools(MODEL, "Hi", tools=[get_time])
+        return JsonResponse({"answer": outcome.answer.text})
+
     settings.configure(
         ALLOWED_HOSTS=["testserver"],
-        ROOT_URLCONF=(path("async", async_view), path("sync", sync_view)),
+        ROOT_URLCONF=(
+            path("async", async_view),
+            path("sync", sync_view),
+            path("tools", tools_view),
+        ),
         SECRET_KEY="tests",
     )
     django.setup()
@@ -107,7 +131,10 @@ def test_django(fake: FakeWorkersAI, environment: None) -> None:
     http = Client()
     assert http.get("/async").json() == {"answer": "Hello"}
     assert http.get("/sync").json() == {"answer": "Hello"}
-    assert len(fake.requests) == 2
+    fake.answers({"tool_calls": [{"name": "get_time", "arguments": {}}]})
+    assert http.get("/tools").json() == {"answer": "Hello"}
+    assert fake.requests[-1].json()["messages"][-1]["content"] == "late"
+    assert len(fake.requests) == 4
 
 
 def test_requests(fake: FakeWorkersAI) -> None:
