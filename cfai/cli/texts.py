@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from glob import glob, has_magic
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, Final, Literal, NoReturn, get_args
+from typing import IO, Any, Final, Literal, TypeAlias, get_args
 
 from attrs import field, frozen
 
@@ -27,8 +27,10 @@ from cfai.errors import InputError, MissingExtra
 Format = Literal["txt", "csv", "tsv", "jsonl", "json", "parquet"]
 """The format of a file. In txt, each line is a text."""
 
-Entry = str | None | tuple[Any, str | None]
-"""A text, or an id and a text; `None` for a missing text."""
+_Text: TypeAlias = str | InputError | None
+
+Entry: TypeAlias = _Text | tuple[Any, _Text]
+"""A text, or an id and a text; `None` for a missing text, and the error of what is no text."""
 
 _FORMATS: Final[Mapping[str, Format]] = {
     ".txt": "txt",
@@ -76,7 +78,7 @@ class Reading:
     encoding: str | None = field(default=None, kw_only=True)
     delimiter: str | None = field(default=None, kw_only=True)
     lenient: bool = field(default=False, kw_only=True)
-    """Whether a row without a text is an entry of `None`, which fails later."""
+    """Whether a row without a text is an entry, which fails later."""
 
     def __attrs_post_init__(self) -> None:
         if self.format is not None and self.format not in get_args(Format):
@@ -117,25 +119,40 @@ class Reading:
         Raises:
             InputError: The text is missing or not a string, or the id is missing.
         """
-        if key is _MISSING:
+        if key is _MISSING and not self.lenient:
             raise InputError(f"{where} has no {self.id_column!r}; {self._advise(self.id_column)}")
         if not isinstance(text, str):
-            if not self.lenient or not (text is None or text is _MISSING):
-                self._refuse(text, where)
-            text = None
-        return text if self.id_column is None else (key, text)
+            text = self._find_fault(text, where)
+        return text if self.id_column is None else (None if key is _MISSING else key, text)
 
-    def _refuse(self, text: Any, where: str) -> NoReturn:
-        if text is _MISSING:
-            raise InputError(f"{where} has no field {self.column!r}; {self._advise(self.column)}")
-        if text is None:
+    def _find_fault(self, text: Any, where: str) -> InputError | None:
+        """What is wrong with a value that is no text; `None` if it is missing."""
+        if text is _MISSING or text is None:
+            problem = f"has no field {self.column!r}; {self._advise(self.column)}"
+            if text is None:
+                problem = f"has no text in {self.column!r}; --skip-failed skips such rows"
+            if not self.lenient:
+                raise InputError(f"{where} {problem}")
+            return None
+        rule = f"must be a string, got {format_value(text)}"
+        if not self.lenient:
             raise InputError(
-                f"{where} has no text in {self.column!r}; --skip-failed skips such rows"
+                f"{self.column!r} of {where} {rule}; choose another column with --column, or write"
+                " it as a string"
             )
-        raise InputError(
-            f"{self.column!r} of {where} must be a string, got {format_value(text)}; choose another"
-            " column with --column, or write it as a string"
-        )
+        return InputError(f"{self.column!r} {rule}")
+
+    def refuse_row(self, row: Any, where: str) -> Entry:
+        """The entry of a row that is neither an object nor a string.
+
+        Raises:
+            InputError: Rows without a text are errors.
+        """
+        rule = f"must be an object or a string, got {format_value(row)}"
+        if not self.lenient:
+            raise InputError(f"{where} {rule}; correct or remove it")
+        text = None if row is None else InputError(f"the row {rule}")
+        return text if self.id_column is None else (None, text)
 
     def _advise(self, column: str | None) -> str:
         return f"choose one with {'--column' if column == self.column else '--id-column'}"
@@ -506,14 +523,12 @@ def _json_entry(file: TextFile, row: Any, where: str) -> Entry:
     if isinstance(row, str):
         row = {reading.column: row}
     if not isinstance(row, dict):
-        raise InputError(
-            f"{where} must be an object or a string, got {format_value(row)}; correct or remove it"
-        )
+        return reading.refuse_row(row, where)
     text = _look_up(row, reading.column)
     if text is _MISSING and not reading.lenient:
         reading.check_columns(list(row), where)
     key = None if reading.id_column is None else _look_up(row, reading.id_column)
-    return reading.entry(text, None if key is _MISSING and reading.lenient else key, where)
+    return reading.entry(text, key, where)
 
 
 def _look_up(row: dict[str, Any], column: str) -> Any:

@@ -90,8 +90,8 @@ class Embedder:
 
     The result has the kind of the argument, with a row for each text: a list, a NumPy array, an
     Arrow array, or a Series. A table (a DataFrame, an Arrow Table or RecordBatch, a dict of
-    columns) is returned with one more column. A missing text is not sent; *on_error* says what
-    becomes of its row.
+    columns) is returned with one more column. A missing text is not sent, nor is a value that is
+    no text; *on_error* says what becomes of its row.
 
     Raises:
         InputError: An option is out of bounds.
@@ -178,11 +178,11 @@ class Embedder:
             CfaiError: A request failed.
         """
         texts = read_column(column, self.column)
-        if any(texts.texts) or (texts.texts and self.on_error == "raise"):
+        missing = find_missing_texts(texts.texts)
+        if len(missing) < len(texts.texts) or (missing and self.on_error == "raise"):
             worker = _worker.current_worker()
             result = worker.run(self._embed, worker, texts.texts)
         else:  # Nothing is to be sent, so no credentials are needed.
-            missing = find_missing_texts(texts.texts)
             failed = {row: str(error) for row, error in missing.items()}
             result = self._build_result(len(texts.texts), array("f"), failed)
         vectors = build_vectors(texts.values, result)
@@ -193,7 +193,9 @@ class Embedder:
             columns[self.errors] = build_strings(texts.values, result.errors)
         return add_to_table(texts.table, columns)
 
-    async def _embed(self, worker: _worker.Worker, rows: Sequence[str | None]) -> ColumnResult:
+    async def _embed(
+        self, worker: _worker.Worker, rows: Sequence[str | InputError | None]
+    ) -> ColumnResult:
         """Embed the rows."""
         buffer: array[float] = array("f")
         failed: dict[int, str] = {}

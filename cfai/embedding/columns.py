@@ -5,6 +5,7 @@ None of these libraries is imported to recognize its objects.
 
 from __future__ import annotations
 
+import re
 import sys
 from array import array
 from collections.abc import (
@@ -25,7 +26,7 @@ from attrs import frozen
 
 from cfai.embedding.export import build_vector_column, check_arrow, check_numpy
 from cfai.embedding.results import EmbeddedBatch, item_key
-from cfai.embedding.source import NamedTexts, is_missing, name_text
+from cfai.embedding.source import NamedTexts, is_missing, name_text, read_text
 from cfai.errors import InputError
 
 _SLICE: Final = 1000
@@ -173,6 +174,31 @@ def iterate_values(column: Any) -> Iterator[Any]:
         yield from getattr(positions[start : start + _SLICE], convert)()
 
 
+_OTHER_TYPES: Final = re.compile(
+    r"u?int|float|double|halffloat|decimal|bool|complex|date|time|duration|(large_|fixed_size_)?"
+    r"(binary|list)|\|s\d|array|struct|map",
+    re.IGNORECASE,
+)
+"""The beginnings of the names of types that have no texts, in NumPy, pandas, Polars and Arrow."""
+
+
+def iterate_texts(column: Any) -> Iterator[Any]:
+    """Yield the values of a column of texts.
+
+    Raises:
+        InputError: The type of the whole column is another one, and a value is not missing.
+    """
+    kind = getattr(column, "type", None) or getattr(column, "dtype", None)
+    if _OTHER_TYPES.match(str(kind)) is None:
+        yield from iterate_values(column)
+        return
+    for value in iterate_values(column):
+        if not is_missing(value):
+            advice = "; decode it first" if isinstance(value, bytes) else ""
+            raise InputError(f"a column of texts must have strings, got the type {kind}{advice}")
+        yield None
+
+
 def has_values(data: object) -> bool:
     """Whether *data* is a column of a library, whose values `iterate_values` reads."""
     return is_instance(data, "numpy", "ndarray") or (
@@ -227,7 +253,7 @@ def open_source(texts: Any, column: Any = None, id_column: Any = None) -> Source
             return Source(_read_async_rows(texts, column, id_column), count)
         return Source(_read_rows(texts, column, id_column), count)
     if has_values(texts):
-        return Source(iterate_values(texts), count, texts)
+        return Source(iterate_texts(texts), count, texts)
     if isinstance(texts, NamedTexts):
         return Source(texts, count, name_text=texts.name_text)
     return Source(texts, count)
@@ -242,7 +268,7 @@ def _open_table(table: Any, names: Sequence[Any], column: Any, id_column: Any) -
             f" or column=, one of: {', '.join(map(repr, names)):.500}"
         )
     values = choose_column(table, names, column)
-    entries: Iterable[Any] = iterate_values(values)
+    entries: Iterable[Any] = iterate_texts(values)
     if id_column is not None:
         ids = choose_column(table, names, id_column, "id_column")
         entries = zip(iterate_values(ids), entries, strict=True)
@@ -273,8 +299,11 @@ def _open_batches(data: Any, names: Sequence[Any], column: Any, id_column: Any) 
 def _read_batches(reader: Any, wanted: Sequence[Any]) -> Iterator[Any]:
     places = [reader.schema.names.index(name) for name in wanted]
     for batch in reader:
-        columns = [iterate_values(batch.column(place)) for place in places]
-        yield from columns[0] if len(columns) == 1 else zip(*columns, strict=True)
+        texts = iterate_texts(batch.column(places[-1]))
+        if len(places) == 1:
+            yield from texts
+        else:
+            yield from zip(iterate_values(batch.column(places[0])), texts, strict=True)
 
 
 def _read_rows(rows: Iterable[Any], column: Any, id_column: Any) -> Iterator[Any]:
@@ -302,7 +331,11 @@ async def _read_async_rows(
 
 
 def _read_row(row: Any, place: int, column: Any, id_column: Any) -> Any:
-    """The text of a row, and its id if there is a column of ids."""
+    """The text of a row, and its id if there is a column of ids.
+
+    Raises:
+        InputError: The first row has no such column. In a later row, the error is its text.
+    """
     name = column
     try:
         text = row[name]
@@ -313,7 +346,10 @@ def _read_row(row: Any, place: int, column: Any, id_column: Any) -> Any:
     except (IndexError, KeyError, TypeError) as exc:
         keys = getattr(row, "keys", None)
         present = f" (found: {', '.join(map(repr, keys()))})" if callable(keys) else ""
-        raise InputError(f"row {place} has no {name!r}{present:.500}") from exc
+        error = InputError(f"row {place} has no {name!r}{present:.500}")
+        if place == 0:
+            raise error from exc
+        return (place, error)
 
 
 # Results
@@ -493,7 +529,8 @@ def check_libraries(like: Any, needed_for: str) -> None:
 class TextColumn:
     """The texts of a column, and the table that it is in."""
 
-    texts: Sequence[str | None]
+    texts: Sequence[str | InputError | None]
+    """`None` for a missing text, and the error of what is no text."""
     values: Any
     """The column as it was passed: the result has the same kind."""
     table: Any = None
@@ -504,7 +541,7 @@ def read_column(data: Any, name: str | None) -> TextColumn:
     """Read a column, or the column *name* of a table.
 
     Raises:
-        InputError: It is neither, there is no such column, or its values are not texts.
+        InputError: It is neither, there is no such column, or its type is another.
     """
     is_known = isinstance(data, Mapping) or any(
         is_instance(data, library, "DataFrame", "Series") for library in ("pandas", "polars")
@@ -523,17 +560,7 @@ def read_column(data: Any, name: str | None) -> TextColumn:
     return TextColumn(_read_texts(data), data)
 
 
-def _read_texts(values: Any) -> list[str | None]:
-    """Return the texts of a column; missing ones are `None`."""
+def _read_texts(values: Any) -> list[str | InputError | None]:
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise InputError(f"a column must be an iterable of texts, got {type(values).__name__}")
-    texts: list[str | None] = []
-    for value in iterate_values(values):
-        if isinstance(value, str):
-            texts.append(value)
-        elif is_missing(value):
-            texts.append(None)
-        else:
-            kind = type(value).__name__
-            raise InputError(f"each text must be a str; number {len(texts)} has the type {kind}")
-    return texts
+    return list(map(read_text, iterate_texts(values)))

@@ -58,7 +58,8 @@ class EmbedFailure:
     """The id of the text; its place if it has none."""
 
     text: str | None = field(repr=False)
-    """The text; `None` if it is missing. With `long="split"` and no `pool`, the piece."""
+    """The text; `None` if it is missing or not a `str`. With `long="split"` and no `pool`, the
+    piece."""
 
     error: CfaiError
 
@@ -182,13 +183,17 @@ def join_results(
     return results
 
 
-def find_missing_texts(texts: Sequence[str | None]) -> dict[int, InputError]:
-    """Return the errors of texts that are missing or empty, by their index, in order."""
-    return {
-        index: InputError("the text is missing" if text is None else "the text is empty")
-        for index, text in enumerate(texts)
-        if not text
-    }
+def find_missing_texts(texts: Iterable[str | InputError | None]) -> dict[int, InputError]:
+    """Return the errors of what is missing, empty or no text, by index, in order."""
+    errors = {}
+    for index, text in enumerate(texts):
+        if isinstance(text, InputError):
+            errors[index] = text
+        elif not text:
+            errors[index] = InputError(
+                "the text is missing" if text is None else "the text is empty"
+            )
+    return errors
 
 
 def find_long_texts(texts: Sequence[str | None], window: Window) -> dict[int, InputError]:

@@ -143,7 +143,7 @@ class JobRun:
                 async for batch in batches:
                     await self._wait_for_room()
                     work = _BatchWork(batch)
-                    task = loop.create_task(self._embed(batch.texts, work.results))
+                    task = loop.create_task(self._embed(batch, work.results))
                     self._tasks[task] = work
                     task.add_done_callback(self._batch_done)
                     if self._queue is None:
@@ -193,9 +193,9 @@ class JobRun:
 
     # One batch: missing texts, equal texts, then the checkpoint, then the service...
 
-    async def _embed(self, texts: Sequence[str | None], results: list[RangeResult]) -> None:
-        """Embed *texts*, and append what becomes of them to *results*, in order."""
-        failures = self._find_failures(texts)
+    async def _embed(self, batch: TextBatch, results: list[RangeResult]) -> None:
+        """Embed the texts of a batch, and append what becomes of them to *results*, in order."""
+        texts, failures = batch.texts, self._find_failures(batch)
         if not failures:
             await self._embed_present(cast("Sequence[str]", texts), results)
             return
@@ -213,9 +213,10 @@ class JobRun:
         finally:
             results += insert_failures(sent, failures, len(texts))
 
-    def _find_failures(self, texts: Sequence[str | None]) -> dict[int, InputError]:
+    def _find_failures(self, batch: TextBatch) -> dict[int, InputError]:
         """The texts that are not to be sent, by their index, in order."""
-        failures = {} if all(texts) else find_missing_texts(texts)
+        texts = batch.texts
+        failures = {} if all(texts) else {**find_missing_texts(texts), **batch.errors}
         if self._window is None:
             return failures
         long = find_long_texts(texts, self._window)

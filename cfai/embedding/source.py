@@ -57,11 +57,13 @@ class TextBatch:
     """The place of its first text in the source, from 0."""
     ids: Sequence[Any] = field(repr=False)
     texts: Sequence[str | None] = field(repr=False)
-    """`None` for a missing text."""
+    """`None` for a missing text, and for what is no text."""
     pieces: Sequence[Piece] = field(default=(), repr=False)
     """If texts are split, what part of its text each is."""
     whole_texts: Sequence[str | None] = field(default=(), repr=False)
     """If texts are split, the text that each is a part of."""
+    errors: Mapping[int, InputError] = field(factory=dict, repr=False)
+    """By index, what is wrong with a value that is no text. A missing text has none."""
 
 
 _MISSING: Final = frozenset({"NAType", "NaTType", "MaskedConstant"})
@@ -80,26 +82,44 @@ def is_missing(value: object) -> bool:
     return False
 
 
-def _read_entry(entry: object, place: int) -> tuple[Any, str | None]:
-    if isinstance(entry, str):
-        return place, entry
+def read_text(value: object) -> str | InputError | None:
+    """Return a text as it is, `None` for a missing one, and the error of what is no text.
+
+    A source that finds an error in a row itself has it in place of the text.
+    """
+    if isinstance(value, str | InputError):
+        return value
+    if is_missing(value):
+        return None
+    is_binary = isinstance(value, bytes | bytearray | memoryview)
+    shown = " ".join(format_value(value).split())  # The `repr` of a table has several lines.
+    return InputError(
+        f"a text must be a str, got {type(value).__name__}: {shown}"
+        + ("; decode it first" if is_binary else "")
+    )
+
+
+def _read_entry(entry: object, place: int) -> tuple[Any, str | InputError | None]:
+    """The id and the text of an entry.
+
+    Raises:
+        InputError: The first entry is a row, so that the column of texts must be chosen.
+    """
     if isinstance(entry, tuple) and len(entry) == 2:
-        if isinstance(entry[1], str):
-            return entry
-        if is_missing(entry[1]):
-            return entry[0], None
-    if is_missing(entry):
-        return place, None
-    kind = type(entry).__name__
+        return entry[0], read_text(entry[1])
+    if place == 0:
+        _check_is_no_row(entry)
+    return place, read_text(entry)
+
+
+def _check_is_no_row(entry: Any) -> None:
+    kind, names = type(entry).__name__, ""
     if isinstance(entry, Mapping) or hasattr(entry, "keys"):
         names = ", ".join(map(repr, entry.keys()))
-        raise InputError(f"row {place} is a {kind}: choose its text with column= ({names:.500})")
-    text = entry
-    if isinstance(entry, tuple) and len(entry) == 2:
-        text, kind = entry[1], f"tuple with a {type(entry[1]).__name__}"
-    advice = ": decode it first" if isinstance(text, bytes | bytearray | memoryview) else ""
-    rule = "each text must be a str or a tuple (id, str)"
-    raise InputError(f"{rule}; number {place} is a {kind}{advice}")
+    elif isinstance(entry, tuple):
+        names = f"a number below {len(entry)}; (id, text) needs none"
+    if names:
+        raise InputError(f"row 0 is a {kind}: choose its text with column= ({names:.500})")
 
 
 class _EntryReader:
@@ -197,12 +217,12 @@ def _size(text: str) -> int:
 
 
 async def _split(
-    text: str | None, place: int, split: Split | None
-) -> Iterable[tuple[str | None, Piece | None]]:
+    text: str | InputError | None, place: int, split: Split | None
+) -> Iterable[tuple[str | InputError | None, Piece | None]]:
     """The text at *place*, or its pieces. A missing text is a piece, too."""
     if split is None:
         return ((text, None),)
-    if not text:
+    if not text or isinstance(text, InputError):
         return [(text, Piece(place, 0, 0, 0, is_last=True))]
     if isinstance(split, Splitter):
         pieces = number_pieces(split(text), place)
@@ -234,8 +254,8 @@ async def read_batches(
     fails, the texts before the failure come first.
 
     Raises:
-        InputError: An entry is neither a text nor a pair of an id and a text; or something that the
-            source awaited was cancelled.
+        InputError: The first entry is a row whose text is not chosen; or something that the source
+            awaited was cancelled.
         BaseException: What the source raised.
     """
     builder = _BatchBuilder(max_texts, max_characters, limits)
@@ -283,6 +303,7 @@ class _BatchBuilder:
     texts: list[str | None] = field(factory=list, init=False)
     _present: int = field(default=0, init=False)
     """How many of the texts are not missing."""
+    _errors: dict[int, InputError] = field(factory=dict, init=False)
     _ids: list[Any] = field(factory=list, init=False)
     _pieces: list[Piece] = field(factory=list, init=False)
     _whole_texts: list[str | None] = field(factory=list, init=False)
@@ -325,18 +346,25 @@ class _BatchBuilder:
         return True
 
     def add(
-        self, key: Any, text: str | None, piece: Piece | None, whole_text: str | None
+        self,
+        key: Any,
+        value: str | InputError | None,
+        piece: Piece | None,
+        whole_value: str | InputError | None,
     ) -> Iterator[TextBatch]:
         """Add a text, or a piece of one, and yield the batches that are then complete.
 
         A text above a limit gets a batch of its own.
         """
+        text = None if isinstance(value, InputError) else value
         tokens = 0.0 if self.limits is None or text is None else self.limits.estimate(text)
         if self._present and not self._has_room_for(text, tokens):
             yield self.build()
         if piece is not None:
             self._pieces.append(piece)
-            self._whole_texts.append(whole_text)
+            self._whole_texts.append(None if isinstance(whole_value, InputError) else whole_value)
+        if isinstance(value, InputError):
+            self._errors[len(self.texts)] = value
         self._ids.append(key)
         self.texts.append(text)
         if text:
@@ -354,9 +382,15 @@ class _BatchBuilder:
     def build(self) -> TextBatch:
         """Return the batch, and start the next one."""
         batch = TextBatch(
-            self._index, self.start, self._ids, self.texts, self._pieces, self._whole_texts
+            self._index,
+            self.start,
+            self._ids,
+            self.texts,
+            self._pieces,
+            self._whole_texts,
+            self._errors,
         )
         self.start, self._index = self.start + len(self.texts), self._index + 1
-        self._ids, self.texts, self._pieces, self._whole_texts = [], [], [], []
+        self._ids, self.texts, self._pieces, self._whole_texts, self._errors = [], [], [], [], {}
         self._present, self._characters, self._tokens = 0, 0, 0.0
         return batch

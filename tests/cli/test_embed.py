@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 from array import array
 from pathlib import Path
 from typing import Any
@@ -615,6 +616,55 @@ async def test_skip_failed_skips_rows_without_a_text(
     assert first[[0, -1]].tolist() == [1.0, 2.0]
     assert np.isnan(first[1:-1]).all()
     assert len(first) == 2 + failed
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reasons"),
+    [
+        (
+            "texts.jsonl",
+            '"1"\n7\n{"text": 8}\nnull\n["x"]\n"2"\n',
+            [
+                "the row must be an object or a string, got 7",
+                "'text' must be a string, got 8",
+                "the text is missing",
+                "the row must be an object or a string, got ['x']",
+            ],
+        ),
+        (
+            "texts.json",
+            '["1", 3, null, "2"]',
+            ["the row must be an object or a string, got 3", "the text is missing"],
+        ),
+        (
+            "texts.json",
+            '[{"text": "1"}, {"text": ["a"]}, {"id": 3}, {"text": "2"}]',
+            ["'text' must be a string, got ['a']", "the text is missing"],
+        ),
+    ],
+)
+async def test_skip_failed_skips_what_is_no_text(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, name: str, content: str, reasons: list[str]
+) -> None:
+    """By row, with what was found; without it, the error names the row, and what to do."""
+    fake.always.answers_by(vectors)
+    path, target = tmp_path / name, tmp_path / "out.jsonl"
+    path.write_text(content)
+    options = ("--skip-failed", "-o", str(target))
+    for ids in ((), ("--id-column", "id")):
+        done = await cfai.run("embed", str(path), *ids, *options)
+        assert done.code == 0
+        assert done.err.startswith(f"row 2 of {path}{' (id None)' if ids else ''}: {reasons[0]}\n")
+        lines = (tmp_path / "out.jsonl.failed.jsonl").read_text().splitlines()
+        failures = [json.loads(line) for line in lines]
+        assert [failure["reason"] for failure in failures] == reasons
+        assert [failure["row"] for failure in failures] == [n + 2 for n in range(len(reasons))]
+        assert [json.loads(line)["text"] for line in target.read_text().splitlines()] == ["1", "2"]
+    done = await cfai.run("embed", str(path))
+    assert done.code == 2
+    assert re.match(
+        rf"error: .*{'line' if name.endswith('l') else 'row'} 2 of .* got .*; ", done.err
+    )
 
 
 async def test_skip_failed_fails_if_all_texts_fail(

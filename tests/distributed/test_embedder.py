@@ -203,8 +203,7 @@ def test_a_column_without_texts_sends_nothing(service_thread: ThreadedService) -
     [
         ("one text", "a column must be an iterable of texts, got str"),
         (7, "a column must be an iterable of texts, got int"),
-        (["one", 2], "each text must be a str; number 1 has the type int"),
-        (pa.array([1, 2]), "each text must be a str; number 0 has the type int"),
+        (pa.array([1, 2]), "a column of texts must have strings, got the type int64"),
         (np.array([["one"], ["two"]]), "a column must have one dimension, got 2"),
         ({"text": {"one": 1}}, "a column must be an iterable of texts, got dict"),
         (
@@ -250,6 +249,26 @@ def test_a_missing_text_ends_the_call(kind: str, service_thread: ThreadedService
     with pytest.raises(InputError, match="the text is missing") as caught:
         service_thread.embedder()(COLUMNS[kind](GIVEN))
     assert caught.value.__notes__ == ["it is text number 120 (from 0)"]
+
+
+NO_TEXTS: dict[str, Any] = {"int": 7, "list": ["a"], "bytes": b"a"}
+
+
+@pytest.mark.parametrize("kind", NO_TEXTS)
+def test_what_is_no_text_obeys_on_error(kind: str, service_thread: ThreadedService) -> None:
+    """Like a missing text, also in a column without any text."""
+    problem = f"a text must be a str, got {kind}: "
+    embedder = service_thread.embedder(column="text", on_error="null", errors="error")
+    table = pd.DataFrame({"text": pd.Series(["one", NO_TEXTS[kind], "two"], dtype=object)})
+    result = embedder(table)
+    assert [vector is None for vector in result["vector"]] == [False, True, False]
+    assert [(error or "").startswith(problem) for error in result["error"]] == [False, True, False]
+    requests = len(service_thread.fake.requests)
+    assert embedder(table[1:2])["error"].iloc[0].startswith(problem)
+    assert len(service_thread.fake.requests) == requests
+    with pytest.raises(InputError, match=problem) as caught:
+        service_thread.embedder()(["one", NO_TEXTS[kind]])
+    assert caught.value.__notes__ == ["it is text number 1 (from 0)"]
 
 
 def test_a_refused_text_can_be_left_without_a_vector() -> None:

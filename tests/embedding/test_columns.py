@@ -1,7 +1,8 @@
 """Columns and tables of other libraries: what goes in, and what comes back."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -306,7 +307,9 @@ async def test_rows_without_the_column_are_refused(fake: FakeWorkersAI, ai: Work
     with pytest.raises(InputError, match=r"row 1 has no 'text' \(found: 'txt'\)"):
         await collect(ai.embed_many(M3, rows, column="text"))
     with pytest.raises(InputError, match="row 0 has no 'text'"):
-        await collect(ai.embed_many(M3, ["a"], column="text"))
+        await collect(ai.embed_many(M3, ["a"], column="text", on_error="skip"))
+    with pytest.raises(InputError, match=r"row 0 is a tuple: choose its text with column= \(a num"):
+        await collect(ai.embed_many(M3, [("a", "b", "c")], on_error="skip"))
     with pytest.raises(InputError, match=r"row 0 is a dict: choose its text with column= \('text'"):
         await collect(ai.embed_many(M3, rows))
     with pytest.raises(InputError, match="id_column needs column"):
@@ -370,6 +373,159 @@ async def test_missing_texts_obey_on_error(
     with pytest.raises(InputError, match="the text is missing") as caught:
         await collect(ai.embed_many(M3, given, rate=None))
     assert caught.value.__notes__[0].startswith("it is text number 1 (from 0)")
+
+
+NO_TEXTS: dict[str, Any] = {
+    "int": 7,
+    "float": 1.5,
+    "bool": True,
+    "list": ["a"],
+    "dict": {"a": 1},
+    "tuple": ("a", "b", "c"),
+    "bytes": b"a",
+    "bytearray": bytearray(b"a"),
+    "date": date(2026, 11, 29),
+    "int64": np.int64(7),
+    "DataFrame": pd.DataFrame({"a": [1]}),
+}
+
+
+def in_rows(values: Sequence[Any], ids: Sequence[str]) -> Iterator[Any]:
+    for key, value in zip(ids, values, strict=True):
+        yield {"id": key, "text": value}
+
+
+NAMED_COLUMNS: dict[str, Any] = {"column": "text", "id_column": "id"}
+GIVEN_AS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "list": (lambda values, _: values, {}),
+    "pairs": (lambda values, ids: zip(ids, values, strict=True), {}),
+    "rows": (in_rows, NAMED_COLUMNS),
+    "pandas": (
+        lambda values, ids: pd.DataFrame({"id": ids, "text": pd.Series(values, dtype=object)}),
+        NAMED_COLUMNS,
+    ),
+    "polars": (lambda values, _: pl.Series("text", values, dtype=pl.Object), {}),
+}
+
+
+@pytest.mark.parametrize("kind", NO_TEXTS)
+@pytest.mark.parametrize("given_as", GIVEN_AS)
+async def test_what_is_no_text_obeys_on_error(
+    fake: FakeWorkersAI, ai: WorkersAI, kind: str, given_as: str
+) -> None:
+    """Like a missing text; the error says what it is, and names the row."""
+    service = fake.simulates(Service())
+    build, options = GIVEN_AS[given_as]
+    ids = ["w", "x", "y", "z"]
+
+    def given() -> Any:
+        return build(["a", NO_TEXTS[kind], "b", NO_TEXTS[kind]], ids)
+
+    problem = f"a text must be a str, got {kind}: "
+    failures = failures_of(
+        await collect(ai.embed_many(M3, given(), on_error="yield", rate=None, **options))
+    )
+    assert [(one.start, one.text) for one in failures] == [(1, None), (3, None)]
+    has_ids = given_as not in ("list", "polars")
+    assert [one.id for one in failures] == (["x", "z"] if has_ids else [1, 3])
+    assert all(str(one.error).startswith(problem) for one in failures)
+    assert service.counters.requests == 1
+    skipped = await collect(ai.embed_many(M3, given(), on_error="skip", rate=None, **options))
+    assert [item.start for item in skipped] == [0, 2]
+    with pytest.raises(InputError) as caught:
+        await collect(ai.embed_many(M3, given(), rate=None, **options))
+    assert str(caught.value).startswith(problem)
+    assert caught.value.__notes__[0].startswith("it is text number 1 (from 0)")
+
+
+@pytest.mark.parametrize("options", [{"long": "split"}, {"long": "split", "pool": "mean"}])
+async def test_what_is_no_text_is_no_piece(
+    fake: FakeWorkersAI, ai: WorkersAI, options: dict[str, Any]
+) -> None:
+    fake.simulates(Service())
+    items = await collect(ai.embed_many(M3, ["a", 7, "b"], on_error="yield", rate=None, **options))
+    (failure,) = failures_of(items)
+    assert (failure.start, failure.text) == (1, None)
+    assert str(failure.error) == "a text must be a str, got int: 7"
+    assert sum(map(len, batches_of(items))) == 2
+
+
+async def test_rows_without_the_column_obey_on_error(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    """Except for the first, since then the name of the column is wrong."""
+    fake.simulates(Service())
+    rows: list[Any] = [{"text": "a"}, None, {"other": "b"}, {"text": "c"}]
+    job = ai.embed_many(M3, rows, column="text", on_error="skip", rate=None)
+    assert [item.start for item in await collect(job)] == [0, 3]
+    assert [(one.start, str(one.error)) for one in job.failures] == [
+        (1, "row 1 has no 'text'"),
+        (2, "row 2 has no 'text' (found: 'other')"),
+    ]
+
+
+TYPED_COLUMNS: dict[str, Any] = {
+    "numpy": np.array([1, 2]),
+    "numpy bytes": np.array([b"a"]),
+    "numpy dates": np.array(["2026-11-29"], dtype="datetime64[D]"),
+    "pandas": pd.Series([1.5, None]),
+    "pandas nullable": pd.Series([None, 1], dtype="Int64"),
+    "pandas on Arrow": pd.Series([1], dtype=pd.ArrowDtype(pa.int32())),
+    "polars": pl.Series([True]),
+    "polars lists": pl.Series([["a"]]),
+    "arrow": pa.chunked_array([pa.array([None, 2])]),
+    "arrow binary": pa.array([b"a"]),
+    "arrow structs": pa.array([{"a": "b"}]),
+}
+
+
+@pytest.mark.parametrize("kind", TYPED_COLUMNS)
+async def test_columns_of_other_types_are_refused_at_once(
+    fake: FakeWorkersAI, ai: WorkersAI, kind: str
+) -> None:
+    """Whatever *on_error* says, since no row has a text."""
+    with pytest.raises(InputError, match="a column of texts must have strings, got the type "):
+        await collect(ai.embed_many(M3, TYPED_COLUMNS[kind], on_error="skip"))
+    assert not fake.requests
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.Series([np.nan, np.nan]),
+        pd.Series([None, None], dtype="Int64"),
+        pd.Series([pd.NaT, pd.NaT]),
+        pl.Series([None, None], dtype=pl.Int8),
+        pa.nulls(2),
+        pa.array([None, None], pa.int8()),
+    ],
+    ids=lambda column: f"{type(column).__module__} {getattr(column, 'dtype', '')}",
+)
+async def test_columns_of_any_type_may_have_only_missing_texts(ai: WorkersAI, column: Any) -> None:
+    """A part of a table, as an engine cuts it, may have no text at all."""
+    failures = failures_of(await collect(ai.embed_many(M3, column, on_error="yield")))
+    assert [str(one.error) for one in failures] == ["the text is missing"] * 2
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.Series(["a", None], dtype="string"),
+        pd.Series(["a", None], dtype="category"),
+        pd.Series(["a", None], dtype=pd.ArrowDtype(pa.large_string())),
+        pl.Series(["a", None], dtype=pl.Categorical),
+        pl.Series(["a", None], dtype=pl.Enum(["a"])),
+        pa.array(["a", None]).dictionary_encode(),
+        pa.array(["a", None], pa.string_view()),
+        np.array(["a", None], dtype=object),
+    ],
+    ids=lambda column: f"{type(column).__module__} {getattr(column, 'dtype', '')}",
+)
+async def test_columns_of_every_type_for_texts_are_read(
+    fake: FakeWorkersAI, ai: WorkersAI, column: Any
+) -> None:
+    fake.simulates(Service())
+    items = await collect(ai.embed_many(M3, column, on_error="yield", rate=None))
+    assert [len(item) for item in batches_of(items)] == [1]
+    assert [str(one.error) for one in failures_of(items)] == ["the text is missing"]
 
 
 async def test_missing_texts_do_not_fill_requests(fake: FakeWorkersAI, ai: WorkersAI) -> None:

@@ -359,7 +359,7 @@ async def test_pairs_must_be_tuples(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     """A list of two texts is not an id and a text."""
     fake.simulates(Service())
     wrong: Any = [["one", "two"]]
-    with pytest.raises(InputError, match="number 0 is a list"):
+    with pytest.raises(InputError, match=r"a text must be a str, got list: \['one', 'two'\]"):
         await collect(ai.embed_many(M3, wrong))
 
 
@@ -476,12 +476,12 @@ async def test_one_request_may_ask_to_cut_texts(fake: FakeWorkersAI, ai: Workers
 @pytest.mark.parametrize(
     ("entry", "problem"),
     [
-        (b"one", "number 1 is a bytes: decode it first"),
-        (bytearray(b"one"), "number 1 is a bytearray: decode it first"),
-        (("id", b"one"), "number 1 is a tuple with a bytes: decode it first"),
-        (("id", 7), "number 1 is a tuple with a int"),
-        (("id", "one", "two"), "number 1 is a tuple"),
-        (7, "number 1 is a int"),
+        (b"one", "bytes: b'one'; decode it first"),
+        (bytearray(b"one"), "bytearray: bytearray(b'one'); decode it first"),
+        (("id", b"one"), "bytes: b'one'; decode it first"),
+        (("id", 7), "int: 7"),
+        (("id", "one", "two"), "tuple: ('id', 'one', 'two')"),
+        (7, "int: 7"),
     ],
 )
 async def test_an_entry_that_is_no_text_is_named(
@@ -492,5 +492,6 @@ async def test_an_entry_that_is_no_text_is_named(
     items: list[Any] = []
     error = await error_of(ai.embed_many(M3, ["zero", entry]), items)
     assert isinstance(error, InputError)
-    assert str(error).endswith(problem)
+    assert str(error) == f"a text must be a str, got {problem}"
+    assert error.__notes__[0].startswith("it is text number 1 (from 0)")
     assert places_of(items) == [0]
