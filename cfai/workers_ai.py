@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, Unpack, ov
 
 from attrs import evolve
 
+from cfai import tasks
 from cfai._session.account import Account
 from cfai._session.client import Client, redact_parse_errors
 from cfai._session.connections import Connections
@@ -27,7 +28,7 @@ from cfai.resources.runs import (
     read_task,
 )
 from cfai.settings import DEFAULT_RETRIES, DEFAULT_TIMEOUTS, UNSET, Options
-from cfai.tasks import Answer, Embeddings, Task, TextGeneration, user
+from cfai.tasks import Answer, Embeddings, Task
 
 if TYPE_CHECKING:
     from datetime import date
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from cfai.streaming.listening import AudioSource, Listener
     from cfai.streaming.speaking import Speaker
     from cfai.streaming.stream import TokenStream
-    from cfai.tasks import Audio, Pooling, Text
+    from cfai.tasks import Audio, Pooling, Text, TextGeneration
     from cfai.tasks.attachments import Attachment
     from cfai.tasks.classes import Decided, Extracted
     from cfai.tasks.listening import ListenParameters
@@ -410,9 +411,9 @@ class WorkersAI(Client):
 
         check_keywords("run_tools", unknown)
         task = messages
-        if not isinstance(task, TextGeneration):
+        if not isinstance(task, tasks.TextGeneration):
             check_generates_text(model)
-            task = TextGeneration([user(task)] if isinstance(task, str) else task)
+            task = tasks.TextGeneration([tasks.user(task)] if isinstance(task, str) else task)
         toolbox = Toolbox(tools, secrets=self._settings.for_call(options).secrets)
         return ToolRun(
             self,

@@ -30,8 +30,7 @@ from cfai._session.redaction import cut_tracebacks, redact_error
 from cfai._session.retries import retry_delay, should_fall_back
 from cfai._session.timeouts import Deadline, OpenCall
 from cfai._types.excerpts import format_value
-from cfai._types.frozen import fast_maker
-from cfai._types.values import Value
+from cfai._types.values import Value, fast_maker
 from cfai._validators import is_finite_number
 from cfai._wire import responses
 from cfai._wire.errors import describe_decode_error

@@ -1,11 +1,14 @@
-"""Reads responses into the answers of tasks: by Content-Type first, then by class of answer."""
+"""Reads responses into the answers of tasks: by Content-Type first, then by class of answer.
+
+The results of less frequent tasks are read by `results` and `decisions`, vectors by `vectors`.
+"""
 
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 from attrs import evolve, frozen
 
@@ -22,14 +25,13 @@ from cfai._wire.errors import (
 )
 from cfai._wire.responses import Response, is_json_type, unwrap_result
 from cfai._wire.text import (
-    read_count,
     read_number,
     read_optional_string,
     read_text,
     read_usage,
+    recover_tool_calls,
     undocumented_error,
 )
-from cfai._wire.written_calls import recover_tool_calls
 from cfai.errors import DecodeError, StreamUnsupported
 from cfai.meta import Meta
 from cfai.tasks import (
@@ -37,26 +39,13 @@ from cfai.tasks import (
     Audio,
     Binary,
     Description,
-    Detection,
-    Detections,
     Embeddings,
     Image,
-    Label,
-    Labels,
-    Ranked,
-    Ranking,
     Result,
-    Segment,
-    Summary,
     Task,
     Text,
-    Transcript,
-    Translated,
-    Word,
     texts_of,
 )
-
-T = TypeVar("T")
 
 _MEDIA: Final[dict[str, type[Binary]]] = {"image": Image, "audio": Audio}
 _BIG_INTEGERS: Final = frozenset({Result, Text})
@@ -286,6 +275,11 @@ def _read_result(result: Any, spec: AnswerSpec) -> Answer:
     if reader is not None:
         return reader(result, spec)
     # What these answers need is imported by the first of them.
+    from cfai._wire import results
+
+    listed_reader = results.READERS.get(spec.answer)
+    if listed_reader is not None:
+        return listed_reader(result, spec.documents)
     from cfai._wire import decisions
 
     typed_reader = decisions.READERS.get(spec.answer)
@@ -329,31 +323,6 @@ def read_neurons(answer: Answer, *, shared: bool = False) -> float | None:
 # Results
 
 
-def _read_rows(value: Any, kind: type[T], name: str) -> tuple[T, ...]:
-    """Read the rows of an answer. Those that can't be read are skipped; `raw` has them.
-
-    Raises:
-        DecodeError: There are rows, and none can be read.
-    """
-    if not isinstance(value, list):
-        # cattrs would take an empty object or string for an iterable without items.
-        raise undocumented_error(f"{name} must be a list", value)
-    try:
-        return read_as(value, tuple[kind, ...], name)  # type: ignore[valid-type]  # made at runtime
-    except DecodeError:
-        rows = _read_side_rows(value, kind)
-        if not rows:
-            raise
-        return rows
-
-
-def _read_string(result: Any, key: str) -> str:
-    text = result.get(key) if isinstance(result, dict) else None
-    if not isinstance(text, str):
-        raise undocumented_error(f"{key} must be a string", result)
-    return text
-
-
 def _read_media(result: Any, key: str) -> Binary:
     """An image or audio in base64: `{key: "…"}`, or the bare string of the API page."""
     text = result.get(key) if isinstance(result, dict) else result
@@ -379,67 +348,6 @@ def _read_embeddings(result: Any, spec: AnswerSpec) -> Embeddings:
     return read_embeddings(result, spec.count)
 
 
-def _read_side(value: Any, kind: type[T]) -> T | None:
-    """A fact beside the answer itself: `None` if it has another form. `raw` has it as it came."""
-    with suppress(DecodeError):
-        return read_as(value, kind, "value")
-    return None
-
-
-def _read_side_rows(value: Any, kind: type[T]) -> tuple[T, ...]:
-    """The rows of a list beside the answer itself; those of another form are left out."""
-    rows = value if isinstance(value, list) else []
-    read = (_read_side(row, kind) for row in rows)
-    return tuple(row for row in read if row is not None)
-
-
-def _read_transcript(result: Any, _: AnswerSpec) -> Transcript:
-    if isinstance(result, dict) and "results" in result:
-        return _read_nova(result)
-    text = _read_string(result, "text")
-    info, vtt = result.get("transcription_info"), result.get("vtt")
-    segments = _read_segments(result.get("segments"))
-    words = _read_side_rows(result.get("words"), Word)
-    return Transcript(
-        text,
-        vtt=read_optional_string(vtt),
-        word_count=read_count(result.get("word_count")),
-        words=words or tuple(word for segment in segments for word in segment.words),
-        segments=segments,
-        info=info if isinstance(info, dict) else None,
-    )
-
-
-def _read_segments(value: Any) -> tuple[Segment, ...]:
-    segments = []
-    for row in value if isinstance(value, list) else []:
-        words = _read_side_rows(row.get("words"), Word) if isinstance(row, dict) else ()
-        segment = _read_side({**row, "words": []}, Segment) if isinstance(row, dict) else None
-        if segment is not None:
-            segments.append(evolve(segment, words=words))
-    return tuple(segments)
-
-
-def _read_nova(result: dict[str, Any]) -> Transcript:
-    """Deepgram's form: the first alternative of the first channel."""
-    match result["results"]:
-        case {"channels": [{"alternatives": [{"transcript": str(text)} as best, *_]}, *_]}:
-            words = _read_side_rows(best.get("words"), Word)
-            info = {key: value for key, value in best.items() if key == "confidence"}
-            return Transcript(text, word_count=len(words) or None, words=words, info=info or None)
-    raise undocumented_error("results must have a channel with a transcript", result)
-
-
-def _read_translated(result: Any, _: AnswerSpec) -> Translated:
-    match result:
-        case {"translated_text": str(text)}:
-            return Translated(text)
-        # indictrans2 has one translation for each text that was sent.
-        case {"translations": [*texts]} if texts and all(isinstance(text, str) for text in texts):
-            return Translated("\n".join(texts))
-    raise undocumented_error("translated_text must be a string", result)
-
-
 def _read_description(result: Any, _: AnswerSpec) -> Description:
     if isinstance(result, dict):
         # `description` of llava and uform; `answer` and `caption` of moondream; chat models.
@@ -451,16 +359,6 @@ def _read_description(result: Any, _: AnswerSpec) -> Description:
             chat = read_text(result)
             return Description(chat.text, finish_reason=chat.finish_reason)
     raise undocumented_error("description must be a string", result)
-
-
-def _read_ranking(result: Any, spec: AnswerSpec) -> Ranking:
-    rows = result.get("response") if isinstance(result, dict) else None
-    texts = dict(enumerate(spec.documents))
-    ranked = _read_rows(rows, Ranked, "response")
-    # The service sends the rows in any order.
-    best_first = sorted(ranked, key=lambda row: -row.score)
-    items = tuple(evolve(row, text=texts.get(row.id, row.text)) for row in best_first)
-    return Ranking(items, usage=read_usage(result.get("usage")))
 
 
 def _read_text(result: Any, spec: AnswerSpec) -> Text:
@@ -479,17 +377,11 @@ def _read_open_result(result: Any, _: AnswerSpec) -> Answer:
 
 
 _READERS: Final[dict[type[Answer], Callable[[Any, AnswerSpec], Answer]]] = {
-    Labels: lambda result, _: Labels(_read_rows(result, Label, "result")),
-    Detections: lambda result, _: Detections(_read_rows(result, Detection, "result")),
     Image: lambda result, _: _read_media(result, "image"),
     Audio: lambda result, _: _read_media(result, "audio"),
     Embeddings: _read_embeddings,
-    Transcript: _read_transcript,
     Text: _read_text,
-    Translated: _read_translated,
-    Summary: lambda result, _: Summary(_read_string(result, "summary")),
     Description: _read_description,
-    Ranking: _read_ranking,
     Result: _read_open_result,
 }
 

@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 from attrs import define, field
 
 from cfai._types.excerpts import format_value
-from cfai._types.frozen import fast_maker
+from cfai._types.values import fast_maker
 from cfai._validators import hide_arguments
 from cfai._wire.bodies import Content, EncodedBody, encode_json, encode_run_body
 from cfai._wire.routes import chat_fields, choose_route, universal_fields

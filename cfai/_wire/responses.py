@@ -10,8 +10,8 @@ from typing import Any, Final
 from attrs import define, field
 
 from cfai._types.excerpts import format_value
-from cfai._types.frozen import fast_maker
 from cfai._types.json import NestedTooDeep, loads
+from cfai._types.values import fast_maker
 from cfai.errors import DecodeError
 from cfai.meta import Meta
 

@@ -12,8 +12,8 @@ from cfai._wire.bodies import adapt_fields
 from cfai.errors import InputError
 from cfai.profiles import Profile, is_gateway_route, profile
 from cfai.settings import Route
-from cfai.tasks import Prompt, ResponseFormat, Task, TextGeneration, rules
-from cfai.tasks.tools import is_wrapped_schema
+from cfai.tasks import Generation, Prompt, ResponseFormat, Task, rules
+from cfai.tasks.generation import is_wrapped_schema
 
 
 def choose_route(
@@ -46,7 +46,7 @@ def is_chat(task: Task[Any] | Mapping[str, Any]) -> bool:
     """Whether *task* is a conversation, or a prompt that can be sent as one."""
     if isinstance(task, Prompt):
         return not task.raw
-    return isinstance(task, TextGeneration) or (not isinstance(task, Task) and "messages" in task)
+    return isinstance(task, Generation) or (not isinstance(task, Task) and "messages" in task)
 
 
 def chat_fields(

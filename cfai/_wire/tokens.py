@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from attrs import define, evolve, field
 
-from cfai._types.frozen import fast_maker
 from cfai._types.json import encode_decoded
+from cfai._types.values import fast_maker
 from cfai._wire.errors import ERROR_KEYS
 from cfai._wire.text import (
     STATUSES,

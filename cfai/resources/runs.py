@@ -10,12 +10,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
 import attrs
 from attrs import field, frozen
 
+from cfai import tasks
 from cfai._session.account import Account
 from cfai._session.addresses import is_loopback
 from cfai._session.body import StreamBody
@@ -50,12 +51,10 @@ from cfai.tasks import (
     Audio,
     Description,
     Embeddings,
-    Message,
     Prompt,
     Result,
     Task,
     Text,
-    TextGeneration,
 )
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ if TYPE_CHECKING:
     from cfai.streaming.audio import AudioStream, OpenedAudio
     from cfai.streaming.events import EventReader
     from cfai.streaming.stream import TokenStream
-    from cfai.tasks import Pooling, TextEmbeddings
+    from cfai.tasks import Message, Pooling, TextEmbeddings, TextGeneration
 
 T = TypeVar("T")
 
@@ -75,10 +74,10 @@ RunInput = Task[Any] | Mapping[str, Any]
 
 _NO_RETRIES: Final = Retries(max=0)
 
-TextInput = str | Sequence[Message | Mapping[str, Any]]
+TextInput: TypeAlias = "str | Sequence[Message | Mapping[str, Any]]"
 """Short for the task of a language model: a text for a `Prompt`, messages for `TextGeneration`."""
 
-ChatInput = Prompt | TextGeneration | TextInput
+ChatInput: TypeAlias = "Prompt | TextGeneration | TextInput"
 """A text, or a conversation."""
 
 _OTHER_INPUTS: Final = {
@@ -115,7 +114,7 @@ def read_task(model: ModelNames, task: Any) -> RunInput:
             kinds = "a string, a list of messages, a task or a mapping"
             raise InputError(f"task must be {kinds}, got {type(task).__name__}")
     check_generates_text(model)
-    return Prompt(task) if isinstance(task, str) else TextGeneration(task)
+    return Prompt(task) if isinstance(task, str) else tasks.TextGeneration(task)
 
 
 def check_generates_text(model: ModelNames) -> None:

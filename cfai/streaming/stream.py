@@ -13,8 +13,8 @@ from cfai._session.body import StreamBody
 from cfai._session.session import Spending
 from cfai._wire.answers import AnswerSpec, answer_from_text
 from cfai._wire.pairs import PairJoiner
+from cfai._wire.text import recover_tool_calls
 from cfai._wire.tokens import TextBuilder, read_ahead, read_token, token_from_text
-from cfai._wire.written_calls import recover_tool_calls
 from cfai.errors import CfaiError, DecodeError, ServerError, StreamInterrupted
 from cfai.meta import Meta
 from cfai.streaming.answer_stream import AnswerStream

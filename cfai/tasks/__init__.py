@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         decisions,
         embeddings,
         extraction,
+        generation,
         language,
         media,
         messages,
@@ -21,28 +22,31 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "cfai.tasks.answers": (
-        "Audio Binary Box Description Detection Detections Embeddings Image Label Labels "
-        "Ranked Ranking Result Segment Summary Text Token ToolCall ToolCallDelta Transcript "
-        "Translated Usage Word"
+        "Audio Binary Description Embeddings Image Result Text Token ToolCall ToolCallDelta Usage"
     ),
     "cfai.tasks.classes": "Decided Extracted",
     "cfai.tasks.decisions": (
         "Choice ChoiceDecision Decide Decision Decisions Noul NoulDecision Question Score "
         "ScoreDecision"
     ),
-    "cfai.tasks.embeddings": "MultimodalEmbeddings Pooling Rerank TextEmbeddings",
+    "cfai.tasks.embeddings": "MultimodalEmbeddings Pooling Ranked Ranking Rerank TextEmbeddings",
     "cfai.tasks.extraction": (
         "DateField DateTimeField DurationField Estimate EstimateField Extract ExtractedField "
         "Extraction ExtractionField ForecastField ListField NumberField TextField TimeField"
     ),
-    "cfai.tasks.language": "Prompt Summarization TextClassification TextGeneration Translation",
+    "cfai.tasks.generation": "Generation Prompt ResponseFormat",
+    "cfai.tasks.language": (
+        "Label Labels Summarization Summary TextClassification TextGeneration Translated "
+        "Translation"
+    ),
     "cfai.tasks.media": (
-        "AutomaticSpeechRecognition ImageClassification ImagePrompt ImageTextToText "
-        "ImageToText ObjectDetection SpeechSynthesis TextToImage TextToSpeech"
+        "AutomaticSpeechRecognition Box Detection Detections ImageClassification ImagePrompt "
+        "ImageTextToText ImageToText ObjectDetection Segment SpeechSynthesis TextToImage "
+        "TextToSpeech Transcript Word"
     ),
     "cfai.tasks.messages": "ImagePart Message Part TextPart assistant system tool_result user",
     "cfai.tasks.task": "Answer MediaTask Rule Task rules texts_of",
-    "cfai.tasks.tools": "CodeFunction Function ResponseFormat Tool",
+    "cfai.tasks.tools": "CodeFunction Function Tool",
 }
 """The public names by the modules that define them. After a change, run `python -m tests.stubs`."""
 

@@ -2,27 +2,15 @@
 from cfai.tasks.answers import (
     Audio,
     Binary,
-    Box,
     Description,
-    Detection,
-    Detections,
     Embeddings,
     Image,
-    Label,
-    Labels,
-    Ranked,
-    Ranking,
     Result,
-    Segment,
-    Summary,
     Text,
     Token,
     ToolCall,
     ToolCallDelta,
-    Transcript,
-    Translated,
     Usage,
-    Word,
 )
 from cfai.tasks.classes import Decided, Extracted
 from cfai.tasks.decisions import (
@@ -37,7 +25,14 @@ from cfai.tasks.decisions import (
     Score,
     ScoreDecision,
 )
-from cfai.tasks.embeddings import MultimodalEmbeddings, Pooling, Rerank, TextEmbeddings
+from cfai.tasks.embeddings import (
+    MultimodalEmbeddings,
+    Pooling,
+    Ranked,
+    Ranking,
+    Rerank,
+    TextEmbeddings,
+)
 from cfai.tasks.extraction import (
     DateField,
     DateTimeField,
@@ -54,23 +49,33 @@ from cfai.tasks.extraction import (
     TextField,
     TimeField,
 )
+from cfai.tasks.generation import Generation, Prompt, ResponseFormat
 from cfai.tasks.language import (
-    Prompt,
+    Label,
+    Labels,
     Summarization,
+    Summary,
     TextClassification,
     TextGeneration,
+    Translated,
     Translation,
 )
 from cfai.tasks.media import (
     AutomaticSpeechRecognition,
+    Box,
+    Detection,
+    Detections,
     ImageClassification,
     ImagePrompt,
     ImageTextToText,
     ImageToText,
     ObjectDetection,
+    Segment,
     SpeechSynthesis,
     TextToImage,
     TextToSpeech,
+    Transcript,
+    Word,
 )
 from cfai.tasks.messages import (
     ImagePart,
@@ -83,7 +88,7 @@ from cfai.tasks.messages import (
     user,
 )
 from cfai.tasks.task import Answer, MediaTask, Rule, Task, rules, texts_of
-from cfai.tasks.tools import CodeFunction, Function, ResponseFormat, Tool
+from cfai.tasks.tools import CodeFunction, Function, Tool
 
 __all__ = [
     "Answer",
@@ -114,6 +119,7 @@ __all__ = [
     "ExtractionField",
     "ForecastField",
     "Function",
+    "Generation",
     "Image",
     "ImageClassification",
     "ImagePart",

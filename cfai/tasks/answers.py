@@ -1,5 +1,6 @@
-"""The answers of models: texts and tokens, tool calls and usage, files, transcripts, vectors,
-labels, boxes and rankings.
+"""The answers of most runs: texts and tokens, tool calls and usage, files and vectors.
+
+The others are in the modules of their tasks, so that a program imports them when it needs them.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ class ToolCallDelta(Value):
 
 
 @frozen(eq=False, repr=False)
-class _WrittenAnswer(Answer):
+class WrittenAnswer(Answer):
+    """An answer that is a text. `str()` of it is the text."""
+
     text: str
 
     def __str__(self) -> str:
@@ -81,7 +84,7 @@ class _WrittenAnswer(Answer):
 
 
 @frozen(eq=False, repr=False)
-class Text(_WrittenAnswer):
+class Text(WrittenAnswer):
     """The text that a language model generated. `str()` of the answer is the text."""
 
     text: str = ""
@@ -155,17 +158,7 @@ class Token:
 
 
 @frozen(eq=False, repr=False)
-class Translated(_WrittenAnswer):
-    """A translation. `str()` of the answer is the text."""
-
-
-@frozen(eq=False, repr=False)
-class Summary(_WrittenAnswer):
-    """A summary. `str()` of the answer is the text."""
-
-
-@frozen(eq=False, repr=False)
-class Description(_WrittenAnswer):
+class Description(WrittenAnswer):
     """A text about an image. `str()` of the answer is the text."""
 
     finish_reason: str | None = None
@@ -222,131 +215,7 @@ class Audio(Binary):
     """A sound. The model chooses the encoding unless the task sets it."""
 
 
-@frozen(eq=False, repr=False)
-class Word(Value):
-    """A word of a recording."""
-
-    word: str
-    start: float | None = None
-    """Where the word starts, in seconds from the beginning."""
-
-    end: float | None = None
-    """Where the word ends, in seconds from the beginning."""
-
-
-@frozen(eq=False, repr=False)
-class Segment(Value):
-    """A part of a recording, often a sentence."""
-
-    text: str
-    start: float | None = None
-    """Where the segment starts, in seconds from the beginning."""
-
-    end: float | None = None
-    """Where the segment ends, in seconds from the beginning."""
-
-    words: tuple[Word, ...] = ()
-
-
-@frozen(eq=False, repr=False)
-class Transcript(_WrittenAnswer):
-    """The text of a recording. `str()` of the answer is the text."""
-
-    vtt: str | None = None
-    """Subtitles (WebVTT), if the model generates them."""
-
-    word_count: int | None = None
-    words: tuple[Word, ...] = ()
-    """All words, with their times."""
-
-    segments: tuple[Segment, ...] = ()
-    info: Mapping[str, Any] | None = None
-    """Further facts about the recording, such as its language and duration."""
-
-
-# Labels, boxes, ranks and vectors
-
-
-@frozen(eq=False, repr=False)
-class _AnswerItems(Answer, Sequence[V]):
-    items: tuple[V, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @overload
-    def __getitem__(self, index: int) -> V: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[V, ...]: ...
-    def __getitem__(self, index: int | slice) -> V | tuple[V, ...]:
-        return self.items[index]
-
-
-@frozen(eq=False, repr=False)
-class Label(Value):
-    """A class and the model's confidence in it."""
-
-    label: str
-    score: float
-    """From 0 to 1."""
-
-
-@frozen(eq=False, repr=False)
-class Labels(_AnswerItems[Label]):
-    """Labels, in the service's order."""
-
-    @property
-    def best(self) -> Label:
-        """The label with the highest score. Raises `ValueError` if there are no labels."""
-        return max(self.items, key=lambda label: label.score)
-
-
-@frozen(eq=False, repr=False)
-class Box(Value):
-    """A rectangle in an image, in pixels from its top left corner."""
-
-    xmin: float
-    ymin: float
-    xmax: float
-    ymax: float
-
-
-@frozen(eq=False, repr=False)
-class Detection(Value):
-    """An object detected in an image."""
-
-    label: str
-    score: float
-    """From 0 to 1."""
-
-    box: Box
-
-
-@frozen(eq=False, repr=False)
-class Detections(_AnswerItems[Detection]):
-    """The objects in an image, in the service's order."""
-
-
-@frozen(eq=False, repr=False)
-class Ranked(Value):
-    """One document of a ranking."""
-
-    id: int
-    """Its index in the documents that were sent, from 0."""
-
-    score: float
-    """Its relevance to the query."""
-
-    text: str | None = None
-    """The document itself."""
-
-
-@frozen(eq=False, repr=False)
-class Ranking(_AnswerItems[Ranked]):
-    """Documents, best first."""
-
-    usage: Usage | None = field(default=None, kw_only=True)
-    """The token usage, if the model reports it."""
+# Vectors and lists
 
 
 @frozen(eq=False, repr=False)
@@ -410,3 +279,20 @@ class Embeddings(Answer, Sequence["array[float]"]):
     def to_dict(self) -> dict[str, Any]:
         """Give the answer as values that JSON can encode: `vectors` is a list of lists."""
         return {**fields_to_plain(self, "meta", "raw", "buffer"), "vectors": self.tolist()}
+
+
+@frozen(eq=False, repr=False)
+class AnswerItems(Answer, Sequence[V]):
+    """An answer that is a list, such as `Labels`."""
+
+    items: tuple[V, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @overload
+    def __getitem__(self, index: int) -> V: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[V, ...]: ...
+    def __getitem__(self, index: int | slice) -> V | tuple[V, ...]:
+        return self.items[index]

@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
+from attrs import field, frozen
+
+from cfai._types.values import Value
 from cfai.errors import InputError
 from cfai.media import MediaForm, Source
-from cfai.tasks.answers import Embeddings, Ranking
+from cfai.tasks.answers import AnswerItems, Embeddings, Usage
 from cfai.tasks.task import (
     MediaTask,
     Task,
@@ -68,6 +71,28 @@ def _parse_document(value: Any) -> str:
     if not isinstance(text, str) or not text:
         raise InputError(f"a document must be at least 1 character of text, got {shorten(value)}")
     return text
+
+
+@frozen(eq=False, repr=False)
+class Ranked(Value):
+    """One document of a ranking."""
+
+    id: int
+    """Its index in the documents that were sent, from 0."""
+
+    score: float
+    """Its relevance to the query."""
+
+    text: str | None = None
+    """The document itself."""
+
+
+@frozen(eq=False, repr=False)
+class Ranking(AnswerItems[Ranked]):
+    """Documents, best first."""
+
+    usage: Usage | None = field(default=None, kw_only=True)
+    """The token usage, if the model reports it."""
 
 
 @task

@@ -11,7 +11,7 @@ from attrs import field, frozen
 from cfai._types.excerpts import format_value
 from cfai._types.values import Value
 from cfai.errors import InputError
-from cfai.tasks.answers import Transcript, Word
+from cfai.tasks.media import Transcript, Word
 from cfai.tasks.task import (
     Task,
     choice,

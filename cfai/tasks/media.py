@@ -1,13 +1,90 @@
-"""The tasks with images and sounds: image generation, vision, transcription and speech."""
+"""The tasks with images and sounds: image generation, vision, transcription and speech; and the
+answers that only they have.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from attrs import frozen
+
+from cfai._types.values import Value
 from cfai.errors import InputError
 from cfai.media import MediaForm, Source
-from cfai.tasks.answers import Audio, Description, Detections, Image, Labels, Transcript
+from cfai.tasks.answers import AnswerItems, Audio, Description, Image, WrittenAnswer
+from cfai.tasks.language import Labels
 from cfai.tasks.messages import Message, any_read_files
 from cfai.tasks.task import MediaTask, Task, choice, flag, many, media, number, string, task
+
+# Answers
+
+
+@frozen(eq=False, repr=False)
+class Word(Value):
+    """A word of a recording."""
+
+    word: str
+    start: float | None = None
+    """Where the word starts, in seconds from the beginning."""
+
+    end: float | None = None
+    """Where the word ends, in seconds from the beginning."""
+
+
+@frozen(eq=False, repr=False)
+class Segment(Value):
+    """A part of a recording, often a sentence."""
+
+    text: str
+    start: float | None = None
+    """Where the segment starts, in seconds from the beginning."""
+
+    end: float | None = None
+    """Where the segment ends, in seconds from the beginning."""
+
+    words: tuple[Word, ...] = ()
+
+
+@frozen(eq=False, repr=False)
+class Transcript(WrittenAnswer):
+    """The text of a recording. `str()` of the answer is the text."""
+
+    vtt: str | None = None
+    """Subtitles (WebVTT), if the model generates them."""
+
+    word_count: int | None = None
+    words: tuple[Word, ...] = ()
+    """All words, with their times."""
+
+    segments: tuple[Segment, ...] = ()
+    info: Mapping[str, Any] | None = None
+    """Further facts about the recording, such as its language and duration."""
+
+
+@frozen(eq=False, repr=False)
+class Box(Value):
+    """A rectangle in an image, in pixels from its top left corner."""
+
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+
+
+@frozen(eq=False, repr=False)
+class Detection(Value):
+    """An object detected in an image."""
+
+    label: str
+    score: float
+    """From 0 to 1."""
+
+    box: Box
+
+
+@frozen(eq=False, repr=False)
+class Detections(AnswerItems[Detection]):
+    """The objects in an image, in the service's order."""
+
 
 # Images
 

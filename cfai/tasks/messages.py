@@ -10,8 +10,7 @@ from typing import Any, Self
 from attrs import field, frozen
 
 from cfai import media
-from cfai._types.frozen import fast_maker
-from cfai._types.values import Value
+from cfai._types.values import Value, fast_maker
 from cfai._validators import instance_of
 from cfai.errors import InputError
 from cfai.media import Base64, Source

@@ -27,8 +27,7 @@ from attrs import NOTHING, field, frozen
 
 from cfai import media as media_sources
 from cfai._types.excerpts import format_value
-from cfai._types.frozen import fast_init, write_function
-from cfai._types.values import Value, fields_of
+from cfai._types.values import Value, fast_init, fields_of, write_function
 from cfai.errors import InputError
 from cfai.media import MediaForm, blocks as media_blocks
 from cfai.meta import Meta

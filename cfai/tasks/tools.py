@@ -1,4 +1,4 @@
-"""The tools that a language model may call, and the format of its answer."""
+"""The tools that a language model may call."""
 
 from __future__ import annotations
 
@@ -93,80 +93,6 @@ class CodeFunction(Value):
         return {"name": self.name, "code": self.code}
 
 
-def is_wrapped_schema(schema: Any) -> bool:
-    """Whether *schema* is the `{name, description, schema, strict}` that other services use."""
-    match schema:
-        case {"schema": Mapping()}:
-            return "type" not in schema and "properties" not in schema
-    return False
-
-
-def _unwrap_schema(schema: Any) -> Any:
-    """Take the schema out of `{name, description, schema, strict}`.
-
-    What the name and the description tell the model is kept: as those of the schema, which may have
-    its own.
-    """
-    if not is_wrapped_schema(schema):
-        return schema
-    outer = {
-        "title": schema.get("title", schema.get("name")),
-        "description": schema.get("description"),
-    }
-    texts = {key: text for key, text in outer.items() if isinstance(text, str)}
-    return {**texts, **schema["schema"]}
-
-
-def _check_format_type(value: Any) -> Any:
-    if value not in (None, "json_object", "json_schema"):
-        raise InputError(f"type must be json_object or json_schema, got {shorten(value)}")
-    return value
-
-
-@frozen(eq=False, repr=False)
-class ResponseFormat(Value):
-    """The JSON format of the generated text. Not possible in a stream.
-
-    Source: Workers AI API, `POST /ai/run/{model_name}`, input "Text Generation", `response_format`.
-    """
-
-    type: str | None = field(default=None, converter=_check_format_type)
-    """ "json_object" for any JSON, "json_schema" for JSON that matches *json_schema*."""
-
-    json_schema: Any = field(default=None, kw_only=True)
-    """The schema, or `{name, description, schema, strict}`, which models of other providers receive
-    as it is. Workers AI's own models receive the schema, with the name and the description as its
-    title and description unless it has its own."""
-
-    @classmethod
-    def of(cls, value: ResponseFormat | Mapping[str, Any] | str) -> ResponseFormat:
-        """Read a format from a mapping of the documented form, a JSON schema, or a type's name.
-
-        Raises:
-            InputError: It is none of them.
-        """
-        match value:
-            case ResponseFormat():
-                return value
-            case str():
-                return cls(value)
-            case {"type": "json_object" | "json_schema"} | {"json_schema": _}:
-                return cls(value.get("type"), json_schema=value.get("json_schema"))
-            case Mapping() if value:
-                return cls("json_schema", json_schema=value)
-        raise InputError(f"must be a ResponseFormat or a JSON schema, got {shorten(value)}")
-
-    def payload(self) -> dict[str, Any]:
-        """Give the format as JSON."""
-        body = {"type": self.type, "json_schema": _unwrap_schema(self.json_schema)}
-        return {name: value for name, value in body.items() if value is not None}
-
-
-def parse_response_format(value: Any) -> ResponseFormat | None:
-    """Read a format. `None` is the default format, for which only other services have a name."""
-    return None if value == {"type": "text"} else ResponseFormat.of(value)
-
-
 def parse_tool(value: Any) -> Tool | Function | Mapping[str, Any]:
     """Check a tool. A mapping of either documented form is returned unchanged.
 
@@ -217,19 +143,3 @@ def parse_tool_choice(value: Any) -> str | Mapping[str, Any]:
     raise InputError(
         f"must be auto, none, required, a tool or a mapping with a type, got {shorten(value)}"
     )
-
-
-def parse_template_value(value: Any) -> Any:
-    """Accept any value: the names and their values depend on the model's template."""
-    return value
-
-
-def parse_stream_option(value: Any) -> bool:
-    """Check the value of an option of a stream.
-
-    Raises:
-        InputError: It is not a boolean.
-    """
-    if not isinstance(value, bool):
-        raise InputError(f"must be true or false, got {shorten(value)}")
-    return value

@@ -10,7 +10,7 @@ import pytest
 from attrs import field, frozen
 from attrs.exceptions import FrozenInstanceError
 
-from cfai._types.frozen import fast_init, fast_maker
+from cfai._types.values import fast_init, fast_maker
 from cfai.errors import InputError
 from cfai.settings import UNSET
 from cfai.tasks import Message, Prompt, Task, Text, TextGeneration, Usage

@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 
 from cfai._types.json import loads
-from cfai._wire.text import read_text
+from cfai._wire.text import read_text, recover_tool_calls
 from cfai._wire.tokens import TextBuilder
-from cfai._wire.written_calls import recover_tool_calls
 from cfai.tasks import Text, Token, ToolCall
 
 TOOLS = frozenset({"ip-info", "get_weather"})
