@@ -340,6 +340,18 @@ async def test_loops_without_a_shutdown_leave_no_noise(fake: FakeWorkersAI, name
     await fake.until(lambda: fake.connections == 0)
 
 
+@pytest.mark.parametrize("name", NO_SHUTDOWN)
+async def test_loops_without_a_shutdown_leave_no_warnings_of_aiohttp(
+    fake: FakeWorkersAI, name: str
+) -> None:
+    """Those of asyncio remain if they are asked for: the loop or its sockets were not closed."""
+    fake.on("@cf/stream").streams("Hel", asyncio.Event())
+    fake.always.answers(OK)
+    status, _, errors = await run_program(NO_SHUTDOWN[name], fake, "-u", "-W", "always")
+    assert status == 0
+    assert "Unclosed" not in errors
+
+
 FORGOTTEN = {
     "without references": "del client",
     "in a cycle": "client.cycle = client; del client; gc.collect()",

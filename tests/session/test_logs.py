@@ -221,11 +221,21 @@ async def test_a_variable_turns_on_the_log(
     assert re.fullmatch(expected, errors.decode()), errors.decode()
 
 
+CONSTRUCTORS: dict[str, Callable[[], object]] = {
+    "WorkersAI": lambda: WorkersAI(account_id="a", api_token="t"),
+    "Cohere": lambda: Cohere(api_key="k"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Cohere deprecated")
+@pytest.mark.parametrize("client", CONSTRUCTORS)
 @pytest.mark.parametrize("level", ["verbose", "10", "debug "])
-def test_an_unknown_level_is_refused(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+def test_an_unknown_level_is_refused(
+    monkeypatch: pytest.MonkeyPatch, level: str, client: str
+) -> None:
     """By the constructor, which reads the environment."""
     monkeypatch.setenv("CFAI_LOG", level)
     with pytest.raises(ConfigError, match="CFAI_LOG must be one of debug, info"):
-        WorkersAI(account_id="a", api_token="t")
+        CONSTRUCTORS[client]()
     with pytest.raises(ConfigError, match="got"):
         configure_logging()
