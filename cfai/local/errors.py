@@ -94,6 +94,11 @@ def method_not_allowed(method: str) -> ApiError:
     return ApiError(405, 7001, f"Method {method} not available for that URI.", by_model=False)
 
 
+def unreadable_request(status: int, reason: str) -> ApiError:
+    """400 or 417: not HTTP, or HTTP that this server does not understand. The code is not known."""
+    return ApiError(status, 90003, f"cfai local: cannot read the request: {reason}", by_model=False)
+
+
 # Rejected because of the request's content
 
 

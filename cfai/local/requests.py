@@ -37,6 +37,9 @@ _MALFORMED_FORM = (
 
 _LARGEST_NUMBER = 2**63 - 1
 
+_ENCODINGS = ("identity", "gzip", "deflate", "br", "zstd")
+"""Those that aiohttp decodes, the last two if it has the libraries for them."""
+
 
 @frozen
 class ApiRequest:
@@ -87,6 +90,12 @@ class ApiRequest:
         Raises:
             ApiError: The body is too large, or not encoded as its headers say.
         """
+        encoding = self.http.headers.get("Content-Encoding", "identity")
+        if encoding.lower() not in _ENCODINGS:
+            names = ", ".join(_ENCODINGS[:-1])
+            raise errors.bad_input(
+                f"Content-Encoding must be {names} or {_ENCODINGS[-1]}, got {shorten(encoding)}"
+            )
         try:
             return await self.http.read()
         except web.HTTPRequestEntityTooLarge as exc:

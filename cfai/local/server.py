@@ -8,7 +8,7 @@ import hmac
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -80,6 +80,50 @@ class _ProtocolLog(logging.LoggerAdapter[logging.Logger]):
             self.debug(f"{msg}: %s", *args, exc_info, **options)
         else:
             super().exception(msg, *args, exc_info=exc_info, **options)
+
+
+class _Protocol(web.RequestHandler):
+    """aiohttp's side of a connection. What it cannot read is answered with an envelope, too."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Log the error, and return the response."""
+        status = super().handle_error(request, status, exc, message).status
+        reason = " ".join((message or type(exc).__name__).split())
+        # The path is not known: OpenAI's clients show only their own form.
+        document = errors.with_openai_error(errors.unreadable_request(status, reason).body())
+        response = json_response(status, document)
+        response.force_close()
+        return response
+
+
+@web.middleware
+async def _refuse_other_paths(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Answer with an envelope if no route matches: the target is no path, as in `OPTIONS *`."""
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        return json_response(404, errors.path_not_found(request.path).body())
+
+
+async def _check_expectation(request: web.Request) -> web.StreamResponse | None:
+    """Ask the client to send the body, if it waits for that. Other expectations are refused."""
+    expectation = request.headers.get("Expect", "")
+    if expectation.lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # Nothing of the response was sent yet.
+        return None
+    return _build_error_response(
+        errors.unreadable_request(417, f"Expect must be 100-continue, got {expectation[:60]!r}"),
+        request,
+    )
 
 
 class Credentials(TypedDict):
@@ -279,29 +323,33 @@ class Server:
             log.warning("a model did not stop within eight seconds and was left behind")
 
     def _build_runner(self) -> web.AppRunner:
-        application = web.Application(client_max_size=self._body_limit)
-        application.router.add_route("*", BINDING_PATH, self._binding.answer)
-        application.router.add_route("*", "/{path:.*}", self._answer)
+        application = web.Application(
+            client_max_size=self._body_limit, middlewares=[_refuse_other_paths]
+        )
+        routes = {BINDING_PATH: self._binding.answer, "/{path:.*}": self._answer}
+        for path, handler in routes.items():
+            application.router.add_route("*", path, handler, expect_handler=_check_expectation)
         application.on_shutdown.append(self._cancel_all)
         if self._meter is not None or self._cors:
             application.on_response_prepare.append(self._add_headers)
         # Without cancellation, a client that leaves would be noticed only by the next write.
         return web.AppRunner(
-            application,
-            handler_cancellation=True,
-            access_log=None,
-            logger=_ProtocolLog(log, {}),
-            shutdown_timeout=_SHUTDOWN_TIMEOUT,
+            application, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_TIMEOUT
         )
 
     async def _listen(self, runner: web.AppRunner) -> None:
-        site = web.TCPSite(runner, self._host, self._requested_port)
+        loop, server = asyncio.get_running_loop(), runner.server
+        assert server is not None  # noqa: S101  # for the type checker
+
+        options: Any = {"access_log": None, "logger": _ProtocolLog(log, {})}
+        build_protocol = partial(_Protocol, server, loop=loop, **options)
         try:
-            await site.start()
+            listener = await loop.create_server(build_protocol, self._host, self._requested_port)
         except OSError as exc:
             address = f"{self._host}:{self._requested_port}"
             raise ConfigError(f"cannot listen on {address}: {exc}") from exc
-        self._port = runner.addresses[0][1]
+        self._resources.callback(listener.close)
+        self._port = listener.sockets[0].getsockname()[1]
 
     def _record(self, http_request: web.Request, exchange: Exchange) -> None:
         self.requests.append(exchange)
@@ -346,7 +394,7 @@ class Server:
         if (preflight := answer_preflight(http_request, self._cors)) is not None:
             return preflight
         check_origin(http_request, self._cors)
-        if http_request.path == "/health":
+        if http_request.path in ("/health", "/health/"):
             return json_response(200, self._describe_health())
         request, handler = self._find_route(http_request, recorder)
         recorder.model = request.model

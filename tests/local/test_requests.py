@@ -215,6 +215,16 @@ async def test_a_body_with_a_wrong_content_encoding_is_refused(local: Local) -> 
     assert reply.status == 400
 
 
+@pytest.mark.parametrize("encoding", ["br", "zstd", "snappy", "gzip, gzip"])
+async def test_a_content_encoding_that_cannot_be_read_is_refused(
+    local: Local, encoding: str
+) -> None:
+    """With an envelope. There may be libraries for the first two, which then find no such data."""
+    reply = await local.post(BERT, b'{"text":"good"}', headers={"Content-Encoding": encoding})
+    assert reply.error[0] == 400
+    assert reply.headers["Content-Type"].startswith("application/json")
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 @pytest.mark.parametrize(
     "path",

@@ -7,6 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
+import orjson
 import pytest
 from aiohttp import ClientSession
 
@@ -224,3 +225,72 @@ def test_missing_weights_are_an_error_and_are_not_downloaded_by_a_request(
     for message in (request, startup):
         assert "SmolLM2-135M-Instruct are missing" in message
         assert "cfai pull" in message
+
+
+POST = b"POST /client/v4/accounts/0/ai/v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+
+
+async def send_raw(server: Server, data: bytes) -> tuple[int, dict[str, str], bytes]:
+    """The status, the headers and the body of the response to these bytes."""
+    port = int(server.base_url.split(":")[2].split("/")[0])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(data)
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        lines = head.strip().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in lines[1:])
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        return int(lines[0].split()[1]), headers, body
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("data", "statuses"),
+    [
+        (b"GARBAGE\r\n\r\n", {400}),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"a" * 100, {400}),  # TLS
+        (POST.replace(b"HTTP/1.1", b"HTTP/9.9") + b"\r\n", {400}),
+        (POST + b"Host 127\r\n\r\n", {400}),
+        (POST + b"X: " + b"a" * 70_000 + b"\r\n\r\n", {400, 431}),
+        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", {400, 414}),
+        (POST + b"".join(b"X%d: a\r\n" % number for number in range(5000)) + b"\r\n", {400, 431}),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n", {400}),
+        (POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", {400}),
+        (POST + b"Content-Length: abc\r\n\r\n", {400}),
+        (POST + b"Content-Length: -5\r\n\r\n", {400}),
+        (POST + b"Content-Encoding: br\r\nContent-Length: 2\r\n\r\n{}", {400}),
+        (POST + b"Expect: 200-ok\r\nContent-Length: 2\r\n\r\n{}", {417}),
+        (b"GET /a\x00b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", {400}),
+        (b"GET http://[bad/health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", {400}),
+        (b"CONNECT a:1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", {404}),
+        (b"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", {404}),
+    ],
+)
+async def test_what_is_no_proper_http_gets_an_envelope(
+    data: bytes, statuses: set[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Server() as server:
+        status, headers, body = await send_raw(server, data)
+        assert status in statuses
+        assert headers["content-type"].startswith("application/json")
+        document = orjson.loads(body)
+        (error,) = document["errors"]
+        assert (document["success"], type(error["code"])) == (False, int)
+        assert "\n" not in error["message"]
+    assert not caplog.records
+
+
+async def test_a_client_that_waits_for_100_continue_gets_it() -> None:
+    async with Server(token="secret") as server:
+        status, _, _ = await send_raw(server, POST + b"Expect: 100-continue\r\n\r\n")
+        assert status == 100
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/"])
+async def test_the_health_needs_no_credentials(path: str) -> None:
+    async with Server() as server, ClientSession() as http:
+        url = server.base_url.replace("/client/v4", path)
+        async with http.get(url) as response:
+            assert (response.status, await response.json()) == (200, {"status": "ok"})

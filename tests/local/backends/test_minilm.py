@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -83,6 +84,22 @@ def test_text_beyond_the_window_is_dropped() -> None:
 
 def test_embedding_stops_when_cancelled() -> None:
     assert not model().embed(["a text"], is_cancelled=lambda: True).any()
+
+
+def test_the_splitting_of_many_texts_stops_when_cancelled() -> None:
+    """It takes seconds, before the first text is embedded."""
+    read = []
+
+    class Texts(list[str]):
+        def __iter__(self) -> Iterator[str]:
+            for text in super().__iter__():
+                read.append(text)
+                yield text
+
+    texts = Texts(f"text {number}" for number in range(3000))
+    vectors = model().embed(texts, is_cancelled=lambda: len(read) >= 5)
+    assert (len(read), vectors.shape) == (5, (3000, 384))
+    assert not vectors.any()
 
 
 def test_a_ranking_is_sorted_best_first() -> None:
