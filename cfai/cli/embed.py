@@ -333,8 +333,8 @@ class Writer:
 
         source = self._source
         if len(self._first_failures) < _SHOWN_FAILURES:
-            first_line = str(failure.error).splitlines()[0]  # without the hints
             name = source.name_text(failure.start, failure.id)
+            first_line, _, _ = failure.reason.partition("\n")
             self._first_failures.append(f"{name}: {first_line}")
         if self._failures is not None:
             position = source.locate(failure.start)

@@ -205,7 +205,7 @@ class Embedder:
         ) as job:
             async for item in job:
                 if isinstance(item, EmbedFailure):
-                    failed[item.start] = str(item.error)
+                    failed[item.start] = item.reason
                 else:
                     buffer += item.vectors.buffer
         return self._build_result(len(rows), buffer, failed)

@@ -152,7 +152,7 @@ class TableRows:
                 places.append(item.start)
                 pieces += [] if item.piece is None else [item.piece]
                 ids.append(item.id)
-                errors.append(str(item.error).encode("utf-8", "replace").decode())
+                errors.append(item.reason.encode("utf-8", "replace").decode())
         if self._id_type is None:
             self._id_type = pa.string() if ids else pa.int64()
         present = [error is None for error in errors]

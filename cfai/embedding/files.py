@@ -360,7 +360,7 @@ def build_lines(item: EmbeddedBatch | EmbedFailure, *, has_ids: bool) -> Iterato
     """
     if isinstance(item, EmbedFailure):
         fields = _describe_row(item.id, item.piece, has_ids=has_ids)
-        yield _encode_line({**fields, "text": item.text, "error": str(item.error)})
+        yield _encode_line({**fields, "text": item.text, "error": item.reason})
         return
     for index, vector in enumerate(item.vectors):
         piece = item.pieces[index] if item.pieces else None
@@ -374,7 +374,7 @@ def build_failure_line(failure: EmbedFailure, source: Mapping[str, Any], *, has_
     """Build the line of a list of failures: `id`, `row` (from 1), those of *source*, `reason`."""
     fields = _describe_row(failure.id, failure.piece, has_ids=has_ids)
     row = {**fields, "row": failure.start + 1, **source}
-    return _encode_line({**row, "reason": str(failure.error)})
+    return _encode_line({**row, "reason": failure.reason})
 
 
 def _describe_row(key: Any, piece: Piece | None, *, has_ids: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from cfai.embedding.source import TextBatch
 from cfai.embedding.splitting import Piece, Window
-from cfai.errors import CfaiError, InputError, MissingExtra
+from cfai.errors import CfaiError, InputError, MissingExtra, StatusError
 from cfai.tasks import Embeddings, Usage
 
 if TYPE_CHECKING:
@@ -65,6 +65,12 @@ class EmbedFailure:
 
     piece: Piece | None = field(default=None, kw_only=True)
     """With `long="split"` and no `pool`: which part of its text failed."""
+
+    @property
+    def reason(self) -> str:
+        """The message of the error, without the advice that goes with its code."""
+        hint = self.error.hint if isinstance(self.error, StatusError) else None
+        return str(self.error).removesuffix(f"\n{hint}")
 
 
 def item_key(item: EmbeddedBatch | EmbedFailure) -> tuple[int, int]:

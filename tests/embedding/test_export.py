@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cfai import EmbedFailure, InputError, QuotaExceeded, WorkersAI
+from cfai import EmbeddingJob, EmbedFailure, InputError, QuotaExceeded, WorkersAI
 from cfai.testing import FakeWorkersAI, Service, vector_of
 from tests.embedding.samples import (
     M3,
@@ -347,6 +348,26 @@ async def test_a_job_names_every_text_that_failed(
         (300, "hole"),
     ]
     assert [failure.text for failure in failed] == ["poison 7", "poison 250", None]
+
+
+async def test_the_reason_of_a_failure_has_no_advice(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path
+) -> None:
+    """The advice is the same for all texts, and some is about the command line."""
+    fake.always.fails(400, 5006, "Bad input")
+    reason = "400 (code 5006): Bad input"
+
+    def job() -> EmbeddingJob[Any]:
+        return ai.embed_many(M3, ["a"], on_error="yield", rate=None)
+
+    (failure,) = [item async for item in job()]
+    assert failure.reason == reason
+    assert failure.error.hint in str(failure.error)
+    await job().to_parquet(tmp_path / "rows.parquet")
+    await job().to_jsonl(tmp_path / "rows.jsonl")
+    assert (await job().arrow())["error"].to_pylist() == [reason]
+    assert pq.read_table(tmp_path / "rows.parquet")["error"].to_pylist() == [reason]
+    assert json.loads((tmp_path / "rows.jsonl").read_text())["error"] == reason
 
 
 async def test_a_job_keeps_ten_thousand_failures(fake: FakeWorkersAI, ai: WorkersAI) -> None:
