@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+from _thread import start_new_thread
 from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError, Future
-from threading import Lock, Thread
-from typing import Any, Final, TypeVar, TypeVarTuple
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Lock
+from typing import Any, Final, Generic, TypeVar, TypeVarTuple
 
 from cfai.errors import ConfigError
 from cfai.workers_ai import WorkersAI
@@ -28,8 +30,9 @@ class Worker:
     def __init__(self) -> None:
         self._pid = os.getpid()
         self._lock = Lock()
+        self._first = Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: Thread | None = None
+        self._has_ended: SimpleQueue[None] = SimpleQueue()
         self._ended = False
         self._clients: list[tuple[object, WorkersAI]] = []
 
@@ -41,17 +44,16 @@ class Worker:
         Raises:
             ConfigError: The process is ending.
         """
-        # It exists before the work does, so that an interrupt at any moment cancels the work.
-        future: Future[T] = Future()
+        call: _Call[T] = _Call()
         try:
             with self._lock:
-                loop = self._running_loop()
-                loop.call_soon_threadsafe(_start, future, function, arguments)
-            return future.result()
-        except CancelledError as exc:
-            raise ConfigError(_PROCESS_ENDS) from exc
+                self._running_loop().call_soon_threadsafe(call.start, function, arguments)
+            return call.result()
         except BaseException:
-            future.cancel()  # The waiting thread was interrupted.
+            # The waiting thread was perhaps interrupted. A closed loop has ended the call itself.
+            if self._loop is not None:
+                with suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(call.cancel)
             raise
 
     def client(self, options: dict[str, Any]) -> WorkersAI:
@@ -74,18 +76,22 @@ class Worker:
         if self._ended:
             raise ConfigError(_PROCESS_ENDS)
         if self._loop is None:
-            started: Future[asyncio.AbstractEventLoop] = Future()
-            # A daemon thread: the interpreter waits for others before it calls `_end`.
-            thread = Thread(target=self._serve, args=(started,), name="cfai-embedder", daemon=True)
-            thread.start()
-            self._thread, self._loop = thread, started.result()
             atexit.register(self._end)
+            # The start of a `Thread` waits for a lock, which an interrupt could leave held.
+            is_ready: SimpleQueue[None] = SimpleQueue()
+            start_new_thread(self._serve, (is_ready,))
+            is_ready.get()
+        assert self._loop is not None  # noqa: S101  # set by the thread
         return self._loop
 
-    @staticmethod
-    def _serve(started: Future[asyncio.AbstractEventLoop]) -> None:
-        loop = asyncio.new_event_loop()
-        started.set_result(loop)
+    def _serve(self, is_ready: SimpleQueue[None]) -> None:
+        """Run the loop, on a thread that the interpreter does not wait for at its end."""
+        with self._first:
+            is_first = self._loop is None  # It is not if the thread that waited was interrupted.
+            loop = self._loop = self._loop or asyncio.new_event_loop()
+        is_ready.put(None)
+        if not is_first:
+            return
         try:
             loop.run_forever()
             # Not an `asyncio.Runner`: it starts a thread to end the loop's threads, which is not
@@ -93,44 +99,60 @@ class Worker:
             loop.run_until_complete(_cancel_tasks())
         finally:
             loop.close()
+            self._has_ended.put(None)
 
     def _end(self) -> None:
-        if self._pid != os.getpid() or self._loop is None or self._thread is None:
+        if self._pid != os.getpid():
             return  # In a forked child: the loop belongs to the parent.
         with self._lock:
+            if self._loop is None or self._ended:
+                return
             self._ended = True
             self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_CLOSE_TIMEOUT)
+        with suppress(Empty):
+            self._has_ended.get(timeout=_CLOSE_TIMEOUT)
 
 
-def _start(
-    future: Future[T],
-    function: Callable[[*Arguments], Coroutine[Any, Any, T]],
-    arguments: tuple[*Arguments],
-) -> None:
-    """Start a task on the loop that sets *future*; cancelling the future cancels the task."""
-    if future.cancelled():
-        return
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(function(*arguments))
+class _Call(Generic[T]):
+    """A task on the loop, while another thread waits for its result.
 
-    def future_done(_: Future[T]) -> None:
-        if future.cancelled():
-            loop.call_soon_threadsafe(task.cancel)
+    An interrupt can leave the waiting thread at any moment. Within a future of
+    `concurrent.futures`, it could leave its lock held, for which the loop would wait for ever.
+    """
 
-    def task_done(_: asyncio.Task[T]) -> None:
-        error = None if task.cancelled() else task.exception()
+    def __init__(self) -> None:
+        self._task: asyncio.Task[T] | None = None
+        self._done: SimpleQueue[asyncio.Task[T]] = SimpleQueue()
+
+    def start(
+        self,
+        function: Callable[[*Arguments], Coroutine[Any, Any, T]],
+        arguments: tuple[*Arguments],
+    ) -> None:
+        """Start the task; to be called on the loop."""
+        self._task = asyncio.get_running_loop().create_task(function(*arguments))
+        self._task.add_done_callback(self._finish)
+
+    def cancel(self) -> None:
+        """Cancel the task if it was started; to be called on the loop."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def result(self) -> T:
+        """Wait for the task in another thread, and return its result or raise its error.
+
+        Raises:
+            ConfigError: It was cancelled, because the process is ending.
+        """
+        task = self._done.get()
         if task.cancelled():
-            future.cancel()
-        elif not future.set_running_or_notify_cancel():
-            return  # Nobody waits for it.
-        elif error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(task.result())
+            raise ConfigError(_PROCESS_ENDS)
+        return task.result()
 
-    task.add_done_callback(task_done)
-    future.add_done_callback(future_done)
+    def _finish(self, task: asyncio.Task[T]) -> None:
+        if not task.cancelled():
+            task.exception()  # asyncio would log it if nobody waits for the call any more.
+        self._done.put(task)
 
 
 async def _cancel_tasks() -> None:

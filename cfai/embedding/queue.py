@@ -14,7 +14,7 @@ from attrs import define, field
 from cfai._session.retries import should_retry
 from cfai._wire.bodies import encode_json
 from cfai.embedding.options import OnError
-from cfai.embedding.recovery import PatientService, concerns_all_texts, is_text_error
+from cfai.embedding.recovery import MAX_SILENCE, PatientService, concerns_all_texts, is_text_error
 from cfai.embedding.results import RangeResult
 from cfai.embedding.source import TokenLimits
 from cfai.errors import (
@@ -46,9 +46,6 @@ _MAX_REQUESTS: Final = 100
 
 _MAX_BATCHES: Final = 64
 """At once, if `concurrency` sets no limit."""
-
-_MAX_FAILED_POLLS: Final = 16
-"""In a row, before the job ends: about five minutes with the default delays."""
 
 _LOST_BATCH: Final = (BadRequest, NotFound, DecodeError)
 """Errors of a poll if the batch is lost or expired."""
@@ -224,7 +221,7 @@ class BatchQueue:
         """Return the items of a batch, in the order of its requests."""
         request_id = batch.request_id
         polls = failed = 0
-        delay = 0.0
+        delay = failed_since = 0.0
         while batch.items is None:
             if batch.error is not None:  # The service gave up, and all requests are lost.
                 return [QueuedItem(None, error=batch.error) for _ in requests]
@@ -239,8 +236,10 @@ class BatchQueue:
                 else:
                     batch = await self._service.poll(requests, request_id)
             except (TransportError, ServerError, ServiceTimeout) as exc:
-                failed += 1
-                if failed >= _MAX_FAILED_POLLS:
+                now = asyncio.get_running_loop().time()
+                failed, failed_since = failed + 1, failed_since if failed else now
+                # Answers to other requests do not help a batch whose own polls all fail.
+                if now - failed_since >= MAX_SILENCE:
                     raise
                 delay = self._service.plan_retry(exc, failed)
             else:

@@ -40,7 +40,7 @@ from cfai.resources.queue import BatchStatus, QueuedTask
 from cfai.settings import Retries, Retry
 from cfai.tasks import Embeddings
 
-_MAX_SILENCE: Final = 300.0
+MAX_SILENCE: Final = 300.0
 """Seconds after the first failure, with no answer since, after which the next failure ends the job.
 The service counts requests by the minute; until then, a 429 only means to wait."""
 
@@ -373,8 +373,8 @@ class PatientService:
         delay = backoff_delay(self.retries, failures, error, random=random)
         if delay is None or not self.retries.max or not self._is_temporary(error, failures):
             raise error
-        if now - self._silent_since >= _MAX_SILENCE:
-            error.add_note(f"the service has answered no request for {_MAX_SILENCE / 60:g} minutes")
+        if now - self._silent_since >= MAX_SILENCE:
+            error.add_note(f"the service has answered no request for {MAX_SILENCE / 60:g} minutes")
             raise error
         self._reporter.repeated_calls += 1
         LOGGER.info("embedding: %s; again in %.3f s at most", describe_reason(error), delay)

@@ -13,6 +13,7 @@ import time
 from array import array
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from traceback import walk_stack
 from types import FrameType
 from typing import Any
 
@@ -387,8 +388,11 @@ def copied(embedder: Embedder) -> Embedder:
     return copy
 
 
-def loops() -> int:
-    return sum(thread.name == "cfai-embedder" for thread in threading.enumerate())
+def worker_threads() -> set[int]:
+    """The threads that run the loop of a worker."""
+    stacks = {number: walk_stack(frame) for number, frame in sys._current_frames().items()}
+    codes = {number: {frame.f_code for frame, _ in stack} for number, stack in stacks.items()}
+    return {number for number, stack in codes.items() if _worker.Worker._serve.__code__ in stack}
 
 
 def test_the_threads_of_a_process_share_a_loop(service_thread: ThreadedService) -> None:
@@ -398,7 +402,7 @@ def test_the_threads_of_a_process_share_a_loop(service_thread: ThreadedService) 
         result = list(pool.map(lambda copy: copy(texts(150)), copies))
     for vectors in result:
         assert np.array_equal(as_matrix(vectors), matrix(texts(150)))
-    assert loops() == 1
+    assert len(worker_threads()) == 1
     assert service_thread.simulation.counters.requests == 16
 
 
@@ -430,20 +434,30 @@ def test_an_interrupted_call_cancels_its_request(service_thread: ThreadedService
     assert np.array_equal(as_matrix(embedder(["one"])), matrix(["one"]))
 
 
-@pytest.mark.parametrize("line", range(6))
+INTERRUPTED = {
+    f.__code__: f.__name__
+    for f in (_worker.Worker.run, _worker.Worker._running_loop, _worker._Call.result)
+}
+
+
+@pytest.mark.parametrize(
+    ("is_first", "number"),
+    [*((True, number) for number in range(14)), *((False, number) for number in range(10))],
+)
 def test_an_interrupt_at_any_line_leaves_nothing_under_way(
-    service_thread: ThreadedService, line: int
+    service_thread: ThreadedService, is_first: bool, number: int
 ) -> None:
-    """Also between the start of the work and the wait for it."""
+    """No task, no lock and no thread; also between the start of the work and the wait for it."""
+    before, worker, waiting = worker_threads(), _worker.Worker(), Waiting()
     lines: set[int] = set()
 
     def interrupt(frame: FrameType, event: str, _: object) -> Any:
-        if frame.f_code is not _worker.Worker.run.__code__:
+        if frame.f_code not in INTERRUPTED:
             return None
         # At the second visit of `with`, before the lock is released, Python handles no signal.
         if event == "line" and frame.f_lineno not in lines:
             lines.add(frame.f_lineno)
-            if len(lines) > line:
+            if len(lines) > number:
                 raise Interrupted
         return interrupt
 
@@ -451,16 +465,22 @@ def test_an_interrupt_at_any_line_leaves_nothing_under_way(
         others = asyncio.all_tasks() - {asyncio.current_task()}
         return (await asyncio.wait(others, timeout=10))[1] if others else set()
 
-    service_thread.fake.always.stalls()
-    embedder = service_thread.embedder()
-    before = sys.gettrace()
+    if not is_first:
+        assert not worker.run(wait_for_others)
+    tracer = sys.gettrace()
     try:
         with pytest.raises(Interrupted):
             sys.settrace(interrupt)
-            embedder(["one"])
+            worker.run(waiting.work)
     finally:
-        sys.settrace(before)
-    assert not _worker.current_worker().run(wait_for_others)
+        sys.settrace(tracer)
+    try:
+        assert not worker.run(wait_for_others)
+        service_thread.until(lambda: len(worker_threads() - before) == 1)
+    finally:
+        atexit.unregister(worker._end)
+        worker._end()
+    service_thread.until(lambda: worker_threads() == before)
 
 
 def test_copies_in_one_process_share_its_rate(service_thread: ThreadedService) -> None:
@@ -624,11 +644,7 @@ class Waiting:
             self.ended.append("generator")
 
 
-def worker_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "cfai-embedder"]
-
-
-def test_work_that_waits_ends_with_the_process() -> None:
+def test_work_that_waits_ends_with_the_process(service_thread: ThreadedService) -> None:
     """Its caller gets an error, instead of waiting for a service that never answers."""
     before, worker, waiting = worker_threads(), _worker.Worker(), Waiting()
     messages: list[str] = []
@@ -650,7 +666,7 @@ def test_work_that_waits_ends_with_the_process() -> None:
     assert messages == ["the process is ending: no more texts can be embedded"]
     assert waiting.ended == ["task", "generator"]
     assert [loop.is_closed() for loop in waiting.loops] == [True]
-    assert worker_threads() == before
+    service_thread.until(lambda: worker_threads() == before)
     with pytest.raises(ConfigError, match="the process is ending"):
         worker.run(waiting.work)
 

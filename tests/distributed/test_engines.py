@@ -4,7 +4,6 @@ Ray and Daft are large: `nox -s distributed` installs them, elsewhere their test
 """
 
 import os
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pytest
 
 from cfai.distributed import Embedder
+from cfai.distributed._worker import current_worker
 from cfai.errors import BadRequest
 from cfai.testing import Service
 from tests.distributed.service import M3, ThreadedService, as_matrix, matrix, served, texts
@@ -54,7 +54,7 @@ def on_workers(service_thread: ThreadedService, **options: Any) -> Embedder:
 
 def embedding_processes(cluster: distributed.Client) -> int:
     def embeds() -> bool:
-        return "cfai-embedder" in {thread.name for thread in threading.enumerate()}
+        return current_worker()._loop is not None
 
     return sum(cluster.run(embeds).values())
 

@@ -1,6 +1,7 @@
 """Jobs through the service's queue: submitted in batches, matched by reference."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import given as given_by, settings, strategies as st
 from cfai import (
     Adaptive,
     EmbeddedBatch,
+    EmbeddingJob,
+    Embeddings,
     EmbedFailure,
     InputError,
     Polling,
@@ -17,6 +20,9 @@ from cfai import (
     Retries,
     WorkersAI,
 )
+from cfai._session.throttle import Throttles
+from cfai._wire.answers import AnswerSpec
+from cfai.embedding import Plan
 from cfai.errors import (
     AuthenticationError,
     BadRequest,
@@ -25,7 +31,9 @@ from cfai.errors import (
     NotFound,
     ServerError,
 )
+from cfai.resources.queue import BatchStatus, QueuedItem, QueuedTask
 from cfai.testing import FakeWorkersAI, Recorded, Reply, Service, vector_of
+from tests import virtual_time
 from tests.embedding.samples import (
     M3,
     batches_of,
@@ -36,6 +44,7 @@ from tests.embedding.samples import (
     is_poison,
     texts,
 )
+from tests.embedding.scripted import ScriptedService, collect_virtually, replies, vectors_of
 
 QUICK = Retries(max=3, base=0.002, cap=0.01)
 
@@ -382,37 +391,73 @@ async def test_without_retries_the_first_fault_ends_the_job(
     assert len(fake.requests) == 1 + poll + (poll and failure == "hang-up")
 
 
-async def test_only_failed_polls_in_a_row_are_counted(fake: FakeWorkersAI) -> None:
-    ai = fake.client(retries=Retries(base=0.0005, cap=0.001))
-    running = {"status": "running", "request_id": "b"}
-    fake.answers({"status": "queued", "request_id": "b"})
-    for _ in range(3):
-        for _ in range(15):
-            fake.fails(500, 7009, "broken")
-        fake.answers(running)
-    fake.answers_by(lambda _: answers(fake.requests[0]))
-    given = texts(4)
-    check_vectors(await collect(queued(ai, given)), given)
+class QueueService(ScriptedService):
+    """One batch in the queue, whose polls fail *for_seconds* at a time with an answer between."""
+
+    def __init__(self, error: Exception, outages: Sequence[float], retries: Retries) -> None:
+        super().__init__(replies(None), retries)
+        self._error = error
+        self._outages = list(outages)
+        self._ends: float | None = None
+        self.polls = 0
+
+    def build_request(self, given: Sequence[str], reference: str) -> QueuedTask:
+        return QueuedTask(reference, {"text": list(given)}, AnswerSpec(Embeddings))
+
+    async def submit(self, requests: Any, throttle: Any) -> BatchStatus[Embeddings]:
+        return BatchStatus(request_id="b")
+
+    async def poll(
+        self, requests: Sequence[QueuedTask], request_id: str, throttle: Any
+    ) -> BatchStatus[Embeddings]:
+        self.polls += 1
+        now = asyncio.get_running_loop().time()
+        if self._outages and self._ends is None:
+            self._ends = now + self._outages.pop(0)
+        if self._ends is not None and now < self._ends:
+            raise self._error
+        if self._ends is not None:
+            self._ends = None
+            return BatchStatus(request_id="b")
+        return BatchStatus(
+            [
+                QueuedItem(request.reference, answer=vectors_of(request.fields["text"]))
+                for request in requests
+            ],
+            request_id="b",
+        )
+
+
+OUTAGES = [ServerError("down", status=503), ConnectionLost("lost")]
+
+
+def waiting_job(service: ScriptedService, **options: Any) -> EmbeddingJob[Any]:
+    plan = Plan(M3, mode="queue", rate=None, **options)
+    return EmbeddingJob(service, Throttles(), texts(4), plan, endpoint="")
+
+
+@pytest.mark.parametrize("error", OUTAGES)
+@pytest.mark.parametrize("cap", [0.1, 60])
+def test_polls_that_fail_are_repeated(error: Exception, cap: float) -> None:
+    """However many, and however short the pauses are; only those in a row count."""
+    service = QueueService(error, [290, 290], Retries(base=0.01, cap=cap))
+    job = waiting_job(service, on_error="skip", polling=Polling(base=0.01, cap=cap))
+    check_vectors(collect_virtually(job), texts(4))
+    assert service.polls > 16
 
 
 @pytest.mark.parametrize("on_error", ["raise", "yield", "skip"])
-@pytest.mark.parametrize("failure", ["500", "hang-up"])
-async def test_sixteen_failed_polls_in_a_row_end_the_job(
-    fake: FakeWorkersAI, on_error: Any, failure: str
-) -> None:
-    """With the default delays, that takes about five minutes. The texts are not at fault."""
-    ai = fake.client(retries=Retries(max=3, base=0.0005, cap=0.001))
-    fake.answers({"status": "queued", "request_id": "b"})
-    if failure == "500":
-        fake.always.fails(500, 7009, "broken")
-    else:
-        fake.always.hangs_up()
-    with pytest.raises((ServerError, ConnectionLost)):
-        await collect(queued(ai, texts(4), on_error=on_error))
-    # A poll on a connection that had answered before is repeated at once if it is lost.
-    assert 1 + 16 <= len(fake.requests) <= 1 + 16 + (failure == "hang-up")
-    polling = Polling()
-    assert 240 < sum(polling.pause(polls) for polls in range(1, 17)) < 360
+@pytest.mark.parametrize("error", OUTAGES)
+def test_five_minutes_of_failed_polls_end_the_job(error: Exception, on_error: Any) -> None:
+    """The texts are not at fault."""
+    service = QueueService(error, [1e9], Retries())
+
+    async def main() -> float:
+        with pytest.raises(type(error)):
+            await collect(waiting_job(service, on_error=on_error))
+        return asyncio.get_running_loop().time()
+
+    assert 300 < virtual_time.run(main()) < 400
 
 
 @pytest.mark.parametrize("failure", [(503, 0), (500, 7009), None])
