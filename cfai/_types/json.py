@@ -67,6 +67,9 @@ MAX_DEPTH: Final = 200
 """How many levels of objects and lists are read. Nothing that the service or a model sends on
 purpose comes near; Python's recursion, which repr, copies and comparisons need, ends at 1000."""
 
+_MAX_SHALLOW: Final = 2 * MAX_DEPTH
+"""Bytes. A level needs two, so that most answers and events are too short to be deep."""
+
 
 class NestedTooDeep(ValueError):
     """JSON has more than `MAX_DEPTH` levels."""
@@ -98,8 +101,7 @@ def loads(
         if big_integers and _has_long_integer(data):
             text = data if isinstance(data, str) else data.decode()
             value = _loads_in_python(text, allow_nan=True)
-    # A level needs two bytes. Most answers and events are too short to be deep.
-    if len(data) > 2 * MAX_DEPTH and _count_opening(data) > MAX_DEPTH:
+    if len(data) > _MAX_SHALLOW and _count_opening(data) > MAX_DEPTH:
         check_depth(value)
     return value
 
@@ -111,7 +113,7 @@ def loads_plain(data: bytes) -> Any:
         ValueError: It needs some (see `loads`), is nested too deep, or is not JSON.
     """
     value = orjson.loads(data)
-    if len(data) > 2 * MAX_DEPTH and _count_opening(data) > MAX_DEPTH:
+    if len(data) > _MAX_SHALLOW and _count_opening(data) > MAX_DEPTH:
         check_depth(value)
     return value
 
@@ -133,7 +135,7 @@ def loads_together(texts: Sequence[bytes]) -> list[Any] | None:
                 if any(map(is_tracked, documents)):  # Not of objects of texts and numbers only.
                     check_depth(documents)
                 return documents if len(documents) == len(texts) else None
-        if max(map(len, texts)) > 2 * MAX_DEPTH:  # It may be nested too deep.
+        if max(map(len, texts)) > _MAX_SHALLOW:  # It may be nested too deep.
             return None
         return list(map(orjson.loads, texts))
     except ValueError:
@@ -245,7 +247,7 @@ def loads_strictly(text: str) -> Any:
         ValueError: It is not JSON.
     """
     value = _loads_in_python(text, allow_nan=False)
-    if len(text) > 2 * MAX_DEPTH and _count_opening(text) > MAX_DEPTH:
+    if len(text) > _MAX_SHALLOW and _count_opening(text) > MAX_DEPTH:
         check_depth(value)
     return value
 

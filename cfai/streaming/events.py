@@ -9,7 +9,7 @@ What the data means is not decided here, except for errors, which are raised.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, Union, cast
 
 from attrs import define, field, frozen
@@ -27,6 +27,7 @@ from cfai._wire.errors import ERROR_KEYS, describe_decode_error, error_from_even
 from cfai._wire.sse import EventSplitter
 from cfai.errors import (
     AnswerTooLarge,
+    CfaiError,
     ConnectionLost,
     DecodeError,
     ModelRetired,
@@ -52,16 +53,14 @@ class _DecodedText:
     text: str
     headers: ClassVar = {"content-type": "text/event-stream"}
 
-    async def aiter_text(self) -> AsyncIterator[str]:
+    def iter_text(self) -> Iterator[str]:
         yield self.text
 
 
-async def _decode_block(text: str) -> list[ServerSentEvent]:
+def _decode_block(text: str) -> list[ServerSentEvent]:
     from httpx_sse import EventSource
 
-    # The text holds complete events, so no generator is left suspended when the reader stops.
-    source = EventSource(cast("Any", _DecodedText(text)))
-    return [event async for event in source.aiter_sse()]
+    return list(EventSource(cast("Any", _DecodedText(text))).iter_sse())
 
 
 def decode_events(events: Sequence[Event]) -> list[Any]:
@@ -105,7 +104,7 @@ def _parse_data(event: Event) -> Any:
 
 @define(eq=False, repr=False)
 class EventReader:
-    """The events of one body, which it owns: `take` an event, or `read_more` bytes first."""
+    """The events of one body, which it owns: `take` an event, or `add` bytes of the body first."""
 
     body: StreamBody
     _blocks: EventSplitter = field(init=False)
@@ -113,6 +112,9 @@ class EventReader:
     """The events that came last."""
     _next: int = field(default=0, init=False)
     """The first of them that was not taken."""
+    has_more: bool = field(default=False, init=False)
+    """Whether there is an event to take. A field, because a property costs each token 500
+    instructions."""
     count: int = field(default=0, init=False)
     """How many events were taken."""
     at_end: bool = field(default=False, init=False)
@@ -151,14 +153,12 @@ class EventReader:
     async def open_raw(cls, body: StreamBody) -> Self:
         """Wait for the first event of *body*, or its end. The event is not interpreted."""
         reader = cls(body)
-        while not (reader._ready or reader.at_end):
-            await reader.read_more()
+        while not (reader.has_more or reader.at_end):
+            try:
+                reader.add(await body.read_chunk())
+            except ConnectionLost as exc:
+                raise reader.complete_error(exc) from exc
         return reader
-
-    @property
-    def has_more(self) -> bool:
-        """Whether there is an event to take."""
-        return self._next < len(self._ready)
 
     @property
     def _left(self) -> int:
@@ -173,43 +173,48 @@ class EventReader:
     def take(self, limit: int = 1) -> list[Event]:
         """The next events that were read already, at most *limit*."""
         events = self._ready[self._next : self._next + limit]
-        self._next += len(events)
-        self.count += len(events)
+        taken = len(events)
+        self._next += taken
+        self.count += taken
+        self.has_more = self._next < len(self._ready)
         return events
 
     def put_back(self, count: int) -> None:
         """Undo the taking of the last *count* events."""
         self._next -= count
         self.count -= count
+        self.has_more = self._next < len(self._ready)
 
-    async def read_more(self) -> None:
-        """Wait for more bytes, and keep the events that they complete; all others were taken.
+    def add(self, chunk: bytes) -> None:
+        """Keep the events that a chunk of the body completes; all others were taken.
+
+        An empty one is the end of the body.
 
         Raises:
-            StreamInterrupted: The connection was lost.
-            RequestTimeout: A time limit inside the stream ran out.
             AnswerTooLarge: One event is larger than the limit.
         """
-        try:
-            chunk = await self.body.read_chunk()
-        except ConnectionLost as exc:
-            count = self.count + self._left
-            message = f"the stream was cut after {count} events: {exc}"
-            raise StreamInterrupted(message, events=count) from exc
-        if not chunk:
-            self.at_end = True
         try:
             blocks = self._blocks.feed(chunk) if chunk else self._blocks.finish()
         except AnswerTooLarge as exc:
             exc.meta = self.body.meta
             raise
-        self.ends_inside_event = not chunk and bool(blocks)
+        if not chunk:
+            self.at_end, self.ends_inside_event = True, bool(blocks)
         events: list[Any] = blocks
         if str in map(type, blocks):
             events = []
             for block in blocks:
-                events += [block] if isinstance(block, bytes) else await _decode_block(block)
-        self._ready, self._next = events, 0
+                events += [block] if isinstance(block, bytes) else _decode_block(block)
+        self._ready, self._next, self.has_more = events, 0, bool(events)
+
+    def complete_error(self, error: CfaiError) -> CfaiError:
+        """The error for the reader, for one of the body: a connection lost cuts the stream."""
+        if not isinstance(error, ConnectionLost):
+            return error
+        count = self.count + self._left
+        cut = StreamInterrupted(f"the stream was cut after {count} events: {error}", events=count)
+        cut.__cause__ = error
+        return cut
 
     def _error_in(self, document: Any, event: Event) -> StatusError | None:
         """The error that an event reports, if it reports one."""
@@ -266,7 +271,7 @@ class EventReader:
 
     async def finish(self) -> None:
         """Drop what is left, and read to a near end so that the connection can be reused."""
-        self._ready, self._next = [], 0
+        self._ready, self._next, self.has_more = [], 0, False
         await self.body.drain()
 
 
