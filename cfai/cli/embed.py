@@ -14,7 +14,8 @@ from attrs import field, frozen
 from cfai._types.excerpts import format_value
 from cfai.cli import clients, console, files, texts as text_files
 from cfai.cli.console import Output, Target
-from cfai.cli.texts import Entry, Format, Reading, TextFile
+from cfai.cli.reading import Entry, Format, Reading, check_options
+from cfai.cli.texts import TextFile
 from cfai.embedding.splitting import LongTexts, Pool
 from cfai.embedding.threads import run_in_thread
 from cfai.errors import CfaiError, InputError
@@ -29,6 +30,9 @@ _ROWS_AT_ONCE: Final = 1000
 """Rows that a thread reads, before it hands them to the job."""
 
 _SHOWN_FAILURES: Final = 3
+
+_SHOWN_FILES: Final = 3
+"""Files that are named because they are empty."""
 
 
 def embed(  # noqa: PLR0913  # one for each option
@@ -47,8 +51,12 @@ def embed(  # noqa: PLR0913  # one for each option
         typer.Option(metavar="FILE", help="Store finished texts there, and resume from it."),
     ] = None,
     column: Annotated[
-        str, typer.Option(help="The column that has the texts; `a.b` for a field inside a field.")
-    ] = "text",
+        str | None,
+        typer.Option(
+            help="The column that has the texts, by default `text`; `a.b` for a field inside a "
+            "field."
+        ),
+    ] = None,
     id_column: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="The column that has the ids.")
     ] = None,
@@ -62,7 +70,10 @@ def embed(  # noqa: PLR0913  # one for each option
     ] = None,
     delimiter: Annotated[
         str | None,
-        typer.Option(metavar="CHARACTER", help="What separates the columns; detected by default."),
+        typer.Option(
+            metavar="CHARACTER",
+            help=r"What separates the columns (\t is a tab); detected by default.",
+        ),
     ] = None,
     long: Annotated[
         LongTexts,
@@ -100,7 +111,7 @@ def embed(  # noqa: PLR0913  # one for each option
     _check_format(target, has_pieces=has_pieces)
     _check_options(checkpoint, retry_failed=retry_failed, local=local)
     reading = Reading(
-        column,
+        "text" if column is None else column,
         id_column,
         format=format_,
         encoding=encoding,
@@ -108,6 +119,9 @@ def embed(  # noqa: PLR0913  # one for each option
         lenient=skip_failed or retry_failed,
     )
     source = _find_source(texts or [], reading, target)
+    given = {"--column": column, "--id-column": id_column}
+    given |= {"--encoding": encoding, "--delimiter": delimiter}
+    check_options(given, {file.format for file in source.files})
     if local:
         clients.require(*clients.EMBEDDINGS, needed_for="embedding texts on this machine")
     options: JobOptions = {"checkpoint": checkpoint, "retry_failed": retry_failed}
@@ -173,10 +187,13 @@ class Source:
         """Count the texts, which reads the files once; `None` if that takes long."""
         return text_files.count_all(self.files) if self.texts is None else self.texts
 
-    @property
-    def is_piped(self) -> bool:
-        """Whether standard input is one of the files."""
-        return any(file.path is None for file in self.files)
+    def find_empty(self, texts: int) -> str:
+        """The names of files without any text, after all *texts* were read; empty if none is."""
+        ends = [*self.starts[1:], texts]
+        places = zip(self.files, self.starts, ends, strict=True)
+        names = [file.name for file, start, end in places if start == end]
+        more = f" and {len(names) - _SHOWN_FILES} more" if len(names) > _SHOWN_FILES else ""
+        return f"{', '.join(names[:_SHOWN_FILES])}{more}"
 
 
 def _find_source(arguments: list[str], reading: Reading, target: Target) -> Source:
@@ -241,8 +258,10 @@ async def _run_job(
                     _advise_resume(exc, options.get("checkpoint"))
                 raise
     stats = job.stats
-    if not stats.texts and not stats.failed and source.is_piped:
-        raise InputError("there are no texts: the input is empty")
+    if empty := source.find_empty(stats.texts + stats.failed):
+        if not stats.texts and not stats.failed:
+            raise InputError(f"there are no texts in {empty}")
+        console.write_stderr(f"no texts in {empty}")
     if stats.failed:
         writer.report_failures(stats.failed, stats.texts + stats.failed)
         if not stats.texts:

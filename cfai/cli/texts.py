@@ -13,24 +13,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from glob import glob, has_magic
 from itertools import chain
+from json import JSONDecodeError
 from pathlib import Path
-from typing import IO, Any, Final, Literal, TypeAlias, get_args
+from typing import IO, Any, Final
 
-from attrs import field, frozen
+from attrs import frozen
 
 from cfai._types.excerpts import format_value
 from cfai.cli import console
-from cfai.cli.delimiters import choose_delimiter, read_head
 from cfai.cli.encodings import BOMS, guess_encoding, guess_utf16, is_damaged_utf8
+from cfai.cli.reading import MISSING, Entry, Format, Reading, choose_delimiter, read_head
 from cfai.errors import InputError, MissingExtra
-
-Format = Literal["txt", "csv", "tsv", "jsonl", "json", "parquet"]
-"""The format of a file. In txt, each line is a text."""
-
-_Text: TypeAlias = str | InputError | None
-
-Entry: TypeAlias = _Text | tuple[Any, _Text]
-"""A text, or an id and a text; `None` for a missing text, and the error of what is no text."""
 
 _FORMATS: Final[Mapping[str, Format]] = {
     ".txt": "txt",
@@ -60,102 +53,6 @@ _OTHER_FILES: Final = {
     b"SQLite format 3": "an SQLite database: export the table as CSV",
 }
 """The first bytes of files that people pass by mistake, and what to do."""
-
-_MISSING: Final = object()
-
-
-@frozen
-class Reading:
-    """How files are read, as the options of the command say.
-
-    Raises:
-        InputError: The delimiter is not one character, or the encoding is unknown.
-    """
-
-    column: str
-    id_column: str | None = None
-    format: Format | None = field(default=None, kw_only=True)
-    encoding: str | None = field(default=None, kw_only=True)
-    delimiter: str | None = field(default=None, kw_only=True)
-    lenient: bool = field(default=False, kw_only=True)
-    """Whether a row without a text is an entry, which fails later."""
-
-    def __attrs_post_init__(self) -> None:
-        if self.format is not None and self.format not in get_args(Format):
-            raise InputError(
-                f"--format must be one of {', '.join(get_args(Format))}, got {self.format}"
-            )
-        if self.delimiter is not None and len(self.delimiter) != 1:
-            raise InputError(f"--delimiter must be one character, got {self.delimiter!r}")
-        if self.encoding is not None:
-            try:
-                "".encode(self.encoding)
-            except LookupError:
-                raise InputError(f"--encoding: there is no encoding {self.encoding!r}") from None
-
-    @property
-    def columns(self) -> list[str]:
-        """The columns to read."""
-        return [self.column] if self.id_column is None else [self.column, self.id_column]
-
-    def check_columns(self, existing: Sequence[str], name: str) -> None:
-        """Check that a table has the columns.
-
-        Raises:
-            InputError: One is missing, or is there twice.
-        """
-        for column in self.columns:
-            if column not in existing:
-                shown = ", ".join(map(repr, existing))
-                raise InputError(
-                    f"{name} has no column {column!r} (found: {shown:.200}); {self._advise(column)}"
-                )
-            if existing.count(column) > 1:
-                raise InputError(f"{name} has more than one column {column!r}; rename one of them")
-
-    def entry(self, text: Any, key: Any, where: str) -> Entry:
-        """Check one row's text, and add its id if there is an id column.
-
-        Raises:
-            InputError: The text is missing or not a string, or the id is missing.
-        """
-        if key is _MISSING and not self.lenient:
-            raise InputError(f"{where} has no {self.id_column!r}; {self._advise(self.id_column)}")
-        if not isinstance(text, str):
-            text = self._find_fault(text, where)
-        return text if self.id_column is None else (None if key is _MISSING else key, text)
-
-    def _find_fault(self, text: Any, where: str) -> InputError | None:
-        """What is wrong with a value that is no text; `None` if it is missing."""
-        if text is _MISSING or text is None:
-            problem = f"has no field {self.column!r}; {self._advise(self.column)}"
-            if text is None:
-                problem = f"has no text in {self.column!r}; --skip-failed skips such rows"
-            if not self.lenient:
-                raise InputError(f"{where} {problem}")
-            return None
-        rule = f"must be a string, got {format_value(text)}"
-        if not self.lenient:
-            raise InputError(
-                f"{self.column!r} of {where} {rule}; choose another column with --column, or write"
-                " it as a string"
-            )
-        return InputError(f"{self.column!r} {rule}")
-
-    def refuse_row(self, row: Any, where: str) -> Entry:
-        """The entry of a row that is neither an object nor a string.
-
-        Raises:
-            InputError: Rows without a text are errors.
-        """
-        rule = f"must be an object or a string, got {format_value(row)}"
-        if not self.lenient:
-            raise InputError(f"{where} {rule}; correct or remove it")
-        text = None if row is None else InputError(f"the row {rule}")
-        return text if self.id_column is None else (None, text)
-
-    def _advise(self, column: str | None) -> str:
-        return f"choose one with {'--column' if column == self.column else '--id-column'}"
 
 
 @frozen
@@ -219,15 +116,20 @@ class TextFile:
         try:
             yield
         except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
-            raise InputError(
-                f"{self.name} is damaged or truncated ({exc}); copy or download it again"
-            ) from exc
+            raise self._damaged(exc) from exc
         except UnicodeError as exc:
             raise InputError(
                 f"{self.name} has another encoding ({exc}); name it with --encoding"
             ) from exc
         except OSError as exc:
+            if exc.errno is None:  # Not of the system: what is compressed is damaged.
+                raise self._damaged(exc) from exc
             raise InputError(f"can't read {self.name}: {exc.strerror or exc}") from exc
+
+    def _damaged(self, reason: Exception) -> InputError:
+        return InputError(
+            f"{self.name} is damaged or truncated ({reason}); copy or download it again"
+        )
 
     @contextmanager
     def _open(self) -> Iterator[io.BufferedReader[Any]]:
@@ -448,7 +350,7 @@ def _read_csv(file: TextFile, stream: io.TextIOWrapper) -> Iterator[Entry]:
         text = row[column] or None if column < len(row) else None
         key: Any = None
         if id_column is not None:
-            key = row[id_column] if id_column < len(row) else _MISSING
+            key = row[id_column] if id_column < len(row) else MISSING
         yield reading.entry(text, key, where)
 
 
@@ -483,11 +385,17 @@ def _read_jsonl(file: TextFile, stream: io.TextIOWrapper) -> Iterator[Entry]:
         try:
             row = loads(line, allow_nan=True, big_integers=True)
         except ValueError as exc:
+            # The error of the parser counts the lines of what it was given.
+            reason = f"{exc}"
+            if isinstance(exc, JSONDecodeError):
+                reason = f"{exc.msg}, character {exc.pos + 1}"
             if number > 1:
-                raise InputError(f"{where} is not JSON: {exc}; correct or remove the line") from exc
+                raise InputError(
+                    f"{where} is not JSON: {reason}; correct or remove the line"
+                ) from exc
             raise InputError(
                 f"{where} is not JSON; a file that is one JSON document is read with --format json:"
-                f" {exc}"
+                f" {reason}"
             ) from exc
         yield _json_entry(file, row, where)
 
@@ -525,7 +433,7 @@ def _json_entry(file: TextFile, row: Any, where: str) -> Entry:
     if not isinstance(row, dict):
         return reading.refuse_row(row, where)
     text = _look_up(row, reading.column)
-    if text is _MISSING and not reading.lenient:
+    if text is MISSING and not reading.lenient:
         reading.check_columns(list(row), where)
     key = None if reading.id_column is None else _look_up(row, reading.id_column)
     return reading.entry(text, key, where)
@@ -538,7 +446,7 @@ def _look_up(row: dict[str, Any], column: str) -> Any:
     value: Any = row
     for name in column.split("."):
         if not isinstance(value, dict) or name not in value:
-            return _MISSING
+            return MISSING
         value = value[name]
     return value
 
@@ -561,18 +469,45 @@ def _open_parquet(file: TextFile, data: Any) -> Any:
         ) from exc
 
 
+def _find_column(schema: Any, name: str) -> list[str]:
+    """The column with a name, perhaps with the fields inside it: `message.text`."""
+    import pyarrow as pa
+
+    if name in schema.names:
+        return [name]
+    column, *path = name.split(".")
+    if column not in schema.names:
+        return []
+    kind = schema.field(column).type
+    for part in path:
+        if not pa.types.is_struct(kind) or kind.get_field_index(part) < 0:
+            return []
+        kind = kind.field(part).type
+    return [column, *path]
+
+
+def _read_column(batch: Any, name: str) -> list[Any]:
+    import pyarrow.compute as pc
+
+    column, *fields = _find_column(batch.schema, name)
+    values = batch.column(column)
+    return list((pc.struct_field(values, fields) if fields else values).to_pylist())
+
+
 def _read_parquet(file: TextFile, data: io.BufferedReader[Any]) -> Iterator[Entry]:
     import pyarrow as pa
 
     parquet, reading = _open_parquet(file, data), file.reading
-    reading.check_columns(parquet.schema_arrow.names, file.name)
+    schema = parquet.schema_arrow
+    inner = [name for name in reading.columns if _find_column(schema, name)[1:]]
+    reading.check_columns([*schema.names, *inner], file.name)
     number = 0
     try:
         for batch in parquet.iter_batches(1000, columns=reading.columns, use_threads=False):
-            texts = batch.column(reading.column).to_pylist()
+            texts = _read_column(batch, reading.column)
             keys = [None] * len(texts)
             if reading.id_column is not None:
-                keys = batch.column(reading.id_column).to_pylist()
+                keys = _read_column(batch, reading.id_column)
             for text, key in zip(texts, keys, strict=True):
                 number += 1
                 yield reading.entry(text, key, f"row {number} of {file.name}")

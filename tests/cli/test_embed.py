@@ -678,15 +678,85 @@ async def test_skip_failed_fails_if_all_texts_fail(
     assert "1 of 1" in done.err
 
 
-async def test_an_empty_file_gives_an_empty_file(
+EMPTY = {
+    "lines.txt": b"\n \n",
+    "nothing.jsonl": b"",
+    "nothing.json": b"",
+    "list.json": b"[]",
+    "header.csv": b"id,text\n",
+    "packed.csv.gz": gzip.compress(b""),
+}
+
+
+@pytest.mark.parametrize("name", [*EMPTY, "rows.parquet", "-"])
+async def test_files_without_texts_are_named(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, name: str
+) -> None:
+    """An error if no file has any; otherwise a notice. An existing output file is emptied."""
+    fake.always.answers_by(vectors)
+    path, full, target = tmp_path / name, tmp_path / "full.txt", tmp_path / "out.jsonl"
+    if name == "rows.parquet":
+        pq = pytest.importorskip("pyarrow.parquet")
+        pq.write_table(pytest.importorskip("pyarrow").table({"text": []}), path)
+    else:
+        path.write_bytes(EMPTY.get(name, b""))
+    full.write_text("1\n")
+    target.write_text("stale")
+    argument, shown = ("-", "standard input") if name == "-" else (str(path), path)
+    done = await cfai.run("embed", argument, "-o", str(target))
+    assert (done.code, done.err) == (2, f"error: there are no texts in {shown}\n")
+    assert target.read_text() == ""
+    for arguments in ((argument, str(full)), (str(full), argument)):
+        done = await cfai.run("embed", *arguments, "-o", str(target))
+        assert (done.code, done.err) == (0, f"no texts in {shown}\n")
+        assert len(target.read_text().splitlines()) == 1
+
+
+async def test_many_files_without_texts_are_counted(cfai: Cfai, tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / f"{number}.txt").write_text("")
+    done = await cfai.run("embed", str(tmp_path / "*.txt"))
+    names = ", ".join(f"{tmp_path / f'{number}.txt'}" for number in range(3))
+    assert (done.code, done.err) == (2, f"error: there are no texts in {names} and 2 more\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("a.txt", "--column", "text"), "--column has no meaning for txt"),
+        (("a.txt", "--id-column", "id"), "--id-column has no meaning for txt"),
+        (("a.txt", "--delimiter", ";"), "--delimiter has no meaning for txt"),
+        (("-", "--column", "text"), "--column has no meaning for txt"),
+        (("a.json", "--delimiter", ";"), "--delimiter has no meaning for json"),
+        (("a.json", "a.jsonl", "--delimiter", ";"), "--delimiter has no meaning for json, jsonl"),
+        (("a.parquet", "--encoding", "utf-8"), "--encoding has no meaning for parquet"),
+        (("a text", "--column", "text"), "--column has no meaning for texts as arguments"),
+        (("a text", "--encoding", "utf-8"), "--encoding has no meaning for texts as arguments"),
+        (("a.csv", "--delimiter", "tab"), r"--delimiter must be one character, or \t for a tab"),
+    ],
+)
+async def test_options_without_a_meaning_are_refused(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, arguments: tuple[str, ...], problem: str
+) -> None:
+    """By name; an option that one of the files needs is right."""
+    for name in ("a.txt", "a.json", "a.jsonl", "a.parquet", "a.csv"):
+        (tmp_path / name).write_text('["1"]')
+    paths = [str(tmp_path / name) if name.startswith("a.") else name for name in arguments]
+    done = await cfai.run("embed", *paths, stdin=b"1\n")
+    assert done.code == 2
+    assert done.err.startswith(f"error: {problem}")
+    assert not fake.requests
+
+
+async def test_an_option_that_one_of_the_files_needs_is_right(
     cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
 ) -> None:
-    """An existing output file is emptied."""
-    source, target = tmp_path / "texts.txt", tmp_path / "out.jsonl"
-    source.write_text("")
-    target.write_text("stale")
-    assert (await cfai.run("embed", str(source), "-o", str(target))).code == 0
-    assert target.read_text() == ""
+    fake.always.answers_by(vectors)
+    (tmp_path / "a.txt").write_text("1\n")
+    (tmp_path / "b.csv").write_text("body\ttext\n2\t3\n")
+    paths = [str(tmp_path / name) for name in ("a.txt", "b.csv")]
+    done = await cfai.run("embed", *paths, "--column", "body", "--delimiter", r"\t")
+    assert (done.code, read_texts(done)) == (0, ["1", "2"])
 
 
 @pytest.mark.parametrize("name", ["mixed.parquet", "nulls.parquet"])

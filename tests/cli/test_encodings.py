@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from cfai.cli.encodings import choose_latin, decode_any, guess_utf16
-from cfai.cli.texts import Reading, TextFile
+from cfai.cli.reading import Reading
+from cfai.cli.texts import TextFile
 from cfai.errors import InputError
 
 SENTENCES = {

@@ -5,12 +5,14 @@ The files are in tests/data/texts. `cases.json` has for each what is read, or th
 
 import gzip
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cfai.cli.texts import Reading, TextFile, count_all, find_files
+from cfai.cli.reading import Reading
+from cfai.cli.texts import TextFile, count_all, find_files
 from cfai.errors import InputError
 
 FILES = Path(__file__).parents[1] / "data" / "texts"
@@ -175,8 +177,8 @@ def test_an_at_sign_names_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ("options", "problem"),
     [
         ({"format": "xlsx"}, "--format must be one of txt, csv, .*, got xlsx"),
-        ({"delimiter": ";;"}, "--delimiter must be one character, got ';;'"),
-        ({"delimiter": ""}, "--delimiter must be one character, got ''"),
+        ({"delimiter": ";;"}, r"--delimiter must be one character, or \\t for a tab, got ';;'"),
+        ({"delimiter": ""}, r"--delimiter must be one character, or \\t for a tab, got ''"),
         ({"encoding": "utf-9"}, "--encoding: there is no encoding 'utf-9'"),
     ],
 )
@@ -209,3 +211,48 @@ def test_a_damaged_parquet_file_is_named(tmp_path: Path, compression: str, where
     with pytest.raises(InputError, match=rf"damaged\.parquet is {expected}"):
         for number, entry in enumerate(entries):
             assert entry == f"text {number} " * 5
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_a_damaged_archive_names_the_way_out(tmp_path: Path, suffix: str, damage: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    codec = "gzip" if suffix == ".gz" else "zstd"
+    rows = random.Random(7).choices(range(10**9), k=1000)
+    data = pa.compress("".join(f"{row}\n" for row in rows).encode(), codec, asbytes=True)
+    path = tmp_path / f"texts.txt{suffix}"
+    middle = len(data) // 2
+    path.write_bytes(data[:middle] + (b"" if damage == "cut" else bytes(64) + data[middle + 64 :]))
+    with pytest.raises(
+        InputError, match=rf"texts.txt\{suffix} is damaged or truncated .*copy or d"
+    ):
+        read(path)
+
+
+@pytest.mark.parametrize("line", ['{"text": ', '{"text": "b"} x', "b", '["b"', "{'text': 'b'}"])
+def test_a_line_that_is_not_json_has_one_number(tmp_path: Path, line: str) -> None:
+    """That of the file: the parser would count from the beginning of the line."""
+    for before in ("", '"a"\n\n'):
+        path = tmp_path / "texts.jsonl"
+        path.write_text(f'{before}{line}\n"c"\n')
+        with pytest.raises(InputError) as caught:
+            read(path)
+        number = 3 if before else 1
+        assert str(caught.value).startswith(f"line {number} of {path} is not JSON")
+        assert str(caught.value).count("line ") == 1
+        assert ", character " in str(caught.value)
+
+
+def test_a_field_inside_a_column_of_parquet(tmp_path: Path) -> None:
+    """As in JSON; a row without the outer value has none."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = [{"text": "a", "in": {"n": 1}}, None, {"text": None, "in": None}]
+    table = pa.table({"row": rows, "row.id": ["x", "y", "z"], "text": ["d", "e", "f"]})
+    path = tmp_path / "nested.parquet"
+    pq.write_table(table, path)
+    options = {"id_column": "row.id", "lenient": True}
+    assert read(path, column="row.text", **options) == [["x", "a"], ["y", None], ["z", None]]
+    assert read(path, column="text", id_column="row.in.n") == [[1, "d"], [None, "e"], [None, "f"]]
+    for wrong in ("row.txt", "row.text.x", "text.x", "other.text"):
+        with pytest.raises(InputError, match=rf"has no column '{wrong}' \(found: 'row', 'row.id'"):
+            read(path, column=wrong)
