@@ -16,7 +16,7 @@ def _run() -> int:
     try:
         from cfai.cli import run_app
     except ImportError as exc:
-        if (exc.name or "").partition(".")[0] not in ("rich", "typer"):
+        if (exc.name or "").partition(".")[0] not in ("click", "rich"):
             raise
         from cfai.errors import MissingExtra
 

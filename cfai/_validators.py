@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, Final, ParamSpec, TypeGuard, TypeVar
 
 import attrs
@@ -192,3 +192,48 @@ def factor(instance: object, attribute: attrs.Attribute[Any], value: Any) -> Non
     if not is_finite_number(value) or value < 0:
         name = _qualified_name(instance, attribute)
         raise InputError(f"{name} must be a finite number, 0 or more, got {format_value(value)}")
+
+
+# Segments of paths: checked and then kept literally; nothing is percent-encoded
+
+# RFC 3986, section 3.3: the characters of a path segment, without the percent sign. The service
+# answers 400 (code 7000) to a model name whose slashes or @ are percent-encoded.
+_SEGMENT: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@\-]+")
+
+
+@lru_cache(maxsize=256)
+def segment_problem(segment: str) -> str | None:
+    """What keeps a text from being one segment of a path, if anything does."""
+    if not segment:
+        return "must not be empty"
+    if segment in (".", ".."):
+        return "must not be . or .."
+    if not _SEGMENT.fullmatch(segment):
+        return "must consist of A-Z a-z 0-9 and ._~!$&'()*+,;=:@-"
+    return None
+
+
+def check_account_id(account_id: str) -> str:
+    """Check an account id. The message does not show it: it may be a secret in the wrong place.
+
+    Raises:
+        InputError: It can't be one segment of a path.
+    """
+    if not isinstance(account_id, str):
+        raise InputError(f"account_id must be a string, got {type(account_id).__name__}")
+    if problem := segment_problem(account_id):
+        raise InputError(f"account_id {problem} (it has {len(account_id)} characters; not shown)")
+    return account_id
+
+
+def check_segment(name: str, value: str) -> str:
+    """Check one segment of a path, such as an id.
+
+    Raises:
+        InputError: It can't be one segment of a path.
+    """
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be a string, got {format_value(value)}")
+    if problem := segment_problem(value):
+        raise InputError(f"{name} {problem}, got {format_value(value)}")
+    return value

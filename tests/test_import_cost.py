@@ -10,6 +10,7 @@ HEAVY = {
     "aiohttp",
     "attrs",
     "cattrs",
+    "click",
     "httpx",
     "httpx_sse",
     "numpy",
@@ -20,7 +21,6 @@ HEAVY = {
     "rich",
     "ssl",
     "tqdm",
-    "typer",
     "xllamacpp",
     "cfai.cli",
     "cfai.distributed",
@@ -93,13 +93,13 @@ def test_a_client_needs_only_its_own_transport() -> None:
 def test_only_a_stream_loads_httpx_sse() -> None:
     """The first stream loads its decoder, and no extra."""
     modules = loaded(STREAM)
-    assert not modules & {"numpy", "opentelemetry", "cfai.local", "cfai.cli", "typer", "rich"}
+    assert not modules & {"numpy", "opentelemetry", "cfai.local", "cfai.cli", "click", "rich"}
 
 
 def test_the_local_server_loads_no_models() -> None:
     """Importing it loads no model library."""
     modules = loaded("import cfai.local")
-    assert not modules & {"numpy", "onnxruntime", "xllamacpp", "vader", "typer", "rich"}
+    assert not modules & {"numpy", "onnxruntime", "xllamacpp", "vader", "click", "rich"}
 
 
 def test_the_command_line_loads_no_transport() -> None:

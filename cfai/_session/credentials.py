@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from cfai._session.addresses import check_base_url, resolve_proxy
-from cfai._wire.requests import check_account_id
+from cfai._validators import check_account_id
 from cfai.errors import ConfigError
 from cfai.settings import CLOUDFLARE, Credentials, Gateway, Settings
 

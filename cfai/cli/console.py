@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import typer
+import click
 from attrs import define, field
 
 from cfai.cli.wrapping import WordWrap
@@ -137,9 +137,12 @@ def to_json_line(value: Any) -> str:
 
 _TEXTS: Final = ("text/plain", "application/json")
 
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the answer to a file.")
-]
+PATH: Final = click.Path(path_type=Path)
+"""The type of an option or argument that is a path."""
+
+output_option = click.option(
+    "--output", "-o", type=PATH, metavar="FILE", help="Write the answer to a file."
+)
 
 
 @define
@@ -245,7 +248,7 @@ def _write_stdout(data: bytes) -> None:
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         _discard_stdout()
-        raise typer.Exit(EXIT_BROKEN_PIPE) from None
+        raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from None
     except OSError as exc:
         raise stdout_error(exc) from exc
 

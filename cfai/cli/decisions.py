@@ -2,13 +2,14 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
 
-import typer
+import click
 
 from cfai.cli import clients, console, files
-from cfai.cli.console import Output, Target
+from cfai.cli.console import Target, output_option
 from cfai.cli.inputs import AttachedFile, attach_option, join_texts
 from cfai.errors import InputError
 from cfai.tasks import (
@@ -48,38 +49,44 @@ _FIELDS: Final[Mapping[str, Callable[[str | None], Any]]] = {
     "list": ListField,
 }
 
-_Json = Annotated[
-    bool, typer.Option("--json", help="Print all that the service sent, not only the values.")
-]
+_json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print all that the service sent, not only the values."
+)
 
 
+@click.command()
+@click.argument(
+    "state",
+    required=False,
+    metavar="[TEXT]",
+    help="What to decide about: text, @FILE, or - for stdin.",
+)
+@click.option(
+    "--question",
+    "-q",
+    multiple=True,
+    required=True,
+    metavar="NAME[:OPTIONS][=TEXT]",
+    help='Such as "refund=Do they want money back?": yes or no. OPTIONS a|b|c make it a '
+    "choice, low<high a rating. Or a JSON object of questions.",
+)
+@attach_option("An image, a sound, a video, a text or a document to decide about.")
+@clients.model_option(_CLEF)
+@output_option
+@_json_option
 def decide(
-    state: Annotated[
-        str | None,
-        typer.Argument(metavar="TEXT", help="What to decide about: text, @FILE, or - for stdin."),
-    ] = None,
+    state: str | None,
     *,
-    question: Annotated[
-        list[str],
-        typer.Option(
-            *("--question", "-q"),
-            metavar="NAME[:OPTIONS][=TEXT]",
-            help='Such as "refund=Do they want money back?": yes or no. OPTIONS a|b|c make it a '
-            "choice, low<high a rating. Or a JSON object of questions.",
-        ),
-    ],
-    attach: Annotated[
-        list[str] | None,
-        attach_option("An image, a sound, a video, a text or a document to decide about."),
-    ] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="The model's name.")] = _CLEF,
-    output: Output = None,
-    as_json: _Json = False,
+    question: tuple[str, ...],
+    attach: tuple[str, ...],
+    model: str,
+    output: Path | None,
+    as_json: bool,
 ) -> None:
     """Answer typed questions about a text or images; print a JSON object of the answers."""
     target = Target(output)
     questions = _parse_named("--question", question, _parse_question)
-    attached = [AttachedFile.read(name) for name in attach or []]
+    attached = [AttachedFile.read(name) for name in attach]
     text = _read_state(state, attached)
 
     async def run() -> Decisions:
@@ -99,32 +106,34 @@ def decide(
     _write(target, values, decisions, as_json=as_json)
 
 
+@click.command()
+@click.argument("text", required=False, help="The text: itself, @FILE, or - for stdin.")
+@click.option(
+    "--field",
+    "-f",
+    multiple=True,
+    required=True,
+    metavar="NAME[:TYPE][=TEXT]",
+    help='Such as "total:float=With shipping". The types are '
+    f"{', '.join(_FIELDS)}. Or a JSON object of fields.",
+)
+@attach_option("An image, a text or a document to extract from.")
+@clients.model_option(_CLAIRIC)
+@output_option
+@_json_option
 def extract(
-    text: Annotated[
-        str | None,
-        typer.Argument(metavar="TEXT", help="The text: itself, @FILE, or - for stdin."),
-    ] = None,
+    text: str | None,
     *,
-    field: Annotated[
-        list[str],
-        typer.Option(
-            *("--field", "-f"),
-            metavar="NAME[:TYPE][=TEXT]",
-            help='Such as "total:float=With shipping". The types are '
-            f"{', '.join(_FIELDS)}. Or a JSON object of fields.",
-        ),
-    ],
-    attach: Annotated[
-        list[str] | None, attach_option("An image, a text or a document to extract from.")
-    ] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="The model's name.")] = _CLAIRIC,
-    output: Output = None,
-    as_json: _Json = False,
+    field: tuple[str, ...],
+    attach: tuple[str, ...],
+    model: str,
+    output: Path | None,
+    as_json: bool,
 ) -> None:
     """Extract typed fields from a text or images; print a JSON object of their values."""
     target = Target(output)
     fields = _parse_named("--field", field, _parse_field)
-    attached = [AttachedFile.read(name) for name in attach or []]
+    attached = [AttachedFile.read(name) for name in attach]
     state = _read_state(text, attached)
 
     async def run() -> Extraction:
@@ -158,14 +167,14 @@ def _write(
         problem = "there is no answer" if reason is None else f"the answer is {reason}"
         console.write_stderr(f"error: {name}: {problem}")
     if missing:
-        raise typer.Exit(console.EXIT_FAILED)
+        raise click.exceptions.Exit(console.EXIT_FAILED)
 
 
 # Questions and fields
 
 
 def _parse_named(
-    option: str, arguments: list[str], parse: Callable[[str, str, str | None], Any]
+    option: str, arguments: Sequence[str], parse: Callable[[str, str, str | None], Any]
 ) -> dict[str, Any]:
     """Read the values of a repeated option: NAME[:TYPE][=INSTRUCTIONS], or a JSON object of them.
 

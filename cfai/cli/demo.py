@@ -5,6 +5,8 @@ from operator import mul
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
+import click
+
 from cfai.cli import clients
 from cfai.cli.console import Prose, write_styled, write_text
 from cfai.tasks import TextGeneration, user
@@ -28,6 +30,7 @@ _SENTENCES: Final = (
 _QUERIES: Final = ("How do I get my money back?", "Should I take an umbrella?")
 
 
+@click.command()
 def demo() -> None:
     """Chat with a model and search by meaning on this machine, without an account."""
     clients.require(*clients.TEXT, *clients.EMBEDDINGS, needed_for="the demo")

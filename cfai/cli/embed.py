@@ -2,18 +2,18 @@
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
-import typer
+import click
 from attrs import field, frozen
 
 from cfai._types.excerpts import format_value
 from cfai.cli import clients, console, files, texts as text_files
-from cfai.cli.console import Output, Target
+from cfai.cli.console import Target, output_option
 from cfai.cli.reading import Entry, Format, Reading, check_options
 from cfai.cli.texts import TextFile
 from cfai.embedding.splitting import LongTexts, Pool
@@ -35,78 +35,87 @@ _SHOWN_FILES: Final = 3
 """Files that are named because they are empty."""
 
 
+@click.command()
+@click.argument(
+    "texts",
+    nargs=-1,
+    help="Texts, or files of texts: txt (one per line), csv, tsv, jsonl, json or parquet, "
+    "also compressed (.gz, .zst). If omitted, or `-`, standard input is read.",
+)
+@clients.model_option(MODEL)
+@output_option
+@click.option(
+    "--checkpoint", metavar="FILE", help="Store finished texts there, and resume from it."
+)
+@click.option(
+    "--column",
+    help="The column that has the texts, by default `text`; `a.b` for a field inside a field.",
+)
+@click.option("--id-column", metavar="COLUMN", help="The column that has the ids.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(get_args(Format)),
+    help="The format of the files; by default that of the suffix.",
+)
+@click.option("--encoding", metavar="NAME", help="The encoding of the files; detected by default.")
+@click.option(
+    "--delimiter",
+    metavar="CHARACTER",
+    help=r"What separates the columns (\t is a tab); detected by default.",
+)
+@click.option(
+    "--long",
+    type=click.Choice(get_args(LongTexts)),
+    default="warn",
+    help="Longer texts than the model reads: cut, failed, or in pieces.",
+)
+@click.option(
+    "--pool",
+    type=click.Choice(get_args(Pool)),
+    help="One vector for each text that is split: their mean.",
+)
+@click.option(
+    "--piece-tokens",
+    type=int,
+    metavar="N",
+    help="Tokens of a piece; by default as many as the model reads.",
+)
+@click.option(
+    "--skip-failed",
+    is_flag=True,
+    help="Go on if a text can't be embedded, and list it in OUTPUT.failed.jsonl.",
+)
+@click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Embed the texts again that failed, according to --checkpoint.",
+)
+@clients.local_option
 def embed(  # noqa: PLR0913  # one for each option
-    texts: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Texts, or files of texts: txt (one per line), csv, tsv, jsonl, json or parquet, "
-            "also compressed (.gz, .zst). If omitted, or `-`, standard input is read."
-        ),
-    ] = None,
+    texts: tuple[str, ...],
     *,
-    model: Annotated[str, typer.Option("--model", "-m", help="The model's name.")] = MODEL,
-    file: Output = None,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Store finished texts there, and resume from it."),
-    ] = None,
-    column: Annotated[
-        str | None,
-        typer.Option(
-            help="The column that has the texts, by default `text`; `a.b` for a field inside a "
-            "field."
-        ),
-    ] = None,
-    id_column: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The column that has the ids.")
-    ] = None,
-    format_: Annotated[
-        Format | None,
-        typer.Option("--format", help="The format of the files; by default that of the suffix."),
-    ] = None,
-    encoding: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The encoding of the files; detected by default."),
-    ] = None,
-    delimiter: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CHARACTER",
-            help=r"What separates the columns (\t is a tab); detected by default.",
-        ),
-    ] = None,
-    long: Annotated[
-        LongTexts,
-        typer.Option(help="Longer texts than the model reads: cut, failed, or in pieces."),
-    ] = "warn",
-    pool: Annotated[
-        Pool | None, typer.Option(help="One vector for each text that is split: their mean.")
-    ] = None,
-    piece_tokens: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Tokens of a piece; by default as many as the model reads."),
-    ] = None,
-    skip_failed: Annotated[
-        bool,
-        typer.Option(
-            "--skip-failed",
-            help="Go on if a text can't be embedded, and list it in OUTPUT.failed.jsonl.",
-        ),
-    ] = False,
-    retry_failed: Annotated[
-        bool,
-        typer.Option(
-            "--retry-failed", help="Embed the texts again that failed, according to --checkpoint."
-        ),
-    ] = False,
-    local: clients.Local = False,
+    model: str,
+    output: Path | None,
+    checkpoint: str | None,
+    column: str | None,
+    id_column: str | None,
+    format_: Format | None,
+    encoding: str | None,
+    delimiter: str | None,
+    long: LongTexts,
+    pool: Pool | None,
+    piece_tokens: int | None,
+    skip_failed: bool,
+    retry_failed: bool,
+    local: bool,
 ) -> None:
     """Embed texts: print a vector for each.
 
     Prints one line of JSON per text, with `text` and `vector`, in the order of the texts. With -o,
     the suffix .jsonl, .parquet, .arrow or .npy selects the format. Empty lines are skipped.
     """
-    target = Target(file)
+    target = Target(output)
     has_pieces = long == "split" and pool is None
     _check_format(target, has_pieces=has_pieces)
     _check_options(checkpoint, retry_failed=retry_failed, local=local)
@@ -118,7 +127,7 @@ def embed(  # noqa: PLR0913  # one for each option
         delimiter=delimiter,
         lenient=skip_failed or retry_failed,
     )
-    source = _find_source(texts or [], reading, target)
+    source = _find_source(texts, reading, target)
     given = {"--column": column, "--id-column": id_column}
     given |= {"--encoding": encoding, "--delimiter": delimiter}
     check_options(given, {file.format for file in source.files})
@@ -196,7 +205,7 @@ class Source:
         return f"{', '.join(names[:_SHOWN_FILES])}{more}"
 
 
-def _find_source(arguments: list[str], reading: Reading, target: Target) -> Source:
+def _find_source(arguments: Sequence[str], reading: Reading, target: Target) -> Source:
     sources = text_files.find_files(arguments or ["-"], reading)
     if not sources:
         texts = [files.check_argument(argument) for argument in arguments]
@@ -265,7 +274,7 @@ async def _run_job(
     if stats.failed:
         writer.report_failures(stats.failed, stats.texts + stats.failed)
         if not stats.texts:
-            raise typer.Exit(console.EXIT_FAILED)
+            raise click.exceptions.Exit(console.EXIT_FAILED)
 
 
 def _check_pieces(model: str, options: "JobOptions") -> None:

@@ -1,19 +1,20 @@
 """What commands send besides a text: attached files, and the schema of the answer."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import typer
+import click
 from attrs import frozen
 
 from cfai.cli import files
 from cfai.cli.encodings import is_text
 from cfai.errors import InputError
-from cfai.profiles import TASKS, profile
 
 if TYPE_CHECKING:
     from cfai import WorkersAI
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _TYPES: Final[Mapping[str, Mapping[str, Any]]] = {
     "str": {"type": "string"},
@@ -26,9 +27,9 @@ _TYPES: Final[Mapping[str, Mapping[str, Any]]] = {
 _FIELD: Final = re.compile(r"\s*(\w+)\s*(?::\s*(\w+)\s*)?")
 
 
-def attach_option(text: str) -> Any:
+def attach_option(text: str) -> Callable[[F], F]:
     """Declare the option `--attach`."""
-    return typer.Option("--attach", "-a", metavar="FILE", help=text)
+    return click.option("--attach", "-a", multiple=True, metavar="FILE", help=text)
 
 
 @frozen
@@ -142,6 +143,8 @@ def check_reads_attached(model: str, attached: Sequence[AttachedFile], command: 
     image = next((file for file in attached if file.media == "image"), None)
     if image is None:
         return
+    from cfai.profiles import TASKS, profile
+
     model_profile = profile(model)
     if model_profile.task not in ("Text Generation", None):
         raise InputError(

@@ -8,9 +8,9 @@ from functools import partial
 from io import FileIO
 from pathlib import Path
 from threading import Thread
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import typer
+import click
 from attrs import define, field
 
 from cfai.cli import clients, console, files
@@ -32,21 +32,15 @@ _UNKNOWN_SIZE: Final = 0x7FFFF000
 0xFFFFFFFF."""
 
 
+@click.command()
+@click.argument("audio", metavar="FILE", help="A recording, or - for stdin, as it arrives.")
+@clients.model_option(_NOVA)
+@click.option("--rate", type=int, help="The input is 16-bit PCM at this many samples per second.")
+@click.option("--language", "-l", help="The code of the spoken language.")
+@click.option("--json", is_flag=True, help="Print every event as a line.")
+@clients.local_option
 def listen(
-    audio: Annotated[
-        str, typer.Argument(metavar="FILE", help="A recording, or - for stdin, as it arrives.")
-    ],
-    *,
-    model: Annotated[str, typer.Option("--model", "-m", help="The model's name.")] = _NOVA,
-    rate: Annotated[
-        int | None,
-        typer.Option("--rate", help="The input is 16-bit PCM at this many samples per second."),
-    ] = None,
-    language: Annotated[
-        str | None, typer.Option("--language", "-l", help="The code of the spoken language.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print every event as a line.")] = False,
-    local: clients.Local = False,
+    audio: str, *, model: str, rate: int | None, language: str | None, json: bool, local: bool
 ) -> None:
     """Print what is said while it is said: a line for each passage that is final."""
     path = files.check_names_file(audio, "FILE")

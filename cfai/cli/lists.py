@@ -2,13 +2,12 @@
 
 from collections.abc import AsyncIterable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-import typer
-from typer.core import TyperGroup
+import click
 
 from cfai.cli import clients, console
-from cfai.cli.console import Output, Target, to_json_line, write_text
+from cfai.cli.console import PATH, Target, output_option, to_json_line, write_text
 from cfai.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,9 +24,12 @@ R = TypeVar("R", bound=_Row)
 
 # Lists
 
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one line of JSON per row, as the service sent it.")
-]
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one line of JSON per row, as the service sent it.",
+)
 
 _MAX_CELL: Final = 60
 """In characters, at a terminal."""
@@ -75,7 +77,7 @@ def _print_table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
 # Models
 
 
-class _ModelsGroup(TyperGroup):
+class _ModelsGroup(click.Group):
     """Runs `search` if the first argument is not a command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -93,9 +95,8 @@ class _ModelsGroup(TyperGroup):
         return [*super().shell_complete(ctx, incomplete), *options]
 
 
-models_app: typer.Typer = typer.Typer(
-    cls=_ModelsGroup,
-    rich_markup_mode=None,
+models_app = _ModelsGroup(
+    "models",
     help="List the service's models and show their schemas. `search` can be omitted.",
 )
 
@@ -103,16 +104,12 @@ _MODEL_COLUMNS: Final = ("model", "task", "context", "LoRA", "price")
 
 
 @models_app.command()
+@click.argument("words", required=False, help="Words in the name or the description.")
+@click.option("--task", help='The task, such as "Text Generation".')
+@click.option("--author", help="The model's author.")
+@json_option
 @clients.async_command
-async def search(
-    words: Annotated[
-        str | None, typer.Argument(help="Words in the name or the description.")
-    ] = None,
-    *,
-    task: Annotated[str | None, typer.Option(help='The task, such as "Text Generation".')] = None,
-    author: Annotated[str | None, typer.Option(help="The model's author.")] = None,
-    as_json: Json = False,
-) -> None:
+async def search(words: str | None, *, task: str | None, author: str | None, as_json: bool) -> None:
     """List all models, or those that match."""
     async with clients.open_client(local=False) as ai:
         models = ai.models.search(words, task=task, author=author)
@@ -128,12 +125,10 @@ def _model_cells(model: "Model") -> tuple[object, ...]:
 
 
 @models_app.command()
+@click.argument("model", help="The model's name, such as @cf/openai/whisper.")
+@output_option
 @clients.async_command
-async def schema(
-    model: Annotated[str, typer.Argument(help="The model's name, such as @cf/openai/whisper.")],
-    *,
-    output: Output = None,
-) -> None:
+async def schema(model: str, *, output: Path | None) -> None:
     """Print the JSON schemas of a model's input and output."""
     target = Target(output)
     async with clients.open_client(local=False) as ai:
@@ -141,8 +136,9 @@ async def schema(
 
 
 @models_app.command()
+@json_option
 @clients.async_command
-async def tasks(*, as_json: Json = False) -> None:
+async def tasks(*, as_json: bool) -> None:
     """List the tasks of models."""
     async with clients.open_client(local=False) as ai:
         rows, columns = ai.models.tasks(), ("task", "description")
@@ -150,8 +146,9 @@ async def tasks(*, as_json: Json = False) -> None:
 
 
 @models_app.command()
+@json_option
 @clients.async_command
-async def authors(*, as_json: Json = False) -> None:
+async def authors(*, as_json: bool) -> None:
     """List the authors of models."""
     async with clients.open_client(local=False) as ai:
         rows = ai.models.authors()
@@ -160,11 +157,7 @@ async def authors(*, as_json: Json = False) -> None:
 
 # Fine-tunes
 
-finetunes_app: typer.Typer = typer.Typer(
-    help="List, create and upload fine-tunes (LoRA).",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+finetunes_app = click.Group("finetunes", help="List, create and upload fine-tunes (LoRA).")
 
 _FINETUNE_COLUMNS: Final = ("id", "name", "model", "description")
 
@@ -174,21 +167,22 @@ def _finetune_cells(row: "Finetune") -> tuple[object, ...]:
 
 
 @finetunes_app.command("list")
+@json_option
 @clients.async_command
-async def list_own(*, as_json: Json = False) -> None:
+async def list_own(*, as_json: bool) -> None:
     """List the account's fine-tunes."""
     async with clients.open_client(local=False) as ai:
         await print_list(ai.finetunes.list(), _FINETUNE_COLUMNS, _finetune_cells, as_json=as_json)
 
 
 @finetunes_app.command("public")
+@click.option("--order-by", help="The column to sort by.")
+@click.option("--limit", type=int, help="Rows per request.")
+@click.option("--offset", type=int, help="Rows to skip.")
+@json_option
 @clients.async_command
 async def list_public(
-    *,
-    order_by: Annotated[str | None, typer.Option(help="The column to sort by.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Rows per request.")] = None,
-    offset: Annotated[int | None, typer.Option(help="Rows to skip.")] = None,
-    as_json: Json = False,
+    *, order_by: str | None, limit: int | None, offset: int | None, as_json: bool
 ) -> None:
     """List the fine-tunes that every account can use."""
     async with clients.open_client(local=False) as ai:
@@ -197,14 +191,14 @@ async def list_public(
 
 
 @finetunes_app.command()
+@click.argument("model", help="The model that it was trained for.")
+@click.argument("name", help="The name to pass as `lora`.")
+@click.option("--description", help="A description for people.")
+@click.option("--public", is_flag=True, help="Let every account use it.")
+@json_option
 @clients.async_command
 async def create(
-    model: Annotated[str, typer.Argument(help="The model that it was trained for.")],
-    name: Annotated[str, typer.Argument(help="The name to pass as `lora`.")],
-    *,
-    description: Annotated[str | None, typer.Option(help="A description for people.")] = None,
-    public: Annotated[bool, typer.Option("--public", help="Let every account use it.")] = False,
-    as_json: Json = False,
+    model: str, name: str, *, description: str | None, public: bool, as_json: bool
 ) -> None:
     """Create a fine-tune and print its id. Add its files with `upload`."""
     async with clients.open_client(local=False) as ai:
@@ -215,16 +209,14 @@ async def create(
 
 
 @finetunes_app.command()
+@click.argument("finetune", help="The id or name of the fine-tune.")
+@click.argument("path", type=PATH, help="The folder of an adapter, or one file.")
+@click.option("--name", help="The name to upload the file under.")
+@json_option
 @clients.async_command
-async def upload(
-    finetune: Annotated[str, typer.Argument(help="The id or name of the fine-tune.")],
-    path: Annotated[Path, typer.Argument(help="The folder of an adapter, or one file.")],
-    *,
-    name: Annotated[str | None, typer.Option(help="The name to upload the file under.")] = None,
-    as_json: Json = False,
-) -> None:
+async def upload(finetune: str, path: Path, *, name: str | None, as_json: bool) -> None:
     """Upload an adapter: both files of a folder, which are checked first, or a single file."""
-    is_folder = path.is_dir()
+    is_folder = path.is_dir()  # noqa: ASYNC240  # nothing else runs yet
     if is_folder and name is not None:
         raise InputError("--name is for a single file: the files of a folder keep their names")
     async with clients.open_client(local=False) as ai:

@@ -1,29 +1,29 @@
 """`cfai markdown`: convert files to Markdown."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from cfai.cli import clients, console
-from cfai.cli.console import Output, Target, to_json_line, write_text
+from cfai.cli.console import Target, output_option, to_json_line, write_text
 from cfai.cli.inputs import AttachedFile
-from cfai.cli.lists import Json
+from cfai.cli.lists import json_option
 from cfai.errors import InputError
 
 if TYPE_CHECKING:
     from cfai.resources.markdown import Markdown
 
 
+@click.command()
+@click.argument("files", nargs=-1, help="The files to convert; - for stdin.")
+@click.option("--formats", is_flag=True, help="List supported formats.")
+@output_option
+@json_option
 @clients.async_command
 async def markdown(
-    files: Annotated[
-        list[str] | None, typer.Argument(help="The files to convert; - for stdin.")
-    ] = None,
-    *,
-    formats: Annotated[bool, typer.Option("--formats", help="List supported formats.")] = False,
-    output: Output = None,
-    as_json: Json = False,
+    files: tuple[str, ...], *, formats: bool, output: Path | None, as_json: bool
 ) -> None:
     """Convert documents and images to Markdown, all in one request.
 
@@ -31,7 +31,7 @@ async def markdown(
     standard error and the exit code is 1; the other files are printed.
     """
     target = Target(output)
-    documents = [_read_document(name) for name in files or []]
+    documents = [_read_document(name) for name in files]
     if not (documents or formats):
         raise InputError("there are no files: give at least one")
     async with clients.open_client(local=False) as ai:
@@ -47,7 +47,7 @@ async def markdown(
         _write_result(result, target, as_json=as_json, is_first=number == 0)
     target.finish()
     if any(result.failed for result in results):
-        raise typer.Exit(console.EXIT_FAILED)
+        raise click.exceptions.Exit(console.EXIT_FAILED)
 
 
 def _read_document(argument: str) -> "str | tuple[str, bytes]":

@@ -1,13 +1,14 @@
 """`cfai transcribe`, `cfai image` and `cfai speak`: media with a good model by default."""
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-import typer
+import click
 
 from cfai import media
 from cfai.cli import clients, files, run
-from cfai.cli.console import Output, Prose, Target
+from cfai.cli.console import Prose, Target, output_option
 from cfai.cli.inputs import AttachedFile
 from cfai.errors import DecodeError, InputError
 from cfai.tasks import AutomaticSpeechRecognition, Binary, Task, TextToImage
@@ -20,19 +21,14 @@ _FLUX: Final = "@cf/black-forest-labs/flux-1-schnell"
 _AURA: Final = "@cf/deepgram/aura-1"
 
 
-def _model_option() -> Any:
-    return typer.Option("--model", "-m", help="The model's name.")
-
-
+@click.command()
+@click.argument("audio", metavar="FILE", help="A recording, or - for stdin.")
+@clients.model_option(_WHISPER)
+@click.option("--language", "-l", help="The code of the spoken language.")
+@output_option
+@clients.local_option
 def transcribe(
-    audio: Annotated[str, typer.Argument(metavar="FILE", help="A recording, or - for stdin.")],
-    *,
-    model: Annotated[str, _model_option()] = _WHISPER,
-    language: Annotated[
-        str | None, typer.Option("--language", "-l", help="The code of the spoken language.")
-    ] = None,
-    output: Output = None,
-    local: clients.Local = False,
+    audio: str, *, model: str, language: str | None, output: Path | None, local: bool
 ) -> None:
     """Print the text of a recording."""
     target = Target(output)
@@ -62,29 +58,21 @@ async def _transcribe(
         target.check_suffix("text/plain")
 
 
-def image(
-    prompt: Annotated[
-        str | None,
-        typer.Argument(metavar="PROMPT", help="What to draw: text, @FILE, or - for stdin."),
-    ] = None,
-    *,
-    model: Annotated[str, _model_option()] = _FLUX,
-    output: Output = None,
-) -> None:
+@click.command()
+@click.argument("prompt", required=False, help="What to draw: text, @FILE, or - for stdin.")
+@clients.model_option(_FLUX)
+@output_option
+def image(prompt: str | None, *, model: str, output: Path | None) -> None:
     """Generate an image from a description."""
     _write_file(model, TextToImage(_read_text(prompt, "PROMPT")), Target(output), local=False)
 
 
-def speak(
-    text: Annotated[
-        str | None,
-        typer.Argument(metavar="TEXT", help="What to say: text, @FILE, or - for stdin."),
-    ] = None,
-    *,
-    model: Annotated[str, _model_option()] = _AURA,
-    output: Output = None,
-    local: clients.Local = False,
-) -> None:
+@click.command()
+@click.argument("text", required=False, help="What to say: text, @FILE, or - for stdin.")
+@clients.model_option(_AURA)
+@output_option
+@clients.local_option
+def speak(text: str | None, *, model: str, output: Path | None, local: bool) -> None:
     """Speak a text. Without -o, the sound is written to standard output as it arrives.
 
     An aura model speaks into a .wav file over a WebSocket.

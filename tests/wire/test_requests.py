@@ -9,15 +9,14 @@ from yarl import URL
 
 import cfai
 from cfai._types.json import loads
+from cfai._validators import check_account_id, check_segment
 from cfai._wire.requests import (
     Request,
     account_path,
     build_gateway_headers,
     build_headers,
     build_run_request,
-    check_account_id,
     check_model_name,
-    check_segment,
     has_media,
 )
 from cfai.errors import InputError
