@@ -3,11 +3,15 @@
 import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, time
+from functools import partial
 from pathlib import Path
+from types import GenericAlias
 from typing import Any, Final
 
 import click
 
+from cfai._types.read import TypeMismatch, read_value
 from cfai.cli import clients, console, files
 from cfai.cli.console import Target, output_option
 from cfai.cli.inputs import AttachedFile, attach_option, join_texts
@@ -18,9 +22,11 @@ from cfai.tasks import (
     DateField,
     DateTimeField,
     Decide,
+    Decision,
     Decisions,
     DurationField,
     Extract,
+    ExtractedField,
     Extraction,
     ListField,
     Noul,
@@ -48,6 +54,16 @@ _FIELDS: Final[Mapping[str, Callable[[str | None], Any]]] = {
     "duration": DurationField,
     "list": ListField,
 }
+
+_KINDS: Final[Mapping[str, Any]] = {
+    "text": str,
+    "number": float,
+    "date": date,
+    "time": time,
+    "datetime": datetime,
+    "duration": float,
+}
+"""The types of the values of fields, by those in the request. Others are not checked."""
 
 _json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print all that the service sent, not only the values."
@@ -103,7 +119,7 @@ def decide(
 
     decisions = asyncio.run(run())
     values = {name: _decided_value(questions[name], decisions.get(name)) for name in questions}
-    _write(target, values, decisions, as_json=as_json)
+    _write(target, values, decisions, partial(_check_decision, questions), as_json=as_json)
 
 
 @click.command()
@@ -145,7 +161,7 @@ def extract(
 
     extraction = asyncio.run(run())
     values = {name: extraction[name].value if name in extraction else None for name in fields}
-    _write(target, values, extraction, as_json=as_json)
+    _write(target, values, extraction, partial(_check_value, fields), as_json=as_json)
 
 
 def _read_state(argument: str | None, attached: list[AttachedFile]) -> str:
@@ -156,18 +172,73 @@ def _read_state(argument: str | None, attached: list[AttachedFile]) -> str:
 
 
 def _write(
-    target: Target, values: Mapping[str, Any], answer: Decisions | Extraction, *, as_json: bool
+    target: Target,
+    values: Mapping[str, Any],
+    answer: Decisions | Extraction,
+    find_problem: Callable[[str, Any], str | None],
+    *,
+    as_json: bool,
 ) -> None:
-    """Write the values; an answer that is missing is null, and an error."""
+    """Write all values, since they are paid for; then the errors of the answers that have one.
+
+    A missing answer is null.
+    """
     target.write_json(answer.raw if as_json else values)
     target.check_suffix("application/json")
-    missing = [name for name in values if name not in answer]
-    for name in missing:
-        reason = answer.unread.get(name)
-        problem = "there is no answer" if reason is None else f"the answer is {reason}"
-        console.write_stderr(f"error: {name}: {problem}")
-    if missing:
+    has_failed = False
+    for name in values:
+        if name in answer:
+            problem = find_problem(name, answer[name])
+        else:
+            reason = answer.unread.get(name)
+            problem = "there is no answer" if reason is None else f"the answer is {reason}"
+        if problem is not None:
+            console.write_stderr(f"error: {name}: {problem}")
+            has_failed = True
+    if has_failed:
         raise click.exceptions.Exit(console.EXIT_FAILED)
+
+
+def _check_decision(questions: Mapping[str, Any], name: str, decision: Decision) -> str | None:
+    """Find out why a decision is none of those that its question allows."""
+    form = _to_json(questions[name])
+    match form["type"], decision:
+        case ("noul", NoulDecision()):
+            return None
+        case ("choice", ChoiceDecision(choice=choice)):
+            if choice in form["criteria"]:
+                return None
+            rule, value = f"one of {', '.join(form['criteria'])}", repr(choice)
+        case ("score", ScoreDecision(score=score)):
+            top = len(form["criteria"]) - 1
+            if 0 <= decision.level <= top:
+                return None
+            rule, value = f"a level from 0 to {top}", f"{score:g}"
+        case _:
+            rule, value = f"a {form['type']}", f"a {type(decision).__name__}"
+    return f"the answer must be {rule}, got {value}"
+
+
+def _check_value(fields: Mapping[str, Any], name: str, answer: ExtractedField) -> str | None:
+    """Find out why a value is not of the type of its field; null is of every type."""
+    if answer.value is None:
+        return None
+    form = _to_json(fields[name])
+    is_list = form["type"] == "list"
+    kind = _KINDS.get(form.get("items", "") if is_list else form["type"], Any)
+    if kind is float and form.get("integer"):
+        kind = int
+    try:
+        read_value(answer.value, GenericAlias(list, kind) if is_list else kind, "the answer")
+    except TypeMismatch as exc:
+        return str(exc)
+    return None
+
+
+def _to_json(part: Any) -> Mapping[str, Any]:
+    """A question or a field in the form of the service."""
+    form: Mapping[str, Any] = part if isinstance(part, Mapping) else part.payload()
+    return form
 
 
 # Questions and fields

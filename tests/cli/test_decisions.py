@@ -95,8 +95,9 @@ async def test_decide_takes_questions_as_json(
         *("decide", "Hi", "-q", f"@{tmp_path}/team.json", "-q", json.dumps({"anger": anger})),
         *("-q", "refund: bool = A = B?"),
     )
-    assert (done.code, done.err) == (0, "")
     # The service rated beyond the levels: the score itself.
+    assert done.code == 1
+    assert done.err == "error: anger: the answer must be a level from 0 to 1, got 1.6\n"
     assert json.loads(done.text) == {"team": "billing", "anger": 1.6, "refund": True}
     assert fake.requests[0].json()["questions"] == {
         "team": team,
@@ -162,9 +163,64 @@ async def test_extract_prints_the_values(cfai: Cfai, fake: FakeWorkersAI, tmp_pa
 async def test_the_types_of_fields(
     cfai: Cfai, fake: FakeWorkersAI, kind: str, field: dict[str, Any]
 ) -> None:
-    fake.answers({"model": "clairic", "answers": {"x": {"type": "text", "value": "1"}}})
-    assert (await cfai.run("extract", "Hi", "-f", f"x:{kind}")).text == '{"x":"1"}\n'
+    fake.answers({"model": "clairic", "answers": {"x": {"type": "text", "value": None}}})
+    assert (await cfai.run("extract", "Hi", "-f", f"x:{kind}")).text == '{"x":null}\n'
     assert fake.requests[0].json()["fields"] == {"x": field}
+
+
+@pytest.mark.parametrize(
+    ("field", "good", "bad", "rule"),
+    [
+        ("x:str", "a", 5, "a string, got 5"),
+        ("x:int", 5, "5", 'a whole number, got "5"'),
+        ("x:int", 5.0, 5.5, "a whole number, got 5.5"),
+        ("x:float", 5, "5", 'a number, got "5"'),
+        ("x:float", 5.5, True, "a number, got true"),
+        ("x:date", "2026-01-31", "31.1.", 'a date such as 2026-01-31, got "31.1."'),
+        ("x:time", "12:30:00", 12, "a time such as 12:00:00, got 12"),
+        ("x:datetime", "2026-01-31T12:00:00Z", "noon", 'Z, got "noon"'),
+        ("x:duration", 90, "90 s", 'a number, got "90 s"'),
+        ("x:list", ["a", 5], "a", 'a list, got "a"'),
+        ('{"x": {"type": "number", "integer": true}}', 5, 5.5, "a whole number, got 5.5"),
+        ('{"x": {"type": "list", "items": "number"}}', [5], [5, "a"], 'a number, got "a"'),
+        ('{"x": {"type": "list", "items": "date"}}', ["2026-01-31"], ["a"], 'got "a"'),
+    ],
+)
+async def test_a_value_of_another_type_is_printed_and_an_error(
+    cfai: Cfai, fake: FakeWorkersAI, field: str, good: Any, bad: Any, rule: str
+) -> None:
+    for value in (good, None):
+        fake.answers({"model": "clairic", "answers": {"x": {"type": "any", "value": value}}})
+        done = await cfai.run("extract", "Hi", "-f", field)
+        assert (done.code, json.loads(done.text), done.err) == (0, {"x": value}, "")
+    fake.answers({"model": "clairic", "answers": {"x": {"type": "any", "value": bad}}})
+    done = await cfai.run("extract", "Hi", "-f", field)
+    assert (done.code, json.loads(done.text)) == (1, {"x": bad})
+    assert done.err.startswith("error: x: the answer")
+    assert rule in done.err
+
+
+async def test_types_without_a_rule_are_not_checked(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    fake.answers({"model": "clairic", "answers": {"x": {"type": "boolean", "value": True}}})
+    done = await cfai.run("extract", "Hi", "-f", '{"x": {"type": "boolean"}}')
+    assert (done.code, done.text, done.err) == (0, '{"x":true}\n', "")
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "problem"),
+    [
+        ("x:a|b", {"type": "choice", "choice": "c"}, "must be one of a, b, got 'c'"),
+        ("x:a<b", {"type": "score", "score": -1}, "must be a level from 0 to 1, got -1"),
+        ("x", {"type": "choice", "choice": "a"}, "must be a noul, got a ChoiceDecision"),
+    ],
+)
+async def test_an_answer_to_another_question_is_printed_and_an_error(
+    cfai: Cfai, fake: FakeWorkersAI, question: str, answer: Any, problem: str
+) -> None:
+    fake.answers({"model": "clef", "answers": {"x": answer}})
+    done = await cfai.run("decide", "Hi", "-q", question)
+    assert json.loads(done.text) == {"x": answer.get("choice", answer.get("score"))}
+    assert (done.code, done.err) == (1, f"error: x: the answer {problem}\n")
 
 
 @pytest.mark.parametrize("as_json", [False, True])
