@@ -1,7 +1,8 @@
 """The form that `chat --schema` asks for, and whether an answer has it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final
 
 from attrs import frozen
@@ -91,12 +92,10 @@ def _build_validator(schema: Any) -> Any:
         # The default registry would download other schemas.
         validator = validator_class(schema, registry=Registry())
         _check_references(validator)
-        # A reference that leads back to itself, without a part of the value in between.
-        validator.is_valid(None)
     except SchemaError as exc:
         raise InputError(f"--schema must be a JSON schema: {_describe(exc)}") from exc
     except RecursionError as exc:
-        raise InputError("--schema is nested too deep, or refers to itself without end") from exc
+        raise InputError("--schema is nested too deep") from exc
     return validator
 
 
@@ -104,7 +103,7 @@ def _check_references(validator: Any) -> None:
     """Follow all references: the library does so only if a value leads there.
 
     Raises:
-        InputError: One leads to nothing.
+        InputError: One leads to nothing, or back to itself without a part of the value in between.
         SchemaError: One leads to something else than a schema.
     """
     from referencing import Registry
@@ -115,11 +114,14 @@ def _check_references(validator: Any) -> None:
     root = draft.create_resource(validator.schema)
     pending = [(root, Registry[Any]().resolver_with_root(root))]
     seen: set[int] = set()
+    names: dict[int, str] = {}
+    steps = TopologicalSorter[int]()
     while pending:
         resource, resolver = pending.pop()
         if id(resource.contents) in seen or not isinstance(resource.contents, Mapping):
             continue
         seen.add(id(resource.contents))
+        steps.add(id(resource.contents), *map(id, _find_parts(resource.contents)))
         for reference in map(resource.contents.get, _REFERENCES):
             if reference is None:
                 continue
@@ -130,7 +132,27 @@ def _check_references(validator: Any) -> None:
                 raise InputError(f"--schema refers to {reference}, {rule}") from exc
             validator.check_schema(target.contents)
             pending.append((draft.create_resource(target.contents), target.resolver))
+            names[id(target.contents)] = reference
+            steps.add(id(resource.contents), id(target.contents))
         pending += [(part, resolver.in_subresource(part)) for part in resource.subresources()]
+    try:
+        steps.prepare()
+    except CycleError as exc:
+        name = next(names[node] for node in exc.args[1] if node in names)
+        raise InputError(
+            f"--schema refers to {name}, which leads back to itself before any part of a value"
+        ) from exc
+
+
+def _find_parts(schema: Mapping[str, Any]) -> Iterator[Any]:
+    """The schemas in a schema that are for the same value, and not for a part of it."""
+    for name in ("not", "if", "then", "else"):
+        if name in schema:
+            yield schema[name]
+    for name in ("allOf", "anyOf", "oneOf"):
+        yield from schema.get(name, ())
+    for name in ("dependentSchemas", "dependencies"):
+        yield from schema.get(name, {}).values()
 
 
 def _describe(error: Any) -> str:

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from cfai.cli import files
 from cfai.cli.encodings import is_text
-from cfai.errors import InputError
+from cfai.errors import CfaiError, InputError
 
 if TYPE_CHECKING:
     from cfai import WorkersAI
@@ -30,6 +30,10 @@ _FIELD: Final = re.compile(r"\s*(\w+)\s*(?::\s*(\w+)\s*)?")
 def attach_option(text: str) -> Callable[[F], F]:
     """Declare the option `--attach`."""
     return click.option("--attach", "-a", multiple=True, metavar="FILE", help=text)
+
+
+class ConversionError(CfaiError):
+    """The service could not convert an attached document."""
 
 
 @frozen
@@ -181,7 +185,8 @@ async def join_texts(
         accepted: What can be attached, for the error.
 
     Raises:
-        InputError: A file is a sound or a video, or can't be converted.
+        InputError: A file is a sound or a video.
+        ConversionError: The service could not convert a document.
     """
     for file in attached:
         if file.media is not None:
@@ -198,7 +203,7 @@ async def join_texts(
     results = await ai.to_markdown(documents) if documents else []
     for result in results:
         if result.failed:
-            raise InputError(f"{result.name} can't be attached: {result.error}")
+            raise ConversionError(f"{result.name} can't be attached: {result.error}")
     markdown = iter(results)
     texts = [
         f"{file.name}:\n\n{(str(next(markdown)) if content is None else content).strip()}"

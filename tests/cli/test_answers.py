@@ -25,6 +25,8 @@ TREE = {
 }
 TREE_VALUE = {"name": "a", "children": [{"name": "b", "children": []}]}
 ID = {"anyOf": [{"type": "integer"}, {"type": "string", "maxLength": 3}]}
+CYCLE = {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"anyOf": [{"$ref": "#/$defs/a"}]}}}
+LISTS = {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"items": {"$ref": "#/$defs/a"}}}}
 DRAFT_7 = {"$schema": "http://json-schema.org/draft-07/schema#"}
 DRAFT_4 = {"$schema": "http://json-schema.org/draft-04/schema#"}
 
@@ -100,6 +102,18 @@ async def test_the_value_that_matches_is_chosen(cfai: Cfai, fake: FakeWorkersAI)
         ({"x": 1}, {"type": "object", "additionalProperties": {"type": "integer"}}),
         ({"age": 150}, REFERRING),
         (TREE_VALUE, TREE),
+        ([[], [[]]], {"$ref": "#/$defs/a", **LISTS}),
+        ({"x": [[]]}, {"properties": {"x": {"$ref": "#/$defs/a"}}, **LISTS}),
+        ({"x": 1}, {**DRAFT_7, "dependencies": {"x": ["x"]}}),
+        ([[3]], {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"$ref": "#"}}]}),
+        (
+            {"a": {}},
+            {
+                "additionalProperties": {"$ref": "#"},
+                "allOf": [{"$ref": "#/$defs/x"}],
+                "$defs": {"x": {}},
+            },
+        ),
         ("2026-13-99", {"type": "string", "format": "date"}),
         ([1, "a"], {"prefixItems": [{"type": "integer"}, {"type": "string"}], "items": False}),
         ([1, "a"], {**DRAFT_7, "items": [{"type": "integer"}, {"type": "string"}]}),
@@ -187,8 +201,16 @@ def test_an_answer_nested_too_deep_is_not_checked() -> None:
         ({"$ref": "file:///etc/passwd"}, "refers to file:///etc/passwd, which is not in it"),
         ({"$dynamicRef": "#/no"}, "refers to #/no, which is not in it"),
         ({"items": {"$ref": "#/x"}, "x": {"type": "objekt"}}, "$.type: 'objekt' is not valid"),
-        ({"$ref": "#"}, "refers to itself without end"),
-        ({"anyOf": [{"$ref": "#"}]}, "refers to itself without end"),
+        ({"$ref": "#"}, "refers to #, which leads back to itself"),
+        ({"anyOf": [{"$ref": "#"}]}, "refers to #, which leads back to itself"),
+        ({"items": {"$ref": "#/items"}}, "refers to #/items, which leads back to itself"),
+        ({"properties": {"x": {"$ref": "#/$defs/a"}}, **CYCLE}, "#/$defs/b, which leads back"),
+        ({**CYCLE}, "which leads back to itself before any part of a value"),
+        ({"items": {"not": {"$ref": "#/items"}}}, "refers to #/items, which leads back"),
+        ({"items": {"if": {}, "else": {"$ref": "#/items"}}}, "refers to #/items, which leads"),
+        ({"items": {"dependentSchemas": {"a": {"$ref": "#/items"}}}}, "refers to #/items, which"),
+        ({**DRAFT_7, "items": {"dependencies": {"a": {"$ref": "#/items"}}}}, "#/items, which lea"),
+        ({"items": {"$anchor": "a", "allOf": [{"$dynamicRef": "#a"}]}}, "#a, which leads back"),
         ({}, "must be a ResponseFormat or a JSON schema, got {}"),
     ],
 )

@@ -140,7 +140,7 @@ async def test_a_document_that_fails_is_named(
     (tmp_path / "b.pdf").write_bytes(b"%PDF-1.7 \xff\xfe")
     fake.answers([{"name": "b.pdf", "format": "error", "error": "it is broken"}])
     done = await cfai.run("chat", "Hi", "-a", str(tmp_path / "b.pdf"))
-    assert (done.code, done.err) == (2, "error: b.pdf can't be attached: it is broken\n")
+    assert (done.code, done.err) == (1, "error: b.pdf can't be attached: it is broken\n")
 
 
 @pytest.mark.parametrize("attached", ["missing.png", "@missing.png", "-"])
