@@ -27,7 +27,7 @@ from cfai.resources.runs import (
     read_task,
 )
 from cfai.settings import DEFAULT_RETRIES, DEFAULT_TIMEOUTS, UNSET, Options
-from cfai.tasks import Answer, Embeddings, Task
+from cfai.tasks import Answer, Task
 
 if TYPE_CHECKING:
     from datetime import date
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from cfai.streaming.listening import AudioSource, Listener
     from cfai.streaming.speaking import Speaker
     from cfai.streaming.stream import TokenStream
-    from cfai.tasks import Audio, Pooling, Text, TextGeneration
+    from cfai.tasks import Audio, Embeddings, Pooling, Text, TextGeneration
     from cfai.tasks.attachments import Attachment
     from cfai.tasks.classes import Decided, Extracted
     from cfai.tasks.listening import ListenParameters

@@ -23,7 +23,6 @@ from attrs import define, evolve, field, frozen
 from yarl import URL
 
 from cfai._session import logs
-from cfai._session.body import StreamBody
 from cfai._session.connections import Connections, LoopSession
 from cfai._session.errors import ReusedConnectionLost, raise_error, timeout_error, translate_error
 from cfai._session.redaction import cut_tracebacks, redact_error
@@ -51,6 +50,7 @@ from cfai.profiles import identify_retired_model
 from cfai.settings import Retry, Settings
 
 if TYPE_CHECKING:
+    from cfai._session.body import StreamBody
     from cfai._session.sockets import Socket
     from cfai._session.throttle import Permit, Throttle
     from cfai._session.uploads import Upload
@@ -382,12 +382,14 @@ def _translate_error(exc: Exception, call: _Call, settings: Settings) -> CfaiErr
 
 
 def _body_class(request: Request, status: int) -> type[StreamBody | Socket]:
-    """What reads a response as it arrives. What WebSockets need is imported by the first one."""
-    if not request.opens_socket or status != 101:
-        return StreamBody
-    from cfai._session.sockets import Socket
+    """What reads a response as it arrives. What it needs is imported by the first one."""
+    if request.opens_socket and status == 101:
+        from cfai._session.sockets import Socket
 
-    return Socket
+        return Socket
+    from cfai._session.body import StreamBody
+
+    return StreamBody
 
 
 def _complete_failure(

@@ -3,16 +3,14 @@
 The results of less frequent tasks are read by `results` and `decisions`, vectors by `vectors`.
 """
 
-from base64 import b64decode
-from binascii import Error as Base64Error
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from attrs import evolve, frozen
+from attrs import frozen
 
-from cfai import media
+from cfai import tasks
 from cfai._types.json import read_as
 from cfai._types.values import Value
 from cfai._wire.errors import (
@@ -26,28 +24,22 @@ from cfai._wire.errors import (
 from cfai._wire.responses import Response, is_json_type, unwrap_result
 from cfai._wire.text import (
     read_number,
-    read_optional_string,
     read_text,
-    read_usage,
     recover_tool_calls,
-    undocumented_error,
 )
 from cfai.errors import DecodeError, StreamUnsupported
 from cfai.meta import Meta
 from cfai.tasks import (
     Answer,
-    Audio,
-    Binary,
-    Description,
-    Embeddings,
-    Image,
     Result,
     Task,
     Text,
     texts_of,
 )
 
-_MEDIA: Final[dict[str, type[Binary]]] = {"image": Image, "audio": Audio}
+if TYPE_CHECKING:
+    from cfai.tasks import Audio
+
 _BIG_INTEGERS: Final = frozenset({Result, Text})
 """The answers whose integers are the caller's or the model's own, of any size. The service decodes
 a generated text that is a number."""
@@ -77,13 +69,19 @@ def answer_spec(task: Task[Any] | Mapping[str, Any]) -> AnswerSpec:
         if getattr(task, name) is not None:
             break
     else:
-        return _PLAIN_SPECS.get(task.answer) or AnswerSpec(task.answer)
+        return _plain_spec(task.answer)  # type: ignore[arg-type]  # classes can be hashed
     json = getattr(task, "response_format", None) is not None
     documents = getattr(task, "documents", ())
     tools = _tool_names(getattr(task, "tools", None))
     texts = texts_of(task)
     count = None if texts is None else len(texts)
     return AnswerSpec(task.answer, json, tuple(documents), count, tools)
+
+
+@cache
+def _plain_spec(answer: type[Answer]) -> AnswerSpec:
+    """The spec of most tasks, which differ in the class of answer only."""
+    return AnswerSpec(answer)
 
 
 @cache
@@ -125,7 +123,7 @@ def read_answer(spec: AnswerSpec, response: Response) -> Answer:
     big_integers = spec.answer in _BIG_INTEGERS
     result = unwrap_result(read_document(response, big_integers=big_integers))
     answer = _read_result(result, spec)
-    return _complete(answer, response.meta, None if isinstance(answer, Binary) else result)
+    return _complete(answer, response.meta, None if answer.is_file else result)
 
 
 @frozen(eq=False, repr=False)
@@ -162,16 +160,13 @@ def read_universal_answer(spec: AnswerSpec, response: Response) -> Answer | Remo
         raise error_from_document(document, response)
     if isinstance(result, dict) and "state" in result and "result" in result:
         result = result["result"]
-    if (url := _find_media_url(result, spec.answer)) is not None:
-        return RemoteMedia(url, spec, response.meta, result)
+    if spec.answer.is_file:
+        from cfai._wire.results import find_media_url
+
+        if (url := find_media_url(result, spec.answer)) is not None:
+            return RemoteMedia(url, spec, response.meta, result)
     answer = _read_result(result, spec)
-    return _complete(answer, response.meta, None if isinstance(answer, Binary) else result)
-
-
-def _find_media_url(result: Any, expected: type[Answer]) -> str | None:
-    key = next((key for key, media_class in _MEDIA.items() if media_class is expected), None)
-    url = result.get(key) if isinstance(result, dict) and key is not None else None
-    return url if isinstance(url, str) and url.startswith(("https://", "http://")) else None
+    return _complete(answer, response.meta, None if answer.is_file else result)
 
 
 def read_media(remote: RemoteMedia, response: Response) -> Answer:
@@ -185,11 +180,14 @@ def read_media(remote: RemoteMedia, response: Response) -> Answer:
     return _complete(_read_body(response, remote.spec), remote.meta, remote.raw)
 
 
-def _read_body(response: Response, spec: AnswerSpec) -> Binary:
+def _read_body(response: Response, spec: AnswerSpec) -> Answer:
     if encoding := response.describe_encoding():
         kind = response.media_type or "no Content-Type"
         raise DecodeError(f"the service answered {response.status} ({kind}) with a body{encoding}")
-    return _read_binary(response.body, response.media_type, spec.answer)
+    # What files need is imported by the first of them.
+    from cfai._wire.results import read_binary
+
+    return read_binary(response.body, response.media_type, spec.answer)
 
 
 def read_item(spec: AnswerSpec, result: Any, meta: Meta) -> Answer:
@@ -231,8 +229,8 @@ def answer_from_text(spec: AnswerSpec, text: Text) -> Answer:
     """
     if spec.answer is Text:
         return text
-    if spec.answer is Description:
-        return Description(text.text, finish_reason=text.finish_reason, meta=text.meta)
+    if spec.answer is tasks.Description:
+        return tasks.Description(text.text, finish_reason=text.finish_reason, meta=text.meta)
     raise DecodeError(f"expected {spec.answer.__name__}, got a stream", meta=text.meta)
 
 
@@ -241,40 +239,32 @@ def _holds_json(response: Response, expected: type[Answer]) -> bool:
     if is_json_type(media_type):
         return True
     # Audio without a type may be bare samples, which begin with any byte.
-    vague = media_type == "text/plain" or (not media_type and not issubclass(expected, Audio))
+    vague = media_type == "text/plain" or (not media_type and not issubclass(expected, tasks.Audio))
     return vague and response.body[:1] in (b"{", b"[")
 
 
-def read_sound(data: bytes, media_type: str) -> Audio:
+def read_sound(data: bytes, media_type: str) -> "Audio":
     """The first bytes of a body as a sound.
 
     Raises:
         DecodeError: The Content-Type, or else the bytes, name something else.
     """
-    return cast("Audio", _read_binary(data, media_type, Audio))
+    from cfai._wire.results import read_binary
 
-
-def _read_binary(data: bytes, content_type: str, expected: type[Answer]) -> Binary:
-    """The bytes of a response, in the expected class or in the one that their type names."""
-    media_type = content_type
-    vague = media_type in ("", "application/octet-stream")
-    if vague:
-        media_type = media.media_type(data)
-    named = _MEDIA.get(media_type.partition("/")[0], Binary)
-    if expected is Result:
-        return named(data, media_type)
-    fits = issubclass(named, expected) or (vague and named is Binary)
-    if not (fits and issubclass(expected, Binary)):
-        received = content_type or f"no Content-Type, and bytes of {media_type}"
-        raise DecodeError(f"expected {expected.__name__}, got {received}")
-    return expected(data, media_type)
+    return cast("Audio", read_binary(data, media_type, tasks.Audio))
 
 
 def _read_result(result: Any, spec: AnswerSpec) -> Answer:
-    reader = _READERS.get(spec.answer)
-    if reader is not None:
-        return reader(result, spec)
-    # What these answers need is imported by the first of them.
+    if spec.answer is Text:
+        answer = read_text(result, json_mode=spec.json)
+        return recover_tool_calls(answer, spec.tools) if spec.tools else answer
+    if spec.answer is Result:
+        return _read_open_result(result)
+    # What other answers need is imported by the first of them.
+    if spec.answer.has_vectors:
+        from cfai._wire.vectors import read_embeddings
+
+        return read_embeddings(result, spec.count)
     from cfai._wire import results
 
     listed_reader = results.READERS.get(spec.answer)
@@ -289,7 +279,7 @@ def _read_result(result: Any, spec: AnswerSpec) -> Answer:
 
 
 def _complete(answer: Answer, meta: Meta, raw: Any) -> Answer:
-    if type(answer) is Embeddings:
+    if answer.has_vectors:
         # The vectors would stay in memory as lists of floats.
         raw = {key: value for key, value in raw.items() if key not in ("data", "response")}
     # Nobody else has the new answer yet, and to fill it in costs less than a copy.
@@ -320,70 +310,13 @@ def read_neurons(answer: Answer, *, shared: bool = False) -> float | None:
     return answer.meta.neurons if neurons is None and not shared else neurons
 
 
-# Results
-
-
-def _read_media(result: Any, key: str) -> Binary:
-    """An image or audio in base64: `{key: "…"}`, or the bare string of the API page."""
-    text = result.get(key) if isinstance(result, dict) else result
-    if not isinstance(text, str) or not text:
-        raise undocumented_error(f"{key} must be a base64 string", result)
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    try:
-        data = b64decode(text, validate=True)
-    except (Base64Error, ValueError) as exc:
-        raise undocumented_error(f"{key} must be a base64 string", text[:60]) from exc
-    if not data:
-        raise undocumented_error(f"{key} must not be empty", result)
-    binary = _MEDIA[key](data, media.media_type(data))
-    usage = read_usage(result.get("usage")) if isinstance(result, dict) else None
-    return binary if usage is None else evolve(binary, usage=usage)
-
-
-def _read_embeddings(result: Any, spec: AnswerSpec) -> Embeddings:
-    # What vectors need is imported by the first of them.
-    from cfai._wire.vectors import read_embeddings
-
-    return read_embeddings(result, spec.count)
-
-
-def _read_description(result: Any, _: AnswerSpec) -> Description:
-    if isinstance(result, dict):
-        # `description` of llava and uform; `answer` and `caption` of moondream; chat models.
-        for key in ("description", "answer", "caption"):
-            if isinstance(text := result.get(key), str):
-                finish_reason = read_optional_string(result.get("finish_reason"))
-                return Description(text, finish_reason=finish_reason)
-        if "response" in result or "choices" in result:
-            chat = read_text(result)
-            return Description(chat.text, finish_reason=chat.finish_reason)
-    raise undocumented_error("description must be a string", result)
-
-
-def _read_text(result: Any, spec: AnswerSpec) -> Text:
-    answer = read_text(result, json_mode=spec.json)
-    return recover_tool_calls(answer, spec.tools) if spec.tools else answer
-
-
-def _read_open_result(result: Any, _: AnswerSpec) -> Answer:
+def _read_open_result(result: Any) -> Answer:
     """The result of a mapping: any value, or one of the two documented forms of base64."""
     if isinstance(result, dict):
         keys = list(result.keys() - {"usage"})
-        if len(keys) == 1 and keys[0] in _MEDIA and isinstance(result[keys[0]], str):
+        if keys in (["image"], ["audio"]) and isinstance(result[keys[0]], str):
+            from cfai._wire.results import read_base64
+
             with suppress(DecodeError):
-                return _read_media(result, keys[0])
+                return read_base64(result, keys[0])
     return Result(result)
-
-
-_READERS: Final[dict[type[Answer], Callable[[Any, AnswerSpec], Answer]]] = {
-    Image: lambda result, _: _read_media(result, "image"),
-    Audio: lambda result, _: _read_media(result, "audio"),
-    Embeddings: _read_embeddings,
-    Text: _read_text,
-    Description: _read_description,
-    Result: _read_open_result,
-}
-
-_PLAIN_SPECS: Final = {answer: AnswerSpec(answer) for answer in _READERS}
-"""The specs of most tasks, which differ in the class of answer only."""

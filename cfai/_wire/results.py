@@ -1,25 +1,39 @@
-"""Reads results that are lists, transcripts, translations and summaries.
+"""Reads results that are lists, transcripts, translations, summaries, descriptions and files.
 
 A fact beside the answer itself that can't be read does not spoil the answer.
 """
 
+from base64 import b64decode
+from binascii import Error as Base64Error
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from attrs import evolve
 
+from cfai import media
 from cfai._types.json import read_as
-from cfai._wire.text import read_count, read_optional_string, read_usage, undocumented_error
+from cfai._wire.text import (
+    read_count,
+    read_optional_string,
+    read_text,
+    read_usage,
+    undocumented_error,
+)
 from cfai.errors import DecodeError
 from cfai.tasks import (
     Answer,
+    Audio,
+    Binary,
+    Description,
     Detection,
     Detections,
+    Image,
     Label,
     Labels,
     Ranked,
     Ranking,
+    Result,
     Segment,
     Summary,
     Transcript,
@@ -126,6 +140,73 @@ def _read_ranking(result: Any, documents: Sequence[str]) -> Ranking:
     return Ranking(items, usage=read_usage(result.get("usage")))
 
 
+def _read_description(result: Any, _: Sequence[str]) -> Description:
+    if isinstance(result, dict):
+        # `description` of llava and uform; `answer` and `caption` of moondream; chat models.
+        for key in ("description", "answer", "caption"):
+            if isinstance(text := result.get(key), str):
+                finish_reason = read_optional_string(result.get("finish_reason"))
+                return Description(text, finish_reason=finish_reason)
+        if "response" in result or "choices" in result:
+            chat = read_text(result)
+            return Description(chat.text, finish_reason=chat.finish_reason)
+    raise undocumented_error("description must be a string", result)
+
+
+# Files
+
+_MEDIA: Final[dict[str, type[Binary]]] = {"image": Image, "audio": Audio}
+
+
+def read_base64(result: Any, key: str) -> Binary:
+    """An image or audio in base64: `{key: "…"}`, or the bare string of the API page.
+
+    Raises:
+        DecodeError: It is something else.
+    """
+    text = result.get(key) if isinstance(result, dict) else result
+    if not isinstance(text, str) or not text:
+        raise undocumented_error(f"{key} must be a base64 string", result)
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        data = b64decode(text, validate=True)
+    except (Base64Error, ValueError) as exc:
+        raise undocumented_error(f"{key} must be a base64 string", text[:60]) from exc
+    if not data:
+        raise undocumented_error(f"{key} must not be empty", result)
+    binary = _MEDIA[key](data, media.media_type(data))
+    usage = read_usage(result.get("usage")) if isinstance(result, dict) else None
+    return binary if usage is None else evolve(binary, usage=usage)
+
+
+def find_media_url(result: Any, expected: type[Answer]) -> str | None:
+    """The address at which the service left the media; `None` if there is none."""
+    key = next((key for key, media_class in _MEDIA.items() if media_class is expected), None)
+    url = result.get(key) if isinstance(result, dict) and key is not None else None
+    return url if isinstance(url, str) and url.startswith(("https://", "http://")) else None
+
+
+def read_binary(data: bytes, content_type: str, expected: type[Answer]) -> Binary:
+    """The bytes of a response, in the expected class or in the one that their type names.
+
+    Raises:
+        DecodeError: The Content-Type, or else the bytes, name something else.
+    """
+    media_type = content_type
+    vague = media_type in ("", "application/octet-stream")
+    if vague:
+        media_type = media.media_type(data)
+    named = _MEDIA.get(media_type.partition("/")[0], Binary)
+    if expected is Result:
+        return named(data, media_type)
+    fits = issubclass(named, expected) or (vague and named is Binary)
+    if not (fits and issubclass(expected, Binary)):
+        received = content_type or f"no Content-Type, and bytes of {media_type}"
+        raise DecodeError(f"expected {expected.__name__}, got {received}")
+    return expected(data, media_type)
+
+
 READERS: Final[dict[type[Answer], Callable[[Any, Sequence[str]], Answer]]] = {
     Labels: lambda result, _: Labels(_read_rows(result, Label, "result")),
     Detections: lambda result, _: Detections(_read_rows(result, Detection, "result")),
@@ -133,5 +214,8 @@ READERS: Final[dict[type[Answer], Callable[[Any, Sequence[str]], Answer]]] = {
     Translated: _read_translated,
     Summary: lambda result, _: Summary(_read_string(result, "summary")),
     Ranking: _read_ranking,
+    Description: _read_description,
+    Image: lambda result, _: read_base64(result, "image"),
+    Audio: lambda result, _: read_base64(result, "audio"),
 }
 """By class of answer: called with the result and the documents of a ranking."""

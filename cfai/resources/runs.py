@@ -19,7 +19,6 @@ from attrs import field, frozen
 from cfai import tasks
 from cfai._session.account import Account
 from cfai._session.addresses import is_loopback
-from cfai._session.body import StreamBody
 from cfai._session.redaction import redact_error
 from cfai._session.timeouts import Deadline
 from cfai._types.excerpts import format_value
@@ -48,9 +47,6 @@ from cfai.resources.fallback import ModelNames, ask_in_turn, read_models
 from cfai.settings import Options, Retries, Retry, Settings
 from cfai.tasks import (
     Answer,
-    Audio,
-    Description,
-    Embeddings,
     Prompt,
     Result,
     Task,
@@ -58,6 +54,7 @@ from cfai.tasks import (
 )
 
 if TYPE_CHECKING:
+    from cfai._session.body import StreamBody
     from cfai._session.observation import CallObservation
     from cfai._session.throttle import Throttle
     from cfai.observers import Observer
@@ -65,7 +62,7 @@ if TYPE_CHECKING:
     from cfai.streaming.audio import AudioStream, OpenedAudio
     from cfai.streaming.events import EventReader
     from cfai.streaming.stream import TokenStream
-    from cfai.tasks import Message, Pooling, TextEmbeddings, TextGeneration
+    from cfai.tasks import Audio, Embeddings, Message, Pooling, TextEmbeddings, TextGeneration
 
 T = TypeVar("T")
 
@@ -144,7 +141,7 @@ def _text_problem(model: str) -> str | None:
 def _check_no_embeddings(models: Sequence[str], task: RunInput) -> None:
     """Check that no vectors of another model can stand in for those of the first."""
     kinds = {profile(model).task for model in models}
-    if answer_spec(task).answer is Embeddings or kinds & {"Text Embeddings"}:
+    if answer_spec(task).answer.has_vectors or kinds & {"Text Embeddings"}:
         raise InputError(
             "model must be a single name for embeddings: vectors of different models can't be"
             f" compared, got {format_value(list(models), 200)}"
@@ -157,8 +154,8 @@ def _check_streams(task: RunInput) -> None:
     Raises:
         InputError: It is something else.
     """
-    if isinstance(task, Task) and not issubclass(task.answer, Text | Description | Result):
-        way = "audio()" if issubclass(task.answer, Audio) else "run()"
+    if isinstance(task, Task) and not issubclass(task.answer, Text | tasks.Description | Result):
+        way = "audio()" if issubclass(task.answer, tasks.Audio) else "run()"
         raise InputError(
             f"a stream is made of text, and {type(task).__name__} has none: call {way}"
         )
@@ -272,7 +269,7 @@ class Runs(Value):
 
             return await read_unexpected_stream(spec, body, observation, spending)
 
-        call = session.call_for_vectors if spec.answer is Embeddings else session.call
+        call = session.call_for_vectors if spec.answer.has_vectors else session.call
         try:
             answer = await call(
                 request,
@@ -380,7 +377,7 @@ class Runs(Value):
         """Return a stream of a sound. It sends the request when it is opened."""
         from cfai.streaming.audio import AudioStream
 
-        speaks = isinstance(task, Task) and issubclass(task.answer, Audio)
+        speaks = isinstance(task, Task) and issubclass(task.answer, tasks.Audio)
         if not speaks and not isinstance(task, Mapping):
             kinds = "a SpeechSynthesis, a TextToSpeech or a mapping of fields"
             raise InputError(f"task must be {kinds}, got {type(task).__name__}")
@@ -404,7 +401,7 @@ class Runs(Value):
         settings = self.account.settings.for_call(options)
         request = await _build_request(settings, model, task, options, stream=False)
         request.streams_media = True
-        spec = AnswerSpec(Audio)
+        spec = AnswerSpec(tasks.Audio)
         read = read_universal_answer if request.route == "universal" else read_answer
 
         def read_response(response: Response) -> OpenedAudio | RemoteMedia:

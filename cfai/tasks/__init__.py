@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     )
 
 _EXPORTS = {
-    "cfai.tasks.answers": (
-        "Audio Binary Description Embeddings Image Result Text Token ToolCall ToolCallDelta Usage"
-    ),
+    "cfai.tasks.answers": "Audio Binary Description Embeddings Image Token ToolCallDelta",
     "cfai.tasks.classes": "Decided Extracted",
     "cfai.tasks.decisions": (
         "Choice ChoiceDecision Decide Decision Decisions Noul NoulDecision Question Score "
@@ -34,7 +32,7 @@ _EXPORTS = {
         "DateField DateTimeField DurationField Estimate EstimateField Extract ExtractedField "
         "Extraction ExtractionField ForecastField ListField NumberField TextField TimeField"
     ),
-    "cfai.tasks.generation": "Generation Prompt ResponseFormat",
+    "cfai.tasks.generation": "Generation Prompt ResponseFormat Result Text ToolCall Usage",
     "cfai.tasks.language": (
         "Label Labels Summarization Summary TextClassification TextGeneration Translated "
         "Translation"

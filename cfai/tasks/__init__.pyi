@@ -1,17 +1,5 @@
 # Written by `python -m tests.stubs` from the table in `__init__.py`: change that, not this.
-from cfai.tasks.answers import (
-    Audio,
-    Binary,
-    Description,
-    Embeddings,
-    Image,
-    Result,
-    Text,
-    Token,
-    ToolCall,
-    ToolCallDelta,
-    Usage,
-)
+from cfai.tasks.answers import Audio, Binary, Description, Embeddings, Image, Token, ToolCallDelta
 from cfai.tasks.classes import Decided, Extracted
 from cfai.tasks.decisions import (
     Choice,
@@ -49,7 +37,7 @@ from cfai.tasks.extraction import (
     TextField,
     TimeField,
 )
-from cfai.tasks.generation import Generation, Prompt, ResponseFormat
+from cfai.tasks.generation import Generation, Prompt, ResponseFormat, Result, Text, ToolCall, Usage
 from cfai.tasks.language import (
     Label,
     Labels,

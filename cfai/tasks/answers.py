@@ -1,4 +1,5 @@
-"""The answers of most runs: texts and tokens, tool calls and usage, files and vectors.
+"""The answers that several tasks have: files, vectors, lists and descriptions; and the tokens of a
+stream.
 
 The others are in the modules of their tasks, so that a program imports them when it needs them.
 """
@@ -7,14 +8,15 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from attrs import define, field, frozen
 
 from cfai._types.values import Value
 from cfai.errors import MissingExtra
+from cfai.tasks.generation import Usage, WrittenAnswer
 from cfai.tasks.task import Answer, fields_to_plain
 
 if TYPE_CHECKING:
@@ -23,42 +25,7 @@ if TYPE_CHECKING:
 
 V = TypeVar("V", bound=Value)
 
-# Text
-
-
-@frozen(eq=False, repr=False)
-class Usage(Value):
-    """The token usage of a run. 0 also means that the service did not report the number."""
-
-    prompt_tokens: int = 0
-    """Tokens in the input."""
-
-    completion_tokens: int = 0
-    """Tokens generated, including reasoning."""
-
-    total_tokens: int = 0
-    cached_tokens: int | None = None
-    """How many of the input tokens came from the prefix cache."""
-
-    reasoning_tokens: int | None = None
-    """How many of the generated tokens were reasoning."""
-
-    neurons: float | None = None
-    """The unit that Cloudflare bills."""
-
-
-@frozen(eq=False, repr=False)
-class ToolCall(Value):
-    """A model's request to call a tool."""
-
-    name: str
-    """The tool's name."""
-
-    arguments: Any = None
-    """The arguments, decoded; the text itself if it is not JSON."""
-
-    id: str | None = None
-    """The id to pass to `tool_result`. Not every model sends one."""
+# Texts
 
 
 @frozen(eq=False, repr=False)
@@ -71,63 +38,6 @@ class ToolCallDelta(Value):
 
     arguments: str = ""
     """The next piece of the arguments' JSON."""
-
-
-@frozen(eq=False, repr=False)
-class WrittenAnswer(Answer):
-    """An answer that is a text. `str()` of it is the text."""
-
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
-
-@frozen(eq=False, repr=False)
-class Text(WrittenAnswer):
-    """The text that a language model generated. `str()` of the answer is the text."""
-
-    text: str = ""
-    """The text; empty if the model only called tools, also if it wrote the calls as its text."""
-
-    parsed: Any = None
-    """The decoded value, if JSON was requested."""
-
-    tool_calls: tuple[ToolCall, ...] = ()
-    """The tools to call, in the model's order."""
-
-    reasoning: str = ""
-    """The model's reasoning before the text, if it sends it."""
-
-    finish_reason: str | None = None
-    """Why generation ended: "stop", "length", "tool_calls", ..."""
-
-    usage: Usage | None = None
-    """The token usage."""
-
-    @property
-    def hint(self) -> str | None:
-        """What to change if there is no text because the reasoning used up all tokens.
-
-        Or because the service did not send the text that it counted. `None` for every other answer.
-        """
-        if self.text.strip() or self.tool_calls:
-            return None
-        if self.reasoning or (self.usage and self.usage.reasoning_tokens):
-            if self.finish_reason != "length":
-                return None
-            return (
-                "the reasoning used up all tokens: raise max_tokens, or reduce it with "
-                "thinking=False or reasoning_effort"
-            )
-        # An empty answer has one token, its end. llama-4-scout was reported (2026-08-23) to stream
-        # no text if it has tools.
-        if self.usage and self.usage.completion_tokens > 1 and not self.text:
-            count = self.usage.completion_tokens
-            return (
-                f"the model generated {count} tokens, but sent no text: call run() if it streamed"
-            )
-        return None
 
 
 # Not frozen: a stream creates one per event, and freezing doubles the cost.
@@ -165,26 +75,14 @@ class Description(WrittenAnswer):
     """Why generation ended, if the model reports it."""
 
 
-@frozen(eq=False, repr=False)
-class Result(Answer):
-    """The answer of a `run` with a plain dictionary: the decoded result, unchanged."""
-
-    value: Any
-
-    def __getitem__(self, key: Any) -> Any:
-        """Give an entry of a mapping, or an item of a list."""
-        return self.value[key]
-
-    def __contains__(self, key: object) -> bool:
-        return isinstance(self.value, Mapping | list) and key in self.value
-
-
 # Media
 
 
 @frozen(eq=False, repr=False)
 class Binary(Answer):
     """A file that a model generated."""
+
+    is_file: ClassVar[bool] = True
 
     data: bytes = field(repr=False)
     """The file's bytes, in the model's encoding."""
@@ -224,6 +122,8 @@ class Embeddings(Answer, Sequence["array[float]"]):
 
     All vectors share one buffer of 32-bit floats: 4 bytes per dimension.
     """
+
+    has_vectors: ClassVar[bool] = True
 
     shape: tuple[int, int]
     """The number of vectors and the number of dimensions."""

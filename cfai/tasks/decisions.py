@@ -11,7 +11,6 @@ from attrs import evolve, field, frozen
 from cfai._types.excerpts import format_value
 from cfai._types.values import Value
 from cfai.errors import DecodeError, InputError
-from cfai.tasks.answers import Usage
 from cfai.tasks.attachments import (
     MIB,
     Attachment,
@@ -20,6 +19,7 @@ from cfai.tasks.attachments import (
     mebibytes,
     parse_attachment,
 )
+from cfai.tasks.generation import Usage
 from cfai.tasks.task import (
     Answer,
     Declared,

@@ -8,7 +8,8 @@ from attrs import field, frozen
 from cfai._types.values import Value
 from cfai.errors import InputError
 from cfai.media import MediaForm, Source
-from cfai.tasks.answers import AnswerItems, Embeddings, Usage
+from cfai.tasks.answers import AnswerItems, Embeddings
+from cfai.tasks.generation import Usage
 from cfai.tasks.task import (
     MediaTask,
     Task,

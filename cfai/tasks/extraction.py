@@ -10,8 +10,8 @@ from attrs import field, frozen
 
 from cfai._types.values import Value
 from cfai.errors import InputError
-from cfai.tasks.answers import Usage
 from cfai.tasks.decisions import StateTask
+from cfai.tasks.generation import Usage
 from cfai.tasks.task import (
     Answer,
     Declared,

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from attrs import frozen
 
 from cfai._types.values import Value
-from cfai.tasks.answers import AnswerItems, WrittenAnswer
-from cfai.tasks.generation import Generation
+from cfai.tasks.answers import AnswerItems
+from cfai.tasks.generation import Generation, WrittenAnswer
 from cfai.tasks.messages import Message, any_read_files
 from cfai.tasks.task import Task, flag, many, nested, number, string, task
 from cfai.tasks.tools import (

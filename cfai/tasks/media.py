@@ -10,7 +10,8 @@ from attrs import frozen
 from cfai._types.values import Value
 from cfai.errors import InputError
 from cfai.media import MediaForm, Source
-from cfai.tasks.answers import AnswerItems, Audio, Description, Image, WrittenAnswer
+from cfai.tasks.answers import AnswerItems, Audio, Description, Image
+from cfai.tasks.generation import WrittenAnswer
 from cfai.tasks.language import Labels
 from cfai.tasks.messages import Message, any_read_files
 from cfai.tasks.task import MediaTask, Task, choice, flag, many, media, number, string, task

@@ -14,7 +14,7 @@ from cfai._types.values import Value, fast_maker
 from cfai._validators import instance_of
 from cfai.errors import InputError
 from cfai.media import Base64, Source
-from cfai.tasks.answers import ToolCall
+from cfai.tasks.generation import ToolCall
 from cfai.tasks.task import copy_extra, shorten
 
 _URLS = ("http://", "https://", "data:")

@@ -388,6 +388,12 @@ class Answer(Value):
     raw: Any = field(default=None, kw_only=True, repr=False, eq=False)
     """The decoded result as the service sent it, without bytes and vectors."""
 
+    is_file: ClassVar[bool] = False
+    """Whether it is a file, so that `raw` is `None`."""
+
+    has_vectors: ClassVar[bool] = False
+    """Whether it is vectors, so that a large response is decoded in slices."""
+
     def to_dict(self) -> dict[str, Any]:
         """Give the answer as values that JSON can encode, without `meta` and `raw`.
 

@@ -26,7 +26,7 @@ from cfai.tasks import (
     tool_result,
     user,
 )
-from cfai.tasks.answers import ToolCall
+from cfai.tasks.generation import ToolCall
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 LLAMA = "@cf/meta/llama-3.3-70b-instruct-fp8-fast"
