@@ -48,7 +48,8 @@ class FakeWorkersAI(Script):
     Leaving the `async with` closes the clients it created, every connection and the server.
 
     In a plain `with`, for tests without an event loop, the fake runs in a thread of its own. Its
-    methods are the same; those that are awaited in an `async with` return when they are done.
+    methods are the same; those that are awaited in an `async with` return when they are done
+    (`until` has to be awaited on an event loop).
     """
 
     def __init__(self) -> None:
@@ -231,7 +232,7 @@ class FakeWorkersAI(Script):
         Raises:
             TimeoutError: The condition did not hold within *within* seconds.
         """
-        if self._thread is None:
+        if self._thread is None or _running_loop() is not None:
             return self._wait_until(condition, within=within)
         # It is checked in the calling thread, whose connection to a database it may use.
         deadline = time.monotonic() + within
@@ -252,6 +253,10 @@ class FakeWorkersAI(Script):
 
     async def _wait_for_change(self) -> None:
         """Wait for a change of the fake, or for 5 ms."""
+        if self._thread is not None and _running_loop() is not self._thread.loop:
+            change = asyncio.run_coroutine_threadsafe(self._wait_for_change(), self._thread.loop)
+            await asyncio.wrap_future(change)
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(POLL_SECONDS):
                 await self._state.changed.wait()
@@ -259,3 +264,9 @@ class FakeWorkersAI(Script):
     def _timeout_error(self, seconds: float) -> TimeoutError:
         counts = f"{self.connections} open connections, {len(self.requests)} requests"
         return TimeoutError(f"the condition is false after {seconds:g} s: {counts}")
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    with suppress(RuntimeError):
+        return asyncio.get_running_loop()
+    return None

@@ -8,6 +8,7 @@ The plugin is not an entry point, so it costs nothing unless enabled in the top 
 
 import inspect
 from collections.abc import AsyncIterator, Iterator
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -51,7 +52,7 @@ def _sync_fake() -> Iterator[FakeWorkersAI]:
 def fake_workers_ai(request: pytest.FixtureRequest) -> FakeWorkersAI:
     """A `FakeWorkersAI` that listens during the test.
 
-    On the event loop of an async test and its fixtures, or else in a thread of its own.
+    On the event loop of an async test and of its fixtures, or else in a thread of its own.
     """
     fake: FakeWorkersAI = request.getfixturevalue(f"_{_library(request)}_fake_workers_ai")
     return fake
@@ -68,17 +69,27 @@ def _library(request: pytest.FixtureRequest) -> str:
         return "anyio"
     # Other runners of async tests have a loop that this plugin does not know.
     marker = request.node.get_closest_marker("asyncio")
-    return "sync" if marker is None else _loop_scope(request.config, marker)
-
-
-def _loop_scope(config: pytest.Config, marker: pytest.Mark) -> str:
-    """Which loop of pytest-asyncio runs the test: that of the function, class, module, …
-
-    None (sync) if fixtures run on another loop: one that awaits an answer would wait forever.
-    """
+    if marker is None:
+        return "sync"
     chosen = marker.kwargs.get("loop_scope") or marker.kwargs.get("scope")
-    of_test = str(chosen or config.getini("asyncio_default_test_loop_scope"))
-    of_fixtures = str(config.getini("asyncio_default_fixture_loop_scope") or "")
-    # Unset, it is the scope of the fixture; those that use the fake are of a function.
-    of_fixtures = "function" if of_fixtures in ("", "fixture-scope") else of_fixtures
-    return of_test if of_test == of_fixtures else "sync"
+    scope = str(chosen or request.config.getini("asyncio_default_test_loop_scope"))
+    # A fixture that awaits an answer would wait forever for a fake on a loop that does not run.
+    return scope if _loop_scopes_of_fixtures(request) <= {scope} else "sync"
+
+
+def _loop_scopes_of_fixtures(request: pytest.FixtureRequest) -> set[str]:
+    """The loops of pytest-asyncio that run the fixtures which use the fake, also through others."""
+    default = request.config.getini("asyncio_default_fixture_loop_scope")
+    default = "" if default == "fixture-scope" else default
+    # As pytest-asyncio finds them: neither has a public name for it.
+    definitions = chain.from_iterable(request.node._fixtureinfo.name2fixturedefs.values())
+    others, users, scopes = list(definitions), {"fake_workers_ai"}, set()
+    while dependents := [other for other in others if users.intersection(other.argnames)]:
+        others = [other for other in others if other not in dependents]
+        for definition in dependents:
+            users.add(definition.argname)
+            function = definition.func
+            if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+                scope = getattr(function, "_loop_scope", None) or default or definition.scope
+                scopes.add(str(scope))
+    return scopes

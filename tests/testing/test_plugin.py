@@ -45,42 +45,65 @@ SCOPES = ["function", "class", "module", "package", "session"]
 @pytest.mark.parametrize("mode", ["strict", "auto"])
 @pytest.mark.parametrize("fixtures", ["function", "session"])
 def test_the_fake_answers_on_every_loop(tmp_path: Path, mode: str, fixtures: str) -> None:
-    """Whatever the marker says: in the test, and in a fixture that may be on another loop."""
-    asks = """
-            async def test_it(self, text, fake_workers_ai):
-                assert text == await ask(fake_workers_ai)
-    """
-    marked = "".join(
-        f"""
-        class Test{scope.title()}:
-            @pytest.mark.asyncio(loop_scope="{scope}")
-            {asks.strip()}
-        """
-        for scope in SCOPES
-    )
-    prepare(
-        tmp_path,
-        f"""
-        import pytest, pytest_asyncio
-
-        async def ask(fake):
-            fake.answers({{"response": "Hello"}})
-            async with fake.client() as ai:
-                return (await ai.run("@cf/any/model", "Hi")).text
-
-        @pytest_asyncio.fixture
-        async def text(fake_workers_ai):
-            return await ask(fake_workers_ai)
-
-        class TestDefault:
-            @pytest.mark.asyncio
-            {asks.strip()}
-        {marked}
-        """,
-    )
+    """Whatever the markers of the test and of a fixture say, which may be on different loops."""
+    prepare(tmp_path, write_tests())
     for tests in ("function", "session"):
         outcome = run_pytest(tmp_path, mode, fixtures=fixtures, tests=tests)
-        assert f"{len(SCOPES) + 1} passed" in outcome, outcome
+        assert f"{(len(SCOPES) + 1) * (len(SCOPES) + 2)} passed" in outcome, outcome
+
+
+LOOPS = """
+import asyncio, threading, pytest, pytest_asyncio
+
+async def ask(fake):
+    fake.answers({"response": "Hello"})
+    async with fake.client() as ai:
+        asking = asyncio.create_task(ai.run("@cf/any/model", "Hi"))
+        await fake.until(lambda: fake.requests, within=30)
+        text = (await asking).text
+    await fake.until(lambda: not fake.connections, within=30)
+    return text
+
+def has_thread():
+    return any(thread.name == "cfai-fake" for thread in threading.enumerate())
+
+@pytest.fixture
+def app(fake_workers_ai):
+    return fake_workers_ai
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def unrelated():
+    pass
+
+@pytest.fixture
+def text_none():
+    return "Hello"
+"""
+
+
+def write_tests() -> str:
+    """For each marker, a test with each fixture: they ask, also through another fixture."""
+    lines = [LOOPS]
+    for scope in ("", *SCOPES):
+        option = f'(loop_scope="{scope}")' if scope else ""
+        lines += [
+            f"@pytest_asyncio.fixture{option}",
+            f"async def text_{scope}(app):",
+            "    yield await ask(app)",
+            "    assert await ask(app) == 'Hello'",
+        ]
+    for scope in ("", *SCOPES):
+        option = f'(loop_scope="{scope}")' if scope else ""
+        lines.append(f"class Test{scope.title()}:")
+        for used in ("", "none", *SCOPES):
+            lines += [
+                f"    @pytest.mark.asyncio{option}",
+                f"    async def test_{used}(self, unrelated, text_{used}, fake_workers_ai):",
+                f"        assert text_{used} == await ask(fake_workers_ai)",
+            ]
+            if used == "none" or used == scope != "":
+                lines.append("        assert not has_thread()")
+    return "\n".join(lines)
 
 
 def prepare(folder: Path, tests: str) -> None:

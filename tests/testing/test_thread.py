@@ -107,6 +107,23 @@ def test_until_also_waits_for_the_state_of_the_app() -> None:
     assert threads == {threading.main_thread()}
 
 
+def test_until_does_not_block_a_loop() -> None:
+    """The client on it goes on, which the condition may be about."""
+
+    async def ask(fake: FakeWorkersAI) -> str:
+        async with fake.client() as ai:
+            asking = asyncio.create_task(ai.run(MODEL, "Hi"))
+            await fake.until(lambda: fake.requests)
+            await fake.until(asking.done)
+            with pytest.raises(TimeoutError, match=r"false after 0\.01 s: 1 open"):
+                await fake.until(lambda: False, within=0.01)
+            return (await asking).text
+
+    with FakeWorkersAI() as fake:
+        fake.answers({"response": "Hello"})
+        assert asyncio.run(ask(fake)) == "Hello"
+
+
 def test_the_simulated_service_runs_in_the_thread() -> None:
     async def embed(ai: WorkersAI) -> list[Any]:
         return [batch async for batch in ai.embed_many(BGE, ["a", "b", "c"], batch_size=2)]
