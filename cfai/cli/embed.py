@@ -4,7 +4,7 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
@@ -198,9 +198,9 @@ class Source:
 
     def find_empty(self, texts: int) -> str:
         """The names of files without any text, after all *texts* were read; empty if none is."""
-        ends = [*self.starts[1:], texts]
-        places = zip(self.files, self.starts, ends, strict=True)
-        names = [file.name for file, start, end in places if start == end]
+        places = pairwise([*self.starts, texts])
+        sizes = [end - start for start, end in places]
+        names = [file.name for file, size in zip(self.files, sizes, strict=True) if not size]
         more = f" and {len(names) - _SHOWN_FILES} more" if len(names) > _SHOWN_FILES else ""
         return f"{', '.join(names[:_SHOWN_FILES])}{more}"
 

@@ -26,7 +26,7 @@ from attrs import frozen
 
 from cfai.embedding.export import build_vector_column, check_arrow, check_numpy
 from cfai.embedding.results import EmbeddedBatch, item_key
-from cfai.embedding.source import NamedTexts, is_missing, name_text, read_text
+from cfai.embedding.source import NamedTexts, is_missing, name_text, read_row, read_text
 from cfai.errors import InputError
 
 _SLICE: Final = 1000
@@ -236,10 +236,7 @@ def open_source(texts: Any, column: Any = None, id_column: Any = None) -> Source
     """
     if id_column is not None and column is None:
         raise InputError("id_column needs column, the name of the column of texts")
-    if is_instance(texts, "polars", "LazyFrame"):
-        raise InputError(
-            "texts must be an iterable of texts, got a LazyFrame: call collect() first"
-        )
+    _check_is_collected(texts)
     texts = import_data(texts)
     names = column_names(texts)
     if names is not None:
@@ -249,6 +246,8 @@ def open_source(texts: Any, column: Any = None, id_column: Any = None) -> Source
         raise InputError(f"texts must be an iterable of texts, got {type(texts).__name__}")
     count = len(texts) if isinstance(texts, Sized) else None
     if column is not None:
+        if isinstance(texts, Sequence) and any(map(_is_table, texts[:1])):
+            count = None  # That is the number of tables.
         if isinstance(texts, AsyncIterable):
             return Source(_read_async_rows(texts, column, id_column), count)
         return Source(_read_rows(texts, column, id_column), count)
@@ -257,6 +256,11 @@ def open_source(texts: Any, column: Any = None, id_column: Any = None) -> Source
     if isinstance(texts, NamedTexts):
         return Source(texts, count, name_text=texts.name_text)
     return Source(texts, count)
+
+
+def _check_is_collected(data: object) -> None:
+    if is_instance(data, "polars", "LazyFrame"):
+        raise InputError("a LazyFrame has no rows yet: call collect() first")
 
 
 def _open_table(table: Any, names: Sequence[Any], column: Any, id_column: Any) -> Source:
@@ -306,10 +310,26 @@ def _read_batches(reader: Any, wanted: Sequence[Any]) -> Iterator[Any]:
             yield from zip(iterate_values(batch.column(places[0])), texts, strict=True)
 
 
+def _is_table(row: object) -> bool:
+    """Whether what takes the place of a row is a table: sources may come in parts."""
+    protocols = ("__arrow_c_stream__", "__arrow_c_array__", "__dataframe__")
+    return any(hasattr(row, name) for name in protocols) and column_names(row) is not None
+
+
+def _read_part(table: Any, column: Any, id_column: Any) -> Iterator[Any]:
+    table = import_data(table)
+    names = column_names(table) or ()
+    entries: Any = _open_table(table, names, column, id_column).entries
+    return iter(entries)
+
+
 def _read_rows(rows: Iterable[Any], column: Any, id_column: Any) -> Iterator[Any]:
     try:
         for place, row in enumerate(rows):
-            yield _read_row(row, place, column, id_column)
+            if _is_table(row):
+                yield from _read_part(row, column, id_column)
+            else:
+                yield read_row(row, place, column, id_column)
     finally:
         if isinstance(rows, Generator):
             rows.close()
@@ -322,34 +342,16 @@ async def _read_async_rows(
     iterator = aiter(rows)
     try:
         async for row in iterator:
-            yield _read_row(row, place, column, id_column)
+            if _is_table(row):
+                for entry in _read_part(row, column, id_column):
+                    yield entry
+            else:
+                yield read_row(row, place, column, id_column)
             place += 1
     finally:
         close = getattr(iterator, "aclose", None)
         if close is not None:
             await close()
-
-
-def _read_row(row: Any, place: int, column: Any, id_column: Any) -> Any:
-    """The text of a row, and its id if there is a column of ids.
-
-    Raises:
-        InputError: The first row has no such column. In a later row, the error is its text.
-    """
-    name = column
-    try:
-        text = row[name]
-        if id_column is None:
-            return (place, text)
-        name = id_column
-        return (row[name], text)
-    except (IndexError, KeyError, TypeError) as exc:
-        keys = getattr(row, "keys", None)
-        present = f" (found: {', '.join(map(repr, keys()))})" if callable(keys) else ""
-        error = InputError(f"row {place} has no {name!r}{present:.500}")
-        if place == 0:
-            raise error from exc
-        return (place, error)
 
 
 # Results
@@ -543,6 +545,7 @@ def read_column(data: Any, name: str | None) -> TextColumn:
     Raises:
         InputError: It is neither, there is no such column, or its type is another.
     """
+    _check_is_collected(data)
     is_known = isinstance(data, Mapping) or any(
         is_instance(data, library, "DataFrame", "Series") for library in ("pandas", "polars")
     )

@@ -450,11 +450,16 @@ def names_a_file(path: str | PathLike[str]) -> bool:
     A folder ends in a slash, has no suffix, or exists.
 
     Raises:
-        InputError: It has another suffix.
+        InputError: It has another suffix, or there is a file where the folder is to be.
     """
     text = os.fspath(path)
     is_folder = text.endswith(("/", os.sep)) or Path(text).is_dir()
     if is_folder or not Path(text).suffix:
+        if Path(text).is_file():
+            raise InputError(
+                f"{text} must be a folder, and there is a file; one file is written to a name that"
+                " ends in .parquet"
+            )
         return False
     if not text.lower().endswith(".parquet"):
         raise InputError(

@@ -189,8 +189,8 @@ class EmbeddingJob(Generic[Item_co]):
 
         Raises:
             MissingExtra: pyarrow is not installed. Nothing was sent.
-            InputError: *path* has another suffix, and nothing was sent; or the ids are not all of
-                one type that Arrow has.
+            InputError: *path* has another suffix, or is to be a folder and is a file, and nothing
+                was sent; or the ids are not all of one type that Arrow has.
             OSError: A file cannot be written.
             CfaiError: The job failed. The texts embedded before are in the files of the folder; one
                 file is not written, but with a `checkpoint` the next job resumes.

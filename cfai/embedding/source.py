@@ -112,14 +112,56 @@ def _read_entry(entry: object, place: int) -> tuple[Any, str | InputError | None
     return place, read_text(entry)
 
 
+def _find_columns(entry: object) -> object:
+    """The names of the columns of a table of Arrow or Polars."""
+    return getattr(entry, "column_names", None) or getattr(entry, "columns", None)
+
+
 def _check_is_no_row(entry: Any) -> None:
     kind, names = type(entry).__name__, ""
     if isinstance(entry, Mapping) or hasattr(entry, "keys"):
         names = ", ".join(map(repr, entry.keys()))
+    elif isinstance(columns := _find_columns(entry), list):
+        names = ", ".join(map(repr, columns))
     elif isinstance(entry, tuple):
         names = f"a number below {len(entry)}; (id, text) needs none"
     if names:
         raise InputError(f"row 0 is a {kind}: choose its text with column= ({names:.500})")
+
+
+def read_row(row: Any, place: int, column: Any, id_column: Any) -> Any:
+    """The text of a row, and its id if there is a column of ids.
+
+    Raises:
+        InputError: The first row has no such column. In a later row, the error is its text.
+    """
+    name = column
+    try:
+        text = row[name]
+        if id_column is None:
+            return (place, text)
+        name = id_column
+        return (row[name], text)
+    except (IndexError, KeyError, TypeError) as exc:
+        if isinstance(row, tuple) and (fields := getattr(row, "_fields", None)):
+            return read_row(dict(zip(fields, row, strict=True)), place, column, id_column)
+        error = InputError(f"row {place} has no {name!r} ({_describe_row(row):.500})")
+        if place == 0:
+            raise error from exc
+        return (place, error)
+
+
+def _describe_row(row: Any) -> str:
+    """What a row has instead of a column, and how its columns are named."""
+    if callable(keys := getattr(row, "keys", None)):
+        return f"found: {', '.join(map(repr, keys()))}"
+    shown = format_value(row)
+    if not isinstance(row, tuple | list):
+        return f"found: {type(row).__name__} {shown}"
+    return (
+        f"found: {shown}; choose a number below {len(row)}, or let the database give rows with"
+        " names, as sqlite3 does with `row_factory = sqlite3.Row`"
+    )
 
 
 class _EntryReader:

@@ -1,5 +1,6 @@
 """Columns and tables of other libraries: what goes in, and what comes back."""
 
+import io
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import date
@@ -275,6 +276,20 @@ def tuple_rows() -> Iterator[Any]:
     connection.close()
 
 
+def tuples_with_names() -> Any:
+    return pd.DataFrame(NAMED).itertuples()
+
+
+def pandas_chunks() -> Any:
+    file = io.StringIO(pd.DataFrame(NAMED).to_csv(index=False))
+    return pd.read_csv(file, chunksize=100)
+
+
+async def async_tables() -> AsyncIterator[Any]:
+    for batch in pa.table(NAMED).to_batches(100):
+        yield batch
+
+
 async def async_rows() -> AsyncIterator[Any]:
     for number, text in enumerate(GIVEN):
         yield {"id": f"id {number}", "text": text}
@@ -286,13 +301,18 @@ async def async_rows() -> AsyncIterator[Any]:
         (named_rows, {"column": "text", "id_column": "id"}),
         (tuple_rows, {"column": 0, "id_column": 1}),
         (async_rows, {"column": "text", "id_column": "id"}),
+        (tuples_with_names, {"column": "text", "id_column": "id"}),
+        (pandas_chunks, {"column": "text", "id_column": "id"}),
+        (async_tables, {"column": "text", "id_column": "id"}),
+        (lambda: pa.table(NAMED).to_batches(100), {"column": "text", "id_column": "id"}),
+        (lambda: pl.DataFrame(NAMED).iter_slices(100), {"column": "text", "id_column": "id"}),
         (lambda: zip(NAMED["id"], GIVEN, strict=True), {}),
     ],
 )
 async def test_rows_are_embedded(
     fake: FakeWorkersAI, ai: WorkersAI, rows: Any, options: dict[str, Any]
 ) -> None:
-    """Of a database, of any iterable, and pairs."""
+    """Of a database, of any iterable, of tables one after the other, and pairs."""
     fake.simulates(Service())
     items = await collect(ai.embed_many(M3, rows(), on_error="yield", rate=None, **options))
     check_vectors(batches_of(items), [text or "" for text in GIVEN])
@@ -314,6 +334,52 @@ async def test_rows_without_the_column_are_refused(fake: FakeWorkersAI, ai: Work
         await collect(ai.embed_many(M3, rows))
     with pytest.raises(InputError, match="id_column needs column"):
         ai.embed_many(M3, rows, id_column="text")
+
+
+KINDS_OF_TABLES: dict[str, Callable[[Any], Any]] = {
+    "pandas": pd.DataFrame,
+    "polars": pl.DataFrame,
+    "arrow": pa.table,
+    "batch": pa.RecordBatch.from_pydict,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_TABLES)
+async def test_tables_one_after_the_other(fake: FakeWorkersAI, ai: WorkersAI, kind: str) -> None:
+    """Rows are counted over all of them; each must have the column."""
+    fake.simulates(Service())
+    tables = [KINDS_OF_TABLES[kind]({"text": list(part)}) for part in ("ab", "c", "", "de")]
+    totals: list[int | None] = []
+    items = await collect(
+        ai.embed_many(
+            M3, tables, column="text", progress=lambda now: totals.append(now.total), rate=None
+        )
+    )
+    check_vectors(batches_of(items), list("abcde"))
+    assert [key for item in batches_of(items) for key in item.ids] == [0, 1, 2, 3, 4]
+    assert set(totals) == {None}
+    tables.append(KINDS_OF_TABLES[kind]({"txt": ["f"]}))
+    with pytest.raises(
+        InputError, match=r"column must be one of the table's columns .'txt'.*'text'"
+    ):
+        await collect(ai.embed_many(M3, tables, column="text", rate=None))
+    with pytest.raises(InputError, match=r"row 0 is a \w+: choose its text with column= \('text'"):
+        await collect(ai.embed_many(M3, tables, on_error="skip"))
+
+
+async def test_rows_without_names_say_what_to_do(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    """What was found, and how to choose a column."""
+    cursor = database().execute("SELECT id, text FROM documents")
+    with pytest.raises(InputError) as caught:
+        await collect(ai.embed_many(M3, cursor, column="text"))
+    cursor.connection.close()
+    assert str(caught.value) == (
+        "row 0 has no 'text' (found: ('id 0', 'text 0'); choose a number below 2, or let the"
+        " database give rows with names, as sqlite3 does with `row_factory = sqlite3.Row`)"
+    )
+    rows = pd.DataFrame({"txt": ["a"]}).itertuples()
+    with pytest.raises(InputError, match=r"row 0 has no 'text' \(found: 'Index', 'txt'\)"):
+        await collect(ai.embed_many(M3, rows, column="text"))
 
 
 @pytest.mark.parametrize(
@@ -457,7 +523,7 @@ async def test_rows_without_the_column_obey_on_error(fake: FakeWorkersAI, ai: Wo
     job = ai.embed_many(M3, rows, column="text", on_error="skip", rate=None)
     assert [item.start for item in await collect(job)] == [0, 3]
     assert [(one.start, str(one.error)) for one in job.failures] == [
-        (1, "row 1 has no 'text'"),
+        (1, "row 1 has no 'text' (found: NoneType None)"),
         (2, "row 2 has no 'text' (found: 'other')"),
     ]
 

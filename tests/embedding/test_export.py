@@ -376,3 +376,16 @@ async def test_a_job_keeps_ten_thousand_failures(fake: FakeWorkersAI, ai: Worker
     job = ai.embed_many(M3, ["", *texts(1), *[""] * 12_000], on_error="skip", rate=None)
     await job.numpy()
     assert (len(job.failures), job.stats.failed) == (10_000, 12_001)
+
+
+@pytest.mark.parametrize("name", ["x.parquet/", "x/", "x"])
+async def test_a_folder_is_not_written_to_a_file(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, name: str
+) -> None:
+    """The file stays, and nothing is sent."""
+    (tmp_path / name.rstrip("/")).write_text("earlier")
+    path = f"{tmp_path}/{name}"
+    with pytest.raises(InputError, match=f"{path} must be a folder, and there is a file"):
+        await ai.embed_many(M3, ["a"]).to_parquet(path)
+    assert (tmp_path / name.rstrip("/")).read_text() == "earlier"
+    assert not fake.requests
