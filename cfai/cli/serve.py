@@ -142,7 +142,6 @@ def serve(  # noqa: PLR0913  # every option of the command
         folder,
         host=host,
         port=port,
-        prewarm=True,
         on_request=_print_request,
         model=model,
         mmproj=mmproj,
@@ -159,7 +158,7 @@ def serve(  # noqa: PLR0913  # every option of the command
         cors=cors,
         test_card=test_card,
     )
-    asyncio.run(_serve(server, worker))
+    asyncio.run(_serve(server, worker, loads_models=tape is None))
     if server.has_busy_thread:
         _end_process()
 
@@ -196,7 +195,7 @@ def _read_upstream(url: str | None, names: Sequence[str]) -> "Upstream | None":
     return Upstream(url, parse_names(names), os.environ.get("CFAI_UPSTREAM_KEY"))
 
 
-async def _serve(server: "Server", worker: Path | None) -> None:
+async def _serve(server: "Server", worker: Path | None, *, loads_models: bool) -> None:
     from cfai.local.binding import write_worker
 
     with _until_signal():
@@ -206,6 +205,8 @@ async def _serve(server: "Server", worker: Path | None) -> None:
             if worker is not None:
                 write_worker(worker, server.base_url.removesuffix("/client/v4"))
             _print_variables(server)
+            if loads_models:
+                await server.load_models()
             await asyncio.Event().wait()
 
 

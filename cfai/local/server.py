@@ -228,6 +228,7 @@ class Server:
         self._faults = FaultPlan(tuple(faults))
         self._port = 0
         self._runner: web.AppRunner | None = None
+        self._runs: ModelRunner | None = None
         self._resources = AsyncExitStack()
         self._routes: Routes = {}
         self._tasks: set[asyncio.Task[Any] | None] = set()
@@ -255,6 +256,7 @@ class Server:
         store = Store(self._folder)
         await store.open()
         runs, pools = self._build_runs(store)
+        self._runs = runs
         queue = BatchRunner(store, runs)
         documents = WorkerPool("documents", size=2, waiting=self._waiting)
         self._routes = build_routes(runs, queue, runs.finetunes, DocumentConverter(documents))
@@ -306,6 +308,21 @@ class Server:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
+
+    async def load_models(self) -> None:
+        """Load the models for text and for embeddings, while the server answers.
+
+        Requests for these models wait until they are loaded, as they do on first use.
+
+        Raises:
+            ConfigError: The server is not running, or a model cannot be loaded.
+        """
+        if self._runner is None or self._runs is None:
+            raise ConfigError("the server is not running")
+        try:
+            await _load_models(self._runs)
+        except ApiError as error:
+            raise ConfigError(error.message) from error
 
     async def close(self) -> None:
         """Stop: cancel running requests and wait until every thread has ended. Safe to repeat.

@@ -40,7 +40,7 @@ LOCAL_TASKS = (
         "all-MiniLM-L6-v2, 8 bits",
         "Apache-2.0",
         _MINILM_SIZE,
-        "good English sentence vectors",
+        "English sentences; 18 of 21 with the same meaning are nearer than with the same words",
     ),
     LocalTask(
         "Reranking",
@@ -48,7 +48,7 @@ LOCAL_TASKS = (
         "the same vectors, compared",
         "Apache-2.0",
         _MINILM_SIZE,
-        "that of the vectors",
+        "that of the vectors: 21 of 21 answers are ranked first of four",
     ),
     LocalTask(
         "Text Classification",
@@ -56,7 +56,7 @@ LOCAL_TASKS = (
         "VADER, a lexicon with rules",
         "Apache-2.0",
         400_000,
-        "fast; does not detect irony; at most 20,000 characters",
+        "fast; 21 of 24 reviews right, no irony; at most 20,000 characters",
     ),
     LocalTask(
         "Summarization",
@@ -64,7 +64,7 @@ LOCAL_TASKS = (
         "TextRank, which selects the most central sentences of the text",
         "this project's",
         0,
-        "no new words; at most 100,000 characters",
+        "no new words; 14 of 20 have the key sentence; at most 100,000 characters",
     ),
     LocalTask(
         "Image Classification",
@@ -108,7 +108,7 @@ LOCAL_TASKS = (
         f"{MOONSHINE.name}, between pauses that Silero VAD finds",
         MOONSHINE.licence,
         MOONSHINE.size + TURNS.files[0].size,
-        "English only; of 201 words in 24 sentences of the local voice, none is wrong",
+        "English only; 24 of 24 sentences of the local voice word for word",
         "speech",
     ),
     LocalTask(
@@ -117,7 +117,7 @@ LOCAL_TASKS = (
         "Hibari, distilled from Kokoro-82M",
         "Apache-2.0",
         _HIBARI_SIZE,
-        "one clear American voice, which the recognizer understands word for word",
+        "one clear American voice; 24 of 24 sentences are understood word for word",
         "speech",
     ),
     LocalTask(

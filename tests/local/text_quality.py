@@ -365,6 +365,49 @@ CALLS = [
     ("Play music of the artist Adele.", "play_music", "Adele"),
 ]
 
+# Five tools without arguments, and messages for one of them, or for none.
+CHOICE_TOOLS = [
+    {"name": name, "description": description, "parameters": {}}
+    for name, description in (
+        ("get_weather", "Get the current weather for a city"),
+        ("convert_currency", "Look up the exchange rate of a currency"),
+        ("search_books", "Search for books by an author"),
+        ("play_music", "Play music of an artist"),
+        ("set_alarm", "Set an alarm for a time of day"),
+    )
+]
+
+CHOICES = [
+    ("What is the weather in Paris?", "get_weather"),
+    ("Do I need an umbrella in Dublin today?", "get_weather"),
+    ("How hot is it in Madrid right now?", "get_weather"),
+    ("Is it snowing in Moscow?", "get_weather"),
+    ("What is the exchange rate of the euro?", "convert_currency"),
+    ("How many dollars do I get for a pound?", "convert_currency"),
+    ("What is the yen worth today?", "convert_currency"),
+    ("Give me the rate of the Swiss franc.", "convert_currency"),
+    ("Find books by Jane Austen.", "search_books"),
+    ("Which novels did George Orwell write?", "search_books"),
+    ("What else has this author published: Agatha Christie?", "search_books"),
+    ("I am looking for a book by Tolstoy.", "search_books"),
+    ("Play some music by Mozart.", "play_music"),
+    ("Put on a song by Madonna.", "play_music"),
+    ("I want to listen to the Beatles.", "play_music"),
+    ("Play something by Miles Davis.", "play_music"),
+    ("Set an alarm for seven in the morning.", "set_alarm"),
+    ("Wake me up at six thirty.", "set_alarm"),
+    ("Please wake me at eight tomorrow.", "set_alarm"),
+    ("I need an alarm at noon.", "set_alarm"),
+    ("Hello, how are you?", None),
+    ("Thank you very much!", None),
+    ("Tell me a joke.", None),
+    ("What is your name?", None),
+    ("Write a poem about the sea.", None),
+    ("Translate good morning into French.", None),
+    ("How many legs does a spider have?", None),
+    ("Explain photosynthesis in one sentence.", None),
+]
+
 PEOPLE = [
     ("Ana", 31), ("Bob", 25), ("Carla", 47), ("David", 19), ("Emma", 62), ("Frank", 38),
     ("Grace", 54), ("Henry", 71), ("Irene", 22), ("Jack", 45), ("Karen", 33), ("Leo", 28),
@@ -423,6 +466,13 @@ async def call_tool(ai: WorkersAI, case: Any) -> bool:
     )
 
 
+async def choose_tool(ai: WorkersAI, case: Any) -> bool:
+    message, name = case
+    task = TextGeneration([user(message)], tools=CHOICE_TOOLS, max_tokens=60, seed=1)
+    calls = (await ai.run(LLAMA, task)).tool_calls
+    return [call.name for call in calls] == ([] if name is None else [name])
+
+
 async def fill_schema(ai: WorkersAI, case: Any) -> bool:
     name, age = case
     text = f"{name} is {age} years old. Write the name and the age as JSON."
@@ -474,6 +524,9 @@ MEASURES = (
         4,
     ),
     Measure("Tools", "the right one of four tools, with the right argument", CALLS, call_tool, 4),
+    Measure(
+        "Choice of tools", "the right one of five tools, or rightly none", CHOICES, choose_tool, 28
+    ),
     Measure("JSON mode", "the name and the age in a sentence", PEOPLE, fill_schema, 4),
     Measure(
         "Translation", "refused with 501", [text for text, _ in CLASSIFICATION[:20]], translate, 20

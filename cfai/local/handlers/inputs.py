@@ -54,7 +54,7 @@ _MAX_TOKENS = 256
 _LARGEST_LIMIT = 2**31 - 1
 
 _TEMPERATURE = 0.2
-"""Not the service's 0.6, with which a model of this size answers half as many questions right."""
+"""Not the service's 0.6, with which a model of this size often chooses a wrong word."""
 
 _SYSTEM = "You are a helpful assistant. Answer correctly and briefly."
 """The system message of a conversation that has none. The model's own names the model."""

@@ -776,6 +776,9 @@ async def test_a_broken_file_is_named(tmp_path: Path, model_weights: Path) -> No
         assert f"{model_weights} and {encoder}: " in reply.error[2]
     with pytest.raises(ConfigError, match=r"b\.gguf"):
         await Server(model=broken, prewarm=True).__aenter__()
+    async with Server(model=broken) as server:
+        with pytest.raises(ConfigError, match=r"b\.gguf"):
+            await server.load_models()
 
 
 async def test_an_image_encoder_needs_a_model(tmp_path: Path, model_weights: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from cfai.local.audio import RawFormat, decode
 from cfai.local.speech import transcribe
 from tests.local.conftest import Local, running
+from tests.local.quality import hold
 from tests.local.spoken import SENTENCES, words_of
 
 pytestmark = pytest.mark.usefixtures("speech_weights")
@@ -35,6 +36,16 @@ async def test_aura_answers_with_an_mp3_file(local: Local, model: str) -> None:
     assert reply.headers["cfai-backend"] == "hibari"
     assert decode(reply.body).format == "MP3"
     assert heard(reply.body) == words_of(TEXT)
+
+
+async def test_every_sentence_that_is_sent_as_mp3_is_understood(local: Local) -> None:
+    """By the recognizer, over HTTP both times."""
+    results = []
+    for sentence in SENTENCES:
+        sound = (await local.post(AURA, {"text": sentence})).body
+        text = (await local.post("@cf/openai/whisper", {"audio": list(sound)})).result["text"]
+        results.append(words_of(text) == words_of(sentence))
+    hold("Speech synthesis", results)
 
 
 async def test_melotts_answers_with_base64(local: Local) -> None:
