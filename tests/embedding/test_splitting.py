@@ -285,7 +285,7 @@ def lists_and_prose(kind: str) -> str:
         ("hashtags", 0.95, 1.3),
         ("products", 0.97, 1.4),
         ("addresses", 0.97, 1.4),
-        ("code", 0.85, 1.5),
+        ("code", 0.85, 1.6),
         ("numbers", 0.97, 1.4),
         ("German", 0.97, 1.5),
         ("Chinese", 0.97, 1.1),

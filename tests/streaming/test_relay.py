@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from cfai import TokenStream
 from cfai.errors import CapacityExceeded, InputError, StreamInterrupted
 from cfai.settings import Retries, Timeouts
+from cfai.streaming.relay import Frame, RelaySource
 from cfai.tasks import Prompt, Text
 from cfai.testing import FakeWorkersAI
 from tests.wire.dialects import DONE
@@ -332,6 +333,50 @@ async def test_a_used_up_budget_is_not_the_browsers_business(fake: FakeWorkersAI
     frame = json.loads(await read_all(stream(fake, budget=0).ndjson()))
     message = "the app has used up its budget for model usage"
     assert frame == {"type": "error", "error": "BudgetExceeded", "message": message}
+
+
+class BrokenSource(RelaySource):
+    """An answer whose app has a bug, after some texts."""
+
+    def __init__(self, *texts: str) -> None:
+        self._texts = texts
+
+    async def _frames(self) -> AsyncGenerator[Frame, None]:
+        for text in self._texts:
+            yield "text", {"text": text}
+        raise ZeroDivisionError("of the app")
+
+    def cancel(self) -> None:
+        """Nothing goes on."""
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ((), []),  # A status of its own is still possible.
+        (
+            ("Hel",),
+            [
+                {"type": "text", "text": "Hel"},
+                {
+                    "type": "error",
+                    "error": "Exception",
+                    "message": "the app can't use its model; see the app's log",
+                },
+            ],
+        ),
+    ],
+    ids=["before the first frame", "in the middle"],
+)
+async def test_an_error_of_the_app_is_the_last_frame_and_raised(
+    texts: tuple[str, ...], expected: list[dict[str, str]]
+) -> None:
+    """The browser learns that the answer is not complete; the app's server logs the error."""
+    lines: list[bytes] = []
+    with pytest.raises(ZeroDivisionError):
+        async for data in BrokenSource(*texts).ndjson():
+            lines += data.splitlines()
+    assert [json.loads(line) for line in lines] == expected
 
 
 # A browser that goes away

@@ -106,6 +106,13 @@ FORMS: dict[str, tuple[str, int, type[StatusError], int | None, str]] = {
         None,
         "bad asset",
     ),
+    "beside a number that JSON has not, in lines": (
+        '{\n  "errors": [\n    {"code": 7003, "message": "no route"}\n  ],\n  "cost": NaN\n}',
+        404,
+        NotFound,
+        7003,
+        "no route",
+    ),
     "error as text": (
         '{"error":"no such model","success":false}',
         404,

@@ -195,6 +195,25 @@ def test_the_keyword_arguments_are_the_fields_of_the_tasks() -> None:
     assert SpeakParameters.__annotations__.keys() == rules(AuraSpeaking).keys()
 
 
+@pytest.mark.parametrize("value", ["x", ["x", "y"]], ids=["one", "several"])
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        (NovaListening, "keyterm"),
+        (NovaListening, "keywords"),
+        (FluxListening, "keyterm"),
+        (FluxListening, "tag"),
+    ],
+)
+def test_terms_have_one_character_at_least(
+    task: type[NovaListening | FluxListening], name: str, value: str | list[str]
+) -> None:
+    parameters: dict[str, Any] = {**PCM_16K, name: value}
+    assert task(**parameters).payload()[name] == value
+    with pytest.raises(InputError, match=f"{name} must have at least 1 character"):
+        task(**parameters | {name: ["x", ""]})
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
