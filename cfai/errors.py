@@ -232,8 +232,8 @@ class StatusError(CfaiError):
 class BadRequest(StatusError):
     """400 or 422: the service does not accept the input.
 
-    So is an unknown code without an HTTP error status: in an item of a batch, in an event of a
-    stream, or in a body under status 200.
+    So are codes 2016 and 2017 (guardrails), and an unknown code without an HTTP error status: in an
+    item of a batch, in an event of a stream, or in a body under status 200.
     """
 
 
@@ -466,8 +466,8 @@ CODES: dict[int, Code] = {
         False,
         "The AI Gateway needs its own token (cf-aig-authorization), or a provider refused its key.",
     ),
-    2016: Code(None, False, "The guardrails of the AI Gateway blocked the prompt."),
-    2017: Code(None, False, "The guardrails of the AI Gateway blocked the answer."),
+    2016: Code(None, False, "The AI Gateway's guardrails blocked the prompt.", kind=BadRequest),
+    2017: Code(None, False, "The AI Gateway's guardrails blocked the answer.", kind=BadRequest),
     2021: Code(402, False, "The account has no credit for unified billing."),
     # Error responses of the AI Gateway, with several 4xx statuses. Their meaning is not documented.
     2003: Code(400, False),

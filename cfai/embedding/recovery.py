@@ -1,7 +1,8 @@
 """How a job recovers from errors: it waits for a service that fails, and finds the texts at fault.
 
-Errors of three kinds: those of all texts end the job. Those of a text (400, 413) split its batch.
-For the rest, the service may be at fault or a text, and what becomes of other requests decides.
+Errors of three kinds: those of a text (400, 413, 422) split its batch. For failures of the service
+(500, lost connections), the service may be at fault or a text, and what becomes of other requests
+decides. All others (401, 302 of a login page, 407) concern all texts and end the job.
 """
 
 import asyncio
@@ -85,7 +86,7 @@ def concerns_all_texts(error: CfaiError) -> bool:
 
 def is_text_error(error: CfaiError) -> bool:
     """Whether a text of the request caused the error, and not the service."""
-    return isinstance(error, TEXT_ERRORS) or type(error) is StatusError
+    return isinstance(error, TEXT_ERRORS)
 
 
 class EmbeddingService(Protocol):

@@ -32,6 +32,7 @@ from cfai.errors import (
     ServerError,
     ServiceTimeout,
     StatusError,
+    status_error,
 )
 from cfai.testing import FakeWorkersAI, Service
 from tests import virtual_time
@@ -270,6 +271,33 @@ async def test_a_refusal_that_is_not_about_a_text_ends_the_job(
 
 
 @pytest.mark.parametrize("mode", ["direct", "queue"])
+@pytest.mark.parametrize("status", [302, 307, 402, 406, 407, 415, 421, 423, 425, 426, 431, 451])
+async def test_a_status_that_no_text_causes_ends_the_job(
+    fake: FakeWorkersAI, ai: WorkersAI, status: int, mode: Any
+) -> None:
+    """With one request, although the service gives no code that is known."""
+    fake.always.fails(status, 9999, "no")
+    job = ai.embed_many(M3, texts(300), concurrency=1, mode=mode, on_error="skip")
+    error = await error_of(job, [])
+    assert isinstance(error, StatusError)
+    assert error.status == status
+    assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize("status", [400, 403, 424, 500])
+async def test_a_text_that_a_guardrail_blocks_fails_alone(
+    fake: FakeWorkersAI, ai: WorkersAI, status: int
+) -> None:
+    """Whatever the status of the answer is."""
+    fake.answers({"shape": [1, 4], "data": [[0.0] * 4]})
+    fake.always.fails(status, 2016, "blocked")
+    job = ai.embed_many(M3, ["good", "bad"], batch_size=1, concurrency=1, on_error="yield")
+    items = await collect(job)
+    assert [type(item) for item in items] == [EmbeddedBatch, EmbedFailure]
+    assert isinstance(items[1].error, BadRequest)
+
+
+@pytest.mark.parametrize("mode", ["direct", "queue"])
 @pytest.mark.parametrize("on_error", ["raise", "yield", "skip"])
 async def test_a_service_that_always_gives_one_vector_is_not_trusted(
     fake: FakeWorkersAI, ai: WorkersAI, mode: Any, on_error: Any
@@ -449,6 +477,29 @@ def test_an_outage_of_minutes_loses_no_text(
     assert script.sent[-1] > 240
     if is_service_fault(failure):
         assert len(script.sent) < 400 + 64 + 130
+
+
+@pytest.mark.parametrize("on_error", ["yield", "skip"])
+def test_only_statuses_about_the_input_drop_texts(on_error: Any) -> None:
+    """Of all error statuses, sent for three seconds. With others, the job waits, or ends with them:
+    a login page (302), a proxy (407) or an unknown status says nothing about a text."""
+    given = texts(80)
+    fates: dict[str, set[int]] = {"dropped": set(), "waited": set(), "ended": set()}
+    for status in range(300, 600):
+        failure = status_error(status, None, "no")
+        _, job = scripted(
+            outage(failure, 0.15, 3), given, batch_size=4, on_error=on_error, concurrency=2
+        )
+        items: list[Any] = []
+        error = virtual_time.run(error_of(job, items))
+        assert error in (None, failure)
+        check_vectors(batches_of(items), given)
+        embedded = len(places_of(batches_of(items)))
+        assert job.stats.failed == (0 if error else len(given) - embedded)
+        fate = "ended" if error else "waited" if embedded == len(given) else "dropped"
+        fates[fate].add(status)
+    assert fates["dropped"] == {400, 413, 422}
+    assert fates["waited"] == {408, 409, 429, *range(500, 600)} - {501}
 
 
 @pytest.mark.parametrize("failure", FAULTS, ids=lambda error: f"{type(error).__name__} {error}")
