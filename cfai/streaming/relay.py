@@ -384,8 +384,14 @@ def build_relay(
     """Build the relay that sends *source* on in a protocol.
 
     Raises:
-        InputError: The protocol is unknown, or a number is out of bounds.
+        InputError: The source is no stream and no run, the protocol is unknown, or a number is out
+            of bounds.
     """
+    if not isinstance(source, RelaySource):
+        raise InputError(
+            f"answer must be a TokenStream or a ToolRun that is not awaited, as ai.stream(...) and "
+            f"ai.run_tools(...) return them, got {type(source).__name__}"
+        )
     if protocol == "sse":
         return source.sse(retry=retry, keep_alive=keep_alive)
     if protocol == "ndjson":

@@ -235,7 +235,6 @@ class ToolRun(RelaySource):
         """The events for a browser, as `sse` describes them, each as its name and its data."""
         started: set[str | None] = set()
         turn_is_over = False
-        outcome = None
         async for event in self:
             match event:
                 case Token() | Turn():
@@ -250,12 +249,11 @@ class ToolRun(RelaySource):
                 case ToolReturned() | ToolFailed():
                     yield result_frame(event, is_valid=event.call.id in started)
                 case ToolOutcome():
-                    outcome = event
                     for call in event.open_calls:
                         yield call_frame(call)
         if usage := self.usage:
             yield "usage", to_plain(usage)
-        reason = "cancelled" if outcome is None else outcome.answer.finish_reason
+        reason = "cancelled" if self._outcome is None else self._outcome.answer.finish_reason
         yield "done", {"finish_reason": reason}
 
     def _text_frames(self, event: Token | Turn) -> Iterator[Frame]:

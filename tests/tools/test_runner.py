@@ -815,6 +815,14 @@ async def test_cancel_after_the_end_changes_nothing(fake: FakeWorkersAI) -> None
     assert await running is outcome
 
 
+async def test_a_relay_of_a_run_that_ended_is_not_cancelled(fake: FakeWorkersAI) -> None:
+    """It has nothing more to send than its end."""
+    fake.answers({"response": "Done.", "finish_reason": "stop"})
+    run = fake.client().run_tools(MODEL, "Hi", tools=[])
+    await run
+    assert [frame async for frame in run.ndjson()] == [b'{"type":"done","finish_reason":"stop"}\n']
+
+
 async def test_cancelling_the_reader_of_a_cancelled_run_is_not_swallowed() -> None:
     answered: asyncio.Future[Text] = asyncio.get_running_loop().create_future()
     running = run_scripted(lambda _: answered)

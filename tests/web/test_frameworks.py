@@ -425,6 +425,23 @@ async def test_a_head_request_sends_no_request_to_the_service(site: Site) -> Non
     assert not site.fake.requests
 
 
+async def test_an_answer_that_is_no_stream_is_refused(fake: FakeWorkersAI) -> None:
+    """Such as one that was awaited."""
+    fake.always.answers({"response": "Hello"})
+    ai = fake.client()
+    answers: list[Any] = [
+        await ai.run(MODEL, "Hi"),
+        await ai.run_tools(MODEL, "Hi", tools=[]),
+        ai.parse_stream(MODEL, "Hi", into=dict[str, str]),
+        "Hello",
+        None,
+    ]
+    for answer in answers:
+        kind = type(answer).__name__
+        with pytest.raises(InputError, match=rf"must be a TokenStream or a ToolRun .* got {kind}"):
+            asgi.TokenResponse(answer)
+
+
 async def test_an_unknown_protocol_is_refused(fake: FakeWorkersAI) -> None:
     protocol: Any = "xml"
     with pytest.raises(InputError, match='"sse", "ndjson" or "ai-sdk", got \'xml\''):
