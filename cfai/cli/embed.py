@@ -232,14 +232,32 @@ def _read_files(sources: Iterable[TextFile], starts: list[int]) -> Iterator[Entr
 
 
 async def _read_in_thread(entries: Iterator[Entry]) -> AsyncIterator[Entry]:
-    """Read the entries without blocking the requests that are under way."""
-    while rows := await run_in_thread(_take, entries):
+    """Read the entries without blocking the requests that are under way.
+
+    Raises:
+        InputError: What the reader raised, after the rows before it.
+    """
+    rows: list[Entry] = []
+    error: InputError | None = None
+    while error is None:
+        rows, error = await run_in_thread(_take, entries)
         for row in rows:
             yield row
+        if not rows:
+            break
+    if error is not None:
+        raise error
 
 
-def _take(entries: Iterator[Entry]) -> list[Entry]:
-    return list(islice(entries, _ROWS_AT_ONCE))
+def _take(entries: Iterator[Entry]) -> tuple[list[Entry], InputError | None]:
+    """The next rows, and the error after them."""
+    rows: list[Entry] = []
+    try:
+        for entry in islice(entries, _ROWS_AT_ONCE):
+            rows.append(entry)  # noqa: PERF402  # what was read stays if the next fails
+    except InputError as exc:
+        return rows, exc
+    return rows, None
 
 
 async def _run_job(

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from attrs import field, frozen
 
-from cfai._types.excerpts import format_value
+from cfai._types.excerpts import format_json
 from cfai.errors import InputError
 
 Format = Literal["txt", "csv", "tsv", "jsonl", "json", "parquet"]
@@ -125,7 +125,7 @@ class Reading:
             if not self.lenient:
                 raise InputError(f"{where} {problem}")
             return None
-        rule = f"must be a string, got {format_value(text)}"
+        rule = f"must be a string, got {format_json(text)}"
         if not self.lenient:
             raise InputError(
                 f"{self.column!r} of {where} {rule}; choose another column with --column, or write"
@@ -139,7 +139,7 @@ class Reading:
         Raises:
             InputError: Rows without a text are errors.
         """
-        rule = f"must be an object or a string, got {format_value(row)}"
+        rule = f"must be an object or a string, got {format_json(row)}"
         if not self.lenient:
             raise InputError(f"{where} {rule}; correct or remove it")
         text = None if row is None else InputError(f"the row {rule}")
