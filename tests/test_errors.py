@@ -2,13 +2,15 @@
 
 import copy
 import pickle
-from collections.abc import Iterator
+import sys
+from array import array
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from cfai import errors
+from cfai import WorkersAI, errors
 from cfai.conversation import Conversation
 from cfai.errors import (
     BODY_LIMIT,
@@ -42,7 +44,8 @@ from cfai.errors import (
     status_error,
 )
 from cfai.meta import Meta
-from cfai.tasks import Text
+from cfai.tasks import Embeddings, Text
+from cfai.testing import FakeWorkersAI
 
 META = Meta(status=429, ray_id="8f1-AMS", attempts=3)
 
@@ -275,6 +278,36 @@ def test_an_input_error_is_a_value_error_and_a_missing_extra_an_import_error() -
     assert str(MissingExtra("numpy", needed_for="Embeddings.numpy()")) == (
         "Embeddings.numpy() needs an extra: pip install 'cfai-sdk[numpy]'"
     )
+
+
+async def _give_array() -> object:
+    return Embeddings((1, 2), array("f", [1, 0.5])).numpy()
+
+
+async def _run_job(ai: WorkersAI, **options: Any) -> object:
+    async with ai.embed_many("@cf/baai/bge-m3", ["one"], **options) as job:
+        return await job.numpy()
+
+
+NEEDS: dict[str, tuple[str, str, Callable[[WorkersAI], Awaitable[object]]]] = {
+    "numpy": ("numpy", "Embeddings.numpy()", lambda _: _give_array()),
+    "numpy of a job": ("numpy", "EmbeddingJob.numpy()", _run_job),
+    "tqdm": ("progress", "progress=True", lambda ai: _run_job(ai, progress=True)),
+}
+"""By the library that is missing: the extra, what needs it, and a use."""
+
+
+@pytest.mark.parametrize("name", NEEDS)
+async def test_what_needs_a_missing_library_names_its_extra(
+    fake: FakeWorkersAI, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Before anything is sent."""
+    extra, needed_for, use = NEEDS[name]
+    monkeypatch.setitem(sys.modules, name.split(maxsplit=1)[0], None)
+    with pytest.raises(MissingExtra) as caught:
+        await use(fake.client())
+    assert str(caught.value) == f"{needed_for} needs an extra: pip install 'cfai-sdk[{extra}]'"
+    assert not fake.requests
 
 
 @pytest.mark.parametrize(
