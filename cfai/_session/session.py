@@ -32,7 +32,7 @@ from cfai._types.excerpts import format_value
 from cfai._types.values import Value, fast_maker
 from cfai._validators import is_finite_number
 from cfai._wire import responses
-from cfai._wire.errors import describe_decode_error
+from cfai._wire.errors import describe_decode_error, error_from_events
 from cfai._wire.requests import Request
 from cfai._wire.responses import Response
 from cfai.errors import (
@@ -123,7 +123,12 @@ _make_call: Final = fast_maker(_Call)
 
 
 async def reject_stream(body: StreamBody) -> NoReturn:
-    """Raise an error, for calls whose response is documented as JSON."""
+    """Raise an error, for calls whose response is documented as JSON: its own, if it has one."""
+    data = b""
+    while not responses.has_event(data) and (chunk := await body.read_chunk()):
+        data += chunk
+    if (error := error_from_events(data, meta=body.meta)) is not None:
+        raise error
     raise DecodeError("the service sent a stream where JSON is documented", meta=body.meta)
 
 
@@ -513,17 +518,20 @@ async def _read_body(
         AnswerTooLarge: It has more than *max_bytes* bytes. Reading stops soon after them.
     """
     content = response.content
+    is_ok = 200 <= response.status < 300
     try:
         # The whole body of most answers came with their headers: nothing is awaited for it.
         data = content.read_nowait() if content.is_eof() else await content.readany()
-        if not data.startswith((b"{", b"[")) and 200 <= response.status < 300:
+        if is_ok and not data.startswith((b"{", b"[")):
             while (is_stream := responses.begins_events(data)) is None and not content.at_eof():
                 data += await content.readany()
             if is_stream:
                 return data, True
-            if request.streams_events and not responses.is_json_type(media_type):
-                response.close()
-                return data, False
+        if request.streams_events and is_ok and not responses.is_json_type(media_type):
+            while not (content.at_eof() or responses.has_document(data)):
+                data += await content.readany()
+            response.close()
+            return data, False
         if not content.at_eof():
             # Joined at the end: a growing buffer would be copied again and again.
             chunks, size = [data], len(data)

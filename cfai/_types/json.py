@@ -84,7 +84,7 @@ def loads(
     """Decode JSON. Invalid UTF-8 and half an escaped surrogate pair are decoded as U+FFFD.
 
     Args:
-        data: The JSON text.
+        data: The JSON text. A byte order mark before it is left out (RFC 8259, section 8.1).
         allow_nan: Whether `NaN`, `Infinity` and `-Infinity`, which Python's own encoder writes, are
             numbers, and numbers beyond 64 bits infinite.
         big_integers: Whether integers beyond 64 bits stay integers, instead of the nearest float.
@@ -201,7 +201,7 @@ _SURROGATES: Final = re.compile(
 def _loads_repaired(data: bytes | bytearray | str, *, allow_nan: bool) -> Any:
     """Decode what orjson does not accept."""
     text = data if isinstance(data, str) else data.decode("utf-8", "replace")
-    repaired = _SURROGATES.sub(_replace_half, text)
+    repaired = _SURROGATES.sub(_replace_half, text.removeprefix("\ufeff"))
     return _loads_in_python(repaired, allow_nan=allow_nan)
 
 

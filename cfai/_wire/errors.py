@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from cfai._types.excerpts import format_value
 from cfai._types.json import check_depth, loads
-from cfai._wire.responses import Response, read_retry_after
+from cfai._wire.responses import BOM, Response, read_retry_after
 from cfai.errors import BODY_LIMIT, DecodeError, StatusError, is_quota_code, status_error
 from cfai.meta import Meta
 
@@ -219,13 +219,22 @@ def _parse_body(response: Response) -> ErrorBody | None:
     except ValueError:
         pass
     # A used-up quota comes with status 429 and `text/event-stream`: data: {"errors":[…4006…]}
-    for line in response.body[: 16 * BODY_LIMIT].splitlines():
-        try:
-            body = parse_error_body(loads(line.removeprefix(b"data:"), allow_nan=True))
-        except ValueError:
-            continue
-        if body is not None:
-            return body
+    return _parse_events(response.body[: 16 * BODY_LIMIT])
+
+
+def _parse_events(data: bytes) -> ErrorBody | None:
+    """Find the errors in events of a stream, or on its lines; `None` if there are none."""
+    text = data.removeprefix(BOM).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    for event in text.split(b"\n\n"):
+        lines = event.split(b"\n")
+        values = [line[5:] for line in lines if line.startswith(b"data:")]
+        for value in (b"\n".join(values), *values, *lines):
+            try:
+                body = parse_error_body(loads(value, allow_nan=True))
+            except ValueError:
+                continue
+            if body is not None:
+                return body
     return None
 
 
@@ -295,6 +304,11 @@ def error_from_failed_run(document: dict[str, Any], response: Response) -> Statu
 
 
 # Parts of a response
+
+
+def error_from_events(data: bytes, *, meta: Meta) -> StatusError | None:
+    """Build the error that the beginning of a stream reports; `None` if it reports none."""
+    return _error_from_part(_parse_events(data), "the stream reported an error", meta)
 
 
 def error_from_item(document: Any, *, meta: Meta) -> StatusError | None:

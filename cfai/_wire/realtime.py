@@ -9,6 +9,7 @@ gateway is that of a run, with `GET`: Cloudflare's OpenAPI document, "Open Webso
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from attrs import evolve
 from cfai._types.excerpts import format_value
 from cfai._types.json import dumps, loads
 from cfai._validators import check_segment
-from cfai._wire.errors import error_from_event, raise_for_status
+from cfai._wire.errors import error_from_event, read_document
 from cfai._wire.requests import (
     Request,
     account_path,
@@ -166,7 +167,8 @@ def read_refusal(response: Response) -> Any:
         StatusError: An error response.
         DecodeError: A response that is none.
     """
-    raise_for_status(response)
+    with suppress(DecodeError):
+        read_document(response)
     kind = response.meta.media_type or "no Content-Type"
     raise DecodeError(f"expected a WebSocket, got {response.status} ({kind})", meta=response.meta)
 

@@ -50,17 +50,40 @@ def _parse_media_type(header: str) -> str:
     return kind if kind.isascii() else kind.encode("utf-8", "replace").decode()
 
 
-_BOM: Final = b"\xef\xbb\xbf"
+BOM: Final = b"\xef\xbb\xbf"
+"""The byte order mark of UTF-8, before the first event of a stream."""
+
 _EVENT_FIELDS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 def begins_events(data: bytes) -> bool | None:
     """Whether a body begins as an event stream does; `None` if more of it is needed to tell."""
-    start = data.removeprefix(_BOM).lstrip(b"\r\n")
+    start = data.removeprefix(BOM).lstrip(b"\r\n")
     if start.startswith(_EVENT_FIELDS):
         return True
-    may_begin = any(field.startswith(start) for field in (*_EVENT_FIELDS, _BOM))
+    may_begin = any(field.startswith(start) for field in (*_EVENT_FIELDS, BOM))
     return None if may_begin else False
+
+
+LARGEST_REFUSAL: Final = 2**14
+"""Bytes of a body of the wrong kind that are read to find the error in it."""
+
+
+def has_event(data: bytes) -> bool:
+    """Whether the beginning of a stream has an event that is complete."""
+    lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return lines.find(b"\n\n", max(lines.find(b"data:"), 0)) >= 0 or len(data) > LARGEST_REFUSAL
+
+
+def has_document(data: bytes) -> bool:
+    """Whether the beginning of a body has as much of JSON as an error has, if it is JSON."""
+    if not data.startswith((b"{", b"[")) or len(data) > LARGEST_REFUSAL:
+        return True
+    try:
+        loads(data.splitlines()[0], allow_nan=True)
+    except ValueError:
+        return False
+    return True
 
 
 def is_json_type(media_type: str) -> bool:

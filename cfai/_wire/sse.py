@@ -15,13 +15,12 @@ from attrs import define, field
 
 from cfai._types.json import loads
 from cfai._wire.errors import reports_error
+from cfai._wire.responses import BOM
 from cfai.errors import AnswerTooLarge
 
 Block = bytes | str
 """`bytes`: the data of an event with one `data` line and no id, which most events are.
 `str`: the lines of any other event and a blank line, for a full decoder."""
-
-_BOM: Final = b"\xef\xbb\xbf"
 
 # Numbers, because `b"\r" in data` first tries to take the bytes for a number: 0.2 µs for nothing.
 _CR: Final = ord("\r")
@@ -102,8 +101,8 @@ class EventSplitter:
     def _start(self, data: bytes) -> bytes:
         """Remove a byte order mark from the start, which may come in several chunks."""
         data, self._chunks, self._size = b"".join([*self._chunks, data]), [], 0
-        self._started = len(data) >= len(_BOM) or not _BOM.startswith(data)
-        return data.removeprefix(_BOM) if self._started else data
+        self._started = len(data) >= len(BOM) or not BOM.startswith(data)
+        return data.removeprefix(BOM) if self._started else data
 
     def _normalize_line_ends(self, data: bytes) -> bytes:
         """Turn CR and CRLF into LF. A CR ends its line at once; an LF after it is dropped."""

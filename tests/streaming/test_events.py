@@ -1,6 +1,7 @@
 """Event streams: which tokens their bytes are, and which errors bad bytes raise."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -436,6 +437,34 @@ async def test_a_body_that_is_no_stream_is_refused_at_its_first_bytes(
     assert e.value.body == b"Hello"
     assert len(fake.requests) == 1
     await all_closed(fake)
+
+
+@pytest.mark.parametrize("content_type", ["application/x-ndjson", "text/html", "audio/mpeg"])
+@pytest.mark.parametrize("size", [1, 100])
+async def test_lines_of_json_are_refused_at_the_first_one(
+    fake: FakeWorkersAI, content_type: str, size: int
+) -> None:
+    line = b'{"response":"a"}\n'
+    pieces = [line[at : at + size] for at in range(0, len(line), size)]
+    fake.says(*pieces, asyncio.Event(), content_type=content_type, framing="chunked")
+    with pytest.raises(DecodeError, match="expected a stream of events") as caught:
+        await stream(fake, retries=AT_ONCE).collect()
+    assert caught.value.body in (line, line.strip())
+    await all_closed(fake)
+
+
+@pytest.mark.parametrize("cut", [1, 40, 1000])
+@pytest.mark.parametrize("indent", [None, 2])
+async def test_an_error_under_another_content_type_is_read(
+    fake: FakeWorkersAI, cut: int, indent: int | None
+) -> None:
+    """Also if it comes in pieces, or on several lines."""
+    error = {"success": False, "errors": [{"code": 4006, "message": "used up"}]}
+    body = json.dumps(error, indent=indent).encode()
+    fake.says(body[:cut], body[cut:], content_type="text/plain", framing="chunked")
+    with pytest.raises(QuotaExceeded) as caught:
+        await stream(fake).collect()
+    assert (caught.value.code, len(fake.requests)) == (4006, 1)
 
 
 async def test_an_unrequested_stream_under_another_content_type_is_read(

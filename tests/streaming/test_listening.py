@@ -42,6 +42,8 @@ from cfai.errors import (
     InputError,
     NotFound,
     PermissionDenied,
+    QuotaExceeded,
+    RateLimited,
     RequestTimeout,
     StatusError,
     StreamInterrupted,
@@ -453,6 +455,12 @@ async def test_redirects_are_refused(fake: FakeWorkersAI, status: int) -> None:
     ("reply", "kind", "message"),
     [
         (lambda f: f.answers({"text": "hi"}), DecodeError, r"expected a WebSocket, got 200 \(appl"),
+        (
+            lambda f: f.says(b'{"error":{"code":4006,"message":"used up"}}'),
+            QuotaExceeded,
+            r"\(code 4006\): used up",
+        ),
+        (lambda f: f.fails(200, 3040, "busy"), RateLimited, r"\(code 3040\): busy"),
         (lambda f: f.streams("a"), DecodeError, "expected a WebSocket, got a stream of events"),
         (lambda f: f.says(b"data: x\n\n"), DecodeError, "expected a WebSocket"),
         (

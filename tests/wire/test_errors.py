@@ -496,6 +496,25 @@ def test_an_error_status_with_an_event_is_read(prefix: bytes) -> None:
     assert error.message.startswith("AiError: AiError: you have used up")
 
 
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"errors":[{"code":4006,"message":"used up"}]}',
+        b'data: {"errors":[{"code":4006,"message":"used up"}]}\n\n',
+        b'data: {"errors":\ndata: [{"code":4006,"message":"used up"}]}\n\n',
+        b'data: {"errors":\r\ndata:[{"code":4006,"message":"used up"}]}',
+        b'data: {"response":"a"}\n\n{"errors":[{"code":4006,"message":"used up"}]}\n',
+        b'data: {"errors":[{"code":4006,"message":"used up"}]}\ndata: [DONE]\n\n',
+        b'event: error\rdata: {"code":4006,"message":"used up"}\r\r',
+    ],
+)
+def test_a_used_up_quota_is_known_in_every_form(before: bytes, body: bytes) -> None:
+    """With a byte order mark, and over several lines."""
+    error = error_of(before + body, 429, "text/event-stream")
+    assert (type(error), error.code, error.message) == (QuotaExceeded, 4006, "used up")
+
+
 # Inside a stream: no error event has been recorded, so every form of body is read.
 
 META = Meta(status=200, ray_id="8f1a-AMS")

@@ -1,0 +1,60 @@
+"""A stream where JSON is documented: the error in it counts, and nothing waits for its end."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from cfai import Retries, WorkersAI
+from cfai.errors import DecodeError, QuotaExceeded
+from cfai.testing import FakeWorkersAI
+from tests.embedding.samples import M3, collect
+
+CALLS: dict[str, Callable[[WorkersAI], Awaitable[Any]]] = {
+    "models.schema": lambda ai: ai.models.schema(M3),
+    "to_markdown": lambda ai: ai.to_markdown({"a.html": b"<p>a</p>"}),
+    "to_markdown_formats": lambda ai: ai.to_markdown_formats(),
+    "finetunes.create": lambda ai: ai.finetunes.create(model=M3, name="a"),
+    "embed": lambda ai: ai.embed(M3, ["a"]),
+    "embed_many": lambda ai: collect(ai.embed_many(M3, ["a"] * 50, mode="queue", batch_size=5)),
+}
+
+REFUSALS = {
+    "an event": b'data: {"success":false,"errors":[{"code":4006,"message":"used up"}]}\n\n',
+    "with its name": b'event: error\ndata: {"code":4006,"message":"used up"}\n\n',
+    "after a comment": b': ping\n\ndata: {"error":{"code":4006,"message":"used up"}}\n\n',
+    "a bare line": b'{"errors":[{"code":4006,"message":"used up"}]}\n',
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("body", REFUSALS.values(), ids=REFUSALS)
+async def test_the_error_of_its_first_event_is_raised(
+    fake: FakeWorkersAI, call: Callable[[WorkersAI], Awaitable[Any]], body: bytes
+) -> None:
+    """A used-up quota is asked for once."""
+    for _ in range(9):
+        fake.says(body, content_type="text/event-stream")
+    with pytest.raises(QuotaExceeded, match=r"\(code 4006\): used up"):
+        await call(fake.client())
+    assert len(fake.requests) == 1
+
+
+async def test_a_busy_service_is_asked_again(fake: FakeWorkersAI) -> None:
+    body = b'data: {"errors":[{"code":3040,"message":"busy"}]}\n\n'
+    fake.says(body, content_type="text/event-stream").answers([])
+    assert await fake.client(retries=Retries(base=0)).to_markdown_formats() == []
+
+
+@pytest.mark.parametrize("call", [call for name, call in CALLS.items() if "embed" not in name])
+async def test_another_stream_is_refused_at_its_first_event(
+    fake: FakeWorkersAI, call: Callable[[WorkersAI], Awaitable[Any]]
+) -> None:
+    fake.says(
+        b'data: {"response":"a"}\n\n', asyncio.Event(),
+        content_type="text/event-stream", framing="chunked",
+    )  # fmt: skip
+    with pytest.raises(DecodeError, match="stream"):
+        await call(fake.client(retries=Retries(max=0)))
+    await fake.until(lambda: fake.connections == 0)
