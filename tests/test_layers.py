@@ -56,7 +56,7 @@ LIBRARIES: dict[str, set[str]] = {
     "cattrs": {"_types"},
     "httpx_sse": {"streaming"},
     "orjson": {"_types", "_wire", "local"},
-    "multidict": {"_session"},
+    "multidict": {"_session", "_wire"},
     "yarl": {"_session", "local"},
     # Extras: only inside functions, except in modules that need the extra anyway.
     "PIL": {"local"},

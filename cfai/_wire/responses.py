@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from attrs import define, field
+from multidict import istr
 
 from cfai._types.excerpts import format_value
 from cfai._types.json import NestedTooDeep, loads
@@ -16,6 +17,21 @@ from cfai.errors import DecodeError
 from cfai.meta import Meta
 
 EVENT_STREAM: Final = "text/event-stream"
+
+# As `istr`: a plain name would be turned into lower case at each look-up, for 450 instructions.
+_CONTENT_TYPE: Final = istr("Content-Type")
+_CONTENT_ENCODING: Final = istr("Content-Encoding")
+_META_HEADERS: Final = tuple(
+    map(
+        istr,
+        (
+            "cf-ray", "cf-ai-req-id", "Ratelimit", "Ratelimit-Policy", "cf-aig-log-id",
+            "cf-aig-cache-status", "cfai-backend", "cf-ai-neurons", "cf-aig-request-id",
+            "cf-aig-event-id", "cf-aig-run-id", "cf-aig-step", "cf-aig-routed-model",
+            "cf-aig-routing-reason", "cf-aig-routing-decision-id",
+        ),
+    )
+)  # fmt: skip
 
 _DECODED: Final = ("gzip", "deflate", "br", "zstd")
 """The encodings that aiohttp decodes. It leaves a body in any other, or in two, as it is."""
@@ -27,7 +43,7 @@ chunks."""
 
 def read_unknown_encoding(headers: Mapping[str, str]) -> str:
     """The Content-Encoding if nobody has decoded it; empty if the body is what was meant."""
-    if "Content-Encoding" not in headers:
+    if _CONTENT_ENCODING not in headers:
         return ""
     values = [value for name, value in headers.items() if name.lower() == "content-encoding"]
     encoding = ", ".join(values).strip().lower()
@@ -40,7 +56,7 @@ _make_meta: Final = fast_maker(Meta)
 
 def read_media_type(headers: Mapping[str, str]) -> str:
     """The Content-Type in lower case and without parameters; empty if there is none."""
-    return _parse_media_type(headers.get("Content-Type", ""))
+    return _parse_media_type(headers.get(_CONTENT_TYPE, ""))
 
 
 @lru_cache(maxsize=64)
@@ -112,28 +128,30 @@ def read_meta(
     model: str | None = None,
 ) -> Meta:
     """Read the headers of a response into a `Meta`, except a *media_type* that is already read."""
-    get = headers.get
-    neurons = get("cf-ai-neurons")
+    (
+        ray_id, request_id, rate_limit, rate_limit_policy, log_id, cache_status, backend, neurons,
+        gateway_request_id, event_id, run_id, step, routed_model, routing_reason, decision_id,
+    ) = map(headers.get, _META_HEADERS)  # fmt: skip
     return _make_meta(
         status,
-        get("cf-ray"),
-        get("cf-ai-req-id"),
+        ray_id,
+        request_id,
         attempts,
         elapsed,
-        get("Ratelimit"),
-        get("Ratelimit-Policy"),
-        get("cf-aig-log-id"),
-        get("cf-aig-cache-status"),
+        rate_limit,
+        rate_limit_policy,
+        log_id,
+        cache_status,
         (read_media_type(headers) if media_type is None else media_type) or None,
-        get("cfai-backend"),
+        backend,
         None if neurons is None else _read_neurons(neurons),
-        get("cf-aig-request-id"),
-        get("cf-aig-event-id"),
-        get("cf-aig-run-id"),
-        get("cf-aig-step"),
-        get("cf-aig-routed-model"),
-        get("cf-aig-routing-reason"),
-        get("cf-aig-routing-decision-id"),
+        gateway_request_id,
+        event_id,
+        run_id,
+        step,
+        routed_model,
+        routing_reason,
+        decision_id,
         model,
     )
 
