@@ -14,7 +14,7 @@ from typing import Any, Final, ParamSpec, TypeGuard, TypeVar
 
 import attrs
 
-from cfai._types.excerpts import format_value
+from cfai._types.excerpts import format_count, format_value
 from cfai.errors import CfaiError, InputError
 
 Validator = Callable[[object, "attrs.Attribute[Any]", Any], None]
@@ -222,7 +222,9 @@ def check_account_id(account_id: str) -> str:
     if not isinstance(account_id, str):
         raise InputError(f"account_id must be a string, got {type(account_id).__name__}")
     if problem := segment_problem(account_id):
-        raise InputError(f"account_id {problem} (it has {len(account_id)} characters; not shown)")
+        raise InputError(
+            f"account_id {problem} (it has {format_count(len(account_id), 'character')}; not shown)"
+        )
     return account_id
 
 

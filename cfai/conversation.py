@@ -12,7 +12,7 @@ from typing import Any, Self, cast, overload
 
 from attrs import evolve, field, frozen
 
-from cfai._types.excerpts import format_value
+from cfai._types.excerpts import format_count, format_value
 from cfai._types.json import loads, loads_strictly
 from cfai._validators import check_at_least
 from cfai.errors import InputError
@@ -230,7 +230,7 @@ class Conversation(Sequence[Message]):
         return self.messages[index]
 
     def __repr__(self) -> str:
-        return f"<Conversation of {len(self)} message{'' if len(self) == 1 else 's'}>"
+        return f"<Conversation of {format_count(len(self), 'message')}>"
 
 
 def _decode(text: str | bytes) -> str:

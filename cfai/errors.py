@@ -423,12 +423,17 @@ _RAISE_MAX_TOKENS = "Raise `max_tokens`: reasoning used all of it before the for
 # were observed, some of them with several statuses; for those the status of the response counts.
 CODES: dict[int, Code] = {
     5007: Code(400, True, _NO_MODEL),
-    5004: Code(400, True, "The model needs this media in another form; see `media_form`."),
+    5004: Code(
+        400,
+        True,
+        "The model needs this media in another form: `cfai models schema MODEL` prints its input, "
+        "and the task's `media_form` chooses the form.",
+    ),
     3039: Code(400, True, "Upload both adapter_config.json and adapter_model.safetensors."),
     3003: Code(400, True),
     5018: Code(403, True, _PRIVATE),
     3041: Code(403, True, _PRIVATE),
-    5016: Code(403, True, 'Accept the model\'s licence: run it with Prompt("agree").'),
+    5016: Code(403, True, 'Accept the model\'s licence: run it with the prompt "agree".'),
     3023: Code(403, True, "The account is blocked: contact Cloudflare's support."),
     5019: Code(405, True),
     5005: Code(405, True, "The model does not support LoRA: choose one that does."),
@@ -456,7 +461,7 @@ CODES: dict[int, Code] = {
         ),
     ),
     1001: Code(400, False),
-    7000: Code(400, False, "No such endpoint: check the name of the model and `base_url`."),
+    7000: Code(400, False, "No such endpoint: check the name of the model and the base URL."),
     7003: Code(404, False, "Check the account id: 32 hexadecimal digits, not the token."),
     10000: Code(401, False, 'The token needs the permission "Workers AI Read" on this account.'),
     2001: Code(400, False, "Create the AI Gateway first, or check its name."),

@@ -16,6 +16,7 @@ from typing import BinaryIO, Self
 
 from attrs import field, frozen
 
+from cfai._types.excerpts import format_count
 from cfai.errors import InputError
 
 __all__ = [
@@ -89,7 +90,7 @@ class Base64:
     """The base64 string, without a URI prefix and whitespace."""
 
     def __repr__(self) -> str:
-        return f"Base64(<{len(self.text)} characters>)"
+        return f"Base64(<{format_count(len(self.text), 'character')}>)"
 
     def decode(self) -> bytes:
         """The decoded bytes."""

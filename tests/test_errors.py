@@ -357,7 +357,7 @@ def test_the_message_of_a_status_error() -> None:
         (403, 5016, "licence"),
         (413, 3006, "less"),
         (413, None, "less"),
-        (400, 7000, "base_url"),
+        (400, 7000, "base URL"),
         (429, 3036, "00:00 UTC"),
     ],
 )

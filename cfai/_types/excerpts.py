@@ -8,6 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 
+def format_count(count: int, noun: str) -> str:
+    """A number of things: `1 text`, `2 texts`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def format_value(value: object, limit: int = 80) -> str:
     """The beginning of the `repr` of any value: at most *limit* characters."""
     return _cut(_write(value, repr, limit), limit)

@@ -10,7 +10,7 @@ from urllib.parse import urlencode, urlsplit
 
 from attrs import define, field
 
-from cfai._types.excerpts import format_value
+from cfai._types.excerpts import format_count, format_value
 from cfai._types.values import fast_maker
 from cfai._validators import check_account_id, hide_arguments, segment_problem
 from cfai._wire.bodies import Content, EncodedBody, encode_json, encode_run_body
@@ -394,7 +394,8 @@ def _check_model_takes(model_profile: Profile, task: Task[Any] | Mapping[str, An
         count = len(texts_of(task) or ())
         if count > limit:
             raise InputError(
-                f"{task.texts} must have at most {limit} texts for {model}, got {count}"
+                f"{task.texts} must have at most {format_count(limit, 'text')} for {model}, "
+                f"got {count}"
             )
 
 

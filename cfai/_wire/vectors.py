@@ -17,6 +17,7 @@ from typing import Any, Final
 import orjson
 from attrs import define, field
 
+from cfai._types.excerpts import format_count
 from cfai._types.json import loads
 from cfai._wire.responses import Response, unwrap_result
 from cfai._wire.text import read_optional_string, read_usage, undocumented_error
@@ -210,7 +211,9 @@ def read_embeddings(result: Any, count: int | None) -> Embeddings:
     if not pending and not (isinstance(rows, list) and all(isinstance(row, list) for row in rows)):
         raise undocumented_error("data must be a list of vectors", result)
     if count is not None and len(rows) != count:
-        raise DecodeError(f"{count} texts were sent, and {len(rows)} vectors came back")
+        raise DecodeError(
+            f"{format_count(len(rows), 'vector')} came back for {format_count(count, 'text')}"
+        )
     width = rows.width if pending else len(rows[0]) if rows else 0
     if not width:
         raise undocumented_error("data must contain numbers", result)

@@ -51,17 +51,25 @@ def _bounded_option(name: str, text: str, kind: type) -> Callable[[F], F]:
     return click.option(f"--{name.replace('_', '-')}", type=kind, cls=_BoundedOption, help=text)
 
 
-def _check_options(**options: Any) -> dict[str, Any]:
+def _check_options(model: str, **options: Any) -> dict[str, Any]:
     """Give the options that are set.
 
     Raises:
-        InputError: One is out of bounds.
+        InputError: One is out of bounds, or not known for the model.
     """
     chosen = {name: value for name, value in options.items() if value is not None}
     if not chosen:
         return chosen
+    from cfai.profiles import profile
     from cfai.tasks import TextGeneration, rules
 
+    known = profile(model)
+    if "thinking" in chosen and not (known.thinking_switches or known.always_thinks):
+        option = "--thinking" if chosen["thinking"] else "--no-thinking"
+        raise InputError(
+            f"{option} can't be used with {model}: it is not known how to turn its reasoning on or "
+            "off; leave it out, or give `cfai run` a JSON object with the model's own field"
+        )
     for name, value in chosen.items():
         rules(TextGeneration)[name].check(value)
     return chosen
@@ -113,7 +121,7 @@ def chat(  # noqa: PLR0913  # every option of the command
     starts a conversation: Ctrl-C stops an answer, /help lists the commands, Ctrl-D or /exit ends.
     """
     options = _check_options(
-        max_tokens=max_tokens, temperature=temperature, seed=seed, thinking=thinking
+        model, max_tokens=max_tokens, temperature=temperature, seed=seed, thinking=thinking
     )
     attached = [AttachedFile.read(name) for name in attach]
     check_reads_attached(model, attached, "-m")
@@ -343,7 +351,8 @@ class ChatSession:
                 " with --no-thinking)"
             )
         elif answer.hint:
-            console.print_notice(f"({answer.hint})")
+            reason = answer.hint.partition(":")[0]
+            console.print_notice(f"({reason}: try `cfai run`, which does not stream)")
         elif answer.finish_reason == "length":
             console.print_notice("(cut at the maximum length; raise it with --max-tokens)")
 

@@ -137,7 +137,17 @@ def to_json_line(value: Any) -> str:
 
 _TEXTS: Final = ("text/plain", "application/json")
 
-PATH: Final = click.Path(path_type=Path)
+
+class _PathType(click.Path):
+    """A path. An empty one would be the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it must name a file or a folder, got ''", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH: Final = _PathType(path_type=Path)
 """The type of an option or argument that is a path."""
 
 output_option = click.option(

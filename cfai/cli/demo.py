@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from cfai._types.excerpts import format_count
 from cfai.cli import clients
 from cfai.cli.console import Prose, write_styled, write_text
 from cfai.tasks import TextGeneration, user
@@ -67,7 +68,7 @@ async def _chat(ai: "WorkersAI") -> None:
     usage, seconds = tokens.answer.usage, last - first
     count = usage.completion_tokens if usage else 0
     rate = f", {(count - 1) / seconds:.0f} tokens per second" if count > 1 and seconds else ""
-    speed = f"{count} tokens{rate}, the first after {first - start:.2f} s"
+    speed = f"{format_count(count, 'token')}{rate}, the first after {first - start:.2f} s"
     write_styled("dim", f"  {tokens.answer.meta.backend}: {speed}\n")
 
 

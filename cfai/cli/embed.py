@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 import click
 from attrs import field, frozen
 
-from cfai._types.excerpts import format_value
+from cfai._types.excerpts import format_count, format_value
 from cfai.cli import clients, console, files, texts as text_files
 from cfai.cli.console import Target, output_option
 from cfai.cli.reading import Entry, Format, Reading, check_options
@@ -372,7 +372,9 @@ class Writer:
         for line in self._first_failures:
             console.write_stderr(line)
         where = "" if self._failures is None else f"; see {self._failures.path}"
-        console.write_stderr(f"{failed} of {total} texts could not be embedded{where}")
+        console.write_stderr(
+            f"{failed} of {format_count(total, 'text')} could not be embedded{where}"
+        )
 
     def _add_failure(self, failure: "EmbedFailure") -> None:
         from cfai.embedding import files as result_files

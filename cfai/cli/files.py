@@ -5,6 +5,7 @@ from pathlib import Path
 from threading import Timer
 from typing import Final
 
+from cfai._types.excerpts import format_count
 from cfai.cli import console
 from cfai.cli.encodings import decode_any
 from cfai.errors import InputError
@@ -155,7 +156,9 @@ def decode_text(data: bytes, name: str) -> str:
     """
     text = find_text(data, name)
     if text is None:
-        raise InputError(f"{name} must be text, got {len(data)} bytes of something else")
+        raise InputError(
+            f"{name} must be text, got {format_count(len(data), 'byte')} of something else"
+        )
     return text
 
 

@@ -8,6 +8,7 @@ import click
 
 from cfai.cli import clients, console
 from cfai.cli.console import Target, output_option, to_json_line, write_text
+from cfai.cli.files import check_names_file
 from cfai.cli.inputs import AttachedFile
 from cfai.cli.lists import json_option
 from cfai.errors import InputError
@@ -54,7 +55,7 @@ def _read_document(argument: str) -> "str | tuple[str, bytes]":
     """The path of a file, which is read while it is sent, or standard input."""
     if argument == "-":
         return AttachedFile.read(argument, "FILES").document
-    return argument.removeprefix("@")
+    return check_names_file(argument, "FILES")
 
 
 def _write_result(result: "Markdown", target: Target, *, as_json: bool, is_first: bool) -> None:

@@ -26,7 +26,7 @@ def submit(model: str, file: str | None) -> None:
     A line's `external_reference` comes back with its result; the default is the run's number, from
     0. If the service runs the batch at once, there is no id: the results are printed, as by `wait`.
     """
-    argument = file or "-"
+    argument = "-" if file is None else file
     if argument == "-" and files.stdin_is_terminal():
         raise InputError("there are no runs: give a file, or pipe lines in")
     name, data = files.read_named(argument, "FILE")

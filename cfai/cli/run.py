@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cfai._types.excerpts import format_value
+from cfai._types.excerpts import format_count, format_value
 from cfai.cli import clients, files
 from cfai.cli.console import Target, output_option
 from cfai.cli.inputs import (
@@ -136,7 +136,7 @@ async def run_model(
     match answer:
         case Binary():
             target.check_accepts_bytes(
-                f"the answer is {len(answer.data)} bytes of {answer.media_type}"
+                f"the answer is {format_count(len(answer.data), 'byte')} of {answer.media_type}"
             )
             target.write_bytes(answer.data)
             target.check_suffix(answer.media_type)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
+from cfai._types.excerpts import format_count
 from cfai.cli import clients, console, files
 from cfai.cli.console import PATH
 from cfai.errors import ConfigError, InputError
@@ -263,7 +264,7 @@ def _print_variables(server: "Server") -> None:
 def _print_request(exchange: "Exchange") -> None:
     parts = [str(exchange.status), exchange.model or "(no model)", exchange.backend or ""]
     if exchange.ending is not None:
-        parts.append(f"{exchange.ending.completion_tokens} tokens")
+        parts.append(f"{format_count(exchange.ending.completion_tokens, 'token')}")
     console.print_notice("  ".join(part for part in parts if part))
 
 

@@ -19,9 +19,10 @@ from typing import IO, Any, Final
 
 from attrs import frozen
 
-from cfai._types.excerpts import format_value
+from cfai._types.excerpts import format_count, format_value
 from cfai.cli import console
 from cfai.cli.encodings import BOMS, guess_encoding, guess_utf16, is_damaged_utf8
+from cfai.cli.files import check_names_file
 from cfai.cli.reading import MISSING, Entry, Format, Reading, choose_delimiter, read_head
 from cfai.errors import InputError, MissingExtra
 
@@ -210,7 +211,8 @@ def _find_paths(argument: str, reading: Reading) -> list[Path | None] | None:
     if argument == "-":
         return [None]
     is_file = argument.startswith("@")
-    argument = argument.removeprefix("@")
+    if is_file:
+        argument = check_names_file(argument, "TEXTS")
     path = Path(argument)
     if argument and _exists(path):
         return [_check_format(path, reading)]
@@ -343,8 +345,8 @@ def _read_csv(file: TextFile, stream: io.TextIOWrapper) -> Iterator[Entry]:
                 continue  # an empty line
             if len(row) > width:
                 raise InputError(
-                    f"line {begin} of {file.name} has {len(row)} fields, the header has {width}; "
-                    f"put a field that contains {delimiter!r} in quotes"
+                    f"line {begin} of {file.name} has {format_count(len(row), 'field')}, "
+                    f"the header has {width}; put a field that contains {delimiter!r} in quotes"
                 )
         where = f"line {begin} of {file.name}"
         text = row[column] or None if column < len(row) else None

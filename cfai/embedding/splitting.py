@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from attrs import frozen
 
-from cfai._types.excerpts import format_value
+from cfai._types.excerpts import format_count, format_value
 from cfai.errors import InputError
 
 LongTexts = Literal["warn", "fail", "split"]
@@ -400,7 +400,8 @@ def locate_pieces(text: str, pieces: Iterable[Any]) -> list[tuple[int, int]]:
         spans.append((start, end))
     if not spans:
         raise InputError(
-            f"split must return at least one piece, and returned none for {len(text)} characters"
+            "split must return at least one piece, and returned none for "
+            f"{format_count(len(text), 'character')}"
         )
     return spans
 

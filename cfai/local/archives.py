@@ -25,6 +25,7 @@ from typing import IO, Any
 import orjson
 from attrs import frozen
 
+from cfai._types.excerpts import format_count
 from cfai.errors import CfaiError
 
 Opener = Callable[[str], IO[bytes]]
@@ -234,7 +235,7 @@ def _append(url: str, path: Path, start: int, size: int) -> None:
                 missing -= len(chunk)
                 file.write(chunk)
     if missing:
-        raise ArchiveError(f"{url} ended {missing} bytes early")
+        raise ArchiveError(f"{url} ended {format_count(missing, 'byte')} early")
 
 
 def _read(response: Any, size: int) -> bytes:

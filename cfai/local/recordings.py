@@ -17,6 +17,7 @@ from typing import IO, Any
 import orjson
 from attrs import define, field, frozen
 
+from cfai._types.excerpts import format_count
 from cfai.errors import ConfigError
 from cfai.local import errors
 from cfai.tasks.task import shorten
@@ -374,7 +375,7 @@ def _find_differences(recorded: Any, requested: Any, place: str) -> Iterator[str
                 yield from _find_differences(recorded[name], requested[name], inner)
     elif isinstance(recorded, list) and isinstance(requested, list):
         if len(recorded) != len(requested):
-            yield f"{place} has {len(requested)} items, recorded {len(recorded)}"
+            yield f"{place} has {format_count(len(requested), 'item')}, recorded {len(recorded)}"
         for index, (left, right) in enumerate(zip(recorded, requested, strict=False)):
             yield from _find_differences(left, right, f"{place}[{index}]")
     elif recorded != requested or type(recorded) is not type(requested):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from attrs import define, evolve, field
 
 from cfai._session.body import StreamBody
-from cfai._types.excerpts import format_value
+from cfai._types.excerpts import format_count, format_value
 from cfai._wire.answers import read_neurons, read_sound
 from cfai._wire.responses import EVENT_STREAM
 from cfai.errors import CfaiError, ConnectionLost, DecodeError, InputError, StreamInterrupted
@@ -61,7 +61,9 @@ async def _read_chunk(body: StreamBody, received: int) -> bytes:
     try:
         chunk = await body.read_chunk()
     except ConnectionLost as exc:
-        raise StreamInterrupted(f"the sound was cut after {received} bytes: {exc}") from exc
+        raise StreamInterrupted(
+            f"the sound was cut after {format_count(received, 'byte')}: {exc}"
+        ) from exc
     body.restart_content_timeout()
     return chunk
 
@@ -110,7 +112,9 @@ class AudioStream(AnswerStream[OpenedAudio]):
         return None if self._sound is None else read_neurons(self._sound)
 
     def _closed_error(self) -> CfaiError:
-        message = f"the sound was closed after {self.received} bytes, before its end"
+        message = (
+            f"the sound was closed after {format_count(self.received, 'byte')}, before its end"
+        )
         return StreamInterrupted(message)
 
     # Reading
@@ -205,7 +209,7 @@ class AudioStream(AnswerStream[OpenedAudio]):
 
     def __repr__(self) -> str:
         state = "over" if self._ended else "new" if self._sound is None else "open"
-        return f"<AudioStream {state}, {self.received} bytes>"
+        return f"<AudioStream {state}, {format_count(self.received, 'byte')}>"
 
 
 def _resolve_paths(path: str | os.PathLike[str]) -> tuple[Path, Path]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, Union, cast
 from attrs import define, field, frozen
 
 from cfai._session.body import StreamBody
+from cfai._types.excerpts import format_count
 from cfai._types.json import (
     NestedTooDeep,
     has_half_pair,
@@ -212,7 +213,9 @@ class EventReader:
         if not isinstance(error, ConnectionLost):
             return error
         count = self.count + self._left
-        cut = StreamInterrupted(f"the stream was cut after {count} events: {error}", events=count)
+        cut = StreamInterrupted(
+            f"the stream was cut after {format_count(count, 'event')}: {error}", events=count
+        )
         cut.__cause__ = error
         return cut
 

@@ -18,6 +18,7 @@ from attrs import define, field
 from cfai._session.body import StreamBody
 from cfai._session.redaction import redact_error
 from cfai._session.sockets import NO_STATUS, Closed, Socket
+from cfai._types.excerpts import format_count
 from cfai.errors import CfaiError, ConnectionLost, DecodeError, InputError, StreamInterrupted
 from cfai.meta import Meta
 from cfai.streaming.answer_stream import AnswerStream
@@ -114,7 +115,7 @@ class SocketStream(AnswerStream[Socket]):
             except asyncio.CancelledError:
                 raise  # The session goes on.
             except ConnectionLost as exc:
-                error = StreamInterrupted(f"{exc}, after {self.received} messages")
+                error = StreamInterrupted(f"{exc}, after {format_count(self.received, 'message')}")
             except BaseException as exc:
                 error = exc
             if error is not None:
@@ -153,7 +154,7 @@ class SocketStream(AnswerStream[Socket]):
             self._end()
         else:
             problem = f"the service closed the session with {message}"
-            return StreamInterrupted(f"{problem}, after {self.received} messages")
+            return StreamInterrupted(f"{problem}, after {format_count(self.received, 'message')}")
         return None
 
     def _end(self) -> None:
@@ -227,4 +228,4 @@ class SocketStream(AnswerStream[Socket]):
 
     def __repr__(self) -> str:
         state = "over" if self._ended else "open" if self._began else "new"
-        return f"<{type(self).__name__} {state}, {self.received} messages>"
+        return f"<{type(self).__name__} {state}, {format_count(self.received, 'message')}>"

@@ -11,6 +11,7 @@ from attrs import define, evolve, field
 
 from cfai._session.body import StreamBody
 from cfai._session.session import Spending
+from cfai._types.excerpts import format_count
 from cfai._wire.answers import AnswerSpec, answer_from_text
 from cfai._wire.pairs import PairJoiner
 from cfai._wire.text import recover_tool_calls
@@ -280,7 +281,8 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
         if self._ended or events is None or events.bare_done or self._text_builder.finish_reason:
             return
         raise StreamInterrupted(
-            f"the stream ended without its end mark, after {self._event_count} events"
+            "the stream ended without its end mark, after "
+            f"{format_count(self._event_count, 'event')}"
         )
 
     @property
@@ -355,7 +357,7 @@ class TokenStream(AnswerStream[EventReader | Text], RelaySource):
 
     def __repr__(self) -> str:
         state = "over" if self._ended else "new" if self._events is None else "open"
-        return f"<TokenStream {state}, {self._event_count} events>"
+        return f"<TokenStream {state}, {format_count(self._event_count, 'event')}>"
 
 
 def _is_end(event: Event) -> bool:

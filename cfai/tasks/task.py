@@ -26,7 +26,7 @@ import attrs
 from attrs import NOTHING, field, frozen
 
 from cfai import media as media_sources
-from cfai._types.excerpts import format_value
+from cfai._types.excerpts import format_count, format_value
 from cfai._types.values import Value, fast_init, fields_of, write_function
 from cfai.errors import InputError
 from cfai.media import MediaForm, blocks as media_blocks
@@ -47,7 +47,7 @@ _NO_LIST = (str, bytes, bytearray, Mapping)
 def shorten(value: object) -> str:
     """Give a representation of *value* that is short enough for an error message."""
     if isinstance(value, bytes | bytearray | memoryview):
-        return f"<{memoryview(value).nbytes} bytes>"
+        return f"<{format_count(memoryview(value).nbytes, 'byte')}>"
     text = format_value(value, _MAX_REPR + 1)
     return text if len(text) <= _MAX_REPR else f"{text[: _MAX_REPR - 1]}…"
 
@@ -124,9 +124,9 @@ def _validate_text(rule: Rule, value: object) -> str:
     if rule.choices and value not in rule.choices:
         rule.fail(f"be one of {', '.join(rule.choices)}", value)
     if rule.min_length is not None and len(value) < rule.min_length:
-        rule.fail(f"have at least {_plural(rule.min_length, 'character')}", value)
+        rule.fail(f"have at least {format_count(rule.min_length, 'character')}", value)
     if rule.max_length is not None and len(value) > rule.max_length:
-        rule.fail(f"have at most {_plural(rule.max_length, 'character')}", value)
+        rule.fail(f"have at most {format_count(rule.max_length, 'character')}", value)
     return value
 
 
@@ -168,9 +168,9 @@ def _validate_items(rule: Rule, value: object, item_kind: str) -> tuple[Any, ...
 
 def _check_count(rule: Rule, count: int, value: object) -> None:
     if rule.min_items is not None and count < rule.min_items:
-        rule.fail(f"have at least {_plural(rule.min_items, 'item')}", value)
+        rule.fail(f"have at least {format_count(rule.min_items, 'item')}", value)
     if rule.max_items is not None and count > rule.max_items:
-        rule.fail(f"have at most {_plural(rule.max_items, 'item')}, not {count}", value)
+        rule.fail(f"have at most {format_count(rule.max_items, 'item')}, not {count}", value)
 
 
 def _validate_mapping(rule: Rule, value: object) -> dict[str, Any]:
@@ -240,10 +240,6 @@ def describe_bounds(rule: Rule) -> str:
         case None, high:
             return f"at most {high}"
     return f"between {rule.minimum} and {rule.maximum}"
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 _VALIDATORS: dict[Kind, Callable[[Rule, Any], Any]] = {

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
 from typing import Any, Self, TypedDict
 
+from cfai._types.excerpts import format_count
 from cfai.testing._connection import POLL_SECONDS, Connection, FakeState, yield_to_client
 from cfai.testing._recorded import HangUp, Recorded
 from cfai.testing._script import Script
@@ -262,7 +263,8 @@ class FakeWorkersAI(Script):
                 await self._state.changed.wait()
 
     def _timeout_error(self, seconds: float) -> TimeoutError:
-        counts = f"{self.connections} open connections, {len(self.requests)} requests"
+        connections = format_count(self.connections, "open connection")
+        counts = f"{connections}, {format_count(len(self.requests), 'request')}"
         return TimeoutError(f"the condition is false after {seconds:g} s: {counts}")
 
 

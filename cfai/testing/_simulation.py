@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from attrs import define, field, frozen
 
+from cfai._types.excerpts import format_count
 from cfai.testing._recorded import Recorded
 from cfai.testing._script import Reply, Script, take_reply
 
@@ -175,7 +176,7 @@ class Simulation:
         service, counters = self.service, self.counters
         texts: Sequence[str] = [text] if isinstance(text, str) else text
         if len(texts) > service.most_texts:
-            return _ServiceError(400, 5006, f"at most {service.most_texts} texts")
+            return _ServiceError(400, 5006, f"at most {format_count(service.most_texts, 'text')}")
         poison = {service.poison(text) for text in texts} if service.poison is not None else set()
         if not poison.isdisjoint({True, "refused"}):
             return _ServiceError(400, 5006, "Bad input")

@@ -14,7 +14,7 @@ from typing import Any
 from attrs import field, frozen
 
 from cfai._session.redaction import redact_error_text, redact_whole_secrets
-from cfai._types.excerpts import format_value
+from cfai._types.excerpts import format_count, format_value
 from cfai._types.function import FunctionDefinition, define_function
 from cfai._types.json import replace_half_pairs
 from cfai._types.read import TypeMismatch, read_value, write_value
@@ -124,7 +124,8 @@ class PythonTool:
         text = replace_half_pairs(text)
         if len(text) > self.max_characters:
             raise InputError(
-                f"the tool returned {len(text)} characters, the limit is {self.max_characters}"
+                f"the tool returned {format_count(len(text), 'character')}, the limit is "
+                f"{self.max_characters}"
             )
         return text
 

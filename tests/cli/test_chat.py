@@ -58,7 +58,8 @@ async def test_thinking_is_turned_on_or_off(
     assert fake.requests[0].json()["chat_template_kwargs"] == {"enable_thinking": thinks}
     done = await cfai.run("chat", "Why?", option)
     assert done.code == 2
-    assert "thinking must not be set for" in done.err
+    assert f"{option} can't be used with" in done.err
+    assert "`cfai run`" in done.err
     assert len(fake.requests) == 1
 
 

@@ -62,6 +62,33 @@ async def test_a_full_disk_for_the_demo(stranger: Cfai, text_model: Path) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("chat", "@"),
+        ("chat", "Hi", "-s", "@"),
+        ("chat", "Hi", "-a", ""),
+        ("chat", "Hi", "-a", "@"),
+        ("chat", "Hi", "--schema", "@"),
+        ("run", "@cf/a/b", "Hi", "-o", ""),
+        ("embed", "@"),
+        ("markdown", ""),
+        ("markdown", "@"),
+        ("transcribe", ""),
+        ("listen", "@"),
+        ("queue", "submit", "@cf/a/b", ""),
+        ("finetunes", "upload", "x", ""),
+        ("serve", "--folder", ""),
+    ],
+)
+async def test_an_empty_name_of_a_file_is_named(cfai: Cfai, arguments: tuple[str, ...]) -> None:
+    """It is not the current folder."""
+    done = await cfai.run(*arguments)
+    assert done.code == 2
+    assert "must name a file" in done.err
+    assert f"got {arguments[-1]!r}" in done.err
+
+
 @needs_shell
 @pytest.mark.parametrize("arguments", [("--version",), ()])
 async def test_a_closed_standard_output(stranger: Cfai, arguments: tuple[str, ...]) -> None:

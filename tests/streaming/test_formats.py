@@ -119,7 +119,7 @@ async def test_a_cut_stream_for_the_ai_sdk(fake: FakeWorkersAI) -> None:
         START + b'data: {"type":"text-start","id":"1"}\n\n'
         b'data: {"type":"text-delta","id":"1","delta":"Hel"}\n\n'
         b'data: {"type":"message-metadata","messageMetadata":{"error":"StreamInterrupted"}}\n\n'
-        b'data: {"type":"error","errorText":"the stream was cut after 1 events'
+        b'data: {"type":"error","errorText":"the stream was cut after 1 event'
     )
     assert body.endswith(END % b',"finishReason":"error"')
 

@@ -757,7 +757,7 @@ def test_vectors_are_32_bit_floats_in_their_order() -> None:
 
 def test_a_wrong_number_of_vectors_is_an_error_with_both_numbers() -> None:
     """If one were missing, every later text would get its neighbour's vector."""
-    with pytest.raises(DecodeError, match="3 texts were sent, and 2 vectors came back"):
+    with pytest.raises(DecodeError, match="2 vectors came back for 3 texts"):
         read_task_answer(TextEmbeddings(["a", "b", "c"]), '{"data":[[1],[2]]}')
 
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cfai._types.excerpts import format_count
 from cfai.errors import ConfigError
 from cfai.local.backends.chunks import ChunkReader
 from cfai.local.backends.roles import (
@@ -177,8 +178,8 @@ def _check_size(request: GenerationRequest, limit: int) -> None:
     # Each message adds at least one token.
     if size > limit or len(texts) > CONTEXT:
         raise rejected_by_model(
-            f"the input has {size} bytes in {len(texts)} messages, more than the model's context "
-            f"window of {CONTEXT} tokens can hold"
+            f"the input has {size} bytes in {format_count(len(texts), 'message')}, more than the "
+            f"model's context window of {CONTEXT} tokens can hold"
         )
 
 

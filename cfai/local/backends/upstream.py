@@ -15,6 +15,7 @@ import aiohttp
 import orjson
 from attrs import field, frozen
 
+from cfai._types.excerpts import format_count
 from cfai.errors import ConfigError
 from cfai.local import errors
 from cfai.local.backends.chunks import ChunkReader
@@ -317,7 +318,9 @@ class UpstreamModel:
         except (KeyError, TypeError, ValueError) as exc:
             raise errors.upstream_failed(f"the embeddings are malformed: {exc!r}") from exc
         if vectors.ndim != 2 or len(vectors) != len(texts):
-            raise errors.upstream_failed(f"{len(vectors)} vectors for {len(texts)} texts")
+            raise errors.upstream_failed(
+                f"{format_count(len(vectors), 'vector')} for {format_count(len(texts), 'text')}"
+            )
         return vectors
 
     def rank(
