@@ -119,6 +119,15 @@ class BatchQueue:
         self._submit_batches()
         return future
 
+    async def wait(self, futures: Iterable[RequestFuture]) -> None:
+        """Wait until these requests are done, in whatever state their batches are.
+
+        Raises:
+            ConfigError: The client was closed.
+        """
+        with self._service.open_call():
+            await asyncio.wait(futures)
+
     def record_embedded(self, text: str) -> None:
         """Record that *text* was embedded."""
         self._service.sample = self._service.sample or text
@@ -248,13 +257,12 @@ class BatchQueue:
 
     async def _wait_before_poll(self, delay: float) -> None:
         """Wait until the next poll is due: at once when the job fails."""
-        with self._service.open_call():
-            if self._job_failed.is_set():
-                await asyncio.sleep(self._polling.pause(1))
-                return
-            with suppress(TimeoutError):
-                async with asyncio.timeout(delay):
-                    await self._job_failed.wait()
+        if self._job_failed.is_set():
+            await asyncio.sleep(self._polling.pause(1))
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._job_failed.wait()
 
     def _settle_item(self, pending: _PendingRequest, item: QueuedItem[Embeddings]) -> None:
         if item.answer is not None:
@@ -307,7 +315,7 @@ class QueueRecovery:
             futures = [self._queue.enqueue(self._texts[first:last]) for first, last in ranges]
             failed: list[BaseException] = []
             try:
-                await asyncio.wait(futures)
+                await self._queue.wait(futures)
             finally:
                 ranges = self._settle(zip(ranges, futures, strict=True), failed)
             if failed:

@@ -82,11 +82,33 @@ def a_poll_of_the_queue(fake: FakeWorkersAI) -> Waiting:
     return lambda ai: ai.queued(MODEL, "id", polling=Polling(base=50)).wait()
 
 
+def a_queued_job_that_submits(fake: FakeWorkersAI) -> Waiting:
+    fake.stalls()
+    return lambda ai: collect(ai.embed_many(M3, ["a"] * 1000, mode="queue", batch_size=10))
+
+
+def a_queued_job_that_pauses(fake: FakeWorkersAI) -> Waiting:
+    fake.always.answers({"status": "queued", "request_id": "id"})
+    polling = Polling(base=50)
+    return lambda ai: collect(
+        ai.embed_many(M3, ["a"] * 1000, mode="queue", polling=polling, batch_size=10)
+    )
+
+
+def a_queued_job_that_polls(fake: FakeWorkersAI) -> Waiting:
+    fake.answers({"status": "queued", "request_id": "id"}).stalls()
+    polling = Polling(base=0.001)
+    return lambda ai: collect(
+        ai.embed_many(M3, ["a"] * 1000, mode="queue", polling=polling, batch_size=10)
+    )
+
+
 WAITS: dict[str, Callable[[FakeWorkersAI], Waiting]] = {
     build.__name__.replace("_", " "): build
     for build in (
         *(a_run, a_body, an_opening_stream, a_first_event, an_upload, a_list, vectors, a_job),
         *(a_pause, a_job_that_pauses, a_poll_of_the_queue),
+        *(a_queued_job_that_submits, a_queued_job_that_pauses, a_queued_job_that_polls),
     )
 }
 
@@ -136,6 +158,35 @@ async def test_closing_ends_calls_that_were_not_sent(
         ended = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(error) for error in ended] == [ConfigError] * 3
     assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize("session", SESSIONS)
+@pytest.mark.parametrize("is_read", [False, True])
+async def test_closing_ends_a_queued_job_that_collects_a_batch(
+    fake: FakeWorkersAI, session: str, is_read: bool
+) -> None:
+    """Its timer has not gone off, so that nothing was sent; its source has more, or has not."""
+    given = asyncio.Event()
+
+    async def source() -> AsyncIterator[str]:
+        for _ in range(10):
+            yield "a"
+        given.set()
+        if not is_read:
+            await asyncio.Event().wait()
+
+    async with client_of(fake, session) as client:
+        polling = Polling(base=50)
+        job = client.embed_many(M3, source(), mode="queue", polling=polling, batch_size=5)
+        call = asyncio.ensure_future(collect(job))
+        await given.wait()
+        for _ in range(50):  # The requests are in the queue.
+            await asyncio.sleep(0)
+        await client.aclose()
+        with pytest.raises(ConfigError, match="the client was closed"):
+            async with asyncio.timeout(10):
+                await call
+    assert not fake.requests
 
 
 @pytest.mark.parametrize("session", SESSIONS)
