@@ -64,20 +64,10 @@ def check_schema(schema: Schema) -> None:
     """Check that an answer can follow a schema.
 
     Raises:
-        ApiError: It has a keyword that would be ignored, or too many alternatives.
+        ApiError: It has a keyword that would be ignored, an unknown type, or too many alternatives.
     """
     for part in _walk(schema, schema, set()):
-        for name in _UNUSED:
-            if name in part:
-                raise _refuse(f"must not have {name!r}: the local text model cannot follow it")
-        if isinstance(pattern := part.get("pattern"), str):
-            _check_pattern(pattern)
-            for name in _NOT_WITH_PATTERN:
-                if name in part:
-                    raise _refuse(f"must not have {name!r} beside a pattern: it would be ignored")
-        for member in _list_parts(part, "allOf"):
-            if isinstance(member, Mapping) and "pattern" in member:
-                raise _refuse("must not have a pattern in 'allOf': it would be ignored")
+        _check_keywords(part)
     count = _count_alternatives(schema, schema, {})
     if count > _MOST_ALTERNATIVES:
         amount = f"{count:,}" if count < 10**9 else "too many"
@@ -85,6 +75,23 @@ def check_schema(schema: Schema) -> None:
             f"must have at most {_MOST_ALTERNATIVES} alternatives at one place "
             f"(values of an enum, members of anyOf, properties), got {amount}"
         )
+
+
+def _check_keywords(part: Schema) -> None:
+    for name in _UNUSED:
+        if name in part:
+            raise _refuse(f"must not have {name!r}: the local text model cannot follow it")
+    for kind in _list_parts(part, "type"):
+        if isinstance(kind, str) and kind not in _TYPES:
+            raise _refuse(f"must have types of {', '.join(_TYPES)}, got {shorten(kind)}")
+    if isinstance(pattern := part.get("pattern"), str):
+        _check_pattern(pattern)
+        for name in _NOT_WITH_PATTERN:
+            if name in part:
+                raise _refuse(f"must not have {name!r} beside a pattern: it would be ignored")
+    for member in _list_parts(part, "allOf"):
+        if isinstance(member, Mapping) and "pattern" in member:
+            raise _refuse("must not have a pattern in 'allOf': it would be ignored")
 
 
 _PATTERN_PART = re.compile(r"\\.|\{(\d*)(?:,(\d*))?\}|\((?:\?:)?|.", re.DOTALL)

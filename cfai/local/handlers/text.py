@@ -50,6 +50,10 @@ def summarize(model: ServedModel, body: JsonBody, is_cancelled: IsCancelled) -> 
         raise errors.bad_input(f"max_length must be at least 1, got {max_length}")
     backend = backends.summarizer()
     summary = backend.summarize(body["input_text"], max_tokens=limit)
+    if not body["input_text"].strip():
+        raise errors.bad_input(f"input_text must have words, got {shorten(body['input_text'])}")
+    if not summary:
+        raise errors.bad_input(f"max_length is too low for any word of the text, got {max_length}")
     return {"summary": summary}, backend.name
 
 

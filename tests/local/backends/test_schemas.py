@@ -39,6 +39,20 @@ def test_schemas_with_up_to_300_alternatives(schema: dict[str, Any]) -> None:
     check_schema(schema)
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "zzz"},
+        {"type": ["string", "text"]},
+        {"properties": {"type": {"type": ""}}},
+        {"items": {"anyOf": [{"type": "int"}]}},
+    ],
+)
+def test_a_type_that_there_is_not_is_named(schema: dict[str, Any]) -> None:
+    with pytest.raises(ApiError, match=r"must have types of array, boolean, .*string, got"):
+        check_schema(schema)
+
+
 @pytest.mark.parametrize("schema", SLOW, ids=range(len(SLOW)))
 def test_a_schema_that_would_stop_the_model_is_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(ApiError, match="must have at most 300 alternatives"):

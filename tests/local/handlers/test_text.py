@@ -2,6 +2,7 @@
 
 import re
 import time
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,22 @@ async def test_a_classification_is_a_plain_list(local: Local) -> None:
         b'{"result":[{"label":"NEGATIVE","score":0.1706},{"label":"POSITIVE","score":0.8294}],'
         b'"success":true,"errors":[],"messages":[]}'
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"input_text": " \n "}, "input_text must have words"),
+        ({"input_text": "Antidisestablishmentarianism won.", "max_length": 1}, "max_length is too"),
+        ({"input_text": "Tea is hot.", "max_length": 0}, "max_length must be at least 1"),
+    ],
+)
+async def test_an_empty_summary_is_an_error(
+    local: Local, fields: dict[str, Any], words: str
+) -> None:
+    reply = await local.post("@cf/facebook/bart-large-cnn", fields)
+    assert reply.error[:2] == (400, 5006)
+    assert words in reply.error[2]
 
 
 async def test_a_summary_consists_of_sentences_of_the_text(local: Local) -> None:
