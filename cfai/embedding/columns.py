@@ -194,8 +194,8 @@ def iterate_texts(column: Any) -> Iterator[Any]:
         return
     for value in iterate_values(column):
         if not is_missing(value):
-            advice = "; decode it first" if isinstance(value, bytes) else ""
-            raise InputError(f"a column of texts must have strings, got the type {kind}{advice}")
+            advice = "decode it first" if isinstance(value, bytes) else "choose another column"
+            raise InputError(f"a column of texts must have strings, got the type {kind}; {advice}")
         yield None
 
 

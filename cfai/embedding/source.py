@@ -87,7 +87,9 @@ def read_text(value: object) -> str | InputError | None:
 
     A source that finds an error in a row itself has it in place of the text.
     """
-    if isinstance(value, str | InputError):
+    if isinstance(value, str):
+        return value
+    if isinstance(value, InputError):
         return value
     if is_missing(value):
         return None
@@ -105,6 +107,8 @@ def _read_entry(entry: object, place: int) -> tuple[Any, str | InputError | None
     Raises:
         InputError: The first entry is a row, so that the column of texts must be chosen.
     """
+    if isinstance(entry, str):
+        return place, entry
     if isinstance(entry, tuple) and len(entry) == 2:
         return entry[0], read_text(entry[1])
     if place == 0:

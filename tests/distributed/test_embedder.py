@@ -207,7 +207,10 @@ def test_a_column_without_texts_sends_nothing(service_thread: ThreadedService) -
     [
         ("one text", "a column must be an iterable of texts, got str"),
         (7, "a column must be an iterable of texts, got int"),
-        (pa.array([1, 2]), "a column of texts must have strings, got the type int64"),
+        (
+            pa.array([1, 2]),
+            "a column of texts must have strings, got the type int64; choose another column",
+        ),
         (np.array([["one"], ["two"]]), "a column must have one dimension, got 2"),
         (pl.LazyFrame({"text": ["one"]}), "a LazyFrame has no rows yet: call collect() first"),
         ({"text": {"one": 1}}, "a column must be an iterable of texts, got dict"),
