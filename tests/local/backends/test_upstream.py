@@ -1,6 +1,7 @@
 """Text from another server: a second local one, and scripted failures."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -266,5 +267,10 @@ def test_maps_are_read() -> None:
         "Reranking",
         "Text-to-Image",
     ]
-    with pytest.raises(ConfigError, match="map must be TASK=NAME or PATTERN=NAME, got 'x'"):
-        parse_names(["x"])
+
+
+@pytest.mark.parametrize("text", ["x", "=x", " = x", "x=", "x= ", "=", ""])
+def test_a_map_without_a_pattern_or_a_name_is_refused(text: str) -> None:
+    message = f"map must be TASK=NAME or PATTERN=NAME, got {text!r}"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        parse_names(["*=a", text])
