@@ -149,7 +149,7 @@ def read_foreign(foreign: ForeignType, value: Any) -> Any:
         result = foreign.read(value)
     except Exception as exc:
         raise ForeignError(list(_problems(exc))) from exc
-    if (schema := _schema_with_defaults(foreign)) is not None:
+    if isinstance(value, dict | list) and (schema := _schema_with_defaults(foreign)):
         for path, unknown, names in _unknown_objects(schema, value):
             if _is_ignored(foreign, value, path, result):
                 rule = f"an object with {', '.join(names)}" if names else "an object without keys"
@@ -190,11 +190,14 @@ def _unknown_objects(
 ) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any], list[str]]]:
     """Find the objects with none of the keys of the classes at their place.
 
+    Of those with the same keys and classes only the first: the others are read alike.
+
     Yields:
         The path, the object, and the keys that it may have.
     """
     definitions = schema.get("$defs", {})
     pending: list[tuple[tuple[str | int, ...], Any, list[Any]]] = [((), value, [schema])]
+    seen = set()
     while pending:
         path, part, rules = pending.pop()
         rules = _alternatives(rules, definitions)
@@ -202,9 +205,12 @@ def _unknown_objects(
             pending += (((*path, i), item, _item_rules(rules, i)) for i, item in enumerate(part))
         if not part or not isinstance(part, dict):
             continue
-        names = [name for rule in rules for name in rule.get("properties", ())]
+        names = list(dict.fromkeys(name for rule in rules for name in rule.get("properties", ())))
         if any(map(_has_only_defaults, rules)) and part.keys().isdisjoint(names):
-            yield path, part, names
+            kind = frozenset(part), *map(id, rules)
+            if kind not in seen:
+                yield path, part, names
+            seen.add(kind)
         pending += (((*path, key), item, _value_rules(rules, key)) for key, item in part.items())
 
 

@@ -636,3 +636,22 @@ def test_a_validator_may_read_other_keys() -> None:
 
     found = read_value({"rows": [{"value": {"a": 5}}]}, Outer, "it")
     assert found == Outer(rows=[Nested(a=5)])
+
+
+def test_many_objects_with_other_names_are_read_twice() -> None:
+    """Not each of them again, which would take time in proportion to their square."""
+    values: list[Any] = []
+
+    class Nested(Renamed):
+        @model_validator(mode="before")
+        @classmethod
+        def count(cls, value: Any) -> Any:
+            values.append(value)
+            return value
+
+    class Outer(BaseModel):
+        rows: list[Nested]
+
+    found = read_value({"rows": [{"uno": index} for index in range(100)]}, Outer, "it")
+    assert [row.a for row in found.rows] == list(range(100))
+    assert len(values) == 200
