@@ -138,7 +138,7 @@ def _check_references(validator: Any) -> None:
     try:
         steps.prepare()
     except CycleError as exc:
-        name = next(names[node] for node in exc.args[1] if node in names)
+        name = min(names[node] for node in exc.args[1] if node in names)
         raise InputError(
             f"--schema refers to {name}, which leads back to itself before any part of a value"
         ) from exc

@@ -204,7 +204,7 @@ def test_an_answer_nested_too_deep_is_not_checked() -> None:
         ({"$ref": "#"}, "refers to #, which leads back to itself"),
         ({"anyOf": [{"$ref": "#"}]}, "refers to #, which leads back to itself"),
         ({"items": {"$ref": "#/items"}}, "refers to #/items, which leads back to itself"),
-        ({"properties": {"x": {"$ref": "#/$defs/a"}}, **CYCLE}, "#/$defs/b, which leads back"),
+        ({"properties": {"x": {"$ref": "#/$defs/a"}}, **CYCLE}, "#/$defs/a, which leads back"),
         ({**CYCLE}, "which leads back to itself before any part of a value"),
         ({"items": {"not": {"$ref": "#/items"}}}, "refers to #/items, which leads back"),
         ({"items": {"if": {}, "else": {"$ref": "#/items"}}}, "refers to #/items, which leads"),
