@@ -438,6 +438,9 @@ class LoopSession:
         # It runs to its `yield` without waiting for anything, so that no task is needed here.
         with suppress(StopIteration):
             self._closer.asend(None).send(None)
+        # A reference that lasts as long as this object: in a cycle that is deleted, aiohttp's
+        # session could go before the generator, and would log "Unclosed client session".
+        finalize(self, _drop_reference, self._closer)
 
     @property
     def is_open(self) -> bool:
@@ -479,6 +482,10 @@ async def _close_at_exit(
     finally:
         _close_responses(responses)
         await session.close()
+
+
+def _drop_reference(_: object) -> None:
+    """The event loop closes a generator without references; see `LoopSession.close_with_loop`."""
 
 
 def _close_responses(responses: set[aiohttp.ClientResponse]) -> None:

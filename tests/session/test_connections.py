@@ -385,6 +385,57 @@ asyncio.run(main())
     await check_warning(fake, program, "goes on\n")
 
 
+DROPPED = {
+    **{
+        name: code.replace("ai.", "client.") for name, code in STREAMS.items() if name != "a client"
+    },
+    "a stream that was cut": """
+    try:
+        kept = await client.stream("@cf/cut/x", Prompt("Hello?")).collect()
+    except StreamInterrupted as exc:
+        kept = exc
+""",
+    "an answer that was cut": """
+    try:
+        kept = await client.run("@cf/cut/x", "Hello?")
+    except ConnectionLost as exc:
+        kept = exc
+""",
+}
+
+
+@pytest.mark.parametrize("in_cycle", [False, True])
+@pytest.mark.parametrize("name", DROPPED)
+async def test_a_client_that_is_dropped_with_what_it_opened_warns_once(
+    fake: FakeWorkersAI, name: str, in_cycle: bool
+) -> None:
+    """Although a response and its session are a cycle by themselves."""
+    event = b'data: {"response":"Hel"}\n\n'
+    fake.on("@cf/stream").streams("Hel", asyncio.Event())
+    fake.on("@cf/cut").says(
+        event, content_type="text/event-stream", framing="chunked", then_hangs_up=True
+    )
+    fake.always.answers(OK)
+    program = f"""
+from cfai import ConnectionLost, Retries, StreamInterrupted
+async def work():
+    retries = Retries(max=0)
+    url = sys.argv[1]
+    client = WorkersAI(account_id="a", api_token="t", base_url=url, retries=retries)
+    {DROPPED[name]}
+    {"client.kept = [client, kept]" if in_cycle else ""}
+async def main():
+    await work()
+    for _ in range(5):  # A relay is closed first, by the event loop.
+        gc.collect()
+        await asyncio.sleep(0)
+    print("goes on")
+    await ask()
+asyncio.run(main())
+"""
+    await check_warning(fake, program, "goes on\n")
+
+
 async def check_warning(fake: FakeWorkersAI, program: str, printed: str) -> None:
     code, out, errors = await run_program(program, fake, "-W", "always::ResourceWarning")
     assert (code, out, errors.count("never closed")) == (0, printed, 1), errors
