@@ -1,10 +1,11 @@
 """Files of lines, arrays and Arrow: what is in them, and when they appear."""
 
+import asyncio
 import datetime as dt
 import json
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ import pytest
 
 from cfai import InputError, QuotaExceeded, WorkersAI
 from cfai.embedding import files
+from cfai.tasks import Embeddings
 from cfai.testing import FakeWorkersAI, Service, vector_of
 from tests.embedding.samples import M3, check_table, file_names, is_poison, poisoned, texts
+from tests.embedding.scripted import scripted, vectors_of
 
 SUFFIXES = [".jsonl", ".ndjson", ".npy", ".arrow", ".feather", ".arrows", ".parquet"]
 
@@ -149,6 +152,23 @@ async def test_rows_of_an_array_are_in_order(
         assert read_rows(tmp_path / "x.npy") == (
             expected if on_error == "yield" else [row for row in expected if row]
         )
+
+
+async def test_the_rows_of_an_array_are_in_the_order_of_the_source(tmp_path: Path) -> None:
+    """The first answer comes last, and the job need not be in order otherwise."""
+    others_are_done = asyncio.Event()
+
+    async def reply(given: Sequence[str]) -> Embeddings:
+        if "a" in given:
+            await others_are_done.wait()
+        elif "c" in given:
+            others_are_done.set()
+        return vectors_of(given)
+
+    _, job = scripted(reply, ["a", "b", "c"], ordered=False, concurrency=3)
+    await job.to_npy(tmp_path / "x.npy")
+    expected = np.array([vector_of(text) for text in "abc"], np.float32)
+    assert np.array_equal(np.load(tmp_path / "x.npy"), expected)
 
 
 async def test_the_bytes_of_an_array(fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path) -> None:
