@@ -267,7 +267,7 @@ _SIGNATURES = (
 )
 
 _DIGITS = tuple(
-    bytes(f"{value:3d}"[position].encode()[0] for value in range(256)) for position in range(3)
+    bytes(column) for column in zip(*(b"%3d" % value for value in range(256)), strict=True)
 )
 """For each of the three digits: the character of each byte."""
 

@@ -69,10 +69,9 @@ SHORTEST_SECRET: Final = 8
 """Characters. A shorter value, or piece of a secret, is not hidden in errors: ordinary words would
 be, too."""
 
-_SECRET_HEADER: Final = re.compile(
-    r"auth(?!or(?!i))|bearer|cookie|credential|csrf|xsrf|hmac|jwt|key|passw|passphrase|passcode|pwd"
-    r"|secret|signature|\bsig\b|token",
-    re.IGNORECASE,
+_CREDENTIAL_HEADER: Final = (
+    r"(?i)auth(?!or(?!i))|bearer|cookie|credential|csrf|xsrf|hmac|jwt|key|passw|passphrase|passcode"
+    r"|pwd|secret|signature|\bsig\b|token"
 )
 """What the names of headers with a secret contain; but `X-Author` has none."""
 
@@ -181,7 +180,7 @@ class Polling(Value):
             return self.cap
 
 
-_ENTRY: Final = re.compile(r"[\x21-\x2b\x2d-\x7e]+")
+_ENTRY: Final = r"[\x21-\x2b\x2d-\x7e]+"
 """Printable ASCII without spaces and commas, because a header joins the entries with commas."""
 
 
@@ -200,7 +199,7 @@ def _check_entries(instance: object, attribute: attrs.Attribute[Any], value: Any
         rule = "a list of at least one name"
         raise InputError(f"{name} must be {rule}, got {format_value(value)}")
     for entry in value:
-        if not isinstance(entry, str) or not _ENTRY.fullmatch(entry):
+        if not isinstance(entry, str) or not re.fullmatch(_ENTRY, entry):
             rule = "printable ASCII without spaces and commas"
             raise InputError(f"each name in {name} must be {rule}, got {format_value(entry)}")
 
@@ -294,7 +293,7 @@ _is_gateway: Final = instance_of(Gateway, "a Gateway or its id")
 _is_timeouts: Final = instance_of(Timeouts, "Timeouts")
 _is_retries: Final = instance_of(Retries, "Retries")
 
-_TAG: Final = re.compile(r"[A-Za-z0-9:\-./@]{1,50}")
+_TAG: Final = r"[A-Za-z0-9:\-./@]{1,50}"
 
 
 def _tags(value: Iterable[str] | None) -> tuple[str, ...] | None:
@@ -309,7 +308,7 @@ def _check_tags(_: object, __: object, tags: tuple[Any, ...] | None) -> None:
     if len(tags) > 5:
         raise InputError(f"Options.tags must have at most 5 tags, got {len(tags)}")
     for tag in tags:
-        if not isinstance(tag, str) or not _TAG.fullmatch(tag):
+        if not isinstance(tag, str) or not re.fullmatch(_TAG, tag):
             rule = "1 to 50 characters of A-Z a-z 0-9 : - . / @"
             raise InputError(f"a tag must be {rule}, got {format_value(tag)}")
 
@@ -400,7 +399,7 @@ class Settings(Value):
             *self.credentials.secrets,
             *self.body_secrets,
             *([gateway_token] if gateway_token else []),
-            *(value for name, value in self.headers.items() if _SECRET_HEADER.search(name)),
+            *(value for name, value in self.headers.items() if re.search(_CREDENTIAL_HEADER, name)),
             *([] if self.proxy is None else _passwords(self.proxy)),
         ]
         bare = {secret.removeprefix("Bearer ").removeprefix("Basic ") for secret in secrets}

@@ -26,7 +26,7 @@ _TIMEOUT_MESSAGES: dict[Phase, str] = {
     "total": "the call took longer than {} s in total",
 }
 
-_EXCERPT: Final = re.compile(r"""b?['"]|bytearray\(""")
+_EXCERPT: Final = r"""b?['"]|bytearray\("""
 """Where an excerpt of the answer begins in a message of aiohttp's parser."""
 
 
@@ -108,7 +108,7 @@ def _translate_body_error(exc: HttpProcessingError) -> CfaiError:
 
 def _reason(message: str) -> str:
     """What aiohttp's parser said, without the excerpt of the answer at its end."""
-    words, _, _ = _EXCERPT.split(message, maxsplit=1)[0].rstrip(" :.\n").partition("\n\n")
+    words, _, _ = re.split(_EXCERPT, message, maxsplit=1)[0].rstrip(" :.\n").partition("\n\n")
     return f" ({' '.join(words.split())})" if words else ""
 
 

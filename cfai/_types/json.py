@@ -170,7 +170,7 @@ def _count_opening(data: bytes | bytearray | str) -> int:
 def has_half_pair(data: bytes | str) -> bool:
     """Whether a string in JSON has an escaped half of a surrogate pair."""
     text = data if isinstance(data, str) else data.decode("utf-8", "replace")
-    return any(match["half"] for match in _SURROGATES.finditer(text))
+    return any(match["half"] for match in re.finditer(_SURROGATES, text))
 
 
 def replace_half_pairs(text: str) -> str:
@@ -192,7 +192,7 @@ def loads_with_half_pairs(data: bytes | str) -> Any:
 
 # An escaped backslash, a whole surrogate pair, or half of one. A service in JavaScript writes half
 # an emoji as valid JSON (ECMA-262, well-formed JSON.stringify).
-_SURROGATES: Final = re.compile(
+_SURROGATES: Final = (
     r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     r"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
@@ -201,7 +201,7 @@ _SURROGATES: Final = re.compile(
 def _loads_repaired(data: bytes | bytearray | str, *, allow_nan: bool) -> Any:
     """Decode what orjson does not accept."""
     text = data if isinstance(data, str) else data.decode("utf-8", "replace")
-    repaired = _SURROGATES.sub(_replace_half, text.removeprefix("\ufeff"))
+    repaired = re.sub(_SURROGATES, _replace_half, text.removeprefix("\ufeff"))
     return _loads_in_python(repaired, allow_nan=allow_nan)
 
 

@@ -42,7 +42,7 @@ _BYTES: Final = (bytes, bytearray, memoryview)
 
 
 # Not frozen: every call creates one, and a frozen class takes twice as long to create.
-@define
+@define(eq=False)
 class EncodedBody:
     """An encoded body, with its Content-Type and the fields that go into the query."""
 

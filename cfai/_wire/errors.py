@@ -17,9 +17,9 @@ from cfai._wire.responses import BOM, Response, read_retry_after
 from cfai.errors import BODY_LIMIT, DecodeError, StatusError, is_quota_code, status_error
 from cfai.meta import Meta
 
-_MARKUP: Final = re.compile(r"<[^>]*>")
+_MARKUP: Final = r"<[^>]*>"
 _PHRASES: Final[Mapping[int, str]] = {status: status.phrase for status in HTTPStatus}
-_JSON_PREFIX: Final = re.compile(r"(?:\w*Error: ?)*(?=\{)")
+_JSON_PREFIX: Final = r"(?:\w*Error: ?)*(?=\{)"
 _JSON_DECODER: Final = JSONDecoder()
 _MESSAGE_LIMIT: Final = 200
 """Characters of a message that is taken from a page."""
@@ -137,7 +137,7 @@ def _unwrap_message(message: str) -> tuple[int | None, str]:
 
     Source: juspay/neurolink, cloudflare-clef.md: Clef's code 5012 (live, October 2026).
     """
-    prefix = _JSON_PREFIX.match(message)
+    prefix = re.match(_JSON_PREFIX, message)
     if prefix is None:
         return None, message
     try:
@@ -207,7 +207,7 @@ def error_from_response(response: Response, *, now: datetime) -> StatusError:
 
 def _page_text(excerpt: str) -> str:
     """The text of a page, with "…" at its end if it was cut: redaction looks for a mark there."""
-    text = " ".join(_MARKUP.sub(" ", excerpt).split())
+    text = " ".join(re.sub(_MARKUP, " ", excerpt).split())
     was_cut = len(text) > _MESSAGE_LIMIT or len(excerpt) == BODY_LIMIT
     return f"{text[: _MESSAGE_LIMIT - 1]}…" if text and was_cut else text
 

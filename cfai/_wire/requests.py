@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 # Not frozen: every call creates one, and a frozen class takes twice as long to create.
-@define
+@define(eq=False)
 class Request:
     """A request that can be sent any number of times."""
 

@@ -196,7 +196,7 @@ def _read_date(value: str) -> datetime | None:
 
 
 # Not frozen: every call creates one, and a frozen class takes twice as long to create.
-@define
+@define(eq=False)
 class Response:
     """A response that was read to its end."""
 

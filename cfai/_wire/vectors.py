@@ -124,7 +124,7 @@ class VectorDecoder:
             yield from rows.steps()
 
 
-@define
+@define(eq=False)
 class _VectorResponse(Response):
     _lists: list[VectorRows] = field(repr=False)
     """Filled by `json`."""
