@@ -6,10 +6,12 @@ is for functions whose arguments are secrets.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, wraps
+from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeGuard, TypeVar
 
 import attrs
@@ -53,6 +55,20 @@ def is_finite_number(value: object) -> TypeGuard[int | float]:
     """Whether *value* is an int or a float (not a bool) that is finite as a float."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and abs(value) <= sys.float_info.max  # type: ignore[arg-type]  # a number
+
+
+def check_path(name: str, value: object) -> Path:
+    """Check that *value* is a path that a file can have, whether there is one or not."""
+    if not isinstance(value, str | os.PathLike) or not str(value):
+        raise InputError(f"{name} must be the path of a file, got {format_value(value)}")
+    path = Path(value)
+    try:
+        is_possible = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        is_possible = False
+    if not is_possible:
+        raise InputError(f"{name} must be a path that a file can have, got {format_value(value)}")
+    return path
 
 
 def check_at_least(name: str, value: object, minimum: int) -> None:

@@ -500,6 +500,8 @@ def _check_session(session: aiohttp.ClientSession | None, ssl: SSLContext | None
         raise InputError(f"ssl must be an ssl.SSLContext, got {format_value(ssl)}")
     if session is None:
         return
+    if not isinstance(session, aiohttp.ClientSession):
+        raise InputError(f"session must be an aiohttp.ClientSession, got {format_value(session)}")
     if ssl is not None:
         raise InputError(
             "ssl must not be passed with a session: give it to the session's connector"

@@ -26,8 +26,8 @@ _TIMEOUT_MESSAGES: dict[Phase, str] = {
     "total": "the call took longer than {} s in total",
 }
 
-_EXCERPT: Final = r"""b?['"]|bytearray\("""
-"""Where an excerpt of the answer begins in a message of aiohttp's parser."""
+_EXCERPT: Final = r"""(?<!\w)b?['"]|bytearray\("""
+"""Where an excerpt of the answer begins in a message of aiohttp's parser; not in "can't"."""
 
 
 class ReusedConnectionLost(aiohttp.ClientConnectionError):

@@ -78,4 +78,6 @@ def describe_reason(error: CfaiError) -> str:
 def _name(request: Request, settings: Settings) -> str:
     """The method and the path, without the account and the query."""
     path, _, _ = request.path.partition("?")
+    # The account may be a token by mistake. In a path of AI Gateway, nothing marks it.
+    path = path.replace(f"/{settings.account_id}/", "/***/", 1)
     return f"{request.method} {redact_error_text(path, settings.secrets)}"

@@ -60,6 +60,11 @@ T = TypeVar("T")
 
 _Content = bytes | AsyncIterable[bytes] | BytesIO | None
 
+_NETRC = (
+    "the session that was passed must not have auth of its own, because requests have the"
+    " credentials of the client: a .netrc file has a login for this host, or for all hosts, so"
+    " create the session without trust_env, or remove the login"
+)
 _LARGEST_WRITE = 2**20
 """Bytes. aiohttp warns if it gets more at once, because the write would block the event loop."""
 
@@ -468,6 +473,8 @@ def _prepare_resend(
     """Whether to send the request again at once, because the reused connection was dead."""
     if not isinstance(exc, ReusedConnectionLost):
         cut_tracebacks(exc)
+        if type(exc) is ValueError and "AUTHORIZATION" in str(exc):
+            raise InputError(_NETRC) from None
         return False
     loop.close_idle()
     if not request.repeatable or loop.session.closed:

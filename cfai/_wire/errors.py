@@ -27,6 +27,12 @@ _DEPTH: Final = 16
 """How many levels of an entry are kept. JSON can be nested deeper than Python recurses."""
 
 
+_PROXY_LOGIN: Final = (
+    "the proxy requires a login: put the user name and the password into its address,"
+    " http://user:password@…"
+)
+
+
 class ErrorBody(NamedTuple):
     """The errors in one document: the first code, the messages, and every entry as it came."""
 
@@ -191,6 +197,8 @@ def error_from_response(response: Response, *, now: datetime) -> StatusError:
     body = _parse_body(response)
     if 300 <= response.status < 400:
         body = ErrorBody(None, "a redirect, which is not followed", ())
+    if response.status == 407:
+        body = ErrorBody(None, _PROXY_LOGIN, ())
     if body is None and (encoding := response.describe_encoding()):
         body = ErrorBody(None, f"a body{encoding}", ())
     if body is None:

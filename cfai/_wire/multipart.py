@@ -1,6 +1,7 @@
 """Multipart forms, and the files in them, which are read while they are sent."""
 
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
@@ -12,6 +13,7 @@ from attrs import field, frozen
 
 from cfai._types.excerpts import format_value
 from cfai._types.values import Value
+from cfai._validators import check_path
 from cfai.errors import InputError
 
 FileSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
@@ -19,6 +21,9 @@ FileSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 Progress = Callable[[int, int], object]
 """Called with the bytes sent so far and the bytes of the whole form: `progress(sent, size)`."""
+
+_NOT_IN_NAMES: Final = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+"""What the name of a file can't have in a form. The ends of lines are escaped, as in browsers."""
 
 _UNKNOWN_TYPE: Final = "application/octet-stream"
 
@@ -89,8 +94,9 @@ class File(Value):
         file_name = own_name if name is None else name
         if not isinstance(file_name, str) or not file_name:
             raise InputError("a file must have a name: pass one with the bytes")
-        if file_name != file_name.encode(errors="ignore").decode():
-            raise InputError(f"the name of a file must be text, got {format_value(file_name)}")
+        if _NOT_IN_NAMES.search(file_name):
+            rule = "the name of a file must be text without control characters"
+            raise InputError(f"{rule}, got {format_value(file_name)}")
         if not size:
             raise InputError(f"a file must not be empty: {file_name}")
         media_type = content_type or guess_media_type(file_name)
@@ -127,7 +133,7 @@ def describe_os_error(exc: Exception) -> object:
 def _inspect(source: Any) -> tuple[Path | bytes | BinaryIO, int, int, str | None]:
     """The content or where it is, its start, its size in bytes, and the file's own name."""
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
+        path = check_path("a file", source)
         if not path.is_file():
             problem = "not a file" if path.exists() else "no such file"
             raise InputError(f"{path}: {problem}")

@@ -11,7 +11,14 @@ from attrs.validators import optional
 
 from cfai._session.limits import Adaptive, Concurrency, Rate, concurrency_limit, requests_per_minute
 from cfai._types.excerpts import format_value
-from cfai._validators import at_least, check_at_least, instance_of, is_finite_number, one_of
+from cfai._validators import (
+    at_least,
+    check_at_least,
+    check_path,
+    instance_of,
+    is_finite_number,
+    one_of,
+)
 from cfai._wire.requests import check_run_model
 from cfai.embedding.results import Progress
 from cfai.embedding.source import TokenLimits
@@ -194,20 +201,8 @@ def check_pieces(
         raise InputError(f"{name('piece_tokens')} must be at most {most} for {model}, got {size}")
 
 
-def _check_path(value: object) -> Path | None:
-    if value is None:
-        return None
-    if not isinstance(value, str | os.PathLike) or not str(value):
-        raise InputError(f"checkpoint must be the path of a file, got {format_value(value)}")
-    path = Path(value)
-    try:
-        is_possible = b"\0" not in os.fsencode(path)
-    except UnicodeEncodeError:
-        is_possible = False
-    if not is_possible:
-        problem = "checkpoint must be a path that a file can have"
-        raise InputError(f"{problem}, got {format_value(value)}")
-    return path
+def _check_checkpoint(value: object) -> Path | None:
+    return None if value is None else check_path("checkpoint", value)
 
 
 # The names are those of the arguments of `embed_many`, without the class.
@@ -257,7 +252,7 @@ class Plan:
     overlap: float | None = field(default=None, kw_only=True, validator=_check_share)
     split: Split | None = field(default=None, kw_only=True, validator=_check_split)
     dedupe: bool = field(default=False, kw_only=True, validator=_is_boolean)
-    checkpoint: Path | None = field(default=None, kw_only=True, converter=_check_path)
+    checkpoint: Path | None = field(default=None, kw_only=True, converter=_check_checkpoint)
     retry_failed: bool = field(default=False, kw_only=True, validator=_is_boolean)
     progress: bool | Callable[[Progress], object] = field(
         default=False, kw_only=True, validator=_check_progress

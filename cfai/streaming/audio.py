@@ -11,6 +11,7 @@ from attrs import define, evolve, field
 
 from cfai._session.body import StreamBody
 from cfai._types.excerpts import format_count, format_value
+from cfai._validators import check_path
 from cfai._wire.answers import read_neurons, read_sound
 from cfai._wire.responses import EVENT_STREAM
 from cfai.errors import CfaiError, ConnectionLost, DecodeError, InputError, StreamInterrupted
@@ -216,9 +217,9 @@ def _resolve_paths(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     """The file that *path* names, through links, and the file for its bytes until the end.
 
     Raises:
-        InputError: It is a folder or a device.
+        InputError: It is a folder or a device, or no file can have that path.
     """
-    target = Path(path).resolve()
+    target = check_path("path", path).resolve()
     if target.exists() and not target.is_file():
         raise InputError(f"path must be a regular file, got {format_value(str(path), 200)}")
     return target, target.with_name(f"{target.name}.part")

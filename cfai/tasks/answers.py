@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 from attrs import define, field, frozen
 
 from cfai._types.values import Value
+from cfai._validators import check_path
 from cfai.errors import MissingExtra
 from cfai.tasks.generation import Usage, WrittenAnswer
 from cfai.tasks.task import Answer, fields_to_plain
@@ -97,8 +98,12 @@ class Binary(Answer):
         """Write the file to *path* and return the path. An existing file is overwritten.
 
         The suffix of *path* is not checked against `media_type`.
+
+        Raises:
+            InputError: No file can have that path.
+            OSError: The file can't be written.
         """
-        target = Path(path)
+        target = check_path("path", path)
         target.write_bytes(self.data)
         return target
 

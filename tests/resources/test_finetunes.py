@@ -495,7 +495,7 @@ class Pipe(BytesIO):
         (b"x", "", "must have a name"),
         (Pipe(b"x"), "a", "seekable"),
         (5, "a", "must be a path, bytes or an open binary file, got int"),
-        ("a\0b", None, "null byte|no such file"),
+        ("a\0b", None, "a path that a file can have"),
     ],
 )
 async def test_invalid_files_are_refused(
@@ -657,8 +657,15 @@ async def test_invalid_paths_and_names_are_refused(fake: FakeWorkersAI, tmp_path
         await ai.finetunes.upload_adapter(ID, "a" * 5000)
     with pytest.raises(InputError, match="must be JSON"):
         await ai.finetunes.upload_adapter(ID, adapter(tmp_path, "[" * 100_000))
-    with pytest.raises(InputError, match="the name of a file must be text"):
-        await ai.finetunes.upload(ID, b"a", file_name="\udcff")
+    for name in ("\udcff", "a\0b", "a\x7f", "a\tb"):
+        with pytest.raises(InputError, match="the name of a file must be text without control"):
+            await ai.finetunes.upload(ID, b"a", file_name=name)
+        with pytest.raises(InputError, match="the name of a file must be text without control"):
+            await ai.to_markdown({f"{name}.html": b"a"})
+    for path in (Path("a\0b"), Path("a\ud800b")):
+        with pytest.raises(InputError, match="must be a path that a file can have") as caught:
+            await ai.finetunes.upload(ID, path)
+        str(caught.value).encode()
 
     class Unwound:
         def read(self, size: int = -1) -> bytes:

@@ -57,6 +57,11 @@ REASONS: dict[str, tuple[bytes, type[CfaiError], str]] = {
     "no HTTP": (b"s3cr3t\r\n\r\n", DecodeError, "Bad status line"),
     "a bad status": (b"HTTP/1.1 s3cr3t OK\r\n\r\n", DecodeError, "Invalid status code"),
     "a header without a colon": (answer(b"s3cr3t"), DecodeError, "Invalid header token"),
+    "a length and chunks": (
+        answer(b"Content-Length: 46\nTransfer-Encoding: chunked"),
+        DecodeError,
+        "Transfer-Encoding can't be present with Content-Length",
+    ),
     "two lengths": (
         answer(b"Content-Length: 1\nContent-Length: 46"),
         DecodeError,
@@ -339,6 +344,37 @@ async def test_a_session_with_auth_is_refused_at_once(make: Any) -> None:
         with pytest.raises(InputError, match="must not have auth of its own") as caught:
             make(session=session, **credentials)
     assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize("entry", ["machine 127.0.0.1", "default"])
+async def test_a_login_of_a_netrc_file_is_refused(
+    fake: FakeWorkersAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str
+) -> None:
+    """aiohttp raises a `ValueError`. The message has no part of the login."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"{entry} login me password s3cr3t\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    async with aiohttp.ClientSession(trust_env=True) as session:
+        ai = fake.client(session=session)
+        calls: tuple[Callable[[], Awaitable[Any]], ...] = (
+            lambda: ai.run(MODEL, "Hi"),
+            lambda: ai.stream(MODEL, "Hi").collect(),
+            lambda: ai.models.schema(MODEL),
+            lambda: ai.listen("@cf/deepgram/nova-3", encoding="linear16", sample_rate=16000).open(),
+        )
+        for call in calls:
+            with pytest.raises(InputError, match=r"a \.netrc file has a login") as caught:
+                await call()
+            assert "s3cr3t" not in repr(caught.value)
+    assert fake.requests == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("make", [WorkersAI, Cohere])
+def test_what_is_no_session_is_refused(make: Any) -> None:
+    credentials = {"api_key": "k"} if make is Cohere else {"account_id": "a", "api_token": "t"}
+    with pytest.raises(InputError, match=r"session must be an aiohttp\.ClientSession, got 'x'"):
+        make(session="x", **credentials)
 
 
 async def test_ssl_and_a_session_contradict_each_other() -> None:

@@ -152,6 +152,17 @@ async def test_no_line_contains_a_secret_or_a_body(
             assert secret not in record.getMessage().replace("words.txt", "")
 
 
+async def test_the_account_is_hidden_in_the_path_of_a_web_socket(
+    fake: FakeWorkersAI, lines: Callable[[], list[str]]
+) -> None:
+    """Through AI Gateway, whose paths have no `accounts/` before it."""
+    fake.fails(401, 0, "who?")
+    client = fake.client(account_id="account-0123456789", gateway=Gateway("gw"))
+    with suppress(CfaiError):
+        await client.listen("@cf/deepgram/nova-3", encoding="mulaw", sample_rate=8000).open()
+    assert lines()[0] == "GET /v1/***/gw/workers-ai: 401 in N s (attempt 1)"
+
+
 @pytest.mark.filterwarnings("ignore:Cohere deprecated")
 async def test_coheres_client_logs_likewise(
     fake: FakeWorkersAI, lines: Callable[[], list[str]]

@@ -474,6 +474,14 @@ async def test_a_sound_that_was_read_in_part_is_not_saved(
     assert files(tmp_path) == []
 
 
+@pytest.mark.parametrize("path", ["a\0.mp3", "a\ud800.mp3"])
+async def test_a_path_that_no_file_can_have_is_refused(fake: FakeWorkersAI, path: str) -> None:
+    """Nothing is sent."""
+    with pytest.raises(InputError, match="path must be a path that a file can have"):
+        await audio(fake).save(path)
+    assert fake.requests == []
+
+
 async def test_awaiting_a_sound_names_the_way(fake: FakeWorkersAI) -> None:
     sound: Any = audio(fake)
     with pytest.raises(TypeError, match=r"await audio\.save\(path\)"):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from cfai.errors import InputError
 from cfai.meta import Meta
 from cfai.tasks import (
     Answer,
@@ -242,6 +243,13 @@ def test_save_writes_the_file_and_returns_its_path(tmp_path: Path) -> None:
     assert saved.read_bytes() == PNG
     assert image.save(str(saved)) == saved
     assert "PNG" not in repr(image)
+
+
+@pytest.mark.parametrize("path", ["a\0.png", "a\ud800.png", ""])
+def test_a_path_that_no_file_can_have_is_refused(path: str) -> None:
+    with pytest.raises(InputError, match="path must be") as caught:
+        Image(PNG, "image/png").save(path)
+    str(caught.value).encode()
 
 
 def test_embeddings_are_rows() -> None:

@@ -515,6 +515,13 @@ def test_a_used_up_quota_is_known_in_every_form(before: bytes, body: bytes) -> N
     assert (type(error), error.code, error.message) == (QuotaExceeded, 4006, "used up")
 
 
+def test_the_login_of_a_proxy_names_its_place() -> None:
+    """Without a tunnel, the proxy's refusal is the answer."""
+    error = error_of(b"<html>Proxy Authentication Required</html>", 407, "text/html")
+    assert (type(error), error.status) == (StatusError, 407)
+    assert "the proxy requires a login: put the user name" in str(error)
+
+
 # Inside a stream: no error event has been recorded, so every form of body is read.
 
 META = Meta(status=200, ray_id="8f1a-AMS")
