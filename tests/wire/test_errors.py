@@ -107,7 +107,7 @@ FORMS: dict[str, tuple[str, int, type[StatusError], int | None, str]] = {
         "bad asset",
     ),
     "beside a number that JSON has not, in lines": (
-        '{\n  "errors": [\n    {"code": 7003, "message": "no route"}\n  ],\n  "cost": NaN\n}',
+        '{"errors":\n[{"code":\n7003,\n"message":\n"no route"}],\n"cost": NaN\n}',
         404,
         NotFound,
         7003,
