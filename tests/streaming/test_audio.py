@@ -279,7 +279,7 @@ async def test_a_cut_sound_raises_after_its_last_byte(
     speaks(fake, MP3[:cut], framing=framing, headers=length, then_hangs_up=True)
     sound = audio(fake, retries=AT_ONCE)
     chunks = bytearray()
-    with pytest.raises(StreamInterrupted, match=f"cut after {cut} bytes"):
+    with pytest.raises(StreamInterrupted, match=f"cut after {cut} bytes?"):
         async for chunk in sound:
             chunks += chunk
     assert chunks == MP3[:cut]
