@@ -367,9 +367,10 @@ def _read_items(
     rows_of: dict[str, list[Any]] = {task.reference: [] for task in tasks}
     contradicted: set[str] = set()
     others: list[Any] = []
+    is_numbered = _are_numbers_of(rows, len(tasks))
     for row in rows:
         names = _named_tasks(row, tasks, rows_of.keys())
-        if len(names) == 1:
+        if len(names) == 1 and (is_numbered or _read_reference(row) is not None):
             rows_of[names.pop()].append(row)
         else:
             contradicted |= names
@@ -387,6 +388,16 @@ def _read_items(
         error = DecodeError(f"the service gave {problem} for this task", meta=meta)
         items.append(QueuedItem(task.reference, error=error))
     return [*items, *(_read_item(row, _read_reference(row), None, meta) for row in others)]
+
+
+def _are_numbers_of(rows: Sequence[Any], count: int) -> bool:
+    """Whether the numbers of the rows are those of *count* tasks, from 0.
+
+    They are not if one is of no task and one of a task is missing: numbers from 1, for example.
+    """
+    ids = (row.get("id") for row in rows if isinstance(row, Mapping))
+    numbers = {number for number in ids if type(number) is int}
+    return numbers <= set(range(count)) or numbers >= set(range(count))
 
 
 def _named_tasks(row: Any, tasks: Sequence[QueuedTask], references: Collection[str]) -> set[str]:

@@ -189,7 +189,7 @@ async def test_missing_and_unknown_items(fake: FakeWorkersAI) -> None:
     assert str(one.error) == "the service gave contradictory results for this task"
     assert str(two.error) == "the service gave no result for this task"
     assert [other.reference for other in others] == [None] * 5
-    assert [type(other.answer) for other in others] == [Result, Result, NoneType, Result, Result]
+    assert [type(other.answer) for other in others] == [*[Result] * 4, NoneType]
 
 
 @pytest.mark.parametrize(
@@ -208,6 +208,14 @@ async def test_missing_and_unknown_items(fake: FakeWorkersAI) -> None:
         # One of both is enough, also if the number makes no sense.
         ([(None, "2"), (1, None), ("0", "0")], set()),
         ([(7, "2"), (-1, "1"), (True, "0")], set()),
+        # Numbers alone: from 1, from -1, and one that is wrong. They may be those of other tasks.
+        ([(1, None), (2, None), (3, None)], {0, 1, 2}),
+        ([(-1, None), (0, None), (1, None)], {0, 1, 2}),
+        ([(0, None), (1, None), (9, None)], {0, 1, 2}),
+        ([(1, "0"), (2, None), (3, "2")], {0, 1, 2}),
+        # A row is missing, or one too many.
+        ([(0, None), (2, None)], {1}),
+        ([(2, None), (0, None), (1, None), (9, None)], set()),
     ],
 )
 async def test_rows_that_contradict_each_other_fail(
