@@ -417,6 +417,7 @@ _QUOTA = "The daily allocation is used up: wait until 00:00 UTC, or use a paid p
 _PRIVATE = "The model is private, and this account has no access to it."
 _NO_MODEL = "Check the name of the model: `cfai models` lists all."
 _BAD_IMAGE = "Send images as parts of a message: a data URI inside a text is read as an image, too."
+_COPY_AGAIN = "The API token is malformed: copy it again, without spaces."
 _RAISE_MAX_TOKENS = "Raise `max_tokens`: reasoning used all of it before the forced call."
 
 # Source: developers.cloudflare.com/workers-ai/platform/errors for the codes down to 3040. The rest
@@ -512,13 +513,7 @@ CODES: dict[int, Code] = {
     # cloudflare-docs, changelog of 2026-07-28.
     5035: Code(403, True, "The model needs the Workers Paid plan."),
     # cloudflare/workers-sdk, issue 5175 (6111, in `error_chain`); a body that is not JSON.
-    6003: Code(
-        400,
-        False,
-        hints=(
-            ("authorization header", "The API token is malformed: copy it again, without spaces."),
-        ),
-    ),
+    6003: Code(400, False, hints=(("authorization header", _COPY_AGAIN),)),
 }
 """The service's own codes."""
 
