@@ -159,7 +159,7 @@ def _build_token(
         text,
         reasoning,
         deltas,
-        finish_reason if isinstance(finish_reason, str) else None,
+        (finish_reason or None) if isinstance(finish_reason, str) else None,
         read_usage(usage) if usage else None,
         raw,
     )

@@ -35,15 +35,18 @@ def find_worse(
     """A line for each row in which *contender* became worse by more than the noise.
 
     That is if the middle half of its ratios lies above that of the committed ones. Ratios are
-    compared, because the speed of the machine cancels out in them.
+    compared, because the speed of the machine cancels out in them. In a row with several uses of
+    it, such as "cfai imported", each is compared.
     """
     lines = []
     for outcome in outcomes:
-        before = committed.get((outcome.row.title, contender))
-        now = outcome.ratio(contender) if contender in outcome.seconds else None
-        if before is not None and now is not None and now[0] > before[2]:
-            lines.append(
-                f"{outcome.row.key}: {now[1]:.3g} × the floor ({now[0]:.3g} to {now[2]:.3g}),"
-                f" and {before[1]:.3g} before ({before[0]:.3g} to {before[2]:.3g})"
-            )
+        for name in outcome.seconds:
+            before = committed.get((outcome.row.title, name))
+            now = outcome.ratio(name) if name.split(" ")[0] == contender else None
+            if before is not None and now is not None and now[0] > before[2]:
+                key = outcome.row.key if name == contender else f"{outcome.row.key} ({name})"
+                lines.append(
+                    f"{key}: {now[1]:.3g} × the floor ({now[0]:.3g} to {now[2]:.3g}),"
+                    f" and {before[1]:.3g} before ({before[0]:.3g} to {before[2]:.3g})"
+                )
     return lines

@@ -43,6 +43,20 @@ def test_only_rows_beyond_the_noise_are_worse() -> None:
     assert find_worse([worse], committed, "peer") == []
 
 
+def test_each_use_of_a_contender_is_compared() -> None:
+    """As in the rows about imports."""
+
+    def outcome(imported: float, made: float) -> Outcome:
+        names = {"floor": 1.0, "cfai imported": imported, "cfai and a client": made, "peer": 9.0}
+        return Outcome(_ROW, {name: [ratio * 1e-3] * 5 for name, ratio in names.items()}, {})
+
+    committed = committed_ratios(_page(outcome(0.05, 1.3)))
+    assert find_worse([outcome(0.05, 1.2)], committed, "cfai") == []
+    [line] = find_worse([outcome(0.05, 1.5)], committed, "cfai")
+    assert line.startswith("k (cfai and a client): 1.5 × the floor")
+    assert len(find_worse([outcome(0.06, 1.5)], committed, "cfai")) == 2
+
+
 def test_the_committed_page_has_our_rows() -> None:
     """An empty page would never find anything."""
     page = Path(__file__).parents[2] / "docs" / "benchmarks.md"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from cfai._types.json import MAX_DEPTH, loads, loads_plain, loads_together
 from cfai._wire.errors import error_from_event
@@ -107,6 +107,8 @@ def test_no_text_can_stand_for_several() -> None:
 
 
 @given(DOCUMENTS)
+@example({"choices": [{"delta": {"content": "a"}, "finish_reason": ""}], "usage": USAGE})
+@example({"response": "a", "finish_reason": "", "usage": USAGE})
 @settings(max_examples=500, deadline=None)
 def test_a_token_read_ahead_is_the_one_read_in_its_turn(document: Any) -> None:
     """Or it is left for later: an error must not come before the tokens before it."""
