@@ -169,7 +169,9 @@ def _read_blocks(file: Any, *, separate: bool) -> "Iterator[Samples]":
         count += len(block)
         if count > most:
             raise AudioError(f"the sound is longer than {most // file.samplerate} seconds")
-        # Files of floating-point numbers can contain these.
+        if file.format == "RAW" and not np.isfinite(block).all():
+            raise AudioError("the samples must be finite numbers")
+        # Files of floating-point numbers can contain others.
         block = np.nan_to_num(block, posinf=1.0, neginf=-1.0)
         yield block if separate else block.mean(axis=1, keepdims=True)
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
+from aiohttp.http_exceptions import LineTooLong
 from attrs import field, frozen
 
 from cfai._types.excerpts import format_count
@@ -249,7 +250,7 @@ async def _read_events(response: aiohttp.ClientResponse) -> AsyncIterator[Mappin
 async def _read_line(response: aiohttp.ClientResponse) -> bytes:
     try:
         return await response.content.readline()
-    except ValueError as exc:  # of aiohttp, for a line that does not fit into twice its buffer
+    except LineTooLong as exc:  # It does not fit into twice the buffer of aiohttp.
         raise errors.upstream_failed(f"an event has more than {2 * _MAX_EVENT} bytes") from exc
 
 

@@ -114,6 +114,7 @@ async def scripted() -> AsyncIterator[tuple[Local, FakeWorkersAI]]:
         (200, b"data: nonsense\n\n", (502, 90004)),
         (200, b"", (502, 90004)),
         (200, b'data: {"error":{"message":"lost"}}\n\n', (502, 90004)),
+        (200, b"data: " + b"x" * (3 << 20), (502, 90004)),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])

@@ -180,6 +180,18 @@ async def test_the_end_of_a_turn(local: Local) -> None:
         assert reply.result["is_complete"] is True
 
 
+@pytest.mark.parametrize("sample", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+async def test_samples_that_are_no_numbers_are_refused(
+    local: Local, sample: float, dtype: str
+) -> None:
+    samples = spoken(SENTENCES[1]).astype(dtype)
+    samples[100] = sample
+    reply = await local.post(TURN, {"audio": base64(samples.tobytes()), "dtype": dtype})
+    assert reply.error[:2] == (400, 5006)
+    assert "the samples must be finite numbers" in reply.error[2]
+
+
 async def test_a_queued_recording_is_transcribed(local: Local) -> None:
     url = local.url(TURBO)
     body = {"requests": [{"audio": base64(short())}, {"audio": "no base64"}]}
