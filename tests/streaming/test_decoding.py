@@ -1,10 +1,13 @@
 """Events that are decoded several at once are the same as those decoded one by one.
 
-Tokens, errors, and their order, for random streams: whole, cut anywhere, and byte by byte.
+Tokens, errors, and their order, for random streams: whole, cut anywhere, in groups of
+events, event by event, and byte by byte.
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -150,10 +153,14 @@ def one_by_one(fake: FakeWorkersAI, parts: Sequence[bytes]) -> Any:
 @settings(max_examples=40, deadline=None)
 async def test_a_stream_is_the_same_however_it_arrives(data: bytes, cuts: Any) -> None:
     async with FakeWorkersAI() as fake:
-        edges = sorted(cuts.draw(st.sets(st.integers(0, len(data)), max_size=4)))
-        pieces = [data[a:b] for a, b in zip([0, *edges], [*edges, len(data)], strict=True)]
         whole = await outcome(fake, [data + DONE])
-        assert repr(await outcome(fake, [*pieces, DONE])) == repr(whole)
+        few = cuts.draw(st.sets(st.integers(0, len(data)), max_size=4))
+        ends = {end.end() for end in re.finditer(b"\n\n", data)}
+        groups = {end for end in ends if cuts.draw(st.booleans())}
+        for edges in (few, groups, ends, range(1, len(data))):
+            at = [0, *sorted(edges), len(data)]
+            pieces = [data[start:end] for start, end in pairwise(at)]
+            assert repr(await outcome(fake, [*pieces, DONE])) == repr(whole)
         # An error of an event says its number, and a half pair may be in any of them.
         assert repr(await one_by_one(fake, [data + DONE])) == repr(whole)
 
