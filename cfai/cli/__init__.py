@@ -84,10 +84,16 @@ class _Commands(click.Group):
         module, name, _ = _COMMANDS[cmd_name]
         return _fit_help(getattr(import_module(f"cfai.cli.{module}"), name))
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the arguments, among which may be `--help`."""
+        with console.exit_on_broken_pipe():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. Click would write an empty line to standard error after Ctrl-C."""
         try:
-            return super().invoke(ctx)
+            with console.exit_on_broken_pipe():
+                return super().invoke(ctx)
         except KeyboardInterrupt as exc:
             raise click.Abort from exc
 

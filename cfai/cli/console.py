@@ -150,6 +150,14 @@ class _PathType(click.Path):
 PATH: Final = _PathType(path_type=Path)
 """The type of an option or argument that is a path."""
 
+
+def complete_files(_: click.Context, __: click.Parameter, incomplete: str) -> list[Any]:
+    """Let the shell complete the name of a file, where `-` or a text is possible, too."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
+
+
 output_option = click.option(
     "--output", "-o", type=PATH, metavar="FILE", help="Write the answer to a file."
 )
@@ -253,14 +261,26 @@ def _write_stdout(data: bytes) -> None:
     if sys.stdout is None:
         raise OutputError("can't write the answer: standard output is closed")
     try:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        with exit_on_broken_pipe():
+            sys.stdout.flush()
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+    except OSError as exc:
+        raise stdout_error(exc) from exc
+
+
+@contextmanager
+def exit_on_broken_pipe() -> Iterator[None]:
+    """End the command if nobody reads its output any more. Click would exit with 1.
+
+    Raises:
+        Exit: The reader closed the pipe.
+    """
+    try:
+        yield
     except BrokenPipeError:
         _discard_stdout()
         raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from None
-    except OSError as exc:
-        raise stdout_error(exc) from exc
 
 
 def stdout_error(exc: OSError) -> OutputError:

@@ -14,7 +14,7 @@ import click
 from cfai._types.read import TypeMismatch, read_value
 from cfai.cli import clients, console, files
 from cfai.cli.console import Target, output_option
-from cfai.cli.inputs import AttachedFile, attach_option, join_texts
+from cfai.cli.inputs import IMAGE_OR_TEXT, AttachedFile, attach_option, join_texts
 from cfai.errors import InputError
 from cfai.tasks import (
     Choice,
@@ -156,7 +156,11 @@ def extract(
         async with clients.open_client(local=False) as ai:
             images = [file.data for file in attached if file.media == "image"]
             texts = [file for file in attached if file.media != "image"]
-            task = Extract(await join_texts(ai, state, texts), fields, images=images or None)
+            task = Extract(
+                await join_texts(ai, state, texts, accepted=IMAGE_OR_TEXT),
+                fields,
+                images=images or None,
+            )
             return await ai.run(model, task)
 
     extraction = asyncio.run(run())

@@ -13,7 +13,7 @@ from attrs import field, frozen
 
 from cfai._types.excerpts import format_count, format_value
 from cfai.cli import clients, console, files, texts as text_files
-from cfai.cli.console import Target, output_option
+from cfai.cli.console import Target, complete_files, output_option
 from cfai.cli.reading import Entry, Format, Reading, check_options
 from cfai.cli.texts import TextFile
 from cfai.embedding.splitting import LongTexts, Pool
@@ -39,13 +39,17 @@ _SHOWN_FILES: Final = 3
 @click.argument(
     "texts",
     nargs=-1,
+    shell_complete=complete_files,
     help="Texts, or files of texts: txt (one per line), csv, tsv, jsonl, json or parquet, "
     "also compressed (.gz, .zst). If omitted, or `-`, standard input is read.",
 )
 @clients.model_option(MODEL)
 @output_option
 @click.option(
-    "--checkpoint", metavar="FILE", help="Store finished texts there, and resume from it."
+    "--checkpoint",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="Store finished texts there, and resume from it.",
 )
 @click.option(
     "--column",

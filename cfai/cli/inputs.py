@@ -8,6 +8,7 @@ import click
 from attrs import frozen
 
 from cfai.cli import files
+from cfai.cli.console import complete_files
 from cfai.cli.encodings import is_text
 from cfai.errors import CfaiError, InputError
 
@@ -29,7 +30,13 @@ _FIELD: Final = re.compile(r"\s*(\w+)\s*(?::\s*(\w+)\s*)?")
 
 def attach_option(text: str) -> Callable[[F], F]:
     """Declare the option `--attach`."""
-    return click.option("--attach", "-a", multiple=True, metavar="FILE", help=text)
+    return click.option(
+        "--attach", "-a", multiple=True, metavar="FILE", shell_complete=complete_files, help=text
+    )
+
+
+IMAGE_OR_TEXT: Final = "an image, a text or a document"
+"""What most commands accept as an attached file."""
 
 
 class ConversionError(CfaiError):
@@ -168,7 +175,7 @@ async def build_content(
     """The content of a message: the texts of the files, the message, and the images."""
     images = [file for file in attached if file.media == "image"]
     others = [file for file in attached if file.media != "image"]
-    text = await join_texts(ai, message, others, accepted="an image, a text or a document")
+    text = await join_texts(ai, message, others, accepted=IMAGE_OR_TEXT)
     return [*([text] if text or not images else []), *(file.data for file in images)]
 
 

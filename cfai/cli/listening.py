@@ -33,7 +33,12 @@ _UNKNOWN_SIZE: Final = 0x7FFFF000
 
 
 @click.command()
-@click.argument("audio", metavar="FILE", help="A recording, or - for stdin, as it arrives.")
+@click.argument(
+    "audio",
+    metavar="FILE",
+    shell_complete=console.complete_files,
+    help="A recording, or - for stdin, as it arrives.",
+)
 @clients.model_option(_NOVA)
 @click.option("--rate", type=int, help="The input is 16-bit PCM at this many samples per second.")
 @click.option("--language", "-l", help="The code of the spoken language.")

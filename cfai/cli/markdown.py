@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cfai.cli import clients, console
-from cfai.cli.console import Target, output_option, to_json_line, write_text
+from cfai.cli.console import Target, complete_files, output_option, to_json_line, write_text
 from cfai.cli.files import check_names_file
 from cfai.cli.inputs import AttachedFile
 from cfai.cli.lists import json_option
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("files", nargs=-1, help="The files to convert; - for stdin.")
+@click.argument(
+    "files",
+    nargs=-1,
+    shell_complete=complete_files,
+    help="The files to convert; - for stdin.",
+)
 @click.option("--formats", is_flag=True, help="List supported formats.")
 @output_option
 @json_option

@@ -8,7 +8,7 @@ import click
 
 from cfai import media
 from cfai.cli import clients, files, run
-from cfai.cli.console import Prose, Target, output_option
+from cfai.cli.console import Prose, Target, complete_files, output_option
 from cfai.cli.inputs import AttachedFile
 from cfai.errors import DecodeError, InputError
 from cfai.tasks import AutomaticSpeechRecognition, Binary, Task, TextToImage
@@ -22,7 +22,9 @@ _AURA: Final = "@cf/deepgram/aura-1"
 
 
 @click.command()
-@click.argument("audio", metavar="FILE", help="A recording, or - for stdin.")
+@click.argument(
+    "audio", metavar="FILE", shell_complete=complete_files, help="A recording, or - for stdin."
+)
 @clients.model_option(_WHISPER)
 @click.option("--language", "-l", help="The code of the spoken language.")
 @output_option

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cfai.cli import clients, console, files
-from cfai.cli.console import Target, output_option, write_text
+from cfai.cli.console import Target, complete_files, output_option, write_text
 from cfai.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +19,12 @@ app = click.Group("queue", help="Submit many runs at once and wait for them.")
 
 @app.command()
 @click.argument("model", help="A model with a queue.")
-@click.argument("file", required=False, help="The runs; - or omitted: stdin.")
+@click.argument(
+    "file",
+    required=False,
+    shell_complete=complete_files,
+    help="The runs; - or omitted: stdin.",
+)
 def submit(model: str, file: str | None) -> None:
     """Queue a run for each line of FILE, a JSON object; print the request id for `wait`.
 

@@ -1,5 +1,6 @@
 """The version, the help, usage errors, and the message about a missing extra."""
 
+import os
 import re
 import subprocess
 import sys
@@ -200,6 +201,44 @@ async def test_a_shell_can_complete_commands(shell: str) -> None:
     done = await Cfai({"_CFAI_COMPLETE": f"{shell}_source"}).run()
     assert (done.code, done.err) == (0, "")
     assert f"_CFAI_COMPLETE={shell}_complete" in done.text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "cfai chat -a no",
+        "cfai run @cf/a/b --attach no",
+        "cfai extract -a no",
+        "cfai markdown no",
+        "cfai markdown a.html no",
+        "cfai transcribe no",
+        "cfai listen no",
+        "cfai embed no",
+        "cfai embed --checkpoint no",
+        "cfai embed -o no",
+        "cfai queue submit @cf/a/b no",
+    ],
+)
+async def test_a_shell_completes_the_names_of_files(line: str) -> None:
+    position = str(len(line.split()) - 1)
+    shell = {"_CFAI_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": position}
+    done = await Cfai(shell).run()
+    assert done.lines == ["file,no"], done.err
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["chat", "--help"], ["models", "-h"], ["--version"]])
+def test_help_that_nobody_reads_exits_with_141(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*COMMAND, *arguments],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 @pytest.mark.parametrize(

@@ -277,6 +277,6 @@ async def test_a_sound_is_no_text_to_extract_from(
     (tmp_path / "a.wav").write_bytes(WAV)
     done = await cfai.run("extract", "-f", "a", "-a", str(tmp_path / "a.wav"))
     assert done.code == 2
-    assert "a.wav can't be attached: it must be a text or a document here, got audio" in done.err
+    assert "a.wav can't be attached: it must be an image, a text or a document here" in done.err
     assert "hint: `cfai transcribe` gives the text" in done.err
     assert not fake.requests
