@@ -41,6 +41,10 @@ _HIGH_BYTE: Final = 3 if sys.byteorder == "little" else 0
 _HUGE: Final = (b"\x7f", b"\xff")
 
 
+class WrongVectorCount(DecodeError):
+    """An answer has more or fewer vectors than texts were sent."""
+
+
 class UnusualVectors(ValueError):
     """The vectors have to be read in the ordinary way, which reports what is wrong with them."""
 
@@ -204,6 +208,7 @@ def read_embeddings(result: Any, count: int | None) -> Embeddings:
 
     Raises:
         DecodeError: The result has an undocumented form.
+        WrongVectorCount: It has another number of vectors.
     """
     # bge-m3 has the vectors under `response` if contexts were sent instead of texts.
     rows: Any = result.get("data", result.get("response")) if isinstance(result, dict) else None
@@ -211,7 +216,7 @@ def read_embeddings(result: Any, count: int | None) -> Embeddings:
     if not pending and not (isinstance(rows, list) and all(isinstance(row, list) for row in rows)):
         raise undocumented_error("data must be a list of vectors", result)
     if count is not None and len(rows) != count:
-        raise DecodeError(
+        raise WrongVectorCount(
             f"{format_count(len(rows), 'vector')} came back for {format_count(count, 'text')}"
         )
     width = rows.width if pending else len(rows[0]) if rows else 0

@@ -63,8 +63,10 @@ def _check_options(model: str, **options: Any) -> dict[str, Any]:
     from cfai.profiles import profile
     from cfai.tasks import TextGeneration, rules
 
-    known = profile(model)
-    if "thinking" in chosen and not (known.thinking_switches or known.always_thinks):
+    model_profile = profile(model)
+    if "thinking" in chosen and not (
+        model_profile.thinking_switches or model_profile.always_thinks
+    ):
         option = "--thinking" if chosen["thinking"] else "--no-thinking"
         raise InputError(
             f"{option} can't be used with {model}: it is not known how to turn its reasoning on or "

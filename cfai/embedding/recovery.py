@@ -17,6 +17,7 @@ from attrs import define, field, frozen
 from cfai._session.logs import LOGGER, describe_reason
 from cfai._session.retries import backoff_delay, should_retry
 from cfai._session.throttle import Throttle
+from cfai._wire.vectors import WrongVectorCount
 from cfai.embedding.options import OnError
 from cfai.embedding.results import JobReporter, RangeResult
 from cfai.embedding.source import TokenLimits
@@ -242,7 +243,7 @@ class PatientService:
 
     def record_miscount(self, error: CfaiError) -> None:
         """Record that an answer for several texts had the wrong number of vectors, if so."""
-        self._miscounted = self._miscounted or "vectors came back" in str(error)
+        self._miscounted = self._miscounted or isinstance(error, WrongVectorCount)
 
     def check_dimension(self, vectors: Embeddings) -> Embeddings:
         """Return *vectors* if they are as long as earlier ones.

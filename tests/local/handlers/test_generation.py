@@ -284,7 +284,7 @@ async def test_a_prompt_far_beyond_the_context_is_refused_before_it_is_tokenized
     """Tokenizing takes about a hundred times the memory of the prompt."""
     status, code, message = (await local.post(LLAMA, body)).error
     assert (status, code) == (400, 5006)
-    assert re.search(r"has \d+ bytes in \d+ messages, more than .* 4096 tokens can hold", message)
+    assert re.search(r"has \d+ bytes in \d+ messages?, more than .* 4096 tokens can hold", message)
 
 
 async def test_a_prompt_of_the_longest_tokens_is_tokenized(local: Local) -> None:
