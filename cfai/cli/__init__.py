@@ -71,7 +71,7 @@ def _fit_help(command: click.Command) -> click.Command:
 class _Commands(click.Group):
     """Imports a command when it is used: all of them take half a second."""
 
-    context_class = _HelpContext
+    context_class: type[click.Context] = _HelpContext
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """List the commands in the order of the help."""

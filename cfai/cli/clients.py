@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., Any])
 
-local_option = click.option(
-    "--local", is_flag=True, help="Use small models on this machine; needs no account."
-)
+
+def local_option(command: F) -> F:
+    """Declare the option `--local`."""
+    text = "Use small models on this machine; needs no account."
+    return click.option("--local", is_flag=True, help=text)(command)
 
 
 def model_option(default: str) -> Callable[[F], F]:

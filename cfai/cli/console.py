@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from attrs import define, field
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from cfai.embedding import Progress
 
 # Exit codes
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -158,9 +160,10 @@ def complete_files(_: click.Context, __: click.Parameter, incomplete: str) -> li
     return [CompletionItem(incomplete, type="file")]
 
 
-output_option = click.option(
-    "--output", "-o", type=PATH, metavar="FILE", help="Write the answer to a file."
-)
+def output_option(command: F) -> F:
+    """Declare the option `--output`."""
+    text = "Write the answer to a file."
+    return click.option("--output", "-o", type=PATH, metavar="FILE", help=text)(command)
 
 
 @define

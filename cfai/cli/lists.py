@@ -20,16 +20,17 @@ class _Row(Protocol):
     def raw(self) -> Any: ...
 
 
+F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R", bound=_Row)
 
 # Lists
 
-json_option = click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print one line of JSON per row, as the service sent it.",
-)
+
+def json_option(command: F) -> F:
+    """Declare the option `--json`."""
+    text = "Print one line of JSON per row, as the service sent it."
+    return click.option("--json", "as_json", is_flag=True, help=text)(command)
+
 
 _MAX_CELL: Final = 60
 """In characters, at a terminal."""
@@ -95,7 +96,7 @@ class _ModelsGroup(click.Group):
         return [*super().shell_complete(ctx, incomplete), *options]
 
 
-models_app = _ModelsGroup(
+models_app: click.Group = _ModelsGroup(
     "models",
     help="List the service's models and show their schemas. `search` can be omitted.",
 )
@@ -157,7 +158,9 @@ async def authors(*, as_json: bool) -> None:
 
 # Fine-tunes
 
-finetunes_app = click.Group("finetunes", help="List, create and upload fine-tunes (LoRA).")
+finetunes_app: click.Group = click.Group(
+    "finetunes", help="List, create and upload fine-tunes (LoRA)."
+)
 
 _FINETUNE_COLUMNS: Final = ("id", "name", "model", "description")
 

@@ -14,7 +14,7 @@ from cfai.errors import InputError
 if TYPE_CHECKING:
     from cfai import QueuedItem
 
-app = click.Group("queue", help="Submit many runs at once and wait for them.")
+app: click.Group = click.Group("queue", help="Submit many runs at once and wait for them.")
 
 
 @app.command()
