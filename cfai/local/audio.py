@@ -170,7 +170,7 @@ def _read_blocks(file: Any, *, separate: bool) -> "Iterator[Samples]":
         if count > most:
             raise AudioError(f"the sound is longer than {most // file.samplerate} seconds")
         if file.format == "RAW" and not np.isfinite(block).all():
-            raise AudioError("the samples must be finite numbers")
+            raise AudioError("the samples of that dtype must be finite numbers")
         # Files of floating-point numbers can contain others.
         block = np.nan_to_num(block, posinf=1.0, neginf=-1.0)
         yield block if separate else block.mean(axis=1, keepdims=True)

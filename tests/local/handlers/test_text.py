@@ -36,7 +36,7 @@ async def test_a_classification_is_a_plain_list(local: Local) -> None:
 async def test_an_empty_summary_is_an_error(
     local: Local, fields: dict[str, Any], words: str
 ) -> None:
-    reply = await local.post("@cf/facebook/bart-large-cnn", fields)
+    reply = await local.post(SUMMARIZER, fields)
     assert reply.error[:2] == (400, 5006)
     assert words in reply.error[2]
 
