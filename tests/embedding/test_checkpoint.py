@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -276,6 +277,29 @@ async def test_another_endpoint_dimension_or_format_is_refused(
     change(state, "UPDATE manifest SET value = '{' WHERE name = 'format'")
     with pytest.raises(ConfigError, match=r"state\.db is damaged \(its manifest"):
         await embed(ai, ["b"], state)
+
+
+async def test_a_file_of_format_2_is_resumed(
+    fake: FakeWorkersAI, ai: WorkersAI, state: Path
+) -> None:
+    """Written statement by statement: a release that cannot read it needs another number."""
+    key = bytes.fromhex("27c35e6e9373877f29e562464e46497e")  # BLAKE2b of "a" in 16 bytes
+    vector = bytes.fromhex("0000003f 000080be 0000803f 00000000")
+    facts = {"format": 2, "model": M3, "pooling": None, "truncate": None, "dimension": 4}
+    change(state, "PRAGMA application_id = 1667653993")
+    change(state, "CREATE TABLE manifest (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+    for name, value in {**facts, "endpoint": fake.base_url}.items():
+        change(state, "INSERT INTO manifest VALUES (?, ?)", name, json.dumps(value))
+    change(
+        state,
+        "CREATE TABLE texts (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE,"
+        " vector BLOB, error TEXT, checksum INTEGER NOT NULL)",
+    )
+    checksum = crc32(key + vector)
+    change(state, "INSERT INTO texts VALUES (1, ?, ?, NULL, ?)", key, vector, checksum)
+    ((item,),) = [list(batch.vectors) for batch in await embed(ai, ["a"], state)]
+    assert list(item) == [0.5, -0.25, 1, 0]
+    assert not fake.requests
 
 
 async def test_two_models_cannot_start_the_same_file(

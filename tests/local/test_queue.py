@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from cfai import Prompt, TextEmbeddings
-from cfai.local import Server
+from cfai.local import Latency, Server
 
 from .conftest import LLAMA, Local, Reply, client, running
 
@@ -100,6 +100,25 @@ async def test_a_batch_of_a_removed_model_does_not_block_others(tmp_path: Path) 
     async with running(folder=tmp_path) as local:
         after = (await submit(local, BATCH)).result["request_id"]
         assert (await wait_for_batch(local, after))["responses"]
+
+
+async def test_only_the_batch_that_runs_is_running(tmp_path: Path) -> None:
+    """Those behind it are queued, whatever their ids."""
+    async with running(folder=tmp_path):
+        pass
+    with closing(sqlite3.connect(tmp_path / "local.db")) as db, db:
+        db.executemany(
+            "INSERT INTO batch (id, account, model, requests) VALUES (?, ?, ?, ?)",
+            [(batch, "0", LLAMA, '[{"prompt": "Hi", "max_tokens": 2}]') for batch in "maz"],
+        )
+    async with running(folder=tmp_path, latency=Latency(3600)) as local:
+
+        async def read_status(batch: str) -> Any:
+            return (await submit(local, {"request_id": batch}, LLAMA)).result["status"]
+
+        while await read_status("m") == "queued":
+            pass
+        assert [await read_status(batch) for batch in "maz"] == ["running", "queued", "queued"]
 
 
 async def test_a_batch_belongs_to_its_account_and_model(local: Local) -> None:

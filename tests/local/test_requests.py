@@ -225,6 +225,15 @@ async def test_a_content_encoding_that_cannot_be_read_is_refused(
     assert reply.headers["Content-Type"].startswith("application/json")
 
 
+@pytest.mark.parametrize("encoding", ["snappy", "compress", "gzip, gzip"])
+async def test_an_unknown_content_encoding_is_refused_with_the_known_ones(
+    local: Local, encoding: str
+) -> None:
+    reply = await local.post(BERT, b'{"text":"good"}', headers={"Content-Encoding": encoding})
+    known = "identity, gzip, deflate, br or zstd"
+    assert f"Content-Encoding must be {known}, got {encoding!r}" in reply.error[2]
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 @pytest.mark.parametrize(
     "path",

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
+from aiohttp import FormData
 
 from cfai import ConfigError
 from cfai.local import Fault, Server
@@ -37,6 +38,18 @@ async def test_the_first_reply_that_matches_is_given(tmp_path: Path) -> None:
         assert answers == [{"n": 2}, {"n": 2}, {"n": 3}]
         model = await local.post(BERT, GOOD)
         assert model.headers["cfai-backend"] == "vader"
+
+
+async def test_a_text_is_looked_for_in_the_values_of_json_only(tmp_path: Path) -> None:
+    """Not in forms, other bytes and names."""
+    form = FormData({"prompt": "rain"})
+    form.add_field("file", b"rain", filename="rain.txt")
+    script = write(tmp_path, {"contains": "rain", "result": {"n": 1}}, {"result": {"n": 2}})
+    async with running(script=script) as local:
+        for body in (form, b"rain", b'{"rain": 1}'):
+            async with local.http.post(local.url(LLAMA), data=body) as response:
+                assert (await response.json())["result"] == {"n": 2}
+        assert (await local.post(LLAMA, {"a": ["no", {"b": "It rains"}]})).result == {"n": 1}
 
 
 async def test_errors_of_openais_paths_have_its_form(tmp_path: Path) -> None:

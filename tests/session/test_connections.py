@@ -25,6 +25,7 @@ from cfai.errors import (
     InputError,
     RequestTimeout,
     StatusError,
+    TransportError,
 )
 from cfai.settings import Gateway, Options, Retries, Timeouts
 from cfai.testing import FakeWorkersAI
@@ -667,6 +668,25 @@ async def test_a_closed_session_of_the_user_is_an_error(fake: FakeWorkersAI) -> 
         assert await ask(client) == "Hello"
     with pytest.raises(ConfigError, match="session that was passed is closed"):
         await ask(client)
+
+
+async def test_calls_that_wait_while_the_user_closes_the_session_are_an_error(
+    fake: FakeWorkersAI,
+) -> None:
+    """The call that was sent loses its connection; those behind it were not sent."""
+    fake.stalls()
+    async with aiohttp.ClientSession() as session:
+        client = fake.client(session=session, limit=1, retries=NEVER)
+        sent = asyncio.create_task(ask(client))
+        await fake.until(lambda: fake.requests)
+        waiting = [asyncio.create_task(ask(client)) for _ in range(3)]
+        await asyncio.sleep(0)
+    with pytest.raises(TransportError):
+        await sent
+    for call in waiting:
+        with pytest.raises(ConfigError, match="closed while the call waited"):
+            await call
+    assert len(fake.requests) == 1
 
 
 async def test_the_users_session_is_refused_in_another_event_loop(fake: FakeWorkersAI) -> None:

@@ -239,6 +239,8 @@ def test_media_at_the_limits_are_sent() -> None:
 
 
 JPEG = bytes.fromhex("ffd8 ffe0 0004 0000 ffff ff01 ffc0 0011 08 0102 0304 03")
+BARE_MARKERS = [b"\x01", b"\xd0", b"\xd4", b"\xd7"]
+"""TEM and RST: markers without a segment. Source: ITU-T T.81, table B.1."""
 WEBP = b"RIFF\x00\x00\x00\x00WEBP"
 
 
@@ -247,6 +249,7 @@ WEBP = b"RIFF\x00\x00\x00\x00WEBP"
     [
         (png(300, 200), (300, 200)),
         (JPEG, (0x0304, 0x0102)),
+        *((b"\xff\xd8\xff" + bare + JPEG[2:], (0x0304, 0x0102)) for bare in BARE_MARKERS),
         (WEBP + b"VP8 " + bytes(10) + bytes.fromhex("2c01 c800"), (300, 200)),
         (WEBP + b"VP8L" + bytes(4) + b"\x2f" + (299 | 199 << 14).to_bytes(4, "little"), (300, 200)),
         (WEBP + b"VP8X" + bytes(8) + bytes.fromhex("2b0100 c70000"), (300, 200)),

@@ -473,6 +473,17 @@ async def test_tokens_of_a_closed_stream_are_not_counted(
     assert not collected.points("gen_ai.client.token.usage")
 
 
+@pytest.mark.parametrize("choices", [1, 1.0, True, "2", 2.5, [2], {"a": 2}], ids=repr)
+async def test_a_choice_count_of_one_or_of_another_type_is_left_out(
+    fake: FakeWorkersAI, collected: Collected, choices: Any
+) -> None:
+    """OpenTelemetry semantic conventions, GenAI: "if available, in the request, and !=1"."""
+    fake.answers({"response": "Hello"})
+    await collected.client(fake).run(MODEL, TextGeneration([user("Hi")], extra={"n": choices}))
+    assert fake.requests[0].json()["n"] == choices
+    assert "gen_ai.request.choice.count" not in attributes(collected.only())
+
+
 # What no exporter has a form for
 
 

@@ -6,7 +6,7 @@ Without `from __future__ import annotations`, which would turn all spellings int
 import sys
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, make_dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from enum import Enum, Flag
@@ -201,6 +201,30 @@ def test_every_type_with_a_schema_can_be_read(kind: Any, data: Any) -> None:
         data = {"a": 1}
     written = write_value(result)
     assert (list(written) if isinstance(written, tuple) else written) == data
+
+
+@pytest.mark.parametrize(
+    ("hint", "schema", "data", "wrong"),
+    [
+        (InitVar[int], {"type": "integer"}, 1, "1"),
+        (InitVar[bool], {"type": "boolean"}, True, 1),
+        (InitVar[list[int]], {"type": "array", "items": {"type": "integer"}}, [1], ["1"]),
+    ],
+)
+def test_an_argument_of_post_init_has_its_type(
+    hint: Any, schema: dict[str, Any], data: Any, wrong: Any
+) -> None:
+    kind = make_dataclass("Arguments", [("value", hint)])
+    assert json_schema(kind)["properties"]["value"] == schema
+    assert isinstance(read_value({"value": data}, kind, "it"), kind)
+    with pytest.raises(TypeMismatch, match=r"^it\.value"):
+        read_value({"value": wrong}, kind, "it")
+
+
+def test_an_argument_of_post_init_without_a_type_takes_anything() -> None:
+    kind = make_dataclass("Arguments", [("value", InitVar)])
+    assert json_schema(kind)["properties"]["value"] == {}
+    assert isinstance(read_value({"value": "1"}, kind, "it"), kind)
 
 
 # Members of unions that contain one another

@@ -153,6 +153,27 @@ def test_a_number_instead_of_vectors_is_an_error() -> None:
         read_in_slices(answer("0", '"other":{"data":[[1]]}'))
 
 
+@pytest.mark.parametrize(
+    "result",
+    [
+        '[{"data":[[1,2]]}]',
+        '[[{"response":[[1,2]]}]]',
+        '[{"result":{"data":[[1,2]]}}]',
+        '{"other":{"data":[[1,2]]}}',
+        '{"responses":{"data":[[1,2]]}}',
+    ],
+)
+def test_an_error_shows_vectors_in_another_place(result: str) -> None:
+    """The answer as it came, as if it had been decoded at once."""
+    body = f'{{{ROOM}"result":{result}}}'
+    with pytest.raises(DecodeError) as one:
+        read_whole(body)
+    with pytest.raises(DecodeError) as other:
+        read_in_slices(body)
+    assert (str(other.value), other.value.body) == (str(one.value), one.value.body)
+    assert "[[1, 2]]" in str(other.value)
+
+
 def batch(*results: str) -> str:
     items = [
         f'{{"external_reference":"{at}","success":true,"result":{{"data":{data}}}}}'

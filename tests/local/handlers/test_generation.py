@@ -472,6 +472,8 @@ class Inline:
         (Latency(2), [0, 2, 2, 2, 2]),
         (Latency(tokens_per_second=4), [0, 0, 0.25, 0.5, 0.75]),
         (Latency(1, 2), [0, 1, 1.5, 2, 2.5]),
+        (Latency(tokens_per_second=1), [0, 0, 1, 2, 3]),
+        (Latency(tokens_per_second=0.5), [0, 0, 2, 4, 6]),
     ],
 )
 def test_pieces_are_sent_as_slowly_as_said(latency: Latency, times: list[float]) -> None:
@@ -487,7 +489,14 @@ def test_pieces_are_sent_as_slowly_as_said(latency: Latency, times: list[float])
     assert virtual_time.run(main()) == pytest.approx(times)
 
 
-@pytest.mark.parametrize("options", [{"first_token": -1}, {"tokens_per_second": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"first_token": value} for value in (-1, float("inf"), float("nan"))),
+        *({"tokens_per_second": value} for value in (0, -0.5, float("inf"), float("nan"))),
+    ],
+    ids=str,
+)
 def test_an_impossible_latency_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         Latency(**options)

@@ -100,6 +100,7 @@ async def test_turbo(local: Local) -> None:
     }
     assert 0 <= first["start"] < first["end"] <= second["start"] < second["end"]
     assert second["end"] <= info["duration"]
+    assert first["temperature"] == 0, "the likeliest words are taken"
     assert first["avg_logprob"] <= 0
     assert 0 <= first["no_speech_prob"] < 0.6
     filtered = await local.post(TURBO, {"audio": base64(sound()), "vad_filter": True})
