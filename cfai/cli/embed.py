@@ -2,7 +2,7 @@
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, pairwise
 from pathlib import Path
@@ -204,9 +204,13 @@ class Source:
         """The names of files without any text, after all *texts* were read; empty if none is."""
         places = pairwise([*self.starts, texts])
         sizes = [end - start for start, end in places]
-        names = [file.name for file, size in zip(self.files, sizes, strict=True) if not size]
-        more = f" and {len(names) - _SHOWN_FILES} more" if len(names) > _SHOWN_FILES else ""
-        return f"{', '.join(names[:_SHOWN_FILES])}{more}"
+        return _join_names([file for file, size in zip(self.files, sizes, strict=True) if not size])
+
+
+def _join_names(files: Sequence[TextFile]) -> str:
+    names = ", ".join(file.name for file in files[:_SHOWN_FILES])
+    more = f" and {len(files) - _SHOWN_FILES} more" if len(files) > _SHOWN_FILES else ""
+    return f"{names}{more}"
 
 
 def _find_source(arguments: Sequence[str], reading: Reading, target: Target) -> Source:
@@ -225,14 +229,20 @@ def _find_source(arguments: Sequence[str], reading: Reading, target: Target) -> 
     return Source(entries, sources, starts=starts, has_ids=reading.id_column is not None)
 
 
-def _read_files(sources: Iterable[TextFile], starts: list[int]) -> Iterator[Entry]:
-    """Read the files one after the other, and add to *starts* where each begins."""
+def _read_files(sources: Sequence[TextFile], starts: list[int]) -> Iterator[Entry]:
+    """Read the files one after the other, and add to *starts* where each begins.
+
+    Raises:
+        InputError: A file can't be read, or there is no text in any.
+    """
     place = 0
     for file in sources:
         starts.append(place)
         for entry in file.read():
             place += 1
             yield entry
+    if not place:
+        raise InputError(f"there are no texts in {_join_names(sources)}")
 
 
 async def _read_in_thread(entries: Iterator[Entry]) -> AsyncIterator[Entry]:
@@ -290,8 +300,6 @@ async def _run_job(
                 raise
     stats = job.stats
     if empty := source.find_empty(stats.texts + stats.failed):
-        if not stats.texts and not stats.failed:
-            raise InputError(f"there are no texts in {empty}")
         console.write_stderr(f"no texts in {empty}")
     if stats.failed:
         writer.report_failures(stats.failed, stats.texts + stats.failed)

@@ -12,6 +12,7 @@ from collections.abc import (
     AsyncIterable,
     AsyncIterator,
     Callable,
+    Collection,
     Generator,
     Iterable,
     Iterator,
@@ -19,7 +20,7 @@ from collections.abc import (
     Sequence,
     Sized,
 )
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any, Final
 
 from attrs import frozen
@@ -246,7 +247,7 @@ def open_source(texts: Any, column: Any = None, id_column: Any = None) -> Source
         raise InputError(f"texts must be an iterable of texts, got {type(texts).__name__}")
     count = len(texts) if isinstance(texts, Sized) else None
     if column is not None:
-        if isinstance(texts, Sequence) and any(map(_is_table, texts[:1])):
+        if isinstance(texts, Collection) and any(map(_is_table, islice(texts, 1))):
             count = None  # That is the number of tables.
         if isinstance(texts, AsyncIterable):
             return Source(_read_async_rows(texts, column, id_column), count)
@@ -272,12 +273,18 @@ def _open_table(table: Any, names: Sequence[Any], column: Any, id_column: Any) -
             f" or column=, one of: {', '.join(map(repr, names)):.500}"
         )
     values = choose_column(table, names, column)
-    entries: Iterable[Any] = iterate_texts(values)
-    if id_column is not None:
-        ids = choose_column(table, names, id_column, "id_column")
-        entries = zip(iterate_values(ids), entries, strict=True)
+    entries = _with_ids(iterate_texts(values), table, names, id_column)
     count = len(values) if hasattr(values, "__len__") else None
     return Source(entries, count, values)
+
+
+def _with_ids(
+    texts: Iterator[Any], table: Any, names: Sequence[Any], id_column: Any
+) -> Iterator[Any]:
+    if id_column is None:
+        return texts
+    ids = choose_column(table, names, id_column, "id_column")
+    return zip(iterate_values(ids), texts, strict=True)
 
 
 def _is_dataset(data: object) -> bool:
@@ -319,8 +326,9 @@ def _is_table(row: object) -> bool:
 def _read_part(table: Any, column: Any, id_column: Any) -> Iterator[Any]:
     table = import_data(table)
     names = column_names(table) or ()
-    entries: Any = _open_table(table, names, column, id_column).entries
-    return iter(entries)
+    # pandas guesses a type for each part: the rows of one with another type fail one by one.
+    entries = iterate_values(choose_column(table, names, column))
+    return _with_ids(entries, table, names, id_column)
 
 
 def _read_rows(rows: Iterable[Any], column: Any, id_column: Any) -> Iterator[Any]:

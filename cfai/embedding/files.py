@@ -385,7 +385,10 @@ def _describe_row(key: Any, piece: Piece | None, *, has_ids: bool) -> dict[str, 
 
 
 def _encode_line(fields: Mapping[str, Any]) -> bytes:
-    # Ids are of any type: dates and UUIDs are written as text.
+    # Ids are of any type: dates and UUIDs are written as text, and NaN is null: JSON has no NaN.
+    key = fields.get("id")
+    if isinstance(key, float) and not math.isfinite(key):
+        fields = {**fields, "id": None}
     line = json.dumps(fields, ensure_ascii=False, separators=(",", ":"), default=str)
     return f"{line}\n".encode("utf-8", "replace")
 

@@ -692,7 +692,7 @@ EMPTY = {
 async def test_files_without_texts_are_named(
     cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, name: str
 ) -> None:
-    """An error if no file has any; otherwise a notice. An existing output file is emptied."""
+    """An error if no file has any, and the output stays as it was; otherwise a notice."""
     fake.always.answers_by(vectors)
     path, full, target = tmp_path / name, tmp_path / "full.txt", tmp_path / "out.jsonl"
     if name == "rows.parquet":
@@ -705,7 +705,8 @@ async def test_files_without_texts_are_named(
     argument, shown = ("-", "standard input") if name == "-" else (str(path), path)
     done = await cfai.run("embed", argument, "-o", str(target))
     assert (done.code, done.err) == (2, f"error: there are no texts in {shown}\n")
-    assert target.read_text() == ""
+    assert target.read_text() == "stale"
+    assert not target.with_name("out.jsonl.partial").exists()
     for arguments in ((argument, str(full)), (str(full), argument)):
         done = await cfai.run("embed", *arguments, "-o", str(target))
         assert (done.code, done.err) == (0, f"no texts in {shown}\n")

@@ -2,6 +2,7 @@
 
 import io
 import sqlite3
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import date
 from decimal import Decimal
@@ -305,6 +306,8 @@ async def async_rows() -> AsyncIterator[Any]:
         (pandas_chunks, {"column": "text", "id_column": "id"}),
         (async_tables, {"column": "text", "id_column": "id"}),
         (lambda: pa.table(NAMED).to_batches(100), {"column": "text", "id_column": "id"}),
+        (lambda: deque(pa.table(NAMED).to_batches(100)), {"column": "text", "id_column": "id"}),
+        (lambda: deque(named_rows()), {"column": "text", "id_column": "id"}),
         (lambda: pl.DataFrame(NAMED).iter_slices(100), {"column": "text", "id_column": "id"}),
         (lambda: zip(NAMED["id"], GIVEN, strict=True), {}),
     ],
@@ -318,6 +321,17 @@ async def test_rows_are_embedded(
     check_vectors(batches_of(items), [text or "" for text in GIVEN])
     ids = [key for item in batches_of(items) for key in item.ids]
     assert ids == [f"id {n}" for n in range(1205) if n != 1203]
+
+
+async def test_a_part_of_another_type_fails_row_by_row(fake: FakeWorkersAI, ai: WorkersAI) -> None:
+    """pandas guesses a type for each part: a year alone is a number."""
+    fake.simulates(Service())
+    parts = pd.read_csv(io.StringIO("id,text\n1,a\n2,b\n3,2020\n"), chunksize=2)
+    job = ai.embed_many(M3, parts, column="text", id_column="id", on_error="yield", rate=None)
+    items = await collect(job)
+    assert [key for item in batches_of(items) for key in item.ids] == [1, 2]
+    (failure,) = failures_of(items)
+    assert (failure.id, str(failure.error)) == (3, "a text must be a str, got int: 2020")
 
 
 async def test_rows_without_the_column_are_refused(fake: FakeWorkersAI, ai: WorkersAI) -> None:

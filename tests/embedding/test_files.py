@@ -201,6 +201,18 @@ async def test_lines_have_ids_and_texts(fake: FakeWorkersAI, ai: WorkersAI, tmp_
     ]
 
 
+@pytest.mark.parametrize("key", [float("nan"), float("inf")])
+async def test_an_id_that_json_does_not_have_is_null(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, key: float
+) -> None:
+    """As in a column of numbers with a gap."""
+    fake.answers({"shape": [1, 1], "data": [[0.1]]})
+    path = tmp_path / "x.jsonl"
+    await ai.embed_many(M3, [(key, "a"), (key, "")], on_error="yield").to_jsonl(path)
+    lines = path.read_text().splitlines()
+    assert [json.loads(line, parse_constant=pytest.fail)["id"] for line in lines] == [None, None]
+
+
 async def test_arrow_files_are_feather(fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path) -> None:
     fake.simulates(Service(poison=is_poison))
     given = poisoned(20, 3)
