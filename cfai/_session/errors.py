@@ -7,6 +7,7 @@ from typing import Final, NoReturn
 import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
+from cfai._wire.errors import LOGIN_ADVICE
 from cfai.errors import (
     CfaiError,
     ConnectError,
@@ -86,9 +87,7 @@ def _translate_connect_error(
 ) -> ConnectError:
     match exc:
         case aiohttp.ClientHttpProxyError(status=407):
-            problem = "the proxy requires a login (407)"
-            remedy = "put the user name and the password into its address, http://user:password@…"
-            return ConnectError(f"{problem}: {remedy}", permanent=True)
+            return ConnectError(f"the proxy requires a login (407): {LOGIN_ADVICE}", permanent=True)
         case aiohttp.ClientHttpProxyError():
             return ConnectError(f"the proxy refused the connection: {exc.status}")
         case aiohttp.ClientConnectorCertificateError():

@@ -26,11 +26,8 @@ _MESSAGE_LIMIT: Final = 200
 _DEPTH: Final = 16
 """How many levels of an entry are kept. JSON can be nested deeper than Python recurses."""
 
-
-_PROXY_LOGIN: Final = (
-    "the proxy requires a login: put the user name and the password into its address,"
-    " http://user:password@…"
-)
+LOGIN_ADVICE: Final = "put the user name and the password into its address, http://user:password@…"
+"""For a proxy that requires a login (407)."""
 
 
 class ErrorBody(NamedTuple):
@@ -198,7 +195,7 @@ def error_from_response(response: Response, *, now: datetime) -> StatusError:
     if 300 <= response.status < 400:
         body = ErrorBody(None, "a redirect, which is not followed", ())
     if response.status == 407:
-        body = ErrorBody(None, _PROXY_LOGIN, ())
+        body = ErrorBody(None, f"the proxy requires a login: {LOGIN_ADVICE}", ())
     if body is None and (encoding := response.describe_encoding()):
         body = ErrorBody(None, f"a body{encoding}", ())
     if body is None:

@@ -230,8 +230,8 @@ async def test_an_unknown_content_encoding_is_refused_with_the_known_ones(
     local: Local, encoding: str
 ) -> None:
     reply = await local.post(BERT, b'{"text":"good"}', headers={"Content-Encoding": encoding})
-    known = "identity, gzip, deflate, br or zstd"
-    assert f"Content-Encoding must be {known}, got {encoding!r}" in reply.error[2]
+    encodings = "identity, gzip, deflate, br or zstd"
+    assert f"Content-Encoding must be {encodings}, got {encoding!r}" in reply.error[2]
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
