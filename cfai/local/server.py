@@ -507,7 +507,8 @@ def _is_charged(http_request: web.Request, status: int) -> bool:
 
 
 def _count_neurons(http_request: web.Request, ending: GenerationEnd | None) -> float:
-    return count_neurons(ending, http_request.content_length or 0)
+    # The bytes that were read: chunked requests do not state their length.
+    return count_neurons(ending, http_request.content.total_bytes)
 
 
 def _build_error_response(error: ApiError, http_request: web.Request) -> web.Response:

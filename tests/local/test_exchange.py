@@ -1,8 +1,10 @@
 """Limits of an account: requests in a window, and the daily allocation."""
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import pytest
 from attrs import define
 
@@ -89,6 +91,53 @@ async def test_a_whole_answer_has_its_cost() -> None:
         assert "cf-ai-neurons" not in (await ask(local, method="GET")).headers
     async with running(limits=Limits(requests=5)) as local:
         assert "cf-ai-neurons" not in (await ask(local)).headers
+
+
+@pytest.mark.parametrize("size", [15, 1560])
+async def test_other_answers_are_charged_by_the_size_of_the_request(size: int) -> None:
+    """Four bytes count as a token, however the body is sent: 1,560 bytes are 390 tokens, which cost
+    10.4 neurons."""
+    body = orjson.dumps({"text": "x" * (size - 11)})
+    assert len(body) == size
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield body[:7]
+        yield body[7:]
+
+    async with running(limits=Limits(neurons_per_day=10_000)) as local:
+        costs = []
+        for options in ({"data": body}, {"data": pieces()}, {"data": body, "compress": "gzip"}):
+            async with local.http.post(local.url(BERT), **options) as response:
+                assert response.status == 200
+                costs.append(response.headers["cf-ai-neurons"])
+        assert set(costs) == {f"{size / 150:.4f}"}
+
+
+async def test_a_limit_can_be_zero() -> None:
+    for limits in (Limits(requests=0), Limits(requests_per_day=0), Limits(neurons_per_day=0)):
+        async with running(limits=limits) as local:
+            assert (await ask(local)).status == 429
+
+
+async def test_a_day_has_so_many_answers_and_no_more() -> None:
+    """And one account's do not count for another."""
+    clock = Clock()
+    async with running(limits=Limits(requests_per_day=2, clock=clock)) as local:
+        assert [(await ask(local)).status for _ in range(3)] == [200, 200, 429]
+        assert "free allocation of 2 requests" in (await ask(local)).error[2]
+        assert [(await ask(local, "1")).status for _ in range(3)] == [200, 200, 429]
+        clock.now += 60
+        assert [(await ask(local)).status for _ in range(3)] == [200, 200, 429]
+
+
+async def test_a_used_up_allocation_is_named() -> None:
+    async with running(limits=Limits(neurons_per_day=1234.5)) as local:
+        body = {"text": "x" * 19_000}
+        while (reply := await local.post(BERT, body)).status == 200:
+            assert float(reply.headers["cf-ai-neurons"]) == pytest.approx(19_011 / 150, abs=1e-4)
+        assert reply.error[1] == 3036
+        assert "free allocation of 1,234.5 neurons" in reply.error[2]
+        assert sum(exchange.status == 200 for exchange in local.server.requests) == 10
 
 
 async def test_streamed_texts_are_charged_when_they_end() -> None:

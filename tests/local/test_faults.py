@@ -50,6 +50,24 @@ async def test_a_whole_response_is_interrupted(local: Local, fault: str) -> None
     assert (await local.post(BERT, GOOD)).status == 200
 
 
+@pytest.mark.parametrize(
+    ("fault", "size"),
+    [("cut", 0), ("cut,bytes=0", 0), ("cut,bytes=1", 1), ("cut,bytes=10", 10), ("cut,bytes=-", -2)],
+)
+async def test_a_response_is_cut_after_so_many_bytes(local: Local, fault: str, size: int) -> None:
+    """And before its last one, at most. Its length is still announced."""
+    complete = (await local.post(BERT, GOOD)).body
+    if size < 0:
+        size, fault = len(complete) - 1, f"cut,bytes={len(complete)}"
+    received = b""
+    async with local.open(BERT, GOOD, headers={"x-cfai-fault": fault}) as response:
+        assert (response.status, response.content_length) == (200, len(complete))
+        with pytest.raises(ClientError):
+            async for chunk in response.content.iter_any():
+                received += chunk
+    assert received == complete[:size]
+
+
 async def test_a_malformed_response_lacks_its_last_byte(local: Local) -> None:
     whole = (await local.post(BERT, GOOD)).body
     assert (await ask(local, "malformed")).body == whole[:-1]
@@ -98,6 +116,34 @@ async def test_a_stalled_stream_ends_when_the_client_leaves(local: Local) -> Non
         response.close()
     exchange = await local.done()
     assert exchange.ending is not None
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        (Fault("error"), "error"),
+        (Fault("capacity", retry_after=0.5), "capacity, retry_after=0.5"),
+        (Fault("error", 200, 0, "a = b"), "error,status=200,code=0,message=a = b"),
+        (Fault("error", 599, 10**9), "error,status=599,code=1000000000"),
+        (
+            Fault("cut", events=0, bytes=0, times=0, path="/x"),
+            "cut,events=0,bytes=0,times=0,path=/x",
+        ),
+        (Fault("stall", events=1_000_000_000), " stall , events = 1000000000 "),
+    ],
+)
+def test_faults_are_read_from_text(fault: Fault, text: str) -> None:
+    assert Fault.of(text) == fault
+    assert (Fault("error").status, Fault("error").code) == (500, 8005)
+    assert Fault("error").message == "Internal Server Error"
+
+
+async def test_a_fault_without_a_count_happens_each_time() -> None:
+    faults = [Fault("capacity", times=0), Fault("quota", path="*/run/@cf/meta/*"), Fault("error")]
+    async with running(faults=faults) as local:
+        codes = [(await local.post(BERT, GOOD)).error[1] for _ in range(3)]
+        assert codes == [8005] * 3
+        assert (await local.post(LLAMA, {"prompt": "Hi"})).error[1] == 3036
 
 
 async def test_faults_of_a_server_happen_in_order_and_as_often_as_said() -> None:
@@ -179,6 +225,11 @@ async def test_our_client_retries_and_gives_up_as_documented() -> None:
         ("capacity,often=2", "got 'often=2'"),
         ("error,status=99", "status of a fault must be between 200 and 599, got '99'"),
         ("error,status=x", "got 'x'"),
+        ("error,status=199", "got '199'"),
+        ("error,status=600", "got '600'"),
+        ("cut,events=1000000001", "events of a fault must be between 0 and 1000000000"),
+        ("cut,bytes=1.5", "bytes of a fault must be between 0 and 1000000000, got '1.5'"),
+        ("=1", "a fault must be one of capacity"),
         ("cut,bytes=-1", "bytes of a fault must be between 0"),
         ("capacity,retry_after=nan", "retry_after of a fault"),
     ],

@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -136,7 +137,10 @@ async def test_a_batch_belongs_to_its_account_and_model(local: Local) -> None:
         ({"requests": {"text": "a"}}, "at least 1 object"),
         ({"requests": ["a"]}, "requests[0] must be an object, got 'a'"),
         ({"requests": [{"text": "a", "external_reference": 1}]}, "external_reference must be text"),
+        ({"requests": [{"text": "a"}, 5]}, "requests[1] must be an object, got 5"),
+        ({"requests": [{"text": "a"}], "x": 1}, "unknown field 'x'"),
         ({"request_id": 1}, "request_id must be text, got 1"),
+        ({"request_id": "a", "requests": []}, "unknown field 'requests'"),
     ],
 )
 async def test_an_invalid_batch_is_named_in_the_error(
@@ -147,15 +151,49 @@ async def test_an_invalid_batch_is_named_in_the_error(
     assert message in text
 
 
-async def test_a_batch_of_ten_megabytes_is_too_large(local: Local) -> None:
+@pytest.mark.parametrize(("size", "status"), [(9_999_999, 200), (10_000_000, 413)])
+async def test_a_batch_of_ten_megabytes_is_too_large(local: Local, size: int, status: int) -> None:
     url = local.url(BGE) + "?queueRequest=true"
+    data = orjson.dumps({"requests": [{"text": "a"}]}).ljust(size)
+    async with local.http.post(url, data=BytesIO(data)) as response:
+        document = await response.json()
+    assert response.status == status
+    if status == 413:
+        (error,) = document["errors"]
+        assert error["code"] == 3006
+        assert "the limit is 9999999 bytes" in error["message"]
 
-    async def body() -> Any:
-        for _ in range(10):
-            yield b" " * 1_000_000
 
-    async with local.http.post(url, data=body()) as response:
-        assert response.status == 413
+async def test_the_usage_of_a_batch_is_the_sum_of_its_items(local: Local) -> None:
+    """Of items that have one: the form of the answer does not matter."""
+    for model in (LLAMA, "@cf/zai-org/glm-4.7-flash", "@cf/openai/gpt-oss-20b"):
+        bodies: list[dict[str, Any]] = [{"prompt": "Hi", "max_tokens": n} for n in (1, 2)]
+        if "gpt-oss" in model:
+            bodies += [{"input": "Hi", "max_output_tokens": 3}]
+        batch = (await submit(local, {"requests": bodies}, model)).result["request_id"]
+        result = await wait_for_batch(local, batch, model)
+        usages = [response["result"]["usage"] for response in result["responses"]]
+        written = [u.get("completion_tokens", u.get("output_tokens")) for u in usages]
+        read = [u.get("prompt_tokens", u.get("input_tokens")) for u in usages]
+        assert written == [1, 2, 3][: len(bodies)]
+        assert result["usage"] == {
+            "prompt_tokens": sum(read),
+            "completion_tokens": sum(written),
+            "total_tokens": sum(read) + sum(written),
+        }
+    vectors = (await submit(local, BATCH)).result["request_id"]
+    assert set((await wait_for_batch(local, vectors))["usage"].values()) == {0}
+
+
+async def test_the_requests_of_a_batch_are_kept_until_it_is_done(tmp_path: Path) -> None:
+    """They may be long; the responses stay, also for the next server."""
+    async with running(folder=tmp_path) as local:
+        batch = (await submit(local, BATCH)).result["request_id"]
+        result = await wait_for_batch(local, batch)
+    with closing(sqlite3.connect(tmp_path / "local.db")) as db:
+        assert db.execute("SELECT id, requests FROM batch").fetchall() == [(batch, "")]
+    async with running(folder=tmp_path) as local:
+        assert (await submit(local, {"request_id": batch})).result == result
 
 
 async def test_a_model_without_a_backend_is_not_queued(local: Local) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import re
+import zlib
 from collections.abc import AsyncIterator
 from io import BytesIO
 from typing import Any
@@ -121,6 +122,7 @@ async def test_runs_require_post(local: Local) -> None:
     [
         ({"Authorization": "Bearer anything"}, 200),
         ({"Authorization": "bearer anything"}, 200),
+        ({"Authorization": " Bearer  anything "}, 200),
         ({"Authorization": "Bearer "}, 401),
         ({"Authorization": "Bearer"}, 401),
         ({"Authorization": "Basic YTpi"}, 401),
@@ -128,6 +130,12 @@ async def test_runs_require_post(local: Local) -> None:
         ({"Authorization": "", "X-Auth-Email": "a@b.c", "X-Auth-Key": "k"}, 200),
         ({"Authorization": "", "X-Auth-Email": "a@b.c"}, 401),
         ({"Authorization": "", "X-Auth-Key": "k"}, 401),
+        ({"Authorization": "", "X-Auth-Email": "a@b.c", "X-Auth-Key": " "}, 401),
+        ({"Authorization": "Basic YTpi", "X-Auth-Email": "a@b.c", "X-Auth-Key": "k"}, 200),
+        ({"Authorization": "", "cf-aig-authorization": "anything"}, 200),
+        ({"Authorization": "", "cf-aig-authorization": "Bearer anything"}, 200),
+        ({"Authorization": "", "cf-aig-authorization": " "}, 401),
+        ({"Authorization": "Basic YTpi", "cf-aig-authorization": "anything"}, 401),
     ],
 )
 async def test_credentials_are_required(local: Local, headers: dict[str, str], status: int) -> None:
@@ -140,6 +148,27 @@ async def test_a_server_with_a_token_accepts_only_that_one(token: str, status: i
     async with running(token="right") as local:
         headers = {"Authorization": f"Bearer {token}"}
         reply = await local.post(BERT, b'{"text":"good"}', headers=headers)
+        assert reply.status == status
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"X-Auth-Key": "right"}, 200),
+        ({"X-Auth-Key": "wrong"}, 401),
+        ({"cf-aig-authorization": "right"}, 200),
+        ({"cf-aig-authorization": "Bearer right"}, 200),
+        ({"cf-aig-authorization": "Bearer wrong"}, 401),
+        ({"Authorization": "Bearer rightt"}, 401),
+        ({"Authorization": "Bearer RIGHT"}, 401),
+    ],
+)
+async def test_a_token_is_compared_in_every_header(headers: dict[str, str], status: int) -> None:
+    async with running(token="right") as local:
+        fields = {"Authorization": "", "X-Auth-Email": "a@b.c", **headers}
+        if "cf-aig-authorization" in headers:
+            del fields["X-Auth-Email"]
+        reply = await local.post(BERT, b'{"text":"good"}', headers=fields)
         assert reply.status == status
 
 
@@ -200,6 +229,51 @@ async def test_a_body_beyond_the_limit_is_refused() -> None:
         assert len(body) == 997
         assert (await local.post(BERT, body + b"   ")).status == 200
         assert (await local.post(BERT, body + b"    ")).error[:2] == (413, 3006)
+
+
+async def test_a_body_has_at_most_32_mebibytes_by_default(local: Local) -> None:
+    body = b'{"text":"good"}'.ljust(32 << 20)
+    assert (await local.post(BERT, body)).status == 200
+    status, code, message = (await local.post(BERT, body + b" ")).error
+    assert (status, code) == (413, 3006)
+    assert "the limit is 33554432 bytes" in message
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", "gzip", "GZIP", "deflate"])
+async def test_encoded_bodies_are_read(local: Local, encoding: str) -> None:
+    body = b'{"text":"good"}'
+    encoders: dict[str, Any] = {"gzip": gzip.compress, "deflate": zlib.compress}
+    data = encoders.get(encoding.lower(), bytes)(body)
+    reply = await local.post(BERT, data, headers={"Content-Encoding": encoding})
+    assert reply.result == (await local.post(BERT, body)).result
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("offset=0", 200),
+        ("limit=1", 200),
+        ("limit=9223372036854775807", 200),
+        ("limit=9223372036854775808", 400),
+        ("limit=0009223372036854775807", 400),
+        ("limit=%D9%A3", 400),
+        ("limit=²", 400),
+        ("limit=", 400),
+        ("limit=+1", 400),
+        ("limit=%201", 400),
+    ],
+)
+async def test_numbers_of_a_query_are_digits_up_to_64_bits(
+    local: Local, query: str, status: int
+) -> None:
+    url = f"{local.server.base_url}/accounts/0/ai/finetunes/public?{query}"
+    async with local.http.get(URL(url, encoded="%" in query)) as response:
+        document = await response.json()
+    assert response.status == status
+    if status == 400:
+        (error,) = document["errors"]
+        assert error["code"] == 90003
+        assert "limit must be an integer of at least 1, got " in error["message"]
 
 
 async def test_the_limit_applies_to_the_decompressed_body() -> None:

@@ -10,7 +10,7 @@ from aiohttp import FormData
 from cfai import ConfigError
 from cfai.local import Fault, Server
 
-from .conftest import LLAMA, running
+from .conftest import LLAMA, Reply, running
 
 BERT = "@cf/huggingface/distilbert-sst-2-int8"
 GOOD = {"text": "good"}
@@ -91,6 +91,41 @@ async def test_results_of_openai_have_no_envelope(tmp_path: Path) -> None:
             assert await response.json() == {"data": []}
 
 
+async def test_the_details_of_replies(tmp_path: Path) -> None:
+    """The edges of each number, the defaults, and that each request is counted for itself."""
+    script = write(
+        tmp_path,
+        {"contains": "a", "body": "x", "status": 200, "retry_after": 0},
+        {"contains": "b", "body": "y", "status": 599},
+        {"contains": "c", "error": {"status": 400}},
+        {"contains": "d", "error": {"status": 599, "code": 1}},
+        {"contains": "e", "times": 0, "result": {}},
+        {"contains": "e", "times": 1, "result": []},
+        {"contains": "e", "result": "text"},
+        {"contains": "f", "events": [1, {"a": 1}]},
+    )
+    async with running(script=script) as local:
+
+        async def ask(text: str) -> Reply:
+            return await local.post(LLAMA, {"prompt": text})
+
+        plain = await ask("a")
+        assert (plain.status, plain.body, plain.headers["Retry-After"]) == (200, b"x", "0")
+        assert plain.headers["Content-Type"] == "text/plain"
+        assert plain.headers["cfai-backend"] == "script"
+        failed = await ask("b")
+        assert (failed.status, "Retry-After" in failed.headers) == (599, False)
+        assert (await ask("c")).error[:2] == (400, 8005)
+        assert (await ask("d")).error[:2] == (599, 1)
+        assert [(await ask("e")).result for _ in range(3)] == [[], "text", "text"]
+        stream = await ask("f")
+        assert stream.body == b'data: 1\n\ndata: {"a":1}\n\n'
+        assert stream.headers["Cache-Control"] == "no-cache"
+        for _ in range(8):
+            await local.done()
+        assert [exchange.backend for exchange in local.server.requests] == ["script"] * 8
+
+
 async def test_a_scripted_stream_can_have_a_fault(tmp_path: Path) -> None:
     script = write(tmp_path, {"events": [{"response": "a"}, {"response": "b"}, "[DONE]"]})
     faults = [Fault("malformed", events=1)]
@@ -115,7 +150,14 @@ async def test_credentials_are_still_required(tmp_path: Path) -> None:
         ([{"result": {}, "times": "1"}], r"times has the wrong type, got '1'"),
         ([{"result": {}, "times": True}], "times has the wrong type, got True"),
         ([{"result": 5}], "result has the wrong type"),
-        ([{"error": {"status": 200}}], "status must be between 400 and 599"),
+        ([{"error": {"status": 399}}], r"\[0\].error.status must be between 400 and 599"),
+        ([{"error": {"status": 600}}], "status must be between 400 and 599"),
+        ([{"error": {"code": "1"}}], "error.code has the wrong type, got '1'"),
+        ([{"body": "", "status": 199}], "status must be between 200 and 599"),
+        ([{"body": "", "status": 600}], "status must be between 200 and 599"),
+        ([{"body": {}}], "body has the wrong type"),
+        ([{"events": {}}], "events has the wrong type"),
+        ([{"result": {}, "path": 1}], "path has the wrong type, got 1"),
         ([{"error": {"text": ""}}], "unknown key 'text'"),
         ([{"result": {}, "times": -1}], "times must be at least 0, got -1"),
         ([{"result": {}, "retry_after": -1}], "retry_after must be at least 0, got -1"),

@@ -1,6 +1,7 @@
 """Record and replay: what is passed on and written, and what a recording answers."""
 
 import asyncio
+import hashlib
 import os
 import stat
 from collections.abc import AsyncIterator
@@ -338,6 +339,152 @@ async def test_media_are_recorded_as_digests(tmp_path: Path) -> None:
         assert (await send(local, **changed))[0] == 400
 
 
+@pytest.mark.parametrize(
+    ("value", "is_digest"),
+    [
+        ("a" * 4096, False),
+        ("a" * 4097, True),
+        (["x", {"y": "é" * 4097}], True),
+        ([1] * 1024, False),
+        ([1] * 1025, True),
+        ([1.5] * 1025, False),
+        ([True] * 1025, False),
+        ([[1] * 1025], True),
+    ],
+    ids=range(8),
+)
+async def test_long_texts_and_lists_of_integers_are_digests(
+    tmp_path: Path, value: Any, is_digest: bool
+) -> None:
+    path = tmp_path / "m.jsonl"
+    async with recording(path) as (local, fake):
+        fake.answers({})
+        await send(local, json={"image": value})
+    (line,) = lines(path)
+    recorded = line["request"]["body"]["json"]["image"]
+    if is_digest:
+        while isinstance(recorded, list):
+            recorded = recorded[-1]
+        recorded = recorded.get("y", recorded)
+        assert recorded.keys() == {"sha256", "bytes"}
+        inner = value[-1] if isinstance(value[-1], list | dict) else value
+        inner = inner["y"] if isinstance(inner, dict) else inner
+        encoded = inner.encode() if isinstance(inner, str) else orjson.dumps(inner)
+        assert recorded["bytes"] == len(encoded)
+        assert recorded["sha256"] == hashlib.sha256(encoded).hexdigest()
+    else:
+        assert recorded == value
+
+
+@pytest.mark.parametrize(("token", "is_removed"), [("sevensm", False), ("eightsma", True)])
+async def test_credentials_of_eight_characters_are_looked_for_in_bodies(
+    tmp_path: Path, token: str, is_removed: bool
+) -> None:
+    """Shorter ones could be words. Of two, the longer one is removed first."""
+    path = tmp_path / "m.jsonl"
+    headers = {"Authorization": f"Bearer {token}", "X-Auth-Key": f"{token}-and-more"}
+    async with recording(path) as (local, fake):
+        fake.says(f'{{"a":"{token}","b":"{token}-and-more"}}'.encode())
+        body = {"prompt": f"It is {token}.", "more": f"{token}-and-more"}
+        await send(local, f"{RUN}?q={token}", json=body, headers=headers)
+    (line,) = lines(path)
+    recorded = line["request"]
+    assert recorded["body"]["json"]["more"] == "REMOVED"
+    assert recorded["body"]["json"]["prompt"] == f"It is {'REMOVED' if is_removed else token}."
+    assert recorded["query"] == [["q", "REMOVED" if is_removed else token]]
+    hidden = "x" * len(token) if is_removed else token
+    (chunk,) = line["response"]["chunks"]
+    assert chunk == f'{{"a":"{hidden}","b":"{"x" * len(f"{token}-and-more")}"}}'
+
+
+@pytest.mark.parametrize(
+    ("name", "is_secret"),
+    [
+        ("api_key", True),
+        ("X-API-Key", True),
+        ("my-api-key", True),
+        ("Password", True),
+        ("client_secret", True),
+        ("token", True),
+        ("auth-email", True),
+        ("set-cookie", True),
+        ("max_tokens", False),
+        ("tokens", False),
+        ("tokenizer", False),
+        ("key", False),
+    ],
+)
+async def test_texts_are_removed_by_the_names_of_their_fields(
+    tmp_path: Path, name: str, is_secret: bool
+) -> None:
+    """At every depth; numbers and objects are no secrets."""
+    path = tmp_path / "m.jsonl"
+    async with recording(path) as (local, fake):
+        fake.answers({})
+        body = {name: "value", "a": [{name: "value"}], "b": {name: 5}, "c": {name: {"d": "e"}}}
+        await send(local, f"{RUN}?{name}=value", json=body)
+    (line,) = lines(path)
+    text = "REMOVED" if is_secret else "value"
+    assert line["request"]["body"]["json"] == {**body, name: text, "a": [{name: text}]}
+    assert line["request"]["query"] == [[name, text]]
+
+
+async def test_an_error_shows_at_most_three_differences(tmp_path: Path) -> None:
+    """To the nearest request: the first of those with the fewest."""
+    path = tmp_path / "chat.jsonl"
+    async with recording(path) as (local, fake):
+        for body in ({"a": 1, "b": 2, "c": 3, "d": 4}, {"a": [1, {"x": 2}]}, {"a": [1, {"x": 3}]}):
+            fake.answers({})
+            await send(local, json=body)
+    async with running(tape=Replay(path)) as local:
+        _, _, (reply,) = await send(local, json={"a": [1, {"x": 4}, 5]})
+        message = orjson.loads(reply)["errors"][0]["message"]
+        assert message.endswith(
+            "the nearest, in line 3, differs: body.json.a has 3 items, recorded 2; "
+            "body.json.a[1].x: recorded 2, got 4"
+        )
+        _, _, (reply,) = await send(local, json={"a": 9, "b": 9, "c": 9, "d": 9})
+        message = orjson.loads(reply)["errors"][0]["message"]
+        assert message.endswith(
+            "in line 2, differs: body.json.a: recorded 1, got 9; body.json.b: recorded 2, got 9; "
+            "body.json.c: recorded 3, got 9"
+        )
+
+
+@pytest.mark.parametrize("status", [200, 599])
+async def test_the_headers_of_a_replay_are_the_recorded_ones_and_its_own(
+    tmp_path: Path, status: int
+) -> None:
+    path = tmp_path / "m.jsonl"
+    sent = {
+        "cf-ray": "abc-FRA",
+        "cf-ai-req-id": "1",
+        "Retry-After": "9",
+        "Server": "cloudflare",
+        "X-Other": "x",
+    }
+    async with recording(path) as (local, fake):
+        fake.says(b"{}", status=status, headers=sent)
+        assert (await send(local, json={"prompt": "Hi"}))[0] == status
+    (line,) = lines(path)
+    assert line["response"]["status"] == status
+    assert line["response"]["headers"] == {
+        "cf-ray": "abc-FRA",
+        "cf-ai-req-id": "1",
+        "retry-after": "9",
+        "content-type": "application/json",
+    }
+    assert "cut" not in line["response"]
+    async with running(tape=Replay(path)) as local:
+        url = local.server.base_url.removesuffix("/client/v4") + RUN
+        async with local.http.post(url, json={"prompt": "Hi"}) as response:
+            assert response.status == status
+            assert response.headers["cf-ray"] == "abc-FRA"
+            assert response.headers["cfai-backend"] == "replay"
+            assert response.headers["cfai-local"] == "1"
+            assert "X-Other" not in response.headers
+
+
 async def test_binary_answers_and_errors_are_replayed(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     audio = bytes(range(256)) * 10
@@ -491,6 +638,22 @@ HEAD = b'{"recording":"cfai","version":1}\n'
             HEAD + b'{"request":{"method":"GET","path":"/","query":[],"headers":{},"body":null},'
             b'"response":{"status":100,"headers":{},"chunks":[]}}\n',
             "status must be between 200 and 599, got 100",
+        ),
+        *(
+            (
+                HEAD
+                + b'{"request":{"method":"GET","path":"/","query":[],"headers":{},"body":null},'
+                b'"response":{"status":%s,"headers":{},"chunks":%s}}\n' % (status, chunks),
+                message,
+            )
+            for status, chunks, message in (
+                (b"199", b"[]", "status must be between 200 and 599, got 199"),
+                (b"600", b"[]", "status must be between 200 and 599, got 600"),
+                (b'"200"', b"[]", "status must be between 200 and 599, got '200'"),
+                (b"200", b"[5]", "line 2, is not of a recording"),
+                (b"200", b'[{"base64":"%%"}]', "line 2, is not of a recording"),
+                (b"200", b"5", "line 2, is not of a recording"),
+            )
         ),
     ],
 )
