@@ -146,13 +146,13 @@ def retry_attributes(retry: Retry) -> Attributes:
 
 
 def text_answer(answer: Answer | None) -> Answer | None:
-    """The answer of an open run as a text, if it is one."""
+    """The answer; that of an open run as a text, or `None` if it is no text."""
     if not isinstance(answer, Result):
         return answer
     try:
         return read_text(answer.value)
     except DecodeError:
-        return answer
+        return None
 
 
 def response_attributes(answer: Answer | None, raw: Any, meta: Meta) -> Attributes:
@@ -265,10 +265,9 @@ def _input_texts(call: Call) -> Iterator[str]:
 
 def _messages(value: Any) -> list[dict[str, Any]]:
     if isinstance(value, str):
-        return [{"role": "user", "parts": [_text_part(value)]}] if value else []
-    if isinstance(value, bytes | bytearray) or not isinstance(value, Sequence):
-        return []
-    return [_message(item) for item in value]
+        value = [value] if value else []
+    is_list = isinstance(value, Sequence) and not isinstance(value, bytes | bytearray)
+    return [_message(item) for item in value] if is_list else []
 
 
 def _message(value: Any) -> dict[str, Any]:

@@ -85,9 +85,8 @@ class _CallSpan(Observation):
         self._span = span
         self._redact = call.redact
         self._metric_attributes = attributes.call_attributes(call)
-        self._latest = 0.0
+        self._latest: float | None = None
         """When the latest chunk arrived, in seconds since the call began."""
-        self._chunks = 0
         self._retries = 0
         # An open run may contain anything. The span has to end even if its attributes fail.
         if span.is_recording():
@@ -116,20 +115,18 @@ class _CallSpan(Observation):
         return carrier
 
     def running(self) -> AbstractContextManager[object]:
-        return use_span(self._span, record_exception=False, set_status_on_exception=False)
+        return use_span(self._span)  # Errors of the request are reported to `ended` alone.
 
     def retried(self, retry: Retry) -> None:
         self._retries += 1
         self._span.add_event("retry", attributes.retry_attributes(retry))
 
     def began(self, seconds: float) -> None:
-        self._latest = seconds
         self._span.set_attribute("gen_ai.response.time_to_first_chunk", seconds)
         self._spans.first_chunk.record(seconds, self._metric_attributes)
 
     def token(self, token: Token, seconds: float) -> None:
-        self._chunks += 1
-        if self._chunks == 1:
+        if self._latest is None:
             ids = self._hide_secrets(attributes.response_id_attributes(token.raw))
             self._span.set_attributes(ids)
             if model := ids.get("gen_ai.response.model"):

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -26,8 +27,10 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from cfai import (
     Audio,
+    Function,
     Gateway,
     InputError,
+    MissingExtra,
     Options,
     Prompt,
     QuotaExceeded,
@@ -37,17 +40,19 @@ from cfai import (
     TextGeneration,
     TextToImage,
     TextToSpeech,
+    Token,
     Tool,
     ToolCall,
     WorkersAI,
+    __version__,
     assistant,
     system,
     telemetry,
     tool_result,
     user,
 )
-from cfai.errors import StreamInterrupted
-from cfai.observers import Call
+from cfai.errors import ConnectionLost, NotFound, StreamInterrupted
+from cfai.observers import Call, Ending
 from cfai.tasks import ImagePart, Text
 from cfai.telemetry._attributes import drop_unsendable
 from cfai.testing import FakeWorkersAI
@@ -103,6 +108,13 @@ class Collected:
 @pytest.fixture
 def collected() -> Collected:
     return Collected()
+
+
+@pytest.fixture(autouse=True)
+def nothing_fails(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No part of a span fails, unless the test expects it and clears the log."""
+    yield
+    assert not [record.getMessage() for record in caplog.records if record.name == "cfai"]
 
 
 def attributes(span: ReadableSpan) -> dict[str, Any]:
@@ -270,15 +282,58 @@ async def test_a_call_refused_before_sending_has_a_span(
     assert attributes(span)["error.type"] == "InputError"
 
 
+@pytest.mark.parametrize("when", ["before the answer", "in the middle of the stream"])
+async def test_the_status_of_a_lost_connection_says_how(
+    fake: FakeWorkersAI, collected: Collected, when: str
+) -> None:
+    """The message of such an error repeats nothing that was sent."""
+    ai = collected.client(fake).with_options(retries=Retries(max=0))
+    if when == "before the answer":
+        fake.hangs_up()
+        call = ai.run(MODEL, HI)
+    else:
+        fake.says(b'data: {"response":"Hel"}\n\n', then_hangs_up=True)
+        call = ai.stream(MODEL, HI).collect()
+    with pytest.raises(ConnectionLost) as caught:
+        await call
+    span = collected.only()
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.status.description == str(caught.value)
+    assert "cloudflare.error.code" not in attributes(span)
+
+
+async def test_a_status_without_a_code_of_the_service_stands_alone(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """As of a proxy on the way."""
+    fake.says(b"<html>", status=404, content_type="text/html")
+    with pytest.raises(NotFound):
+        await collected.client(fake).run(MODEL, HI)
+    assert collected.only().status.description == "status 404"
+
+
+async def test_a_failed_request_leaves_no_event_of_an_exception(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """It would have the message and a traceback, which may repeat what was sent."""
+    fake.fails(400, 5004, "you wrote: the question itself")
+    with pytest.raises(Exception, match="the question"):
+        await collected.client(fake).run(MODEL, HI)
+    assert not collected.only().events
+
+
 async def test_a_retried_call_has_one_span(fake: FakeWorkersAI, collected: Collected) -> None:
     """Each failed attempt is an event of the span."""
     fake.fails(429, 3040, "busy").fails(500, 3000, "oops").answers({"response": "Hello"})
-    await collected.client(fake).run(MODEL, HI)
+    pauses: list[float] = []
+    retries = Retries(base=0.001, on_retry=lambda retry: pauses.append(retry.pause))
+    await collected.client(fake).with_options(retries=retries).run(MODEL, HI)
     span = collected.only()
     events = [dict(event.attributes or {}) for event in span.events]
     assert {event.name for event in span.events} == {"retry"}
     assert [event["error.type"] for event in events] == ["CapacityExceeded", "ServerError"]
     assert [event["cfai.retry.attempt"] for event in events] == [1, 2]
+    assert [event["cfai.retry.pause"] for event in events] == pauses
     assert [event["cloudflare.error.code"] for event in events] == [3040, 3000]
     assert attributes(span)["http.request.resend_count"] == 2
     assert span.status.status_code is StatusCode.UNSET
@@ -473,6 +528,37 @@ async def test_tokens_of_a_closed_stream_are_not_counted(
     assert not collected.points("gen_ai.client.token.usage")
 
 
+UNITS = {
+    "gen_ai.client.operation.duration": "s",
+    "gen_ai.client.operation.time_to_first_chunk": "s",
+    "gen_ai.client.operation.time_per_output_chunk": "s",
+    "gen_ai.client.token.usage": "{token}",
+}
+"""OpenTelemetry semantic conventions, GenAI: "Metrics"."""
+
+
+async def test_metrics_have_the_units_and_buckets_of_the_conventions(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """They, and the spans, name the library and its version."""
+    fake.streams("Hel", {"response": "lo", "usage": USAGE})
+    await collected.client(fake).stream(MODEL, HI).collect()
+    data = collected.reader.get_metrics_data()
+    assert data is not None
+    (metrics,) = data.resource_metrics[0].scope_metrics
+    assert {metric.name: metric.unit for metric in metrics.metrics} == UNITS
+    for metric in metrics.metrics:
+        assert metric.description
+        (point, *_) = metric.data.data_points
+        assert isinstance(point, HistogramDataPoint)
+        first = [1, 4, 16] if metric.unit == "{token}" else [0.01, 0.02, 0.04]
+        assert list(point.explicit_bounds[:3]) == first
+        assert len(point.explicit_bounds) == 14
+    for scope in (metrics.scope, collected.only().instrumentation_scope):
+        assert scope is not None
+        assert (scope.name, scope.version) == ("cfai", __version__)
+
+
 @pytest.mark.parametrize("choices", [1, 1.0, True, "2", 2.5, [2], {"a": 2}], ids=repr)
 async def test_a_choice_count_of_one_or_of_another_type_is_left_out(
     fake: FakeWorkersAI, collected: Collected, choices: Any
@@ -482,6 +568,98 @@ async def test_a_choice_count_of_one_or_of_another_type_is_left_out(
     await collected.client(fake).run(MODEL, TextGeneration([user("Hi")], extra={"n": choices}))
     assert fake.requests[0].json()["n"] == choices
     assert "gen_ai.request.choice.count" not in attributes(collected.only())
+
+
+@pytest.mark.parametrize(
+    ("stop", "recorded"),
+    [
+        ("END", ("END",)),
+        (["END"], ("END",)),
+        (["a", "b"], ("a", "b")),
+        ([], None),
+        ("", ("",)),
+        (["a", 1], None),
+        ({"a": 1}, None),
+        (5, None),
+    ],
+    ids=repr,
+)
+async def test_stop_sequences_are_a_list_of_texts(
+    fake: FakeWorkersAI, collected: Collected, stop: Any, recorded: tuple[str, ...] | None
+) -> None:
+    """A single text is a list of one. Anything else is sent, but not recorded."""
+    fake.answers({"response": "Hello"})
+    await collected.client(fake).run(MODEL, TextGeneration([user("Hi")], extra={"stop": stop}))
+    assert attributes(collected.only()).get("gen_ai.request.stop_sequences") == recorded
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+async def test_either_limit_of_tokens_is_recorded(
+    fake: FakeWorkersAI, collected: Collected, field: str
+) -> None:
+    """Both names of it."""
+    fake.answers({"response": "Hello"})
+    await collected.client(fake).run(MODEL, {"prompt": "Hi", field: 7})
+    assert attributes(collected.only())["gen_ai.request.max_tokens"] == 7
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_without_id_or_model_has_neither(
+    fake: FakeWorkersAI, collected: Collected, stream: bool
+) -> None:
+    """Nor has one in which they are no texts, or empty."""
+    given = {"response": "Hello", "id": 5, "model": ""}
+    ai = collected.client(fake)
+    if stream:
+        fake.streams(given)
+        await ai.stream(MODEL, HI).collect()
+    else:
+        fake.answers(given)
+        await ai.run(MODEL, HI)
+    span = attributes(collected.only())
+    assert not [name for name in span if name in ("gen_ai.response.id", "gen_ai.response.model")]
+
+
+async def test_the_facts_of_a_call_through_a_gateway_are_recorded(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """The state of its cache, and what the call cost."""
+    usage = {**USAGE, "neurons": 1.25}
+    headers = {"cf-aig-cache-status": "HIT"}
+    fake.answers({"response": "Hello", "usage": usage}, headers=headers)
+    fake.answers({"response": "Hello"}, headers={"cf-ai-neurons": "2.5"})
+    ai = collected.client(fake).with_options(gateway="gate")
+    await ai.run(MODEL, HI)
+    await ai.run(MODEL, HI)
+    cached, priced = map(attributes, collected.spans.get_finished_spans())
+    assert cached["cloudflare.ai_gateway.cache_status"] == "HIT"
+    assert cached["cloudflare.workers_ai.neurons"] == 1.25
+    assert priced["cloudflare.workers_ai.neurons"] == 2.5
+    assert "cloudflare.ai_gateway.cache_status" not in priced
+
+
+def test_the_seconds_of_a_stream_are_measured_from_the_beginning_or_the_last_token(
+    collected: Collected,
+) -> None:
+    """In an observation's own terms: seconds since the call began."""
+    meters = MeterProvider([collected.reader], shutdown_on_exit=False)
+    observer = telemetry.spans(tracer_provider=collected.tracers, meter_provider=meters)
+    observation = observer(Call("chat", MODEL, HI, stream=True, address="a.example", port=443))
+    assert observation is not None
+    observation.began(1.0)
+    for text, seconds in [("a", 2.0), ("b", 2.5), ("c", 4.0)]:
+        observation.token(Token(text), seconds)
+    observation.ended(Ending(outcome="done", elapsed=5.0, answer=Text("abc")))
+    points = {
+        name: collected.points(f"gen_ai.client.operation.{name}")
+        for name in ("time_to_first_chunk", "time_per_output_chunk", "duration")
+    }
+    assert {name: [(p.count, p.sum) for p in found] for name, found in points.items()} == {
+        "time_to_first_chunk": [(1, 1.0)],
+        "time_per_output_chunk": [(2, 2.0)],
+        "duration": [(1, 5.0)],
+    }
+    assert attributes(collected.only())["gen_ai.response.time_to_first_chunk"] == 1.0
 
 
 # What no exporter has a form for
@@ -568,6 +746,7 @@ async def test_attributes_that_fail_are_logged_and_left_out(
     assert "gen_ai.input.messages" in span
     assert "gen_ai.tool.definitions" not in span
     assert "a span lacks the content of the request" in caplog.text
+    caplog.clear()
 
 
 class Refusing(NoOpHistogram):
@@ -596,6 +775,7 @@ async def test_a_span_ends_if_the_metrics_fail(
     assert (await fake.client(observers=[observer]).run(MODEL, HI)).text == "Hello"
     assert collected.only().end_time
     assert "an observer failed at ended()" in caplog.text
+    caplog.clear()
 
 
 # Content
@@ -631,6 +811,8 @@ async def test_content_is_not_captured_by_default(
         ("true", None, True),
         ("SPAN_ONLY", None, True),
         ("span_and_event", None, True),
+        (" 1 ", None, True),
+        ("", None, False),
         ("event_only", None, False),
         ("no_content", None, False),
         ("true", False, False),
@@ -677,10 +859,90 @@ async def test_captured_messages_have_the_form_of_the_conventions(
     ]
     (message,) = json.loads(span["gen_ai.output.messages"])
     assert message["role"] == "assistant"
+    assert message["finish_reason"] == "tool_calls"
     assert [part["type"] for part in message["parts"]] == ["text", "tool_call"]
     assert message["parts"][1]["arguments"] == {"city": "Cusco"}
     (tool,) = json.loads(span["gen_ai.tool.definitions"])
     assert (tool["type"], tool["name"]) == ("function", "get_weather")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_parts_of_an_answer_are_captured(
+    fake: FakeWorkersAI, collected: Collected, stream: bool
+) -> None:
+    """The reasoning first; texts stay readable, since JSON needs no escapes for them."""
+    message = {"reasoning_content": "Grübeln", "content": "Größe"}
+    ai = collected.client(fake, options={"capture_content": True})
+    if stream:
+        fake.streams({"choices": [{"delta": message}]})
+        await ai.stream(MODEL, HI).collect()
+    else:
+        fake.answers({"choices": [{"message": message}]})
+        await ai.run(MODEL, HI)
+    captured = attributes(collected.only())["gen_ai.output.messages"]
+    assert "Größe" in captured
+    assert json.loads(captured) == [
+        {
+            "role": "assistant",
+            "parts": [
+                {"type": "reasoning", "content": "Grübeln"},
+                {"type": "text", "content": "Größe"},
+            ],
+            "finish_reason": "",
+        }
+    ]
+
+
+PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
+LOOK = {"name": "look", "description": "Look.", "parameters": PARAMETERS}
+
+
+@pytest.mark.parametrize(
+    ("tools", "captured"),
+    [
+        ([{"type": "function", "function": LOOK}], [{"type": "function", **LOOK}]),
+        ([LOOK], [{"type": "function", **LOOK}]),
+        ([{"type": "web_search"}], [{"type": "web_search"}]),
+        ([5, LOOK], [{"type": "other"}, {"type": "function", **LOOK}]),
+        ((LOOK,), [{"type": "function", **LOOK}]),
+        ([], None),
+        ({"a": 1}, None),
+        ("look", None),
+    ],
+    ids=repr,
+)
+async def test_definitions_of_tools_are_captured_in_one_form(
+    fake: FakeWorkersAI, collected: Collected, tools: Any, captured: Any
+) -> None:
+    """Whatever form they are sent in; of what is no definition, only that it was there."""
+    fake.answers({"response": "Hello"})
+    ai = collected.client(fake, options={"capture_content": True})
+    await ai.run(MODEL, {"prompt": "Hi", "tools": tools})
+    given = attributes(collected.only()).get("gen_ai.tool.definitions")
+    assert (None if given is None else json.loads(given)) == captured
+
+
+@pytest.mark.parametrize("kind", [Tool, Function])
+async def test_definitions_as_values_are_captured_like_those_as_mappings(
+    fake: FakeWorkersAI, collected: Collected, kind: type[Tool | Function]
+) -> None:
+    """With the schema that is sent."""
+    fake.answers({"response": "Hello"})
+    task = TextGeneration([user("Hi")], tools=[kind("look", "Look.", PARAMETERS)])
+    await collected.client(fake, options={"capture_content": True}).run(MODEL, task)
+    (tool,) = json.loads(attributes(collected.only())["gen_ai.tool.definitions"])
+    (sent,) = fake.requests[0].json()["tools"]
+    assert tool == {"type": "function", **sent.get("function", sent)}
+    assert (tool["name"], tool["description"]) == ("look", "Look.")
+
+
+async def test_the_texts_of_embeddings_are_not_captured(
+    fake: FakeWorkersAI, collected: Collected
+) -> None:
+    """They are documents, not messages."""
+    fake.answers({"shape": [1, 2], "data": [[0.5, 1.5]]})
+    await collected.client(fake, options={"capture_content": True}).embed(EMBEDDER, "Hi")
+    assert not [name for name in attributes(collected.only()) if "messages" in name]
 
 
 async def test_messages_of_unknown_form_are_captured_without_content(
@@ -892,6 +1154,14 @@ async def test_spans_that_are_not_sampled_build_no_attributes(
     await quiet.client(fake, options={"capture_content": True}).run(MODEL, HI)
     assert not quiet.spans.get_finished_spans()
     assert quiet.points("gen_ai.client.operation.duration")
+
+
+def test_without_opentelemetry_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "cfai.telemetry._spans", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
+    with pytest.raises(MissingExtra) as caught:
+        telemetry.spans()
+    assert str(caught.value) == "telemetry.spans() needs an extra: pip install 'cfai-sdk[otel]'"
 
 
 async def test_runs_work_without_a_configured_sdk(fake: FakeWorkersAI) -> None:
