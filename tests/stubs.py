@@ -1,6 +1,7 @@
 """Writes the stubs of the packages that load their names lazily: `python -m tests.stubs`.
 
-It also writes the signatures of all public names, so that no change of them goes unnoticed.
+It also writes the signatures of all public names and the options of all commands, so that no change
+of them goes unnoticed.
 
 The names are written by hand once, in the package's `__init__.py`. Type checkers can't follow that
 table, so they read the stub beside it. `tests/test_public_names.py` checks that it is current.
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import click
 
 SIGNATURES = Path(__file__).parent / "data" / "signatures.txt"
+COMMANDS = Path(__file__).parent / "data" / "commands.txt"
 
 PUBLIC_MODULES = ("cfai", "cfai.cohere", "cfai.distributed", "cfai.embedding", "cfai.testing")
 
@@ -101,9 +104,55 @@ def _signature(value: Any) -> str | None:
     return re.sub(r"(Meta|Timeouts|Retries)\([^()]*\)|(?<= at) 0x[0-9a-f]+", r"\1()", text)
 
 
+_USUAL: Mapping[str, object] = {
+    "required": False,
+    "multiple": False,
+    "nargs": 1,
+    "is_flag": False,
+    "is_eager": False,
+    "expose_value": True,
+    "metavar": None,
+    "default": None,
+}
+"""What is told of an argument or option of the command line, if it is not as usual."""
+
+
+def commands_text() -> str:
+    """The arguments and options of each command, with their types, bounds and defaults."""
+    from cfai.cli import app
+
+    lines = _describe_command("cfai", app, click.Context(app))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _describe_command(path: str, command: click.Command, context: click.Context) -> Iterator[str]:
+    yield path
+    for parameter in command.params:
+        names = " ".join([*parameter.opts, *parameter.secondary_opts])
+        kind = parameter.type
+        parts = [names, repr(kind) if type(kind).__repr__ is not object.__repr__ else kind.name]
+        for name, usual in _USUAL.items():
+            value = getattr(parameter, name, usual)
+            # click has an object for what is not given.
+            if value is not None and value != usual and "Sentinel" not in repr(value):
+                parts.append(f"{name}={value!r}")
+        parts += [
+            f"completes {item.type}"
+            for item in parameter.shell_complete(context, "x")
+            if item.type != "plain"
+        ]
+        yield f"{path}: {', '.join(parts)}"
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            own = command.get_command(context, name)
+            assert own is not None
+            yield from _describe_command(f"{path} {name}", own, context)
+
+
 def main() -> None:
-    """Write all stubs, and the signatures."""
+    """Write all stubs, the signatures and the commands."""
     SIGNATURES.write_text(signatures_text(), encoding="utf-8")
+    COMMANDS.write_text(commands_text(), encoding="utf-8")
     for package in PACKAGES:
         stub_path(package).write_text(stub_text(package), encoding="utf-8")
 

@@ -120,17 +120,22 @@ class Cfai:
         async with self.running(*arguments, stdin=asyncio.subprocess.PIPE) as running:
             return await running.done(stdin)
 
-    def at_a_terminal(self, *arguments: str, columns: int = 80, **variables: str) -> "Terminal":
-        return Terminal(arguments, environment(**self.variables, **variables), columns)
+    def at_a_terminal(
+        self, *arguments: str, columns: int = 80, shell: str = "", **variables: str
+    ) -> "Terminal":
+        """Start it at a terminal; with *shell*, as a command of the shell that runs `"$@"`."""
+        started = ("sh", "-c", shell, "sh") if shell else ()
+        command = (*started, *COMMAND, *arguments)
+        return Terminal(command, environment(**self.variables, **variables), columns)
 
 
 class Terminal:
     """The command at a pseudo-terminal: what it shows, and what is typed."""
 
     def __init__(
-        self, arguments: tuple[str, ...], variables: Mapping[str, str], columns: int
+        self, command: tuple[str, ...], variables: Mapping[str, str], columns: int
     ) -> None:
-        self._arguments = arguments
+        self._command = command
         self._columns = columns
         self._variables = variables
         self._master = -1
@@ -153,8 +158,7 @@ class Terminal:
         os.set_blocking(self._master, False)
         asyncio.get_running_loop().add_reader(self._master, self._take)
         self._process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            *self._arguments,
+            *self._command,
             stdin=slave,
             stdout=slave,
             stderr=slave,

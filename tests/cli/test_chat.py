@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cfai.profiles import TASKS, profile
 from cfai.testing import FakeWorkersAI
 
 from .conftest import TOKEN, needs_terminals
@@ -469,3 +470,112 @@ async def test_a_missing_text_is_explained(
     async with cfai.at_a_terminal("chat", "Why?") as terminal:
         await terminal.shows(notice)
         assert await terminal.ended() == 0
+
+
+async def test_json_has_the_reasoning_of_a_token(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """Only of a token that has some; at a pipe without --json, only the text is printed."""
+    for _ in range(2):
+        fake.streams(
+            {"choices": [{"delta": {"reasoning": "Let me see."}}]},
+            {"choices": [{"delta": {"content": "Yes."}, "finish_reason": "stop"}]},
+        )
+    done = await cfai.run("chat", "--json", "hi")
+    *tokens, answer = [json.loads(line) for line in done.lines]
+    assert tokens[:2] == [{"token": "", "reasoning": "Let me see."}, {"token": "Yes."}]
+    assert answer["answer"]["reasoning"] == "Let me see."
+    done = await cfai.run("chat", "hi")
+    assert (done.code, done.text, done.err) == (0, "Yes.\n", "")
+
+
+@pytest.mark.parametrize(("text", "printed"), [("a\n", "a\n"), ("a\n\n", "a\n\n"), ("a", "a\n")])
+async def test_an_answer_ends_with_a_new_line(
+    cfai: Cfai, fake: FakeWorkersAI, text: str, printed: str
+) -> None:
+    """One is added only if the text has none; with --json, lines stay as they are."""
+    fake.always.streams(text)
+    assert (await cfai.run("chat", "hi")).text == printed
+    assert (await cfai.run("chat", "hi", "--json")).text.count("\n") == 2
+
+
+async def test_a_model_that_always_thinks_can_be_told_so(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """`--no-thinking` is an error then, and nothing is sent."""
+    fake.always.streams("x")
+    model = next(name for name in TASKS if profile(name).always_thinks)
+    assert (await cfai.run("chat", "Why?", "-m", model, "--thinking")).code == 0
+    done = await cfai.run("chat", "Why?", "-m", model, "--no-thinking")
+    assert (done.code, done.out) == (2, b"")
+    assert len(fake.requests) == 1
+
+
+# What is at the other ends of a conversation
+
+
+@needs_terminals
+async def test_files_go_with_the_first_message_that_is_answered(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    """A message that failed does not use them up, and a later one does not repeat them."""
+    (tmp_path / "a.txt").write_text("Hello")
+    fake.fails(400, 5006, "Bad input")
+    fake.streams("One.").streams("Two.")
+    async with cfai.at_a_terminal("chat", "-a", str(tmp_path / "a.txt"), TERM="dumb") as terminal:
+        for line, shown in (("", ""), ("a", "Bad input"), ("b", "One."), ("c", "Two.")):
+            await terminal.shows("> ")
+            terminal.types(f"{line}\r")
+            await terminal.shows(shown)
+        await terminal.shows("> ")
+        terminal.types("/exit\r")
+        assert await terminal.ended() == 0
+    assert [messages(fake, index)[-1][1] for index in range(3)] == [
+        "a.txt:\n\nHello\n\na",
+        "a.txt:\n\nHello\n\nb",
+        "c",
+    ]
+    assert messages(fake, 2)[0] == ("user", "a.txt:\n\nHello\n\nb")
+
+
+@needs_terminals
+async def test_a_conversation_with_a_schema_keeps_its_answers(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("Hello")
+    fake.answers({"response": {"age": 1}}).answers({"response": {"age": 2}})
+    arguments = ("chat", "--schema", "age:int", "-a", str(tmp_path / "a.txt"))
+    async with cfai.at_a_terminal(*arguments, TERM="dumb") as terminal:
+        for line, shown in (("a", '"age": 1'), ("b", '"age": 2')):
+            await terminal.shows("> ")
+            terminal.types(f"{line}\r")
+            await terminal.shows(shown)
+        await terminal.shows("> ")
+        terminal.types("/exit\r")
+        assert await terminal.ended() == 0
+    first, answer, last = messages(fake, 1)
+    assert first == ("user", "a.txt:\n\nHello\n\na")
+    assert (answer[0], json.loads(answer[1]), last) == ("assistant", {"age": 1}, ("user", "b"))
+
+
+async def test_a_schema_with_json_prints_the_whole_answer(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """And not the value once more."""
+    fake.answers({"response": {"age": 1}, "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
+    done = await cfai.run("chat", "Who?", "--schema", "age:int", "--json")
+    (line,) = done.lines
+    assert (done.code, json.loads(json.loads(line)["answer"]["text"])) == (0, {"age": 1})
+
+
+@needs_terminals
+async def test_a_conversation_whose_answers_go_to_a_file(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    """The prompt is on standard error, and the file has the answers only."""
+    fake.streams("One.").streams("Two.")
+    target = tmp_path / "answers.txt"
+    command = f'exec "$@" > {target}'
+    async with cfai.at_a_terminal("chat", shell=command) as terminal:
+        for line in ("a", "b"):
+            await terminal.shows("> ")
+            terminal.types(f"{line}\r")
+        await terminal.shows("> ")
+        terminal.types("\x04")
+        assert await terminal.ended() == 0
+    assert target.read_text() == "One.\nTwo.\n"
+    assert messages(fake, 1) == [("user", "a"), ("assistant", "One."), ("user", "b")]

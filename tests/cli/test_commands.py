@@ -10,6 +10,7 @@ import pytest
 from cfai import __version__
 from cfai.tasks import TextGeneration, rules
 from cfai.testing import FakeWorkersAI
+from tests.stubs import COMMANDS, commands_text
 
 from .processes import COMMAND, Cfai, environment
 
@@ -258,3 +259,18 @@ async def test_what_a_shell_completes(line: str, completed: list[str]) -> None:
     shell = {"_CFAI_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": position}
     done = await Cfai(shell).run()
     assert done.lines == [f"plain,{name}" for name in completed], done.err
+
+
+def test_no_option_changes_unnoticed() -> None:
+    """Names, types, bounds and defaults of all arguments and options.
+
+    A change breaks scripts: write it into the changelog, and run `python -m tests.stubs`.
+    """
+    expected = COMMANDS.read_text(encoding="utf-8").splitlines()
+    current = commands_text().splitlines()
+    assert sorted(set(current) - set(expected)) == sorted(set(expected) - set(current)) == []
+
+
+async def test_help_names_the_defaults_of_options(stranger: Cfai) -> None:
+    done = await stranger.run("chat", "--help")
+    assert "[default: @cf/meta/llama-3.1-8b-instruct-fast]" in " ".join(done.text.split())

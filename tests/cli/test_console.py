@@ -1,5 +1,6 @@
 """Standard streams that are full or closed, and terminals of any kind and width."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -241,3 +242,87 @@ async def test_help_and_tables_at_a_narrow_terminal(
     lines = ESCAPES.sub("", terminal.screen).splitlines()
     assert "Usage" in terminal.screen or "llama" in terminal.screen
     assert max(map(len, lines)) <= columns, max(lines, key=len)
+
+
+# Errors and notices
+
+
+async def test_an_error_of_several_lines_is_indented(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """The first line is the error, the others belong to it; a hint is a line of its own."""
+    fake.fails(400, 5006, "Bad input\nline 2\n\x1b[31mline 3")
+    done = await cfai.run("run", "@cf/new/model", "hi")
+    first, second, third, *rest = done.err.splitlines()
+    assert first == "error: 400 (code 5006): Bad input"
+    assert (second, third.partition("line 3")[0]) == ("  line 2", "  [31m")
+    assert rest[-1].startswith("hint: the input of @cf/new/model is not known")
+    assert all(line.startswith(("  ", "hint: ")) for line in rest)
+
+
+@needs_terminals
+async def test_a_retry_is_shown_at_a_terminal(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """In one line, with the reason and the pause; a pipe gets nothing."""
+    for _ in range(2):
+        fake.fails(503, 7000, "Down\nfor a while", retry_after=0.01).answers({"response": "Hi"})
+    async with cfai.at_a_terminal("run", LLAMA, "hi", columns=200) as terminal:
+        await terminal.shows("503 (code 7000): Down: trying again in ")
+        assert await terminal.ended() == 0
+    assert "for a while" not in terminal.screen
+    done = await cfai.run("run", LLAMA, "hi")
+    assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.parametrize("stdin", ["", " "])
+async def test_hints_follow_the_error(stranger: Cfai, stdin: str) -> None:
+    """Of a missing account: what to set, and the way without one."""
+    done = await stranger.run("models", stdin=stdin.encode())
+    first, *others = done.err.splitlines()
+    assert done.code == 2
+    assert first.startswith("error: no ")
+    assert "hint: --local uses small models on this machine and needs no account" in others
+
+
+# What a terminal shows
+
+
+@needs_terminals
+@pytest.mark.parametrize(("term", "is_dumb"), [("", True), ("unknown", True), ("xterm", False)])
+async def test_terminals_without_escape_sequences(
+    cfai: Cfai, fake: FakeWorkersAI, term: str, is_dumb: bool
+) -> None:
+    fake.streams(*pieces(" ".join(WORDS)))
+    async with cfai.at_a_terminal("chat", "hi", columns=20, TERM=term) as terminal:
+        assert await terminal.ended() == 0
+    assert ("\x1b" not in terminal.screen) == is_dumb
+
+
+@needs_terminals
+async def test_no_character_controls_the_terminal(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """The control characters of ASCII and of ISO 8859-1, but tabs and newlines."""
+    controls = "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0)]))
+    fake.streams(f"a{controls.replace(chr(9), '').replace(chr(10), '')}b\tc\xa0d")
+    async with cfai.at_a_terminal("chat", "hi", columns=200) as terminal:
+        assert await terminal.ended() == 0
+    assert "ab\tc\xa0d\r\n" in terminal.screen
+
+
+@needs_terminals
+async def test_a_terminal_of_another_encoding(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """What it does not know is a question mark; JSON in a pipe is UTF-8 whatever it is."""
+    ascii_only = Cfai({**cfai.variables, "PYTHONIOENCODING": "ascii"})
+    fake.always.answers({"response": "Grüße"})
+    async with ascii_only.at_a_terminal("run", LLAMA, "hi") as terminal:
+        await terminal.shows('"response": "Gr??e"')
+        assert await terminal.ended() == 0
+    done = await ascii_only.run("run", LLAMA, "hi")
+    assert done.text == '{"response":"Grüße"}\n'
+
+
+async def test_half_an_emoji_is_replaced(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) -> None:
+    """In a pipe and in a file: nothing that was paid for is lost to it."""
+    fake.always.says(
+        b'{"result": {"response": "a\\ud83d!"}, "success": true}', content_type="application/json"
+    )
+    target = tmp_path / "a.json"
+    assert (await cfai.run("run", LLAMA, "hi", "-o", str(target))).code == 0
+    for data in (target.read_bytes(), (await cfai.run("run", LLAMA, "hi")).out):
+        assert json.loads(data)["response"] == "a\ufffd!"

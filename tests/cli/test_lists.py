@@ -167,3 +167,49 @@ async def test_an_upload_is_shown_at_a_terminal(
         await terminal.shows("uploading [red]x.safetensors")
         assert await terminal.ended() == 0, terminal.screen
     assert len(fake.requests) == 1
+
+
+@needs_terminals
+@pytest.mark.parametrize("length", [59, 60, 61, 200])
+async def test_long_cells_are_cut_at_a_terminal(
+    cfai: Cfai, fake: FakeWorkersAI, length: int
+) -> None:
+    """At 60 characters with a mark, but never the first column. A pipe gets all."""
+    text = "d" * (length - 1) + "e"
+    fake.always.answers([PIRATE | {"description": text}])
+    async with cfai.at_a_terminal("finetunes", "list", columns=300) as terminal:
+        assert await terminal.ended() == 0
+    cell = terminal.screen.split()[-1]
+    assert cell == (text if length <= 60 else "d" * 59 + "…")
+    assert (await cfai.run("finetunes", "list")).text.endswith(f"\t{text}\n")
+
+
+@needs_terminals
+async def test_names_do_not_control_the_terminal(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    row = {"name": "@cf/\x1b[31ma", "task": {"name": "Te\x07xt \x1b[0m[red]"}}
+    fake.always.answers([row])
+    async with cfai.at_a_terminal("models", columns=200, TERM="dumb") as terminal:
+        assert await terminal.ended() == 0
+    assert terminal.screen.splitlines()[1].split() == ["@cf/[31ma", "Text", "[0m[red]"]
+
+
+async def test_all_columns_of_a_model(cfai: Cfai, fake: FakeWorkersAI) -> None:
+    """A missing task, window or unit is empty, and several prices are a list."""
+    prices = [
+        {"unit": "per M input tokens", "price": 0.293, "currency": "$"},
+        {"unit": None, "price": 12, "currency": None},
+    ]
+    fake.always.answers(
+        [
+            {
+                "name": "@cf/a/b",
+                "properties": [
+                    {"property_id": "lora", "value": "true"},
+                    {"property_id": "price", "value": prices},
+                ],
+            }
+        ]
+    )
+    done = await cfai.run("models", "--author", "a")
+    assert done.text == "@cf/a/b\t\t\tyes\t0.293 $ per M input tokens, 12\n"
+    assert fake.requests[0].query == {"author": "a"}

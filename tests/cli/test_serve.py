@@ -3,15 +3,18 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 
-from cfai import WorkersAI
+from cfai import BadRequest, WorkersAI
 from cfai.profiles import TASKS
 from cfai.testing import FakeWorkersAI
 from tests.embedding.samples import file_names
@@ -168,6 +171,12 @@ async def test_serve_names_an_invalid_fault(stranger: Cfai, text_model: Path) ->
         ("--replay r", "r: No such file"),
         ("--cors *", "cors must be an origin"),
         ("--record r --upstream http://example.com", "must be https"),
+        ("--ttft inf", "first_token must be at least 0, got inf"),
+        ("--tokens-per-second 0", "tokens_per_second must be above 0, got 0.0"),
+        ("--neurons-per-day inf", "neurons_per_day must be"),
+        ("--requests-per-day -1", "'--requests-per-day': -1 is not in the range x>=0"),
+        ("--rate-limit -1", "'--rate-limit': -1 is not in the range x>=0"),
+        ("--script pyproject.toml", "pyproject.toml"),
     ],
 )
 async def test_serve_names_invalid_options(
@@ -198,6 +207,71 @@ async def test_serve_records_and_replays(stranger: Cfai, text_model: Path, tmp_p
         fake.streams("Hel", "lo")
         assert await ask("--record", file, "--upstream", fake.base_url) == "Hello"
     assert await ask("--replay", file, "--rate-limit", "9") == "Hello"
+
+
+FLUX = "@cf/black-forest-labs/flux-1-schnell"
+PAGE = "http://localhost:5173"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its shell is variables another way")
+async def test_the_options_reach_the_server(
+    stranger: Cfai, text_model: Path, tmp_path: Path
+) -> None:
+    """Each of them changes what a program sees."""
+    script, folder = tmp_path / "script.json", tmp_path / "store"
+    script.write_text(json.dumps([{"contains": "rain", "result": {"n": 1}}]))
+    options = (
+        *("--script", str(script), "--fault", "capacity,times=1", "--cors", PAGE, "--test-card"),
+        *("--rate-limit", "9", "--requests-per-day", "2", "--folder", str(folder)),
+    )
+    async with (
+        stranger.running("serve", "--port", "0", *options) as running,
+        ClientSession(headers={"Authorization": "Bearer any", "Origin": PAGE}) as http,
+    ):
+        url = f"{(await exported(running))['CLOUDFLARE_BASE_URL']}/accounts/0/ai/run/"
+
+        async def post(model: str, prompt: str) -> tuple[int, Any, Mapping[str, str]]:
+            async with http.post(url + model, json={"prompt": prompt}) as response:
+                return response.status, await response.json(), response.headers
+
+        status, document, headers = await post(LLAMA, "rain")
+        assert (status, document["errors"][0]["code"]) == (429, 3040)
+        assert headers["Access-Control-Allow-Origin"] == PAGE
+        assert headers["Ratelimit-Policy"] == '"default";q=9;w=300'
+        status, document, headers = await post(LLAMA, "rain")
+        assert (status, document["result"]) == (200, {"n": 1})
+        status, document, headers = await post(FLUX, "a cat")
+        assert (status, headers["cfai-backend"]) == (200, "test-card")
+        status, document, headers = await post(FLUX, "a cat")
+        assert (status, document["errors"][0]["code"]) == (429, 3036)
+        running.interrupt()
+        assert (await running.done()).code == 0
+    assert (folder / "local.db").exists()
+
+
+@needs_terminals
+async def test_each_request_is_shown_at_a_terminal(
+    stranger: Cfai, text_model: Path, tmp_path: Path
+) -> None:
+    """Its status, the model, what answered, and the tokens of a text."""
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps([{"contains": "rain", "result": {"n": 1}}]))
+    arguments = ("serve", "--port", "0", "--script", str(script))
+    async with stranger.at_a_terminal(*arguments, columns=200) as terminal:
+        await terminal.shows("export CLOUDFLARE_API_TOKEN")
+        url = re.findall(r"CLOUDFLARE_BASE_URL=(\S+)", terminal.screen)[0]
+        async with WorkersAI(account_id="a", api_token="any-token", base_url=url) as ai:
+            await ai.run(LLAMA, {"prompt": "rain"})
+            await terminal.shows(f"200  {LLAMA}  script\r\n")
+            await ai.run(LLAMA, {"prompt": "Hi", "max_tokens": 1})
+            await terminal.shows(f"200  {LLAMA}  smollm2-135m-q4_1  1 token\r\n")
+            with pytest.raises(BadRequest):
+                await ai.run(LLAMA, {})
+            await terminal.shows(f"400  {LLAMA}\r\n")
+            await ai.models.search("nothing").to_list()
+            await terminal.shows("200  (no model)\r\n")
+        terminal.types("\x03")
+        assert await terminal.ended() == 0
 
 
 async def test_serve_writes_a_worker(stranger: Cfai, text_model: Path, tmp_path: Path) -> None:
