@@ -74,7 +74,7 @@ class Refusal:
             status = _BUSY
         headers = {"content-type": "application/json", **NO_STORE}
         if (seconds := retry_after(error)) is not None:
-            headers["retry-after"] = str(max(0, ceil(seconds)))
+            headers["retry-after"] = str(ceil(seconds))
         level = logging.WARNING if status >= 500 else logging.INFO
         LOGGER.log(level, "answered with %d: %s: %s", status, type(error).__name__, error)
         return cls(status, headers, dumps(error_frame(error)))

@@ -1,8 +1,10 @@
 """`TokenResponse` behind servers and middlewares of all kinds, which here are a few lines each."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +57,12 @@ class Sent:
 
     def __init__(self, *, gone_after: int = 1000) -> None:
         self.messages: list[Any] = []
+        self.refused = 0
         self._gone_after = gone_after
 
     async def __call__(self, message: Any) -> None:
         if len(self.messages) == self._gone_after:
+            self.refused += 1
             raise OSError("nobody is there")
         self.messages.append(message)
 
@@ -83,9 +87,88 @@ async def test_an_os_error_of_send_ends_the_stream(fake: FakeWorkersAI, after: i
     assert len(sent.messages) == after
 
 
-async def test_an_os_error_while_sending_a_refusal_is_ignored(fake: FakeWorkersAI) -> None:
+@pytest.mark.parametrize("after", [0, 1])
+async def test_an_os_error_while_sending_a_refusal_is_ignored(
+    fake: FakeWorkersAI, after: int
+) -> None:
+    """And ends it: nothing is sent after it."""
     fake.fails(400, 5006, "no")
-    await response(fake)(SCOPE, receive_nothing, Sent(gone_after=1))
+    sent = Sent(gone_after=after)
+    await response(fake)(SCOPE, receive_nothing, sent)
+    assert [message["type"] for message in sent.messages] == ["http.response.start"][:after]
+    assert sent.refused == 1
+
+
+async def test_the_messages_of_a_stream_follow_the_specification(fake: FakeWorkersAI) -> None:
+    """ASGI's: one start, with names in lower case; `more_body` until the last, which is empty."""
+    fake.streams("a")
+    tokens = fake.client().stream(MODEL, Prompt("Hi"))
+    sent = Sent()
+    await asgi.TokenResponse(tokens, headers={"X-App": "one"})(SCOPE, receive_nothing, sent)
+    start, *frames, end = sent.messages
+    assert (start["type"], start["status"]) == ("http.response.start", 200)
+    assert dict(start["headers"]) == {
+        b"content-type": b"text/event-stream; charset=utf-8",
+        b"cache-control": b"no-cache",
+        b"x-accel-buffering": b"no",
+        b"x-app": b"one",
+    }
+    for frame in frames:
+        assert (frame["type"], frame["more_body"]) == ("http.response.body", True)
+        assert frame["body"]
+    assert end == {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+@pytest.mark.parametrize("kind", [asgi.TokenResponse, starlette.TokenResponse])
+@pytest.mark.parametrize(
+    ("scope", "status"),
+    [
+        ({"method": "HEAD"}, 200),
+        ({"method": "GET", "headers": [(b"Last-Event-ID", b"3")]}, 204),
+        ({"method": "HEAD", "headers": [(b"last-event-id", b"3")]}, 200),
+    ],
+)
+async def test_a_response_without_a_stream_is_complete(
+    fake: FakeWorkersAI, kind: Any, scope: dict[str, Any], status: int
+) -> None:
+    """It has no body, and asks the service for nothing."""
+    sent = Sent()
+    await kind(fake.client().stream(MODEL, Prompt("Hi")))(SCOPE | scope, receive_nothing, sent)
+    start, body = sent.messages
+    assert start["status"] == status
+    names = dict(start["headers"])
+    assert names[b"cache-control"] == (b"no-cache" if status == 200 else b"no-store")
+    assert (b"content-type" in names) == (status == 200)
+    assert body["body"] == b""
+    assert not body.get("more_body", False)
+    assert not fake.requests
+
+
+async def test_a_scope_may_lack_method_and_headers(fake: FakeWorkersAI) -> None:
+    """As some test clients write it."""
+    fake.streams("a")
+    sent = Sent()
+    await response(fake)({"type": "http"}, receive_nothing, sent)
+    assert b'"done"' in sent.body
+
+
+@pytest.mark.parametrize("middle", [False, True], ids=["complete", "cut"])
+async def test_only_a_stream_that_fails_is_logged(
+    fake: FakeWorkersAI, caplog: pytest.LogCaptureFixture, middle: bool
+) -> None:
+    """As a warning of the logger `cfai.web`, with the class and the reason."""
+    fake.says(HEL, then_hangs_up=True) if middle else fake.streams("a")
+    caplog.set_level(logging.DEBUG, "cfai.web")
+    sent = Sent()
+    await response(fake)(SCOPE, receive_nothing, sent)
+    assert not sent.messages[-1]["more_body"]
+    logged = [record for record in caplog.records if record.name == "cfai.web"]
+    assert len(logged) == middle
+    for record in logged:
+        assert record.levelno == logging.WARNING
+        assert record.getMessage().startswith(
+            "a stream failed after its beginning: StreamInterrupted: the stream was cut after 1 ev"
+        )
 
 
 async def broken_frames() -> AsyncGenerator[Frame, None]:
@@ -205,5 +288,35 @@ async def test_the_background_task_runs_after_the_stream(fake: FakeWorkersAI) ->
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_the_status_that_a_browser_gets(error: CfaiError, status: int) -> None:
-    assert Refusal.of(error).status == status
+def test_the_status_that_a_browser_gets(
+    error: CfaiError, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The app's log has the error in full: as a warning, unless it is about the request."""
+    caplog.set_level(logging.INFO, "cfai.web")
+    refusal = Refusal.of(error)
+    assert refusal.status == status
+    (record,) = caplog.records
+    level = logging.INFO if status in (400, 413, 429) else logging.WARNING
+    assert (record.name, record.levelno) == ("cfai.web", level)
+    assert record.getMessage() == f"answered with {status}: {type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "header"), [(None, None), (0, "0"), (0.25, "1"), (6, "6"), (6.2, "7")]
+)
+def test_a_refusal_repeats_the_delay(retry_after: float | None, header: str | None) -> None:
+    """In whole seconds as a header, rounded up, and as it is in the body."""
+    refusal = Refusal.of(RateLimited("busy", status=429, retry_after=retry_after))
+    assert refusal.headers.get("retry-after") == header
+    assert json.loads(refusal.body).get("retry_after") == retry_after
+
+
+@pytest.mark.parametrize(("ago", "seconds"), [(-90.5, 91), (0, 0), (90, 0)])
+def test_a_used_up_quota_is_available_again_at_its_reset(ago: float, seconds: int) -> None:
+    """In whole seconds from now, and at once if the reset is over."""
+    error = QuotaExceeded("used up", status=429, retry_after=5)
+    error.resets_at = datetime.now(UTC) - timedelta(seconds=ago)
+    refusal = Refusal.of(error)
+    assert refusal.headers["retry-after"] in (str(seconds), str(seconds - 1))
+    assert json.loads(refusal.body)["retry_after"] == int(refusal.headers["retry-after"])
+    assert int(refusal.headers["retry-after"]) >= 0

@@ -285,6 +285,20 @@ async def test_a_slow_browser_slows_the_model(
     assert caplog.messages == []
 
 
+async def test_a_slow_browser_gets_everything_in_the_end(site: Site) -> None:
+    """Once it reads on, so does the app."""
+    event = b'data: {"response":"%b"}\n\n' % (b"x" * 1000)
+    site.fake.says(*[event * 100] * 150, DONE)
+    async with site.get("/chat?protocol=ndjson") as response:
+        size = len(await response.content.readany())
+        for _ in range(5_000):
+            await asyncio.sleep(0)
+        assert not site.fake.requests[0].answered.is_set()
+        rest = await response.read()
+    assert size + len(rest) > 150 * 100 * 1000
+    assert rest.endswith(b'{"type":"done","finish_reason":null}\n')
+
+
 async def test_a_browser_that_left_before_sends_no_request(fake: FakeWorkersAI) -> None:
     """The handler was busy with something else."""
     come, left, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
