@@ -655,3 +655,45 @@ def test_many_objects_with_other_names_are_read_twice() -> None:
     found = read_value({"rows": [{"uno": index} for index in range(100)]}, Outer, "it")
     assert [row.a for row in found.rows] == list(range(100))
     assert len(values) == 200
+
+
+class Refused(ValueError):
+    """An error of a library, which lists its parts as those of pydantic do."""
+
+    def __init__(self, *parts: tuple[Any, ...]) -> None:
+        super().__init__("refused")
+        self.parts = parts
+
+    def errors(self, *, include_url: bool) -> list[dict[str, Any]]:
+        assert not include_url
+        return [{"loc": part, "msg": f"Value should be {i}", "input": 7}
+                for i, part in enumerate(self.parts)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([()], "it must be 0, got 7"),
+        ([(), ()], "it must be 0, got 7"),
+        ([(), (), ("a",)], "it must be 0, got 7"),
+        ([("a",), ("b",)], "it.a must be 0, got 7; it.b must be 1, got 7"),
+        ([("a",), ()], "it.a must be 0, got 7"),
+        ([("a", 0), ("a", 1)], "it.a[0] must be 0, got 7; it.a[1] must be 1, got 7"),
+        ([(0,), (2,)], "it[0] must be 0, got 7; it[2] must be 1, got 7"),
+    ],
+)
+def test_errors_of_a_library_keep_their_places(parts: list[Any], message: str) -> None:
+    """All that are inside of the same kind of container; one without a place is about the whole."""
+
+    class Model:
+        @classmethod
+        def model_json_schema(cls) -> dict[str, Any]:
+            return {"type": "object", "properties": {}}
+
+        @classmethod
+        def model_validate(cls, value: Any) -> Any:
+            raise Refused(*parts)
+
+    with pytest.raises(TypeMismatch) as caught:
+        read_value({}, Model, "it")
+    assert str(caught.value) == message

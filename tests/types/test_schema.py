@@ -10,13 +10,17 @@ from enum import Enum
 from typing import (
     Annotated,
     Any,
+    ClassVar,
     Literal,
+    NamedTuple,
     TypeVar,
 )
 from uuid import UUID
 
+import attrs
 import pytest
 
+from cfai._types.function import define_function
 from cfai._types.read import TypeMismatch, read_value
 from cfai._types.schema import json_schema
 from cfai.errors import InputError
@@ -167,3 +171,49 @@ class Unknown:
 def test_types_without_a_json_form_are_refused_with_their_path(kind: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         json_schema(kind)
+
+
+@attrs.frozen
+class Attrs:
+    limit: ClassVar[int] = 9
+    a: int
+    b: int = 2
+    c: list[int] = attrs.field(factory=list)
+    d: int | None = None
+    e: int = attrs.field(default=5, init=False)
+
+
+@dataclass
+class Data:
+    limit: ClassVar[int] = 9
+    a: int
+    b: int = 2
+    c: list[int] = dataclasses.field(default_factory=list)
+    d: int | None = None
+    e: int = dataclasses.field(default=5, init=False)
+
+
+class Named(NamedTuple):
+    a: int
+    b: int = 2
+    c: list[int] = []
+    d: int | None = None
+
+
+def build(a: int, b: int = 2, c: list[int] = [], d: int | None = None) -> None:  # noqa: B006  # not called
+    """Build."""
+
+
+@pytest.mark.parametrize("kind", [Attrs, Data, Named, build])
+def test_what_can_be_left_out(kind: Any) -> None:
+    """Arguments with a default, which the schema names if it is a scalar and not null; no class
+    variables, and nothing that `__init__` does not take."""
+    schema = define_function(kind).parameters if kind is build else json_schema(kind)
+    assert schema["required"] == ["a"]
+    assert list(schema["properties"]) == ["a", "b", "c", "d"]
+    defaults = {n: rule["default"] for n, rule in schema["properties"].items() if "default" in rule}
+    assert defaults == {"b": 2}
+    if kind is not build:
+        value = read_value({"a": 1}, kind, "it")
+        assert (value.a, value.b, value.c, value.d) == (1, 2, [], None)
+        assert isinstance(value, kind)
