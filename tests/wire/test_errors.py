@@ -692,3 +692,70 @@ def test_no_error_repeats_a_secret(body: str) -> None:
 
 def test_rate_limited_is_not_capacity() -> None:
     assert type(error_of('{"errors":[{"code":1,"message":"slow down"}]}', 429)) is RateLimited
+
+
+# Bounds of what is kept
+
+
+@pytest.mark.parametrize("character", ["x", "é", "中", "😀"])
+@pytest.mark.parametrize("count", [4095, 4096, 4097, 20_000])
+def test_an_error_keeps_the_first_characters_of_a_body(character: str, count: int) -> None:
+    """Characters, and not bytes: those of UTF-8 have up to four."""
+    error = error_of(character * count, 500, "text/plain")
+    assert error.body == character * min(count, 4096)
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [(1, "x"), (199, "x" * 199), (200, "x" * 200), (201, "x" * 199 + "…"), (5000, "x" * 199 + "…")],
+)
+def test_the_text_of_a_page_is_cut_with_a_mark(count: int, message: str) -> None:
+    page = f"<html><head></head><body>  {'x' * count}\n</body></html>"
+    assert error_of(page, 502, "text/html").message == message
+    assert error_of("<p>" + " " * 5000 + page, 502, "text/html").message == "Bad Gateway"
+    # What follows is not known, so a short text has the mark, too.
+    assert error_of("x" + " " * 4094, 502, "text/html").message == "x"
+    assert error_of("x" + " " * 4095, 502, "text/html").message == "x…"
+
+
+@pytest.mark.parametrize(("depth", "is_kept"), [(14, True), (15, True), (16, False), (100, False)])
+def test_the_levels_of_an_entry_are_limited(depth: int, is_kept: bool) -> None:
+    """The message is read nevertheless."""
+    inner: Any = 7
+    for _ in range(depth):
+        inner = [inner]
+    error = error_of(json.dumps({"errors": [{"message": "no", "details": inner}]}), 400)
+    assert error.message == "no"
+    (entry,) = error.errors
+    value = entry["details"]
+    while isinstance(value, list):
+        (value,) = value
+    assert value == (7 if is_kept else "…")
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("5007", 5007),
+        ("999999999", 999999999),
+        ("1000000000", None),
+        ("", None),
+        ("-1", None),
+        ("５００７", None),
+        (5007, 5007),
+        (True, None),
+        (5007.0, None),
+    ],
+)
+@pytest.mark.parametrize("name", ["code", "internalCode"])
+def test_what_is_a_code(name: str, code: Any, expected: int | None) -> None:
+    body = json.dumps({"errors": [{name: code, "message": "no"}]})
+    assert error_of(body, 400).code == expected
+
+
+@pytest.mark.parametrize(("before", "is_found"), [(65_000, True), (65_536, False)])
+def test_an_event_is_looked_for_at_the_beginning(before: int, is_found: bool) -> None:
+    """In 64 KiB: the body of an error can be as large as an answer."""
+    event = b'data: {"errors":[{"code":4006,"message":"used up"}]}\n\n'
+    error = error_of(b":" + b"x" * (before - 3) + b"\n\n" + event, 429, "text/event-stream")
+    assert error.code == (4006 if is_found else None)
