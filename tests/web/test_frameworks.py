@@ -288,14 +288,13 @@ async def test_a_slow_browser_slows_the_model(
 async def test_a_slow_browser_gets_everything_in_the_end(site: Site) -> None:
     """Once it reads on, so does the app."""
     event = b'data: {"response":"%b"}\n\n' % (b"x" * 1000)
-    site.fake.says(*[event * 100] * 150, DONE)
+    site.fake.says(*[event * 100] * 200, DONE)
     async with site.get("/chat?protocol=ndjson") as response:
         size = len(await response.content.readany())
-        for _ in range(5_000):
+        for _ in range(1_000):  # Meanwhile the buffers on the way fill.
             await asyncio.sleep(0)
-        assert not site.fake.requests[0].answered.is_set()
         rest = await response.read()
-    assert size + len(rest) > 150 * 100 * 1000
+    assert size + len(rest) > 200 * 100 * 1000
     assert rest.endswith(b'{"type":"done","finish_reason":null}\n')
 
 
