@@ -81,11 +81,64 @@ def test_samples_without_a_header(raw: RawFormat, subtype: str) -> None:
 
 
 def test_numbers_that_are_none_are_silence() -> None:
+    """And those outside of the range are its ends."""
     samples = np.full(16000, np.nan, np.float32)
-    samples[0], samples[1] = np.inf, -np.inf
+    samples[:4] = np.inf, -np.inf, 2, -2
     recording = decode(write(samples, 16000, format="WAV", subtype="FLOAT"))
-    assert np.isfinite(recording.samples).all()
-    assert not recording.samples[2:].any()
+    assert recording.samples[:4] == pytest.approx([1, -1, 1, -1], abs=1e-4)
+    assert np.abs(recording.samples).max() <= 1
+    assert not recording.samples[4:].any()
+
+
+def test_samples_keep_their_values() -> None:
+    """Up to one step of sixteen bits."""
+    steps = np.arange(-32768, 32768).astype(np.int16)
+    recording = decode(write(steps, 16000, format="WAV", subtype="PCM_16"))
+    assert recording.seconds == 65536 / 16000
+    assert np.abs(recording.samples * 32768 - steps).max() <= 1
+
+
+def test_mixed_channels_are_their_mean() -> None:
+    stereo = np.stack([np.full(100, 0.5), np.full(100, -0.25)], axis=1)
+    recording = decode(write(stereo, 16000, format="WAV", subtype="FLOAT"))
+    assert recording.samples == pytest.approx(np.full(100, 0.125), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [
+        (3999, "3999 samples per second"),
+        (4000, None),
+        (192_000, None),
+        (192_001, "192001 samples per second"),
+    ],
+)
+def test_the_rates_that_are_read(rate: int, message: str | None) -> None:
+    data = write(np.zeros(rate // 10, np.int16), rate, format="WAV")
+    if message is None:
+        assert decode(data).seconds == pytest.approx(0.1, abs=0.001)
+    else:
+        with pytest.raises(AudioError, match=f"^the file has {message}$"):
+            decode(data)
+
+
+def test_the_longest_sound() -> None:
+    """Half an hour; of channels that are kept apart, half an hour together."""
+    longest = 1800 * 16000 // 8
+    eight = np.zeros((longest + 1, 8), np.int16)
+    recording = decode(write(eight[1:], 16000, format="FLAC"), separate=True)
+    assert (len(recording.channels), recording.seconds) == (8, 225)
+    with pytest.raises(AudioError, match="the sound is longer than 225 seconds"):
+        decode(write(eight, 16000, format="FLAC"), separate=True)
+    with pytest.raises(AudioError, match="the sound is longer than 1800 seconds"):
+        decode(bytes(1800 * 4000 + 1), raw=RawFormat("PCM_U8", 4000))
+
+
+def test_samples_without_a_header_have_channels_too() -> None:
+    stereo = np.stack([tone(440, 16000, 1), tone(1000, 16000, 1)], axis=1) / 2
+    data = write(stereo, 16000, format="RAW", subtype="PCM_16")
+    first, second = decode(data, raw=RawFormat("PCM_16", 16000, 2), separate=True).channels
+    assert (pitch(first), pitch(second)) == (440, 1000)
 
 
 HOSTILE = {
@@ -118,13 +171,15 @@ def test_more_sound_than_allowed_is_an_error() -> None:
 
 
 def test_many_channels_are_an_error() -> None:
-    with pytest.raises(AudioError, match="9 channels"):
+    assert len(decode(write(np.zeros((100, 8)), 16000, format="WAV"), separate=True).channels) == 8
+    with pytest.raises(AudioError, match="the file has 9 channels, at most 8"):
         decode(write(np.zeros((100, 9)), 16000, format="WAV"))
 
 
 @pytest.mark.parametrize("limit", [{"seconds": 0.001}, {"memory": 1 << 20}])
 def test_a_child_that_exceeds_a_limit_is_an_error(limit: dict[str, float]) -> None:
-    with pytest.raises(AudioError, match="decoding exceeded"):
+    seconds, memory = f"{limit.get('seconds', 60):g} s", 1 if "memory" in limit else 1024
+    with pytest.raises(AudioError, match=f"^decoding exceeded {seconds} or {memory} MiB, or it cr"):
         decode(write(tone(440, 16000), 16000, format="WAV"), **limit)  # type: ignore[arg-type]
 
 

@@ -1,6 +1,7 @@
 """Document conversion in a child process: each format, damaged files and hostile ones."""
 
 import asyncio
+import re
 import sys
 import zipfile
 from itertools import count
@@ -134,6 +135,125 @@ def test_damaged_files_have_an_error(data: bytes) -> None:
     ]
     conversions = convert_files(files, ConversionOptions(), ConversionLimits(), lambda: False)
     assert [bool(conversion.error) for conversion in conversions] == [True] * len(files)
+
+
+@pytest.mark.parametrize(
+    ("cell", "text_of_cell"),
+    [
+        ('<c t="d"><v>2024-01-02T03:04:05</v></c>', "2024-01-02 03:04:05"),
+        ('<c t="d"><v>2024-01-02T00:00:00</v></c>', "2024-01-02"),
+        ('<c t="b"><v>0</v></c>', "FALSE"),
+        ('<c t="b"><v>1</v></c>', "TRUE"),
+        ("<c><v>0</v></c>", "0"),
+        ("<c><v>1.25</v></c>", "1.25"),
+        ("<c/>", ""),
+    ],
+)
+def test_the_values_of_cells(cell: str, text_of_cell: str) -> None:
+    last = '<c t="inlineStr"><is><t>end</t></is></c>'
+    rows = f'<row r="1">{last}{last}</row><row r="2">{cell}{last}</row><row r="3"><c/><c/></row>'
+    expected = f"## Tea\n\n| end | end |\n| --- | --- |\n| {text_of_cell} | end |\n"
+    assert text("a.xlsx", xlsx(rows)) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "table"),
+    [
+        ("", ""),
+        ("\n\n", ""),
+        ("a", "| a |\n| --- |\n"),
+        ("a,b\n\n1\n", "| a | b |\n| --- | --- |\n| 1 |  |\n"),
+        ("a\n1,2,3\n", "| a |  |  |\n| --- | --- | --- |\n| 1 | 2 | 3 |\n"),
+        ("\ufeffa\r\n", "| a |\n| --- |\n"),
+    ],
+)
+def test_tables_are_as_wide_as_their_widest_row(source: str, table: str) -> None:
+    assert text("a.csv", source.encode()) == table
+    assert text("a.csv", source.encode(), ConversionOptions(plain=True)) == source.lstrip("\ufeff")
+
+
+@pytest.mark.parametrize("source", ["<a>`</a>", "<a>``</a>", "<a>```</a>", "<a>` ````` ``</a>"])
+def test_a_fence_has_at_least_three_marks_and_more_than_the_source(source: str) -> None:
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", source))))
+    assert text("a.xml", source.encode()) == f"{fence}xml\n{source}\n{fence}\n"
+
+
+@pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be"])
+def test_xml_in_both_orders_of_bytes(order: str) -> None:
+    data = "\ufeff<a>\u00e9</a>".encode(order)
+    assert text("a.xml", data) == "```xml\n<a>\u00e9</a>\n```\n"
+
+
+def test_html_without_its_head_and_scripts() -> None:
+    page = b"<head><title>T</title></head><style>p{}</style><script>x</script><h2>A</h2> <p>b</p>"
+    assert text("a.html", page) == "## A\n\nb\n"
+    assert text("a.htm", page, ConversionOptions(plain=True)) == "A\nb"
+    table = b"<table><tr><td>1</td></tr><tr><td>2</td></tr></table>"
+    # Only documents of Word have no other headers.
+    assert text("a.html", table) == "|  |\n| --- |\n| 1 |\n| 2 |\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type", "found"),
+    [
+        ("a.csv", "text/html", "text/html"),
+        ("a.CSV", "", "text/csv"),
+        ("a.csv", "image/png", "text/csv"),
+        ("a", "application/pdf", "application/pdf"),
+        ("a.png", "image/png", None),
+        ("csv", "", None),
+    ],
+)
+def test_the_media_type_counts_more_than_the_name(
+    name: str, media_type: str, found: str | None
+) -> None:
+    document_format = find_format(name, media_type)
+    assert (document_format and document_format.media_type) == found
+
+
+# Limits
+
+
+def test_a_text_has_at_most_32_mebibytes() -> None:
+    """Of UTF-8."""
+    largest = b"\xc3\xa9" * (16 << 20)
+    plain = ConversionOptions(plain=True)
+    assert text("a.csv", largest, plain).encode() == largest
+    conversion = convert("a.csv", largest + b"x", plain)
+    assert conversion.error == "ValueError: the text is longer than 32 MiB"
+
+
+def test_the_parts_of_an_archive_up_to_the_limits_are_read() -> None:
+    """What follows is the complaint of a library about what they are."""
+    for parts in (
+        {"word/document.xml": bytes(64 << 20)},
+        {f"{n}.xml": "" for n in range(10_000)},
+        {**{f"{n}.xml": "" for n in range(10_000)}, "a.png": ""},
+    ):
+        message = error_of("a.docx", archive(parts))
+        assert "more than" not in message
+    assert "more than 64 MiB" in error_of("a.docx", archive({"a.rels": bytes((64 << 20) + 1)}))
+
+
+def test_a_workbook_has_at_most_two_million_cells() -> None:
+    """A row counts as one more: 122 rows of 16,384 cells, and one of 1,029."""
+    rows = "".join(ROW.format(n, "XFD", "x") for n in range(1, 123)) + ROW.format(123, "AMO", "x")
+    assert convert("a.xlsx", xlsx(rows)).error is None
+    message = "ValueError: the workbook has more than 2000000 cells"
+    assert convert("a.xlsx", xlsx(rows + '<row r="124"></row>')).error == message
+
+
+def test_a_long_error_is_cut() -> None:
+    name = "x" * 600
+    part = archive({f"{name}.xml": "x"}, zipfile.ZIP_LZMA)
+    assert error_of("a.docx", part) == f"ValueError: {name}"[:500]
+
+
+def test_files_of_other_formats_are_refused_by_the_child_too() -> None:
+    file = DocumentFile("a.png", "image/png", b"")
+    (conversion,) = convert_files([file], ConversionOptions(), ConversionLimits(), lambda: False)
+    assert conversion == Conversion(None, "ValueError: image/png is not supported")
+    assert convert_files([], ConversionOptions(), ConversionLimits(), lambda: False) == []
 
 
 # Hostile files

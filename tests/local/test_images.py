@@ -4,6 +4,7 @@ import io
 import struct
 import threading
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,47 @@ def test_large_images_are_made_smaller(kind: str) -> None:
     pixels = decode(encode(Image.new("RGB", (5000, 1000), "red"), kind), never)
     assert pixels.shape[1] == 2048
     assert pixels.shape[0] in (409, 410)
+
+
+@pytest.mark.parametrize(
+    ("size", "smaller"),
+    [
+        ((2048, 3), (2048, 3)),
+        ((2049, 3), (2048, 3)),
+        ((3, 2048), (3, 2048)),
+        ((3, 2049), (3, 2048)),
+        ((4096, 2048), (2048, 1024)),
+    ],
+)
+def test_the_longer_side_has_at_most_2048_pixels(
+    size: tuple[int, int], smaller: tuple[int, int]
+) -> None:
+    pixels = decode(encode(Image.new("RGB", size), "PNG"), never)
+    assert pixels.shape == (smaller[1], smaller[0], 3)
+
+
+def test_the_pixels_stay_in_their_places() -> None:
+    random = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
+    assert (decode(encode(Image.fromarray(random), "PNG"), never) == random).all()
+
+
+def test_half_transparent_parts_are_mixed_with_white() -> None:
+    pixels = decode(encode(Image.new("RGBA", (2, 2), (0, 100, 200, 51)), "PNG"), never)
+    assert np.abs(pixels[0, 0].astype(int) - [204, 224, 244]).max() <= 1
+
+
+def test_an_image_has_at_most_64_megapixels() -> None:
+    """The largest is read, and found to be damaged."""
+    with pytest.raises(ImageError, match=r"[Tt]runcated"):
+        decode(png(8000, 8000, b""), never)
+    with pytest.raises(ImageError, match="at most 64000000 pixels, it has 8000 x 8001"):
+        decode(png(8000, 8001, b""), never)
+
+
+def test_decoding_is_limited_as_the_docs_say() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "local-server.md").read_text("utf-8")
+    limits = DecodingLimits()
+    assert f"64 megapixels, {limits.seconds:g} seconds, {limits.memory >> 30} GiB of memory" in page
 
 
 @pytest.mark.parametrize(

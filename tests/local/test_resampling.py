@@ -41,6 +41,27 @@ def test_frequencies_above_the_new_limit_vanish(rate: int) -> None:
     assert np.abs(output[800:-800]).max() < 0.01
 
 
+@pytest.mark.parametrize(("rate", "target"), [(48000, 16000), (44100, 16000), (16000, 48000)])
+def test_the_filter_halves_at_95_percent_of_the_limit(rate: int, target: int) -> None:
+    """It is flat below, and nothing is left above."""
+    limit = min(rate, target) / 2
+    levels = []
+    for share in (0.85, 0.95, 0.99 if rate < target else 1.05):
+        output = resample(tone(share * limit, rate, 0.2), rate, target)
+        middle = output[len(output) // 4 : -len(output) // 4]
+        levels.append(float(np.sqrt((middle**2).mean() * 2)))
+    assert levels[0] == pytest.approx(1, abs=0.01)
+    assert levels[1] == pytest.approx(0.5, abs=0.02)
+    assert levels[2] < (0.25 if rate < target else 0.02)
+
+
+@pytest.mark.parametrize("rate", [7999, 8000, 44100])
+def test_a_constant_stays_the_same(rate: int) -> None:
+    output = resample(np.ones(rate, np.float32), rate, 16000)
+    assert output.dtype == np.float32
+    assert output[100:-100] == pytest.approx(np.ones(len(output) - 200), abs=1e-5)
+
+
 @pytest.mark.parametrize("size", [0, 1, 2, 100])
 def test_short_sound(size: int) -> None:
     assert len(resample(np.zeros(size, np.float32), 48000, 16000)) == -(-size // 3)
