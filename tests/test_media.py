@@ -266,3 +266,69 @@ def test_a_media_form_from_its_name() -> None:
     assert MediaForm.of(MediaForm.RAW) is MediaForm.RAW
     with pytest.raises(InputError, match=r"one of raw, data_uri, base64, .*, got 'ints'"):
         MediaForm.of("ints")
+
+
+@pytest.mark.parametrize(
+    ("brand", "kind"),
+    [
+        *((brand, "image/heic") for brand in ("heic", "heix", "heim", "heis", "hevc", "hevx")),
+        *((brand, "image/avif") for brand in ("avif", "avis")),
+        *((brand, "image/heif") for brand in ("mif1", "msf1")),
+        *((brand, "audio/mp4") for brand in ("isom", "M4A ", "qt  ", "3gp4")),
+    ],
+)
+def test_images_in_an_iso_file_are_known_by_the_brand(brand: str, kind: str) -> None:
+    """The main one, or if that is general, one of the others in the box, whose size counts."""
+    own = brand.encode()
+    assert media_type(b"\0\0\0\x14ftyp" + own + b"\0\0\0\0mif1") == kind
+    box = b"ftypmif1\0\0\0\0miaf" + own
+    found = kind if kind in ("image/heic", "image/avif") else "image/heif"
+    assert media_type(b"\0\0\0\x18" + box) == found
+    assert media_type(b"\0\0\0\x14" + box) == "image/heif"
+
+
+@pytest.mark.parametrize(("size", "kind"), [(256, "image/heic"), (260, "image/heif")])
+def test_only_the_beginning_of_a_large_box_is_read(size: int, kind: str) -> None:
+    brands = b"mif1\0\0\0\0" + b"miaf" * ((size - 20) // 4) + b"heic"
+    assert media_type(size.to_bytes(4) + b"ftyp" + brands) == kind
+
+
+@pytest.mark.parametrize("second", range(256))
+def test_frames_of_mpeg_audio_are_known_by_their_first_bits(second: int) -> None:
+    """Eleven bits of the sync word, and then the version and the layer (ISO/IEC 11172-3, 2.4.1.3).
+    Layer 0 is reserved: there are AAC frames in ADTS. 0xFE begins UTF-16, and 0xD8 a JPEG."""
+    kind = media_type(bytes([0xFF, second, 0x00, 0x00]))
+    if second < 0xE0 or second == 0xFE:
+        assert kind == "application/octet-stream"
+    else:
+        assert kind == ("audio/aac" if second >> 1 & 3 == 0 else "audio/mpeg")
+    assert media_type(bytes([0xFE, second])) == "application/octet-stream"
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"FORM\0\0\0\0AIFC", "audio/aiff"),
+        (b"FORM\0\0\0\0AIFF", "audio/aiff"),
+        (b"FORM\0\0\0\0AIF", "application/octet-stream"),
+        (b"RIFF\0\0\0\0WEB", "application/octet-stream"),
+        (b"RIF\0\0\0\0\0WEBP", "application/octet-stream"),
+        (b"\0\0\0\x18ftyp", "audio/mp4"),
+        (b"\0\0\0\x18fty", "application/octet-stream"),
+        (b"\xff\xe3", "audio/mpeg"),
+        (b"\xff", "application/octet-stream"),
+    ],
+)
+def test_cut_files_are_recognized_if_their_signature_is_whole(data: bytes, kind: str) -> None:
+    assert media_type(data) == kind
+
+
+@pytest.mark.parametrize(("source", "count"), [("iVBO", "4 characters"), ("iVBORw==", "8 char")])
+def test_how_long_base64_is(source: str, count: str) -> None:
+    assert repr(Base64(source)).startswith(f"Base64(<{count}")
+
+
+@pytest.mark.parametrize("source", [[0, 255], [0], [255]])
+def test_integers_are_bytes(source: list[int]) -> None:
+    assert problem(source) is None
+    assert read(source) == bytes(source)

@@ -12,6 +12,7 @@ from cfai.settings import (
     Credentials,
     Gateway,
     Options,
+    Polling,
     Retries,
     Settings,
     Timeouts,
@@ -273,3 +274,80 @@ def test_settings_are_immutable() -> None:
         with pytest.raises(AttributeError):
             setattr(value, name, 1)
     assert issubclass(ConfigError, CfaiError)
+
+
+# Secrets: what no message may contain
+
+SEVEN, EIGHT = "s3cr3t7", "s3cr3t.8"
+
+
+@pytest.mark.parametrize(
+    ("form", "before"),
+    [
+        *((form, "") for form in ("token", "key", "gateway", "header", "proxy", "body")),
+        *((form, scheme) for form in ("gateway", "header") for scheme in ("Bearer ", "Basic ")),
+    ],
+)
+def test_secrets_of_eight_characters_are_hidden(form: str, before: str) -> None:
+    """Without the scheme before them. Shorter ones may be words."""
+
+    def secrets(value: str) -> tuple[str, ...]:
+        return Settings(
+            account_id="acc",
+            credentials=Credentials(
+                api_token=value if form == "token" else None,
+                api_email="a@b.example" if form == "key" else None,
+                api_key=value if form == "key" else None,
+            ),
+            base_url="https://example.com",
+            gateway=Gateway("g", authorization=f"{before}{value}") if form == "gateway" else None,
+            headers={"X-Own-Token": f"{before}{value}"} if form == "header" else {},
+            proxy=f"http://me:{value}@127.0.0.1:1" if form == "proxy" else None,
+            body_secrets=(value,) if form == "body" else (),
+        ).secrets
+
+    assert secrets(EIGHT) == (EIGHT,)
+    assert secrets(SEVEN) == ()
+
+
+def test_longer_secrets_come_first() -> None:
+    """One may be a part of another. A password of a proxy may be percent-encoded."""
+    own = settings(
+        headers={"X-Key": "short-key", "X-Other": "no secret at all", "Cookie": "short-key"},
+        proxy="http://me:p%40ssw0rd@127.0.0.1:1",
+    )
+    assert list(own.secrets) == sorted(own.secrets, key=len, reverse=True)
+    assert set(own.secrets) == {TOKEN, "short-key", "p%40ssw0rd", "p@ssw0rd"}
+
+
+@pytest.mark.parametrize(
+    ("looks", "expected"), [(1, 2.0), (2, 3.0), (3, 4.5), (4, 6.75), (5, 7.0), (10**9, 7.0)]
+)
+def test_pauses_between_polls_grow_from_the_first(looks: int, expected: float) -> None:
+    assert Polling(base=2.0, factor=1.5, cap=7.0).pause(looks) == expected
+    assert Polling(base=1.0, factor=1e300, cap=7.0).pause(max(looks, 2)) == 7.0
+    assert Polling(base=1e-300, factor=10.0, cap=1e300).pause(looks) == pytest.approx(
+        1e-300 * 10.0 ** min(looks - 1, 64)
+    )
+
+
+def test_a_call_that_rejects_a_busy_service_is_not_patient() -> None:
+    """Its other retries stay as they are, whosoever's they are."""
+    own = settings(retries=Retries(max=3, max_busy=9))
+    assert own.for_call(Options(reject_if_busy=True)).retries == Retries(max=3, max_busy=0)
+    changed = own.for_call(Options(reject_if_busy=True, retries=Retries(max=5)))
+    assert changed.retries == Retries(max=5, max_busy=0)
+    for value in (False, None):
+        assert own.for_call(Options(reject_if_busy=value)).retries == own.retries
+
+
+def test_headers_of_a_call_win() -> None:
+    own = settings(headers={"X-A": "1", "X-B": "1"}).for_call(Options(headers={"X-B": "2"}))
+    assert own.headers == {"X-A": "1", "X-B": "2"}
+    assert own.for_call(Options(headers={})) is own
+
+
+@pytest.mark.parametrize("metadata", [{"a": math.nan}, {"a": object()}, {"a": math.inf}])
+def test_metadata_of_the_gateway_is_json(metadata: Any) -> None:
+    with pytest.raises(InputError, match=r"Gateway\.metadata must be a JSON object: "):
+        Gateway("g", metadata=metadata)
