@@ -21,6 +21,7 @@ class Registry:
     cuts: list[int] = attrs.field(factory=list)
     """After how many bytes the next responses with a file of 1,000 bytes or more end."""
     status: int = 200
+    has_ranges: bool = True
     requests: list[tuple[str, str | None]] = attrs.field(factory=list)
     """The path and the range of each request."""
     url: str = ""
@@ -33,7 +34,7 @@ class Registry:
             return (404 if content is None else self.status), {"Content-Length": "0"}, b"", 0
         status, body = 200, content
         headers = {"ETag": '"1"', "Accept-Ranges": "bytes"}
-        if wanted and (match := re.fullmatch(r"bytes=(\d+)-", wanted)):
+        if self.has_ranges and wanted and (match := re.fullmatch(r"bytes=(\d+)-", wanted)):
             start, last = int(match[1]), len(content) - 1
             status, body = 206, content[start:]
             headers["Content-Range"] = f"bytes {start}-{last}/{len(content)}"

