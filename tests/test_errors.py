@@ -424,3 +424,49 @@ def test_errors_keep_the_beginning_of_the_body() -> None:
     assert status_error(500, None, "no", body="x" * 10_000).body == "x" * BODY_LIMIT
     assert DecodeError("no", body=b"\xff" * 10_000).body == b"\xff" * BODY_LIMIT
     assert status_error(500, None, "no").body is None
+
+
+@pytest.mark.parametrize("status", [None, 200, 201, 299])
+@pytest.mark.parametrize("code", [None, 429])
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("Rate limited", RateLimited),
+        ("TOO MANY REQUESTS", RateLimited),
+        ("Capacity temporarily exceeded, please try again.", CapacityExceeded),
+    ],
+)
+def test_words_count_if_nothing_else_says_what_it_is(
+    status: int | None, code: int | None, message: str, kind: type[StatusError]
+) -> None:
+    """Neither an error status nor a code of the service."""
+    error = status_error(status, code, message)
+    assert (type(error), error.status, error.code) == (kind, 429, code)
+    assert type(status_error(status, 5006, message)) is BadRequest
+    assert type(status_error(status, 777777, message)) is BadRequest
+    assert type(status_error(500, code, message)) is ServerError
+    assert type(status_error(300, code, message)) is StatusError
+    assert type(status_error(199, code, message)) is StatusError
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        (None, None, 500),
+        (200, None, 200),
+        (299, None, 299),
+        (None, 399, 400),
+        (None, 400, 400),
+        (200, 599, 599),
+        (200, 600, 400),
+        (None, 777777, 400),
+        (300, 503, 300),
+        (199, 503, 199),
+        (404, 503, 404),
+    ],
+)
+def test_the_status_of_an_error_without_an_error_status(
+    status: int | None, code: int | None, expected: int
+) -> None:
+    """That of a code that is itself a status, or else of a bad request."""
+    assert status_error(status, code, "no").status == expected
