@@ -58,7 +58,7 @@ class LoraTargetModules(StrEnum):
 
 
 def _is_int32(instance: object, attribute: "Attribute[Any]", value: object) -> None:
-    if value is not None and (type(value) is not int or abs(value) >= 2**31):
+    if value is not None and (type(value) is not int or not -(2**31) <= value < 2**31):
         name = f"{type(instance).__name__}.{attribute.name}"
         raise InputError(f"{name} must be a 32-bit integer, got {format_value(value)}")
 

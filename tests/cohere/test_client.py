@@ -112,6 +112,15 @@ def test_invalid_options_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert repr(Cohere(api_key="key")) == "<Cohere https://api.cohere.com>"
 
 
+async def test_headers_of_the_caller_win(fake: FakeCohere) -> None:
+    """A call's over the client's, and both over those of the options."""
+    cohere = client_of(fake, client_name="one", headers={"X-Client-Name": "two", "X-App": "a"})
+    await cohere.finetuned_models().first()
+    await cohere.finetuned_models(options=Options(headers={"X-App": "b"})).first()
+    sent = [(one.headers["X-Client-Name"], one.headers["X-App"]) for one in fake.requests]
+    assert sent == [("two", "a"), ("two", "b")]
+
+
 async def test_headers(fake: FakeCohere) -> None:
     """The key as a bearer token, and the project's name on every request."""
     cohere = client_of(fake, client_name="my project")
@@ -147,8 +156,10 @@ async def test_a_gateway(fake: FakeCohere, end: str) -> None:
 async def test_gateway_options_are_not_sent_to_cohere() -> None:
     """Neither the client's nor a call's."""
     gateway = Gateway("my-gateway", authorization="token")
-    with pytest.raises(ConfigError, match="base_url of an AI Gateway"):
-        Cohere(api_key="key", base_url="https://api.cohere.com", gateway=gateway)
+    for host in ("api.cohere.com", "api.cohere.ai", "stg.api.cohere.com:443"):
+        with pytest.raises(ConfigError, match="base_url of an AI Gateway"):
+            Cohere(api_key="key", base_url=f"https://{host}", gateway=gateway)
+    Cohere(api_key="key", base_url="https://notcohere.com", gateway=gateway)
     async with Cohere(api_key="key", base_url="https://api.cohere.com/v1") as cohere:
         with pytest.raises(ConfigError, match="base_url of an AI Gateway"):
             await cohere.get("m", options=Options(gateway=gateway))

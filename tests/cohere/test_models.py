@@ -25,12 +25,38 @@ def test_the_wandb_key_is_in_no_repr() -> None:
     assert "project='p'" in repr(TRACKED)
 
 
-def test_hyperparameters_are_checked() -> None:
-    """Integers have 32 bits, and numbers are finite."""
-    with pytest.raises(InputError, match=r"Hyperparameters\.learning_rate must be a finite"):
-        Hyperparameters(learning_rate=float("nan"))
-    with pytest.raises(InputError, match=r"Hyperparameters\.lora_rank must be a 32-bit integer"):
-        Hyperparameters(lora_rank=2**31)
+INTEGERS = (
+    "early_stopping_patience", "train_batch_size", "train_epochs", "lora_alpha", "lora_rank"
+)  # fmt: skip
+NUMBERS = ("early_stopping_threshold", "learning_rate")
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+def test_integers_have_32_bits(name: str) -> None:
+    """Others, and what is no integer, are refused by name."""
+    allowed: list[Any] = [None, 0, 1, -1, 2**31 - 1, -(2**31)]
+    for value in allowed:
+        assert getattr(Hyperparameters(**{name: value}), name) == value
+    wrong: list[Any] = [2**31, -(2**31) - 1, 1.0, True, "1"]
+    for value in wrong:
+        with pytest.raises(InputError) as caught:
+            Hyperparameters(**{name: value})
+        message = f"Hyperparameters.{name} must be a 32-bit integer, got {value!r}"
+        assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_are_finite(name: str) -> None:
+    """Integers are numbers, too."""
+    allowed: list[Any] = [None, 0, 0.5, -1.5]
+    for value in allowed:
+        assert getattr(Hyperparameters(**{name: value}), name) == value
+    wrong: list[Any] = [float("nan"), float("inf"), True, "1"]
+    for value in wrong:
+        with pytest.raises(InputError) as caught:
+            Hyperparameters(**{name: value})
+        message = f"Hyperparameters.{name} must be a finite number, got {value!r}"
+        assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Cohere's fine-tuning API over a real socket: documented bytes in, documented bytes out."""
 
+import json
 from datetime import timedelta
 from math import inf, isnan
 from typing import Any
@@ -22,6 +23,7 @@ from cfai.errors import (
     DecodeError,
     InputError,
     NotFound,
+    StatusError,
 )
 from cfai.testing import FakeCohere
 
@@ -128,7 +130,29 @@ async def test_an_invalid_page_size_is_refused(fake: FakeCohere, size: Any) -> N
         client_of(fake).training_step_metrics("m", page_size=size)
 
 
-@pytest.mark.parametrize("body", [b"{}", b'{"finetuned_models":[]}', b'{"finetuned_models":null}'])
+@pytest.mark.parametrize("size", [0, 2**31 - 1])
+async def test_the_bounds_of_a_page_size_are_sent(fake: FakeCohere, size: int) -> None:
+    """By every list."""
+    fake.script.says(b"{}").says(b"{}").says(b"{}")
+    cohere = client_of(fake)
+    for pager in (cohere.finetuned_models, cohere.events, cohere.training_step_metrics):
+        models = () if pager == cohere.finetuned_models else ("m",)
+        make: Any = pager
+        assert await make(*models, page_size=size).to_list() == []
+    assert [request.query for request in fake.requests] == [{"page_size": str(size)}] * 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b'{"finetuned_models":[]}',
+        b'{"finetuned_models":null}',
+        b'{"total_size":0}',
+        b'{"next_page_token":""}',
+        b'{"next_page_token":null}',
+    ],
+)
 async def test_the_list_can_be_empty(fake: FakeCohere, body: bytes) -> None:
     """It is empty, or omitted."""
     fake.script.says(body)
@@ -285,10 +309,63 @@ async def test_an_invalid_id_is_refused(fake: FakeCohere, given: Any) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{}", b"", b'{"anything":[1]}'])
-async def test_delete_accepts_any_body(fake: FakeCohere, body: bytes) -> None:
+@pytest.mark.parametrize("status", [200, 202, 299])
+async def test_delete_accepts_any_body(fake: FakeCohere, body: bytes, status: int) -> None:
     """It is done, whatever the response contains."""
-    fake.script.says(body)
+    fake.script.says(body, status=status)
     await client_of(fake).delete("m")
+
+
+@pytest.mark.parametrize("body", [b"{}", b""])
+@pytest.mark.parametrize("status", [300, 400, 404, 500])
+async def test_delete_fails_by_its_status(fake: FakeCohere, body: bytes, status: int) -> None:
+    """With or without a body."""
+    fake.script.says(body, status=status)
+    with pytest.raises(StatusError) as caught:
+        await client_of(fake, retries=NEVER).delete("m")
+    assert caught.value.status == status
+
+
+async def test_no_key_is_in_the_raw_row(fake: FakeCohere) -> None:
+    """At any depth; all else is as it came."""
+    fake.script.says(
+        b'{"finetuned_model":{"name":"a","settings":{"base_model":{},"dataset_id":"d",'
+        b'"wandb":{"project":"p","api_key":"secret"}},"was":[{"api_key":"old"},["b",null]]}}'
+    )
+    model = await client_of(fake).get("m")
+    assert model.raw == {
+        "name": "a",
+        "settings": {
+            "base_model": {},
+            "dataset_id": "d",
+            "wandb": {"project": "p", "api_key": "***"},
+        },
+        "was": [{"api_key": "***"}, ["b", None]],
+    }
+    assert model.settings.wandb == WandbConfig("p", "secret")
+
+
+async def test_the_rows_of_a_history_are_kept(fake: FakeCohere) -> None:
+    """As decoded JSON."""
+    event = {"status": "STATUS_NEW", "by": None}
+    step = {"step_number": 1, "metrics": {"loss": "Infinity"}, "more": [1]}
+    for page in ({"events": [event]}, {"step_metrics": [step]}):
+        fake.script.says(json.dumps(page).encode())
+    cohere = client_of(fake)
+    first = await cohere.events("m").first()
+    assert first is not None
+    assert first.raw == event
+    measured = await cohere.training_step_metrics("m").first()
+    assert measured is not None
+    assert measured.raw == step
+    assert measured.metrics == {"loss": inf}
+
+
+@pytest.mark.parametrize("value", [b'"high"', b"[1]", b"true"])
+async def test_a_metric_that_is_no_number_is_an_error(fake: FakeCohere, value: bytes) -> None:
+    fake.script.says(b'{"step_metrics":[{"metrics":{"loss":%s}}]}' % value)
+    with pytest.raises(DecodeError, match="loss"):
+        await client_of(fake).training_step_metrics("m").to_list()
 
 
 async def test_events(fake: FakeCohere) -> None:

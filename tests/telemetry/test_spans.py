@@ -43,6 +43,7 @@ from cfai import (
     Token,
     Tool,
     ToolCall,
+    Usage,
     WorkersAI,
     __version__,
     assistant,
@@ -746,6 +747,26 @@ async def test_attributes_that_fail_are_logged_and_left_out(
     assert "gen_ai.input.messages" in span
     assert "gen_ai.tool.definitions" not in span
     assert "a span lacks the content of the request" in caplog.text
+    caplog.clear()
+
+
+async def test_attributes_of_an_answer_that_fail_are_logged_and_left_out(
+    collected: Collected, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The call is measured, and its span ends, all the same."""
+    meters = MeterProvider([collected.reader], shutdown_on_exit=False)
+    observer = telemetry.spans(tracer_provider=collected.tracers, meter_provider=meters)
+    observation = observer(Call("chat", MODEL, HI, stream=False, address="a.example", port=443))
+    assert observation is not None
+    reason: Any = 5
+    answer = Text("Hello", finish_reason=reason, usage=Usage(12, 3, 15))
+    observation.ended(Ending(outcome="done", elapsed=1.5, answer=answer))
+    assert collected.only().end_time
+    assert attributes(collected.only())["gen_ai.usage.input_tokens"] == 12
+    (duration,) = collected.points("gen_ai.client.operation.duration")
+    assert duration.sum == 1.5
+    assert len(collected.points("gen_ai.client.token.usage")) == 2
+    assert "a span lacks attributes of the answer" in caplog.text
     caplog.clear()
 
 

@@ -735,6 +735,26 @@ def test_dropping_a_run_after_its_loop_was_closed_does_nothing() -> None:
     assert errors == ["Task was destroyed but it is pending!"]
 
 
+@pytest.mark.parametrize("ends", ["done", "failed"])
+def test_a_run_that_ended_can_be_closed_in_another_loop(ends: str) -> None:
+    """Nothing of its own loop is left in it."""
+
+    async def ask(_: TextGeneration) -> Text:
+        if ends == "failed":
+            raise ServerError("broken", status=500)
+        return Text("Dry.")
+
+    async def begin() -> ToolRun:
+        running = run_scripted(ask, get_weather)
+        await asyncio.gather(running, return_exceptions=True)
+        return running
+
+    running = asyncio.run(begin())
+    for _ in range(2):
+        asyncio.run(running.aclose())
+    assert [message.role for message in running.messages][1:] == ["assistant"] * (ends == "done")
+
+
 async def test_cancelling_closes_the_stream(fake: FakeWorkersAI) -> None:
     """The service sees the disconnect at once."""
     fake.streams("Dry", asyncio.Event())

@@ -73,6 +73,21 @@ async def test_arguments_and_results_are_converted(fake: FakeWorkersAI) -> None:
     (result,) = outcome.steps[0].results
     assert isinstance(result, ToolReturned)
     assert result.value == [Place("Lima-0", "village")]
+    assert result.output == [{"name": "Lima-0", "kind": "village"}]
+
+
+@pytest.mark.parametrize("value", ["12", "[1", "", 12, [1], None, {"a": "12"}], ids=repr)
+async def test_the_output_of_a_result_is_a_value_of_json(fake: FakeWorkersAI, value: Any) -> None:
+    """A text stays one, even if it could be read as JSON."""
+
+    def give() -> Any:
+        return value
+
+    fake.answers(answer_with_calls(("give", {}))).answers({"response": "Done."})
+    (result,) = (await run(fake, give)).steps[0].results
+    assert isinstance(result, ToolReturned)
+    assert result.output == value
+    assert type(result.output) is type(value)
 
 
 class Trip(BaseModel):
@@ -298,6 +313,7 @@ async def test_results_sent_to_the_model_contain_no_secret(fake: FakeWorkersAI) 
     (result,) = outcome.steps[0].results
     assert isinstance(result, ToolReturned)
     assert result.value == {"token": "fake-api-token"}
+    assert result.output == {"token": "***"}
 
 
 async def test_lone_surrogates_are_replaced(fake: FakeWorkersAI) -> None:
