@@ -20,6 +20,7 @@ from cfai.embedding.splitting import (
     Piece,
     Splitter,
     TokenEstimate,
+    Window,
     locate_pieces,
     number_pieces,
 )
@@ -324,6 +325,179 @@ def test_korean_has_more_tokens_in_an_english_vocabulary() -> None:
     assert MULTILINGUAL.count("한국어") == 3
 
 
+# A later release counts and cuts as this one: a checkpoint knows pieces by their text.
+
+
+@pytest.mark.parametrize(
+    ("text", "english", "multilingual"),
+    [
+        ("the", 1.0, 1.0),
+        ("thing thing", 2.0, 2.0),
+        ("thickest", 1.8, 1.8),
+        ("thickening thickening", 5.2, 5.2),
+        ("THE THING", 2.0, 3.2),
+        ("theThing", 2.5, 2.5),
+        ("theThingThick", 4.0, 4.0),
+        ("the thing, the thick.", 6.0, 6.0),
+        ("(th-th)", 5.0, 5.0),
+        ("the 7", 2.0, 3.0),
+        ("the 1234", 3.8, 6.0),
+        ("the 12 34", 4.2, 7.0),
+        ("the\nthing\n", 2.0, 4.0),
+        ("the  thing\t", 2.0, 2.0),
+        ("die Wolke", 4.2, 4.2),
+        ("a", 1.0, 1.0),
+        ("Ab", 1.2, 1.2),
+        ("Donau", 2.55, 2.55),
+        ("dampfschiffahrt", 7.05, 7.05),
+        ("Grüße", 2.55, 2.55),
+        ("Žluťoučký kůň", 6.0, 6.0),
+        ("Größen größen", 6.0, 6.0),
+        ("Привет", 6.0, 6.0),
+        ("привет мир", 9.0, 9.0),
+        ("中文", 2.0, 2.0),
+        ("한국", 6.0, 2.0),
+        ("ᄒ", 3.0, 1.0),
+        ("हिन्दी", 6.0, 9.6),
+        ("ไทย", 3.0, 4.8),
+        ("ქართული", 7.0, 11.2),
+        ("🎉", 1.0, 3.0),
+        ("𝒳", 1.0, 3.0),
+        ("🎉🎉 the thing", 6.2, 10.2),
+        ("́", 1.0, 1.0),
+        ("é", 1.0, 1.0),
+        ("the\xa0thing", 4.2, 4.2),
+        ("THECK", 1.0, 1.8),
+    ],
+)
+def test_the_rules_of_the_estimate(text: str, english: float, multilingual: float) -> None:
+    """In English, a word is a token, with 0.4 for each letter after the sixth; else it has 0.75,
+    with 0.45 for each further letter, or one if it is a letter. Then 0.5 for each capital inside a
+    word, one for each other character, and more for those that a vocabulary lacks."""
+    assert ENGLISH.count(text) == pytest.approx(english)
+    assert MULTILINGUAL.count(text) == pytest.approx(multilingual)
+
+
+SYLLABLES = ["ck", "th", "ing", "ed", "sh", "wy", "yd", *"aouhyjkz", *"aoueistrnlmcd" * 2]
+
+
+def test_what_counts_as_english() -> None:
+    """By the frequency of letters: most of these texts are just English, or just not."""
+    total = 0.0
+    for seed in range(300):
+        chance = random.Random(seed)  # for texts
+        words = ("".join(chance.choices(SYLLABLES, k=chance.randint(2, 5))) for _ in range(40))
+        total += ENGLISH.count(" ".join(words))
+    assert total == pytest.approx(16_982.05)
+
+
+@pytest.mark.parametrize("letters", [98, 99, 100, 101, 150])
+@pytest.mark.parametrize(("sign", "share"), [("é", 100), ("中", 10)])
+def test_english_has_few_accents_and_few_words_in_other_scripts(
+    letters: int, sign: str, share: int
+) -> None:
+    """A hundredth of the letters, and a tenth."""
+    text = "thing " * (letters // 5) + "thing"[: letters % 5]
+    words = len(text.split())
+    most = letters // share
+    assert ENGLISH.count(f"{text} {sign * most}") <= words + most
+    assert ENGLISH.count(f"{text} {sign * (most + 1)}") > words + letters // 4
+
+
+MIXED = (
+    "Mr. Smith paid 3.50 dollars, e.g. for tea. He left at 5 p.m. that day! Did he? Yes.\n\n"
+    "A second paragraph begins here; it is long, and has no end in sight, nor a pause\nbut a line"
+    "  \n \n「他说：『你好。』」她走了。这是第一个句子，它有一个逗号；没有句号。"
+    "🇩🇪🇫🇷👩\u200d👩\u200d👧e\u0301e\u0301 " + "x" * 70 + " und so weiter bis zum Ende des Textes"
+)
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "overlap", "spans"),
+    [
+        (
+            16,
+            0.0,
+            (
+                "0-19 20-37 38-60 61-83 85-110 111-132 133-159 160-176 181-191 191-203 203-215 "
+                "215-228 229-267 267-299 300-326 327-337"
+            ),
+        ),
+        (
+            16,
+            0.5,
+            (
+                "0-19 15-33 29-42 38-60 51-70 66-83 79-103 94-119 111-132 123-146 137-159 154-176 "
+                "166-185 181-191 186-195 191-203 197-209 203-215 209-219 215-228 224-249 237-274 "
+                "256-294 275-317 300-326 314-337"
+            ),
+        ),
+        (
+            20,
+            0.3,
+            (
+                "0-28 20-42 38-65 61-83 79-110 104-139 133-165 158-176 172-195 189-203 199-215 "
+                "211-228 224-257 248-291 279-337"
+            ),
+        ),
+        (
+            32,
+            0.0,
+            "0-42 43-83 85-143 144-176 181-195 195-215 215-262 262-337",
+        ),
+        (
+            32,
+            0.5,
+            (
+                "0-42 29-70 51-83 71-128 104-159 133-176 158-195 191-215 203-228 217-265 241-321 "
+                "300-337"
+            ),
+        ),
+        (
+            64,
+            0.3,
+            "0-83 71-176 147-215 195-280 255-337",
+        ),
+    ],
+)
+def test_a_text_is_cut_at_these_places(max_tokens: int, overlap: float, spans: str) -> None:
+    pieces = Splitter(max_tokens, overlap, ENGLISH)(MIXED)
+    assert " ".join(f"{start}-{end}" for start, end in pieces) == spans
+
+
+@pytest.mark.parametrize(
+    ("start", "tokens", "english", "multilingual"),
+    [(0, 0, 1, 1), (0, 1, 1, 1), (0, 10, 18, 17), (50, 40, 130, 125), (334, 9, 337, 337)],
+)
+def test_how_far_tokens_reach(start: int, tokens: int, english: int, multilingual: int) -> None:
+    """At least one character."""
+    assert ENGLISH.reach(MIXED, start, tokens) == english
+    assert MULTILINGUAL.reach(MIXED, start, tokens) == multilingual
+
+
+@pytest.mark.parametrize(
+    ("start", "tokens", "end"),
+    [(0, 100, 234), (0, 230, 544), (7, 300, 714), (0, 1000, 1600), (600, 50, 714)],
+)
+def test_how_far_tokens_reach_in_a_long_text(start: int, tokens: int, end: int) -> None:
+    """Blocks of 512 characters are counted one after the other."""
+    assert ENGLISH.reach("die Wolke zieht " * 100, start, tokens) == end
+
+
+@pytest.mark.parametrize("tokens", [16, 32, 512])
+def test_what_is_longer_than_a_model_reads(tokens: int) -> None:
+    """Two tokens are its own; the number is about that of the text."""
+    window = Window(tokens, ENGLISH)
+    room = tokens - 2
+    assert window.safe_length == room // 3
+    for text in ("x" * room, "x " * room, "中" * room, "é" * (room // 3), "", " " * 10 * room):
+        assert window.find_excess(text) is None
+    assert window.find_excess("x " * (room + 1)) == tokens + 1
+    assert window.find_excess("中" * (room + 1)) == tokens + 1
+    assert window.find_excess("die Wolke zieht " * 100) == 677
+    assert window.find_excess("the thing " * 600) == 1209
+
+
 # Splitters of others...
 
 
@@ -339,7 +513,11 @@ def test_pieces_of_others_are_found_in_the_text() -> None:
 @pytest.mark.parametrize(
     ("pieces", "problem"),
     [
-        ([], "at least one piece"),
+        ([], r"at least one piece, and returned none for 7 characters"),
+        ([(0, 8)], r"up to 7; piece 0 is \(0, 8\)"),
+        ([(-1, 3)], "piece 0"),
+        ([(2, 3), (1, 7)], "piece 1"),
+        ([(True, 3)], "piece 0"),
         (["ONE"], "piece 0 is not in the text"),
         (["two", "one"], "piece 1 is not in the text, or not after the one before"),
         ([""], "piece 0 is empty"),
