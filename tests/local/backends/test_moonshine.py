@@ -16,6 +16,23 @@ def test_a_sentence_has_its_text_and_a_probability() -> None:
     assert -0.5 < recognized.log_probability <= 0
 
 
+@pytest.mark.parametrize(("number", "probability"), [(0, -0.0928), (2, -0.0156), (5, -0.0311)])
+def test_the_probability_is_the_mean_of_the_tokens(number: int, probability: float) -> None:
+    """As recorded: the logarithm, with the end of the text as one more token."""
+    recognized = backends.speech_recognizer().transcribe(spoken(SENTENCES[number]))
+    assert recognized.log_probability == pytest.approx(probability, abs=0.01)
+
+
+def test_the_text_of_a_second_has_at_most_seven_tokens() -> None:
+    """6.5 a second, rounded up, and eight at least: what is longer repeats itself."""
+    recognizer = backends.speech_recognizer()
+    fast = np.concatenate([spoken(SENTENCES[index])[::2] for index in (2, 5)])
+    for seconds, most in ((1, 8), (2, 13)):
+        text = recognizer.transcribe(fast[: seconds * 16_000]).text
+        # A token has a letter at least, and mostly a syllable.
+        assert len(text.split()) <= most
+
+
 def test_the_same_sound_has_the_same_text() -> None:
     recognizer = backends.speech_recognizer()
     sound = spoken(SENTENCES[3])
@@ -55,6 +72,15 @@ def test_tokens_have_their_length_before_them(data: bytes, tokens: list[bytes]) 
 
 
 def test_the_speech_detector_tells_speech_from_silence() -> None:
+    meter = backends.speech_detector().start()
+    sound = np.concatenate([silence(0.2), spoken(SENTENCES[0]), silence(0.3)])
+    frames = [sound[start : start + 512] for start in range(0, len(sound) - 511, 512)]
+    probabilities = [meter.measure(frame) for frame in frames]
+    # As recorded: each frame is heard with the end of the one before it, and what came earlier.
+    assert len(frames) == 82
+    assert max(probabilities[:15]) < 0.05
+    assert min(probabilities[17:60]) > 0.9
+    assert max(probabilities[62:]) < 0.1
     for sound, low, high in ((spoken(SENTENCES[0]), 0.5, 1.0), (silence(2), 0.0, 0.1)):
         meter = backends.speech_detector().start()
         frames = [sound[start : start + 512] for start in range(0, len(sound) - 511, 512)]

@@ -41,6 +41,25 @@ def test_the_most_central_sentences_are_selected_in_text_order() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("sentences", "selected"),
+    [(1, 1), (2, 1), (3, 1), (4, 1), (5, 2), (7, 2), (8, 3), (9, 3), (12, 4), (30, 10)],
+)
+def test_a_summary_has_one_sentence_in_three(sentences: int, selected: int) -> None:
+    """All of them equal, so the first ones."""
+    text = " ".join(["Boats fill the harbour."] * sentences)
+    expected = " ".join(["Boats fill the harbour."] * selected)
+    assert TextRank().summarize(text, max_tokens=1024) == expected
+
+
+def test_of_a_sentence_that_is_too_long_the_beginning_is_left() -> None:
+    text = "One two three four five six. Seven."
+    assert TextRank().summarize(text, max_tokens=3) == "One two three"
+    assert TextRank().summarize(text, max_tokens=7) == "One two three four five six."
+    assert TextRank().summarize(text, max_tokens=6) == "One two three four five"
+    assert TextRank().summarize(text, max_tokens=0) == ""
+
+
 def test_ranks_are_positive_and_sum_to_1() -> None:
     ranks = rank_sentences(split_sentences(TEXT))
     assert math.isclose(sum(ranks), 1)

@@ -27,6 +27,7 @@ TOKEN_IDS = [
     ("🙂 ok", [UNKNOWN, 7929]),
     ("Straße", [2358, 27807]),
     ("y" * 101, [UNKNOWN]),
+    ("x" * 100 + "!", [22038, *[20348] * 49, 999]),
 ]
 
 
@@ -51,6 +52,12 @@ def test_a_long_text_is_truncated_and_ends_with_sep() -> None:
     numbers = encode("word " * 600, max_tokens=512)
     assert len(numbers) == 512
     assert (numbers[0], numbers[-1]) == (CLS, SEP)
+
+
+def test_a_limit_counts_the_marks() -> None:
+    assert encode("one two three", max_tokens=5) == [CLS, 2028, 2048, 2093, SEP]
+    assert encode("one two three", max_tokens=4) == [CLS, 2028, 2048, SEP]
+    assert encode("unaffable", max_tokens=3) == [CLS, 14477, SEP]
 
 
 def test_special_tokens_in_a_text_are_ordinary_words() -> None:

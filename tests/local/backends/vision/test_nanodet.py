@@ -5,7 +5,7 @@ import pytest
 
 from cfai.local import backends
 from cfai.local.backends.vision.nanodet import Detection, drop_overlaps
-from tests.local.pictures import Picture, changed
+from tests.local.pictures import Picture, changed, photo
 from tests.local.quality import hold
 
 pytestmark = pytest.mark.usefixtures("vision_weights")
@@ -29,6 +29,45 @@ def test_the_best_of_overlapping_boxes_with_a_label_is_kept() -> None:
     dog = Detection("dog", 0.6, (0, 0, 100, 100))
     empty = Detection("cup", 0.5, (7, 7, 7, 7))
     assert drop_overlaps([dog, worse, empty, cat, other]) == [cat, other, dog, empty]
+
+
+@pytest.mark.parametrize(
+    ("box", "is_kept"),
+    [
+        ((0, 0, 100, 50), False),
+        ((0, 0, 100, 49), True),
+        ((50, 0, 150, 100), True),
+        ((0, 40, 100, 140), True),
+        ((0, 25, 100, 125), False),
+        ((100, 0, 200, 100), True),
+        ((0, -100, 100, 0), True),
+        ((-10, -10, 110, 110), False),
+    ],
+)
+def test_a_box_that_shares_half_of_the_area_goes(box: Box, *, is_kept: bool) -> None:
+    first, second = Detection("cat", 0.9, (0, 0, 100, 100)), Detection("cat", 0.8, box)
+    assert drop_overlaps([second, first]) == ([first, second] if is_kept else [first])
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "score", "box"),
+    [
+        ("coffee", "cup", 0.522, (140, 11, 427, 398)),
+        ("cat", "cat", 0.402, (0, 0, 449, 297)),
+        ("motorcycle", "motorcycle", 0.778, (106, 77, 688, 454)),
+        ("astronaut", "person", 0.734, (15, 14, 364, 507)),
+    ],
+)
+def test_the_detections_are_those_of_the_model(
+    name: str, label: str, score: float, box: Box
+) -> None:
+    """As recorded: an operation, a mean or a distance that is another one changes them."""
+    detections = backends.object_detector().detect(np.asarray(photo(name)))
+    scores = [detection.score for detection in detections]
+    assert scores == sorted(scores, reverse=True)
+    (detection, *_) = [detection for detection in detections if detection.label == label]
+    assert detection.score == pytest.approx(score, abs=0.02)
+    assert detection.box == pytest.approx(box, abs=4)
 
 
 def test_boxes_are_inside_the_image() -> None:

@@ -70,6 +70,49 @@ def test_lines_are_inside_the_image_with_a_confidence() -> None:
     assert 0.5 <= line.confidence <= 1
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Invoice #2041", {"Invoice #2041": (0.9997, (23, 21, 215, 59))}),
+        (
+            "Hello there" + " " * 20 + "Right side",
+            {
+                "Hello there": (0.9995, (25, 21, 178, 59)),
+                "Right side": (0.998, (287, 19, 424, 65)),
+            },
+        ),
+        ("a", {"a": (0.961, (22, 27, 48, 53))}),
+    ],
+)
+def test_the_places_of_lines_are_those_of_the_model(
+    text: str, expected: dict[str, tuple[float, tuple[float, ...]]]
+) -> None:
+    """As recorded: another size of a cell, a border or a scale changes them."""
+    lines = reader().read(np.asarray(draw_text(text)))
+    assert [line.text for line in lines] == list(expected)
+    for line in lines:
+        confidence, box = expected[line.text]
+        assert line.confidence == pytest.approx(confidence, abs=0.02)
+        assert line.box == pytest.approx(box, abs=4)
+
+
+def test_a_large_image_is_read_as_a_small_one() -> None:
+    """Lines are looked for in 960 pixels; their places are those in the image."""
+    image = draw_text("Invoice #2041", "Total: $12")
+    large = image.resize((image.width * 8, image.height * 8))
+    boxes = [line.box for line in reader().read(np.asarray(image))]
+    lines = reader().read(np.asarray(large))
+    assert [line.text for line in lines] == ["Invoice #2041", "Total: $12"]
+    for line, box in zip(lines, boxes, strict=True):
+        assert [side / 8 for side in line.box] == pytest.approx(box, abs=16)
+
+
+def test_a_cancelled_reading_ends() -> None:
+    image = np.asarray(draw_text("First line", "Second line", "Third line"))
+    answers = iter([False, True, True])
+    assert [line.text for line in reader().read(image, lambda: next(answers))] == ["First line"]
+
+
 def test_drawn_lines_are_mostly_read_without_a_mistake() -> None:
     ocr = reader()
     results = []
