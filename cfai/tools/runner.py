@@ -161,11 +161,10 @@ class ToolRun(RelaySource):
         async with self:
             async for _ in self:
                 pass
-        if self.cancelled:
-            return ToolOutcome(self._answer or Text(), self._messages, self.steps)
-        if self._outcome is None:
-            raise InputError("the run is closed")
-        return self._outcome
+        if self._outcome is not None:
+            return self._outcome
+        # It was cancelled.
+        return ToolOutcome(self._answer or Text(), self._messages, self.steps)
 
     # Closing
 
