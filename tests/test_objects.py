@@ -679,3 +679,56 @@ async def test_a_small_model_writes_objects() -> None:
         person = await ai.parse("@cf/meta/llama-3.1-8b-instruct-fast", task, into=Person)
     assert isinstance(person, Person)
     assert type(person.age) is int
+
+
+@pytest.mark.parametrize(
+    ("text", "into", "value"),
+    [
+        ('{"a": 1} and {}', dict[str, int], {"a": 1}),
+        ("{} and {}", dict[str, int], {}),
+        ('```json\n{"a": 1}\n```\nor {"a": 2}', dict[str, int], {"a": 1}),
+        ('{"value": [1]} and then [2]', list[int], [1]),
+        ('{"value": [1]} and {"value": [3]} and [2]', list[int], [3]),
+        ('```\n[2]\n```\nor {"value": [1]}', list[int], [2]),
+        ('{"a": 1} or [2]', dict[str, int] | list[int], {"a": 1}),
+        ('{"a": 1} or [2]', list[int], [2]),
+        ('[1] or {"value": []}', list[int], []),
+        ('[1] or {"value": "x"} or []', list[int], [1]),
+    ],
+)
+def test_which_of_several_values_is_read(text: str, into: Any, value: Any) -> None:
+    """A fenced one, or else one in the asked-for object, an object before a list, and the last one;
+    an empty one only if there is no other."""
+    assert objects.read(Text(f"Here: {text}. Done."), into) == value
+
+
+@pytest.mark.parametrize(("others", "is_read"), [(19, True), (20, False)])
+def test_the_last_values_are_tried(others: int, is_read: bool) -> None:
+    """The first of 20 is one of them, that of 21 is not."""
+    text = '{"a": 4} ' + '{"other": 1} ' * others
+    if is_read:
+        assert objects.read(Text(f"So: {text}"), into=Settings) == Settings(4)
+    else:
+        with pytest.raises(ParseError):
+            objects.read(Text(f"So: {text}"), into=Settings)
+
+
+@pytest.mark.parametrize(("count", "is_read"), [(5000, True), (5001, False)])
+def test_a_text_of_thousands_of_values_is_no_answer(count: int, is_read: bool) -> None:
+    text = "So: " + "[0] " * (count - 1) + "[1]"
+    if is_read:
+        assert objects.read(Text(text), list[int]) == [1]
+    else:
+        with pytest.raises(ParseError, match="more than 5000 JSON values"):
+            objects.read(Text(text), list[int])
+
+
+@pytest.mark.parametrize("length", [19_999, 20_000, 20_001, 50_000])
+async def test_a_long_wrong_answer_is_shown_to_the_model_in_part(
+    fake: FakeWorkersAI, length: int
+) -> None:
+    fake.answers({"response": "x" * length}).answers({"response": {"a": 4}})
+    async with fake.client() as ai:
+        assert await ai.parse(MODEL, "How loud?", into=Settings, repair=1) == Settings(4)
+    shown = fake.requests[1].json()["messages"][-2]["content"]
+    assert shown == ("x" * length if length <= 20_000 else "x" * 20_000 + "…")
