@@ -6,6 +6,7 @@ import attrs
 import pytest
 
 from cfai import Progress, Retries, WorkersAI
+from cfai.embedding import JobStats
 from cfai.errors import AuthenticationError
 from cfai.testing import FakeWorkersAI, Service
 from tests.embedding.samples import (
@@ -93,3 +94,38 @@ async def test_an_exception_of_the_progress_function_ends_the_job(
     assert isinstance(error, LookupError)
     error = await error_of(ai.embed_many(M3, ["a"], progress=listener), [])
     assert isinstance(error, AuthenticationError)
+
+
+def seconds_left(total: int | None, **stats: float) -> float | None:
+    figures: Any = stats
+    return Progress(JobStats(**figures), total).seconds_left
+
+
+@pytest.mark.parametrize(
+    ("total", "stats", "expected"),
+    [
+        (20, {"texts": 5, "pieces": 5, "seconds": 10}, 30.0),
+        (20, {"texts": 4, "pieces": 4, "failed": 1, "seconds": 10}, 30.0),
+        (20, {"texts": 5, "pieces": 5, "known": 3, "seconds": 10}, 75.0),
+        (20, {"texts": 5, "pieces": 10, "known": 4, "seconds": 6}, 30.0),
+        (20, {"texts": 5, "pieces": 8, "known": 7, "seconds": 6}, 90.0),
+        (20, {"texts": 5, "pieces": 5, "known": 5, "seconds": 10}, None),
+        (20, {"seconds": 10}, None),
+        (20, {"failed": 5, "seconds": 10}, 30.0),
+        (20, {"texts": 20, "pieces": 20, "known": 20, "seconds": 10}, 0.0),
+        (0, {}, 0.0),
+        (None, {"texts": 5, "pieces": 5, "seconds": 10}, None),
+    ],
+)
+def test_the_remaining_seconds(
+    total: int | None, stats: dict[str, float], expected: float | None
+) -> None:
+    """At the speed of the texts that were sent: those that were known take no time. If less than
+    one was sent, they are at most as many as if it was one."""
+    assert seconds_left(total, **stats) == expected
+
+
+def test_the_speed_counts_pieces_that_were_sent() -> None:
+    assert JobStats().texts_per_second == 0
+    assert JobStats(texts=4, pieces=10, known=4, seconds=3.0).texts_per_second == 2.0
+    assert Progress(JobStats(texts=4, failed=3), None).done == 7

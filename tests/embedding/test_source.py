@@ -1,6 +1,7 @@
 """Reading of the texts, and cutting into batches."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterator
 from random import Random
 from string import ascii_letters, digits
@@ -495,3 +496,28 @@ async def test_an_entry_that_is_no_text_is_named(
     assert str(error) == f"a text must be a str, got {problem}"
     assert error.__notes__[0].startswith("it is text number 1 (from 0)")
     assert places_of(items) == [0]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("x" * 300, 100.0), ("é" * 300, 200.0), ("中" * 300, 300.0), ("🎉" * 300, 400.0), ("", 0.0)],
+)
+def test_a_token_is_three_bytes_until_the_model_says_otherwise(text: str, tokens: float) -> None:
+    limits = TokenLimits(500, 60_000)
+    assert limits.estimate(text) == tokens
+    limits.learn(status_error(400, 3030, TOO_MANY.format(999_999_999)), ["x"])
+    assert limits.estimate(text) == pytest.approx(6 * tokens if 6 * tokens <= 500 else math.inf)
+
+
+@pytest.mark.parametrize(("size", "tokens"), [(1499, 1499 / 3), (1500, 500.0), (1501, math.inf)])
+def test_a_text_above_the_limit_is_alone_unless_it_is_cut(size: int, tokens: float) -> None:
+    assert TokenLimits(500, 60_000).estimate("x" * size) == tokens
+    cut = TokenLimits(500, 60_000, truncates=True).estimate("x" * size)
+    assert cut == min(tokens, 500)
+
+
+@pytest.mark.parametrize(("tokens", "learned"), [(60_000, 3.0), (60_001, 1.0)])
+def test_a_count_within_the_limit_teaches_nothing(tokens: int, learned: float) -> None:
+    limits = TokenLimits(8192, 60_000)
+    limits.learn(status_error(400, 3030, TOO_MANY.format(tokens)), ["x" * tokens])
+    assert limits.bytes_per_token == learned
