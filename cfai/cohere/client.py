@@ -74,7 +74,7 @@ _RETIRED: Final = (
 )
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class CohereAccount(Account):
     """Sends requests as Cohere's API expects them, and reads its responses."""
 

@@ -88,7 +88,9 @@ async def test_the_request_is_that_of_a_run(fake: FakeWorkersAI) -> None:
     assert repr(sound) == "<AudioStream new, 0 bytes>"
     assert (sound.media_type, fake.requests) == ("", [])
     speaks(fake, MP3)
-    assert await read_all(sound) == MP3
+    async with sound:
+        assert repr(sound) == "<AudioStream open, 0 bytes>"
+        assert await read_all(sound) == MP3
     (request,) = fake.requests
     assert request.target == f"/client/v4/accounts/account/ai/run/{AURA}"
     assert request.json() == {"text": "Hello"}

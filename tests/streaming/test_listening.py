@@ -105,6 +105,7 @@ async def test_the_handshake_is_the_documented_one(fake: FakeWorkersAI) -> None:
     assert fake.requests == []
     fake.connects()
     async with ears:
+        assert repr(ears) == "<Listener open, 0 messages>"
         await ears.finish()
     (request,) = fake.requests
     assert request.method == "GET"

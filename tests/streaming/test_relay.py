@@ -14,6 +14,7 @@ from cfai.settings import Retries, Timeouts
 from cfai.streaming.relay import Frame, RelaySource
 from cfai.tasks import Prompt, Text
 from cfai.testing import FakeWorkersAI
+from tests import virtual_time
 from tests.wire.dialects import DONE
 from tests.wire.reference import decode
 
@@ -335,6 +336,49 @@ async def test_a_used_up_budget_is_not_the_browsers_business(fake: FakeWorkersAI
     assert frame == {"type": "error", "error": "BudgetExceeded", "message": message}
 
 
+class TimedSource(RelaySource):
+    """Texts, and pauses in seconds between them."""
+
+    def __init__(self, *steps: str | float) -> None:
+        self._steps = steps
+
+    async def _frames(self) -> AsyncGenerator[Frame, None]:
+        for step in self._steps:
+            if isinstance(step, str):
+                yield "text", {"text": step}
+            else:
+                await asyncio.sleep(step)
+
+    def cancel(self) -> None:
+        """Nothing goes on."""
+
+
+@pytest.mark.parametrize(
+    ("steps", "busy", "arrivals"),
+    [
+        ((9, "a", 9, "b", 9), 0, [(9, "a"), (18, "b")]),
+        ((25, "a", 10.5), 0, [(10, ""), (20, ""), (25, "a"), (35, "")]),
+        # A reader that is busy is not silence.
+        ((1, "a", 20, "b"), 15, [(1, "a"), (21, "b")]),
+        (("a", 30), 15, [(0, "a"), (25, "")]),
+    ],
+)
+def test_keep_alives_follow_ten_seconds_of_silence(
+    steps: tuple[str | float, ...], busy: float, arrivals: list[tuple[float, str]]
+) -> None:
+    """Since the last bytes, and only if the reader waits for more."""
+
+    async def read() -> list[tuple[float, str]]:
+        found = []
+        async for frame in TimedSource(*steps).ndjson(keep_alive=10):
+            text = json.loads(frame)["text"] if frame.strip() else ""
+            found.append((asyncio.get_running_loop().time(), text))
+            await asyncio.sleep(busy)
+        return found
+
+    assert virtual_time.run(read()) == arrivals
+
+
 class BrokenSource(RelaySource):
     """An answer whose app has a bug, after some texts."""
 
@@ -460,6 +504,18 @@ async def test_cancel_from_another_task_ends_the_relay_without_an_error(
     tokens.cancel()
     assert await rest == b'id: 2\nevent: done\ndata: {"finish_reason":"cancelled"}\n\n'
     await all_closed(fake)
+
+
+async def test_a_cancelled_relay_tells_what_the_service_said(fake: FakeWorkersAI) -> None:
+    """Its finish reason, and no call as if it were complete."""
+    function = {"name": "f", "arguments": "{}"}
+    call = {"tool_calls": [{"index": 0, "id": "c1", "function": function}]}
+    fake.streams(call, {"response": "Hel", "finish_reason": "length"}, asyncio.Event())
+    tokens = stream(fake)
+    frames = tokens.ndjson()
+    await read_until(frames, b"Hel")
+    tokens.cancel()
+    assert await read_all(frames) == b'{"type":"done","finish_reason":"length"}\n'
 
 
 async def test_a_closed_relay_has_no_frames(fake: FakeWorkersAI) -> None:

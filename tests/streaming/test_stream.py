@@ -97,7 +97,9 @@ async def test_the_answer_grows_with_every_token(fake: FakeWorkersAI) -> None:
     async with stream(fake) as tokens:
         assert tokens.meta.ray_id == "8f1a-AMS"
         assert tokens.answer.text == ""
+        assert repr(tokens) == "<TokenStream open, 0 events>"
         assert str(await anext(tokens)) == "a"
+        assert repr(tokens) == "<TokenStream open, 1 event>"
         assert tokens.answer.text == "a"
         assert [str(token) async for token in tokens] == ["b", ""]
         assert tokens.answer == Text("ab", finish_reason="stop")

@@ -1,10 +1,15 @@
 """`Value` compares, hashes and shows values as attrs does."""
 
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from attrs import field, frozen
 
+import cfai
 from cfai._types.values import Value
 from cfai.meta import Meta
 from cfai.profiles import profile
@@ -48,6 +53,34 @@ def test_values_compare_as_those_of_attrs(first: tuple[Any, ...], second: tuple[
 def test_values_are_shown_as_those_of_attrs(fields: tuple[Any, ...]) -> None:
     """Without the fields that are not to be shown."""
     assert repr(Ours(*fields)) == repr(Theirs(*fields)).replace("Theirs", "Ours")
+
+
+def subclasses(cls: type[Any]) -> Iterator[type[Any]]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from subclasses(subclass)
+
+
+def test_attrs_generates_no_methods_for_values() -> None:
+    """It would compile them whenever a program imports the class."""
+    modules = [module.name for module in pkgutil.walk_packages(cfai.__path__, "cfai.")]
+    for name in modules:
+        if not name.startswith(("cfai.cli", "cfai.local", "cfai.web", "cfai.testing", "cfai.__")):
+            importlib.import_module(name)
+    classes = [cls for cls in subclasses(Value) if cls.__module__.startswith("cfai.")]
+    assert len(classes) > 100
+    generated = [
+        f"{cls.__qualname__}.{name}"
+        for cls in classes
+        for name in ("__eq__", "__ne__", "__hash__", "__repr__")
+        if name in vars(cls) and inspect.getsourcefile(cls) != code_file(vars(cls)[name])
+    ]
+    assert generated == []
+
+
+def code_file(function: Any) -> str | None:
+    code = getattr(function, "__code__", None)
+    return None if code is None else code.co_filename
 
 
 def test_settings_and_facts_are_values() -> None:
