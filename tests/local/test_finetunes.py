@@ -1,6 +1,7 @@
 """Fine-tunes over HTTP: created, uploaded, listed, stored, and used in runs."""
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -249,7 +250,29 @@ BAD_FILES = [
     (CONFIG, b'{"r":0,"model_type":"mistral"}', "r must be from 1 to 32, got 0"),
     (CONFIG, b'{"r":true,"model_type":"mistral"}', "r must be from 1 to 32, got True"),
     (CONFIG, b'{"r":8}', "model_type must be one of"),
-    (CONFIG, b" " * (1 << 20) + GOOD_CONFIG, "at most 1048576 bytes"),
+    (CONFIG, GOOD_CONFIG.ljust((1 << 20) + 1), "at most 1048576 bytes, got 1048577"),
+    (CONFIG, b'{"r":8.0,"model_type":"mistral"}', "r must be from 1 to 32, got 8.0"),
+    (CONFIG, b'{"r":8,"model_type":"phi"}', "one of mistral, gemma, llama, got 'phi'"),
+    (WEIGHTS, (1).to_bytes(8, "little") + b"{}", "with a valid header"),
+    (WEIGHTS, (3).to_bytes(8, "little") + b"{}", "with a valid header"),
+    *(
+        (
+            WEIGHTS,
+            len(header).to_bytes(8, "little") + header + bytes(64),
+            "the tensor 'a' has no valid data_offsets",
+        )
+        for header in (
+            b'{"a":{"dtype":5,"shape":[64],"data_offsets":[0,64]}}',
+            b'{"a":{"dtype":"U8","shape":[-64],"data_offsets":[0,64]}}',
+            b'{"a":{"dtype":"U8","shape":[64.0],"data_offsets":[0,64]}}',
+            b'{"a":{"dtype":"U8","shape":[true],"data_offsets":[0,64]}}',
+            b'{"a":{"dtype":"U8","shape":5,"data_offsets":[0,64]}}',
+            b'{"a":{"dtype":"U8","shape":[64],"data_offsets":[64,0]}}',
+            b'{"a":{"dtype":"U8","shape":[64],"data_offsets":[-1,64]}}',
+            b'{"a":{"dtype":"U8","shape":[64],"data_offsets":[0,64,65]}}',
+            b'{"a":{"dtype":"U8","shape":[64]}}',
+        )
+    ),
     (WEIGHTS, b"", "safetensors"),
     (WEIGHTS, weights()[:-1], "all of its tensors"),
     (WEIGHTS, weights() + b"x", "all of its tensors"),
@@ -272,6 +295,86 @@ async def test_an_invalid_file_is_named_in_the_error_and_deleted(
         assert (status, code) == (400, 90003)
         assert message in text
         assert stored_files(tmp_path) == []
+
+
+def tensors(*spans: tuple[int, int], size: int = 0) -> bytes:
+    """A safetensors file of these tensors, with a header of *size* bytes."""
+    entries = {
+        f"t{number}": {"dtype": "U8", "shape": [stop - start], "data_offsets": [start, stop]}
+        for number, (start, stop) in enumerate(spans)
+    }
+    header = orjson.dumps(entries).ljust(size)
+    return len(header).to_bytes(8, "little") + header + bytes(max(stop for _, stop in spans))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (CONFIG, b'{"r":1,"model_type":"gemma"}'),
+        (CONFIG, b'{"r":32,"model_type":"llama"}'),
+        (CONFIG, GOOD_CONFIG.ljust(1 << 20)),
+        (WEIGHTS, tensors((0, 0), (0, 8))),
+        (WEIGHTS, tensors((4, 8), (0, 4))),
+        (WEIGHTS, tensors((0, 8), size=4 << 20)),
+    ],
+)
+async def test_files_up_to_the_bounds_are_stored(tmp_path: Path, name: str, content: bytes) -> None:
+    async with running(folder=tmp_path) as local:
+        await create(local)
+        asset = (await send_file(local, name, content)).result
+        (path,) = stored_files(tmp_path)
+        assert (path.name, path.read_bytes()) == (asset["id"], content)
+        assert asset["file_name"] == name
+        assert asset["bucket_name"] == "cfai-local"
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", asset["created_at"])
+        (finetune,) = (await send_request(local, "GET", "finetunes")).result
+        assert finetune["modified_at"] == asset["modified_at"] == asset["created_at"]
+
+
+@pytest.mark.parametrize("spans", [((0, 4), (5, 8)), ((0, 5), (4, 8)), ((1, 8),)])
+async def test_tensors_with_gaps_or_overlaps_are_refused(local: Local, spans: Any) -> None:
+    await create(local)
+    reply = await send_file(local, WEIGHTS, tensors(*spans))
+    assert "the tensors must be contiguous" in reply.error[2]
+    reply = await send_file(local, WEIGHTS, tensors((0, 8), size=(4 << 20) + 1))
+    assert "with a valid header" in reply.error[2]
+
+
+async def test_own_fine_tunes_count_more_than_public_ones(local: Local) -> None:
+    """And an id more than a name; each account has its own names."""
+    async with client(local.server, "other") as theirs:
+        shared = await theirs.finetunes.create(MISTRAL, "pirate", public=True)
+        await theirs.finetunes.create(MISTRAL, "hidden")
+        body = {"prompt": "Hello", "max_tokens": 1}
+        assert (await local.post(MISTRAL, {**body, "lora": "hidden"})).error[1] == 3037
+        for lora in ("pirate", shared.id):
+            assert (await local.post(MISTRAL, {**body, "lora": lora})).error[1] == 3039
+        await theirs.finetunes.upload("pirate", weights(), file_name=WEIGHTS)
+        await theirs.finetunes.upload("pirate", GOOD_CONFIG, file_name=CONFIG)
+        assert (await local.post(MISTRAL, {**body, "lora": "pirate"})).status == 200
+        # From here on there is one of their own, without files.
+        await create(local)
+        assert (await local.post(MISTRAL, {**body, "lora": "pirate"})).error[1] == 3039
+        assert (await local.post(MISTRAL, {**body, "lora": shared.id})).status == 200
+
+
+async def test_an_announced_upload_may_be_a_form_around_the_largest_file(local: Local) -> None:
+    """500 MiB and 64 KiB. What is refused then is the file's name."""
+    await create(local)
+    form_ = b'--cut\r\nContent-Disposition: form-data; name="file_name"\r\n\r\nx\r\n--cut\r\n'
+    for size, status in (((500 << 20) + (64 << 10), 400), ((500 << 20) + (64 << 10) + 1, 413)):
+        host, _, port = local.server.base_url.split("/")[2].partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(
+            "POST /client/v4/accounts/0/ai/finetunes/pirate/finetune-assets HTTP/1.1\r\n"
+            f"Host: {host}:{port}\r\nAuthorization: Bearer any\r\nContent-Length: {size}\r\n"
+            f"Content-Type: {FORM['Content-Type']}\r\n\r\n".encode()
+        )
+        writer.write(form_ + bytes(1 << 17))
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(f"HTTP/1.1 {status} ".encode())
+        writer.close()
+        await writer.wait_closed()
 
 
 @pytest.mark.parametrize(

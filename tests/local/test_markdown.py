@@ -2,6 +2,7 @@
 
 from io import BytesIO
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -126,9 +127,81 @@ async def test_invalid_forms_are_refused(local: Local) -> None:
         assert (await send(local, body)).error[:2] == (400, 90003)
 
 
+@pytest.mark.parametrize(("size", "status"), [(64 << 10, 200), ((64 << 10) + 1, 400)])
+async def test_options_have_at_most_64_kibibytes(local: Local, size: int, status: int) -> None:
+    options = b'{"output":{"format":"text"}}'.ljust(size)
+    reply = await send(local, form(("conversionOptions", options), ("files", PAGE)))
+    assert reply.status == status
+    if status == 400:
+        assert "conversionOptions must be JSON of at most 64 KiB" in reply.error[2]
+
+
+async def test_the_rows_of_files(local: Local) -> None:
+    """An id, the name, the type, and an estimate of the tokens: four bytes each, rounded up."""
+    for data, tokens in ((b"abcd", 1), (b"abcde", 2), (b"", 0), ("é".encode() * 4, 2)):
+        options = b'{"output":{"format":"text"},"pdf":{"metadata":true}}'
+        body = form(("conversionOptions", options), ("files", data))
+        body = body.replace(b'name="files"', b'name="files"; filename="a.csv"')
+        (row,) = (await send(local, body)).result
+        assert str(UUID(row.pop("id")))
+        assert row == {
+            "name": "a.csv",
+            "mimeType": "text/csv",
+            "format": "text",
+            "tokens": tokens,
+            "data": data.decode(),
+        }
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "media_type"),
+    [
+        (b"a.csv", b"", "text/csv"),
+        (b"a.csv", b"application/octet-stream", "text/csv"),
+        (b"a.csv", b"Text/HTML; charset=utf-8", "text/html"),
+        (b"a.png", b"", "image/png"),
+        (b"a.nothing", b"", "application/octet-stream"),
+        (b"", b"", "application/octet-stream"),
+    ],
+)
+async def test_the_types_of_files(local: Local, name: bytes, kind: bytes, media_type: str) -> None:
+    head = b'name="files"; filename="%s"' % name
+    head += b"\r\nContent-Type: %s" % kind if kind else b""
+    (row,) = (await send(local, form(("files", b"a")).replace(b'name="files"', head))).result
+    assert (row["name"], row["mimeType"]) == (name.decode(), media_type)
+    if media_type.startswith("text/"):
+        assert row["format"] == "markdown"
+    else:
+        assert row["format"] == "error"
+        assert row["error"].startswith(f"cfai local: {media_type} is not supported (supported: ")
+        assert row.keys() == {"id", "name", "mimeType", "format", "error"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (b"[]", "conversionOptions must be a JSON object"),
+        (b"", "conversionOptions must be JSON"),
+        (b'{"pdf":5}', "conversionOptions.pdf must be a JSON object"),
+        (b'{"pd":{}}', "conversionOptions.pd is not supported (supported: output.format, pdf.m"),
+        (b'{"pdf":{"x":1}}', "conversionOptions.pdf.x is not supported"),
+        (b'{"pdf":{"metadata":0.5}}', "conversionOptions.pdf.metadata must be true or false, got"),
+        (b'{"output":{"format":"x"}}', 'conversionOptions.output.format must be "markdown" or "te'),
+    ],
+)
+async def test_invalid_options_are_named(local: Local, options: bytes, message: str) -> None:
+    reply = await send(local, form(("conversionOptions", options), ("files", PAGE)))
+    assert reply.status in (400, 501)
+    assert message in reply.error[2]
+    assert "unknown field 'x'" in (await send(local, form(("x", PAGE)))).error[2]
+    assert "at least 1 file in the field files" in (await send(local, form())).error[2]
+
+
 async def test_a_form_beyond_the_body_limit_is_refused() -> None:
     async with running(body_limit=1000) as local:
-        assert (await send(local, form(("files", b"x" * 999)))).status == 200
+        assert (await send(local, form(("files", b"x" * 1000)))).status == 200
+        assert (await send(local, form(("files", b"x" * 999), ("files", b"x")))).status == 200
+        assert (await send(local, form(("files", b"x" * 1001)))).error[:2] == (413, 3006)
         body = form(("files", b"x" * 999), ("files", b"xx"))
         assert (await send(local, body)).error[:2] == (413, 3006)
 

@@ -42,6 +42,11 @@ async def test_only_the_named_origins_are_let_in(cors: list[str], method: str) -
         if status == 204:
             assert headers["Access-Control-Allow-Headers"] == "authorization,content-type"
             assert headers["Access-Control-Allow-Private-Network"] == "true"
+            assert headers["Access-Control-Allow-Methods"] == "GET, POST, OPTIONS"
+            assert headers["Access-Control-Max-Age"] == "600"
+        elif status == 200:
+            assert headers["Access-Control-Expose-Headers"] == "*"
+            assert "Access-Control-Max-Age" not in headers
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import orjson
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, FormData
+from aiohttp.web import StreamResponse
 
 from cfai.errors import ConfigError
-from cfai.local import Server, weights
+from cfai.local import Limits, Server, weights
+from cfai.local.requests import ApiRequest
 
 from .conftest import LLAMA, Local, running
 
@@ -56,6 +58,122 @@ async def test_a_port_in_use_is_an_error() -> None:
         second = Server(port=port)
         with pytest.raises(ConfigError, match=str(port)):
             await second.__aenter__()
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("localhost", "127.0.0.1"),
+        ("127.0.0.2", "127.0.0.2"),
+        ("::1", "[::1]"),
+        ("0:0:0:0:0:0:0:1", "[0:0:0:0:0:0:0:1]"),
+    ],
+)
+def test_the_address_is_that_of_the_host(host: str, address: str) -> None:
+    assert Server(host=host).base_url == f"http://{address}:0/client/v4"
+
+
+async def test_each_kind_of_work_has_its_threads() -> None:
+    """Two for models, two for documents, and two for text."""
+
+    def count(kind: str) -> int:
+        return sum(thread.name.startswith(f"cfai-{kind}_") for thread in threading.enumerate())
+
+    async with running() as local:
+        url = f"{local.server.base_url}/accounts/0/ai/tomarkdown"
+
+        async def convert() -> None:
+            form = FormData()
+            form.add_field("files", b"a,b", filename="a.csv", content_type="text/csv")
+            async with local.http.post(url, data=form) as response:
+                assert response.status == 200
+
+        async def embed() -> None:
+            text = ["word " * 200] * 5
+            reply = await local.post("@cf/baai/bge-small-en-v1.5", {"text": text})
+            assert reply.status == 200
+
+        async def generate() -> None:
+            assert (await local.post(LLAMA, {"prompt": "Hi", "max_tokens": 3})).status == 200
+
+        await asyncio.gather(*(work() for _ in range(5) for work in (convert, embed, generate)))
+        assert {kind: count(kind) for kind in ("documents", "models", "text")} == {
+            "documents": 2,
+            "models": 2,
+            "text": 2,
+        }
+        assert not local.server.has_busy_thread
+    assert count("") == 0
+
+
+class Broken:
+    """A tape that fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.calls: list[str] = []
+
+    async def open(self) -> None:
+        self.calls.append("open")
+
+    async def close(self) -> None:
+        self.calls.append("close")
+
+    async def answer(self, request: ApiRequest) -> StreamResponse:
+        raise self.error
+
+
+async def test_an_unexpected_error_is_an_answer_with_500(caplog: pytest.LogCaptureFixture) -> None:
+    """And its traceback is logged."""
+    tape = Broken(ValueError("oops"))
+    async with running(tape=tape) as local:
+        status, code, message = (await local.post(LLAMA, {"prompt": "Hi"})).error
+        assert (status, code) == (500, 8005)
+        assert "Internal Server Error: ValueError: oops (" in message
+        assert (await local.done()).status == 500
+        assert tape.calls == ["open"]
+    assert tape.calls == ["open", "close"]
+    (record,) = caplog.records
+    assert record.getMessage() == "the local server failed to answer a request"
+    assert record.exc_info
+
+
+async def test_a_lost_connection_is_no_answer(caplog: pytest.LogCaptureFixture) -> None:
+    async with running(tape=Broken(ConnectionResetError("gone"))) as local:
+        await local.post(LLAMA, {"prompt": "Hi"})
+        assert (await local.done()).status == 499
+    assert not caplog.records
+
+
+async def test_a_server_restarts_with_its_port_and_its_requests() -> None:
+    async with running() as local:
+        await local.post(LLAMA, {})
+        await local.done()
+        assert len(local.server.requests) == 1
+    assert local.server.requests.maxlen == 10_000
+
+
+async def test_limits_are_in_the_headers_of_accounts_only() -> None:
+    async with running(limits=Limits(requests=5), cors=["http://localhost:1"]) as local:
+        root = local.server.base_url.removesuffix("/client/v4")
+        for path, has_limit in (("/health", False), ("/nothing", False)):
+            async with local.http.get(root + path) as response:
+                assert ("Ratelimit" in response.headers) is has_limit
+                assert response.headers["Vary"] == "Origin"
+        assert "Ratelimit" in (await local.post(LLAMA, {})).headers
+    async with running() as local:
+        headers = (await local.post(LLAMA, {})).headers
+        assert not {"Ratelimit", "Vary", "Access-Control-Allow-Origin"} & set(headers)
+
+
+async def test_a_generation_that_fails_has_no_end(local: Local) -> None:
+    await local.post(LLAMA, {"prompt": "word " * 5000})
+    exchange = await local.done()
+    assert (exchange.status, exchange.ending, exchange.backend) == (400, None, None)
+    await local.post(LLAMA, {"prompt": "Hi", "max_tokens": 1})
+    exchange = await local.done()
+    assert exchange.ending
+    assert (exchange.status, exchange.ending.reason) == (200, "length")
 
 
 async def test_a_server_can_restart_and_leaves_no_threads_or_tasks() -> None:

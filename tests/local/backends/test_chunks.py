@@ -28,7 +28,8 @@ def call(index: int | None = None, **function: Any) -> dict[str, Any]:
 
 def test_a_chunk_without_a_text_is_an_empty_piece() -> None:
     """So that the response can begin, and the caller can stop."""
-    for chunk in ({}, {"choices": []}, {"choices": None}, delta(), delta(content=None), {"a": 1}):
+    chunks: list[dict[str, Any]] = [{}, {"a": 1}, delta(), delta(content=None)]
+    for chunk in (*chunks, {"choices": []}, {"choices": None}):
         assert read(chunk) == ([""], GenerationEnd("stop", 0, 0))
 
 
