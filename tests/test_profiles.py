@@ -4,7 +4,7 @@ import pytest
 
 from cfai.errors import InputError
 from cfai.media import MediaForm
-from cfai.profiles import TASKS, Profile, check_reads_images, models, profile
+from cfai.profiles import TASKS, Profile, check_reads_images, is_gateway_route, models, profile
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,7 @@ def test_every_embedding_model_has_a_dimension() -> None:
         ("@cf/deepgram/aura-1", None),
         ("@cf/pipecat-ai/smart-turn-v2", None),
         ("@cf/baai/bge-reranker-base", None),
+        ("@cf/facebook/bart-large-cnn", 1500),
         ("@cf/nobody/nothing", None),
     ],
 )
@@ -180,3 +181,101 @@ def test_models_that_read_only_text(model: str) -> None:
 def test_a_model_of_which_nothing_is_known_may_read_images(model: str) -> None:
     assert profile(model).reads_images is None
     check_reads_images(model)
+
+
+@pytest.mark.parametrize(
+    ("model", "shared"),
+    [
+        ("@cf/baai/bge-m3", "Text Embeddings"),
+        ("@cf/baai/bge-large-en-v1.5", "@cf/baai/bge-large-en-v1.5"),
+        ("@cf/baai/bge-reranker-base", "@cf/baai/bge-reranker-base"),
+        ("@cf/meta/llama-3.1-8b-instruct-fast", "Text Generation"),
+        ("@cf/nobody/nothing", None),
+    ],
+)
+def test_models_of_a_task_share_its_rate(model: str, shared: str | None) -> None:
+    """But not one that has its own."""
+    assert profile(model).shares_requests_with == shared
+
+
+def test_models_with_the_vocabulary_of_bert() -> None:
+    """Those of BAAI for English."""
+    assert [model for model in models("Text Embeddings") if profile(model).english] == [
+        "@cf/baai/bge-base-en-v1.5",
+        "@cf/baai/bge-large-en-v1.5",
+        "@cf/baai/bge-small-en-v1.5",
+        "@cf/baai/omni-bge-base-en-v1.5",
+    ]
+    assert not profile("@cf/someone/gte-large-en-v1.5").english
+
+
+@pytest.mark.parametrize(
+    ("model", "switches", "always"),
+    [
+        ("@cf/deepseek-ai/deepseek-v4-flash", ("enable_thinking",), False),
+        ("@cf/google/gemma-4-26b-a4b-it", ("enable_thinking",), False),
+        ("@cf/google/gemma-3-12b-it", (), False),
+        ("@cf/moonshotai/kimi-k2.6", ("thinking", "enable_thinking"), False),
+        ("@cf/moonshotai/kimi-k2.7-code", ("thinking", "enable_thinking"), True),
+        ("@cf/nvidia/nemotron-3-120b-a12b", ("enable_thinking",), False),
+        ("@cf/qwen/qwen3-30b-a3b-fp8", ("enable_thinking",), False),
+        ("@cf/qwen/qwen2.5-coder-32b-instruct", (), False),
+        ("@cf/zai-org/glm-4.7-flash", ("enable_thinking",), False),
+        ("@cf/zai-org/glm-5.3", ("enable_thinking",), True),
+        ("@cf/openai/gpt-oss-20b", (), True),
+        ("@cf/meta/llama-3.1-8b-instruct-fast", (), False),
+        ("qwen/qwen3", (), False),
+    ],
+)
+def test_which_models_think(model: str, switches: tuple[str, ...], always: bool) -> None:
+    """Source: their input types in @cloudflare/workers-types 5.20261117.1."""
+    assert profile(model).thinking_switches == switches
+    assert profile(model).always_thinks is always
+
+
+@pytest.mark.parametrize(
+    ("model", "guided", "calls"),
+    [
+        ("@cf/mistral/mistral-7b-instruct-v0.2-lora", True, False),
+        ("@cf/mistralai/mistral-small-3.1-24b-instruct", True, False),
+        ("@hf/thebloke/Mistral-7b", True, False),
+        ("@cf/meta/llama-3.1-8b-instruct-fast", False, True),
+        ("@hf/meta-llama/meta-llama-3-8b-instruct", False, True),
+        ("@cf/meta/m2m100-1.2b", False, False),
+        ("@cf/google/gemma-4-26b-a4b-it", False, False),
+        ("mistral/mistral-large", False, False),
+        ("meta/llama-4", False, False),
+    ],
+)
+def test_families_with_forms_of_their_own(model: str, guided: bool, calls: bool) -> None:
+    """By the name of the publisher or the model; names of other providers say nothing."""
+    assert profile(model).guided_json is guided
+    assert profile(model).reads_calls is calls
+
+
+@pytest.mark.parametrize(
+    ("model", "route"),
+    [
+        ("@cf/meta/llama-3.1-8b-instruct-fast", "run"),
+        ("@cf/nobody/nothing", "run"),
+        ("plain", "run"),
+        ("openai/gpt-5", "universal"),
+        ("cloudflare/auto", "chat"),
+        ("cloudflare/autos", "universal"),
+        ("dynamic/support", "chat"),
+        ("dynamically/x", "universal"),
+    ],
+)
+def test_the_route_of_a_name(model: str, route: str) -> None:
+    assert profile(model).route == route
+    assert is_gateway_route(model) is (route == "chat")
+
+
+def test_models_with_a_way_of_their_own() -> None:
+    """Options in the query beside raw bytes, WebSockets only, and no stream by default."""
+    assert [model for model in TASKS if profile(model).options_in_query] == ["@cf/deepgram/nova-3"]
+    assert [model for model in TASKS if profile(model).websocket_only] == ["@cf/deepgram/flux"]
+    own = {model: dict(profile(model).default_fields) for model in TASKS}
+    assert {model: fields for model, fields in own.items() if fields} == {
+        "@cf/moondream/moondream3.1-9B-A2B": {"stream": False}
+    }
