@@ -160,7 +160,6 @@ class Embedder:
             raise InputError(
                 "errors needs on_error='null': with 'raise', the first error ends the call"
             )
-        requests_per_minute(self.model, self.rate)
         Plan(self.model, **self._build_job_options())
 
     @overload

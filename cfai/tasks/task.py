@@ -92,7 +92,7 @@ class Rule(Value):
     translated: bool = False
     """Whether it is no field of the request: `Task.payload_for` writes it as the model needs it."""
 
-    parse: Callable[[Any], Any] | None = field(default=None, repr=False, eq=False)
+    parse: Callable[[Any], Any] | None = field(default=None, repr=False)
     """Checks and converts a structured value, or one item of a list of them."""
 
     def check(self, value: object) -> None:

@@ -373,6 +373,13 @@ def test_options_are_checked_when_it_is_created(options: dict[str, Any], message
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("on_error", ["raise", "null"])
+@pytest.mark.parametrize("long", ["warn", "fail", "split"])
+def test_every_way_with_long_texts_and_errors_is_an_option(long: Any, on_error: Any) -> None:
+    embedder = Embedder(M3, long=long, on_error=on_error)
+    assert (embedder.long, embedder.on_error) == (long, on_error)
+
+
 # Where it is called...
 
 

@@ -440,6 +440,30 @@ async def test_answers_that_cannot_be_read_are_named(
         await fake.client().extract(CLAIRIC, "Hi", into=into)
 
 
+UNITS = {
+    "seconds": timedelta(seconds=3),
+    "minutes": timedelta(minutes=3),
+    "hours": timedelta(hours=3),
+    "days": timedelta(days=3),
+    "weeks": timedelta(weeks=3),
+}
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("said_by", ["the answer", "the request"])
+async def test_a_duration_has_any_unit_up_to_weeks(
+    fake: FakeWorkersAI, unit: Any, said_by: str
+) -> None:
+    """That of the answer, else the one that was asked for."""
+    asked_for: Any = unit if said_by == "the request" else "hours"
+    kind = Annotated[timedelta, DurationField(unit=asked_for)]
+    into = attrs.make_class("Named", {"pause": attrs.field(type=kind)})
+    answer = {"value": 3, **({"unit": unit} if said_by == "the answer" else {})}
+    fake.answers({"answers": {"pause": answer}})
+    extracted: Any = await fake.client().extract(CLAIRIC, "Hi", into=into)
+    assert extracted.value.pause == UNITS[unit]
+
+
 async def test_a_missing_answer_is_named(fake: FakeWorkersAI) -> None:
     into = attrs.make_class("Named", {"spam": attrs.field(type=str)})
     fake.answers({"answers": {}})

@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from cfai import Base64, Choice, Decide, InputError, Noul, Score, media
+from cfai import (
+    Base64,
+    Choice,
+    Decide,
+    InputError,
+    Noul,
+    NoulDecision,
+    Score,
+    ScoreDecision,
+    media,
+)
 from cfai.tasks import rules
 
 CLEF = "@cf/cloudflare/clef"
@@ -179,6 +189,22 @@ def test_a_model_of_another_family_is_refused(model: str) -> None:
         return
     with pytest.raises(InputError, match="model must be a Clef model for Decide, such as @cf/"):
         Decide("x", SPAM).payload_for(model)
+
+
+@pytest.mark.parametrize(
+    ("score", "level"),
+    [(0, 0), (0.49, 0), (0.5, 1), (1, 1), (1.49, 1), (1.5, 2), (2.5, 3), (3, 3)],
+)
+def test_the_level_is_the_nearest_one(score: float, level: int) -> None:
+    """Of two, the higher one."""
+    assert ScoreDecision(score).level == level
+
+
+@pytest.mark.parametrize(
+    ("probability", "yes"), [(0, False), (0.49, False), (0.5, True), (1, True)]
+)
+def test_a_yes_is_at_least_as_probable_as_a_no(probability: float, yes: bool) -> None:
+    assert NoulDecision(probability).yes is yes
 
 
 # Attachments

@@ -522,6 +522,25 @@ def test_maximum_lengths() -> None:
         rule.check(["a", "b", "c"])
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("x" * 58, "'" + "x" * 58 + "'"),
+        ("x" * 59, "'" + "x" * 58 + "…"),
+        (b"", "<0 bytes>"),
+        (b"x", "<1 byte>"),
+        (bytearray(2), "<2 bytes>"),
+        (memoryview(bytes(3)), "<3 bytes>"),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_messages_show_up_to_60_characters_of_a_value(value: Any, shown: str) -> None:
+    """And of bytes, only how many there are."""
+    with pytest.raises(InputError) as caught:
+        TextToImage("a cat", guidance=value)
+    assert str(caught.value) == f"guidance must be a number, got {shown}"
+
+
 def test_messages_stay_short() -> None:
     with pytest.raises(InputError) as caught:
         TextToImage("a cat", guidance="x" * 1_000_000)  # type: ignore[arg-type]  # on purpose
