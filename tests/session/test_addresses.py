@@ -232,3 +232,83 @@ def test_an_unsupported_proxy_of_the_environment_is_an_error(
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
     with pytest.raises(ConfigError, match="proxy"):
         settings()
+
+
+# Hosts (RFC 1035, section 2.3.4: 63 characters in a label, 253 in a name)
+
+LONGEST = ".".join(["a" * 63] * 3 + ["a" * 61])
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "a",
+        "a" * 63 + ".example",
+        LONGEST,
+        f"{LONGEST}.",
+        "my_host-1.example.",
+        "1.example",
+        "127.0.0.1",
+        "127.0.0.1:8000",
+        "a.example:",
+        "a.example:1",
+        "a.example:65535",
+        "[2001:db8::1]",
+        "[2001:db8::1]:8000",
+    ],
+)
+def test_hosts_of_any_form_are_accepted(host: str) -> None:
+    """For the base URL and for a proxy, with a user or without."""
+    assert settings(base_url=f"https://{host}/v4").base_url == f"https://{host}/v4"
+    for proxy in (f"https://{host}", f"http://user:pass@{host}"):
+        assert settings(proxy=proxy).proxy == proxy
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "a" * 64 + ".example",
+        LONGEST + "a",
+        "a..example",
+        ".example",
+        "a.example..",
+        "a b.example",
+        "a!.example",
+        "1.2.3",
+        "2130706433",
+        "1.2.3.4.5",
+        "256.1.1.1",
+        "a.example:65536",
+        "a.example:-1",
+        "a.example:1:2",
+        "[2001:db8::g]",
+        "[2001:db8::1]x",
+        "[127.0.0.1]",
+        "[]",
+        "2001:db8::1",
+    ],
+)
+def test_what_is_no_host_is_refused(host: str) -> None:
+    """Before a resolver reads it in its own way."""
+    with pytest.raises(ConfigError, match="base_url must be an http:// or https:// address"):
+        settings(base_url=f"https://{host}/v4")
+    with pytest.raises(ConfigError, match="proxy must be an http:// or https:// address"):
+        settings(proxy=f"http://user:pass@{host}")
+
+
+@pytest.mark.parametrize(
+    ("host", "is_this_machine"),
+    [("a.localhost", True), ("a.b.localhost", True), ("alocalhost", False), ("localhost.a", False)],
+)
+def test_names_under_localhost_are_this_machine(host: str, is_this_machine: bool) -> None:
+    """RFC 6761, section 6.3."""
+    assert is_loopback(host) is is_this_machine
+
+
+@pytest.mark.parametrize("proxy", ["socks5://p.example:1", "SOCKS4://p.example", "socks5h://p"])
+def test_a_socks_proxy_needs_a_session(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    with pytest.raises(ConfigError, match=r"^proxy names a SOCKS proxy"):
+        settings(proxy=proxy)
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(ConfigError, match=r"^ALL_PROXY names a SOCKS proxy"):
+        settings()
