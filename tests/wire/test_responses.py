@@ -6,14 +6,19 @@ from datetime import UTC, datetime
 
 import pytest
 from hypothesis import example, given, settings, strategies as st
+from multidict import CIMultiDict
 
 from cfai._wire.responses import (
     Response,
+    begins_events,
+    has_document,
+    has_event,
     is_json_type,
     is_stream,
     read_media_type,
     read_meta,
     read_retry_after,
+    read_unknown_encoding,
     unwrap_result,
 )
 from cfai.errors import DecodeError
@@ -273,3 +278,105 @@ def test_the_repr_of_a_response_does_not_show_its_body_or_headers() -> None:
 def test_a_media_type_can_be_encoded(header: str, kind: str) -> None:
     """aiohttp decodes other bytes than UTF-8 to lone surrogates."""
     assert read_media_type({"Content-Type": header}) == kind
+
+
+# The beginning of a body of the wrong kind
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        *((name, True) for name in (b"data:", b"event: x", b"id:1", b"retry:", b": comment")),
+        (b"\xef\xbb\xbfdata:", True),
+        (b"\r\n\ndata:", True),
+        (b"\xef\xbb\xbf\ndata:", True),
+        (b"", None),
+        (b"\n", None),
+        (b"dat", None),
+        (b"\xef\xbb", None),
+        (b"\xef\xbb\xbfeve", None),
+        (b"{", False),
+        (b"data", None),
+        (b"dat:", False),
+        (b" data:", False),
+        (b"<html>", False),
+        (b"\xef\xbb\xbf{", False),
+    ],
+)
+def test_how_a_body_of_events_begins(data: bytes, expected: bool | None) -> None:
+    """With a field of an event (WHATWG HTML, "Server-sent events"); `None` is too little."""
+    assert begins_events(data) is expected
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"data: 1\n\n", True),
+        (b"data: 1\r\n\r\n", True),
+        (b"data: 1\r\r", True),
+        (b"data: 1\n", False),
+        (b": a\n\ndata: 1", False),
+        (b": a\n\ndata: 1\n\n", True),
+        (b"x" * 2**14, False),
+        (b"x" * (2**14 + 1), True),
+    ],
+)
+def test_when_the_first_event_is_complete(data: bytes, expected: bool) -> None:
+    """Or as much was read as is looked at."""
+    assert has_event(data) is expected
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"<html>", True),
+        (b"", True),
+        (b'{"a": 1}', True),
+        (b'{"a": 1}\nmore', True),
+        (b"[1]", True),
+        (b'{"a": ', False),
+        (b"[1", False),
+        (b"{" + b" " * (2**14 - 1), False),
+        (b"{" + b" " * 2**14, True),
+    ],
+)
+def test_when_a_body_of_json_is_complete(data: bytes, expected: bool) -> None:
+    assert has_document(data) is expected
+
+
+@pytest.mark.parametrize(
+    ("encodings", "unknown"),
+    [
+        ([], ""),
+        (["gzip"], ""),
+        (["BR"], ""),
+        (["identity"], ""),
+        (["utf-8, identity"], ""),
+        (["aws-chunked"], ""),
+        ([""], ""),
+        (["snappy"], "snappy"),
+        (["gzip, gzip"], "gzip, gzip"),
+        (["gzip", "br"], "gzip, br"),
+        (["identity", "gzip"], "identity, gzip"),
+    ],
+)
+def test_which_encodings_nobody_decodes(encodings: list[str], unknown: str) -> None:
+    """aiohttp decodes one; none at all has several names."""
+    headers = CIMultiDict(("Content-Encoding", value) for value in encodings)
+    assert read_unknown_encoding(headers) == unknown
+
+
+@pytest.mark.parametrize(
+    ("media_type", "is_json"),
+    [
+        ("application/json", True),
+        ("application/problem+json", True),
+        ("text/json", False),
+        ("application/jsonl", False),
+        ("", False),
+    ],
+)
+def test_which_types_are_json(media_type: str, is_json: bool) -> None:
+    """RFC 6839, section 3.1. Media that arrive piece by piece are none of these."""
+    assert is_json_type(media_type) is is_json
+    assert is_stream(200, media_type, media=True) is not (is_json or media_type == "text/json")
