@@ -57,13 +57,13 @@ class Sent:
 
     def __init__(self, *, gone_after: int = 1000) -> None:
         self.messages: list[Any] = []
-        self.refused = 0
+        self.errors: list[OSError] = []
         self._gone_after = gone_after
 
     async def __call__(self, message: Any) -> None:
         if len(self.messages) == self._gone_after:
-            self.refused += 1
-            raise OSError("nobody is there")
+            self.errors.append(OSError("nobody is there"))
+            raise self.errors[-1]
         self.messages.append(message)
 
     @property
@@ -96,7 +96,7 @@ async def test_an_os_error_while_sending_a_refusal_is_ignored(
     sent = Sent(gone_after=after)
     await response(fake)(SCOPE, receive_nothing, sent)
     assert [message["type"] for message in sent.messages] == ["http.response.start"][:after]
-    assert sent.refused == 1
+    assert len(sent.errors) == 1
 
 
 async def test_the_messages_of_a_stream_follow_the_specification(fake: FakeWorkersAI) -> None:
@@ -169,6 +169,28 @@ async def test_only_a_stream_that_fails_is_logged(
         assert record.getMessage().startswith(
             "a stream failed after its beginning: StreamInterrupted: the stream was cut after 1 ev"
         )
+
+
+async def test_an_error_of_the_connection_keeps_no_frames(fake: FakeWorkersAI) -> None:
+    """Whoever keeps it, such as a future of the server, would keep the app's handler alive."""
+    fake.streams("a")
+    sent = Sent(gone_after=1)
+    await response(fake)(SCOPE, receive_nothing, sent)
+    (error,) = sent.errors
+    assert error.__traceback__ is None
+
+
+async def test_an_error_of_send_ends_the_stream(fake: FakeWorkersAI) -> None:
+    """It is raised, and whoever keeps it does not keep the stream open."""
+
+    async def fail(message: Any) -> None:
+        raise ZeroDivisionError(message["type"])
+
+    fake.says(HEL, asyncio.Event())
+    with pytest.raises(ZeroDivisionError, match=r"http\.response\.start") as kept:
+        await response(fake)(SCOPE, receive_nothing, fail)
+    await fake.until(lambda: fake.connections == 0)
+    assert kept.tb is not None
 
 
 async def broken_frames() -> AsyncGenerator[Frame, None]:

@@ -324,6 +324,36 @@ async def test_a_browser_that_left_before_sends_no_request(fake: FakeWorkersAI) 
     assert fake.requests == []
 
 
+async def test_a_response_that_cannot_begin_ends_the_stream(
+    fake: FakeWorkersAI, all_closed: Gone
+) -> None:
+    """Even if an error tracker keeps the exception, and with it the frames of the handler."""
+    kept: list[Exception] = []
+
+    async def chat(request: web.Request) -> web.StreamResponse:
+        try:
+            return await relay(request, fake.client().stream(MODEL, Prompt("Hi")))
+        except ZeroDivisionError as exc:
+            kept.append(exc)
+            raise
+
+    async def fail(request: web.Request, response: web.StreamResponse) -> None:
+        if response.status == 200:
+            raise ZeroDivisionError("of the app")
+
+    app = web.Application()
+    app.on_response_prepare.append(fail)
+    app.add_routes([web.get("/", chat)])
+    fake.says(HEL, asyncio.Event())
+    async with serve_app(app) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await fake.until(lambda: kept)
+        await all_closed()
+        writer.transport.abort()
+    assert len(kept) == 1
+
+
 # Errors
 
 
