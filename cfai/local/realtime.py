@@ -233,11 +233,13 @@ class _Ears:
         if isinstance(task, FluxListening):
             silence = 5.0 if task.eot_timeout_ms is None else task.eot_timeout_ms / 1000
             return TurnSettings(complete=task.eot_threshold or 0.7, silence=silence, interval=0.25)
-        pause = 300 if task.endpointing in (None, False) else task.endpointing
+        endpointing = task.endpointing
+        # Not by equality: 0 is a pause, too.
+        pause = 300 if endpointing is None or endpointing is False else endpointing
         # Any pause ends a passage of nova-3.
-        ends = math.inf if task.endpointing is False else 0.0
+        ends = math.inf if endpointing is False else 0.0
         interval = 0.5 if task.interim_results else None
-        return TurnSettings(pause=max(pause or 0, 100) / 1000, complete=ends, interval=interval)
+        return TurnSettings(pause=max(pause, 100) / 1000, complete=ends, interval=interval)
 
     async def _hear(self) -> AsyncGenerator[bytes, None]:
         """Yield the sound that the client sends, until it ends the audio or leaves."""

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,7 @@ from cfai import (
     WorkersAI,
 )
 from cfai.errors import BadRequest
-from cfai.local import Server
+from cfai.local import Server, backends
 from cfai.local.realtime import _run, _Voice
 from cfai.local.resampling import resample
 from cfai.local.speech import to_pcm
@@ -192,6 +194,275 @@ async def test_the_messages_are_the_documented_ones(local: Local) -> None:
     assert {message["type"] for message in results} == {"Results"}
     assert [message["is_final"] for message in results][-1] is True
     assert results[-1]["channel"]["alternatives"][0]["transcript"]
+
+
+async def listen(local: Local, model: str, query: str, *parts: np.ndarray) -> list[Any]:
+    """All messages of a session."""
+    sound = to_pcm(np.concatenate(parts))
+    url = f"{local.url(model)}?encoding=linear16&sample_rate=16000&{query}"
+    async with local.http.ws_connect(url) as socket:
+        for start in range(0, len(sound), 3200):
+            await socket.send_bytes(sound[start : start + 3200])
+        await socket.send_str('{"type":"CloseStream"}')
+        return [json.loads(message.data) async for message in socket]
+
+
+def in_two(pause: float) -> list[np.ndarray]:
+    """A sentence with a pause in its middle, after which it could be complete."""
+    samples = spoken(SENTENCES[7])
+    half = len(samples) // 2
+    return [silence(0.5), samples[:half], silence(pause), samples[half:], silence(1.5)]
+
+
+@pytest.mark.parametrize(
+    ("query", "pause", "expected"),
+    [
+        (
+            "eager_eot_threshold=0.3&eot_threshold=0.9",
+            0.8,
+            [("StartOfTurn", 0), ("EagerEndOfTurn", 0), ("TurnResumed", 0), ("EndOfTurn", 0)],
+        ),
+        ("eager_eot_threshold=0.9&eot_threshold=0.9", 0.8, [("StartOfTurn", 0), ("EndOfTurn", 0)]),
+        ("eot_threshold=0.9", 2.0, [("StartOfTurn", 0), ("EndOfTurn", 0)]),
+        ("", 0.8, [("StartOfTurn", 0), ("EndOfTurn", 0), ("StartOfTurn", 1), ("EndOfTurn", 1)]),
+        (
+            "eot_threshold=0.9&eot_timeout_ms=500",
+            0.8,
+            [("StartOfTurn", 0), ("EndOfTurn", 0), ("StartOfTurn", 1), ("EndOfTurn", 1)],
+        ),
+    ],
+)
+async def test_the_turns_of_flux(
+    local: Local, query: str, pause: float, expected: list[tuple[str, int]]
+) -> None:
+    """The sentence's first half is complete with a probability of 0.84. Source of the events:
+    developers.deepgram.com, "Flux"."""
+    first, *messages = await listen(local, FLUX, query, *in_two(pause))
+    assert first.pop("request_id") == messages[0]["request_id"]
+    assert first == {"type": "Connected", "sequence_id": 0}
+    events = [(m["event"], m["turn_index"]) for m in messages if m["event"] != "Update"]
+    assert events == expected
+    assert [message["sequence_id"] for message in messages] == list(range(1, len(messages) + 1))
+    for message in messages:
+        confidences = {word["confidence"] for word in message["words"]}
+        assert [word["word"] for word in message["words"]] == message["transcript"].split()
+        assert len(confidences) <= 1
+        assert all(0 < confidence <= 1 for confidence in confidences)
+        assert message["type"] == "TurnInfo"
+        ends = message["event"] in ("EndOfTurn", "EagerEndOfTurn")
+        if ends:
+            assert message["end_of_turn_confidence"] > 0.3
+    assert messages[0]["audio_window_start"] == pytest.approx(0.704, abs=0.07)
+    ends_ = [message["audio_window_end"] for message in messages]
+    assert ends_ == sorted(ends_)
+    texts = " ".join(m["transcript"] for m in messages if m["event"] == "EndOfTurn")
+    assert words_of(texts) == words_of(SENTENCES[7])
+
+
+async def test_the_updates_of_flux_are_a_quarter_of_a_second_apart(local: Local) -> None:
+    """Chunks are a tenth of a second long, and frames 32 ms."""
+    messages = await listen(local, FLUX, "", spoken(SENTENCES[0]), silence(1))
+    times = [m["audio_window_end"] for m in messages if m.get("event") == "Update"]
+    assert len(times) >= 3
+    for first, second in pairwise(times):
+        assert 0.25 <= second - first + 0.001 <= 0.39
+
+
+async def test_a_turn_ends_after_the_silence_that_was_asked_for(local: Local) -> None:
+    """At 5 s without `eot_timeout_ms`; a pause of flux has 0.3 s. The half sentence could go on."""
+    samples = spoken(SENTENCES[7])
+    half = samples[: len(samples) // 2]
+    ends = {}
+    for query, seconds in (("eot_timeout_ms=1000&", 1.0), ("", 5.0)):
+        messages = await listen(
+            local, FLUX, f"{query}eot_threshold=0.9", silence(0.5), half, silence(6)
+        )
+        updates = [m["audio_window_end"] for m in messages[1:] if m["event"] == "Update"]
+        (end,) = [m["audio_window_end"] for m in messages[1:] if m["event"] == "EndOfTurn"]
+        assert end - updates[-1] == pytest.approx(seconds - 0.3, abs=0.04)
+        ends[seconds] = end
+    assert ends[5.0] - ends[1.0] == pytest.approx(4, abs=0.04)
+
+
+async def test_the_passages_of_nova(local: Local) -> None:
+    """With words whose times are in proportion to their letters."""
+    parts = (silence(0.5), spoken(SENTENCES[0]), silence(0.6), spoken(SENTENCES[1]), silence(1.5))
+    messages = await listen(local, NOVA, "vad_events=true&utterance_end_ms=1000", *parts)
+    kinds = [message["type"] for message in messages]
+    passage = ["SpeechStarted", "Results"]
+    assert kinds == ["Connected", *passage, *passage, "UtteranceEnd", "Metadata"]
+    connected, *_, utterance, metadata = messages
+    assert metadata == {
+        "type": "Metadata",
+        "request_id": connected["request_id"],
+        "duration": pytest.approx(sum(map(len, parts)) / 16_000, abs=0.001),
+        "channels": 1,
+    }
+    assert re.fullmatch("[0-9a-f]{32}", connected["request_id"])
+    starts, results = messages[1:5:2], messages[2:5:2]
+    for start, result in zip(starts, results, strict=True):
+        begin, end = result["start"], result["start"] + result["duration"]
+        assert start == {"type": "SpeechStarted", "channel": [0, 1], "timestamp": begin}
+        (best,) = result.pop("channel")["alternatives"]
+        assert result == {
+            "type": "Results",
+            "channel_index": [0, 1],
+            "start": begin,
+            "duration": pytest.approx(end - begin),
+            "is_final": True,
+            "speech_final": True,
+        }
+        words = best["words"]
+        assert best["transcript"] == " ".join(word["punctuated_word"] for word in words)
+        assert [word["word"] for word in words] == words_of(best["transcript"])
+        assert {word["confidence"] for word in words} == {best["confidence"]}
+        assert (words[0]["start"], words[-1]["end"]) == (begin, pytest.approx(end, abs=0.002))
+        letters = sum(len(word["punctuated_word"]) for word in words)
+        for first, second in pairwise(words):
+            assert first["end"] == second["start"]
+            share = len(first["punctuated_word"]) / letters * (end - begin)
+            assert first["end"] - first["start"] == pytest.approx(share, abs=0.002)
+    last = {"type": "UtteranceEnd", "channel": [0, 1]}
+    end = results[-1]["start"] + results[-1]["duration"]
+    assert utterance == {**last, "last_word_end": pytest.approx(end, abs=0.002)}
+
+
+async def test_the_pause_that_ends_a_passage(local: Local) -> None:
+    """0.3 s if nothing is said, 0.1 s at least, and with false, no pause does."""
+    parts = (silence(0.5), spoken(SENTENCES[0]), silence(0.6), spoken(SENTENCES[1]), silence(1.5))
+    ends = {}
+    for value in ("", "endpointing=0", "endpointing=100", "endpointing=300", "endpointing=900"):
+        first, second = [m for m in await listen(local, NOVA, value, *parts) if "is_final" in m]
+        ends[value.removeprefix("endpointing=")] = first["start"] + first["duration"]
+        assert second["start"] > ends[value.removeprefix("endpointing=")]
+    assert ends["0"] == ends["100"]
+    assert ends[""] == ends["300"] == pytest.approx(ends["100"] + 0.2, abs=0.04)
+    assert ends["900"] == pytest.approx(ends["300"] + 0.6, abs=0.04)
+    (only,) = [m for m in await listen(local, NOVA, "endpointing=false", *parts) if "is_final" in m]
+    text = only["channel"]["alternatives"][0]["transcript"]
+    assert words_of(text) == words_of(f"{SENTENCES[0]} {SENTENCES[1]}")
+
+
+async def test_interim_results_are_half_a_second_apart(local: Local) -> None:
+    sound = (spoken(SENTENCES[1]), silence(1))
+    messages = await listen(local, NOVA, "interim_results=true", *sound)
+    results = [message for message in messages if message["type"] == "Results"]
+    assert [m["is_final"] for m in results] == [False] * (len(results) - 1) + [True]
+    assert [m["speech_final"] for m in results] == [m["is_final"] for m in results]
+    times = [m["start"] + m["duration"] for m in results[:-1]]
+    assert len(times) >= 3
+    for first, second in pairwise(times):
+        assert 0.5 <= second - first + 0.002 <= 0.64
+
+
+@pytest.mark.parametrize("rate", [8000, 24000, 48000])
+async def test_the_messages_of_a_voice(local: Local, rate: int) -> None:
+    """Frames of 16 KiB at most, in the rate that was asked for; flushes are counted."""
+    url = f"{local.url(AURA)}?encoding=linear16&sample_rate={rate}&speaker=luna"
+    async with local.http.ws_connect(url) as socket:
+        metadata = await socket.receive_json()
+        assert re.fullmatch("[0-9a-f]{32}", metadata.pop("request_id"))
+        assert metadata == {"type": "Metadata", "model_name": "hibari", "model_version": "local"}
+        for number, message in enumerate(("Flush", "Flush", "Close")):
+            await socket.send_json({"type": "Speak", "text": "Hello there. How are you?"})
+            await socket.send_json({"type": message})
+            frames = []
+            while (received := await socket.receive()).type is WSMsgType.BINARY:
+                frames.append(received.data)
+            if message == "Flush":
+                flushed = {"type": "Flushed", "sequence_id": number}
+                assert json.loads(received.data) == flushed
+            samples = sum(map(len, backends.speaker().speak("Hello there. How are you?")))
+            size = sum(map(len, frames))
+            assert size == pytest.approx(samples * 2 * rate / 24000, abs=16)
+            assert max(map(len, frames)) == 1 << 14
+        assert socket.close_code == 1000
+    exchange = await local.done()
+    assert (exchange.model, exchange.status, exchange.backend) == (AURA, 101, "hibari")
+
+
+async def test_a_clear_says_which_flushes_it_followed(local: Local) -> None:
+    async with local.http.ws_connect(local.url(AURA)) as socket:
+        await socket.receive()
+        await socket.send_json({"type": "Clear"})
+        assert await socket.receive_json() == {"type": "Cleared", "sequence_id": 0}
+        await socket.send_json({"type": "Flush"})
+        assert await socket.receive_json() == {"type": "Flushed", "sequence_id": 0}
+        await socket.send_json({"type": "Speak", "text": "Not spoken"})
+        await socket.send_json({"type": "Clear"})
+        assert await socket.receive_json() == {"type": "Cleared", "sequence_id": 1}
+        await socket.send_json({"type": "Flush"})
+        assert await socket.receive_json() == {"type": "Flushed", "sequence_id": 1}
+
+
+@pytest.mark.parametrize(
+    ("model", "query", "status"),
+    [
+        (NOVA, "punctuate=true&smart_format=true&channels=1&multichannel=false", 101),
+        (NOVA, "language=en&mip_opt_out=true", 101),
+        (NOVA, "language=EN-us&mip_opt_out=false", 101),
+        (NOVA, "model=nova-3", 101),
+        (NOVA, "punctuate=false", 501),
+        (NOVA, "channels=2", 501),
+        (NOVA, "multichannel=true", 501),
+        (NOVA, "endpointing=true", 400),
+        (NOVA, "endpointing=-1", 400),
+        (NOVA, "utterance_end_ms=0", 400),
+        (NOVA, "utterance_end_ms=1.5", 400),
+        (NOVA, "utterance_end_ms=9999999999", 400),
+        (FLUX, "eot_threshold=0.5&eager_eot_threshold=0.3&eot_timeout_ms=0", 101),
+        (FLUX, "eot_threshold=x", 400),
+        (FLUX, "interim_results=true", 400),
+        (AURA, "container=none&speaker=luna", 101),
+        (AURA, "container=wav", 501),
+        (AURA, "sample_rate=48001", 501),
+    ],
+)
+async def test_the_parameters_of_a_session(
+    local: Local, model: str, query: str, status: int
+) -> None:
+    audio = "" if model == AURA else "encoding=linear16&sample_rate=16000&"
+    url = f"{local.url(model)}?{audio}{query}"
+    if status == 101:
+        async with local.http.ws_connect(url) as socket:
+            await socket.receive()
+    else:
+        with pytest.raises(WSServerHandshakeError) as caught:
+            await local.http.ws_connect(url)
+        assert caught.value.status == status
+
+
+async def test_at_the_gateway_the_query_names_the_model(local: Local) -> None:
+    root = local.server.base_url.removesuffix("/client/v4")
+    async with local.http.get(f"{root}/v1/0/g/workers-ai", headers=_UPGRADE) as response:
+        assert response.status == 400
+        assert "the query must name the model" in await response.text()
+    async with local.http.ws_connect(f"{root}/v1/0/g/workers-ai?model={AURA}") as socket:
+        await socket.receive()
+    assert [(await local.done()).model for _ in range(2)] == [None, AURA]
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ({"type": "Speak"}, "text must be a string"),
+        ({"type": "Speak", "text": 5}, "text must be a string"),
+        ({"type": "x" * 200}, "x" * 60),
+        (b"sound", "this message is not supported: "),
+    ],
+)
+async def test_invalid_messages_to_a_voice_end_the_session(
+    local: Local, message: Any, words: str
+) -> None:
+    async with local.http.ws_connect(local.url(AURA)) as socket:
+        await socket.receive()
+        await (socket.send_bytes if isinstance(message, bytes) else socket.send_json)(message)
+        error = await socket.receive_json()
+        assert (error["type"], error["code"]) == ("Error", "5006")
+        assert words in error["description"]
+        assert len(error["description"]) < 200
+        closing = await socket.receive()
+        assert (closing.data, closing.extra) == (1011, "see the last message")
 
 
 async def test_a_text_that_the_voice_cannot_read_is_refused(local: Local) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cfai.local import backends
 from cfai.local.errors import ApiError
 from cfai.local.resampling import resample
 from cfai.local.speech import (
@@ -16,6 +17,8 @@ from cfai.local.speech import (
     TurnEvent,
     TurnSettings,
     _find_runs,
+    _split_run,
+    find_speech,
     listen,
     speak,
     to_pcm,
@@ -89,6 +92,53 @@ def test_runs_of_speech_are_between_pauses_of_two_frames(
     assert list(_find_runs(probabilities, 2)) == runs
 
 
+def test_speech_begins_and_ends_a_moment_around_what_is_probable() -> None:
+    """0.2 s before the first frame with 0.5, and after the last one with 0.35."""
+    recording = np.concatenate([silence(1), spoken(SENTENCES[0]), silence(1)])
+    meter = backends.speech_detector().start()
+    frames = [recording[start : start + 512] for start in range(0, len(recording), 512)]
+    padded = [np.pad(frame, (0, 512 - len(frame))) for frame in frames]
+    probabilities = np.array([meter.measure(frame) for frame in padded])
+    first = int((probabilities >= 0.5).argmax())
+    last = len(probabilities) - int((probabilities[::-1] >= 0.35).argmax())
+    (segment,) = find_speech(recording)
+    assert segment.start == pytest.approx(first * 0.032 - 0.2)
+    assert segment.end == pytest.approx(last * 0.032 + 0.2)
+    assert segment.speech == pytest.approx(probabilities[first:last].mean())
+    (whole_,) = find_speech(spoken(SENTENCES[0]))
+    assert whole_.start >= 0
+    assert whole_.end <= len(spoken(SENTENCES[0])) / 16_000
+    assert find_speech(recording, is_cancelled=lambda: True) == []
+
+
+def test_segments_do_not_overlap() -> None:
+    """Although each has a margin of 0.2 s on both sides."""
+    parts = [part for text in SENTENCES[:3] for part in (spoken(text), silence(0.1))]
+    segments = find_speech(np.concatenate(parts), pause=0.05)
+    assert len(segments) >= 3
+    assert all(first.end <= second.start for first, second in pairwise(segments))
+
+
+@pytest.mark.parametrize(
+    ("dips", "length", "runs"),
+    [
+        ({}, 625, [(0, 625)]),
+        ({}, 626, [(0, 312), (312, 626)]),
+        ({400: 0.5}, 626, [(0, 400), (400, 626)]),
+        ({624: 0.5}, 626, [(0, 624), (624, 626)]),
+        ({311: 0.1, 400: 0.5}, 626, [(0, 400), (400, 626)]),
+        ({400: 0.5, 500: 0.4}, 626, [(0, 500), (500, 626)]),
+        ({600: 0.5, 1100: 0.4}, 1500, [(0, 600), (600, 1100), (1100, 1500)]),
+    ],
+)
+def test_a_run_of_more_than_20_seconds_is_cut_where_it_is_quiet(
+    dips: dict[int, float], length: int, runs: list[tuple[int, int]]
+) -> None:
+    """In the second half of each piece. 625 frames are 20 seconds."""
+    probabilities = [dips.get(index, 0.9) for index in range(length)]
+    assert list(_split_run(probabilities, 0, length)) == runs
+
+
 @pytest.mark.parametrize("samples", [silence(0), silence(0.01), silence(3)])
 def test_silence_has_no_text(samples: np.ndarray) -> None:
     assert transcribe(samples) == []
@@ -160,6 +210,38 @@ def test_a_turn_with_a_pause_goes_on() -> None:
     assert kinds[-1] == "finished"
     assert kinds.count("finished") == 1
     assert word_errors(words_of(SENTENCES[7]), words_of(events[-1].text)) <= 3
+
+
+def test_a_silence_of_three_seconds_ends_a_turn() -> None:
+    """If nothing else is said: a pause is a silence of 0.3 s, and partial texts are 0.5 s apart."""
+    sound = to_pcm(np.concatenate([silence(1), spoken(SENTENCES[7]), silence(4)]))
+    events = hear(sound, 3200, complete=2)
+    kinds = [event.kind for event in events if event.kind != "partial"]
+    assert kinds == ["started", "paused", "finished"]
+    started, paused, finished = [event for event in events if event.kind != "partial"]
+    assert finished.end - paused.end == pytest.approx(2.7, abs=0.033)
+    assert 1 < started.end < 1.6
+    assert started.end - started.start == pytest.approx(0.192)
+    assert {event.start for event in events} == {started.start}
+    assert {event.turn for event in events} == {0}
+    assert (started.text, started.confidence, started.complete) == ("", 0, 0)
+    assert paused.text == finished.text == SENTENCES[7]
+    assert paused.complete == pytest.approx(finished.complete, abs=0.2)
+    partial = [event.end for event in events if event.kind == "partial"]
+    assert len(partial) >= 3
+    for first, second in pairwise(partial):
+        assert 0.5 <= second - first + 0.001 <= 0.64
+    # By default, a probability of 0.5 ends it at the pause.
+    assert hear(sound, 3200, interval=None)[-1].end == paused.end
+
+
+def test_the_turns_of_a_session_are_counted_from_0() -> None:
+    parts = [part for text in SENTENCES[:3] for part in (spoken(text), silence(1))]
+    events = hear(to_pcm(np.concatenate(parts)), 1_000_000, interval=None)
+    assert [(event.kind, event.turn) for event in events] == [
+        (kind, turn) for turn in range(3) for kind in ("started", "finished")
+    ]
+    assert all(first.end <= second.end for first, second in pairwise(events))
 
 
 def test_the_end_of_the_sound_ends_the_turn() -> None:
