@@ -20,7 +20,11 @@ import click
 SIGNATURES = Path(__file__).parent / "data" / "signatures.txt"
 COMMANDS = Path(__file__).parent / "data" / "commands.txt"
 
-PUBLIC_MODULES = ("cfai", "cfai.cohere", "cfai.distributed", "cfai.embedding", "cfai.testing")
+PUBLIC_MODULES = (
+    "cfai", "cfai.cohere", "cfai.distributed", "cfai.embedding", "cfai.local", "cfai.media",
+    "cfai.observers", "cfai.tasks", "cfai.telemetry", "cfai.testing", "cfai.web",
+    "cfai.web.aiohttp", "cfai.web.asgi", "cfai.web.starlette",
+)  # fmt: skip
 
 PACKAGES = ("cfai", "cfai.embedding", "cfai.local", "cfai.tasks")
 
@@ -62,12 +66,16 @@ def _isort_order(name: str) -> tuple[bool, str]:
 def signatures_text() -> str:
     """How each public class, function and method is called, and what classes compare and show."""
     lines = []
+    described = set()
     for package in PUBLIC_MODULES:
         module = import_module(package)
         for name in sorted(module.__all__):
             value = getattr(module, name)
             if not callable(value) or getattr(value, "__module__", "").partition(".")[0] != "cfai":
                 continue
+            if id(value) in described:  # `cfai` has the names of most modules, too.
+                continue
+            described.add(id(value))
             lines += [f"{package}.{line}" for line in _describe(name, value)]
     return "".join(f"{line}\n" for line in lines)
 
