@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import aiohttp
 from attrs import define, field
 
-from cfai._session.connections import LoopSession
+from cfai._session.connections import LoopSession, call_in_loop
 from cfai._session.errors import raise_error, timeout_error, translate_error
 from cfai._session.timeouts import Deadline
 from cfai.errors import ConnectionLost, Phase
@@ -49,7 +49,7 @@ class _StreamTimer:
 
     def stop(self) -> None:
         handle, self._handle = self._handle, None
-        if handle is not None and not self._loop.is_closed():
+        if handle is not None:
             handle.cancel()
 
     def _expiries(self, now: float) -> Iterator[tuple[float, Phase, float]]:
@@ -163,9 +163,13 @@ class StreamBody:
 
     def close(self) -> None:
         """Close the connection, unless the body was read to its end. Safe to repeat."""
-        if not self._is_open:
-            return
-        self._is_open = False
+        if self._is_open:
+            self._is_open = False
+            call_in_loop(self._loop.timer.loop, self._drop)
+
+    def _drop(self) -> None:
+        if self._loop.timer.loop.is_closed():
+            return  # `LoopSession` closes the connections of such a loop.
         self._timer.stop()
         self._response.close()
         self._loop.release(self._response)

@@ -12,11 +12,12 @@ import os
 import select
 import warnings
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from ssl import SSLContext
 from threading import Lock
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 from weakref import finalize, ref
 
@@ -394,7 +395,8 @@ class LoopSession:
         """Whether the client was closed."""
         self._last_headers: tuple[Mapping[str, str], CIMultiDict[str]] = {}, CIMultiDict()
         self._open: set[aiohttp.ClientResponse] = set()
-        self._closer: AsyncGenerator[None, None] | None = None
+        self._closer: AsyncGeneratorType[None, None] | None = None
+        self._finalizer: finalize[Any, Any] | None = None
 
     def headers(self, headers: Mapping[str, str]) -> CIMultiDict[str]:
         """*headers* in the form that aiohttp keeps them in. Most calls have the very same."""
@@ -434,13 +436,20 @@ class LoopSession:
         A loop finishes its open async generators before it closes (`shutdown_asyncgens`). A
         suspended generator therefore closes the session in time, and needs no task until then.
         """
-        self._closer = _close_at_exit(self.session, self._open)
+        closer = _close_at_exit(self.session, self._open)
+        self._closer = cast("AsyncGeneratorType[None, None]", closer)
         # It runs to its `yield` without waiting for anything, so that no task is needed here.
         with suppress(StopIteration):
             self._closer.asend(None).send(None)
-        # A reference that lasts as long as this object: in a cycle that is deleted, aiohttp's
-        # session could go before the generator, and would log "Unclosed client session".
-        finalize(self, _drop_reference, self._closer)
+        # Without references, the loop would close the generator in a task, which is lost if the
+        # loop stops first. The finalizer has references to all that it closes: in a cycle that is
+        # deleted, aiohttp's session could go first, and would log "Unclosed client session".
+        self._finalizer = finalize(
+            self,
+            _close_unreferenced,
+            *(self.timer, self.session, self._connector, self._open, self._closer),
+        )
+        self._finalizer.atexit = False  # At exit, `Connections` closes it.
 
     @property
     def is_open(self) -> bool:
@@ -450,18 +459,8 @@ class LoopSession:
     def close_outside_loop(self) -> None:
         """Close the session without waiting. Its loop does not run, and perhaps never will."""
         self.timer.stop()
-        if self._closer is None or self._connector is None:
-            return
-        if not self.timer.loop.is_closed():
-            _close_responses(self._open)
-            self._connector.close_idle()
-            self.session.detach()
-        # With a closed loop or a detached session, there is nothing to wait for.
-        with suppress(StopIteration):
-            self._closer.aclose().send(None)
-        for response in self._open:  # aiohttp keeps their connections if the loop is closed.
-            if response.connection is not None:
-                response.connection.close()
+        if self._finalizer is not None:
+            self._finalizer()
 
     async def aclose(self) -> None:
         """End the calls, and close the responses and the session, unless it is the user's."""
@@ -484,8 +483,46 @@ async def _close_at_exit(
         await session.close()
 
 
-def _drop_reference(_: object) -> None:
-    """The event loop closes a generator without references; see `LoopSession.close_with_loop`."""
+def call_in_loop(
+    loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any
+) -> None:
+    """Call *function* at once, unless *loop* runs in another thread: then the loop calls it.
+
+    Objects that close themselves may be deleted in any thread, by the garbage collector.
+    """
+    if not loop.is_running() or asyncio._get_running_loop() is loop:
+        function(*args)
+        return
+    with suppress(RuntimeError):  # The loop has been closed since.
+        loop.call_soon_threadsafe(function, *args)
+
+
+def _close_unreferenced(timer: SharedTimer, *parts: Any) -> None:
+    """Close a session that nobody uses."""
+    call_in_loop(timer.loop, _close_at_once, timer, *parts)
+
+
+def _close_at_once(
+    timer: SharedTimer,
+    session: aiohttp.ClientSession,
+    connector: Connector,
+    responses: set[aiohttp.ClientResponse],
+    closer: AsyncGeneratorType[None, None],
+) -> None:
+    """Close a session without waiting."""
+    timer.stop()
+    if session.closed or closer.ag_running:  # The loop closes it, or began to before it stopped.
+        return
+    if not timer.loop.is_closed():
+        _close_responses(responses)
+        connector.close_idle()
+        session.detach()
+    # With a closed loop or a detached session, there is nothing to wait for.
+    with suppress(StopIteration):
+        closer.aclose().send(None)
+    for response in responses:  # aiohttp keeps their connections if the loop is closed.
+        if response.connection is not None:
+            response.connection.close()
 
 
 def _close_responses(responses: set[aiohttp.ClientResponse]) -> None:

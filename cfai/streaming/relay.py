@@ -19,6 +19,7 @@ from typing import Any, Literal, Self
 
 from attrs import define, field
 
+from cfai._session.connections import call_in_loop
 from cfai.errors import (
     BadRequest,
     BudgetExceeded,
@@ -316,8 +317,12 @@ class Relay:
 
     def __del__(self, is_exiting: Callable[[], bool] = sys.is_finalizing) -> None:
         # The constructor may have raised. At exit, the modules that closing needs may be gone.
-        if hasattr(self, "_pending") and not is_exiting():
+        if not hasattr(self, "_pending") or is_exiting():
+            return
+        if self._task is None:
             self.close()
+        else:
+            call_in_loop(self._task.get_loop(), self.close)
 
 
 def call_frame(call: ToolCall) -> Frame:

@@ -16,6 +16,7 @@ from typing import Self
 from attrs import define, field
 
 from cfai._session.body import StreamBody
+from cfai._session.connections import call_in_loop
 from cfai._session.redaction import redact_error
 from cfai._session.sockets import NO_STATUS, Closed, Socket
 from cfai._types.excerpts import format_count
@@ -218,8 +219,9 @@ class SocketStream(AnswerStream[Socket]):
         if is_exiting():  # The modules that closing needs may be gone.
             return
         super().__del__()
-        if hasattr(self, "_socket"):  # The constructor may have raised.
-            self._abandon()
+        opening = getattr(self, "_opening", None)  # The constructor may have raised.
+        if opening is not None:
+            call_in_loop(opening.get_loop(), self._abandon)
 
     def _abandon(self) -> None:
         """Let go of the connection, because nobody refers to the session any more."""

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from cfai import Prompt, WorkersAI
+from cfai import Prompt, SpeechSynthesis, WorkersAI
 from cfai.errors import (
     BadRequest,
     CfaiError,
@@ -285,6 +285,22 @@ loop = asyncio.new_event_loop()
 kept = loop.run_until_complete(ai.stream("@cf/stream/x", Prompt("Hello?")).open())
 loop.close()
 """,
+    "a stream that is deleted after its loop was closed": """
+loop = asyncio.new_event_loop()
+kept = loop.run_until_complete(ai.stream("@cf/stream/x", Prompt("Hello?")).open())
+loop.close()
+del kept
+""",
+    "a stream that is deleted after its loop was closed, and its client later": """
+loop = asyncio.new_event_loop()
+kept = loop.run_until_complete(ai.stream("@cf/stream/x", Prompt("Hello?")).open())
+loop.close()
+del kept
+ask.__defaults__ = ()
+ai.cycle = ai
+del ai
+gc.collect()
+""",
     "a stream of a loop that is never closed": """
 loop = asyncio.new_event_loop()
 kept = loop.run_until_complete(ai.stream("@cf/stream/x", Prompt("Hello?")).open())
@@ -429,6 +445,8 @@ async def work():
     {"client.kept = [client, kept]" if in_cycle else ""}
 async def main():
     await work()
+    # Since 3.12, the call that wakes a task keeps what it waited for, with its error and frames.
+    await asyncio.sleep(0)
     gc.collect()
     gc.collect()
     print("goes on")
@@ -462,6 +480,100 @@ loop.run_until_complete(asyncio.sleep(0))
 loop.close()
 """
     await check_warning(fake, program, "")
+
+
+LAST = {
+    "without references": "",
+    "in a cycle": "client.cycle = client",
+    "with an open stream": """
+    client.kept = client, await client.stream("@cf/stream/x", Prompt("Hello?")).open()
+""",
+    "with a stream that was read": """
+    client.kept = client, client.stream("@cf/stream/x", Prompt("Hello?"))
+    await anext(client.kept[1])
+""",
+}
+
+
+# A loop has to run on for a moment to hear of what another thread deleted.
+@pytest.mark.parametrize(
+    ("collect", "ticks"),
+    [*(("gc.collect()", ticks) for ticks in range(4)), ("in_thread(gc.collect)", 2)],
+)
+@pytest.mark.parametrize("name", LAST)
+async def test_a_client_forgotten_shortly_before_its_loop_ends_is_closed(
+    fake: FakeWorkersAI, name: str, collect: str, ticks: int
+) -> None:
+    """Nobody shuts the loop down, which therefore has no time for a task."""
+    fake.on("@cf/stream").streams("Hel", asyncio.Event())
+    fake.always.answers(OK)
+    program = f"""{NO_DELAYS}
+def in_thread(function):
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
+async def main():
+    client = WorkersAI(account_id="a", api_token="t", base_url=sys.argv[1])
+    await ask(client)
+    {LAST[name]}
+    del client
+    {collect}
+    for _ in range({ticks}):
+        await asyncio.sleep(0)
+gc.disable()
+loop = asyncio.new_event_loop()
+loop.run_until_complete(main())
+loop.close()
+gc.collect()
+"""
+    code, out, errors = await run_program(program, fake, "-X", "dev")
+    assert (code, out, errors.count("never closed")) == (0, "", 1), errors
+    assert errors.count("Warning") == 1, errors
+    assert "Task" not in errors
+    await fake.until(lambda: fake.connections == 0)
+
+
+async def open_relay(client: WorkersAI) -> object:
+    relay = client.stream("@cf/stream/x", PROMPT).sse()
+    await anext(relay)
+    await anext(relay)
+    return relay
+
+
+async def open_run(client: WorkersAI) -> object:
+    run = client.run_tools("@cf/stream/x", "Hello?", tools=[], stream=True)
+    await anext(run)
+    return run
+
+
+OPENED: dict[str, Callable[[WorkersAI], Awaitable[object]]] = {
+    "a stream": lambda client: client.stream("@cf/stream/x", PROMPT).open(),
+    "a relay": open_relay,
+    "a tool run": open_run,
+    "sound": lambda client: client.audio("@cf/sound/x", SpeechSynthesis("Hello")).open(),
+    "a session": lambda client: client.listen("@cf/deepgram/nova-3").open(),
+}
+
+
+@pytest.mark.parametrize("name", OPENED)
+async def test_what_another_thread_deletes_is_closed_by_its_loop(
+    fake: FakeWorkersAI, name: str
+) -> None:
+    """The garbage collector runs in any thread, and asyncio's objects are used in one only."""
+    fake.on("@cf/stream").streams("Hel", asyncio.Event())
+    fake.on("@cf/sound").says(b"ID3", asyncio.Event(), content_type="audio/mpeg", framing="chunked")
+    fake.on("@cf/deepgram").connects()
+    client = fake.client()
+    asyncio.get_running_loop().set_debug(True)  # A call from another thread is an error.
+    gc.disable()
+    try:
+        cycle = [await OPENED[name](client)]
+        cycle.append(cycle)
+        del cycle
+        await asyncio.to_thread(gc.collect)
+    finally:
+        gc.enable()
+    await fake.until(lambda: fake.connections == 0)
 
 
 FORKS = {
