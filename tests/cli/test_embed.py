@@ -897,3 +897,16 @@ async def test_progress_at_a_terminal(
         await terminal.shows("at once")
         assert await terminal.ended() == 0
     assert len(target.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("options", [(), ("--skip-failed",)])
+@pytest.mark.parametrize("texts", [("one", ""), ("", "two"), (*map(str, range(150)), "")])
+async def test_all_arguments_are_checked_before_the_first_request(
+    cfai: Cfai, fake: FakeWorkersAI, texts: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    """Unlike lines of files, of which empty ones are skipped: here it is probably a mistake."""
+    fake.always.answers_by(vectors)
+    done = await cfai.run("embed", *texts, *options)
+    assert (done.code, done.out) == (2, b"")
+    assert "must have at least 1 character, got ''" in done.err
+    assert not fake.requests
