@@ -9,8 +9,11 @@ import pytest
 
 import cfai
 from cfai.cohere import (
+    BaseModel,
     Cohere,
+    Settings,
     Status,
+    WandbConfig,
 )
 from cfai.errors import (
     AuthenticationError,
@@ -312,6 +315,15 @@ async def test_no_error_shows_the_wandb_key(fake: FakeCohere, status: int, body:
     with pytest.raises(CfaiError) as caught:
         await client_of(fake, retries=NEVER).create("a", TRACKED)
     assert WANDB_KEY not in shown(caught.value)
+
+
+async def test_an_empty_wandb_key_hides_nothing(fake: FakeCohere) -> None:
+    """As the service omits it; an error stays readable."""
+    settings = Settings(BaseModel("BASE_TYPE_CHAT"), "d", wandb=WandbConfig("p", ""))
+    fake.refuses(400, "bad name")
+    with pytest.raises(BadRequest) as caught:
+        await client_of(fake).update("m", name="a", settings=settings)
+    assert caught.value.message == "bad name"
 
 
 @pytest.mark.parametrize(

@@ -230,8 +230,14 @@ def test_sounds_and_videos_are_for_omni() -> None:
     body = task.payload_for(OMNI)
     assert body["audio"] == [f"data:audio/mpeg;base64,{b64encode(b'ID3' + bytes([4])).decode()}"]
     assert body["videos"] == [f"data:video/mp4;base64,{b64encode(MP4).decode()}"]
-    with pytest.raises(InputError, match="audio and videos must not be set except for @cf/"):
-        task.payload_for(CLEF)
+    only_audio, only_videos = Decide("x", SPAM, audio=[b"ID3"]), Decide("x", SPAM, videos=[MP4])
+    for some in (task, only_audio, only_videos):
+        with pytest.raises(InputError, match="audio and videos must not be set except for @cf/"):
+            some.payload_for(CLEF)
+        assert some.payload_for("clef-of-a-gateway")
+    assert Decide("x", SPAM, audio=[], videos=[]).payload_for(CLEF)
+    assert only_audio.reads_files()
+    assert only_videos.reads_files()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -119,6 +120,18 @@ def test_a_message_is_sent_as_documented(message: Message, body: dict[str, Any])
 def test_mappings_of_the_documented_form_are_messages(body: dict[str, Any]) -> None:
     """They are checked and sent unchanged."""
     assert TextGeneration([body]).payload() == {"messages": [body]}
+
+
+def test_any_mapping_is_a_message() -> None:
+    body = {"role": "user", "content": "hi", "name": "Ada"}
+    assert TextGeneration([MappingProxyType(body)]).payload() == {"messages": [body]}
+    assert Message.of(MappingProxyType(body)) == Message("user", "hi", name="Ada")
+
+
+def test_an_image_may_be_its_bytes_as_numbers() -> None:
+    """As JSON has them; other lists are parts that are not separate."""
+    numbers: Any = list(PNG)
+    assert user("look", numbers).payload()["content"][1]["image_url"] == {"url": PNG_URI}
 
 
 @pytest.mark.parametrize("calls", [None, (), []])

@@ -298,17 +298,23 @@ async def test_a_slow_browser_gets_everything_in_the_end(site: Site) -> None:
     assert rest.endswith(b'{"type":"done","finish_reason":null}\n')
 
 
-async def test_a_browser_that_left_before_sends_no_request(fake: FakeWorkersAI) -> None:
-    """The handler was busy with something else."""
+@pytest.mark.parametrize("how", ["lost", "closing"])
+async def test_a_browser_that_left_before_sends_no_request(fake: FakeWorkersAI, how: str) -> None:
+    """The handler was busy with something else. That is no error of the app."""
     come, left, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    responses: list[web.StreamResponse] = []
 
     async def chat(request: web.Request) -> web.StreamResponse:
         come.set()
         await left.wait()
-        while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
+        if how == "closing" and request.transport is not None:
+            request.transport.close()
+        while request.transport is not None and how == "lost":  # noqa: ASYNC110
             await asyncio.sleep(0)
         try:
-            return await relay(request, fake.client().stream(MODEL, Prompt("Hi")))
+            response = await relay(request, fake.client().stream(MODEL, Prompt("Hi")))
+            responses.append(response)
+            return response
         finally:
             over.set()
 
@@ -318,10 +324,13 @@ async def test_a_browser_that_left_before_sends_no_request(fake: FakeWorkersAI) 
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         await come.wait()
-        writer.transport.abort()
+        if how == "lost":
+            writer.transport.abort()
         left.set()
         await over.wait()
+        writer.transport.abort()
     assert fake.requests == []
+    assert len(responses) == 1
 
 
 async def test_a_response_that_cannot_begin_ends_the_stream(
