@@ -26,7 +26,7 @@ def read_stdin(reader: str) -> bytes:
     """Read all of standard input, for the argument or option *reader*.
 
     Raises:
-        InputError: Another one has read it.
+        InputError: Another one has read it, or it can't be read.
     """
     if _stdin_readers:
         raise InputError(
@@ -41,9 +41,12 @@ def read_stdin(reader: str) -> bytes:
     timer.start()
     try:
         first = sys.stdin.buffer.read(1)
+        timer.cancel()
+        return first + sys.stdin.buffer.read()
+    except OSError as exc:
+        raise InputError(f"can't read standard input: {exc.strerror or exc}") from exc
     finally:
         timer.cancel()
-    return first + sys.stdin.buffer.read()
 
 
 def read_stdin_text(reader: str) -> str:

@@ -123,7 +123,7 @@ class _Sound:
     ) -> None:
         try:
             deliver = partial(_deliver, arrival, self._read_some(size), None)
-        except OSError as exc:
+        except InputError as exc:
             deliver = partial(_deliver, arrival, b"", exc)
         with suppress(RuntimeError):  # The loop is closed: the command has ended.
             loop.call_soon_threadsafe(deliver)
@@ -131,7 +131,7 @@ class _Sound:
     def _read_some(self, size: int) -> bytes:
         if self._left is not None:
             size = min(size, self._left)
-        data: bytes = self._file.read(size)
+        data = self._read_file(size)
         if self._left is not None:
             self._left -= len(data)
         return data
@@ -181,18 +181,25 @@ class _Sound:
 
     def _read_exactly(self, size: int) -> bytes:
         data = b""
-        while more := self._file.read(min(size - len(data), _PIECE)):
+        while more := self._read_file(min(size - len(data), _PIECE)):
             data += more
         return data
 
+    def _read_file(self, size: int) -> bytes:
+        try:
+            data: bytes = self._file.read(size)
+        except OSError as exc:  # Such as of a device that is gone.
+            raise InputError(f"can't read the sound: {exc.strerror or exc}") from exc
+        return data
 
-def _deliver(arrival: "asyncio.Future[bytes]", data: bytes, error: OSError | None) -> None:
+
+def _deliver(arrival: "asyncio.Future[bytes]", data: bytes, error: InputError | None) -> None:
     if arrival.done():
         return  # Nobody waits any more.
     if error is None:
         arrival.set_result(data)
     else:
-        arrival.set_exception(InputError(f"can't read the sound: {error.strerror or error}"))
+        arrival.set_exception(error)
 
 
 @define

@@ -326,3 +326,18 @@ async def test_half_an_emoji_is_replaced(cfai: Cfai, fake: FakeWorkersAI, tmp_pa
     assert (await cfai.run("run", LLAMA, "hi", "-o", str(target))).code == 0
     for data in (target.read_bytes(), (await cfai.run("run", LLAMA, "hi")).out):
         assert json.loads(data)["response"] == "a\ufffd!"
+
+
+@needs_shell
+@pytest.mark.parametrize("command", ["chat", "run", "embed", "image", "speak", "markdown -"])
+async def test_a_standard_input_that_cannot_be_read(
+    fake: FakeWorkersAI, cfai: Cfai, tmp_path: Path, command: str
+) -> None:
+    """Here it is open for writing only. The error names it, and nothing is sent."""
+    name, *more = command.split()
+    arguments = [name, *([LLAMA] if name == "run" else []), *more]
+    done = await run_redirected(f"0>{tmp_path}/file", cfai, *arguments)
+    assert (done.code, done.out) == (2, b"")
+    assert "can't read standard input: " in done.err
+    assert "Traceback" not in done.err
+    assert not fake.requests

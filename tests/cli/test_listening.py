@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import struct
 import wave
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from cfai.media import wav_header
 from cfai.testing import FakeSocket, FakeWorkersAI
 
+from .conftest import needs_terminals
 from .processes import PATIENCE, Cfai
 
 PCM = bytes(range(200)) * 40
@@ -219,3 +221,23 @@ def test_the_header_is_that_of_the_standard_library() -> None:
     for rate, channels in ((8000, 1), (24000, 1), (44100, 2)):
         header = wav_header(len(PCM), rate, channels=channels)
         assert header + PCM == wav(rate=rate, channels=channels)
+
+
+@needs_terminals
+@pytest.mark.parametrize("after", [b"", PCM[:2000]])
+async def test_a_source_that_fails_is_named(cfai: Cfai, fake: FakeWorkersAI, after: bytes) -> None:
+    """Before the sound and in the middle of it: a device that is gone, here a closed terminal."""
+    import tty
+
+    fake.connects()
+    source, other = os.openpty()
+    tty.setraw(other)
+    async with cfai.running("listen", "-", "--rate", "16000", stdin=source) as running:
+        os.close(source)
+        if after:
+            os.write(other, after)
+            await fake.until(lambda: fake.sockets and fake.sockets[0].audio == after)
+        os.close(other)
+        done = await running.done()
+    assert (done.code, done.out) == (2, b"")
+    assert done.err == "error: can't read the sound: Input/output error\n"

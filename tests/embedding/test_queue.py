@@ -662,3 +662,37 @@ def test_a_job_may_be_cancelled_at_any_moment(
     ]
     assert len(set(places)) == len(places)
     check_vectors(batches_of(items), given_texts)
+
+
+async def test_the_density_of_the_texts_is_learned_from_refused_items(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
+    """As of requests that are answered at once: each digit is a token."""
+    refused = 0
+
+    def answer(request: Recorded) -> Reply:
+        nonlocal refused
+        rows: list[dict[str, Any]] = []
+        for item in request.json()["requests"]:
+            given = item["text"]
+            tokens = sum(map(len, given))
+            row = {"external_reference": item["external_reference"], "success": tokens <= 60_000}
+            message = f"Max context reached {tokens} tokens but model supports only 60000"
+            if row["success"]:
+                row["result"] = {"shape": [len(given), 2], "data": [[1.0, 2.0]] * len(given)}
+            else:
+                refused += 1
+                row["errors"] = [{"code": 3030, "message": message}]
+            rows.append(row)
+        script = FakeWorkersAI()
+        script.answers({"responses": rows})
+        reply = script.take()
+        assert isinstance(reply, Reply)
+        return reply
+
+    fake.always.answers_by(answer)
+    given = ["1" * 2_000] * 4_000
+    items = await collect(ai.embed_many(M3, given, mode="queue", rate=None, concurrency=1))
+    assert sum(len(item.ids) for item in batches_of(items)) == 4_000
+    # Without that, about 130 would be: each of 90 texts, and its halves.
+    assert 0 < refused < 80, refused
