@@ -134,6 +134,37 @@ async def test_the_lower_limit_counts(local: Local, limits: dict[str, int], leng
     assert usage["completion_tokens"] == length
 
 
+async def test_without_a_temperature_it_is_that_of_the_docs(local: Local) -> None:
+    """0.2: with the service's own, a small model often chooses a wrong word."""
+    body = {"prompt": "Write a poem about the sea.", "max_tokens": 24, "seed": 4}
+    text = (await local.post(LLAMA, body)).result["response"]
+    assert (await local.post(LLAMA, {**body, "temperature": 0.2})).result["response"] == text
+    others = [
+        (await local.post(LLAMA, {**body, "temperature": value})).result["response"]
+        for value in (1.2, 2)
+    ]
+    assert text not in others
+
+
+async def test_the_highest_seeds_are_no_random_ones(local: Local) -> None:
+    """The highest number of 32 bits means "random" to the library."""
+    for seed in (2**32 - 1, 2**32, 2**32 + 1):
+        body = {"prompt": "Name three towns.", "max_tokens": 16, "temperature": 2, "seed": seed}
+        texts = [(await local.post(LLAMA, body)).result["response"] for _ in range(2)]
+        assert texts[0] == texts[1]
+
+
+async def test_two_generations_run_at_once(local: Local) -> None:
+    async with AsyncExitStack() as streams:
+        reject = {"options": {"rejectIfBusy": True}}
+        for _ in range(2):
+            response = await streams.enter_async_context(local.open(LLAMA, {**LONG, **reject}))
+            assert response.status == 200
+            assert await response.content.readany()
+            streams.callback(response.close)
+        assert (await local.post(LLAMA, {"prompt": "Hi", **reject})).error[:2] == (429, 3040)
+
+
 async def test_the_text_ends_before_a_stop_text(local: Local) -> None:
     body = {"prompt": "Count to one hundred.", "seed": 1, "max_tokens": 20}
     text = (await local.post(LLAMA, body)).result["response"]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from cfai.local.backends.wordpiece import count_tokens
 from cfai.profiles import TASKS
 from tests.local.conftest import Local
 
@@ -117,6 +118,51 @@ async def test_bge_m3_answers_in_three_forms(local: Local) -> None:
     both = (await local.post(M3, b'{"query":"a","contexts":[{"text":"b"},{"text":"a"}]}')).result
     assert list(both) == ["response"]
     assert [row["id"] for row in both["response"]] == [1, 0]
+
+
+async def test_a_summary_without_a_limit_has_at_most_1024_tokens(local: Local) -> None:
+    text = " ".join(f"Boats of the harbour number {number}." for number in range(900))
+    plain = (await local.post(SUMMARIZER, {"input_text": text})).result["summary"]
+    limited = (await local.post(SUMMARIZER, {"input_text": text, "max_length": 1024})).result
+    assert limited["summary"] == plain
+    assert 1000 < count_tokens(plain) <= 1024
+    less = (await local.post(SUMMARIZER, {"input_text": text, "max_length": 1023})).result
+    assert count_tokens(less["summary"]) <= 1023
+
+
+@pytest.mark.parametrize(("words", "status"), [(510, 200), (511, 400)])
+async def test_texts_beyond_the_window_are_refused_if_they_must_not_be_cut(
+    local: Local, words: int, status: int
+) -> None:
+    """Of 512 tokens, with the two marks; in every form of a request."""
+    text = "word " * words
+    m3: list[dict[str, Any]] = [
+        {"text": text},
+        {"text": ["a", text]},
+        {"contexts": [{"text": "a"}, {"text": text}]},
+        {"query": text, "contexts": [{"text": "a"}]},
+        {"query": "a", "contexts": [{"text": text}]},
+    ]
+    for body in m3:
+        reply = await local.post(M3, {**body, "truncate_inputs": False})
+        assert reply.status == status
+        if status == 400:
+            assert "truncate_inputs must be true for a text of more than 512" in reply.error[2]
+
+
+async def test_a_hundred_texts_are_the_most(local: Local) -> None:
+    limits = {M3: 100, BGE.format("small"): 100, "@cf/qwen/qwen3-embedding-0.6b": 32}
+    for model, limit in limits.items():
+        assert (await local.post(model, {"text": ["x"] * limit})).result["shape"][0] == limit
+        reply = await local.post(model, {"text": ["x"] * (limit + 1)})
+        assert f"text must have at most {limit} items, got {limit + 1}" in reply.error[2]
+
+
+async def test_the_pooling_is_reported_by_models_of_baai(local: Local) -> None:
+    for model, body in ((M3, {"text": "a"}), (M3, {"contexts": [{"text": "a"}]})):
+        assert (await local.post(model, body)).result["pooling"] == "mean"
+    gemma = (await local.post("@cf/google/embeddinggemma-300m", {"text": "a"})).result
+    assert (list(gemma), gemma["shape"]) == (["shape", "data"], [1, 768])
 
 
 async def test_qwen_reads_texts_from_several_fields(local: Local) -> None:

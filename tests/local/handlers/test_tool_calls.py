@@ -7,7 +7,13 @@ import pytest
 
 from cfai import Function, TextGeneration, user
 from cfai.local import backends
-from cfai.local.handlers.tool_calls import ToolChoice, read_tool_choice
+from cfai.local.backends.roles import GenerationRequest
+from cfai.local.handlers.tool_calls import (
+    ToolChoice,
+    ToolDescription,
+    ask_for_arguments,
+    read_tool_choice,
+)
 from tests.local.conftest import LLAMA, Local, client
 from tests.local.handlers.test_generation import events
 from tests.local.handlers.test_openai import GLM, v1
@@ -148,6 +154,96 @@ async def test_invalid_tools_are_refused(
     status, actual, text = (await local.post(LLAMA, request(**fields))).error
     assert (status, actual) == (400, code)
     assert message in text
+
+
+@pytest.mark.parametrize(
+    ("schema", "limited"),
+    [
+        ({"type": "string"}, True),
+        ({"type": "string", "description": "d", "title": "t"}, True),
+        ({"type": "string", "maxLength": 500}, False),
+        ({"type": "string", "enum": ["a"]}, False),
+        ({"type": "integer"}, False),
+        ({"description": "d"}, False),
+        (True, False),
+    ],
+)
+def test_texts_without_a_limit_have_at_most_200_characters(schema: Any, *, limited: bool) -> None:
+    """A small model may not find their ends."""
+    parameters = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
+    request = ask_for_arguments(
+        GenerationRequest("Hi", max_tokens=5, stop=("x",), seed=3),
+        ToolDescription("f", "Does it", parameters),
+        "Now",
+    )
+    expected = {**schema, "maxLength": 200} if limited else schema
+    assert request.schema == {**parameters, "properties": {"a": expected}}
+    assert (request.stop, request.max_tokens, request.seed) == ((), 5, 3)
+    system, message = list(request.prompt)
+    assert message == {"role": "user", "content": "Now"}
+    assert isinstance(system, dict)
+    assert system["content"].startswith("You call the function f: Does it. Write its arguments")
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"enum": ["on", 5]}, "a (on or 5)"),
+        ({"type": "string", "description": "The city"}, "a (The city)"),
+        ({"type": "integer"}, "a (integer)"),
+        ({}, "a (any)"),
+        (True, "a (any)"),
+        ({"enum": 5}, "a (any)"),
+    ],
+)
+def test_the_model_reads_what_each_argument_is(schema: Any, words: str) -> None:
+    tool = ToolDescription("f", "d", {"type": "object", "properties": {"a": schema}})
+    request = GenerationRequest("Hi", max_tokens=5)
+    system, _ = list(ask_for_arguments(request, tool, "Now").prompt)
+    assert isinstance(system, dict)
+    assert words in system["content"]
+    none = ToolDescription("f", "d", {"type": "object", "properties": {}})
+    system, _ = list(ask_for_arguments(request, none, "Now").prompt)
+    assert system == {"role": "system", "content": "You call the function f: d."}
+
+
+@pytest.mark.parametrize(
+    ("body", "last", "forced", "names"),
+    [
+        ({}, "user", None, None),
+        ({"tools": []}, "user", None, None),
+        ({"tools": [TIMER], "tool_choice": "none"}, "user", None, None),
+        ({"tools": [TIMER]}, "tool", None, None),
+        ({"tools": [TIMER], "tool_choice": "required"}, "tool", True, ["set_timer"]),
+        ({"tools": [TIMER, WEATHER]}, "user", False, ["set_timer", "get_weather"]),
+        ({"tools": [TIMER], "tool_choice": "auto"}, "user", False, ["set_timer"]),
+        (
+            {"tools": [TIMER, WEATHER], "tool_choice": {"name": "get_weather"}},
+            "user",
+            True,
+            ["get_weather"],
+        ),
+    ],
+)
+def test_which_tools_can_be_called(
+    body: dict[str, Any], last: str, forced: bool | None, names: list[str] | None
+) -> None:
+    messages = [
+        {"role": "user", "content": "first"},
+        {"role": "user", "content": "second"},
+        {"role": "assistant", "content": "third"},
+        *([{"role": "tool", "content": "fourth"}] if last == "tool" else []),
+    ]
+    choice = read_tool_choice(body, messages)
+    if names is None:
+        assert choice is None
+    else:
+        assert choice is not None
+        assert (choice.forced, choice.message) == (forced, "second")
+        assert [tool.name for tool in choice.tools] == names
+    alone = read_tool_choice({"tools": [TIMER]}, [{"role": "system", "content": "only"}])
+    assert alone is not None
+    assert alone.message == "only"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import zlib
 from base64 import b64encode
 from functools import cache
 from pathlib import Path
@@ -120,6 +121,109 @@ async def test_nova(local: Local) -> None:
         results = (await send(local, NOVA, sound(), **{name: "true"})).result["results"]
         text = results["channels"][0]["alternatives"][0]["transcript"]
         assert text == f"{SENTENCES[0]} {SENTENCES[1]}"
+
+
+async def test_the_numbers_of_a_recording(local: Local) -> None:
+    """Times have three decimals."""
+    result = (await local.post(TURBO, {"audio": base64(sound()), "vad_filter": True})).result
+    info, segments = result["transcription_info"], result["segments"]
+    samples = len(spoken(SENTENCES[0])) + round(1.2 * 16000) + len(spoken(SENTENCES[1]))
+    assert info["duration"] == pytest.approx(samples / 16000, abs=0.001)
+    times = [info["duration"], info["duration_after_vad"]]
+    times += [segment[name] for segment in segments for name in ("start", "end")]
+    assert all(time == round(time, 3) for time in times)
+    lengths = [segment["end"] - segment["start"] for segment in segments]
+    assert info["duration_after_vad"] == pytest.approx(sum(lengths), abs=0.003)
+    for segment in segments:
+        text = segment["text"].encode()
+        assert segment["compression_ratio"] == len(text) / len(zlib.compress(text))
+        assert segment["avg_logprob"] < 0
+        assert 0 <= segment["no_speech_prob"] < 0.5
+    assert result["text"] == " ".join(segment["text"] for segment in segments)
+    blocks = result["vtt"].split("\n\n")[1:]
+    assert [block.split("\n")[1] for block in blocks] == [s["text"] for s in segments]
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ({"encoding": "linear16", "sample_rate": "4000"}, 200),
+        ({"encoding": "linear16", "sample_rate": "3999"}, 400),
+        ({"encoding": "linear16", "sample_rate": "192000"}, 200),
+        ({"encoding": "linear16", "sample_rate": "192001"}, 400),
+        ({"encoding": "linear16", "sample_rate": "16000", "channels": "8"}, 200),
+        ({"encoding": "linear16", "sample_rate": "16000", "channels": "9"}, 400),
+        ({"encoding": "linear16", "sample_rate": "16000", "channels": "0"}, 400),
+        ({"encoding": "mulaw", "sample_rate": "8000", "channels": "1"}, 200),
+        ({"utt_split": "0.1"}, 200),
+        ({"utt_split": "0.09"}, 400),
+        ({"utt_split": "10"}, 200),
+        ({"utt_split": "10.1"}, 400),
+        ({"channels": "1"}, 400),
+        ({"language": "en_US"}, 200),
+        ({"language": "English"}, 200),
+        ({"language": "eng"}, 501),
+        ({"punctuate": "false", "utterances": "false"}, 200),
+        ({"mode": "general", "mip_opt_out": "true", "diarize": "false", "search": ""}, 200),
+        ({"paragraphs": "false"}, 200),
+        ({"paragraphs": "true"}, 400),
+    ],
+)
+async def test_the_bounds_of_parameters(local: Local, query: dict[str, str], status: int) -> None:
+    is_raw = "encoding" in query
+    data = bytes(32_000) if is_raw else write_silence()
+    reply = await send(local, NOVA, data, **query)
+    assert reply.status == status, reply.body
+    if status == 200:
+        results = {"channels": [{"alternatives": [{"transcript": "", "confidence": 0}]}]}
+        assert reply.result == {"results": results}
+
+
+def write_silence() -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, silence(1), 16000, format="WAV")
+    return buffer.getvalue()
+
+
+async def test_the_channels_of_samples_without_a_header(local: Local) -> None:
+    """They are mixed, or kept apart; utterances are in the order of their beginnings."""
+    first, second = spoken(SENTENCES[0]), spoken(SENTENCES[10])
+    second = np.concatenate([silence(0.5), second])
+    size = max(len(first), len(second))
+    both = np.stack([np.pad(x, (0, size - len(x))) for x in (second, first)], axis=1)
+    data = (both * 32767).astype("<i2").tobytes()
+    query = {"encoding": "linear16", "sample_rate": "16000", "channels": "2"}
+    results = (
+        await send(local, NOVA, data, **query, multichannel="true", utterances="true")
+    ).result["results"]
+    assert len(results["channels"]) == 2
+    utterances = [(row["channel"], words_of(row["transcript"])) for row in results["utterances"]]
+    assert utterances == [(1, words_of(SENTENCES[0])), (0, words_of(SENTENCES[10]))]
+    for row in results["utterances"]:
+        assert row.keys() == {"start", "end", "confidence", "channel", "transcript"}
+        assert row["start"] == round(row["start"], 3)
+        alternative = results["channels"][row["channel"]]["alternatives"][0]
+        assert alternative["confidence"] == row["confidence"]
+    (mixed,) = (await send(local, NOVA, data, **query)).result["results"]["channels"]
+    assert mixed["alternatives"][0]["transcript"]
+
+
+async def test_a_pause_of_eight_tenths_separates_utterances(local: Local) -> None:
+    """Unless another one is asked for: of the recorder's frames of 32 ms, 25 are 0.8 s."""
+    parts = [spoken(SENTENCES[0])[:-6000]]
+    for pause in (0.1, 1.2):
+        parts += [silence(pause), spoken(SENTENCES[1])]
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.concatenate(parts), 16000, format="WAV")
+
+    async def count(**query: str) -> int:
+        query["utterances"] = "true"
+        reply = await send(local, NOVA, buffer.getvalue(), **query)
+        return len(reply.result["results"]["utterances"])
+
+    counts = [await count(utt_split=split) for split in ("0.3", "0.8", "3")]
+    assert counts == [3, 2, 1]
+    assert await count() == 2
 
 
 async def test_nova_utterances(local: Local) -> None:

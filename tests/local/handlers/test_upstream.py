@@ -4,6 +4,7 @@ The responses are those of platform.openai.com/docs/api-reference, shortened; th
 of docs.vllm.ai, "Re-rank API".
 """
 
+import asyncio
 import struct
 from base64 import b64encode
 from collections.abc import AsyncIterator
@@ -520,6 +521,210 @@ async def test_the_defaults_of_the_other_server_are_its_own(
         assert sent.get("prompt", "Hi") == "Hi"
         assert [message["role"] for message in sent.get("messages", HI)] == ["user"]
     assert fake.requests[3].json()["reasoning_effort"] == "low"
+
+
+@pytest.mark.parametrize(
+    ("fields", "sent"),
+    [
+        ({}, {"max_tokens": 256}),
+        ({"max_tokens": 1}, {"max_tokens": 1}),
+        ({"max_tokens": 10**12}, {"max_tokens": 2**31 - 1}),
+        ({"max_tokens": 9.0, "seed": 7}, {"max_tokens": 9, "seed": 7}),
+        (
+            {"temperature": 0, "top_k": 5.0, "repetition_penalty": 1.5, "presence_penalty": -2},
+            {
+                "max_tokens": 256,
+                "temperature": 0,
+                "top_k": 5,
+                "repetition_penalty": 1.5,
+                "presence_penalty": -2,
+            },
+        ),
+        ({"stop": "a"}, {"max_tokens": 256, "stop": ["a"]}),
+        ({"stop": []}, {"max_tokens": 256}),
+    ],
+)
+async def test_the_fields_of_a_request_and_nothing_else_are_sent(
+    scripted: tuple[Local, FakeWorkersAI], fields: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    """256 tokens are the service's own default."""
+    local, fake = scripted
+    fake.always.says(TEXT, content_type=EVENTS)
+    messages = [{"role": "user", "content": "Hi"}]
+    streaming = {"model": "m", "stream": True, "stream_options": {"include_usage": True}}
+    for stream in (False, True):
+        await local.post(LLAMA, {"prompt": "Hi", **fields, "stream": stream})
+        assert fake.requests[-1].json() == {**streaming, "messages": messages, **sent}
+    await local.post(LLAMA, {"prompt": "Hi", **fields, "raw": True})
+    assert fake.requests[-1].json() == {**streaming, "prompt": "Hi", **sent}
+    assert fake.requests[-1].path.endswith("/client/v4/completions")
+    schema = {"type": "object"}
+    fake.says(b'{"choices":[{"message":{"content":"{}"}}]}')
+    await local.post(LLAMA, {"prompt": "Hi", **fields, "guided_json": schema})
+    named = {"name": "answer", "schema": schema}
+    assert fake.requests[-1].json() == {
+        "model": "m",
+        "messages": messages,
+        "response_format": {"type": "json_schema", "json_schema": named},
+        **sent,
+    }
+
+
+@pytest.mark.parametrize(
+    ("image", "kind"),
+    [
+        (b"\x89PNG\r\n", "image/png"),
+        (b"\xff\xd8\xff\xe0", "image/jpeg"),
+        (b"RIFF\x00\x00\x00\x00WEBP", "image/webp"),
+        (b"GIF89a", "application/octet-stream"),
+        (b"", "application/octet-stream"),
+    ],
+)
+async def test_the_type_of_an_image_is_that_of_its_bytes(
+    scripted: tuple[Local, FakeWorkersAI], image: bytes, kind: str
+) -> None:
+    local, fake = scripted
+    fake.says(TEXT, content_type=EVENTS)
+    await local.post(LLAMA, {"prompt": "Hi", "image": list(image)})
+    (_, part) = fake.requests[0].json()["messages"][-1]["content"]
+    assert part["image_url"]["url"] == f"data:{kind};base64,{b64encode(image).decode()}"
+    fake.says(b'{"data":[{"b64_json":"%s"}]}' % b64encode(image))
+    reply = await local.post(SDXL, {"prompt": "a"})
+    assert (reply.headers["Content-Type"], reply.body) == (kind, image)
+
+
+@pytest.mark.parametrize("retry_after", ["soon", "1.5", "-1", ""])
+async def test_a_pause_that_is_no_number_is_not_passed_on(
+    scripted: tuple[Local, FakeWorkersAI], retry_after: str
+) -> None:
+    local, fake = scripted
+    fake.says(b"busy", status=429, headers={"Retry-After": retry_after})
+    reply = await local.post(BGE, {"text": "a"})
+    assert (reply.status, reply.headers.get("Retry-After")) == (429, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "words"),
+    [
+        (300, (502, 90004), "status 300: redirects are not followed"),
+        (399, (502, 90004), "status 399: redirects are not followed"),
+        (400, (400, 5006), "the upstream server refused the request: xxx"),
+        (413, (400, 5006), "the upstream server refused the request: xxx"),
+        (422, (400, 5006), "the upstream server refused the request: xxx"),
+        (403, (502, 90004), "the upstream server failed: status 403: xxx"),
+        (599, (502, 90004), "the upstream server failed: status 599: xxx"),
+    ],
+)
+async def test_each_status_of_the_other_server(
+    scripted: tuple[Local, FakeWorkersAI], status: int, expected: tuple[int, int], words: str
+) -> None:
+    """With the first 300 bytes of its reason."""
+    local, fake = scripted
+    fake.always.says(b"x" * 1000, status=status)
+    for model, body in ((BGE, {"text": "a"}), (LLAMA, {"prompt": "Hi"})):
+        reply = await local.post(model, body)
+        assert reply.error[:2] == expected
+        assert words in reply.error[2]
+        assert reply.error[2].count("x" * 300) == (0 if status < 400 else 1)
+        assert "x" * 301 not in reply.error[2]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ('{"index":0,"embedding":[1]}', "1 vector for 2 texts"),
+        ('{"index":0,"embedding":1},{"index":1,"embedding":2}', "2 vectors for 2 texts"),
+        ('{"index":0,"embedding":[1]},{"index":1,"embedding":[1,2]}', "malformed"),
+        ('{"embedding":[1]},{"embedding":[2]}', "the embeddings are malformed: KeyError"),
+    ],
+)
+async def test_vectors_of_another_number_or_length_are_refused(
+    scripted: tuple[Local, FakeWorkersAI], rows: str, words: str
+) -> None:
+    local, fake = scripted
+    fake.says(f'{{"data":[{rows}]}}'.encode())
+    reply = await local.post(BGE, {"text": ["a", "b"]})
+    assert reply.error[:2] == (502, 90004)
+    assert words in reply.error[2]
+
+
+@pytest.mark.parametrize("rows", ["0", "0,0", "0,1,2", "1,2"])
+async def test_a_ranking_must_have_each_context_once(
+    scripted: tuple[Local, FakeWorkersAI], rows: str
+) -> None:
+    local, fake = scripted
+    results = [{"index": int(index), "relevance_score": 0.5} for index in rows.split(",")]
+    fake.says(orjson.dumps({"results": results}))
+    body = {"query": "q", "contexts": [{"text": "a"}, {"text": "b"}]}
+    reply = await local.post(RERANKER, body)
+    assert reply.error[:2] == (502, 90004)
+    assert "not exactly one score for each context" in reply.error[2]
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "words"),
+    [
+        (SDXL, {"prompt": "a", "width": 512}, "width and height must be sent together"),
+        (SDXL, {"prompt": "a", "height": 512}, "width and height must be sent together"),
+        (WHISPER, {"audio": [1], "language": 5}, "language must be a string, got 5"),
+        (WHISPER, {"audio": [1], "initial_prompt": 5}, "prompt must be a string, got 5"),
+        (AURA, {}, "required properties at '/' are 'text'"),
+        (AURA, {"text": "a", "prompt": "b"}, "prompt must be omitted if there is a text"),
+        (AURA, {"text": "a", "speaker": 5}, "speaker must be a string, got 5"),
+        (LLAMA, {"prompt": "Hi", "image": 5}, "image must be a list of integers or base64, got 5"),
+    ],
+)
+async def test_what_another_server_would_not_understand_is_refused(
+    scripted: tuple[Local, FakeWorkersAI], model: str, body: dict[str, Any], words: str
+) -> None:
+    local, fake = scripted
+    status, code, message = (await local.post(model, body)).error
+    assert (status, code) == (400, 5006)
+    assert words in message
+    assert not fake.requests
+
+
+async def test_the_fields_of_speech_are_passed_on(
+    scripted: tuple[Local, FakeWorkersAI],
+) -> None:
+    local, fake = scripted
+    fake.says(b'{"text":"Hi there","segments":[5,{"start":1,"id":7}]}')
+    body = {"audio": [1, 2], "language": "de", "initial_prompt": "Names"}
+    result = (await local.post(WHISPER, body)).result
+    assert result == {"text": "Hi there", "word_count": 2, "segments": [{}, {"start": 1}]}
+    for field in (b'"language"\r\n\r\nde', b'"prompt"\r\n\r\nNames', b"verbose_json"):
+        assert field in fake.requests[0].body
+    fake.says(b'{"text":"Hi"}')
+    nova = await local.post("@cf/deepgram/nova-3", b"ID3", headers={"Content-Type": "audio/mpeg"})
+    assert nova.result == {"results": {"channels": [{"alternatives": [{"transcript": "Hi"}]}]}}
+    fake.says(b"ID3")
+    await local.post(AURA, {"prompt": "Hi"})
+    assert fake.requests[2].json()["voice"] == "alloy"
+    assert fake.requests[2].json()["input"] == "Hi"
+
+
+async def test_a_busy_server_rejects_what_must_not_wait() -> None:
+    """`rejectIfBusy`, in each kind of task: sixteen requests wait for another server at once."""
+    async with (
+        FakeWorkersAI() as fake,
+        running(upstream=Upstream(f"{fake.base_url}/", {"*": "m"})) as local,
+    ):
+        fake.always.says(asyncio.Event(), content_type=EVENTS)
+        waiting = [asyncio.create_task(local.post(LLAMA, {"prompt": "Hi"})) for _ in range(16)]
+        await fake.until(lambda: len(fake.requests) == 16)
+        options = {"options": {"rejectIfBusy": True}}
+        for model, body in ((LLAMA, {"prompt": "Hi"}), (BGE, {"text": "a"})):
+            assert (await local.post(model, {**body, **options})).error[:2] == (429, 3040)
+        reply = await v1(local, "embeddings", {"model": BGE, "input": "a", **options})
+        assert reply.error[:2] == (429, 3040)
+        reply = await v1(local, "chat/completions", {"model": LLAMA, "messages": HI, **options})
+        assert reply.error[:2] == (429, 3040)
+        assert len(fake.requests) == 16
+        assert "Authorization" not in fake.requests[0].headers
+        assert "//chat" not in fake.requests[0].path
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def test_speech_is_recognized(scripted: tuple[Local, FakeWorkersAI]) -> None:

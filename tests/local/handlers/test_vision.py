@@ -5,6 +5,7 @@ import io
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from cfai import (
     ImageClassification,
@@ -13,6 +14,7 @@ from cfai import (
     ObjectDetection,
     WorkersAI,
 )
+from cfai.local.backends import wordpiece
 from tests.local.conftest import Local
 from tests.local.pictures import photo, photo_path
 
@@ -189,6 +191,105 @@ async def test_what_is_no_image_is_refused(
     status, code, text = (await local.post(model, body)).error
     assert (status, code) == (400, 5006)
     assert message in text
+
+
+@pytest.mark.parametrize("model", [RESNET, LLAVA])
+@pytest.mark.parametrize(
+    ("kind", "body", "message"),
+    [
+        ("application/json", b"[1]", "the body must be a JSON object"),
+        ("application/json", b"", "Missing headers or body"),
+        ("image/png", b"", "Missing headers or body"),
+        ("application/json; charset=utf-8", b"no JSON", "the body is not JSON"),
+        ("text/plain", b' \n{"image": []}', "image: it must be an image"),
+        ("text/plain", b" {", "the body is not JSON"),
+        ("image/png", b'{"image": []}', "image: it must be an image"),
+        ("text/plain", b"[1]", "image: it must be an image"),
+    ],
+)
+async def test_the_type_says_whether_a_body_is_json(
+    local: Local, model: str, kind: str, body: bytes, message: str
+) -> None:
+    """Without one, it is if it begins like an object."""
+    reply = await local.post(model, body, headers={"Content-Type": kind})
+    assert reply.error[0] == 400
+    assert message in reply.error[2]
+
+
+async def test_boxes_are_parts_of_the_sides(local: Local, cup: bytes) -> None:
+    """And points their middles; the best ones come first."""
+    width, height = photo("coffee").size
+    rows = [row for row in (await local.post(DETR, cup)).result if row["label"] == "cup"]
+    body = {"image": as_data_uri(cup), "target": "cup"}
+    boxes = (await local.post(MOONDREAM, {**body, "task": "detect"})).result["objects"]
+    points = (await local.post(MOONDREAM, {**body, "task": "point"})).result["points"]
+    for row, box, point in zip(rows, boxes, points, strict=True):
+        pixels = row["box"]
+        assert box == pytest.approx(
+            {
+                "x_min": pixels["xmin"] / width,
+                "y_min": pixels["ymin"] / height,
+                "x_max": pixels["xmax"] / width,
+                "y_max": pixels["ymax"] / height,
+            }
+        )
+        middle = {
+            "x": (box["x_min"] + box["x_max"]) / 2,
+            "y": (box["y_min"] + box["y_max"]) / 2,
+        }
+        assert point == pytest.approx(middle)
+
+
+async def test_the_number_of_objects_is_limited(local: Local) -> None:
+    single = photo("motorcycle")
+    twice = Image.new("RGB", (single.width, single.height * 2))
+    for number in range(2):
+        twice.paste(single, (0, number * single.height))
+    file = io.BytesIO()
+    twice.save(file, "PNG")
+    body = {"image": base64.b64encode(file.getvalue()).decode(), "task": "point"}
+    body |= {"target": "motorcycle"}
+    rows = (await local.post(DETR, file.getvalue())).result
+    count = sum(row["label"] == "motorcycle" for row in rows)
+    assert count >= 2
+    for limit, number in ((None, count), (1, 1), (2, 2), (500, count)):
+        reply = await local.post(MOONDREAM, {**body, "max_objects": limit})
+        assert len(reply.result["points"]) == number
+    for bad in (0, 501, 1.0, "1"):
+        reply = await local.post(MOONDREAM, {**body, "max_objects": bad})
+        assert f"max_objects must be from 1 to 500, got {bad!r}" in reply.error[2]
+    people = await local.post(MOONDREAM, {**body, "target": None})
+    named = await local.post(MOONDREAM, {**body, "target": "person"})
+    assert people.result == named.result
+
+
+async def test_each_skill_has_its_own_answer(local: Local, cup: bytes) -> None:
+    """The others are null."""
+    names = {"query": "answer", "caption": "caption", "point": "points", "detect": "objects"}
+    for skill, name in names.items():
+        body = {"image": as_data_uri(cup), "task": skill}
+        result = (await local.post(MOONDREAM, body)).result
+        assert result.pop(name) is not None
+        assert result == {"finish_reason": "stop", **dict.fromkeys({*names.values()} - {name})}
+
+
+@pytest.mark.parametrize(
+    ("limit", "status"), [(0, 400), (0.5, 400), (1, 200), (6, 200), (512, 200)]
+)
+async def test_a_description_has_at_most_so_many_tokens(
+    local: Local, cup: bytes, limit: float, status: int
+) -> None:
+    reply = await local.post(LLAVA, {"image": list(cup), "max_tokens": limit})
+    assert reply.status == status
+    if status == 200:
+        text = reply.result["description"]
+        words = ["An", "image", "of", "an", "espresso", "with", "a", "cup."]
+        assert text == " ".join(words[: len(text.split())])
+        assert wordpiece.count_tokens(text) <= limit
+        longer = " ".join(words[: len(text.split()) + 1])
+        assert longer == text or wordpiece.count_tokens(longer) > limit
+    else:
+        assert f"max_tokens must be at least 1, got {limit}" in reply.error[2]
 
 
 async def test_an_image_and_texts_are_embedded_together(local: Local, cup: bytes) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from cfai.local.audio import RawFormat, decode
 from cfai.local.speech import transcribe
@@ -112,6 +113,67 @@ async def test_bit_rates_and_sample_rates_change_the_sound(local: Local) -> None
     )
     raw = {"encoding": "linear16", "container": "none"}
     assert await size(**raw, sample_rate=48000) == pytest.approx(2 * await size(**raw), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "bit_rate", "is_accepted"),
+    [
+        ("mp3", 31_999, False),
+        ("mp3", 32_000, True),
+        ("mp3", 40_000, False),
+        ("mp3", 48_000, True),
+        ("mp3", 48_001, False),
+        ("opus", 5999, False),
+        ("opus", 6000, True),
+        ("opus", 256_000, True),
+        ("opus", 256_001, False),
+        ("linear16", 48_000, False),
+    ],
+)
+async def test_the_bit_rates_of_an_encoding(
+    local: Local, encoding: str, bit_rate: int, *, is_accepted: bool
+) -> None:
+    body = {"text": "Hello there.", "encoding": encoding, "bit_rate": bit_rate}
+    reply = await local.post(AURA, body)
+    assert reply.status == (200 if is_accepted else 400)
+    if not is_accepted:
+        assert "bit_rate must be" in reply.error[2]
+    elif encoding == "mp3":
+        # The sound has 1.4 seconds, and the file a frame or two more.
+        seconds = decode(reply.body).seconds
+        assert len(reply.body) * 8 / seconds == pytest.approx(bit_rate, rel=0.1)
+
+
+async def test_the_default_bit_rates(local: Local) -> None:
+    """48 kbit/s of MP3, and 12 kbit/s of Opus."""
+    for encoding, bit_rate in (("mp3", 48_000), ("opus", 12_000)):
+        body = {"text": TEXT, "encoding": encoding}
+        plain = (await local.post(AURA, body)).body
+        size = len((await local.post(AURA, {**body, "bit_rate": bit_rate})).body)
+        assert len(plain) == pytest.approx(size, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "default", "others"),
+    [
+        ("mp3", 22050, []),
+        ("linear16", 24000, [8000, 16000, 32000, 48000]),
+        ("flac", 22050, [8000, 16000, 32000, 48000]),
+        ("mulaw", 8000, [16000]),
+        ("alaw", 8000, [16000]),
+    ],
+)
+async def test_the_rates_of_an_encoding(
+    local: Local, encoding: str, default: int, others: list[int]
+) -> None:
+    """Source: Deepgram docs, "Sample Rate"."""
+    for rate in (None, default, *others):
+        body = {"text": "Hi.", "encoding": encoding, "sample_rate": rate}
+        reply = await local.post(AURA, body)
+        assert soundfile.info(BytesIO(reply.body)).samplerate == (rate or default)
+    reply = await local.post(AURA, {"text": "Hi.", "encoding": encoding, "sample_rate": 44100})
+    rates = ", ".join(map(str, sorted([default, *others])))
+    assert f"sample_rate must be one of {rates} for encoding {encoding!r}" in reply.error[2]
 
 
 async def test_sound_is_sent_a_sentence_at_a_time(local: Local) -> None:
