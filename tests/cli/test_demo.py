@@ -11,7 +11,9 @@ async def test_demo(stranger: Cfai, text_model: Path) -> None:
     done = await stranger.run("demo")
     assert (done.code, done.err) == (0, "")
     assert "\x1b" not in done.text
-    assert "Paris" in done.text
+    assert done.lines[0] == "A local Workers AI server is running on this machine."
+    question = done.lines.index("> What is the capital of France, and what is it known for?")
+    assert "Paris" in done.lines[question + 1]
     speed = re.search(
         r"^  \S.*: \d+ tokens, \d+ tokens per second, the first after (\d+\.\d\d) s$",
         done.text,

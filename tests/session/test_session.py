@@ -1,6 +1,7 @@
 """The session over real sockets: retries, timeouts, broken servers, sizes, concurrency."""
 
 import asyncio
+import gc
 import gzip
 import pickle
 import socket
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
+import aiohttp
 import pytest
 
 from cfai import Prompt, TokenStream, WorkersAI
@@ -944,3 +946,38 @@ async def test_every_call_succeeds_once_despite_errors(fake: FakeWorkersAI) -> N
         texts = await asyncio.gather(*(ask(client) for _ in answered))
     assert sorted(int(text) for text in texts) == answered
     assert len(fake.requests) == 200
+
+
+@pytest.mark.parametrize("call", ["run", "stream", "cancelled", "failed", "raw"])
+async def test_nothing_is_kept_of_a_call_that_ended(fake: FakeWorkersAI, call: str) -> None:
+    """A client that lives for months would keep all responses."""
+
+    def responses() -> int:
+        gc.collect()
+        return sum(isinstance(each, aiohttp.ClientResponse) for each in gc.get_objects())
+
+    async with fake.client(retries=Retries(max=0)) as ai:
+        before = responses()
+        for _ in range(5):
+            match call:
+                case "run":
+                    fake.answers({"response": "x"})
+                    await ai.run(MODEL, {"prompt": "x"})
+                case "failed":
+                    fake.fails(400, 5006, "no")
+                    with pytest.raises(BadRequest):
+                        await ai.run(MODEL, {"prompt": "x"})
+                case "stream":
+                    fake.streams("a", "b")
+                    await ai.stream(MODEL, "x").collect()
+                case "raw":
+                    fake.streams("a", "b")
+                    async for _event in ai.stream(MODEL, "x").events():
+                        pass
+                case _:
+                    fake.streams("a", asyncio.Event())
+                    async with ai.stream(MODEL, "x") as stream:
+                        await anext(stream)
+                    del stream
+        await asyncio.sleep(0)
+        assert responses() == before
