@@ -509,6 +509,16 @@ def test_lists_of_texts_must_not_contain_empty_texts() -> None:
         assert_refused(TextEmbeddings, rule, value)
 
 
+@pytest.mark.parametrize("document", ["", None, 5, {}, {"text": ""}, {"text": None}, ["a"]])
+def test_documents_are_texts_that_are_not_empty(document: Any) -> None:
+    """The message names the one that is wrong."""
+    with pytest.raises(InputError) as caught:
+        Rerank("why?", ["so", document])
+    assert str(caught.value).startswith(
+        "contexts[1]: a document must be at least 1 character of text, got "
+    )
+
+
 def test_maximum_lengths() -> None:
     """No task uses these two bounds; schemas of models do."""
     rule = Rule(name="prompt", kind="text", max_length=3)

@@ -29,6 +29,75 @@ def test_the_key_and_the_frame_of_the_standard() -> None:
     assert encode_frame(2, bytes(65536))[:10] == b"\x82\x7f\x00\x00\x00\x00\x00\x01\x00\x00"
 
 
+@pytest.mark.parametrize(
+    ("size", "head"),
+    [
+        (0, "8200"),
+        (125, "827d"),
+        (126, "827e 007e"),
+        (65_535, "827e ffff"),
+        (65_536, "827f 0000000000010000"),
+    ],
+)
+def test_a_size_has_the_shortest_form(size: int, head: str) -> None:
+    """RFC 6455, section 5.2."""
+    assert encode_frame(2, bytes(size)) == bytes.fromhex(head) + bytes(size)
+
+
+async def test_frames_of_all_sizes_are_read(
+    fake: FakeWorkersAI, http: aiohttp.ClientSession
+) -> None:
+    """Those of another client, which masks them."""
+    messages = [bytes([7, 8, 9, *range(250)] * 300)[:size] for size in SIZES]
+    fake.connects()
+    async with http.ws_connect(f"{fake.origin}/x") as socket:
+        for message in messages:
+            await socket.send_bytes(message)
+        await socket.send_str('{"type": "größe"}')
+        await fake.until(lambda: len(fake.sockets[0].messages) > len(messages))
+    assert fake.sockets[0].messages == [*messages, '{"type": "größe"}']
+    assert fake.sockets[0].audio == b"".join(messages)
+
+
+SIZES = [0, 1, 3, 4, 5, 125, 126, 127, 65_535, 65_536, 70_000]
+HANDSHAKE = (
+    b"GET /x HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "answer"),
+    [("8880 00000000", 1005, "8800"), ("8882 00000000 0bb8", 3000, "8802 0bb8")],
+    ids=["without a code", "with a code"],
+)
+async def test_a_close_frame_is_answered(
+    fake: FakeWorkersAI, sent: str, code: int, answer: str
+) -> None:
+    """By the same code, and then nothing more is received."""
+    fake.connects()
+    reader, writer = await asyncio.open_connection("127.0.0.1", fake.port)
+    writer.write(HANDSHAKE + bytes.fromhex(sent))
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+    assert b"\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in head
+    assert await reader.read() == bytes.fromhex(answer)
+    assert fake.sockets[0].close_code == code
+    assert fake.sockets[0].messages == []
+    writer.close()
+
+
+@pytest.mark.parametrize("frame", ["8103 616263", "0183 00000000 616263"], ids=["bare", "part"])
+async def test_frames_that_are_not_masked_or_whole_fail_the_test(frame: str) -> None:
+    with pytest.raises(ValueError, match="must be masked, and not be fragmented"):
+        async with FakeWorkersAI() as fake:
+            fake.connects()
+            reader, writer = await asyncio.open_connection("127.0.0.1", fake.port)
+            writer.write(HANDSHAKE + bytes.fromhex(frame))
+            await reader.read()
+            writer.close()
+
+
 @pytest.mark.parametrize("how", [True, "reset"])
 async def test_hanging_up_does_not_wait_for_the_end_of_the_script(
     fake: FakeWorkersAI, http: aiohttp.ClientSession, how: HangUp

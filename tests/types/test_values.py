@@ -61,17 +61,28 @@ def subclasses(cls: type[Any]) -> Iterator[type[Any]]:
         yield from subclasses(subclass)
 
 
-def test_attrs_generates_no_methods_for_values() -> None:
-    """It would compile them whenever a program imports the class."""
+@pytest.fixture(scope="module")
+def value_classes() -> list[type[Any]]:
+    """All values of the package."""
     modules = [module.name for module in pkgutil.walk_packages(cfai.__path__, "cfai.")]
     for name in modules:
         if not name.startswith(("cfai.cli", "cfai.local", "cfai.web", "cfai.testing", "cfai.__")):
             importlib.import_module(name)
     classes = [cls for cls in subclasses(Value) if cls.__module__.startswith("cfai.")]
     assert len(classes) > 100
+    return classes
+
+
+def test_values_have_slots(value_classes: list[type[Any]]) -> None:
+    """A misspelled attribute is an error, and a value is small."""
+    assert [cls.__qualname__ for cls in value_classes if cls.__dictoffset__] == []
+
+
+def test_attrs_generates_no_methods_for_values(value_classes: list[type[Any]]) -> None:
+    """It would compile them whenever a program imports the class."""
     generated = [
         f"{cls.__qualname__}.{name}"
-        for cls in classes
+        for cls in value_classes
         for name in ("__eq__", "__ne__", "__hash__", "__repr__")
         if name in vars(cls) and inspect.getsourcefile(cls) != code_file(vars(cls)[name])
     ]
