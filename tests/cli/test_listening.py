@@ -241,3 +241,49 @@ async def test_a_source_that_fails_is_named(cfai: Cfai, fake: FakeWorkersAI, aft
         done = await running.done()
     assert (done.code, done.out) == (2, b"")
     assert done.err == "error: can't read the sound: Input/output error\n"
+
+
+@needs_terminals
+@pytest.mark.parametrize("model", ["@cf/deepgram/nova-3", "@cf/deepgram/flux"])
+async def test_what_is_still_spoken_is_shown_at_a_terminal(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, model: str
+) -> None:
+    """In the last line, whose end is shown if it is long; it is removed for the final passage."""
+    is_flux = model.endswith("flux")
+
+    def passage(text: str, kind: str) -> dict[str, Any]:
+        if is_flux:
+            return {"event": "EndOfTurn" if kind == "final" else "Update", "transcript": text}
+        return results(text, is_final=kind == "final")
+
+    fake.connects(
+        passage("hel", "partial"),
+        passage("  ", "partial"),
+        passage("hello\nmy fr\x07iend", "partial"),
+        passage("hello my friend", "final"),
+        passage("", "final"),
+        passage("and", "partial"),
+    )
+    file = tmp_path / "a.wav"
+    file.write_bytes(wav())
+    async with cfai.at_a_terminal("listen", str(file), "-m", model, columns=12) as terminal:
+        assert await terminal.ended() == 0
+    erased = "\r\x1b[K"
+    assert terminal.screen == (
+        f"{erased}hel{erased}{erased}o my friend{erased}hello my friend\r\n{erased}and{erased}"
+    )
+    assert ("interim_results=true" in fake.requests[0].target) is not is_flux
+
+
+@needs_terminals
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
+async def test_a_dumb_terminal_shows_final_passages_only(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, term: str
+) -> None:
+    fake.connects(results("hel", is_final=False), results("hello"))
+    file = tmp_path / "a.wav"
+    file.write_bytes(wav())
+    async with cfai.at_a_terminal("listen", str(file), TERM=term) as terminal:
+        assert await terminal.ended() == 0
+    assert terminal.screen == "hello\r\n"
+    assert "interim_results" not in fake.requests[0].target
