@@ -19,6 +19,8 @@ from .conftest import LLAMA, Local, Reply, running
 BGE = "@cf/baai/bge-small-en-v1.5"
 AI = "https://workers-binding.ai"
 RUN = f"{AI}/run?version=3"
+STEP = {"provider": "workers-ai", "endpoint": LLAMA, "headers": {}}
+HI = {"prompt": "Hi", "max_tokens": 2}
 
 
 async def call(
@@ -107,6 +109,60 @@ async def test_errors_have_the_form_that_workerd_reads(
     assert document["message"] == document["description"]
 
 
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [("error,status=399", 399), ("error,status=400", 400), ("error,status=599", 599)],
+)
+async def test_an_error_begins_at_400(local: Local, fault: str, status: int) -> None:
+    """Other statuses are passed on with what they have."""
+    headers = {**run_headers(LLAMA), "MF-Header-x-cfai-fault": fault}
+    reply = await call(local, RUN, {"inputs": HI}, headers)
+    assert reply.status == status
+    assert ("internalCode" in reply.json) is (status >= 400)
+    steps = [{**STEP, "query": HI}, {**STEP, "query": HI}]
+    url = f"{AI}/ai-gateway/universal/run/g"
+    reply = await call(local, url, steps, headers)
+    assert (reply.status, reply.headers["cf-aig-step"]) == (status, "0" if status < 400 else "1")
+
+
+async def test_only_the_headers_of_the_service_reach_a_worker(local: Local) -> None:
+    for model, inputs in ((LLAMA, HI), (LLAMA, {**HI, "stream": True}), ("@cf/no/model", HI)):
+        reply = await run(local, model, inputs)
+        names = {name.lower() for name in reply.headers}
+        assert {"cf-ray", "cfai-local"} <= names
+        own = {"content-type", "content-length", "date", "server", "transfer-encoding"}
+        others = names - own
+        assert all(name.startswith(("cf-", "cfai-", "ratelimit")) for name in others)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ([], "the call must be an object, got []"),
+        (b"{", "the body is not JSON"),
+        ({"inputs": HI, "options": {"queueRequest": False}}, None),
+        ({"inputs": HI, "options": None}, None),
+        ({"inputs": HI, "options": {"gateway": {"id": 5}, "tags": ["a"], "prefix": "x"}}, None),
+        ({"inputs": HI, "options": {"gateway": "x", "extraHeaders": {}}}, None),
+    ],
+)
+async def test_the_call_of_a_run(local: Local, body: Any, words: str | None) -> None:
+    reply = await call(local, RUN, body, run_headers(LLAMA))
+    if words is None:
+        assert reply.json["response"]
+    else:
+        assert (reply.status, reply.json["internalCode"]) == (400, 5006)
+        assert words in reply.json["message"]
+
+
+async def test_a_call_beyond_the_limit_is_refused() -> None:
+    async with running(body_limit=1000) as local:
+        body = orjson.dumps({"inputs": HI}).ljust(1000)
+        assert (await call(local, RUN, body, run_headers(LLAMA))).status == 200
+        reply = await call(local, RUN, body + b" ", run_headers(LLAMA))
+        assert (reply.status, reply.json["internalCode"]) == (413, 3006)
+
+
 @pytest.mark.parametrize("option", ["websocket", "unknown"])
 async def test_an_option_that_is_not_supported_is_named(local: Local, option: str) -> None:
     reply = await run(local, LLAMA, {"prompt": "x"}, **{option: True})
@@ -186,10 +242,6 @@ async def test_the_options_of_a_conversion_are_used_or_refused(local: Local) -> 
     options = {"output": {"format": "text"}}
     reply = await call(local, url, {"files": [file], "options": options})
     assert [row["data"] for row in reply.result] == ["Hi"]
-
-
-STEP = {"provider": "workers-ai", "endpoint": LLAMA, "headers": {}}
-HI = {"prompt": "Hi", "max_tokens": 2}
 
 
 async def test_the_first_step_that_succeeds_answers(local: Local) -> None:

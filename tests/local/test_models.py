@@ -3,10 +3,13 @@
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
-from cfai import BadRequest, WorkersAI
+from cfai import BadRequest, InputError, WorkersAI
 from cfai.local import Server
+from cfai.local.models import _INPUTS, find_model
 from cfai.profiles import TASKS, models
+from cfai.tasks import rules
 
 from .conftest import Local, client
 
@@ -86,6 +89,45 @@ async def test_a_schema_matches_the_rules_of_the_task() -> None:
         reranker = await ai.models.schema("@cf/baai/bge-reranker-base")
         assert reranker.input
         assert reranker.input["required"] == ["query", "contexts"]
+
+
+VALUES: list[Any] = [
+    *("", "a", "cls", "mean", "low", "x" * 5000, "y" * 500_000),
+    *(-2.5, -2, -1, 0, 0.0005, 0.001, 0.5, 1, 1.5, 2, 5, 5.1, 20, 21, 50, 51, 256, 2048, 2049),
+    *(9999999999, 10000000000, True, False),
+    *([], ["a"], [""], ["a"] * 101, [1], {}, {"a": 1}),
+]
+
+
+@pytest.mark.parametrize("task", sorted({task for task in TASKS.values() if task != "Dumb Pipe"}))
+async def test_the_schemas_allow_what_the_rules_allow(task: str) -> None:
+    """Of each field of every task of a kind that a schema can describe, at the edges, too."""
+    model = next(name for name in sorted(TASKS) if TASKS[name] == task)
+    async with Server() as server, client(server) as ai:
+        document = (await ai.models.schema(model)).input
+    assert document is not None
+    served = find_model(model)
+    assert served is not None
+    schemas = document.get("oneOf", [document])
+    types = _INPUTS.get(served.task, _INPUTS.get(task, ()))
+    assert len(types) == (len(schemas) if types else 0)
+    for schema, kind in zip(schemas if types else [], types, strict=True):
+        fields = {name: rule for name, rule in rules(kind).items() if not rule.translated}
+        assert schema["properties"].keys() == fields.keys()
+        required = [name for name, rule in fields.items() if rule.required]
+        assert schema.get("required", []) == required
+        for name, rule in fields.items():
+            if rule.kind in ("media", "JSON", "list", "mapping"):
+                continue
+            for value in VALUES:
+                allowed = Draft202012Validator(schema["properties"][name]).is_valid(value)
+                try:
+                    rule.check(value)
+                except InputError:
+                    # Rules between fields and the contents of lists are not in the schema.
+                    assert not allowed or rule.kind not in ("text", "number", "integer", "boolean")
+                else:
+                    assert allowed, (name, value)
 
 
 async def test_the_schema_of_a_chat_has_the_fields_of_the_request() -> None:

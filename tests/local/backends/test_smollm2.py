@@ -79,6 +79,41 @@ def test_a_prompt_longer_than_the_context_is_refused() -> None:
         generate(GenerationRequest(chat("word " * 5000), max_tokens=4))
 
 
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [
+        (["a"] * 4097, "the input has 4097 bytes in 4097 messages, more than the model's context"),
+        (["é" * 165_889], "the input has 331778 bytes in 1 message, more than the model's context"),
+        ([["x" * 331_777]], "the input has 331777 bytes in 1 message, more"),
+    ],
+)
+def test_a_prompt_that_cannot_fit_is_refused(messages: list[Any], words: str) -> None:
+    """A token of this model has 81 bytes at most, and a message at least one token."""
+    prompt = [
+        {
+            "role": "user",
+            "content": text if isinstance(text, str) else [{"type": "text", "text": text[0]}],
+        }
+        for text in messages
+    ]
+    with pytest.raises(ApiError) as caught:
+        generate(GenerationRequest(prompt, max_tokens=4))
+    assert caught.value.message.startswith(words)
+    assert "window of 4096 tokens can hold" in caught.value.message
+
+
+def test_a_seed_is_a_number_of_32_bits() -> None:
+    """The library takes the highest one for a random one: it counts as the lowest."""
+    prompt = chat("Name three towns.")
+    texts = [
+        generate(GenerationRequest(prompt, max_tokens=12, seed=seed, sampling={"temperature": 2}))[
+            0
+        ]
+        for seed in (1, 2**32, 2, 2**32 + 1)
+    ]
+    assert texts[0] == texts[1] != texts[2] == texts[3]
+
+
 def test_an_invalid_schema_is_refused() -> None:
     with pytest.raises(ApiError, match="nonsense"):
         generate(GenerationRequest(chat("hi"), max_tokens=4, schema={"type": "nonsense"}))

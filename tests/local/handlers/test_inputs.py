@@ -6,12 +6,15 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from cfai.local.errors import ApiError
 from cfai.local.handlers import HANDLERS, find_runnable_model
+from cfai.local.handlers.dialects import ResponsesDialect
 from cfai.local.handlers.inputs import (
     GenerationInput,
     parse_chat,
+    parse_completion,
     parse_responses,
     parse_run,
 )
@@ -575,6 +578,116 @@ async def test_what_asks_for_nothing_is_accepted(
         document = await response.json()
     # The model may not end its JSON soon enough.
     assert response.status == 200 or document["errors"][0]["code"] == 90002
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"input": "Hi"}, {}),
+        ({"input": [{"role": "user", "content": "Hi"}]}, {}),
+        ({"input": [{"role": "user", "content": [{"type": "input_text", "text": "Hi"}]}]}, {}),
+        ({"input": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]}, {}),
+        ({"input": "Hi", "max_output_tokens": 1}, {"max_tokens": 1}),
+        (
+            {"input": "Hi", "temperature": 1, "top_p": 0.5},
+            {"sampling": {"temperature": 1, "top_p": 0.5}},
+        ),
+        ({"input": "Hi", "text": {}}, {}),
+        ({"input": "Hi", "text": {"format": {"type": "text"}}}, {}),
+        ({"input": "Hi", "text": {"format": None}}, {}),
+        (
+            {"input": "Hi", "text": {"format": {"type": "json_object"}}},
+            {"schema": {"type": "object"}},
+        ),
+        (
+            {"input": "Hi", "text": {"format": {"type": "json_schema", "schema": SCHEMA}}},
+            {"schema": SCHEMA},
+        ),
+        ({"input": "Hi", "parallel_tool_calls": True, "tools": [], "stream": False}, {}),
+    ],
+)
+def test_what_a_request_for_a_response_asks_for(
+    body: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    model = find_runnable_model(GPT)
+    parsed = parse_responses(model, body)
+    plain = parse_run(find_runnable_model(LLAMA), {"prompt": "Hi"}).request
+    assert parsed.request == evolve(plain, **expected)
+    assert (type(parsed.dialect), parsed.stream, parsed.tools) == (ResponsesDialect, None, None)
+    instructed: Any = parse_responses(model, {**body, "instructions": "Rhyme."}).request.prompt
+    assert instructed[0] == {"role": "system", "content": "Rhyme."}
+    assert instructed[1:] == list(parsed.request.prompt)[1:]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"response_format": None}, None),
+        ({"response_format": {"type": "json_object"}}, {"type": "object"}),
+        ({"response_format": {"type": "json_schema", "json_schema": SCHEMA}}, SCHEMA),
+        ({"response_format": {"json_schema": SCHEMA}}, SCHEMA),
+        (
+            {"response_format": {"json_schema": {"type": "object", "schema": {}}}},
+            {"type": "object", "schema": {}},
+        ),
+        ({"guided_json": SCHEMA}, SCHEMA),
+        ({"guided_json": {}}, {}),
+    ],
+)
+def test_the_schema_of_an_answer(body: dict[str, Any], expected: Any) -> None:
+    for parse in (parse_run, parse_chat):
+        parsed = parse(find_runnable_model(LLAMA), {"messages": MESSAGES, **body})
+        assert parsed.request.schema == expected
+        checks = comparable(parsed)[3]
+        assert checks is (expected is not None)
+    wrapped = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}
+    chat = {"messages": MESSAGES, "response_format": wrapped}
+    assert parse_chat(find_runnable_model(LLAMA), chat).request.schema == SCHEMA
+    text = {"messages": MESSAGES, "response_format": {"type": "text"}}
+    assert parse_chat(find_runnable_model(LLAMA), text).request.schema is None
+
+
+@pytest.mark.parametrize("stream", [True, False, None])
+@pytest.mark.parametrize("options", [None, {}, {"include_usage": True}, {"include_usage": False}])
+def test_which_streams_end_with_the_usage(stream: bool | None, options: Any) -> None:
+    """Those of a run always, and those of OpenAI's protocols if they are asked to."""
+    model = find_runnable_model(LLAMA)
+    fields = {"stream": stream, "stream_options": options}
+    for parse, body in ((parse_chat, {"messages": MESSAGES}), (parse_completion, {"prompt": "a"})):
+        parsed = try_parse(parse, {**body, **fields})
+        if options and not stream:
+            assert isinstance(parsed, ApiError)
+            assert "stream_options must be omitted without a stream" in parsed.message
+            continue
+        assert isinstance(parsed, GenerationInput)
+        assert (parsed.stream is None) is not bool(stream)
+        includes = (options or {}).get("include_usage") is True
+        assert getattr(parsed.dialect, "includes_usage", None) is includes
+    newer = find_runnable_model("@cf/zai-org/glm-4.7-flash")
+    run = parse_run(newer, {"messages": MESSAGES, "stream": True})
+    assert getattr(run.stream, "includes_usage", None) is True
+    assert parse_completion(model, {"prompt": ["a"]}).request.prompt == "a"
+    for prompt, words in ((["a", "b"], "one text"), ([5], "one text"), ([], "one text")):
+        error = try_parse(parse_completion, {"prompt": prompt})
+        assert isinstance(error, ApiError)
+        assert f"prompt must be {words}" in error.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "limit"),
+    [
+        ({}, 256),
+        ({"max_tokens": 1}, 1),
+        ({"max_tokens": None, "max_completion_tokens": 5}, 5),
+        ({"max_tokens": 7, "max_completion_tokens": 9}, 7),
+        ({"max_tokens": 9, "max_completion_tokens": 7}, 7),
+        ({"max_tokens": 2**31 - 1}, 2**31 - 1),
+        ({"max_tokens": 2**31}, 2**31 - 1),
+    ],
+)
+def test_the_most_tokens_of_an_answer(fields: dict[str, Any], limit: int) -> None:
+    model = find_runnable_model(LLAMA)
+    assert parse_run(model, {"prompt": "Hi", **fields}).request.max_tokens == limit
 
 
 @pytest.mark.parametrize("limit", [1e30, 10**18, 2**31])
