@@ -483,7 +483,7 @@ def _read_model(row: Any, where: str) -> FinetunedModel:
 
 def _body_secrets(settings: Settings) -> tuple[str, ...]:
     key = getattr(settings.wandb, "api_key", None)
-    return (key,) if isinstance(key, str) and key else ()
+    return () if key is None else (key,)
 
 
 def _read_event(row: Any, where: str) -> Event:

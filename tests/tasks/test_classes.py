@@ -377,6 +377,8 @@ async def test_a_class_becomes_fields_and_the_answers_an_instance(fake: FakeWork
         (of_kind(bool), "Wrong.field: bool can't be extracted; use str, int, float, Decimal, date"),
         (of_kind(Team), "Wrong.field: Team can't be extracted"),
         (of_kind(int | str), r"Wrong.field: int \| str can't be extracted"),
+        (of_kind(int | str | None), r"Wrong.field: int \| str \| None can't be extracted"),
+        (of_kind(None), "Wrong.field: .* can't be extracted"),
         (of_kind(dict[str, int]), "Wrong.field: .* can't be extracted"),
         (of_kind(tuple[int, str]), "Wrong.field: .* can't be extracted"),
         (

@@ -122,6 +122,24 @@ def test_mappings_of_the_documented_form_are_messages(body: dict[str, Any]) -> N
     assert TextGeneration([body]).payload() == {"messages": [body]}
 
 
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ({"type": "text", "text": "hi"}, TextPart("hi")),
+        ({"text": "hi"}, TextPart("hi")),
+        ("hi", TextPart("hi")),
+        ({"type": "image_url", "image_url": {"url": PNG_URI}}, ImagePart(PNG_URI)),
+        ({"type": "text", "text": "hi", "cache": True}, None),
+        ({"type": "image_url", "image_url": {"url": PNG_URI, "detail": "low"}}, None),
+        ({"type": "image_url", "image_url": {"url": PNG_URI}, "cache": True}, None),
+        ({"type": "file", "file_id": "1"}, None),
+    ],
+)
+def test_parts_of_the_documented_form_are_values(part: Any, value: Any) -> None:
+    """A mapping with more keys stays one, so that all of it is sent."""
+    assert Message.of({"role": "user", "content": [part]}).content == (value or part,)
+
+
 def test_any_mapping_is_a_message() -> None:
     body = {"role": "user", "content": "hi", "name": "Ada"}
     assert TextGeneration([MappingProxyType(body)]).payload() == {"messages": [body]}
