@@ -530,12 +530,12 @@ def safetensors(data: bytes = bytes(8), **entries: Any) -> bytes:
     return len(header).to_bytes(8, "little") + header + data
 
 
-def tensors(*entries: list[Any]) -> bytes:
-    """Weights of eight bytes, from the type, the shape and the offsets of each tensor."""
+def tensors(*entries: list[Any], size: int = 8) -> bytes:
+    """Weights of *size* bytes, from the type, the shape and the offsets of each tensor."""
     names = ("dtype", "shape", "data_offsets")
     listed = {f"t{at}": dict(zip(names, it, strict=True)) for at, it in enumerate(entries)}
     header = json.dumps(listed).encode()
-    return len(header).to_bytes(8, "little") + header + bytes(8)
+    return len(header).to_bytes(8, "little") + header + bytes(size)
 
 
 def adapter(folder: Path, config: object = CONFIG, weights: bytes | None = None) -> Path:
@@ -653,7 +653,7 @@ async def test_weights_above_the_size_limit_are_refused(
 async def test_invalid_paths_and_names_are_refused(fake: FakeWorkersAI, tmp_path: Path) -> None:
     """Each is an `InputError`."""
     ai = fake.client()
-    with pytest.raises(InputError, match="can't be read"):
+    with pytest.raises(InputError, match=r"^a{100} can't be read: File name too long$"):
         await ai.finetunes.upload_adapter(ID, "a" * 5000)
     with pytest.raises(InputError, match="must be JSON"):
         await ai.finetunes.upload_adapter(ID, adapter(tmp_path, "[" * 100_000))
@@ -709,3 +709,70 @@ async def test_a_fine_tune_in_a_chat(fake: FakeWorkersAI) -> None:
         "raw": True,
         "lora": "pirate",
     }
+
+
+# Source: github.com/huggingface/safetensors, `Dtype`, with the bits of each.
+BITS = {
+    **dict.fromkeys(["BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0"], 8),
+    **dict.fromkeys(["I16", "U16", "F16", "BF16"], 16),
+    **dict.fromkeys(["I32", "U32", "F32"], 32),
+    **dict.fromkeys(["I64", "U64", "F64", "C64"], 64),
+    "F4": 4,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+}
+
+
+@pytest.mark.parametrize("dtype", BITS)
+async def test_tensors_of_every_type_are_as_long_as_their_numbers(
+    fake: FakeWorkersAI, tmp_path: Path, dtype: str
+) -> None:
+    """Neither a byte more nor less."""
+    fake.always.says(UPLOADED)
+    upload = fake.client().finetunes.upload_adapter
+    exact = 12 * BITS[dtype] // 8
+    for size in (exact - 1, exact + 1, exact):
+        weights = tensors([dtype, [3, 4], [0, size]], size=size)
+        if size == exact:
+            await upload(ID, adapter(tmp_path, weights=weights))
+        else:
+            with pytest.raises(InputError, match="'t0' must be as long as"):
+                await upload(ID, adapter(tmp_path, weights=weights))
+    assert len(fake.requests) == 2
+
+
+@pytest.mark.parametrize("model_type", ["mistral", "gemma", "llama"])
+async def test_adapters_of_three_kinds_of_models(
+    fake: FakeWorkersAI, tmp_path: Path, model_type: str
+) -> None:
+    """Source: Cloudflare docs, Workers AI, "Using LoRA adapters"."""
+    fake.always.says(UPLOADED)
+    config = {**CONFIG, "model_type": model_type}
+    await fake.client().finetunes.upload_adapter(ID, adapter(tmp_path, config))
+    assert len(fake.requests) == 2
+
+
+@pytest.mark.parametrize(("length", "is_taken"), [(4 << 20, True), ((4 << 20) + 1, False)])
+async def test_the_header_of_weights_has_at_most_four_mebibytes(
+    fake: FakeWorkersAI, tmp_path: Path, length: int, is_taken: bool
+) -> None:
+    fake.always.says(UPLOADED)
+    header = json.dumps({"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}}).encode()
+    weights = length.to_bytes(8, "little") + header.ljust(length) + b"ab"
+    folder = adapter(tmp_path, weights=weights)
+    if is_taken:
+        await fake.client().finetunes.upload_adapter(ID, folder)
+    else:
+        with pytest.raises(InputError, match="its header is cut or missing"):
+            await fake.client().finetunes.upload_adapter(ID, folder)
+    assert len(fake.requests) == (2 if is_taken else 0)
+
+
+async def test_weights_at_the_size_limit_are_looked_into(
+    fake: FakeWorkersAI, tmp_path: Path
+) -> None:
+    path = adapter(tmp_path) / "adapter_model.safetensors"
+    with path.open("r+b") as file:
+        file.truncate(500 << 20)
+    with pytest.raises(InputError, match="must contain all of its tensors"):
+        await fake.client().finetunes.upload_adapter(ID, tmp_path)

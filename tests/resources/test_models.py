@@ -65,7 +65,14 @@ async def test_search_reads_a_model(fake: FakeWorkersAI) -> None:
     ("value", "expected"),
     [
         ("24000", 24000),
+        (" 24000\n", 24000),
+        ("0", 0),
+        ("1" * 19, int("1" * 19)),
+        ("1" * 20, None),
+        ("-1", None),
+        ("", None),
         (24000, 24000),
+        (0, 0),
         (4095, 4095),
         (4095.0, 4095),
         (1e300, int(1e300)),
@@ -91,7 +98,10 @@ async def test_models_can_be_hashed(fake: FakeWorkersAI) -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("true", True), (True, True), ("false", False), (1, False), (None, False)],
+    [
+        *(("true", True), (True, True), (" True ", True)),
+        *(("false", False), (1, False), (None, False), ("", False)),
+    ],
 )
 async def test_flags(fake: FakeWorkersAI, value: Any, expected: bool) -> None:
     """The service writes them as strings; "false" is not true."""
