@@ -12,7 +12,7 @@ import os
 import select
 import warnings
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from ssl import SSLContext
@@ -34,6 +34,8 @@ from cfai._validators import check_at_least
 from cfai.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
+    from yarl import URL
+
     from cfai._session.limits import Concurrency
     from cfai._session.throttle import Throttle, Throttles
 
@@ -283,36 +285,73 @@ class _Protocol(ResponseHandler):
     is_idle = False
     """Whether it is in the pool."""
     _has_answered = False
-    """Whether bytes arrived since the last request was sent. It is not kept for the first one."""
+    """Whether bytes arrived since the last request was sent."""
+    _head = b""
+    """The bytes of an answer so far, until its headers are complete."""
     _poller: select.poll | None = None
 
     def start_use(self) -> None:
         """Send a request on it."""
         self.uses += 1
         self.is_idle = False
+        if self.uses == 1:
+            self._await_head()
 
     def end_use(self) -> None:
         """Be idle, until the next request, and notice the first bytes that arrive from now on."""
         self.is_idle = True
         self._has_answered = False
-        # On this object, and only for one call: a method of the class would cost each token 500
-        # instructions, and a callback of aiohttp's `Connection` each request 10,000.
-        self.data_received = self._note_first_data  # type: ignore[method-assign]
+        self._payload = None
+        self._await_head()
 
-    def _note_first_data(self, data: bytes) -> None:
+    def _await_head(self) -> None:
+        # On this object, and only for the headers: a method of the class would cost each token 500
+        # instructions, and a callback of aiohttp's `Connection` each request 10,000.
+        self._head = b""
+        self.data_received = self._receive_head  # type: ignore[method-assign]
+
+    def _receive_head(self, data: bytes) -> None:
         if data:  # aiohttp calls this without data, too, to resume decompression.
             if self.is_idle:  # It is never used again.
                 self.force_close()
-            else:
-                self._has_answered = True
-                del self.data_received
+            self._has_answered = True
+            self._head += data
         ResponseHandler.data_received(self, data)
+        if self._payload is not None:
+            self._head = b""
+            vars(self).pop("data_received", None)  # aiohttp calls it again for what follows a 101.
+
+    def _receive_by_line(self, head: bytes) -> None:
+        """Receive again what could not be parsed as a whole.
+
+        From bytes that hold both a complete answer and something else, aiohttp's parser returns
+        nothing. If they come after the headers, it has returned the answer.
+        """
+        self.set_response_params(
+            skip_payload=self._skip_payload,
+            read_until_eof=True,
+            read_timeout=self._read_timeout,
+            read_bufsize=self._read_bufsize,
+            max_line_size=_LONGEST_LINE,
+            max_field_size=_LONGEST_LINE,
+        )
+        for line in head.splitlines(keepends=True):
+            ResponseHandler.data_received(self, line)
+            if self._exception is not None:
+                break
 
     def has_unread_bytes(self) -> bool:
         """Whether bytes or an end arrived since the last answer, read by the event loop or not."""
-        # aiohttp knows what the event loop read. It has not read yet what the kernel has; urllib3
-        # and httpcore look there, too.
-        return self.should_close or self._is_readable()
+        # aiohttp knows most of what the event loop read. It has not read yet what the kernel has;
+        # urllib3 and httpcore look there, too.
+        return self.should_close or self._has_begun_another() or self._is_readable()
+
+    def _has_begun_another(self) -> bool:
+        """Whether the beginning of another answer came with the last bytes of the one before."""
+        try:  # The parser is of no use afterwards; each request gets a new one.
+            return self._parser is not None and self._parser.feed_eof() is not None
+        except Exception:  # Whatever aiohttp says of the beginning.
+            return True
 
     def _is_readable(self) -> bool:
         if self.transport is None:
@@ -329,10 +368,16 @@ class _Protocol(ResponseHandler):
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         """Report an error to whoever waits for an answer, or for the rest of its body."""
+        if self._head and isinstance(exc, HttpProcessingError):
+            head, self._head = self._head, b""
+            self._receive_by_line(head)
+            return
         body = self._payload
         if isinstance(exc, HttpProcessingError) and body is not None and not body.is_eof():
             # aiohttp does not report a bad chunk to the reader, who would wait for a timeout.
-            body.set_exception(aiohttp.ClientPayloadError(), exc)
+            error = aiohttp.ClientPayloadError()
+            error.__cause__ = exc
+            body.set_exception(error)
         lost = isinstance(exc, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError)
         if lost and self.uses > 1 and not self._has_answered:
             reused = ReusedConnectionLost()
@@ -414,19 +459,56 @@ class LoopSession:
             self._open.discard(response)
         self.slots.release()
 
-    def close_unread(self) -> None:
-        """Close the user's idle connections on which bytes arrived that nobody requested.
+    @property
+    def owns_session(self) -> bool:
+        """Whether the session is the client's, not the user's."""
+        return self._connector is not None
 
-        The client's own connector looks at the connection that it takes. aiohttp's does not.
+    async def watch_reuse(
+        self, url: URL, request: Awaitable[aiohttp.ClientResponse]
+    ) -> aiohttp.ClientResponse:
+        """Await a request to *url* on the user's session, whose connector is not ours.
+
+        Idle connections on which bytes arrived that nobody requested are closed first.
+
+        Raises:
+            ReusedConnectionLost: The request was lost without an answer, and there were idle
+                connections, of which it probably used one. They are closed now.
         """
-        if self._connector is None and self.session.connector is not None:
-            for connections in self.session.connector._conns.values():
-                for protocol, _ in connections:
-                    if protocol.should_close:
-                        protocol.close()
+        has_idle = False
+        for protocol in self._users_idle(url):
+            if protocol.should_close:
+                protocol.close()
+            else:
+                has_idle = True
+        try:
+            return await request
+        except aiohttp.ClientConnectorError:
+            raise
+        except (
+            aiohttp.ClientOSError,
+            aiohttp.ServerDisconnectedError,
+            aiohttp.ClientConnectionResetError,
+        ) as exc:
+            if not has_idle:
+                raise
+            for protocol in self._users_idle(url):
+                protocol.close()
+            raise ReusedConnectionLost from exc
+
+    def _users_idle(self, url: URL) -> list[ResponseHandler]:
+        """The idle connections of the user's session to the host of *url*."""
+        connector = self.session.connector
+        return [
+            protocol
+            for key, connections in (connector._conns.items() if connector is not None else ())
+            if key.host == url.raw_host and key.port == url.port
+            for protocol, _ in connections
+            if protocol.is_connected()
+        ]
 
     def close_idle(self) -> None:
-        """Open a new connection for the next request: one of the idle ones was dead."""
+        """Open a new connection for the next request: one of the client's idle ones was dead."""
         if self._connector is not None:
             self._connector.close_idle()
 

@@ -442,30 +442,31 @@ async def _wait_for_slot(loop: LoopSession, call: _Call, seconds: float | None) 
         call.stop_timeout()
     if loop.session.closed:
         loop.release(None)
-        raise ConfigError("the client was closed while the call waited for a connection")
+        raise ConfigError("the session was closed while the call waited for a connection")
 
 
 def _request(
     loop: LoopSession, request: Request, settings: Settings, upload: Upload | None
 ) -> Awaitable[aiohttp.ClientResponse]:
     """Send the request with aiohttp; the response is returned after its headers."""
-    loop.close_unread()
     url = _parse_url(settings.base_url, request.path)
     timeout = _connect_timeout(settings.timeouts.connect)
     if request.opens_socket:
         from cfai._session.sockets import shake_hands
 
-        return shake_hands(loop.session, url, request.headers, settings, timeout)
-    return loop.session.request(
-        request.method,
-        url,
-        data=_content(request) if upload is None else upload,
-        headers=loop.headers(request.headers),
-        allow_redirects=False,
-        raise_for_status=False,
-        proxy=settings.proxy,
-        timeout=timeout,
-    )
+        sent = shake_hands(loop.session, url, request.headers, settings, timeout)
+    else:
+        sent = loop.session.request(
+            request.method,
+            url,
+            data=_content(request) if upload is None else upload,
+            headers=loop.headers(request.headers),
+            allow_redirects=False,
+            raise_for_status=False,
+            proxy=settings.proxy,
+            timeout=timeout,
+        )
+    return sent if loop.owns_session else loop.watch_reuse(url, sent)
 
 
 def _prepare_resend(

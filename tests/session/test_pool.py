@@ -1,6 +1,7 @@
 """Kept-alive connections that died or received bytes while they were idle."""
 
 import asyncio
+import gzip
 import socket
 import struct
 import threading
@@ -12,7 +13,7 @@ import aiohttp
 import pytest
 
 from cfai import Prompt, WorkersAI
-from cfai.errors import ConnectionLost
+from cfai.errors import ConnectionLost, DecodeError
 from cfai.settings import Retries
 from cfai.testing import FakeWorkersAI
 
@@ -141,6 +142,44 @@ async def test_an_answer_behind_a_stream_is_nobodys(fake: FakeWorkersAI) -> None
     assert fake.accepted == 2
 
 
+ANSWERS = {
+    "with a length": response(RIGHT),
+    "in chunks": (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"%x\r\n%b\r\n0\r\n\r\n" % (len(RIGHT), RIGHT)
+    ),
+    "compressed": response(gzip.compress(RIGHT)).replace(
+        b"\r\n", b"\r\nContent-Encoding: gzip\r\n", 1
+    ),
+    "of a connection to close": response(RIGHT).replace(b"\r\n", b"\r\nConnection: close\r\n", 1),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("behind", [*LATE.values(), b"GET / HTTP/1.1\r\n\r\n"])
+@pytest.mark.parametrize("earlier", [0, 1])
+async def test_bytes_behind_an_answer_do_not_spoil_it(
+    fake: FakeWorkersAI, name: str, behind: bytes, earlier: int
+) -> None:
+    """In the same packet, on a new connection and on a reused one, and wherever it was cut."""
+    answer = ANSWERS[name]
+    client = fake.client(retries=NO_RETRIES)
+    cuts = [*range(0, len(answer), 16), len(answer) - 1]
+    for cut in cuts:
+        for _ in range(earlier):
+            fake.answers({"response": "earlier"})
+            assert await ask(client) == "earlier"
+        go = asyncio.Event()
+        fake.says_raw(answer[:cut], go, answer[cut:] + behind)
+        asking = asyncio.create_task(ask(client))
+        await fake.until(lambda: len(fake.requests) > 0)
+        for _ in range(10):  # Until the event loop has read the bytes.
+            await asyncio.sleep(0)
+        go.set()
+        assert await asking == "Hello"
+    assert fake.accepted == len(cuts)
+
+
 async def test_clean_connections_are_reused(fake: FakeWorkersAI) -> None:
     """By calls and by streams that were read to their end."""
     client = fake.client(retries=NO_RETRIES)
@@ -200,7 +239,8 @@ class Server:
                 self.drop(writer)
                 return
             writer.write(response(RIGHT))
-            while await read_request(reader):
+            while True:
+                await read_request(reader)
                 if is_old:
                     self.dropped += 1
                     self.drop(writer)
@@ -208,6 +248,16 @@ class Server:
                 writer.write(response(RIGHT))
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
+
+
+@pytest.fixture(params=["own", "the user's"])
+async def session(request: pytest.FixtureRequest) -> AsyncIterator[aiohttp.ClientSession | None]:
+    """What a client gets as its `session`."""
+    if request.param == "own":
+        yield None
+    else:
+        async with aiohttp.ClientSession() as users:
+            yield users
 
 
 @asynccontextmanager
@@ -230,10 +280,12 @@ async def pool_of(
 @pytest.mark.parametrize("drop", [reset, hang_up])
 @pytest.mark.parametrize("retries", [NO_RETRIES, Retries()])
 async def test_dead_connections_cost_no_attempt(
-    drop: Callable[[asyncio.StreamWriter], None], retries: Retries
+    drop: Callable[[asyncio.StreamWriter], None],
+    retries: Retries,
+    session: aiohttp.ClientSession | None,
 ) -> None:
     """The first that turns out to be dead is replaced by a new one; the others are not tried."""
-    async with pool_of(8, drop, retries=retries) as (server, client):
+    async with pool_of(8, drop, retries=retries, session=session) as (server, client):
         answer = await client.run(MODEL, PROMPT)
         assert (answer.text, answer.meta.attempts) == ("Hello", 1)
         assert (server.accepted, server.dropped) == (9, 1)
@@ -241,11 +293,45 @@ async def test_dead_connections_cost_no_attempt(
         assert server.accepted == 9
 
 
-async def test_many_calls_at_once_on_dead_connections() -> None:
+@pytest.mark.parametrize("drop", [reset, hang_up])
+async def test_a_handshake_on_a_dead_connection_costs_no_attempt(
+    drop: Callable[[asyncio.StreamWriter], None], session: aiohttp.ClientSession | None
+) -> None:
+    """The server answers it on a new connection, with what opens no socket."""
+    async with pool_of(2, drop, retries=NO_RETRIES, session=session) as (server, client):
+        with pytest.raises(DecodeError, match="expected a WebSocket"):
+            async with client.listen("@cf/deepgram/flux", encoding="linear16", sample_rate=16000):
+                pass
+        assert (server.accepted, server.dropped) == (3, 1)
+
+
+async def test_many_calls_at_once_on_dead_connections(
+    session: aiohttp.ClientSession | None,
+) -> None:
     """All are answered, without a retry."""
-    async with pool_of(8, reset, retries=NO_RETRIES) as (_, client):
+    async with pool_of(8, reset, retries=NO_RETRIES, session=session) as (_, client):
         answers = await asyncio.gather(*(client.run(MODEL, PROMPT) for _ in range(20)))
         assert {(answer.text, answer.meta.attempts) for answer in answers} == {("Hello", 1)}
+
+
+async def test_the_users_connections_to_other_hosts_are_left_alone(fake: FakeWorkersAI) -> None:
+    """They are neither taken for dead, nor closed."""
+    async with aiohttp.ClientSession() as users:
+        elsewhere = fake.client(session=users)
+        fake.always.answers({"response": "Hello"})
+        await ask(elsewhere)
+        async with pool_of(1, reset, retries=Retries(max=1, base=0), session=users) as (it, client):
+            assert await ask(client) == "Hello"
+            assert (it.accepted, it.dropped) == (2, 1)
+        async with pool_of(1, reset, retries=NO_RETRIES, session=users) as (it, client):
+            it.drops_all = True
+            with pytest.raises(ConnectionLost):
+                await ask(client)  # Its own, and then a new one.
+            with pytest.raises(ConnectionLost):
+                await ask(client)  # A new one only.
+            assert (it.accepted, it.dropped) == (3, 3)
+        await ask(elsewhere)
+    assert fake.accepted == 1
 
 
 @pytest.mark.parametrize("size", [10, 3 * 2**20])
@@ -276,9 +362,14 @@ async def test_the_body_is_sent_again(size: int) -> None:
     assert len(bodies) == 3
 
 
-async def test_a_new_connection_that_fails_costs_an_attempt() -> None:
+async def test_a_new_connection_that_fails_costs_an_attempt(
+    session: aiohttp.ClientSession | None,
+) -> None:
     """So that a server that is down is not asked without end."""
-    async with pool_of(2, hang_up, retries=Retries(max=2, base=0)) as (server, client):
+    async with pool_of(2, hang_up, retries=Retries(max=2, base=0), session=session) as (
+        server,
+        client,
+    ):
         server.drops_all = True
         with pytest.raises(ConnectionLost):
             await ask(client)
@@ -295,10 +386,13 @@ async def test_an_answer_that_began_costs_an_attempt() -> None:
 
 @pytest.mark.parametrize("drop", [reset, hang_up])
 async def test_requests_that_are_not_repeatable_are_not_sent_again(
-    drop: Callable[[asyncio.StreamWriter], None],
+    drop: Callable[[asyncio.StreamWriter], None], session: aiohttp.ClientSession | None
 ) -> None:
     """Nobody knows whether they reached the service; the next call gets a new connection."""
-    async with pool_of(4, drop, retries=Retries(max=2, base=0)) as (server, client):
+    async with pool_of(4, drop, retries=Retries(max=2, base=0), session=session) as (
+        server,
+        client,
+    ):
         with pytest.raises(ConnectionLost):
             await client.finetunes.create(MODEL, "name")
         assert (server.accepted, server.dropped) == (4, 1)
@@ -306,9 +400,11 @@ async def test_requests_that_are_not_repeatable_are_not_sent_again(
         assert (server.accepted, server.dropped) == (5, 1)
 
 
-async def test_a_repeatable_form_is_sent_again() -> None:
+async def test_a_repeatable_form_is_sent_again(
+    session: aiohttp.ClientSession | None,
+) -> None:
     """From its beginning."""
-    async with pool_of(4, reset, retries=NO_RETRIES) as (server, client):
+    async with pool_of(4, reset, retries=NO_RETRIES, session=session) as (server, client):
         [result] = await client.to_markdown(("a.html", b"<p>" * 2**20))
         assert result.failed  # The server answers with a text, not with a conversion.
         assert (server.accepted, server.dropped) == (5, 1)
