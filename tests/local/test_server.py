@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -104,6 +105,40 @@ async def test_each_kind_of_work_has_its_threads() -> None:
         }
         assert not local.server.has_busy_thread
     assert count("") == 0
+
+
+@pytest.mark.usefixtures("speech_weights", "vision_weights")
+@pytest.mark.parametrize(
+    ("model", "body", "kind"),
+    [
+        ("@cf/microsoft/resnet-50", {"image": [1]}, "media"),
+        ("@cf/openai/whisper", {"audio": [1]}, "media"),
+        ("@cf/deepgram/aura-1", {"text": "Hi."}, "media"),
+        ("@cf/myshell-ai/melotts", {"prompt": "Hi."}, "media"),
+        ("@cf/baai/bge-small-en-v1.5", {"text": "a"}, "models"),
+        ("@cf/huggingface/distilbert-sst-2-int8", {"text": "a"}, "models"),
+        (LLAMA, {"prompt": "Hi", "max_tokens": 1}, "text"),
+    ],
+)
+@pytest.mark.parametrize("queued", [False, True])
+async def test_images_and_sound_keep_no_texts_waiting(
+    model: str, body: dict[str, Any], kind: str, *, queued: bool
+) -> None:
+    """Each kind of task runs in its own threads, also in a batch."""
+    async with running() as local:
+        if queued:
+            url = f"{local.url(model)}?queueRequest=true"
+            async with local.http.post(url, json={"requests": [body]}) as response:
+                poll = {"request_id": (await response.json())["result"]["request_id"]}
+            result: Any = {}
+            while "responses" not in result:
+                async with local.http.post(url, json=poll) as response:
+                    result = (await response.json())["result"]
+        else:
+            assert (await local.post(model, body)).status in (200, 400)
+        names = {thread.name.rpartition("_")[0] for thread in threading.enumerate()}
+        used = names & {"cfai-media", "cfai-models", "cfai-text", "cfai-upstream"}
+        assert used == {f"cfai-{kind}"}
 
 
 class Broken:

@@ -93,6 +93,44 @@ async def test_the_client_reads_a_card(cards: Local, model: str) -> None:
     assert read_size(image.data) == (1024, 1024)
 
 
+@pytest.mark.parametrize("size", [(1024, 1024), (256, 480), (480, 256), (2048, 256)])
+@pytest.mark.parametrize("prompt", ["a cat", "a long story " * 150])
+async def test_the_text_of_a_card_stays_inside_its_border(
+    cards: Local, size: tuple[int, int], prompt: str
+) -> None:
+    """A black border, a title in large letters below a margin, and lines below it."""
+    import numpy as np
+    from PIL import Image
+
+    body = {"prompt": prompt, "width": size[0], "height": size[1]}
+    card = Image.open(BytesIO((await cards.post(SDXL, body)).body)).convert("L")
+    assert card.size == size
+    dark = np.asarray(card) < 128
+    unit = min(size) // 24
+    border = unit // 4
+    for side in (dark[:border], dark[-border:], dark[:, :border], dark[:, -border:]):
+        assert side.all()
+    inside = dark[border:-border, border:-border]
+    margin = unit - border - 1
+    for side in (inside[:margin], inside[:, :margin], inside[-1:], inside[:, -1:]):
+        assert not side.any()
+    title, lines = inside[: 4 * unit - border], inside[4 * unit - border :]
+    rows = np.nonzero(title.any(axis=1))[0]
+    assert unit < rows.max() - rows.min() < 2.5 * unit
+    assert lines.any()
+
+
+async def test_the_numbers_of_a_card(cards: Local) -> None:
+    """A side that is left out has 1,024 pixels; steps are integers from 1."""
+    image = (await cards.post(SDXL, {"prompt": "a", "width": 512})).body
+    assert read_size(image) == (512, 1024)
+    for steps, status in ((1, 200), (0, 400), (-1, 400), (1.5, 400), (True, 400), ("4", 400)):
+        reply = await cards.post(SDXL, {"prompt": "a", "width": 256, "steps": steps})
+        assert reply.status == status
+        if status == 400:
+            assert "steps must be" in reply.error[2]
+
+
 @pytest.mark.usefixtures("vision_weights")
 async def test_a_card_says_what_it_is(cards: Local) -> None:
     body = {"prompt": "a red boat", "seed": 7, "num_steps": 4, "width": 640, "height": 512}

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from cfai import Options, TextGeneration, WorkersAI, user
+from cfai.profiles import TASKS, profile
 from tests.local.conftest import LLAMA, Local, Reply, client
 from tests.local.handlers.test_generation import PERSON, events
 
@@ -335,6 +336,35 @@ async def test_a_run_without_a_model_in_its_path_needs_one_in_its_body(
     reply = await send(local, "/client/v4/accounts/0/ai/run", body)
     assert reply.error[:2] == (400, 5006)
     assert message in reply.error[2]
+
+
+async def test_a_model_in_a_body_is_recorded(local: Local) -> None:
+    """Without the name of the provider; one that is missing or no text is not."""
+    path = "/client/v4/accounts/0/ai/run"
+    run = {"model": f"workers-ai/{BGE}", "input": {"text": "a"}, "options": {}}
+    assert (await send(local, path, run)).result["shape"] == [1, 384]
+    assert (await local.done()).model == BGE
+    for model, words in ((None, "required properties at '/' are 'model'"), (5, "must be a string")):
+        reply = await send(local, path, {**run, "model": model})
+        assert words in reply.error[2]
+        assert (await local.done()).model is None
+    reply = await send(local, path, {**run, "input": None})
+    assert "input must be an object with the fields of the run" in reply.error[2]
+
+
+@pytest.mark.parametrize(
+    "path", ["v1/chat/completions", "v1/completions", "v1/embeddings", "v1/responses"]
+)
+async def test_retired_models_are_refused_with_their_day(local: Local, path: str) -> None:
+    retired = next(m for m in TASKS if TASKS[m] == "Text Generation" and profile(m).retired)
+    fields = {"messages": HI, "prompt": "a", "input": "a"}
+    reply = await send(local, f"/client/v4/accounts/0/ai/{path}", {"model": retired, **fields})
+    assert reply.error[:2] == (410, 5028)
+    assert f"deprecated on {profile(retired).retired}" in reply.error[2]
+    assert (await v1(local, f"models/{retired}", method="GET")).error[1] == 5007
+    rows = (await v1(local, "models", method="GET")).json
+    assert rows["object"] == "list"
+    assert retired not in [row["id"] for row in rows["data"]]
 
 
 async def test_newer_models_answer_runs_as_chat_completions_do(local: Local) -> None:

@@ -727,6 +727,28 @@ async def test_a_busy_server_rejects_what_must_not_wait() -> None:
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({"prompt": "Hi"}, "/chat/completions"),
+        ({"messages": [{"role": "user", "content": "Hi"}]}, "/chat/completions"),
+        ({"text": "a"}, "/embeddings"),
+        ({"query": "a", "contexts": [{"text": "b"}]}, "/rerank"),
+        ({"audio": [1]}, "/audio/transcriptions"),
+    ],
+)
+async def test_the_task_of_a_new_model_is_that_of_its_fields(
+    scripted: tuple[Local, FakeWorkersAI], body: dict[str, Any], path: str
+) -> None:
+    """A known model keeps its own."""
+    local, fake = scripted
+    fake.always.says(b"", status=500)
+    assert (await local.post("@cf/new/model-of-tomorrow", body)).error[:2] == (502, 90004)
+    assert fake.requests[0].path.endswith(f"/client/v4{path}")
+    assert (await local.post(LLAMA, {"prompt": "Hi", "text": "a"})).error[:2] == (400, 5006)
+    assert len(fake.requests) == 1
+
+
 async def test_speech_is_recognized(scripted: tuple[Local, FakeWorkersAI]) -> None:
     local, fake = scripted
     fake.always.says(
