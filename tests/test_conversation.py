@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from cfai import Conversation, ImagePart, Message, Text, TextGeneration, ToolCall, assistant, user
+from cfai.conversation import sendable_call
 from cfai.errors import InputError
 from cfai.testing import FakeWorkersAI
 
@@ -503,3 +504,20 @@ def test_wrong_arguments_of_an_answer_are_not_sent_back(arguments: Any) -> None:
     """Templates of models decode the arguments of earlier calls, and refuse all but objects."""
     talk = Conversation().user("Hi").add(Text(tool_calls=(ToolCall("f", arguments, "1"),)))
     assert talk[-1].payload()["tool_calls"][0]["function"]["arguments"] == "{}"
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        ("a" * 64, "a" * 64),
+        ("a" * 65, "a" * 64),
+        ("a b!", "a_b_"),
+        ("ä", "_"),
+        ("", "unnamed"),
+        ("A-z_09", "A-z_09"),
+    ],
+)
+def test_the_name_of_a_call_is_sent_as_the_service_takes_it(name: str, sent: str) -> None:
+    """Up to 64 letters, digits, _ and -; but the name of a tool is left alone."""
+    assert sendable_call(ToolCall(name, {}, "1")).name == sent
+    assert sendable_call(ToolCall(name, {}, "1"), names=[name]).name == name

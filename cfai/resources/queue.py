@@ -354,7 +354,7 @@ def read_batch_status(document: Any, meta: Meta, tasks: Sequence[QueuedTask]) ->
     if not isinstance(status, str) or status.casefold() in _DONE:
         raise DecodeError(f"a batch must have a status or results, got {format_value(status)}")
     if status.casefold() in _FAILED:
-        message = f"the batch ended with status {status[:60]!r}"
+        message = f"the batch ended with status {status!r}"
         failure = {"message": message, **result, "success": False}
         return BatchStatus(None, request_id, error=error_from_item(failure, meta=meta))
     return BatchStatus(None, request_id)

@@ -632,3 +632,19 @@ async def test_rows_of_an_async_source_are_numbered_from_0(
     fake.simulates(Service())
     items = batches_of(await collect(ai.embed_many(M3, rows(), column="text", batch_size=2)))
     assert [key for item in items for key in item.ids] == [0, 1, 2]
+
+
+async def test_many_columns_are_listed_in_part(ai: WorkersAI) -> None:
+    """In 500 characters."""
+    names = [f"column-{number}" for number in range(200)]
+    table = pa.table({name: ["x"] for name in names})
+    listed = ", ".join(map(repr, names))[:500]
+    given: list[tuple[Any, str | None, str]] = [
+        (table, "y", f"column must be one of the table's columns ({listed}), got 'y'"),
+        (table, None, f"column must name the column of texts, one of: {listed}"),
+        ({name: ["x"] for name in names}, None, f"or column=, one of: {listed}"),
+    ]
+    for source, column, message in given:
+        with pytest.raises(InputError) as caught:
+            ai.embed_many(M3, source, column=column)
+        assert str(caught.value).endswith(message)

@@ -1,12 +1,19 @@
 """Excerpts of values: what they show, and that they cost no more than what they show."""
 
 from collections import UserDict
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
 
+from cfai import CfaiError, Conversation
 from cfai._types.excerpts import format_json, format_value
+from cfai._types.json import read_as
+from cfai._types.read import TypeMismatch, read_value
+from cfai._types.schema import json_schema
+from cfai._wire.requests import check_run_model
+from cfai._wire.results import read_base64
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
@@ -97,3 +104,53 @@ def test_every_value_has_an_excerpt(value: Any, text: str) -> None:
 )
 def test_json_is_shown_as_json(value: Any, text: str) -> None:
     assert format_json(value) == text
+
+
+# Messages show the beginning of what is long
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: json_schema(type("X" * 200, (), {})),
+            f": {'X' * 80} has no JSON form; use a type that JSON has",
+        ),
+        (
+            lambda: read_value(list(range(9)), list[str], "it"),
+            "; ".join(f"it[{i}] must be a string, got {i}" for i in range(5)),
+        ),
+        (
+            lambda: read_as(list(range(9)), tuple[str, ...], "it"),
+            "; ".join(f"it[{i}] must be a string, got int {i}" for i in range(3)),
+        ),
+        (
+            lambda: check_run_model("a b" * 200),
+            "._~!$&'()*+,;=:@-, got '" + ("a b" * 200)[:199],
+        ),
+        (lambda: check_run_model(f"openai/{LONG}"), f"for this call, got 'openai/{LONG[:192]}"),
+        (
+            lambda: read_base64({"image": "*" * 200}, "image"),
+            f"image must be a base64 string, got '{'*' * 60}'",
+        ),
+        (
+            lambda: read_base64({"image": 5, "x": LONG}, "image"),
+            f"image must be a base64 string, got {{'image': 5, 'x': '{LONG[:181]}",
+        ),
+        (
+            lambda: Conversation.from_ai_sdk(
+                [{"role": "user", "parts": [{"type": "file", "mediaType": LONG, "url": "data:"}]}]
+            ),
+            f"messages[0].parts[0] must be an image, got {LONG[:80]}",
+        ),
+    ],
+)
+def test_messages_show_the_beginning_of_long_values(
+    call: Callable[[], object], message: str
+) -> None:
+    """And the first few of many problems."""
+    with pytest.raises((CfaiError, TypeMismatch)) as caught:
+        call()
+    assert str(caught.value).endswith(message)
