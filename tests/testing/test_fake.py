@@ -376,6 +376,34 @@ async def test_a_malformed_request_is_raised_on_exit() -> None:
             assert await caller.reads_all() == b""
 
 
+@pytest.mark.parametrize(
+    ("headers", "framing", "written"),
+    [
+        ({}, "chunked", b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"),
+        (
+            {"transfer-encoding": "gzip, chunked"},
+            "length",
+            b"\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n",
+        ),
+        ({"content-length": "3"}, "chunked", b"content-length: 3\r\n\r\nabc"),
+        ({}, "length", b"Content-Length: 3\r\n\r\nabc"),
+        ({}, "close", b"Connection: close\r\n\r\nabc"),
+    ],
+)
+async def test_a_body_is_framed_as_its_headers_say(
+    fake: FakeWorkersAI, headers: dict[str, str], framing: Any, written: bytes
+) -> None:
+    """Those of the script, or else the one that the framing adds; never both."""
+    fake.says(b"a", "", "bc", headers=headers, framing=framing)
+    async with Caller(fake) as caller:
+        caller.sends(b"GET /x HTTP/1.0\r\n\r\n")
+        received = await caller.reads_all()
+    assert received.endswith(written)
+    head = received.partition(b"\r\n\r\n")[0].lower()
+    names = (b"content-length:", b"transfer-encoding:", b"connection:")
+    assert sum(head.count(name) for name in names) == 1
+
+
 # Connections
 
 
@@ -391,6 +419,32 @@ async def test_connections_are_reused_and_counted(
     await http.close()
     await fake.until(lambda: fake.connections == 0)
     assert all(request.gone.is_set() for request in fake.requests)
+
+
+@pytest.mark.parametrize(
+    ("request_line", "reply", "stays"),
+    [
+        (b"GET /x HTTP/1.1\r\n", {}, True),
+        (b"GET /x HTTP/1.1\r\nConnection: keep-alive\r\n", {}, True),
+        (b"GET /x HTTP/1.1\r\nCONNECTION: Close\r\n", {}, False),
+        (b"GET /x HTTP/1.0\r\n", {}, False),
+        (b"GET /x HTTP/1.1\r\n", {"headers": {"connection": "close"}}, False),
+        (b"GET /x HTTP/1.1\r\n", {"framing": "close"}, False),
+        (b"GET /x HTTP/1.1\r\n", {"framing": "chunked"}, True),
+    ],
+)
+async def test_either_side_may_close_a_connection_after_a_reply(
+    fake: FakeWorkersAI, request_line: bytes, reply: Any, stays: bool
+) -> None:
+    """As HTTP says: RFC 9112, section 9.3."""
+    fake.says(b"{}", **reply).says_raw(b"more", then_hangs_up=True)
+    async with Caller(fake) as caller:
+        caller.sends(request_line + b"Host: h\r\n\r\n")
+        await fake.until(lambda: fake.requests and fake.requests[0].answered.is_set())
+        caller.sends(GET)
+        received = await caller.reads_all()
+    assert received.endswith(b"more") is stays
+    assert len(fake.requests) == 1 + stays
 
 
 async def test_a_connection_can_close_after_a_complete_reply(
