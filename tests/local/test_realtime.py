@@ -259,6 +259,19 @@ async def test_the_turns_of_flux(
     assert words_of(texts) == words_of(SENTENCES[7])
 
 
+async def test_only_a_turn_that_was_probably_over_is_resumed(local: Local) -> None:
+    """The first pause has a probability of 0.84, and the second of 0.01: no event says that it
+    may be the end, and none that it is not."""
+    first, gap = in_two(0.8)[1:3]
+    question = spoken(SENTENCES[2])
+    half = round(len(question) * 0.45)
+    parts = (silence(0.5), first, gap, question[:half], gap, question[half:], silence(1.5))
+    query = "eager_eot_threshold=0.5&eot_threshold=0.9"
+    messages = await listen(local, FLUX, query, *parts)
+    events = [m["event"] for m in messages[1:] if m["event"] != "Update"]
+    assert events == ["StartOfTurn", "EagerEndOfTurn", "TurnResumed", "EndOfTurn"]
+
+
 async def test_the_updates_of_flux_are_a_quarter_of_a_second_apart(local: Local) -> None:
     """Chunks are a tenth of a second long, and frames 32 ms."""
     messages = await listen(local, FLUX, "", spoken(SENTENCES[0]), silence(1))

@@ -107,6 +107,54 @@ async def test_each_kind_of_work_has_its_threads() -> None:
     assert count("") == 0
 
 
+async def test_a_model_that_does_not_stop_is_left_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """After eight seconds; the next server has threads of its own."""
+    gate = threading.Event()
+    async with running() as local:
+        assert local.server._runs
+        stuck = local.server._runs.others.start(gate.wait)
+        await local.server.close()
+        assert local.server.has_busy_thread
+        assert [record.getMessage() for record in caplog.records] == [
+            "a model did not stop within eight seconds and was left behind"
+        ]
+        gate.set()
+        assert await stuck
+
+
+@pytest.mark.parametrize(
+    ("model", "body"),
+    [
+        ("@cf/baai/bge-small-en-v1.5", {"text": "a"}),
+        ("@cf/baai/bge-reranker-base", {"query": "a", "contexts": [{"text": "a"}]}),
+        ("@cf/huggingface/distilbert-sst-2-int8", {"text": "a"}),
+    ],
+)
+async def test_what_must_not_wait_is_refused_if_every_thread_is_busy(
+    model: str, body: dict[str, Any]
+) -> None:
+    gate = threading.Event()
+    async with running() as local:
+        assert local.server._runs
+        busy = [local.server._runs.others.start(gate.wait) for _ in range(2)]
+        reject = {"options": {"rejectIfBusy": True}}
+        assert (await local.post(model, {**body, **reject})).error[:2] == (429, 3040)
+        if "text" in body:
+            url = f"{local.server.base_url}/accounts/0/ai/v1/embeddings"
+            request = {"model": "@cf/baai/bge-small-en-v1.5", "input": "a", **reject}
+            async with local.http.post(url, json=request) as response:
+                assert response.status == 429
+        waiting = asyncio.create_task(
+            local.post(model, {**body, "options": {"rejectIfBusy": False}})
+        )
+        gate.set()
+        assert (await waiting).status == 200
+        await asyncio.gather(*busy)
+        assert (await local.post(model, {**body, **reject})).status == 200
+
+
 @pytest.mark.usefixtures("speech_weights", "vision_weights")
 @pytest.mark.parametrize(
     ("model", "body", "kind"),
