@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cfai import (
+    Audio,
     AudioChunk,
     Cleared,
     Flushed,
@@ -18,7 +19,14 @@ from cfai import (
     SpeechWarning,
     WorkersAI,
 )
-from cfai.errors import BudgetExceeded, InputError, RequestTimeout, ServerError, StreamInterrupted
+from cfai.errors import (
+    BadRequest,
+    BudgetExceeded,
+    InputError,
+    RequestTimeout,
+    ServerError,
+    StreamInterrupted,
+)
 from cfai.observers import Call, Ending, Observation
 from cfai.settings import Retries, Timeouts
 from cfai.testing import FakeSocket, FakeWorkersAI
@@ -452,6 +460,28 @@ async def test_sessions_are_observed(fake: FakeWorkersAI, flushes: bool) -> None
     assert recorder.retries == 1
     assert recorder.ending.outcome == ("done" if flushes else "closed")
     assert recorder.ending.meta.status == 101
+
+
+@pytest.mark.parametrize(
+    ("encoding", "media_type"),
+    [(None, "audio/L16"), ("linear16", "audio/L16"), ("mp3", "audio/mp3"), ("opus", "audio/opus")],
+)
+async def test_an_observed_session_has_the_kind_of_its_sound(
+    fake: FakeWorkersAI, encoding: Any, media_type: str
+) -> None:
+    """But not its bytes. One that never opened has no answer."""
+    opened, refused = Recorder(), Recorder()
+    fake.connects_by(talk).fails(400, 5004, "no")
+    ai = fake.client()
+    options: Any = {} if encoding is None else {"encoding": encoding}
+    async with ai.with_options(observers=[opened]).speak(AURA, **options):
+        pass
+    assert opened.ending is not None
+    assert opened.ending.answer == Audio(b"", media_type)
+    with pytest.raises(BadRequest):
+        await ai.with_options(observers=[refused]).speak(AURA, **options).open()
+    assert refused.ending is not None
+    assert (refused.ending.outcome, refused.ending.answer) == ("failed", None)
 
 
 @pytest.mark.parametrize("gateway", [None, "g"])

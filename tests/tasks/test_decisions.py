@@ -268,6 +268,22 @@ def test_media_outside_the_limits_are_refused(fields: dict[str, Any], message: s
 def test_media_at_the_limits_are_sent() -> None:
     task = Decide("x", SPAM, images=[png(4096, 4096, size=4 * 2**20)] * 2)
     assert len(task.payload()["images"]) == 2
+    for audio, videos in ((8, 0), (0, 16), (7, 9)):
+        sounds = [b"ID3".ljust(audio * 2**20)] if audio else None
+        clips = [MP4.ljust(videos * 2**20)] if videos else None
+        body = Decide("x", SPAM, audio=sounds, videos=clips).payload_for(OMNI)
+        assert ("audio" in body, "videos" in body) == (bool(audio), bool(videos))
+
+
+def test_one_byte_more_than_the_total_is_refused() -> None:
+    sounds, clips = [b"ID3".ljust(7 * 2**20 + 1)], [MP4.ljust(9 * 2**20)]
+    with pytest.raises(
+        InputError, match=r"audio and videos must have at most 16 MiB, got 16\.00 MiB"
+    ):
+        Decide("x", SPAM, audio=sounds, videos=clips).payload_for(OMNI)
+    pictures = [png(size=4 * 2**20), png(size=2 * 2**20), png(size=2 * 2**20 + 1)]
+    with pytest.raises(InputError, match=r"images must have at most 8 MiB, got 8\.00 MiB"):
+        Decide("x", SPAM, images=pictures).payload_for(OMNI)
 
 
 JPEG = bytes.fromhex("ffd8 ffe0 0004 0000 ffff ff01 ffc0 0011 08 0102 0304 03")
