@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import tracemalloc
+import wave
 from array import array
 from base64 import b64encode
 from pathlib import Path
@@ -21,9 +22,11 @@ from cfai.media import (
     base64_text,
     blocks,
     data_uri,
+    image_size,
     media_type,
     problem,
     read,
+    wav_header,
 )
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
@@ -332,3 +335,53 @@ def test_how_long_base64_is(source: str, count: str) -> None:
 def test_integers_are_bytes(source: list[int]) -> None:
     assert problem(source) is None
     assert read(source) == bytes(source)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 6, 8])
+@pytest.mark.parametrize("rate", [8000, 44_100])
+@pytest.mark.parametrize("size", [0, 1, 9])
+def test_the_header_of_a_wav_file_is_that_of_the_standard_library(
+    channels: int, rate: int, size: int
+) -> None:
+    pcm = bytes(2 * channels * size)
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(pcm)
+    header = wav_header(len(pcm), rate, channels=channels)
+    assert header + pcm == buffer.getvalue()
+    if channels == 1:
+        assert wav_header(len(pcm), rate) == header
+
+
+SIZES = [(1, 1), (255, 256), (256, 255), (65_535, 1), (16_383, 16_383)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_size_of_an_image_of_each_kind(size: tuple[int, int]) -> None:
+    """Sources: PNG (third edition), 11.2.1; ITU-T T.81, B.2.2; RFC 9649, 2.5 to 2.7."""
+    width, height = size
+    png = PNG + width.to_bytes(4) + height.to_bytes(4)
+    frame = height.to_bytes(2) + width.to_bytes(2)
+    # A comment, a marker without a segment and fill bytes come before the frame header.
+    jpeg = b"\xff\xd8\xff\xfe\0\x06abcd\xff\x01\xff\xff\xff\xc2\0\x11\x08" + frame + b"\x03"
+    assert image_size(png) == size
+    assert image_size(jpeg) == size
+    for end in (len(jpeg) - 1, len(jpeg) - 5):
+        assert image_size(jpeg[:end]) == (size if end == len(jpeg) - 1 else None)
+    extended = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    assert image_size(b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + extended) == size
+    if max(size) < 2**14:
+        lossy = width.to_bytes(2, "little") + height.to_bytes(2, "little")
+        assert image_size(b"RIFF\0\0\0\0WEBPVP8 " + bytes(10) + lossy) == size
+        packed = (width - 1 | height - 1 << 14).to_bytes(4, "little")
+        assert image_size(b"RIFF\0\0\0\0WEBPVP8L" + bytes(4) + b"/" + packed) == size
+
+
+@pytest.mark.parametrize("marker", range(0xC0, 0xD0))
+def test_which_markers_begin_a_frame_of_a_jpeg(marker: int) -> None:
+    """But those of tables: DHT, JPG and DAC (ITU-T T.81, table B.1)."""
+    data = b"\xff\xd8\xff" + bytes([marker]) + b"\0\x11\x08\0\x02\0\x03\x03"
+    assert image_size(data) == (None if marker in (0xC4, 0xC8, 0xCC) else (3, 2))
