@@ -228,6 +228,35 @@ async def test_a_lost_connection_is_no_answer(caplog: pytest.LogCaptureFixture) 
     assert not caplog.records
 
 
+async def test_the_status_of_every_answer_is_recorded(tmp_path: Path) -> None:
+    """Of lists, scripts, faults and pages, too; and the model in the path."""
+    script = tmp_path / "script.json"
+    script.write_bytes(b'[{"contains":"x","body":"no","status":502}]')
+    page = {"Origin": "http://localhost:1", "Access-Control-Request-Method": "POST"}
+    paths = "/client/v4/accounts/0/ai"
+    requests: list[tuple[str, str, Any, dict[str, str], int, str | None]] = [
+        ("GET", "/health", None, {}, 200, None),
+        ("GET", f"{paths}/models/search", None, {}, 200, None),
+        ("GET", f"{paths}/nothing", None, {}, 404, None),
+        ("PUT", f"{paths}/finetunes", None, {}, 405, None),
+        ("OPTIONS", f"{paths}/run/{LLAMA}", None, page, 204, None),
+        ("POST", f"{paths}/run/{LLAMA}", {"prompt": "x"}, {}, 502, LLAMA),
+        ("POST", f"{paths}/run/{LLAMA}", {"prompt": 5}, {}, 400, LLAMA),
+        ("POST", f"{paths}/run/{LLAMA}", {}, {"x-cfai-fault": "error,status=503"}, 503, LLAMA),
+        ("POST", f"{paths}/run/{LLAMA}", {}, {"Authorization": ""}, 401, LLAMA),
+    ]
+    async with running(script=script, cors=["http://localhost:1"]) as local:
+        root = local.server.base_url.removesuffix("/client/v4")
+        for method, path, body, headers, status, model in requests:
+            async with local.http.request(
+                method, root + path, json=body, headers=headers
+            ) as response:
+                assert response.status == status
+            exchange = await local.done()
+            assert (exchange.status, exchange.model) == (status, model)
+            assert exchange.backend == ("script" if status == 502 else None)
+
+
 async def test_a_server_restarts_with_its_port_and_its_requests() -> None:
     async with running() as local:
         await local.post(LLAMA, {})
