@@ -321,6 +321,16 @@ async def test_a_service_that_confirms_no_clear_is_heard_again(fake: FakeWorkers
         assert await read(voice) == b"audio"
 
 
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_clear_that_nobody_asked_for_drops_nothing(fake: FakeWorkersAI, count: int) -> None:
+    """Nor does it count for a later one."""
+    fake.connects(*[CLEARED] * count, b"heard", FLUSHED, *[CLEARED] * count, b"again", FLUSHED)
+    async with speak(fake) as voice:
+        for audio in (b"heard", b"again"):
+            await voice.flush()
+            assert await read(voice) == audio
+
+
 # Everything that arrives
 
 
