@@ -696,3 +696,44 @@ async def test_the_density_of_the_texts_is_learned_from_refused_items(
     assert sum(len(item.ids) for item in batches_of(items)) == 4_000
     # Without that, about 130 would be: each of 90 texts, and its halves.
     assert 0 < refused < 80, refused
+
+
+async def test_an_error_of_one_half_ends_the_job_after_the_answers_of_the_other(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
+    """Nothing waits for a request of the half that failed."""
+    submissions: list[int] = []
+
+    def answer(request: Recorded) -> Reply:
+        requests = request.json()["requests"]
+        submissions.append(len(requests))
+        script = FakeWorkersAI()
+        if len(submissions) == 1:
+            script.fails(400, 5006, "no")
+        elif len(submissions) == 2:
+            rows = [
+                {
+                    "external_reference": each["external_reference"],
+                    "success": True,
+                    "result": {
+                        "shape": [len(each["text"]), 2],
+                        "data": [[1, 2]] * len(each["text"]),
+                    },
+                }
+                for each in requests
+            ]
+            script.answers({"responses": rows})
+        else:
+            script.fails(401, 10000, "Authentication error")
+        reply = script.take()
+        assert isinstance(reply, Reply)
+        return reply
+
+    fake.always.answers_by(answer)
+    job = queued(ai, texts(400), on_error="yield")
+    arrived: list[Any] = []
+    with pytest.raises(AuthenticationError):
+        async with asyncio.timeout(20):
+            await collect_into(job, arrived)
+    assert submissions == [4, 2, 2]
+    assert [item.start for item in arrived] == [0, 100]
