@@ -22,6 +22,8 @@ class Registry:
     """After how many bytes the next responses with a file of 1,000 bytes or more end."""
     status: int = 200
     has_ranges: bool = True
+    chunk_size: int | None = None
+    """If it is set, files are sent in chunks of so many bytes, without their length."""
     requests: list[tuple[str, str | None]] = attrs.field(factory=list)
     """The path and the range of each request."""
     url: str = ""
@@ -39,7 +41,21 @@ class Registry:
             status, body = 206, content[start:]
             headers["Content-Range"] = f"bytes {start}-{last}/{len(content)}"
         sent = self.cuts.pop(0) if self.cuts and len(content) >= 1000 else len(body)
+        if self.chunk_size and len(content) >= 1000:
+            return status, {**headers, "Transfer-Encoding": "chunked"}, *self._chunk(body, sent)
         return status, {**headers, "Content-Length": str(len(body))}, body, sent
+
+    def _chunk(self, body: bytes, sent: int) -> tuple[bytes, int]:
+        """Give a body in chunks, and how many bytes of them are sent."""
+        size = self.chunk_size or 1
+        pieces = [body[start : start + size] for start in range(0, len(body), size)]
+        chunks = [b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces]
+        if sent < len(body):
+            whole = b"".join(chunks[: sent // size])
+            part = chunks[sent // size]
+            return whole + part, len(whole) + len(part) - 10
+        data = b"".join([*chunks, b"0\r\n\r\n"])
+        return data, len(data)
 
 
 @contextmanager

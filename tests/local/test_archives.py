@@ -156,6 +156,18 @@ def test_a_registry_without_ranges_sends_everything_again(
     assert ranges == [None, "bytes=100-", "bytes=5000-"]
 
 
+def test_a_broken_download_in_chunks_is_continued_after_the_last_whole_one(
+    tmp_path: Path, registry: Registry
+) -> None:
+    """Their sender does not say how long the file is."""
+    weights = add_tarball(registry, "net.bin")
+    registry.chunk_size = 1000
+    registry.cuts = [5500, 3000]
+    ensure(weights, cache=tmp_path)
+    ranges = [wanted for path, wanted in registry.requests if path == TARBALL]
+    assert ranges == [None, "bytes=5000-", "bytes=8000-"]
+
+
 @pytest.mark.parametrize("cuts", [[0], [300, 0]])
 def test_an_attempt_that_brings_nothing_is_the_last(
     tmp_path: Path, registry: Registry, cuts: list[int]

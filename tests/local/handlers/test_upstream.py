@@ -986,6 +986,10 @@ async def test_files_of_the_wrong_kind_are_refused_at_the_start(
             Server(model=model_weights, mmproj=file)
     with pytest.raises(ConfigError, match=r"mmproj\.gguf is clip"):
         Server(model=encoder)
+    nothing = gguf(tmp_path / "n.gguf", "")
+    with pytest.raises(ConfigError, match=r"image encoder; the architecture in .* is none"):
+        Server(model=model_weights, mmproj=nothing)
+    Server(model=nothing)
     for file, kind in ((model_weights, "llama"), (gguf(tmp_path / "q.gguf", "qwen3"), "qwen3")):
         with pytest.raises(ConfigError, match=f"image encoder; the architecture .* is {kind}"):
             Server(model=model_weights, mmproj=file)
