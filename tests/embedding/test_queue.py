@@ -737,3 +737,15 @@ async def test_an_error_of_one_half_ends_the_job_after_the_answers_of_the_other(
             await collect_into(job, arrived)
     assert submissions == [4, 2, 2]
     assert [item.start for item in arrived] == [0, 100]
+
+
+@pytest.mark.parametrize("model", [M3, "@cf/baai/bge-small-en-v1.5", "@cf/nobody/nothing"])
+async def test_a_refused_text_fails_alone_whatever_is_known_of_the_model(
+    fake: FakeWorkersAI, ai: WorkersAI, model: str
+) -> None:
+    fake.simulates(Service(poison=is_poison))
+    given = [*texts(20), "poison"]
+    job = ai.embed_many(model, given, mode="queue", polling=AT_ONCE, rate=None, on_error="yield")
+    items = await collect(job)
+    assert [one.text for one in failures_of(items)] == ["poison"]
+    assert sum(len(item.ids) for item in batches_of(items)) == 20
