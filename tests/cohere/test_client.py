@@ -115,6 +115,17 @@ def test_invalid_options_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert repr(Cohere(api_key="key")) == "<Cohere https://api.cohere.com>"
 
 
+async def test_the_proxy_of_the_environment_is_used(
+    fake: FakeCohere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by `WorkersAI`."""
+    monkeypatch.setenv("HTTP_PROXY", fake.base_url)
+    fake.script.says(b"{}")
+    cohere = client_of(fake, base_url="http://cohere.example", allow_insecure=True)
+    assert await cohere.finetuned_models().to_list() == []
+    assert fake.requests[0].target == f"http://cohere.example{PATH}"
+
+
 async def test_headers_of_the_caller_win(fake: FakeCohere) -> None:
     """A call's over the client's, and both over those of the options."""
     cohere = client_of(fake, client_name="one", headers={"X-Client-Name": "two", "X-App": "a"})

@@ -123,7 +123,7 @@ async def test_an_invalid_order_is_refused(fake: FakeCohere, given: Any) -> None
         cohere.events("m", order_by=given)
 
 
-@pytest.mark.parametrize("size", [-1, 2**31, 1.0, True, "5"])
+@pytest.mark.parametrize("size", [-1, 2**31, 2**40, 1.0, True, "5"])
 async def test_an_invalid_page_size_is_refused(fake: FakeCohere, size: Any) -> None:
     """It is a 32-bit integer, 0 or more."""
     with pytest.raises(InputError, match="page_size"):
