@@ -205,8 +205,9 @@ async def test_an_os_error_of_the_stream_is_raised() -> None:
         await asgi.respond(SCOPE, receive_nothing, Sent(), frames, [])
 
 
+@pytest.mark.parametrize("rest", [{"more_body": False}, {}], ids=["said", "by default"])
 async def test_a_middleware_may_repeat_the_body_forever(
-    fake: FakeWorkersAI, caplog: pytest.LogCaptureFixture
+    fake: FakeWorkersAI, caplog: pytest.LogCaptureFixture, rest: dict[str, Any]
 ) -> None:
     """Without awaiting: the answer is complete, and the app serves others meanwhile."""
     count = 0
@@ -215,13 +216,13 @@ async def test_a_middleware_may_repeat_the_body_forever(
         nonlocal count
         count += 1
         assert count < 10
-        return {"type": "http.request", "body": b"{}", "more_body": False}
+        return {"type": "http.request", "body": b"{}", **rest}
 
     fake.streams("a", "b")
     sent = Sent()
     await response(fake)(SCOPE, repeat, sent)
     assert sent.body.endswith(b'{"type":"done","finish_reason":null}\n')
-    assert "a disconnect would go unnoticed" in caplog.text
+    assert "`receive` repeats the request: a disconnect would go unnoticed" in caplog.text
 
 
 async def test_an_error_of_receive_is_logged(
