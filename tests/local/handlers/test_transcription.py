@@ -440,6 +440,8 @@ async def test_a_turn_needs_sound(local: Local, data: bytes) -> None:
         (TURBO, {"audio": ""}, 400, "audio must be a base64 text"),
         (TURBO, {"audio": "aGk=", "language": "french"}, 501, "language is 'french'"),
         (TURBO, {"audio": "aGk=", "task": "sing"}, 400, "task"),
+        (TURBO, {"audio": "aGk=", "prefix": True}, 400, "prefix must be omitted"),
+        (TURBO, {"audio": "aGk=", "prefix": False}, 400, "audio cannot be read"),
         (TURBO, {"audio": "aGk=", "vad_filter": "yes"}, 400, "vad_filter must be true or false"),
         (TURBO, {"audio": "aGk=", "stream": True}, 400, "stream"),
         (NOVA, {"audio": {"body": {}, "contentType": "audio/wav"}}, 400, "body of the request"),
