@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "cfai._session.limits": "Adaptive",
     "cfai._session.pagination": "Pager",
-    "cfai._session.session": "Spent",
+    "cfai._session.spending": "Spent",
     "cfai._wire.version": "__version__",
     "cfai.cohere": "Cohere",
     "cfai.conversation": "Conversation",

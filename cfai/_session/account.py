@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import frozen
 
-from cfai._session.session import Session, Spending
+from cfai._session.session import Session
+from cfai._session.spending import Spending
 from cfai._types.values import Value
 from cfai._wire.errors import read_document
 from cfai._wire.requests import Request, build_get_request

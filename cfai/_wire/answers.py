@@ -21,7 +21,7 @@ from cfai._wire.errors import (
     read_document,
     reports_error,
 )
-from cfai._wire.responses import Response, is_json_type, unwrap_result
+from cfai._wire.responses import Response, begins_json, is_json, is_json_type, unwrap_result
 from cfai._wire.text import (
     read_number,
     read_text,
@@ -238,9 +238,12 @@ def _holds_json(response: Response, expected: type[Answer]) -> bool:
     media_type = response.media_type
     if is_json_type(media_type):
         return True
-    # Audio without a type may be bare samples, which begin with any byte.
+    if not begins_json(response.body):
+        return False
+    # Audio without a type may be bare samples, which begin with any byte. Under any other type, an
+    # answer that was paid for is still one.
     vague = media_type == "text/plain" or (not media_type and not issubclass(expected, tasks.Audio))
-    return vague and response.body[:1] in (b"{", b"[")
+    return vague or is_json(response.body)
 
 
 def read_sound(data: bytes, media_type: str) -> "Audio":

@@ -74,29 +74,27 @@ _EVENT_FIELDS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 def begins_events(data: bytes) -> bool | None:
     """Whether a body begins as an event stream does; `None` if more of it is needed to tell."""
-    start = data.removeprefix(BOM).lstrip(b"\r\n")
+    start = strip_start(data)
     if start.startswith(_EVENT_FIELDS):
         return True
     may_begin = any(field.startswith(start) for field in (*_EVENT_FIELDS, BOM))
     return None if may_begin else False
 
 
-LARGEST_REFUSAL: Final = 2**14
-"""Bytes of a body of the wrong kind that are read to find the error in it."""
+def strip_start(data: bytes) -> bytes:
+    """A body without what means nothing before its first event: a mark, and the ends of lines."""
+    return data.removeprefix(BOM).lstrip(b"\r\n")
 
 
-def has_event(data: bytes) -> bool:
-    """Whether the beginning of a stream has an event that is complete."""
-    lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return lines.find(b"\n\n", max(lines.find(b"data:"), 0)) >= 0 or len(data) > LARGEST_REFUSAL
+def begins_json(data: bytes) -> bool:
+    """Whether a body begins as a document of JSON with an answer or an error does."""
+    return data.startswith((b"{", b"["))
 
 
-def has_document(data: bytes) -> bool:
-    """Whether the beginning of a body has as much of JSON as an error has, if it is JSON."""
-    if not data.startswith((b"{", b"[")) or len(data) > LARGEST_REFUSAL:
-        return True
+def is_json(data: bytes) -> bool:
+    """Whether a whole body, or a line of it, is JSON."""
     try:
-        loads(data.splitlines()[0], allow_nan=True)
+        loads(data, allow_nan=True)
     except ValueError:
         return False
     return True

@@ -3,8 +3,10 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, Self, TypedDict
+from threading import Thread
+from typing import Any, Self, TypedDict, TypeVar
 
 from cfai._types.excerpts import format_count
 from cfai.testing._connection import POLL_SECONDS, Connection, FakeState, yield_to_client
@@ -12,8 +14,9 @@ from cfai.testing._recorded import HangUp, Recorded
 from cfai.testing._script import Script
 from cfai.testing._simulation import Service, Simulation
 from cfai.testing._sockets import FakeSocket
-from cfai.testing._thread import LoopThread
 from cfai.workers_ai import WorkersAI
+
+T = TypeVar("T")
 
 
 class Credentials(TypedDict):
@@ -58,7 +61,7 @@ class FakeWorkersAI(Script):
         self._state = FakeState(self)
         self._clients: list[WorkersAI] = []
         self._server: asyncio.Server | None = None
-        self._thread: LoopThread | None = None
+        self._thread: _LoopThread | None = None
         """The thread of a plain `with`."""
 
     async def __aenter__(self) -> Self:
@@ -73,7 +76,7 @@ class FakeWorkersAI(Script):
         self._raise_error_of_script(error)
 
     def __enter__(self) -> Self:
-        thread = LoopThread()
+        thread = _LoopThread()
         try:
             thread.run(self.__aenter__)
         except BaseException:
@@ -272,3 +275,33 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
     with suppress(RuntimeError):
         return asyncio.get_running_loop()
     return None
+
+
+class _LoopThread:
+    """An event loop on a thread of its own, for a fake in tests that have no event loop.
+
+    Other threads wait for the coroutines that it runs.
+    """
+
+    def __init__(self) -> None:
+        started: Future[asyncio.AbstractEventLoop] = Future()
+        # A test that is interrupted must not keep the interpreter from ending.
+        self._thread = Thread(target=_serve, args=(started,), name="cfai-fake", daemon=True)
+        self._thread.start()
+        self.loop: asyncio.AbstractEventLoop = started.result()
+
+    def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Call an async function on the loop, and return its result."""
+        return asyncio.run_coroutine_threadsafe(function(), self.loop).result()
+
+    def stop(self) -> None:
+        """End the loop and the thread."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+
+
+def _serve(started: Future[asyncio.AbstractEventLoop]) -> None:
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        started.set_result(loop)
+        loop.run_forever()

@@ -24,7 +24,15 @@ REFUSALS = {
     "an event": b'data: {"success":false,"errors":[{"code":4006,"message":"used up"}]}\n\n',
     "with its name": b'event: error\ndata: {"code":4006,"message":"used up"}\n\n',
     "after a comment": b': ping\n\ndata: {"error":{"code":4006,"message":"used up"}}\n\n',
+    "after fields of no event": (
+        b'id: 1\nretry: 100\n\ndata: {"errors":[{"code":4006,"message":"used up"}]}\n\n'
+    ),
+    "on two lines": b'data: {"errors":\ndata: [{"code":4006,"message":"used up"}]}\r\n\r\n',
+    "after many comments": (
+        b": " + b"-" * 2**15 + b'\n\ndata: {"errors":[{"code":4006,"message":"used up"}]}\n\n'
+    ),
     "a bare line": b'{"errors":[{"code":4006,"message":"used up"}]}\n',
+    "JSON on several lines": b'{"errors":[\n{"code":4006,\n"message":"used up"}]}',
 }
 
 
@@ -39,6 +47,30 @@ async def test_the_error_of_its_first_event_is_raised(
     with pytest.raises(QuotaExceeded, match=r"\(code 4006\): used up"):
         await call(fake.client())
     assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize("body", REFUSALS.values(), ids=REFUSALS)
+async def test_the_error_is_found_however_it_is_cut(fake: FakeWorkersAI, body: bytes) -> None:
+    client = fake.client(retries=Retries(max=0))
+    for at in {1, 5, *range(0, min(len(body), 100), 9), len(body) - 3}:
+        go = asyncio.Event()
+        fake.says(body[:at], go, body[at:], content_type="text/event-stream", framing="chunked")
+        call = asyncio.create_task(client.to_markdown_formats())
+        await fake.until(lambda: len(fake.requests) > 0)
+        for _ in range(10):  # Until the event loop has read the bytes.
+            await asyncio.sleep(0)
+        go.set()
+        with pytest.raises(QuotaExceeded, match=r"\(code 4006\): used up"):
+            await call
+
+
+async def test_comments_without_end_are_read_to_a_limit(fake: FakeWorkersAI) -> None:
+    fake.says(
+        *[b": " + b"-" * 2**16 + b"\n"] * 20, asyncio.Event(),
+        content_type="text/event-stream", framing="chunked",
+    )  # fmt: skip
+    with pytest.raises(DecodeError, match="stream where JSON"):
+        await fake.client().to_markdown_formats()
 
 
 async def test_a_busy_service_is_asked_again(fake: FakeWorkersAI) -> None:

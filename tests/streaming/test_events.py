@@ -441,15 +441,15 @@ async def test_a_body_that_is_no_stream_is_refused_at_its_first_bytes(
 
 @pytest.mark.parametrize("content_type", ["application/x-ndjson", "text/html", "audio/mpeg"])
 @pytest.mark.parametrize("size", [1, 100])
-async def test_lines_of_json_are_refused_at_the_first_one(
+async def test_lines_of_json_are_refused_at_the_second_one(
     fake: FakeWorkersAI, content_type: str, size: int
 ) -> None:
-    line = b'{"response":"a"}\n'
-    pieces = [line[at : at + size] for at in range(0, len(line), size)]
+    """The first one could be a whole answer."""
+    lines = b'{"response":"a"}\n' * 2
+    pieces = [lines[at : at + size] for at in range(0, len(lines), size)]
     fake.says(*pieces, asyncio.Event(), content_type=content_type, framing="chunked")
-    with pytest.raises(DecodeError, match="expected a stream of events") as caught:
+    with pytest.raises(DecodeError, match="expected a stream of events"):
         await stream(fake, retries=AT_ONCE).collect()
-    assert caught.value.body in (line, line.strip())
     await all_closed(fake)
 
 

@@ -11,8 +11,6 @@ from multidict import CIMultiDict
 from cfai._wire.responses import (
     Response,
     begins_events,
-    has_document,
-    has_event,
     is_json_type,
     is_stream,
     read_media_type,
@@ -306,42 +304,6 @@ def test_a_media_type_can_be_encoded(header: str, kind: str) -> None:
 def test_how_a_body_of_events_begins(data: bytes, expected: bool | None) -> None:
     """With a field of an event (WHATWG HTML, "Server-sent events"); `None` is too little."""
     assert begins_events(data) is expected
-
-
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        (b"data: 1\n\n", True),
-        (b"data: 1\r\n\r\n", True),
-        (b"data: 1\r\r", True),
-        (b"data: 1\n", False),
-        (b": a\n\ndata: 1", False),
-        (b": a\n\ndata: 1\n\n", True),
-        (b"x" * 2**14, False),
-        (b"x" * (2**14 + 1), True),
-    ],
-)
-def test_when_the_first_event_is_complete(data: bytes, expected: bool) -> None:
-    """Or as much was read as is looked at."""
-    assert has_event(data) is expected
-
-
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        (b"<html>", True),
-        (b"", True),
-        (b'{"a": 1}', True),
-        (b'{"a": 1}\nmore', True),
-        (b"[1]", True),
-        (b'{"a": ', False),
-        (b"[1", False),
-        (b"{" + b" " * (2**14 - 1), False),
-        (b"{" + b" " * 2**14, True),
-    ],
-)
-def test_when_a_body_of_json_is_complete(data: bytes, expected: bool) -> None:
-    assert has_document(data) is expected
 
 
 @pytest.mark.parametrize(
