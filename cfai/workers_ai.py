@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, Unpack, ov
 from attrs import evolve
 
 from cfai import tasks
-from cfai._session.account import Account
-from cfai._session.client import Client, redact_parse_errors
+from cfai._session.client import Account, Client, redact_parse_errors
 from cfai._session.connections import Connections
 from cfai._session.credentials import resolve_credentials, resolve_settings
 from cfai._session.logs import configure_logging

@@ -15,9 +15,8 @@ from urllib.parse import quote, urlsplit
 import attrs
 from attrs import evolve, frozen
 
-from cfai._session.account import Account
 from cfai._session.addresses import check_base_url, resolve_proxy
-from cfai._session.client import Client
+from cfai._session.client import Account, Client
 from cfai._session.connections import Connections
 from cfai._session.credentials import check_header_value, value_or_environment
 from cfai._session.logs import configure_logging

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from attrs import evolve, field, frozen
 
-from cfai._session.account import Account
+from cfai._session.client import Account
 from cfai._session.pagination import Pager
 from cfai._types.excerpts import format_value
 from cfai._types.json import check_depth, raise_invalid_constant, read_as

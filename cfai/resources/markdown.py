@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Final
 
 from attrs import evolve, field, frozen
 
-from cfai._session.account import Account
+from cfai._session.client import Account
 from cfai._session.redaction import redact_error_text
 from cfai._types.excerpts import format_value
 from cfai._wire.bodies import encode_json

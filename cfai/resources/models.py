@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from cfai._session.account import Account
+from cfai._session.client import Account
 from cfai._session.pagination import Pager
 from cfai._types.excerpts import format_value
 from cfai._wire.pagination import NumberCursor, SinglePage, read_page

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from attrs import define, field, frozen
 
-from cfai._session.account import Account
+from cfai._session.client import Account
 from cfai._session.redaction import redact_error
 from cfai._session.spending import Spending
 from cfai._session.throttle import Throttle

@@ -17,8 +17,8 @@ import attrs
 from attrs import field, frozen
 
 from cfai import tasks
-from cfai._session.account import Account
 from cfai._session.addresses import is_loopback
+from cfai._session.client import Account
 from cfai._session.redaction import redact_error
 from cfai._session.timeouts import Deadline
 from cfai._types.excerpts import format_value

@@ -33,7 +33,14 @@ CALLS: dict[str, tuple[Callable[[WorkersAI], Awaitable[Any]], Any, Any]] = {
 }
 """Each with a result, and what is read from it."""
 
-TYPES = ("text/html", "application/octet-stream", "application/x-ndjson", "text/json", "image/png")
+TYPES = (
+    "text/html",
+    "application/octet-stream",
+    "application/x-ndjson",
+    "text/json",
+    "image/png",
+    ";;==",
+)
 
 
 def value_of(answer: Any) -> Any:
