@@ -7,6 +7,7 @@ import asyncio
 import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
+from copy import copy
 from typing import Any, Final, NamedTuple, cast
 
 import aiohttp
@@ -40,18 +41,35 @@ NO_STATUS: Final = 1005
 """The code of a close frame without one (RFC 6455, section 7.4.1)."""
 
 
-class _HandshakeOver(Exception):
-    """A handshake opened no socket: there is another response, or the connection was lost."""
+class _Refused(Exception):
+    """The response to a handshake opened no socket."""
 
-    def __init__(self, error: aiohttp.ClientError | None = None) -> None:
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
         super().__init__()
-        self.error = error
+        self.response = response
 
 
-class _HandshakeResponse(aiohttp.ClientResponse):
-    """The response to a handshake, and the socket that it opened."""
+class _Handshake:
+    """An aiohttp session for one WebSocket: it sends the request as `Session` sends any other.
 
-    socket: "aiohttp.ClientWebSocketResponse | None" = None
+    aiohttp alone would follow redirects, with the credentials, drop the body of a refusal, and send
+    the request once more if the connection is lost.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, **options: Any) -> None:
+        # A copy has all options of the session, which may be the user's, and the same connections.
+        self._session = copy(session)
+        self._session._retry_connection = False
+        self._options = options
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    async def request(self, *args: Any, **options: Any) -> aiohttp.ClientResponse:
+        response = await self._session.request(*args, **(options | self._options))
+        if response.status != 101:
+            raise _Refused(response)
+        return response
 
 
 async def shake_hands(
@@ -63,52 +81,33 @@ async def shake_hands(
 ) -> aiohttp.ClientResponse:
     """Send the request for a WebSocket; returns the response, also one that refuses it, unread.
 
-    `ws_connect` alone would follow redirects, with the credentials, drop the body of a refusal, and
-    send the request once more if the connection is lost.
+    Of an accepted one, the additional attribute `websocket` is the socket.
     """
-    responses: list[aiohttp.ClientResponse] = []
-
-    async def keep_response(
-        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        try:
-            response = await handler(request)
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
-            raise _HandshakeOver(exc) from None
-        responses.append(response)
-        if response.status != 101:
-            raise _HandshakeOver
-        return response
-
-    # A session of its own for the response class and the middleware; the connections are shared.
-    async with aiohttp.ClientSession(
-        connector=session.connector,
-        connector_owner=False,
-        headers=session.headers,
-        cookie_jar=session.cookie_jar,
-        trace_configs=session.trace_configs,
-        trust_env=session.trust_env,
-        response_class=_HandshakeResponse,
-        middlewares=(keep_response,),
+    handshake = _Handshake(
+        session,
+        allow_redirects=False,
+        raise_for_status=False,
+        read_until_eof=True,
         timeout=time_limits,
-    ) as handshake:
-        try:
-            socket = await handshake.ws_connect(
-                url,
-                headers=headers,
-                proxy=settings.proxy,
-                autoclose=False,
-                autoping=False,
-                max_msg_size=settings.max_event_bytes,
-                timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),
-            )
-        except _HandshakeOver as over:
-            if over.error is not None:
-                raise over.error from None
-            return responses[-1]
-    response = cast("_HandshakeResponse", responses[-1])
-    response.socket = socket
-    return response
+    )
+    try:
+        websocket = await type(session)._ws_connect(
+            cast("aiohttp.ClientSession", handshake),
+            url,
+            headers=headers,
+            proxy=settings.proxy,
+            autoclose=False,
+            autoping=False,
+            max_msg_size=settings.max_event_bytes,
+            timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),
+        )
+    except _Refused as refused:
+        return refused.response
+    finally:
+        handshake.detach()
+    response: Any = websocket._response
+    response.websocket = websocket
+    return cast("aiohttp.ClientResponse", response)
 
 
 class Closed(NamedTuple):
@@ -146,7 +145,7 @@ class Socket:
         self.is_finishing: bool = False
         """Whether the end was requested, so that a close frame is the end and no cut."""
         self._response = response
-        self._socket = cast("aiohttp.ClientWebSocketResponse", cast("Any", response).socket)
+        self._socket = cast("aiohttp.ClientWebSocketResponse", cast("Any", response).websocket)
         self._session = loop
         self._loop = asyncio.get_running_loop()
         self._messages: deque[Message] = deque()

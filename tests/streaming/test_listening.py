@@ -5,6 +5,7 @@ import gc
 import io
 import json
 import re
+import socket
 import ssl
 import struct
 import tracemalloc
@@ -538,23 +539,230 @@ async def test_with_a_session_of_the_users(fake: FakeWorkersAI) -> None:
     assert fake.requests[0].headers["Authorization"] == "Bearer fake-api-token"
 
 
-async def test_over_tls(fake: FakeWorkersAI) -> None:
-    """Finished, and broken off with unread audio on its way."""
+class MyRequest(aiohttp.ClientRequest):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.headers["X-Mine"] = "1"
+
+
+class MyResponse(aiohttp.ClientResponse):
+    started = 0
+
+    async def start(self, connection: Any) -> aiohttp.ClientResponse:
+        MyResponse.started += 1
+        return await super().start(connection)
+
+
+class MySocket(aiohttp.ClientWebSocketResponse):
+    received = 0
+
+    async def receive(self, *args: Any) -> Any:
+        MySocket.received += 1
+        return await super().receive(*args)
+
+
+class MyResolver(aiohttp.abc.AbstractResolver):
+    """Finds every host at one port of this machine."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_INET) -> Any:
+        address = {"hostname": host, "host": "127.0.0.1", "port": self.port}
+        return [address | {"family": socket.AF_INET, "proto": 0, "flags": 0}]
+
+    async def close(self) -> None:
+        pass
+
+
+async def add_header(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    request.headers["X-Mine"] = "1"
+    return await handler(request)
+
+
+def trace() -> aiohttp.TraceConfig:
+    async def start(session: object, context: object, params: Any) -> None:
+        params.headers["X-Mine"] = "1"
+
+    config = aiohttp.TraceConfig()
+    config.on_request_start.append(start)
+    return config
+
+
+def jar() -> aiohttp.CookieJar:
+    cookies = aiohttp.CookieJar(unsafe=True)
+    cookies.update_cookies({"mine": "1"})
+    return cookies
+
+
+MINE = ("X-Mine", "1")
+LOGIN = ("Proxy-Authorization", "Basic dXNlcjpwYXNzd29yZA==")  # user:password
+
+OPTIONS: dict[str, tuple[Callable[[int], Any], tuple[str, str | None]]] = {
+    "headers": (lambda port: {"X-Mine": "1"}, MINE),
+    "trace_configs": (lambda port: [trace()], MINE),
+    "middlewares": (lambda port: [add_header], MINE),
+    "request_class": (lambda port: MyRequest, MINE),
+    "cookies": (lambda port: {"mine": "1"}, ("Cookie", "mine=1")),
+    "cookie_jar": (lambda port: jar(), ("Cookie", "mine=1")),
+    "skip_auto_headers": (lambda port: ["Accept-Encoding"], ("Accept-Encoding", None)),
+    "connector": (
+        lambda port: aiohttp.TCPConnector(resolver=MyResolver(port)), ("Host", "ai.test"),
+    ),
+    "proxy": (lambda port: f"http://user:password@127.0.0.1:{port}", LOGIN),
+    "proxy_auth": (lambda port: aiohttp.BasicAuth("user", "password"), LOGIN),
+    "trust_env": (lambda port: True, LOGIN),
+}  # fmt: skip
+"""Options of aiohttp's session for the port of the fake, and the header that shows their use."""
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.filterwarnings("ignore:.*(proxy_auth|BasicAuth).*removed:DeprecationWarning")
+async def test_the_options_of_the_users_session_are_used(
+    fake: FakeWorkersAI, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    """As for a run. The host of the service is reached through the proxy or the connector only."""
+    make, (name, value) = OPTIONS[option]
+    options = {option: make(fake.port)}
+    if option == "trust_env":
+        monkeypatch.setenv("HTTP_PROXY", f"http://user:password@127.0.0.1:{fake.port}")
+    elif option not in ("proxy", "connector"):
+        options["proxy"] = fake.origin
+    fake.connects(at_end=[results("hi")]).answers({"response": "hi"})
+    async with (
+        aiohttp.ClientSession(**options) as session,
+        fake.client(
+            session=session, base_url="http://ai.test/v4", allow_insecure=True, retries=NEVER
+        ) as ai,
+    ):
+        assert (await nova(ai, audio=PCM).finish()).text == "hi"
+        assert (await ai.run("@cf/meta/llama-3.1-8b-instruct-fast", "hi")).text == "hi"
+        assert not session.closed
+    for request in fake.requests:
+        assert request.headers.get(name) == value
+        assert request.target.startswith("/v4" if option == "connector" else "http://ai.test/v4/")
+
+
+async def test_the_classes_of_the_users_session_are_used(fake: FakeWorkersAI) -> None:
+    with pytest.warns(DeprecationWarning, match="Inherit"):
+
+        class MySession(aiohttp.ClientSession):
+            """As that of a library that signs requests."""
+
+            async def _request(self, *args: Any, **options: Any) -> aiohttp.ClientResponse:
+                options["headers"]["X-Mine"] = "1"
+                return await super()._request(*args, **options)
+
+    MyResponse.started = MySocket.received = 0
+    fake.connects(at_end=[results("hi")])
+    async with (
+        MySession(response_class=MyResponse, ws_response_class=MySocket) as session,
+        fake.client(session=session) as ai,
+    ):
+        assert (await nova(ai, audio=PCM).finish()).text == "hi"
+    assert fake.requests[0].headers["X-Mine"] == "1"
+    assert MyResponse.started == 1
+    assert MySocket.received > 0
+
+
+async def test_a_session_that_raises_for_errors_keeps_their_codes(fake: FakeWorkersAI) -> None:
+    async def fail(response: object) -> None:
+        raise AssertionError
+
+    for raises in (True, fail):
+        fake.fails(429, 4006, "used up")
+        async with (
+            aiohttp.ClientSession(raise_for_status=raises) as session,
+            fake.client(session=session, retries=AT_ONCE) as ai,
+        ):
+            with pytest.raises(QuotaExceeded, match="used up"):
+                await nova(ai).open()
+    assert len(fake.requests) == 2
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_the_headers_of_a_handshake_may_be_as_long_as_any(
+    fake: FakeWorkersAI, own: bool
+) -> None:
+    headers = {"X-Long": "x" * 60_000}
+    fake.connects(at_end=[results("hi")], headers=headers)
+    fake.connects(at_end=[results("hi")], headers=headers)
+    async with (
+        aiohttp.ClientSession(max_field_size=2**16, max_line_size=2**16) as session,
+        fake.client(session=None if own else session) as ai,
+    ):
+        assert (await nova(ai, audio=PCM).finish()).text == "hi"
+
+
+@asynccontextmanager
+async def tunnel() -> AsyncIterator[tuple[str, list[str]]]:
+    """A proxy that connects to this machine, whatever the host: its address, what it received."""
+    heads: list[str] = []
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(2**16):
+            writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.current_task())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        heads.append(head)
+        port = int(re.findall(r"CONNECT \S+:(\d+) ", head)[0])
+        inward, outward = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await asyncio.gather(copy(reader, outward), copy(inward, writer), return_exceptions=True)
+
+    tasks = set[Any]()
+    server = await asyncio.start_server(serve, "127.0.0.1")
+    async with server:
+        yield f"http://user:password@127.0.0.1:{server.sockets[0].getsockname()[1]}", heads
+        await asyncio.wait(tasks)
+
+
+@asynccontextmanager
+async def over_tls(fake: FakeWorkersAI) -> AsyncIterator[tuple[str, ssl.SSLContext]]:
+    """The address of the fake over TLS, and a context that trusts its certificate."""
     certificate = Path(__file__).parents[1] / "session" / "localhost.pem"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     server = await asyncio.get_running_loop().create_server(
         lambda: Connection(fake._state), "127.0.0.1", 0, ssl=context
     )
-    url = f"https://localhost:{server.sockets[0].getsockname()[1]}/client/v4"
-    trusted = ssl.create_default_context(cafile=str(certificate))
-    fake.connects(at_end=[results("hi")]).connects(results("open"))
-    ai = fake.client(base_url=url, ssl=trusted)
     async with server:
+        url = f"https://localhost:{server.sockets[0].getsockname()[1]}/client/v4"
+        yield url, ssl.create_default_context(cafile=str(certificate))
+        await all_closed(fake)
+
+
+async def test_over_tls(fake: FakeWorkersAI) -> None:
+    """Finished, and broken off with unread audio on its way."""
+    fake.connects(at_end=[results("hi")]).connects(results("open"))
+    async with over_tls(fake) as (url, trusted):
+        ai = fake.client(base_url=url, ssl=trusted)
         assert (await nova(ai, audio=PCM).finish()).text == "hi"
         async with nova(ai, audio=[PCM] * 100) as ears:
             assert str(await anext(ears)) == "open"
-        await all_closed(fake)
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_through_a_tunnel(fake: FakeWorkersAI, own: bool) -> None:
+    """A proxy forwards TLS as it is: it has its own login, and sees no token."""
+    fake.connects(at_end=[results("hi")])
+    async with over_tls(fake) as (url, trusted), tunnel() as (proxy, heads):
+        connector = aiohttp.TCPConnector(ssl=trusted)
+        async with aiohttp.ClientSession(connector=connector, proxy=proxy) as session:
+            options = {"proxy": proxy, "ssl": trusted} if own else {"session": session}
+            async with fake.client(base_url=url, **options) as ai:
+                assert (await nova(ai, audio=PCM).finish()).text == "hi"
+    (head,) = heads
+    assert head.startswith(f"CONNECT {url.split('/')[2]} HTTP/1.1\r\n")
+    assert "Proxy-Authorization: Basic dXNlcjpwYXNzd29yZA==\r\n" in head
+    assert "fake-api-token" not in head
+    (request,) = fake.requests
+    assert "Proxy-Authorization" not in request.headers
 
 
 async def test_through_a_proxy(fake: FakeWorkersAI) -> None:
