@@ -75,7 +75,6 @@ class _Protocol(ResponseHandler):
             skip_payload=self._skip_payload,
             read_until_eof=True,
             read_timeout=self._read_timeout,
-            read_bufsize=self._read_bufsize,
             max_line_size=LONGEST_LINE,
             max_field_size=LONGEST_LINE,
         )
