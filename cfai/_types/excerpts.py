@@ -4,8 +4,12 @@ A value may be large, and nested deeper than Python recurses.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
+
+_PATH_CHARACTERS: Final = 4096
+"""A path on Linux has at most that many bytes (`PATH_MAX`)."""
 
 
 def format_count(count: int, noun: str) -> str:
@@ -16,6 +20,12 @@ def format_count(count: int, noun: str) -> str:
 def format_value(value: object, limit: int = 80) -> str:
     """The beginning of the `repr` of any value: at most *limit* characters."""
     return _cut(_write(value, repr, limit), limit)
+
+
+def format_path(path: str | os.PathLike[str]) -> str:
+    """A path as it is, but with escapes for what cannot be printed: bytes that are not UTF-8."""
+    text = os.fspath(path)[:_PATH_CHARACTERS]
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def format_json(value: object, limit: int = 80) -> str:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from errno import EACCES, EISDIR
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from attrs import define, field
 
+from cfai._types.excerpts import format_path
 from cfai.cli.wrapping import WordWrap
 from cfai.errors import (
     CfaiError,
@@ -181,9 +183,10 @@ class Target:
             self.path = None
         if self.path is None:
             return
-        existing = self.path if self.path.exists() else self.path.absolute().parent
-        if self.path.is_dir() or not existing.exists() or not os.access(existing, os.W_OK):
-            raise InputError(f"can't write to {self.path}")
+        try:
+            _try_to_write(self.path.resolve())
+        except OSError as exc:
+            raise _file_error(self.path, exc) from exc
 
     def finish(self) -> None:
         """End the answer: if nothing was written, the file becomes empty."""
@@ -245,8 +248,29 @@ class Target:
             with self.path.open("ab" if self._started else "wb") as file:
                 file.write(data)
         except OSError as exc:
-            raise InputError(f"can't write to {self.path}: {exc.strerror}") from exc
+            raise _file_error(self.path, exc) from exc
         self._started = True
+
+
+def _try_to_write(path: Path) -> None:
+    """Open a file for writing, and leave everything as it was.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    if path.is_dir():
+        raise OSError(EISDIR, os.strerror(EISDIR))
+    if path.is_file():
+        path.open("ab").close()
+    elif not path.exists():
+        path.open("xb").close()
+        path.unlink()
+    elif not os.access(path, os.W_OK):  # A pipe or a device, which opening would use.
+        raise OSError(EACCES, os.strerror(EACCES))
+
+
+def _file_error(path: Path, exc: OSError) -> InputError:
+    return InputError(f"can't write to {format_path(path)}: {exc.strerror or exc}")
 
 
 def _encoding() -> str:

@@ -292,12 +292,13 @@ async def _run_job(
             try:
                 async with job:
                     await writer.write(job)
-            except OSError as exc:
-                raise console.OutputError(f"can't write: {exc}") from exc
             except BaseException as exc:
+                failure = _describe_failure(exc)
                 if source.texts != 1 and job.stats.texts:
-                    _advise_resume(exc, options.get("checkpoint"))
-                raise
+                    _advise_resume(failure, options.get("checkpoint"))
+                if failure is exc:
+                    raise
+                raise failure from exc
     stats = job.stats
     if empty := source.find_empty(stats.texts + stats.failed):
         console.write_stderr(f"no texts in {empty}")
@@ -320,6 +321,16 @@ def _name_option(name: str, value: object = None) -> str:
     return option if value is None else f"{option} {value}"
 
 
+def _describe_failure(exc: BaseException) -> BaseException:
+    """The error itself, or what to show if the file can't be written, with the same notes."""
+    if not isinstance(exc, OSError):
+        return exc
+    failure = console.OutputError(f"can't write: {exc}")
+    for note in getattr(exc, "__notes__", ()):
+        failure.add_note(note)
+    return failure
+
+
 def _advise_resume(failure: BaseException, checkpoint: object) -> None:
     """Say how to resume, since finished texts are paid for."""
     advice = (
@@ -330,7 +341,7 @@ def _advise_resume(failure: BaseException, checkpoint: object) -> None:
     if isinstance(failure, CfaiError):
         failure.add_note(advice)
     elif isinstance(failure, asyncio.CancelledError):
-        console.print_notice(f"\n{advice}")
+        console.print_notice("\n".join(["", *getattr(failure, "__notes__", ()), advice]))
 
 
 # Output
@@ -346,7 +357,7 @@ def _check_format(target: Target, *, has_pieces: bool) -> None:
     from cfai.embedding import files as result_files
 
     if target.path is not None:
-        result_files.open_file(target.path, has_pieces=has_pieces)
+        result_files.make_file(target.path, has_pieces=has_pieces)
 
 
 class Writer:
@@ -366,18 +377,18 @@ class Writer:
         """Write the items of a job."""
         from cfai.embedding import files as result_files
 
-        if self._failures is not None and self._failures.path is not None:
-            self._failures.path.unlink(missing_ok=True)  # that of an earlier run
         if self.target.path is None:
             await self._print_lines(job)
             return
-        file = result_files.open_file(
+        file = result_files.make_file(
             self.target.path,
             has_pieces=self._has_pieces,
             has_ids=self._source.has_ids,
             has_failures=False,
         )
         await result_files.write_items(job, file, self._add_failure)
+        if self._failures is not None and self._failures.path is not None and not job.stats.failed:
+            self._failures.path.unlink(missing_ok=True)  # that of an earlier run
 
     def report_failures(self, failed: int, total: int) -> None:
         """Print that *failed* of *total* texts failed, and why the first ones did."""
@@ -389,7 +400,7 @@ class Writer:
         )
 
     def _add_failure(self, failure: "EmbedFailure") -> None:
-        from cfai.embedding import files as result_files
+        from cfai.embedding import export
 
         source = self._source
         if len(self._first_failures) < _SHOWN_FAILURES:
@@ -398,16 +409,16 @@ class Writer:
             self._first_failures.append(f"{name}: {first_line}")
         if self._failures is not None:
             position = source.locate(failure.start)
-            line = result_files.build_failure_line(failure, position, has_ids=source.has_ids)
+            line = export.build_failure_line(failure, position, has_ids=source.has_ids)
             self._failures.write_bytes(line)
 
     async def _print_lines(self, job: "EmbeddingJob[Any]") -> None:
-        from cfai.embedding import EmbedFailure, files as result_files
+        from cfai.embedding import EmbedFailure, export
 
         async for item in job:
             if isinstance(item, EmbedFailure):
                 self._add_failure(item)
                 continue
-            for line in result_files.build_lines(item, has_ids=self._source.has_ids):
+            for line in export.build_lines(item, has_ids=self._source.has_ids):
                 console.write_text(line.decode())
         self.target.finish()

@@ -1,9 +1,11 @@
-"""Results of a job as a NumPy array or an Arrow table. `files` writes them to the disk."""
+"""Results of a job as a NumPy array, an Arrow table or lines of JSON. `files` writes them."""
 
 from __future__ import annotations
 
+import json
+import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from cfai.embedding.results import EmbeddedBatch, EmbedFailure, item_key
@@ -176,3 +178,44 @@ class TableRows:
         if self._id_type is None and not pa.types.is_null(column.type):
             self._id_type = column.type
         return column
+
+
+def build_lines(item: EmbeddedBatch | EmbedFailure, *, has_ids: bool) -> Iterator[bytes]:
+    """Yield the lines of an item, in UTF-8 and with the newline.
+
+    They have `id`, then `piece`, `start` and `end` if the row is one, `text` and `vector`; a
+    failure has `error` instead of the vector.
+    """
+    if isinstance(item, EmbedFailure):
+        fields = _describe_row(item.id, item.piece, has_ids=has_ids)
+        yield _encode_line({**fields, "text": item.text, "error": item.reason})
+        return
+    for index, vector in enumerate(item.vectors):
+        piece = item.pieces[index] if item.pieces else None
+        fields = _describe_row(item.ids[index], piece, has_ids=has_ids)
+        # Nine digits identify a 32-bit float; Python would write seventeen.
+        numbers = [float(f"{number:.9g}") for number in vector]
+        yield _encode_line({**fields, "text": item.texts[index], "vector": numbers})
+
+
+def build_failure_line(failure: EmbedFailure, source: Mapping[str, Any], *, has_ids: bool) -> bytes:
+    """Build the line of a list of failures: `id`, `row` (from 1), those of *source*, `reason`."""
+    fields = _describe_row(failure.id, failure.piece, has_ids=has_ids)
+    row = {**fields, "row": failure.start + 1, **source}
+    return _encode_line({**row, "reason": failure.reason})
+
+
+def _describe_row(key: Any, piece: Piece | None, *, has_ids: bool) -> dict[str, Any]:
+    fields: dict[str, Any] = {"id": key} if has_ids else {}
+    if piece is not None:
+        fields |= {"piece": piece.number, "start": piece.start, "end": piece.end}
+    return fields
+
+
+def _encode_line(fields: Mapping[str, Any]) -> bytes:
+    # Ids are of any type: dates and UUIDs are written as text, and NaN is null: JSON has no NaN.
+    key = fields.get("id")
+    if isinstance(key, float) and not math.isfinite(key):
+        fields = {**fields, "id": None}
+    line = json.dumps(fields, ensure_ascii=False, separators=(",", ":"), default=str)
+    return f"{line}\n".encode("utf-8", "replace")

@@ -1,28 +1,32 @@
 """Files that a job writes as the results come: Parquet, Arrow IPC, NumPy arrays, lines of JSON.
 
-One file appears when it is complete. A folder of Parquet files grows by complete files.
+One file appears when it is complete. A folder of Parquet files grows by complete files. What cannot
+be written is noticed before the first request.
 """
 
 from __future__ import annotations
 
-import json
+import errno
 import math
 import os
 import re
+import stat
 import sys
 import uuid
 from array import array
 from collections.abc import AsyncIterable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from io import BufferedWriter, FileIO
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
-from cfai.embedding.export import TableRows, check_arrow
+from cfai._types.excerpts import format_count, format_path
+from cfai._validators import check_path
+from cfai.embedding.export import TableRows, build_lines, check_arrow
 from cfai.embedding.results import EmbeddedBatch, EmbedFailure
-from cfai.embedding.splitting import Piece
 from cfai.embedding.threads import run_in_thread
-from cfai.errors import InputError
+from cfai.errors import CfaiError, InputError
 
 _PARQUET_OPTIONS: Final[Mapping[str, Any]] = {
     "compression": "none",  # Embeddings do not compress.
@@ -45,41 +49,77 @@ SUFFIXES: Final = (*JSONL, *PARQUET, *ARROW, *NPY)
 
 
 class ResultFile(Protocol):
-    """A file that is written as items come, and is at its place when it is complete."""
+    """Where results are written as they come. All methods but `add` block."""
+
+    def open(self) -> None:
+        """Create what is written to, so that a job that cannot be written sends nothing.
+
+        Raises:
+            OSError: It cannot be written.
+        """
 
     def add(self, item: EmbeddedBatch | EmbedFailure) -> bool:
         """Add an item, and return whether there is enough to write."""
 
     def flush(self) -> None:
-        """Write what was added. It blocks."""
+        """Write what was added.
+
+        Raises:
+            OSError: It cannot be written.
+        """
 
     def finish(self) -> None:
-        """Write the rest, and put the file at its place. It blocks."""
+        """Write the rest, and put a file at its place when it is on the disk.
 
-    def discard(self) -> None:
-        """Remove what was written, unless it is at its place. It blocks."""
+        Raises:
+            OSError: It cannot be written. A file that was there before still is.
+        """
+
+    def keep(self) -> str:
+        """After an error, write what can be, and return how many rows that are and where."""
 
 
-def check_suffix(path: str | PathLike[str], suffixes: Sequence[str] = SUFFIXES) -> str:
-    """Return the suffix of *path*, in lower case.
+def check_suffix(path: object, suffixes: Sequence[str] = SUFFIXES) -> Path:
+    """Check that *path* is one that a file can have, and has one of *suffixes*.
 
     Raises:
-        InputError: It is not one of *suffixes*.
+        InputError: It is not, or has not.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in suffixes:
-        raise InputError(f"{os.fspath(path)} must end in {', '.join(suffixes)}")
-    return suffix
+    checked = check_path("path", path)
+    if checked.suffix.lower() not in suffixes:
+        _check_is_no_suffix(checked, suffixes)
+        raise InputError(f"{format_path(checked)} must end in {', '.join(suffixes)}")
+    return checked
 
 
-def open_file(
+def _check_is_no_suffix(path: Path, suffixes: Sequence[str]) -> None:
+    if path.name.lower() in suffixes:
+        raise InputError(
+            f"{format_path(path)} must have a name before the suffix, such as vectors{path.name}"
+        )
+
+
+def check_pieces(path: Path, *, has_pieces: bool) -> None:
+    """Check that the format of a file has a place for pieces, if there are any.
+
+    Raises:
+        InputError: It has none.
+    """
+    if has_pieces and path.suffix.lower() in NPY:
+        raise InputError(
+            f"{format_path(path)} would not say which texts its rows belong to: pool them"
+            " (mean), or choose another format"
+        )
+
+
+def make_file(
     path: str | PathLike[str],
     *,
     has_pieces: bool,
     has_ids: bool = True,
     has_failures: bool = True,
 ) -> ResultFile:
-    """Open a file in the format of its suffix. Nothing is written yet.
+    """Make the writer of a file in the format of its suffix. `write_items` opens it.
 
     Args:
         path: The file.
@@ -88,21 +128,19 @@ def open_file(
         has_failures: Whether there are lines for failures. Other formats always have them.
 
     Raises:
-        InputError: The suffix is unknown, or the format has no place for pieces.
+        InputError: No file can have that path, the suffix is unknown, or the format has no place
+            for pieces.
         MissingExtra: pyarrow is needed and not installed.
     """
-    suffix = check_suffix(path)
+    checked = check_suffix(path)
+    suffix = checked.suffix.lower()
     if suffix in JSONL:
-        return JsonLinesFile(Path(path), has_ids=has_ids, has_failures=has_failures)
+        return JsonLinesFile(checked, has_ids=has_ids, has_failures=has_failures)
     if suffix in NPY:
-        if has_pieces:
-            raise InputError(
-                f"{os.fspath(path)} would not say which texts its rows belong to: pool them"
-                " (mean), or choose another format"
-            )
-        return ArrayFile(Path(path))
+        check_pieces(checked, has_pieces=has_pieces)
+        return ArrayFile(checked)
     check_arrow(f"writing {suffix}")
-    return TableFile(Path(path), has_pieces=has_pieces)
+    return TableFile(checked, has_pieces=has_pieces)
 
 
 async def write_items(
@@ -110,19 +148,38 @@ async def write_items(
     file: ResultFile,
     on_failure: Callable[[EmbedFailure], object] | None = None,
 ) -> None:
-    """Write all items to a file, and call *on_failure* for those without a vector."""
+    """Write all items to a file, and call *on_failure* for those without a vector.
+
+    The file is opened before the first item is asked for. A note of an error says which rows were
+    written before it.
+    """
     try:
+        await run_in_thread(file.open)
         async for item in items:
             if on_failure is not None and isinstance(item, EmbedFailure):
                 on_failure(item)
             if file.add(item):
                 await run_in_thread(file.flush)
         await run_in_thread(file.finish)
-    finally:
-        await run_in_thread(file.discard)
+    except BaseException as exc:
+        if note := await run_in_thread(file.keep):
+            exc.add_note(note)
+        raise
 
 
-# Tables
+def _count_rows(item: EmbeddedBatch | EmbedFailure) -> int:
+    return len(item) if isinstance(item, EmbeddedBatch) else 1
+
+
+def _describe_kept(count: int, added: int, path: Path) -> str:
+    """How many of the rows of a failed job are at *path*; empty if there were none."""
+    rows = format_count(added, "finished row")
+    if count:
+        return f"{count} of {rows} {'is' if count == 1 else 'are'} in {format_path(path)}"
+    return f"none of {rows} could be kept" if added else ""
+
+
+# Folders
 
 
 class ParquetParts:
@@ -135,23 +192,29 @@ class ParquetParts:
         self._folder = folder
         self._rows = TableRows(has_pieces=has_pieces)
         self._files = 0
-        folder.mkdir(parents=True, exist_ok=True)
+        self._added = 0
+        self._written = 0
+
+    def open(self) -> None:
+        """See `ResultFile`. It makes the folder, and tries whether a file can be in it."""
+        with _errors_named(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            trial = _temporary_path(self._folder / "part-00000.parquet")
+            trial.touch(exist_ok=False)
+            trial.unlink()
 
     def add(self, item: EmbeddedBatch | EmbedFailure) -> bool:
-        """Add an item, and return whether there are enough rows for a file.
+        """See `ResultFile`.
 
         Raises:
             InputError: Its ids do not fit into one column with earlier ones.
         """
         self._rows.add(item)
+        self._added += _count_rows(item)
         return self._rows.fill_a_file
 
     def flush(self) -> None:
-        """Write the rows as the next file.
-
-        Raises:
-            OSError: The file cannot be written. The rows are dropped.
-        """
+        """See `ResultFile`. If it fails, the rows are dropped."""
         if not self._rows:
             return
         import pyarrow.parquet as pq
@@ -162,14 +225,21 @@ class ParquetParts:
         with _replacement(self._folder / f"part-{self._files:05}.parquet") as file:
             pq.write_table(table, file, **_PARQUET_OPTIONS)
         self._files += 1
+        self._written += table.num_rows
         del table
         _release_memory()
 
     def finish(self) -> None:
-        """Write the last file."""
+        """See `ResultFile`."""
         self.flush()
         if not self._files:
             self._remove_old_files()
+
+    def keep(self) -> str:
+        """See `ResultFile`."""
+        with suppress(OSError):  # The rows that are missing are counted.
+            self.flush()
+        return _describe_kept(self._written, self._added, self._folder)
 
     def _remove_old_files(self) -> None:
         for path in self._folder.iterdir():
@@ -178,70 +248,144 @@ class ParquetParts:
                 path.unlink()
 
 
-class TableFile:
+# Files
+
+
+class _SingleFile:
+    """A file that is written under a temporary name, and put at its place when it is complete.
+
+    If the job fails, the rows so far are at `PATH.partial`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._partial = path.with_name(f"{path.name}.partial")
+        self._temporary = _temporary_path(path)
+        self._opened: FileIO | None = None
+        self._added = 0
+        self._written = 0
+        """Rows in the file that can be read."""
+
+    @property
+    def _file(self) -> FileIO:
+        assert self._opened is not None  # noqa: S101  # set by `open`
+        return self._opened
+
+    def open(self) -> None:
+        """See `ResultFile`."""
+        with _errors_named(self._path), suppress(FileNotFoundError):
+            if stat.S_ISDIR(self._path.stat().st_mode):
+                raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with _errors_named(self._partial), suppress(FileNotFoundError):
+            self._partial.stat()  # Its name can be too long.
+        with _errors_named(self._path):
+            self._opened = self._temporary.open("xb", buffering=0)
+
+    def flush(self) -> None:
+        """See `ResultFile`."""
+        raise NotImplementedError
+
+    def _complete(self) -> None:
+        """Write what is known at the end only."""
+
+    def finish(self) -> None:
+        """See `ResultFile`."""
+        self.flush()
+        with _errors_named(self._path):
+            self._close()
+            _put_in_place(self._temporary, self._path)
+        with suppress(OSError):  # That of an earlier job, which does no harm.
+            self._partial.unlink()
+
+    def _close(self) -> None:
+        try:
+            self._complete()
+            os.fsync(self._file.fileno())
+        finally:
+            self._file.close()
+
+    def keep(self) -> str:
+        """See `ResultFile`."""
+        if self._opened is None:
+            return ""
+        if not self._opened.closed:
+            with suppress(OSError, CfaiError):  # The note says how many rows are missing.
+                self.flush()
+            with suppress(OSError):
+                self._close()
+        if not self._written:
+            self._temporary.unlink(missing_ok=True)
+            return _describe_kept(0, self._added, self._partial)
+        for path in (self._partial, self._temporary):
+            with suppress(OSError):
+                self._temporary.replace(path)
+                return _describe_kept(self._written, self._added, path)
+        return _describe_kept(self._written, self._added, self._path)  # It is at its place.
+
+
+class TableFile(_SingleFile):
     """A file of Parquet or Arrow IPC (`.arrow` and `.feather`; the stream format is `.arrows`)."""
 
     def __init__(self, path: Path, *, has_pieces: bool) -> None:
-        self._path = path
-        self._temporary = _temporary_path(path)
+        super().__init__(path)
         self._rows = TableRows(has_pieces=has_pieces)
+        self._stream: BufferedWriter | None = None
         self._writer: Any = None
 
     def add(self, item: EmbeddedBatch | EmbedFailure) -> bool:
-        """Add an item, and return whether there are enough rows to write.
+        """See `ResultFile`.
 
         Raises:
             InputError: Its ids do not fit into one column with earlier ones.
         """
         self._rows.add(item)
+        self._added += _count_rows(item)
         return self._rows.fill_a_file
 
     def flush(self) -> None:
-        """Write the rows.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
+        """See `ResultFile`. If it fails, the file cannot be read."""
         if not self._rows and self._writer is not None:
             return
         table = self._rows.take_table()
-        with _errors_named(self._path):
+        with self._writing():
             if self._writer is None:
                 self._writer = self._open_writer(table.schema)
             self._writer.write_table(table)
+        self._written += table.num_rows
         del table
         _release_memory()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with _errors_named(self._path):
+                yield
+        except BaseException:
+            self._written = 0
+            for stream in (self._writer, self._stream):
+                with suppress(OSError):  # It writes what is left.
+                    if stream is not None:
+                        stream.close()
+            raise
 
     def _open_writer(self, schema: Any) -> Any:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        # An open file, since Arrow refuses names that are not UTF-8.
+        self._stream = BufferedWriter(self._file)
         match self._path.suffix.lower():
             case ".parquet":
-                return pq.ParquetWriter(self._temporary, schema, **_PARQUET_OPTIONS)
+                return pq.ParquetWriter(self._stream, schema, **_PARQUET_OPTIONS)
             case ".arrows":
-                return pa.ipc.new_stream(str(self._temporary), schema)
-        return pa.ipc.new_file(str(self._temporary), schema)
+                return pa.ipc.new_stream(self._stream, schema)
+        return pa.ipc.new_file(self._stream, schema)
 
-    def finish(self) -> None:
-        """Write the last rows, and put the file at its place, when it is on the disk.
-
-        Raises:
-            OSError: The file cannot be written. One that was there before still is.
-        """
-        self.flush()
-        with _errors_named(self._path):
+    def _complete(self) -> None:
+        with self._writing():
             self._writer.close()
-            with self._temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            _put_in_place(self._temporary, self._path)
-
-    def discard(self) -> None:
-        """Remove what was written, unless it is at its place."""
-        if self._writer is not None:
-            with suppress(OSError):  # It was closed, or it could not be written in the first place.
-                self._writer.close()
-        self._temporary.unlink(missing_ok=True)
+            if self._stream is not None:
+                self._stream.flush()
 
 
 def _release_memory() -> None:
@@ -255,149 +399,67 @@ def _release_memory() -> None:
 # Bytes
 
 
-class _ByteFile:
-    """A file of bytes that are collected, and written by a thread."""
+class _RowsFile(_SingleFile):
+    """A file of rows of bytes that are collected, and written by a thread."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._temporary = _temporary_path(path)
+        super().__init__(path)
         self._buffer = bytearray()
-        self._file: BinaryIO | None = None
 
-    @property
-    def _is_full(self) -> bool:
-        return len(self._buffer) >= _BUFFER
+    def _count_whole(self, size: int) -> tuple[int, int]:
+        """The rows in the first *size* bytes of the buffer, and where the last of them ends."""
+        raise NotImplementedError
 
     def flush(self) -> None:
-        """Write what was added.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
-        with _errors_named(self._path):
-            if self._file is None:
-                self._file = self._temporary.open("wb")
-            self._file.write(self._buffer)
-        self._buffer.clear()
-
-    def finish(self) -> None:
-        """Write the rest, and put the file at its place, when it is on the disk.
-
-        Raises:
-            OSError: The file cannot be written. One that was there before still is.
-        """
-        self.flush()
-        if self._file is None:
-            return
-        with _errors_named(self._path):
-            self._complete(self._file)
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            _put_in_place(self._temporary, self._path)
-
-    def _complete(self, file: BinaryIO) -> None:
-        """Write what is known at the end only."""
-
-    def discard(self) -> None:
-        """Remove what was written, unless it is at its place."""
-        if self._file is not None:
-            with suppress(OSError):  # Closing writes what is left, which is not wanted.
-                self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        """See `ResultFile`. If it fails, the rows that fit are in the file."""
+        start, size = self._file.tell(), 0
+        try:
+            with _errors_named(self._path), memoryview(self._buffer) as data:
+                while size < len(data):
+                    size += self._file.write(data[size:])
+        finally:
+            rows, end = self._count_whole(size)
+            if end < size:
+                self._file.truncate(start + end)
+                self._file.seek(start + end)
+            self._written += rows
+            del self._buffer[:end]
 
 
-class JsonLinesFile(_ByteFile):
-    """A line of JSON for each row; see `build_lines`.
-
-    If the job fails, the lines so far are at `PATH.partial`, since each of them is whole.
-    """
+class JsonLinesFile(_RowsFile):
+    """A line of JSON for each row; see `build_lines`."""
 
     def __init__(self, path: Path, *, has_ids: bool, has_failures: bool) -> None:
         super().__init__(path)
         self._has_ids = has_ids
         self._has_failures = has_failures
-        self._partial = path.with_name(f"{path.name}.partial")
         self._items: list[EmbeddedBatch | EmbedFailure] = []
 
     def add(self, item: EmbeddedBatch | EmbedFailure) -> bool:
-        """Add an item, and return whether there is enough to write."""
+        """See `ResultFile`."""
         if isinstance(item, EmbeddedBatch) or self._has_failures:
             self._items.append(item)
+            self._added += _count_rows(item)
         return len(self._items) >= _ITEMS
 
     def flush(self) -> None:
-        """See `_ByteFile`. The lines are built here, since that takes long."""
+        """See `_RowsFile`. The lines are built here, since that takes long."""
         for item in self._items:
             for line in build_lines(item, has_ids=self._has_ids):
                 self._buffer += line
         self._items = []
         super().flush()
 
-    def finish(self) -> None:
-        """See `_ByteFile`."""
-        super().finish()
-        self._partial.unlink(missing_ok=True)
-
-    def discard(self) -> None:
-        """Keep the lines under another name, unless the file is at its place."""
-        with suppress(OSError):  # If the disk is full, what is on it stays.
-            if self._items:
-                self.flush()
-        if self._file is not None:
-            with suppress(OSError):
-                self._file.close()
-            with suppress(FileNotFoundError):  # It is at its place.
-                self._temporary.replace(self._partial)
-        super().discard()
-
-
-def build_lines(item: EmbeddedBatch | EmbedFailure, *, has_ids: bool) -> Iterator[bytes]:
-    """Yield the lines of an item, in UTF-8 and with the newline.
-
-    They have `id`, then `piece`, `start` and `end` if the row is one, `text` and `vector`; a
-    failure has `error` instead of the vector.
-    """
-    if isinstance(item, EmbedFailure):
-        fields = _describe_row(item.id, item.piece, has_ids=has_ids)
-        yield _encode_line({**fields, "text": item.text, "error": item.reason})
-        return
-    for index, vector in enumerate(item.vectors):
-        piece = item.pieces[index] if item.pieces else None
-        fields = _describe_row(item.ids[index], piece, has_ids=has_ids)
-        # Nine digits identify a 32-bit float; Python would write seventeen.
-        numbers = [float(f"{number:.9g}") for number in vector]
-        yield _encode_line({**fields, "text": item.texts[index], "vector": numbers})
-
-
-def build_failure_line(failure: EmbedFailure, source: Mapping[str, Any], *, has_ids: bool) -> bytes:
-    """Build the line of a list of failures: `id`, `row` (from 1), those of *source*, `reason`."""
-    fields = _describe_row(failure.id, failure.piece, has_ids=has_ids)
-    row = {**fields, "row": failure.start + 1, **source}
-    return _encode_line({**row, "reason": failure.reason})
-
-
-def _describe_row(key: Any, piece: Piece | None, *, has_ids: bool) -> dict[str, Any]:
-    fields: dict[str, Any] = {"id": key} if has_ids else {}
-    if piece is not None:
-        fields |= {"piece": piece.number, "start": piece.start, "end": piece.end}
-    return fields
-
-
-def _encode_line(fields: Mapping[str, Any]) -> bytes:
-    # Ids are of any type: dates and UUIDs are written as text, and NaN is null: JSON has no NaN.
-    key = fields.get("id")
-    if isinstance(key, float) and not math.isfinite(key):
-        fields = {**fields, "id": None}
-    line = json.dumps(fields, ensure_ascii=False, separators=(",", ":"), default=str)
-    return f"{line}\n".encode("utf-8", "replace")
+    def _count_whole(self, size: int) -> tuple[int, int]:
+        end = self._buffer.rfind(b"\n", 0, size) + 1
+        return self._buffer.count(b"\n", 0, end), end
 
 
 _HEADER_BYTES: Final = 128
 """Of an array: enough for any shape. Its data must begin at a multiple of 64."""
 
 
-class ArrayFile(_ByteFile):
+class ArrayFile(_RowsFile):
     """An array of 32-bit floats with a row for each item, NaN if it failed. NumPy is not needed.
 
     Source: NumPy Enhancement Proposal 1, "A Simple File Format for NumPy Arrays".
@@ -405,34 +467,42 @@ class ArrayFile(_ByteFile):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._buffer += bytes(_HEADER_BYTES)
-        self._rows = 0
         self._dimension = 0
         self._failed = 0
         """Failures before the dimension is known."""
 
+    def open(self) -> None:
+        """See `ResultFile`."""
+        super().open()
+        with _errors_named(self._path):
+            self._file.write(bytes(_HEADER_BYTES))
+
     def add(self, item: EmbeddedBatch | EmbedFailure) -> bool:
-        """Add an item, and return whether there is enough to write."""
+        """See `ResultFile`."""
+        self._added += _count_rows(item)
         if isinstance(item, EmbedFailure):
             self._failed += 1
         else:
             self._dimension = item.vectors.shape[1]
         if self._dimension and self._failed:
             self._buffer += array("f", [math.nan]) * (self._dimension * self._failed)
-            self._rows += self._failed
             self._failed = 0
         if isinstance(item, EmbeddedBatch):
             self._buffer += item.vectors.buffer
-            self._rows += len(item)
-        return self._is_full
+        return len(self._buffer) >= _BUFFER
 
-    def _complete(self, file: BinaryIO) -> None:
+    def _count_whole(self, size: int) -> tuple[int, int]:
+        width = 4 * self._dimension
+        rows = size // width if width else 0
+        return rows, rows * width
+
+    def _complete(self) -> None:
         order = "<" if sys.byteorder == "little" else ">"
-        shape = (self._rows + self._failed, self._dimension)
+        shape = (self._written + self._failed, self._dimension)
         header = {"descr": f"{order}f4", "fortran_order": False, "shape": shape}
         magic = b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little")
-        file.seek(0)
-        file.write(magic + f"{header}".encode().ljust(_HEADER_BYTES - 11) + b"\n")
+        self._file.seek(0)
+        self._file.write(magic + f"{header}".encode().ljust(_HEADER_BYTES - 11) + b"\n")
 
 
 # Places
@@ -447,33 +517,41 @@ def _errors_named(path: Path) -> Iterator[None]:
         raise OSError(exc.errno, exc.strerror or str(exc), str(path)) from exc
 
 
-def names_a_file(path: str | PathLike[str]) -> bool:
+def names_a_file(path: object) -> bool:
     """Whether results go into one Parquet file at *path*, and not into a folder of files.
 
     A folder ends in a slash, has no suffix, or exists.
 
     Raises:
-        InputError: It has another suffix, or there is a file where the folder is to be.
+        InputError: No file can have that path; it has another suffix; or there is a file where the
+            folder is to be.
     """
-    text = os.fspath(path)
-    is_folder = text.endswith(("/", os.sep)) or Path(text).is_dir()
-    if is_folder or not Path(text).suffix:
-        if Path(text).is_file():
+    checked = check_path("path", path)
+    text = os.fspath(path) if isinstance(path, str | PathLike) else ""
+    is_folder = text.endswith(("/", os.sep)) or checked.is_dir()
+    if not is_folder:
+        _check_is_no_suffix(checked, PARQUET)
+    if is_folder or not checked.suffix:
+        if checked.is_file():
             raise InputError(
-                f"{text} must be a folder, and there is a file; one file is written to a name that"
-                " ends in .parquet"
+                f"{format_path(text)} must be a folder, and there is a file; one file is written to"
+                " a name that ends in .parquet"
             )
         return False
-    if not text.lower().endswith(".parquet"):
+    if checked.suffix.lower() not in PARQUET:
+        shown = format_path(text)
         raise InputError(
-            f"{text} must end in .parquet, or in a slash for a folder of Parquet files: {text}/"
+            f"{shown} must end in .parquet, or in a slash for a folder of Parquet files: {shown}/"
         )
     return True
 
 
 def _temporary_path(path: Path) -> Path:
-    """Return a new name beside *path* for a file that is not complete yet."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.rough")
+    """Return a new name beside *path* for a file that is not complete yet.
+
+    It has the beginning of the name only, so that it is not too long if the name is not.
+    """
+    return path.with_name(f".{path.name[:40]}.{os.getpid()}-{uuid.uuid4().hex[:8]}.rough")
 
 
 @contextmanager

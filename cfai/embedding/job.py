@@ -23,8 +23,7 @@ from cfai.embedding.results import (
 )
 from cfai.embedding.run import JobRun
 from cfai.embedding.source import Texts
-from cfai.embedding.threads import run_in_thread
-from cfai.errors import CfaiError, ConfigError, InputError
+from cfai.errors import ConfigError, InputError
 from cfai.profiles import profile
 
 if TYPE_CHECKING:
@@ -187,37 +186,42 @@ class EmbeddingJob(Generic[Item_co]):
         earlier job are removed before the first is written. The columns are those of `arrow()`.
         Memory does not grow with the number of texts.
 
+        If the job fails, its rows so far are in the folder or in `PATH.partial`, and a note of the
+        error says how many; if the disk is full, those that did not fit are lost, and the single
+        file with them.
+
         Raises:
             MissingExtra: pyarrow is not installed. Nothing was sent.
-            InputError: *path* has another suffix, or is to be a folder and is a file, and nothing
-                was sent; or the ids are not all of one type that Arrow has.
-            OSError: A file cannot be written.
-            CfaiError: The job failed. The texts embedded before are in the files of the folder; one
-                file is not written, but with a `checkpoint` the next job resumes.
+            InputError: *path* has another suffix, is to be a folder and is a file, or is none that
+                a file can have, and nothing was sent; or the ids are not all of one type that Arrow
+                has.
+            OSError: A file cannot be written. It is tried before anything is sent.
+            CfaiError: The job failed. With a `checkpoint`, the next job resumes.
         """
         export.check_arrow("EmbeddingJob.to_parquet()")
+        has_pieces = self._plan.has_pieces
         if files.names_a_file(path):
-            await self._write_file(path)
+            await self._write(files.make_file(path, has_pieces=has_pieces))
         else:
-            folder = Path(path)
-            parts = files.ParquetParts(folder, has_pieces=self._plan.has_pieces)
-            await self._write_parquet_parts(parts)
+            await self._write(files.ParquetParts(Path(path), has_pieces=has_pieces))
 
     async def to_arrow(self, path: str | PathLike[str]) -> None:
         """Embed all texts into one file of Arrow IPC, as the results come.
 
         The suffix is `.arrow` or `.feather` for the file format, which is Feather version 2, and
         `.arrows` for the stream format. The columns are those of `arrow()`. The file appears when
-        the job is complete. Memory does not grow with the number of texts.
+        the job is complete; if it fails, `PATH.partial` has the rows so far, unless the disk is
+        full. Memory does not grow with the number of texts.
 
         Raises:
             MissingExtra: pyarrow is not installed. Nothing was sent.
-            InputError: The suffix is another; or the ids are not all of one type that Arrow has.
-            OSError: The file cannot be written.
+            InputError: The suffix is another, or no file can have that path, and nothing was sent;
+                or the ids are not all of one type that Arrow has.
+            OSError: The file cannot be written. It is opened before anything is sent.
             CfaiError: The job failed. With a `checkpoint`, the next job resumes.
         """
-        files.check_suffix(path, files.ARROW)
-        await self._write_file(path)
+        checked = files.check_suffix(path, files.ARROW)
+        await self._write(files.make_file(checked, has_pieces=self._plan.has_pieces))
 
     async def to_jsonl(self, path: str | PathLike[str]) -> None:
         """Embed all texts into lines of JSON (`.jsonl` or `.ndjson`), as the results come.
@@ -225,51 +229,38 @@ class EmbeddingJob(Generic[Item_co]):
         A line has the `id`, the `text` and its `vector`; with `long="split"` and no `pool`, the
         number of the `piece`, its `start` and `end`. With `on_error="yield"`, a text that failed
         has its `error` instead of the vector. Ids that JSON does not have are written as text. The
-        file appears when the job is complete. Memory does not grow with the number of texts.
+        file appears when the job is complete; if it fails, `PATH.partial` has the lines so far, and
+        a note of the error says how many. Memory does not grow with the number of texts.
 
         Raises:
-            InputError: The suffix is another.
-            OSError: The file cannot be written.
+            InputError: The suffix is another, or no file can have that path.
+            OSError: The file cannot be written. It is opened before anything is sent.
             CfaiError: The job failed. With a `checkpoint`, the next job resumes.
         """
-        files.check_suffix(path, files.JSONL)
-        await self._write_file(path)
+        checked = files.check_suffix(path, files.JSONL)
+        await self._write(files.make_file(checked, has_pieces=self._plan.has_pieces))
 
     async def to_npy(self, path: str | PathLike[str]) -> None:
         """Embed all texts into one array in a file (`.npy`), as the results come.
 
         It has a row for each text, in the order of the source; those of failed texts are NaN with
         `on_error="yield"`, and left out with "skip". NumPy is not needed. The file appears when
-        the job is complete. Memory does not grow with the number of texts.
+        the job is complete; if it fails, `PATH.partial` has the rows so far, and a note of the
+        error says how many. Memory does not grow with the number of texts.
 
         Raises:
-            InputError: The suffix is another; or rows are pieces of texts (`long="split"`), since
-                the file could not say of which.
-            OSError: The file cannot be written.
+            InputError: The suffix is another; no file can have that path; or rows are pieces of
+                texts (`long="split"`), since the file could not say of which.
+            OSError: The file cannot be written. It is opened before anything is sent.
             CfaiError: The job failed. With a `checkpoint`, the next job resumes.
         """
-        files.check_suffix(path, files.NPY)
+        checked = files.check_suffix(path, files.NPY)
         self._plan = evolve(self._plan, ordered=True)
-        await self._write_file(path)
+        await self._write(files.make_file(checked, has_pieces=self._plan.has_pieces))
 
-    async def _write_file(self, path: str | PathLike[str]) -> None:
-        file = files.open_file(path, has_pieces=self._plan.has_pieces)
+    async def _write(self, file: files.ResultFile) -> None:
         async with aclosing(self.__aiter__()) as items:
             await files.write_items(items, file)
-
-    async def _write_parquet_parts(self, parts: files.ParquetParts) -> None:
-        try:
-            async with aclosing(self.__aiter__()) as items:
-                async for item in items:
-                    if parts.add(item):
-                        await run_in_thread(parts.flush)
-        except BaseException as exc:
-            try:
-                await run_in_thread(parts.flush)
-            except (OSError, CfaiError) as lost:
-                exc.add_note(f"the last results could not be written: {lost}")
-            raise
-        await run_in_thread(parts.finish)
 
     async def _items(self) -> AsyncGenerator[Item_co, None]:
         run = self._start()

@@ -8,6 +8,8 @@ import json
 import os
 import re
 from array import array
+from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -762,7 +764,7 @@ async def test_an_option_that_one_of_the_files_needs_is_right(
 
 @pytest.mark.parametrize("name", ["mixed.parquet", "nulls.parquet"])
 async def test_ids_of_two_types(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, name: str) -> None:
-    """They are refused and leave no file; missing ids are null."""
+    """They are refused, and the rows before are kept; missing ids are null."""
     pq = pytest.importorskip("pyarrow.parquet")
     fake.always.answers_by(one_each)
     source, target = tmp_path / "texts.jsonl", tmp_path / name
@@ -773,7 +775,10 @@ async def test_ids_of_two_types(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path,
         assert done.code == 2
         assert "the ids must be of one type" in done.err
         assert "hint: with --checkpoint FILE" in done.err
-        assert [path.name for path in os.scandir(tmp_path)] == ["texts.jsonl"]
+        assert f"hint: 200 of 200 finished rows are in {target}.partial" in done.err
+        names = sorted(path.name for path in os.scandir(tmp_path))
+        assert names == ["mixed.parquet.partial", "texts.jsonl"]
+        assert pq.read_table(f"{target}.partial")["id"].to_pylist() == [*range(200)]
     else:
         assert (done.code, done.err) == (0, "")
         assert pq.read_table(target)["id"].to_pylist() == ids
@@ -845,30 +850,34 @@ async def test_a_checkpoint_that_is_another_file(
 
 
 async def test_cancelling_while_parquet_is_written(tmp_path: Path) -> None:
-    """The cancellation waits for the writing thread, and no file is left."""
-    pytest.importorskip("pyarrow")
+    """The cancellation waits for the writing thread, and what was embedded is kept."""
+    pq = pytest.importorskip("pyarrow.parquet")
+    full = asyncio.Event()
 
-    class Endless:
-        """Batches as fast as they are taken."""
-
-        def __aiter__(self) -> "Endless":
-            return self
-
-        async def __anext__(self) -> EmbeddedBatch:
+    async def endless() -> AsyncIterator[EmbeddedBatch]:
+        """Batches as fast as they are taken; ten are written together."""
+        for number in count(1):
+            if number == 10:
+                full.set()
             await asyncio.sleep(0)
             rows = Embeddings((1000, 512), array("f", bytes(4 * 512 * 1000)))
-            return EmbeddedBatch(0, range(1000), rows, None, [""] * 1000)
+            yield EmbeddedBatch(0, range(1000), rows, None, [""] * 1000)
 
-    job: Any = Endless()
-    for turns in range(9, 15):
+    job: Any = endless
+    for turns in range(6):
+        full.clear()
         target = Target(tmp_path / "out.parquet")
-        running = asyncio.create_task(Writer(target, Source(job)).write(job))
+        running = asyncio.create_task(Writer(target, Source(job())).write(job()))
+        await full.wait()
         for _ in range(turns):
             await asyncio.sleep(0)
         running.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(asyncio.CancelledError) as caught:
             await running
-        assert not list(os.scandir(tmp_path))
+        assert [path.name for path in os.scandir(tmp_path)] == ["out.parquet.partial"]
+        rows = pq.read_table(tmp_path / "out.parquet.partial").num_rows
+        assert rows in (9000, 10_000, 11_000)
+        assert caught.value.__notes__[-1].startswith(f"{rows} of {rows} finished rows are in ")
 
 
 def test_nothing_is_counted_without_a_terminal() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -188,14 +189,30 @@ async def test_lines_to_a_file(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) 
     assert target.read_text() == '{"response":"Hel"}\n{"response":"lo"}\n'
 
 
-async def test_output_files_are_checked_before_the_request(
-    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "Is a directory"),
+        ("nowhere/cat.png", "No such file or directory"),
+        ("file/cat.png", "Not a directory"),
+        ("y" * 300, "File name too long"),
+        ("link", "No such file or directory"),
+    ],
+)
+async def test_output_files_are_tried_before_the_request(
+    cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path, name: str, reason: str
 ) -> None:
-    """Nothing is sent if the file can't be written."""
-    for target in (tmp_path, tmp_path / "nowhere" / "cat.png"):
-        done = await cfai.run("run", FLUX, "a cat", "-o", str(target))
-        assert (done.code, done.err) == (2, f"error: can't write to {target}\n")
+    """Nothing is sent if the file can't be written, and nothing is left."""
+    (tmp_path / "file").write_text("stays")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "cat.png")
+    target = tmp_path / name
+    for arguments in (("run", FLUX, "a cat"), ("embed", "1"), ("speak", "hi")):
+        done = await cfai.run(*arguments, "-o", str(target))
+        assert done.code == 2
+        assert done.err.splitlines()[0] == f"error: can't write to {target}: {reason}"
     assert not fake.requests
+    assert sorted(path.name for path in os.scandir(tmp_path)) == ["file", "link"]
+    assert (tmp_path / "file").read_text() == "stays"
 
 
 async def test_input_files_must_be_readable(cfai: Cfai, tmp_path: Path) -> None:

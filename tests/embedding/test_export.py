@@ -100,9 +100,10 @@ async def test_the_files_of_a_failed_job_have_what_came_before(
     fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path
 ) -> None:
     fake.simulates(Service(quota=30))
-    with pytest.raises(QuotaExceeded):
+    with pytest.raises(QuotaExceeded) as caught:
         await ai.embed_many(M3, texts(50), batch_size=10, concurrency=1).to_parquet(tmp_path)
     check_table(pq.read_table(tmp_path), texts(30))
+    assert caught.value.__notes__ == [f"30 of 30 finished rows are in {tmp_path}"]
 
 
 async def test_files_of_an_earlier_job_are_removed_before_the_first_is_written(
@@ -201,10 +202,11 @@ async def test_a_full_disk_is_an_error_that_names_the_file(
     tmp_path: Path,
     limit_file_size: Callable[[int], AbstractContextManager[None]],
 ) -> None:
-    """Nothing is left of the incomplete file."""
+    """Nothing is left of the incomplete file. The error says how many rows are lost."""
     fake.simulates(Service(dimension=1024))
-    with limit_file_size(60_000), pytest.raises(OSError, match=r"part-00000\.parquet"):
+    with limit_file_size(60_000), pytest.raises(OSError, match=r"part-00000\.parquet") as caught:
         await ai.embed_many(M3, texts(60), batch_size=20).to_parquet(tmp_path)
+    assert caught.value.__notes__ == ["none of 60 finished rows could be kept"]
     gc.collect()  # Would report an exception that was never retrieved.
     assert file_names(tmp_path) == []
 
@@ -275,14 +277,17 @@ async def test_one_file_without_texts(fake: FakeWorkersAI, ai: WorkersAI, tmp_pa
 async def test_a_failed_job_leaves_the_earlier_file(
     fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path
 ) -> None:
-    """A short file would look complete."""
+    """A short file would look complete. Its rows are beside it, also if there are many."""
     fake.simulates(Service(quota=11_000))
     path = tmp_path / "vectors.parquet"
     path.write_text("an earlier file")
     with pytest.raises(QuotaExceeded):
         await ai.embed_many(M3, texts(12_000), rate=None).to_parquet(path)
     assert path.read_text() == "an earlier file"
-    assert file_names(tmp_path) == ["vectors.parquet"]
+    assert file_names(tmp_path) == ["vectors.parquet", "vectors.parquet.partial"]
+    table = pq.read_table(tmp_path / "vectors.parquet.partial")
+    assert table.num_rows > 10_000
+    check_table(table, texts(table.num_rows))
 
 
 @pytest.mark.parametrize("name", ["vectors", "vectors.parquet/", "there.parquet"])
@@ -323,7 +328,7 @@ async def test_a_full_disk_leaves_no_part_of_the_file(
 ) -> None:
     fake.simulates(Service(dimension=64))
     path = tmp_path / "vectors.parquet"
-    with limit_file_size(100_000), pytest.raises(OSError, match=r"vectors\.parquet'$"):
+    with limit_file_size(100_000), pytest.raises(OSError, match=r"vectors\.parquet'\n"):
         await ai.embed_many(M3, texts(12_000), rate=None).to_parquet(path)
     assert file_names(tmp_path) == []
 

@@ -3,10 +3,12 @@
 import asyncio
 import datetime as dt
 import json
+import os
 import sys
+import tempfile
 import uuid
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +28,42 @@ from tests.embedding.scripted import scripted, vectors_of
 SUFFIXES = [".jsonl", ".ndjson", ".npy", ".arrow", ".feather", ".arrows", ".parquet"]
 
 
-def write(job: Any, path: Path) -> Any:
-    """Write a job into a file in the format of its suffix."""
-    match path.suffix:
-        case ".jsonl" | ".ndjson":
-            return job.to_jsonl(path)
-        case ".npy":
-            return job.to_npy(path)
-        case ".parquet":
-            return job.to_parquet(path)
-    return job.to_arrow(str(path))
+def write(job: Any, path: Path, name: str = "") -> Any:
+    """Write a job into a file in the format of its suffix, or with *name* into one in a folder."""
+    target: Any = f"{path}/{name}" if name else path
+    suffix = f".{name.rpartition('.')[2]}" if name else path.suffix
+    if suffix in (".jsonl", ".ndjson"):
+        return job.to_jsonl(target)
+    if suffix == ".npy":
+        return job.to_npy(target)
+    if suffix in (".arrow", ".feather", ".arrows"):
+        return job.to_arrow(str(target))
+    return job.to_parquet(target)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A new folder in which everybody may write."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        yield Path(name).resolve()
+
+
+def all_paths(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*"))
+
+
+@contextmanager
+def as_anybody() -> Iterator[None]:
+    """Without the rights of the superuser, who may write everywhere."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def read_rows(path: Path) -> list[list[float] | None]:
@@ -100,27 +128,75 @@ async def test_a_file_without_vectors(
     assert file_names(tmp_path) == [path.name]
 
 
+def read_partial(path: Path) -> list[list[float] | None]:
+    """The vectors of a failed job, which are beside its file."""
+    kept = path.with_name(f"{path.name}.partial").rename(path.with_name(f"kept{path.suffix}"))
+    rows = read_rows(kept)
+    kept.unlink()
+    return rows
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
-async def test_a_failed_job_leaves_the_earlier_file(
+async def test_a_failed_job_keeps_its_rows_beside_the_earlier_file(
     fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, suffix: str
 ) -> None:
-    """A short file would look complete. Lines are kept under another name."""
-    fake.simulates(Service(quota=30))
+    """A short file would look complete. The error says how many rows are where."""
+    path = tmp_path / f"vectors{suffix}"
+    partial = tmp_path / f"{path.name}.partial"
+    path.write_text("an earlier file")
+    for quota, note in ((30, "30 of 30 finished rows are"), (1, "1 of 1 finished row is")):
+        fake.simulates(Service(quota=quota))
+        options: Any = {"batch_size": min(quota, 10), "concurrency": 1}
+        with pytest.raises(QuotaExceeded) as caught:
+            await write(ai.embed_many(M3, texts(50), **options), path)
+        assert caught.value.__notes__ == [f"{note} in {partial}"]
+        assert file_names(tmp_path) == [path.name, partial.name]
+        assert path.read_text() == "an earlier file"
+        assert read_partial(path) == expected_rows(texts(quota))
+    partial.write_text("of a failed job")  # a complete file replaces it
+    fake.simulates(Service())
+    await write(ai.embed_many(M3, texts(50)), path)
+    assert read_rows(path) == expected_rows(texts(50))
+    assert file_names(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+async def test_a_job_that_fails_before_its_first_row_leaves_everything(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, suffix: str
+) -> None:
+    fake.simulates(Service(quota=0))
     path = tmp_path / f"vectors{suffix}"
     path.write_text("an earlier file")
-    job = ai.embed_many(M3, texts(50), batch_size=10, concurrency=1)
-    with pytest.raises(QuotaExceeded):
-        await write(job, path)
-    assert path.read_text() == "an earlier file"
-    if suffix in (".jsonl", ".ndjson"):
-        assert file_names(tmp_path) == [path.name, f"{path.name}.partial"]
-        kept = (tmp_path / f"{path.name}.partial").rename(tmp_path / f"kept{suffix}")
-        assert read_rows(kept) == expected_rows(texts(30))
-        kept.rename(tmp_path / f"{path.name}.partial")  # a complete file replaces it
-        fake.simulates(Service())
+    path.with_name(f"{path.name}.partial").write_text("an earlier failure")
+    with pytest.raises(QuotaExceeded) as caught:
         await write(ai.embed_many(M3, texts(50)), path)
-        assert read_rows(path) == expected_rows(texts(50))
-    assert file_names(tmp_path) == [path.name]
+    assert not getattr(caught.value, "__notes__", [])
+    assert path.read_text() == "an earlier file"
+    assert path.with_name(f"{path.name}.partial").read_text() == "an earlier failure"
+    assert file_names(tmp_path) == [path.name, f"{path.name}.partial"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+async def test_a_cancelled_job_keeps_its_rows(tmp_path: Path, suffix: str) -> None:
+    waiting = asyncio.Event()
+
+    async def reply(given: Sequence[str]) -> Embeddings:
+        if "text 20" in given:
+            waiting.set()
+            await asyncio.Event().wait()
+        return vectors_of(given)
+
+    path = tmp_path / f"vectors{suffix}"
+    _, job = scripted(reply, texts(50), batch_size=10, concurrency=1)
+    task = asyncio.create_task(write(job, path))
+    await waiting.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert file_names(tmp_path) == [f"{path.name}.partial"]
+    rows = read_partial(path)
+    assert rows == expected_rows(texts(len(rows)))
+    assert len(rows) in (10, 20)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -131,12 +207,47 @@ async def test_a_full_disk_is_an_error_that_names_the_file(
     limit_file_size: Callable[[int], AbstractContextManager[None]],
     suffix: str,
 ) -> None:
+    """And says how many rows are beside it: as many as fit, if the format allows it."""
     fake.simulates(Service(dimension=64))
     path = tmp_path / f"vectors{suffix}"
-    with limit_file_size(100_000), pytest.raises(OSError, match=rf"vectors\{suffix}'$"):
+    path.write_text("an earlier file")
+    with (
+        limit_file_size(100_000),
+        pytest.raises(OSError, match=rf"File too large: '{path}'\n") as caught,
+    ):
         await write(ai.embed_many(M3, texts(12_000), rate=None), path)
-    assert not path.exists()
-    assert not [name for name in file_names(tmp_path) if name.startswith(".")]
+    assert path.read_text() == "an earlier file"
+    (note,) = caught.value.__notes__
+    if suffix in (".jsonl", ".ndjson", ".npy"):
+        size = (tmp_path / f"{path.name}.partial").stat().st_size
+        rows = read_partial(path)
+        assert rows == [vector_of(text, 64).tolist() for text in texts(len(rows))]
+        assert 98_000 < size <= 100_000
+        assert note.startswith(f"{len(rows)} of ")
+        assert note.endswith(f" finished rows are in {path}.partial")
+    else:
+        assert note.startswith("none of ")
+        assert note.endswith(" finished rows could be kept")
+    assert file_names(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+async def test_rows_are_kept_if_the_file_cannot_be_at_its_place(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, suffix: str
+) -> None:
+    """Such as because of a folder that was made in the meantime."""
+    path = tmp_path / f"vectors{suffix}"
+
+    async def given() -> AsyncIterator[str]:
+        path.mkdir()
+        for text in texts(30):
+            yield text
+
+    fake.simulates(Service())
+    with pytest.raises(IsADirectoryError, match=path.name) as caught:
+        await write(ai.embed_many(M3, given()), path)
+    assert caught.value.__notes__ == [f"30 of 30 finished rows are in {path}.partial"]
+    assert read_partial(path) == expected_rows(texts(30))
 
 
 async def test_rows_of_an_array_are_in_order(
@@ -266,14 +377,98 @@ async def test_another_suffix_is_refused(
     assert not fake.requests
 
 
-async def test_a_folder_that_is_missing_is_an_error(
-    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path
+IMPOSSIBLE_NAMES = ["nul\0", "half\ud800"]
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE_NAMES)
+@pytest.mark.parametrize("suffix", [*SUFFIXES, "/", ".parquet/"])
+async def test_a_name_that_no_file_can_have_is_an_input_error(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, name: str, suffix: str
 ) -> None:
-    fake.simulates(Service())
-    for suffix in SUFFIXES:
-        path = tmp_path / "missing" / f"x{suffix}"
-        with pytest.raises(OSError, match="missing"):
-            await write(ai.embed_many(M3, ["a"]), path)
+    """Nothing is sent or left, and the message can be printed."""
+    with pytest.raises(InputError, match="path must be a path that a file can have") as caught:
+        await write(ai.embed_many(M3, ["a"]), tmp_path, f"{name}{suffix}")
+    assert str(caught.value).isprintable()
+    assert (file_names(tmp_path), fake.requests) == ([], [])
+
+
+@pytest.mark.parametrize("name", [5, None, "", b"x.npy"], ids=repr)
+@pytest.mark.parametrize("method", ["to_npy", "to_jsonl", "to_arrow", "to_parquet"])
+async def test_what_is_no_path_is_an_input_error(
+    fake: FakeWorkersAI, ai: WorkersAI, method: str, name: Any
+) -> None:
+    with pytest.raises(InputError, match="path must be the path of a file, got "):
+        await getattr(ai.embed_many(M3, ["a"]), method)(name)
+    assert not fake.requests
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+async def test_a_suffix_alone_is_no_name(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, suffix: str
+) -> None:
+    with pytest.raises(InputError, match=rf"before the suffix, such as vectors\{suffix}$"):
+        await write(ai.embed_many(M3, ["a"]), tmp_path, suffix)
+    assert (file_names(tmp_path), fake.requests) == ([], [])
+
+
+UNWRITABLE = {
+    "missing/x": FileNotFoundError,
+    "file/x": NotADirectoryError,
+    "long": OSError,
+    "folder": IsADirectoryError,
+    "locked/x": PermissionError,
+    "loop/x": OSError,
+}
+
+
+@pytest.mark.parametrize("name", UNWRITABLE)
+@pytest.mark.parametrize("suffix", [*SUFFIXES, "/"])
+async def test_a_file_that_cannot_be_written_costs_nothing(
+    fake: FakeWorkersAI, ai: WorkersAI, open_folder: Path, name: str, suffix: str
+) -> None:
+    """The error names it, before anything is sent, and nothing is left behind."""
+    error = UNWRITABLE[name]
+    if name == "long":
+        name = "y" * (300 if suffix == "/" else 250)
+    elif name == "folder" and suffix not in ("/", ".parquet"):
+        (open_folder / f"folder{suffix}").mkdir()
+    elif (suffix == "/" and name == "missing/x") or name == "folder":
+        return  # It is made, or used as a folder of parts.
+    (open_folder / "file").write_text("not a folder")
+    (open_folder / "locked").mkdir(mode=0o555)
+    (open_folder / "loop").symlink_to("loop")
+    before = all_paths(open_folder)
+    job = ai.embed_many(M3, texts(200), rate=None)
+    with as_anybody(), pytest.raises(error) as caught:
+        await write(job, open_folder, f"{name}{suffix}")
+    assert isinstance(caught.value.filename, str)
+    assert caught.value.filename.startswith(f"{open_folder}/{name}")
+    assert all_paths(open_folder) == before
+    assert not fake.requests
+    if name != "locked/x":  # Nothing was sent, so the job is new.
+        fake.simulates(Service())
+        assert (await job.numpy()).shape == (200, 4)
+
+
+@pytest.mark.parametrize(
+    "name", ["n" * 239, "\udce9t\udce9", "é" * 115, " ", "a\nb", "-"], ids=ascii
+)
+@pytest.mark.parametrize("suffix", [*SUFFIXES, "/"])
+async def test_any_name_that_a_file_can_have(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, name: str, suffix: str
+) -> None:
+    """Also one that is not UTF-8, and one as long as there may be, with ".partial"."""
+    fake.simulates(Service(quota=3))
+    await write(ai.embed_many(M3, texts(3)), tmp_path, f"{name}{suffix}")
+    path = tmp_path / f"{name}{suffix}"
+    assert file_names(tmp_path) == [path.name]
+    if suffix == "/":
+        path /= "part-00000.parquet"
+    # pyarrow reads no names that are not UTF-8.
+    assert read_rows(path.rename(tmp_path / f"x{path.suffix}")) == expected_rows(texts(3))
+    with pytest.raises(QuotaExceeded) as caught:
+        await write(ai.embed_many(M3, texts(3)), tmp_path, f"{name}{suffix}")
+    assert not getattr(caught.value, "__notes__", [])
 
 
 async def test_files_are_as_others_can_read_them(
