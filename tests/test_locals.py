@@ -24,7 +24,7 @@ from cfai import (
 )
 from cfai.cohere import BaseModel, BaseType, Settings, WandbConfig
 from cfai.errors import CfaiError
-from cfai.settings import Gateway, Polling, Retries, Timeouts
+from cfai.settings import Gateway, Retries, Timeouts
 from cfai.testing import FakeWorkersAI
 from tests.fuzz import calls as fuzz_calls
 
@@ -82,7 +82,7 @@ CALLS: dict[str, Callable[[WorkersAI], Awaitable[Any]]] = {
     "parse": lambda ai: ai.parse(MODEL, "Hello?", into=Answer, repair=1),
     "embed": lambda ai: ai.embed(EMBEDDER, ["one"]),
     "embed many": embed_many,
-    "embed through the queue": lambda ai: embed_many(ai, mode="queue", polling=Polling(base=0.01)),
+    "embed through the queue": lambda ai: embed_many(ai, mode="queue"),
     "queue": lambda ai: ai.queue(EMBEDDER, [TextEmbeddings(["one"])]),
     "poll": lambda ai: ai.queued(EMBEDDER, "an-id").poll(),
     "models": lambda ai: ai.models.search().to_list(),
@@ -182,22 +182,13 @@ def find_secrets(error: BaseException) -> list[str]:
     return places
 
 
-LONG = Timeouts(response=10, idle=10)
-SHORT = Timeouts(response=0.05, idle=0.05)
-
-
-def timeouts_for(exit_: str) -> Timeouts:
-    """Short ones where nothing comes: elsewhere, a busy machine may be slow."""
-    return SHORT if exit_ == "nothing" else LONG
-
-
 def new_client(fake: FakeWorkersAI, **options: Any) -> WorkersAI:
     settings: dict[str, Any] = {
         "api_token": TOKEN,
         "gateway": Gateway("gw", authorization=GATEWAY),
         "headers": {"X-Signature": HEADER},
         "retries": Retries(max=1, base=0.001, cap=0.001),
-        "timeouts": LONG,
+        "timeouts": Timeouts(response=0.05, idle=0.05),
         "max_event_bytes": 10_000,
     }
     return fake.client(**(settings | options))
@@ -220,8 +211,7 @@ async def test_no_variable_of_a_frame_shows_a_secret(
     fake: FakeWorkersAI, call: str, exit_: str
 ) -> None:
     EXITS[exit_](fake)
-    client = new_client(fake, timeouts=timeouts_for(exit_))
-    error = await check(CALLS[call](client))
+    error = await check(CALLS[call](new_client(fake)))
     assert error is None or isinstance(error, CfaiError)
 
 
@@ -236,14 +226,14 @@ OTHER_CALLS = {
 OTHER_EXITS = [name for name in EXITS if "status" not in name] + ["status 400", "status 503"]
 
 
-def new_cohere(fake: FakeWorkersAI, timeouts: Timeouts) -> Cohere:
+def new_cohere(fake: FakeWorkersAI) -> Cohere:
     with pytest.warns(DeprecationWarning, match="Cohere deprecated"):
         return Cohere(
             api_key=TOKEN,
             base_url=fake.origin,
             headers={"X-Signature": HEADER},
             retries=Retries(max=1, base=0.001, cap=0.001),
-            timeouts=timeouts,
+            timeouts=Timeouts(response=0.05),
         )
 
 
@@ -253,10 +243,8 @@ async def test_no_other_call_shows_a_secret(
     fake: FakeWorkersAI, tmp_path: Path, call: str, exit_: str
 ) -> None:
     EXITS[exit_](fake)
-    timeouts = timeouts_for(exit_)
-    async with new_cohere(fake, timeouts) as cohere:
-        client = new_client(fake, retries=Retries(max=0), timeouts=timeouts)
-        clients = fuzz_calls.Clients(client, cohere, tmp_path)
+    async with new_cohere(fake) as cohere:
+        clients = fuzz_calls.Clients(new_client(fake, retries=Retries(max=0)), cohere, tmp_path)
         error = await check(OTHER_CALLS[call].run(clients))
     assert error is None or isinstance(error, CfaiError)
 
@@ -270,7 +258,7 @@ async def test_a_key_in_the_body_of_a_request_is_not_shown(
     EXITS[exit_](fake)
     wandb = WandbConfig("project", api_key=GATEWAY)
     settings = Settings(BaseModel(BaseType.CHAT), "dataset", wandb=wandb)
-    async with new_cohere(fake, timeouts_for(exit_)) as cohere:
+    async with new_cohere(fake) as cohere:
         if update:
             error = await check(cohere.update("model", name="name", settings=settings))
         else:

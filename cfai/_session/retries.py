@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Final
 
 from cfai.errors import (
+    AnswerTooLarge,
+    BadRequest,
     CapacityExceeded,
     CfaiError,
     ConnectError,
@@ -15,6 +17,7 @@ from cfai.errors import (
     PermissionDenied,
     RateLimited,
     RequestTimeout,
+    RequestTooLarge,
     ServerError,
     ServiceTimeout,
     StatusError,
@@ -82,6 +85,11 @@ def is_service_fault(error: CfaiError) -> bool:
         return False
     is_late = isinstance(error, RequestTimeout) and error.phase == "response"
     return is_late or should_retry(error, repeatable=True)
+
+
+def blames_input(error: CfaiError) -> bool:
+    """Whether the service answered, and says that the input of the request is the reason."""
+    return isinstance(error, BadRequest | RequestTooLarge | AnswerTooLarge)
 
 
 def retry_delay(

@@ -22,9 +22,9 @@ from cfai._session.limits import (
     concurrency_limit,
     requests_per_minute,
 )
-from cfai._session.retries import backoff_delay, is_service_fault
+from cfai._session.retries import backoff_delay, blames_input, is_service_fault
 from cfai._session.timeouts import Deadline
-from cfai.errors import BadRequest, CfaiError, RateLimited, RequestTooLarge
+from cfai.errors import CfaiError, RateLimited
 from cfai.profiles import profile
 from cfai.settings import Retries
 
@@ -32,9 +32,8 @@ _GAP_TOLERANCE: Final = 0.005
 """Seconds by which an attempt may start before its gap has passed, so that small gaps need no
 timer."""
 
-
 _FAULTS_OF_OUTAGE: Final = 3
-"""Attempts that fail in a row, before the service is taken for down."""
+"""After this many failed attempts in a row, the service counts as down."""
 
 
 @define(eq=False, repr=False)
@@ -157,7 +156,7 @@ class Throttle:
                 number = self._faults - _FAULTS_OF_OUTAGE + 1
                 delay = backoff_delay(retries, number, error, random=random.random)
                 self._next_start = max(self._next_start, now + (delay or 0.0))
-        elif self._faults and (error is None or isinstance(error, BadRequest | RequestTooLarge)):
+        elif self._faults and _is_answer(error):
             self._faults, self._next_start = 0, now
 
     def close(self) -> None:
@@ -328,6 +327,11 @@ class Throttles:
         if loop not in self._loops:
             self._loops[loop] = _LoopThrottles()
         return self._loops[loop]
+
+
+def _is_answer(error: BaseException | None) -> bool:
+    """Whether an attempt was answered, if only with an error about its input."""
+    return error is None or (isinstance(error, CfaiError) and blames_input(error))
 
 
 def _rate_group(model: str) -> str:

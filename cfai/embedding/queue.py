@@ -7,6 +7,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from math import inf
 from typing import Any, Final, TypeAlias
 
 from attrs import define, field
@@ -14,10 +15,17 @@ from attrs import define, field
 from cfai._session.retries import should_retry
 from cfai._wire.bodies import encode_json
 from cfai.embedding.options import OnError
-from cfai.embedding.recovery import MAX_SILENCE, PatientService, concerns_all_texts, is_text_error
+from cfai.embedding.recovery import (
+    MAX_SILENCE,
+    FailedRequest,
+    PatientService,
+    concerns_all_texts,
+    is_text_error,
+)
 from cfai.embedding.results import RangeResult
 from cfai.embedding.source import TokenLimits
 from cfai.errors import (
+    AnswerTooLarge,
     BadRequest,
     CfaiError,
     DecodeError,
@@ -25,8 +33,6 @@ from cfai.errors import (
     NotFound,
     RateLimited,
     ServerError,
-    ServiceTimeout,
-    TransportError,
 )
 from cfai.resources.queue import BatchStatus, QueuedItem, QueuedTask
 from cfai.settings import Polling
@@ -46,9 +52,6 @@ _MAX_REQUESTS: Final = 100
 
 _MAX_BATCHES: Final = 64
 """At once, if `concurrency` sets no limit."""
-
-_LOST_BATCH: Final = (BadRequest, NotFound, DecodeError)
-"""Errors of a poll if the batch is lost or expired."""
 
 
 @define(eq=False)
@@ -202,58 +205,117 @@ class BatchQueue:
     async def _run_batch(self, batch: Sequence[_PendingRequest]) -> None:
         """Submit a batch, wait for it, and settle each of its requests."""
         requests = [pending.request for pending in batch]
-        try:
-            state = await self._service.submit(requests)
-        except CfaiError as exc:
-            if not (is_text_error(exc) or isinstance(exc, DecodeError)) or concerns_all_texts(exc):
-                raise  # It ends the job.
-            if len(batch) == 1:
-                self._settle(batch, exc)
-                return
+        outcome = await self._get_items(requests, sum(pending.texts for pending in batch))
+        if not isinstance(outcome, CfaiError):
+            for pending, item in zip(batch, outcome, strict=False):
+                self._settle_item(pending, item)
+        elif len(batch) == 1:
+            self._settle(batch, outcome)
+        else:
             half = len(batch) // 2
             await self._run_batch(batch[:half])
             await self._run_batch(batch[half:])
-            return
-        try:
-            items = await self._poll_until_done(state, requests)
-        except _LOST_BATCH as exc:
-            for pending in batch:
-                if not self._resubmit(pending):
-                    self._settle([pending], exc)
-        else:
-            for pending, item in zip(batch, items, strict=False):
-                self._settle_item(pending, item)
+
+    async def _get_items(
+        self, requests: Sequence[QueuedTask], texts: int
+    ) -> Sequence[QueuedItem[Embeddings]] | CfaiError:
+        """Submit a batch until the service returns its items, in the order of the requests.
+
+        Returns:
+            The items, or the error if some of the *texts* are at fault for it.
+
+        Raises:
+            CfaiError: The error ends the job.
+        """
+        service, attempts, losses = self._service, FailedRequest(), 0
+        while True:
+            state = await self._submit(requests, texts, attempts)
+            if isinstance(state, CfaiError):
+                return state
+            outcome = await self._poll_until_done(state, requests)
+            if not isinstance(outcome, CfaiError) or isinstance(outcome, AnswerTooLarge):
+                return outcome
+            losses += 1
+            service.record_fault(attempts, outcome)
+            if service.is_at_fault(attempts, texts, attempts.faults):
+                return outcome
+            if losses > service.retries.max:
+                raise outcome
+            attempts.delay = service.plan_retry(outcome, attempts.failures)
+            await service.wait_for_answer(attempts, self._submit_sample)
+
+    async def _submit(
+        self, requests: Sequence[QueuedTask], texts: int, attempts: FailedRequest
+    ) -> BatchStatus[Embeddings] | CfaiError:
+        """Submit a batch until the service accepts it, or some of the *texts* are at fault."""
+        service = self._service
+        while True:
+            try:
+                state = await service.submit(requests)
+            except CfaiError as exc:
+                if concerns_all_texts(exc):
+                    raise
+                if is_text_error(exc):
+                    return exc
+                service.record_fault(attempts, exc)
+                if service.is_at_fault(attempts, texts, attempts.faults):
+                    return exc
+                attempts.delay = service.plan_retry(exc, attempts.failures)
+            else:
+                if not attempts.failures:
+                    service.record_first_try(answered=True)
+                return state
+            await service.wait_for_answer(attempts, self._submit_sample)
+
+    async def _submit_sample(self, texts: Sequence[str]) -> None:
+        """Try whether the service accepts a batch. The vectors are not needed."""
+        self._references += 1
+        request = self._service.build_request(texts, str(self._references))
+        await self._service.submit([request])
 
     async def _poll_until_done(
         self, batch: BatchStatus[Embeddings], requests: Sequence[QueuedTask]
-    ) -> Sequence[QueuedItem[Embeddings]]:
-        """Return the items of a batch, in the order of its requests."""
-        request_id = batch.request_id
-        polls = failed = 0
-        delay = failed_since = 0.0
+    ) -> Sequence[QueuedItem[Embeddings]] | CfaiError:
+        """Return the items of a batch, or the error if it is lost or its answer too large."""
+        request_id, polls, failures, delay = batch.request_id, 0, 0, 0.0
+        failing_since = inf
         while batch.items is None:
-            if batch.error is not None:  # The service gave up, and all requests are lost.
-                return [QueuedItem(None, error=batch.error) for _ in requests]
+            if batch.error is not None:
+                if concerns_all_texts(batch.error):
+                    raise batch.error
+                return batch.error
             if request_id is None:
-                raise DecodeError("the service queued a batch and returned no request_id")
+                return DecodeError("the service queued a batch and returned no request_id")
             self._submitted.add(asyncio.current_task())
             polls += 1
             await self._wait_before_poll(max(delay, self._polling.pause(polls)))
             try:
-                if self._job_failed.is_set():
-                    batch = await self._service.poll_unthrottled(requests, request_id)
-                else:
-                    batch = await self._service.poll(requests, request_id)
-            except (TransportError, ServerError, ServiceTimeout) as exc:
-                now = asyncio.get_running_loop().time()
-                failed, failed_since = failed + 1, failed_since if failed else now
-                # Answers to other requests do not help a batch whose own polls all fail.
-                if now - failed_since >= MAX_SILENCE:
-                    raise
-                delay = self._service.plan_retry(exc, failed)
+                # A throttle of a job that failed is closed.
+                throttle = None if self._job_failed.is_set() else self._service.throttle
+                batch = await self._service.poll(requests, request_id, throttle)
+            except CfaiError as exc:
+                if isinstance(exc, NotFound) or is_text_error(exc):
+                    return exc
+                failures += 1
+                if not isinstance(exc, RateLimited):
+                    failing_since = min(failing_since, asyncio.get_running_loop().time())
+                delay = self._plan_poll(exc, failures, failing_since)
             else:
-                failed, delay = 0, 0.0
+                failures, failing_since, delay = 0, inf, 0.0
         return batch.items
+
+    def _plan_poll(self, error: CfaiError, failures: int, failing_since: float) -> float:
+        """Return the seconds until a poll is repeated.
+
+        Answers to other requests do not help a batch whose own polls all fail.
+
+        Raises:
+            CfaiError: *error*, if it ends the job.
+        """
+        silence = asyncio.get_running_loop().time() - failing_since
+        if concerns_all_texts(error) or silence >= MAX_SILENCE:
+            raise error
+        return self._service.plan_retry(error, failures)
 
     async def _wait_before_poll(self, delay: float) -> None:
         """Wait until the next poll is due: at once when the job fails."""

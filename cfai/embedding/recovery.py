@@ -10,20 +10,18 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from random import random
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from attrs import define, field, frozen
 
 from cfai._session.logs import LOGGER, describe_reason
-from cfai._session.retries import backoff_delay, should_retry
+from cfai._session.retries import backoff_delay, blames_input, should_retry
 from cfai._session.throttle import Throttle
 from cfai._wire.vectors import WrongVectorCount
 from cfai.embedding.options import OnError
 from cfai.embedding.results import JobReporter, RangeResult
 from cfai.embedding.source import TokenLimits
 from cfai.errors import (
-    AnswerTooLarge,
-    BadRequest,
     BudgetExceeded,
     CfaiError,
     Conflict,
@@ -32,7 +30,6 @@ from cfai.errors import (
     InputError,
     RateLimited,
     RequestTimeout,
-    RequestTooLarge,
     ServerError,
     ServiceTimeout,
     StatusError,
@@ -50,14 +47,12 @@ The service counts requests by the minute; until then, a 429 only means to wait.
 # no credit (2021) and bad headers (6003): most of them have the status 400.
 _CODES_OF_ALL_TEXTS: Final = frozenset({2001, 2003, 2008, 2021, 5007, 6003, 7000, 7003})
 
-TEXT_ERRORS: Final = (BadRequest, RequestTooLarge, AnswerTooLarge, InputError)
-"""Errors that a single text of a batch may cause, and nothing else."""
-
 _FAULTS: Final = (TransportError, ServerError, ServiceTimeout, Conflict, DecodeError)
 """Errors of the service or the network, which a text may cause, too."""
 
-_MAX_FAILED_TEXTS: Final = 20
-"""After this many texts failed one by one, and none was embedded, the texts are not at fault."""
+_MAX_FAILURES: Final = 20
+"""After this many failures of a request, or of texts that were sent one by one, the job ends if
+nothing was ever answered."""
 
 # A batch that fails is split, and a text that fails alone is given up, if a service that fails as
 # many other requests as it does would hardly have failed this one so often: with this probability.
@@ -69,6 +64,9 @@ _GIVE_UP: Final = 1e-8
 """Small, since a job has many texts, and none that is good should be lost."""
 _GIVE_UP_SUSPECTED: Final = 1e-6
 """Of a text that is left of a batch that was split: few good ones come that far."""
+
+
+_T = TypeVar("_T")
 
 
 class _OtherDimension(DecodeError):
@@ -87,7 +85,7 @@ def concerns_all_texts(error: CfaiError) -> bool:
 
 def is_text_error(error: CfaiError) -> bool:
     """Whether a text of the request caused the error, and not the service."""
-    return isinstance(error, TEXT_ERRORS)
+    return isinstance(error, InputError) or blames_input(error)
 
 
 class EmbeddingService(Protocol):
@@ -118,12 +116,38 @@ class EmbeddingService(Protocol):
 
 
 @frozen
-class Moment:
-    """The state of a job when one of its requests failed."""
+class Counters:
+    """The counters of a job when one of its requests failed."""
 
     sent: int
     answers: int
     faults: int
+
+
+@define(eq=False, kw_only=True)
+class FailedRequest:
+    """The failures of a request, by which its texts are told from the service."""
+
+    suspected: bool = False
+    """Whether one of its texts is probably at fault."""
+    origin: Counters | None = None
+    """When it failed for the first time, or the batch that it is a part of."""
+    since: Counters | None = None
+    """When it failed the last time, or the part that it was split from."""
+    error: CfaiError | None = field(default=None, init=False)
+    """Why it failed the last time."""
+    delay: float = field(default=0.0, init=False)
+    """Seconds to wait before it is repeated."""
+    failures: int = field(default=0, init=False)
+    """How often it failed."""
+    faults: int = field(default=0, init=False)
+    """How often it failed while the service answered other requests."""
+
+    def threshold(self, texts: int) -> float:
+        """Up to which probability its failures are not blamed on the service."""
+        if texts == 1:
+            return _GIVE_UP_SUSPECTED if self.suspected else _GIVE_UP
+        return _SPLIT_PART if self.suspected else _SPLIT_BATCH
 
 
 class PatientService:
@@ -176,19 +200,7 @@ class PatientService:
         Raises:
             DecodeError: The vectors differ in length from earlier ones.
         """
-        self._sent += 1
-        number = self._sent
-        self._under_way.add(number)
-        try:
-            vectors = await self._service.embed(texts, self.throttle)
-        except (BadRequest, RequestTooLarge, AnswerTooLarge):
-            self._record_answer(number)
-            raise
-        finally:
-            self._under_way.discard(number)
-            self._ended.set()
-            self._ended = asyncio.Event()
-        self._record_answer(number)
+        vectors = await self._attempt(self._service.embed(texts, self.throttle))
         self.check_dimension(vectors)
         if self.sample is None:
             self.sample = min(texts, key=len)
@@ -199,47 +211,32 @@ class PatientService:
         return self._service.build_request(texts, reference)
 
     async def submit(self, requests: Sequence[QueuedTask]) -> BatchStatus[Embeddings]:
-        """Put requests into the queue, as one batch; repeated until it is answered.
-
-        After a lost answer, the service may compute the batch twice.
-        """
-        return await self._retry(
-            lambda: self._service.submit(requests, self.throttle), (*_FAULTS, RateLimited)
-        )
+        """Put requests into the queue, as one batch, with one attempt."""
+        return await self._attempt(self._service.submit(requests, self.throttle))
 
     async def poll(
-        self, requests: Sequence[QueuedTask], request_id: str
+        self, requests: Sequence[QueuedTask], request_id: str, throttle: Throttle | None
     ) -> BatchStatus[Embeddings]:
-        """Get the state of a batch. Only rate-limited polls are repeated here."""
-        return await self._retry(
-            lambda: self._service.poll(requests, request_id, self.throttle), (RateLimited,)
-        )
+        """Get the state of a batch, with one attempt."""
+        return await self._attempt(self._service.poll(requests, request_id, throttle))
 
-    async def _retry(
-        self,
-        send: Callable[[], Awaitable[BatchStatus[Embeddings]]],
-        temporary: tuple[type[CfaiError], ...],
-    ) -> BatchStatus[Embeddings]:
-        """Send a request of the queue again until it does not fail with a *temporary* error."""
-        failures = 0
-        while True:
-            try:
-                batch = await send()
-            except temporary as exc:
-                if isinstance(exc, DecodeError):
-                    raise
-                error = exc
-            else:
-                self._record_answer()
-                return batch
-            failures += 1
-            await self.wait(error, failures)
-
-    async def poll_unthrottled(
-        self, requests: Sequence[QueuedTask], request_id: str
-    ) -> BatchStatus[Embeddings]:
-        """Get the state of a batch without a permit, after the throttle was closed."""
-        return await self._service.poll(requests, request_id, None)
+    async def _attempt(self, call: Awaitable[_T]) -> _T:
+        """Make one attempt, and record whether the service answered it."""
+        self._sent += 1
+        number = self._sent
+        self._under_way.add(number)
+        try:
+            answer = await call
+        except CfaiError as exc:
+            if blames_input(exc):
+                self._record_answer(number)
+            raise
+        finally:
+            self._under_way.discard(number)
+            self._ended.set()
+            self._ended = asyncio.Event()
+        self._record_answer(number)
+        return answer
 
     def record_miscount(self, error: CfaiError) -> None:
         """Record that an answer for several texts had the wrong number of vectors, if so."""
@@ -277,7 +274,7 @@ class PatientService:
         if self.sample is not None or isinstance(error, InputError):
             return
         self._failed_texts += 1
-        if self._failed_texts >= _MAX_FAILED_TEXTS:
+        if self._failed_texts >= _MAX_FAILURES:
             error.add_note(f"none of the first {self._failed_texts} texts was embedded, each alone")
             raise error
 
@@ -286,52 +283,74 @@ class PatientService:
         self._answers += answered
         self._faults += not answered
 
-    def fault_rate_since(self, moment: Moment) -> float:
-        """The probability that the service fails any request, estimated from those since *moment*.
+    def record_fault(self, request: FailedRequest, error: CfaiError) -> bool:
+        """Record that a request failed; returns whether the service answered others meanwhile."""
+        request.error = error
+        request.failures += 1
+        if isinstance(error, RateLimited):
+            return False
+        if request.failures == 1 and not request.suspected:
+            self.record_first_try(answered=False)
+        counts = request.since is None or self.has_answered_since(request.since)
+        request.faults += counts
+        request.since = self.counters()
+        request.origin = request.origin or request.since
+        return counts
+
+    def is_at_fault(self, request: FailedRequest, texts: int, faults: int) -> bool:
+        """Whether a text is at fault for *faults* failures of a request with so many *texts*.
+
+        Otherwise the service is, as always if no text was embedded yet.
+        """
+        if request.origin is None or self.sample is None:
+            return False
+        return self.fault_rate_since(request.origin) ** faults <= request.threshold(texts)
+
+    def fault_rate_since(self, counters: Counters) -> float:
+        """The probability that the service fails a request, estimated from those since *counters*.
 
         This is Laplace's rule of succession.
         """
-        answers, faults = self._answers - moment.answers, self._faults - moment.faults
+        answers, faults = self._answers - counters.answers, self._faults - counters.faults
         return (faults + 1) / (answers + faults + 2)
 
-    def moment(self) -> Moment:
-        """Return the state of the job now."""
-        return Moment(self._sent, self._answers, self._faults)
+    def counters(self) -> Counters:
+        """Return the counters of the job now."""
+        return Counters(self._sent, self._answers, self._faults)
 
-    def has_answered_since(self, moment: Moment) -> bool:
-        """Whether a request that was sent after *moment* was answered."""
-        return self._last_answered > moment.sent
+    def has_answered_since(self, counters: Counters | None) -> bool:
+        """Whether a request that was sent after *counters* was answered."""
+        return counters is not None and self._last_answered > counters.sent
 
-    def _record_answer(self, number: int = 0) -> None:
+    def _record_answer(self, number: int) -> None:
         self._was_answered = True
         self._last_answered = max(self._last_answered, number)
         self._silent_since = None
 
     # Waiting...
 
-    async def wait(self, error: CfaiError, failures: int) -> None:
-        """Wait before a request that failed *failures* times is repeated.
-
-        Raises:
-            CfaiError: *error*, if it is not to be repeated.
-        """
-        delay = self.plan_retry(error, failures)
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, but not longer than the client is open."""
         with self.open_call():
-            await asyncio.sleep(delay)
+            await asyncio.sleep(seconds)
 
-    async def wait_for_answer(self, error: CfaiError, failures: int, since: Moment) -> None:
-        """Wait until the service has answered a request that was sent after *since*.
+    async def wait_for_answer(
+        self, request: FailedRequest, send_sample: Callable[[Sequence[str]], Awaitable[object]]
+    ) -> None:
+        """Wait until the service has answered a request that was sent after *request* failed.
 
-        If no other request is under way, the sample is sent. As long as there is no sample, this
-        only waits for some time.
+        If no other request is under way, the sample is sent. As long as there is no sample, and
+        after a 429, this only waits for some time.
 
         Raises:
             CfaiError: The service does not answer, and the request is not to be repeated.
         """
-        delay = self.plan_retry(error, failures)
-        if isinstance(error, StatusError) and error.retry_after:
-            with self.open_call():
-                await asyncio.sleep(delay)
+        delay, failures, since = request.delay, request.failures, request.since
+        if isinstance(request.error, RateLimited) or since is None:
+            await self.sleep(delay)
+            return
+        if isinstance(request.error, StatusError) and request.error.retry_after:
+            await self.sleep(delay)
         async with self._watch:
             while not self.has_answered_since(since):
                 with self.open_call():
@@ -339,9 +358,9 @@ class PatientService:
                 if self.sample is None or self.has_answered_since(since):
                     return
                 failures += 1
-                delay = await self._send_sample(self.sample, failures)
+                delay = await self._try_sample(send_sample([self.sample]), failures)
 
-    async def _watch_others(self, delay: float, since: Moment) -> None:
+    async def _watch_others(self, delay: float, since: Counters) -> None:
         """Wait for an answer, at least *delay* seconds and until no other request is under way."""
         with suppress(TimeoutError):
             async with asyncio.timeout(delay):
@@ -350,10 +369,10 @@ class PatientService:
         while not self.has_answered_since(since) and max(self._under_way, default=0) > since.sent:
             await self._ended.wait()
 
-    async def _send_sample(self, sample: str, failures: int) -> float:
+    async def _try_sample(self, answer: Awaitable[object], failures: int) -> float:
         """Try whether the service answers; returns for how long to wait if it does not."""
         try:
-            await self.embed([sample])
+            await answer
         except CfaiError as exc:
             if concerns_all_texts(exc):
                 raise
@@ -394,48 +413,35 @@ class PatientService:
                 return True
             case ConnectError() | RequestTimeout(phase="connect"):
                 return self._was_answered or failures <= self.retries.max
-        return self._was_answered or failures < _MAX_FAILED_TEXTS
+        return self._was_answered or failures < _MAX_FAILURES
 
 
 @define(eq=False)
-class _Part:
+class _Part(FailedRequest):
     """Texts of a batch, from *first* to *last* (not included), that are sent together."""
 
     first: int
     last: int
-    suspected: bool = False
-    """Whether one of its texts is probably at fault."""
-    origin: Moment | None = None
-    """When its batch failed for the first time."""
-    since: Moment | None = None
-    """When it failed the last time, or the part that it was split from."""
-    parent: tuple[int, int] = (0, 0)
+    parent: tuple[int, int] = field(default=(0, 0), kw_only=True)
     """The texts of the part that it was split from."""
-    error: CfaiError | None = field(default=None, init=False)
-    """Why it failed the last time."""
-    failures: int = field(default=0, init=False)
-    """How often it failed."""
-    faults: int = field(default=0, init=False)
-    """How often it failed while the service answered other requests."""
 
     @property
     def size(self) -> int:
         return self.last - self.first
 
-    @property
-    def threshold(self) -> float:
-        """Up to which probability its failures are not blamed on the service."""
-        if self.size == 1:
-            return _GIVE_UP_SUSPECTED if self.suspected else _GIVE_UP
-        return _SPLIT_PART if self.suspected else _SPLIT_BATCH
-
-    def split(self, at: int) -> "tuple[_Part, _Part]":
+    def split(self, at: int) -> "list[_Part]":
         """Return the texts before and after index *at*, as parts of their own."""
-        parent = (self.first, self.last)
-        return (
-            _Part(self.first, at, True, self.origin, self.since, parent),
-            _Part(at, self.last, True, self.origin, self.since, parent),
-        )
+        return [
+            _Part(
+                first,
+                last,
+                suspected=True,
+                origin=self.origin,
+                since=self.since,
+                parent=(self.first, self.last),
+            )
+            for first, last in ((self.first, at), (at, self.last))
+        ]
 
 
 @define(eq=False)
@@ -452,9 +458,9 @@ class BatchRecovery:
     _limits: TokenLimits | None = None
     _parts: deque[_Part] = field(factory=deque, init=False)
     _failed: list[tuple[int, int]] = field(factory=list, init=False)
-    """The texts of each request that failed while the service answered others, as of a part."""
+    """For each failure that counts, the range of texts in its request."""
     _at_fault: list[tuple[int, int]] = field(factory=list, init=False)
-    """The texts of each part that was halved or given up."""
+    """The ranges of texts that were halved or given up."""
 
     async def run(self) -> None:
         """Embed the texts.
@@ -486,11 +492,10 @@ class BatchRecovery:
 
     async def _send(self, part: _Part) -> None:
         service = self._service
-        if isinstance(part.error, RateLimited):
-            await service.wait(part.error, part.failures)
-        elif part.error is not None and part.since is not None:
-            await service.wait_for_answer(part.error, part.failures, part.since)
-            if part.suspected and service.has_answered_since(part.since):
+        if part.error is not None:
+            await service.wait_for_answer(part, service.embed)
+            is_fault = not isinstance(part.error, RateLimited)
+            if is_fault and part.suspected and service.has_answered_since(part.since):
                 part.faults += part.size > 1
                 if self._is_at_fault(part):
                     self._split(part, part.error)
@@ -523,18 +528,12 @@ class BatchRecovery:
                 service.record_first_try(answered=True)
             self._split(part, error)
             return
-        part.error = error
-        part.failures += 1
+        if service.record_fault(part, error):
+            self._failed.append((part.first, part.last))
         if isinstance(error, RateLimited):
+            part.delay = service.plan_retry(error, part.failures)
             self._parts.appendleft(part)
             return
-        if part.failures == 1 and not part.suspected:
-            service.record_first_try(answered=False)
-        if part.since is None or service.has_answered_since(part.since):
-            part.faults += 1
-            self._failed.append((part.first, part.last))
-        part.since = service.moment()
-        part.origin = part.origin or part.since
         if service.sample is None:
             part.suspected = part.suspected or part.failures > service.retries.max
             if part.suspected and part.size == 1:
@@ -542,14 +541,13 @@ class BatchRecovery:
         elif self._is_at_fault(part):
             self._split(part, error)
             return
+        part.delay = service.plan_retry(error, part.failures)
         self._parts.append(part)
 
     def _is_at_fault(self, part: _Part) -> bool:
         """Whether a text of the part is at fault, and not the service."""
-        if part.origin is None or self._service.sample is None:
-            return False
         faults = self._count_faults(part) if part.size == 1 else part.faults
-        return self._service.fault_rate_since(part.origin) ** faults <= part.threshold
+        return self._service.is_at_fault(part, part.size, faults)
 
     def _count_faults(self, part: _Part) -> int:
         """How many requests failed that had this text, and otherwise only texts with a vector.

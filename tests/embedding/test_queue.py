@@ -1,7 +1,7 @@
 """Jobs through the service's queue: submitted in batches, matched by reference."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -26,9 +26,12 @@ from cfai.embedding import Plan
 from cfai.errors import (
     AuthenticationError,
     BadRequest,
+    CfaiError,
+    Conflict,
     ConnectionLost,
     DecodeError,
     NotFound,
+    PermissionDenied,
     ServerError,
 )
 from cfai.resources.queue import BatchStatus, QueuedItem, QueuedTask
@@ -428,7 +431,12 @@ class QueueService(ScriptedService):
         )
 
 
-OUTAGES = [ServerError("down", status=503), ConnectionLost("lost")]
+OUTAGES = [
+    ServerError("down", status=503),
+    ConnectionLost("lost"),
+    DecodeError("a page of HTML"),
+    Conflict("conflict", status=409),
+]
 
 
 def waiting_job(service: ScriptedService, **options: Any) -> EmbeddingJob[Any]:
@@ -473,6 +481,120 @@ async def test_a_submission_waits_for_a_service_that_fails(
     fake.answers_by(answers)
     check_vectors(await collect(queued(ai, texts(4), on_error="skip")), texts(4))
     assert len(fake.requests) == 11
+
+
+UNDOCUMENTED: dict[str, Callable[[FakeWorkersAI], Any]] = {
+    "page": lambda fake: fake.says(b"<html>maintenance</html>", content_type="text/html"),
+    "no content": lambda fake: fake.says_raw(b"HTTP/1.1 204 No Content\r\n\r\n"),
+    "empty": lambda fake: fake.says(b""),
+    "empty object": lambda fake: fake.says(b"{}"),
+    "null": lambda fake: fake.answers(None),
+    "cut": lambda fake: fake.says(b'{"success":true,"result":{"resp'),
+    "not HTTP": lambda fake: fake.says_raw(b"SSH-2.0\r\n\r\n", then_hangs_up=True),
+    "events": lambda fake: fake.says(b'data: {"response":"a"}\n\n'),
+    "conflict": lambda fake: fake.fails(409, 9999, "conflict"),
+    "timeout": lambda fake: fake.fails(408, 3007, "timeout"),
+}
+"""Answers of a service that is down, but of those that say so."""
+
+
+@pytest.mark.parametrize("kind", UNDOCUMENTED)
+@pytest.mark.parametrize("mode", ["direct", "queue"])
+async def test_an_outage_that_shows_as_undocumented_answers_loses_no_text(
+    fake: FakeWorkersAI, ai: WorkersAI, kind: str, mode: Any
+) -> None:
+    """Neither if it meets the first submission, nor the first polls."""
+    down = [*range(QUICK.max + 2), *range(QUICK.max + 3, 2 * QUICK.max + 5)]
+    accepted: dict[str, Recorded] = {}
+
+    def reply(request: Recorded) -> Any:
+        if len(fake.requests) - 1 in down:
+            script = FakeWorkersAI()
+            UNDOCUMENTED[kind](script)
+            return script.take()
+        body = request.json()
+        if "request_id" in body:
+            return answers(accepted[body["request_id"]])
+        if "text" in body:
+            rows = [vector_of(text).tolist() for text in body["text"]]
+            return {"shape": [len(rows), 4], "data": rows}
+        accepted[name := str(len(accepted))] = request
+        return {"status": "queued", "request_id": name}
+
+    fake.always.answers_by(reply)
+    given = texts(12)
+    job = queued(ai, given, mode=mode, batch_size=4, concurrency=1, on_error="skip")
+    check_vectors(await collect(job), given)
+    assert job.stats.failed == 0
+    assert len(fake.requests) > max(down)
+
+
+@pytest.mark.parametrize("where", ["submission", "poll"])
+async def test_an_error_that_ends_the_job_does_so_in_the_queue(
+    fake: FakeWorkersAI, ai: WorkersAI, where: str
+) -> None:
+    if where == "poll":
+        fake.answers({"status": "queued", "request_id": "b"})
+    fake.always.fails(403, 9999, "forbidden")
+    with pytest.raises(PermissionDenied):
+        await collect(queued(ai, texts(4), on_error="skip"))
+    assert len(fake.requests) == 1 + (where == "poll")
+
+
+@pytest.mark.parametrize(
+    ("lost", "kind"),
+    [
+        (lambda fake: fake.fails(404, 7404, "no such batch"), NotFound),
+        (lambda fake: fake.fails(400, 5006, "expired"), BadRequest),
+        (lambda fake: fake.answers({"status": "expired", "request_id": "b"}), ServerError),
+    ],
+)
+async def test_batches_that_are_lost_drop_no_text(
+    fake: FakeWorkersAI, ai: WorkersAI, lost: Any, kind: type[CfaiError]
+) -> None:
+    """Whatever `on_error` says: the job waits before each repetition, and then ends."""
+    pauses: list[float] = []
+    retries = Retries(max=3, base=0.002, cap=0.01, on_retry=lambda one: pauses.append(one.pause))
+    ai = fake.client(retries=retries)
+
+    def reply(request: Recorded) -> Any:
+        if "requests" in request.json():
+            return {"status": "queued", "request_id": "b"}
+        script = FakeWorkersAI()
+        lost(script)
+        return script.take()
+
+    fake.always.answers_by(reply)
+    job = queued(ai, texts(4), batch_size=2, on_error="skip")
+    with pytest.raises(kind):
+        await collect(job)
+    assert job.stats.failed == 0
+    assert len(submitted(fake)) == 1 + retries.max
+    assert len(pauses) == retries.max
+
+
+async def test_a_text_that_spoils_its_batch_in_the_queue_stands_alone(
+    fake: FakeWorkersAI, ai: WorkersAI
+) -> None:
+    """If the submission fails each time, while others are accepted."""
+    accepted: dict[str, Recorded] = {}
+
+    def reply(request: Recorded) -> Any:
+        body = request.json()
+        if "request_id" in body:
+            return answers(accepted[body["request_id"]])
+        if any("poison" in item["text"] for item in body["requests"]):
+            return FakeWorkersAI().says(b"<html>", content_type="text/html").take()
+        accepted[name := str(len(accepted))] = request
+        return {"status": "queued", "request_id": name}
+
+    fake.always.answers_by(reply)
+    given = ["poison" if place == 21 else text for place, text in enumerate(texts(4000))]
+    job = queued(ai, given, batch_size=10, on_error="yield", concurrency=2)
+    items = await collect(job)
+    check_vectors(batches_of(items), given)
+    assert [(item.start, type(item.error)) for item in failures_of(items)] == [(21, DecodeError)]
+    assert job.stats.texts == 3999
 
 
 async def test_refusals_lose_no_text(fake: FakeWorkersAI) -> None:

@@ -107,15 +107,21 @@ def late(phase: Any) -> RequestTimeout:
     ],
 )
 @pytest.mark.parametrize("on_error", ["raise", "yield", "skip"])
+@pytest.mark.parametrize("size", [1, 2, 20])
 def test_a_service_that_never_answers_ends_the_job_soon(
-    failure: Exception, attempts: int, on_error: Any
+    failure: Exception, attempts: int, on_error: Any, size: int
 ) -> None:
     """A failed connection is repeated as often as `Retries` allows, since the address may be wrong;
-    other failures 20 times, which takes about a minute."""
-    script, job = scripted(replies(failure), ["one"], on_error=on_error)
+    other failures 20 times, which takes about a minute; of texts that are sent one by one, after
+    the attempts of their batch."""
+    given = texts(3 * size)
+    script, job = scripted(
+        replies(failure), given, on_error=on_error, batch_size=3 * size, concurrency=1
+    )
     with pytest.raises(type(failure)):
         collect_virtually(job)
-    assert len(script.sent) == attempts
+    assert len(script.sent) in {attempts, attempts + 3}
+    assert len(script.sent) == attempts or attempts == 20
     assert script.sent[-1] < 120
 
 
@@ -133,12 +139,39 @@ def test_a_late_answer_is_requested_again() -> None:
     assert len(script.sent) == 3
 
 
-@pytest.mark.parametrize("failure", [BUSY, late("response"), late("pool")])
-def test_without_retries_no_call_is_repeated(failure: Exception) -> None:
-    script, job = scripted(replies(failure), ["one"], retries=Retries(max=0))
+@pytest.mark.parametrize("size", [1, 2, 20])
+@pytest.mark.parametrize("on_error", ["raise", "yield", "skip"])
+@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.parametrize(
+    "failure",
+    [
+        BUSY,
+        late("response"),
+        late("pool"),
+        late("connect"),
+        ConnectError("refused"),
+        ConnectionLost("reset"),
+        ServerError("broken", status=500),
+        ServerError("unavailable", status=503),
+        DecodeError("not JSON"),
+    ],
+    ids=lambda error: f"{type(error).__name__} {error}",
+)
+def test_without_retries_no_call_is_repeated(
+    failure: Exception, before: int, on_error: Any, size: int
+) -> None:
+    """Whether texts were embedded before or not, and however many texts a request has."""
+    script, job = scripted(
+        replies(*[None] * before, failure),
+        texts(3 * size),
+        batch_size=size,
+        on_error=on_error,
+        concurrency=1,
+        retries=Retries(max=0),
+    )
     with pytest.raises(type(failure)):
         collect_virtually(job)
-    assert len(script.sent) == 1
+    assert len(script.sent) == before + 1
 
 
 def test_on_retry_is_called_for_each_repetition() -> None:
