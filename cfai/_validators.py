@@ -98,6 +98,11 @@ def is_header_value(value: object) -> bool:
     return isinstance(value, str) and _HEADER_VALUE.fullmatch(value) is not None
 
 
+def is_header_name(name: object) -> bool:
+    """Whether *name* is a text that can be the name of a header."""
+    return isinstance(name, str) and _HEADER_NAME.fullmatch(name) is not None
+
+
 def check_header(name: object, value: object) -> None:
     """Check a header that the user adds.
 

@@ -16,7 +16,7 @@ from typing import BinaryIO, Self
 
 from attrs import field, frozen
 
-from cfai._types.excerpts import format_count
+from cfai._types.excerpts import format_count, format_path
 from cfai.errors import InputError
 
 __all__ = [
@@ -144,9 +144,9 @@ def read(source: Source) -> bytes:
         case Base64():
             return source.decode()
         case str() | os.PathLike():
-            data, name = _read_path(Path(source)), str(source)
+            data, name = _read_path(Path(source)), format_path(source)
         case _:
-            data, name = _read_file(source), str(getattr(source, "name", "the file"))
+            data, name = _read_file(source), _name_file(source)
     if not data:
         raise InputError(f"media must not be empty: {name} has no content")
     return data
@@ -282,13 +282,20 @@ def _is_bytes(values: list[int]) -> bool:
 def _read_path(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or exc
-        raise InputError(f"media cannot be read from {path}: {reason}") from exc
+    except OSError as exc:
+        reason = exc.strerror or exc
+        raise InputError(f"media cannot be read from {format_path(path)}: {reason}") from exc
+    except ValueError as exc:  # A NUL, or half of a pair of surrogates.
+        raise InputError(f"media must be a path that a file can have: {format_path(path)}") from exc
+
+
+def _name_file(file: BinaryIO) -> str:
+    name: object = getattr(file, "name", None)
+    return format_path(name) if isinstance(name, str | os.PathLike) else "the file"
 
 
 def _read_file(file: BinaryIO) -> bytes:
-    name = getattr(file, "name", "the file")
+    name = _name_file(file)
     try:
         start = file.tell() if file.seekable() else None
         data = file.read()

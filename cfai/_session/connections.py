@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import warnings
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -22,7 +23,7 @@ from cfai._session.errors import ReusedConnectionLost
 from cfai._session.pool import LONGEST_LINE, Connector
 from cfai._session.timeouts import OpenCall, SharedTimer
 from cfai._types.excerpts import format_value
-from cfai._validators import check_at_least
+from cfai._validators import check_at_least, is_header_name
 from cfai.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -455,6 +456,9 @@ def _close_responses(responses: set[aiohttp.ClientResponse]) -> None:
             response.close()
 
 
+_NOT_IN_HEADERS: Final = r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]"
+
+
 def _check_session(session: aiohttp.ClientSession | None, ssl: SSLContext | None) -> None:
     if ssl is not None and not isinstance(ssl, SSLContext):
         raise InputError(f"ssl must be an ssl.SSLContext, got {format_value(ssl)}")
@@ -471,3 +475,12 @@ def _check_session(session: aiohttp.ClientSession | None, ssl: SSLContext | None
             "the session that was passed must not have auth of its own, because requests have the"
             " credentials of the client: create it without `auth`"
         )
+    headers: Mapping[str, object] = session.headers
+    for name, value in headers.items():
+        is_text = isinstance(value, str) and not re.search(_NOT_IN_HEADERS, value)
+        if not is_text or not is_header_name(name):
+            # The value may be a secret, so the message does not show it.
+            raise InputError(
+                "the session that was passed must have headers of one line of text without control"
+                f" characters, and {format_value(name)} is not such a header"
+            )

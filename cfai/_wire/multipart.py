@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Final, Self
 
 from attrs import field, frozen
 
-from cfai._types.excerpts import format_value
+from cfai._types.excerpts import format_path, format_value
 from cfai._types.values import Value
 from cfai._validators import check_path
 from cfai.errors import InputError
@@ -89,14 +89,16 @@ class File(Value):
         except InputError:
             raise
         except (OSError, ValueError) as exc:
-            label = Path(source) if isinstance(source, str | os.PathLike) else "the open file"
+            is_path = isinstance(source, str | os.PathLike)
+            label = format_path(source) if is_path else "the open file"
             raise InputError(f"{label} can't be read: {describe_os_error(exc)}") from exc
         file_name = own_name if name is None else name
         if not isinstance(file_name, str) or not file_name:
             raise InputError("a file must have a name: pass one with the bytes")
         if _NOT_IN_NAMES.search(file_name):
-            rule = "the name of a file must be text without control characters"
-            raise InputError(f"{rule}, got {format_value(file_name)}")
+            rule = "the name of a file must be UTF-8 text without control characters"
+            advice = "" if name is not None else ": pass another name with it, or rename it"
+            raise InputError(f"{rule}, got {format_value(file_name)}{advice}")
         if not size:
             raise InputError(f"a file must not be empty: {file_name}")
         media_type = content_type or guess_media_type(file_name)
@@ -136,7 +138,7 @@ def _inspect(source: Any) -> tuple[Path | bytes | BinaryIO, int, int, str | None
         path = check_path("a file", source)
         if not path.is_file():
             problem = "not a file" if path.exists() else "no such file"
-            raise InputError(f"{path}: {problem}")
+            raise InputError(f"{format_path(path)}: {problem}")
         with path.open("rb"):
             return path, 0, path.stat().st_size, path.name
     if isinstance(source, bytes | bytearray | memoryview):

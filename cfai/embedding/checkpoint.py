@@ -19,7 +19,7 @@ from threading import Lock
 from typing import Any, Final, Self, TypeAlias, TypeGuard
 from zlib import crc32
 
-from cfai._types.excerpts import format_value
+from cfai._types.excerpts import format_path, format_value
 from cfai._types.json import loads_strictly
 from cfai.embedding.threads import run_in_thread
 from cfai.errors import CfaiError, ConfigError, RequestTooLarge, StatusError, status_error
@@ -202,6 +202,10 @@ class _Database:
         self.next_id: int = 1
         """The id of the next row. Ids grow with time, also where a row replaces another."""
 
+    @property
+    def _shown(self) -> str:
+        return format_path(self._path)
+
     @classmethod
     def acquire(cls, path: Path) -> "_Database":
         """Return the file at *path*, which is opened by `prepare` and must be released."""
@@ -271,7 +275,7 @@ class _Database:
     @property
     def _used(self) -> sqlite3.Connection:
         if self._connection is None:
-            raise ConfigError(f"the checkpoint {self._path} is closed")
+            raise ConfigError(f"the checkpoint {self._shown} is closed")
         return self._connection
 
     def _execute(self, statement: str, *parameters: object) -> list[Any]:
@@ -315,7 +319,7 @@ class _Database:
         ((mode,),) = connection.execute("PRAGMA journal_mode = WAL")
         if mode != "wal":
             raise ConfigError(
-                f"the checkpoint {self._path} cannot be used: its file system has no"
+                f"the checkpoint {self._shown} cannot be used: its file system has no"
                 " write-ahead logging; choose a local folder"
             )
         connection.execute("PRAGMA synchronous = FULL")
@@ -349,7 +353,7 @@ class _Database:
     def _check_fact(self, name: str, stored: object, wanted: object) -> None:
         if stored != wanted:
             raise ConfigError(
-                f"the checkpoint {self._path} belongs to another {name}: it has"
+                f"the checkpoint {self._shown} belongs to another {name}: it has"
                 f" {format_value(stored)}, and this job {format_value(wanted)}; use another file"
             )
 
@@ -419,21 +423,21 @@ class _Database:
 
     def _in_use(self) -> ConfigError:
         return ConfigError(
-            f"another process is using the checkpoint {self._path}: wait until it ends, or use"
+            f"another process is using the checkpoint {self._shown}: wait until it ends, or use"
             " another file"
         )
 
     def _damaged(self, reason: str) -> ConfigError:
         return ConfigError(
-            f"the checkpoint {self._path} is damaged ({reason}): restore a copy of it, or delete it"
-            " and embed its texts again"
+            f"the checkpoint {self._shown} is damaged ({reason}): restore a copy of it, or delete"
+            " it and embed its texts again"
         )
 
     def _not_a_checkpoint(self) -> ConfigError:
-        return ConfigError(f"{self._path} is not a checkpoint: choose another file")
+        return ConfigError(f"{self._shown} is not a checkpoint: choose another file")
 
     def _unusable(self, reason: str) -> ConfigError:
-        return ConfigError(f"the checkpoint {self._path} cannot be used: {reason}")
+        return ConfigError(f"the checkpoint {self._shown} cannot be used: {reason}")
 
 
 # SQLite's own lock does not do: a process that opens and closes the file elsewhere drops it, and a
@@ -478,7 +482,11 @@ def _encoded(key: bytes, outcome: Outcome) -> tuple[bytes, bytes | None, str | N
 def _directory_error(path: Path) -> ConfigError:
     if (path / "manifest.json").exists() or any(path.glob("batch-*.parquet")):
         return ConfigError(
-            f"{path} is a checkpoint folder of an earlier version of cfai, and a checkpoint is now"
-            " one file: finish that job with the earlier version, or choose a new file"
+            f"{format_path(path)} is a checkpoint folder of an earlier version of cfai, and a"
+            " checkpoint is now one file: finish that job with the earlier version, or choose a new"
+            " file"
         )
-    return ConfigError(f"{path} is a folder: a checkpoint is a file, such as {path / 'vectors.db'}")
+    example = format_path(path / "vectors.db")
+    return ConfigError(
+        f"{format_path(path)} is a folder: a checkpoint is a file, such as {example}"
+    )

@@ -15,7 +15,7 @@ from attrs import evolve, field, frozen
 
 from cfai._session.client import Account
 from cfai._session.pagination import Pager
-from cfai._types.excerpts import format_value
+from cfai._types.excerpts import format_path, format_value
 from cfai._types.json import check_depth, raise_invalid_constant, read_as
 from cfai._validators import check_segment
 from cfai._wire.multipart import File, FileSource, Progress, build_form, describe_os_error
@@ -336,12 +336,16 @@ def _check_adapter(folder: Any) -> tuple[File, ...]:
             raise InputError(f"folder must be a folder, got {format_value(folder)}")
         for name in _ADAPTER_FILES:
             if not Path(folder, name).is_file():
-                raise InputError(f"{folder} must contain {' and '.join(_ADAPTER_FILES)}: no {name}")
+                raise InputError(
+                    f"{format_path(folder)} must contain {' and '.join(_ADAPTER_FILES)}: no {name}"
+                )
         weights, config = (File.from_source(Path(folder, name)) for name in _ADAPTER_FILES)
         _check_config(Path(folder, config.name))
         _check_weights(Path(folder, weights.name), weights.size)
     except OSError as exc:
-        raise InputError(f"{str(folder)[:100]} can't be read: {describe_os_error(exc)}") from exc
+        raise InputError(
+            f"{format_path(folder)[:100]} can't be read: {describe_os_error(exc)}"
+        ) from exc
     return weights, config
 
 

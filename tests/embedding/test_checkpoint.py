@@ -717,6 +717,37 @@ async def test_a_checkpoint_folder_of_an_earlier_version_is_refused(
     assert not fake.requests
 
 
+@pytest.mark.parametrize("name", ["caf\udce9.html", "a\nb.db", "\u202ebd.db"], ids=ascii)
+async def test_messages_about_a_checkpoint_can_be_printed(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, name: str
+) -> None:
+    """Whether it is a checkpoint with another model, none, a folder or cannot be opened."""
+    fake.simulates(Service())
+    path = tmp_path / name
+    messages = []
+    await embed(ai, texts(3), path)
+    with pytest.raises(ConfigError, match="belongs to another") as caught:
+        await embed(ai, texts(3), path, pooling="cls")
+    messages.append(str(caught.value))
+    path.write_text("something else\n" * 1000)
+    with pytest.raises(ConfigError, match="is not a checkpoint") as caught:
+        await embed(ai, texts(3), path)
+    messages.append(str(caught.value))
+    with pytest.raises(ConfigError, match="cannot be used") as caught:
+        await embed(ai, texts(3), path / "below.db")
+    messages.append(str(caught.value))
+    path.unlink()
+    path.mkdir()
+    for file in ("nothing", "manifest.json"):
+        (path / file).touch()
+        with pytest.raises(ConfigError, match="folder") as caught:
+            await embed(ai, texts(3), path)
+        messages.append(str(caught.value))
+    for message in messages:
+        assert message.isprintable()
+        assert f"{tmp_path}/{name!r}".replace("'", "") in message
+
+
 async def test_a_path_that_cannot_be_a_file_is_refused(
     fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path
 ) -> None:

@@ -658,9 +658,13 @@ async def test_invalid_paths_and_names_are_refused(fake: FakeWorkersAI, tmp_path
     with pytest.raises(InputError, match="must be JSON"):
         await ai.finetunes.upload_adapter(ID, adapter(tmp_path, "[" * 100_000))
     for name in ("\udcff", "a\0b", "a\x7f", "a\tb"):
-        with pytest.raises(InputError, match="the name of a file must be text without control"):
+        with pytest.raises(
+            InputError, match="the name of a file must be UTF-8 text without control"
+        ):
             await ai.finetunes.upload(ID, b"a", file_name=name)
-        with pytest.raises(InputError, match="the name of a file must be text without control"):
+        with pytest.raises(
+            InputError, match="the name of a file must be UTF-8 text without control"
+        ):
             await ai.to_markdown({f"{name}.html": b"a"})
     for path in (Path("a\0b"), Path("a\ud800b")):
         with pytest.raises(InputError, match="must be a path that a file can have") as caught:

@@ -346,6 +346,38 @@ async def test_a_session_with_auth_is_refused_at_once(make: Any) -> None:
     assert "s3cr3t" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("make", [WorkersAI, Cohere])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("X-Secret", f"s3{sign}cr3t") for sign in "\n\r\0\x01\x7f\ud800"],
+        ("X-Secret", 53),
+        *[(name, "s3cr3t") for name in ("X\n", "X Y", "", "é")],
+    ],
+    ids=ascii,
+)
+async def test_a_session_with_headers_that_cannot_be_sent_is_refused_at_once(
+    make: Any, name: str, value: Any
+) -> None:
+    """aiohttp would raise a `ValueError` at each call. The message has no value."""
+    credentials = {"api_key": "k"} if make is Cohere else {"account_id": "a", "api_token": "t"}
+    async with aiohttp.ClientSession(headers={name: value}) as session:
+        with pytest.raises(InputError, match="must have headers of one line of text") as caught:
+            make(session=session, **credentials)
+    assert f"{name!r} is not such a header" in str(caught.value)
+    assert "cr3t" not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("value", ["a\tb", "ä", "\U0001f600", " ", ""])
+async def test_a_session_may_have_any_other_headers(fake: FakeWorkersAI, value: str) -> None:
+    fake.answers({"response": "Hello"})
+    async with aiohttp.ClientSession(headers={"X-Mine": value}) as session:
+        await fake.client(session=session).run(MODEL, "Hi")
+    assert "x-mine" in {name.lower() for name in fake.requests[0].headers}
+
+
 @pytest.mark.parametrize("entry", ["machine 127.0.0.1", "default"])
 async def test_a_login_of_a_netrc_file_is_refused(
     fake: FakeWorkersAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str

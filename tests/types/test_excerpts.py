@@ -2,13 +2,14 @@
 
 from collections import UserDict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
 
 from cfai import CfaiError, Conversation
-from cfai._types.excerpts import format_json, format_value
+from cfai._types.excerpts import format_json, format_path, format_value
 from cfai._types.json import read_as
 from cfai._types.read import TypeMismatch, read_value
 from cfai._types.schema import json_schema
@@ -58,6 +59,22 @@ class Counted(UserDict[str, Any]):
     def __repr__(self) -> str:
         Counted.shown += 1
         return "{}"
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("a b/é.txt", "a b/é.txt"),
+        ("caf\udce9.html", "caf\\udce9.html"),
+        ("a\0b\n", "a\\x00b\\n"),
+        ("\u202ebd.exe", "\\u202ebd.exe"),
+        ("x" * 10**6, "x" * 4096),
+        (Path("x/y"), str(Path("x/y"))),
+    ],
+    ids=lambda value: ascii(value)[:20],
+)
+def test_a_path_has_escapes_for_what_cannot_be_printed(path: Any, shown: str) -> None:
+    assert format_path(path) == shown
 
 
 @pytest.mark.parametrize("write", [format_value, format_json])

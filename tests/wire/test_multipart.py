@@ -96,9 +96,13 @@ class Unseekable(io.BytesIO):
         (b"x", None, "a file must have a name: pass one with the bytes"),
         (b"x", "", "a file must have a name: pass one with the bytes"),
         (b"x", 5, "a file must have a name: pass one with the bytes"),
-        (b"x", "a\0b", "the name of a file must be text without control characters, got 'a\\x00b'"),
-        (b"x", "a\x7f", "the name of a file must be text without control characters"),
-        (b"x", "a\ud800", "the name of a file must be text without control characters"),
+        (
+            b"x",
+            "a\0b",
+            "the name of a file must be UTF-8 text without control characters, got 'a\\x00b'",
+        ),
+        (b"x", "a\x7f", "the name of a file must be UTF-8 text without control characters"),
+        (b"x", "a\ud800", "the name of a file must be UTF-8 text without control characters"),
         (5, "a", "a file must be a path, bytes or an open binary file, got int"),
         (io.StringIO("x"), "a", "an open file must be opened in binary mode"),
         (Unseekable(b"x"), "a", "an open file must be seekable: its size is needed"),
@@ -110,6 +114,29 @@ def test_what_is_no_file_is_refused(source: Any, name: Any, message: str) -> Non
     with pytest.raises(InputError) as caught:
         File.from_source(source, name)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", ["caf\udce9.html", "a\tb.html", "\x7f.html"], ids=ascii)
+def test_a_name_that_cannot_be_sent_says_the_way_out(tmp_path: Path, name: str) -> None:
+    """A file may have any name, so another one can be sent with it."""
+    path = tmp_path / name
+    path.write_bytes(b"<p>Hello")
+    with pytest.raises(InputError) as caught:
+        File.from_source(path)
+    assert str(caught.value) == (
+        "the name of a file must be UTF-8 text without control characters, got"
+        f" {name!r}: pass another name with it, or rename it"
+    )
+    assert File.from_source(path, "cafe.html").read() == b"<p>Hello"
+
+
+@pytest.mark.parametrize("folder", ["caf\udce9", "a\nb"], ids=ascii)
+def test_messages_about_paths_can_be_printed(tmp_path: Path, folder: str) -> None:
+    for path in (tmp_path / folder, tmp_path / folder / ("y" * 300)):
+        with pytest.raises(InputError) as caught:
+            File.from_source(path)
+        assert str(caught.value).isprintable()
+        assert str(caught.value).startswith(f"{tmp_path}/{folder!r}".replace("'", ""))
 
 
 @pytest.mark.parametrize("name", ["a\nb", "ä.pdf", "a\x80b", "\U0001f600"])
