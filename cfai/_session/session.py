@@ -126,8 +126,10 @@ _make_call: Final = fast_maker(_Call)
 """Every call makes one: in half of the time."""
 
 
-async def reject_stream(body: StreamBody) -> NoReturn:
-    """Raise an error, for calls whose response is documented as JSON: its own, if it has one."""
+async def reject_stream(
+    body: StreamBody, problem: str = "the service sent a stream where JSON is documented"
+) -> NoReturn:
+    """Raise the error in a stream that is not documented, or one about the *problem*."""
     # What streams need is imported by the first of them.
     from cfai._wire.sse import EventSplitter
 
@@ -142,7 +144,7 @@ async def reject_stream(body: StreamBody) -> NoReturn:
         data = block if isinstance(block, bytes) else block.encode()
         if (error := error_from_events(data, meta=body.meta)) is not None:
             raise error
-    raise DecodeError("the service sent a stream where JSON is documented", meta=body.meta)
+    raise DecodeError(problem, meta=body.meta)
 
 
 class Session:

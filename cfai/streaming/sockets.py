@@ -18,9 +18,10 @@ from attrs import define, field
 from cfai._session.body import StreamBody
 from cfai._session.connections import call_in_loop
 from cfai._session.redaction import redact_error
+from cfai._session.session import reject_stream
 from cfai._session.sockets import NO_STATUS, Closed, Socket
 from cfai._types.excerpts import format_count
-from cfai.errors import CfaiError, ConnectionLost, DecodeError, InputError, StreamInterrupted
+from cfai.errors import CfaiError, ConnectionLost, InputError, StreamInterrupted
 from cfai.meta import Meta
 from cfai.streaming.answer_stream import AnswerStream
 from cfai.tasks.listening import SpeechEvent
@@ -33,10 +34,11 @@ async def accept_socket(source: Socket | StreamBody) -> Socket:
     """Check that the handshake opened a socket.
 
     Raises:
-        DecodeError: It opened a stream of events.
+        StatusError: It opened a stream of events with an error in it.
+        DecodeError: It opened another one.
     """
     if isinstance(source, StreamBody):
-        raise DecodeError("expected a WebSocket, got a stream of events", meta=source.meta)
+        await reject_stream(source, "expected a WebSocket, got a stream of events")
     return source
 
 

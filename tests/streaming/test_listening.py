@@ -442,6 +442,77 @@ async def test_a_refused_handshake_has_the_class_of_any_response(
         await anext(ears)
 
 
+BODIES: dict[str, tuple[bytes, str]] = {
+    "envelope": (b'{"success":false,"errors":[{"code":%d,"message":"no"}]}', "application/json"),
+    "error": (b'{"error":{"code":%d,"message":"no"}}', "text/plain"),
+    "event": (b'data: {"errors":[{"code":%d,"message":"no"}]}\n\n', "text/event-stream"),
+    "later event": (
+        b': wait\n\nid: 1\n\ndata: {"error":{"code":%d,"message":"no"}}\n\n', "text/event-stream",
+    ),
+    "other event": (b'data: {"error":{"code":%d,"message":"no"}}\n\n', ""),
+}  # fmt: skip
+
+
+@asynccontextmanager
+async def serve_raw(*parts: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that answers with literal bytes, and closes: its address, what it received."""
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.current_task())
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            for _ in range(5):  # The client reads it before the next part comes.
+                await asyncio.sleep(0)
+        writer.close()
+
+    tasks = set[Any]()
+    server = await asyncio.start_server(serve, "127.0.0.1")
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/client/v4", heads
+        await asyncio.wait(tasks)
+
+
+@pytest.mark.parametrize("cut", [1, 10_000])
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (200, 4006, QuotaExceeded),
+        (429, 4006, QuotaExceeded),
+        (400, 2001, BadRequest),
+        (401, 10000, AuthenticationError),
+        (403, 5018, PermissionDenied),
+        (503, 3040, CapacityExceeded),
+    ],
+)
+async def test_a_refusal_that_ends_with_its_connection_keeps_its_code(
+    version: bytes, status: int, code: int, kind: type[StatusError], body: str, cut: int
+) -> None:
+    """As an HTTP/1.0 proxy forwards it: without a Content-Length. Whatever form the error has."""
+    template, media_type = BODIES[body]
+    data = template % code
+    head = b"HTTP/%b %d X\r\nConnection: close\r\n" % (version, status)
+    if media_type:
+        head += b"Content-Type: %b\r\n" % media_type.encode()
+    parts = [data[start : start + cut] for start in range(0, len(data), cut)]
+    retries = AT_ONCE if code == 4006 else NEVER
+    async with (
+        serve_raw(head + b"\r\n", *parts) as (url, heads),
+        client_at(url, retries=retries) as ai,
+    ):
+        with pytest.raises(kind) as caught:
+            await nova(ai).open()
+    error = caught.value
+    assert (error.code, error.message) == (code, "no")
+    assert error.status == (429 if status == 200 else status)  # The documented one of 4006.
+    assert len(heads) == 1
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_redirects_are_refused(fake: FakeWorkersAI, status: int) -> None:
     """The credentials would go to another origin."""
