@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from cfai.errors import (
+    CODES,
     AnswerTooLarge,
     BadRequest,
     CapacityExceeded,
@@ -58,8 +59,13 @@ def _is_known_by_words(error: StatusError) -> bool:
     Such a message may be about something else: `{"errors":["rate limited"]}` under status 200. A
     job waits nevertheless, since it has other texts to wait for.
     """
+    return error.code is None and _has_status_of_success(error)
+
+
+def _has_status_of_success(error: StatusError) -> bool:
+    """Whether only the body of a response reports the error, and its HTTP status is 2xx."""
     status = None if error.meta is None else error.meta.status
-    return error.code is None and status is not None and 200 <= status < 300
+    return status is not None and 200 <= status < 300
 
 
 _BUSY_STATUSES: Final = frozenset({503, 529})
@@ -89,7 +95,22 @@ def is_service_fault(error: CfaiError) -> bool:
 
 def blames_input(error: CfaiError) -> bool:
     """Whether the service answered, and says that the input of the request is the reason."""
-    return isinstance(error, BadRequest | RequestTooLarge | AnswerTooLarge)
+    if isinstance(error, BadRequest):
+        return _is_own_refusal(error)
+    return isinstance(error, RequestTooLarge | AnswerTooLarge)
+
+
+def _is_own_refusal(error: BadRequest) -> bool:
+    """Whether a 400 or 422 is an answer of the service, and not a page of what is before it.
+
+    The errors of the service are JSON. Under status 200, only known codes say what is wrong: with
+    others, the service was seen to ask for fewer requests, and to refuse a token.
+    """
+    if error.body is None:  # Of an item of a batch.
+        return True
+    if _has_status_of_success(error):
+        return error.code in CODES or error.code == error.status
+    return error.code is not None or str(error.body).lstrip().startswith(("{", "["))
 
 
 def retry_delay(

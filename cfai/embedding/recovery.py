@@ -22,6 +22,7 @@ from cfai.embedding.options import OnError
 from cfai.embedding.results import JobReporter, RangeResult
 from cfai.embedding.source import TokenLimits
 from cfai.errors import (
+    BadRequest,
     BudgetExceeded,
     CfaiError,
     Conflict,
@@ -47,8 +48,9 @@ The service counts requests by the minute; until then, a 429 only means to wait.
 # no credit (2021) and bad headers (6003): most of them have the status 400.
 _CODES_OF_ALL_TEXTS: Final = frozenset({2001, 2003, 2008, 2021, 5007, 6003, 7000, 7003})
 
-_FAULTS: Final = (TransportError, ServerError, ServiceTimeout, Conflict, DecodeError)
-"""Errors of the service or the network, which a text may cause, too."""
+_FAULTS: Final = (TransportError, ServerError, ServiceTimeout, Conflict, DecodeError, BadRequest)
+"""Errors of the service or the network, which a text may cause, too; unless they blame the input.
+"""
 
 _MAX_FAILURES: Final = 20
 """After this many failures of a request, or of texts that were sent one by one, the job ends if

@@ -1,6 +1,7 @@
 """Jobs through the service's queue: submitted in batches, matched by reference."""
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -494,6 +495,14 @@ UNDOCUMENTED: dict[str, Callable[[FakeWorkersAI], Any]] = {
     "events": lambda fake: fake.says(b'data: {"response":"a"}\n\n'),
     "conflict": lambda fake: fake.fails(409, 9999, "conflict"),
     "timeout": lambda fake: fake.fails(408, 3007, "timeout"),
+    "400 page": lambda fake: fake.says(b"<html>nginx", status=400, content_type="text/html"),
+    "422 page": lambda fake: fake.says(b"<html>proxy", status=422, content_type="text/html"),
+    "400 text": lambda fake: fake.says(b"Bad Request", status=400, content_type="text/plain"),
+    "400 empty": lambda fake: fake.says(b"", status=400),
+    "too many requests": lambda fake: fake.fails(200, 971, "consider throttling"),
+    "invalid token": lambda fake: fake.fails(200, 9109, "Invalid access token"),
+    "unknown code": lambda fake: fake.fails(200, 7502, "?"),
+    "unknown codes": lambda fake: fake.says(b'{"errors":[{"code":1200},{"code":7502}]}'),
 }
 """Answers of a service that is down, but of those that say so."""
 
@@ -527,6 +536,41 @@ async def test_an_outage_that_shows_as_undocumented_answers_loses_no_text(
     check_vectors(await collect(job), given)
     assert job.stats.failed == 0
     assert len(fake.requests) > max(down)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, {"success": False, "errors": [{"code": 5006, "message": "Bad input"}]}),
+        (400, {"success": False, "errors": [{"code": 9999, "message": "unknown"}]}),
+        (400, {"errors": ["Bad input"]}),
+        (400, {"success": False}),
+        (422, {"error": "Bad input"}),
+        (400, [{"message": "Bad input"}]),
+        (200, {"success": False, "errors": [{"code": 5006, "message": "Bad input"}]}),
+        (200, {"success": False, "errors": [{"code": 3030, "message": "flagged"}]}),
+        (200, {"error": {"code": 400, "message": "Bad input"}}),
+        (200, {"error": {"code": 422, "message": "Bad input"}}),
+    ],
+)
+async def test_a_refusal_of_the_service_drops_its_text_at_once(
+    fake: FakeWorkersAI, ai: WorkersAI, status: int, body: Any
+) -> None:
+    """In whatever form it comes: the text is sent once."""
+
+    def reply(request: Recorded) -> Any:
+        (text,) = request.json()["text"]
+        if text == "poison":
+            return FakeWorkersAI().says(json.dumps(body).encode(), status=status).take()
+        return {"shape": [1, 4], "data": [vector_of(text).tolist()]}
+
+    fake.always.answers_by(reply)
+    given = ["a", "poison", "b"]
+    job = queued(ai, given, mode="direct", batch_size=1, concurrency=1, on_error="yield")
+    items = await collect(job)
+    check_vectors(batches_of(items), given)
+    assert [(item.start, type(item.error)) for item in failures_of(items)] == [(1, BadRequest)]
+    assert len(fake.requests) == 3
 
 
 @pytest.mark.parametrize("where", ["submission", "poll"])
