@@ -367,7 +367,7 @@ def _read_items(
     rows_of: dict[str, list[Any]] = {task.reference: [] for task in tasks}
     contradicted: set[str] = set()
     others: list[Any] = []
-    is_numbered = _are_numbers_of(rows, len(tasks))
+    is_numbered = _are_numbered(rows, list(rows_of))
     for row in rows:
         names = _named_tasks(row, tasks, rows_of.keys())
         if len(names) == 1 and (is_numbered or _read_reference(row) is not None):
@@ -378,7 +378,8 @@ def _read_items(
     items = []
     for task in tasks:
         task_rows = rows_of[task.reference]
-        if len(task_rows) == 1 and task.reference not in contradicted:
+        is_one = task_rows and all(row == task_rows[0] for row in task_rows)
+        if is_one and task.reference not in contradicted:
             items.append(_read_item(task_rows[0], task.reference, task, meta))
             continue
         others += task_rows
@@ -390,14 +391,25 @@ def _read_items(
     return [*items, *(_read_item(row, _read_reference(row), None, meta) for row in others)]
 
 
-def _are_numbers_of(rows: Sequence[Any], count: int) -> bool:
-    """Whether the numbers of the rows are those of *count* tasks, from 0.
+def _are_numbered(rows: Sequence[Any], references: Sequence[str]) -> bool:
+    """Whether the numbers of the rows without a reference are exactly those of the other tasks.
 
-    They are not if one is of no task and one of a task is missing: numbers from 1, for example.
+    Any others may begin at 1, for example, and be those of other tasks.
     """
-    ids = (row.get("id") for row in rows if isinstance(row, Mapping))
-    numbers = {number for number in ids if type(number) is int}
-    return numbers <= set(range(count)) or numbers >= set(range(count))
+    places = {reference: place for place, reference in enumerate(references)}
+    missing, numbers = set(places.values()), set[int]()
+    for row in rows:
+        reference, number = _read_reference(row), _read_number(row)
+        if reference is not None:
+            missing.discard(places.get(reference, -1))
+        elif number is not None:
+            numbers.add(number)
+    return numbers == missing
+
+
+def _read_number(row: Any) -> int | None:
+    number = row.get("id") if isinstance(row, Mapping) else None
+    return number if type(number) is int else None
 
 
 def _named_tasks(row: Any, tasks: Sequence[QueuedTask], references: Collection[str]) -> set[str]:
@@ -405,11 +417,11 @@ def _named_tasks(row: Any, tasks: Sequence[QueuedTask], references: Collection[s
 
     They are the same task, or the row contradicts itself. One with an unknown reference names none.
     """
-    reference, number = _read_reference(row), row.get("id") if isinstance(row, Mapping) else None
+    reference, number = _read_reference(row), _read_number(row)
     if reference is not None and reference not in references:
         return set()
     names = set() if reference is None else {reference}
-    if type(number) is int and 0 <= number < len(tasks):
+    if number is not None and 0 <= number < len(tasks):
         names.add(tasks[number].reference)
     return names
 

@@ -213,9 +213,18 @@ async def test_missing_and_unknown_items(fake: FakeWorkersAI) -> None:
         ([(-1, None), (0, None), (1, None)], {0, 1, 2}),
         ([(0, None), (1, None), (9, None)], {0, 1, 2}),
         ([(1, "0"), (2, None), (3, "2")], {0, 1, 2}),
-        # A row is missing, or one too many.
-        ([(0, None), (2, None)], {1}),
-        ([(2, None), (0, None), (1, None), (9, None)], set()),
+        ([(2, None), (0, None), (1, None)], set()),
+        # Numbers alone, and not of all tasks: they may begin at 1.
+        ([(0, None), (2, None)], {0, 1, 2}),
+        ([(1, None), (2, None)], {0, 1, 2}),
+        ([(1, None)], {0, 1, 2}),
+        ([(2, None), (0, None), (1, None), (9, None)], {0, 1, 2}),
+        ([(0, None), (1, None), (2, None), (2, None)], {2}),
+        # They are those of the tasks that no reference names, or not.
+        ([(0, "0"), (2, None), (None, "1")], set()),
+        ([(None, "0"), (1, None), (None, "2")], set()),
+        ([(None, "0"), (2, None)], {1, 2}),
+        ([(None, "1"), (1, None), (3, None)], {0, 1, 2}),
     ],
 )
 async def test_rows_that_contradict_each_other_fail(
@@ -224,12 +233,24 @@ async def test_rows_that_contradict_each_other_fail(
     """Nobody gets the answer of another task."""
     result = await items(
         fake,
-        *(row(number, f"{number} {name}", external_reference=name) for number, name in rows),
+        *(
+            row(number, f"{number} {name} at {place}", external_reference=name)
+            for place, (number, name) in enumerate(rows)
+        ),
         tasks=[Prompt(word) for word in "abc"],
     )
     assert {place for place, item in enumerate(result[:3]) if item.failed} == failed
     for place in {0, 1, 2} - failed:
         assert str(place) in str(result[place].answer)
+
+
+@pytest.mark.parametrize("name", [str, lambda _: None])
+async def test_rows_that_come_twice_contradict_nothing(fake: FakeWorkersAI, name: Any) -> None:
+    """If they are the same: the answers were paid for."""
+    rows = [row(place, f"answer {place}", external_reference=name(place)) for place in range(3)]
+    tasks = [Prompt(word) for word in "abc"]
+    result = await items(fake, *rows, *reversed(rows), rows[1], tasks=tasks)
+    assert [str(item.answer) for item in result] == ["answer 0", "answer 1", "answer 2"]
 
 
 async def test_references(fake: FakeWorkersAI) -> None:
