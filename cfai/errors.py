@@ -176,7 +176,8 @@ class StatusError(CfaiError):
         message: The message of the service, or a description of the status if it sent none.
         status: The HTTP status. It may be 200, if only the body reports the error.
         code: The service's own code (the first of several); see `CODES`.
-        errors: All errors in the body, as received, with their `error_chain`.
+        errors: All errors in the body, as received, with their `error_chain`. Of very many, it has
+            the first hundred; of all, texts of up to 4096 characters, and at most 2,000 values.
         ray_id: Cloudflare's id of the request.
         retry_after: Seconds that the service asks to wait.
         body: The beginning of the body.

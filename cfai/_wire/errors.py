@@ -5,9 +5,10 @@ and the providers behind it. The tests pin each of them by its bytes.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
+from itertools import islice
 from json import JSONDecoder
 from typing import Any, Final, NamedTuple
 
@@ -23,8 +24,14 @@ _JSON_PREFIX: Final = r"(?:\w*Error: ?)*(?=\{)"
 _JSON_DECODER: Final = JSONDecoder()
 _MESSAGE_LIMIT: Final = 200
 """Characters of a message that is taken from a page."""
+# A body can have any size and form. What an error keeps of it is bounded, since each text in it is
+# searched for secrets.
 _DEPTH: Final = 16
 """How many levels of an entry are kept. JSON can be nested deeper than Python recurses."""
+_WIDTH: Final = 100
+"""How many entries are read and kept, and how many items of each list and object in them."""
+_VALUES: Final = 2000
+"""How many values of all entries are kept."""
 
 LOGIN_ADVICE: Final = "put the user name and the password into its address, http://user:password@…"
 """For a proxy that requires a login (407)."""
@@ -81,7 +88,7 @@ def parse_error_body(document: Any) -> ErrorBody | None:
         value = document.get(key)
         if not value:
             continue
-        entries = tuple(value) if isinstance(value, list) else (value,)
+        entries = tuple(value[:_WIDTH]) if isinstance(value, list) else (value,)
         parsed = [_parse_entry(entry) for entry in entries]
         message = "; ".join(message for _, message in parsed if message)
         beside = [_parse_code(document.get(name)) for name in ("code", "internalCode")]
@@ -118,7 +125,7 @@ def _parse_entry(entry: Any) -> tuple[int | None, str]:
     else:
         message = format_value(message)
     chain = entry.get("error_chain")
-    chain = chain if isinstance(chain, list) else []
+    chain = chain[:_WIDTH] if isinstance(chain, list) else []
     causes = [cause for cause in chain if isinstance(cause, dict)]
     own = _first_code(codes)
     if not is_quota_code(own):
@@ -164,25 +171,35 @@ def _parse_code(value: Any) -> int | None:
 def _build_error(
     body: ErrorBody, status: int | None, default: str, /, *, meta: Meta, **details: Any
 ) -> StatusError:
+    entries = [entry for entry in body.entries if isinstance(entry, Mapping)]
     return status_error(
         status,
         body.code,
-        body.message or default,
-        errors=[_limit_depth(entry) for entry in body.entries if isinstance(entry, Mapping)],
+        _limit_text(body.message or default),
+        errors=_limit(entries, _DEPTH + 1, iter(range(_VALUES))),
         ray_id=meta.ray_id,
         meta=meta,
         **details,
     )
 
 
-def _limit_depth(value: Any, depth: int = _DEPTH) -> Any:
-    if isinstance(value, Mapping | list | tuple) and not depth:
+def _limit(value: Any, depth: int, budget: Iterator[int]) -> Any:
+    """A value with *depth* levels at most, and as many values as *budget* has left."""
+    if isinstance(value, str):
+        return _limit_text(value)
+    if not isinstance(value, Mapping | list | tuple):
+        return value
+    if not depth:
         return "…"
     if isinstance(value, Mapping):
-        return {key: _limit_depth(item, depth - 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_limit_depth(item, depth - 1) for item in value]
-    return value
+        fields = zip(islice(value.items(), _WIDTH), budget, strict=False)
+        return {_limit_text(key): _limit(item, depth - 1, budget) for (key, item), _ in fields}
+    items = zip(islice(value, _WIDTH), budget, strict=False)
+    return [_limit(item, depth - 1, budget) for item, _ in items]
+
+
+def _limit_text(text: str) -> str:
+    return text if len(text) <= BODY_LIMIT else f"{text[: BODY_LIMIT - 1]}…"
 
 
 # Responses

@@ -759,3 +759,74 @@ def test_an_event_is_looked_for_at_the_beginning(before: int, is_found: bool) ->
     event = b'data: {"errors":[{"code":4006,"message":"used up"}]}\n\n'
     error = error_of(b":" + b"x" * (before - 3) + b"\n\n" + event, 429, "text/event-stream")
     assert error.code == (4006 if is_found else None)
+
+
+def count_values(value: Any) -> int:
+    """The values in a value, with itself; each text is at most as long as may be."""
+    if isinstance(value, dict):
+        assert all(len(name) <= 4096 for name in value)
+        return 1 + sum(map(count_values, value.values()))
+    if isinstance(value, list | tuple):
+        return 1 + sum(map(count_values, value))
+    assert not isinstance(value, str) or len(value) <= 4096
+    return 1
+
+
+ENTRIES = [{"code": 1, "message": "m"} for _ in range(100_000)]
+CAUSES = {"code": 1, "message": "m", "error_chain": ENTRIES}
+TREE: Any = "leaf"
+for _ in range(8):
+    TREE = [TREE] * 6
+
+HUGE: dict[str, Any] = {
+    "entries": {"errors": ENTRIES},
+    "entries of text": {"errors": ["m"] * 100_000},
+    "entries below error": {"error": ENTRIES},
+    "causes": {"errors": [CAUSES]},
+    "entries with causes": {"errors": [CAUSES, CAUSES]},
+    "a list in an entry": {"errors": [{"code": 1, "message": "m", "rows": ["x"] * 100_000}]},
+    "names in an entry": {
+        "error": {"code": 1, "message": "m"} | {f"n{n}": n for n in range(99_999)}
+    },
+    "a long name": {"error": {"code": 1, "message": "m", "x" * 10**6: 1}},
+    "names beside the message": {"message": "m", "internalCode": 1}
+    | {f"n{n}": n for n in range(99_999)},
+    "a tree": {"errors": [{"code": 1, "message": "m", "tree": TREE}]},
+    "long messages": {"errors": [{"code": 1, "message": "m" * 10**5}] * 40},
+    "a long message": {"errors": [{"code": 1, "message": "m" * 10**6}]},
+    "a long text": {"error": "m" * 10**6},
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+@pytest.mark.parametrize("status", [200, 400, 429])
+def test_what_is_kept_of_a_huge_body_is_bounded(name: str, status: int) -> None:
+    """Its code and its message are read; each text in an error is searched for secrets."""
+    error = error_of(json.dumps({"success": False, **HUGE[name]}), status)
+    assert error.code in (1, None)
+    assert error.message.startswith("m")
+    assert len(error.message) <= 4096
+    assert len(error.errors) <= 100
+    assert count_values(error.errors) <= 2001
+    event = error_from_event(HUGE[name], is_named_error=True, meta=Meta())
+    assert event is not None
+    assert (event.message, event.errors) == (error.message, error.errors) or name.startswith(
+        "names"
+    )
+
+
+@pytest.mark.parametrize(("count", "left"), [(1, 1), (99, 99), (100, 100), (101, 100)])
+def test_the_entries_of_an_error_are_limited(count: int, left: int) -> None:
+    """Each of them is as it came."""
+    entries = [{"code": 7000 + n, "message": f"m{n}"} for n in range(count)]
+    error = error_of(json.dumps({"errors": entries}), 400)
+    assert error.errors == tuple(entries[:left])
+    assert error.message == "; ".join(f"m{n}" for n in range(left))
+
+
+@pytest.mark.parametrize(("count", "is_cut"), [(4095, False), (4096, False), (4097, True)])
+def test_the_texts_of_an_error_are_limited(count: int, is_cut: bool) -> None:
+    """With a mark at their end, where redaction looks for the beginning of a secret."""
+    error = error_of(json.dumps({"errors": [{"message": "m" * count}]}), 400)
+    expected = f"{'m' * 4095}…" if is_cut else "m" * count
+    assert (error.message, error.errors) == (expected, ({"message": expected},))
