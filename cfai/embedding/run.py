@@ -139,15 +139,17 @@ class JobRun:
         batches = read_batches(texts, most, most_chars, self._limits, plan.splitter())
         try:
             await self._open_checkpoint()
-            async with aclosing(batches):
-                async for batch in batches:
-                    await self._wait_for_room()
-                    work = _BatchWork(batch)
-                    task = loop.create_task(self._embed(batch, work.results))
-                    self._tasks[task] = work
-                    task.add_done_callback(self._batch_done)
-                    if self._queue is None:
-                        await asyncio.sleep(0)  # A source that never waits must not block others.
+            with self._service.open_call():  # The source may never yield anything.
+                async with aclosing(batches):
+                    async for batch in batches:
+                        await self._wait_for_room()
+                        work = _BatchWork(batch)
+                        task = loop.create_task(self._embed(batch, work.results))
+                        self._tasks[task] = work
+                        task.add_done_callback(self._batch_done)
+                        if self._queue is None:
+                            # A source that never waits must not block others.
+                            await asyncio.sleep(0)
         except asyncio.CancelledError:
             raise
         except BaseException as exc:

@@ -12,7 +12,7 @@ from cfai import WorkersAI
 from cfai.errors import ConfigError, ConnectionLost, StreamInterrupted
 from cfai.settings import Polling
 from cfai.tasks import SpeechSynthesis
-from cfai.testing import FakeWorkersAI
+from cfai.testing import FakeWorkersAI, Service
 
 MODEL = "@cf/meta/llama-3.1-8b-instruct-fast"
 SPEAKER = "@cf/deepgram/aura-1"
@@ -187,6 +187,41 @@ async def test_closing_ends_a_queued_job_that_collects_a_batch(
             async with asyncio.timeout(10):
                 await call
     assert not fake.requests
+
+
+@pytest.mark.parametrize("session", SESSIONS)
+@pytest.mark.parametrize("mode", ["direct", "queue"])
+@pytest.mark.parametrize("count", [0, 1, 5])
+@pytest.mark.parametrize("calls_model", [False, True])
+async def test_closing_ends_a_job_whose_source_yields_nothing(
+    fake: FakeWorkersAI, session: str, mode: Any, count: int, calls_model: bool
+) -> None:
+    """It waits for an event, or for an answer of the same client."""
+    fake.on(MODEL).always.stalls()
+    fake.simulates(Service())
+    waits, is_closed = asyncio.Event(), False
+
+    async def source() -> AsyncIterator[str]:
+        nonlocal is_closed
+        try:
+            for number in range(count):
+                yield str(number)
+            waits.set()
+            await (client.run(MODEL, "Hello?") if calls_model else asyncio.Event().wait())
+        finally:
+            is_closed = True
+
+    async with client_of(fake, session) as client:
+        polling = Polling(base=0.001)
+        job = client.embed_many(M3, source(), mode=mode, polling=polling, batch_size=1)
+        call = asyncio.ensure_future(collect(job))
+        await waits.wait()
+        await fake.until(lambda: job.stats.texts == count)
+        await client.aclose()
+        with pytest.raises(ConfigError, match="the client was closed"):
+            async with asyncio.timeout(10):
+                await call
+        assert is_closed
 
 
 @pytest.mark.parametrize("session", SESSIONS)
