@@ -423,6 +423,7 @@ class WorkersAI(Client):
             stream=stream,
             on_error=on_error,
             options=options,
+            open_call=self._session.connections.open_call,
         )
 
     @overload

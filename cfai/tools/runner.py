@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Literal, Protocol, Self
 
 from attrs import define, evolve, field
@@ -77,6 +77,8 @@ class ToolRun(RelaySource):
     _streams: bool = field(kw_only=True, alias="stream")
     _on_error: OnError = field(kw_only=True)
     _options: Options | None = field(kw_only=True)
+    _open_call: Callable[[], AbstractContextManager[object]] = field(kw_only=True)
+    """Returns a context that ends with a `ConfigError` as soon as the client is closed."""
     _messages: Conversation = field(init=False)
     _ids: set[str | None] = field(init=False)
     _steps: list[Step] = field(factory=list, init=False)
@@ -350,7 +352,8 @@ class ToolRun(RelaySource):
 
     async def _wait_for_tools(self) -> None:
         answer = self._answer
-        await asyncio.wait(self._tools.values(), return_when=asyncio.FIRST_COMPLETED)
+        with self._open_call():
+            await asyncio.wait(self._tools.values(), return_when=asyncio.FIRST_COMPLETED)
         if self._failure is not None or self.cancelled or answer is None:
             return
         for index, task in list(self._tools.items()):

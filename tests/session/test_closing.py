@@ -225,6 +225,40 @@ async def test_closing_ends_a_job_whose_source_yields_nothing(
 
 
 @pytest.mark.parametrize("session", SESSIONS)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_closing_ends_a_run_whose_tool_runs(
+    fake: FakeWorkersAI, session: str, stream: bool
+) -> None:
+    """The tool is cancelled."""
+    calls = [{"name": "look_up", "arguments": {}}]
+    if stream:
+        fake.streams({"tool_calls": calls})
+    else:
+        fake.answers({"tool_calls": calls})
+    starts, is_cancelled = asyncio.Event(), False
+
+    async def look_up() -> str:
+        nonlocal is_cancelled
+        starts.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            is_cancelled = True
+            raise
+        return "never"
+
+    async with client_of(fake, session) as client:
+        running = client.run_tools(MODEL, "Hello?", tools=[look_up], stream=stream)
+        call = asyncio.ensure_future(collect(running))
+        await starts.wait()
+        await client.aclose()
+        with pytest.raises(ConfigError, match="the client was closed"):
+            async with asyncio.timeout(10):
+                await call
+        assert is_cancelled
+
+
+@pytest.mark.parametrize("session", SESSIONS)
 async def test_closing_interrupts_open_streams(fake: FakeWorkersAI, session: str) -> None:
     """`StreamInterrupted` has the answer so far."""
     fake.streams("Hel", asyncio.Event())

@@ -6,6 +6,7 @@ import re
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -65,6 +66,7 @@ def run_scripted(
         stream=False,
         on_error=on_error,
         options=None,
+        open_call=nullcontext,
     )
 
 
