@@ -150,6 +150,14 @@ SCRIPTS: dict[str, Callable[[Any], object]] = {
         .answers({"responses": [{"id": 0, "success": True, "result": {"response": "Hello"}}]})
         .answers({"status": "running", "request_id": FINETUNE})
     ),
+    "queue of two": lambda fake: fake.answers({"status": "queued", "request_id": FINETUNE}).answers(
+        {
+            "responses": [
+                {"id": 0, "success": True, "result": {"response": "Hello"}},
+                {"id": 1, "success": True, "result": {"response": "Goodbye"}},
+            ]
+        }
+    ),
     "schema": lambda fake: fake.answers(
         {"input": {"required": ["prompt"]}, "output": {"type": "object"}}
     ),
