@@ -32,6 +32,8 @@ class Worker:
         self._lock = Lock()
         self._first = Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._abandoned: SimpleQueue[_Call[Any] | None] = SimpleQueue()
+        """Calls to cancel; `None` at the end."""
         self._has_ended: SimpleQueue[None] = SimpleQueue()
         self._ended = False
         self._clients: list[tuple[object, WorkersAI]] = []
@@ -50,10 +52,9 @@ class Worker:
                 self._running_loop().call_soon_threadsafe(call.start, function, arguments)
             return call.result()
         except BaseException:
-            # The waiting thread was perhaps interrupted. A closed loop has ended the call itself.
-            if self._loop is not None:
-                with suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(call.cancel)
+            # The waiting thread was perhaps interrupted. It is perhaps interrupted again, but not
+            # before this call, which enters no code of Python.
+            self._abandoned.put(call)
             raise
 
     def client(self, options: dict[str, Any]) -> WorkersAI:
@@ -92,6 +93,7 @@ class Worker:
         is_ready.put(None)
         if not is_first:
             return
+        start_new_thread(self._cancel_abandoned, (loop,))
         try:
             loop.run_forever()
             # Not an `asyncio.Runner`: it starts a thread to end the loop's threads, which is not
@@ -99,7 +101,14 @@ class Worker:
             loop.run_until_complete(_cancel_tasks())
         finally:
             loop.close()
+            self._abandoned.put(None)
             self._has_ended.put(None)
+
+    def _cancel_abandoned(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Cancel calls that nobody waits for any more, on a thread that nobody interrupts."""
+        while (call := self._abandoned.get()) is not None:
+            with suppress(RuntimeError):  # A closed loop has ended the call itself.
+                loop.call_soon_threadsafe(call.cancel)
 
     def _end(self) -> None:
         if self._pid != os.getpid():

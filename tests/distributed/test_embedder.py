@@ -13,6 +13,7 @@ import time
 from array import array
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from traceback import walk_stack
 from types import FrameType
 from typing import Any
@@ -400,10 +401,11 @@ def copied(embedder: Embedder) -> Embedder:
 
 
 def worker_threads() -> set[int]:
-    """The threads that run the loop of a worker."""
+    """The threads of a worker: the one that runs its loop, and the one that cancels calls."""
     stacks = {number: walk_stack(frame) for number, frame in sys._current_frames().items()}
     codes = {number: {frame.f_code for frame, _ in stack} for number, stack in stacks.items()}
-    return {number for number, stack in codes.items() if _worker.Worker._serve.__code__ in stack}
+    served = {_worker.Worker._serve.__code__, _worker.Worker._cancel_abandoned.__code__}
+    return {number for number, stack in codes.items() if served & stack}
 
 
 def test_the_threads_of_a_process_share_a_loop(service_thread: ThreadedService) -> None:
@@ -413,7 +415,7 @@ def test_the_threads_of_a_process_share_a_loop(service_thread: ThreadedService) 
         result = list(pool.map(lambda copy: copy(texts(150)), copies))
     for vectors in result:
         assert np.array_equal(as_matrix(vectors), matrix(texts(150)))
-    assert len(worker_threads()) == 1
+    assert len(worker_threads()) == 2
     assert service_thread.simulation.counters.requests == 16
 
 
@@ -487,11 +489,49 @@ def test_an_interrupt_at_any_line_leaves_nothing_under_way(
         sys.settrace(tracer)
     try:
         assert not worker.run(wait_for_others)
-        service_thread.until(lambda: len(worker_threads() - before) == 1)
+        service_thread.until(lambda: len(worker_threads() - before) == 2)
     finally:
         atexit.unregister(worker._end)
         worker._end()
     service_thread.until(lambda: worker_threads() == before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+def test_a_second_interrupt_leaves_nothing_under_way() -> None:
+    """At any moment after the first one, which the worker handles meanwhile."""
+    worker, waiting, interrupts = _worker.Worker(), Waiting(), 0
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupts
+        interrupts += 1
+        if interrupts == 1:
+            signal.setitimer(signal.ITIMER_REAL, (number + 1) * 1e-6)
+        raise Interrupted
+
+    def wait_for_the_second() -> None:
+        while interrupts < 2:
+            pass
+
+    async def list_others() -> set[Any]:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        return (await asyncio.wait(others, timeout=10))[1] if others else set()
+
+    assert not worker.run(list_others)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for number in range(150):
+            interrupts = 0
+            with suppress(Interrupted):
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 0.001)
+                    worker.run(waiting.work)
+                finally:
+                    wait_for_the_second()
+            assert not worker.run(list_others), number
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        atexit.unregister(worker._end)
+        worker._end()
 
 
 def test_copies_in_one_process_share_its_rate(service_thread: ThreadedService) -> None:
