@@ -520,6 +520,8 @@ def test_pieces_of_others_are_found_in_the_text() -> None:
         ([(True, 3)], "piece 0"),
         (["ONE"], "piece 0 is not in the text"),
         (["two", "one"], "piece 1 is not in the text, or not after the one before"),
+        (["one", "one"], "piece 1 is not in the text, or not after the one before"),
+        (["one two", "one two"], "piece 1 is not in the text, or not after the one before"),
         ([""], "piece 0 is empty"),
         ([(0, 99)], r"piece 0 is \(0, 99\)"),
         ([(3, 3)], r"piece 0 is \(3, 3\)"),

@@ -183,6 +183,7 @@ async def test_an_unknown_encoding_is_named(fake: FakeWorkersAI, encoding: str, 
     shown = repr(encoding.replace("\nContent-Encoding:", ",").lower())[:40]
     expected = f"in the unknown encoding {shown} (known: gzip, deflate, br, zstd)"
     assert expected in str(caught.value)
+    assert kind in str(caught.value)
     assert len(str(caught.value)) < 250
     assert len(fake.requests) == 1
 

@@ -161,11 +161,35 @@ async def test_a_sentence_is_spoken_before_the_next_one_is_written(fake: FakeWor
         assert await read(voice) == b"And more."
 
 
-@pytest.mark.parametrize("text", [5, None, b"bytes", [b"bytes"], [5]])
-async def test_text_is_text(fake: FakeWorkersAI, text: Any) -> None:
+@pytest.mark.parametrize("kind", [list, tuple, iter])
+async def test_pieces_in_any_iterable_are_spoken_sentence_by_sentence(
+    fake: FakeWorkersAI, kind: Callable[[list[str]], Any]
+) -> None:
     fake.connects_by(talk)
     async with speak(fake) as voice:
-        with pytest.raises(InputError, match="text must be text"):
+        await voice.say(kind(["Hel", "lo. How ", "are", " you?"]))
+        await voice.flush()
+        assert await read(voice) == b"Hello. How are you?"
+    spoken = [message["text"] for message in fake.sockets[0].texts if message["type"] == "Speak"]
+    assert spoken == ["Hello. ", "How are you?"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        *[
+            (text, "^text must be text, or an iterable")
+            for text in (5, None, b"a", bytearray(b"a"))
+        ],
+        (memoryview(b"a"), "^text must be text, or an iterable"),
+        ([b"bytes"], "^each piece of text must be text or a Token, got b'bytes'"),
+        ([5], "^each piece of text must be text or a Token, got 5"),
+    ],
+)
+async def test_text_is_text(fake: FakeWorkersAI, text: Any, message: str) -> None:
+    fake.connects_by(talk)
+    async with speak(fake) as voice:
+        with pytest.raises(InputError, match=message):
             await voice.say(text)
     assert [message["type"] for message in fake.sockets[0].texts] == ["Close"]
 

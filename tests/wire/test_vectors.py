@@ -86,6 +86,8 @@ def test_a_small_response_is_decoded_at_once() -> None:
 
 WRONG = [
     "[[1,true]]",
+    "[[1,2],[3,4],[5,true]]",
+    "[[1,2],[false,4],[5,6]]",
     "[[false]]",
     "[[1,null]]",
     "[[1],[1,2]]",
