@@ -604,6 +604,12 @@ def test_an_unquoted_string_is_read(text: str, into: Any, value: Any) -> None:
     assert objects.read(Text(text), into=into) == value
 
 
+@pytest.mark.parametrize("into", [int, bool, date, list[int], int | None, Literal["red", "blue"]])
+def test_prose_is_no_value_of_another_type(into: Any) -> None:
+    with pytest.raises(ParseError, match=r"^the model wrote no .+: there is no JSON in its text"):
+        objects.read(Text("I can't say."), into=into)
+
+
 @pytest.mark.parametrize("text", ['{"error": "I cannot"}', '{"type": "object", "properties": {}}'])
 def test_an_object_with_only_other_keys_is_refused(text: str) -> None:
     """Even if no key is required."""

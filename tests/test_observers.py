@@ -111,6 +111,17 @@ async def test_call_asked_reads_extra_fields(fake: FakeWorkersAI) -> None:
     assert recorders[0].call.asked("stop") == ["."]
 
 
+@pytest.mark.parametrize("task", [Prompt("a secret plan"), {"prompt": "a secret plan"}])
+async def test_the_repr_of_a_call_shows_no_content(fake: FakeWorkersAI, task: Any) -> None:
+    fake.answers({"response": "Hello"})
+    recorders = CallRecorders()
+    await fake.client(observers=[recorders]).run(MODEL, task)
+    (recorder,) = recorders
+    assert MODEL in repr(recorder.call)
+    assert "secret" not in repr(recorder.call)
+    assert "fake-api-token" not in repr(recorder.call)
+
+
 async def test_each_retry_is_reported(fake: FakeWorkersAI) -> None:
     """The user's own `on_retry` of the client or the call is called, too."""
     own: list[Retry] = []

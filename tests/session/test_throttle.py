@@ -217,6 +217,25 @@ def test_a_cancelled_attempt_releases_its_permit(after: float) -> None:
     virtual_time.run(main())
 
 
+def test_a_closed_throttle_cancels_attempts_at_once() -> None:
+    """They do not wait for a permit that another attempt holds, and are not counted."""
+
+    async def main() -> None:
+        throttle = Throttle(FixedLimit(1))
+        log: list[float] = []
+        holder = asyncio.create_task(run_attempt(throttle, 1.0, log))
+        await asyncio.sleep(0.5)
+        throttle.close()
+        late = asyncio.create_task(run_attempt(throttle, 1.0, log))
+        await asyncio.wait([late])
+        assert late.cancelled()
+        assert asyncio.get_running_loop().time() == 0.5
+        await holder
+        assert (log, throttle.attempts, throttle.in_flight) == ([0.0], 1, 0)
+
+    virtual_time.run(main())
+
+
 def test_only_refusals_lower_the_limit() -> None:
     """A 429 lowers it, other errors do not."""
 

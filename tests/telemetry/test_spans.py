@@ -914,6 +914,22 @@ async def test_the_parts_of_an_answer_are_captured(
     ]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_without_content_captures_none(
+    fake: FakeWorkersAI, collected: Collected, stream: bool
+) -> None:
+    """Nothing is logged for it, either."""
+    ai = collected.client(fake, options={"capture_content": True})
+    if stream:
+        fake.streams({"response": ""})
+        await ai.stream(MODEL, HI).collect()
+    else:
+        fake.answers({"response": ""})
+        await ai.run(MODEL, HI)
+    assert "gen_ai.input.messages" in attributes(collected.only())
+    assert "gen_ai.output.messages" not in attributes(collected.only())
+
+
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
 LOOK = {"name": "look", "description": "Look.", "parameters": PARAMETERS}
 

@@ -143,6 +143,11 @@ VALUES: list[tuple[Any, Any, Any]] = [
     (Dog | Cat, {"kind": "cat", "lives": 1}, Cat(kind="cat", lives=1)),
     (Step | str, "x", "x"),
     (Step | Tree, {"name": "a"}, Tree(name="a")),
+    # A class goes before an object with any keys, which would take every value.
+    (dict[str, Any] | Step, {"explanation": "x"}, Step(explanation="x")),
+    (Step | dict[str, Any], {"explanation": "x"}, Step(explanation="x")),
+    (dict[str, Any] | Row, {"number": 1}, Row(1)),
+    (Row | dict[str, Any], {"number": 1}, Row(1)),
     (RootModel[list[int]], [1, 2], RootModel[list[int]]([1, 2])),
     (RootModel[list[int]] | int, 3, 3),
     (RootModel[list[int]] | int, [3], RootModel[list[int]]([3])),

@@ -1,5 +1,6 @@
 """`Value` compares, hashes and shows values as attrs does."""
 
+import gc
 import importlib
 import inspect
 import pkgutil
@@ -68,6 +69,7 @@ def value_classes() -> list[type[Any]]:
     for name in modules:
         if not name.startswith(("cfai.cli", "cfai.local", "cfai.web", "cfai.testing", "cfai.__")):
             importlib.import_module(name)
+    gc.collect()  # attrs replaces a class by one with slots; the first lives on in cycles.
     classes = [cls for cls in subclasses(Value) if cls.__module__.startswith("cfai.")]
     assert len(classes) > 100
     return classes

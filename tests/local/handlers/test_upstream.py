@@ -372,6 +372,26 @@ async def test_an_image_at_an_address_is_refused(
     assert not fake.requests
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+        {"type": "file", "file": {"file_id": "a"}},
+        {"type": "refusal", "refusal": "No."},
+    ],
+    ids=lambda part: part["type"],
+)
+async def test_a_part_that_is_neither_text_nor_an_image_is_refused(
+    scripted: tuple[Local, FakeWorkersAI], part: dict[str, Any]
+) -> None:
+    local, fake = scripted
+    reply = await local.post(LLAMA, {"messages": [{"role": "user", "content": [part]}]})
+    assert reply.error[:2] == (501, 90001)
+    kind = part["type"]
+    assert f"a part of a message must be text or an image, got {{'type': '{kind}'" in reply.error[2]
+    assert not fake.requests
+
+
 # Other tasks
 
 
