@@ -1,7 +1,9 @@
 """Reasons in errors: what is wrong with a response, a certificate or a proxy."""
 
 import asyncio
+import errno
 import gzip
+import os
 import ssl
 import sys
 import zlib
@@ -15,6 +17,7 @@ import pytest
 from aiohttp.compression_utils import HAS_BROTLI, HAS_ZSTD
 
 from cfai import Cohere, Prompt, SpeechSynthesis, TextToImage, WorkersAI
+from cfai._session.errors import translate_error
 from cfai.errors import (
     CfaiError,
     ConnectError,
@@ -116,6 +119,35 @@ async def test_an_invalid_response_says_what_is_wrong(fake: FakeWorkersAI, name:
     assert "s3cr3t" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("exc", "message"),
+    [
+        (
+            aiohttp.ClientPayloadError("s3cr3t"),
+            "the connection was lost in the middle of the answer",
+        ),
+        (
+            aiohttp.ServerDisconnectedError(),
+            "the connection was lost before an answer arrived",
+        ),
+        (
+            aiohttp.ClientOSError(errno.ECONNRESET, "s3cr3t"),
+            f"the connection was lost: {os.strerror(errno.ECONNRESET)}",
+        ),
+        (OSError(errno.EPIPE, "s3cr3t"), f"the connection was lost: {os.strerror(errno.EPIPE)}"),
+        (
+            aiohttp.ClientConnectionError("s3cr3t"),
+            "the connection was lost before an answer arrived",
+        ),
+    ],
+)
+def test_every_loss_of_a_connection_is_named(exc: Exception, message: str) -> None:
+    """Also those that depend on when the parts of an answer arrive."""
+    error = translate_error(exc)
+    assert type(error) is ConnectionLost
+    assert str(error) == message
 
 
 # The header of a body, and how the body is encoded.
