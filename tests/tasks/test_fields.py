@@ -540,7 +540,7 @@ def test_maximum_lengths() -> None:
         (b"", "<0 bytes>"),
         (b"x", "<1 byte>"),
         (bytearray(2), "<2 bytes>"),
-        (memoryview(bytes(3)), "<3 bytes>"),
+        pytest.param(memoryview(bytes(3)), "<3 bytes>", id="memoryview"),
     ],
     ids=lambda value: repr(value)[:20],
 )
