@@ -29,7 +29,12 @@ from cfai._session.timeouts import Deadline, OpenCall
 from cfai._types.json import loads
 from cfai._types.values import fast_maker
 from cfai._wire import responses
-from cfai._wire.errors import describe_decode_error, error_from_events, reports_error
+from cfai._wire.errors import (
+    describe_decode_error,
+    error_from_events,
+    reports_error,
+    says_nothing,
+)
 from cfai._wire.requests import Request
 from cfai._wire.responses import Response
 from cfai.errors import (
@@ -133,17 +138,16 @@ async def reject_stream(
     # What streams need is imported by the first of them.
     from cfai._wire.sse import EventSplitter
 
-    splitter, blocks, size = EventSplitter(_LARGEST_REFUSAL), list[bytes | str](), 0
-    while not blocks and size <= _LARGEST_REFUSAL:
+    splitter, size, goes_on = EventSplitter(_LARGEST_REFUSAL), 0, True
+    while goes_on and size <= _LARGEST_REFUSAL:
         chunk = await body.read_chunk()
-        blocks = splitter.feed(chunk) if chunk else splitter.finish()
         size += len(chunk)
-        if not chunk:
-            break
-    for block in blocks:
-        data = block if isinstance(block, bytes) else block.encode()
-        if (error := error_from_events(data, meta=body.meta)) is not None:
-            raise error
+        goes_on = bool(chunk)
+        for block in splitter.feed(chunk) if chunk else splitter.finish():
+            data = block if isinstance(block, bytes) else block.encode()
+            if (error := error_from_events(data, meta=body.meta)) is not None:
+                raise error
+            goes_on = goes_on and says_nothing(block)
     raise DecodeError(problem, meta=body.meta)
 
 
@@ -482,7 +486,8 @@ async def _read_body(
         data = content.read_nowait() if content.is_eof() else await content.readany()
         if is_ok and not responses.begins_json(data):
             data = await _read_start(content, data, max_bytes)
-            if is_stream or responses.begins_events(data):
+            is_other = not responses.begins_json(data)
+            if responses.begins_events(data) or (is_stream and is_other):
                 return data, True
         expects_events = request.streams_events and not responses.is_json_type(media_type)
         if is_ok and (is_stream or expects_events):
@@ -529,16 +534,16 @@ async def _read_on(
 
 
 async def _read_start(content: aiohttp.StreamReader, data: bytes, max_bytes: int) -> bytes:
-    """Read until it is clear whether a body begins as events do."""
+    """Read until it is clear whether a body begins as events do, or as JSON."""
     chunks, size, start = [data], len(data), data
-    while responses.begins_events(start) is None and size <= max_bytes:
+    while responses.is_undecided(start) and size <= max_bytes:
         chunk = await content.readany()
         if not chunk:
             break
         chunks.append(chunk)
         size += len(chunk)
-        # Only the rest is looked at again: there may be many ends of lines before it.
-        start = responses.strip_start(start) + chunk
+        # Only the rest is looked at again: there may be much white space before it.
+        start = responses.shorten_start(start) + chunk
     return b"".join(chunks)
 
 
@@ -555,7 +560,7 @@ async def _read_document(
     """
     if not responses.begins_json(data):
         return data, False
-    data = await _read_on(content, [data], max_bytes, until=b"\n")
+    data = await _read_on(content, [responses.strip_json(data)], max_bytes, until=b"\n")
     line, end, rest = data.partition(b"\n")
     if not (end and responses.is_json(line)):
         return await _read_on(content, [data], max_bytes), True

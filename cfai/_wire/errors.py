@@ -333,6 +333,18 @@ def error_from_events(data: bytes, *, meta: Meta) -> StatusError | None:
     return _error_from_part(_parse_events(data), "the stream reported an error", meta)
 
 
+def says_nothing(event: bytes | str) -> bool:
+    """Whether an event, as its data or as its lines, has no data or only empty values."""
+    data: bytes | str = event
+    if isinstance(event, str):
+        data = "\n".join(line[5:] for line in event.splitlines() if line.startswith("data:"))
+    try:
+        document = loads(data, allow_nan=True)
+    except ValueError:
+        return not data.strip()
+    return not (any(document.values()) if isinstance(document, dict) else document)
+
+
 def error_from_item(document: Any, *, meta: Meta) -> StatusError | None:
     """Build the error that one item of a batch reports; `None` if it reports none."""
     if not isinstance(document, dict) or document.get("success") is True:

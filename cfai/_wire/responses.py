@@ -86,9 +86,25 @@ def strip_start(data: bytes) -> bytes:
     return data.removeprefix(BOM).lstrip(b"\r\n")
 
 
+def shorten_start(data: bytes) -> bytes:
+    """As much of the beginning of a body as it takes to tell what it is, with what follows."""
+    start = strip_start(data)
+    return b" " if start.isspace() else start
+
+
+def is_undecided(data: bytes) -> bool:
+    """Whether more of a body is needed to tell whether it begins as events, JSON or neither do."""
+    return begins_events(data) is None or data.isspace()
+
+
+def strip_json(data: bytes) -> bytes:
+    """A document of JSON without what means nothing before it: a mark, and white space."""
+    return data.removeprefix(BOM).lstrip(b" \t\r\n")
+
+
 def begins_json(data: bytes) -> bool:
     """Whether a body begins as a document of JSON with an answer or an error does."""
-    return data.startswith((b"{", b"["))
+    return data.startswith((b"{", b"[")) or strip_json(data).startswith((b"{", b"["))
 
 
 def is_json(data: bytes) -> bool:

@@ -54,15 +54,16 @@ def value_of(answer: Any) -> Any:
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("content_type", [*TYPES, "text/event-stream"])
+@pytest.mark.parametrize("before", [b"", b"\n", b" ", b"\r\n\t", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("indent", [None, 1])
 async def test_an_answer_under_another_type_is_read(
-    fake: FakeWorkersAI, name: str, content_type: str, indent: int | None
+    fake: FakeWorkersAI, name: str, content_type: str, before: bytes, indent: int | None
 ) -> None:
     """It was paid for."""
     call, result, value = CALLS[name]
-    body = json.dumps({"success": True, "result": result}, indent=indent).encode()
+    body = before + json.dumps({"success": True, "result": result}, indent=indent).encode()
     client = fake.client(retries=NO_RETRIES)
-    for cut in (0, 1, 20, len(body) - 1):
+    for cut in (0, 1, 2, 20, len(body) - 1):
         fake.says(body[:cut], body[cut:], content_type=content_type, framing="chunked")
         answer = await call(client)
         assert (
@@ -70,6 +71,20 @@ async def test_an_answer_under_another_type_is_read(
             if name == "embeddings"
             else value_of(answer) == value
         )
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("content_type", [*TYPES, "text/event-stream", ""])
+@pytest.mark.parametrize("before", [b"", b"\n ", b"\xef\xbb\xbf"])
+async def test_an_error_under_another_type_is_no_answer(
+    fake: FakeWorkersAI, name: str, content_type: str, before: bytes
+) -> None:
+    fake.says(
+        before + b'{"success":false,"errors":[{"code":4006,"message":"used up"}]}',
+        content_type=content_type or None,
+    )
+    with pytest.raises(QuotaExceeded, match="4006"):
+        await CALLS[name][0](fake.client())
 
 
 @pytest.mark.parametrize("content_type", TYPES)
@@ -107,7 +122,7 @@ async def test_anything_else_is_refused_at_its_beginning(fake: FakeWorkersAI, be
     await fake.until(lambda: fake.connections == 0)
 
 
-@pytest.mark.parametrize("piece", [b"\n", b"\r\n", b'{"a":', b" "])
+@pytest.mark.parametrize("piece", [b"\n", b"\r\n", b'{"a":', b" ", b" \n"])
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "text/html"])
 async def test_a_body_that_never_says_what_it_is_has_a_limit(
     fake: FakeWorkersAI, piece: bytes, content_type: str

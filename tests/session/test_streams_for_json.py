@@ -31,6 +31,10 @@ REFUSALS = {
     "after many comments": (
         b": " + b"-" * 2**15 + b'\n\ndata: {"errors":[{"code":4006,"message":"used up"}]}\n\n'
     ),
+    "after events that say nothing": (
+        b'data:\n\ndata: {}\n\ndata: null\n\nid: 1\ndata: {"response":""}\n\n'
+        b'data: {"errors":[{"code":4006,"message":"used up"}]}\n\n'
+    ),
     "a bare line": b'{"errors":[{"code":4006,"message":"used up"}]}\n',
     "JSON on several lines": b'{"errors":[\n{"code":4006,\n"message":"used up"}]}',
 }
