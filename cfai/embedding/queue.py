@@ -261,11 +261,36 @@ class BatchQueue:
                 if service.is_at_fault(attempts, texts, attempts.faults):
                     return exc
                 attempts.delay = service.plan_retry(exc, attempts.failures)
+                if texts > 1 and attempts.failures > service.retries.max:
+                    await self._find_sample(requests)
             else:
                 if not attempts.failures:
                     service.record_first_try(answered=True)
                 return state
             await service.wait_for_answer(attempts, self._submit_sample)
+
+    async def _find_sample(self, requests: Sequence[QueuedTask]) -> None:
+        """Submit single texts until the service accepts one, if it has not embedded any yet.
+
+        Without one, it is unknown whether texts are at fault at all.
+
+        Raises:
+            CfaiError: The service accepts none.
+        """
+        service, failures = self._service, 0
+        async with service.first_search:
+            for text in (text for request in requests for text in request.fields["text"]):
+                if service.sample is not None:
+                    return
+                try:
+                    await self._submit_sample([text])
+                except CfaiError as exc:
+                    if concerns_all_texts(exc):
+                        raise
+                    failures += 1
+                    await service.sleep(service.plan_retry(exc, failures))
+                else:
+                    service.sample = text
 
     async def _submit_sample(self, texts: Sequence[str]) -> None:
         """Try whether the service accepts a batch. The vectors are not needed."""
