@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from errno import EACCES, EISDIR
+from errno import EACCES, EISDIR, ELOOP
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -184,7 +184,7 @@ class Target:
         if self.path is None:
             return
         try:
-            _try_to_write(self.path.resolve())
+            _try_to_write(Path(os.path.realpath(self.path)))
         except OSError as exc:
             raise _file_error(self.path, exc) from exc
 
@@ -260,6 +260,8 @@ def _try_to_write(path: Path) -> None:
     """
     if path.is_dir():
         raise OSError(EISDIR, os.strerror(EISDIR))
+    if path.is_symlink():  # It was resolved: only a loop is left.
+        raise OSError(ELOOP, os.strerror(ELOOP))
     if path.is_file():
         path.open("ab").close()
     elif not path.exists():

@@ -197,6 +197,7 @@ async def test_lines_to_a_file(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path) 
         ("file/cat.png", "Not a directory"),
         ("y" * 300, "File name too long"),
         ("link", "No such file or directory"),
+        ("loop", "Too many levels of symbolic links"),
     ],
 )
 async def test_output_files_are_tried_before_the_request(
@@ -205,13 +206,14 @@ async def test_output_files_are_tried_before_the_request(
     """Nothing is sent if the file can't be written, and nothing is left."""
     (tmp_path / "file").write_text("stays")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "cat.png")
+    (tmp_path / "loop").symlink_to("loop")
     target = tmp_path / name
     for arguments in (("run", FLUX, "a cat"), ("embed", "1"), ("speak", "hi")):
         done = await cfai.run(*arguments, "-o", str(target))
         assert done.code == 2
         assert done.err.splitlines()[0] == f"error: can't write to {target}: {reason}"
     assert not fake.requests
-    assert sorted(path.name for path in os.scandir(tmp_path)) == ["file", "link"]
+    assert sorted(path.name for path in os.scandir(tmp_path)) == ["file", "link", "loop"]
     assert (tmp_path / "file").read_text() == "stays"
 
 
