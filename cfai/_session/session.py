@@ -570,5 +570,5 @@ async def _read_document(
     while not rest.strip() and size <= max_bytes:
         if not (rest := await content.readany()):
             return data, True
-        size += len(rest)
-    return data + rest, False
+        data, size = line + end + rest, size + len(rest)
+    return data, False

@@ -117,8 +117,10 @@ async def test_an_error_on_the_first_line_ends_the_reading(
 async def test_anything_else_is_refused_at_its_beginning(fake: FakeWorkersAI, begin: bytes) -> None:
     """Not after the whole generation."""
     fake.says(begin, asyncio.Event(), content_type="application/x-ndjson", framing="chunked")
-    with pytest.raises(DecodeError, match="expected a stream of events, got application/x-ndjson"):
+    expected = "expected a stream of events, got application/x-ndjson"
+    with pytest.raises(DecodeError, match=expected) as caught:
         await fake.client(retries=NO_RETRIES).stream(MODEL, Prompt("a")).collect()
+    assert caught.value.body == begin
     await fake.until(lambda: fake.connections == 0)
 
 
