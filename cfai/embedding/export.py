@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, ValuesView
 from typing import TYPE_CHECKING, Any, Final
 
 from cfai.embedding.results import EmbeddedBatch, EmbedFailure, item_key
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 _ROWS_PER_FILE: Final = 10_000
 """Rows of one Parquet file: 40 MB at 1024 dimensions."""
+
+_HEADER_BYTES: Final = 128
+"""Of an array: enough for any shape. Its data must begin at a multiple of 64."""
 
 
 def check_numpy(needed_for: str) -> None:
@@ -45,6 +49,11 @@ def check_arrow(needed_for: str) -> None:
         raise MissingExtra("arrow", needed_for=needed_for) from exc
 
 
+def count_rows(item: EmbeddedBatch | EmbedFailure) -> int:
+    """Count the texts or pieces of an item."""
+    return len(item) if isinstance(item, EmbeddedBatch) else 1
+
+
 def build_array(batches: list[EmbeddedBatch], failures: Iterable[EmbedFailure]) -> NDArray[float32]:
     """Build an array with a row for each text or piece, in their order; those that failed are NaN.
 
@@ -55,16 +64,35 @@ def build_array(batches: list[EmbeddedBatch], failures: Iterable[EmbedFailure]) 
     width = batches[0].vectors.shape[1] if batches else 0
     items: list[EmbeddedBatch | EmbedFailure] = sorted([*batches, *failures], key=item_key)
     batches.clear()
-    count = sum(len(item) if isinstance(item, EmbeddedBatch) else 1 for item in items)
+    count = sum(map(count_rows, items))
     rows = np.full((count, width), np.nan, dtype=np.float32)
     last = count
     while items:
         item = items.pop()
-        first = last - (len(item) if isinstance(item, EmbeddedBatch) else 1)
+        first = last - count_rows(item)
         if isinstance(item, EmbeddedBatch):
             rows[first:last] = item.vectors.numpy()
         last = first
     return rows
+
+
+def build_array_header(count: int, dimension: int) -> bytes:
+    """Build the head of a file with an array of 32-bit floats: as long for any shape.
+
+    Source: NumPy Enhancement Proposal 1, "A Simple File Format for NumPy Arrays".
+    """
+    order = "<" if sys.byteorder == "little" else ">"
+    header = {"descr": f"{order}f4", "fortran_order": False, "shape": (count, dimension)}
+    magic = b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little")
+    return magic + f"{header}".encode().ljust(_HEADER_BYTES - 11) + b"\n"
+
+
+def release_memory() -> None:
+    """Return the memory of freed tables to the system: otherwise each thread keeps some."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+    pa.system_memory_pool().release_unused()  # `malloc_trim` of the C library
 
 
 def build_vector_column(buffer: array[float], dimension: int, present: Sequence[bool]) -> Any:
@@ -171,8 +199,10 @@ class TableRows:
         import pyarrow as pa
 
         try:
+            if self._id_type is None and any(_is_deep(key) for key in ids):
+                raise ValueError("lists must not be nested deeper than 64 levels")
             column = pa.array(ids, self._id_type)
-        except (pa.ArrowException, OverflowError, TypeError, ValueError) as exc:
+        except Exception as exc:  # The methods of an id can raise anything.
             first = f", that of the first ids ({self._id_type})" if self._id_type else ""
             raise InputError(f"the ids must be of one type that Arrow has{first}: {exc}") from exc
         if self._id_type is None and not pa.types.is_null(column.type):
@@ -180,29 +210,45 @@ class TableRows:
         return column
 
 
+def _is_deep(value: object, limit: int = 64) -> bool:
+    """Whether lists are nested deeper than that, such as one in itself, which crashes pyarrow."""
+    inner = value.values() if isinstance(value, Mapping) else value
+    if not isinstance(inner, list | tuple | ValuesView):
+        return False
+    return not limit or any(_is_deep(entry, limit - 1) for entry in inner)
+
+
 def build_lines(item: EmbeddedBatch | EmbedFailure, *, has_ids: bool) -> Iterator[bytes]:
     """Yield the lines of an item, in UTF-8 and with the newline.
 
     They have `id`, then `piece`, `start` and `end` if the row is one, `text` and `vector`; a
     failure has `error` instead of the vector.
+
+    Raises:
+        InputError: JSON cannot write an id.
     """
     if isinstance(item, EmbedFailure):
         fields = _describe_row(item.id, item.piece, has_ids=has_ids)
-        yield _encode_line({**fields, "text": item.text, "error": item.reason})
+        yield _encode_line(item.start, {**fields, "text": item.text, "error": item.reason})
         return
     for index, vector in enumerate(item.vectors):
         piece = item.pieces[index] if item.pieces else None
         fields = _describe_row(item.ids[index], piece, has_ids=has_ids)
         # Nine digits identify a 32-bit float; Python would write seventeen.
         numbers = [float(f"{number:.9g}") for number in vector]
-        yield _encode_line({**fields, "text": item.texts[index], "vector": numbers})
+        place = piece.place if piece else item.start + index
+        yield _encode_line(place, {**fields, "text": item.texts[index], "vector": numbers})
 
 
 def build_failure_line(failure: EmbedFailure, source: Mapping[str, Any], *, has_ids: bool) -> bytes:
-    """Build the line of a list of failures: `id`, `row` (from 1), those of *source*, `reason`."""
+    """Build the line of a list of failures: `id`, `row` (from 1), those of *source*, `reason`.
+
+    Raises:
+        InputError: JSON cannot write the id.
+    """
     fields = _describe_row(failure.id, failure.piece, has_ids=has_ids)
     row = {**fields, "row": failure.start + 1, **source}
-    return _encode_line({**row, "reason": failure.reason})
+    return _encode_line(failure.start, {**row, "reason": failure.reason})
 
 
 def _describe_row(key: Any, piece: Piece | None, *, has_ids: bool) -> dict[str, Any]:
@@ -212,10 +258,16 @@ def _describe_row(key: Any, piece: Piece | None, *, has_ids: bool) -> dict[str, 
     return fields
 
 
-def _encode_line(fields: Mapping[str, Any]) -> bytes:
+def _encode_line(place: int, fields: Mapping[str, Any]) -> bytes:
     # Ids are of any type: dates and UUIDs are written as text, and NaN is null: JSON has no NaN.
     key = fields.get("id")
     if isinstance(key, float) and not math.isfinite(key):
         fields = {**fields, "id": None}
-    line = json.dumps(fields, ensure_ascii=False, separators=(",", ":"), default=str)
+    try:
+        line = json.dumps(fields, ensure_ascii=False, separators=(",", ":"), default=str)
+    except Exception as exc:  # The id's own `__str__` can raise anything.
+        raise InputError(
+            f"the id of row {place} is a {type(key).__name__} that JSON cannot write: use text or"
+            f" numbers as ids ({type(exc).__name__}: {exc})"
+        ) from exc
     return f"{line}\n".encode("utf-8", "replace")

@@ -11,22 +11,29 @@ import math
 import os
 import re
 import stat
-import sys
 import uuid
 from array import array
 from collections.abc import AsyncIterable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import BufferedWriter, FileIO
+from itertools import count
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
 from cfai._types.excerpts import format_count, format_path
 from cfai._validators import check_path
-from cfai.embedding.export import TableRows, build_lines, check_arrow
+from cfai.embedding.export import (
+    TableRows,
+    build_array_header,
+    build_lines,
+    check_arrow,
+    count_rows,
+    release_memory,
+)
 from cfai.embedding.results import EmbeddedBatch, EmbedFailure
 from cfai.embedding.threads import run_in_thread
-from cfai.errors import CfaiError, InputError
+from cfai.errors import InputError
 
 _PARQUET_OPTIONS: Final[Mapping[str, Any]] = {
     "compression": "none",  # Embeddings do not compress.
@@ -167,10 +174,6 @@ async def write_items(
         raise
 
 
-def _count_rows(item: EmbeddedBatch | EmbedFailure) -> int:
-    return len(item) if isinstance(item, EmbeddedBatch) else 1
-
-
 def _describe_kept(count: int, added: int, path: Path) -> str:
     """How many of the rows of a failed job are at *path*; empty if there were none."""
     rows = format_count(added, "finished row")
@@ -191,15 +194,14 @@ class ParquetParts:
     def __init__(self, folder: Path, *, has_pieces: bool) -> None:
         self._folder = folder
         self._rows = TableRows(has_pieces=has_pieces)
-        self._files = 0
         self._added = 0
-        self._written = 0
+        self._written: list[int] = []  # The rows of each file.
 
     def open(self) -> None:
         """See `ResultFile`. It makes the folder, and tries whether a file can be in it."""
         with _errors_named(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            trial = _temporary_path(self._folder / "part-00000.parquet")
+            trial = _temporary_path(self._part(0))
             trial.touch(exist_ok=False)
             trial.unlink()
 
@@ -209,8 +211,8 @@ class ParquetParts:
         Raises:
             InputError: Its ids do not fit into one column with earlier ones.
         """
+        self._added += count_rows(item)
         self._rows.add(item)
-        self._added += _count_rows(item)
         return self._rows.fill_a_file
 
     def flush(self) -> None:
@@ -220,26 +222,29 @@ class ParquetParts:
         import pyarrow.parquet as pq
 
         table = self._rows.take_table()
-        if not self._files:
+        if not self._written:
             self._remove_old_files()
-        with _replacement(self._folder / f"part-{self._files:05}.parquet") as file:
+        with _replacement(self._part(len(self._written))) as file:
             pq.write_table(table, file, **_PARQUET_OPTIONS)
-        self._files += 1
-        self._written += table.num_rows
+        self._written.append(table.num_rows)
         del table
-        _release_memory()
+        release_memory()
 
     def finish(self) -> None:
         """See `ResultFile`."""
         self.flush()
-        if not self._files:
+        if not self._written:
             self._remove_old_files()
 
     def keep(self) -> str:
         """See `ResultFile`."""
-        with suppress(OSError):  # The rows that are missing are counted.
+        with suppress(BaseException):  # The note says how many rows are missing.
             self.flush()
-        return _describe_kept(self._written, self._added, self._folder)
+        rows = sum(rows for i, rows in enumerate(self._written) if _may_exist(self._part(i)))
+        return _describe_kept(rows, self._added, self._folder)
+
+    def _part(self, number: int) -> Path:
+        return self._folder / f"part-{number:05}.parquet"
 
     def _remove_old_files(self) -> None:
         for path in self._folder.iterdir():
@@ -254,14 +259,14 @@ class ParquetParts:
 class _SingleFile:
     """A file that is written under a temporary name, and put at its place when it is complete.
 
-    If the job fails, the rows so far are at `PATH.partial`.
+    If the job fails, the rows so far are at `PATH.partial`, or `PATH.2.partial`, … if there is one.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._partial = path.with_name(f"{path.name}.partial")
         self._temporary = _temporary_path(path)
         self._opened: FileIO | None = None
+        self._is_in_place = False
         self._added = 0
         self._written = 0
         """Rows in the file that can be read."""
@@ -276,8 +281,8 @@ class _SingleFile:
         with _errors_named(self._path), suppress(FileNotFoundError):
             if stat.S_ISDIR(self._path.stat().st_mode):
                 raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
-        with _errors_named(self._partial), suppress(FileNotFoundError):
-            self._partial.stat()  # Its name can be too long.
+        with _errors_named(partial := self._partial(1)), suppress(FileNotFoundError):
+            partial.stat()  # Its name can be too long.
         with _errors_named(self._path):
             self._opened = self._temporary.open("xb", buffering=0)
 
@@ -293,9 +298,12 @@ class _SingleFile:
         self.flush()
         with _errors_named(self._path):
             self._close()
-            _put_in_place(self._temporary, self._path)
-        with suppress(OSError):  # That of an earlier job, which does no harm.
-            self._partial.unlink()
+            self._temporary.replace(self._path)
+            self._is_in_place = True
+            _sync_folder(self._path.parent)
+        with suppress(OSError):  # Those of earlier jobs, which do no harm.
+            for number in count(1):
+                self._partial(number).unlink()
 
     def _close(self) -> None:
         try:
@@ -309,18 +317,28 @@ class _SingleFile:
         if self._opened is None:
             return ""
         if not self._opened.closed:
-            with suppress(OSError, CfaiError):  # The note says how many rows are missing.
+            with suppress(BaseException):  # The note says how many rows are missing.
                 self.flush()
-            with suppress(OSError):
+            with suppress(Exception):
                 self._close()
-        if not self._written:
-            self._temporary.unlink(missing_ok=True)
-            return _describe_kept(0, self._added, self._partial)
-        for path in (self._partial, self._temporary):
-            with suppress(OSError):
-                self._temporary.replace(path)
-                return _describe_kept(self._written, self._added, path)
-        return _describe_kept(self._written, self._added, self._path)  # It is at its place.
+        path = self._path if self._is_in_place else self._set_aside()
+        return _describe_kept(self._written if _may_exist(path) else 0, self._added, path)
+
+    def _set_aside(self) -> Path:
+        """Rename the file to one that nobody has, or leave it where it is; remove an empty one."""
+        with suppress(OSError):
+            if not self._written:
+                self._temporary.unlink()
+            for number in count(1) if self._temporary.exists() else ():
+                path = self._partial(number)
+                with suppress(FileExistsError):
+                    path.touch(exist_ok=False)  # No other job takes it.
+                    return self._temporary.replace(path)
+        return self._temporary
+
+    def _partial(self, number: int) -> Path:
+        middle = "" if number == 1 else f".{number}"
+        return self._path.with_name(f"{self._path.name}{middle}.partial")
 
 
 class TableFile(_SingleFile):
@@ -338,8 +356,8 @@ class TableFile(_SingleFile):
         Raises:
             InputError: Its ids do not fit into one column with earlier ones.
         """
+        self._added += count_rows(item)
         self._rows.add(item)
-        self._added += _count_rows(item)
         return self._rows.fill_a_file
 
     def flush(self) -> None:
@@ -353,7 +371,7 @@ class TableFile(_SingleFile):
             self._writer.write_table(table)
         self._written += table.num_rows
         del table
-        _release_memory()
+        release_memory()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -386,14 +404,6 @@ class TableFile(_SingleFile):
             self._writer.close()
             if self._stream is not None:
                 self._stream.flush()
-
-
-def _release_memory() -> None:
-    """Return the memory of freed tables to the system: otherwise each thread keeps some."""
-    import pyarrow as pa
-
-    pa.default_memory_pool().release_unused()
-    pa.system_memory_pool().release_unused()  # `malloc_trim` of the C library
 
 
 # Bytes
@@ -439,31 +449,30 @@ class JsonLinesFile(_RowsFile):
         """See `ResultFile`."""
         if isinstance(item, EmbeddedBatch) or self._has_failures:
             self._items.append(item)
-            self._added += _count_rows(item)
+            self._added += count_rows(item)
         return len(self._items) >= _ITEMS
 
     def flush(self) -> None:
-        """See `_RowsFile`. The lines are built here, since that takes long."""
-        for item in self._items:
-            for line in build_lines(item, has_ids=self._has_ids):
-                self._buffer += line
-        self._items = []
-        super().flush()
+        """See `_RowsFile`. The lines are built here, since that takes long.
+
+        Raises:
+            InputError: JSON cannot write an id. The lines before it are in the file.
+        """
+        items, self._items = self._items, []
+        try:
+            for item in items:
+                for line in build_lines(item, has_ids=self._has_ids):
+                    self._buffer += line
+        finally:
+            super().flush()
 
     def _count_whole(self, size: int) -> tuple[int, int]:
         end = self._buffer.rfind(b"\n", 0, size) + 1
         return self._buffer.count(b"\n", 0, end), end
 
 
-_HEADER_BYTES: Final = 128
-"""Of an array: enough for any shape. Its data must begin at a multiple of 64."""
-
-
 class ArrayFile(_RowsFile):
-    """An array of 32-bit floats with a row for each item, NaN if it failed. NumPy is not needed.
-
-    Source: NumPy Enhancement Proposal 1, "A Simple File Format for NumPy Arrays".
-    """
+    """An array of 32-bit floats with a row for each item, NaN if it failed. NumPy is not needed."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -475,11 +484,11 @@ class ArrayFile(_RowsFile):
         """See `ResultFile`."""
         super().open()
         with _errors_named(self._path):
-            self._file.write(bytes(_HEADER_BYTES))
+            self._file.write(build_array_header(0, 0))
 
     def add(self, item: EmbeddedBatch | EmbedFailure) -> bool:
         """See `ResultFile`."""
-        self._added += _count_rows(item)
+        self._added += count_rows(item)
         if isinstance(item, EmbedFailure):
             self._failed += 1
         else:
@@ -497,12 +506,8 @@ class ArrayFile(_RowsFile):
         return rows, rows * width
 
     def _complete(self) -> None:
-        order = "<" if sys.byteorder == "little" else ">"
-        shape = (self._written + self._failed, self._dimension)
-        header = {"descr": f"{order}f4", "fortran_order": False, "shape": shape}
-        magic = b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little")
         self._file.seek(0)
-        self._file.write(magic + f"{header}".encode().ljust(_HEADER_BYTES - 11) + b"\n")
+        self._file.write(build_array_header(self._written + self._failed, self._dimension))
 
 
 # Places
@@ -563,23 +568,29 @@ def _replacement(path: Path) -> Iterator[BinaryIO]:
     """
     temporary = _temporary_path(path)
     try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        _put_in_place(temporary, path)
-    except BaseException as exc:
-        temporary.unlink(missing_ok=True)
-        if isinstance(exc, OSError) and exc.filename is None:
-            # Name the file: the writer does not.
-            raise OSError(exc.errno, exc.strerror or str(exc), str(path)) from exc
+        with _errors_named(path):
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync_folder(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
         raise
 
 
-def _put_in_place(temporary: Path, path: Path) -> None:
-    """Rename a complete file that is on the disk, so that its name is, too."""
-    temporary.replace(path)
-    folder = path.parent
+def _may_exist(path: Path) -> bool:
+    """Whether there is such a file, or nobody can tell, as in a folder without rights."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put the names of its files on the disk."""
     if os.name == "nt":
         return  # Folders cannot be opened there, and need no sync.
     descriptor = os.open(folder, os.O_RDONLY)

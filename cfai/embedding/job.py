@@ -233,7 +233,8 @@ class EmbeddingJob(Generic[Item_co]):
         a note of the error says how many. Memory does not grow with the number of texts.
 
         Raises:
-            InputError: The suffix is another, or no file can have that path.
+            InputError: The suffix is another, or no file can have that path, and nothing was sent;
+                or JSON cannot write an id.
             OSError: The file cannot be written. It is opened before anything is sent.
             CfaiError: The job failed. With a `checkpoint`, the next job resumes.
         """

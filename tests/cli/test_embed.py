@@ -775,7 +775,7 @@ async def test_ids_of_two_types(cfai: Cfai, fake: FakeWorkersAI, tmp_path: Path,
         assert done.code == 2
         assert "the ids must be of one type" in done.err
         assert "hint: with --checkpoint FILE" in done.err
-        assert f"hint: 200 of 200 finished rows are in {target}.partial" in done.err
+        assert f"hint: 200 of 201 finished rows are in {target}.partial" in done.err
         names = sorted(path.name for path in os.scandir(tmp_path))
         assert names == ["mixed.parquet.partial", "texts.jsonl"]
         assert pq.read_table(f"{target}.partial")["id"].to_pylist() == [*range(200)]
@@ -878,6 +878,7 @@ async def test_cancelling_while_parquet_is_written(tmp_path: Path) -> None:
         rows = pq.read_table(tmp_path / "out.parquet.partial").num_rows
         assert rows in (9000, 10_000, 11_000)
         assert caught.value.__notes__[-1].startswith(f"{rows} of {rows} finished rows are in ")
+        (tmp_path / "out.parquet.partial").unlink()
 
 
 def test_nothing_is_counted_without_a_terminal() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import datetime as dt
 import json
 import os
+import shutil
 import sys
 import tempfile
 import uuid
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cfai import InputError, QuotaExceeded, WorkersAI
-from cfai.embedding import files
+from cfai.embedding import EmbeddedBatch, EmbedFailure, files
 from cfai.tasks import Embeddings
 from cfai.testing import FakeWorkersAI, Service, vector_of
 from tests.embedding.samples import M3, check_table, file_names, is_poison, poisoned, texts
@@ -248,6 +249,295 @@ async def test_rows_are_kept_if_the_file_cannot_be_at_its_place(
         await write(ai.embed_many(M3, given()), path)
     assert caught.value.__notes__ == [f"30 of 30 finished rows are in {path}.partial"]
     assert read_partial(path) == expected_rows(texts(30))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+async def test_the_rows_of_an_earlier_failed_job_stay(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, suffix: str
+) -> None:
+    """However many there are: those of the next are beside them, until the file is complete."""
+    path = tmp_path / f"vectors{suffix}"
+    names = [f"{path.name}{number}.partial" for number in ("", ".2", ".3")]
+    for name, quota in zip(names, (30, 10, 20), strict=True):
+        fake.simulates(Service(quota=quota))
+        with pytest.raises(QuotaExceeded) as caught:
+            await write(ai.embed_many(M3, texts(50), batch_size=10, concurrency=1), path)
+        note = f"{quota} of {quota} finished rows are in {tmp_path / name}"
+        assert caught.value.__notes__ == [note]
+    assert file_names(tmp_path) == sorted(names)
+    for name, quota in zip(names, (30, 10, 20), strict=True):
+        (tmp_path / f"copy{suffix}").write_bytes((tmp_path / name).read_bytes())
+        assert read_rows(tmp_path / f"copy{suffix}") == expected_rows(texts(quota))
+    (tmp_path / f"copy{suffix}").unlink()
+    fake.simulates(Service())
+    await write(ai.embed_many(M3, texts(50)), path)
+    assert file_names(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("kind", ["folder", "link to nothing", "link to a file"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+async def test_what_has_the_name_of_kept_rows_stays(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, suffix: str, kind: str
+) -> None:
+    path = tmp_path / f"vectors{suffix}"
+    taken = tmp_path / f"{path.name}.partial"
+    other = tmp_path / "other"
+    if kind == "folder":
+        taken.mkdir()
+    else:
+        taken.symlink_to(other)
+    if kind == "link to a file":
+        other.write_text("mine")
+    before = [entry.lstat().st_ino for entry in all_paths(tmp_path)]
+    fake.simulates(Service(quota=20))
+    with pytest.raises(QuotaExceeded) as caught:
+        await write(ai.embed_many(M3, texts(50), batch_size=10, concurrency=1), path)
+    kept = tmp_path / f"{path.name}.2.partial"
+    assert caught.value.__notes__ == [f"20 of 20 finished rows are in {kept}"]
+    kept = kept.rename(tmp_path / f"kept{suffix}")
+    assert read_rows(kept) == expected_rows(texts(20))
+    kept.unlink()
+    assert [entry.lstat().st_ino for entry in all_paths(tmp_path)] == before
+    assert not other.exists() or other.read_text() == "mine"
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES, "/"])
+async def test_nothing_is_said_to_be_in_a_folder_that_is_gone(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, suffix: str
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    name = f"vectors{suffix}"
+
+    async def given() -> AsyncIterator[str]:
+        for text in texts(30):
+            yield text
+        shutil.rmtree(folder)
+
+    fake.simulates(Service())
+    with pytest.raises(FileNotFoundError) as caught:
+        await write(ai.embed_many(M3, given(), rate=None), folder, name)
+    assert caught.value.filename in (f"{folder}/{name}", f"{folder}/vectors")
+    assert caught.value.__notes__ == ["none of 30 finished rows could be kept"]
+    assert all_paths(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("gone", "note"),
+    [
+        ("", "none of 20500 finished rows could be kept"),
+        ("part-00000.parquet", "10500 of 20500 finished rows are in "),
+    ],
+)
+async def test_parts_that_are_gone_are_not_counted(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, gone: str, note: str
+) -> None:
+    folder = tmp_path / "folder"
+
+    async def items() -> AsyncIterator[EmbeddedBatch | EmbedFailure]:
+        async for item in ai.embed_many(M3, texts(20_500), rate=None):
+            yield item
+        assert len(file_names(folder)) == 2
+        if gone:
+            (folder / gone).unlink()
+        else:
+            shutil.rmtree(folder)
+        raise EOFError
+
+    fake.simulates(Service())
+    with pytest.raises(EOFError) as caught:
+        await files.write_items(items(), files.ParquetParts(folder, has_pieces=False))
+    (shown,) = caught.value.__notes__
+    assert shown.startswith(note)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o555])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+async def test_rows_in_a_folder_without_rights_stay_where_they_are(
+    fake: FakeWorkersAI, ai: WorkersAI, open_folder: Path, suffix: str, mode: int
+) -> None:
+    """Under the temporary name, which the note says."""
+    folder = open_folder / "folder"
+
+    async def given() -> AsyncIterator[str]:
+        folder.chmod(mode)
+        for text in texts(30):
+            yield text
+
+    fake.simulates(Service())
+    with as_anybody():
+        folder.mkdir()
+        with pytest.raises(PermissionError) as caught:
+            await write(ai.embed_many(M3, given()), folder / f"vectors{suffix}")
+        folder.chmod(0o755)
+    assert caught.value.filename == f"{folder}/vectors{suffix}"
+    (kept,) = all_paths(folder)
+    assert caught.value.__notes__ == [f"30 of 30 finished rows are in {kept}"]
+    assert read_rows(kept.rename(folder / f"kept{suffix}")) == expected_rows(texts(30))
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o555])
+@pytest.mark.parametrize("suffix", [*SUFFIXES, "/"])
+async def test_a_job_without_rows_in_a_folder_without_rights(
+    fake: FakeWorkersAI, ai: WorkersAI, open_folder: Path, suffix: str, mode: int
+) -> None:
+    """Its own error is raised, and nothing is said about rows."""
+    folder = open_folder / "folder"
+
+    async def given() -> AsyncIterator[str]:
+        folder.chmod(mode)
+        yield "a"
+
+    fake.simulates(Service(quota=0))
+    with as_anybody():
+        folder.mkdir()
+        with pytest.raises(QuotaExceeded) as caught:
+            await write(ai.embed_many(M3, given()), folder, f"vectors{suffix}")
+        folder.chmod(0o755)
+    assert not getattr(caught.value, "__notes__", [])
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o555])
+async def test_parts_in_a_folder_without_rights_are_counted(
+    fake: FakeWorkersAI, ai: WorkersAI, open_folder: Path, mode: int
+) -> None:
+    """Those that were written before."""
+    folder = open_folder / "folder"
+
+    async def items() -> AsyncIterator[EmbeddedBatch | EmbedFailure]:
+        async for item in ai.embed_many(M3, texts(10_500), rate=None):
+            yield item
+        folder.chmod(mode)
+
+    fake.simulates(Service())
+    file = files.ParquetParts(folder, has_pieces=False)
+    with as_anybody():
+        with pytest.raises(PermissionError) as caught:
+            await files.write_items(items(), file)
+        folder.chmod(0o755)
+    assert caught.value.filename == f"{folder}/part-00001.parquet"
+    (part,) = all_paths(folder)
+    count = pq.read_table(part).num_rows
+    assert caught.value.__notes__ == [f"{count} of 10500 finished rows are in {folder}"]
+
+
+class Unprintable:
+    """An id whose text cannot be made."""
+
+    def __init__(self, text: Any) -> None:
+        self.text = text
+
+    def __str__(self) -> str:
+        if isinstance(self.text, Exception):
+            raise self.text
+        return self.text  # type: ignore[no-any-return]
+
+    __repr__ = __str__
+
+
+def nested(depth: int) -> list[Any]:
+    inner: list[Any] = []
+    for _ in range(depth):
+        inner = [inner]
+    return inner
+
+
+RECURSIVE: list[Any] = []
+RECURSIVE.append(RECURSIVE)
+IDS_WITHOUT_JSON: dict[str, Any] = {
+    "keys": {(1, 2): 3},
+    "inner keys": [{"a": {b"x": 3}}],
+    "recursive": RECURSIVE,
+    "deep": nested(100_000),
+    "long": 10**5_000,
+    "raises ValueError": Unprintable(ValueError("no text")),
+    "raises KeyError": Unprintable(KeyError("no text")),
+    "raises OSError": Unprintable(OSError(5, "no text")),
+    "is no text": Unprintable(5),
+    "inner": {"a": [Unprintable(RuntimeError("no text"))]},
+}
+
+
+@pytest.mark.parametrize("place", [0, 1, 25, 49])
+@pytest.mark.parametrize("kind", IDS_WITHOUT_JSON)
+async def test_an_id_that_json_cannot_write_is_an_input_error(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, kind: str, place: int
+) -> None:
+    """It says which one, and the lines before it are kept."""
+    key = IDS_WITHOUT_JSON[kind]
+    source: list[Any] = [(key if i == place else i, text) for i, text in enumerate(texts(50))]
+    fake.simulates(Service())
+    path = tmp_path / "x.jsonl"
+    name = type(key).__name__
+    with pytest.raises(
+        InputError,
+        match=rf"the id of row {place} is a {name} that JSON cannot write: use text or numbers",
+    ) as caught:
+        await ai.embed_many(M3, source, batch_size=10, concurrency=1).to_jsonl(path)
+    (note,) = caught.value.__notes__
+    if not place:
+        assert note == "none of 50 finished rows could be kept"
+        assert file_names(tmp_path) == []
+        return
+    assert note.startswith(f"{place} of 50 finished row")
+    assert file_names(tmp_path) == ["x.jsonl.partial"]
+    lines = (tmp_path / "x.jsonl.partial").read_bytes().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [*range(place)]
+
+
+async def test_the_id_of_a_failure_or_a_piece_that_json_cannot_write(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path
+) -> None:
+    """It is named by the place of its text."""
+    fake.simulates(Service())
+    words = "Some words of a sentence. " * 50
+    for text in ("", words):
+        source: list[Any] = [(0, "a"), (1, words), ({(1, 2): 3}, text)]
+        options: Any = {"long": "split", "piece_tokens": 64, "on_error": "yield"}
+        with pytest.raises(InputError, match="the id of row 2 is a dict"):
+            await ai.embed_many(M3, source, **options).to_jsonl(tmp_path / "x.jsonl")
+        lines = (tmp_path / "x.jsonl.partial").read_bytes().splitlines()
+        assert {json.loads(line)["id"] for line in lines} == {0, 1}
+        (tmp_path / "x.jsonl.partial").unlink()
+
+
+async def test_an_id_that_json_cannot_write_does_not_hide_the_error_of_the_job(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path
+) -> None:
+    """The lines were not built yet when the job failed."""
+    source: list[Any] = [(RECURSIVE if i == 15 else i, text) for i, text in enumerate(texts(50))]
+    fake.simulates(Service(quota=30))
+    with pytest.raises(QuotaExceeded) as caught:
+        job = ai.embed_many(M3, source, batch_size=10, concurrency=1)
+        await job.to_jsonl(tmp_path / "x.jsonl")
+    assert caught.value.__notes__ == [
+        f"15 of 30 finished rows are in {tmp_path / 'x.jsonl.partial'}"
+    ]
+    assert file_names(tmp_path) == ["x.jsonl.partial"]
+
+
+@pytest.mark.parametrize("place", [1, 15])
+@pytest.mark.parametrize("suffix", [".arrow", ".feather", ".arrows", ".parquet", "/"])
+@pytest.mark.parametrize("kind", [*IDS_WITHOUT_JSON, "another type"])
+async def test_an_id_that_does_not_fit_into_a_table_is_an_input_error(
+    fake: FakeWorkersAI, ai: WorkersAI, tmp_path: Path, kind: str, suffix: str, place: int
+) -> None:
+    """The error says how many rows are kept, also if that is none."""
+    key = IDS_WITHOUT_JSON.get(kind, "text")
+    source: list[Any] = [(key if i == place else i, text) for i, text in enumerate(texts(50))]
+    fake.simulates(Service())
+    with pytest.raises(InputError, match="the ids must be of one type that Arrow has") as caught:
+        job = ai.embed_many(M3, source, batch_size=10, concurrency=1)
+        await write(job, tmp_path, f"x{suffix}")
+    (note,) = caught.value.__notes__
+    if place == 1:
+        assert note == "none of 10 finished rows could be kept"
+        assert file_names(tmp_path) == (["x"] if suffix == "/" else [])
+    else:
+        assert note.startswith("10 of 20 finished rows are in ")
+        kept = tmp_path / ("x/part-00000.parquet" if suffix == "/" else f"x{suffix}.partial")
+        suffix = ".parquet" if suffix == "/" else suffix
+        assert read_rows(kept.rename(tmp_path / f"kept{suffix}")) == expected_rows(texts(10))
 
 
 async def test_rows_of_an_array_are_in_order(
