@@ -10,7 +10,7 @@ from contextlib import suppress
 from math import inf
 from typing import Any, Final, TypeAlias
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from cfai._session.retries import should_retry
 from cfai._wire.bodies import encode_json
@@ -67,6 +67,17 @@ class _PendingRequest:
     resubmissions: int = field(default=0, init=False)
 
 
+@frozen
+class _LostBatch:
+    """A batch that was accepted, and then not handed out."""
+
+    error: CfaiError
+    handed_out: int
+    """How many others had been when its polls began to fail."""
+    silent: bool = False
+    """Whether its polls failed for so long that it was given up."""
+
+
 def max_pending_requests(limit: float, texts_per_request: int) -> float:
     """Return how many requests fill *limit* batches, and one more that is being collected."""
     requests_per_batch = min(_MAX_REQUESTS, max(1, _MAX_TEXTS // texts_per_request))
@@ -89,6 +100,12 @@ class BatchQueue:
         self._job_failed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._references = 0
+        self._handed_out = 0
+        """Batches whose vectors have come."""
+        self._losing: set[asyncio.Task[Any] | None] = set()
+        """The tasks whose batch was lost at least once."""
+        self._trial = asyncio.Lock()
+        """Held by the one who tries whether the service hands out a batch."""
 
     def finish(self) -> "set[asyncio.Task[Any] | None]":
         """The job has failed: poll the submitted batches at once, and as long as there is time.
@@ -191,6 +208,7 @@ class BatchQueue:
     def _batch_done(self, task: asyncio.Task[None]) -> None:
         batch = self._batches.pop(task)
         self._submitted.discard(task)
+        self._losing.discard(task)
         error = None if task.cancelled() else task.exception()
         if task.cancelled() or error is not None:
             for pending in batch:
@@ -227,22 +245,61 @@ class BatchQueue:
         Raises:
             CfaiError: The error ends the job.
         """
-        service, attempts, losses = self._service, FailedRequest(), 0
+        service, attempts, losses, lost_since = self._service, FailedRequest(), 0, inf
         while True:
             state = await self._submit(requests, texts, attempts)
             if isinstance(state, CfaiError):
                 return state
-            outcome = await self._poll_until_done(state, requests)
-            if not isinstance(outcome, CfaiError) or isinstance(outcome, AnswerTooLarge):
-                return outcome
+            lost = await self._poll_until_done(state, requests, MAX_SILENCE)
+            if not isinstance(lost, _LostBatch):
+                return lost
             losses += 1
-            service.record_fault(attempts, outcome)
-            if service.is_at_fault(attempts, texts, attempts.faults):
-                return outcome
-            if losses > service.retries.max:
-                raise outcome
-            attempts.delay = service.plan_retry(outcome, attempts.failures)
-            await service.wait_for_answer(attempts, self._submit_sample)
+            service.record_fault(attempts, lost.error)
+            if await self._hands_out_others(lost.handed_out):
+                lost_since = inf
+                silent = lost.silent and (texts > 1 or losses > service.retries.max)
+                if silent or service.is_at_fault(attempts, texts, attempts.faults):
+                    return _blame_texts(lost.error)
+            lost_since = min(lost_since, asyncio.get_running_loop().time())
+            await self._check_patience(lost, losses, lost_since)
+            attempts.delay = service.plan_retry(lost.error, attempts.failures)
+            await service.sleep(attempts.delay)
+
+    async def _check_patience(self, lost: _LostBatch, losses: int, lost_since: float) -> None:
+        """Raise the error of a batch if it, and all others since, were lost for too long.
+
+        As long as no text was embedded, each may be lost as often as `Retries` allows.
+        """
+        service, waits = self._service, 0
+        self._losing.add(asyncio.current_task())
+        if service.sample is not None:
+            silent = lost.silent and self._handed_out == lost.handed_out
+            if silent or asyncio.get_running_loop().time() - lost_since >= MAX_SILENCE:
+                raise lost.error
+        elif lost.silent or losses > service.retries.max:
+            while self._batches.keys() - self._losing and service.sample is None:
+                waits += 1
+                await service.sleep(self._polling.pause(waits))
+            if service.sample is None:
+                raise lost.error
+
+    async def _hands_out_others(self, since: int) -> bool:
+        """Whether more than *since* batches were handed out; if not, a good text is tried."""
+        if self._handed_out == since:
+            async with self._trial:
+                if self._handed_out == since and not self._job_failed.is_set():
+                    await self._try_sample()
+        return self._handed_out > since
+
+    async def _try_sample(self) -> None:
+        sample = self._service.sample
+        if sample is None:
+            return
+        self._references += 1
+        requests = [self._service.build_request([sample], str(self._references))]
+        state = await self._submit(requests, 1, FailedRequest())
+        if not isinstance(state, CfaiError):
+            await self._poll_until_done(state, requests, MAX_SILENCE / 10)
 
     async def _submit(
         self, requests: Sequence[QueuedTask], texts: int, attempts: FailedRequest
@@ -299,18 +356,18 @@ class BatchQueue:
         await self._service.submit([request])
 
     async def _poll_until_done(
-        self, batch: BatchStatus[Embeddings], requests: Sequence[QueuedTask]
-    ) -> Sequence[QueuedItem[Embeddings]] | CfaiError:
-        """Return the items of a batch, or the error if it is lost or its answer too large."""
-        request_id, polls, failures, delay = batch.request_id, 0, 0, 0.0
-        failing_since = inf
+        self, batch: BatchStatus[Embeddings], requests: Sequence[QueuedTask], patience: float
+    ) -> Sequence[QueuedItem[Embeddings]] | _LostBatch | AnswerTooLarge:
+        """Return the items of a batch, unless it is lost or its answer too large.
+
+        It is lost, too, if its polls fail for *patience* seconds. Answers to other requests do not
+        help a batch whose own polls all fail.
+        """
+        request_id, polls, failures, delay = batch.request_id or "", 0, 0, 0.0
+        failing_since, handed_out = inf, self._handed_out
         while batch.items is None:
-            if batch.error is not None:
-                if concerns_all_texts(batch.error):
-                    raise batch.error
-                return batch.error
-            if request_id is None:
-                return DecodeError("the service queued a batch and returned no request_id")
+            if (error := _error_of_batch(batch, request_id)) is not None:
+                return _LostBatch(error, handed_out)
             self._submitted.add(asyncio.current_task())
             polls += 1
             await self._wait_before_poll(max(delay, self._polling.pause(polls)))
@@ -318,29 +375,42 @@ class BatchQueue:
                 # A throttle of a job that failed is closed.
                 throttle = None if self._job_failed.is_set() else self._service.throttle
                 batch = await self._service.poll(requests, request_id, throttle)
+            except AnswerTooLarge as exc:
+                return exc
             except CfaiError as exc:
                 if isinstance(exc, NotFound) or is_text_error(exc):
-                    return exc
+                    return _LostBatch(exc, handed_out)
+                if concerns_all_texts(exc):
+                    raise
                 failures += 1
+                now = asyncio.get_running_loop().time()
                 if not isinstance(exc, RateLimited):
-                    failing_since = min(failing_since, asyncio.get_running_loop().time())
-                delay = self._plan_poll(exc, failures, failing_since)
+                    failing_since = min(failing_since, now)
+                if now - failing_since >= patience:
+                    return _LostBatch(exc, handed_out, silent=True)
+                delay = self._service.plan_retry(exc, failures)
             else:
                 failures, failing_since, delay = 0, inf, 0.0
-        return batch.items
+                handed_out = self._handed_out
+        return self._check_items(batch.items, handed_out)
 
-    def _plan_poll(self, error: CfaiError, failures: int, failing_since: float) -> float:
-        """Return the seconds until a poll is repeated.
+    def _check_items(
+        self, items: Sequence[QueuedItem[Embeddings]], handed_out: int
+    ) -> Sequence[QueuedItem[Embeddings]] | _LostBatch:
+        """Return the items of a batch; it is lost if none has vectors, and no text is refused.
 
-        Answers to other requests do not help a batch whose own polls all fail.
-
-        Raises:
-            CfaiError: *error*, if it ends the job.
+        As long as no text was embedded, each item counts by itself.
         """
-        silence = asyncio.get_running_loop().time() - failing_since
-        if concerns_all_texts(error) or silence >= MAX_SILENCE:
-            raise error
-        return self._service.plan_retry(error, failures)
+        if any(item.answer is not None for item in items):
+            self._handed_out += 1
+            return items
+        errors = [_error_of(item) for item in items]
+        if self._service.sample is None or any(
+            concerns_all_texts(error) or is_text_error(error) for error in errors
+        ):
+            return items
+        error = errors[0] if errors else DecodeError("the service returned no results of a batch")
+        return _LostBatch(error, handed_out)
 
     async def _wait_before_poll(self, delay: float) -> None:
         """Wait until the next poll is due: at once when the job fails."""
@@ -358,7 +428,7 @@ class BatchQueue:
             except DecodeError as exc:
                 self._settle([pending], exc)
             return
-        error = item.error or DecodeError("the service returned no result for these texts")
+        error = _error_of(item)
         if pending.texts > 1:
             self._service.record_miscount(error)
         in_results = item.raw is not None
@@ -383,6 +453,30 @@ class BatchQueue:
         if not pending.future.done():
             self._waiting.append(pending)
         return True
+
+
+def _error_of_batch(batch: BatchStatus[Embeddings], request_id: str) -> CfaiError | None:
+    """Return why a batch is lost.
+
+    Raises:
+        CfaiError: The error concerns all texts.
+    """
+    if batch.error is not None and concerns_all_texts(batch.error):
+        raise batch.error
+    if batch.error is None and not request_id:
+        return DecodeError("the service queued a batch and returned no request_id")
+    return batch.error
+
+
+def _error_of(item: QueuedItem[Embeddings]) -> CfaiError:
+    return item.error or DecodeError("the service returned no result for these texts")
+
+
+def _blame_texts(error: CfaiError) -> CfaiError:
+    """Return the error of a lost batch as one of its texts: a 404 would end the job."""
+    if not isinstance(error, NotFound):
+        return error
+    return BadRequest(error.message, status=error.status, ray_id=error.ray_id, meta=error.meta)
 
 
 @define(eq=False)

@@ -291,14 +291,15 @@ async def test_temporary_failures_are_submitted_again(fake: FakeWorkersAI, ai: W
 
 
 async def test_an_item_that_keeps_failing_is_a_failure(fake: FakeWorkersAI, ai: WorkersAI) -> None:
-    """After as many repetitions as `Retries` allows; other items are not affected."""
+    """Once it is clear that the service returns others; these are not affected."""
     broken = {"success": False, "errors": [{"code": 8005, "message": "broken"}]}
     fake.always.answers_by(lambda request: answers(request, r1=broken))
     items = await collect(queued(ai, texts(2), batch_size=1, on_error="yield"))
     assert isinstance(items[0], EmbedFailure)
     assert isinstance(items[0].error, ServerError)
     assert isinstance(items[1], EmbeddedBatch)
-    assert len(submitted(fake)) == 1 + QUICK.max
+    sent = [item["text"] for batch in submitted(fake) for item in batch]
+    assert 1 + QUICK.max <= sent.count(["text 0"]) <= 10
 
 
 async def test_a_refused_batch_is_halved(fake: FakeWorkersAI, ai: WorkersAI) -> None:
@@ -467,6 +468,34 @@ def test_five_minutes_of_failed_polls_end_the_job(error: Exception, on_error: An
         return asyncio.get_running_loop().time()
 
     assert 300 < virtual_time.run(main()) < 400
+
+
+class PoisonedQueue(QueueService):
+    """A queue in which every poll of a batch with a poison text fails."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error, [], Retries())
+
+    async def poll(
+        self, requests: Sequence[QueuedTask], request_id: str, throttle: Any
+    ) -> BatchStatus[Embeddings]:
+        if any("poison" in request.fields["text"] for request in requests):
+            raise self._error
+        return await super().poll(requests, request_id, throttle)
+
+
+@pytest.mark.parametrize("error", OUTAGES)
+@pytest.mark.parametrize("place", [1234, 2199])
+def test_a_text_whose_polls_all_fail_stands_alone(error: Exception, place: int) -> None:
+    """After five minutes each, its batch and its halves are given up, as others are answered."""
+    given = ["poison" if number == place else text for number, text in enumerate(texts(2200))]
+    plan = Plan(M3, mode="queue", rate=None, on_error="yield")
+    service = PoisonedQueue(error)
+    job: EmbeddingJob[Any] = EmbeddingJob(service, Throttles(), given, plan, endpoint="")
+    items = collect_virtually(job)
+    check_vectors(batches_of(items), given)
+    assert [(item.start, item.error) for item in failures_of(items)] == [(place, error)]
+    assert job.stats.texts == 2199
 
 
 @pytest.mark.parametrize("failure", [(503, 0), (500, 7009), None])
@@ -666,6 +695,99 @@ async def test_a_text_that_spoils_the_only_batch_stands_alone(
     items = await collect(job)
     check_vectors(batches_of(items), given)
     assert [item.start for item in failures_of(items)] == [place]
+
+
+def row(**told: Any) -> Callable[[FakeWorkersAI, Recorded], Any]:
+    """An answer whose items all say the same."""
+
+    def script(fake: FakeWorkersAI, request: Recorded) -> None:
+        names = [item["external_reference"] for item in request.json()["requests"]]
+        fake.answers({"responses": [{"external_reference": name, **told} for name in names]})
+
+    return script
+
+
+NOT_HANDED_OUT: dict[str, Callable[[FakeWorkersAI, Recorded], Any]] = {
+    "404": lambda fake, _: fake.fails(404, 7404, "no such batch"),
+    "404 of a path": lambda fake, _: fake.fails(404, 7000, "no route"),
+    "400": lambda fake, _: fake.fails(400, 5006, "bad input"),
+    "422": lambda fake, _: fake.fails(422, 5006, "bad input"),
+    "413": lambda fake, _: fake.fails(413, 3006, "too large"),
+    "failed": lambda fake, _: fake.answers({"status": "failed", "request_id": "b"}),
+    "expired": lambda fake, _: fake.answers({"status": "expired", "request_id": "b"}),
+    "no items": lambda fake, _: fake.answers({"responses": []}),
+    "null": row(success=True, result=None),
+    "empty": row(success=True, result={}),
+    "null vectors": row(success=True, result={"shape": [1, 4], "data": [[None] * 4]}),
+    "no reason": row(success=False, errors=[]),
+    "no code": row(success=False, errors=[{"message": "internal error"}]),
+    "words": row(success=False, error="AiError: internal"),
+    "timeout": row(success=False, errors=[{"code": 3007, "message": "timeout"}]),
+    "broken": row(success=False, errors=[{"code": 8005, "message": "broken"}]),
+}
+"""Answers to polls of a batch that was accepted and that the service never hands out."""
+
+
+def spoiled(kind: str, request: Recorded) -> Any:
+    script = FakeWorkersAI()
+    NOT_HANDED_OUT[kind](script, request)
+    return script.take()
+
+
+@pytest.mark.parametrize("kind", NOT_HANDED_OUT)
+@pytest.mark.parametrize("place", [1234, 2199])
+@pytest.mark.parametrize("on_error", ["skip", "yield"])
+async def test_a_text_whose_batch_is_never_handed_out_stands_alone(
+    fake: FakeWorkersAI, ai: WorkersAI, kind: str, place: int, on_error: Any
+) -> None:
+    """Also if it is the last one, so that a good text has to show that the service answers."""
+    accepted: dict[str, Recorded] = {}
+
+    def reply(request: Recorded) -> Any:
+        body = request.json()
+        if "requests" in body:
+            accepted[name := str(len(accepted))] = request
+            return {"status": "queued", "request_id": name}
+        batch = accepted[body["request_id"]]
+        if any("poison" in item["text"] for item in batch.json()["requests"]):
+            return spoiled(kind, batch)
+        return answers(batch)
+
+    fake.always.answers_by(reply)
+    given = ["poison" if number == place else text for number, text in enumerate(texts(2200))]
+    job = queued(ai, given, on_error=on_error)
+    items = await collect(job)
+    check_vectors(batches_of(items), given)
+    assert job.stats.texts == 2199
+    assert job.stats.failed == 1
+    expected = [place] if on_error == "yield" else []
+    assert [item.start for item in failures_of(items)] == expected
+
+
+@pytest.mark.parametrize("kind", NOT_HANDED_OUT)
+async def test_an_outage_in_which_no_batch_is_handed_out_loses_no_text(
+    fake: FakeWorkersAI, ai: WorkersAI, kind: str
+) -> None:
+    """However many are lost: the job waits until the service hands out others."""
+    accepted: dict[str, Recorded] = {}
+    polls = 0
+
+    def reply(request: Recorded) -> Any:
+        nonlocal polls
+        body = request.json()
+        if "requests" in body:
+            accepted[name := str(len(accepted))] = request
+            return {"status": "queued", "request_id": name}
+        polls += 1
+        batch = accepted[body["request_id"]]
+        return spoiled(kind, batch) if 1 < polls < 60 else answers(batch)
+
+    fake.always.answers_by(reply)
+    given = texts(300)
+    job = queued(ai, given, batch_size=1, concurrency=1, on_error="skip")
+    check_vectors(await collect(job), given)
+    assert job.stats.failed == 0
+    assert polls > 60
 
 
 async def test_refusals_lose_no_text(fake: FakeWorkersAI) -> None:
