@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         tools,
         workers_ai,
     )
-    from cfai._session import limits, pagination, spending  # noqa: F401
+    from cfai._session import limits, pagination, session  # noqa: F401
     from cfai._wire import version  # noqa: F401
     from cfai.resources import finetunes, markdown, models, queue  # noqa: F401
     from cfai.streaming import audio, listening, speaking, stream  # noqa: F401
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "cfai._session.limits": "Adaptive",
     "cfai._session.pagination": "Pager",
-    "cfai._session.spending": "Spent",
+    "cfai._session.session": "Spent",
     "cfai._wire.version": "__version__",
     "cfai.cohere": "Cohere",
     "cfai.conversation": "Conversation",

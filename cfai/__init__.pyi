@@ -1,7 +1,7 @@
 # Written by `python -m tests.stubs` from the table in `__init__.py`: change that, not this.
 from cfai._session.limits import Adaptive
 from cfai._session.pagination import Pager
-from cfai._session.spending import Spent
+from cfai._session.session import Spent
 from cfai._wire.version import __version__
 from cfai.cohere import Cohere
 from cfai.conversation import Conversation

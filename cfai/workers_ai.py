@@ -12,8 +12,7 @@ from cfai._session.client import Account, Client, redact_parse_errors
 from cfai._session.connections import Connections
 from cfai._session.credentials import resolve_credentials, resolve_settings
 from cfai._session.logs import configure_logging
-from cfai._session.session import Session
-from cfai._session.spending import Spending, Spent
+from cfai._session.session import Session, Spending, Spent
 from cfai._validators import check_account_id, hide_arguments
 from cfai.resources.fallback import ModelNames, read_models
 from cfai.resources.keywords import check_keywords

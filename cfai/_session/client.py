@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, cast
 from attrs import evolve, frozen
 
 from cfai._session.redaction import redact_error
-from cfai._session.session import Session
-from cfai._session.spending import Spending
+from cfai._session.session import Session, Spending
 from cfai._types.values import Value
 from cfai._wire.errors import read_document
 from cfai._wire.requests import Request, build_get_request

@@ -1,7 +1,8 @@
 """The session: sends requests, retries failed attempts, and returns what the caller reads.
 
 `_wire` builds requests and reads responses; `retries` decides about repeating. This module does the
-I/O: connection slots, permits, time limits, and reading of bodies.
+I/O: connection slots, permits, time limits, and reading of bodies. `Spending` adds up what the
+answers of a client cost, as the service reports it, and holds its budget.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from functools import lru_cache
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, cast
+from math import inf
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 import aiohttp
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 from yarl import URL
 
 from cfai._session import logs
@@ -24,21 +27,20 @@ from cfai._session.connections import Connections, LoopSession
 from cfai._session.errors import ReusedConnectionLost, raise_error, timeout_error, translate_error
 from cfai._session.redaction import cut_tracebacks, redact_error
 from cfai._session.retries import retry_delay, should_fall_back
-from cfai._session.spending import Spending
 from cfai._session.timeouts import Deadline, OpenCall
-from cfai._types.json import loads
-from cfai._types.values import fast_maker
+from cfai._session.unexpected import read_document, read_start, reject_stream
+from cfai._types.excerpts import format_value
+from cfai._types.values import Value, fast_maker
+from cfai._validators import is_finite_number
 from cfai._wire import responses
 from cfai._wire.errors import (
     describe_decode_error,
-    error_from_events,
-    reports_error,
-    says_nothing,
 )
 from cfai._wire.requests import Request
 from cfai._wire.responses import Response
 from cfai.errors import (
     AnswerTooLarge,
+    BudgetExceeded,
     CfaiError,
     ConfigError,
     DecodeError,
@@ -66,9 +68,6 @@ _NETRC = (
     " credentials of the client: a .netrc file has a login for this host, or for all hosts, so"
     " create the session without trust_env, or remove the login"
 )
-_LARGEST_REFUSAL = 2**20
-"""Bytes of a stream in which an error is looked for, if JSON is documented in its place."""
-
 _LARGEST_WRITE = 2**20
 """Bytes. aiohttp warns if it gets more at once, because the write would block the event loop."""
 
@@ -131,24 +130,69 @@ _make_call: Final = fast_maker(_Call)
 """Every call makes one: in half of the time."""
 
 
-async def reject_stream(
-    body: StreamBody, problem: str = "the service sent a stream where JSON is documented"
-) -> NoReturn:
-    """Raise the error in a stream that is not documented, or one about the *problem*."""
-    # What streams need is imported by the first of them.
-    from cfai._wire.sse import EventSplitter
+@frozen(eq=False, repr=False)
+class Spent(Value):
+    """What a client's calls have cost so far, as far as the service reported it."""
 
-    splitter, size, goes_on = EventSplitter(_LARGEST_REFUSAL), 0, True
-    while goes_on and size <= _LARGEST_REFUSAL:
-        chunk = await body.read_chunk()
-        size += len(chunk)
-        goes_on = bool(chunk)
-        for block in splitter.feed(chunk) if chunk else splitter.finish():
-            data = block if isinstance(block, bytes) else block.encode()
-            if (error := error_from_events(data, meta=body.meta)) is not None:
-                raise error
-            goes_on = goes_on and says_nothing(block)
-    raise DecodeError(problem, meta=body.meta)
+    neurons: float = 0.0
+    """The sum of the reported costs, in neurons, the unit that Cloudflare bills."""
+
+    calls: int = 0
+    """How many calls were answered."""
+
+    unreported: int = 0
+    """How many of these answers had no cost with them. What they cost is not in `neurons`."""
+
+
+class Spending:
+    """Adds up the costs of a client and its copies, which may run in several threads.
+
+    All copies share it, deep ones too: a budget is for all of them together.
+    """
+
+    def __init__(self, budget: float | None = None) -> None:
+        if budget is not None and not (is_finite_number(budget) and budget >= 0):
+            rule = "a finite number of neurons, 0 or more"
+            raise InputError(f"budget must be {rule}, got {format_value(budget)}")
+        self._budget = budget
+        # Reentrant, because a stream that is collected as garbage adds its cost, too.
+        self._lock = RLock()
+        self._neurons = 0.0
+        self._calls = 0
+        self._unreported = 0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    @property
+    def spent(self) -> Spent:
+        """The sums so far."""
+        with self._lock:
+            return Spent(self._neurons, self._calls, self._unreported)
+
+    def check_budget(self) -> None:
+        """Check that a call may be sent.
+
+        Raises:
+            BudgetExceeded: The budget is used up.
+        """
+        if self._budget is not None and self._neurons >= self._budget:
+            spent, budget = self._neurons, self._budget
+            raise BudgetExceeded(
+                f"the client's budget is used up: {spent:g} of {budget:g} neurons are spent;"
+                " create a client with a larger budget, or without one",
+                budget=budget,
+                spent=spent,
+            )
+
+    def add(self, neurons: float | None) -> None:
+        """Add the cost of one answer; `None` if the service reported none."""
+        with self._lock:
+            self._calls += 1
+            if neurons is not None and 0 <= neurons < inf:
+                self._neurons += neurons
+            else:
+                self._unreported += 1
 
 
 class Session:
@@ -485,19 +529,24 @@ async def _read_body(
         # The whole body of most answers came with their headers: nothing is awaited for it.
         data = content.read_nowait() if content.is_eof() else await content.readany()
         if is_ok and not responses.begins_json(data):
-            data = await _read_start(content, data, max_bytes)
+            data = await read_start(content, data, max_bytes)
             is_other = not responses.begins_json(data)
             if responses.begins_events(data) or (is_stream and is_other):
                 return data, True
         expects_events = request.streams_events and not responses.is_json_type(media_type)
         if is_ok and (is_stream or expects_events):
-            data, is_document = await _read_document(content, data, max_bytes)
+            data, is_document = await read_document(content, data, max_bytes)
             if is_stream and not is_document:
                 return data, True
             if not content.at_eof():
                 response.close()
         elif not content.at_eof():
-            data = await _read_on(content, [data], max_bytes)
+            # Joined at the end: a growing buffer would be copied again and again.
+            chunks, size = [data], len(data)
+            while size <= max_bytes and (chunk := await content.readany()):
+                chunks.append(chunk)
+                size += len(chunk)
+            data = b"".join(chunks)
     except BaseException:
         response.close()
         raise
@@ -512,63 +561,4 @@ async def _read_body(
         )
         message = f"the answer is larger than max_answer_bytes ({max_bytes} bytes)"
         raise AnswerTooLarge(message, limit=max_bytes, meta=meta)
-    return data, False
-
-
-async def _read_on(
-    content: aiohttp.StreamReader, chunks: list[bytes], max_bytes: int, until: bytes | None = None
-) -> bytes:
-    """Read to the end of a body, or beyond the limit, or *until* some bytes come.
-
-    Args:
-        chunks: What was read already. A growing buffer would be copied again and again.
-    """
-    size = sum(map(len, chunks))
-    while size <= max_bytes and (until is None or until not in chunks[-1]):
-        chunk = await content.readany()
-        if not chunk:
-            break
-        chunks.append(chunk)
-        size += len(chunk)
-    return b"".join(chunks)
-
-
-async def _read_start(content: aiohttp.StreamReader, data: bytes, max_bytes: int) -> bytes:
-    """Read until it is clear whether a body begins as events do, or as JSON."""
-    chunks, size, start = [data], len(data), data
-    while responses.is_undecided(start) and size <= max_bytes:
-        chunk = await content.readany()
-        if not chunk:
-            break
-        chunks.append(chunk)
-        size += len(chunk)
-        # Only the rest is looked at again: there may be much white space before it.
-        start = responses.shorten_start(start) + chunk
-    return b"".join(chunks)
-
-
-async def _read_document(
-    content: aiohttp.StreamReader, data: bytes, max_bytes: int
-) -> tuple[bytes, bool]:
-    """Read the single document of JSON in a response in which events were expected.
-
-    Of anything else, such as a page or lines of JSON, only the beginning is read, since its end may
-    be far. Behind an error on the first line, nothing is read, either.
-
-    Returns:
-        What was read, and whether it is such a document.
-    """
-    if not responses.begins_json(data):
-        return data, False
-    data = await _read_on(content, [responses.strip_json(data)], max_bytes, until=b"\n")
-    line, end, rest = data.partition(b"\n")
-    if not (end and responses.is_json(line)):
-        return await _read_on(content, [data], max_bytes), True
-    if reports_error(loads(line, allow_nan=True)):
-        return line, True
-    size = len(data)
-    while not rest.strip() and size <= max_bytes:
-        if not (rest := await content.readany()):
-            return data, True
-        data, size = line + end + rest, size + len(rest)
     return data, False

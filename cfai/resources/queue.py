@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 
 from cfai._session.client import Account
 from cfai._session.redaction import redact_error
-from cfai._session.spending import Spending
+from cfai._session.session import Spending
 from cfai._session.throttle import Throttle
 from cfai._types.excerpts import format_value
 from cfai._types.values import Value

@@ -14,7 +14,7 @@ from attrs import define, field
 
 from cfai._session.body import StreamBody
 from cfai._session.redaction import redact_error
-from cfai._session.spending import Spending
+from cfai._session.session import Spending
 from cfai.errors import CfaiError, InputError
 from cfai.tasks import Answer
 

@@ -18,8 +18,8 @@ from attrs import define, field
 from cfai._session.body import StreamBody
 from cfai._session.connections import call_in_loop
 from cfai._session.redaction import redact_error
-from cfai._session.session import reject_stream
 from cfai._session.sockets import NO_STATUS, Closed, Socket
+from cfai._session.unexpected import reject_stream
 from cfai._types.excerpts import format_count
 from cfai.errors import CfaiError, ConnectionLost, InputError, StreamInterrupted
 from cfai.meta import Meta

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from attrs import define, evolve, field
 
 from cfai._session.body import StreamBody
-from cfai._session.spending import Spending
+from cfai._session.session import Spending
 from cfai._types.excerpts import format_count
 from cfai._wire.answers import AnswerSpec, answer_from_text
 from cfai._wire.pairs import PairJoiner

@@ -25,7 +25,7 @@ PACKAGE = Path(cfai.__file__).parent
 
 RUN = 15
 TOKEN = 7
-EMBEDDED_TEXT = 26
+EMBEDDED_TEXT = 27
 """The maximum number of files."""
 
 

@@ -20,7 +20,7 @@ from cfai import (
     WorkersAI,
     user,
 )
-from cfai._session.spending import Spending
+from cfai._session.session import Spending
 from cfai.errors import DecodeError, InputError, ServerError, StreamInterrupted
 from cfai.settings import Options, Retries, Retry
 from cfai.testing import FakeWorkersAI
