@@ -83,9 +83,9 @@ async def test_a_killed_server_leaves_nothing(text_model: Path, tmp_path: Path) 
 
 
 def catches_signals(process: Path, folder: Path) -> bool:
-    """Tell whether SIGTERM has a handler: from there on, a signal is a request to stop."""
-    caught = (process / "status").read_text().partition("SigCgt:")[2].split()[0]
-    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+    """Tell whether the signals have handlers: from there on, each is a request to stop."""
+    caught = int((process / "status").read_text().partition("SigCgt:")[2].split()[0], 16)
+    return all(caught >> (getattr(signal, name) - 1) & 1 for name in {*SIGNALS, "SIGHUP"})
 
 
 def has_opened_its_folder(process: Path, folder: Path) -> bool:
