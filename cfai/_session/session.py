@@ -33,9 +33,7 @@ from cfai._types.excerpts import format_value
 from cfai._types.values import Value, fast_maker
 from cfai._validators import is_finite_number
 from cfai._wire import responses
-from cfai._wire.errors import (
-    describe_decode_error,
-)
+from cfai._wire.errors import describe_decode_error
 from cfai._wire.requests import Request
 from cfai._wire.responses import Response
 from cfai.errors import (

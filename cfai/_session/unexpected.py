@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 import aiohttp
@@ -85,9 +86,13 @@ async def read_document(
         return data, False
     data = await _read_on(content, [responses.strip_json(data)], max_bytes, until=b"\n")
     line, end, rest = data.partition(b"\n")
-    if not (end and responses.is_json(line)):
+    document = None
+    if end:
+        with suppress(ValueError):
+            document = loads(line, allow_nan=True)
+    if document is None:  # It goes on behind the first line, or has only that one.
         return await _read_on(content, [data], max_bytes), True
-    if reports_error(loads(line, allow_nan=True)):
+    if reports_error(document):
         return line, True
     size = len(data)
     while not rest.strip() and size <= max_bytes:

@@ -124,9 +124,8 @@ class BatchQueue:
     def enqueue(self, texts: Sequence[str]) -> RequestFuture:
         """Put one request into the next batch. Cancelling the future withdraws it."""
         future: RequestFuture = asyncio.get_running_loop().create_future()
-        self._references += 1
         try:
-            request = self._service.build_request(texts, str(self._references))
+            request = self._build_request(texts)
             size = len(encode_json(request.fields))
             if size > _MAX_BYTES:
                 raise InputError(f"the texts of a request must be under 10 MB, got {size} bytes")
@@ -138,6 +137,11 @@ class BatchQueue:
         self._waiting.append(pending)
         self._submit_batches()
         return future
+
+    def _build_request(self, texts: Sequence[str]) -> QueuedTask:
+        """Build a request with a reference of its own."""
+        self._references += 1
+        return self._service.build_request(texts, str(self._references))
 
     async def wait(self, futures: Iterable[RequestFuture]) -> None:
         """Wait until these requests are done, in whatever state their batches are.
@@ -295,8 +299,7 @@ class BatchQueue:
         sample = self._service.sample
         if sample is None:
             return
-        self._references += 1
-        requests = [self._service.build_request([sample], str(self._references))]
+        requests = [self._build_request([sample])]
         state = await self._submit(requests, 1, FailedRequest())
         if not isinstance(state, CfaiError):
             await self._poll_until_done(state, requests, MAX_SILENCE / 10)
@@ -351,9 +354,7 @@ class BatchQueue:
 
     async def _submit_sample(self, texts: Sequence[str]) -> None:
         """Try whether the service accepts a batch. The vectors are not needed."""
-        self._references += 1
-        request = self._service.build_request(texts, str(self._references))
-        await self._service.submit([request])
+        await self._service.submit([self._build_request(texts)])
 
     async def _poll_until_done(
         self, batch: BatchStatus[Embeddings], requests: Sequence[QueuedTask], patience: float
