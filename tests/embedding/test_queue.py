@@ -231,6 +231,29 @@ def answers(request: Recorded, **of_items: Any) -> Any:
     return {"responses": fake_answers}
 
 
+def accept(request: Recorded, accepted: dict[str, Recorded]) -> Any:
+    """The response to a submission, which is added to *accepted* by its request id."""
+    accepted[name := str(len(accepted))] = request
+    return {"status": "queued", "request_id": name}
+
+
+def refuse_poison(refuse: Callable[[FakeWorkersAI], Any]) -> Callable[[Recorded], Any]:
+    """The replies of a service that refuses each submission with a poison text."""
+    accepted: dict[str, Recorded] = {}
+
+    def reply(request: Recorded) -> Any:
+        body = request.json()
+        if "request_id" in body:
+            return answers(accepted[body["request_id"]])
+        if any("poison" in item["text"] for item in body["requests"]):
+            script = FakeWorkersAI()
+            refuse(script)
+            return script.take()
+        return accept(request, accepted)
+
+    return reply
+
+
 async def test_an_item_without_a_reason_is_halved(fake: FakeWorkersAI, ai: WorkersAI) -> None:
     """Only this item failed, so its texts are probably at fault."""
     said: dict[str, Any] = {"success": False, "errors": []}
@@ -556,8 +579,7 @@ async def test_an_outage_that_shows_as_undocumented_answers_loses_no_text(
         if "text" in body:
             rows = [vector_of(text).tolist() for text in body["text"]]
             return {"shape": [len(rows), 4], "data": rows}
-        accepted[name := str(len(accepted))] = request
-        return {"status": "queued", "request_id": name}
+        return accept(request, accepted)
 
     fake.always.answers_by(reply)
     given = texts(12)
@@ -650,18 +672,7 @@ async def test_a_text_that_spoils_its_batch_in_the_queue_stands_alone(
     fake: FakeWorkersAI, ai: WorkersAI
 ) -> None:
     """If the submission fails each time, while others are accepted."""
-    accepted: dict[str, Recorded] = {}
-
-    def reply(request: Recorded) -> Any:
-        body = request.json()
-        if "request_id" in body:
-            return answers(accepted[body["request_id"]])
-        if any("poison" in item["text"] for item in body["requests"]):
-            return FakeWorkersAI().says(b"<html>", content_type="text/html").take()
-        accepted[name := str(len(accepted))] = request
-        return {"status": "queued", "request_id": name}
-
-    fake.always.answers_by(reply)
+    fake.always.answers_by(refuse_poison(UNDOCUMENTED["page"]))
     given = ["poison" if place == 21 else text for place, text in enumerate(texts(4000))]
     job = queued(ai, given, batch_size=10, on_error="yield", concurrency=2)
     items = await collect(job)
@@ -676,20 +687,7 @@ async def test_a_text_that_spoils_the_only_batch_stands_alone(
     fake: FakeWorkersAI, ai: WorkersAI, kind: str, place: int
 ) -> None:
     """Although no other text was embedded: single ones are submitted until one is accepted."""
-    accepted: dict[str, Recorded] = {}
-
-    def reply(request: Recorded) -> Any:
-        body = request.json()
-        if "request_id" in body:
-            return answers(accepted[body["request_id"]])
-        if any("poison" in item["text"] for item in body["requests"]):
-            script = FakeWorkersAI()
-            UNDOCUMENTED[kind](script)
-            return script.take()
-        accepted[name := str(len(accepted))] = request
-        return {"status": "queued", "request_id": name}
-
-    fake.always.answers_by(reply)
+    fake.always.answers_by(refuse_poison(UNDOCUMENTED[kind]))
     given = ["poison" if at == place else text for at, text in enumerate(texts(60))]
     job = queued(ai, given, batch_size=10, on_error="yield")
     items = await collect(job)
@@ -746,8 +744,7 @@ async def test_a_text_whose_batch_is_never_handed_out_stands_alone(
     def reply(request: Recorded) -> Any:
         body = request.json()
         if "requests" in body:
-            accepted[name := str(len(accepted))] = request
-            return {"status": "queued", "request_id": name}
+            return accept(request, accepted)
         batch = accepted[body["request_id"]]
         if any("poison" in item["text"] for item in batch.json()["requests"]):
             return spoiled(kind, batch)
@@ -776,8 +773,7 @@ async def test_an_outage_in_which_no_batch_is_handed_out_loses_no_text(
         nonlocal polls
         body = request.json()
         if "requests" in body:
-            accepted[name := str(len(accepted))] = request
-            return {"status": "queued", "request_id": name}
+            return accept(request, accepted)
         polls += 1
         batch = accepted[body["request_id"]]
         return spoiled(kind, batch) if 1 < polls < 60 else answers(batch)

@@ -221,6 +221,15 @@ def test_a_response(end: GenerationEnd, status: str, details: Any) -> None:
 # A call whose arguments are generated
 
 
+CALL_PIECE = {"index": 0, "function": {"arguments": "{}"}}
+
+
+def start_of_call(id_: str) -> dict[str, Any]:
+    """The first piece of a streamed call of `f`, without arguments yet."""
+    function = {"name": "f", "arguments": ""}
+    return {"id": id_, "type": "function", "index": 0, "function": function}
+
+
 def test_a_native_call() -> None:
     dialect = NativeToolDialect("f")
     assert dialect.build_result('{"a":1}', THOUGHT) == {
@@ -230,18 +239,11 @@ def test_a_native_call() -> None:
         "usage": THOUGHT_USAGE,
     }
     assert dialect.id.startswith("call_")
-    begun = {
-        "id": dialect.id,
-        "type": "function",
-        "index": 0,
-        "function": {"name": "f", "arguments": ""},
-    }
-    piece = {"index": 0, "function": {"arguments": "{}"}}
     for end, reason in ((END, "tool_calls"), (CUT, "length")):
         assert stream(dialect, [Reasoning("Hm"), "{}"], end) == [
-            {"tool_calls": [begun]},
+            {"tool_calls": [start_of_call(dialect.id)]},
             {"reasoning_content": "Hm"},
-            {"tool_calls": [piece]},
+            {"tool_calls": [CALL_PIECE]},
             {"response": "", "finish_reason": reason, "usage": USAGE},
         ]
 
@@ -258,19 +260,21 @@ def test_a_call_of_a_chat() -> None:
         "tool_calls": [{"id": dialect.id, "type": "function", "function": function}],
     }
     assert choice_ == choice("message", message, "tool_calls")
-    begun = {
-        "id": dialect.id,
-        "type": "function",
-        "index": 0,
-        "function": {"name": "f", "arguments": ""},
-    }
-    piece = {"index": 0, "function": {"arguments": "{}"}}
     for end, reason in ((END, "tool_calls"), (CUT, "length")):
         *chunks, usage = stream(dialect, [Reasoning("Hm"), "{}"], end)
         assert [chunk["choices"] for chunk in chunks] == [
-            [choice("delta", {"role": "assistant", "content": None, "tool_calls": [begun]})],
+            [
+                choice(
+                    "delta",
+                    {
+                        "role": "assistant",
+                        "content": None,
+                        "tool_calls": [start_of_call(dialect.id)],
+                    },
+                )
+            ],
             [choice("delta", {"reasoning_content": "Hm"})],
-            [choice("delta", {"tool_calls": [piece]})],
+            [choice("delta", {"tool_calls": [CALL_PIECE]})],
             [choice("delta", {"content": ""}, reason)],
         ]
         assert (usage["choices"], usage["usage"]) == ([], USAGE)
